@@ -1,0 +1,53 @@
+# Everything runs from .venv, which is made from the locked requirements. The path of the checkout may hold spaces.
+SHELL := /bin/bash
+.ONESHELL:
+.SHELLFLAGS := -eu -o pipefail -c
+
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+BIN := .venv/bin
+STAMP := .venv/.synced
+# uv reads the machine's own certificates, as pip does.
+export UV_SYSTEM_CERTS ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help drill test check fmt soak lock clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*##/\t/' | expand -t 12
+
+$(STAMP): requirements-dev.txt pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	$(BIN)/uv pip sync --quiet --require-hashes --python $(BIN)/python requirements-dev.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	touch $(STAMP)
+
+drill: $(STAMP)  ## evacuate a real sample workload to a real S3 server; KEEP=1 leaves server, UI and store up
+	$(BIN)/python -m flows.drill $(if $(KEEP),--keep)
+
+test: $(STAMP)  ## the test suite
+	$(BIN)/python -m pytest $(ARGS)
+
+soak: $(STAMP)  ## the long campaigns, of which the test suite runs a sample
+	$(BIN)/python -m pytest -m soak --soak $(ARGS)
+
+check: $(STAMP)  ## types, lint, layers, lock
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fmt: $(STAMP)  ## format and mend what can be mended
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: $(STAMP)  ## compile the requirements anew, with hashes
+	compile() { $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-annotate --no-header "$$@"; }
+	compile pyproject.toml -o requirements.txt
+	compile --extra drill --group dev pyproject.toml -o requirements-dev.txt
+	cd examples/workload && ../../$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
+		--no-annotate --no-header requirements.in -o requirements.txt
+
+clean:  ## remove what the drills and tests left in build/
+	rm -rf build
