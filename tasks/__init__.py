@@ -1,0 +1,1 @@
+"""Verbs, a module a step of the runbook."""

@@ -1,0 +1,1 @@
+"""Nouns and laws, pure: no Prefect, no subprocess, no network."""

@@ -1,0 +1,51 @@
+"""What can go wrong, as one tree.
+
+EvacuationError
+├── Refused              bad input; nothing has been touched
+├── Tampered             sealed evidence is no longer what its manifest says
+└── StoreError           the store did not take or give an object
+    ├── TransientStoreError    trying again may help
+    ├── PermanentStoreError    trying again will not help; the message says what will
+    └── Conflict               the key exists with other content; it is never overwritten
+"""
+
+
+class EvacuationError(Exception):
+    """An error that says what was expected, what came, what follows, and what to do."""
+
+    def __init__(self, expected: str, got: str, consequence: str, remedy: str) -> None:
+        """Keep the four parts; the message is made of them."""
+        super().__init__(expected, got, consequence, remedy)
+        self.expected, self.got, self.consequence, self.remedy = expected, got, consequence, remedy
+
+    def __str__(self) -> str:
+        """One line that a tired person can act on."""
+        return f"expected {self.expected}; got {self.got}. {self.consequence} {self.remedy}"
+
+
+class Refused(EvacuationError):
+    """The input was refused before anything was touched."""
+
+    def __init__(self, expected: str, got: str, remedy: str) -> None:
+        """Say what to give instead."""
+        super().__init__(expected, got, "Nothing was touched.", remedy)
+
+
+class Tampered(EvacuationError):
+    """Sealed evidence differs from its manifest."""
+
+
+class StoreError(EvacuationError):
+    """The store did not take or give an object."""
+
+
+class TransientStoreError(StoreError):
+    """Trying again may help."""
+
+
+class PermanentStoreError(StoreError):
+    """Trying again will not help."""
+
+
+class Conflict(StoreError):
+    """A create-only key holds other content."""

@@ -1,0 +1,110 @@
+"""Evidence: what one collector got, and what it did not get and why."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from tasks.custody.noun import Noun
+
+
+class Outcome(StrEnum):
+    """How an attempt to collect ended. Every attempt has one; an empty result is a result."""
+
+    COLLECTED = "collected"
+    EMPTY = "empty"
+    MISSING = "missing"
+    DENIED = "denied"
+    FAILED = "failed"
+    TIMED_OUT = "timed out"
+
+    @property
+    def complete(self) -> bool:
+        """True if everything that was asked for has been taken."""
+        return self in {Outcome.COLLECTED, Outcome.EMPTY}
+
+
+_WORST_LAST = tuple(Outcome)
+
+
+def worst(outcomes: Iterable[Outcome]) -> Outcome:
+    """Sum up an attempt of many files: one lost file makes the whole attempt incomplete."""
+    return max(outcomes, key=_WORST_LAST.index, default=Outcome.EMPTY)
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """One file of evidence. `source` is percent-encoded bytes; `mtime_ns` is the source's, None if we generated it."""
+
+    stored: str
+    source: str
+    size: int
+    sha256: str
+    mtime_ns: int | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Loss:
+    """One thing that was there, or was expected, and is not in the evidence."""
+
+    source: str
+    outcome: Outcome
+    reason: str
+
+
+@dataclass(frozen=True, repr=False)
+class Evidence(Noun):
+    """The record of one collector's attempt. `volume` tells which evidence folder it wrote to.
+
+    `needed` and `may_be_missing` are what the workload declared of this collector.
+    """
+
+    collector: str
+    needed: bool
+    may_be_missing: bool
+    outcome: Outcome
+    reason: str
+    started_at: datetime
+    ended_at: datetime
+    volume: int
+    files: tuple[StoredFile, ...] = ()
+    losses: tuple[Loss, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Bytes collected."""
+        return sum(file.size for file in self.files)
+
+    @property
+    def lost(self) -> bool:
+        """True if something needed is not in the evidence."""
+        declared = self.may_be_missing and self.outcome is Outcome.MISSING
+        return self.needed and not (self.outcome.complete or declared)
+
+    @property
+    def complete(self) -> bool:
+        """False if the attempt is worth repeating: something could not be taken, or something needed was not there."""
+        return self.outcome in {Outcome.COLLECTED, Outcome.EMPTY, Outcome.MISSING} and not self.lost
+
+    @property
+    def told(self) -> str:
+        """In a few words."""
+        words = f"{self.outcome}: {len(self.files)} files, {self.size} bytes"
+        return f"{words}; {self.reason}" if self.reason else words
+
+
+@dataclass(frozen=True, repr=False)
+class Seal(Noun):
+    """The closing of one evidence folder: digests of its manifest and its sums, and what they cover."""
+
+    volume: int
+    manifest_sha256: str
+    sums_sha256: str
+    files: int
+    size: int
+
+    @property
+    def told(self) -> str:
+        """In a few words."""
+        return f"sealed {self.files} files, {self.size} bytes, manifest sha256 {self.manifest_sha256[:12]}"

@@ -1,0 +1,51 @@
+"""The incident: one evacuation of one workload, however many runs it takes (runbook §0)."""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from tasks.custody.errors import Refused
+
+ID_SHAPE = "IR-YYYYmmddTHHMMSSZ, optionally followed by -host (a-z, 0-9, dot, dash; 63 letters at most)"
+_ID = re.compile(r"IR-(?P<stamp>\d{8}T\d{6}Z)(-[a-z0-9][a-z0-9.-]{0,62})?", re.ASCII)
+_STAMP = "%Y%m%dT%H%M%SZ"
+
+
+def parse_id(text: str) -> str:
+    """Return the id unchanged if it has the runbook's shape and names a real time, else refuse it."""
+    match = _ID.fullmatch(text)
+    try:
+        if match and ".." not in text:
+            datetime.strptime(match["stamp"], _STAMP).replace(tzinfo=UTC)
+            return text
+    except ValueError:
+        pass
+    raise Refused(
+        f"an incident id {ID_SHAPE}",
+        repr(text[:80]),
+        "Leave incident_id empty for a new incident, or copy the id of the one to carry on.",
+    )
+
+
+def new_id(created: datetime) -> str:
+    """Name an incident after the recorded creation time of the run that opens it, so that a retry is the same one."""
+    return f"IR-{created.astimezone(UTC).strftime(_STAMP)}"
+
+
+@dataclass(frozen=True)
+class Incident:
+    """Who is evacuated, since when, and why. Written once, when the incident is opened."""
+
+    id: str
+    workload: str
+    host: str
+    boot: str
+    opened_at: datetime
+    detected_at: datetime
+    reason: str
+    opened_by: str
+
+    @property
+    def snapshot(self) -> str:
+        """Name of the incident's snapshot: its own UTC stamp, never a second look at the clock."""
+        return self.id.removeprefix("IR-")

@@ -1,0 +1,79 @@
+"""Names: how a hostile file name becomes a stored name, and where each object lies in the store."""
+
+import hashlib
+import string
+from typing import Final
+from urllib.parse import quote_from_bytes, unquote_to_bytes
+
+_SAFE: Final = "".join(sorted(set(string.ascii_letters + string.digits + "._-")))
+SEGMENT_LIMIT: Final = 180
+_KEPT: Final = 100
+
+MANIFEST: Final = "manifest.json"
+SUMS: Final = "SHA256SUMS"
+SEGMENT: Final = "custody.jsonl"
+COVERAGE: Final = "coverage.json"
+SNAPSHOT_FOLDERS: Final = ("models", "artifacts", "logs")
+
+
+def _segment(raw: bytes) -> str:
+    quoted = quote_from_bytes(raw, safe=_SAFE).replace("~", "%7E")
+    if set(quoted) == {"."}:
+        quoted = quoted.replace(".", "%2E")
+    if len(quoted) <= SEGMENT_LIMIT:
+        return quoted
+    return f"{quoted[:_KEPT]}~{hashlib.sha256(raw).hexdigest()}"
+
+
+def quote(raw: bytes) -> str:
+    """Percent-encode a source path so that text can carry it. Law: unquote(quote(x)) == x."""
+    return quote_from_bytes(raw, safe=_SAFE + "/")
+
+
+def unquote(text: str) -> bytes:
+    """Give back the source path's bytes."""
+    return unquote_to_bytes(text)
+
+
+def stored_name(raw: bytes) -> str:
+    """Turn a relative source path into its stored name.
+
+    Laws: different sources get different names; each segment is printable ASCII of at most
+    SEGMENT_LIMIT letters and is neither empty, "." nor ".."; plain names stay as they are.
+    """
+    return "/".join(_segment(part) for part in raw.split(b"/") if part)
+
+
+def volume_folder(volume: int) -> str:
+    """Name the evidence folder: evidence/ first, then a supplement for each later finding."""
+    return "evidence" if volume == 1 else f"evidence.{volume}"
+
+
+def claim_key(incident: str) -> str:
+    """Key of the claim: the first object of an incident, which says whose it is."""
+    return f"incidents/{incident}/claim.json"
+
+
+def evidence_key(incident: str, volume: int, stored: str) -> str:
+    """Key of one sealed file."""
+    return f"incidents/{incident}/{volume_folder(volume)}/{stored}"
+
+
+def record_key(incident: str, number: int, name: str) -> str:
+    """Key of one file of a run's record."""
+    return f"incidents/{incident}/record/{number:03d}/{name}"
+
+
+def snapshot_key(snapshot: str, stored: str) -> str:
+    """Key of a workload file in the incident's snapshot."""
+    return f"snapshots/{snapshot}/{stored}"
+
+
+def latest_key(stored: str) -> str:
+    """Key that `make s3-pull` and the API's reload read."""
+    return f"latest/{stored}"
+
+
+def in_snapshot(stored: str) -> bool:
+    """Tell whether a stored file belongs to the three folders of the runbook's s3-push."""
+    return "/" in stored and stored.split("/", 1)[0] in SNAPSHOT_FOLDERS

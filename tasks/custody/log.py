@@ -1,0 +1,106 @@
+"""The custody log: append-only JSON lines, each with the hash of the line before (RFC 3227 §4.1)."""
+
+import errno
+import hashlib
+import json
+import os
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+START = "0" * 64
+
+
+def chained(previous: str, sequence: int, fields: Mapping[str, Any]) -> bytes:
+    """One line: the fields, its number, and the hash of the line before."""
+    entry = {"seq": sequence, "prev": previous, **fields}
+    return (json.dumps(entry, ensure_ascii=True, allow_nan=False) + "\n").encode()
+
+
+def head(line: bytes) -> str:
+    """Hash that the next line carries."""
+    return hashlib.sha256(line).hexdigest()
+
+
+def broken(lines: Iterable[bytes], previous: str = START, sequence: int = 0) -> list[str]:
+    """Walk a chain from a known head; one message for each place where a line was dropped, swapped or edited."""
+    found = []
+    for line in lines:
+        try:
+            entry = json.loads(line)
+            said, number = entry["prev"], entry["seq"]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            found.append(f"line {sequence}: not a custody entry")
+        else:
+            if said != previous:
+                found.append(f"line {sequence}: follows {str(said)[:12]}, not {previous[:12]}")
+            if number != sequence:
+                found.append(f"line {sequence}: is numbered {str(number)[:12]}")
+        previous, sequence = head(line), sequence + 1
+    return found
+
+
+def _write_whole(descriptor: int, line: bytes) -> None:
+    """A full disk may take a part of the line: take that back, so that the next line begins where a line begins."""
+    if (written := os.write(descriptor, line)) != len(line):
+        os.ftruncate(descriptor, os.fstat(descriptor).st_size - written)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+class CustodyLog:
+    """The log of one incident on disk. One process writes it, the owner of the incident; its threads take turns."""
+
+    def __init__(self, path: Path, actor: Mapping[str, str]) -> None:
+        """Carry on where an earlier run stopped; a line torn by a kill is kept beside the log, never in it."""
+        self.path = path
+        self._actor = dict(actor)
+        self._lock = threading.Lock()
+        self._set_torn_line_aside()
+        lines = self.lines()
+        self._sequence = len(lines)
+        self._head = head(lines[-1]) if lines else START
+
+    def _set_torn_line_aside(self) -> None:
+        data = self.path.read_bytes() if self.path.exists() else b""
+        whole, newline, torn = data.rpartition(b"\n")
+        if torn:
+            with self.path.with_suffix(".torn").open("ab") as beside:
+                beside.write(torn + b"\n")
+            os.truncate(self.path, len(whole) + len(newline))
+
+    def write(self, action: str, subject: str = "", **facts: Any) -> None:
+        """Append one entry: when (UTC and monotonic), who, what, on what, with which result."""
+        with self._lock:
+            fields = {
+                "utc": datetime.now(UTC).isoformat(timespec="microseconds"),
+                "monotonic": round(time.monotonic(), 6),
+                "actor": self._actor,
+                "action": action,
+                "object": subject,
+                **facts,
+            }
+            line = chained(self._head, self._sequence, fields)
+            descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+            try:
+                _write_whole(descriptor, line)
+            finally:
+                os.close(descriptor)
+            self._head, self._sequence = head(line), self._sequence + 1
+
+    def sync(self) -> None:
+        """Make everything written so far survive a loss of power."""
+        with self._lock, self.path.open("rb") as file:
+            os.fsync(file.fileno())
+
+    def lines(self, start: int = 0) -> list[bytes]:
+        """Lines from number `start` on, as they lie on disk."""
+        if not self.path.exists():
+            return []
+        return self.path.read_bytes().splitlines(keepends=True)[start:]
+
+    def entries(self) -> list[dict[str, Any]]:
+        """All entries, parsed."""
+        return [json.loads(line) for line in self.lines()]

@@ -1,0 +1,122 @@
+"""The manifest: every evidence file with its digest, closed once and never rewritten (runbook §4).
+
+Keeps the fields of the runbook's own `make manifest` (generated_utc, items: path, bytes, sha256,
+mtime), so that its readers still work.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+from tasks.custody.errors import Tampered
+from tasks.custody.evidence import StoredFile
+from tasks.custody.keys import MANIFEST
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest_bytes(data: bytes) -> str:
+    """SHA-256 of bytes, in hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def canonical(value: Any) -> bytes:
+    """JSON with one spelling only: the same value is always the same bytes."""
+    text = json.dumps(value, sort_keys=True, indent=2, ensure_ascii=True, allow_nan=False, default=_plain)
+    return (text + "\n").encode()
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    raise TypeError(f"{type(value).__name__} has no canonical form")
+
+
+_SHOWN: Final = 5
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The files of one evidence folder. `generated_utc` is ISO 8601 with Z."""
+
+    incident: str
+    volume: int
+    generated_utc: str
+    files: tuple[StoredFile, ...]
+
+    def to_bytes(self) -> bytes:
+        """Canonical JSON, items sorted by path."""
+        return canonical(
+            {
+                "incident": self.incident,
+                "volume": self.volume,
+                "generated_utc": self.generated_utc,
+                "items": [_item(file) for file in sorted(self.files, key=lambda file: file.stored)],
+            }
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Manifest":
+        """Read what to_bytes wrote. Law: reading and writing again gives the same bytes."""
+        raw = json.loads(data)
+        return cls(raw["incident"], raw["volume"], raw["generated_utc"], tuple(_file(item) for item in raw["items"]))
+
+    def sums(self) -> bytes:
+        """The same digests as `sha256sum -c` reads them, the manifest's own included."""
+        lines = {file.stored: file.sha256 for file in self.files} | {MANIFEST: digest_bytes(self.to_bytes())}
+        return "".join(f"{sha}  {name}\n" for name, sha in sorted(lines.items())).encode()
+
+    @property
+    def size(self) -> int:
+        """Bytes of all items."""
+        return sum(file.size for file in self.files)
+
+
+def differences(files: Iterable[StoredFile], folder: Path) -> list[str]:
+    """Compare a folder with its manifest's files; one line for each file that is gone or changed."""
+    found = []
+    for file in files:
+        path = folder / file.stored
+        if not path.is_file() or path.is_symlink():
+            found.append(f"{file.stored}: gone")
+        elif (sha := digest(path)) != file.sha256:
+            found.append(f"{file.stored}: sha256 {sha}, sealed as {file.sha256}")
+    return found
+
+
+def require_intact(files: Iterable[StoredFile], folder: Path) -> None:
+    """Raise Tampered unless the folder is still what was sealed."""
+    if found := differences(files, folder):
+        raise Tampered(
+            f"the sealed files in {folder}",
+            "; ".join(found[:_SHOWN]) + (f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""),
+            "What is already in the store stays there; nothing changed is sent.",
+            "Keep the folder as it is for the investigation and compare it with the store.",
+        )
+
+
+def _item(file: StoredFile) -> dict[str, Any]:
+    seconds = None if file.mtime_ns is None else file.mtime_ns / 10**9
+    item = {
+        "path": file.stored,
+        "bytes": file.size,
+        "sha256": file.sha256,
+        "mtime": seconds,
+        "mtime_ns": file.mtime_ns,
+        "source": file.source,
+    }
+    return item | ({"note": file.note} if file.note else {})
+
+
+def _file(item: dict[str, Any]) -> StoredFile:
+    return StoredFile(
+        item["path"], item["source"], item["bytes"], item["sha256"], item["mtime_ns"], item.get("note", "")
+    )

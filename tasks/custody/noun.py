@@ -1,0 +1,21 @@
+"""What the verbs make: frozen facts that tell what they are, and whether they are all that they should be."""
+
+from abc import ABC, abstractmethod
+
+
+class Noun(ABC):
+    """A result of a step. Its long content stays out of logs: `repr` tells it in a few words."""
+
+    @property
+    @abstractmethod
+    def told(self) -> str:
+        """A few words for the run graph and the custody log."""
+
+    @property
+    def complete(self) -> bool:
+        """False makes the step Failed: retried, and never cached."""
+        return True
+
+    def __repr__(self) -> str:
+        """Short, whatever the size of the content."""
+        return f"<{type(self).__name__}: {self.told}>"

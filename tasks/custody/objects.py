@@ -1,0 +1,60 @@
+"""Which objects an incident leaves in the store, and in which order: the manifest comes last (runbook §5)."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from tasks.custody.evidence import StoredFile
+from tasks.custody.keys import MANIFEST, SUMS, evidence_key, in_snapshot, latest_key, snapshot_key
+from tasks.custody.manifest import Manifest, digest_bytes
+
+
+@dataclass(frozen=True)
+class Expected:
+    """An object that must be in the store with this digest. `origin` is the key it is copied from, if it is a copy."""
+
+    key: str
+    sha256: str
+    size: int
+    stored: str
+    origin: str = ""
+
+
+def evidence_objects(manifest: Manifest) -> list[Expected]:
+    """The sealed files themselves, without the manifest."""
+    return [_evidence(manifest, file.stored, file.sha256, file.size) for file in manifest.files]
+
+
+def closing_objects(manifest: Manifest) -> list[Expected]:
+    """The sums, and the manifest as the very last object: an incident without one is unfinished."""
+    closing = ((SUMS, manifest.sums()), (MANIFEST, manifest.to_bytes()))
+    return [_evidence(manifest, name, digest_bytes(data), len(data)) for name, data in closing]
+
+
+def snapshot_objects(manifest: Manifest, snapshot: str) -> list[Expected]:
+    """Models, artifacts and logs again, under the incident's own snapshot."""
+    return [_copy(manifest, file, snapshot_key(snapshot, file.stored)) for file in _workload_files(manifest)]
+
+
+def latest_objects(manifest: Manifest, promotable: Iterable[str]) -> list[Expected]:
+    """What latest/ gets: of the workload's files those that passed their checks."""
+    passed = set(promotable)
+    files = [file for file in _workload_files(manifest) if file.stored in passed]
+    return [_copy(manifest, file, latest_key(file.stored)) for file in files]
+
+
+def all_objects(manifest: Manifest, snapshot: str) -> list[Expected]:
+    """Everything that has to be proven before an incident is VERIFIED."""
+    return [*evidence_objects(manifest), *snapshot_objects(manifest, snapshot), *closing_objects(manifest)]
+
+
+def _workload_files(manifest: Manifest) -> list[StoredFile]:
+    return [file for file in manifest.files if file.source and in_snapshot(file.stored)]
+
+
+def _evidence(manifest: Manifest, stored: str, sha256: str, size: int) -> Expected:
+    return Expected(evidence_key(manifest.incident, manifest.volume, stored), sha256, size, stored)
+
+
+def _copy(manifest: Manifest, file: StoredFile, key: str) -> Expected:
+    origin = evidence_key(manifest.incident, manifest.volume, file.stored)
+    return Expected(key, file.sha256, file.size, file.stored, origin)

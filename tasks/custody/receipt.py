@@ -1,0 +1,203 @@
+"""Receipts: what was done to each process, and what the store said of each object."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from tasks.custody.noun import Noun
+from tasks.custody.process import Identity
+
+
+class End(StrEnum):
+    """How a process of the workload ended."""
+
+    STOPPED = "stopped"
+    KILLED = "killed"
+    GONE = "ended by itself"
+    SURVIVED = "survived"
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """A process of the workload as the freeze found it.
+
+    `frozen_at` is None where SIGSTOP did not take: `denied` says why, and is empty if the process had ended meanwhile.
+    """
+
+    identity: Identity
+    role: str
+    command: str
+    user: int
+    seen_at: datetime
+    frozen_at: datetime | None
+    denied: str = ""
+
+
+@dataclass(frozen=True, repr=False)
+class Freeze(Noun):
+    """Everything of the workload that this incident has frozen, earlier runs included.
+
+    `settled` is False where new processes came as fast as they were frozen, until the time was up.
+    """
+
+    at: datetime
+    processes: tuple[Frozen, ...]
+    settled: bool
+
+    @property
+    def complete(self) -> bool:
+        """True if none was denied, and the last look found no new one."""
+        return self.settled and not any(process.denied for process in self.processes)
+
+    @property
+    def told(self) -> str:
+        """In a few words."""
+        if not self.settled:
+            return f"{len(self.processes)} processes frozen, and new ones still come"
+        if not self.processes:
+            return "nothing of the workload runs"
+        denied = [f"{process.identity.pid}: {process.denied}" for process in self.processes if process.denied]
+        words = f"{sum(1 for process in self.processes if process.frozen_at)} processes frozen"
+        return f"{words}; not frozen: {', '.join(denied)}" if denied else words
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """Receipt of one process: the signals it was sent with their times, and how it ended."""
+
+    identity: Identity
+    role: str
+    command: str
+    signals: tuple[tuple[str, datetime], ...]
+    end: End
+    gone_at: datetime | None
+    reason: str = ""
+
+
+@dataclass(frozen=True, repr=False)
+class Stop(Noun):
+    """Receipts of one stop; empty if there was nothing to stop, which is a result too."""
+
+    at: datetime
+    processes: tuple[Stopped, ...]
+
+    @property
+    def complete(self) -> bool:
+        """True if none survived."""
+        return all(process.end is not End.SURVIVED for process in self.processes)
+
+    @property
+    def told(self) -> str:
+        """In a few words."""
+        if not self.processes:
+            return "nothing to stop"
+        counts = Counter(process.end for process in self.processes)
+        return ", ".join(f"{counts[end]} {end}" for end in End if counts[end])
+
+
+@dataclass(frozen=True, repr=False)
+class Cordon(Noun):
+    """Who holds the training lock. `held` is False where somebody else does; `reason` then says who."""
+
+    lock: str
+    held: bool
+    guard: Identity | None
+    since: str
+    incident: str
+    reason: str = ""
+
+    @property
+    def complete(self) -> bool:
+        """True if the lock is ours."""
+        return self.held
+
+    @property
+    def told(self) -> str:
+        """In a few words."""
+        if self.held:
+            return f"{self.lock} is held by guard {self.guard.pid if self.guard else '?'} since {self.since}"
+        return f"{self.lock} is not ours: {self.reason}"
+
+
+@dataclass(frozen=True, repr=False)
+class Containment(Noun):
+    """The check after the stop: what of the workload was found alive, and whether the lock refuses."""
+
+    at: datetime
+    alive: tuple[str, ...]
+    cordoned: bool
+    reason: str = ""
+
+    @property
+    def contained(self) -> bool:
+        """Contained means: nothing of the workload runs, and the lock refuses new training."""
+        return not self.alive and self.cordoned
+
+    @property
+    def complete(self) -> bool:
+        """The check holds."""
+        return self.contained
+
+    @property
+    def told(self) -> str:
+        """In a few words."""
+        if self.contained:
+            return f"contained: nothing of the workload runs. {self.reason}".strip()
+        return f"not contained: {'; '.join(self.alive) or self.reason}"
+
+
+@dataclass(frozen=True)
+class ObjectReceipt:
+    """One object and what the store itself says of it. `proven` only if the store's own digest agrees."""
+
+    key: str
+    sha256: str
+    size: int
+    proven: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True, repr=False)
+class Receipts(Noun):
+    """Receipts of many objects: of an offload, a verification or a promotion."""
+
+    objects: tuple[ObjectReceipt, ...]
+    reason: str = ""
+
+    @property
+    def complete(self) -> bool:
+        """True if the store vouches for every object."""
+        return not unproven(self.objects)
+
+    @property
+    def told(self) -> str:
+        """In a few words."""
+        size = sum(receipt.size for receipt in self.objects if receipt.proven)
+        bad = unproven(self.objects)
+        words = f"{len(self.objects) - len(bad)} objects, {size} bytes"
+        if bad:
+            words += f"; {len(bad)} not: {bad[0].key}: {bad[0].reason}"
+        return f"{words}; {self.reason}" if self.reason else words
+
+
+@dataclass(frozen=True, repr=False)
+class Recovery(Noun):
+    """The API is back: the process we started, and the model that it answers with."""
+
+    at: datetime
+    process: Identity
+    model: str
+    sha256: str
+
+    @property
+    def told(self) -> str:
+        """In a few words."""
+        words = f"the API answers (pid {self.process.pid}) with {self.model}"
+        return f"{words}, sha256 {self.sha256[:12]} as in the manifest" if self.sha256 else words
+
+
+def unproven(receipts: Iterable[ObjectReceipt]) -> list[ObjectReceipt]:
+    """Objects that the store did not vouch for."""
+    return [receipt for receipt in receipts if not receipt.proven]

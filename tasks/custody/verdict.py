@@ -1,0 +1,109 @@
+"""The verdict: one word computed from receipts, never assumed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from tasks.custody.evidence import Evidence
+from tasks.custody.receipt import Containment, ObjectReceipt, unproven
+
+_SHOWN: Final = 5
+
+
+class Word(StrEnum):
+    """The four verdicts, best first."""
+
+    VERIFIED = "VERIFIED"
+    PARTIAL = "PARTIAL"
+    UNVERIFIED = "UNVERIFIED"
+    NOT_CONTAINED = "NOTCONTAINED"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The word, and in plain sentences what is safe, what is missing, and what to do next."""
+
+    word: Word
+    safe: tuple[str, ...]
+    missing: tuple[str, ...]
+    notes: tuple[str, ...]
+    next: str
+
+    @property
+    def message(self) -> str:
+        """One line for the state message and the log."""
+        parts = [f"{self.word}."]
+        if self.safe:
+            parts.append(f"Safe: {'; '.join(self.safe)}.")
+        if self.missing:
+            parts.append(f"Missing: {'; '.join(self.missing)}.")
+        return " ".join([*parts, f"Next: {self.next}"])
+
+
+def judge(
+    incident: str,
+    containment: Containment | None,
+    evidence: Sequence[Evidence],
+    receipts: Sequence[ObjectReceipt],
+    trouble: Sequence[str] = (),
+) -> Verdict:
+    """Judge an incident.
+
+    Laws: not contained outranks everything; no receipts, or one object unproven, is UNVERIFIED; a lost needed
+    collector is PARTIAL. `trouble` names steps that failed before they could leave a receipt.
+    """
+    alive = _alive(containment)
+    bad = unproven(receipts)
+    lost = [item for item in evidence if item.lost]
+    notes = tuple(_describe(item) for item in evidence if not item.outcome.complete and not item.lost)
+    missing = (
+        *alive,
+        *(f"{item.key}: {item.reason}" for item in bad[:_SHOWN]),
+        *((f"{len(bad) - _SHOWN} more objects",) if len(bad) > _SHOWN else ()),
+        *trouble,
+        *(_describe(item) for item in lost),
+    )
+    if alive:
+        word = Word.NOT_CONTAINED
+    elif bad or not receipts or trouble:
+        word = Word.UNVERIFIED
+    else:
+        word = Word.PARTIAL if lost or not evidence else Word.VERIFIED
+    return Verdict(word, _safe(containment, evidence, receipts), missing, notes, _next(word, incident))
+
+
+def _alive(containment: Containment | None) -> tuple[str, ...]:
+    if containment is None:
+        return ("whether the workload still runs was not established",)
+    if not containment.cordoned:
+        return (*containment.alive, containment.reason or "the training lock is not ours")
+    return containment.alive
+
+
+def _safe(
+    containment: Containment | None, evidence: Sequence[Evidence], receipts: Sequence[ObjectReceipt]
+) -> tuple[str, ...]:
+    proven = [receipt for receipt in receipts if receipt.proven]
+    found = []
+    if containment and containment.contained:
+        found.append("the workload is contained")
+    if files := sum(len(item.files) for item in evidence):
+        found.append(f"{files} files of evidence on this host")
+    if proven:
+        found.append(f"{len(proven)} objects proven by the store's own digests")
+    return tuple(found)
+
+
+def _describe(item: Evidence) -> str:
+    return f"{item.collector} {item.outcome}: {item.reason or 'no reason given'}"
+
+
+def _next(word: Word, incident: str) -> str:
+    again = f"run the evacuation again with incident_id={incident}"
+    return {
+        Word.VERIFIED: f"write the postmortem; to bring the API back, {again} and recover=true.",
+        Word.PARTIAL: f"mend the cause of the loss, then {again}.",
+        Word.UNVERIFIED: f"mend the store or the network, then {again}; finished steps are not repeated.",
+        Word.NOT_CONTAINED: f"stop what is named here by hand, then {again}.",
+    }[word]
