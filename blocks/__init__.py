@@ -1,0 +1,27 @@
+"""Ports and configuration, as Prefect blocks.
+
+Loaded on first use: the store needs prefect-aws and boto3, whose import would delay containment.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from blocks.store import EvidenceStore
+    from blocks.workload import Workload
+
+__all__ = ["EvidenceStore", "Workload"]
+
+_HOMES = {"EvidenceStore": "blocks.store", "Workload": "blocks.workload"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a block's module when the block is first asked for (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    """Names that `prefect block register -m blocks` finds."""
+    return [*globals(), *__all__]

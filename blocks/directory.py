@@ -1,0 +1,181 @@
+"""A folder as an evidence store: an external disk, a mounted share, or a drill without a network."""
+
+import errno
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import file_digest
+from hashlib import sha256 as sha256_of
+from pathlib import Path
+from typing import IO, Final
+
+from blocks.memory import absent, opened, require_digest, require_key, settle
+from blocks.port import StoredObject
+from tasks.custody.errors import PermanentStoreError, StoreError, TransientStoreError
+
+_INCOMING: Final = ".incoming"
+_CHUNK: Final = 1 << 20
+_TRANSIENT: Final = {errno.EAGAIN, errno.EBUSY, errno.EINTR, errno.EIO, errno.ESTALE, errno.ETIMEDOUT}
+_FULL: Final = "Free space there, then run the evacuation again; finished objects are not repeated."
+_DENIED: Final = "Let the worker's user write there, on a file system with hard links such as ext4, xfs or NFS."
+_REMEDIES: Final = {
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.EACCES: _DENIED,
+    errno.EPERM: _DENIED,
+    errno.EOPNOTSUPP: _DENIED,
+    errno.EXDEV: "Use a folder that is one file system, without mounts inside.",
+    errno.EROFS: "Mount it writable.",
+}
+
+
+class DirectoryStore:
+    """Objects are files; a key is a path below the folder. Nobody ever sees an object that is not whole.
+
+    A full disk is a permanent error: nothing in a run frees space, so trying again only costs time.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Take a folder that exists: making one would fill the root disk where a mount is missing."""
+        self._folder = folder
+
+    @property
+    def place(self) -> str:
+        """The folder."""
+        return str(self._folder)
+
+    def create(self, key: str, source: Path | bytes, sha256: str) -> None:
+        """Write beside, compare the digest, flush to the disk, then link: atomic, and refused if the name exists."""
+        self._put(self._path(key), key, source, sha256, replace=False)
+
+    def copy(self, source: str, key: str, sha256: str, *, replace: bool = False) -> None:
+        """Copy the bytes: a hard link would let a change of one be a change of both."""
+        original = self._path(source)
+        if not _is_object(original):
+            raise absent(self.place, source)
+        self._put(self._path(key), key, original, sha256, replace=replace)
+
+    def look(self, key: str) -> StoredObject | None:
+        """Read the whole object back and hash it: a file system keeps no digest of its own."""
+        path = self._path(key)
+        with self._telling(key):
+            if not _is_object(path):
+                return None
+            with path.open("rb") as file:
+                return StoredObject(key, os.fstat(file.fileno()).st_size, file_digest(file, "sha256").hexdigest())
+
+    def read(self, key: str) -> bytes:
+        """The content of a small object."""
+        path = self._path(key)
+        if not _is_object(path):
+            raise absent(self.place, key)
+        with self._telling(key):
+            return path.read_bytes()
+
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        """All objects under a prefix, sorted by key, without digests."""
+        with self._telling(prefix):
+            keys = sorted(key for key in self._keys(prefix.rpartition("/")[0]) if key.startswith(prefix))
+            yield from (StoredObject(key, (self._folder / key).stat().st_size, None) for key in keys)
+
+    def _keys(self, below: str) -> Iterator[str]:
+        start = self._path(below) if below else self._root()
+        if not start.is_dir():
+            return
+        for folder, folders, names in os.walk(start, onerror=_reraise):
+            if Path(folder) == self._folder:
+                folders[:] = [name for name in folders if name != _INCOMING]
+            paths = (Path(folder, name) for name in names)
+            yield from (path.relative_to(self._folder).as_posix() for path in paths if _is_object(path))
+
+    def _root(self) -> Path:
+        if not self._folder.is_dir():
+            raise PermanentStoreError(
+                f"a folder {self.place}", "none", "Nothing was stored.", "Create it, or mount what belongs there."
+            )
+        return self._folder
+
+    def _path(self, key: str) -> Path:
+        if require_key(key).split("/", 1)[0] == _INCOMING:
+            raise PermanentStoreError("a key", repr(key), "Nothing was stored.", "That name is the store's own.")
+        return self._root() / key
+
+    def _put(self, path: Path, key: str, source: Path | bytes, sha256: str, *, replace: bool) -> None:
+        with self._telling(key):
+            if not replace and _is_object(path):
+                return settle(self.place, key, self.look(key), sha256)
+            incoming = self._folder / _INCOMING
+            incoming.mkdir(mode=0o700, exist_ok=True)
+            descriptor, name = tempfile.mkstemp(dir=incoming)
+            try:
+                with os.fdopen(descriptor, "wb") as file, opened(source) as origin:
+                    require_digest(key, _pour(origin, file), sha256)
+                    file.flush()
+                    os.fsync(file.fileno())
+                _make_folders(path.parent)
+                return self._publish(Path(name), path, key, sha256, replace=replace)
+            finally:
+                Path(name).unlink(missing_ok=True)
+
+    def _publish(self, written: Path, path: Path, key: str, sha256: str, *, replace: bool) -> None:
+        if replace:
+            written.replace(path)
+        else:
+            try:
+                path.hardlink_to(written)
+            except FileExistsError:
+                settle(self.place, key, self.look(key), sha256)
+        _flush_folder(path.parent)
+
+    @contextmanager
+    def _telling(self, key: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise self._explain(key, error) from error
+
+    def _explain(self, key: str, error: OSError) -> StoreError:
+        kind = TransientStoreError if error.errno in _TRANSIENT else PermanentStoreError
+        remedy = _REMEDIES.get(error.errno or 0, "Check the disk, and the kernel log for its errors.")
+        return kind(
+            f"{key} to be written or read in {self.place}", error.strerror or str(error), "It is not stored.", remedy
+        )
+
+
+def _is_object(path: Path) -> bool:
+    """Only regular files are objects: a link may lead out of the store."""
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def _pour(origin: IO[bytes], target: IO[bytes]) -> str:
+    """Copy and hash in one pass, in bounded memory."""
+    seen = sha256_of()
+    while chunk := origin.read(_CHUNK):
+        seen.update(chunk)
+        target.write(chunk)
+    return seen.hexdigest()
+
+
+def _make_folders(folder: Path) -> None:
+    """Make what is missing, and flush each new name to the disk."""
+    missing = [path for path in (folder, *folder.parents) if not path.is_dir()]
+    for path in reversed(missing):
+        path.mkdir(mode=0o700, exist_ok=True)
+        _flush_folder(path.parent)
+
+
+def _flush_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _reraise(error: OSError) -> None:
+    raise error

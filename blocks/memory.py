@@ -1,0 +1,145 @@
+"""The store contract in its plainest form, for tests, and the laws that every store shares."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256 as sha256_of
+from io import BytesIO
+from pathlib import Path
+from threading import Lock
+from typing import IO
+
+from blocks.port import StoredObject
+from tasks.custody.errors import Conflict, PermanentStoreError, StoreError, TransientStoreError
+
+
+def require_key(key: str) -> str:
+    """Return a key that means the same thing in every store, else refuse it.
+
+    Segments of printable ASCII without backslash, none of them empty, "." or "..".
+    """
+    plain = key.isascii() and key.isprintable() and "\\" not in key
+    if plain and all(segment not in {"", ".", ".."} for segment in key.split("/")):
+        return key
+    raise PermanentStoreError(
+        "a key of plain segments divided by '/'",
+        repr(key[:200]),
+        "Nothing was read or written.",
+        "Make keys with the functions of tasks.custody.keys.",
+    )
+
+
+def require_digest(key: str, got: str, sha256: str) -> None:
+    """Refuse content that is not what the caller says it is, before anybody can see it under its key."""
+    if got != sha256:
+        raise PermanentStoreError(
+            f"content with sha256 {sha256} for {key}",
+            f"sha256 {got}",
+            "Nothing was stored under this key.",
+            "The source changed after it was hashed: compare it with its manifest.",
+        )
+
+
+def read_source(source: Path | bytes) -> bytes:
+    """All of a small source in memory, so that what is hashed is what is sent."""
+    try:
+        return source if isinstance(source, bytes) else source.read_bytes()
+    except OSError as error:
+        raise unreadable(source, error) from error
+
+
+def unreadable(source: Path | bytes, error: OSError) -> StoreError:
+    """The file to store could not be read: no store can mend that."""
+    return PermanentStoreError(
+        f"a readable file {source!s}",
+        error.strerror or str(error),
+        "Nothing was stored.",
+        "Restore the file, or its permissions, from the sealed evidence.",
+    )
+
+
+@contextmanager
+def opened(source: Path | bytes) -> Iterator[IO[bytes]]:
+    """A source to stream from."""
+    if isinstance(source, bytes):
+        yield BytesIO(source)
+        return
+    try:
+        file = source.open("rb")
+    except OSError as error:
+        raise unreadable(source, error) from error
+    with file:
+        yield file
+
+
+def settle(place: str, key: str, found: StoredObject | None, sha256: str) -> None:
+    """A create-only key exists: done if it holds the same content, a conflict if not, never an overwrite."""
+    if found is None:
+        raise TransientStoreError(
+            f"{key} in {place}, which the store said exists", "no such object", "Nothing was stored.", "Try again."
+        )
+    if found.sha256 != sha256:
+        raise Conflict(
+            f"sha256 {sha256} at {key} in {place}",
+            f"an object with sha256 {found.sha256}"
+            if found.sha256
+            else "an object whose sha256 the store doesn't know",
+            "It was not overwritten.",
+            "Keep both for the investigation: compare the object with the file, and ask who wrote it.",
+        )
+
+
+def absent(place: str, key: str) -> StoreError:
+    """The error for reading what is not there."""
+    return PermanentStoreError(
+        f"an object {key} in {place}", "none", "Nothing was read.", "List the place, and check the incident id."
+    )
+
+
+class MemoryStore:
+    """A store that lives as long as its object. Thread-safe, like all stores."""
+
+    def __init__(self, place: str = "memory:") -> None:
+        """Begin empty."""
+        self._place, self._objects, self._lock = place, dict[str, bytes](), Lock()
+
+    @property
+    def place(self) -> str:
+        """A name for people."""
+        return self._place
+
+    def create(self, key: str, source: Path | bytes, sha256: str) -> None:
+        """Create, or leave what is there."""
+        data = read_source(source)
+        require_digest(key, sha256_of(data).hexdigest(), sha256)
+        with self._lock:
+            new = self._objects.setdefault(require_key(key), data) is data
+        if not new:
+            settle(self.place, key, self.look(key), sha256)
+
+    def copy(self, source: str, key: str, sha256: str, *, replace: bool = False) -> None:
+        """Create from another key; only `replace` overwrites."""
+        data = self.read(source)
+        if not replace:
+            return self.create(key, data, sha256)
+        require_digest(key, sha256_of(data).hexdigest(), sha256)
+        with self._lock:
+            self._objects[require_key(key)] = data
+        return None
+
+    def look(self, key: str) -> StoredObject | None:
+        """Size and digest of what is held."""
+        data = self._objects.get(require_key(key))
+        return None if data is None else StoredObject(key, len(data), sha256_of(data).hexdigest())
+
+    def read(self, key: str) -> bytes:
+        """The content."""
+        try:
+            return self._objects[require_key(key)]
+        except KeyError:
+            raise absent(self.place, key) from None
+
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        """Sorted by key, as all stores do."""
+        with self._lock:
+            keys = sorted(key for key in self._objects if key.startswith(prefix))
+        yield from (found for key in keys if (found := self.look(key)))

@@ -1,0 +1,83 @@
+"""What goes wrong with S3, in the words of the error tree: whether to try again, and what to mend if not."""
+
+import re
+from typing import Final
+
+from botocore.exceptions import ClientError
+from obstore.exceptions import BaseError
+
+from tasks.custody.errors import PermanentStoreError, StoreError, TransientStoreError
+
+_ACCESS: Final = "Allow this identity s3:PutObject, s3:GetObject and s3:ListBucket there, and check its key and secret."
+_KEYS: Final = "Correct the access key and secret in the store's credentials block."
+_EXPIRED: Final = "Renew the temporary credentials, then run the evacuation again."
+_SOURCE: Final = "Give the store block complete credentials, or this host a role or a profile."
+_REGION: Final = "Set the bucket's own region in the store block."
+_WAIT: Final = (
+    "Check the endpoint and the network; the evidence stays sealed on this host, so run the evacuation again."
+)
+_REMEDIES: Final = {
+    "AccessDenied": _ACCESS,
+    "AllAccessDisabled": _ACCESS,
+    "403": _ACCESS,
+    "InvalidAccessKeyId": _KEYS,
+    "SignatureDoesNotMatch": _KEYS,
+    "InvalidToken": _EXPIRED,
+    "ExpiredToken": _EXPIRED,
+    "NoSuchBucket": "Create the bucket, or correct its name in the store block.",
+    "NoSuchKey": "List the place, and check the incident id.",
+    "PermanentRedirect": _REGION,
+    "AuthorizationHeaderMalformed": _REGION,
+    "IllegalLocationConstraintException": _REGION,
+    "301": _REGION,
+    "400": f"{_REGION} If it is right: {_EXPIRED}",
+    "RequestTimeTooSkewed": "Set this host's clock, then run the evacuation again.",
+    "BadDigest": "The source changed after it was hashed, or was damaged on the way: compare it with its manifest.",
+    "EntityTooLarge": "The store takes at most 5 GiB in one piece: move this file by hand and record its digest.",
+    "InvalidRequest": "If the object is larger than 5 GiB, copy it by hand; otherwise read what the store says.",
+    "NoCredentialsError": _SOURCE,
+    "PartialCredentialsError": _SOURCE,
+    "CredentialRetrievalError": _SOURCE,
+    "ProfileNotFound": _SOURCE,
+    "SSLError": "Correct the endpoint, or trust its authority: set verify_cert_path in the credentials block.",
+}
+_TRANSIENT: Final = {
+    "429", "ConditionalRequestConflict", "InternalError", "OperationAborted", "RequestTimeout", "ServiceUnavailable",
+    "SlowDown", "Throttling", "ThrottlingException", "TooManyRequests",
+}  # fmt: skip
+_UNREACHABLE: Final = {
+    "ConnectionClosedError", "ConnectionError", "ConnectTimeoutError", "EndpointConnectionError", "HTTPClientError",
+    "IncompleteReadError", "ProxyConnectionError", "ReadTimeoutError", "ResponseStreamingError",
+}  # fmt: skip
+
+
+def explain(error: Exception, expected: str) -> StoreError:
+    """Turn what either client raised into the error tree: the store's own word, and what to do about it."""
+    code, said = _code_and_words(error)
+    transient = code in _TRANSIENT or code in _UNREACHABLE or code.startswith("5")
+    kind = TransientStoreError if transient else PermanentStoreError
+    remedy = _WAIT if transient else _REMEDIES.get(code, "Read what the store says; the evidence stays on this host.")
+    return kind(expected, f"{code}: {said.rstrip('. ')}" if said else code, "The store did not do it.", remedy)
+
+
+def _code_and_words(error: Exception) -> tuple[str, str]:
+    if isinstance(error, ClientError):
+        status = str(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", ""))
+        code = error.response["Error"].get("Code", status)
+        return (status if status.startswith("5") else code), error.response["Error"].get("Message", "")
+    if isinstance(error, BaseError | FileNotFoundError):
+        return _read_obstore(str(error))
+    return type(error).__name__, str(error)
+
+
+def _read_obstore(text: str) -> tuple[str, str]:
+    """The code and message are in the XML that obstore quotes; without one the connection failed."""
+    head = text.split("\n\nDebug source", 1)[0]
+    status = re.search(r"status code: (\d{3})", head)
+    code = re.search(r"<Code>(\w+)</Code>", head)
+    if status and (status[1].startswith("5") or not code):
+        return status[1], head[:300]
+    if code:
+        message = re.search(r"<Message>([^<]*)</Message>", head)
+        return code[1], message[1] if message else ""
+    return ("SSLError" if "certificate" in text else "ConnectionError"), head[:300]

@@ -1,0 +1,135 @@
+"""The workload block: what to evacuate, and how to recognise it."""
+
+import re
+import socket
+from pathlib import Path
+from typing import Annotated, ClassVar, Self
+
+from prefect.blocks.core import Block
+from pydantic import AfterValidator, Field, field_validator, model_validator
+
+_UNRELATED = ("", "bash", "/sbin/init", "/usr/sbin/sshd -D", "/usr/lib/systemd/systemd-journald", "vi notes.txt")
+
+
+def _pattern(text: str) -> str:
+    try:
+        pattern = re.compile(text)
+    except re.error as error:
+        raise ValueError(
+            f"expected a regular expression; got {text!r} ({error}). Nothing was saved. "
+            "Escape special letters with a backslash, as in api\\.app"
+        ) from error
+    if any(pattern.search(line) for line in _UNRELATED):
+        raise ValueError(
+            f"expected a pattern that matches this workload only; got {text!r}, which matches everything. "
+            "Nothing was saved. Name the program and its arguments, as in uvicorn .*api\\.app"
+        )
+    return text
+
+
+def _absolute(path: Path) -> Path:
+    if not path.is_absolute() or ".." in path.parts or path == Path("/"):
+        raise ValueError(
+            f"expected an absolute path below /, without '..'; got {str(path)!r}. Nothing was saved. "
+            "Give the whole path, as in /srv/mlops-sklearn-portfolio"
+        )
+    return path
+
+
+Pattern = Annotated[str, AfterValidator(_pattern)]
+AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
+
+
+class Workload(Block):
+    """A machine-learning workload on one host: an API and a training job under one root folder."""
+
+    _block_type_name: ClassVar[str] = "Workload"
+    _block_type_slug: ClassVar[str] = "workload"
+    _description: ClassVar[str] = "What to evacuate: an API and a training job under one root folder on one host."
+    _code_example: ClassVar[str] = (
+        'from blocks import Workload\n\nWorkload(root="/srv/mlops-sklearn-portfolio").save("portfolio")'
+    )
+
+    host: str = Field(
+        default_factory=socket.gethostname,
+        min_length=1,
+        description="Host name of the machine that the workload runs on; the evacuation refuses to run elsewhere.",
+    )
+    root: AbsolutePath = Field(description="The workload's root folder. A process must work in it to be matched.")
+    api_pattern: Pattern = Field(
+        default=r"uvicorn .*api\.app", description="Regular expression on the API's full command line."
+    )
+    api_command: list[str] = Field(
+        default=["venv/bin/python", "-m", "uvicorn", "api.app:app", "--host", "127.0.0.1", "--port", "8000"],
+        description="How the API is started again, one argument an item, in the root folder. No shell.",
+        min_length=1,
+    )
+    api_url: str = Field(
+        default="http://127.0.0.1:8000",
+        pattern=r"^https?://[^/\s]+$",
+        description="Where the API answers, without a path.",
+    )
+    training_pattern: Pattern = Field(
+        default=r"python\S* -u src/train\.py .*--mode full",
+        description="Regular expression on the training job's full command line.",
+    )
+    worker_pattern: Pattern = Field(
+        default=r"joblib\.externals\.loky|multiprocessing\.(resource_tracker|spawn|forkserver)",
+        description="Regular expression for worker processes that may outlive their parent.",
+    )
+    lock: AbsolutePath = Field(
+        default=Path("/tmp/ml-train.lock"),  # noqa: S108  the runbook's own name for it
+        description="The lock file that keeps new training out while it is held.",
+    )
+    grace_seconds: float = Field(
+        default=30, gt=0, le=600, description="How long a process may take to end by itself before it is killed."
+    )
+    recovery_seconds: float = Field(
+        default=60, gt=0, le=3600, description="How long the API may take to answer again after a restart."
+    )
+    interpreter: str = Field(
+        default="venv/bin/python", min_length=1, description="The workload's Python, relative to the root or absolute."
+    )
+    evidence_dir: AbsolutePath | None = Field(
+        default=None, description="Where incidents are kept on this host; evidence/ in the root if empty."
+    )
+    logs: list[str] = Field(default=["logs/*.log"], description="Glob patterns of log files, relative to the root.")
+    artifacts: list[str] = Field(
+        default=["artifacts/summary_*.json", "artifacts/cv_results_*.csv", "artifacts/*.png"],
+        description="Glob patterns of artifacts, relative to the root.",
+    )
+    models: list[str] = Field(
+        default=["models/model_*.joblib"], description="Glob patterns of models, relative to the root."
+    )
+    needed: list[str] = Field(
+        default=["processes", "tree", "packages", "environment", "logs", "artifacts", "models"],
+        description="Collectors without which the verdict is PARTIAL.",
+    )
+    may_be_missing: list[str] = Field(
+        default=[], description="Needed collectors for which finding no file at all is no loss."
+    )
+
+    @field_validator("logs", "artifacts", "models")
+    @classmethod
+    def _relative_globs(cls, globs: list[str]) -> list[str]:
+        for glob in globs:
+            if not glob or Path(glob).is_absolute() or ".." in Path(glob).parts:
+                raise ValueError(
+                    f"expected glob patterns relative to the root, without '..'; got {glob!r}. Nothing was saved. "
+                    "Write them like logs/*.log"
+                )
+        return globs
+
+    @model_validator(mode="after")
+    def _lock_is_not_evidence(self) -> Self:
+        if self.lock.is_relative_to(self.evidence):
+            raise ValueError(
+                f"expected a lock outside the evidence folder; got {str(self.lock)!r}. Nothing was saved. "
+                "Give the lock that the training job takes"
+            )
+        return self
+
+    @property
+    def evidence(self) -> Path:
+        """Folder that holds this workload's incidents."""
+        return self.evidence_dir or self.root / "evidence"

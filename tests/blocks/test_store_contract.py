@@ -1,0 +1,252 @@
+"""What every store promises, tried on each: S3 on a real server, a folder, and memory."""
+
+import hashlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from uuid import uuid4
+
+import boto3
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from prefect_aws import AwsCredentials
+
+from blocks import s3
+from blocks.directory import DirectoryStore
+from blocks.memory import MemoryStore
+from blocks.port import Store, StoredObject
+from blocks.s3 import S3Store
+from tasks.custody.errors import Conflict, PermanentStoreError
+from tasks.custody.keys import evidence_key, stored_name
+from tasks.drill.parts import SeaweedFS
+
+Maker = Callable[[], Store]
+on_fixtures = settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+sources = st.lists(st.binary(min_size=1, max_size=60), min_size=1, max_size=3).map(b"/".join).filter(stored_name)
+
+
+@pytest.fixture(scope="session")
+def makers(
+    seaweed: SeaweedFS, credentials: AwsCredentials, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Maker]:
+    """Make an empty store of each kind, again and again."""
+
+    def on_s3() -> Store:
+        return S3Store(seaweed.bucket, uuid4().hex, credentials=credentials, endpoint=seaweed.endpoint)
+
+    return {
+        "s3": on_s3,
+        "directory": lambda: DirectoryStore(tmp_path_factory.mktemp("a store")),
+        "memory": MemoryStore,
+    }
+
+
+@pytest.fixture(params=["s3", "directory", "memory"])
+def make(request: pytest.FixtureRequest, makers: dict[str, Maker]) -> Maker:
+    return makers[request.param]
+
+
+@pytest.fixture
+def store(make: Maker) -> Store:
+    return make()
+
+
+def sha(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def put(store: Store, key: str, data: bytes) -> None:
+    store.create(key, data, sha(data))
+
+
+def test_what_is_created_can_be_looked_at_and_read(store: Store) -> None:
+    put(store, "incidents/IR-1/evidence/a.txt", b"content")
+    assert store.look("incidents/IR-1/evidence/a.txt") == StoredObject(
+        "incidents/IR-1/evidence/a.txt", 7, sha(b"content")
+    )
+    assert store.read("incidents/IR-1/evidence/a.txt") == b"content"
+
+
+def test_a_file_is_stored_like_bytes(store: Store, tmp_path: Path) -> None:
+    source = tmp_path / "a file"
+    source.write_bytes(b"from a file")
+    store.create("file", source, sha(b"from a file"))
+    assert store.read("file") == b"from a file"
+
+
+def test_an_empty_object_is_an_object(store: Store) -> None:
+    put(store, "empty", b"")
+    assert store.look("empty") == StoredObject("empty", 0, sha(b""))
+    assert store.read("empty") == b""
+
+
+def test_nothing_is_none(store: Store) -> None:
+    assert store.look("no/such") is None
+
+
+def test_a_folder_of_keys_is_not_an_object(store: Store) -> None:
+    put(store, "folder/inside", b"x")
+    assert store.look("folder") is None
+    with pytest.raises(PermanentStoreError):
+        store.read("folder")
+
+
+def test_reading_nothing_is_an_error_that_names_the_key(store: Store) -> None:
+    with pytest.raises(PermanentStoreError, match="no/such"):
+        store.read("no/such")
+
+
+def test_the_same_content_again_is_done_already(store: Store) -> None:
+    put(store, "twice", b"same")
+    put(store, "twice", b"same")
+    assert store.read("twice") == b"same"
+
+
+def test_other_content_is_a_conflict_that_names_both_digests(store: Store) -> None:
+    put(store, "taken", b"first")
+    with pytest.raises(Conflict) as raised:
+        put(store, "taken", b"second")
+    assert sha(b"first") in str(raised.value)
+    assert sha(b"second") in str(raised.value)
+    assert store.read("taken") == b"first"
+
+
+def test_content_that_differs_from_its_digest_is_refused(store: Store) -> None:
+    with pytest.raises(PermanentStoreError, match=sha(b"expected")):
+        store.create("wrong", b"changed", sha(b"expected"))
+    assert store.look("wrong") is None
+
+
+def test_a_source_that_is_gone_is_a_permanent_error(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(PermanentStoreError, match="gone"):
+        store.create("key", tmp_path / "gone", sha(b""))
+
+
+def test_one_of_many_racing_creators_wins(store: Store) -> None:
+    def race(number: int) -> bool:
+        try:
+            put(store, "claim", b"%d" % number)
+        except Conflict:
+            return False
+        return True
+
+    with ThreadPoolExecutor(16) as pool:
+        assert sum(pool.map(race, range(16))) == 1
+
+
+def test_a_listing_is_sorted_complete_and_only_of_its_prefix(store: Store) -> None:
+    keys = ["a/b", "a-b", "b", "a/a", "a.b"]
+    for key in keys:
+        put(store, key, key.encode())
+    assert [found.key for found in store.list("")] == sorted(keys)
+    assert [found.key for found in store.list("a/")] == sorted(key for key in keys if key.startswith("a/"))
+    assert [found.size for found in store.list("a-")] == [3]
+    assert list(store.list("none/")) == []
+
+
+def test_a_listing_does_not_end_at_a_thousand(store: Store) -> None:
+    keys = [f"many/{number:04d}" for number in range(1203)]
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(lambda key: put(store, key, b"x"), keys))
+    assert [found.key for found in store.list("many/")] == keys
+
+
+def test_a_copy_has_the_digest_of_its_source(store: Store) -> None:
+    put(store, "incidents/a%25.bin", b"content")
+    store.copy("incidents/a%25.bin", "snapshots/a%25.bin", sha(b"content"))
+    assert store.look("snapshots/a%25.bin") == StoredObject("snapshots/a%25.bin", 7, sha(b"content"))
+
+
+def test_a_copy_never_overwrites_unless_told_to(store: Store) -> None:
+    put(store, "old", b"old")
+    put(store, "new", b"new")
+    put(store, "latest/x", b"old")
+    store.copy("old", "latest/x", sha(b"old"))
+    with pytest.raises(Conflict) as raised:
+        store.copy("new", "latest/x", sha(b"new"))
+    assert sha(b"old") in str(raised.value)
+    assert sha(b"new") in str(raised.value)
+    store.copy("new", "latest/x", sha(b"new"), replace=True)
+    assert store.look("latest/x") == StoredObject("latest/x", 3, sha(b"new"))
+    assert store.read("old") == b"old"
+
+
+def test_copying_nothing_is_an_error(store: Store) -> None:
+    with pytest.raises(PermanentStoreError, match="no/such"):
+        store.copy("no/such", "key", sha(b""))
+    assert store.look("key") is None
+
+
+@pytest.mark.parametrize(
+    "key", ["", "/etc/passwd", "a//b", "a/", "../a", "a/../../b", "a/./b", "a\nb", "a\0b", "ä", "a\\b"]
+)
+def test_a_key_that_could_lead_elsewhere_is_refused(store: Store, key: str) -> None:
+    for act in (store.look, store.read, lambda key: put(store, key, b"x"), lambda key: store.copy("a", key, sha(b""))):
+        with pytest.raises(PermanentStoreError):
+            act(key)
+
+
+@on_fixtures
+@given(source=sources, data=st.binary(max_size=50))
+def test_any_stored_name_is_a_key_and_comes_back_byte_for_byte(make: Maker, source: bytes, data: bytes) -> None:
+    store, key = make(), evidence_key("IR-1", 1, stored_name(source))
+    put(store, key, data)
+    assert [found.key for found in store.list("")] == [key]
+    assert store.look(key) == StoredObject(key, len(data), sha(data))
+    store.copy(key, f"copy/{key}", sha(data))
+    assert store.read(f"copy/{key}") == data
+
+
+def test_obstore_writes_the_key_that_boto3_lists(seaweed: SeaweedFS, credentials: AwsCredentials) -> None:
+    prefix, name = uuid4().hex, "%E3%81%82/a%25b/%2E%2E/q~x/a=b+c d"
+    store = S3Store(seaweed.bucket, prefix, credentials=credentials, endpoint=seaweed.endpoint)
+    put(store, name, b"x")
+    client = boto3.client(
+        "s3",
+        endpoint_url=seaweed.endpoint,
+        region_name="us-east-1",
+        aws_access_key_id=seaweed.access_key,
+        aws_secret_access_key=seaweed.secret_key,
+    )
+    listed = client.list_objects_v2(Bucket=seaweed.bucket, Prefix=prefix)["Contents"]
+    assert [item["Key"] for item in listed] == [f"{prefix}/{name}"]
+
+
+def test_a_large_file_is_streamed_under_the_same_contract(
+    makers: dict[str, Maker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3, "STREAM_ABOVE", 1000)
+    store, source = makers["s3"](), tmp_path / "large"
+    source.write_bytes(b"large" * 1000)
+    with pytest.raises(PermanentStoreError, match="BadDigest"):
+        store.create("large", source, sha(b"other"))
+    assert store.look("large") is None
+    store.create("large", source, sha(source.read_bytes()))
+    store.create("large", source, sha(source.read_bytes()))
+    assert store.look("large") == StoredObject("large", 5000, sha(source.read_bytes()))
+    source.write_bytes(b"other" * 1000)
+    with pytest.raises(Conflict):
+        store.create("large", source, sha(source.read_bytes()))
+
+
+def test_a_folder_store_keeps_nothing_of_a_refused_object(tmp_path: Path) -> None:
+    store = DirectoryStore(tmp_path)
+    with pytest.raises(PermanentStoreError):
+        store.create("a/b", b"changed", sha(b"expected"))
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_a_folder_store_is_never_made_where_a_mount_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(PermanentStoreError, match="mount"):
+        put(DirectoryStore(tmp_path / "not mounted"), "key", b"x")
+
+
+def test_a_folder_store_does_not_follow_links_or_show_its_own_names(tmp_path: Path) -> None:
+    store = DirectoryStore(tmp_path)
+    put(store, "key", b"x")
+    (tmp_path / "link").symlink_to("/etc/hostname")
+    assert [found.key for found in store.list("")] == ["key"]
+    assert store.look("link") is None
+    with pytest.raises(PermanentStoreError):
+        put(store, ".incoming/x", b"x")

@@ -1,0 +1,51 @@
+"""Real parts for the tests: one S3 server and one Prefect server a session, each store empty for each test."""
+
+from collections.abc import Iterator
+from uuid import uuid4
+
+import pytest
+from prefect.testing.utilities import prefect_test_harness
+from prefect_aws import AwsCredentials
+from pydantic import SecretStr
+
+from blocks.port import Store
+from blocks.store import EvidenceStore
+from tasks.drill.parts import SeaweedFS
+
+
+@pytest.fixture(scope="session")
+def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]:
+    """A real S3 server, in a folder whose name holds a space."""
+    with SeaweedFS(tmp_path_factory.mktemp("sea weed")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def credentials(seaweed: SeaweedFS) -> AwsCredentials:
+    """The server's own credentials."""
+    return AwsCredentials(
+        aws_access_key_id=seaweed.access_key,
+        aws_secret_access_key=SecretStr(seaweed.secret_key),
+        region_name="us-east-1",
+    )
+
+
+@pytest.fixture
+def s3_block(seaweed: SeaweedFS, credentials: AwsCredentials) -> EvidenceStore:
+    """A store block on the real server, with a prefix of its own."""
+    return EvidenceStore(
+        bucket=seaweed.bucket, prefix=f"test/{uuid4().hex}", endpoint=seaweed.endpoint, credentials=credentials
+    )
+
+
+@pytest.fixture
+def store(s3_block: EvidenceStore) -> Store:
+    """An empty S3 store on the real server."""
+    return s3_block.open()
+
+
+@pytest.fixture(scope="session")
+def prefect() -> Iterator[None]:
+    """A Prefect server and database that end with the session."""
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
