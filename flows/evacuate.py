@@ -1,0 +1,115 @@
+"""The runbook: one workload is frozen, looked at, stopped, its evidence sealed, moved to the store and proven there."""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
+from prefect.task_runners import ThreadPoolTaskRunner
+from pydantic import Field
+
+from tasks.case import Case
+from tasks.collect import collect
+from tasks.collectors import discover
+from tasks.contain import freeze, prove_contained
+from tasks.cordon import cordon
+from tasks.custody.evidence import Evidence, Seal
+from tasks.custody.receipt import Containment, Freeze, Receipts, Recovery, Stop
+from tasks.offload import claim_store, offload, promote
+from tasks.preflight import Busy, Request, open_case, this_run
+from tasks.recover import recover as recover_api
+from tasks.report import Findings, Record, every_collector, final_state, note_cached, publish, record, troubles
+from tasks.seal import check_seal, seal, volumes_to_seal
+from tasks.step import noun, submit
+from tasks.stop import stop
+from tasks.verify import verify
+
+WorkloadName = Annotated[str, Field(min_length=1, description="Name of the Workload block: what to evacuate.")]
+StoreName = Annotated[str, Field(min_length=1, description="Name of the Evidence Store block: where to.")]
+Reason = Annotated[str, Field(max_length=2000, description="Why, in a sentence; it goes into the postmortem.")]
+DetectedAt = Annotated[
+    datetime | None, Field(description="When the trouble was noticed, with a time zone; now if empty.")
+]
+IncidentId = Annotated[
+    str | None,
+    Field(description="IR-… to carry on that incident: finished steps are not repeated. Empty: a new one."),
+]
+DryRun = Annotated[bool, Field(description="Show what would be done; stop nothing, send nothing.")]
+PromoteLatest = Annotated[bool, Field(description="Let latest/ follow once everything is proven.")]
+Recover = Annotated[bool, Field(description="Afterwards uncordon, restart the API and prove the model it serves.")]
+
+
+@flow(
+    name="evacuate",
+    flow_run_name="evacuate {workload}",
+    task_runner=ThreadPoolTaskRunner(max_workers=16),  # type: ignore[arg-type]
+    persist_result=False,
+)
+def evacuate(  # noqa: PLR0913, PLR0917  each is a field of the form that a person fills in
+    workload: WorkloadName,
+    store: StoreName,
+    reason: Reason = "",
+    detected_at: DetectedAt = None,
+    incident_id: IncidentId = None,
+    dry_run: DryRun = False,  # noqa: FBT002  the form has a switch for it
+    promote_latest: PromoteLatest = True,  # noqa: FBT002
+    recover: Recover = False,  # noqa: FBT002
+) -> State[Any]:
+    """Evacuate a machine-learning workload: contain it, save the evidence, prove that the store has it.
+
+    ワークロードを封じ込め、証跡を採取・封印し、S3 へ退避して検証します。
+    """
+    request = Request(workload, store, reason, detected_at, incident_id, dry_run, *this_run())
+    try:
+        case = open_case(request)
+    except Busy as busy:
+        return Completed(name="Joined", message=str(busy))
+    try:
+        return _evacuate(case, promote_latest=promote_latest, recover=recover and not dry_run)
+    finally:
+        case.close()
+
+
+def _evacuate(case: Case, *, promote_latest: bool, recover: bool) -> State[Any]:
+    first = [name for name, collector in discover().items() if collector.while_frozen]
+    later = [name for name in discover() if name not in first]
+
+    # §1-§3: cordon, freeze, look, stop
+    cordoned = submit(case, cordon)
+    frozen = submit(case, freeze, after=[cordoned])
+    claimed = submit(case, claim_store, after=[frozen])
+    looked = [submit(case, collect, name, after=[frozen]) for name in first]
+    stopped = submit(case, stop, after=looked)
+    contained = submit(case, prove_contained, after=[stopped, cordoned])
+
+    # §4: collect in parallel, then seal
+    collected = looked + [submit(case, collect, name, after=[stopped]) for name in later]
+    evidence = every_collector(case, (noun(future, Evidence) for future in collected))
+    seals = [submit(case, seal, volume, evidence, after=collected) for volume in volumes_to_seal(case, evidence)]
+    intact = submit(case, check_seal, seals)
+
+    # §5, §6: offload, verify, promote
+    sent = submit(case, offload, seals, intact, after=[claimed])
+    proven = submit(case, verify, seals, sent)
+    promoted = submit(case, promote, seals, proven, contained, evidence) if promote_latest else None
+
+    # §7: recover
+    recovered = submit(case, recover_api, seals, proven, after=[promoted]) if recover else None
+
+    # §8: record
+    findings = Findings(
+        freeze=noun(frozen, Freeze),
+        stop=noun(stopped, Stop),
+        containment=noun(contained, Containment),
+        evidence=evidence,
+        seals=tuple(made for future in seals if (made := noun(future, Seal))),
+        proven=noun(proven, Receipts),
+        promoted=noun(promoted, Receipts),
+        recovery=noun(recovered, Recovery),
+        trouble=troubles(case),
+    )
+    note_cached(case)
+    recorded = noun(submit(case, record, findings), Record)
+    publish(case)
+    return final_state(case, recorded, recovery_wanted=recover, recovery=findings.recovery)

@@ -1,0 +1,187 @@
+"""The case: one run of one incident, with the places it writes to and the doors it acts through."""
+
+import fcntl
+import json
+import os
+import time
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from pydantic import TypeAdapter
+
+from tasks.custody.errors import Refused
+from tasks.custody.incident import Incident
+from tasks.custody.keys import MANIFEST, SEGMENT, volume_folder
+from tasks.custody.log import CustodyLog
+from tasks.custody.process import Identity
+from tasks.custody.verdict import Word
+from tasks.host import Host, LinuxHost, boot_id
+from tasks.rehearsal import RehearsalHost, RehearsalStore
+
+if TYPE_CHECKING:
+    from prefect.futures import PrefectFuture
+
+    from blocks.port import Store
+    from blocks.workload import Workload
+
+OPEN: Final = "open.json"
+CORDON: Final = "cordon.json"
+INCIDENT: Final = "incident.json"
+RECOVERED: Final = "recovered.json"
+CLOSING: Final = "closing.json"
+
+T = TypeVar("T")
+
+
+class Case:
+    """Not a dataclass: Prefect walks those, and this one holds locks and open files.
+
+    On disk, below the workload's evidence folder: open.json (the open incident), cordon.json (the
+    cordon's marker), and a private folder for each incident: evidence/ (and evidence.N/), record/NNN/,
+    custody.jsonl, frozen.json, results/ (cached results).
+    """
+
+    def __init__(  # noqa: PLR0913  the six things that make a run of an incident
+        self, incident: Incident, workload: "Workload", store: str, run: str, *, dry_run: bool, ownership: int
+    ) -> None:
+        """Make the incident's private folder if this run opens it, and carry its custody log on."""
+        self.incident, self.workload, self.store_name = incident, workload, store
+        self.run, self.dry_run, self._ownership = run, dry_run, ownership
+        self.home = incident_home(workload.evidence, incident.id, dry_run=dry_run)
+        self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.home.chmod(0o700)
+        if not (self.home / INCIDENT).exists():
+            write_whole(self.home / INCIDENT, TypeAdapter(Incident).dump_json(incident, indent=1))
+        self.log = CustodyLog(
+            self.home / "custody.jsonl",
+            {"run": run, "user": str(os.geteuid()), "host": incident.host, "boot": boot_id()},
+        )
+        self.number = 1 + max((int(path.name) for path in self.home.glob("record/*")), default=0)
+        self.volume = next(n for n in range(1, 1000) if not (self.folder(n) / MANIFEST).exists())
+        self.steps: list[tuple[str, PrefectFuture[Any]]] = []
+        self._opened = time.monotonic()
+
+    @cached_property
+    def host(self) -> Host:
+        """The door to the host; in a dry run one that only records."""
+        return RehearsalHost(LinuxHost(), self.log) if self.dry_run else LinuxHost()
+
+    @cached_property
+    def store(self) -> "Store":
+        """The door to the store. Loaded late: its libraries must not delay containment."""
+        from blocks.store import EvidenceStore
+
+        store = load_block(EvidenceStore, self.store_name).open()
+        return RehearsalStore(store, self.log) if self.dry_run else store
+
+    @property
+    def place(self) -> str:
+        """Where the store is, for people; a store that cannot be opened is named by its block."""
+        try:
+            return self.store.place
+        except Exception:  # noqa: BLE001  the record is written whatever is wrong with the store
+            return f"store block {self.store_name}"
+
+    def folder(self, volume: int) -> Path:
+        """Evidence folder of a volume."""
+        return self.home / volume_folder(volume)
+
+    @property
+    def results(self) -> Path:
+        """Cached results of the incident's steps."""
+        return self.home / "results"
+
+    @property
+    def record(self) -> Path:
+        """Folder of this run's record."""
+        return self.home / "record" / f"{self.number:03d}"
+
+    @property
+    def marker(self) -> Path:
+        """The cordon's marker."""
+        return (self.home if self.dry_run else self.workload.evidence) / CORDON
+
+    def journal(self, name: str, kind: type[T], value: T | None = None) -> T | None:
+        """Keep a small fact of the incident beside its evidence, whole or not at all; without a value, read it."""
+        path = self.home / name
+        adapter = TypeAdapter(kind)
+        if value is None:
+            return adapter.validate_json(path.read_bytes()) if path.exists() else None
+        write_whole(path, adapter.dump_json(value, indent=1))
+        return value
+
+    def recovered(self) -> frozenset[Identity]:
+        """Processes that this incident's own recovery started: they are no new life of the workload."""
+        return frozenset(self.journal(RECOVERED, list[Identity]) or [])
+
+    def seconds(self) -> float:
+        """Time since this run opened its case."""
+        return time.monotonic() - self._opened
+
+    def segments_end(self) -> int:
+        """How many lines of the custody log already lie in a sealed segment."""
+        segments = [*self.home.glob(f"evidence*/{SEGMENT}"), *self.home.glob(f"record/*/{SEGMENT}")]
+        return sum(segment.read_bytes().count(b"\n") for segment in segments)
+
+    def close(self) -> None:
+        """Let another run have the workload."""
+        os.close(self._ownership)
+
+
+def incident_home(evidence: Path, incident: str, *, dry_run: bool) -> Path:
+    """Private folder of an incident; a dry run's lies apart and is never carried on as a real one."""
+    return evidence / "dry-run" / incident if dry_run else evidence / incident
+
+
+def take_ownership(evidence: Path) -> int | None:
+    """Lock the workload's evidence folder for this process, so that one run evacuates it at a time. None if taken."""
+    descriptor = os.open(evidence / ".owner", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def load_block(kind: type[Any], name: str) -> Any:
+    """Load a block by name; an unknown name is refused with the names that are there."""
+    try:
+        return kind.load(name)
+    except ValueError as error:
+        if "Unable to find block document" not in str(error):
+            raise
+        raise unknown_block(kind.get_block_type_slug(), name) from error
+
+
+def unknown_block(slug: str, name: str) -> Refused:
+    """The error for a block name that the server does not know; says which names it does know."""
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        known = sorted(str(document.name) for document in client.read_block_documents_by_type(slug))
+    return Refused(
+        f"the name of a saved {slug} block",
+        repr(name),
+        f"Use one of: {', '.join(known) or 'none is saved yet'}; or save one (README, 'Your own workload').",
+    )
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all."""
+    beside = path.with_name(f".{path.name}.new")
+    beside.write_bytes(data)
+    beside.replace(path)
+
+
+def read_incident(home: Path) -> Incident | None:
+    """The incident that an earlier run opened in this folder."""
+    path = home / INCIDENT
+    return TypeAdapter(Incident).validate_json(path.read_bytes()) if path.exists() else None
+
+
+def last_verdict(home: Path) -> Word | None:
+    """The word of the incident's last closed record; None if no run has closed."""
+    closings = sorted(home.glob(f"record/*/{CLOSING}"))
+    return Word(json.loads(closings[-1].read_bytes())["verdict"]) if closings else None

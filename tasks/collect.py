@@ -1,0 +1,125 @@
+"""§4: run one collector under its deadline, and keep what it got with a written reason for what it did not."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from tasks.case import Case
+from tasks.collectors import discover
+from tasks.collectors.collector import Collector, Target
+from tasks.contain import frozen, observed
+from tasks.custody.evidence import Evidence, Loss, Outcome, StoredFile, worst
+from tasks.step import step
+
+_TAIL: Final = 400
+_LAST_WAIT_SECONDS: Final = 2.0
+
+
+def _key(case: Case, collector: str) -> str:
+    return f"{collector}:{observed(case) if discover()[collector].while_frozen else ''}"
+
+
+@step("§4 collect {collector}", key=_key, retries=1, delay=0.5)
+def collect(case: Case, collector: str) -> Evidence:
+    """Acquire into a staging folder, then move what is whole into the evidence folder (runbook §4)."""
+    what = discover()[collector]
+    staging = case.home / "staging" / collector
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir(mode=0o700, parents=True)
+    began = datetime.now(UTC)
+    lines, trouble = _acquire(what, _target(case), staging)
+    evidence = _evidence(case, what, began, lines, trouble)
+    for file in evidence.files:
+        _move(staging / file.stored, case.folder(case.volume) / file.stored)
+    shutil.rmtree(staging, ignore_errors=True)
+    return evidence
+
+
+def _target(case: Case) -> Target:
+    block = case.workload
+    return Target(
+        incident=case.incident.id,
+        root=str(block.root),
+        interpreter=block.interpreter,
+        owner=block.root.stat().st_uid,
+        globs={"logs": block.logs, "artifacts": block.artifacts, "models": block.models},
+        frozen=[(who.pid, who.start) for who in sorted(frozen(case))],
+    )
+
+
+def _acquire(what: Collector, target: Target, staging: Path) -> tuple[list[Any], Loss | None]:
+    """Run the collector in a process group of its own and end the whole group at the deadline."""
+    command = [sys.executable, "-m", "tasks.collectors", what.name, str(staging)]
+    told, complaints = staging.with_suffix(".told"), staging.with_suffix(".err")
+    with told.open("wb") as out, complaints.open("wb") as err:
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=out, stderr=err, start_new_session=True)
+        late = _feed_and_wait(process, json.dumps(asdict(target)).encode(), what.deadline)
+    lines = [json.loads(line) for line in told.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+    ended = bool(lines) and lines[-1] == "end"
+    reason = complaints.read_bytes()[-_TAIL:].decode(errors="replace").strip()
+    told.unlink()
+    complaints.unlink()
+    if late:
+        return lines, Loss(what.name, Outcome.TIMED_OUT, f"not done after {what.deadline:g} s")
+    if not ended:
+        return lines, Loss(what.name, Outcome.FAILED, f"ended with {process.returncode}: {reason}")
+    return lines[:-1], None
+
+
+def _feed_and_wait(process: subprocess.Popen[bytes], target: bytes, deadline: float) -> bool:
+    try:
+        process.communicate(target, timeout=deadline)
+    except subprocess.TimeoutExpired:
+        late = True
+    else:
+        late = False
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_LAST_WAIT_SECONDS)
+    return late
+
+
+def _evidence(case: Case, what: Collector, began: datetime, lines: Sequence[Any], trouble: Loss | None) -> Evidence:
+    files = tuple(StoredFile(**line["file"]) for line in lines if "file" in line)
+    losses = [Loss(**line["loss"] | {"outcome": Outcome(line["loss"]["outcome"])}) for line in lines if "loss" in line]
+    if trouble:
+        losses.append(trouble)
+    return Evidence(
+        collector=what.name,
+        needed=what.name in case.workload.needed,
+        may_be_missing=what.name in case.workload.may_be_missing,
+        outcome=sum_up(files, losses),
+        reason="; ".join(f"{loss.source}: {loss.reason}" for loss in losses[:3]),
+        started_at=began,
+        ended_at=datetime.now(UTC),
+        volume=case.volume,
+        files=files,
+        losses=tuple(losses),
+    )
+
+
+def sum_up(files: Sequence[StoredFile], losses: Sequence[Loss]) -> Outcome:
+    """One outcome for a whole attempt. Nothing but empty files is empty; a loss outweighs what was collected."""
+    got = [Outcome.COLLECTED if file.size else Outcome.EMPTY for file in files]
+    serious = [loss.outcome for loss in losses if loss.outcome is not Outcome.MISSING]
+    if serious:
+        return worst(serious)
+    if Outcome.COLLECTED in got:
+        return Outcome.COLLECTED
+    return Outcome.EMPTY if got else worst(loss.outcome for loss in losses)
+
+
+def _move(source: Path, destination: Path) -> None:
+    destination.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    source.replace(destination)

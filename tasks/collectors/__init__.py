@@ -1,0 +1,19 @@
+"""Sources of evidence, one file each, found by discovery: adding one is one file and no other line."""
+
+import importlib
+import pkgutil
+from functools import cache
+
+from tasks.collectors.collector import Collector
+
+
+@cache
+def discover() -> dict[str, Collector]:
+    """All collectors by name, in the order of volatility."""
+    modules = (
+        importlib.import_module(f"{__name__}.{module.name}")
+        for module in pkgutil.iter_modules(__path__)
+        if not module.name.startswith("_")
+    )
+    found = [module.COLLECTOR for module in modules if hasattr(module, "COLLECTOR")]
+    return {collector.name: collector for collector in sorted(found, key=lambda each: (each.order, each.name))}

@@ -1,0 +1,70 @@
+"""What a collector is: a name, the question it answers, and where the answer comes from. Data, not code."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+FOREVER: Final = 10**9
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a collector is told of the workload. Plain data: it crosses a process boundary as JSON."""
+
+    incident: str
+    root: str
+    interpreter: str
+    owner: int
+    globs: dict[str, list[str]]
+    frozen: list[tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Command:
+    """The output of a program, in the file `stored`; `last` keeps its last lines only.
+
+    Runs without a shell. As root, `as_owner` runs it with the rights of the workload's owner, never with ours.
+    """
+
+    argv: tuple[str, ...]
+    stored: str
+    last: int = FOREVER
+    as_owner: bool = False
+
+
+@dataclass(frozen=True)
+class Files:
+    """The workload's files that match the glob patterns of this field of the workload block, byte for byte."""
+
+    field: str
+
+
+@dataclass(frozen=True)
+class Made:
+    """A file that a function of ours makes from what it reads; it redacts what it makes."""
+
+    make: Callable[[Target], bytes]
+    stored: str
+
+
+Source = Command | Files | Made
+
+
+@dataclass(frozen=True)
+class Collector:
+    """One source of evidence.
+
+    `order` is its place in the order of volatility (RFC 3227 §2.1), small first. `while_frozen` collectors run before
+    anything is stopped. `deadline` is in seconds and ends the collector's whole process group.
+    """
+
+    name: str
+    answers: str
+    order: int
+    sources: tuple[Source, ...]
+    deadline: float = 20.0
+    while_frozen: bool = False
+
+
+class NothingThere(Exception):
+    """Raised by a `Made` source: what it should tell about does not exist here."""

@@ -1,0 +1,11 @@
+"""Log files of the workload (runbook §4), byte for byte."""
+
+from tasks.collectors.collector import Collector, Files
+
+COLLECTOR = Collector(
+    name="logs",
+    answers="What did the workload write while it ran?",
+    order=60,
+    sources=(Files("logs"),),
+    deadline=900.0,
+)

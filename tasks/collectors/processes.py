@@ -1,0 +1,44 @@
+"""Every process of the host, as `ps --sort=-pcpu` shows it (runbook §4), taken while the workload is frozen."""
+
+import time
+
+import psutil
+
+from tasks.collectors.collector import Collector, Made, Target
+from tasks.custody.redact import redact_command
+
+_ROW = "{:>8} {:>8} {:>6} {:>6} {:>12} {}\n"
+
+
+def _row(process: psutil.Process, now: float, total: int) -> tuple[float, str]:
+    with process.oneshot():
+        age = max(now - process.create_time(), 0.01)
+        times = process.cpu_times()
+        cpu = 100 * (times.user + times.system) / age
+        memory = 100 * process.memory_info().rss / total
+        line = " ".join(redact_command(process.cmdline())) or f"[{process.name()}]"
+        return cpu, _ROW.format(process.pid, process.ppid(), f"{cpu:.1f}", f"{memory:.1f}", f"{age:.0f}", line)
+
+
+def make(target: Target) -> bytes:
+    """A table of all processes, the busiest first; elapsed time in seconds."""
+    del target
+    now, total = time.time(), psutil.virtual_memory().total
+    rows = []
+    for process in psutil.process_iter():
+        try:
+            rows.append(_row(process, now, total))
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    rows.sort(reverse=True)
+    head = _ROW.format("PID", "PPID", "%CPU", "%MEM", "ELAPSED", "CMD")
+    return (head + "".join(row for _, row in rows)).encode(errors="backslashreplace")
+
+
+COLLECTOR = Collector(
+    name="processes",
+    answers="What ran on the host when the workload was frozen?",
+    order=10,
+    sources=(Made(make, "ps_top.txt"),),
+    while_frozen=True,
+)

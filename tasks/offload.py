@@ -1,0 +1,142 @@
+"""§5: claim the incident in the store, send the sealed files, fill the snapshot; and, once proven, latest/."""
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeVar
+
+from tasks.case import Case
+from tasks.custody.errors import StoreError, TransientStoreError
+from tasks.custody.evidence import Evidence, Seal
+from tasks.custody.keys import claim_key
+from tasks.custody.manifest import canonical, digest_bytes
+from tasks.custody.model import sound
+from tasks.custody.noun import Noun
+from tasks.custody.objects import Expected, closing_objects, evidence_objects, latest_objects, snapshot_objects
+from tasks.custody.receipt import Containment, ObjectReceipt, Receipts
+from tasks.seal import read_manifest
+from tasks.step import step
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+THREADS: Final = 16
+
+
+@dataclass(frozen=True, repr=False)
+class Sent(Noun):
+    """What was offered to the store and taken; whether it is really there, verify says."""
+
+    objects: int
+    size: int
+    place: str
+
+    @property
+    def told(self) -> str:
+        """In a few words."""
+        return f"{self.objects} objects, {self.size} bytes to {self.place}"
+
+
+def transient(error: BaseException) -> bool:
+    """Trying again helps only where the store says so, or where it is not the store that failed."""
+    return isinstance(error, TransientStoreError) or not isinstance(error, StoreError)
+
+
+def at_once(act: Callable[[A], B], items: Iterable[A]) -> list[B]:
+    """Do it for many objects in parallel; the first error ends it."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        futures = [pool.submit(act, item) for item in items]
+        try:
+            return [future.result() for future in futures]
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _claim(case: Case) -> None:
+    incident = case.incident
+    claim = canonical(
+        {
+            "incident": incident.id,
+            "workload": incident.workload,
+            "host": incident.host,
+            "boot": incident.boot,
+            "opened_at": incident.opened_at.isoformat(),
+        }
+    )
+    case.store.create(claim_key(incident.id), claim, digest_bytes(claim))
+
+
+@step("§5 claim the incident in the store")
+def claim_store(case: Case) -> Sent:
+    """Write the first object, which says whose incident this is: a bad store is known now, while we collect."""
+    _claim(case)
+    return Sent(1, 0, case.store.place)
+
+
+def _by_seals(case: Case, seals: Sequence[Seal], intact: Seal) -> str:
+    del case, intact
+    return ",".join(sealed.manifest_sha256 for sealed in seals)
+
+
+@step("§5 offload", key=_by_seals, retries=3, delay=2.0, retry_if=transient)
+def offload(case: Case, seals: Sequence[Seal], intact: Seal) -> Sent:
+    """Send what is sealed and intact. Each byte crosses once, the snapshot is copied inside the store (runbook §5)."""
+    del intact
+    _claim(case)
+    sent: list[Expected] = []
+    for sealed in seals:
+        manifest = read_manifest(case, sealed.volume)
+        folder = case.folder(sealed.volume)
+
+        def send(item: Expected, folder: Path = folder) -> None:
+            case.store.create(item.key, folder / item.stored, item.sha256)
+
+        def copy(item: Expected) -> None:
+            case.store.copy(item.origin, item.key, item.sha256)
+
+        files, copies = evidence_objects(manifest), snapshot_objects(manifest, case.incident.snapshot)
+        at_once(send, files)
+        at_once(copy, copies)
+        closing = closing_objects(manifest)
+        for item in closing:
+            send(item)
+        sent += [*files, *copies, *closing]
+    return Sent(len(sent), sum(item.size for item in sent if not item.origin), case.store.place)
+
+
+@step("§5 promote latest/", retries=2, delay=2.0, retry_if=transient)
+def promote(
+    case: Case, seals: Sequence[Seal], proven: Receipts, contained: Containment, evidence: Sequence[Evidence]
+) -> Receipts:
+    """Let latest/ follow, file by file, only when everything is proven and the file itself is sound (runbook §5)."""
+    if not proven.complete or not contained.contained or any(item.lost for item in evidence):
+        return Receipts((), "latest/ was left as it is: the incident is not VERIFIED")
+    receipts: list[ObjectReceipt] = []
+    held: list[str] = []
+    for sealed in seals:
+        manifest, folder = read_manifest(case, sealed.volume), case.folder(sealed.volume)
+        passed = [file.stored for file in manifest.files if sound(folder / file.stored)]
+        held += [file.stored for file in manifest.files if file.stored not in passed]
+        receipts += at_once(lambda item: _promote_one(case, item), latest_objects(manifest, passed))
+    return Receipts(tuple(receipts), f"not sound, so not promoted: {', '.join(held)}" if held else "")
+
+
+def _promote_one(case: Case, item: Expected) -> ObjectReceipt:
+    before = case.store.look(item.key)
+    if before is None or before.sha256 != item.sha256:
+        case.store.copy(item.origin, item.key, item.sha256, replace=True)
+        case.log.write("promoted", item.key, sha256=item.sha256, replaced=before.sha256 if before else None)
+    return prove(case, item)
+
+
+def prove(case: Case, item: Expected) -> ObjectReceipt:
+    """Ask the store for its own digest of one object."""
+    there = case.store.look(item.key)
+    if there is None:
+        return ObjectReceipt(item.key, item.sha256, item.size, proven=False, reason="it is not in the store")
+    if (there.sha256, there.size) != (item.sha256, item.size):
+        reason = f"the store says sha256 {there.sha256}, {there.size} bytes; sealed as {item.sha256}, {item.size} bytes"
+        return ObjectReceipt(item.key, item.sha256, item.size, proven=False, reason=reason)
+    return ObjectReceipt(item.key, item.sha256, item.size, proven=True)

@@ -1,0 +1,201 @@
+"""§0: refuse bad input before anything is touched, then open the incident or carry it on."""
+
+import os
+import pwd
+import socket
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.context import FlowRunContext
+from pydantic import TypeAdapter
+
+from blocks.workload import Workload
+from tasks.case import (
+    OPEN,
+    Case,
+    incident_home,
+    last_verdict,
+    load_block,
+    read_incident,
+    take_ownership,
+    unknown_block,
+    write_whole,
+)
+from tasks.collectors import discover
+from tasks.custody.errors import EvacuationError, Refused
+from tasks.custody.incident import Incident, new_id, parse_id
+from tasks.custody.verdict import Word
+from tasks.host import boot_id
+
+_STORE: Final = "evidence-store"
+
+
+class Busy(EvacuationError):
+    """Another run is evacuating this workload at this moment."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a trigger asks for, and which run brings it."""
+
+    workload: str
+    store: str
+    reason: str
+    detected_at: datetime | None
+    incident_id: str | None
+    dry_run: bool
+    run: str
+    created: datetime
+
+
+def this_run() -> tuple[str, datetime]:
+    """Id and recorded creation time of the flow run that we are in: the same for its retries."""
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None or context.flow_run.created is None:
+        raise RuntimeError("an evacuation runs inside a flow run")
+    return str(context.flow_run.id), context.flow_run.created
+
+
+@task(name="§0 open the incident", task_run_name="§0 open the incident", cache_policy=NO_CACHE, persist_result=False)
+def open_case(request: Request) -> Case:
+    """Check everything that can be checked without touching the workload, then open (runbook §0).
+
+    Raises Refused for bad input, Busy while another run evacuates the same workload.
+    """
+    given = parse_id(request.incident_id) if request.incident_id is not None else None
+    workload: Workload = load_block(Workload, request.workload)
+    _require_store(request.store)
+    require_here(workload)
+    require_known_collectors(workload)
+    evidence = _evidence_folder(workload)
+    ownership = take_ownership(evidence)
+    if ownership is None:
+        raise Busy(
+            "to be the only evacuation of this workload",
+            f"another run that evacuates {request.workload} now: {_open_incident(evidence) or 'it has just begun'}",
+            "This run did nothing.",
+            "Watch the other run; if it fails, run again with its incident id.",
+        )
+    try:
+        return _open(request, workload, evidence, given, ownership)
+    except BaseException:
+        os.close(ownership)
+        raise
+
+
+def _open(request: Request, workload: Workload, evidence: Path, given: str | None, ownership: int) -> Case:
+    started = datetime.now(UTC)
+    unfinished = None if request.dry_run else _unfinished(evidence)
+    incident_id = choose_id(given, unfinished, request.created)
+    home = incident_home(evidence, incident_id, dry_run=request.dry_run)
+    incident = read_incident(home) or Incident(
+        id=incident_id,
+        workload=request.workload,
+        host=socket.gethostname(),
+        boot=boot_id(),
+        opened_at=started,
+        detected_at=(request.detected_at or started).astimezone(UTC),
+        reason=request.reason or "not given",
+        opened_by=f"{pwd.getpwuid(os.geteuid()).pw_name}, flow run {request.run}",
+    )
+    _require_same_workload(incident, request.workload)
+    case = Case(incident, workload, request.store, request.run, dry_run=request.dry_run, ownership=ownership)
+    if not request.dry_run:
+        write_whole(evidence / OPEN, TypeAdapter(Incident).dump_json(incident, indent=1))
+    case.log.write("run opened", incident_id, reason=request.reason, number=case.number, dry_run=request.dry_run)
+    return case
+
+
+def choose_id(given: str | None, unfinished: str | None, created: datetime) -> str:
+    """Decide which incident a run belongs to: one open incident a workload, until it is safe."""
+    if given and unfinished and given != unfinished:
+        raise Refused(
+            f"the unfinished incident {unfinished} of this workload to be carried on first",
+            given,
+            f"Run again with incident_id={unfinished}, or leave incident_id empty, which carries it on.",
+        )
+    return given or unfinished or new_id(created)
+
+
+def _open_incident(evidence: Path) -> str | None:
+    path = evidence / OPEN
+    return TypeAdapter(Incident).validate_json(path.read_bytes()).id if path.exists() else None
+
+
+def _unfinished(evidence: Path) -> str | None:
+    incident = _open_incident(evidence)
+    if incident is None:
+        return None
+    verdict = last_verdict(evidence / incident)
+    return None if verdict in {Word.VERIFIED, Word.PARTIAL} else incident
+
+
+def _require_store(name: str) -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.exceptions import ObjectNotFound
+
+    with get_client(sync_client=True) as client:
+        try:
+            client.read_block_document_by_name(name, _STORE)
+        except ObjectNotFound as error:
+            raise unknown_block(_STORE, name) from error
+
+
+def require_here(workload: Workload) -> None:
+    """The evacuation runs where the workload runs, and nowhere else."""
+    here = socket.gethostname()
+    if workload.host not in {here, socket.getfqdn()}:
+        raise Refused(
+            f"to run on {workload.host}, where the workload runs",
+            here,
+            f"Start a worker of the evacuation's pool on {workload.host}, or correct host in the workload block.",
+        )
+    if not workload.root.is_dir():
+        raise Refused(
+            "the workload's root folder to exist on this host",
+            str(workload.root),
+            "Correct root in the workload block.",
+        )
+
+
+def require_known_collectors(workload: Workload) -> None:
+    """A needed collector that does not exist would be lost for ever without a word."""
+    unknown = sorted({*workload.needed, *workload.may_be_missing} - discover().keys())
+    if unknown:
+        raise Refused(
+            f"collectors out of {', '.join(discover())}",
+            ", ".join(unknown),
+            "Correct needed or may_be_missing in the workload block.",
+        )
+
+
+def _require_same_workload(incident: Incident, workload: str) -> None:
+    if incident.workload != workload:
+        raise Refused(
+            f"{incident.id} to be an incident of {workload}",
+            f"an incident of {incident.workload}",
+            "Give the id of an incident of this workload, or leave incident_id empty.",
+        )
+
+
+def _evidence_folder(workload: Workload) -> Path:
+    folder = workload.evidence
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise Refused(
+            "the evidence folder to be a folder, not a link or a file",
+            str(folder),
+            "Give evidence_dir in the workload block, a folder that the workload cannot write to.",
+        )
+    try:
+        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+    except OSError as error:
+        raise Refused(
+            f"to be able to make the evidence folder {folder}",
+            str(error),
+            "Make the folder, or give another one as evidence_dir in the workload block.",
+        ) from error
+    return folder

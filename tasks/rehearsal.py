@@ -1,0 +1,139 @@
+"""The doors of a dry run: they answer as if the act had been done, and write down what it would have been."""
+
+import signal
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tasks.custody.errors import Conflict
+from tasks.custody.log import CustodyLog
+from tasks.custody.process import Identity, Process
+
+if TYPE_CHECKING:
+    from blocks.port import Store, StoredObject
+    from tasks.host import Host
+
+_FREEZES = frozenset({signal.SIGSTOP})
+_ENDS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGKILL})
+
+
+class RehearsalHost:
+    """Looks at the real host and changes nothing on it."""
+
+    def __init__(self, host: "Host", log: CustodyLog) -> None:
+        """Wrap a host."""
+        self._host, self._log = host, log
+        self._frozen: set[Identity] = set()
+        self._ended: set[Identity] = set()
+        self._cordon: tuple[Identity, Path] | None = None
+
+    def _would(self, act: str, subject: str) -> None:
+        self._log.write("would", subject, act=act)
+
+    def _as_if(self, process: Process) -> Process:
+        return replace(process, state="T") if process.identity in self._frozen else process
+
+    def snapshot(self) -> dict[int, Process]:
+        """The real processes, less those that would have ended."""
+        seen = self._host.snapshot().values()
+        return {process.pid: self._as_if(process) for process in seen if process.identity not in self._ended}
+
+    def look(self, identity: Identity) -> Process | None:
+        """One process as it would be."""
+        process = None if identity in self._ended else self._host.look(identity)
+        return self._as_if(process) if process else None
+
+    def signal(self, identity: Identity, number: signal.Signals) -> None:
+        """Record the signal."""
+        self._would(number.name, str(identity.pid))
+        if number in _FREEZES:
+            self._frozen.add(identity)
+        elif number in _ENDS:
+            self._ended.add(identity)
+        elif number is signal.SIGCONT:
+            self._frozen.discard(identity)
+
+    def wait_gone(self, identities: Iterable[Identity], seconds: float) -> frozenset[Identity]:
+        """Nothing is waited for: who would not have ended by a signal is still there."""
+        del seconds
+        return frozenset(identity for identity in identities if self.look(identity))
+
+    def hold(self, lock: Path, marker: Path, about: Mapping[str, str]) -> None:
+        """Record the cordon."""
+        del marker, about
+        self._would("hold the lock", str(lock))
+        self._cordon = (Identity(0, 0), lock)
+
+    def guard(self, marker: Path) -> Identity | None:
+        """The guard that would stand."""
+        return self._cordon[0] if self._cordon else self._host.guard(marker)
+
+    def holds(self, identity: Identity, lock: Path) -> bool:
+        """True for the lock that would be held."""
+        return (identity, lock) == self._cordon or self._host.holds(identity, lock)
+
+    def refuses(self, lock: Path) -> bool:
+        """True for the lock that would be held."""
+        return (self._cordon is not None and self._cordon[1] == lock) or self._host.refuses(lock)
+
+    def release(self, marker: Path) -> bool:
+        """Record the release."""
+        self._would("release the lock", str(marker))
+        return self.guard(marker) is not None
+
+    def start(self, command: Sequence[str], folder: Path, log: Path, user: int) -> Identity:
+        """Record the start."""
+        del log, user
+        self._would("start", f"{' '.join(command)} in {folder}")
+        return Identity(0, 0)
+
+
+class RehearsalStore:
+    """Reads the real store and sends nothing to it."""
+
+    def __init__(self, store: "Store", log: CustodyLog) -> None:
+        """Wrap a store."""
+        self._store, self._log = store, log
+        self._written: dict[str, StoredObject] = {}
+
+    @property
+    def place(self) -> str:
+        """The real place."""
+        return self._store.place
+
+    def create(self, key: str, source: Path | bytes, sha256: str) -> None:
+        """Record the object; a conflict with what is really there is told as it would be."""
+        there = self.look(key)
+        if there and there.sha256 != sha256:
+            raise Conflict(
+                f"{key} to be new or to have sha256 {sha256}",
+                f"an object with sha256 {there.sha256}",
+                "It would not be overwritten.",
+                "Find out who wrote it, or evacuate under a new incident id.",
+            )
+        self._keep(key, len(source) if isinstance(source, bytes) else source.stat().st_size, sha256, "create")
+
+    def copy(self, source: str, key: str, sha256: str, *, replace: bool = False) -> None:
+        """Record the copy."""
+        there, origin = self.look(key), self.look(source)
+        act = "keep" if there and there.sha256 == sha256 else "replace" if there and replace else "add"
+        self._keep(key, origin.size if origin else 0, sha256, act)
+
+    def _keep(self, key: str, size: int, sha256: str, act: str) -> None:
+        from blocks.port import StoredObject
+
+        self._log.write("would", key, act=act, sha256=sha256)
+        self._written[key] = StoredObject(key, size, sha256)
+
+    def look(self, key: str) -> "StoredObject | None":
+        """What would be there."""
+        return self._written.get(key) or self._store.look(key)
+
+    def read(self, key: str) -> bytes:
+        """Read the real store."""
+        return self._store.read(key)
+
+    def list(self, prefix: str) -> "Iterator[StoredObject]":
+        """List the real store."""
+        return self._store.list(prefix)

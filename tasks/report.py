@@ -1,0 +1,249 @@
+"""§8: the record of a run: verdict, postmortem, custody segment, closing.json last; on disk first, then stored."""
+
+import json
+import logging
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from prefect import task
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+
+from tasks.case import CLOSING, Case, write_whole
+from tasks.collectors import discover
+from tasks.custody.evidence import Evidence, Outcome, Seal
+from tasks.custody.keys import MANIFEST, SEGMENT, record_key, volume_folder
+from tasks.custody.manifest import canonical, digest
+from tasks.custody.noun import Noun
+from tasks.custody.receipt import Containment, Freeze, ObjectReceipt, Receipts, Recovery, Stop
+from tasks.custody.verdict import Verdict, Word, judge
+from tasks.postmortem import Story, postmortem
+from tasks.step import step
+
+logger = logging.getLogger(__name__)
+
+POSTMORTEM: Final = "postmortem.md"
+VERDICT: Final = "verdict.json"
+_SPEAK_FOR_THEMSELVES: Final = ("§4 collect", "§5 claim", "§7 recover")
+_SHOW: Final = "§8 show the postmortem"
+_SHOW_SECONDS: Final = 10.0
+_NAMES: Final = {
+    Word.VERIFIED: "Verified",
+    Word.PARTIAL: "Partial",
+    Word.UNVERIFIED: "Unverified",
+    Word.NOT_CONTAINED: "NotContained",
+}
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the run's steps made, None for what they did not make."""
+
+    freeze: Freeze | None
+    stop: Stop | None
+    containment: Containment | None
+    evidence: tuple[Evidence, ...]
+    seals: tuple[Seal, ...]
+    proven: Receipts | None
+    promoted: Receipts | None
+    recovery: Recovery | None
+    trouble: tuple[str, ...]
+
+
+@dataclass(frozen=True, repr=False)
+class Record(Noun):
+    """The record of one run, in its folder on disk; `stored` once the store vouches for every file of it."""
+
+    folder: str
+    verdict: Verdict
+    stored: bool
+    reason: str
+
+    @property
+    def complete(self) -> bool:
+        """False while the store lacks it."""
+        return self.stored
+
+    @property
+    def told(self) -> str:
+        """In a few words."""
+        return f"{self.verdict.word}; record in {self.folder}" + (f"; {self.reason}" if self.reason else "")
+
+
+def note_cached(case: Case) -> None:
+    """Tell in the custody log which steps an earlier run of the incident had already done."""
+    for title, future in case.steps:
+        if future.state.name == "Cached":
+            case.log.write("step cached", title)
+
+
+def troubles(case: Case) -> tuple[str, ...]:
+    """Steps that ended without making anything, in plain words; steps that only waited for those are not named."""
+    ended = [(title, future.state) for title, future in case.steps if not title.startswith(_SPEAK_FOR_THEMSELVES)]
+    bad = [(title, state) for title, state in ended if not state.is_completed() and not _left_a_noun(state)]
+    first = [(title, state) for title, state in bad if state.is_final()]
+    return tuple(f"{title}: {_words(state)}" for title, state in first or bad)
+
+
+def _left_a_noun(state: State[Any]) -> bool:
+    return state.is_final() and isinstance(state.result(raise_on_failure=False), Noun)
+
+
+def _words(state: State[Any]) -> str:
+    reason = state.result(raise_on_failure=False) if state.is_final() else None
+    return str(reason) if isinstance(reason, BaseException) else state.message or state.name or "it did not run"
+
+
+def every_collector(case: Case, evidence: Iterable[Evidence | None]) -> tuple[Evidence, ...]:
+    """One Evidence a collector: a step that crashed before it could leave one is a failed attempt, not a gap."""
+    left = {item.collector: item for item in evidence if item}
+    return tuple(left.get(name) or _crashed(case, name) for name in discover())
+
+
+def _crashed(case: Case, name: str) -> Evidence:
+    now = datetime.now(UTC)
+    return Evidence(
+        collector=name,
+        needed=name in case.workload.needed,
+        may_be_missing=name in case.workload.may_be_missing,
+        outcome=Outcome.FAILED,
+        reason="the step itself failed",
+        started_at=now,
+        ended_at=now,
+        volume=case.volume,
+    )
+
+
+def verdict_of(case: Case, findings: Findings) -> Verdict:
+    """Judge from receipts."""
+    receipts: list[ObjectReceipt] = [
+        *(findings.proven.objects if findings.proven else ()),
+        *(findings.promoted.objects if findings.promoted else ()),
+    ]
+    return judge(case.incident.id, findings.containment, findings.evidence, receipts, findings.trouble)
+
+
+@step("§8 write the record")
+def record(case: Case, findings: Findings) -> Record:
+    """Write record/NNN/, closing.json last, then send it: on disk before the flow returns, whatever the store does."""
+    verdict = verdict_of(case, findings)
+    case.log.write("verdict", case.incident.id, word=verdict.word, missing=list(verdict.missing))
+    case.record.mkdir(mode=0o700, parents=True)
+    write_whole(case.record / POSTMORTEM, postmortem(_story(case, findings, verdict)).encode())
+    write_whole(case.record / VERDICT, canonical(_verdict(case, findings, verdict)))
+    write_whole(case.record / SEGMENT, b"".join(case.log.lines(case.segments_end())))
+    write_whole(case.record / CLOSING, canonical(_closing(case, findings, verdict)))
+    case.log.sync()
+    try:
+        _send(case)
+    except Exception as error:  # noqa: BLE001  the record must end on disk whatever the store does
+        logger.error("The record is on disk only: %s", error)  # noqa: TRY400  the message says it all
+        return Record(str(case.record), verdict, stored=False, reason=f"not in the store: {error}")
+    return Record(str(case.record), verdict, stored=True, reason="")
+
+
+def _send(case: Case) -> None:
+    """Send this record and any earlier one that did not get there; each closing last."""
+    for folder in sorted((case.home / "record").iterdir()):
+        names = sorted((path.name for path in folder.iterdir()), key=lambda name: (name == CLOSING, name))
+        for name in names:
+            path = folder / name
+            case.store.create(record_key(case.incident.id, int(folder.name), name), path, digest(path))
+
+
+def _verdict(case: Case, findings: Findings, verdict: Verdict) -> dict[str, Any]:
+    return {
+        "incident": asdict(case.incident),
+        "run": case.run,
+        "verdict": asdict(verdict),
+        "containment": findings.containment and asdict(findings.containment),
+        "freeze": findings.freeze and asdict(findings.freeze),
+        "stop": findings.stop and asdict(findings.stop),
+        "coverage": [asdict(item) for item in findings.evidence],
+        "recovery": findings.recovery and asdict(findings.recovery),
+        "objects": [asdict(receipt) for receipt in (findings.proven.objects if findings.proven else ())],
+        "latest": [asdict(receipt) for receipt in (findings.promoted.objects if findings.promoted else ())],
+    }
+
+
+def _closing(case: Case, findings: Findings, verdict: Verdict) -> dict[str, Any]:
+    files = {path.name: digest(path) for path in sorted(case.record.iterdir()) if path.name != CLOSING}
+    return {
+        "incident": case.incident.id,
+        "record": case.number,
+        "run": case.run,
+        "verdict": verdict.word,
+        "closed_utc": datetime.now(UTC).isoformat(),
+        "files": files,
+        "manifests": {
+            f"{volume_folder(sealed.volume)}/{MANIFEST}": sealed.manifest_sha256 for sealed in findings.seals
+        },
+    }
+
+
+def _story(case: Case, findings: Findings, verdict: Verdict) -> Story:
+    return Story(
+        incident=case.incident,
+        place=case.place,
+        evidence=str(case.folder(1)),
+        verdict=verdict,
+        freeze=findings.freeze,
+        stop=findings.stop,
+        coverage=findings.evidence,
+        promoted=findings.promoted,
+        recovery=findings.recovery,
+        summaries=_summaries(case),
+        entries=case.log.entries(),
+    )
+
+
+def _summaries(case: Case) -> dict[str, dict[str, Any]]:
+    """The workload's own summaries, as data: scores, versions, commit (runbook §8)."""
+    found: dict[str, dict[str, Any]] = {}
+    for path in sorted(case.folder(1).glob("artifacts/summary_*.json")):
+        try:
+            content = json.loads(path.read_bytes())
+        except ValueError:
+            continue
+        if isinstance(content, dict):
+            found[path.name] = content
+    return found
+
+
+@task(name=_SHOW, task_run_name=_SHOW, cache_policy=NO_CACHE, persist_result=False)
+def show(case: Case) -> None:
+    """Put the postmortem beside the run in the UI."""
+    create_markdown_artifact(
+        (case.record / POSTMORTEM).read_text(), key="postmortem", description=f"{case.incident.id}: postmortem"
+    )
+    if case.dry_run:
+        would = [entry for entry in case.log.entries() if entry["action"] == "would"]
+        rows = [{"act": entry["act"], "on": entry["object"]} for entry in would]
+        create_table_artifact(rows, key="plan", description=f"{case.incident.id}: what would be done")
+
+
+def publish(case: Case) -> None:
+    """Show the record in the UI, as a favour: nothing waits long for it, and its failure changes nothing."""
+    future = show.submit(case)
+    future.wait(timeout=_SHOW_SECONDS)
+
+
+def final_state(case: Case, recorded: Record | None, *, recovery_wanted: bool, recovery: Recovery | None) -> State[Any]:
+    """The state that the run ends in. Only VERIFIED, with its record in the store, is Completed."""
+    if recorded is None:
+        return Failed(name="Unverified", message=f"{case.incident.id}: the record could not be written; see the log")
+    verdict = recorded.verdict
+    message = f"{case.incident.id}: {verdict.message}"
+    if case.dry_run:
+        return Completed(name="DryRun", message=f"{case.incident.id}: nothing was touched; see the artifact 'plan'")
+    if verdict.word is not Word.VERIFIED:
+        return Failed(name=_NAMES[verdict.word], message=message)
+    if not recorded.stored:
+        return Failed(name=_NAMES[Word.UNVERIFIED], message=f"{message} But the record is {recorded.reason}")
+    if recovery_wanted and recovery is None:
+        return Failed(name="NotRecovered", message=f"{message} But the API did not come back; see step §7")
+    return Completed(name=_NAMES[Word.VERIFIED], message=message)

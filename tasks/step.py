@@ -1,0 +1,123 @@
+"""A step of the runbook as a Prefect task: retried as it deserves, cached with the incident, told in its log."""
+
+import functools
+import hashlib
+import inspect
+import logging
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from prefect import Task, allow_failure, task
+from prefect.cache_policies import NO_CACHE, CacheKeyFnPolicy
+from prefect.client.schemas.objects import State
+from prefect.futures import PrefectFuture
+from prefect.states import Completed, Failed
+
+from tasks.case import Case
+from tasks.custody.noun import Noun
+
+logger = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+
+
+N = TypeVar("N", bound=Noun)
+
+
+def step(
+    title: str,
+    *,
+    key: Callable[..., str] | None = None,
+    retries: int = 0,
+    delay: float = 1.0,
+    retry_if: Callable[[BaseException], bool] | None = None,
+) -> Callable[[Callable[Concatenate[Case, P], N]], Task[Concatenate[Case, P], State[N]]]:
+    """Make a task of a verb.
+
+    `key` names what the step's result depends on, given its arguments: with it the result is cached for the
+    incident; without it the step is a check or an idempotent act and is done anew in every run.
+    `title` may name arguments in braces, as in "§4 collect {collector}".
+    """
+
+    def decorate(body: Callable[Concatenate[Case, P], N]) -> Task[Concatenate[Case, P], State[N]]:
+        @functools.wraps(body)
+        def run(case: Case, /, *args: P.args, **kwargs: P.kwargs) -> State[N]:
+            name = _title(title, body, (case, *args), kwargs)
+            return _told(case, name, lambda: body(case, *args, **kwargs))
+
+        return task(  # type: ignore[no-any-return,call-overload]
+            run,
+            name=title.split(" {", maxsplit=1)[0],
+            task_run_name=title,
+            cache_policy=CacheKeyFnPolicy(cache_key_fn=_cache_key(body.__name__, key)) if key else NO_CACHE,
+            persist_result=bool(key),
+            result_serializer="json",
+            retries=retries,
+            retry_delay_seconds=delay,
+            retry_condition_fn=_retry_condition(retry_if) if retry_if else None,
+        )
+
+    return decorate
+
+
+def submit(case: Case, verb: Task[..., Any], *args: Any, after: Iterable[Any] = ()) -> PrefectFuture[Any]:
+    """Start a step. Futures among the arguments are hard edges; `after` are soft ones: they may have failed."""
+    future = verb.with_options(result_storage=case.results).submit(
+        case, *args, wait_for=[allow_failure(edge) for edge in after if edge is not None]
+    )
+    case.steps.append((_title(str(verb.task_run_name), verb.fn, (case, *args), {}), future))
+    return future
+
+
+def noun(future: PrefectFuture[Any] | None, kind: type[N]) -> N | None:
+    """What a step made, however it ended; None if it made nothing."""
+    if future is None:
+        return None
+    future.wait()
+    if not future.state.is_final():
+        return None
+    made = future.state.result(raise_on_failure=False)
+    return made if isinstance(made, kind) else None
+
+
+def _told(case: Case, name: str, body: Callable[[], N]) -> State[N]:
+    began = time.monotonic()
+    case.log.write("step started", name)
+    try:
+        made = body()
+    except Exception as error:
+        case.log.write("step failed", name, seconds=_since(began), result=str(error), error=type(error).__name__)
+        raise
+    action = "step done" if made.complete else "step incomplete"
+    case.log.write(action, name, seconds=_since(began), result=made.told)
+    logger.info("%s: %s", name, made.told)
+    return Completed(message=made.told, data=made) if made.complete else Failed(message=made.told, data=made)
+
+
+def _since(began: float) -> float:
+    return round(time.monotonic() - began, 3)
+
+
+def _title(title: str, body: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    return title.format(**inspect.signature(body).bind(*args, **kwargs).arguments)
+
+
+def _cache_key(name: str, key: Callable[..., str]) -> Callable[[Any, dict[str, Any]], str]:
+    def compute(context: Any, parameters: dict[str, Any]) -> str:
+        del context
+        case: Case = parameters["case"]
+        rest = {name: value for name, value in parameters.items() if name != "case"}
+        told = hashlib.sha256(key(case, **rest).encode()).hexdigest()[:32]
+        return f"{case.incident.id}.{name}.{told}"
+
+    return compute
+
+
+def _retry_condition(retry_if: Callable[[BaseException], bool]) -> Callable[[Any, Any, State[Any]], bool]:
+    def decide(task_: Any, task_run: Any, state: State[Any]) -> bool:
+        del task_, task_run
+        reason = state.result(raise_on_failure=False)
+        return not isinstance(reason, BaseException) or retry_if(reason)
+
+    return decide

@@ -1,0 +1,132 @@
+"""§3: end what was frozen, gently first, with a receipt for each process."""
+
+import time
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from signal import SIGCONT, SIGKILL, SIGSTOP, Signals
+from typing import Final
+
+from tasks.case import Case
+from tasks.contain import command_of, find, frozen, matchers, observed
+from tasks.custody.process import Identity, Process, gentle_signal
+from tasks.custody.receipt import End, Frozen, Stop, Stopped
+from tasks.host import boot_id
+from tasks.step import step
+
+STOPPED: Final = f"stopped-{boot_id()[:8]}.json"
+_SETTLE_SECONDS: Final = 2.0
+_LOOK_AGAIN_SECONDS: Final = 0.1
+_KILL_ROUNDS: Final = 20
+
+
+@step("§3 stop the workload", key=observed)
+def stop(case: Case) -> Stop:
+    """End everything that was frozen: the signal that each process heeds, a thaw, the grace, SIGKILL (runbook §3)."""
+    stopping = Stopping(case, frozen(case))
+    stopping.ask()
+    stopping.wait()
+    stopping.kill()
+    earlier = {receipt.identity: receipt for receipt in case.journal(STOPPED, list[Stopped]) or []}
+    fresh = [receipt for receipt in stopping.receipts() if receipt.identity not in earlier]
+    receipts = sorted([*earlier.values(), *fresh], key=lambda receipt: receipt.identity)
+    case.journal(STOPPED, list[Stopped], [receipt for receipt in receipts if receipt.end is not End.SURVIVED])
+    for receipt in fresh:
+        signals = [name for name, _ in receipt.signals]
+        case.log.write("stopped", str(receipt.identity.pid), end=receipt.end, signals=signals)
+    return Stop(datetime.now(UTC), tuple(receipts))
+
+
+class Stopping:
+    """One stop in progress: whom it has to end, what was sent to whom, who was born meanwhile, who is gone."""
+
+    def __init__(self, case: Case, processes: Mapping[Identity, Frozen]) -> None:
+        """Begin with what was frozen."""
+        self.case, self.host = case, case.host
+        self.processes = dict(processes)
+        self.sent: dict[Identity, list[tuple[str, datetime]]] = {identity: [] for identity in processes}
+        self.gone: dict[Identity, datetime] = {}
+        self.reasons: dict[Identity, str] = {}
+        self.left = frozenset(who for who in processes if (now := self.host.look(who)) and now.alive)
+
+    def ask(self) -> None:
+        """Queue each its gentle signal while it is frozen, then thaw: it acts on the signal before anything else."""
+        for identity in sorted(self.left):
+            process = self.host.look(identity)
+            if process and (gentle := gentle_signal(process.masks)):
+                self._send(identity, gentle)
+        for identity in sorted(self.left):
+            self._send(identity, SIGCONT)
+        if self.left:
+            self.case.log.write("deviation", "thaw", reason="policy graceful: asked to end before it is killed")
+
+    def wait(self) -> None:
+        """Wait out the grace and take in who is born meanwhile."""
+        deadline = time.monotonic() + self.case.workload.grace_seconds
+        while self.left and (rest := deadline - time.monotonic()) > 0:
+            self._wait_gone(min(_LOOK_AGAIN_SECONDS, rest))
+            self._take_in_newcomers()
+
+    def kill(self) -> None:
+        """Kill who is left, again until nobody new is found."""
+        for _ in range(_KILL_ROUNDS):
+            self._take_in_newcomers()
+            if not self.left:
+                break
+            for identity in sorted(self.left):
+                self._send(identity, SIGKILL)
+            self._wait_gone(_SETTLE_SECONDS)
+
+    def receipts(self) -> Iterable[Stopped]:
+        """One receipt a process."""
+        return [self._receipt(process) for process in self.processes.values()]
+
+    def _take_in_newcomers(self) -> None:
+        """Freeze what was started anew; leave alone what a process of ours needs to end by.
+
+        loky ends its workers with the help of pgrep: frozen, it held up the training's own end for the whole grace.
+        """
+        for identity, (role, process) in find(self.case).items():
+            if identity in self.processes:
+                continue
+            now = datetime.now(UTC)
+            self.processes[identity] = Frozen(identity, role, command_of(process), process.user, now, None)
+            self.sent[identity] = []
+            self.left |= {identity}
+            if self._started_anew(process):
+                self._send(identity, SIGSTOP)
+
+    def _started_anew(self, process: Process) -> bool:
+        return any(matcher.recognises(process, self.case.workload.root) for matcher in matchers(self.case))
+
+    def _wait_gone(self, seconds: float) -> None:
+        before, self.left = self.left, self.host.wait_gone(self.left, seconds)
+        self.gone |= dict.fromkeys(before - self.left, datetime.now(UTC))
+
+    def _receipt(self, process: Frozen) -> Stopped:
+        identity = process.identity
+        return Stopped(
+            identity=identity,
+            role=process.role,
+            command=process.command,
+            signals=tuple(self.sent[identity]),
+            end=self._end(identity),
+            gone_at=self.gone.get(identity),
+            reason=self.reasons.get(identity, ""),
+        )
+
+    def _end(self, identity: Identity) -> End:
+        if identity in self.left:
+            return End.SURVIVED
+        if any(name == SIGKILL.name for name, _ in self.sent[identity]):
+            return End.KILLED
+        return End.STOPPED if self.sent[identity] else End.GONE
+
+    def _send(self, identity: Identity, number: Signals) -> None:
+        try:
+            self.host.signal(identity, number)
+        except ProcessLookupError:
+            return
+        except PermissionError:
+            self.reasons[identity] = f"{number.name} denied"
+        else:
+            self.sent[identity].append((number.name, datetime.now(UTC)))

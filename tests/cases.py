@@ -1,0 +1,34 @@
+"""A case without a Prefect server: steps are then called as plain functions, by `.fn`."""
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+from blocks.port import Store
+from blocks.workload import Workload
+from tasks.case import Case, take_ownership
+from tasks.custody.incident import Incident
+from tasks.host import boot_id
+
+INCIDENT = "IR-20260102T030405Z"
+
+
+@contextmanager
+def case_of(
+    workload: Workload, store: Store | None = None, *, incident: str = INCIDENT, dry_run: bool = False
+) -> Iterator[Case]:
+    """Open a case for a workload block, as a run of that incident would."""
+    workload.evidence.mkdir(parents=True, exist_ok=True)
+    ownership = take_ownership(workload.evidence)
+    assert ownership is not None
+    now = datetime.now(UTC)
+    about = Incident(incident, "test", socket.gethostname(), boot_id(), now, now, "a test", "the tests")
+    case = Case(about, workload, "unused", "run-1", dry_run=dry_run, ownership=ownership)
+    if store:
+        case.store = store
+    try:
+        yield case
+    finally:
+        case.host.release(case.marker)
+        case.close()

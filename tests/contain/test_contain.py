@@ -1,0 +1,379 @@
+"""§1-§3 on real processes: the small workload, hard cases, and what must never be touched."""
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from prefect.client.schemas.objects import State
+
+from tasks.contain import find, freeze, prove_contained
+from tasks.cordon import cordon
+from tasks.custody.process import Identity
+from tasks.custody.receipt import Containment, Cordon, End, Freeze, Stop
+from tasks.host import LinuxHost, read_process, start_of
+from tasks.stop import stop
+from tests.cases import case_of
+from tests.workloads import SmallWorkload, wait_until
+
+STUBBORN = """
+import signal, sys, time
+for name in sys.argv[2:]:
+    signal.signal(getattr(signal, name), signal.SIG_IGN)
+open("ready-" + str(__import__("os").getpid()), "w").close()
+while True:
+    time.sleep(0.05)
+"""
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[SmallWorkload]:
+    with SmallWorkload(tmp_path / "work load") as workload:
+        yield workload
+
+
+def made(state: State[Any]) -> Any:
+    """What a step made, called without a server."""
+    return state.data
+
+
+def stubborn(small: SmallWorkload, *ignored: str) -> subprocess.Popen[bytes]:
+    """A training process that ignores signals."""
+    (small.root / "src/train.py").write_text(STUBBORN)
+    process = small.start(["venv/bin/python", "-u", "src/train.py", "--mode full", *ignored])
+    wait_until((small.root / f"ready-{process.pid}").exists, what="the training's start")
+    return process
+
+
+def alive(pid: int) -> bool:
+    process = read_process(pid)
+    assert process
+    return process.alive
+
+
+def states(processes: list[psutil.Process]) -> set[str]:
+    return {process.status() for process in processes}
+
+
+def test_the_whole_workload_is_frozen_then_stopped_with_a_receipt_each(small: SmallWorkload) -> None:
+    small.start_all(workers=3)
+    before = small.living()
+    assert len(before) == 5
+    with case_of(small.block()) as case:
+        assert made(cordon.fn(case)).held
+        frozen: Freeze = made(freeze.fn(case))
+        assert states(before) == {psutil.STATUS_STOPPED}
+        assert {process.identity.pid for process in frozen.processes} == {process.pid for process in before}
+        assert {process.role for process in frozen.processes} == {"api", "training"}
+        stopped: Stop = made(stop.fn(case))
+        contained: Containment = made(prove_contained.fn(case))
+    assert small.living() == []
+    assert {receipt.identity.pid for receipt in stopped.processes} == {process.pid for process in before}
+    assert all(receipt.end is End.STOPPED for receipt in stopped.processes)
+    assert all([name for name, _ in receipt.signals] == ["SIGINT", "SIGCONT"] for receipt in stopped.processes)
+    assert contained.contained
+
+
+def test_nothing_to_stop_is_a_result(small: SmallWorkload) -> None:
+    with case_of(small.block()) as case:
+        cordon.fn(case)
+        assert made(freeze.fn(case)).processes == ()
+        assert made(stop.fn(case)).told == "nothing to stop"
+        assert made(prove_contained.fn(case)).contained
+        assert [entry for entry in case.log.entries() if entry.get("result") == "nothing to stop"]
+
+
+def test_a_matching_process_outside_the_root_is_left_alone(small: SmallWorkload, tmp_path: Path) -> None:
+    outside = tmp_path / "elsewhere"
+    with SmallWorkload(outside) as other:
+        other.start_all()
+        with case_of(small.block()) as case:
+            assert made(freeze.fn(case)).processes == ()
+        assert psutil.STATUS_STOPPED not in states(other.living())
+
+
+def test_a_process_that_quotes_the_pattern_is_left_alone(small: SmallWorkload) -> None:
+    reader = small.start(["tail", "-f", "/dev/null", "src/train.py", "python -u src/train.py --mode full"])
+    with case_of(small.block()) as case:
+        assert made(freeze.fn(case)).processes == ()
+    assert reader.poll() is None
+
+
+def test_our_own_ancestor_is_never_frozen(small: SmallWorkload) -> None:
+    code = (
+        "from tests.cases import case_of; from tests.workloads import SmallWorkload; from pathlib import Path\n"
+        "from tasks.contain import freeze\nimport sys\n"
+        "w = SmallWorkload.__new__(SmallWorkload)\nw.root, w.port = Path(sys.argv[1]), 1\n"
+        "with case_of(w.block(evidence_dir=Path(sys.argv[2]))) as case:\n"
+        "    print(len(made(freeze.fn(case)).processes))\n"
+    )
+    launcher = small.root / "src/train.py"
+    launcher.write_text("import subprocess, sys\nsys.exit(subprocess.run(sys.argv[3:]).returncode)\n")
+    evidence = small.root.parent / "evidence"
+    launch = [str(small.root / "venv/bin/python"), "-u", "src/train.py", "--mode full"]
+    done = subprocess.run(
+        [*launch, "", sys.executable, "-c", code, small.root, evidence],
+        cwd=small.root,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "0\n"), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("ignored", "end", "signals"),
+    [
+        ((), End.STOPPED, ["SIGINT", "SIGCONT"]),
+        (("SIGINT",), End.STOPPED, ["SIGTERM", "SIGCONT"]),
+        (("SIGINT", "SIGTERM"), End.KILLED, ["SIGCONT", "SIGKILL"]),
+    ],
+)
+def test_the_signal_is_the_one_that_the_process_heeds(
+    small: SmallWorkload, ignored: tuple[str, ...], end: End, signals: list[str]
+) -> None:
+    stubborn(small, *ignored)
+    with case_of(small.block(grace_seconds=0.5)) as case:
+        freeze.fn(case)
+        (receipt,) = made(stop.fn(case)).processes
+    assert (receipt.end, [name for name, _ in receipt.signals]) == (end, signals)
+    assert small.living() == []
+
+
+def test_workers_orphaned_by_a_killed_parent_are_found(small: SmallWorkload) -> None:
+    (small.root / "src/train.py").write_text(
+        "import subprocess, sys, time\n"
+        "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)', 'joblib.externals.loky.backend'])\n"
+        "time.sleep(600)\n"
+    )
+    parent = small.start()
+    wait_until(lambda: psutil.Process(parent.pid).children(), what="the worker")
+    (worker,) = psutil.Process(parent.pid).children()
+    wait_until(lambda: "joblib.externals.loky.backend" in worker.cmdline(), what="the worker's command line")
+    parent.kill()
+    parent.wait()
+    with case_of(small.block()) as case:
+        frozen: Freeze = made(freeze.fn(case))
+        assert [(process.identity.pid, process.role) for process in frozen.processes] == [(worker.pid, "worker")]
+        stop.fn(case)
+    assert small.living() == []
+
+
+def test_a_tree_that_forks_as_fast_as_it_can_is_frozen_whole(small: SmallWorkload) -> None:
+    (small.root / "src/train.py").write_text(
+        "import os, time\nfor _ in range(60):\n    if os.fork() == 0:\n        pass\n    time.sleep(0.002)\n"
+        "    if len(os.listdir('/proc')) > 600:\n        break\ntime.sleep(600)\n"
+    )
+    small.start()
+    wait_until(lambda: len(small.living()) > 8, what="the first forks")
+    with case_of(small.block(grace_seconds=1)) as case:
+        freeze.fn(case)
+        assert states(small.living()) == {psutil.STATUS_STOPPED}
+        stop.fn(case)
+        assert small.living() == []
+
+
+def test_a_reused_pid_is_never_signalled(small: SmallWorkload) -> None:
+    bystander = small.start(["sleep", "600"])
+    stale = Identity(bystander.pid, start_of(bystander.pid) - 1)
+    with pytest.raises(ProcessLookupError):
+        LinuxHost().signal(stale, signal.SIGKILL)
+    assert bystander.poll() is None
+
+
+def test_a_zombie_counts_as_gone_but_a_dead_main_thread_with_living_threads_does_not(small: SmallWorkload) -> None:
+    code = (
+        "import threading, time, ctypes\n"
+        "threading.Thread(target=time.sleep, args=(600,)).start()\n"
+        "ctypes.CDLL(None).pthread_exit(None)\n"
+    )
+    hidden = small.start([sys.executable, "-c", code])
+    wait_until(lambda: Path(f"/proc/{hidden.pid}/stat").read_text().split()[2] == "Z", what="the main thread's end")
+    assert alive(hidden.pid)
+    hidden.kill()
+    ended = small.start(["true"])
+    wait_until(lambda: Path(f"/proc/{ended.pid}/stat").read_text().split()[2] == "Z", what="the zombie")
+    assert not alive(ended.pid)
+
+
+def test_a_second_run_keeps_the_receipts_of_the_first(small: SmallWorkload) -> None:
+    small.start_all()
+    with case_of(small.block()) as case:
+        freeze.fn(case)
+        first: Stop = made(stop.fn(case))
+    with case_of(small.block()) as case:
+        assert len(made(freeze.fn(case)).processes) == len(first.processes)
+        assert made(stop.fn(case)).processes == first.processes
+
+
+def test_frozen_by_a_run_that_died_is_stopped_by_the_next(small: SmallWorkload) -> None:
+    small.start_all()
+    with case_of(small.block()) as case:
+        freeze.fn(case)
+    assert states(small.living()) == {psutil.STATUS_STOPPED}
+    with case_of(small.block()) as case:
+        freeze.fn(case)
+        assert {receipt.end for receipt in made(stop.fn(case)).processes} == {End.STOPPED}
+    assert small.living() == []
+
+
+def test_new_life_is_seen_by_the_check(small: SmallWorkload) -> None:
+    with case_of(small.block()) as case:
+        cordon.fn(case)
+        small.start_all()
+        contained: Containment = made(prove_contained.fn(case))
+        assert not contained.contained
+        assert len(contained.alive) == 4
+
+
+def test_a_dry_run_names_everything_and_touches_nothing(small: SmallWorkload) -> None:
+    small.start_all()
+    with case_of(small.block(), dry_run=True) as case:
+        cordon.fn(case)
+        freeze.fn(case)
+        stop.fn(case)
+        assert made(prove_contained.fn(case)).contained
+        would = [(entry["act"], entry["object"]) for entry in case.log.entries() if entry["action"] == "would"]
+    assert len(small.living()) == 4
+    assert psutil.STATUS_STOPPED not in states(small.living())
+    assert not case.workload.lock.exists()
+    for process in small.living():
+        assert ("SIGSTOP", str(process.pid)) in would
+        assert ("SIGINT", str(process.pid)) in would
+
+
+def test_what_the_workload_could_not_protect_from_us_is_told_as_survivor(
+    small: SmallWorkload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small.start_all()
+
+    def denied(_: LinuxHost, identity: Identity, number: signal.Signals) -> None:
+        raise PermissionError(identity.pid, number)
+
+    monkeypatch.setattr(LinuxHost, "signal", denied)
+    monkeypatch.setattr("tasks.contain._SETTLE_SECONDS", 0.1)
+    monkeypatch.setattr("tasks.stop._SETTLE_SECONDS", 0.01)
+    with case_of(small.block(grace_seconds=0.2)) as case:
+        frozen: Freeze = made(freeze.fn(case))
+        assert not frozen.complete
+        assert "denied" in frozen.told
+        stopped: Stop = made(stop.fn(case))
+        assert {receipt.end for receipt in stopped.processes} == {End.SURVIVED}
+        assert not made(prove_contained.fn(case)).contained
+        monkeypatch.undo()
+
+
+def test_the_lock_refuses_as_soon_as_the_step_returns_and_until_released(small: SmallWorkload) -> None:
+    with case_of(small.block()) as case:
+        state: Cordon = made(cordon.fn(case))
+        launcher = ["flock", "-n", "-E", "75", str(case.workload.lock), "true"]
+        assert subprocess.run(launcher, check=False).returncode == 75
+        assert state.held
+        assert case.host.release(case.marker)
+        assert subprocess.run(launcher, check=False).returncode == 0
+        assert not case.host.release(case.marker)
+
+
+def test_the_guard_outlives_the_process_that_cordoned(small: SmallWorkload) -> None:
+    code = (
+        "from pathlib import Path; import sys; from tasks.host import LinuxHost\n"
+        "LinuxHost().hold(Path(sys.argv[1]), Path(sys.argv[2]), {'incident': 'IR-x', 'reason': 'why'})\n"
+    )
+    lock, marker = small.root.parent / "a.lock", small.root.parent / "cordon.json"
+    subprocess.run([sys.executable, "-c", code, lock, marker], check=True)
+    host = LinuxHost()
+    guard = host.guard(marker)
+    try:
+        assert guard
+        assert host.holds(guard, lock)
+        assert host.refuses(lock)
+        about = json.loads(marker.read_text())
+        assert (about["incident"], about["reason"], about["pid"]) == ("IR-x", "why", guard.pid)
+    finally:
+        host.release(marker)
+
+
+def test_cordoning_twice_is_one_cordon(small: SmallWorkload) -> None:
+    with case_of(small.block()) as case:
+        assert made(cordon.fn(case)) == made(cordon.fn(case))
+
+
+def test_a_guard_that_was_killed_is_replaced(small: SmallWorkload) -> None:
+    with case_of(small.block()) as case:
+        first: Cordon = made(cordon.fn(case))
+        assert first.guard
+        os.kill(first.guard.pid, signal.SIGKILL)
+        wait_until(lambda: not case.host.refuses(case.workload.lock), what="the lock's end")
+        second: Cordon = made(cordon.fn(case))
+        assert second.held
+        assert second.guard != first.guard
+
+
+def test_a_lock_file_that_was_replaced_is_not_taken_for_held(small: SmallWorkload) -> None:
+    with case_of(small.block()) as case:
+        cordon.fn(case)
+        case.workload.lock.unlink()
+        case.workload.lock.touch()
+        assert not made(prove_contained.fn(case)).contained
+        assert made(cordon.fn(case)).held
+        assert made(prove_contained.fn(case)).contained
+
+
+def test_a_lock_that_somebody_else_holds_is_said_and_taken_over_when_it_ends(small: SmallWorkload) -> None:
+    with case_of(small.block()) as case:
+        holder = os.open(case.workload.lock, os.O_CREAT | os.O_RDWR)
+        fcntl.flock(holder, fcntl.LOCK_EX)
+        state: Cordon = made(cordon.fn(case))
+        assert not state.held
+        assert "somebody else" in state.told
+        os.close(holder)
+        wait_until(lambda: made(prove_contained.fn(case)).cordoned, what="the guard's turn")
+
+
+def test_find_spares_what_our_own_recovery_started(small: SmallWorkload) -> None:
+    api = small.start(small.api_command)
+    wait_until(small.healthy, what="the API's answer")
+    with case_of(small.block()) as case:
+        assert [identity.pid for identity in find(case)] == [api.pid]
+        case.journal("recovered.json", list[Identity], [Identity(api.pid, start_of(api.pid))])
+        assert find(case) == {}
+
+
+def test_a_helper_that_a_process_needs_to_end_is_left_to_work(small: SmallWorkload) -> None:
+    (small.root / "src/train.py").write_text(
+        "import signal, subprocess, sys, time\n"
+        "def end(*_):\n    subprocess.run(['sleep', '0.5'], check=True)\n    open('saved', 'w').close()\n"
+        "    sys.exit(0)\n"
+        "signal.signal(signal.SIGINT, end)\nopen('ready', 'w').close()\n"
+        "while True:\n    time.sleep(0.05)\n"
+    )
+    small.start()
+    wait_until((small.root / "ready").exists, what="the training's start")
+    with case_of(small.block(grace_seconds=20)) as case:
+        freeze.fn(case)
+        ends = {receipt.command.split()[0]: receipt.end for receipt in made(stop.fn(case)).processes}
+    assert End.KILLED not in ends.values()
+    assert (small.root / "saved").exists()
+
+
+def test_a_training_that_is_started_anew_during_the_stop_is_ended_too(small: SmallWorkload) -> None:
+    small.start(
+        ["bash", "-c", "while true; do venv/bin/python -u src/train.py --dataset builtin --mode full; done"],
+        WORKERS="1",
+    )
+    wait_until(lambda: len(small.living()) == 3, what="the training and its supervisor")
+    with case_of(small.block(grace_seconds=1)) as case:
+        freeze.fn(case)
+        stop.fn(case)
+        cordon.fn(case)
+        assert made(prove_contained.fn(case)).contained
+    assert small.living() == []

@@ -1,0 +1,36 @@
+"""A small workload at work, its blocks saved on a real Prefect server, and a real S3 server to go to."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from prefect_aws import AwsCredentials
+
+from blocks.store import EvidenceStore
+from tasks.drill.parts import SeaweedFS
+from tasks.host import LinuxHost
+from tests.scenes import Scene
+from tests.workloads import SmallWorkload
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[SmallWorkload]:
+    with SmallWorkload(tmp_path / "work load") as workload:
+        yield workload
+
+
+@pytest.fixture
+def scene(prefect: None, small: SmallWorkload, seaweed: SeaweedFS, credentials: AwsCredentials) -> Iterator[Scene]:  # noqa: ARG001  a fixture cannot be marked
+    """A workload with its blocks; what the cordon left behind is released at the end."""
+    name = f"c{uuid4().hex[:12]}"
+    credentials.save(name)
+    store = EvidenceStore(
+        bucket=seaweed.bucket,
+        prefix=f"test/{uuid4().hex}",
+        endpoint=seaweed.endpoint,
+        credentials=AwsCredentials.load(name),
+    )
+    made = Scene(small, store)
+    yield made
+    LinuxHost().release(made.block.evidence / "cordon.json")

@@ -1,0 +1,306 @@
+"""The whole evacuation of the small workload: real server, real S3, real processes."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import boto3
+import pytest
+from prefect.client.orchestration import get_client
+from prefect_aws import AwsCredentials
+from pydantic import SecretStr
+
+from blocks.store import EvidenceStore
+from tasks.case import take_ownership
+from tasks.custody.log import broken
+from tasks.drill.parts import SeaweedFS
+from tests.scenes import Scene, steps_of
+from tests.workloads import free_port, wait_until
+
+
+def items(home: Path, volume: str = "evidence") -> dict[str, str]:
+    """Stored names and digests of a manifest."""
+    return {
+        item["path"]: item["sha256"] for item in json.loads((home / volume / "manifest.json").read_bytes())["items"]
+    }
+
+
+def test_a_workload_in_mid_training_ends_verified_and_a_stranger_can_check_it(scene: Scene, seaweed: SeaweedFS) -> None:
+    scene.small.start_all()
+    state = scene.evacuate(reason="loss is NaN")
+    assert (state.type.value, state.name) == ("COMPLETED", "Verified"), state.message
+    assert scene.small.living() == []
+    assert set(steps_of(state).values()) == {"Completed"} or steps_of(state)["§4 collect kernel"] == "Failed"
+    sums = ["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"]
+    assert subprocess.run(sums, cwd=scene.home / "evidence", check=False).returncode == 0
+    assert oct((scene.home).stat().st_mode)[-3:] == "700"
+    client = boto3.client(
+        "s3",
+        endpoint_url=seaweed.endpoint,
+        aws_access_key_id=seaweed.access_key,
+        aws_secret_access_key=seaweed.secret_key,
+        region_name="us-east-1",
+    )
+    prefix = f"{scene.store_block.prefix}/incidents/{scene.home.name}/evidence/"
+    listed = client.list_objects_v2(Bucket=seaweed.bucket, Prefix=prefix)["Contents"]
+    names = {each["Key"].removeprefix(prefix) for each in listed}
+    assert names == items(scene.home).keys() | {"manifest.json", "SHA256SUMS"}
+    body = client.get_object(Bucket=seaweed.bucket, Key=f"{prefix}models/model_builtin.joblib")["Body"].read()
+    assert body == (scene.small.root / "models/model_builtin.joblib").read_bytes()
+    client.close()
+
+
+def test_the_store_holds_snapshot_latest_claim_and_record(scene: Scene) -> None:
+    state = scene.evacuate()
+    assert state.name == "Verified", state.message
+    incident = scene.home.name
+    keys = {each.key for each in scene.store.list("")}
+    for folder in (f"snapshots/{incident.removeprefix('IR-')}", "latest"):
+        assert f"{folder}/models/model_builtin.joblib" in keys
+        assert f"{folder}/artifacts/summary_builtin.json" in keys
+        assert f"{folder}/logs/train-20260101_000000.log" in keys
+    assert f"incidents/{incident}/claim.json" in keys
+    record = {key.rsplit("/", 1)[1] for key in keys if key.startswith(f"incidents/{incident}/record/001/")}
+    assert record == {"closing.json", "custody.jsonl", "postmortem.md", "verdict.json"}
+
+
+def test_the_custody_log_is_one_chain_over_its_segments(scene: Scene) -> None:
+    scene.evacuate()
+    scene.evacuate(incident_id=scene.home.name)
+    segments = ["evidence/custody.jsonl", "record/001/custody.jsonl", "record/002/custody.jsonl"]
+    lines = [line for name in segments for line in (scene.home / name).read_bytes().splitlines(keepends=True)]
+    assert broken(lines) == []
+    assert lines == (scene.home / "custody.jsonl").read_bytes().splitlines(keepends=True)[: len(lines)]
+
+
+def test_the_same_incident_again_repeats_no_finished_step_and_looks_at_every_check_anew(scene: Scene) -> None:
+    scene.small.start_all()
+    scene.evacuate()
+    state = scene.evacuate(incident_id=scene.home.name)
+    assert state.name == "Verified", state.message
+    ended = steps_of(state)
+    cached = {name for name, how in ended.items() if how == "Cached"}
+    assert {"§3 stop the workload", "§4 seal volume 1", "§5 offload", "§4 collect logs", "§4 collect tree"} <= cached
+    assert not [name for name in cached if "check" in name]
+    assert len(scene.incidents) == 1
+
+
+def test_recovery_brings_the_api_back_with_the_model_of_the_manifest(scene: Scene) -> None:
+    scene.small.start_all()
+    state = scene.evacuate(recover=True)
+    assert state.name == "Verified", state.message
+    assert len(scene.small.living()) == 1
+    assert scene.small.healthy()
+    assert subprocess.run(["flock", "-n", str(scene.block.lock), "true"], check=False).returncode == 0
+    again = scene.evacuate(incident_id=scene.home.name, recover=True)
+    assert again.name == "Verified", again.message
+    assert len(scene.small.living()) == 1
+
+
+def test_an_api_that_does_not_come_back_leaves_the_workload_contained(scene: Scene) -> None:
+    scene.save(workload=scene.small.block(api_command=["venv/bin/python", "-c", "raise SystemExit(3)"]))
+    state = scene.evacuate(recover=True)
+    assert (state.type.value, state.name) == ("FAILED", "NotRecovered")
+    assert scene.small.living() == []
+    assert subprocess.run(["flock", "-n", "-E", "75", str(scene.block.lock), "true"], check=False).returncode == 75
+
+
+def test_an_api_that_serves_another_model_is_no_recovery(scene: Scene) -> None:
+    api = scene.small.root / "uvicorn/__main__.py"
+    api.write_text(api.read_text().replace("            model = path\n", "            model = 'models/other.joblib'\n"))
+    (scene.small.root / "models/other.joblib").write_bytes(b"another")
+    state = scene.evacuate(recover=True)
+    assert state.name == "NotRecovered"
+    assert scene.small.living() == []
+
+
+def test_an_unreachable_store_delays_nothing_and_the_same_incident_finishes_later(scene: Scene) -> None:
+    good = scene.store_block
+    scene.save(store=EvidenceStore(**dict(good) | {"endpoint": f"http://127.0.0.1:{free_port()}"}))
+    scene.small.start_all()
+    state = scene.evacuate()
+    assert (state.type.value, state.name) == ("FAILED", "Unverified")
+    assert scene.small.living() == []
+    assert (scene.home / "evidence/manifest.json").exists()
+    assert (scene.home / "record/001/closing.json").exists()
+    assert "incident_id=" in str(state.message)
+    scene.save(store=good)
+    state = scene.evacuate()
+    assert state.name == "Verified", state.message
+    assert steps_of(state)["§4 collect models"] == "Cached"
+    assert f"incidents/{scene.home.name}/record/001/closing.json" in {each.key for each in scene.store.list("")}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"bucket": "no-such-bucket"}, "bucket"),
+        ({"credentials": AwsCredentials(aws_access_key_id="x", aws_secret_access_key=SecretStr("y"))}, "access key"),
+    ],
+)
+def test_a_store_that_refuses_is_known_at_once_and_says_what_to_do(
+    scene: Scene, change: dict[str, object], words: str
+) -> None:
+    scene.save(store=EvidenceStore(**dict(scene.store_block) | change))
+    state = scene.evacuate()
+    assert state.name == "Unverified"
+    entries = [json.loads(line) for line in (scene.home / "custody.jsonl").read_text().splitlines()]
+    claim = next(entry for entry in entries if entry["action"] == "step failed" and "claim" in entry["object"])
+    collected = [entry["seq"] for entry in entries if entry["action"] == "step done" and "seal" in entry["object"]]
+    assert words in claim["result"].lower()
+    assert claim["seq"] < max(collected)
+
+
+def test_a_collector_that_fails_once_is_tried_again_and_its_failure_is_never_kept(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "df").write_text(f'#!/bin/sh\nmkdir "{tmp_path}/tried" && exit 1\necho all free\n')
+    (programs / "df").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    state = scene.evacuate()
+    assert state.name == "Verified", state.message
+    assert steps_of(state)["§4 collect disk"] == "Completed"
+    tries = [line for line in (scene.home / "custody.jsonl").read_text().splitlines() if "step incomplete" in line]
+    assert any("collect disk" in line for line in tries)
+    assert (scene.home / "evidence/df.txt").read_text() == "all free\n"
+
+
+def test_a_needed_loss_is_partial_and_what_a_later_run_finds_is_a_supplement(scene: Scene) -> None:
+    model = scene.small.root / "models/model_builtin.joblib"
+    content = model.read_bytes()
+    model.unlink()
+    state = scene.evacuate()
+    assert (state.type.value, state.name) == ("FAILED", "Partial")
+    assert "models" in str(state.message)
+    sealed = (scene.home / "evidence/manifest.json").read_bytes()
+    model.write_bytes(content)
+    state = scene.evacuate(incident_id=scene.home.name)
+    assert state.name == "Verified", state.message
+    assert (scene.home / "evidence/manifest.json").read_bytes() == sealed
+    assert "models/model_builtin.joblib" in items(scene.home, "evidence.2")
+    assert scene.store.look(f"incidents/{scene.home.name}/evidence.2/manifest.json")
+    assert scene.store.look("latest/models/model_builtin.joblib")
+    assert steps_of(state)["§4 seal volume 1"] == "Cached"
+
+
+def test_latest_never_loses_a_good_model_to_a_torn_one(scene: Scene) -> None:
+    scene.evacuate()
+    good = scene.store.look("latest/models/model_builtin.joblib")
+    scene.small.start_all()
+    torn = scene.small.root / "models/model_builtin.joblib"
+    torn.write_bytes(torn.read_bytes()[:-200])
+    (scene.small.root / "models/model_second.joblib").write_bytes(b"\x80\x04.")
+    state = scene.evacuate(incident_id="IR-20270101T000000Z")
+    assert state.name == "Verified", state.message
+    assert scene.store.look("latest/models/model_builtin.joblib") == good
+    assert scene.store.look("latest/models/model_second.joblib")
+    assert scene.store.look("snapshots/20270101T000000Z/models/model_builtin.joblib") != good
+
+
+def test_evidence_changed_after_the_seal_is_found_and_not_sent(scene: Scene) -> None:
+    good = scene.store_block
+    scene.save(store=EvidenceStore(**dict(good) | {"endpoint": f"http://127.0.0.1:{free_port()}"}))
+    scene.evacuate()
+    log = scene.home / "evidence/logs/train-20260101_000000.log"
+    log.write_text("iteration 2\n")
+    scene.save(store=good)
+    state = scene.evacuate()
+    assert state.name == "Unverified"
+    assert "logs/train-20260101_000000.log" in str(state.message)
+    assert list(scene.store.list(f"incidents/{scene.home.name}/evidence/")) == []
+
+
+def test_a_lock_that_somebody_holds_is_not_contained_whatever_the_store_says(scene: Scene) -> None:
+    scene.small.start(["flock", str(scene.block.lock), "sleep", "600"])
+    wait_until(lambda: subprocess.run(["flock", "-n", str(scene.block.lock), "true"], check=False).returncode == 1)
+    state = scene.evacuate()
+    assert (state.type.value, state.name) == ("FAILED", "NotContained")
+    assert scene.store.look(f"incidents/{scene.home.name}/evidence/manifest.json")
+
+
+def test_a_second_run_at_the_same_moment_says_so_and_does_nothing(scene: Scene) -> None:
+    scene.block.evidence.mkdir()
+    held = take_ownership(scene.block.evidence)
+    assert held is not None
+    state = scene.evacuate()
+    os.close(held)
+    assert (state.type.value, state.name) == ("COMPLETED", "Joined")
+    assert scene.incidents == []
+
+
+def test_a_dry_run_sends_nothing_stops_nothing_and_shows_its_plan(scene: Scene) -> None:
+    scene.small.start_all()
+    state = scene.evacuate(dry_run=True)
+    assert (state.type.value, state.name) == ("COMPLETED", "DryRun"), state.message
+    assert len(scene.small.living()) == 4
+    assert list(scene.store.list("")) == []
+    assert scene.incidents == []
+    assert not scene.block.lock.exists()
+    with get_client(sync_client=True) as client:
+        plans = [each for each in client.read_artifacts() if each.key == "plan"]
+    rows = json.loads(str(plans[0].data))
+    assert {"SIGSTOP", "hold the lock", "create", "add"} <= {row["act"] for row in rows}
+
+
+def test_a_folder_serves_as_a_store(scene: Scene, tmp_path: Path) -> None:
+    (tmp_path / "other disk").mkdir()
+    scene.save(store=EvidenceStore(folder=tmp_path / "other disk"))
+    state = scene.evacuate()
+    assert state.name == "Verified", state.message
+    assert (tmp_path / "other disk/incidents" / scene.home.name / "evidence/manifest.json").exists()
+
+
+def test_no_secret_of_ours_is_left_anywhere(scene: Scene, seaweed: SeaweedFS) -> None:
+    scene.small.start_all()
+    scene.evacuate()
+    needle = seaweed.secret_key.encode()
+    for path in scene.home.rglob("*"):
+        assert not path.is_file() or needle not in path.read_bytes(), path
+    for each in scene.store.list(""):
+        assert needle not in scene.store.read(each.key), each.key
+    with get_client(sync_client=True) as client:
+        assert needle.decode() not in str(client.read_artifacts())
+        assert needle.decode() not in str([run.parameters for run in client.read_flow_runs()])
+
+
+@pytest.mark.parametrize("bad", ["../x", "", "IR-" + "2" * 300, "IR-20261324T000000Z", "ir-20260102t030405z", "IR-1\n"])
+def test_an_incident_id_of_another_shape_is_refused_before_anything_is_touched(scene: Scene, bad: str) -> None:
+    scene.small.start_all()
+    state = scene.evacuate(incident_id=bad)
+    assert state.is_failed()
+    assert "IR-YYYYmmddTHHMMSSZ" in str(state.message)
+    assert len(scene.small.living()) == 4
+    assert not scene.block.evidence.exists()
+
+
+def test_an_unknown_block_is_refused_with_the_names_that_are_known(scene: Scene) -> None:
+    from flows.evacuate import evacuate
+
+    for workload, store in (("nobody", scene.name), (scene.name, "nowhere")):
+        state = evacuate(workload, store, return_state=True)
+        assert state.is_failed()
+        assert scene.name in str(state.message)
+        assert "Nothing was touched" in str(state.message)
+    assert not scene.block.evidence.exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"host": "another-machine"}, "another-machine"),
+        ({"root": Path("/nonexistent/workload")}, "/nonexistent/workload"),
+        ({"needed": ["logs", "horoscope"]}, "horoscope"),
+    ],
+)
+def test_a_workload_that_is_not_as_the_block_says_is_refused(
+    scene: Scene, change: dict[str, object], words: str
+) -> None:
+    scene.save(workload=scene.small.block(**change))
+    state = scene.evacuate()
+    assert state.is_failed()
+    assert words in str(state.message)
+    assert "Nothing was touched" in str(state.message)
+    assert not (scene.small.root / "evidence").exists()

@@ -1,0 +1,167 @@
+"""A small workload for tests: real processes with the runbook's command lines, on the standard library alone.
+
+The sample workload in examples/ is the full-size one; this one starts in a tenth of a second.
+"""
+
+import contextlib
+import json
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Self
+
+import psutil
+
+from blocks.workload import Workload
+
+TRAIN = """
+import os, signal, sys, time
+children = []
+for _ in range(int(os.environ.get("WORKERS", "2"))):
+    child = os.fork()
+    if child == 0:
+        while True:
+            time.sleep(0.05)
+    children.append(child)
+print("training with", children, flush=True)
+while True:
+    time.sleep(0.05)
+"""
+
+API = """
+import json, os, sys, http.server, urllib.parse
+port = int(sys.argv[sys.argv.index("--port") + 1])
+model = os.environ.get("MODEL_PATH") or "models/model_builtin.joblib"
+class Handler(http.server.BaseHTTPRequestHandler):
+    def answer(self, code, what):
+        body = json.dumps(what).encode()
+        self.send_response(code); self.send_header("Content-Length", str(len(body))); self.end_headers()
+        self.wfile.write(body)
+    def do_GET(self):
+        self.answer(200, {"status": "ok", "model": model, "model_exists": os.path.exists(model)})
+    def do_POST(self):
+        global model
+        path = urllib.parse.parse_qs(urllib.parse.urlparse(self.path).query)["path"][0]
+        if os.path.exists(path):
+            model = path
+        self.answer(200 if os.path.exists(path) else 404, {"model": model})
+    def log_message(self, form, *args):
+        with open("logs/api-20260101.log", "a") as log:
+            log.write(json.dumps({"event": form % args}) + "\\n")
+http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()
+"""
+
+
+def free_port() -> int:
+    """A TCP port on loopback that nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 20.0, what: str = "the condition") -> None:
+    """Wait for a condition, never for a guessed time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what} did not come true in {seconds} s")
+        time.sleep(0.01)
+
+
+class SmallWorkload:
+    """A root folder with files as the runbook knows them, an API and a training job. Ends what it started."""
+
+    def __init__(self, root: Path) -> None:
+        """Lay out the folders and files."""
+        self.root = root
+        self.port = free_port()
+        self.started: list[subprocess.Popen[bytes]] = []
+        for folder in ("models", "artifacts", "logs", "src", "uvicorn", "venv/bin"):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+        (root / "src/train.py").write_text(TRAIN)
+        (root / "uvicorn/__main__.py").write_text(API)
+        (root / "venv/bin/python").symlink_to(sys.executable)
+        site = root / "venv/lib/python3/site-packages/scikit_learn-1.7.2.dist-info"
+        site.mkdir(parents=True)
+        (site / "METADATA").write_text("Metadata-Version: 2.1\nName: scikit-learn\nVersion: 1.7.2\n")
+        (root / "models/model_builtin.joblib").write_bytes(pickle.dumps({"weights": list(range(500))}))
+        (root / "artifacts/summary_builtin.json").write_text(json.dumps({"sklearn": "1.7.2", "score": 0.97}))
+        (root / "artifacts/cv_results_builtin.csv").write_text("iter,score\n0,0.9\n")
+        (root / "logs/train-20260101_000000.log").write_text("iteration 1\n")
+
+    def block(self, **changes: object) -> Workload:
+        """The workload block that describes it."""
+        fields: dict[str, object] = {
+            "root": self.root,
+            "lock": self.root.parent / f"{self.root.name}.lock",
+            "api_command": self.api_command,
+            "api_url": f"http://127.0.0.1:{self.port}",
+            "grace_seconds": 5,
+            "recovery_seconds": 20,
+        }
+        return Workload(**(fields | changes))
+
+    @property
+    def api_command(self) -> list[str]:
+        """How the API is started."""
+        return ["venv/bin/python", "-m", "uvicorn", "api.app:app", "--host", "127.0.0.1", "--port", str(self.port)]
+
+    @property
+    def training_command(self) -> list[str]:
+        """How a training run is started."""
+        return ["venv/bin/python", "-u", "src/train.py", "--dataset", "builtin", "--mode", "full"]
+
+    def start(self, command: Sequence[str] | None = None, **environment: str) -> subprocess.Popen[bytes]:
+        """Start a program in the root, the training by default."""
+        process = subprocess.Popen(
+            command or self.training_command,
+            cwd=self.root,
+            env={**os.environ, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        self.started.append(process)
+        return process
+
+    def start_all(self, workers: int = 2) -> None:
+        """Start the API and a training run, and wait until both are at work."""
+        self.start(self.api_command)
+        training = self.start(WORKERS=str(workers))
+        wait_until(self.healthy, what="the API's answer")
+        wait_until(lambda: len(psutil.Process(training.pid).children()) == workers, what="the training's workers")
+
+    def healthy(self) -> bool:
+        """Whether the API accepts connections."""
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def living(self) -> list[psutil.Process]:
+        """Processes that work in the root, found without any code of the product."""
+        return [process for process in psutil.process_iter() if _lives_in(process, self.root)]
+
+    def __enter__(self) -> Self:
+        """Nothing to start yet."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End everything that works in the root, by pid."""
+        for process in self.living():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGKILL)
+        for started in self.started:
+            started.wait(10)
+
+
+def _lives_in(process: psutil.Process, root: Path) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE and Path(process.cwd()).is_relative_to(root)
+    except psutil.Error:
+        return False
