@@ -1,0 +1,23 @@
+# The worker's image: the locked dependencies, the three packages, and a process worker.
+FROM python:3.13-slim
+
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends git libgomp1 util-linux \
+    && rm -rf /var/lib/apt/lists/*
+
+WORKDIR /opt/evacuation
+COPY requirements.txt ./
+RUN python3 -m venv /opt/venv && /opt/venv/bin/pip install --no-cache-dir --require-hashes -r requirements.txt
+COPY pyproject.toml README.md prefect.yaml ./
+COPY blocks blocks
+COPY tasks tasks
+COPY flows flows
+
+ENV PATH=/opt/venv/bin:$PATH \
+    PYTHONPATH=/opt/evacuation \
+    PYTHONUNBUFFERED=1 \
+    PREFECT_LOGGING_EXTRA_LOGGERS=flows,tasks,blocks \
+    PREFECT_WORKER_QUERY_SECONDS=1 \
+    EVACUATION_POOL=evacuation
+
+CMD ["sh", "-c", "exec prefect worker start --type process --pool \"$EVACUATION_POOL\""]

@@ -1,0 +1,252 @@
+"""The drill: the whole evacuation of a throwaway workload on real parts. The demo, and the rehearsal.
+
+`python -m flows.drill [--keep]` starts an S3 server, a Prefect server and a worker, deploys, starts the sample
+workload, triggers the deployment as a person would, and proves the outcome with its own eyes.
+"""
+
+import argparse
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import FlowRun
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect_aws import AwsCredentials
+from pydantic import SecretStr
+
+from blocks import EvidenceStore
+from tasks.case import CORDON
+from tasks.custody.keys import MANIFEST, SUMS
+from tasks.custody.verdict import Word
+from tasks.drill.keeper import outlive
+from tasks.drill.parts import PrefectServer, SeaweedFS, Worker
+from tasks.drill.sample import REFUSED, SampleWorkload
+from tasks.drill.screen import follow, last_line, say, steps, table
+from tasks.host import LinuxHost
+
+PROJECT: Final = Path(__file__).resolve().parents[1]
+NAME: Final = "sample"
+POOL: Final = "evacuation"
+_RUN_SECONDS: Final = 300.0
+
+
+class NotProven(Exception):
+    """The drill saw with its own eyes that something is not as it should be. The word is the verdict it gives."""
+
+    def __init__(self, word: str, reason: str) -> None:
+        """Keep both."""
+        super().__init__(reason)
+        self.word = word
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The real parts of one drill."""
+
+    folder: Path
+    store: SeaweedFS
+    server: PrefectServer
+    worker: Worker
+    sample: SampleWorkload
+
+    @property
+    def evidence(self) -> Path:
+        """Where the incidents lie on this host."""
+        return self.folder / "evidence"
+
+
+@contextmanager
+def stage(folder: Path, *, keep: bool) -> Iterator[Stage]:
+    """Start everything; end everything, whatever happens. With `keep` store and server outlive the drill."""
+    with ExitStack() as parts:
+        say(f"drill in {folder}")
+        store = parts.enter_context(SeaweedFS(folder / "store"))
+        say(f"  store    {store.endpoint}, bucket {store.bucket}")
+        server = parts.enter_context(PrefectServer(folder / "prefect"))
+        say(f"  prefect  {server.ui}")
+        sample = parts.enter_context(SampleWorkload(folder / "workload"))
+        parts.callback(LinuxHost().release, folder / "evidence" / CORDON)
+        sample.build()
+        say(f"  workload {sample.root}")
+        save_blocks(server, store, sample)
+        deploy(server)
+        with Worker(folder / "worker", server, POOL) as worker:
+            yield Stage(folder, store, server, worker, sample)
+        if keep:
+            leave_up(store, server)
+            sample.__exit__()
+            parts.pop_all()
+
+
+def save_blocks(server: PrefectServer, store: SeaweedFS, sample: SampleWorkload) -> None:
+    """Register the block types as a user would, and save the three blocks. Secrets stay in the credentials block."""
+    prefect(server, "block", "register", "-m", "blocks")
+    with temporary_settings({PREFECT_API_URL: server.api}):
+        keys = AwsCredentials(
+            aws_access_key_id=store.access_key,
+            aws_secret_access_key=SecretStr(store.secret_key),
+            region_name="us-east-1",
+        )
+        keys.save(NAME)
+        place = f"s3://{store.bucket}/drill"
+        EvidenceStore(bucket=place, endpoint=store.endpoint, credentials=AwsCredentials.load(NAME)).save(NAME)
+        sample.block().save(NAME)
+
+
+def deploy(server: PrefectServer) -> None:
+    """Make the pool and deploy prefect.yaml for the sample workload."""
+    prefect(server, "work-pool", "create", "--type", "process", POOL)
+    names = {"EVACUATION_WORKLOAD": NAME, "EVACUATION_STORE": NAME, "EVACUATION_POOL": POOL}
+    prefect(server, "--no-prompt", "deploy", "--all", **names)
+
+
+def prefect(server: PrefectServer, *arguments: str, **environment: str) -> str:
+    """Run the Prefect CLI against the drill's server."""
+    done = subprocess.run(
+        [sys.executable, "-m", "prefect", *arguments],
+        cwd=PROJECT,
+        env={**server.env, **environment},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"prefect {' '.join(arguments)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+@contextmanager
+def client_of(server: PrefectServer) -> Iterator[SyncPrefectClient]:
+    """A client of the drill's own server, whatever profile the person uses."""
+    with temporary_settings({PREFECT_API_URL: server.api}), get_client(sync_client=True) as client:
+        yield client
+
+
+def trigger(on: Stage, **parameters: Any) -> FlowRun:
+    """`prefect deployment run evacuate/sample`, as a person would, and its progress step by step."""
+    words = [word for name, value in parameters.items() for word in ("--param", f"{name}={json.dumps(value)}")]
+    say(f"$ prefect deployment run evacuate/{NAME} {' '.join(words)}")
+    told = prefect(on.server, "deployment", "run", f"evacuate/{NAME}", *words)
+    found = re.search(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", told)
+    if not found:
+        raise RuntimeError(f"no flow run in what prefect printed:\n{told}")
+    with client_of(on.server) as client:
+        run = follow(client, UUID(found[0]), _RUN_SECONDS, say)
+    say(f"  {run.state_name}: {run.state.message if run.state else ''}")
+    return run
+
+
+def require(seen: object, word: str, reason: str) -> None:
+    """The drill believes what it sees, not what the run says."""
+    if not seen:
+        raise NotProven(word, reason)
+    say(f"  proven: {reason}")
+
+
+def prove_contained(on: Stage, home: Path) -> None:
+    """Nothing of the workload is left, the lock refuses a real launcher, and the evidence is what its sums say."""
+    left = [f"{process.pid} {' '.join(process.cmdline())[:60]}" for process in on.sample.living()]
+    require(not left, Word.NOT_CONTAINED, f"no process works in the workload's root{': '.join(['', *left])}")
+    code = on.sample.launch_training()
+    require(code == REFUSED, Word.NOT_CONTAINED, f"a new training is refused by the lock (flock exit {code})")
+    sums = ["sha256sum", "--check", "--quiet", "--strict", SUMS]
+    done = subprocess.run(sums, cwd=home / "evidence", capture_output=True, text=True, check=False)
+    require(done.returncode == 0, Word.UNVERIFIED, f"sha256sum -c {SUMS} passes {done.stdout}{done.stderr}".strip())
+
+
+def prove_recovered(on: Stage) -> None:
+    """The API serves predictions again, and the lock lets training in."""
+    answer = on.sample.predict()
+    require("prediction" in answer, Word.UNVERIFIED, f"the API predicts again with {answer.get('model')}")
+    code = on.sample.launch_training()
+    require(code == 0, Word.UNVERIFIED, f"training starts again (flock exit {code})")
+
+
+def rehearse(on: Stage) -> tuple[str, dict[str, Any]]:
+    """Evacuate in mid-training, prove it, carry the incident on to bring the API back, prove that too."""
+    on.sample.start()
+    say(f"  at work: {len(on.sample.living())} processes, {len(on.sample.computing())} of them training workers")
+    run = trigger(on, reason="drill: evacuate in mid-training")
+    incident = json.loads((on.evidence / "open.json").read_bytes())["id"]
+    home = on.evidence / incident
+    facts = facts_of(home, run, on)
+    word = json.loads(max(home.glob("record/*/closing.json")).read_bytes())["verdict"]
+    runs = [run]
+    if word == Word.VERIFIED:
+        prove_contained(on, home)
+        again = trigger(on, incident_id=incident, recover=True)
+        runs.append(again)
+        require(again.state_name == "Verified", Word.UNVERIFIED, f"the same incident carried on: {again.state_name}")
+        prove_recovered(on)
+    with client_of(on.server) as client:
+        say(f"\n{table([step for each in runs for step in steps(client, each.id)])}\n")
+    return word, facts
+
+
+def facts_of(home: Path, run: FlowRun, on: Stage) -> dict[str, Any]:
+    """Figures of the last line. Both clocks start with the flow; contained_s ends with the freeze, total_s with it."""
+    manifest = home / "evidence" / MANIFEST
+    items = json.loads(manifest.read_bytes())["items"] if manifest.exists() else []
+    entries = [json.loads(line) for line in (home / "custody.jsonl").read_text().splitlines()]
+    frozen = next(entry["utc"] for entry in entries if entry["action"] == "step done" and "freeze" in entry["object"])
+    began = run.start_time or datetime.now(UTC)
+    return {
+        "incident": home.name,
+        "contained_s": (datetime.fromisoformat(frozen) - began).total_seconds(),
+        "total_s": ((run.end_time or datetime.now(UTC)) - began).total_seconds(),
+        "files": len(items),
+        "bytes": sum(item["bytes"] for item in items),
+        "evidence": home / "evidence",
+        "store": f"s3://{on.store.bucket}/drill/incidents/{home.name}",
+    }
+
+
+def leave_up(store: SeaweedFS, server: PrefectServer) -> None:
+    """Hand the lifelines of store and server to a process that outlives us, and say how to look and how to end it."""
+    holder = outlive([store, server])
+    say("")
+    say(f"Left up: UI {server.ui}   API {server.api}   S3 {store.endpoint}")
+    say("Look into the bucket:")
+    say(f"  export AWS_ACCESS_KEY_ID={store.access_key} AWS_SECRET_ACCESS_KEY={store.secret_key}")
+    say("  export AWS_DEFAULT_REGION=us-east-1")
+    aws = shlex.quote(str(Path(sys.executable).with_name("aws")))
+    say(f"  {aws} --endpoint-url {store.endpoint} s3 ls --recursive s3://{store.bucket}/drill/")
+    say(f"End both with: kill {holder}")
+
+
+def main() -> int:
+    """Run the drill. Exit 0 for VERIFIED only, 130 on Ctrl-C."""
+    parser = argparse.ArgumentParser(prog="python -m flows.drill", description=__doc__)
+    parser.add_argument("--keep", action="store_true", help="leave the S3 server, the Prefect server and its UI up")
+    keep = parser.parse_args().keep
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    folder = PROJECT / "build" / "drill" / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.getpid()}"
+    folder.mkdir(parents=True)
+    word, facts = str(Word.UNVERIFIED), dict[str, Any]()
+    try:
+        with stage(folder, keep=keep) as on:
+            word, facts = rehearse(on)
+    except NotProven as reason:
+        word, facts = reason.word, facts | {"not_proven": str(reason)}
+    except KeyboardInterrupt:
+        say("interrupted: everything that the drill started has ended")
+        return 130
+    say(last_line(word, facts))
+    return 0 if word == Word.VERIFIED else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

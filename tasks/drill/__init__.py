@@ -1,0 +1,1 @@
+"""The rehearsal: real parts, started small and thrown away afterwards."""

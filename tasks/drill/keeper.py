@@ -1,0 +1,167 @@
+"""A part of a drill: a process with a log, a condition that says it is ready, and an end that nothing escapes.
+
+Each part runs under a keeper: this file started as a script, in a session of its own, with a pipe to us
+as its standard input. When the pipe closes, because we closed it or because we died in any way, the keeper
+ends the part and everything in its process group. A parent-death signal would be simpler, but it follows
+the thread that started the part, and drills start parts from threads that end before them.
+"""
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Final, Self
+
+_KEEPER: Final = (sys.executable, "-I", "-S", str(Path(__file__).resolve()))
+_POLL_SECONDS: Final = 0.05
+_TAIL: Final = 1500
+_OUTLIVED: Final[list[subprocess.Popen[bytes]]] = []  # referenced for ever: Popen warns of processes that it forgets
+
+
+class PartError(Exception):
+    """A part did not come up; the message ends with the end of its log."""
+
+
+class Part:
+    """A process with a log, a condition that says it is ready, and an end. Use it as a context manager."""
+
+    name = "part"
+    ready_seconds = 30.0
+    grace_seconds = 10.0
+
+    def __init__(self, folder: Path) -> None:
+        """Keep everything that the part writes in the caller's folder."""
+        self.folder = folder.absolute()
+        self.log = self.folder / f"{self.name}.log"
+        self._keeper: subprocess.Popen[bytes] | None = None
+
+    def command(self) -> Sequence[str]:
+        """What is run."""
+        raise NotImplementedError
+
+    def environment(self) -> Mapping[str, str]:
+        """What it is run with: ours, without what would turn a Prefect part to somebody else's server."""
+        return {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+
+    def ready(self) -> bool:
+        """Whether the part does its work now."""
+        raise NotImplementedError
+
+    @property
+    def pid(self) -> int:
+        """Pid of the keeper: the leader of the session and group that holds all of the part."""
+        return self._running().pid
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._keeper is None:
+            raise PartError(f"expected a running {self.name}; got one that was not started. Call start() first.")
+        return self._keeper
+
+    def start(self) -> None:
+        """Start the part and wait until it is ready."""
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with self.log.open("ab") as log:
+            self._keeper = subprocess.Popen(
+                [*_KEEPER, str(self.grace_seconds), *self.command()],
+                cwd=self.folder,
+                env=dict(self.environment()),
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        try:
+            self._wait_until_ready(self._keeper)
+        except BaseException:
+            self.stop()
+            raise
+
+    def _wait_until_ready(self, keeper: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + self.ready_seconds
+        while not self.ready():
+            if keeper.poll() is not None:
+                raise PartError(self._complaint("one that ended at once"))
+            if time.monotonic() > deadline:
+                raise PartError(self._complaint(f"none within {self.ready_seconds:g} s"))
+            time.sleep(_POLL_SECONDS)
+
+    def _complaint(self, got: str) -> str:
+        tail = self.log.read_bytes()[-_TAIL:].decode(errors="replace")
+        return f"expected a ready {self.name}; got {got}. It was stopped. Read {self.log}, which ends:\n{tail}"
+
+    def stop(self) -> None:
+        """End the part and all of its process group; harmless if it is gone already."""
+        keeper, self._keeper = self._keeper, None
+        if keeper is None:
+            return
+        if keeper.stdin:
+            keeper.stdin.close()
+        try:
+            keeper.wait(self.grace_seconds + 5)
+        except subprocess.TimeoutExpired:
+            os.killpg(keeper.pid, signal.SIGKILL)
+            keeper.wait()
+
+    def let_go(self) -> subprocess.Popen[bytes]:
+        """Give the keeper to somebody else, who now holds the pipe; this object is as if it had never started."""
+        keeper, self._keeper = self._running(), None
+        return keeper
+
+    def restart(self) -> None:
+        """Stop and start again, on the same data and the same ports."""
+        self.stop()
+        self.start()
+
+    def __enter__(self) -> Self:
+        """Start."""
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop, whatever happened."""
+        self.stop()
+
+
+def outlive(parts: Iterable[Part]) -> int:
+    """Leave parts running after us. Returns the pid of a process that holds their pipes: they end when it ends."""
+    keepers = [part.let_go() for part in parts]
+    pipes = [keeper.stdin.fileno() for keeper in keepers if keeper.stdin]
+    holder = subprocess.Popen(
+        [*_KEEPER, "hold"],
+        cwd="/",
+        pass_fds=pipes,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    for keeper in keepers:
+        if keeper.stdin:
+            keeper.stdin.close()
+    _OUTLIVED.extend([*keepers, holder])
+    return holder.pid
+
+
+def keep(grace_seconds: float, command: Sequence[str]) -> None:
+    """Run a command until it ends or our standard input closes, then end all of our process group, us included."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+    with contextlib.suppress(KeyboardInterrupt):
+        select.select([0, os.pidfd_open(child.pid)], [], [])
+    with contextlib.suppress(KeyboardInterrupt, subprocess.TimeoutExpired):
+        child.terminate()
+        child.wait(grace_seconds)
+    os.killpg(0, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "hold":
+        signal.pause()
+    else:
+        keep(float(sys.argv[1]), sys.argv[2:])

@@ -1,0 +1,175 @@
+"""The sample workload of a drill: a root of its own with a virtual environment, an API and a training job at work."""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final, Self
+
+import httpx
+import psutil
+
+from blocks.workload import Workload
+
+SOURCE: Final = Path(__file__).resolve().parents[2] / "examples" / "workload"
+REFUSED: Final = 75
+_WORKERS: Final = 8
+_READY_SECONDS: Final = 120.0
+_POLL_SECONDS: Final = 0.1
+_AT_WORK_SECONDS: Final = 0.5
+
+
+class SampleWorkload:
+    """A copy of examples/workload. What it started ends with it, found by the folder that it works in."""
+
+    def __init__(self, root: Path) -> None:
+        """Choose the places; `build` makes them."""
+        self.root = root.absolute()
+        self.lock = self.root.parent / "train.lock"
+        self.port = _free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._started: list[subprocess.Popen[bytes]] = []
+
+    @property
+    def api_command(self) -> list[str]:
+        """How the API is started."""
+        return ["venv/bin/python", "-m", "uvicorn", "api.app:app", "--host", "127.0.0.1", "--port", str(self.port)]
+
+    def block(self) -> Workload:
+        """The workload block that describes it."""
+        return Workload(
+            root=self.root,
+            lock=self.lock,
+            api_command=self.api_command,
+            api_url=self.url,
+            evidence_dir=self.root.parent / "evidence",
+        )
+
+    def build(self) -> None:
+        """Copy the sources, make the virtual environment from its lock file, train a first model."""
+        shutil.copytree(SOURCE, self.root, ignore=shutil.ignore_patterns("__pycache__", "venv"))
+        for folder in ("models", "artifacts", "logs"):
+            (self.root / folder).mkdir(exist_ok=True)
+        uv = Path(sys.executable).with_name("uv")
+        self._run([str(uv), "venv", "--quiet", "--python", sys.executable, "venv"])
+        self._run(
+            [str(uv), "pip", "sync", "--quiet", "--require-hashes", "--python", "venv/bin/python", "requirements.txt"]
+        )
+        if shutil.which("git"):
+            self._commit()
+        self._run(["make", "--silent", "train-fast"])
+
+    def _commit(self) -> None:
+        (self.root / ".gitignore").write_text("venv/\nmodels/\nartifacts/\nlogs/\n__pycache__/\n")
+        self._run(["git", "init", "--quiet"])
+        self._run(["git", "add", "--all"])
+        who = ("-c", "user.name=drill", "-c", "user.email=drill@localhost")
+        self._run(["git", *who, "commit", "--quiet", "--message", "The sample workload"])
+
+    def _run(self, command: Sequence[str]) -> None:
+        done = subprocess.run(
+            command, cwd=self.root, env=self.environment(), stdin=subprocess.DEVNULL, capture_output=True, check=False
+        )
+        if done.returncode:
+            tail = (done.stdout + done.stderr)[-1500:].decode(errors="replace")
+            raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}:\n{tail}")
+
+    @staticmethod
+    def environment() -> dict[str, str]:
+        """Ours, without what would make a nested make or git act on another folder."""
+        drop = ("MAKE", "MFLAGS", "GIT_", "PREFECT_", "VIRTUAL_ENV")
+        return {name: value for name, value in os.environ.items() if not name.startswith(drop)}
+
+    def start(self) -> None:
+        """Start the API and a full training run, and wait until the API answers and all workers compute."""
+        self._start(self.api_command)
+        self._start(["make", "--silent", "train-full"])
+        self._wait(self.healthy, "the API's answer")
+        self._wait(lambda: len(self.computing()) >= _WORKERS, f"{_WORKERS} training workers")
+
+    def _start(self, command: Sequence[str]) -> None:
+        self._started.append(
+            subprocess.Popen(
+                command,
+                cwd=self.root,
+                env=self.environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        )
+
+    def _wait(self, condition: Callable[[], object], what: str) -> None:
+        deadline = time.monotonic() + _READY_SECONDS
+        while not condition():
+            if time.monotonic() > deadline or any(process.poll() for process in self._started):
+                raise RuntimeError(f"the sample workload did not come up: no {what}; see {self.root}/logs")
+            time.sleep(_POLL_SECONDS)
+
+    def healthy(self) -> bool:
+        """Whether the API answers."""
+        with contextlib.suppress(httpx.HTTPError):
+            return httpx.get(f"{self.url}/health", timeout=5, trust_env=False).is_success
+        return False
+
+    def predict(self) -> dict[str, Any]:
+        """One prediction, with a row made from the API's own schema."""
+        with httpx.Client(base_url=self.url, timeout=30, trust_env=False) as api:
+            features = api.get("/schema").raise_for_status().json()["features"]
+            answer = api.post("/predict", json={"features": dict.fromkeys(features, 1.0)})
+            found: dict[str, Any] = answer.raise_for_status().json()
+            return found
+
+    def launch_training(self) -> int:
+        """Try to start a training run the guarded way, as a person would; the launcher's exit code."""
+        guarded = ["flock", "-n", "-E", str(REFUSED), str(self.lock), "make", "--silent", "train-fast"]
+        return subprocess.run(
+            guarded, cwd=self.root, env=self.environment(), stdin=subprocess.DEVNULL, capture_output=True, check=False
+        ).returncode
+
+    def living(self) -> list[psutil.Process]:
+        """Every process that works in the root, found without any of the evacuation's own code."""
+        return [process for process in psutil.process_iter() if _works_in(process, self.root)]
+
+    def computing(self) -> list[psutil.Process]:
+        """The training's worker processes that have used the processor."""
+        return [process for process in self.living() if _is_worker(process)]
+
+    def __enter__(self) -> Self:
+        """Nothing runs yet."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End everything that works in the root, each by its own pid."""
+        while living := self.living():
+            for process in living:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.send_signal(signal.SIGKILL)
+            psutil.wait_procs(living, timeout=5)
+        for launcher in self._started:
+            launcher.wait()
+
+
+def _works_in(process: psutil.Process, root: Path) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return process.status() != psutil.STATUS_ZOMBIE and Path(process.cwd()).is_relative_to(root)
+    return False
+
+
+def _is_worker(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return "loky" in " ".join(process.cmdline()) and process.cpu_times().user > _AT_WORK_SECONDS
+    return False
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,67 @@
+"""What a drill shows: each step as it ends, a table at the end, and one last line that a script can read."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+from uuid import UUID
+
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.objects import FlowRun, TaskRun
+from prefect.client.schemas.sorting import TaskRunSort
+
+_POLL_SECONDS: Final = 0.3
+_WIDTH: Final = 110
+
+
+def say(text: str) -> None:
+    """One line, at once."""
+    print(text, flush=True)
+
+
+def follow(client: SyncPrefectClient, run_id: UUID, deadline: float, tell: Callable[[str], None]) -> FlowRun:
+    """Tell each step as it ends, until the run has ended. TimeoutError after `deadline` seconds."""
+    end = time.monotonic() + deadline
+    told: set[UUID] = set()
+    while True:
+        run = client.read_flow_run(run_id)
+        for step in steps(client, run_id):
+            if step.id not in told and step.state and step.state.is_final():
+                told.add(step.id)
+                tell(line(step))
+        if run.state and run.state.is_final():
+            return run
+        if time.monotonic() > end:
+            raise TimeoutError(f"flow run {run_id} has not ended after {deadline:g} s; it is {run.state_name}")
+        time.sleep(_POLL_SECONDS)
+
+
+def steps(client: SyncPrefectClient, run_id: UUID) -> Sequence[TaskRun]:
+    """The run's steps in the order in which they ended."""
+    found = client.read_task_runs(
+        flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run_id])), sort=TaskRunSort.END_TIME_DESC
+    )
+    return sorted(found, key=lambda step: (step.end_time is None, step.end_time))
+
+
+def line(step: TaskRun) -> str:
+    """One step as it ends."""
+    return f"  {step.name:42} {_ending(step)}"
+
+
+def table(steps: Sequence[TaskRun]) -> str:
+    """All steps in order: what, how it ended, how long it took, what it says of itself."""
+    width = max(len(step.name) for step in steps)
+    head = f"  {'step':{width}}  {'state':9}  {'seconds':>7}  result\n  {'-' * (width + 60)}"
+    return "\n".join([head, *(f"  {step.name:{width}}  {_ending(step)}" for step in steps)])
+
+
+def _ending(step: TaskRun) -> str:
+    words = (step.state.message if step.state else "") or ""
+    return f"{step.state_name or '':9}  {step.total_run_time.total_seconds():7.2f}  {words}"[:_WIDTH]
+
+
+def last_line(word: str, facts: Mapping[str, Any]) -> str:
+    """The verdict first, then name=value; seconds with two decimals."""
+    parts = [f"{name}={value:.2f}" if isinstance(value, float) else f"{name}={value}" for name, value in facts.items()]
+    return " ".join([word, *parts])
