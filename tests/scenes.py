@@ -11,7 +11,7 @@ from blocks.port import Store
 from blocks.store import EvidenceStore
 from blocks.workload import Workload
 from flows.evacuate import evacuate
-from tests.workloads import SmallWorkload
+from tests.workloads import SmallWorkload, wait_until
 
 
 class Scene:
@@ -51,9 +51,16 @@ class Scene:
 
 
 def steps_of(state: State) -> dict[str, str]:
-    """Names and final states of a run's steps."""
+    """Names and final states of a run's steps; the server learns of the last ones after the run itself has ended."""
+    this = FlowRunFilter(id=FlowRunFilterId(any_=[state.state_details.flow_run_id]))
+    seen: dict[str, str] = {}
+
+    def settled() -> bool:
+        runs = client.read_task_runs(flow_run_filter=this)
+        seen.clear()
+        seen.update({run.name: run.state_name or "" for run in runs})
+        return all(run.state and (run.state.is_final() or run.state_name == "NotReady") for run in runs)
+
     with get_client(sync_client=True) as client:
-        runs = client.read_task_runs(
-            flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[state.state_details.flow_run_id]))
-        )
-    return {run.name: run.state_name or "" for run in runs}
+        wait_until(settled, what="the server's knowledge of the steps")
+    return seen

@@ -38,7 +38,7 @@ def sound(path: Path) -> bool:
 def _parses(path: Path) -> bool:
     try:
         json.loads(path.read_bytes())
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return True
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -11,6 +12,7 @@ from prefect.client.schemas.objects import FlowRun, TaskRun
 from prefect.client.schemas.sorting import TaskRunSort
 
 _POLL_SECONDS: Final = 0.3
+_LATE_SECONDS: Final = 5.0
 _WIDTH: Final = 110
 
 
@@ -25,15 +27,25 @@ def follow(client: SyncPrefectClient, run_id: UUID, deadline: float, tell: Calla
     told: set[UUID] = set()
     while True:
         run = client.read_flow_run(run_id)
-        for step in steps(client, run_id):
-            if step.id not in told and step.state and step.state.is_final():
+        seen = steps(client, run_id)
+        for step in seen:
+            if step.id not in told and _ended(step):
                 told.add(step.id)
                 tell(line(step))
-        if run.state and run.state.is_final():
+        if run.state and run.state.is_final() and (len(told) == len(seen) or _long_ago(run)):
             return run
         if time.monotonic() > end:
             raise TimeoutError(f"flow run {run_id} has not ended after {deadline:g} s; it is {run.state_name}")
         time.sleep(_POLL_SECONDS)
+
+
+def _ended(step: TaskRun) -> bool:
+    return step.state is not None and step.state.is_final()
+
+
+def _long_ago(run: FlowRun) -> bool:
+    """The server learns of the last steps after the run has ended; some never run, because another one failed."""
+    return run.end_time is None or (datetime.now(UTC) - run.end_time).total_seconds() > _LATE_SECONDS
 
 
 def steps(client: SyncPrefectClient, run_id: UUID) -> Sequence[TaskRun]:
