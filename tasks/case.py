@@ -120,8 +120,9 @@ class Case:
         return time.monotonic() - self._opened
 
     def segments_end(self) -> int:
-        """How many lines of the custody log already lie in a sealed segment."""
-        segments = [*self.home.glob(f"evidence*/{SEGMENT}"), *self.home.glob(f"record/*/{SEGMENT}")]
+        """How many lines of the custody log lie in segments that will not be written again."""
+        sealed = [manifest.with_name(SEGMENT) for manifest in self.home.glob(f"evidence*/{MANIFEST}")]
+        segments = [*sealed, *self.home.glob(f"record/*/{SEGMENT}")]
         return sum(segment.read_bytes().count(b"\n") for segment in segments)
 
     def close(self) -> None:

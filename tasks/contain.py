@@ -9,7 +9,7 @@ from typing import Final
 
 from tasks.case import Case
 from tasks.cordon import cordon_state
-from tasks.custody.process import Identity, Matcher, Process, descendants, members, protected
+from tasks.custody.process import Identity, Matcher, Process, bystanders, descendants, members, protected
 from tasks.custody.receipt import Containment, Freeze, Frozen
 from tasks.custody.redact import redact_command
 from tasks.host import Host, boot_id
@@ -32,16 +32,27 @@ def matchers(case: Case) -> tuple[Matcher, ...]:
 
 
 def find(case: Case) -> dict[Identity, tuple[str, Process]]:
-    """Every living process of the workload with its role, parents first; what our own recovery started is spared."""
+    """Every living process of the workload with its role, parents first."""
     snapshot = case.host.snapshot()
-    spared = set(protected(snapshot, getpid()))
+    found = members(snapshot, matchers(case), case.workload.root, spared(case, snapshot))
+    return {identity: (role, snapshot[identity.pid]) for identity, role in found.items()}
+
+
+def spared(case: Case, snapshot: Mapping[int, Process]) -> set[int]:
+    """Pids that are never touched: what keeps us alive, our guard, and what our own recovery started."""
     recovered = case.recovered()
     ours = {pid for pid, process in snapshot.items() if process.identity in recovered}
     ours |= descendants(snapshot, ours)
     if guard := case.host.guard(case.marker):
         ours.add(guard.pid)
-    found = members(snapshot, matchers(case), case.workload.root, spared | ours)
-    return {identity: (role, snapshot[identity.pid]) for identity, role in found.items()}
+    return ours | protected(snapshot, getpid())
+
+
+def left_alone(case: Case) -> tuple[str, ...]:
+    """Processes that look like the workload's but neither work in its root nor run from it."""
+    snapshot = case.host.snapshot()
+    found = bystanders(snapshot, matchers(case), case.workload.root, spared(case, snapshot))
+    return tuple(f"{process.pid}: {command_of(process)[:100]}" for process in found)
 
 
 @step("§2 freeze the workload")
@@ -113,7 +124,7 @@ def prove_contained(case: Case) -> Containment:
         if identity not in alive and (now := case.host.look(identity)) and now.alive:
             alive[identity] = f"{process.role} {identity.pid}: {process.command[:80]}"
     state = cordon_state(case)
-    return Containment(_now(), tuple(alive.values()), state.held, state.told)
+    return Containment(_now(), tuple(alive.values()), state.held, state.told, left_alone(case))
 
 
 def _now() -> datetime:

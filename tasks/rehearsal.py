@@ -79,8 +79,10 @@ class RehearsalHost:
 
     def release(self, marker: Path) -> bool:
         """Record the release."""
-        self._would("release the lock", str(marker))
-        return self.guard(marker) is not None
+        stands = self.guard(marker) is not None
+        if stands:
+            self._would("release the lock", str(marker))
+        return stands
 
     def start(self, command: Sequence[str], folder: Path, log: Path, user: int) -> Identity:
         """Record the start."""

@@ -149,7 +149,8 @@ def record(case: Case, findings: Findings) -> Record:
 def _send(case: Case) -> None:
     """Send this record and any earlier one that did not get there; each closing last."""
     for folder in sorted((case.home / "record").iterdir()):
-        names = sorted((path.name for path in folder.iterdir()), key=lambda name: (name == CLOSING, name))
+        whole = (path.name for path in folder.iterdir() if not path.name.startswith("."))
+        names = sorted(whole, key=lambda name: (name == CLOSING, name))
         for name in names:
             path = folder / name
             case.store.create(record_key(case.incident.id, int(folder.name), name), path, digest(path))

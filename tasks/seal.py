@@ -34,6 +34,8 @@ def seal(case: Case, volume: int, evidence: Sequence[Evidence]) -> Seal:
     folder = case.folder(volume)
     if not (folder / MANIFEST).exists():
         folder.mkdir(mode=0o700, exist_ok=True)
+        for half_written in folder.glob(".*.new"):
+            half_written.unlink()
         write_whole(folder / COVERAGE, canonical([asdict(item) for item in evidence]))
         write_whole(folder / SEGMENT, b"".join(case.log.lines(case.segments_end())))
         manifest = Manifest(case.incident.id, volume, datetime.now(UTC).isoformat(), _files(folder, evidence))

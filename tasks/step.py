@@ -13,6 +13,7 @@ from prefect.cache_policies import NO_CACHE, CacheKeyFnPolicy
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 from prefect.states import Completed, Failed
+from prefect.utilities.annotations import quote
 
 from tasks.case import Case
 from tasks.custody.noun import Noun
@@ -43,8 +44,9 @@ def step(
     def decorate(body: Callable[Concatenate[Case, P], N]) -> Task[Concatenate[Case, P], State[N]]:
         @functools.wraps(body)
         def run(case: Case, /, *args: P.args, **kwargs: P.kwargs) -> State[N]:
-            name = _title(title, body, (case, *args), kwargs)
-            return _told(case, name, lambda: body(case, *args, **kwargs))
+            plain = tuple(_walkable(argument) for argument in args)
+            name = _title(title, body, (case, *plain), kwargs)
+            return _told(case, name, lambda: body(case, *plain, **kwargs))
 
         return task(  # type: ignore[no-any-return,call-overload]
             run,
@@ -63,11 +65,19 @@ def step(
 
 def submit(case: Case, verb: Task[..., Any], *args: Any, after: Iterable[Any] = ()) -> PrefectFuture[Any]:
     """Start a step. Futures among the arguments are hard edges; `after` are soft ones: they may have failed."""
-    future = verb.with_options(result_storage=case.results).submit(
-        case, *args, wait_for=[allow_failure(edge) for edge in after if edge is not None]
-    )
+    soft = [allow_failure(edge) for edge in after if edge is not None]
+    future = verb.with_options(result_storage=case.results).submit(case, *map(_unwalked, args), wait_for=soft)
     case.steps.append((_title(str(verb.task_run_name), verb.fn, (case, *args), {}), future))
     return future
+
+
+def _unwalked(argument: Any) -> Any:
+    """Keep Prefect from walking thousands of records in search of futures: 0.8 s a step for 20,000 files."""
+    return quote(argument) if isinstance(argument, tuple) else argument
+
+
+def _walkable(argument: Any) -> Any:
+    return argument.unquote() if isinstance(argument, quote) else argument
 
 
 def noun(future: PrefectFuture[Any] | None, kind: type[N]) -> N | None:
@@ -107,7 +117,7 @@ def _cache_key(name: str, key: Callable[..., str]) -> Callable[[Any, dict[str, A
     def compute(context: Any, parameters: dict[str, Any]) -> str:
         del context
         case: Case = parameters["case"]
-        rest = {name: value for name, value in parameters.items() if name != "case"}
+        rest = {name: _walkable(value) for name, value in parameters.items() if name != "case"}
         told = hashlib.sha256(key(case, **rest).encode()).hexdigest()[:32]
         return f"{case.incident.id}.{name}.{told}"
 

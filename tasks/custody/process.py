@@ -81,8 +81,12 @@ class Matcher:
 
 
 def rooted(process: Process, root: PurePath) -> bool:
-    """True if the working directory or the executable lies under the root."""
-    return any(place and PurePath(place).is_relative_to(root) for place in (process.cwd, process.executable))
+    """True if the working directory or the executable lies under the root.
+
+    A virtual environment's python is a link to one outside: so the path that it was called by counts as well.
+    """
+    places = (process.cwd, process.executable, *process.command[:1])
+    return any(PurePath(place).is_relative_to(root) for place in places if place)
 
 
 def quotes(process: Process) -> bool:
@@ -158,6 +162,23 @@ def members(
         for pid in _parents_first(snapshot, roles)
         if snapshot[pid].alive and pid not in untouchable
     }
+
+
+def bystanders(
+    snapshot: Mapping[int, Process], matchers: Iterable[Matcher], root: PurePath, spared: Iterable[int]
+) -> list[Process]:
+    """Programs that match by their command line alone: left alone, but a person should know of them."""
+    untouchable = frozenset(spared)
+    patterns = [matcher.pattern for matcher in matchers]
+    return [
+        process
+        for process in snapshot.values()
+        if process.alive
+        and process.pid not in untouchable
+        and not rooted(process, root)
+        and not quotes(process)
+        and any(re.search(pattern, process.line) for pattern in patterns)
+    ]
 
 
 def _parents_first(snapshot: Mapping[int, Process], pids: Iterable[int]) -> list[int]:

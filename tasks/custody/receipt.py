@@ -123,12 +123,16 @@ class Cordon(Noun):
 
 @dataclass(frozen=True, repr=False)
 class Containment(Noun):
-    """The check after the stop: what of the workload was found alive, and whether the lock refuses."""
+    """The check after the stop: what of the workload was found alive, and whether the lock refuses.
+
+    `left_alone` names processes with a matching command line that have nothing to do with the workload's root.
+    """
 
     at: datetime
     alive: tuple[str, ...]
     cordoned: bool
     reason: str = ""
+    left_alone: tuple[str, ...] = ()
 
     @property
     def contained(self) -> bool:
@@ -144,7 +148,8 @@ class Containment(Noun):
     def told(self) -> str:
         """In a few words."""
         if self.contained:
-            return f"contained: nothing of the workload runs. {self.reason}".strip()
+            others = f"; {len(self.left_alone)} left alone: {self.left_alone[0]}" if self.left_alone else ""
+            return f"contained: nothing of the workload runs{others}. {self.reason}".strip()
         return f"not contained: {'; '.join(self.alive) or self.reason}"
 
 

@@ -56,7 +56,13 @@ def judge(
     alive = _alive(containment)
     bad = unproven(receipts)
     lost = [item for item in evidence if item.lost]
-    notes = tuple(_describe(item) for item in evidence if not item.outcome.complete and not item.lost)
+    notes = (
+        *(_describe(item) for item in evidence if not item.outcome.complete and not item.lost),
+        *(
+            f"matches by its command line but not by its place, so it was left alone: {text}"
+            for text in (containment.left_alone if containment else ())
+        ),
+    )
     missing = (
         *alive,
         *(f"{item.key}: {item.reason}" for item in bad[:_SHOWN]),

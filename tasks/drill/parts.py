@@ -60,7 +60,13 @@ class SeaweedFS(Part):
             "s3.autoCreateBucket": "false",
         }
         weed = Path(sys.executable).parent / "weed"
-        return [str(weed), f"-logdir={self.folder}", "mini", *ports, *(f"-{name}={value}" for name, value in flags.items())]
+        return [
+            str(weed),
+            f"-logdir={self.folder}",
+            "mini",
+            *ports,
+            *(f"-{name}={value}" for name, value in flags.items()),
+        ]
 
     def ready(self) -> bool:
         """The S3 service answers, and the filer, which needs no signature, knows the bucket."""

@@ -99,6 +99,29 @@ def test_a_matching_process_outside_the_root_is_left_alone(small: SmallWorkload,
         assert psutil.STATUS_STOPPED not in states(other.living())
 
 
+def test_a_process_that_only_looks_like_the_workload_is_named(small: SmallWorkload, tmp_path: Path) -> None:
+    with SmallWorkload(tmp_path / "elsewhere") as other, case_of(small.block()) as case:
+        training = other.start()
+        wait_until(lambda: "src/train.py" in psutil.Process(training.pid).cmdline(), what="the training's start")
+        named = made(prove_contained.fn(case)).left_alone
+        assert [text for text in named if text.startswith(f"{training.pid}: ")]
+
+
+def test_the_workloads_own_interpreter_is_enough_of_a_place(small: SmallWorkload) -> None:
+    interpreter = str(small.root / "venv/bin/python")
+    script = str(small.root / "src/train.py")
+    training = subprocess.Popen([interpreter, "-u", script, "--dataset", "builtin", "--mode", "full"], cwd="/")
+    anywhere = r"python\S* -u .*src/train\.py .*--mode full"
+    try:
+        with case_of(small.block(training_pattern=anywhere)) as case:
+            wait_until(lambda: "--mode" in psutil.Process(training.pid).cmdline(), what="its start")
+            assert training.pid in {process.identity.pid for process in made(freeze.fn(case)).processes}
+            made(stop.fn(case))
+        assert training.wait(10) != 0
+    finally:
+        training.kill()
+
+
 def test_a_process_that_quotes_the_pattern_is_left_alone(small: SmallWorkload) -> None:
     reader = small.start(["tail", "-f", "/dev/null", "src/train.py", "python -u src/train.py --mode full"])
     with case_of(small.block()) as case:
@@ -112,7 +135,7 @@ def test_our_own_ancestor_is_never_frozen(small: SmallWorkload) -> None:
         "from tasks.contain import freeze\nimport sys\n"
         "w = SmallWorkload.__new__(SmallWorkload)\nw.root, w.port = Path(sys.argv[1]), 1\n"
         "with case_of(w.block(evidence_dir=Path(sys.argv[2]))) as case:\n"
-        "    print(len(made(freeze.fn(case)).processes))\n"
+        "    print(len(freeze.fn(case).data.processes))\n"
     )
     launcher = small.root / "src/train.py"
     launcher.write_text("import subprocess, sys\nsys.exit(subprocess.run(sys.argv[3:]).returncode)\n")
