@@ -25,19 +25,8 @@ from tasks.step import noun, submit
 from tasks.stop import stop
 from tasks.verify import verify
 
-WorkloadName = Annotated[str, Field(min_length=1, description="Name of the Workload block: what to evacuate.")]
-StoreName = Annotated[str, Field(min_length=1, description="Name of the Evidence Store block: where to.")]
-Reason = Annotated[str, Field(max_length=2000, description="Why, in a sentence; it goes into the postmortem.")]
-DetectedAt = Annotated[
-    datetime | None, Field(description="When the trouble was noticed, with a time zone; now if empty.")
-]
-IncidentId = Annotated[
-    str | None,
-    Field(description="IR-… to carry on that incident: finished steps are not repeated. Empty: a new one."),
-]
-DryRun = Annotated[bool, Field(description="Show what would be done; stop nothing, send nothing.")]
-PromoteLatest = Annotated[bool, Field(description="Let latest/ follow once everything is proven.")]
-Recover = Annotated[bool, Field(description="Afterwards uncordon, restart the API and prove the model it serves.")]
+BlockName = Annotated[str, Field(min_length=1, max_length=200)]
+Sentence = Annotated[str, Field(max_length=2000)]
 
 
 @flow(
@@ -47,18 +36,28 @@ Recover = Annotated[bool, Field(description="Afterwards uncordon, restart the AP
     persist_result=False,
 )
 def evacuate(  # noqa: PLR0913, PLR0917  each is a field of the form that a person fills in
-    workload: WorkloadName,
-    store: StoreName,
-    reason: Reason = "",
-    detected_at: DetectedAt = None,
-    incident_id: IncidentId = None,
-    dry_run: DryRun = False,  # noqa: FBT002  the form has a switch for it
-    promote_latest: PromoteLatest = True,  # noqa: FBT002
-    recover: Recover = False,  # noqa: FBT002
+    workload: BlockName,
+    store: BlockName,
+    reason: Sentence = "",
+    detected_at: datetime | None = None,
+    incident_id: str | None = None,
+    dry_run: bool = False,  # noqa: FBT001, FBT002  the form has a switch for it
+    promote_latest: bool = True,  # noqa: FBT001, FBT002
+    recover: bool = False,  # noqa: FBT001, FBT002
 ) -> State[Any]:
     """Evacuate a machine-learning workload: contain it, save the evidence, prove that the store has it.
 
     ワークロードを封じ込め、証跡を採取・封印し、S3 へ退避して検証します。
+
+    Args:
+        workload: Name of the Workload block: what to evacuate. 対象の Workload ブロック名。
+        store: Name of the Evidence Store block: where the evidence goes. 保全先の Evidence Store ブロック名。
+        reason: Why, in a sentence; it goes into the postmortem. 理由。
+        detected_at: When the trouble was noticed, with a time zone; now if left out. 検知時刻。
+        incident_id: IR-… to carry that incident on, finished steps are not repeated; else a new one. 継続する ID。
+        dry_run: Show what would be done; stop nothing, send nothing. 予行(何も止めず、何も送らない)。
+        promote_latest: Let latest/ follow once everything is proven. 検証後に latest/ を更新。
+        recover: Afterwards uncordon, restart the API and prove the model that it serves. 復旧まで行う。
     """
     request = Request(workload, store, reason, detected_at, incident_id, dry_run, *this_run())
     try:

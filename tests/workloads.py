@@ -153,9 +153,11 @@ class SmallWorkload:
 
     def __exit__(self, *_: object) -> None:
         """End everything that works in the root, by pid."""
-        for process in self.living():
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.send_signal(signal.SIGKILL)
+        while living := self.living():
+            for process in living:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.send_signal(signal.SIGKILL)
+            psutil.wait_procs(living, timeout=5)
         for started in self.started:
             started.wait(10)
 

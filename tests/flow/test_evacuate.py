@@ -8,10 +8,12 @@ from pathlib import Path
 import boto3
 import pytest
 from prefect.client.orchestration import get_client
+from prefect.utilities.callables import parameter_schema
 from prefect_aws import AwsCredentials
 from pydantic import SecretStr
 
 from blocks.store import EvidenceStore
+from flows.evacuate import evacuate
 from tasks.case import take_ownership
 from tasks.custody.log import broken
 from tasks.drill.parts import SeaweedFS
@@ -277,8 +279,6 @@ def test_an_incident_id_of_another_shape_is_refused_before_anything_is_touched(s
 
 
 def test_an_unknown_block_is_refused_with_the_names_that_are_known(scene: Scene) -> None:
-    from flows.evacuate import evacuate
-
     for workload, store in (("nobody", scene.name), (scene.name, "nowhere")):
         state = evacuate(workload, store, return_state=True)
         assert state.is_failed()
@@ -304,3 +304,8 @@ def test_a_workload_that_is_not_as_the_block_says_is_refused(
     assert words in str(state.message)
     assert "Nothing was touched" in str(state.message)
     assert not (scene.small.root / "evidence").exists()
+
+
+def test_the_form_explains_every_parameter() -> None:
+    for name, schema in parameter_schema(evacuate).properties.items():
+        assert len(schema.get("description", "")) > 10, name
