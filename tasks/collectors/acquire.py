@@ -4,22 +4,29 @@ Runs in a process of its own, so that a hang, a crash or a hostile file costs on
 """
 
 import errno
+import fnmatch
 import glob
 import os
+import pwd
 import shutil
 import stat
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from tasks.collectors.collector import Collector, Command, Files, Made, NothingThere, Source, Target
 from tasks.custody.evidence import Loss, Outcome, StoredFile
-from tasks.custody.keys import quote, stored_name
+from tasks.custody.keys import placed_name, quote
 from tasks.custody.manifest import digest
 from tasks.custody.redact import redact
 
 _CHUNK = 1 << 30
 _WORDS = 300
+_BLOCK = 1 << 20
+_DEEPEST = 64
+_NOGROUP = 65534
 _DENIED = ("not permitted", "permission denied")
 _NOT_THERE = ("not a git repository", "unknown revision", "bad revision")
 
@@ -60,7 +67,7 @@ def _store(folder: Path, stored: str, data: bytes) -> StoredFile:
 def _run(command: Command, target: Target, folder: Path) -> StoredFile | Loss:
     if not shutil.which(command.argv[0]):
         raise NothingThere(f"{command.argv[0]} is not installed")
-    user = target.owner if command.as_owner and os.geteuid() == 0 and target.owner else None
+    user = _owner(target) if command.as_owner and os.geteuid() == 0 else None
     done = subprocess.run(
         command.argv,
         cwd=target.root,
@@ -69,7 +76,7 @@ def _run(command: Command, target: Target, folder: Path) -> StoredFile | Loss:
         capture_output=True,
         check=False,
         user=user,
-        group=user and _group(target),
+        group=user and _group(user),
         extra_groups=[] if user else None,
     )
     if done.returncode:
@@ -78,8 +85,19 @@ def _run(command: Command, target: Target, folder: Path) -> StoredFile | Loss:
     return _store(folder, command.stored, "".join(lines[-command.last :]).encode())
 
 
-def _group(target: Target) -> int:
-    return Path(target.root).stat().st_gid
+def _owner(target: Target) -> int | None:
+    """As whom root runs a program of the repository: the first who is not root of those who may configure it."""
+    root = Path(target.root)
+    places = (place for place in (root / ".git", root / ".git/config") if place.exists())
+    return next((user for user in (target.owner, *(place.stat().st_uid for place in places)) if user), None)
+
+
+def _group(user: int) -> int:
+    """The user's own group, never root's: a folder may well belong to a user and yet to root's group."""
+    try:
+        return pwd.getpwuid(user).pw_gid or _NOGROUP
+    except KeyError:
+        return _NOGROUP
 
 
 def _refusal(command: Command, words: str) -> Loss:
@@ -94,25 +112,85 @@ def _refusal(command: Command, words: str) -> Loss:
 def _copy_all(target: Target, field: str, folder: Path) -> Iterator[StoredFile | Loss]:
     root = os.fsencode(target.root)
     patterns = target.globs[field]
-    names = {name for pattern in patterns for name in glob.iglob(os.fsencode(pattern), root_dir=root, recursive=True)}
-    if not names:
+    found = dict.fromkeys(item for pattern in patterns for item in _matches(root, os.fsencode(pattern)))
+    losses = [item for item in found if isinstance(item, Loss)]
+    yield from losses
+    nothing = not losses
+    for name in sorted(item for item in found if isinstance(item, bytes)):
+        if item := _try_to_copy(root, name, folder):
+            nothing = False
+            yield item
+    if nothing:
         raise NothingThere(f"no file matches {', '.join(patterns)}")
-    for name in sorted(names):
-        if not os.path.isdir(os.path.join(root, name)):
-            yield _copy(root, name, folder)
 
 
-def _copy(root: bytes, name: bytes, folder: Path) -> StoredFile | Loss:
+def _matches(root: bytes, pattern: bytes) -> Iterator[bytes | Loss]:
+    """Names that a pattern matches, as glob knows it, but a folder that cannot be read is a Loss and not a silent gap.
+
+    `**` goes into real folders only: links that lead into themselves would make it an endless walk.
+    """
+    places = [(b"", [part for part in pattern.split(b"/") if part not in {b"", b"."}])]
+    while places:
+        at, (first, *rest) = places.pop()
+        if first == b"**" and rest:
+            places.append((at, rest))
+        try:
+            names = _inside(os.path.join(root, at), first)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            yield _loss(at, error)
+            continue
+        for name in (os.path.join(at, name) for name in names):
+            if first == b"**" and _is_real_folder(os.path.join(root, name)):
+                places.append((name, [first, *rest]))
+            elif not rest:
+                yield name
+            elif first != b"**":
+                places.append((name, rest))
+
+
+def _inside(folder: bytes, pattern: bytes) -> list[bytes]:
+    """Names in a folder that fit one part of a pattern; hidden ones only if it begins with a dot."""
+    if not glob.has_magic(pattern):
+        os.lstat(os.path.join(folder, pattern))
+        return [pattern]
+    fitting = fnmatch.filter(os.listdir(folder), pattern)
+    return [name for name in fitting if pattern.startswith(b".") or not name.startswith(b".")]
+
+
+def _is_real_folder(path: bytes) -> bool:
+    return os.path.isdir(path) and not os.path.islink(path)
+
+
+def _loss(name: bytes, error: OSError) -> Loss:
+    outcome = Outcome.DENIED if error.errno in {errno.EACCES, errno.EPERM, errno.ELOOP} else Outcome.FAILED
+    return Loss(quote(name), outcome, error.strerror or str(error))
+
+
+def _try_to_copy(root: bytes, name: bytes, folder: Path) -> StoredFile | Loss | None:
+    """Whatever is wrong with one file, a bad block of the disk or a trap, it costs that file and no other."""
+    if name.count(b"/") > _DEEPEST:
+        return Loss(quote(name), Outcome.FAILED, f"it lies more than {_DEEPEST} folders deep")
+    try:
+        return _copy(root, name, folder)
+    except OSError as error:
+        return _loss(name, error)
+    except RecursionError:
+        return Loss(quote(name), Outcome.FAILED, "a chain of links without end")
+
+
+def _copy(root: bytes, name: bytes, folder: Path) -> StoredFile | Loss | None:
+    """Copy one file; None for a folder of the workload, which is no file."""
     try:
         real = os.path.relpath(os.path.realpath(os.path.join(root, name)), os.path.realpath(root))
         if real == b".." or real.startswith(b"../"):
             return Loss(quote(name), Outcome.DENIED, f"a link that leads out of the workload, to {quote(real)}")
+        if os.path.isdir(os.path.join(root, name)):
+            return None
         descriptor = _open_below(os.path.realpath(root), real)
     except FileNotFoundError:
         return Loss(quote(name), Outcome.FAILED, "it vanished, or is a link to nothing")
-    except OSError as error:
-        outcome = Outcome.DENIED if error.errno in {errno.EACCES, errno.EPERM, errno.ELOOP} else Outcome.FAILED
-        return Loss(quote(name), outcome, error.strerror or str(error))
     try:
         return _copy_open(
             descriptor, name, "" if real == os.path.normpath(name) else f"a link to {quote(real)}", folder
@@ -139,15 +217,26 @@ def _copy_open(descriptor: int, name: bytes, note: str, folder: Path) -> StoredF
     before = os.fstat(descriptor)
     if not stat.S_ISREG(before.st_mode):
         return Loss(quote(name), Outcome.FAILED, "not a regular file: a pipe, a socket or a device")
-    stored = stored_name(name if b"/" in name else b"./" + name)
+    stored = placed_name(name)
     path = folder / stored
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name[:200]}.part")
-    with part.open("xb") as out:
-        while os.copy_file_range(descriptor, out.fileno(), _CHUNK):
-            pass
-    part.replace(path)
+    try:
+        with part.open("xb") as out:
+            _copy_bytes(descriptor, out)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
     after = os.fstat(descriptor)
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         note = "; ".join(filter(None, [note, "it changed while it was read"]))
     return StoredFile(stored, quote(name), path.stat().st_size, digest(path), before.st_mtime_ns, note)
+
+
+def _copy_bytes(source: int, out: BinaryIO) -> None:
+    """Let the kernel share blocks where it can; between two kinds of file systems, and of some odd files, it cannot."""
+    with suppress(OSError):
+        while os.copy_file_range(source, out.fileno(), _CHUNK):
+            pass
+    while block := os.read(source, _BLOCK):
+        out.write(block)

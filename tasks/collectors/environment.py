@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,9 +11,16 @@ from tasks.collectors.collector import Collector, Made, NothingThere, Target
 from tasks.collectors.packages import installed
 from tasks.custody.manifest import canonical
 
+_SHA = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+
 
 def commit(root: Path) -> str | None:
-    """The checked-out commit, read from .git as files; None where there is no repository."""
+    """The checked-out commit, read from .git as files; None where there is no repository, or something else in it."""
+    named = _named_commit(root)
+    return named if named and _SHA.fullmatch(named) else None
+
+
+def _named_commit(root: Path) -> str | None:
     git = root / ".git"
     try:
         head = (git / "HEAD").read_text().strip()
@@ -26,7 +34,7 @@ def commit(root: Path) -> str | None:
             return loose.read_text().strip()
         lines = (git / "packed-refs").read_text().splitlines()
         return next((line.split()[0] for line in lines if line.endswith(f" {name}")), None)
-    except OSError:
+    except (OSError, ValueError):
         return None
 
 
@@ -34,7 +42,7 @@ def _python(target: Target) -> str | None:
     config = (Path(target.root) / target.interpreter).parent.parent / "pyvenv.cfg"
     if not config.is_file():
         return None
-    pairs = dict(line.partition("=")[::2] for line in config.read_text().splitlines())
+    pairs = dict(line.partition("=")[::2] for line in config.read_text(errors="replace").splitlines())
     stripped = {key.strip(): value.strip() for key, value in pairs.items()}
     return stripped.get("version_info") or stripped.get("version")
 

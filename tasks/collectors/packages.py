@@ -1,6 +1,8 @@
 """Packages of the workload's environment (runbook §4, `pip freeze`), read from dist-info: nothing is run."""
 
-from importlib.metadata import Distribution, distributions
+from collections.abc import Iterator
+from contextlib import suppress
+from email.parser import BytesHeaderParser
 from pathlib import Path
 
 from tasks.collectors.collector import Collector, Made, NothingThere, Target
@@ -9,14 +11,25 @@ from tasks.collectors.collector import Collector, Made, NothingThere, Target
 def installed(target: Target) -> dict[str, str]:
     """Names and versions, from the site-packages folders beside the workload's interpreter."""
     prefix = (Path(target.root) / target.interpreter).parent.parent
-    folders = [str(folder) for folder in sorted(prefix.glob("lib*/python*/site-packages")) if folder.is_dir()]
+    folders = [folder for folder in sorted(prefix.glob("lib*/python*/site-packages")) if folder.is_dir()]
     if not folders:
         raise NothingThere(f"no site-packages under {prefix}")
-    return dict(sorted(_named(distribution) for distribution in distributions(path=folders)))
+    return dict(sorted(named for folder in folders for named in _named(folder)))
 
 
-def _named(distribution: Distribution) -> tuple[str, str]:
-    return str(distribution.name or "?").lower().replace("_", "-"), str(distribution.version or "?")
+def _named(folder: Path) -> Iterator[tuple[str, str]]:
+    """As each package's metadata says, else as its folder is called. Bytes: old metadata is not always UTF-8."""
+    for info in (*folder.glob("*.dist-info"), *folder.glob("*.egg-info")):
+        name, _, version = info.stem.partition("-")
+        fields = BytesHeaderParser().parsebytes(_metadata(info))
+        yield str(fields.get("Name", name)).lower().replace("_", "-"), str(fields.get("Version", version or "?"))
+
+
+def _metadata(info: Path) -> bytes:
+    for path in (info / "METADATA", info / "PKG-INFO", info):
+        with suppress(OSError):
+            return path.read_bytes()
+    return b""
 
 
 def make(target: Target) -> bytes:

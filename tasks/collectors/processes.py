@@ -16,7 +16,8 @@ def _row(process: psutil.Process, now: float, total: int) -> tuple[float, str]:
         times = process.cpu_times()
         cpu = 100 * (times.user + times.system) / age
         memory = 100 * process.memory_info().rss / total
-        line = " ".join(redact_command(process.cmdline())) or f"[{process.name()}]"
+        words = " ".join(redact_command(process.cmdline())) or f"[{process.name()}]"
+        line = "".join(letter if letter.isprintable() else "?" for letter in words)
         return cpu, _ROW.format(process.pid, process.ppid(), f"{cpu:.1f}", f"{memory:.1f}", f"{age:.0f}", line)
 
 

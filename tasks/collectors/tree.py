@@ -42,11 +42,18 @@ def _ask(process: psutil.Process, question: Callable[[psutil.Process], Any]) -> 
         return {"not read": str(error) or type(error).__name__}
 
 
+def _start(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19])
+
+
 def _describe(pid: int, start: int) -> dict[str, Any]:
     about: dict[str, Any] = {"pid": pid, "start_ticks": start}
     try:
         process = psutil.Process(pid)
-    except psutil.NoSuchProcess:
+        same = _start(pid) == start
+    except (psutil.NoSuchProcess, OSError):
+        same = False
+    if not same:
         return about | {"not read": "the process is gone"}
     return about | {name: _ask(process, question) for name, question in _QUESTIONS.items()}
 

@@ -44,6 +44,16 @@ def stored_name(raw: bytes) -> str:
     return "/".join(_segment(part) for part in raw.split(b"/") if part)
 
 
+def placed_name(raw: bytes) -> str:
+    """Turn a workload's source path into its place in the evidence folder, beside the files that we make ourselves.
+
+    Law: its first part is never the name of one of ours, which all lie at the top and, SHA256SUMS apart, have a dot.
+    """
+    first, slash, _ = raw.partition(b"/")
+    apart = slash and b"." not in first and first != SUMS.encode()
+    return stored_name(raw if apart else b"./" + raw)
+
+
 def volume_folder(volume: int) -> str:
     """Name the evidence folder: evidence/ first, then a supplement for each later finding."""
     return "evidence" if volume == 1 else f"evidence.{volume}"
@@ -72,6 +82,11 @@ def snapshot_key(snapshot: str, stored: str) -> str:
 def latest_key(stored: str) -> str:
     """Key that `make s3-pull` and the API's reload read."""
     return f"latest/{stored}"
+
+
+def promotion_key(incident: str, volumes: int) -> str:
+    """Key of the note that an incident has let latest/ follow. Sorted by name they are sorted by time."""
+    return f"promotions/{incident}{'' if volumes == 1 else f'.{volumes}'}.json"
 
 
 def in_snapshot(stored: str) -> bool:

@@ -1,0 +1,284 @@
+"""The seal: what it covers, that it is broken by any change, and that later findings leave it alone."""
+
+import json
+import subprocess
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from tasks.case import Case
+from tasks.collect import collect
+from tasks.custody.errors import Tampered
+from tasks.custody.evidence import Evidence, Outcome, Seal, StoredFile
+from tasks.custody.keys import COVERAGE, MANIFEST, SEGMENT, SUMS
+from tasks.custody.log import broken, head
+from tasks.custody.manifest import digest_bytes
+from tasks.seal import check_seal, read_manifest, seal, volumes_to_seal
+from tests.cases import case_of
+from tests.workloads import SmallWorkload
+
+NAMES = ("memory", "packages", "logs", "artifacts", "models")
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[SmallWorkload]:
+    with SmallWorkload(tmp_path / "work load") as workload:
+        yield workload
+
+
+@pytest.fixture
+def case(small: SmallWorkload) -> Iterator[Case]:
+    with case_of(small.block()) as opened:
+        yield opened
+
+
+def collected(case: Case, *names: str) -> list[Evidence]:
+    made = [collect.fn(case, name).data for name in names]
+    return [item for item in made if isinstance(item, Evidence)]
+
+
+def sealed(case: Case, evidence: list[Evidence], volume: int = 1) -> Seal:
+    made = seal.fn(case, volume, evidence).data
+    assert isinstance(made, Seal)
+    return made
+
+
+def segment(case: Case, volume: int) -> list[bytes]:
+    return (case.folder(volume) / SEGMENT).read_bytes().splitlines(keepends=True)
+
+
+def test_a_seal_covers_every_file_and_holds(case: Case) -> None:
+    evidence = collected(case, *NAMES)
+    made = sealed(case, evidence)
+    manifest = read_manifest(case, 1)
+    on_disk = {str(path.relative_to(case.folder(1))) for path in case.folder(1).rglob("*") if path.is_file()}
+    assert {file.stored for file in manifest.files} | {MANIFEST, SUMS} == on_disk
+    assert (made.files, made.size) == (len(manifest.files), manifest.size)
+    assert check_seal.fn(case, [made]).data == made
+    assert (manifest.incident, manifest.volume) == (case.incident.id, 1)
+    assert manifest.generated_utc.endswith("Z")
+    assert datetime.fromisoformat(manifest.generated_utc).tzinfo is UTC
+    by_name = {file.stored: file for file in manifest.files}
+    assert all(by_name[file.stored] == file for item in evidence for file in item.files)
+    assert not any(file.note for file in manifest.files)
+
+
+def test_the_coverage_names_every_attempt_failed_ones_too(case: Case) -> None:
+    lost = Evidence("kernel", False, False, Outcome.DENIED, "not permitted", NOW, NOW, 1)
+    sealed(case, [*collected(case, "packages"), lost])
+    coverage = json.loads((case.folder(1) / COVERAGE).read_bytes())
+    assert [(item["collector"], item["outcome"]) for item in coverage] == [
+        ("packages", "collected"),
+        ("kernel", "denied"),
+    ]
+
+
+def test_an_auditor_can_check_it_without_us(case: Case) -> None:
+    sealed(case, collected(case, *NAMES))
+    subprocess.run(["sha256sum", "--check", "--strict", "--quiet", SUMS], cwd=case.folder(1), check=True)
+
+
+def test_nothing_at_all_can_be_sealed_too(case: Case) -> None:
+    made = sealed(case, [])
+    assert {file.stored for file in read_manifest(case, 1).files} == {COVERAGE, SEGMENT}
+    assert check_seal.fn(case, [made]).data == made
+
+
+def change(folder: Path) -> str:
+    data = bytearray((folder / "logs/train-20260101_000000.log").read_bytes())
+    data[-1] ^= 1
+    (folder / "logs/train-20260101_000000.log").write_bytes(data)
+    return "logs/train-20260101_000000.log"
+
+
+def add(folder: Path) -> str:
+    (folder / "models/planted.joblib").write_bytes(b"")
+    return "models/planted.joblib"
+
+
+def remove(folder: Path) -> str:
+    (folder / "pip_freeze.txt").unlink()
+    return "pip_freeze.txt"
+
+
+def replace_by_link(folder: Path) -> str:
+    (folder / "pip_freeze.txt").rename(folder.parent / "elsewhere")
+    (folder / "pip_freeze.txt").symlink_to("../elsewhere")
+    return "pip_freeze.txt"
+
+
+def replace_folder_by_link(folder: Path) -> str:
+    (folder / "logs").rename(folder.parent / "elsewhere")
+    (folder / "logs").symlink_to("../elsewhere")
+    return "logs"
+
+
+def add_dangling_link(folder: Path) -> str:
+    (folder / "dangling").symlink_to("nowhere")
+    return "dangling"
+
+
+def change_manifest(folder: Path) -> str:
+    (folder / MANIFEST).write_bytes((folder / MANIFEST).read_bytes().replace(b"train-2026", b"train-2025"))
+    return MANIFEST
+
+
+def remove_manifest(folder: Path) -> str:
+    (folder / MANIFEST).unlink()
+    return MANIFEST
+
+
+def change_sums(folder: Path) -> str:
+    (folder / SUMS).write_bytes((folder / SUMS).read_bytes() + b"\n")
+    return SUMS
+
+
+@pytest.mark.parametrize(
+    "tamper",
+    [
+        *(change, add, remove, replace_by_link, replace_folder_by_link, add_dangling_link),
+        *(change_manifest, remove_manifest, change_sums),
+    ],
+)
+def test_any_tampering_is_named_and_stops_the_evacuation_of_the_folder(
+    case: Case, tamper: Callable[[Path], str]
+) -> None:
+    made = sealed(case, collected(case, "packages", "logs", "models"))
+    name = tamper(case.folder(1))
+    with pytest.raises(Tampered) as raised:
+        check_seal.fn(case, [made])
+    assert name in str(raised.value)
+    assert case.log.entries()[-1]["action"] == "step failed"
+
+
+def test_sealing_twice_gives_the_same_seal_and_changes_no_byte(case: Case) -> None:
+    evidence = collected(case, *NAMES)
+    first = sealed(case, evidence)
+    before = {path: path.read_bytes() for path in case.folder(1).rglob("*") if path.is_file()}
+    case.log.write("something happens in between")
+    assert sealed(case, evidence) == first
+    assert sealed(case, []) == first
+    assert {path: path.read_bytes() for path in case.folder(1).rglob("*") if path.is_file()} == before
+
+
+def test_what_an_earlier_attempt_left_is_in_the_manifest_with_a_note(case: Case) -> None:
+    (left,) = collected(case, "logs")
+    kept = (case.folder(1) / "logs/train-20260101_000000.log").read_bytes()
+    made = sealed(case, collected(case, "packages"))
+    files = {file.stored: file for file in read_manifest(case, 1).files}
+    for file in left.files:
+        assert files[file.stored] == StoredFile(
+            file.stored, "", len(kept), digest_bytes(kept), None, "left by an earlier attempt of this incident"
+        )
+    assert check_seal.fn(case, [made]).data == made
+
+
+def test_a_seal_that_was_killed_half_way_is_made_whole_by_the_next(small: SmallWorkload) -> None:
+    # Killed between its last two writes: the segment is there, the manifest not, and beside them half-written ones.
+    with case_of(small.block()) as case:
+        evidence = collected(case, *NAMES)
+        sealed(case, evidence)
+        (case.folder(1) / MANIFEST).rename(case.folder(1) / f".{MANIFEST}.new")
+        (case.folder(1) / f".{SUMS}.new").write_bytes(b"half a li")
+    with case_of(small.block()) as case:
+        assert case.volume == 1
+        made = sealed(case, evidence)
+        assert check_seal.fn(case, [made]).data == made
+        assert broken(segment(case, 1)) == []
+        assert {file.stored for file in read_manifest(case, 1).files} == {
+            *(file.stored for item in evidence for file in item.files),
+            *(COVERAGE, SEGMENT),
+        }
+
+
+def test_a_file_that_two_collectors_took_at_different_times_is_sealed_as_it_lies(small: SmallWorkload) -> None:
+    with case_of(small.block(artifacts=["logs/*.log"])) as case:
+        evidence = collected(case, "artifacts")
+        with (small.root / "logs/train-20260101_000000.log").open("a") as file:
+            file.write("iteration 2\n")
+        evidence = [*collected(case, "logs"), *evidence]
+        made = sealed(case, evidence)
+        assert check_seal.fn(case, [made]).data == made
+
+
+def test_a_file_of_the_workload_named_like_our_own_does_not_touch_ours(small: SmallWorkload) -> None:
+    for name in (MANIFEST, "ps_top.txt", "pip_freeze.txt"):
+        (small.root / name).write_text("theirs")
+    (small.root / COVERAGE).mkdir()
+    (small.root / COVERAGE / "x.json").write_text("theirs")
+    with case_of(small.block(artifacts=["*", "*/*.json"])) as case:
+        made = sealed(case, collected(case, "packages", "artifacts"))
+        assert check_seal.fn(case, [made]).data == made
+        assert (case.folder(1) / "pip_freeze.txt").read_text() == "scikit-learn==1.7.2\n"
+        theirs = [
+            file.stored
+            for file in read_manifest(case, 1).files
+            if (case.folder(1) / file.stored).read_bytes() == b"theirs"
+        ]
+        assert len(theirs) == 4
+
+
+def test_the_custody_segments_follow_each_other_without_a_gap(small: SmallWorkload) -> None:
+    with case_of(small.block()) as case:
+        sealed(case, collected(case, "packages"))
+        first = segment(case, 1)
+        assert first == case.log.lines()[: len(first)]
+        assert broken(first) == []
+    with case_of(small.block()) as case:
+        sealed(case, collected(case, "logs"), case.volume)
+        second = segment(case, 2)
+        assert broken(second, head(first[-1]), len(first)) == []
+        assert first + second == case.log.lines()[: len(first) + len(second)]
+
+
+def test_a_later_run_makes_a_supplement_only_of_something_new(small: SmallWorkload) -> None:
+    with case_of(small.block()) as case:
+        evidence = collected(case, "packages", "logs")
+        assert volumes_to_seal(case, evidence) == [1]
+        assert volumes_to_seal(case, []) == [1]
+        first = sealed(case, evidence)
+        before = {path: path.read_bytes() for path in case.folder(1).rglob("*") if path.is_file()}
+    with case_of(small.block()) as case:
+        assert case.volume == 2
+        assert volumes_to_seal(case, evidence) == [1]
+        nothing = Evidence("kernel", False, False, Outcome.DENIED, "no", NOW, NOW, 2)
+        assert volumes_to_seal(case, [*evidence, nothing]) == [1]
+        (small.root / "logs/train-20260101_000000.log").write_text("iteration 1\niteration 2\n")
+        later = collected(case, "logs")
+        assert volumes_to_seal(case, [evidence[0], *later]) == [1, 2]
+        seals = [sealed(case, [evidence[0], *later], volume) for volume in (1, 2)]
+        assert seals[0] == first
+        assert check_seal.fn(case, seals).data == seals[1]
+        assert {path: path.read_bytes() for path in case.folder(1).rglob("*") if path.is_file()} == before
+        assert {file.stored for file in read_manifest(case, 2).files} == {
+            *(COVERAGE, SEGMENT, "logs/train-20260101_000000.log")
+        }
+    with case_of(small.block()) as case:
+        assert case.volume == 3
+
+
+def test_the_digests_of_one_volume_are_not_taken_for_anothers(small: SmallWorkload) -> None:
+    with case_of(small.block()) as case:
+        evidence = collected(case, "logs")
+        first = sealed(case, evidence)
+    with case_of(small.block()) as case:
+        left = case.folder(2) / "logs/train-20260101_000000.log"
+        left.parent.mkdir(parents=True)
+        left.write_text("what a run took that was killed before it could say so")
+        seals = [first, sealed(case, [*evidence, *collected(case, "packages")], 2)]
+        assert check_seal.fn(case, seals).data == seals[1]
+        (file,) = [file for file in read_manifest(case, 2).files if file.stored.startswith("logs/")]
+        assert file.note == "left by an earlier attempt of this incident"
+
+
+def test_a_broken_supplement_is_noticed_behind_a_whole_first_volume(small: SmallWorkload) -> None:
+    with case_of(small.block()) as case:
+        first = sealed(case, collected(case, "packages"))
+    with case_of(small.block()) as case:
+        seals = [first, sealed(case, collected(case, "logs"), 2)]
+        (case.folder(2) / "logs/train-20260101_000000.log").write_text("other")
+        with pytest.raises(Tampered, match=r"evidence\.2"):
+            check_seal.fn(case, seals)

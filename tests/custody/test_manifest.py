@@ -1,0 +1,166 @@
+"""The manifest: one spelling, readable by the runbook's readers and by sha256sum, and blind to nothing."""
+
+import json
+import random
+import shutil
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tasks.custody.errors import Tampered
+from tasks.custody.evidence import StoredFile
+from tasks.custody.keys import MANIFEST, SUMS, quote, stored_name
+from tasks.custody.manifest import Manifest, canonical, differences, digest, digest_bytes, require_intact
+
+NAMES = (
+    b"logs/train.log",
+    b"models/model_builtin.joblib",
+    b"logs/a\nb \xff%.log",
+    b"./manifest.json",
+    b"x" * 250,
+    b"empty",
+)
+
+files = st.builds(
+    lambda source, size, sha, mtime, note: StoredFile(stored_name(source), quote(source), size, sha, mtime, note),
+    st.binary(min_size=1, max_size=30).filter(stored_name),
+    st.integers(0, 2**63),
+    st.binary(min_size=32, max_size=32).map(bytes.hex),
+    st.none() | st.integers(-(2**62), 2**62),
+    st.text(max_size=20),
+)
+contents = st.lists(files, max_size=6, unique_by=lambda file: file.stored)
+
+
+def manifest(*of: StoredFile) -> Manifest:
+    return Manifest("IR-20260102T030405Z", 1, "2026-01-02T03:04:05Z", of)
+
+
+def fill(folder: Path, seed: int = 1) -> Manifest:
+    """A sealed folder with hostile names and random contents."""
+    dice = random.Random(seed)  # noqa: S311  a repeatable test, no secret
+    made = []
+    for source in NAMES:
+        path = folder / stored_name(source)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"" if source == b"empty" else dice.randbytes(dice.randint(1, 70_000)))
+        made.append(
+            StoredFile(stored_name(source), quote(source), path.stat().st_size, digest(path), path.stat().st_mtime_ns)
+        )
+    sealed = manifest(*made)
+    (folder / MANIFEST).write_bytes(sealed.to_bytes())
+    (folder / SUMS).write_bytes(sealed.sums())
+    return sealed
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "evidence"
+    made.mkdir()
+    return made
+
+
+@given(contents)
+def test_what_is_read_back_has_the_same_bytes_again(of: list[StoredFile]) -> None:
+    written = manifest(*of).to_bytes()
+    again = Manifest.from_bytes(written)
+    assert again.to_bytes() == written
+    assert set(again.files) == set(of)
+
+
+@given(contents, st.randoms(use_true_random=False))
+def test_the_order_of_the_files_changes_no_byte(of: list[StoredFile], dice: random.Random) -> None:
+    shuffled = list(of)
+    dice.shuffle(shuffled)
+    assert manifest(*shuffled).to_bytes() == manifest(*of).to_bytes()
+    assert manifest(*shuffled).sums() == manifest(*of).sums()
+
+
+@given(st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=5), max_size=6))
+def test_canonical_json_does_not_depend_on_the_order_of_keys(value: dict[str, Any]) -> None:
+    backwards = dict(reversed(list(value.items())))
+    assert canonical(backwards) == canonical(value)
+    assert json.loads(canonical(value)) == value
+
+
+def test_canonical_json_refuses_what_has_no_single_spelling() -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        canonical(float("nan"))
+    with pytest.raises(TypeError, match="no canonical form"):
+        canonical({"a": {1, 2}})
+    assert canonical(datetime(2026, 1, 2, tzinfo=UTC)) == b'"2026-01-02T00:00:00+00:00"\n'
+
+
+def test_the_runbooks_fields_are_kept() -> None:
+    file = StoredFile("logs/a.log", "logs/a.log", 7, "0" * 64, 1_700_000_000_250_000_000, "a note")
+    read = json.loads(manifest(file).to_bytes())
+    assert read["generated_utc"] == "2026-01-02T03:04:05Z"
+    (item,) = read["items"]
+    assert (item["path"], item["bytes"], item["sha256"], item["mtime"]) == ("logs/a.log", 7, "0" * 64, 1_700_000_000.25)
+
+
+def check(folder: Path) -> subprocess.CompletedProcess[str]:
+    """The auditor's own tool."""
+    command = [shutil.which("sha256sum") or "sha256sum", "--check", "--strict", "--quiet", SUMS]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_sha256sum_accepts_the_sums_and_notices_a_change(folder: Path) -> None:
+    sealed = fill(folder)
+    assert len(sealed.sums().splitlines()) == len(NAMES) + 1
+    done = check(folder)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    (folder / MANIFEST).write_bytes(sealed.to_bytes() + b" ")
+    assert check(folder).returncode == 1
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.data())
+def test_any_single_flipped_bit_in_a_sealed_folder_is_named(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    place = tmp_path_factory.mktemp("sealed")
+    sealed = fill(place)
+    assert differences(sealed.files, place) == []
+    file = data.draw(st.sampled_from([file for file in sealed.files if file.size]))
+    path, at = place / file.stored, data.draw(st.integers(0, file.size - 1))
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1 << data.draw(st.integers(0, 7))
+    path.write_bytes(content)
+    (line,) = differences(sealed.files, place)
+    assert line.startswith(f"{file.stored}: ")
+    assert digest_bytes(bytes(content)) in line
+    shutil.rmtree(place)
+
+
+def test_a_missing_file_is_named(folder: Path) -> None:
+    sealed = fill(folder)
+    (folder / "logs/train.log").unlink()
+    assert differences(sealed.files, folder) == ["logs/train.log: gone"]
+
+
+def test_a_link_to_the_same_content_is_not_the_sealed_file(folder: Path, tmp_path: Path) -> None:
+    sealed = fill(folder)
+    (folder / "logs/train.log").rename(tmp_path / "elsewhere")
+    (folder / "logs/train.log").symlink_to(tmp_path / "elsewhere")
+    assert differences(sealed.files, folder) == ["logs/train.log: gone"]
+
+
+def test_a_folder_in_the_place_of_a_file_is_named(folder: Path) -> None:
+    sealed = fill(folder)
+    (folder / "empty").unlink()
+    (folder / "empty").mkdir()
+    assert differences(sealed.files, folder) == ["empty: gone"]
+
+
+def test_the_error_names_some_and_counts_all(folder: Path) -> None:
+    sealed = fill(folder)
+    for file in sealed.files:
+        (folder / file.stored).unlink()
+    with pytest.raises(Tampered, match="and 1 more"):
+        require_intact(sealed.files, folder)

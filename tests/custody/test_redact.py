@@ -1,0 +1,178 @@
+"""Redaction: no value of a secret survives, ordinary text does, and no text makes it slow."""
+
+import string
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.custody.redact import HIDDEN, redact, redact_command, redact_environment
+
+CANARY = "Zq7canaryX"
+NAMES = (
+    "password",
+    "DB_PASSWORD",
+    "api-key",
+    "apikey",
+    "AWS_SECRET_ACCESS_KEY",
+    "hf.token",
+    "Passphrase",
+    "private_key",
+)
+
+around = st.text(string.ascii_letters + string.digits + string.punctuation + " \t\n\u3042", max_size=30)
+names = st.builds(
+    lambda head, name, tail: head + name + tail,
+    st.text(string.ascii_letters + "_.-", max_size=4),
+    st.sampled_from(NAMES),
+    st.text(string.ascii_letters + "_.-", max_size=4),
+)
+signs = st.sampled_from(["=", ":", ": ", " = ", ":=", " := ", "=>", '": ', "' : ", '\\": \\"', '="', "='"])
+pieces = st.lists(
+    st.sampled_from(
+        [
+            *NAMES,
+            "--",
+            "-",
+            "=",
+            ":",
+            " ",
+            "\n",
+            '"',
+            "'",
+            "\\",
+            "@",
+            "://",
+            "/",
+            "bearer ",
+            "Basic ",
+            "a",
+            "abcdefgh",
+            HIDDEN,
+        ]
+    ),
+    max_size=14,
+).map("".join)
+
+
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        (["train", "--password", "x"], ["train", "--password", HIDDEN]),
+        (["train", "--token=x"], ["train", f"--token={HIDDEN}"]),
+        (["env", "AWS_SECRET_ACCESS_KEY=x", "train"], ["env", f"AWS_SECRET_ACCESS_KEY={HIDDEN}", "train"]),
+        (["train", "--api-key", "x", "--mode", "full"], ["train", "--api-key", HIDDEN, "--mode", "full"]),
+        (["train", "--password", "--mode", "full"], ["train", "--password", "--mode", "full"]),
+        (["curl", "-H", "Authorization: Bearer abcdef123456"], ["curl", "-H", f"Authorization: Bearer {HIDDEN}"]),
+        (["curl", "https://bob:x@host/path"], ["curl", f"https://bob:{HIDDEN}@host/path"]),
+        (["sh", "-c", "train --db-password x --mode full"], ["sh", "-c", f"train --db-password {HIDDEN} --mode full"]),
+        (["sh", "-c", "PGPASSWORD=x psql"], ["sh", "-c", f"PGPASSWORD={HIDDEN} psql"]),
+        ([], []),
+    ],
+)
+def test_secrets_in_command_lines_are_hidden(command: list[str], shown: list[str]) -> None:
+    assert redact_command(command) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("redis://:x@cache:6379/0", f"redis://:{HIDDEN}@cache:6379/0"),
+        ("postgresql+psycopg://u:p@ss@db/x", f"postgresql+psycopg://u:{HIDDEN}@db/x"),
+        ("1http://u:x@h", f"1http://u:{HIDDEN}@h"),
+        ("https://host/?token=x", f"https://host/?token={HIDDEN}"),
+        ("authorization: BEARER abcdefgh.ijk", f"authorization: BEARER {HIDDEN}"),
+        ("+SECRET_KEY = 'a b'", f"+SECRET_KEY = {HIDDEN}"),
+        ("-secret_name = x", f"-secret_name = {HIDDEN}"),
+        ('"password": "a b", ', f'"password": {HIDDEN} '),
+    ],
+)
+def test_secrets_in_text_are_hidden(text: str, shown: str) -> None:
+    assert redact(text) == shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "python -u src/train.py --dataset builtin --mode full",
+        "Filesystem      Size  Used Avail Use% Mounted on\n/dev/vda        252G   11G   79G  12% /",
+        "https://example.org:8000/path?a=b",
+        "ssh user@host:/srv",
+        "the password was changed",
+        "key=value keyboard: jp",
+        "",
+    ],
+)
+def test_ordinary_text_is_unchanged(text: str) -> None:
+    assert redact(text) == text
+    assert redact_command(text.split(" ")) == text.split(" ")
+
+
+@given(around, names, signs, around)
+def test_a_value_assigned_to_a_secret_looking_name_never_survives(
+    before: str, name: str, sign: str, after: str
+) -> None:
+    assert CANARY not in redact(f"{before} {name}{sign}{CANARY}{after}")
+
+
+@given(around, names, st.sampled_from(["-", "--"]), st.sampled_from(["", '"', "'"]))
+def test_a_value_after_its_option_never_survives(before: str, name: str, dashes: str, quote: str) -> None:
+    option = dashes + name.lstrip("-")
+    assert CANARY not in redact(f"{before} {option} {quote}{CANARY}{quote}")
+    assert CANARY not in "".join(redact_command([before, option, CANARY]))
+
+
+@given(pieces | around)
+def test_redacting_twice_is_redacting_once(text: str) -> None:
+    assert redact(redact(text)) == redact(text)
+
+
+@given(st.lists(pieces | around, max_size=5))
+def test_no_word_of_a_command_is_lost(command: list[str]) -> None:
+    assert len(redact_command(command)) == len(command)
+
+
+def test_variables_with_secret_looking_names_are_hidden_and_others_looked_into() -> None:
+    shown = redact_environment(
+        {
+            "HOME": "/root",
+            "HF_TOKEN": CANARY,
+            "odd secret!": CANARY,
+            "DATABASE": f"pg://u:{CANARY}@h",
+            "EMPTY_TOKEN": "",
+        }
+    )
+    assert CANARY not in str(shown)
+    assert shown["HOME"] == "/root"
+    assert shown["DATABASE"] == f"pg://u:{HIDDEN}@h"
+    assert list(shown) == sorted(shown)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a" * 200_000,
+        "token" * 40_000,
+        "--token" * 30_000,
+        "token " * 40_000,
+        "token=" * 40_000,
+        "token" + " " * 200_000,
+        "token='" * 40_000,
+        "token=" + "\"'" * 100_000,
+        "://" * 70_000,
+        "://a:" * 40_000,
+        "://:" + "a@" * 100_000,
+        "bearer " * 40_000,
+        "bearer" + " " * 200_000,
+        "basic basic " + "a" * 200_000,
+    ],
+    ids=lambda text: text[:8],
+)
+def test_no_hostile_text_makes_redaction_slow(text: str) -> None:
+    # A command line may be 128 KiB and more; a quadratic pattern would take minutes for it.
+    began = time.process_time()
+    redact(text)
+    redact_command([text, text])
+    redact_environment({text: text})
+    assert time.process_time() - began < 1

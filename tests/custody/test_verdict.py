@@ -1,0 +1,165 @@
+"""The verdict: a table of cases as the design states them, and the law behind the green one."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.custody.evidence import Evidence, Outcome, StoredFile
+from tasks.custody.receipt import Containment, ObjectReceipt
+from tasks.custody.verdict import Word, judge
+
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
+ID = "IR-20260102T030405Z"
+CONTAINED = Containment(NOW, (), cordoned=True, reason="held")
+ALIVE = Containment(NOW, ("training 7: python",), cordoned=True)
+UNCORDONED = Containment(NOW, (), cordoned=False, reason="the lock is held by 4711")
+FILE = StoredFile("logs/a.log", "logs/a.log", 3, "0" * 64)
+LOGS = Evidence("logs", True, False, Outcome.COLLECTED, "", NOW, NOW, 1, (FILE,))
+KERNEL = replace(LOGS, collector="kernel", needed=False, files=())
+PROVEN = ObjectReceipt("incidents/a", "0" * 64, 3, proven=True)
+UNPROVEN = ObjectReceipt("incidents/b", "0" * 64, 3, proven=False, reason="not there")
+
+
+def logs(outcome: Outcome, *, may_be_missing: bool = False) -> Evidence:
+    return replace(LOGS, outcome=outcome, may_be_missing=may_be_missing, reason="why")
+
+
+def kernel(outcome: Outcome) -> Evidence:
+    return replace(KERNEL, outcome=outcome, reason="why")
+
+
+@pytest.mark.parametrize(
+    ("containment", "evidence", "receipts", "trouble", "word"),
+    [
+        (CONTAINED, [LOGS], [PROVEN], [], Word.VERIFIED),
+        (CONTAINED, [logs(Outcome.EMPTY)], [PROVEN], [], Word.VERIFIED),
+        (CONTAINED, [logs(Outcome.MISSING)], [PROVEN], [], Word.PARTIAL),
+        (CONTAINED, [logs(Outcome.MISSING, may_be_missing=True)], [PROVEN], [], Word.VERIFIED),
+        (CONTAINED, [logs(Outcome.DENIED)], [PROVEN], [], Word.PARTIAL),
+        (CONTAINED, [logs(Outcome.FAILED)], [PROVEN], [], Word.PARTIAL),
+        (CONTAINED, [logs(Outcome.TIMED_OUT)], [PROVEN], [], Word.PARTIAL),
+        (CONTAINED, [logs(Outcome.DENIED, may_be_missing=True)], [PROVEN], [], Word.PARTIAL),
+        (CONTAINED, [LOGS, kernel(Outcome.DENIED)], [PROVEN], [], Word.VERIFIED),
+        (CONTAINED, [LOGS, kernel(Outcome.TIMED_OUT)], [PROVEN], [], Word.VERIFIED),
+        (CONTAINED, [], [PROVEN], [], Word.PARTIAL),
+        (CONTAINED, [LOGS], [PROVEN, UNPROVEN], [], Word.UNVERIFIED),
+        (CONTAINED, [LOGS], [], [], Word.UNVERIFIED),
+        (CONTAINED, [LOGS], [PROVEN], ["§5 offload: no network"], Word.UNVERIFIED),
+        (CONTAINED, [logs(Outcome.FAILED)], [UNPROVEN], [], Word.UNVERIFIED),
+        (ALIVE, [LOGS], [PROVEN], [], Word.NOT_CONTAINED),
+        (ALIVE, [logs(Outcome.FAILED)], [UNPROVEN], ["trouble"], Word.NOT_CONTAINED),
+        (ALIVE, [], [], [], Word.NOT_CONTAINED),
+        (UNCORDONED, [LOGS], [PROVEN], [], Word.NOT_CONTAINED),
+        (replace(UNCORDONED, reason=""), [LOGS], [PROVEN], [], Word.NOT_CONTAINED),
+        (None, [LOGS], [PROVEN], [], Word.NOT_CONTAINED),
+    ],
+)
+def test_one_word_for_each_case(
+    containment: Containment | None,
+    evidence: list[Evidence],
+    receipts: list[ObjectReceipt],
+    trouble: list[str],
+    word: Word,
+) -> None:
+    verdict = judge(ID, containment, evidence, receipts, trouble)
+    assert verdict.word is word
+    assert ID in verdict.next
+    assert verdict.message.startswith(f"{word}.")
+    assert word is not Word.VERIFIED or not verdict.missing
+
+
+@pytest.mark.parametrize("outcome", [Outcome.DENIED, Outcome.FAILED, Outcome.TIMED_OUT, Outcome.MISSING])
+def test_an_optional_loss_is_a_note(outcome: Outcome) -> None:
+    verdict = judge(ID, CONTAINED, [LOGS, kernel(outcome)], [PROVEN])
+    assert verdict.notes == (f"kernel {outcome}: why",)
+    assert verdict.missing == ()
+
+
+def test_what_may_be_missing_is_a_note_too() -> None:
+    verdict = judge(ID, CONTAINED, [logs(Outcome.MISSING, may_be_missing=True)], [PROVEN])
+    assert verdict.notes == ("logs missing: why",)
+
+
+def test_what_is_missing_is_named_the_urgent_first() -> None:
+    verdict = judge(ID, ALIVE, [logs(Outcome.FAILED)], [UNPROVEN], ["§6 verify: broken"])
+    assert verdict.missing == ("training 7: python", "incidents/b: not there", "§6 verify: broken", "logs failed: why")
+    assert "stop" in verdict.next
+
+
+def test_a_lock_that_is_not_ours_is_said_so() -> None:
+    assert judge(ID, UNCORDONED, [LOGS], [PROVEN]).missing == ("the lock is held by 4711",)
+    both = replace(UNCORDONED, alive=("training 7: python",))
+    assert judge(ID, both, [LOGS], [PROVEN]).missing == ("training 7: python", "the lock is held by 4711")
+
+
+def test_many_unproven_objects_are_counted_not_listed() -> None:
+    bad = [replace(UNPROVEN, key=str(number)) for number in range(9)]
+    verdict = judge(ID, CONTAINED, [LOGS], bad)
+    assert len(verdict.missing) == 6
+    assert verdict.missing[-1] == "4 more objects"
+
+
+def test_what_is_safe_is_counted() -> None:
+    verdict = judge(ID, CONTAINED, [LOGS], [PROVEN, UNPROVEN])
+    assert verdict.safe == (
+        "the workload is contained",
+        "1 files of evidence on this host",
+        "1 objects proven by the store's own digests",
+    )
+    assert judge(ID, ALIVE, [], []).safe == ()
+
+
+containments = st.none() | st.builds(
+    Containment, st.just(NOW), st.lists(st.text(max_size=3), max_size=2).map(tuple), st.booleans(), st.text(max_size=3)
+)
+attempts = st.lists(
+    st.builds(
+        lambda needed, may, outcome: replace(LOGS, needed=needed, may_be_missing=may, outcome=outcome),
+        st.booleans(),
+        st.booleans(),
+        st.sampled_from(Outcome),
+    ),
+    max_size=4,
+)
+objects = st.lists(st.builds(lambda proven: replace(PROVEN, proven=proven), st.booleans()), max_size=4)
+troubles = st.lists(st.text(max_size=3), max_size=1)
+
+
+@given(containments, attempts, objects, troubles)
+def test_laws(
+    containment: Containment | None, evidence: list[Evidence], receipts: list[ObjectReceipt], trouble: list[str]
+) -> None:
+    verdict = judge(ID, containment, evidence, receipts, trouble)
+    contained = containment is not None and containment.contained
+    proven = bool(receipts) and all(receipt.proven for receipt in receipts)
+    lost = any(
+        item.needed
+        and item.outcome not in {Outcome.COLLECTED, Outcome.EMPTY}
+        and not (item.outcome is Outcome.MISSING and item.may_be_missing)
+        for item in evidence
+    )
+    assert (verdict.word is Word.NOT_CONTAINED) == (not contained)
+    assert (verdict.word is Word.VERIFIED) == (contained and proven and not trouble and not lost and bool(evidence))
+    if verdict.word is Word.PARTIAL:
+        assert contained
+        assert proven
+    if lost or not contained or trouble:
+        assert verdict.missing
+
+
+@given(containments, attempts, objects, troubles)
+def test_one_more_loss_never_makes_the_verdict_better(
+    containment: Containment | None, evidence: list[Evidence], receipts: list[ObjectReceipt], trouble: list[str]
+) -> None:
+    worse = [
+        judge(ID, containment, evidence, receipts, trouble),
+        judge(ID, containment, [*evidence, logs(Outcome.FAILED)], receipts, trouble),
+        judge(ID, containment, [*evidence, logs(Outcome.FAILED)], [*receipts, UNPROVEN], trouble),
+        judge(ID, ALIVE, [*evidence, logs(Outcome.FAILED)], [*receipts, UNPROVEN], trouble),
+    ]
+    ranks = [list(Word).index(verdict.word) for verdict in worse]
+    assert all(before <= after for before, after in pairwise(ranks))
