@@ -11,7 +11,6 @@ from pydantic import ValidationError
 from blocks import EvidenceStore, Workload
 from tasks.custody.errors import Refused
 
-_WORDS = 2
 _KINDS: dict[str, type[Block]] = {"workload": Workload, "store": EvidenceStore}
 
 
@@ -44,12 +43,16 @@ def _block(kind: str, name: str, fields: dict[str, Any]) -> Block:
         raise Refused(f"a valid [{kind}.{name}]", said, "Correct the file.") from error
 
 
+def _only(arguments: list[str]) -> Path:
+    if len(arguments) != 1:
+        raise Refused("the name of one file", repr(arguments), "Start from examples/evacuation.toml.")
+    return Path(arguments[0])
+
+
 def main() -> int:
     """Save every block of the file that is named; exit 2 with the reason if one is not valid."""
     try:
-        if len(sys.argv) != _WORDS:
-            raise Refused("the name of one file", repr(sys.argv[1:]), "Start from examples/evacuation.toml.")
-        for name, block in load(Path(sys.argv[1])):
+        for name, block in load(_only(sys.argv[1:])):
             block.save(name, overwrite=True)
             print(f"saved {block.get_block_type_slug()}/{name}")
     except (Refused, ValueError) as error:

@@ -64,6 +64,10 @@ class Workload(Block):
         description="How the API is started again, one argument an item, in the root folder. No shell.",
         min_length=1,
     )
+    api_environment: dict[str, str] = Field(
+        default={},
+        description="Variables for the API besides PATH, HOME, USER, LANG, as in MODEL_PATH. No secrets: not hidden.",
+    )
     api_url: str = Field(
         default="http://127.0.0.1:8000",
         pattern=r"^https?://[^/\s]+$",
@@ -92,6 +96,11 @@ class Workload(Block):
     )
     evidence_dir: AbsolutePath | None = Field(
         default=None, description="Where incidents are kept on this host; evidence/ in the root if empty."
+    )
+    incident_suffix: str = Field(
+        default="",
+        pattern=r"^([a-z0-9][a-z0-9.-]{0,62})?$",
+        description="Put at the end of each incident id, as in gpu1. Needed where several workloads share a store.",
     )
     logs: list[str] = Field(default=["logs/*.log"], description="Glob patterns of log files, relative to the root.")
     artifacts: list[str] = Field(

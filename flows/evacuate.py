@@ -1,5 +1,6 @@
 """The runbook: one workload is frozen, looked at, stopped, its evidence sealed, moved to the store and proven there."""
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -12,14 +13,25 @@ from pydantic import Field
 from tasks.case import Case
 from tasks.collect import collect
 from tasks.collectors import discover
-from tasks.contain import freeze, prove_contained
+from tasks.contain import freeze, prove_contained, prove_still_contained
 from tasks.cordon import cordon
 from tasks.custody.evidence import Evidence, Seal
 from tasks.custody.receipt import Containment, Freeze, Receipts, Recovery, Stop
-from tasks.offload import claim_store, offload, promote
+from tasks.offload import claim_store, offload
 from tasks.preflight import Busy, Request, open_case, this_run
+from tasks.promote import promote
 from tasks.recover import recover as recover_api
-from tasks.report import Findings, Record, every_collector, final_state, note_cached, publish, record, troubles
+from tasks.report import (
+    Findings,
+    Record,
+    every_collector,
+    final_state,
+    note_cached,
+    publish,
+    record,
+    troubles,
+    verdict_of,
+)
 from tasks.seal import check_seal, seal, volumes_to_seal
 from tasks.step import noun, submit
 from tasks.stop import stop
@@ -88,22 +100,28 @@ def _evacuate(case: Case, *, promote_latest: bool, recover: bool) -> State[Any]:
     seals = [submit(case, seal, volume, evidence, after=collected) for volume in volumes_to_seal(case, evidence)]
     intact = submit(case, check_seal, seals)
 
-    # §5, §6: offload, verify, promote
+    # §5, §6: offload, verify, look again, judge
     sent = submit(case, offload, seals, intact, after=[claimed])
     proven = submit(case, verify, seals, sent)
-    promoted = submit(case, promote, seals, proven, contained, evidence) if promote_latest else None
-
-    # §7: recover
-    recovered = submit(case, recover_api, seals, proven, after=[promoted]) if recover else None
-
-    # §8: record
+    still = submit(case, prove_still_contained, after=[proven, contained])
     findings = Findings(
         freeze=noun(frozen, Freeze),
         stop=noun(stopped, Stop),
-        containment=noun(contained, Containment),
+        containment=noun(still, Containment),
         evidence=evidence,
         seals=tuple(made for future in seals if (made := noun(future, Seal))),
         proven=noun(proven, Receipts),
+        trouble=troubles(case),
+    )
+    verdict = verdict_of(case, findings)
+
+    # §5: let latest/ follow; §7: recover
+    promoted = submit(case, promote, seals, verdict, after=[still]) if promote_latest else None
+    recovered = submit(case, recover_api, seals, verdict, after=[still, promoted]) if recover else None
+
+    # §8: record
+    findings = replace(
+        findings,
         promoted=noun(promoted, Receipts),
         recovery=noun(recovered, Recovery),
         trouble=troubles(case),

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import logging
 import os
 import time
 from functools import cached_property
@@ -25,9 +26,12 @@ if TYPE_CHECKING:
     from blocks.port import Store
     from blocks.workload import Workload
 
+logger = logging.getLogger(__name__)
+
 OPEN: Final = "open.json"
 CORDON: Final = "cordon.json"
 INCIDENT: Final = "incident.json"
+CLAIMED: Final = "claimed-by-another.json"
 RECOVERED: Final = "recovered.json"
 CLOSING: Final = "closing.json"
 
@@ -50,6 +54,12 @@ class Case:
         self.run, self.dry_run, self._ownership = run, dry_run, ownership
         self.home = incident_home(workload.evidence, incident.id, dry_run=dry_run)
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if self.home.is_symlink() or self.home.stat().st_uid != os.geteuid():
+            raise Refused(
+                f"{self.home} to be a folder of our own",
+                "a link, or a folder of another user",
+                "Look who made it; give evidence_dir in the workload block, a folder of your own.",
+            )
         self.home.chmod(0o700)
         if not (self.home / INCIDENT).exists():
             write_whole(self.home / INCIDENT, TypeAdapter(Incident).dump_json(incident, indent=1))
@@ -59,6 +69,7 @@ class Case:
         )
         self.number = 1 + max((int(path.name) for path in self.home.glob("record/*")), default=0)
         self.volume = next(n for n in range(1, 1000) if not (self.folder(n) / MANIFEST).exists())
+        self._facts: dict[str, Any] = {}
         self.steps: list[tuple[str, PrefectFuture[Any]]] = []
         self._opened = time.monotonic()
 
@@ -103,12 +114,20 @@ class Case:
         return (self.home if self.dry_run else self.workload.evidence) / CORDON
 
     def journal(self, name: str, kind: type[T], value: T | None = None) -> T | None:
-        """Keep a small fact of the incident beside its evidence, whole or not at all; without a value, read it."""
+        """Keep a small fact of the incident beside its evidence, whole or not at all; without a value, read it.
+
+        A disk that takes nothing does not stop a containment: the fact then lives as long as this run.
+        """
         path = self.home / name
         adapter = TypeAdapter(kind)
         if value is None:
-            return adapter.validate_json(path.read_bytes()) if path.exists() else None
-        write_whole(path, adapter.dump_json(value, indent=1))
+            kept: T | None = self._facts.get(name)
+            return kept if kept is not None or not path.exists() else adapter.validate_json(path.read_bytes())
+        self._facts[name] = value
+        try:
+            write_whole(path, adapter.dump_json(value, indent=1))
+        except OSError as error:
+            logger.error("%s could not be kept on disk: %s. This run goes on without it.", path, error)  # noqa: TRY400
         return value
 
     def recovered(self) -> frozenset[Identity]:
@@ -135,9 +154,13 @@ def incident_home(evidence: Path, incident: str, *, dry_run: bool) -> Path:
     return evidence / "dry-run" / incident if dry_run else evidence / incident
 
 
-def take_ownership(evidence: Path) -> int | None:
-    """Lock the workload's evidence folder for this process, so that one run evacuates it at a time. None if taken."""
-    descriptor = os.open(evidence / ".owner", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+def take_ownership(evidence: Path, *, dry_run: bool = False) -> int | None:
+    """Lock the workload's evidence folder for this process, so that one run evacuates it at a time. None if taken.
+
+    A dry run has a lock of its own: a rehearsal must never keep the real one out.
+    """
+    name = ".rehearsal" if dry_run else ".owner"
+    descriptor = os.open(evidence / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -170,9 +193,12 @@ def unknown_block(slug: str, name: str) -> Refused:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
+    """Write a file whole or not at all, also through a loss of power."""
     beside = path.with_name(f".{path.name}.new")
-    beside.write_bytes(data)
+    with beside.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
     beside.replace(path)
 
 

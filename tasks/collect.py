@@ -1,5 +1,6 @@
 """§4: run one collector under its deadline, and keep what it got with a written reason for what it did not."""
 
+import itertools
 import json
 import os
 import shutil
@@ -15,9 +16,10 @@ from typing import Any, Final
 
 from tasks.case import Case
 from tasks.collectors import discover
-from tasks.collectors.collector import Collector, Target
-from tasks.contain import frozen, observed
+from tasks.collectors.collector import Collector, Files, Target
+from tasks.contain import frozen, observed, restless
 from tasks.custody.evidence import Evidence, Loss, Outcome, StoredFile, worst
+from tasks.custody.manifest import digest
 from tasks.step import step
 
 _TAIL: Final = 400
@@ -25,7 +27,16 @@ _LAST_WAIT_SECONDS: Final = 2.0
 
 
 def _key(case: Case, collector: str) -> str:
-    return f"{collector}:{observed(case) if discover()[collector].while_frozen else ''}"
+    """What an attempt depends on: what has lived, what may still write, and what the block asks for."""
+    what = discover()[collector]
+    living = "" if what.while_frozen else restless(case)
+    asked = [_globs(case)[source.field] for source in what.sources if isinstance(source, Files)]
+    return f"{collector}:{observed(case)}:{living}:{asked}"
+
+
+def _globs(case: Case) -> dict[str, list[str]]:
+    block = case.workload
+    return {"logs": block.logs, "artifacts": block.artifacts, "models": block.models}
 
 
 @step("§4 collect {collector}", key=_key, retries=1, delay=0.5)
@@ -39,7 +50,7 @@ def collect(case: Case, collector: str) -> Evidence:
     lines, trouble = _acquire(what, _target(case), staging)
     evidence = _evidence(case, what, began, lines, trouble)
     for file in evidence.files:
-        _move(staging / file.stored, case.folder(case.volume) / file.stored)
+        _move(staging / file.stored, case.folder(case.volume), file)
     shutil.rmtree(staging, ignore_errors=True)
     return evidence
 
@@ -51,7 +62,7 @@ def _target(case: Case) -> Target:
         root=str(block.root),
         interpreter=block.interpreter,
         owner=block.root.stat().st_uid,
-        globs={"logs": block.logs, "artifacts": block.artifacts, "models": block.models},
+        globs=_globs(case),
         frozen=[(who.pid, who.start) for who in sorted(frozen(case))],
     )
 
@@ -120,6 +131,13 @@ def sum_up(files: Sequence[StoredFile], losses: Sequence[Loss]) -> Outcome:
     return Outcome.EMPTY if got else worst(loss.outcome for loss in losses)
 
 
-def _move(source: Path, destination: Path) -> None:
+def _move(source: Path, folder: Path, file: StoredFile) -> None:
+    """Move a whole file into the evidence folder. What an earlier attempt got and is different is kept beside it."""
+    destination = folder / file.stored
     destination.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if destination.exists() and digest(destination) != file.sha256:
+        number = next(n for n in itertools.count(1) if not (folder / f"attempt-{n}" / file.stored).exists())
+        beside = folder / f"attempt-{number}" / file.stored
+        beside.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        destination.rename(beside)
     source.replace(destination)

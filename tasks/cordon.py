@@ -32,7 +32,7 @@ def cordon_state(case: Case) -> Cordon:
         return _released(case)
     lock = case.workload.lock
     guard = case.host.guard(case.marker)
-    about = read_marker(case.marker) or {}
+    about = read_marker(case.marker)
     held = guard is not None and case.host.holds(guard, lock) and case.host.refuses(lock)
     reason = "" if held else "somebody else holds it; the guard waits" if guard else "no guard stands"
     since = str(about.get("since", case.incident.opened_at.isoformat()))

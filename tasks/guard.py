@@ -14,20 +14,23 @@ from typing import Any
 
 
 def write_marker(marker: Path, about: dict[str, Any]) -> None:
-    """Say who holds the lock and why, where people who meet the lock can read it."""
+    """Say who holds the lock and why, where people who meet the lock can read it. Survives a loss of power."""
     beside = marker.with_name(f".{marker.name}.{os.getpid()}")
-    beside.write_text(json.dumps(about, indent=2, sort_keys=True) + "\n")
+    with beside.open("w") as file:
+        file.write(json.dumps(about, indent=2, sort_keys=True) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
     beside.chmod(0o644)
     beside.replace(marker)
 
 
-def read_marker(marker: Path) -> dict[str, Any] | None:
-    """What the marker says; None if there is none."""
+def read_marker(marker: Path) -> dict[str, Any]:
+    """What the marker says; nothing where there is none, or one that is no marker."""
     try:
-        about: dict[str, Any] = json.loads(marker.read_text())
-    except FileNotFoundError:
-        return None
-    return about
+        about = json.loads(marker.read_text())
+    except (OSError, ValueError):
+        return {}
+    return about if isinstance(about, dict) else {}
 
 
 def main() -> None:

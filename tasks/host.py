@@ -49,8 +49,10 @@ class Host(Protocol):
     def release(self, marker: Path) -> bool:
         """End the guard and remove the marker; False if there was nothing to release."""
 
-    def start(self, command: Sequence[str], folder: Path, log: Path, user: int) -> Identity:
-        """Start a program that outlives us, as that user, in a session of its own."""
+    def start(
+        self, command: Sequence[str], folder: Path, log: Path, user: int, environment: Mapping[str, str]
+    ) -> Identity:
+        """Start a program that outlives us, as that user, in a session of its own, with this environment only."""
 
 
 class LinuxHost:
@@ -132,12 +134,12 @@ class LinuxHost:
         _forget(process)
 
     def guard(self, marker: Path) -> Identity | None:
-        """Read the marker and look whether the process that it names still lives."""
-        about = guard.read_marker(marker)
-        if about is None:
+        """Look whether the process that the marker names lives and is a guard of ours: a marker can be forged."""
+        identity = _named(marker)
+        process = self.look(identity) if identity else None
+        if not process or not process.alive or process.user != os.geteuid() or guard.__file__ not in process.command:
             return None
-        identity = Identity(int(about["pid"]), int(about["start"]))
-        return identity if self._lives(identity) else None
+        return identity
 
     def holds(self, identity: Identity, lock: Path) -> bool:
         """Ask the kernel: the lock's file is open there with a lock on it, and the path still leads to that file."""
@@ -175,13 +177,16 @@ class LinuxHost:
         marker.unlink(missing_ok=True)
         return existed
 
-    def start(self, command: Sequence[str], folder: Path, log: Path, user: int) -> Identity:
+    def start(
+        self, command: Sequence[str], folder: Path, log: Path, user: int, environment: Mapping[str, str]
+    ) -> Identity:
         """Start it detached; its output goes to the log. As root, as the given user; else as ourselves."""
         account = pwd.getpwuid(user) if os.geteuid() == 0 and user > 0 else None
         with log.open("ab") as output:
             process = subprocess.Popen(
                 list(command),
                 cwd=folder,
+                env=dict(environment),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -193,6 +198,14 @@ class LinuxHost:
         identity = Identity(process.pid, start_of(process.pid))
         _forget(process)
         return identity
+
+
+def _named(marker: Path) -> Identity | None:
+    about = guard.read_marker(marker)
+    try:
+        return Identity(int(about["pid"]), int(about["start"]))
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def _forget(process: subprocess.Popen[bytes]) -> None:
@@ -238,6 +251,7 @@ def read_process(pid: int) -> Process | None:
         command = Path(f"/proc/{pid}/cmdline").read_bytes()
     except (*_GONE, PermissionError):
         return None
+    cwd, executable = _link(pid, "cwd"), _link(pid, "exe")
     state = stat[0]
     if state == "Z" and _has_threads(pid):
         state = "R"
@@ -245,11 +259,14 @@ def read_process(pid: int) -> Process | None:
         identity=Identity(pid, int(stat[19])),
         parent=int(stat[1]),
         state=state,
-        command=tuple(os.fsdecode(word) for word in command.rstrip(b"\0").split(b"\0")) if command else (),
-        cwd=_link(pid, "cwd"),
-        executable=_link(pid, "exe"),
+        command=tuple(word.decode(errors="backslashreplace") for word in command.rstrip(b"\0").split(b"\0"))
+        if command
+        else (),
+        cwd=cwd,
+        executable=executable,
         user=int(status.get("Uid", "-1").split()[0]),
         masks=Masks(*(int(status.get(name, "0"), 16) for name in ("SigBlk", "SigIgn", "SigCgt"))),
+        placeless=bool(command) and not cwd and not executable,
     )
 
 

@@ -1,4 +1,4 @@
-"""§5: claim the incident in the store, send the sealed files, fill the snapshot; and, once proven, latest/."""
+"""§5: claim the incident in the store, send the sealed files, fill the snapshot."""
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -6,15 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
-from tasks.case import Case
-from tasks.custody.errors import StoreError, TransientStoreError
-from tasks.custody.evidence import Evidence, Seal
+from tasks.case import CLAIMED, Case
+from tasks.custody.errors import Conflict, StoreError, TransientStoreError
+from tasks.custody.evidence import Seal
 from tasks.custody.keys import claim_key
 from tasks.custody.manifest import canonical, digest_bytes
-from tasks.custody.model import sound
 from tasks.custody.noun import Noun
-from tasks.custody.objects import Expected, closing_objects, evidence_objects, latest_objects, snapshot_objects
-from tasks.custody.receipt import Containment, ObjectReceipt, Receipts
+from tasks.custody.objects import Expected, closing_objects, evidence_objects, snapshot_objects
+from tasks.custody.receipt import ObjectReceipt
 from tasks.seal import read_manifest
 from tasks.step import step
 
@@ -22,6 +21,7 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 THREADS: Final = 16
+UNPROVEN: Final = "unproven.json"
 
 
 @dataclass(frozen=True, repr=False)
@@ -65,7 +65,11 @@ def _claim(case: Case) -> None:
             "opened_at": incident.opened_at.isoformat(),
         }
     )
-    case.store.create(claim_key(incident.id), claim, digest_bytes(claim))
+    try:
+        case.store.create(claim_key(incident.id), claim, digest_bytes(claim))
+    except Conflict as conflict:
+        case.journal(CLAIMED, str, str(conflict))
+        raise
 
 
 @step("§5 claim the incident in the store")
@@ -76,8 +80,10 @@ def claim_store(case: Case) -> Sent:
 
 
 def _by_seals(case: Case, seals: Sequence[Seal], intact: Seal) -> str:
-    del case, intact
-    return ",".join(sealed.manifest_sha256 for sealed in seals)
+    """What is sent, where to, and what the last look found missing there, which is sent again."""
+    del intact
+    missing = case.journal(UNPROVEN, list[str]) or []
+    return f"{case.place}:{','.join(sealed.manifest_sha256 for sealed in seals)}:{','.join(missing)}"
 
 
 @step("§5 offload", key=_by_seals, retries=3, delay=2.0, retry_if=transient)
@@ -104,31 +110,6 @@ def offload(case: Case, seals: Sequence[Seal], intact: Seal) -> Sent:
             send(item)
         sent += [*files, *copies, *closing]
     return Sent(len(sent), sum(item.size for item in sent if not item.origin), case.store.place)
-
-
-@step("§5 promote latest/", retries=2, delay=2.0, retry_if=transient)
-def promote(
-    case: Case, seals: Sequence[Seal], proven: Receipts, contained: Containment, evidence: Sequence[Evidence]
-) -> Receipts:
-    """Let latest/ follow, file by file, only when everything is proven and the file itself is sound (runbook §5)."""
-    if not proven.complete or not contained.contained or any(item.lost for item in evidence):
-        return Receipts((), "latest/ was left as it is: the incident is not VERIFIED")
-    receipts: list[ObjectReceipt] = []
-    held: list[str] = []
-    for sealed in seals:
-        manifest, folder = read_manifest(case, sealed.volume), case.folder(sealed.volume)
-        passed = [file.stored for file in manifest.files if sound(folder / file.stored)]
-        held += [file.stored for file in manifest.files if file.stored not in passed]
-        receipts += at_once(lambda item: _promote_one(case, item), latest_objects(manifest, passed))
-    return Receipts(tuple(receipts), f"not sound, so not promoted: {', '.join(held)}" if held else "")
-
-
-def _promote_one(case: Case, item: Expected) -> ObjectReceipt:
-    before = case.store.look(item.key)
-    if before is None or before.sha256 != item.sha256:
-        case.store.copy(item.origin, item.key, item.sha256, replace=True)
-        case.log.write("promoted", item.key, sha256=item.sha256, replaced=before.sha256 if before else None)
-    return prove(case, item)
 
 
 def prove(case: Case, item: Expected) -> ObjectReceipt:

@@ -1,5 +1,6 @@
 """§0: refuse bad input before anything is touched, then open the incident or carry it on."""
 
+import logging
 import os
 import pwd
 import socket
@@ -15,6 +16,7 @@ from pydantic import TypeAdapter
 
 from blocks.workload import Workload
 from tasks.case import (
+    CLAIMED,
     OPEN,
     Case,
     incident_home,
@@ -30,6 +32,8 @@ from tasks.custody.errors import EvacuationError, Refused
 from tasks.custody.incident import Incident, new_id, parse_id
 from tasks.custody.verdict import Word
 from tasks.host import boot_id
+
+logger = logging.getLogger(__name__)
 
 _STORE: Final = "evidence-store"
 
@@ -72,7 +76,7 @@ def open_case(request: Request) -> Case:
     require_here(workload)
     require_known_collectors(workload)
     evidence = _evidence_folder(workload)
-    ownership = take_ownership(evidence)
+    ownership = take_ownership(evidence, dry_run=request.dry_run)
     if ownership is None:
         raise Busy(
             "to be the only evacuation of this workload",
@@ -90,7 +94,7 @@ def open_case(request: Request) -> Case:
 def _open(request: Request, workload: Workload, evidence: Path, given: str | None, ownership: int) -> Case:
     started = datetime.now(UTC)
     unfinished = None if request.dry_run else _unfinished(evidence)
-    incident_id = choose_id(given, unfinished, request.created)
+    incident_id = choose_id(given, unfinished, request.created, workload.incident_suffix)
     home = incident_home(evidence, incident_id, dry_run=request.dry_run)
     incident = read_incident(home) or Incident(
         id=incident_id,
@@ -110,7 +114,7 @@ def _open(request: Request, workload: Workload, evidence: Path, given: str | Non
     return case
 
 
-def choose_id(given: str | None, unfinished: str | None, created: datetime) -> str:
+def choose_id(given: str | None, unfinished: str | None, created: datetime, suffix: str = "") -> str:
     """Decide which incident a run belongs to: one open incident a workload, until it is safe."""
     if given and unfinished and given != unfinished:
         raise Refused(
@@ -118,17 +122,25 @@ def choose_id(given: str | None, unfinished: str | None, created: datetime) -> s
             given,
             f"Run again with incident_id={unfinished}, or leave incident_id empty, which carries it on.",
         )
-    return given or unfinished or new_id(created)
+    return given or unfinished or new_id(created, suffix)
 
 
 def _open_incident(evidence: Path) -> str | None:
-    path = evidence / OPEN
-    return TypeAdapter(Incident).validate_json(path.read_bytes()).id if path.exists() else None
+    """The incident that the last run opened; none if what is written there is no incident (a loss of power)."""
+    try:
+        return TypeAdapter(Incident).validate_json((evidence / OPEN).read_bytes()).id
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        logger.error("%s is damaged and is not followed: %s", evidence / OPEN, error)  # noqa: TRY400
+        return None
 
 
 def _unfinished(evidence: Path) -> str | None:
     incident = _open_incident(evidence)
     if incident is None:
+        return None
+    if (evidence / incident / CLAIMED).exists():
         return None
     verdict = last_verdict(evidence / incident)
     return None if verdict in {Word.VERIFIED, Word.PARTIAL} else incident

@@ -84,9 +84,11 @@ class RehearsalHost:
             self._would("release the lock", str(marker))
         return stands
 
-    def start(self, command: Sequence[str], folder: Path, log: Path, user: int) -> Identity:
+    def start(
+        self, command: Sequence[str], folder: Path, log: Path, user: int, environment: Mapping[str, str]
+    ) -> Identity:
         """Record the start."""
-        del log, user
+        del log, user, environment
         self._would("start", f"{' '.join(command)} in {folder}")
         return Identity(0, 0)
 

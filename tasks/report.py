@@ -31,6 +31,7 @@ VERDICT: Final = "verdict.json"
 _SPEAK_FOR_THEMSELVES: Final = ("§4 collect", "§5 claim", "§7 recover")
 _SHOW: Final = "§8 show the postmortem"
 _SHOW_SECONDS: Final = 10.0
+_SUMMARY_LIMIT: Final = 1 << 20
 _NAMES: Final = {
     Word.VERIFIED: "Verified",
     Word.PARTIAL: "Partial",
@@ -49,9 +50,9 @@ class Findings:
     evidence: tuple[Evidence, ...]
     seals: tuple[Seal, ...]
     proven: Receipts | None
-    promoted: Receipts | None
-    recovery: Recovery | None
     trouble: tuple[str, ...]
+    promoted: Receipts | None = None
+    recovery: Recovery | None = None
 
 
 @dataclass(frozen=True, repr=False)
@@ -206,9 +207,11 @@ def _summaries(case: Case) -> dict[str, dict[str, Any]]:
     """The workload's own summaries, as data: scores, versions, commit (runbook §8)."""
     found: dict[str, dict[str, Any]] = {}
     for path in sorted(case.folder(1).glob("artifacts/summary_*.json")):
+        if path.stat().st_size > _SUMMARY_LIMIT:
+            continue
         try:
             content = json.loads(path.read_bytes())
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(content, dict):
             found[path.name] = content

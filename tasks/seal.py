@@ -38,12 +38,16 @@ def seal(case: Case, volume: int, evidence: Sequence[Evidence]) -> Seal:
             half_written.unlink()
         write_whole(folder / COVERAGE, canonical([asdict(item) for item in evidence]))
         write_whole(folder / SEGMENT, b"".join(case.log.lines(case.segments_end())))
-        manifest = Manifest(case.incident.id, volume, datetime.now(UTC).isoformat(), _files(folder, evidence))
+        manifest = Manifest(case.incident.id, volume, _now(), _files(folder, volume, evidence))
         write_whole(folder / SUMS, manifest.sums())
         write_whole(folder / MANIFEST, manifest.to_bytes())
         _sync(folder)
         case.log.sync()
     return _seal(folder)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat().replace("+00:00", "Z")
 
 
 def read_manifest(case: Case, volume: int) -> Manifest:
@@ -84,10 +88,20 @@ def _names(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir() or path.is_symlink()}
 
 
-def _files(folder: Path, evidence: Iterable[Evidence]) -> tuple[StoredFile, ...]:
+def _files(folder: Path, volume: int, evidence: Iterable[Evidence]) -> tuple[StoredFile, ...]:
     """Every file in the folder: as it was acquired, or, if no attempt of this run names it, as it lies there."""
-    acquired = {file.stored: file for item in evidence for file in item.files}
-    return tuple(acquired.get(name) or _as_it_lies(folder, name) for name in sorted(_names(folder) - _CLOSING))
+    acquired: dict[str, set[StoredFile]] = {}
+    for file in (file for item in evidence if item.volume == volume for file in item.files):
+        acquired.setdefault(file.stored, set()).add(file)
+    return tuple(_entry(folder, name, acquired.get(name, set())) for name in sorted(_names(folder) - _CLOSING))
+
+
+def _entry(folder: Path, name: str, acquired: set[StoredFile]) -> StoredFile:
+    """Where two collectors took the same file at different times, the one that lies there counts."""
+    if len(acquired) > 1:
+        sha = digest(folder / name)
+        acquired = {file for file in acquired if file.sha256 == sha}
+    return min(acquired, key=repr, default=None) or _as_it_lies(folder, name)
 
 
 def _as_it_lies(folder: Path, name: str) -> StoredFile:

@@ -7,13 +7,22 @@ from signal import SIGCONT, SIGKILL, SIGSTOP, Signals
 from typing import Final
 
 from tasks.case import Case
-from tasks.contain import command_of, find, frozen, matchers, observed
+from tasks.contain import (
+    STOPPED,
+    command_of,
+    contradictions,
+    find,
+    frozen,
+    matchers,
+    observed,
+    root_of,
+    spared,
+    stopped,
+)
 from tasks.custody.process import Identity, Process, gentle_signal
 from tasks.custody.receipt import End, Frozen, Stop, Stopped
-from tasks.host import boot_id
 from tasks.step import step
 
-STOPPED: Final = f"stopped-{boot_id()[:8]}.json"
 _SETTLE_SECONDS: Final = 2.0
 _LOOK_AGAIN_SECONDS: Final = 0.1
 _KILL_ROUNDS: Final = 20
@@ -26,7 +35,7 @@ def stop(case: Case) -> Stop:
     stopping.ask()
     stopping.wait()
     stopping.kill()
-    earlier = {receipt.identity: receipt for receipt in case.journal(STOPPED, list[Stopped]) or []}
+    earlier = stopped(case)
     fresh = [receipt for receipt in stopping.receipts() if receipt.identity not in earlier]
     receipts = sorted([*earlier.values(), *fresh], key=lambda receipt: receipt.identity)
     case.journal(STOPPED, list[Stopped], [receipt for receipt in receipts if receipt.end is not End.SURVIVED])
@@ -43,6 +52,7 @@ class Stopping:
         """Begin with what was frozen."""
         self.case, self.host = case, case.host
         self.processes = dict(processes)
+        self.spared = spared(case, self.host.snapshot())
         self.sent: dict[Identity, list[tuple[str, datetime]]] = {identity: [] for identity in processes}
         self.gone: dict[Identity, datetime] = {}
         self.reasons: dict[Identity, str] = {}
@@ -85,8 +95,12 @@ class Stopping:
 
         loky ends its workers with the help of pgrep: frozen, it held up the training's own end for the whole grace.
         """
-        for identity, (role, process) in find(self.case).items():
-            if identity in self.processes:
+        found = {identity: what for identity, what in find(self.case).items() if identity not in self.processes}
+        for identity in contradictions(self.case).keys() - self.processes.keys() - found.keys():
+            if process := self.host.look(identity):
+                found[identity] = ("helper", process)
+        for identity, (role, process) in found.items():
+            if process.pid in self.spared:
                 continue
             now = datetime.now(UTC)
             self.processes[identity] = Frozen(identity, role, command_of(process), process.user, now, None)
@@ -96,7 +110,7 @@ class Stopping:
                 self._send(identity, SIGSTOP)
 
     def _started_anew(self, process: Process) -> bool:
-        return any(matcher.recognises(process, self.case.workload.root) for matcher in matchers(self.case))
+        return any(matcher.recognises(process, root_of(self.case)) for matcher in matchers(self.case))
 
     def _wait_gone(self, seconds: float) -> None:
         before, self.left = self.left, self.host.wait_gone(self.left, seconds)

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from tasks.case import Case
 from tasks.custody.evidence import Seal
 from tasks.custody.objects import all_objects
-from tasks.custody.receipt import Receipts
-from tasks.offload import Sent, at_once, prove, transient
+from tasks.custody.receipt import Receipts, unproven
+from tasks.offload import UNPROVEN, Sent, at_once, prove, transient
 from tasks.seal import read_manifest
 from tasks.step import step
 
@@ -18,4 +18,6 @@ def verify(case: Case, seals: Sequence[Seal], sent: Sent) -> Receipts:
     expected = [
         item for sealed in seals for item in all_objects(read_manifest(case, sealed.volume), case.incident.snapshot)
     ]
-    return Receipts(tuple(at_once(lambda item: prove(case, item), expected)))
+    receipts = Receipts(tuple(at_once(lambda item: prove(case, item), expected)))
+    case.journal(UNPROVEN, list[str], [receipt.key for receipt in unproven(receipts.objects)])
+    return receipts

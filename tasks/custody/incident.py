@@ -27,9 +27,10 @@ def parse_id(text: str) -> str:
     )
 
 
-def new_id(created: datetime) -> str:
+def new_id(created: datetime, suffix: str = "") -> str:
     """Name an incident after the recorded creation time of the run that opens it, so that a retry is the same one."""
-    return f"IR-{created.astimezone(UTC).strftime(_STAMP)}"
+    name = f"IR-{created.astimezone(UTC).strftime(_STAMP)}"
+    return parse_id(f"{name}-{suffix}") if suffix else name
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import json
+import logging
 import os
 import threading
 import time
@@ -10,6 +11,8 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+logger = logging.getLogger(__name__)
 
 START = "0" * 64
 
@@ -58,6 +61,7 @@ class CustodyLog:
         self.path = path
         self._actor = dict(actor)
         self._lock = threading.Lock()
+        self._waiting: list[bytes] = []
         self._set_torn_line_aside()
         lines = self.lines()
         self._sequence = len(lines)
@@ -83,23 +87,34 @@ class CustodyLog:
                 **facts,
             }
             line = chained(self._head, self._sequence, fields)
-            descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-            try:
-                _write_whole(descriptor, line)
-            finally:
-                os.close(descriptor)
             self._head, self._sequence = head(line), self._sequence + 1
+            self._waiting.append(line)
+            try:
+                self._flush()
+            except OSError as error:
+                logger.error("The custody log cannot be written, its entries wait: %s", error)  # noqa: TRY400
+
+    def _flush(self) -> None:
+        """Write what waits. A disk that takes nothing must not stop a containment; `sync` tells of it."""
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        try:
+            while self._waiting:
+                _write_whole(descriptor, self._waiting[0])
+                del self._waiting[0]
+        finally:
+            os.close(descriptor)
 
     def sync(self) -> None:
-        """Make everything written so far survive a loss of power."""
-        with self._lock, self.path.open("rb") as file:
-            os.fsync(file.fileno())
+        """Make everything written so far survive a loss of power. OSError if the disk does not take it."""
+        with self._lock:
+            self._flush()
+            with self.path.open("rb") as file:
+                os.fsync(file.fileno())
 
     def lines(self, start: int = 0) -> list[bytes]:
-        """Lines from number `start` on, as they lie on disk."""
-        if not self.path.exists():
-            return []
-        return self.path.read_bytes().splitlines(keepends=True)[start:]
+        """Lines from number `start` on: those on disk, then those that wait."""
+        on_disk = self.path.read_bytes().splitlines(keepends=True) if self.path.exists() else []
+        return [*on_disk, *self._waiting][start:]
 
     def entries(self) -> list[dict[str, Any]]:
         """All entries, parsed."""

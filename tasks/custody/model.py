@@ -19,6 +19,7 @@ class Readable(Protocol):
 
 _BLOCK: Final = 1 << 14
 _LIMIT: Final = 1 << 35
+_JSON_LIMIT: Final = 1 << 26
 _PICKLE: Final = b"\x80"
 _STOP: Final = b"."
 
@@ -37,6 +38,8 @@ def sound(path: Path) -> bool:
 
 def _parses(path: Path) -> bool:
     try:
+        if path.stat().st_size > _JSON_LIMIT:
+            return False
         json.loads(path.read_bytes())
     except (ValueError, RecursionError):
         return False

@@ -31,7 +31,8 @@ def closing_objects(manifest: Manifest) -> list[Expected]:
 
 
 def snapshot_objects(manifest: Manifest, snapshot: str) -> list[Expected]:
-    """Models, artifacts and logs again, under the incident's own snapshot."""
+    """Models, artifacts and logs again, under the incident's own snapshot; a supplement has one of its own."""
+    snapshot = snapshot if manifest.volume == 1 else f"{snapshot}.{manifest.volume}"
     return [_copy(manifest, file, snapshot_key(snapshot, file.stored)) for file in _workload_files(manifest)]
 
 

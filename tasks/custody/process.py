@@ -8,14 +8,15 @@ from pathlib import PurePath
 from signal import SIGINT, SIGTERM, Signals
 from typing import Final
 
-_SHELLS: Final = frozenset({"sh", "bash", "dash", "zsh", "ksh", "fish", "busybox", "tmux", "screen", "script", "ssh"})
+_MULTIPLEXERS: Final = frozenset({"tmux", "tmux:", "screen", "SCREEN", "ssh", "sshd:", "zellij", "mosh-server"})
+_SHELLS: Final = frozenset({"sh", "bash", "dash", "zsh", "ksh", "fish", "busybox", "script"})
 _EDITORS: Final = frozenset(
     {"vi", "vim", "nvim", "nano", "emacs", "less", "more", "tail", "head", "cat", "tee", "watch"}
 )
 _SEARCHERS: Final = frozenset(
     {"grep", "egrep", "rg", "ag", "pgrep", "pkill", "ps", "sudo", "su", "doas", "strace", "gdb"}
 )
-_QUOTERS: Final = _SHELLS | _EDITORS | _SEARCHERS
+_QUOTERS: Final = _SHELLS | _EDITORS | _SEARCHERS | _MULTIPLEXERS
 
 
 @dataclass(frozen=True, order=True)
@@ -41,7 +42,10 @@ class Masks:
 
 @dataclass(frozen=True)
 class Process:
-    """One process as it was seen. Unreadable fields are empty. `state` is the letter of /proc/PID/stat."""
+    """One process as it was seen. `state` is the letter of /proc/PID/stat.
+
+    Unreadable fields are empty; `placeless` says that cwd and executable may not be read at all: it is another user's.
+    """
 
     identity: Identity
     parent: int
@@ -51,6 +55,7 @@ class Process:
     executable: str = ""
     user: int = -1
     masks: Masks = field(default_factory=Masks)
+    placeless: bool = False
 
     @property
     def pid(self) -> int:
@@ -94,6 +99,11 @@ def quotes(process: Process) -> bool:
     return bool(process.command) and PurePath(process.command[0].lstrip("-")).name in _QUOTERS
 
 
+def multiplexes(process: Process) -> bool:
+    """True for a program that holds a person's other work too: its other children are nobody's workload."""
+    return bool(process.command) and PurePath(process.command[0].lstrip("-")).name in _MULTIPLEXERS
+
+
 def runs_prefect(process: Process) -> bool:
     """True for Prefect's own programs: the worker, the server, a flow run. The program counts, not the text."""
     words = process.command[:4]
@@ -104,7 +114,7 @@ def runs_prefect(process: Process) -> bool:
     return "prefect" in programs or any(module.split(".")[0] == "prefect" for module in modules)
 
 
-def protected(snapshot: Mapping[int, Process], me: int) -> frozenset[int]:
+def protected(snapshot: Mapping[int, Process], me: int) -> set[int]:
     """Pids that are never touched: pid 1, ourselves, our ancestors, Prefect's own processes.
 
     Our descendants are not spared: a workload that an ancestor of ours started may be among them.
@@ -115,7 +125,7 @@ def protected(snapshot: Mapping[int, Process], me: int) -> frozenset[int]:
         pid = process.parent
         spared.add(pid)
     spared |= {process.pid for process in snapshot.values() if runs_prefect(process)}
-    return frozenset(spared)
+    return spared
 
 
 def descendants(snapshot: Mapping[int, Process], roots: Iterable[int]) -> set[int]:
@@ -153,7 +163,8 @@ def members(
             if process.alive and process.pid not in untouchable and matcher.recognises(process, root)
         }
         plain = {pid for pid, process in matched.items() if not quotes(process)}
-        parents = {pid for pid in matched.keys() - plain if descendants(snapshot, [pid]) & plain}
+        carriers = matched.keys() - plain - {pid for pid, process in matched.items() if multiplexes(process)}
+        parents = {pid for pid in carriers if descendants(snapshot, [pid]) & plain}
         family = plain | parents
         for pid in family | descendants(snapshot, family):
             roles.setdefault(pid, matcher.role)
@@ -164,20 +175,43 @@ def members(
     }
 
 
+def suspects(
+    snapshot: Mapping[int, Process], matchers: Iterable[Matcher], root: PurePath, untouchable: Iterable[int], since: int
+) -> dict[Identity, str]:
+    """Living processes that contradict "nothing of the workload runs", with the reason; whoever they belong to.
+
+    `since` is the moment of the first freeze, in clock ticks since boot. `untouchable` ones that match are told as
+    well: sparing them does not make them harmless. Shells and editors are nobody's workload.
+    """
+    kept = frozenset(untouchable)
+    patterns = [matcher.pattern for matcher in matchers]
+    found: dict[Identity, str] = {}
+    for process in snapshot.values():
+        if not process.alive or quotes(process) or runs_prefect(process):
+            continue
+        matches = any(re.search(pattern, process.line) for pattern in patterns)
+        if matches and rooted(process, root):
+            found[process.identity] = "it is ours to spare, and matches" if process.pid in kept else "it matches"
+        elif matches and process.placeless:
+            found[process.identity] = "it matches, and where it works may not be read"
+        elif process.pid not in kept and rooted(process, root) and process.identity.start >= since:
+            found[process.identity] = "it was started in the root after the freeze"
+    return found
+
+
 def bystanders(
-    snapshot: Mapping[int, Process], matchers: Iterable[Matcher], root: PurePath, spared: Iterable[int]
+    snapshot: Mapping[int, Process], matchers: Iterable[Matcher], root: PurePath, untouchable: Iterable[int]
 ) -> list[Process]:
-    """Programs that match by their command line alone: left alone, but a person should know of them."""
-    untouchable = frozenset(spared)
+    """Programs that only match, or only work in the root: left alone, but a person should know of them."""
+    kept = frozenset(untouchable)
     patterns = [matcher.pattern for matcher in matchers]
     return [
         process
         for process in snapshot.values()
         if process.alive
-        and process.pid not in untouchable
-        and not rooted(process, root)
+        and process.pid not in kept
         and not quotes(process)
-        and any(re.search(pattern, process.line) for pattern in patterns)
+        and rooted(process, root) != any(re.search(pattern, process.line) for pattern in patterns)
     ]
 
 

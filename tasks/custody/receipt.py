@@ -150,7 +150,7 @@ class Containment(Noun):
         if self.contained:
             others = f"; {len(self.left_alone)} left alone: {self.left_alone[0]}" if self.left_alone else ""
             return f"contained: nothing of the workload runs{others}. {self.reason}".strip()
-        return f"not contained: {'; '.join(self.alive) or self.reason}"
+        return f"not contained: {'; '.join(self.alive[:3]) or self.reason}"
 
 
 @dataclass(frozen=True)

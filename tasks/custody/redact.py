@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 HIDDEN: Final = "[redacted]"
-_WORD: Final = "password|passwd|passphrase|secret|token|credential|(?:api|access|private)[_-]?key"
+_WORD: Final = "password|passwd|passphrase|secret|token|credential|auth[_-]|[_-]auth|(?:api|access|private)[_-]?key"
 _SECRET: Final = re.compile(_WORD, re.IGNORECASE)
 # A whole word with a secret-looking name in it, tried once, from its first letter: hostile text must not make it slow.
 _NAME: Final = rf"(?<![\w.-])(?=[\w.-]*?(?:{_WORD}))[\w.-]++"

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from prefect.client.schemas.objects import State
 
-from tasks.contain import find, freeze, prove_contained
+from tasks.contain import find, freeze, prove_contained, prove_still_contained
 from tasks.cordon import cordon
 from tasks.custody.process import Identity
 from tasks.custody.receipt import Containment, Cordon, End, Freeze, Stop
@@ -101,10 +101,11 @@ def test_a_matching_process_outside_the_root_is_left_alone(small: SmallWorkload,
 
 def test_a_process_that_only_looks_like_the_workload_is_named(small: SmallWorkload, tmp_path: Path) -> None:
     with SmallWorkload(tmp_path / "elsewhere") as other, case_of(small.block()) as case:
-        training = other.start()
-        wait_until(lambda: "src/train.py" in psutil.Process(training.pid).cmdline(), what="the training's start")
+        other.start(["setsid", "--fork", *other.training_command])
+        wait_until(lambda: len(other.living()) == 3, what="the training's start")
         named = made(prove_contained.fn(case)).left_alone
-        assert [text for text in named if text.startswith(f"{training.pid}: ")]
+        for process in other.living():
+            assert [text for text in named if text.startswith(f"{process.pid}: ")]
 
 
 def test_the_workloads_own_interpreter_is_enough_of_a_place(small: SmallWorkload) -> None:
@@ -400,3 +401,149 @@ def test_a_training_that_is_started_anew_during_the_stop_is_ended_too(small: Sma
         cordon.fn(case)
         assert made(prove_contained.fn(case)).contained
     assert small.living() == []
+
+
+def test_a_root_that_is_a_link_is_still_the_workloads_root(small: SmallWorkload, tmp_path: Path) -> None:
+    small.start_all()
+    (tmp_path / "current").symlink_to(small.root)
+    with case_of(small.block(root=tmp_path / "current")) as case:
+        freeze.fn(case)
+        stop.fn(case)
+    assert small.living() == []
+
+
+def test_a_match_whose_place_may_not_be_read_is_not_contained(small: SmallWorkload, tmp_path: Path) -> None:
+    """Another user's process: an unprivileged evacuation must not take "unreadable" for "elsewhere"."""
+    small.start(small.training_command)
+    wait_until(lambda: len(small.living()) == 3, what="the training")
+    code = (
+        "import os, sys; from pathlib import Path; from tests.cases import case_of\n"
+        "from tests.workloads import SmallWorkload; from tasks.contain import prove_contained\n"
+        "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
+        "w = SmallWorkload.__new__(SmallWorkload); w.root, w.port = Path(sys.argv[1]), 1\n"
+        "with case_of(w.block(evidence_dir=Path(sys.argv[2]))) as case:\n"
+        "    print(prove_contained.fn(case).data.alive)\n"
+    )
+    shared = tmp_path / "shared"
+    shared.mkdir(mode=0o777)
+    shared.chmod(0o777)
+    for folder in [*tmp_path.parents[:2], tmp_path]:
+        folder.chmod(0o755)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(small.root), str(shared / "evidence")],
+        env={
+            **os.environ,
+            "PYTHONPATH": str(Path(__file__).parents[2]),
+            "PREFECT_HOME": str(shared),
+            "HOME": str(shared),
+        },
+        cwd="/",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "may not be read" in done.stdout, done.stdout + done.stderr
+
+
+def test_a_helper_left_behind_by_a_dying_training_is_ended(small: SmallWorkload) -> None:
+    (small.root / "src/train.py").write_text(
+        "import signal, subprocess, sys, time\n"
+        "def end(*_):\n    subprocess.Popen(['sleep', '600'], start_new_session=True)\n    sys.exit(0)\n"
+        "signal.signal(signal.SIGINT, end)\nopen('ready', 'w').close()\n"
+        "while True:\n    time.sleep(0.05)\n"
+    )
+    small.start(["setsid", "--fork", *small.training_command])
+    wait_until((small.root / "ready").exists, what="the training's start")
+    with case_of(small.block(grace_seconds=2)) as case:
+        cordon.fn(case)
+        freeze.fn(case)
+        stop.fn(case)
+        assert made(prove_contained.fn(case)).contained
+    assert small.living() == []
+
+
+def test_what_comes_back_after_the_check_is_seen_by_the_last_look(small: SmallWorkload) -> None:
+    with case_of(small.block()) as case:
+        cordon.fn(case)
+        freeze.fn(case)
+        stop.fn(case)
+        assert made(prove_contained.fn(case)).contained
+        small.start(small.api_command)
+        wait_until(small.healthy, what="the API")
+        assert not made(prove_still_contained.fn(case)).contained
+
+
+def test_an_ancestor_that_is_the_workload_is_spared_but_not_called_contained(small: SmallWorkload) -> None:
+    code = (
+        "from tests.cases import case_of; from tests.workloads import SmallWorkload; from pathlib import Path\n"
+        "from tasks.contain import prove_contained\nimport sys\n"
+        "w = SmallWorkload.__new__(SmallWorkload); w.root, w.port = Path(sys.argv[1]), 1\n"
+        "with case_of(w.block(evidence_dir=Path(sys.argv[2]))) as case:\n"
+        "    print(prove_contained.fn(case).data.alive)\n"
+    )
+    (small.root / "src/train.py").write_text(
+        "import subprocess, sys\nsys.exit(subprocess.run(sys.argv[3:]).returncode)\n"
+    )
+    launch = ["venv/bin/python", "-u", "src/train.py", "--mode full", "", sys.executable, "-c", code]
+    done = subprocess.run(
+        [*launch, str(small.root), str(small.root.parent / "evidence")],
+        cwd=small.root,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "ours to spare" in done.stdout, done.stdout + done.stderr
+
+
+def test_a_forged_marker_does_not_make_a_training_our_guard(small: SmallWorkload) -> None:
+    small.start()
+    wait_until(lambda: len(small.living()) == 3, what="the training")
+    training = small.living()[0]
+    with case_of(small.block()) as case:
+        about = {"pid": training.pid, "start": start_of(training.pid), "lock": str(case.workload.lock)}
+        case.marker.write_text(json.dumps(about))
+        assert cordon.fn(case).data.guard.pid != training.pid
+        assert training.pid in {process.identity.pid for process in made(freeze.fn(case)).processes}
+        stop.fn(case)
+
+
+@pytest.mark.parametrize("content", ["", "null", "{", '{"pid": "x"}'])
+def test_a_damaged_marker_stops_nothing(small: SmallWorkload, content: str) -> None:
+    small.start_all()
+    with case_of(small.block()) as case:
+        case.marker.write_text(content)
+        assert cordon.fn(case).data.held
+        freeze.fn(case)
+        stop.fn(case)
+        assert made(prove_contained.fn(case)).contained
+
+
+def test_a_command_line_that_is_no_text_is_frozen_like_any_other(small: SmallWorkload) -> None:
+    small.start([*small.training_command, os.fsdecode(b"\xff\xfe")])
+    wait_until(lambda: len(small.living()) == 3, what="the training")
+    with case_of(small.block()) as case:
+        assert len(made(freeze.fn(case)).processes) == 3
+        stop.fn(case)
+    assert small.living() == []
+
+
+def test_a_terminal_multiplexer_is_not_taken_for_the_workload(small: SmallWorkload) -> None:
+    """Its other panes are somebody's other work."""
+    tmux = small.root / "tmux"
+    tmux.write_text(
+        "#!/bin/bash\ncd /; sleep 600 & cd - >/dev/null; venv/bin/python -u src/train.py --mode full; wait\n"
+    )
+    tmux.chmod(0o755)
+    command = ["bash", "-c", 'exec -a tmux bash ./tmux "python -u src/train.py --mode full"']
+    pane = small.start(command)
+    wait_until(lambda: len(psutil.Process(pane.pid).children()) == 2, what="two panes")
+    with case_of(small.block()) as case:
+        frozen = {process.command.split()[0] for process in made(freeze.fn(case)).processes}
+        stop.fn(case)
+    assert frozen == {"venv/bin/python"}
+    assert psutil.Process(pane.pid).is_running()
+    for child in psutil.Process(pane.pid).children():
+        child.kill()
