@@ -1,0 +1,179 @@
+"""The same incident again, after the world or the store has changed: nothing stale is believed, nothing is lost."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from blocks.store import EvidenceStore
+from blocks.workload import Workload
+from tasks.case import take_ownership
+from tasks.custody.keys import MANIFEST
+from tasks.custody.manifest import digest_bytes
+from tests.scenes import Scene, steps_of
+from tests.workloads import wait_until
+
+
+def test_logs_that_new_life_wrote_are_collected_by_the_next_run(scene: Scene) -> None:
+    scene.small.start_all()
+    scene.evacuate()
+    scene.small.start_all()
+    (scene.small.root / "logs/train-20260101_000001.log").write_text("iteration 2\n")
+    state = scene.evacuate(incident_id=scene.home.name)
+    assert state.name == "Verified", state.message
+    assert scene.small.living() == []
+    assert (scene.home / "evidence.2/logs/train-20260101_000001.log").read_text() == "iteration 2\n"
+
+
+def test_a_pattern_corrected_in_the_block_takes_effect(scene: Scene) -> None:
+    (scene.small.root / "logs/gpu.txt").write_text("hot\n")
+    scene.evacuate()
+    scene.save(workload=Workload(**dict(scene.block) | {"logs": ["logs/*.log", "logs/*.txt"]}))
+    state = scene.evacuate(incident_id=scene.home.name)
+    assert state.name == "Verified", state.message
+    assert scene.store.look(f"incidents/{scene.home.name}/evidence.2/logs/gpu.txt")
+
+
+def test_the_first_look_at_the_processes_survives_a_second_one(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene.small.start_all()
+    monkeypatch.setattr("tasks.seal._files", lambda *_: (_ for _ in ()).throw(OSError("no seal in this run")))
+    assert scene.evacuate().name == "Unverified"
+    monkeypatch.undo()
+    scene.small.start_all()
+    state = scene.evacuate()
+    assert state.name == "Verified", state.message
+    looks = [json.loads(path.read_bytes()) for path in scene.home.glob("evidence/**/tree.json")]
+    described = [process["command"] for look in looks for process in look if "command" in process]
+    assert len(looks) == 2
+    assert len(described) >= 8
+
+
+def test_a_file_that_changed_between_two_runs_goes_into_a_snapshot_of_its_own(scene: Scene) -> None:
+    outside = scene.small.root / "logs/link.log"
+    outside.symlink_to("/etc/hostname")
+    assert scene.evacuate().name == "Partial"
+    outside.unlink()
+    log = scene.small.root / "logs/train-20260101_000000.log"
+    log.write_text("iteration 1\niteration 2\n")
+    state = scene.evacuate(incident_id=scene.home.name)
+    assert state.name == "Verified", state.message
+    stamp = scene.home.name.removeprefix("IR-")
+    first, second = (scene.store.look(f"snapshots/{stamp}{n}/logs/{log.name}") for n in ("", ".2"))
+    latest = scene.store.look(f"latest/logs/{log.name}")
+    assert first
+    assert second
+    assert latest
+    assert first.sha256 != second.sha256 == latest.sha256
+
+
+def test_an_object_that_the_store_lost_is_sent_again(scene: Scene, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    scene.save(store=EvidenceStore(folder=disk))
+    scene.evacuate()
+    lost = disk / "incidents" / scene.home.name / "evidence/mem.txt"
+    lost.unlink()
+    state = scene.evacuate(incident_id=scene.home.name)
+    assert state.name == "Unverified"
+    assert "mem.txt" in str(state.message)
+    state = scene.evacuate(incident_id=scene.home.name)
+    assert state.name == "Verified", state.message
+    assert lost.exists()
+
+
+def test_another_store_gets_everything(scene: Scene, tmp_path: Path) -> None:
+    scene.evacuate()
+    (tmp_path / "other").mkdir()
+    scene.save(store=EvidenceStore(folder=tmp_path / "other"))
+    state = scene.evacuate(incident_id=scene.home.name)
+    assert state.name == "Verified", state.message
+    assert (tmp_path / "other/incidents" / scene.home.name / "evidence" / MANIFEST).exists()
+
+
+def test_an_old_incident_run_again_does_not_bring_the_past_back(scene: Scene) -> None:
+    old = "IR-20260101T000000Z"
+    scene.evacuate(incident_id=old)
+    model = scene.small.root / "models/model_builtin.joblib"
+    model.write_bytes(b"\x80\x04N.")
+    scene.evacuate(incident_id="IR-20260202T000000Z")
+    newer = scene.store.look("latest/models/model_builtin.joblib")
+    state = scene.evacuate(incident_id=old, recover=False)
+    assert state.name == "Verified", state.message
+    assert scene.store.look("latest/models/model_builtin.joblib") == newer
+    assert steps_of(state)["§5 promote latest/"] == "Cached"
+
+
+def test_a_rehearsal_never_keeps_the_real_one_out(scene: Scene) -> None:
+    scene.block.evidence.mkdir()
+    rehearsal = take_ownership(scene.block.evidence, dry_run=True)
+    assert rehearsal is not None
+    scene.small.start_all()
+    state = scene.evacuate()
+    os.close(rehearsal)
+    assert state.name == "Verified", state.message
+    assert scene.small.living() == []
+
+
+def test_a_damaged_open_incident_file_does_not_stop_an_evacuation(scene: Scene) -> None:
+    scene.block.evidence.mkdir()
+    (scene.block.evidence / "open.json").write_text("")
+    assert scene.evacuate().name == "Verified"
+
+
+def test_a_hostile_summary_costs_no_record(scene: Scene) -> None:
+    (scene.small.root / "artifacts/summary_deep.json").write_text("[" * 200_000)
+    state = scene.evacuate()
+    assert state.name == "Verified", state.message
+    assert (scene.home / "record/001/closing.json").exists()
+
+
+def test_a_claim_of_somebody_else_can_be_left_behind(scene: Scene) -> None:
+    taken = "IR-20260303T000000Z"
+    scene.store.create(f"incidents/{taken}/claim.json", b"another host", digest_bytes(b"another host"))
+    assert scene.evacuate(incident_id=taken).name == "Unverified"
+    assert scene.evacuate().name == "Verified"
+
+
+def test_the_suffix_of_the_workload_is_in_the_incident_id(scene: Scene) -> None:
+    scene.save(workload=scene.small.block(incident_suffix="gpu1"))
+    assert scene.evacuate().name == "Verified"
+    assert scene.home.name.endswith("Z-gpu1")
+
+
+def test_the_api_gets_nothing_of_our_environment(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "canary-of-ours")
+    scene.save(workload=scene.small.block(api_environment={"MODEL_PATH": "models/model_builtin.joblib"}))
+    state = scene.evacuate(recover=True)
+    assert state.name == "Verified", state.message
+    (api,) = scene.small.living()
+    assert "canary-of-ours" not in api.environ().values()
+    assert api.environ()["MODEL_PATH"] == "models/model_builtin.joblib"
+
+
+def test_a_stranger_on_the_port_is_no_recovery_and_is_left_alone(scene: Scene) -> None:
+    server = ["python3", "-m", "http.server", "--bind", "127.0.0.1", str(scene.small.port)]
+    stranger = subprocess.Popen(server, cwd="/", stderr=subprocess.DEVNULL)
+    try:
+        wait_until(scene.small.healthy, what="the stranger")
+        state = scene.evacuate(recover=True)
+        assert state.name == "NotRecovered"
+        assert stranger.poll() is None
+        assert scene.small.living() == []
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
+def test_an_api_command_that_does_not_exist_leaves_the_lock_held(scene: Scene) -> None:
+    scene.save(workload=scene.small.block(api_command=["venv/bin/nothing"]))
+    assert scene.evacuate(recover=True).name == "NotRecovered"
+    assert subprocess.run(["flock", "-n", "-E", "75", str(scene.block.lock), "true"], check=False).returncode == 75
+
+
+def test_a_failed_recovery_ends_the_children_too(scene: Scene) -> None:
+    command = ["bash", "-c", f"{' '.join(scene.small.api_command[:-1])} 1{scene.small.port} & sleep 600"]
+    scene.save(workload=scene.small.block(api_command=command, recovery_seconds=1))
+    assert scene.evacuate(recover=True).name == "NotRecovered"
+    assert scene.small.living() == []
