@@ -505,7 +505,7 @@ def test_a_forged_marker_does_not_make_a_training_our_guard(small: SmallWorkload
     with case_of(small.block()) as case:
         about = {"pid": training.pid, "start": start_of(training.pid), "lock": str(case.workload.lock)}
         case.marker.write_text(json.dumps(about))
-        assert cordon.fn(case).data.guard.pid != training.pid
+        assert made(cordon.fn(case)).guard.pid != training.pid
         assert training.pid in {process.identity.pid for process in made(freeze.fn(case)).processes}
         stop.fn(case)
 
@@ -515,7 +515,7 @@ def test_a_damaged_marker_stops_nothing(small: SmallWorkload, content: str) -> N
     small.start_all()
     with case_of(small.block()) as case:
         case.marker.write_text(content)
-        assert cordon.fn(case).data.held
+        assert made(cordon.fn(case)).held
         freeze.fn(case)
         stop.fn(case)
         assert made(prove_contained.fn(case)).contained
