@@ -232,7 +232,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m flows.drill", description=__doc__)
     parser.add_argument("--keep", action="store_true", help="leave the S3 server, the Prefect server and its UI up")
     keep = parser.parse_args().keep
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     folder = PROJECT / "build" / "drill" / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.getpid()}"
     folder.mkdir(parents=True)
     word, facts = str(Word.UNVERIFIED), dict[str, Any]()

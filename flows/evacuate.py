@@ -72,10 +72,9 @@ def evacuate(  # noqa: PLR0913, PLR0917  each is a field of the form that a pers
         recover: Afterwards uncordon, restart the API and prove the model that it serves. 復旧まで行う。
     """
     request = Request(workload, store, reason, detected_at, incident_id, dry_run, *this_run())
-    try:
-        case = open_case(request)
-    except Busy as busy:
-        return Completed(name="Joined", message=str(busy))
+    case = open_case(request)
+    if isinstance(case, Busy):
+        return Completed(name="Joined", message=str(case))
     try:
         return _evacuate(case, promote_latest=promote_latest, recover=recover and not dry_run)
     finally:

@@ -65,10 +65,10 @@ def this_run() -> tuple[str, datetime]:
 
 
 @task(name="§0 open the incident", task_run_name="§0 open the incident", cache_policy=NO_CACHE, persist_result=False)
-def open_case(request: Request) -> Case:
+def open_case(request: Request) -> Case | Busy:
     """Check everything that can be checked without touching the workload, then open (runbook §0).
 
-    Raises Refused for bad input, Busy while another run evacuates the same workload.
+    Raises Refused for bad input; gives back Busy while another run evacuates the same workload.
     """
     given = parse_id(request.incident_id) if request.incident_id is not None else None
     workload: Workload = load_block(Workload, request.workload)
@@ -78,7 +78,7 @@ def open_case(request: Request) -> Case:
     evidence = _evidence_folder(workload)
     ownership = take_ownership(evidence, dry_run=request.dry_run)
     if ownership is None:
-        raise Busy(
+        return Busy(
             "to be the only evacuation of this workload",
             f"another run that evacuates {request.workload} now: {_open_incident(evidence) or 'it has just begun'}",
             "This run did nothing.",

@@ -182,6 +182,6 @@ def _failure(expected: str, got: str) -> NotRecovered:
     return NotRecovered(
         expected,
         got,
-        "The workload is contained again and the evidence is as safe as the verdict says.",
+        "The workload is contained, and the evidence is as safe as the verdict says.",
         "Mend the cause and run again with the same incident id and recover=true.",
     )

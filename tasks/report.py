@@ -125,7 +125,8 @@ def verdict_of(case: Case, findings: Findings) -> Verdict:
         *(findings.proven.objects if findings.proven else ()),
         *(findings.promoted.objects if findings.promoted else ()),
     ]
-    return judge(case.incident.id, findings.containment, findings.evidence, receipts, findings.trouble)
+    verdict = judge(case.incident.id, findings.containment, findings.evidence, receipts, findings.trouble)
+    return verdict.after_recovery(findings.recovery.told) if findings.recovery else verdict
 
 
 @step("§8 write the record")
@@ -249,5 +250,6 @@ def final_state(case: Case, recorded: Record | None, *, recovery_wanted: bool, r
     if not recorded.stored:
         return Failed(name=_NAMES[Word.UNVERIFIED], message=f"{message} But the record is {recorded.reason}")
     if recovery_wanted and recovery is None:
-        return Failed(name="NotRecovered", message=f"{message} But the API did not come back; see step §7")
+        told = f"{case.incident.id}: the API did not come back, step §7 says why. The evidence is {verdict.message}"
+        return Failed(name="NotRecovered", message=told)
     return Completed(name=_NAMES[Word.VERIFIED], message=message)

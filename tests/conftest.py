@@ -1,5 +1,6 @@
 """Real parts for the tests: one S3 server and one Prefect server a session, each store empty for each test."""
 
+import signal
 from collections.abc import Iterator
 from uuid import uuid4
 
@@ -11,6 +12,9 @@ from pydantic import SecretStr
 from blocks.port import Store
 from blocks.store import EvidenceStore
 from tasks.drill.parts import SeaweedFS
+
+# A shell that starts the tests with `&` has SIGINT ignored, and what they start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """The verdict: one word computed from receipts, never assumed."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
@@ -35,10 +35,18 @@ class Verdict:
         """One line for the state message and the log."""
         parts = [f"{self.word}."]
         if self.safe:
-            parts.append(f"Safe: {'; '.join(self.safe)}.")
+            parts.append(f"Safe: {_listed(self.safe)}.")
         if self.missing:
-            parts.append(f"Missing: {'; '.join(self.missing)}.")
+            parts.append(f"Missing: {_listed(self.missing)}.")
         return " ".join([*parts, f"Next: {self.next}"])
+
+    def after_recovery(self, told: str) -> "Verdict":
+        """The same verdict when the API is back: that is what is safe now, and nothing else is left to be run."""
+        return replace(self, safe=(*self.safe, f"it was contained, and now {told}"), next="write the postmortem.")
+
+
+def _listed(sentences: Sequence[str]) -> str:
+    return "; ".join(sentence.rstrip(". ") for sentence in sentences)
 
 
 def judge(
