@@ -20,25 +20,18 @@ from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
-from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun
-from prefect.settings import PREFECT_API_URL, temporary_settings
-from prefect_aws import AwsCredentials
-from pydantic import SecretStr
 
-from blocks import EvidenceStore
 from tasks.case import CORDON
 from tasks.custody.keys import MANIFEST, SUMS
 from tasks.custody.verdict import Word
+from tasks.drill.deployment import NAME, POOL, PROJECT, client_of, deploy, prefect, save_blocks
 from tasks.drill.keeper import outlive
 from tasks.drill.parts import PrefectServer, SeaweedFS, Worker
 from tasks.drill.sample import REFUSED, SampleWorkload
 from tasks.drill.screen import follow, last_line, say, steps, table
 from tasks.host import LinuxHost
 
-PROJECT: Final = Path(__file__).resolve().parents[1]
-NAME: Final = "sample"
-POOL: Final = "evacuation"
 _RUN_SECONDS: Final = 300.0
 
 
@@ -88,51 +81,6 @@ def stage(folder: Path, *, keep: bool) -> Iterator[Stage]:
             leave_up(store, server)
             sample.__exit__()
             parts.pop_all()
-
-
-def save_blocks(server: PrefectServer, store: SeaweedFS, sample: SampleWorkload) -> None:
-    """Register the block types as a user would, and save the three blocks. Secrets stay in the credentials block."""
-    prefect(server, "block", "register", "-m", "blocks")
-    with temporary_settings({PREFECT_API_URL: server.api}):
-        keys = AwsCredentials(
-            aws_access_key_id=store.access_key,
-            aws_secret_access_key=SecretStr(store.secret_key),
-            region_name="us-east-1",
-        )
-        keys.save(NAME)
-        place = f"s3://{store.bucket}/drill"
-        EvidenceStore(bucket=place, endpoint=store.endpoint, credentials=AwsCredentials.load(NAME)).save(NAME)
-        sample.block().save(NAME)
-
-
-def deploy(server: PrefectServer) -> None:
-    """Make the pool and deploy prefect.yaml for the sample workload."""
-    prefect(server, "work-pool", "create", "--type", "process", POOL)
-    names = {"EVACUATION_WORKLOAD": NAME, "EVACUATION_STORE": NAME, "EVACUATION_POOL": POOL}
-    prefect(server, "--no-prompt", "deploy", "--all", **names)
-
-
-def prefect(server: PrefectServer, *arguments: str, **environment: str) -> str:
-    """Run the Prefect CLI against the drill's server."""
-    done = subprocess.run(
-        [sys.executable, "-m", "prefect", *arguments],
-        cwd=PROJECT,
-        env={**server.env, **environment},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(f"prefect {' '.join(arguments)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
-    return done.stdout
-
-
-@contextmanager
-def client_of(server: PrefectServer) -> Iterator[SyncPrefectClient]:
-    """A client of the drill's own server, whatever profile the person uses."""
-    with temporary_settings({PREFECT_API_URL: server.api}), get_client(sync_client=True) as client:
-        yield client
 
 
 def trigger(on: Stage, **parameters: Any) -> FlowRun:

@@ -13,25 +13,16 @@ from pydantic import Field
 from tasks.case import Case
 from tasks.collect import collect
 from tasks.collectors import discover
+from tasks.conclude import final_state, publish
 from tasks.contain import freeze, prove_contained, prove_still_contained
 from tasks.cordon import cordon
-from tasks.custody.evidence import Evidence, Seal
-from tasks.custody.receipt import Containment, Freeze, Receipts, Recovery, Stop
+from tasks.custody.evidence import Evidence
+from tasks.custody.receipt import Receipts, Recovery
 from tasks.offload import claim_store, offload
 from tasks.preflight import Busy, Request, open_case, this_run
 from tasks.promote import promote
 from tasks.recover import recover as recover_api
-from tasks.report import (
-    Findings,
-    Record,
-    every_collector,
-    final_state,
-    note_cached,
-    publish,
-    record,
-    troubles,
-    verdict_of,
-)
+from tasks.report import Record, every_collector, gather, note_cached, record, troubles, verdict_of
 from tasks.seal import check_seal, seal, volumes_to_seal
 from tasks.step import noun, submit
 from tasks.stop import stop
@@ -103,14 +94,8 @@ def _evacuate(case: Case, *, promote_latest: bool, recover: bool) -> State[Any]:
     sent = submit(case, offload, seals, intact, after=[claimed])
     proven = submit(case, verify, seals, sent)
     still = submit(case, prove_still_contained, after=[proven, contained])
-    findings = Findings(
-        freeze=noun(frozen, Freeze),
-        stop=noun(stopped, Stop),
-        containment=noun(still, Containment),
-        evidence=evidence,
-        seals=tuple(made for future in seals if (made := noun(future, Seal))),
-        proven=noun(proven, Receipts),
-        trouble=troubles(case),
+    findings = gather(
+        case, frozen=frozen, stopped=stopped, contained=still, evidence=evidence, seals=seals, proven=proven
     )
     verdict = verdict_of(case, findings)
 
@@ -119,13 +104,9 @@ def _evacuate(case: Case, *, promote_latest: bool, recover: bool) -> State[Any]:
     recovered = submit(case, recover_api, seals, verdict, after=[still, promoted]) if recover else None
 
     # §8: record
-    findings = replace(
-        findings,
-        promoted=noun(promoted, Receipts),
-        recovery=noun(recovered, Recovery),
-        trouble=troubles(case),
-    )
+    promotion, recovery = noun(promoted, Receipts), noun(recovered, Recovery)
+    findings = replace(findings, promoted=promotion, recovery=recovery, trouble=troubles(case))
     note_cached(case)
     recorded = noun(submit(case, record, findings), Record)
     publish(case)
-    return final_state(case, recorded, recovery_wanted=recover, recovery=findings.recovery)
+    return final_state(case, recorded, recovery_wanted=recover, recovery=recovery)

@@ -17,7 +17,8 @@ from tasks.custody.keys import MANIFEST, SEGMENT, volume_folder
 from tasks.custody.log import CustodyLog
 from tasks.custody.process import Identity
 from tasks.custody.verdict import Word
-from tasks.host import Host, LinuxHost, boot_id
+from tasks.host import Host, LinuxHost
+from tasks.proc import boot_id
 from tasks.rehearsal import RehearsalHost, RehearsalStore
 
 if TYPE_CHECKING:

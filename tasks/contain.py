@@ -14,7 +14,8 @@ from tasks.cordon import cordon_state
 from tasks.custody.process import Identity, Matcher, Process, bystanders, descendants, members, protected, suspects
 from tasks.custody.receipt import Containment, Freeze, Frozen, Stopped
 from tasks.custody.redact import redact_command
-from tasks.host import Host, boot_id
+from tasks.host import Host
+from tasks.proc import boot_id
 from tasks.step import step
 
 FROZEN: Final = f"frozen-{boot_id()[:8]}.json"

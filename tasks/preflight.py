@@ -31,7 +31,7 @@ from tasks.collectors import discover
 from tasks.custody.errors import EvacuationError, Refused
 from tasks.custody.incident import Incident, new_id, parse_id
 from tasks.custody.verdict import Word
-from tasks.host import boot_id
+from tasks.proc import boot_id
 
 logger = logging.getLogger(__name__)
 

@@ -7,11 +7,8 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from prefect import task
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
-from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
-from prefect.states import Completed, Failed
+from prefect.futures import PrefectFuture
 
 from tasks.case import CLOSING, Case, write_whole
 from tasks.collectors import discover
@@ -20,24 +17,16 @@ from tasks.custody.keys import MANIFEST, SEGMENT, record_key, volume_folder
 from tasks.custody.manifest import canonical, digest
 from tasks.custody.noun import Noun
 from tasks.custody.receipt import Containment, Freeze, ObjectReceipt, Receipts, Recovery, Stop
-from tasks.custody.verdict import Verdict, Word, judge
+from tasks.custody.verdict import Verdict, judge
 from tasks.postmortem import Story, postmortem
-from tasks.step import step
+from tasks.step import noun, step
 
 logger = logging.getLogger(__name__)
 
 POSTMORTEM: Final = "postmortem.md"
 VERDICT: Final = "verdict.json"
 _SPEAK_FOR_THEMSELVES: Final = ("§4 collect", "§5 claim", "§7 recover")
-_SHOW: Final = "§8 show the postmortem"
-_SHOW_SECONDS: Final = 10.0
 _SUMMARY_LIMIT: Final = 1 << 20
-_NAMES: Final = {
-    Word.VERIFIED: "Verified",
-    Word.PARTIAL: "Partial",
-    Word.UNVERIFIED: "Unverified",
-    Word.NOT_CONTAINED: "NotContained",
-}
 
 
 @dataclass(frozen=True)
@@ -73,6 +62,28 @@ class Record(Noun):
     def told(self) -> str:
         """In a few words."""
         return f"{self.verdict.word}; record in {self.folder}" + (f"; {self.reason}" if self.reason else "")
+
+
+def gather(  # noqa: PLR0913  one for each thing that the steps make
+    case: Case,
+    *,
+    frozen: PrefectFuture[Any],
+    stopped: PrefectFuture[Any],
+    contained: PrefectFuture[Any],
+    evidence: tuple[Evidence, ...],
+    seals: Iterable[PrefectFuture[Any]],
+    proven: PrefectFuture[Any],
+) -> Findings:
+    """Wait for the steps and take what they made."""
+    return Findings(
+        freeze=noun(frozen, Freeze),
+        stop=noun(stopped, Stop),
+        containment=noun(contained, Containment),
+        evidence=evidence,
+        seals=tuple(made for future in seals if (made := noun(future, Seal))),
+        proven=noun(proven, Receipts),
+        trouble=troubles(case),
+    )
 
 
 def note_cached(case: Case) -> None:
@@ -217,39 +228,3 @@ def _summaries(case: Case) -> dict[str, dict[str, Any]]:
         if isinstance(content, dict):
             found[path.name] = content
     return found
-
-
-@task(name=_SHOW, task_run_name=_SHOW, cache_policy=NO_CACHE, persist_result=False)
-def show(case: Case) -> None:
-    """Put the postmortem beside the run in the UI."""
-    create_markdown_artifact(
-        (case.record / POSTMORTEM).read_text(), key="postmortem", description=f"{case.incident.id}: postmortem"
-    )
-    if case.dry_run:
-        would = [entry for entry in case.log.entries() if entry["action"] == "would"]
-        rows = [{"act": entry["act"], "on": entry["object"]} for entry in would]
-        create_table_artifact(rows, key="plan", description=f"{case.incident.id}: what would be done")
-
-
-def publish(case: Case) -> None:
-    """Show the record in the UI, as a favour: nothing waits long for it, and its failure changes nothing."""
-    future = show.submit(case)
-    future.wait(timeout=_SHOW_SECONDS)
-
-
-def final_state(case: Case, recorded: Record | None, *, recovery_wanted: bool, recovery: Recovery | None) -> State[Any]:
-    """The state that the run ends in. Only VERIFIED, with its record in the store, is Completed."""
-    if recorded is None:
-        return Failed(name="Unverified", message=f"{case.incident.id}: the record could not be written; see the log")
-    verdict = recorded.verdict
-    message = f"{case.incident.id}: {verdict.message}"
-    if case.dry_run:
-        return Completed(name="DryRun", message=f"{case.incident.id}: nothing was touched; see the artifact 'plan'")
-    if verdict.word is not Word.VERIFIED:
-        return Failed(name=_NAMES[verdict.word], message=message)
-    if not recorded.stored:
-        return Failed(name=_NAMES[Word.UNVERIFIED], message=f"{message} But the record is {recorded.reason}")
-    if recovery_wanted and recovery is None:
-        told = f"{case.incident.id}: the API did not come back, step §7 says why. The evidence is {verdict.message}"
-        return Failed(name="NotRecovered", message=told)
-    return Completed(name=_NAMES[Word.VERIFIED], message=message)

@@ -9,7 +9,7 @@ from blocks.port import Store
 from blocks.workload import Workload
 from tasks.case import Case, take_ownership
 from tasks.custody.incident import Incident
-from tasks.host import boot_id
+from tasks.proc import boot_id
 
 INCIDENT = "IR-20260102T030405Z"
 

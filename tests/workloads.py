@@ -3,11 +3,9 @@
 The sample workload in examples/ is the full-size one; this one starts in a tenth of a second.
 """
 
-import contextlib
 import json
 import os
 import pickle
-import signal
 import socket
 import subprocess
 import sys
@@ -19,6 +17,7 @@ from typing import Self
 import psutil
 
 from blocks.workload import Workload
+from tasks.drill.sample import end_all_in, living_in
 
 TRAIN = """
 import os, signal, sys, time
@@ -145,7 +144,7 @@ class SmallWorkload:
 
     def living(self) -> list[psutil.Process]:
         """Processes that work in the root, found without any code of the product."""
-        return [process for process in psutil.process_iter() if _lives_in(process, self.root)]
+        return living_in(self.root)
 
     def __enter__(self) -> Self:
         """Nothing to start yet."""
@@ -153,17 +152,6 @@ class SmallWorkload:
 
     def __exit__(self, *_: object) -> None:
         """End everything that works in the root, by pid."""
-        while living := self.living():
-            for process in living:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process.send_signal(signal.SIGKILL)
-            psutil.wait_procs(living, timeout=5)
+        end_all_in(self.root)
         for started in self.started:
             started.wait(10)
-
-
-def _lives_in(process: psutil.Process, root: Path) -> bool:
-    try:
-        return process.status() != psutil.STATUS_ZOMBIE and Path(process.cwd()).is_relative_to(root)
-    except psutil.Error:
-        return False

@@ -136,7 +136,7 @@ class SampleWorkload:
 
     def living(self) -> list[psutil.Process]:
         """Every process that works in the root, found without any of the evacuation's own code."""
-        return [process for process in psutil.process_iter() if _works_in(process, self.root)]
+        return living_in(self.root)
 
     def computing(self) -> list[psutil.Process]:
         """The training's worker processes that have used the processor."""
@@ -148,13 +148,23 @@ class SampleWorkload:
 
     def __exit__(self, *_: object) -> None:
         """End everything that works in the root, each by its own pid."""
-        while living := self.living():
-            for process in living:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process.send_signal(signal.SIGKILL)
-            psutil.wait_procs(living, timeout=5)
+        end_all_in(self.root)
         for launcher in self._started:
             launcher.wait()
+
+
+def end_all_in(root: Path) -> None:
+    """Kill every process that works in the folder, each by its own pid, until none is left."""
+    while living := living_in(root):
+        for process in living:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGKILL)
+        psutil.wait_procs(living, timeout=5)
+
+
+def living_in(root: Path) -> list[psutil.Process]:
+    """Every process that works in the folder, found without any of the evacuation's own code."""
+    return [process for process in psutil.process_iter() if _works_in(process, root)]
 
 
 def _works_in(process: psutil.Process, root: Path) -> bool:

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ from tasks.contain import find, freeze, prove_contained, prove_still_contained
 from tasks.cordon import cordon
 from tasks.custody.process import Identity
 from tasks.custody.receipt import Containment, Cordon, End, Freeze, Stop
-from tasks.host import LinuxHost, read_process, start_of
+from tasks.host import LinuxHost
+from tasks.proc import read_process, start_of
 from tasks.stop import stop
 from tests.cases import case_of
 from tests.workloads import SmallWorkload, wait_until
@@ -130,28 +131,47 @@ def test_a_process_that_quotes_the_pattern_is_left_alone(small: SmallWorkload) -
     assert reader.poll() is None
 
 
-def test_our_own_ancestor_is_never_frozen(small: SmallWorkload) -> None:
+def in_a_process_of_its_own(
+    small: SmallWorkload, expression: str, *, launch: Sequence[str] = (), first: str = "", cwd: Path | None = None
+) -> str:
+    """Evaluate an expression over a case in another process, started by `launch`; what it prints."""
     code = (
-        "from tests.cases import case_of; from tests.workloads import SmallWorkload; from pathlib import Path\n"
-        "from tasks.contain import freeze\nimport sys\n"
-        "w = SmallWorkload.__new__(SmallWorkload)\nw.root, w.port = Path(sys.argv[1]), 1\n"
+        "import os, sys; from pathlib import Path; from tests.cases import case_of\n"
+        "from tests.workloads import SmallWorkload; from tasks.contain import freeze, prove_contained\n"
+        f"{first}\n"
+        "w = SmallWorkload.__new__(SmallWorkload); w.root, w.port = Path(sys.argv[1]), 1\n"
         "with case_of(w.block(evidence_dir=Path(sys.argv[2]))) as case:\n"
-        "    print(len(freeze.fn(case).data.processes))\n"
+        f"    print({expression})\n"
     )
-    launcher = small.root / "src/train.py"
-    launcher.write_text("import subprocess, sys\nsys.exit(subprocess.run(sys.argv[3:]).returncode)\n")
-    evidence = small.root.parent / "evidence"
-    launch = [str(small.root / "venv/bin/python"), "-u", "src/train.py", "--mode full"]
+    shared = small.root.parent / "shared"
+    shared.mkdir()
+    shared.chmod(0o777)
+    for folder in (small.root.parent, *small.root.parent.parents[:2]):
+        folder.chmod(0o755)
+    places = {"PYTHONPATH": str(Path(__file__).parents[2]), "PREFECT_HOME": str(shared), "HOME": str(shared)}
     done = subprocess.run(
-        [*launch, "", sys.executable, "-c", code, small.root, evidence],
-        cwd=small.root,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        [*launch, sys.executable, "-c", code, str(small.root), str(shared / "evidence")],
+        env={**os.environ, **places},
+        cwd=cwd or "/",
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
-    assert (done.returncode, done.stdout) == (0, "0\n"), done.stderr
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def launched_by_the_training(small: SmallWorkload, expression: str) -> str:
+    """The same, as a training that starts its own evacuation would."""
+    launcher = "import subprocess, sys\nsys.exit(subprocess.run(sys.argv[3:]).returncode)\n"
+    (small.root / "src/train.py").write_text(launcher)
+    launch = [str(small.root / "venv/bin/python"), "-u", "src/train.py", "--mode full", ""]
+    return in_a_process_of_its_own(small, expression, launch=launch, cwd=small.root)
+
+
+def test_our_own_ancestor_is_never_frozen(small: SmallWorkload) -> None:
+    assert launched_by_the_training(small, "len(freeze.fn(case).data.processes)") == "0\n"
 
 
 @pytest.mark.parametrize(
@@ -412,38 +432,12 @@ def test_a_root_that_is_a_link_is_still_the_workloads_root(small: SmallWorkload,
     assert small.living() == []
 
 
-def test_a_match_whose_place_may_not_be_read_is_not_contained(small: SmallWorkload, tmp_path: Path) -> None:
+def test_a_match_whose_place_may_not_be_read_is_not_contained(small: SmallWorkload) -> None:
     """Another user's process: an unprivileged evacuation must not take "unreadable" for "elsewhere"."""
     small.start(small.training_command)
     wait_until(lambda: len(small.living()) == 3, what="the training")
-    code = (
-        "import os, sys; from pathlib import Path; from tests.cases import case_of\n"
-        "from tests.workloads import SmallWorkload; from tasks.contain import prove_contained\n"
-        "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
-        "w = SmallWorkload.__new__(SmallWorkload); w.root, w.port = Path(sys.argv[1]), 1\n"
-        "with case_of(w.block(evidence_dir=Path(sys.argv[2]))) as case:\n"
-        "    print(prove_contained.fn(case).data.alive)\n"
-    )
-    shared = tmp_path / "shared"
-    shared.mkdir(mode=0o777)
-    shared.chmod(0o777)
-    for folder in [*tmp_path.parents[:2], tmp_path]:
-        folder.chmod(0o755)
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(small.root), str(shared / "evidence")],
-        env={
-            **os.environ,
-            "PYTHONPATH": str(Path(__file__).parents[2]),
-            "PREFECT_HOME": str(shared),
-            "HOME": str(shared),
-        },
-        cwd="/",
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert "may not be read" in done.stdout, done.stdout + done.stderr
+    nobody = "os.setgroups([]); os.setgid(65534); os.setuid(65534)"
+    assert "may not be read" in in_a_process_of_its_own(small, "prove_contained.fn(case).data.alive", first=nobody)
 
 
 def test_a_helper_left_behind_by_a_dying_training_is_ended(small: SmallWorkload) -> None:
@@ -475,27 +469,7 @@ def test_what_comes_back_after_the_check_is_seen_by_the_last_look(small: SmallWo
 
 
 def test_an_ancestor_that_is_the_workload_is_spared_but_not_called_contained(small: SmallWorkload) -> None:
-    code = (
-        "from tests.cases import case_of; from tests.workloads import SmallWorkload; from pathlib import Path\n"
-        "from tasks.contain import prove_contained\nimport sys\n"
-        "w = SmallWorkload.__new__(SmallWorkload); w.root, w.port = Path(sys.argv[1]), 1\n"
-        "with case_of(w.block(evidence_dir=Path(sys.argv[2]))) as case:\n"
-        "    print(prove_contained.fn(case).data.alive)\n"
-    )
-    (small.root / "src/train.py").write_text(
-        "import subprocess, sys\nsys.exit(subprocess.run(sys.argv[3:]).returncode)\n"
-    )
-    launch = ["venv/bin/python", "-u", "src/train.py", "--mode full", "", sys.executable, "-c", code]
-    done = subprocess.run(
-        [*launch, str(small.root), str(small.root.parent / "evidence")],
-        cwd=small.root,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert "ours to spare" in done.stdout, done.stdout + done.stderr
+    assert "ours to spare" in launched_by_the_training(small, "prove_contained.fn(case).data.alive")
 
 
 def test_a_forged_marker_does_not_make_a_training_our_guard(small: SmallWorkload) -> None:

@@ -1,0 +1,59 @@
+"""How a run ends in Prefect: the postmortem beside it, and the state that carries the verdict."""
+
+from typing import Any, Final
+
+from prefect import task
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+
+from tasks.case import Case
+from tasks.custody.receipt import Recovery
+from tasks.custody.verdict import Word
+from tasks.report import POSTMORTEM, Record
+
+_SHOW: Final = "§8 show the postmortem"
+_SHOW_SECONDS: Final = 10.0
+_NAMES: Final = {
+    Word.VERIFIED: "Verified",
+    Word.PARTIAL: "Partial",
+    Word.UNVERIFIED: "Unverified",
+    Word.NOT_CONTAINED: "NotContained",
+}
+
+
+@task(name=_SHOW, task_run_name=_SHOW, cache_policy=NO_CACHE, persist_result=False)
+def show(case: Case) -> None:
+    """Put the postmortem beside the run in the UI."""
+    create_markdown_artifact(
+        (case.record / POSTMORTEM).read_text(), key="postmortem", description=f"{case.incident.id}: postmortem"
+    )
+    if case.dry_run:
+        would = [entry for entry in case.log.entries() if entry["action"] == "would"]
+        rows = [{"act": entry["act"], "on": entry["object"]} for entry in would]
+        create_table_artifact(rows, key="plan", description=f"{case.incident.id}: what would be done")
+
+
+def publish(case: Case) -> None:
+    """Show the record in the UI, as a favour: nothing waits long for it, and its failure changes nothing."""
+    future = show.submit(case)
+    future.wait(timeout=_SHOW_SECONDS)
+
+
+def final_state(case: Case, recorded: Record | None, *, recovery_wanted: bool, recovery: Recovery | None) -> State[Any]:
+    """The state that the run ends in. Only VERIFIED, with its record in the store, is Completed."""
+    if recorded is None:
+        return Failed(name="Unverified", message=f"{case.incident.id}: the record could not be written; see the log")
+    verdict = recorded.verdict
+    message = f"{case.incident.id}: {verdict.message}"
+    if case.dry_run:
+        return Completed(name="DryRun", message=f"{case.incident.id}: nothing was touched; see the artifact 'plan'")
+    if verdict.word is not Word.VERIFIED:
+        return Failed(name=_NAMES[verdict.word], message=message)
+    if not recorded.stored:
+        return Failed(name=_NAMES[Word.UNVERIFIED], message=f"{message} But the record is {recorded.reason}")
+    if recovery_wanted and recovery is None:
+        told = f"{case.incident.id}: the API did not come back, step §7 says why. The evidence is {verdict.message}"
+        return Failed(name="NotRecovered", message=told)
+    return Completed(name=_NAMES[Word.VERIFIED], message=message)

@@ -1,0 +1,66 @@
+"""The drill's deployment, made as a user would make it: blocks, pool, `prefect deploy`."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect_aws import AwsCredentials
+from pydantic import SecretStr
+
+from blocks import EvidenceStore
+from tasks.drill.parts import PrefectServer, SeaweedFS
+from tasks.drill.sample import SampleWorkload
+
+PROJECT: Final = Path(__file__).resolve().parents[2]
+NAME: Final = "sample"
+POOL: Final = "evacuation"
+
+
+def save_blocks(server: PrefectServer, store: SeaweedFS, sample: SampleWorkload) -> None:
+    """Register the block types as a user would, and save the three blocks. Secrets stay in the credentials block."""
+    prefect(server, "block", "register", "-m", "blocks")
+    with temporary_settings({PREFECT_API_URL: server.api}):
+        keys = AwsCredentials(
+            aws_access_key_id=store.access_key,
+            aws_secret_access_key=SecretStr(store.secret_key),
+            region_name="us-east-1",
+        )
+        keys.save(NAME)
+        place = f"s3://{store.bucket}/drill"
+        EvidenceStore(bucket=place, endpoint=store.endpoint, credentials=AwsCredentials.load(NAME)).save(NAME)
+        sample.block().save(NAME)
+
+
+def deploy(server: PrefectServer) -> None:
+    """Make the pool and deploy prefect.yaml for the sample workload."""
+    prefect(server, "work-pool", "create", "--type", "process", POOL)
+    names = {"EVACUATION_WORKLOAD": NAME, "EVACUATION_STORE": NAME, "EVACUATION_POOL": POOL}
+    prefect(server, "--no-prompt", "deploy", "--all", **names)
+
+
+def prefect(server: PrefectServer, *arguments: str, **environment: str) -> str:
+    """Run the Prefect CLI against the drill's server."""
+    done = subprocess.run(
+        [sys.executable, "-m", "prefect", *arguments],
+        cwd=PROJECT,
+        env={**server.env, **environment},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"prefect {' '.join(arguments)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+@contextmanager
+def client_of(server: PrefectServer) -> Iterator[SyncPrefectClient]:
+    """A client of the drill's own server, whatever profile the person uses."""
+    with temporary_settings({PREFECT_API_URL: server.api}), get_client(sync_client=True) as client:
+        yield client

@@ -1,0 +1,72 @@
+"""Reading /proc: a process as the kernel shows it. What may not be read stays empty."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from tasks.custody.process import Identity, Masks, Process
+
+GONE: Final = (FileNotFoundError, ProcessLookupError)
+
+
+def boot_id() -> str:
+    """The kernel's id of this boot: pids and start times mean nothing across boots."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def start_of(pid: int) -> int:
+    """Start time of a process in clock ticks since boot. ProcessLookupError if it is gone."""
+    try:
+        return int(_stat(pid)[19])
+    except GONE as error:
+        raise ProcessLookupError(pid) from error
+
+
+def read_process(pid: int) -> Process | None:
+    """Read one process from /proc; what may not be read stays empty; None if it is gone."""
+    try:
+        stat = _stat(pid)
+        status = _status(pid)
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (*GONE, PermissionError):
+        return None
+    cwd, executable = _link(pid, "cwd"), _link(pid, "exe")
+    state = stat[0]
+    if state == "Z" and _has_threads(pid):
+        state = "R"
+    return Process(
+        identity=Identity(pid, int(stat[19])),
+        parent=int(stat[1]),
+        state=state,
+        command=tuple(word.decode(errors="backslashreplace") for word in command.rstrip(b"\0").split(b"\0"))
+        if command
+        else (),
+        cwd=cwd,
+        executable=executable,
+        user=int(status.get("Uid", "-1").split()[0]),
+        masks=Masks(*(int(status.get(name, "0"), 16) for name in ("SigBlk", "SigIgn", "SigCgt"))),
+        placeless=bool(command) and not cwd and not executable,
+    )
+
+
+def _stat(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].decode().split()
+
+
+def _status(pid: int) -> dict[str, str]:
+    lines = Path(f"/proc/{pid}/status").read_bytes().decode(errors="replace").splitlines()
+    return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
+
+
+def _has_threads(pid: int) -> bool:
+    """A main thread that has exited looks like a zombie while the process's other threads go on."""
+    with suppress(OSError):
+        return len(os.listdir(f"/proc/{pid}/task")) > 1
+    return False
+
+
+def _link(pid: int, name: str) -> str:
+    with suppress(OSError):
+        return os.readlink(f"/proc/{pid}/{name}").removesuffix(" (deleted)")
+    return ""
