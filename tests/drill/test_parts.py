@@ -18,6 +18,7 @@ from blocks.s3 import S3Store
 from tasks.custody.manifest import digest_bytes
 from tasks.drill import parts
 from tasks.drill.parts import Part, PartError, PrefectServer, SeaweedFS, Worker
+from tests.workloads import wait_until
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -229,6 +230,6 @@ def test_a_worker_is_online_when_it_is_ready_and_gone_when_it_is_stopped(server:
         first = family(worker.pid)
         worker.restart()
         assert alive(first) == []
-        assert worker.log.read_text().count("started!") == 2
+        wait_until(lambda: worker.log.read_text().count("started!") == 2, what="the second start in the log")
         second = family(worker.pid)
     assert alive(second) == []
