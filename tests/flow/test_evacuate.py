@@ -149,9 +149,9 @@ def test_a_store_that_refuses_is_known_at_once_and_says_what_to_do(
     assert state.name == "Unverified"
     entries = [json.loads(line) for line in (scene.home / "custody.jsonl").read_text().splitlines()]
     claim = next(entry for entry in entries if entry["action"] == "step failed" and "claim" in entry["object"])
-    collected = [entry["seq"] for entry in entries if entry["action"] == "step done" and "seal" in entry["object"]]
+    offload = next(entry for entry in entries if entry["action"] == "step started" and "offload" in entry["object"])
     assert words in claim["result"].lower()
-    assert claim["seq"] < max(collected)
+    assert claim["seq"] < offload["seq"]
 
 
 def test_a_collector_that_fails_once_is_tried_again_and_its_failure_is_never_kept(
