@@ -4,7 +4,6 @@ import fcntl
 import json
 import logging
 import os
-import time
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -44,7 +43,7 @@ class Case:
 
     On disk, below the workload's evidence folder: open.json (the open incident), cordon.json (the
     cordon's marker), and a private folder for each incident: evidence/ (and evidence.N/), record/NNN/,
-    custody.jsonl, frozen.json, results/ (cached results).
+    custody.jsonl, journals named after the boot, results/ (cached results).
     """
 
     def __init__(  # noqa: PLR0913  the six things that make a run of an incident
@@ -72,7 +71,6 @@ class Case:
         self.volume = next(n for n in range(1, 1000) if not (self.folder(n) / MANIFEST).exists())
         self._facts: dict[str, Any] = {}
         self.steps: list[tuple[str, PrefectFuture[Any]]] = []
-        self._opened = time.monotonic()
 
     @cached_property
     def host(self) -> Host:
@@ -134,10 +132,6 @@ class Case:
     def recovered(self) -> frozenset[Identity]:
         """Processes that this incident's own recovery started: they are no new life of the workload."""
         return frozenset(self.journal(RECOVERED, list[Identity]) or [])
-
-    def seconds(self) -> float:
-        """Time since this run opened its case."""
-        return time.monotonic() - self._opened
 
     def segments_end(self) -> int:
         """How many lines of the custody log lie in segments that will not be written again."""
