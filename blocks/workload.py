@@ -36,6 +36,17 @@ def _absolute(path: Path) -> Path:
     return path
 
 
+def _container(text: str) -> str:
+    kind, _, name = text.partition("=")
+    if kind not in {"image", "label", "name"} or not name:
+        raise ValueError(
+            f"expected image=NAME, label=KEY, label=KEY=VALUE or name=NAME; got {text!r}. Nothing was saved. "
+            "Write it like image=mlops-sklearn-portfolio:local"
+        )
+    return text
+
+
+ContainerName = Annotated[str, AfterValidator(_container)]
 Pattern = Annotated[str, AfterValidator(_pattern)]
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 
@@ -81,12 +92,50 @@ class Workload(Block):
         default=r"joblib\.externals\.loky|multiprocessing\.(resource_tracker|spawn|forkserver)",
         description="Regular expression for worker processes that may outlive their parent.",
     )
+    user: str = Field(
+        default="",
+        max_length=64,
+        description="Only processes of this account belong to the workload; whoever they belong to if empty.",
+    )
+    api_port: int | None = Field(
+        default=None, ge=1, le=65535, description="Only a process that listens on this port is the API, where given."
+    )
+    training_command: list[str] = Field(
+        default=[],
+        description="How a training is started, one argument an item, in the root folder, as in make, train-full. "
+        "The train flow runs it; the cordon is proven by launching it and seeing it caught.",
+    )
+    containers: list[ContainerName] = Field(
+        default=[],
+        description="Containers that belong to the workload: image=NAME, label=KEY or label=KEY=VALUE, or name=NAME.",
+    )
+    docker_host: str = Field(
+        default="",
+        pattern=r"^(unix:///.+|tcp://.+|https?://.+)?$",
+        description="Address of the Docker engine, as in unix:///var/run/docker.sock; DOCKER_HOST or that if empty.",
+    )
     lock: AbsolutePath = Field(
         default=Path("/tmp/ml-train.lock"),  # noqa: S108  the runbook's own name for it
         description="The lock file that keeps new training out while it is held.",
     )
     grace_seconds: float = Field(
         default=30, gt=0, le=600, description="How long a process may take to end by itself before it is killed."
+    )
+    watch_seconds: float = Field(
+        default=3, ge=0, le=600, description="How long after the stop to watch for something that brings it back."
+    )
+    stop_supervisors: bool = Field(
+        default=False,
+        description="Whether what brings a stopped process back (a systemd unit, a shell loop) may be stopped itself.",
+    )
+    pause_deployments: list[str] = Field(
+        default=[], description="Prefect deployments that start training, paused by the cordon: flow/deployment."
+    )
+    pause_queues: list[str] = Field(
+        default=[], description="Prefect work queues that start training, paused by the cordon: pool/queue."
+    )
+    pause_pools: list[str] = Field(
+        default=[], description="Prefect work pools that start training, paused by the cordon. Never the evacuation's."
     )
     recovery_seconds: float = Field(
         default=60, gt=0, le=3600, description="How long the API may take to answer again after a restart."
