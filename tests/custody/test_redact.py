@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tasks.custody.redact import HIDDEN, redact, redact_command, redact_environment
 
 CANARY = "Zq7canaryX"
+HIDDEN_P = f"-p{HIDDEN}"
 NAMES = (
     "password",
     "DB_PASSWORD",
@@ -19,6 +20,9 @@ NAMES = (
     "hf.token",
     "Passphrase",
     "private_key",
+    "MYSQL_PWD",
+    "cookie",
+    "signing_key",
 )
 
 around = st.text(string.ascii_letters + string.digits + string.punctuation + " \t\n\u3042", max_size=30)
@@ -47,6 +51,12 @@ pieces = st.lists(
             "/",
             "bearer ",
             "Basic ",
+            "https://",
+            "?",
+            "mysql ",
+            "curl ",
+            "-p",
+            "-u",
             "a",
             "abcdefgh",
             HIDDEN,
@@ -65,7 +75,9 @@ pieces = st.lists(
         (["train", "--api-key", "x", "--mode", "full"], ["train", "--api-key", HIDDEN, "--mode", "full"]),
         (["train", "--password", "--mode", "full"], ["train", "--password", "--mode", "full"]),
         (["curl", "-H", "Authorization: Bearer abcdef123456"], ["curl", "-H", f"Authorization: Bearer {HIDDEN}"]),
-        (["curl", "https://bob:x@host/path"], ["curl", f"https://bob:{HIDDEN}@host/path"]),
+        (["curl", "https://bob:x@host/path"], ["curl", f"https://{HIDDEN}@host/path"]),
+        (["git", "clone", "https://ghp_x@host/a.git"], ["git", "clone", f"https://{HIDDEN}@host/a.git"]),
+        (["openssl", "-passin", "pass:x"], ["openssl", "-passin", HIDDEN]),
         (["sh", "-c", "train --db-password x --mode full"], ["sh", "-c", f"train --db-password {HIDDEN} --mode full"]),
         (["sh", "-c", "PGPASSWORD=x psql"], ["sh", "-c", f"PGPASSWORD={HIDDEN} psql"]),
         ([], []),
@@ -80,7 +92,13 @@ def test_secrets_in_command_lines_are_hidden(command: list[str], shown: list[str
     [
         ("redis://:x@cache:6379/0", f"redis://:{HIDDEN}@cache:6379/0"),
         ("postgresql+psycopg://u:p@ss@db/x", f"postgresql+psycopg://u:{HIDDEN}@db/x"),
-        ("1http://u:x@h", f"1http://u:{HIDDEN}@h"),
+        ("1http://u:x@h", f"1http://{HIDDEN}@h"),
+        ("https://x@host", f"https://{HIDDEN}@host"),
+        ("git+HTTPS://x:x-oauth-basic@host/a", f"git+HTTPS://{HIDDEN}@host/a"),
+        ("https://u:p?q@host/a", f"https://{HIDDEN}@host/a"),
+        ('{"url":"https://host","mail":"a@b"}', '{"url":"https://host","mail":"a@b"}'),
+        ("MYSQL_PWD=x mysql", f"MYSQL_PWD={HIDDEN} mysql"),
+        ("DB_PASS=x REDIS_PASS='a b'", f"DB_PASS={HIDDEN} REDIS_PASS={HIDDEN}"),
         ("https://host/?token=x", f"https://host/?token={HIDDEN}"),
         ("authorization: BEARER abcdefgh.ijk", f"authorization: BEARER {HIDDEN}"),
         ("+SECRET_KEY = 'a b'", f"+SECRET_KEY = {HIDDEN}"),
@@ -99,6 +117,13 @@ def test_secrets_in_text_are_hidden(text: str, shown: str) -> None:
         "Filesystem      Size  Used Avail Use% Mounted on\n/dev/vda        252G   11G   79G  12% /",
         "https://example.org:8000/path?a=b",
         "ssh user@host:/srv",
+        "ssh://git@host/a postgresql://reader@db/x",
+        "https://host/@name https://host?mail=a@b",
+        "train --tokenizer gpt2 TOKENIZERS_PARALLELISM=false tokenizer=gpt2 --tokenize x",
+        "PWD=/srv OLDPWD=/tmp compass=3 pass: 3",
+        "docker run -p 8000:8000 mysql:8",
+        "psql -p 5432 -U reader; uvicorn -p 8000",
+        "mysql -p database -u reader",
         "the password was changed",
         "key=value keyboard: jp",
         "",
@@ -107,6 +132,27 @@ def test_secrets_in_text_are_hidden(text: str, shown: str) -> None:
 def test_ordinary_text_is_unchanged(text: str) -> None:
     assert redact(text) == text
     assert redact_command(text.split(" ")) == text.split(" ")
+
+
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        (["mysql", "-px", "database"], ["mysql", HIDDEN_P, "database"]),
+        (["mysql", "-p", "database"], ["mysql", "-p", "database"]),
+        (["sudo", "/usr/bin/mariadb-dump", "-u", "u", "-px"], ["sudo", "/usr/bin/mariadb-dump", "-u", "u", HIDDEN_P]),
+        (["sshpass", "-p", "x", "ssh", "host"], ["sshpass", "-p", HIDDEN, "ssh", "host"]),
+        (["mongosh", "-px", "-u", "u"], ["mongosh", HIDDEN_P, "-u", "u"]),
+        (["redis-cli", "-a", "x", "get", "a"], ["redis-cli", "-a", HIDDEN, "get", "a"]),
+        (["curl", "-u", "bob:x", "http://host"], ["curl", "-u", HIDDEN, "http://host"]),
+        (["sh", "-c", "mysql -p'a b' x | tee -p y"], ["sh", "-c", f"mysql {HIDDEN_P} x | tee -p y"]),
+        (["redis-cli", "-a"], ["redis-cli", "-a"]),
+    ],
+)
+def test_a_secret_in_a_short_option_is_hidden_where_the_program_is_known_to_take_one(
+    command: list[str], shown: list[str]
+) -> None:
+    assert redact_command(command) == shown
+    assert redact(" ".join(command)) == " ".join(shown)
 
 
 @given(around, names, signs, around)
@@ -166,6 +212,17 @@ def test_variables_with_secret_looking_names_are_hidden_and_others_looked_into()
         "bearer " * 40_000,
         "bearer" + " " * 200_000,
         "basic basic " + "a" * 200_000,
+        "https://" * 25_000,
+        "https://" + "a@" * 100_000,
+        "https://" + "a" * 200_000,
+        "https:" * 30_000,
+        "mysql " * 40_000,
+        "mysql -p" * 25_000,
+        "mysql " + "-p" * 100_000,
+        "curl " + "-u '" * 50_000,
+        "redis-cli -a " + "'\"" * 100_000,
+        "mongo" * 40_000,
+        "_pwd-pass" * 20_000,
     ],
     ids=lambda text: text[:8],
 )
