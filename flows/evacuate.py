@@ -19,6 +19,7 @@ from tasks.cordon import cordon
 from tasks.custody.evidence import Evidence
 from tasks.custody.receipt import Receipts, Recovery
 from tasks.offload import claim_store, offload
+from tasks.pause import pause
 from tasks.preflight import Busy, Request, open_case, this_run
 from tasks.promote import promote
 from tasks.recover import recover as recover_api
@@ -78,11 +79,12 @@ def _evacuate(case: Case, *, promote_latest: bool, recover: bool) -> State[Any]:
 
     # §1-§3: cordon, freeze, look, stop
     cordoned = submit(case, cordon)
+    paused = submit(case, pause, after=[cordoned])
     frozen = submit(case, freeze, after=[cordoned])
     claimed = submit(case, claim_store, after=[frozen])
     looked = [submit(case, collect, name, after=[frozen]) for name in first]
     stopped = submit(case, stop, after=looked)
-    contained = submit(case, prove_contained, after=[stopped, cordoned])
+    contained = submit(case, prove_contained, after=[stopped, cordoned, paused])
 
     # §4: collect in parallel, then seal
     collected = looked + [submit(case, collect, name, after=[stopped]) for name in later]
@@ -95,7 +97,14 @@ def _evacuate(case: Case, *, promote_latest: bool, recover: bool) -> State[Any]:
     proven = submit(case, verify, seals, sent)
     still = submit(case, prove_still_contained, after=[proven, contained])
     findings = gather(
-        case, frozen=frozen, stopped=stopped, contained=still, evidence=evidence, seals=seals, proven=proven
+        case,
+        frozen=frozen,
+        stopped=stopped,
+        contained=still,
+        paused=paused,
+        evidence=evidence,
+        seals=seals,
+        proven=proven,
     )
     verdict = verdict_of(case, findings)
 

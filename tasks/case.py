@@ -18,7 +18,8 @@ from tasks.custody.process import Identity
 from tasks.custody.verdict import Word
 from tasks.host import Host, LinuxHost
 from tasks.proc import boot_id
-from tasks.rehearsal import RehearsalHost, RehearsalStore
+from tasks.rehearsal import RehearsalHost, RehearsalScheduler, RehearsalStore
+from tasks.scheduler import PrefectScheduler, Scheduler
 
 if TYPE_CHECKING:
     from prefect.futures import PrefectFuture
@@ -76,6 +77,11 @@ class Case:
     def host(self) -> Host:
         """The door to the host; in a dry run one that only records."""
         return RehearsalHost(LinuxHost(), self.log) if self.dry_run else LinuxHost()
+
+    @cached_property
+    def scheduler(self) -> Scheduler:
+        """The door to Prefect's own side."""
+        return RehearsalScheduler(PrefectScheduler(), self.log) if self.dry_run else PrefectScheduler()
 
     @cached_property
     def store(self) -> "Store":

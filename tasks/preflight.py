@@ -4,6 +4,7 @@ import logging
 import os
 import pwd
 import socket
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,7 +31,9 @@ from tasks.case import (
 from tasks.collectors import discover
 from tasks.custody.errors import EvacuationError, Refused
 from tasks.custody.incident import Incident, new_id, parse_id
+from tasks.custody.pause import Kind, Launcher
 from tasks.custody.verdict import Word
+from tasks.pause import named_by
 from tasks.proc import boot_id
 
 logger = logging.getLogger(__name__)
@@ -75,6 +78,7 @@ def open_case(request: Request) -> Case | Busy:
     _require_store(request.store)
     require_here(workload)
     require_known_collectors(workload)
+    require_not_ours(named_by(workload), own_launchers())
     evidence = _evidence_folder(workload)
     ownership = take_ownership(evidence, dry_run=request.dry_run)
     if ownership is None:
@@ -182,6 +186,34 @@ def require_known_collectors(workload: Workload) -> None:
             f"collectors out of {', '.join(discover())}",
             ", ".join(unknown),
             "Correct needed or may_be_missing in the workload block.",
+        )
+
+
+def own_launchers() -> frozenset[Launcher]:
+    """The deployment, queue and pool that this very run came from: paused, the next evacuation would never start."""
+    from prefect.client.orchestration import get_client
+
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None or context.flow is None:
+        return frozenset()
+    run, own = context.flow_run, set[Launcher]()
+    if run.work_pool_name:
+        queue = f"{run.work_pool_name}/{run.work_queue_name}"
+        own |= {Launcher(Kind.POOL, run.work_pool_name), Launcher(Kind.QUEUE, queue)}
+    if run.deployment_id:
+        with get_client(sync_client=True) as client:
+            name = f"{context.flow.name}/{client.read_deployment(run.deployment_id).name}"
+        own.add(Launcher(Kind.DEPLOYMENT, name))
+    return frozenset(own)
+
+
+def require_not_ours(named: Iterable[Launcher], own: Collection[Launcher]) -> None:
+    """An evacuation that pauses what itself comes from could not be carried on."""
+    if ours := [launcher for launcher in named if launcher in own]:
+        raise Refused(
+            "to pause what starts training, never what the evacuation itself comes from",
+            ", ".join(map(str, ours)),
+            "Give training a pool or queue of its own, and correct what the workload block pauses.",
         )
 
 

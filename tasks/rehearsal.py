@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 from tasks.custody.errors import Conflict
 from tasks.custody.log import CustodyLog
+from tasks.custody.pause import Launcher, LauncherState
 from tasks.custody.process import Identity, Process
 
 if TYPE_CHECKING:
     from blocks.port import Store, StoredObject
     from tasks.host import Host
+    from tasks.scheduler import Scheduler, States
 
 _FREEZES = frozenset({signal.SIGSTOP})
 _ENDS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGKILL})
@@ -142,3 +144,25 @@ class RehearsalStore:
     def list(self, prefix: str) -> "Iterator[StoredObject]":
         """List the real store."""
         return self._store.list(prefix)
+
+
+class RehearsalScheduler:
+    """Looks at the real Prefect server and pauses nothing on it."""
+
+    def __init__(self, scheduler: "Scheduler", log: CustodyLog) -> None:
+        """Wrap a scheduler."""
+        self._scheduler, self._log = scheduler, log
+        self._set: dict[Launcher, bool] = {}
+
+    def look(self, launchers: Iterable[Launcher], seconds: float) -> "States":
+        """Each as it would be."""
+        seen = self._scheduler.look(launchers, seconds)
+        return tuple(replace(state, paused=self._set.get(state.launcher, state.paused)) for state in seen)
+
+    def set_paused(self, launchers: Iterable[Launcher], seconds: float, *, paused: bool) -> "States":
+        """Record the pause or the release."""
+        del seconds
+        for launcher in launchers:
+            self._log.write("would", str(launcher), act="pause" if paused else "resume")
+            self._set[launcher] = paused
+        return tuple(LauncherState(launcher, paused) for launcher in launchers)

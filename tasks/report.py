@@ -16,6 +16,7 @@ from tasks.custody.evidence import Evidence, Outcome, Seal
 from tasks.custody.keys import MANIFEST, SEGMENT, record_key, volume_folder
 from tasks.custody.manifest import canonical, digest
 from tasks.custody.noun import Noun
+from tasks.custody.pause import Pause
 from tasks.custody.receipt import Containment, Freeze, ObjectReceipt, Receipts, Recovery, Stop
 from tasks.custody.verdict import Verdict, judge
 from tasks.postmortem import Story, postmortem
@@ -36,6 +37,7 @@ class Findings:
     freeze: Freeze | None
     stop: Stop | None
     containment: Containment | None
+    pause: Pause | None
     evidence: tuple[Evidence, ...]
     seals: tuple[Seal, ...]
     proven: Receipts | None
@@ -70,6 +72,7 @@ def gather(  # noqa: PLR0913  one for each thing that the steps make
     frozen: PrefectFuture[Any],
     stopped: PrefectFuture[Any],
     contained: PrefectFuture[Any],
+    paused: PrefectFuture[Any],
     evidence: tuple[Evidence, ...],
     seals: Iterable[PrefectFuture[Any]],
     proven: PrefectFuture[Any],
@@ -79,6 +82,7 @@ def gather(  # noqa: PLR0913  one for each thing that the steps make
         freeze=noun(frozen, Freeze),
         stop=noun(stopped, Stop),
         containment=noun(contained, Containment),
+        pause=noun(paused, Pause),
         evidence=evidence,
         seals=tuple(made for future in seals if (made := noun(future, Seal))),
         proven=noun(proven, Receipts),
@@ -136,7 +140,10 @@ def verdict_of(case: Case, findings: Findings) -> Verdict:
         *(findings.proven.objects if findings.proven else ()),
         *(findings.promoted.objects if findings.promoted else ()),
     ]
-    verdict = judge(case.incident.id, findings.containment, findings.evidence, receipts, findings.trouble)
+    ways_in = findings.pause.open if findings.pause else ("whether Prefect's side is paused was not established",)
+    verdict = judge(
+        case.incident.id, findings.containment, findings.evidence, receipts, findings.trouble, ways_in=ways_in
+    )
     return verdict.after_recovery(findings.recovery.told) if findings.recovery else verdict
 
 
@@ -175,6 +182,7 @@ def _verdict(case: Case, findings: Findings, verdict: Verdict) -> dict[str, Any]
         "run": case.run,
         "verdict": asdict(verdict),
         "containment": findings.containment and asdict(findings.containment),
+        "pause": findings.pause and asdict(findings.pause),
         "freeze": findings.freeze and asdict(findings.freeze),
         "stop": findings.stop and asdict(findings.stop),
         "coverage": [asdict(item) for item in findings.evidence],

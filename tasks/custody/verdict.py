@@ -49,19 +49,22 @@ def _listed(sentences: Sequence[str]) -> str:
     return "; ".join(sentence.rstrip(". ") for sentence in sentences)
 
 
-def judge(
+def judge(  # noqa: PLR0913  everything that a verdict is made of
     incident: str,
     containment: Containment | None,
     evidence: Sequence[Evidence],
     receipts: Sequence[ObjectReceipt],
     trouble: Sequence[str] = (),
+    *,
+    ways_in: Sequence[str] = (),
 ) -> Verdict:
     """Judge an incident.
 
     Laws: not contained outranks everything; no receipts, or one object unproven, is UNVERIFIED; a lost needed
-    collector is PARTIAL. `trouble` names steps that failed before they could leave a receipt.
+    collector is PARTIAL. `trouble` names steps that failed before they could leave a receipt, `ways_in` what may still
+    start the workload although the cordon should have closed it.
     """
-    alive = _alive(containment)
+    alive = (*_alive(containment), *ways_in)
     bad = unproven(receipts)
     lost = [item for item in evidence if item.lost]
     notes = (
@@ -84,7 +87,7 @@ def judge(
         word = Word.UNVERIFIED
     else:
         word = Word.PARTIAL if lost or not evidence else Word.VERIFIED
-    return Verdict(word, _safe(containment, evidence, receipts), missing, notes, _next(word, incident))
+    return Verdict(word, _safe(containment, alive, evidence, receipts), missing, notes, _next(word, incident))
 
 
 def _alive(containment: Containment | None) -> tuple[str, ...]:
@@ -96,11 +99,14 @@ def _alive(containment: Containment | None) -> tuple[str, ...]:
 
 
 def _safe(
-    containment: Containment | None, evidence: Sequence[Evidence], receipts: Sequence[ObjectReceipt]
+    containment: Containment | None,
+    alive: Sequence[str],
+    evidence: Sequence[Evidence],
+    receipts: Sequence[ObjectReceipt],
 ) -> tuple[str, ...]:
     proven = [receipt for receipt in receipts if receipt.proven]
     found = []
-    if containment and containment.contained:
+    if containment and containment.contained and not alive:
         found.append("the workload is contained")
     if files := sum(len(item.files) for item in evidence):
         found.append(f"{files} files of evidence on this host")

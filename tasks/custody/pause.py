@@ -1,0 +1,109 @@
+"""What on Prefect's own side starts training, and what the cordon has paused of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from tasks.custody.noun import Noun
+
+UNKNOWN: Final = "the Prefect server knows none of that name"
+
+
+class Kind(StrEnum):
+    """What Prefect can pause."""
+
+    DEPLOYMENT = "deployment"
+    QUEUE = "work queue"
+    POOL = "work pool"
+
+
+@dataclass(frozen=True, order=True)
+class Launcher:
+    """Something of Prefect's that starts runs. The name is flow/deployment, pool/queue, or the pool's."""
+
+    kind: Kind
+    name: str
+
+    def __str__(self) -> str:
+        """As people name it."""
+        return f"{self.kind} {self.name}"
+
+
+@dataclass(frozen=True)
+class LauncherState:
+    """A launcher as the server shows it. `paused` is None where it could not be asked; `reason` says why."""
+
+    launcher: Launcher
+    paused: bool | None
+    reason: str = ""
+
+
+@dataclass(frozen=True, repr=False)
+class Pause(Noun):
+    """The launchers that the workload names, after the pause; `before` are those that were paused before us."""
+
+    states: tuple[LauncherState, ...]
+    before: tuple[Launcher, ...] = ()
+    reason: str = ""
+
+    @property
+    def open(self) -> tuple[str, ...]:
+        """Each launcher that may still start training, with the reason."""
+        return tuple(
+            f"{state.launcher} is not paused: {state.reason or 'the server says so'}"
+            for state in self.states
+            if not state.paused
+        )
+
+    @property
+    def complete(self) -> bool:
+        """True if every launcher is paused."""
+        return not self.open
+
+    @property
+    def told(self) -> str:
+        """In a few words."""
+        if self.reason or not self.states:
+            return self.reason or "the workload names nothing of Prefect's to pause"
+        paused = ", ".join(str(state.launcher) for state in self.states if state.paused)
+        kept = f" ({len(self.before)} of them before us)" if self.before else ""
+        return "; ".join([f"paused: {paused}{kept}"] * bool(paused) + [*self.open])
+
+
+@dataclass(frozen=True, repr=False)
+class Resume(Noun):
+    """The launchers that we had paused, after the release; `kept` were paused before us and stay so."""
+
+    states: tuple[LauncherState, ...]
+    kept: tuple[Launcher, ...] = ()
+
+    @property
+    def left(self) -> tuple[LauncherState, ...]:
+        """Those that are not known to start runs again; one that is gone needs no release."""
+        return tuple(state for state in self.states if state.paused is not False and state.reason != UNKNOWN)
+
+    @property
+    def complete(self) -> bool:
+        """True if everything that we had paused starts runs again."""
+        return not self.left
+
+    @property
+    def told(self) -> str:
+        """In a few words."""
+        resumed = ", ".join(str(state.launcher) for state in self.states if state.paused is False)
+        kept = ", ".join(map(str, self.kept))
+        words = [f"resumed: {resumed}"] * bool(resumed) + [f"paused before us, so left: {kept}"] * bool(kept)
+        left = [f"{state.launcher} is still paused: {state.reason or 'the server says so'}" for state in self.left]
+        return "; ".join([*words, *left]) or "nothing of Prefect's was paused by us"
+
+
+def launchers(deployments: list[str], queues: list[str], pools: list[str]) -> tuple[Launcher, ...]:
+    """What a workload block names, each once."""
+    named = {Kind.DEPLOYMENT: deployments, Kind.QUEUE: queues, Kind.POOL: pools}
+    return tuple(dict.fromkeys(Launcher(kind, name) for kind, names in named.items() for name in names))
+
+
+def with_first_seen(prior: Mapping[Launcher, bool], seen: tuple[LauncherState, ...]) -> dict[Launcher, bool]:
+    """Whether each was paused before us: what was written down first counts, for later we only see our own pause."""
+    return {state.launcher: state.paused for state in seen if state.paused is not None} | dict(prior)

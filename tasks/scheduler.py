@@ -1,0 +1,89 @@
+"""The one door to Prefect's own side: the deployments, work queues and pools that start training."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
+from typing import Protocol, TypeAlias
+
+from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.schemas.actions import WorkPoolUpdate
+from prefect.client.schemas.objects import WorkQueue
+from prefect.exceptions import ObjectNotFound
+
+from tasks.custody.pause import UNKNOWN, Kind, Launcher, LauncherState
+
+States: TypeAlias = tuple[LauncherState, ...]
+
+
+class Scheduler(Protocol):
+    """What the verbs may do to Prefect's side. A dry run puts another one behind the same door."""
+
+    def look(self, launchers: Iterable[Launcher], seconds: float) -> States:
+        """Each as the server shows it; one that could not be asked in so many seconds says why. Never raises."""
+
+    def set_paused(self, launchers: Iterable[Launcher], seconds: float, *, paused: bool) -> States:
+        """Pause or resume each, and look at it again; one where that failed says why. Never raises."""
+
+
+class PrefectScheduler:
+    """The Prefect server of this run. It may be the casualty: an answer may take as long as it is given, no longer."""
+
+    def look(self, launchers: Iterable[Launcher], seconds: float) -> States:
+        """One after the other: SQLite under the server takes one writer at a time."""
+        return asyncio.run(_each(_paused, launchers, seconds))
+
+    def set_paused(self, launchers: Iterable[Launcher], seconds: float, *, paused: bool) -> States:
+        """Each proven by a second look."""
+
+        async def act(client: PrefectClient, launcher: Launcher) -> bool:
+            await _set_paused(client, launcher, paused=paused)
+            return await _paused(client, launcher)
+
+        return asyncio.run(_each(act, launchers, seconds))
+
+
+async def _each(
+    act: Callable[[PrefectClient, Launcher], Awaitable[bool]], launchers: Iterable[Launcher], seconds: float
+) -> States:
+    late = f"the Prefect server did not answer in {seconds:.0f} s"
+    states = {launcher: LauncherState(launcher, None, late) for launcher in launchers}
+
+    async def one(client: PrefectClient, launcher: Launcher) -> None:
+        try:
+            states[launcher] = LauncherState(launcher, await act(client, launcher))
+        except ObjectNotFound:
+            states[launcher] = LauncherState(launcher, None, UNKNOWN)
+        except Exception as error:  # noqa: BLE001  whatever the server or the network does, containment goes on
+            states[launcher] = LauncherState(launcher, None, f"{type(error).__name__}: {error}"[:300])
+
+    if states:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds), get_client() as client:
+                for launcher in states:
+                    await one(client, launcher)
+    return tuple(states.values())
+
+
+async def _paused(client: PrefectClient, launcher: Launcher) -> bool:
+    if launcher.kind is Kind.DEPLOYMENT:
+        return (await client.read_deployment_by_name(launcher.name)).paused
+    if launcher.kind is Kind.POOL:
+        return (await client.read_work_pool(launcher.name)).is_paused
+    return (await _queue(client, launcher.name)).is_paused
+
+
+async def _queue(client: PrefectClient, name: str) -> WorkQueue:
+    pool, slash, queue = name.partition("/")
+    if not (pool and slash and queue):
+        raise ValueError("expected pool/queue")
+    return await client.read_work_queue_by_name(queue, pool)
+
+
+async def _set_paused(client: PrefectClient, launcher: Launcher, *, paused: bool) -> None:
+    if launcher.kind is Kind.DEPLOYMENT:
+        deployment = await client.read_deployment_by_name(launcher.name)
+        await (client.pause_deployment if paused else client.resume_deployment)(deployment.id)
+    elif launcher.kind is Kind.POOL:
+        await client.update_work_pool(launcher.name, WorkPoolUpdate(is_paused=paused))
+    else:
+        await client.update_work_queue((await _queue(client, launcher.name)).id, is_paused=paused)
