@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from pydantic import TypeAdapter
 
+from tasks.budget import LOOK_SECONDS, Budget
 from tasks.custody.errors import Refused
 from tasks.custody.incident import Incident
 from tasks.custody.keys import MANIFEST, SEGMENT, volume_folder
@@ -70,6 +71,7 @@ class Case:
         )
         self.number = 1 + max((int(path.name) for path in self.home.glob("record/*")), default=0)
         self.volume = next(n for n in range(1, 1000) if not (self.folder(n) / MANIFEST).exists())
+        self.look = Budget(LOOK_SECONDS)
         self._facts: dict[str, Any] = {}
         self.steps: list[tuple[str, PrefectFuture[Any]]] = []
 

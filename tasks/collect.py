@@ -39,7 +39,12 @@ def _globs(case: Case) -> dict[str, list[str]]:
     return {"logs": block.logs, "artifacts": block.artifacts, "models": block.models}
 
 
-@step("§4 collect {collector}", key=_key, retries=1, delay=0.5)
+def worth_repeating(made: object) -> bool:
+    """What used up its time would do so again, and the stop waits for those that look at frozen processes."""
+    return not (isinstance(made, Evidence) and made.outcome is Outcome.TIMED_OUT)
+
+
+@step("§4 collect {collector}", key=_key, retries=1, delay=0.5, retry_if=worth_repeating)
 def collect(case: Case, collector: str) -> Evidence:
     """Acquire into a staging folder, then move what is whole into the evidence folder (runbook §4)."""
     what = discover()[collector]
@@ -47,7 +52,8 @@ def collect(case: Case, collector: str) -> Evidence:
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(mode=0o700, parents=True)
     began = datetime.now(UTC)
-    lines, trouble = _acquire(what, _target(case), staging)
+    seconds = min(what.deadline, case.look.left()) if what.while_frozen else what.deadline
+    lines, trouble = _acquire(what, _target(case, seconds), staging) if seconds else ([], _too_late(case, what))
     evidence = _evidence(case, what, began, lines, trouble)
     for file in evidence.files:
         _move(staging / file.stored, case.folder(case.volume), file)
@@ -55,7 +61,12 @@ def collect(case: Case, collector: str) -> Evidence:
     return evidence
 
 
-def _target(case: Case) -> Target:
+def _too_late(case: Case, what: Collector) -> Loss:
+    reason = f"not begun: the {case.look.seconds:g} s for looking at the frozen processes were used up"
+    return Loss(what.name, Outcome.TIMED_OUT, reason)
+
+
+def _target(case: Case, seconds: float) -> Target:
     block = case.workload
     return Target(
         incident=case.incident.id,
@@ -64,6 +75,7 @@ def _target(case: Case) -> Target:
         owner=block.root.stat().st_uid,
         globs=_globs(case),
         frozen=[(who.pid, who.start) for who in sorted(frozen(case))],
+        seconds=seconds,
     )
 
 
@@ -73,14 +85,14 @@ def _acquire(what: Collector, target: Target, staging: Path) -> tuple[list[Any],
     told, complaints = staging.with_suffix(".told"), staging.with_suffix(".err")
     with told.open("wb") as out, complaints.open("wb") as err:
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=out, stderr=err, start_new_session=True)
-        late = _feed_and_wait(process, json.dumps(asdict(target)).encode(), what.deadline)
+        late = _feed_and_wait(process, json.dumps(asdict(target)).encode(), target.seconds)
     lines = [json.loads(line) for line in told.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
     ended = bool(lines) and lines[-1] == "end"
     reason = complaints.read_bytes()[-_TAIL:].decode(errors="replace").strip()
     told.unlink()
     complaints.unlink()
     if late:
-        return lines, Loss(what.name, Outcome.TIMED_OUT, f"not done after {what.deadline:g} s")
+        return lines, Loss(what.name, Outcome.TIMED_OUT, f"not done after {target.seconds:.3g} s")
     if not ended:
         return lines, Loss(what.name, Outcome.FAILED, f"ended with {process.returncode}: {reason}")
     return lines[:-1], None

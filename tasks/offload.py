@@ -38,7 +38,7 @@ class Sent(Noun):
         return f"{self.objects} objects, {self.size} bytes to {self.place}"
 
 
-def transient(error: BaseException) -> bool:
+def transient(error: object) -> bool:
     """Trying again helps only where the store says so, or where it is not the store that failed."""
     return isinstance(error, TransientStoreError) or not isinstance(error, StoreError)
 

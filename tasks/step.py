@@ -32,12 +32,13 @@ def step(
     key: Callable[..., str] | None = None,
     retries: int = 0,
     delay: float = 1.0,
-    retry_if: Callable[[BaseException], bool] | None = None,
+    retry_if: Callable[[object], bool] | None = None,
 ) -> Callable[[Callable[Concatenate[Case, P], N]], Task[Concatenate[Case, P], State[N]]]:
     """Make a task of a verb.
 
     `key` names what the step's result depends on, given its arguments: with it the result is cached for the
     incident; without it the step is a check or an idempotent act and is done anew in every run.
+    `retry_if` is asked with the error, or with what an incomplete step made.
     `title` may name arguments in braces, as in "§4 collect {collector}".
     """
 
@@ -124,10 +125,9 @@ def _cache_key(name: str, key: Callable[..., str]) -> Callable[[Any, dict[str, A
     return compute
 
 
-def _retry_condition(retry_if: Callable[[BaseException], bool]) -> Callable[[Any, Any, State[Any]], bool]:
+def _retry_condition(retry_if: Callable[[object], bool]) -> Callable[[Any, Any, State[Any]], bool]:
     def decide(task_: Any, task_run: Any, state: State[Any]) -> bool:
         del task_, task_run
-        reason = state.result(raise_on_failure=False)
-        return not isinstance(reason, BaseException) or retry_if(reason)
+        return retry_if(state.result(raise_on_failure=False))
 
     return decide

@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from tasks.collectors.collector import Collector, Command, Files, Made, NothingThere, Source, Target
+from tasks.collectors.collector import Collector, Command, Files, Incomplete, Made, NothingThere, Source, Target
 from tasks.custody.evidence import Loss, Outcome, StoredFile
 from tasks.custody.keys import placed_name, quote
 from tasks.custody.manifest import digest
@@ -38,6 +38,9 @@ def acquire(collector: Collector, target: Target, folder: Path) -> Iterator[Stor
             yield from _from_source(source, target, folder)
         except NothingThere as reason:
             yield Loss(_name(source), Outcome.MISSING, str(reason))
+        except Incomplete as part:
+            yield _store(folder, _name(source), part.data)
+            yield Loss(_name(source), part.outcome, str(part))
         except PermissionError as error:
             yield Loss(_name(source), Outcome.DENIED, str(error))
         except Exception as error:  # noqa: BLE001  a collector may fail in any way; none may pass in silence

@@ -4,12 +4,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from tasks.custody.evidence import Outcome
+
 FOREVER: Final = 10**9
 
 
 @dataclass(frozen=True)
 class Target:
-    """What a collector is told of the workload. Plain data: it crosses a process boundary as JSON."""
+    """What a collector is told of the workload. Plain data: it crosses a process boundary as JSON.
+
+    `seconds` is all the time that this attempt has; a source of many parts leaves off before, and keeps what it has.
+    """
 
     incident: str
     root: str
@@ -17,6 +22,7 @@ class Target:
     owner: int
     globs: dict[str, list[str]]
     frozen: list[tuple[int, int]]
+    seconds: float = 20.0
 
 
 @dataclass(frozen=True)
@@ -68,3 +74,12 @@ class Collector:
 
 class NothingThere(Exception):
     """Raised by a `Made` source: what it should tell about does not exist here."""
+
+
+class Incomplete(Exception):
+    """Raised by a `Made` source that got a part: the part is kept, the rest is a loss with this outcome and reason."""
+
+    def __init__(self, data: bytes, outcome: Outcome, reason: str) -> None:
+        """Keep all three."""
+        super().__init__(reason)
+        self.data, self.outcome = data, outcome

@@ -1,72 +1,187 @@
-"""The frozen processes of the workload, each looked into before it dies."""
+"""The frozen processes of the workload, each looked into before it dies.
 
-from collections.abc import Callable
+What may not be read says so in its place; what was denied or not reached is a loss besides.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import psutil
 
-from tasks.collectors.collector import Collector, Made, Target
+from tasks.collectors.collector import Collector, Incomplete, Made, Target
+from tasks.collectors.procfs import fields, limits, link, mapped, numbers, printable, signals, text
+from tasks.collectors.sockets import descriptors, of_process
+from tasks.custody.evidence import Outcome
 from tasks.custody.manifest import canonical
+from tasks.custody.process import Process
 from tasks.custody.redact import redact_command, redact_environment
+from tasks.proc import read_process, start_of
 
-_QUESTIONS: dict[str, Callable[[psutil.Process], Any]] = {
-    "parent": lambda process: process.ppid(),
-    "command": lambda process: redact_command(process.cmdline()),
-    "executable": lambda process: process.exe(),
-    "cwd": lambda process: process.cwd(),
-    "state": lambda process: process.status(),
-    "user": lambda process: process.username(),
-    "started": lambda process: process.create_time(),
-    "cpu_seconds": lambda process: process.cpu_times()._asdict(),
-    "memory_bytes": lambda process: process.memory_info()._asdict(),
-    "threads": lambda process: process.num_threads(),
-    "nice": lambda process: process.nice(),
-    "environment": lambda process: redact_environment(process.environ()),
-    "open_files": lambda process: [file._asdict() for file in process.open_files()],
-    "sockets": lambda process: [str(connection) for connection in process.net_connections("inet")],
-    "signals": lambda process: _signals(process.pid),
+_MOST: Final = 2000
+_SHARE: Final = 0.7
+_DEEPEST: Final = 40
+_DENIED: Final = "denied"
+_GONE: Final = "gone"
+_LATE: Final = "the time was used up"
+_ROW: Final = "{:>8} {:>8} {:<5} {:<12} {:>9} {:>7} {:<20} {}\n"
+
+
+def _at_most(items: Iterable[Any]) -> list[Any]:
+    """A process may hold a million of anything: the rest is named as not read."""
+    some = list(islice(items, _MOST + 1))
+    return some if len(some) <= _MOST else [*some[:_MOST], {"not read": f"more than {_MOST}"}]
+
+
+def _open_files(pid: int) -> Iterator[dict[str, Any]]:
+    for number, to in descriptors(pid):
+        with suppress(FileNotFoundError):
+            info = fields(text(pid, f"fdinfo/{number}"))
+            yield {"descriptor": number, "to": to, "position": info.get("pos"), "flags": info.get("flags")}
+
+
+def _threads(pid: int) -> Iterator[dict[str, Any]]:
+    for thread in numbers(f"{pid}/task"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            status = fields(text(pid, f"task/{thread}/status"))
+            yield {"id": thread, "name": status.get("Name"), "state": status.get("State")}
+
+
+def _users(pid: int) -> dict[str, Any]:
+    status = fields(text(pid, "status"))
+    return {"name": psutil.Process(pid).username(), "uids": status["Uid"].split(), "gids": status["Gid"].split()}
+
+
+def _memory(pid: int) -> dict[str, Any]:
+    kept = ("VmPeak", "VmHWM", "VmSwap")
+    status = fields(text(pid, "status"))
+    return psutil.Process(pid).memory_info()._asdict() | {name: status[name] for name in kept if name in status}
+
+
+_QUESTIONS: dict[str, Callable[[int], Any]] = {
+    "parent": lambda pid: psutil.Process(pid).ppid(),
+    "command": lambda pid: redact_command(psutil.Process(pid).cmdline()),
+    "state": lambda pid: fields(text(pid, "status"))["State"],
+    "started": lambda pid: datetime.fromtimestamp(psutil.Process(pid).create_time(), UTC),
+    "user": _users,
+    "cwd": lambda pid: link(pid, "cwd"),
+    "executable": lambda pid: link(pid, "exe"),
+    "root": lambda pid: link(pid, "root"),
+    "cpu_seconds": lambda pid: psutil.Process(pid).cpu_times()._asdict(),
+    "memory": _memory,
+    "threads": lambda pid: _at_most(_threads(pid)),
+    "signals": lambda pid: signals(text(pid, "status")),
+    "limits": lambda pid: limits(text(pid, "limits")),
+    "open_files": lambda pid: _at_most(_open_files(pid)),
+    "sockets": lambda pid: _at_most(of_process(pid)),
+    "maps": lambda pid: _at_most(mapped(text(pid, "maps"))),
+    "cgroup": lambda pid: text(pid, "cgroup").splitlines(),
+    "namespaces": lambda pid: {each.name: link(pid, f"ns/{each.name}") for each in Path(f"/proc/{pid}/ns").iterdir()},
+    "nice": lambda pid: psutil.Process(pid).nice(),
+    "oom_score_adj": lambda pid: int(text(pid, "oom_score_adj")),
+    "environment": lambda pid: redact_environment(psutil.Process(pid).environ()),
 }
 
 
-def _signals(pid: int) -> dict[str, str]:
-    text = Path(f"/proc/{pid}/status").read_text(errors="replace")
-    lines = (line.partition(":") for line in text.splitlines())
-    return {key: value.strip() for key, _, value in lines if key.startswith("Sig")}
-
-
-def _ask(process: psutil.Process, question: Callable[[psutil.Process], Any]) -> Any:
+def _ask(pid: int, question: Callable[[int], Any]) -> Any:
     try:
-        return question(process)
-    except (psutil.Error, OSError) as error:
+        return question(pid)
+    except (PermissionError, psutil.AccessDenied):
+        return {"not read": _DENIED}
+    except (FileNotFoundError, ProcessLookupError, psutil.NoSuchProcess):
+        return {"not read": _GONE}
+    except Exception as error:  # noqa: BLE001  the kernel's tables of a hostile process may hold anything
         return {"not read": str(error) or type(error).__name__}
 
 
-def _start(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19])
+def _same(pid: int, start: int) -> bool:
+    with suppress(OSError):
+        return start_of(pid) == start
+    return False
 
 
 def _describe(pid: int, start: int) -> dict[str, Any]:
     about: dict[str, Any] = {"pid": pid, "start_ticks": start}
-    try:
-        process = psutil.Process(pid)
-        same = _start(pid) == start
-    except (psutil.NoSuchProcess, OSError):
-        same = False
-    if not same:
-        return about | {"not read": "the process is gone"}
-    return about | {name: _ask(process, question) for name, question in _QUESTIONS.items()}
+    if not _same(pid, start):
+        return about | {"not read": _GONE}
+    return about | {name: _ask(pid, question) for name, question in _QUESTIONS.items()}
 
 
 def make(target: Target) -> bytes:
     """One object a process. What could not be read says so in its place."""
-    return canonical([_describe(pid, start) for pid, start in target.frozen])
+    until = time.monotonic() + target.seconds * _SHARE
+    described: list[dict[str, Any]] = [
+        _describe(pid, start) if time.monotonic() < until else {"pid": pid, "start_ticks": start, "not read": _LATE}
+        for pid, start in target.frozen
+    ]
+    children: dict[int, list[int]] = {}
+    for about in described:
+        children.setdefault(about.get("parent", 0), []).append(about["pid"])
+    for about in described:
+        about["children"] = children.get(about["pid"], [])
+    return _whole(canonical(described), described)
+
+
+def _whole(data: bytes, described: list[dict[str, Any]]) -> bytes:
+    late = [about for about in described if about.get("not read") == _LATE]
+    denied = sorted({name for about in described for name, value in about.items() if value == {"not read": _DENIED}})
+    if late:
+        raise Incomplete(data, Outcome.TIMED_OUT, f"{len(late)} of {len(described)} processes not read: {_LATE}")
+    if denied:
+        raise Incomplete(data, Outcome.DENIED, f"{', '.join(denied)} of some processes may not be read")
+    return data
+
+
+def draw(target: Target) -> bytes:
+    """The same processes as `ps f` shows them, for people."""
+    found = (read_process(pid) for pid, start in target.frozen if _same(pid, start))
+    known = {process.pid: process for process in found if process}
+    head = _ROW.format("PID", "PPID", "STATE", "USER", "CPU", "RSS", "STARTED", "COMMAND")
+    rows = (_row(process, depth) for process, depth in _down(known))
+    return "".join([head, *rows]).encode(errors="backslashreplace")
+
+
+def _down(known: dict[int, Process]) -> Iterator[tuple[Process, int]]:
+    """Parents before their children, each with its depth; without recursion, for a chain may be endless."""
+    children: dict[int, list[int]] = {}
+    for pid, process in sorted(known.items(), reverse=True):
+        children.setdefault(process.parent if process.parent in known else 0, []).append(pid)
+    places = [(pid, 0) for pid in children.get(0, [])]
+    while places:
+        pid, depth = places.pop()
+        yield known[pid], depth
+        places += [(child, depth + 1) for child in children.get(pid, [])]
+
+
+def _row(process: Process, depth: int) -> str:
+    branch = "  " * min(depth - 1, _DEEPEST) + "\\_ " if depth else ""
+    words = printable(redact_command(process.command)) or "[no command line]"
+    told = [_cell(process.pid, question) for question in _COLUMNS]
+    return _ROW.format(process.pid, process.parent, process.state, *told, branch + words)
+
+
+_COLUMNS: Final[tuple[Callable[[psutil.Process], object], ...]] = (
+    lambda process: process.username()[:12],
+    lambda process: f"{sum(process.cpu_times()[:2]):.1f}s",
+    lambda process: f"{process.memory_info().rss >> 20}M",
+    lambda process: datetime.fromtimestamp(process.create_time(), UTC).strftime("%FT%TZ"),
+)
+
+
+def _cell(pid: int, question: Callable[[psutil.Process], object]) -> str:
+    with suppress(psutil.Error):
+        return str(question(psutil.Process(pid)))
+    return "?"
 
 
 COLLECTOR = Collector(
     name="tree",
     answers="What did each process of the workload do, hold and listen to?",
-    order=11,
-    sources=(Made(make, "tree.json"),),
+    order=14,
+    sources=(Made(make, "tree.json"), Made(draw, "tree.txt")),
     while_frozen=True,
 )

@@ -1,0 +1,21 @@
+"""GPUs and what computes on them, as the driver tells it while the workload still holds them."""
+
+from tasks.collectors.collector import Collector, Command
+
+_CARDS = (
+    "index,uuid,name,driver_version,pstate,temperature.gpu,utilization.gpu,utilization.memory,"
+    "memory.used,memory.total,power.draw,ecc.errors.uncorrected.volatile.total"
+)
+_PROCESSES = "gpu_uuid,pid,process_name,used_gpu_memory"
+
+COLLECTOR = Collector(
+    name="gpu",
+    answers="What did the GPUs hold and compute?",
+    order=18,
+    sources=(
+        Command(("nvidia-smi", f"--query-gpu={_CARDS}", "--format=csv"), "gpu.csv"),
+        Command(("nvidia-smi", f"--query-compute-apps={_PROCESSES}", "--format=csv"), "gpu_processes.csv"),
+    ),
+    deadline=10.0,
+    while_frozen=True,
+)

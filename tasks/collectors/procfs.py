@@ -1,0 +1,90 @@
+"""The kernel's tables under /proc/PID: reading them, and what they say as data.
+
+Lines end at a newline and nowhere else: a name may hold every other sign that Python's splitlines takes for an end.
+"""
+
+import os
+import re
+import signal
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final
+
+_WORDS: Final = 64
+_NAMES: Final = {number.value: number.name for number in signal.Signals} | {
+    signal.SIGRTMIN + more: f"SIGRTMIN+{more}" for more in range(1, signal.SIGRTMAX - signal.SIGRTMIN)
+}
+_LIMIT: Final = re.compile(r"(?P<name>\S+(?: \S+)*)\s{2,}(?P<soft>\S+)\s+(?P<hard>\S+)\s*(?P<unit>\S*)\s*")
+_DELETED: Final = " (deleted)"
+_MASKS: Final = ("SigPnd", "ShdPnd", "SigBlk", "SigIgn", "SigCgt")
+
+
+def text(pid: int, name: str) -> str:
+    """A table of a process; bytes that are no text are shown as such."""
+    return Path(f"/proc/{pid}/{name}").read_bytes().decode(errors="backslashreplace")
+
+
+def link(pid: int, name: str) -> str:
+    """Where a link of a process leads to."""
+    return os.fsencode(Path(f"/proc/{pid}/{name}").readlink()).decode(errors="backslashreplace")
+
+
+def numbers(folder: str) -> list[int]:
+    """The entries of a folder below /proc that are numbers: processes, threads, descriptors."""
+    return sorted(int(entry.name) for entry in Path("/proc", folder).iterdir() if entry.name.isdigit())
+
+
+def fields(status: str) -> dict[str, str]:
+    """The lines of /proc/PID/status."""
+    lines = (line.partition(":") for line in status.split("\n") if line)
+    return {key: value.strip() for key, _, value in lines}
+
+
+def signal_names(mask: int) -> list[str]:
+    """The signals of a mask by name; bit 0 is signal 1."""
+    numbers = [bit + 1 for bit in range(_WORDS) if mask >> bit & 1]
+    return [_NAMES.get(number, str(number)) for number in numbers]
+
+
+def signals(status: str) -> dict[str, Any]:
+    """What is pending, blocked, ignored and caught, as the kernel writes it and by name."""
+    known = fields(status)
+    masks = {name: known[name] for name in _MASKS if name in known}
+    named: dict[str, Any] = {name: _named(mask) for name, mask in masks.items()}
+    return {"queued": known.get("SigQ"), **named}
+
+
+def _named(mask: str) -> dict[str, Any]:
+    return {"mask": mask, "names": signal_names(int(mask, 16))}
+
+
+def limits(table: str) -> dict[str, dict[str, str]]:
+    """/proc/PID/limits, by name."""
+    rows = (_LIMIT.fullmatch(line) for line in table.split("\n")[1:])
+    return {row["name"]: {part: row[part] for part in ("soft", "hard", "unit")} for row in rows if row}
+
+
+def mapped(table: str) -> list[dict[str, Any]]:
+    """/proc/PID/maps summed up by what is mapped, the largest first. A mapped file may be gone from its folder."""
+    sizes, counts = Counter[str](), Counter[str]()
+    for line in filter(None, table.split("\n")):
+        span, *_, path = [*line.split(maxsplit=5), "", ""][:6]
+        first, _, last = span.partition("-")
+        name = path.strip() or "[anonymous]"
+        sizes[name] += int(last, 16) - int(first, 16)
+        counts[name] += 1
+    return [
+        {
+            "path": name.removesuffix(_DELETED),
+            "bytes": size,
+            "mappings": counts[name],
+            "deleted": name.endswith(_DELETED),
+        }
+        for name, size in sizes.most_common()
+    ]
+
+
+def printable(words: Iterable[str]) -> str:
+    """One line that no name can break or colour."""
+    return "".join(letter if letter.isprintable() else "?" for letter in " ".join(words))

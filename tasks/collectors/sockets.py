@@ -1,0 +1,181 @@
+"""Sockets of the host and of the frozen processes, with state and peer, from the kernel's own tables.
+
+The peer of a unix socket is not in them. A table belongs to a network namespace, so containers' are read as well.
+"""
+
+import os
+import re
+import socket
+import struct
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+from tasks.collectors.collector import Collector, Made, Target
+from tasks.collectors.procfs import link, numbers, printable
+from tasks.custody.redact import redact_command
+
+_INET: Final = ("tcp", "tcp6", "udp", "udp6")
+_STATES: Final = (
+    *("", "established", "syn-sent", "syn-received", "fin-wait-1", "fin-wait-2", "time-wait"),
+    *("close", "close-wait", "last-ack", "listening", "closing"),
+)
+_UDP: Final = {1: "connected", 7: "unconnected"}
+_UNIX: Final = {1: "unconnected", 2: "connecting", 3: "connected", 4: "disconnecting"}
+_UNIX_LINE: Final = re.compile(
+    r"[0-9a-f]+: \S+ \S+ (?P<flags>[0-9A-F]{8}) [0-9A-F]{4} (?P<state>[0-9A-F]{2}) +(?P<inode>\d+)(?: (?P<path>.*))?",
+)
+_LISTENS: Final = 0x10000
+_MOST: Final = 20_000
+_ROW: Final = "{:<5} {:<12} {:<28} {:<28} {}\n"
+
+
+@dataclass(frozen=True)
+class Socket:
+    """One line of a table."""
+
+    kind: str
+    state: str
+    local: str
+    peer: str
+
+
+_READ: Final[dict[str, dict[int, Socket]]] = {}
+
+
+def address(text: str) -> str:
+    """`0100007F:1F90` as 127.0.0.1:8080; each word of four bytes is printed as a number of this machine."""
+    number, _, port = text.partition(":")
+    words = [int(number[at : at + 8], 16) for at in range(0, len(number), 8)]
+    packed = struct.pack(f"={len(words)}I", *words)
+    family, form = (socket.AF_INET, "{}:{}") if len(words) == 1 else (socket.AF_INET6, "[{}]:{}")
+    return form.format(socket.inet_ntop(family, packed), int(port, 16))
+
+
+def inet(kind: str, text: str) -> dict[int, Socket]:
+    """/proc/net/tcp and its like, by inode."""
+    rows = (line.split() for line in text.splitlines()[1:])
+    return {int(row[9]): Socket(kind, _state(kind, row[3]), address(row[1]), address(row[2])) for row in rows}
+
+
+def _state(kind: str, text: str) -> str:
+    number = int(text, 16)
+    if kind.startswith("udp"):
+        return _UDP.get(number, text)
+    return _STATES[number] if number < len(_STATES) else text
+
+
+def unix(text: str) -> dict[int, Socket]:
+    """/proc/net/unix, by inode. A path may hold a newline: what then is no line of the kernel's is passed over."""
+    rows = (_UNIX_LINE.fullmatch(line) for line in text.split("\n"))
+    return {int(row["inode"]): Socket("unix", _unix_state(row), row["path"] or "", "") for row in rows if row}
+
+
+def _unix_state(row: re.Match[str]) -> str:
+    return "listening" if int(row["flags"], 16) & _LISTENS else _UNIX.get(int(row["state"], 16), row["state"])
+
+
+def tables_of(pid: int) -> dict[int, Socket]:
+    """The sockets that a process could have, by inode: all of its network namespace, which is read once."""
+    namespace = link(pid, "ns/net")
+    if namespace not in _READ:
+        _READ[namespace] = _read(pid)
+    return _READ[namespace]
+
+
+def _read(pid: int) -> dict[int, Socket]:
+    found: dict[int, Socket] = {}
+    for kind in _INET:
+        with suppress(FileNotFoundError):  # a kernel without IPv6
+            found |= inet(kind, Path(f"/proc/{pid}/net/{kind}").read_text())
+    return found | unix(Path(f"/proc/{pid}/net/unix").read_bytes().decode(errors="backslashreplace"))
+
+
+def descriptors(pid: int) -> Iterator[tuple[int, str]]:
+    """What each descriptor of a process leads to; one that is closed meanwhile is left out."""
+    for number in numbers(f"{pid}/fd"):
+        with suppress(FileNotFoundError):
+            yield number, link(pid, f"fd/{number}")
+
+
+def inode_of(link: str) -> int | None:
+    """The inode of a descriptor that is a socket."""
+    return int(link[len("socket:[") : -1]) if link.startswith("socket:[") else None
+
+
+def of_process(pid: int) -> list[dict[str, Any]]:
+    """The sockets that a process holds, by descriptor."""
+    known = tables_of(pid)
+    held = [(descriptor, inode) for descriptor, link in descriptors(pid) if (inode := inode_of(link)) is not None]
+    return [
+        {"descriptor": descriptor, "inode": inode, **(vars(known[inode]) if inode in known else {"kind": "other"})}
+        for descriptor, inode in held
+    ]
+
+
+def _owners(pids: Iterable[int]) -> tuple[dict[int, list[int]], int]:
+    """Who holds which socket, and how many processes would not tell."""
+    holders: dict[int, list[int]] = {}
+    denied = 0
+    for pid in pids:
+        try:
+            for inode in {inode_of(link) for _, link in descriptors(pid)} - {None}:
+                holders.setdefault(inode or 0, []).append(pid)
+        except PermissionError:
+            denied += 1
+        except OSError:
+            continue
+    return holders, denied
+
+
+def _everywhere(pids: Iterable[int]) -> dict[int, Socket]:
+    """The sockets of every namespace that a process lives in."""
+    found: dict[int, Socket] = {}
+    for pid in pids:
+        with suppress(OSError):
+            found |= tables_of(pid)
+    return found
+
+
+def _told(pids: Iterable[int]) -> str:
+    return ", ".join(f"{pid} ({_command(pid)})" for pid in pids) or "not known"
+
+
+@cache
+def _command(pid: int) -> str:
+    with suppress(OSError):
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").decode(errors="backslashreplace").split("\0")
+        return printable(redact_command(words))[:60]
+    return "gone"
+
+
+def make(target: Target) -> bytes:
+    """A table as `ss -a` prints it: listening first, each with all processes that hold it."""
+    del target
+    pids = numbers("")
+    found = _everywhere(pids or [os.getpid()])
+    holders, denied = _owners(pids)
+    shown = sorted(
+        found.items(), key=lambda item: (item[1].kind == "unix", item[1].state != "listening", item[1].local)
+    )
+    rows = [
+        _ROW.format(one.kind, one.state, printable([one.local]), one.peer, _told(holders.get(inode, [])))
+        for inode, one in islice(shown, _MOST)
+    ]
+    notes = [f"{denied} processes would not tell what they hold\n"] if denied else []
+    notes += [f"{len(shown) - _MOST} more are not shown\n"] if len(shown) > _MOST else []
+    head = _ROW.format("KIND", "STATE", "LOCAL", "PEER", "HELD BY")
+    return "".join([head, *rows, *notes]).encode(errors="backslashreplace")
+
+
+COLLECTOR = Collector(
+    name="sockets",
+    answers="Who listened, and who was connected to whom?",
+    order=12,
+    sources=(Made(make, "sockets.txt"),),
+    while_frozen=True,
+)

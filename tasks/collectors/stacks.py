@@ -1,0 +1,107 @@
+"""Python stacks of the frozen processes, read from outside by py-spy: where the code stood when it was frozen.
+
+`--nonblocking`, because a stopped process cannot be paused again. py-spy is an optional extra; it reads the memory of
+a hostile process, so each look has a short time of its own.
+"""
+
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from tasks.collectors.collector import Collector, Incomplete, Made, NothingThere, Target
+from tasks.collectors.procfs import printable
+from tasks.custody.evidence import Outcome, worst
+from tasks.custody.redact import redact
+from tasks.proc import start_of
+
+_EACH_SECONDS: Final = 3.0
+_SHARE: Final = 0.7
+_DENIED: Final = ("permission denied", "operation not permitted")
+_NOT_PYTHON: Final = "not a Python process"
+
+Look = tuple[Outcome, str]
+
+
+def find_spy() -> str:
+    """The py-spy of our own environment, else the host's."""
+    beside = Path(sys.executable).with_name("py-spy")
+    found = str(beside) if beside.is_file() else shutil.which("py-spy")
+    if not found:
+        raise NothingThere("py-spy is not installed; it comes with the extra 'stacks'")
+    return found
+
+
+def runs_python(pid: int) -> bool:
+    """Whether an interpreter is mapped into the process, whatever it is called."""
+    maps = Path(f"/proc/{pid}/maps").read_bytes()
+    return any(b"python" in line.rpartition(b"/")[2] for line in maps.splitlines() if b"r-xp" in line)
+
+
+def look(spy: str, pid: int, start: int, seconds: float) -> Look:
+    """The stacks of one process, or why there are none."""
+    try:
+        if start_of(pid) != start:
+            return Outcome.EMPTY, "gone"
+        if not runs_python(pid):
+            return Outcome.EMPTY, _NOT_PYTHON
+        return _dump(spy, pid, seconds)
+    except ProcessLookupError:
+        return Outcome.EMPTY, "gone"
+    except PermissionError as error:
+        return Outcome.DENIED, str(error)
+    except subprocess.TimeoutExpired:
+        return Outcome.TIMED_OUT, f"not done after {seconds:.1f} s"
+
+
+def _dump(spy: str, pid: int, seconds: float) -> Look:
+    done = subprocess.run(
+        [spy, "dump", "--nonblocking", "--pid", str(pid)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+        timeout=seconds,
+    )
+    if done.returncode == 0:
+        return Outcome.COLLECTED, redact(done.stdout.decode(errors="backslashreplace"))
+    words = " ".join(done.stderr.decode(errors="backslashreplace").split())
+    denied = any(text in words.lower() for text in _DENIED)
+    return (Outcome.DENIED if denied else Outcome.FAILED), words or f"py-spy ended with {done.returncode}"
+
+
+def make(target: Target) -> bytes:
+    """A paragraph a process, in the order of their pids."""
+    spy = find_spy()
+    until = time.monotonic() + target.seconds * _SHARE
+    looks = {pid: _in_time(spy, pid, start, until) for pid, start in target.frozen}
+    text = "\n".join(f"{pid}: {outcome}\n{_indented(words)}" for pid, (outcome, words) in looks.items())
+    return _whole((text or "no process of the workload was frozen\n").encode(), looks.values())
+
+
+def _indented(words: str) -> str:
+    """No name of a thread or function can forge the heading of another process."""
+    return "".join(f"    {printable([line])}\n" for line in words.splitlines() if line)
+
+
+def _in_time(spy: str, pid: int, start: int, until: float) -> Look:
+    left = min(_EACH_SECONDS, until - time.monotonic())
+    return look(spy, pid, start, left) if left > 0 else (Outcome.TIMED_OUT, "the time was used up")
+
+
+def _whole(data: bytes, looks: Iterable[Look]) -> bytes:
+    lost = [(outcome, words) for outcome, words in looks if outcome not in {Outcome.COLLECTED, Outcome.EMPTY}]
+    if lost:
+        raise Incomplete(data, worst(outcome for outcome, _ in lost), f"{len(lost)} processes: {lost[0][1]}")
+    return data
+
+
+COLLECTOR = Collector(
+    name="stacks",
+    answers="Where in its code did each process stand?",
+    order=16,
+    sources=(Made(make, "stacks.txt"),),
+    while_frozen=True,
+)
