@@ -1,7 +1,10 @@
 """Real parts for the tests: one S3 server and one Prefect server a session, each store empty for each test."""
 
+import os
+import shutil
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -11,10 +14,19 @@ from pydantic import SecretStr
 
 from blocks.port import Store
 from blocks.store import EvidenceStore
+from tasks.drill.engine import PROGRAMS, Engine
 from tasks.drill.parts import SeaweedFS
+from tests.workloads import SmallWorkload
 
 # A shell that starts the tests with `&` has SIGINT ignored, and what they start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[SmallWorkload]:
+    """A small workload in a folder whose name holds a space; what it started ends with the test."""
+    with SmallWorkload(tmp_path / "work load") as workload:
+        yield workload
 
 
 @pytest.fixture(scope="session")
@@ -46,6 +58,16 @@ def s3_block(seaweed: SeaweedFS, credentials: AwsCredentials) -> EvidenceStore:
 def store(s3_block: EvidenceStore) -> Store:
     """An empty S3 store on the real server."""
     return s3_block.open()
+
+
+@pytest.fixture(scope="session")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """A real Docker engine with the base image."""
+    missing = [program for program in PROGRAMS if not shutil.which(program)]
+    if missing or os.geteuid():
+        pytest.skip(f"a Docker engine needs root and {', '.join(missing or PROGRAMS)}")
+    with Engine(tmp_path_factory.mktemp("engine")) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,9 @@
 EvacuationError
 ├── Refused              bad input; nothing has been touched
 ├── Tampered             sealed evidence is no longer what its manifest says
+├── EngineError          the container engine did not tell or do what it was asked
+│   ├── EngineUnreachable      nobody answers there, may answer us, or answers in time
+│   └── ContainerGone          it knows no such container, or nothing of it runs any more
 └── StoreError           the store did not take or give an object
     ├── TransientStoreError    trying again may help
     ├── PermanentStoreError    trying again will not help; the message says what will
@@ -33,6 +36,18 @@ class Refused(EvacuationError):
 
 class Tampered(EvacuationError):
     """Sealed evidence differs from its manifest."""
+
+
+class EngineError(EvacuationError):
+    """The container engine did not tell or do what it was asked."""
+
+
+class EngineUnreachable(EngineError):
+    """Nobody answers at the engine's address, may answer us, or answers in time."""
+
+
+class ContainerGone(EngineError):
+    """The engine knows no such container, or nothing of it runs any more."""
 
 
 class StoreError(EvacuationError):

@@ -1,0 +1,315 @@
+"""The one door to a container engine. Each question has a limit in time: an engine that hangs costs seconds, no more.
+
+The Docker SDK is imported when an engine is first asked: it must not delay the containment of processes.
+"""
+
+import errno
+import os
+import socket
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final, Protocol
+
+from tasks.custody.container import ALIVE, Container, ContainerIdentity
+from tasks.custody.errors import ContainerGone, EngineError, EngineUnreachable
+
+SECONDS: Final = 5.0
+_CHUNK: Final = 1 << 20
+_LINK: Final = 1 << 27  # Go's os.ModeSymlink
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A path of a container as a tar stream. A link names its target, as the container knows it."""
+
+    link: str
+    content: Iterator[bytes]
+
+
+class Engine(Protocol):
+    """What the verbs may ask of an engine. A dry run puts another one behind the same door.
+
+    Every method may raise EngineError; EngineUnreachable means that the next question will fare no better.
+    """
+
+    @property
+    def place(self) -> str:
+        """Its address."""
+
+    def close(self) -> None:
+        """Let go of the connection."""
+
+    def containers(self, asked: Sequence[str]) -> tuple[Container, ...]:
+        """Living containers; `descends_from` tells for each image that is asked for whether it is an ancestor."""
+
+    def look(self, id_: str) -> Container | None:
+        """One container as it is now, None if it is gone."""
+
+    def pause(self, id_: str) -> None:
+        """Freeze all of its processes where they stand. ContainerGone if nothing of it runs."""
+
+    def forbid_restart(self, id_: str) -> None:
+        """Take its restart policy away, so that its end is its end."""
+
+    def allow_restart(self, id_: str, policy: Mapping[str, Any]) -> None:
+        """Give its restart policy back."""
+
+    def signal(self, id_: str, name: str) -> None:
+        """Send its first process a signal. A paused one gets it queued and is then thawed: it acts on it first."""
+
+    def end_of(self, id_: str, seconds: float) -> int | None:
+        """Wait until it has ended, at most so long; its exit code. TimeoutError if it still runs."""
+
+    def inspect(self, id_: str) -> dict[str, Any]:
+        """Everything that the engine knows of it: its environment too, so nothing to be shown as it is."""
+
+    def top(self, id_: str) -> dict[str, Any]:
+        """Its processes."""
+
+    def logs(self, id_: str) -> Iterator[bytes]:
+        """What it has written to its output so far, each line with its time."""
+
+    def diff(self, id_: str) -> list[dict[str, Any]]:
+        """What differs in its files from its image."""
+
+    def archive(self, id_: str, path: str) -> Archive | None:
+        """A file or folder of it, in its volumes and bind mounts too; None if nothing lies there."""
+
+    def start(self, id_: str) -> None:
+        """Start one that is stopped."""
+
+    def create(self, name: str, about: Mapping[str, Any]) -> str:
+        """Make it anew from what `inspect` told of it; its new id."""
+
+
+class DockerEngine:
+    """A Docker engine at an address as in DOCKER_HOST; that variable, or the usual socket, where none is given."""
+
+    def __init__(self, address: str = "", seconds: float = SECONDS) -> None:
+        """Nothing is asked yet."""
+        self._environment = {**os.environ, **({"DOCKER_HOST": address} if address else {})}
+        self._seconds = seconds
+
+    @property
+    def place(self) -> str:
+        """Its address."""
+        return self._environment.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
+
+    @cached_property
+    def _client(self) -> Any:
+        """The SDK's client, in the engine's own version; its own way of asking for that leaves a socket open."""
+        from docker import APIClient
+        from docker.constants import DEFAULT_DOCKER_API_VERSION
+        from docker.utils import kwargs_from_env
+
+        self._knock()
+        settings = {**kwargs_from_env(environment=self._environment), "timeout": self._seconds}
+        with closing(APIClient(version=DEFAULT_DOCKER_API_VERSION, **settings)) as probe:
+            version = probe.version(api_version=False)["ApiVersion"]
+        return APIClient(version=version, **settings)
+
+    def _knock(self) -> None:
+        """A socket that is not there or denied says so in the system's own words."""
+        if self.place.startswith("unix://"):
+            with socket.socket(socket.AF_UNIX) as door:
+                door.settimeout(self._seconds)
+                door.connect(self.place.removeprefix("unix://"))
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        if client := self.__dict__.pop("_client", None):
+            client.close()
+
+    @contextmanager
+    def _asking(self, what: str) -> Iterator[Any]:
+        from docker.errors import APIError, DockerException
+        from requests.exceptions import RequestException
+
+        try:
+            yield self._client
+        except APIError as error:
+            raise _refusal(what, error) from error
+        except (DockerException, RequestException, OSError) as error:
+            raise self._unreachable(what, error) from error
+
+    def _unreachable(self, what: str, error: BaseException) -> EngineUnreachable:
+        return EngineUnreachable(
+            f"the Docker engine at {self.place} to {what}",
+            _cause(error, self._seconds),
+            "What its containers do is not known.",
+            "Start the engine, let this user use its socket, or correct docker_host in the workload block.",
+        )
+
+    def containers(self, asked: Sequence[str]) -> tuple[Container, ...]:
+        """One list, one look at each; a container that vanishes meanwhile is not in it."""
+        with self._asking("list its containers") as client:
+            rows = client.containers(all=True, filters={"status": sorted(ALIVE)})
+            images = [entry.partition("=")[2] for entry in asked if entry.startswith("image=")]
+            made_from = {
+                image: {row["Id"] for row in client.containers(all=True, filters={"ancestor": image})}
+                for image in images
+            }
+        found = []
+        for row in rows:
+            ancestors = tuple(image for image, ids in made_from.items() if row["Id"] in ids)
+            if container := self._look(row["Id"], ancestors):
+                found.append(container)
+        return tuple(container for container in found if container.alive)
+
+    def look(self, id_: str) -> Container | None:
+        """Inspect it."""
+        return self._look(id_, ())
+
+    def _look(self, id_: str, ancestors: tuple[str, ...]) -> Container | None:
+        try:
+            return container_from(self.inspect(id_), ancestors)
+        except ContainerGone:
+            return None
+
+    def pause(self, id_: str) -> None:
+        """As `docker pause`; paused twice is paused."""
+        if (now := self.look(id_)) and now.state == "paused":
+            return
+        with self._asking("pause a container") as client:
+            client.pause(id_)
+
+    def forbid_restart(self, id_: str) -> None:
+        """As `docker update --restart no`."""
+        self.allow_restart(id_, {"Name": "no"})
+
+    def allow_restart(self, id_: str, policy: Mapping[str, Any]) -> None:
+        """As `docker update --restart`."""
+        with self._asking("change a container's restart policy") as client:
+            client.update_container(id_, restart_policy=dict(policy))
+
+    def signal(self, id_: str, name: str) -> None:
+        """As `docker kill --signal`. The engine thaws only for the stop signal and SIGKILL; for others we do."""
+        with self._asking(f"send {name} to a container") as client:
+            client.kill(id_, name)
+        if (now := self.look(id_)) and now.state == "paused":
+            with self._asking("thaw a container") as client:
+                client.unpause(id_)
+
+    def end_of(self, id_: str, seconds: float) -> int | None:
+        """As `docker wait`; the code is None where the container had vanished before."""
+        from requests.exceptions import ConnectionError as Broken
+        from requests.exceptions import ReadTimeout
+
+        try:
+            with self._asking("wait for a container's end") as client:
+                return int(client.wait(id_, timeout=seconds, condition="not-running")["StatusCode"])
+        except ContainerGone:
+            return None
+        except EngineUnreachable as error:
+            if isinstance(error.__cause__, (ReadTimeout, Broken)) and (now := self.look(id_)) and now.alive:
+                raise TimeoutError(id_) from error
+            raise
+
+    def inspect(self, id_: str) -> dict[str, Any]:
+        """As `docker inspect`."""
+        with self._asking("describe a container") as client:
+            found: dict[str, Any] = client.inspect_container(id_)
+            return found
+
+    def top(self, id_: str) -> dict[str, Any]:
+        """As `docker top`."""
+        with self._asking("list a container's processes") as client:
+            found: dict[str, Any] = client.top(id_)
+            return found
+
+    def logs(self, id_: str) -> Iterator[bytes]:
+        """As `docker logs --timestamps`."""
+        with self._asking("give a container's log") as client:
+            yield from client.logs(id_, stdout=True, stderr=True, timestamps=True, stream=True, follow=False)
+
+    def diff(self, id_: str) -> list[dict[str, Any]]:
+        """As `docker diff`."""
+        with self._asking("compare a container with its image") as client:
+            return client.diff(id_) or []
+
+    def archive(self, id_: str, path: str) -> Archive | None:
+        """As `docker cp CONTAINER:PATH -`."""
+        try:
+            with self._asking("give files of a container") as client:
+                content, stat = client.get_archive(id_, path, chunk_size=_CHUNK)
+        except ContainerGone:
+            if self.look(id_):
+                return None
+            raise
+        link = str(stat["linkTarget"]) if int(stat["mode"]) & _LINK else ""
+        return Archive(link, self._read(content))
+
+    def _read(self, content: Iterator[bytes]) -> Iterator[bytes]:
+        with self._asking("give files of a container"):
+            yield from content
+
+    def start(self, id_: str) -> None:
+        """As `docker start`."""
+        with self._asking("start a container") as client:
+            client.start(id_)
+
+    def create(self, name: str, about: Mapping[str, Any]) -> str:
+        """As `docker create` with every option that the container had, from the very image that it ran."""
+        with self._asking("make a container") as client:
+            return str(client.create_container_from_config(creation(about), name=name)["Id"])
+
+
+def container_from(about: Mapping[str, Any], descends_from: tuple[str, ...] = ()) -> Container:
+    """Read an inspection."""
+    state, config, host = about["State"], about["Config"], about["HostConfig"]
+    return Container(
+        identity=ContainerIdentity(about["Id"], state["StartedAt"]),
+        name=about["Name"].removeprefix("/"),
+        image=config["Image"],
+        image_id=about["Image"],
+        state=state["Status"],
+        pid=int(state["Pid"]),
+        labels=config["Labels"] or {},
+        restart=host["RestartPolicy"]["Name"] or "no",
+        auto_remove=bool(host["AutoRemove"]),
+        stop_signal=config.get("StopSignal") or "",
+        exit_code=None if state["Status"] in ALIVE else int(state["ExitCode"]),
+        folder=config["WorkingDir"] or "/",
+        descends_from=descends_from,
+    )
+
+
+def creation(about: Mapping[str, Any]) -> dict[str, Any]:
+    """What `docker create` has to be told for the same container again, without what the engine had made up for it."""
+    config = dict(about["Config"])
+    if config.get("Hostname") == about["Id"][:12]:
+        del config["Hostname"]
+    config["Image"] = about["Image"]
+    networks = {
+        name: {key: network[key] for key in ("Aliases", "Links", "IPAMConfig", "DriverOpts") if network.get(key)}
+        for name, network in about["NetworkSettings"]["Networks"].items()
+        if name not in {"bridge", "host", "none"}
+    }
+    return {**config, "HostConfig": about["HostConfig"], "NetworkingConfig": {"EndpointsConfig": networks}}
+
+
+def _refusal(what: str, error: Any) -> EngineError:
+    words = str(error.explanation or error)
+    gone = error.status_code == 404 or (error.status_code == 409 and "is not running" in words)  # noqa: PLR2004
+    return (ContainerGone if gone else EngineError)(
+        f"the engine to {what}", words, "It was not done.", "Look at it with `docker ps --all` and `docker inspect`."
+    )
+
+
+def _cause(error: BaseException, seconds: float) -> str:
+    """The system's own words, from below the layers that wrap them."""
+    below = list(_below(error))
+    if any(isinstance(each, TimeoutError) or "Timeout" in type(each).__name__ for each in below):
+        return f"no answer within {seconds:g} s"
+    system = [each for each in below if isinstance(each, OSError) and each.errno in errno.errorcode]
+    return system[-1].strerror or str(system[-1]) if system else str(error)
+
+
+def _below(error: BaseException) -> Iterator[BaseException]:
+    yield error
+    inner: Iterable[object] = (error.__cause__, error.__context__, *error.args)
+    for each in inner:
+        if isinstance(each, BaseException) and each is not error:
+            yield from _below(each)
