@@ -95,9 +95,16 @@ def _scope(story: Story) -> str:
         f"- ホスト / host: {_cell(incident.host)} (boot {incident.boot})",
         f"- ワークロード / workload: {_cell(incident.workload)}",
         f"- 開始者 / opened by: {_cell(incident.opened_by)}",
+        f"- 権限 / rights: {_cell(_rights(story.entries))}",
         f"- 利用者への影響 / effect on users: {_OPEN}",
     ]
     return "\n".join(lines)
+
+
+def _rights(entries: Iterable[Mapping[str, Any]]) -> str:
+    """What the last run lacked."""
+    told = [entry["missing"] for entry in entries if entry["action"] == "rights"]
+    return ("; ".join(told[-1]) or "すべてあり / none is missing") if told else "不明 / not known"
 
 
 def _detected(story: Story) -> str:

@@ -35,6 +35,7 @@ from tasks.custody.pause import Kind, Launcher
 from tasks.custody.verdict import Word
 from tasks.pause import named_by
 from tasks.proc import boot_id
+from tasks.rights import tell_rights
 
 logger = logging.getLogger(__name__)
 
@@ -115,6 +116,7 @@ def _open(request: Request, workload: Workload, evidence: Path, given: str | Non
     if not request.dry_run:
         write_whole(evidence / OPEN, TypeAdapter(Incident).dump_json(incident, indent=1))
     case.log.write("run opened", incident_id, reason=request.reason, number=case.number, dry_run=request.dry_run)
+    tell_rights(case)
     return case
 
 

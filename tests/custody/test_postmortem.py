@@ -143,3 +143,19 @@ def test_hostile_text_breaks_no_row_and_no_section(hostile: str) -> None:
 )
 def test_no_text_breaks_a_row_or_a_section(letters: list[str]) -> None:
     assert_well_formed("".join(letters))
+
+
+@pytest.mark.parametrize(
+    ("entries", "line"),
+    [
+        ([], "- 権限 / rights: 不明 / not known"),
+        ([{"action": "rights", "missing": []}], "- 権限 / rights: すべてあり / none is missing"),
+        (
+            [{"action": "rights", "missing": ["an earlier run"]}, {"action": "rights", "missing": ["a\nb", "c"]}],
+            "- 権限 / rights: a\N{REPLACEMENT CHARACTER}b; c",
+        ),
+    ],
+)
+def test_what_the_run_was_not_allowed_to_do_is_named(entries: list[dict[str, Any]], line: str) -> None:
+    scope = postmortem(story(entries=entries)).split("## 影響範囲")[1].split("\n## ")[0]
+    assert line in scope.splitlines()

@@ -1,0 +1,49 @@
+"""Which rights this run lacks, and what each costs. Nothing is refused for it: what can be done is done."""
+
+import logging
+import os
+from pathlib import Path
+from typing import Final
+
+from tasks.case import Case
+
+logger = logging.getLogger(__name__)
+
+_DAC_OVERRIDE: Final = 1
+_DAC_READ_SEARCH: Final = 2
+_KILL: Final = 5
+_SYS_PTRACE: Final = 19
+_SYS_ADMIN: Final = 21
+_SYS_NICE: Final = 23
+_SYSLOG: Final = 34
+
+
+def missing_rights(effective: int, euid: int, owner: int) -> tuple[str, ...]:
+    """A sentence for each capability that is missing; `owner` is the user whom the workload's root belongs to."""
+    whose = "other users" if euid == owner else f"the workload's own user {owner} and of others"
+    needed = (
+        ((_KILL,), "KILL", f"processes of {whose} cannot be frozen or stopped"),
+        ((_SYS_PTRACE,), "SYS_PTRACE", f"what processes of {whose} hold, and their stacks, may stay unread"),
+        ((_DAC_READ_SEARCH, _DAC_OVERRIDE), "DAC_READ_SEARCH", f"files that only {whose} may read are not collected"),
+        ((_SYS_NICE,), "SYS_NICE", "the evacuation cannot put itself before a workload that uses the whole machine"),
+        ((_SYSLOG, _SYS_ADMIN), "SYSLOG", "the kernel's log may be denied"),
+    )
+    return tuple(
+        f"CAP_{name} is missing: {cost}" for bits, name, cost in needed if not any(effective >> bit & 1 for bit in bits)
+    )
+
+
+def effective_capabilities() -> int:
+    """CapEff of this process."""
+    lines = Path("/proc/self/status").read_text(errors="replace").split("\n")
+    return next(int(line.split()[1], 16) for line in lines if line.startswith("CapEff:"))
+
+
+def tell_rights(case: Case) -> tuple[str, ...]:
+    """Say what is missing as warnings, and write it down for the postmortem."""
+    user = os.geteuid()
+    missing = missing_rights(effective_capabilities(), user, case.workload.root.stat().st_uid)
+    case.log.write("rights", f"user {user}", missing=missing)
+    for sentence in missing:
+        logger.warning("%s", sentence)
+    return missing
