@@ -10,7 +10,8 @@ from prefect.states import Completed
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
-from tasks.case import Case
+from tasks.case import Case, Policy
+from tasks.challenge import challenge
 from tasks.collect import collect
 from tasks.collectors import discover
 from tasks.conclude import final_state, publish
@@ -28,6 +29,7 @@ from tasks.seal import check_seal, seal, volumes_to_seal
 from tasks.step import noun, submit
 from tasks.stop import stop
 from tasks.verify import verify
+from tasks.watch import watch
 
 BlockName = Annotated[str, Field(min_length=1, max_length=200)]
 Sentence = Annotated[str, Field(max_length=2000)]
@@ -45,6 +47,7 @@ def evacuate(  # noqa: PLR0913, PLR0917  each is a field of the form that a pers
     reason: Sentence = "",
     detected_at: datetime | None = None,
     incident_id: str | None = None,
+    policy: Policy = "graceful",
     dry_run: bool = False,  # noqa: FBT001, FBT002  the form has a switch for it
     promote_latest: bool = True,  # noqa: FBT001, FBT002
     recover: bool = False,  # noqa: FBT001, FBT002
@@ -59,11 +62,12 @@ def evacuate(  # noqa: PLR0913, PLR0917  each is a field of the form that a pers
         reason: Why, in a sentence; it goes into the postmortem. 理由。
         detected_at: When the trouble was noticed, with a time zone; now if left out. 検知時刻。
         incident_id: IR-… to carry that incident on, finished steps are not repeated; else a new one. 継続する ID。
+        policy: graceful asks each process to end first; kill, for a compromised host, thaws nothing. 停止の方針。
         dry_run: Show what would be done; stop nothing, send nothing. 予行(何も止めず、何も送らない)。
         promote_latest: Let latest/ follow once everything is proven. 検証後に latest/ を更新。
         recover: Afterwards uncordon, restart the API and prove the model that it serves. 復旧まで行う。
     """
-    request = Request(workload, store, reason, detected_at, incident_id, dry_run, *this_run())
+    request = Request(workload, store, reason, detected_at, incident_id, dry_run, policy, *this_run())
     case = open_case(request)
     if isinstance(case, Busy):
         return Completed(name="Joined", message=str(case))
@@ -92,16 +96,22 @@ def _evacuate(case: Case, *, promote_latest: bool, recover: bool) -> State[Any]:
     seals = [submit(case, seal, volume, evidence, after=collected) for volume in volumes_to_seal(case, evidence)]
     intact = submit(case, check_seal, seals)
 
-    # §5, §6: offload, verify, look again, judge
+    # §5, §6: offload, verify
     sent = submit(case, offload, seals, intact, after=[claimed])
     proven = submit(case, verify, seals, sent)
-    still = submit(case, prove_still_contained, after=[proven, contained])
+
+    # §1, §3: has anything come back, could anything? judge
+    challenged = submit(case, challenge, after=[contained, *seals])
+    watched = submit(case, watch, after=[stopped, challenged, proven])
+    still = submit(case, prove_still_contained, after=[watched, contained])
     findings = gather(
         case,
         frozen=frozen,
         stopped=stopped,
         contained=still,
         paused=paused,
+        challenged=challenged,
+        watched=watched,
         evidence=evidence,
         seals=seals,
         proven=proven,

@@ -4,9 +4,10 @@ import fcntl
 import json
 import logging
 import os
+import pwd
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar
 
 from pydantic import TypeAdapter
 
@@ -36,6 +37,14 @@ INCIDENT: Final = "incident.json"
 CLAIMED: Final = "claimed-by-another.json"
 RECOVERED: Final = "recovered.json"
 CLOSING: Final = "closing.json"
+_BOOT: Final = boot_id()[:8]
+FROZEN: Final = f"frozen-{_BOOT}.json"
+STOPPED: Final = f"stopped-{_BOOT}.json"
+RETURNED: Final = f"returned-{_BOOT}.json"
+SINCE: Final = f"since-{_BOOT}.json"
+CAUGHT: Final = f"caught-{_BOOT}.jsonl"
+
+Policy: TypeAlias = Literal["graceful", "kill"]
 
 T = TypeVar("T")
 
@@ -48,12 +57,20 @@ class Case:
     custody.jsonl, journals named after the boot, results/ (cached results).
     """
 
-    def __init__(  # noqa: PLR0913  the six things that make a run of an incident
-        self, incident: Incident, workload: "Workload", store: str, run: str, *, dry_run: bool, ownership: int
+    def __init__(  # noqa: PLR0913  the things that make a run of an incident
+        self,
+        incident: Incident,
+        workload: "Workload",
+        store: str,
+        run: str,
+        *,
+        dry_run: bool,
+        ownership: int,
+        policy: Policy = "graceful",
     ) -> None:
         """Make the incident's private folder if this run opens it, and carry its custody log on."""
         self.incident, self.workload, self.store_name = incident, workload, store
-        self.run, self.dry_run, self._ownership = run, dry_run, ownership
+        self.run, self.dry_run, self._ownership, self.policy = run, dry_run, ownership, policy
         self.home = incident_home(workload.evidence, incident.id, dry_run=dry_run)
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         if self.home.is_symlink() or self.home.stat().st_uid != os.geteuid():
@@ -71,6 +88,8 @@ class Case:
         )
         self.number = 1 + max((int(path.name) for path in self.home.glob("record/*")), default=0)
         self.volume = next(n for n in range(1, 1000) if not (self.folder(n) / MANIFEST).exists())
+        self.guard: Identity | None = None
+        self.stopped_at: float | None = None
         self.look = Budget(LOOK_SECONDS)
         self._facts: dict[str, Any] = {}
         self.steps: list[tuple[str, PrefectFuture[Any]]] = []
@@ -78,7 +97,9 @@ class Case:
     @cached_property
     def host(self) -> Host:
         """The door to the host; in a dry run one that only records."""
-        return RehearsalHost(LinuxHost(), self.log) if self.dry_run else LinuxHost()
+        port = self.workload.api_port
+        host = LinuxHost(frozenset({port} if port else ()))
+        return RehearsalHost(host, self.log) if self.dry_run else host
 
     @cached_property
     def scheduler(self) -> Scheduler:
@@ -119,6 +140,26 @@ class Case:
     def marker(self) -> Path:
         """The cordon's marker."""
         return (self.home if self.dry_run else self.workload.evidence) / CORDON
+
+    @property
+    def caught(self) -> Path:
+        """Where the guard writes down the newcomers that it has frozen."""
+        return (self.home if self.dry_run else self.workload.evidence) / CAUGHT
+
+    @property
+    def in_hand(self) -> tuple[Path, ...]:
+        """Journals of the processes that runs of this incident freeze, thaw, end or start: no newcomers."""
+        return self.home / FROZEN, self.home / RECOVERED
+
+    @cached_property
+    def root(self) -> PurePath:
+        """The root as the kernel names it: a root that is a link shows in no process's working directory."""
+        return PurePath(os.path.realpath(self.workload.root))
+
+    @cached_property
+    def account(self) -> int | None:
+        """Number of the only account whose processes belong to the workload; None for everybody's."""
+        return pwd.getpwnam(self.workload.user).pw_uid if self.workload.user else None
 
     def journal(self, name: str, kind: type[T], value: T | None = None) -> T | None:
         """Keep a small fact of the incident beside its evidence, whole or not at all; without a value, read it.

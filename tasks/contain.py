@@ -5,61 +5,41 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from os import getpid
-from pathlib import PurePath
 from signal import SIGSTOP
 from typing import Final
 
-from tasks.case import Case
-from tasks.cordon import cordon_state
-from tasks.custody.process import Identity, Matcher, Process, bystanders, descendants, members, protected, suspects
-from tasks.custody.receipt import Containment, Freeze, Frozen, Stopped
+from tasks.case import FROZEN, RETURNED, SINCE, STOPPED, Case
+from tasks.cordon import await_cordon, guard_of, matchers
+from tasks.custody.membership import Member, Survey, members, protected, survey
+from tasks.custody.process import Identity, Process, descendants
+from tasks.custody.receipt import Containment, End, Freeze, Frozen, Returned, Stopped
 from tasks.custody.redact import redact_command
+from tasks.custody.source import lineage
 from tasks.host import Host
-from tasks.proc import boot_id
 from tasks.step import step
 
-FROZEN: Final = f"frozen-{boot_id()[:8]}.json"
-STOPPED: Final = f"stopped-{boot_id()[:8]}.json"
-SINCE: Final = f"since-{boot_id()[:8]}.json"
 _FREEZE_SECONDS: Final = 10.0
 _SETTLE_SECONDS: Final = 2.0
 _POLL_SECONDS: Final = 0.005
+Snapshot = Mapping[int, Process]
 
 
-def matchers(case: Case) -> tuple[Matcher, ...]:
-    """How the workload block recognises its processes."""
-    block = case.workload
-    return (
-        Matcher("api", block.api_pattern),
-        Matcher("training", block.training_pattern),
-        Matcher("worker", block.worker_pattern),
-    )
+def find(case: Case, snapshot: Snapshot) -> dict[Identity, Member]:
+    """Every living process of the workload, parents first."""
+    return members(snapshot, matchers(case), case.root, spared(case, snapshot))
 
 
-def root_of(case: Case) -> PurePath:
-    """The root as the kernel names it: a root that is a link shows in no process's working directory."""
-    return PurePath(os.path.realpath(case.workload.root))
-
-
-def find(case: Case) -> dict[Identity, tuple[str, Process]]:
-    """Every living process of the workload with its role, parents first."""
-    snapshot = case.host.snapshot()
-    found = members(snapshot, matchers(case), root_of(case), spared(case, snapshot))
-    return {identity: (role, snapshot[identity.pid]) for identity, role in found.items()}
-
-
-def spared(case: Case, snapshot: Mapping[int, Process]) -> set[int]:
+def spared(case: Case, snapshot: Snapshot) -> set[int]:
     """Pids that are never touched: what keeps us alive, our guard, and what our own recovery started."""
     return ours(case, snapshot) | protected(snapshot, getpid())
 
 
-def ours(case: Case, snapshot: Mapping[int, Process]) -> set[int]:
+def ours(case: Case, snapshot: Snapshot) -> set[int]:
     """Pids of our guard and of the API that our own recovery brought back."""
     recovered = case.recovered()
     started = {pid for pid, process in snapshot.items() if process.identity in recovered}
-    started |= descendants(snapshot, started)
-    guard = case.host.guard(case.marker)
-    return started | ({guard.pid} if guard else set())
+    guard = guard_of(case)
+    return started | descendants(snapshot, started) | ({guard.pid} if guard else set())
 
 
 @step("§2 freeze the workload")
@@ -76,28 +56,41 @@ def freeze(case: Case) -> Freeze:
     deadline = time.monotonic() + _FREEZE_SECONDS
     settled = False
     while not settled and time.monotonic() < deadline:
-        new = {who: what for who, what in find(case).items() if who not in fresh}
-        fresh |= {who: freeze_one(case.host, role, process) for who, (role, process) in new.items()}
+        snapshot = case.host.snapshot()
+        new = {who: member for who, member in find(case, snapshot).items() if who not in fresh}
+        fresh |= {who: freeze_one(case.host, snapshot, who, member) for who, member in new.items()}
         settled = not new
     everyone = sorted({**earlier, **fresh}.values(), key=lambda process: process.identity)
     case.journal(FROZEN, list[Frozen], everyone)
     _confirm(case.host, fresh)
     for identity, process in fresh.items():
-        case.log.write("frozen", str(identity.pid), role=process.role, command=process.command, denied=process.denied)
+        about = {"role": process.role, "why": process.why, "command": process.command, "denied": process.denied}
+        case.log.write("frozen", str(identity.pid), **about, source=", started by ".join(map(str, process.lineage)))
     return Freeze(_now(), tuple(everyone), settled)
 
 
-def freeze_one(host: Host, role: str, process: Process) -> Frozen:
+def freeze_one(host: Host, snapshot: Snapshot, identity: Identity, member: Member) -> Frozen:
     """Stop one process where it stands; the record tells if it could not be done."""
+    process = snapshot[identity.pid]
     seen, denied, frozen_at = _now(), "", None
     try:
-        host.signal(process.identity, SIGSTOP)
+        host.signal(identity, SIGSTOP)
         frozen_at = _now()
     except ProcessLookupError:
         pass
     except PermissionError:
         denied = f"SIGSTOP denied, it belongs to user {process.user}"
-    return Frozen(process.identity, role, command_of(process), process.user, seen, frozen_at, denied)
+    return Frozen(
+        identity=identity,
+        role=member.role,
+        command=command_of(process),
+        user=process.user,
+        seen_at=seen,
+        frozen_at=frozen_at,
+        denied=denied,
+        why=member.why,
+        lineage=lineage(snapshot, identity.pid),
+    )
 
 
 def command_of(process: Process) -> str:
@@ -135,29 +128,40 @@ def frozen(case: Case) -> dict[Identity, Frozen]:
     return {process.identity: process for process in case.journal(FROZEN, list[Frozen]) or []}
 
 
+def returned(case: Case) -> list[Returned]:
+    """Processes that were started after the stop, whichever run of this incident met them."""
+    return case.journal(RETURNED, list[Returned]) or []
+
+
 def contained(case: Case) -> Containment:
     """Look anew: nothing that belongs to the workload, nobody that was frozen, and a lock that refuses."""
+    state = await_cordon(case)
     visible = _others(case)
-    alive = contradictions(case, visible)
+    seen = look_for_life(case, visible)
+    alive = dict(seen.alive)
     for identity in frozen(case).keys() - alive.keys():
         if (process := visible.get(identity.pid)) and process.identity == identity and process.alive:
             alive[identity] = "it was frozen and lives"
-    kept = _kept(visible) | {who.pid for who in alive}
-    state = cordon_state(case)
+    alive |= {
+        each.identity: f"left frozen, {each.source} brings it back" for each in _held(case) if each.identity in alive
+    }
     return Containment(
         at=_now(),
         alive=tuple(f"{_tell(visible[who.pid])} ({reason})" for who, reason in alive.items()),
         cordoned=state.held,
         reason=state.told,
-        left_alone=tuple(_tell(process) for process in bystanders(visible, matchers(case), root_of(case), kept)),
+        left_alone=tuple(_tell(process) for process in seen.bystanders),
     )
 
 
-def contradictions(case: Case, snapshot: Mapping[int, Process] | None = None) -> dict[Identity, str]:
-    """Living processes that contradict "nothing of the workload runs", with the reason."""
-    visible = snapshot or _others(case)
+def _held(case: Case) -> list[Returned]:
+    return [each for each in returned(case) if each.end is End.HELD]
+
+
+def look_for_life(case: Case, snapshot: Snapshot) -> Survey:
+    """Living processes that contradict "nothing of the workload runs", and those that only look like it."""
     since = case.journal(SINCE, int) or ticks()
-    return suspects(visible, matchers(case), root_of(case), _kept(visible), since)
+    return survey(snapshot, matchers(case), case.root, _kept(snapshot), since)
 
 
 def _others(case: Case) -> dict[int, Process]:
@@ -166,7 +170,7 @@ def _others(case: Case) -> dict[int, Process]:
     return {pid: process for pid, process in snapshot.items() if pid not in mine}
 
 
-def _kept(snapshot: Mapping[int, Process]) -> set[int]:
+def _kept(snapshot: Snapshot) -> set[int]:
     """Those that are never touched, and our own collectors, which may work in the root."""
     return protected(snapshot, getpid()) | descendants(snapshot, [getpid()])
 

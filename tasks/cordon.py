@@ -1,11 +1,23 @@
-"""§1: hold the training lock by a guard that outlives us, and say who holds it and why."""
+"""§1: hold the training lock by a guard that outlives us, watches for newcomers, and says who holds it and why."""
 
+import time
 from datetime import UTC, datetime
+from os import getpid
+from signal import SIGTERM
+from typing import Final
 
 from tasks.case import Case
+from tasks.custody.membership import Matcher, protected
+from tasks.custody.process import Identity, Process
 from tasks.custody.receipt import Cordon
-from tasks.guard import read_marker
+from tasks.custody.redact import redact_command
+from tasks.marker import read_marker
+from tasks.orders import Orders
 from tasks.step import step
+
+_HANDOVER_SECONDS: Final = 2.0
+_POLL_SECONDS: Final = 0.02
+_SHOWN: Final = 80
 
 
 @step("§1 cordon: hold the training lock")
@@ -13,17 +25,55 @@ def cordon(case: Case) -> Cordon:
     """Hold the lock by a guard that outlives run and worker. Done twice it is still one cordon (runbook §1)."""
     if case.recovered():
         return _released(case)
-    standing = case.host.guard(case.marker)
-    if not standing or not case.host.refuses(case.workload.lock):
-        hold(case, case.incident.reason)
+    hold(case, case.incident.reason)
     return cordon_state(case)
 
 
 def hold(case: Case, reason: str) -> None:
-    """Put a guard on the lock, in place of one that guards a file which is no longer there."""
-    case.host.release(case.marker)
-    about = {"incident": case.incident.id, "since": datetime.now(UTC).isoformat(), "reason": reason}
-    case.host.hold(case.workload.lock, case.marker, about)
+    """Put a guard on the lock. One that stands stays if it guards this lock, for this incident, as we would."""
+    standing = case.host.guard(case.marker)
+    wanted = orders(case, reason)
+    lock = case.workload.lock
+    if standing and wanted.same_watch(read_marker(case.marker)) and case.host.refuses(lock):
+        return
+    case.guard = case.host.hold(wanted)
+    if standing:
+        case.host.signal(standing, SIGTERM)
+        case.host.wait_gone([standing], _HANDOVER_SECONDS)
+
+
+def orders(case: Case, reason: str) -> Orders:
+    """What this incident's guard is told."""
+    snapshot = case.host.snapshot()
+    us = protected(snapshot, getpid()) - {1}
+    return Orders(
+        incident=case.incident.id,
+        reason=reason,
+        since=datetime.now(UTC).isoformat(),
+        lock=str(case.workload.lock),
+        marker=str(case.marker),
+        caught=str(case.caught),
+        known=tuple(str(path) for path in case.in_hand),
+        root=str(case.root),
+        matchers=matchers(case),
+        spared=tuple(process.identity for process in snapshot.values() if process.pid in us),
+    )
+
+
+def matchers(case: Case) -> tuple[Matcher, ...]:
+    """How the workload block recognises its processes."""
+    block = case.workload
+    user = case.account
+    return (
+        Matcher("api", block.api_pattern, user, block.api_port),
+        Matcher("training", block.training_pattern, user),
+        Matcher("worker", block.worker_pattern, user),
+    )
+
+
+def guard_of(case: Case) -> Identity | None:
+    """The guard that stands: by its marker, or the one that this run has started and that is about to write it."""
+    return case.host.guard(case.marker) or case.guard
 
 
 def cordon_state(case: Case) -> Cordon:
@@ -31,12 +81,45 @@ def cordon_state(case: Case) -> Cordon:
     if case.recovered():
         return _released(case)
     lock = case.workload.lock
-    guard = case.host.guard(case.marker)
+    guard = guard_of(case)
     about = read_marker(case.marker)
     held = guard is not None and case.host.holds(guard, lock) and case.host.refuses(lock)
-    reason = "" if held else "somebody else holds it; the guard waits" if guard else "no guard stands"
     since = str(about.get("since", case.incident.opened_at.isoformat()))
-    return Cordon(str(lock), held, guard, since, str(about.get("incident", case.incident.id)), reason)
+    incident = str(about.get("incident", case.incident.id))
+    return Cordon(str(lock), held, guard, since, incident, "" if held else _why_not(case, guard))
+
+
+def _why_not(case: Case, guard: Identity | None) -> str:
+    if guard is None:
+        return "no guard stands"
+    holder = case.host.holder(case.workload.lock)
+    if holder is None or holder.identity == guard:
+        return "the lock could not be taken"
+    return f"{_tell(holder)} holds it; the guard waits"
+
+
+def await_cordon(case: Case) -> Cordon:
+    """The same, but give the guard the moment that it needs to write its marker and to get the lock from the stopped.
+
+    Whoever else holds the lock is not waited for.
+    """
+    deadline = time.monotonic() + _HANDOVER_SECONDS
+    while True:
+        state = cordon_state(case)
+        settled = state.held and (case.recovered() or case.host.guard(case.marker) is not None)
+        if settled or state.guard is None or time.monotonic() > deadline or _another_holds(case, state.guard):
+            return state
+        time.sleep(_POLL_SECONDS)
+
+
+def _another_holds(case: Case, guard: Identity) -> bool:
+    """Whether somebody has the lock who lives on: not the guard, not us who took it for the guard."""
+    holder = case.host.holder(case.workload.lock)
+    return holder is not None and holder.alive and holder.identity != guard and holder.pid != getpid()
+
+
+def _tell(process: Process) -> str:
+    return f"process {process.pid} ({' '.join(redact_command(process.command))[:_SHOWN]})"
 
 
 def _released(case: Case) -> Cordon:

@@ -1,7 +1,7 @@
-"""The guard: a small process that holds the training lock until it is told to let go (runbook §1).
+"""The guard: a process that holds the training lock and keeps newcomers out until it is told to go (runbook §1).
 
-It runs with the standard library alone and outlives the flow, the worker and the session that started it.
-The lock is already taken, or waited for, on the open file that it is handed.
+Most launchers never look at a lock. So the guard also watches for processes that match the workload, freezes them
+and writes them down. It outlives the flow, the worker and the login, and needs the standard library alone.
 """
 
 import fcntl
@@ -9,37 +9,120 @@ import json
 import os
 import signal
 import sys
-from pathlib import Path
-from typing import Any
+import threading
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path, PurePath
+from typing import Any, Final
+
+from tasks.custody.membership import Member, members, protected
+from tasks.custody.process import Identity, Process
+from tasks.custody.redact import redact_command
+from tasks.custody.source import lineage
+from tasks.host import LinuxHost
+from tasks.marker import write_marker
+from tasks.orders import Orders
+from tasks.proc import start_of
+
+_PAUSE_SECONDS: Final = 0.2
+_SHARE: Final = 20
+_NO_LOCK: Final = -1
 
 
-def write_marker(marker: Path, about: dict[str, Any]) -> None:
-    """Say who holds the lock and why, where people who meet the lock can read it. Survives a loss of power."""
-    beside = marker.with_name(f".{marker.name}.{os.getpid()}")
-    with beside.open("w") as file:
-        file.write(json.dumps(about, indent=2, sort_keys=True) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    beside.chmod(0o644)
-    beside.replace(marker)
+class Guard:
+    """One guard on its post."""
+
+    def __init__(self, orders: Orders, descriptor: int) -> None:
+        """Take the orders, and the open lock file (or -1 where it could not be opened)."""
+        self.orders, self.descriptor = orders, descriptor
+        self.host = LinuxHost(frozenset(matcher.port for matcher in orders.matchers if matcher.port))
+        self.caught: set[Identity] = set()
+        self._unwritten: list[dict[str, Any]] = []
+
+    def stand(self) -> None:
+        """Say that we stand here, wait for the lock where somebody else has it, and watch until SIGTERM."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        for ignored in (signal.SIGINT, signal.SIGHUP):
+            signal.signal(ignored, signal.SIG_IGN)
+        self._mark()
+        if self.descriptor != _NO_LOCK:
+            threading.Thread(target=fcntl.flock, args=(self.descriptor, fcntl.LOCK_EX), daemon=True).start()
+        pause = 0.0
+        while signal.sigtimedwait({signal.SIGTERM}, pause) is None:
+            began = time.monotonic()
+            self.watch()
+            pause = max(_PAUSE_SECONDS, (time.monotonic() - began) * (_SHARE - 1))
+
+    def _mark(self) -> None:
+        """Whoever started us may have died before it could say so. A full disk does not keep us from our post."""
+        me = {"pid": os.getpid(), "start": start_of(os.getpid())}
+        with suppress(OSError):
+            write_marker(Path(self.orders.marker), {**self.orders.about(), **me})
+
+    def watch(self) -> None:
+        """Freeze every newcomer where it stands, and whoever of them was thawed behind our back."""
+        snapshot = self.host.snapshot()
+        mine = {os.getpid(), *self._in_hand(snapshot)} | protected(snapshot, os.getpid())
+        for identity, member in members(snapshot, self.orders.matchers, PurePath(self.orders.root), mine).items():
+            process = snapshot[identity.pid]
+            if process.state not in {"T", "t"} or identity not in self.caught:
+                self._freeze(snapshot, process, member)
+        self._write()
+
+    def _in_hand(self, snapshot: dict[int, Process]) -> set[int]:
+        """Read anew in every look: a run writes down whom it has frozen before it thaws anybody."""
+        known = {*self.orders.spared, *(who for path in self.orders.known for who in _identities(Path(path)))}
+        return {pid for pid, process in snapshot.items() if process.identity in known}
+
+    def _freeze(self, snapshot: dict[int, Process], process: Process, member: Member) -> None:
+        denied = ""
+        try:
+            self.host.signal(process.identity, signal.SIGSTOP)
+        except ProcessLookupError:
+            return
+        except PermissionError:
+            denied = f"SIGSTOP denied, it belongs to user {process.user}"
+        if process.identity not in self.caught:
+            self.caught.add(process.identity)
+            self._unwritten.append(_caught(snapshot, process, member, denied))
+
+    def _write(self) -> None:
+        """A disk that takes nothing must not end the watch: what was caught is written when there is room again."""
+        with suppress(OSError), Path(self.orders.caught).open("a") as file:
+            while self._unwritten:
+                file.write(json.dumps(self._unwritten[0]) + "\n")
+                file.flush()
+                del self._unwritten[0]
 
 
-def read_marker(marker: Path) -> dict[str, Any]:
-    """What the marker says; nothing where there is none, or one that is no marker."""
+def _caught(snapshot: dict[int, Process], process: Process, member: Member, denied: str) -> dict[str, Any]:
+    return {
+        "at": datetime.now(UTC).isoformat(),
+        "identity": {"pid": process.pid, "start": process.identity.start},
+        "role": member.role,
+        "why": member.why,
+        "command": " ".join(redact_command(process.command)),
+        "user": process.user,
+        "source": ", started by ".join(str(source) for source in lineage(snapshot, process.pid)),
+        "denied": denied,
+    }
+
+
+def _identities(journal: Path) -> Iterable[Identity]:
     try:
-        about = json.loads(marker.read_text())
-    except (OSError, ValueError):
-        return {}
-    return about if isinstance(about, dict) else {}
+        items = json.loads(journal.read_bytes())
+        return [Identity(**item.get("identity", item)) for item in items]
+    except (OSError, ValueError, TypeError, AttributeError):
+        return []
 
 
 def main() -> None:
-    """Hold the lock (waiting for it first where somebody else has it) until SIGTERM."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    fcntl.flock(int(sys.argv[1]), fcntl.LOCK_EX)
-    while True:
-        signal.pause()
+    """Stand guard: the descriptor of the lock is the argument, the orders come through standard input."""
+    orders = Orders.from_bytes(sys.stdin.buffer.read())
+    Guard(orders, int(sys.argv[1])).stand()
+    os._exit(0)  # a thread that still waits for the lock would hold us
 
 
 if __name__ == "__main__":

@@ -1,21 +1,23 @@
 """The one door to the host: processes, signals, the lock, starting the API. Everything else decides, this acts."""
 
-import fcntl
+import logging
 import os
-import pwd
 import select
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol
 
-from tasks import guard
+from tasks import launch, lock
 from tasks.custody.process import Identity, Process
-from tasks.proc import GONE, read_process, start_of
+from tasks.marker import read_marker, write_marker
+from tasks.orders import Orders
+from tasks.proc import GONE, listeners, read_process
+
+logger = logging.getLogger(__name__)
 
 
 class Host(Protocol):
@@ -33,20 +35,29 @@ class Host(Protocol):
     def wait_gone(self, identities: Iterable[Identity], seconds: float) -> frozenset[Identity]:
         """Wait until they have ended, at most so long; give back those that have not."""
 
-    def hold(self, lock: Path, marker: Path, about: Mapping[str, str]) -> None:
-        """Start a guard that takes the lock, keeps it when we are gone, and says so in the marker."""
+    def hold(self, orders: Orders) -> Identity:
+        """Start a guard that takes the lock, keeps it when we are gone, watches, and says so in the marker."""
 
     def guard(self, marker: Path) -> Identity | None:
         """The living guard that a marker names."""
 
-    def holds(self, identity: Identity, lock: Path) -> bool:
+    def holds(self, identity: Identity, path: Path) -> bool:
         """True if this process has the lock."""
 
-    def refuses(self, lock: Path) -> bool:
+    def refuses(self, path: Path) -> bool:
         """Try the lock as a launcher would; True if it is refused."""
+
+    def holder(self, path: Path) -> Process | None:
+        """Who has the lock, as far as the kernel tells."""
 
     def release(self, marker: Path) -> bool:
         """End the guard and remove the marker; False if there was nothing to release."""
+
+    def exit_code(self, identity: Identity) -> int | None:
+        """How a process that we started ended; None while it runs. Negative: the signal that ended it."""
+
+    def end_unit(self, unit: str) -> str:
+        """Stop a systemd unit, so that it starts nothing again; empty, or why that failed."""
 
     def start(
         self, command: Sequence[str], folder: Path, log: Path, user: int, environment: Mapping[str, str]
@@ -57,9 +68,14 @@ class Host(Protocol):
 class LinuxHost:
     """This host, through /proc and pidfds. A pidfd makes identity exact: a reused pid is never signalled."""
 
+    def __init__(self, ports: frozenset[int] = frozenset()) -> None:
+        """Who listens on these ports is looked up in every snapshot."""
+        self._ports = ports
+
     def snapshot(self) -> dict[int, Process]:
         """Read /proc once; processes that vanish meanwhile are not in it."""
-        found = (read_process(int(name)) for name in os.listdir("/proc") if name.isdigit())
+        listening = listeners(self._ports) if self._ports else {}
+        found = (read_process(int(name), listening) for name in os.listdir("/proc") if name.isdigit())
         return {process.pid: process for process in found if process}
 
     def look(self, identity: Identity) -> Process | None:
@@ -105,64 +121,43 @@ class LinuxHost:
         process = self.look(identity)
         return process is not None and process.alive
 
-    def hold(self, lock: Path, marker: Path, about: Mapping[str, str]) -> None:
+    def hold(self, orders: Orders) -> Identity:
         """Take the lock here, so that it holds at once, and hand the open file to the guard, which keeps it.
 
-        Where somebody else holds the lock the guard waits for it. PermissionError if the file cannot be opened.
+        Where somebody else holds the lock the guard waits for it; where it cannot be opened the guard watches
+        without it. We write its marker, and it does so itself: nothing is half done if we die here.
         """
-        descriptor = open_lock(lock)
+        descriptor = lock.take(Path(orders.lock))
         try:
-            with suppress(BlockingIOError):
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._spawn_guard(descriptor, lock, marker, about)
+            identity = launch.start_guard(descriptor, orders)
         finally:
-            os.close(descriptor)
-
-    def _spawn_guard(self, descriptor: int, lock: Path, marker: Path, about: Mapping[str, str]) -> None:
-        process = subprocess.Popen(
-            [sys.executable, "-I", "-S", guard.__file__, str(descriptor)],
-            pass_fds=[descriptor],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            cwd="/",
-            start_new_session=True,
-        )
-        identity = Identity(process.pid, start_of(process.pid))
-        guard.write_marker(marker, {**about, "lock": str(lock), "pid": identity.pid, "start": identity.start})
-        _forget(process)
+            if descriptor is not None:
+                os.close(descriptor)
+        try:
+            write_marker(Path(orders.marker), {**orders.about(), **asdict(identity)})
+        except OSError as error:
+            logger.error("The cordon's marker cannot be written: %s. The guard stands all the same.", error)  # noqa: TRY400
+        return identity
 
     def guard(self, marker: Path) -> Identity | None:
         """Look whether the process that the marker names lives and is a guard of ours: a marker can be forged."""
         identity = _named(marker)
         process = self.look(identity) if identity else None
-        if not process or not process.alive or process.user != os.geteuid() or guard.__file__ not in process.command:
+        if not process or not process.alive or process.user != os.geteuid() or launch.GUARD not in process.command:
             return None
         return identity
 
-    def holds(self, identity: Identity, lock: Path) -> bool:
-        """Ask the kernel: the lock's file is open there with a lock on it, and the path still leads to that file."""
-        try:
-            wanted = lock.stat()
-            descriptors = os.listdir(f"/proc/{identity.pid}/fd")
-        except OSError:
-            return False
-        return any(_locks(identity.pid, descriptor, wanted) for descriptor in descriptors)
+    def holds(self, identity: Identity, path: Path) -> bool:
+        """Ask the kernel."""
+        return lock.holds(identity.pid, path)
 
-    def refuses(self, lock: Path) -> bool:
-        """Try the lock as a launcher would; a missing file refuses nobody."""
-        try:
-            descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            return False
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        else:
-            return False
-        finally:
-            os.close(descriptor)
+    def refuses(self, path: Path) -> bool:
+        """Try the lock as a launcher would."""
+        return lock.refuses(path)
+
+    def holder(self, path: Path) -> Process | None:
+        """The process that took it."""
+        return lock.holder(path)
 
     def release(self, marker: Path) -> bool:
         """End the guard; the lock is free when it is gone."""
@@ -179,51 +174,21 @@ class LinuxHost:
     def start(
         self, command: Sequence[str], folder: Path, log: Path, user: int, environment: Mapping[str, str]
     ) -> Identity:
-        """Start it detached; its output goes to the log. As root, as the given user; else as ourselves."""
-        account = pwd.getpwuid(user) if os.geteuid() == 0 and user > 0 else None
-        with log.open("ab") as output:
-            process = subprocess.Popen(
-                list(command),
-                cwd=folder,
-                env=dict(environment),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                user=account.pw_uid if account else None,
-                group=account.pw_gid if account else None,
-                extra_groups=os.getgrouplist(account.pw_name, account.pw_gid) if account else None,
-            )
-        identity = Identity(process.pid, start_of(process.pid))
-        _forget(process)
-        return identity
+        """Start it in a scope or a session of its own."""
+        return launch.start_program(command, folder, log, user, environment)
+
+    def exit_code(self, identity: Identity) -> int | None:
+        """Ask the kernel about our child."""
+        return launch.exit_code(identity.pid)
+
+    def end_unit(self, unit: str) -> str:
+        """Ask systemd."""
+        return launch.end_unit(unit)
 
 
 def _named(marker: Path) -> Identity | None:
-    about = guard.read_marker(marker)
+    about = read_marker(marker)
     try:
         return Identity(int(about["pid"]), int(about["start"]))
     except (KeyError, TypeError, ValueError):
         return None
-
-
-def _forget(process: subprocess.Popen[bytes]) -> None:
-    """Tell subprocess that the child is meant to outlive us, else it warns when the object is collected."""
-    process.returncode = 0
-
-
-def _locks(pid: int, descriptor: str, wanted: os.stat_result) -> bool:
-    try:
-        there = os.stat(f"/proc/{pid}/fd/{descriptor}")
-        info = Path(f"/proc/{pid}/fdinfo/{descriptor}").read_text()
-    except OSError:
-        return False
-    return (there.st_dev, there.st_ino) == (wanted.st_dev, wanted.st_ino) and "FLOCK  ADVISORY  WRITE" in info
-
-
-def open_lock(lock: Path) -> int:
-    """Open the lock file, without O_CREAT first: in /tmp that can fail on another user's file, even for root."""
-    try:
-        return os.open(lock, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        return os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)

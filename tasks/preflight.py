@@ -20,6 +20,7 @@ from tasks.case import (
     CLAIMED,
     OPEN,
     Case,
+    Policy,
     incident_home,
     last_verdict,
     load_block,
@@ -56,6 +57,7 @@ class Request:
     detected_at: datetime | None
     incident_id: str | None
     dry_run: bool
+    policy: Policy
     run: str
     created: datetime
 
@@ -78,6 +80,7 @@ def open_case(request: Request) -> Case | Busy:
     workload: Workload = load_block(Workload, request.workload)
     _require_store(request.store)
     require_here(workload)
+    require_known_account(workload)
     require_known_collectors(workload)
     require_not_ours(named_by(workload), own_launchers())
     evidence = _evidence_folder(workload)
@@ -112,10 +115,19 @@ def _open(request: Request, workload: Workload, evidence: Path, given: str | Non
         opened_by=f"{pwd.getpwuid(os.geteuid()).pw_name}, flow run {request.run}",
     )
     _require_same_workload(incident, request.workload)
-    case = Case(incident, workload, request.store, request.run, dry_run=request.dry_run, ownership=ownership)
+    case = Case(
+        incident,
+        workload,
+        request.store,
+        request.run,
+        dry_run=request.dry_run,
+        ownership=ownership,
+        policy=request.policy,
+    )
     if not request.dry_run:
         write_whole(evidence / OPEN, TypeAdapter(Incident).dump_json(incident, indent=1))
-    case.log.write("run opened", incident_id, reason=request.reason, number=case.number, dry_run=request.dry_run)
+    how = {"dry_run": request.dry_run, "policy": request.policy}
+    case.log.write("run opened", incident_id, reason=request.reason, number=case.number, **how)
     tell_rights(case)
     return case
 
@@ -178,6 +190,18 @@ def require_here(workload: Workload) -> None:
             str(workload.root),
             "Correct root in the workload block.",
         )
+
+
+def require_known_account(workload: Workload) -> None:
+    """An account that does not exist here owns nothing: everything would be left running."""
+    try:
+        pwd.getpwnam(workload.user or "root")
+    except KeyError as error:
+        raise Refused(
+            "an account of this host, or none",
+            repr(workload.user),
+            "Correct user in the workload block, or leave it empty.",
+        ) from error
 
 
 def require_known_collectors(workload: Workload) -> None:

@@ -1,12 +1,16 @@
 """Reading /proc: a process as the kernel shows it. What may not be read stays empty."""
 
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from tasks.custody.process import Identity, Masks, Process
 
+NOTHING: Final[Mapping[str, int]] = MappingProxyType({})
+_LISTEN: Final = "0A"
 GONE: Final = (FileNotFoundError, ProcessLookupError)
 
 
@@ -23,7 +27,20 @@ def start_of(pid: int) -> int:
         raise ProcessLookupError(pid) from error
 
 
-def read_process(pid: int) -> Process | None:
+def listeners(ports: frozenset[int]) -> dict[str, int]:
+    """Sockets that listen on these TCP ports, by the name that they have among a process's open files."""
+    found = {}
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with suppress(OSError):
+            for line in Path(table).read_text().splitlines()[1:]:
+                words = line.split()
+                port = int(words[1].rpartition(":")[2], 16)
+                if words[3] == _LISTEN and port in ports:
+                    found[f"socket:[{words[9]}]"] = port
+    return found
+
+
+def read_process(pid: int, listening: Mapping[str, int] = NOTHING) -> Process | None:
     """Read one process from /proc; what may not be read stays empty; None if it is gone."""
     try:
         stat = _stat(pid)
@@ -47,6 +64,8 @@ def read_process(pid: int) -> Process | None:
         user=int(status.get("Uid", "-1").split()[0]),
         masks=Masks(*(int(status.get(name, "0"), 16) for name in ("SigBlk", "SigIgn", "SigCgt"))),
         placeless=bool(command) and not cwd and not executable,
+        cgroup=_text(pid, "cgroup"),
+        ports=_ports(pid, listening) if listening else frozenset(),
     )
 
 
@@ -57,6 +76,20 @@ def _stat(pid: int) -> list[str]:
 def _status(pid: int) -> dict[str, str]:
     lines = Path(f"/proc/{pid}/status").read_bytes().decode(errors="replace").splitlines()
     return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
+
+
+def _text(pid: int, name: str) -> str:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/{name}").read_text(errors="replace")
+    return ""
+
+
+def _ports(pid: int, listening: Mapping[str, int]) -> frozenset[int]:
+    folder = f"/proc/{pid}/fd"
+    with suppress(OSError):
+        files = (_link(pid, f"fd/{name}") for name in os.listdir(folder))
+        return frozenset(listening[file] for file in files if file in listening)
+    return frozenset()
 
 
 def _has_threads(pid: int) -> bool:

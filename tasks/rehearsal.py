@@ -14,6 +14,7 @@ from tasks.custody.process import Identity, Process
 if TYPE_CHECKING:
     from blocks.port import Store, StoredObject
     from tasks.host import Host
+    from tasks.orders import Orders
     from tasks.scheduler import Scheduler, States
 
 _FREEZES = frozenset({signal.SIGSTOP})
@@ -62,23 +63,36 @@ class RehearsalHost:
         self._ended |= set(identities)
         return frozenset()
 
-    def hold(self, lock: Path, marker: Path, about: Mapping[str, str]) -> None:
+    def hold(self, orders: "Orders") -> Identity:
         """Record the cordon."""
-        del marker, about
-        self._would("hold the lock", str(lock))
-        self._cordon = (Identity(0, 0), lock)
+        self._would("hold the lock and keep out newcomers", orders.lock)
+        self._cordon = (Identity(0, 0), Path(orders.lock))
+        return self._cordon[0]
 
     def guard(self, marker: Path) -> Identity | None:
         """The guard that would stand."""
         return self._cordon[0] if self._cordon else self._host.guard(marker)
 
-    def holds(self, identity: Identity, lock: Path) -> bool:
+    def holds(self, identity: Identity, path: Path) -> bool:
         """True for the lock that would be held."""
-        return (identity, lock) == self._cordon or self._host.holds(identity, lock)
+        return (identity, path) == self._cordon or self._host.holds(identity, path)
 
-    def refuses(self, lock: Path) -> bool:
+    def refuses(self, path: Path) -> bool:
         """True for the lock that would be held."""
-        return (self._cordon is not None and self._cordon[1] == lock) or self._host.refuses(lock)
+        return (self._cordon is not None and self._cordon[1] == path) or self._host.refuses(path)
+
+    def holder(self, path: Path) -> Process | None:
+        """The real holder."""
+        return self._host.holder(path)
+
+    def exit_code(self, identity: Identity) -> int | None:
+        """Whoever was started is taken to have been refused."""
+        return 1 if identity == Identity(0, 0) else self._host.exit_code(identity)
+
+    def end_unit(self, unit: str) -> str:
+        """Record the stop of the unit."""
+        self._would("stop the systemd unit", unit)
+        return ""
 
     def release(self, marker: Path) -> bool:
         """Record the release."""

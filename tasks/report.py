@@ -17,7 +17,7 @@ from tasks.custody.keys import MANIFEST, SEGMENT, record_key, volume_folder
 from tasks.custody.manifest import canonical, digest
 from tasks.custody.noun import Noun
 from tasks.custody.pause import Pause
-from tasks.custody.receipt import Containment, Freeze, ObjectReceipt, Receipts, Recovery, Stop
+from tasks.custody.receipt import Challenge, Containment, Freeze, ObjectReceipt, Receipts, Recovery, Stop, Watch
 from tasks.custody.verdict import Verdict, judge
 from tasks.postmortem import Story, postmortem
 from tasks.step import noun, step
@@ -38,6 +38,8 @@ class Findings:
     stop: Stop | None
     containment: Containment | None
     pause: Pause | None
+    challenge: Challenge | None
+    watch: Watch | None
     evidence: tuple[Evidence, ...]
     seals: tuple[Seal, ...]
     proven: Receipts | None
@@ -73,6 +75,8 @@ def gather(  # noqa: PLR0913  one for each thing that the steps make
     stopped: PrefectFuture[Any],
     contained: PrefectFuture[Any],
     paused: PrefectFuture[Any],
+    challenged: PrefectFuture[Any],
+    watched: PrefectFuture[Any],
     evidence: tuple[Evidence, ...],
     seals: Iterable[PrefectFuture[Any]],
     proven: PrefectFuture[Any],
@@ -83,6 +87,8 @@ def gather(  # noqa: PLR0913  one for each thing that the steps make
         stop=noun(stopped, Stop),
         containment=noun(contained, Containment),
         pause=noun(paused, Pause),
+        challenge=noun(challenged, Challenge),
+        watch=noun(watched, Watch),
         evidence=evidence,
         seals=tuple(made for future in seals if (made := noun(future, Seal))),
         proven=noun(proven, Receipts),
@@ -147,6 +153,14 @@ def verdict_of(case: Case, findings: Findings) -> Verdict:
     return verdict.after_recovery(findings.recovery.told) if findings.recovery else verdict
 
 
+def ways_in(findings: Findings) -> tuple[str, ...]:
+    """What may still start the workload although the cordon should have closed it."""
+    found = list(findings.pause.open) if findings.pause else ["whether Prefect's side is paused was not established"]
+    if findings.challenge and not findings.challenge.complete:
+        found.append(findings.challenge.told)
+    return tuple(found)
+
+
 @step("§8 write the record")
 def record(case: Case, findings: Findings) -> Record:
     """Write record/NNN/, closing.json last, then send it: on disk before the flow returns, whatever the store does."""
@@ -183,6 +197,8 @@ def _verdict(case: Case, findings: Findings, verdict: Verdict) -> dict[str, Any]
         "verdict": asdict(verdict),
         "containment": findings.containment and asdict(findings.containment),
         "pause": findings.pause and asdict(findings.pause),
+        "challenge": findings.challenge and asdict(findings.challenge),
+        "watch": findings.watch and asdict(findings.watch),
         "freeze": findings.freeze and asdict(findings.freeze),
         "stop": findings.stop and asdict(findings.stop),
         "coverage": [asdict(item) for item in findings.evidence],

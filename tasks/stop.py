@@ -6,21 +6,13 @@ from datetime import UTC, datetime
 from signal import SIGCONT, SIGKILL, SIGSTOP, Signals
 from typing import Final
 
-from tasks.case import Case
-from tasks.contain import (
-    STOPPED,
-    command_of,
-    contradictions,
-    find,
-    frozen,
-    matchers,
-    observed,
-    root_of,
-    spared,
-    stopped,
-)
-from tasks.custody.process import Identity, Process, gentle_signal
+from tasks.case import STOPPED, Case
+from tasks.contain import command_of, find, freeze_one, frozen, look_for_life, observed, ours, spared, stopped
+from tasks.cordon import matchers
+from tasks.custody.membership import Member
+from tasks.custody.process import Identity, Process, descendants, gentle_signal
 from tasks.custody.receipt import End, Frozen, Stop, Stopped
+from tasks.custody.source import restarted
 from tasks.step import step
 
 _SETTLE_SECONDS: Final = 2.0
@@ -30,11 +22,16 @@ _KILL_ROUNDS: Final = 20
 
 @step("§3 stop the workload", key=observed)
 def stop(case: Case) -> Stop:
-    """End everything that was frozen: the signal that each process heeds, a thaw, the grace, SIGKILL (runbook §3)."""
+    """End everything that was frozen: the signal that each process heeds, a thaw, the grace, SIGKILL (runbook §3).
+
+    Policy kill, for a compromised host: SIGKILL while it is frozen, and no thaw.
+    """
     stopping = Stopping(case, frozen(case))
-    stopping.ask()
-    stopping.wait()
+    if case.policy == "graceful":
+        stopping.ask()
+        stopping.wait()
     stopping.kill()
+    case.stopped_at = time.monotonic()
     earlier = stopped(case)
     fresh = [receipt for receipt in stopping.receipts() if receipt.identity not in earlier]
     receipts = sorted([*earlier.values(), *fresh], key=lambda receipt: receipt.identity)
@@ -56,6 +53,7 @@ class Stopping:
         self.sent: dict[Identity, list[tuple[str, datetime]]] = {identity: [] for identity in processes}
         self.gone: dict[Identity, datetime] = {}
         self.reasons: dict[Identity, str] = {}
+        self.held: frozenset[Identity] = frozenset()
         self.left = frozenset(who for who in processes if (now := self.host.look(who)) and now.alive)
 
     def ask(self) -> None:
@@ -70,9 +68,9 @@ class Stopping:
             self.case.log.write("deviation", "thaw", reason="policy graceful: asked to end before it is killed")
 
     def wait(self) -> None:
-        """Wait out the grace and take in who is born meanwhile."""
+        """Wait out the grace and take in who is born meanwhile; those of them that are frozen are not waited for."""
         deadline = time.monotonic() + self.case.workload.grace_seconds
-        while self.left and (rest := deadline - time.monotonic()) > 0:
+        while self.left - self.held and (rest := deadline - time.monotonic()) > 0:
             self._wait_gone(min(_LOOK_AGAIN_SECONDS, rest))
             self._take_in_newcomers()
 
@@ -94,23 +92,33 @@ class Stopping:
         """Freeze what was started anew; leave alone what a process of ours needs to end by.
 
         loky ends its workers with the help of pgrep: frozen, it held up the training's own end for the whole grace.
+        What a supervisor has started again is frozen and left to the watch: killed here, it would only come back.
         """
-        found = {identity: what for identity, what in find(self.case).items() if identity not in self.processes}
-        for identity in contradictions(self.case).keys() - self.processes.keys() - found.keys():
-            if process := self.host.look(identity):
-                found[identity] = ("helper", process)
-        for identity, (role, process) in found.items():
-            if process.pid in self.spared:
+        snapshot = self.host.snapshot()
+        found = find(self.case, snapshot)
+        visible = {pid: process for pid, process in snapshot.items() if pid not in ours(self.case, snapshot)}
+        helpers = dict.fromkeys(look_for_life(self.case, visible).alive, Member("helper", "started during the stop"))
+        kin = {who.pid for who in self.processes}
+        kin |= descendants(snapshot, kin)
+        for identity, member in (helpers | found).items():
+            if identity in self.processes or identity.pid in self.spared:
                 continue
-            now = datetime.now(UTC)
-            self.processes[identity] = Frozen(identity, role, command_of(process), process.user, now, None)
-            self.sent[identity] = []
-            self.left |= {identity}
-            if self._started_anew(process):
-                self._send(identity, SIGSTOP)
+            process = snapshot[identity.pid]
+            if identity in found and restarted(snapshot, identity.pid, kin):
+                freeze_one(self.host, snapshot, identity, member)
+            else:
+                self._take_in(process, member)
 
-    def _started_anew(self, process: Process) -> bool:
-        return any(matcher.recognises(process, root_of(self.case)) for matcher in matchers(self.case))
+    def _take_in(self, process: Process, member: Member) -> None:
+        now, identity = datetime.now(UTC), process.identity
+        self.processes[identity] = Frozen(
+            identity, member.role, command_of(process), process.user, now, None, why=member.why
+        )
+        self.sent[identity] = []
+        self.left |= {identity}
+        if any(matcher.recognises(process, self.case.root) for matcher in matchers(self.case)):
+            self.held |= {identity}
+            self._send(identity, SIGSTOP)
 
     def _wait_gone(self, seconds: float) -> None:
         before, self.left = self.left, self.host.wait_gone(self.left, seconds)

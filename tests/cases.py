@@ -4,6 +4,9 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import Any
+
+from prefect.client.schemas.objects import State
 
 from blocks.port import Store
 from blocks.workload import Workload
@@ -32,3 +35,8 @@ def case_of(
     finally:
         case.host.release(case.marker)
         case.close()
+
+
+def made(state: State[Any]) -> Any:
+    """What a step made, called without a server."""
+    return state.data

@@ -102,6 +102,7 @@ class SmallWorkload:
             "api_command": self.api_command,
             "api_url": f"http://127.0.0.1:{self.port}",
             "grace_seconds": 5,
+            "watch_seconds": 0.2,
             "recovery_seconds": 20,
         }
         return Workload(**(fields | changes))

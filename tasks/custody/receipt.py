@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from tasks.custody.noun import Noun
 from tasks.custody.process import Identity
+from tasks.custody.source import Source
 
 
 class End(StrEnum):
@@ -16,6 +17,7 @@ class End(StrEnum):
     STOPPED = "stopped"
     KILLED = "killed"
     GONE = "ended by itself"
+    HELD = "left frozen"
     SURVIVED = "survived"
 
 
@@ -24,6 +26,7 @@ class Frozen:
     """A process of the workload as the freeze found it.
 
     `frozen_at` is None where SIGSTOP did not take: `denied` says why, and is empty if the process had ended meanwhile.
+    `why` says what it was recognised by, `lineage` who started it, nearest first.
     """
 
     identity: Identity
@@ -33,6 +36,8 @@ class Frozen:
     seen_at: datetime
     frozen_at: datetime | None
     denied: str = ""
+    why: str = ""
+    lineage: tuple[Source, ...] = ()
 
 
 @dataclass(frozen=True, repr=False)
@@ -95,6 +100,66 @@ class Stop(Noun):
             return "nothing to stop"
         counts = Counter(process.end for process in self.processes)
         return ", ".join(f"{counts[end]} {end}" for end in End if counts[end])
+
+
+@dataclass(frozen=True)
+class Returned:
+    """A process of the workload that was started after the stop; `source` says by what, as far as it can be known."""
+
+    identity: Identity
+    role: str
+    command: str
+    source: str
+    end: End
+
+
+@dataclass(frozen=True, repr=False)
+class Watch(Noun):
+    """Whether anything brought the workload back: what came, what brings it, and which of that was stopped.
+
+    `standing` are the supervisors that still stand, `stopped` those that were stopped at the workload block's word.
+    """
+
+    at: datetime
+    returned: tuple[Returned, ...]
+    standing: tuple[str, ...]
+    stopped: tuple[str, ...]
+
+    @property
+    def complete(self) -> bool:
+        """True if nothing brings it back any more."""
+        return not self.standing and not any(each.end in {End.HELD, End.SURVIVED} for each in self.returned)
+
+    @property
+    def told(self) -> str:
+        """In a few words."""
+        if not self.returned:
+            return "nothing came back"
+        words = [f"{len(self.returned)} came back"]
+        words += [f"brought by {name}, which still stands" for name in self.standing]
+        words += [f"brought by {name}, which was stopped" for name in self.stopped]
+        return "; ".join(words)
+
+
+@dataclass(frozen=True, repr=False)
+class Challenge(Noun):
+    """A real launch against the cordon. `caught` is empty if nothing stopped it; `skipped` says why none was made."""
+
+    at: datetime
+    caught: str = ""
+    skipped: str = ""
+
+    @property
+    def complete(self) -> bool:
+        """True unless a training could be started."""
+        return bool(self.caught or self.skipped)
+
+    @property
+    def told(self) -> str:
+        """In a few words."""
+        if self.skipped:
+            return f"no launch was tried: {self.skipped}"
+        return f"a launch was caught: {self.caught}" if self.caught else "a training could be started under the cordon"
 
 
 @dataclass(frozen=True, repr=False)

@@ -27,12 +27,6 @@ EMPTY = replace(FILE, size=0)
 
 
 @pytest.fixture
-def small(tmp_path: Path) -> Iterator[SmallWorkload]:
-    with SmallWorkload(tmp_path / "work load") as workload:
-        yield workload
-
-
-@pytest.fixture
 def case(small: SmallWorkload) -> Iterator[Case]:
     with case_of(small.block()) as opened:
         yield opened

@@ -24,12 +24,6 @@ NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
 
 @pytest.fixture
-def small(tmp_path: Path) -> Iterator[SmallWorkload]:
-    with SmallWorkload(tmp_path / "work load") as workload:
-        yield workload
-
-
-@pytest.fixture
 def case(small: SmallWorkload) -> Iterator[Case]:
     with case_of(small.block()) as opened:
         yield opened

@@ -1,27 +1,23 @@
 """§1-§3 on real processes: the small workload, hard cases, and what must never be touched."""
 
-import fcntl
-import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
-from prefect.client.schemas.objects import State
 
 from tasks.contain import find, freeze, prove_contained, prove_still_contained
 from tasks.cordon import cordon
 from tasks.custody.process import Identity
-from tasks.custody.receipt import Containment, Cordon, End, Freeze, Stop
+from tasks.custody.receipt import Containment, End, Freeze, Stop
 from tasks.host import LinuxHost
 from tasks.proc import read_process, start_of
 from tasks.stop import stop
-from tests.cases import case_of
+from tests.cases import case_of, made
 from tests.workloads import SmallWorkload, wait_until
 
 STUBBORN = """
@@ -32,17 +28,6 @@ open("ready-" + str(__import__("os").getpid()), "w").close()
 while True:
     time.sleep(0.05)
 """
-
-
-@pytest.fixture
-def small(tmp_path: Path) -> Iterator[SmallWorkload]:
-    with SmallWorkload(tmp_path / "work load") as workload:
-        yield workload
-
-
-def made(state: State[Any]) -> Any:
-    """What a step made, called without a server."""
-    return state.data
 
 
 def stubborn(small: SmallWorkload, *ignored: str) -> subprocess.Popen[bytes]:
@@ -316,80 +301,13 @@ def test_what_the_workload_could_not_protect_from_us_is_told_as_survivor(
         monkeypatch.undo()
 
 
-def test_the_lock_refuses_as_soon_as_the_step_returns_and_until_released(small: SmallWorkload) -> None:
-    with case_of(small.block()) as case:
-        state: Cordon = made(cordon.fn(case))
-        launcher = ["flock", "-n", "-E", "75", str(case.workload.lock), "true"]
-        assert subprocess.run(launcher, check=False).returncode == 75
-        assert state.held
-        assert case.host.release(case.marker)
-        assert subprocess.run(launcher, check=False).returncode == 0
-        assert not case.host.release(case.marker)
-
-
-def test_the_guard_outlives_the_process_that_cordoned(small: SmallWorkload) -> None:
-    code = (
-        "from pathlib import Path; import sys; from tasks.host import LinuxHost\n"
-        "LinuxHost().hold(Path(sys.argv[1]), Path(sys.argv[2]), {'incident': 'IR-x', 'reason': 'why'})\n"
-    )
-    lock, marker = small.root.parent / "a.lock", small.root.parent / "cordon.json"
-    subprocess.run([sys.executable, "-c", code, lock, marker], check=True)
-    host = LinuxHost()
-    guard = host.guard(marker)
-    try:
-        assert guard
-        assert host.holds(guard, lock)
-        assert host.refuses(lock)
-        about = json.loads(marker.read_text())
-        assert (about["incident"], about["reason"], about["pid"]) == ("IR-x", "why", guard.pid)
-    finally:
-        host.release(marker)
-
-
-def test_cordoning_twice_is_one_cordon(small: SmallWorkload) -> None:
-    with case_of(small.block()) as case:
-        assert made(cordon.fn(case)) == made(cordon.fn(case))
-
-
-def test_a_guard_that_was_killed_is_replaced(small: SmallWorkload) -> None:
-    with case_of(small.block()) as case:
-        first: Cordon = made(cordon.fn(case))
-        assert first.guard
-        os.kill(first.guard.pid, signal.SIGKILL)
-        wait_until(lambda: not case.host.refuses(case.workload.lock), what="the lock's end")
-        second: Cordon = made(cordon.fn(case))
-        assert second.held
-        assert second.guard != first.guard
-
-
-def test_a_lock_file_that_was_replaced_is_not_taken_for_held(small: SmallWorkload) -> None:
-    with case_of(small.block()) as case:
-        cordon.fn(case)
-        case.workload.lock.unlink()
-        case.workload.lock.touch()
-        assert not made(prove_contained.fn(case)).contained
-        assert made(cordon.fn(case)).held
-        assert made(prove_contained.fn(case)).contained
-
-
-def test_a_lock_that_somebody_else_holds_is_said_and_taken_over_when_it_ends(small: SmallWorkload) -> None:
-    with case_of(small.block()) as case:
-        holder = os.open(case.workload.lock, os.O_CREAT | os.O_RDWR)
-        fcntl.flock(holder, fcntl.LOCK_EX)
-        state: Cordon = made(cordon.fn(case))
-        assert not state.held
-        assert "somebody else" in state.told
-        os.close(holder)
-        wait_until(lambda: made(prove_contained.fn(case)).cordoned, what="the guard's turn")
-
-
 def test_find_spares_what_our_own_recovery_started(small: SmallWorkload) -> None:
     api = small.start(small.api_command)
     wait_until(small.healthy, what="the API's answer")
     with case_of(small.block()) as case:
-        assert [identity.pid for identity in find(case)] == [api.pid]
+        assert [identity.pid for identity in find(case, case.host.snapshot())] == [api.pid]
         case.journal("recovered.json", list[Identity], [Identity(api.pid, start_of(api.pid))])
-        assert find(case) == {}
+        assert find(case, case.host.snapshot()) == {}
 
 
 def test_a_helper_that_a_process_needs_to_end_is_left_to_work(small: SmallWorkload) -> None:
@@ -470,29 +388,6 @@ def test_what_comes_back_after_the_check_is_seen_by_the_last_look(small: SmallWo
 
 def test_an_ancestor_that_is_the_workload_is_spared_but_not_called_contained(small: SmallWorkload) -> None:
     assert "ours to spare" in launched_by_the_training(small, "prove_contained.fn(case).data.alive")
-
-
-def test_a_forged_marker_does_not_make_a_training_our_guard(small: SmallWorkload) -> None:
-    small.start()
-    wait_until(lambda: len(small.living()) == 3, what="the training")
-    training = small.living()[0]
-    with case_of(small.block()) as case:
-        about = {"pid": training.pid, "start": start_of(training.pid), "lock": str(case.workload.lock)}
-        case.marker.write_text(json.dumps(about))
-        assert made(cordon.fn(case)).guard.pid != training.pid
-        assert training.pid in {process.identity.pid for process in made(freeze.fn(case)).processes}
-        stop.fn(case)
-
-
-@pytest.mark.parametrize("content", ["", "null", "{", '{"pid": "x"}'])
-def test_a_damaged_marker_stops_nothing(small: SmallWorkload, content: str) -> None:
-    small.start_all()
-    with case_of(small.block()) as case:
-        case.marker.write_text(content)
-        assert made(cordon.fn(case)).held
-        freeze.fn(case)
-        stop.fn(case)
-        assert made(prove_contained.fn(case)).contained
 
 
 def test_a_command_line_that_is_no_text_is_frozen_like_any_other(small: SmallWorkload) -> None:

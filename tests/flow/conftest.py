@@ -1,7 +1,6 @@
 """A small workload at work, its blocks saved on a real Prefect server, and a real S3 server to go to."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -12,12 +11,6 @@ from tasks.drill.parts import SeaweedFS
 from tasks.host import LinuxHost
 from tests.scenes import Scene
 from tests.workloads import SmallWorkload
-
-
-@pytest.fixture
-def small(tmp_path: Path) -> Iterator[SmallWorkload]:
-    with SmallWorkload(tmp_path / "work load") as workload:
-        yield workload
 
 
 @pytest.fixture

@@ -1,0 +1,90 @@
+"""§1: prove the cordon by a real launch. The workload's own start command is run, and must be refused or caught."""
+
+import os
+import pwd
+import time
+from contextlib import suppress
+from datetime import UTC, datetime
+from signal import SIGKILL
+from typing import Final
+
+from tasks.case import Case
+from tasks.cordon import cordon_state
+from tasks.custody.process import Identity, descendants
+from tasks.custody.receipt import Challenge
+from tasks.step import step
+
+_SECONDS: Final = 10.0
+_POLL_SECONDS: Final = 0.02
+_GONE_SECONDS: Final = 2.0
+_ROUNDS: Final = 10
+_FROZEN: Final = frozenset("Tt")
+
+
+@step("§1 check: a launch is caught")
+def challenge(case: Case) -> Challenge:
+    """Launch the training as its people do, as its owner, see what becomes of it, and end what is left (runbook §1).
+
+    Not done where it would do harm: no cordon stands, the host is compromised (policy kill), or no command is named.
+    """
+    if reason := _not_now(case):
+        return Challenge(datetime.now(UTC), skipped=reason)
+    started = _launch(case)
+    try:
+        caught = _fate(case, started)
+    finally:
+        _end(case, started)
+    case.log.write("challenged", str(started.pid), command=case.workload.training_command, caught=caught)
+    return Challenge(datetime.now(UTC), caught=caught)
+
+
+def _not_now(case: Case) -> str:
+    if not case.workload.training_command:
+        return "the workload block names no training_command"
+    if case.policy == "kill":
+        return "nothing of a compromised workload is run"
+    if case.recovered():
+        return "the cordon was released by this incident's own recovery"
+    state = cordon_state(case)
+    return "" if state.held else state.told
+
+
+def _launch(case: Case) -> Identity:
+    block = case.workload
+    account = pwd.getpwuid(block.root.stat().st_uid)
+    environment = {"PATH": os.defpath, "HOME": account.pw_dir, "USER": account.pw_name, "LANG": "C.UTF-8"}
+    log = case.home / "challenge.log"
+    return case.host.start(block.training_command, block.root, log, account.pw_uid, environment)
+
+
+def _fate(case: Case, started: Identity) -> str:
+    """What stopped the launch; empty if nothing did."""
+    deadline = time.monotonic() + _SECONDS
+    while time.monotonic() < deadline:
+        code = case.host.exit_code(started)
+        if code:
+            return f"the launcher was refused and ended with {code}"
+        if pid := _frozen_of(case, started):
+            return f"the guard froze process {pid}"
+        time.sleep(_POLL_SECONDS)
+    return ""
+
+
+def _frozen_of(case: Case, started: Identity) -> int | None:
+    snapshot = case.host.snapshot()
+    family = {started.pid} | descendants(snapshot, [started.pid])
+    return next((pid for pid in sorted(family) if pid in snapshot and snapshot[pid].state in _FROZEN), None)
+
+
+def _end(case: Case, started: Identity) -> None:
+    """End all of it, again until nothing of it is left."""
+    for _ in range(_ROUNDS):
+        snapshot = case.host.snapshot()
+        pids = {started.pid} | descendants(snapshot, [started.pid])
+        family = [snapshot[pid].identity for pid in pids if pid in snapshot and snapshot[pid].alive]
+        for identity in family:
+            with suppress(ProcessLookupError):
+                case.host.signal(identity, SIGKILL)
+        if not family:
+            break
+        case.host.wait_gone(family, _GONE_SECONDS)

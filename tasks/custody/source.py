@@ -1,0 +1,76 @@
+"""What started a process, and what keeps bringing it back. Pure decisions over a snapshot."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Final
+
+from tasks.custody.membership import multiplexes, quotes
+from tasks.custody.process import Identity, Process
+from tasks.custody.redact import redact_command
+
+_USER_MANAGER: Final = re.compile(r"user@\d+\.service")
+_SHOWN: Final = 100
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a process was started by: a process that lives on, or a systemd unit (then without an identity)."""
+
+    name: str
+    identity: Identity | None = None
+
+    def __str__(self) -> str:
+        """Name it so that a person finds it."""
+        return f"process {self.identity.pid} ({self.name})" if self.identity else f"systemd unit {self.name}"
+
+
+def unit_of(cgroup: str) -> str:
+    """The system service that a process belongs to by its control group; empty for a login, a scope or a user's own."""
+    for line in cgroup.splitlines():
+        path = PurePath(line.rpartition(":")[2])
+        if any(_USER_MANAGER.fullmatch(part) for part in path.parts):
+            continue
+        if services := [part for part in path.parts if part.endswith(".service")]:
+            return services[-1]
+    return ""
+
+
+def lineage(snapshot: Mapping[int, Process], pid: int) -> tuple[Source, ...]:
+    """Who started the process, who started that one and so on, nearest first, pid 1 left out; its unit last."""
+    found: list[Source] = []
+    seen = {pid}
+    parent = snapshot[pid].parent
+    while parent > 1 and parent not in seen and (process := snapshot.get(parent)):
+        seen.add(parent)
+        found.append(Source(" ".join(redact_command(process.command))[:_SHOWN], process.identity))
+        parent = process.parent
+    unit = unit_of(snapshot[pid].cgroup)
+    return (*found, Source(unit)) if unit else tuple(found)
+
+
+def supervisor(line: Sequence[Source], earlier: Iterable[Sequence[Source]]) -> Source | None:
+    """The nearest that started this process and an earlier one of the workload too: what brings it back."""
+    before = {source for each in earlier for source in each}
+    return next((source for source in line if source in before), None)
+
+
+def restarted(snapshot: Mapping[int, Process], pid: int, kin: Iterable[int]) -> bool:
+    """True if something that lives on has started the process: a parent that is none of its kin, or systemd for a unit.
+
+    A child of the workload whose parent has died was adopted, by pid 1 or by a user's systemd, and not restarted.
+    """
+    parent = snapshot.get(snapshot[pid].parent)
+    if parent is None or parent.pid in set(kin):
+        return False
+    if parent.pid == 1 or PurePath(parent.command[0] if parent.command else "").name == "systemd":
+        return bool(unit_of(snapshot[pid].cgroup))
+    return True
+
+
+def may_be_ended(process: Process) -> bool:
+    """Ending what brings the workload back must not end a person's login: no terminal multiplexer, no bare shell."""
+    if multiplexes(process):
+        return False
+    return not quotes(process) or (len(process.command) > 1 and not process.command[0].startswith("-"))

@@ -1,0 +1,103 @@
+"""Starting what has to outlive us: the guard, and the API that is brought back."""
+
+import os
+import pwd
+import secrets
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from tasks.custody.process import Identity
+from tasks.orders import Orders
+from tasks.proc import start_of
+
+GUARD: Final = "tasks.guard"
+_SYSTEMD: Final = Path("/run/systemd/system")
+_UNIT_SECONDS: Final = 30.0
+_NO_LOCK: Final = -1
+
+
+def scoped(command: Sequence[str], name: str, *, systemd: bool, root: bool) -> list[str]:
+    """A command that outlives us: what a systemd service starts dies with the service unless it has its own scope."""
+    if not systemd:
+        return list(command)
+    where = ["systemd-run", *([] if root else ["--user"])]
+    return [*where, "--scope", "--quiet", "--collect", f"--unit={name}-{secrets.token_hex(4)}", "--", *command]
+
+
+def _outliving(command: Sequence[str], name: str) -> list[str]:
+    return scoped(command, name, systemd=_SYSTEMD.is_dir(), root=os.geteuid() == 0)
+
+
+def start_guard(descriptor: int | None, orders: Orders) -> Identity:
+    """Start a guard and hand it the open lock and its orders. It inherits nothing else of ours."""
+    process = subprocess.Popen(
+        _outliving(
+            [sys.executable, "-S", "-P", "-m", GUARD, str(_NO_LOCK if descriptor is None else descriptor)], "guard"
+        ),
+        pass_fds=[] if descriptor is None else [descriptor],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd="/",
+        env={"PATH": os.environ.get("PATH", os.defpath), "PYTHONPATH": str(Path(__file__).parents[1])},
+        start_new_session=True,
+    )
+    with process.stdin as pipe:  # type: ignore[union-attr]
+        pipe.write(orders.to_bytes())
+    return _let_go(process)
+
+
+def start_program(
+    command: Sequence[str], folder: Path, log: Path, user: int, environment: Mapping[str, str]
+) -> Identity:
+    """Start it detached; its output goes to the log. As root, as the given user; else as ourselves."""
+    account = pwd.getpwuid(user) if os.geteuid() == 0 and user > 0 else None
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            _outliving(command, "evacuated"),
+            cwd=folder,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            user=account.pw_uid if account else None,
+            group=account.pw_gid if account else None,
+            extra_groups=os.getgrouplist(account.pw_name, account.pw_gid) if account else None,
+        )
+    return _let_go(process)
+
+
+def _let_go(process: subprocess.Popen[bytes]) -> Identity:
+    """Tell subprocess that the child is meant to outlive us, else it warns when the object is collected."""
+    process.returncode = 0
+    return Identity(process.pid, start_of(process.pid))
+
+
+def exit_code(pid: int) -> int | None:
+    """How a child of ours ended, negative if by a signal; None while it runs. It can be asked again."""
+    try:
+        ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return None
+    if ended is None:
+        return None
+    return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
+
+
+def end_unit(unit: str) -> str:
+    """Have systemd stop a unit, which then starts nothing until somebody asks for it; empty, or why that failed."""
+    try:
+        done = subprocess.run(
+            ["systemctl", "stop", "--", unit],  # noqa: S607  found by PATH, as a person's shell would
+            capture_output=True,
+            text=True,
+            timeout=_UNIT_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    return (done.stderr.strip() or f"systemctl ended with {done.returncode}") if done.returncode else ""

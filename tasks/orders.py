@@ -1,0 +1,57 @@
+"""What a guard is told: which lock to hold, whom to keep out, where to write it down (runbook §1)."""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from tasks.custody.membership import Matcher
+from tasks.custody.process import Identity
+
+
+@dataclass(frozen=True)
+class Orders:
+    """Everything that a guard needs, as plain data: it is handed over as JSON.
+
+    `caught` is the file that newcomers are written to. `known` are journals of processes that a run of the incident
+    has in hand: they are its to thaw and to end. `spared` are whoever started the evacuation, and their ancestors.
+    """
+
+    incident: str
+    reason: str
+    since: str
+    lock: str
+    marker: str
+    caught: str
+    known: tuple[str, ...]
+    root: str
+    matchers: tuple[Matcher, ...]
+    spared: tuple[Identity, ...]
+
+    def same_watch(self, about: dict[str, Any]) -> bool:
+        """Whether a standing guard, by what its marker says, already does what these orders ask for."""
+        mine = self.about()
+        return all(about.get(name) == mine[name] for name in ("incident", "lock", "watches"))
+
+    def about(self) -> dict[str, Any]:
+        """The marker's content, but for the guard's own identity."""
+        watches = [[matcher.role, matcher.pattern, matcher.user, matcher.port] for matcher in self.matchers]
+        return {
+            "incident": self.incident,
+            "reason": self.reason,
+            "since": self.since,
+            "lock": self.lock,
+            "watches": {"root": self.root, "patterns": watches},
+        }
+
+    def to_bytes(self) -> bytes:
+        """For the pipe to the guard."""
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Orders":
+        """What came through the pipe. ValueError or TypeError if it is not whole."""
+        told = json.loads(data)
+        told["matchers"] = tuple(Matcher(**matcher) for matcher in told["matchers"])
+        told["known"] = tuple(told["known"])
+        told["spared"] = tuple(Identity(**identity) for identity in told["spared"])
+        return cls(**told)

@@ -1,0 +1,169 @@
+"""§3: watch whether anything brings the workload back, name it, and stop it at its source where that is allowed."""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from signal import SIGKILL, SIGSTOP
+from typing import Any, Final
+
+from tasks.case import RETURNED, Case
+from tasks.contain import Snapshot, command_of, find, freeze_one, frozen, ours, returned, spared
+from tasks.custody.membership import Member
+from tasks.custody.process import Identity
+from tasks.custody.receipt import End, Returned, Watch
+from tasks.custody.source import Source, lineage, may_be_ended, supervisor, unit_of
+from tasks.step import step
+
+_POLL_SECONDS: Final = 0.1
+_GONE_SECONDS: Final = 2.0
+_ROUNDS: Final = 8
+_TWICE: Final = 2
+_LOGGED: Final = "caught-logged.json"
+
+
+@step("§3 watch: does anything bring it back?")
+def watch(case: Case) -> Watch:
+    """Watch until nothing has come back for the workload's `watch_seconds`, counted from the stop (runbook §3).
+
+    What comes back is ended once. If the same source brings it back again, it is a supervisor: it is stopped where the
+    block allows that; else what it brought stays frozen, which keeps it from starting another, and a person is told.
+    """
+    watching = Watching(case)
+    watching.go_on()
+    _log_caught(case)
+    return watching.made()
+
+
+class Watching:
+    """One watch: what has come back so far, and what brings it."""
+
+    def __init__(self, case: Case) -> None:
+        """Begin with what started the processes that were stopped."""
+        self.case, self.host = case, case.host
+        self.earlier: list[Sequence[Source]] = [process.lineage for process in frozen(case).values()]
+        self.returns: Counter[Source] = Counter()
+        self.found: dict[Identity, Returned] = {each.identity: each for each in returned(case)}
+        self.standing: dict[Source, None] = {}
+        self.stopped: dict[Source, None] = {}
+
+    def go_on(self) -> None:
+        """Look again and again; each return makes the watch begin anew, a few times at most."""
+        seconds = self.case.workload.watch_seconds
+        deadline = (self.case.stopped_at or time.monotonic()) + seconds
+        rounds = 0
+        while True:
+            over = time.monotonic() >= deadline
+            if self.look() and rounds < _ROUNDS:
+                rounds, deadline, over = rounds + 1, time.monotonic() + seconds, False
+            if over:
+                break
+            time.sleep(_POLL_SECONDS)
+        self.case.journal(RETURNED, list[Returned], list(self.found.values()))
+
+    def look(self) -> bool:
+        """Freeze whoever is there, and deal with what has started them; True if anybody new was there."""
+        snapshot = self.host.snapshot()
+        settled = {who for who, each in self.found.items() if each.end is End.HELD}
+        new = {who: member for who, member in find(self.case, snapshot).items() if who not in settled}
+        for identity, member in new.items():
+            freeze_one(self.host, snapshot, identity, member)
+        for source, family in self._by_source(snapshot, new).items():
+            self._deal_with(snapshot, source, family)
+        return bool(new)
+
+    def _by_source(
+        self, snapshot: Snapshot, new: Mapping[Identity, Member]
+    ) -> dict[Source | None, dict[Identity, Member]]:
+        """Who has come back by what brought it; None where nothing that we know of did."""
+        pids = {who.pid for who in new}
+        families: dict[Source | None, dict[Identity, Member]] = {}
+        lines = []
+        for identity, member in new.items():
+            line = lineage(snapshot, identity.pid)
+            own = tuple(source for source in line if not source.identity or source.identity.pid not in pids)
+            lines.append(own)
+            families.setdefault(supervisor(own, self.earlier), {})[identity] = member
+        self.earlier += lines
+        return families
+
+    def _deal_with(self, snapshot: Snapshot, source: Source | None, family: Mapping[Identity, Member]) -> None:
+        if source:
+            self.returns[source] += 1
+        if source and self._may_stop(snapshot, source, family):
+            self._stop(source)
+            end = self._kill(family)
+        elif source and self.returns[source] >= _TWICE:
+            self.standing[source] = None
+            end = dict.fromkeys(family, End.HELD)
+        else:
+            end = self._kill(family)
+        for identity, member in family.items():
+            told = str(source or "nothing that is known of")
+            command = command_of(snapshot[identity.pid])
+            self.found[identity] = Returned(identity, member.role, command, told, end[identity])
+            about = {"role": member.role, "command": command, "source": told, "end": end[identity]}
+            self.case.log.write("came back", str(identity.pid), **about)
+
+    def _may_stop(self, snapshot: Snapshot, source: Source, family: Iterable[Identity]) -> bool:
+        """The block allows it, and nobody else's work hangs on it: a unit of the workload alone, no login, not us."""
+        if not self.case.workload.stop_supervisors:
+            return False
+        untouchable = spared(self.case, snapshot) | ours(self.case, snapshot)
+        if source.identity:
+            process = snapshot.get(source.identity.pid)
+            return bool(process and process.pid not in untouchable and may_be_ended(process))
+        known = {who.pid for who in family}
+        return all(process.pid in known for process in snapshot.values() if unit_of(process.cgroup) == source.name)
+
+    def _stop(self, source: Source) -> None:
+        """Freeze it first, so that it starts nothing more, then end it."""
+        failed = ""
+        if source.identity:
+            for number in (SIGSTOP, SIGKILL):
+                with suppress(ProcessLookupError):
+                    self.host.signal(source.identity, number)
+        else:
+            failed = self.host.end_unit(source.name)
+        (self.standing if failed else self.stopped)[source] = None
+        self.case.log.write("supervisor stopped", str(source), failed=failed)
+
+    def _kill(self, family: Iterable[Identity]) -> dict[Identity, End]:
+        """They were frozen at birth and have done nothing that a gentle end would save."""
+        who = list(family)
+        for identity in who:
+            with suppress(ProcessLookupError, PermissionError):
+                self.host.signal(identity, SIGKILL)
+        left = self.host.wait_gone(who, _GONE_SECONDS)
+        return {identity: End.SURVIVED if identity in left else End.KILLED for identity in who}
+
+    def made(self) -> Watch:
+        """What this incident has met so far."""
+        return Watch(
+            at=datetime.now(UTC),
+            returned=tuple(self.found.values()),
+            standing=tuple(str(source) for source in self.standing),
+            stopped=tuple(str(source) for source in self.stopped),
+        )
+
+
+def _log_caught(case: Case) -> None:
+    """Take over into the custody log what the guard has written down, each line once."""
+    entries = caught(case)
+    done = case.journal(_LOGGED, int) or 0
+    for entry in entries[done:]:
+        about = {name: entry.get(name, "") for name in ("at", "role", "why", "command", "source", "denied")}
+        case.log.write("caught", str(entry.get("identity", {}).get("pid", "?")), **about)
+    case.journal(_LOGGED, int, len(entries))
+
+
+def caught(case: Case) -> list[dict[str, Any]]:
+    """Newcomers that the guard has frozen since this incident was opened."""
+    try:
+        lines = [json.loads(line) for line in case.caught.read_bytes().splitlines()]
+    except (OSError, ValueError):
+        return []
+    opened = case.incident.opened_at
+    return [line for line in lines if datetime.fromisoformat(line["at"]) >= opened]

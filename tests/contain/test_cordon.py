@@ -1,0 +1,283 @@
+"""§1 on real processes: the lock, the guard that holds it and watches, its marker, and a launch against it."""
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tasks.challenge import challenge
+from tasks.contain import freeze, prove_contained
+from tasks.cordon import cordon
+from tasks.host import LinuxHost
+from tasks.orders import Orders
+from tasks.proc import start_of
+from tasks.stop import stop
+from tests.cases import INCIDENT, case_of, made
+from tests.workloads import SmallWorkload, wait_until
+
+HOLD = "import sys; from tasks.host import LinuxHost; from tasks.orders import Orders\n"
+HOLD += "LinuxHost().hold(Orders.from_bytes(sys.stdin.buffer.read()))\n"
+
+
+def orders(folder: Path) -> Orders:
+    marker, caught = str(folder / "cordon.json"), str(folder / "caught.jsonl")
+    return Orders(INCIDENT, "why", "now", str(folder / "a.lock"), marker, caught, (), str(folder), (), ())
+
+
+def cordon_elsewhere(told: Orders, first: str = "") -> int:
+    """Cordon from another process; how that ended."""
+    return subprocess.run([sys.executable, "-c", first + HOLD], input=told.to_bytes(), check=False).returncode
+
+
+def launch(small: SmallWorkload) -> None:
+    """Start a training the way cron does: nobody waits for it, and it never looks at the lock."""
+    small.start(["setsid", "--fork", *small.training_command], WORKERS="1").wait()
+
+
+def states(small: SmallWorkload) -> set[str]:
+    return {process.status() for process in small.living()}
+
+
+def caught(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def test_the_lock_refuses_as_soon_as_the_step_returns_and_until_released(small: SmallWorkload) -> None:
+    with case_of(small.block()) as case:
+        state = made(cordon.fn(case))
+        launcher = ["flock", "-n", "-E", "75", str(case.workload.lock), "true"]
+        assert subprocess.run(launcher, check=False).returncode == 75
+        assert state.held
+        assert case.host.release(case.marker)
+        assert subprocess.run(launcher, check=False).returncode == 0
+        assert not case.host.release(case.marker)
+
+
+def test_the_guard_outlives_the_process_that_cordoned(small: SmallWorkload) -> None:
+    told = orders(small.root.parent)
+    lock, marker = Path(told.lock), Path(told.marker)
+    cordon_elsewhere(told)
+    host = LinuxHost()
+    guard = host.guard(marker)
+    try:
+        assert guard
+        assert host.holds(guard, lock)
+        assert host.refuses(lock)
+        about = json.loads(marker.read_text())
+        assert (about["incident"], about["reason"], about["pid"]) == (told.incident, told.reason, guard.pid)
+    finally:
+        host.release(marker)
+
+
+def test_cordoning_twice_is_one_cordon(small: SmallWorkload) -> None:
+    with case_of(small.block()) as case:
+        assert made(cordon.fn(case)) == made(cordon.fn(case))
+
+
+def test_a_guard_that_was_killed_is_replaced(small: SmallWorkload) -> None:
+    with case_of(small.block()) as case:
+        first = made(cordon.fn(case))
+        assert first.guard
+        os.kill(first.guard.pid, signal.SIGKILL)
+        wait_until(lambda: not case.host.refuses(case.workload.lock), what="the lock's end")
+        second = made(cordon.fn(case))
+        assert second.held
+        assert second.guard != first.guard
+
+
+def test_a_lock_file_that_was_replaced_is_not_taken_for_held(small: SmallWorkload) -> None:
+    with case_of(small.block()) as case:
+        cordon.fn(case)
+        case.workload.lock.unlink()
+        case.workload.lock.touch()
+        assert not made(prove_contained.fn(case)).contained
+        assert made(cordon.fn(case)).held
+        assert made(prove_contained.fn(case)).contained
+
+
+def test_a_lock_that_somebody_else_holds_is_said_and_taken_over_when_it_ends(small: SmallWorkload) -> None:
+    with case_of(small.block()) as case:
+        holder = os.open(case.workload.lock, os.O_CREAT | os.O_RDWR)
+        fcntl.flock(holder, fcntl.LOCK_EX)
+        state = made(cordon.fn(case))
+        assert not state.held
+        assert f"process {os.getpid()} (" in state.reason
+        assert state.reason.endswith("holds it; the guard waits")
+        os.close(holder)
+        wait_until(lambda: made(prove_contained.fn(case)).cordoned, what="the guard's turn")
+
+
+def test_killed_before_it_could_write_the_marker_the_guard_writes_it_itself(small: SmallWorkload) -> None:
+    told = orders(small.root.parent)
+    die = "import os, signal, tasks.host\ntasks.host.write_marker = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+    host, marker = LinuxHost(), Path(told.marker)
+    try:
+        assert cordon_elsewhere(told, die) == -signal.SIGKILL
+        wait_until(lambda: host.guard(marker), what="the guard's own marker")
+        assert host.refuses(Path(told.lock))
+    finally:
+        host.release(marker)
+
+
+def test_a_launcher_that_ignores_the_lock_is_frozen_and_written_down(small: SmallWorkload) -> None:
+    with case_of(small.block()) as case:
+        cordon.fn(case)
+        launch(small)
+        wait_until(lambda: states(small) == {psutil.STATUS_STOPPED}, what="the guard's catch")
+        wait_until(lambda: caught(case.caught), what="what the guard writes")
+        first = caught(case.caught)[0]
+        assert first["identity"]["pid"] in {process.pid for process in small.living()}
+        assert (first["role"], first["why"], first["denied"]) == ("training", "matches the training pattern", "")
+        assert "src/train.py" in first["command"]
+
+
+def test_a_newcomer_that_is_thawed_behind_the_guards_back_is_frozen_again(small: SmallWorkload) -> None:
+    with case_of(small.block()) as case:
+        cordon.fn(case)
+        launch(small)
+        wait_until(lambda: caught(case.caught), what="the guard's catch")
+        written = caught(case.caught)
+        psutil.Process(written[0]["identity"]["pid"]).resume()
+        wait_until(lambda: states(small) == {psutil.STATUS_STOPPED}, what="the second catch")
+        assert [entry["identity"] for entry in caught(case.caught)[: len(written)]] == [
+            entry["identity"] for entry in written
+        ]
+
+
+def test_whom_a_run_has_in_hand_the_guard_leaves_to_it(small: SmallWorkload) -> None:
+    with case_of(small.block()) as case:
+        small.start_all()
+        cordon.fn(case)
+        freeze.fn(case)
+        for process in small.living():
+            process.resume()
+        launch(small)
+        wait_until(lambda: caught(case.caught), what="a catch, which shows that the guard has looked")
+        assert len([process for process in small.living() if process.status() != psutil.STATUS_STOPPED]) == 4
+        freeze.fn(case)
+        stop.fn(case)
+        assert small.living() == []
+
+
+def test_a_lock_that_cannot_be_opened_is_told_and_the_guard_watches_all_the_same(small: SmallWorkload) -> None:
+    block = small.block()
+    block.lock.symlink_to(small.root.parent / "elsewhere")
+    with case_of(block) as case:
+        assert not made(cordon.fn(case)).held
+        launch(small)
+        wait_until(lambda: states(small) == {psutil.STATUS_STOPPED}, what="the guard's catch")
+        assert not made(prove_contained.fn(case)).contained
+
+
+def test_the_lock_that_the_training_itself_holds_is_taken_over_when_it_is_stopped(small: SmallWorkload) -> None:
+    block = small.block()
+    training = small.start(["flock", str(block.lock), *small.training_command])
+    wait_until(lambda: len(small.living()) == 4, what="the training under the lock")
+    with case_of(block) as case:
+        state = made(cordon.fn(case))
+        assert not state.held
+        assert f"process {training.pid} (flock " in state.reason
+        freeze.fn(case)
+        stop.fn(case)
+        assert made(prove_contained.fn(case)).contained
+
+
+def test_a_waiter_that_was_there_before_us_is_stopped_too_and_does_not_get_its_turn(small: SmallWorkload) -> None:
+    block = small.block()
+    small.start(["flock", str(block.lock), *small.training_command])
+    wait_until(lambda: len(small.living()) == 4, what="the training under the lock")
+    small.start(["flock", str(block.lock), *small.training_command])
+    wait_until(lambda: len(small.living()) == 5, what="the waiter")
+    with case_of(block) as case:
+        cordon.fn(case)
+        freeze.fn(case)
+        stop.fn(case)
+        assert made(prove_contained.fn(case)).contained
+        assert small.living() == []
+
+
+@pytest.mark.parametrize("change", ["incident", "pattern"])
+def test_a_guard_with_other_orders_is_relieved_and_the_lock_is_never_free(small: SmallWorkload, change: str) -> None:
+    block = small.block()
+    with case_of(block) as case:
+        first = made(cordon.fn(case))
+        assert first.guard
+        if change == "incident":
+            case.incident = replace(case.incident, id="IR-20260102T030406Z")
+        else:
+            case.workload = small.block(training_pattern=r"python\S* -u src/train\.py")
+        second = made(cordon.fn(case))
+        assert second.guard != first.guard
+        wait_until(
+            lambda: case.host.holds(second.guard, block.lock) if second.guard else False, what="the new guard's turn"
+        )
+        gone = case.host.look(first.guard)
+        assert not gone or not gone.alive
+        assert json.loads(case.marker.read_text())["incident"] == case.incident.id
+
+
+def test_a_real_launch_is_caught_by_the_guard_and_ended(small: SmallWorkload) -> None:
+    with case_of(small.block(training_command=small.training_command)) as case:
+        cordon.fn(case)
+        tried = made(challenge.fn(case))
+        assert tried.caught.startswith("the guard froze process ")
+        assert small.living() == []
+
+
+def test_a_real_launcher_that_asks_for_the_lock_is_refused(small: SmallWorkload) -> None:
+    block = small.block()
+    guarded = ["flock", "-n", "-E", "75", str(block.lock), *small.training_command]
+    with case_of(small.block(training_command=guarded)) as case:
+        cordon.fn(case)
+        assert made(challenge.fn(case)).caught == "the launcher was refused and ended with 75"
+
+
+def test_a_launch_that_nothing_catches_is_told_and_ended(small: SmallWorkload, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.challenge._SECONDS", 0.5)
+    other = ["venv/bin/python", "-c", "import time; time.sleep(60)"]
+    with case_of(small.block(training_command=other)) as case:
+        cordon.fn(case)
+        tried = made(challenge.fn(case))
+        assert not tried.complete
+        assert small.living() == []
+
+
+def test_nothing_is_launched_without_a_cordon_or_on_a_compromised_host(small: SmallWorkload) -> None:
+    with case_of(small.block(training_command=small.training_command)) as case:
+        assert "no guard stands" in made(challenge.fn(case)).skipped
+        case.policy = "kill"
+        cordon.fn(case)
+        assert "compromised" in made(challenge.fn(case)).skipped
+    with case_of(small.block()) as case:
+        assert "training_command" in made(challenge.fn(case)).skipped
+
+
+def test_a_forged_marker_does_not_make_a_training_our_guard(small: SmallWorkload) -> None:
+    small.start()
+    wait_until(lambda: len(small.living()) == 3, what="the training")
+    training = small.living()[0]
+    with case_of(small.block()) as case:
+        about = {"pid": training.pid, "start": start_of(training.pid), "lock": str(case.workload.lock)}
+        case.marker.write_text(json.dumps(about))
+        assert made(cordon.fn(case)).guard.pid != training.pid
+        assert training.pid in {process.identity.pid for process in made(freeze.fn(case)).processes}
+        stop.fn(case)
+
+
+@pytest.mark.parametrize("content", ["", "null", "{", '{"pid": "x"}'])
+def test_a_damaged_marker_stops_nothing(small: SmallWorkload, content: str) -> None:
+    small.start_all()
+    with case_of(small.block()) as case:
+        case.marker.write_text(content)
+        assert made(cordon.fn(case)).held
+        freeze.fn(case)
+        stop.fn(case)
+        assert made(prove_contained.fn(case)).contained

@@ -1,0 +1,257 @@
+"""Who belongs to the workload, who only looks like it, and who is never touched."""
+
+from dataclasses import replace
+from pathlib import PurePath
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.custody.membership import (
+    Matcher,
+    Member,
+    members,
+    protected,
+    quotes,
+    rooted,
+    runs_prefect,
+    survey,
+)
+from tasks.custody.process import Identity, Process, descendants
+
+ROOT = PurePath("/srv/work load")
+TRAIN = Matcher("training", r"python\S* -u src/train\.py .*--mode full")
+API = Matcher("api", r"uvicorn .*api\.app")
+TRAINING = ("venv/bin/python", "-u", "src/train.py", "--dataset", "adult", "--mode", "full")
+
+
+def process(
+    pid: int, parent: int, *command: str, cwd: str = str(ROOT), executable: str = "/usr/bin/python3", state: str = "S"
+) -> Process:
+    return Process(Identity(pid, pid * 10), parent, state, command, cwd, executable)
+
+
+def table(*processes: Process) -> dict[int, Process]:
+    return {one.pid: one for one in (process(1, 0, "/sbin/init", cwd="/"), *processes)}
+
+
+def found(snapshot: dict[int, Process], *spared: int) -> list[int]:
+    return [who.pid for who in members(snapshot, (API, TRAIN), ROOT, spared)]
+
+
+def test_a_process_that_matches_and_works_in_the_root_belongs() -> None:
+    snapshot = table(process(10, 1, *TRAINING), process(11, 1, "python", "-m", "uvicorn", "api.app:app"))
+    assert members(snapshot, (API, TRAIN), ROOT, ()) == {
+        Identity(10, 100): Member("training", "matches the training pattern"),
+        Identity(11, 110): Member("api", "matches the api pattern"),
+    }
+
+
+@pytest.mark.parametrize("cwd", ["/", "/srv", "/srv/work load 2", "/srv/work", ""])
+def test_the_pattern_alone_is_not_enough(cwd: str) -> None:
+    assert found(table(process(10, 1, *TRAINING, cwd=cwd))) == []
+
+
+def test_the_root_alone_is_not_enough() -> None:
+    assert found(table(process(10, 1, "python", "src/other.py"))) == []
+
+
+def test_a_program_that_runs_from_the_root_belongs_wherever_it_works() -> None:
+    inside = str(ROOT / "venv/bin/python3")
+    assert found(table(process(10, 1, *TRAINING, cwd="/", executable=inside))) == [10]
+    assert rooted(process(10, 1, cwd="", executable=inside), ROOT)
+    assert not rooted(process(10, 1, cwd="", executable=""), ROOT)
+
+
+def test_descendants_belong_whatever_their_command_line_says() -> None:
+    snapshot = table(
+        process(10, 1, *TRAINING),
+        process(11, 10, "sleep", "9", cwd="/"),
+        process(12, 11, cwd="/", executable=""),
+        process(13, 1, "sleep", "9"),
+    )
+    roles = members(snapshot, (API, TRAIN), ROOT, ())
+    assert {who.pid: (member.role, member.why) for who, member in roles.items()} == {
+        10: ("training", "matches the training pattern"),
+        11: ("training", "child of 10"),
+        12: ("training", "child of 11"),
+    }
+
+
+@pytest.mark.parametrize("program", ["bash", "/bin/sh", "-zsh", "vim", "less", "grep", "pgrep", "tail", "tmux", "sudo"])
+def test_a_program_that_only_quotes_the_pattern_does_not_belong(program: str) -> None:
+    quoting = process(10, 1, program, "-c", "python -u src/train.py --mode full")
+    assert quotes(quoting)
+    assert found(table(quoting, process(11, 10, "sleep", "9"))) == []
+
+
+def test_a_shell_that_is_the_parent_of_a_match_belongs() -> None:
+    shell = process(10, 1, "bash", "-c", "python -u src/train.py --mode full; echo done")
+    between = process(11, 10, "timeout", "9")
+    assert found(table(shell, between, process(12, 11, *TRAINING))) == [10, 11, 12]
+
+
+def test_a_launcher_that_quotes_nothing_and_matches_nothing_is_left_alone() -> None:
+    assert found(table(process(10, 1, "bash"), process(11, 10, *TRAINING))) == [11]
+
+
+def test_the_first_role_that_fits_is_the_role() -> None:
+    both = process(10, 1, "python", "-u", "src/train.py", "uvicorn", "api.app", "--mode", "full")
+    assert members(table(both), (API, TRAIN), ROOT, ())[both.identity].role == "api"
+    assert members(table(both), (TRAIN, API), ROOT, ())[both.identity].role == "training"
+
+
+def test_zombies_are_left_out_and_their_living_children_are_not() -> None:
+    snapshot = table(
+        process(10, 1, *TRAINING, state="Z"),
+        process(11, 1, *TRAINING),
+        process(12, 11, state="Z"),
+        process(13, 12, "x"),
+    )
+    assert found(snapshot) == [11, 13]
+    assert not any(process(9, 1, state=state).alive for state in "ZXx")
+    assert all(process(9, 1, state=state).alive for state in "RSDTtI")
+
+
+def test_parents_come_before_children_whatever_their_pids() -> None:
+    # Pids wrap around, so a child's may be smaller than its parent's.
+    snapshot = table(process(900, 1, *TRAINING), process(20, 900, "a"), process(800, 20, "b"), process(15, 800, "c"))
+    assert found(snapshot) == [900, 20, 800, 15]
+
+
+def test_ourselves_our_ancestors_and_pid_1_are_spared_even_if_they_match() -> None:
+    snapshot = table(process(10, 1, *TRAINING), process(11, 10, *TRAINING), process(12, 11, *TRAINING))
+    spared = protected(snapshot, 12)
+    assert spared == {1, 10, 11, 12}
+    assert found(snapshot, *spared) == []
+
+
+def test_a_child_of_a_spared_process_that_matches_is_not_spared() -> None:
+    # A regression: the first version spared our own children, and so called a workload contained that still ran.
+    snapshot = table(
+        process(10, 1, "make", "drill"),
+        process(11, 10, "python", "-m", "flows.drill", cwd="/"),
+        process(12, 11, *TRAINING),
+        process(13, 12, "worker"),
+        process(14, 10, *TRAINING),
+    )
+    assert found(snapshot, *protected(snapshot, 11)) == [14, 12, 13]
+
+
+def test_the_workload_under_a_prefect_worker_is_not_spared_and_the_worker_is() -> None:
+    snapshot = table(
+        process(10, 1, "python", "/opt/venv/bin/prefect", "worker", "start"),
+        process(11, 10, "python", "-m", "prefect.engine"),
+        process(12, 11, *TRAINING),
+        process(20, 1, "python", "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app", "api.app"),
+    )
+    spared = protected(snapshot, 999)
+    assert spared == {1, 10, 11, 20, 999}
+    assert found(snapshot, *spared) == [12]
+
+
+def test_a_process_table_with_a_loop_ends() -> None:
+    # Read one by one, a table may show a parent that has been reused meanwhile.
+    snapshot = {10: process(10, 11, *TRAINING), 11: process(11, 10, *TRAINING), 12: process(12, 12, *TRAINING)}
+    assert sorted(found(snapshot)) == [10, 11, 12]
+    assert protected(snapshot, 10) >= {1, 10, 11}
+    assert descendants(snapshot, [10]) == {10, 11}
+
+
+tables = st.lists(
+    st.tuples(st.integers(1, 30), st.booleans(), st.booleans(), st.sampled_from("SRTZ")), min_size=1, max_size=29
+).map(
+    lambda rows: table(
+        *(
+            process(
+                number + 2,
+                min(parent, number + 1),
+                *(TRAINING if match else ("x",)),
+                cwd=str(ROOT) if inside else "/",
+                state=state,
+            )
+            for number, (parent, match, inside, state) in enumerate(rows)
+        )
+    )
+)
+
+
+@given(tables, st.integers(1, 31))
+def test_laws_of_membership(snapshot: dict[int, Process], me: int) -> None:
+    spared = protected(snapshot, me)
+    pids = found(snapshot, *spared)
+    assert len(pids) == len(set(pids))
+    assert not spared & set(pids)
+    assert all(snapshot[pid].alive for pid in pids)
+    assert all(pids.index(snapshot[pid].parent) < pids.index(pid) for pid in pids if snapshot[pid].parent in pids)
+    matching = {pid for pid, one in snapshot.items() if one.alive and pid not in spared and TRAIN.recognises(one, ROOT)}
+    assert matching <= set(pids)
+    assert set(pids) <= matching | descendants(snapshot, matching)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "prefect worker start --pool evacuation",
+        "/opt/venv/bin/prefect server start",
+        "/opt/venv/bin/python /opt/venv/bin/prefect worker start",
+        "/opt/venv/bin/python3.11 -m prefect.engine",
+        "python -m prefect server start",
+        "python -u -m prefect.flow_engine",
+        "/opt/venv/bin/python -m uvicorn --app-dir x --factory prefect.server.api.server:create_app",
+        "uvicorn --factory prefect.server.api.server:create_app",
+    ],
+)
+def test_prefects_own_programs_are_known(line: str) -> None:
+    assert runs_prefect(process(9, 1, *line.split()))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "python -u src/train.py --mode full prefect worker",
+        "python -u src/train.py --mode full -m prefect",
+        "python -m uvicorn api.app:app --host 127.0.0.1",
+        "uvicorn api.app:app prefect",
+        "python -m prefectual.engine",
+        "python src/prefect_training.py",
+        "vim prefect.yaml",
+        "bash -c prefect worker start",
+        "",
+    ],
+)
+def test_a_program_that_only_mentions_prefect_is_not_prefect(line: str) -> None:
+    assert not runs_prefect(process(9, 1, *line.split()))
+
+
+def test_a_user_and_a_port_narrow_a_pattern_and_what_they_exclude_is_named() -> None:
+    mine = replace(process(10, 1, *TRAINING), user=7)
+    other = replace(process(11, 1, *TRAINING), user=8)
+    listening = replace(process(12, 1, "uvicorn", "api.app:app"), ports=frozenset({8000}))
+    silent = process(13, 1, "uvicorn", "api.app:app")
+    narrow = (Matcher("api", API.pattern, port=8000), Matcher("training", TRAIN.pattern, user=7))
+    snapshot = table(mine, other, listening, silent)
+    assert [who.pid for who in members(snapshot, narrow, ROOT, ())] == [10, 12]
+    seen = survey(snapshot, narrow, ROOT, (), since=10**9)
+    assert {who.pid for who in seen.alive} == {10, 12}
+    assert {left.pid for left in seen.bystanders} == {11, 13}
+
+
+def test_a_survey_tells_why_each_contradicts() -> None:
+    snapshot = table(
+        process(10, 1, *TRAINING),
+        process(11, 1, *TRAINING),
+        replace(process(12, 1, *TRAINING, cwd="", executable=""), placeless=True, user=33),
+        process(50, 1, "make", "data"),
+        process(13, 1, "bash", "-c", " ".join(TRAINING)),
+        process(14, 1, *TRAINING, cwd="/"),
+        process(15, 1, *TRAINING, state="Z"),
+    )
+    seen = survey(snapshot, (API, TRAIN), ROOT, {11}, since=400)
+    assert {who.pid: reason for who, reason in seen.alive.items()} == {
+        10: "it matches",
+        11: "it is ours to spare, and matches",
+        12: "it matches, it is user 33's, and where it works may not be read",
+        50: "it was started in the root after the freeze",
+    }
+    assert [left.pid for left in seen.bystanders] == [14]

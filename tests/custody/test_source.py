@@ -1,0 +1,104 @@
+"""What started a process, and what keeps bringing it back."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.custody.process import Identity, Process
+from tasks.custody.source import Source, lineage, may_be_ended, restarted, supervisor, unit_of
+
+
+def process(pid: int, parent: int, *command: str, cgroup: str = "") -> Process:
+    return Process(Identity(pid, pid * 10), parent, "S", command, cgroup=cgroup)
+
+
+def table(*processes: Process) -> dict[int, Process]:
+    return {one.pid: one for one in processes}
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "unit"),
+    [
+        ("0::/system.slice/ml-api.service\n", "ml-api.service"),
+        ("0::/system.slice/ml-api.service/worker\n", "ml-api.service"),
+        ("12:pids:/system.slice/x.service\n1:name=systemd:/system.slice/x.service\n", "x.service"),
+        ("0::/user.slice/user-1000.slice/user@1000.service/app.slice/mine.service\n", ""),
+        ("0::/user.slice/user-0.slice/session-3.scope\n", ""),
+        ("0::/system.slice/docker-" + "a" * 64 + ".scope\n", ""),
+        ("0::/\n", ""),
+        ("", ""),
+    ],
+)
+def test_the_unit_is_read_off_the_control_group(cgroup: str, unit: str) -> None:
+    assert unit_of(cgroup) == unit
+
+
+@given(st.text())
+def test_any_text_for_a_control_group_is_answered(text: str) -> None:
+    assert "/" not in unit_of(text)
+
+
+def test_the_lineage_goes_up_to_pid_1_and_ends_with_the_unit() -> None:
+    snapshot = table(
+        process(1, 0, "init"),
+        process(10, 1, "bash", "run.sh"),
+        process(11, 10, "make", "api"),
+        process(12, 11, "uvicorn", "--api-key", "hush", cgroup="0::/system.slice/ml.service"),
+    )
+    told = [str(source) for source in lineage(snapshot, 12)]
+    assert told == ["process 11 (make api)", "process 10 (bash run.sh)", "systemd unit ml.service"]
+    assert lineage(snapshot, 10) == ()
+
+
+def test_a_table_with_a_loop_ends() -> None:
+    snapshot = {10: process(10, 11, "a"), 11: process(11, 10, "b")}
+    assert [source.name for source in lineage(snapshot, 10)] == ["b"]
+
+
+def test_no_secret_of_a_command_line_is_told() -> None:
+    snapshot = table(process(10, 1, "run", "--token", "hush"), process(11, 10, "x"))
+    assert "hush" not in str(lineage(snapshot, 11))
+
+
+def test_the_supervisor_is_the_nearest_that_both_have_in_common() -> None:
+    loop, first, second = (
+        Source("bash run.sh", Identity(10, 1)),
+        Source("make", Identity(11, 2)),
+        Source("make", Identity(12, 3)),
+    )
+    login = Source("-bash", Identity(9, 1))
+    assert supervisor((second, loop, login), [(first, loop, login)]) == loop
+    assert supervisor((second,), [(first,)]) is None
+    unit = Source("ml.service")
+    assert supervisor((unit,), [(), (unit,)]) == unit
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("bash", "run.sh"), ("/bin/sh", "-c", "while :; do x; done"), ("python", "supervise.py")],
+)
+def test_a_loop_may_be_ended(command: tuple[str, ...]) -> None:
+    assert may_be_ended(replace(process(10, 1), command=command))
+
+
+@pytest.mark.parametrize("command", [("bash",), ("-bash",), ("-zsh", "-l"), ("tmux", "new"), ("sshd: me@pts/0",)])
+def test_a_persons_login_is_never_ended(command: tuple[str, ...]) -> None:
+    assert not may_be_ended(replace(process(10, 1), command=command))
+
+
+def test_what_something_that_lives_on_has_started_is_told_from_an_orphan() -> None:
+    snapshot = table(
+        process(1, 0, "init"),
+        process(5, 1, "/usr/lib/systemd/systemd", "--user"),
+        process(9, 1, "bash", "loop.sh"),
+        process(10, 1, "training"),
+        process(20, 9, "training"),
+        process(21, 10, "worker"),
+        process(22, 1, "worker"),
+        process(23, 5, "worker"),
+        process(24, 1, "training", cgroup="0::/system.slice/ml.service"),
+        process(25, 77, "worker"),
+    )
+    assert [pid for pid in snapshot if restarted(snapshot, pid, {10})] == [20, 24]
