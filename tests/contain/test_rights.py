@@ -2,8 +2,10 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +27,15 @@ am_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs to run as root to 
 def small(tmp_path: Path) -> Iterator[SmallWorkload]:
     with SmallWorkload(tmp_path / "work load") as workload:
         yield workload
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A folder that every user may enter; pytest's own are closed to others."""
+    made = Path(tempfile.mkdtemp(prefix="rights "))
+    made.chmod(0o755)
+    yield made
+    shutil.rmtree(made)
 
 
 def names(sentences: Sequence[str]) -> list[str]:
@@ -120,14 +131,12 @@ def opened(folder: Path) -> list[str]:
 
 def contained_by(folder: Path, launch: Sequence[str]) -> dict[str, Any]:
     """Contain a workload from beginning to end in a process with fewer rights; what it tells of it."""
-    place = folder / "of its own"
-    place.mkdir()
-    place.chmod(0o777)
-    for parent in (folder, *folder.parents[:2]):
-        parent.chmod(0o755)
-    paths = {"PYTHONPATH": str(Path(__file__).parents[2]), "PREFECT_HOME": str(place), "HOME": str(place)}
+    inside = folder / "of its own"
+    inside.mkdir()
+    inside.chmod(0o777)
+    paths = {"PYTHONPATH": str(Path(__file__).parents[2]), "PREFECT_HOME": str(inside), "HOME": str(inside)}
     done = subprocess.run(
-        [*opened(folder / "opened"), *launch, sys.executable, "-c", CONTAIN, str(place)],
+        [*opened(folder / "opened"), *launch, sys.executable, "-c", CONTAIN, str(inside)],
         env={**os.environ, **paths},
         cwd="/",
         capture_output=True,
@@ -153,14 +162,14 @@ CONTAINED = {
 
 
 @am_root
-def test_nobody_contains_what_is_his_own(tmp_path: Path) -> None:
-    told = contained_by(tmp_path, ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"])
+def test_nobody_contains_what_is_his_own(place: Path) -> None:
+    told = contained_by(place, ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"])
     assert names(told.pop("missing")) == NAMES
     assert told == CONTAINED
 
 
 @am_root
-def test_root_without_capabilities_contains_what_is_his_own(tmp_path: Path) -> None:
-    told = contained_by(tmp_path, ["setpriv", "--bounding-set=-all", "--inh-caps=-all"])
+def test_root_without_capabilities_contains_what_is_his_own(place: Path) -> None:
+    told = contained_by(place, ["setpriv", "--bounding-set=-all", "--inh-caps=-all"])
     assert names(told.pop("missing")) == NAMES
     assert told == CONTAINED

@@ -1,0 +1,187 @@
+"""Workloads as people really start them: by a script, by make, uvicorn with workers, loky without its parent."""
+
+import os
+import shutil
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import uvicorn
+
+from tasks.contain import freeze, prove_contained
+from tasks.cordon import cordon
+from tasks.custody.receipt import Containment, End, Freeze, Stop
+from tasks.drill.sample import SOURCE
+from tasks.stop import stop
+from tests.cases import case_of, made
+from tests.contain.test_contain import in_a_process_of_its_own
+from tests.workloads import SmallWorkload, wait_until
+
+SITE = str(Path(uvicorn.__file__).parents[1])
+APP = """
+async def app(scope, receive, send):
+    assert scope["type"] == "http"
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"ok"})
+"""
+LOKY = """
+import os, time
+from joblib import Parallel, delayed
+def burn(number):
+    open(f"computing-{os.getpid()}", "w").close()
+    while True:
+        number += 1
+Parallel(n_jobs=3)(delayed(burn)(number) for number in range(3))
+"""
+ZOMBIE = """
+import os, time
+child = os.fork()
+if child == 0:
+    os._exit(0)
+open("ready", "w").write(str(child))
+while True:
+    time.sleep(0.05)
+"""
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[SmallWorkload]:
+    with SmallWorkload(tmp_path / "work load") as workload:
+        yield workload
+
+
+def contain(small: SmallWorkload, grace: float = 5) -> tuple[Freeze, Stop, Containment]:
+    """Freeze, see that really everything stands still, stop, check."""
+    with case_of(small.block(grace_seconds=grace)) as case:
+        cordon.fn(case)
+        frozen = made(freeze.fn(case))
+        assert isinstance(frozen, Freeze)
+        moving = [process for process in small.living() if process.status() != psutil.STATUS_STOPPED]
+        assert {process.pid for process in moving}.isdisjoint({each.identity.pid for each in frozen.processes})
+        stopped, contained = made(stop.fn(case)), made(prove_contained.fn(case))
+    assert isinstance(stopped, Stop)
+    assert isinstance(contained, Containment)
+    return frozen, stopped, contained
+
+
+def pids(frozen: Freeze) -> set[int]:
+    return {process.identity.pid for process in frozen.processes}
+
+
+def test_a_training_that_a_script_put_into_the_background_is_asked_by_another_signal(small: SmallWorkload) -> None:
+    """A shell that is not interactive starts what stands before `&` with SIGINT ignored."""
+    script = small.root / "nightly.sh"
+    script.write_text("venv/bin/python -u src/train.py --dataset builtin --mode full &\nwait\n")
+    small.start(["bash", "nightly.sh"])
+    wait_until(lambda: len(small.living()) == 4, what="the training and its two workers")
+    frozen, stopped, contained = contain(small)
+    assert len(frozen.processes) == 3
+    assert {tuple(name for name, _ in each.signals) for each in stopped.processes} == {("SIGTERM", "SIGCONT")}
+    assert {each.end for each in stopped.processes} == {End.STOPPED}
+    assert contained.contained, contained.told
+    wait_until(lambda: not small.living(), what="the script's own end")
+
+
+@pytest.mark.parametrize(
+    ("options", "servers"),
+    [(["--workers", "2"], 2), (["--reload", "--reload-dir", "api"], 1)],
+    ids=["workers", "reload"],
+)
+def test_a_real_uvicorn_is_frozen_and_stopped_with_all_its_processes(
+    small: SmallWorkload, options: list[str], servers: int
+) -> None:
+    shutil.rmtree(small.root / "uvicorn")
+    (small.root / "api").mkdir()
+    (small.root / "api/app.py").write_text(APP)
+    parent = small.start([*small.api_command, *options], PYTHONPATH=SITE)
+
+    def serving() -> list[psutil.Process]:
+        children = psutil.Process(parent.pid).children(recursive=True)
+        return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+
+    wait_until(lambda: len(serving()) == servers and answers(small.port), what="uvicorn's own processes")
+    family = {process.pid for process in small.living()}
+    assert len(family) >= servers + 2
+    frozen, stopped, contained = contain(small)
+    assert pids(frozen) == family
+    assert {process.role for process in frozen.processes} == {"api"}
+    assert End.SURVIVED not in {each.end for each in stopped.processes}
+    assert contained.contained, contained.told
+    assert small.living() == []
+    assert not small.healthy()
+
+
+def answers(port: int) -> bool:
+    """Whether an HTTP request is really answered: a port may be open before its workers are there."""
+    with socket.socket() as asking:
+        asking.settimeout(1)
+        if asking.connect_ex(("127.0.0.1", port)):
+            return False
+        try:
+            asking.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            return asking.recv(12) == b"HTTP/1.1 200"
+        except OSError:
+            return False
+
+
+def test_real_loky_workers_that_compute_on_after_their_parent_was_killed_are_ended(small: SmallWorkload) -> None:
+    (small.root / "src/train.py").write_text(LOKY)
+    parent = small.start(PYTHONPATH=SITE)
+    wait_until(lambda: len(list(small.root.glob("computing-*"))) == 3, what="three workers that compute")
+    parent.kill()
+    parent.wait()
+    orphans = {int(path.name.rpartition("-")[2]) for path in small.root.glob("computing-*")}
+    assert orphans <= {process.pid for process in small.living()}
+    frozen, stopped, contained = contain(small, grace=1)
+    assert orphans <= pids(frozen)
+    assert {process.role for process in frozen.processes} == {"worker"}
+    assert {each.end for each in stopped.processes if each.identity.pid in orphans} <= {End.STOPPED, End.KILLED}
+    assert contained.contained, contained.told
+    assert small.living() == []
+
+
+def test_a_zombie_in_the_tree_holds_up_nothing(small: SmallWorkload) -> None:
+    (small.root / "src/train.py").write_text(ZOMBIE)
+    training = small.start()
+    wait_until(lambda: (small.root / "ready").exists() and (small.root / "ready").read_text(), what="the child's pid")
+    child = psutil.Process(int((small.root / "ready").read_text()))
+    wait_until(lambda: child.status() == psutil.STATUS_ZOMBIE, what="the zombie")
+    frozen, stopped, contained = contain(small)
+    assert pids(frozen) == {training.pid}
+    assert [each.end for each in stopped.processes] == [End.STOPPED]
+    assert contained.contained, contained.told
+
+
+def test_a_training_at_the_end_of_a_chain_of_launchers_is_stopped_with_them(small: SmallWorkload) -> None:
+    """make, bash, env, nice, python and tee, as the real workload's Makefile has them."""
+    shutil.copy(SOURCE / "Makefile", small.root)
+    small.start(["make", "--silent", "train-full"])
+    wait_until(lambda: programs(small) == {"make", "bash", "tee", Path(sys.executable).name}, what="the chain")
+    wait_until(lambda: len(small.living()) == 6, what="the training's workers")
+    frozen, _, contained = contain(small)
+    assert {Path(process.command.split()[0]).name for process in frozen.processes} >= {"python", "tee"}
+    assert contained.contained, contained.told
+    wait_until(lambda: not small.living(), what="the end of make")
+    assert "training with" in max((small.root / "logs").glob("train-*.log")).read_text()
+
+
+def programs(small: SmallWorkload) -> set[str]:
+    return {process.name() for process in small.living()}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs to run as root to become somebody else")
+def test_another_users_process_is_called_not_contained_and_whose_it_is(small: SmallWorkload) -> None:
+    training = small.start(WORKERS="0")
+    wait_until(lambda: len(small.living()) == 1, what="the training")
+    told = in_a_process_of_its_own(
+        small,
+        "len(freeze.fn(case).data.processes), prove_contained.fn(case).data.alive, sep='\\n'",
+        first="os.setgroups([]); os.setgid(65534); os.setuid(65534)",
+    )
+    frozen, alive = told.splitlines()
+    assert frozen == "0"
+    assert f"{training.pid}: " in alive
+    assert "user 0's" in alive
