@@ -11,6 +11,7 @@ from prefect.states import Completed, Failed
 from tasks.case import Case
 from tasks.custody.receipt import Recovery
 from tasks.custody.verdict import Word
+from tasks.plan import plan
 from tasks.report import POSTMORTEM, Record
 
 _SHOW: Final = "§8 show the postmortem"
@@ -30,9 +31,8 @@ def show(case: Case) -> None:
         (case.record / POSTMORTEM).read_text(), key="postmortem", description=f"{case.incident.id}: postmortem"
     )
     if case.dry_run:
-        would = [entry for entry in case.log.entries() if entry["action"] == "would"]
-        rows = [{"act": entry["act"], "on": entry["object"]} for entry in would]
-        create_table_artifact(rows, key="plan", description=f"{case.incident.id}: what would be done")
+        rows = plan(case.log.entries())
+        create_table_artifact(rows, key="plan", description=f"{case.incident.id}: what would be done 予行の計画")
 
 
 def publish(case: Case) -> None:

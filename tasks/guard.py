@@ -90,6 +90,8 @@ class Guard:
 
     def _write(self) -> None:
         """A disk that takes nothing must not end the watch: what was caught is written when there is room again."""
+        if not self._unwritten:
+            return
         with suppress(OSError), Path(self.orders.caught).open("a") as file:
             while self._unwritten:
                 file.write(json.dumps(self._unwritten[0]) + "\n")

@@ -31,8 +31,8 @@ class RehearsalHost:
         self._ended: set[Identity] = set()
         self._cordon: tuple[Identity, Path] | None = None
 
-    def _would(self, act: str, subject: str) -> None:
-        self._log.write("would", subject, act=act)
+    def _would(self, act: str, subject: str, why: str = "") -> None:
+        self._log.write("would", subject, act=act, why=why)
 
     def _as_if(self, process: Process) -> Process:
         return replace(process, state="T") if process.identity in self._frozen else process
@@ -65,7 +65,7 @@ class RehearsalHost:
 
     def hold(self, orders: "Orders") -> Identity:
         """Record the cordon."""
-        self._would("hold the lock and keep out newcomers", orders.lock)
+        self._would("hold the lock", orders.lock, "no new training; the guard freezes whoever does not ask for it")
         self._cordon = (Identity(0, 0), Path(orders.lock))
         return self._cordon[0]
 
@@ -91,7 +91,7 @@ class RehearsalHost:
 
     def end_unit(self, unit: str) -> str:
         """Record the stop of the unit."""
-        self._would("stop the systemd unit", unit)
+        self._would("stop the systemd unit", unit, "it brings the workload back")
         return ""
 
     def release(self, marker: Path) -> bool:

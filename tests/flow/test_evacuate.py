@@ -244,7 +244,9 @@ def test_a_dry_run_sends_nothing_stops_nothing_and_shows_its_plan(scene: Scene) 
     with get_client(sync_client=True) as client:
         plans = [each for each in client.read_artifacts() if each.key == "plan"]
     rows = json.loads(str(plans[0].data))
-    assert {"SIGSTOP", "hold the lock", "create", "add"} <= {row["act"] for row in rows}
+    training = next(row for row in rows if row["act"] == "freeze" and "src/train.py" in row["on"])
+    assert training["why"] == "training: matches the training pattern"
+    assert {"hold the lock", "freeze", "SIGINT", "collect", "create", "add"} <= {row["act"] for row in rows}
 
 
 def test_a_folder_serves_as_a_store(scene: Scene, tmp_path: Path) -> None:

@@ -1,0 +1,178 @@
+"""§3 on real processes: what brings a stopped workload back is named, and stopped where that is allowed."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tasks.case import Case
+from tasks.contain import freeze, prove_contained, prove_still_contained
+from tasks.cordon import cordon
+from tasks.custody.receipt import End, Watch
+from tasks.stop import stop
+from tasks.watch import watch
+from tests.cases import case_of, made
+from tests.workloads import SmallWorkload, wait_until
+
+LOOP = "while true; do venv/bin/python -u src/train.py --dataset builtin --mode full; sleep 0.05; done\n"
+
+
+def supervised(small: SmallWorkload) -> subprocess.Popen[bytes]:
+    """A training that a loop in a shell script starts again whenever it ends. The script does not work in the root."""
+    script = small.root.parent / "supervise.sh"
+    script.write_text(f'cd "{small.root}"\n{LOOP}')
+    loop = small.start(["bash", str(script)])
+    wait_until(lambda: len(small.living()) == 4, what="the training under its supervisor")
+    return loop
+
+
+def evacuated(case: Case) -> Watch:
+    """§1 to §3."""
+    cordon.fn(case)
+    freeze.fn(case)
+    stop.fn(case)
+    seen: Watch = made(watch.fn(case))
+    return seen
+
+
+def training(small: SmallWorkload) -> list[psutil.Process]:
+    return [process for process in small.living() if "src/train.py" in process.cmdline()]
+
+
+def test_nothing_that_comes_back_is_a_result(small: SmallWorkload) -> None:
+    small.start_all()
+    with case_of(small.block()) as case:
+        seen = evacuated(case)
+        assert (seen.complete, seen.told) == (True, "nothing came back")
+        assert made(prove_still_contained.fn(case)).contained
+
+
+def test_a_supervisor_in_a_shell_is_named_and_what_it_brings_stays_frozen(small: SmallWorkload) -> None:
+    loop = supervised(small)
+    with case_of(small.block(watch_seconds=1)) as case:
+        seen = evacuated(case)
+        assert seen.standing == (f"process {loop.pid} (bash {small.root.parent}/supervise.sh)",)
+        assert not seen.complete
+        assert {process.status() for process in training(small)} == {psutil.STATUS_STOPPED}
+        contained = made(prove_still_contained.fn(case))
+        assert not contained.contained
+        assert f"left frozen, process {loop.pid} (bash" in contained.alive[0]
+        assert loop.poll() is None
+
+
+def test_a_supervisor_is_stopped_at_its_source_where_the_block_allows_it(small: SmallWorkload) -> None:
+    loop = supervised(small)
+    with case_of(small.block(watch_seconds=1, stop_supervisors=True)) as case:
+        seen = evacuated(case)
+        assert seen.stopped == (f"process {loop.pid} (bash {small.root.parent}/supervise.sh)",)
+        assert seen.complete
+        assert loop.wait(10)
+        assert small.living() == []
+        assert made(prove_still_contained.fn(case)).contained
+        (entry,) = [entry for entry in case.log.entries() if entry["action"] == "supervisor stopped"]
+        assert entry["failed"] == ""
+
+
+def test_a_newcomer_without_a_supervisor_is_ended_and_told(small: SmallWorkload) -> None:
+    small.start_all()
+    with case_of(small.block()) as case:
+        cordon.fn(case)
+        freeze.fn(case)
+        stop.fn(case)
+        small.start(["setsid", "--fork", *small.training_command], WORKERS="1").wait()
+        wait_until(case.caught.exists, what="the guard's catch")
+        seen = made(watch.fn(case))
+        assert {each.end for each in seen.returned} == {End.KILLED}
+        assert seen.complete
+        assert made(prove_still_contained.fn(case)).contained
+        actions = {entry["action"] for entry in case.log.entries()}
+        assert {"came back", "caught"} <= actions
+
+
+def test_what_the_guard_caught_is_taken_into_the_log_once(small: SmallWorkload) -> None:
+    with case_of(small.block()) as case:
+        evacuated(case)
+        small.start(["setsid", "--fork", *small.training_command], WORKERS="0").wait()
+        wait_until(case.caught.exists, what="the guard's catch")
+        watch.fn(case)
+        watch.fn(case)
+        assert len([entry for entry in case.log.entries() if entry["action"] == "caught"]) == 1
+
+
+def test_a_persons_shell_is_named_but_never_ended(small: SmallWorkload) -> None:
+    shell = subprocess.Popen(["bash"], stdin=subprocess.PIPE, cwd=small.root.parent)
+    assert shell.stdin
+    try:
+        shell.stdin.write(f'cd "{small.root}"\n{LOOP}'.encode())
+        shell.stdin.flush()
+        wait_until(lambda: len(training(small)) == 3, what="the training in the shell")
+        with case_of(small.block(watch_seconds=1, stop_supervisors=True)) as case:
+            seen = evacuated(case)
+            assert seen.standing == (f"process {shell.pid} (bash)",)
+            assert shell.poll() is None
+    finally:
+        shell.kill()
+        shell.wait()
+        shell.stdin.close()
+
+
+@pytest.fixture
+def unit(small: SmallWorkload) -> Iterator[Path]:
+    """A control group with the name of a systemd unit, which is all that the kernel knows of one."""
+    controller = next(path for path in (Path("/sys/fs/cgroup/pids"), Path("/sys/fs/cgroup")) if path.is_dir())
+    group = controller / f"evacuation-test-{os.getpid()}.service"
+    try:
+        group.mkdir()
+    except OSError as error:
+        pytest.skip(f"no control group can be made here: {error}")
+    yield group
+    small.__exit__()
+    wait_until(lambda: not (group / "cgroup.procs").read_text(), what="the group's end")
+    group.rmdir()
+
+
+@pytest.mark.parametrize("answer", ["exit 0", "echo denied >&2; exit 4"])
+def test_a_systemd_unit_is_asked_to_stop(
+    small: SmallWorkload, unit: Path, answer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of systemd only its command is played here: it says that the unit is stopped, or refuses."""
+    asked = small.root.parent / "asked"
+    systemctl = small.root.parent / "bin/systemctl"
+    systemctl.parent.mkdir()
+    systemctl.write_text(f'#!/bin/sh\necho "$@" >> "{asked}"\n{answer}\n')
+    systemctl.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{systemctl.parent}:{os.environ['PATH']}")
+    start = f'echo $$ > "{unit}/cgroup.procs"; exec setsid --fork {" ".join(small.training_command)}'
+
+    def launch() -> None:
+        small.start(["sh", "-c", start], WORKERS="0").wait()
+        wait_until(lambda: training(small), what="the training in its unit")
+
+    launch()
+    with case_of(small.block(stop_supervisors=True)) as case:
+        cordon.fn(case)
+        freeze.fn(case)
+        stop.fn(case)
+        launch()
+        seen = made(watch.fn(case))
+        assert asked.read_text() == f"stop -- {unit.name}\n"
+        assert (seen.stopped if answer == "exit 0" else seen.standing) == (f"systemd unit {unit.name}",)
+        assert seen.complete is (answer == "exit 0")
+        assert small.living() == []
+
+
+def test_policy_kill_thaws_nothing(small: SmallWorkload) -> None:
+    small.start_all()
+    with case_of(small.block()) as case:
+        case.policy = "kill"
+        cordon.fn(case)
+        freeze.fn(case)
+        receipts: Any = made(stop.fn(case)).processes
+        assert {tuple(name for name, _ in receipt.signals) for receipt in receipts} == {("SIGKILL",)}
+        assert {receipt.end for receipt in receipts} == {End.KILLED}
+        assert made(prove_contained.fn(case)).contained
+        assert not [entry for entry in case.log.entries() if entry["action"] == "deviation"]
