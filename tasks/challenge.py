@@ -1,13 +1,12 @@
 """§1: prove the cordon by a real launch. The workload's own start command is run, and must be refused or caught."""
 
-import os
-import pwd
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
 from signal import SIGKILL
 from typing import Final
 
+from tasks.account import clean_environment
 from tasks.case import Case
 from tasks.cordon import cordon_state
 from tasks.custody.process import Identity, descendants
@@ -51,10 +50,9 @@ def _not_now(case: Case) -> str:
 
 def _launch(case: Case) -> Identity:
     block = case.workload
-    account = pwd.getpwuid(block.root.stat().st_uid)
-    environment = {"PATH": os.defpath, "HOME": account.pw_dir, "USER": account.pw_name, "LANG": "C.UTF-8"}
+    owner = block.root.stat().st_uid
     log = case.home / "challenge.log"
-    return case.host.start(block.training_command, block.root, log, account.pw_uid, environment)
+    return case.host.start(block.training_command, block.root, log, owner, clean_environment(owner))
 
 
 def _fate(case: Case, started: Identity) -> str:

@@ -1,7 +1,6 @@
 """Starting what has to outlive us: the guard, and the API that is brought back."""
 
 import os
-import pwd
 import secrets
 import subprocess
 import sys
@@ -9,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from tasks.account import as_user
 from tasks.custody.process import Identity
 from tasks.orders import Orders
 from tasks.proc import start_of
@@ -54,7 +54,6 @@ def start_program(
     command: Sequence[str], folder: Path, log: Path, user: int, environment: Mapping[str, str]
 ) -> Identity:
     """Start it detached; its output goes to the log. As root, as the given user; else as ourselves."""
-    account = pwd.getpwuid(user) if os.geteuid() == 0 and user > 0 else None
     with log.open("ab") as output:
         process = subprocess.Popen(
             _outliving(command, "evacuated"),
@@ -64,9 +63,7 @@ def start_program(
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            user=account.pw_uid if account else None,
-            group=account.pw_gid if account else None,
-            extra_groups=os.getgrouplist(account.pw_name, account.pw_gid) if account else None,
+            **as_user(user),
         )
     return _let_go(process)
 

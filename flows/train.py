@@ -1,0 +1,40 @@
+"""A training run the guarded way: under the cordon's lock, its log in Prefect, and an alarm if it fails by itself."""
+
+from typing import Annotated, Any
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.logging import get_run_logger
+from prefect.states import Completed
+from pydantic import Field
+
+from blocks.workload import Workload
+from tasks.case import load_block
+from tasks.preflight import require_here, this_run
+from tasks.train import conclude, require_command, tag_run, take_lock
+from tasks.training import Training
+
+BlockName = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+@flow(name="train", flow_run_name="train {workload}", persist_result=False)
+def train(workload: BlockName, environment: dict[str, str] | None = None) -> State[Any]:
+    """Run the workload's training command, unless a cordon stands.
+
+    コルドン中は拒否し、そうでなければロックを保持して学習を実行します。
+
+    Args:
+        workload: Name of the Workload block whose training_command is run. 対象の Workload ブロック名。
+        environment: Variables for the training besides PATH, HOME, USER, LANG. No secrets: not hidden. 環境変数。
+    """
+    run, _ = this_run()
+    tag_run(workload)
+    block: Workload = load_block(Workload, workload)
+    require_here(block)
+    require_command(block, workload)
+    lock = take_lock(block)
+    if isinstance(lock, str):
+        return Completed(name="Refused", message=lock)
+    with Training(block, lock, environment or {}) as training:
+        ended = training.follow(get_run_logger().info)
+    return conclude(block, workload, run, ended)

@@ -1,0 +1,30 @@
+"""As whom the workload's own programs are started, and with what environment: never with our rights or our secrets."""
+
+import os
+import pwd
+from typing import Any, Final
+
+_NOGROUP: Final = 65534
+
+
+def clean_environment(user: int) -> dict[str, str]:
+    """What a login of that user would have at the least, and nothing of ours."""
+    try:
+        account = pwd.getpwuid(user)
+    except KeyError:
+        home, name = "/", str(user)
+    else:
+        home, name = account.pw_dir, account.pw_name
+    return {"PATH": os.defpath, "HOME": home, "USER": name, "LOGNAME": name, "LANG": "C.UTF-8"}
+
+
+def as_user(user: int) -> dict[str, Any]:
+    """Arguments for Popen: as root that user with its own groups, else ourselves. Without an account, no group."""
+    if os.geteuid() != 0 or user <= 0:
+        return {}
+    try:
+        account = pwd.getpwuid(user)
+    except KeyError:
+        return {"user": user, "group": _NOGROUP, "extra_groups": []}
+    groups = os.getgrouplist(account.pw_name, account.pw_gid)
+    return {"user": user, "group": account.pw_gid, "extra_groups": groups}

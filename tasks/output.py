@@ -1,0 +1,91 @@
+"""The output of a hostile program as lines: bytes that are no text, endless lines and floods, in bounded memory."""
+
+import re
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from tasks.custody.redact import redact
+
+LINE_BYTES: Final = 2000
+LAST_LINES: Final = 20
+_END: Final = re.compile(rb"\r\n|\r|\n")
+
+
+class Lines:
+    """Cut bytes into lines; a carriage return ends one too, as in progress bars. Of a long line the start is kept."""
+
+    def __init__(self) -> None:
+        """Begin with an empty line."""
+        self._held, self._more, self._after_return = b"", 0, False
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """The lines that end in this data."""
+        if self._after_return:
+            data = data.removeprefix(b"\n")
+        self._after_return = data.endswith(b"\r")
+        *whole, rest = _END.split(data)
+        for piece in whole:
+            self._keep(piece)
+            yield self._take()
+        self._keep(rest)
+
+    def rest(self) -> Iterator[bytes]:
+        """The last line, where nothing ended it."""
+        if self._held:
+            yield self._take()
+
+    def _keep(self, piece: bytes) -> None:
+        room = LINE_BYTES - len(self._held)
+        self._held += piece[:room]
+        self._more += len(piece[room:])
+
+    def _take(self) -> bytes:
+        line = self._held + (b" [%d bytes more]" % self._more if self._more else b"")
+        self._held, self._more = b"", 0
+        return line
+
+
+class Teller:
+    """Pass lines on, but not more at once than a log can take: what is left out is counted and told."""
+
+    def __init__(
+        self,
+        tell: Callable[[str], None],
+        burst: int = 200,
+        rate: float = 50,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Up to `burst` lines at once, and `rate` a second in the long run. `last` are the last lines, told or not."""
+        self._tell, self._burst, self._rate, self._clock = tell, burst, rate, clock
+        self._allowed, self._at, self._left_out = float(burst), clock(), 0
+        self.last: deque[bytes] = deque(maxlen=LAST_LINES)
+
+    def __call__(self, line: bytes) -> None:
+        """One line."""
+        self.last.append(line)
+        now = self._clock()
+        self._allowed = min(self._burst, self._allowed + (now - self._at) * self._rate)
+        self._at = now
+        if self._allowed < 1:
+            self._left_out += 1
+            return
+        self._allowed -= 1
+        self.own_up()
+        self._tell(readable(line))
+
+    def own_up(self) -> None:
+        """Tell how many lines were left out."""
+        if self._left_out:
+            self._tell(f"[{self._left_out} lines left out here: they came too fast]")
+            self._left_out = 0
+
+
+def readable(line: bytes) -> str:
+    """Text that a log and a database can take, whatever the bytes: escapes for what cannot be shown, secrets hidden."""
+    text = redact(line.decode(errors="backslashreplace"))
+    return "".join(
+        letter if letter.isprintable() or letter == "\t" else letter.encode("unicode_escape").decode()
+        for letter in text
+    )

@@ -1,0 +1,148 @@
+"""A training run the guarded way: refused while a cordon stands, and told of when it fails by itself."""
+
+import fcntl
+import os
+import socket
+from pathlib import Path
+from typing import Any, Final
+from uuid import NAMESPACE_URL, uuid5
+
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import State
+from prefect.context import FlowRunContext
+from prefect.events.schemas.events import Event, Resource
+from prefect.states import Cancelled, Completed, Failed
+from pydantic import TypeAdapter, ValidationError
+
+from blocks.workload import Workload
+from tasks.case import CORDON, FROZEN, OPEN
+from tasks.custody.errors import Refused
+from tasks.custody.incident import Incident
+from tasks.custody.process import Identity
+from tasks.custody.receipt import Frozen
+from tasks.lock import holder, open_lock
+from tasks.marker import read_marker
+from tasks.training import Ended
+
+EVENT: Final = "training.failed"
+
+
+def tag_run(workload: str) -> None:
+    """Put the tags on the run itself, however it was started: an alarm for failed training goes by them."""
+    context = FlowRunContext.get()
+    run = context.flow_run if context else None
+    wanted = {"training", f"workload:{workload}"}
+    if run and not wanted <= set(run.tags):
+        with get_client(sync_client=True) as client:
+            client.update_flow_run(run.id, tags=sorted({*run.tags, *wanted}))
+
+
+def require_command(workload: Workload, name: str) -> None:
+    """The block must say how a training is started."""
+    if not workload.training_command:
+        raise Refused(
+            f"the workload block {name} to say how a training is started",
+            "an empty training_command",
+            'Give it, one argument an item, as in ["make", "train-full"], and save the block again.',
+        )
+
+
+def standing(evidence: Path) -> str | None:
+    """The incident whose cordon stands. The marker alone counts: it survives the reboot that ended its guard."""
+    marker = evidence / CORDON
+    try:
+        marker.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise Refused(
+            "to be able to look whether a cordon stands",
+            str(error),
+            f"Let the training's user search {evidence}.",
+        ) from error
+    return str(read_marker(marker).get("incident") or "an incident that its marker does not name")
+
+
+def take_lock(workload: Workload) -> int | str:
+    """The locked lock file, or why training is refused now. Looks for the marker again once it has the lock."""
+    if incident := standing(workload.evidence):
+        return _refusal(workload, incident)
+    try:
+        descriptor = open_lock(workload.lock)
+    except OSError as error:
+        raise Refused(
+            f"to be able to open the lock {workload.lock}", str(error), "Let the training's user open it."
+        ) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        owner = holder(workload.lock)
+        reason = f"{workload.lock} is held by {f'process {owner.pid}' if owner else 'somebody else'}. Nothing was started."
+    else:
+        reason = ""
+    if incident := standing(workload.evidence):
+        reason = _refusal(workload, incident)
+    if reason:
+        os.close(descriptor)
+    return reason or descriptor
+
+
+def _refusal(workload: Workload, incident: str) -> str:
+    why = read_marker(workload.evidence / CORDON).get("reason", "not given")
+    return f"{incident}: a cordon stands ({why}). Nothing was started. Training may start when it is lifted."
+
+
+def stopped_by(workload: Workload, ended: Ended) -> str | None:
+    """The incident that ended it: it is in the freeze's journal, or it failed while a cordon stood."""
+    incident = _froze(workload.evidence, ended.identity)
+    if incident or ended.code == 0:
+        return incident
+    return standing(workload.evidence)
+
+
+def _froze(evidence: Path, identity: Identity) -> str | None:
+    try:
+        incident = TypeAdapter(Incident).validate_json((evidence / OPEN).read_bytes()).id
+        frozen = TypeAdapter(list[Frozen]).validate_json((evidence / incident / FROZEN).read_bytes())
+    except (OSError, ValidationError):
+        return None
+    return incident if any(process.identity == identity for process in frozen) else None
+
+
+def raise_alarm(name: str, run: str, ended: Ended) -> str:
+    """Tell Prefect's automations that a training failed by itself; empty, or why that could not be done.
+
+    The event's id is made of the run and the process: told twice, it is still one event.
+    """
+    identity = ended.identity
+    event = Event(
+        event=EVENT,
+        resource=Resource({"prefect.resource.id": f"training.{name}", "prefect.resource.name": name}),
+        payload={
+            "workload": name,
+            "host": socket.gethostname(),
+            "run_id": run,
+            "pid": identity.pid,
+            "exit_code": ended.code,
+            "last_lines": list(ended.last),
+            "still_running": list(ended.left),
+        },
+        id=uuid5(NAMESPACE_URL, f"{EVENT}/{name}/{run}/{identity.pid}.{identity.start}"),
+    )
+    try:
+        with get_client(sync_client=True) as client:
+            client.request("POST", "/events", json=[event.model_dump(mode="json")])
+    except Exception as error:  # noqa: BLE001  whatever the server does, the run ends with what is known
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+def conclude(workload: Workload, name: str, run: str, ended: Ended) -> State[Any]:
+    """Completed, Cancelled where an evacuation ended it, or Failed with an alarm."""
+    if incident := stopped_by(workload, ended):
+        return Cancelled(message=f"{incident}: stopped by the evacuation; {ended.told}")
+    if ended.code == 0:
+        return Completed(message=ended.told)
+    trouble = raise_alarm(name, run, ended)
+    alarm = f"but the alarm could not be raised: {trouble}" if trouble else f"the alarm {EVENT} is raised"
+    return Failed(message=f"{ended.told}; {alarm}")

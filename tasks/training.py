@@ -1,0 +1,171 @@
+"""The process tree of one training run: started under the lock, followed line by line, ended whole."""
+
+import logging
+import os
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final, Self
+
+from blocks.workload import Workload
+from tasks.account import as_user, clean_environment
+from tasks.custody.errors import Refused
+from tasks.custody.process import Identity, descendants, gentle_signal
+from tasks.host import LinuxHost
+from tasks.output import Lines, Teller, readable
+from tasks.proc import start_of
+
+logger = logging.getLogger(__name__)
+
+_CHUNK: Final = 1 << 16
+_DRAIN_SECONDS: Final = 2.0
+_GRACE_SECONDS: Final = 10.0
+_KILL_SECONDS: Final = 1.0
+_KILL_ROUNDS: Final = 10
+_SHOWN: Final = 500
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a training ended: its exit code (negative: the signal), its last lines, and what it left running."""
+
+    identity: Identity
+    code: int
+    last: tuple[str, ...]
+    left: tuple[int, ...]
+
+    @property
+    def told(self) -> str:
+        """In a few words."""
+        how = f"exit code {self.code}" if self.code >= 0 else f"signal {signal.Signals(-self.code).name}"
+        left = f"; still running: {', '.join(map(str, self.left))}" if self.left else ""
+        return f"training {self.identity.pid} ended with {how}{left}"
+
+
+class Training:
+    """One training run: its process tree holds the lock, and ends with the block it is used in unless it has ended."""
+
+    def __init__(self, workload: Workload, descriptor: int, environment: Mapping[str, str]) -> None:
+        """Start it as the workload's owner in a session of its own. The lock is the tree's from here on, not ours."""
+        self._host = LinuxHost()
+        try:
+            self._process = self._start(workload, descriptor, environment)
+        finally:
+            os.close(descriptor)
+        self.identity = Identity(self._process.pid, start_of(self._process.pid))
+
+    @staticmethod
+    def _start(workload: Workload, descriptor: int, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+        owner = workload.root.stat().st_uid
+        try:
+            return subprocess.Popen(
+                workload.training_command,
+                cwd=workload.root,
+                env={**clean_environment(owner), **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                pass_fds=[descriptor],
+                start_new_session=True,
+                **as_user(owner),
+            )
+        except (OSError, ValueError) as error:
+            raise Refused(
+                f"to be able to start {workload.training_command[0]} in {workload.root}",
+                str(error),
+                "Correct training_command in the workload block, or the environment of this run.",
+            ) from error
+
+    def __enter__(self) -> Self:
+        """It runs already."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Whatever stops us from following it, a person's cancellation too, ends the whole tree."""
+        del error, trace
+        if kind:
+            self.end()
+        self._process.wait()
+        if self._process.stdout:
+            self._process.stdout.close()
+
+    def follow(self, tell: Callable[[str], None]) -> Ended:
+        """Pass its output on, line by line, until it has ended."""
+        lines, teller = Lines(), Teller(tell)
+        for data in self._output():
+            for line in lines.feed(data):
+                teller(line)
+        for line in lines.rest():
+            teller(line)
+        teller.own_up()
+        code = self._process.wait()
+        last = tuple(readable(line)[:_SHOWN] for line in teller.last)
+        return Ended(self.identity, code, last, tuple(sorted(who.pid for who in self._family())))
+
+    def _output(self) -> Iterator[bytes]:
+        """What comes until it ends, then what is left in the pipe: orphans of it may hold the pipe for ever."""
+        pipe, ended = self._process.stdout.fileno(), os.pidfd_open(self._process.pid)  # type: ignore[union-attr]
+        os.set_blocking(pipe, False)
+        poll = select.poll()
+        poll.register(pipe, select.POLLIN)
+        poll.register(ended, select.POLLIN)
+        try:
+            while True:
+                ready = {descriptor for descriptor, _ in poll.poll()}
+                if pipe in ready:
+                    data = os.read(pipe, _CHUNK)
+                    if data:
+                        yield data
+                    else:
+                        poll.unregister(pipe)
+                if ended in ready:
+                    break
+        finally:
+            os.close(ended)
+        deadline = time.monotonic() + _DRAIN_SECONDS
+        with suppress(BlockingIOError):
+            while time.monotonic() < deadline and (data := os.read(pipe, _CHUNK)):
+                yield data
+
+    def _family(self) -> frozenset[Identity]:
+        """The living of its tree: its children's children, and whoever is still in its session."""
+        snapshot = self._host.snapshot()
+        pids = {self.identity.pid} | descendants(snapshot, [self.identity.pid])
+        pids |= {pid for pid in snapshot if _session(pid) == self.identity.pid}
+        return frozenset(snapshot[pid].identity for pid in pids & snapshot.keys() if snapshot[pid].alive)
+
+    def end(self) -> None:
+        """The signal that each heeds, a grace, then SIGKILL until nobody of the tree is left."""
+        for identity in (family := self._family()):
+            process = self._host.look(identity)
+            if process and (gentle := gentle_signal(process.masks)):
+                self._send(identity, gentle)
+        self._host.wait_gone(family, _GRACE_SECONDS)
+        for _ in range(_KILL_ROUNDS):
+            if not (family := self._family()):
+                return
+            for identity in family:
+                self._send(identity, signal.SIGKILL)
+            self._host.wait_gone(family, _KILL_SECONDS)
+        logger.error("Of the training %s still run: %s", self.identity.pid, sorted(who.pid for who in family))
+
+    def _send(self, identity: Identity, number: signal.Signals) -> None:
+        try:
+            self._host.signal(identity, number)
+        except ProcessLookupError:
+            pass
+        except PermissionError:
+            logger.error("%s to %s was denied", number.name, identity.pid)  # noqa: TRY400  the message says it all
+
+
+def _session(pid: int) -> int:
+    with suppress(OSError):
+        return os.getsid(pid)
+    return 0
