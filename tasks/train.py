@@ -77,7 +77,9 @@ def take_lock(workload: Workload) -> int | str:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         owner = holder(workload.lock)
-        reason = f"{workload.lock} is held by {f'process {owner.pid}' if owner else 'somebody else'}. Nothing was started."
+        reason = (
+            f"{workload.lock} is held by {f'process {owner.pid}' if owner else 'somebody else'}. Nothing was started."
+        )
     else:
         reason = ""
     if incident := standing(workload.evidence):
