@@ -17,6 +17,8 @@ from tasks.custody.incident import Incident
 from tasks.custody.keys import MANIFEST, SEGMENT, volume_folder
 from tasks.custody.log import CustodyLog
 from tasks.custody.process import Identity
+from tasks.engine import DockerEngine, Engine
+from tasks.engine_rehearsal import RehearsalEngine
 from tasks.custody.verdict import Word
 from tasks.host import Host, LinuxHost
 from tasks.proc import boot_id
@@ -41,6 +43,9 @@ _BOOT: Final = boot_id()[:8]
 FROZEN: Final = f"frozen-{_BOOT}.json"
 STOPPED: Final = f"stopped-{_BOOT}.json"
 RETURNED: Final = f"returned-{_BOOT}.json"
+FROZEN_CONTAINERS: Final = f"frozen-containers-{_BOOT}.json"
+STOPPED_CONTAINERS: Final = f"stopped-containers-{_BOOT}.json"
+RECOVERED_CONTAINERS: Final = "recovered-containers.json"
 SINCE: Final = f"since-{_BOOT}.json"
 CAUGHT: Final = f"caught-{_BOOT}.jsonl"
 
@@ -70,7 +75,8 @@ class Case:
     ) -> None:
         """Make the incident's private folder if this run opens it, and carry its custody log on."""
         self.incident, self.workload, self.store_name = incident, workload, store
-        self.run, self.dry_run, self._ownership, self.policy = run, dry_run, ownership, policy
+        self.run, self.dry_run, self.policy = run, dry_run, policy
+        self._ownership: int | None = ownership
         self.home = incident_home(workload.evidence, incident.id, dry_run=dry_run)
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         if self.home.is_symlink() or self.home.stat().st_uid != os.geteuid():
@@ -100,6 +106,12 @@ class Case:
         port = self.workload.api_port
         host = LinuxHost(frozenset({port} if port else ()))
         return RehearsalHost(host, self.log) if self.dry_run else host
+    @cached_property
+    def engine(self) -> Engine:
+        """The door to the container engine; in a dry run one that only records."""
+        engine = DockerEngine(self.workload.docker_host)
+        return RehearsalEngine(engine, self.log) if self.dry_run else engine
+
 
     @cached_property
     def scheduler(self) -> Scheduler:
@@ -189,8 +201,12 @@ class Case:
         return sum(segment.read_bytes().count(b"\n") for segment in segments)
 
     def close(self) -> None:
-        """Let another run have the workload."""
-        os.close(self._ownership)
+        """Let another run have the workload. Done twice it is done once."""
+        if engine := self.__dict__.pop("engine", None):
+            engine.close()
+        if self._ownership is not None:
+            os.close(self._ownership)
+        self._ownership = None
 
 
 def incident_home(evidence: Path, incident: str, *, dry_run: bool) -> Path:

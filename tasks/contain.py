@@ -9,10 +9,18 @@ from signal import SIGSTOP
 from typing import Final
 
 from tasks.case import FROZEN, RETURNED, SINCE, STOPPED, Case
+from tasks.containers import (
+    containers_key,
+    freeze_containers,
+    frozen_containers,
+    living_containers,
+    stopped_containers,
+)
 from tasks.cordon import await_cordon, guard_of, matchers
+from tasks.custody.end import End
 from tasks.custody.membership import Member, Survey, members, protected, survey
 from tasks.custody.process import Identity, Process, descendants
-from tasks.custody.receipt import Containment, End, Freeze, Frozen, Returned, Stopped
+from tasks.custody.receipt import Containment, Freeze, Frozen, Returned, Stopped
 from tasks.custody.redact import redact_command
 from tasks.custody.source import lineage
 from tasks.host import Host
@@ -46,6 +54,7 @@ def ours(case: Case, snapshot: Snapshot) -> set[int]:
 def freeze(case: Case) -> Freeze:
     """SIGSTOP every process of the workload, parents first, again until a look finds no new one (runbook §2, §3).
 
+    Its containers are paused right after: no engine can delay that.
     Looks anew in every run; what earlier runs of the incident froze stays in the result, so that steps which
     depend on it are repeated for new life and for nothing else.
     """
@@ -66,7 +75,8 @@ def freeze(case: Case) -> Freeze:
     for identity, process in fresh.items():
         about = {"role": process.role, "why": process.why, "command": process.command, "denied": process.denied}
         case.log.write("frozen", str(identity.pid), **about, source=", started by ".join(map(str, process.lineage)))
-    return Freeze(_now(), tuple(everyone), settled)
+    containers, trouble = freeze_containers(case)
+    return Freeze(_now(), tuple(everyone), settled, containers, trouble)
 
 
 def freeze_one(host: Host, snapshot: Snapshot, identity: Identity, member: Member) -> Frozen:
@@ -115,12 +125,16 @@ def stopped(case: Case) -> dict[Identity, Stopped]:
 
 def restless(case: Case) -> str:
     """Cache key of what was frozen and has no receipt of its end: it may still write."""
-    return ",".join(f"{who.pid}.{who.start}" for who in sorted(frozen(case).keys() - stopped(case).keys()))
+    processes = ",".join(f"{who.pid}.{who.start}" for who in sorted(frozen(case).keys() - stopped(case).keys()))
+    containers = containers_key(frozen_containers(case).keys() - stopped_containers(case).keys())
+    return f"{processes};{containers}" if containers else processes
 
 
 def observed(case: Case) -> str:
     """Cache key of acts on the world: what this incident has frozen so far."""
-    return ",".join(f"{who.pid}.{who.start}" for who in sorted(frozen(case)))
+    processes = ",".join(f"{who.pid}.{who.start}" for who in sorted(frozen(case)))
+    containers = containers_key(frozen_containers(case))
+    return f"{processes};{containers}" if containers else processes
 
 
 def frozen(case: Case) -> dict[Identity, Frozen]:
@@ -147,7 +161,7 @@ def contained(case: Case) -> Containment:
     }
     return Containment(
         at=_now(),
-        alive=tuple(f"{_tell(visible[who.pid])} ({reason})" for who, reason in alive.items()),
+        alive=(*(f"{_tell(visible[who.pid])} ({reason})" for who, reason in alive.items()), *living_containers(case)),
         cordoned=state.held,
         reason=state.told,
         left_alone=tuple(_tell(process) for process in seen.bystanders),
@@ -161,7 +175,8 @@ def _held(case: Case) -> list[Returned]:
 def look_for_life(case: Case, snapshot: Snapshot) -> Survey:
     """Living processes that contradict "nothing of the workload runs", and those that only look like it."""
     since = case.journal(SINCE, int) or ticks()
-    return survey(snapshot, matchers(case), case.root, _kept(snapshot), since)
+    known = {container.id for container in frozen_containers(case)}
+    return survey(snapshot, matchers(case), case.root, _kept(snapshot), since, known)
 
 
 def _others(case: Case) -> dict[int, Process]:
@@ -193,7 +208,8 @@ def ticks() -> int:
 
 
 def _tell(process: Process) -> str:
-    return f"{process.pid}: {command_of(process)[:100]}"
+    where = f" in container {process.container[:12]}" if process.container else ""
+    return f"{process.pid}: {command_of(process)[:100]}{where}"
 
 
 def _now() -> datetime:

@@ -3,10 +3,12 @@
 import os
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
+from tasks.custody.container import Standpoint
 from tasks.custody.process import Identity, Masks, Process
 
 NOTHING: Final[Mapping[str, int]] = MappingProxyType({})
@@ -49,6 +51,7 @@ def read_process(pid: int, listening: Mapping[str, int] = NOTHING) -> Process | 
     except (*GONE, PermissionError):
         return None
     cwd, executable = _link(pid, "cwd"), _link(pid, "exe")
+    cgroup = _text(pid, "cgroup")
     state = stat[0]
     if state == "Z" and _has_threads(pid):
         state = "R"
@@ -64,9 +67,16 @@ def read_process(pid: int, listening: Mapping[str, int] = NOTHING) -> Process | 
         user=int(status.get("Uid", "-1").split()[0]),
         masks=Masks(*(int(status.get(name, "0"), 16) for name in ("SigBlk", "SigIgn", "SigCgt"))),
         placeless=bool(command) and not cwd and not executable,
-        cgroup=_text(pid, "cgroup"),
+        cgroup=cgroup,
+        container=standpoint().container(cgroup),
         ports=_ports(pid, listening) if listening else frozenset(),
     )
+
+
+@cache
+def standpoint() -> Standpoint:
+    """Where we look from, which does not change while we live."""
+    return Standpoint.of(_text("self", "cgroup"), _text(1, "cgroup"), _text("self", "mountinfo"))
 
 
 def _stat(pid: int) -> list[str]:
@@ -78,7 +88,7 @@ def _status(pid: int) -> dict[str, str]:
     return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
 
 
-def _text(pid: int, name: str) -> str:
+def _text(pid: int | str, name: str) -> str:
     with suppress(OSError):
         return Path(f"/proc/{pid}/{name}").read_text(errors="replace")
     return ""

@@ -2,16 +2,19 @@
 
 import time
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from signal import SIGCONT, SIGKILL, SIGSTOP, Signals
 from typing import Final
 
 from tasks.case import STOPPED, Case
 from tasks.contain import command_of, find, freeze_one, frozen, look_for_life, observed, ours, spared, stopped
+from tasks.containers import stop_containers
 from tasks.cordon import matchers
+from tasks.custody.end import End
 from tasks.custody.membership import Member
 from tasks.custody.process import Identity, Process, descendants, gentle_signal
-from tasks.custody.receipt import End, Frozen, Stop, Stopped
+from tasks.custody.receipt import Frozen, Stop, Stopped
 from tasks.custody.source import restarted
 from tasks.step import step
 
@@ -26,11 +29,13 @@ def stop(case: Case) -> Stop:
 
     Policy kill, for a compromised host: SIGKILL while it is frozen, and no thaw.
     """
-    stopping = Stopping(case, frozen(case))
-    if case.policy == "graceful":
-        stopping.ask()
-        stopping.wait()
-    stopping.kill()
+    with ThreadPoolExecutor(1) as beside:
+        containers = beside.submit(stop_containers, case)
+        stopping = Stopping(case, frozen(case))
+        if case.policy == "graceful":
+            stopping.ask()
+            stopping.wait()
+        stopping.kill()
     case.stopped_at = time.monotonic()
     earlier = stopped(case)
     fresh = [receipt for receipt in stopping.receipts() if receipt.identity not in earlier]
@@ -39,7 +44,7 @@ def stop(case: Case) -> Stop:
     for receipt in fresh:
         signals = [name for name, _ in receipt.signals]
         case.log.write("stopped", str(receipt.identity.pid), end=receipt.end, signals=signals)
-    return Stop(datetime.now(UTC), tuple(receipts))
+    return Stop(datetime.now(UTC), tuple(receipts), containers.result())
 
 
 class Stopping:
@@ -101,9 +106,9 @@ class Stopping:
         kin = {who.pid for who in self.processes}
         kin |= descendants(snapshot, kin)
         for identity, member in (helpers | found).items():
-            if identity in self.processes or identity.pid in self.spared:
-                continue
             process = snapshot[identity.pid]
+            if identity in self.processes or identity.pid in self.spared or process.container:
+                continue
             if identity in found and restarted(snapshot, identity.pid, kin):
                 freeze_one(self.host, snapshot, identity, member)
             else:

@@ -11,9 +11,10 @@ from typing import Any, Final
 
 from tasks.case import RETURNED, Case
 from tasks.contain import Snapshot, command_of, find, freeze_one, frozen, ours, returned, spared
+from tasks.custody.end import End
 from tasks.custody.membership import Member
 from tasks.custody.process import Identity
-from tasks.custody.receipt import End, Returned, Watch
+from tasks.custody.receipt import Returned, Watch
 from tasks.custody.source import Source, lineage, may_be_ended, supervisor, unit_of
 from tasks.step import step
 

@@ -15,6 +15,7 @@ from tasks.drill.engine import BASE, Engine
 from tests.workloads import API, SmallWorkload, free_port, wait_until
 
 IMAGE = "mlops-sklearn-portfolio:test"
+_OF_THE_CONTAINER = frozenset({"image", "name", "labels", "environment", "stop_signal", "working_dir"})
 API_COMMAND = ["python3", "-m", "uvicorn", "api.app:app", "--host", "0.0.0.0", "--port", "8000"]  # noqa: S104
 LOUD_API = API.replace('"127.0.0.1"', '"0.0.0.0"').replace("import json", "print('serving', flush=True)\nimport json")
 STUBBORN = """
@@ -74,18 +75,19 @@ class Containers:
         """What the workload block says to have these containers and no other."""
         return f"label=test={self.mark}"
 
-    def run(self, command: Sequence[str] | None = None, *, ports: bool = False, **host: Any) -> str:
+    def run(self, command: Sequence[str] | None = None, *, ports: bool = False, **options: Any) -> str:
         """As `docker run --detach`; waits for its first output. Its full id."""
         settings = {"port_bindings": {8000: ("127.0.0.1", self.port)}} if ports else {}
-        image = host.pop("image", IMAGE)
+        host = {name: value for name, value in options.items() if name not in _OF_THE_CONTAINER}
         made = self.client.create_container(
-            image,
+            options.get("image", IMAGE),
             command,
             ports=[8000] if ports else None,
-            name=host.pop("name", None) or f"{self.mark}-{uuid4().hex[:4]}",
-            labels={"test": self.mark, **host.pop("labels", {})},
-            environment=host.pop("environment", None),
-            stop_signal=host.pop("stop_signal", None),
+            name=options.get("name") or f"{self.mark}-{uuid4().hex[:4]}",
+            labels={"test": self.mark, **options.get("labels", {})},
+            environment=options.get("environment"),
+            stop_signal=options.get("stop_signal"),
+            working_dir=options.get("working_dir"),
             host_config=self.client.create_host_config(**settings, **host),
         )
         id_ = str(made["Id"])

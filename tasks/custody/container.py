@@ -12,6 +12,7 @@ from tasks.custody.process import Masks
 
 ALIVE: Final = frozenset({"running", "paused", "restarting"})
 _SHORT: Final = 12
+_ABOVE: Final = "/.."
 _IN_CGROUP: Final = re.compile(r"/(?:(?P<kind>[\w-]+)-)?(?P<id>[0-9a-f]{64})(?:\.scope)?(?=/|$)", re.MULTILINE)
 _MONITORS: Final = "conmon"
 _OWN_MOUNT: Final = re.compile(
@@ -123,6 +124,32 @@ def own_container(cgroup: str, mounts: str) -> str | None:
     return container_of(cgroup) or (found["id"] if found else None)
 
 
+@dataclass(frozen=True)
+class Standpoint:
+    """Where we look from: the container that we run in, and the one that pid 1 runs in, if any.
+
+    Run in a container with the host's pids we see two worlds; everything that shares pid 1's container is in none from
+    there. `hidden` says that a cgroup namespace shows us our own container's processes at the top.
+    """
+
+    own: str | None = None
+    world: str | None = None
+    hidden: bool = False
+
+    @classmethod
+    def of(cls, ours: str, inits: str, mounts: str) -> "Standpoint":
+        """From the cgroups of ourselves and of pid 1, and our mounts."""
+        own = own_container(ours, mounts)
+        hidden = own is not None and container_of(ours) is None
+        shared = hidden and _ABOVE not in inits
+        return cls(own, own if shared else container_of(inits), hidden and not shared)
+
+    def container(self, cgroup: str) -> str | None:
+        """The container of a process as seen from here."""
+        told = container_of(cgroup) or (self.own if self.hidden and cgroup and _ABOVE not in cgroup else None)
+        return None if told == self.world else told
+
+
 def gentle_signal_of(container: Container, masks: Masks | None) -> Signals | None:
     """The signal that ends the container gently: the one that its image names, else SIGTERM, if its init catches it.
 
@@ -160,6 +187,7 @@ class FrozenContainer:
     image: str
     restart: str
     auto_remove: bool
+    why: str
     seen_at: datetime
     paused_at: datetime | None
     denied: str = ""

@@ -9,4 +9,5 @@ class End(StrEnum):
     STOPPED = "stopped"
     KILLED = "killed"
     GONE = "ended by itself"
+    HELD = "left frozen"
     SURVIVED = "survived"

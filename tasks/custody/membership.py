@@ -112,7 +112,8 @@ def members(
     """Every process of the workload, parents before children.
 
     A matching program that merely quotes (a shell, an editor) counts only as the parent of another match.
-    A descendant of a match belongs to it, whatever its command line says.
+    A descendant of a match belongs to it, whatever its command line says. One in a container is none of them: it is
+    frozen and ended through its container only.
     """
     untouchable = frozenset(spared)
     found: dict[int, Member] = {}
@@ -124,7 +125,7 @@ def members(
     return {
         snapshot[pid].identity: found[pid]
         for pid in parents_first(snapshot, found)
-        if snapshot[pid].alive and pid not in untouchable
+        if snapshot[pid].alive and pid not in untouchable and not snapshot[pid].container
     }
 
 
@@ -133,7 +134,7 @@ def _family(snapshot: Mapping[int, Process], matcher: Matcher, root: PurePath, s
     matched = {
         process.pid: process
         for process in snapshot.values()
-        if process.alive and process.pid not in spared and matcher.recognises(process, root)
+        if process.alive and process.pid not in spared and not process.container and matcher.recognises(process, root)
     }
     plain = {pid for pid, process in matched.items() if not quotes(process)}
     carriers = matched.keys() - plain - {pid for pid, process in matched.items() if multiplexes(process)}
@@ -152,18 +153,27 @@ class Survey:
     bystanders: tuple[Process, ...]
 
 
-def survey(
-    snapshot: Mapping[int, Process], matchers: Iterable[Matcher], root: PurePath, kept: Iterable[int], since: int
+def survey(  # noqa: PLR0913, PLR0917  each is one thing that a look depends on
+    snapshot: Mapping[int, Process],
+    matchers: Iterable[Matcher],
+    root: PurePath,
+    kept: Iterable[int],
+    since: int,
+    containers: Iterable[str] = (),
 ) -> Survey:
     """Look for life. `since` is the moment of the first freeze in clock ticks since boot.
+
+    What is in one of these `containers` is looked for there. In a container that nobody named, a match is told.
 
     `kept` ones that match are told as well: sparing them does not make them harmless. Shells and editors are
     nobody's workload.
     """
-    known, untouchable = tuple(matchers), frozenset(kept)
+    known, untouchable, named = tuple(matchers), frozenset(kept), frozenset(containers)
     alive: dict[Identity, str] = {}
     bystanders = []
     for process in _candidates(snapshot):
+        if process.container in named:
+            continue
         fits, inside = any(matcher.fits(process) for matcher in known), rooted(process, root)
         if reason := _contradiction(process, fits, inside, process.pid in untouchable, since):
             alive[process.identity] = reason
@@ -179,6 +189,8 @@ def _candidates(snapshot: Mapping[int, Process]) -> Iterator[Process]:
 def _contradiction(process: Process, fits: bool, inside: bool, kept: bool, since: int) -> str:  # noqa: FBT001
     if runs_prefect(process):
         return ""
+    if process.container:
+        return _in_a_container(process.container) if fits and inside else ""
     if fits and inside:
         return "it is ours to spare, and matches" if kept else "it matches"
     if fits and process.placeless:
@@ -186,3 +198,10 @@ def _contradiction(process: Process, fits: bool, inside: bool, kept: bool, since
     if inside and not kept and process.identity.start >= since:
         return "it was started in the root after the freeze"
     return ""
+
+
+def _in_a_container(container: str) -> str:
+    return (
+        f"it matches, in container {container[:12]}, which the workload block does not name; "
+        f"add it to `containers`: docker ps --filter id={container[:12]} tells its name"
+    )

@@ -31,7 +31,8 @@ class Process:
     """One process as it was seen. `state` is the letter of /proc/PID/stat.
 
     Unreadable fields are empty; `placeless` says that cwd and executable may not be read at all: it is another user's.
-    `cgroup` is the process's control group as the kernel names it; `ports` those watched ones that it listens on.
+    `cgroup` is the process's control group as the kernel names it, and `container` the id of the container that it is
+    in as seen from here; `ports` are those watched ones that it listens on.
     """
 
     identity: Identity
@@ -44,6 +45,7 @@ class Process:
     masks: Masks = field(default_factory=Masks)
     placeless: bool = False
     cgroup: str = ""
+    container: str | None = None
     ports: frozenset[int] = frozenset()
 
     @property

@@ -4,21 +4,12 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 
+from tasks.custody.container import FrozenContainer, StoppedContainer
+from tasks.custody.end import End
 from tasks.custody.noun import Noun
 from tasks.custody.process import Identity
 from tasks.custody.source import Source
-
-
-class End(StrEnum):
-    """How a process of the workload ended."""
-
-    STOPPED = "stopped"
-    KILLED = "killed"
-    GONE = "ended by itself"
-    HELD = "left frozen"
-    SURVIVED = "survived"
 
 
 @dataclass(frozen=True)
@@ -44,28 +35,39 @@ class Frozen:
 class Freeze(Noun):
     """Everything of the workload that this incident has frozen, earlier runs included.
 
-    `settled` is False where new processes came as fast as they were frozen, until the time was up.
+    `settled` is False where new processes came as fast as they were frozen, until the time was up. `engine` says why
+    the container engine could not be asked, where the workload has containers.
     """
 
     at: datetime
     processes: tuple[Frozen, ...]
     settled: bool
+    containers: tuple[FrozenContainer, ...] = ()
+    engine: str = ""
 
     @property
     def complete(self) -> bool:
         """True if none was denied, and the last look found no new one."""
-        return self.settled and not any(process.denied for process in self.processes)
+        return self.settled and not self.engine and not self._denied
+
+    @property
+    def _denied(self) -> list[str]:
+        processes = [f"{process.identity.pid}: {process.denied}" for process in self.processes if process.denied]
+        return processes + [f"{each.told}: {each.denied}" for each in self.containers if each.denied]
 
     @property
     def told(self) -> str:
         """In a few words."""
         if not self.settled:
             return f"{len(self.processes)} processes frozen, and new ones still come"
-        if not self.processes:
-            return "nothing of the workload runs"
-        denied = [f"{process.identity.pid}: {process.denied}" for process in self.processes if process.denied]
-        words = f"{sum(1 for process in self.processes if process.frozen_at)} processes frozen"
-        return f"{words}; not frozen: {', '.join(denied)}" if denied else words
+        words = [f"{sum(1 for each in self.processes if each.frozen_at)} processes frozen"] if self.processes else []
+        if self.containers:
+            words.append(f"{sum(1 for each in self.containers if each.paused_at)} containers paused")
+        if self._denied:
+            words.append(f"not frozen: {', '.join(self._denied)}")
+        if self.engine:
+            words.append(f"containers are not known: {self.engine}")
+        return "; ".join(words) or "nothing of the workload runs"
 
 
 @dataclass(frozen=True)
@@ -87,19 +89,26 @@ class Stop(Noun):
 
     at: datetime
     processes: tuple[Stopped, ...]
+    containers: tuple[StoppedContainer, ...] = ()
 
     @property
     def complete(self) -> bool:
         """True if none survived."""
-        return all(process.end is not End.SURVIVED for process in self.processes)
+        ends = [*(each.end for each in self.processes), *(each.end for each in self.containers)]
+        return End.SURVIVED not in ends
 
     @property
     def told(self) -> str:
         """In a few words."""
-        if not self.processes:
-            return "nothing to stop"
-        counts = Counter(process.end for process in self.processes)
-        return ", ".join(f"{counts[end]} {end}" for end in End if counts[end])
+        told = [_counted(each.end for each in self.processes)] if self.processes else []
+        if self.containers:
+            told.append(f"containers: {_counted(each.end for each in self.containers)}")
+        return "; ".join(told) or "nothing to stop"
+
+
+def _counted(ends: Iterable[End]) -> str:
+    counts = Counter(ends)
+    return ", ".join(f"{counts[end]} {end}" for end in End if counts[end])
 
 
 @dataclass(frozen=True)
@@ -118,24 +127,28 @@ class Watch(Noun):
     """Whether anything brought the workload back: what came, what brings it, and which of that was stopped.
 
     `standing` are the supervisors that still stand, `stopped` those that were stopped at the workload block's word.
+    `containers` are those that were started anew, and how each was ended.
     """
 
     at: datetime
     returned: tuple[Returned, ...]
     standing: tuple[str, ...]
     stopped: tuple[str, ...]
+    containers: tuple[StoppedContainer, ...] = ()
 
     @property
     def complete(self) -> bool:
         """True if nothing brings it back any more."""
-        return not self.standing and not any(each.end in {End.HELD, End.SURVIVED} for each in self.returned)
+        ends = {*(each.end for each in self.returned), *(each.end for each in self.containers)}
+        return not self.standing and not ends & {End.HELD, End.SURVIVED}
 
     @property
     def told(self) -> str:
         """In a few words."""
-        if not self.returned:
+        came = len(self.returned) + len(self.containers)
+        if not came:
             return "nothing came back"
-        words = [f"{len(self.returned)} came back"]
+        words = [f"{came} came back"]
         words += [f"brought by {name}, which still stands" for name in self.standing]
         words += [f"brought by {name}, which was stopped" for name in self.stopped]
         return "; ".join(words)

@@ -12,8 +12,9 @@ import pytest
 
 from tasks.contain import find, freeze, prove_contained, prove_still_contained
 from tasks.cordon import cordon
+from tasks.custody.end import End
 from tasks.custody.process import Identity
-from tasks.custody.receipt import Containment, End, Freeze, Stop
+from tasks.custody.receipt import Containment, Freeze, Stop
 from tasks.host import LinuxHost
 from tasks.proc import read_process, start_of
 from tasks.stop import stop

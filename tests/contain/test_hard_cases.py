@@ -13,7 +13,8 @@ import uvicorn
 
 from tasks.contain import freeze, prove_contained
 from tasks.cordon import cordon
-from tasks.custody.receipt import Containment, End, Freeze, Stop
+from tasks.custody.end import End
+from tasks.custody.receipt import Containment, Freeze, Stop
 from tasks.drill.sample import SOURCE
 from tasks.stop import stop
 from tests.cases import case_of, made

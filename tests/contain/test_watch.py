@@ -12,7 +12,8 @@ import pytest
 from tasks.case import Case
 from tasks.contain import freeze, prove_contained, prove_still_contained
 from tasks.cordon import cordon
-from tasks.custody.receipt import End, Watch
+from tasks.custody.end import End
+from tasks.custody.receipt import Watch
 from tasks.stop import stop
 from tasks.watch import watch
 from tests.cases import case_of, made

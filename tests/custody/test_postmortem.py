@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tasks.custody.end import End
 from tasks.custody.evidence import Evidence, Outcome, StoredFile
 from tasks.custody.incident import Incident
 from tasks.custody.process import Identity
-from tasks.custody.receipt import End, Freeze, Frozen, Receipts, Recovery, Stop, Stopped
+from tasks.custody.receipt import Freeze, Frozen, Receipts, Recovery, Stop, Stopped
 from tasks.custody.verdict import Verdict, Word
 from tasks.postmortem import Story, both_times, postmortem
 

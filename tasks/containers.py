@@ -1,0 +1,239 @@
+"""§2, §3 for containers: pause the workload's, end them with a receipt each, and look whether any is left.
+
+Without `containers` in the workload block the engine is never asked.
+"""
+
+import json
+import os
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from tasks.case import FROZEN_CONTAINERS, RECOVERED_CONTAINERS, STOPPED_CONTAINERS, Case
+from tasks.custody.container import (
+    Container,
+    ContainerIdentity,
+    FrozenContainer,
+    StoppedContainer,
+    belongs,
+    gentle_signal_of,
+    workload_containers,
+)
+from tasks.custody.end import End
+from tasks.custody.errors import ContainerGone, EngineError
+from tasks.custody.process import Masks
+from tasks.proc import standpoint
+
+_ROUNDS: Final = 8
+_KILL_SECONDS: Final = 10.0
+_REMOVAL_SECONDS: Final = 5.0
+_POLL_SECONDS: Final = 0.05
+_AT_ONCE: Final = 8
+_SIGKILL: Final = "SIGKILL"
+
+
+def find_containers(case: Case) -> list[Container]:
+    """Every living container of the workload, but for what our own recovery brought back. EngineError if not known."""
+    asked = case.workload.containers
+    if not asked:
+        return []
+    recovered = case.journal(RECOVERED_CONTAINERS, list[ContainerIdentity]) or []
+    found = workload_containers(case.engine.containers(asked), asked, standpoint().own)
+    return [container for container in found if container.identity not in recovered]
+
+
+def frozen_containers(case: Case) -> dict[ContainerIdentity, FrozenContainer]:
+    """Every container that this incident has paused so far, whichever run did it."""
+    return {each.identity: each for each in case.journal(FROZEN_CONTAINERS, list[FrozenContainer]) or []}
+
+
+def stopped_containers(case: Case) -> dict[ContainerIdentity, StoppedContainer]:
+    """Receipts of the containers that this incident has ended so far."""
+    return {each.identity: each for each in case.journal(STOPPED_CONTAINERS, list[StoppedContainer]) or []}
+
+
+def freeze_containers(case: Case) -> tuple[tuple[FrozenContainer, ...], str]:
+    """Pause all of them, again until a look finds no new one; and why, if the engine could not be asked."""
+    fresh: dict[ContainerIdentity, FrozenContainer] = {}
+    trouble = ""
+    try:
+        for _ in range(_ROUNDS):
+            new = [container for container in find_containers(case) if container.identity not in fresh]
+            if not new:
+                break
+            with ThreadPoolExecutor(_AT_ONCE) as pool:
+                fresh |= {each.identity: each for each in pool.map(lambda one: freeze_container(case, one), new)}
+    except EngineError as error:
+        trouble = str(error)
+        case.log.write("engine not asked", case.engine.place, reason=trouble)
+    everyone = tuple(sorted({**frozen_containers(case), **fresh}.values(), key=lambda each: each.identity))
+    case.journal(FROZEN_CONTAINERS, list[FrozenContainer], list(everyone))
+    for each in fresh.values():
+        about = {"name": each.name, "image": each.image, "why": each.why, "denied": each.denied}
+        case.log.write("paused", each.identity.id, **about)
+    return everyone, trouble
+
+
+def freeze_container(case: Case, container: Container) -> FrozenContainer:
+    """Pause one where it stands; one that is between two starts runs nothing, and is kept from the next."""
+    seen, denied, paused_at = datetime.now(UTC), "", None
+    try:
+        if container.state == "restarting":
+            case.engine.forbid_restart(container.id)
+            case.engine.signal(container.id, _SIGKILL)
+        else:
+            case.engine.pause(container.id)
+            paused_at = datetime.now(UTC)
+        _keep_config(case, container)
+    except ContainerGone:
+        pass
+    except EngineError as error:
+        denied = error.got
+    return FrozenContainer(
+        identity=container.identity,
+        name=container.name,
+        image=container.image,
+        restart=container.restart,
+        auto_remove=container.auto_remove,
+        why=next(entry for entry in case.workload.containers if belongs(container, entry)),
+        seen_at=seen,
+        paused_at=paused_at,
+        denied=denied,
+    )
+
+
+def _keep_config(case: Case, container: Container) -> None:
+    """What it takes to make it again. It holds the workload's secrets: for us alone, and never sent anywhere."""
+    path = case.home / f"container-{container.id}.json"
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        json.dump(case.engine.inspect(container.id), file)
+
+
+def kept_config(case: Case, container: ContainerIdentity) -> dict[str, Any]:
+    """The configuration as it was when the container was paused."""
+    kept: dict[str, Any] = json.loads((case.home / f"container-{container.id}.json").read_bytes())
+    return kept
+
+
+def stop_containers(case: Case) -> tuple[StoppedContainer, ...]:
+    """End all that were paused, side by side; those that an earlier run has ended keep their receipts."""
+    earlier = stopped_containers(case)
+    left = [each for identity, each in frozen_containers(case).items() if identity not in earlier]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        fresh = list(pool.map(lambda each: stop_container(case, each), left))
+    receipts = sorted([*earlier.values(), *fresh], key=lambda receipt: receipt.identity)
+    ended = [receipt for receipt in receipts if receipt.end is not End.SURVIVED]
+    case.journal(STOPPED_CONTAINERS, list[StoppedContainer], ended)
+    for receipt in fresh:
+        about = {"signals": [name for name, _ in receipt.signals], "removed": receipt.removed, "reason": receipt.reason}
+        case.log.write("stopped", receipt.identity.id, end=receipt.end, exit_code=receipt.exit_code, **about)
+    return tuple(receipts)
+
+
+def stop_container(case: Case, frozen: FrozenContainer) -> StoppedContainer:
+    """End one, unless the engine cannot do it: then it survives, with the reason."""
+    stopping = StoppingContainer(case, frozen)
+    try:
+        stopping.end()
+    except EngineError as error:
+        stopping.reason = str(error)
+    return stopping.receipt()
+
+
+class StoppingContainer:
+    """One container's end in progress."""
+
+    def __init__(self, case: Case, frozen: FrozenContainer) -> None:
+        """Nothing is sent yet."""
+        self.case, self.engine, self.frozen = case, case.engine, frozen
+        self.id = frozen.identity.id
+        self.sent: list[tuple[str, datetime]] = []
+        self.ended, self.removed, self.reason = False, False, ""
+        self.exit_code: int | None = None
+        self.gone_at: datetime | None = None
+
+    def end(self) -> None:
+        """Its restart forbidden, the stop signal that it hears queued while it is paused, the grace, SIGKILL.
+
+        The engine thaws it to let it act on the signal. Policy kill: SIGKILL is queued, so the thaw finds it dead.
+        """
+        container = self.engine.look(self.id)
+        if container and container.alive and container.identity == self.frozen.identity:
+            if container.restart != "no" and not container.auto_remove:
+                self.engine.forbid_restart(self.id)
+            gentle = gentle_signal_of(container, self._masks(container)) if self.case.policy == "graceful" else None
+            if gentle:
+                self._send(gentle.name, self.case.workload.grace_seconds)
+            if not self.ended:
+                self._send(_SIGKILL, _KILL_SECONDS)
+        else:
+            self.ended, self.exit_code = True, container.exit_code if container else None
+        if self.ended:
+            self.removed = self._removed()
+
+    def _masks(self, container: Container) -> Masks | None:
+        process = self.case.host.snapshot().get(container.pid)
+        return process.masks if process and process.container == self.id else None
+
+    def _send(self, name: str, seconds: float) -> None:
+        """Wait for the end from before the signal: an exit code is gone with the container (`docker run --rm`)."""
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(self.engine.end_of, self.id, seconds)
+            try:
+                self.engine.signal(self.id, name)
+                self.sent.append((name, datetime.now(UTC)))
+            except ContainerGone:
+                pass
+            try:
+                self.exit_code = waiting.result()
+            except TimeoutError:
+                return
+        self.ended, self.gone_at = True, datetime.now(UTC)
+
+    def _removed(self) -> bool:
+        deadline = time.monotonic() + _REMOVAL_SECONDS
+        while (there := self.engine.look(self.id)) and there.auto_remove and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+        return there is None
+
+    def receipt(self) -> StoppedContainer:
+        """What was done, and how it ended."""
+        killed = any(name == _SIGKILL for name, _ in self.sent)
+        end = End.KILLED if killed else End.STOPPED if self.sent else End.GONE
+        return StoppedContainer(
+            identity=self.frozen.identity,
+            name=self.frozen.name,
+            image=self.frozen.image,
+            signals=tuple(self.sent),
+            end=end if self.ended else End.SURVIVED,
+            exit_code=self.exit_code,
+            gone_at=self.gone_at,
+            removed=self.removed,
+            reason=self.reason,
+        )
+
+
+def living_containers(case: Case) -> tuple[str, ...]:
+    """Look anew: containers of the workload that may run something, paused ones too; or that it is not known."""
+    try:
+        living = find_containers(case)
+        told = {each.identity: f"{each.told} is {each.state} ({_why(case, each)})" for each in living}
+        for frozen in frozen_containers(case).values():
+            now = case.engine.look(frozen.identity.id)
+            if now and now.alive and now.identity == frozen.identity:
+                told.setdefault(now.identity, f"{now.told} was paused by us and is {now.state}")
+    except EngineError as error:
+        return (f"whether its containers run is not known: {error}",)
+    return tuple(told.values())
+
+
+def _why(case: Case, container: Container) -> str:
+    return ", ".join(entry for entry in case.workload.containers if belongs(container, entry))
+
+
+def containers_key(identities: Iterable[ContainerIdentity]) -> str:
+    """Part of the cache keys of acts on the world."""
+    return ",".join(f"{each.id[:12]}.{each.started_at}" for each in sorted(identities))
