@@ -10,8 +10,10 @@ STAMP := .venv/.synced
 # uv reads the machine's own certificates, as pip does.
 export UV_SYSTEM_CERTS ?= 1
 
+WORKLOAD ?= evacuation.toml
+
 .DEFAULT_GOAL := help
-.PHONY: help drill test check fmt soak lock clean
+.PHONY: help drill status uncordon test check fmt soak lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*##/\t/' | expand -t 12
@@ -25,6 +27,12 @@ $(STAMP): requirements-dev.txt pyproject.toml
 
 drill: $(STAMP)  ## evacuate a real sample workload to a real S3 server; KEEP=1 leaves server, UI and store up
 	$(BIN)/python -m flows.drill $(if $(KEEP),--keep)
+
+status: $(STAMP)  ## how a workload stands: WORKLOAD=evacuation.toml
+	$(BIN)/python -m tasks.operate status "$(WORKLOAD)"
+
+uncordon: $(STAMP)  ## let training in again: WORKLOAD=evacuation.toml
+	$(BIN)/python -m tasks.operate uncordon "$(WORKLOAD)"
 
 test: $(STAMP)  ## the test suite
 	$(BIN)/python -m pytest $(ARGS)

@@ -4,7 +4,6 @@ import fcntl
 import json
 import logging
 import os
-import pwd
 from functools import cached_property
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar
@@ -17,9 +16,9 @@ from tasks.custody.incident import Incident
 from tasks.custody.keys import MANIFEST, SEGMENT, volume_folder
 from tasks.custody.log import CustodyLog
 from tasks.custody.process import Identity
+from tasks.custody.verdict import Word
 from tasks.engine import DockerEngine, Engine
 from tasks.engine_rehearsal import RehearsalEngine
-from tasks.custody.verdict import Word
 from tasks.host import Host, LinuxHost
 from tasks.proc import boot_id
 from tasks.rehearsal import RehearsalHost, RehearsalScheduler, RehearsalStore
@@ -43,10 +42,10 @@ _BOOT: Final = boot_id()[:8]
 FROZEN: Final = f"frozen-{_BOOT}.json"
 STOPPED: Final = f"stopped-{_BOOT}.json"
 RETURNED: Final = f"returned-{_BOOT}.json"
+SINCE: Final = f"since-{_BOOT}.json"
 FROZEN_CONTAINERS: Final = f"frozen-containers-{_BOOT}.json"
 STOPPED_CONTAINERS: Final = f"stopped-containers-{_BOOT}.json"
 RECOVERED_CONTAINERS: Final = "recovered-containers.json"
-SINCE: Final = f"since-{_BOOT}.json"
 CAUGHT: Final = f"caught-{_BOOT}.jsonl"
 
 Policy: TypeAlias = Literal["graceful", "kill"]
@@ -106,12 +105,12 @@ class Case:
         port = self.workload.api_port
         host = LinuxHost(frozenset({port} if port else ()))
         return RehearsalHost(host, self.log) if self.dry_run else host
+
     @cached_property
     def engine(self) -> Engine:
         """The door to the container engine; in a dry run one that only records."""
         engine = DockerEngine(self.workload.docker_host)
         return RehearsalEngine(engine, self.log) if self.dry_run else engine
-
 
     @cached_property
     def scheduler(self) -> Scheduler:
@@ -167,11 +166,6 @@ class Case:
     def root(self) -> PurePath:
         """The root as the kernel names it: a root that is a link shows in no process's working directory."""
         return PurePath(os.path.realpath(self.workload.root))
-
-    @cached_property
-    def account(self) -> int | None:
-        """Number of the only account whose processes belong to the workload; None for everybody's."""
-        return pwd.getpwnam(self.workload.user).pw_uid if self.workload.user else None
 
     def journal(self, name: str, kind: type[T], value: T | None = None) -> T | None:
         """Keep a small fact of the incident beside its evidence, whole or not at all; without a value, read it.

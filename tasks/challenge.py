@@ -3,7 +3,7 @@
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
-from signal import SIGKILL
+from signal import SIGKILL, SIGSTOP, Signals
 from typing import Final
 
 from tasks.account import clean_environment
@@ -16,7 +16,6 @@ from tasks.step import step
 _SECONDS: Final = 10.0
 _POLL_SECONDS: Final = 0.02
 _GONE_SECONDS: Final = 2.0
-_ROUNDS: Final = 10
 _FROZEN: Final = frozenset("Tt")
 
 
@@ -75,14 +74,23 @@ def _frozen_of(case: Case, started: Identity) -> int | None:
 
 
 def _end(case: Case, started: Identity) -> None:
-    """End all of it, again until nothing of it is left."""
-    for _ in range(_ROUNDS):
-        snapshot = case.host.snapshot()
-        pids = {started.pid} | descendants(snapshot, [started.pid])
-        family = [snapshot[pid].identity for pid in pids if pid in snapshot and snapshot[pid].alive]
-        for identity in family:
-            with suppress(ProcessLookupError):
-                case.host.signal(identity, SIGKILL)
-        if not family:
-            break
-        case.host.wait_gone(family, _GONE_SECONDS)
+    """End all of it: frozen first, again until a look finds no new child, so that none is orphaned and missed."""
+    family: set[Identity] = set()
+    while new := _kin(case, started) - family:
+        for identity in new:
+            _send(case, identity, SIGSTOP)
+        family |= new
+    for identity in family:
+        _send(case, identity, SIGKILL)
+    case.host.wait_gone(family, _GONE_SECONDS)
+
+
+def _kin(case: Case, started: Identity) -> set[Identity]:
+    snapshot = case.host.snapshot()
+    pids = {started.pid} | descendants(snapshot, [started.pid])
+    return {snapshot[pid].identity for pid in pids if pid in snapshot and snapshot[pid].alive}
+
+
+def _send(case: Case, identity: Identity, number: Signals) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        case.host.signal(identity, number)

@@ -1,11 +1,13 @@
 """§1: hold the training lock by a guard that outlives us, watches for newcomers, and says who holds it and why."""
 
+import pwd
 import time
 from datetime import UTC, datetime
 from os import getpid
 from signal import SIGTERM
 from typing import Final
 
+from blocks.workload import Workload
 from tasks.case import Case
 from tasks.custody.membership import Matcher, protected
 from tasks.custody.process import Identity, Process
@@ -55,19 +57,18 @@ def orders(case: Case, reason: str) -> Orders:
         caught=str(case.caught),
         known=tuple(str(path) for path in case.in_hand),
         root=str(case.root),
-        matchers=matchers(case),
+        matchers=matchers(case.workload),
         spared=tuple(process.identity for process in snapshot.values() if process.pid in us),
     )
 
 
-def matchers(case: Case) -> tuple[Matcher, ...]:
+def matchers(workload: Workload) -> tuple[Matcher, ...]:
     """How the workload block recognises its processes."""
-    block = case.workload
-    user = case.account
+    user = pwd.getpwnam(workload.user).pw_uid if workload.user else None
     return (
-        Matcher("api", block.api_pattern, user, block.api_port),
-        Matcher("training", block.training_pattern, user),
-        Matcher("worker", block.worker_pattern, user),
+        Matcher("api", workload.api_pattern, user, workload.api_port),
+        Matcher("training", workload.training_pattern, user),
+        Matcher("worker", workload.worker_pattern, user),
     )
 
 

@@ -151,10 +151,13 @@ class Watching:
 
 
 def _log_caught(case: Case) -> None:
-    """Take over into the custody log what the guard has written down, each line once."""
+    """Take over into the custody log whom the guard has caught, each once; what a run froze as well is no newcomer."""
     entries = caught(case)
     done = case.journal(_LOGGED, int) or 0
+    frozen_by_us = {(who.pid, who.start) for who in frozen(case)}
     for entry in entries[done:]:
+        if tuple(entry.get("identity", {}).values()) in frozen_by_us:
+            continue
         about = {name: entry.get(name, "") for name in ("at", "role", "why", "command", "source", "denied")}
         case.log.write("caught", str(entry.get("identity", {}).get("pid", "?")), **about)
     case.journal(_LOGGED, int, len(entries))

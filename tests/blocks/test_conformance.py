@@ -10,7 +10,7 @@ from prefect.blocks.core import Block
 from prefect.settings import PREFECT_API_URL
 
 import blocks
-from blocks.__main__ import load
+from blocks.file import load
 from blocks.workload import Workload
 from tasks.custody.errors import Refused
 

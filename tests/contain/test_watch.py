@@ -1,5 +1,6 @@
 """§3 on real processes: what brings a stopped workload back is named, and stopped where that is allowed."""
 
+import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -38,6 +39,12 @@ def evacuated(case: Case) -> Watch:
     stop.fn(case)
     seen: Watch = made(watch.fn(case))
     return seen
+
+
+def is_caught(case: Case, small: SmallWorkload) -> bool:
+    """Whether the guard has written down somebody who lives now."""
+    lines = case.caught.read_text().splitlines() if case.caught.exists() else []
+    return bool({json.loads(line)["identity"]["pid"] for line in lines} & {process.pid for process in small.living()})
 
 
 def training(small: SmallWorkload) -> list[psutil.Process]:
@@ -85,7 +92,7 @@ def test_a_newcomer_without_a_supervisor_is_ended_and_told(small: SmallWorkload)
         freeze.fn(case)
         stop.fn(case)
         small.start(["setsid", "--fork", *small.training_command], WORKERS="1").wait()
-        wait_until(case.caught.exists, what="the guard's catch")
+        wait_until(lambda: is_caught(case, small), what="the guard's catch")
         seen = made(watch.fn(case))
         assert {each.end for each in seen.returned} == {End.KILLED}
         assert seen.complete
@@ -98,7 +105,7 @@ def test_what_the_guard_caught_is_taken_into_the_log_once(small: SmallWorkload) 
     with case_of(small.block()) as case:
         evacuated(case)
         small.start(["setsid", "--fork", *small.training_command], WORKERS="0").wait()
-        wait_until(case.caught.exists, what="the guard's catch")
+        wait_until(lambda: is_caught(case, small), what="the guard's catch")
         watch.fn(case)
         watch.fn(case)
         assert len([entry for entry in case.log.entries() if entry["action"] == "caught"]) == 1

@@ -1,0 +1,62 @@
+"""Blocks from a file: tables [workload.NAME] and [store.NAME] of TOML, with the fields of the blocks."""
+
+import tomllib
+from pathlib import Path
+from typing import Any, TypeVar
+
+from prefect.blocks.core import Block
+from pydantic import ValidationError
+
+from blocks.store import EvidenceStore
+from blocks.workload import Workload
+from tasks.custody.errors import Refused
+
+B = TypeVar("B", bound=Block)
+_KINDS: dict[str, type[Block]] = {"workload": Workload, "store": EvidenceStore}
+
+
+def load(path: Path) -> list[tuple[str, Block]]:
+    """Every block of a file, all of them validated. Raises Refused."""
+    return [(name, _block(kind, name, fields)) for kind, named in _tables(path) for name, fields in named.items()]
+
+
+def workloads(path: Path) -> dict[str, Workload]:
+    """The workloads of a file alone: this needs no server, whatever the stores in it refer to. Raises Refused."""
+    found = [item for kind, named in _tables(path) if kind == "workload" for item in named.items()]
+    return {name: _checked(Workload, "workload", name, fields) for name, fields in found}
+
+
+def _tables(path: Path) -> list[tuple[str, dict[str, dict[str, Any]]]]:
+    try:
+        tables = tomllib.loads(path.read_text())
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise Refused("a TOML file", f"{path}: {error}", "Start from examples/evacuation.toml.") from error
+    if not tables or (unknown := tables.keys() - _KINDS):
+        found = ", ".join(sorted(unknown)) if tables else "nothing"
+        raise Refused("tables [workload.NAME] and [store.NAME]", found, "Start from examples/evacuation.toml.")
+    return list(tables.items())
+
+
+def _block(kind: str, name: str, fields: dict[str, Any]) -> Block:
+    if isinstance(fields.get("credentials"), str):
+        _require_known(_KINDS[kind], kind, name, fields)
+        fields = fields | {"credentials": Block.load(fields["credentials"])}
+    return _checked(_KINDS[kind], kind, name, fields)
+
+
+def _checked(cls: type[B], kind: str, name: str, fields: dict[str, Any]) -> B:
+    _require_known(cls, kind, name, fields)
+    try:
+        return cls(**fields)
+    except ValidationError as error:
+        said = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+        raise Refused(f"a valid [{kind}.{name}]", said, "Correct the file.") from error
+
+
+def _require_known(cls: type[Block], kind: str, name: str, fields: dict[str, Any]) -> None:
+    if unknown := fields.keys() - cls.model_fields:
+        raise Refused(
+            f"fields of {kind}: {', '.join(cls.model_fields)}",
+            f"{', '.join(sorted(unknown))} in [{kind}.{name}]",
+            "Correct the name.",
+        )

@@ -1,0 +1,92 @@
+"""The operator's hand, without Prefect: `python -m tasks.operate status|uncordon evacuation.toml [NAME]`."""
+
+import getpass
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+from blocks.file import workloads
+from blocks.workload import Workload
+from tasks.case import CORDON, INCIDENT, take_ownership
+from tasks.custody.errors import EvacuationError, Refused
+from tasks.custody.incident import parse_id
+from tasks.custody.log import CustodyLog
+from tasks.host import Host, LinuxHost
+from tasks.marker import read_marker
+from tasks.proc import boot_id
+from tasks.scheduler import PrefectScheduler
+from tasks.status import status
+from tasks.uncordon import uncordon
+
+
+def let_go(workload: Workload, host: Host) -> Iterator[str]:
+    """Undo the cordon, say what was done, and tell it in the incident's custody log. Refused while a run is at work."""
+    evidence = workload.evidence
+    if not (evidence / CORDON).exists():
+        yield "no cordon stands; nothing was done"
+        return
+    ownership = take_ownership(evidence)
+    if ownership is None:
+        raise Refused(
+            "no evacuation of this workload at work",
+            "one that is",
+            "Wait for it, or cancel it in Prefect; then run this again.",
+        )
+    try:
+        log = CustodyLog(_home(evidence) / "custody.jsonl", _actor())
+        yield uncordon(host, PrefectScheduler(), evidence, log).told
+    finally:
+        os.close(ownership)
+    yield from status(workload, host)
+
+
+def _home(evidence: Path) -> Path:
+    """Folder of the incident that the marker names. Raises Refused where it names none of ours: it may be forged."""
+    home = evidence / parse_id(str(read_marker(evidence / CORDON).get("incident", "")))
+    if home.is_symlink() or not (home / INCIDENT).is_file():
+        raise Refused(
+            f"{evidence / CORDON} to name an incident of this host",
+            home.name,
+            f"Look who wrote the marker; end the guard that it names by hand and remove it: {evidence / CORDON}",
+        )
+    return home
+
+
+def _actor() -> dict[str, str]:
+    return {"run": "by hand", "user": getpass.getuser(), "host": socket.gethostname(), "boot": boot_id()}
+
+
+_VERBS: Final[dict[str, Callable[[Workload, Host], Iterator[str]]]] = {"status": status, "uncordon": let_go}
+
+
+def chosen(arguments: list[str]) -> tuple[str, dict[str, Workload]]:
+    """The verb, and the workloads that it is for. Raises Refused."""
+    match arguments:
+        case [verb, file, *names] if verb in _VERBS and len(names) <= 1:
+            found = workloads(Path(file))
+        case _:
+            raise Refused(f"one of {', '.join(_VERBS)} and a file", repr(arguments), "As in: status evacuation.toml")
+    if unknown := set(names) - found.keys():
+        raise Refused(f"one of {', '.join(found)}", ", ".join(unknown), "Correct the name of the workload.")
+    return verb, {name: found[name] for name in names or found}
+
+
+def main() -> int:
+    """Exit 2 with the reason if it was refused."""
+    try:
+        verb, which = chosen(sys.argv[1:])
+        for name, workload in which.items():
+            print(f"{name} on {workload.host}, {workload.root}")
+            for line in _VERBS[verb](workload, LinuxHost()):
+                print(f"  {line}")
+    except EvacuationError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,92 @@
+"""How a workload stands: its incident, its cordon, what of it runs. Reads files and /proc alone; needs no server."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path, PurePath
+from typing import Any, Final
+
+from blocks.workload import Workload
+from tasks.case import CLOSING, CORDON, INCIDENT, OPEN
+from tasks.cordon import matchers
+from tasks.custody.membership import members, protected
+from tasks.custody.process import Process
+from tasks.custody.redact import redact_command
+from tasks.host import Host
+from tasks.marker import read_marker
+from tasks.uncordon import held
+
+_SHOWN: Final = 100
+_FROZEN: Final = frozenset("Tt")
+_FINISHED: Final = frozenset({"VERIFIED", "PARTIAL"})
+
+
+def status(workload: Workload, host: Host) -> Iterator[str]:
+    """A line for each thing that an operator asks first; the last says what to do next."""
+    incident, verdict = _incident(workload.evidence)
+    yield f"incident  {incident or 'none'}" + (f"  {verdict or 'not finished'}" if incident else "")
+    yield f"cordon    {_cordon(workload, host)}"
+    for told in held(host, workload.evidence).values():
+        yield f"held      {told}: caught under the cordon, frozen"
+    living = _living(workload, host)
+    for process in living:
+        state = "frozen" if process.state in _FROZEN else "runs"
+        yield f"workload  process {process.pid} {state}: {' '.join(redact_command(process.command))[:_SHOWN]}"
+    if not living:
+        yield "workload  nothing of it runs"
+    yield f"next      {next_step(incident, verdict, cordoned=_stands(workload), alive=bool(living))}"
+
+
+def next_step(incident: str, verdict: str, *, cordoned: bool, alive: bool) -> str:
+    """What to do now."""
+    again = f"prefect deployment run evacuate/NAME --param incident_id={incident}"
+    if not incident:
+        return "nothing: no incident was ever opened here"
+    if verdict not in _FINISHED:
+        return f"carry the incident on: {again}"
+    if cordoned and alive:
+        return f"something of the workload lives under the cordon: carry the incident on: {again}"
+    if cordoned:
+        return f"bring the API back: {again} --param recover=true; or only let training in: make uncordon"
+    return "write the postmortem, if that is not done yet"
+
+
+def _incident(evidence: Path) -> tuple[str, str]:
+    """The incident that was opened last, and the word of its last record; empty where there is none."""
+    incident = str(_json(evidence / OPEN).get("id", ""))
+    if not incident or not (evidence / incident / INCIDENT).exists():
+        return incident, ""
+    closings = sorted((evidence / incident).glob(f"record/*/{CLOSING}"))
+    return incident, str(_json(closings[-1]).get("verdict", "")) if closings else ""
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _stands(workload: Workload) -> bool:
+    return (workload.evidence / CORDON).exists()
+
+
+def _cordon(workload: Workload, host: Host) -> str:
+    about = read_marker(workload.evidence / CORDON)
+    if not _stands(workload):
+        holder = host.holder(workload.lock)
+        return f"none; {workload.lock} is held by process {holder.pid}" if holder else f"none; {workload.lock} is free"
+    told = f"since {about.get('since', '?')} for {about.get('incident', '?')}: {about.get('reason', '')}"
+    guard = host.guard(workload.evidence / CORDON)
+    if guard is None:
+        return f"marker without a guard (a reboot?) {told}; {workload.lock} is not held by us"
+    lock = "holds" if host.holds(guard, workload.lock) else "waits for"
+    return f"guard {guard.pid} {lock} {workload.lock} {told}"
+
+
+def _living(workload: Workload, host: Host) -> list[Process]:
+    snapshot = host.snapshot()
+    root = PurePath(os.path.realpath(workload.root))
+    found = members(snapshot, matchers(workload), root, protected(snapshot, os.getpid()))
+    return [snapshot[identity.pid] for identity in found]

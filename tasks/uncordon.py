@@ -1,0 +1,101 @@
+"""§1 undone: let training in again. The guard ends, the newcomers that it froze end, Prefect's side runs again."""
+
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from signal import SIGKILL
+from typing import Any, Final
+
+from tasks.case import CAUGHT, CORDON, FROZEN, RETURNED
+from tasks.custody.log import CustodyLog
+from tasks.custody.noun import Noun
+from tasks.custody.pause import Resume
+from tasks.custody.process import Identity
+from tasks.host import Host
+from tasks.marker import read_marker
+from tasks.pause import resume
+from tasks.scheduler import Scheduler
+
+_GONE_SECONDS: Final = 5.0
+_STOPPED: Final = frozenset("Tt")
+
+
+@dataclass(frozen=True, repr=False)
+class Uncordoned(Noun):
+    """What was let go: whether a cordon stood, which newcomers were still held and were ended, Prefect's side."""
+
+    stood: bool
+    ended: tuple[str, ...]
+    resumed: Resume
+
+    @property
+    def complete(self) -> bool:
+        """True if nothing of ours is in the way of a training any more."""
+        return self.resumed.complete
+
+    @property
+    def told(self) -> str:
+        """In a few words."""
+        words = ["the lock is free" if self.stood else "no cordon stood"]
+        words += [f"ended, it was caught under the cordon: {each}" for each in self.ended]
+        return "; ".join([*words, self.resumed.told])
+
+
+def uncordon(host: Host, scheduler: Scheduler, evidence: Path, log: CustodyLog) -> Uncordoned:
+    """Undo the cordon. Done twice, or without a cordon, it is no error.
+
+    Newcomers that were caught are ended, not thawed: under the cordon they were refused, whoever started them may do so
+    again now. The guard goes first, else it would freeze them anew.
+    """
+    marker = evidence / CORDON
+    incident = str(read_marker(marker).get("incident", ""))
+    stood = host.release(marker)
+    ended = tuple(_end(host, held(host, evidence)))
+    made = Uncordoned(stood, ended, resume(scheduler, marker))
+    log.write("uncordoned", incident, result=made.told, ended=list(ended))
+    return made
+
+
+def held(host: Host, evidence: Path) -> dict[Identity, str]:
+    """Newcomers that are still frozen, by the guard or by a run, with their command lines.
+
+    What an incident froze as the workload itself is not among them: that is for the incident to stop.
+    """
+    workload = {identity for identity, _ in _entries(evidence, FROZEN)}
+    newcomers = [*_read(_lines(evidence / CAUGHT)), *_entries(evidence, RETURNED)]
+    found = {}
+    for identity, command in newcomers:
+        process = host.look(identity)
+        if identity not in workload and process and process.state in _STOPPED:
+            found[identity] = f"process {identity.pid} ({command})"
+    return found
+
+
+def _end(host: Host, newcomers: dict[Identity, str]) -> Iterator[str]:
+    for identity in newcomers:
+        with suppress(ProcessLookupError, PermissionError):
+            host.signal(identity, SIGKILL)
+    left = host.wait_gone(newcomers, _GONE_SECONDS)
+    return (told for identity, told in newcomers.items() if identity not in left)
+
+
+def _lines(path: Path) -> list[Any]:
+    try:
+        return [json.loads(line) for line in path.read_bytes().splitlines()]
+    except (OSError, ValueError):
+        return []
+
+
+def _entries(evidence: Path, journal: str) -> Iterator[tuple[Identity, str]]:
+    """What the journals of this name, one an incident, hold."""
+    for path in evidence.glob(f"IR-*/{journal}"):
+        with suppress(OSError, ValueError):
+            yield from _read(json.loads(path.read_bytes()))
+
+
+def _read(entries: Iterable[Any]) -> Iterator[tuple[Identity, str]]:
+    for entry in entries:
+        with suppress(KeyError, TypeError):
+            yield Identity(**entry["identity"]), str(entry.get("command", ""))

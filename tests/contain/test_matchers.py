@@ -1,0 +1,65 @@
+"""Where the block narrows its patterns by user or port, real processes are told apart by them."""
+
+import os
+import pwd
+import subprocess
+
+import psutil
+import pytest
+
+from tasks.contain import freeze, prove_contained
+from tasks.cordon import cordon
+from tasks.custody.errors import Refused
+from tasks.preflight import require_known_account
+from tasks.stop import stop
+from tests.cases import case_of, made
+from tests.workloads import SmallWorkload, free_port, wait_until
+
+
+def alone(small: SmallWorkload, command: list[str]) -> psutil.Process:
+    """Start it so that it is nobody's child: our own children are not told apart."""
+    before = {process.pid for process in small.living()}
+    small.start(["setsid", "--fork", *command], WORKERS="0").wait()
+    wait_until(lambda: len(small.living()) > len(before), what="its start")
+    return next(process for process in small.living() if process.pid not in before)
+
+
+def test_only_who_listens_on_the_port_is_the_api_and_the_other_is_named(small: SmallWorkload) -> None:
+    api = small.start(small.api_command)
+    wait_until(small.healthy, what="the API's answer")
+    other = alone(small, [*small.api_command[:-1], str(free_port())])
+    with case_of(small.block(api_port=small.port)) as case:
+        cordon.fn(case)
+        assert [process.identity.pid for process in made(freeze.fn(case)).processes] == [api.pid]
+        stop.fn(case)
+        seen = made(prove_contained.fn(case))
+        assert seen.contained
+        assert [text for text in seen.left_alone if text.startswith(f"{other.pid}: ")]
+        assert other.is_running()
+
+
+def test_only_the_named_users_processes_belong_and_the_others_are_named(small: SmallWorkload) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can start a process of somebody else")
+    for folder in (small.root, small.root.parent, *small.root.parent.parents[:2]):
+        folder.chmod(0o755)
+    mine = alone(small, small.training_command)
+    nobody = pwd.getpwnam("nobody").pw_uid
+    theirs = subprocess.Popen(
+        ["/usr/bin/python3", *small.training_command[1:]], cwd=small.root, user=nobody, env={"WORKERS": "0"}
+    )
+    small.started.append(theirs)
+    wait_until(lambda: len(small.living()) == 2, what="both trainings")
+    with case_of(small.block(user="nobody")) as case:
+        cordon.fn(case)
+        assert [process.identity.pid for process in made(freeze.fn(case)).processes] == [theirs.pid]
+        stop.fn(case)
+        seen = made(prove_contained.fn(case))
+        assert seen.contained
+        assert [text for text in seen.left_alone if text.startswith(f"{mine.pid}: ")]
+
+
+def test_an_account_that_is_not_here_is_refused(small: SmallWorkload) -> None:
+    block = small.block(user="no-such-account")
+    with pytest.raises(Refused, match="an account of this host"):
+        require_known_account(block)

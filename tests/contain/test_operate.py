@@ -1,0 +1,154 @@
+"""The operator's hand: how a workload stands, and the cordon undone, without Prefect."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from blocks.workload import Workload
+from tasks.contain import freeze
+from tasks.cordon import cordon
+from tasks.custody.errors import Refused
+from tasks.host import LinuxHost
+from tasks.operate import chosen, let_go
+from tasks.status import next_step, status
+from tests.cases import INCIDENT, case_of
+from tests.workloads import SmallWorkload, wait_until
+
+
+def told(workload: Workload) -> dict[str, str]:
+    lines = [line.partition(" ") for line in status(workload, LinuxHost())]
+    return {name: text.strip() for name, _, text in lines}
+
+
+def launch(small: SmallWorkload) -> None:
+    small.start(["setsid", "--fork", *small.training_command], WORKERS="0").wait()
+
+
+def test_before_anything_happened(small: SmallWorkload) -> None:
+    small.start_all()
+    lines = list(status(small.block(), LinuxHost()))
+    assert lines[0] == "incident  none"
+    assert lines[1].endswith("is free")
+    assert len([line for line in lines if " runs: " in line]) == 4
+
+
+def test_under_the_cordon_and_after_it(small: SmallWorkload) -> None:
+    block = small.block()
+    with case_of(block) as case:
+        cordon.fn(case)
+        (block.evidence / "open.json").write_text(json.dumps({"id": INCIDENT}))
+        launch(small)
+        wait_until(case.caught.exists, what="the guard's catch")
+        seen = told(block)
+        assert seen["incident"] == f"{INCIDENT}  not finished"
+        assert f"holds {block.lock} since " in seen["cordon"]
+        assert "src/train.py" in seen["held"]
+        assert seen["next"].endswith(f"--param incident_id={INCIDENT}")
+
+
+def test_uncordon_frees_the_lock_ends_what_was_caught_and_is_idempotent(small: SmallWorkload) -> None:
+    block = small.block()
+    with case_of(block) as case:
+        cordon.fn(case)
+        launch(small)
+        wait_until(case.caught.exists, what="the guard's catch")
+        guard = case.host.guard(case.marker)
+        case.close()
+        first = list(let_go(block, LinuxHost()))
+        assert "the lock is free" in first[0]
+        assert "src/train.py" in first[0]
+        assert small.living() == []
+        assert not LinuxHost().refuses(block.lock)
+        assert not LinuxHost().guard(case.marker)
+        assert guard
+        assert list(let_go(block, LinuxHost())) == ["no cordon stands; nothing was done"]
+        entries = [json.loads(line) for line in (case.home / "custody.jsonl").read_text().splitlines()]
+        assert (entries[-1]["action"], entries[-1]["actor"]["run"]) == ("uncordoned", "by hand")
+
+
+def test_uncordon_leaves_alone_what_the_incident_itself_has_frozen(small: SmallWorkload) -> None:
+    block = small.block()
+    small.start_all()
+    with case_of(block) as case:
+        cordon.fn(case)
+        wait_until(case.caught.exists, what="the guard, which meets the workload before the freeze does")
+        freeze.fn(case)
+        case.close()
+        list(let_go(block, LinuxHost()))
+        assert {process.status() for process in small.living()} == {psutil.STATUS_STOPPED}
+        assert len(small.living()) == 4
+
+
+def test_uncordon_is_refused_while_an_evacuation_is_at_work(small: SmallWorkload) -> None:
+    block = small.block()
+    with case_of(block) as case:
+        cordon.fn(case)
+        with pytest.raises(Refused, match="no evacuation of this workload at work"):
+            list(let_go(block, LinuxHost()))
+        assert case.host.guard(case.marker)
+
+
+@pytest.mark.parametrize("incident", ["../../etc", "IR-20260102T030406Z", ""])
+def test_a_forged_marker_is_not_followed(small: SmallWorkload, incident: str) -> None:
+    block = small.block()
+    block.evidence.mkdir()
+    (block.evidence / "cordon.json").write_text(json.dumps({"incident": incident, "pid": 1, "start": 1}))
+    with pytest.raises(Refused):
+        list(let_go(block, LinuxHost()))
+
+
+def test_a_marker_that_a_reboot_left_is_told_and_removed(small: SmallWorkload) -> None:
+    block = small.block()
+    with case_of(block) as case:
+        marker = {"incident": INCIDENT, "pid": 2**22, "start": 1, "since": "then", "reason": "why"}
+        case.marker.write_text(json.dumps(marker))
+        assert told(block)["cordon"].startswith(f"marker without a guard (a reboot?) since then for {INCIDENT}: why")
+        case.close()
+        list(let_go(block, LinuxHost()))
+        assert not case.marker.exists()
+
+
+@pytest.mark.parametrize(
+    ("incident", "verdict", "cordoned", "alive", "words"),
+    [
+        ("", "", False, True, "no incident"),
+        ("IR-x", "", True, False, "carry the incident on"),
+        ("IR-x", "UNVERIFIED", True, False, "carry the incident on"),
+        ("IR-x", "VERIFIED", True, True, "lives under the cordon"),
+        ("IR-x", "VERIFIED", True, False, "make uncordon"),
+        ("IR-x", "PARTIAL", False, True, "postmortem"),
+    ],
+)
+def test_the_next_step(incident: str, verdict: str, cordoned: bool, alive: bool, words: str) -> None:  # noqa: FBT001
+    assert words in next_step(incident, verdict, cordoned=cordoned, alive=alive)
+
+
+def test_as_a_person_types_it(small: SmallWorkload, tmp_path: Path) -> None:
+    file = tmp_path / "evacuation.toml"
+    file.write_text(
+        f"[workload.small]\nroot = {json.dumps(str(small.root))}\n[store.s]\ncredentials = 'aws-credentials/x'\n"
+    )
+    for verb, words in (("status", "workload  nothing of it runs"), ("uncordon", "no cordon stands")):
+        done = subprocess.run(
+            [sys.executable, "-m", "tasks.operate", verb, file], capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert f"small on {small.block().host}, {small.root}" in done.stdout
+        assert words in done.stdout
+
+
+@pytest.mark.parametrize("arguments", [[], ["status"], ["destroy", "x.toml"], ["status", "none.toml"]])
+def test_anything_else_is_refused(arguments: list[str]) -> None:
+    with pytest.raises(Refused):
+        chosen(arguments)
+
+
+def test_an_unknown_name_is_refused_with_those_that_are_known(small: SmallWorkload, tmp_path: Path) -> None:
+    file = tmp_path / "evacuation.toml"
+    file.write_text(f"[workload.small]\nroot = {json.dumps(str(small.root))}\n")
+    with pytest.raises(Refused, match="expected one of small; got other"):
+        chosen(["status", str(file), "other"])
