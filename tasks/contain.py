@@ -34,7 +34,7 @@ Snapshot = Mapping[int, Process]
 
 def find(case: Case, snapshot: Snapshot) -> dict[Identity, Member]:
     """Every living process of the workload, parents first."""
-    return members(snapshot, matchers(case), case.root, spared(case, snapshot))
+    return members(snapshot, matchers(case.workload), case.root, spared(case, snapshot))
 
 
 def spared(case: Case, snapshot: Snapshot) -> set[int]:
@@ -176,7 +176,7 @@ def look_for_life(case: Case, snapshot: Snapshot) -> Survey:
     """Living processes that contradict "nothing of the workload runs", and those that only look like it."""
     since = case.journal(SINCE, int) or ticks()
     known = {container.id for container in frozen_containers(case)}
-    return survey(snapshot, matchers(case), case.root, _kept(snapshot), since, known)
+    return survey(snapshot, matchers(case.workload), case.root, _kept(snapshot), since, known)
 
 
 def _others(case: Case) -> dict[int, Process]:

@@ -121,7 +121,7 @@ class Stopping:
         )
         self.sent[identity] = []
         self.left |= {identity}
-        if any(matcher.recognises(process, self.case.root) for matcher in matchers(self.case)):
+        if any(matcher.recognises(process, self.case.root) for matcher in matchers(self.case.workload)):
             self.held |= {identity}
             self._send(identity, SIGSTOP)
 
