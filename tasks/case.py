@@ -45,6 +45,7 @@ RETURNED: Final = f"returned-{_BOOT}.json"
 SINCE: Final = f"since-{_BOOT}.json"
 FROZEN_CONTAINERS: Final = f"frozen-containers-{_BOOT}.json"
 STOPPED_CONTAINERS: Final = f"stopped-containers-{_BOOT}.json"
+CONTAINER_FILES: Final = "container-files.json"
 RECOVERED_CONTAINERS: Final = "recovered-containers.json"
 CAUGHT: Final = f"caught-{_BOOT}.jsonl"
 

@@ -14,12 +14,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from tasks.case import Case
+from tasks.case import CONTAINER_FILES, Case
 from tasks.collectors import discover
 from tasks.collectors.collector import Collector, Files, Target
 from tasks.contain import frozen, observed, restless
+from tasks.containers import frozen_containers
 from tasks.custody.evidence import Evidence, Loss, Outcome, StoredFile, worst
+from tasks.custody.keys import unquote
 from tasks.custody.manifest import digest
+from tasks.custody.pattern import ends_with
 from tasks.step import step
 
 _TAIL: Final = 400
@@ -31,7 +34,8 @@ def _key(case: Case, collector: str) -> str:
     what = discover()[collector]
     living = "" if what.while_frozen else restless(case)
     asked = [_globs(case)[source.field] for source in what.sources if isinstance(source, Files)]
-    return f"{collector}:{observed(case)}:{living}:{asked}"
+    containers = f":{case.workload.containers}:{_globs(case)}" if what.of_containers else ""
+    return f"{collector}:{observed(case)}:{living}:{asked}{containers}"
 
 
 def _globs(case: Case) -> dict[str, list[str]]:
@@ -52,13 +56,34 @@ def collect(case: Case, collector: str) -> Evidence:
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(mode=0o700, parents=True)
     began = datetime.now(UTC)
-    seconds = min(what.deadline, case.look.left()) if what.while_frozen else what.deadline
-    lines, trouble = _acquire(what, _target(case, seconds), staging) if seconds else ([], _too_late(case, what))
+    lines, trouble = _attempt(case, what, staging)
     evidence = _evidence(case, what, began, lines, trouble)
     for file in evidence.files:
         _move(staging / file.stored, case.folder(case.volume), file)
     shutil.rmtree(staging, ignore_errors=True)
+    if what.of_containers and evidence.files:
+        _note_found(case, evidence.files)
     return evidence
+
+
+def _attempt(case: Case, what: Collector, staging: Path) -> tuple[list[Any], Loss | None]:
+    if what.of_containers and not case.workload.containers:
+        return [], None
+    hurried = what.while_frozen and not what.unhurried
+    seconds = min(what.deadline, case.look.left()) if hurried else what.deadline
+    return _acquire(what, _target(case, seconds), staging) if seconds else ([], _too_late(case, what))
+
+
+def _note_found(case: Case, files: Sequence[StoredFile]) -> None:
+    """Which kinds of the workload's files its containers have: the root may then have none."""
+    inside = [unquote(file.source).decode(errors="surrogateescape") for file in files if file.source]
+    kinds = {kind for kind, globs in _globs(case).items() if any(ends_with(path, globs) for path in inside)}
+    case.journal(CONTAINER_FILES, list[str], sorted(kinds | set(case.journal(CONTAINER_FILES, list[str]) or [])))
+
+
+def needed(case: Case, what: Collector) -> bool:
+    """Whether its loss counts: as the block says, and what holds containers where the block names some."""
+    return what.name in case.workload.needed or (what.of_containers and bool(case.workload.containers))
 
 
 def _too_late(case: Case, what: Collector) -> Loss:
@@ -76,6 +101,10 @@ def _target(case: Case, seconds: float) -> Target:
         globs=_globs(case),
         frozen=[(who.pid, who.start) for who in sorted(frozen(case))],
         seconds=seconds,
+        containers=tuple((who.id, each.name) for who, each in frozen_containers(case).items()),
+        asked=tuple(block.containers),
+        docker_host=block.docker_host,
+        elsewhere=tuple(case.journal(CONTAINER_FILES, list[str]) or []),
     )
 
 
@@ -120,7 +149,7 @@ def _evidence(case: Case, what: Collector, began: datetime, lines: Sequence[Any]
         losses.append(trouble)
     return Evidence(
         collector=what.name,
-        needed=what.name in case.workload.needed,
+        needed=needed(case, what),
         may_be_missing=what.name in case.workload.may_be_missing,
         outcome=sum_up(files, losses),
         reason="; ".join(f"{loss.source}: {loss.reason}" for loss in losses[:3]),

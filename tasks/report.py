@@ -11,6 +11,7 @@ from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 
 from tasks.case import CLOSING, Case, write_whole
+from tasks.collect import needed
 from tasks.collectors import discover
 from tasks.custody.evidence import Evidence, Outcome, Seal
 from tasks.custody.keys import MANIFEST, SEGMENT, record_key, volume_folder
@@ -130,7 +131,7 @@ def _crashed(case: Case, name: str) -> Evidence:
     now = datetime.now(UTC)
     return Evidence(
         collector=name,
-        needed=name in case.workload.needed,
+        needed=needed(case, discover()[name]),
         may_be_missing=name in case.workload.may_be_missing,
         outcome=Outcome.FAILED,
         reason="the step itself failed",

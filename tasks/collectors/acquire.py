@@ -16,7 +16,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from tasks.collectors.collector import Collector, Command, Files, Incomplete, Made, NothingThere, Source, Target
+from tasks.collectors.collector import (
+    Collector,
+    Command,
+    Files,
+    Gathered,
+    Incomplete,
+    Made,
+    NothingThere,
+    Source,
+    Target,
+)
 from tasks.custody.evidence import Loss, Outcome, StoredFile
 from tasks.custody.keys import placed_name, quote
 from tasks.custody.manifest import digest
@@ -59,6 +69,8 @@ def _from_source(source: Source, target: Target, folder: Path) -> Iterator[Store
             yield _run(source, target, folder)
         case Files():
             yield from _copy_all(target, source.field, folder)
+        case Gathered():
+            yield from source.gather(target, folder)
 
 
 def _store(folder: Path, stored: str, data: bytes) -> StoredFile:
@@ -123,7 +135,7 @@ def _copy_all(target: Target, field: str, folder: Path) -> Iterator[StoredFile |
         if item := _try_to_copy(root, name, folder):
             nothing = False
             yield item
-    if nothing:
+    if nothing and field not in target.elsewhere:
         raise NothingThere(f"no file matches {', '.join(patterns)}")
 
 

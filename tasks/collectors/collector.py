@@ -1,10 +1,11 @@
 """What a collector is: a name, the question it answers, and where the answer comes from. Data, not code."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
-from tasks.custody.evidence import Outcome
+from tasks.custody.evidence import Loss, Outcome, StoredFile
 
 FOREVER: Final = 10**9
 
@@ -14,6 +15,8 @@ class Target:
     """What a collector is told of the workload. Plain data: it crosses a process boundary as JSON.
 
     `seconds` is all the time that this attempt has; a source of many parts leaves off before, and keeps what it has.
+    `containers` are the ids and names of those that were paused, `asked` how the block recognises them, and `elsewhere`
+    the fields of which files were found in them.
     """
 
     incident: str
@@ -23,6 +26,10 @@ class Target:
     globs: dict[str, list[str]]
     frozen: list[tuple[int, int]]
     seconds: float = 20.0
+    containers: tuple[tuple[str, str], ...] = ()
+    asked: tuple[str, ...] = ()
+    docker_host: str = ""
+    elsewhere: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -53,7 +60,15 @@ class Made:
     stored: str
 
 
-Source = Command | Files | Made
+@dataclass(frozen=True)
+class Gathered:
+    """As many files as a function of ours finds; each file or loss is told as soon as it is known."""
+
+    gather: Callable[[Target, Path], Iterator[StoredFile | Loss]]
+    stored: str
+
+
+Source = Command | Files | Made | Gathered
 
 
 @dataclass(frozen=True)
@@ -61,7 +76,9 @@ class Collector:
     """One source of evidence.
 
     `order` is its place in the order of volatility (RFC 3227 §2.1), small first. `while_frozen` collectors run before
-    anything is stopped. `deadline` is in seconds and ends the collector's whole process group.
+    anything is stopped. `deadline` is in seconds and ends the collector's whole process group. An `unhurried` one has
+    all of it although everything stands still meanwhile: what it takes would vanish with what is stopped. Those
+    `of_containers` are needed where the workload block names containers, and have nothing to do elsewhere.
     """
 
     name: str
@@ -70,6 +87,8 @@ class Collector:
     sources: tuple[Source, ...]
     deadline: float = 20.0
     while_frozen: bool = False
+    unhurried: bool = False
+    of_containers: bool = False
 
 
 class NothingThere(Exception):

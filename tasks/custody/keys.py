@@ -13,6 +13,7 @@ MANIFEST: Final = "manifest.json"
 SUMS: Final = "SHA256SUMS"
 SEGMENT: Final = "custody.jsonl"
 COVERAGE: Final = "coverage.json"
+CONTAINERS: Final = "containers"
 SNAPSHOT_FOLDERS: Final = ("models", "artifacts", "logs")
 
 
@@ -47,10 +48,11 @@ def stored_name(raw: bytes) -> str:
 def placed_name(raw: bytes) -> str:
     """Turn a workload's source path into its place in the evidence folder, beside the files that we make ourselves.
 
-    Law: its first part is never the name of one of ours, which all lie at the top and, SHA256SUMS apart, have a dot.
+    Law: its first part is never the name of one of ours, which all lie at the top and have a dot, but for SHA256SUMS
+    and the folder of what we make of containers.
     """
     first, slash, _ = raw.partition(b"/")
-    apart = slash and b"." not in first and first != SUMS.encode()
+    apart = slash and b"." not in first and first not in {SUMS.encode(), CONTAINERS.encode()}
     return stored_name(raw if apart else b"./" + raw)
 
 

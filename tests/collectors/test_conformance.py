@@ -12,7 +12,7 @@ import pytest
 from tasks.case import Case
 from tasks.collect import collect
 from tasks.collectors import discover
-from tasks.collectors.collector import Collector, Files
+from tasks.collectors.collector import Collector, Files, Gathered
 from tasks.collectors.environment import commit
 from tasks.contain import freeze
 from tasks.custody.evidence import Evidence, Outcome
@@ -68,7 +68,8 @@ def test_what_needs_the_frozen_processes_comes_before_everything_else() -> None:
 
 
 def test_no_two_sources_store_under_the_same_name() -> None:
-    made = [source.stored for one in discover().values() for source in one.sources if not isinstance(source, Files)]
+    sources = [source for one in discover().values() for source in one.sources]
+    made = [source.stored for source in sources if not isinstance(source, Files | Gathered)]
     fields = [source.field for one in discover().values() for source in one.sources if isinstance(source, Files)]
     for names in ([*made, MANIFEST, SUMS, SEGMENT, COVERAGE], fields):
         assert [name for name, times in Counter(names).items() if times > 1] == []
@@ -108,6 +109,8 @@ def test_it_leaves_evidence_as_it_says(small: SmallWorkload, collector: Collecto
         assert evidence.outcome in {Outcome.COLLECTED, Outcome.EMPTY, Outcome.DENIED}
     elif collector.name in {"git", "gpu"}:
         assert evidence.outcome is Outcome.MISSING
+    elif collector.of_containers:
+        assert evidence.outcome is Outcome.EMPTY
     else:
         assert evidence.outcome is Outcome.COLLECTED
         assert not evidence.losses

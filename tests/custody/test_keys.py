@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.custody.keys import (
+    CONTAINERS,
     COVERAGE,
     MANIFEST,
     SEGMENT,
@@ -21,7 +22,7 @@ from tasks.custody.keys import (
     unquote,
 )
 
-OURS = (MANIFEST, SUMS, SEGMENT, COVERAGE, "ps_top.txt", "envinfo.json")
+OURS = (MANIFEST, SUMS, SEGMENT, COVERAGE, CONTAINERS, "ps_top.txt", "envinfo.json")
 TRICKY = [b"", b".", b"..", b"...", b"~", b"%", b"%2E", b"%2F", b"a\nb", b"a b", b"\xff\xfe", "ログ".encode(), b"C:\\x"]
 PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 

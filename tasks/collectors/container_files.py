@@ -1,0 +1,199 @@
+"""Log and files of the paused containers, in their volumes, mounts and own layer: `docker run --rm` loses both."""
+
+import io
+import posixpath
+import tarfile
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, Final
+
+from tasks.collectors.collector import Collector, Gathered, Target
+from tasks.collectors.containers import place, to_look_into
+from tasks.custody.errors import ContainerGone, EngineError
+from tasks.custody.evidence import Loss, Outcome, StoredFile
+from tasks.custody.keys import CONTAINERS, placed_name, quote, stored_name
+from tasks.custody.manifest import digest
+from tasks.custody.pattern import fits, literal_folder
+from tasks.engine import Archive, DockerEngine, Engine
+
+_BLOCK: Final = 1 << 20
+_SHARE: Final = 0.9
+_NANO: Final = 1_000_000_000
+
+
+def gather(target: Target, folder: Path) -> Iterator[StoredFile | Loss]:
+    """For each container its log, then what the block's patterns match below its working directory."""
+    taking = Taking(target, folder, time.monotonic() + target.seconds * _SHARE)
+    with closing(DockerEngine(target.docker_host)) as engine:
+        for id_, name in to_look_into(target, engine).items():
+            yield from taking.log(engine, id_, name)
+            yield from taking.files(engine, id_, name)
+
+
+@dataclass
+class Taking:
+    """One attempt: what it may take until when, and which names are taken already."""
+
+    target: Target
+    folder: Path
+    until: float
+    taken: set[str] = field(default_factory=set)
+
+    def log(self, engine: Engine, id_: str, name: str) -> Iterator[StoredFile | Loss]:
+        """What it wrote to its output, each line with its time; as it stands, like every log file."""
+        stored = place(name, "container.log")
+        try:
+            with self._open(stored) as out:
+                for chunk in engine.logs(id_):
+                    out.write(chunk)
+                    if time.monotonic() > self.until:
+                        yield Loss(stored, Outcome.TIMED_OUT, "the rest of the log: the time was used up")
+                        break
+            yield self._kept(stored, "", None, "")
+        except EngineError as error:
+            yield Loss(stored, Outcome.FAILED, error.got)
+
+    def files(self, engine: Engine, id_: str, name: str) -> Iterator[StoredFile | Loss]:
+        """Folder by folder, each asked for once."""
+        about = engine.inspect(id_)
+        workdir = about["Config"]["WorkingDir"] or "/"
+        patterns = [pattern for patterns in self.target.globs.values() for pattern in patterns]
+        for below in sorted({literal_folder(pattern) for pattern in patterns}):
+            inside = posixpath.normpath(posixpath.join(workdir, below))
+            if self._is_ours(about["Mounts"], inside, below):
+                continue
+            one = Container(engine, id_, name, workdir, below)
+            try:
+                yield from self._folder(one, inside, [each for each in patterns if literal_folder(each) == below])
+            except ContainerGone:
+                raise
+            except (EngineError, tarfile.TarError, OSError) as error:
+                yield Loss(one.told(below), Outcome.FAILED, getattr(error, "got", str(error)))
+
+    def _is_ours(self, mounts: Iterable[dict[str, Any]], inside: str, below: str) -> bool:
+        """The very folder of the root, mounted into the container: it is collected from the root."""
+        there = str(Path(self.target.root) / below)
+        return any(mount["Destination"] == inside and mount.get("Source") == there for mount in mounts)
+
+    def _folder(self, one: "Container", inside: str, patterns: list[str]) -> Iterator[StoredFile | Loss]:
+        archive = one.engine.archive(one.id, inside)
+        if archive is None:
+            return
+        if archive.link:
+            yield Loss(one.told(one.below), Outcome.DENIED, f"a link, to {quote(archive.link.encode())}")
+            return
+        links = []
+        with tarfile.open(fileobj=Stream(archive.content), mode="r|") as tar:
+            for member in tar:
+                path = posixpath.join(one.below, *member.name.split("/")[1:])
+                if member.isdir() or not any(fits(path, pattern) for pattern in patterns):
+                    continue
+                if time.monotonic() > self.until:
+                    yield Loss(one.told(path), Outcome.TIMED_OUT, "this file and all after it: the time was used up")
+                    return
+                if member.issym() or member.islnk():
+                    links.append(path)
+                else:
+                    yield self._take(one, path, tar, member)
+        for path in links:
+            yield self._linked(one, path)
+
+    def _linked(self, one: "Container", path: str) -> StoredFile | Loss:
+        """A link counts as what it leads to, as long as that is the workload's own."""
+        inside = posixpath.normpath(posixpath.join(one.workdir, path))
+        archive = one.engine.archive(one.id, inside)
+        if archive and archive.link:
+            if not posixpath.normpath(archive.link).startswith(one.workdir.rstrip("/") + "/"):
+                reason = f"a link that leads out of the workload, to {quote(archive.link.encode())}"
+                return Loss(one.told(path), Outcome.DENIED, reason)
+            archive = one.engine.archive(one.id, archive.link)
+        return self._single(one, path, archive)
+
+    def _single(self, one: "Container", path: str, archive: Archive | None) -> StoredFile | Loss:
+        if archive is None:
+            return Loss(one.told(path), Outcome.FAILED, "it vanished, or is a link to nothing")
+        with tarfile.open(fileobj=Stream(archive.content), mode="r|") as tar:
+            member = tar.next()
+            return (
+                self._take(one, path, tar, member) if member else Loss(one.told(path), Outcome.FAILED, "nothing came")
+            )
+
+    def _take(self, one: "Container", path: str, tar: tarfile.TarFile, member: tarfile.TarInfo) -> StoredFile | Loss:
+        content = tar.extractfile(member) if member.isreg() else None
+        if content is None:
+            return Loss(one.told(path), Outcome.FAILED, "not a regular file: a pipe, a socket or a device")
+        stored = self._name(one, path)
+        with self._open(stored) as out:
+            while block := content.read(_BLOCK):
+                out.write(block)
+        source = posixpath.normpath(posixpath.join(one.workdir, path))
+        return self._kept(stored, source, int(member.mtime * _NANO), f"in container {one.name}")
+
+    def _name(self, one: "Container", path: str) -> str:
+        """The name that it would have in the root, unless the root or another container has that."""
+        raw = path.encode(errors="surrogateescape")
+        stored = placed_name(raw)
+        if stored in self.taken or (Path(self.target.root) / path).exists():
+            stored = f"{CONTAINERS}/{stored_name(one.name.encode())}/{stored_name(raw)}"
+        self.taken.add(stored)
+        return stored
+
+    def _open(self, stored: str) -> IO[bytes]:
+        path = self.folder / stored
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("wb")
+
+    def _kept(self, stored: str, source: str, mtime_ns: int | None, note: str) -> StoredFile:
+        path = self.folder / stored
+        told = quote(source.encode(errors="surrogateescape"))
+        return StoredFile(stored, told, path.stat().st_size, digest(path), mtime_ns, note)
+
+
+@dataclass(frozen=True)
+class Container:
+    """The container whose files are taken, and below which folder."""
+
+    engine: Engine
+    id: str
+    name: str
+    workdir: str
+    below: str
+
+    def told(self, path: str) -> str:
+        """A file of it, for a loss."""
+        inside = posixpath.normpath(posixpath.join(self.workdir, path))
+        return f"{self.name}:{quote(inside.encode(errors='surrogateescape'))}"
+
+
+class Stream(io.RawIOBase):
+    """Chunks as a file that tarfile can read."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        """Nothing is read yet."""
+        self._chunks, self._left = chunks, b""
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """What is left of the last chunk, or else of the next."""
+        chunk = self._left or next(self._chunks, b"")
+        size = min(len(buffer), len(chunk))
+        buffer[:size], self._left = chunk[:size], chunk[size:]
+        return size
+
+
+COLLECTOR = Collector(
+    name="container_files",
+    answers="What did each container of the workload write: its log, models, artifacts and log files?",
+    order=19,
+    sources=(Gathered(gather, "container_files"),),
+    deadline=600.0,
+    while_frozen=True,
+    unhurried=True,
+    of_containers=True,
+)

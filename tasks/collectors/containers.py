@@ -1,0 +1,99 @@
+"""The paused containers of the workload, each looked into before it is stopped: what it is, runs and has changed."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Final
+
+from tasks.collectors.collector import Collector, Gathered, Target
+from tasks.collectors.procfs import printable
+from tasks.custody.container import workload_containers
+from tasks.custody.errors import EngineError, EngineUnreachable
+from tasks.custody.evidence import Loss, Outcome, StoredFile
+from tasks.custody.keys import CONTAINERS, stored_name
+from tasks.custody.manifest import canonical, digest
+from tasks.custody.redact import redact, redact_command, redact_environment
+from tasks.engine import DockerEngine, Engine
+from tasks.proc import standpoint
+
+_COMMANDS: Final = frozenset({"Cmd", "Entrypoint", "Args", "Command", "Test"})
+
+
+def gather(target: Target, folder: Path) -> Iterator[StoredFile | Loss]:
+    """An index of all, and for each its inspection, its processes and what differs from its image."""
+    with closing(DockerEngine(target.docker_host)) as engine:
+        names = to_look_into(target, engine)
+        yield store(folder, f"{CONTAINERS}.json", canonical([{"id": id_, "name": name} for id_, name in names.items()]))
+        for id_, name in names.items():
+            for file in ("inspect.json", "top.txt", "diff.json"):
+                try:
+                    yield store(folder, place(name, file), _ask(engine, id_, file))
+                except EngineUnreachable:
+                    raise
+                except EngineError as error:
+                    yield Loss(place(name, file), Outcome.FAILED, error.got)
+
+
+def _ask(engine: Engine, id_: str, file: str) -> bytes:
+    match file:
+        case "inspect.json":
+            return canonical(redacted(engine.inspect(id_)))
+        case "top.txt":
+            return table(engine.top(id_))
+        case _:
+            return canonical(engine.diff(id_))
+
+
+def to_look_into(target: Target, engine: Engine) -> dict[str, str]:
+    """Those that were paused, and any that has come since; ids and names."""
+    asked = target.asked
+    living = {each.id: each.name for each in workload_containers(engine.containers(asked), asked, standpoint().own)}
+    return {**dict(target.containers), **living}
+
+
+def place(name: str, file: str) -> str:
+    """Where what we make of a container is stored."""
+    return f"{CONTAINERS}/{stored_name(name.encode())}/{file}"
+
+
+def store(folder: Path, stored: str, data: bytes) -> StoredFile:
+    """Write a file of ours."""
+    path = folder / stored
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return StoredFile(stored, "", len(data), digest(path))
+
+
+def redacted(value: Any, name: str = "") -> Any:
+    """An inspection without secrets: the environment, labels and options by name, command lines word by word."""
+    if isinstance(value, Mapping):
+        plain = redact_environment({key: item for key, item in value.items() if isinstance(item, str)})
+        return {key: plain.get(key, item) if key in plain else redacted(item, key) for key, item in value.items()}
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return _redacted_words(value, name)
+    if isinstance(value, list):
+        return [redacted(item) for item in value]
+    return redact(value) if isinstance(value, str) else value
+
+
+def _redacted_words(words: list[str], name: str) -> list[str]:
+    if name == "Env":
+        pairs = [(key, mark, item) for key, mark, item in (word.partition("=") for word in words)]
+        return [f"{key}{mark}{redact_environment({key: item})[key]}" for key, mark, item in pairs]
+    return redact_command(words) if name in _COMMANDS else [redact(word) for word in words]
+
+
+def table(top: Mapping[str, Any]) -> bytes:
+    """As `docker top` prints it, a process a line."""
+    rows = [top["Titles"], *(top["Processes"] or [])]
+    return "".join(f"{redact(printable(row))}\n" for row in rows).encode(errors="backslashreplace")
+
+
+COLLECTOR = Collector(
+    name="containers",
+    answers="What did each container of the workload run, mount, publish and change?",
+    order=13,
+    sources=(Gathered(gather, "containers"),),
+    while_frozen=True,
+    of_containers=True,
+)

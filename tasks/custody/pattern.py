@@ -1,0 +1,41 @@
+"""The workload block's glob patterns on names that lie on no disk of ours."""
+
+import fnmatch
+import glob
+from collections.abc import Iterable
+
+
+def fits(path: str, pattern: str) -> bool:
+    """As the same pattern finds it on a disk: `**` stands for any folders, a hidden name wants a dot in the pattern."""
+    return _fits(_parts(path), _parts(pattern))
+
+
+def ends_with(path: str, patterns: Iterable[str]) -> bool:
+    """True if a file at this place, in a folder that is not known, may have been found by one of them."""
+    names = _parts(path)
+    return any(_fits(names[start:], _parts(pattern)) for pattern in patterns for start in range(len(names)))
+
+
+def _fits(names: list[str], parts: list[str]) -> bool:
+    if not parts:
+        return not names
+    first, *rest = parts
+    if first == "**":
+        here = _fits(names, rest) if rest else len(names) == 1 and _one(names[0], "*")
+        return here or (len(names) > 1 and _one(names[0], "*") and _fits(names[1:], parts))
+    return bool(names) and _one(names[0], first) and _fits(names[1:], rest)
+
+
+def _one(name: str, part: str) -> bool:
+    return fnmatch.fnmatchcase(name, part) and (part.startswith(".") or not name.startswith("."))
+
+
+def literal_folder(pattern: str) -> str:
+    """The folder that everything that fits lies below: the parts before the first with a wildcard, never the last."""
+    parts = _parts(pattern)[:-1]
+    wild = next((number for number, part in enumerate(parts) if glob.has_magic(part)), len(parts))
+    return "/".join(parts[:wild])
+
+
+def _parts(path: str) -> list[str]:
+    return [part for part in path.split("/") if part not in {"", "."}]

@@ -1,0 +1,173 @@
+"""What is kept of containers: taken while they are paused, redacted where it is ours, byte-exact where it is theirs."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tasks.case import Case
+from tasks.collect import collect
+from tasks.collectors.containers import redacted
+from tasks.contain import freeze
+from tasks.custody.evidence import Evidence, Outcome
+from tasks.stop import stop
+from tests.cases import case_of, made
+from tests.containers import FILES, Containers
+from tests.workloads import SmallWorkload
+
+LAYER = "mkdir -p /app/logs; echo line >/app/logs/api-1.log; echo up; exec sleep 600"
+
+
+def nothing_in(root: Path) -> None:
+    """A deployment that has all of its files in its containers."""
+    for name in ("models", "artifacts", "logs"):
+        shutil.rmtree(root / name)
+
+
+def taken(case: Case, collector: str) -> Evidence:
+    evidence: Evidence = made(collect.fn(case, collector))
+    return evidence
+
+
+def content(case: Case, stored: str) -> bytes:
+    return (case.folder(1) / stored).read_bytes()
+
+
+def test_each_container_is_looked_into_while_it_is_paused(containers: Containers, small: SmallWorkload) -> None:
+    name = f"{containers.mark}-api"
+    secret = {"DB_PASSWORD": "hunter2", "MODEL_PATH": "/app/models/m"}
+    containers.run(["sh", "-c", "echo x >/app/new; echo up; exec sleep 600"], name=name, environment=secret)
+    with case_of(containers.block(small)) as case:
+        freeze.fn(case)
+        evidence = taken(case, "containers")
+        inspect = content(case, f"containers/{name}/inspect.json")
+        assert json.loads(content(case, "containers.json"))[0]["name"] == name
+        assert b"sleep 600" in content(case, f"containers/{name}/top.txt")
+        assert {"Path": "/app/new", "Kind": 1} in json.loads(content(case, f"containers/{name}/diff.json"))
+    assert evidence.outcome is Outcome.COLLECTED
+    assert evidence.needed
+    about = json.loads(inspect)
+    assert about["State"]["Status"] == "paused"
+    assert "MODEL_PATH=/app/models/m" in about["Config"]["Env"]
+    assert b"hunter2" not in inspect
+
+
+def test_an_inspection_is_redacted_wherever_a_secret_may_stand() -> None:
+    about = {
+        "Config": {
+            "Env": ["API_TOKEN=abc", "PLAIN=1", "NOVALUE"],
+            "Cmd": ["serve", "--password", "abc", "--port=1"],
+            "Labels": {"db.password": "abc", "team": "ml"},
+            "Healthcheck": {"Test": ["CMD", "curl", "http://u:abc@h/"]},
+        },
+        "Mounts": [{"Source": "/x", "RW": True}],
+        "Args": None,
+    }
+    hidden = redacted(about)
+    assert "abc" not in json.dumps(hidden)
+    assert hidden["Config"]["Env"][1:] == ["PLAIN=1", "NOVALUE"]
+    assert hidden["Config"]["Labels"]["team"] == "ml"
+    assert hidden["Mounts"] == about["Mounts"]
+    assert hidden["Args"] is None
+
+
+def test_log_and_files_of_layer_volume_and_mount_are_kept_before_the_container_vanishes(
+    containers: Containers, small: SmallWorkload, tmp_path: Path
+) -> None:
+    nothing_in(small.root)
+    (tmp_path / "bound").mkdir()
+    (tmp_path / "bound/summary_builtin.json").write_bytes(b"{}")
+    name = f"{containers.mark}-api"
+    binds = [f"{containers.mark}-models:/app/models", f"{tmp_path}/bound:/app/artifacts"]
+    containers.run(["sh", "-c", LAYER], name=name, binds=binds, auto_remove=True)
+    with case_of(containers.block(small)) as case:
+        freeze.fn(case)
+        evidence = taken(case, "container_files")
+        stop.fn(case)
+        assert content(case, "models/model_builtin.joblib") == FILES["models/model_builtin.joblib"]
+        assert content(case, "logs/api-1.log") == b"line\n"
+        assert content(case, "artifacts/summary_builtin.json") == b"{}"
+        assert content(case, f"containers/{name}/container.log").endswith(b" up\n")
+        assert {taken(case, field).outcome for field in ("models", "logs", "artifacts")} == {Outcome.EMPTY}
+    assert evidence.outcome is Outcome.COLLECTED
+    model = next(file for file in evidence.files if file.stored.startswith("models/"))
+    assert (model.source, model.note) == ("/app/models/model_builtin.joblib", f"in container {name}")
+
+
+def test_a_name_that_the_root_provides_goes_under_the_containers_own(
+    containers: Containers, small: SmallWorkload
+) -> None:
+    names = sorted([f"{containers.mark}-a", f"{containers.mark}-b"])
+    for name in names:
+        containers.run(["sh", "-c", LAYER], name=name)
+    with case_of(containers.block(small)) as case:
+        freeze.fn(case)
+        stored = {file.stored for file in taken(case, "container_files").files}
+        assert taken(case, "models").outcome is Outcome.COLLECTED
+        root = content(case, "models/model_builtin.joblib")
+    assert root == (small.root / "models/model_builtin.joblib").read_bytes()
+    assert {f"containers/{name}/models/model_builtin.joblib" for name in names} <= stored
+    assert "models/model_builtin.joblib" not in stored
+    assert len([name for name in stored if name.endswith("logs/api-1.log")]) == 2
+    assert "logs/api-1.log" in stored
+
+
+def test_a_folder_of_the_root_that_is_mounted_is_collected_once(containers: Containers, small: SmallWorkload) -> None:
+    containers.run(["sh", "-c", "echo up; exec sleep 600"], binds=[f"{small.root}/models:/app/models"])
+    with case_of(containers.block(small)) as case:
+        freeze.fn(case)
+        files = {file.stored for file in taken(case, "container_files").files}
+        assert not [name for name in files if "models" in name]
+        assert taken(case, "models").files
+
+
+def test_hostile_names_links_and_pipes_cost_themselves_only(containers: Containers, small: SmallWorkload) -> None:
+    nothing_in(small.root)
+    hostile = (
+        "cd /app/logs; echo good >good.log; ln -s good.log link.log; ln good.log hard.log; ln -s /etc/shadow out.log; "
+        "ln -s nothing torn.log; mkfifo pipe.log; mkdir dir.log; echo x >'a b\n.log'; echo y >.hidden.log; "
+        r"echo z >$(printf 'bad\377.log'); "
+    )
+    containers.run(["sh", "-c", f"{hostile} echo up; exec sleep 600"])
+    with case_of(containers.block(small)) as case:
+        freeze.fn(case)
+        evidence = taken(case, "container_files")
+        assert content(case, "logs/link.log") == content(case, "logs/good.log") == content(case, "logs/hard.log")
+    stored = {file.stored for file in evidence.files}
+    losses = {loss.source.rpartition("/")[2]: loss for loss in evidence.losses}
+    assert {"logs/a%20b%0A.log", "logs/bad%FF.log"} <= stored
+    assert "logs/.hidden.log" not in stored
+    assert losses.keys() == {"out.log", "torn.log", "pipe.log"}
+    assert losses["out.log"].outcome is Outcome.DENIED
+    assert "leads out of the workload" in losses["out.log"].reason
+
+
+def test_a_container_that_is_gone_before_the_look_is_a_loss_with_its_reason(
+    containers: Containers, small: SmallWorkload
+) -> None:
+    name = f"{containers.mark}-gone"
+    id_ = containers.run(["sh", "-c", "echo up; exec sleep 600"], name=name)
+    with case_of(containers.block(small)) as case:
+        freeze.fn(case)
+        containers.client.remove_container(id_, force=True)
+        for collector in ("containers", "container_files"):
+            evidence = taken(case, collector)
+            assert evidence.lost
+            assert name in evidence.losses[0].source
+            assert "No such container" in evidence.losses[0].reason
+
+
+def test_an_engine_that_cannot_be_asked_is_an_outcome(small: SmallWorkload, tmp_path: Path) -> None:
+    with case_of(small.block(containers=["image=api"], docker_host=f"unix://{tmp_path}/none.sock")) as case:
+        for collector in ("containers", "container_files"):
+            evidence = taken(case, collector)
+            assert (evidence.outcome, evidence.lost) == (Outcome.FAILED, True)
+            assert "No such file or directory" in evidence.reason
+
+
+@pytest.mark.parametrize("collector", ["containers", "container_files"])
+def test_a_workload_without_containers_has_nothing_to_lose(small: SmallWorkload, collector: str) -> None:
+    with case_of(small.block()) as case:
+        evidence = taken(case, collector)
+    assert (evidence.outcome, evidence.needed, evidence.complete) == (Outcome.EMPTY, False, True)
