@@ -11,6 +11,7 @@ from blocks.port import Store
 from blocks.store import EvidenceStore
 from blocks.workload import Workload
 from flows.evacuate import evacuate
+from tasks.host import LinuxHost
 from tests.workloads import SmallWorkload, wait_until
 
 
@@ -32,6 +33,10 @@ class Scene:
     def evacuate(self, **parameters: object) -> State:
         """Run the flow here; the state that it ends in."""
         return evacuate(self.name, self.name, return_state=True, **parameters)
+
+    def lose_the_guard(self) -> None:
+        """As if it had been killed: new life is caught by nobody."""
+        LinuxHost().release(self.block.evidence / "cordon.json")
 
     @property
     def store(self) -> Store:

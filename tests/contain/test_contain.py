@@ -257,9 +257,9 @@ def test_frozen_by_a_run_that_died_is_stopped_by_the_next(small: SmallWorkload) 
 
 
 def test_new_life_is_seen_by_the_check(small: SmallWorkload) -> None:
+    small.start_all()
     with case_of(small.block()) as case:
         cordon.fn(case)
-        small.start_all()
         contained: Containment = made(prove_contained.fn(case))
         assert not contained.contained
         assert len(contained.alive) == 4
@@ -383,7 +383,7 @@ def test_what_comes_back_after_the_check_is_seen_by_the_last_look(small: SmallWo
         stop.fn(case)
         assert made(prove_contained.fn(case)).contained
         small.start(small.api_command)
-        wait_until(small.healthy, what="the API")
+        wait_until(small.living, what="the API's start")
         assert not made(prove_still_contained.fn(case)).contained
 
 

@@ -19,6 +19,7 @@ from tests.workloads import wait_until
 def test_logs_that_new_life_wrote_are_collected_by_the_next_run(scene: Scene) -> None:
     scene.small.start_all()
     scene.evacuate()
+    scene.lose_the_guard()
     scene.small.start_all()
     (scene.small.root / "logs/train-20260101_000001.log").write_text("iteration 2\n")
     state = scene.evacuate(incident_id=scene.home.name)
@@ -41,6 +42,7 @@ def test_the_first_look_at_the_processes_survives_a_second_one(scene: Scene, mon
     monkeypatch.setattr("tasks.seal._files", lambda *_: (_ for _ in ()).throw(OSError("no seal in this run")))
     assert scene.evacuate().name == "Unverified"
     monkeypatch.undo()
+    scene.lose_the_guard()
     scene.small.start_all()
     state = scene.evacuate()
     assert state.name == "Verified", state.message
