@@ -45,6 +45,7 @@ RETURNED: Final = f"returned-{_BOOT}.json"
 SINCE: Final = f"since-{_BOOT}.json"
 FROZEN_CONTAINERS: Final = f"frozen-containers-{_BOOT}.json"
 STOPPED_CONTAINERS: Final = f"stopped-containers-{_BOOT}.json"
+RETURNED_CONTAINERS: Final = f"returned-containers-{_BOOT}.json"
 CONTAINER_FILES: Final = "container-files.json"
 RECOVERED_CONTAINERS: Final = "recovered-containers.json"
 CAUGHT: Final = f"caught-{_BOOT}.jsonl"
@@ -162,6 +163,11 @@ class Case:
     def in_hand(self) -> tuple[Path, ...]:
         """Journals of the processes that runs of this incident freeze, thaw, end or start: no newcomers."""
         return self.home / FROZEN, self.home / RECOVERED
+
+    @property
+    def containers_in_hand(self) -> tuple[Path, ...]:
+        """The same for containers."""
+        return self.home / FROZEN_CONTAINERS, self.home / RECOVERED_CONTAINERS
 
     @cached_property
     def root(self) -> PurePath:

@@ -123,7 +123,7 @@ def stop_containers(case: Case) -> tuple[StoppedContainer, ...]:
     earlier = stopped_containers(case)
     left = [each for identity, each in frozen_containers(case).items() if identity not in earlier]
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        fresh = list(pool.map(lambda each: stop_container(case, each), left))
+        fresh = list(pool.map(lambda each: stop_container(case, each, gently=case.policy == "graceful"), left))
     receipts = sorted([*earlier.values(), *fresh], key=lambda receipt: receipt.identity)
     ended = [receipt for receipt in receipts if receipt.end is not End.SURVIVED]
     case.journal(STOPPED_CONTAINERS, list[StoppedContainer], ended)
@@ -133,11 +133,11 @@ def stop_containers(case: Case) -> tuple[StoppedContainer, ...]:
     return tuple(receipts)
 
 
-def stop_container(case: Case, frozen: FrozenContainer) -> StoppedContainer:
+def stop_container(case: Case, frozen: FrozenContainer, *, gently: bool) -> StoppedContainer:
     """End one, unless the engine cannot do it: then it survives, with the reason."""
     stopping = StoppingContainer(case, frozen)
     try:
-        stopping.end()
+        stopping.end(gently=gently)
     except EngineError as error:
         stopping.reason = str(error)
     return stopping.receipt()
@@ -155,16 +155,16 @@ class StoppingContainer:
         self.exit_code: int | None = None
         self.gone_at: datetime | None = None
 
-    def end(self) -> None:
+    def end(self, *, gently: bool) -> None:
         """Its restart forbidden, the stop signal that it hears queued while it is paused, the grace, SIGKILL.
 
-        The engine thaws it to let it act on the signal. Policy kill: SIGKILL is queued, so the thaw finds it dead.
+        The engine thaws it to let it act on the signal. Not gently: SIGKILL is queued, so the thaw finds it dead.
         """
         container = self.engine.look(self.id)
         if container and container.alive and container.identity == self.frozen.identity:
             if container.restart != "no" and not container.auto_remove:
                 self.engine.forbid_restart(self.id)
-            gentle = gentle_signal_of(container, self._masks(container)) if self.case.policy == "graceful" else None
+            gentle = gentle_signal_of(container, self._masks(container)) if gently else None
             if gentle:
                 self._send(gentle.name, self.case.workload.grace_seconds)
             if not self.ended:
@@ -199,21 +199,26 @@ class StoppingContainer:
             time.sleep(_POLL_SECONDS)
         return there is None
 
-    def receipt(self) -> StoppedContainer:
+    def receipt(self, end: End | None = None) -> StoppedContainer:
         """What was done, and how it ended."""
-        killed = any(name == _SIGKILL for name, _ in self.sent)
-        end = End.KILLED if killed else End.STOPPED if self.sent else End.GONE
         return StoppedContainer(
             identity=self.frozen.identity,
             name=self.frozen.name,
             image=self.frozen.image,
             signals=tuple(self.sent),
-            end=end if self.ended else End.SURVIVED,
+            end=end or self._end(),
             exit_code=self.exit_code,
             gone_at=self.gone_at,
             removed=self.removed,
             reason=self.reason,
         )
+
+    def _end(self) -> End:
+        if not self.ended:
+            return End.SURVIVED
+        if any(name == _SIGKILL for name, _ in self.sent):
+            return End.KILLED
+        return End.STOPPED if self.sent else End.GONE
 
 
 def living_containers(case: Case) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePath
 from typing import Any, Final
 
+from tasks.container_guard import ContainerGuard
 from tasks.custody.membership import Member, members, protected
 from tasks.custody.process import Identity, Process
 from tasks.custody.redact import redact_command
@@ -26,8 +27,8 @@ from tasks.marker import write_marker
 from tasks.orders import Orders
 from tasks.proc import start_of
 
-_PAUSE_SECONDS: Final = 0.2
-_SHARE: Final = 20
+_PAUSE_SECONDS: Final = 0.25
+_SHARE: Final = 25
 _NO_LOCK: Final = -1
 
 
@@ -49,6 +50,9 @@ class Guard:
         self._mark()
         if self.descriptor != _NO_LOCK:
             threading.Thread(target=fcntl.flock, args=(self.descriptor, fcntl.LOCK_EX), daemon=True).start()
+        if self.orders.containers:
+            containers = ContainerGuard(self.orders, self._unwritten.append)
+            threading.Thread(target=containers.stand, daemon=True).start()
         pause = 0.0
         while signal.sigtimedwait({signal.SIGTERM}, pause) is None:
             began = time.monotonic()

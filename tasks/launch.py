@@ -42,12 +42,22 @@ def start_guard(descriptor: int | None, orders: Orders) -> Identity:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         cwd="/",
-        env={"PATH": os.environ.get("PATH", os.defpath), "PYTHONPATH": str(Path(__file__).parents[1])},
+        env=_guard_environment(orders),
         start_new_session=True,
     )
     with process.stdin as pipe:  # type: ignore[union-attr]
         pipe.write(orders.to_bytes())
     return _let_go(process)
+
+
+def _guard_environment(orders: Orders) -> dict[str, str]:
+    """The standard library and our own code; only who watches containers is given the Docker SDK and its settings."""
+    folders = [str(Path(__file__).parents[1])]
+    settings = {}
+    if orders.containers:
+        folders += [folder for folder in sys.path if Path(folder).name in {"site-packages", "dist-packages"}]
+        settings = {name: value for name, value in os.environ.items() if name.startswith("DOCKER_")}
+    return {"PATH": os.environ.get("PATH", os.defpath), "PYTHONPATH": os.pathsep.join(folders), **settings}
 
 
 def start_program(

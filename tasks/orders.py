@@ -14,6 +14,7 @@ class Orders:
 
     `caught` is the file that newcomers are written to. `known` are journals of processes that a run of the incident
     has in hand: they are its to thaw and to end. `spared` are whoever started the evacuation, and their ancestors.
+    `containers` is how its containers are recognised on the engine at `docker_host`; without any it is not watched.
     """
 
     incident: str
@@ -26,6 +27,9 @@ class Orders:
     root: str
     matchers: tuple[Matcher, ...]
     spared: tuple[Identity, ...]
+    containers: tuple[str, ...] = ()
+    known_containers: tuple[str, ...] = ()
+    docker_host: str = ""
 
     def same_watch(self, about: dict[str, Any]) -> bool:
         """Whether a standing guard, by what its marker says, already does what these orders ask for."""
@@ -40,7 +44,7 @@ class Orders:
             "reason": self.reason,
             "since": self.since,
             "lock": self.lock,
-            "watches": {"root": self.root, "patterns": watches},
+            "watches": {"root": self.root, "patterns": watches, "containers": list(self.containers)},
         }
 
     def to_bytes(self) -> bytes:
@@ -52,6 +56,7 @@ class Orders:
         """What came through the pipe. ValueError or TypeError if it is not whole."""
         told = json.loads(data)
         told["matchers"] = tuple(Matcher(**matcher) for matcher in told["matchers"])
-        told["known"] = tuple(told["known"])
+        for name in ("known", "containers", "known_containers"):
+            told[name] = tuple(told[name])
         told["spared"] = tuple(Identity(**identity) for identity in told["spared"])
         return cls(**told)

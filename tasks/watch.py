@@ -11,6 +11,8 @@ from typing import Any, Final
 
 from tasks.case import RETURNED, Case
 from tasks.contain import Snapshot, command_of, find, freeze_one, frozen, ours, returned, spared
+from tasks.container_returns import ContainerReturns
+from tasks.containers import frozen_containers
 from tasks.custody.end import End
 from tasks.custody.membership import Member
 from tasks.custody.process import Identity
@@ -49,6 +51,7 @@ class Watching:
         self.found: dict[Identity, Returned] = {each.identity: each for each in returned(case)}
         self.standing: dict[Source, None] = {}
         self.stopped: dict[Source, None] = {}
+        self.containers = ContainerReturns(case)
 
     def go_on(self) -> None:
         """Look again and again; each return makes the watch begin anew, a few times at most."""
@@ -73,7 +76,7 @@ class Watching:
             freeze_one(self.host, snapshot, identity, member)
         for source, family in self._by_source(snapshot, new).items():
             self._deal_with(snapshot, source, family)
-        return bool(new)
+        return self.containers.look() or bool(new)
 
     def _by_source(
         self, snapshot: Snapshot, new: Mapping[Identity, Member]
@@ -145,8 +148,9 @@ class Watching:
         return Watch(
             at=datetime.now(UTC),
             returned=tuple(self.found.values()),
-            standing=tuple(str(source) for source in self.standing),
+            standing=(*(str(source) for source in self.standing), *self.containers.standing),
             stopped=tuple(str(source) for source in self.stopped),
+            containers=tuple(self.containers.found.values()),
         )
 
 
@@ -154,12 +158,14 @@ def _log_caught(case: Case) -> None:
     """Take over into the custody log whom the guard has caught, each once; what a run froze as well is no newcomer."""
     entries = caught(case)
     done = case.journal(_LOGGED, int) or 0
-    frozen_by_us = {(who.pid, who.start) for who in frozen(case)}
+    frozen_by_us: set[tuple[Any, ...]] = {(who.pid, who.start) for who in frozen(case)}
+    frozen_by_us |= {(who.id, who.started_at) for who in frozen_containers(case)}
     for entry in entries[done:]:
-        if tuple(entry.get("identity", {}).values()) in frozen_by_us:
+        who = tuple(entry.get("identity", entry.get("container", {})).values())
+        if who in frozen_by_us:
             continue
         about = {name: entry.get(name, "") for name in ("at", "role", "why", "command", "source", "denied")}
-        case.log.write("caught", str(entry.get("identity", {}).get("pid", "?")), **about)
+        case.log.write("caught", str(who[0]) if who else "?", **about)
     case.journal(_LOGGED, int, len(entries))
 
 

@@ -14,6 +14,10 @@ ALIVE: Final = frozenset({"running", "paused", "restarting"})
 _SHORT: Final = 12
 _ABOVE: Final = "/.."
 _IN_CGROUP: Final = re.compile(r"/(?:(?P<kind>[\w-]+)-)?(?P<id>[0-9a-f]{64})(?:\.scope)?(?=/|$)", re.MULTILINE)
+_STARTERS: Final = {
+    "com.docker.swarm.service.name": "swarm service",
+    "io.kubernetes.pod.name": "Kubernetes pod",
+}
 _MONITORS: Final = "conmon"
 _OWN_MOUNT: Final = re.compile(
     r"/(?:overlay-)?containers/(?P<id>[0-9a-f]{64})/\S+ /etc/(?:hosts|hostname|resolv\.conf) "
@@ -66,6 +70,11 @@ class Container:
     def told(self) -> str:
         """As a person finds it again in `docker ps`."""
         return f"container {self.name} ({self.id[:_SHORT]}, {self.image})"
+
+    @property
+    def source(self) -> str:
+        """What starts it again when it ends, as far as it tells; empty if nothing that is known of."""
+        return next((f"{kind} {self.labels[label]}" for label, kind in _STARTERS.items() if label in self.labels), "")
 
 
 def belongs(container: Container, asked: str) -> bool:

@@ -1,0 +1,78 @@
+"""The guard's second post: containers of the workload that are started under the cordon are paused and written down."""
+
+import json
+import time
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from tasks.custody.container import Container, ContainerIdentity, belongs, workload_containers
+from tasks.custody.errors import ContainerGone, EngineError
+from tasks.engine import DockerEngine
+from tasks.orders import Orders
+from tasks.proc import standpoint
+
+_PAUSE_SECONDS: Final = 0.5
+_SHARE: Final = 20
+
+
+class ContainerGuard:
+    """One guard's watch on the engine, which may be slow, hang or be away: processes are watched without it."""
+
+    def __init__(self, orders: Orders, note: Callable[[dict[str, Any]], None]) -> None:
+        """Take the orders, and whom to tell of each newcomer."""
+        self.orders, self.note = orders, note
+        self.engine = DockerEngine(orders.docker_host)
+        self.caught: set[ContainerIdentity] = set()
+
+    def stand(self) -> None:
+        """Watch for ever. An engine that cannot be asked now may be asked later."""
+        while True:
+            began = time.monotonic()
+            try:
+                self.watch()
+            except EngineError:
+                self.engine.close()
+            time.sleep(max(_PAUSE_SECONDS, (time.monotonic() - began) * (_SHARE - 1)))
+
+    def watch(self) -> None:
+        """Pause every newcomer, and whoever of them was thawed behind our back."""
+        asked = self.orders.containers
+        living = workload_containers(self.engine.containers(asked), asked, standpoint().own)
+        in_hand = {who for path in self.orders.known_containers for who in _identities(Path(path))}
+        for container in living:
+            if container.identity not in in_hand:
+                self._pause(container)
+
+    def _pause(self, container: Container) -> None:
+        denied = ""
+        try:
+            if container.state != "paused":
+                self.engine.pause(container.id)
+        except ContainerGone:
+            return
+        except EngineError as error:
+            denied = error.got
+        if container.identity not in self.caught:
+            self.caught.add(container.identity)
+            self.note(self._caught(container, denied))
+
+    def _caught(self, container: Container, denied: str) -> dict[str, Any]:
+        return {
+            "at": datetime.now(UTC).isoformat(),
+            "container": {"id": container.id, "started_at": container.identity.started_at},
+            "role": "container",
+            "why": next(entry for entry in self.orders.containers if belongs(container, entry)),
+            "command": container.told,
+            "source": container.source,
+            "denied": denied,
+        }
+
+
+def _identities(journal: Path) -> Iterable[ContainerIdentity]:
+    try:
+        items = json.loads(journal.read_bytes())
+        return [ContainerIdentity(**item.get("identity", item)) for item in items]
+    except (OSError, ValueError, TypeError, AttributeError):
+        return []

@@ -1,0 +1,58 @@
+"""The whole flow on a container that was started as the runbook starts it."""
+
+import json
+import shutil
+import subprocess
+
+import pytest
+
+from blocks.store import EvidenceStore
+from tests.containers import FILES, IMAGE, Containers
+from tests.scenes import Scene
+from tests.workloads import SmallWorkload, wait_until
+
+pytestmark = pytest.mark.usefixtures("prefect")
+DECLARED = ["packages", "artifacts"]
+
+
+@pytest.fixture
+def scene(small: SmallWorkload, s3_block: EvidenceStore, containers: Containers) -> Scene:
+    for name in ("models", "artifacts", "logs", "venv"):
+        shutil.rmtree(small.root / name)
+    scene = Scene(small, s3_block)
+    scene.save(workload=containers.block(small, containers=[f"image={IMAGE}"], may_be_missing=DECLARED))
+    return scene
+
+
+def docker_run(containers: Containers) -> None:
+    """`make docker-run` of the workload, to the letter but for the names of the volumes."""
+    command = ["docker", "run", "--rm", "-p", f"127.0.0.1:{containers.port}:8000"]
+    command += ["-e", "MODEL_PATH=/app/models/model_builtin.joblib", "--label", f"test={containers.mark}"]
+    command += ["-v", f"{containers.mark}-models:/app/models", "-v", f"{containers.mark}-logs:/app/logs"]
+    command += ["--detach", "--name", f"{containers.mark}-api", IMAGE]
+    subprocess.run(command, env={"DOCKER_HOST": containers.engine.host, "PATH": "/usr/bin:/bin"}, check=True)
+
+
+def living(containers: Containers) -> list[str]:
+    found = containers.client.containers(all=True, filters={"ancestor": IMAGE})
+    return [container["Names"][0] for container in found]
+
+
+def test_a_container_as_the_runbook_starts_it_is_evacuated(
+    scene: Scene, containers: Containers, small: SmallWorkload
+) -> None:
+    docker_run(containers)
+    wait_until(lambda: containers.answers("/health"), what="the API's answer")
+    state = scene.evacuate()
+    assert state.name == "Verified", state.message
+    assert living(containers) == []
+    folder, name = scene.home / "evidence", f"{containers.mark}-api"
+    assert (folder / "models/model_builtin.joblib").read_bytes() == FILES["models/model_builtin.joblib"]
+    assert b"serving" in (folder / f"containers/{name}/container.log").read_bytes()
+    assert json.loads((folder / f"containers/{name}/inspect.json").read_bytes())["HostConfig"]["AutoRemove"]
+    assert (folder / "logs/train-20260101_000000.log").read_bytes() == b"iteration 1\n"
+    (stopped,) = json.loads((scene.home / "record/001/verdict.json").read_bytes())["stop"]["containers"]
+    assert (stopped["end"], stopped["removed"]) == ("stopped", True)
+    keys = {key.key for key in scene.store.list("latest/")}
+    assert "latest/models/model_builtin.joblib" in keys
+    assert small.living() == []

@@ -1,0 +1,116 @@
+"""Containers that are started under the cordon, or come back after the stop."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tasks.case import Case
+from tasks.contain import freeze, prove_contained
+from tasks.cordon import cordon
+from tasks.custody.end import End
+from tasks.stop import stop
+from tasks.watch import watch
+from tests.cases import case_of, made
+from tests.containers import Containers
+from tests.workloads import SmallWorkload, wait_until
+
+COUNTER = ["python3", "counter.py"]
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def evacuate(case: Case) -> None:
+    cordon.fn(case)
+    freeze.fn(case)
+    stop.fn(case)
+
+
+def test_a_container_that_is_started_during_the_cordon_is_paused_and_written_down(
+    containers: Containers, small: SmallWorkload
+) -> None:
+    with case_of(containers.block(small, watch_seconds=0)) as case:
+        evacuate(case)
+        assert made(prove_contained.fn(case)).contained
+        id_ = containers.run(COUNTER)
+        wait_until(lambda: containers.state(id_) == "paused", what="the guard's pause")
+        wait_until(lambda: lines(case.caught), what="the guard's note")
+        (caught,) = lines(case.caught)
+        assert (caught["container"]["id"], caught["role"]) == (id_, "container")
+        assert not made(prove_contained.fn(case)).contained
+        came = made(watch.fn(case))
+        (receipt,) = came.containers
+        assert (receipt.identity.id, receipt.end) == (id_, End.KILLED)
+        assert [name for name, _ in receipt.signals] == ["SIGKILL"]
+        logged = [entry for entry in case.log.entries() if entry["action"] == "caught"]
+        contained = made(prove_contained.fn(case))
+    assert logged[0]["object"] == id_
+    assert contained.contained
+    assert containers.state(id_) == "exited"
+
+
+def test_the_guard_leaves_a_container_that_a_run_thaws_to_the_run(containers: Containers, small: SmallWorkload) -> None:
+    """Frozen anew in its grace it could not end by itself."""
+    slow = "import signal, time; signal.signal(15, lambda *_: (time.sleep(2), exit(5))); print('up', flush=True)\n"
+    containers.run(["python3", "-c", f"{slow}while True: time.sleep(0.05)"])
+    with case_of(containers.block(small, grace_seconds=20)) as case:
+        cordon.fn(case)
+        wait_until(lambda: lines(case.caught), what="the guard's eye on it")
+        frozen = made(freeze.fn(case))
+        (receipt,) = made(stop.fn(case)).containers
+        watch.fn(case)
+        logged = [entry for entry in case.log.entries() if entry["action"] == "caught"]
+    assert frozen.containers[0].paused_at
+    assert (receipt.end, receipt.exit_code) == (End.STOPPED, 5)
+    assert logged == []
+
+
+def test_what_somebody_starts_again_is_ended_again(containers: Containers, small: SmallWorkload) -> None:
+    id_ = containers.run(COUNTER)
+    with case_of(containers.block(small, watch_seconds=0)) as case:
+        evacuate(case)
+        containers.client.start(id_)
+        came = made(watch.fn(case))
+        assert came.complete
+        assert made(prove_contained.fn(case)).contained
+    assert came.containers[0].end is End.KILLED
+    assert containers.state(id_) == "exited"
+
+
+def test_what_an_orchestrator_brings_twice_is_left_paused_and_told(
+    containers: Containers, small: SmallWorkload
+) -> None:
+    service = {"com.docker.swarm.service.name": "portfolio"}
+    with case_of(containers.block(small, watch_seconds=0)) as case:
+        evacuate(case)
+        first = containers.run(COUNTER, labels=service)
+        watch.fn(case)
+        second = containers.run(COUNTER, labels=service)
+        third = containers.run(COUNTER, labels=service)
+        came = made(watch.fn(case))
+        contained = made(prove_contained.fn(case))
+    assert containers.state(first) == "exited"
+    assert sorted([containers.state(second), containers.state(third)]) == ["exited", "paused"]
+    assert came.standing == ("swarm service portfolio",)
+    assert "brought by swarm service portfolio, which still stands" in came.told
+    assert not contained.contained
+
+
+def test_a_guard_without_an_engine_still_watches_processes(small: SmallWorkload, tmp_path: Path) -> None:
+    block = small.block(containers=["image=api"], docker_host=f"unix://{tmp_path}/none.sock")
+    with case_of(block) as case:
+        cordon.fn(case)
+        small.start(WORKERS="0")
+        wait_until(lambda: lines(case.caught), what="the guard's note")
+        assert lines(case.caught)[0]["role"] == "training"
+
+
+def test_a_block_that_names_other_containers_gets_another_guard(small: SmallWorkload) -> None:
+    with case_of(small.block()) as case:
+        first = made(cordon.fn(case)).guard
+        case.workload = small.block(containers=["image=api"], docker_host="unix:///nowhere.sock")
+        cordon.fn(case)
+        wait_until(lambda: case.host.guard(case.marker) not in {None, first}, what="the new guard")
+        old = case.host.look(first)
+    assert old is None or not old.alive
