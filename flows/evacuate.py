@@ -18,15 +18,17 @@ from tasks.conclude import final_state, publish
 from tasks.contain import freeze, prove_contained, prove_still_contained
 from tasks.cordon import cordon
 from tasks.custody.evidence import Evidence
-from tasks.custody.receipt import Receipts, Recovery
+from tasks.custody.receipt import Containment, Receipts, Recovery
 from tasks.offload import claim_store, offload
 from tasks.pause import pause
 from tasks.preflight import Busy, Request, open_case, this_run
 from tasks.promote import promote
+from tasks.record import Record, record
+from tasks.recover import prove_contained_again
 from tasks.recover import recover as recover_api
-from tasks.report import Record, every_collector, gather, note_cached, record, troubles, verdict_of
+from tasks.report import account_of, every_collector, gather, note_cached, troubles, verdict_of
 from tasks.seal import check_seal, seal, volumes_to_seal
-from tasks.step import noun, submit
+from tasks.step import noun, noun_or_reason, submit
 from tasks.stop import stop
 from tasks.verify import verify
 from tasks.watch import watch
@@ -120,12 +122,15 @@ def _evacuate(case: Case, *, promote_latest: bool, recover: bool) -> State[Any]:
 
     # §5: let latest/ follow; §7: recover
     promoted = submit(case, promote, seals, verdict, after=[still]) if promote_latest else None
-    recovered = submit(case, recover_api, seals, verdict, after=[still, promoted]) if recover else None
+    recovered = submit(case, recover_api, seals, intact, verdict, after=[still, promoted]) if recover else None
+    recovery = noun_or_reason(Recovery, recovered, intact) if recovered else None
+    if isinstance(recovery, str):
+        findings = replace(findings, containment=noun(submit(case, prove_contained_again), Containment))
 
     # §8: record
-    promotion, recovery = noun(promoted, Receipts), noun(recovered, Recovery)
-    findings = replace(findings, promoted=promotion, recovery=recovery, trouble=troubles(case))
+    back = recovery if isinstance(recovery, Recovery) else None
+    findings = replace(findings, promoted=noun(promoted, Receipts), recovery=back, trouble=troubles(case))
     note_cached(case)
-    recorded = noun(submit(case, record, findings), Record)
+    recorded = noun(submit(case, record, account_of(case, findings)), Record)
     publish(case)
-    return final_state(case, recorded, recovery_wanted=recover, recovery=recovery)
+    return final_state(case, recorded, recovery)

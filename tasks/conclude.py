@@ -12,7 +12,7 @@ from tasks.case import Case
 from tasks.custody.receipt import Recovery
 from tasks.custody.verdict import Word
 from tasks.plan import plan
-from tasks.report import POSTMORTEM, Record
+from tasks.record import POSTMORTEM, Record
 
 _SHOW: Final = "§8 show the postmortem"
 _SHOW_SECONDS: Final = 10.0
@@ -41,19 +41,42 @@ def publish(case: Case) -> None:
     future.wait(timeout=_SHOW_SECONDS)
 
 
-def final_state(case: Case, recorded: Record | None, *, recovery_wanted: bool, recovery: Recovery | None) -> State[Any]:
-    """The state that the run ends in. Only VERIFIED, with its record in the store, is Completed."""
+def final_state(case: Case, recorded: Record | None, recovery: Recovery | str | None) -> State[Any]:
+    """The state that the run ends in. Only VERIFIED, with its record in the store, is Completed.
+
+    `recovery` is None where none was wanted, and the reason where it failed.
+    """
     if recorded is None:
         return Failed(name="Unverified", message=f"{case.incident.id}: the record could not be written; see the log")
     verdict = recorded.verdict
     message = f"{case.incident.id}: {verdict.message}"
+    if isinstance(recovery, str):
+        message += f" The API did not come back: {recovery}"
     if case.dry_run:
         return Completed(name="DryRun", message=f"{case.incident.id}: nothing was touched; see the artifact 'plan'")
     if verdict.word is not Word.VERIFIED:
         return Failed(name=_NAMES[verdict.word], message=message)
+    return _unless_recovered(recorded, recovery, message) or Completed(name=_NAMES[Word.VERIFIED], message=message)
+
+
+def recovered_state(case: Case, recorded: Record | None, recovery: Recovery | str) -> State[Any]:
+    """The state that a recovery ends in. Only one that was proven whole, with its record in the store, is Completed."""
+    told = recovery if isinstance(recovery, str) else recovery.told
+    message = f"{case.incident.id}: {told}"
+    if recorded is None:
+        return Failed(name="Unverified", message=f"{message} But the record could not be written; see the log")
+    message += f" The incident is {recorded.verdict.message}"
+    if recorded.verdict.word is Word.NOT_CONTAINED:
+        return Failed(name=_NAMES[Word.NOT_CONTAINED], message=message)
+    return _unless_recovered(recorded, recovery, message) or Completed(name="Recovered", message=message)
+
+
+def _unless_recovered(recorded: Record, recovery: Recovery | str | None, message: str) -> State[Any] | None:
+    """What keeps a run from being Completed, beside the verdict."""
+    if isinstance(recovery, str):
+        return Failed(name="NotRecovered", message=message)
     if not recorded.stored:
         return Failed(name=_NAMES[Word.UNVERIFIED], message=f"{message} But the record is {recorded.reason}")
-    if recovery_wanted and recovery is None:
-        told = f"{case.incident.id}: the API did not come back, step §7 says why. The evidence is {verdict.message}"
-        return Failed(name="NotRecovered", message=told)
-    return Completed(name=_NAMES[Word.VERIFIED], message=message)
+    if recovery and not recovery.complete:
+        return Failed(name="PartlyRecovered", message=message)
+    return None

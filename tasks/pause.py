@@ -21,6 +21,11 @@ _SECONDS: Final = 10.0
 
 @step("§1 cordon: pause Prefect's side")
 def pause(case: Case) -> Pause:
+    """Pause what starts training from Prefect's own side. Done twice it is still one pause (runbook §1)."""
+    return pause_named(case)
+
+
+def pause_named(case: Case) -> Pause:
     """Pause each launcher that the block names. What was paused before us is written down first, and stays so."""
     if case.recovered():
         return Pause((), reason="released by this incident's own recovery")

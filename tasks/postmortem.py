@@ -21,7 +21,8 @@ _WORDS: Final = {
 _TIMELINE: Final = frozenset(
     {
         *("run opened", "step done", "step incomplete", "step failed", "step cached", "deviation"),
-        *("promoted", "uncordoned", "restarted", "contained again", "verdict"),
+        *("promoted", "uncordoned", "restarted", "healthy", "model proven", "predicted"),
+        *("contained again", "verdict"),
     }
 )
 

@@ -78,7 +78,7 @@ def open_case(request: Request) -> Case | Busy:
     """
     given = parse_id(request.incident_id) if request.incident_id is not None else None
     workload: Workload = load_block(Workload, request.workload)
-    _require_store(request.store)
+    require_store(request.store)
     require_here(workload)
     require_known_account(workload)
     require_known_collectors(workload)
@@ -88,7 +88,7 @@ def open_case(request: Request) -> Case | Busy:
     if ownership is None:
         return Busy(
             "to be the only evacuation of this workload",
-            f"another run that evacuates {request.workload} now: {_open_incident(evidence) or 'it has just begun'}",
+            f"another run that evacuates {request.workload} now: {last_incident(evidence) or 'it has just begun'}",
             "This run did nothing.",
             "Watch the other run; if it fails, run again with its incident id.",
         )
@@ -101,7 +101,7 @@ def open_case(request: Request) -> Case | Busy:
 
 def _open(request: Request, workload: Workload, evidence: Path, given: str | None, ownership: int) -> Case:
     started = datetime.now(UTC)
-    unfinished = None if request.dry_run else _unfinished(evidence)
+    unfinished = None if request.dry_run else unfinished_incident(evidence)
     incident_id = choose_id(given, unfinished, request.created, workload.incident_suffix)
     home = incident_home(evidence, incident_id, dry_run=request.dry_run)
     incident = read_incident(home) or Incident(
@@ -114,7 +114,7 @@ def _open(request: Request, workload: Workload, evidence: Path, given: str | Non
         reason=request.reason or "not given",
         opened_by=f"{pwd.getpwuid(os.geteuid()).pw_name}, flow run {request.run}",
     )
-    _require_same_workload(incident, request.workload)
+    require_same_workload(incident, request.workload)
     case = Case(
         incident,
         workload,
@@ -143,7 +143,7 @@ def choose_id(given: str | None, unfinished: str | None, created: datetime, suff
     return given or unfinished or new_id(created, suffix)
 
 
-def _open_incident(evidence: Path) -> str | None:
+def last_incident(evidence: Path) -> str | None:
     """The incident that the last run opened; none if what is written there is no incident (a loss of power)."""
     try:
         return TypeAdapter(Incident).validate_json((evidence / OPEN).read_bytes()).id
@@ -154,8 +154,9 @@ def _open_incident(evidence: Path) -> str | None:
         return None
 
 
-def _unfinished(evidence: Path) -> str | None:
-    incident = _open_incident(evidence)
+def unfinished_incident(evidence: Path) -> str | None:
+    """The incident that has to be carried on before another may be opened."""
+    incident = last_incident(evidence)
     if incident is None:
         return None
     if (evidence / incident / CLAIMED).exists():
@@ -164,7 +165,8 @@ def _unfinished(evidence: Path) -> str | None:
     return None if verdict in {Word.VERIFIED, Word.PARTIAL} else incident
 
 
-def _require_store(name: str) -> None:
+def require_store(name: str) -> None:
+    """The store's block must be saved; it is opened later."""
     from prefect.client.orchestration import get_client
     from prefect.exceptions import ObjectNotFound
 
@@ -243,7 +245,8 @@ def require_not_ours(named: Iterable[Launcher], own: Collection[Launcher]) -> No
         )
 
 
-def _require_same_workload(incident: Incident, workload: str) -> None:
+def require_same_workload(incident: Incident, workload: str) -> None:
+    """An incident belongs to one workload."""
     if incident.workload != workload:
         raise Refused(
             f"{incident.id} to be an incident of {workload}",

@@ -1,99 +1,115 @@
 """§7: let training start again, bring the API back, and prove that it serves the model that is in the manifest."""
 
-import os
-import pwd
 import socket
-import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from signal import SIGKILL
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
 
-import httpx
 import psutil
+from pydantic import TypeAdapter, ValidationError
 
+from tasks.account import clean_environment
+from tasks.api import Api, Prediction, failure, predict, reload, served, wait_healthy
 from tasks.case import RECOVERED, Case
-from tasks.contain import contained, frozen
+from tasks.contain import contained
 from tasks.cordon import hold
-from tasks.custody.errors import EvacuationError
 from tasks.custody.evidence import Seal, StoredFile
 from tasks.custody.keys import unquote
 from tasks.custody.manifest import digest
 from tasks.custody.model import sound
 from tasks.custody.process import Identity, descendants
-from tasks.custody.receipt import Recovery
+from tasks.custody.receipt import Containment, Frozen, Recovery
 from tasks.custody.redact import redact_command
-from tasks.custody.verdict import Verdict, Word
+from tasks.custody.verdict import Verdict, why_not_recover
+from tasks.pause import pause_named
 from tasks.seal import read_manifest
 from tasks.step import step
+from tasks.uncordon import uncordon
 
-_POLL_SECONDS: Final = 0.2
-_ANSWER_SECONDS: Final = 10.0
+_PROBE_SECONDS: Final = 10.0
+_GONE_SECONDS: Final = 10.0
 _KILL_ROUNDS: Final = 10
-
-
-class NotRecovered(EvacuationError):
-    """The API did not come back as it should; the workload is contained again."""
+_NO_MODEL: Final = "no model: the manifest names none that is sound"
 
 
 @step("§7 recover the API")
-def recover(case: Case, seals: Sequence[Seal], verdict: Verdict) -> Recovery:
-    """Uncordon, restart, poll health, reload, compare digests (runbook §7). A failure leaves the workload contained.
+def recover(case: Case, seals: Sequence[Seal], intact: Seal, verdict: Verdict, despite: str = "") -> Recovery:
+    """Uncordon, restart, wait for health, reload, compare digests, predict (runbook §7).
 
-    Until everything is proven, what was started counts as new life: a run that dies here leaves nothing half done
-    that the next one would take for recovered.
+    A failure leaves the workload contained. Until everything is proven, what was started counts as new life: a run that
+    dies here leaves nothing half done that the next one would take for recovered.
     """
-    if verdict.word not in {Word.VERIFIED, Word.PARTIAL}:
-        raise _failure("an evacuation that is VERIFIED, or PARTIAL at the least", verdict.message)
+    del intact
+    if why_not := why_not_recover(verdict.word, despite):
+        raise failure("an incident whose evidence is safe", why_not)
+    model = _newest_model(case, seals)
     if living := next((who for who in case.recovered() if _lives(case, who)), None):
-        return _prove(case, living, _newest_model(case, seals))
-    _require_free_port(case)
+        return _prove(case, living, model)
+    _require_quiet(case)
     started: Identity | None = None
     try:
-        started = _start(case)
-        recovery = _prove(case, started, _newest_model(case, seals))
-        case.journal(RECOVERED, list[Identity], [started])
+        let_go = uncordon(case.host, case.scheduler, case.workload.evidence, case.log)
+        started = start_api(case)
+        recovery = _prove(case, started, model)
+        case.journal(RECOVERED, list[Identity], [*case.recovered(), started])
     except BaseException:
         _contain_again(case, started)
         raise
-    return recovery
+    return recovery if let_go.complete else replace(recovery, unproven=(*recovery.unproven, let_go.told))
+
+
+@step("§7 check: contained again")
+def prove_contained_again(case: Case) -> Containment:
+    """After a recovery that failed: nothing runs, the lock refuses, and Prefect's side is paused."""
+    return _contained_again(case)
+
+
+def _contained_again(case: Case) -> Containment:
+    made = contained(case)
+    return replace(made, alive=(*made.alive, *pause_named(case).open))
+
+
+def _require_quiet(case: Case) -> None:
+    """Nothing of the workload runs before its recovery, and no stranger would answer in the API's place.
+
+    After an earlier recovery other life is the workload's own business.
+    """
+    if not case.recovered() and (alive := contained(case).alive):
+        raise failure("nothing of the workload to run before its recovery", "; ".join(alive[:3]))
+    with socket.socket() as probe:
+        probe.settimeout(_PROBE_SECONDS)
+        if probe.connect_ex(_address(case)) == 0:
+            raise failure(f"nobody to listen on {case.workload.api_url} before the restart", "somebody who does")
+
+
+def start_api(case: Case) -> Identity:
+    """Start it as the user of its receipt, in a scope or session of its own."""
+    block = case.workload
+    user = _api_user(case)
+    log = case.home / "api-restart.log"
+    environment = clean_environment(user) | block.api_environment
+    identity = case.host.start(block.api_command, block.root, log, user, environment)
+    case.log.write("restarted", str(identity.pid), command=redact_command(block.api_command), user=user)
+    return identity
+
+
+def _api_user(case: Case) -> int:
+    """As the freeze found it, before a reboot too; the owner of the root where no API was frozen."""
+    for journal in sorted(case.home.glob("frozen-????????.json"), key=lambda path: path.stat().st_mtime, reverse=True):
+        with suppress(ValidationError):
+            frozen = TypeAdapter(list[Frozen]).validate_json(journal.read_bytes())
+            if users := [process.user for process in frozen if process.role == "api"]:
+                return users[0]
+    return case.workload.root.stat().st_uid
 
 
 def _lives(case: Case, identity: Identity) -> bool:
     process = case.host.look(identity)
     return process is not None and process.alive
-
-
-def _start(case: Case) -> Identity:
-    block = case.workload
-    case.host.release(case.marker)
-    case.log.write("uncordoned", str(block.lock))
-    user = next((process.user for process in frozen(case).values() if process.role == "api"), block.root.stat().st_uid)
-    account = pwd.getpwuid(user)
-    environment = {"PATH": os.defpath, "HOME": account.pw_dir, "USER": account.pw_name, "LANG": "C.UTF-8"}
-    log = case.home / "api-restart.log"
-    identity = case.host.start(block.api_command, block.root, log, user, environment | block.api_environment)
-    case.log.write("restarted", str(identity.pid), command=redact_command(block.api_command), user=user)
-    return identity
-
-
-def _contain_again(case: Case, started: Identity | None) -> None:
-    """End what was started with all its children, take the lock again, and look."""
-    for _ in range(_KILL_ROUNDS):
-        snapshot = case.host.snapshot()
-        if not started or started.pid not in snapshot:
-            break
-        family = [snapshot[pid].identity for pid in {started.pid} | descendants(snapshot, [started.pid])]
-        for identity in family:
-            with suppress(ProcessLookupError):
-                case.host.signal(identity, SIGKILL)
-        if not case.host.wait_gone(family, _ANSWER_SECONDS):
-            break
-    hold(case, "recovery failed")
-    case.log.write("contained again", case.incident.id, result=contained(case).told)
 
 
 def _newest_model(case: Case, seals: Sequence[Seal]) -> StoredFile | None:
@@ -111,12 +127,46 @@ def _address(case: Case) -> tuple[str, int]:
     return url.hostname or "127.0.0.1", url.port or (443 if url.scheme == "https" else 80)
 
 
-def _require_free_port(case: Case) -> None:
-    """A stranger on the API's port would answer in its place."""
-    with socket.socket() as probe:
-        probe.settimeout(_ANSWER_SECONDS)
-        if probe.connect_ex(_address(case)) == 0:
-            raise _failure(f"nobody to listen on {case.workload.api_url} before the restart", "somebody who does")
+def _prove(case: Case, started: Identity, model: StoredFile | None) -> Recovery:
+    block = case.workload
+    with Api(block.api_url) as api:
+        health = wait_healthy(api, lambda: _lives(case, started), block.recovery_seconds, case.home / "api-restart.log")
+        _require_our_listener(case, started)
+        case.log.write("healthy", block.api_url, result=health)
+        if model is None:
+            return Recovery(datetime.now(UTC), started, _NO_MODEL, "", health, unproven=("which model it serves",))
+        prove_model(case, api, model)
+        prediction = prove_prediction(case, api)
+    return Recovery(
+        at=datetime.now(UTC),
+        process=started,
+        model=_path_of(model),
+        sha256=model.sha256,
+        health=health,
+        prediction=prediction.answer,
+        unproven=(prediction.unproven,) if prediction.unproven else (),
+    )
+
+
+def _path_of(model: StoredFile) -> str:
+    return unquote(model.source).decode(errors="backslashreplace")
+
+
+def prove_model(case: Case, api: Api, model: StoredFile) -> None:
+    """Have it load the manifest's model; the file that it then says it serves must have the manifest's digest."""
+    models = case.workload.root / "models"
+    reload(api, _path_of(model), models)
+    path = served(api, models)
+    if (sha256 := digest(path)) != model.sha256:
+        raise failure(f"the API to serve sha256 {model.sha256}, as in the manifest", f"{path}: sha256 {sha256}")
+    case.log.write("model proven", str(path), sha256=sha256)
+
+
+def prove_prediction(case: Case, api: Api) -> Prediction:
+    """One canary prediction, told in the custody log."""
+    made = predict(api)
+    case.log.write("predicted", case.workload.api_url, result=made.answer or f"not proven: {made.unproven}")
+    return made
 
 
 def _require_our_listener(case: Case, started: Identity) -> None:
@@ -129,59 +179,21 @@ def _require_our_listener(case: Case, started: Identity) -> None:
             for connection in psutil.Process(pid).net_connections("inet"):
                 if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port:
                     return
-    raise _failure(f"process {started.pid} or a child of it to listen on port {port}", "somebody else's answers")
+    raise failure(f"process {started.pid} or a child of it to listen on port {port}", "somebody else's answers")
 
 
-def _prove(case: Case, started: Identity, model: StoredFile | None) -> Recovery:
-    with httpx.Client(base_url=case.workload.api_url, timeout=_ANSWER_SECONDS, trust_env=False) as api:
-        _wait_healthy(case, started, api)
-        _require_our_listener(case, started)
-        if model is None:
-            return Recovery(datetime.now(UTC), started, "no model: the manifest names none", "")
-        path = unquote(model.source).decode()
-        answer = api.post("/reload", params={"path": path})
-        if answer.is_error:
-            raise _failure(f"the API to reload {path}", f"HTTP {answer.status_code}: {answer.text[:200]}")
-        served = _served(case, api.get("/health").raise_for_status().json())
-    sha256 = digest(served)
-    if sha256 != model.sha256:
-        raise _failure(f"the API to serve sha256 {model.sha256}, as in the manifest", f"{served}: sha256 {sha256}")
-    return Recovery(datetime.now(UTC), started, path, sha256)
-
-
-def _wait_healthy(case: Case, started: Identity, api: httpx.Client) -> None:
-    """Poll until it answers, and only as long as the process that we started lives."""
-    deadline = time.monotonic() + case.workload.recovery_seconds
-    last = "no answer"
-    while time.monotonic() < deadline:
-        if not _lives(case, started):
-            raise _failure("the API to keep running", f"process {started.pid} ended; see {case.home}/api-restart.log")
-        try:
-            answer = api.get("/health")
-        except httpx.TransportError as error:
-            last = str(error)
-        else:
-            if answer.is_success:
-                return
-            last = f"HTTP {answer.status_code}"
-        time.sleep(_POLL_SECONDS)
-    raise _failure(f"an answer from {case.workload.api_url}/health in {case.workload.recovery_seconds:g} s", last)
-
-
-def _served(case: Case, health: dict[str, Any]) -> Path:
-    """The file that the API says it serves; it must lie in the models folder, whatever it says."""
-    said = health.get("model")
-    models = (case.workload.root / "models").resolve()
-    served = (case.workload.root / str(said)).resolve()
-    if not said or not served.is_relative_to(models) or not served.is_file():
-        raise _failure(f"the API to serve a file in {models}", repr(said))
-    return served
-
-
-def _failure(expected: str, got: str) -> NotRecovered:
-    return NotRecovered(
-        expected,
-        got,
-        "The workload is contained, and the evidence is as safe as the verdict says.",
-        "Mend the cause and run again with the same incident id and recover=true.",
-    )
+def _contain_again(case: Case, started: Identity | None) -> None:
+    """End what was started with all its children, cordon again, look; what an earlier recovery let go stays free."""
+    for _ in range(_KILL_ROUNDS):
+        snapshot = case.host.snapshot()
+        if not started or started.pid not in snapshot:
+            break
+        family = [snapshot[pid].identity for pid in {started.pid} | descendants(snapshot, [started.pid])]
+        for identity in family:
+            with suppress(ProcessLookupError):
+                case.host.signal(identity, SIGKILL)
+        if not case.host.wait_gone(family, _GONE_SECONDS):
+            break
+    if not case.recovered():
+        hold(case, "recovery failed")
+        case.log.write("contained again", case.incident.id, result=_contained_again(case).told)

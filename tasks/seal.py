@@ -79,6 +79,11 @@ def _require_nothing_more(case: Case, volume: int) -> None:
         )
 
 
+def sealed(case: Case) -> tuple[Seal, ...]:
+    """The seals of all folders that earlier runs have closed."""
+    return tuple(_seal(case.folder(volume)) for volume in range(1, case.volume))
+
+
 def _seal(folder: Path) -> Seal:
     manifest = Manifest.from_bytes((folder / MANIFEST).read_bytes())
     return Seal(manifest.volume, digest(folder / MANIFEST), digest(folder / SUMS), len(manifest.files), manifest.size)

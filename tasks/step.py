@@ -74,7 +74,7 @@ def submit(case: Case, verb: Task[..., Any], *args: Any, after: Iterable[Any] = 
 
 def _unwalked(argument: Any) -> Any:
     """Keep Prefect from walking thousands of records in search of futures: 0.8 s a step for 20,000 files."""
-    return quote(argument) if isinstance(argument, tuple) else argument
+    return quote(argument) if isinstance(argument, tuple | Noun) else argument
 
 
 def _walkable(argument: Any) -> Any:
@@ -90,6 +90,19 @@ def noun(future: PrefectFuture[Any] | None, kind: type[N]) -> N | None:
         return None
     made = future.state.result(raise_on_failure=False)
     return made if isinstance(made, kind) else None
+
+
+def noun_or_reason(kind: type[N], future: PrefectFuture[Any], *before: PrefectFuture[Any]) -> N | str:
+    """What a step made, or why it made nothing: its own failure, or that of a step that it needed."""
+    if made := noun(future, kind):
+        return made
+    return next((words(each.state) for each in (*before, future) if each.state.is_failed()), words(future.state))
+
+
+def words(state: State[Any]) -> str:
+    """Why a step ended as it did."""
+    reason = state.result(raise_on_failure=False) if state.is_final() else None
+    return str(reason) if isinstance(reason, BaseException) else state.message or state.name or "it did not run"
 
 
 def _told(case: Case, name: str, body: Callable[[], N]) -> State[N]:

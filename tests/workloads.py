@@ -43,9 +43,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(code); self.send_header("Content-Length", str(len(body))); self.end_headers()
         self.wfile.write(body)
     def do_GET(self):
-        self.answer(200, {"status": "ok", "model": model, "model_exists": os.path.exists(model)})
+        schema = {"features": {"age": "number", "city": "string"}}
+        health = {"status": "ok", "model": model, "model_exists": os.path.exists(model)}
+        self.answer(200, schema if self.path == "/schema" else health)
     def do_POST(self):
         global model
+        if self.path == "/predict":
+            row = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["features"]
+            return self.answer(200, {"prediction": f"{row['age']} {row['city']!r}"})
         path = urllib.parse.parse_qs(urllib.parse.urlparse(self.path).query)["path"][0]
         if os.path.exists(path):
             model = path

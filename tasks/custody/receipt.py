@@ -267,18 +267,31 @@ class Receipts(Noun):
 
 @dataclass(frozen=True, repr=False)
 class Recovery(Noun):
-    """The API is back: the process we started, and the model that it answers with."""
+    """The API is back: the process we started, the model that it answers with, what it said when it was asked.
+
+    `unproven` names what could not be proven of it, empty if all was; the API stays up all the same.
+    """
 
     at: datetime
     process: Identity
     model: str
     sha256: str
+    health: str = ""
+    prediction: str = ""
+    unproven: tuple[str, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """True if everything of it was proven."""
+        return not self.unproven
 
     @property
     def told(self) -> str:
         """In a few words."""
         words = f"the API answers (pid {self.process.pid}) with {self.model}"
-        return f"{words}, sha256 {self.sha256[:12]} as in the manifest" if self.sha256 else words
+        words += f", sha256 {self.sha256[:12]} as in the manifest" if self.sha256 else ""
+        words += f", and predicts {self.prediction}" if self.prediction else ""
+        return f"{words}; not proven: {'; '.join(self.unproven)}" if self.unproven else words
 
 
 def unproven(receipts: Iterable[ObjectReceipt]) -> list[ObjectReceipt]:

@@ -41,8 +41,35 @@ class Verdict:
         return " ".join([*parts, f"Next: {self.next}"])
 
     def after_recovery(self, told: str) -> "Verdict":
-        """The same verdict when the API is back: that is what is safe now, and nothing else is left to be run."""
-        return replace(self, safe=(*self.safe, f"it was contained, and now {told}"), next="write the postmortem.")
+        """The same verdict when the API is back: that is what is safe now, and only losses are left to be mended."""
+        last = "write the postmortem." if self.word in _RECOVERABLE else self.next
+        return replace(self, safe=(*self._safe_whatever_runs, f"{_RECOVERED} {told}"), next=last)
+
+    def after_failed_recovery(self, incident: str, alive: Sequence[str]) -> "Verdict":
+        """The same verdict when the API did not come back, unless something of what was started lives on."""
+        safe = self._safe_whatever_runs
+        if not alive:
+            return replace(self, safe=(_CONTAINED, *safe))
+        word = Word.NOT_CONTAINED
+        return replace(self, word=word, safe=safe, missing=(*alive, *self.missing), next=_next(word, incident))
+
+    @property
+    def _safe_whatever_runs(self) -> tuple[str, ...]:
+        return tuple(each for each in self.safe if each != _CONTAINED and not each.startswith(_RECOVERED))
+
+
+_CONTAINED: Final = "the workload is contained"
+_RECOVERED: Final = "it was contained, and now"
+_RECOVERABLE: Final = frozenset({Word.VERIFIED, Word.PARTIAL})
+
+
+def why_not_recover(word: Word | None, despite: str) -> str:
+    """Why a recovery is refused after this verdict; empty if it may be. UNVERIFIED alone can be overridden."""
+    if word in _RECOVERABLE or (word is Word.UNVERIFIED and despite):
+        return ""
+    if word is Word.UNVERIFIED:
+        return "its evidence is not proven to be in the store, and a recovery may overwrite what is left of it"
+    return "it is not contained" if word else "none of its runs has closed a record"
 
 
 def _listed(sentences: Sequence[str]) -> str:
@@ -64,7 +91,7 @@ def judge(  # noqa: PLR0913  everything that a verdict is made of
     collector is PARTIAL. `trouble` names steps that failed before they could leave a receipt, `ways_in` what may still
     start the workload although the cordon should have closed it.
     """
-    alive = (*_alive(containment), *ways_in)
+    alive = (*not_contained(containment), *ways_in)
     bad = unproven(receipts)
     lost = [item for item in evidence if item.lost]
     notes = (
@@ -90,7 +117,8 @@ def judge(  # noqa: PLR0913  everything that a verdict is made of
     return Verdict(word, _safe(containment, alive, evidence, receipts), missing, notes, _next(word, incident))
 
 
-def _alive(containment: Containment | None) -> tuple[str, ...]:
+def not_contained(containment: Containment | None) -> tuple[str, ...]:
+    """What contradicts containment; empty if nothing does."""
     if containment is None:
         return ("whether the workload still runs was not established",)
     if not containment.cordoned:
@@ -107,7 +135,7 @@ def _safe(
     proven = [receipt for receipt in receipts if receipt.proven]
     found = []
     if containment and containment.contained and not alive:
-        found.append("the workload is contained")
+        found.append(_CONTAINED)
     if files := sum(len(item.files) for item in evidence):
         found.append(f"{files} files of evidence on this host")
     if proven:

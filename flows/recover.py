@@ -1,0 +1,69 @@
+"""§7 by itself: lift the cordon, bring the API back, and prove that it serves the model of the manifest."""
+
+from typing import Annotated, Any
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
+from prefect.task_runners import ThreadPoolTaskRunner
+from pydantic import Field
+
+from tasks.case import Case
+from tasks.conclude import publish, recovered_state
+from tasks.custody.receipt import Containment, Recovery
+from tasks.preflight import Busy, this_run
+from tasks.record import Record, carried, last_record, record
+from tasks.recover import prove_contained_again
+from tasks.recover import recover as recover_api
+from tasks.reopen import Reopening, reopen
+from tasks.seal import check_seal, sealed
+from tasks.step import noun, noun_or_reason, submit
+
+BlockName = Annotated[str, Field(min_length=1, max_length=200)]
+Sentence = Annotated[str, Field(max_length=2000)]
+
+
+@flow(
+    name="recover",
+    flow_run_name="recover {workload}",
+    task_runner=ThreadPoolTaskRunner(max_workers=4),  # type: ignore[arg-type]
+    persist_result=False,
+)
+def recover(
+    workload: BlockName, store: BlockName, incident_id: str | None = None, despite: Sentence = ""
+) -> State[Any]:
+    """Bring an evacuated workload's API back, and prove what it serves. Training is not started, only let in again.
+
+    撤収済みの API を再開し、マニフェストのモデルで応答することを検証します。
+
+    Args:
+        workload: Name of the Workload block that was evacuated. 対象の Workload ブロック名。
+        store: Name of the Evidence Store block that has its evidence. 保全先の Evidence Store ブロック名。
+        incident_id: IR-… of the incident; the last one if left out. 対象のインシデント ID。
+        despite: Why to go on although the incident is UNVERIFIED; never for NOTCONTAINED. 未検証でも続行する理由。
+    """
+    run, _ = this_run()
+    case = reopen(Reopening(workload, store, incident_id, despite, run))
+    if isinstance(case, Busy):
+        return Completed(name="Joined", message=str(case))
+    try:
+        return _recover(case, despite)
+    finally:
+        case.close()
+
+
+def _recover(case: Case, despite: str) -> State[Any]:
+    last, seals = last_record(case), sealed(case)
+
+    # §4: does the seal hold? §7: recover
+    intact = submit(case, check_seal, seals)
+    recovered = submit(case, recover_api, seals, intact, last.verdict, despite)
+    recovery = noun_or_reason(Recovery, recovered, intact)
+    failed = isinstance(recovery, str) and not case.recovered()
+    again = noun_or_reason(Containment, submit(case, prove_contained_again)) if failed else None
+
+    # §8: record
+    account = carried(case, last, seals, recovery=recovery, containment=again, despite=despite)
+    recorded = noun(submit(case, record, account), Record)
+    publish(case)
+    return recovered_state(case, recorded, recovery)

@@ -1,0 +1,38 @@
+"""The row of a canary prediction, made from what the API's own /schema says of its columns."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+_VALUES: Final[dict[str, Any]] = {"int": 0, "uint": 0, "bool": False} | dict.fromkeys(
+    ("num", "float", "double", "decimal"), 0.0
+)
+_WRAPPERS: Final = ("features", "properties", "columns")
+
+
+def row_of(schema: Any) -> dict[str, Any]:
+    """One value for each column: 0 or 0.0 for a number, False for a truth, an empty text for anything else.
+
+    Three shapes are understood, also in each other: {"features": ...}, a list of names, and names with their types,
+    plain ({"age": "number"}, or float64) or as in JSON Schema ({"properties": {"age": {"type": "number"}}}). Names
+    without a type are numbers. Empty where there is nothing to make a row of.
+    """
+    if isinstance(schema, list):
+        return {name: 0.0 for name in schema if isinstance(name, str)}
+    if not isinstance(schema, Mapping):
+        return {}
+    for wrapper in _WRAPPERS:
+        if isinstance(schema.get(wrapper), list | Mapping):
+            return row_of(schema[wrapper])
+    return {str(name): _value(about) for name, about in schema.items()}
+
+
+def _value(about: Any) -> Any:
+    if isinstance(about, Mapping):
+        if isinstance(choices := about.get("enum"), list) and choices:
+            return choices[0]
+        about = about.get("type")
+    if isinstance(about, list):
+        about = next((each for each in about if each != "null"), None)
+    if about is None:
+        return 0.0
+    return next((value for kind, value in _VALUES.items() if str(about).lower().startswith(kind)), "")

@@ -1,0 +1,222 @@
+"""§8: the record of a run: verdict, postmortem, custody segment, closing.json last; on disk first, then stored."""
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from tasks.case import CLOSING, Case, write_whole
+from tasks.custody.errors import Tampered
+from tasks.custody.evidence import Evidence, Seal
+from tasks.custody.keys import MANIFEST, SEGMENT, record_key, volume_folder
+from tasks.custody.manifest import canonical, digest, digest_bytes
+from tasks.custody.noun import Noun
+from tasks.custody.receipt import Containment, Freeze, ObjectReceipt, Receipts, Recovery, Stop
+from tasks.custody.verdict import Verdict, not_contained
+from tasks.postmortem import Story, postmortem
+from tasks.step import step
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+POSTMORTEM: Final = "postmortem.md"
+VERDICT: Final = "verdict.json"
+_SUMMARY_LIMIT: Final = 1 << 20
+
+
+@dataclass(frozen=True, repr=False)
+class Account(Noun):
+    """What a record tells: the verdict, the facts beneath it, the seals, and what the postmortem is made of."""
+
+    verdict: Verdict
+    facts: Mapping[str, Any]
+    seals: tuple[Seal, ...]
+    freeze: Freeze | None
+    stop: Stop | None
+    coverage: tuple[Evidence, ...]
+    promoted: Receipts | None
+    recovery: Recovery | None
+
+    @property
+    def told(self) -> str:
+        """In a word."""
+        return self.verdict.word
+
+
+@dataclass(frozen=True, repr=False)
+class Record(Noun):
+    """The record of one run, in its folder on disk; `stored` once the store vouches for every file of it."""
+
+    folder: str
+    verdict: Verdict
+    stored: bool
+    reason: str
+
+    @property
+    def complete(self) -> bool:
+        """False while the store lacks it."""
+        return self.stored
+
+    @property
+    def told(self) -> str:
+        """In a few words."""
+        return f"{self.verdict.word}; record in {self.folder}" + (f"; {self.reason}" if self.reason else "")
+
+
+@dataclass(frozen=True)
+class LastRecord:
+    """The incident's last closed record, read back: its number, its verdict, and the facts beneath it."""
+
+    number: int
+    verdict: Verdict
+    facts: Mapping[str, Any]
+
+
+@step("§8 write the record")
+def record(case: Case, account: Account) -> Record:
+    """Write record/NNN/, closing.json last, then send it: on disk before the flow returns, whatever the store does."""
+    verdict = account.verdict
+    case.log.write("verdict", case.incident.id, word=verdict.word, missing=list(verdict.missing))
+    case.record.mkdir(mode=0o700, parents=True)
+    write_whole(case.record / POSTMORTEM, postmortem(_story(case, account)).encode())
+    about = {"incident": asdict(case.incident), "run": case.run, "verdict": asdict(verdict)}
+    write_whole(case.record / VERDICT, canonical({**account.facts, **about}))
+    write_whole(case.record / SEGMENT, b"".join(case.log.lines(case.segments_end())))
+    write_whole(case.record / CLOSING, canonical(_closing(case, account)))
+    case.log.sync()
+    try:
+        _send(case)
+    except Exception as error:  # noqa: BLE001  the record must end on disk whatever the store does
+        logger.error("The record is on disk only: %s", error)  # noqa: TRY400  the message says it all
+        return Record(str(case.record), verdict, stored=False, reason=f"not in the store: {error}")
+    return Record(str(case.record), verdict, stored=True, reason="")
+
+
+def last_record(case: Case) -> LastRecord:
+    """Read the last closed record back; Tampered unless its verdict is the one that its closing vouches for."""
+    closing = max(case.home.glob(f"record/*/{CLOSING}"))
+    said = json.loads(closing.read_bytes())["files"][VERDICT]
+    data = closing.with_name(VERDICT).read_bytes()
+    if (sha256 := digest_bytes(data)) != said:
+        raise Tampered(
+            f"{closing.with_name(VERDICT)} with sha256 {said}, as its {CLOSING} says",
+            sha256,
+            "Nothing was touched.",
+            "Compare the record with the one in the store.",
+        )
+    facts = json.loads(data)
+    return LastRecord(int(closing.parent.name), TypeAdapter(Verdict).validate_python(facts["verdict"]), facts)
+
+
+def carried(  # noqa: PLR0913  what a recovery adds to what is known
+    case: Case,
+    last: LastRecord,
+    seals: tuple[Seal, ...],
+    *,
+    recovery: Recovery | str,
+    containment: Containment | str | None,
+    despite: str,
+) -> Account:
+    """The account of a run that recovers and does nothing else: the facts are those of the last record, and say so.
+
+    The verdict stays what it was, unless a failed recovery left something alive. `containment` is the look after it,
+    why there was none, or None where nothing had to be contained again.
+    """
+    back = None if isinstance(recovery, str) else recovery
+    if back:
+        verdict = last.verdict.after_recovery(back.told)
+    else:
+        verdict = last.verdict.after_failed_recovery(case.incident.id, _left(containment))
+    facts = {
+        "carried_from": f"record/{last.number:03d}",
+        **last.facts,
+        "recovery": back and asdict(back),
+        "not_recovered": "" if back else recovery,
+        "despite": despite,
+    }
+    if isinstance(containment, Containment):
+        facts["containment"] = asdict(containment)
+    return Account(
+        verdict=verdict,
+        facts=facts,
+        seals=seals,
+        freeze=_read(Freeze, facts["freeze"]),
+        stop=_read(Stop, facts["stop"]),
+        coverage=_read(tuple[Evidence, ...], facts["coverage"]) or (),
+        promoted=Receipts(_read(tuple[ObjectReceipt, ...], facts["latest"]) or ()) if facts["latest"] else None,
+        recovery=back,
+    )
+
+
+def _left(containment: Containment | str | None) -> tuple[str, ...]:
+    if isinstance(containment, str):
+        return (f"whether the workload runs was not established: {containment}",)
+    return not_contained(containment) if containment else ()
+
+
+def _read(kind: type[T], fact: Any) -> T | None:
+    """What a record of another version of this program says may not be read; the facts themselves are carried on."""
+    try:
+        return TypeAdapter(kind).validate_python(fact) if fact is not None else None
+    except ValidationError as error:
+        logger.error("The postmortem goes without what an earlier record says: %s", error)  # noqa: TRY400
+        return None
+
+
+def _send(case: Case) -> None:
+    """Send this record and any earlier one that did not get there; each closing last."""
+    for folder in sorted((case.home / "record").iterdir()):
+        whole = (path.name for path in folder.iterdir() if not path.name.startswith("."))
+        names = sorted(whole, key=lambda name: (name == CLOSING, name))
+        for name in names:
+            path = folder / name
+            case.store.create(record_key(case.incident.id, int(folder.name), name), path, digest(path))
+
+
+def _closing(case: Case, account: Account) -> dict[str, Any]:
+    files = {path.name: digest(path) for path in sorted(case.record.iterdir()) if path.name != CLOSING}
+    return {
+        "incident": case.incident.id,
+        "record": case.number,
+        "run": case.run,
+        "verdict": account.verdict.word,
+        "closed_utc": datetime.now(UTC).isoformat(),
+        "files": files,
+        "manifests": {f"{volume_folder(sealed.volume)}/{MANIFEST}": sealed.manifest_sha256 for sealed in account.seals},
+    }
+
+
+def _story(case: Case, account: Account) -> Story:
+    return Story(
+        incident=case.incident,
+        place=case.place,
+        evidence=str(case.folder(1)),
+        verdict=account.verdict,
+        freeze=account.freeze,
+        stop=account.stop,
+        coverage=account.coverage,
+        promoted=account.promoted,
+        recovery=account.recovery,
+        summaries=_summaries(case),
+        entries=case.log.entries(),
+    )
+
+
+def _summaries(case: Case) -> dict[str, dict[str, Any]]:
+    """The workload's own summaries, as data: scores, versions, commit (runbook §8)."""
+    found: dict[str, dict[str, Any]] = {}
+    for path in sorted(case.folder(1).glob("artifacts/summary_*.json")):
+        if path.stat().st_size > _SUMMARY_LIMIT:
+            continue
+        try:
+            content = json.loads(path.read_bytes())
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(content, dict):
+            found[path.name] = content
+    return found

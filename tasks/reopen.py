@@ -1,0 +1,98 @@
+"""§7: open an incident again for its recovery, and refuse one that must not be recovered."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from blocks.workload import Workload
+from tasks.case import Case, last_verdict, load_block, read_incident, take_ownership
+from tasks.custody.errors import Refused
+from tasks.custody.incident import Incident, parse_id
+from tasks.custody.verdict import why_not_recover
+from tasks.preflight import (
+    Busy,
+    last_incident,
+    require_here,
+    require_same_workload,
+    require_store,
+    unfinished_incident,
+)
+
+
+@dataclass(frozen=True)
+class Reopening:
+    """What a trigger asks to recover, and which run brings it."""
+
+    workload: str
+    store: str
+    incident_id: str | None
+    despite: str
+    run: str
+
+
+@task(
+    name="§0 open the incident again",
+    task_run_name="§0 open the incident again",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def reopen(request: Reopening) -> Case | Busy:
+    """Check everything that can be checked without touching anything, then open.
+
+    Raises Refused for bad input and for an incident that must not be recovered; gives back Busy while another run works
+    on the same workload.
+    """
+    given = parse_id(request.incident_id) if request.incident_id is not None else None
+    workload: Workload = load_block(Workload, request.workload)
+    require_store(request.store)
+    require_here(workload)
+    incident = _incident(workload.evidence, request.workload, given)
+    ownership = take_ownership(workload.evidence)
+    if ownership is None:
+        return Busy(
+            "to be the only run that works on this workload",
+            f"another one, on {last_incident(workload.evidence)}",
+            "This run did nothing.",
+            "Watch the other run, then run this one again.",
+        )
+    try:
+        _require_recoverable(workload.evidence, incident.id, request.despite)
+        case = Case(incident, workload, request.store, request.run, dry_run=False, ownership=ownership)
+        case.log.write("run opened", incident.id, reason="recovery", number=case.number, despite=request.despite)
+    except BaseException:
+        os.close(ownership)
+        raise
+    return case
+
+
+def _incident(evidence: Path, workload: str, given: str | None) -> Incident:
+    wanted = given or last_incident(evidence)
+    incident = read_incident(evidence / wanted) if wanted else None
+    if incident is None:
+        raise Refused(
+            f"an incident of {workload} on this host",
+            f"{wanted or 'none'} in {evidence}",
+            "Give the id of an incident, or run the evacuation first.",
+        )
+    require_same_workload(incident, workload)
+    return incident
+
+
+def _require_recoverable(evidence: Path, incident: str, despite: str) -> None:
+    """Looked at under the workload's lock: no other run can change the verdict meanwhile."""
+    unfinished = unfinished_incident(evidence)
+    why_not = why_not_recover(last_verdict(evidence / incident), despite)
+    if unfinished not in {None, incident}:
+        why_not = f"{unfinished} of this workload is not finished"
+    if not why_not and not any((evidence / incident).glob("evidence*/manifest.json")):
+        why_not = "it has no manifest to compare a model with"
+    if why_not:
+        raise Refused(
+            f"{incident} to be an incident that may be recovered",
+            why_not,
+            f"Run the evacuation again with incident_id={unfinished or incident}; where it is UNVERIFIED and the API "
+            "is needed all the same, say why in despite.",
+        )

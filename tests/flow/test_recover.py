@@ -1,0 +1,321 @@
+"""§7 by itself: the API comes back and is proven, or the workload stays contained. Real server, store, processes."""
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.objects import State
+from prefect.utilities.callables import parameter_schema
+
+from blocks.store import EvidenceStore
+from flows.recover import recover
+from tasks.api import Api, NotRecovered, predict, reload, served, wait_healthy
+from tasks.case import take_ownership
+from tasks.custody.canary import row_of
+from tasks.custody.log import broken
+from tasks.custody.verdict import Word, why_not_recover
+from tests.scenes import Scene, steps_of
+from tests.workloads import free_port
+
+
+def bring_back(scene: Scene, **parameters: Any) -> State:
+    """Run the flow here; the state that it ends in."""
+    return recover(scene.name, scene.name, return_state=True, **parameters)
+
+
+def refused(lock: Path) -> bool:
+    """Whether a launcher that asks is refused."""
+    return subprocess.run(["flock", "-n", "-E", "75", str(lock), "true"], check=False).returncode == 75
+
+
+def told(scene: Scene, number: int) -> dict[str, Any]:
+    """What a record says."""
+    content: dict[str, Any] = json.loads((scene.home / f"record/{number:03d}/verdict.json").read_bytes())
+    return content
+
+
+def change_api(scene: Scene, old: str, new: str) -> None:
+    """Make the API behave otherwise."""
+    api = scene.small.root / "uvicorn/__main__.py"
+    assert old in api.read_text()
+    api.write_text(api.read_text().replace(old, new))
+
+
+def test_the_api_comes_back_proven_and_the_record_carries_the_evidence_on(scene: Scene) -> None:
+    with get_client(sync_client=True) as client:
+        client.create_work_pool(WorkPoolCreate(name=scene.name, type="process"))
+        scene.save(workload=scene.small.block(pause_pools=[scene.name]))
+        scene.small.start_all()
+        assert scene.evacuate().name == "Verified"
+        assert client.read_work_pool(scene.name).is_paused
+        state = bring_back(scene)
+        assert (state.type.value, state.name) == ("COMPLETED", "Recovered"), state.message
+        assert not client.read_work_pool(scene.name).is_paused
+    assert len(scene.small.living()) == 1
+    assert not refused(scene.block.lock)
+    first, second = told(scene, 1), told(scene, 2)
+    assert second["verdict"]["word"] == "VERIFIED"
+    assert {name: second[name] for name in ("stop", "coverage", "objects")} == {
+        name: first[name] for name in ("stop", "coverage", "objects")
+    }
+    assert second["carried_from"] == "record/001"
+    assert second["recovery"]["prediction"] == json.dumps("0.0 ''")
+    assert second["recovery"]["health"].startswith("HTTP 200")
+    postmortem = (scene.home / "record/002/postmortem.md").read_text()
+    assert "predicted" in postmortem
+    assert first["stop"]["processes"][0]["command"][:30] in postmortem
+    assert scene.store.look(f"incidents/{scene.home.name}/record/002/closing.json")
+    segments = ["evidence", "record/001", "record/002"]
+    lines = [line for name in segments for line in (scene.home / name / "custody.jsonl").read_bytes().splitlines(True)]
+    assert broken(lines) == []
+    scene.small.start()
+    again = bring_back(scene, incident_id=scene.home.name)
+    assert again.name == "Recovered", again.message
+    assert told(scene, 3)["carried_from"] == "record/001"
+
+
+def test_a_canary_that_predicts_nothing_is_no_recovery_and_contains_again(scene: Scene) -> None:
+    scene.save(workload=scene.small.block(recovery_seconds=5))
+    assert scene.evacuate().name == "Verified"
+    change_api(scene, '{"prediction": f', '{"mumble": f')
+    state = bring_back(scene)
+    assert (state.type.value, state.name) == ("FAILED", "NotRecovered"), state.message
+    assert "mumble" in str(state.message)
+    assert scene.small.living() == []
+    assert refused(scene.block.lock)
+    assert told(scene, 2)["verdict"]["word"] == "VERIFIED"
+    assert told(scene, 2)["recovery"] is None
+    assert "the workload is contained" in told(scene, 2)["verdict"]["safe"]
+    change_api(scene, 'self.answer(200, {"mumble": f', 'self.answer(422, {"detail": f')
+    state = bring_back(scene)
+    assert (state.type.value, state.name) == ("FAILED", "PartlyRecovered"), state.message
+    assert "it refuses the row that we made up" in str(state.message)
+    assert len(scene.small.living()) == 1
+    assert not refused(scene.block.lock)
+
+
+def test_what_a_failed_recovery_leaves_alive_is_not_contained(scene: Scene) -> None:
+    assert scene.evacuate().name == "Verified"
+    scene.small.start(["setsid", "--fork", "sleep", "600"])
+    state = bring_back(scene)
+    assert (state.type.value, state.name) == ("FAILED", "NotContained"), state.message
+    assert told(scene, 2)["verdict"]["word"] == "NOTCONTAINED"
+    state = bring_back(scene)
+    assert state.is_failed()
+    assert "it is not contained" in str(state.message)
+    assert not (scene.home / "record/003").exists()
+
+
+def test_unverified_is_refused_unless_a_reason_is_given(scene: Scene, tmp_path: Path) -> None:
+    scene.save(store=EvidenceStore(folder=tmp_path / "disk"))
+    assert scene.evacuate().name == "Unverified"
+    (tmp_path / "disk").mkdir()
+    state = bring_back(scene)
+    assert state.is_failed()
+    assert "Nothing was touched" in str(state.message)
+    assert "despite" in str(state.message)
+    assert refused(scene.block.lock)
+    assert not (scene.home / "record/002").exists()
+    state = bring_back(scene, despite="the store is gone for good, users wait")
+    assert state.name == "Recovered", state.message
+    assert "UNVERIFIED" in str(state.message)
+    assert told(scene, 2)["verdict"]["word"] == "UNVERIFIED"
+    assert told(scene, 2)["despite"] == "the store is gone for good, users wait"
+    assert "run the evacuation again" in told(scene, 2)["verdict"]["next"]
+
+
+def test_a_broken_seal_or_record_touches_nothing(scene: Scene) -> None:
+    assert scene.evacuate().name == "Verified"
+    log = scene.home / "evidence/logs/train-20260101_000000.log"
+    content = log.read_bytes()
+    log.write_bytes(b"changed")
+    state = bring_back(scene)
+    assert state.name == "NotRecovered"
+    assert log.name in str(state.message)
+    assert [how for name, how in steps_of(state).items() if name.startswith("§7 recover the API")] == ["NotReady"]
+    assert refused(scene.block.lock)
+    log.write_bytes(content)
+    record = scene.home / "record/002/verdict.json"
+    record.write_bytes(record.read_bytes().replace(b"VERIFIED", b"PARTIAL "))
+    state = bring_back(scene)
+    assert state.is_failed()
+    assert "sha256" in str(state.message)
+    assert refused(scene.block.lock)
+
+
+def test_a_workload_without_an_incident_is_refused_and_a_busy_one_is_joined(scene: Scene) -> None:
+    state = bring_back(scene)
+    assert state.is_failed()
+    assert "Nothing was touched" in str(state.message)
+    home = scene.block.evidence / "IR-20260102T030405Z"
+    home.mkdir(parents=True)
+    incident = {"id": home.name, "workload": scene.name, "host": "h", "boot": "b", "reason": "r", "opened_by": "me"}
+    times = dict.fromkeys(("opened_at", "detected_at"), "2026-01-02T03:04:05Z")
+    (home / "incident.json").write_text(json.dumps(incident | times))
+    held = take_ownership(scene.block.evidence)
+    assert held is not None
+    state = bring_back(scene, incident_id=home.name)
+    os.close(held)
+    assert (state.type.value, state.name) == ("COMPLETED", "Joined")
+    state = bring_back(scene, incident_id=home.name)
+    assert "none of its runs has closed a record" in str(state.message)
+
+
+@pytest.mark.parametrize(
+    ("word", "despite", "may"),
+    [
+        (Word.VERIFIED, "", True),
+        (Word.PARTIAL, "", True),
+        (Word.UNVERIFIED, "", False),
+        (Word.UNVERIFIED, "why", True),
+        (Word.NOT_CONTAINED, "why", False),
+        (None, "why", False),
+    ],
+)
+def test_only_unverified_can_be_overridden(word: Word | None, despite: str, *, may: bool) -> None:
+    assert (why_not_recover(word, despite) == "") == may
+
+
+def test_the_form_explains_every_parameter() -> None:
+    for name, schema in parameter_schema(recover).properties.items():
+        assert len(schema.get("description", "")) > 10, name
+
+
+@contextmanager
+def api_that(answers: dict[str, tuple[int, bytes]]) -> Iterator[Api]:
+    """A real server that gives these answers, by path."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            status, body = answers[self.path.partition("?")[0]]
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_POST = do_GET  # noqa: N815  the server's own names
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        with Api(f"http://127.0.0.1:{server.server_address[1]}") as api:
+            yield api
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+SCHEMA = (200, b'{"features": {"age": "number"}}')
+
+
+@pytest.mark.parametrize(
+    ("schema", "answer", "prediction"),
+    [
+        (SCHEMA, (200, b'{"prediction": "malignant"}'), '"malignant"'),
+        (SCHEMA, (200, b'{"prediction": 0}'), "0"),
+        ((200, b'["age"]'), (200, b'{"predictions": [1]}'), "[1]"),
+    ],
+)
+def test_a_prediction_is_told(schema: tuple[int, bytes], answer: tuple[int, bytes], prediction: str) -> None:
+    with api_that({"/schema": schema, "/predict": answer}) as api:
+        assert predict(api).answer == prediction
+
+
+@pytest.mark.parametrize(
+    ("schema", "answer"),
+    [
+        (SCHEMA, (422, b"age must be above 18")),
+        ((404, b"Not Found"), (200, b"")),
+        ((200, b"[" * 100_000), (200, b"")),
+        ((200, b'{"features": {}}'), (200, b"")),
+    ],
+)
+def test_a_row_that_is_refused_or_cannot_be_made_proves_nothing_and_says_so(
+    schema: tuple[int, bytes], answer: tuple[int, bytes]
+) -> None:
+    with api_that({"/schema": schema, "/predict": answer}) as api:
+        made = predict(api)
+    assert made.answer == ""
+    assert made.unproven
+
+
+@pytest.mark.parametrize(
+    ("schema", "answer"),
+    [
+        ((503, b"no model loaded"), (200, b'{"prediction": 1}')),
+        (SCHEMA, (503, b"no model loaded")),
+        (SCHEMA, (500, b"")),
+        (SCHEMA, (302, b"")),
+        (SCHEMA, (200, b"{}")),
+        (SCHEMA, (200, b'{"prediction": null}')),
+        (SCHEMA, (200, b"ok")),
+        (SCHEMA, (200, b'{"prediction": "' + b"x" * (2 << 20) + b'"}')),
+    ],
+)
+def test_no_model_an_error_or_an_answer_without_a_prediction_is_a_failure(
+    schema: tuple[int, bytes], answer: tuple[int, bytes]
+) -> None:
+    with api_that({"/schema": schema, "/predict": answer}) as api, pytest.raises(NotRecovered):
+        predict(api)
+
+
+def test_only_files_of_the_models_folder_are_loaded_and_believed(tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    models.mkdir()
+    (models / "good.joblib").write_bytes(b"model")
+    (tmp_path / "evil.joblib").write_bytes(b"model")
+    (models / "link.joblib").symlink_to(tmp_path / "evil.joblib")
+    with api_that({"/reload": (200, b"{}")}) as api:
+        reload(api, "models/good.joblib", models)
+        for path in (
+            "models/link.joblib",
+            "models/../evil.joblib",
+            str(tmp_path / "evil.joblib"),
+            "models",
+            "models/no",
+        ):
+            with pytest.raises(NotRecovered):
+                reload(api, path, models)
+    for said in ("models/link.joblib", "/etc/passwd", "models/no", None, 7, "\0"):
+        with api_that({"/health": (200, json.dumps({"model": said}).encode())}) as api, pytest.raises(NotRecovered):
+            served(api, models)
+
+
+def test_an_api_that_never_answers_is_waited_for_no_longer_than_it_lives(tmp_path: Path) -> None:
+    with Api(f"http://127.0.0.1:{free_port()}") as api:
+        with pytest.raises(NotRecovered, match=r"an answer from /health in 0\.3 s"):
+            wait_healthy(api, lambda: True, 0.3, tmp_path)
+        with pytest.raises(NotRecovered, match="keep running"):
+            wait_healthy(api, lambda: False, 60, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("schema", "row"),
+    [
+        ({"features": {"a": "number", "b": "string"}}, {"a": 0.0, "b": ""}),
+        ({"features": ["a", "b", 3]}, {"a": 0.0, "b": 0.0}),
+        (["a"], {"a": 0.0}),
+        ({"properties": {"a": {"type": "integer"}, "b": {"type": ["null", "boolean"]}}}, {"a": 0, "b": False}),
+        ({"features": {"properties": {"a": {"type": "string", "enum": ["x", "y"]}}}}, {"a": "x"}),
+        ({"columns": [], "features": {"a": None}}, {"a": 0.0}),
+        ({"features": {"a": "float64", "b": "object"}}, {"a": 0.0, "b": ""}),
+        ("hello", {}),
+        (None, {}),
+    ],
+)
+def test_a_row_is_made_from_any_of_the_known_schemas(schema: Any, row: dict[str, Any]) -> None:
+    assert row_of(schema) == row
