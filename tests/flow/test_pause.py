@@ -4,6 +4,8 @@ import json
 import socket
 import time
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -17,8 +19,11 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from blocks.workload import Workload
 from tasks.custody.errors import Refused
 from tasks.custody.pause import Kind, Launcher, LauncherState, Pause, launchers, with_first_seen
+from tasks.custody.receipt import Challenge, Containment
+from tasks.custody.verdict import Word
 from tasks.pause import PRIOR, pause, read_prior, resume
 from tasks.preflight import own_launchers, require_not_ours
+from tasks.report import Findings, verdict_of
 from tasks.scheduler import PrefectScheduler
 from tests.cases import case_of
 from tests.scenes import Scene
@@ -249,3 +254,22 @@ def test_what_was_seen_first_counts() -> None:
     a, b, c = (Launcher(Kind.POOL, name) for name in "abc")
     seen = (LauncherState(a, paused=True), LauncherState(b, paused=True), LauncherState(c, None, "why"))
     assert with_first_seen({a: False}, seen) == {a: False, b: True}
+
+
+def test_a_launch_that_nothing_caught_is_not_contained(small: SmallWorkload) -> None:
+    contained = Containment(datetime.now(UTC), (), cordoned=True)
+    findings = Findings(
+        freeze=None,
+        stop=None,
+        containment=contained,
+        pause=Pause(()),
+        challenge=Challenge(datetime.now(UTC), caught=""),
+        watch=None,
+        evidence=(),
+        seals=(),
+        proven=None,
+        trouble=(),
+    )
+    with case_of(small.block()) as case:
+        assert verdict_of(case, findings).word is Word.NOT_CONTAINED
+        assert verdict_of(case, replace(findings, challenge=None)).word is not Word.NOT_CONTAINED
