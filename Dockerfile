@@ -7,7 +7,12 @@ RUN apt-get update \
 
 WORKDIR /opt/evacuation
 COPY requirements.txt ./
-RUN python3 -m venv /opt/venv && /opt/venv/bin/pip install --no-cache-dir --require-hashes -r requirements.txt
+RUN python3 -m venv /opt/venv \
+    && python3 -m venv /tmp/uv \
+    && /tmp/uv/bin/pip install --no-cache-dir --disable-pip-version-check uv==0.13.9 \
+    && UV_SYSTEM_CERTS=1 /tmp/uv/bin/uv pip sync --no-cache --compile-bytecode --require-hashes \
+        --python /opt/venv/bin/python requirements.txt \
+    && rm -rf /tmp/uv
 COPY pyproject.toml README.md prefect.yaml ./
 COPY blocks blocks
 COPY tasks tasks
