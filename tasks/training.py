@@ -92,7 +92,8 @@ class Training:
         del error, trace
         if kind:
             self.end()
-        self._process.wait()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_KILL_SECONDS)
         if self._process.stdout:
             self._process.stdout.close()
 

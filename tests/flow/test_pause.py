@@ -180,13 +180,15 @@ def test_a_server_that_does_not_answer_is_a_reason_in_time(
 
 
 def test_a_launcher_that_is_gone_needs_no_release_but_one_that_cannot_be_asked_stays_written_down(
-    small: SmallWorkload, training: Training
+    small: SmallWorkload, training: Training, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     block = small.block(**training.fields)
     pause_of(block)
+    monkeypatch.setattr("tasks.pause._SECONDS", 0.3)
     with temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{free_port()}/api"}):
         assert not let_go(block)
     assert len(read_prior(block.evidence / "cordon.json")) == 3
+    monkeypatch.undo()
     training.client.delete_deployment(training.deployment)
     assert let_go(block)
     assert read_prior(block.evidence / "cordon.json") == {}

@@ -24,7 +24,7 @@ from tasks.custody.canary import row_of
 from tasks.custody.log import broken
 from tasks.custody.verdict import Word, why_not_recover
 from tests.scenes import Scene, steps_of
-from tests.workloads import free_port
+from tests.workloads import free_port, wait_until
 
 
 def bring_back(scene: Scene, **parameters: Any) -> State:
@@ -83,8 +83,9 @@ def test_the_api_comes_back_proven_and_the_record_carries_the_evidence_on(scene:
     assert told(scene, 3)["carried_from"] == "record/001"
 
 
-def test_a_canary_that_predicts_nothing_is_no_recovery_and_contains_again(scene: Scene) -> None:
-    scene.save(workload=scene.small.block(recovery_seconds=5))
+def test_a_canary_that_predicts_nothing_is_no_recovery_and_contains_again(scene: Scene, tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    scene.save(workload=scene.small.block(recovery_seconds=5), store=EvidenceStore(folder=tmp_path / "disk"))
     assert scene.evacuate().name == "Verified"
     change_api(scene, '{"prediction": f', '{"mumble": f')
     state = bring_back(scene)
@@ -101,18 +102,6 @@ def test_a_canary_that_predicts_nothing_is_no_recovery_and_contains_again(scene:
     assert "it refuses the row that we made up" in str(state.message)
     assert len(scene.small.living()) == 1
     assert not refused(scene.block.lock)
-
-
-def test_what_a_failed_recovery_leaves_alive_is_not_contained(scene: Scene) -> None:
-    assert scene.evacuate().name == "Verified"
-    scene.small.start(["setsid", "--fork", "sleep", "600"])
-    state = bring_back(scene)
-    assert (state.type.value, state.name) == ("FAILED", "NotContained"), state.message
-    assert told(scene, 2)["verdict"]["word"] == "NOTCONTAINED"
-    state = bring_back(scene)
-    assert state.is_failed()
-    assert "it is not contained" in str(state.message)
-    assert not (scene.home / "record/003").exists()
 
 
 def test_unverified_is_refused_unless_a_reason_is_given(scene: Scene, tmp_path: Path) -> None:
@@ -133,7 +122,11 @@ def test_unverified_is_refused_unless_a_reason_is_given(scene: Scene, tmp_path: 
     assert "run the evacuation again" in told(scene, 2)["verdict"]["next"]
 
 
-def test_a_broken_seal_or_record_touches_nothing(scene: Scene) -> None:
+def test_a_broken_seal_or_record_touches_nothing_and_life_is_no_state_to_recover_from(
+    scene: Scene, tmp_path: Path
+) -> None:
+    (tmp_path / "disk").mkdir()
+    scene.save(store=EvidenceStore(folder=tmp_path / "disk"))
     assert scene.evacuate().name == "Verified"
     log = scene.home / "evidence/logs/train-20260101_000000.log"
     content = log.read_bytes()
@@ -145,11 +138,27 @@ def test_a_broken_seal_or_record_touches_nothing(scene: Scene) -> None:
     assert refused(scene.block.lock)
     log.write_bytes(content)
     record = scene.home / "record/002/verdict.json"
-    record.write_bytes(record.read_bytes().replace(b"VERIFIED", b"PARTIAL "))
+    content = record.read_bytes()
+    record.write_bytes(content.replace(b"VERIFIED", b"PARTIAL "))
     state = bring_back(scene)
     assert state.is_failed()
     assert "sha256" in str(state.message)
     assert refused(scene.block.lock)
+    record.write_bytes(content)
+    assert_what_lives_on_is_not_contained(scene)
+
+
+def assert_what_lives_on_is_not_contained(scene: Scene) -> None:
+    """A recovery refuses while something lives; the incident is no longer contained, and no reason overrides that."""
+    scene.small.start(["setsid", "--fork", "sleep", "600"])
+    wait_until(scene.small.living, what="its start")
+    state = bring_back(scene)
+    assert (state.type.value, state.name) == ("FAILED", "NotContained"), state.message
+    assert told(scene, 3)["verdict"]["word"] == "NOTCONTAINED"
+    state = bring_back(scene, despite="in a hurry")
+    assert state.is_failed()
+    assert "it is not contained" in str(state.message)
+    assert not (scene.home / "record/004").exists()
 
 
 def test_a_workload_without_an_incident_is_refused_and_a_busy_one_is_joined(scene: Scene) -> None:
