@@ -13,7 +13,7 @@ export UV_SYSTEM_CERTS ?= 1
 WORKLOAD ?= evacuation.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help drill status uncordon test check fmt soak lock clean
+.PHONY: help drill status uncordon test check fmt soak bench-contain lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*##/\t/' | expand -t 12
@@ -21,7 +21,7 @@ help:  ## this list
 $(STAMP): requirements-dev.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	$(BIN)/uv pip sync --quiet --require-hashes --python $(BIN)/python requirements-dev.txt
+	$(BIN)/uv pip sync --quiet --compile-bytecode --require-hashes --python $(BIN)/python requirements-dev.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	touch $(STAMP)
 
@@ -38,7 +38,10 @@ test: $(STAMP)  ## the test suite
 	$(BIN)/python -m pytest $(ARGS)
 
 soak: $(STAMP)  ## the long campaigns, of which the test suite runs a sample
-	$(BIN)/python -m pytest -m soak --soak $(ARGS)
+	$(BIN)/python -m pytest -m soak $(ARGS)
+
+bench-contain: $(STAMP)  ## the runbook's steps 0-3 as typed and the flow side by side; writes build/bench/contain.json
+	$(BIN)/python -m tasks.drill.bench_contain
 
 check: $(STAMP)  ## types, lint, layers, lock
 	$(BIN)/ruff format --check .

@@ -113,6 +113,11 @@ class SampleWorkload:
                 raise RuntimeError(f"the sample workload did not come up: no {what}; see {self.root}/logs")
             time.sleep(_POLL_SECONDS)
 
+    @property
+    def sessions(self) -> tuple[int, ...]:
+        """Sessions of the API and of the training: nothing of the workload leaves them."""
+        return tuple(process.pid for process in self._started)
+
     def healthy(self) -> bool:
         """Whether the API answers."""
         with contextlib.suppress(httpx.HTTPError):
@@ -146,11 +151,15 @@ class SampleWorkload:
         """Nothing runs yet."""
         return self
 
-    def __exit__(self, *_: object) -> None:
-        """End everything that works in the root, each by its own pid."""
+    def end(self) -> None:
+        """End everything that works in the root, each by its own pid; it may be started again."""
         end_all_in(self.root)
-        for launcher in self._started:
-            launcher.wait()
+        while self._started:
+            self._started.pop().wait()
+
+    def __exit__(self, *_: object) -> None:
+        """End it, whatever happened."""
+        self.end()
 
 
 def end_all_in(root: Path) -> None:

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -61,12 +61,6 @@ def where_it_stood():
         time.sleep(0.05)
 where_it_stood()
 """
-
-
-@pytest.fixture
-def small(tmp_path: Path) -> Iterator[SmallWorkload]:
-    with SmallWorkload(tmp_path / "work load") as workload:
-        yield workload
 
 
 def evidence_of(case: Case, collector: str) -> Evidence:

@@ -4,7 +4,6 @@ import os
 import shutil
 import socket
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -46,12 +45,6 @@ open("ready", "w").write(str(child))
 while True:
     time.sleep(0.05)
 """
-
-
-@pytest.fixture
-def small(tmp_path: Path) -> Iterator[SmallWorkload]:
-    with SmallWorkload(tmp_path / "work load") as workload:
-        yield workload
 
 
 def contain(small: SmallWorkload, grace: float = 5) -> tuple[Freeze, Stop, Containment]:

@@ -24,12 +24,6 @@ am_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs to run as root to 
 
 
 @pytest.fixture
-def small(tmp_path: Path) -> Iterator[SmallWorkload]:
-    with SmallWorkload(tmp_path / "work load") as workload:
-        yield workload
-
-
-@pytest.fixture
 def place() -> Iterator[Path]:
     """A folder that every user may enter; pytest's own are closed to others."""
     made = Path(tempfile.mkdtemp(prefix="rights "))

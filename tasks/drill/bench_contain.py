@@ -1,0 +1,240 @@
+"""`python -m tasks.drill.bench_contain`: the runbook's steps 0 to 3 as they are typed, and the flow, side by side.
+
+Both meet the sample workload in mid-training, with eight workers that compute, in turns. A clock runs from the start
+of the process (the runbook's shell; what a worker starts for a flow run) until the API, or the training, is frozen,
+gone, or (the training only) uses no more processor time, as seen from outside. Both start with the same environment
+and priority, and what they import has been imported once before on the quiet machine. The runbook is confined to what
+the bench started (tasks/drill/runbook.py).
+"""
+
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+from uuid import UUID
+
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import Pending
+
+from blocks import EvidenceStore
+from tasks.case import CORDON
+from tasks.drill.deployment import NAME, PROJECT, client_of, deploy, prefect
+from tasks.drill.parts import PrefectServer
+from tasks.drill.runbook import typed
+from tasks.drill.sample import SampleWorkload
+from tasks.drill.screen import say
+from tasks.drill.watched import Watched, watch
+from tasks.host import LinuxHost
+
+RESULT: Final = PROJECT / "build" / "bench" / "contain.json"
+PAIRS: Final = 3
+CAP_SECONDS: Final = 40.0
+SURVIVORS_AFTER_SECONDS: Final = 10.0
+_RUN_SECONDS: Final = 180.0
+_TIMES_QUICKER: Final = 4.0
+_FREEZE_GOAL_SECONDS: Final = 0.5
+
+
+@dataclass(frozen=True)
+class Clocks:
+    """What one run was seen to do; `frozen` is the flow's own word for first task to frozen."""
+
+    api: float
+    training: float
+    survivors: int
+    frozen: float | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the result."""
+
+    what: str
+    ours: float
+    peer: float | None
+    goal: str
+    holds: bool
+
+    @property
+    def ratio(self) -> float | None:
+        """How many times as much the runbook needs."""
+        return round(self.peer / self.ours, 2) if self.peer is not None and self.ours else None
+
+
+class Bench:
+    """The stage: a Prefect server, a store, and a sample workload that is started anew for every run."""
+
+    def __init__(self, folder: Path, server: PrefectServer, sample: SampleWorkload) -> None:
+        """Keep the parts."""
+        self.folder, self.server, self.sample = folder, server, sample
+        self.runs = 0
+
+    def environment(self) -> dict[str, str]:
+        """The same for both."""
+        return self.server.env
+
+    def warm_up(self) -> None:
+        """What a machine has behind it on which both have run before."""
+        for interpreter, modules in (
+            ("venv/bin/python", "sklearn, pandas"),
+            (sys.executable, "prefect.engine, flows.evacuate"),
+        ):
+            command = [interpreter, "-c", f"import {modules}"]
+            subprocess.run(command, cwd=self.sample.root, env=self.environment(), check=True)
+
+    def runbook(self) -> Clocks:
+        """Steps 0 to 3 as they are typed."""
+        return self._race(lambda: ["bash", "-c", typed(self.sample.sessions, self.sample.lock)])
+
+    def flow(self) -> Clocks:
+        """What a worker starts for a run of the deployment."""
+        evidence = self.folder / f"evidence-{self.runs}"
+        with temporary_settings({PREFECT_API_URL: self.server.api}):
+            self.sample.block().model_copy(update={"evidence_dir": evidence}).save(NAME, overwrite=True)
+        try:
+            seen = self._race(lambda: [sys.executable, "-m", "flows.engine"], PREFECT__FLOW_RUN_ID=str(self._new_run()))
+        finally:
+            LinuxHost().release(evidence / CORDON)
+        return replace(seen, frozen=first_task_to_frozen(evidence))
+
+    def _new_run(self) -> UUID:
+        with client_of(self.server) as client:
+            deployment = client.read_deployment_by_name(f"evacuate/{NAME}")
+            return client.create_flow_run_from_deployment(deployment.id, state=Pending()).id
+
+    def _race(self, command: Callable[[], Sequence[str]], **environment: str) -> Clocks:
+        self.runs += 1
+        self.sample.start()
+        api, training = self.sample.sessions
+        watched = Watched(api, idle_is_rest=False), Watched(training, idle_is_rest=True)
+        try:
+            began = time.monotonic()
+            with self._started(command(), environment) as process:
+                watch(watched, began + CAP_SECONDS)
+                process.wait(_RUN_SECONDS)
+            time.sleep(SURVIVORS_AFTER_SECONDS)
+            left = sum(len(each.living()) for each in watched)
+        finally:
+            self.sample.end()
+        api_rest, training_rest = ((each.rest or began + CAP_SECONDS) - began for each in watched)
+        return Clocks(api_rest, training_rest, left)
+
+    @contextmanager
+    def _started(self, command: Sequence[str], more: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+        """A process in a session of its own, which ends with us."""
+        with (self.folder / f"run-{self.runs}.log").open("wb") as log:
+            process = subprocess.Popen(
+                command,
+                cwd=self.sample.root,
+                env={**self.environment(), **more},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        try:
+            yield process
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def first_task_to_frozen(evidence: Path) -> float:
+    """From the custody log's first entry to the end of the freeze."""
+    (log,) = evidence.glob("IR-*/custody.jsonl")
+    entries = [json.loads(line) for line in log.read_text().splitlines()]
+    frozen = next(entry for entry in entries if entry["action"] == "step done" and "freeze" in entry["object"])
+    return float(frozen["monotonic"] - entries[0]["monotonic"])
+
+
+def rows(ours: Sequence[Clocks], peer: Sequence[Clocks]) -> list[Row]:
+    """Medians of the clocks; of our own survivors the most, since a single one is a failure."""
+    quicker = f"at least {_TIMES_QUICKER:g} times quicker"
+    api, api_there = (median(each.api for each in side) for side in (ours, peer))
+    training, training_there = (median(each.training for each in side) for side in (ours, peer))
+    frozen = median(each.frozen or CAP_SECONDS for each in ours)
+    left = max(each.survivors for each in ours), median(each.survivors for each in peer)
+    return [
+        Row("process start to the API stopped, s", api, api_there, quicker, api_there >= _TIMES_QUICKER * api),
+        Row(
+            "process start to the training at rest, s",
+            training,
+            training_there,
+            quicker,
+            training_there >= _TIMES_QUICKER * training,
+        ),
+        Row("first task to frozen, s", frozen, None, f"under {_FREEZE_GOAL_SECONDS:g}", frozen < _FREEZE_GOAL_SECONDS),
+        Row(f"survivors after {SURVIVORS_AFTER_SECONDS:g} s", left[0], left[1], "none", left[0] == 0),
+    ]
+
+
+def median(values: Iterable[float]) -> float:
+    """To a hundredth: more would be noise."""
+    return round(statistics.median(values), 2)
+
+
+def write(result: Sequence[Row]) -> None:
+    """Keep the rows for machines."""
+    RESULT.parent.mkdir(parents=True, exist_ok=True)
+    told = {"rows": [{**asdict(row), "ratio": row.ratio} for row in result]}
+    RESULT.write_text(json.dumps(told, indent=2) + "\n")
+
+
+def table(result: Sequence[Row]) -> str:
+    """The rows for people."""
+    form = "{:<42} {:>8} {:>8} {:>7}  {:<24} {}"
+    lines = [
+        form.format(row.what, row.ours, _or_dash(row.peer), _or_dash(row.ratio), row.goal, "yes" if row.holds else "NO")
+        for row in result
+    ]
+    return "\n".join([form.format("", "flow", "runbook", "ratio", "goal", "holds"), *lines])
+
+
+def _or_dash(value: float | None) -> str:
+    return "-" if value is None else f"{value:g}"
+
+
+@contextmanager
+def stage(folder: Path) -> Iterator[Bench]:
+    """Start the parts; end them, whatever happens."""
+    with PrefectServer(folder / "prefect") as server, SampleWorkload(folder / "workload") as sample:
+        sample.build()
+        (folder / "store").mkdir()
+        prefect(server, "block", "register", "-m", "blocks")
+        with temporary_settings({PREFECT_API_URL: server.api}):
+            EvidenceStore(folder=folder / "store").save(NAME)
+        deploy(server)
+        yield Bench(folder, server, sample)
+
+
+def main() -> int:
+    """Run the pairs in turns. Exit 0 if every goal holds."""
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ending, signal.default_int_handler)
+    folder = RESULT.parent / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.getpid()}"
+    folder.mkdir(parents=True)
+    ours, peer = list[Clocks](), list[Clocks]()
+    with stage(folder) as bench:
+        bench.warm_up()
+        for number in range(1, PAIRS + 1):
+            for side, run in ((peer, bench.runbook), (ours, bench.flow)):
+                side.append(run())
+                say(f"pair {number}, {run.__name__}: {side[-1]}")
+    result = rows(ours, peer)
+    write(result)
+    say(table(result))
+    return 0 if all(row.holds for row in result) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,80 @@
+"""The bench measures what it says, and its runbook hits nothing but the workload that it was started for."""
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tasks.drill.bench_contain import Clocks, rows, table
+from tasks.drill.runbook import typed
+from tasks.drill.watched import Watched, watch
+from tests.workloads import SmallWorkload, wait_until
+
+BUSY = "while True:\n    pass\n"
+IDLE = "import time\nopen('ready', 'w').close()\ntime.sleep(600)\n"
+
+
+def test_the_runbook_as_it_stands_hits_only_the_sessions_that_it_is_given(small: SmallWorkload) -> None:
+    api, training, other = small.start(small.api_command), small.start(WORKERS="0"), small.start(WORKERS="0")
+    wait_until(small.healthy, what="the API")
+    wait_until(lambda: len(small.living()) == 3, what="both trainings")
+    script = typed([api.pid, training.pid], small.root.parent / "a lock")
+    subprocess.run(["bash", "-c", script], cwd=small.root, capture_output=True, check=True)
+    assert api.wait(10) == training.wait(10) == -signal.SIGTERM
+    assert other.poll() is None
+    assert (small.root.parent / "a lock").exists()
+
+
+def test_the_runbook_is_told_as_it_stands() -> None:
+    script = typed([1, 2], Path("/srv/train.lock"))
+    assert 'pkill() { command pkill -s 1,2 "$@"; }' in script
+    assert "exec 9>/srv/train.lock; flock -n 9 || true" in script
+    assert 'pkill -f "python -u src/train.py .* --mode full" || true' in script
+
+
+@pytest.mark.parametrize("idle_is_rest", [True, False])
+def test_what_computes_is_not_at_rest_until_it_is_frozen(small: SmallWorkload, *, idle_is_rest: bool) -> None:
+    (small.root / "src/train.py").write_text(BUSY)
+    training = small.start()
+    seen = Watched(training.pid, idle_is_rest=idle_is_rest)
+    watch([seen], time.monotonic() + 1.3)
+    assert seen.rest is None
+    before = time.monotonic()
+    os.kill(training.pid, signal.SIGSTOP)
+    watch([seen], time.monotonic() + 5)
+    assert seen.rest is not None
+    assert seen.rest >= before
+    assert list(seen.living()) == [training.pid]
+
+
+def test_what_only_waits_is_at_rest_where_that_counts(small: SmallWorkload) -> None:
+    (small.root / "src/train.py").write_text(IDLE)
+    training = small.start()
+    wait_until((small.root / "ready").exists, what="the training")
+    training_seen, api_seen = (Watched(training.pid, idle_is_rest=idle) for idle in (True, False))
+    watch([training_seen], time.monotonic() + 5)
+    api_seen.look()
+    assert training_seen.rest is not None
+    assert api_seen.rest is None
+    training.kill()
+    training.wait()
+    api_seen.look()
+    assert api_seen.rest is not None
+    assert api_seen.living() == {}
+
+
+def test_goals_are_judged_by_medians_and_our_worst_survivors() -> None:
+    ours = [Clocks(1.0, 2.0, 0, 0.2), Clocks(9.0, 9.0, 0, 0.9), Clocks(1.5, 2.0, 0, 0.3)]
+    peer = [Clocks(6.0, 8.0, 3), Clocks(6.0, 8.0, 4), Clocks(1.0, 1.0, 9)]
+    api, training, frozen, left = rows(ours, peer)
+    assert (api.ours, api.peer, api.ratio, api.holds) == (1.5, 6.0, 4.0, True)
+    assert (training.ours, training.peer, training.holds) == (2.0, 8.0, True)
+    assert (frozen.ours, frozen.peer, frozen.ratio, frozen.holds) == (0.3, None, None, True)
+    assert (left.ours, left.peer, left.ratio, left.holds) == (0, 4, None, True)
+    one_left = rows([*ours, Clocks(1.0, 1.0, 1, 0.2)], peer)[-1]
+    assert not one_left.holds
+    assert "NO" in table([one_left])
+    assert not rows(ours, [Clocks(5.9, 7.9, 1)])[0].holds
