@@ -69,6 +69,7 @@ def freeze(case: Case) -> Freeze:
         new = {who: member for who, member in find(case, snapshot).items() if who not in fresh}
         fresh |= {who: freeze_one(case.host, snapshot, who, member) for who, member in new.items()}
         settled = not new
+    case.look.begin()
     everyone = sorted({**earlier, **fresh}.values(), key=lambda process: process.identity)
     case.journal(FROZEN, list[Frozen], everyone)
     _confirm(case.host, fresh)

@@ -5,6 +5,7 @@ import secrets
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -75,7 +76,15 @@ def start_program(
             start_new_session=True,
             **as_user(user),
         )
+    _at_normal_priority(process.pid)
     return _let_go(process)
+
+
+def _at_normal_priority(pid: int) -> None:
+    """A run puts itself before everything else; what it leaves behind is a program like any other."""
+    with suppress(ProcessLookupError):
+        if os.getpriority(os.PRIO_PROCESS, pid) < 0:
+            os.setpriority(os.PRIO_PROCESS, pid, 0)
 
 
 def _let_go(process: subprocess.Popen[bytes]) -> Identity:

@@ -274,6 +274,14 @@ def test_a_budget_runs_from_its_beginning_and_begun_anew_is_whole() -> None:
     assert LOOK_SECONDS == 20
 
 
+def test_the_budget_begins_with_each_freeze(small: SmallWorkload) -> None:
+    with case_of(small.block()) as case:
+        case.look = Budget(100.0)
+        case.look._until = 0.0
+        freeze.fn(case)
+        assert 90 < case.look.left() <= 100
+
+
 @pytest.fixture
 def hanging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make `disk` a look at frozen processes that hangs."""

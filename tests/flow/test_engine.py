@@ -1,6 +1,7 @@
 """The start of a run: with the right to it before everything else, without it all the same."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -38,6 +39,30 @@ def test_a_run_puts_itself_before_everything_else() -> None:
     assert (module, name, int(nice)) == ("prefect.engine", "__main__", PRIORITY)
     if AUTOGROUP.exists() and AUTOGROUP.read_text().strip() == "1":
         assert int(group) == PRIORITY
+
+
+BRINGS_BACK = """
+import os, sys
+from pathlib import Path
+import flows.engine
+from tasks.launch import start_program
+flows.engine.take_priority()
+folder = Path(sys.argv[1])
+started = start_program(["sleep", "600"], folder, folder / "log", 0, {"PATH": os.environ["PATH"]})
+print(started.pid)
+"""
+
+
+@am_root
+def test_what_a_run_brings_back_has_the_priority_of_everybody(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", BRINGS_BACK, str(tmp_path)]
+    pid = int(subprocess.run(command, start_new_session=True, capture_output=True, text=True, check=True).stdout)
+    try:
+        assert os.getpriority(os.PRIO_PROCESS, pid) == 0
+        if AUTOGROUP.exists():
+            assert Path(f"/proc/{pid}/autogroup").read_text().split()[-1] == "0"
+    finally:
+        os.kill(pid, signal.SIGKILL)
 
 
 @am_root
