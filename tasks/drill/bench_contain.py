@@ -96,7 +96,7 @@ class Bench:
         return self._race(lambda: ["bash", "-c", typed(self.sample.sessions, self.sample.lock)])
 
     def flow(self) -> Clocks:
-        """What a worker starts for a run of the deployment."""
+        """What a worker starts for a run of a deployment whose command is `python -m flows.engine`."""
         evidence = self.folder / f"evidence-{self.runs}"
         with temporary_settings({PREFECT_API_URL: self.server.api}):
             self.sample.block().model_copy(update={"evidence_dir": evidence}).save(NAME, overwrite=True)
