@@ -116,7 +116,7 @@ class Api:
         return answer
 
 
-def wait_healthy(api: Api, lives: Callable[[], bool], seconds: float, log: Path) -> str:
+def wait_healthy(api: Api, lives: Callable[[], bool], seconds: float, log: Path | str) -> str:
     """Poll until it answers, and only as long as what we started lives. How long it took, for the record."""
     began = time.monotonic()
     last = "no answer"
@@ -140,12 +140,17 @@ def reload(api: Api, path: str, models: Path) -> None:
 
 def served(api: Api, models: Path) -> Path:
     """The file that the API says it serves; it must lie in the models folder, whatever it says."""
-    said = api.must("GET", "/health", "say which model it serves").content
-    name = said.get("model") if isinstance(said, Mapping) else None
-    path = _inside(models, str(name))
+    name = say_served(api)
+    path = _inside(models, name)
     if not path:
-        raise failure(f"the API to serve a file in {models}", repr(name)[:_SHOWN])
+        raise failure(f"the API to serve a file in {models}", repr(name))
     return path
+
+
+def say_served(api: Api) -> str:
+    """What the API says it serves, which proves nothing."""
+    said = api.must("GET", "/health", "say which model it serves").content
+    return str(said.get("model") if isinstance(said, Mapping) else None)[:_SHOWN]
 
 
 def _inside(models: Path, name: str) -> Path | None:

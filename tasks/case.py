@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar
 from pydantic import TypeAdapter
 
 from tasks.budget import LOOK_SECONDS, Budget
+from tasks.custody.container import ContainerIdentity
 from tasks.custody.errors import Refused
 from tasks.custody.incident import Incident
 from tasks.custody.keys import MANIFEST, SEGMENT, volume_folder
@@ -194,6 +195,10 @@ class Case:
     def recovered(self) -> frozenset[Identity]:
         """Processes that this incident's own recovery started: they are no new life of the workload."""
         return frozenset(self.journal(RECOVERED, list[Identity]) or [])
+
+    def recovered_containers(self) -> list[ContainerIdentity]:
+        """The same for containers."""
+        return self.journal(RECOVERED_CONTAINERS, list[ContainerIdentity]) or []
 
     def segments_end(self) -> int:
         """How many lines of the custody log lie in segments that will not be written again."""

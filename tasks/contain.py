@@ -176,7 +176,7 @@ def _held(case: Case) -> list[Returned]:
 def look_for_life(case: Case, snapshot: Snapshot) -> Survey:
     """Living processes that contradict "nothing of the workload runs", and those that only look like it."""
     since = case.journal(SINCE, int) or ticks()
-    known = {container.id for container in frozen_containers(case)}
+    known = {each.id for each in (*frozen_containers(case), *case.recovered_containers())}
     return survey(snapshot, matchers(case.workload), case.root, _kept(snapshot), since, known)
 
 

@@ -9,9 +9,10 @@ import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final
 
-from tasks.case import FROZEN_CONTAINERS, RECOVERED_CONTAINERS, STOPPED_CONTAINERS, Case
+from tasks.case import FROZEN_CONTAINERS, STOPPED_CONTAINERS, Case
 from tasks.custody.container import (
     Container,
     ContainerIdentity,
@@ -39,9 +40,9 @@ def find_containers(case: Case) -> list[Container]:
     asked = case.workload.containers
     if not asked:
         return []
-    recovered = case.journal(RECOVERED_CONTAINERS, list[ContainerIdentity]) or []
+    recovered = {each.id for each in case.recovered_containers()}
     found = workload_containers(case.engine.containers(asked), asked, standpoint().own)
-    return [container for container in found if container.identity not in recovered]
+    return [container for container in found if container.id not in recovered]
 
 
 def frozen_containers(case: Case) -> dict[ContainerIdentity, FrozenContainer]:
@@ -81,6 +82,7 @@ def freeze_container(case: Case, container: Container) -> FrozenContainer:
     seen, denied, paused_at = datetime.now(UTC), "", None
     try:
         if container.state == "restarting":
+            _keep_config(case, container)
             case.engine.forbid_restart(container.id)
             case.engine.signal(container.id, _SIGKILL)
         else:
@@ -105,16 +107,24 @@ def freeze_container(case: Case, container: Container) -> FrozenContainer:
 
 
 def _keep_config(case: Case, container: Container) -> None:
-    """What it takes to make it again. It holds the workload's secrets: for us alone, and never sent anywhere."""
-    path = case.home / f"container-{container.id}.json"
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        json.dump(case.engine.inspect(container.id), file)
+    """What it takes to make it again, as it was before we changed anything: the first look counts.
+
+    It holds the workload's secrets: for us alone, and never sent anywhere.
+    """
+    path = _config(case, container.identity)
+    if not path.exists():
+        about = json.dumps(case.engine.inspect(container.id)).encode()
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600), "wb") as file:
+            file.write(about)
+
+
+def _config(case: Case, container: ContainerIdentity) -> Path:
+    return case.home / f"container-{container.id}.json"
 
 
 def kept_config(case: Case, container: ContainerIdentity) -> dict[str, Any]:
     """The configuration as it was when the container was paused."""
-    kept: dict[str, Any] = json.loads((case.home / f"container-{container.id}.json").read_bytes())
+    kept: dict[str, Any] = json.loads(_config(case, container).read_bytes())
     return kept
 
 

@@ -8,24 +8,16 @@ import os
 import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, Protocol
 
+from tasks.archive import Archive
 from tasks.custody.container import ALIVE, Container, ContainerIdentity
 from tasks.custody.errors import ContainerGone, EngineError, EngineUnreachable
 
 SECONDS: Final = 5.0
 _CHUNK: Final = 1 << 20
 _LINK: Final = 1 << 27  # Go's os.ModeSymlink
-
-
-@dataclass(frozen=True)
-class Archive:
-    """A path of a container as a tar stream. A link names its target, as the container knows it."""
-
-    link: str
-    content: Iterator[bytes]
 
 
 class Engine(Protocol):

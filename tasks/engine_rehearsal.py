@@ -4,9 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from tasks.archive import Archive
 from tasks.custody.container import Container
 from tasks.custody.log import CustodyLog
-from tasks.engine import Archive, Engine
+from tasks.engine import Engine
 
 
 class RehearsalEngine:

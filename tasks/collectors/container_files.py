@@ -1,6 +1,5 @@
 """Log and files of the paused containers, in their volumes, mounts and own layer: `docker run --rm` loses both."""
 
-import io
 import posixpath
 import tarfile
 import time
@@ -10,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
 
+from tasks.archive import Archive
 from tasks.collectors.collector import Collector, Gathered, Target
 from tasks.collectors.containers import place, to_look_into
 from tasks.custody.errors import ContainerGone, EngineError
@@ -17,7 +17,7 @@ from tasks.custody.evidence import Loss, Outcome, StoredFile
 from tasks.custody.keys import CONTAINERS, placed_name, quote, stored_name
 from tasks.custody.manifest import digest
 from tasks.custody.pattern import fits, literal_folder
-from tasks.engine import Archive, DockerEngine, Engine
+from tasks.engine import DockerEngine, Engine
 
 _BLOCK: Final = 1 << 20
 _SHARE: Final = 0.9
@@ -86,7 +86,7 @@ class Taking:
             yield Loss(one.told(one.below), Outcome.DENIED, f"a link, to {quote(archive.link.encode())}")
             return
         links = []
-        with tarfile.open(fileobj=Stream(archive.content), mode="r|") as tar:
+        with archive.opened() as tar:
             for member in tar:
                 path = posixpath.join(one.below, *member.name.split("/")[1:])
                 if member.isdir() or not any(fits(path, pattern) for pattern in patterns):
@@ -115,7 +115,7 @@ class Taking:
     def _single(self, one: "Container", path: str, archive: Archive | None) -> StoredFile | Loss:
         if archive is None:
             return Loss(one.told(path), Outcome.FAILED, "it vanished, or is a link to nothing")
-        with tarfile.open(fileobj=Stream(archive.content), mode="r|") as tar:
+        with archive.opened() as tar:
             member = tar.next()
             return (
                 self._take(one, path, tar, member) if member else Loss(one.told(path), Outcome.FAILED, "nothing came")
@@ -166,25 +166,6 @@ class Container:
         """A file of it, for a loss."""
         inside = posixpath.normpath(posixpath.join(self.workdir, path))
         return f"{self.name}:{quote(inside.encode(errors='surrogateescape'))}"
-
-
-class Stream(io.RawIOBase):
-    """Chunks as a file that tarfile can read."""
-
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        """Nothing is read yet."""
-        self._chunks, self._left = chunks, b""
-
-    def readable(self) -> bool:
-        """It is."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """What is left of the last chunk, or else of the next."""
-        chunk = self._left or next(self._chunks, b"")
-        size = min(len(buffer), len(chunk))
-        buffer[:size], self._left = chunk[:size], chunk[size:]
-        return size
 
 
 COLLECTOR = Collector(

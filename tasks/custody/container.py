@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from signal import SIGINT, SIGTERM, Signals
-from typing import Final
+from typing import Any, Final
 
 from tasks.custody.end import End
 from tasks.custody.process import Masks
@@ -182,6 +182,12 @@ def _named(stop_signal: str) -> Signals | None:
         return Signals(int(name)) if name.isdigit() else Signals[name if name.startswith("SIG") else f"SIG{name}"]
     except (KeyError, ValueError):
         return None
+
+
+def publishes(about: Mapping[str, Any], port: int) -> bool:
+    """Whether a container is told to publish something under this port of the host, by what the engine knows of it."""
+    bound = (about["HostConfig"].get("PortBindings") or {}).values()
+    return any(binding.get("HostPort") == str(port) for bindings in bound for binding in bindings or ())
 
 
 @dataclass(frozen=True)

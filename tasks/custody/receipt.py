@@ -279,6 +279,7 @@ class Recovery(Noun):
     health: str = ""
     prediction: str = ""
     unproven: tuple[str, ...] = ()
+    container: str = ""
 
     @property
     def complete(self) -> bool:
@@ -288,7 +289,8 @@ class Recovery(Noun):
     @property
     def told(self) -> str:
         """In a few words."""
-        words = f"the API answers (pid {self.process.pid}) with {self.model}"
+        what = f"container {self.container}" if self.container else f"pid {self.process.pid}"
+        words = f"the API answers ({what}) with {self.model}"
         words += f", sha256 {self.sha256[:12]} as in the manifest" if self.sha256 else ""
         words += f", and predicts {self.prediction}" if self.prediction else ""
         return f"{words}; not proven: {'; '.join(self.unproven)}" if self.unproven else words

@@ -3,11 +3,18 @@
 import json
 import shutil
 import subprocess
+from collections.abc import Iterator
 
 import pytest
+from prefect.client.schemas.objects import State
 
 from blocks.store import EvidenceStore
-from tests.containers import FILES, IMAGE, Containers
+from flows.recover import recover
+from tasks.case import CORDON
+from tasks.custody.manifest import digest_bytes
+from tasks.drill.engine import BASE
+from tasks.host import LinuxHost
+from tests.containers import API_COMMAND, FILES, IMAGE, Containers
 from tests.scenes import Scene
 from tests.workloads import SmallWorkload, wait_until
 
@@ -16,12 +23,13 @@ DECLARED = ["packages", "artifacts"]
 
 
 @pytest.fixture
-def scene(small: SmallWorkload, s3_block: EvidenceStore, containers: Containers) -> Scene:
+def scene(small: SmallWorkload, s3_block: EvidenceStore, containers: Containers) -> Iterator[Scene]:
     for name in ("models", "artifacts", "logs", "venv"):
         shutil.rmtree(small.root / name)
     scene = Scene(small, s3_block)
     scene.save(workload=containers.block(small, containers=[f"image={IMAGE}"], may_be_missing=DECLARED))
-    return scene
+    yield scene
+    LinuxHost().release(scene.block.evidence / CORDON)
 
 
 def docker_run(containers: Containers) -> None:
@@ -56,3 +64,53 @@ def test_a_container_as_the_runbook_starts_it_is_evacuated(
     keys = {key.key for key in scene.store.list("latest/")}
     assert "latest/models/model_builtin.joblib" in keys
     assert small.living() == []
+
+
+def test_the_container_comes_back_with_every_option_and_the_model_of_the_manifest(
+    scene: Scene, containers: Containers
+) -> None:
+    docker_run(containers)
+    wait_until(lambda: containers.answers("/health"), what="the API's answer")
+    assert scene.evacuate().name == "Verified"
+    state = bring_back(scene)
+    assert state.name == "Recovered", state.message
+    recovery = json.loads((scene.home / "record/002/verdict.json").read_bytes())["recovery"]
+    assert recovery["container"] == f"{containers.mark}-api"
+    assert recovery["model"] == "/app/models/model_builtin.joblib"
+    assert recovery["sha256"] == digest_bytes(FILES["models/model_builtin.joblib"])
+    assert living(containers) == [f"/{containers.mark}-api"]
+    about = containers.client.inspect_container(f"{containers.mark}-api")
+    assert about["HostConfig"]["AutoRemove"]
+    assert f"{containers.mark}-models:/app/models" in about["HostConfig"]["Binds"]
+    state = bring_back(scene)
+    assert state.name == "Recovered", state.message
+    assert living(containers) == [f"/{containers.mark}-api"]
+
+
+def test_a_container_that_was_left_stopped_is_started_again_and_restarts_as_before(
+    scene: Scene, containers: Containers
+) -> None:
+    id_ = containers.run(API_COMMAND, ports=True, restart_policy={"Name": "always"})
+    assert scene.evacuate().name == "Verified"
+    assert containers.client.inspect_container(id_)["HostConfig"]["RestartPolicy"]["Name"] == "no"
+    state = bring_back(scene)
+    assert state.name == "Recovered", state.message
+    assert containers.state(id_) == "running"
+    assert containers.client.inspect_container(id_)["HostConfig"]["RestartPolicy"]["Name"] == "always"
+
+
+def test_a_container_that_serves_another_model_is_ended_again(scene: Scene, containers: Containers) -> None:
+    docker_run(containers)
+    wait_until(lambda: containers.answers("/health"), what="the API's answer")
+    assert scene.evacuate().name == "Verified"
+    binds = [f"{containers.mark}-models:/app/models"]
+    swap = "echo forged >/app/models/model_builtin.joblib; echo done"
+    containers.client.remove_container(containers.run(["sh", "-c", swap], image=BASE, binds=binds), force=True)
+    state = bring_back(scene)
+    assert state.name == "NotRecovered", state.message
+    assert "to serve sha256" in str(state.message)
+    assert living(containers) == []
+
+
+def bring_back(scene: Scene) -> State:
+    return recover(scene.name, scene.name, return_state=True)

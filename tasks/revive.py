@@ -1,0 +1,148 @@
+"""§7: the API as it was, a process of the host: started again, told from a stranger, ended if need be."""
+
+from contextlib import suppress
+from pathlib import Path
+from signal import SIGKILL
+from typing import Final, Protocol
+
+import psutil
+from pydantic import TypeAdapter, ValidationError
+
+from tasks.account import clean_environment
+from tasks.api import Api, reload, served
+from tasks.case import RECOVERED, Case
+from tasks.custody.evidence import StoredFile
+from tasks.custody.keys import unquote
+from tasks.custody.manifest import digest
+from tasks.custody.process import Identity, descendants
+from tasks.custody.receipt import Frozen
+from tasks.custody.redact import redact_command
+
+_GONE_SECONDS: Final = 10.0
+_KILL_ROUNDS: Final = 10
+
+
+class Revival(Protocol):
+    """A way in which the API comes back."""
+
+    @property
+    def identity(self) -> Identity:
+        """The process that serves it, or the first of its container."""
+
+    @property
+    def container(self) -> str:
+        """Name of its container; empty for a process of the host."""
+
+    @property
+    def log(self) -> str:
+        """Where a person reads what it says."""
+
+    def again(self) -> bool:
+        """Take the one that an earlier recovery brought back, if it lives."""
+
+    def start(self) -> None:
+        """Start it."""
+
+    def lives(self) -> bool:
+        """Whether what was started lives."""
+
+    def listens(self, port: int) -> bool:
+        """Whether it is the one that answers there."""
+
+    def load(self, api: Api, model: StoredFile) -> tuple[str, str]:
+        """Have it load the manifest's model; the path and the digest of the file that it then says it serves."""
+
+    def keep(self) -> None:
+        """Write down that it is ours: no new life of the workload."""
+
+    def end(self) -> None:
+        """End it with all that belongs to it."""
+
+
+class ProcessApi:
+    """The API as a process of the host."""
+
+    container = ""
+
+    def __init__(self, case: Case) -> None:
+        """Nothing is started yet."""
+        self.case = case
+        self.log = str(case.home / "api-restart.log")
+        self._started: Identity | None = None
+
+    @property
+    def identity(self) -> Identity:
+        """What was started."""
+        return self._started or Identity(0, 0)
+
+    def again(self) -> bool:
+        """Look among those that this incident has brought back."""
+        self._started = next((who for who in self.case.recovered() if self._alive(who)), None)
+        return self._started is not None
+
+    def start(self) -> None:
+        """As the user of its receipt, in a scope or session of its own."""
+        block, user = self.case.workload, _api_user(self.case)
+        environment = clean_environment(user) | block.api_environment
+        self._started = self.case.host.start(block.api_command, block.root, Path(self.log), user, environment)
+        about = {"command": redact_command(block.api_command), "user": user}
+        self.case.log.write("restarted", str(self._started.pid), **about)
+
+    def lives(self) -> bool:
+        """Ask the kernel."""
+        return self._started is not None and self._alive(self._started)
+
+    def _alive(self, identity: Identity) -> bool:
+        process = self.case.host.look(identity)
+        return process is not None and process.alive
+
+    def listens(self, port: int) -> bool:
+        """It, or a child of it, owns the listening socket."""
+        snapshot = self.case.host.snapshot()
+        for pid in {self.identity.pid} | descendants(snapshot, [self.identity.pid]):
+            with suppress(psutil.Error):
+                for connection in psutil.Process(pid).net_connections("inet"):
+                    if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port:
+                        return True
+        return False
+
+    def load(self, api: Api, model: StoredFile) -> tuple[str, str]:
+        """Only a file of the models folder is asked for, and only one is believed."""
+        models = self.case.workload.root / "models"
+        reload(api, path_of(model), models)
+        path = served(api, models)
+        return str(path), digest(path)
+
+    def keep(self) -> None:
+        """Beside those that came before."""
+        self.case.journal(RECOVERED, list[Identity], [*self.case.recovered(), self.identity])
+
+    def end(self) -> None:
+        """Again, until no child is left."""
+        for _ in range(_KILL_ROUNDS):
+            snapshot = self.case.host.snapshot()
+            if not self._started or self._started.pid not in snapshot:
+                break
+            family = [
+                snapshot[pid].identity for pid in {self.identity.pid} | descendants(snapshot, [self.identity.pid])
+            ]
+            for identity in family:
+                with suppress(ProcessLookupError):
+                    self.case.host.signal(identity, SIGKILL)
+            if not self.case.host.wait_gone(family, _GONE_SECONDS):
+                break
+
+
+def _api_user(case: Case) -> int:
+    """As the freeze found it, before a reboot too; the owner of the root where no API was frozen."""
+    for journal in sorted(case.home.glob("frozen-????????.json"), key=lambda path: path.stat().st_mtime, reverse=True):
+        with suppress(ValidationError):
+            frozen = TypeAdapter(list[Frozen]).validate_json(journal.read_bytes())
+            if users := [process.user for process in frozen if process.role == "api"]:
+                return users[0]
+    return case.workload.root.stat().st_uid
+
+
+def path_of(model: StoredFile) -> str:
+    """The model's path as the workload knows it."""
+    return unquote(model.source).decode(errors="backslashreplace")

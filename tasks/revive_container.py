@@ -1,0 +1,171 @@
+"""§7: the API as it was, a container: started again, or made anew from the configuration that was kept."""
+
+import hashlib
+import posixpath
+import re
+from contextlib import suppress
+from typing import Any, Final
+
+from pydantic import TypeAdapter
+
+from tasks.api import Api, failure, say_served
+from tasks.case import RECOVERED, RECOVERED_CONTAINERS, Case
+from tasks.containers import kept_config
+from tasks.custody.container import Container, ContainerIdentity, FrozenContainer, publishes
+from tasks.custody.errors import ContainerGone, EngineError
+from tasks.custody.evidence import StoredFile
+from tasks.custody.process import Identity
+from tasks.proc import start_of
+from tasks.revive import path_of
+
+_GONE_SECONDS: Final = 10.0
+_BLOCK: Final = 1 << 20
+
+
+def containers_of(case: Case) -> list[FrozenContainer]:
+    """Every container that this incident has paused, before a reboot too."""
+    journals = sorted(case.home.glob("frozen-containers-????????.json"), key=lambda path: path.stat().st_mtime)
+    kind = TypeAdapter(list[FrozenContainer])
+    return [each for journal in journals for each in kind.validate_json(journal.read_bytes())]
+
+
+def api_container(case: Case, port: int) -> FrozenContainer | None:
+    """The paused container that was the API: it published the API's port, or runs its command on the host's network."""
+    for each in reversed(containers_of(case)):
+        with suppress(OSError):
+            about = kept_config(case, each.identity)
+            if publishes(about, port) or _is_api_on_the_host(about, case.workload.api_pattern):
+                return each
+    return None
+
+
+def _is_api_on_the_host(about: dict[str, Any], pattern: str) -> bool:
+    command = " ".join([about["Path"], *about["Args"]])
+    return about["HostConfig"]["NetworkMode"] == "host" and bool(re.search(pattern, command))
+
+
+def restore_restart_policies(case: Case) -> None:
+    """Give every container that still exists the restart policy back that the stop took from it."""
+    for each in containers_of(case):
+        with suppress(ContainerGone, OSError):
+            policy = kept_config(case, each.identity)["HostConfig"]["RestartPolicy"]
+            if policy.get("Name") not in {None, "", "no"}:
+                case.engine.allow_restart(each.identity.id, policy)
+                case.log.write("restart policy restored", each.identity.id, policy=policy["Name"])
+
+
+class ContainerApi:
+    """The API as a container."""
+
+    def __init__(self, case: Case, was: FrozenContainer) -> None:
+        """Nothing is started yet."""
+        self.case, self.engine, self.was = case, case.engine, was
+        self.container = was.name
+        self.log = f"docker logs {was.name}"
+        self._id = ""
+
+    @property
+    def _now(self) -> Container | None:
+        return self.engine.look(self._id) if self._id else None
+
+    @property
+    def identity(self) -> Identity:
+        """Its first process."""
+        pid = now.pid if (now := self._now) else 0
+        with suppress(ProcessLookupError):
+            return Identity(pid, start_of(pid))
+        return Identity(pid, 0)
+
+    def again(self) -> bool:
+        """Look among those that this incident has brought back."""
+        earlier = [each.id for each in self.case.recovered_containers()]
+        self._id = next((id_ for id_ in earlier if (now := self.engine.look(id_)) and now.alive), "")
+        return bool(self._id)
+
+    def start(self) -> None:
+        """As `docker start` if it still exists, else as `docker run` with every option that it had."""
+        was = self.was.identity
+        there = self.engine.look(was.id)
+        self._id = was.id if there else self.engine.create(self.was.name, kept_config(self.case, was))
+        self.engine.start(self._id)
+        how = "started" if there else "made anew"
+        self.case.log.write("restarted", self._id, name=self.was.name, image=self.was.image, how=how)
+
+    def lives(self) -> bool:
+        """Ask the engine."""
+        return (now := self._now) is not None and now.state == "running"
+
+    def listens(self, port: int) -> bool:
+        """The engine itself says that the port leads to it, or one of its processes listens on the host's network."""
+        if published_now(self.engine.inspect(self._id), port):
+            return True
+        processes = self.case.host.snapshot().values()
+        return any(process.container == self._id and port in _ports(process.pid) for process in processes)
+
+    def load(self, api: Api, model: StoredFile) -> tuple[str, str]:
+        """By the path as the container knows it; what it serves is read through the engine, not from its word."""
+        folder = now.folder if (now := self._now) else "/"
+        models = posixpath.join(folder, "models")
+        path = inside(models, path_of(model))
+        if not path:
+            raise failure(f"the manifest's newest model to be a file in {models}", path_of(model))
+        api.must("POST", "/reload", f"reload {path}", params={"path": path})
+        said = say_served(api)
+        serves = inside(models, said)
+        if not serves:
+            raise failure(f"the API to serve a file in {models} of its container", repr(said))
+        return f"{self.container}:{serves}", self._digest(models, serves)
+
+    def _digest(self, models: str, path: str) -> str:
+        archive = self.engine.archive(self._id, path)
+        if archive and archive.link and inside(models, archive.link):
+            archive = self.engine.archive(self._id, archive.link)
+        if archive is None:
+            raise failure(f"a file at {path} in the container", "nothing")
+        hashed = hashlib.sha256()
+        with archive.opened() as tar:
+            content = tar.extractfile(member) if (member := tar.next()) and member.isreg() else None
+            if content is None:
+                raise failure(f"a file at {path} in the container", "a folder, a device or a link that leads elsewhere")
+            while block := content.read(_BLOCK):
+                hashed.update(block)
+        return hashed.hexdigest()
+
+    def keep(self) -> None:
+        """The container, and its first process: the cordon counts as released by our own recovery."""
+        if now := self._now:
+            kept = [*self.case.recovered_containers(), now.identity]
+            self.case.journal(RECOVERED_CONTAINERS, list[ContainerIdentity], kept)
+            self.case.journal(RECOVERED, list[Identity], [*self.case.recovered(), self.identity])
+
+    def end(self) -> None:
+        """Its restart forbidden first, else its end would be its beginning."""
+        now = self._now
+        if now is None or not now.alive:
+            return
+        with suppress(EngineError, TimeoutError):
+            if now.restart != "no" and not now.auto_remove:
+                self.engine.forbid_restart(now.id)
+            self.engine.signal(now.id, "SIGKILL")
+            self.engine.end_of(now.id, _GONE_SECONDS)
+
+
+def inside(models: str, name: str) -> str:
+    """The path in the container that a name leads to; empty if it leads out of its models folder."""
+    path = posixpath.normpath(posixpath.join(posixpath.dirname(models), name))
+    return path if path.startswith(f"{models}/") else ""
+
+
+def published_now(about: dict[str, Any], port: int) -> bool:
+    """Whether the engine has bound this port of the host for the container, by what it says of a running one."""
+    bound = (about["NetworkSettings"].get("Ports") or {}).values()
+    return any(int(binding["HostPort"]) == port for bindings in bound for binding in bindings or ())
+
+
+def _ports(pid: int) -> set[int]:
+    import psutil
+
+    with suppress(psutil.Error):
+        connections = psutil.Process(pid).net_connections("inet")
+        return {each.laddr.port for each in connections if each.status == psutil.CONN_LISTEN}
+    return set()
