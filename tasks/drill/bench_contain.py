@@ -183,10 +183,16 @@ def median(values: Iterable[float]) -> float:
     return round(statistics.median(values), 2)
 
 
-def write(result: Sequence[Row]) -> None:
+def conditions(root: Path) -> str:
+    """What the figures depend on most: without bytecode the runbook's own imports are compiled each time."""
+    compiled = any(root.glob("venv/lib/python*/site-packages/sklearn/__pycache__/*.pyc"))
+    return f"{os.cpu_count()} processors; bytecode in the workload's environment: {'yes' if compiled else 'no'}"
+
+
+def write(result: Sequence[Row], under: str) -> None:
     """Keep the rows for machines."""
     RESULT.parent.mkdir(parents=True, exist_ok=True)
-    told = {"rows": [{**asdict(row), "ratio": row.ratio} for row in result]}
+    told = {"rows": [{**asdict(row), "ratio": row.ratio} for row in result], "conditions": under}
     RESULT.write_text(json.dumps(told, indent=2) + "\n")
 
 
@@ -226,13 +232,14 @@ def main() -> int:
     ours, peer = list[Clocks](), list[Clocks]()
     with stage(folder) as bench:
         bench.warm_up()
+        under = conditions(bench.sample.root)
         for number in range(1, PAIRS + 1):
             for side, run in ((peer, bench.runbook), (ours, bench.flow)):
                 side.append(run())
                 say(f"pair {number}, {run.__name__}: {side[-1]}")
     result = rows(ours, peer)
-    write(result)
-    say(table(result))
+    write(result, under)
+    say(f"{table(result)}\n{under}")
     return 0 if all(row.holds for row in result) else 1
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.drill.bench_contain import Clocks, rows, table
+from tasks.drill.bench_contain import Clocks, conditions, rows, table
 from tasks.drill.runbook import typed
 from tasks.drill.watched import Watched, watch
 from tests.workloads import SmallWorkload, wait_until
@@ -64,6 +64,14 @@ def test_what_only_waits_is_at_rest_where_that_counts(small: SmallWorkload) -> N
     api_seen.look()
     assert api_seen.rest is not None
     assert api_seen.living() == {}
+
+
+def test_it_is_said_whether_the_runbooks_imports_were_compiled(tmp_path: Path) -> None:
+    assert conditions(tmp_path).endswith("environment: no")
+    cached = tmp_path / "venv/lib/python3.11/site-packages/sklearn/__pycache__"
+    cached.mkdir(parents=True)
+    (cached / "base.cpython-311.pyc").touch()
+    assert conditions(tmp_path).endswith("environment: yes")
 
 
 def test_goals_are_judged_by_medians_and_our_worst_survivors() -> None:
