@@ -20,16 +20,30 @@ _UNIT_SECONDS: Final = 30.0
 _NO_LOCK: Final = -1
 
 
-def scoped(command: Sequence[str], name: str, *, systemd: bool, root: bool) -> list[str]:
-    """A command that outlives us: what a systemd service starts dies with the service unless it has its own scope."""
+def scoped(command: Sequence[str], name: str, *, systemd: bool, root: bool, user: int = 0) -> list[str]:
+    """A command that outlives us: what a systemd service starts dies with the service unless it has its own scope.
+
+    Only root may make a scope of the system's, so it is systemd-run that becomes the user, and not we before it.
+    """
     if not systemd:
         return list(command)
-    where = ["systemd-run", *([] if root else ["--user"])]
-    return [*where, "--scope", "--quiet", "--collect", f"--unit={name}-{secrets.token_hex(4)}", "--", *command]
+    whose = [] if root else ["--user"]
+    if root and user > 0:
+        whose = [f"--uid={user}"]
+    return [
+        "systemd-run",
+        *whose,
+        "--scope",
+        "--quiet",
+        "--collect",
+        f"--unit={name}-{secrets.token_hex(4)}",
+        "--",
+        *command,
+    ]
 
 
-def _outliving(command: Sequence[str], name: str) -> list[str]:
-    return scoped(command, name, systemd=_SYSTEMD.is_dir(), root=os.geteuid() == 0)
+def _outliving(command: Sequence[str], name: str, user: int = 0) -> list[str]:
+    return scoped(command, name, systemd=_SYSTEMD.is_dir(), root=os.geteuid() == 0, user=user)
 
 
 def start_guard(descriptor: int | None, orders: Orders) -> Identity:
@@ -67,14 +81,14 @@ def start_program(
     """Start it detached; its output goes to the log. As root, as the given user; else as ourselves."""
     with log.open("ab") as output:
         process = subprocess.Popen(
-            _outliving(command, "evacuated"),
+            _outliving(command, "evacuated", user),
             cwd=folder,
             env=dict(environment),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            **as_user(user),
+            **({} if _SYSTEMD.is_dir() else as_user(user)),
         )
     _at_normal_priority(process.pid)
     return _let_go(process)

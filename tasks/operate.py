@@ -16,16 +16,17 @@ from tasks.custody.incident import parse_id
 from tasks.custody.log import CustodyLog
 from tasks.host import Host, LinuxHost
 from tasks.marker import read_marker
+from tasks.pause import read_prior
 from tasks.proc import boot_id
 from tasks.scheduler import PrefectScheduler
-from tasks.status import status
+from tasks.status import last, status
 from tasks.uncordon import uncordon
 
 
 def let_go(workload: Workload, host: Host) -> Iterator[str]:
     """Undo the cordon, say what was done, and tell it in the incident's custody log. Refused while a run is at work."""
     evidence = workload.evidence
-    if not (evidence / CORDON).exists():
+    if not (evidence / CORDON).exists() and not read_prior(evidence / CORDON):
         yield "no cordon stands; nothing was done"
         return
     ownership = take_ownership(evidence)
@@ -44,8 +45,12 @@ def let_go(workload: Workload, host: Host) -> Iterator[str]:
 
 
 def _home(evidence: Path) -> Path:
-    """Folder of the incident that the marker names. Raises Refused where it names none of ours: it may be forged."""
-    home = evidence / parse_id(str(read_marker(evidence / CORDON).get("incident", "")))
+    """Folder of the incident that the marker names, or, where it is gone, of the one that was opened last.
+
+    Raises Refused where that is none of ours: the marker may be forged.
+    """
+    named = read_marker(evidence / CORDON).get("incident", "") if (evidence / CORDON).exists() else last(evidence)
+    home = evidence / parse_id(str(named))
     if home.is_symlink() or not (home / INCIDENT).is_file():
         raise Refused(
             f"{evidence / CORDON} to name an incident of this host",

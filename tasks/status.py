@@ -14,6 +14,7 @@ from tasks.custody.process import Process
 from tasks.custody.redact import redact_command
 from tasks.host import Host
 from tasks.marker import read_marker
+from tasks.pause import read_prior
 from tasks.uncordon import held
 
 _SHOWN: Final = 100
@@ -26,6 +27,8 @@ def status(workload: Workload, host: Host) -> Iterator[str]:
     incident, verdict = _incident(workload.evidence)
     yield f"incident  {incident or 'none'}" + (f"  {verdict or 'not finished'}" if incident else "")
     yield f"cordon    {_cordon(workload, host)}"
+    for launcher, before in read_prior(workload.evidence / CORDON).items():
+        yield f"paused    {launcher}{', before us already' if before else ''}"
     for told in held(host, workload.evidence).values():
         yield f"held      {told}: caught under the cordon, frozen"
     living = _living(workload, host)
@@ -47,17 +50,23 @@ def next_step(incident: str, verdict: str, *, cordoned: bool, alive: bool) -> st
     if cordoned and alive:
         return f"something of the workload lives under the cordon: carry the incident on: {again}"
     if cordoned:
-        return f"bring the API back: {again} --param recover=true; or only let training in: make uncordon"
+        back = again.replace("evacuate/", "recover/")
+        return f"bring the API back: {back}; or only let training in: make uncordon"
     return "write the postmortem, if that is not done yet"
 
 
 def _incident(evidence: Path) -> tuple[str, str]:
     """The incident that was opened last, and the word of its last record; empty where there is none."""
-    incident = str(_json(evidence / OPEN).get("id", ""))
+    incident = last(evidence)
     if not incident or not (evidence / incident / INCIDENT).exists():
         return incident, ""
     closings = sorted((evidence / incident).glob(f"record/*/{CLOSING}"))
     return incident, str(_json(closings[-1]).get("verdict", "")) if closings else ""
+
+
+def last(evidence: Path) -> str:
+    """Id of the incident that was opened last; empty where there is none."""
+    return str(_json(evidence / OPEN).get("id", ""))
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -150,7 +150,7 @@ def _describe(item: Evidence) -> str:
 def _next(word: Word, incident: str) -> str:
     again = f"run the evacuation again with incident_id={incident}"
     return {
-        Word.VERIFIED: f"write the postmortem; to bring the API back, {again} and recover=true.",
+        Word.VERIFIED: f"write the postmortem; to bring the API back, run recover with incident_id={incident}.",
         Word.PARTIAL: f"mend the cause of the loss, then {again}.",
         Word.UNVERIFIED: f"mend the store or the network, then {again}; finished steps are not repeated.",
         Word.NOT_CONTAINED: f"stop what is named here by hand, then {again}.",

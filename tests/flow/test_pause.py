@@ -21,11 +21,14 @@ from tasks.custody.errors import Refused
 from tasks.custody.pause import Kind, Launcher, LauncherState, Pause, launchers, with_first_seen
 from tasks.custody.receipt import Challenge, Containment
 from tasks.custody.verdict import Word
+from tasks.host import LinuxHost
+from tasks.operate import let_go as uncordon_by_hand
 from tasks.pause import PRIOR, pause, read_prior, resume
 from tasks.preflight import own_launchers, require_not_ours
 from tasks.report import Findings, verdict_of
 from tasks.scheduler import PrefectScheduler
-from tests.cases import case_of
+from tasks.status import status
+from tests.cases import INCIDENT, case_of
 from tests.scenes import Scene
 from tests.workloads import SmallWorkload, free_port
 
@@ -103,6 +106,17 @@ def test_a_paused_queue_gives_a_worker_no_run_however_it_was_started(small: Smal
     assert training.client.get_scheduled_flow_runs_for_work_pool(training.name) == []
     let_go(block)
     assert len(training.client.get_scheduled_flow_runs_for_work_pool(training.name)) == 1
+
+
+def test_what_was_left_paused_by_a_release_that_failed_is_resumed_by_hand(
+    small: SmallWorkload, training: Training
+) -> None:
+    block = small.block(**training.fields)
+    pause_of(block)
+    (block.evidence / "open.json").write_text(json.dumps({"id": INCIDENT}))
+    assert [line for line in status(block, LinuxHost()) if line.startswith("paused ")]
+    assert "resumed: " in next(iter(uncordon_by_hand(block, LinuxHost())))
+    assert training.paused() == (False, False, False)
 
 
 def test_what_was_paused_before_us_stays_paused_at_release(small: SmallWorkload, training: Training) -> None:

@@ -1,0 +1,37 @@
+"""What outlives us: in a scope of its own where there is systemd, else in a session of its own."""
+
+import sys
+from pathlib import Path
+
+from tasks.account import clean_environment
+from tasks.host import LinuxHost
+from tasks.launch import scoped
+from tests.workloads import wait_until
+
+COMMAND = ["venv/bin/python", "-m", "uvicorn"]
+
+
+def test_without_systemd_the_command_stays_as_it_is() -> None:
+    assert scoped(COMMAND, "guard", systemd=False, root=True, user=33) == COMMAND
+
+
+def test_with_systemd_it_gets_a_scope_and_systemd_makes_it_the_users() -> None:
+    made = scoped(COMMAND, "evacuated", systemd=True, root=True, user=33)
+    assert made[:5] == ["systemd-run", "--uid=33", "--scope", "--quiet", "--collect"]
+    assert made[5].startswith("--unit=evacuated-")
+    assert made[6:] == ["--", *COMMAND]
+    assert scoped(COMMAND, "x", systemd=True, root=True)[1] == "--scope"
+    assert scoped(COMMAND, "x", systemd=True, root=False, user=33)[1] == "--user"
+
+
+def test_two_scopes_never_share_a_name() -> None:
+    assert scoped(COMMAND, "x", systemd=True, root=True) != scoped(COMMAND, "x", systemd=True, root=True)
+
+
+def test_how_a_child_ended_can_be_asked_again_and_again(tmp_path: Path) -> None:
+    host = LinuxHost()
+    log = tmp_path / "log"
+    for code, program in ((3, "raise SystemExit(3)"), (-9, "import os; os.kill(os.getpid(), 9)"), (0, "")):
+        started = host.start([sys.executable, "-c", program], tmp_path, log, 0, clean_environment(0))
+        wait_until(lambda who=started: host.exit_code(who) is not None, what="its end")  # type: ignore[misc]
+        assert [host.exit_code(started), host.exit_code(started)] == [code, code]
