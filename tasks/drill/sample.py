@@ -47,6 +47,7 @@ class SampleWorkload:
             root=self.root,
             lock=self.lock,
             api_command=self.api_command,
+            training_command=["make", "--silent", "train-full"],
             api_url=self.url,
             evidence_dir=self.root.parent / "evidence",
         )
