@@ -11,7 +11,7 @@ from typing import Final
 
 HIDDEN: Final = "[redacted]"
 _WORD: Final = (
-    "password|passwd|passphrase|secret|token(?!i[sz])|credential|cookie|auth[_-]|[_-]auth"
+    "password|passwd|passphrase|secret|token(?!i[sz](?:e|ing|ation))|credential|cookie|auth[_-]|[_-]auth"
     "|(?:api|access|private|signing|encryption)[_-]?key|[_.-]pwd|[_.-]pass(?:in|out)?(?![a-z])"
 )
 _SECRET: Final = re.compile(_WORD, re.IGNORECASE)

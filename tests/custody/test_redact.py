@@ -1,5 +1,6 @@
 """Redaction: no value of a secret survives, ordinary text does, and no text makes it slow."""
 
+import re
 import string
 import time
 
@@ -31,7 +32,7 @@ names = st.builds(
     st.text(string.ascii_letters + "_.-", max_size=4),
     st.sampled_from(NAMES),
     st.text(string.ascii_letters + "_.-", max_size=4),
-)
+).filter(lambda name: not re.search("tokeni[sz]e", name, re.IGNORECASE))  # to tokenize is nothing secret
 signs = st.sampled_from(["=", ":", ": ", " = ", ":=", " := ", "=>", '": ', "' : ", '\\": \\"', '="', "='"])
 pieces = st.lists(
     st.sampled_from(
@@ -77,6 +78,7 @@ pieces = st.lists(
         (["curl", "-H", "Authorization: Bearer abcdef123456"], ["curl", "-H", f"Authorization: Bearer {HIDDEN}"]),
         (["curl", "https://bob:x@host/path"], ["curl", f"https://{HIDDEN}@host/path"]),
         (["git", "clone", "https://ghp_x@host/a.git"], ["git", "clone", f"https://{HIDDEN}@host/a.git"]),
+        (["train", "--tokenis=x"], ["train", f"--tokenis={HIDDEN}"]),
         (["openssl", "-passin", "pass:x"], ["openssl", "-passin", HIDDEN]),
         (["sh", "-c", "train --db-password x --mode full"], ["sh", "-c", f"train --db-password {HIDDEN} --mode full"]),
         (["sh", "-c", "PGPASSWORD=x psql"], ["sh", "-c", f"PGPASSWORD={HIDDEN} psql"]),
@@ -119,7 +121,7 @@ def test_secrets_in_text_are_hidden(text: str, shown: str) -> None:
         "ssh user@host:/srv",
         "ssh://git@host/a postgresql://reader@db/x",
         "https://host/@name https://host?mail=a@b",
-        "train --tokenizer gpt2 TOKENIZERS_PARALLELISM=false tokenizer=gpt2 --tokenize x",
+        "train --tokenizer gpt2 TOKENIZERS_PARALLELISM=false tokenizer=gpt2 --tokenisation x",
         "PWD=/srv OLDPWD=/tmp compass=3 pass: 3",
         "docker run -p 8000:8000 mysql:8",
         "psql -p 5432 -U reader; uvicorn -p 8000",
