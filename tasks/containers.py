@@ -73,7 +73,7 @@ def freeze_containers(case: Case) -> tuple[tuple[FrozenContainer, ...], str]:
     case.journal(FROZEN_CONTAINERS, list[FrozenContainer], list(everyone))
     for each in fresh.values():
         about = {"name": each.name, "image": each.image, "why": each.why, "denied": each.denied}
-        case.log.write("paused", each.identity.id, **about)
+        case.log.write("container paused", each.identity.id, **about)
     return everyone, trouble
 
 

@@ -5,6 +5,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +15,7 @@ from tasks.case import CORDON, INCIDENT, take_ownership
 from tasks.custody.errors import EvacuationError, Refused
 from tasks.custody.incident import parse_id
 from tasks.custody.log import CustodyLog
+from tasks.engine import DockerEngine
 from tasks.host import Host, LinuxHost
 from tasks.marker import read_marker
 from tasks.pause import read_prior
@@ -38,7 +40,9 @@ def let_go(workload: Workload, host: Host) -> Iterator[str]:
         )
     try:
         log = CustodyLog(_home(evidence) / "custody.jsonl", _actor())
-        yield uncordon(host, PrefectScheduler(), evidence, log).told
+        with closing(DockerEngine(workload.docker_host)) as engine:
+            asked = engine if workload.containers else None
+            yield uncordon(host, PrefectScheduler(), evidence, log, asked).told
     finally:
         os.close(ownership)
     yield from status(workload, host)

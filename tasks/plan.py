@@ -6,26 +6,42 @@ from typing import Any, Final
 Row = dict[str, str]
 _COLLECT: Final = "§4 collect "
 _DONE: Final = frozenset({"step done", "step incomplete"})
-_SIGNAL: Final = "SIG"
-_FREEZES: Final = "SIGSTOP"
+_FREEZES: Final = frozenset({"SIGSTOP", "pause the container"})
+_FROZEN: Final = "frozen"
+_PAUSED: Final = "container paused"
+_SHORT: Final = 12
 
 
 def plan(entries: Iterable[Mapping[str, Any]]) -> list[Row]:
     """Rows of a table, made from the custody log of the dry run."""
     known = list(entries)
-    found = {entry["object"]: entry for entry in known if entry["action"] == "frozen"}
+    found = {entry["object"]: entry for entry in known if entry["action"] == _FROZEN}
+    found |= {entry["object"][:_SHORT]: entry for entry in known if entry["action"] == _PAUSED}
     rows = (_row(entry, found) for entry in known)
     return [row for row in rows if row]
 
 
 def _row(entry: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]]) -> Row | None:
     act, subject = str(entry.get("act", "")), str(entry["object"])
-    if entry["action"] == "frozen":
-        return {"act": "freeze", "on": f"{subject}: {entry['command']}", "why": f"{entry['role']}: {entry['why']}"}
+    if entry["action"] in {_FROZEN, _PAUSED}:
+        return _first(entry)
     if entry["action"] in _DONE and subject.startswith(_COLLECT):
         return {"act": "collect", "on": subject.removeprefix(_COLLECT), "why": str(entry.get("result", ""))}
-    if entry["action"] != "would" or act == _FREEZES:
+    if entry["action"] != "would" or act in _FREEZES:
         return None
-    if act.startswith(_SIGNAL) and (process := found.get(subject)):
-        return {"act": act, "on": f"{subject}: {process['command']}", "why": str(process["role"])}
+    if member := found.get(subject):
+        first = _first(member)
+        return {"act": act, "on": first["on"], "why": first["why"].partition(":")[0]}
     return {"act": act, "on": subject, "why": str(entry.get("why", ""))}
+
+
+def _first(entry: Mapping[str, Any]) -> Row:
+    """What is done first to a member of the workload, and why it is one."""
+    if entry["action"] == _FROZEN:
+        return {
+            "act": "freeze",
+            "on": f"{entry['object']}: {entry['command']}",
+            "why": f"{entry['role']}: {entry['why']}",
+        }
+    told = f"container {entry['name']} ({entry['object'][:_SHORT]}, {entry['image']})"
+    return {"act": "pause", "on": told, "why": f"container: {entry['why']}"}

@@ -137,11 +137,21 @@ def _actions(story: Story) -> str:
         lines.append(f"- latest/: {_cell(story.promoted.told)}")
     lines.append(f"- 復旧 / recovery: {_cell(story.recovery.told) if story.recovery else 'なし / none'}")
     processes = story.stop.processes if story.stop else ()
-    rows = [
+    rows: list[tuple[object, ...]] = [
         (each.identity.pid, each.role, each.end, " ".join(name for name, _ in each.signals), each.command[:100])
         for each in processes
     ]
-    table = _table(("PID", "役割 / role", "終わり方 / end", "シグナル / signals", "コマンド / command"), rows)
+    rows += [
+        (
+            each.identity.id[:12],
+            "container",
+            each.end,
+            " ".join(name for name, _ in each.signals),
+            f"{each.name}: {each.image}",
+        )
+        for each in (story.stop.containers if story.stop else ())
+    ]
+    table = _table(("PID / ID", "役割 / role", "終わり方 / end", "シグナル / signals", "コマンド / command"), rows)
     return "\n".join([*lines, "", table]) if rows else "\n".join(lines)
 
 

@@ -42,7 +42,8 @@ def recover(case: Case, seals: Sequence[Seal], intact: Seal, verdict: Verdict, d
         return _prove(case, way, model)
     _require_quiet(case)
     try:
-        let_go = uncordon(case.host, case.scheduler, case.workload.evidence, case.log)
+        engine = case.engine if case.workload.containers else None
+        let_go = uncordon(case.host, case.scheduler, case.workload.evidence, case.log, engine)
         way.start()
         recovery = _prove(case, way, model)
         way.keep()

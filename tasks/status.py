@@ -3,18 +3,23 @@
 import json
 import os
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path, PurePath
 from typing import Any, Final
 
 from blocks.workload import Workload
 from tasks.case import CLOSING, CORDON, INCIDENT, OPEN
 from tasks.cordon import matchers
+from tasks.custody.container import workload_containers
+from tasks.custody.errors import EngineError
 from tasks.custody.membership import members, protected
 from tasks.custody.process import Process
 from tasks.custody.redact import redact_command
+from tasks.engine import DockerEngine
 from tasks.host import Host
 from tasks.marker import read_marker
 from tasks.pause import read_prior
+from tasks.proc import standpoint
 from tasks.uncordon import held
 
 _SHOWN: Final = 100
@@ -35,9 +40,25 @@ def status(workload: Workload, host: Host) -> Iterator[str]:
     for process in living:
         state = "frozen" if process.state in _FROZEN else "runs"
         yield f"workload  process {process.pid} {state}: {' '.join(redact_command(process.command))[:_SHOWN]}"
-    if not living:
+    containers = _containers(workload)
+    yield from (f"workload  {told}" for told in containers)
+    if not living and not containers:
         yield "workload  nothing of it runs"
-    yield f"next      {next_step(incident, verdict, cordoned=_stands(workload), alive=bool(living))}"
+    alive = bool(living or containers)
+    yield f"next      {next_step(incident, verdict, cordoned=_stands(workload), alive=alive)}"
+
+
+def _containers(workload: Workload) -> list[str]:
+    """Its living containers, paused ones too, or that they are not known; without any in the block nothing is asked."""
+    asked = workload.containers
+    if not asked:
+        return []
+    try:
+        with closing(DockerEngine(workload.docker_host)) as engine:
+            found = workload_containers(engine.containers(asked), asked, standpoint().own)
+    except EngineError as error:
+        return [f"whether its containers run is not known: {error}"]
+    return [f"{container.told} {container.state}" for container in found]
 
 
 def next_step(incident: str, verdict: str, *, cordoned: bool, alive: bool) -> str:

@@ -8,11 +8,14 @@ from pathlib import Path
 from signal import SIGKILL
 from typing import Any, Final
 
-from tasks.case import CAUGHT, CORDON, FROZEN, RETURNED
+from tasks.case import CAUGHT, CORDON, FROZEN, FROZEN_CONTAINERS, RETURNED
+from tasks.custody.container import ContainerIdentity
+from tasks.custody.errors import EngineError
 from tasks.custody.log import CustodyLog
 from tasks.custody.noun import Noun
 from tasks.custody.pause import Resume
 from tasks.custody.process import Identity
+from tasks.engine import Engine
 from tasks.host import Host
 from tasks.marker import read_marker
 from tasks.pause import resume
@@ -43,7 +46,9 @@ class Uncordoned(Noun):
         return "; ".join([*words, self.resumed.told])
 
 
-def uncordon(host: Host, scheduler: Scheduler, evidence: Path, log: CustodyLog) -> Uncordoned:
+def uncordon(
+    host: Host, scheduler: Scheduler, evidence: Path, log: CustodyLog, engine: Engine | None = None
+) -> Uncordoned:
     """Undo the cordon. Done twice, or without a cordon, it is no error.
 
     Newcomers that were caught are ended, not thawed: under the cordon they were refused, whoever started them may do so
@@ -52,7 +57,7 @@ def uncordon(host: Host, scheduler: Scheduler, evidence: Path, log: CustodyLog) 
     marker = evidence / CORDON
     incident = str(read_marker(marker).get("incident", ""))
     stood = host.release(marker)
-    ended = tuple(_end(host, held(host, evidence)))
+    ended = (*_end(host, held(host, evidence)), *(_end_containers(engine, evidence) if engine else ()))
     made = Uncordoned(stood, ended, resume(scheduler, marker))
     log.write("uncordoned", incident, result=made.told, ended=list(ended))
     return made
@@ -81,6 +86,18 @@ def _end(host: Host, newcomers: dict[Identity, str]) -> Iterator[str]:
     return (told for identity, told in newcomers.items() if identity not in left)
 
 
+def _end_containers(engine: Engine, evidence: Path) -> Iterator[str]:
+    """The same for containers that the guard has paused; an engine that cannot be asked keeps them paused."""
+    workload = {entry["identity"]["id"] for entry in _kept(evidence, FROZEN_CONTAINERS)}
+    for entry in _lines(evidence / CAUGHT):
+        with suppress(EngineError, KeyError, TypeError):
+            caught = ContainerIdentity(**entry["container"])
+            now = engine.look(caught.id)
+            if caught.id not in workload and now and now.identity == caught and now.state == "paused":
+                engine.signal(caught.id, SIGKILL.name)
+                yield now.told
+
+
 def _lines(path: Path) -> list[Any]:
     try:
         return [json.loads(line) for line in path.read_bytes().splitlines()]
@@ -90,9 +107,13 @@ def _lines(path: Path) -> list[Any]:
 
 def _entries(evidence: Path, journal: str) -> Iterator[tuple[Identity, str]]:
     """What the journals of this name, one an incident, hold."""
+    yield from _read(_kept(evidence, journal))
+
+
+def _kept(evidence: Path, journal: str) -> Iterator[Any]:
     for path in evidence.glob(f"IR-*/{journal}"):
         with suppress(OSError, ValueError):
-            yield from _read(json.loads(path.read_bytes()))
+            yield from json.loads(path.read_bytes())
 
 
 def _read(entries: Iterable[Any]) -> Iterator[tuple[Identity, str]]:

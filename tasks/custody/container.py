@@ -229,3 +229,8 @@ class StoppedContainer:
     gone_at: datetime | None
     removed: bool
     reason: str = ""
+
+    @property
+    def told(self) -> str:
+        """Its name, its image, and whether anything of it is left to be looked into."""
+        return f"{self.name} ({self.image}){', removed with its end' if self.removed else ''}"

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tasks.custody.container import (
     Container,
     ContainerIdentity,
+    Standpoint,
     belongs,
     container_of,
     gentle_signal_of,
@@ -125,6 +126,38 @@ def test_our_own_container_is_known_even_where_a_namespace_hides_it() -> None:
     assert own_container("0::/", mounts) == ID
     assert own_container(f"0::/docker/{ID}", "") == ID
     assert own_container("0::/", on_the_host) is None
+
+
+HOST = "0::/init.scope"
+
+
+@pytest.mark.parametrize(
+    ("ours", "inits", "mounted", "cgroup", "expected"),
+    [
+        ("0::/user.slice/s", HOST, "", f"0::/system.slice/docker-{ID}.scope", ID),
+        ("0::/user.slice/s", HOST, "", "0::/user.slice/other", None),
+        # We are in a container with the pids of the host: what is in ours is told apart from what is on the host.
+        (f"0::/docker/{OTHER}", HOST, OTHER, f"0::/docker/{OTHER}/sub", OTHER),
+        (f"0::/docker/{OTHER}", HOST, OTHER, f"0::/docker/{ID}", ID),
+        (f"0::/docker/{OTHER}", HOST, OTHER, "0::/user.slice/s", None),
+        # The same behind a cgroup namespace, which shows our own at the top.
+        ("0::/", "0::/../../init.scope", OTHER, "0::/", OTHER),
+        ("0::/", "0::/../../init.scope", OTHER, f"0::/../docker-{ID}.scope", ID),
+        ("0::/", "0::/../../init.scope", OTHER, "0::/../../user.slice/s", None),
+        # We are in a container that is all the world that we see, as on many a CI.
+        ("0::/", "0::/", OTHER, "0::/", None),
+        ("0::/", "0::/", OTHER, f"0::/docker/{ID}", ID),
+        (f"0::/docker/{OTHER}", f"0::/docker/{OTHER}", OTHER, f"0::/docker/{OTHER}", None),
+        (f"0::/docker/{OTHER}", f"0::/docker/{OTHER}", OTHER, f"0::/docker/{OTHER}/docker/{ID}", ID),
+    ],
+)
+def test_what_is_in_a_container_depends_on_where_we_stand(
+    ours: str, inits: str, mounted: str, cgroup: str, expected: str | None
+) -> None:
+    mounts = f"1 1 8:1 /containers/{mounted}/hosts /etc/hosts rw - ext4 /dev/a rw\n" if mounted else ""
+    here = Standpoint.of(ours, inits, mounts)
+    assert here.container(cgroup) == expected
+    assert here.own == (mounted or None)
 
 
 def mask(*numbers: Signals) -> int:

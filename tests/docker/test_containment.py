@@ -12,10 +12,11 @@ import pytest
 
 from tasks.case import Case
 from tasks.contain import freeze, prove_contained
-from tasks.containers import kept_config
+from tasks.containers import kept_config, living_containers
 from tasks.cordon import cordon
 from tasks.custody.end import End
 from tasks.custody.receipt import Containment, Freeze, Stop
+from tasks.plan import plan
 from tasks.proc import read_process
 from tasks.stop import stop
 from tests.cases import case_of, made
@@ -219,6 +220,11 @@ def test_a_dry_run_touches_no_container(containers: Containers, small: SmallWork
     with case_of(containers.block(small), dry_run=True) as case, evacuated(case) as (_, _, contained):
         assert contained.contained
         acts = [entry["act"] for entry in case.log.entries() if entry["action"] == "would"]
+        rows = plan(case.log.entries())
+    first = next(row for row in rows if row["act"] == "pause")
+    assert id_[:12] in first["on"]
+    assert first["why"] == f"container: {containers.asked}"
+    assert {"act": "SIGINT to the container", "on": first["on"], "why": "container"} in rows
     after = containers.client.inspect_container(id_)
     assert (after["State"], after["HostConfig"]) == (before["State"], before["HostConfig"])
     assert {"pause the container", "take its restart policy from the container", "SIGINT to the container"} <= set(acts)
@@ -229,7 +235,9 @@ def test_our_own_container_is_not_touched(
 ) -> None:
     ours, theirs = containers.run(COUNTER), containers.run(COUNTER)
     monkeypatch.setattr("tasks.containers.standpoint", lambda: type("Here", (), {"own": ours}))
-    with case_of(containers.block(small)) as case, evacuated(case) as (frozen, _, contained):
-        assert {each.identity.id for each in frozen.containers} == {theirs}
-        assert contained.contained
+    with case_of(containers.block(small)) as case:
+        frozen = made(freeze.fn(case))
+        stop.fn(case)
+        assert living_containers(case) == ()
+    assert {each.identity.id for each in frozen.containers} == {theirs}
     assert containers.state(ours) == "running"

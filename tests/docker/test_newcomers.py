@@ -8,7 +8,9 @@ from tasks.case import Case
 from tasks.contain import freeze, prove_contained
 from tasks.cordon import cordon
 from tasks.custody.end import End
+from tasks.status import status
 from tasks.stop import stop
+from tasks.uncordon import uncordon
 from tasks.watch import watch
 from tests.cases import case_of, made
 from tests.containers import Containers
@@ -64,6 +66,27 @@ def test_the_guard_leaves_a_container_that_a_run_thaws_to_the_run(containers: Co
     assert frozen.containers[0].paused_at
     assert (receipt.end, receipt.exit_code) == (End.STOPPED, 5)
     assert logged == []
+
+
+def test_status_tells_of_a_paused_newcomer_and_uncordon_ends_it(containers: Containers, small: SmallWorkload) -> None:
+    block = containers.block(small, watch_seconds=0)
+    with case_of(block) as case:
+        evacuate(case)
+        id_ = containers.run(COUNTER)
+        wait_until(lambda: lines(case.caught), what="the guard's note")
+        told = list(status(block, case.host))
+        assert any(id_[:12] in line and line.endswith("paused") for line in told)
+        assert "workload  nothing of it runs" not in told
+        done = uncordon(case.host, case.scheduler, block.evidence, case.log, case.engine)
+        assert any(id_[:12] in each for each in done.ended)
+        wait_until(lambda: containers.state(id_) == "exited", what="its end")
+        assert "workload  nothing of it runs" in list(status(block, case.host))
+
+
+def test_status_says_that_an_engine_cannot_be_asked(small: SmallWorkload, tmp_path: Path) -> None:
+    block = small.block(containers=["image=api"], docker_host=f"unix://{tmp_path}/none.sock")
+    with case_of(block) as case:
+        assert any("whether its containers run is not known" in line for line in status(block, case.host))
 
 
 def test_what_somebody_starts_again_is_ended_again(containers: Containers, small: SmallWorkload) -> None:
