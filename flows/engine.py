@@ -1,4 +1,4 @@
-"""What a worker starts for a run of the evacuation: `python -m flows.engine` takes its place, then is Prefect's engine.
+"""What a worker starts for a run of the evacuation: `python -m flows.engine` freezes first, then is Prefect's engine.
 
 On a machine whose every core computes, the import of Prefect alone takes seconds. Nice alone does not help there: with
 sched_autogroup the kernel first divides the processor among sessions, and only then by nice within each. Where the
@@ -12,6 +12,8 @@ from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Final
+
+from tasks.early import freeze_early, thaw_again
 
 PRIORITY: Final = -15
 
@@ -34,10 +36,15 @@ def load() -> None:
 
 
 def main() -> None:
-    """Run the flow run that the environment names."""
+    """Freeze the workload, then run the flow run that the environment names; thaw again what that did not take over."""
     take_priority()
-    load()
-    runpy.run_module("prefect.engine", run_name="__main__", alter_sys=True)
+    early = freeze_early(os.environ)
+    try:
+        load()
+        runpy.run_module("prefect.engine", run_name="__main__", alter_sys=True)
+    finally:
+        if early:
+            thaw_again(early)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from tasks.custody.keys import MANIFEST, SEGMENT, volume_folder
 from tasks.custody.log import CustodyLog
 from tasks.custody.process import Identity
 from tasks.custody.verdict import Word
+from tasks.early import EARLY
 from tasks.engine import DockerEngine, Engine
 from tasks.engine_rehearsal import RehearsalEngine
 from tasks.host import Host, LinuxHost
@@ -159,6 +160,11 @@ class Case:
     def caught(self) -> Path:
         """Where the guard writes down the newcomers that it has frozen."""
         return (self.home if self.dry_run else self.workload.evidence) / CAUGHT
+
+    @property
+    def early(self) -> Path:
+        """Whom the start of this run has frozen before it imported anything."""
+        return (self.home if self.dry_run else self.workload.evidence) / EARLY
 
     @property
     def in_hand(self) -> tuple[Path, ...]:

@@ -23,6 +23,7 @@ from tasks.custody.process import Identity, Process, descendants
 from tasks.custody.receipt import Containment, Freeze, Frozen, Returned, Stopped
 from tasks.custody.redact import redact_command
 from tasks.custody.source import lineage
+from tasks.early import read_early
 from tasks.host import Host
 from tasks.step import step
 
@@ -60,6 +61,7 @@ def freeze(case: Case) -> Freeze:
     """
     if case.journal(SINCE, int) is None:
         case.journal(SINCE, int, ticks())
+    before = read_early(case.early)
     fresh: dict[Identity, Frozen] = {}
     earlier = frozen(case)
     deadline = time.monotonic() + _FREEZE_SECONDS
@@ -67,26 +69,33 @@ def freeze(case: Case) -> Freeze:
     while not settled and time.monotonic() < deadline:
         snapshot = case.host.snapshot()
         new = {who: member for who, member in find(case, snapshot).items() if who not in fresh}
-        fresh |= {who: freeze_one(case.host, snapshot, who, member) for who, member in new.items()}
+        fresh |= {who: freeze_one(case.host, snapshot, who, member, before.get(who)) for who, member in new.items()}
         settled = not new
     case.look.begin()
     everyone = sorted({**earlier, **fresh}.values(), key=lambda process: process.identity)
     case.journal(FROZEN, list[Frozen], everyone)
+    case.early.unlink(missing_ok=True)
     _confirm(case.host, fresh)
     for identity, process in fresh.items():
         about = {"role": process.role, "why": process.why, "command": process.command, "denied": process.denied}
-        case.log.write("frozen", str(identity.pid), **about, source=", started by ".join(map(str, process.lineage)))
+        about |= {"at": str(process.frozen_at), "source": ", started by ".join(map(str, process.lineage))}
+        case.log.write("frozen", str(identity.pid), **about)
     containers, trouble = freeze_containers(case)
     return Freeze(_now(), tuple(everyone), settled, containers, trouble)
 
 
-def freeze_one(host: Host, snapshot: Snapshot, identity: Identity, member: Member) -> Frozen:
-    """Stop one process where it stands; the record tells if it could not be done."""
+def freeze_one(
+    host: Host, snapshot: Snapshot, identity: Identity, member: Member, before: datetime | None = None
+) -> Frozen:
+    """Stop one process where it stands; the record tells if it could not be done.
+
+    `before` is when the early freeze has stopped it: it counts if the process still stands.
+    """
     process = snapshot[identity.pid]
     seen, denied, frozen_at = _now(), "", None
     try:
         host.signal(identity, SIGSTOP)
-        frozen_at = _now()
+        frozen_at = before if before and process.state in {"T", "t"} else _now()
     except ProcessLookupError:
         pass
     except PermissionError:

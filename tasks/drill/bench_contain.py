@@ -83,13 +83,14 @@ class Bench:
         return self.server.env
 
     def warm_up(self) -> None:
-        """What a machine has behind it on which both have run before."""
+        """What a machine has behind it on which both have run before, compiled bytecode among it."""
+        environment = {name: value for name, value in self.environment().items() if name != "PYTHONDONTWRITEBYTECODE"}
         for interpreter, modules in (
             ("venv/bin/python", "sklearn, pandas"),
             (sys.executable, "prefect.engine, flows.evacuate"),
         ):
             command = [interpreter, "-c", f"import {modules}"]
-            subprocess.run(command, cwd=self.sample.root, env=self.environment(), check=True)
+            subprocess.run(command, cwd=self.sample.root, env=environment, check=True)
 
     def runbook(self) -> Clocks:
         """Steps 0 to 3 as they are typed."""

@@ -1,0 +1,204 @@
+"""§2 before anything heavy is imported: freeze what the run that is about to start will freeze anyway.
+
+On a machine whose every core computes, the import of Prefect alone takes seconds. This needs the standard library, the
+run's parameters and its workload block. Whatever it cannot do, or must not do, is left to the run itself.
+"""
+
+import base64
+import fcntl
+import json
+import os
+import pwd
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from http.client import HTTPConnection, HTTPSConnection
+from pathlib import Path, PurePath
+from typing import Any, Final
+from urllib.parse import quote, urlsplit
+
+from tasks.custody.membership import Matcher, Member, members, protected
+from tasks.custody.process import Identity, Process
+from tasks.host import LinuxHost
+from tasks.marker import read_marker
+from tasks.proc import boot_id
+
+FLOW: Final = "evacuate"
+EARLY: Final = f"early-{boot_id()[:8]}.json"
+_ANSWER_SECONDS: Final = 3.0
+_FREEZE_SECONDS: Final = 5.0
+_ROLES: Final = ("api", "training", "worker")
+
+
+class NotNow(Exception):
+    """The run has to do it by itself, for this reason."""
+
+
+@dataclass(frozen=True)
+class Early:
+    """Whom the early freeze has stopped. The file lies there until the run takes them over."""
+
+    path: Path
+    frozen: tuple[Identity, ...]
+
+
+def freeze_early(environment: Mapping[str, str]) -> Early | None:
+    """Freeze the workload of the flow run that the environment names. None if that was not done.
+
+    Nothing goes wrong here for the run: it looks anew in any case.
+    """
+    try:
+        workload = _workload(environment)
+        evidence = _evidence(workload)
+        with _owned(evidence):
+            return _freeze(workload, evidence)
+    except Exception as reason:  # noqa: BLE001  the run must start whatever is wrong here
+        print(f"not frozen before the start of the run: {type(reason).__name__}: {reason}", file=sys.stderr)
+        return None
+
+
+def _workload(environment: Mapping[str, str]) -> dict[str, Any]:
+    """Fields of the workload block, if the run is a real evacuation on this host."""
+    with _server(environment) as ask:
+        run = ask(f"/flow_runs/{environment['PREFECT__FLOW_RUN_ID']}")
+        parameters = run["parameters"]
+        if ask(f"/flows/{run['flow_id']}")["name"] != FLOW or parameters.get("dry_run"):
+            raise NotNow("it is no evacuation, or a dry run")
+        name = quote(str(parameters["workload"]), safe="")
+        fields: dict[str, Any] = ask(f"/block_types/slug/workload/block_documents/name/{name}")["data"]
+    if fields["host"] != socket.gethostname():
+        raise NotNow(f"the workload runs on {fields['host']}")
+    return fields
+
+
+@contextmanager
+def _server(environment: Mapping[str, str]) -> Iterator[Any]:
+    """A way to ask the Prefect server: a path, answered by its JSON. One connection for all questions."""
+    url = urlsplit(environment["PREFECT_API_URL"])
+    kind = HTTPSConnection if url.scheme == "https" else HTTPConnection
+    connection = kind(url.hostname or "", url.port, timeout=_ANSWER_SECONDS)
+
+    def ask(path: str) -> Any:
+        connection.request("GET", url.path.rstrip("/") + path, headers=_credentials(environment))
+        answer = connection.getresponse()
+        body = answer.read()
+        if answer.status != 200:  # noqa: PLR2004  HTTP's own number for good
+            raise NotNow(f"{path} is answered by HTTP {answer.status}")
+        return json.loads(body)
+
+    try:
+        yield ask
+    finally:
+        connection.close()
+
+
+def _credentials(environment: Mapping[str, str]) -> dict[str, str]:
+    if key := environment.get("PREFECT_API_KEY"):
+        return {"Authorization": f"Bearer {key}"}
+    if text := environment.get("PREFECT_API_AUTH_STRING"):
+        return {"Authorization": f"Basic {base64.b64encode(text.encode()).decode()}"}
+    return {}
+
+
+def _evidence(workload: Mapping[str, Any]) -> Path:
+    folder = Path(workload["evidence_dir"] or Path(workload["root"]) / "evidence")
+    if folder.is_symlink() or not Path(workload["root"]).is_dir():
+        raise NotNow("the block does not fit this host")
+    folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+    return folder
+
+
+@contextmanager
+def _owned(evidence: Path) -> Iterator[None]:
+    """Never beside a run that is at work: it thaws what it stops."""
+    descriptor = os.open(evidence / ".owner", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _freeze(workload: Mapping[str, Any], evidence: Path) -> Early:
+    """Parents first, again until a look finds no new one; then write down whom, and when."""
+    host = LinuxHost(frozenset(filter(None, [workload["api_port"]])))
+    frozen: dict[Identity, str] = {}
+    deadline = time.monotonic() + _FREEZE_SECONDS
+    while time.monotonic() < deadline:
+        snapshot = host.snapshot()
+        new = [who for who in _members(workload, evidence, snapshot) if who not in frozen]
+        if not new:
+            break
+        for identity in new:
+            frozen[identity] = datetime.now(UTC).isoformat()
+            with suppress(ProcessLookupError, PermissionError):
+                host.signal(identity, signal.SIGSTOP)
+    early = Early(evidence / EARLY, tuple(frozen))
+    try:
+        _write(early.path, [{"pid": who.pid, "start": who.start, "at": at} for who, at in frozen.items()])
+    except OSError:
+        _thaw(frozen)
+        raise
+    return early
+
+
+def _write(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.unlink(missing_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(json.dumps(rows))
+
+
+def _members(workload: Mapping[str, Any], evidence: Path, snapshot: Mapping[int, Process]) -> dict[Identity, Member]:
+    user = pwd.getpwnam(workload["user"]).pw_uid if workload["user"] else None
+    matchers = [
+        Matcher(role, workload[f"{role}_pattern"], user, workload["api_port"] if role == "api" else None)
+        for role in _ROLES
+    ]
+    spared = protected(snapshot, os.getpid()) | {who.pid for who in _ours(evidence)}
+    return members(snapshot, matchers, PurePath(os.path.realpath(workload["root"])), spared)
+
+
+def _ours(evidence: Path) -> Iterator[Identity]:
+    """The guard, and what a recovery has started: whether that is new life, only the run can tell."""
+    marker = read_marker(evidence / "cordon.json")
+    for entry in (marker, *(row for path in evidence.glob("IR-*/recovered.json") for row in read_rows(path))):
+        with suppress(KeyError, TypeError, ValueError):
+            yield Identity(int(entry["pid"]), int(entry["start"]))
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Rows of a file of ours; nothing where there is none, or one that is damaged."""
+    try:
+        rows = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return []
+    return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+
+
+def read_early(path: Path) -> dict[Identity, datetime]:
+    """Whom the early freeze has stopped, and when."""
+    found = {}
+    for row in read_rows(path):
+        with suppress(KeyError, TypeError, ValueError):
+            found[Identity(int(row["pid"]), int(row["start"]))] = datetime.fromisoformat(row["at"])
+    return found
+
+
+def thaw_again(early: Early) -> None:
+    """Where the run did not take them over (it was refused, or failed before its freeze) nothing is left touched."""
+    if early.path.exists():
+        _thaw(early.frozen)
+        early.path.unlink(missing_ok=True)
+
+
+def _thaw(identities: Iterable[Identity]) -> None:
+    host = LinuxHost()
+    for identity in identities:
+        with suppress(ProcessLookupError, PermissionError):
+            host.signal(identity, signal.SIGCONT)

@@ -1,0 +1,141 @@
+"""§2 before anything is imported: the start of a run freezes the workload, and lets it go if the run is refused."""
+
+import json
+import os
+import subprocess
+import sys
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import psutil
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.settings import PREFECT_API_URL
+from prefect.states import Pending
+from prefect.types.entrypoint import EntrypointType
+
+from flows.evacuate import evacuate
+from flows.recover import recover
+from tasks.case import take_ownership
+from tasks.contain import ticks
+from tasks.custody.process import Identity
+from tasks.early import EARLY, _credentials, freeze_early, thaw_again
+from tasks.proc import start_of
+from tests.scenes import Scene
+from tests.workloads import wait_until
+
+
+def environment(scene: Scene, flow: Any = evacuate, **parameters: Any) -> dict[str, str]:
+    """What a worker gives to the process that it starts for a run."""
+    deployment = flow.to_deployment(scene.name, entrypoint_type=EntrypointType.MODULE_PATH).apply()
+    given = {"workload": scene.name, "store": scene.name} | parameters
+    with get_client(sync_client=True) as client:
+        run = client.create_flow_run_from_deployment(deployment, parameters=given, state=Pending())
+    return {"PREFECT_API_URL": str(PREFECT_API_URL.value()), "PREFECT__FLOW_RUN_ID": str(run.id)}
+
+
+def run(told: dict[str, str]) -> str:
+    """Start the engine as a worker does; the name of the state that the run ended in."""
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.engine"], env={**os.environ, **told}, capture_output=True, text=True, check=False
+    )
+    with get_client(sync_client=True) as client:
+        ended = client.read_flow_run(UUID(told["PREFECT__FLOW_RUN_ID"]))
+    assert ended.state, done.stderr
+    return f"{ended.state.name} {ended.state.message}"
+
+
+def states(scene: Scene) -> set[str]:
+    return {process.status() for process in scene.small.living()}
+
+
+def test_the_workload_stands_before_the_run_has_begun_and_the_record_says_since_when(scene: Scene) -> None:
+    scene.small.start_all()
+    told = run(environment(scene))
+    assert told.startswith("Verified"), told
+    assert scene.small.living() == []
+    assert not (scene.block.evidence / EARLY).exists()
+    entries = [json.loads(line) for line in (scene.home / "custody.jsonl").read_text().splitlines()]
+    opened = next(entry["utc"] for entry in entries if entry["action"] == "run opened")
+    frozen = [entry["at"] for entry in entries if entry["action"] == "frozen"]
+    assert len(frozen) == 4
+    assert max(map(datetime.fromisoformat, frozen)) < datetime.fromisoformat(opened)
+
+
+def test_a_run_that_is_refused_has_touched_nothing(scene: Scene) -> None:
+    scene.small.start_all()
+    told = run(environment(scene, store="no-such-store"))
+    assert told.startswith("Failed"), told
+    assert "no-such-store" in told
+    assert len(scene.small.living()) == 4
+    assert psutil.STATUS_STOPPED not in states(scene)
+    assert scene.small.healthy()
+    assert not (scene.block.evidence / EARLY).exists()
+
+
+def test_what_is_frozen_early_is_let_go_unless_the_run_takes_it_over(scene: Scene) -> None:
+    scene.small.start_all()
+    early = freeze_early(environment(scene))
+    assert early
+    wait_until(lambda: states(scene) == {psutil.STATUS_STOPPED}, what="the stop of all")
+    early.path.rename(early.path.with_suffix(".taken"))
+    thaw_again(early)
+    assert states(scene) == {psutil.STATUS_STOPPED}
+    early.path.with_suffix(".taken").rename(early.path)
+    thaw_again(early)
+    assert psutil.STATUS_STOPPED not in states(scene)
+
+
+@pytest.mark.parametrize(
+    "way", ["dry run", "another flow", "another host", "a run at work", "no server", "a linked folder"]
+)
+def test_it_keeps_its_hands_off(scene: Scene, way: str, capfd: pytest.CaptureFixture[str]) -> None:
+    scene.small.start_all()
+    owner = None
+    told = environment(scene, dry_run=way == "dry run")
+    if way == "another flow":
+        told = environment(scene, recover)
+    elif way == "another host":
+        scene.save(workload=scene.block.model_copy(update={"host": "elsewhere"}))
+    elif way == "a run at work":
+        scene.block.evidence.mkdir()
+        owner = take_ownership(scene.block.evidence)
+    elif way == "no server":
+        told["PREFECT_API_URL"] = "http://127.0.0.1:9/api"
+    elif way == "a linked folder":
+        scene.block.evidence.symlink_to(scene.small.root)
+    assert freeze_early(told) is None
+    assert psutil.STATUS_STOPPED not in states(scene)
+    assert "not frozen before the start of the run: " in capfd.readouterr().err
+    if owner is not None:
+        os.close(owner)
+
+
+def test_a_disk_that_takes_nothing_leaves_it_to_the_run(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene.small.start_all()
+    told = environment(scene)
+    monkeypatch.setattr("tasks.early._write", lambda *_: (_ for _ in ()).throw(OSError("no space left")))
+    assert freeze_early(told) is None
+    assert psutil.STATUS_STOPPED not in states(scene)
+
+
+def test_what_a_recovery_has_brought_back_is_for_the_run_to_judge(scene: Scene) -> None:
+    scene.small.start_all()
+    api = next(process for process in scene.small.living() if "uvicorn" in process.cmdline())
+    home = scene.block.evidence / "IR-20260102T030405Z"
+    home.mkdir(parents=True)
+    identity = Identity(api.pid, start_of(api.pid))
+    (home / "recovered.json").write_text(json.dumps([{"pid": identity.pid, "start": identity.start}]))
+    early = freeze_early(environment(scene))
+    assert early
+    assert identity not in early.frozen
+    assert len(early.frozen) == 3
+    assert api.status() != psutil.STATUS_STOPPED
+    assert all(who.start < ticks() for who in early.frozen)
+
+
+def test_a_server_with_a_password_is_given_it() -> None:
+    assert _credentials({"PREFECT_API_KEY": "k"}) == {"Authorization": "Bearer k"}
+    assert _credentials({"PREFECT_API_AUTH_STRING": "admin:pass"}) == {"Authorization": "Basic YWRtaW46cGFzcw=="}
+    assert _credentials({}) == {}
