@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
@@ -14,12 +15,14 @@ from tasks.contain import find, freeze, prove_contained, prove_still_contained
 from tasks.cordon import cordon
 from tasks.custody.end import End
 from tasks.custody.process import Identity
-from tasks.custody.receipt import Containment, Freeze, Stop
 from tasks.host import LinuxHost
 from tasks.proc import read_process, start_of
 from tasks.stop import stop
 from tests.cases import case_of, made
 from tests.workloads import SmallWorkload, wait_until
+
+if TYPE_CHECKING:
+    from tasks.custody.receipt import Containment, Freeze, Stop
 
 STUBBORN = """
 import signal, sys, time
