@@ -11,9 +11,12 @@ STAMP := .venv/.synced
 export UV_SYSTEM_CERTS ?= 1
 
 WORKLOAD ?= evacuation.toml
+STORE ?= $(NAME)
+POOL ?= evacuation
+ENGINE ?= $(CURDIR)/$(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help drill status uncordon test check fmt soak bench-contain lock clean
+.PHONY: help drill deploy status uncordon test check fmt soak bench-contain lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*##/\t/' | expand -t 12
@@ -27,6 +30,12 @@ $(STAMP): requirements-dev.txt pyproject.toml
 
 drill: $(STAMP)  ## evacuate a real sample workload to a real S3 server; KEEP=1 leaves server, UI and store up
 	$(BIN)/python -m flows.drill $(if $(KEEP),--keep)
+
+deploy: $(STAMP)  ## deploy for the saved blocks NAME (and STORE) on POOL; ENGINE is the worker's python
+	test -n "$(NAME)" || { echo "expected NAME=, the name of the saved workload block; got none. Nothing was deployed." >&2; exit 2; }
+	$(BIN)/prefect work-pool inspect "$(POOL)" >/dev/null 2>&1 || $(BIN)/prefect work-pool create --type process "$(POOL)"
+	EVACUATION_WORKLOAD="$(NAME)" EVACUATION_STORE="$(STORE)" EVACUATION_POOL="$(POOL)" EVACUATION_PYTHON="$(ENGINE)" \
+		$(BIN)/prefect --no-prompt deploy --all
 
 status: $(STAMP)  ## how a workload stands: WORKLOAD=evacuation.toml
 	$(BIN)/python -m tasks.operate status "$(WORKLOAD)"

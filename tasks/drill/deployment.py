@@ -40,6 +40,7 @@ def deploy(server: PrefectServer) -> None:
     """Make the pool and deploy prefect.yaml for the sample workload."""
     prefect(server, "work-pool", "create", "--type", "process", POOL)
     names = {"EVACUATION_WORKLOAD": NAME, "EVACUATION_STORE": NAME, "EVACUATION_POOL": POOL}
+    names["EVACUATION_PYTHON"] = sys.executable
     prefect(server, "--no-prompt", "deploy", "--all", **names)
 
 
