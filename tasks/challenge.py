@@ -13,7 +13,7 @@ from tasks.custody.process import Identity, descendants
 from tasks.custody.receipt import Challenge
 from tasks.step import step
 
-_SECONDS: Final = 10.0
+_SECONDS: Final = 30.0
 _POLL_SECONDS: Final = 0.02
 _GONE_SECONDS: Final = 2.0
 _FROZEN: Final = frozenset("Tt")

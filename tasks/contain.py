@@ -219,7 +219,8 @@ def ticks() -> int:
 
 def _tell(process: Process) -> str:
     where = f" in container {process.container[:12]}" if process.container else ""
-    return f"{process.pid}: {command_of(process)[:100]}{where}"
+    command = "".join(letter if letter.isprintable() else " " for letter in command_of(process)[:100])
+    return f"{process.pid}: {command}{where}"
 
 
 def _now() -> datetime:
