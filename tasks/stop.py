@@ -98,6 +98,7 @@ class Stopping:
 
         loky ends its workers with the help of pgrep: frozen, it held up the training's own end for the whole grace.
         What a supervisor has started again is frozen and left to the watch: killed here, it would only come back.
+        What somebody else has started in the root, and does not match, is not ours to end: a person may copy files.
         """
         snapshot = self.host.snapshot()
         found = find(self.case, snapshot)
@@ -109,10 +110,10 @@ class Stopping:
             process = snapshot[identity.pid]
             if identity in self.processes or identity.pid in self.spared or process.container:
                 continue
-            if identity in found and restarted(snapshot, identity.pid, kin):
-                freeze_one(self.host, snapshot, identity, member)
-            else:
+            if not restarted(snapshot, identity.pid, kin):
                 self._take_in(process, member)
+            elif identity in found:
+                freeze_one(self.host, snapshot, identity, member)
 
     def _take_in(self, process: Process, member: Member) -> None:
         now, identity = datetime.now(UTC), process.identity

@@ -179,3 +179,24 @@ def test_another_users_process_is_called_not_contained_and_whose_it_is(small: Sm
     assert frozen == "0"
     assert f"{training.pid}: " in alive
     assert "user 0's" in alive
+
+
+def test_what_a_person_starts_in_the_root_during_the_stop_is_told_and_left_alone(
+    small: SmallWorkload, tmp_path: Path
+) -> None:
+    """A copy that an operator's shell had begun there was killed with the workload."""
+    stubborn = (
+        "import signal, time; signal.signal(2, signal.SIG_IGN); signal.signal(15, signal.SIG_IGN); time.sleep(99)"
+    )
+    training = small.start([sys.executable, "-c", stubborn, "python -u src/train.py --mode full"])
+    wait_until(lambda: psutil.Process(training.pid).status() == "sleeping", what="the training")
+    told = tmp_path / "pid"
+    with case_of(small.block(grace_seconds=1.5)) as case:
+        freeze.fn(case)
+        small.start(["setsid", "--fork", "sh", "-c", f"sleep 60 & echo $! > {told}; wait"]).wait()
+        wait_until(told.exists, what="the person's program")
+        wait_until(lambda: told.read_text().strip(), what="its pid")
+        receipts = made(stop.fn(case))
+        assert psutil.Process(int(told.read_text())).status() == "sleeping"
+        assert [receipt.identity.pid for receipt in receipts.processes] == [training.pid]
+        assert any("started in the root" in each for each in made(prove_contained.fn(case)).alive)

@@ -1,5 +1,6 @@
 """What started a process, and what keeps bringing it back."""
 
+import time
 from dataclasses import replace
 
 import pytest
@@ -102,3 +103,12 @@ def test_what_something_that_lives_on_has_started_is_told_from_an_orphan() -> No
         process(25, 77, "worker"),
     )
     assert [pid for pid in snapshot if restarted(snapshot, pid, {10})] == [20, 24]
+
+
+def test_a_long_chain_costs_no_minute() -> None:
+    """Three hundred generations: each ancestor was told anew for each descendant, and the freeze ran out of time."""
+    text = "token=abc --mode full " * 200
+    chain = table(*(process(pid, pid - 1, "python", text) for pid in range(2, 302)))
+    began = time.monotonic()
+    assert max(len(lineage(chain, pid)) for pid in chain) == 299
+    assert time.monotonic() - began < 5
