@@ -22,6 +22,7 @@ from tasks.early import EARLY
 from tasks.engine import DockerEngine, Engine
 from tasks.engine_rehearsal import RehearsalEngine
 from tasks.host import Host, LinuxHost
+from tasks.marker import open_new
 from tasks.proc import boot_id
 from tasks.rehearsal import RehearsalHost, RehearsalScheduler, RehearsalStore
 from tasks.scheduler import PrefectScheduler, Scheduler
@@ -267,7 +268,7 @@ def unknown_block(slug: str, name: str) -> Refused:
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file whole or not at all, also through a loss of power."""
     beside = path.with_name(f".{path.name}.new")
-    with beside.open("wb") as file:
+    with open_new(beside) as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())

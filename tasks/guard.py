@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
+from io import FileIO
 from pathlib import Path, PurePath
 from typing import Any, Final
 
@@ -23,7 +24,7 @@ from tasks.custody.process import Identity, Process
 from tasks.custody.redact import redact_command
 from tasks.custody.source import lineage
 from tasks.host import LinuxHost
-from tasks.marker import write_marker
+from tasks.marker import read_plain, write_marker
 from tasks.orders import Orders
 from tasks.proc import start_of
 
@@ -74,6 +75,8 @@ class Guard:
             if process.state not in {"T", "t"} or identity not in self.caught:
                 self._freeze(snapshot, process, member)
         self._write()
+        if not os.path.lexists(self.orders.marker):
+            self._mark()  # without it nobody finds us, to ask or to end us
 
     def _in_hand(self, snapshot: dict[int, Process]) -> set[int]:
         """Read anew in every look: a run writes down whom it has frozen before it thaws anybody."""
@@ -96,10 +99,12 @@ class Guard:
         """A disk that takes nothing must not end the watch: what was caught is written when there is room again."""
         if not self._unwritten:
             return
-        with suppress(OSError), Path(self.orders.caught).open("a") as file:
+        with suppress(OSError), _appended(self.orders.caught) as file:
             while self._unwritten:
-                file.write(json.dumps(self._unwritten[0]) + "\n")
-                file.flush()
+                line = f"{json.dumps(self._unwritten[0])}\n".encode()
+                if (written := file.write(line) or 0) != len(line):
+                    file.truncate(os.fstat(file.fileno()).st_size - written)
+                    break
                 del self._unwritten[0]
 
 
@@ -116,16 +121,22 @@ def _caught(snapshot: dict[int, Process], process: Process, member: Member, deni
     }
 
 
+def _appended(path: str) -> FileIO:
+    """Where the workload may have put a pipe or a link in its place: neither waited for nor followed."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    return FileIO(os.open(path, flags, 0o644), "a")
+
+
 def _identities(journal: Path) -> Iterable[Identity]:
     try:
-        items = json.loads(journal.read_bytes())
+        items = json.loads(read_plain(journal))
         return [Identity(**item.get("identity", item)) for item in items]
-    except (OSError, ValueError, TypeError, AttributeError):
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return []
 
 
 def main() -> None:
-    """Stand guard: the descriptor of the lock is the argument, the orders come through standard input."""
+    """Stand guard: the lock's descriptor and the marker are the arguments, the orders come through standard input."""
     orders = Orders.from_bytes(sys.stdin.buffer.read())
     Guard(orders, int(sys.argv[1])).stand()
     os._exit(0)  # a thread that still waits for the lock would hold us

@@ -143,8 +143,10 @@ class LinuxHost:
         """Look whether the process that the marker names lives and is a guard of ours: a marker can be forged."""
         identity = _named(marker)
         process = self.look(identity) if identity else None
-        if not process or not process.alive or process.user != os.geteuid() or launch.GUARD not in process.command:
+        if not process or not process.alive or process.user != os.geteuid():
             return None
+        if not {launch.GUARD, str(marker)} <= set(process.command):
+            return None  # not ours, or another workload's
         return identity
 
     def holds(self, identity: Identity, path: Path) -> bool:

@@ -18,6 +18,7 @@ GUARD: Final = "tasks.guard"
 _SYSTEMD: Final = Path("/run/systemd/system")
 _UNIT_SECONDS: Final = 30.0
 _NO_LOCK: Final = -1
+_SESSION: Final = ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")
 
 
 def scoped(command: Sequence[str], name: str, *, systemd: bool, root: bool, user: int = 0) -> list[str]:
@@ -42,15 +43,31 @@ def scoped(command: Sequence[str], name: str, *, systemd: bool, root: bool, user
     ]
 
 
-def _outliving(command: Sequence[str], name: str, user: int = 0) -> list[str]:
-    return scoped(command, name, systemd=_SYSTEMD.is_dir(), root=os.geteuid() == 0, user=user)
+def session_of(environment: Mapping[str, str], *, root: bool) -> dict[str, str]:
+    """Where a user's own systemd is reached. Without it `systemd-run --user` starts nothing, and says so to nobody."""
+    return {} if root else {name: environment[name] for name in _SESSION if name in environment}
+
+
+def _session() -> dict[str, str]:
+    return session_of(os.environ, root=os.geteuid() == 0)
+
+
+def outliving(command: Sequence[str], name: str, user: int = 0) -> list[str]:
+    """The same here and now; where no systemd can be reached (cron, su) a session of its own has to do."""
+    root = os.geteuid() == 0
+    systemd = _SYSTEMD.is_dir() and (root or bool(_session()))
+    return scoped(command, name, systemd=systemd, root=root, user=user)
 
 
 def start_guard(descriptor: int | None, orders: Orders) -> Identity:
     """Start a guard and hand it the open lock and its orders. It inherits nothing else of ours."""
     process = subprocess.Popen(
-        _outliving(
-            [sys.executable, "-S", "-P", "-m", GUARD, str(_NO_LOCK if descriptor is None else descriptor)], "guard"
+        outliving(
+            [
+                *(sys.executable, "-S", "-P", "-m", GUARD),
+                *(str(_NO_LOCK if descriptor is None else descriptor), orders.marker),
+            ],
+            "guard",
         ),
         pass_fds=[] if descriptor is None else [descriptor],
         stdin=subprocess.PIPE,
@@ -68,10 +85,10 @@ def start_guard(descriptor: int | None, orders: Orders) -> Identity:
 def _guard_environment(orders: Orders) -> dict[str, str]:
     """The standard library and our own code; only who watches containers is given the Docker SDK and its settings."""
     folders = [str(Path(__file__).parents[1])]
-    settings = {}
+    settings = _session()
     if orders.containers:
         folders += [folder for folder in sys.path if Path(folder).name in {"site-packages", "dist-packages"}]
-        settings = {name: value for name, value in os.environ.items() if name.startswith("DOCKER_")}
+        settings |= {name: value for name, value in os.environ.items() if name.startswith("DOCKER_")}
     return {"PATH": os.environ.get("PATH", os.defpath), "PYTHONPATH": os.pathsep.join(folders), **settings}
 
 
@@ -81,9 +98,9 @@ def start_program(
     """Start it detached; its output goes to the log. As root, as the given user; else as ourselves."""
     with log.open("ab") as output:
         process = subprocess.Popen(
-            _outliving(command, "evacuated", user),
+            outliving(command, "evacuated", user),
             cwd=folder,
-            env=dict(environment),
+            env={**_session(), **environment},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

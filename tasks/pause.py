@@ -10,6 +10,7 @@ from typing import Final
 from blocks.workload import Workload
 from tasks.case import Case, write_whole
 from tasks.custody.pause import Kind, Launcher, Pause, Resume, launchers, with_first_seen
+from tasks.marker import read_plain
 from tasks.scheduler import Scheduler
 from tasks.step import step
 
@@ -66,7 +67,7 @@ def resume(scheduler: Scheduler, marker: Path) -> Resume:
 def read_prior(marker: Path) -> dict[Launcher, bool]:
     """What stood before the cordon: True for what was paused already. Nothing where nothing is written down."""
     try:
-        rows = json.loads(marker.with_name(PRIOR).read_bytes())
+        rows = json.loads(read_plain(marker.with_name(PRIOR)))
         return {Launcher(Kind(row["kind"]), row["name"]): row["paused_before"] for row in rows}
     except FileNotFoundError:
         return {}

@@ -34,6 +34,7 @@ from tasks.custody.errors import EvacuationError, Refused
 from tasks.custody.incident import Incident, new_id, parse_id
 from tasks.custody.pause import Kind, Launcher
 from tasks.custody.verdict import Word
+from tasks.marker import read_plain
 from tasks.pause import named_by
 from tasks.proc import boot_id
 from tasks.rights import tell_rights
@@ -146,10 +147,10 @@ def choose_id(given: str | None, unfinished: str | None, created: datetime, suff
 def last_incident(evidence: Path) -> str | None:
     """The incident that the last run opened; none if what is written there is no incident (a loss of power)."""
     try:
-        return TypeAdapter(Incident).validate_json((evidence / OPEN).read_bytes()).id
+        return TypeAdapter(Incident).validate_json(read_plain(evidence / OPEN)).id
     except FileNotFoundError:
         return None
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         logger.error("%s is damaged and is not followed: %s", evidence / OPEN, error)  # noqa: TRY400
         return None
 

@@ -17,7 +17,7 @@ from tasks.custody.process import Process
 from tasks.custody.redact import redact_command
 from tasks.engine import DockerEngine
 from tasks.host import Host
-from tasks.marker import read_marker
+from tasks.marker import read_marker, read_plain
 from tasks.pause import read_prior
 from tasks.proc import standpoint
 from tasks.uncordon import held
@@ -92,7 +92,7 @@ def last(evidence: Path) -> str:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(read_plain(path))
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -21,7 +21,7 @@ from tasks.custody.incident import Incident
 from tasks.custody.process import Identity
 from tasks.custody.receipt import Frozen
 from tasks.lock import holder, open_lock
-from tasks.marker import read_marker
+from tasks.marker import read_marker, read_plain
 from tasks.training import Ended
 
 EVENT: Final = "training.failed"
@@ -104,7 +104,7 @@ def stopped_by(workload: Workload, ended: Ended) -> str | None:
 
 def _froze(evidence: Path, identity: Identity) -> str | None:
     try:
-        incident = TypeAdapter(Incident).validate_json((evidence / OPEN).read_bytes()).id
+        incident = TypeAdapter(Incident).validate_json(read_plain(evidence / OPEN)).id
         frozen = TypeAdapter(list[Frozen]).validate_json((evidence / incident / FROZEN).read_bytes())
     except (OSError, ValidationError):
         return None

@@ -17,7 +17,7 @@ from tasks.custody.pause import Resume
 from tasks.custody.process import Identity
 from tasks.engine import Engine
 from tasks.host import Host
-from tasks.marker import read_marker
+from tasks.marker import caught_lines, read_marker
 from tasks.pause import resume
 from tasks.scheduler import Scheduler
 
@@ -69,7 +69,7 @@ def held(host: Host, evidence: Path) -> dict[Identity, str]:
     What an incident froze as the workload itself is not among them: that is for the incident to stop.
     """
     workload = {identity for identity, _ in _entries(evidence, FROZEN)}
-    newcomers = [*_read(_lines(evidence / CAUGHT)), *_entries(evidence, RETURNED)]
+    newcomers = [*_read(caught_lines(evidence / CAUGHT)), *_entries(evidence, RETURNED)]
     found = {}
     for identity, command in newcomers:
         process = host.look(identity)
@@ -89,20 +89,13 @@ def _end(host: Host, newcomers: dict[Identity, str]) -> Iterator[str]:
 def _end_containers(engine: Engine, evidence: Path) -> Iterator[str]:
     """The same for containers that the guard has paused; an engine that cannot be asked keeps them paused."""
     workload = {entry["identity"]["id"] for entry in _kept(evidence, FROZEN_CONTAINERS)}
-    for entry in _lines(evidence / CAUGHT):
+    for entry in caught_lines(evidence / CAUGHT):
         with suppress(EngineError, KeyError, TypeError):
             caught = ContainerIdentity(**entry["container"])
             now = engine.look(caught.id)
             if caught.id not in workload and now and now.identity == caught and now.state == "paused":
                 engine.signal(caught.id, SIGKILL.name)
                 yield now.told
-
-
-def _lines(path: Path) -> list[Any]:
-    try:
-        return [json.loads(line) for line in path.read_bytes().splitlines()]
-    except (OSError, ValueError):
-        return []
 
 
 def _entries(evidence: Path, journal: str) -> Iterator[tuple[Identity, str]]:

@@ -1,6 +1,5 @@
 """§3: watch whether anything brings the workload back, name it, and stop it at its source where that is allowed."""
 
-import json
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +17,7 @@ from tasks.custody.membership import Member
 from tasks.custody.process import Identity
 from tasks.custody.receipt import Returned, Watch
 from tasks.custody.source import Source, lineage, may_be_ended, supervisor, unit_of
+from tasks.marker import caught_lines
 from tasks.step import step
 
 _POLL_SECONDS: Final = 0.1
@@ -171,9 +171,10 @@ def _log_caught(case: Case) -> None:
 
 def caught(case: Case) -> list[dict[str, Any]]:
     """Newcomers that the guard has frozen since this incident was opened."""
-    try:
-        lines = [json.loads(line) for line in case.caught.read_bytes().splitlines()]
-    except (OSError, ValueError):
-        return []
-    opened = case.incident.opened_at
-    return [line for line in lines if datetime.fromisoformat(line["at"]) >= opened]
+    return [line for line in caught_lines(case.caught) if _caught_at(line) >= case.incident.opened_at]
+
+
+def _caught_at(line: dict[str, Any]) -> datetime:
+    with suppress(KeyError, TypeError, ValueError):
+        return datetime.fromisoformat(line["at"]).astimezone(UTC)
+    return datetime.min.replace(tzinfo=UTC)

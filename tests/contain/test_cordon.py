@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
+from tasks.case import CAUGHT, write_whole
 from tasks.challenge import challenge
 from tasks.contain import freeze, prove_contained
 from tasks.cordon import cordon
@@ -281,3 +283,50 @@ def test_a_damaged_marker_stops_nothing(small: SmallWorkload, content: str) -> N
         freeze.fn(case)
         stop.fn(case)
         assert made(prove_contained.fn(case)).contained
+
+
+@pytest.mark.parametrize("plant", [os.mkfifo, lambda path: path.symlink_to(path.parents[1] / "precious")])
+@pytest.mark.parametrize("name", ["cordon.json", CAUGHT])
+def test_a_pipe_or_a_link_in_place_of_our_files_neither_stops_the_guard_nor_is_followed(
+    small: SmallWorkload, name: str, plant: Callable[[Path], None]
+) -> None:
+    """The evidence folder may lie where the workload can write: a pipe there kept the freeze waiting for ever."""
+    precious = small.root / "precious"
+    precious.write_text("as it was")
+    small.block().evidence.mkdir()
+    plant(small.block().evidence / name)
+    with case_of(small.block()) as case:
+        assert made(cordon.fn(case)).held
+        for count in (1, 2):
+            launch(small)
+            wait_until(lambda many=count: len(small.living()) >= many and states(small) == {"stopped"})  # type: ignore[misc]
+        assert case.host.release(case.marker)
+    assert precious.read_text() == "as it was"
+
+
+def test_a_new_file_takes_the_place_of_a_link(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("as it was")
+    (tmp_path / ".open.json.new").symlink_to(tmp_path / "precious")
+    write_whole(tmp_path / "open.json", b"{}")
+    assert ((tmp_path / "open.json").read_text(), (tmp_path / "precious").read_text()) == ("{}", "as it was")
+
+
+def test_a_guard_whose_marker_was_deleted_writes_it_again(small: SmallWorkload) -> None:
+    """Without it `make uncordon` found no cordon, and the guard stood for ever."""
+    with case_of(small.block()) as case:
+        guard = made(cordon.fn(case)).guard
+        wait_until(lambda: len(list(case.marker.parent.glob(".cordon.json.*"))) == 0, what="the guard on its post")
+        case.marker.unlink()
+        wait_until(lambda: case.host.guard(case.marker) == guard, what="the marker")
+
+
+def test_a_marker_that_names_another_workloads_guard_does_not_end_that_guard(
+    small: SmallWorkload, tmp_path: Path
+) -> None:
+    with SmallWorkload(tmp_path / "another") as other, case_of(other.block()) as theirs, case_of(small.block()) as case:
+        guard = made(cordon.fn(theirs)).guard
+        case.marker.write_text(theirs.marker.read_text())
+        assert made(cordon.fn(case)).held
+        assert case.host.release(case.marker)
+        assert theirs.host.guard(theirs.marker) == guard
+        assert theirs.host.refuses(theirs.workload.lock)

@@ -1,11 +1,15 @@
 """What outlives us: in a scope of its own where there is systemd, else in a session of its own."""
 
+import os
 import sys
 from pathlib import Path
 
+import pytest
+
+from tasks import launch
 from tasks.account import clean_environment
 from tasks.host import LinuxHost
-from tasks.launch import scoped
+from tasks.launch import scoped, session_of
 from tests.workloads import wait_until
 
 COMMAND = ["venv/bin/python", "-m", "uvicorn"]
@@ -26,6 +30,26 @@ def test_with_systemd_it_gets_a_scope_and_systemd_makes_it_the_users() -> None:
 
 def test_two_scopes_never_share_a_name() -> None:
     assert scoped(COMMAND, "x", systemd=True, root=True) != scoped(COMMAND, "x", systemd=True, root=True)
+
+
+def test_a_users_own_systemd_is_found_and_root_is_given_nobodys() -> None:
+    told = {"XDG_RUNTIME_DIR": "/run/user/7", "DBUS_SESSION_BUS_ADDRESS": "unix:path=/run/user/7/bus"}
+    assert session_of({**told, "AWS_SECRET_ACCESS_KEY": "s"}, root=False) == told
+    assert session_of(told, root=True) == {}
+
+
+@pytest.mark.parametrize(("session", "scope"), [({}, False), ({"XDG_RUNTIME_DIR": "/run/user/7"}, True)])
+def test_who_cannot_reach_systemd_starts_it_without(
+    session: dict[str, str], *, scope: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cron job or `su` has no session of systemd: `systemd-run --user` ended with 1 there, and no guard stood."""
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    monkeypatch.delenv("DBUS_SESSION_BUS_ADDRESS", raising=False)
+    for name, value in session.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(launch, "_SYSTEMD", tmp_path)
+    monkeypatch.setattr(os, "geteuid", lambda: 7)
+    assert (launch.outliving(["guard"], "guard") != ["guard"]) == scope
 
 
 def test_how_a_child_ended_can_be_asked_again_and_again(tmp_path: Path) -> None:

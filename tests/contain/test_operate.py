@@ -15,6 +15,7 @@ from tasks.custody.errors import Refused
 from tasks.host import LinuxHost
 from tasks.operate import chosen, let_go
 from tasks.status import next_step, status
+from tasks.uncordon import held
 from tests.cases import INCIDENT, case_of
 from tests.workloads import SmallWorkload, wait_until
 
@@ -152,3 +153,14 @@ def test_an_unknown_name_is_refused_with_those_that_are_known(small: SmallWorklo
     file.write_text(f"[workload.small]\nroot = {json.dumps(str(small.root))}\n")
     with pytest.raises(Refused, match="expected one of small; got other"):
         chosen(["status", str(file), "other"])
+
+
+def test_a_line_that_a_full_disk_has_torn_takes_no_other_newcomer_with_it(small: SmallWorkload) -> None:
+    """They were left frozen for ever, and nobody was told."""
+    with case_of(small.block()) as case:
+        cordon.fn(case)
+        small.start(WORKERS="0")
+        wait_until(lambda: held(case.host, case.workload.evidence), what="the newcomer to be caught")
+        with case.caught.open("a") as file:
+            file.write('{"at": "2026-11-2')
+        assert len(held(case.host, case.workload.evidence)) == 1
