@@ -21,7 +21,7 @@ BlockName = Annotated[str, Field(min_length=1, max_length=200)]
 def train(workload: BlockName, environment: dict[str, str] | None = None) -> State[Any]:
     """Run the workload's training command, unless a cordon stands.
 
-    コルドン中は拒否し、そうでなければロックを保持して学習を実行します。
+    コーデン中は拒否し、そうでなければロックを保持して学習を実行します。
 
     Args:
         workload: Name of the Workload block whose training_command is run. 対象の Workload ブロック名。

@@ -11,6 +11,7 @@ from tasks.case import Case
 from tasks.cordon import cordon_state
 from tasks.custody.process import Identity, descendants
 from tasks.custody.receipt import Challenge
+from tasks.custody.redact import redact_command
 from tasks.step import step
 
 _SECONDS: Final = 30.0
@@ -32,7 +33,7 @@ def challenge(case: Case) -> Challenge:
         caught = _fate(case, started)
     finally:
         _end(case, started)
-    case.log.write("challenged", str(started.pid), command=case.workload.training_command, caught=caught)
+    case.log.write("challenged", str(started.pid), command=redact_command(case.workload.training_command), caught=caught)
     return Challenge(datetime.now(UTC), caught=caught)
 
 

@@ -76,7 +76,7 @@ def _owner(words: list[str], wanted: str) -> int:
 def refuses(lock: Path) -> bool:
     """Try the lock as a launcher would; a missing file refuses nobody."""
     try:
-        descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(lock, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return False
     try:

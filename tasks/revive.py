@@ -121,7 +121,7 @@ class ProcessApi:
         """Again, until no child is left."""
         for _ in range(_KILL_ROUNDS):
             snapshot = self.case.host.snapshot()
-            if not self._started or self._started.pid not in snapshot:
+            if not self._started or self._started not in {one.identity for one in snapshot.values()}:
                 break
             family = [
                 snapshot[pid].identity for pid in {self.identity.pid} | descendants(snapshot, [self.identity.pid])

@@ -118,7 +118,9 @@ class Watching:
         untouchable = spared(self.case, snapshot) | ours(self.case, snapshot)
         if source.identity:
             process = snapshot.get(source.identity.pid)
-            return bool(process and process.pid not in untouchable and may_be_ended(process))
+            return bool(process and process.pid not in untouchable and may_be_ended(process)) and self._brings_nothing_else(
+                snapshot, source.identity, family
+            )
         known = {who.pid for who in family}
         return all(process.pid in known for process in snapshot.values() if unit_of(process.cgroup) == source.name)
 

@@ -42,7 +42,7 @@ class Matcher:
 
     def recognises(self, process: Process, root: PurePath) -> bool:
         """It must fit, and also work in, or run from, the workload's root."""
-        return self.fits(process) and rooted(process, root)
+        return rooted(process, root) and self.fits(process)
 
 
 @dataclass(frozen=True)
