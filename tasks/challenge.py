@@ -33,7 +33,9 @@ def challenge(case: Case) -> Challenge:
         caught = _fate(case, started)
     finally:
         _end(case, started)
-    case.log.write("challenged", str(started.pid), command=redact_command(case.workload.training_command), caught=caught)
+    case.log.write(
+        "challenged", str(started.pid), command=redact_command(case.workload.training_command), caught=caught
+    )
     return Challenge(datetime.now(UTC), caught=caught)
 
 

@@ -25,7 +25,7 @@ from urllib.parse import quote, urlsplit
 from tasks.custody.membership import Matcher, Member, members, protected
 from tasks.custody.process import Identity, Process
 from tasks.host import LinuxHost
-from tasks.marker import read_marker
+from tasks.marker import read_marker, read_plain
 from tasks.proc import boot_id
 
 FLOW: Final = "evacuate"
@@ -175,8 +175,8 @@ def _ours(evidence: Path) -> Iterator[Identity]:
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """Rows of a file of ours; nothing where there is none, or one that is damaged."""
     try:
-        rows = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        rows = json.loads(read_plain(path))
+    except (OSError, ValueError, RecursionError):
         return []
     return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
 

@@ -16,7 +16,7 @@ from tasks.custody.end import End
 from tasks.custody.membership import Member
 from tasks.custody.process import Identity
 from tasks.custody.receipt import Returned, Watch
-from tasks.custody.source import Source, lineage, may_be_ended, supervisor, unit_of
+from tasks.custody.source import Source, keeps_only, lineage, may_be_ended, supervisor, unit_of
 from tasks.marker import caught_lines
 from tasks.step import step
 
@@ -115,13 +115,12 @@ class Watching:
         """The block allows it, and nobody else's work hangs on it: a unit of the workload alone, no login, not us."""
         if not self.case.workload.stop_supervisors:
             return False
+        known = {who.pid for who in family}
         untouchable = spared(self.case, snapshot) | ours(self.case, snapshot)
         if source.identity:
             process = snapshot.get(source.identity.pid)
-            return bool(process and process.pid not in untouchable and may_be_ended(process)) and self._brings_nothing_else(
-                snapshot, source.identity, family
-            )
-        known = {who.pid for who in family}
+            mine = bool(process and process.pid not in untouchable and may_be_ended(process))
+            return mine and keeps_only(snapshot, source.identity.pid, known)
         return all(process.pid in known for process in snapshot.values() if unit_of(process.cgroup) == source.name)
 
     def _stop(self, source: Source) -> None:

@@ -1,18 +1,19 @@
 """What started a process, and what keeps bringing it back. Pure decisions over a snapshot."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import PurePath
 from typing import Final
 
 from tasks.custody.membership import multiplexes, quotes
-from tasks.custody.process import Identity, Process
+from tasks.custody.process import Identity, Process, descendants
 from tasks.custody.redact import redact_command
 
 _USER_MANAGER: Final = re.compile(r"user@\d+\.service")
 _SHOWN: Final = 100
+_EVERYBODYS: Final = frozenset({"systemd", "init", "cron", "crond", "anacron", "atd", "sshd", "login"})
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,18 @@ def restarted(snapshot: Mapping[int, Process], pid: int, kin: Iterable[int]) -> 
     return True
 
 
+def keeps_only(snapshot: Mapping[int, Process], pid: int, family: Collection[int]) -> bool:
+    """True if all that lives below a process is of this family, or leads to it. A supervisord keeps other work too."""
+    ways = {source.identity.pid for one in family for source in lineage(snapshot, one) if source.identity}
+    below = descendants(snapshot, [pid])
+    return not any(snapshot[one].alive for one in below - ways - set(family))
+
+
 def may_be_ended(process: Process) -> bool:
-    """Ending what brings the workload back must not end a person's login: no terminal multiplexer, no bare shell."""
-    if multiplexes(process):
+    """Ending what brings the workload back must not end a person's login: no terminal multiplexer, no bare shell.
+
+    Nor what starts everybody's programs.
+    """
+    if multiplexes(process) or PurePath(process.command[0] if process.command else "").name in _EVERYBODYS:
         return False
     return not quotes(process) or (len(process.command) > 1 and not process.command[0].startswith("-"))

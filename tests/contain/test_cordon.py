@@ -18,6 +18,7 @@ from tasks.case import CAUGHT, write_whole
 from tasks.challenge import challenge
 from tasks.contain import freeze, prove_contained
 from tasks.cordon import cordon
+from tasks.early import EARLY
 from tasks.host import LinuxHost
 from tasks.orders import Orders
 from tasks.proc import start_of
@@ -286,7 +287,7 @@ def test_a_damaged_marker_stops_nothing(small: SmallWorkload, content: str) -> N
 
 
 @pytest.mark.parametrize("plant", [os.mkfifo, lambda path: path.symlink_to(path.parents[1] / "precious")])
-@pytest.mark.parametrize("name", ["cordon.json", CAUGHT])
+@pytest.mark.parametrize("name", ["cordon.json", CAUGHT, EARLY])
 def test_a_pipe_or_a_link_in_place_of_our_files_neither_stops_the_guard_nor_is_followed(
     small: SmallWorkload, name: str, plant: Callable[[Path], None]
 ) -> None:
@@ -297,11 +298,28 @@ def test_a_pipe_or_a_link_in_place_of_our_files_neither_stops_the_guard_nor_is_f
     plant(small.block().evidence / name)
     with case_of(small.block()) as case:
         assert made(cordon.fn(case)).held
+        assert made(freeze.fn(case)).complete
         for count in (1, 2):
             launch(small)
             wait_until(lambda many=count: len(small.living()) >= many and states(small) == {"stopped"})  # type: ignore[misc]
         assert case.host.release(case.marker)
     assert precious.read_text() == "as it was"
+
+
+def test_a_lock_that_was_replaced_by_a_pipe_is_not_waited_for(small: SmallWorkload) -> None:
+    """A later run of the incident hung before its freeze."""
+    with case_of(small.block()) as case:
+        cordon.fn(case)
+        case.workload.lock.unlink()
+        os.mkfifo(case.workload.lock)
+        assert made(cordon.fn(case)).held
+
+
+def test_the_challenge_tells_no_secret(small: SmallWorkload) -> None:
+    with case_of(small.block(training_command=["false", "--token=hush"])) as case:
+        cordon.fn(case)
+        challenge.fn(case)
+        assert b"hush" not in case.log.path.read_bytes()
 
 
 def test_a_new_file_takes_the_place_of_a_link(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.custody.process import Identity, Process
-from tasks.custody.source import Source, lineage, may_be_ended, restarted, supervisor, unit_of
+from tasks.custody.source import Source, keeps_only, lineage, may_be_ended, restarted, supervisor, unit_of
 
 
 def process(pid: int, parent: int, *command: str, cgroup: str = "") -> Process:
@@ -103,6 +103,18 @@ def test_what_something_that_lives_on_has_started_is_told_from_an_orphan() -> No
         process(25, 77, "worker"),
     )
     assert [pid for pid in snapshot if restarted(snapshot, pid, {10})] == [20, 24]
+
+
+def test_what_keeps_other_work_too_is_not_the_workloads_alone() -> None:
+    supervised = table(process(5, 1, "supervisord"), process(6, 5, "sh"), process(7, 6, "python"), process(8, 7, "x"))
+    assert keeps_only(supervised, 5, {7, 8})
+    assert not keeps_only(supervised, 5, {7})
+    assert not keeps_only(supervised | table(process(9, 5, "nginx")), 5, {7, 8})
+
+
+@pytest.mark.parametrize("program", ["/usr/lib/systemd/systemd", "/usr/sbin/cron", "/usr/sbin/sshd"])
+def test_what_starts_everybodys_programs_is_never_ended(program: str) -> None:
+    assert not may_be_ended(process(5, 1, program, "--user"))
 
 
 def test_a_long_chain_costs_no_minute() -> None:
