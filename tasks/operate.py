@@ -15,6 +15,7 @@ from tasks.case import CORDON, INCIDENT, take_ownership
 from tasks.custody.errors import EvacuationError, Refused
 from tasks.custody.incident import parse_id
 from tasks.custody.log import CustodyLog
+from tasks.early import EARLY, Early, read_early, thaw_again
 from tasks.engine import DockerEngine
 from tasks.host import Host, LinuxHost
 from tasks.marker import read_marker
@@ -28,7 +29,8 @@ from tasks.uncordon import uncordon
 def let_go(workload: Workload, host: Host) -> Iterator[str]:
     """Undo the cordon, say what was done, and tell it in the incident's custody log. Refused while a run is at work."""
     evidence = workload.evidence
-    if not (evidence / CORDON).exists() and not read_prior(evidence / CORDON):
+    stands = (evidence / CORDON).exists() or read_prior(evidence / CORDON)
+    if not stands and not (evidence / EARLY).exists():
         yield "no cordon stands; nothing was done"
         return
     ownership = take_ownership(evidence)
@@ -39,6 +41,9 @@ def let_go(workload: Workload, host: Host) -> Iterator[str]:
             "Wait for it, or cancel it in Prefect; then run this again.",
         )
     try:
+        yield from _thaw_left(evidence / EARLY)
+        if not stands:
+            return
         log = CustodyLog(_home(evidence) / "custody.jsonl", _actor())
         with closing(DockerEngine(workload.docker_host)) as engine:
             asked = engine if workload.containers else None
@@ -46,6 +51,14 @@ def let_go(workload: Workload, host: Host) -> Iterator[str]:
     finally:
         os.close(ownership)
     yield from status(workload, host)
+
+
+def _thaw_left(path: Path) -> Iterator[str]:
+    """A run that was killed between its early freeze and its cordon has left them, and nobody else would thaw them."""
+    if left := read_early(path):
+        thaw_again(Early(path, tuple(left)))
+        pids = ", ".join(str(who.pid) for who in left)
+        yield f"thawed, a run that died before it began had frozen them: {pids}"
 
 
 def _home(evidence: Path) -> Path:

@@ -12,8 +12,10 @@ from blocks.workload import Workload
 from tasks.contain import freeze
 from tasks.cordon import cordon
 from tasks.custody.errors import Refused
+from tasks.early import EARLY
 from tasks.host import LinuxHost
 from tasks.operate import chosen, let_go
+from tasks.proc import start_of
 from tasks.status import next_step, status
 from tasks.uncordon import held
 from tests.cases import INCIDENT, case_of
@@ -164,3 +166,18 @@ def test_a_line_that_a_full_disk_has_torn_takes_no_other_newcomer_with_it(small:
         with case.caught.open("a") as file:
             file.write('{"at": "2026-11-2')
         assert len(held(case.host, case.workload.evidence)) == 1
+
+
+def test_what_a_run_froze_that_died_before_its_cordon_is_thawed_by_uncordon(small: SmallWorkload) -> None:
+    """No incident, no guard, no cordon: `nothing was done` was said while they stood frozen for ever."""
+    block = small.block()
+    block.evidence.mkdir()
+    training = psutil.Process(small.start(WORKERS="0").pid)
+    wait_until(lambda: training.status() == psutil.STATUS_SLEEPING, what="the training at work")
+    training.suspend()
+    row = {"pid": training.pid, "start": start_of(training.pid), "at": "2026-01-02T03:04:05+00:00"}
+    (block.evidence / EARLY).write_text(json.dumps([row]))
+    (first, *_) = let_go(block, LinuxHost())
+    assert first.endswith(f": {training.pid}")
+    assert training.status() != psutil.STATUS_STOPPED
+    assert list(let_go(block, LinuxHost())) == ["no cordon stands; nothing was done"]
