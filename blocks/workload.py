@@ -105,6 +105,10 @@ class Workload(Block):
         description="How a training is started, one argument an item, in the root folder, as in make, train-full. "
         "The train flow runs it; the cordon is proven by launching it and seeing it caught.",
     )
+    training_refused: list[int] = Field(
+        default=[75],
+        description="Exit codes by which training_command says that the lock refused it, as in flock -n -E 75.",
+    )
     containers: list[ContainerName] = Field(
         default=[],
         description="Containers that belong to the workload: image=NAME, label=KEY or label=KEY=VALUE, or name=NAME.",

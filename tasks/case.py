@@ -1,6 +1,5 @@
 """The case: one run of one incident, with the places it writes to and the doors it acts through."""
 
-import fcntl
 import json
 import logging
 import os
@@ -225,21 +224,6 @@ class Case:
 def incident_home(evidence: Path, incident: str, *, dry_run: bool) -> Path:
     """Private folder of an incident; a dry run's lies apart and is never carried on as a real one."""
     return evidence / "dry-run" / incident if dry_run else evidence / incident
-
-
-def take_ownership(evidence: Path, *, dry_run: bool = False) -> int | None:
-    """Lock the workload's evidence folder for this process, so that one run evacuates it at a time. None if taken.
-
-    A dry run has a lock of its own: a rehearsal must never keep the real one out.
-    """
-    name = ".rehearsal" if dry_run else ".owner"
-    descriptor = os.open(evidence / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    return descriptor
 
 
 def load_block(kind: type[Any], name: str) -> Any:

@@ -8,7 +8,7 @@ from typing import Final
 
 from tasks.account import clean_environment
 from tasks.case import Case
-from tasks.cordon import cordon_state
+from tasks.cordon import caught, cordon_state
 from tasks.custody.process import Identity, descendants
 from tasks.custody.receipt import Challenge
 from tasks.custody.redact import redact_command
@@ -16,6 +16,7 @@ from tasks.step import step
 
 _SECONDS: Final = 30.0
 _POLL_SECONDS: Final = 0.02
+_CAUGHT_SECONDS: Final = 3.0
 _GONE_SECONDS: Final = 2.0
 _FROZEN: Final = frozenset("Tt")
 
@@ -28,15 +29,15 @@ def challenge(case: Case) -> Challenge:
     """
     if reason := _not_now(case):
         return Challenge(datetime.now(UTC), skipped=reason)
-    started = _launch(case)
+    began, started = datetime.now(UTC), _launch(case)
     try:
-        caught = _fate(case, started)
+        made = _fate(case, started, began)
     finally:
         _end(case, started)
     case.log.write(
-        "challenged", str(started.pid), command=redact_command(case.workload.training_command), caught=caught
+        "challenged", str(started.pid), command=redact_command(case.workload.training_command), result=made.told
     )
-    return Challenge(datetime.now(UTC), caught=caught)
+    return made
 
 
 def _not_now(case: Case) -> str:
@@ -57,17 +58,32 @@ def _launch(case: Case) -> Identity:
     return case.host.start(block.training_command, block.root, log, owner, clean_environment(owner))
 
 
-def _fate(case: Case, started: Identity) -> str:
-    """What stopped the launch; empty if nothing did."""
+def _fate(case: Case, started: Identity, began: datetime) -> Challenge:
+    """What stopped the launch. One that ended by itself, for another reason than the lock, has proven nothing."""
     deadline = time.monotonic() + _SECONDS
-    while time.monotonic() < deadline:
+    ended: float | None = None
+    while time.monotonic() < deadline and (ended is None or time.monotonic() < ended + _CAUGHT_SECONDS):
         code = case.host.exit_code(started)
-        if code:
-            return f"the launcher was refused and ended with {code}"
-        if pid := _frozen_of(case, started):
-            return f"the guard froze process {pid}"
+        if code in case.workload.training_refused:
+            return Challenge(datetime.now(UTC), caught=f"the launcher was refused and ended with {code}")
+        if pid := _frozen_of(case, started) or _caught_since(case, began):
+            return Challenge(datetime.now(UTC), caught=f"the guard froze process {pid}")
+        if code is not None and ended is None:
+            ended = time.monotonic()
         time.sleep(_POLL_SECONDS)
-    return ""
+    code = case.host.exit_code(started)
+    refused = ", ".join(map(str, case.workload.training_refused))
+    why = f"the launcher ended with {code} by itself, which is none of {refused} (training_refused): nothing is proven"
+    return Challenge(datetime.now(UTC), skipped=why if code else "")
+
+
+def _caught_since(case: Case, began: datetime) -> int | None:
+    """A launcher may detach what it starts: whom the guard has caught since then counts."""
+    since = began.isoformat()
+    found = (
+        entry["identity"]["pid"] for entry in caught(case) if str(entry.get("at", "")) >= since and "identity" in entry
+    )
+    return next(found, None)
 
 
 def _frozen_of(case: Case, started: Identity) -> int | None:

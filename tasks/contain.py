@@ -175,6 +175,7 @@ def contained(case: Case) -> Containment:
         cordoned=state.held,
         reason=state.told,
         left_alone=tuple(_tell(process) for process in seen.bystanders),
+        recovered=bool(case.recovered() or case.recovered_containers()),
     )
 
 

@@ -2,10 +2,11 @@
 
 import pwd
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from os import getpid
 from signal import SIGTERM
-from typing import Final
+from typing import Any, Final
 
 from blocks.workload import Workload
 from tasks.case import Case
@@ -13,7 +14,7 @@ from tasks.custody.membership import Matcher, protected
 from tasks.custody.process import Identity, Process
 from tasks.custody.receipt import Cordon
 from tasks.custody.redact import redact_command
-from tasks.marker import read_marker
+from tasks.marker import caught_lines, read_marker
 from tasks.orders import Orders
 from tasks.step import step
 
@@ -129,3 +130,14 @@ def _tell(process: Process) -> str:
 def _released(case: Case) -> Cordon:
     reason = "released by this incident's own recovery"
     return Cordon(str(case.workload.lock), True, None, case.incident.opened_at.isoformat(), case.incident.id, reason)
+
+
+def caught(case: Case) -> list[dict[str, Any]]:
+    """Newcomers that the guard has frozen since this incident was opened."""
+    return [line for line in caught_lines(case.caught) if _caught_at(line) >= case.incident.opened_at]
+
+
+def _caught_at(line: dict[str, Any]) -> datetime:
+    with suppress(KeyError, TypeError, ValueError):
+        return datetime.fromisoformat(line["at"]).astimezone(UTC)
+    return datetime.min.replace(tzinfo=UTC)

@@ -5,7 +5,6 @@ run's parameters and its workload block. Whatever it cannot do, or must not do, 
 """
 
 import base64
-import fcntl
 import json
 import os
 import pwd
@@ -26,6 +25,7 @@ from tasks.custody.membership import Matcher, Member, members, protected
 from tasks.custody.process import Identity, Process
 from tasks.host import LinuxHost
 from tasks.marker import read_marker, read_plain
+from tasks.ownership import take_ownership
 from tasks.proc import boot_id
 
 FLOW: Final = "evacuate"
@@ -116,9 +116,10 @@ def _evidence(workload: Mapping[str, Any]) -> Path:
 @contextmanager
 def _owned(evidence: Path) -> Iterator[None]:
     """Never beside a run that is at work: it thaws what it stops."""
-    descriptor = os.open(evidence / ".owner", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    descriptor = take_ownership(evidence)
+    if descriptor is None:
+        raise NotNow("another run is at work")
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     finally:
         os.close(descriptor)

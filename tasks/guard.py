@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -29,7 +30,9 @@ from tasks.orders import Orders
 from tasks.proc import start_of
 
 _PAUSE_SECONDS: Final = 0.25
+_LONGEST_PAUSE_SECONDS: Final = 1.0
 _SHARE: Final = 25
+_THAWS: Final = 3
 _NO_LOCK: Final = -1
 
 
@@ -40,7 +43,7 @@ class Guard:
         """Take the orders, and the open lock file (or -1 where it could not be opened)."""
         self.orders, self.descriptor = orders, descriptor
         self.host = LinuxHost(frozenset(matcher.port for matcher in orders.matchers if matcher.port))
-        self.caught: set[Identity] = set()
+        self.caught: Counter[Identity] = Counter()
         self._unwritten: list[dict[str, Any]] = []
 
     def stand(self) -> None:
@@ -58,7 +61,7 @@ class Guard:
         while signal.sigtimedwait({signal.SIGTERM}, pause) is None:
             began = time.monotonic()
             self.watch()
-            pause = max(_PAUSE_SECONDS, (time.monotonic() - began) * (_SHARE - 1))
+            pause = min(max(_PAUSE_SECONDS, (time.monotonic() - began) * (_SHARE - 1)), _LONGEST_PAUSE_SECONDS)
 
     def _mark(self) -> None:
         """Whoever started us may have died before it could say so. A full disk does not keep us from our post."""
@@ -84,15 +87,19 @@ class Guard:
         return {pid for pid, process in snapshot.items() if process.identity in known}
 
     def _freeze(self, snapshot: dict[int, Process], process: Process, member: Member) -> None:
+        if process.pid in self._in_hand(snapshot):
+            return  # a run has taken it in hand since we looked
         denied = ""
         try:
-            self.host.signal(process.identity, signal.SIGSTOP)
+            # whoever is thawed again and again would compute in between
+            again = self.caught[process.identity] > _THAWS
+            self.host.signal(process.identity, signal.SIGKILL if again else signal.SIGSTOP)
         except ProcessLookupError:
             return
         except PermissionError:
             denied = f"SIGSTOP denied, it belongs to user {process.user}"
-        if process.identity not in self.caught:
-            self.caught.add(process.identity)
+        self.caught[process.identity] += 1
+        if self.caught[process.identity] == 1:
             self._unwritten.append(_caught(snapshot, process, member, denied))
 
     def _write(self) -> None:

@@ -11,7 +11,7 @@ from typing import Final
 
 from blocks.file import workloads
 from blocks.workload import Workload
-from tasks.case import CORDON, INCIDENT, take_ownership
+from tasks.case import CORDON, INCIDENT
 from tasks.custody.errors import EvacuationError, Refused
 from tasks.custody.incident import parse_id
 from tasks.custody.log import CustodyLog
@@ -19,6 +19,7 @@ from tasks.early import EARLY, Early, read_early, thaw_again
 from tasks.engine import DockerEngine
 from tasks.host import Host, LinuxHost
 from tasks.marker import read_marker
+from tasks.ownership import take_ownership
 from tasks.pause import read_prior
 from tasks.proc import boot_id
 from tasks.scheduler import PrefectScheduler
@@ -33,7 +34,7 @@ def let_go(workload: Workload, host: Host) -> Iterator[str]:
     if not stands and not (evidence / EARLY).exists():
         yield "no cordon stands; nothing was done"
         return
-    ownership = take_ownership(evidence)
+    ownership = take_ownership(evidence, "release of the cordon")
     if ownership is None:
         raise Refused(
             "no evacuation of this workload at work",

@@ -25,7 +25,6 @@ from tasks.case import (
     last_verdict,
     load_block,
     read_incident,
-    take_ownership,
     unknown_block,
     write_whole,
 )
@@ -35,6 +34,7 @@ from tasks.custody.incident import Incident, new_id, parse_id
 from tasks.custody.pause import Kind, Launcher
 from tasks.custody.verdict import Word
 from tasks.marker import read_plain
+from tasks.ownership import owner, take_ownership
 from tasks.pause import named_by
 from tasks.proc import boot_id
 from tasks.rights import tell_rights
@@ -87,6 +87,7 @@ def open_case(request: Request) -> Case | Busy:
     evidence = _evidence_folder(workload)
     ownership = take_ownership(evidence, dry_run=request.dry_run)
     if ownership is None:
+        _require_evacuation(owner(evidence, dry_run=request.dry_run))
         return Busy(
             "to be the only evacuation of this workload",
             f"another run that evacuates {request.workload} now: {last_incident(evidence) or 'it has just begun'}",
@@ -98,6 +99,16 @@ def open_case(request: Request) -> Case | Busy:
     except BaseException:
         os.close(ownership)
         raise
+
+
+def _require_evacuation(purpose: str) -> None:
+    """Only another evacuation contains the workload in our place."""
+    if purpose not in {"evacuation", ""}:
+        raise Refused(
+            "no other work on this workload",
+            f"a {purpose} that is under way",
+            "The workload is not contained by this. Wait for it to end, or cancel it, and run again at once.",
+        )
 
 
 def _open(request: Request, workload: Workload, evidence: Path, given: str | None, ownership: int) -> Case:

@@ -8,10 +8,11 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from blocks.workload import Workload
-from tasks.case import Case, last_verdict, load_block, read_incident, take_ownership
+from tasks.case import Case, last_verdict, load_block, read_incident
 from tasks.custody.errors import Refused
 from tasks.custody.incident import Incident, parse_id
 from tasks.custody.verdict import why_not_recover
+from tasks.ownership import take_ownership
 from tasks.preflight import (
     Busy,
     last_incident,
@@ -50,7 +51,7 @@ def reopen(request: Reopening) -> Case | Busy:
     require_store(request.store)
     require_here(workload)
     incident = _incident(workload.evidence, request.workload, given)
-    ownership = take_ownership(workload.evidence)
+    ownership = take_ownership(workload.evidence, "recovery")
     if ownership is None:
         return Busy(
             "to be the only run that works on this workload",

@@ -39,10 +39,21 @@ def effective_capabilities() -> int:
     return next(int(line.split()[1], 16) for line in lines if line.startswith("CapEff:"))
 
 
+def in_strange_hands(folder: Path, euid: int) -> str:
+    """A sentence if somebody else owns the folder or one above it: who may rename it may put another in its place."""
+    owners = {place: place.stat().st_uid for place in (folder, *folder.parents) if place.exists()}
+    strange = next((place for place, owner in owners.items() if owner not in {0, euid}), None)
+    if strange is None:
+        return ""
+    return f"{folder} lies in {strange} of user {owners[strange]}, who can move or forge it: give another evidence_dir"
+
+
 def tell_rights(case: Case) -> tuple[str, ...]:
     """Say what is missing as warnings, and write it down for the postmortem."""
     user = os.geteuid()
     missing = missing_rights(effective_capabilities(), user, case.workload.root.stat().st_uid)
+    if exposed := in_strange_hands(case.workload.evidence, user):
+        missing = (*missing, exposed)
     case.log.write("rights", f"user {user}", missing=missing)
     for sentence in missing:
         logger.warning("%s", sentence)

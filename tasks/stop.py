@@ -21,6 +21,7 @@ from tasks.step import step
 _SETTLE_SECONDS: Final = 2.0
 _LOOK_AGAIN_SECONDS: Final = 0.1
 _KILL_ROUNDS: Final = 20
+_STOPPED: Final = frozenset("Tt")
 
 
 @step("§3 stop the workload", key=observed)
@@ -78,6 +79,14 @@ class Stopping:
         while self.left - self.held and (rest := deadline - time.monotonic()) > 0:
             self._wait_gone(min(_LOOK_AGAIN_SECONDS, rest))
             self._take_in_newcomers()
+            self._thaw_again()
+
+    def _thaw_again(self) -> None:
+        """A guard that looked before our journal was written may stop once more whom we have just thawed."""
+        for identity in self.left - self.held:
+            process = self.host.look(identity)
+            if process and process.state in _STOPPED:
+                self._send(identity, SIGCONT)
 
     def kill(self) -> None:
         """Kill who is left, again until nobody new is found."""

@@ -96,7 +96,10 @@ def _refusal(workload: Workload, incident: str) -> str:
 
 def stopped_by(workload: Workload, ended: Ended) -> str | None:
     """The incident that ended it: it is in the freeze's journal, or it failed while a cordon stood."""
-    incident = _froze(workload.evidence, ended.identity)
+    try:
+        incident = _froze(workload.evidence, ended.identity)
+    except PermissionError:
+        return standing(workload.evidence)
     if incident or ended.code == 0:
         return incident
     return standing(workload.evidence)
@@ -106,6 +109,8 @@ def _froze(evidence: Path, identity: Identity) -> str | None:
     try:
         incident = TypeAdapter(Incident).validate_json(read_plain(evidence / OPEN)).id
         frozen = TypeAdapter(list[Frozen]).validate_json((evidence / incident / FROZEN).read_bytes())
+    except PermissionError:
+        raise
     except (OSError, ValidationError):
         return None
     return incident if any(process.identity == identity for process in frozen) else None

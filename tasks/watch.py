@@ -12,12 +12,12 @@ from tasks.case import RETURNED, Case
 from tasks.contain import Snapshot, command_of, find, freeze_one, frozen, ours, returned, spared
 from tasks.container_returns import ContainerReturns
 from tasks.containers import frozen_containers
+from tasks.cordon import caught
 from tasks.custody.end import End
 from tasks.custody.membership import Member
 from tasks.custody.process import Identity
 from tasks.custody.receipt import Returned, Watch
 from tasks.custody.source import Source, keeps_only, lineage, may_be_ended, supervisor, unit_of
-from tasks.marker import caught_lines
 from tasks.step import step
 
 _POLL_SECONDS: Final = 0.1
@@ -168,14 +168,3 @@ def _log_caught(case: Case) -> None:
         about = {name: entry.get(name, "") for name in ("at", "role", "why", "command", "source", "denied")}
         case.log.write("caught", str(who[0]) if who else "?", **about)
     case.journal(_LOGGED, int, len(entries))
-
-
-def caught(case: Case) -> list[dict[str, Any]]:
-    """Newcomers that the guard has frozen since this incident was opened."""
-    return [line for line in caught_lines(case.caught) if _caught_at(line) >= case.incident.opened_at]
-
-
-def _caught_at(line: dict[str, Any]) -> datetime:
-    with suppress(KeyError, TypeError, ValueError):
-        return datetime.fromisoformat(line["at"]).astimezone(UTC)
-    return datetime.min.replace(tzinfo=UTC)

@@ -10,8 +10,9 @@ from prefect.client.schemas.objects import State
 
 from blocks.port import Store
 from blocks.workload import Workload
-from tasks.case import Case, take_ownership
+from tasks.case import Case
 from tasks.custody.incident import Incident
+from tasks.ownership import take_ownership
 from tasks.proc import boot_id
 
 INCIDENT = "IR-20260102T030405Z"

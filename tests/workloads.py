@@ -86,6 +86,7 @@ class SmallWorkload:
         self.root = root
         self.port = free_port()
         self.started: list[subprocess.Popen[bytes]] = []
+        self.dataset = "builtin"
         for folder in ("models", "artifacts", "logs", "src", "uvicorn", "venv/bin"):
             (root / folder).mkdir(parents=True, exist_ok=True)
         (root / "src/train.py").write_text(TRAIN)
@@ -120,7 +121,7 @@ class SmallWorkload:
     @property
     def training_command(self) -> list[str]:
         """How a training run is started."""
-        return ["venv/bin/python", "-u", "src/train.py", "--dataset", "builtin", "--mode", "full"]
+        return ["venv/bin/python", "-u", "src/train.py", "--dataset", self.dataset, "--mode", "full"]
 
     def start(self, command: Sequence[str] | None = None, **environment: str) -> subprocess.Popen[bytes]:
         """Start a program in the root, the training by default."""

@@ -17,6 +17,7 @@ _EDITORS: Final = frozenset(
 _SEARCHERS: Final = frozenset(
     {"grep", "egrep", "rg", "ag", "pgrep", "pkill", "ps", "sudo", "su", "doas", "strace", "gdb"}
 )
+_INTERPRETERS: Final = ("python", "pypy")
 _QUOTERS: Final = _SHELLS | _EDITORS | _SEARCHERS | _MULTIPLEXERS
 
 
@@ -73,7 +74,12 @@ def multiplexes(process: Process) -> bool:
 
 
 def _program(process: Process) -> str:
-    """Name of the program; some, as sshd and tmux, write a title in its place, which begins with it and a colon."""
+    """Name of the program; some, as sshd and tmux, write a title in its place, which begins with it and a colon.
+
+    A Python program is one, whatever it calls itself.
+    """
+    if (real := PurePath(process.executable).name).startswith(_INTERPRETERS):
+        return real
     called = process.command[0].lstrip("-") if process.command else ""
     title = called.split(" ", 1)[0]
     return title if title.endswith(":") else PurePath(called).name

@@ -3,6 +3,9 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from signal import SIGINT, SIGTERM, Signals
+from typing import Final
+
+_LINE: Final = 16384
 
 
 @dataclass(frozen=True, order=True)
@@ -55,8 +58,8 @@ class Process:
 
     @property
     def line(self) -> str:
-        """The command line that a pattern is tried on."""
-        return " ".join(self.command)
+        """The command line that a pattern is tried on; its beginning, for a hostile one must not hold up a freeze."""
+        return " ".join(self.command)[:_LINE]
 
     @property
     def alive(self) -> bool:

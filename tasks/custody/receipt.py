@@ -204,6 +204,7 @@ class Containment(Noun):
     """The check after the stop: what of the workload was found alive, and whether the lock refuses.
 
     `left_alone` names processes with a matching command line that have nothing to do with the workload's root.
+    `recovered` says that this incident has brought the API back: that is no life that contradicts it.
     """
 
     at: datetime
@@ -211,6 +212,7 @@ class Containment(Noun):
     cordoned: bool
     reason: str = ""
     left_alone: tuple[str, ...] = ()
+    recovered: bool = False
 
     @property
     def contained(self) -> bool:
@@ -225,6 +227,8 @@ class Containment(Noun):
     @property
     def told(self) -> str:
         """In a few words."""
+        if self.contained and self.recovered:
+            return "recovered: what this incident brought back is at work, and training is let in"
         if self.contained:
             others = f"; {len(self.left_alone)} left alone: {self.left_alone[0]}" if self.left_alone else ""
             return f"contained: nothing of the workload runs{others}. {self.reason}".strip()

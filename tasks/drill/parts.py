@@ -69,9 +69,10 @@ class SeaweedFS(Part):
         ]
 
     def ready(self) -> bool:
-        """The S3 service answers, and the filer, which needs no signature, knows the bucket."""
+        """The S3 service answers, the filer, which needs no signature, knows the bucket, and there is room for data."""
         bucket = f"http://127.0.0.1:{self.ports['filer']}/buckets/{self.bucket}/"
-        return _answers(f"{self.endpoint}/healthz") and _answers(bucket)
+        room = f"http://127.0.0.1:{self.ports['master']}/dir/assign"
+        return _answers(f"{self.endpoint}/healthz") and _answers(bucket) and _answers(room)
 
     def start(self) -> None:
         """Start on ports that are free; only a store that has data already insists on its own."""
@@ -89,8 +90,10 @@ class SeaweedFS(Part):
                 return
 
     def stop(self) -> None:
-        """Also remove the sockets that it opens in /tmp under its gRPC ports, and often forgets."""
+        """Also remove the sockets that it opens, in its folder and in /tmp under its gRPC ports, and often forgets."""
         super().stop()
+        for left in self.folder.glob("*.sock"):
+            left.unlink()
         for service, port in self.ports.items():
             Path(f"/tmp/seaweedfs-{service}-grpc-{port + _GRPC}.sock").unlink(missing_ok=True)  # noqa: S108  its own choice
 

@@ -253,6 +253,36 @@ def test_a_launch_that_nothing_catches_is_told_and_ended(small: SmallWorkload, m
         assert small.living() == []
 
 
+@pytest.mark.parametrize("command", [["false"], ["venv/bin/python", "-m", "no_such_module"]])
+def test_a_launcher_that_fails_by_itself_proves_nothing_and_says_so(small: SmallWorkload, command: list[str]) -> None:
+    with case_of(small.block(training_command=command)) as case:
+        cordon.fn(case)
+        tried = made(challenge.fn(case))
+        assert not tried.caught
+        assert tried.skipped.startswith("the launcher ended with 1 by itself, which is none of 75")
+
+
+def test_a_launcher_that_detaches_the_training_is_seen_to_be_caught(small: SmallWorkload) -> None:
+    with case_of(small.block(training_command=["setsid", "--fork", *small.training_command])) as case:
+        cordon.fn(case)
+        assert made(challenge.fn(case)).caught.startswith("the guard froze process ")
+
+
+def test_a_newcomer_that_is_thawed_again_and_again_is_ended(small: SmallWorkload) -> None:
+    with case_of(small.block()) as case:
+        cordon.fn(case)
+        small.start(["setsid", "--fork", *small.training_command], WORKERS="0").wait()
+        wait_until(lambda: caught(case.caught), what="the guard's catch")
+        (newcomer,) = small.living()
+
+        def thawed_to_death() -> bool:
+            if newcomer.is_running() and newcomer.status() == psutil.STATUS_STOPPED:
+                newcomer.resume()
+            return not small.living()
+
+        wait_until(thawed_to_death, what="its end")
+
+
 def test_nothing_is_launched_without_a_cordon_or_on_a_compromised_host(small: SmallWorkload) -> None:
     with case_of(small.block(training_command=small.training_command)) as case:
         assert "no guard stands" in made(challenge.fn(case)).skipped

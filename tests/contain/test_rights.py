@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from tasks import preflight
-from tasks.case import take_ownership
-from tasks.rights import missing_rights
+from tasks.ownership import take_ownership
+from tasks.rights import in_strange_hands, missing_rights
 from tests.workloads import SmallWorkload
 
 ALL = (1 << 41) - 1
@@ -84,6 +84,16 @@ def test_a_run_writes_down_what_it_lacks_when_it_opens(
     assert caplog.messages == entry["missing"]
 
 
+def test_a_folder_for_evidence_in_somebody_elses_hands_is_told(tmp_path: Path) -> None:
+    inner = tmp_path / "workload/evidence"
+    inner.mkdir(parents=True)
+    assert in_strange_hands(inner, os.geteuid()) == ""
+    if os.geteuid() == 0:
+        os.chown(inner.parent, 12345, -1)
+        told = in_strange_hands(inner, 0)
+        assert told.startswith(f"{inner} lies in {inner.parent} of user 12345, who can move or forge it")
+
+
 CONTAIN = """
 import json, os, sys
 from pathlib import Path
@@ -96,8 +106,11 @@ from tasks.rights import tell_rights
 from tasks.stop import stop
 os.umask(0o022)
 with SmallWorkload(Path(sys.argv[1]) / "work load") as small:
+    # what belongs to others cannot be looked into from here: patterns that match nothing of theirs
+    small.dataset = f"of-{small.port}"
+    own = {"training_pattern": f"--dataset {small.dataset} ", "api_pattern": f"uvicorn .*--port {small.port}"}
     small.start_all(workers=2)
-    with case_of(small.block()) as case:
+    with case_of(small.block(worker_pattern="no such worker", **own)) as case:
         told = {"missing": tell_rights(case)}
         cordon.fn(case)
         told["frozen"] = len(freeze.fn(case).data.processes)

@@ -26,9 +26,12 @@ TRAINING = ("venv/bin/python", "-u", "src/train.py", "--dataset", "adult", "--mo
 
 
 def process(
-    pid: int, parent: int, *command: str, cwd: str = str(ROOT), executable: str = "/usr/bin/python3", state: str = "S"
+    pid: int, parent: int, *command: str, cwd: str = str(ROOT), executable: str | None = None, state: str = "S"
 ) -> Process:
-    return Process(Identity(pid, pid * 10), parent, state, command, cwd, executable)
+    """By default the executable is what the command line says."""
+    program = PurePath(command[0].lstrip("-")).name if command else "python3"
+    real = f"/usr/bin/{program}" if executable is None else executable
+    return Process(Identity(pid, pid * 10), parent, state, command, cwd, real)
 
 
 def table(*processes: Process) -> dict[int, Process]:
@@ -76,6 +79,18 @@ def test_descendants_belong_whatever_their_command_line_says() -> None:
         11: ("training", "child of 10"),
         12: ("training", "child of 11"),
     }
+
+
+@pytest.mark.parametrize("name", ["cat", "bash", "-zsh", "tmux: server"])
+def test_a_python_program_is_one_whatever_it_calls_itself(name: str) -> None:
+    disguised = process(10, 1, name, "python -u src/train.py --mode full", executable="/usr/bin/python3.13")
+    assert not quotes(disguised)
+    assert found(table(disguised)) == [10]
+
+
+def test_the_end_of_an_endless_command_line_is_not_looked_at() -> None:
+    endless = process(10, 1, "python", "uvicorn " * 100_000)
+    assert len(endless.line) < 20_000
 
 
 @pytest.mark.parametrize("program", ["bash", "/bin/sh", "-zsh", "vim", "less", "grep", "pgrep", "tail", "tmux", "sudo"])

@@ -9,9 +9,9 @@ import pytest
 
 from blocks.store import EvidenceStore
 from blocks.workload import Workload
-from tasks.case import take_ownership
 from tasks.custody.keys import MANIFEST
 from tasks.custody.manifest import digest_bytes
+from tasks.ownership import take_ownership
 from tests.scenes import Scene, steps_of
 from tests.workloads import wait_until
 

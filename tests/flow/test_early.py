@@ -17,10 +17,10 @@ from prefect.types.entrypoint import EntrypointType
 
 from flows.evacuate import evacuate
 from flows.recover import recover
-from tasks.case import take_ownership
 from tasks.contain import ticks
 from tasks.custody.process import Identity
 from tasks.early import EARLY, _credentials, freeze_early, thaw_again
+from tasks.ownership import take_ownership
 from tasks.proc import start_of
 from tests.scenes import Scene
 from tests.workloads import wait_until

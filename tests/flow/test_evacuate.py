@@ -14,9 +14,9 @@ from pydantic import SecretStr
 
 from blocks.store import EvidenceStore
 from flows.evacuate import evacuate
-from tasks.case import take_ownership
 from tasks.custody.log import broken
 from tasks.drill.parts import SeaweedFS
+from tasks.ownership import take_ownership
 from tests.scenes import Scene, steps_of
 from tests.workloads import free_port, wait_until
 
@@ -231,6 +231,16 @@ def test_a_second_run_at_the_same_moment_says_so_and_does_nothing(scene: Scene) 
     os.close(held)
     assert (state.type.value, state.name) == ("COMPLETED", "Joined")
     assert scene.incidents == []
+
+
+def test_beside_a_recovery_it_fails_for_it_has_contained_nothing(scene: Scene) -> None:
+    scene.block.evidence.mkdir()
+    held = take_ownership(scene.block.evidence, "recovery")
+    assert held is not None
+    state = scene.evacuate()
+    os.close(held)
+    assert state.type.value == "FAILED"
+    assert "a recovery that is under way" in str(state.message)
 
 
 def test_a_dry_run_sends_nothing_stops_nothing_and_shows_its_plan(scene: Scene) -> None:

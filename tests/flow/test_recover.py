@@ -19,10 +19,10 @@ from prefect.utilities.callables import parameter_schema
 from blocks.store import EvidenceStore
 from flows.recover import recover
 from tasks.api import Api, NotRecovered, predict, reload, served, wait_healthy
-from tasks.case import take_ownership
 from tasks.custody.canary import row_of
 from tasks.custody.log import broken
 from tasks.custody.verdict import Word, why_not_recover
+from tasks.ownership import take_ownership
 from tests.scenes import Scene, steps_of
 from tests.workloads import free_port, wait_until
 

@@ -240,7 +240,11 @@ def test_cancelled_by_a_person_it_ends_the_whole_tree_and_raises_no_alarm(traine
     )
     environment = {**os.environ, "PREFECT_API_URL": str(PREFECT_API_URL.value())}
     execute = [sys.executable, "-m", "prefect", "flow-run", "execute", str(run.id)]
-    with subprocess.Popen(execute, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as worker:
+    elsewhere = trainee.small.root.parent / "elsewhere"  # the command copies the folder that it is called in
+    elsewhere.mkdir()
+    with subprocess.Popen(
+        execute, cwd=elsewhere, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as worker:
         wait_until(lambda: len(trainee.small.living()) == 3, 40, what="the training's workers")
         trainee.client.set_flow_run_state(run.id, Cancelling())
         worker.wait(60)
