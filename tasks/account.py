@@ -7,6 +7,11 @@ from typing import Any, Final
 _NOGROUP: Final = 65534
 
 
+def number_of(name: str) -> int | None:
+    """Number of an account of this host; None for no name. KeyError if there is none of that name."""
+    return pwd.getpwnam(name).pw_uid if name else None
+
+
 def clean_environment(user: int) -> dict[str, str]:
     """What a login of that user would have at the least, and nothing of ours."""
     try:

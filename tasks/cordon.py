@@ -1,6 +1,5 @@
 """§1: hold the training lock by a guard that outlives us, watches for newcomers, and says who holds it and why."""
 
-import pwd
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -9,8 +8,9 @@ from signal import SIGTERM
 from typing import Any, Final
 
 from blocks.workload import Workload
+from tasks.account import number_of
 from tasks.case import Case
-from tasks.custody.membership import Matcher, protected
+from tasks.custody.membership import Matcher, matchers_of, protected
 from tasks.custody.process import Identity, Process
 from tasks.custody.receipt import Cordon
 from tasks.custody.redact import redact_command
@@ -68,12 +68,7 @@ def orders(case: Case, reason: str) -> Orders:
 
 def matchers(workload: Workload) -> tuple[Matcher, ...]:
     """How the workload block recognises its processes."""
-    user = pwd.getpwnam(workload.user).pw_uid if workload.user else None
-    return (
-        Matcher("api", workload.api_pattern, user, workload.api_port),
-        Matcher("training", workload.training_pattern, user),
-        Matcher("worker", workload.worker_pattern, user),
-    )
+    return matchers_of(dict(workload), number_of(workload.user))
 
 
 def guard_of(case: Case) -> Identity | None:

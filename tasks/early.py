@@ -7,7 +7,6 @@ run's parameters and its workload block. Whatever it cannot do, or must not do, 
 import base64
 import json
 import os
-import pwd
 import signal
 import socket
 import sys
@@ -21,7 +20,8 @@ from pathlib import Path, PurePath
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
-from tasks.custody.membership import Matcher, Member, members, protected
+from tasks.account import number_of
+from tasks.custody.membership import Member, matchers_of, members, protected
 from tasks.custody.process import Identity, Process
 from tasks.host import LinuxHost
 from tasks.marker import read_marker, read_plain
@@ -32,7 +32,6 @@ FLOW: Final = "evacuate"
 EARLY: Final = f"early-{boot_id()[:8]}.json"
 _ANSWER_SECONDS: Final = 3.0
 _FREEZE_SECONDS: Final = 5.0
-_ROLES: Final = ("api", "training", "worker")
 
 
 class NotNow(Exception):
@@ -156,11 +155,7 @@ def _write(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def _members(workload: Mapping[str, Any], evidence: Path, snapshot: Mapping[int, Process]) -> dict[Identity, Member]:
-    user = pwd.getpwnam(workload["user"]).pw_uid if workload["user"] else None
-    matchers = [
-        Matcher(role, workload[f"{role}_pattern"], user, workload["api_port"] if role == "api" else None)
-        for role in _ROLES
-    ]
+    matchers = matchers_of(workload, number_of(workload["user"]))
     spared = protected(snapshot, os.getpid()) | {who.pid for who in _ours(evidence)}
     return members(snapshot, matchers, PurePath(os.path.realpath(workload["root"])), spared)
 

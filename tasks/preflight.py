@@ -16,6 +16,7 @@ from prefect.context import FlowRunContext
 from pydantic import TypeAdapter
 
 from blocks.workload import Workload
+from tasks.account import number_of
 from tasks.case import (
     CLAIMED,
     OPEN,
@@ -209,7 +210,7 @@ def require_here(workload: Workload) -> None:
 def require_known_account(workload: Workload) -> None:
     """An account that does not exist here owns nothing: everything would be left running."""
     try:
-        pwd.getpwnam(workload.user or "root")
+        number_of(workload.user)
     except KeyError as error:
         raise Refused(
             "an account of this host, or none",

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import PurePath
-from typing import Final
+from typing import Any, Final
 
 from tasks.custody.process import Identity, Process, descendants, parents_first
 
@@ -44,6 +44,15 @@ class Matcher:
     def recognises(self, process: Process, root: PurePath) -> bool:
         """It must fit, and also work in, or run from, the workload's root."""
         return rooted(process, root) and self.fits(process)
+
+
+def matchers_of(fields: Mapping[str, Any], user: int | None) -> tuple[Matcher, ...]:
+    """The matchers that a workload block's fields describe; `user` is the number of the account that it names."""
+    return (
+        Matcher("api", fields["api_pattern"], user, fields["api_port"]),
+        Matcher("training", fields["training_pattern"], user),
+        Matcher("worker", fields["worker_pattern"], user),
+    )
 
 
 @dataclass(frozen=True)
