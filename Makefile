@@ -44,7 +44,7 @@ uncordon: $(STAMP)  ## let training in again: WORKLOAD=evacuation.toml
 	$(BIN)/python -m tasks.operate uncordon "$(WORKLOAD)"
 
 test: $(STAMP)  ## the test suite
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 soak: $(STAMP)  ## the long campaigns, of which the test suite runs a sample
 	$(BIN)/python -m pytest -m soak $(ARGS)

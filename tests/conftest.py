@@ -23,6 +23,13 @@ from tests.workloads import SmallWorkload
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep together, in one process, what shares an engine or a drill; every other test goes where there is room."""
+    for item in items:
+        if (room := item.path.parent.name) in {"docker", "drill"}:
+            item.add_marker(pytest.mark.xdist_group(room))
+
+
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[SmallWorkload]:
     """A small workload in a folder whose name holds a space; what it started ends with the test."""
