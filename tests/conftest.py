@@ -24,10 +24,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep together, in one process, what shares an engine or a drill; every other test goes where there is room."""
+    """Keep together, in one process, what has an engine or a drill; every other test goes where there is room."""
     for item in items:
-        if (room := item.path.parent.name) in {"docker", "drill"}:
-            item.add_marker(pytest.mark.xdist_group(room))
+        if item.path.parent.name in {"docker", "drill"}:
+            item.add_marker(pytest.mark.xdist_group("engine"))
 
 
 @pytest.fixture

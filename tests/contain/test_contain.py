@@ -19,7 +19,7 @@ from tasks.host import LinuxHost
 from tasks.proc import read_process, start_of
 from tasks.stop import stop
 from tests.cases import case_of, made
-from tests.workloads import SmallWorkload, wait_until
+from tests.workloads import SmallWorkload, open_the_way, wait_until
 
 if TYPE_CHECKING:
     from tasks.custody.receipt import Containment, Freeze, Stop
@@ -135,8 +135,7 @@ def in_a_process_of_its_own(
     shared = small.root.parent / "shared"
     shared.mkdir()
     shared.chmod(0o777)
-    for folder in (small.root.parent, *small.root.parent.parents[:2]):
-        folder.chmod(0o755)
+    open_the_way(small.root.parent)
     places = {"PYTHONPATH": str(Path(__file__).parents[2]), "PREFECT_HOME": str(shared), "HOME": str(shared)}
     done = subprocess.run(
         [*launch, sys.executable, "-c", code, str(small.root), str(shared / "evidence")],
@@ -386,7 +385,9 @@ def test_what_comes_back_after_the_check_is_seen_by_the_last_look(small: SmallWo
         stop.fn(case)
         assert made(prove_contained.fn(case)).contained
         small.start(small.api_command)
-        wait_until(small.living, what="the API's start")
+        wait_until(
+            lambda: ["uvicorn"] in [process.cmdline()[2:3] for process in small.living()], what="the API's start"
+        )
         assert not made(prove_still_contained.fn(case)).contained
 
 

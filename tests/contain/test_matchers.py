@@ -13,7 +13,7 @@ from tasks.custody.errors import Refused
 from tasks.preflight import require_known_account
 from tasks.stop import stop
 from tests.cases import case_of, made
-from tests.workloads import SmallWorkload, free_port, wait_until
+from tests.workloads import SmallWorkload, free_port, open_the_way, wait_until
 
 
 def alone(small: SmallWorkload, command: list[str]) -> psutil.Process:
@@ -41,8 +41,7 @@ def test_only_who_listens_on_the_port_is_the_api_and_the_other_is_named(small: S
 def test_only_the_named_users_processes_belong_and_the_others_are_named(small: SmallWorkload) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can start a process of somebody else")
-    for folder in (small.root, small.root.parent, *small.root.parent.parents[:2]):
-        folder.chmod(0o755)
+    open_the_way(small.root)
     mine = alone(small, small.training_command)
     nobody = pwd.getpwnam("nobody").pw_uid
     theirs = subprocess.Popen(

@@ -4,7 +4,6 @@ import fcntl
 import os
 import re
 import signal
-import stat
 import subprocess
 import sys
 import threading
@@ -33,7 +32,7 @@ from tasks.train import standing, stopped_by
 from tasks.training import Ended
 from tests.cases import case_of
 from tests.scenes import Scene
-from tests.workloads import SmallWorkload, wait_until
+from tests.workloads import SmallWorkload, open_the_way, wait_until
 
 DOCS = Path(__file__).parents[2] / "docs/training.md"
 
@@ -148,8 +147,7 @@ def test_the_training_gets_nothing_of_our_environment(trainee: Trainee, monkeypa
 
 def test_it_runs_as_the_owner_of_the_root_with_its_own_groups(trainee: Trainee) -> None:
     owner = 65534 if os.geteuid() == 0 else os.geteuid()
-    for folder in (trainee.small.root, *trainee.small.root.parents[:3]):
-        folder.chmod(stat.S_IMODE(folder.stat().st_mode) | 0o055)
+    open_the_way(trainee.small.root)
     os.chown(trainee.small.root, owner, -1)
     trainee.save(training_command=["sh", "-c", 'echo "it is $(id -u) in $PWD"; touch mine; echo "done"'])
     state = trainee.train()
