@@ -150,6 +150,7 @@ def stop_container(case: Case, frozen: FrozenContainer, *, gently: bool) -> Stop
         stopping.end(gently=gently)
     except EngineError as error:
         stopping.reason = str(error)
+    stopping.look_once_more()
     return stopping.receipt()
 
 
@@ -202,6 +203,18 @@ class StoppingContainer:
             except TimeoutError:
                 return
         self.ended, self.gone_at = True, datetime.now(UTC)
+
+    def look_once_more(self) -> None:
+        """An engine that was late to answer has kept nothing alive: what counts is whether it lives now."""
+        if self.ended:
+            return
+        try:
+            now = self.engine.look(self.id)
+        except EngineError:
+            return
+        if not (now and now.alive and now.identity == self.frozen.identity):
+            self.ended, self.gone_at = True, datetime.now(UTC)
+            self.exit_code = now.exit_code if now else None
 
     def _removed(self) -> bool:
         deadline = time.monotonic() + _REMOVAL_SECONDS

@@ -164,7 +164,7 @@ def test_whom_a_run_has_in_hand_the_guard_leaves_to_it(small: SmallWorkload) -> 
             process.resume()
         launch(small)
         wait_until(lambda: caught(case.caught), what="a catch, which shows that the guard has looked")
-        assert len([process for process in small.living() if process.status() != psutil.STATUS_STOPPED]) == 4
+        wait_until(lambda: len([each for each in small.living() if each.status() != psutil.STATUS_STOPPED]) == 4)
         freeze.fn(case)
         stop.fn(case)
         assert small.living() == []
