@@ -247,7 +247,9 @@ class StoppingContainer:
 def living_containers(case: Case) -> tuple[str, ...]:
     """Look anew: containers of the workload that may run something, paused ones too; or that it is not known."""
     try:
-        living = find_containers(case)
+        listed = find_containers(case)
+        # the engine's list may lag behind what it knows of each
+        living = [each for each in listed if (now := case.engine.look(each.identity.id)) and now.alive]
         told = {each.identity: f"{each.told} is {each.state} ({_why(case, each)})" for each in living}
         for frozen in frozen_containers(case).values():
             now = case.engine.look(frozen.identity.id)
