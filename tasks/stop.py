@@ -111,7 +111,8 @@ class Stopping:
         """
         snapshot = self.host.snapshot()
         found = find(self.case, snapshot)
-        visible = {pid: process for pid, process in snapshot.items() if pid not in ours(self.case, snapshot)}
+        mine = ours(self.case, snapshot)
+        visible = {pid: process for pid, process in snapshot.items() if pid not in mine}
         helpers = dict.fromkeys(look_for_life(self.case, visible).alive, Member("helper", "started during the stop"))
         kin = {who.pid for who in self.processes}
         kin |= descendants(snapshot, kin)
