@@ -164,7 +164,7 @@ def _evidence(case: Case, what: Collector, began: datetime, lines: Sequence[Any]
 def sum_up(files: Sequence[StoredFile], losses: Sequence[Loss]) -> Outcome:
     """One outcome for a whole attempt. Nothing but empty files is empty; a loss outweighs what was collected."""
     got = [Outcome.COLLECTED if file.size else Outcome.EMPTY for file in files]
-    serious = [loss.outcome for loss in losses if loss.outcome is not Outcome.MISSING]
+    serious = [loss.outcome for loss in losses if loss.outcome not in {Outcome.WITHHELD, Outcome.MISSING}]
     if serious:
         return worst(serious)
     if Outcome.COLLECTED in got:

@@ -13,7 +13,9 @@ class Outcome(StrEnum):
 
     COLLECTED = "collected"
     EMPTY = "empty"
+    WITHHELD = "withheld"
     MISSING = "missing"
+    TRUNCATED = "truncated"
     DENIED = "denied"
     FAILED = "failed"
     TIMED_OUT = "timed out"
@@ -25,6 +27,7 @@ class Outcome(StrEnum):
 
 
 _WORST_LAST = tuple(Outcome)
+_SETTLED = frozenset({Outcome.COLLECTED, Outcome.EMPTY, Outcome.WITHHELD, Outcome.MISSING})
 
 
 def worst(outcomes: Iterable[Outcome]) -> Outcome:
@@ -79,13 +82,13 @@ class Evidence(Noun):
     @property
     def lost(self) -> bool:
         """True if something needed is not in the evidence."""
-        declared = self.may_be_missing and self.outcome is Outcome.MISSING
+        declared = self.outcome is Outcome.WITHHELD or (self.may_be_missing and self.outcome is Outcome.MISSING)
         return self.needed and not (self.outcome.complete or declared)
 
     @property
     def complete(self) -> bool:
         """False if the attempt is worth repeating: something could not be taken, or something needed was not there."""
-        return self.outcome in {Outcome.COLLECTED, Outcome.EMPTY, Outcome.MISSING} and not self.lost
+        return self.outcome in _SETTLED and not self.lost
 
     @property
     def told(self) -> str:
