@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import IO, Final
 
 from blocks.memory import absent, opened, require_digest, require_key, settle
-from blocks.port import StoredObject
+from blocks.port import PIECE, StoredObject
 from tasks.custody.errors import PermanentStoreError, StoreError, TransientStoreError
 
 _INCOMING: Final = ".incoming"
-_CHUNK: Final = 1 << 20
 _TRANSIENT: Final = {errno.EAGAIN, errno.EBUSY, errno.EINTR, errno.EIO, errno.ESTALE, errno.ETIMEDOUT}
 _FULL: Final = "Free space there, then run the evacuation again; finished objects are not repeated."
 _DENIED: Final = "Let the worker's user write there, on a file system with hard links such as ext4, xfs or NFS."
@@ -73,6 +72,15 @@ class DirectoryStore:
             raise absent(self.place, key)
         with self._telling(key):
             return path.read_bytes()
+
+    def stream(self, key: str) -> Iterator[bytes]:
+        """The content, in bounded memory."""
+        path = self._path(key)
+        if not _is_object(path):
+            raise absent(self.place, key)
+        with self._telling(key), path.open("rb") as file:
+            while piece := file.read(PIECE):
+                yield piece
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
         """All objects under a prefix, sorted by key, without digests."""
@@ -155,7 +163,7 @@ def _is_object(path: Path) -> bool:
 def _pour(origin: IO[bytes], target: IO[bytes]) -> str:
     """Copy and hash in one pass, in bounded memory."""
     seen = sha256_of()
-    while chunk := origin.read(_CHUNK):
+    while chunk := origin.read(PIECE):
         seen.update(chunk)
         target.write(chunk)
     return seen.hexdigest()

@@ -138,6 +138,10 @@ class MemoryStore:
         except KeyError:
             raise absent(self.place, key) from None
 
+    def stream(self, key: str) -> Iterator[bytes]:
+        """The content, which lies in memory anyway."""
+        yield self.read(key)
+
     def list(self, prefix: str) -> Iterator[StoredObject]:
         """Sorted by key, as all stores do."""
         with self._lock:

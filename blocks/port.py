@@ -1,9 +1,12 @@
 """The store as the verbs see it: one small interface, whatever lies behind it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol, runtime_checkable
+
+PIECE: Final = 1 << 20
+"""Bytes of one piece of a stream, at most."""
 
 
 @dataclass(frozen=True)
@@ -37,5 +40,19 @@ class Store(Protocol):
     def read(self, key: str) -> bytes:
         """The content of a small object."""
 
+    def stream(self, key: str) -> Iterator[bytes]:
+        """The content of an object of any size, piece by piece and as it is: whoever reads it hashes it."""
+
     def list(self, prefix: str) -> Iterator[StoredObject]:
         """All objects under a prefix, sorted by key; digests may be None here."""
+
+
+@runtime_checkable
+class Versioned(Protocol):
+    """A store that may remember what was overwritten or deleted."""
+
+    def rewritten(self, prefix: str) -> Mapping[str, int] | None:
+        """How often each key under a prefix was written or deleted, if more than once.
+
+        None if the store keeps no versions: then an overwriting leaves no trace.
+        """

@@ -5,8 +5,9 @@ cannot answer is known within seconds.
 """
 
 import base64
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -21,7 +22,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import S3Store as Bucket
 
 from blocks.memory import absent, opened, read_source, require_digest, require_key, settle, unreadable
-from blocks.port import StoredObject
+from blocks.port import PIECE, StoredObject
 from blocks.s3_errors import explain
 from tasks.custody.manifest import digest_bytes
 
@@ -124,6 +125,32 @@ class S3Store:
             except self._s3.exceptions.NoSuchKey:
                 raise absent(self.place, key) from None
             return found["Body"].read()
+
+    def stream(self, key: str) -> Iterator[bytes]:
+        """The bytes as they come, compared with nothing: what differs is for the reader to find."""
+        with self._telling(f"{key} to be read from {self.place}"):
+            try:
+                found = self._s3.get_object(Bucket=self._bucket, Key=self._name(key))
+            except self._s3.exceptions.NoSuchKey:
+                raise absent(self.place, key) from None
+            with closing(found["Body"]) as body:
+                yield from body.iter_chunks(PIECE)
+
+    def rewritten(self, prefix: str) -> dict[str, int] | None:
+        """Versions and delete markers of each key that has more than one; None while versioning was never switched on.
+
+        Needs s3:GetBucketVersioning and s3:ListBucketVersions.
+        """
+        with self._telling(f"the versions under {self.place}/{prefix}"):
+            if "Status" not in self._s3.get_bucket_versioning(Bucket=self._bucket):
+                return None
+            pages = self._s3.get_paginator("list_object_versions").paginate(
+                Bucket=self._bucket, Prefix=self._prefix + prefix
+            )
+            kept = Counter(
+                each["Key"] for page in pages for each in (*page.get("Versions", ()), *page.get("DeleteMarkers", ()))
+            )
+        return {key.removeprefix(self._prefix): times for key, times in sorted(kept.items()) if times > 1}
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
         """All pages, then sorted: not every store sorts as S3 does."""

@@ -155,6 +155,10 @@ class RehearsalStore:
         """Read the real store."""
         return self._store.read(key)
 
+    def stream(self, key: str) -> "Iterator[bytes]":
+        """Read the real store, piece by piece."""
+        return self._store.stream(key)
+
     def list(self, prefix: str) -> "Iterator[StoredObject]":
         """List the real store."""
         return self._store.list(prefix)

@@ -15,7 +15,7 @@ from prefect_aws import AwsCredentials
 from blocks import s3
 from blocks.directory import DirectoryStore
 from blocks.memory import MemoryStore
-from blocks.port import Store, StoredObject
+from blocks.port import PIECE, Store, StoredObject
 from blocks.s3 import S3Store
 from tasks.custody.errors import Conflict, PermanentStoreError
 from tasks.custody.keys import evidence_key, stored_name
@@ -73,6 +73,36 @@ def test_a_file_is_stored_like_bytes(store: Store, tmp_path: Path) -> None:
     source.write_bytes(b"from a file")
     store.create("file", source, sha(b"from a file"))
     assert store.read("file") == b"from a file"
+
+
+def test_a_stream_gives_the_same_bytes_in_pieces_of_bounded_size(store: Store) -> None:
+    data = b"piece" * 500_000
+    put(store, "large", data)
+    pieces = list(store.stream("large"))
+    assert b"".join(pieces) == data
+    assert all(0 < len(piece) <= PIECE for piece in pieces) or isinstance(store, MemoryStore)
+    with pytest.raises(PermanentStoreError, match="no/such"):
+        list(store.stream("no/such"))
+
+
+def test_a_bucket_that_keeps_versions_tells_what_was_overwritten_or_deleted(
+    seaweed: SeaweedFS, credentials: AwsCredentials
+) -> None:
+    client = credentials.get_boto3_session().client("s3", endpoint_url=seaweed.endpoint)
+    bucket = f"versions-{uuid4().hex[:8]}"
+    client.create_bucket(Bucket=bucket)
+    store = S3Store(bucket, "team", credentials=credentials, endpoint=seaweed.endpoint)
+    put(store, "before", b"1")
+    assert store.rewritten("") is None
+    client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    for key in ("once", "twice", "gone", "other/twice"):
+        put(store, key, b"1")
+    client.put_object(Bucket=bucket, Key="team/twice", Body=b"2")
+    client.put_object(Bucket=bucket, Key="team/other/twice", Body=b"2")
+    client.delete_object(Bucket=bucket, Key="team/gone")
+    assert store.rewritten("") == {"gone": 2, "other/twice": 2, "twice": 2}
+    assert store.rewritten("other/") == {"other/twice": 2}
+    client.close()
 
 
 def test_an_empty_object_is_an_object(store: Store) -> None:
