@@ -7,12 +7,10 @@ import errno
 import fnmatch
 import glob
 import os
-import pwd
-import shutil
 import stat
-import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -26,35 +24,42 @@ from tasks.collectors.collector import (
     NothingThere,
     Source,
     Target,
+    Unanswered,
 )
+from tasks.collectors.command import run
 from tasks.custody.evidence import Loss, Outcome, StoredFile
 from tasks.custody.keys import placed_name, quote
 from tasks.custody.manifest import digest
-from tasks.custody.redact import redact
 
 _CHUNK = 1 << 30
-_WORDS = 300
 _BLOCK = 1 << 20
 _DEEPEST = 64
-_NOGROUP = 65534
-_DENIED = ("not permitted", "permission denied")
-_NOT_THERE = ("not a git repository", "unknown revision", "bad revision")
 
 
 def acquire(collector: Collector, target: Target, folder: Path) -> Iterator[StoredFile | Loss]:
-    """Run every source; one that fails leaves a Loss and the others still run."""
+    """Run every source; one that fails leaves a Loss and the others still run. Each may store what the others left."""
+    room = target.limit
     for source in collector.sources:
-        try:
-            yield from _from_source(source, target, folder)
-        except NothingThere as reason:
-            yield Loss(_name(source), Outcome.MISSING, str(reason))
-        except Incomplete as part:
-            yield _store(folder, _name(source), part.data)
-            yield Loss(_name(source), part.outcome, str(part))
-        except PermissionError as error:
-            yield Loss(_name(source), Outcome.DENIED, str(error))
-        except Exception as error:  # noqa: BLE001  a collector may fail in any way; none may pass in silence
-            yield Loss(_name(source), Outcome.FAILED, f"{type(error).__name__}: {error}")
+        for item in _tried(source, replace(target, limit=room), folder):
+            room -= item.size if isinstance(item, StoredFile) else 0
+            yield item
+
+
+def _tried(source: Source, target: Target, folder: Path) -> Iterator[StoredFile | Loss]:
+    name = _name(source)
+    try:
+        yield from _from_source(source, target, folder)
+    except NothingThere as reason:
+        yield Loss(name, Outcome.MISSING, str(reason))
+    except Incomplete as part:
+        yield from _store(folder, name, part.data, target.limit)
+        yield Loss(name, part.outcome, str(part))
+    except Unanswered as reason:
+        yield Loss(name, reason.outcome, str(reason))
+    except PermissionError as error:
+        yield Loss(name, Outcome.DENIED, str(error))
+    except Exception as error:  # noqa: BLE001  a collector may fail in any way; none may pass in silence
+        yield Loss(name, Outcome.FAILED, f"{type(error).__name__}: {error}")
 
 
 def _name(source: Source) -> str:
@@ -64,79 +69,50 @@ def _name(source: Source) -> str:
 def _from_source(source: Source, target: Target, folder: Path) -> Iterator[StoredFile | Loss]:
     match source:
         case Made():
-            yield _store(folder, source.stored, source.make(target))
+            yield from _store(folder, source.stored, source.make(target), target.limit)
         case Command():
-            yield _run(source, target, folder)
+            yield from _store(folder, source.stored, run(source, target), target.limit)
         case Files():
-            yield from _copy_all(target, source.field, folder)
+            yield from _copy_all(target, source, folder)
         case Gathered():
             yield from source.gather(target, folder)
 
 
-def _store(folder: Path, stored: str, data: bytes) -> StoredFile:
-    path = folder / stored
-    path.write_bytes(data)
-    return StoredFile(stored, "", len(data), digest(path))
+def _store(folder: Path, stored: str, data: bytes, limit: int) -> Iterator[StoredFile | Loss]:
+    """Keep what we made; of too much its beginning."""
+    kept = data[:limit]
+    if kept or not data:
+        path = folder / stored
+        path.write_bytes(kept)
+        yield StoredFile(stored, "", len(kept), digest(path))
+    if len(kept) < len(data):
+        yield Loss(stored, Outcome.TRUNCATED, f"the first {limit} of {len(data)} bytes: more may not be stored")
 
 
-def _run(command: Command, target: Target, folder: Path) -> StoredFile | Loss:
-    if not shutil.which(command.argv[0]):
-        raise NothingThere(f"{command.argv[0]} is not installed")
-    user = _owner(target) if command.as_owner and os.geteuid() == 0 else None
-    done = subprocess.run(
-        command.argv,
-        cwd=target.root,
-        env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8", "HOME": "/nonexistent"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        check=False,
-        user=user,
-        group=user and _group(user),
-        extra_groups=[] if user else None,
-    )
-    if done.returncode:
-        return _refusal(command, done.stderr.decode(errors="replace").strip().partition("\n")[0][:_WORDS])
-    lines = redact(done.stdout.decode(errors="backslashreplace")).splitlines(keepends=True)
-    return _store(folder, command.stored, "".join(lines[-command.last :]).encode())
-
-
-def _owner(target: Target) -> int | None:
-    """As whom root runs a program of the repository: the first who is not root of those who may configure it."""
-    root = Path(target.root)
-    places = (place for place in (root / ".git", root / ".git/config") if place.exists())
-    return next((user for user in (target.owner, *(place.stat().st_uid for place in places)) if user), None)
-
-
-def _group(user: int) -> int:
-    """The user's own group, never root's: a folder may well belong to a user and yet to root's group."""
-    try:
-        return pwd.getpwuid(user).pw_gid or _NOGROUP
-    except KeyError:
-        return _NOGROUP
-
-
-def _refusal(command: Command, words: str) -> Loss:
-    lower = words.lower()
-    if any(text in lower for text in _DENIED):
-        return Loss(command.stored, Outcome.DENIED, words)
-    if any(text in lower for text in _NOT_THERE):
-        return Loss(command.stored, Outcome.MISSING, words)
-    return Loss(command.stored, Outcome.FAILED, words or "no message")
-
-
-def _copy_all(target: Target, field: str, folder: Path) -> Iterator[StoredFile | Loss]:
+def _copy_all(target: Target, source: Files, folder: Path) -> Iterator[StoredFile | Loss]:
     root = os.fsencode(target.root)
-    patterns = target.globs[field]
+    patterns = source.patterns or target.globs[source.field]
     found = dict.fromkeys(item for pattern in patterns for item in _matches(root, os.fsencode(pattern)))
     losses = [item for item in found if isinstance(item, Loss)]
     yield from losses
     nothing = not losses
+    room = target.limit
     for name in sorted(item for item in found if isinstance(item, bytes)):
-        if item := _try_to_copy(root, name, folder):
+        if item := _too_large(root, name, room) or _try_to_copy(root, name, folder):
             nothing = False
+            room -= item.size if isinstance(item, StoredFile) else 0
             yield item
-    if nothing and field not in target.elsewhere:
+    if nothing and source.field not in target.elsewhere:
         raise NothingThere(f"no file matches {', '.join(patterns)}")
+
+
+def _too_large(root: bytes, name: bytes, room: int) -> Loss | None:
+    """A file that no longer fits is left where it is, and smaller ones after it still have their chance."""
+    with suppress(OSError):
+        about = os.stat(os.path.join(root, name))
+        if stat.S_ISREG(about.st_mode) and about.st_size > room:
+            return Loss(quote(name), Outcome.TRUNCATED, f"{about.st_size} bytes where {room} may still be stored")
+    return None
 
 
 def _matches(root: bytes, pattern: bytes) -> Iterator[bytes | Loss]:

@@ -1,0 +1,115 @@
+"""The output of a program: without a shell, redacted, never more than may be stored, never with root's rights for less.
+
+Lines are whole: a cut one could show the half of a secret by which nothing would know it.
+"""
+
+import os
+import pwd
+import selectors
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from tasks.collectors.collector import Command, Incomplete, NothingThere, Target, Unanswered
+from tasks.custody.evidence import Outcome
+from tasks.custody.redact import redact
+
+_WORDS: Final = 300
+_COMPLAINT: Final = 4096
+_BLOCK: Final = 1 << 16
+_NOGROUP: Final = 65534
+_DENIED: Final = ("not permitted", "permission denied")
+_NOT_THERE: Final = ("not a git repository", "unknown revision", "bad revision")
+
+
+def run(command: Command, target: Target) -> bytes:
+    """What the program says, redacted; of too much the part that the command declares, as Incomplete."""
+    if not shutil.which(command.argv[0]):
+        raise NothingThere(f"{command.argv[0]} is not installed")
+    with _start(command, target) as process:
+        said, complaint, cut = _listen(process, command, target.limit)
+    if process.returncode and not cut:
+        raise _refusal(complaint.decode(errors="replace").strip().partition("\n")[0][:_WORDS])
+    lines = redact(_whole_lines(said, command, cut=cut).decode(errors="backslashreplace")).splitlines(keepends=True)
+    data = "".join(lines[-command.last :]).encode()
+    if cut:
+        raise Incomplete(data, Outcome.TRUNCATED, f"its {command.keep} {target.limit} bytes: more may not be stored")
+    return data
+
+
+def _start(command: Command, target: Target) -> subprocess.Popen[bytes]:
+    user = owner(target) if command.as_owner and os.geteuid() == 0 else None
+    return subprocess.Popen(
+        command.argv,
+        cwd=target.root,
+        env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8", "HOME": "/nonexistent"}
+        | dict(command.environment),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        user=user,
+        group=user and _group(user),
+        extra_groups=[] if user else None,
+    )
+
+
+def _listen(process: subprocess.Popen[bytes], command: Command, limit: int) -> tuple[bytes, bytes, bool]:
+    """What it says, how it complains, and whether something was left out. One that has said enough is ended."""
+    said, complaint, cut = bytearray(), bytearray(), False
+    for voice, block in _blocks(process):
+        if voice is process.stderr:
+            complaint += block[: _COMPLAINT - len(complaint)]
+            continue
+        said += block
+        if len(said) > limit:
+            cut = True
+            if command.keep == "first":
+                process.kill()
+                break
+            del said[: len(said) - limit]
+    return bytes(said[:limit]), bytes(complaint), cut
+
+
+def _blocks(process: subprocess.Popen[bytes]) -> Iterator[tuple[Any, bytes]]:
+    with selectors.DefaultSelector() as voices:
+        for voice in (process.stdout, process.stderr):
+            if voice:
+                voices.register(voice, selectors.EVENT_READ)
+        while voices.get_map():
+            for key, _ in voices.select():
+                if block := os.read(key.fd, _BLOCK):
+                    yield key.fileobj, block
+                else:
+                    voices.unregister(key.fileobj)
+
+
+def _whole_lines(said: bytes, command: Command, *, cut: bool) -> bytes:
+    if not cut:
+        return said
+    return said[: said.rfind(b"\n") + 1] if command.keep == "first" else said.partition(b"\n")[2]
+
+
+def owner(target: Target) -> int | None:
+    """As whom root runs a program of the repository: the first who is not root of those who may configure it."""
+    root = Path(target.root)
+    places = (place for place in (root / ".git", root / ".git/config") if place.exists())
+    return next((user for user in (target.owner, *(place.stat().st_uid for place in places)) if user), None)
+
+
+def _group(user: int) -> int:
+    """The user's own group, never root's: a folder may well belong to a user and yet to root's group."""
+    try:
+        return pwd.getpwuid(user).pw_gid or _NOGROUP
+    except KeyError:
+        return _NOGROUP
+
+
+def _refusal(words: str) -> Exception:
+    lower = words.lower()
+    if any(text in lower for text in _DENIED):
+        return Unanswered(Outcome.DENIED, words)
+    if any(text in lower for text in _NOT_THERE):
+        return NothingThere(words)
+    return Unanswered(Outcome.FAILED, words or "no message")
