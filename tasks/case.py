@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar
 
 from pydantic import TypeAdapter
 
+from tasks.below import real_file
 from tasks.budget import LOOK_SECONDS, Budget
 from tasks.custody.container import ContainerIdentity
 from tasks.custody.errors import Refused
+from tasks.custody.evidence import StoredFile
 from tasks.custody.incident import Incident
-from tasks.custody.keys import MANIFEST, SEGMENT, volume_folder
+from tasks.custody.keys import MANIFEST, SEGMENT, unquote, volume_folder
 from tasks.custody.log import CustodyLog
 from tasks.custody.process import Identity
 from tasks.custody.verdict import Word
@@ -140,6 +142,15 @@ class Case:
     def folder(self, volume: int) -> Path:
         """Evidence folder of a volume."""
         return self.home / volume_folder(volume)
+
+    def path_of(self, volume: int, file: StoredFile) -> Path:
+        """Where the bytes of a file of evidence lie on this host. FileNotFoundError for one in place that is gone.
+
+        In place means in the workload's hands: whoever relies on its bytes compares the digest, as `offload` does.
+        """
+        if file.in_place:
+            return real_file(os.fsencode(self.root), unquote(file.source))
+        return (Path(file.where) if file.where else self.folder(volume)) / file.stored
 
     @property
     def results(self) -> Path:

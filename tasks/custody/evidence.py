@@ -35,9 +35,16 @@ def worst(outcomes: Iterable[Outcome]) -> Outcome:
     return max(outcomes, key=_WORST_LAST.index, default=Outcome.EMPTY)
 
 
+IN_PLACE = "in place"
+
+
 @dataclass(frozen=True)
 class StoredFile:
-    """One file of evidence. `source` is percent-encoded bytes; `mtime_ns` is the source's, None if we generated it."""
+    """One file of evidence. `source` is percent-encoded bytes; `mtime_ns` is the source's, None if we generated it.
+
+    `where` its bytes lie on the host: "" in the evidence folder, IN_PLACE at the source and nowhere else, or the folder
+    on another disk that holds it under its stored name.
+    """
 
     stored: str
     source: str
@@ -45,6 +52,12 @@ class StoredFile:
     sha256: str
     mtime_ns: int | None = None
     note: str = ""
+    where: str = ""
+
+    @property
+    def in_place(self) -> bool:
+        """True if there was no room for a copy: what was hashed is the workload's own file, which may change."""
+        return self.where == IN_PLACE
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,7 @@ def require_intact(files: Iterable[StoredFile], folder: Path) -> None:
 
 def _item(file: StoredFile) -> dict[str, Any]:
     seconds = None if file.mtime_ns is None else file.mtime_ns / 10**9
-    item = {
+    item: dict[str, Any] = {
         "path": file.stored,
         "bytes": file.size,
         "sha256": file.sha256,
@@ -113,10 +113,13 @@ def _item(file: StoredFile) -> dict[str, Any]:
         "mtime_ns": file.mtime_ns,
         "source": file.source,
     }
-    return item | ({"note": file.note} if file.note else {})
+    if file.note:
+        item["note"] = file.note
+    if file.where:
+        item["where"] = file.where
+    return item | ({"in_place": True} if file.in_place else {})
 
 
 def _file(item: dict[str, Any]) -> StoredFile:
-    return StoredFile(
-        item["path"], item["source"], item["bytes"], item["sha256"], item["mtime_ns"], item.get("note", "")
-    )
+    about = (item.get(name, "") for name in ("note", "where"))
+    return StoredFile(item["path"], item["source"], item["bytes"], item["sha256"], item["mtime_ns"], *about)

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.custody.errors import Tampered
-from tasks.custody.evidence import StoredFile
+from tasks.custody.evidence import IN_PLACE, StoredFile
 from tasks.custody.keys import MANIFEST, SUMS, quote, stored_name
 from tasks.custody.manifest import Manifest, canonical, differences, digest, digest_bytes, require_intact
 
@@ -27,12 +27,13 @@ NAMES = (
 )
 
 files = st.builds(
-    lambda source, size, sha, mtime, note: StoredFile(stored_name(source), quote(source), size, sha, mtime, note),
+    lambda source, *about: StoredFile(stored_name(source), quote(source), *about),
     st.binary(min_size=1, max_size=30).filter(stored_name),
     st.integers(0, 2**63),
     st.binary(min_size=32, max_size=32).map(bytes.hex),
     st.none() | st.integers(-(2**62), 2**62),
     st.text(max_size=20),
+    st.sampled_from(["", IN_PLACE, "/mnt/other disk/IR-20260102T030405Z/evidence"]),
 )
 contents = st.lists(files, max_size=6, unique_by=lambda file: file.stored)
 
@@ -164,3 +165,10 @@ def test_the_error_names_some_and_counts_all(folder: Path) -> None:
         (folder / file.stored).unlink()
     with pytest.raises(Tampered, match="and 1 more"):
         require_intact(sealed.files, folder)
+
+
+def test_where_the_bytes_lie_is_said_only_of_those_that_lie_elsewhere() -> None:
+    there = StoredFile("models/b", "models/b", 7, "0" * 64, 1, "", IN_PLACE)
+    (here, elsewhere) = json.loads(manifest(StoredFile("a", "a", 7, "0" * 64), there).to_bytes())["items"]
+    assert not {"where", "in_place"} & here.keys()
+    assert (elsewhere["where"], elsewhere["in_place"]) == (IN_PLACE, True)
