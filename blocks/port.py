@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Final, Protocol, runtime_checkable
 
@@ -11,11 +12,17 @@ PIECE: Final = 1 << 20
 
 @dataclass(frozen=True)
 class StoredObject:
-    """What the store itself says of an object. `sha256` is hex, None where the store keeps no digest."""
+    """What the store itself says of an object. `sha256` is hex, None where the store keeps no digest.
+
+    `retained_until` and `held` say until when nobody may delete it, and whether it is under legal hold; `look` alone
+    asks for them, and only a store that was told to retain.
+    """
 
     key: str
     size: int
     sha256: str | None
+    retained_until: datetime | None = None
+    held: bool = False
 
 
 class Store(Protocol):

@@ -3,6 +3,7 @@
 EvacuationError
 ├── Refused              bad input; nothing has been touched
 ├── Tampered             sealed evidence is no longer what its manifest says
+├── BadSignature         a signature is not one of this data
 ├── EngineError          the container engine did not tell or do what it was asked
 │   ├── EngineUnreachable      nobody answers there, may answer us, or answers in time
 │   └── ContainerGone          it knows no such container, or nothing of it runs any more
@@ -36,6 +37,10 @@ class Refused(EvacuationError):
 
 class Tampered(EvacuationError):
     """Sealed evidence differs from its manifest."""
+
+
+class BadSignature(EvacuationError):
+    """A signature is not one of this data, or is none at all."""
 
 
 class EngineError(EvacuationError):

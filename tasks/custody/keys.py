@@ -10,6 +10,7 @@ SEGMENT_LIMIT: Final = 180
 _KEPT: Final = 100
 
 MANIFEST: Final = "manifest.json"
+SIGNATURE: Final = f"{MANIFEST}.sig"
 SUMS: Final = "SHA256SUMS"
 SEGMENT: Final = "custody.jsonl"
 COVERAGE: Final = "coverage.json"

@@ -1,0 +1,177 @@
+"""Signatures as `ssh-keygen -Y sign` makes them, so that a public tool proves them without us (PROTOCOL.sshsig)."""
+
+import base64
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePrivateKey, EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
+from cryptography.hazmat.primitives.hashes import SHA256, SHA384, SHA512, HashAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_ssh_public_key
+
+from tasks.custody.errors import BadSignature
+
+NAMESPACE: Final = "evacuation"
+"""What our signatures are for: one made for git or for a file of another kind proves nothing here."""
+
+PrivateKey: TypeAlias = Ed25519PrivateKey | RSAPrivateKey | EllipticCurvePrivateKey
+
+_MAGIC: Final = b"SSHSIG"
+_VERSION: Final = 1
+_BEGIN: Final = "-----BEGIN SSH SIGNATURE-----"
+_END: Final = "-----END SSH SIGNATURE-----"
+_WIDTH: Final = 70
+_HASH: Final = "sha512"
+_HASHES: Final = frozenset({"sha256", _HASH})
+_RSA: Final[dict[bytes, HashAlgorithm]] = {b"rsa-sha2-512": SHA512(), b"rsa-sha2-256": SHA256()}
+_ECDSA: Final[dict[bytes, HashAlgorithm]] = {
+    b"ecdsa-sha2-nistp256": SHA256(),
+    b"ecdsa-sha2-nistp384": SHA384(),
+    b"ecdsa-sha2-nistp521": SHA512(),
+}
+
+
+@dataclass(frozen=True)
+class PublicKey:
+    """A public key as ssh writes it: `ssh-ed25519 AAAA…`, without a comment."""
+
+    line: str
+
+    @property
+    def fingerprint(self) -> str:
+        """What `ssh-keygen -l` shows: SHA256 and the digest, without padding."""
+        digest = hashlib.sha256(base64.b64decode(self.line.split()[1])).digest()
+        return f"SHA256:{base64.b64encode(digest).decode().rstrip('=')}"
+
+
+def public_key(key: PrivateKey) -> PublicKey:
+    """The half that everybody may know."""
+    return PublicKey(key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode())
+
+
+def sign(key: PrivateKey, data: bytes, namespace: str = NAMESPACE) -> bytes:
+    """Sign in the armour that ssh-keygen writes; with Ed25519 and RSA the very same bytes."""
+    blob = base64.b64decode(public_key(key).line.split()[1])
+    made = _make(key, _Fields(blob).text(), _message(data, namespace, b"", _HASH))
+    parts = (blob, namespace.encode(), b"", _HASH.encode(), made)
+    return _armour(_MAGIC + _VERSION.to_bytes(4, "big") + b"".join(map(_string, parts)))
+
+
+def signer(signature: bytes, data: bytes, namespace: str = NAMESPACE) -> PublicKey:
+    """Whose key signed exactly this data; BadSignature if none did. Whether to trust that key is another question."""
+    with _telling():
+        fields = _Fields(_content(signature))
+        if fields.take(len(_MAGIC)) != _MAGIC or fields.number() != _VERSION:
+            raise ValueError("no SSH signature of version 1")
+        blob, purpose, reserved, algorithm, made = (fields.text() for _ in range(5))
+        fields.end()
+        if purpose != namespace.encode():
+            raise ValueError(f"a signature for the namespace {purpose[:80]!r}, not {namespace!r}")
+        line = f"{_Fields(blob).text().decode('ascii')} {base64.b64encode(blob).decode()}"
+        _check(line, made, _message(data, namespace, reserved, algorithm.decode("ascii")))
+        return PublicKey(line)
+
+
+def _message(data: bytes, namespace: str, reserved: bytes, algorithm: str) -> bytes:
+    """What the key really signs: never the bare data, so that no other protocol can be made to take it."""
+    if algorithm not in _HASHES:
+        raise ValueError(f"the hash algorithm {algorithm[:80]!r}")
+    parts = (namespace.encode(), reserved, algorithm.encode(), hashlib.new(algorithm, data).digest())
+    return _MAGIC + b"".join(map(_string, parts))
+
+
+def _make(key: PrivateKey, kind: bytes, message: bytes) -> bytes:
+    if isinstance(key, Ed25519PrivateKey):
+        return _string(kind) + _string(key.sign(message))
+    if isinstance(key, RSAPrivateKey):
+        kind = b"rsa-sha2-512"
+        return _string(kind) + _string(key.sign(message, PKCS1v15(), _RSA[kind]))
+    both = decode_dss_signature(key.sign(message, ECDSA(_ECDSA[kind])))
+    return _string(kind) + _string(b"".join(_string(_integer(each)) for each in both))
+
+
+def _check(line: str, made: bytes, message: bytes) -> None:
+    """Raise unless the key made this."""
+    fields = _Fields(made)
+    kind, raw = fields.text(), fields.text()
+    fields.end()
+    key = load_ssh_public_key(line.encode())
+    if isinstance(key, Ed25519PublicKey) and kind == b"ssh-ed25519":
+        key.verify(raw, message)
+    elif isinstance(key, RSAPublicKey) and kind in _RSA:
+        key.verify(raw, message, PKCS1v15(), _RSA[kind])
+    elif isinstance(key, EllipticCurvePublicKey) and kind in _ECDSA and line.startswith(kind.decode()):
+        both = _Fields(raw)
+        pair = encode_dss_signature(int.from_bytes(both.text(), "big"), int.from_bytes(both.text(), "big"))
+        both.end()
+        key.verify(pair, message, ECDSA(_ECDSA[kind]))
+    else:
+        raise ValueError(f"a signature of the kind {kind[:80]!r}")
+
+
+class _Fields:
+    """The fields of ssh's wire format (RFC 4251 §5), one after the other."""
+
+    def __init__(self, data: bytes) -> None:
+        self._left = data
+
+    def take(self, count: int) -> bytes:
+        if count > len(self._left):
+            raise ValueError("a signature that ends early")
+        taken, self._left = self._left[:count], self._left[count:]
+        return taken
+
+    def number(self) -> int:
+        return int.from_bytes(self.take(4), "big")
+
+    def text(self) -> bytes:
+        return self.take(self.number())
+
+    def end(self) -> None:
+        if self._left:
+            raise ValueError("more than a signature")
+
+
+def _string(data: bytes) -> bytes:
+    return len(data).to_bytes(4, "big") + data
+
+
+def _integer(value: int) -> bytes:
+    """A positive integer: big-endian, a leading zero where the first bit is set."""
+    return value.to_bytes(value.bit_length() // 8 + 1, "big")
+
+
+def _armour(blob: bytes) -> bytes:
+    text = base64.b64encode(blob).decode()
+    lines = [text[start : start + _WIDTH] for start in range(0, len(text), _WIDTH)]
+    return "\n".join([_BEGIN, *lines, _END, ""]).encode()
+
+
+def _content(signature: bytes) -> bytes:
+    """Law: one spelling only. A byte that is changed is seen, one that means nothing included."""
+    lines = signature.decode("ascii").splitlines()
+    blob = base64.b64decode("".join(lines[1:-1]), validate=True)
+    if _armour(blob) != signature:
+        raise ValueError("another armour than ssh-keygen writes")
+    return blob
+
+
+@contextmanager
+def _telling() -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, InvalidSignature, UnsupportedAlgorithm) as error:
+        got = "a signature of other data, or by another key" if isinstance(error, InvalidSignature) else str(error)
+        raise BadSignature(
+            "an SSH signature of this very data",
+            got,
+            "It proves nothing.",
+            "Compare the file and its .sig with another copy of them; keep both as they are for the investigation.",
+        ) from error
