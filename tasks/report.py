@@ -15,7 +15,7 @@ from tasks.custody.evidence import Evidence, Outcome, Seal
 from tasks.custody.noun import Noun
 from tasks.custody.pause import Pause
 from tasks.custody.receipt import Challenge, Containment, Freeze, ObjectReceipt, Receipts, Recovery, Stop, Watch
-from tasks.custody.verdict import Verdict, judge
+from tasks.custody.verdict import Verdict, judge, ways_in
 from tasks.record import Account
 from tasks.step import noun, words
 
@@ -119,17 +119,9 @@ def verdict_of(case: Case, findings: Findings) -> Verdict:
         findings.evidence,
         receipts,
         findings.trouble,
-        ways_in=ways_in(findings),
+        ways_in=ways_in(findings.pause, findings.challenge),
     )
     return verdict.after_recovery(findings.recovery.told) if findings.recovery else verdict
-
-
-def ways_in(findings: Findings) -> tuple[str, ...]:
-    """What may still start the workload although the cordon should have closed it."""
-    found = list(findings.pause.open) if findings.pause else ["whether Prefect's side is paused was not established"]
-    if findings.challenge and not findings.challenge.complete:
-        found.append(findings.challenge.told)
-    return tuple(found)
 
 
 def account_of(case: Case, findings: Findings) -> Account:

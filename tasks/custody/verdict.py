@@ -6,7 +6,8 @@ from enum import StrEnum
 from typing import Final
 
 from tasks.custody.evidence import Evidence
-from tasks.custody.receipt import Containment, ObjectReceipt, unproven
+from tasks.custody.pause import Pause
+from tasks.custody.receipt import Challenge, Containment, ObjectReceipt, unproven
 
 _SHOWN: Final = 5
 
@@ -124,6 +125,14 @@ def not_contained(containment: Containment | None) -> tuple[str, ...]:
     if not containment.cordoned:
         return (*containment.alive, containment.reason or "the training lock is not ours")
     return containment.alive
+
+
+def ways_in(pause: Pause | None, challenge: Challenge | None) -> tuple[str, ...]:
+    """What may still start the workload although the cordon should have closed it."""
+    found = list(pause.open) if pause else ["whether Prefect's side is paused was not established"]
+    if challenge and not challenge.complete:
+        found.append(challenge.told)
+    return tuple(found)
 
 
 def _safe(
