@@ -163,9 +163,10 @@ class Workload(Block):
     models: list[str] = Field(
         default=["models/model_*.joblib"], description="Glob patterns of models, relative to the root."
     )
-    needed: list[str] = Field(
-        default=["processes", "tree", "packages", "environment", "logs", "artifacts", "models"],
-        description="Collectors without which the verdict is PARTIAL.",
+    needed: list[str] | None = Field(
+        default=None,
+        description="Collectors without which the verdict is PARTIAL; those that say so of themselves if left out "
+        "(processes, tree, packages, environment, logs, artifacts, models).",
     )
     may_be_missing: list[str] = Field(
         default=[], description="Needed collectors for which finding no file at all is no loss."

@@ -1,21 +1,15 @@
 """§4: run one collector under its deadline, and keep what it got with a written reason for what it did not."""
 
 import itertools
-import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from tasks.case import CONTAINER_FILES, Case
 from tasks.collectors import discover
+from tasks.collectors.attempt import attempt
 from tasks.collectors.collector import Collector, Files, Target
 from tasks.contain import frozen, observed, restless
 from tasks.containers import frozen_containers
@@ -25,15 +19,12 @@ from tasks.custody.manifest import digest
 from tasks.custody.pattern import ends_with
 from tasks.step import step
 
-_TAIL: Final = 400
-_LAST_WAIT_SECONDS: Final = 2.0
-
 
 def _key(case: Case, collector: str) -> str:
     """What an attempt depends on: what has lived, what may still write, and what the block asks for."""
     what = discover()[collector]
     living = "" if what.while_frozen else restless(case)
-    asked = [_globs(case)[source.field] for source in what.sources if isinstance(source, Files)]
+    asked = [_globs(case).get(source.field) for source in what.sources if isinstance(source, Files)]
     containers = f":{case.workload.containers}:{_globs(case)}" if what.of_containers else ""
     return f"{collector}:{observed(case)}:{living}:{asked}{containers}"
 
@@ -71,7 +62,7 @@ def _attempt(case: Case, what: Collector, staging: Path) -> tuple[list[Any], Los
         return [], None
     hurried = what.while_frozen and not what.unhurried
     seconds = min(what.deadline, case.look.left()) if hurried else what.deadline
-    return _acquire(what, _target(case, seconds), staging) if seconds else ([], _too_late(case, what))
+    return attempt(what, _target(case, what, seconds), staging) if seconds else ([], _too_late(case, what))
 
 
 def _note_found(case: Case, files: Sequence[StoredFile]) -> None:
@@ -82,8 +73,10 @@ def _note_found(case: Case, files: Sequence[StoredFile]) -> None:
 
 
 def needed(case: Case, what: Collector) -> bool:
-    """Whether its loss counts: as the block says, and what holds containers where the block names some."""
-    return what.name in case.workload.needed or (what.of_containers and bool(case.workload.containers))
+    """Whether its loss counts: as the block says, else as it says itself; of containers where the block names some."""
+    asked = case.workload.needed
+    itself = what.needed if asked is None else what.name in asked
+    return itself or (what.of_containers and bool(case.workload.containers))
 
 
 def _too_late(case: Case, what: Collector) -> Loss:
@@ -91,7 +84,7 @@ def _too_late(case: Case, what: Collector) -> Loss:
     return Loss(what.name, Outcome.TIMED_OUT, reason)
 
 
-def _target(case: Case, seconds: float) -> Target:
+def _target(case: Case, what: Collector, seconds: float) -> Target:
     block = case.workload
     return Target(
         incident=case.incident.id,
@@ -101,45 +94,12 @@ def _target(case: Case, seconds: float) -> Target:
         globs=_globs(case),
         frozen=[(who.pid, who.start) for who in sorted(frozen(case))],
         seconds=seconds,
+        limit=what.limit,
         containers=tuple((who.id, each.name) for who, each in frozen_containers(case).items()),
         asked=tuple(block.containers),
         docker_host=block.docker_host,
         elsewhere=tuple(case.journal(CONTAINER_FILES, list[str]) or []),
     )
-
-
-def _acquire(what: Collector, target: Target, staging: Path) -> tuple[list[Any], Loss | None]:
-    """Run the collector in a process group of its own and end the whole group at the deadline."""
-    command = [sys.executable, "-m", "tasks.collectors", what.name, str(staging)]
-    told, complaints = staging.with_suffix(".told"), staging.with_suffix(".err")
-    with told.open("wb") as out, complaints.open("wb") as err:
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=out, stderr=err, start_new_session=True)
-        late = _feed_and_wait(process, json.dumps(asdict(target)).encode(), target.seconds)
-    lines = [json.loads(line) for line in told.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
-    ended = bool(lines) and lines[-1] == "end"
-    reason = complaints.read_bytes()[-_TAIL:].decode(errors="replace").strip()
-    told.unlink()
-    complaints.unlink()
-    if late:
-        return lines, Loss(what.name, Outcome.TIMED_OUT, f"not done after {target.seconds:.3g} s")
-    if not ended:
-        return lines, Loss(what.name, Outcome.FAILED, f"ended with {process.returncode}: {reason}")
-    return lines[:-1], None
-
-
-def _feed_and_wait(process: subprocess.Popen[bytes], target: bytes, deadline: float) -> bool:
-    try:
-        process.communicate(target, timeout=deadline)
-    except subprocess.TimeoutExpired:
-        late = True
-    else:
-        late = False
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(_LAST_WAIT_SECONDS)
-    return late
 
 
 def _evidence(case: Case, what: Collector, began: datetime, lines: Sequence[Any], trouble: Loss | None) -> Evidence:

@@ -221,7 +221,7 @@ def require_known_account(workload: Workload) -> None:
 
 def require_known_collectors(workload: Workload) -> None:
     """A needed collector that does not exist would be lost for ever without a word."""
-    unknown = sorted({*workload.needed, *workload.may_be_missing} - discover().keys())
+    unknown = sorted({*(workload.needed or ()), *workload.may_be_missing} - discover().keys())
     if unknown:
         raise Refused(
             f"collectors out of {', '.join(discover())}",

@@ -1,11 +1,14 @@
 """Artifacts of the workload (runbook §4), byte for byte."""
 
-from tasks.collectors.collector import Collector, Files
+from tasks.collectors.collector import GIB, Collector, Files
 
 COLLECTOR = Collector(
     name="artifacts",
     answers="Which results had it produced?",
     order=61,
     sources=(Files("artifacts"),),
+    needed=True,
     deadline=900.0,
+    stalled=60.0,
+    limit=64 * GIB,
 )

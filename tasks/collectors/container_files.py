@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from tasks.archive import Archive
-from tasks.collectors.collector import Collector, Gathered, Target
+from tasks.collectors.collector import TIB, Collector, Gathered, Target
 from tasks.collectors.containers import place, to_look_into
 from tasks.custody.errors import ContainerGone, EngineError
 from tasks.custody.evidence import Loss, Outcome, StoredFile
@@ -174,6 +174,8 @@ COLLECTOR = Collector(
     order=19,
     sources=(Gathered(gather, "containers"),),
     deadline=600.0,
+    stalled=60.0,
+    limit=TIB,
     while_frozen=True,
     unhurried=True,
     of_containers=True,

@@ -78,4 +78,5 @@ COLLECTOR = Collector(
     answers="Which versions, which commit, which host, what time was it there?",
     order=51,
     sources=(Made(make, "envinfo.json"),),
+    needed=True,
 )

@@ -1,11 +1,14 @@
 """Log files of the workload (runbook §4), byte for byte."""
 
-from tasks.collectors.collector import Collector, Files
+from tasks.collectors.collector import GIB, Collector, Files
 
 COLLECTOR = Collector(
     name="logs",
     answers="What did the workload write while it ran?",
     order=60,
     sources=(Files("logs"),),
+    needed=True,
     deadline=900.0,
+    stalled=60.0,
+    limit=64 * GIB,
 )

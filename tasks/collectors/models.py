@@ -1,11 +1,14 @@
 """Models of the workload, copied and never loaded (runbook §4), byte for byte."""
 
-from tasks.collectors.collector import Collector, Files
+from tasks.collectors.collector import TIB, Collector, Files
 
 COLLECTOR = Collector(
     name="models",
     answers="Which models had it produced?",
     order=62,
     sources=(Files("models"),),
-    deadline=900.0,
+    needed=True,
+    deadline=3000.0,
+    stalled=60.0,
+    limit=TIB,
 )

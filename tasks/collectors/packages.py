@@ -42,4 +42,5 @@ COLLECTOR = Collector(
     answers="Which packages did the workload run with?",
     order=50,
     sources=(Made(make, "pip_freeze.txt"),),
+    needed=True,
 )

@@ -41,5 +41,6 @@ COLLECTOR = Collector(
     answers="What ran on the host when the workload was frozen?",
     order=10,
     sources=(Made(make, "ps_top.txt"),),
+    needed=True,
     while_frozen=True,
 )

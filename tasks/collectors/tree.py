@@ -183,5 +183,6 @@ COLLECTOR = Collector(
     answers="What did each process of the workload do, hold and listen to?",
     order=14,
     sources=(Made(make, "tree.json"), Made(draw, "tree.txt")),
+    needed=True,
     while_frozen=True,
 )

@@ -1,0 +1,96 @@
+"""One attempt of a collector: in a process group of its own, ended when its time is over or when it does nothing.
+
+Progress is any byte that it reads or writes, so the copy of one huge file is never taken for a hang.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+from tasks.collectors.collector import Collector, Target
+from tasks.custody.evidence import Loss, Outcome
+
+PROGRAM: Final = (sys.executable, "-m", "tasks.collectors")
+_TAIL: Final = 400
+_LOOK_SECONDS: Final = 0.25
+_LAST_WAIT_SECONDS: Final = 2.0
+
+
+def attempt(
+    what: Collector, target: Target, staging: Path, program: tuple[str, ...] = PROGRAM
+) -> tuple[list[Any], Loss | None]:
+    """What it told, line by line, and what was wrong with the attempt as a whole."""
+    told, complaints = staging.with_suffix(".told"), staging.with_suffix(".err")
+    with told.open("wb") as out, complaints.open("wb") as err:
+        process = subprocess.Popen(
+            [*program, what.name, str(staging)], stdin=subprocess.PIPE, stdout=out, stderr=err, start_new_session=True
+        )
+        late = _feed_and_wait(process, json.dumps(asdict(target)).encode(), target.seconds, what.stalled)
+    lines = [json.loads(line) for line in told.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+    reason = complaints.read_bytes()[-_TAIL:].decode(errors="replace").strip()
+    told.unlink()
+    complaints.unlink()
+    if late:
+        return lines, Loss(what.name, Outcome.TIMED_OUT, late)
+    if not lines or lines[-1] != "end":
+        return lines, Loss(what.name, Outcome.FAILED, f"ended with {process.returncode}: {reason}")
+    return lines[:-1], None
+
+
+def _feed_and_wait(process: subprocess.Popen[bytes], asked: bytes, seconds: float, stalled: float) -> str:
+    """Why it was ended; nothing if it ended by itself. Whatever it started ends with it."""
+    pulse = Pulse(seconds, stalled)
+    try:
+        while not (late := pulse.over(time.monotonic(), moved(process.pid))):
+            with suppress(subprocess.TimeoutExpired):
+                process.communicate(asked, timeout=min(_LOOK_SECONDS, pulse.left(time.monotonic())))
+                break
+            asked = b""
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_LAST_WAIT_SECONDS)
+    return late
+
+
+def moved(pid: int) -> int | None:
+    """The bytes that a process has read and written, also by copying within the kernel; None if nobody tells."""
+    try:
+        lines = Path(f"/proc/{pid}/io").read_text().splitlines()
+        return sum(int(line.partition(":")[2]) for line in lines if line.startswith(("rchar", "wchar")))
+    except (OSError, ValueError):
+        return None
+
+
+class Pulse:
+    """When an attempt is over, by all the time that it has and by the time since it last did anything."""
+
+    def __init__(self, seconds: float, stalled: float) -> None:
+        """Both begin to run when it is first looked at."""
+        self.seconds, self.stalled = seconds, stalled
+        self._began: float | None = None
+        self._moved_at, self._moved = 0.0, -1
+
+    def over(self, now: float, moved: int | None) -> str:
+        """Why it is over at this moment; nothing if it may go on. Who cannot be seen to move is given all its time."""
+        if self._began is None:
+            self._began = now
+        if moved is None or moved != self._moved:
+            self._moved_at, self._moved = now, moved or 0
+        if now - self._began >= self.seconds:
+            return f"not done after {self.seconds:.3g} s"
+        if now - self._moved_at >= self.stalled:
+            return f"neither read nor wrote for {self.stalled:.3g} s"
+        return ""
+
+    def left(self, now: float) -> float:
+        """Seconds until it can be over at the latest; never nothing."""
+        return max(0.001, self.seconds - (now - (now if self._began is None else self._began)))
