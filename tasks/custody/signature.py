@@ -167,7 +167,7 @@ def _content(signature: bytes) -> bytes:
 def _telling() -> Iterator[None]:
     try:
         yield
-    except (ValueError, InvalidSignature, UnsupportedAlgorithm) as error:
+    except (ValueError, NotImplementedError, InvalidSignature, UnsupportedAlgorithm) as error:
         got = "a signature of other data, or by another key" if isinstance(error, InvalidSignature) else str(error)
         raise BadSignature(
             "an SSH signature of this very data",
