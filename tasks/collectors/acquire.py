@@ -8,7 +8,7 @@ import fnmatch
 import glob
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -37,9 +37,14 @@ _DEEPEST = 64
 
 
 def acquire(collector: Collector, target: Target, folder: Path) -> Iterator[StoredFile | Loss]:
-    """Run every source; one that fails leaves a Loss and the others still run. Each may store what the others left."""
+    """Run every source; one that fails leaves a Loss and the others still run."""
+    yield from take(collector.sources, target, folder)
+
+
+def take(sources: Iterable[Source], target: Target, folder: Path) -> Iterator[StoredFile | Loss]:
+    """One source after the other; each may store what the others left."""
     room = target.limit
-    for source in collector.sources:
+    for source in sources:
         for item in _tried(source, replace(target, limit=room), folder):
             room -= item.size if isinstance(item, StoredFile) else 0
             yield item

@@ -50,7 +50,7 @@ def _start(command: Command, target: Target) -> subprocess.Popen[bytes]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         user=user,
-        group=user and _group(user),
+        group=user and group_of(user),
         extra_groups=[] if user else None,
     )
 
@@ -98,7 +98,7 @@ def owner(target: Target) -> int | None:
     return next((user for user in (target.owner, *(place.stat().st_uid for place in places)) if user), None)
 
 
-def _group(user: int) -> int:
+def group_of(user: int) -> int:
     """The user's own group, never root's: a folder may well belong to a user and yet to root's group."""
     try:
         return pwd.getpwuid(user).pw_gid or _NOGROUP

@@ -4,38 +4,48 @@ import os
 import platform
 import re
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from tasks.collectors.collector import Collector, Made, NothingThere, Target
 from tasks.collectors.packages import installed
+from tasks.collectors.reading import read_below
 from tasks.custody.manifest import canonical
 
 _SHA = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_MOST = 64 << 20
 
 
-def commit(root: Path) -> str | None:
-    """The checked-out commit, read from .git as files; None where there is no repository, or something else in it."""
-    named = _named_commit(root)
+def commit(root: Path, git: str = ".git") -> str | None:
+    """The checked-out commit, read from the files of `git`; None where there is no repository, or something else."""
+    named = head(root, git)
+    if named and named.startswith("refs/"):
+        named = _of_ref(root, git, named)
     return named if named and _SHA.fullmatch(named) else None
 
 
-def _named_commit(root: Path) -> str | None:
-    git = root / ".git"
+def head(root: Path, git: str = ".git") -> str | None:
+    """What HEAD says: the full name of a branch, or a commit."""
     try:
-        head = (git / "HEAD").read_text().strip()
-        if not head.startswith("ref: "):
-            return head
-        name = head.removeprefix("ref: ")
-        if ".." in name.split("/"):
-            return None
-        loose = git / name
-        if loose.is_file():
-            return loose.read_text().strip()
-        lines = (git / "packed-refs").read_text().splitlines()
-        return next((line.split()[0] for line in lines if line.endswith(f" {name}")), None)
+        return _text(root, f"{git}/HEAD").removeprefix("ref: ")
     except (OSError, ValueError):
         return None
+
+
+def _of_ref(root: Path, git: str, name: str) -> str | None:
+    if ".." in name.split("/"):
+        return None
+    with suppress(OSError, ValueError):
+        return _text(root, f"{git}/{name}")
+    with suppress(OSError, ValueError):
+        lines = _text(root, f"{git}/packed-refs").splitlines()
+        return next((line.split()[0] for line in lines if line.endswith(f" {name}")), None)
+    return None
+
+
+def _text(root: Path, name: str) -> str:
+    return read_below(root, name, _MOST).decode().strip()
 
 
 def _python(target: Target) -> str | None:

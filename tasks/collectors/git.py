@@ -1,19 +1,135 @@
-"""State of the workload's repository. git runs with the owner's rights: a repository can make it run code."""
+"""State of the workload's repository, read by git through a git directory of our own.
 
-from tasks.collectors.collector import Collector, Command
+A repository can make git run programs by its configuration alone (fsmonitor, hooks, filters, textconv, diff drivers,
+those of its submodules), and a filter cannot be switched off by name. So git never sees that configuration: it gets
+ours, a copy of the index, and the workload's objects and files to read. As root it has the owner's rights besides.
+"""
 
-_GIT = (
-    *("git", "--git-dir=.git", "--work-tree=.", "--no-optional-locks", "--no-pager"),
-    *("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "protocol.allow=never"),
-)
+import os
+import re
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from tasks.collectors.acquire import take
+from tasks.collectors.collector import MIB, Collector, Command, Gathered, Made, NothingThere, Target
+from tasks.collectors.command import group_of, owner
+from tasks.collectors.environment import commit, head
+from tasks.collectors.reading import read_below
+from tasks.custody.evidence import Loss, StoredFile
+from tasks.custody.manifest import canonical
+
+_INDEX_BYTES: Final = 256 * MIB
+_SHA256_LETTERS: Final = 64
+_BRANCH: Final = re.compile(r"refs/heads/[A-Za-z0-9_][\w./+@-]*")
+_QUESTIONS: Final = {
+    "git_commit.txt": ("log", "-1", "--no-show-signature", "--no-mailmap", "--format=fuller"),
+    "git_status.txt": ("status", "--porcelain=v1", "--branch", "--ignore-submodules=all"),
+    "git_diff.txt": ("diff", "--no-ext-diff", "--no-textconv", "--ignore-submodules=all", "--full-index", "HEAD"),
+    "git_untracked.txt": ("ls-files", "--others", "--exclude-standard"),
+    "git_tree.txt": ("ls-files", "--stage"),
+}
+
+
+def gather(target: Target, folder: Path) -> Iterator[StoredFile | Loss]:
+    """Each question to git, then the submodules, which it is not asked about: it would run git in them."""
+    with _own_repository(target) as (place, objects):
+        words = ("git", f"--git-dir={place}", "--work-tree=.", "--no-optional-locks", "--no-pager")
+        around = (
+            *(("GIT_OBJECT_DIRECTORY", objects), ("GIT_CONFIG_NOSYSTEM", "1"), ("GIT_CONFIG_GLOBAL", os.devnull)),
+            *(("GIT_ATTR_NOSYSTEM", "1"), ("GIT_NO_LAZY_FETCH", "1")),
+        )
+        asked = [
+            Command((*words, *question), stored, as_owner=True, environment=around)
+            for stored, question in _QUESTIONS.items()
+        ]
+        yield from take([*asked, Made(submodules, "git_submodules.json")], target, folder)
+
+
+@contextmanager
+def _own_repository(target: Target) -> Iterator[tuple[Path, str]]:
+    """A git directory that only we can write to and the owner can read, and where the workload's objects are."""
+    root = Path(target.root)
+    full = commit(root)
+    if not full:
+        raise NothingThere("no repository with a commit that can be read from its files")
+    place = Path(tempfile.mkdtemp(prefix="evacuation-git-"))
+    try:
+        _furnish(place, root, full)
+        if os.geteuid() == 0 and (user := owner(target)):
+            for path in (place, *place.rglob("*")):
+                os.chown(path, 0, group_of(user))
+                path.chmod(0o750 if path.is_dir() else 0o640)
+        yield place, str(_objects(root))
+    finally:
+        shutil.rmtree(place)
+
+
+def _objects(root: Path) -> Path:
+    folder = root / ".git/objects"
+    if folder.parent.is_symlink() or folder.is_symlink() or not folder.is_dir():
+        raise NothingThere("no folder of objects in .git")
+    return folder
+
+
+def _furnish(place: Path, root: Path, full: str) -> None:
+    for folder in ("objects", "refs"):
+        (place / folder).mkdir()
+    sha256 = len(full) == _SHA256_LETTERS
+    extension = "[extensions]\n\tobjectformat = sha256\n" if sha256 else ""
+    (place / "config").write_text(f"[core]\n\trepositoryformatversion = {int(sha256)}\n\tbare = false\n{extension}")
+    branch = head(root) or ""
+    if _BRANCH.fullmatch(branch) and not {"..", "//", "@{"} & {branch[at : at + 2] for at in range(len(branch))}:
+        (place / "packed-refs").write_text(f"{full} {branch}\n")
+        (place / "HEAD").write_text(f"ref: {branch}\n")
+    else:
+        (place / "HEAD").write_text(f"{full}\n")
+    (place / "index").write_bytes(_index(root))
+
+
+def _index(root: Path) -> bytes:
+    data = read_below(root, ".git/index", _INDEX_BYTES)
+    if not data.startswith(b"DIRC"):
+        raise NothingThere("the repository's index is none")
+    return data
+
+
+def submodules(target: Target) -> bytes:
+    """Each folder below the root that is a repository of its own by .gitmodules, and the commit that it stands at."""
+    root = Path(target.root)
+    try:
+        named = read_below(root, ".gitmodules", MIB).decode(errors="backslashreplace")
+    except FileNotFoundError:
+        return canonical([])
+    paths = [line.partition("=")[2].strip() for line in named.splitlines() if line.strip().startswith("path")]
+    return canonical([{"path": path, "checked_out": _stands_at(root, path) or "not known"} for path in paths])
+
+
+def _stands_at(root: Path, path: str) -> str | None:
+    """A submodule keeps its repository in its own folder, or names a folder below the root's .git."""
+    if Path(path).is_absolute() or ".." in Path(path).parts:
+        return None
+    try:
+        inside = (root / path / ".git").lstat()
+    except OSError:
+        return None
+    if stat.S_ISDIR(inside.st_mode):
+        return commit(root / path)
+    words = read_below(root, f"{path}/.git", MIB).decode(errors="replace").strip()
+    there = Path(os.path.normpath(Path(path) / words.removeprefix("gitdir: ")))
+    return commit(root, str(there)) if there.parts[:1] == (".git",) else None
+
 
 COLLECTOR = Collector(
     name="git",
     answers="Which code was checked out, and what was changed by hand?",
     order=52,
-    sources=(
-        Command((*_GIT, "log", "-1", "--no-show-signature", "--format=fuller"), "git_commit.txt", as_owner=True),
-        Command((*_GIT, "status", "--porcelain=v1", "--branch"), "git_status.txt", as_owner=True),
-        Command((*_GIT, "diff", "--no-ext-diff", "--no-textconv", "HEAD"), "git_diff.txt", as_owner=True),
-    ),
+    sources=(Gathered(gather, "git_commit.txt"),),
+    deadline=60.0,
+    stalled=60.0,
+    limit=64 * MIB,
 )

@@ -1,0 +1,63 @@
+"""Reading a file of the workload for a summary of ours: never through a link, never a pipe, never more than asked."""
+
+import hashlib
+import os
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_BLOCK: Final = 1 << 20
+
+
+@contextmanager
+def opened(root: Path, name: str) -> Iterator[int]:
+    """A regular file below the root, opened without following a link in any part of its name."""
+    descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for part in Path(name).parts:
+            inner = os.open(part, _FLAGS, dir_fd=descriptor)
+            os.close(descriptor)
+            descriptor = inner
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise FileNotFoundError(f"{name} is no regular file")
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def read_below(root: Path, name: str, most: int) -> bytes:
+    """The first bytes of a file below the root."""
+    with opened(root, name) as descriptor, os.fdopen(os.dup(descriptor), "rb") as file:
+        return file.read(most)
+
+
+def read_end(root: Path, name: str, most: int) -> bytes:
+    """The last bytes of a file below the root."""
+    with opened(root, name) as descriptor, os.fdopen(os.dup(descriptor), "rb") as file:
+        file.seek(max(0, os.fstat(descriptor).st_size - most))
+        return file.read(most)
+
+
+def digest_in_time(descriptor: int, until: float) -> str | None:
+    """SHA-256 of an open file in hex; None if the time was used up before its end."""
+    sha = hashlib.sha256()
+    while time.monotonic() < until:
+        if not (block := os.read(descriptor, _BLOCK)):
+            return sha.hexdigest()
+        sha.update(block)
+    return None
+
+
+def digest_of(path: Path, until: float) -> str | None:
+    """The same of a path that may be a link; None also for what is no regular file or may not be read."""
+    with suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            return digest_in_time(descriptor, until) if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
+        finally:
+            os.close(descriptor)
+    return None
