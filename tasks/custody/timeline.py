@@ -1,0 +1,159 @@
+"""The timeline: when each step of each run of an incident began and ended, read from its custody log."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, Final
+
+_ENDS: Final = {"step done": "done", "step incomplete": "incomplete", "step failed": "failed"}
+_FREEZE: Final = "§2 freeze"
+_LEFT: Final = "§3 check: nothing of the workload is left"
+
+
+class Course(StrEnum):
+    """How a step went."""
+
+    DONE = "done"
+    INCOMPLETE = "incomplete"
+    FAILED = "failed"
+    UNDER_WAY = "under way"
+    CUT_OFF = "cut off"
+
+
+class Moment(StrEnum):
+    """What a run is looked up for first."""
+
+    FROZEN = "frozen"
+    NONE_LEFT = "none left"
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One attempt at a step."""
+
+    step: str
+    attempt: int
+    began: datetime
+    ended: datetime
+    course: Course
+
+    @property
+    def paragraph(self) -> str:
+        """The runbook's § that the step belongs to."""
+        return paragraph(self.step)
+
+    @property
+    def lasted(self) -> timedelta:
+        """How long it took."""
+        return self.ended - self.began
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of the incident. `cached` are the steps whose results an earlier run had left."""
+
+    number: int
+    began: datetime
+    ended: datetime
+    bars: tuple[Bar, ...]
+    cached: tuple[str, ...]
+    moments: Mapping[Moment, datetime]
+
+
+@dataclass
+class _Open:
+    """A run while its entries are read."""
+
+    number: int
+    began: datetime
+    ended: datetime
+    bars: list[Bar] = field(default_factory=list)
+    cached: list[str] = field(default_factory=list)
+    moments: dict[Moment, datetime] = field(default_factory=dict)
+    started: dict[str, datetime] = field(default_factory=dict)
+
+    def closed(self, course: Course) -> Run:
+        """The run, with what it had not ended."""
+        left = [
+            Bar(step, self.attempt(step), began, max(began, self.ended), course) for step, began in self.started.items()
+        ]
+        bars = sorted([*self.bars, *left], key=lambda bar: (bar.began, bar.step))
+        began = min([self.began, *(bar.began for bar in bars)])
+        return Run(self.number, began, max(began, self.ended), tuple(bars), tuple(self.cached), self.moments)
+
+    def attempt(self, step: str) -> int:
+        """Which attempt at the step comes next."""
+        return 1 + sum(bar.step == step for bar in self.bars)
+
+
+def paragraph(step: str) -> str:
+    """The runbook's § that a step's title names; empty if it names none."""
+    first = step.split(" ", 1)[0]
+    return first if first.startswith("§") else ""
+
+
+def runs(entries: Sequence[Mapping[str, Any]]) -> tuple[Run, ...]:
+    """All runs that the log tells of, in their order.
+
+    A step that an earlier run began and never ended was cut off with it; in the last run it is under way.
+    """
+    found: list[_Open] = []
+    for entry in entries:
+        at = moment(entry["utc"])
+        if entry["action"] == "run opened" or not found:
+            found.append(_Open(int(entry.get("number", len(found) + 1)), at, at))
+        _take(found[-1], entry, at)
+    last = len(found) - 1
+    return tuple(run.closed(Course.UNDER_WAY if place == last else Course.CUT_OFF) for place, run in enumerate(found))
+
+
+def _take(run: _Open, entry: Mapping[str, Any], at: datetime) -> None:
+    run.ended = max(run.ended, at)
+    action, step = entry["action"], str(entry["object"])
+    if action == "step started":
+        run.started[step] = at
+    elif action == "step cached":
+        run.cached.append(step)
+    elif action == "frozen" and "at" in entry:
+        _frozen_before(run, moment(entry["at"]))
+    elif course := _ENDS.get(action):
+        began = run.started.pop(step, at - timedelta(seconds=entry.get("seconds", 0)))
+        run.bars.append(Bar(step, run.attempt(step), min(began, at), at, Course(course)))
+        _note(run, action, step, at)
+
+
+def _frozen_before(run: _Open, at: datetime) -> None:
+    """What was frozen before the run could open its log is a step too: it is the containment itself."""
+    if at >= run.began:
+        return
+    early = [bar for bar in run.bars if bar.step == EARLY]
+    began = min([at, *(bar.began for bar in early)])
+    ended = max([at, *(bar.ended for bar in early)])
+    run.bars = [bar for bar in run.bars if bar.step != EARLY]
+    run.bars.append(Bar(EARLY, 1, began, ended, Course.DONE))
+
+
+EARLY: Final = "§2 freeze before Prefect starts"
+
+
+def _note(run: _Open, action: str, step: str, at: datetime) -> None:
+    if action != "step done":
+        return
+    if step.startswith(_FREEZE):
+        run.moments.setdefault(Moment.FROZEN, at)
+    elif step == _LEFT:
+        run.moments.setdefault(Moment.NONE_LEFT, at)
+
+
+def moment(text: str | datetime) -> datetime:
+    """A time of the log."""
+    return text if isinstance(text, datetime) else datetime.fromisoformat(text)
+
+
+def in_order(bars: Iterable[Bar]) -> dict[str, list[Bar]]:
+    """Attempts by step, the steps in the order of the runbook's § and then of their beginning."""
+    rows: dict[str, list[Bar]] = {}
+    for bar in sorted(bars, key=lambda bar: (bar.paragraph, bar.began)):
+        rows.setdefault(bar.step, []).append(bar)
+    return rows

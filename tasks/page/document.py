@@ -1,0 +1,157 @@
+"""A document for people, before it is Markdown or HTML: what is a table, what is ours, and what is foreign text.
+
+Words of ours come in Japanese and English (`Both`). All others are foreign: nothing in them is ever markup.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, TypeAlias
+
+ROW_LIMIT: Final = 200
+LINE_LIMIT: Final = 80
+
+
+@dataclass(frozen=True)
+class Both:
+    """Our own words in both languages."""
+
+    ja: str
+    en: str
+
+
+@dataclass(frozen=True)
+class Said:
+    """A sentence of a step or a verdict: English, but names and reasons in it are foreign."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Quoted:
+    """What a person wrote, in a language that nobody told us."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Code:
+    """A name, a path, a command, a digest."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Open:
+    """A field that only people can fill in."""
+
+
+class Tone(StrEnum):
+    """How good the news is."""
+
+    GOOD = "good"
+    FAIR = "fair"
+    BAD = "bad"
+    QUIET = "quiet"
+
+
+@dataclass(frozen=True)
+class Badge:
+    """A word of ours that is to be found at a glance."""
+
+    tone: Tone
+    word: str
+    told: Both | None = None
+
+
+Cell: TypeAlias = Both | Said | Quoted | Code | Open | Badge | tuple["Cell", ...]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A list of facts, each with its name."""
+
+    items: tuple[tuple[Both, Cell], ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows below a head. `left_out` says how many rows more there are, and `where` they can be read."""
+
+    head: tuple[Both, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    left_out: int = 0
+    where: str = ""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Lines of a file, as they stand there. `left_out` lines before the first are not shown."""
+
+    about: Both
+    lines: tuple[str, ...]
+    left_out: int = 0
+    where: str = ""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command to type."""
+
+    about: Both
+    line: str
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A drawing, with what it tells for those who cannot see it. `svg` is a whole SVG document of our own making."""
+
+    name: str
+    about: Both
+    svg: str
+
+
+@dataclass(frozen=True)
+class Remark:
+    """A remark that nobody may overlook."""
+
+    tone: Tone
+    words: Cell
+
+
+Block: TypeAlias = Facts | Table | Listing | Command | Picture | Remark | Open
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the document under its heading."""
+
+    title: Both
+    blocks: tuple[Block, ...]
+
+
+@dataclass(frozen=True)
+class Document:
+    """The whole. `subject` is what it is about: an incident's id."""
+
+    title: Both
+    subject: str
+    sections: tuple[Section, ...]
+
+
+def table(head: Sequence[Both], rows: Sequence[tuple[Cell, ...]], where: str) -> Table:
+    """A table of a size that a person can read; the rest is counted, and found in `where`."""
+    return Table(tuple(head), tuple(rows[:ROW_LIMIT]), max(0, len(rows) - ROW_LIMIT), where)
+
+
+def listing(about: Both, text: str, where: str) -> Listing:
+    """The last lines of a text: a traceback tells its error last."""
+    lines = text.splitlines()
+    return Listing(about, tuple(lines[-LINE_LIMIT:]), max(0, len(lines) - LINE_LIMIT), where)
+
+
+def some(texts: Iterable[str], limit: int, where: str) -> tuple[str, ...]:
+    """The first few sentences, and how many more there are."""
+    every = tuple(texts)
+    more = (f"… {len(every) - limit} more; all are in {where}",) if len(every) > limit else ()
+    return every[:limit] + more

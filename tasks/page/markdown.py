@@ -1,0 +1,137 @@
+"""A document as Markdown. Foreign text cannot be escaped everywhere, so what could become a link is set as code.
+
+Renderers that follow GitHub make links of bare addresses even where they are escaped (tried in both of Prefect's UIs,
+which find them in the text after it was parsed); in a code span they never do.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from functools import singledispatch
+from typing import Final
+
+from tasks.page.document import (
+    Badge,
+    Block,
+    Both,
+    Cell,
+    Code,
+    Command,
+    Document,
+    Facts,
+    Listing,
+    Open,
+    Picture,
+    Quoted,
+    Remark,
+    Said,
+    Section,
+    Table,
+    Tone,
+)
+from tasks.page.visible import visible
+
+_PUNCTUATION: Final = re.compile(r"([!-/:-@\[-`{-~])")
+_ADDRESS: Final = re.compile(r"://|www\.|@|xmpp:|mailto:", re.IGNORECASE)
+_IN_CODE: Final = str.maketrans({"`": "ˋ", "|": "│"})
+_NOTHING: Final = "—"
+_OPEN: Final = "**[ 未記入 / to be filled in ]**"
+_SIGNS: Final = {Tone.GOOD: "✔", Tone.FAIR: "▲", Tone.BAD: "✖", Tone.QUIET: "·"}
+
+
+def markdown(document: Document, pictures: Mapping[str, str] | None = None) -> str:
+    """The document. `pictures` says where those lie that are not beside it, by name."""
+    heading = f"# {_both(document.title)} {prose(document.subject)}"
+    parts = [heading, *(_section(section, pictures or {}) for section in document.sections)]
+    return "\n\n".join(parts) + "\n"
+
+
+def prose(text: str) -> str:
+    """Foreign text in running text: words that could become a link as code, all punctuation escaped in the others."""
+    words = visible(text).split(" ")
+    return " ".join(code(word) if _ADDRESS.search(word) else _PUNCTUATION.sub(r"\\\1", word) for word in words)
+
+
+def code(text: str) -> str:
+    """Foreign text as code. The two signs that could end a code span or a cell are shown as signs that look alike."""
+    shown = visible(text).translate(_IN_CODE)
+    return f"`{shown}`" if shown.strip() else _NOTHING
+
+
+def _section(section: Section, pictures: Mapping[str, str]) -> str:
+    return "\n\n".join([f"## {_both(section.title)}", *(_block(block, pictures) for block in section.blocks)])
+
+
+def _block(block: Block, pictures: Mapping[str, str]) -> str:
+    if isinstance(block, Picture):
+        return f"![{_both(block.about)}]({pictures.get(block.name, block.name)})"
+    return block_text(block)
+
+
+@singledispatch
+def block_text(block: object) -> str:
+    """One block."""
+    raise TypeError(f"expected a block of a document, got {type(block).__name__}")
+
+
+@block_text.register
+def _(block: Facts) -> str:
+    return "\n".join(f"- {_both(name)}: {_cell(value)}" for name, value in block.items)
+
+
+@block_text.register
+def _(block: Table) -> str:
+    lines = [[_both(name) for name in block.head], ["---"] * len(block.head), *map(_cells, block.rows)]
+    rows = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return f"{rows}\n\n{_more(block.left_out, 'さらに', '行', 'more rows', block.where)}" if block.left_out else rows
+
+
+@block_text.register
+def _(block: Listing) -> str:
+    lines = "\n".join(visible(line).translate(_IN_CODE) for line in block.lines)
+    text = f"{_both(block.about)}:\n\n```text\n{lines}\n```"
+    more = _more(block.left_out, "手前に", "行", "lines before", block.where)
+    return f"{text}\n\n{more}" if block.left_out else text
+
+
+@block_text.register
+def _(block: Command) -> str:
+    return f"{_both(block.about)}:\n\n```sh\n{visible(block.line).translate(_IN_CODE)}\n```"
+
+
+@block_text.register
+def _(block: Remark) -> str:
+    return f"> {_SIGNS[block.tone]} {_cell(block.words)}"
+
+
+@block_text.register
+def _(block: Open) -> str:
+    del block
+    return _OPEN
+
+
+def _more(count: int, before: str, unit: str, en: str, where: str) -> str:
+    return f"*{before} {count} {unit} / {count} {en}: {code(where)}*"
+
+
+def _cells(row: Iterable[Cell]) -> list[str]:
+    return [_cell(cell) for cell in row]
+
+
+def _cell(cell: Cell) -> str:
+    match cell:
+        case Both():
+            return _both(cell)
+        case Said(text) | Quoted(text):
+            return prose(text) if text.strip() else _NOTHING
+        case Code(text):
+            return code(text)
+        case Open():
+            return _OPEN
+        case Badge(tone, word, told):
+            return f"{_SIGNS[tone]} **{prose(word)}**" + (f" ({_both(told)})" if told else "")
+        case _:
+            return "; ".join(_cells(cell)) or _NOTHING
+
+
+def _both(words: Both) -> str:
+    return f"{words.ja} / {words.en}" if words.ja != words.en else words.en

@@ -1,0 +1,241 @@
+"""The timeline as a picture: each step a bar over time, a panel for each run of the incident. SVG without a script."""
+
+import math
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Final
+from xml.etree.ElementTree import Element, SubElement, tostring
+
+from tasks.custody.timeline import Bar, Course, Moment, Run, in_order
+from tasks.page.clock import JST
+from tasks.page.style import PICTURE_STYLE
+from tasks.page.visible import visible
+
+WIDTH: Final = 1000
+_LEFT: Final = 330
+_RIGHT: Final = 24
+_ROW: Final = 17
+_HEAD: Final = 78
+_FOOT: Final = 16
+_GAP: Final = 5
+_THIN: Final = 2.5
+_BAND: Final = 40
+_ROWS: Final = 80
+_RUNS: Final = 8
+_SPAN: Final = WIDTH - _LEFT - _RIGHT
+_TICKS: Final = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 43200, 86400)
+_MOST_TICKS: Final = 8
+_LABEL: Final = 52
+_DIAMONDS: Final = 45
+_WIDE: Final = 0x2E80
+_SIGNS: Final = {Course.FAILED: "✖", Course.INCOMPLETE: "▲", Course.CUT_OFF: "…", Course.UNDER_WAY: "…"}
+_COURSES: Final = {
+    Course.DONE: "完了 done",
+    Course.INCOMPLETE: "▲ 不完全 incomplete",
+    Course.FAILED: "✖ 失敗 failed",
+    Course.CUT_OFF: "… 中断・実行中 cut off, under way",
+}
+_MOMENTS: Final = {Moment.FROZEN: "凍結完了 frozen", Moment.NONE_LEFT: "残存なし none left"}
+_SECTIONS: Final = {
+    "§0": "起票 open",
+    "§1": "ロック cordon",
+    "§2": "凍結 freeze",
+    "§3": "停止 stop",
+    "§4": "採取・封印 collect, seal",
+    "§5": "退避 offload",
+    "§6": "検証 verify",
+    "§7": "復旧 recover",
+    "§8": "記録 record",
+}
+
+
+def picture(runs: Iterable[Run], incident: str) -> str:
+    """The picture as an SVG document. Runs that don't fit are counted; the table has them all."""
+    every = tuple(runs)
+    shown = every[-_RUNS:]
+    panels, top = [], _BAND
+    for run in shown:
+        panel, height = _panel(run)
+        panel.set("transform", f"translate(0 {top})")
+        panels.append(panel)
+        top += height
+    root = _root(top, incident, len(every), len(every) - len(shown))
+    root.extend(panels)
+    return tostring(root, encoding="unicode")
+
+
+def _root(height: int, incident: str, runs: int, left_out: int) -> Element:
+    root = Element(
+        "svg",
+        {
+            "xmlns": "http://www.w3.org/2000/svg",
+            "viewBox": f"0 0 {WIDTH} {height}",
+            "width": str(WIDTH),
+            "height": str(height),
+            "role": "img",
+            "class": "timeline",
+            "aria-labelledby": "timeline-title timeline-desc",
+        },
+    )
+    SubElement(root, "title", id="timeline-title").text = f"時系列 / Timeline {visible(incident)}"
+    told = f"{runs} run(s); each step is a bar over time in JST. The same is in the table."
+    SubElement(root, "desc", id="timeline-desc").text = f"各手順の開始と終了を時間軸上の棒で示す。{told}"
+    SubElement(root, "style").text = PICTURE_STYLE
+    _rect(root, 0, 0, WIDTH, height, "ground")
+    left = 12.0
+    for course, words in _COURSES.items():
+        _rect(root, left, 14, 22, 11, f"bar {_named(course)}")
+        _label(root, left + 28, 24, words, "small")
+        left += 50 + _width(words)
+    _diamond(root, left + 6, 19.5)
+    _label(root, left + 18, 24, "再利用 cached", "small")
+    if left_out:
+        _label(root, WIDTH - _RIGHT, 24, f"さらに古い実行 {left_out} / {left_out} earlier runs", "small end")
+    return root
+
+
+def _panel(run: Run) -> tuple[Element, int]:
+    rows, cached = list(in_order(run.bars).items()), _cached(run.cached)
+    shown, left_out = rows[:_ROWS], max(0, len(rows) - _ROWS)
+    bottom = _HEAD + _ROW * (len(shown) + len(cached) + bool(left_out))
+    panel = Element("g")
+    scale = _Scale(run.began, run.ended)
+    _bands(panel, [bars[0].paragraph for _, bars in shown])
+    _label(panel, 12, 20, f"実行 {run.number} / run {run.number}", "strong")
+    from_to = f"{run.began.astimezone(JST):%Y-%m-%d %H:%M:%S} JST から / from; {scale.seconds:.1f} s"
+    _label(panel, 150, 20, from_to, "small")
+    _ticks(panel, scale, bottom)
+    _moments(panel, scale, run, bottom)
+    top = _HEAD
+    for step, bars in shown:
+        _steps(panel, scale, top, step, bars)
+        top += _ROW
+    for section, number in cached:
+        _reused(panel, top, section, number)
+        top += _ROW
+    if left_out:
+        _label(panel, 12, top + 12, f"さらに {left_out} 手順 / {left_out} more steps: custody.jsonl", "small dim")
+    return panel, bottom + _FOOT
+
+
+def _bands(panel: Element, sections: list[str]) -> None:
+    """A ground for every second section of the runbook, so that the eye finds them."""
+    names = list(dict.fromkeys(sections))
+    for place, section in enumerate(sections):
+        if names.index(section) % 2:
+            _rect(panel, 0, _HEAD + _ROW * place, WIDTH, _ROW, "band")
+
+
+def _reused(panel: Element, top: int, section: str, number: int) -> None:
+    """The steps of a section that were not done again."""
+    _label(panel, 12, top + 12, f"{section} {_SECTIONS.get(section, '')}: {number} 再利用 cached", "small dim")
+    for place in range(min(number, _DIAMONDS)):
+        _diamond(panel, _LEFT + 8 + 14 * place, top + 8)
+
+
+class _Scale:
+    """Where a moment lies."""
+
+    def __init__(self, began: datetime, ended: datetime) -> None:
+        self.began, self.seconds = began, max((ended - began).total_seconds(), 0.001)
+
+    def place(self, at: datetime) -> float:
+        """Its place from the left."""
+        return self.at((at - self.began).total_seconds())
+
+    def at(self, seconds: float) -> float:
+        """The place of so many seconds after the beginning."""
+        return round(_LEFT + _SPAN * min(max(seconds / self.seconds, 0.0), 1.0), 1)
+
+
+def tick_seconds(seconds: float) -> float:
+    """The distance between two marks of the time axis, so that there are few enough to be read."""
+    wanted = seconds / _MOST_TICKS
+    if wanted <= _TICKS[0] / 2:
+        return float(10 ** math.ceil(math.log10(wanted)))
+    return float(next((tick for tick in _TICKS if tick >= wanted), _TICKS[-1] * math.ceil(wanted / _TICKS[-1])))
+
+
+def _ticks(panel: Element, scale: _Scale, bottom: int) -> None:
+    step = tick_seconds(scale.seconds)
+    for number in range(math.floor(scale.seconds / step) + 1):
+        left = scale.at(number * step)
+        _line(panel, left, _HEAD - 6, bottom, "tick")
+        _label(panel, left, _HEAD - 10, f"+{number * step:g} s", "small dim middle")
+
+
+def _steps(panel: Element, scale: _Scale, top: int, step: str, bars: list[Bar]) -> None:
+    """One row: every attempt at one step."""
+    _label(panel, 12, top + 12, visible(step, _LABEL), "small")
+    for bar in bars:
+        left, right = scale.place(bar.began), scale.place(bar.ended)
+        rect = _rect(panel, left, top + 3, max(_THIN, right - left), _ROW - 6, f"bar {_named(bar.course)}")
+        again = f", {bar.attempt}回目 / attempt {bar.attempt}" if bar.attempt > 1 else ""
+        told = f"{bar.step}: {bar.course}, {bar.lasted.total_seconds():.3f} s{again}"
+        SubElement(rect, "title").text = visible(told)
+    last = bars[-1]
+    sign = _SIGNS.get(last.course, "") + (f" ×{len(bars)}" if len(bars) > 1 else "")
+    words = f"{last.lasted.total_seconds():.2f} s {sign}".strip()
+    _beside(panel, scale.place(last.began), scale.place(last.ended), top, words)
+
+
+def _beside(panel: Element, left: float, right: float, top: int, words: str) -> None:
+    """How long it took: right of the bar, else within it, else left of it."""
+    width = _width(words) + _GAP
+    if right + width < WIDTH - _RIGHT:
+        _label(panel, right + _GAP, top + 12, words, "small dim")
+    elif right - left > width:
+        _label(panel, right - _GAP, top + 12, words, "small end inside")
+    else:
+        _label(panel, min(left, right - _THIN) - _GAP, top + 12, words, "small dim end")
+
+
+def _moments(panel: Element, scale: _Scale, run: Run, bottom: int) -> None:
+    """The moments that count, each with its line; where two lie close, the second is told a line lower."""
+    edge = 0.0
+    for name, at in sorted(run.moments.items(), key=lambda each: each[1]):
+        words = f"{_MOMENTS[name]} {at.astimezone(JST):%H:%M:%S}.{at.microsecond // 1000:03d}"
+        left = scale.place(at)
+        start = min(left + _GAP, WIDTH - _RIGHT - _width(words))
+        base = 40 if start > edge else 54
+        _line(panel, left, base - 10, bottom, f"moment {_named(name)}")
+        _label(panel, start, base, words, f"small strong {_named(name)}")
+        edge = start + _width(words) + _GAP
+
+
+def _cached(steps: Iterable[str]) -> list[tuple[str, int]]:
+    counts: dict[str, int] = {}
+    for step in steps:
+        first = step.split(" ", 1)[0]
+        counts[first] = counts.get(first, 0) + 1
+    return sorted(counts.items())
+
+
+def _named(kind: Course | Moment) -> str:
+    """As the style sheet calls it."""
+    return kind.replace(" ", "-")
+
+
+def _width(words: str) -> float:
+    """About how wide a small label is: signs of Japanese are twice as wide as letters."""
+    return sum(11.5 if ord(letter) >= _WIDE else 6.2 for letter in words)
+
+
+def _rect(parent: Element, left: float, top: float, width: float, height: float, name: str) -> Element:  # noqa: PLR0913, PLR0917
+    place = {"x": f"{left:g}", "y": f"{top:g}", "width": f"{width:g}", "height": f"{height:g}"}
+    return SubElement(parent, "rect", {**place, "class": name})
+
+
+def _line(parent: Element, left: float, top: float, bottom: float, name: str) -> None:
+    SubElement(
+        parent, "line", {"x1": f"{left:g}", "x2": f"{left:g}", "y1": f"{top:g}", "y2": f"{bottom:g}", "class": name}
+    )
+
+
+def _label(parent: Element, left: float, base: float, words: str, name: str) -> None:
+    SubElement(parent, "text", {"x": f"{left:g}", "y": f"{base:g}", "class": name}).text = words
+
+
+def _diamond(parent: Element, left: float, middle: float) -> None:
+    points = [(left, middle - 5), (left + 5, middle), (left, middle + 5), (left - 5, middle)]
+    SubElement(parent, "polygon", {"points": " ".join(f"{x:g},{y:g}" for x, y in points), "class": "cached"})

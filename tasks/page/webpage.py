@@ -1,0 +1,192 @@
+"""A document as one self-contained HTML page: no script, nothing that is loaded from elsewhere.
+
+It is built as a tree and written out at the end, so that foreign text can only ever be the text of an element.
+"""
+
+from collections.abc import Iterable
+from functools import singledispatch
+from typing import Final
+from xml.etree.ElementTree import Element, SubElement, fromstring, tostring
+
+from tasks.page.document import (
+    Badge,
+    Both,
+    Cell,
+    Code,
+    Command,
+    Document,
+    Facts,
+    Listing,
+    Open,
+    Picture,
+    Quoted,
+    Remark,
+    Said,
+    Section,
+    Table,
+)
+from tasks.page.style import STYLE
+from tasks.page.visible import visible
+
+POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+_SVG: Final = "{http://www.w3.org/2000/svg}"
+_OPEN: Final = Both("未記入", "to be filled in")
+
+
+def html(document: Document) -> str:
+    """The page."""
+    root = Element("html", lang="ja")
+    head = SubElement(root, "head")
+    SubElement(head, "meta", charset="utf-8")
+    SubElement(head, "meta", {"http-equiv": "Content-Security-Policy", "content": POLICY})
+    SubElement(head, "meta", name="viewport", content="width=device-width, initial-scale=1")
+    SubElement(head, "meta", name="color-scheme", content="light dark")
+    SubElement(head, "meta", name="referrer", content="no-referrer")
+    SubElement(head, "title").text = visible(f"{document.title.ja} {document.subject}")
+    SubElement(head, "style").text = STYLE
+    main = SubElement(SubElement(root, "body"), "main")
+    heading = SubElement(main, "h1")
+    heading.append(_both(document.title))
+    heading.append(_text("code", visible(document.subject), translate="no"))
+    for section in document.sections:
+        main.append(_section(section))
+    return "<!DOCTYPE html>\n" + tostring(root, encoding="unicode", method="html") + "\n"
+
+
+def _section(section: Section) -> Element:
+    element = Element("section")
+    SubElement(element, "h2").append(_both(section.title))
+    for block in section.blocks:
+        element.extend(block_elements(block))
+    return element
+
+
+@singledispatch
+def block_elements(block: object) -> Iterable[Element]:
+    """One block."""
+    raise TypeError(f"expected a block of a document, got {type(block).__name__}")
+
+
+@block_elements.register
+def _(block: Facts) -> Iterable[Element]:
+    listed = Element("dl")
+    for name, value in block.items:
+        SubElement(listed, "dt").append(_both(name))
+        SubElement(listed, "dd").append(_cell(value))
+    yield listed
+
+
+@block_elements.register
+def _(block: Table) -> Iterable[Element]:
+    element = Element("table")
+    head = SubElement(SubElement(element, "thead"), "tr")
+    for name in block.head:
+        SubElement(head, "th", scope="col").append(_both(name))
+    body = SubElement(element, "tbody")
+    for row in block.rows:
+        line = SubElement(body, "tr")
+        for name, cell in zip(block.head, row, strict=True):
+            SubElement(line, "td", {"data-name": _label(name)}).append(_cell(cell))
+    yield element
+    if block.left_out:
+        count = block.left_out
+        yield _more(Both(f"さらに {count} 行", f"{count} more rows"), block.where)
+
+
+@block_elements.register
+def _(block: Listing) -> Iterable[Element]:
+    about = Element("p")
+    about.append(_both(block.about))
+    yield about
+    if block.left_out:
+        count = block.left_out
+        yield _more(Both(f"手前に {count} 行", f"{count} lines before"), block.where)
+    yield _text("pre", "\n".join(visible(line) for line in block.lines), tabindex="0", translate="no", lang="")
+
+
+@block_elements.register
+def _(block: Command) -> Iterable[Element]:
+    about = Element("p")
+    about.append(_both(block.about))
+    yield about
+    yield _text("pre", visible(block.line), tabindex="0", translate="no", lang="")
+
+
+@block_elements.register
+def _(block: Picture) -> Iterable[Element]:
+    figure = Element("figure", tabindex="0")
+    picture = fromstring(block.svg)  # noqa: S314  our own drawing, of a moment ago
+    for element in picture.iter():
+        element.tag = element.tag.removeprefix(_SVG)
+    figure.append(picture)
+    SubElement(figure, "figcaption").append(_both(block.about))
+    yield figure
+
+
+@block_elements.register
+def _(block: Remark) -> Iterable[Element]:
+    remark = Element("p", {"class": f"remark {block.tone}"})
+    remark.append(_cell(block.words))
+    yield remark
+
+
+@block_elements.register
+def _(block: Open) -> Iterable[Element]:
+    paragraph = Element("p")
+    paragraph.append(_cell(block))
+    yield paragraph
+
+
+def _more(count: Both, where: str) -> Element:
+    more = Element("p", {"class": "more"})
+    more.append(_both(count))
+    more.append(_cell(Code(where)))
+    return more
+
+
+def _cell(cell: Cell) -> Element:  # noqa: PLR0911  one for each kind
+    match cell:
+        case Both():
+            return _both(cell)
+        case Said(text):
+            return _text("span", visible(text), {"class": "foreign", "lang": "en"})
+        case Quoted(text):
+            return _text("span", visible(text), {"class": "foreign", "lang": ""})
+        case Code(text):
+            return _text("code", visible(text), translate="no", lang="")
+        case Open():
+            field = Element("span", {"class": "open"})
+            field.append(_both(_OPEN))
+            return field
+        case Badge():
+            return _badge(cell)
+        case _:
+            several = Element("span", {"class": "several"})
+            several.extend(_cell(each) for each in cell)
+            return several
+
+
+def _badge(badge: Badge) -> Element:
+    element = Element("span")
+    element.append(_text("strong", visible(badge.word), {"class": f"badge {badge.tone}", "lang": "en"}))
+    if badge.told:
+        element.append(_both(badge.told))
+    return element
+
+
+def _both(words: Both) -> Element:
+    pair = Element("span", {"class": "both"})
+    if words.ja != words.en:
+        SubElement(pair, "span", lang="ja").text = words.ja
+    SubElement(pair, "span", lang="en").text = words.en
+    return pair
+
+
+def _label(words: Both) -> str:
+    return f"{words.ja} / {words.en}" if words.ja != words.en else words.en
+
+
+def _text(tag: str, text: str, attributes: dict[str, str] | None = None, **more: str) -> Element:
+    element = Element(tag, attributes or {}, **more)
+    element.text = text
+    return element
