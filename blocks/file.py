@@ -13,6 +13,8 @@ from tasks.custody.errors import Refused
 
 B = TypeVar("B", bound=Block)
 _KINDS: dict[str, type[Block]] = {"workload": Workload, "store": EvidenceStore}
+_SAVED = ("credentials", "signing")
+"""Fields that name another block, as "signing-key/evacuation": secrets have no place in a file."""
 
 
 def load(path: Path) -> list[tuple[str, Block]]:
@@ -38,9 +40,9 @@ def _tables(path: Path) -> list[tuple[str, dict[str, dict[str, Any]]]]:
 
 
 def _block(kind: str, name: str, fields: dict[str, Any]) -> Block:
-    if isinstance(fields.get("credentials"), str):
+    if named := {field: fields[field] for field in _SAVED if isinstance(fields.get(field), str)}:
         _require_known(_KINDS[kind], kind, name, fields)
-        fields = fields | {"credentials": Block.load(fields["credentials"])}
+        fields = fields | {field: Block.load(reference) for field, reference in named.items()}
     return _checked(_KINDS[kind], kind, name, fields)
 
 

@@ -9,6 +9,7 @@ from prefect.blocks.core import Block
 from prefect_aws import AwsCredentials, MinIOCredentials
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
+from blocks.signing_key import SigningKey
 from blocks.workload import AbsolutePath
 
 if TYPE_CHECKING:
@@ -66,6 +67,9 @@ class EvidenceStore(Block):
         default=None,
         union_mode="left_to_right",  # AwsCredentials has no field that must be given: first, it would take MinIO's
         description="Whose credentials to use; the usual AWS chain of the worker's host if empty.",
+    )
+    signing: SigningKey | None = Field(
+        default=None, description="Who signs manifests and closings; they are unsigned, and it is said, if empty."
     )
 
     @model_validator(mode="before")

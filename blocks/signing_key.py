@@ -1,0 +1,103 @@
+"""The signing key block: who vouches for manifests and closings. The key never touches a disk of ours."""
+
+import re
+from typing import ClassVar, Final, Self
+
+from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import load_ssh_private_key
+from prefect.blocks.core import Block
+from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, field_validator, model_validator
+
+from tasks.custody.signature import NAMESPACE, PrivateKey, public_key, sign
+
+_IDENTITY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*@[A-Za-z0-9.-]+")
+_PUBLIC: Final = re.compile(r"(ssh|ecdsa|sk-ssh|sk-ecdsa)-\S+ AAAA")
+_PEM: Final = re.compile(r"-----BEGIN ((RSA|EC|DSA|ENCRYPTED) )?PRIVATE KEY-----")
+_RSA_BITS: Final = 2048
+_MAKE: Final = "Make one with ssh-keygen -t ed25519"
+
+
+class SigningKey(Block):
+    """A private key of OpenSSH, and the name that it signs by."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    _block_type_name: ClassVar[str] = "Signing Key"
+    _block_type_slug: ClassVar[str] = "signing-key"
+    _description: ClassVar[str] = "Signs manifests and closings, so that ssh-keygen -Y verify proves who made them."
+    _code_example: ClassVar[str] = (
+        "from pathlib import Path\n\nfrom blocks import SigningKey\n\n"
+        'key = Path("evacuation_key").read_text()  # ssh-keygen -t ed25519 -f evacuation_key\n'
+        'SigningKey(private_key=key, identity="evacuation@gpu1").save("evacuation")'
+    )
+
+    private_key: SecretStr = Field(description="The private key as ssh-keygen writes it: Ed25519, ECDSA, or RSA.")
+    passphrase: SecretStr | None = Field(default=None, description="The passphrase of the key, if it has one.")
+    identity: str = Field(description="Whom the key stands for in an allowed_signers file, as in evacuation@gpu1.")
+
+    _key: PrivateKey = PrivateAttr()
+
+    @field_validator("identity")
+    @classmethod
+    def _plain_identity(cls, identity: str) -> str:
+        if not _IDENTITY.fullmatch(identity):
+            raise ValueError(
+                f"expected an identity without spaces, commas and wildcards; got {identity[:80]!r}. Nothing was saved. "
+                "Write it like evacuation@gpu1"
+            )
+        return identity
+
+    @model_validator(mode="after")
+    def _opens(self) -> Self:
+        word = self.passphrase.get_secret_value() if self.passphrase else ""
+        self._key = _opened(self.private_key.get_secret_value(), word)
+        return self
+
+    @property
+    def public_key(self) -> str:
+        """The public half, as in a .pub file."""
+        return public_key(self._key).line
+
+    @property
+    def fingerprint(self) -> str:
+        """What `ssh-keygen -l` shows of it."""
+        return public_key(self._key).fingerprint
+
+    @property
+    def allowed_signers(self) -> str:
+        """The line for the file that `ssh-keygen -Y verify -f` reads."""
+        return f'{self.identity} namespaces="{NAMESPACE}" {self.public_key}'
+
+    def sign(self, data: bytes) -> bytes:
+        """The content of the .sig file."""
+        return sign(self._key, data)
+
+
+def _opened(text: str, passphrase: str) -> PrivateKey:
+    """No message holds a part of what was given."""
+    if _PUBLIC.match(text.strip()):
+        raise _wrong("a private key", "a public one", "Give the file without .pub")
+    if _PEM.search(text):
+        raise _wrong(
+            "a key in OpenSSH's own format", "one in PEM format", "Convert a copy of it: ssh-keygen -p -f FILE"
+        )
+    try:
+        key = load_ssh_private_key(text.encode(), passphrase.encode() or None)
+    except TypeError:
+        got = "one for a key that has none" if passphrase else "none for a key that has one"
+        raise _wrong("the passphrase of the key", got, "Correct passphrase") from None
+    except UnsupportedAlgorithm:
+        raise _wrong("a key of Ed25519, ECDSA or RSA", "one of another kind, as of a token", _MAKE) from None
+    except (ValueError, InvalidTag):
+        if passphrase:
+            raise _wrong("a key and its passphrase", "two that do not fit", "Correct passphrase") from None
+        raise _wrong("a whole private key of OpenSSH", "another text", _MAKE) from None
+    if not isinstance(key, PrivateKey):
+        raise _wrong("a key of Ed25519, ECDSA or RSA", "one of another kind", _MAKE)
+    if public_key(key).line.startswith("ssh-rsa") and key.key_size < _RSA_BITS:  # type: ignore[union-attr]
+        raise _wrong(f"an RSA key of {_RSA_BITS} bits at least", "a shorter one", _MAKE)
+    return key
+
+
+def _wrong(expected: str, got: str, remedy: str) -> ValueError:
+    return ValueError(f"expected {expected}; got {got}. Nothing was saved. {remedy}")

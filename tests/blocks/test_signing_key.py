@@ -1,0 +1,110 @@
+"""The signing key block: what it refuses to save, that it signs, and that it never shows the key."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect.client.orchestration import get_client
+from pydantic import SecretStr, ValidationError
+
+from blocks.file import load
+from blocks.signing_key import SigningKey
+from blocks.store import EvidenceStore
+from tasks.custody.signature import signer
+
+WHO = "evacuation@gpu1"
+
+
+def made(folder: Path, *options: str) -> str:
+    path = folder / f"key{len(list(folder.iterdir()))}"
+    command = ["ssh-keygen", "-q", "-N", "", "-f", str(path), *(options or ("-t", "ed25519"))]
+    subprocess.run(command, check=True, capture_output=True)
+    return path.read_text()
+
+
+def block(text: str, passphrase: str | None = None, identity: str = WHO) -> SigningKey:
+    word = None if passphrase is None else SecretStr(passphrase)
+    return SigningKey(private_key=SecretStr(text), passphrase=word, identity=identity)
+
+
+def test_what_it_signs_is_proven_by_ssh_keygen_with_the_line_that_it_shows(tmp_path: Path) -> None:
+    key = block(made(tmp_path))
+    (tmp_path / "allowed_signers").write_text(key.allowed_signers + "\n")
+    (tmp_path / "x.sig").write_bytes(key.sign(b"content"))
+    command = ["ssh-keygen", "-Y", "verify", "-f", "allowed_signers", "-I", WHO, "-n", "evacuation", "-s", "x.sig"]
+    assert b"Good" in subprocess.run(command, cwd=tmp_path, input=b"content", check=True, capture_output=True).stdout
+    assert key.public_key in key.allowed_signers
+    assert signer(key.sign(b"x"), b"x").fingerprint == key.fingerprint
+
+
+def test_a_key_with_a_passphrase_is_opened_by_it(tmp_path: Path) -> None:
+    text = made(tmp_path, "-t", "ed25519", "-N", "a word")
+    assert block(text, "a word").sign(b"x")
+
+
+def test_a_key_pasted_into_a_form_may_lose_its_last_newline(tmp_path: Path) -> None:
+    text = made(tmp_path).strip().replace("\n", "\r\n")
+    assert block(text, "").sign(b"x")
+
+
+def test_what_cannot_sign_is_refused_with_all_four_parts_and_without_the_key(tmp_path: Path) -> None:
+    plain, locked = made(tmp_path), made(tmp_path, "-t", "ed25519", "-N", "right word")
+    pem, public = made(tmp_path, "-t", "rsa", "-m", "PEM"), Path(tmp_path / "key0.pub").read_text()
+    wrong: list[tuple[str, dict[str, Any]]] = [
+        ("a public one", {"text": public}),
+        ("PEM format", {"text": pem}),
+        ("none for a key that has one", {"text": locked}),
+        ("do not fit", {"text": locked, "passphrase": "wrong word"}),
+        ("a key that has none", {"text": plain, "passphrase": "needless word"}),
+        ("another text", {"text": plain[: len(plain) // 2]}),
+        ("another text", {"text": ""}),
+        ("a shorter one", {"text": made(tmp_path, "-t", "rsa", "-b", "1024")}),
+        ("an identity", {"text": plain, "identity": "evacuation@gpu1 cert-authority"}),
+        ("an identity", {"text": plain, "identity": "*"}),
+    ]
+    for told, fields in wrong:
+        with pytest.raises(ValidationError, match=told) as raised:
+            block(**fields)
+        message = str(raised.value)
+        assert message.count("expected") == 1
+        assert "; got " in message
+        assert "Nothing was saved. " in message
+        assert not [line for line in fields["text"].splitlines()[1:-1] if line in message]
+        assert "word" not in message.replace("password", "")
+
+
+def test_no_form_of_the_block_shows_the_key(tmp_path: Path) -> None:
+    text = made(tmp_path)
+    store = EvidenceStore(bucket="evidence", signing=block(text))
+    shown = (repr(store), str(store), store.model_dump_json(), repr(store.signing))
+    secret = text.splitlines()[2]
+    assert not [form for form in shown if secret in form]
+    with pytest.raises(ValidationError) as raised:
+        EvidenceStore(bucket="E", signing=store.signing)
+    assert secret not in str(raised.value)
+
+
+@pytest.mark.usefixtures("prefect")
+def test_a_file_names_a_saved_key_and_the_store_keeps_the_reference_alone(tmp_path: Path) -> None:
+    text = made(tmp_path)
+    block(text).save("a-key")
+    (tmp_path / "evacuation.toml").write_text('[store.signed]\nbucket = "evidence"\nsigning = "signing-key/a-key"\n')
+    [(_, store)] = load(tmp_path / "evacuation.toml")
+    store.save("signed")
+
+    loaded = EvidenceStore.load("signed")
+    assert isinstance(loaded, EvidenceStore)
+    assert loaded.signing
+    assert loaded.signing.sign(b"x") == block(text).sign(b"x")
+    with get_client(sync_client=True) as client:
+        document = client.read_block_document_by_name("signed", "evidence-store", include_secrets=False)
+    assert document.block_document_references["signing"]["block_document"]["name"] == "a-key"
+    assert text.splitlines()[2] not in document.model_dump_json()
+
+
+def test_the_flow_loads_nothing_that_signs_before_containment() -> None:
+    code = "import sys, flows.evacuate; print([name for name in sys.modules if name.startswith('cryptography')])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
