@@ -1,0 +1,122 @@
+"""§6 by a stranger: prove a past incident from its store alone, trusting neither us nor the host."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from blocks.port import Versioned
+from tasks.bucket import keys_of, read_documents, see, side_by_side
+from tasks.custody.audit.examine import Examination, examine
+from tasks.custody.audit.finding import Audit, Finding, Severity, broken, note
+from tasks.custody.audit.layout import Layout, listings
+from tasks.custody.audit.promise import Promise, Seen, kept
+from tasks.custody.audit.signers import Signer
+from tasks.custody.errors import Refused, StoreError
+from tasks.custody.incident import parse_id
+from tasks.custody.manifest import digest_bytes
+
+if TYPE_CHECKING:
+    from blocks.port import Store
+
+_WORST_FIRST: Final = tuple(Severity)
+_NEVER: Final = (
+    "That the host's clocks were right: every time is the host's own word.",
+    "That what was collected is what was there: whoever ruled the host before us could have shown us something else.",
+    "That no run came after the last record: whoever may delete in the store could have cut the end off.",
+)
+_NOT_READ: Final = (
+    "That the store gives back the bytes whose digests it names: not every byte was read (deep does that)."
+)
+_NO_VERSIONS: Final = "That nothing was overwritten and put back: the store keeps no versions of its objects."
+
+
+def audited(store: "Store", incident: str, signers: Sequence[Signer] | None, *, deep: bool) -> Audit:
+    """Read everything of the incident once, and compare each object with what its documents say.
+
+    Raises Refused where there is no such incident, StoreError where the store cannot be listed.
+    """
+    layout, keys = keys_of(store, parse_id(incident))
+    if not keys:
+        raise Refused(f"an incident {incident} in {store.place}", "no object of it", "List them: leave the id out.")
+    documents, troubles = read_documents(store, layout, keys)
+    read = {key: digest_bytes(data) for key, data in documents.items()}
+    found = examine(layout, keys, documents, signers)
+    del documents
+    versions = _versions(store, layout)
+    tally = _compared(store, read, found.promises, deep=deep)
+    findings = [*troubles, *found.findings, *tally.findings, *_rewritten(versions), *_latest(store, found.latest)]
+    return Audit(
+        incident=incident,
+        place=store.place,
+        verdict=found.verdict,
+        signed=found.signed.told,
+        deep=deep,
+        objects=tally.objects,
+        size=tally.size,
+        findings=tuple(sorted(dict.fromkeys(findings), key=lambda each: _WORST_FIRST.index(each.severity))),
+        unproven=(*found.signed.unproven, *_unproven(found, versions, deep=deep)),
+    )
+
+
+@dataclass
+class _Tally:
+    """What came out of comparing objects with their promises, counted while it went by."""
+
+    objects: int = 0
+    size: int = 0
+    findings: list[Finding] = field(default_factory=list)
+
+    def add(self, promise: Promise, seen: Seen) -> None:
+        self.objects += seen.there
+        self.size += seen.size
+        if fault := kept(promise, seen):
+            self.findings.append(fault)
+
+
+def _compared(store: "Store", read: Mapping[str, str], promises: Mapping[str, Promise], *, deep: bool) -> _Tally:
+    """Every object that is named, and every document: one that nobody names must at least be what was read of it."""
+    by_itself = {key: Promise(key, sha256, None, "what was read of it") for key, sha256 in read.items()}
+    every, tally = {**by_itself, **promises}, _Tally()
+    for seen in side_by_side(lambda each: see(store, each, read.get(each.key), deep=deep), every.values()):
+        tally.add(every[seen.key], seen)
+    return tally
+
+
+def _unproven(found: Examination, versions: Mapping[str, int] | None, *, deep: bool) -> Iterator[str]:
+    yield from _NEVER
+    if not deep:
+        yield _NOT_READ
+    if versions is None:
+        yield _NO_VERSIONS
+    if found.in_place:
+        yield f"What else lay under the names of {found.in_place} files that were sealed in place, for want of room."
+
+
+def _rewritten(versions: Mapping[str, int] | None) -> Iterator[Finding]:
+    """Objects are created once: a second version, or the mark of a deletion, is somebody's hand."""
+    for key, times in (versions or {}).items():
+        yield broken(key, "it was written or deleted again", "one version, created once", f"{times} versions and marks")
+
+
+def _versions(store: "Store", layout: Layout) -> Mapping[str, int] | None:
+    """None where the store keeps no versions or does not tell of them."""
+    if not isinstance(store, Versioned):
+        return None
+    found = dict[str, int]()
+    try:
+        for prefix in listings(layout.incident):
+            if (kept_there := store.rewritten(prefix)) is None:
+                return None
+            found |= kept_there
+    except StoreError:
+        return None
+    return {key: times for key, times in found.items() if layout.owns(key)}
+
+
+def _latest(store: "Store", promoted: Mapping[str, str]) -> Iterator[Finding]:
+    """latest/ follows the newest incident, and people: that it changed since is worth a note, and no fault."""
+    seen = side_by_side(lambda key: see(store, Promise(key, promoted[key], None, ""), None, deep=False), promoted)
+    for each in seen:
+        if each.sha256 != promoted[each.key]:
+            got = each.sha256 or each.trouble or "no object"
+            yield note(each.key, "latest/ no longer has what this incident promoted", promoted[each.key], got)

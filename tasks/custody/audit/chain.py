@@ -1,0 +1,71 @@
+"""The custody log over all its segments: one chain from the first line, however many runs wrote it."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from itertools import pairwise
+from typing import Any, Final
+
+from tasks.custody import log
+from tasks.custody.audit.finding import Finding, broken, note, shown
+
+_NOWHERE: Final = 1 << 62
+
+
+def lines_of(segment: bytes) -> list[bytes]:
+    """A segment's lines, each with its end."""
+    return [line + b"\n" for line in segment.removesuffix(b"\n").split(b"\n")] if segment else []
+
+
+def _entry(line: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def in_order(segments: Mapping[str, bytes]) -> list[str]:
+    """Keys of the segments in the order in which they were written, by the number of their first line."""
+
+    def first(key: str) -> tuple[int, str]:
+        number = _entry(segments[key].split(b"\n", 1)[0]).get("seq")
+        return (number if isinstance(number, int) else _NOWHERE), key
+
+    return sorted(segments, key=first)
+
+
+def chain(segments: Mapping[str, bytes]) -> Iterator[Finding]:
+    """Each place where a line was dropped, swapped, edited or added, from the very first line on."""
+    previous, sequence = log.START, 0
+    for key in in_order(segments):
+        lines = lines_of(segments[key])
+        for told in log.broken(lines, previous, sequence):
+            yield broken(key, f"the custody chain is broken: {shown(told)}", "each line to carry the last one's hash")
+        if segments[key] and not segments[key].endswith(b"\n"):
+            yield broken(key, "the custody chain is broken: its last line is torn", "a whole line")
+        previous = log.head(lines[-1]) if lines else previous
+        sequence += len(lines)
+        yield from _clock(key, lines)
+
+
+def _clock(key: str, lines: Sequence[bytes]) -> Iterator[Finding]:
+    """A clock that was set back is no fault of the chain, but an auditor must know."""
+    times = [time for line in lines if (time := _time(_entry(line).get("utc")))]
+    for before, after in pairwise(times):
+        if after < before:
+            return (yield note(key, f"the host's clock was set back: {after} follows {before}"))
+
+
+def _time(text: object) -> datetime | None:
+    try:
+        found = datetime.fromisoformat(text) if isinstance(text, str) else None
+    except ValueError:
+        return None
+    return found if found and found.tzinfo else None
+
+
+def last_verdict(segment: bytes) -> str:
+    """The word that a segment's last entry of a verdict has; empty if it has none."""
+    entries = (_entry(line) for line in reversed(lines_of(segment)))
+    return next((str(entry.get("word", "")) for entry in entries if entry.get("action") == "verdict"), "")

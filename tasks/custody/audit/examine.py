@@ -1,0 +1,196 @@
+"""All laws of an audit over the documents of one incident: what they promise, and what is wrong with them already."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from tasks.custody.audit.chain import chain
+from tasks.custody.audit.facts import coverage_holds, judged_again, read_coverage, read_facts, receipts_cover
+from tasks.custody.audit.finding import Finding, broken, note, shown, unclear
+from tasks.custody.audit.layout import SIGNATURE, Layout, gaps
+from tasks.custody.audit.promise import Book, Promise, unnamed
+from tasks.custody.audit.records import (
+    RecordOf,
+    closing_holds,
+    promises_of,
+    promotions_known,
+    restated,
+    unclosed,
+    volume_of,
+    vouched_manifests,
+)
+from tasks.custody.audit.signed import Signatures, signatures
+from tasks.custody.audit.signers import Signer
+from tasks.custody.audit.untrusted import Promotion, Unreadable, document, read_closing, read_manifest, typed
+from tasks.custody.evidence import Evidence
+from tasks.custody.keys import SEGMENT, claim_key, record_key, volume_folder
+from tasks.custody.manifest import Manifest
+from tasks.custody.objects import all_objects
+
+K = TypeVar("K")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What the documents say: promises to compare with the objects, and what is to be said of them as they are.
+
+    `latest` is what latest/ got from this incident, digest by key; it may have changed since.
+    """
+
+    promises: Mapping[str, Promise]
+    findings: tuple[Finding, ...]
+    signed: Signatures
+    verdict: str
+    latest: Mapping[str, str]
+    in_place: int
+
+
+class _Reader:
+    """Reads documents, and keeps what was wrong with those that could not be read."""
+
+    def __init__(self, documents: Mapping[str, bytes]) -> None:
+        self._documents = documents
+        self.findings: list[Finding] = []
+
+    def read(self, key: str, how: Callable[[bytes], T]) -> T | None:
+        if key not in self._documents:
+            return None
+        try:
+            return how(self._documents[key])
+        except Unreadable as error:
+            self.findings.append(broken(key, "it is not what it should be", error.expected, error.got))
+            return None
+
+    def read_each(self, keys: Mapping[K, str], how: Callable[[bytes], T]) -> dict[K, T]:
+        """Those that are there and could be read."""
+        read = ((name, self.read(key, how)) for name, key in keys.items())
+        return {name: found for name, found in read if found is not None}
+
+
+def examine(
+    layout: Layout, keys: Mapping[str, object], documents: Mapping[str, bytes], signers: Sequence[Signer] | None
+) -> Examination:
+    """Judge what could be read. `keys` are all keys that belong to the incident, `documents` the content of some."""
+    reader = _Reader(documents)
+    records = {number: _record(layout, number, reader, documents) for number in layout.records}
+    manifests = reader.read_each({volume: layout.manifest(volume) for volume in layout.volumes}, read_manifest)
+    coverage = reader.read_each({volume: layout.coverage(volume) for volume in manifests}, read_coverage)
+    promotions = reader.read_each({key: key for key in layout.promotions}, _read_promotion)
+    book = Book()
+    for record in records.values():
+        book.add(promises_of(layout, record))
+    for volume, manifest in manifests.items():
+        by = layout.manifest(volume)
+        book.add(Promise(item.key, item.sha256, item.size, by) for item in all_objects(manifest, layout.snapshot))
+    signed = signatures(layout, keys, documents, signers)
+    findings = [
+        *book.findings,
+        *reader.findings,
+        *signed.findings,
+        *unclosed(layout, keys),
+        *(finding for record in records.values() for finding in _record_holds(layout, record, manifests, coverage)),
+        *_volumes_hold(layout, keys, manifests, records),
+        *_promotions_hold(layout, promotions, records, book.promises),
+        *_chain_holds(layout, keys, documents),
+        *unnamed(sorted(keys), frozenset({*book.promises, *_known(layout, keys, records, manifests)})),
+    ]
+    latest = {key: sha256 for each in promotions.values() for key, sha256 in each.objects.items()}
+    in_place = sum(file.in_place for manifest in manifests.values() for file in manifest.files)
+    return Examination(book.promises, tuple(dict.fromkeys(findings)), signed, restated(records), latest, in_place)
+
+
+def _record(layout: Layout, number: int, reader: _Reader, documents: Mapping[str, bytes]) -> RecordOf:
+    closing = reader.read(layout.closing(number), read_closing)
+    facts = reader.read(layout.verdict(number), read_facts)
+    return RecordOf(number, closing, facts, documents.get(record_key(layout.incident, number, SEGMENT)))
+
+
+def _read_promotion(data: bytes) -> Promotion:
+    return typed(Promotion, document(data))
+
+
+def _record_holds(
+    layout: Layout, record: RecordOf, manifests: Mapping[int, Manifest], coverage: Mapping[int, tuple[Evidence, ...]]
+) -> Iterator[Finding]:
+    yield from closing_holds(layout, record)
+    if record.facts is None or record.closing is None:
+        return
+    key = layout.verdict(record.number)
+    sealed = {volume_of(path) for path in record.closing.manifests}
+    closed = {volume: manifest for volume, manifest in manifests.items() if volume in sealed}
+    yield from judged_again(key, record.facts)
+    yield from receipts_cover(key, record.facts, closed)
+    yield from coverage_holds(key, record.facts, closed, coverage)
+
+
+def _volumes_hold(
+    layout: Layout, keys: Mapping[str, object], manifests: Mapping[int, Manifest], records: Mapping[int, RecordOf]
+) -> Iterator[Finding]:
+    vouched = vouched_manifests(records)
+    for volume in gaps(layout.volumes):
+        yield broken(layout.manifest(volume), f"{volume_folder(volume)}/ is missing", "folders without a gap", "none")
+    for volume in layout.volumes:
+        key = layout.manifest(volume)
+        if key not in keys and volume not in vouched:
+            what = f"{volume_folder(volume)}/ has no manifest: its offload was not finished, or it was removed"
+            yield unclear(key, what, "a manifest", "none")
+        elif volume not in vouched:
+            yield unclear(
+                key, "no closing vouches for it: its run died, or the record was removed", "a closing", "none"
+            )
+    for volume, manifest in manifests.items():
+        said, meant = (manifest.incident, manifest.volume), (layout.incident, volume)
+        if said != meant:
+            yield broken(layout.manifest(volume), "it is the manifest of something else", str(meant), shown(said, 80))
+
+
+def _promotions_hold(
+    layout: Layout,
+    promotions: Mapping[str, Promotion],
+    records: Mapping[int, RecordOf],
+    promises: Mapping[str, Promise],
+) -> Iterator[Finding]:
+    """A note of a promotion that no record tells of: it promoted nothing at all, or its run died afterwards."""
+    for key, promotion in promotions.items():
+        if promotion.incident != layout.incident:
+            yield broken(key, "it is the note of another incident", layout.incident, shown(promotion.incident, 80))
+        if key in promises:
+            continue
+        if promotion.objects or not promotions_known(records):
+            what = "no record tells of this promotion: its run died, or it was put there"
+            yield unclear(key, what, "a record of it", f"{len(promotion.objects)} objects")
+        else:
+            yield note(key, "a promotion of nothing")
+
+
+def _chain_holds(layout: Layout, keys: Mapping[str, object], documents: Mapping[str, bytes]) -> Iterator[Finding]:
+    """Without one of its segments a chain cannot be walked; that it was not read is told elsewhere."""
+    if unread := [key for key in layout.segments if key in keys and key not in documents]:
+        yield unclear(unread[0], "the custody chain was not walked, for this segment of it could not be read")
+    else:
+        yield from chain({key: documents[key] for key in layout.segments if key in documents})
+
+
+def _known(
+    layout: Layout,
+    keys: Mapping[str, object],
+    records: Mapping[int, RecordOf],
+    manifests: Mapping[int, Manifest],
+) -> Iterator[str]:
+    """Keys that need no document to name them.
+
+    These are the claim, closings, manifests, their signatures, and what lies in a folder whose own document is missing
+    or could not be read: that was told already.
+    """
+    yield claim_key(layout.incident)
+    yield from layout.promotions
+    for key in layout.signed:
+        yield key
+        if key in keys:
+            yield f"{key}{SIGNATURE}"
+    open_folders = [record_key(layout.incident, number, "") for number, each in records.items() if each.closing is None]
+    for volume in layout.volumes:
+        if volume not in manifests:
+            open_folders += [layout.folder(volume), layout.snapshot_folder(volume)]
+    yield from (key for key in keys if key.startswith(tuple(open_folders)))

@@ -1,0 +1,106 @@
+"""verdict.json read back: what a run says of the incident, and whether its verdict follows from it."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from tasks.custody.audit.finding import Finding, broken, shown, unclear
+from tasks.custody.audit.untrusted import document, parsed, typed
+from tasks.custody.evidence import Evidence
+from tasks.custody.incident import Incident
+from tasks.custody.manifest import Manifest, canonical
+from tasks.custody.objects import all_objects
+from tasks.custody.pause import Pause
+from tasks.custody.receipt import Challenge, Containment, ObjectReceipt
+from tasks.custody.verdict import Verdict, Word, judge, ways_in
+
+_SHOWN: Final = 3
+_CLAIMED: Final = ("workload", "host", "boot", "opened_at")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a verdict was made of, as far as it is recorded; `carried_from` names the record that it was taken from."""
+
+    incident: Incident
+    run: str
+    verdict: Verdict
+    containment: Containment | None
+    pause: Pause | None
+    challenge: Challenge | None
+    coverage: tuple[Evidence, ...]
+    objects: tuple[ObjectReceipt, ...]
+    latest: tuple[ObjectReceipt, ...]
+    claim: bytes = b""
+    carried_from: str = ""
+
+    @property
+    def promotion(self) -> bytes:
+        """What promotions/ID.json must be after this run; empty if it promoted nothing."""
+        objects = {receipt.key: receipt.sha256 for receipt in self.latest}
+        return canonical({"incident": self.incident.id, "objects": objects}) if objects else b""
+
+
+def read_facts(data: bytes) -> Facts:
+    """verdict.json, and the claim that this incident must have made. Raises Unreadable."""
+    said = document(data)
+    told = typed(dict[str, Any], said.get("incident"))
+    claim = {"incident": told.get("id"), **{name: told.get(name) for name in _CLAIMED}}
+    return typed(Facts, {**said, "claim": canonical(claim)})
+
+
+def read_coverage(data: bytes) -> tuple[Evidence, ...]:
+    """coverage.json of an evidence folder. Raises Unreadable."""
+    return typed(tuple[Evidence, ...], parsed(data))
+
+
+def judged_again(key: str, facts: Facts) -> Iterator[Finding]:
+    """A verdict may be worse than what is recorded, where a step failed without leaving a receipt; never better."""
+    receipts = (*facts.objects, *facts.latest)
+    ways = ways_in(facts.pause, facts.challenge)
+    again = judge(facts.incident.id, facts.containment, facts.coverage, receipts, ways_in=ways)
+    order, said = list(Word), facts.verdict
+    if order.index(said.word) < order.index(again.word):
+        reasons = shown("; ".join(again.missing[:_SHOWN])) or "no evidence at all"
+        what = f"it claims {said.word}, and its own facts give {again.word}"
+        yield broken(key, what, f"{again.word} ({reasons})", said.word)
+    if said.word is Word.VERIFIED and said.missing:
+        yield broken(key, "it claims VERIFIED and names what is missing", "nothing", shown(said.missing[0]))
+
+
+def receipts_cover(key: str, facts: Facts, manifests: Mapping[int, Manifest]) -> Iterator[Finding]:
+    """Who says that every object was proven must have a receipt of each that the manifests name."""
+    if facts.verdict.word not in {Word.VERIFIED, Word.PARTIAL}:
+        return
+    proven = {receipt.key: receipt.sha256 for receipt in facts.objects if receipt.proven}
+    expected = [item for each in manifests.values() for item in all_objects(each, facts.incident.snapshot)]
+    bare = [item.key for item in expected if proven.get(item.key) != item.sha256]
+    if bare:
+        tell = unclear if facts.carried_from else broken
+        what = f"it claims {facts.verdict.word} without a receipt of {len(bare)} objects"
+        yield tell(key, what, "a receipt of every object", f"none of {shown(', '.join(bare[:_SHOWN]))}")
+
+
+def coverage_holds(
+    key: str, facts: Facts, manifests: Mapping[int, Manifest], sealed: Mapping[int, tuple[Evidence, ...]]
+) -> Iterator[Finding]:
+    """What was sealed of an attempt stands: a later record must not make a loss of it, nor a success."""
+    told = {(item.collector, item.volume): item for each in sealed.values() for item in each}
+    names = {volume: {file.stored for file in manifest.files} for volume, manifest in manifests.items()}
+    for item in facts.coverage:
+        before = told.get((item.collector, item.volume)) if item.volume in sealed else None
+        if before and _attempt(before) != _attempt(item):
+            what = f"it tells the attempt of {shown(item.collector)} differently than the sealed coverage.json"
+            yield broken(key, what, _words(before), _words(item))
+        gone = [file.stored for file in item.files if file.stored not in names.get(item.volume, {file.stored})]
+        if gone:
+            what = f"it counts files of {shown(item.collector)} that no manifest names"
+            yield broken(key, what, "files of the manifest", shown(", ".join(gone[:_SHOWN])))
+
+
+def _attempt(item: Evidence) -> tuple[object, ...]:
+    return item.outcome, item.needed, item.may_be_missing
+
+
+def _words(item: Evidence) -> str:
+    return f"{item.outcome}{', needed' if item.needed else ''}{', may be missing' if item.may_be_missing else ''}"

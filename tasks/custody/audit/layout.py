@@ -1,0 +1,127 @@
+"""Where the parts of an incident lie in a bucket, by their keys alone."""
+
+import re
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from tasks.custody.keys import (
+    COVERAGE,
+    MANIFEST,
+    SEGMENT,
+    claim_key,
+    evidence_key,
+    promotion_key,
+    record_key,
+    snapshot_key,
+    volume_folder,
+)
+
+CLOSING: Final = "closing.json"
+VERDICT: Final = "verdict.json"
+SIGNATURE: Final = ".sig"
+_VOLUME: Final = re.compile(r"(evidence(?:\.([1-9]\d{0,2}))?)/.")
+_NUMBER: Final = r"(?:\.([1-9]\d{0,2}))?"
+_RECORD: Final = re.compile(r"record/(\d{3})/.")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The numbers of an incident's evidence folders and of its records, as far as any object of them is there."""
+
+    incident: str
+    volumes: tuple[int, ...]
+    records: tuple[int, ...]
+
+    @property
+    def snapshot(self) -> str:
+        """Stamp of the incident's snapshot."""
+        return self.incident.removeprefix("IR-")
+
+    def manifest(self, volume: int) -> str:
+        """Key of a manifest."""
+        return evidence_key(self.incident, volume, MANIFEST)
+
+    def closing(self, record: int) -> str:
+        """Key of a closing."""
+        return record_key(self.incident, record, CLOSING)
+
+    def verdict(self, record: int) -> str:
+        """Key of a verdict."""
+        return record_key(self.incident, record, VERDICT)
+
+    def coverage(self, volume: int) -> str:
+        """Key of a coverage statement."""
+        return evidence_key(self.incident, volume, COVERAGE)
+
+    @property
+    def segments(self) -> tuple[str, ...]:
+        """Keys of the custody log's segments."""
+        sealed = (evidence_key(self.incident, volume, SEGMENT) for volume in self.volumes)
+        return (*sealed, *(record_key(self.incident, record, SEGMENT) for record in self.records))
+
+    @property
+    def signed(self) -> tuple[str, ...]:
+        """Keys of what is signed: each manifest and each closing."""
+        return (*map(self.manifest, self.volumes), *map(self.closing, self.records))
+
+    @property
+    def promotions(self) -> tuple[str, ...]:
+        """Keys under which the incident may have left a note of its promotion."""
+        return tuple(promotion_key(self.incident, volume) for volume in self.volumes or (1,))
+
+    @property
+    def documents(self) -> tuple[str, ...]:
+        """Keys of everything whose content says something about other objects, what is signed first."""
+        signatures = (f"{key}{SIGNATURE}" for key in self.signed)
+        verdicts = map(self.verdict, self.records)
+        coverage = map(self.coverage, self.volumes)
+        claim = claim_key(self.incident)
+        return (claim, *self.signed, *signatures, *verdicts, *self.segments, *coverage, *self.promotions)
+
+    def folder(self, volume: int) -> str:
+        """Prefix of an evidence folder."""
+        return evidence_key(self.incident, volume, "")
+
+    def snapshot_folder(self, volume: int) -> str:
+        """Prefix of the snapshot that was filled from an evidence folder."""
+        return snapshot_key(self.snapshot if volume == 1 else f"{self.snapshot}.{volume}", "")
+
+    def owns(self, key: str) -> bool:
+        """Whether a key belongs to the incident, so that some document of it must name it.
+
+        A stamp with a host at its end may look like that of another incident's supplement: IR-…-gpu.2 is a host's name.
+        """
+        if key.startswith(f"incidents/{self.incident}/"):
+            return True
+        match = re.fullmatch(
+            rf"(?:snapshots/{self._stamp}{_NUMBER}/.+|promotions/IR-{self._stamp}{_NUMBER}\.json)", key
+        )
+        number = match and (match[1] or match[2])
+        return bool(match) and (not number or "-" not in self.snapshot or int(number) in self.volumes)
+
+    @property
+    def _stamp(self) -> str:
+        return re.escape(self.snapshot)
+
+
+def listings(incident: str) -> tuple[str, ...]:
+    """Prefixes to list: everything of the incident lies below one of them, and some of others."""
+    return f"incidents/{incident}/", f"snapshots/{incident.removeprefix('IR-')}", f"promotions/{incident}"
+
+
+def laid_out(incident: str, keys: Iterable[str]) -> Layout:
+    """Sort the keys below incidents/ID/ into folders; a number that we would never write is no folder of ours."""
+    inside = [key.removeprefix(f"incidents/{incident}/") for key in keys if key.startswith(f"incidents/{incident}/")]
+    volumes = {int(match[2] or 1) for name in inside if (match := _VOLUME.match(name)) and _ours(match)}
+    records = {int(match[1]) for name in inside if (match := _RECORD.match(name))}
+    return Layout(incident, tuple(sorted(volumes)), tuple(sorted(records - {0})))
+
+
+def _ours(match: re.Match[str]) -> bool:
+    return match[1] == volume_folder(int(match[2] or 1))
+
+
+def gaps(numbers: Collection[int]) -> tuple[int, ...]:
+    """Numbers below the highest that are missing: they are given one after the other, from 1."""
+    return tuple(sorted(set(range(1, max(numbers, default=0))) - set(numbers)))

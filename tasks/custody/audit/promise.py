@@ -1,0 +1,74 @@
+"""What the documents of an incident promise of its objects, and what the objects keep of it."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from tasks.custody.audit.finding import Finding, broken, shown, unclear
+
+
+@dataclass(frozen=True)
+class Promise:
+    """An object as a document names it. `size` is None where the document gives a digest only."""
+
+    key: str
+    sha256: str
+    size: int | None
+    by: str
+
+
+@dataclass(frozen=True)
+class Seen:
+    """An object as the store has it. `sha256` is the store's own word, `read` what its bytes gave when they were read.
+
+    None of a digest means that it was not to be had; `trouble` says why an object could not be read. Retention is as
+    the store tells it, if it does.
+    """
+
+    key: str
+    there: bool
+    size: int = 0
+    sha256: str | None = None
+    read: str | None = None
+    trouble: str = ""
+    retained_until: datetime | None = None
+    held: bool = False
+
+
+@dataclass
+class Book:
+    """Promises by key; two documents that promise different things of one object are found out."""
+
+    promises: dict[str, Promise] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+
+    def add(self, promises: Iterable[Promise]) -> None:
+        """Enter each; the first to name an object is the one that is kept."""
+        for promise in promises:
+            first = self.promises.setdefault(promise.key, promise)
+            if first.sha256 != promise.sha256:
+                what = f"{first.by} and {promise.by} name different digests of it"
+                self.findings.append(broken(promise.key, what, first.sha256, promise.sha256))
+
+
+def kept(promise: Promise, seen: Seen) -> Finding | None:
+    """Compare one object with its promise; None if it is what it should be, by all that is known of it."""
+    if not seen.there:
+        return broken(promise.key, f"{promise.by} names it, and it is not in the store", promise.sha256, "no object")
+    if seen.trouble:
+        return unclear(promise.key, "it could not be read", promise.sha256, shown(seen.trouble))
+    for got, how in ((seen.sha256, "by the store's own digest"), (seen.read, "by the bytes that were read back")):
+        if got not in {None, promise.sha256}:
+            return broken(promise.key, f"not what {promise.by} names, {how}", promise.sha256, str(got))
+    if promise.size not in {None, seen.size}:
+        return broken(promise.key, f"not the size that {promise.by} names", str(promise.size), str(seen.size))
+    if seen.sha256 is None and seen.read is None:
+        return unclear(promise.key, "the store has no digest of it, and it was not read", promise.sha256, "none")
+    return None
+
+
+def unnamed(keys: Iterable[str], named: Mapping[str, object] | frozenset[str]) -> Iterator[Finding]:
+    """Objects that no document names: somebody has put them there."""
+    for key in keys:
+        if key not in named:
+            yield broken(shown(key), "no document of the incident names it", "no such object", "an object")

@@ -1,0 +1,112 @@
+"""The records of an incident's runs: each closing against what it closes."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from tasks.custody.audit.chain import last_verdict
+from tasks.custody.audit.facts import Facts
+from tasks.custody.audit.finding import Finding, broken, shown, unclear
+from tasks.custody.audit.layout import CLOSING, VERDICT, Layout, gaps
+from tasks.custody.audit.promise import Promise
+from tasks.custody.audit.untrusted import Closing
+from tasks.custody.keys import MANIFEST, SEGMENT, claim_key, promotion_key, record_key, volume_folder
+from tasks.custody.manifest import digest_bytes
+from tasks.custody.verdict import Word
+
+
+@dataclass(frozen=True)
+class RecordOf:
+    """One record as far as it could be read; `closing` is None where the run did not come to it."""
+
+    number: int
+    closing: Closing | None
+    facts: Facts | None
+    segment: bytes | None
+
+
+def volume_of(path: str) -> int | None:
+    """Which evidence folder a closing means by evidence.2/manifest.json."""
+    folder, _, name = path.partition("/")
+    number = folder.removeprefix("evidence.") if folder.startswith("evidence.") else "1"
+    known = name == MANIFEST and number.isdecimal() and len(number) < 4 and folder == volume_folder(int(number))  # noqa: PLR2004
+    return int(number) if known else None
+
+
+def promises_of(layout: Layout, record: RecordOf) -> Iterator[Promise]:
+    """What a closing names, and what follows from the verdict beside it."""
+    by = layout.closing(record.number)
+    if record.closing:
+        for name, sha256 in record.closing.files.items():
+            yield Promise(record_key(layout.incident, record.number, name), sha256, None, by)
+        for path, sha256 in record.closing.manifests.items():
+            yield Promise(f"incidents/{layout.incident}/{path}", sha256, None, by)
+    if facts := record.facts:
+        verdict = layout.verdict(record.number)
+        yield Promise(claim_key(layout.incident), digest_bytes(facts.claim), len(facts.claim), verdict)
+        if facts.promotion and record.closing and not facts.carried_from:
+            key = promotion_key(layout.incident, len(record.closing.manifests))
+            yield Promise(key, digest_bytes(facts.promotion), len(facts.promotion), verdict)
+
+
+def unclosed(layout: Layout, keys: Mapping[str, object]) -> Iterator[Finding]:
+    """Records without a closing, and numbers that are missing: a run died there, or somebody removed it."""
+    if not layout.records:
+        yield unclear(layout.closing(1), "no run has closed a record", "at least one record", "none")
+    for number in gaps(layout.records):
+        what = f"record {number:03d} is missing: its run died before it wrote anything, or it was removed"
+        yield unclear(layout.closing(number), what, "records numbered without a gap", "none")
+    for number in layout.records:
+        if layout.closing(number) not in keys:
+            folder = record_key(layout.incident, number, "")
+            left = ", ".join(key.removeprefix(folder) for key in sorted(keys) if key.startswith(folder))
+            what = "the record has no closing: its run died, or it was removed; nothing vouches for its files"
+            yield unclear(layout.closing(number), what, CLOSING, shown(left))
+
+
+def closing_holds(layout: Layout, record: RecordOf) -> Iterator[Finding]:
+    """A closing, its verdict and its custody segment tell the same."""
+    key, closing, facts = layout.closing(record.number), record.closing, record.facts
+    if closing is None:
+        return
+    pairs: list[tuple[str, object, object]] = [
+        ("incident", layout.incident, closing.incident),
+        ("record", record.number, closing.record),
+    ]
+    if facts:
+        pairs += [
+            ("incident of its verdict", layout.incident, facts.incident.id),
+            ("verdict", facts.verdict.word, closing.verdict),
+            ("run", facts.run, closing.run),
+        ]
+    if record.segment is not None:
+        pairs.append(("verdict in the custody log", closing.verdict, last_verdict(record.segment)))
+    for what, expected, got in pairs:
+        if expected != got:
+            yield broken(key, f"the {what} is another one", shown(expected, 80), shown(got, 80))
+    for name in (VERDICT, SEGMENT):
+        if name not in closing.files:
+            yield broken(key, f"it does not vouch for {name}", "its digest", "none")
+    for path in closing.manifests:
+        if volume_of(path) is None:
+            yield broken(key, "it vouches for what is no manifest of ours", f"evidence/{MANIFEST}", shown(path, 80))
+
+
+def restated(records: Mapping[int, RecordOf]) -> str:
+    """The verdict of the last closing, in its own words."""
+    last = max((number for number, each in records.items() if each.closing), default=None)
+    if last is None:
+        return "none: no run has closed a record that could be read"
+    record = records[last]
+    word = record.closing.verdict if record.closing else ""
+    return shown(f"{word} (record/{last:03d}): {record.facts.verdict.message}" if record.facts else f"{word}", 600)
+
+
+def vouched_manifests(records: Mapping[int, RecordOf]) -> frozenset[int]:
+    """Evidence folders whose manifest some closing names."""
+    closings = [each.closing for each in records.values() if each.closing]
+    return frozenset(volume for each in closings for path in each.manifests if (volume := volume_of(path)))
+
+
+def promotions_known(records: Mapping[int, RecordOf]) -> bool:
+    """Whether any run was VERIFIED, and so may have promoted nothing at all."""
+    return any(each.facts and each.facts.verdict.word is Word.VERIFIED for each in records.values())

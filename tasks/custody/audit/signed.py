@@ -1,0 +1,107 @@
+"""Who signed an incident: each manifest and each closing, in ssh-keygen's format."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from tasks.custody.audit.finding import Finding, broken, shown, unclear
+from tasks.custody.audit.layout import SIGNATURE, Layout
+from tasks.custody.audit.signers import Signer
+from tasks.custody.audit.untrusted import Unreadable, document
+from tasks.custody.errors import BadSignature
+from tasks.custody.signature import PublicKey, signer
+
+_TIMES: Final = ("closed_utc", "generated_utc")
+_NOBODY: Final = "Who made this: nobody signed it, and whoever may write to the store could have made it all anew."
+_NOT_VOUCHED: Final = (
+    "Whose the signing key is: no allowed signers were given, so each signature vouches for itself alone."
+)
+
+
+@dataclass(frozen=True)
+class Hand:
+    """The key under a document, and whose it is by the auditor's own word; empty where nobody vouches for it."""
+
+    key: PublicKey
+    who: str
+
+    def __str__(self) -> str:
+        """The name and the fingerprint that ssh-keygen shows."""
+        return f"{self.who} ({self.key.fingerprint})" if self.who else self.key.fingerprint
+
+
+@dataclass(frozen=True)
+class Signatures:
+    """What the signatures of an incident prove."""
+
+    hands: tuple[Hand, ...]
+    unsigned: tuple[str, ...]
+    findings: tuple[Finding, ...]
+    vouched: bool
+
+    @property
+    def told(self) -> str:
+        """In a sentence, whatever came out."""
+        names = ", ".join(dict.fromkeys(shown(str(hand), 120) for hand in self.hands))
+        if not names:
+            return "not signed"
+        words = f"signed by {names}" if self.vouched else f"signed by {names}, a key that nobody vouched for"
+        return f"{words}, but not everywhere" if self.unsigned or self.findings else words
+
+    @property
+    def unproven(self) -> tuple[str, ...]:
+        """What no signature proves."""
+        if not self.hands:
+            return (_NOBODY,)
+        if not self.vouched:
+            return (_NOT_VOUCHED,)
+        return ("That only its owner could use the signing key.",)
+
+
+def signatures(
+    layout: Layout, keys: Mapping[str, object], documents: Mapping[str, bytes], signers: Sequence[Signer] | None
+) -> Signatures:
+    """Check each; without `signers` against the key that the signature carries itself."""
+    hands, unsigned, findings = list[Hand](), list[str](), list[Finding]()
+    for key in (key for key in layout.signed if key in documents):
+        beside = f"{key}{SIGNATURE}"
+        if beside not in keys:
+            unsigned.append(key)
+        elif beside in documents:
+            try:
+                found = signer(documents[beside], documents[key])
+            except BadSignature as error:
+                findings.append(
+                    broken(beside, "it is no signature of the file beside it", error.expected, shown(error.got))
+                )
+            else:
+                hands.append(_hand(found, documents[key], signers))
+                findings += _trusted(beside, hands[-1], signers)
+    findings += [
+        unclear(key, "it is not signed", f"a signature in {shown(key)}{SIGNATURE}", "none") for key in unsigned
+    ]
+    return Signatures(tuple(hands), tuple(unsigned), tuple(findings), signers is not None)
+
+
+def _hand(key: PublicKey, data: bytes, signers: Sequence[Signer] | None) -> Hand:
+    at = _time(data)
+    who = next((each.who for each in signers or () if each.key == key and each.may_sign(at)), "")
+    return Hand(key, who)
+
+
+def _trusted(beside: str, hand: Hand, signers: Sequence[Signer] | None) -> Iterator[Finding]:
+    if signers is not None and not hand.who:
+        expected = f"one of {shown(', '.join(dict.fromkeys(each.who for each in signers))) or 'nobody'}"
+        yield broken(beside, "it was made by a key that the allowed signers do not name for this", expected, str(hand))
+
+
+def _time(data: bytes) -> datetime | None:
+    """The time that a document gives itself: ssh-keygen's verify-time. Nobody vouches for it but its signer."""
+    try:
+        said = document(data)
+        text = next((said[name] for name in _TIMES if name in said), "")
+        at = datetime.fromisoformat(text)
+    except (Unreadable, ValueError, TypeError):
+        return None
+    return at if at.tzinfo else None

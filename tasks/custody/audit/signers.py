@@ -1,0 +1,87 @@
+"""Whom an auditor trusts to sign, in the format of ssh-keygen's allowed_signers file (ssh-keygen(1))."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from typing import Final
+
+from tasks.custody.errors import Refused
+from tasks.custody.signature import NAMESPACE, PublicKey
+
+_WORD: Final = re.compile(r'(?:[^\s"]|"[^"]*")+')
+_OPTION: Final = re.compile(r'([a-z-]+)="?([^"]*)"?', re.IGNORECASE)
+_KEY: Final = re.compile(r"(?:ssh|ecdsa|sk)-[A-Za-z0-9@.-]+")
+_STAMPS: Final = ("%Y%m%d", "%Y%m%d%H%M", "%Y%m%d%H%M%S")
+_EXAMPLE: Final = "As in: evacuation@example.net ssh-ed25519 AAAA…"
+
+
+@dataclass(frozen=True)
+class Signer:
+    """One line: who may sign with which key, for what, and when."""
+
+    who: str
+    key: PublicKey
+    namespaces: str = "*"
+    after: datetime | None = None
+    before: datetime | None = None
+
+    def may_sign(self, at: datetime | None) -> bool:
+        """Whether a signature of ours by this key counts, made at the time that the document itself gives."""
+        if not _matches(NAMESPACE, self.namespaces):
+            return False
+        if self.after is None and self.before is None:
+            return True
+        return at is not None and (self.after is None or self.after <= at) and (self.before is None or at < self.before)
+
+
+def _matches(name: str, patterns: str) -> bool:
+    """A pattern list as ssh has them: one that is negated outranks the others."""
+    each = patterns.split(",")
+    refused = any(fnmatchcase(name, one[1:]) for one in each if one.startswith("!"))
+    return not refused and any(fnmatchcase(name, one) for one in each if not one.startswith("!"))
+
+
+def read_signers(text: str) -> tuple[Signer, ...]:
+    """Every line of the file. Raises Refused where one says what we would not hold to."""
+    return tuple(
+        _signer(line.strip()) for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")
+    )
+
+
+def _signer(line: str) -> Signer:
+    who, *rest = _WORD.findall(line) or [""]
+    options = [] if rest and _KEY.fullmatch(rest[0]) else rest[:1]
+    kind, blob, *_ = [*rest[len(options) :], "", ""]
+    said = dict(_options(options[0])) if options else {}
+    if not _KEY.fullmatch(kind) or not blob or said.keys() - {"namespaces", "valid-after", "valid-before"}:
+        raise _refused(line)
+    try:
+        PublicKey(f"{kind} {blob}").fingerprint  # noqa: B018  base64 that is none is told now
+    except ValueError as error:
+        raise _refused(line) from error
+    when = (_time(said[name], line) if name in said else None for name in ("valid-after", "valid-before"))
+    return Signer(who.strip('"'), PublicKey(f"{kind} {blob}"), said.get("namespaces", "*"), *when)
+
+
+def _options(text: str) -> Iterator[tuple[str, str]]:
+    for option in re.findall(r'(?:[^,"]|"[^"]*")+', text):
+        match = _OPTION.fullmatch(option)
+        yield (match[1].lower(), match[2]) if match else (option, "")
+
+
+def _time(text: str, line: str) -> datetime:
+    """A date, or a date and time, of the auditor's own zone, or of UTC with a Z at its end."""
+    stamp = text.removesuffix("Z")
+    form = next((form for form in _STAMPS if len(stamp) == len(datetime(2000, 1, 1, tzinfo=UTC).strftime(form))), "")
+    try:
+        naive = datetime.strptime(stamp, form)  # noqa: DTZ007  the zone is set in the next line
+    except ValueError as error:
+        raise _refused(line) from error
+    return naive.replace(tzinfo=UTC) if text.endswith("Z") else naive.astimezone()
+
+
+def _refused(line: str) -> Refused:
+    expected = "lines of ssh-keygen's allowed_signers, with namespaces, valid-after and valid-before alone"
+    return Refused(expected, repr(line[:120]), _EXAMPLE)

@@ -1,0 +1,62 @@
+"""A real incident in a store, made by the real steps: sealed, offloaded, verified, promoted, recorded, twice."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from blocks.port import Store
+from tasks.case import Case, read_incident
+from tasks.collect import collect
+from tasks.custody.evidence import Evidence, Seal
+from tasks.custody.pause import Pause
+from tasks.custody.receipt import Containment
+from tasks.offload import claim_store, offload
+from tasks.promote import promote
+from tasks.record import record
+from tasks.report import Findings, account_of, verdict_of
+from tasks.seal import check_seal, seal, sealed
+from tasks.verify import verify
+from tests.cases import INCIDENT, case_of, made
+from tests.workloads import SmallWorkload
+
+NAMES = ("packages", "environment", "logs", "artifacts", "models")
+
+
+def evacuated(folder: Path, store: Store) -> str:
+    """Two runs: the second finds a longer log, so that there is a supplement. Gives the incident's id."""
+    with SmallWorkload(folder) as small:
+        block = small.block(needed=["logs", "models"], containers=[])
+        with case_of(block, store) as case:
+            one_run(case, [made(collect.fn(case, name)) for name in NAMES])
+        (small.root / "logs/train-20260101_000000.log").write_text("iteration 1\niteration 2\n")
+        with case_of(block, store) as case:
+            case.incident = read_incident(case.home) or case.incident
+            one_run(case, [made(collect.fn(case, name)) for name in NAMES])
+    return INCIDENT
+
+
+def one_run(case: Case, evidence: Sequence[Evidence], **changes: object) -> None:
+    """What a run does after the stop, step by step."""
+    claim_store.fn(case)
+    seals: list[Seal] = [*sealed(case), made(seal.fn(case, case.volume, evidence))]
+    intact = made(check_seal.fn(case, seals))
+    sent = made(offload.fn(case, seals, intact))
+    proven = made(verify.fn(case, seals, sent))
+    findings = Findings(
+        **{
+            "freeze": None,
+            "stop": None,
+            "containment": Containment(datetime.now(UTC), (), cordoned=True, reason="held"),
+            "pause": Pause(()),
+            "challenge": None,
+            "watch": None,
+            "evidence": tuple(evidence),
+            "seals": tuple(seals),
+            "proven": proven,
+            "trouble": (),
+            **changes,
+        }
+    )
+    promoted = made(promote.fn(case, seals, verdict_of(case, findings)))
+    findings = Findings(**{**vars(findings), "promoted": promoted})
+    assert made(record.fn(case, account_of(case, findings))).stored

@@ -1,0 +1,216 @@
+"""Whatever is done to the objects of an incident, the audit is not PROVEN, and names the object.
+
+The campaign is `make soak`; the suite runs a seeded sample of it.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from blocks.memory import MemoryStore
+from blocks.port import StoredObject
+from tasks.audit import audited
+from tasks.custody.audit.finding import Audit, AuditWord, Severity
+from tasks.custody.audit.signers import Signer, read_signers
+from tasks.custody.log import chained, head
+from tests.cases import INCIDENT
+
+Objects = dict[str, bytes]
+Holding = Callable[[Objects], MemoryStore]
+STAMP = INCIDENT.removeprefix("IR-")
+sample = settings(max_examples=150, deadline=None, derandomize=True, database=None)
+campaign = settings(max_examples=5000, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+@dataclass(frozen=True)
+class Tampering:
+    """The objects afterwards, and the keys of which the audit must name one."""
+
+    objects: Objects = field(repr=False)
+    keys: frozenset[str]
+
+
+class LyingStore(MemoryStore):
+    """Tells the digests of what was stored, and gives other bytes."""
+
+    def __init__(self, told: Objects, given: Objects) -> None:
+        """Take what is told, and what is given."""
+        super().__init__()
+        self._told = MemoryStore()
+        self._told._objects.update(told)
+        self._objects.update(given)
+
+    def look(self, key: str) -> StoredObject | None:
+        """As if nothing had happened."""
+        return self._told.look(key)
+
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        """The same."""
+        return self._told.list(prefix)
+
+
+def faults(audit: Audit) -> dict[str, str]:
+    return {each.object: each.told for each in audit.findings if each.severity is not Severity.NOTE}
+
+
+def require_found(audit: Audit, keys: frozenset[str]) -> None:
+    assert audit.word is not AuditWord.PROVEN, audit.told
+    assert faults(audit).keys() & keys, (sorted(keys), faults(audit))
+
+
+@st.composite
+def flipped(draw: st.DrawFn, objects: Objects) -> Tampering:
+    key = draw(st.sampled_from(bound(objects)))
+    content = bytearray(objects[key])
+    content[draw(st.integers(0, len(content) - 1))] ^= 1 << draw(st.integers(0, 7))
+    return Tampering(objects | {key: bytes(content)}, frozenset({key}))
+
+
+@st.composite
+def cut_or_grown(draw: st.DrawFn, objects: Objects) -> Tampering:
+    key = draw(st.sampled_from(bound(objects)))
+    content = draw(
+        st.sampled_from([objects[key][:-1], objects[key][1:], objects[key] + b"\n", b"", objects[key] + objects[key]])
+    )
+    return Tampering(objects | {key: content}, frozenset({key}))
+
+
+@st.composite
+def removed(draw: st.DrawFn, objects: Objects) -> Tampering:
+    key = draw(st.sampled_from(bound(objects)))
+    beside = {key, key.removesuffix(".sig")}
+    return Tampering({name: content for name, content in objects.items() if name != key}, frozenset(beside))
+
+
+@st.composite
+def added(draw: st.DrawFn, objects: Objects) -> Tampering:
+    folder = draw(
+        st.sampled_from(
+            [
+                *(f"incidents/{INCIDENT}/{name}" for name in ("", "evidence/", "evidence.2/logs/", "evidence.3/")),
+                *(f"incidents/{INCIDENT}/{name}" for name in ("evidence.02/", "record/", "record/002/", "record/003/")),
+                *(f"snapshots/{STAMP}{name}/" for name in ("", ".2", ".3")),
+            ]
+        )
+    )
+    name = draw(st.sampled_from(["a", "manifest.json", "closing.json", "SHA256SUMS.sig", "custody.jsonl.sig", "x/y.z"]))
+    key = folder + name
+    assume(key not in objects)
+    content = draw(st.sampled_from([b"", b"{}", b"[]", objects[f"incidents/{INCIDENT}/record/002/closing.json"]]))
+    near = {key, f"incidents/{INCIDENT}/evidence.3/manifest.json", f"incidents/{INCIDENT}/record/003/closing.json"}
+    return Tampering(objects | {key: content}, frozenset(near))
+
+
+@st.composite
+def exchanged(draw: st.DrawFn, objects: Objects) -> Tampering:
+    first, second = draw(st.tuples(*[st.sampled_from(bound(objects))] * 2))
+    assume(objects[first] != objects[second])
+    changed = {first: objects[second], second: objects[first]}
+    return Tampering(objects | changed, frozenset(changed))
+
+
+@st.composite
+def rewritten_log(draw: st.DrawFn, objects: Objects) -> Tampering:
+    """A line dropped, swapped or edited; where it is chained anew every line after it is, to the segment's end."""
+    key = draw(st.sampled_from(sorted(name for name in objects if name.endswith("/custody.jsonl"))))
+    lines = objects[key].splitlines(keepends=True)
+    at = draw(st.integers(0, len(lines) - 1))
+    how = draw(st.sampled_from(["drop", "swap", "edit", "double"]))
+    changed = [*lines]
+    if how == "drop":
+        del changed[at]
+    elif how == "swap":
+        other = draw(st.integers(0, len(lines) - 1))
+        assume(other != at)
+        changed[at], changed[other] = lines[other], lines[at]
+    elif how == "double":
+        changed.insert(at, lines[at])
+    else:
+        entry = json.loads(lines[at])
+        entry[draw(st.sampled_from(["utc", "action", "object"]))] = draw(st.text(max_size=5))
+        changed[at] = (json.dumps(entry) + "\n").encode()
+    if draw(st.booleans()):
+        changed = anew(lines, changed)
+    assume(changed != lines)
+    return Tampering(objects | {key: b"".join(changed)}, frozenset({key}))
+
+
+def anew(lines: list[bytes], changed: list[bytes]) -> list[bytes]:
+    """Chain the segment again, from the same head and number on, as a forger would."""
+    first = json.loads(lines[0])
+    previous, made = first["prev"], list[bytes]()
+    for number, line in enumerate(changed, first["seq"]):
+        made.append(chained(previous, number, {k: v for k, v in json.loads(line).items() if k not in {"seq", "prev"}}))
+        previous = head(made[-1])
+    return made
+
+
+def bound(objects: Objects) -> list[str]:
+    """latest/ follows newer incidents and people: it is no part of what is proven."""
+    return sorted(key for key in objects if not key.startswith("latest/"))
+
+
+def tamperings(objects: Objects) -> st.SearchStrategy[Tampering]:
+    ways = (flipped, cut_or_grown, removed, added, exchanged, rewritten_log)
+    return st.one_of([way(objects) for way in ways])
+
+
+@pytest.fixture(scope="module")
+def signers(allowed: str) -> tuple[Signer, ...]:
+    return read_signers(allowed)
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_an_incident_that_nobody_touched_is_proven(
+    objects: Objects, holding: Holding, signers: tuple[Signer, ...], *, deep: bool
+) -> None:
+    audit = audited(holding(objects), INCIDENT, signers, deep=deep)
+    assert (audit.word, audit.findings) == (AuditWord.PROVEN, ()), audit.told
+    assert audit.objects == len(bound(objects))
+    assert audit.size == sum(len(objects[key]) for key in bound(objects))
+    assert audit.signed.startswith("signed by evacuation@example.net (SHA256:")
+    assert audit.verdict.startswith("VERIFIED (record/002)")
+
+
+def search(how: settings, objects: Objects, check: Callable[[Tampering], None]) -> None:
+    """Try tamperings until one is not found."""
+
+    @how
+    @given(tampering=tamperings(objects))
+    def each(tampering: Tampering) -> None:
+        check(tampering)
+
+    each()
+
+
+@pytest.mark.parametrize("how", [sample, pytest.param(campaign, marks=pytest.mark.soak)])
+def test_any_tampering_is_named(objects: Objects, holding: Holding, signers: tuple[Signer, ...], how: settings) -> None:
+    def check(tampering: Tampering) -> None:
+        require_found(audited(holding(tampering.objects), INCIDENT, signers, deep=False), tampering.keys)
+
+    search(how, objects, check)
+
+
+@pytest.mark.parametrize("how", [sample, pytest.param(campaign, marks=pytest.mark.soak)])
+def test_any_tampering_is_named_without_knowing_the_signers(objects: Objects, holding: Holding, how: settings) -> None:
+    def check(tampering: Tampering) -> None:
+        require_found(audited(holding(tampering.objects), INCIDENT, None, deep=False), tampering.keys)
+
+    search(how, objects, check)
+
+
+@pytest.mark.parametrize("how", [sample, pytest.param(campaign, marks=pytest.mark.soak)])
+def test_a_store_that_tells_the_right_digest_of_wrong_bytes_is_found_out_by_reading_every_byte(
+    objects: Objects, signers: tuple[Signer, ...], how: settings
+) -> None:
+    @how
+    @given(tampering=st.one_of(flipped(objects), cut_or_grown(objects), exchanged(objects)))
+    def each(tampering: Tampering) -> None:
+        store = LyingStore(objects, tampering.objects)
+        require_found(audited(store, INCIDENT, signers, deep=True), tampering.keys)
+
+    each()
