@@ -21,6 +21,8 @@ class Target:
     parts leaves off before, and keeps what it has.
     `containers` are the ids and names of those that were paused, `asked` how the block recognises them, and `elsewhere`
     the fields of which files were found in them.
+    `fallback` is a folder on another disk for what does not fit, `reserve` the file that keeps room for what must be
+    stored, `margin` the bytes that copies leave free; without `copies` only what we make ourselves is stored.
     """
 
     incident: str
@@ -35,6 +37,10 @@ class Target:
     asked: tuple[str, ...] = ()
     docker_host: str = ""
     elsewhere: tuple[str, ...] = ()
+    fallback: str = ""
+    reserve: str = ""
+    margin: int = 0
+    copies: bool = True
 
 
 @dataclass(frozen=True)

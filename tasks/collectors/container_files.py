@@ -7,16 +7,18 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, BinaryIO, Final
 
 from tasks.archive import Archive
 from tasks.collectors.collector import TIB, Collector, Gathered, Target
 from tasks.collectors.containers import place, to_look_into
+from tasks.collectors.room import Room
 from tasks.custody.errors import ContainerGone, EngineError
 from tasks.custody.evidence import Loss, Outcome, StoredFile
 from tasks.custody.keys import CONTAINERS, placed_name, quote, stored_name
 from tasks.custody.manifest import digest
 from tasks.custody.pattern import fits, literal_folder
+from tasks.custody.room import Place, places
 from tasks.engine import DockerEngine, Engine
 
 _BLOCK: Final = 1 << 20
@@ -26,7 +28,7 @@ _NANO: Final = 1_000_000_000
 
 def gather(target: Target, folder: Path) -> Iterator[StoredFile | Loss]:
     """For each container its log, then what the block's patterns match below its working directory."""
-    taking = Taking(target, folder, time.monotonic() + target.seconds * _SHARE)
+    taking = Taking(target, Room.of(target, folder), time.monotonic() + target.seconds * _SHARE, target.limit)
     with closing(DockerEngine(target.docker_host)) as engine:
         for id_, name in to_look_into(target, engine).items():
             yield from taking.log(engine, id_, name)
@@ -35,26 +37,35 @@ def gather(target: Target, folder: Path) -> Iterator[StoredFile | Loss]:
 
 @dataclass
 class Taking:
-    """One attempt: what it may take until when, and which names are taken already."""
+    """One attempt: what it may take until when, how many bytes, and which names are taken already."""
 
     target: Target
-    folder: Path
+    space: Room
     until: float
+    room: int
     taken: set[str] = field(default_factory=set)
 
     def log(self, engine: Engine, id_: str, name: str) -> Iterator[StoredFile | Loss]:
         """What it wrote to its output, each line with its time; as it stands, like every log file."""
-        stored = place(name, "container.log")
+        stored, cut = place(name, "container.log"), list[Loss]()
+
+        def write(out: BinaryIO) -> None:
+            cut[:] = []
+            for chunk in engine.logs(id_):
+                out.write(chunk[: self.room - out.tell()])
+                if out.tell() >= self.room:
+                    cut.append(Loss(stored, Outcome.TRUNCATED, f"its first {self.room} bytes: more may not be stored"))
+                elif time.monotonic() > self.until:
+                    cut.append(Loss(stored, Outcome.TIMED_OUT, "the rest of the log: the time was used up"))
+                if cut:
+                    break
+
         try:
-            with self._open(stored) as out:
-                for chunk in engine.logs(id_):
-                    out.write(chunk)
-                    if time.monotonic() > self.until:
-                        yield Loss(stored, Outcome.TIMED_OUT, "the rest of the log: the time was used up")
-                        break
-            yield self._kept(stored, "", None, "")
-        except EngineError as error:
-            yield Loss(stored, Outcome.FAILED, error.got)
+            where = self.space.put(stored, places(0, self.space.free)[:-1], write)
+            yield self._kept(stored, "", None, "", where)
+            yield from cut
+        except (EngineError, OSError) as error:
+            yield Loss(stored, Outcome.FAILED, getattr(error, "got", str(error)))
 
     def files(self, engine: Engine, id_: str, name: str) -> Iterator[StoredFile | Loss]:
         """Folder by folder, each asked for once."""
@@ -125,12 +136,20 @@ class Taking:
         content = tar.extractfile(member) if member.isreg() else None
         if content is None:
             return Loss(one.told(path), Outcome.FAILED, "not a regular file: a pipe, a socket or a device")
+        if member.size > self.room:
+            return Loss(one.told(path), Outcome.TRUNCATED, f"{member.size} bytes where {self.room} may still be stored")
         stored = self._name(one, path)
-        with self._open(stored) as out:
+
+        def write(out: BinaryIO) -> None:
             while block := content.read(_BLOCK):
                 out.write(block)
+
+        try:
+            where = self.space.put(stored, places(member.size, self.space.free)[:-1][:1], write)
+        except OSError as error:
+            return Loss(one.told(path), Outcome.FAILED, f"{member.size} bytes: {error.strerror}")
         source = posixpath.normpath(posixpath.join(one.workdir, path))
-        return self._kept(stored, source, int(member.mtime * _NANO), f"in container {one.name}")
+        return self._kept(stored, source, int(member.mtime * _NANO), f"in container {one.name}", where)
 
     def _name(self, one: "Container", path: str) -> str:
         """The name that it would have in the root, unless the root or another container has that."""
@@ -141,15 +160,12 @@ class Taking:
         self.taken.add(stored)
         return stored
 
-    def _open(self, stored: str) -> IO[bytes]:
-        path = self.folder / stored
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path.open("wb")
-
-    def _kept(self, stored: str, source: str, mtime_ns: int | None, note: str) -> StoredFile:
-        path = self.folder / stored
+    def _kept(self, stored: str, source: str, mtime_ns: int | None, note: str, where: Place) -> StoredFile:
+        path = self.space.path(stored, where)
         told = quote(source.encode(errors="surrogateescape"))
-        return StoredFile(stored, told, path.stat().st_size, digest(path), mtime_ns, note)
+        size = path.stat().st_size
+        self.room -= size
+        return StoredFile(stored, told, size, digest(path), mtime_ns, note, self.space.where(where))
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,8 @@ class StoredFile:
     """One file of evidence. `source` is percent-encoded bytes; `mtime_ns` is the source's, None if we generated it.
 
     `where` its bytes lie on the host: "" in the evidence folder, IN_PLACE at the source and nowhere else, or the folder
-    on another disk that holds it under its stored name.
+    on another disk that holds it under its stored name. `access` is the source's mode and owner, as in
+    "-rw-r--r-- 1000:1000".
     """
 
     stored: str
@@ -53,6 +54,7 @@ class StoredFile:
     mtime_ns: int | None = None
     note: str = ""
     where: str = ""
+    access: str = ""
 
     @property
     def in_place(self) -> bool:
@@ -112,15 +114,20 @@ class Evidence(Noun):
 
 @dataclass(frozen=True, repr=False)
 class Seal(Noun):
-    """The closing of one evidence folder: digests of its manifest and its sums, and what they cover."""
+    """The closing of one evidence folder: digests of its manifest and its sums, and what they cover.
+
+    `signed_by` is the fingerprint of the key that signed the manifest, empty if none did.
+    """
 
     volume: int
     manifest_sha256: str
     sums_sha256: str
     files: int
     size: int
+    signed_by: str = ""
 
     @property
     def told(self) -> str:
         """In a few words."""
-        return f"sealed {self.files} files, {self.size} bytes, manifest sha256 {self.manifest_sha256[:12]}"
+        signed = f"signed by {self.signed_by}" if self.signed_by else "unsigned"
+        return f"sealed {self.files} files, {self.size} bytes, manifest sha256 {self.manifest_sha256[:12]}, {signed}"

@@ -41,6 +41,7 @@ def _plain(value: object) -> str:
 
 
 _SHOWN: Final = 5
+_SAID: Final = ("note", "where", "access")
 
 
 @dataclass(frozen=True)
@@ -113,13 +114,10 @@ def _item(file: StoredFile) -> dict[str, Any]:
         "mtime_ns": file.mtime_ns,
         "source": file.source,
     }
-    if file.note:
-        item["note"] = file.note
-    if file.where:
-        item["where"] = file.where
+    item |= {name: said for name in _SAID if (said := getattr(file, name))}
     return item | ({"in_place": True} if file.in_place else {})
 
 
 def _file(item: dict[str, Any]) -> StoredFile:
-    about = (item.get(name, "") for name in ("note", "where"))
+    about = (item.get(name, "") for name in _SAID)
     return StoredFile(item["path"], item["source"], item["bytes"], item["sha256"], item["mtime_ns"], *about)

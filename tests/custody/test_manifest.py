@@ -34,6 +34,7 @@ files = st.builds(
     st.none() | st.integers(-(2**62), 2**62),
     st.text(max_size=20),
     st.sampled_from(["", IN_PLACE, "/mnt/other disk/IR-20260102T030405Z/evidence"]),
+    st.sampled_from(["", "-rw-r--r-- 1000:1000"]),
 )
 contents = st.lists(files, max_size=6, unique_by=lambda file: file.stored)
 

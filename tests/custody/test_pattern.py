@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.collectors.acquire import _matches
+from tasks.collectors.matching import matches
 from tasks.custody.pattern import ends_with, fits, literal_folder
 
 NAMES = st.sampled_from(["a", "b.log", ".h", "models"])
@@ -22,7 +22,7 @@ def test_what_fits_is_what_the_disk_would_give(path: str, pattern: str) -> None:
         file = Path(folder) / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
-        found = {item for item in _matches(folder.encode(), pattern.encode()) if isinstance(item, bytes)}
+        found = {item for item in matches(folder.encode(), pattern.encode()) if isinstance(item, bytes)}
     assert fits(path, pattern) == (path.encode() in found)
 
 

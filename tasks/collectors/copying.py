@@ -1,0 +1,168 @@
+"""One file of the workload, copied as it is, or hashed where it lies; whatever it is, it leaves a result or a loss."""
+
+import errno
+import os
+import stat
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import BinaryIO, Final
+
+from tasks.below import open_below, real_name
+from tasks.collectors.matching import lost
+from tasks.collectors.pouring import Endless, clone, extents, hash_of, pour
+from tasks.collectors.room import Room
+from tasks.custody.evidence import Loss, Outcome, StoredFile
+from tasks.custody.keys import placed_name, quote
+from tasks.custody.manifest import digest
+from tasks.custody.room import Place, places
+
+_UNIT: Final = 512
+_BESIDES: Final = 1 << 16
+_HOLES: Final = 16 << 30
+_DEEPEST: Final = 64
+_NO_FILE: Final = "not a regular file: a pipe, a socket or a device"
+
+
+@dataclass
+class Copying:
+    """One attempt at many files below a root, of `limit` bytes at most.
+
+    What two names share is copied once: `_taken` knows the inodes.
+    """
+
+    root: bytes
+    room: Room
+    limit: int
+    _taken: dict[tuple[int, ...], StoredFile] = field(default_factory=dict)
+    _clones: bool = True
+
+    def take(self, name: bytes) -> StoredFile | Loss | None:
+        """Whatever is wrong with one file, a bad block of the disk or a trap, it costs that file and no other.
+
+        None for a folder of the workload, which is no file.
+        """
+        if name.count(b"/") > _DEEPEST:
+            return Loss(quote(name), Outcome.FAILED, f"it lies more than {_DEEPEST} folders deep")
+        try:
+            return self._take(name)
+        except FileNotFoundError:
+            to = _target(self.root, name)
+            return Loss(quote(name), Outcome.FAILED, f"a link to nothing, {quote(to)}" if to else "it vanished")
+        except OSError as error:
+            return Loss(quote(name), Outcome.FAILED, _NO_FILE) if error.errno == errno.ENXIO else lost(name, error)
+        except RecursionError:
+            return Loss(quote(name), Outcome.FAILED, "a chain of links without end")
+        except Endless:
+            reason = f"it has no size and yields more than the {self.limit} bytes that may still be stored"
+            return Loss(quote(name), Outcome.TRUNCATED, reason)
+
+    def _take(self, name: bytes) -> StoredFile | Loss | None:
+        real = real_name(self.root, name)
+        if real is None:
+            outside = os.path.realpath(os.path.join(self.root, name))
+            return Loss(quote(name), Outcome.DENIED, f"a link that leads out of the workload, to {quote(outside)}")
+        if os.path.isdir(os.path.join(self.root, name)):
+            return None
+        descriptor = open_below(os.path.realpath(self.root), real)
+        try:
+            return self._opened(descriptor, name, real)
+        finally:
+            os.close(descriptor)
+
+    def _opened(self, descriptor: int, name: bytes, real: bytes) -> StoredFile | Loss:
+        before = os.fstat(descriptor)
+        if not stat.S_ISREG(before.st_mode):
+            return Loss(quote(name), Outcome.FAILED, _NO_FILE)
+        note = "" if real == os.path.normpath(name) else f"a link to {quote(real)}"
+        if reason := self._too_much(descriptor, before):
+            return Loss(quote(name), Outcome.TRUNCATED, reason)
+        if made := self._again(before, name, note):
+            return made
+        place, size, sha256 = self._copy(descriptor, before, placed_name(name))
+        changed = changes(before, os.fstat(descriptor), _there(self.root, real))
+        access = f"{stat.filemode(before.st_mode)} {before.st_uid}:{before.st_gid}"
+        said = "; ".join(filter(None, (note, _placed(place), *changed)))
+        about = placed_name(name), quote(name), size, sha256, before.st_mtime_ns
+        made = StoredFile(*about, said, self.room.where(place), access)
+        if not changed:
+            self._taken[_same(before)] = made
+        self.limit -= size
+        return made
+
+    def _too_much(self, descriptor: int, before: os.stat_result) -> str:
+        """Why a file is left where it is: smaller ones after it still have their chance."""
+        if before.st_size > self.limit:
+            return f"{before.st_size} bytes where {self.limit} may still be stored"
+        if before.st_size - before.st_blocks * _UNIT > _HOLES:
+            data = sum(end - start for start, end in extents(descriptor, before.st_size))
+            if before.st_size - data > _HOLES:
+                return f"a sparse file, {data} bytes of data in {before.st_size}: so many holes are not read"
+        return ""
+
+    def _copy(self, descriptor: int, before: os.stat_result, stored: str) -> tuple[Place, int, str]:
+        """Where it went, and how long the copy is and its digest. In place the source itself is hashed."""
+        need = min(before.st_size, before.st_blocks * _UNIT) + _BESIDES
+
+        def write(out: BinaryIO) -> None:
+            pour(descriptor, out.fileno(), before.st_size, self.limit)
+
+        place = self._shared(descriptor, before, stored) or self.room.put(stored, places(need, self.room.free), write)
+        if place is Place.IN_PLACE:
+            return place, before.st_size, hash_of(descriptor, before.st_size)
+        path = self.room.path(stored, place)
+        return place, path.stat().st_size, digest(path)
+
+    def _shared(self, descriptor: int, before: os.stat_result, stored: str) -> Place | None:
+        """A copy that shares its source's blocks takes no room: tried whatever is free, until one was refused."""
+        if not (self._clones and self.room.copies and before.st_size):
+            return None
+        self._clones = False
+        with suppress(OSError):
+            self.room.put(stored, [Place.EVIDENCE], lambda out: clone(descriptor, out.fileno(), before.st_size))
+            self._clones = True
+        return Place.EVIDENCE if self._clones else None
+
+    def _again(self, before: os.stat_result, name: bytes, note: str) -> StoredFile | None:
+        """Another name of what this attempt has taken already, unchanged since: one copy then has both names."""
+        first = self._taken.get(_same(before))
+        if first is None or not (first.in_place or self.room.link(first, placed_name(name))):
+            return None
+        shared = f"a hard link, the same file as {first.source}" if before.st_nlink > 1 else ""
+        said = "; ".join(filter(None, (note or shared, _placed(first.where))))
+        return replace(first, stored=placed_name(name), source=quote(name), note=said)
+
+
+def changes(before: os.stat_result, after: os.stat_result, there: int | None) -> tuple[str, ...]:
+    """What happened to a file while it was read: the same open file twice, and the inode that has its name now."""
+    said = []
+    if after.st_size > before.st_size > 0:
+        said.append(f"it grew while it was read: its first {before.st_size} bytes are here")
+    elif after.st_size < before.st_size:
+        said.append("it was truncated while it was read")
+    elif _same(before) != _same(after):
+        said.append("it changed while it was read")
+    if there is None:
+        said.append("it was removed meanwhile")
+    elif there != before.st_ino:
+        said.append("another file has its name by now")
+    return tuple(said)
+
+
+def _placed(where: str) -> str:
+    return "not copied, there was no room for it" if where == Place.IN_PLACE else ""
+
+
+def _same(about: os.stat_result) -> tuple[int, ...]:
+    return about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns
+
+
+def _there(root: bytes, real: bytes) -> int | None:
+    with suppress(OSError):
+        return os.lstat(os.path.join(os.path.realpath(root), real)).st_ino
+    return None
+
+
+def _target(root: bytes, name: bytes) -> bytes:
+    with suppress(OSError):
+        return os.readlink(os.path.join(root, name))
+    return b""

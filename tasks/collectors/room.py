@@ -1,0 +1,103 @@
+"""The places that an attempt may fill, and the one way to put a file there: whole, or not at all."""
+
+import errno
+import os
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from tasks.collectors.collector import Target
+from tasks.custody.evidence import StoredFile
+from tasks.custody.room import Free, Place
+from tasks.reserve import full, with_reserve
+
+_PART = ".part"
+
+
+@dataclass(frozen=True)
+class Room:
+    """Two folders: the attempt's own on the evidence disk, and the one on another disk if there is any."""
+
+    folder: Path
+    fallback: Path | None
+    reserve: Path
+    margin: int
+    copies: bool
+
+    @classmethod
+    def of(cls, target: Target, folder: Path) -> "Room":
+        """What the target says of it."""
+        fallback = Path(target.fallback) if target.fallback else None
+        return cls(folder, fallback, Path(target.reserve), target.margin, target.copies)
+
+    @property
+    def free(self) -> Free:
+        """What may still be filled at this moment. The reserve counts as filled, and a margin is left to others."""
+        fallback = _free(self.fallback) if self.fallback else None
+        return Free(max(0, _free(self.folder) - self.margin), fallback, self.copies)
+
+    def put(self, stored: str, places: Iterable[Place], write: Callable[[BinaryIO], None]) -> Place:
+        """Write a file in the first place that takes all of it; Place.IN_PLACE if none does and that was allowed.
+
+        OSError ENOSPC if it was not. Nothing half written is left behind.
+        """
+        for place in places:
+            if place is Place.IN_PLACE:
+                return place
+            try:
+                _write(self._base(place), stored, write)
+            except OSError as error:
+                if not full(error):
+                    raise
+            else:
+                return place
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), stored)
+
+    def keep(self, stored: str, data: bytes) -> Place:
+        """Put what we made ourselves: it is small and nowhere else, so the reserve gives way to it."""
+        copies = [Place.EVIDENCE] if self.fallback is None else [Place.EVIDENCE, Place.FALLBACK]
+        return with_reserve(self.reserve, len(data), lambda: self.put(stored, copies, lambda out: _all(out, data)))
+
+    def link(self, first: StoredFile, stored: str) -> bool:
+        """Give what was put a second name; False where the file system has no links."""
+        base = Path(first.where) if first.where else self.folder
+        (base / stored).parent.mkdir(parents=True, exist_ok=True)
+        with suppress(OSError):
+            os.link(base / first.stored, base / stored)
+            return True
+        return False
+
+    def path(self, stored: str, place: Place) -> Path:
+        """Where it was put."""
+        return self._base(place) / stored
+
+    def where(self, place: Place) -> str:
+        """The same as StoredFile says it."""
+        return {Place.EVIDENCE: "", Place.FALLBACK: str(self.fallback), Place.IN_PLACE: str(place)}[place]
+
+    def _base(self, place: Place) -> Path:
+        return self.fallback if place is Place.FALLBACK and self.fallback else self.folder
+
+
+def _all(out: BinaryIO, data: bytes) -> None:
+    out.write(data)
+
+
+def _free(folder: Path) -> int:
+    about = os.statvfs(folder)
+    return about.f_bavail * about.f_frsize
+
+
+def _write(base: Path, stored: str, write: Callable[[BinaryIO], None]) -> None:
+    """Under a name that no file of the workload can have, then move: stored names never begin with a dot."""
+    part, path = base / _PART, base / stored
+    part.unlink(missing_ok=True)
+    try:
+        with part.open("xb") as out:
+            write(out)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
