@@ -16,7 +16,7 @@ POOL ?= evacuation
 ENGINE ?= $(CURDIR)/$(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help drill deploy status uncordon test check fmt soak bench-contain lock clean
+.PHONY: help drill deploy status uncordon audit test check fmt soak bench-contain lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*##/\t/' | expand -t 12
@@ -42,6 +42,10 @@ status: $(STAMP)  ## how a workload stands: WORKLOAD=evacuation.toml
 
 uncordon: $(STAMP)  ## let training in again: WORKLOAD=evacuation.toml
 	$(BIN)/python -m tasks.operate uncordon "$(WORKLOAD)"
+
+audit: $(STAMP)  ## prove an incident from its store: STORE=store.toml INCIDENT=IR-… SIGNERS=file DEEP=1; without INCIDENT list them
+	test -n "$(STORE)" || { echo "expected STORE=, a TOML file or the name of a saved store; got none. Nothing was read." >&2; exit 2; }
+	$(BIN)/python -m tasks.operate audit "$(STORE)" $(if $(INCIDENT),"$(INCIDENT)") $(if $(SIGNERS),--signers "$(SIGNERS)") $(if $(DEEP),--deep)
 
 test: $(STAMP)  ## the test suite
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)

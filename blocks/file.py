@@ -2,7 +2,7 @@
 
 import tomllib
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from prefect.blocks.core import Block
 from pydantic import ValidationError
@@ -26,6 +26,21 @@ def workloads(path: Path) -> dict[str, Workload]:
     """The workloads of a file alone: this needs no server, whatever the stores in it refer to. Raises Refused."""
     found = [item for kind, named in _tables(path) if kind == "workload" for item in named.items()]
     return {name: _checked(Workload, "workload", name, fields) for name, fields in found}
+
+
+def stores(path: Path, name: str = "") -> dict[str, EvidenceStore]:
+    """The stores of a file, or the one of that name, to read from: nothing is signed, so no key is loaded.
+
+    Needs no server unless credentials name a saved block. Raises Refused.
+    """
+    found = dict(item for kind, named in _tables(path) if kind == "store" for item in named.items())
+    if name and name not in found:
+        raise Refused(f"one of {', '.join(found) or 'no store'} in {path}", repr(name), "Correct the name.")
+    chosen = {name: found[name]} if name else found
+    readable = {
+        key: {field: value for field, value in each.items() if field != "signing"} for key, each in chosen.items()
+    }
+    return {key: cast("EvidenceStore", _block("store", key, fields)) for key, fields in readable.items()}
 
 
 def _tables(path: Path) -> list[tuple[str, dict[str, dict[str, Any]]]]:

@@ -1,4 +1,7 @@
-"""The operator's hand, without Prefect: `python -m tasks.operate status|uncordon evacuation.toml [NAME]`."""
+"""The operator's hand, without Prefect: `python -m tasks.operate status|uncordon evacuation.toml [NAME]`.
+
+And the auditor's: `python -m tasks.operate audit STORE [INCIDENT]`.
+"""
 
 import getpass
 import os
@@ -11,6 +14,7 @@ from typing import Final
 
 from blocks.file import workloads
 from blocks.workload import Workload
+from tasks.audit_by_hand import audit_by_hand
 from tasks.case import CORDON, INCIDENT
 from tasks.custody.errors import EvacuationError, Refused
 from tasks.custody.incident import parse_id
@@ -100,6 +104,8 @@ def chosen(arguments: list[str]) -> tuple[str, dict[str, Workload]]:
 def main() -> int:
     """Exit 2 with the reason if it was refused."""
     try:
+        if sys.argv[1:2] == ["audit"]:
+            return audit_by_hand(sys.argv[2:])
         verb, which = chosen(sys.argv[1:])
         for name, workload in which.items():
             print(f"{name} on {workload.host}, {workload.root}")

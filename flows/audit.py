@@ -1,0 +1,41 @@
+"""Prove a past incident again, from its store alone; or list what a store holds."""
+
+from typing import Annotated, Any, Final
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from pydantic import Field
+
+from tasks.audit_steps import audit_incident, audited_state, list_incidents, show
+from tasks.custody.audit.finding import Audit
+
+_SHOW_SECONDS: Final = 10.0
+
+BlockName = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+@flow(name="audit", flow_run_name="audit {store}", persist_result=False)
+def audit(
+    store: BlockName,
+    incident_id: str | None = None,
+    allowed_signers: str = "",
+    deep: bool = False,  # noqa: FBT001, FBT002  the form has a switch for it
+) -> State[Any]:
+    """Prove an incident again from its store alone; Completed only if all of it is proven. Without an id, list them.
+
+    保管先だけから過去のインシデントを検証します。ID を省くと一覧を表示します。
+
+    Args:
+        store: Name of the Evidence Store block that holds it. 保全先の Evidence Store ブロック名。
+        incident_id: IR-… of the incident; all are listed if left out. 対象のインシデント ID。
+        allowed_signers: Who may sign, as lines of ssh-keygen's allowed_signers file. 署名者(allowed_signers の内容)。
+        deep: Read every byte back and hash it, instead of asking the store for its digests. 全バイトを読み戻して照合。
+    """
+    if incident_id is None:
+        return list_incidents(store, return_state=True)
+    state = audit_incident(store, incident_id, allowed_signers, deep=deep, return_state=True)
+    found = state.result(raise_on_failure=False)
+    if not isinstance(found, Audit):
+        return state
+    show.submit(found).wait(timeout=_SHOW_SECONDS)
+    return audited_state(found)

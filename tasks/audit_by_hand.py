@@ -1,0 +1,62 @@
+"""`python -m tasks.operate audit STORE [INCIDENT]`: an audit without a Prefect server, or a list of what a store holds.
+
+STORE is a file with one [store.NAME], FILE:NAME where it has several, or the name of a saved block.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Final
+
+from blocks.file import stores
+from blocks.store import EvidenceStore
+from tasks.audit import audited
+from tasks.case import load_block
+from tasks.custody.audit.pages import lines
+from tasks.custody.audit.signers import Signer, read_signers
+from tasks.custody.errors import Refused
+from tasks.holdings import columns, holdings
+
+_LIKE_A_FILE: Final = (".toml",)
+
+
+def audit_by_hand(arguments: list[str]) -> int:
+    """Exit 0 only if the incident is proven, or if the list could be made; 1 if not proven. Raises EvacuationError."""
+    given = _parser().parse_args(arguments)
+    store = chosen_store(given.store).open()
+    if not given.incident:
+        print(*columns(holdings(store)), sep="\n")
+        return 0
+    found = audited(store, given.incident, _signers(given.signers), deep=given.deep)
+    print(*lines(found), sep="\n")
+    return 0 if found.complete else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tasks.operate audit", description=__doc__)
+    parser.add_argument("store", help="a TOML file with a [store.NAME], FILE:NAME, or the name of a saved block")
+    parser.add_argument("incident", nargs="?", default="", help="IR-…; without it the incidents are listed")
+    parser.add_argument("--signers", type=Path, help="an allowed_signers file of ssh-keygen")
+    parser.add_argument("--deep", action="store_true", help="read every byte back")
+    return parser
+
+
+def chosen_store(text: str) -> EvidenceStore:
+    """The store that is meant. A file needs no Prefect server, unless its credentials name a saved block."""
+    file, _, name = text.rpartition(":") if ".toml:" in text else (text, "", "")
+    if not file.endswith(_LIKE_A_FILE):
+        block: EvidenceStore = load_block(EvidenceStore, text)
+        return block
+    found = stores(Path(file), name)
+    if len(found) != 1:
+        known = ", ".join(stores(Path(file))) or "none"
+        raise Refused(f"one store in {file}", known, f"Name it: STORE={file}:NAME.")
+    return next(iter(found.values()))
+
+
+def _signers(path: Path | None) -> tuple[Signer, ...] | None:
+    if path is None:
+        return None
+    try:
+        return read_signers(path.read_text())
+    except (OSError, ValueError) as error:
+        raise Refused("an allowed_signers file", f"{path}: {error}", "Make one, or leave SIGNERS out.") from error

@@ -1,0 +1,68 @@
+"""The audit as steps of a flow: what it found beside the run in the UI, and the state that carries its word."""
+
+from typing import Any, Final
+
+from prefect import task
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+
+from blocks.store import EvidenceStore
+from tasks.audit import audited
+from tasks.case import load_block
+from tasks.custody.audit.finding import Audit, AuditWord
+from tasks.custody.audit.pages import markdown, rows
+from tasks.custody.audit.signers import read_signers
+from tasks.custody.errors import TransientStoreError
+from tasks.holdings import holdings
+
+_NAMES: Final = {
+    AuditWord.PROVEN: "Proven",
+    AuditWord.BROKEN: "Broken",
+    AuditWord.INDETERMINATE: "Indeterminate",
+}
+
+
+def _may_help(task_: Any, run: Any, state: State[Any]) -> bool:
+    """An audit that is not proven is a result; only a store that did not answer is asked again."""
+    del task_, run
+    return isinstance(state.result(raise_on_failure=False), TransientStoreError)
+
+
+@task(
+    name="§6 audit the incident",
+    task_run_name="§6 audit {incident}",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retries=2,
+    retry_delay_seconds=2.0,
+    retry_condition_fn=_may_help,
+)
+def audit_incident(store: str, incident: str, allowed_signers: str, *, deep: bool) -> State[Audit]:
+    """Read the incident from the store that the block names; Failed, with the audit, unless all of it is proven."""
+    signers = read_signers(allowed_signers) if allowed_signers.strip() else None
+    found = audited(load_block(EvidenceStore, store).open(), incident, signers, deep=deep)
+    return (Completed if found.complete else Failed)(message=found.told, data=found)
+
+
+@task(name="§6 list the incidents", cache_policy=NO_CACHE, persist_result=False)
+def list_incidents(store: str) -> State[list[dict[str, str]]]:
+    """A table of what the store holds, beside the run."""
+    found = holdings(load_block(EvidenceStore, store).open())
+    create_table_artifact(found or [{"id": "none"}], key="incidents", description="Incidents of the store 一覧")
+    return Completed(name="Listed", message=f"{len(found)} incidents; see the artifact 'incidents'", data=found)
+
+
+@task(name="§6 show the audit", cache_policy=NO_CACHE, persist_result=False)
+def show(found: Audit) -> None:
+    """Put the audit beside the run in the UI."""
+    about = f"{found.incident}: {found.word}"
+    create_markdown_artifact(markdown(found), key="audit", description=f"{about}: audit 監査")
+    create_table_artifact(rows(found), key="audit-findings", description=f"{about}: findings 指摘")
+
+
+def audited_state(found: Audit) -> State[Any]:
+    """The state that the run ends in. Only PROVEN is Completed."""
+    message = f"{found.incident}: {found.told}. The incident's own verdict: {found.verdict}"
+    return (Completed if found.complete else Failed)(name=_NAMES[found.word], message=message)

@@ -1,0 +1,92 @@
+"""An audit for people: lines for a terminal, Markdown and table rows for the UI. What a bucket says is never markup."""
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from tasks.custody.audit.finding import Audit, AuditWord, Finding, shown
+
+_SHOWN: Final = 200
+_MARKUP: Final = re.compile(r"([\\`*_{}\[\]<>#|!~&])")
+_MEANS: Final = {
+    AuditWord.PROVEN: (
+        "nothing in the store contradicts the incident's own documents",
+        "保管先に矛盾は無く、記録どおりであることを確認しました",
+    ),
+    AuditWord.BROKEN: (
+        "something was changed, removed or added, or the record claims what its facts do not show",
+        "改変・削除・追加、または記録と事実の食い違いがあります",
+    ),
+    AuditWord.INDETERMINATE: (
+        "nothing contradicts, but not everything could be proven",
+        "矛盾はありませんが、証明できない点が残ります",
+    ),
+}
+
+
+def lines(audit: Audit) -> Iterator[str]:
+    """For a terminal; the word comes first and last."""
+    english, japanese = _MEANS[audit.word]
+    yield f"{audit.word}  {audit.incident} in {shown(audit.place)}"
+    yield f"  meaning   {english}"
+    yield f"            {japanese}"
+    yield f"  verdict   {audit.verdict}"
+    yield f"  signed    {audit.signed}"
+    yield f"  compared  {_compared(audit)}"
+    yield from (f"  {each.told}" for each in audit.findings[:_SHOWN])
+    if more := len(audit.findings) - _SHOWN:
+        yield from (f"  and {more} more findings",) if more > 0 else ()
+    yield "  not proven, whatever the word:"
+    yield from (f"    {sentence}" for sentence in audit.unproven)
+    yield f"{audit.word} incident={audit.incident} objects={audit.objects} findings={len(audit.findings)}"
+
+
+def markdown(audit: Audit) -> str:
+    """For the UI."""
+    english, japanese = _MEANS[audit.word]
+    found = [
+        f"| {each.severity} | {_plain(each.object)} | {_plain(_words(each))} |" for each in audit.findings[:_SHOWN]
+    ]
+    more = [f"\n{len(audit.findings) - _SHOWN} more findings are not shown."] if len(audit.findings) > _SHOWN else []
+    head = ["| | object | finding |", "|---|---|---|"]
+    parts = [
+        f"# {audit.word}: {audit.incident}",
+        f"{english[0].upper()}{english[1:]}. {japanese}。",
+        f"- Place 保管先: {_plain(audit.place)}",
+        f"- Verdict 判定: {_plain(audit.verdict)}",
+        f"- Signatures 署名: {_plain(audit.signed)}",
+        f"- Compared 照合: {_compared(audit)}",
+        "\n## Findings 指摘",
+        "\n".join([*head, *found, *more]) if found else "None. 無し。",
+        "\n## Not proven 証明していないこと",
+        "\n".join(f"- {_plain(sentence)}" for sentence in audit.unproven),
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def rows(audit: Audit) -> list[dict[str, str]]:
+    """For a table of the UI; one row says that there is nothing, too."""
+    found = [
+        {
+            "severity": each.severity,
+            "object": shown(each.object),
+            "what": shown(each.what),
+            "expected": shown(each.expected),
+            "got": shown(each.got),
+        }
+        for each in audit.findings[:_SHOWN]
+    ]
+    return found or [{"severity": "", "object": audit.incident, "what": "nothing found", "expected": "", "got": ""}]
+
+
+def _compared(audit: Audit) -> str:
+    how = "every byte read back" if audit.deep else "by the store's own digests"
+    return f"{audit.objects} objects, {audit.size} bytes, {how}"
+
+
+def _words(finding: Finding) -> str:
+    return finding.what + (f": expected {finding.expected}; got {finding.got}" if finding.expected else "")
+
+
+def _plain(text: str) -> str:
+    return _MARKUP.sub(r"\\\1", shown(text, 600))

@@ -1,0 +1,88 @@
+"""Which incidents a store holds, as a table: what it says of them, and no proof of any of it."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from tasks.bucket import fetch, side_by_side
+from tasks.custody.audit.finding import shown
+from tasks.custody.audit.layout import CLOSING, SIGNATURE
+from tasks.custody.audit.untrusted import Unreadable, document
+from tasks.custody.errors import Refused, StoreError
+from tasks.custody.incident import parse_id
+from tasks.custody.keys import claim_key, record_key
+
+if TYPE_CHECKING:
+    from blocks.port import Store
+
+COLUMNS: Final = ("id", "opened", "host", "workload", "verdict", "records", "signed", "objects", "bytes")
+_CLOSING: Final = re.compile(rf"record/(\d{{3}})/{re.escape(CLOSING)}({re.escape(SIGNATURE)})?")
+_LIMIT: Final = 1 << 20
+
+
+@dataclass
+class _Heap:
+    """The objects of one incident, counted while the listing goes by."""
+
+    objects: int = 0
+    size: int = 0
+    closings: set[int] = field(default_factory=set)
+    signatures: set[int] = field(default_factory=set)
+
+    def add(self, name: str, size: int) -> None:
+        self.objects, self.size = self.objects + 1, self.size + size
+        if match := _CLOSING.fullmatch(name):
+            (self.signatures if match[2] else self.closings).add(int(match[1]))
+
+    @property
+    def signed(self) -> str:
+        signed = len(self.closings & self.signatures)
+        return "no" if not signed else "yes" if signed == len(self.closings) else f"{signed} of {len(self.closings)}"
+
+
+def holdings(store: "Store") -> list[dict[str, str]]:
+    """A row for each incident, the newest last. What lies below incidents/ under no id of ours is a row of its own."""
+    heaps = dict[str, _Heap]()
+    for each in store.list("incidents/"):
+        incident, _, name = each.key.removeprefix("incidents/").partition("/")
+        heaps.setdefault(_named(incident), _Heap()).add(name, each.size)
+    return list(side_by_side(lambda item: _row(store, *item), sorted(heaps.items())))
+
+
+def _named(text: str) -> str:
+    try:
+        return parse_id(text)
+    except Refused:
+        return ""
+
+
+def _row(store: "Store", incident: str, heap: _Heap) -> dict[str, str]:
+    told, verdict = dict[str, Any](), ""
+    if incident:
+        told = _said(store, claim_key(incident))
+        last = max(heap.closings, default=0)
+        verdict = str(_said(store, record_key(incident, last, CLOSING)).get("verdict", "?")) if last else "not closed"
+    values = (
+        *(incident or "(no id of ours)", told.get("opened_at", ""), told.get("host", ""), told.get("workload", "")),
+        *(verdict, len(heap.closings), heap.signed if incident else "", heap.objects, heap.size),
+    )
+    return dict(zip(COLUMNS, (shown(value, 80) for value in values), strict=True))
+
+
+def _said(store: "Store", key: str) -> dict[str, Any]:
+    """A small document, or nothing if it is none."""
+    try:
+        return document(fetch(store, key, _LIMIT))
+    except (StoreError, Unreadable):
+        return {}
+
+
+def columns(rows: list[dict[str, str]]) -> Iterator[str]:
+    """The table for a terminal."""
+    width = {name: max(len(name), *(len(row[name]) for row in rows)) for name in COLUMNS} if rows else {}
+    for row in [{name: name for name in COLUMNS}, *rows] if rows else []:
+        yield "  ".join(row[name].ljust(width[name]) for name in COLUMNS).rstrip()
+    yield (
+        f"{len(rows)} incidents; what they say of themselves is proven by an audit of each" if rows else "no incidents"
+    )
