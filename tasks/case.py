@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from prefect.futures import PrefectFuture
 
     from blocks.port import Store
+    from blocks.store import EvidenceStore
     from blocks.workload import Workload
 
 logger = logging.getLogger(__name__)
@@ -76,12 +78,17 @@ class Case:
         *,
         dry_run: bool,
         ownership: int,
+        saved: Mapping[str, Any],
         policy: Policy = "graceful",
     ) -> None:
-        """Make the incident's private folder if this run opens it, and carry its custody log on."""
+        """Make the incident's private folder if this run opens it, and carry its custody log on.
+
+        `saved` are the fields of the store's block, as the server gave them before anything was touched.
+        """
         self.incident, self.workload, self.store_name = incident, workload, store
         self.run, self.dry_run, self.policy = run, dry_run, policy
         self._ownership: int | None = ownership
+        self._saved = saved
         self.home = incident_home(workload.evidence, incident.id, dry_run=dry_run)
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         if self.home.is_symlink() or self.home.stat().st_uid != os.geteuid():
@@ -101,6 +108,7 @@ class Case:
         self.volume = next(n for n in range(1, 1000) if not (self.folder(n) / MANIFEST).exists())
         self.guard: Identity | None = None
         self.stopped_at: float | None = None
+        self.page = ""
         self.look = Budget(LOOK_SECONDS)
         self._facts: dict[str, Any] = {}
         self.steps: list[tuple[str, PrefectFuture[Any]]] = []
@@ -124,11 +132,16 @@ class Case:
         return RehearsalScheduler(PrefectScheduler(), self.log) if self.dry_run else PrefectScheduler()
 
     @cached_property
-    def store(self) -> "Store":
-        """The door to the store. Loaded late: its libraries must not delay containment."""
+    def block(self) -> "EvidenceStore":
+        """Where evidence goes and who signs it. Made late, for its libraries, of what is known: no server is asked."""
         from blocks.store import EvidenceStore
 
-        store = load_block(EvidenceStore, self.store_name).open()
+        return EvidenceStore.model_validate(self._saved)
+
+    @cached_property
+    def store(self) -> "Store":
+        """The door to the store."""
+        store = self.block.open()
         return RehearsalStore(store, self.log) if self.dry_run else store
 
     @property

@@ -15,6 +15,7 @@ from tasks.custody.noun import Noun
 from tasks.custody.objects import Expected, closing_objects, evidence_objects, snapshot_objects
 from tasks.custody.receipt import ObjectReceipt
 from tasks.seal import read_manifest
+from tasks.signing import read_signature
 from tasks.step import step
 
 A = TypeVar("A")
@@ -105,7 +106,7 @@ def offload(case: Case, seals: Sequence[Seal], intact: Seal) -> Sent:
         files, copies = evidence_objects(manifest), snapshot_objects(manifest, case.incident.snapshot)
         at_once(send, files)
         at_once(copy, copies)
-        closing = closing_objects(manifest)
+        closing = closing_objects(manifest, read_signature(folder))
         for item in closing:
             send(item)
         sent += [*files, *copies, *closing]

@@ -4,11 +4,11 @@ import logging
 import os
 import pwd
 import socket
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -80,7 +80,7 @@ def open_case(request: Request) -> Case | Busy:
     """
     given = parse_id(request.incident_id) if request.incident_id is not None else None
     workload: Workload = load_block(Workload, request.workload)
-    require_store(request.store)
+    saved = require_store(request.store)
     require_here(workload)
     require_known_account(workload)
     require_known_collectors(workload)
@@ -96,7 +96,7 @@ def open_case(request: Request) -> Case | Busy:
             "Watch the other run; if it fails, run again with its incident id.",
         )
     try:
-        return _open(request, workload, evidence, given, ownership)
+        return _open(request, workload, saved, given, ownership)
     except BaseException:
         os.close(ownership)
         raise
@@ -112,8 +112,8 @@ def _require_evacuation(purpose: str) -> None:
         )
 
 
-def _open(request: Request, workload: Workload, evidence: Path, given: str | None, ownership: int) -> Case:
-    started = datetime.now(UTC)
+def _open(request: Request, workload: Workload, saved: Mapping[str, Any], given: str | None, ownership: int) -> Case:
+    started, evidence = datetime.now(UTC), workload.evidence
     unfinished = None if request.dry_run else unfinished_incident(evidence)
     incident_id = choose_id(given, unfinished, request.created, workload.incident_suffix)
     home = incident_home(evidence, incident_id, dry_run=request.dry_run)
@@ -135,6 +135,7 @@ def _open(request: Request, workload: Workload, evidence: Path, given: str | Non
         request.run,
         dry_run=request.dry_run,
         ownership=ownership,
+        saved=saved,
         policy=request.policy,
     )
     if not request.dry_run:
@@ -178,14 +179,14 @@ def unfinished_incident(evidence: Path) -> str | None:
     return None if verdict in {Word.VERIFIED, Word.PARTIAL} else incident
 
 
-def require_store(name: str) -> None:
-    """The store's block must be saved; it is opened later."""
+def require_store(name: str) -> Mapping[str, Any]:
+    """The fields of the store's block, which must be saved. It is made of them later, when the server may be gone."""
     from prefect.client.orchestration import get_client
     from prefect.exceptions import ObjectNotFound
 
     with get_client(sync_client=True) as client:
         try:
-            client.read_block_document_by_name(name, _STORE)
+            return client.read_block_document_by_name(name, _STORE).data
         except ObjectNotFound as error:
             raise unknown_block(_STORE, name) from error
 

@@ -18,6 +18,7 @@ from tasks.custody.noun import Noun
 from tasks.custody.receipt import Containment, Freeze, ObjectReceipt, Receipts, Recovery, Stop
 from tasks.custody.verdict import Verdict, not_contained
 from tasks.postmortem import Story, postmortem
+from tasks.signing import Signer, sign, who_signs
 from tasks.step import step
 
 logger = logging.getLogger(__name__)
@@ -87,7 +88,10 @@ def record(case: Case, account: Account) -> Record:
     about = {"incident": asdict(case.incident), "run": case.run, "verdict": asdict(verdict)}
     write_whole(case.record / VERDICT, canonical({**account.facts, **about}))
     write_whole(case.record / SEGMENT, b"".join(case.log.lines(case.segments_end())))
-    write_whole(case.record / CLOSING, canonical(_closing(case, account)))
+    closing = canonical(_closing(case, account))
+    if signature := sign(case, f"record/{case.record.name}/{CLOSING}", closing):
+        write_whole(case.record / f"{CLOSING}.sig", signature)
+    write_whole(case.record / CLOSING, closing)
     case.log.sync()
     try:
         _send(case)
@@ -180,6 +184,7 @@ def _send(case: Case) -> None:
 
 def _closing(case: Case, account: Account) -> dict[str, Any]:
     files = {path.name: digest(path) for path in sorted(case.record.iterdir()) if path.name != CLOSING}
+    who = who_signs(case)
     return {
         "incident": case.incident.id,
         "record": case.number,
@@ -187,6 +192,7 @@ def _closing(case: Case, account: Account) -> dict[str, Any]:
         "verdict": account.verdict.word,
         "closed_utc": datetime.now(UTC).isoformat(),
         "files": files,
+        "signer": asdict(who) if isinstance(who, Signer) else None,
         "manifests": {f"{volume_folder(sealed.volume)}/{MANIFEST}": sealed.manifest_sha256 for sealed in account.seals},
     }
 

@@ -48,7 +48,7 @@ def reopen(request: Reopening) -> Case | Busy:
     """
     given = parse_id(request.incident_id) if request.incident_id is not None else None
     workload: Workload = load_block(Workload, request.workload)
-    require_store(request.store)
+    saved = require_store(request.store)
     require_here(workload)
     incident = _incident(workload.evidence, request.workload, given)
     ownership = take_ownership(workload.evidence, "recovery")
@@ -61,7 +61,7 @@ def reopen(request: Reopening) -> Case | Busy:
         )
     try:
         _require_recoverable(workload.evidence, incident.id, request.despite)
-        case = Case(incident, workload, request.store, request.run, dry_run=False, ownership=ownership)
+        case = Case(incident, workload, request.store, request.run, dry_run=False, ownership=ownership, saved=saved)
         case.log.write("run opened", incident.id, reason="recovery", number=case.number, despite=request.despite)
     except BaseException:
         os.close(ownership)

@@ -10,11 +10,12 @@ from typing import Final
 from tasks.case import Case, write_whole
 from tasks.custody.errors import Tampered
 from tasks.custody.evidence import Evidence, Seal, StoredFile
-from tasks.custody.keys import COVERAGE, MANIFEST, SEGMENT, SUMS
+from tasks.custody.keys import COVERAGE, MANIFEST, MODELS, SEGMENT, SIGNATURE, SUMS
 from tasks.custody.manifest import Manifest, canonical, digest, digest_bytes, require_intact
+from tasks.signing import require_same_hand, sign, signed_by
 from tasks.step import step
 
-_CLOSING: Final = frozenset({MANIFEST, SUMS})
+_CLOSING: Final = frozenset({MANIFEST, SIGNATURE, SUMS})
 
 
 def volumes_to_seal(case: Case, evidence: Iterable[Evidence]) -> list[int]:
@@ -30,16 +31,18 @@ def _by_volume(case: Case, volume: int, evidence: Sequence[Evidence]) -> str:
 
 @step("§4 seal volume {volume}", key=_by_volume)
 def seal(case: Case, volume: int, evidence: Sequence[Evidence]) -> Seal:
-    """Write coverage, custody segment, SHA256SUMS, and the manifest last: with it the folder is closed."""
+    """Write coverage, custody segment, SHA256SUMS, signature, and the manifest last: with it the folder is closed."""
     folder = case.folder(volume)
     if not (folder / MANIFEST).exists():
         folder.mkdir(mode=0o700, exist_ok=True)
-        for half_written in folder.glob(".*.new"):
-            half_written.unlink()
+        for half_written in (*folder.glob(".*.new"), folder / SIGNATURE):
+            half_written.unlink(missing_ok=True)
         write_whole(folder / COVERAGE, canonical([asdict(item) for item in evidence]))
         write_whole(folder / SEGMENT, b"".join(case.log.lines(case.segments_end())))
         manifest = Manifest(case.incident.id, volume, _now(), _files(folder, volume, evidence))
         write_whole(folder / SUMS, manifest.sums())
+        if signature := sign(case, f"{folder.name}/{MANIFEST}", manifest.to_bytes()):
+            write_whole(folder / SIGNATURE, signature)
         write_whole(folder / MANIFEST, manifest.to_bytes())
         _sync(folder)
         case.log.sync()
@@ -62,6 +65,7 @@ def check_seal(case: Case, seals: Sequence[Seal]) -> Seal:
         folder = case.folder(sealed.volume)
         for name, said in ((MANIFEST, sealed.manifest_sha256), (SUMS, sealed.sums_sha256)):
             require_intact([StoredFile(name, "", 0, said)], folder)
+        require_same_hand(sealed, folder)
         require_intact(read_manifest(case, sealed.volume).files, folder)
         _require_nothing_more(case, sealed.volume)
     return seals[-1]
@@ -86,7 +90,14 @@ def sealed(case: Case) -> tuple[Seal, ...]:
 
 def _seal(folder: Path) -> Seal:
     manifest = Manifest.from_bytes((folder / MANIFEST).read_bytes())
-    return Seal(manifest.volume, digest(folder / MANIFEST), digest(folder / SUMS), len(manifest.files), manifest.size)
+    return Seal(
+        manifest.volume,
+        digest(folder / MANIFEST),
+        digest(folder / SUMS),
+        len(manifest.files),
+        manifest.size,
+        signed_by(folder),
+    )
 
 
 def _names(folder: Path) -> set[str]:

@@ -1,7 +1,7 @@
 """A case without a Prefect server: steps are then called as plain functions, by `.fn`."""
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -20,7 +20,12 @@ INCIDENT = "IR-20260102T030405Z"
 
 @contextmanager
 def case_of(
-    workload: Workload, store: Store | None = None, *, incident: str = INCIDENT, dry_run: bool = False
+    workload: Workload,
+    store: Store | None = None,
+    *,
+    incident: str = INCIDENT,
+    dry_run: bool = False,
+    saved: Mapping[str, Any] | None = None,
 ) -> Iterator[Case]:
     """Open a case for a workload block, as a run of that incident would."""
     workload.evidence.mkdir(parents=True, exist_ok=True)
@@ -28,7 +33,15 @@ def case_of(
     assert ownership is not None
     now = datetime.now(UTC)
     about = Incident(incident, "test", socket.gethostname(), boot_id(), now, now, "a test", "the tests")
-    case = Case(about, workload, "unused", "run-1", dry_run=dry_run, ownership=ownership)
+    case = Case(
+        about,
+        workload,
+        "unused",
+        "run-1",
+        dry_run=dry_run,
+        ownership=ownership,
+        saved=saved or {"folder": workload.evidence},
+    )
     if store:
         case.store = store
     try:

@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -14,6 +15,7 @@ from prefect_aws import AwsCredentials
 from pydantic import SecretStr
 
 from blocks.port import Store
+from blocks.signing_key import SigningKey
 from blocks.store import EvidenceStore
 from tasks.drill.engine import PROGRAMS, Engine
 from tasks.drill.parts import SeaweedFS
@@ -52,6 +54,14 @@ def credentials(seaweed: SeaweedFS) -> AwsCredentials:
         aws_secret_access_key=SecretStr(seaweed.secret_key),
         region_name="us-east-1",
     )
+
+
+@pytest.fixture(scope="session")
+def signing_key(tmp_path_factory: pytest.TempPathFactory) -> SigningKey:
+    """A key as an operator makes it."""
+    path = tmp_path_factory.mktemp("a key") / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", path], check=True)
+    return SigningKey(private_key=SecretStr(path.read_text()), identity="evacuation@test")
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tasks.custody.evidence import StoredFile
-from tasks.custody.keys import MANIFEST, SUMS, evidence_key, in_snapshot, latest_key, snapshot_key
+from tasks.custody.keys import MANIFEST, SIGNATURE, SUMS, evidence_key, in_snapshot, latest_key, snapshot_key
 from tasks.custody.manifest import Manifest, digest_bytes
 
 
@@ -24,10 +24,10 @@ def evidence_objects(manifest: Manifest) -> list[Expected]:
     return [_evidence(manifest, file.stored, file.sha256, file.size) for file in manifest.files]
 
 
-def closing_objects(manifest: Manifest) -> list[Expected]:
-    """The sums, and the manifest as the very last object: an incident without one is unfinished."""
-    closing = ((SUMS, manifest.sums()), (MANIFEST, manifest.to_bytes()))
-    return [_evidence(manifest, name, digest_bytes(data), len(data)) for name, data in closing]
+def closing_objects(manifest: Manifest, signature: bytes = b"") -> list[Expected]:
+    """The sums, the signature if any, the manifest as the very last object: an incident without one is unfinished."""
+    closing = ((SUMS, manifest.sums()), (SIGNATURE, signature), (MANIFEST, manifest.to_bytes()))
+    return [_evidence(manifest, name, digest_bytes(data), len(data)) for name, data in closing if data]
 
 
 def snapshot_objects(manifest: Manifest, snapshot: str) -> list[Expected]:
@@ -43,9 +43,10 @@ def latest_objects(manifest: Manifest, promotable: Iterable[str]) -> list[Expect
     return [_copy(manifest, file, latest_key(file.stored)) for file in files]
 
 
-def all_objects(manifest: Manifest, snapshot: str) -> list[Expected]:
+def all_objects(manifest: Manifest, snapshot: str, signature: bytes = b"") -> list[Expected]:
     """Everything that has to be proven before an incident is VERIFIED."""
-    return [*evidence_objects(manifest), *snapshot_objects(manifest, snapshot), *closing_objects(manifest)]
+    closing = closing_objects(manifest, signature)
+    return [*evidence_objects(manifest), *snapshot_objects(manifest, snapshot), *closing]
 
 
 def _workload_files(manifest: Manifest) -> list[StoredFile]:

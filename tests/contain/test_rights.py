@@ -74,7 +74,7 @@ def test_a_run_writes_down_what_it_lacks_when_it_opens(
     assert ownership
     now = datetime.now(UTC)
     request = preflight.Request("w", "s", "", None, None, dry_run=False, policy="graceful", run="r", created=now)
-    case = preflight._open(request, block, block.evidence, None, ownership)
+    case = preflight._open(request, block, {"folder": block.evidence}, None, ownership)
     try:
         (entry,) = (entry for entry in case.log.entries() if entry["action"] == "rights")
     finally:

@@ -1,0 +1,80 @@
+"""§4, §8: who signs manifests and closings. A key that fails stops nothing: unsigned evidence is better than none."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks.case import Case
+from tasks.custody.errors import BadSignature, Tampered
+from tasks.custody.evidence import Seal
+from tasks.custody.keys import MANIFEST, SIGNATURE, volume_folder
+from tasks.custody.manifest import digest_bytes
+
+
+@dataclass(frozen=True)
+class Signer:
+    """Who signs: the public half of the key, and whom it stands for."""
+
+    identity: str
+    fingerprint: str
+    public_key: str
+
+
+def who_signs(case: Case) -> Signer | str:
+    """Who signs for this run, or why nobody does."""
+    try:
+        key = case.block.signing
+    except Exception as error:  # noqa: BLE001  whatever is wrong with the block, the evidence is sealed
+        return f"the store block cannot be used: {type(error).__name__}"
+    return Signer(key.identity, key.fingerprint, key.public_key) if key else "no signing key in the store block"
+
+
+def sign(case: Case, name: str, data: bytes) -> bytes:
+    """The signature of a manifest or a closing; empty where nobody can sign. The custody log tells both."""
+    who, made = who_signs(case), b""
+    if isinstance(who, Signer) and case.block.signing:
+        try:
+            made = case.block.signing.sign(data)
+        except Exception as error:  # noqa: BLE001  the same
+            who = f"the key failed: {type(error).__name__}: {error}"
+    told = f"by {who.identity}, {who.fingerprint}" if isinstance(who, Signer) else who
+    case.log.write("signed" if made else "unsigned", name, digest=digest_bytes(data), result=told)
+    return made
+
+
+def read_signature(folder: Path) -> bytes:
+    """The signature beside a sealed manifest; empty if it has none."""
+    path = folder / SIGNATURE
+    return path.read_bytes() if path.exists() else b""
+
+
+def signed_by(folder: Path) -> str:
+    """Fingerprint of the key that signed a folder's manifest; empty if none did, or what is there is no signature."""
+    from tasks.custody.signature import signer  # its library must not delay containment
+
+    if not (signature := read_signature(folder)):
+        return ""
+    try:
+        return signer(signature, (folder / MANIFEST).read_bytes()).fingerprint
+    except BadSignature:
+        return ""
+
+
+def require_same_hand(sealed: Seal, folder: Path) -> None:
+    """Raise Tampered if the signature is gone, is no longer one of the manifest, or is another's."""
+    found = signed_by(folder)
+    if found != sealed.signed_by or bool(read_signature(folder)) != bool(found):
+        raise Tampered(
+            f"{folder / MANIFEST} to be {f'signed by {sealed.signed_by}' if sealed.signed_by else 'unsigned'}",
+            f"a signature by {found}" if found else "no signature of it",
+            "Nothing is sent.",
+            "Find out who changed it; compare the folder with the store.",
+        )
+
+
+def unsigned(seals: Iterable[Seal], who: Signer | str) -> Iterator[str]:
+    """Notes for the verdict."""
+    if isinstance(who, str):
+        yield f"unsigned: {who}"
+    else:
+        yield from (f"{volume_folder(each.volume)} was sealed unsigned" for each in seals if not each.signed_by)

@@ -1,0 +1,147 @@
+"""A seal that is signed: anybody can prove it, no change of it goes unseen, and a key that fails costs no evidence."""
+
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from blocks.signing_key import SigningKey
+from blocks.store import EvidenceStore
+from tasks.case import Case
+from tasks.collect import collect
+from tasks.custody import signature
+from tasks.custody.errors import Tampered
+from tasks.custody.evidence import Evidence, Seal
+from tasks.custody.keys import MANIFEST, SIGNATURE, SUMS
+from tasks.custody.manifest import digest_bytes
+from tasks.custody.objects import all_objects, closing_objects
+from tasks.seal import check_seal, read_manifest, seal
+from tasks.signing import read_signature, unsigned, who_signs
+from tests.cases import case_of
+from tests.workloads import SmallWorkload
+
+
+def signing(case: Case, key: SigningKey | None) -> Case:
+    case.block = EvidenceStore(folder=case.workload.evidence, signing=key)
+    return case
+
+
+@pytest.fixture
+def case(small: SmallWorkload, signing_key: SigningKey) -> Iterator[Case]:
+    with case_of(small.block()) as opened:
+        yield signing(opened, signing_key)
+
+
+def sealed(case: Case) -> Seal:
+    evidence = collect.fn(case, "logs").data
+    assert isinstance(evidence, Evidence)
+    made = seal.fn(case, case.volume, [evidence]).data
+    assert isinstance(made, Seal)
+    return made
+
+
+def test_anybody_can_prove_it_with_the_line_that_the_block_shows(case: Case, signing_key: SigningKey) -> None:
+    made = sealed(case)
+    assert made.signed_by == signing_key.fingerprint
+    (case.home / "allowed_signers").write_text(signing_key.allowed_signers + "\n")
+    command = ["ssh-keygen", "-Y", "verify", "-f", "../allowed_signers", "-I", signing_key.identity, "-n", "evacuation"]
+    with (case.folder(1) / MANIFEST).open("rb") as manifest:
+        subprocess.run([*command, "-s", SIGNATURE], stdin=manifest, cwd=case.folder(1), check=True)
+    assert check_seal.fn(case, [made]).data == made
+    assert list(unsigned([made], who_signs(case))) == []
+
+
+def test_the_custody_log_says_who_signed_what(case: Case, signing_key: SigningKey) -> None:
+    made = sealed(case)
+    (entry,) = [entry for entry in case.log.entries() if entry["action"] == "signed"]
+    assert (entry["object"], entry["digest"]) == (f"evidence/{MANIFEST}", made.manifest_sha256)
+    assert signing_key.fingerprint in entry["result"]
+    assert signing_key.identity in entry["result"]
+
+
+def test_the_signature_goes_up_before_the_manifest_and_is_proven_like_the_rest(case: Case) -> None:
+    sealed(case)
+    manifest, told = read_manifest(case, 1), read_signature(case.folder(1))
+    names = [item.stored for item in closing_objects(manifest, told)]
+    assert names == [SUMS, SIGNATURE, MANIFEST]
+    every = {item.stored: item.sha256 for item in all_objects(manifest, "s", told)}
+    assert every[SIGNATURE] == digest_bytes(told)
+    assert [item.stored for item in closing_objects(manifest)] == [SUMS, MANIFEST]
+
+
+def remove(folder: Path) -> None:
+    (folder / SIGNATURE).unlink()
+
+
+def damage(folder: Path) -> None:
+    (folder / SIGNATURE).write_bytes((folder / SIGNATURE).read_bytes().replace(b"A", b"B", 1))
+
+
+def replace(folder: Path) -> None:
+    made = signature.sign(Ed25519PrivateKey.generate(), (folder / MANIFEST).read_bytes())
+    (folder / SIGNATURE).write_bytes(made)
+
+
+@pytest.mark.parametrize("tamper", [remove, damage, replace])
+def test_a_signature_that_is_gone_damaged_or_anothers_stops_the_offload(
+    case: Case, tamper: Callable[[Path], None]
+) -> None:
+    made = sealed(case)
+    tamper(case.folder(1))
+    with pytest.raises(Tampered, match="to be signed by"):
+        check_seal.fn(case, [made])
+
+
+@pytest.mark.parametrize("plant", [replace, lambda folder: (folder / SIGNATURE).write_bytes(b"x")])
+def test_a_signature_that_was_planted_stops_it_too(case: Case, plant: Callable[[Path], None]) -> None:
+    made = sealed(signing(case, None))
+    plant(case.folder(1))
+    with pytest.raises(Tampered, match="to be unsigned"):
+        check_seal.fn(case, [made])
+
+
+def test_killed_between_signature_and_manifest_it_is_sealed_anew(small: SmallWorkload, signing_key: SigningKey) -> None:
+    for key in (signing_key, None):
+        with case_of(small.block(), incident="IR-20260102T030405Z" + ("" if key else "-2")) as case:
+            sealed(signing(case, signing_key))
+            stale = read_signature(case.folder(1))
+            (case.folder(1) / MANIFEST).unlink()
+            made = sealed(signing(case, key))
+            assert check_seal.fn(case, [made]).data == made
+            assert read_signature(case.folder(1)) != stale
+            assert bool(made.signed_by) == bool(key)
+
+
+class Broken:
+    """A key that could be loaded and does not sign."""
+
+    identity, fingerprint, public_key = "x@y", "SHA256:x", "ssh-ed25519 AAAA"
+
+    def sign(self, data: bytes) -> bytes:
+        """Fail."""
+        del data
+        raise RuntimeError("the token is gone")
+
+
+def test_a_key_that_fails_costs_the_signature_and_nothing_else(case: Case) -> None:
+    object.__setattr__(case.block, "signing", Broken())
+    made = sealed(case)
+    assert check_seal.fn(case, [made]).data == made
+    assert made.signed_by == ""
+    (entry,) = [entry for entry in case.log.entries() if entry["action"] == "unsigned"]
+    assert "the token is gone" in entry["result"]
+    assert list(unsigned([made], who_signs(case))) == ["evidence was sealed unsigned"]
+
+
+def test_a_store_block_that_cannot_be_made_still_lets_evidence_be_sealed(small: SmallWorkload) -> None:
+    with case_of(small.block(), saved={"bucket": "No bucket"}) as case:
+        made = sealed(case)
+        assert check_seal.fn(case, [made]).data == made
+        assert list(unsigned([made], who_signs(case))) == ["unsigned: the store block cannot be used: ValidationError"]
+
+
+def test_no_key_is_said_once(case: Case) -> None:
+    made = sealed(signing(case, None))
+    assert list(unsigned([made], who_signs(case))) == ["unsigned: no signing key in the store block"]
