@@ -21,7 +21,8 @@ _COMPLAINT: Final = 4096
 _BLOCK: Final = 1 << 16
 _NOGROUP: Final = 65534
 _DENIED: Final = ("not permitted", "permission denied")
-_NOT_THERE: Final = ("not a git repository", "unknown revision", "bad revision")
+_NOT_THERE: Final = ("not a git repository", "not been booted with systemd", "cannot talk to daemon")
+_PARTLY: Final = "not seeing messages from other users"  # journalctl shows what it may and ends well
 
 
 def run(command: Command, target: Target) -> bytes:
@@ -30,12 +31,15 @@ def run(command: Command, target: Target) -> bytes:
         raise NothingThere(f"{command.argv[0]} is not installed")
     with _start(command, target) as process:
         said, complaint, cut = _listen(process, command, target.limit)
+    complained = complaint.decode(errors="replace").strip()
     if process.returncode and not cut:
-        raise _refusal(complaint.decode(errors="replace").strip().partition("\n")[0][:_WORDS])
+        raise _refusal((complained or said.decode(errors="replace").strip()).partition("\n")[0][:_WORDS])
     lines = redact(_whole_lines(said, command, cut=cut).decode(errors="backslashreplace")).splitlines(keepends=True)
     data = "".join(lines[-command.last :]).encode()
     if cut:
         raise Incomplete(data, Outcome.TRUNCATED, f"its {command.keep} {target.limit} bytes: more may not be stored")
+    if _PARTLY in complained:
+        raise Incomplete(data, Outcome.DENIED, complained.partition("\n")[0][:_WORDS])
     return data
 
 
@@ -106,7 +110,8 @@ def group_of(user: int) -> int:
         return _NOGROUP
 
 
-def _refusal(words: str) -> Exception:
+def _refusal(said: str) -> Exception:
+    words = redact(said)
     lower = words.lower()
     if any(text in lower for text in _DENIED):
         return Unanswered(Outcome.DENIED, words)

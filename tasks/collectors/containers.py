@@ -21,6 +21,17 @@ _COMMANDS: Final = frozenset({"Cmd", "Entrypoint", "Args", "Command", "Test"})
 
 def gather(target: Target, folder: Path) -> Iterator[StoredFile | Loss]:
     """An index of all, and for each its inspection, its processes and what differs from its image."""
+    room = target.limit
+    for item in _told(target, folder):
+        if isinstance(item, StoredFile) and item.size > room:
+            (folder / item.stored).unlink()
+            yield Loss(item.stored, Outcome.TRUNCATED, f"{item.size} bytes where {room} may still be stored")
+            continue
+        room -= item.size if isinstance(item, StoredFile) else 0
+        yield item
+
+
+def _told(target: Target, folder: Path) -> Iterator[StoredFile | Loss]:
     with closing(DockerEngine(target.docker_host)) as engine:
         names = to_look_into(target, engine)
         yield store(folder, f"{CONTAINERS}.json", canonical([{"id": id_, "name": name} for id_, name in names.items()]))

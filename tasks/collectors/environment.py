@@ -48,7 +48,8 @@ def _text(root: Path, name: str) -> str:
     return read_below(root, name, _MOST).decode().strip()
 
 
-def _python(target: Target) -> str | None:
+def python_version(target: Target) -> str | None:
+    """As the virtual environment says of itself."""
     config = (Path(target.root) / target.interpreter).parent.parent / "pyvenv.cfg"
     if not config.is_file():
         return None
@@ -67,7 +68,7 @@ def make(target: Target) -> bytes:
     about = {
         "incident_id": target.incident,
         "ts_utc": datetime.now(UTC).isoformat(),
-        "python": _python(target),
+        "python": python_version(target),
         "sklearn": packages.get("scikit-learn"),
         "pandas": packages.get("pandas"),
         "joblib": packages.get("joblib"),

@@ -14,6 +14,7 @@ COLLECTOR = Collector(
     order=18,
     sources=(
         Command(("nvidia-smi", f"--query-gpu={_CARDS}", "--format=csv"), "gpu.csv"),
+        Command(("nvidia-smi", "-q"), "gpu_all.txt"),
         Command(("nvidia-smi", f"--query-compute-apps={_PROCESSES}", "--format=csv"), "gpu_processes.csv"),
     ),
     deadline=10.0,

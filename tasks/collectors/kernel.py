@@ -1,10 +1,22 @@
-"""The end of the kernel log: out-of-memory kills, disk errors (runbook §4)."""
+"""The end of the kernel log: out-of-memory kills, disk errors (runbook §4); what kernel it is, and what taints it."""
 
-from tasks.collectors.collector import Collector, Command
+from typing import Final
+
+from tasks.collectors.collector import Collector, Command, Made, Target
+from tasks.collectors.procfs import tables
+
+_PLACES: Final = ("/proc/version", "/proc/cmdline", "/proc/sys/kernel/tainted", "/proc/modules")
+
+
+def make(target: Target) -> bytes:
+    """Version, command line, taint (a mask, 0 is clean) and modules."""
+    del target
+    return tables(_PLACES)
+
 
 COLLECTOR = Collector(
     name="kernel",
     answers="Did the kernel kill or complain?",
     order=30,
-    sources=(Command(("dmesg",), "dmesg_tail.txt", last=200),),
+    sources=(Made(make, "kernel.txt"), Command(("dmesg",), "dmesg_tail.txt", last=200, keep="last")),
 )

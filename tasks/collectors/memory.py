@@ -1,20 +1,20 @@
 """Memory and pressure of the host, as the kernel tells it (runbook §4, `free -h`)."""
 
-from pathlib import Path
+from typing import Final
 
 from tasks.collectors.collector import Collector, Made, Target
+from tasks.collectors.procfs import tables
 
-_PLACES = ("/proc/meminfo", "/proc/pressure/memory", "/proc/pressure/cpu", "/proc/loadavg", "/proc/swaps")
+_PLACES: Final = (
+    *("/proc/meminfo", "/proc/swaps", "/proc/loadavg", "/proc/vmstat"),
+    *("/proc/pressure/memory", "/proc/pressure/cpu", "/proc/pressure/io"),
+)
 
 
 def make(target: Target) -> bytes:
-    """The kernel's own tables, one after the other; a table that this kernel lacks is left out by name."""
+    """The kernel's own tables; the pressure's are the PSI of the whole host."""
     del target
-    parts = []
-    for place in _PLACES:
-        path = Path(place)
-        parts.append(f"== {place}\n{path.read_text() if path.exists() else 'not on this kernel'}\n")
-    return "".join(parts).encode()
+    return tables(_PLACES)
 
 
 COLLECTOR = Collector(

@@ -8,13 +8,18 @@ from pathlib import Path
 from tasks.collectors.collector import Collector, Made, NothingThere, Target
 
 
-def installed(target: Target) -> dict[str, str]:
-    """Names and versions, from the site-packages folders beside the workload's interpreter."""
+def folders_of(target: Target) -> list[Path]:
+    """The site-packages folders beside the workload's interpreter, each once however it is reached."""
     prefix = (Path(target.root) / target.interpreter).parent.parent
-    folders = [folder for folder in sorted(prefix.glob("lib*/python*/site-packages")) if folder.is_dir()]
-    if not folders:
+    found = [folder.resolve() for folder in sorted(prefix.glob("lib*/python*/site-packages")) if folder.is_dir()]
+    if not found:
         raise NothingThere(f"no site-packages under {prefix}")
-    return dict(sorted(named for folder in folders for named in _named(folder)))
+    return list(dict.fromkeys(found))
+
+
+def installed(target: Target) -> dict[str, str]:
+    """Names and versions."""
+    return dict(sorted(named for folder in folders_of(target) for named in _named(folder)))
 
 
 def _named(folder: Path) -> Iterator[tuple[str, str]]:

@@ -8,8 +8,12 @@ import re
 import signal
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
+
+from tasks.custody.redact import redact
+from tasks.proc import start_of
 
 _WORDS: Final = 64
 _NAMES: Final = {number.value: number.name for number in signal.Signals} | {
@@ -88,3 +92,33 @@ def mapped(table: str) -> list[dict[str, Any]]:
 def printable(words: Iterable[str]) -> str:
     """One line that no name can break or colour."""
     return "".join(letter if letter.isprintable() else "?" for letter in " ".join(words))
+
+
+def tables(places: Iterable[str]) -> bytes:
+    """The kernel's own tables, one after the other, without secrets; one that cannot be read says so in its place."""
+    return "".join(f"== {place}\n{_table(Path(place))}\n" for place in places).encode(errors="backslashreplace")
+
+
+def _table(place: Path) -> str:
+    try:
+        return redact(place.read_bytes().decode(errors="backslashreplace"))
+    except FileNotFoundError:
+        return "not on this kernel"
+    except OSError as error:
+        return f"not read: {error.strerror}"
+
+
+def each_namespace(kind: str, frozen: Iterable[tuple[int, int]]) -> dict[str, int]:
+    """The namespaces of one kind that the frozen processes live in, each with one that does; ours comes first."""
+    found: dict[str, int] = {}
+    for pid in (os.getpid(), *(pid for pid, start in frozen if still(pid, start))):
+        with suppress(OSError):
+            found.setdefault(link(pid, f"ns/{kind}"), pid)
+    return found
+
+
+def still(pid: int, start: int) -> bool:
+    """Whether the pid belongs to that process yet."""
+    with suppress(OSError):
+        return start_of(pid) == start
+    return False

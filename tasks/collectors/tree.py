@@ -14,13 +14,13 @@ from typing import Any, Final
 import psutil
 
 from tasks.collectors.collector import Collector, Incomplete, Made, Target
-from tasks.collectors.procfs import fields, limits, link, mapped, numbers, printable, signals, text
+from tasks.collectors.procfs import fields, limits, link, mapped, numbers, printable, signals, still, text
 from tasks.collectors.sockets import descriptors, of_process
 from tasks.custody.evidence import Outcome
 from tasks.custody.manifest import canonical
 from tasks.custody.process import Process
 from tasks.custody.redact import redact_command, redact_environment
-from tasks.proc import read_process, start_of
+from tasks.proc import read_process
 
 _MOST: Final = 2000
 _SHARE: Final = 0.7
@@ -98,15 +98,9 @@ def _ask(pid: int, question: Callable[[int], Any]) -> Any:
         return {"not read": str(error) or type(error).__name__}
 
 
-def _same(pid: int, start: int) -> bool:
-    with suppress(OSError):
-        return start_of(pid) == start
-    return False
-
-
 def _describe(pid: int, start: int) -> dict[str, Any]:
     about: dict[str, Any] = {"pid": pid, "start_ticks": start}
-    if not _same(pid, start):
+    if not still(pid, start):
         return about | {"not read": _GONE}
     return about | {name: _ask(pid, question) for name, question in _QUESTIONS.items()}
 
@@ -138,7 +132,7 @@ def _whole(data: bytes, described: list[dict[str, Any]]) -> bytes:
 
 def draw(target: Target) -> bytes:
     """The same processes as `ps f` shows them, for people."""
-    found = (read_process(pid) for pid, start in target.frozen if _same(pid, start))
+    found = (read_process(pid) for pid, start in target.frozen if still(pid, start))
     known = {process.pid: process for process in found if process}
     head = _ROW.format("PID", "PPID", "STATE", "USER", "CPU", "RSS", "STARTED", "COMMAND")
     rows = (_row(process, depth) for process, depth in _down(known))

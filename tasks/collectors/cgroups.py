@@ -1,0 +1,99 @@
+"""Limits of the control groups that the frozen processes lie in, and what the kernel did to keep them (OOM kills).
+
+A limit of a group above counts as well, so each way is followed up to the top. Version 1 and 2, and both at once.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+from tasks.collectors.collector import Collector, Made, Target
+from tasks.collectors.procfs import still, text
+from tasks.custody.manifest import canonical
+
+_FILES: Final = (
+    *("memory.max", "memory.high", "memory.current", "memory.peak", "memory.events", "memory.swap.max"),
+    *("memory.limit_in_bytes", "memory.usage_in_bytes", "memory.max_usage_in_bytes", "memory.failcnt"),
+    *("memory.oom_control", "memory.oom.group", "memory.pressure", "cpu.pressure", "io.pressure"),
+    *("cpu.max", "cpu.weight", "cpu.stat", "cpu.cfs_quota_us", "cpu.cfs_period_us", "cpu.shares"),
+    *("cpuset.cpus", "cpuset.cpus.effective", "cpuset.mems", "pids.max", "pids.current", "pids.events"),
+    *("cgroup.freeze", "cgroup.events", "io.max"),
+)
+_MOST: Final = 1 << 16
+
+
+def make(target: Target) -> bytes:
+    """One object a group, with the pids that lie in it itself; and what the whole host says of OOM kills."""
+    groups: dict[tuple[str, str], list[int]] = {}
+    for pid, start in target.frozen:
+        for hierarchy, path in _places(pid) if still(pid, start) else ():
+            groups.setdefault((hierarchy, path), []).append(pid)
+            for above in PurePosixPath(path).parents:
+                groups.setdefault((hierarchy, str(above)), [])
+    mounted = mounts(text(os.getpid(), "mountinfo"))
+    told = [
+        {"hierarchy": hierarchy or "v2", "path": path, "pids": pids, **_limits(mounted.get(hierarchy), path)}
+        for (hierarchy, path), pids in sorted(groups.items())
+    ]
+    return canonical({"groups": told, "host_oom_kills": oom_kills(Path("/proc/vmstat").read_text())})
+
+
+def _places(pid: int) -> Iterator[tuple[str, str]]:
+    """Hierarchy and path, as /proc/PID/cgroup says; version 2 has no name."""
+    with suppress(OSError):
+        for line in text(pid, "cgroup").splitlines():
+            _, _, rest = line.partition(":")
+            hierarchy, _, path = rest.partition(":")
+            yield hierarchy, path
+
+
+def mounts(mountinfo: str) -> dict[str, tuple[str, str]]:
+    """For each hierarchy, which of its groups is mounted, and where."""
+    found: dict[str, tuple[str, str]] = {}
+    for line in mountinfo.splitlines():
+        left, _, right = line.partition(" - ")
+        words, kind = left.split(), right.split()
+        if kind[:1] == ["cgroup2"]:
+            found.setdefault("", (words[3], words[4]))
+        elif kind[:1] == ["cgroup"]:
+            options = [each for each in kind[-1].split(",") if each not in {"rw", "ro", "xattr"}]
+            found.setdefault(",".join(options), (words[3], words[4]))
+    return found
+
+
+def _limits(mounted: tuple[str, str] | None, path: str) -> dict[str, Any]:
+    if mounted is None:
+        return {"not read": "its hierarchy is mounted nowhere that we see"}
+    top, place = mounted
+    relative = os.path.relpath(path, top)
+    if relative.startswith("../") or relative == ".." or ".." in PurePosixPath(path).parts:
+        return {"not read": "it lies outside of what we see"}
+    folder = Path(place, relative)
+    return {"files": {name: said for name in _FILES if (said := _said(folder / name)) is not None}}
+
+
+def _said(path: Path) -> str | None:
+    try:
+        with path.open("rb") as file:
+            return file.read(_MOST).decode(errors="backslashreplace").strip()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return f"not read: {error.strerror}"
+
+
+def oom_kills(vmstat: str) -> int | str:
+    """How often the kernel has killed for want of memory since the boot."""
+    counts = dict(line.split(maxsplit=1) for line in vmstat.splitlines() if " " in line)
+    return int(counts["oom_kill"]) if "oom_kill" in counts else "not known"
+
+
+COLLECTOR = Collector(
+    name="cgroups",
+    answers="Which limits did the workload run under, and did the kernel kill for them?",
+    order=17,
+    sources=(Made(make, "cgroups.json"),),
+    while_frozen=True,
+)

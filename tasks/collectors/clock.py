@@ -1,0 +1,100 @@
+"""What the host's clock said and how far it can be trusted: without it no time in the evidence means anything.
+
+RFC 3227 §2.2 asks for the difference between the system's clock and UTC. Who disciplines the clock is asked of the
+kernel (adjtimex, read only), and of chrony and systemd-timesyncd where there are any.
+"""
+
+import ctypes
+import os
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from tasks.collectors.collector import Collector, Command, Incomplete, Made, NothingThere, Target, Unanswered
+from tasks.collectors.command import run
+from tasks.custody.manifest import canonical
+
+_UNSYNCHRONISED: Final = 0x0040
+_NANO: Final = 0x2000
+_STATES: Final = ("ok", "insert second", "delete second", "leap second", "leap second has been", "not synchronised")
+_ASKED: Final = {
+    "chrony": Command(("chronyc", "-n", "tracking"), "chrony"),
+    "timesyncd": Command(("timedatectl", "show-timesync", "--all"), "timesyncd"),
+    "timedated": Command(("timedatectl", "show"), "timedated"),
+}
+
+
+class _Timex(ctypes.Structure):
+    """The kernel's struct timex; times in microseconds unless its status says nanoseconds."""
+
+    _fields_ = (
+        ("modes", ctypes.c_uint),
+        *((name, ctypes.c_long) for name in ("offset", "freq", "maxerror", "esterror")),
+        ("status", ctypes.c_int),
+        *((name, ctypes.c_long) for name in ("constant", "precision", "tolerance", "sec", "usec", "tick")),
+        *((name, ctypes.c_long) for name in ("ppsfreq", "jitter")),
+        ("shift", ctypes.c_int),
+        *((name, ctypes.c_long) for name in ("stabil", "jitcnt", "calcnt", "errcnt", "stbcnt")),
+        ("tai", ctypes.c_int),
+        ("reserved", ctypes.c_int * 11),
+    )
+
+
+def kernel() -> dict[str, Any]:
+    """What the kernel knows of its clock's error, in microseconds. Asking changes nothing: no mode is set."""
+    told = _Timex()
+    state = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.byref(told))
+    if state < 0:
+        return {"not known": os.strerror(ctypes.get_errno())}
+    return {
+        "state": _STATES[state] if state < len(_STATES) else str(state),
+        "synchronised": not told.status & _UNSYNCHRONISED,
+        "offset_us": told.offset / 1000 if told.status & _NANO else told.offset,
+        "greatest_error_us": told.maxerror,
+        "estimated_error_us": told.esterror,
+        "frequency_ppm": told.freq / 65536,
+        "tai_offset_seconds": told.tai,
+    }
+
+
+def _asked(command: Command, target: Target) -> str:
+    try:
+        return run(command, target).decode()
+    except (NothingThere, Unanswered, Incomplete) as reason:
+        return f"not known: {reason}"
+
+
+def zone() -> str:
+    """The time zone by name, as /etc/localtime leads to it."""
+    try:
+        return str(Path("/etc/localtime").readlink()).rpartition("zoneinfo/")[2]
+    except OSError as error:
+        return f"not known: {error.strerror}"
+
+
+def make(target: Target) -> bytes:
+    """All clocks read one right after the other, so that the times of the custody log can be set against each other."""
+    clocks = {
+        "realtime_ns": time.clock_gettime_ns(time.CLOCK_REALTIME),
+        "monotonic_ns": time.clock_gettime_ns(time.CLOCK_MONOTONIC),
+        "boottime_ns": time.clock_gettime_ns(time.CLOCK_BOOTTIME),
+        "tai_ns": time.clock_gettime_ns(time.CLOCK_TAI),
+    }
+    about = {
+        "clocks": clocks,
+        "utc": datetime.fromtimestamp(clocks["realtime_ns"] / 1e9, UTC),
+        "local": datetime.now().astimezone(),
+        "zone": {"etc_localtime": zone(), "TZ": os.environ.get("TZ", ""), "names": list(time.tzname)},
+        "kernel": kernel(),
+        "asked": {name: _asked(command, target) for name, command in _ASKED.items()},
+    }
+    return canonical(about)
+
+
+COLLECTOR = Collector(
+    name="clock",
+    answers="What time was it on the host, and how far off was its clock?",
+    order=25,
+    sources=(Made(make, "clock.json"),),
+)

@@ -1,0 +1,41 @@
+"""Whether the installed packages are still what was installed, and where each came from.
+
+packages.json: a file that differs from its package's RECORD, or that no RECORD names, is a hint that somebody was
+there. Comparing has some seconds only; a file that they were too short for counts as not checked.
+"""
+
+import time
+from typing import Any, Final
+
+from tasks.collectors.collector import MIB, Collector, Incomplete, Made, Target
+from tasks.collectors.distribution import Distribution, unclaimed
+from tasks.collectors.packages import folders_of
+from tasks.custody.evidence import Outcome
+from tasks.custody.manifest import canonical
+
+_HASH_SECONDS: Final = 15.0
+_SHARE: Final = 0.5
+
+
+def make(target: Target) -> bytes:
+    """Every package by its RECORD, by folder."""
+    until = time.monotonic() + min(_HASH_SECONDS, target.seconds * _SHARE)
+    told: list[dict[str, Any]] = []
+    for folder in folders_of(target):
+        packages = [Distribution(folder, info.name) for info in sorted(folder.glob("*.dist-info"))]
+        about = [package.told(until) for package in packages]
+        told.append({"folder": str(folder), "packages": about, "named_by_no_record": unclaimed(folder, packages)})
+    data = canonical(told)
+    if late := sum(package["not_checked"] for folder in told for package in folder["packages"]):
+        raise Incomplete(data, Outcome.TIMED_OUT, f"{late} files not compared with their RECORD: the time was used up")
+    return data
+
+
+COLLECTOR = Collector(
+    name="installation",
+    answers="Were the installed packages still what was installed, and where did they come from?",
+    order=55,
+    sources=(Made(make, "packages.json"),),
+    deadline=60.0,
+    limit=64 * MIB,
+)

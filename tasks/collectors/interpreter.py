@@ -1,0 +1,58 @@
+"""The Python that the workload runs: where it is, which version, and which bytes. It is looked at and not run.
+
+Often the program is a few kilobytes and the interpreter proper a library beside it, so both have a digest.
+"""
+
+import os
+import re
+import time
+from pathlib import Path
+from typing import Final
+
+from tasks.collectors.collector import Collector, Made, NothingThere, Target
+from tasks.collectors.environment import python_version
+from tasks.collectors.reading import digest_of
+from tasks.custody.manifest import canonical
+from tasks.custody.redact import redact
+
+_SHARE: Final = 0.5
+_NAMED: Final = re.compile(r"python(\d+\.\d+)")
+_CONFIG_BYTES: Final = 1 << 16
+
+
+def make(target: Target) -> bytes:
+    """The path as the workload names it, the file that it leads to, and that file's digest."""
+    named = Path(target.root) / target.interpreter
+    if not named.exists():
+        raise NothingThere(f"no interpreter at {named}")
+    real = Path(os.path.realpath(named))
+    about = real.stat()
+    until = time.monotonic() + target.seconds * _SHARE
+    libraries = sorted((real.parent.parent / "lib").glob("libpython*.so*"))
+    by_name = _NAMED.fullmatch(real.name)
+    config = named.parent.parent / "pyvenv.cfg"
+    return canonical(
+        {
+            "path": str(named),
+            "leads_to": str(real),
+            "version": python_version(target) or (by_name and by_name[1]) or "not known",
+            "bytes": about.st_size,
+            "mtime_ns": about.st_mtime_ns,
+            "sha256": digest_of(real, until) or "not known",
+            "libraries": {str(path): digest_of(path, until) or "not known" for path in libraries},
+            "pyvenv_cfg": _head(config) if config.is_file() else "none",
+        }
+    )
+
+
+def _head(path: Path) -> str:
+    with path.open("rb") as file:
+        return redact(file.read(_CONFIG_BYTES).decode(errors="backslashreplace"))
+
+
+COLLECTOR = Collector(
+    name="interpreter",
+    answers="Which Python ran the workload, byte for byte?",
+    order=54,
+    sources=(Made(make, "interpreter.json"),),
+)

@@ -1,0 +1,46 @@
+"""The journal of the time around the incident: the kernel, what systemd did to units, and the workload's processes."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from tasks.collectors.collector import Collector, Command, Made, NothingThere, Target
+from tasks.collectors.command import run
+
+BOOTED: Final = Path("/run/systemd/system")  # as sd_booted(3) tells
+_BEFORE: Final = timedelta(hours=1)
+_MOST_PIDS: Final = 500
+_OPENED: Final = re.compile(r"IR-(\d{8}T\d{6})Z")
+
+
+def since(incident: str) -> int:
+    """From when on, in seconds since 1970: an hour before the incident was opened."""
+    found = _OPENED.match(incident)
+    opened = datetime.strptime(found[1], "%Y%m%dT%H%M%S").replace(tzinfo=UTC) if found else datetime.now(UTC)
+    return int((opened - _BEFORE).timestamp())
+
+
+def words(target: Target) -> tuple[str, ...]:
+    """The question: matches of one field are alternatives, and so is what stands behind a plus."""
+    pids = {1, *(pid for pid, _ in target.frozen[:_MOST_PIDS])}
+    who = [f"_PID={pid}" for pid in sorted(pids)]
+    window = ("--no-pager", "--utc", "--output=short-iso-precise", f"--since=@{since(target.incident)}")
+    return ("journalctl", *window, *who, "+", "_TRANSPORT=kernel", "+", "_SYSTEMD_UNIT=docker.service")
+
+
+def make(target: Target) -> bytes:
+    """Of too much the last part."""
+    if not BOOTED.exists():
+        raise NothingThere(f"no systemd on this host: {BOOTED} does not exist")
+    return run(Command(words(target), "journal.txt", keep="last"), target)
+
+
+COLLECTOR = Collector(
+    name="journal",
+    answers="What did the kernel, systemd and the workload say around the incident?",
+    order=32,
+    sources=(Made(make, "journal.txt"),),
+    deadline=60.0,
+    stalled=60.0,
+)

@@ -1,0 +1,17 @@
+"""What the environment and the image were made from, byte for byte: with it the run can be built again."""
+
+from tasks.collectors.collector import Collector, Files
+
+_PATTERNS = (
+    *("requirements*.txt", "requirements*.in", "requirements/*.txt", "constraints*.txt"),
+    *("uv.lock", "poetry.lock", "pdm.lock", "pylock*.toml", "Pipfile", "Pipfile.lock", "conda-lock.yml"),
+    *("environment*.yml", "environment*.yaml", "pyproject.toml", "setup.cfg", "setup.py", ".python-version"),
+    *("Dockerfile*", "Makefile", "docker-compose*.yml", "compose*.y*ml", "dvc.lock", "dvc.yaml"),
+)
+
+COLLECTOR = Collector(
+    name="lockfiles",
+    answers="From what were the environment and the image made?",
+    order=53,
+    sources=(Files("lockfiles", _PATTERNS),),
+)

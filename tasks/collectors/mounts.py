@@ -1,0 +1,22 @@
+"""What was mounted where, of the host and of each mount namespace of a frozen process.
+
+The kernel's table is read and no mounted place is looked at: one whose server is dead would hang whoever asks it.
+"""
+
+from tasks.collectors.collector import Collector, Made, Target
+from tasks.collectors.procfs import each_namespace, tables
+
+
+def make(target: Target) -> bytes:
+    """The table of each namespace; what a namespace of the workload has is gone with its last process."""
+    spaces = each_namespace("mnt", target.frozen)
+    return b"\n".join(f"==== {name}\n".encode() + tables([f"/proc/{pid}/mountinfo"]) for name, pid in spaces.items())
+
+
+COLLECTOR = Collector(
+    name="mounts",
+    answers="What was mounted where, and with which options?",
+    order=21,
+    sources=(Made(make, "mounts.txt"),),
+    while_frozen=True,
+)

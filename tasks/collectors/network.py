@@ -1,0 +1,46 @@
+"""Addresses, routes and neighbours of the host and of each network namespace that a frozen process lives in.
+
+Read from files, so that it needs no program; what no file tells (IPv6 neighbours, policy routes) is asked of `ip`.
+"""
+
+import socket
+from typing import Final
+
+import psutil
+
+from tasks.collectors.collector import Collector, Command, Made, Target
+from tasks.collectors.procfs import each_namespace, tables
+
+_TABLES: Final = ("dev", "route", "ipv6_route", "fib_trie", "if_inet6", "arp")
+_ROW: Final = "{:<16} {:<8} {:<44} {}\n"
+
+
+def make(target: Target) -> bytes:
+    """Our own addresses as a table, then the kernel's tables by namespace."""
+    parts = [_addresses().encode(errors="backslashreplace"), tables(("/etc/resolv.conf", "/etc/hosts"))]
+    for name, pid in each_namespace("net", target.frozen).items():
+        parts += [f"==== {name}\n".encode(), tables(f"/proc/{pid}/net/{table}" for table in _TABLES)]
+    return b"\n".join(parts)
+
+
+def _addresses() -> str:
+    families = {socket.AF_INET: "inet", socket.AF_INET6: "inet6", psutil.AF_LINK: "link"}
+    rows = [
+        _ROW.format(card, families.get(each.family, str(each.family)), each.address, each.netmask or "-")
+        for card, addresses in sorted(psutil.net_if_addrs().items())
+        for each in addresses
+    ]
+    return _ROW.format("CARD", "FAMILY", "ADDRESS", "MASK") + "".join(rows)
+
+
+COLLECTOR = Collector(
+    name="network",
+    answers="Which addresses, routes and neighbours did the host have?",
+    order=15,
+    sources=(
+        Made(make, "network.txt"),
+        Command(("ip", "-details", "route", "show", "table", "all"), "routes.txt"),
+        Command(("ip", "neigh", "show"), "neighbours.txt"),
+    ),
+    while_frozen=True,
+)

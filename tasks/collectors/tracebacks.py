@@ -1,0 +1,117 @@
+"""traceback.txt: of each log of the workload the last tracebacks, whole, and its last lines.
+
+Text, for people and for the postmortem. A log begins with a line `== NAME`, then come `-- N tracebacks, the last M:`
+and `-- the last N lines:`; everything quoted from the log is indented by four spaces, so that no log can forge a
+heading. It is ours and not the log itself, so it is redacted; the log is in the evidence byte for byte besides.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from tasks.collectors.collector import MIB, Collector, Made, NothingThere, Target
+from tasks.collectors.matching import found
+from tasks.collectors.procfs import printable
+from tasks.collectors.reading import read_end
+from tasks.custody.keys import quote
+from tasks.custody.redact import redact
+
+_READ: Final = 4 * MIB
+_LOGS: Final = 200
+_TRACEBACKS: Final = 3
+_LINES: Final = 40
+_LONGEST: Final = 2000
+_LONGEST_TRACEBACK: Final = 400
+_HEAD: Final = "Traceback (most recent call last):"
+_BETWEEN: Final = re.compile(
+    r"\s*|\"\"\"|'''|.*(?:direct cause of the following exception|another exception occurred):\s*"
+)
+
+
+def tracebacks(lines: Iterable[str]) -> list[list[str]]:
+    """Each traceback with the chain that led to it, from its heading to the line that names the exception."""
+    blocks: list[list[str]] = []
+    between: list[str] | None = None
+    inside = False
+    for line in lines:
+        if _HEAD in line:
+            if inside or between is not None:
+                blocks[-1] += [*(between or ()), line]
+            else:
+                blocks.append([line])
+            inside, between = True, None
+        elif inside:
+            blocks[-1].append(line)
+            inside = line.startswith((" ", "\t", "|", "+")) or not line.strip()
+            between = None if inside else []
+        elif between is not None:
+            between = [*between, line] if _BETWEEN.fullmatch(line) else None
+    return blocks
+
+
+def unfolded(text: str) -> Iterator[str]:
+    """The lines of a log; one that is a JSON object with a traceback in it is told as the traceback's own lines."""
+    for line in text.split("\n"):
+        told = None
+        if line.startswith("{") and _HEAD in line:
+            with suppress(ValueError, RecursionError):
+                told = [value for value in json.loads(line).values() if isinstance(value, str) and _HEAD in value]
+        yield from "\n".join(told).split("\n") if told else [line]
+
+
+def excerpt(name: str, text: str) -> str:
+    """The part of one log."""
+    lines = redact(text).split("\n")
+    blocks = tracebacks(unfolded("\n".join(lines)))
+    shown = blocks[-_TRACEBACKS:]
+    last = [line for line in lines if line.strip()][-_LINES:]
+    parts = [f"== {name}", f"-- {len(blocks)} tracebacks, the last {len(shown)}:"]
+    parts += [_indented(block) for block in shown]
+    return "\n".join([*parts, f"-- the last {len(last)} lines:", _indented(last)]) + "\n"
+
+
+def _indented(lines: list[str]) -> str:
+    left_out = len(lines) - _LONGEST_TRACEBACK
+    half = _LONGEST_TRACEBACK // 2
+    some = lines if left_out <= 0 else [*lines[:half], f"[{left_out} lines left out]", *lines[-half:]]
+    return "\n".join(f"    {printable([line[:_LONGEST].rstrip()])}" for line in some)
+
+
+def make(target: Target) -> bytes:
+    """The newest log last. One that cannot be read says so in its place; the collector of logs tells of its loss."""
+    root = Path(target.root)
+    names, _ = found(os.fsencode(root), target.globs["logs"])
+    if not names:
+        raise NothingThere(f"no file matches {', '.join(target.globs['logs'])}")
+    shown = sorted(names, key=lambda name: _when(root, name))[-_LOGS:]
+    left_out = [f"{len(names) - _LOGS} older logs are left out\n"] if len(names) > _LOGS else []
+    return "\n".join([*left_out, *(_of(root, name) for name in shown)]).encode(errors="backslashreplace")
+
+
+def _when(root: Path, name: bytes) -> int:
+    with suppress(OSError):
+        return (root / os.fsdecode(name)).lstat().st_mtime_ns
+    return 0
+
+
+def _of(root: Path, name: bytes) -> str:
+    try:
+        data = read_end(root, os.fsdecode(name), _READ)
+    except OSError as error:
+        return f"== {quote(name)}\n-- not read: {error.strerror or error}\n"
+    whole = data if len(data) < _READ else data.partition(b"\n")[2]
+    return excerpt(quote(name), whole.decode(errors="backslashreplace"))
+
+
+COLLECTOR = Collector(
+    name="tracebacks",
+    answers="With which error did the workload end, and what did it say last?",
+    order=63,
+    sources=(Made(make, "traceback.txt"),),
+    deadline=60.0,
+    stalled=60.0,
+)

@@ -1,0 +1,35 @@
+"""What `python -m tasks.collectors` is, but with one collector's sources altered: run by test_conformance as a program.
+
+`altered.py hang|flood TOKEN NAME FOLDER`; the token marks the processes that the altered collector starts.
+"""
+
+import sys
+from dataclasses import replace
+
+from tasks.collectors import __main__ as program
+from tasks.collectors import discover
+from tasks.collectors.collector import Command, Made, Target
+
+_MUCH = 1 << 20
+
+
+def much(target: Target) -> bytes:
+    """More than a test allows."""
+    del target
+    return b"x" * _MUCH
+
+
+def altered(how: str, token: str) -> tuple[Command | Made, ...]:
+    """Sources that hang, or that never have enough."""
+    if how == "hang":
+        return (Command(("sh", "-c", f"sleep 600.{token} & sleep 600.{token}"), "hang.txt"),)
+    first = Command(("yes", f"first {token}"), "first.txt")
+    return (Made(much, "much.txt"), first)
+
+
+if __name__ == "__main__":
+    _, how, token, name, folder = sys.argv
+    known = discover()
+    known[name] = replace(known[name], sources=altered(how, token))
+    sys.argv = ["altered", name, folder]
+    program.main()
