@@ -150,6 +150,17 @@ class Workload(Block):
     evidence_dir: AbsolutePath | None = Field(
         default=None, description="Where incidents are kept on this host; evidence/ in the root if empty."
     )
+    fallback_dir: AbsolutePath | None = Field(
+        default=None,
+        description="An existing folder on another disk, for what the evidence folder has no room for; a file that "
+        "fits in neither is hashed where it lies and read again when it is sent.",
+    )
+    reserve_mb: int = Field(
+        default=64,
+        ge=0,
+        le=65536,
+        description="MiB that are set aside when an incident is opened, so that log, results and manifest find room.",
+    )
     incident_suffix: str = Field(
         default="",
         pattern=r"^([a-z0-9][a-z0-9.-]{0,62})?$",

@@ -23,10 +23,12 @@ from tasks.custody.verdict import Word
 from tasks.early import EARLY
 from tasks.engine import DockerEngine, Engine
 from tasks.engine_rehearsal import RehearsalEngine
+from tasks.home import INCIDENT, base_of, fallback_home, open_home
 from tasks.host import Host, LinuxHost
-from tasks.marker import open_new
+from tasks.marker import write_whole
 from tasks.proc import boot_id
 from tasks.rehearsal import RehearsalHost, RehearsalScheduler, RehearsalStore
+from tasks.reserve import NAME, give, give_all, with_reserve
 from tasks.scheduler import PrefectScheduler, Scheduler
 
 if TYPE_CHECKING:
@@ -38,9 +40,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-OPEN: Final = "open.json"
 CORDON: Final = "cordon.json"
-INCIDENT: Final = "incident.json"
 CLAIMED: Final = "claimed-by-another.json"
 RECOVERED: Final = "recovered.json"
 CLOSING: Final = "closing.json"
@@ -89,20 +89,14 @@ class Case:
         self.run, self.dry_run, self.policy = run, dry_run, policy
         self._ownership: int | None = ownership
         self._saved = saved
-        self.home = incident_home(workload.evidence, incident.id, dry_run=dry_run)
-        self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if self.home.is_symlink() or self.home.stat().st_uid != os.geteuid():
-            raise Refused(
-                f"{self.home} to be a folder of our own",
-                "a link, or a folder of another user",
-                "Look who made it; give evidence_dir in the workload block, a folder of your own.",
-            )
-        self.home.chmod(0o700)
-        if not (self.home / INCIDENT).exists():
-            write_whole(self.home / INCIDENT, TypeAdapter(Incident).dump_json(incident, indent=1))
+        self.base = base_of(workload)
+        self.kept = open_home(workload, incident, dry_run=dry_run)
+        self.home = self.kept.path
+        self.reserve = self.home / NAME
         self.log = CustodyLog(
             self.home / "custody.jsonl",
             {"run": run, "user": str(os.geteuid()), "host": incident.host, "boot": boot_id()},
+            make_room=lambda size: give(self.reserve, size),
         )
         self.number = 1 + max((int(path.name) for path in self.home.glob("record/*")), default=0)
         self.volume = next(n for n in range(1, 1000) if not (self.folder(n) / MANIFEST).exists())
@@ -165,6 +159,11 @@ class Case:
             return real_file(os.fsencode(self.root), unquote(file.source))
         return (Path(file.where) if file.where else self.folder(volume)) / file.stored
 
+    @cached_property
+    def fallback(self) -> Path | None:
+        """The incident's folder on the fallback disk, for what does not fit."""
+        return fallback_home(self.workload, self.home, dry_run=self.dry_run)
+
     @property
     def results(self) -> Path:
         """Cached results of the incident's steps."""
@@ -178,17 +177,17 @@ class Case:
     @property
     def marker(self) -> Path:
         """The cordon's marker."""
-        return (self.home if self.dry_run else self.workload.evidence) / CORDON
+        return (self.home if self.dry_run else self.base) / CORDON
 
     @property
     def caught(self) -> Path:
         """Where the guard writes down the newcomers that it has frozen."""
-        return (self.home if self.dry_run else self.workload.evidence) / CAUGHT
+        return (self.home if self.dry_run else self.base) / CAUGHT
 
     @property
     def early(self) -> Path:
         """Whom the start of this run has frozen before it imported anything."""
-        return (self.home if self.dry_run else self.workload.evidence) / EARLY
+        return (self.home if self.dry_run else self.base) / EARLY
 
     @property
     def in_hand(self) -> tuple[Path, ...]:
@@ -217,10 +216,14 @@ class Case:
             return kept if kept is not None or not path.exists() else adapter.validate_json(path.read_bytes())
         self._facts[name] = value
         try:
-            write_whole(path, adapter.dump_json(value, indent=1))
+            self.write(path, adapter.dump_json(value, indent=1))
         except OSError as error:
             logger.error("%s could not be kept on disk: %s. This run goes on without it.", path, error)  # noqa: TRY400
         return value
+
+    def write(self, path: Path, data: bytes) -> None:
+        """Write a file whole or not at all; a full disk gives way, as long as the reserve lasts."""
+        with_reserve(self.reserve, len(data), lambda: write_whole(path, data))
 
     def recovered(self) -> frozenset[Identity]:
         """Processes that this incident's own recovery started: they are no new life of the workload."""
@@ -237,17 +240,13 @@ class Case:
         return sum(segment.read_bytes().count(b"\n") for segment in segments)
 
     def close(self) -> None:
-        """Let another run have the workload. Done twice it is done once."""
+        """Let another run have the workload, and others have the room. Done twice it is done once."""
+        give_all(self.reserve)
         if engine := self.__dict__.pop("engine", None):
             engine.close()
         if self._ownership is not None:
             os.close(self._ownership)
         self._ownership = None
-
-
-def incident_home(evidence: Path, incident: str, *, dry_run: bool) -> Path:
-    """Private folder of an incident; a dry run's lies apart and is never carried on as a real one."""
-    return evidence / "dry-run" / incident if dry_run else evidence / incident
 
 
 def load_block(kind: type[Any], name: str) -> Any:
@@ -271,16 +270,6 @@ def unknown_block(slug: str, name: str) -> Refused:
         repr(name),
         f"Use one of: {', '.join(known) or 'none is saved yet'}; or save one (README, 'Your own workload').",
     )
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all, also through a loss of power."""
-    beside = path.with_name(f".{path.name}.new")
-    with open_new(beside) as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
 
 
 def read_incident(home: Path) -> Incident | None:

@@ -23,6 +23,20 @@ def write_marker(marker: Path, about: Mapping[str, Any]) -> None:
     beside.replace(marker)
 
 
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all, also through a loss of power. A disk that fills meanwhile keeps no half."""
+    beside = path.with_name(f".{path.name}.new")
+    try:
+        with open_new(beside) as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except OSError:
+        beside.unlink(missing_ok=True)
+        raise
+
+
 def read_marker(marker: Path) -> dict[str, Any]:
     """What the marker says; nothing where there is none, or one that is no marker."""
     try:

@@ -15,12 +15,13 @@ from typing import Final
 from blocks.file import workloads
 from blocks.workload import Workload
 from tasks.audit_by_hand import audit_by_hand
-from tasks.case import CORDON, INCIDENT
+from tasks.case import CORDON
 from tasks.custody.errors import EvacuationError, Refused
 from tasks.custody.incident import parse_id
 from tasks.custody.log import CustodyLog
 from tasks.early import EARLY, Early, read_early, thaw_again
 from tasks.engine import DockerEngine
+from tasks.home import INCIDENT, base_of, find_home
 from tasks.host import Host, LinuxHost
 from tasks.marker import read_marker
 from tasks.ownership import take_ownership
@@ -33,7 +34,7 @@ from tasks.uncordon import uncordon
 
 def let_go(workload: Workload, host: Host) -> Iterator[str]:
     """Undo the cordon, say what was done, and tell it in the incident's custody log. Refused while a run is at work."""
-    evidence = workload.evidence
+    evidence = base_of(workload)
     stands = (evidence / CORDON).exists() or read_prior(evidence / CORDON)
     if not stands and not (evidence / EARLY).exists():
         yield "no cordon stands; nothing was done"
@@ -49,10 +50,10 @@ def let_go(workload: Workload, host: Host) -> Iterator[str]:
         yield from _thaw_left(evidence / EARLY)
         if not stands:
             return
-        log = CustodyLog(_home(evidence) / "custody.jsonl", _actor())
+        log = CustodyLog(_home(workload) / "custody.jsonl", _actor())
         with closing(DockerEngine(workload.docker_host)) as engine:
             asked = engine if workload.containers else None
-            yield uncordon(host, PrefectScheduler(), evidence, log, asked).told
+            yield uncordon(host, PrefectScheduler(), workload, log, asked).told
     finally:
         os.close(ownership)
     yield from status(workload, host)
@@ -66,18 +67,19 @@ def _thaw_left(path: Path) -> Iterator[str]:
         yield f"thawed, a run that died before it began had frozen them: {pids}"
 
 
-def _home(evidence: Path) -> Path:
+def _home(workload: Workload) -> Path:
     """Folder of the incident that the marker names, or, where it is gone, of the one that was opened last.
 
     Raises Refused where that is none of ours: the marker may be forged.
     """
-    named = read_marker(evidence / CORDON).get("incident", "") if (evidence / CORDON).exists() else last(evidence)
-    home = evidence / parse_id(str(named))
+    marker = base_of(workload) / CORDON
+    named = read_marker(marker).get("incident", "") if marker.exists() else last(workload)
+    home = find_home(workload, parse_id(str(named)))
     if home.is_symlink() or not (home / INCIDENT).is_file():
         raise Refused(
-            f"{evidence / CORDON} to name an incident of this host",
+            f"{marker} to name an incident of this host",
             home.name,
-            f"Look who wrote the marker; end the guard that it names by hand and remove it: {evidence / CORDON}",
+            f"Look who wrote the marker; end the guard that it names by hand and remove it: {marker}",
         )
     return home
 

@@ -14,6 +14,7 @@ from tasks.marker import read_plain
 from tasks.proc import read_process, start_of
 
 Purpose: TypeAlias = Literal["evacuation", "recovery", "release of the cordon"]
+OWNER: Final = ".owner"
 _SETTLE_SECONDS: Final = 2.0
 _POLL_SECONDS: Final = 0.05
 
@@ -55,7 +56,7 @@ def owner(evidence: Path, *, dry_run: bool = False) -> str:
 
 
 def _path(evidence: Path, *, dry_run: bool) -> Path:
-    return evidence / (".rehearsal" if dry_run else ".owner")
+    return evidence / (".rehearsal" if dry_run else OWNER)
 
 
 def _sign(descriptor: int, purpose: Purpose) -> None:

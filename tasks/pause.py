@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Final
 
 from blocks.workload import Workload
-from tasks.case import Case, write_whole
+from tasks.case import Case
 from tasks.custody.pause import Kind, Launcher, Pause, Resume, launchers, with_first_seen
-from tasks.marker import read_plain
+from tasks.marker import read_plain, write_whole
 from tasks.scheduler import Scheduler
 from tasks.step import step
 

@@ -19,26 +19,23 @@ from blocks.workload import Workload
 from tasks.account import number_of
 from tasks.case import (
     CLAIMED,
-    OPEN,
     Case,
     Policy,
-    incident_home,
     last_verdict,
     load_block,
     read_incident,
     unknown_block,
-    write_whole,
 )
 from tasks.collectors import discover
 from tasks.custody.errors import EvacuationError, Refused
 from tasks.custody.incident import Incident, new_id, parse_id
 from tasks.custody.pause import Kind, Launcher
 from tasks.custody.verdict import Word
-from tasks.marker import read_plain
+from tasks.home import OPEN, find_home, last_opened, make_base, note_opened
 from tasks.ownership import owner, take_ownership
 from tasks.pause import named_by
 from tasks.proc import boot_id
-from tasks.rights import tell_rights
+from tasks.rights import tell_rights, tell_room
 
 logger = logging.getLogger(__name__)
 
@@ -85,13 +82,13 @@ def open_case(request: Request) -> Case | Busy:
     require_known_account(workload)
     require_known_collectors(workload)
     require_not_ours(named_by(workload), own_launchers())
-    evidence = _evidence_folder(workload)
-    ownership = take_ownership(evidence, dry_run=request.dry_run)
+    base = _base(workload)
+    ownership = take_ownership(base, dry_run=request.dry_run)
     if ownership is None:
-        _require_evacuation(owner(evidence, dry_run=request.dry_run))
+        _require_evacuation(owner(base, dry_run=request.dry_run))
         return Busy(
             "to be the only evacuation of this workload",
-            f"another run that evacuates {request.workload} now: {last_incident(evidence) or 'it has just begun'}",
+            f"another run that evacuates {request.workload} now: {last_incident(workload) or 'it has just begun'}",
             "This run did nothing.",
             "Watch the other run; if it fails, run again with its incident id.",
         )
@@ -113,10 +110,10 @@ def _require_evacuation(purpose: str) -> None:
 
 
 def _open(request: Request, workload: Workload, saved: Mapping[str, Any], given: str | None, ownership: int) -> Case:
-    started, evidence = datetime.now(UTC), workload.evidence
-    unfinished = None if request.dry_run else unfinished_incident(evidence)
+    started = datetime.now(UTC)
+    unfinished = None if request.dry_run else unfinished_incident(workload)
     incident_id = choose_id(given, unfinished, request.created, workload.incident_suffix)
-    home = incident_home(evidence, incident_id, dry_run=request.dry_run)
+    home = find_home(workload, incident_id, dry_run=request.dry_run)
     incident = read_incident(home) or Incident(
         id=incident_id,
         workload=request.workload,
@@ -138,11 +135,12 @@ def _open(request: Request, workload: Workload, saved: Mapping[str, Any], given:
         saved=saved,
         policy=request.policy,
     )
-    if not request.dry_run:
-        write_whole(evidence / OPEN, TypeAdapter(Incident).dump_json(incident, indent=1))
+    if not request.dry_run and not note_opened(workload, incident):
+        logger.error("Which incident is open could not be kept on disk: carry it on with incident_id=%s", incident_id)
     how = {"dry_run": request.dry_run, "policy": request.policy}
     case.log.write("run opened", incident_id, reason=request.reason, number=case.number, **how)
     tell_rights(case)
+    tell_room(case)
     return case
 
 
@@ -157,25 +155,26 @@ def choose_id(given: str | None, unfinished: str | None, created: datetime, suff
     return given or unfinished or new_id(created, suffix)
 
 
-def last_incident(evidence: Path) -> str | None:
+def last_incident(workload: Workload) -> str | None:
     """The incident that the last run opened; none if what is written there is no incident (a loss of power)."""
     try:
-        return TypeAdapter(Incident).validate_json(read_plain(evidence / OPEN)).id
+        return TypeAdapter(Incident).validate_json(last_opened(workload)).id
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        logger.error("%s is damaged and is not followed: %s", evidence / OPEN, error)  # noqa: TRY400
+        logger.error("%s is damaged and is not followed: %s", OPEN, error)  # noqa: TRY400
         return None
 
 
-def unfinished_incident(evidence: Path) -> str | None:
+def unfinished_incident(workload: Workload) -> str | None:
     """The incident that has to be carried on before another may be opened."""
-    incident = last_incident(evidence)
+    incident = last_incident(workload)
     if incident is None:
         return None
-    if (evidence / incident / CLAIMED).exists():
+    home = find_home(workload, incident)
+    if (home / CLAIMED).exists():
         return None
-    verdict = last_verdict(evidence / incident)
+    verdict = last_verdict(home)
     return None if verdict in {Word.VERIFIED, Word.PARTIAL} else incident
 
 
@@ -269,7 +268,7 @@ def require_same_workload(incident: Incident, workload: str) -> None:
         )
 
 
-def _evidence_folder(workload: Workload) -> Path:
+def _base(workload: Workload) -> Path:
     folder = workload.evidence
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise Refused(
@@ -278,11 +277,10 @@ def _evidence_folder(workload: Workload) -> Path:
             "Give evidence_dir in the workload block, a folder that the workload cannot write to.",
         )
     try:
-        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+        return make_base(workload)
     except OSError as error:
         raise Refused(
             f"to be able to make the evidence folder {folder}",
             str(error),
             "Make the folder, or give another one as evidence_dir in the workload block.",
         ) from error
-    return folder

@@ -43,7 +43,7 @@ def recover(case: Case, seals: Sequence[Seal], intact: Seal, verdict: Verdict, d
     _require_quiet(case)
     try:
         engine = case.engine if case.workload.containers else None
-        let_go = uncordon(case.host, case.scheduler, case.workload.evidence, case.log, engine)
+        let_go = uncordon(case.host, case.scheduler, case.workload, case.log, engine)
         way.start()
         recovery = _prove(case, way, model)
         way.keep()

@@ -2,7 +2,6 @@
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -12,6 +11,7 @@ from tasks.case import Case, last_verdict, load_block, read_incident
 from tasks.custody.errors import Refused
 from tasks.custody.incident import Incident, parse_id
 from tasks.custody.verdict import why_not_recover
+from tasks.home import base_of, find_home
 from tasks.ownership import take_ownership
 from tasks.preflight import (
     Busy,
@@ -50,17 +50,17 @@ def reopen(request: Reopening) -> Case | Busy:
     workload: Workload = load_block(Workload, request.workload)
     saved = require_store(request.store)
     require_here(workload)
-    incident = _incident(workload.evidence, request.workload, given)
-    ownership = take_ownership(workload.evidence, "recovery")
+    incident = _incident(workload, request.workload, given)
+    ownership = take_ownership(base_of(workload), "recovery")
     if ownership is None:
         return Busy(
             "to be the only run that works on this workload",
-            f"another one, on {last_incident(workload.evidence)}",
+            f"another one, on {last_incident(workload)}",
             "This run did nothing.",
             "Watch the other run, then run this one again.",
         )
     try:
-        _require_recoverable(workload.evidence, incident.id, request.despite)
+        _require_recoverable(workload, incident.id, request.despite)
         case = Case(incident, workload, request.store, request.run, dry_run=False, ownership=ownership, saved=saved)
         case.log.write("run opened", incident.id, reason="recovery", number=case.number, despite=request.despite)
     except BaseException:
@@ -69,26 +69,26 @@ def reopen(request: Reopening) -> Case | Busy:
     return case
 
 
-def _incident(evidence: Path, workload: str, given: str | None) -> Incident:
-    wanted = given or last_incident(evidence)
-    incident = read_incident(evidence / wanted) if wanted else None
+def _incident(block: Workload, workload: str, given: str | None) -> Incident:
+    wanted = given or last_incident(block)
+    incident = read_incident(find_home(block, wanted)) if wanted else None
     if incident is None:
         raise Refused(
             f"an incident of {workload} on this host",
-            f"{wanted or 'none'} in {evidence}",
+            f"{wanted or 'none'} in {block.evidence}",
             "Give the id of an incident, or run the evacuation first.",
         )
     require_same_workload(incident, workload)
     return incident
 
 
-def _require_recoverable(evidence: Path, incident: str, despite: str) -> None:
+def _require_recoverable(workload: Workload, incident: str, despite: str) -> None:
     """Looked at under the workload's lock: no other run can change the verdict meanwhile."""
-    unfinished = unfinished_incident(evidence)
-    why_not = why_not_recover(last_verdict(evidence / incident), despite)
+    unfinished, home = unfinished_incident(workload), find_home(workload, incident)
+    why_not = why_not_recover(last_verdict(home), despite)
     if unfinished not in {None, incident}:
         why_not = f"{unfinished} of this workload is not finished"
-    if not why_not and not any((evidence / incident).glob("evidence*/manifest.json")):
+    if not why_not and not any(home.glob("evidence*/manifest.json")):
         why_not = "it has no manifest to compare a model with"
     if why_not:
         raise Refused(

@@ -48,6 +48,16 @@ def in_strange_hands(folder: Path, euid: int) -> str:
     return f"{folder} lies in {strange} of user {owners[strange]}, who can move or forge it: give another evidence_dir"
 
 
+def tell_room(case: Case) -> None:
+    """Say where the incident is kept, and what is short there; nothing is refused for it."""
+    about, fallback = case.kept, case.workload.fallback_dir
+    case.log.write("home", str(about.path), result=about.told, fallback=str(case.fallback or ""))
+    if not about.reserved or about.volatile or case.base != case.workload.evidence:
+        logger.warning("%s: %s", about.path, about.told)
+    if fallback and case.fallback is None and not about.path.is_relative_to(fallback):
+        logger.warning("fallback_dir %s cannot be used: it is no folder, or not ours to write to", fallback)
+
+
 def tell_rights(case: Case) -> tuple[str, ...]:
     """Say what is missing as warnings, and write it down for the postmortem."""
     user = os.geteuid()

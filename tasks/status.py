@@ -2,13 +2,13 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Any, Final
 
 from blocks.workload import Workload
-from tasks.case import CLOSING, CORDON, INCIDENT, OPEN
+from tasks.case import CLOSING, CORDON
 from tasks.cordon import matchers
 from tasks.custody.container import workload_containers
 from tasks.custody.errors import EngineError
@@ -16,6 +16,7 @@ from tasks.custody.membership import members, protected
 from tasks.custody.process import Process
 from tasks.custody.redact import redact_command
 from tasks.engine import DockerEngine
+from tasks.home import INCIDENT, base_of, find_home, last_opened
 from tasks.host import Host
 from tasks.marker import read_marker, read_plain
 from tasks.pause import read_prior
@@ -29,12 +30,12 @@ _FINISHED: Final = frozenset({"VERIFIED", "PARTIAL"})
 
 def status(workload: Workload, host: Host) -> Iterator[str]:
     """A line for each thing that an operator asks first; the last says what to do next."""
-    incident, verdict = _incident(workload.evidence)
+    incident, verdict = _incident(workload)
     yield f"incident  {incident or 'none'}" + (f"  {verdict or 'not finished'}" if incident else "")
     yield f"cordon    {_cordon(workload, host)}"
-    for launcher, before in read_prior(workload.evidence / CORDON).items():
+    for launcher, before in read_prior(base_of(workload) / CORDON).items():
         yield f"paused    {launcher}{', before us already' if before else ''}"
-    for told in held(host, workload.evidence).values():
+    for told in held(host, workload).values():
         yield f"held      {told}: caught under the cordon, frozen"
     living = _living(workload, host)
     for process in living:
@@ -76,39 +77,41 @@ def next_step(incident: str, verdict: str, *, cordoned: bool, alive: bool) -> st
     return "write the postmortem, if that is not done yet"
 
 
-def _incident(evidence: Path) -> tuple[str, str]:
+def _incident(workload: Workload) -> tuple[str, str]:
     """The incident that was opened last, and the word of its last record; empty where there is none."""
-    incident = last(evidence)
-    if not incident or not (evidence / incident / INCIDENT).exists():
+    incident = last(workload)
+    home = find_home(workload, incident) if incident else None
+    if home is None or not (home / INCIDENT).exists():
         return incident, ""
-    closings = sorted((evidence / incident).glob(f"record/*/{CLOSING}"))
-    return incident, str(_json(closings[-1]).get("verdict", "")) if closings else ""
+    closings = sorted(home.glob(f"record/*/{CLOSING}"))
+    return incident, str(_json(lambda: read_plain(closings[-1])).get("verdict", "")) if closings else ""
 
 
-def last(evidence: Path) -> str:
+def last(workload: Workload) -> str:
     """Id of the incident that was opened last; empty where there is none."""
-    return str(_json(evidence / OPEN).get("id", ""))
+    return str(_json(lambda: last_opened(workload)).get("id", ""))
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _json(read: Callable[[], bytes]) -> dict[str, Any]:
     try:
-        content = json.loads(read_plain(path))
+        content = json.loads(read())
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
 
 
 def _stands(workload: Workload) -> bool:
-    return (workload.evidence / CORDON).exists()
+    return (base_of(workload) / CORDON).exists()
 
 
 def _cordon(workload: Workload, host: Host) -> str:
-    about = read_marker(workload.evidence / CORDON)
+    marker = base_of(workload) / CORDON
+    about = read_marker(marker)
     if not _stands(workload):
         holder = host.holder(workload.lock)
         return f"none; {workload.lock} is held by process {holder.pid}" if holder else f"none; {workload.lock} is free"
     told = f"since {about.get('since', '?')} for {about.get('incident', '?')}: {about.get('reason', '')}"
-    guard = host.guard(workload.evidence / CORDON)
+    guard = host.guard(marker)
     if guard is None:
         return f"marker without a guard (a reboot?) {told}; {workload.lock} is not held by us"
     lock = "holds" if host.holds(guard, workload.lock) else "waits for"

@@ -4,9 +4,8 @@ import json
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from signal import SIGKILL
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from tasks.case import CAUGHT, CORDON, FROZEN, FROZEN_CONTAINERS, RETURNED
 from tasks.custody.container import ContainerIdentity
@@ -16,10 +15,14 @@ from tasks.custody.noun import Noun
 from tasks.custody.pause import Resume
 from tasks.custody.process import Identity
 from tasks.engine import Engine
+from tasks.home import base_of, homes
 from tasks.host import Host
 from tasks.marker import caught_lines, read_marker
 from tasks.pause import resume
 from tasks.scheduler import Scheduler
+
+if TYPE_CHECKING:
+    from blocks.workload import Workload
 
 _GONE_SECONDS: Final = 5.0
 _STOPPED: Final = frozenset("Tt")
@@ -47,33 +50,33 @@ class Uncordoned(Noun):
 
 
 def uncordon(
-    host: Host, scheduler: Scheduler, evidence: Path, log: CustodyLog, engine: Engine | None = None
+    host: Host, scheduler: Scheduler, workload: "Workload", log: CustodyLog, engine: Engine | None = None
 ) -> Uncordoned:
     """Undo the cordon. Done twice, or without a cordon, it is no error.
 
     Newcomers that were caught are ended, not thawed: under the cordon they were refused, whoever started them may do so
     again now. The guard goes first, else it would freeze them anew.
     """
-    marker = evidence / CORDON
+    marker = base_of(workload) / CORDON
     incident = str(read_marker(marker).get("incident", ""))
     stood = host.release(marker)
-    ended = (*_end(host, held(host, evidence)), *(_end_containers(engine, evidence) if engine else ()))
+    ended = (*_end(host, held(host, workload)), *(_end_containers(engine, workload) if engine else ()))
     made = Uncordoned(stood, ended, resume(scheduler, marker))
     log.write("uncordoned", incident, result=made.told, ended=list(ended))
     return made
 
 
-def held(host: Host, evidence: Path) -> dict[Identity, str]:
+def held(host: Host, workload: "Workload") -> dict[Identity, str]:
     """Newcomers that are still frozen, by the guard or by a run, with their command lines.
 
     What an incident froze as the workload itself is not among them: that is for the incident to stop.
     """
-    workload = {identity for identity, _ in _entries(evidence, FROZEN)}
-    newcomers = [*_read(caught_lines(evidence / CAUGHT)), *_entries(evidence, RETURNED)]
+    own = {identity for identity, _ in _entries(workload, FROZEN)}
+    newcomers = [*_read(caught_lines(base_of(workload) / CAUGHT)), *_entries(workload, RETURNED)]
     found = {}
     for identity, command in newcomers:
         process = host.look(identity)
-        if identity not in workload and process and process.state in _STOPPED:
+        if identity not in own and process and process.state in _STOPPED:
             found[identity] = f"process {identity.pid} ({command})"
     return found
 
@@ -86,27 +89,27 @@ def _end(host: Host, newcomers: dict[Identity, str]) -> Iterator[str]:
     return (told for identity, told in newcomers.items() if identity not in left)
 
 
-def _end_containers(engine: Engine, evidence: Path) -> Iterator[str]:
+def _end_containers(engine: Engine, workload: "Workload") -> Iterator[str]:
     """The same for containers that the guard has paused; an engine that cannot be asked keeps them paused."""
-    workload = {entry["identity"]["id"] for entry in _kept(evidence, FROZEN_CONTAINERS)}
-    for entry in caught_lines(evidence / CAUGHT):
+    own = {entry["identity"]["id"] for entry in _kept(workload, FROZEN_CONTAINERS)}
+    for entry in caught_lines(base_of(workload) / CAUGHT):
         with suppress(EngineError, KeyError, TypeError):
             caught = ContainerIdentity(**entry["container"])
             now = engine.look(caught.id)
-            if caught.id not in workload and now and now.identity == caught and now.state == "paused":
+            if caught.id not in own and now and now.identity == caught and now.state == "paused":
                 engine.signal(caught.id, SIGKILL.name)
                 yield now.told
 
 
-def _entries(evidence: Path, journal: str) -> Iterator[tuple[Identity, str]]:
+def _entries(workload: "Workload", journal: str) -> Iterator[tuple[Identity, str]]:
     """What the journals of this name, one an incident, hold."""
-    yield from _read(_kept(evidence, journal))
+    yield from _read(_kept(workload, journal))
 
 
-def _kept(evidence: Path, journal: str) -> Iterator[Any]:
-    for path in evidence.glob(f"IR-*/{journal}"):
+def _kept(workload: "Workload", journal: str) -> Iterator[Any]:
+    for home in homes(workload):
         with suppress(OSError, ValueError):
-            yield from json.loads(path.read_bytes())
+            yield from json.loads((home / journal).read_bytes())
 
 
 def _read(entries: Iterable[Any]) -> Iterator[tuple[Identity, str]]:

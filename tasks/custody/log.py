@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 logger = logging.getLogger(__name__)
 
 START = "0" * 64
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 def chained(previous: str, sequence: int, fields: Mapping[str, Any]) -> bytes:
@@ -56,9 +57,14 @@ def _write_whole(descriptor: int, line: bytes) -> None:
 class CustodyLog:
     """The log of one incident on disk. One process writes it, the owner of the incident; its threads take turns."""
 
-    def __init__(self, path: Path, actor: Mapping[str, str]) -> None:
-        """Carry on where an earlier run stopped; a line torn by a kill is kept beside the log, never in it."""
-        self.path = path
+    def __init__(
+        self, path: Path, actor: Mapping[str, str], make_room: Callable[[int], bool] = lambda _: False
+    ) -> None:
+        """Carry on where an earlier run stopped; a line torn by a kill is kept beside the log, never in it.
+
+        `make_room` is asked for so many bytes when the disk is full, and says whether there is hope.
+        """
+        self.path, self._make_room = path, make_room
         self._actor = dict(actor)
         self._lock = threading.Lock()
         self._waiting: list[bytes] = []
@@ -99,10 +105,18 @@ class CustodyLog:
         descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:
             while self._waiting:
-                _write_whole(descriptor, self._waiting[0])
+                self._append(descriptor, self._waiting[0])
                 del self._waiting[0]
         finally:
             os.close(descriptor)
+
+    def _append(self, descriptor: int, line: bytes) -> None:
+        while True:
+            try:
+                return _write_whole(descriptor, line)
+            except OSError as error:
+                if error.errno not in _FULL or not self._make_room(len(line)):
+                    raise
 
     def sync(self) -> None:
         """Make everything written so far survive a loss of power. OSError if the disk does not take it."""

@@ -14,12 +14,13 @@ from typing import Any
 import psutil
 import pytest
 
-from tasks.case import CAUGHT, write_whole
+from tasks.case import CAUGHT
 from tasks.challenge import challenge
 from tasks.contain import freeze, prove_contained
 from tasks.cordon import cordon
 from tasks.early import EARLY
 from tasks.host import LinuxHost
+from tasks.marker import write_whole
 from tasks.orders import Orders
 from tasks.proc import start_of
 from tasks.stop import stop

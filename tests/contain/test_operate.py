@@ -162,10 +162,10 @@ def test_a_line_that_a_full_disk_has_torn_takes_no_other_newcomer_with_it(small:
     with case_of(small.block()) as case:
         cordon.fn(case)
         small.start(WORKERS="0")
-        wait_until(lambda: held(case.host, case.workload.evidence), what="the newcomer to be caught")
+        wait_until(lambda: held(case.host, case.workload), what="the newcomer to be caught")
         with case.caught.open("a") as file:
             file.write('{"at": "2026-11-2')
-        assert len(held(case.host, case.workload.evidence)) == 1
+        assert len(held(case.host, case.workload)) == 1
 
 
 def test_what_a_run_froze_that_died_before_its_cordon_is_thawed_by_uncordon(small: SmallWorkload) -> None:

@@ -77,7 +77,7 @@ def test_status_tells_of_a_paused_newcomer_and_uncordon_ends_it(containers: Cont
         told = list(status(block, case.host))
         assert any(id_[:12] in line and line.endswith("paused") for line in told)
         assert "workload  nothing of it runs" not in told
-        done = uncordon(case.host, case.scheduler, block.evidence, case.log, case.engine)
+        done = uncordon(case.host, case.scheduler, block, case.log, case.engine)
         assert any(id_[:12] in each for each in done.ended)
         wait_until(lambda: containers.state(id_) == "exited", what="its end")
         assert "workload  nothing of it runs" in list(status(block, case.host))
