@@ -3,10 +3,12 @@
 import re
 import socket
 from pathlib import Path
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from prefect.blocks.core import Block
 from pydantic import AfterValidator, Field, field_validator, model_validator
+
+from tasks.custody.imports import never
 
 _UNRELATED = ("", "bash", "/sbin/init", "/usr/sbin/sshd -D", "/usr/lib/systemd/systemd-journald", "vi notes.txt")
 
@@ -46,8 +48,18 @@ def _container(text: str) -> str:
     return text
 
 
+def _python_name(text: str) -> str:
+    if not all(part.isidentifier() for part in text.split(".")) or never(text):
+        raise ValueError(
+            f"expected a package, module or class of your own; got {text!r}. Nothing was saved. "
+            "Write it like src.features; what can run programs or reach files is suspect whoever allows it"
+        )
+    return text
+
+
 ContainerName = Annotated[str, AfterValidator(_container)]
 Pattern = Annotated[str, AfterValidator(_pattern)]
+PythonName = Annotated[str, AfterValidator(_python_name)]
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 
 
@@ -173,6 +185,20 @@ class Workload(Block):
     )
     models: list[str] = Field(
         default=["models/model_*.joblib"], description="Glob patterns of models, relative to the root."
+    )
+    inspect_models: bool = Field(
+        default=False,
+        description="Whether models that look harmless are also loaded, by the workload's interpreter and user, cut "
+        "off from network and disk, to tell of estimator, versions and features.",
+    )
+    model_imports: list[PythonName] = Field(
+        default=[],
+        description="Packages, modules or classes of your own that models may import, as in src.features.",
+    )
+    sensitive: Literal["scan", "withhold"] = Field(
+        default="scan",
+        description="What becomes of the workload's files in which secrets are found: scan lists the places and keeps "
+        "the file, withhold leaves it out of the evidence and says so.",
     )
     needed: list[str] | None = Field(
         default=None,

@@ -19,6 +19,7 @@ from tasks.contain import freeze, prove_contained, prove_still_contained
 from tasks.cordon import cordon
 from tasks.custody.evidence import Evidence
 from tasks.custody.receipt import Containment, Receipts, Recovery
+from tasks.inspect_models import judge_models
 from tasks.offload import claim_store, offload
 from tasks.pause import pause
 from tasks.preflight import Busy, Request, open_case, this_run
@@ -92,10 +93,11 @@ def _evacuate(case: Case, *, promote_latest: bool, recover: bool) -> State[Any]:
     stopped = submit(case, stop, after=looked)
     contained = submit(case, prove_contained, after=[stopped, cordoned, paused])
 
-    # §4: collect in parallel, then seal
+    # §4: collect in parallel, judge the models, then seal
     collected = looked + [submit(case, collect, name, after=[stopped]) for name in later]
     evidence = every_collector(case, (noun(future, Evidence) for future in collected))
-    seals = [submit(case, seal, volume, evidence, after=collected) for volume in volumes_to_seal(case, evidence)]
+    judged = submit(case, judge_models, evidence, after=collected)
+    seals = [submit(case, seal, volume, evidence, after=[judged]) for volume in volumes_to_seal(case, evidence)]
     intact = submit(case, check_seal, seals)
 
     # §5, §6: offload, verify
@@ -117,6 +119,7 @@ def _evacuate(case: Case, *, promote_latest: bool, recover: bool) -> State[Any]:
         evidence=evidence,
         seals=seals,
         proven=proven,
+        judged=judged,
     )
     verdict = verdict_of(case, findings)
 

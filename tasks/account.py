@@ -23,13 +23,19 @@ def clean_environment(user: int) -> dict[str, str]:
     return {"PATH": os.defpath, "HOME": home, "USER": name, "LOGNAME": name, "LANG": "C.UTF-8"}
 
 
+def groups_of(user: int) -> tuple[int, ...]:
+    """A user's groups, its own first. Without an account, no group."""
+    try:
+        account = pwd.getpwuid(user)
+    except KeyError:
+        return (_NOGROUP,)
+    others = os.getgrouplist(account.pw_name, account.pw_gid)
+    return tuple(dict.fromkeys([account.pw_gid, *others]))
+
+
 def as_user(user: int) -> dict[str, Any]:
     """Arguments for Popen: as root that user with its own groups, else ourselves. Without an account, no group."""
     if os.geteuid() != 0 or user <= 0:
         return {}
-    try:
-        account = pwd.getpwuid(user)
-    except KeyError:
-        return {"user": user, "group": _NOGROUP, "extra_groups": []}
-    groups = os.getgrouplist(account.pw_name, account.pw_gid)
-    return {"user": user, "group": account.pw_gid, "extra_groups": groups}
+    own, *_ = groups = groups_of(user)
+    return {"user": user, "group": own, "extra_groups": [] if own == _NOGROUP else list(groups)}

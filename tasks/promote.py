@@ -2,18 +2,21 @@
 
 from collections.abc import Sequence
 from pathlib import PurePosixPath
+from typing import Final
 
 from tasks.case import Case
 from tasks.custody.evidence import Seal
 from tasks.custody.keys import promotion_key
 from tasks.custody.manifest import canonical, digest_bytes
-from tasks.custody.model import sound
 from tasks.custody.objects import Expected, latest_objects
 from tasks.custody.receipt import ObjectReceipt, Receipts
 from tasks.custody.verdict import Verdict, Word
+from tasks.inspect_models import why_held
 from tasks.offload import at_once, prove, transient
 from tasks.seal import read_manifest
 from tasks.step import step
+
+_SHOWN: Final = 10
 
 
 def _once(case: Case, seals: Sequence[Seal], verdict: Verdict) -> str:
@@ -30,15 +33,21 @@ def promote(case: Case, seals: Sequence[Seal], verdict: Verdict) -> Receipts:
     if later := [incident for incident in done if incident > case.incident.id]:
         return Receipts((), f"latest/ was left as it is: {max(later)} is later and has promoted")
     newest: dict[str, Expected] = {}
-    held: list[str] = []
+    held: dict[str, str] = {}
     for sealed in seals:
-        manifest, folder = read_manifest(case, sealed.volume), case.folder(sealed.volume)
-        passed = {file.stored for file in manifest.files if sound(folder / file.stored)}
-        held += [file.stored for file in manifest.files if file.stored not in passed]
+        manifest = read_manifest(case, sealed.volume)
+        held |= {file.stored: why for file in manifest.files if (why := why_held(case, sealed.volume, file))}
+        passed = [file.stored for file in manifest.files if file.stored not in held]
         newest |= {item.key: item for item in latest_objects(manifest, passed)}
     _announce(case, len(seals), newest)
     receipts = at_once(lambda item: _promote_one(case, item), newest.values())
-    return Receipts(tuple(receipts), f"not sound, so not promoted: {', '.join(held)}" if held else "")
+    return Receipts(tuple(receipts), _told(held))
+
+
+def _told(held: dict[str, str]) -> str:
+    shown = [f"{stored} ({why})" for stored, why in list(held.items())[:_SHOWN]]
+    more = [f"{len(held) - _SHOWN} more"] if len(held) > _SHOWN else []
+    return f"not promoted: {'; '.join([*shown, *more])}" if held else ""
 
 
 def _announce(case: Case, volumes: int, items: dict[str, Expected]) -> None:

@@ -12,9 +12,9 @@ from tasks.case import Case
 from tasks.contain import contained
 from tasks.cordon import hold
 from tasks.custody.evidence import Seal, StoredFile
-from tasks.custody.model import sound
 from tasks.custody.receipt import Containment, Recovery
 from tasks.custody.verdict import Verdict, why_not_recover
+from tasks.inspect_models import is_sound
 from tasks.pause import pause_named
 from tasks.revive import ProcessApi, Revival, path_of
 from tasks.revive_container import ContainerApi, api_container, restore_restart_policies
@@ -89,7 +89,7 @@ def _newest_model(case: Case, seals: Sequence[Seal]) -> StoredFile | None:
         file
         for sealed in seals
         for file in read_manifest(case, sealed.volume).files
-        if file.stored.startswith("models/") and sound(case.folder(sealed.volume) / file.stored)
+        if file.stored.startswith("models/") and is_sound(case, sealed.volume, file)
     ]
     return max(models, key=lambda file: file.mtime_ns or 0, default=None)
 

@@ -12,14 +12,16 @@ from tasks.case import Case
 from tasks.collect import needed
 from tasks.collectors import discover
 from tasks.custody.evidence import Evidence, Outcome, Seal
+from tasks.custody.inspection import Inspection
 from tasks.custody.noun import Noun
 from tasks.custody.pause import Pause
 from tasks.custody.receipt import Challenge, Containment, Freeze, ObjectReceipt, Receipts, Recovery, Stop, Watch
 from tasks.custody.verdict import Verdict, judge, ways_in
 from tasks.record import Account
+from tasks.signing import unsigned, who_signs
 from tasks.step import noun, words
 
-_SPEAK_FOR_THEMSELVES: Final = ("§4 collect", "§5 claim", "§7 recover")
+_SPEAK_FOR_THEMSELVES: Final = ("§4 collect", "§4 judge", "§5 claim", "§7 recover")
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Findings:
     trouble: tuple[str, ...]
     promoted: Receipts | None = None
     recovery: Recovery | None = None
+    inspection: Inspection | None = None
 
 
 def gather(  # noqa: PLR0913  one for each thing that the steps make
@@ -52,6 +55,7 @@ def gather(  # noqa: PLR0913  one for each thing that the steps make
     evidence: tuple[Evidence, ...],
     seals: Iterable[PrefectFuture[Any]],
     proven: PrefectFuture[Any],
+    judged: PrefectFuture[Any],
 ) -> Findings:
     """Wait for the steps and take what they made."""
     return Findings(
@@ -64,6 +68,7 @@ def gather(  # noqa: PLR0913  one for each thing that the steps make
         evidence=evidence,
         seals=tuple(made for future in seals if (made := noun(future, Seal))),
         proven=noun(proven, Receipts),
+        inspection=noun(judged, Inspection),
         trouble=troubles(case),
     )
 
@@ -120,8 +125,16 @@ def verdict_of(case: Case, findings: Findings) -> Verdict:
         receipts,
         findings.trouble,
         ways_in=ways_in(findings.pause, findings.challenge),
+        notes=(*notes_of(findings), *unsigned(findings.seals, who_signs(case))),
     )
     return verdict.after_recovery(findings.recovery.told) if findings.recovery else verdict
+
+
+def notes_of(findings: Findings) -> tuple[str, ...]:
+    """What is no loss, and yet must be known: models that nobody may trust."""
+    if findings.inspection is None:
+        return ("no model was judged, so none was promoted",)
+    return findings.inspection.notes
 
 
 def account_of(case: Case, findings: Findings) -> Account:
@@ -135,6 +148,7 @@ def account_of(case: Case, findings: Findings) -> Account:
         coverage=findings.evidence,
         promoted=findings.promoted,
         recovery=findings.recovery,
+        inspection=findings.inspection,
     )
 
 
@@ -147,6 +161,7 @@ def _facts(findings: Findings) -> dict[str, Any]:
         "freeze": findings.freeze and asdict(findings.freeze),
         "stop": findings.stop and asdict(findings.stop),
         "coverage": [asdict(item) for item in findings.evidence],
+        "models": findings.inspection and [asdict(each) for each in findings.inspection.findings],
         "recovery": findings.recovery and asdict(findings.recovery),
         "objects": [asdict(receipt) for receipt in (findings.proven.objects if findings.proven else ())],
         "latest": [asdict(receipt) for receipt in (findings.promoted.objects if findings.promoted else ())],

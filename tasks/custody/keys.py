@@ -14,6 +14,7 @@ SIGNATURE: Final = f"{MANIFEST}.sig"
 SUMS: Final = "SHA256SUMS"
 SEGMENT: Final = "custody.jsonl"
 COVERAGE: Final = "coverage.json"
+MODELS: Final = "models.json"
 CONTAINERS: Final = "containers"
 SNAPSHOT_FOLDERS: Final = ("models", "artifacts", "logs")
 

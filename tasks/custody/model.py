@@ -1,94 +1,120 @@
-"""Whether a file of the workload is whole, as far as its format shows. Nothing is unpickled."""
+"""Whether a model is whole and harmless, as far as its format shows. Nothing is unpickled."""
 
-import bz2
-import gzip
-import json
-import lzma
-import zlib
-from collections.abc import Iterator
-from pathlib import Path
-from typing import BinaryIO, Final, Protocol
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import suppress
+from typing import Any, BinaryIO, Final
 
+from tasks.custody.content import Content, Torn, Undecided
+from tasks.custody.imports import allowed, never
+from tasks.custody.inspection import Soundness, plain, plain_all
+from tasks.custody.pickled import Made, Name, Read, read_as_joblib, read_as_pickle
 
-class Readable(Protocol):
-    """A file, compressed or not."""
+LIMIT: Final = 1 << 33
+_DEEPEST: Final = 20_000
+_WORDS_OF_ARRAYS: Final = frozenset({"_reconstruct", "dtype", "ndarray"})
+_CONTAINERS: Final = ("_codecs", "builtins", "collections", "copyreg", "joblib", "numpy")
 
-    def read(self, size: int, /) -> bytes:
-        """At most so many bytes."""
-
-
-_BLOCK: Final = 1 << 14
-_LIMIT: Final = 1 << 35
-_JSON_LIMIT: Final = 1 << 26
-_PICKLE: Final = b"\x80"
-_STOP: Final = b"."
+Scanner = Callable[[bytes], Iterable[Name]]
+"""Finds the dangerous imports of a plain pickle: a second opinion."""
 
 
-def sound(path: Path) -> bool:
-    """True for a whole file: a model that ends as a pickle ends, a JSON file that parses; other files are not judged.
+def judge(file: BinaryIO, own: Collection[str], scan: Scanner, limit: int = LIMIT) -> dict[str, Any]:
+    """The fields of a ModelFinding: outcome, reason, imports outside the allowlist, and what it says of itself.
 
-    A kill in mid-write leaves a torn model under its final name, and latest/ must not get it.
+    Laws: what is cut off is torn; a name outside the allowlist is suspect wherever it stands, in a torn file too; what
+    cannot be read to its end is unknown. Never sound by default.
     """
-    if path.suffix in {".joblib", ".pkl", ".pickle"}:
-        return _whole_pickle(path)
-    if path.suffix == ".json":
-        return _parses(path)
-    return True
+    read = Read()
+    outcome, reason = _whole(file, read, limit)
+    dangerous = {str(name) for stream in read.streams for name in scan(stream)}
+    strangers = {str(name) for name in read.names if not allowed(*name, own)} | dangerous
+    about = {"imports": plain_all(sorted(strangers)), **about_itself(read.top)}
+    if strangers or read.odd:
+        return {"outcome": Soundness.SUSPECT, "reason": _suspicion(strangers, read.odd, reason), **about}
+    if outcome is Soundness.SOUND and (other := _other_reading(file, read, own, limit)):
+        return {**about, **other}
+    return {"outcome": outcome, "reason": reason, **about}
 
 
-def _parses(path: Path) -> bool:
+def _whole(file: BinaryIO, read: Read, limit: int) -> tuple[Soundness, str]:
     try:
-        if path.stat().st_size > _JSON_LIMIT:
-            return False
-        json.loads(path.read_bytes())
-    except (ValueError, RecursionError):
-        return False
-    return True
+        read_as_joblib(Content(file, limit), read)
+    except Torn as how:
+        return Soundness.TORN, plain(how)
+    except Undecided as why:
+        return Soundness.UNKNOWN, plain(why)
+    return Soundness.SOUND, ""
 
 
-def _whole_pickle(path: Path) -> bool:
-    """The content begins and ends as a pickle does; a compressed one also has its own end mark."""
-    first = last = b""
-    size = 0
-    try:
-        for block in _content(path):
-            first, last = first or block[:1], block[-1:]
-            size += len(block)
-            if size > _LIMIT:
-                return False
-    except (zlib.error, OSError, lzma.LZMAError, EOFError):
-        return False
-    return first == _PICKLE and last == _STOP
+def _suspicion(strangers: Collection[str], odd: Collection[str], torn: str) -> str:
+    would = [f"would import {plain(name)}" for name in sorted(strangers)[:5]]
+    more = [f"and {len(strangers) - len(would)} more"] if len(strangers) > len(would) else []
+    return "; ".join([*would, *more, *sorted(odd), *([f"and it is not whole: {torn}"] if torn else [])])
 
 
-def _content(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        head = file.read(6)
-        file.seek(0)
-        if head[:1] == b"\x78":
-            yield from _inflate(file)
-        elif head.startswith(b"\x1f\x8b"):
-            yield from _blocks(gzip.GzipFile(fileobj=file))
-        elif head.startswith(b"BZh"):
-            yield from _blocks(bz2.BZ2File(file))
-        elif head.startswith((b"\xfd7zXZ", b"\x5d\x00\x00")):
-            yield from _blocks(lzma.LZMAFile(file))  # noqa: SIM115  it reads the file that is closed above
-        else:
-            yield head[:1]
-            file.seek(-1 if head else 0, 2)
-            yield from _blocks(file)
+def _other_reading(file: BinaryIO, read: Read, own: Collection[str], limit: int) -> dict[str, Any]:
+    """What pickle.load, which takes an array for opcodes, would see besides: one file must not be two."""
+    content, other = Content(file, limit), Read()
+    if content.compressed:
+        return {}
+    with suppress(Torn, Undecided):
+        read_as_pickle(content, other)
+    strangers = {str(name) for name in other.names - read.names if not allowed(*name, own) and not _garbled(name)}
+    if not strangers:
+        return {}
+    grave = any(never(name) for name in strangers)
+    return {
+        "outcome": Soundness.SUSPECT if grave else Soundness.UNKNOWN,
+        "reason": f"pickle.load would read it otherwise than joblib: {_suspicion(strangers, (), '')}",
+        "imports": plain_all(sorted(strangers)),
+    }
 
 
-def _blocks(file: Readable) -> Iterator[bytes]:
-    while block := file.read(_BLOCK):
-        yield block
+def _garbled(name: Name) -> bool:
+    """What honest files give such a reader too: an inner pickle counts its memo anew, so its words come out wrong."""
+    return name.name in _WORDS_OF_ARRAYS and not never(str(name))
 
 
-def _inflate(file: BinaryIO) -> Iterator[bytes]:
-    """Joblib's own default: a bare zlib stream. Small blocks bound what a hostile one can swell to."""
-    stream = zlib.decompressobj()
-    for block in _blocks(file):
-        if data := stream.decompress(block):
-            yield data
-    if not stream.eof:
-        raise EOFError("the stream has no end")
+def about_itself(top: object) -> dict[str, Any]:
+    """Estimator, version and features, as far as they lie in the file as plain data."""
+    found: dict[str, Any] = {}
+    for made in _objects(top):
+        kind, state = made.kind, made.state
+        if "estimator" not in found and kind and not kind.module.startswith(_CONTAINERS):
+            found["estimator"] = plain(kind)
+        if isinstance(version := state.get("_sklearn_version"), str):
+            found.setdefault("sklearn", plain(version))
+        if type(features := state.get("n_features_in_")) is int:
+            found.setdefault("features", features)
+        if isinstance(names := state.get("feature_names_in_"), Made):
+            found.setdefault("feature_names", plain_all(_strings(names)))
+    return found
+
+
+def _objects(top: object) -> Iterator[Made]:
+    """Outermost first. An object may hold itself."""
+    seen: set[int] = set()
+    queue = deque([top])
+    while queue and len(seen) < _DEEPEST:
+        each = queue.popleft()
+        if isinstance(each, Made | list | tuple | dict):
+            if id(each) in seen:
+                continue
+            seen.add(id(each))
+        if isinstance(each, Made):
+            yield each
+            queue += [each.arguments, *each.states]
+        elif isinstance(each, dict):
+            queue += each.values()
+        elif isinstance(each, list | tuple):
+            queue += each
+
+
+def _strings(array: Made) -> list[str]:
+    """The items of an array of text."""
+    for made in _objects(array):
+        for state in made.states:
+            if isinstance(state, tuple) and state and isinstance(state[-1], list):
+                return [each for each in state[-1] if isinstance(each, str)]
+    return []

@@ -85,17 +85,19 @@ def judge(  # noqa: PLR0913  everything that a verdict is made of
     trouble: Sequence[str] = (),
     *,
     ways_in: Sequence[str] = (),
+    notes: Sequence[str] = (),
 ) -> Verdict:
     """Judge an incident.
 
     Laws: not contained outranks everything; no receipts, or one object unproven, is UNVERIFIED; a lost needed
     collector is PARTIAL. `trouble` names steps that failed before they could leave a receipt, `ways_in` what may still
-    start the workload although the cordon should have closed it.
+    start the workload although the cordon should have closed it, `notes` what else a person should know.
     """
     alive = (*not_contained(containment), *ways_in)
     bad = unproven(receipts)
     lost = [item for item in evidence if item.lost]
     notes = (
+        *notes,
         *(_describe(item) for item in evidence if not item.outcome.complete and not item.lost),
         *(
             f"matches by its command line but not by its place, so it was left alone: {text}"

@@ -1,0 +1,163 @@
+"""Runs a program that handles what is hostile: `python -m tasks.confine LIMITS PROGRAM…`, the hostile file on stdin.
+
+What the program may not do: use the network, write to any file, gain rights, see our environment or our descriptors,
+take more memory or time than it is given, and, as another user, start processes. Standard library alone.
+"""
+
+import ctypes
+import json
+import os
+import resource
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import BinaryIO, Final
+
+_ANSWER_LIMIT: Final = 1 << 20
+_CLONE_NEWUSER: Final = 0x1000_0000
+_CLONE_NEWNET: Final = 0x4000_0000
+_REFUSED: Final = "\nrefused: "
+_NO_NEW_PRIVS: Final = 38
+_LANDLOCK_CREATE, _LANDLOCK_RESTRICT = 444, 446
+_WRITES: Final = sum(1 << bit for bit in (1, *range(4, 13)))
+_WRITES_OF_LATER: Final = {2: 1 << 13, 3: 1 << 14}
+_TCP_SINCE, _TCP = 4, 3
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a program may take. `user` and `groups` are who it becomes, the first group its own; None is who we are."""
+
+    seconds: float
+    memory: int
+    user: int | None = None
+    groups: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came of it: what it printed, how it ended, which walls this host does not have, or why it did not start."""
+
+    said: bytes
+    ended: int
+    late: bool
+    without: tuple[str, ...]
+    refused: str = ""
+
+
+def run_confined(program: Sequence[str], file: BinaryIO, limits: Limits, folder: Path | None = None) -> Answer:
+    """Run it to its end or its deadline, in a session of its own, and in an empty folder if none is given."""
+    with tempfile.TemporaryDirectory(prefix="confined-") as own:
+        if limits.user is not None:
+            os.chown(own, limits.user, -1)
+        return _run(program, file, limits, str(folder or own))
+
+
+def _run(program: Sequence[str], file: BinaryIO, limits: Limits, folder: str) -> Answer:
+    told, telling = os.pipe()
+    os.set_inheritable(telling, True)
+    command = [sys.executable, "-m", "tasks.confine", json.dumps([asdict(limits), telling, folder]), *program]
+    try:
+        process = subprocess.Popen(
+            command,
+            stdin=file,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={"PATH": os.defpath, "LANG": "C.UTF-8", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+            cwd=Path(__file__).resolve().parent.parent,
+            pass_fds=[telling],
+            start_new_session=True,
+        )
+    except BaseException:
+        os.close(told)
+        raise
+    finally:
+        os.close(telling)
+    late = threading.Event()
+    timer = threading.Timer(limits.seconds, _end, (process, late))
+    timer.start()
+    try:
+        assert process.stdout  # noqa: S101  it was asked for
+        with os.fdopen(told, "rb") as walls, process.stdout:
+            without, _, refused = walls.read().decode().partition(_REFUSED)
+            said = process.stdout.read(_ANSWER_LIMIT)
+    finally:
+        timer.cancel()
+        _end(process)
+    return Answer(said, process.wait(), late.is_set(), tuple(without.split()), refused)
+
+
+def _end(process: "subprocess.Popen[bytes]", late: threading.Event | None = None) -> None:
+    if late:
+        late.set()
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def main() -> None:
+    """Build the walls, tell which are missing, become the program."""
+    given, telling, folder = json.loads(sys.argv[1])
+    limits = Limits(**given)
+    os.set_inheritable(telling, False)
+    missing = [] if _cut_network() else ["network"]
+    os.chdir(folder)
+    os.umask(0o077)
+    if limits.user is not None:
+        os.setgroups(list(limits.groups))
+        os.setgid(limits.groups[0])
+        os.setuid(limits.user)
+    _limit(limits)
+    _libc().prctl(_NO_NEW_PRIVS, 1, 0, 0, 0)
+    missing += [] if _forbid_writes() else ["writes"]
+    os.write(telling, " ".join(missing).encode())
+    try:
+        os.execv(sys.argv[2], sys.argv[2:])  # noqa: S606  no shell is wanted
+    except OSError as error:
+        os.write(telling, f"{_REFUSED}{error.strerror}".encode())
+
+
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _cut_network() -> bool:
+    """A network of its own, without any interface: as root, else where users may make namespaces."""
+    return any(_libc().unshare(flags) == 0 for flags in (_CLONE_NEWNET, _CLONE_NEWNET | _CLONE_NEWUSER))
+
+
+def _limit(limits: Limits) -> None:
+    seconds = max(1, round(limits.seconds))
+    wanted = {
+        resource.RLIMIT_AS: limits.memory,
+        resource.RLIMIT_CPU: seconds,
+        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_FSIZE: 0,
+        **({resource.RLIMIT_NPROC: 0} if limits.user is not None else {}),
+    }
+    for which, value in wanted.items():
+        hard = resource.getrlimit(which)[1]
+        least = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(which, (least, least))
+
+
+def _forbid_writes() -> bool:
+    """Landlock: from here on no file can be made, changed, renamed or removed, and no TCP port reached."""
+    libc = _libc()
+    abi = libc.syscall(_LANDLOCK_CREATE, None, 0, 1)
+    if abi < 1:
+        return False
+    rights = _WRITES | sum(bit for since, bit in _WRITES_OF_LATER.items() if abi >= since)
+    about = struct.pack("QQ", rights, _TCP) if abi >= _TCP_SINCE else struct.pack("Q", rights)
+    rules = libc.syscall(_LANDLOCK_CREATE, about, len(about), 0)
+    return bool(rules >= 0 and libc.syscall(_LANDLOCK_RESTRICT, rules, 0) == 0)
+
+
+if __name__ == "__main__":
+    main()

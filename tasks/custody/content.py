@@ -1,0 +1,144 @@
+"""The content of a model file: decompressed as joblib would, bounded, and read once from front to end."""
+
+import bz2
+import io
+import lzma
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Any, BinaryIO, Final, Protocol
+
+_BLOCK: Final = 1 << 20
+_LINE_LIMIT: Final = 1 << 20
+
+
+class Torn(Exception):
+    """The content ends, or goes wrong, before its format says so."""
+
+
+class Undecided(Exception):
+    """The content cannot be judged: it is over a limit, or of a form that is not known here."""
+
+
+class _Stream(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
+class _Packed:
+    """One compressed stream. What it swells to is taken in small pieces, and nothing may follow its end."""
+
+    def __init__(self, file: BinaryIO, stream: Any) -> None:
+        self._file, self._stream = file, stream
+
+    def read(self, size: int, /) -> bytes:
+        while not self._stream.eof:
+            packed = self._more()
+            if data := self._stream.decompress(packed, size):
+                return bytes(data)
+            if not packed:
+                raise EOFError("the compressed stream has no end")
+        if self._stream.unused_data or self._file.read(1):
+            raise Undecided("something follows the end of the compressed stream")
+        return b""
+
+    def _more(self) -> bytes:
+        """What zlib has not taken yet, or what the others ask for."""
+        if tail := getattr(self._stream, "unconsumed_tail", b""):
+            return bytes(tail)
+        return self._file.read(_BLOCK) if getattr(self._stream, "needs_input", True) else b""
+
+
+_GZIP: Final = 31
+_COMPRESSED: Final[Mapping[bytes, Callable[[], Any]]] = {
+    b"\x78": zlib.decompressobj,
+    b"\x1f\x8b": lambda: zlib.decompressobj(_GZIP),
+    b"BZh": bz2.BZ2Decompressor,
+    b"\xfd7zXZ": lzma.LZMADecompressor,
+    b"\x5d\x00\x00": lzma.LZMADecompressor,
+}
+_LZ4: Final = b"\x04\x22\x4d\x18"
+_BROKEN: Final = (zlib.error, lzma.LZMAError, EOFError, OSError, ValueError)
+HEAD: Final = 6
+
+
+def looks_like_a_model(head: bytes) -> bool:
+    """Whether a file begins like a pickle of protocol 2 or later."""
+    return len(head) > 1 and head[0] == 0x80 and 2 <= head[1] <= 5  # noqa: PLR2004  the PROTO opcode and its argument
+
+
+class Content:
+    """What an unpickler reads from, and no more than `limit` bytes of it. Skipped bytes are not kept."""
+
+    def __init__(self, file: BinaryIO, limit: int) -> None:
+        """Look at the first bytes; joblib tells compressed files by them, not by their names."""
+        file.seek(0)
+        head = file.read(HEAD)
+        if head.startswith(_LZ4):
+            raise Undecided("compressed by lz4, which is not read here")
+        made = next((make for magic, make in _COMPRESSED.items() if head.startswith(magic)), None)
+        self.compressed = made is not None
+        self._stream: _Stream = _Packed(file, made()) if made else file
+        self._file, self._left = file, limit
+        self._size = file.seek(0, io.SEEK_END)
+        file.seek(0)
+        self._ahead = b""
+
+    def read(self, size: int) -> bytes:
+        """Exactly so many bytes, or Torn."""
+        if not self.compressed and size > (there := self._size - self._file.tell()):
+            raise Torn(f"it ends {size - there} bytes too early")
+        found = self._some(size)
+        if len(found) < size:
+            raise Torn(f"it ends {size - len(found)} bytes too early")
+        return found
+
+    def readinto(self, buffer: bytearray) -> int:
+        """Fill the buffer."""
+        buffer[:] = self.read(len(buffer))
+        return len(buffer)
+
+    def readline(self) -> bytes:
+        """To the next end of line, which an argument in text form has."""
+        line = bytearray()
+        while not line.endswith(b"\n"):
+            line += self.read(1)
+            if len(line) > _LINE_LIMIT:
+                raise Torn(f"a line of more than {_LINE_LIMIT} bytes")
+        return bytes(line)
+
+    def skip(self, size: int) -> None:
+        """Pass over the bytes of an array."""
+        if not self.compressed:
+            if size > self._size - self._file.tell():
+                raise Torn(f"an array of {size} bytes is not all there")
+            self._file.seek(size, io.SEEK_CUR)
+            return
+        while size > 0:
+            passed = len(self._some(min(size, _BLOCK)))
+            if not passed:
+                raise Torn(f"an array ends {size} bytes too early")
+            size -= passed
+
+    def require_end(self) -> None:
+        """Nothing follows; a compressed stream has its own end mark and checksum."""
+        if self._some(1):
+            raise Undecided("something follows its end")
+
+    def _some(self, size: int) -> bytes:
+        """Up to so many bytes; a size that is a lie costs no memory."""
+        if self.compressed and size > self._left:
+            raise Undecided("it holds more than is read here")
+        parts, wanted = [], size
+        while wanted:
+            block = self._block(min(wanted, _BLOCK))
+            if not block:
+                break
+            parts.append(block)
+            wanted -= len(block)
+        self._left -= size - wanted
+        return b"".join(parts)
+
+    def _block(self, size: int) -> bytes:
+        try:
+            return self._stream.read(size)
+        except _BROKEN as error:
+            raise Torn(f"{type(error).__name__}: {error}") from error

@@ -1,0 +1,127 @@
+"""Which names a model may import: what real models are made of, and nothing that does more than hold data.
+
+An allowlist, for a blocklist is never complete. Left out on purpose: scipy.stats (the state of its distributions holds
+source text that is run when they are loaded), functools.partial, joblib.Memory, and whatever opens, loads or calls.
+"""
+
+import re
+from collections.abc import Collection, Mapping
+from typing import Final
+
+
+def _set(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# Suspect whatever an operator allows.
+_NEVER_MODULES: Final = _set(
+    "_ctypes _io _operator _osx_support _pickle _posixsubprocess _pyrepl _thread asyncio bdb builtins cProfile cffi "
+    "cloudpickle code codeop commands ctypes dill ensurepip ftplib functools gc http idlelib imaplib importlib inspect "
+    "io linecache marshal multiprocessing nt ntpath operator os pdb pickle pip pkgutil platform popen2 posix posixpath "
+    "profile pty pydoc requests runpy shelve shutil signal site smtplib socket socketserver sqlite3 ssl subprocess sys "
+    "tempfile test threading timeit trace types urllib venv webbrowser xmlrpc zipimport"
+)
+_NEVER_NAMES: Final = _set(
+    "Popen __builtins__ __import__ _getattr _getattribute apply attrgetter breakpoint builtins check_output compile "
+    "delattr eval exec execfile execv execve getattr globals import_module importlib itemgetter locals methodcaller "
+    "open os popen posix runstring setattr spawn subprocess sys system vars"
+)
+
+_UFUNCS: Final = (
+    "abs absolute cbrt ceil cos exp exp2 expm1 floor log log10 log1p log2 max maximum mean median min minimum sign sin "
+    "sqrt std sum"
+)
+_SCALARS: Final = (
+    "bool bool_ bytes_ complex128 complex64 datetime64 float16 float32 float64 int16 int32 int64 int8 intp longlong "
+    "object_ str_ timedelta64 uint16 uint32 uint64 uint8 ulonglong void"
+)
+
+_CLASS: Final = r"_?[A-Z]\w*"
+_CYTHON: Final = r"__pyx_unpickle_\w+"
+
+
+def _words(text: str) -> str:
+    return "|".join(text.split())
+
+
+# Module pattern → pattern of the names in it. Both must match as a whole.
+_ALLOWED: Final[Mapping[str, str]] = {
+    "builtins": _words("bool bytearray bytes complex dict float frozenset int list object range set slice str tuple"),
+    "collections": _words("Counter OrderedDict defaultdict deque"),
+    "copyreg": "_reconstructor",
+    "_codecs": "encode",
+    "datetime": _words("date datetime time timedelta timezone"),
+    "decimal": "Decimal",
+    "pathlib": _words("PosixPath PurePosixPath"),
+    "numpy": _words(f"dtype matrix ndarray {_SCALARS} {_UFUNCS}"),
+    r"numpy\._?core\.multiarray": _words("_reconstruct scalar"),
+    r"numpy\._?core\.numeric": "_frombuffer",
+    r"numpy\._?core\.memmap": "memmap",
+    r"numpy\.matrixlib\.defmatrix": "matrix",
+    r"numpy\.dtypes": r"[A-Z]\w*DType",
+    r"numpy\.ma(\.core)?": _words("MaskedArray _mareconstruct"),
+    r"numpy\.random\._pickle": _words("__bit_generator_ctor __generator_ctor __randomstate_ctor"),
+    r"numpy\.random\._(mt19937|pcg64|philox|sfc64)": _words("MT19937 PCG64 PCG64DXSM Philox SFC64"),
+    r"numpy\.random\._?bit_generator": rf"SeedSequence|SeedlessSequence|{_CYTHON}",
+    r"numpy\.random\.mtrand": "RandomState",
+    r"scipy\.sparse\._?(bsr|coo|csc|csr|dia|dok|lil)": r"(bsr|coo|csc|csr|dia|dok|lil)_(array|matrix)",
+    r"scipy\.interpolate\._(bsplines|interpolate)": _words("BSpline PPoly interp1d"),
+    r"scipy\._lib\.array_api_compat\.numpy\._aliases": "asarray",
+    r"joblib\.numpy_pickle": "NumpyArrayWrapper",
+    "pandas": r"Categorical|DataFrame|Flags|Series|Timedelta|Timestamp|Index|[A-Z]\w*(Dtype|Index)",
+    r"pandas\.arrays": r"[A-Z]\w*Array",
+    r"pandas\.core\.(frame|series)": _words("DataFrame Series"),
+    r"pandas\.core\.internals\.(blocks|managers)": _words("BlockManager SingleBlockManager new_block"),
+    r"pandas\.core\.indexes\.\w+": r"_new_(Datetime)?Index|[A-Z]\w*Index|Index",
+    r"pandas\.core\.dtypes\.dtypes": r"[A-Z]\w*Dtype",
+    r"pandas\.core\.arrays\.\w+": r"[A-Z]\w*(Dtype|Array)|Categorical",
+    r"pandas\.core\.flags": "Flags",
+    r"pandas\._libs\.internals": _words("BlockPlacement _unpickle_block"),
+    r"pandas\._libs\.arrays": _CYTHON,
+    r"pandas\._libs\.missing": "NAType",
+    r"pandas\._libs\.tslibs\.\w+": _words("Timedelta Timestamp _nat_unpickle _timedelta_unpickle _unpickle_timestamp"),
+    r"sklearn\.(_isotonic|_loss|base|calibration|cluster|compose|covariance|cross_decomposition|decomposition|"
+    r"discriminant_analysis|dummy|ensemble|feature_extraction|feature_selection|frozen|gaussian_process|impute|"
+    r"isotonic|kernel_approximation|kernel_ridge|linear_model|manifold|metrics|mixture|model_selection|multiclass|"
+    r"multioutput|naive_bayes|neighbors|neural_network|pipeline|preprocessing|random_projection|semi_supervised|svm|"
+    r"tree)(\.\w+)*": rf"{_CLASS}|{_CYTHON}",
+    r"sklearn\.utils\._(bunch|metadata_requests|random|typedefs|weight_vector)": rf"{_CLASS}|{_CYTHON}",
+    r"sklearn\.cluster\._kmeans": r"_kmeans_single_\w+",
+    r"sklearn\.metrics\._\w+|sklearn\.neighbors\._\w+": "newObj",
+    r"sklearn\.metrics\.\w+(\.\w+)*": r"[a-z]\w*_(error|kernel|kernels|loss|score)|_passthrough_scorer",
+    r"sklearn\.feature_selection\._(mutual_info|univariate_selection)": _words(
+        "chi2 f_classif f_oneway f_regression mutual_info_classif mutual_info_regression r_regression"
+    ),
+    r"xgboost\.(core|sklearn)": r"Booster|XGB\w+",
+    r"lightgbm\.(basic|sklearn)": r"Booster|LGBM\w+",
+}
+_PATTERNS: Final = tuple((re.compile(module), re.compile(name)) for module, name in _ALLOWED.items())
+
+
+def allowed(module: str, name: str, own: Collection[str] = ()) -> bool:
+    """Whether a model may import this name; `own` are packages, modules or whole names that an operator trusts.
+
+    Laws: what can run or reach anything is never allowed, whatever `own` says; a dotted name (an attribute of an
+    attribute) only if `own` holds it in full.
+    """
+    whole = f"{module}.{name}"
+    if (module, name) in _HARMLESS_BUILTINS:
+        return True
+    if never(whole):
+        return False
+    if whole in own:
+        return True
+    if "." in name or not name.isidentifier():
+        return False
+    return any(f"{module}.".startswith(f"{each}.") for each in own) or any(
+        place.fullmatch(module) and what.fullmatch(name) for place, what in _PATTERNS
+    )
+
+
+_HARMLESS_BUILTINS: Final = frozenset(("builtins", name) for name in _ALLOWED["builtins"].split("|"))
+
+
+def never(dotted: str) -> bool:
+    """Whether a dotted name is suspect whoever allows it."""
+    first, *rest = dotted.split(".")
+    return first in _NEVER_MODULES or not _NEVER_NAMES.isdisjoint(rest)

@@ -1,0 +1,226 @@
+"""§4: judge each model among the evidence before the seal, in processes of their own: none is trusted, none is lost."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+from tasks.account import groups_of
+from tasks.case import Case
+from tasks.confine import Limits, run_confined
+from tasks.custody.artifact import torn_json
+from tasks.custody.content import HEAD, looks_like_a_model
+from tasks.custody.evidence import Evidence, StoredFile
+from tasks.custody.inspection import (
+    Inspection,
+    ModelFinding,
+    Soundness,
+    named_as_model,
+    plain,
+    plain_all,
+    why_unsound,
+)
+from tasks.custody.keys import MODELS, unquote
+from tasks.custody.manifest import digest
+from tasks.custody.pattern import ends_with
+from tasks.step import step
+
+_ALL_SECONDS: Final = 600.0
+_SECONDS: Final = 30.0
+_BYTES_A_SECOND: Final = 20e6
+_MEMORY: Final = 2 << 30
+_LOADED_MEMORY: Final = 8 << 30
+_NOBODY: Final = 65534
+_CHANGED: Final = "it changed while it was read"
+
+
+def _what_is_judged(case: Case, evidence: Sequence[Evidence]) -> str:
+    block = case.workload
+    files = sorted({(item.volume, file.stored, file.sha256) for item in evidence for file in item.files if file.source})
+    return f"{files}:{block.models}:{block.model_imports}:{block.inspect_models}:{block.interpreter}"
+
+
+@step("§4 judge the models", key=_what_is_judged)
+def judge_models(case: Case, evidence: Sequence[Evidence]) -> Inspection:
+    """Judge what this run's folder holds; keep the findings in it, for the seal to cover. Read those sealed before."""
+    before = [finding for volume in range(1, case.volume) for finding in sealed_findings(case, volume)]
+    files = {file.stored: file for item in evidence if item.volume == case.volume for file in item.files}
+    models = [file for file in files.values() if is_model(case, case.volume, file)]
+    found = Inspection(tuple(_judge_all(case, models)))
+    if models:
+        case.write(case.folder(case.volume) / MODELS, found.to_bytes())
+    for finding in found.findings:
+        case.log.write("model judged", finding.stored, sha256=finding.sha256, result=finding.told)
+    return Inspection((*before, *found.findings))
+
+
+def sealed_findings(case: Case, volume: int) -> tuple[ModelFinding, ...]:
+    """What was found of the models of a sealed folder; nothing where nobody judged them."""
+    path = case.folder(volume) / MODELS
+    return Inspection.from_bytes(path.read_bytes()).findings if path.exists() else ()
+
+
+def why_held(case: Case, volume: int, file: StoredFile) -> str:
+    """Why a sealed file of the workload is kept out of latest/; empty if it may go there."""
+    if not file.source:
+        return ""
+    findings = sealed_findings(case, volume)
+    if is_model(case, volume, file) or any(finding.stored == file.stored for finding in findings):
+        return why_unsound(file.stored, file.sha256, findings)
+    try:
+        return torn_json(case.path_of(volume, file))
+    except OSError as error:
+        return f"it could not be read again: {error.strerror or error}"
+
+
+def is_sound(case: Case, volume: int, file: StoredFile) -> bool:
+    """Whether a sealed file is a model that was found to be sound."""
+    findings = sealed_findings(case, volume)
+    return any(finding.sha256 == file.sha256 for finding in findings) and not why_unsound(
+        file.stored, file.sha256, findings
+    )
+
+
+def is_model(case: Case, volume: int, file: StoredFile) -> bool:
+    """By its name, by the block's patterns, or by its first bytes."""
+    if not file.source:
+        return False
+    source = unquote(file.source).decode(errors="surrogateescape")
+    if named_as_model(file.stored) or (ends_with(source, case.workload.models) and not source.endswith(".json")):
+        return True
+    with suppress(OSError), case.path_of(volume, file).open("rb") as opened:
+        return looks_like_a_model(opened.read(HEAD))
+    return False
+
+
+def _judge_all(case: Case, models: Iterable[StoredFile]) -> list[ModelFinding]:
+    """Small ones first: what swells must not use up the time of the others. Twins are judged once."""
+    names: dict[str, list[StoredFile]] = {}
+    for file in sorted(models, key=lambda file: (file.size, file.stored)):
+        names.setdefault(file.sha256, []).append(file)
+    until = time.monotonic() + _ALL_SECONDS
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        judged = pool.map(lambda twins: _judge_twins(case, twins, until), names.values())
+        return sorted((finding for findings in judged for finding in findings), key=lambda finding: finding.stored)
+
+
+def _judge_twins(case: Case, twins: Sequence[StoredFile], until: float) -> list[ModelFinding]:
+    try:
+        about = _judge(case, twins[0], until)
+    except OSError as error:
+        about = _unknown(f"not judged: {error.strerror or error}")
+    return [_second_look(case, file, ModelFinding(file.stored, file.sha256, **about)) for file in twins]
+
+
+def _unknown(reason: str) -> dict[str, Any]:
+    return {"outcome": Soundness.UNKNOWN, "reason": reason}
+
+
+def _judge(case: Case, file: StoredFile, until: float) -> dict[str, Any]:
+    seconds = min(_SECONDS + file.size / _BYTES_A_SECOND, until - time.monotonic())
+    if seconds <= 0:
+        return _unknown(f"not judged: the {_ALL_SECONDS:g} s for all models were used up")
+    path = case.path_of(case.volume, file)
+    with path.open("rb") as opened:
+        about = _read(opened, seconds, case.workload.model_imports)
+        if file.in_place and digest(path) != file.sha256:
+            return {"outcome": Soundness.TORN, "reason": "it changed while it was judged"}
+        if about["outcome"] is Soundness.SOUND and case.workload.inspect_models:
+            opened.seek(0)
+            about |= _loaded(case, opened, seconds, about)
+    return about
+
+
+def _read(file: BinaryIO, seconds: float, own: Sequence[str]) -> dict[str, Any]:
+    command = [sys.executable, "-m", "tasks.judge", json.dumps(list(own))]
+    answer = run_confined(command, file, Limits(seconds, _MEMORY), Path(__file__).parent.parent)
+    if answer.late:
+        return _unknown(f"reading it took more than {seconds:.3g} s")
+    try:
+        about: dict[str, Any] = json.loads(answer.said)
+    except ValueError:
+        return _unknown(f"reading it broke its reader, which ended with {answer.ended}: too large, or made to do so")
+    lists = {name: tuple(value) for name, value in about.items() if isinstance(value, list)}
+    return about | lists | {"outcome": Soundness(about["outcome"])}
+
+
+def _loaded(case: Case, file: BinaryIO, seconds: float, read: Mapping[str, Any]) -> dict[str, Any]:
+    """Load it as the workload's user, never as root; what its own interpreter cannot load is not sound."""
+    interpreter = case.workload.root / case.workload.interpreter
+    own = interpreter.exists()
+    program = [str(interpreter) if own else sys.executable, "-I", "-c", _source()]
+    program += [str(case.workload.root)] if case.workload.model_imports else []
+    answer = run_confined(program, file, _as_workload(case, seconds), None)
+    walls = tuple(f"inspected without a wall that this host does not have: {wall}" for wall in answer.without)
+    try:
+        told = json.loads(answer.said)
+    except ValueError:
+        told = None
+    if not isinstance(told, dict):
+        why = f"not done after {seconds:.3g} s" if answer.late else f"its loader ended with {answer.ended}"
+        if answer.refused:
+            why = f"{program[0]}: {answer.refused}"
+        return {"warnings": (*walls, f"not inspected: {why}")}
+    return as_told(told, made_with=read.get("sklearn", ""), own_interpreter=own, walls=walls)
+
+
+def as_told(told: Mapping[str, Any], *, made_with: str, own_interpreter: bool, walls: Sequence[str]) -> dict[str, Any]:
+    """The fields of a finding, out of what a loaded model said of itself: its word is not trusted, only shown."""
+    warnings = (*walls, *plain_all(told.get("warnings")))
+    if "error" in told:
+        error = plain(told["error"])
+        if own_interpreter:
+            return {"warnings": warnings, **_unknown(f"the workload's own interpreter cannot load it: {error}")}
+        return {"warnings": (*warnings, f"not inspected: our interpreter cannot load it: {error}")}
+    loaded_with = plain(told.get("sklearn") or "")
+    if made_with and loaded_with and made_with != loaded_with:
+        warnings = (*warnings, f"made with scikit-learn {made_with}, loaded with {loaded_with}")
+    features = told.get("features")
+    return {
+        "estimator": plain(told.get("estimator", "")),
+        "features": features if type(features) is int else None,
+        "feature_names": plain_all(told.get("feature_names")),
+        "classes": plain_all(told.get("classes")),
+        "inspected": True,
+        "warnings": warnings,
+    }
+
+
+def _source() -> str:
+    return Path(__file__).with_name("load_model.py").read_text()
+
+
+def _as_workload(case: Case, seconds: float) -> Limits:
+    if os.geteuid() != 0:
+        return Limits(seconds, _LOADED_MEMORY)
+    user = case.workload.root.stat().st_uid or _NOBODY
+    return Limits(seconds, _LOADED_MEMORY, user, groups_of(user))
+
+
+def _second_look(case: Case, file: StoredFile, finding: ModelFinding) -> ModelFinding:
+    """A file that is still being written is no whole model, however its copy looks. A container is no longer asked."""
+    if finding.outcome is Soundness.SUSPECT:
+        return finding
+    if _CHANGED in file.note:
+        return replace(finding, outcome=Soundness.TORN, reason=_CHANGED)
+    source = unquote(file.source)
+    if source.startswith(b"/"):
+        return finding
+    try:
+        now = os.stat(os.path.join(os.fsencode(case.root), source))  # noqa: PTH116, PTH118  a hostile name is bytes
+    except OSError:
+        return replace(finding, warnings=(*finding.warnings, "its source is gone: there was no second look at it"))
+    if steady(file, now.st_size, now.st_mtime_ns):
+        return finding
+    return replace(finding, outcome=Soundness.TORN, reason="its source has changed since: it is still being written")
+
+
+def steady(file: StoredFile, size: int, mtime_ns: int) -> bool:
+    """Whether a source still is what it was when it was copied, by size and time."""
+    return (file.size, file.mtime_ns) == (size, mtime_ns)
