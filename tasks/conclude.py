@@ -1,5 +1,6 @@
 """How a run ends in Prefect: the postmortem beside it, and the state that carries the verdict."""
 
+import re
 from typing import Any, Final
 
 from prefect import task
@@ -10,9 +11,10 @@ from prefect.states import Completed, Failed
 
 from tasks.case import Case
 from tasks.custody.receipt import Recovery
-from tasks.custody.verdict import Word
+from tasks.custody.verdict import Verdict, Word
 from tasks.plan import plan
-from tasks.record import POSTMORTEM, Record
+from tasks.record import Record
+from tasks.wording import JAPANESE
 
 _SHOW: Final = "§8 show the postmortem"
 _SHOW_SECONDS: Final = 10.0
@@ -26,13 +28,22 @@ _NAMES: Final = {
 
 @task(name=_SHOW, task_run_name=_SHOW, cache_policy=NO_CACHE, persist_result=False)
 def show(case: Case) -> None:
-    """Put the postmortem beside the run in the UI."""
-    create_markdown_artifact(
-        (case.record / POSTMORTEM).read_text(), key="postmortem", description=f"{case.incident.id}: postmortem"
-    )
+    """Put the postmortem beside the run in the UI; before it, if it is a rehearsal, the plan.
+
+    The keys are the incident's own, so that the UI shows one incident's runs as the versions of one page.
+    """
     if case.dry_run:
         rows = plan(case.log.entries())
-        create_table_artifact(rows, key="plan", description=f"{case.incident.id}: what would be done 予行の計画")
+        about = f"{case.incident.id}: what would be done 予行の計画"
+        create_table_artifact(rows, key=artifact_key("plan", case.incident.id), description=about)
+    if case.page:
+        about = f"{case.incident.id}, run {case.number}: postmortem ポストモーテム"
+        create_markdown_artifact(case.page, key=artifact_key("postmortem", case.incident.id), description=about)
+
+
+def artifact_key(name: str, incident: str) -> str:
+    """A key as Prefect takes it: lower case letters, digits and dashes."""
+    return f"{name}-{re.sub('[^a-z0-9]+', '-', incident.lower())}"
 
 
 def publish(case: Case) -> None:
@@ -49,11 +60,12 @@ def final_state(case: Case, recorded: Record | None, recovery: Recovery | str | 
     if recorded is None:
         return Failed(name="Unverified", message=f"{case.incident.id}: the record could not be written; see the log")
     verdict = recorded.verdict
-    message = f"{case.incident.id}: {verdict.message}"
+    message = f"{case.incident.id}: {_in_both(verdict)}"
     if isinstance(recovery, str):
         message += f" The API did not come back: {recovery}"
     if case.dry_run:
-        return Completed(name="DryRun", message=f"{case.incident.id}: nothing was touched; see the artifact 'plan'")
+        told = f"nothing was touched 予行のみ; see the artifact '{artifact_key('plan', case.incident.id)}'"
+        return Completed(name="DryRun", message=f"{case.incident.id}: {told}")
     if verdict.word is not Word.VERIFIED:
         return Failed(name=_NAMES[verdict.word], message=message)
     return _unless_recovered(recorded, recovery, message) or Completed(name=_NAMES[Word.VERIFIED], message=message)
@@ -65,10 +77,15 @@ def recovered_state(case: Case, recorded: Record | None, recovery: Recovery | st
     message = f"{case.incident.id}: {told}"
     if recorded is None:
         return Failed(name="Unverified", message=f"{message} But the record could not be written; see the log")
-    message += f" The incident is {recorded.verdict.message}"
+    message += f" The incident is {_in_both(recorded.verdict)}"
     if recorded.verdict.word is Word.NOT_CONTAINED:
         return Failed(name=_NAMES[Word.NOT_CONTAINED], message=message)
     return _unless_recovered(recorded, recovery, message) or Completed(name="Recovered", message=message)
+
+
+def _in_both(verdict: Verdict) -> str:
+    """The verdict in a line, its word in Japanese as well."""
+    return verdict.message.replace(verdict.word, f"{verdict.word} {JAPANESE[verdict.word]}", 1)
 
 
 def _unless_recovered(recorded: Record, recovery: Recovery | str | None, message: str) -> State[Any] | None:

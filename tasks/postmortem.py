@@ -1,126 +1,197 @@
-"""The postmortem as Markdown, in Japanese and English: facts filled in, people's fields visibly open (runbook §8)."""
+"""The postmortem in Japanese and English: facts filled in, people's fields visibly open (runbook §8)."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, timezone
+import shlex
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from itertools import groupby
 from typing import Any, Final
 
-from tasks.custody.evidence import Evidence
-from tasks.custody.incident import Incident
-from tasks.custody.receipt import Freeze, Receipts, Recovery, Stop
-from tasks.custody.verdict import Verdict, Word
-
-JST: Final = timezone(timedelta(hours=9), "JST")
-_OPEN: Final = "**[ 未記入 / to be filled in ]**"
-_WORDS: Final = {
-    Word.VERIFIED: "検証済み: 封じ込め・採取・保全のすべてを確認",
-    Word.PARTIAL: "一部欠落: 保全は確認済み、ただし必要な証跡に欠けあり",
-    Word.UNVERIFIED: "未検証: 保全を確認できていない",
-    Word.NOT_CONTAINED: "封じ込め未完了: ワークロードがまだ動いている、または再開しうる",
-}
-_TIMELINE: Final = frozenset(
-    {
-        *("run opened", "step done", "step incomplete", "step failed", "step cached", "deviation"),
-        *("promoted", "uncordoned", "restarted", "healthy", "model proven", "predicted"),
-        *("contained again", "verdict"),
-    }
+from tasks.custody.receipt import Recovery
+from tasks.custody.timeline import Moment, runs
+from tasks.custody.verdict import Word
+from tasks.exhibits import collectors, digests, losses, models, receipts
+from tasks.page.clock import both_times
+from tasks.page.document import (
+    ROW_LIMIT,
+    Badge,
+    Block,
+    Both,
+    Cell,
+    Code,
+    Command,
+    Document,
+    Facts,
+    Figure,
+    Open,
+    Picture,
+    Quoted,
+    Remark,
+    Said,
+    Section,
+    Table,
+    Tone,
+    listing,
+    some,
 )
+from tasks.page.picture import picture
+from tasks.scores import searches, summaries
+from tasks.story import Story
+from tasks.wording import ACTIONS, RECOVERED, VERDICTS
+
+TIMELINE: Final = "timeline.svg"
+_CACHED: Final = "step cached"
+_LIST: Final = 40
+_TRACEBACKS: Final = 3
+_VERDICT: Final = "verdict.json"
+_NONE: Final = Both("なし", "none")
+_UNKNOWN: Final = Both("確認できず", "not established")
 
 
-@dataclass(frozen=True)
-class Story:
-    """Everything that the postmortem tells. `entries` is the custody log, `summaries` the workload's summary_*.json."""
-
-    incident: Incident
-    place: str
-    evidence: str
-    verdict: Verdict
-    freeze: Freeze | None
-    stop: Stop | None
-    coverage: Sequence[Evidence]
-    promoted: Receipts | None
-    recovery: Recovery | None
-    summaries: Mapping[str, Mapping[str, Any]]
-    entries: Sequence[Mapping[str, Any]]
-
-
-def postmortem(story: Story) -> str:
-    """Markdown with the runbook's eight fields, in its order."""
-    sections = (
-        ("事象概要 / Summary", _summary(story)),
-        ("影響範囲 / Scope", _scope(story)),
-        ("検知時刻 / Detected", _detected(story)),
-        ("原因仮説 / Suspected cause", _OPEN),
-        ("時系列 / Timeline", _timeline(story.entries)),
-        ("暫定対処 / Immediate actions", _actions(story)),
-        ("恒久対策 / Permanent fix", _OPEN),
-        ("再発防止 / Prevention", _OPEN),
-        ("証跡 / Evidence", _coverage(story)),
+def postmortem(story: Story) -> Document:
+    """The runbook's eight fields in its order, and then the evidence."""
+    fields: tuple[tuple[Both, Callable[[Story], Sequence[Block]]], ...] = (
+        (Both("事象概要", "Summary"), _summary),
+        (Both("影響範囲", "Scope"), _scope),
+        (Both("検知時刻", "Detected"), _detected),
+        (Both("原因仮説", "Suspected cause"), _cause),
+        (Both("時系列", "Timeline"), _timeline),
+        (Both("暫定対処", "Immediate actions"), _actions),
+        (Both("恒久対策", "Permanent fix"), _left_open),
+        (Both("再発防止", "Prevention"), _left_open),
+        (Both("証跡", "Evidence"), _evidence),
+        (Both("欠落", "What is missing, and why"), _missing),
+        (Both("モデル", "Models"), _models),
+        (Both("スコア", "Scores"), _scores),
+        (Both("ダイジェストと監査", "Digests and audit"), _proof),
     )
-    body = "\n\n".join(f"## {title}\n\n{text}" for title, text in sections)
-    return f"# ポストモーテム / Postmortem {story.incident.id}\n\n{body}\n"
+    trouble: list[str] = []
+    sections = tuple(Section(title, tuple(_told(title, make, story, trouble))) for title, make in fields)
+    return Document(Both("ポストモーテム", "Postmortem"), story.incident.id, sections, tuple(trouble))
 
 
-def both_times(moment: datetime) -> tuple[str, str]:
-    """A moment in JST and in UTC."""
-    jst, utc = moment.astimezone(JST), moment.astimezone(UTC)
-    return tuple(f"{time.isoformat(' ', 'milliseconds')[:23]} {time.tzname()}" for time in (jst, utc))  # type: ignore[return-value]
+def _told(title: Both, make: Callable[[Story], Sequence[Block]], story: Story, trouble: list[str]) -> Sequence[Block]:
+    """A section that cannot be told says so in its place: no fact, however odd, costs the others."""
+    try:
+        return make(story)
+    except Exception as error:  # noqa: BLE001  the facts are hostile, and the record is written whatever they are
+        trouble.append(f"{title.en} could not be told: {type(error).__name__}: {error}")
+        return [could_not_be_made(trouble[-1])]
 
 
-def _cell(text: object) -> str:
-    escaped = str(text).replace("\\", "\\\\").replace("|", "\\|").replace("`", "'")
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in escaped)
+def could_not_be_made(trouble: str) -> Remark:
+    """What stands in the place of what could not be made."""
+    words = Both(
+        "作成できなかった。事実は verdict.json と custody.jsonl にある。",
+        "It could not be made. The facts are in verdict.json and custody.jsonl.",
+    )
+    return Remark(Tone.BAD, (words, Said(trouble)))
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
+def _left_open(story: Story) -> list[Block]:
+    del story
+    return [Open()]
 
 
-def _summary(story: Story) -> str:
+def _summary(story: Story) -> list[Block]:
     verdict = story.verdict
-    lines = [
-        f"**{verdict.word}** ({_WORDS[verdict.word]})",
-        f"- 理由 / reason: {_cell(story.incident.reason)}",
-        *(f"- 安全 / safe: {_cell(text)}" for text in verdict.safe),
-        *(f"- 欠落 / missing: {_cell(text)}" for text in verdict.missing),
-        *(f"- 注記 / note: {_cell(text)}" for text in verdict.notes),
-        f"- 次の操作 / next: {_cell(verdict.next)}",
-    ]
-    return "\n".join([lines[0], "", *lines[1:]])
+    tone, told, following = VERDICTS[verdict.word]
+    if isinstance(story.recovery, Recovery) and verdict.word in {Word.VERIFIED, Word.PARTIAL}:
+        following = RECOVERED
+    sentences = (
+        (Both("安全", "safe"), verdict.safe),
+        (Both("欠落", "missing"), verdict.missing),
+        (Both("注記", "note"), verdict.notes),
+    )
+    facts = Facts(
+        (
+            (Both("理由", "reason"), Quoted(story.incident.reason)),
+            *((name, Said(text)) for name, texts in sentences for text in some(texts, _LIST, _VERDICT)),
+            (Both("次の操作", "next"), (Quoted(following), Said(verdict.next))),
+        )
+    )
+    rehearsal = Both("予行: 何も止めず、何も送っていない。", "A rehearsal: nothing was stopped, nothing was sent.")
+    blocks: list[Block] = [Remark(tone, Badge(tone, str(verdict.word), told))]
+    return [Remark(Tone.FAIR, rehearsal), *blocks, facts] if story.dry_run else [*blocks, facts]
 
 
-def _scope(story: Story) -> str:
+def _scope(story: Story) -> list[Block]:
     incident = story.incident
-    lines = [
-        f"- ホスト / host: {_cell(incident.host)} (boot {incident.boot})",
-        f"- ワークロード / workload: {_cell(incident.workload)}",
-        f"- 開始者 / opened by: {_cell(incident.opened_by)}",
-        f"- 権限 / rights: {_cell(_rights(story.entries))}",
-        f"- 利用者への影響 / effect on users: {_OPEN}",
-    ]
-    return "\n".join(lines)
+    facts = Facts(
+        (
+            (Both("ホスト", "host"), (Code(incident.host), Code(f"boot {incident.boot}"))),
+            (Both("ワークロード", "workload"), Code(incident.workload)),
+            (Both("開始者", "opened by"), Quoted(incident.opened_by)),
+            (Both("権限", "rights"), _rights(story.entries)),
+            (Both("利用者への影響", "effect on users"), Open()),
+        )
+    )
+    return [facts]
 
 
-def _rights(entries: Iterable[Mapping[str, Any]]) -> str:
+def _rights(entries: Iterable[Mapping[str, Any]]) -> Cell:
     """What the last run lacked."""
     told = [entry["missing"] for entry in entries if entry["action"] == "rights"]
-    return ("; ".join(told[-1]) or "すべてあり / none is missing") if told else "不明 / not known"
+    if not told:
+        return Both("不明", "not known")
+    return Said("; ".join(told[-1])) if told[-1] else Both("すべてあり", "none is missing")
 
 
-def _detected(story: Story) -> str:
-    jst, utc = both_times(story.incident.detected_at)
-    opened_jst, opened_utc = both_times(story.incident.opened_at)
-    return f"- 検知 / detected: {jst} / {utc}\n- 撤収開始 / evacuation opened: {opened_jst} / {opened_utc}"
+def _detected(story: Story) -> list[Block]:
+    moments: dict[Moment, datetime] = {}
+    for run in runs(story.entries):
+        moments = {**run.moments, **moments}
+    named = (
+        (Both("検知", "detected"), story.incident.detected_at),
+        (Both("撤収開始", "evacuation opened"), story.incident.opened_at),
+        (Both("凍結完了", "frozen"), moments.get(Moment.FROZEN)),
+        (Both("残存なしを確認", "found that none is left"), moments.get(Moment.NONE_LEFT)),
+    )
+    return [Facts(tuple((name, tuple(map(Figure, both_times(at))) if at else _UNKNOWN) for name, at in named))]
 
 
-def _timeline(entries: Iterable[Mapping[str, Any]]) -> str:
-    rows = [
-        (*both_times(datetime.fromisoformat(entry["utc"])), entry["action"], entry["object"], _result(entry))
-        for entry in entries
-        if entry["action"] in _TIMELINE
-    ]
-    return _table(("JST", "UTC", "何が / what", "対象 / object", "結果 / result"), rows)
+def _cause(story: Story) -> list[Block]:
+    """People's field, and the workload's own last words as a lead."""
+    found = story.quotes.tracebacks[-_TRACEBACKS:]
+    about = Both("ログに残るエラー", "the error in the log")
+    told = ((Facts(((about, Code(quote.stored)),)), listing(str(quote.content), "traceback.txt")) for quote in found)
+    return [Open(), *(block for pair in told for block in pair)]
+
+
+def _timeline(story: Story) -> list[Block]:
+    told = runs(story.entries)
+    about = Both("各手順の開始と終了 (JST)", "when each step began and ended (JST)")
+    drawn: list[Block] = [Picture(TIMELINE, about, picture(told, story.incident.id))] if told else []
+    return [*drawn, _moments(story.entries)]
+
+
+def _moments(entries: Iterable[Mapping[str, Any]]) -> Table:
+    """The first and the last: how it began is as much wanted as how it ended."""
+    told = _cached_as_one(entry for entry in entries if entry["action"] in ACTIONS)
+    left_out = max(0, len(told) - ROW_LIMIT)
+    shown = told[: ROW_LIMIT // 2] + told[-ROW_LIMIT // 2 :] if left_out else told
+    head = (
+        Both("JST", "JST"),
+        Both("UTC", "UTC"),
+        Both("何が", "what"),
+        Both("対象", "object"),
+        Both("結果", "result"),
+    )
+    return Table(head, tuple(map(_moment, shown)), left_out, "custody.jsonl")
+
+
+def _cached_as_one(entries: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Steps that were not done again are one line: the run notes them all at once."""
+    told: list[Mapping[str, Any]] = []
+    for cached, group in groupby(entries, key=lambda entry: entry["action"] == _CACHED):
+        several = list(group)
+        names = {"object": f"{len(several)} steps", "result": "; ".join(str(entry["object"]) for entry in several)}
+        told += [{**several[0], **names}] if cached else several
+    return told
+
+
+def _moment(entry: Mapping[str, Any]) -> tuple[Cell, ...]:
+    jst, utc = both_times(datetime.fromisoformat(entry["utc"]))
+    return Figure(jst), Figure(utc), ACTIONS[entry["action"]], Quoted(str(entry["object"])), Said(_result(entry))
 
 
 def _result(entry: Mapping[str, Any]) -> str:
@@ -128,47 +199,59 @@ def _result(entry: Mapping[str, Any]) -> str:
     return f"{words} ({entry['seconds']} s)" if "seconds" in entry else str(words)
 
 
-def _actions(story: Story) -> str:
-    lines = [
-        f"- 凍結 / frozen: {_cell(story.freeze.told)}" if story.freeze else "- 凍結 / frozen: not established",
-        f"- 停止 / stopped: {_cell(story.stop.told)}" if story.stop else "- 停止 / stopped: not established",
+def _actions(story: Story) -> list[Block]:
+    recovery = story.recovery
+    failed = isinstance(recovery, str)
+    facts: list[tuple[Both, Cell]] = [
+        (Both("凍結", "frozen"), Said(story.freeze.told) if story.freeze else _UNKNOWN),
+        (Both("停止", "stopped"), Said(story.stop.told) if story.stop else _UNKNOWN),
+        (Both("再出現", "came back"), Said(story.watch.told) if story.watch else _UNKNOWN),
+        (Both("latest/", "latest/"), Said(story.promoted.told) if story.promoted else Both("変更なし", "not changed")),
     ]
-    if story.promoted:
-        lines.append(f"- latest/: {_cell(story.promoted.told)}")
-    lines.append(f"- 復旧 / recovery: {_cell(story.recovery.told) if story.recovery else 'なし / none'}")
-    processes = story.stop.processes if story.stop else ()
-    rows: list[tuple[object, ...]] = [
-        (each.identity.pid, each.role, each.end, " ".join(name for name, _ in each.signals), each.command[:100])
-        for each in processes
-    ]
-    rows += [
-        (
-            each.identity.id[:12],
-            "container",
-            each.end,
-            " ".join(name for name, _ in each.signals),
-            f"{each.name}: {each.image}",
-        )
-        for each in (story.stop.containers if story.stop else ())
-    ]
-    table = _table(("PID / ID", "役割 / role", "終わり方 / end", "シグナル / signals", "コマンド / command"), rows)
-    return "\n".join([*lines, "", table]) if rows else "\n".join(lines)
+    back = Said(f"it failed: {recovery}") if failed else Said(recovery.told) if recovery else _NONE  # type: ignore[union-attr]
+    facts.append((Both("復旧", "recovery"), back))
+    rows = receipts(story.freeze, story.stop, story.watch)
+    return [Facts(tuple(facts)), *([rows] if rows else [])]
 
 
-def _coverage(story: Story) -> str:
-    rows = [
-        (item.collector, item.outcome, len(item.files), item.size, "○" if item.needed else "", item.reason[:200])
-        for item in story.coverage
+def _evidence(story: Story) -> list[Block]:
+    places = story.places
+    where: list[tuple[Both, Cell]] = [
+        (Both("このホスト", "on this host"), Code(places.home)),
+        (Both("保全先", "in the store"), Code(f"{places.store}/incidents/{story.incident.id}/")),
     ]
-    head = ("採取 / collector", "結果 / outcome", "files", "bytes", "必須 / needed", "理由 / reason")
-    lines = [
-        f"- このホスト / on this host: `{story.evidence}`",
-        f"- 保全先 / store: `{story.place}/incidents/{story.incident.id}/`",
-        *(f"- `{_cell(name)}`: {_facts(content)}" for name, content in story.summaries.items()),
-    ]
-    return "\n".join([*lines, "", _table(head, rows)])
+    if story.retention:
+        where.append((Both("保持", "retention"), Said(story.retention)))
+    return [Facts(tuple(where)), collectors(story.coverage)]
 
 
-def _facts(summary: Mapping[str, Any]) -> str:
-    plain = {key: value for key, value in summary.items() if isinstance(value, str | int | float) or value is None}
-    return _cell(", ".join(f"{key}={value}" for key, value in list(plain.items())[:12]))
+def _missing(story: Story) -> list[Block]:
+    found = losses(story.coverage)
+    if found:
+        return [found]
+    if not story.coverage:
+        return [Remark(Tone.BAD, Both("採取の記録がない。", "No attempt to collect has left a record."))]
+    return [Remark(Tone.GOOD, Both("採取すべきものはすべて揃っている。", "Everything that was asked for is there."))]
+
+
+def _models(story: Story) -> list[Block]:
+    found = models(story.inspection) if story.inspection else None
+    if found:
+        return [found]
+    if story.inspection:
+        return [Facts(((Both("モデル", "models"), _NONE),))]
+    return [Remark(Tone.FAIR, Both("モデルは判定されていない。", "No model was judged."))]
+
+
+def _scores(story: Story) -> list[Block]:
+    found = [*searches(story.quotes.scores), *summaries(story.quotes.summaries)]
+    return found or [Facts(((Both("summary_*.json、cv_results_*.csv", "summaries and search results"), _NONE),))]
+
+
+def _proof(story: Story) -> list[Block]:
+    sealed = digests(story.seals)
+    unsealed = Remark(Tone.BAD, Both("封印された証跡はない。", "No evidence was sealed."))
+    audit = f"make audit STORE={shlex.quote(story.places.block)} INCIDENT={shlex.quote(story.incident.id)}"
+    about = Both("保存先だけから検証する", "prove all of it again, from the store alone")
+    record = Facts(((Both("この記録", "this record"), Code(f"record/{story.number:03d}/closing.json")),))
+    return [sealed or unsealed, record, Command(about, audit)]

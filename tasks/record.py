@@ -5,29 +5,31 @@ import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from tasks.case import CLOSING, Case, write_whole
+from tasks.case import CLOSING, Case
 from tasks.custody.errors import Tampered
 from tasks.custody.evidence import Evidence, Seal
+from tasks.custody.inspection import Inspection
 from tasks.custody.keys import MANIFEST, SEGMENT, record_key, volume_folder
 from tasks.custody.manifest import canonical, digest, digest_bytes
 from tasks.custody.noun import Noun
-from tasks.custody.receipt import Containment, Freeze, ObjectReceipt, Receipts, Recovery, Stop
+from tasks.custody.receipt import Containment, Freeze, ObjectReceipt, Receipts, Recovery, Stop, Watch
 from tasks.custody.verdict import Verdict, not_contained
-from tasks.postmortem import Story, postmortem
+from tasks.pages import pages, with_pictures
+from tasks.quotes import quotes
 from tasks.signing import Signer, sign, who_signs
 from tasks.step import step
+from tasks.story import Places, Story
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-POSTMORTEM: Final = "postmortem.md"
 VERDICT: Final = "verdict.json"
-_SUMMARY_LIMIT: Final = 1 << 20
 
 
 @dataclass(frozen=True, repr=False)
@@ -42,6 +44,7 @@ class Account(Noun):
     coverage: tuple[Evidence, ...]
     promoted: Receipts | None
     recovery: Recovery | None
+    inspection: Inspection | None = None
 
     @property
     def told(self) -> str:
@@ -84,21 +87,40 @@ def record(case: Case, account: Account) -> Record:
     verdict = account.verdict
     case.log.write("verdict", case.incident.id, word=verdict.word, missing=list(verdict.missing))
     case.record.mkdir(mode=0o700, parents=True)
-    write_whole(case.record / POSTMORTEM, postmortem(_story(case, account)).encode())
+    trouble = _write_pages(case, account)
     about = {"incident": asdict(case.incident), "run": case.run, "verdict": asdict(verdict)}
-    write_whole(case.record / VERDICT, canonical({**account.facts, **about}))
-    write_whole(case.record / SEGMENT, b"".join(case.log.lines(case.segments_end())))
+    case.write(case.record / VERDICT, canonical({**account.facts, **about}))
+    case.write(case.record / SEGMENT, b"".join(case.log.lines(case.segments_end())))
     closing = canonical(_closing(case, account))
     if signature := sign(case, f"record/{case.record.name}/{CLOSING}", closing):
-        write_whole(case.record / f"{CLOSING}.sig", signature)
-    write_whole(case.record / CLOSING, closing)
+        case.write(case.record / f"{CLOSING}.sig", signature)
+    case.write(case.record / CLOSING, closing)
     case.log.sync()
     try:
         _send(case)
     except Exception as error:  # noqa: BLE001  the record must end on disk whatever the store does
         logger.error("The record is on disk only: %s", error)  # noqa: TRY400  the message says it all
         return Record(str(case.record), verdict, stored=False, reason=f"not in the store: {error}")
-    return Record(str(case.record), verdict, stored=True, reason="")
+    return Record(str(case.record), verdict, stored=True, reason="; ".join(trouble))
+
+
+def _write_pages(case: Case, account: Account) -> tuple[str, ...]:
+    """What people read. One that cannot be made or kept is told in the custody log; the record closes without it.
+
+    The case has it for the UI, whatever the disk takes.
+    """
+    made = pages(_story(case, account))
+    case.page = with_pictures(made.document)
+    trouble = [*made.trouble]
+    for name, data in made.files.items():
+        try:
+            case.write(case.record / name, data)
+        except OSError as error:
+            trouble.append(f"{name} could not be written: {error}")
+    for words in trouble:
+        logger.error("%s", words)
+        case.log.write("page missing", case.incident.id, reason=words)
+    return tuple(trouble)
 
 
 def last_record(case: Case) -> LastRecord:
@@ -175,15 +197,17 @@ def _read(kind: type[T], fact: Any) -> T | None:
 def _send(case: Case) -> None:
     """Send this record and any earlier one that did not get there; each closing last."""
     for folder in sorted((case.home / "record").iterdir()):
-        whole = (path.name for path in folder.iterdir() if not path.name.startswith("."))
-        names = sorted(whole, key=lambda name: (name == CLOSING, name))
-        for name in names:
-            path = folder / name
-            case.store.create(record_key(case.incident.id, int(folder.name), name), path, digest(path))
+        for path in sorted(_whole(folder), key=lambda path: (path.name == CLOSING, path.name)):
+            case.store.create(record_key(case.incident.id, int(folder.name), path.name), path, digest(path))
+
+
+def _whole(folder: Path) -> list[Path]:
+    """The files of a record; what was being written when a disk was full is none of them."""
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
 
 
 def _closing(case: Case, account: Account) -> dict[str, Any]:
-    files = {path.name: digest(path) for path in sorted(case.record.iterdir()) if path.name != CLOSING}
+    files = {path.name: digest(path) for path in _whole(case.record) if path.name != CLOSING}
     who = who_signs(case)
     return {
         "incident": case.incident.id,
@@ -200,29 +224,18 @@ def _closing(case: Case, account: Account) -> dict[str, Any]:
 def _story(case: Case, account: Account) -> Story:
     return Story(
         incident=case.incident,
-        place=case.place,
-        evidence=str(case.folder(1)),
+        number=case.number,
+        dry_run=case.dry_run,
+        places=Places(str(case.home), case.place, case.store_name),
         verdict=account.verdict,
         freeze=account.freeze,
         stop=account.stop,
+        watch=_read(Watch, account.facts.get("watch")),
         coverage=account.coverage,
+        inspection=account.inspection,
+        seals=account.seals,
         promoted=account.promoted,
-        recovery=account.recovery,
-        summaries=_summaries(case),
+        recovery=account.recovery or account.facts.get("not_recovered") or None,
+        quotes=quotes(case, account.coverage),
         entries=case.log.entries(),
     )
-
-
-def _summaries(case: Case) -> dict[str, dict[str, Any]]:
-    """The workload's own summaries, as data: scores, versions, commit (runbook §8)."""
-    found: dict[str, dict[str, Any]] = {}
-    for path in sorted(case.folder(1).glob("artifacts/summary_*.json")):
-        if path.stat().st_size > _SUMMARY_LIMIT:
-            continue
-        try:
-            content = json.loads(path.read_bytes())
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(content, dict):
-            found[path.name] = content
-    return found

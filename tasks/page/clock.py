@@ -17,5 +17,10 @@ def short(moment: datetime | None) -> str:
     return _digits(moment.astimezone(JST))[5:] if moment else ""
 
 
+def clock(moment: datetime) -> str:
+    """The time of the day in JST."""
+    return _digits(moment.astimezone(JST))[11:]
+
+
 def _digits(moment: datetime) -> str:
     return moment.isoformat(" ", "milliseconds")[:23]

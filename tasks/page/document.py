@@ -42,6 +42,13 @@ class Code:
 
 
 @dataclass(frozen=True)
+class Figure:
+    """A time, a number, a word of few letters: it stays on one line."""
+
+    text: str
+
+
+@dataclass(frozen=True)
 class Open:
     """A field that only people can fill in."""
 
@@ -64,7 +71,7 @@ class Badge:
     told: Both | None = None
 
 
-Cell: TypeAlias = Both | Said | Quoted | Code | Open | Badge | tuple["Cell", ...]
+Cell: TypeAlias = Both | Said | Quoted | Code | Figure | Open | Badge | tuple["Cell", ...]
 
 
 @dataclass(frozen=True)
@@ -88,7 +95,6 @@ class Table:
 class Listing:
     """Lines of a file, as they stand there. `left_out` lines before the first are not shown."""
 
-    about: Both
     lines: tuple[str, ...]
     left_out: int = 0
     where: str = ""
@@ -132,11 +138,12 @@ class Section:
 
 @dataclass(frozen=True)
 class Document:
-    """The whole. `subject` is what it is about: an incident's id."""
+    """The whole. `subject` is what it is about: an incident's id. `trouble` says what could not be told in it."""
 
     title: Both
     subject: str
     sections: tuple[Section, ...]
+    trouble: tuple[str, ...] = ()
 
 
 def table(head: Sequence[Both], rows: Sequence[tuple[Cell, ...]], where: str) -> Table:
@@ -144,10 +151,10 @@ def table(head: Sequence[Both], rows: Sequence[tuple[Cell, ...]], where: str) ->
     return Table(tuple(head), tuple(rows[:ROW_LIMIT]), max(0, len(rows) - ROW_LIMIT), where)
 
 
-def listing(about: Both, text: str, where: str) -> Listing:
+def listing(text: str, where: str) -> Listing:
     """The last lines of a text: a traceback tells its error last."""
     lines = text.splitlines()
-    return Listing(about, tuple(lines[-LINE_LIMIT:]), max(0, len(lines) - LINE_LIMIT), where)
+    return Listing(tuple(lines[-LINE_LIMIT:]), max(0, len(lines) - LINE_LIMIT), where)
 
 
 def some(texts: Iterable[str], limit: int, where: str) -> tuple[str, ...]:

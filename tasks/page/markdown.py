@@ -18,6 +18,7 @@ from tasks.page.document import (
     Command,
     Document,
     Facts,
+    Figure,
     Listing,
     Open,
     Picture,
@@ -30,7 +31,7 @@ from tasks.page.document import (
 )
 from tasks.page.visible import visible
 
-_PUNCTUATION: Final = re.compile(r"([!-/:-@\[-`{-~])")
+_PUNCTUATION: Final = re.compile(r"([\\`*_\[\]<>|~&$])")
 _ADDRESS: Final = re.compile(r"://|www\.|@|xmpp:|mailto:", re.IGNORECASE)
 _IN_CODE: Final = str.maketrans({"`": "ˋ", "|": "│"})
 _NOTHING: Final = "—"
@@ -46,7 +47,10 @@ def markdown(document: Document, pictures: Mapping[str, str] | None = None) -> s
 
 
 def prose(text: str) -> str:
-    """Foreign text in running text: words that could become a link as code, all punctuation escaped in the others."""
+    """Foreign text in running text: words that could become a link as code, what is markup escaped in the others.
+
+    It never begins a line, so that what is markup only there needs no escape.
+    """
     words = visible(text).split(" ")
     return " ".join(code(word) if _ADDRESS.search(word) else _PUNCTUATION.sub(r"\\\1", word) for word in words)
 
@@ -88,7 +92,7 @@ def _(block: Table) -> str:
 @block_text.register
 def _(block: Listing) -> str:
     lines = "\n".join(visible(line).translate(_IN_CODE) for line in block.lines)
-    text = f"{_both(block.about)}:\n\n```text\n{lines}\n```"
+    text = f"```text\n{lines}\n```"
     more = _more(block.left_out, "手前に", "行", "lines before", block.where)
     return f"{text}\n\n{more}" if block.left_out else text
 
@@ -100,7 +104,8 @@ def _(block: Command) -> str:
 
 @block_text.register
 def _(block: Remark) -> str:
-    return f"> {_SIGNS[block.tone]} {_cell(block.words)}"
+    sign = "" if isinstance(block.words, Badge) else f"{_SIGNS[block.tone]} "
+    return f"> {sign}{_cell(block.words)}"
 
 
 @block_text.register
@@ -121,7 +126,7 @@ def _cell(cell: Cell) -> str:
     match cell:
         case Both():
             return _both(cell)
-        case Said(text) | Quoted(text):
+        case Said(text) | Quoted(text) | Figure(text):
             return prose(text) if text.strip() else _NOTHING
         case Code(text):
             return code(text)

@@ -233,7 +233,7 @@ def _line(parent: Element, left: float, top: float, bottom: float, name: str) ->
 
 
 def _label(parent: Element, left: float, base: float, words: str, name: str) -> None:
-    SubElement(parent, "text", {"x": f"{left:g}", "y": f"{base:g}", "class": name}).text = words
+    SubElement(parent, "text", {"x": f"{left:g}", "y": f"{base:g}", "class": name}).text = visible(words)
 
 
 def _diamond(parent: Element, left: float, middle: float) -> None:

@@ -45,26 +45,31 @@ table {{ width: 100%; border-collapse: collapse; font-size: .875rem; margin: 16p
 th, td {{ text-align: left; vertical-align: top; padding: 6px 10px 6px 0; border-bottom: 1px solid var(--rule);
   line-height: 1.5; }}
 th {{ font-weight: 600; }}
-th .both [lang=en] {{ display: block; margin: 0; font-weight: 400; }}
+th .both [lang=ja] + [lang=en], td > .both [lang=ja] + [lang=en] {{ display: block; margin: 0; font-weight: 400; }}
+.figure, .badge, td .badge + .both {{ white-space: nowrap; }}
+th, td > .both {{ overflow-wrap: normal; }}
 td {{ font-variant-numeric: tabular-nums; }}
 tr {{ break-inside: avoid; }}
 figure {{ margin: 16px 0; overflow-x: auto; }}
 figure svg {{ display: block; min-width: 760px; width: 100%; height: auto; }}
 figcaption {{ color: var(--dim); font-size: .875rem; }}
 :focus-visible {{ outline: 2px solid var(--accent); outline-offset: 2px; }}
-@media (max-width: 700px) {{
+@media screen and (max-width: 700px) {{
   main {{ padding: 16px 14px 48px; }}
   dl {{ grid-template-columns: 1fr; gap: 0; }}
   dd {{ margin-bottom: 10px; }}
   thead {{ position: absolute; clip-path: inset(50%); width: 1px; height: 1px; overflow: hidden; }}
   table, tbody, tr, td {{ display: block; }}
   tr {{ border: 1px solid var(--rule); border-radius: 8px; padding: 6px 12px; margin-bottom: 10px; }}
-  td {{ border: 0; padding: 2px 0; }}
-  td::before {{ content: attr(data-name); display: block; color: var(--dim); font-size: .75rem; }}
+  td {{ display: grid; grid-template-columns: 6.5rem minmax(0, 1fr); gap: 0 10px; border: 0; padding: 3px 0; }}
+  td > * {{ justify-self: start; max-width: 100%; }}
+  td::before {{ content: attr(data-name); color: var(--dim); font-size: .75rem; line-height: 1.75; }}
+  td:has(> :empty) {{ display: none; }}
 }}
 @media print {{
   :root {{ {_DAY} }}
   body {{ font-size: 10pt; }}
+  table {{ font-size: 7.5pt; }}
   main {{ max-width: none; padding: 0; }}
   h2 {{ break-after: avoid; }}
   figure {{ overflow: visible; break-inside: avoid; }}

@@ -7,6 +7,7 @@ TEXT_LIMIT: Final = 600
 _CONTROLS: Final = 0x2400
 _DELETE: Final = 0x7F
 _MARKS: Final = 3
+_MARKING: Final = frozenset({"Mn", "Me"})
 _WIDE_SPACE: Final = "\N{IDEOGRAPHIC SPACE}"
 _BLANK: Final = (
     "\N{HANGUL FILLER}\N{HALFWIDTH HANGUL FILLER}\N{HANGUL CHOSEONG FILLER}\N{HANGUL JUNGSEONG FILLER}\u2800"
@@ -14,17 +15,19 @@ _BLANK: Final = (
 
 
 def visible(text: str, limit: int = TEXT_LIMIT) -> str:
-    """One line of what was said, at most `limit` letters and a count of what was cut.
+    """One line of what was said: what fits in `limit` letters, and a count of what does not.
 
     Laws: the result is printable and holds no line break, no control and no direction mark; each letter beyond the
     printable ones is named, as ␛ or ⟨U+202E⟩; plain text stays as it is.
     """
-    shown, marks = [], 0
-    for letter in text[:limit]:
-        marks = marks + 1 if unicodedata.category(letter) in {"Mn", "Me"} else 0
-        shown.append(_named(letter) if marks > _MARKS or not _plain(letter) else letter)
-    if len(text) > limit:
-        shown.append(f"… (+{len(text) - limit})")
+    shown, marks, room = list[str](), 0, limit
+    for place, letter in enumerate(text):
+        marks = marks + 1 if unicodedata.category(letter) in _MARKING else 0
+        sign = _named(letter) if marks > _MARKS or not _plain(letter) else letter
+        room -= len(sign)
+        if room < 0:
+            return f"{''.join(shown)}… (+{len(text) - place})"
+        shown.append(sign)
     return "".join(shown)
 
 

@@ -16,6 +16,7 @@ from tasks.page.document import (
     Command,
     Document,
     Facts,
+    Figure,
     Listing,
     Open,
     Picture,
@@ -29,6 +30,7 @@ from tasks.page.style import STYLE
 from tasks.page.visible import visible
 
 POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+_FIGURE: Final = 32
 _SVG: Final = "{http://www.w3.org/2000/svg}"
 _OPEN: Final = Both("未記入", "to be filled in")
 
@@ -95,9 +97,6 @@ def _(block: Table) -> Iterable[Element]:
 
 @block_elements.register
 def _(block: Listing) -> Iterable[Element]:
-    about = Element("p")
-    about.append(_both(block.about))
-    yield about
     if block.left_out:
         count = block.left_out
         yield _more(Both(f"手前に {count} 行", f"{count} lines before"), block.where)
@@ -154,6 +153,8 @@ def _cell(cell: Cell) -> Element:  # noqa: PLR0911  one for each kind
             return _text("span", visible(text), {"class": "foreign", "lang": ""})
         case Code(text):
             return _text("code", visible(text), translate="no", lang="")
+        case Figure(text):
+            return _text("span", visible(text, _FIGURE), {"class": "figure", "lang": ""})
         case Open():
             field = Element("span", {"class": "open"})
             field.append(_both(_OPEN))
@@ -176,9 +177,11 @@ def _badge(badge: Badge) -> Element:
 
 def _both(words: Both) -> Element:
     pair = Element("span", {"class": "both"})
-    if words.ja != words.en:
+    if words.ja == words.en:
+        SubElement(pair, "span").text = words.ja
+    else:
         SubElement(pair, "span", lang="ja").text = words.ja
-    SubElement(pair, "span", lang="en").text = words.en
+        SubElement(pair, "span", lang="en").text = words.en
     return pair
 
 

@@ -1,0 +1,60 @@
+"""The pages of a record as files. Whatever fails in making one, a page in Markdown is left, and says what failed."""
+
+import logging
+from base64 import b64encode
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+from tasks.page.document import Document, Picture
+from tasks.page.markdown import markdown
+from tasks.page.webpage import html
+from tasks.postmortem import could_not_be_made, postmortem
+from tasks.story import Story
+
+logger = logging.getLogger(__name__)
+
+MARKDOWN: Final = "postmortem.md"
+HTML: Final = "postmortem.html"
+
+
+@dataclass(frozen=True)
+class Pages:
+    """Files by name, the Markdown first, and what could not be made."""
+
+    document: Document
+    files: Mapping[str, bytes]
+    trouble: tuple[str, ...]
+
+
+def pages(story: Story) -> Pages:
+    """Make them all. Without the page in HTML the record closes all the same."""
+    document = postmortem(story)
+    trouble = document.trouble
+    try:
+        page = {HTML: html(document).encode()}
+    except Exception as error:
+        logger.exception("No %s", HTML)
+        trouble = (*trouble, f"{HTML} could not be made: {type(error).__name__}: {error}")
+        document, page = _with_remark(document, trouble[-1]), {}
+    pictures = {each.name: each.svg.encode() for each in _pictures(document)}
+    return Pages(document, {MARKDOWN: markdown(document).encode(), **page, **pictures}, trouble)
+
+
+def with_pictures(document: Document) -> str:
+    """The Markdown for a reader that has no other file: Prefect's UI shows pictures that lie in their own address."""
+    return markdown(document, {each.name: _address(each) for each in _pictures(document)})
+
+
+def _address(drawn: Picture) -> str:
+    return f"data:image/svg+xml;base64,{b64encode(drawn.svg.encode()).decode()}"
+
+
+def _pictures(document: Document) -> Iterable[Picture]:
+    return (block for section in document.sections for block in section.blocks if isinstance(block, Picture))
+
+
+def _with_remark(document: Document, trouble: str) -> Document:
+    first, *rest = document.sections
+    told = replace(first, blocks=(could_not_be_made(trouble), *first.blocks))
+    return replace(document, sections=(told, *rest))

@@ -1,0 +1,84 @@
+"""§8: what the record quotes from the evidence: the workload's summaries, its scores, and the error in its log."""
+
+import fnmatch
+import json
+import logging
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from tasks.case import Case
+from tasks.custody.evidence import Evidence, StoredFile
+from tasks.custody.manifest import digest_bytes
+from tasks.story import Quote, Quotes
+
+logger = logging.getLogger(__name__)
+
+_LIMIT: Final = 1 << 20
+_FILES: Final = 20
+_SUMMARIES: Final = "artifacts/summary_*.json"
+_SCORES: Final = "scores.json"
+_TRACEBACKS: Final = "traceback.txt"
+
+
+def quotes(case: Case, coverage: Sequence[Evidence]) -> Quotes:
+    """What can be read of it, whatever was lost: a file that is no longer what was sealed is not quoted."""
+    return Quotes(
+        summaries=tuple(_data(case, coverage, _SUMMARIES)),
+        scores=tuple(_data(case, coverage, _SCORES)),
+        tracebacks=tuple(_tracebacks(case, coverage)),
+    )
+
+
+def _data(case: Case, coverage: Iterable[Evidence], pattern: str) -> Iterable[Quote]:
+    for stored, data in _read(case, coverage, pattern):
+        try:
+            content = json.loads(data)
+        except (ValueError, RecursionError):
+            continue
+        yield Quote(stored, content)
+
+
+def _tracebacks(case: Case, coverage: Iterable[Evidence]) -> Iterable[Quote]:
+    for _, data in _read(case, coverage, _TRACEBACKS):
+        for log, text in picked_out(data.decode(errors="backslashreplace")):
+            yield Quote(log, text)
+
+
+def _read(case: Case, coverage: Iterable[Evidence], pattern: str) -> Iterable[tuple[str, bytes]]:
+    found = {
+        (item.volume, file.stored): file
+        for item in coverage
+        for file in item.files
+        if fnmatch.fnmatchcase(file.stored, pattern) and file.size <= _LIMIT and not file.in_place
+    }
+    for (volume, stored), file in sorted(found.items())[:_FILES]:
+        data = _content(case, volume, file)
+        if data is not None:
+            yield stored, data
+
+
+def _content(case: Case, volume: int, file: StoredFile) -> bytes | None:
+    try:
+        with case.path_of(volume, file).open("rb") as opened:
+            data = opened.read(_LIMIT + 1)
+    except OSError as error:
+        logger.error("The postmortem goes without %s: %s", file.stored, error)  # noqa: TRY400
+        return None
+    if digest_bytes(data) != file.sha256:
+        logger.error("The postmortem goes without %s: it is not what was sealed", file.stored)
+        return None
+    return data
+
+
+def picked_out(text: str) -> tuple[tuple[str, str], ...]:
+    """The logs of traceback.txt that hold a traceback, each with its tracebacks; its headings are never indented."""
+    found: dict[str, list[str]] = {}
+    name, wanted = "", False
+    for line in text.splitlines():
+        if line.startswith("== "):
+            name, wanted = line.removeprefix("== "), False
+        elif line.startswith("-- "):
+            wanted = " tracebacks" in line and not line.startswith("-- 0 ")
+        elif wanted:
+            found.setdefault(name, []).append(line.removeprefix("    "))
+    return tuple((name, "\n".join(lines)) for name, lines in found.items())

@@ -1,0 +1,80 @@
+"""What the record shows of the workload's scores: its summaries, and the summing up of its searches."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from tasks.page.document import Block, Both, Cell, Code, Facts, Figure, Said, Table, table
+from tasks.story import Quote
+
+_FACTS: Final = 24
+_SEARCHES: Final = 20
+_FILE: Final = Both("ファイル", "file")
+
+
+def summaries(quotes: Iterable[Quote]) -> list[Block]:
+    """What the workload's summaries say, a table for each file."""
+    head = (Both("項目", "item"), Both("値", "value"))
+    blocks: list[Block] = []
+    for quote in quotes:
+        facts = plain_facts(quote.content)
+        rows = tuple((Code(name), Code(value)) for name, value in facts[:_FACTS])
+        left_out = len(facts) - len(rows)
+        blocks += [Facts(((_FILE, Code(quote.stored)),)), Table(head, rows, left_out, quote.stored)]
+    return blocks
+
+
+def searches(quotes: Iterable[Quote]) -> list[Block]:
+    """What the summing up of cv_results_*.csv says: how far each search had come, and its best candidates."""
+    told = [each for quote in quotes if isinstance(quote.content, list) for each in quote.content]
+    return [block for each in told[:_SEARCHES] if isinstance(each, dict) for block in _search(each)]
+
+
+def _search(about: Mapping[str, Any]) -> Iterable[Block]:
+    names = (
+        ("rows", Both("候補の行数", "rows")),
+        ("failed_fits", Both("失敗した学習", "failed fits")),
+        ("read", Both("読み取り", "read")),
+        ("not_read", Both("読み取れず", "not read")),
+    )
+    facts: list[tuple[Both, Cell]] = [(_FILE, Code(str(about.get("file"))))]
+    facts += [(words, Said(str(about[name]))) for name, words in names if about.get(name) is not None]
+    if step := about.get("last_step"):
+        facts.append((Both("最後の段階", "last resource step"), Said(_joined(step))))
+    yield Facts(tuple(facts))
+    head = (
+        Both("順位", "rank"),
+        Both("平均スコア", "mean"),
+        Both("標準偏差", "std"),
+        Both("パラメーター", "parameters"),
+    )
+    rows = [_candidate(row) for row in about.get("best") or () if isinstance(row, dict)]
+    if rows:
+        yield table(head, rows, str(about.get("file")))
+
+
+def _candidate(row: Mapping[str, Any]) -> tuple[Cell, ...]:
+    figures = (row.get(name) for name in ("rank_test_score", "mean_test_score", "std_test_score"))
+    return (
+        *(Figure(f"{value:.6g}" if isinstance(value, int | float) else "") for value in figures),
+        Code(_joined(row.get("params"))),
+    )
+
+
+def _joined(facts: Any) -> str:
+    return ", ".join(f"{name}={value}" for name, value in facts.items()) if isinstance(facts, dict) else ""
+
+
+def plain_facts(content: Any) -> tuple[tuple[str, str], ...]:
+    """Numbers and words of a JSON value, each with its path; what lies deeper than three levels is left out."""
+    return tuple(_walk("", content, 3))
+
+
+def _walk(path: str, value: Any, levels: int) -> Iterable[tuple[str, str]]:
+    if isinstance(value, str | int | float) or value is None:
+        yield path, str(value)
+    elif levels and isinstance(value, dict):
+        for name, each in value.items():
+            yield from _walk(f"{path}.{name}" if path else str(name), each, levels - 1)
+    elif levels and isinstance(value, list):
+        for number, each in enumerate(value):
+            yield from _walk(f"{path}[{number}]", each, levels - 1)

@@ -1,0 +1,59 @@
+"""Everything that the record tells of an incident, from which both of its pages are made."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tasks.custody.evidence import Evidence, Seal
+from tasks.custody.incident import Incident
+from tasks.custody.inspection import Inspection
+from tasks.custody.receipt import Freeze, Receipts, Recovery, Stop, Watch
+from tasks.custody.verdict import Verdict
+
+
+@dataclass(frozen=True)
+class Quote:
+    """What the record quotes from a file of the evidence. `content` is data, or text."""
+
+    stored: str
+    content: Any
+
+
+@dataclass(frozen=True)
+class Quotes:
+    """What the workload says of itself: its summaries and scores, and the error in its log."""
+
+    summaries: tuple[Quote, ...] = ()
+    scores: tuple[Quote, ...] = ()
+    tracebacks: tuple[Quote, ...] = ()
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where everything lies. `store` is the store for people, `block` the name that an operator knows it by."""
+
+    home: str
+    store: str
+    block: str
+
+
+@dataclass(frozen=True)
+class Story:
+    """What is told. `entries` is the custody log; `recovery` is the reason where it failed."""
+
+    incident: Incident
+    number: int
+    dry_run: bool
+    places: Places
+    verdict: Verdict
+    freeze: Freeze | None
+    stop: Stop | None
+    watch: Watch | None
+    coverage: Sequence[Evidence]
+    inspection: Inspection | None
+    seals: Sequence[Seal]
+    promoted: Receipts | None
+    recovery: Recovery | str | None
+    quotes: Quotes
+    entries: Sequence[Mapping[str, Any]]
+    retention: str = ""

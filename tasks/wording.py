@@ -1,0 +1,87 @@
+"""Our own words in Japanese and English: verdicts, outcomes, ends, and what the custody log calls an action."""
+
+from typing import Final
+
+from tasks.custody.end import End
+from tasks.custody.evidence import Outcome
+from tasks.custody.inspection import Soundness
+from tasks.custody.verdict import Word
+from tasks.page.document import Both, Tone
+
+JAPANESE: Final = {
+    Word.VERIFIED: "検証済み",
+    Word.PARTIAL: "一部欠落",
+    Word.UNVERIFIED: "未検証",
+    Word.NOT_CONTAINED: "封じ込め未完了",
+}
+RECOVERED: Final = "このポストモーテムを完成させる。"
+VERDICTS: Final = {
+    Word.VERIFIED: (
+        Tone.GOOD,
+        Both(
+            f"{JAPANESE[Word.VERIFIED]}: 封じ込め・採取・保全のすべてを確認",
+            "contained, everything needed collected, every object proven",
+        ),
+        f"{RECOVERED}API を戻すには recover を実行する。",
+    ),
+    Word.PARTIAL: (
+        Tone.FAIR,
+        Both(
+            f"{JAPANESE[Word.PARTIAL]}: 保全は確認済み、ただし必要な証跡に欠けあり",
+            "every object proven, but something needed was lost",
+        ),
+        "欠落の原因を除き、同じ incident_id で撤収をもう一度実行する。",
+    ),
+    Word.UNVERIFIED: (
+        Tone.BAD,
+        Both(f"{JAPANESE[Word.UNVERIFIED]}: 保全を確認できていない", "it is not proven that the store has everything"),
+        "保存先かネットワークを直し、同じ incident_id で撤収をもう一度実行する。完了した手順は繰り返されない。",
+    ),
+    Word.NOT_CONTAINED: (
+        Tone.BAD,
+        Both(
+            f"{JAPANESE[Word.NOT_CONTAINED]}: ワークロードがまだ動いている、または再開しうる",
+            "something of the workload lives, or may start again",
+        ),
+        "ここに挙げたものを手で止め、同じ incident_id で撤収をもう一度実行する。",
+    ),
+}
+ENDS: Final = {
+    End.SURVIVED: (Tone.BAD, Both("生存", "survived")),
+    End.HELD: (Tone.FAIR, Both("凍結のまま", "left frozen")),
+    End.KILLED: (Tone.FAIR, Both("強制終了", "killed")),
+    End.GONE: (Tone.QUIET, Both("自ら終了", "ended by itself")),
+    End.STOPPED: (Tone.GOOD, Both("停止", "stopped")),
+}
+OUTCOMES: Final = {
+    Outcome.COLLECTED: (Tone.GOOD, "採取済み"),
+    Outcome.EMPTY: (Tone.QUIET, "空"),
+    Outcome.WITHHELD: (Tone.QUIET, "指定により除外"),
+    Outcome.MISSING: (Tone.FAIR, "存在せず"),
+    Outcome.TRUNCATED: (Tone.FAIR, "一部のみ"),
+    Outcome.DENIED: (Tone.BAD, "拒否"),
+    Outcome.FAILED: (Tone.BAD, "失敗"),
+    Outcome.TIMED_OUT: (Tone.BAD, "時間切れ"),
+}
+SOUNDNESS: Final = {
+    Soundness.SUSPECT: (Tone.BAD, "不審"),
+    Soundness.TORN: (Tone.BAD, "破損"),
+    Soundness.UNKNOWN: (Tone.FAIR, "判定不能"),
+    Soundness.SOUND: (Tone.GOOD, "健全"),
+}
+ACTIONS: Final = {
+    "run opened": Both("実行開始", "run opened"),
+    "step done": Both("完了", "step done"),
+    "step incomplete": Both("不完全", "step incomplete"),
+    "step failed": Both("失敗", "step failed"),
+    "step cached": Both("再利用", "step cached"),
+    "deviation": Both("手順からの逸脱", "deviation"),
+    "came back": Both("再出現", "came back"),
+    "uncordoned": Both("ロック解除", "uncordoned"),
+    "restarted": Both("再起動", "restarted"),
+    "healthy": Both("応答確認", "healthy"),
+    "model proven": Both("モデル一致", "model proven"),
+    "predicted": Both("推論確認", "predicted"),
+    "contained again": Both("再封じ込め", "contained again"),
+    "verdict": Both("判定", "verdict"),
+}

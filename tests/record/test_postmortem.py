@@ -1,0 +1,196 @@
+"""The postmortem: the runbook's eight fields in both languages, times in JST and UTC, each fact where it belongs."""
+
+import re
+from typing import Any
+
+import pytest
+
+from tasks.custody.evidence import Evidence, Outcome
+from tasks.custody.inspection import Inspection
+from tasks.custody.receipt import Freeze, Stop
+from tasks.custody.verdict import Verdict, Word
+from tasks.page.clock import both_times
+from tasks.page.markdown import markdown
+from tasks.postmortem import postmortem
+from tasks.story import Quote, Quotes
+from tests.stories import NOW, entry, story
+
+FIELDS = ["事象概要", "影響範囲", "検知時刻", "原因仮説", "時系列", "暫定対処", "恒久対策", "再発防止"]
+
+
+def told(**changes: Any) -> str:
+    document = postmortem(story(**changes))
+    assert document.trouble == ()
+    return markdown(document)
+
+
+def section(name: str, **changes: Any) -> str:
+    return told(**changes).split(f"## {name}")[1].split("\n## ")[0]
+
+
+def test_the_runbooks_eight_fields_are_there_in_its_order() -> None:
+    headings = re.findall(r"^## (\S+) / \S+", told(), re.MULTILINE)
+    assert headings[:8] == FIELDS
+
+
+@pytest.mark.parametrize("field", ["原因仮説", "恒久対策", "再発防止", "影響範囲"])
+def test_peoples_fields_are_visibly_open(field: str) -> None:
+    assert "**[ 未記入 / to be filled in ]**" in section(field)
+
+
+def test_times_are_in_jst_and_utc() -> None:
+    assert both_times(NOW) == ("2026-01-03 00:04:05.678 JST", "2026-01-02 15:04:05.678 UTC")
+    assert section("検知時刻").count("2026-01-03 00:04:05.678 JST; 2026-01-02 15:04:05.678 UTC") == 2
+    first = next(line for line in section("時系列").split("\n") if "実行開始" in line)
+    assert first.startswith("| 2026-01-03 00:04:05.678 JST | 2026-01-02 15:04:05.678 UTC |")
+
+
+def test_the_moments_of_containment_are_named() -> None:
+    text = section("検知時刻")
+    assert "凍結完了 / frozen: 2026-01-03 00:04:05.978 JST" in text
+    assert "found that none is left: 2026-01-03 00:04:06.878 JST" in text
+
+
+def test_a_moment_that_nobody_established_is_not_claimed() -> None:
+    assert section("検知時刻", entries=[]).count("確認できず / not established") == 2
+
+
+def test_the_timeline_tells_the_steps_and_leaves_the_rest_to_the_custody_log() -> None:
+    text = section("時系列")
+    assert "(0.2 s)" in text
+    assert "手順からの逸脱 / deviation" in text
+    assert "not of the timeline" not in text
+
+
+def test_steps_that_were_not_done_again_are_one_line() -> None:
+    entries = [entry(n, "step cached", f"§4 collect {n}") for n in range(9)]
+    (line,) = [line for line in section("時系列", entries=entries).split("\n") if "再利用" in line]
+    assert "9 steps" in line
+
+
+@pytest.mark.parametrize("word", Word)
+def test_each_verdict_and_what_to_do_next_is_told_in_both_languages(word: Word) -> None:
+    text = section("事象概要", verdict=Verdict(word, (), (), (), "mend it."), recovery=None)
+    (line,) = [line for line in text.split("\n") if f"**{word}**" in line]
+    (following,) = [line for line in text.split("\n") if line.startswith("- 次の操作")]
+    assert re.search(r"[\u3040-\u30ff\u4e00-\u9fff]", line)
+    assert re.search(r"[\u3040-\u30ff\u4e00-\u9fff].*mend it\.", following.removeprefix("- 次の操作"))
+
+
+def test_a_rehearsal_says_first_that_nothing_was_touched() -> None:
+    assert section("事象概要", dry_run=True).split("\n")[2].startswith("> ▲ 予行")
+    assert "予行" not in told()
+
+
+def test_a_story_of_failures_is_told_too() -> None:
+    nothing: dict[str, Any] = dict.fromkeys(("freeze", "stop", "watch", "inspection", "promoted", "recovery"))
+    text = told(**nothing, coverage=[], seals=(), quotes=Quotes(), entries=[])
+    assert "凍結 / frozen: 確認できず / not established" in text
+    assert "停止 / stopped: 確認できず / not established" in text
+    assert "復旧 / recovery: なし / none" in text
+    assert "封印された証跡はない。 / No evidence was sealed." in text
+    assert "No attempt to collect has left a record." in text
+    assert "No model was judged." in text
+    assert re.findall(r"^## .*", text, re.MULTILINE) == re.findall(r"^## .*", told(), re.MULTILINE)
+
+
+def test_a_recovery_that_failed_is_told_with_its_reason() -> None:
+    assert "復旧 / recovery: it failed: no port" in section("暫定対処", recovery="no port")
+
+
+def test_each_process_and_container_has_its_receipt() -> None:
+    rows = [line for line in section("暫定対処").split("\n") if line.startswith("| ")]
+    assert len(rows) == 2 + 4
+    assert "no receipt" in rows[2], "the process that was frozen and has no end comes first"
+    assert "left frozen" in rows[3]
+    killed, stopped = rows[4:]
+    assert "SIGTERM 00:04:05.678" in killed
+    assert "removed with its end" in killed
+    assert "| 01-03 00:04:05.778 | SIGINT 00:04:05.678 |" in stopped
+    assert "**stopped** (停止); 01-03 00:04:06.678" in stopped
+
+
+def test_the_coverage_says_what_is_missing_why_and_what_it_means() -> None:
+    denied, withheld = [line for line in section("欠落").split("\n") if line.startswith("| `a reason`")]
+    assert "**denied** (拒否) | a reason | 必須の証跡が欠けるため PARTIAL" in denied
+    assert "**withheld** (指定により除外) | a reason | 指定による除外" in withheld
+
+
+def test_a_collector_that_names_no_loss_of_its_own_is_missing_as_a_whole() -> None:
+    evidence = Evidence("kernel", False, False, Outcome.DENIED, "no right", NOW, NOW, 1)
+    text = section("欠落", coverage=[evidence])
+    assert (
+        "| `kernel` | — | ✖ **denied** (拒否) | no right | 判定には影響しない / does not change the verdict |" in text
+    )
+
+
+def test_nothing_missing_is_said_as_well() -> None:
+    assert "Everything that was asked for is there." in section("欠落", coverage=story().coverage[:1])
+
+
+def test_a_suspect_model_is_named_with_what_it_imports() -> None:
+    text = section("モデル")
+    assert "**suspect** (不審) | a reason; imports a reason |" in text
+    assert "なし / none" in section("モデル", inspection=Inspection())
+
+
+def test_scores_and_the_workloads_own_versions_are_referred_to() -> None:
+    summary = {"git_commit": "abc1234", "python": "3.11", "scores": {"cv": 0.9}}
+    table = {
+        "file": "artifacts/cv_results_adult.csv",
+        "rows": 40,
+        "failed_fits": 2,
+        "best": [{"rank_test_score": 1, "mean_test_score": 0.9134567, "params": {"param_C": "10"}}],
+        "last_step": {"iter": 3, "n_resources": 900},
+    }
+    text = section(
+        "スコア", quotes=Quotes((Quote("artifacts/summary_adult.json", summary),), (Quote("scores.json", [table]),))
+    )
+    for words in (
+        "`git_commit` | `abc1234`",
+        "`scores.cv` | `0.9`",
+        "| 1 | 0.913457 |",
+        "`param_C=10`",
+        "iter=3, n\\_res",
+    ):
+        assert words in text
+
+
+@pytest.mark.parametrize("odd", [None, 1, "text", [1, None], [{}], [{"best": 3}], [{"best": [{"params": 1}]}], {}])
+def test_scores_of_any_shape_cost_nothing_else(odd: Any) -> None:
+    document = postmortem(story(quotes=Quotes((Quote("a", odd),), (Quote("scores.json", odd),))))
+    assert len(document.sections) == 13
+
+
+def test_the_picked_out_error_stands_by_the_cause() -> None:
+    text = section("原因仮説", quotes=Quotes(tracebacks=(Quote("logs/train.log", "Traceback:\n  boom"),)))
+    assert "`logs/train.log`" in text
+    assert "```text\nTraceback:\n  boom\n```" in text
+
+
+def test_the_record_says_how_it_is_proven_and_what_is_unsigned() -> None:
+    text = section("ダイジェスト", places=story().places)
+    assert "make audit STORE='a reason' INCIDENT=IR-20260102T150405Z" in text
+    assert f"`{'1' * 64}`" in text
+    assert "署名なし / unsigned" in text
+
+
+@pytest.mark.parametrize(
+    ("entries", "line"),
+    [
+        ([], "- 権限 / rights: 不明 / not known"),
+        ([entry(0, "rights", missing=[])], "- 権限 / rights: すべてあり / none is missing"),
+        (
+            [entry(0, "rights", missing=["an earlier run"]), entry(1, "rights", missing=["a\nb", "c"])],
+            "- 権限 / rights: a␊b; c",
+        ),
+    ],
+)
+def test_what_the_run_was_not_allowed_to_do_is_named(entries: list[dict[str, Any]], line: str) -> None:
+    assert line in section("影響範囲", entries=entries).splitlines()
+
+
+def test_nothing_to_stop_is_a_result_and_no_table() -> None:
+    text = section("暫定対処", freeze=Freeze(NOW, (), settled=True), stop=Stop(NOW, ()), watch=None)
+    assert "nothing of the workload runs" in text
+    assert "| PID" not in text
