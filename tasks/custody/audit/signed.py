@@ -72,9 +72,8 @@ def signatures(
             try:
                 found = signer(documents[beside], documents[key])
             except BadSignature as error:
-                findings.append(
-                    broken(beside, "it is no signature of the file beside it", error.expected, shown(error.got))
-                )
+                what = f"it and its {SIGNATURE} do not belong together: one of them was changed"
+                findings.append(broken(key, what, error.expected, shown(error.got)))
             else:
                 hands.append(_hand(found, documents[key], signers))
                 findings += _trusted(beside, hands[-1], signers)
