@@ -19,7 +19,8 @@ from tasks.custody.manifest import canonical, digest, digest_bytes
 from tasks.custody.noun import Noun
 from tasks.custody.receipt import Containment, Freeze, ObjectReceipt, Receipts, Recovery, Stop, Watch
 from tasks.custody.verdict import Verdict, not_contained
-from tasks.pages import pages, with_pictures
+from tasks.marker import write_whole
+from tasks.pages import MARKDOWN, pages, with_pictures
 from tasks.quotes import quotes
 from tasks.signing import Signer, sign, who_signs
 from tasks.step import step
@@ -107,14 +108,16 @@ def record(case: Case, account: Account) -> Record:
 def _write_pages(case: Case, account: Account) -> tuple[str, ...]:
     """What people read. One that cannot be made or kept is told in the custody log; the record closes without it.
 
-    The case has it for the UI, whatever the disk takes.
+    The case has it for the UI, whatever the disk takes. The reserve is for the record itself: of the pages only the
+    one in Markdown may draw on it.
     """
     made = pages(_story(case, account))
     case.page = with_pictures(made.document)
     trouble = [*made.trouble]
     for name, data in made.files.items():
         try:
-            case.write(case.record / name, data)
+            write = case.write if name == MARKDOWN else write_whole
+            write(case.record / name, data)
         except OSError as error:
             trouble.append(f"{name} could not be written: {error}")
     for words in trouble:

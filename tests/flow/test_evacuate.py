@@ -64,7 +64,8 @@ def test_the_store_holds_snapshot_latest_claim_and_record(scene: Scene) -> None:
         assert f"{folder}/logs/train-20260101_000000.log" in keys
     assert f"incidents/{incident}/claim.json" in keys
     record = {key.rsplit("/", 1)[1] for key in keys if key.startswith(f"incidents/{incident}/record/001/")}
-    assert record == {"closing.json", "custody.jsonl", "postmortem.md", "verdict.json"}
+    pages = {"postmortem.md", "postmortem.html", "timeline.svg"}
+    assert record == {"closing.json", "custody.jsonl", "verdict.json"} | pages
 
 
 def test_the_custody_log_is_one_chain_over_its_segments(scene: Scene) -> None:
@@ -252,7 +253,7 @@ def test_a_dry_run_sends_nothing_stops_nothing_and_shows_its_plan(scene: Scene) 
     assert scene.incidents == []
     assert not scene.block.lock.exists()
     with get_client(sync_client=True) as client:
-        plans = [each for each in client.read_artifacts() if each.key == "plan"]
+        plans = [each for each in client.read_artifacts() if str(each.key).startswith("plan-")]
     rows = json.loads(str(plans[0].data))
     training = next(row for row in rows if row["act"] == "freeze" and "src/train.py" in row["on"])
     assert training["why"] == "training: matches the training pattern"

@@ -1,0 +1,137 @@
+"""§8: the record of a run closes whatever happens to its pages, and its closing covers what is there."""
+
+import json
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from blocks.memory import MemoryStore
+from blocks.workload import Workload
+from tasks.case import CLOSING, Case
+from tasks.conclude import artifact_key, final_state
+from tasks.custody.keys import SEGMENT
+from tasks.custody.manifest import digest
+from tasks.custody.verdict import Verdict, Word
+from tasks.pages import HTML, MARKDOWN
+from tasks.postmortem import TIMELINE
+from tasks.record import VERDICT, Account, Record, record
+from tests.cases import case_of, made
+from tests.stories import story
+
+PAGES = {MARKDOWN, HTML, TIMELINE}
+OTHERS = {VERDICT, SEGMENT}
+
+
+@pytest.fixture
+def case(tmp_path: Path) -> Iterator[Case]:
+    """A case with an empty store."""
+    with case_of(Workload(root=tmp_path / "root", evidence_dir=tmp_path / "evidence"), MemoryStore()) as opened:
+        yield opened
+
+
+def account(**changes: Any) -> Account:
+    told = story()
+    facts: dict[str, Any] = {
+        "verdict": told.verdict,
+        "facts": {"watch": None},
+        "seals": (),
+        "freeze": told.freeze,
+        "stop": told.stop,
+        "coverage": tuple(told.coverage),
+        "promoted": None,
+        "recovery": None,
+    }
+    return Account(**{**facts, **changes})
+
+
+def closed(case: Case) -> dict[str, str]:
+    files: dict[str, str] = json.loads((case.record / CLOSING).read_bytes())["files"]
+    return files
+
+
+def break_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: object) -> str:
+        raise ValueError("no page today")
+
+    monkeypatch.setattr("tasks.pages.html", broken)
+
+
+def test_the_closing_covers_the_pages_and_the_store_has_them(case: Case) -> None:
+    told = made(record.fn(case, account()))
+    assert (told.stored, told.reason) == (True, "")
+    assert set(closed(case)) == PAGES | OTHERS
+    assert closed(case) == {name: digest(case.record / name) for name in PAGES | OTHERS}
+    there = {each.key.rpartition("/")[2] for each in case.store.list(f"incidents/{case.incident.id}/record/")}
+    assert there == PAGES | OTHERS | {CLOSING}
+
+
+def test_the_page_says_what_the_custody_log_says(case: Case) -> None:
+    case.log.write("step done", "§2 freeze the workload", seconds=0.1, result="14 processes frozen")
+    record.fn(case, account())
+    assert "14 processes frozen" in (case.record / MARKDOWN).read_text()
+    assert "14 processes frozen" in (case.record / HTML).read_text()
+    assert "data:image/svg+xml;base64," in case.page
+
+
+def test_a_page_that_cannot_be_made_is_told_and_the_record_closes(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    break_page(monkeypatch)
+    told = made(record.fn(case, account()))
+    assert told.stored
+    assert "postmortem.html could not be made: ValueError: no page today" in told.told
+    assert set(closed(case)) == (PAGES - {HTML}) | OTHERS
+    assert "no page today" in (case.record / MARKDOWN).read_text()
+    assert "page missing" in (case.record / SEGMENT).read_text()
+
+
+@pytest.fixture
+def small_files() -> Iterator[None]:
+    """No file may grow beyond what the page in HTML needs; every other one has room."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_page_that_the_disk_does_not_take_is_told_and_nothing_half_is_in_the_closing(
+    case: Case,
+    small_files: None,  # noqa: ARG001  a fixture cannot be marked
+) -> None:
+    told = made(record.fn(case, account()))
+    assert told.stored
+    assert "postmortem.html could not be written" in told.told
+    assert set(closed(case)) == (PAGES - {HTML}) | OTHERS
+    assert "page missing" in (case.record / SEGMENT).read_text()
+
+
+def test_facts_of_another_version_cost_no_record(case: Case) -> None:
+    told = made(record.fn(case, account(facts={"watch": {"of": "another version"}})))
+    assert told.stored
+    assert set(closed(case)) == PAGES | OTHERS
+
+
+@pytest.mark.parametrize(
+    ("incident", "key"),
+    [
+        ("IR-20260102T030405Z", "postmortem-ir-20260102t030405z"),
+        ("IR-20260102T030405Z-gpu1.example", "postmortem-ir-20260102t030405z-gpu1-example"),
+    ],
+)
+def test_an_incidents_artifact_has_a_key_of_its_own(incident: str, key: str) -> None:
+    assert artifact_key("postmortem", incident) == key
+
+
+@pytest.mark.parametrize(
+    ("word", "japanese"),
+    [
+        (Word.VERIFIED, "検証済み"),
+        (Word.PARTIAL, "一部欠落"),
+        (Word.UNVERIFIED, "未検証"),
+        (Word.NOT_CONTAINED, "封じ込め未完了"),
+    ],
+)
+def test_the_state_tells_the_verdict_in_japanese_as_well(case: Case, word: Word, japanese: str) -> None:
+    recorded = Record("folder", Verdict(word, ("a",), ("b",), (), "next."), stored=True, reason="")
+    assert str(final_state(case, recorded, None).message).startswith(f"{case.incident.id}: {word} {japanese}. Safe: a.")
