@@ -1,8 +1,7 @@
 """Which data the training could read, as far as that can be known: by name, size, time and digest.
 
 Taken while the processes stand still, because their command lines and environments say where to look. Digests have a
-few seconds only, for the stop waits; a file without one says so. What belongs to another user is not looked into: an
-environment could name any place of the host.
+few seconds only, for the stop waits; a file without one says so.
 """
 
 import os
@@ -11,14 +10,16 @@ import re
 import stat
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import psutil
 
 from tasks.collectors.collector import Collector, Made, Target
-from tasks.collectors.procfs import still
+from tasks.collectors.command import group_of
+from tasks.collectors.procfs import fields, still, text
 from tasks.collectors.reading import digest_in_time
 from tasks.custody.keys import quote
 from tasks.custody.manifest import canonical
@@ -37,62 +38,103 @@ _UNKNOWN: Final = "not known"
 def arguments(command: Sequence[str]) -> list[str]:
     """The options of a command line that speak of data, each with its value."""
     found = []
-    for word, after in zip(command, [*command[1:], "-"], strict=True):
+    for word, after in zip(command, [*command[1:], "-"], strict=False):
         if option := _OPTION.fullmatch(word):
             value = option["value"] if option["value"] is not None else ("" if after.startswith("-") else after)
             found.append(redact(f"--{option['name']}={value}"))
     return found
 
 
-def _homes(target: Target) -> tuple[dict[Path, str], list[dict[str, Any]]]:
-    """Each data home with who named it, and the data arguments of each process."""
-    homes: dict[Path, str] = {}
+@dataclass(frozen=True)
+class Asked:
+    """A folder to look into, who named it, and with whose rights it is looked into."""
+
+    place: Path
+    by: str
+    user: int
+    group: int
+    groups: tuple[int, ...] = ()
+
+
+def _of_process(pid: int) -> tuple[list[str], Asked | None]:
+    """Its data arguments and its data home, as sklearn.datasets.get_data_home finds it."""
+    process = psutil.Process(pid)
+    status = fields(text(pid, "status"))
+    rights = (process.uids().real, process.gids().real, tuple(map(int, status.get("Groups", "").split())))
+    environment = process.environ()
+    home = environment.get("HOME") or home_of(rights[0])
+    named = environment.get("SCIKIT_LEARN_DATA") or f"~/{_HOME}"
+    place = Path(home, named[2:]) if named.startswith("~/") else Path(process.cwd(), named)
+    by = "SCIKIT_LEARN_DATA" if "SCIKIT_LEARN_DATA" in environment else "home"
+    return arguments(process.cmdline()), Asked(place, f"{by} of {pid}", *rights)
+
+
+def _asked(target: Target) -> tuple[list[Asked], list[dict[str, Any]]]:
+    """Each data home once, and the data arguments of each process."""
+    homes: dict[Path, Asked] = {}
     told = []
     for pid, start in target.frozen:
         if not still(pid, start):
             continue
         try:
-            process = psutil.Process(pid)
-            command, environment = process.cmdline(), process.environ()
-        except (psutil.Error, OSError):
-            told.append({"pid": pid, "arguments": _UNKNOWN})
+            words, home = _of_process(pid)
+        except (psutil.Error, OSError) as error:
+            told.append({"pid": pid, "arguments": f"{_UNKNOWN}: {type(error).__name__}"})
             continue
-        if asked := arguments(command):
-            told.append({"pid": pid, "arguments": asked})
-        if named := environment.get("SCIKIT_LEARN_DATA"):
-            homes.setdefault(Path(named), f"SCIKIT_LEARN_DATA of {pid}")
-        elif home := environment.get("HOME"):
-            homes.setdefault(Path(home) / _HOME, f"HOME of {pid}")
+        told += [{"pid": pid, "arguments": words}] if words else []
+        if home:
+            homes.setdefault(home.place, home)
+    owner = (target.owner, group_of(target.owner))
     if not homes:
-        homes = {Path(_home_of(target.owner)) / _HOME: "the owner's home; no process said another"}
-    return homes, told
+        by = "the owner's home, for no process lived that could say another"
+        homes[Path()] = Asked(Path(home_of(target.owner), _HOME), by, *owner)
+    return [Asked(Path(target.root, "data"), "data/ of the root", *owner), *homes.values()], told
 
 
-def _home_of(user: int) -> str:
+def home_of(user: int) -> str:
+    """A user's home; a folder that is nowhere for a user that has no entry."""
     try:
         return pwd.getpwuid(user).pw_dir
     except KeyError:
         return "/nonexistent"
 
 
+@contextmanager
+def acting_as(asked: Asked) -> Iterator[None]:
+    """As root, with the rights of the workload: its environment could name any place of the host."""
+    if os.geteuid() or not asked.user:
+        yield
+        return
+    before = os.getgroups()
+    try:
+        os.setgroups(asked.groups)
+        os.setegid(asked.group)
+        os.seteuid(asked.user)
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+        os.setgroups(before)
+
+
 @dataclass
 class Looking:
     """One look at folders of data: how long digests may take, and how many files are told of."""
 
-    users: frozenset[int]
     until: float
     left: int = _MOST
-    notes: list[str] = field(default_factory=list)
 
-    def folder(self, place: Path) -> Any:
+    def folder(self, asked: Asked) -> Any:
         """Its files, or why they are not known. No link is followed below it."""
+        with acting_as(asked):
+            return self._folder(asked.place)
+
+    def _folder(self, place: Path) -> Any:
         try:
             top = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_NONBLOCK | os.O_CLOEXEC)
         except (OSError, ValueError) as error:
             return f"{_UNKNOWN}: {getattr(error, 'strerror', None) or error}"
         try:
-            if os.fstat(top).st_uid not in self.users:
-                return f"{_UNKNOWN}: it belongs to another user than the workload"
             return list(self._files(top))
         finally:
             os.close(top)
@@ -100,7 +142,7 @@ class Looking:
     def _files(self, top: int) -> Iterator[dict[str, Any]]:
         for folder, inner, names, descriptor in os.fwalk(b".", dir_fd=top, follow_symlinks=False):
             inner.sort()
-            for name in sorted(names):
+            for name in sorted([*names, *(each for each in inner if _is_link(each, descriptor))]):
                 if not self.left:
                     inner.clear()
                     yield {"path": _UNKNOWN, "reason": f"more than {_MOST} files"}
@@ -112,7 +154,7 @@ class Looking:
         try:
             about = os.stat(name, dir_fd=folder, follow_symlinks=False)
             if not stat.S_ISREG(about.st_mode):
-                return {"kind": "a link, or no regular file"}
+                return {"kind": _kind(name, folder, about.st_mode)}
             return {"bytes": about.st_size, "mtime_ns": about.st_mtime_ns, "sha256": self._digest(name, folder)}
         except OSError as error:
             return {"reason": error.strerror or str(error)}
@@ -122,21 +164,26 @@ class Looking:
             return f"{_UNKNOWN}: the time was used up"
         descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
         try:
-            about = os.fstat(descriptor)
-            if not stat.S_ISREG(about.st_mode) or about.st_uid not in self.users:
-                return f"{_UNKNOWN}: it belongs to another user than the workload"
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return f"{_UNKNOWN}: it is no regular file any more"
             return digest_in_time(descriptor, self.until) or f"{_UNKNOWN}: the time was used up"
         finally:
             os.close(descriptor)
 
 
+def _is_link(name: bytes, folder: int) -> bool:
+    return stat.S_ISLNK(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
+
+
+def _kind(name: bytes, folder: int, mode: int) -> str:
+    return f"a link to {quote(os.readlink(name, dir_fd=folder))}" if stat.S_ISLNK(mode) else "no regular file"
+
+
 def make(target: Target) -> bytes:
     """Data arguments by process, then each folder that the workload's data may lie in."""
-    homes, told = _homes(target)
-    running = [psutil.Process(pid).uids().real for pid, start in target.frozen if still(pid, start)]
-    look = Looking(frozenset({target.owner, *running}), time.monotonic() + min(_HASH_SECONDS, target.seconds * _SHARE))
-    folders = [(Path(target.root) / "data", "data/ of the root"), *homes.items()]
-    looked = [{"folder": str(place), "named_by": by, "files": look.folder(place)} for place, by in folders]
+    folders, told = _asked(target)
+    look = Looking(time.monotonic() + min(_HASH_SECONDS, target.seconds * _SHARE))
+    looked = [{"folder": str(each.place), "named_by": each.by, "files": look.folder(each)} for each in folders]
     found = any(isinstance(each["files"], list) and each["files"] for each in looked)
     return canonical(
         {

@@ -21,7 +21,7 @@ MOMENTS = [
     ("step started", "§2 freeze"),
     ("frozen", ""),
     ("step done", "§2 freeze"),
-    *(("step done", f"§4 collect {name}") for name in discover() if name not in {"kernel", "git"}),
+    *(("step done", f"§4 collect {name}") for name in discover() if name not in {"kernel", "git", "journal"}),
     ("deviation", "thaw"),
     ("stopped", ""),
     ("step done", "§3 stop"),
