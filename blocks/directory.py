@@ -45,6 +45,10 @@ class DirectoryStore:
         """The folder."""
         return str(self._folder)
 
+    def unfit(self) -> str:
+        """The block asks no folder to retain: whoever may write there may delete."""
+        return ""
+
     def create(self, key: str, source: Path | bytes, sha256: str) -> None:
         """Write beside, compare the digest, flush to the disk, then link: atomic, and refused if the name exists."""
         self._put(self._path(key), key, source, sha256, replace=False)

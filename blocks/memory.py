@@ -107,6 +107,10 @@ class MemoryStore:
         """A name for people."""
         return self._place
 
+    def unfit(self) -> str:
+        """Nothing is asked of it."""
+        return ""
+
     def create(self, key: str, source: Path | bytes, sha256: str) -> None:
         """Create, or leave what is there."""
         data = read_source(source)

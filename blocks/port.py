@@ -14,8 +14,8 @@ PIECE: Final = 1 << 20
 class StoredObject:
     """What the store itself says of an object. `sha256` is hex, None where the store keeps no digest.
 
-    `retained_until` and `held` say until when nobody may delete it, and whether it is under legal hold; `look` alone
-    asks for them, and only a store that was told to retain.
+    `lock` and `retained_until` say in which mode ("governance" or "compliance") and until when nobody may delete it,
+    `held` whether it is under legal hold, as far as the store tells; a listing does not.
     """
 
     key: str
@@ -23,6 +23,7 @@ class StoredObject:
     sha256: str | None
     retained_until: datetime | None = None
     held: bool = False
+    lock: str = ""
 
 
 class Store(Protocol):
@@ -32,14 +33,18 @@ class Store(Protocol):
     def place(self) -> str:
         """Where it is, for people: s3://bucket/prefix or a folder."""
 
+    def unfit(self) -> str:
+        """Why objects cannot be retained here as the store's block asks; empty if they can, or if nothing is asked."""
+
     def create(self, key: str, source: Path | bytes, sha256: str) -> None:
         """Create an object whose digest the store checks while it takes it.
 
-        Never overwrites: the same key with the same digest is done already, with another one it is a Conflict.
+        Never overwrites: the same key with the same digest is done already, with another one it is a Conflict. What is
+        created is retained as the block asks, also what was there already; nothing is ever shortened.
         """
 
     def copy(self, source: str, key: str, sha256: str, *, replace: bool = False) -> None:
-        """Copy inside the store. Creates like `create`; `replace` (for latest/ only) may overwrite."""
+        """Copy inside the store. Creates like `create`; `replace` (for latest/ only) may overwrite, retains nothing."""
 
     def look(self, key: str) -> StoredObject | None:
         """The object as the store's own digest describes it, None if there is none."""

@@ -8,42 +8,36 @@ import base64
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Final
 
 import boto3
 import obstore
 from boto3.exceptions import Boto3Error
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
-from obstore.auth.boto3 import Boto3CredentialProvider
 from obstore.exceptions import AlreadyExistsError, BaseError
-from obstore.store import S3Store as Bucket
 
 from blocks.memory import absent, opened, read_source, require_digest, require_key, settle, unreadable
 from blocks.port import PIECE, StoredObject
+from blocks.s3_clients import boto3_client, obstore_client
 from blocks.s3_errors import explain
+from blocks.s3_lock import ObjectLock
 from tasks.custody.manifest import digest_bytes
+from tasks.custody.retention import NOTHING, Retention
 
 if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import CopySourceTypeDef
-    from obstore.store import ClientConfig
+    from mypy_boto3_s3.type_defs import CopySourceTypeDef, HeadObjectOutputTypeDef
     from prefect_aws import AwsCredentials, MinIOCredentials
 
 STREAM_ABOVE: Final = 8 << 20
 """Larger files are streamed by boto3: obstore holds the whole of a create-only object in memory."""
 
-_CONNECT: Final = 1
-_ANSWER: Final = 120
-_TRIES: Final = 2
-
 
 class S3Store:
     """A bucket and a prefix. Made once, then used from many threads."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  the fields of the block
         self,
         bucket: str,
         prefix: str,
@@ -51,6 +45,7 @@ class S3Store:
         credentials: "AwsCredentials | MinIOCredentials | None" = None,
         endpoint: str | None = None,
         region: str | None = None,
+        retention: Retention = NOTHING,
     ) -> None:
         """Make both clients; nothing is sent yet, unless the credentials need a token."""
         self._bucket, self._prefix = bucket, f"{prefix}/" if prefix else ""
@@ -60,62 +55,99 @@ class S3Store:
                 raise NoCredentialsError
             authority = credentials.aws_client_parameters.verify_cert_path if credentials else None
             region = region or session.region_name or "us-east-1"
-            self._s3 = _boto3_client(session, endpoint, region, authority)
-            self._objects = _obstore_client(session, bucket, self._s3.meta.endpoint_url, region, authority)
-        self._bucket_seen = False
+            self._s3 = boto3_client(session, endpoint, region, authority)
+            self._objects = obstore_client(session, bucket, self._s3.meta.endpoint_url, region, authority)
+        self._lock, self._bucket_seen = ObjectLock(self._s3, bucket, retention), False
 
     @property
     def place(self) -> str:
         """The runbook's form of it."""
         return f"s3://{self._bucket}/{self._prefix}".rstrip("/")
 
+    def unfit(self) -> str:
+        """Why the bucket cannot retain as it is asked to."""
+        with self._telling(f"the Object Lock configuration of {self.place}"):
+            return self._lock.unfit
+
     def create(self, key: str, source: Path | bytes, sha256: str) -> None:
         """Send in one conditional PUT: one piece is what a store can digest as a whole.
 
-        What is sent is hashed here first if it is small; for a stream the store compares with our digest.
+        What is sent is hashed here first if it is small; for a stream the store compares with our digest. An object
+        that is to be locked goes through boto3 whatever its size: obstore can send no lock.
         """
         name = self._name(key)
         try:
             with self._telling(f"{key} to be created in {self.place}"):
                 if isinstance(source, Path) and _size(source) > STREAM_ABOVE:
-                    self._stream(name, source, sha256)
-                else:
-                    data = read_source(source)
-                    require_digest(key, digest_bytes(data), sha256)
-                    obstore.put(self._objects, name, data, mode="create")
+                    with opened(source) as file:
+                        return self._put(name, file, sha256)
+                data = read_source(source)
+                require_digest(key, digest_bytes(data), sha256)
+                if self._lock.headers:
+                    return self._put(name, data, sha256)
+                obstore.put(self._objects, name, data, mode="create")
         except FileExistsError:
-            settle(self.place, key, self.look(key), sha256)
+            self._settle(key, sha256)
 
-    def _stream(self, name: str, source: Path, sha256: str) -> None:
+    def _put(self, name: str, body: bytes | IO[bytes], sha256: str) -> None:
         checksum = base64.b64encode(bytes.fromhex(sha256)).decode()
-        with opened(source) as file:
-            self._s3.put_object(Bucket=self._bucket, Key=name, Body=file, ChecksumSHA256=checksum, IfNoneMatch="*")
+        self._s3.put_object(
+            Bucket=self._bucket, Key=name, Body=body, ChecksumSHA256=checksum, IfNoneMatch="*", **self._lock.headers
+        )
+
+    def _settle(self, key: str, sha256: str) -> None:
+        settle(self.place, key, self.look(key), sha256)
+        self._retain(key)
+
+    def _retain(self, key: str) -> None:
+        """Not every store gives a copy the lock that it is asked for, and an object of an earlier run may have none."""
+        with self._telling(f"{key} to be retained in {self.place}"):
+            if self._lock.headers and (found := self._head(self._name(key))):
+                self._lock.complete(self._name(key), found)
 
     def copy(self, source: str, key: str, sha256: str, *, replace: bool = False) -> None:
-        """Copy inside the bucket; the bytes stay there. Up to 5 GiB, as far as one piece goes."""
+        """Copy inside the bucket; the bytes stay there. Up to 5 GiB, as far as one piece goes.
+
+        For what may be overwritten no lock is asked; some servers give a copy that of its source.
+        """
         origin: CopySourceTypeDef = {"Bucket": self._bucket, "Key": self._name(source)}
         name = self._name(key)
         try:
             with self._telling(f"{source} to be copied to {key} in {self.place}"):
                 if replace:
                     self._s3.copy_object(Bucket=self._bucket, Key=name, CopySource=origin)
-                else:
-                    self._s3.copy_object(Bucket=self._bucket, Key=name, CopySource=origin, IfNoneMatch="*")
+                    return
+                self._s3.copy_object(
+                    Bucket=self._bucket, Key=name, CopySource=origin, IfNoneMatch="*", **self._lock.headers
+                )
+            self._retain(key)
         except FileExistsError:
-            settle(self.place, key, self.look(key), sha256)
+            self._settle(key, sha256)
 
     def look(self, key: str) -> StoredObject | None:
         """Ask for the digest that the store computed when it took the object."""
         name = self._name(key)
         with self._telling(f"the digest of {key} in {self.place}"):
-            try:
-                found = self._s3.head_object(Bucket=self._bucket, Key=name, ChecksumMode="ENABLED")
-            except ClientError as error:
-                if error.response["Error"]["Code"] != "404":
-                    raise
-                self._require_bucket()
-                return None
-        return StoredObject(key, found["ContentLength"], _hex(found.get("ChecksumSHA256")))
+            found = self._head(name)
+        if found is None:
+            return None
+        return StoredObject(
+            key,
+            found["ContentLength"],
+            _hex(found.get("ChecksumSHA256")),
+            retained_until=_utc(found.get("ObjectLockRetainUntilDate")),
+            lock=found.get("ObjectLockMode", "").lower(),
+            held=found.get("ObjectLockLegalHoldStatus") == "ON",
+        )
+
+    def _head(self, name: str) -> "HeadObjectOutputTypeDef | None":
+        try:
+            return self._s3.head_object(Bucket=self._bucket, Key=name, ChecksumMode="ENABLED")
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "404":
+                raise
+            self._require_bucket()
+            return None
 
     def read(self, key: str) -> bytes:
         """The content, compared with the store's checksum by boto3."""
@@ -187,58 +219,15 @@ class S3Store:
             raise explain(error, expected) from error
 
 
-def _boto3_client(session: boto3.Session, endpoint: str | None, region: str, authority: Path | None) -> "S3Client":
-    """TLS is always verified. No managed transfer is used: its CRT variety would ignore the endpoint."""
-    return session.client(
-        "s3",
-        region_name=region,
-        endpoint_url=endpoint,
-        verify=str(authority) if authority else None,
-        config=Config(  # type: ignore[call-arg]  # the stubs are older
-            connect_timeout=_CONNECT,
-            read_timeout=_ANSWER,
-            retries={"mode": "standard", "total_max_attempts": _TRIES},
-            s3={"addressing_style": "path"},
-            signature_version="s3v4",
-            max_pool_connections=32,
-            ignore_configured_endpoint_urls=True,
-        ),
-    )
-
-
-def _obstore_client(session: boto3.Session, bucket: str, endpoint: str, region: str, authority: Path | None) -> Bucket:
-    """Every setting that obstore would otherwise take from the environment is given."""
-    options: ClientConfig = {
-        "allow_http": endpoint.startswith("http://"),
-        "allow_invalid_certificates": False,
-        "connect_timeout": timedelta(seconds=_CONNECT),
-        "timeout": timedelta(seconds=_ANSWER),
-    }
-    if authority:
-        options["root_certificate"] = authority.read_bytes()
-    return Bucket(
-        bucket,
-        endpoint=endpoint,
-        aws_endpoint_url_s3=endpoint,
-        region=region,
-        virtual_hosted_style_request=False,
-        skip_signature=False,
-        checksum_algorithm="SHA256",
-        credential_provider=Boto3CredentialProvider(session, ttl=timedelta(minutes=5)),
-        client_options=options,
-        retry_config={
-            "max_retries": _TRIES,
-            "retry_timeout": timedelta(seconds=5),
-            "backoff": {"init_backoff": timedelta(seconds=0.1), "max_backoff": timedelta(seconds=1), "base": 2},
-        },
-    )
-
-
 def _size(source: Path) -> int:
     try:
         return source.stat().st_size
     except OSError as error:
         raise unreadable(source, error) from error
+
+
+def _utc(time: datetime | None) -> datetime | None:
+    return None if time is None else time.astimezone(UTC)
 
 
 def _hex(checksum: str | None) -> str | None:

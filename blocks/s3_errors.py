@@ -8,7 +8,10 @@ from obstore.exceptions import BaseError
 
 from tasks.custody.errors import PermanentStoreError, StoreError, TransientStoreError
 
-_ACCESS: Final = "Allow this identity s3:PutObject, s3:GetObject and s3:ListBucket there, and check its key and secret."
+_ACCESS: Final = (
+    "Allow this identity s3:PutObject, s3:GetObject and s3:ListBucket there, and check its key and secret; where the "
+    "store block asks for retention also s3:PutObjectRetention, s3:GetObjectRetention and s3:PutObjectLegalHold."
+)
 _KEYS: Final = "Correct the access key and secret in the store's credentials block."
 _EXPIRED: Final = "Renew the temporary credentials, then run the evacuation again."
 _SOURCE: Final = "Give the store block complete credentials, or this host a role or a profile."
@@ -34,7 +37,8 @@ _REMEDIES: Final = {
     "RequestTimeTooSkewed": "Set this host's clock, then run the evacuation again.",
     "BadDigest": "The source changed after it was hashed, or was damaged on the way: compare it with its manifest.",
     "EntityTooLarge": "The store takes at most 5 GiB in one piece: move this file by hand and record its digest.",
-    "InvalidRequest": "If the object is larger than 5 GiB, copy it by hand; otherwise read what the store says.",
+    "InvalidRequest": "If the object is larger than 5 GiB, copy it by hand; if retention is asked, give a bucket with "
+    "Object Lock; otherwise read what the store says.",
     "NoCredentialsError": _SOURCE,
     "PartialCredentialsError": _SOURCE,
     "CredentialRetrievalError": _SOURCE,

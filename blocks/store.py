@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from blocks.signing_key import SigningKey
 from blocks.workload import AbsolutePath
+from tasks.custody.retention import Lock, Retention
 
 if TYPE_CHECKING:
     from blocks.port import Store
@@ -68,6 +69,17 @@ class EvidenceStore(Block):
         union_mode="left_to_right",  # AwsCredentials has no field that must be given: first, it would take MinIO's
         description="Whose credentials to use; the usual AWS chain of the worker's host if empty.",
     )
+    lock: Lock = Field(
+        default="",
+        description="Object Lock for what an incident leaves in the bucket: governance can be lifted by whoever has "
+        "that right, compliance by nobody before its time, the account's owner included. No lock if empty.",
+    )
+    lock_days: int = Field(
+        default=0, ge=0, le=36_500, description="How many days a lock lasts, counted from when an object is stored."
+    )
+    legal_hold: bool = Field(
+        default=False, description="Whether what is stored is put under legal hold too, until somebody takes that off."
+    )
     signing: SigningKey | None = Field(
         default=None, description="Who signs manifests and closings; they are unsigned, and it is said, if empty."
     )
@@ -122,6 +134,21 @@ class EvidenceStore(Block):
         return self
 
     @model_validator(mode="after")
+    def _retention_that_can_be(self) -> Self:
+        if bool(self.lock) != bool(self.lock_days):
+            got = f"lock={self.lock!r} and lock_days={self.lock_days}"
+            raise ValueError(
+                f"expected a lock with its days, or neither; got {got}. Nothing was saved. "
+                "Give lock= governance or compliance, and lock_days= how long"
+            )
+        if self.folder and self.retention:
+            raise ValueError(
+                "expected retention of a bucket only; got a folder, where whoever may write may delete. "
+                "Nothing was saved. Take lock and legal_hold out, or give a bucket with Object Lock"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _one_endpoint(self) -> Self:
         if self.credentials is None:
             return self
@@ -142,6 +169,11 @@ class EvidenceStore(Block):
         """Where it is, for people: s3://bucket/prefix or the folder."""
         return str(self.folder) if self.bucket is None else f"s3://{self.bucket}/{self.prefix}".rstrip("/")
 
+    @property
+    def retention(self) -> Retention:
+        """What is asked for what an incident leaves."""
+        return Retention(self.lock, self.lock_days, self.legal_hold)
+
     def open(self) -> "Store":
         """Give the store behind the block. Its clients are loaded only now."""
         if self.folder is not None:
@@ -151,7 +183,12 @@ class EvidenceStore(Block):
         from blocks.s3 import S3Store
 
         return S3Store(
-            str(self.bucket), self.prefix, credentials=self.credentials, endpoint=self.endpoint, region=self.region
+            str(self.bucket),
+            self.prefix,
+            credentials=self.credentials,
+            endpoint=self.endpoint,
+            region=self.region,
+            retention=self.retention,
         )
 
 

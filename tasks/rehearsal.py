@@ -123,6 +123,10 @@ class RehearsalStore:
         """The real place."""
         return self._store.place
 
+    def unfit(self) -> str:
+        """Ask the real store."""
+        return self._store.unfit()
+
     def create(self, key: str, source: Path | bytes, sha256: str) -> None:
         """Record the object; a conflict with what is really there is told as it would be."""
         there = self.look(key)
