@@ -1,13 +1,12 @@
 """One real incident in memory, made once and signed; each test gets a store of its own with a copy of it."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from blocks.memory import MemoryStore
-from tasks.custody.audit.layout import SIGNATURE
-from tasks.custody.signature import public_key, sign
+from blocks.signing_key import SigningKey
 from tests.audit.incidents import evacuated
 
 
@@ -19,27 +18,29 @@ class Objects(dict[str, bytes]):
         return f"<{len(self)} objects>"
 
 
-SIGNED = ("/manifest.json", "/closing.json")
-
-
 @pytest.fixture(scope="session")
-def key() -> Ed25519PrivateKey:
-    return Ed25519PrivateKey.generate()
-
-
-@pytest.fixture(scope="session")
-def allowed(key: Ed25519PrivateKey) -> str:
+def allowed(signing_key: SigningKey) -> str:
     """The auditor's allowed_signers file."""
-    return f"# who signs our incidents\nevacuation@example.net {public_key(key).line} the evacuation's key\n"
+    return f"# who signs our incidents\n{signing_key.allowed_signers} the key of the evacuation\n"
 
 
 @pytest.fixture(scope="session")
-def objects(key: Ed25519PrivateKey, tmp_path_factory: pytest.TempPathFactory) -> Objects:
-    """Every object of a store with one incident in it."""
+def objects(signing_key: SigningKey, tmp_path_factory: pytest.TempPathFactory) -> Objects:
+    """Every object of a store with one incident in it, signed."""
+    return everything(tmp_path_factory.mktemp("audited"), signing_key)
+
+
+@pytest.fixture(scope="session")
+def unsigned(tmp_path_factory: pytest.TempPathFactory) -> Objects:
+    """The same without a key."""
+    return everything(tmp_path_factory.mktemp("unsigned"), None)
+
+
+def everything(folder: Path, key: SigningKey | None) -> Objects:
+    """Evacuate into memory."""
     store = MemoryStore()
-    evacuated(tmp_path_factory.mktemp("audited") / "work load", store)
-    made = {each.key: store.read(each.key) for each in store.list("")}
-    return Objects(made | {f"{name}{SIGNATURE}": sign(key, made[name]) for name in made if name.endswith(SIGNED)})
+    evacuated(folder / "work load", store, key)
+    return Objects({each.key: store.read(each.key) for each in store.list("")})
 
 
 @pytest.fixture(scope="session")

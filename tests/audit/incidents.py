@@ -5,6 +5,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from blocks.port import Store
+from blocks.signing_key import SigningKey
+from blocks.store import EvidenceStore
 from tasks.case import Case, read_incident
 from tasks.collect import collect
 from tasks.custody.evidence import Evidence, Seal
@@ -22,15 +24,17 @@ from tests.workloads import SmallWorkload
 NAMES = ("packages", "environment", "logs", "artifacts", "models")
 
 
-def evacuated(folder: Path, store: Store) -> str:
+def evacuated(folder: Path, store: Store, key: SigningKey | None) -> str:
     """Two runs: the second finds a longer log, so that there is a supplement. Gives the incident's id."""
     with SmallWorkload(folder) as small:
         block = small.block(needed=["logs", "models"], containers=[])
+        signing = EvidenceStore(folder=folder, signing=key)
         with case_of(block, store) as case:
+            case.block = signing
             one_run(case, [made(collect.fn(case, name)) for name in NAMES])
         (small.root / "logs/train-20260101_000000.log").write_text("iteration 1\niteration 2\n")
         with case_of(block, store) as case:
-            case.incident = read_incident(case.home) or case.incident
+            case.incident, case.block = read_incident(case.home) or case.incident, signing
             one_run(case, [made(collect.fn(case, name)) for name in NAMES])
     return INCIDENT
 

@@ -12,6 +12,7 @@ from tasks.custody.audit.promise import Book, Promise, unnamed
 from tasks.custody.audit.records import (
     RecordOf,
     closing_holds,
+    named_signers,
     promises_of,
     promotions_known,
     restated,
@@ -83,7 +84,7 @@ def examine(
     for volume, manifest in manifests.items():
         by = layout.manifest(volume)
         book.add(Promise(item.key, item.sha256, item.size, by) for item in all_objects(manifest, layout.snapshot))
-    signed = signatures(layout, keys, documents, signers)
+    signed = signatures(layout, keys, documents, signers, named_signers(layout, records))
     findings = [
         *book.findings,
         *reader.findings,

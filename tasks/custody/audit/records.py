@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from tasks.custody.audit.chain import last_verdict
 from tasks.custody.audit.facts import Facts
 from tasks.custody.audit.finding import Finding, broken, shown, unclear
-from tasks.custody.audit.layout import CLOSING, VERDICT, Layout, gaps
+from tasks.custody.audit.layout import CLOSING, SIGNATURE, VERDICT, Layout, gaps
 from tasks.custody.audit.promise import Promise
 from tasks.custody.audit.untrusted import Closing
 from tasks.custody.keys import MANIFEST, SEGMENT, claim_key, promotion_key, record_key, volume_folder
@@ -43,9 +43,19 @@ def promises_of(layout: Layout, record: RecordOf) -> Iterator[Promise]:
     if facts := record.facts:
         verdict = layout.verdict(record.number)
         yield Promise(claim_key(layout.incident), digest_bytes(facts.claim), len(facts.claim), verdict)
+        signatures = {f"{layout.manifest(volume)}{SIGNATURE}" for volume in layout.volumes}
+        for receipt in facts.objects:
+            if receipt.proven and receipt.key in signatures:
+                yield Promise(receipt.key, receipt.sha256, receipt.size, verdict)
         if facts.promotion and record.closing and not facts.carried_from:
             key = promotion_key(layout.incident, len(record.closing.manifests))
             yield Promise(key, digest_bytes(facts.promotion), len(facts.promotion), verdict)
+
+
+def named_signers(layout: Layout, records: Mapping[int, RecordOf]) -> dict[str, str]:
+    """Fingerprints that closings give of their own signers, by the closing's key."""
+    closings = {layout.closing(number): each.closing for number, each in records.items()}
+    return {key: each.signer.fingerprint for key, each in closings.items() if each and each.signer}
 
 
 def unclosed(layout: Layout, keys: Mapping[str, object]) -> Iterator[Finding]:

@@ -60,14 +60,23 @@ class Signatures:
 
 
 def signatures(
-    layout: Layout, keys: Mapping[str, object], documents: Mapping[str, bytes], signers: Sequence[Signer] | None
+    layout: Layout,
+    keys: Mapping[str, object],
+    documents: Mapping[str, bytes],
+    signers: Sequence[Signer] | None,
+    named: Mapping[str, str],
 ) -> Signatures:
-    """Check each; without `signers` against the key that the signature carries itself."""
+    """Check each; without `signers` against the key that the signature carries itself.
+
+    `named` are the fingerprints that closings give of their own signers, by key.
+    """
     hands, unsigned, findings = list[Hand](), list[str](), list[Finding]()
     for key in (key for key in layout.signed if key in documents):
         beside = f"{key}{SIGNATURE}"
         if beside not in keys:
             unsigned.append(key)
+            said = f"it names {shown(named[key], 80)} as its signer" if key in named else "it is not signed"
+            findings.append(unclear(key, f"{said}, and has no signature" if key in named else said, SIGNATURE, "none"))
         elif beside in documents:
             try:
                 found = signer(documents[beside], documents[key])
@@ -76,10 +85,7 @@ def signatures(
                 findings.append(broken(key, what, error.expected, shown(error.got)))
             else:
                 hands.append(_hand(found, documents[key], signers))
-                findings += _trusted(beside, hands[-1], signers)
-    findings += [
-        unclear(key, "it is not signed", f"a signature in {shown(key)}{SIGNATURE}", "none") for key in unsigned
-    ]
+                findings += _trusted(key, hands[-1], signers, named.get(key, found.fingerprint))
     return Signatures(tuple(hands), tuple(unsigned), tuple(findings), signers is not None)
 
 
@@ -89,10 +95,12 @@ def _hand(key: PublicKey, data: bytes, signers: Sequence[Signer] | None) -> Hand
     return Hand(key, who)
 
 
-def _trusted(beside: str, hand: Hand, signers: Sequence[Signer] | None) -> Iterator[Finding]:
+def _trusted(key: str, hand: Hand, signers: Sequence[Signer] | None, named: str) -> Iterator[Finding]:
     if signers is not None and not hand.who:
         expected = f"one of {shown(', '.join(dict.fromkeys(each.who for each in signers))) or 'nobody'}"
-        yield broken(beside, "it was made by a key that the allowed signers do not name for this", expected, str(hand))
+        yield broken(key, "it is signed by a key that the allowed signers do not name for this", expected, str(hand))
+    if hand.key.fingerprint != named:
+        yield broken(key, "it is signed by another key than it names", shown(named, 80), hand.key.fingerprint)
 
 
 def _time(data: bytes) -> datetime | None:

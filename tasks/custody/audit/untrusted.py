@@ -37,8 +37,15 @@ def _item(file: StoredFile) -> tuple[object, ...]:
 
 
 @dataclass(frozen=True)
+class Named:
+    """Whom a closing names as its signer."""
+
+    fingerprint: str
+
+
+@dataclass(frozen=True)
 class Closing:
-    """closing.json: what one run vouches for."""
+    """closing.json: what one run vouches for. `signer` is None where there was no key."""
 
     incident: str
     record: int
@@ -47,6 +54,7 @@ class Closing:
     closed_utc: datetime
     files: dict[str, Sha256]
     manifests: dict[str, Sha256]
+    signer: Named | None = None
 
 
 @dataclass(frozen=True)
