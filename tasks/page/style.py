@@ -4,7 +4,7 @@ from typing import Final
 
 _DAY: Final = """
 --ground: #ffffff; --raised: #f4f5f7; --ink: #1b1f24; --dim: #57606a; --rule: #d0d7de;
---good: #1a7f37; --fair: #9a6700; --bad: #b42318; --quiet: #57606a; --open: #fff8c5; --accent: #0550ae;
+--good: #1a7f37; --fair: #855400; --bad: #b42318; --quiet: #57606a; --open: #fff8c5; --accent: #0550ae;
 """
 _NIGHT: Final = """
 --ground: #14171b; --raised: #1f242a; --ink: #e6e9ed; --dim: #a0a9b4; --rule: #3a424b;
@@ -64,6 +64,7 @@ figcaption {{ color: var(--dim); font-size: .875rem; }}
   td {{ display: grid; grid-template-columns: 6.5rem minmax(0, 1fr); gap: 0 10px; border: 0; padding: 3px 0; }}
   td > * {{ justify-self: start; max-width: 100%; }}
   td::before {{ content: attr(data-name); color: var(--dim); font-size: .75rem; line-height: 1.75; }}
+  .figure {{ white-space: normal; }}
   td:has(> :empty) {{ display: none; }}
 }}
 @media print {{
