@@ -37,7 +37,7 @@ _QUESTIONS: Final = {
 
 def gather(target: Target, folder: Path) -> Iterator[StoredFile | Loss]:
     """Each question to git, then the submodules, which it is not asked about: it would run git in them."""
-    with _own_repository(target) as (place, objects):
+    with _own_repository(target, folder) as (place, objects):
         words = ("git", f"--git-dir={place}", "--work-tree=.", "--no-optional-locks", "--no-pager")
         around = (
             *(("GIT_OBJECT_DIRECTORY", objects), ("GIT_CONFIG_NOSYSTEM", "1"), ("GIT_CONFIG_GLOBAL", os.devnull)),
@@ -51,16 +51,20 @@ def gather(target: Target, folder: Path) -> Iterator[StoredFile | Loss]:
 
 
 @contextmanager
-def _own_repository(target: Target) -> Iterator[tuple[Path, str]]:
-    """A git directory that only we can write to and the owner can read, and where the workload's objects are."""
+def _own_repository(target: Target, folder: Path) -> Iterator[tuple[Path, str]]:
+    """A git directory that only we can write to and the owner can read, and where the workload's objects are.
+
+    It lies in the evidence's staging, which is removed however the attempt ends; another user can't enter that.
+    """
     root = Path(target.root)
     full = commit(root)
     if not full:
         raise NothingThere("no repository with a commit that can be read from its files")
-    place = Path(tempfile.mkdtemp(prefix="evacuation-git-"))
+    user = owner(target) if os.geteuid() == 0 else None
+    place = Path(tempfile.mkdtemp(prefix="evacuation-git-", dir=None if user else folder))
     try:
         _furnish(place, root, full)
-        if os.geteuid() == 0 and (user := owner(target)):
+        if user:
             for path in (place, *place.rglob("*")):
                 os.chown(path, 0, group_of(user))
                 path.chmod(0o750 if path.is_dir() else 0o640)
