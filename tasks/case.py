@@ -19,6 +19,7 @@ from tasks.custody.incident import Incident
 from tasks.custody.keys import MANIFEST, SEGMENT, unquote, volume_folder
 from tasks.custody.log import CustodyLog
 from tasks.custody.process import Identity
+from tasks.custody.retention import NOTHING, Retention
 from tasks.custody.verdict import Word
 from tasks.early import EARLY
 from tasks.engine import DockerEngine, Engine
@@ -105,6 +106,7 @@ class Case:
         self.page = ""
         self.look = Budget(LOOK_SECONDS)
         self._facts: dict[str, Any] = {}
+        self.notes: list[str] = []
         self.steps: list[tuple[str, PrefectFuture[Any]]] = []
 
     @cached_property
@@ -136,7 +138,7 @@ class Case:
     def store(self) -> "Store":
         """The door to the store."""
         store = self.block.open()
-        return RehearsalStore(store, self.log) if self.dry_run else store
+        return RehearsalStore(store, self.log, self.block.retention) if self.dry_run else store
 
     @property
     def place(self) -> str:
@@ -145,6 +147,14 @@ class Case:
             return self.store.place
         except Exception:  # noqa: BLE001  the record is written whatever is wrong with the store
             return f"store block {self.store_name}"
+
+    @property
+    def retention(self) -> Retention:
+        """What the store's block asks for. One that cannot be used stores nothing either."""
+        try:
+            return self.block.retention
+        except Exception:  # noqa: BLE001  the same
+            return NOTHING
 
     def folder(self, volume: int) -> Path:
         """Evidence folder of a volume."""

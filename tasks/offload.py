@@ -1,5 +1,6 @@
 """§5: claim the incident in the store, send the sealed files, fill the snapshot."""
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,9 +15,12 @@ from tasks.custody.manifest import canonical, digest_bytes
 from tasks.custody.noun import Noun
 from tasks.custody.objects import Expected, closing_objects, evidence_objects, snapshot_objects
 from tasks.custody.receipt import ObjectReceipt
+from tasks.custody.retention import NOTHING, Retention
 from tasks.seal import read_manifest
 from tasks.signing import read_signature
 from tasks.step import step
+
+logger = logging.getLogger(__name__)
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -77,14 +81,19 @@ def _claim(case: Case) -> None:
 def claim_store(case: Case) -> Sent:
     """Write the first object, which says whose incident this is: a bad store is known now, while we collect."""
     _claim(case)
+    if told := case.store.unfit():
+        case.notes.append(f"not retained as asked: {told}")
+        case.log.write("not retained", case.store.place, result=told)
+        logger.warning("What is stored can be deleted by whoever may delete there: %s", told)
     return Sent(1, 0, case.store.place)
 
 
 def _by_seals(case: Case, seals: Sequence[Seal], intact: Seal) -> str:
-    """What is sent, where to, and what the last look found missing there, which is sent again."""
+    """What is sent, where to, how long it is kept, and what the last look found missing there, which is sent again."""
     del intact
     missing = case.journal(UNPROVEN, list[str]) or []
-    return f"{case.place}:{','.join(sealed.manifest_sha256 for sealed in seals)}:{','.join(missing)}"
+    kept = f"{retention}:" if (retention := case.retention) else ""
+    return f"{case.place}:{kept}{','.join(sealed.manifest_sha256 for sealed in seals)}:{','.join(missing)}"
 
 
 @step("§5 offload", key=_by_seals, retries=3, delay=2.0, retry_if=transient)
@@ -113,12 +122,14 @@ def offload(case: Case, seals: Sequence[Seal], intact: Seal) -> Sent:
     return Sent(len(sent), sum(item.size for item in sent if not item.origin), case.store.place)
 
 
-def prove(case: Case, item: Expected) -> ObjectReceipt:
-    """Ask the store for its own digest of one object."""
+def prove(case: Case, item: Expected, retention: Retention = NOTHING) -> ObjectReceipt:
+    """Ask the store for its own digest of one object, and whether it is retained as asked."""
     there = case.store.look(item.key)
     if there is None:
         return ObjectReceipt(item.key, item.sha256, item.size, proven=False, reason="it is not in the store")
     if (there.sha256, there.size) != (item.sha256, item.size):
         reason = f"the store says sha256 {there.sha256}, {there.size} bytes; sealed as {item.sha256}, {item.size} bytes"
         return ObjectReceipt(item.key, item.sha256, item.size, proven=False, reason=reason)
-    return ObjectReceipt(item.key, item.sha256, item.size, proven=True)
+    since = case.incident.opened_at
+    reason = retention.lacking(there.lock, there.retained_until, held=there.held, since=since)
+    return ObjectReceipt(item.key, item.sha256, item.size, proven=not reason, reason=reason)

@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from tasks.custody.errors import Conflict
 from tasks.custody.log import CustodyLog
 from tasks.custody.pause import Launcher, LauncherState
 from tasks.custody.process import Identity, Process
+from tasks.custody.retention import NOTHING, Retention
 
 if TYPE_CHECKING:
     from blocks.port import Store, StoredObject
@@ -113,9 +115,9 @@ class RehearsalHost:
 class RehearsalStore:
     """Reads the real store and sends nothing to it."""
 
-    def __init__(self, store: "Store", log: CustodyLog) -> None:
-        """Wrap a store."""
-        self._store, self._log = store, log
+    def __init__(self, store: "Store", log: CustodyLog, retention: Retention = NOTHING) -> None:
+        """Wrap a store, and what would be asked of it."""
+        self._store, self._log, self._retention = store, log, retention
         self._written: dict[str, StoredObject] = {}
 
     @property
@@ -149,7 +151,9 @@ class RehearsalStore:
         from blocks.port import StoredObject
 
         self._log.write("would", key, act=act, sha256=sha256)
-        self._written[key] = StoredObject(key, size, sha256)
+        asked = NOTHING if self.unfit() else self._retention
+        until = asked.until(datetime.now(UTC)) if asked.lock else None
+        self._written[key] = StoredObject(key, size, sha256, retained_until=until, lock=asked.lock, held=asked.hold)
 
     def look(self, key: str) -> "StoredObject | None":
         """What would be there."""

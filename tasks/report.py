@@ -125,7 +125,7 @@ def verdict_of(case: Case, findings: Findings) -> Verdict:
         receipts,
         findings.trouble,
         ways_in=ways_in(findings.pause, findings.challenge),
-        notes=(*notes_of(findings), *unsigned(findings.seals, who_signs(case))),
+        notes=(*notes_of(findings), *case.notes, *unsigned(findings.seals, who_signs(case))),
     )
     return verdict.after_recovery(findings.recovery.told) if findings.recovery else verdict
 

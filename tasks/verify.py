@@ -23,6 +23,6 @@ def verify(case: Case, seals: Sequence[Seal], sent: Sent) -> Receipts:
             read_manifest(case, sealed.volume), case.incident.snapshot, read_signature(case.folder(sealed.volume))
         )
     ]
-    receipts = Receipts(tuple(at_once(lambda item: prove(case, item), expected)))
+    receipts = Receipts(tuple(at_once(lambda item: prove(case, item, case.retention), expected)))
     case.journal(UNPROVEN, list[str], [receipt.key for receipt in unproven(receipts.objects)])
     return receipts
