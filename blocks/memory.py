@@ -149,5 +149,5 @@ class MemoryStore:
     def list(self, prefix: str) -> Iterator[StoredObject]:
         """Sorted by key, as all stores do."""
         with self._lock:
-            keys = sorted(key for key in self._objects if key.startswith(prefix))
-        yield from (found for key in keys if (found := self.look(key)))
+            held = sorted((key, data) for key, data in self._objects.items() if key.startswith(prefix))
+        yield from (StoredObject(key, len(data), sha256_of(data).hexdigest()) for key, data in held)
