@@ -174,6 +174,10 @@ class Case:
         """The incident's folder on the fallback disk, for what does not fit."""
         return fallback_home(self.workload, self.home, dry_run=self.dry_run)
 
+    def twin(self, volume: int) -> Path | None:
+        """Where files of a volume lie for which its folder had no room, on the fallback disk."""
+        return self.fallback / volume_folder(volume) if self.fallback else None
+
     @property
     def results(self) -> Path:
         """Cached results of the incident's steps."""

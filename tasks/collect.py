@@ -1,11 +1,9 @@
 """§4: run one collector under its deadline, and keep what it got with a written reason for what it did not."""
 
-import itertools
-import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from tasks.case import CONTAINER_FILES, Case
 from tasks.collectors import discover
@@ -15,9 +13,12 @@ from tasks.contain import frozen, observed, restless
 from tasks.containers import frozen_containers
 from tasks.custody.evidence import Evidence, Loss, Outcome, StoredFile, worst
 from tasks.custody.keys import unquote
-from tasks.custody.manifest import digest
 from tasks.custody.pattern import ends_with
+from tasks.keep import Staging, keep, staging
+from tasks.reserve import MIB
 from tasks.step import step
+
+_MARGIN: Final = 4
 
 
 def _key(case: Case, collector: str) -> str:
@@ -42,27 +43,30 @@ def worth_repeating(made: object) -> bool:
 @step("§4 collect {collector}", key=_key, retries=1, delay=0.5, retry_if=worth_repeating)
 def collect(case: Case, collector: str) -> Evidence:
     """Acquire into a staging folder, then move what is whole into the evidence folder (runbook §4)."""
-    what = discover()[collector]
-    staging = case.home / "staging" / collector
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir(mode=0o700, parents=True)
-    began = datetime.now(UTC)
-    lines, trouble = _attempt(case, what, staging)
-    evidence = _evidence(case, what, began, lines, trouble)
-    for file in evidence.files:
-        _move(staging / file.stored, case.folder(case.volume), file)
-    shutil.rmtree(staging, ignore_errors=True)
+    what, began = discover()[collector], datetime.now(UTC)
+    with staging(case, collector) as at:
+        lines, trouble = _attempt(case, what, at)
+        evidence = _evidence(case, what, began, lines, trouble)
+        evidence = replace(evidence, files=tuple(keep(case, at, file) for file in evidence.files))
+    for line in lines:
+        if "room" in line:
+            case.log.write("room", collector, **line["room"], elsewhere=_elsewhere(evidence.files))
     if what.of_containers and evidence.files:
         _note_found(case, evidence.files)
     return evidence
 
 
-def _attempt(case: Case, what: Collector, staging: Path) -> tuple[list[Any], Loss | None]:
+def _elsewhere(files: Sequence[StoredFile]) -> dict[str, str]:
+    """Which files had no room in the evidence folder, and where they lie."""
+    return {file.stored: file.where for file in files if file.where}
+
+
+def _attempt(case: Case, what: Collector, at: Staging) -> tuple[list[Any], Loss | None]:
     if what.of_containers and not case.workload.containers:
         return [], None
     hurried = what.while_frozen and not what.unhurried
     seconds = min(what.deadline, case.look.left()) if hurried else what.deadline
-    return attempt(what, _target(case, what, seconds), staging) if seconds else ([], _too_late(case, what))
+    return attempt(what, _target(case, what, seconds, at), at.folder) if seconds else ([], _too_late(case, what))
 
 
 def _note_found(case: Case, files: Sequence[StoredFile]) -> None:
@@ -84,7 +88,7 @@ def _too_late(case: Case, what: Collector) -> Loss:
     return Loss(what.name, Outcome.TIMED_OUT, reason)
 
 
-def _target(case: Case, what: Collector, seconds: float) -> Target:
+def _target(case: Case, what: Collector, seconds: float, at: Staging) -> Target:
     block = case.workload
     return Target(
         incident=case.incident.id,
@@ -99,6 +103,10 @@ def _target(case: Case, what: Collector, seconds: float) -> Target:
         asked=tuple(block.containers),
         docker_host=block.docker_host,
         elsewhere=tuple(case.journal(CONTAINER_FILES, list[str]) or []),
+        fallback=str(at.fallback or ""),
+        reserve=str(case.reserve),
+        margin=case.workload.reserve_mb * MIB // _MARGIN,
+        copies=not case.kept.volatile,
     )
 
 
@@ -130,15 +138,3 @@ def sum_up(files: Sequence[StoredFile], losses: Sequence[Loss]) -> Outcome:
     if Outcome.COLLECTED in got:
         return Outcome.COLLECTED
     return Outcome.EMPTY if got else worst(loss.outcome for loss in losses)
-
-
-def _move(source: Path, folder: Path, file: StoredFile) -> None:
-    """Move a whole file into the evidence folder. What an earlier attempt got and is different is kept beside it."""
-    destination = folder / file.stored
-    destination.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if destination.exists() and digest(destination) != file.sha256:
-        number = next(n for n in itertools.count(1) if not (folder / f"attempt-{n}" / file.stored).exists())
-        beside = folder / f"attempt-{number}" / file.stored
-        beside.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        destination.rename(beside)
-    source.replace(destination)

@@ -4,18 +4,18 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final, TypeVar
 
 from tasks.case import CLAIMED, Case
 from tasks.custody.errors import Conflict, StoreError, TransientStoreError
-from tasks.custody.evidence import Seal
+from tasks.custody.evidence import Seal, StoredFile
 from tasks.custody.keys import claim_key
 from tasks.custody.manifest import canonical, digest_bytes
 from tasks.custody.noun import Noun
 from tasks.custody.objects import Expected, closing_objects, evidence_objects, snapshot_objects
 from tasks.custody.receipt import ObjectReceipt
 from tasks.custody.retention import NOTHING, Retention
+from tasks.in_place import as_sealed, opened
 from tasks.seal import read_manifest
 from tasks.signing import read_signature
 from tasks.step import step
@@ -27,6 +27,7 @@ B = TypeVar("B")
 
 THREADS: Final = 16
 UNPROVEN: Final = "unproven.json"
+NOT_THERE: Final = "it is not in the store"
 
 
 @dataclass(frozen=True, repr=False)
@@ -105,28 +106,46 @@ def offload(case: Case, seals: Sequence[Seal], intact: Seal) -> Sent:
     for sealed in seals:
         manifest = read_manifest(case, sealed.volume)
         folder = case.folder(sealed.volume)
+        files = {file.stored: file for file in manifest.files}
 
-        def send(item: Expected, folder: Path = folder) -> None:
-            case.store.create(item.key, folder / item.stored, item.sha256)
+        def send(item: Expected, volume: int = sealed.volume, files: dict[str, StoredFile] = files) -> Expected | None:
+            return item if _send(case, volume, files[item.stored], item) else None
 
         def copy(item: Expected) -> None:
             case.store.copy(item.origin, item.key, item.sha256)
 
-        files, copies = evidence_objects(manifest), snapshot_objects(manifest, case.incident.snapshot)
-        at_once(send, files)
+        there = [item for item in at_once(send, evidence_objects(manifest)) if item]
+        origins = {item.key for item in there}
+        copies = [item for item in snapshot_objects(manifest, case.incident.snapshot) if item.origin in origins]
         at_once(copy, copies)
         closing = closing_objects(manifest, read_signature(folder))
         for item in closing:
-            send(item)
-        sent += [*files, *copies, *closing]
+            case.store.create(item.key, folder / item.stored, item.sha256)
+        sent += [*there, *copies, *closing]
     return Sent(len(sent), sum(item.size for item in sent if not item.origin), case.store.place)
+
+
+def _send(case: Case, volume: int, file: StoredFile, item: Expected) -> bool:
+    """Send one file; False for one that was hashed in place, is no longer as sealed, and so is lost."""
+    if not file.in_place:
+        case.store.create(item.key, case.path_of(volume, file), item.sha256)
+        return True
+    try:
+        with opened(case, file) as path:
+            case.store.create(item.key, path, item.sha256)
+    except (OSError, StoreError) as error:
+        if as_sealed(case, file):
+            raise
+        case.log.write("lost", item.stored, reason=str(error), sealed=item.sha256)
+        return prove(case, item).proven  # an earlier run may have sent it while it was whole
+    return True
 
 
 def prove(case: Case, item: Expected, retention: Retention = NOTHING) -> ObjectReceipt:
     """Ask the store for its own digest of one object, and whether it is retained as asked."""
     there = case.store.look(item.key)
     if there is None:
-        return ObjectReceipt(item.key, item.sha256, item.size, proven=False, reason="it is not in the store")
+        return ObjectReceipt(item.key, item.sha256, item.size, proven=False, reason=NOT_THERE)
     if (there.sha256, there.size) != (item.sha256, item.size):
         reason = f"the store says sha256 {there.sha256}, {there.size} bytes; sealed as {item.sha256}, {item.size} bytes"
         return ObjectReceipt(item.key, item.sha256, item.size, proven=False, reason=reason)

@@ -43,7 +43,7 @@ def give(path: Path, size: int) -> bool:
     try:
         left = path.stat(follow_symlinks=False).st_size
         if left:
-            os.truncate(path, max(0, left - -(-size // MIB) * MIB))
+            os.truncate(path, max(0, left - max(1, -(-size // MIB)) * MIB))
     except OSError:
         return False
     return bool(left)

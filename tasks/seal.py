@@ -1,17 +1,21 @@
 """§4: close the evidence folder. Afterwards nothing in it changes; later findings go into a supplement."""
 
 import os
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Final
 
-from tasks.case import Case, write_whole
+from tasks.case import Case
 from tasks.custody.errors import Tampered
-from tasks.custody.evidence import Evidence, Seal, StoredFile
+from tasks.custody.evidence import IN_PLACE, Evidence, Seal, StoredFile
 from tasks.custody.keys import COVERAGE, MANIFEST, MODELS, SEGMENT, SIGNATURE, SUMS
-from tasks.custody.manifest import Manifest, canonical, digest, digest_bytes, require_intact
+from tasks.custody.manifest import Manifest, canonical, digest, require_intact
+from tasks.keep import put_aside
+from tasks.reserve import give_all
 from tasks.signing import require_same_hand, sign, signed_by
 from tasks.step import step
 
@@ -34,17 +38,18 @@ def seal(case: Case, volume: int, evidence: Sequence[Evidence]) -> Seal:
     """Write coverage, custody segment, SHA256SUMS, signature, and the manifest last: with it the folder is closed."""
     folder = case.folder(volume)
     if not (folder / MANIFEST).exists():
+        give_all(case.reserve)
         folder.mkdir(mode=0o700, exist_ok=True)
         for half_written in (*folder.glob(".*.new"), folder / SIGNATURE):
             half_written.unlink(missing_ok=True)
-        write_whole(folder / COVERAGE, canonical([asdict(item) for item in evidence]))
-        write_whole(folder / SEGMENT, b"".join(case.log.lines(case.segments_end())))
-        manifest = Manifest(case.incident.id, volume, _now(), _files(folder, volume, evidence))
-        write_whole(folder / SUMS, manifest.sums())
+        case.write(folder / COVERAGE, canonical([asdict(item) for item in evidence]))
+        case.write(folder / SEGMENT, b"".join(case.log.lines(case.segments_end())))
+        manifest = Manifest(case.incident.id, volume, _now(), _files(case, volume, evidence))
+        case.write(folder / SUMS, manifest.sums())
         if signature := sign(case, f"{folder.name}/{MANIFEST}", manifest.to_bytes()):
-            write_whole(folder / SIGNATURE, signature)
-        write_whole(folder / MANIFEST, manifest.to_bytes())
-        _sync(folder)
+            case.write(folder / SIGNATURE, signature)
+        case.write(folder / MANIFEST, manifest.to_bytes())
+        _sync(folder, case.twin(volume))
         case.log.sync()
     return _seal(folder)
 
@@ -60,27 +65,32 @@ def read_manifest(case: Case, volume: int) -> Manifest:
 
 @step("§4 check: the seal holds")
 def check_seal(case: Case, seals: Sequence[Seal]) -> Seal:
-    """Hash everything again before it is used: sealed evidence that has changed is not sent as if it had not."""
+    """Hash everything again before it is used: sealed evidence that has changed is not sent as if it had not.
+
+    What was hashed in place is in the workload's hands: if that has changed it is lost, which `offload` finds.
+    """
     for sealed in seals:
-        folder = case.folder(sealed.volume)
+        folder, path_of = case.folder(sealed.volume), partial(case.path_of, sealed.volume)
         for name, said in ((MANIFEST, sealed.manifest_sha256), (SUMS, sealed.sums_sha256)):
-            require_intact([StoredFile(name, "", 0, said)], folder)
+            require_intact([StoredFile(name, "", 0, said)], folder, path_of)
         require_same_hand(sealed, folder)
-        require_intact(read_manifest(case, sealed.volume).files, folder)
+        files = [file for file in read_manifest(case, sealed.volume).files if not file.in_place]
+        require_intact(files, folder, path_of)
         _require_nothing_more(case, sealed.volume)
     return seals[-1]
 
 
 def _require_nothing_more(case: Case, volume: int) -> None:
-    folder = case.folder(volume)
-    named = {file.stored for file in read_manifest(case, volume).files} | _CLOSING
-    if more := sorted(_names(folder) - named):
-        raise Tampered(
-            f"only the sealed files in {folder}",
-            f"also {', '.join(more[:5])}",
-            "Nothing is sent.",
-            "Find out who put it there; move it out of the folder and run again.",
-        )
+    files = read_manifest(case, volume).files
+    for folder, where in ((case.folder(volume), ""), *((twin, str(twin)) for twin in (case.twin(volume),) if twin)):
+        named = {file.stored for file in files if file.where == where} | (frozenset() if where else _CLOSING)
+        if more := sorted(_names(folder) - named):
+            raise Tampered(
+                f"only the sealed files in {folder}",
+                f"also {', '.join(more[:5])}",
+                "Nothing is sent.",
+                "Find out who put it there; move it out of the folder and run again.",
+            )
 
 
 def sealed(case: Case) -> tuple[Seal, ...]:
@@ -104,31 +114,43 @@ def _names(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir() or path.is_symlink()}
 
 
-def _files(folder: Path, volume: int, evidence: Iterable[Evidence]) -> tuple[StoredFile, ...]:
-    """Every file in the folder: as it was acquired, or, if no attempt of this run names it, as it lies there."""
-    acquired: dict[str, set[StoredFile]] = {}
+def _files(case: Case, volume: int, evidence: Iterable[Evidence]) -> tuple[StoredFile, ...]:
+    """Every file that lies there: as it was acquired, or, if no attempt of this run names it, as it lies.
+
+    Then those that lie in the workload alone, if there is no copy.
+    """
+    folder, twin = case.folder(volume), case.twin(volume)
+    acquired: dict[tuple[str, str], set[StoredFile]] = defaultdict(set)
     for file in (file for item in evidence if item.volume == volume for file in item.files):
-        acquired.setdefault(file.stored, set()).add(file)
-    return tuple(_entry(folder, name, acquired.get(name, set())) for name in sorted(_names(folder) - _CLOSING))
+        acquired[file.stored, file.where].add(file)
+    found = {name: _entry(folder, "", name, acquired[name, ""]) for name in _names(folder) - _CLOSING}
+    if twin:
+        for name in _names(twin):
+            named = put_aside(twin, name) if name in found else name  # two collectors at once, and room for one
+            found[named] = _entry(twin, str(twin), named, acquired[named, str(twin)])
+    for (name, where), files in acquired.items():
+        if where == IN_PLACE:
+            found.setdefault(name, min(files, key=repr))
+    return tuple(found[name] for name in sorted(found))
 
 
-def _entry(folder: Path, name: str, acquired: set[StoredFile]) -> StoredFile:
+def _entry(folder: Path, where: str, name: str, acquired: set[StoredFile]) -> StoredFile:
     """Where two collectors took the same file at different times, the one that lies there counts."""
     if len(acquired) > 1:
         sha = digest(folder / name)
         acquired = {file for file in acquired if file.sha256 == sha}
-    return min(acquired, key=repr, default=None) or _as_it_lies(folder, name)
+    return min(acquired, key=repr, default=None) or _as_it_lies(folder, where, name)
 
 
-def _as_it_lies(folder: Path, name: str) -> StoredFile:
-    data = (folder / name).read_bytes()
-    note = "" if name in {COVERAGE, SEGMENT} else "left by an earlier attempt of this incident"
-    return StoredFile(name, "", len(data), digest_bytes(data), None, note)
+def _as_it_lies(folder: Path, where: str, name: str) -> StoredFile:
+    path = folder / name
+    note = "" if name in {COVERAGE, MODELS, SEGMENT} else "left by an earlier attempt of this incident"
+    return StoredFile(name, "", path.stat().st_size, digest(path), None, note, where)
 
 
-def _sync(folder: Path) -> None:
-    for name in sorted(_names(folder)):
-        descriptor = os.open(folder / name, os.O_RDONLY)
+def _sync(*folders: Path | None) -> None:
+    for path in (folder / name for folder in folders if folder for name in sorted(_names(folder))):
+        descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:

@@ -1,12 +1,15 @@
 """§6: ask the store, object by object, for its own digest. A listing proves nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 
 from tasks.case import Case
-from tasks.custody.evidence import Seal
-from tasks.custody.objects import all_objects
-from tasks.custody.receipt import Receipts, unproven
-from tasks.offload import UNPROVEN, Sent, at_once, prove, transient
+from tasks.custody.evidence import Seal, StoredFile
+from tasks.custody.objects import Expected, all_objects
+from tasks.custody.receipt import ObjectReceipt, Receipts
+from tasks.in_place import as_sealed
+from tasks.offload import NOT_THERE, UNPROVEN, Sent, at_once, prove, transient
 from tasks.seal import read_manifest
 from tasks.signing import read_signature
 from tasks.step import step
@@ -16,13 +19,21 @@ from tasks.step import step
 def verify(case: Case, seals: Sequence[Seal], sent: Sent) -> Receipts:
     """A receipt for every object that the manifests name, looked at anew in every run (runbook §6)."""
     del sent
-    expected = [
-        item
-        for sealed in seals
-        for item in all_objects(
-            read_manifest(case, sealed.volume), case.incident.snapshot, read_signature(case.folder(sealed.volume))
-        )
-    ]
-    receipts = Receipts(tuple(at_once(lambda item: prove(case, item, case.retention), expected)))
-    case.journal(UNPROVEN, list[str], [receipt.key for receipt in unproven(receipts.objects)])
-    return receipts
+    objects: list[ObjectReceipt] = []
+    for sealed in seals:
+        manifest, signature = read_manifest(case, sealed.volume), read_signature(case.folder(sealed.volume))
+        files = {file.stored: file for file in manifest.files}
+        expected = all_objects(manifest, case.incident.snapshot, signature)
+        objects += at_once(partial(_proved, case, files), expected)
+    missing = [receipt.key for receipt in objects if not receipt.proven]
+    case.journal(UNPROVEN, list[str], missing)
+    return Receipts(tuple(objects))
+
+
+def _proved(case: Case, files: Mapping[str, StoredFile], item: Expected) -> ObjectReceipt:
+    """What the store says; and if it says nothing of a file that was hashed in place, what is left of that one."""
+    receipt, file = prove(case, item, case.retention), files.get(item.stored)
+    gone = file is not None and file.in_place and receipt.reason == NOT_THERE
+    if file and gone and case.store.look(item.origin or item.key) is None and not as_sealed(case, file):
+        return replace(receipt, lost=True, reason="there was no room for a copy, and it has changed or gone since")
+    return receipt

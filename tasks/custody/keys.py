@@ -15,6 +15,7 @@ SUMS: Final = "SHA256SUMS"
 SEGMENT: Final = "custody.jsonl"
 COVERAGE: Final = "coverage.json"
 MODELS: Final = "models.json"
+SNAPSHOTS: Final = "snapshots/"
 CONTAINERS: Final = "containers"
 SNAPSHOT_FOLDERS: Final = ("models", "artifacts", "logs")
 
@@ -80,7 +81,7 @@ def record_key(incident: str, number: int, name: str) -> str:
 
 def snapshot_key(snapshot: str, stored: str) -> str:
     """Key of a workload file in the incident's snapshot."""
-    return f"snapshots/{snapshot}/{stored}"
+    return f"{SNAPSHOTS}{snapshot}/{stored}"
 
 
 def latest_key(stored: str) -> str:

@@ -6,7 +6,7 @@ mtime), so that its readers still work.
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -81,11 +81,11 @@ class Manifest:
         return sum(file.size for file in self.files)
 
 
-def differences(files: Iterable[StoredFile], folder: Path) -> list[str]:
-    """Compare a folder with its manifest's files; one line for each file that is gone or changed."""
+def differences(files: Iterable[StoredFile], path_of: Callable[[StoredFile], Path]) -> list[str]:
+    """Compare what lies on the disk with a manifest's files; one line for each file that is gone or changed."""
     found = []
     for file in files:
-        path = folder / file.stored
+        path = path_of(file)
         if not path.is_file() or path.is_symlink():
             found.append(f"{file.stored}: gone")
         elif (sha := digest(path)) != file.sha256:
@@ -93,9 +93,9 @@ def differences(files: Iterable[StoredFile], folder: Path) -> list[str]:
     return found
 
 
-def require_intact(files: Iterable[StoredFile], folder: Path) -> None:
-    """Raise Tampered unless the folder is still what was sealed."""
-    if found := differences(files, folder):
+def require_intact(files: Iterable[StoredFile], folder: Path, path_of: Callable[[StoredFile], Path]) -> None:
+    """Raise Tampered unless the folder, and what of it lies elsewhere, is still what was sealed."""
+    if found := differences(files, path_of):
         raise Tampered(
             f"the sealed files in {folder}",
             "; ".join(found[:_SHOWN]) + (f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""),

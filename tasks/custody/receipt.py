@@ -7,6 +7,7 @@ from datetime import datetime
 
 from tasks.custody.container import FrozenContainer, StoppedContainer
 from tasks.custody.end import End
+from tasks.custody.keys import SNAPSHOTS
 from tasks.custody.noun import Noun
 from tasks.custody.process import Identity
 from tasks.custody.source import Source
@@ -237,13 +238,17 @@ class Containment(Noun):
 
 @dataclass(frozen=True)
 class ObjectReceipt:
-    """One object and what the store itself says of it. `proven` only if the store's own digest agrees."""
+    """One object and what the store itself says of it. `proven` only if the store's own digest agrees.
+
+    `lost` is one that was never sent: for want of room it was hashed in the workload, and has changed or gone since.
+    """
 
     key: str
     sha256: str
     size: int
     proven: bool
     reason: str = ""
+    lost: bool = False
 
 
 @dataclass(frozen=True, repr=False)
@@ -262,10 +267,12 @@ class Receipts(Noun):
     def told(self) -> str:
         """In a few words."""
         size = sum(receipt.size for receipt in self.objects if receipt.proven)
-        bad = unproven(self.objects)
-        words = f"{len(self.objects) - len(bad)} objects, {size} bytes"
+        bad, gone = unproven(self.objects), lost(self.objects)
+        words = f"{len(self.objects) - len(bad) - len(gone)} objects, {size} bytes"
         if bad:
             words += f"; {len(bad)} not: {bad[0].key}: {bad[0].reason}"
+        if gone:
+            words += f"; {len(gone)} lost: {gone[0].key}: {gone[0].reason}"
         return f"{words}; {self.reason}" if self.reason else words
 
 
@@ -301,5 +308,15 @@ class Recovery(Noun):
 
 
 def unproven(receipts: Iterable[ObjectReceipt]) -> list[ObjectReceipt]:
-    """Objects that the store did not vouch for."""
-    return [receipt for receipt in receipts if not receipt.proven]
+    """Objects that the store did not vouch for although they are there to be sent."""
+    return [receipt for receipt in receipts if not (receipt.proven or receipt.lost)]
+
+
+def lost(receipts: Iterable[ObjectReceipt]) -> list[ObjectReceipt]:
+    """Objects that nobody has any more as they were sealed."""
+    return [receipt for receipt in receipts if receipt.lost]
+
+
+def lost_once(receipts: Iterable[ObjectReceipt]) -> list[ObjectReceipt]:
+    """The same without their copies in snapshots, which were lost with them."""
+    return [receipt for receipt in lost(receipts) if not receipt.key.startswith(SNAPSHOTS)]

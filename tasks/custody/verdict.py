@@ -7,7 +7,7 @@ from typing import Final
 
 from tasks.custody.evidence import Evidence
 from tasks.custody.pause import Pause
-from tasks.custody.receipt import Challenge, Containment, ObjectReceipt, unproven
+from tasks.custody.receipt import Challenge, Containment, ObjectReceipt, lost_once, unproven
 
 _SHOWN: Final = 5
 
@@ -90,11 +90,12 @@ def judge(  # noqa: PLR0913  everything that a verdict is made of
     """Judge an incident.
 
     Laws: not contained outranks everything; no receipts, or one object unproven, is UNVERIFIED; a lost needed
-    collector is PARTIAL. `trouble` names steps that failed before they could leave a receipt, `ways_in` what may still
-    start the workload although the cordon should have closed it, `notes` what else a person should know.
+    collector, or one lost file, is PARTIAL. `trouble` names steps that failed before they could leave a receipt,
+    `ways_in` what may still start the workload although the cordon should have closed it, `notes` what else a person
+    should know.
     """
     alive = (*not_contained(containment), *ways_in)
-    bad = unproven(receipts)
+    bad, gone = unproven(receipts), lost_once(receipts)
     lost = [item for item in evidence if item.lost]
     notes = (
         *notes,
@@ -110,13 +111,14 @@ def judge(  # noqa: PLR0913  everything that a verdict is made of
         *((f"{len(bad) - _SHOWN} more objects",) if len(bad) > _SHOWN else ()),
         *trouble,
         *(_describe(item) for item in lost),
+        *(f"{item.key}: {item.reason}" for item in gone),
     )
     if alive:
         word = Word.NOT_CONTAINED
     elif bad or not receipts or trouble:
         word = Word.UNVERIFIED
     else:
-        word = Word.PARTIAL if lost or not evidence else Word.VERIFIED
+        word = Word.PARTIAL if lost or gone or not evidence else Word.VERIFIED
     return Verdict(word, _safe(containment, alive, evidence, receipts), missing, notes, _next(word, incident))
 
 
@@ -147,7 +149,7 @@ def _safe(
     found = []
     if containment and containment.contained and not alive:
         found.append(_CONTAINED)
-    if files := sum(len(item.files) for item in evidence):
+    if files := sum(len(item.files) for item in evidence) - len(lost_once(receipts)):
         found.append(f"{files} files of evidence on this host")
     if proven:
         found.append(f"{len(proven)} objects proven by the store's own digests")

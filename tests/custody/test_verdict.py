@@ -21,6 +21,7 @@ FILE = StoredFile("logs/a.log", "logs/a.log", 3, "0" * 64)
 LOGS = Evidence("logs", True, False, Outcome.COLLECTED, "", NOW, NOW, 1, (FILE,))
 KERNEL = replace(LOGS, collector="kernel", needed=False, files=())
 PROVEN = ObjectReceipt("incidents/a", "0" * 64, 3, proven=True)
+LOST = ObjectReceipt("incidents/c", "0" * 64, 3, proven=False, reason="changed", lost=True)
 UNPROVEN = ObjectReceipt("incidents/b", "0" * 64, 3, proven=False, reason="not there")
 
 
@@ -42,11 +43,16 @@ def kernel(outcome: Outcome) -> Evidence:
         (CONTAINED, [logs(Outcome.DENIED)], [PROVEN], [], Word.PARTIAL),
         (CONTAINED, [logs(Outcome.FAILED)], [PROVEN], [], Word.PARTIAL),
         (CONTAINED, [logs(Outcome.TIMED_OUT)], [PROVEN], [], Word.PARTIAL),
+        (CONTAINED, [logs(Outcome.TRUNCATED)], [PROVEN], [], Word.PARTIAL),
+        (CONTAINED, [logs(Outcome.WITHHELD)], [PROVEN], [], Word.VERIFIED),
         (CONTAINED, [logs(Outcome.DENIED, may_be_missing=True)], [PROVEN], [], Word.PARTIAL),
         (CONTAINED, [LOGS, kernel(Outcome.DENIED)], [PROVEN], [], Word.VERIFIED),
         (CONTAINED, [LOGS, kernel(Outcome.TIMED_OUT)], [PROVEN], [], Word.VERIFIED),
         (CONTAINED, [], [PROVEN], [], Word.PARTIAL),
         (CONTAINED, [LOGS], [PROVEN, UNPROVEN], [], Word.UNVERIFIED),
+        (CONTAINED, [LOGS], [PROVEN, LOST], [], Word.PARTIAL),
+        (CONTAINED, [LOGS], [PROVEN, LOST, UNPROVEN], [], Word.UNVERIFIED),
+        (ALIVE, [LOGS], [PROVEN, LOST], [], Word.NOT_CONTAINED),
         (CONTAINED, [LOGS], [], [], Word.UNVERIFIED),
         (CONTAINED, [LOGS], [PROVEN], ["§5 offload: no network"], Word.UNVERIFIED),
         (CONTAINED, [logs(Outcome.FAILED)], [UNPROVEN], [], Word.UNVERIFIED),
@@ -103,6 +109,13 @@ def test_many_unproven_objects_are_counted_not_listed() -> None:
     assert verdict.missing[-1] == "4 more objects"
 
 
+def test_a_lost_file_is_named_once_and_not_again_for_its_copy() -> None:
+    copy = replace(LOST, key="snapshots/20260102T030405Z/models/m")
+    verdict = judge(ID, CONTAINED, [LOGS], [PROVEN, LOST, copy])
+    assert verdict.missing == ("incidents/c: changed",)
+    assert "files of evidence on this host" not in str(verdict.safe)
+
+
 def test_what_is_safe_is_counted() -> None:
     verdict = judge(ID, CONTAINED, [LOGS], [PROVEN, UNPROVEN])
     assert verdict.safe == (
@@ -125,7 +138,7 @@ attempts = st.lists(
     ),
     max_size=4,
 )
-objects = st.lists(st.builds(lambda proven: replace(PROVEN, proven=proven), st.booleans()), max_size=4)
+objects = st.lists(st.sampled_from([PROVEN, replace(PROVEN, proven=False), LOST]), max_size=4)
 troubles = st.lists(st.text(max_size=3), max_size=1)
 
 
@@ -135,10 +148,10 @@ def test_laws(
 ) -> None:
     verdict = judge(ID, containment, evidence, receipts, trouble)
     contained = containment is not None and containment.contained
-    proven = bool(receipts) and all(receipt.proven for receipt in receipts)
-    lost = any(
+    proven = bool(receipts) and all(receipt.proven or receipt.lost for receipt in receipts)
+    lost = LOST in receipts or any(
         item.needed
-        and item.outcome not in {Outcome.COLLECTED, Outcome.EMPTY}
+        and item.outcome not in {Outcome.COLLECTED, Outcome.EMPTY, Outcome.WITHHELD}
         and not (item.outcome is Outcome.MISSING and item.may_be_missing)
         for item in evidence
     )

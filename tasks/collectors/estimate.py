@@ -1,0 +1,34 @@
+"""How much room a collector's files need, by their stat alone, before the first of them is copied."""
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from tasks.collectors.collector import Collector, Files, Target
+from tasks.collectors.matching import found
+from tasks.collectors.room import Room
+from tasks.custody.room import room_told
+
+_UNIT = 512
+
+
+def estimate(collector: Collector, target: Target, folder: Path) -> dict[str, object] | None:
+    """For the custody log; None for a collector that copies no files of the workload. Links count as nothing."""
+    sources = [source for source in collector.sources if isinstance(source, Files)]
+    if not sources:
+        return None
+    return room_told((size for source in sources for size in _sizes(source, target)), Room.of(target, folder).free)
+
+
+def _sizes(source: Files, target: Target) -> Iterator[int]:
+    root = os.fsencode(target.root)
+    names, _ = found(root, source.patterns or target.globs[source.field])
+    inodes = set()
+    for name in names:
+        with suppress(OSError):
+            about = os.lstat(os.path.join(root, name))
+            if stat.S_ISREG(about.st_mode) and (about.st_dev, about.st_ino) not in inodes:
+                inodes.add((about.st_dev, about.st_ino))
+                yield min(about.st_size, about.st_blocks * _UNIT)

@@ -1,0 +1,39 @@
+"""Files of evidence that were hashed where they lie: read again, and trusted by their digest alone."""
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tasks.below import open_below, real_name
+from tasks.case import Case
+from tasks.custody.evidence import StoredFile
+from tasks.custody.keys import unquote
+from tasks.custody.manifest import digest
+
+
+@contextmanager
+def opened(case: Case, file: StoredFile) -> Iterator[Path]:
+    """A path to the open file: whoever gives its name to another meanwhile changes nothing. OSError if it is gone."""
+    root, name = os.fsencode(case.root), unquote(file.source)
+    real = real_name(root, name)
+    if real is None:
+        raise FileNotFoundError(errno.ENOENT, "it leads out of the workload by now", file.source)
+    descriptor = open_below(root, real)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise FileNotFoundError(errno.ENOENT, "no regular file any more", file.source)
+        yield Path(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
+
+
+def as_sealed(case: Case, file: StoredFile) -> bool:
+    """Whether it still is what was hashed."""
+    try:
+        with opened(case, file) as path:
+            return digest(path) == file.sha256
+    except OSError:
+        return False

@@ -1,0 +1,74 @@
+"""§4: what an attempt has acquired is moved to its place for good; what lies there already is never lost."""
+
+import itertools
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tasks.case import Case
+from tasks.custody.evidence import StoredFile
+from tasks.custody.manifest import digest
+from tasks.reserve import with_reserve
+
+_STAGING = "staging"
+
+
+@dataclass(frozen=True)
+class Staging:
+    """Where one attempt puts what it acquires: on the evidence disk, and on the fallback disk if there is one."""
+
+    folder: Path
+    fallback: Path | None
+
+
+@contextmanager
+def staging(case: Case, collector: str) -> Iterator[Staging]:
+    """Empty folders for an attempt, gone afterwards."""
+    folder = case.home / _STAGING / collector
+    fallback = case.fallback / _STAGING / collector if case.fallback else None
+    for each in filter(None, (folder, fallback)):
+        shutil.rmtree(each, ignore_errors=True)
+    with_reserve(case.reserve, 1, lambda: folder.mkdir(mode=0o700, parents=True, exist_ok=True))
+    if fallback:
+        try:
+            fallback.mkdir(mode=0o700, parents=True)
+        except OSError:
+            fallback = None  # that disk is full, or gone: then there is one place less
+    try:
+        yield Staging(folder, fallback)
+    finally:
+        for each in filter(None, (folder, fallback)):
+            shutil.rmtree(each, ignore_errors=True)
+
+
+def keep(case: Case, at: Staging, file: StoredFile) -> StoredFile:
+    """Move a whole file into the evidence folder, or into its twin on the fallback disk; say where it lies now."""
+    return with_reserve(case.reserve, 1, lambda: _keep(case, at, file))
+
+
+def _keep(case: Case, at: Staging, file: StoredFile) -> StoredFile:
+    folder, twin = case.folder(case.volume), case.twin(case.volume)
+    for base in filter(None, (folder, twin)):
+        if (base / file.stored).exists():
+            if digest(base / file.stored) == file.sha256:
+                return replace(file, where="" if base == folder else str(base))
+            put_aside(base, file.stored)
+    if file.in_place:
+        return file
+    source, base = (at.fallback, twin) if file.where and at.fallback and twin else (at.folder, folder)
+    _move(source / file.stored, base / file.stored)
+    return replace(file, where="" if base == folder else str(base))
+
+
+def put_aside(base: Path, stored: str) -> str:
+    """What another attempt got, and is different, is kept beside; gives back the name that it has there."""
+    number = next(n for n in itertools.count(1) if not (base / f"attempt-{n}" / stored).exists())
+    _move(base / stored, base / f"attempt-{number}" / stored)
+    return f"attempt-{number}/{stored}"
+
+
+def _move(source: Path, destination: Path) -> None:
+    destination.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    source.replace(destination)
