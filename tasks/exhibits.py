@@ -189,7 +189,7 @@ def digests(seals: Sequence[Seal]) -> Table | None:
     """A row for each sealed folder: its digests and who signed it. None if nothing was sealed."""
     rows: list[tuple[Cell, ...]] = [
         (
-            Code(f"{volume_folder(each.volume)}/"),
+            Figure(f"{volume_folder(each.volume)}/"),
             Figure(str(each.files)),
             Figure(str(each.size)),
             Code(each.manifest_sha256),

@@ -105,7 +105,7 @@ def _(block: Command) -> str:
 @block_text.register
 def _(block: Remark) -> str:
     sign = "" if isinstance(block.words, Badge) else f"{_SIGNS[block.tone]} "
-    return f"> {sign}{_cell(block.words)}"
+    return f"{sign}{_cell(block.words)}"
 
 
 @block_text.register
@@ -135,7 +135,7 @@ def _cell(cell: Cell) -> str:
         case Badge(tone, word, told):
             return f"{_SIGNS[tone]} **{prose(word)}**" + (f" ({_both(told)})" if told else "")
         case _:
-            return "; ".join(_cells(cell)) or _NOTHING
+            return " · ".join(_cells(cell)) or _NOTHING
 
 
 def _both(words: Both) -> str:

@@ -44,7 +44,7 @@ pre {{ background: var(--raised); border-radius: 6px; padding: 12px 14px; white-
 table {{ width: 100%; border-collapse: collapse; font-size: .875rem; margin: 16px 0; }}
 th, td {{ text-align: left; vertical-align: top; padding: 6px 10px 6px 0; border-bottom: 1px solid var(--rule);
   line-height: 1.5; }}
-th {{ font-weight: 600; }}
+th {{ font-weight: 600; word-break: keep-all; }}
 th .both [lang=ja] + [lang=en], td > .both [lang=ja] + [lang=en] {{ display: block; margin: 0; font-weight: 400; }}
 .figure, .badge, td .badge + .both {{ white-space: nowrap; }}
 th, td > .both {{ overflow-wrap: normal; }}

@@ -40,7 +40,7 @@ def test_peoples_fields_are_visibly_open(field: str) -> None:
 
 def test_times_are_in_jst_and_utc() -> None:
     assert both_times(NOW) == ("2026-01-03 00:04:05.678 JST", "2026-01-02 15:04:05.678 UTC")
-    assert section("検知時刻").count("2026-01-03 00:04:05.678 JST; 2026-01-02 15:04:05.678 UTC") == 2
+    assert section("検知時刻").count("2026-01-03 00:04:05.678 JST · 2026-01-02 15:04:05.678 UTC") == 2
     first = next(line for line in section("時系列").split("\n") if "実行開始" in line)
     assert first.startswith("| 2026-01-03 00:04:05.678 JST | 2026-01-02 15:04:05.678 UTC |")
 
@@ -78,7 +78,7 @@ def test_each_verdict_and_what_to_do_next_is_told_in_both_languages(word: Word) 
 
 
 def test_a_rehearsal_says_first_that_nothing_was_touched() -> None:
-    assert section("事象概要", dry_run=True).split("\n")[2].startswith("> ▲ 予行")
+    assert section("事象概要", dry_run=True).split("\n")[2].startswith("▲ 予行")
     assert "予行" not in told()
 
 
@@ -107,7 +107,7 @@ def test_each_process_and_container_has_its_receipt() -> None:
     assert "SIGTERM 00:04:05.678" in killed
     assert "removed with its end" in killed
     assert "| 01-03 00:04:05.778 | SIGINT 00:04:05.678 |" in stopped
-    assert "**stopped** (停止); 01-03 00:04:06.678" in stopped
+    assert "**stopped** (停止) · 01-03 00:04:06.678" in stopped
 
 
 def test_the_coverage_says_what_is_missing_why_and_what_it_means() -> None:
