@@ -10,6 +10,7 @@ from tasks.custody.audit.examine import Examination, examine
 from tasks.custody.audit.finding import Audit, Finding, Severity, broken, note
 from tasks.custody.audit.layout import Layout, listings
 from tasks.custody.audit.promise import Promise, Seen, kept
+from tasks.custody.audit.retained import Retained
 from tasks.custody.audit.signers import Signer
 from tasks.custody.errors import Refused, StoreError
 from tasks.custody.incident import parse_id
@@ -43,8 +44,15 @@ def audited(store: "Store", incident: str, signers: Sequence[Signer] | None, *, 
     found = examine(layout, keys, documents, signers)
     del documents
     versions = _versions(store, layout)
-    tally = _compared(store, read, found.promises, deep=deep)
-    findings = [*troubles, *found.findings, *tally.findings, *_rewritten(versions), *_latest(store, found.latest)]
+    tally = _compared(store, read, found, deep=deep)
+    findings = [
+        *troubles,
+        *found.findings,
+        *tally.findings,
+        *tally.retained.findings,
+        *_rewritten(versions),
+        *_latest(store, found.latest),
+    ]
     return Audit(
         incident=incident,
         place=store.place,
@@ -54,7 +62,8 @@ def audited(store: "Store", incident: str, signers: Sequence[Signer] | None, *, 
         objects=tally.objects,
         size=tally.size,
         findings=tuple(sorted(dict.fromkeys(findings), key=lambda each: _WORST_FIRST.index(each.severity))),
-        unproven=(*found.signed.unproven, *_unproven(found, versions, deep=deep)),
+        retained=tally.retained.told,
+        unproven=(*found.signed.unproven, *tally.retained.unproven, *_unproven(found, versions, deep=deep)),
     )
 
 
@@ -62,23 +71,26 @@ def audited(store: "Store", incident: str, signers: Sequence[Signer] | None, *, 
 class _Tally:
     """What came out of comparing objects with their promises, counted while it went by."""
 
+    retained: Retained
     objects: int = 0
     size: int = 0
     findings: list[Finding] = field(default_factory=list)
 
-    def add(self, promise: Promise, seen: Seen) -> None:
+    def add(self, promise: Promise, seen: Seen, admitted: Severity) -> None:
         self.objects += seen.there
         self.size += seen.size
-        if fault := kept(promise, seen):
+        if seen.there and not seen.trouble:
+            self.retained.add(seen)
+        if fault := kept(promise, seen, admitted):
             self.findings.append(fault)
 
 
-def _compared(store: "Store", read: Mapping[str, str], promises: Mapping[str, Promise], *, deep: bool) -> _Tally:
+def _compared(store: "Store", read: Mapping[str, str], found: Examination, *, deep: bool) -> _Tally:
     """Every object that is named, and every document: one that nobody names must at least be what was read of it."""
     by_itself = {key: Promise(key, sha256, None, "what was read of it") for key, sha256 in read.items()}
-    every, tally = {**by_itself, **promises}, _Tally()
+    every, tally = {**by_itself, **found.promises}, _Tally(Retained(found.asked))
     for seen in side_by_side(lambda each: see(store, each, read.get(each.key), deep=deep), every.values()):
-        tally.add(every[seen.key], seen)
+        tally.add(every[seen.key], seen, found.admitted.get(seen.key, Severity.BROKEN))
     return tally
 
 
@@ -89,7 +101,7 @@ def _unproven(found: Examination, versions: Mapping[str, int] | None, *, deep: b
     if versions is None:
         yield _NO_VERSIONS
     if found.in_place:
-        yield f"What else lay under the names of {found.in_place} files that were sealed in place, for want of room."
+        yield f"What lay before under the names of {len(found.in_place)} objects, which were sealed in place."
 
 
 def _rewritten(versions: Mapping[str, int] | None) -> Iterator[Finding]:

@@ -102,6 +102,7 @@ def see(store: "Store", promise: Promise, read: str | None, *, deep: bool) -> Se
         read=read,
         retained_until=there.retained_until,
         held=there.held,
+        lock=there.lock,
     )
 
 

@@ -220,6 +220,7 @@ def _closing(case: Case, account: Account) -> dict[str, Any]:
         "closed_utc": datetime.now(UTC).isoformat(),
         "files": files,
         "signer": asdict(who) if isinstance(who, Signer) else None,
+        "retention": asdict(case.retention) if case.retention else None,
         "manifests": {f"{volume_folder(sealed.volume)}/{MANIFEST}": sealed.manifest_sha256 for sealed in account.seals},
     }
 

@@ -6,11 +6,13 @@ from typing import TypeVar
 
 from tasks.custody.audit.chain import chain
 from tasks.custody.audit.facts import coverage_holds, judged_again, read_coverage, read_facts, receipts_cover
-from tasks.custody.audit.finding import Finding, broken, note, shown, unclear
+from tasks.custody.audit.finding import Finding, Severity, broken, note, shown, unclear
 from tasks.custody.audit.layout import SIGNATURE, Layout, gaps
 from tasks.custody.audit.promise import Book, Promise, unnamed
 from tasks.custody.audit.records import (
     RecordOf,
+    admitted,
+    asked,
     closing_holds,
     named_signers,
     promises_of,
@@ -20,6 +22,7 @@ from tasks.custody.audit.records import (
     volume_of,
     vouched_manifests,
 )
+from tasks.custody.audit.retained import Asked
 from tasks.custody.audit.signed import Signatures, signatures
 from tasks.custody.audit.signers import Signer
 from tasks.custody.audit.untrusted import Promotion, Unreadable, document, read_closing, read_manifest, typed
@@ -36,7 +39,8 @@ T = TypeVar("T")
 class Examination:
     """What the documents say: promises to compare with the objects, and what is to be said of them as they are.
 
-    `latest` is what latest/ got from this incident, digest by key; it may have changed since.
+    `latest` is what latest/ got from this incident, digest by key; it may have changed since. `admitted` are objects
+    that the record itself says never came to the store, `in_place` the keys of files that were sealed where they lay.
     """
 
     promises: Mapping[str, Promise]
@@ -44,7 +48,9 @@ class Examination:
     signed: Signatures
     verdict: str
     latest: Mapping[str, str]
-    in_place: int
+    admitted: Mapping[str, Severity]
+    in_place: frozenset[str]
+    asked: Asked | None
 
 
 class _Reader:
@@ -97,8 +103,23 @@ def examine(
         *unnamed(sorted(keys), frozenset({*book.promises, *_known(layout, keys, records, manifests)})),
     ]
     latest = {key: sha256 for each in promotions.values() for key, sha256 in each.objects.items()}
-    in_place = sum(file.in_place for manifest in manifests.values() for file in manifest.files)
-    return Examination(book.promises, tuple(dict.fromkeys(findings)), signed, restated(records), latest, in_place)
+    in_place = frozenset(_in_place(layout, manifests))
+    return Examination(
+        promises=book.promises,
+        findings=tuple(dict.fromkeys(findings)),
+        signed=signed,
+        verdict=restated(records),
+        latest=latest,
+        admitted=admitted(records, in_place),
+        in_place=in_place,
+        asked=asked(records),
+    )
+
+
+def _in_place(layout: Layout, manifests: Mapping[int, Manifest]) -> Iterator[str]:
+    for manifest in manifests.values():
+        there = {file.stored for file in manifest.files if file.in_place}
+        yield from (item.key for item in all_objects(manifest, layout.snapshot) if item.stored in there)
 
 
 def _record(layout: Layout, number: int, reader: _Reader, documents: Mapping[str, bytes]) -> RecordOf:

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from tasks.custody.audit.finding import Finding, broken, shown, unclear
 from tasks.custody.audit.untrusted import document, parsed, typed
+from tasks.custody.coverage import attempts
 from tasks.custody.evidence import Evidence
 from tasks.custody.incident import Incident
 from tasks.custody.manifest import Manifest, canonical
@@ -51,7 +52,7 @@ def read_facts(data: bytes) -> Facts:
 
 def read_coverage(data: bytes) -> tuple[Evidence, ...]:
     """coverage.json of an evidence folder. Raises Unreadable."""
-    return typed(tuple[Evidence, ...], parsed(data))
+    return typed(tuple[Evidence, ...], attempts(parsed(data)))
 
 
 def judged_again(key: str, facts: Facts) -> Iterator[Finding]:
@@ -69,10 +70,10 @@ def judged_again(key: str, facts: Facts) -> Iterator[Finding]:
 
 
 def receipts_cover(key: str, facts: Facts, manifests: Mapping[int, Manifest]) -> Iterator[Finding]:
-    """Who says that every object was proven must have a receipt of each that the manifests name."""
+    """Who says that every object was proven, or lost, must have a receipt of each that the manifests name."""
     if facts.verdict.word not in {Word.VERIFIED, Word.PARTIAL}:
         return
-    proven = {receipt.key: receipt.sha256 for receipt in facts.objects if receipt.proven}
+    proven = {receipt.key: receipt.sha256 for receipt in facts.objects if receipt.proven or receipt.lost}
     expected = [item for each in manifests.values() for item in all_objects(each, facts.incident.snapshot)]
     bare = [item.key for item in expected if proven.get(item.key) != item.sha256]
     if bare:

@@ -74,15 +74,17 @@ def judged(findings: Iterable[Finding]) -> AuditWord:
 
 @dataclass(frozen=True, repr=False)
 class Audit(Noun):
-    """An incident as its bucket shows it. `verdict` is what its last closing says, `signed` who signed, in a sentence.
+    """An incident as its bucket shows it.
 
-    `objects` and `size` count what was compared; `deep` tells whether every byte was read back.
+    `verdict` is what its last closing says, `signed` who signed, `retained` until when nobody may delete it. `objects`
+    and `size` count what was compared; `deep` tells whether every byte was read back.
     """
 
     incident: str
     place: str
     verdict: str
     signed: str
+    retained: str
     deep: bool
     objects: int
     size: int

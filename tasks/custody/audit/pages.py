@@ -32,6 +32,7 @@ def lines(audit: Audit) -> Iterator[str]:
     yield f"            {japanese}"
     yield f"  verdict   {audit.verdict}"
     yield f"  signed    {audit.signed}"
+    yield f"  kept      {audit.retained}"
     yield f"  compared  {_compared(audit)}"
     yield from (f"  {each.told}" for each in audit.findings[:_SHOWN])
     if more := len(audit.findings) - _SHOWN:
@@ -55,6 +56,7 @@ def markdown(audit: Audit) -> str:
         f"- Place 保管先: {_plain(audit.place)}",
         f"- Verdict 判定: {_plain(audit.verdict)}",
         f"- Signatures 署名: {_plain(audit.signed)}",
+        f"- Retention 保持: {_plain(audit.retained)}",
         f"- Compared 照合: {_compared(audit)}",
         "\n## Findings 指摘",
         "\n".join([*head, *found, *more]) if found else "None. 無し。",

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from tasks.custody.audit.finding import Finding, broken, shown, unclear
+from tasks.custody.audit.finding import Finding, Severity, broken, shown, unclear
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class Seen:
     trouble: str = ""
     retained_until: datetime | None = None
     held: bool = False
+    lock: str = ""
 
 
 @dataclass
@@ -51,10 +52,15 @@ class Book:
                 self.findings.append(broken(promise.key, what, first.sha256, promise.sha256))
 
 
-def kept(promise: Promise, seen: Seen) -> Finding | None:
-    """Compare one object with its promise; None if it is what it should be, by all that is known of it."""
+def kept(promise: Promise, seen: Seen, admitted: Severity = Severity.BROKEN) -> Finding | None:
+    """Compare one object with its promise; None if it is what it should be, by all that is known of it.
+
+    `admitted` is less than BROKEN where the record itself says that the object never came to the store.
+    """
     if not seen.there:
-        return broken(promise.key, f"{promise.by} names it, and it is not in the store", promise.sha256, "no object")
+        what = f"{promise.by} names it, and it is not in the store"
+        told = what if admitted is Severity.BROKEN else f"{what}, as the record says itself"
+        return Finding(admitted, promise.key, told, promise.sha256, "no object")
     if seen.trouble:
         return unclear(promise.key, "it could not be read", promise.sha256, shown(seen.trouble))
     for got, how in ((seen.sha256, "by the store's own digest"), (seen.read, "by the bytes that were read back")):

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 from tasks.custody.audit.chain import last_verdict
 from tasks.custody.audit.facts import Facts
-from tasks.custody.audit.finding import Finding, broken, shown, unclear
+from tasks.custody.audit.finding import Finding, Severity, broken, shown, unclear
 from tasks.custody.audit.layout import CLOSING, SIGNATURE, VERDICT, Layout, gaps
 from tasks.custody.audit.promise import Promise
+from tasks.custody.audit.retained import Asked
 from tasks.custody.audit.untrusted import Closing
 from tasks.custody.keys import MANIFEST, SEGMENT, claim_key, promotion_key, record_key, volume_folder
 from tasks.custody.manifest import digest_bytes
@@ -56,6 +57,26 @@ def named_signers(layout: Layout, records: Mapping[int, RecordOf]) -> dict[str, 
     """Fingerprints that closings give of their own signers, by the closing's key."""
     closings = {layout.closing(number): each.closing for number, each in records.items()}
     return {key: each.signer.fingerprint for key, each in closings.items() if each and each.signer}
+
+
+def admitted(records: Mapping[int, RecordOf], in_place: frozenset[str]) -> dict[str, Severity]:
+    """Objects that no run has ever proven, by its own word: lost for want of room, or not yet sent.
+
+    `in_place` are the keys of files that were sealed where they lay; no other can be lost like that.
+    """
+    receipts = [receipt for each in records.values() if each.facts for receipt in each.facts.objects]
+    proven = {receipt.key for receipt in receipts if receipt.proven}
+    bare = {receipt.key: receipt.lost and receipt.key in in_place for receipt in receipts if receipt.key not in proven}
+    return {key: Severity.NOTE if lost else Severity.OPEN for key, lost in bare.items()}
+
+
+def asked(records: Mapping[int, RecordOf]) -> Asked | None:
+    """The retention that the last closing says was asked for."""
+    closed = [each for _, each in sorted(records.items()) if each.closing and each.facts]
+    last = closed[-1] if closed else None
+    if last is None or last.closing is None or last.facts is None or not last.closing.retention:
+        return None
+    return Asked(last.closing.retention, last.facts.incident.opened_at)
 
 
 def unclosed(layout: Layout, keys: Mapping[str, object]) -> Iterator[Finding]:

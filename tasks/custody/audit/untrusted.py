@@ -11,6 +11,7 @@ from pydantic import StringConstraints, TypeAdapter, ValidationError
 from tasks.custody.audit.finding import shown
 from tasks.custody.evidence import StoredFile
 from tasks.custody.manifest import Manifest, canonical
+from tasks.custody.retention import Retention
 from tasks.custody.verdict import Word
 
 T = TypeVar("T")
@@ -45,7 +46,7 @@ class Named:
 
 @dataclass(frozen=True)
 class Closing:
-    """closing.json: what one run vouches for. `signer` is None where there was no key."""
+    """closing.json: what one run vouches for. `signer` is None without a key, `retention` where none was asked."""
 
     incident: str
     record: int
@@ -55,6 +56,7 @@ class Closing:
     files: dict[str, Sha256]
     manifests: dict[str, Sha256]
     signer: Named | None = None
+    retention: Retention | None = None
 
 
 @dataclass(frozen=True)
