@@ -1,0 +1,60 @@
+"""Whether the objects of an incident are kept as it asked: who may delete them, and until when nobody may."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from tasks.custody.audit.finding import Finding, unclear
+from tasks.custody.audit.promise import Seen
+from tasks.custody.retention import Retention
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the last closing says was asked, of an incident that was opened at `since`."""
+
+    retention: Retention
+    since: datetime
+
+
+@dataclass
+class Retained:
+    """Counts, object by object, what the store says; nothing is kept of the single ones but the first that lacks it."""
+
+    asked: Asked | None
+    lacking: Counter[str] = field(default_factory=Counter)
+    first: dict[str, str] = field(default_factory=dict)
+    locks: Counter[str] = field(default_factory=Counter)
+    earliest: datetime | None = None
+
+    def add(self, seen: Seen) -> None:
+        """Take one object that is there. latest/ and what was asked to be kept nowhere is never given here."""
+        held = ["legal hold"] if seen.held else []
+        self.locks[" and ".join([*([seen.lock] if seen.lock else []), *held]) or "no lock"] += 1
+        if seen.retained_until and (self.earliest is None or seen.retained_until < self.earliest):
+            self.earliest = seen.retained_until
+        if self.asked:
+            ask = self.asked.retention
+            reason = ask.lacking(seen.lock, seen.retained_until, held=seen.held, since=self.asked.since)
+            if reason:
+                self.lacking[reason] += 1
+                self.first.setdefault(reason, seen.key)
+
+    @property
+    def findings(self) -> Iterator[Finding]:
+        """One for each thing that is lacking, however many objects lack it."""
+        for reason, count in self.lacking.most_common():
+            yield unclear(self.first[reason], f"{reason} ({count} objects)")
+
+    @property
+    def told(self) -> str:
+        """In a few words."""
+        words = ", ".join(f"{count} under {lock}" for lock, count in self.locks.most_common())
+        return f"{words}; the first lock ends {self.earliest:%Y-%m-%d %H:%M} UTC" if self.earliest else words
+
+    @property
+    def unproven(self) -> Iterator[str]:
+        """What an absent lock leaves open."""
+        if not self.asked:
+            yield "That nobody could delete it: the incident does not say that a lock or a hold was asked for."
