@@ -58,6 +58,7 @@ def _keep(case: Case, at: Staging, file: StoredFile) -> StoredFile:
     if file.in_place:
         return file
     source, base = (at.fallback, twin) if file.where and at.fallback and twin else (at.folder, folder)
+    base.mkdir(mode=0o700, exist_ok=True)
     _move(source / file.stored, base / file.stored)
     return replace(file, where="" if base == folder else str(base))
 

@@ -12,7 +12,7 @@ import time
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from tasks.collectors.collector import Collector, Target
 from tasks.custody.evidence import Loss, Outcome
@@ -27,21 +27,24 @@ def attempt(
     what: Collector, target: Target, staging: Path, program: tuple[str, ...] = PROGRAM
 ) -> tuple[list[Any], Loss | None]:
     """What it told, line by line, and what was wrong with the attempt as a whole."""
-    told, complaints = staging.with_suffix(".told"), staging.with_suffix(".err")
-    with told.open("wb") as out, complaints.open("wb") as err:
+    # in memory: on a full disk what it tells would be lost, and with it what it has hashed in place
+    with os.fdopen(os.memfd_create("told"), "w+b") as out, os.fdopen(os.memfd_create("complaints"), "w+b") as err:
         process = subprocess.Popen(
             [*program, what.name, str(staging)], stdin=subprocess.PIPE, stdout=out, stderr=err, start_new_session=True
         )
         late = _feed_and_wait(process, json.dumps(asdict(target)).encode(), target.seconds, what.stalled)
-    lines = [json.loads(line) for line in told.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
-    reason = complaints.read_bytes()[-_TAIL:].decode(errors="replace").strip()
-    told.unlink()
-    complaints.unlink()
+        lines = [json.loads(line) for line in _all_of(out).splitlines(keepends=True) if line.endswith(b"\n")]
+        reason = _all_of(err)[-_TAIL:].decode(errors="replace").strip()
     if late:
         return lines, Loss(what.name, Outcome.TIMED_OUT, late)
     if not lines or lines[-1] != "end":
         return lines, Loss(what.name, Outcome.FAILED, f"ended with {process.returncode}: {reason}")
     return lines[:-1], None
+
+
+def _all_of(file: BinaryIO) -> bytes:
+    file.seek(0)
+    return file.read()
 
 
 def _feed_and_wait(process: subprocess.Popen[bytes], asked: bytes, seconds: float, stalled: float) -> str:

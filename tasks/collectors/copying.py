@@ -81,7 +81,7 @@ class Copying:
         place, size, sha256 = self._copy(descriptor, before, placed_name(name))
         changed = changes(before, os.fstat(descriptor), _there(self.root, real))
         access = f"{stat.filemode(before.st_mode)} {before.st_uid}:{before.st_gid}"
-        said = "; ".join(filter(None, (note, _placed(place), *changed)))
+        said = "; ".join(filter(None, (note, *changed)))
         about = placed_name(name), quote(name), size, sha256, before.st_mtime_ns
         made = StoredFile(*about, said, self.room.where(place), access)
         if not changed:
@@ -128,8 +128,7 @@ class Copying:
         if first is None or not (first.in_place or self.room.link(first, placed_name(name))):
             return None
         shared = f"a hard link, the same file as {first.source}" if before.st_nlink > 1 else ""
-        said = "; ".join(filter(None, (note or shared, _placed(first.where))))
-        return replace(first, stored=placed_name(name), source=quote(name), note=said)
+        return replace(first, stored=placed_name(name), source=quote(name), note=note or shared)
 
 
 def changes(before: os.stat_result, after: os.stat_result, there: int | None) -> tuple[str, ...]:
@@ -146,10 +145,6 @@ def changes(before: os.stat_result, after: os.stat_result, there: int | None) ->
     elif there != before.st_ino:
         said.append("another file has its name by now")
     return tuple(said)
-
-
-def _placed(where: str) -> str:
-    return "not copied, there was no room for it" if where == Place.IN_PLACE else ""
 
 
 def _same(about: os.stat_result) -> tuple[int, ...]:
