@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar
 
 from pydantic import TypeAdapter
 
+from tasks.actor import BY_HAND, actor
 from tasks.below import real_file
 from tasks.budget import LOOK_SECONDS, Budget
 from tasks.custody.container import ContainerIdentity
@@ -81,6 +82,7 @@ class Case:
         ownership: int,
         saved: Mapping[str, Any],
         policy: Policy = "graceful",
+        trigger: str = BY_HAND,
     ) -> None:
         """Make the incident's private folder if this run opens it, and carry its custody log on.
 
@@ -96,7 +98,7 @@ class Case:
         self.reserve = self.home / NAME
         self.log = CustodyLog(
             self.home / "custody.jsonl",
-            {"run": run, "user": str(os.geteuid()), "host": incident.host, "boot": boot_id()},
+            actor(run, trigger),
             make_room=lambda size: give(self.reserve, size),
         )
         self.number = 1 + max((int(path.name) for path in self.home.glob("record/*")), default=0)

@@ -3,9 +3,7 @@
 And the auditor's: `python -m tasks.operate audit STORE [INCIDENT]`.
 """
 
-import getpass
 import os
-import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -14,6 +12,7 @@ from typing import Final
 
 from blocks.file import workloads
 from blocks.workload import Workload
+from tasks.actor import BY_HAND, actor
 from tasks.audit_by_hand import audit_by_hand
 from tasks.case import CORDON
 from tasks.custody.errors import EvacuationError, Refused
@@ -26,7 +25,6 @@ from tasks.host import Host, LinuxHost
 from tasks.marker import read_marker
 from tasks.ownership import take_ownership
 from tasks.pause import read_prior
-from tasks.proc import boot_id
 from tasks.scheduler import PrefectScheduler
 from tasks.status import last, status
 from tasks.uncordon import uncordon
@@ -50,7 +48,7 @@ def let_go(workload: Workload, host: Host) -> Iterator[str]:
         yield from _thaw_left(evidence / EARLY)
         if not stands:
             return
-        log = CustodyLog(_home(workload) / "custody.jsonl", _actor())
+        log = CustodyLog(_home(workload) / "custody.jsonl", actor(BY_HAND))
         with closing(DockerEngine(workload.docker_host)) as engine:
             asked = engine if workload.containers else None
             yield uncordon(host, PrefectScheduler(), workload, log, asked).told
@@ -82,10 +80,6 @@ def _home(workload: Workload) -> Path:
             f"Look who wrote the marker; end the guard that it names by hand and remove it: {marker}",
         )
     return home
-
-
-def _actor() -> dict[str, str]:
-    return {"run": "by hand", "user": getpass.getuser(), "host": socket.gethostname(), "boot": boot_id()}
 
 
 _VERBS: Final[dict[str, Callable[[Workload, Host], Iterator[str]]]] = {"status": status, "uncordon": let_go}

@@ -5,7 +5,7 @@ import os
 import pwd
 import socket
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +17,7 @@ from pydantic import TypeAdapter
 
 from blocks.workload import Workload
 from tasks.account import number_of
+from tasks.actor import BY_HAND, triggered_by
 from tasks.case import (
     CLAIMED,
     Case,
@@ -59,6 +60,7 @@ class Request:
     policy: Policy
     run: str
     created: datetime
+    trigger: str = BY_HAND
 
 
 def this_run() -> tuple[str, datetime]:
@@ -81,7 +83,9 @@ def open_case(request: Request) -> Case | Busy:
     require_here(workload)
     require_known_account(workload)
     require_known_collectors(workload)
-    require_not_ours(named_by(workload), own_launchers())
+    own = own_launchers()
+    require_not_ours(named_by(workload), own)
+    request = replace(request, trigger=origin(own))
     base = _base(workload)
     ownership = take_ownership(base, dry_run=request.dry_run)
     if ownership is None:
@@ -134,6 +138,7 @@ def _open(request: Request, workload: Workload, saved: Mapping[str, Any], given:
         ownership=ownership,
         saved=saved,
         policy=request.policy,
+        trigger=request.trigger,
     )
     if not request.dry_run and not note_opened(workload, incident):
         logger.error("Which incident is open could not be kept on disk: carry it on with incident_id=%s", incident_id)
@@ -246,6 +251,15 @@ def own_launchers() -> frozenset[Launcher]:
             name = f"{context.flow.name}/{client.read_deployment(run.deployment_id).name}"
         own.add(Launcher(Kind.DEPLOYMENT, name))
     return frozenset(own)
+
+
+def origin(own: Iterable[Launcher]) -> str:
+    """Who or what triggered the run that we are in, for the custody log."""
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None:
+        return BY_HAND
+    deployment = next((each.name for each in own if each.kind is Kind.DEPLOYMENT), "")
+    return triggered_by(context.flow_run, deployment)
 
 
 def require_not_ours(named: Iterable[Launcher], own: Collection[Launcher]) -> None:

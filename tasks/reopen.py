@@ -16,6 +16,8 @@ from tasks.ownership import take_ownership
 from tasks.preflight import (
     Busy,
     last_incident,
+    origin,
+    own_launchers,
     require_here,
     require_same_workload,
     require_store,
@@ -48,7 +50,7 @@ def reopen(request: Reopening) -> Case | Busy:
     """
     given = parse_id(request.incident_id) if request.incident_id is not None else None
     workload: Workload = load_block(Workload, request.workload)
-    saved = require_store(request.store)
+    saved, trigger = require_store(request.store), origin(own_launchers())
     require_here(workload)
     incident = _incident(workload, request.workload, given)
     ownership = take_ownership(base_of(workload), "recovery")
@@ -61,7 +63,16 @@ def reopen(request: Reopening) -> Case | Busy:
         )
     try:
         _require_recoverable(workload, incident.id, request.despite)
-        case = Case(incident, workload, request.store, request.run, dry_run=False, ownership=ownership, saved=saved)
+        case = Case(
+            incident,
+            workload,
+            request.store,
+            request.run,
+            dry_run=False,
+            ownership=ownership,
+            saved=saved,
+            trigger=trigger,
+        )
         case.log.write("run opened", incident.id, reason="recovery", number=case.number, despite=request.despite)
     except BaseException:
         os.close(ownership)

@@ -3,17 +3,19 @@
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from tasks.case import Case
+from tasks.collectors import discover
+from tasks.custody.coverage import statement
 from tasks.custody.errors import Tampered
 from tasks.custody.evidence import IN_PLACE, Evidence, Seal, StoredFile
 from tasks.custody.keys import COVERAGE, MANIFEST, MODELS, SEGMENT, SIGNATURE, SUMS
 from tasks.custody.manifest import Manifest, canonical, digest, require_intact
+from tasks.deviations import tell_deviations
 from tasks.keep import put_aside
 from tasks.reserve import give_all
 from tasks.signing import require_same_hand, sign, signed_by
@@ -42,7 +44,8 @@ def seal(case: Case, volume: int, evidence: Sequence[Evidence]) -> Seal:
         folder.mkdir(mode=0o700, exist_ok=True)
         for half_written in (*folder.glob(".*.new"), folder / SIGNATURE):
             half_written.unlink(missing_ok=True)
-        case.write(folder / COVERAGE, canonical([asdict(item) for item in evidence]))
+        tell_deviations(case, evidence)
+        case.write(folder / COVERAGE, canonical(_statement(case, volume, evidence)))
         case.write(folder / SEGMENT, b"".join(case.log.lines(case.segments_end())))
         manifest = Manifest(case.incident.id, volume, _now(), _files(case, volume, evidence))
         case.write(folder / SUMS, manifest.sums())
@@ -52,6 +55,11 @@ def seal(case: Case, volume: int, evidence: Sequence[Evidence]) -> Seal:
         _sync(folder, case.twin(volume))
         case.log.sync()
     return _seal(folder)
+
+
+def _statement(case: Case, volume: int, evidence: Sequence[Evidence]) -> dict[str, Any]:
+    answers = {name: collector.answers for name, collector in discover().items()}
+    return statement(case.incident.id, volume, evidence, answers)
 
 
 def _now() -> str:

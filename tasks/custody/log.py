@@ -82,10 +82,12 @@ class CustodyLog:
             os.truncate(self.path, len(whole) + len(newline))
 
     def write(self, action: str, subject: str = "", **facts: Any) -> None:
-        """Append one entry: when (UTC and monotonic), who, what, on what, with which result."""
+        """Append one entry: when (UTC, the host's zone, monotonic), who, what, on what, with which result."""
         with self._lock:
+            now = datetime.now(UTC)
             fields = {
-                "utc": datetime.now(UTC).isoformat(timespec="microseconds"),
+                "utc": now.isoformat(timespec="microseconds"),
+                "zone": now.astimezone().strftime("%Z %z"),
                 "monotonic": round(time.monotonic(), 6),
                 "actor": self._actor,
                 "action": action,
@@ -126,9 +128,10 @@ class CustodyLog:
                 os.fsync(file.fileno())
 
     def lines(self, start: int = 0) -> list[bytes]:
-        """Lines from number `start` on: those on disk, then those that wait."""
-        on_disk = self.path.read_bytes().splitlines(keepends=True) if self.path.exists() else []
-        return [*on_disk, *self._waiting][start:]
+        """Lines from number `start` on, each once: those on disk, then those that wait."""
+        with self._lock:
+            on_disk = self.path.read_bytes().splitlines(keepends=True) if self.path.exists() else []
+            return [*on_disk, *self._waiting][start:]
 
     def entries(self) -> list[dict[str, Any]]:
         """All entries, parsed."""

@@ -10,6 +10,7 @@ import pytest
 
 from tasks.case import Case
 from tasks.collect import collect
+from tasks.custody.coverage import attempts
 from tasks.custody.errors import Tampered
 from tasks.custody.evidence import Evidence, Outcome, Seal, StoredFile
 from tasks.custody.keys import COVERAGE, MANIFEST, SEGMENT, SUMS
@@ -64,10 +65,12 @@ def test_the_coverage_names_every_attempt_failed_ones_too(case: Case) -> None:
     lost = Evidence("kernel", False, False, Outcome.DENIED, "not permitted", NOW, NOW, 1)
     sealed(case, [*collected(case, "packages"), lost])
     coverage = json.loads((case.folder(1) / COVERAGE).read_bytes())
-    assert [(item["collector"], item["outcome"]) for item in coverage] == [
+    assert [(item["collector"], item["outcome"]) for item in coverage["statement"]] == [
         ("packages", "collected"),
         ("kernel", "denied"),
     ]
+    assert coverage["statement"][1]["impact"].startswith("Unanswered: ")
+    assert [item["collector"] for item in attempts(coverage)] == ["packages", "kernel"]
 
 
 def test_an_auditor_can_check_it_without_us(case: Case) -> None:

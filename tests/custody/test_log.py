@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 import threading
+import time
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +114,25 @@ def test_a_second_log_carries_the_chain_on(tmp_path: Path) -> None:
     assert second.entries()[0]["reason"] == "線が\r\n切れた\u2028"
 
 
+def test_an_entry_says_when_in_utc_by_which_zone_and_by_a_clock_that_nobody_sets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    log = CustodyLog(tmp_path / "custody.jsonl", ACTOR)
+    try:
+        log.write("opened", "IR", result="done")
+        log.write("frozen", "1")
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    first, second = log.entries()
+    assert first["zone"] == "JST +0900"
+    assert datetime.fromisoformat(first["utc"]).utcoffset() == timedelta(0)
+    assert second["monotonic"] >= first["monotonic"]
+    assert (first["actor"], first["action"], first["object"], first["result"]) == (ACTOR, "opened", "IR", "done")
+
+
 def test_the_log_is_for_its_owner_only_and_does_not_follow_a_link(tmp_path: Path) -> None:
     path = tmp_path / "custody.jsonl"
     CustodyLog(path, ACTOR).write("opened")
@@ -170,6 +191,24 @@ def test_parallel_threads_never_interleave(tmp_path: Path) -> None:
     assert {entry["object"] for entry in log.entries()} == {
         f"{name}.{number}" for name in range(8) for number in range(40)
     }
+
+
+def test_whoever_reads_while_others_write_gets_each_line_once(tmp_path: Path) -> None:
+    log, done = CustodyLog(tmp_path / "custody.jsonl", ACTOR), threading.Event()
+
+    def work() -> None:
+        for number in range(1500):
+            log.write("act", str(number))
+        done.set()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    seen = 0
+    while not done.is_set() or seen == 0:
+        lines = log.lines()
+        assert broken(lines) == []
+        seen = len(lines)
+    thread.join()
 
 
 FULL_DISK = """

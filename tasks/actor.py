@@ -1,0 +1,69 @@
+"""Who acts: the account of this process, and who or what triggered the run, as far as Prefect tells."""
+
+import os
+import pwd
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from tasks.proc import boot_id
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import FlowRun
+
+BY_HAND: Final = "by hand"
+_UNSET: Final = 2**32 - 1
+_SHOWN: Final = 200
+
+
+def actor(run: str, trigger: str = BY_HAND) -> dict[str, str]:
+    """What each entry of the custody log says of who acted (RFC 3227 §4.1, NIST SP 800-61r2 §3.3.2)."""
+    uid = os.geteuid()
+    return {
+        "trigger": trigger,
+        "run": run,
+        "user": f"{_name(uid)} ({uid})",
+        **behind(os.environ, _login()),
+        "host": socket.gethostname(),
+        "boot": boot_id(),
+    }
+
+
+def behind(environment: Mapping[str, str], login: int) -> dict[str, str]:
+    """The person behind the account, where the system knows: who logged in, and who became root by sudo."""
+    found = {}
+    if login != _UNSET:
+        found["login"] = f"{_name(login)} ({login})"
+    if sudo := environment.get("SUDO_USER"):
+        found["sudo"] = f"{sudo[:_SHOWN]} ({environment.get('SUDO_UID', '?')[:_SHOWN]})"
+    return found
+
+
+def triggered_by(run: "FlowRun", deployment: str) -> str:
+    """In a sentence. A server without accounts knows no persons: a run without any other origin is theirs."""
+    who = "a person or a program with access to the server"
+    if run.created_by and run.created_by.display_value:
+        who = f"{(run.created_by.type or 'origin').lower()} {run.created_by.display_value}"
+    elif run.auto_scheduled:
+        who = "a schedule"
+    elif run.parent_task_run_id:
+        who = f"another flow, task run {run.parent_task_run_id}"
+    through = f", through deployment {deployment}" if deployment else ""
+    tags = f", tagged {', '.join(sorted(run.tags))}" if run.tags else ""
+    return f"{who}{through}{tags}"[:_SHOWN]
+
+
+def _login() -> int:
+    """The login that this process descends from; the kernel keeps it through su and sudo."""
+    try:
+        return int(Path("/proc/self/loginuid").read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return _UNSET
+
+
+def _name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return "no account"

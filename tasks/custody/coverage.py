@@ -1,0 +1,67 @@
+"""The coverage statement: what was expected, what came of it, and which questions stay open (coverage.json)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, Final
+
+from tasks.custody.evidence import Evidence, Outcome
+
+_LOST: Final = tuple(outcome for outcome in Outcome if not outcome.complete)
+
+
+def statement(incident: str, volume: int, evidence: Sequence[Evidence], answers: Mapping[str, str]) -> dict[str, Any]:
+    """Everything that was attempted; `answers` is the question that each collector is there for.
+
+    `losses` has a list for each kind, so that an empty one says that nothing was lost in that way. `attempts` are the
+    records themselves, from which the rest follows.
+    """
+    return {
+        "incident": incident,
+        "volume": volume,
+        "statement": [_line(item, answers.get(item.collector, "")) for item in evidence],
+        "losses": {str(kind): [*_losses(evidence, kind)] for kind in _LOST},
+        "attempts": [asdict(item) for item in evidence],
+    }
+
+
+def attempts(said: Any) -> Any:
+    """The records in a coverage.json that was read back; before there were statements it was a list of them."""
+    return said.get("attempts") if isinstance(said, dict) else said
+
+
+def impact(item: Evidence, question: str) -> str:
+    """Which question stays open, in a sentence; empty if it is answered."""
+    question = question or f"What would {item.collector} have shown?"
+    if item.outcome.complete:
+        return ""
+    if item.outcome is Outcome.WITHHELD:
+        return f"Answered only outside this evidence, as the workload block asks: {question}"
+    return f"{'Answered in part' if item.files else 'Unanswered'}: {question}"
+
+
+def _line(item: Evidence, question: str) -> dict[str, Any]:
+    return {
+        "collector": item.collector,
+        "answers": question,
+        "expected": _expected(item),
+        "outcome": item.outcome,
+        "reason": item.reason,
+        "impact": impact(item, question),
+        "files": len(item.files),
+        "bytes": item.size,
+    }
+
+
+def _expected(item: Evidence) -> str:
+    if not item.needed:
+        return "optional"
+    return "needed, may be missing" if item.may_be_missing else "needed"
+
+
+def _losses(evidence: Sequence[Evidence], kind: Outcome) -> list[dict[str, str]]:
+    return [
+        {"collector": item.collector, "source": loss.source, "reason": loss.reason}
+        for item in evidence
+        for loss in item.losses
+        if loss.outcome is kind
+    ]

@@ -1,0 +1,40 @@
+"""The order of volatility (RFC 3227 §2.1): what was taken out of it, and why."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from tasks.custody.evidence import Evidence, Outcome
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """A collector that began only after less volatile ones had ended."""
+
+    collector: str
+    after: tuple[str, ...]
+    reason: str
+
+
+def deviations(evidence: Sequence[Evidence], order: Mapping[str, int], tries: Mapping[str, int]) -> Iterator[Deviation]:
+    """Each one, with its reason. `order` is small for what is volatile; `tries` counts how often one was begun."""
+    known = [item for item in evidence if item.collector in order]
+    for late in sorted(known, key=lambda item: order[item.collector]):
+        before = [
+            item for item in known if order[item.collector] > order[late.collector] and item.ended_at <= late.started_at
+        ]
+        if before:
+            yield Deviation(
+                late.collector,
+                tuple(item.collector for item in before),
+                _reason(late, before, tries.get(late.collector, 1)),
+            )
+
+
+def _reason(late: Evidence, before: Sequence[Evidence], tries: int) -> str:
+    if any(item.volume < late.volume for item in before):
+        return "taken again by a later run of the incident"
+    if tries > 1:
+        return f"tried again, {tries} times in all"
+    if late.outcome is Outcome.TIMED_OUT and not late.files:
+        return "the time for looking at what is frozen was used up before it was done"
+    return "taken side by side, and the others were done before this one began"

@@ -1,0 +1,23 @@
+"""§4: tell the custody log what was taken out of the order of volatility."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final
+
+from tasks.case import Case
+from tasks.collectors import discover
+from tasks.custody.evidence import Evidence
+from tasks.custody.volatility import deviations
+
+_COLLECT: Final = "§4 collect "
+
+
+def tell_deviations(case: Case, evidence: Sequence[Evidence]) -> None:
+    """An entry for each, with its reason (RFC 3227 §4.1: every step that was taken, and how)."""
+    order = {name: collector.order for name, collector in discover().items()}
+    begun = (entry["object"] for entry in case.log.entries() if entry["action"] == "step started")
+    tries = Counter(title.removeprefix(_COLLECT) for title in begun if title.startswith(_COLLECT))
+    for each in deviations(evidence, order, tries):
+        case.log.write(
+            "deviation", each.collector, kind="order of volatility", reason=each.reason, after=list(each.after)
+        )
