@@ -1,0 +1,223 @@
+"""Where an incident lives: a full disk keeps nobody from opening one, and what was opened is found again."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from blocks.workload import Workload
+from tasks.case import CORDON
+from tasks.custody.errors import Refused
+from tasks.custody.incident import Incident
+from tasks.home import (
+    INCIDENT,
+    OPEN,
+    base_of,
+    bases,
+    fallback_home,
+    find_home,
+    home_in,
+    homes,
+    last_opened,
+    make_base,
+    note_opened,
+    open_home,
+)
+from tasks.host import LinuxHost
+from tasks.ownership import OWNER, take_ownership
+from tasks.preflight import last_incident, unfinished_incident
+from tasks.status import status
+from tests.cases import case_of
+from tests.small_disks import MIB, fill, small_disk
+from tests.workloads import SmallWorkload
+
+ID = "IR-20260102T030405Z"
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
+
+
+def incident(id_: str = ID) -> Incident:
+    return Incident(id_, "test", "here", "boot", NOW, NOW, "why", "the tests")
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    with small_disk(tmp_path / "evidence disk", 8) as mounted:
+        yield mounted
+
+
+@pytest.fixture
+def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What lies in memory on a real host lies here in a test, so that nothing of it is left behind."""
+    (tmp_path / "memory").mkdir()
+    monkeypatch.setattr("tasks.home.MEMORY", tmp_path / "memory")
+    return tmp_path / "memory"
+
+
+@pytest.fixture
+def block(small: SmallWorkload, disk: Path, memory: Path) -> Workload:
+    assert memory.is_dir()
+    return small.block(evidence_dir=disk / "incidents", reserve_mb=4)
+
+
+def with_fallback(block: Workload, tmp_path: Path) -> Workload:
+    (tmp_path / "other disk").mkdir(exist_ok=True)
+    return block.model_copy(update={"fallback_dir": tmp_path / "other disk"})
+
+
+def test_with_room_it_lies_in_the_evidence_folder_with_its_reserve(block: Workload) -> None:
+    assert make_base(block) == block.evidence
+    home = open_home(block, incident(), dry_run=False)
+    assert (home.path, home.reserved, home.volatile) == (block.evidence / ID, 4 * MIB, False)
+    assert home.path.stat().st_mode & 0o777 == 0o700
+    assert open_home(block, incident(), dry_run=False) == home
+
+
+def test_a_full_disk_sends_it_to_the_fallback_disk_where_it_is_found_again(
+    block: Workload, disk: Path, tmp_path: Path
+) -> None:
+    block = with_fallback(block, tmp_path)
+    make_base(block)
+    ballast = fill(disk, leave=MIB)
+    home = open_home(block, incident(), dry_run=False)
+    assert home.path.is_relative_to(tmp_path / "other disk")
+    assert home.reserved == 4 * MIB
+    assert not (block.evidence / ID).exists(), "nothing half made is left"
+    assert note_opened(block, incident())
+    ballast.unlink()
+    assert find_home(block, ID) == home.path
+    assert open_home(block, incident(), dry_run=False) == home
+    assert homes(block) == [home.path]
+    assert last_incident(block) == unfinished_incident(block) == ID
+    assert fallback_home(block, home.path, dry_run=False) is None, "it is there already"
+
+
+def test_without_a_fallback_disk_it_lies_in_memory_and_says_so(block: Workload, disk: Path, memory: Path) -> None:
+    make_base(block)
+    fill(disk)
+    home = open_home(block, incident(), dry_run=False)
+    assert home.path.is_relative_to(memory)
+    assert home.volatile
+    assert "a reboot clears it" in home.told
+    assert find_home(block, ID) == home.path
+
+
+def test_a_little_room_is_enough_for_the_evidence_folder_without_the_whole_reserve(block: Workload, disk: Path) -> None:
+    make_base(block)
+    fill(disk, leave=2 * MIB)
+    home = open_home(block, incident(), dry_run=False)
+    assert (home.path, home.reserved) == (block.evidence / ID, MIB)
+
+
+def test_where_nothing_can_be_written_it_is_refused(
+    block: Workload, disk: Path, memory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_base(block)
+    fill(disk)
+    memory.rmdir()
+    monkeypatch.setattr("tasks.home.MEMORY", memory / "file" / "below")
+    memory.write_text("no folder")
+    with pytest.raises(Refused, match="fallback_dir"):
+        open_home(block, incident(), dry_run=False)
+
+
+def test_an_evidence_folder_that_cannot_even_be_made_gives_way_to_the_next_base(
+    block: Workload, disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    block = with_fallback(block, tmp_path)
+    make = Path.mkdir
+
+    def full(self: Path, *about: object, **more: object) -> None:
+        # ext4 takes a block for a folder; the small disk of this test takes none
+        if self.is_relative_to(disk):
+            raise OSError(28, "No space left on device")
+        make(self, *about, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Path, "mkdir", full)
+    base = make_base(block)
+    assert base.is_relative_to(tmp_path / "other disk")
+    descriptor = take_ownership(base)
+    assert descriptor is not None
+    monkeypatch.undo()
+    assert make_base(block) == base_of(block) == base, "the lock of the workload's runs stays where it is"
+    os.close(descriptor)
+
+
+def test_two_workloads_on_one_fallback_disk_do_not_meet(
+    small: SmallWorkload, block: Workload, disk: Path, tmp_path: Path
+) -> None:
+    one = with_fallback(block, tmp_path)
+    other = with_fallback(small.block(evidence_dir=disk / "others", reserve_mb=4), tmp_path)
+    for workload in (one, other):
+        make_base(workload)
+    fill(disk)
+    first, second = (open_home(workload, incident(), dry_run=False).path for workload in (one, other))
+    assert first != second
+
+
+def test_another_users_folder_on_the_fallback_disk_is_not_used(
+    block: Workload, disk: Path, memory: Path, tmp_path: Path
+) -> None:
+    block = with_fallback(block, tmp_path)
+    make_base(block)
+    fill(disk)
+    where = open_home(block, incident(), dry_run=False).path.parent
+    shutil.rmtree(where)
+    where.symlink_to(tmp_path)
+    assert bases(block) == (block.evidence,)
+    assert open_home(block, incident("IR-20260102T030406Z"), dry_run=False).path.is_relative_to(memory)
+
+
+def test_the_last_one_opened_is_known_wherever_it_was_written_down(block: Workload, disk: Path, tmp_path: Path) -> None:
+    block = with_fallback(block, tmp_path)
+    make_base(block)
+    later = "IR-20260203T040506Z"
+    assert note_opened(block, incident())
+    assert (block.evidence / OPEN).exists()
+    ballast = fill(disk)
+    open_home(block, incident(later), dry_run=False)
+    assert note_opened(block, incident(later))
+    assert not (block.evidence / OPEN).exists(), "the older one must not be carried on"
+    assert last_incident(block) == later
+    ballast.unlink()
+    assert note_opened(block, incident(ID))
+    assert last_incident(block) == ID
+    assert b"IR-20260102T030405Z" in last_opened(block)
+
+
+def test_a_rehearsal_lies_apart_in_every_base(block: Workload, disk: Path, tmp_path: Path) -> None:
+    block = with_fallback(block, tmp_path)
+    make_base(block)
+    fill(disk)
+    home = open_home(block, incident(), dry_run=True).path
+    assert home.parent.name == "dry-run"
+    assert find_home(block, ID, dry_run=True) == home
+    assert find_home(block, ID) == home_in(block.evidence, ID, dry_run=False)
+    assert homes(block) == []
+
+
+def test_a_case_on_a_full_disk_and_what_an_operator_sees_of_it(block: Workload, disk: Path, tmp_path: Path) -> None:
+    block = with_fallback(block, tmp_path)
+    make_base(block)
+    fill(disk)
+    with case_of(block) as case:
+        note_opened(block, case.incident)
+        case.log.write("something")
+        assert case.base == block.evidence
+        assert case.marker == block.evidence / CORDON
+        lines = list(status(block, LinuxHost()))
+        assert lines[0] == f"incident  {case.incident.id}  not finished"
+        assert (case.home / INCIDENT).exists()
+        assert not (case.home / "reserve").stat().st_size % MIB
+    assert not (case.home / "reserve").exists(), "others may have the room when the run is over"
+    assert (block.evidence / OWNER).exists()
+
+
+def test_a_link_in_place_of_the_incidents_folder_is_refused(block: Workload, tmp_path: Path) -> None:
+    make_base(block)
+    (block.evidence / ID).symlink_to(tmp_path)
+    with pytest.raises(Refused, match="a folder of our own"):
+        open_home(block, incident(), dry_run=False)
+    assert not (tmp_path / INCIDENT).exists()
