@@ -13,7 +13,9 @@ from tasks.contain import frozen, observed, restless
 from tasks.containers import frozen_containers
 from tasks.custody.evidence import Evidence, Loss, Outcome, StoredFile, worst
 from tasks.custody.keys import unquote
+from tasks.custody.manifest import digest_of
 from tasks.custody.pattern import ends_with
+from tasks.custody.secrets import Hit, Search
 from tasks.keep import Staging, keep, staging
 from tasks.reserve import MIB
 from tasks.step import step
@@ -27,7 +29,8 @@ def _key(case: Case, collector: str) -> str:
     living = "" if what.while_frozen else restless(case)
     asked = [_globs(case).get(source.field) for source in what.sources if isinstance(source, Files)]
     containers = f":{case.workload.containers}:{_globs(case)}" if what.of_containers else ""
-    return f"{collector}:{observed(case)}:{living}:{asked}{containers}"
+    sensitive = case.workload.sensitive if asked or containers else ""
+    return f"{collector}:{observed(case)}:{living}:{asked}{containers}:{sensitive}"
 
 
 def _globs(case: Case) -> dict[str, list[str]]:
@@ -51,6 +54,8 @@ def collect(case: Case, collector: str) -> Evidence:
     for line in lines:
         if "room" in line:
             case.log.write("room", collector, **line["room"], elsewhere=_elsewhere(evidence.files))
+    got = {"files": len(evidence.files), "bytes": evidence.size, "losses": len(evidence.losses)}
+    case.log.write("acquired", collector, result=evidence.outcome, **got, digest=digest_of(evidence.files))
     if what.of_containers and evidence.files:
         _note_found(case, evidence.files)
     return evidence
@@ -103,6 +108,7 @@ def _target(case: Case, what: Collector, seconds: float, at: Staging) -> Target:
         asked=tuple(block.containers),
         docker_host=block.docker_host,
         elsewhere=tuple(case.journal(CONTAINER_FILES, list[str]) or []),
+        sensitive=block.sensitive,
         fallback=str(at.fallback or ""),
         reserve=str(case.reserve),
         margin=case.workload.reserve_mb * MIB // _MARGIN,
@@ -126,7 +132,12 @@ def _evidence(case: Case, what: Collector, began: datetime, lines: Sequence[Any]
         volume=case.volume,
         files=files,
         losses=tuple(losses),
+        searches=tuple(_search(line["search"]) for line in lines if "search" in line),
     )
+
+
+def _search(told: dict[str, Any]) -> Search:
+    return Search(**told | {"hits": tuple(Hit(**hit) for hit in told["hits"])})
 
 
 def sum_up(files: Sequence[StoredFile], losses: Sequence[Loss]) -> Outcome:

@@ -16,6 +16,7 @@ from tasks.custody.inspection import Inspection
 from tasks.custody.noun import Noun
 from tasks.custody.pause import Pause
 from tasks.custody.receipt import Challenge, Containment, Freeze, ObjectReceipt, Receipts, Recovery, Stop, Watch
+from tasks.custody.secrets import notes_of as secrets_told
 from tasks.custody.verdict import Verdict, judge, ways_in
 from tasks.record import Account
 from tasks.signing import unsigned, who_signs
@@ -131,10 +132,16 @@ def verdict_of(case: Case, findings: Findings) -> Verdict:
 
 
 def notes_of(findings: Findings) -> tuple[str, ...]:
-    """What is no loss, and yet must be known: models that nobody may trust."""
-    if findings.inspection is None:
-        return ("no model was judged, so none was promoted",)
-    return findings.inspection.notes
+    """What is no loss, and yet must be known: models that nobody may trust, secrets, what was withheld for them."""
+    judged = findings.inspection.notes if findings.inspection else ("no model was judged, so none was promoted",)
+    found = secrets_told(search for item in findings.evidence for search in item.searches)
+    withheld = [
+        f"{loss.source} was {loss.reason}"
+        for item in findings.evidence
+        for loss in item.losses
+        if loss.outcome is Outcome.WITHHELD
+    ]
+    return (*judged, *found, *withheld)
 
 
 def account_of(case: Case, findings: Findings) -> Account:

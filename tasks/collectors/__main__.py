@@ -1,7 +1,7 @@
 """One collector in a process of its own: `python -m tasks.collectors NAME FOLDER`, the target as JSON on stdin.
 
-Prints a JSON line for the room that is needed, for each file or loss when it is known, and "end" last: what is missing after the last line
-was lost with this process.
+Prints a JSON line for the room that is needed, for each file, loss or finding when it is known, and "end" last: what
+is missing after the last line was lost with this process.
 """
 
 import json
@@ -9,12 +9,17 @@ import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import Final
 
 from tasks.collectors import discover
 from tasks.collectors.acquire import acquire
 from tasks.collectors.collector import Target
 from tasks.collectors.estimate import estimate
-from tasks.custody.evidence import StoredFile
+from tasks.collectors.searching import searched
+from tasks.custody.evidence import Loss, StoredFile
+from tasks.custody.secrets import Search
+
+_KINDS: Final = {StoredFile: "file", Loss: "loss", Search: "search"}
 
 
 def main() -> None:
@@ -24,9 +29,9 @@ def main() -> None:
     os.umask(0o077)
     if told := estimate(discover()[name], target, Path(folder)):
         print(json.dumps({"room": told}), flush=True)
-    for item in acquire(discover()[name], target, Path(folder)):
-        kind = "file" if isinstance(item, StoredFile) else "loss"
-        print(json.dumps({kind: asdict(item)}), flush=True)
+    what = discover()[name]
+    for item in searched(acquire(what, target, Path(folder)), target, Path(folder), all_of_them=what.of_containers):
+        print(json.dumps({_KINDS[type(item)]: asdict(item)}), flush=True)
     print(json.dumps("end"), flush=True)
 
 

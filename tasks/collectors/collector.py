@@ -37,6 +37,7 @@ class Target:
     asked: tuple[str, ...] = ()
     docker_host: str = ""
     elsewhere: tuple[str, ...] = ()
+    sensitive: str = "scan"
     fallback: str = ""
     reserve: str = ""
     margin: int = 0

@@ -6,6 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from tasks.custody.noun import Noun
+from tasks.custody.secrets import Search
 
 
 class Outcome(StrEnum):
@@ -75,7 +76,8 @@ class Loss:
 class Evidence(Noun):
     """The record of one collector's attempt. `volume` tells which evidence folder it wrote to.
 
-    `needed` and `may_be_missing` are what the workload declared of this collector.
+    `needed` and `may_be_missing` are what the workload declared of this collector; `searches` tell of secrets in the
+    workload's files.
     """
 
     collector: str
@@ -88,6 +90,7 @@ class Evidence(Noun):
     volume: int
     files: tuple[StoredFile, ...] = ()
     losses: tuple[Loss, ...] = ()
+    searches: tuple[Search, ...] = ()
 
     @property
     def size(self) -> int:

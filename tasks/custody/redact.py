@@ -10,13 +10,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 HIDDEN: Final = "[redacted]"
-_WORD: Final = (
-    "password|passwd|passphrase|secret|token(?!i[sz](?:e|ing|ation))|credential|cookie|auth[_-]|[_-]auth"
+SECRET_WORD: Final = (
+    "password|passwd|passphrase|secret|token(?!i[sz](?:e|ing|ation))|credential|cookie|auth[_-]|[_-]auth"  # noqa: S105  names of secrets
     "|(?:api|access|private|signing|encryption)[_-]?key|[_.-]pwd|[_.-]pass(?:in|out)?(?![a-z])"
 )
-_SECRET: Final = re.compile(_WORD, re.IGNORECASE)
+_SECRET: Final = re.compile(SECRET_WORD, re.IGNORECASE)
 # A whole word with a secret-looking name in it, tried once, from its first letter: hostile text must not make it slow.
-_NAME: Final = rf"(?<![\w.-])(?=[\w.-]*?(?:{_WORD}))[\w.-]++"
+_NAME: Final = rf"(?<![\w.-])(?=[\w.-]*?(?:{SECRET_WORD}))[\w.-]++"
 _VALUE: Final = r"""(?:"[^"\n]*"|'[^'\n]*'|\S)++"""
 _ASSIGNED: Final = re.compile(rf"""(?P<name>{_NAME}\\?["']?[ \t]*+[=:]+>?\s*)(?P<value>{_VALUE})""", re.IGNORECASE)
 _OPTION: Final = re.compile(rf"(?=-){_NAME}", re.IGNORECASE)

@@ -1,0 +1,159 @@
+"""Secrets in the workload's own files, which stay byte for byte as they are: places are told, never values.
+
+Shapes that are nothing but a secret (a private key, an access key of a cloud), and what is assigned to a secret-looking
+name or follows it. No measure of randomness: logs are full of digests and floats, and a list that cries wolf is not
+read. Hostile text costs linear time: no pattern tries a letter more than once.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import BinaryIO, Final
+
+from tasks.custody.redact import SECRET_WORD
+
+LIMIT: Final = 1 << 26
+MOST: Final = 200
+_BLOCK: Final = 1 << 20
+_OVERLAP: Final = 1 << 12
+_HEAD: Final = 1 << 13
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A line, counted from 1, and the rule that it fits. In a binary file lines mean little."""
+
+    line: int
+    rule: str
+
+
+@dataclass(frozen=True)
+class Search:
+    """What was found in a file, by stored name, and what of it was not searched; `more` hits are not listed."""
+
+    stored: str
+    hits: tuple[Hit, ...] = ()
+    more: int = 0
+    unsearched: str = ""
+
+    @property
+    def told(self) -> str:
+        """Lines and rules."""
+        rules: dict[str, list[str]] = {}
+        for hit in self.hits:
+            rules.setdefault(hit.rule, []).append(str(hit.line))
+        found = [f"{rule} in line {', '.join(lines)}" for rule, lines in rules.items()]
+        return "; ".join([*found, *([f"and {self.more} more"] if self.more else [])])
+
+
+# Each begins with letters that Python's engine can look for quickly.
+_SHAPES: Final = {
+    name: tuple(re.compile(pattern) for pattern in patterns)
+    for name, patterns in {
+        "private key": (rb"-----BEGIN (?:[A-Z0-9]{1,20} ){0,4}PRIVATE KEY(?: BLOCK)?-----",),
+        "AWS access key": (rb"AKIA[A-Z2-7]{16}(?![A-Za-z0-9])", rb"ASIA[A-Z2-7]{16}(?![A-Za-z0-9])"),
+        "GitHub token": (rb"gh[pousr]_[A-Za-z0-9]{36}", rb"github_pat_[A-Za-z0-9_]{36}"),
+        "GitLab token": (rb"glpat-[\w-]{20}",),
+        "Slack token": (rb"xox[abeoprs]-[A-Za-z0-9-]{10}",),
+        "Google API key": (rb"AIza[\w-]{35}",),
+        "Hugging Face token": (rb"hf_[A-Za-z0-9]{34}",),
+        "API key of a model service": (rb"sk-(?:ant-|proj-)?[A-Za-z0-9_-]{40}",),
+        "Stripe key": (rb"sk_live_[A-Za-z0-9]{24}", rb"rk_live_[A-Za-z0-9]{24}"),
+        "package registry token": (rb"pypi-AgE[\w-]{50}", rb"npm_[A-Za-z0-9]{36}"),
+        "JSON web token": (rb"eyJ(?<![\w-]eyJ)[\w-]{10,}+\.eyJ[\w-]{10,}+\.[\w-]{10}",),
+    }.items()
+}
+_URL: Final = re.compile(rb"://[^/@:\s\"'<>]{0,200}:(?P<value>[^/@\s\"'<>]{3,200}+)@")
+_BEARER: Final = re.compile(rb"(?i:bearer) (?P<value>[A-Za-z0-9._~+/=-]{16,}+)")
+# On text in lower case; the value is then taken from the text as it is.
+_ASSIGNED: Final = re.compile(
+    rb"(?P<name>(?:" + SECRET_WORD.encode() + rb""")[\w.-]{0,60}+)\\?["']?[ \t]*+(?:=>|[=:]+)[ \t]*+\\?["']?"""
+    rb"""(?P<value>[^\s"'\\,;&<>(){}]{6,}+)"""
+)
+
+_PASSWORD: Final = re.compile(r"pass|pwd", re.IGNORECASE)
+_ABOUT: Final = re.compile(
+    r"[_.-](?:age|count|dir|expir\w*|field|file|id|len|length|limit|name|path|ttl|type|uri|url)s?$"
+)
+_NO_SECRET: Final = re.compile(r"\[?redacted|\[?hidden|[*x.#-]+$|[$%{<\[]|[-+\d.,:eE/]+$|https?:|s3:", re.IGNORECASE)
+_CLASSES: Final = tuple(re.compile(each) for each in (r"[a-z]", r"[A-Z]", r"\d", r"[^A-Za-z0-9]"))
+
+
+def search(file: BinaryIO, stored: str, limit: int | None = LIMIT) -> Search:
+    """Look through a file, its first `limit` bytes or all of it."""
+    head = file.read(_HEAD)
+    file.seek(0)
+    binary = b"\0" in head
+    hits: dict[Hit, None] = {}
+    for line, block in _blocks(file, limit):
+        hits |= dict.fromkeys(Hit(line + block.count(b"\n", 0, at), rule) for at, rule in find(block, binary=binary))
+    ended = not file.read(1)
+    found = sorted(hits, key=lambda hit: (hit.line, hit.rule))
+    return Search(
+        stored, tuple(found[:MOST]), max(0, len(found) - MOST), _unsearched(limit, binary=binary, ended=ended)
+    )
+
+
+def _unsearched(limit: int | None, *, binary: bool, ended: bool) -> str:
+    """What was not looked for, and where not."""
+    parts = ["binary: only for keys and tokens of well-known shapes"] if binary else []
+    return "; ".join([*parts, *([] if ended else [f"what follows its first {limit} bytes"])])
+
+
+def find(text: bytes, *, binary: bool = False) -> Iterator[tuple[int, str]]:
+    """Where which rule is met."""
+    for rule, patterns in _SHAPES.items():
+        for pattern in patterns:
+            yield from ((match.start(), rule) for match in pattern.finditer(text))
+    if binary:
+        return
+    for match in _URL.finditer(text):
+        if not _NO_SECRET.match(_value(match)):
+            yield match.start(), "password in a URL"
+    for match in _BEARER.finditer(text):
+        yield match.start(), "bearer token"
+    for match in _ASSIGNED.finditer(text.lower()):
+        value = text[slice(*match.span("value"))].decode(errors="replace")
+        if looks_secret(match["name"].decode(errors="replace"), value):
+            yield match.start(), "value of a secret-looking name"
+
+
+def _value(match: "re.Match[bytes]") -> str:
+    return match["value"].decode(errors="replace")
+
+
+def looks_secret(name: str, value: str) -> bool:
+    """Whether what is assigned to a secret-looking name may be a secret: no number, no placeholder, no plain word."""
+    if _ABOUT.search(name) or _NO_SECRET.match(value):
+        return False
+    kinds = sum(bool(each.search(value)) for each in _CLASSES)
+    if _PASSWORD.search(name):
+        return kinds > 1
+    return len(value) >= 12 and bool(_CLASSES[2].search(value)) and kinds > 1  # noqa: PLR2004  shorter is no key
+
+
+def _blocks(file: BinaryIO, limit: int | None) -> Iterator[tuple[int, bytes]]:
+    """The content in pieces that end with a line, and how many lines lie before each, plus one.
+
+    A line that is longer than a piece is cut, with an overlap, so that nothing of a usual length is cut in two.
+    """
+    line, rest, left = 1, b"", limit
+    while new := file.read(_BLOCK if left is None else min(_BLOCK, left)):
+        left = left if left is None else left - len(new)
+        block = rest + new
+        end = block.rfind(b"\n") + 1
+        piece, rest = (block[:end], block[end:]) if end else (block, block[-_OVERLAP:])
+        yield line, piece
+        line += piece.count(b"\n")
+    if rest:
+        yield line, rest
+
+
+def notes_of(searches: Iterable[Search]) -> tuple[str, ...]:
+    """What the verdict says of them."""
+    found = [each for each in searches if each.hits]
+    if not found:
+        return ()
+    places = sum(len(each.hits) + each.more for each in found)
+    told = f"{places} places in {len(found)} files of the workload look like secrets"
+    return (f"{told}: coverage.json lists them, without their values. Change what they open",)

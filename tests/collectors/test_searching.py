@@ -1,0 +1,74 @@
+"""Files of the workload are searched for secrets as they are acquired; the block decides whether they are withheld."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.collect import _key, collect
+from tasks.custody.evidence import Evidence, Outcome
+from tests.cases import case_of, made
+from tests.workloads import SmallWorkload
+
+SECRET = "ghp" + "_" + "A1b2C3d4E5f6G7h8I9j0K1l2M3n4O5p6Q7r8"
+LEAK = "logs/train-leak.log"
+
+
+@pytest.fixture
+def leaky(small: SmallWorkload) -> SmallWorkload:
+    (small.root / LEAK).write_text(f"harmless\npushing with {SECRET}\n")
+    return small
+
+
+def collected(small: SmallWorkload, collector: str, **changes: Any) -> tuple[Evidence, set[Path]]:
+    with case_of(small.block(**changes)) as case:
+        evidence = made(collect.fn(case, collector))
+        assert isinstance(evidence, Evidence)
+        return evidence, {
+            path for path in case.home.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()
+        }
+
+
+def test_a_secret_in_a_log_is_told_by_line_and_the_log_is_kept_byte_for_byte(leaky: SmallWorkload) -> None:
+    evidence, holding = collected(leaky, "logs")
+    (search,) = [each for each in evidence.searches if each.hits]
+    assert (search.stored, search.told) == (LEAK, "GitHub token in line 2")
+    assert {path.name for path in holding} == {Path(LEAK).name}
+    assert evidence.outcome is Outcome.COLLECTED
+    assert SECRET not in repr(evidence.searches)
+
+
+def test_withhold_keeps_the_file_out_and_tells_what_it_was(leaky: SmallWorkload) -> None:
+    evidence, holding = collected(leaky, "logs", sensitive="withhold")
+    assert holding == set()
+    (loss,) = evidence.losses
+    assert (loss.source, loss.outcome) == (LEAK, Outcome.WITHHELD)
+    data = (leaky.root / LEAK).read_bytes()
+    assert "GitHub token in line 2" in loss.reason
+    assert f"{len(data)} bytes" in loss.reason
+    assert [file.stored for file in evidence.files] == ["logs/train-20260101_000000.log"]
+    assert (evidence.complete, evidence.lost) == (True, False)
+    assert SECRET not in json.dumps(loss.reason)
+
+
+def test_a_collector_whose_every_file_is_withheld_is_no_loss(leaky: SmallWorkload) -> None:
+    (leaky.root / "logs/train-20260101_000000.log").unlink()
+    evidence, _ = collected(leaky, "logs", sensitive="withhold")
+    assert (evidence.outcome, evidence.lost, evidence.files) == (Outcome.WITHHELD, False, ())
+
+
+def test_what_binary_files_were_not_searched_for_is_said(leaky: SmallWorkload) -> None:
+    (leaky.root / "models/model_builtin.joblib").write_bytes(b"\x80\x04" + bytes(100) + SECRET.encode() + b".")
+    evidence, _ = collected(leaky, "models")
+    (search,) = evidence.searches
+    assert search.unsearched.startswith("binary")
+    assert [hit.rule for hit in search.hits] == ["GitHub token"]
+
+
+def test_the_setting_is_part_of_what_a_cached_result_depends_on(leaky: SmallWorkload) -> None:
+    keys = set()
+    for sensitive in ("scan", "withhold"):
+        with case_of(leaky.block(sensitive=sensitive)) as case:
+            keys |= {_key(case, name) for name in ("logs", "artifacts", "models")}
+    assert len(keys) == 6
