@@ -22,7 +22,6 @@ from uuid import UUID
 
 from prefect.client.schemas.objects import FlowRun
 
-from tasks.case import CORDON
 from tasks.custody.keys import MANIFEST, SUMS
 from tasks.custody.verdict import Word
 from tasks.drill.deployment import NAME, POOL, PROJECT, client_of, deploy, prefect, save_blocks
@@ -30,6 +29,8 @@ from tasks.drill.keeper import outlive
 from tasks.drill.parts import PrefectServer, SeaweedFS, Worker
 from tasks.drill.sample import REFUSED, SampleWorkload
 from tasks.drill.screen import follow, last_line, say, steps, table
+from tasks.drill.vault import ALLOWED, lock_bucket, proven_by_ssh_keygen, refuses_deletion
+from tasks.home import CORDON
 from tasks.host import LinuxHost
 
 _RUN_SECONDS: Final = 300.0
@@ -73,7 +74,8 @@ def stage(folder: Path, *, keep: bool) -> Iterator[Stage]:
         parts.callback(LinuxHost().release, folder / "evidence" / CORDON)
         sample.build()
         say(f"  workload {sample.root}")
-        save_blocks(server, store, sample)
+        lock_bucket(store)
+        (folder / ALLOWED).write_text(f"{save_blocks(server, store, sample).allowed_signers}\n")
         deploy(server)
         with Worker(folder / "worker", server, POOL) as worker:
             yield Stage(folder, store, server, worker, sample)
@@ -115,6 +117,15 @@ def prove_contained(on: Stage, home: Path) -> None:
     require(done.returncode == 0, Word.UNVERIFIED, f"sha256sum -c {SUMS} passes {done.stdout}{done.stderr}".strip())
 
 
+def prove_kept(on: Stage, home: Path) -> None:
+    """Who made the manifest is proven by a public tool, and not even the store's own user can delete it."""
+    told = proven_by_ssh_keygen(home / "evidence", on.folder / ALLOWED)
+    if told is not None:
+        require(told, Word.UNVERIFIED, f"ssh-keygen -Y verify: {told}")
+    key = f"drill/incidents/{home.name}/evidence/{MANIFEST}"
+    require(refuses_deletion(on.store, key), Word.UNVERIFIED, "the store refuses to delete the manifest")
+
+
 def prove_recovered(on: Stage) -> None:
     """The API serves predictions again, and the lock lets training in."""
     answer = on.sample.predict()
@@ -135,6 +146,7 @@ def rehearse(on: Stage) -> tuple[str, dict[str, Any]]:
     runs = [run]
     if word == Word.VERIFIED:
         prove_contained(on, home)
+        prove_kept(on, home)
         again = trigger(on, incident_id=incident, recover=True)
         runs.append(again)
         require(again.state_name == "Verified", Word.UNVERIFIED, f"the same incident carried on: {again.state_name}")

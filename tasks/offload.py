@@ -121,7 +121,11 @@ def offload(case: Case, seals: Sequence[Seal], intact: Seal) -> Sent:
         closing = closing_objects(manifest, read_signature(folder))
         for item in closing:
             case.store.create(item.key, folder / item.stored, item.sha256)
-        sent += [*there, *copies, *closing]
+        these = [*there, *copies, *closing]
+        case.log.write(
+            "offloaded", folder.name, digest=sealed.manifest_sha256, objects=len(these), result=f"to {case.store.place}"
+        )
+        sent += these
     return Sent(len(sent), sum(item.size for item in sent if not item.origin), case.store.place)
 
 

@@ -52,6 +52,8 @@ def seal(case: Case, volume: int, evidence: Sequence[Evidence]) -> Seal:
         if signature := sign(case, f"{folder.name}/{MANIFEST}", manifest.to_bytes()):
             case.write(folder / SIGNATURE, signature)
         case.write(folder / MANIFEST, manifest.to_bytes())
+        told = {"files": len(manifest.files), "bytes": manifest.size}
+        case.log.write("sealed", folder.name, digest=digest(folder / MANIFEST), **told)
         _sync(folder, case.twin(volume))
         case.log.sync()
     return _seal(folder)

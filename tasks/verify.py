@@ -6,6 +6,7 @@ from functools import partial
 
 from tasks.case import Case
 from tasks.custody.evidence import Seal, StoredFile
+from tasks.custody.keys import volume_folder
 from tasks.custody.objects import Expected, all_objects
 from tasks.custody.receipt import ObjectReceipt, Receipts
 from tasks.in_place import as_sealed
@@ -24,7 +25,10 @@ def verify(case: Case, seals: Sequence[Seal], sent: Sent) -> Receipts:
         manifest, signature = read_manifest(case, sealed.volume), read_signature(case.folder(sealed.volume))
         files = {file.stored: file for file in manifest.files}
         expected = all_objects(manifest, case.incident.snapshot, signature)
-        objects += at_once(partial(_proved, case, files), expected)
+        receipts = at_once(partial(_proved, case, files), expected)
+        told = f"{sum(each.proven for each in receipts)} of {len(receipts)} objects proven"
+        case.log.write("verified", volume_folder(sealed.volume), digest=sealed.manifest_sha256, result=told)
+        objects += receipts
     missing = [receipt.key for receipt in objects if not receipt.proven]
     case.journal(UNPROVEN, list[str], missing)
     return Receipts(tuple(objects))

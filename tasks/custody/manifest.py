@@ -6,7 +6,7 @@ mtime), so that its readers still work.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -26,6 +26,15 @@ def digest(path: Path) -> str:
 def digest_bytes(data: bytes) -> str:
     """SHA-256 of bytes, in hex."""
     return hashlib.sha256(data).hexdigest()
+
+
+def digest_of(files: Iterable[StoredFile]) -> str:
+    """One SHA-256 for many files: that of their lines in SHA256SUMS, so that anybody can make it again."""
+    return digest_bytes(_sums({file.stored: file.sha256 for file in files}))
+
+
+def _sums(digests: Mapping[str, str]) -> bytes:
+    return "".join(f"{sha}  {name}\n" for name, sha in sorted(digests.items())).encode()
 
 
 def canonical(value: Any) -> bytes:
@@ -73,7 +82,7 @@ class Manifest:
     def sums(self) -> bytes:
         """The same digests as `sha256sum -c` reads them, the manifest's own included."""
         lines = {file.stored: file.sha256 for file in self.files} | {MANIFEST: digest_bytes(self.to_bytes())}
-        return "".join(f"{sha}  {name}\n" for name, sha in sorted(lines.items())).encode()
+        return _sums(lines)
 
     @property
     def size(self) -> int:

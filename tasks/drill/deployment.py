@@ -10,30 +10,29 @@ from typing import Final
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect_aws import AwsCredentials
-from pydantic import SecretStr
 
-from blocks import EvidenceStore
+from blocks import EvidenceStore, SigningKey
 from tasks.drill.parts import PrefectServer, SeaweedFS
 from tasks.drill.sample import SampleWorkload
+from tasks.drill.vault import LOCK, credentials, new_key
 
 PROJECT: Final = Path(__file__).resolve().parents[2]
 NAME: Final = "sample"
 POOL: Final = "evacuation"
 
 
-def save_blocks(server: PrefectServer, store: SeaweedFS, sample: SampleWorkload) -> None:
-    """Register the block types as a user would, and save the three blocks. Secrets stay in the credentials block."""
+def save_blocks(server: PrefectServer, store: SeaweedFS, sample: SampleWorkload) -> SigningKey:
+    """Register the block types as a user would, and save them. Secrets stay in the blocks of credentials and key."""
     prefect(server, "block", "register", "-m", "blocks")
+    key = new_key()
     with temporary_settings({PREFECT_API_URL: server.api}):
-        keys = AwsCredentials(
-            aws_access_key_id=store.access_key,
-            aws_secret_access_key=SecretStr(store.secret_key),
-            region_name="us-east-1",
-        )
-        keys.save(NAME)
+        credentials(store).save(NAME)
+        key.save(NAME)
+        keys = AwsCredentials.load(NAME)
         place = f"s3://{store.bucket}/drill"
-        EvidenceStore(bucket=place, endpoint=store.endpoint, credentials=AwsCredentials.load(NAME)).save(NAME)
+        EvidenceStore(bucket=place, endpoint=store.endpoint, credentials=keys, signing=key, **LOCK).save(NAME)
         sample.block().save(NAME)
+    return key
 
 
 def deploy(server: PrefectServer) -> None:

@@ -1,5 +1,6 @@
 """The manifest: one spelling, readable by the runbook's readers and by sha256sum, and blind to nothing."""
 
+import hashlib
 import json
 import random
 import shutil
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from tasks.custody.errors import Tampered
 from tasks.custody.evidence import IN_PLACE, StoredFile
 from tasks.custody.keys import MANIFEST, SUMS, quote, stored_name
-from tasks.custody.manifest import Manifest, canonical, differences, digest, digest_bytes, require_intact
+from tasks.custody.manifest import Manifest, canonical, differences, digest, digest_bytes, digest_of, require_intact
 
 NAMES = (
     b"logs/train.log",
@@ -178,3 +179,10 @@ def test_where_the_bytes_lie_is_said_only_of_those_that_lie_elsewhere() -> None:
     (here, elsewhere) = json.loads(manifest(StoredFile("a", "a", 7, "0" * 64), there).to_bytes())["items"]
     assert not {"where", "in_place"} & here.keys()
     assert (elsewhere["where"], elsewhere["in_place"]) == (IN_PLACE, True)
+
+
+def test_one_digest_for_many_files_is_that_of_their_lines_in_the_sums() -> None:
+    files = [StoredFile("b", "", 1, "1" * 64), StoredFile("a", "", 1, "2" * 64)]
+    lines = f"{'2' * 64}  a\n{'1' * 64}  b\n"
+    assert digest_of(files) == digest_of(reversed(files)) == hashlib.sha256(lines.encode()).hexdigest()
+    assert digest_of([]) == hashlib.sha256(b"").hexdigest()

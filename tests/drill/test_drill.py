@@ -68,6 +68,11 @@ def test_a_drill_ends_verified_with_a_line_that_a_script_can_read(kept: str) -> 
     assert all("open_files" in process for process in tree)
 
 
+def test_a_drill_shows_who_signed_and_that_nobody_can_delete(kept: str) -> None:
+    assert '  proven: ssh-keygen -Y verify: Good "evacuation" signature for evacuation@drill with ED25519 key' in kept
+    assert "  proven: the store refuses to delete the manifest" in kept
+
+
 def test_nothing_of_the_workload_is_left_after_a_drill(kept: str) -> None:
     folder = folder_of(kept)
     left = {" ".join(process.cmdline()) for process in family(folder / "workload")}
@@ -90,7 +95,7 @@ def test_the_aws_cli_lists_and_downloads_what_the_manifest_names(kept: str, tmp_
         [aws, *options, "s3", "cp", "--recursive", "--only-show-errors", place, tmp_path], env=environment, check=True
     )
     manifest = json.loads((tmp_path / "manifest.json").read_bytes())
-    names = {item["path"] for item in manifest["items"]} | {"manifest.json", "SHA256SUMS"}
+    names = {item["path"] for item in manifest["items"]} | {"manifest.json", "manifest.json.sig", "SHA256SUMS"}
     assert len(listed.stdout.splitlines()) == len(names)
     assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()} == names
     sums = ["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"]

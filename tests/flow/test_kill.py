@@ -28,6 +28,8 @@ MOMENTS = [
     ("step done", "§3 check"),
     ("step done", "§1 cordon: pause"),
     ("step started", "§4 seal"),
+    ("unsigned", "evidence/manifest.json"),
+    ("sealed", ""),
     ("step done", "§4 seal"),
     ("step done", "§4 check"),
     ("step done", "§5 claim"),
@@ -39,6 +41,7 @@ MOMENTS = [
     ("promoted", ""),
     ("step done", "§5 promote"),
     ("verdict", ""),
+    ("unsigned", "record/001/closing.json"),
 ]
 SAMPLE = random.Random(20261124).sample(MOMENTS, 5)  # noqa: S311  a sample, not a secret
 

@@ -1,0 +1,69 @@
+"""The drill's bucket keeps what it is given, and a key signs what vouches for it: both are shown by public tools."""
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any, Final
+
+from botocore.exceptions import ClientError
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from prefect_aws import AwsCredentials
+from pydantic import SecretStr
+
+from blocks import SigningKey
+from tasks.custody.keys import MANIFEST, SIGNATURE
+from tasks.drill.parts import SeaweedFS
+
+LOCK: Final[dict[str, Any]] = {"lock": "governance", "lock_days": 1}
+ALLOWED: Final = "allowed_signers"
+IDENTITY: Final = "evacuation@drill"
+
+
+def credentials(store: SeaweedFS) -> AwsCredentials:
+    """Those of the store's only user, who may do anything that a lock does not forbid."""
+    secret = SecretStr(store.secret_key)
+    return AwsCredentials(aws_access_key_id=store.access_key, aws_secret_access_key=secret, region_name="us-east-1")
+
+
+def lock_bucket(store: SeaweedFS) -> None:
+    """Switch Object Lock on, which needs versions."""
+    client = _client(store)
+    client.put_bucket_versioning(Bucket=store.bucket, VersioningConfiguration={"Status": "Enabled"})
+    client.put_object_lock_configuration(Bucket=store.bucket, ObjectLockConfiguration={"ObjectLockEnabled": "Enabled"})
+    client.close()
+
+
+def new_key() -> SigningKey:
+    """What `ssh-keygen -t ed25519` makes. It lives as long as the drill's Prefect server."""
+    made = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
+    return SigningKey(private_key=SecretStr(made.decode()), identity=IDENTITY)
+
+
+def refuses_deletion(store: SeaweedFS, key: str) -> bool:
+    """Whether even the store's own user cannot delete it."""
+    client = _client(store)
+    try:
+        version = client.head_object(Bucket=store.bucket, Key=key)["VersionId"]
+        client.delete_object(Bucket=store.bucket, Key=key, VersionId=version)
+    except ClientError as error:
+        return error.response["Error"].get("Code") == "AccessDenied"
+    finally:
+        client.close()
+    return False
+
+
+def proven_by_ssh_keygen(evidence: Path, allowed: Path) -> str | None:
+    """What `ssh-keygen -Y verify` prints of the manifest; None where that program is missing, empty if it says no."""
+    if not (program := shutil.which("ssh-keygen")):
+        return None
+    command = [program, "-Y", "verify", "-f", str(allowed), "-I", IDENTITY, "-n", "evacuation"]
+    with (evidence / MANIFEST).open("rb") as manifest:
+        done = subprocess.run(
+            [*command, "-s", str(evidence / SIGNATURE)], stdin=manifest, capture_output=True, text=True, check=False
+        )
+    return "" if done.returncode else done.stdout.strip()
+
+
+def _client(store: SeaweedFS) -> Any:
+    return credentials(store).get_boto3_session().client("s3", endpoint_url=store.endpoint)
