@@ -205,7 +205,7 @@ def _send(case: Case) -> None:
 
 
 def _whole(folder: Path) -> list[Path]:
-    """The files of a record; what was being written when it was cut short is none of them, nor a signature of nothing."""
+    """The files of a record; what was cut short while it was written is none of them, nor the signature of nothing."""
     lone = set() if (folder / CLOSING).exists() else {f"{CLOSING}.sig"}
     return sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.name not in lone)
 
