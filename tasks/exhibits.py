@@ -1,9 +1,10 @@
 """The tables of the record: receipts, coverage, models, scores, digests. What is worst comes first in each."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
+from tasks.custody.coverage import impact
 from tasks.custody.end import End
 from tasks.custody.evidence import Evidence, Loss, Outcome, Seal
 from tasks.custody.inspection import Inspection
@@ -118,10 +119,19 @@ def collectors(coverage: Sequence[Evidence]) -> Table:
     return table(head, rows, f"{_VERDICT}: coverage")
 
 
-def losses(coverage: Sequence[Evidence]) -> Table | None:
-    """The coverage statement: each thing that is not in the evidence, why, and what that means. None if all is."""
+def losses(coverage: Sequence[Evidence], questions: Mapping[str, str]) -> Table | None:
+    """The coverage statement: each thing that is not in the evidence, why, and what that means. None if all is.
+
+    `questions` is what each collector is there to answer.
+    """
     rows = [
-        (Code(item.collector), Code(loss.source), outcome(loss.outcome), Said(loss.reason), impact(item, loss))
+        (
+            Code(item.collector),
+            Code(loss.source),
+            outcome(loss.outcome),
+            Said(loss.reason),
+            (_weight(item, loss), Said(impact(item, questions.get(item.collector, "")))),
+        )
         for item in sorted(coverage, key=_worst_first)
         for loss in item.losses or _whole(item)
     ]
@@ -140,15 +150,12 @@ def _whole(item: Evidence) -> tuple[Loss, ...]:
     return () if item.outcome.complete else (Loss("", item.outcome, item.reason),)
 
 
-def impact(item: Evidence, loss: Loss) -> Cell:
-    """What it means that this is missing: the collector's own word, or what follows from the workload's."""
-    told = getattr(loss, "impact", "") or getattr(item, "impact", "")
-    if told:
-        return Said(told)
+def _weight(item: Evidence, loss: Loss) -> Both:
+    """What it means for the verdict."""
     if loss.outcome is Outcome.WITHHELD:
         return Both("指定による除外。欠落ではない", "asked for: no loss")
     if item.lost:
-        return Both("必須の証跡が欠けるため PARTIAL", "needed: the verdict is PARTIAL at best")
+        return Both("必須: 判定は PARTIAL 以下", "needed: the verdict is PARTIAL at best")
     return Both("判定には影響しない", "does not change the verdict")
 
 
@@ -160,6 +167,22 @@ def outcome(value: Outcome) -> Badge:
     """How an attempt ended, at a glance."""
     tone, ja = OUTCOMES[value]
     return Badge(tone, str(value), Both(ja, ja))
+
+
+def secrets(coverage: Sequence[Evidence]) -> Table | None:
+    """Where something that looks like a secret stands in the workload's files, never what. None if nowhere."""
+    rows = [
+        (Code(search.stored), Said(search.told), Said(search.unsearched))
+        for item in coverage
+        for search in item.searches
+        if search.told or search.unsearched
+    ]
+    head = (
+        Both("ファイル", "file"),
+        Both("秘密と見られる箇所", "what looks like a secret"),
+        Both("未検索", "not searched"),
+    )
+    return table(head, rows, f"{_VERDICT}: coverage") if rows else None
 
 
 def models(inspection: Inspection) -> Table | None:

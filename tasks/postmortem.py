@@ -2,17 +2,16 @@
 
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
-from itertools import groupby
 from typing import Any, Final
 
 from tasks.custody.receipt import Recovery
+from tasks.custody.retention import Retention
 from tasks.custody.timeline import Moment, runs
 from tasks.custody.verdict import Word
-from tasks.exhibits import collectors, digests, losses, models, receipts
+from tasks.exhibits import collectors, digests, losses, models, receipts, secrets
+from tasks.moments import moments
 from tasks.page.clock import both_times
 from tasks.page.document import (
-    ROW_LIMIT,
     Badge,
     Block,
     Both,
@@ -28,7 +27,6 @@ from tasks.page.document import (
     Remark,
     Said,
     Section,
-    Table,
     Tone,
     listing,
     some,
@@ -36,10 +34,9 @@ from tasks.page.document import (
 from tasks.page.picture import picture
 from tasks.scores import searches, summaries
 from tasks.story import Story
-from tasks.wording import ACTIONS, RECOVERED, VERDICTS
+from tasks.wording import RECOVERED, VERDICTS
 
 TIMELINE: Final = "timeline.svg"
-_CACHED: Final = "step cached"
 _LIST: Final = 40
 _TRACEBACKS: Final = 3
 _VERDICT: Final = "verdict.json"
@@ -137,14 +134,12 @@ def _rights(entries: Iterable[Mapping[str, Any]]) -> Cell:
 
 
 def _detected(story: Story) -> list[Block]:
-    moments: dict[Moment, datetime] = {}
-    for run in runs(story.entries):
-        moments = {**run.moments, **moments}
+    known = {name: at for run in reversed(runs(story.entries)) for name, at in run.moments.items()}
     named = (
         (Both("検知", "detected"), story.incident.detected_at),
         (Both("撤収開始", "evacuation opened"), story.incident.opened_at),
-        (Both("凍結完了", "frozen"), moments.get(Moment.FROZEN)),
-        (Both("残存なしを確認", "found that none is left"), moments.get(Moment.NONE_LEFT)),
+        (Both("凍結完了", "frozen"), known.get(Moment.FROZEN)),
+        (Both("残存なしを確認", "found that none is left"), known.get(Moment.NONE_LEFT)),
     )
     return [Facts(tuple((name, tuple(map(Figure, both_times(at))) if at else _UNKNOWN) for name, at in named))]
 
@@ -161,42 +156,7 @@ def _timeline(story: Story) -> list[Block]:
     told = runs(story.entries)
     about = Both("各手順の開始と終了 (JST)", "when each step began and ended (JST)")
     drawn: list[Block] = [Picture(TIMELINE, about, picture(told, story.incident.id))] if told else []
-    return [*drawn, _moments(story.entries)]
-
-
-def _moments(entries: Iterable[Mapping[str, Any]]) -> Table:
-    """The first and the last: how it began is as much wanted as how it ended."""
-    told = _cached_as_one(entry for entry in entries if entry["action"] in ACTIONS)
-    left_out = max(0, len(told) - ROW_LIMIT)
-    shown = told[: ROW_LIMIT // 2] + told[-ROW_LIMIT // 2 :] if left_out else told
-    head = (
-        Both("JST", "JST"),
-        Both("UTC", "UTC"),
-        Both("何が", "what"),
-        Both("対象", "object"),
-        Both("結果", "result"),
-    )
-    return Table(head, tuple(map(_moment, shown)), left_out, "custody.jsonl")
-
-
-def _cached_as_one(entries: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Steps that were not done again are one line: the run notes them all at once."""
-    told: list[Mapping[str, Any]] = []
-    for cached, group in groupby(entries, key=lambda entry: entry["action"] == _CACHED):
-        several = list(group)
-        names = {"object": f"{len(several)} steps", "result": "; ".join(str(entry["object"]) for entry in several)}
-        told += [{**several[0], **names}] if cached else several
-    return told
-
-
-def _moment(entry: Mapping[str, Any]) -> tuple[Cell, ...]:
-    jst, utc = both_times(datetime.fromisoformat(entry["utc"]))
-    return Figure(jst), Figure(utc), ACTIONS[entry["action"]], Quoted(str(entry["object"])), Said(_result(entry))
-
-
-def _result(entry: Mapping[str, Any]) -> str:
-    words = entry.get("result") or entry.get("word") or entry.get("reason") or ""
-    return f"{words} ({entry['seconds']} s)" if "seconds" in entry else str(words)
+    return [*drawn, moments(story.entries)]
 
 
 def _actions(story: Story) -> list[Block]:
@@ -221,12 +181,19 @@ def _evidence(story: Story) -> list[Block]:
         (Both("保全先", "in the store"), Code(f"{places.store}/incidents/{story.incident.id}/")),
     ]
     if story.retention:
-        where.append((Both("保持", "retention"), Said(story.retention)))
-    return [Facts(tuple(where)), collectors(story.coverage)]
+        where.append((Both("削除禁止", "retention asked for"), _retained(story.retention)))
+    found = secrets(story.coverage)
+    return [Facts(tuple(where)), collectors(story.coverage), *([found] if found else [])]
+
+
+def _retained(asked: Retention) -> Both:
+    ja = [f"{asked.days} 日間 ({asked.lock})"] * bool(asked.lock) + ["リーガルホールド"] * asked.hold
+    en = [f"locked for {asked.days} days ({asked.lock})"] * bool(asked.lock) + ["legal hold"] * asked.hold
+    return Both("、".join(ja), ", ".join(en))
 
 
 def _missing(story: Story) -> list[Block]:
-    found = losses(story.coverage)
+    found = losses(story.coverage, story.questions)
     if found:
         return [found]
     if not story.coverage:

@@ -11,9 +11,10 @@ from typing import Any, Final, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from tasks.case import CLOSING, Case
+from tasks.collectors import discover
 from tasks.custody.errors import Tampered
 from tasks.custody.evidence import Evidence, Seal
-from tasks.custody.inspection import Inspection
+from tasks.custody.inspection import Inspection, ModelFinding
 from tasks.custody.keys import MANIFEST, SEGMENT, record_key, volume_folder
 from tasks.custody.manifest import canonical, digest, digest_bytes
 from tasks.custody.noun import Noun
@@ -170,6 +171,7 @@ def carried(  # noqa: PLR0913  what a recovery adds to what is known
     }
     if isinstance(containment, Containment):
         facts["containment"] = asdict(containment)
+    findings = _read(tuple[ModelFinding, ...], facts.get("models"))
     return Account(
         verdict=verdict,
         facts=facts,
@@ -179,6 +181,7 @@ def carried(  # noqa: PLR0913  what a recovery adds to what is known
         coverage=_read(tuple[Evidence, ...], facts["coverage"]) or (),
         promoted=Receipts(_read(tuple[ObjectReceipt, ...], facts["latest"]) or ()) if facts["latest"] else None,
         recovery=back,
+        inspection=None if findings is None else Inspection(findings),
     )
 
 
@@ -243,4 +246,6 @@ def _story(case: Case, account: Account) -> Story:
         recovery=account.recovery or account.facts.get("not_recovered") or None,
         quotes=quotes(case, account.coverage),
         entries=case.log.entries(),
+        retention=case.retention,
+        questions={name: collector.answers for name, collector in discover().items()},
     )

@@ -1,13 +1,14 @@
 """Everything that the record tells of an incident, from which both of its pages are made."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from tasks.custody.evidence import Evidence, Seal
 from tasks.custody.incident import Incident
 from tasks.custody.inspection import Inspection
 from tasks.custody.receipt import Freeze, Receipts, Recovery, Stop, Watch
+from tasks.custody.retention import NOTHING, Retention
 from tasks.custody.verdict import Verdict
 
 
@@ -39,7 +40,10 @@ class Places:
 
 @dataclass(frozen=True)
 class Story:
-    """What is told. `entries` is the custody log; `recovery` is the reason where it failed."""
+    """What is told. `entries` is the custody log; `recovery` is the reason where it failed.
+
+    `questions` is what each collector is there to answer.
+    """
 
     incident: Incident
     number: int
@@ -56,4 +60,5 @@ class Story:
     recovery: Recovery | str | None
     quotes: Quotes
     entries: Sequence[Mapping[str, Any]]
-    retention: str = ""
+    retention: Retention = NOTHING
+    questions: Mapping[str, str] = field(default_factory=dict)

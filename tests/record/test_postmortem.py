@@ -1,6 +1,7 @@
 """The postmortem: the runbook's eight fields in both languages, times in JST and UTC, each fact where it belongs."""
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,6 +9,8 @@ import pytest
 from tasks.custody.evidence import Evidence, Outcome
 from tasks.custody.inspection import Inspection
 from tasks.custody.receipt import Freeze, Stop
+from tasks.custody.retention import Retention
+from tasks.custody.secrets import Hit, Search
 from tasks.custody.verdict import Verdict, Word
 from tasks.page.clock import both_times
 from tasks.page.markdown import markdown
@@ -112,16 +115,37 @@ def test_each_process_and_container_has_its_receipt() -> None:
 
 def test_the_coverage_says_what_is_missing_why_and_what_it_means() -> None:
     denied, withheld = [line for line in section("欠落").split("\n") if line.startswith("| `a reason`")]
-    assert "**denied** (拒否) | a reason | 必須の証跡が欠けるため PARTIAL" in denied
+    assert "**denied** (拒否) | a reason | 必須: 判定は PARTIAL 以下" in denied
     assert "**withheld** (指定により除外) | a reason | 指定による除外" in withheld
 
 
 def test_a_collector_that_names_no_loss_of_its_own_is_missing_as_a_whole() -> None:
     evidence = Evidence("kernel", False, False, Outcome.DENIED, "no right", NOW, NOW, 1)
     text = section("欠落", coverage=[evidence])
-    assert (
-        "| `kernel` | — | ✖ **denied** (拒否) | no right | 判定には影響しない / does not change the verdict |" in text
-    )
+    assert "| `kernel` | — | ✖ **denied** (拒否) | no right | 判定には影響しない / does not" in text
+    assert "Unanswered: What would kernel have shown?" in text
+
+
+def test_the_question_that_stays_open_is_named() -> None:
+    assert "Answered in part: What ran?" in section("欠落", questions={"a reason": "What ran?"})
+
+
+def test_what_looks_like_a_secret_is_named_by_its_place() -> None:
+    hits = Search("logs/a.log", (Hit(3, "AWS access key"),), 2)
+    found = [replace(each, searches=(hits,)) for each in story().coverage[:1]]
+    assert "| `logs/a.log` | AWS access key in line 3; and 2 more | — |" in section("証跡", coverage=found)
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        (Retention("compliance", 30), "30 日間 (compliance) / locked for 30 days (compliance)"),
+        (Retention(hold=True), "リーガルホールド / legal hold"),
+    ],
+)
+def test_the_retention_that_was_asked_for_is_told(asked: Retention, words: str) -> None:
+    assert words in section("証跡", retention=asked)
+    assert "retention" not in section("証跡")
 
 
 def test_nothing_missing_is_said_as_well() -> None:

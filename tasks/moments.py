@@ -1,0 +1,47 @@
+"""The timeline as a table: what the custody log tells of the incident, in JST and UTC."""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from itertools import groupby
+from typing import Any, Final
+
+from tasks.page.clock import both_times
+from tasks.page.document import ROW_LIMIT, Both, Cell, Figure, Quoted, Said, Table
+from tasks.wording import ACTIONS
+
+_CACHED: Final = "step cached"
+
+
+def moments(entries: Iterable[Mapping[str, Any]]) -> Table:
+    """The first and the last: how it began is as much wanted as how it ended."""
+    told = _cached_as_one(entry for entry in entries if entry["action"] in ACTIONS)
+    left_out = max(0, len(told) - ROW_LIMIT)
+    shown = told[: ROW_LIMIT // 2] + told[-ROW_LIMIT // 2 :] if left_out else told
+    head = (
+        Both("JST", "JST"),
+        Both("UTC", "UTC"),
+        Both("何が", "what"),
+        Both("対象", "object"),
+        Both("結果", "result"),
+    )
+    return Table(head, tuple(map(_moment, shown)), left_out, "custody.jsonl")
+
+
+def _cached_as_one(entries: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Steps that were not done again are one line: the run notes them all at once."""
+    told: list[Mapping[str, Any]] = []
+    for cached, group in groupby(entries, key=lambda entry: entry["action"] == _CACHED):
+        several = list(group)
+        names = {"object": f"{len(several)} steps", "result": "; ".join(str(entry["object"]) for entry in several)}
+        told += [{**several[0], **names}] if cached else several
+    return told
+
+
+def _moment(entry: Mapping[str, Any]) -> tuple[Cell, ...]:
+    jst, utc = both_times(datetime.fromisoformat(entry["utc"]))
+    return Figure(jst), Figure(utc), ACTIONS[entry["action"]], Quoted(str(entry["object"])), Said(_result(entry))
+
+
+def _result(entry: Mapping[str, Any]) -> str:
+    words = entry.get("result") or entry.get("word") or entry.get("reason") or ""
+    return f"{words} ({entry['seconds']} s)" if "seconds" in entry else str(words)
