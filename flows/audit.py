@@ -4,10 +4,10 @@ from typing import Annotated, Any, Final
 
 from prefect import flow
 from prefect.client.schemas.objects import State
+from prefect.states import Completed
 from pydantic import Field
 
 from tasks.audit_steps import audit_incident, audited_state, list_incidents, show
-from tasks.custody.audit.finding import Audit
 
 _SHOW_SECONDS: Final = 10.0
 
@@ -32,10 +32,11 @@ def audit(
         deep: Read every byte back and hash it, instead of asking the store for its digests. 全バイトを読み戻して照合。
     """
     if incident_id is None:
-        return list_incidents(store, return_state=True)
-    state = audit_incident(store, incident_id, allowed_signers, deep=deep, return_state=True)
-    found = state.result(raise_on_failure=False)
-    if not isinstance(found, Audit):
-        return state
-    show.submit(found).wait(timeout=_SHOW_SECONDS)
-    return audited_state(found)
+        held = list_incidents(store)
+        return Completed(name="Listed", message=f"{len(held)} incidents; see the artifact 'incidents'")
+    found = audit_incident(store, incident_id, allowed_signers, deep=deep, return_state=True)
+    made = found.result(raise_on_failure=False)
+    if isinstance(made, BaseException):
+        raise made
+    show.submit(made).wait(timeout=_SHOW_SECONDS)
+    return audited_state(made)
