@@ -35,7 +35,7 @@ def audit(
         held = list_incidents(store)
         return Completed(name="Listed", message=f"{len(held)} incidents; see the artifact 'incidents'")
     found = audit_incident(store, incident_id, allowed_signers, deep=deep, return_state=True)
-    made = found.result(raise_on_failure=False)
+    made: Any = found.result(raise_on_failure=False)
     if isinstance(made, BaseException):
         raise made
     show.submit(made).wait(timeout=_SHOW_SECONDS)
