@@ -25,7 +25,7 @@ from tasks.custody.verdict import Word
 from tasks.early import EARLY
 from tasks.engine import DockerEngine, Engine
 from tasks.engine_rehearsal import RehearsalEngine
-from tasks.home import INCIDENT, base_of, fallback_home, open_home
+from tasks.home import CORDON, INCIDENT, base_of, fallback_home, open_home, post
 from tasks.host import Host, LinuxHost
 from tasks.marker import write_whole
 from tasks.proc import boot_id
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-CORDON: Final = "cordon.json"
 CLAIMED: Final = "claimed-by-another.json"
 RECOVERED: Final = "recovered.json"
 CLOSING: Final = "closing.json"
@@ -95,6 +94,7 @@ class Case:
         self.base = base_of(workload)
         self.kept = open_home(workload, incident, dry_run=dry_run)
         self.home = self.kept.path
+        self.post = self.home if dry_run else post(workload, self.home)
         self.reserve = self.home / NAME
         self.log = CustodyLog(
             self.home / "custody.jsonl",
@@ -193,12 +193,12 @@ class Case:
     @property
     def marker(self) -> Path:
         """The cordon's marker."""
-        return (self.home if self.dry_run else self.base) / CORDON
+        return self.post / CORDON
 
     @property
     def caught(self) -> Path:
         """Where the guard writes down the newcomers that it has frozen."""
-        return (self.home if self.dry_run else self.base) / CAUGHT
+        return self.post / CAUGHT
 
     @property
     def early(self) -> Path:

@@ -23,6 +23,8 @@ from tasks.reserve import MIB, NAME, full, take
 if TYPE_CHECKING:
     from blocks.workload import Workload
 
+CORDON: Final = "cordon.json"
+PRIOR: Final = "paused.json"
 INCIDENT: Final = "incident.json"
 OPEN: Final = "open.json"
 MEMORY: Final = Path("/dev/shm")  # noqa: S108  memory is what is wanted, and in it only a folder of our own
@@ -44,14 +46,31 @@ class Home:
 
 
 def bases(workload: "Workload") -> tuple[Path, ...]:
-    """Folders that may hold incidents. The first holds the cordon too: the evidence folder, if it could be made."""
+    """Folders that may hold incidents. The first has the lock of the workload's runs: the evidence folder, if any."""
     there = [workload.evidence, *(base for base in _others(workload) if _private(base))]
     return tuple(sorted(there, key=lambda base: not os.path.lexists(base / OWNER)))
 
 
 def base_of(workload: "Workload") -> Path:
-    """Where the cordon's marker and the lock of the workload's runs lie."""
+    """Where the lock of the workload's runs lies."""
     return bases(workload)[0]
+
+
+def cordon_base(workload: "Workload") -> Path:
+    """Where the cordon's marker stands, with the list of what was paused beside it."""
+    return next((base for base in bases(workload) if _cordoned(base)), base_of(workload))
+
+
+def post(workload: "Workload", home: Path) -> Path:
+    """Where the guard of an incident leaves its marker: where one stands, else where the incident found room."""
+    standing = cordon_base(workload)
+    if _cordoned(standing):
+        return standing
+    return next((base for base in bases(workload) if home.is_relative_to(base)), standing)
+
+
+def _cordoned(base: Path) -> bool:
+    return any(os.path.lexists(base / name) for name in (CORDON, PRIOR))
 
 
 def make_base(workload: "Workload") -> Path:

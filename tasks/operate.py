@@ -14,13 +14,12 @@ from blocks.file import workloads
 from blocks.workload import Workload
 from tasks.actor import BY_HAND, actor
 from tasks.audit_by_hand import audit_by_hand
-from tasks.case import CORDON
 from tasks.custody.errors import EvacuationError, Refused
 from tasks.custody.incident import parse_id
 from tasks.custody.log import CustodyLog
 from tasks.early import EARLY, Early, read_early, thaw_again
 from tasks.engine import DockerEngine
-from tasks.home import INCIDENT, base_of, find_home
+from tasks.home import CORDON, INCIDENT, base_of, cordon_base, find_home
 from tasks.host import Host, LinuxHost
 from tasks.marker import read_marker
 from tasks.ownership import take_ownership
@@ -32,12 +31,12 @@ from tasks.uncordon import uncordon
 
 def let_go(workload: Workload, host: Host) -> Iterator[str]:
     """Undo the cordon, say what was done, and tell it in the incident's custody log. Refused while a run is at work."""
-    evidence = base_of(workload)
-    stands = (evidence / CORDON).exists() or read_prior(evidence / CORDON)
-    if not stands and not (evidence / EARLY).exists():
+    base, marker = base_of(workload), cordon_base(workload) / CORDON
+    stands = marker.exists() or read_prior(marker)
+    if not stands and not (base / EARLY).exists():
         yield "no cordon stands; nothing was done"
         return
-    ownership = take_ownership(evidence, "release of the cordon")
+    ownership = take_ownership(base, "release of the cordon")
     if ownership is None:
         raise Refused(
             "no evacuation of this workload at work",
@@ -45,7 +44,7 @@ def let_go(workload: Workload, host: Host) -> Iterator[str]:
             "Wait for it, or cancel it in Prefect; then run this again.",
         )
     try:
-        yield from _thaw_left(evidence / EARLY)
+        yield from _thaw_left(base / EARLY)
         if not stands:
             return
         log = CustodyLog(_home(workload) / "custody.jsonl", actor(BY_HAND))
@@ -70,7 +69,7 @@ def _home(workload: Workload) -> Path:
 
     Raises Refused where that is none of ours: the marker may be forged.
     """
-    marker = base_of(workload) / CORDON
+    marker = cordon_base(workload) / CORDON
     named = read_marker(marker).get("incident", "") if marker.exists() else last(workload)
     home = find_home(workload, parse_id(str(named)))
     if home.is_symlink() or not (home / INCIDENT).is_file():

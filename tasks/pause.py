@@ -10,13 +10,13 @@ from typing import Final
 from blocks.workload import Workload
 from tasks.case import Case
 from tasks.custody.pause import Kind, Launcher, Pause, Resume, launchers, with_first_seen
+from tasks.home import PRIOR
 from tasks.marker import read_plain, write_whole
 from tasks.scheduler import Scheduler
 from tasks.step import step
 
 logger = logging.getLogger(__name__)
 
-PRIOR: Final = "paused.json"
 _SECONDS: Final = 10.0
 
 

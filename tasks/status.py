@@ -8,7 +8,7 @@ from pathlib import PurePath
 from typing import Any, Final
 
 from blocks.workload import Workload
-from tasks.case import CLOSING, CORDON
+from tasks.case import CLOSING
 from tasks.cordon import matchers
 from tasks.custody.container import workload_containers
 from tasks.custody.errors import EngineError
@@ -16,7 +16,7 @@ from tasks.custody.membership import members, protected
 from tasks.custody.process import Process
 from tasks.custody.redact import redact_command
 from tasks.engine import DockerEngine
-from tasks.home import INCIDENT, base_of, find_home, last_opened
+from tasks.home import CORDON, INCIDENT, cordon_base, find_home, last_opened
 from tasks.host import Host
 from tasks.marker import read_marker, read_plain
 from tasks.pause import read_prior
@@ -33,7 +33,7 @@ def status(workload: Workload, host: Host) -> Iterator[str]:
     incident, verdict = _incident(workload)
     yield f"incident  {incident or 'none'}" + (f"  {verdict or 'not finished'}" if incident else "")
     yield f"cordon    {_cordon(workload, host)}"
-    for launcher, before in read_prior(base_of(workload) / CORDON).items():
+    for launcher, before in read_prior(cordon_base(workload) / CORDON).items():
         yield f"paused    {launcher}{', before us already' if before else ''}"
     for told in held(host, workload).values():
         yield f"held      {told}: caught under the cordon, frozen"
@@ -101,11 +101,11 @@ def _json(read: Callable[[], bytes]) -> dict[str, Any]:
 
 
 def _stands(workload: Workload) -> bool:
-    return (base_of(workload) / CORDON).exists()
+    return (cordon_base(workload) / CORDON).exists()
 
 
 def _cordon(workload: Workload, host: Host) -> str:
-    marker = base_of(workload) / CORDON
+    marker = cordon_base(workload) / CORDON
     about = read_marker(marker)
     if not _stands(workload):
         holder = host.holder(workload.lock)

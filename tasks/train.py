@@ -15,12 +15,12 @@ from prefect.states import Cancelled, Completed, Failed
 from pydantic import TypeAdapter, ValidationError
 
 from blocks.workload import Workload
-from tasks.case import CORDON, FROZEN
+from tasks.case import FROZEN
 from tasks.custody.errors import Refused
 from tasks.custody.incident import Incident
 from tasks.custody.process import Identity
 from tasks.custody.receipt import Frozen
-from tasks.home import OPEN
+from tasks.home import CORDON, OPEN
 from tasks.lock import holder, open_lock
 from tasks.marker import read_marker, read_plain
 from tasks.training import Ended

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from signal import SIGKILL
 from typing import TYPE_CHECKING, Any, Final
 
-from tasks.case import CAUGHT, CORDON, FROZEN, FROZEN_CONTAINERS, RETURNED
+from tasks.case import CAUGHT, FROZEN, FROZEN_CONTAINERS, RETURNED
 from tasks.custody.container import ContainerIdentity
 from tasks.custody.errors import EngineError
 from tasks.custody.log import CustodyLog
@@ -15,7 +15,7 @@ from tasks.custody.noun import Noun
 from tasks.custody.pause import Resume
 from tasks.custody.process import Identity
 from tasks.engine import Engine
-from tasks.home import base_of, homes
+from tasks.home import CORDON, bases, cordon_base, homes
 from tasks.host import Host
 from tasks.marker import caught_lines, read_marker
 from tasks.pause import resume
@@ -57,7 +57,7 @@ def uncordon(
     Newcomers that were caught are ended, not thawed: under the cordon they were refused, whoever started them may do so
     again now. The guard goes first, else it would freeze them anew.
     """
-    marker = base_of(workload) / CORDON
+    marker = cordon_base(workload) / CORDON
     incident = str(read_marker(marker).get("incident", ""))
     stood = host.release(marker)
     ended = (*_end(host, held(host, workload)), *(_end_containers(engine, workload) if engine else ()))
@@ -72,7 +72,7 @@ def held(host: Host, workload: "Workload") -> dict[Identity, str]:
     What an incident froze as the workload itself is not among them: that is for the incident to stop.
     """
     own = {identity for identity, _ in _entries(workload, FROZEN)}
-    newcomers = [*_read(caught_lines(base_of(workload) / CAUGHT)), *_entries(workload, RETURNED)]
+    newcomers = [*_read(_caught(workload)), *_entries(workload, RETURNED)]
     found = {}
     for identity, command in newcomers:
         process = host.look(identity)
@@ -92,13 +92,18 @@ def _end(host: Host, newcomers: dict[Identity, str]) -> Iterator[str]:
 def _end_containers(engine: Engine, workload: "Workload") -> Iterator[str]:
     """The same for containers that the guard has paused; an engine that cannot be asked keeps them paused."""
     own = {entry["identity"]["id"] for entry in _kept(workload, FROZEN_CONTAINERS)}
-    for entry in caught_lines(base_of(workload) / CAUGHT):
+    for entry in _caught(workload):
         with suppress(EngineError, KeyError, TypeError):
             caught = ContainerIdentity(**entry["container"])
             now = engine.look(caught.id)
             if caught.id not in own and now and now.identity == caught and now.state == "paused":
                 engine.signal(caught.id, SIGKILL.name)
                 yield now.told
+
+
+def _caught(workload: "Workload") -> Iterator[dict[str, Any]]:
+    for base in bases(workload):
+        yield from caught_lines(base / CAUGHT)
 
 
 def _entries(workload: "Workload", journal: str) -> Iterator[tuple[Identity, str]]:

@@ -26,13 +26,13 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Pending
 
 from blocks import EvidenceStore
-from tasks.case import CORDON
 from tasks.drill.deployment import NAME, PROJECT, client_of, deploy, prefect
 from tasks.drill.parts import PrefectServer
 from tasks.drill.runbook import typed
 from tasks.drill.sample import SampleWorkload
 from tasks.drill.screen import say
 from tasks.drill.watched import Watched, watch
+from tasks.home import CORDON
 from tasks.host import LinuxHost
 
 RESULT: Final = PROJECT / "build" / "bench" / "contain.json"

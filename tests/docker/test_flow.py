@@ -10,9 +10,9 @@ from prefect.client.schemas.objects import State
 
 from blocks.store import EvidenceStore
 from flows.recover import recover
-from tasks.case import CORDON
 from tasks.custody.manifest import digest_bytes
 from tasks.drill.engine import BASE
+from tasks.home import CORDON
 from tasks.host import LinuxHost
 from tests.containers import API_COMMAND, FILES, IMAGE, Containers
 from tests.scenes import Scene

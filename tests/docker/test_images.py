@@ -13,9 +13,9 @@ from prefect.settings import PREFECT_API_URL
 from prefect_aws import AwsCredentials
 
 from blocks.store import EvidenceStore
-from tasks.case import CORDON
 from tasks.drill.engine import BASE, Engine
 from tasks.drill.parts import SeaweedFS
+from tasks.home import CORDON
 from tasks.host import LinuxHost
 from tests.containers import Containers
 from tests.docker.conftest import IMAGES, PROJECT, Image

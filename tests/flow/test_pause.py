@@ -21,9 +21,10 @@ from tasks.custody.errors import Refused
 from tasks.custody.pause import Kind, Launcher, LauncherState, Pause, launchers, with_first_seen
 from tasks.custody.receipt import Challenge, Containment
 from tasks.custody.verdict import Word
+from tasks.home import PRIOR
 from tasks.host import LinuxHost
 from tasks.operate import let_go as uncordon_by_hand
-from tasks.pause import PRIOR, pause, read_prior, resume
+from tasks.pause import pause, read_prior, resume
 from tasks.preflight import own_launchers, require_not_ours
 from tasks.report import Findings, verdict_of
 from tasks.scheduler import PrefectScheduler
