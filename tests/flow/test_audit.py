@@ -1,9 +1,11 @@
 """A signed evacuation to a real S3 server is audited: proven by the flow and by hand, until an object is changed."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,6 +114,50 @@ def test_an_audit_proves_an_evacuation_and_says_which_object_was_changed_afterwa
 def list_of(scene: Scene) -> list[str]:
     """Keys of everything that an audit of the only incident compares."""
     return [each.key for each in scene.store.list("") if not each.key.startswith("latest/")]
+
+
+BLOCK = re.compile(r"^```(sh)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+MARK = "--- the next block"
+
+
+def blocks_of(page: str) -> list[tuple[str, str]]:
+    """Each command of a page with the output that is shown below it; empty where none is."""
+    found = [(match[1], match[2]) for match in BLOCK.finditer(page)]
+    return [(text, "" if kind else shown) for (this, text), (kind, shown) in pairwise([*found, ("sh", "")]) if this]
+
+
+def as_shown(text: str) -> str:
+    """A pattern for what the page shows: … stands for something, on a line of its own for any lines or none."""
+    lines = (r"(?:.*\n)*" if line == "…" else f"{re.escape(line).replace('…', '.+')}\n" for line in text.splitlines())
+    return "".join(lines)
+
+
+def test_every_command_of_the_page_prints_what_the_page_says(
+    signed: Scene, seaweed: SeaweedFS, signing_key: SigningKey, tmp_path: Path
+) -> None:
+    evacuated = signed.evacuate()
+    assert evacuated.name == "Verified", evacuated.message
+    (tmp_path / "allowed_signers").write_text(signing_key.allowed_signers + "\n")
+    (example, _), *commands = blocks_of((PROJECT / "docs/audit.md").read_text().partition("## By hand")[2])
+    values = {
+        "export AWS_ENDPOINT_URL": seaweed.endpoint,
+        "BUCKET": seaweed.bucket,
+        "PREFIX": signed.store_block.prefix,
+        "ID": signed.home.name,
+        "SIGNERS": "$PWD/allowed_signers",
+    }
+    assert [line.split("=")[0] for line in example.splitlines()] == list(values)
+    script = [f"{name}={value}\n" for name, value in values.items()]
+    script += [f"echo '{MARK}'\n{command}" for command, _ in commands]
+    path = f"{PROJECT / '.venv/bin'}:{os.environ['PATH']}"
+    keys = {"AWS_ACCESS_KEY_ID": seaweed.access_key, "AWS_SECRET_ACCESS_KEY": seaweed.secret_key}
+    environment = {**os.environ, **keys, "PATH": path, "AWS_DEFAULT_REGION": "us-east-1"}
+    bash = ["bash", "-euc", "".join(script)]
+    done = subprocess.run(bash, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    printed = done.stdout.split(f"{MARK}\n")[1:]
+    for (command, shown), output in zip(commands, printed, strict=True):
+        assert re.fullmatch(as_shown(shown), output), f"{command}\nprinted\n{output}\nthe page says\n{shown}"
 
 
 def test_a_run_without_an_id_lists_what_the_store_holds_and_an_unknown_id_is_refused(scene: Scene) -> None:
