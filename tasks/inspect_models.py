@@ -128,7 +128,10 @@ def _judge(case: Case, file: StoredFile, until: float) -> dict[str, Any]:
         return _unknown(f"not judged: the {_ALL_SECONDS:g} s for all models were used up")
     path = case.path_of(case.volume, file)
     with path.open("rb") as opened:
+        known = named_as_model(file.stored) or looks_like_a_model(opened.read(HEAD))
         about = _read(opened, seconds, case.workload.model_imports)
+        if about["outcome"] is Soundness.TORN and not known:
+            return _unknown(f"of a format that is not read here; as a pickle: {about['reason']}")
         if file.in_place and digest(path) != file.sha256:
             return {"outcome": Soundness.TORN, "reason": "it changed while it was judged"}
         if about["outcome"] is Soundness.SOUND and case.workload.inspect_models:

@@ -21,6 +21,7 @@ with warnings.catch_warnings(record=True) as caught:
         import joblib
 
         with open(0, "rb") as file:
+            file.seek(0)
             model = joblib.load(file)
         names = getattr(model, "feature_names_in_", None)
         classes = getattr(model, "classes_", None)

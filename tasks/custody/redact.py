@@ -1,13 +1,16 @@
 """Redaction of what we generate ourselves: a value that looks secret is replaced before anything is hashed.
 
 What is hidden: the value of a secret-looking name or option, the password of any URL and all of the userinfo of an
-http one (a token often stands there alone), a bearer token, and the value of a short option of a program that is
-known to take a secret there (mysql -pSECRET, curl -u). Other programs' -p stays: it is a port as often as not.
+http one (a token often stands there alone), a bearer token, keys and tokens of a known shape, and the value of a short
+option of a program that is known to take a secret there (mysql -pSECRET, curl -u). Other programs' -p stays: it is a
+port as often as not.
 """
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
+
+from tasks.custody.shapes import SHAPES
 
 HIDDEN: Final = "[redacted]"
 SECRET_WORD: Final = (
@@ -23,6 +26,8 @@ _OPTION: Final = re.compile(rf"(?=-){_NAME}", re.IGNORECASE)
 _SPOKEN: Final = re.compile(rf"(?P<name>(?=-){_NAME}[ \t]++)(?P<value>(?![=:-]){_VALUE})", re.IGNORECASE)
 _URL: Final = re.compile(r"""(?P<name>://[^/@:\s"]*:)(?P<value>[^/\s]+)@""")
 _HTTP: Final = re.compile(r"""(?P<name>https?://)(?P<value>[^/?#\s"'<>]+)@""", re.IGNORECASE)
+_KEY_BLOCK: Final = re.compile(SHAPES["private key"][0] + r".*?(?:-----END [A-Z0-9 ]{1,80}-----|\Z)", re.DOTALL)
+_TOKENS: Final = tuple(re.compile(each) for patterns in SHAPES.values() for each in patterns)
 _BEARER: Final = re.compile(r"(?P<name>\b(?:bearer|basic)\s++)(?P<value>[A-Za-z0-9._~+/=-]{8,})", re.IGNORECASE)
 
 _WORDS: Final = re.compile(_VALUE)
@@ -38,6 +43,9 @@ def redact(text: str) -> str:
         text = pattern.sub(rf"\g<name>{HIDDEN}@", text)
     for pattern in (_BEARER, _ASSIGNED, _SPOKEN):
         text = pattern.sub(rf"\g<name>{HIDDEN}", text)
+    text = _KEY_BLOCK.sub(HIDDEN, text)
+    for pattern in _TOKENS:
+        text = pattern.sub(HIDDEN, text)
     return _redact_clients(text) if _CLIENT.search(text) else text
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, Final
 
 from tasks.custody.redact import SECRET_WORD
+from tasks.custody.shapes import SHAPES
 
 LIMIT: Final = 1 << 26
 MOST: Final = 200
@@ -46,23 +47,7 @@ class Search:
         return "; ".join([*found, *([f"and {self.more} more"] if self.more else [])])
 
 
-# Each begins with letters that Python's engine can look for quickly.
-_SHAPES: Final = {
-    name: tuple(re.compile(pattern) for pattern in patterns)
-    for name, patterns in {
-        "private key": (rb"-----BEGIN (?:[A-Z0-9]{1,20} ){0,4}PRIVATE KEY(?: BLOCK)?-----",),
-        "AWS access key": (rb"AKIA[A-Z2-7]{16}(?![A-Za-z0-9])", rb"ASIA[A-Z2-7]{16}(?![A-Za-z0-9])"),
-        "GitHub token": (rb"gh[pousr]_[A-Za-z0-9]{36}", rb"github_pat_[A-Za-z0-9_]{36}"),
-        "GitLab token": (rb"glpat-[\w-]{20}",),
-        "Slack token": (rb"xox[abeoprs]-[A-Za-z0-9-]{10}",),
-        "Google API key": (rb"AIza[\w-]{35}",),
-        "Hugging Face token": (rb"hf_[A-Za-z0-9]{34}",),
-        "API key of a model service": (rb"sk-(?:ant-|proj-)?[A-Za-z0-9_-]{40}",),
-        "Stripe key": (rb"sk_live_[A-Za-z0-9]{24}", rb"rk_live_[A-Za-z0-9]{24}"),
-        "package registry token": (rb"pypi-AgE[\w-]{50}", rb"npm_[A-Za-z0-9]{36}"),
-        "JSON web token": (rb"eyJ(?<![\w-]eyJ)[\w-]{10,}+\.eyJ[\w-]{10,}+\.[\w-]{10}",),
-    }.items()
-}
+_SHAPES: Final = {rule: tuple(re.compile(each.encode()) for each in patterns) for rule, patterns in SHAPES.items()}
 _URL: Final = re.compile(rb"://[^/@:\s\"'<>]{0,200}:(?P<value>[^/@\s\"'<>]{3,200}+)@")
 _BEARER: Final = re.compile(rb"(?i:bearer) (?P<value>[A-Za-z0-9._~+/=-]{16,}+)")
 # On text in lower case; the value is then taken from the text as it is.

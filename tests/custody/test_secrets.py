@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tasks.custody.redact import HIDDEN, redact
 from tasks.custody.secrets import MOST, Search, looks_secret, notes_of, search
 
 DICE = random.Random(3)  # noqa: S311  a repeatable test, no secret
@@ -146,3 +147,19 @@ def test_a_name_about_a_secret_is_none() -> None:
     assert looks_secret("api_key", "0123456789abcdef")
     assert not looks_secret("api_key_id", "0123456789abcdef")
     assert not looks_secret("token", "123456789012")
+
+
+@pytest.mark.parametrize("rule", PLANTED)
+def test_what_a_search_finds_redaction_hides(rule: str) -> None:
+    hidden = redact(PLANTED[rule])
+    assert found(hidden) == []
+    assert not [word for word in PLANTED[rule].split() if len(word) > 19 and word in hidden]
+
+
+def test_redaction_hides_the_body_of_a_private_key() -> None:
+    body = "\n".join(letters(64) for _ in range(5))
+    for end in (f"\n-----END {'RSA PRIVATE'} KEY-----\nafter", ""):
+        hidden = redact(f"before\n-----BEGIN {'RSA PRIVATE'} KEY-----\n{body}{end}")
+        assert not [line for line in body.splitlines() if line in hidden]
+        assert hidden.startswith("before")
+        assert hidden.endswith("after" if end else HIDDEN)
