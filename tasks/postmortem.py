@@ -221,4 +221,4 @@ def _proof(story: Story) -> list[Block]:
     audit = f"make audit STORE={shlex.quote(story.places.block)} INCIDENT={shlex.quote(story.incident.id)}"
     about = Both("保存先だけから検証する", "prove all of it again, from the store alone")
     record = Facts(((Both("この記録", "this record"), Code(f"record/{story.number:03d}/closing.json")),))
-    return [sealed or unsealed, record, Command(about, audit)]
+    return [sealed or unsealed, record, *([] if story.dry_run else [Command(about, audit)])]

@@ -66,6 +66,9 @@ def test_the_store_holds_snapshot_latest_claim_and_record(scene: Scene) -> None:
     record = {key.rsplit("/", 1)[1] for key in keys if key.startswith(f"incidents/{incident}/record/001/")}
     pages = {"postmortem.md", "postmortem.html", "timeline.svg"}
     assert record == {"closing.json", "custody.jsonl", "verdict.json"} | pages
+    with get_client(sync_client=True) as client:
+        (shown,) = [each for each in client.read_artifacts() if each.key == f"postmortem-{incident.lower()}"]
+    assert "](data:image/svg+xml;base64," in str(shown.data)
 
 
 def test_the_custody_log_is_one_chain_over_its_segments(scene: Scene) -> None:

@@ -82,6 +82,7 @@ def test_each_verdict_and_what_to_do_next_is_told_in_both_languages(word: Word) 
 
 def test_a_rehearsal_says_first_that_nothing_was_touched() -> None:
     assert section("事象概要", dry_run=True).split("\n")[2].startswith("▲ 予行")
+    assert "make audit" not in told(dry_run=True)
     assert "予行" not in told()
 
 
