@@ -28,19 +28,18 @@ def workloads(path: Path) -> dict[str, Workload]:
     return {name: _checked(Workload, "workload", name, fields) for name, fields in found}
 
 
-def stores(path: Path, name: str = "") -> dict[str, EvidenceStore]:
-    """The stores of a file, or the one of that name, to read from: nothing is signed, so no key is loaded.
+def store(path: Path, name: str = "") -> EvidenceStore:
+    """The store of that name, or the only one, to read from: nothing is signed, so no key is loaded. Raises Refused.
 
-    Needs no server unless credentials name a saved block. Raises Refused.
+    Needs no server unless its credentials name a saved block.
     """
     found = dict(item for kind, named in _tables(path) if kind == "store" for item in named.items())
-    if name and name not in found:
-        raise Refused(f"one of {', '.join(found) or 'no store'} in {path}", repr(name), "Correct the name.")
-    chosen = {name: found[name]} if name else found
-    readable = {
-        key: {field: value for field, value in each.items() if field != "signing"} for key, each in chosen.items()
-    }
-    return {key: cast("EvidenceStore", _block("store", key, fields)) for key, fields in readable.items()}
+    chosen = [name] if name in found else list(found) if not name else []
+    if len(chosen) != 1:
+        known = ", ".join(found) or "none"
+        raise Refused(f"one store in {path}", f"{name!r} of {known}" if name else known, f"Name it: {path}:NAME.")
+    fields = {field: value for field, value in found[chosen[0]].items() if field != "signing"}
+    return cast("EvidenceStore", _block("store", chosen[0], fields))
 
 
 def _tables(path: Path) -> list[tuple[str, dict[str, dict[str, Any]]]]:

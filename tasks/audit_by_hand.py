@@ -7,7 +7,9 @@ import argparse
 from pathlib import Path
 from typing import Final
 
-from blocks.file import stores
+import httpx
+
+from blocks.file import store
 from blocks.store import EvidenceStore
 from tasks.audit import audited
 from tasks.case import load_block
@@ -16,17 +18,17 @@ from tasks.custody.audit.signers import Signer, read_signers
 from tasks.custody.errors import Refused
 from tasks.holdings import columns, holdings
 
-_LIKE_A_FILE: Final = (".toml",)
+_SUFFIX: Final = ".toml"
 
 
 def audit_by_hand(arguments: list[str]) -> int:
     """Exit 0 only if the incident is proven, or if the list could be made; 1 if not proven. Raises EvacuationError."""
     given = _parser().parse_args(arguments)
-    store = chosen_store(given.store).open()
+    opened = chosen_store(given.store).open()
     if not given.incident:
-        print(*columns(holdings(store)), sep="\n")
+        print(*columns(holdings(opened)), sep="\n")
         return 0
-    found = audited(store, given.incident, _signers(given.signers), deep=given.deep)
+    found = audited(opened, given.incident, _signers(given.signers), deep=given.deep)
     print(*lines(found), sep="\n")
     return 0 if found.complete else 1
 
@@ -42,15 +44,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def chosen_store(text: str) -> EvidenceStore:
     """The store that is meant. A file needs no Prefect server, unless its credentials name a saved block."""
-    file, _, name = text.rpartition(":") if ".toml:" in text else (text, "", "")
-    if not file.endswith(_LIKE_A_FILE):
-        block: EvidenceStore = load_block(EvidenceStore, text)
-        return block
-    found = stores(Path(file), name)
-    if len(found) != 1:
-        known = ", ".join(stores(Path(file))) or "none"
-        raise Refused(f"one store in {file}", known, f"Name it: STORE={file}:NAME.")
-    return next(iter(found.values()))
+    file, name = (text, "") if text.endswith(_SUFFIX) else (text.rpartition(":")[0], text.rpartition(":")[2])
+    try:
+        return store(Path(file), name) if file.endswith(_SUFFIX) else load_block(EvidenceStore, text)
+    except httpx.HTTPError as error:
+        remedy = "Start it, or give a TOML file whose [store.NAME] names no saved block."
+        raise Refused("a Prefect server that knows the saved block", str(error), remedy) from error
 
 
 def _signers(path: Path | None) -> tuple[Signer, ...] | None:
