@@ -1,6 +1,7 @@
 """A real incident in a store, made by the real steps: sealed, offloaded, verified, promoted, recorded, twice."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from blocks.signing_key import SigningKey
 from blocks.store import EvidenceStore
 from tasks.case import Case, read_incident
 from tasks.collect import collect
-from tasks.custody.evidence import Evidence, Seal
+from tasks.custody.evidence import Evidence, Outcome, Seal
 from tasks.custody.pause import Pause
 from tasks.custody.receipt import Containment
 from tasks.offload import claim_store, offload
@@ -36,6 +37,16 @@ def evacuated(folder: Path, store: Store, key: SigningKey | None) -> str:
         with case_of(block, store) as case:
             case.incident, case.block = read_incident(case.home) or case.incident, signing
             one_run(case, [made(collect.fn(case, name)) for name in NAMES])
+    return INCIDENT
+
+
+def lossy(folder: Path, store: Store, key: SigningKey) -> str:
+    """One run that was denied something needed, and says so: PARTIAL. Gives the incident's id."""
+    with SmallWorkload(folder) as small, case_of(small.block(needed=["logs"]), store) as case:
+        case.block = EvidenceStore(folder=folder, signing=key)
+        evidence = [made(collect.fn(case, name)) for name in NAMES]
+        denied = [replace(each, outcome=Outcome.DENIED, reason="not permitted", needed=True) for each in evidence[:1]]
+        one_run(case, [*denied, *evidence[1:]])
     return INCIDENT
 
 

@@ -4,18 +4,24 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from blocks.memory import MemoryStore
 from blocks.port import StoredObject
+from blocks.signing_key import SigningKey
 from tasks.audit import audited
+from tasks.custody.audit.facts import read_facts
 from tasks.custody.audit.finding import Audit, AuditWord, Severity
 from tasks.custody.audit.layout import laid_out
+from tasks.custody.audit.promise import Promise, Seen, kept
+from tasks.custody.audit.records import RecordOf, admitted
 from tasks.custody.audit.signers import Signer, read_signers
 from tasks.custody.manifest import canonical, digest_bytes
 from tests.audit.conftest import Objects
+from tests.audit.incidents import lossy
 from tests.cases import INCIDENT
 
 Holding = Callable[[dict[str, bytes]], MemoryStore]
@@ -234,6 +240,41 @@ def test_a_signature_that_was_taken_away_is_open_and_the_closing_still_names_its
     audit = audited(holding(left), INCIDENT, None, deep=False)
     assert audit.word is AuditWord.BROKEN  # the receipts name the manifests' signatures
     assert "as its signer, and has no signature" in findings(audit, Severity.OPEN)["record/002/closing.json"]
+
+
+def test_an_incident_that_lost_something_and_says_so_is_proven(
+    tmp_path: Path, signing_key: SigningKey, signers: tuple[Signer, ...]
+) -> None:
+    store = MemoryStore()
+    incident = lossy(tmp_path / "work load", store, signing_key)
+    audit = audited(store, incident, signers, deep=True)
+    assert audit.word is AuditWord.PROVEN, audit.told
+    assert audit.verdict.startswith("PARTIAL (record/001)")
+
+
+@pytest.mark.parametrize(
+    ("about", "in_place", "severity"),
+    [
+        ({"proven": False, "lost": True, "reason": "changed"}, True, Severity.NOTE),
+        ({"proven": False, "lost": True, "reason": "changed"}, False, Severity.OPEN),
+        ({"proven": False, "reason": "it is not in the store"}, False, Severity.OPEN),
+        ({"proven": True}, True, None),
+    ],
+)
+def test_what_the_record_itself_says_never_came_to_the_store_accuses_nobody(
+    unsigned: Objects, about: dict[str, Any], severity: Severity | None, *, in_place: bool
+) -> None:
+    facts = read_facts(unsigned[f"{HOME}/record/002/verdict.json"])
+    receipt = replace(facts.objects[0], **{"proven": False, **about})
+    record = RecordOf(2, None, replace(facts, objects=(receipt,)), None)
+    assert admitted({2: record}, frozenset({receipt.key} if in_place else ())).get(receipt.key) is severity
+    missing = kept(
+        Promise(receipt.key, receipt.sha256, None, "x"), Seen(receipt.key, there=False), severity or Severity.BROKEN
+    )
+    assert missing
+    assert missing.severity is (severity or Severity.BROKEN)
+    proven_before = RecordOf(1, None, replace(facts, objects=(replace(receipt, proven=True, lost=False),)), None)
+    assert admitted({1: proven_before, 2: record}, frozenset({receipt.key})) == {}
 
 
 class LockingStore(MemoryStore):

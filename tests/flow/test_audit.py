@@ -17,6 +17,7 @@ from prefect_aws import AwsCredentials
 
 from blocks.signing_key import SigningKey
 from flows.audit import audit
+from flows.recover import recover
 from tasks.drill.parts import SeaweedFS
 from tests.scenes import Scene
 
@@ -114,6 +115,22 @@ def test_an_audit_proves_an_evacuation_and_says_which_object_was_changed_afterwa
 def list_of(scene: Scene) -> list[str]:
     """Keys of everything that an audit of the only incident compares."""
     return [each.key for each in scene.store.list("") if not each.key.startswith("latest/")]
+
+
+def test_an_incident_that_was_carried_on_and_then_recovered_is_proven_over_all_its_records(
+    signed: Scene, signing_key: SigningKey
+) -> None:
+    signed.small.start_all()
+    assert signed.evacuate(promote_latest=False).name == "Verified"
+    incident = signed.home.name
+    (signed.small.root / "logs/train-20260101_000000.log").write_text("iteration 1\niteration 2\n")
+    assert signed.evacuate(incident_id=incident).name == "Verified"
+    back = recover(signed.name, signed.name, incident_id=incident, return_state=True)
+    assert back.name == "Recovered", back.message
+    state = run(signed, incident_id=incident, allowed_signers=signing_key.allowed_signers, deep=True)
+    assert state.name == "Proven", state.message
+    assert "VERIFIED (record/003)" in str(state.message)
+    assert len(list((signed.home / "record").iterdir())) == 3
 
 
 BLOCK = re.compile(r"^```(sh)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
