@@ -59,15 +59,21 @@ class Copying:
     def _take(self, name: bytes) -> StoredFile | Loss | None:
         real = real_name(self.root, name)
         if real is None:
-            outside = os.path.realpath(os.path.join(self.root, name))
-            return Loss(quote(name), Outcome.DENIED, f"a link that leads out of the workload, to {quote(outside)}")
+            to = _target(self.root, name) or b"wherever a folder on its way does"
+            return Loss(quote(name), Outcome.DENIED, f"a link that leads out of the workload, to {quote(to)}")
         if os.path.isdir(os.path.join(self.root, name)):
-            return None
+            return self._folder(name, real)
         descriptor = open_below(os.path.realpath(self.root), real)
         try:
             return self._opened(descriptor, name, real)
         finally:
             os.close(descriptor)
+
+    def _folder(self, name: bytes, real: bytes) -> Loss | None:
+        """No file: what lies in it counts where the patterns name it. A link to it is recorded, though."""
+        if not os.path.islink(os.path.join(self.root, name)):
+            return None
+        return Loss(quote(name), Outcome.MISSING, f"a link to the folder {quote(real)}, which is no file")
 
     def _opened(self, descriptor: int, name: bytes, real: bytes) -> StoredFile | Loss:
         before = os.fstat(descriptor)

@@ -288,11 +288,26 @@ def test_nothing_to_match_is_missing(root: Path, folder: Path) -> None:
 
 def test_folders_alone_are_missing_too_and_never_an_empty_success(root: Path, folder: Path) -> None:
     (root / "logs/2026").mkdir()
-    (root / "logs/latest").symlink_to("2026")
     for patterns in (["logs/*"], ["logs/**"], ["logs"]):
         files, losses = taken(FILES, target(root, *patterns), folder)
         assert files == {}
         assert {source: loss.outcome for source, loss in losses.items()} == {"logs": Outcome.MISSING}
+
+
+def test_a_link_to_a_folder_of_the_workload_is_recorded_and_what_lies_in_it_counts_once(
+    root: Path, folder: Path
+) -> None:
+    (root / "logs/2026").mkdir()
+    (root / "logs/latest").symlink_to("2026")
+    files, losses = taken(FILES, target(root, "logs/**"), folder)
+    assert files == {}
+    assert losses == {
+        "logs/latest": Loss("logs/latest", Outcome.MISSING, "a link to the folder logs/2026, which is no file")
+    }
+    (root / "logs/2026/a.log").write_text("a")
+    files, losses = taken(FILES, target(root, "logs/**"), folder)
+    assert set(files) == {"logs/2026/a.log"}
+    assert set(losses) == {"logs/latest"}
 
 
 @pytest.fixture

@@ -1,0 +1,70 @@
+"""A hostile tree is evacuated: nothing lost without a reason, nothing read from outside, nothing run, no hang."""
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from blocks.memory import MemoryStore
+from tasks.collect import collect
+from tasks.collectors import discover
+from tasks.custody.keys import unquote
+from tasks.offload import offload
+from tasks.seal import check_seal, read_manifest, seal
+from tasks.verify import verify
+from tests.cases import case_of, made
+from tests.hostile import CANARY, CANARY_NAME, KINDS, Hostile, make_hostile
+from tests.workloads import SmallWorkload
+
+SECONDS = 120
+PATTERNS = {kind: [f"{kind}/**"] for kind in KINDS}
+
+
+def require_accounted(tree: Hostile, stored: dict[bytes, str], lost: Iterable[bytes]) -> None:
+    """Every name is in the manifest with its true digest, or a loss says why not."""
+    lost = set(lost)
+    expected = set(tree.expected())
+    assert len(expected) > 100
+    for name in expected:
+        assert name in stored or name in lost, name
+        if name in stored:
+            assert stored[name] == tree.digest(name), name
+    assert set(stored) <= expected
+
+
+def evacuated(small: SmallWorkload, tree: Hostile) -> None:
+    began = time.monotonic()
+    store = MemoryStore()
+    with case_of(small.block(**PATTERNS), store) as case:
+        evidence = [made(collect.fn(case, name)) for name in discover()]
+        seals = [made(seal.fn(case, 1, evidence))]
+        sent = made(offload.fn(case, seals, made(check_seal.fn(case, seals))))
+        receipts = made(verify.fn(case, seals, sent))
+        assert all(receipt.proven for receipt in receipts.objects)
+        manifest = read_manifest(case, 1)
+        on_disk = [path for path in case.home.rglob("*") if path.is_file()]
+        assert not any(path.is_symlink() for path in case.home.rglob("*"))
+        for path in on_disk:
+            data = path.read_bytes()
+            assert CANARY not in data, path
+            assert CANARY_NAME.encode() not in data, path
+    for each in store.list(""):
+        assert CANARY not in store.read(each.key), each.key
+    of_tree = [item for item in evidence if item.collector in KINDS]
+    own = {file.stored: file for item in of_tree for file in item.files}
+    stored = {unquote(file.source): file.sha256 for file in manifest.files if file.stored in own}
+    require_accounted(tree, stored, (unquote(loss.source) for item in of_tree for loss in item.losses))
+    assert tree.ran == []
+    assert time.monotonic() - began < SECONDS
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_a_hostile_tree_is_evacuated(small: SmallWorkload, tmp_path: Path, seed: int) -> None:
+    evacuated(small, make_hostile(small.root, tmp_path / "outside", seed))
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(100, 140))
+def test_many_hostile_trees_are_evacuated(small: SmallWorkload, tmp_path: Path, seed: int) -> None:
+    evacuated(small, make_hostile(small.root, tmp_path / "outside", seed, count=1000))
