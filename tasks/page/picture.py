@@ -29,6 +29,7 @@ _LABEL: Final = 52
 _DIAMONDS: Final = 45
 _WIDE: Final = 0x2E80
 _SIGNS: Final = {Course.FAILED: "✖", Course.INCOMPLETE: "▲", Course.CUT_OFF: "…", Course.UNDER_WAY: "…"}
+_UNENDED: Final = frozenset({Course.CUT_OFF, Course.UNDER_WAY})
 _COURSES: Final = {
     Course.DONE: "完了 done",
     Course.INCOMPLETE: "▲ 不完全 incomplete",
@@ -175,7 +176,8 @@ def _steps(panel: Element, scale: _Scale, top: int, step: str, bars: list[Bar]) 
         SubElement(rect, "title").text = visible(told)
     last = bars[-1]
     sign = _SIGNS.get(last.course, "") + (f" ×{len(bars)}" if len(bars) > 1 else "")
-    words = f"{last.lasted.total_seconds():.2f} s {sign}".strip()
+    took = "" if last.course in _UNENDED else f"{last.lasted.total_seconds():.2f} s"
+    words = f"{took} {sign}".strip()
     _beside(panel, scale.place(last.began), scale.place(last.ended), top, words)
 
 
