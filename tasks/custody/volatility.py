@@ -8,7 +8,7 @@ from tasks.custody.evidence import Evidence, Outcome
 
 @dataclass(frozen=True)
 class Deviation:
-    """A collector that began only after less volatile ones had ended."""
+    """A collector that began only after others had taken what is less volatile."""
 
     collector: str
     after: tuple[str, ...]
@@ -20,7 +20,9 @@ def deviations(evidence: Sequence[Evidence], order: Mapping[str, int], tries: Ma
     known = [item for item in evidence if item.collector in order]
     for late in sorted(known, key=lambda item: order[item.collector]):
         before = [
-            item for item in known if order[item.collector] > order[late.collector] and item.ended_at <= late.started_at
+            item
+            for item in known
+            if item.files and order[item.collector] > order[late.collector] and item.ended_at <= late.started_at
         ]
         if before:
             yield Deviation(

@@ -5,16 +5,18 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.custody.evidence import Evidence, Outcome
+from tasks.custody.evidence import Evidence, Outcome, StoredFile
 from tasks.custody.volatility import Deviation, deviations
 
 BEGAN = datetime(2026, 1, 2, tzinfo=UTC)
+FILE = StoredFile("x", "", 1, "0" * 64)
 ORDER = {"processes": 1, "sockets": 2, "logs": 3, "models": 4}
 
 
 def took(name: str, start: float, end: float, *, volume: int = 1, outcome: Outcome = Outcome.COLLECTED) -> Evidence:
     began, ended = (BEGAN + timedelta(seconds=each) for each in (start, end))
-    return Evidence(name, True, False, outcome, "", began, ended, volume)
+    files = (FILE,) if outcome is Outcome.COLLECTED else ()
+    return Evidence(name, True, False, outcome, "", began, ended, volume, files)
 
 
 def test_in_order_or_side_by_side_nothing_deviates() -> None:
@@ -39,6 +41,10 @@ def test_the_reason_is_a_later_run_a_second_try_or_the_budget() -> None:
     assert reason(took("sockets", 2, 3, volume=2)) == "taken again by a later run of the incident"
     assert reason(took("sockets", 2, 3), tries=2) == "tried again, 2 times in all"
     assert "used up" in reason(took("sockets", 2, 3, outcome=Outcome.TIMED_OUT))
+
+
+def test_whoever_had_nothing_to_take_was_before_nobody() -> None:
+    assert list(deviations([took("logs", 0, 1, outcome=Outcome.EMPTY), took("sockets", 2, 3)], ORDER, {})) == []
 
 
 def test_a_collector_that_this_version_does_not_know_has_no_order() -> None:

@@ -110,7 +110,7 @@ def test_a_bucket_without_locks_stops_nothing_and_is_no_proof_until_another_one_
     verdict = json.loads((scene.home / "record/001/verdict.json").read_bytes())["verdict"]
     assert any("has no Object Lock" in note for note in verdict["notes"])
     assert "unsigned: no signing key in the store block" in verdict["notes"]
-    assert "not locked, governance for 30 days was asked" in verdict["missing"][0]
+    assert "it is not locked" in verdict["missing"][0]
     assert scene.store.look(f"incidents/{scene.home.name}/evidence/manifest.json")
 
     scene.save(store=plain.model_copy(update={"bucket": vault, **LOCKED}))
