@@ -30,7 +30,8 @@ class Retention:
         A stronger lock than the one asked for is enough, a weaker one never.
         """
         if self.lock and until is None:
-            return f"it is not locked, or hides it for want of s3:GetObjectRetention; {self.lock} for {self.days} days was asked"
+            asked = f"{self.lock} for {self.days} days was asked"
+            return f"it is not locked, or hides it for want of s3:GetObjectRetention; {asked}"
         if self.lock == "compliance" != lock:
             return f"it is locked in {lock or 'an unknown'} mode, compliance was asked"
         if self.lock and until and until < (last := since + timedelta(days=self.days)):

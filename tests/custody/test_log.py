@@ -1,6 +1,7 @@
 """The custody log: what its chain finds, and what survives a kill."""
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tasks.custody.log import START, CustodyLog, broken, chained, head
+from tasks.ownership import take_ownership
 
 ACTOR = {"run": "run-1", "user": "0"}
 facts = st.fixed_dictionaries({"action": st.text(max_size=8), "object": st.text(max_size=8)})
@@ -209,6 +211,26 @@ def test_whoever_reads_while_others_write_gets_each_line_once(tmp_path: Path) ->
         assert broken(lines) == []
         seen = len(lines)
     thread.join()
+
+
+SECOND = """
+import sys
+from pathlib import Path
+from tasks.ownership import take_ownership
+print(take_ownership(Path(sys.argv[1])))
+"""
+
+
+def test_a_second_process_does_not_get_to_write_while_the_first_does(tmp_path: Path) -> None:
+    def second() -> str:
+        command = [sys.executable, "-c", SECOND, tmp_path]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    ownership = take_ownership(tmp_path)
+    assert ownership is not None
+    assert second() == "None"
+    os.close(ownership)
+    assert second().isdigit()
 
 
 FULL_DISK = """
