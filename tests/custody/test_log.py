@@ -223,7 +223,7 @@ print(take_ownership(Path(sys.argv[1])))
 
 def test_a_second_process_does_not_get_to_write_while_the_first_does(tmp_path: Path) -> None:
     def second() -> str:
-        command = [sys.executable, "-c", SECOND, tmp_path]
+        command = [sys.executable, "-c", SECOND, str(tmp_path)]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     ownership = take_ownership(tmp_path)
