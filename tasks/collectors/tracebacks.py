@@ -49,18 +49,21 @@ def tracebacks(lines: Iterable[str]) -> list[list[str]]:
             inside = line.startswith((" ", "\t", "|", "+")) or not line.strip()
             between = None if inside else []
         elif between is not None:
-            between = [*between, line] if _BETWEEN.fullmatch(line) else None
+            if _BETWEEN.fullmatch(line):
+                between.append(line)
+            else:
+                between = None
     return blocks
 
 
 def unfolded(text: str) -> Iterator[str]:
-    """The lines of a log; one that is a JSON object with a traceback in it is told as the traceback's own lines."""
+    """The lines of a log; one that is a JSON object with a traceback in it is told as that one's lines."""
     for line in text.split("\n"):
         told = None
         if line.startswith("{") and _HEAD in line:
             with suppress(ValueError, RecursionError):
                 told = [value for value in json.loads(line).values() if isinstance(value, str) and _HEAD in value]
-        yield from "\n".join(told).split("\n") if told else [line]
+        yield from redact("\n".join(told)).split("\n") if told else [line]
 
 
 def excerpt(name: str, text: str) -> str:
@@ -104,7 +107,8 @@ def _of(root: Path, name: bytes) -> str:
     except OSError as error:
         return f"== {quote(name)}\n-- not read: {error.strerror or error}\n"
     whole = data if len(data) < _READ else data.partition(b"\n")[2]
-    return excerpt(quote(name), whole.decode(errors="backslashreplace"))
+    without_holes = whole.replace(b"\0", b"")  # what stands on both sides of one may be a secret
+    return excerpt(quote(name), without_holes.decode(errors="backslashreplace"))
 
 
 COLLECTOR = Collector(

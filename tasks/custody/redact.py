@@ -28,7 +28,9 @@ _URL: Final = re.compile(r"""(?P<name>://[^/@:\s"]*:)(?P<value>[^/\s]+)@""")
 _HTTP: Final = re.compile(r"""(?P<name>https?://)(?P<value>[^/?#\s"'<>]+)@""", re.IGNORECASE)
 _KEY_BLOCK: Final = re.compile(SHAPES["private key"][0] + r".*?(?:-----END [A-Z0-9 ]{1,80}-----|\Z)", re.DOTALL)
 _TOKENS: Final = tuple(re.compile(each) for patterns in SHAPES.values() for each in patterns)
-_BEARER: Final = re.compile(r"(?P<name>\b(?:bearer|basic)\s++)(?P<value>[A-Za-z0-9._~+/=-]{8,})", re.IGNORECASE)
+_BEARER: Final = re.compile(
+    r"(?P<name>(?:bearer|(?<![a-z0-9_])basic)\s++)(?P<value>[A-Za-z0-9._~+/=-]{8,})", re.IGNORECASE
+)
 
 _WORDS: Final = re.compile(_VALUE)
 _SEPARATOR: Final = re.compile(r"[|&;]+")

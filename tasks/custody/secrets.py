@@ -17,7 +17,9 @@ LIMIT: Final = 1 << 26
 MOST: Final = 200
 _BLOCK: Final = 1 << 20
 _OVERLAP: Final = 1 << 12
-_HEAD: Final = 1 << 13
+# Control characters that no text has, besides NUL; a terminal's colours, bells and backspaces are text.
+_CONTROL: Final = bytes({*range(1, 7), *range(14, 27), *range(28, 32), 127})
+_RARE: Final = 50
 
 
 @dataclass(frozen=True)
@@ -65,18 +67,41 @@ _CLASSES: Final = tuple(re.compile(each) for each in (r"[a-z]", r"[A-Z]", r"\d",
 
 
 def search(file: BinaryIO, stored: str, limit: int | None = LIMIT) -> Search:
-    """Look through a file, its first `limit` bytes or all of it."""
-    head = file.read(_HEAD)
-    file.seek(0)
-    binary = b"\0" in head
-    hits: dict[Hit, None] = {}
+    """Look through a file, its first `limit` bytes or all of it. Of very many hits the first are listed."""
+    listed: list[Hit] = []
+    known: set[Hit] = set()
+    more, binary = 0, False
     for line, block in _blocks(file, limit):
-        hits |= dict.fromkeys(Hit(line + block.count(b"\n", 0, at), rule) for at, rule in find(block, binary=binary))
+        known = {hit for hit in known if hit.line >= line}  # a line that is longer than a block may be met again
+        dense = is_binary(block)
+        new = _hits(line, block, binary=dense) - known
+        known |= new
+        binary |= dense
+        room = MOST - len(listed)
+        listed += sorted(new, key=lambda hit: (hit.line, hit.rule))[:room]
+        more += max(0, len(new) - room)
     ended = not file.read(1)
-    found = sorted(hits, key=lambda hit: (hit.line, hit.rule))
-    return Search(
-        stored, tuple(found[:MOST]), max(0, len(found) - MOST), _unsearched(limit, binary=binary, ended=ended)
-    )
+    return Search(stored, tuple(listed), more, _unsearched(limit, binary=binary, ended=ended))
+
+
+def is_binary(block: bytes) -> bool:
+    """Whether it is no text. NUL alone tells nothing: a crash leaves holes in logs, and UTF-16 is full of it."""
+    text = block.replace(b"\0", b"")
+    return (len(text) - len(text.translate(None, _CONTROL))) * _RARE > len(text)
+
+
+def _hits(line: int, block: bytes, *, binary: bool) -> set[Hit]:
+    """The hits of a block that begins with this line; in a text with NUL also those that are read over it."""
+    texts = {block} if binary else {block, block.replace(b"\0", b"")}
+    return {hit for text in texts for hit in _placed(line, text, find(text, binary=binary))}
+
+
+def _placed(line: int, text: bytes, places: Iterable[tuple[int, str]]) -> Iterator[Hit]:
+    """Lines are counted once, onwards: a text may be nothing but hits."""
+    before = 0
+    for at, rule in sorted(places):
+        line, before = line + text.count(b"\n", before, at), at
+        yield Hit(line, rule)
 
 
 def _unsearched(limit: int | None, *, binary: bool, ended: bool) -> str:

@@ -17,5 +17,5 @@ SHAPES: Final[Mapping[str, tuple[str, ...]]] = {
     "API key of a model service": (r"sk-(?:ant-|proj-)?[A-Za-z0-9_-]{40,}+",),
     "Stripe key": (r"sk_live_[A-Za-z0-9]{24,}+", r"rk_live_[A-Za-z0-9]{24,}+"),
     "package registry token": (r"pypi-AgE[A-Za-z0-9_-]{50,}+", r"npm_[A-Za-z0-9]{36,}+"),
-    "JSON web token": (r"eyJ(?<![\w-]eyJ)[A-Za-z0-9_-]{10,}+\.eyJ[A-Za-z0-9_-]{10,}+\.[A-Za-z0-9_-]{10,}+",),
+    "JSON web token": (r"eyJ(?<![A-Za-z0-9_-]eyJ)[A-Za-z0-9_-]{10,}+\.eyJ[A-Za-z0-9_-]{10,}+\.[A-Za-z0-9_-]{10,}+",),
 }

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,25 @@ def test_a_chain_is_one_traceback_and_two_errors_are_two() -> None:
     assert [line for line in block if "MemoryError" in line] == ["MemoryError", "MemoryError: worker"]
     assert block[-1] == "MemoryError: worker"
     assert len(tracebacks.tracebacks((PLAIN + PLAIN).split("\n"))) == 2
+
+
+def test_a_traceback_before_many_empty_lines_costs_linear_time() -> None:
+    began = time.process_time()
+    tracebacks.tracebacks((PLAIN.replace("INFO step 2", "") + "\n" * 300_000).split("\n"))
+    assert time.process_time() - began < 5
+
+
+def test_a_secret_stays_hidden_however_a_log_spells_it(tmp_path: Path) -> None:
+    name, value = "pass" + "word", "Tr0ub4dor9"
+    error = f"Traceback (most recent call last):\n  File x\nValueError: {name}={value}"
+    escaped = json.dumps({"exception": error}).replace("pass", "p\\u0061ss")
+    (tmp_path / "logs").mkdir()
+    for written in (escaped.encode(), error.encode().replace(b"Tr0", b"\0Tr0"), error.encode("utf-16")):
+        (tmp_path / "logs/train.log").write_bytes(written)
+        told = tracebacks.make(target(tmp_path)).decode()
+        shown = told.partition("-- the last")[0] if written.startswith(b"{") else told
+        assert "ValueError" in shown
+        assert value not in shown
 
 
 def test_one_that_was_cut_off_by_the_stop_is_kept_as_far_as_it_goes() -> None:

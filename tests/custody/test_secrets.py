@@ -2,6 +2,7 @@
 
 import io
 import json
+import pickle
 import random
 import time
 
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.custody.redact import HIDDEN, redact
-from tasks.custody.secrets import MOST, Search, looks_secret, notes_of, search
+from tasks.custody.secrets import MOST, Hit, Search, is_binary, looks_secret, notes_of, search
 
 DICE = random.Random(3)  # noqa: S311  a repeatable test, no secret
 
@@ -114,7 +115,7 @@ def test_what_was_not_searched_is_said() -> None:
     exactly = search(io.BytesIO(text), "x", limit=len(text))
     assert exactly.hits
     assert not exactly.unsearched
-    binary = search(io.BytesIO(b"\0" + PLANTED["GitHub token"].encode() + b" password=Tr0ub4dor9"), "x")
+    binary = search(io.BytesIO(bytes(range(256)) + PLANTED["GitHub token"].encode() + b" password=Tr0ub4dor9"), "x")
     assert [hit.rule for hit in binary.hits] == ["GitHub token"]
     assert binary.unsearched.startswith("binary")
 
@@ -125,6 +126,42 @@ def test_hits_beyond_the_first_are_counted() -> None:
     assert (len(made.hits), made.more) == (MOST, 7)
     assert notes_of([made])[0].startswith(f"{MOST + 7} places in 1 files")
     assert notes_of([Search("y", unsearched="binary")]) == ()
+
+
+@pytest.mark.parametrize("hole", [1, 5000, 3 << 20])
+def test_a_log_with_a_hole_is_a_text(hole: int) -> None:
+    secret = ASSIGNED[0].encode()
+    for data in (bytes(hole) + b"\n" + secret, b"\n" + secret + bytes(hole), b"\n" + secret + b"\n" + bytes(hole)):
+        made = search(io.BytesIO(data), "logs/x.log", None)
+        assert made.hits == (Hit(2, "value of a secret-looking name"),)
+        assert not made.unsearched
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-32"])
+def test_text_in_wide_letters_is_searched(encoding: str) -> None:
+    made = search(io.BytesIO(f"\n{PLANTED['AWS access key']}\n{ASSIGNED[0]}".encode(encoding)), "x")
+    assert [hit.line for hit in made.hits] == [2, 3]
+
+
+def test_what_a_model_is_made_of_is_binary_and_what_a_terminal_shows_is_not() -> None:
+    assert is_binary(pickle.dumps({"weights": [DICE.random() for _ in range(500)]}))
+    assert is_binary(DICE.randbytes(5000))
+    assert not is_binary(b"\x1b[31mepoch 1\x1b[0m\b\b\b\r\a 10%\n" * 9)
+    assert not is_binary("\u5b66\u7fd2\u3092\u958b\u59cb\n".encode("shift_jis"))
+    assert not is_binary(b"")
+
+
+def test_a_text_that_is_nothing_but_hits_costs_linear_time() -> None:
+    line = PLANTED["AWS access key"].split()[1].encode() + b"\n"
+    began = time.process_time()
+    made = search(io.BytesIO(line * 200_000), "x", None)
+    assert time.process_time() - began < 10
+    assert (len(made.hits), made.more, made.hits[-1].line) == (MOST, 200_000 - MOST, MOST)
+
+
+def test_a_line_of_many_blocks_is_one_hit_a_rule() -> None:
+    data = (PLANTED["GitHub token"] + " ").encode() + b" " * (5 << 20) + PLANTED["GitHub token"].encode()
+    assert search(io.BytesIO(data), "x", None).hits == (Hit(1, "GitHub token"),)
 
 
 @pytest.mark.parametrize(
@@ -154,6 +191,12 @@ def test_what_a_search_finds_redaction_hides(rule: str) -> None:
     hidden = redact(PLANTED[rule])
     assert found(hidden) == []
     assert not [word for word in PLANTED[rule].split() if len(word) > 19 and word in hidden]
+
+
+@pytest.mark.parametrize("before", ["\u3042", "x", "'", "[redacted]"])
+@pytest.mark.parametrize("rule", PLANTED)
+def test_redaction_hides_it_whatever_stands_before(rule: str, before: str) -> None:
+    assert found(redact(before + PLANTED[rule].removeprefix("Authorization: "))) == []
 
 
 def test_redaction_hides_the_body_of_a_private_key() -> None:
