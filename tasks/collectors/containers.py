@@ -7,11 +7,12 @@ from typing import Any, Final
 
 from tasks.collectors.collector import Collector, Gathered, Target
 from tasks.collectors.procfs import printable
+from tasks.collectors.room import Room
 from tasks.custody.container import workload_containers
 from tasks.custody.errors import EngineError, EngineUnreachable
 from tasks.custody.evidence import Loss, Outcome, StoredFile
 from tasks.custody.keys import CONTAINERS, stored_name
-from tasks.custody.manifest import canonical, digest
+from tasks.custody.manifest import canonical, digest_bytes
 from tasks.custody.redact import redact, redact_command, redact_environment
 from tasks.engine import DockerEngine, Engine
 from tasks.proc import standpoint
@@ -24,7 +25,7 @@ def gather(target: Target, folder: Path) -> Iterator[StoredFile | Loss]:
     room = target.limit
     for item in _told(target, folder):
         if isinstance(item, StoredFile) and item.size > room:
-            (folder / item.stored).unlink()
+            (Path(item.where or folder) / item.stored).unlink()
             yield Loss(item.stored, Outcome.TRUNCATED, f"{item.size} bytes where {room} may still be stored")
             continue
         room -= item.size if isinstance(item, StoredFile) else 0
@@ -32,13 +33,14 @@ def gather(target: Target, folder: Path) -> Iterator[StoredFile | Loss]:
 
 
 def _told(target: Target, folder: Path) -> Iterator[StoredFile | Loss]:
+    room = Room.of(target, folder)
     with closing(DockerEngine(target.docker_host)) as engine:
         names = to_look_into(target, engine)
-        yield store(folder, f"{CONTAINERS}.json", canonical([{"id": id_, "name": name} for id_, name in names.items()]))
+        yield store(room, f"{CONTAINERS}.json", canonical([{"id": id_, "name": name} for id_, name in names.items()]))
         for id_, name in names.items():
             for file in ("inspect.json", "top.txt", "diff.json"):
                 try:
-                    yield store(folder, place(name, file), _ask(engine, id_, file))
+                    yield store(room, place(name, file), _ask(engine, id_, file))
                 except EngineUnreachable:
                     raise
                 except EngineError as error:
@@ -67,12 +69,10 @@ def place(name: str, file: str) -> str:
     return f"{CONTAINERS}/{stored_name(name.encode())}/{file}"
 
 
-def store(folder: Path, stored: str, data: bytes) -> StoredFile:
+def store(room: Room, stored: str, data: bytes) -> StoredFile:
     """Write a file of ours."""
-    path = folder / stored
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
-    return StoredFile(stored, "", len(data), digest(path))
+    where = room.where(room.keep(stored, data))
+    return StoredFile(stored, "", len(data), digest_bytes(data), where=where)
 
 
 def redacted(value: Any, name: str = "") -> Any:
