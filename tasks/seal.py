@@ -15,6 +15,7 @@ from tasks.custody.errors import Tampered
 from tasks.custody.evidence import IN_PLACE, Evidence, Seal, StoredFile
 from tasks.custody.keys import COVERAGE, MANIFEST, MODELS, SEGMENT, SIGNATURE, SUMS
 from tasks.custody.manifest import Manifest, canonical, digest, require_intact
+from tasks.custody.secrets import search
 from tasks.deviations import tell_deviations
 from tasks.keep import put_aside
 from tasks.reserve import give_all
@@ -22,6 +23,7 @@ from tasks.signing import require_same_hand, sign, signed_by
 from tasks.step import step
 
 _CLOSING: Final = frozenset({MANIFEST, SIGNATURE, SUMS})
+_OURS: Final = frozenset({COVERAGE, MODELS, SEGMENT})
 
 
 def volumes_to_seal(case: Case, evidence: Iterable[Evidence]) -> list[int]:
@@ -44,6 +46,7 @@ def seal(case: Case, volume: int, evidence: Sequence[Evidence]) -> Seal:
         folder.mkdir(mode=0o700, exist_ok=True)
         for half_written in (*folder.glob(".*.new"), folder / SIGNATURE):
             half_written.unlink(missing_ok=True)
+        _withhold(case, volume, evidence)
         tell_deviations(case, evidence)
         case.write(folder / COVERAGE, canonical(_statement(case, volume, evidence)))
         case.write(folder / SEGMENT, b"".join(case.log.lines(case.segments_end())))
@@ -54,9 +57,31 @@ def seal(case: Case, volume: int, evidence: Sequence[Evidence]) -> Seal:
         case.write(folder / MANIFEST, manifest.to_bytes())
         told = {"files": len(manifest.files), "bytes": manifest.size}
         case.log.write("sealed", folder.name, digest=digest(folder / MANIFEST), **told)
-        _sync(folder, case.twin(volume))
+        _sync(*_places(case, volume))
         case.log.sync()
     return _seal(folder)
+
+
+def _withhold(case: Case, volume: int, evidence: Sequence[Evidence]) -> None:
+    """What this run's attempts store they have searched; what earlier ones left may be from before that was asked."""
+    if case.workload.sensitive != "withhold":
+        return
+    for folder in _places(case, volume):
+        where = "" if folder == case.folder(volume) else str(folder)
+        named = {
+            file.stored for item in evidence if item.volume == volume for file in item.files if file.where == where
+        }
+        for name in sorted(_names(folder) - named - _CLOSING - _OURS):
+            with (folder / name).open("rb") as file:
+                found = search(file, name, None)
+            if found.hits:
+                case.log.write("withheld", name, found=found.told, digest=digest(folder / name))
+                (folder / name).unlink()
+
+
+def _places(case: Case, volume: int) -> tuple[Path, ...]:
+    """Where files of a volume lie."""
+    return tuple(filter(None, (case.folder(volume), case.twin(volume))))
 
 
 def _statement(case: Case, volume: int, evidence: Sequence[Evidence]) -> dict[str, Any]:
@@ -92,7 +117,8 @@ def check_seal(case: Case, seals: Sequence[Seal]) -> Seal:
 
 def _require_nothing_more(case: Case, volume: int) -> None:
     files = read_manifest(case, volume).files
-    for folder, where in ((case.folder(volume), ""), *((twin, str(twin)) for twin in (case.twin(volume),) if twin)):
+    for folder in _places(case, volume):
+        where = "" if folder == case.folder(volume) else str(folder)
         named = {file.stored for file in files if file.where == where} | (frozenset() if where else _CLOSING)
         if more := sorted(_names(folder) - named):
             raise Tampered(
@@ -154,12 +180,12 @@ def _entry(folder: Path, where: str, name: str, acquired: set[StoredFile]) -> St
 
 def _as_it_lies(folder: Path, where: str, name: str) -> StoredFile:
     path = folder / name
-    note = "" if name in {COVERAGE, MODELS, SEGMENT} else "left by an earlier attempt of this incident"
+    note = "" if name in _OURS else "left by an earlier attempt of this incident"
     return StoredFile(name, "", path.stat().st_size, digest(path), None, note, where)
 
 
-def _sync(*folders: Path | None) -> None:
-    for path in (folder / name for folder in folders if folder for name in sorted(_names(folder))):
+def _sync(*folders: Path) -> None:
+    for path in (folder / name for folder in folders for name in sorted(_names(folder))):
         descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)

@@ -8,6 +8,7 @@ import pytest
 
 from tasks.collect import _key, collect
 from tasks.custody.evidence import Evidence, Outcome
+from tasks.seal import read_manifest, seal
 from tests.cases import case_of, made
 from tests.workloads import SmallWorkload
 
@@ -72,3 +73,30 @@ def test_the_setting_is_part_of_what_a_cached_result_depends_on(leaky: SmallWork
         with case_of(leaky.block(sensitive=sensitive)) as case:
             keys |= {_key(case, name) for name in ("logs", "artifacts", "models")}
     assert len(keys) == 6
+
+
+@pytest.mark.parametrize("still_there", [True, False])
+def test_what_an_earlier_run_stored_before_it_was_to_be_withheld_is_not_sealed(
+    leaky: SmallWorkload, tmp_path: Path, *, still_there: bool
+) -> None:
+    (tmp_path / "other disk").mkdir()
+    with case_of(leaky.block(fallback_dir=tmp_path / "other disk")) as case:
+        collect.fn(case, "logs")
+        (twin,) = filter(None, [case.twin(1)])
+        for again in (case.folder(1) / "attempt-1" / LEAK, twin / LEAK):
+            again.parent.mkdir(parents=True)
+            again.write_bytes((leaky.root / LEAK).read_bytes())
+        (twin / "harmless.log").write_text("harmless\n")
+    if not still_there:
+        (leaky.root / LEAK).unlink()
+    with case_of(leaky.block(fallback_dir=tmp_path / "other disk", sensitive="withhold")) as case:
+        evidence = made(collect.fn(case, "logs"))
+        made(seal.fn(case, 1, [evidence]))
+        stored = {file.stored for file in read_manifest(case, 1).files}
+        assert stored > {"harmless.log", "logs/train-20260101_000000.log"}
+        assert not [name for name in stored if name.endswith(LEAK)]
+        assert not [path for path in case.home.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]
+        told = [json.loads(line) for line in (case.home / "custody.jsonl").read_text().splitlines()]
+    withheld = [line for line in told if "withheld" in line.values()]
+    assert len(withheld) == 3
+    assert "GitHub token in line 2" in str(withheld[0])
