@@ -6,14 +6,31 @@ import stat
 from pathlib import Path
 
 
+class NoFile(OSError):
+    """What has the name is no regular file: a pipe, a socket, a device, a folder."""
+
+    def __init__(self) -> None:
+        """Say so."""
+        super().__init__(errno.EINVAL, "not a regular file: a pipe, a socket or a device")
+
+
 def real_name(root: bytes, name: bytes) -> bytes | None:
-    """The name below the root that a name really leads to, over links within the root; None if it leads out."""
-    real = os.path.relpath(os.path.realpath(os.path.join(root, name)), os.path.realpath(root))
+    """The name below the root that a name really leads to, over links within the root; None if it leads out.
+
+    OSError for links without end.
+    """
+    try:
+        real = os.path.relpath(os.path.realpath(os.path.join(root, name)), os.path.realpath(root))
+    except RecursionError:
+        raise OSError(errno.ELOOP, "a chain of links without end", os.fsdecode(name)) from None
     return None if real == b".." or real.startswith(b"../") else real
 
 
 def open_below(root: bytes, name: bytes) -> int:
-    """Open a file without following a link in any of its segments. Never waits: a pipe opens without its writer."""
+    """Open a regular file without following a link in any of its segments. NoFile for anything else.
+
+    That is looked at before it is opened: opening a pipe lets its writer go on, and some devices act on it.
+    """
     *folders, last = name.split(b"/")
     place = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -21,9 +38,22 @@ def open_below(root: bytes, name: bytes) -> int:
             inner = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place)
             os.close(place)
             place = inner
-        return os.open(last, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=place)
+        seen = os.open(last, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place)
     finally:
         os.close(place)
+    try:
+        return _opened(seen)
+    finally:
+        os.close(seen)
+
+
+def _opened(seen: int) -> int:
+    mode = os.fstat(seen).st_mode
+    if stat.S_ISLNK(mode):
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    if not stat.S_ISREG(mode):
+        raise NoFile
+    return os.open(f"/proc/self/fd/{seen}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
 def real_file(root: bytes, name: bytes) -> Path:

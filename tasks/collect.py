@@ -1,5 +1,6 @@
 """§4: run one collector under its deadline, and keep what it got with a written reason for what it did not."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -61,9 +62,9 @@ def collect(case: Case, collector: str) -> Evidence:
     return evidence
 
 
-def _elsewhere(files: Sequence[StoredFile]) -> dict[str, str]:
-    """Which files had no room in the evidence folder, and where they lie."""
-    return {file.stored: file.where for file in files if file.where}
+def _elsewhere(files: Sequence[StoredFile]) -> dict[str, int]:
+    """How many files had no room in the evidence folder, by where they lie."""
+    return dict(Counter(file.where for file in files if file.where))
 
 
 def _attempt(case: Case, what: Collector, at: Staging) -> tuple[list[Any], Loss | None]:

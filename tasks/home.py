@@ -4,6 +4,7 @@ A full disk must never keep a workload from being contained. So there are up to 
 fallback folder of the workload block, and as a last resort a folder in memory, which a reboot clears.
 """
 
+import errno
 import hashlib
 import os
 import stat
@@ -18,7 +19,7 @@ from tasks.custody.errors import Refused
 from tasks.custody.incident import Incident
 from tasks.marker import read_plain, write_whole
 from tasks.ownership import OWNER
-from tasks.reserve import MIB, NAME, full, take
+from tasks.reserve import MIB, NAME, take
 
 if TYPE_CHECKING:
     from blocks.workload import Workload
@@ -27,6 +28,8 @@ CORDON: Final = "cordon.json"
 PRIOR: Final = "paused.json"
 INCIDENT: Final = "incident.json"
 OPEN: Final = "open.json"
+_UNUSABLE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
+_NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 MEMORY: Final = Path("/dev/shm")  # noqa: S108  memory is what is wanted, and in it only a folder of our own
 
 
@@ -48,7 +51,7 @@ class Home:
 def bases(workload: "Workload") -> tuple[Path, ...]:
     """Folders that may hold incidents. The first has the lock of the workload's runs: the evidence folder, if any."""
     there = [workload.evidence, *(base for base in _others(workload) if _private(base))]
-    return tuple(sorted(there, key=lambda base: not os.path.lexists(base / OWNER)))
+    return tuple(sorted(there, key=lambda base: not os.access(base / OWNER, os.W_OK)))
 
 
 def base_of(workload: "Workload") -> Path:
@@ -75,15 +78,16 @@ def _cordoned(base: Path) -> bool:
 
 def make_base(workload: "Workload") -> Path:
     """The same, made if it is not there: the evidence folder, else the next. OSError if none can be had."""
-    if os.path.lexists((base := base_of(workload)) / OWNER):
+    if os.access((base := base_of(workload)) / OWNER, os.W_OK):
         return base
     try:
         workload.evidence.mkdir(mode=0o755, parents=True, exist_ok=True)
-        (workload.evidence / OWNER).touch(0o600)
+        os.close(os.open(workload.evidence / OWNER, _NEW, 0o600))
     except OSError as error:
-        if not full(error):
+        if error.errno in _UNUSABLE:
+            return next((base for base in _others(workload) if make_private(base)), workload.evidence)
+        if not workload.evidence.is_dir():
             raise
-        return next((base for base in _others(workload) if make_private(base)), workload.evidence)
     return workload.evidence
 
 
@@ -156,7 +160,8 @@ def note_opened(workload: "Workload", incident: Incident) -> bool:
         try:
             write_whole(base / OPEN, said)
         except OSError:
-            (base / OPEN).unlink(missing_ok=True)  # an older incident's
+            with suppress(OSError):
+                (base / OPEN).unlink()  # an older incident's
         else:
             return True
     return False

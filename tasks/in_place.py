@@ -2,7 +2,6 @@
 
 import errno
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,8 +22,6 @@ def opened(case: Case, file: StoredFile) -> Iterator[Path]:
         raise FileNotFoundError(errno.ENOENT, "it leads out of the workload by now", file.source)
     descriptor = open_below(root, real)
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise FileNotFoundError(errno.ENOENT, "no regular file any more", file.source)
         yield Path(f"/proc/self/fd/{descriptor}")
     finally:
         os.close(descriptor)

@@ -30,6 +30,17 @@ def small_disk(place: Path, mib: int) -> Iterator[Path]:
         keeper.stdin.close()
 
 
+def make_read_only(disk: Path) -> None:
+    """As the kernel does it with a disk that has errors."""
+    command = ["mount", "-o", "remount,ro"]
+    if os.geteuid() == 0:
+        subprocess.run([*command, str(disk)], check=True)
+    else:
+        pid, place = disk.parts[2], Path("/", *disk.parts[4:])
+        entered = ["nsenter", "--target", pid, "--user", "--preserve-credentials", "--mount"]
+        subprocess.run([*entered, *command, str(place)], check=True)
+
+
 def fill(disk: Path, leave: int = 0) -> Path:
     """Fill it with a file of somebody else, but for so many bytes."""
     about = os.statvfs(disk)

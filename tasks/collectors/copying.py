@@ -1,6 +1,5 @@
 """One file of the workload, copied as it is, or hashed where it lies; whatever it is, it leaves a result or a loss."""
 
-import errno
 import os
 import stat
 from contextlib import suppress
@@ -20,7 +19,6 @@ _UNIT: Final = 512
 _BESIDES: Final = 1 << 16
 _HOLES: Final = 16 << 30
 _DEEPEST: Final = 64
-_NO_FILE: Final = "not a regular file: a pipe, a socket or a device"
 
 
 @dataclass
@@ -49,9 +47,7 @@ class Copying:
             to = _target(self.root, name)
             return Loss(quote(name), Outcome.FAILED, f"a link to nothing, {quote(to)}" if to else "it vanished")
         except OSError as error:
-            return Loss(quote(name), Outcome.FAILED, _NO_FILE) if error.errno == errno.ENXIO else lost(name, error)
-        except RecursionError:
-            return Loss(quote(name), Outcome.FAILED, "a chain of links without end")
+            return lost(name, error)
         except Endless:
             reason = f"it has no size and yields more than the {self.limit} bytes that may still be stored"
             return Loss(quote(name), Outcome.TRUNCATED, reason)
@@ -77,8 +73,6 @@ class Copying:
 
     def _opened(self, descriptor: int, name: bytes, real: bytes) -> StoredFile | Loss:
         before = os.fstat(descriptor)
-        if not stat.S_ISREG(before.st_mode):
-            return Loss(quote(name), Outcome.FAILED, _NO_FILE)
         note = "" if real == os.path.normpath(name) else f"a link to {quote(real)}"
         if reason := self._too_much(descriptor, before):
             return Loss(quote(name), Outcome.TRUNCATED, reason)

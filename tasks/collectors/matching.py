@@ -32,10 +32,10 @@ def matches(root: bytes, pattern: bytes) -> Iterator[bytes | Loss]:
         at, (first, *rest) = places.pop()
         if first == b"**" and rest:
             places.append((at, rest))
-        if _leads_out(root, at):
-            yield Loss(quote(at), Outcome.DENIED, "a folder that is a link leading out of the workload")
-            continue
         try:
+            if _leads_out(root, at):
+                yield Loss(quote(at), Outcome.DENIED, "a folder that is a link leading out of the workload")
+                continue
             names = _inside(os.path.join(root, at), first)
         except (FileNotFoundError, NotADirectoryError):
             continue

@@ -11,9 +11,12 @@ from typing import BinaryIO
 from tasks.collectors.collector import Target
 from tasks.custody.evidence import StoredFile
 from tasks.custody.room import Free, Place
-from tasks.reserve import full, with_reserve
+from tasks.reserve import with_reserve
 
 _PART = ".part"
+_NEXT = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.ENODEV, errno.ESTALE, errno.ENAMETOOLONG, errno.ENOENT}
+)
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,8 @@ class Room:
     def put(self, stored: str, places: Iterable[Place], write: Callable[[BinaryIO], None]) -> Place:
         """Write a file in the first place that takes all of it; Place.IN_PLACE if none does and that was allowed.
 
-        OSError ENOSPC if it was not. Nothing half written is left behind.
+        OSError ENOSPC if it was not. What takes no file is full, gone, read-only, or knows no file as large or no name
+        as long. Nothing half written is left behind.
         """
         for place in places:
             if place is Place.IN_PLACE:
@@ -49,7 +53,7 @@ class Room:
             try:
                 _write(self._base(place), stored, write)
             except OSError as error:
-                if not full(error):
+                if error.errno not in _NEXT:
                     raise
             else:
                 return place
@@ -86,7 +90,10 @@ def _all(out: BinaryIO, data: bytes) -> None:
 
 
 def _free(folder: Path) -> int:
-    about = os.statvfs(folder)
+    try:
+        about = os.statvfs(folder)
+    except OSError:
+        return 0  # a disk that is gone takes nothing
     return about.f_bavail * about.f_frsize
 
 

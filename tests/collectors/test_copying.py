@@ -178,6 +178,38 @@ def test_nothing_happened_to_a_file_that_nobody_touched(root: Path) -> None:
     assert changes(about, (root / "a").stat(), about.st_ino) == ()
 
 
+def test_a_chain_of_links_in_place_of_a_folder_costs_no_other(root: Path, folder: Path) -> None:
+    for number in range(1500):
+        (root / f"{number}.link").symlink_to(f"{number + 1}.link")
+    (root / "logs/a").symlink_to("../0.link")
+    (root / "logs/b").mkdir()
+    (root / "logs/b/b.log").write_text("b")
+    files, losses = taken(FILES, target(root, "logs/*/*.log", "logs/**"), folder)
+    assert (set(files), set(losses)) == ({"logs/b/b.log"}, {"logs/a"})
+
+
+def test_what_is_no_file_is_not_even_opened(root: Path, folder: Path) -> None:
+    # Opening a pipe lets its writer go on, and a device may act on it.
+    os.mkfifo(root / "logs/pipe.log")
+    assert isinstance(copying_to(root, folder).take(b"logs/pipe.log"), Loss)
+    with pytest.raises(OSError, match="No such device or address"):
+        os.open(root / "logs/pipe.log", os.O_WRONLY | os.O_NONBLOCK)
+    waiting = threading.Thread(target=lambda: os.close(os.open(root / "logs/pipe.log", os.O_WRONLY)))
+    waiting.start()
+    assert isinstance(copying_to(root, folder).take(b"logs/pipe.log"), Loss)
+    assert waiting.is_alive()
+    os.close(os.open(root / "logs/pipe.log", os.O_RDONLY))
+    waiting.join()
+
+
+def test_a_fallback_disk_that_is_gone_is_one_place_less(root: Path, folder: Path, place: Path) -> None:
+    (root / "logs/a").write_text("a")
+    room = Room(folder, place / "gone", Path(), 1 << 60, copies=True)
+    made = Copying(os.fsencode(root), room, 1 << 40).take(b"logs/a")
+    assert isinstance(made, StoredFile)
+    assert made.where == IN_PLACE
+
+
 def test_a_file_that_vanished_after_it_was_listed_is_a_loss(root: Path, folder: Path) -> None:
     assert copying_to(root, folder).take(b"logs/gone.log") == Loss("logs/gone.log", Outcome.FAILED, "it vanished")
 

@@ -31,7 +31,7 @@ from tasks.ownership import OWNER, take_ownership
 from tasks.preflight import last_incident, unfinished_incident
 from tasks.status import status
 from tests.cases import case_of
-from tests.small_disks import MIB, fill, small_disk
+from tests.small_disks import MIB, fill, make_read_only, small_disk
 from tests.workloads import SmallWorkload
 
 ID = "IR-20260102T030405Z"
@@ -143,6 +143,26 @@ def test_an_evidence_folder_that_cannot_even_be_made_gives_way_to_the_next_base(
     monkeypatch.undo()
     assert make_base(block) == base_of(block) == base, "the lock of the workload's runs stays where it is"
     os.close(descriptor)
+
+
+def test_a_disk_that_went_read_only_gives_way_too(block: Workload, disk: Path, tmp_path: Path) -> None:
+    block = with_fallback(block, tmp_path)
+    os.close(take_ownership(make_base(block)) or -1)
+    note_opened(block, incident("IR-20250102T030405Z"))
+    make_read_only(disk)
+    base = make_base(block)
+    assert base.is_relative_to(tmp_path / "other disk")
+    os.close(take_ownership(base) or -1)
+    assert open_home(block, incident(), dry_run=False).path.parent == base
+    assert note_opened(block, incident())
+    assert last_incident(block) == ID
+
+
+def test_a_link_in_place_of_the_lock_makes_no_file_elsewhere(block: Workload, tmp_path: Path) -> None:
+    block.evidence.mkdir()
+    (block.evidence / OWNER).symlink_to(tmp_path / "elsewhere")
+    make_base(block)
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_two_workloads_on_one_fallback_disk_do_not_meet(
