@@ -6,6 +6,7 @@ is missing after the last line was lost with this process.
 
 import json
 import os
+import resource
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +20,7 @@ from tasks.collectors.searching import searched
 from tasks.custody.evidence import Loss, StoredFile
 from tasks.custody.secrets import Search
 
+_MEMORY: Final = 4 << 30
 _KINDS: Final = {StoredFile: "file", Loss: "loss", Search: "search"}
 
 
@@ -27,12 +29,25 @@ def main() -> None:
     name, folder = sys.argv[1:]
     target = Target(**json.load(sys.stdin))
     os.umask(0o077)
+    limit_memory()
     if told := estimate(discover()[name], target, Path(folder)):
         print(json.dumps({"room": told}), flush=True)
     what = discover()[name]
     for item in searched(acquire(what, target, Path(folder)), target, Path(folder), all_of_them=what.of_containers):
         print(json.dumps({_KINDS[type(item)]: asdict(item)}), flush=True)
     print(json.dumps("end"), flush=True)
+
+
+def limit_memory() -> None:
+    """A hostile file costs a collector and not the host's memory: what it was asked for is then a MemoryError.
+
+    The limit is of memory alone (RLIMIT_DATA): programs and libraries that are mapped, which may be huge, are no part
+    of it. OpenBLAS would take its share for each core before it has anything to do.
+    """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    most = _MEMORY if hard == resource.RLIM_INFINITY else min(_MEMORY, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (most, most))
 
 
 if __name__ == "__main__":

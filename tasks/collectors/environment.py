@@ -8,13 +8,14 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tasks.collectors.collector import Collector, Made, NothingThere, Target
-from tasks.collectors.packages import installed
-from tasks.collectors.reading import read_below
+from tasks.collectors.collector import Collector, Made, NothingThere, Target, Unanswered
+from tasks.collectors.packages import bounds_of, installed, prefix_of
+from tasks.collectors.reading import read_below, read_inside
 from tasks.custody.manifest import canonical
 
 _SHA = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _MOST = 64 << 20
+_CONFIG_BYTES = 1 << 16
 
 
 def commit(root: Path, git: str = ".git") -> str | None:
@@ -48,12 +49,18 @@ def _text(root: Path, name: str) -> str:
     return read_below(root, name, _MOST).decode().strip()
 
 
+def pyvenv_cfg(target: Target) -> str:
+    """What the virtual environment says of itself; an OSError if it cannot be read or leads out of the workload."""
+    return read_inside(bounds_of(target), prefix_of(target) / "pyvenv.cfg", _CONFIG_BYTES).decode(errors="replace")
+
+
 def python_version(target: Target) -> str | None:
     """As the virtual environment says of itself."""
-    config = (Path(target.root) / target.interpreter).parent.parent / "pyvenv.cfg"
-    if not config.is_file():
+    try:
+        said = pyvenv_cfg(target)
+    except OSError:
         return None
-    pairs = dict(line.partition("=")[::2] for line in config.read_text(errors="replace").splitlines())
+    pairs = dict(line.partition("=")[::2] for line in said.splitlines())
     stripped = {key.strip(): value.strip() for key, value in pairs.items()}
     return stripped.get("version_info") or stripped.get("version")
 
@@ -62,7 +69,7 @@ def make(target: Target) -> bytes:
     """The runbook's fields, and those that tie them to a host and its clock."""
     try:
         packages = installed(target)
-    except NothingThere:
+    except (NothingThere, Unanswered):
         packages = {}
     full = commit(Path(target.root))
     about = {

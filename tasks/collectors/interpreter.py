@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Final
 
 from tasks.collectors.collector import Collector, Made, NothingThere, Target
-from tasks.collectors.environment import python_version
+from tasks.collectors.environment import python_version, pyvenv_cfg
 from tasks.collectors.reading import digest_of
 from tasks.custody.manifest import canonical
 from tasks.custody.redact import redact
 
 _SHARE: Final = 0.5
 _NAMED: Final = re.compile(r"python(\d+\.\d+)")
-_CONFIG_BYTES: Final = 1 << 16
 
 
 def make(target: Target) -> bytes:
@@ -30,7 +29,6 @@ def make(target: Target) -> bytes:
     until = time.monotonic() + target.seconds * _SHARE
     libraries = sorted((real.parent.parent / "lib").glob("libpython*.so*"))
     by_name = _NAMED.fullmatch(real.name)
-    config = named.parent.parent / "pyvenv.cfg"
     return canonical(
         {
             "path": str(named),
@@ -40,14 +38,18 @@ def make(target: Target) -> bytes:
             "mtime_ns": about.st_mtime_ns,
             "sha256": digest_of(real, until) or "not known",
             "libraries": {str(path): digest_of(path, until) or "not known" for path in libraries},
-            "pyvenv_cfg": _head(config) if config.is_file() else "none",
+            "pyvenv_cfg": _config(target),
         }
     )
 
 
-def _head(path: Path) -> str:
-    with path.open("rb") as file:
-        return redact(file.read(_CONFIG_BYTES).decode(errors="backslashreplace"))
+def _config(target: Target) -> str:
+    try:
+        return redact(pyvenv_cfg(target))
+    except FileNotFoundError:
+        return "none"
+    except OSError as error:
+        return f"not read: {error.strerror or error}"
 
 
 COLLECTOR = Collector(

@@ -1,39 +1,62 @@
 """Packages of the workload's environment (runbook §4, `pip freeze`), read from dist-info: nothing is run."""
 
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from email.parser import BytesHeaderParser
 from pathlib import Path
+from typing import Final
 
-from tasks.collectors.collector import Collector, Made, NothingThere, Target
+from tasks.collectors.collector import Collector, Made, NothingThere, Target, Unanswered
+from tasks.collectors.reading import inside_of, read_inside
+from tasks.custody.evidence import Outcome
+
+_METADATA_BYTES: Final = 1 << 20
+
+
+def prefix_of(target: Target) -> Path:
+    """The folder of the environment that the workload's interpreter is in, as the block names it."""
+    return (Path(target.root) / target.interpreter).parent.parent
+
+
+def bounds_of(target: Target) -> Path:
+    """What no link may lead out of: the root, or the environment itself if the block names one elsewhere."""
+    prefix = Path(os.path.normpath(prefix_of(target)))
+    root = Path(os.path.normpath(target.root))
+    return root if prefix.is_relative_to(root) else prefix
 
 
 def folders_of(target: Target) -> list[Path]:
     """The site-packages folders beside the workload's interpreter, each once however it is reached."""
-    prefix = (Path(target.root) / target.interpreter).parent.parent
-    found = [folder.resolve() for folder in sorted(prefix.glob("lib*/python*/site-packages")) if folder.is_dir()]
+    prefix, bounds = prefix_of(target), bounds_of(target)
+    found = [folder for folder in sorted(prefix.glob("lib*/python*/site-packages")) if folder.is_dir()]
     if not found:
         raise NothingThere(f"no site-packages under {prefix}")
-    return list(dict.fromkeys(found))
+    inside = [folder.resolve() for folder in found if inside_of(bounds, folder) is not None]
+    if not inside:
+        reason = f"{found[0]} leads out of {bounds}; name the interpreter by its real path in the workload block"
+        raise Unanswered(Outcome.DENIED, reason)
+    return list(dict.fromkeys(inside))
 
 
 def installed(target: Target) -> dict[str, str]:
     """Names and versions."""
-    return dict(sorted(named for folder in folders_of(target) for named in _named(folder)))
+    bounds = bounds_of(target)
+    return dict(sorted(named for folder in folders_of(target) for named in _named(bounds, folder)))
 
 
-def _named(folder: Path) -> Iterator[tuple[str, str]]:
+def _named(bounds: Path, folder: Path) -> Iterator[tuple[str, str]]:
     """As each package's metadata says, else as its folder is called. Bytes: old metadata is not always UTF-8."""
     for info in (*folder.glob("*.dist-info"), *folder.glob("*.egg-info")):
         name, _, version = info.stem.partition("-")
-        fields = BytesHeaderParser().parsebytes(_metadata(info))
+        fields = BytesHeaderParser().parsebytes(_metadata(bounds, info))
         yield str(fields.get("Name", name)).lower().replace("_", "-"), str(fields.get("Version", version or "?"))
 
 
-def _metadata(info: Path) -> bytes:
+def _metadata(bounds: Path, info: Path) -> bytes:
     for path in (info / "METADATA", info / "PKG-INFO", info):
         with suppress(OSError):
-            return path.read_bytes()
+            return read_inside(bounds, path, _METADATA_BYTES)
     return b""
 
 

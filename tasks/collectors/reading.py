@@ -1,5 +1,6 @@
 """Reading a file of the workload for a summary of ours: never through a link, never a pipe, never more than asked."""
 
+import errno
 import hashlib
 import os
 import stat
@@ -8,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
+
+from tasks.below import real_name
 
 _FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _BLOCK: Final = 1 << 20
@@ -33,6 +36,23 @@ def read_below(root: Path, name: str, most: int) -> bytes:
     """The first bytes of a file below the root."""
     with opened(root, name) as descriptor, os.fdopen(os.dup(descriptor), "rb") as file:
         return file.read(most)
+
+
+def read_inside(root: Path, path: Path, most: int) -> bytes:
+    """The same of a path that may be a link, also in its folders, as long as it leads to no place outside the root.
+
+    PermissionError if it does: what we may read the workload may not.
+    """
+    inside = inside_of(root, path)
+    if inside is None:
+        raise PermissionError(errno.EACCES, "it leads out of the workload", str(path))
+    return read_below(Path(os.path.realpath(root)), inside, most)
+
+
+def inside_of(root: Path, path: Path) -> str | None:
+    """Where below the root a path really leads; None if it leads out."""
+    name = real_name(os.fsencode(root), os.fsencode(path))
+    return None if name is None else os.fsdecode(name)
 
 
 def read_end(root: Path, name: str, most: int) -> bytes:

@@ -14,8 +14,8 @@ from typing import Any
 import psutil
 import pytest
 
-from tasks.collectors import datasets, installation, interpreter
-from tasks.collectors.collector import Incomplete, NothingThere, Target
+from tasks.collectors import datasets, environment, installation, interpreter, packages
+from tasks.collectors.collector import Incomplete, NothingThere, Target, Unanswered
 from tasks.collectors.distribution import Distribution, unclaimed
 from tasks.custody.evidence import Outcome
 from tasks.proc import start_of
@@ -147,6 +147,57 @@ def test_an_interpreter_that_is_a_pipe_or_a_device_does_not_hang(tmp_path: Path)
     assert json.loads(interpreter.make(target(tmp_path)))["sha256"] == "not known"
 
 
+def test_nothing_outside_of_the_workload_is_read_over_a_link(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("Name: canary\nversion = canary\n")
+    root = tmp_path / "root"
+    (root / SITE / "x-1.dist-info").mkdir(parents=True)
+    (root / "venv/bin").mkdir()
+    (root / "venv/bin/python").symlink_to(sys.executable)
+    (root / "venv/pyvenv.cfg").symlink_to(secret)
+    (root / SITE / "x-1.dist-info/METADATA").symlink_to(secret)
+    assert json.loads(interpreter.make(target(root)))["pyvenv_cfg"] == "not read: it leads out of the workload"
+    assert packages.make(target(root)) == b"x==1\n"
+    assert b"canary" not in interpreter.make(target(root)) + environment.make(target(root))
+
+
+def test_packages_that_lie_elsewhere_are_denied_until_the_block_names_their_place(tmp_path: Path) -> None:
+    install(tmp_path / "shared" / SITE, "one", {"one.py": b""})
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root/venv").symlink_to(tmp_path / "shared/venv")
+    there = target(tmp_path / "root")
+    with pytest.raises(Unanswered, match="leads out of") as reason:
+        packages.make(there)
+    assert reason.value.outcome is Outcome.DENIED
+    assert json.loads(environment.make(there))["sklearn"] is None
+    named = replace(there, interpreter=str(tmp_path / "shared/venv/bin/python"))
+    assert packages.make(named) == b"one==1.0\n"
+
+
+def test_a_link_within_the_workload_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "venv-3.11").mkdir()
+    (tmp_path / "venv").symlink_to("venv-3.11")
+    (tmp_path / "venv/pyvenv.cfg").write_text("version = 3.11.9\n")
+    assert environment.python_version(target(tmp_path)) == "3.11.9"
+
+
+@pytest.mark.parametrize("trap", ["hole", "pipe", "device"])
+def test_a_trap_in_place_of_metadata_costs_neither_memory_nor_time(tmp_path: Path, trap: str) -> None:
+    (tmp_path / SITE / "x-1.dist-info").mkdir(parents=True)
+    for path in (tmp_path / SITE / "x-1.dist-info/METADATA", tmp_path / "venv/pyvenv.cfg"):
+        if trap == "pipe":
+            os.mkfifo(path)
+        elif trap == "device":
+            path.symlink_to("/dev/zero")
+        else:
+            path.touch()
+            os.truncate(path, 5 << 30)
+    began = time.process_time()
+    assert packages.make(target(tmp_path)) == b"x==1\n"
+    environment.make(target(tmp_path))
+    assert time.process_time() - began < 5
+
+
 def test_arguments_that_speak_of_data_are_told_and_others_are_not() -> None:
     words = "python -u src/train.py --dataset adult --mode full --train-csv=a.csv --seed 1"
     assert datasets.arguments(words.split()) == ["--dataset=adult", "--train-csv=a.csv"]
@@ -229,3 +280,11 @@ def test_an_environment_opens_no_door_that_its_user_has_not(place: Path) -> None
         assert looked(told, "SCIKIT_LEARN_DATA of") == "not known: Permission denied"
         assert (os.geteuid(), os.getegid()) == (0, 0)
         process.kill()
+
+
+def test_a_collector_cannot_eat_the_memory_of_the_host() -> None:
+    program = (
+        "from tasks.collectors.__main__ import limit_memory; limit_memory(); bytearray(1 << 30); bytearray(4 << 30)"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert ended.stderr.endswith("MemoryError\n")
