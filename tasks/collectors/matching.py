@@ -9,7 +9,9 @@ from collections.abc import Iterable, Iterator
 from tasks.below import real_name
 from tasks.custody.evidence import Loss, Outcome
 from tasks.custody.keys import quote
+from tasks.custody.pattern import names_something
 
+_WHOLE = b""
 _DENIED = frozenset({errno.EACCES, errno.EPERM, errno.ELOOP})
 
 
@@ -24,8 +26,9 @@ def found(root: bytes, patterns: Iterable[str]) -> tuple[list[bytes], list[Loss]
 def matches(root: bytes, pattern: bytes) -> Iterator[bytes | Loss]:
     """Names that a pattern matches; a folder that cannot be read is a Loss and not a gap.
 
-    `**` goes into real folders only: links that lead into themselves would make it an endless walk. Outside the
-    workload not even names are read.
+    A folder that a pattern names, and not just any folder, is taken whole: a model may be one. `**` goes into real
+    folders only: links that lead into themselves would make it an endless walk. Outside the workload not even names
+    are read.
     """
     places = [(b"", [part for part in pattern.split(b"/") if part not in {b"", b"."}])]
     while places:
@@ -43,16 +46,29 @@ def matches(root: bytes, pattern: bytes) -> Iterator[bytes | Loss]:
             yield lost(at, error)
             continue
         for name in (os.path.join(at, name) for name in names):
-            if first == b"**" and _is_real_folder(os.path.join(root, name)):
-                places.append((name, [first, *rest]))
-            elif not rest:
+            onward = _onward(os.path.join(root, name), first, rest)
+            if onward is None:
                 yield name
-            elif first != b"**":
-                places.append((name, rest))
+            elif onward:
+                places.append((name, onward))
+
+
+def _onward(path: bytes, first: bytes, rest: list[bytes]) -> list[bytes] | None:
+    """What of a pattern is for what lies in a name that fits its first part; None if the name itself is meant."""
+    folder = (first == b"**" or not rest) and _is_real_folder(path)
+    if folder and first in {b"**", _WHOLE}:
+        return [first, *rest]
+    if folder and names_something(os.fsdecode(first)):
+        return [_WHOLE]
+    if not rest:
+        return None
+    return [] if first == b"**" else rest
 
 
 def _inside(folder: bytes, pattern: bytes) -> list[bytes]:
     """Names in a folder that fit one part of a pattern; hidden ones only if it begins with a dot."""
+    if pattern == _WHOLE:
+        return os.listdir(folder)
     if not glob.has_magic(pattern):
         os.lstat(os.path.join(folder, pattern))
         return [pattern]

@@ -6,7 +6,10 @@ from collections.abc import Iterable
 
 
 def fits(path: str, pattern: str) -> bool:
-    """As the same pattern finds it on a disk: `**` stands for any folders, a hidden name wants a dot in the pattern."""
+    """As the same pattern finds it on a disk: `**` stands for any folders, a hidden name wants a dot in the pattern.
+
+    A folder that is named is meant with all that is in it.
+    """
     return _fits(_parts(path), _parts(pattern))
 
 
@@ -23,7 +26,14 @@ def _fits(names: list[str], parts: list[str]) -> bool:
     if first == "**":
         here = _fits(names, rest) if rest else len(names) == 1 and _one(names[0], "*")
         return here or (len(names) > 1 and _one(names[0], "*") and _fits(names[1:], parts))
-    return bool(names) and _one(names[0], first) and _fits(names[1:], rest)
+    if not (names and _one(names[0], first)):
+        return False
+    return _fits(names[1:], rest) or (not rest and names_something(first))
+
+
+def names_something(part: str) -> bool:
+    """Whether a folder that fits is meant, with all that is in it: `*` and `*.*` mean files, and pass folders by."""
+    return bool(part.strip("*?."))
 
 
 def _one(name: str, part: str) -> bool:

@@ -312,3 +312,11 @@ def test_what_the_fallback_disk_takes_goes_there(root: Path, folder: Path, place
 def test_a_target_says_where_there_is_room(tmp_path: Path) -> None:
     of = Target("IR", "/", "", 0, {}, [], fallback="/mnt", reserve="/r", margin=7, copies=False)
     assert Room.of(of, tmp_path) == Room(tmp_path, Path("/mnt"), Path("/r"), 7, copies=False)
+
+
+def test_a_folder_that_a_pattern_names_is_taken_whole(root: Path, folder: Path) -> None:
+    for name in ("logs/run.log/deep/.hidden", "logs/run.log/weights", "logs/apart/weights"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(name)
+    files, losses = taken(FILES, target(root, "logs/*.log"), folder)
+    assert (set(files), losses) == ({"logs/run.log/deep/.hidden", "logs/run.log/weights"}, {})
