@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from picklescan.scanner import SafetyLevel, scan_pickle_bytes
 
 from tasks.custody.model import judge
-from tasks.custody.pickled import Name
+from tasks.custody.wrapped import Name
 
 
 def scan(stream: bytes) -> Iterator[Name]:

@@ -5,7 +5,7 @@ source text that is run when they are loaded), functools.partial, joblib.Memory,
 """
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 
@@ -56,7 +56,6 @@ _ALLOWED: Final[Mapping[str, str]] = {
     "numpy": _words(f"dtype matrix ndarray {_SCALARS} {_UFUNCS}"),
     r"numpy\._?core\.multiarray": _words("_reconstruct scalar"),
     r"numpy\._?core\.numeric": "_frombuffer",
-    r"numpy\._?core\.memmap": "memmap",
     r"numpy\.matrixlib\.defmatrix": "matrix",
     r"numpy\.dtypes": r"[A-Z]\w*DType",
     r"numpy\.ma(\.core)?": _words("MaskedArray _mareconstruct"),
@@ -95,7 +94,36 @@ _ALLOWED: Final[Mapping[str, str]] = {
     r"xgboost\.(core|sklearn)": r"Booster|XGB\w+",
     r"lightgbm\.(basic|sklearn)": r"Booster|LGBM\w+",
 }
-_PATTERNS: Final = tuple((re.compile(module), re.compile(name)) for module, name in _ALLOWED.items())
+# What a model may call, beside making an object of a class without its __init__: what puts plain data together.
+_CALLED: Final[Mapping[str, str]] = {
+    **{module: _ALLOWED[module] for module in ("builtins", "collections", "copyreg", "_codecs", "datetime", "decimal")},
+    "pathlib": _ALLOWED["pathlib"],
+    "numpy": "dtype",
+    r"numpy\._?core\.multiarray": _words("_reconstruct scalar"),
+    r"numpy\._?core\.numeric": "_frombuffer",
+    r"numpy\.ma(\.core)?": "_mareconstruct",
+    r"numpy\.random\._pickle": _ALLOWED[r"numpy\.random\._pickle"],
+    r"numpy\.random\._?bit_generator": _CYTHON,
+    r"pandas(\.core\.(arrays|dtypes)(\.\w+)+)?": r"[A-Z]\w*Dtype",
+    r"pandas\.core\.internals\.(blocks|managers)": _words("BlockManager SingleBlockManager new_block"),
+    r"pandas\.core\.indexes\.\w+": r"_new_(Datetime)?Index",
+    r"pandas\._libs\.internals": _words("BlockPlacement _unpickle_block"),
+    r"pandas\._libs\.(arrays|interval)": _CYTHON,
+    r"pandas\._libs\.tslibs\.\w+": _ALLOWED[r"pandas\._libs\.tslibs\.\w+"],
+    r"sklearn\._loss\._loss": r"Cy[A-Z]\w*",
+    r"sklearn\.linear_model\._sgd_fast": r"[A-Z]\w*",
+    r"sklearn\.tree\._(criterion|splitter|tree)": r"[A-Z]\w*",
+    r"sklearn\.metrics\._dist_metrics|sklearn\.neighbors\._(ball|kd)_tree": "newObj",
+    r"sklearn\.(\w+\.)*\w+": _CYTHON,
+}
+
+
+def _compiled(table: Mapping[str, str]) -> tuple[tuple[re.Pattern[str], re.Pattern[str]], ...]:
+    return tuple((re.compile(module), re.compile(name)) for module, name in table.items())
+
+
+_PATTERNS: Final = _compiled(_ALLOWED)
+_CALLED_PATTERNS: Final = _compiled(_CALLED)
 
 
 def allowed(module: str, name: str, own: Collection[str] = ()) -> bool:
@@ -113,9 +141,21 @@ def allowed(module: str, name: str, own: Collection[str] = ()) -> bool:
         return True
     if "." in name or not name.isidentifier():
         return False
-    return any(f"{module}.".startswith(f"{each}.") for each in own) or any(
-        place.fullmatch(module) and what.fullmatch(name) for place, what in _PATTERNS
-    )
+    return _within(module, own) or _fits(_PATTERNS, module, name)
+
+
+def may_call(module: str, name: str, own: Collection[str] = ()) -> bool:
+    """Whether a model may call what it may import: reconstructors, and what an operator trusts."""
+    trusted = f"{module}.{name}" in own or _within(module, own)
+    return allowed(module, name, own) and (trusted or _fits(_CALLED_PATTERNS, module, name))
+
+
+def _within(module: str, own: Collection[str]) -> bool:
+    return any(f"{module}.".startswith(f"{each}.") for each in own)
+
+
+def _fits(table: Iterable[tuple[re.Pattern[str], re.Pattern[str]]], module: str, name: str) -> bool:
+    return any(place.fullmatch(module) and what.fullmatch(name) for place, what in table)
 
 
 _HARMLESS_BUILTINS: Final = frozenset(("builtins", name) for name in _ALLOWED["builtins"].split("|"))

@@ -1,14 +1,16 @@
 """Whether a model is whole and harmless, as far as its format shows. Nothing is unpickled."""
 
+import sys
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from typing import Any, BinaryIO, Final
 
 from tasks.custody.content import Content, Torn, Undecided
-from tasks.custody.imports import allowed, never
+from tasks.custody.imports import allowed, may_call, never
 from tasks.custody.inspection import Soundness, plain, plain_all
-from tasks.custody.pickled import Made, Name, Read, read_as_joblib, read_as_pickle
+from tasks.custody.pickled import Read, read_as_joblib, read_as_pickle
+from tasks.custody.wrapped import Made, Name
 
 LIMIT: Final = 1 << 33
 _DEEPEST: Final = 20_000
@@ -30,6 +32,7 @@ def judge(file: BinaryIO, own: Collection[str], scan: Scanner, limit: int = LIMI
     dangerous = {str(name) for stream in read.streams for name in scan(stream)}
     strangers = {str(name) for name in read.names if not allowed(*name, own)} | dangerous
     about = {"imports": plain_all(sorted(strangers)), **about_itself(read.top)}
+    read.odd |= {f"calls {plain(name)}" for name in read.called if allowed(*name, own) and not may_call(*name, own)}
     if strangers or read.odd:
         return {"outcome": Soundness.SUSPECT, "reason": _suspicion(strangers, read.odd, reason), **about}
     if outcome is Soundness.SOUND and (other := _other_reading(file, read, own, limit)):
@@ -60,7 +63,10 @@ def _other_reading(file: BinaryIO, read: Read, own: Collection[str], limit: int)
         return {}
     with suppress(Torn, Undecided):
         read_as_pickle(content, other)
-    strangers = {str(name) for name in other.names - read.names if not allowed(*name, own) and not _garbled(name)}
+    strangers = {str(name) for name in other.names - read.names if not allowed(*name, own) and not _garbled(name, read)}
+    strangers |= {
+        str(name) for name in other.called - read.called if not may_call(*name, own) and not _garbled(name, read)
+    }
     if not strangers:
         return {}
     grave = any(never(name) for name in strangers)
@@ -71,9 +77,16 @@ def _other_reading(file: BinaryIO, read: Read, own: Collection[str], limit: int)
     }
 
 
-def _garbled(name: Name) -> bool:
-    """What honest files give such a reader too: an inner pickle counts its memo anew, so its words come out wrong."""
-    return name.name in _WORDS_OF_ARRAYS and not never(str(name))
+def _garbled(name: Name, read: Read) -> bool:
+    """What honest files give such a reader too: an inner pickle counts its memo anew, so it finds another word there.
+
+    Forgiven only for what nobody can import, numpy, what joblib imports as well, and a single word that joblib's
+    reading remembers too, if it is no module of Python.
+    """
+    first, *rest = name.module.split(".")
+    known = first == "numpy" or name.module in {each.module for each in read.names}
+    word = not rest and first in read.words and first not in sys.stdlib_module_names
+    return name.name in _WORDS_OF_ARRAYS and (known or word or not all(map(str.isidentifier, (first, *rest))))
 
 
 def about_itself(top: object) -> dict[str, Any]:

@@ -10,50 +10,34 @@ import pickle
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Final, NamedTuple
+from typing import Any, ClassVar, Final
 
 from tasks.custody.content import Content, Torn, Undecided
+from tasks.custody.wrapped import (
+    MEMMAPS,
+    NUMPY_DTYPE,
+    OF_OBJECT,
+    RECONSTRUCTOR,
+    Made,
+    Name,
+    array_extent,
+    is_watched,
+    odd_state,
+    plain_dtype,
+    plain_wrapping,
+    wraps,
+)
 
 _CONTROL_LIMIT: Final = 1 << 28
 
 
-class Name(NamedTuple):
-    """A global that the pickle names."""
-
-    module: str
-    name: str
-
-    def __str__(self) -> str:
-        """As a person writes it."""
-        return f"{self.module}.{self.name}"
-
-
-@dataclass(eq=False)
-class Made:
-    """An object that the pickle would have made: of what, from which arguments, with which state."""
-
-    of: object
-    arguments: object
-    states: list[Any] = field(default_factory=list)
-
-    @property
-    def kind(self) -> Name | None:
-        """Its class, or the function that makes it."""
-        if self.of == Name("copyreg", "_reconstructor") and isinstance(self.arguments, tuple) and self.arguments:
-            return self.arguments[0] if isinstance(self.arguments[0], Name) else None
-        return self.of if isinstance(self.of, Name) else None
-
-    @property
-    def state(self) -> dict[str, Any]:
-        """Its attributes, where its state is a plain dictionary."""
-        return {key: value for each in self.states if isinstance(each, dict) for key, value in each.items()}
-
-
 @dataclass
 class Read:
-    """What a file has been found to name and to do; `streams` are its pickles without the arrays between them."""
+    """What a file has been found to name, call and do; `words` it remembers, `streams` are its pickles, no arrays."""
 
     names: set[Name] = field(default_factory=set)
+    called: set[Name] = field(default_factory=set)
+    words: set[str] = field(default_factory=set)
     odd: set[str] = field(default_factory=set)
     streams: list[bytes] = field(default_factory=list)
     top: object = None
@@ -104,10 +88,11 @@ class _Reader(_Unpickler):  # type: ignore[misc]
         kept = _Kept(content)
         super().__init__(kept, encoding="latin1")
         self._content, self._kept, self._into, self._arrays = content, kept, into, arrays
+        self._open: dict[int, Name | Made] = {}
 
     def load_kept(self) -> object:
         try:
-            return self.load()
+            return self._finished(self.load())
         except (Torn, Undecided, MemoryError, RecursionError):
             raise
         except EOFError as error:
@@ -117,14 +102,49 @@ class _Reader(_Unpickler):  # type: ignore[misc]
         finally:
             self._into.streams.append(self._kept.copy.getvalue())
 
+    def _finished(self, top: object) -> object:
+        self._into.words |= {each for each in self.memo.values() if type(each) is str}
+        self._into.names |= {each for each in self._open.values() if isinstance(each, Name)}
+        self._into.odd |= {f"uses {each} in an unknown way" for each in self._open.values()}
+        return top
+
     def find_class(self, module: str, name: str) -> Name:
         if self.proto < 3 and (module, name) in NAME_MAPPING:  # noqa: PLR2004  as the real one does for Python 2
             module, name = NAME_MAPPING[module, name]
         elif self.proto < 3 and module in IMPORT_MAPPING:  # noqa: PLR2004
             module = IMPORT_MAPPING[module]
         named = Name(module, name)
-        self._into.names.add(named)
-        return named
+        if named not in MEMMAPS:
+            self._into.names.add(named)
+        watched: Name = self._watched(named)
+        return watched
+
+    def _watched(self, value: Any) -> Any:
+        """A name that sizes of arrays depend on is new each time it is pushed, and must be used up as joblib does."""
+        if not isinstance(value, Name) or not is_watched(value):
+            return value
+        fresh = Name(*value)
+        self._open[id(fresh)] = fresh
+        return fresh
+
+    def _push_watched(self) -> None:
+        self.append(self._watched(self.stack.pop()))
+
+    def load_get(self) -> None:
+        super().load_get()
+        self._push_watched()
+
+    def load_binget(self) -> None:
+        super().load_binget()
+        self._push_watched()
+
+    def load_long_binget(self) -> None:
+        super().load_long_binget()
+        self._push_watched()
+
+    def load_dup(self) -> None:
+        super().load_dup()
+        self._push_watched()
 
     def persistent_load(self, pid: object) -> object:
         del pid
@@ -135,31 +155,70 @@ class _Reader(_Unpickler):  # type: ignore[misc]
         self.append(Made(code, ()))
 
     def _instantiate(self, klass: object, args: object) -> None:
-        self.append(self._called(klass, args))
+        self.append(self._called(klass, tuple(args) if isinstance(args, list) else args))
 
     def _called(self, what: object, arguments: object) -> Made:
+        if isinstance(what, Name):
+            self._into.called.add(what)
+        return self._made(what, arguments)
+
+    def _made(self, what: object, arguments: object) -> Made:
         if not isinstance(what, Name):
             self._into.odd.add("calls something that it made itself")
-        return Made(what, arguments)
+        elif not isinstance(arguments, tuple):
+            self._into.odd.add(f"calls {what.name[:40]} with arguments that it made itself")
+        made = Made(what, arguments)
+        if what == NUMPY_DTYPE and plain_dtype(arguments):
+            self._open.pop(id(what), None)
+        elif what == RECONSTRUCTOR:
+            self._reconstructed(made)
+        return made
+
+    def _reconstructed(self, made: Made) -> None:
+        """What protocols 0 and 1 say instead of NEWOBJ."""
+        match made.arguments:
+            case (Name() as of, Name(module="builtins"), _):
+                self._wrap(made, of, plainly=made.arguments[1:] == OF_OBJECT)
+            case _:
+                self._into.odd.add("reconstructs something in an unknown way")
+
+    def _wrap(self, made: Made, of: object, *, plainly: bool) -> None:
+        """From here on the wrapper is what is watched."""
+        if isinstance(of, Name) and wraps(of) and plainly and id(of) in self._open:
+            del self._open[id(of)]
+            self._open[id(made)] = made
 
     def load_reduce(self) -> None:
         arguments = self.stack.pop()
         self.stack[-1] = self._called(self.stack[-1], arguments)
 
     def load_newobj(self) -> None:
-        arguments = self.stack.pop()
-        self.append(self._called(self.stack.pop(), arguments))
+        arguments, of = self.stack.pop(), self.stack.pop()
+        made = self._made(of, arguments)
+        self._wrap(made, of, plainly=arguments == ())
+        self.append(made)
 
     def load_newobj_ex(self) -> None:
         named, arguments = self.stack.pop(), self.stack.pop()
-        self.append(self._called(self.stack.pop(), (arguments, named)))
+        self.append(self._made(self.stack.pop(), (arguments, named)))
 
     def load_build(self) -> None:
-        state = self.stack.pop()
+        state, made = self.stack.pop(), self.stack[-1]
         self._change(state)
-        made = self.stack[-1]
-        if self._arrays and isinstance(made, Made) and _wraps(made.kind):
+        if odd_state(made, state):
+            self._into.odd.add("sets a state in an unknown way")
+        if isinstance(made, Made) and wraps(made.kind) and self._unwrap(made, state) and self._arrays:
             self.stack[-1] = self._pass_array(made)
+
+    def _unwrap(self, wrapper: Made, state: object) -> bool:
+        """Whether a wrapper gets its only state, as joblib writes it."""
+        if self._open.pop(id(wrapper), None) is None or not plain_wrapping(state):
+            self._into.odd.add("wraps an array in an unknown way")
+            return False
+        assert isinstance(state, dict)  # noqa: S101  it is plain
+        if state["subclass"] in MEMMAPS:
+            self._open.pop(id(state["subclass"]), None)
+        return True
 
     def _change(self, state: object) -> None:
         """A state, or items, for what lies on top of the stack."""
@@ -215,8 +274,8 @@ class _Reader(_Unpickler):  # type: ignore[misc]
 
     def _pass_array(self, wrapper: Made) -> Made:
         size, holds_objects = array_extent(wrapper)
-        if holds_objects:
-            inner = _Reader(self._content, self._into, arrays=True).load_kept()
+        if holds_objects:  # plain pickle.load, which takes a wrapper for any other object
+            inner = _Reader(self._content, self._into, arrays=False).load_kept()
             return Made(wrapper.kind, (inner,))
         if wrapper.state.get("numpy_array_alignment_bytes") is not None:
             self._content.skip(self._content.read(1)[0])
@@ -231,63 +290,7 @@ def _install(names: str) -> Iterator[tuple[int, Callable[..., None]]]:
 
 _Reader.dispatch |= dict(
     _install(
+        "GET BINGET LONG_BINGET DUP "
         "REDUCE NEWOBJ NEWOBJ_EX BUILD APPEND APPENDS ADDITEMS SETITEM SETITEMS BYTEARRAY8 NEXT_BUFFER READONLY_BUFFER"
     )
 )
-
-
-def _wraps(kind: Name | None) -> bool:
-    if kind is None or not kind.module.endswith(("joblib.numpy_pickle", "joblib.numpy_pickle_compat")):
-        return False
-    if kind.name in {"NDArrayWrapper", "ZNDArrayWrapper"}:
-        raise Undecided("a joblib file of before 2016, whose arrays lie in other files")
-    return kind.name == "NumpyArrayWrapper"
-
-
-_NUMPY_DTYPE: Final = Name("numpy", "dtype")
-_PLAIN_KINDS: Final = frozenset("biufcmMSaV")
-
-
-def array_extent(wrapper: Made) -> tuple[int, bool]:
-    """How many bytes of an array follow its wrapper, and whether they are a pickle instead."""
-    if len(wrapper.states) != 1 or not isinstance(wrapper.states[0], dict):
-        raise Undecided("an array whose wrapper has an odd state")
-    shape, dtype = wrapper.state.get("shape"), wrapper.state.get("dtype")
-    if not isinstance(shape, tuple) or not all(type(side) is int and side >= 0 for side in shape):
-        raise Undecided("an array whose shape is not plain")
-    size, holds_objects = item_extent(dtype)
-    for side in shape:
-        size *= side
-    return size, holds_objects
-
-
-def item_extent(dtype: object) -> tuple[int, bool]:
-    """How many bytes an item of this dtype takes, and whether it holds Python objects."""
-    match dtype:
-        case Made(of=name, arguments=(str(code), *_), states=states) if name == _NUMPY_DTYPE and len(states) <= 1:
-            return _extent(code, states[0] if states else ())
-    raise Undecided("an array whose dtype is not plain")
-
-
-def _extent(code: str, state: object) -> tuple[int, bool]:
-    code = code.lstrip("<>=|")
-    kind, digits = code[:1], code[1:]
-    if kind == "O":
-        return 8, True
-    if kind == "U" and digits.isdecimal():
-        return 4 * int(digits), False
-    if kind not in _PLAIN_KINDS or not digits.isdecimal():
-        raise Undecided(f"an array of the unknown dtype {code[:20]!r}")
-    return int(digits), kind == "V" and _holds_objects(state)
-
-
-def _holds_objects(state: object) -> bool:
-    """A structure holds objects if one of its fields does."""
-    match state:
-        case (_, _, None, None, None, *_):
-            return False
-        case (_, _, (base, _), *_):
-            return item_extent(base)[1]
-        case (_, _, None, tuple(), dict(fields), *_):
-            return any(item_extent(each[0])[1] for each in fields.values())
-    raise Undecided("an array whose dtype has an odd state")
