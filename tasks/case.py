@@ -54,6 +54,7 @@ FROZEN_CONTAINERS: Final = f"frozen-containers-{_BOOT}.json"
 STOPPED_CONTAINERS: Final = f"stopped-containers-{_BOOT}.json"
 RETURNED_CONTAINERS: Final = f"returned-containers-{_BOOT}.json"
 CONTAINER_FILES: Final = "container-files.json"
+LOST_IN_PLACE: Final = "lost-in-place.json"
 RECOVERED_CONTAINERS: Final = "recovered-containers.json"
 CAUGHT: Final = f"caught-{_BOOT}.jsonl"
 

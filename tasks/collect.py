@@ -1,12 +1,13 @@
 """§4: run one collector under its deadline, and keep what it got with a written reason for what it did not."""
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from tasks.case import CONTAINER_FILES, Case
+from tasks.case import CONTAINER_FILES, LOST_IN_PLACE, Case
 from tasks.collectors import discover
 from tasks.collectors.attempt import attempt
 from tasks.collectors.collector import Collector, Files, Target
@@ -15,7 +16,7 @@ from tasks.containers import frozen_containers
 from tasks.custody.evidence import Evidence, Loss, Outcome, StoredFile, worst
 from tasks.custody.keys import unquote
 from tasks.custody.manifest import digest_of
-from tasks.custody.pattern import ends_with
+from tasks.custody.pattern import ends_with, fits
 from tasks.custody.secrets import Hit, Search
 from tasks.keep import Staging, keep, staging
 from tasks.reserve import MIB
@@ -31,7 +32,16 @@ def _key(case: Case, collector: str) -> str:
     asked = [_globs(case).get(source.field) for source in what.sources if isinstance(source, Files)]
     containers = f":{case.workload.containers}:{_globs(case)}" if what.of_containers else ""
     sensitive = case.workload.sensitive if asked or containers else ""
-    return f"{collector}:{observed(case)}:{living}:{asked}{containers}:{sensitive}"
+    lost = f":{sources}" if (sources := _lost(case, what)) else ""
+    return f"{collector}:{observed(case)}:{living}:{asked}{containers}:{sensitive}{lost}"
+
+
+def _lost(case: Case, what: Collector) -> list[str]:
+    """Files of this collector's that were hashed in place and could not be sent: there may be room for them now."""
+    sources = [source for source in what.sources if isinstance(source, Files)]
+    patterns = [each for source in sources for each in source.patterns or _globs(case)[source.field]]
+    lost = case.journal(LOST_IN_PLACE, list[str]) or []
+    return [name for name in lost if any(fits(os.fsdecode(unquote(name)), pattern) for pattern in patterns)]
 
 
 def _globs(case: Case) -> dict[str, list[str]]:

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from tasks.case import CLAIMED, Case
+from tasks.case import CLAIMED, LOST_IN_PLACE, Case
 from tasks.custody.errors import Conflict, StoreError, TransientStoreError
 from tasks.custody.evidence import Seal, StoredFile
 from tasks.custody.keys import claim_key
@@ -114,7 +114,10 @@ def offload(case: Case, seals: Sequence[Seal], intact: Seal) -> Sent:
         def copy(item: Expected) -> None:
             case.store.copy(item.origin, item.key, item.sha256)
 
-        there = [item for item in at_once(send, evidence_objects(manifest)) if item]
+        wanted = list(evidence_objects(manifest))
+        done = at_once(send, wanted)
+        there = [item for item in done if item]
+        _note_lost(case, [files[item.stored].source for item, made in zip(wanted, done, strict=True) if not made])
         origins = {item.key for item in there}
         copies = [item for item in snapshot_objects(manifest, case.incident.snapshot) if item.origin in origins]
         at_once(copy, copies)
@@ -143,6 +146,13 @@ def _send(case: Case, volume: int, file: StoredFile, item: Expected) -> bool:
         case.log.write("lost", item.stored, reason=str(error), sealed=item.sha256)
         return prove(case, item).proven  # an earlier run may have sent it while it was whole
     return True
+
+
+def _note_lost(case: Case, sources: Sequence[str]) -> None:
+    """What can no longer be sent as it was sealed is collected anew by the next run, as it is then."""
+    known = case.journal(LOST_IN_PLACE, list[str]) or []
+    if not set(sources) <= set(known):
+        case.journal(LOST_IN_PLACE, list[str], sorted({*known, *sources}))
 
 
 def prove(case: Case, item: Expected, retention: Retention = NOTHING) -> ObjectReceipt:

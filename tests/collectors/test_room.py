@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from blocks.memory import MemoryStore
 from blocks.workload import Workload
 from tasks.case import Case
-from tasks.collect import collect
+from tasks.collect import _key, collect
 from tasks.custody.errors import Tampered
 from tasks.custody.evidence import IN_PLACE, Evidence, Outcome, Seal
 from tasks.custody.keys import MANIFEST
@@ -152,6 +152,19 @@ def test_a_file_in_place_that_changed_is_lost_and_all_the_rest_is_proven(small: 
         model.write_bytes(before)
         receipts = offloaded(case, seals)
         assert all(receipt.proven for receipt in receipts.objects), "the next run tries again"
+
+
+def test_a_file_in_place_that_was_lost_is_collected_anew_by_the_next_run(small: SmallWorkload, block: Workload) -> None:
+    with case_of(block, MemoryStore()) as case:
+        seals = [sealed(case, evidence_of(case, "models", "logs"))]
+        before = {name: _key(case, name) for name in ("models", "logs", "artifacts", "packages")}
+        (small.root / MODEL).write_bytes(b"another")
+        offloaded(case, seals)
+        changed = {name for name, key in before.items() if _key(case, name) != key}
+        assert changed == {"models"}
+        keys = _key(case, "models")
+        offloaded(case, seals)
+        assert _key(case, "models") == keys, "lost once more is no new reason"
 
 
 @pytest.mark.parametrize("what", ["gone", "pipe", "link out", "folder"])
