@@ -198,7 +198,7 @@ def test_latest_never_loses_a_good_model_to_a_torn_one(scene: Scene) -> None:
     scene.small.start_all()
     torn = scene.small.root / "models/model_builtin.joblib"
     torn.write_bytes(torn.read_bytes()[:-200])
-    (scene.small.root / "models/model_second.joblib").write_bytes(b"\x80\x04.")
+    (scene.small.root / "models/model_second.joblib").write_bytes(b"\x80\x04N.")
     state = scene.evacuate(incident_id="IR-20270101T000000Z")
     assert state.name == "Verified", state.message
     assert scene.store.look("latest/models/model_builtin.joblib") == good
