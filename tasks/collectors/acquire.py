@@ -5,6 +5,7 @@ Runs in a process of its own, so that a hang, a crash or a hostile file costs on
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from tasks.collectors.collector import (
 from tasks.collectors.command import run
 from tasks.collectors.copying import Copying
 from tasks.collectors.matching import found
+from tasks.collectors.procfs import still
 from tasks.collectors.room import Room
 from tasks.custody.evidence import Loss, Outcome, StoredFile
 from tasks.custody.manifest import digest_bytes
@@ -91,10 +93,20 @@ def _copy_all(target: Target, source: Files, room: Room) -> Iterator[StoredFile 
     names, losses = found(os.fsencode(target.root), patterns)
     yield from losses
     nothing = not losses
-    copying = Copying(os.fsencode(target.root), room, target.limit)
+    copying = Copying(os.fsencode(target.root), room, target.limit, owners_of(target))
     for name in names:
         if item := copying.take(name):
             nothing = False
             yield item
     if nothing and source.field not in target.elsewhere:
         raise NothingThere(f"no file matches {', '.join(patterns)}")
+
+
+def owners_of(target: Target) -> frozenset[int]:
+    """Users of the workload: the root's owner, and who runs those of its processes that are still there."""
+    owners = {target.owner}
+    for pid, start in target.frozen:
+        with suppress(OSError):
+            uid = Path(f"/proc/{pid}").stat().st_uid
+            owners |= {uid} if still(pid, start) else set()
+    return frozenset(owners)

@@ -25,12 +25,14 @@ _DEEPEST: Final = 64
 class Copying:
     """One attempt at many files below a root, of `limit` bytes at most.
 
-    What two names share is copied once: `_taken` knows the inodes.
+    What two names share is copied once: `_taken` knows the inodes. `owners` are users of the workload besides the
+    owner of its root.
     """
 
     root: bytes
     room: Room
     limit: int
+    owners: frozenset[int] = frozenset()
     _taken: dict[tuple[int, ...], StoredFile] = field(default_factory=dict)
     _clones: bool = True
 
@@ -73,6 +75,11 @@ class Copying:
 
     def _opened(self, descriptor: int, name: bytes, real: bytes) -> StoredFile | Loss:
         before = os.fstat(descriptor)
+        if self._foreign(before, real):
+            reason = (
+                f"a hard link to a file of user {before.st_uid}, who is none of the workload's, and closed to others"
+            )
+            return Loss(quote(name), Outcome.DENIED, reason)
         note = "" if real == os.path.normpath(name) else f"a link to {quote(real)}"
         if reason := self._too_much(descriptor, before):
             return Loss(quote(name), Outcome.TRUNCATED, reason)
@@ -88,6 +95,13 @@ class Copying:
             self._taken[_same(before)] = made
         self.limit -= size
         return made
+
+    def _foreign(self, about: os.stat_result, real: bytes) -> bool:
+        """As root: whether somebody may have linked here what only its owner may read (fs.protected_hardlinks is 0)."""
+        if os.geteuid() or about.st_nlink == 1 or about.st_mode & stat.S_IROTH:
+            return False
+        places = self.root, os.path.dirname(os.path.join(os.path.realpath(self.root), real))
+        return about.st_uid not in self.owners | {os.stat(place).st_uid for place in places}
 
     def _too_much(self, descriptor: int, before: os.stat_result) -> str:
         """Why a file is left where it is: smaller ones after it still have their chance."""

@@ -15,7 +15,7 @@ from tasks.collectors.pouring import extents, hash_of
 from tasks.collectors.room import Room
 from tasks.custody.evidence import IN_PLACE, Loss, Outcome, StoredFile
 from tasks.custody.manifest import digest, digest_bytes
-from tests.collectors.test_acquire import FILES, SECRET, folder, place, root, taken, target
+from tests.collectors.test_acquire import FILES, NOBODY, SECRET, am_root, folder, place, root, taken, target
 
 __all__ = ["folder", "place", "root"]
 
@@ -320,3 +320,23 @@ def test_a_folder_that_a_pattern_names_is_taken_whole(root: Path, folder: Path) 
         (root / name).write_text(name)
     files, losses = taken(FILES, target(root, "logs/*.log"), folder)
     assert (set(files), losses) == ({"logs/run.log/deep/.hidden", "logs/run.log/weights"}, {})
+
+
+@am_root
+@pytest.mark.parametrize(
+    ("about", "taken_too"), [((0o600, 4242), False), ((0o644, 4242), True), ((0o600, NOBODY), True)]
+)
+def test_a_hard_link_to_what_only_somebody_else_may_read_is_denied(
+    root: Path, place: Path, folder: Path, about: tuple[int, int], *, taken_too: bool
+) -> None:
+    mode, owner = about
+    os.chown(root, NOBODY, -1)
+    secret = place / "secret"
+    secret.write_text("secret")
+    os.chown(secret, owner, -1)
+    secret.chmod(mode)
+    os.link(secret, root / "logs/hard.log")
+    os.chown(root / "logs", NOBODY, -1)
+    files, losses = taken(FILES, target(root), folder)
+    assert ("logs/hard.log" in files) == taken_too
+    assert taken_too or losses["logs/hard.log"].outcome is Outcome.DENIED
