@@ -11,6 +11,7 @@ A number that is none is null. Best rows are of the last step where there are st
 them. A table is hostile text: its values stay text, cut and redacted, and a huge one is read in part, which it says.
 """
 
+import csv
 import io
 import math
 import os
@@ -57,13 +58,19 @@ def read(data: bytes) -> "pd.DataFrame":
     """All of it as text; as many rows as there is room for."""
     import pandas as pd
 
-    columns = data.partition(b"\n")[0].count(b",") + 1
+    columns = widest(data)
     if columns > _COLUMNS:
         raise ValueError(f"{columns} columns, more than {_COLUMNS}")
     rows = max(1, _CELLS // columns)
     return pd.read_csv(
         io.BytesIO(data), dtype=str, nrows=rows, keep_default_na=False, encoding_errors="backslashreplace"
     )
+
+
+def widest(data: bytes) -> int:
+    """Columns of the widest row, which may go on over many lines; known before a wide one costs a gigabyte."""
+    rows = csv.reader(io.StringIO(data.decode("latin-1"), newline=""))
+    return max((len(row) for row in rows), default=0) or 1
 
 
 def _numbers(table: "pd.DataFrame", name: str) -> "pd.Series[float] | None":

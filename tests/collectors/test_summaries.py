@@ -206,3 +206,17 @@ def test_a_table_that_is_a_link_out_or_a_pipe_is_not_read(tmp_path: Path) -> Non
 def test_where_there_is_no_table_nothing_is_there(tmp_path: Path) -> None:
     with pytest.raises(NothingThere):
         scores.make(target(tmp_path))
+
+
+@pytest.mark.parametrize("data", [b"\n" + b"," * 7_900_000, b'x","\n' + b'","\n' * 1_500_000, b"a\n" + b"," * 3000])
+def test_a_table_that_is_too_wide_is_known_before_it_is_made(data: bytes) -> None:
+    began = time.process_time()
+    with pytest.raises(ValueError, match="columns, more than"):
+        scores.read(data)
+    assert time.process_time() - began < 20
+
+
+def test_lines_before_a_table_and_commas_in_its_cells_do_no_harm() -> None:
+    table = b"\n\nmean_test_score,params\n0.9,\"{'a': 1, 'b': 2}\"\n"
+    assert (scores.widest(table), scores.widest(b"")) == (2, 1)
+    assert scores.summary(table, whole=True)["rows"] == 1
