@@ -1,13 +1,17 @@
 """Names: how a hostile file name becomes a stored name, and where each object lies in the store."""
 
 import hashlib
+import re
 import string
 from typing import Final
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 _SAFE: Final = "".join(sorted(set(string.ascii_letters + string.digits + "._-")))
 SEGMENT_LIMIT: Final = 180
+NAME_LIMIT: Final = 700
 _KEPT: Final = 100
+_DIGEST: Final = len("/~") + 64
+_ATTEMPT: Final = re.compile(rb"attempt-[0-9]+")
 
 MANIFEST: Final = "manifest.json"
 SIGNATURE: Final = f"{MANIFEST}.sig"
@@ -43,19 +47,27 @@ def stored_name(raw: bytes) -> str:
     """Turn a relative source path into its stored name.
 
     Laws: different sources get different names; each segment is printable ASCII of at most
-    SEGMENT_LIMIT letters and is neither empty, "." nor ".."; plain names stay as they are.
+    SEGMENT_LIMIT letters and is neither empty, "." nor ".."; all of it has at most NAME_LIMIT letters, for a key of
+    S3 has 1024 bytes; plain names stay as they are.
     """
-    return "/".join(_segment(part) for part in raw.split(b"/") if part)
+    parts = [part for part in raw.split(b"/") if part]
+    name = "/".join(map(_segment, parts))
+    if len(name) <= NAME_LIMIT:
+        return name
+    # a segment that is nothing but "~" and a digest is no other's: of a long one a beginning always stays
+    kept, _, _ = name[: NAME_LIMIT - _DIGEST].rpartition("/")
+    return f"{kept}/~{hashlib.sha256(b'/'.join(parts)).hexdigest()}"
 
 
 def placed_name(raw: bytes) -> str:
     """Turn a workload's source path into its place in the evidence folder, beside the files that we make ourselves.
 
-    Law: its first part is never the name of one of ours, which all lie at the top and have a dot, but for SHA256SUMS
-    and the folder of what we make of containers.
+    Law: its first part is never the name of one of ours, which all lie at the top and have a dot, but for SHA256SUMS,
+    the folder of what we make of containers, and attempt-N/ for what an earlier attempt got.
     """
     first, slash, _ = raw.partition(b"/")
-    apart = slash and b"." not in first and first not in {SUMS.encode(), CONTAINERS.encode()}
+    ours = first in {SUMS.encode(), CONTAINERS.encode()} or _ATTEMPT.fullmatch(first)
+    apart = slash and b"." not in first and not ours
     return stored_name(raw if apart else b"./" + raw)
 
 

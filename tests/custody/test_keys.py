@@ -10,6 +10,7 @@ from tasks.custody.keys import (
     CONTAINERS,
     COVERAGE,
     MANIFEST,
+    NAME_LIMIT,
     SEGMENT,
     SEGMENT_LIMIT,
     SNAPSHOT_FOLDERS,
@@ -22,7 +23,7 @@ from tasks.custody.keys import (
     unquote,
 )
 
-OURS = (MANIFEST, SUMS, SEGMENT, COVERAGE, CONTAINERS, "ps_top.txt", "envinfo.json")
+OURS = (MANIFEST, SUMS, SEGMENT, COVERAGE, CONTAINERS, "ps_top.txt", "envinfo.json", "attempt-1", "attempt-12")
 TRICKY = [b"", b".", b"..", b"...", b"~", b"%", b"%2E", b"%2F", b"a\nb", b"a b", b"\xff\xfe", "ログ".encode(), b"C:\\x"]
 PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 
@@ -34,7 +35,10 @@ segments = st.one_of(
     ),
     st.builds(lambda head, tail: head * 200 + tail, st.sampled_from([b"a", b"."]), st.binary(max_size=3)),
 ).map(lambda part: part.replace(b"/", b"").replace(b"\0", b"") or b"x")
-paths = st.lists(segments, min_size=1, max_size=4).map(b"/".join)
+deep = st.builds(
+    lambda part, times, last: b"/".join([part] * times + [last]), segments, st.integers(1, 1300), segments
+).filter(lambda path: len(path) < 4096)
+paths = st.lists(segments, min_size=1, max_size=4).map(b"/".join) | deep
 
 
 @given(st.lists(paths, min_size=2, max_size=6, unique=True))
@@ -45,7 +49,7 @@ def test_different_sources_get_different_names(sources: list[bytes]) -> None:
 @given(paths)
 def test_every_segment_is_short_printable_ascii_and_no_place_of_its_own(source: bytes) -> None:
     parts = stored_name(source).split("/")
-    assert len(parts) == len(source.split(b"/"))
+    assert len(parts) == len(source.split(b"/")) or parts[-1].startswith("~")
     for part in parts:
         assert part.isascii()
         assert part.isprintable()
@@ -54,7 +58,30 @@ def test_every_segment_is_short_printable_ascii_and_no_place_of_its_own(source: 
         assert part not in {".", ".."}
 
 
-@given(st.lists(st.from_regex(PLAIN, fullmatch=True).filter(lambda part: len(part) <= SEGMENT_LIMIT), min_size=1))
+@given(paths)
+def test_no_key_is_longer_than_s3_takes(source: bytes) -> None:
+    assert len(stored_name(source)) <= NAME_LIMIT
+    inside = f"attempt-999/{CONTAINERS}/{'c' * SEGMENT_LIMIT}/{stored_name(source)}"
+    assert len(evidence_key("IR-20260101T000000Z-" + "h" * 64, 999, inside)) < 1024
+
+
+@given(deep, segments, segments)
+def test_deep_names_that_differ_only_at_the_end_are_told_apart(folder: bytes, one: bytes, other: bytes) -> None:
+    same = stored_name(folder + b"/" + one) == stored_name(folder + b"/" + other)
+    assert same == (one == other)
+
+
+def test_the_digest_of_a_deep_name_cannot_be_imitated() -> None:
+    cut = stored_name(b"/".join([b"ab"] * 600))
+    assert stored_name(cut.encode()) != cut
+    assert placed_name(cut.encode()) != cut
+
+
+@given(
+    st.lists(
+        st.from_regex(PLAIN, fullmatch=True).filter(lambda part: len(part) <= SEGMENT_LIMIT), min_size=1, max_size=3
+    )
+)
 def test_plain_names_stay_as_they_are(parts: list[str]) -> None:
     plain = "/".join(parts)
     assert stored_name(plain.encode()) == plain
