@@ -8,12 +8,13 @@ import ctypes
 import json
 import os
 import resource
+import selectors
 import signal
 import struct
 import subprocess
 import sys
 import tempfile
-import threading
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -80,23 +81,48 @@ def _run(program: Sequence[str], file: BinaryIO, limits: Limits, folder: str) ->
         raise
     finally:
         os.close(telling)
-    late = threading.Event()
-    timer = threading.Timer(limits.seconds, _end, (process, late))
-    timer.start()
     try:
         assert process.stdout  # noqa: S101  it was asked for
         with os.fdopen(told, "rb") as walls, process.stdout:
-            without, _, refused = walls.read().decode().partition(_REFUSED)
-            said = process.stdout.read(_ANSWER_LIMIT)
+            heard, late = _hear(process, [walls.fileno(), process.stdout.fileno()], limits.seconds)
     finally:
-        timer.cancel()
         _end(process)
-    return Answer(said, process.wait(), late.is_set(), tuple(without.split()), refused)
+    without, _, refused = heard[0].decode().partition(_REFUSED)
+    return Answer(heard[1], process.wait(), late, tuple(without.split()), refused)
 
 
-def _end(process: "subprocess.Popen[bytes]", late: threading.Event | None = None) -> None:
-    if late:
-        late.set()
+def _hear(process: "subprocess.Popen[bytes]", pipes: Sequence[int], seconds: float) -> tuple[list[bytes], bool]:
+    """What it says on each pipe until it ends or is late; whoever it left behind may hold them open for longer."""
+    heard = {pipe: bytearray() for pipe in pipes}
+    until = time.monotonic() + seconds
+    ended = os.pidfd_open(process.pid)
+    with selectors.DefaultSelector() as waiting, os.fdopen(ended, "rb", buffering=0):
+        waiting.register(ended, selectors.EVENT_READ)
+        for pipe in pipes:
+            os.set_blocking(pipe, False)
+            waiting.register(pipe, selectors.EVENT_READ)
+        while pipes[-1] in waiting.get_map() and (ready := waiting.select(max(0.0, until - time.monotonic()))):
+            over = any(key.fd == ended for key, _ in ready)
+            for pipe in [pipe for pipe in pipes if pipe in waiting.get_map()]:
+                if not _take(pipe, heard[pipe]):
+                    waiting.unregister(pipe)
+            if over:
+                break
+    return [bytes(each) for each in heard.values()], time.monotonic() >= until
+
+
+def _take(pipe: int, heard: bytearray) -> bool:
+    """Take what is there now; false at its end, or at the limit."""
+    with suppress(BlockingIOError):
+        while len(heard) < _ANSWER_LIMIT:
+            if not (said := os.read(pipe, _ANSWER_LIMIT - len(heard))):
+                return False
+            heard += said
+        return False
+    return True
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
 

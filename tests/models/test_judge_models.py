@@ -4,8 +4,10 @@ import io
 import json
 import os
 import pickle
+import signal
 import socket
 import sys
+import time
 import zlib
 from collections.abc import Iterator
 from dataclasses import replace
@@ -319,6 +321,26 @@ def test_a_program_that_does_not_end_is_ended_with_all_that_it_started(tmp_path:
     code = "import os, time\nos.fork()\nwhile True: time.sleep(1)"
     answer = confined(tmp_path, Limits(1, 1 << 30), code)
     assert (answer.late, answer.ended) == (True, -9)
+
+
+LEAVES_ONE_BEHIND = """
+import os, signal
+ready, told = os.pipe()
+if os.fork() == 0:
+    os.setsid()
+    os.write(1, str(os.getpid()).encode())
+    os.write(told, b"x")
+    signal.pause()
+os.read(ready, 1)
+"""
+
+
+def test_whoever_it_left_behind_delays_nothing(tmp_path: Path) -> None:
+    started = time.monotonic()
+    answer = confined(tmp_path, Limits(60, 1 << 30), LEAVES_ONE_BEHIND)
+    os.kill(int(answer.said), signal.SIGKILL)
+    assert (answer.ended, answer.late) == (0, False)
+    assert time.monotonic() - started < 30
 
 
 def test_a_program_that_says_too_much_is_cut_off(tmp_path: Path) -> None:
