@@ -14,8 +14,8 @@ from typing import Any, BinaryIO, Final
 from tasks.account import groups_of
 from tasks.case import Case
 from tasks.confine import Limits, run_confined
-from tasks.custody.artifact import torn_json
-from tasks.custody.content import HEAD, looks_like_a_model
+from tasks.custody.artifact import not_plain, torn_json, unsteady
+from tasks.custody.content import HEAD, looks_like_a_model, looks_like_a_pickle
 from tasks.custody.evidence import Evidence, StoredFile
 from tasks.custody.inspection import (
     Inspection,
@@ -26,7 +26,7 @@ from tasks.custody.inspection import (
     plain_all,
     why_unsound,
 )
-from tasks.custody.keys import MODELS, unquote
+from tasks.custody.keys import MODELS, in_snapshot, unquote
 from tasks.custody.manifest import digest
 from tasks.custody.pattern import ends_with
 from tasks.step import step
@@ -37,7 +37,6 @@ _BYTES_A_SECOND: Final = 20e6
 _MEMORY: Final = 2 << 30
 _LOADED_MEMORY: Final = 8 << 30
 _NOBODY: Final = 65534
-_CHANGED: Final = "it changed while it was read"
 
 
 def _what_is_judged(case: Case, evidence: Sequence[Evidence]) -> str:
@@ -66,13 +65,19 @@ def sealed_findings(case: Case, volume: int) -> tuple[ModelFinding, ...]:
     return Inspection.from_bytes(path.read_bytes()).findings if path.exists() else ()
 
 
-def why_held(case: Case, volume: int, file: StoredFile) -> str:
-    """Why a sealed file of the workload is kept out of latest/; empty if it may go there."""
-    if not file.source:
-        return ""
+def held_back(case: Case, volume: int, files: Iterable[StoredFile]) -> dict[str, str]:
+    """Which of a volume's sealed files of the workload are kept out of latest/, each with the reason."""
     findings = sealed_findings(case, volume)
+    return {file.stored: why for file in files if (why := _why_held(case, volume, file, findings))}
+
+
+def _why_held(case: Case, volume: int, file: StoredFile, findings: Sequence[ModelFinding]) -> str:
+    if not (file.source and in_snapshot(file.stored)):
+        return ""
     if is_model(case, volume, file) or any(finding.stored == file.stored for finding in findings):
         return why_unsound(file.stored, file.sha256, findings)
+    if why := not_plain(file.stored) or unsteady(file.stored, file.note):
+        return why
     try:
         return torn_json(case.path_of(volume, file))
     except OSError as error:
@@ -128,7 +133,7 @@ def _judge(case: Case, file: StoredFile, until: float) -> dict[str, Any]:
         return _unknown(f"not judged: the {_ALL_SECONDS:g} s for all models were used up")
     path = case.path_of(case.volume, file)
     with path.open("rb") as opened:
-        known = named_as_model(file.stored) or looks_like_a_model(opened.read(HEAD))
+        known = named_as_model(file.stored) or looks_like_a_pickle(opened.read(HEAD))
         about = _read(opened, seconds, case.workload.model_imports)
         if about["outcome"] is Soundness.TORN and not known:
             return _unknown(f"of a format that is not read here; as a pickle: {about['reason']}")
@@ -210,8 +215,8 @@ def _second_look(case: Case, file: StoredFile, finding: ModelFinding) -> ModelFi
     """A file that is still being written is no whole model, however its copy looks. A container is no longer asked."""
     if finding.outcome is Soundness.SUSPECT:
         return finding
-    if _CHANGED in file.note:
-        return replace(finding, outcome=Soundness.TORN, reason=_CHANGED)
+    if why := unsteady(file.stored, file.note):
+        return replace(finding, outcome=Soundness.TORN, reason=why)
     source = unquote(file.source)
     if source.startswith(b"/"):
         return finding

@@ -1,17 +1,16 @@
 """§5: let latest/ follow: the API and `make s3-pull` read it, so it changes last and never loses a good file."""
 
 from collections.abc import Sequence
-from pathlib import PurePosixPath
 from typing import Final
 
 from tasks.case import Case
 from tasks.custody.evidence import Seal
-from tasks.custody.keys import promotion_key
+from tasks.custody.keys import promoter, promotion_key
 from tasks.custody.manifest import canonical, digest_bytes
 from tasks.custody.objects import Expected, latest_objects
 from tasks.custody.receipt import ObjectReceipt, Receipts
 from tasks.custody.verdict import Verdict, Word
-from tasks.inspect_models import why_held
+from tasks.inspect_models import held_back
 from tasks.offload import at_once, prove, transient
 from tasks.seal import read_manifest
 from tasks.step import step
@@ -29,15 +28,16 @@ def promote(case: Case, seals: Sequence[Seal], verdict: Verdict) -> Receipts:
     """Copy file by file, only after VERIFIED, only what is sound, and only if no later incident did so before."""
     if verdict.word is not Word.VERIFIED:
         return Receipts((), f"latest/ was left as it is: the incident is {verdict.word}")
-    done = [PurePosixPath(each.key).stem for each in case.store.list("promotions/")]
+    done = [promoter(each.key) for each in case.store.list("promotions/")]
     if later := [incident for incident in done if incident > case.incident.id]:
         return Receipts((), f"latest/ was left as it is: {max(later)} is later and has promoted")
     newest: dict[str, Expected] = {}
     held: dict[str, str] = {}
     for sealed in seals:
         manifest = read_manifest(case, sealed.volume)
-        held |= {file.stored: why for file in manifest.files if (why := why_held(case, sealed.volume, file))}
-        passed = [file.stored for file in manifest.files if file.stored not in held]
+        back = held_back(case, sealed.volume, manifest.files)
+        passed = [file.stored for file in manifest.files if file.stored not in back]
+        held = {stored: why for stored, why in held.items() if stored not in passed} | back
         newest |= {item.key: item for item in latest_objects(manifest, passed)}
     _announce(case, len(seals), newest)
     receipts = at_once(lambda item: _promote_one(case, item), newest.values())

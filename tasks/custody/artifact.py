@@ -1,15 +1,36 @@
-"""Whether a JSON file of the workload is whole: latest/ must not get a torn summary."""
+"""Which of the workload's files that are no models latest/ may get: whole ones, of kinds that nobody can run."""
 
 import json
+import re
 from pathlib import Path
 from typing import Final
 
 _LIMIT: Final = 1 << 26
+# A log may have been rotated: .log.1, .log-20260101.
+_PLAIN: Final = re.compile(
+    r".*\.(csv|gif|htm|html|ini|jpeg|jpg|json|jsonl|md|pdf|png|svg|toml|tsv|txt|webp|xml|yaml|yml)",
+    re.IGNORECASE | re.DOTALL,
+)
+_LOG: Final = re.compile(r".*\.(err|log|out)([.-][\d.-]+)?", re.IGNORECASE | re.DOTALL)
+_UNSTEADY: Final = ("it changed while it was read", "it was truncated while it was read", "it grew while it was read")
+
+
+def not_plain(stored: str) -> str:
+    """Why a file is of no kind that is promoted unjudged; empty if it is."""
+    if _PLAIN.fullmatch(stored) or _LOG.fullmatch(stored):
+        return ""
+    return "neither a model that was judged nor of a plain kind, such as json, csv, png, log or txt"
+
+
+def unsteady(stored: str, note: str) -> str:
+    """Why a copy may be none of any one moment; empty if it is whole. A log that grew is whole up to where it ends."""
+    said = [words for words in _UNSTEADY if words in note]
+    return "" if not said or (said == [_UNSTEADY[-1]] and _LOG.fullmatch(stored)) else said[0]
 
 
 def torn_json(path: Path) -> str:
     """Why a file that is called JSON is not; empty for one that parses, and for any file that is called otherwise."""
-    if path.suffix != ".json":
+    if path.suffix.lower() != ".json":
         return ""
     try:
         if path.stat().st_size > _LIMIT:

@@ -48,8 +48,9 @@ class _Packed:
 
 
 _GZIP: Final = 31
+_ZLIB: Final = b"\x78"
 _COMPRESSED: Final[Mapping[bytes, Callable[[], Any]]] = {
-    b"\x78": zlib.decompressobj,
+    _ZLIB: zlib.decompressobj,
     b"\x1f\x8b": lambda: zlib.decompressobj(_GZIP),
     b"BZh": bz2.BZ2Decompressor,
     b"\xfd7zXZ": lzma.LZMADecompressor,
@@ -61,8 +62,19 @@ HEAD: Final = 6
 
 
 def looks_like_a_model(head: bytes) -> bool:
+    """Whether a file begins like a pickle of protocol 2 or later, or like something that joblib would decompress."""
+    return looks_like_a_pickle(head) or _is_packed(head)
+
+
+def looks_like_a_pickle(head: bytes) -> bool:
     """Whether a file begins like a pickle of protocol 2 or later."""
     return len(head) > 1 and head[0] == 0x80 and 2 <= head[1] <= 5  # noqa: PLR2004  the PROTO opcode and its argument
+
+
+def _is_packed(head: bytes) -> bool:
+    if head.startswith(_ZLIB):  # also the letter x: RFC 1950 has a check in the first two bytes
+        return len(head) > 1 and int.from_bytes(head[:2]) % 31 == 0
+    return head.startswith((*_COMPRESSED, _LZ4))
 
 
 class Content:

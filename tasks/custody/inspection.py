@@ -90,7 +90,7 @@ def _finding(raw: Mapping[str, Any]) -> ModelFinding:
 
 def named_as_model(stored: str) -> bool:
     """Whether a file is a model by its name; others are by the block's patterns, or by their first bytes."""
-    return PurePosixPath(stored).suffix in _SUFFIXES
+    return PurePosixPath(stored).suffix.lower() in _SUFFIXES
 
 
 def why_unsound(stored: str, sha256: str, findings: Iterable[ModelFinding]) -> str:

@@ -106,6 +106,11 @@ def promotion_key(incident: str, volumes: int) -> str:
     return f"promotions/{incident}{'' if volumes == 1 else f'.{volumes}'}.json"
 
 
+def promoter(key: str) -> str:
+    """The incident of such a note. A host's name may end in a number: ids of one second are then taken for equal."""
+    return re.sub(r"(\.\d+)?\.json\Z", "", key.rpartition("/")[2], flags=re.ASCII)
+
+
 def in_snapshot(stored: str) -> bool:
     """Tell whether a stored file belongs to the three folders of the runbook's s3-push."""
     return "/" in stored and stored.split("/", 1)[0] in SNAPSHOT_FOLDERS

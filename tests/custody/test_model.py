@@ -276,4 +276,6 @@ def test_random_bytes_are_judged_without_a_crash(data: bytes) -> None:
 
 def test_what_begins_like_a_pickle_is_looked_at_whatever_its_name() -> None:
     assert all(looks_like_a_model(pickle.dumps(1, protocol)[:6]) for protocol in range(2, 6))
-    assert not any(map(looks_like_a_model, (b"", b"\x80", b"\x89PNG\r\n", b"{}", b"\x80\x99")))
+    assert not any(map(looks_like_a_model, (b"", b"\x80", b"\x89PNG\r\n", b"{}", b"\x80\x99", b"x", b"xy", b"x,y\n")))
+    assert all(looks_like_a_model(dumped(1, how)[:6]) for how in COMPRESSIONS.values())
+    assert looks_like_a_model(b"\x04\x22\x4d\x18")

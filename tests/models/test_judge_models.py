@@ -27,7 +27,7 @@ from tasks.confine import Answer, Limits, run_confined
 from tasks.custody.evidence import Evidence, StoredFile
 from tasks.custody.inspection import Inspection, ModelFinding, Soundness, plain
 from tasks.custody.keys import MODELS
-from tasks.inspect_models import as_told, judge_models, steady, why_held
+from tasks.inspect_models import as_told, held_back, judge_models, steady
 from tests.cases import case_of, made
 from tests.workloads import SmallWorkload, open_the_way
 
@@ -151,10 +151,33 @@ def test_what_nobody_has_judged_is_held(small: SmallWorkload) -> None:
     with case_of(small.block()) as case:
         evidence = made(collect.fn(case, "models"))
         (file,) = evidence.files
-        assert why_held(case, 1, file) == "nobody has judged it"
+        assert held_back(case, 1, [file]) == {file.stored: "nobody has judged it"}
         judge_models.fn(case, (evidence,))
-        assert why_held(case, 1, file) == ""
-        assert why_held(case, 1, replace(file, sha256="0" * 64)) == "nobody has judged it"
+        assert held_back(case, 1, [file]) == {}
+        assert set(held_back(case, 1, [replace(file, sha256="0" * 64)]).values()) == {"nobody has judged it"}
+
+
+def test_only_judged_models_and_plain_files_that_held_still_may_be_promoted(small: SmallWorkload) -> None:
+    hostile, artifacts = b"cos\nsystem\n(S'true'\ntR.", small.root / "artifacts"
+    (artifacts / "best.PKL").write_bytes(hostile)
+    (artifacts / "best.bin").write_bytes(hostile)
+    (artifacts / "packed.txt").write_bytes(zlib.compress(hostile))
+    (artifacts / "figure.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (artifacts / "weights.onnx").write_bytes(b"\x08\x07")
+    with case_of(small.block(artifacts=["artifacts/*"])) as case:
+        evidence = made(collect.fn(case, "artifacts"))
+        judge_models.fn(case, (evidence,))
+        files = {file.stored.removeprefix("artifacts/"): file for file in evidence.files}
+        held = held_back(case, 1, files.values())
+        changed = "it was truncated while it was read"
+        moved = held_back(case, 1, [replace(files["figure.png"], note=changed)])
+    assert {stored.removeprefix("artifacts/"): why.partition(" ")[0] for stored, why in held.items()} == {
+        "best.PKL": "suspect:",
+        "best.bin": "neither",
+        "packed.txt": "suspect:",
+        "weights.onnx": "neither",
+    }
+    assert moved == {"artifacts/figure.png": changed}
 
 
 def test_a_workload_without_models_leaves_no_file(small: SmallWorkload) -> None:
