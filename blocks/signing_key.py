@@ -42,15 +42,17 @@ class SigningKey(Block):
     def _plain_identity(cls, identity: str) -> str:
         if not _IDENTITY.fullmatch(identity):
             raise ValueError(
-                f"expected an identity without spaces, commas and wildcards; got {identity[:80]!r}. Nothing was saved. "
+                "expected an identity without spaces, commas and wildcards; got another text. Nothing was saved. "
                 "Write it like evacuation@gpu1"
             )
         return identity
 
     @model_validator(mode="after")
     def _opens(self) -> Self:
-        word = self.passphrase.get_secret_value() if self.passphrase else ""
-        self._key = _opened(self.private_key.get_secret_value(), word)
+        """Once: a nested block is validated twice, and a passphrase may take many seconds each time."""
+        if not hasattr(self, "_key"):
+            word = self.passphrase.get_secret_value() if self.passphrase else ""
+            self._key = _opened(self.private_key.get_secret_value(), word)
         return self
 
     @property

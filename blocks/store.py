@@ -7,7 +7,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from prefect.blocks.core import Block
 from prefect_aws import AwsCredentials, MinIOCredentials
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from blocks.signing_key import SigningKey
 from blocks.workload import AbsolutePath
@@ -190,6 +190,27 @@ class EvidenceStore(Block):
             region=self.region,
             retention=self.retention,
         )
+
+
+def with_usable_key(saved: Mapping[str, Any]) -> tuple[EvidenceStore, str]:
+    """The block; without its signing key if only that cannot be used, and why. The reason holds no part of the key.
+
+    Raises whatever else is wrong with it.
+    """
+    try:
+        return EvidenceStore.model_validate(saved), ""
+    except Exception as error:
+        if not saved.get("signing"):
+            raise
+        store = EvidenceStore.model_validate({**saved, "signing": None})
+        return store, f"the key in the store block cannot be used: {_what_is_wrong(error)}"
+
+
+def _what_is_wrong(error: Exception) -> str:
+    if not isinstance(error, ValidationError):
+        return type(error).__name__
+    told = (each["msg"].removeprefix("Value error, ").replace("Nothing was saved. ", "") for each in error.errors())
+    return "; ".join(told)
 
 
 def _is_endpoint(url: SplitResult) -> bool:

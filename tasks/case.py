@@ -107,6 +107,7 @@ class Case:
         self.guard: Identity | None = None
         self.stopped_at: float | None = None
         self.page = ""
+        self.keyless = ""
         self.look = Budget(LOOK_SECONDS)
         self._facts: dict[str, Any] = {}
         self.notes: list[str] = []
@@ -133,9 +134,10 @@ class Case:
     @cached_property
     def block(self) -> "EvidenceStore":
         """Where evidence goes and who signs it. Made late, for its libraries, of what is known: no server is asked."""
-        from blocks.store import EvidenceStore
+        from blocks.store import with_usable_key
 
-        return EvidenceStore.model_validate(self._saved)
+        store, self.keyless = with_usable_key(self._saved)
+        return store
 
     @cached_property
     def store(self) -> "Store":

@@ -26,7 +26,9 @@ def who_signs(case: Case) -> Signer | str:
         key = case.block.signing
     except Exception as error:  # noqa: BLE001  whatever is wrong with the block, the evidence is sealed
         return f"the store block cannot be used: {type(error).__name__}"
-    return Signer(key.identity, key.fingerprint, key.public_key) if key else "no signing key in the store block"
+    if key is None:
+        return case.keyless or "no signing key in the store block"
+    return Signer(key.identity, key.fingerprint, key.public_key)
 
 
 def sign(case: Case, name: str, data: bytes) -> bytes:

@@ -9,9 +9,10 @@ import pytest
 from prefect.client.orchestration import get_client
 from pydantic import SecretStr, ValidationError
 
+from blocks import signing_key
 from blocks.file import load
 from blocks.signing_key import SigningKey
-from blocks.store import EvidenceStore
+from blocks.store import EvidenceStore, with_usable_key
 from tasks.custody.signature import signer
 
 WHO = "evacuation@gpu1"
@@ -84,6 +85,55 @@ def test_no_form_of_the_block_shows_the_key(tmp_path: Path) -> None:
     with pytest.raises(ValidationError) as raised:
         EvidenceStore(bucket="E", signing=store.signing)
     assert secret not in str(raised.value)
+
+
+def test_a_key_is_opened_once_for_its_derivation_may_take_many_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text, opened, calls = made(tmp_path), signing_key._opened, list[None]()
+
+    def counted(*given: str) -> signing_key.PrivateKey:
+        calls.append(None)
+        return opened(*given)
+
+    monkeypatch.setattr(signing_key, "_opened", counted)
+    key = {"private_key": text, "identity": WHO}
+    store = EvidenceStore.model_validate({"bucket": "evidence", "signing": key})
+    assert store.signing
+    assert store.signing.sign(b"x")
+    assert store.signing.allowed_signers
+    assert len(calls) == 1
+
+
+def test_a_key_that_cannot_be_used_costs_the_signatures_and_says_why_without_a_secret(tmp_path: Path) -> None:
+    plain, locked = made(tmp_path), made(tmp_path, "-t", "ed25519", "-N", "right word")
+    wrong: list[tuple[str, Any]] = [
+        ("two that do not fit", {"private_key": locked, "passphrase": "wrong word", "identity": WHO}),
+        ("none for a key that has one", {"private_key": locked, "identity": WHO}),
+        ("one for a key that has none", {"private_key": plain, "passphrase": "needless word", "identity": WHO}),
+        ("another text", {"private_key": plain.replace("\n", "x"), "identity": WHO}),
+        ("got another text", {"private_key": plain, "identity": "a word mistaken"}),
+        ("got another text", {"private_key": WHO, "identity": plain}),
+        ("Field required", {"identity": WHO}),
+        ("valid string", {"private_key": {"word": plain}, "identity": WHO}),
+        ("valid", "a word"),
+    ]
+    for told, key in wrong:
+        store, why = with_usable_key({"bucket": "evidence", "prefix": "x", "signing": key})
+        assert (store.place, store.signing) == ("s3://evidence/x", None)
+        assert told in why
+        assert "word" not in why
+        assert not [line for line in (plain + locked).splitlines()[1:-1] if line in why]
+
+
+def test_a_good_key_is_kept_and_another_fault_of_the_block_is_still_one(tmp_path: Path) -> None:
+    key = {"private_key": made(tmp_path), "identity": WHO}
+    store, why = with_usable_key({"bucket": "evidence", "signing": key})
+    assert (bool(store.signing), why) == (True, "")
+    assert with_usable_key({"bucket": "evidence"})[1] == ""
+    for signing in (key, {}, None):
+        with pytest.raises(ValidationError, match="a bucket name"):
+            with_usable_key({"bucket": "No bucket", "signing": signing})
 
 
 @pytest.mark.usefixtures("prefect")

@@ -142,6 +142,24 @@ def test_a_store_block_that_cannot_be_made_still_lets_evidence_be_sealed(small: 
         assert list(unsigned([made], who_signs(case))) == ["unsigned: the store block cannot be used: ValidationError"]
 
 
+def test_a_key_that_cannot_be_opened_leaves_the_store_usable_and_is_told_as_why_nothing_is_signed(
+    small: SmallWorkload, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "locked"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "right word", "-f", path], check=True)
+    key = {"private_key": path.read_text(), "passphrase": "wrong word", "identity": "x@y"}
+    with case_of(small.block(), saved={"folder": str(tmp_path), "signing": key}) as case:
+        made = sealed(case)
+        assert case.store.place == str(tmp_path)
+        assert check_seal.fn(case, [made]).data == made
+        (note,) = unsigned([made], who_signs(case))
+        assert note.startswith("unsigned: the key in the store block cannot be used: expected a key and its passphrase")
+        kept = b"".join(each.read_bytes() for each in case.home.rglob("*") if each.is_file()).decode(errors="replace")
+    for told in (note, caplog.text, kept, repr(case), repr(case.block)):
+        assert "wrong word" not in told
+        assert path.read_text().splitlines()[2] not in told
+
+
 def test_no_key_is_said_once(case: Case) -> None:
     made = sealed(signing(case, None))
     assert list(unsigned([made], who_signs(case))) == ["unsigned: no signing key in the store block"]
