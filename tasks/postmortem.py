@@ -218,7 +218,8 @@ def _scores(story: Story) -> list[Block]:
 def _proof(story: Story) -> list[Block]:
     sealed = digests(story.seals)
     unsealed = Remark(Tone.BAD, Both("封印された証跡はない。", "No evidence was sealed."))
-    audit = f"make audit STORE={shlex.quote(story.places.block)} INCIDENT={shlex.quote(story.incident.id)}"
+    block, incident = shlex.quote(story.places.block), shlex.quote(story.incident.id)
+    audit = f"make audit STORE={block} INCIDENT={incident} SIGNERS=allowed_signers"
     about = Both("保存先だけから検証する", "prove all of it again, from the store alone")
     record = Facts(((Both("この記録", "this record"), Code(f"record/{story.number:03d}/closing.json")),))
     return [sealed or unsealed, record, *([] if story.dry_run else [Command(about, audit)])]

@@ -16,6 +16,7 @@ from tasks.custody.audit.examine import examine
 from tasks.custody.audit.finding import Audit, AuditWord, Severity
 from tasks.custody.audit.layout import laid_out
 from tasks.custody.audit.pages import lines, markdown, rows
+from tasks.custody.audit.signers import read_signers
 from tasks.custody.errors import Refused, TransientStoreError
 from tasks.custody.manifest import canonical
 from tasks.holdings import columns, holdings
@@ -122,9 +123,9 @@ def test_no_value_in_any_document_ends_an_audit(objects: Objects, data: st.DataO
     ],
 )
 def test_a_key_that_nobody_would_make_is_named_and_cannot_write_on_a_terminal(
-    objects: Objects, holding: Holding, name: str
+    objects: Objects, holding: Holding, allowed: str, name: str
 ) -> None:
-    audit = audited(holding(objects | {f"{HOME}/{name}": b""}), INCIDENT, None, deep=True)
+    audit = audited(holding(objects | {f"{HOME}/{name}": b""}), INCIDENT, read_signers(allowed), deep=True)
     assert audit.word is AuditWord.BROKEN
     assert len(audit.findings) == 1
     assert "<b>" not in markdown(audit)

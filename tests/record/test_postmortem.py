@@ -195,7 +195,7 @@ def test_the_picked_out_error_stands_by_the_cause() -> None:
 
 def test_the_record_says_how_it_is_proven_and_what_is_unsigned() -> None:
     text = section("ダイジェスト", places=story().places)
-    assert "make audit STORE='a reason' INCIDENT=IR-20260102T150405Z" in text
+    assert "make audit STORE='a reason' INCIDENT=IR-20260102T150405Z SIGNERS=allowed_signers" in text
     assert f"`{'1' * 64}`" in text
     assert "署名なし / unsigned" in text
 

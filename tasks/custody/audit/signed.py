@@ -37,8 +37,14 @@ class Signatures:
 
     hands: tuple[Hand, ...]
     unsigned: tuple[str, ...]
-    findings: tuple[Finding, ...]
+    faults: tuple[Finding, ...]
     vouched: bool
+    unvouched: tuple[Finding, ...] = ()
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What is wrong with single documents, and what is open of all of them."""
+        return *self.faults, *self.unvouched
 
     @property
     def told(self) -> str:
@@ -47,7 +53,7 @@ class Signatures:
         if not names:
             return "not signed"
         words = f"signed by {names}" if self.vouched else f"signed by {names}, a key that nobody vouched for"
-        return f"{words}, but not everywhere" if self.unsigned or self.findings else words
+        return f"{words}, but not everywhere" if self.unsigned or self.faults else words
 
     @property
     def unproven(self) -> tuple[str, ...]:
@@ -66,7 +72,7 @@ def signatures(
     signers: Sequence[Signer] | None,
     named: Mapping[str, str],
 ) -> Signatures:
-    """Check each; without `signers` against the key that the signature carries itself.
+    """Check each; without `signers` against the key that the signature carries itself, which proves no more than that.
 
     `named` are the fingerprints that closings give of their own signers, by key.
     """
@@ -86,7 +92,18 @@ def signatures(
             else:
                 hands.append(_hand(found, documents[key], signers))
                 findings += _trusted(key, hands[-1], signers, named.get(key, found.fingerprint))
-    return Signatures(tuple(hands), tuple(unsigned), tuple(findings), signers is not None)
+    whole = f"incidents/{layout.incident}/"
+    unvouched = tuple(_unvouched(whole, hands)) if signers is None else ()
+    return Signatures(tuple(hands), tuple(unsigned), tuple(findings), signers is not None, unvouched)
+
+
+def _unvouched(incident: str, hands: Sequence[Hand]) -> Iterator[Finding]:
+    """Anybody can sign with a key of their own: without allowed signers a signature proves nobody."""
+    keys = dict.fromkeys(hand.key.fingerprint for hand in hands)
+    if keys:
+        yield unclear(incident, "nobody vouches for the key that signed it", "allowed signers", "none were given")
+    if len(keys) > 1:
+        yield unclear(incident, "its documents are signed by several keys", "one key", shown(", ".join(keys)))
 
 
 def _hand(key: PublicKey, data: bytes, signers: Sequence[Signer] | None) -> Hand:
