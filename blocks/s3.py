@@ -9,8 +9,9 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
 import boto3
 import obstore
@@ -91,9 +92,15 @@ class S3Store:
 
     def _put(self, name: str, body: bytes | IO[bytes], sha256: str) -> None:
         checksum = base64.b64encode(bytes.fromhex(sha256)).decode()
-        self._s3.put_object(
-            Bucket=self._bucket, Key=name, Body=body, ChecksumSHA256=checksum, IfNoneMatch="*", **self._lock.headers
-        )
+
+        def put(**lock: Any) -> None:
+            if not isinstance(body, bytes):
+                body.seek(0)
+            self._s3.put_object(
+                Bucket=self._bucket, Key=name, Body=body, ChecksumSHA256=checksum, IfNoneMatch="*", **lock
+            )
+
+        self._lock.create(put)
 
     def _settle(self, key: str, sha256: str) -> None:
         settle(self.place, key, self.look(key), sha256)
@@ -117,8 +124,8 @@ class S3Store:
                 if replace:
                     self._s3.copy_object(Bucket=self._bucket, Key=name, CopySource=origin)
                     return
-                self._s3.copy_object(
-                    Bucket=self._bucket, Key=name, CopySource=origin, IfNoneMatch="*", **self._lock.headers
+                self._lock.create(
+                    partial(self._s3.copy_object, Bucket=self._bucket, Key=name, CopySource=origin, IfNoneMatch="*")
                 )
             self._retain(key)
         except FileExistsError:

@@ -10,7 +10,8 @@ from tasks.custody.errors import PermanentStoreError, StoreError, TransientStore
 
 _ACCESS: Final = (
     "Allow this identity s3:PutObject, s3:GetObject and s3:ListBucket there, and check its key and secret; where the "
-    "store block asks for retention also s3:PutObjectRetention, s3:GetObjectRetention and s3:PutObjectLegalHold."
+    "store block asks for retention also s3:PutObjectRetention, s3:PutObjectLegalHold, s3:GetObjectRetention, "
+    "s3:GetObjectLegalHold and s3:GetBucketObjectLockConfiguration."
 )
 _KEYS: Final = "Correct the access key and secret in the store's credentials block."
 _EXPIRED: Final = "Renew the temporary credentials, then run the evacuation again."

@@ -158,6 +158,42 @@ def test_a_bucket_without_object_lock_takes_the_evidence_and_is_told_of(vault: V
     assert vault.store(NOTHING, bucket=seaweed.bucket).unfit() == ""
 
 
+def mute(client: "S3Client", bucket: str) -> None:
+    """The bucket no longer says whether it has Object Lock."""
+    denied = '{"Effect":"Deny","Principal":"*","Action":["s3:GetBucketObjectLockConfiguration"],"Resource":'
+    policy = f'{{"Version":"2012-10-17","Statement":[{denied}"arn:aws:s3:::{bucket}"}}]}}'
+    client.put_bucket_policy(Bucket=bucket, Policy=policy)
+
+
+def test_a_bucket_that_neither_locks_nor_says_so_takes_the_evidence_and_is_told_of(
+    vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3, "STREAM_ABOVE", 1000)
+    plain, large = f"plain-{uuid4().hex[:8]}", tmp_path / "large"
+    large.write_bytes(b"large" * 1000)
+    vault.client.create_bucket(Bucket=plain)
+    put(vault.store(NOTHING, bucket=plain), "earlier")
+    mute(vault.client, plain)
+    for asked in (ASKED, Retention(hold=True)):
+        for first in ("small", "large", "copy", "earlier"):
+            store = vault.store(asked, bucket=plain)
+            if first == "large":
+                store.create(f"{asked.hold}{asked.lock}large", large, sha(large.read_bytes()))
+            elif first == "copy":
+                store.copy("earlier", f"{asked.hold}{asked.lock}copy", sha(b"x"))
+            else:
+                assert lacking(asked, put(store, "earlier" if first == "earlier" else f"{asked.lock}small")) != ""
+            assert store.unfit().startswith(f"the bucket {plain} refuses what is asked: InvalidRequest")
+            assert put(store, f"{asked.lock}{first}-next").sha256 == sha(b"x")
+
+
+def test_a_bucket_that_locks_and_does_not_say_so_locks(vault: Vault) -> None:
+    mute(vault.client, vault.name)
+    store = vault.store(ASKED)
+    assert lacking(ASKED, put(store, "a")) == ""
+    assert store.unfit() == ""
+
+
 def test_a_hold_alone_is_possible(vault: Vault) -> None:
     asked = Retention(hold=True)
     there = put(vault.store(asked), "a")

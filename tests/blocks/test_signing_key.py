@@ -13,7 +13,7 @@ from blocks import signing_key
 from blocks.file import load
 from blocks.signing_key import SigningKey
 from blocks.store import EvidenceStore, with_usable_key
-from tasks.custody.signature import signer
+from tasks.custody.signature import PrivateKey, signer
 
 WHO = "evacuation@gpu1"
 
@@ -92,7 +92,7 @@ def test_a_key_is_opened_once_for_its_derivation_may_take_many_seconds(
 ) -> None:
     text, opened, calls = made(tmp_path), signing_key._opened, list[None]()
 
-    def counted(*given: str) -> signing_key.PrivateKey:
+    def counted(*given: str) -> PrivateKey:
         calls.append(None)
         return opened(*given)
 
