@@ -12,6 +12,7 @@ from tasks.custody.audit.signers import read_signers
 from tasks.custody.errors import Refused
 from tasks.custody.signature import PublicKey
 
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDiuf0v7R0P9Pz7mNPl4k2Nu1FIV6pg1zvbGzuZs9yMq"
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 
 
@@ -29,6 +30,12 @@ def test_the_line_that_the_block_shows_is_understood(signing_key: SigningKey) ->
         ('namespaces="evacuation"', NOON, True),
         ('namespaces="file,evac*"', NOON, True),
         ('namespaces="git"', NOON, False),
+        ('namespaces="[e]vacuation"', NOON, False),
+        ('namespaces="evacuatio?"', NOON, True),
+        ('namespaces="evacuation?"', NOON, False),
+        ('namespaces="git, evacuation"', NOON, False),
+        ('namespaces="EVACUATION"', NOON, False),
+        ('namespaces=""', NOON, False),
         ('namespaces="*,!evacuation"', NOON, False),
         ('NAMESPACES="evacuation"', NOON, True),
         ('valid-after="20260102"', NOON, True),
@@ -65,6 +72,11 @@ def test_an_option_means_what_ssh_keygen_makes_of_it(
         "evacuation@test cert-authority ssh-ed25519 AAAA",
         'evacuation@test valid-after="yesterday" ssh-ed25519 AAAA',
         'evacuation@test namespaces="x" namespaces="y" ssh-ed25519 AAAA',
+        f"!evacuation@test {KEY}",
+        f"evacuation@test,!other {KEY}",
+        f'"!evacuation@test" {KEY}',
+        f'evacuation@test valid-after="20260101",valid-after="20990101" {KEY}',
+        f'evacuation@test namespaces="git",NAMESPACES="evacuation" {KEY}',
         "-----BEGIN OPENSSH PRIVATE KEY-----",
         "\x00",
     ],

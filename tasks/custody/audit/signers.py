@@ -5,7 +5,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from fnmatch import fnmatchcase
 from typing import Final
 
 from tasks.custody.errors import Refused
@@ -14,6 +13,7 @@ from tasks.custody.signature import NAMESPACE, PublicKey
 _WORD: Final = re.compile(r'(?:[^\s"]|"[^"]*")+')
 _OPTION: Final = re.compile(r'([a-z-]+)="?([^"]*)"?', re.IGNORECASE)
 _KEY: Final = re.compile(r"(?:ssh|ecdsa|sk)-[A-Za-z0-9@.-]+")
+_WILD: Final = {"*": ".*", "?": "."}
 _STAMPS: Final = ("%Y%m%d", "%Y%m%d%H%M", "%Y%m%d%H%M%S")
 _EXAMPLE: Final = "As in: evacuation@example.net ssh-ed25519 AAAA…"
 
@@ -42,8 +42,14 @@ class Signer:
 def _matches(name: str, patterns: str) -> bool:
     """A pattern list as ssh has them: one that is negated outranks the others."""
     each = patterns.split(",")
-    refused = any(fnmatchcase(name, one[1:]) for one in each if one.startswith("!"))
-    return not refused and any(fnmatchcase(name, one) for one in each if not one.startswith("!"))
+    refused = any(_like(name, one[1:]) for one in each if one.startswith("!"))
+    return not refused and any(_like(name, one) for one in each if not one.startswith("!"))
+
+
+def _like(name: str, pattern: str) -> bool:
+    """As ssh compares: * and ? stand for something, and no other sign does."""
+    signs = (_WILD.get(sign, re.escape(sign)) for sign in re.sub(r"\*+", "*", pattern))
+    return re.fullmatch("".join(signs), name, re.DOTALL) is not None
 
 
 def read_signers(text: str) -> tuple[Signer, ...]:
@@ -57,7 +63,10 @@ def _signer(line: str) -> Signer:
     who, *rest = _WORD.findall(line) or [""]
     options = [] if rest and _KEY.fullmatch(rest[0]) else rest[:1]
     kind, blob, *_ = [*rest[len(options) :], "", ""]
-    said = dict(_options(options[0])) if options else {}
+    given = [*_options(options[0])] if options else []
+    said = dict(given)
+    if "!" in who or len(said) != len(given):
+        raise _refused(line, "with ! in the name" if "!" in who else "with an option given twice")
     if not _KEY.fullmatch(kind) or not blob or said.keys() - {"namespaces", "valid-after", "valid-before"}:
         raise _refused(line)
     if not _is_key(kind, blob):
@@ -92,6 +101,6 @@ def _time(text: str, line: str) -> datetime:
     return naive.replace(tzinfo=UTC) if text.endswith("Z") else naive.astimezone()
 
 
-def _refused(line: str) -> Refused:
+def _refused(line: str, why: str = "") -> Refused:
     expected = "lines of ssh-keygen's allowed_signers, with namespaces, valid-after and valid-before alone"
-    return Refused(expected, repr(line[:120]), _EXAMPLE)
+    return Refused(expected, f"{line[:120]!r}{why and f' {why}'}", _EXAMPLE)
