@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ _VERSION: Final = 1
 _BEGIN: Final = "-----BEGIN SSH SIGNATURE-----"
 _END: Final = "-----END SSH SIGNATURE-----"
 _WIDTH: Final = 70
+_KIND: Final = re.compile(rb"[a-z0-9@.-]+")
 _HASH: Final = "sha512"
 _HASHES: Final = frozenset({"sha256", _HASH})
 _RSA: Final[dict[bytes, HashAlgorithm]] = {b"rsa-sha2-512": SHA512(), b"rsa-sha2-256": SHA256()}
@@ -74,7 +76,10 @@ def signer(signature: bytes, data: bytes, namespace: str = NAMESPACE) -> PublicK
         fields.end()
         if purpose != namespace.encode():
             raise ValueError(f"a signature for the namespace {purpose[:80]!r}, not {namespace!r}")
-        line = f"{_Fields(blob).text().decode('ascii')} {base64.b64encode(blob).decode()}"
+        kind = _Fields(blob).text()
+        if not _KIND.fullmatch(kind):
+            raise ValueError(f"a key of the kind {kind[:80]!r}")
+        line = f"{kind.decode()} {base64.b64encode(blob).decode()}"
         _check(line, made, _message(data, namespace, reserved, algorithm.decode("ascii")))
         return PublicKey(line)
 

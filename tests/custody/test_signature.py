@@ -4,12 +4,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.custody.errors import BadSignature
-from tasks.custody.signature import PrivateKey, PublicKey, public_key, sign, signer
+from tasks.custody.signature import PrivateKey, PublicKey, _armour, _message, _string, public_key, sign, signer
 
 KINDS = (("ed25519", "256"), ("rsa", "2048"), ("ecdsa", "256"), ("ecdsa", "384"), ("ecdsa", "521"))
 WHO = "evacuation@host"
@@ -83,6 +84,19 @@ def test_neither_other_data_nor_another_purpose_is_proven(made: tuple[Path, Priv
         signer(sign(key, b"data"), b"dat\xe0")
     with pytest.raises(BadSignature, match="namespace"):
         signer(sign(key, b"data", "git"), b"data")
+
+
+@pytest.mark.parametrize("separator", ["\x1c", "\x1d", "\x1e", "\x1f", " ", "\n", "\t"])
+def test_a_kind_of_key_that_hides_another_key_is_no_signature(separator: str) -> None:
+    # Whoever splits the line of this key at white space would read another key in it, one that somebody trusts.
+    key = Ed25519PrivateKey.generate()
+    trusted = public_key(key).line.split()[1]
+    blob = _string(f"ssh-ed25519{separator}{trusted}".encode()) + _string(b"x")
+    made = _string(b"ssh-ed25519") + _string(key.sign(_message(b"data", "evacuation", b"", "sha512")))
+    parts = (blob, b"evacuation", b"", b"sha512", made)
+    forged = _armour(b"SSHSIG" + (1).to_bytes(4, "big") + b"".join(map(_string, parts)))
+    with pytest.raises(BadSignature, match="a key of the kind"):
+        signer(forged, b"data")
 
 
 def test_another_key_is_another_signer(made: tuple[Path, PrivateKey], tmp_path: Path) -> None:
