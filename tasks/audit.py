@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from blocks.port import Versioned
 from tasks.bucket import keys_of, read_documents, see, side_by_side
 from tasks.custody.audit.examine import Examination, examine
-from tasks.custody.audit.finding import Audit, Finding, Severity, broken, note
+from tasks.custody.audit.finding import Audit, Finding, Severity, broken, note, shown, unclear
 from tasks.custody.audit.layout import Layout, listings
 from tasks.custody.audit.promise import Promise, Seen, kept
 from tasks.custody.audit.retained import Retained
@@ -43,7 +43,7 @@ def audited(store: "Store", incident: str, signers: Sequence[Signer] | None, *, 
     read = {key: digest_bytes(data) for key, data in documents.items()}
     found = examine(layout, keys, documents, signers)
     del documents
-    versions = _versions(store, layout)
+    versions, hidden = _versions(store, layout)
     tally = _compared(store, read, found, deep=deep)
     findings = [
         *troubles,
@@ -51,6 +51,7 @@ def audited(store: "Store", incident: str, signers: Sequence[Signer] | None, *, 
         *tally.findings,
         *tally.retained.findings,
         *_rewritten(versions),
+        *hidden,
         *_latest(store, found.latest),
     ]
     return Audit(
@@ -110,19 +111,20 @@ def _rewritten(versions: Mapping[str, int] | None) -> Iterator[Finding]:
         yield broken(key, "it was written or deleted again", "one version, created once", f"{times} versions and marks")
 
 
-def _versions(store: "Store", layout: Layout) -> Mapping[str, int] | None:
-    """None where the store keeps no versions or does not tell of them."""
+def _versions(store: "Store", layout: Layout) -> tuple[Mapping[str, int] | None, tuple[Finding, ...]]:
+    """None where the store keeps no versions; where it does not tell of them, that is open."""
     if not isinstance(store, Versioned):
-        return None
+        return None, ()
     found = dict[str, int]()
     try:
         for prefix in listings(layout.incident):
             if (kept_there := store.rewritten(prefix)) is None:
-                return None
+                return None, ()
             found |= kept_there
-    except StoreError:
-        return None
-    return {key: times for key, times in found.items() if layout.owns(key)}
+    except StoreError as error:
+        whole, got = f"incidents/{layout.incident}/", shown(error.got)
+        return None, (unclear(whole, f"its versions could not be listed: {got}"),)
+    return {key: times for key, times in found.items() if layout.owns(key)}, ()
 
 
 def _latest(store: "Store", promoted: Mapping[str, str]) -> Iterator[Finding]:

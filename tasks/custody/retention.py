@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, get_args
 
 Lock: TypeAlias = Literal["", "governance", "compliance"]
+
+MOST_DAYS: Final = 36_500
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,17 @@ class Retention:
         """True if anything is asked for."""
         return bool(self.lock) or self.hold
 
+    @property
+    def told(self) -> str:
+        """In a few words."""
+        locks = [f"{self.lock} for {self.days} days"] if self.lock else []
+        return " and ".join([*locks, *(["legal hold"] if self.hold else [])]) or "nothing"
+
+    def stronger(self, other: "Retention") -> "Retention":
+        """What satisfies both."""
+        lock = max(self.lock, other.lock, key=get_args(Lock).index)
+        return Retention(lock, max(self.days, other.days), self.hold or other.hold)
+
     def until(self, now: datetime) -> datetime:
         """When a lock that is set now ends: with the day, so that the objects of a run end together."""
         last = now + timedelta(days=self.days)
@@ -29,12 +42,16 @@ class Retention:
 
         A stronger lock than the one asked for is enough, a weaker one never.
         """
+        try:
+            last = since + timedelta(days=self.days)
+        except OverflowError:
+            return f"{self.days} days from {since:%Y-%m-%d} on end after the last date that there is"
         if self.lock and until is None:
             asked = f"{self.lock} for {self.days} days was asked"
             return f"it is not locked, or hides it for want of s3:GetObjectRetention; {asked}"
         if self.lock == "compliance" != lock:
             return f"it is locked in {lock or 'an unknown'} mode, compliance was asked"
-        if self.lock and until and until < (last := since + timedelta(days=self.days)):
+        if self.lock and until and until < last:
             return f"it is locked until {until:%Y-%m-%d}, not until {last:%Y-%m-%d}"
         return "it is not under legal hold" if self.hold and not held else ""
 

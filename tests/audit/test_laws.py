@@ -302,7 +302,7 @@ def asking(objects: dict[str, bytes], **asked: object) -> dict[str, bytes]:
         ({}, ""),
         ({"lock": "compliance"}, "it is locked in governance mode, compliance was asked"),
         ({"hold": True}, "it is not under legal hold"),
-        ({"days": 99_000}, "it is locked until"),
+        ({"days": 36_000}, "it is locked until"),
     ],
 )
 def test_retention_is_held_against_what_was_asked(unsigned: Objects, asked: dict[str, object], lacks: str) -> None:

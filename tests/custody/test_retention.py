@@ -19,6 +19,18 @@ def test_nothing_is_asked_of_a_store_unless_the_block_asks() -> None:
     assert NOTHING.lacking("", None, held=False, since=OPENED) == ""
 
 
+asks = st.builds(Retention, st.sampled_from(["", "governance", "compliance"]), st.integers(0, 36_500), st.booleans())
+
+
+@given(asks, asks)
+def test_the_stronger_of_two_satisfies_both(one: Retention, other: Retention) -> None:
+    both = one.stronger(other)
+    assert both == other.stronger(one) == both.stronger(one)
+    until = OPENED + timedelta(days=both.days) if both.lock else None
+    for each in (one, other):
+        assert each.lacking(both.lock, until, held=both.hold, since=OPENED) == ""
+
+
 @given(times, st.integers(1, 36_500))
 def test_a_lock_lasts_its_days_and_ends_with_a_day(now: datetime, days: int) -> None:
     until = Retention("governance", days).until(now)

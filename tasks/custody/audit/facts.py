@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from tasks.custody.audit.finding import Finding, broken, shown, unclear
-from tasks.custody.audit.untrusted import document, parsed, typed
+from tasks.custody.audit.untrusted import Unreadable, document, parsed, typed
 from tasks.custody.coverage import attempts
 from tasks.custody.evidence import Evidence
 from tasks.custody.incident import Incident
+from tasks.custody.keys import volume_folder
 from tasks.custody.manifest import Manifest, canonical
 from tasks.custody.objects import all_objects
 from tasks.custody.pause import Pause
@@ -47,7 +48,10 @@ def read_facts(data: bytes) -> Facts:
     said = document(data)
     told = typed(dict[str, Any], said.get("incident"))
     claim = {"incident": told.get("id"), **{name: told.get(name) for name in _CLAIMED}}
-    return typed(Facts, {**said, "claim": canonical(claim)})
+    found = typed(Facts, {**said, "claim": canonical(claim)})
+    if found.incident.opened_at.tzinfo is None:
+        raise Unreadable("the time zone of opened_at", shown(told.get("opened_at"), 80))
+    return found
 
 
 def read_coverage(data: bytes) -> tuple[Evidence, ...]:
@@ -85,7 +89,15 @@ def receipts_cover(key: str, facts: Facts, manifests: Mapping[int, Manifest]) ->
 def coverage_holds(
     key: str, facts: Facts, manifests: Mapping[int, Manifest], sealed: Mapping[int, tuple[Evidence, ...]]
 ) -> Iterator[Finding]:
-    """What was sealed of an attempt stands: a later record must not make a loss of it, nor a success."""
+    """What was sealed of an attempt stands: a later record must not make a loss of it, nor a success, nor leave it out.
+
+    Only an attempt that was made again takes the place of an earlier one.
+    """
+    latest = {item.collector: item.volume for item in sorted(facts.coverage, key=lambda item: item.volume)}
+    for item in (item for volume, each in sealed.items() if volume in manifests for item in each):
+        if latest.get(item.collector, 0) < item.volume:
+            what = f"it leaves out the attempt of {shown(item.collector)} that was sealed"
+            yield broken(key, what, f"{_words(item)} in {volume_folder(item.volume)}/, or a later one", "none")
     told = {(item.collector, item.volume): item for each in sealed.values() for item in each}
     names = {volume: {file.stored for file in manifest.files} for volume, manifest in manifests.items()}
     for item in facts.coverage:

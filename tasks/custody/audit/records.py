@@ -2,16 +2,18 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import reduce
 
 from tasks.custody.audit.chain import last_verdict
 from tasks.custody.audit.facts import Facts
-from tasks.custody.audit.finding import Finding, Severity, broken, shown, unclear
+from tasks.custody.audit.finding import Finding, Severity, broken, note, shown, unclear
 from tasks.custody.audit.layout import CLOSING, SIGNATURE, VERDICT, Layout, gaps
 from tasks.custody.audit.promise import Promise
 from tasks.custody.audit.retained import Asked
 from tasks.custody.audit.untrusted import Closing
 from tasks.custody.keys import MANIFEST, SEGMENT, claim_key, promotion_key, record_key, volume_folder
 from tasks.custody.manifest import digest_bytes
+from tasks.custody.retention import NOTHING, Retention
 from tasks.custody.verdict import Word
 
 
@@ -71,12 +73,23 @@ def admitted(records: Mapping[int, RecordOf], in_place: frozenset[str]) -> dict[
 
 
 def asked(records: Mapping[int, RecordOf]) -> Asked | None:
-    """The retention that the last closing says was asked for."""
-    closed = [each for _, each in sorted(records.items()) if each.closing and each.facts]
-    last = closed[-1] if closed else None
-    if last is None or last.closing is None or last.facts is None or not last.closing.retention:
-        return None
-    return Asked(last.closing.retention, last.facts.incident.opened_at)
+    """The strongest retention that any closing asks for: a later run that asks for less takes nothing back."""
+    strongest = reduce(Retention.stronger, _retentions(records).values(), NOTHING)
+    opened = [each.facts.incident.opened_at for each in records.values() if each.facts]
+    return Asked(strongest, max(opened)) if strongest and opened else None
+
+
+def _retentions(records: Mapping[int, RecordOf]) -> dict[int, Retention]:
+    return {number: each.closing.retention or NOTHING for number, each in sorted(records.items()) if each.closing}
+
+
+def asked_alike(layout: Layout, records: Mapping[int, RecordOf]) -> Iterator[Finding]:
+    """Runs of one incident that asked for different retentions."""
+    said = _retentions(records)
+    if len(set(said.values())) > 1:
+        told = "; ".join(f"record {number:03d}: {each.told}" for number, each in said.items())
+        last = layout.closing(max(said))
+        yield note(last, f"its runs asked for different retentions, and the strongest counts: {shown(told)}")
 
 
 def unclosed(layout: Layout, keys: Mapping[str, object]) -> Iterator[Finding]:

@@ -12,7 +12,7 @@ from tasks.custody.retention import Retention
 
 @dataclass(frozen=True)
 class Asked:
-    """What the last closing says was asked, of an incident that was opened at `since`."""
+    """The strongest that any closing says was asked, of an incident that was opened at `since`."""
 
     retention: Retention
     since: datetime

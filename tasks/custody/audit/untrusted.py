@@ -11,7 +11,7 @@ from pydantic import StringConstraints, TypeAdapter, ValidationError
 from tasks.custody.audit.finding import shown
 from tasks.custody.evidence import StoredFile
 from tasks.custody.manifest import Manifest, canonical
-from tasks.custody.retention import Retention
+from tasks.custody.retention import MOST_DAYS, Retention
 from tasks.custody.verdict import Word
 
 T = TypeVar("T")
@@ -125,6 +125,8 @@ def read_closing(data: bytes) -> Closing:
     for name in (*found.files, *found.manifests):
         if not PLAIN.fullmatch(name):
             raise Unreadable("names of stored files", shown(name))
+    if found.retention and not 0 <= found.retention.days <= MOST_DAYS:
+        raise Unreadable(f"a retention of at most {MOST_DAYS} days", shown(found.retention.days, 80))
     return found
 
 
@@ -134,7 +136,7 @@ def read_manifest(data: bytes) -> Manifest:
     try:
         manifest = Manifest.from_bytes(data)
         spelled = manifest.to_bytes() == data
-    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as error:
         raise Unreadable("the fields of a manifest", f"{type(error).__name__}: {shown(error, 120)}") from error
     typed(tuple[_Item, ...], tuple(map(_item, manifest.files)), strict=True)
     if bad := [file.stored for file in manifest.files if not PLAIN.fullmatch(file.stored) or file.size < 0]:
