@@ -1,0 +1,66 @@
+"""latest/ over several volumes of one incident: what a supplement repairs is promoted, and what went there stays."""
+
+from pathlib import Path
+
+import pytest
+
+from blocks.memory import MemoryStore
+from tasks import offload as offloading
+from tasks.case import Case
+from tasks.collect import collect
+from tasks.custody.evidence import Seal
+from tasks.custody.receipt import Receipts
+from tasks.custody.verdict import Verdict, Word
+from tasks.inspect_models import judge_models
+from tasks.offload import offload
+from tasks.promote import promote
+from tasks.seal import seal
+from tests.cases import case_of, made
+from tests.workloads import SmallWorkload
+
+VERIFIED = Verdict(Word.VERIFIED, (), (), (), "")
+MODEL = "latest/models/model_builtin.joblib"
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> MemoryStore:
+    """Cases of tests know no folder to keep a claim in between runs."""
+    monkeypatch.setattr(offloading, "_claim", lambda _: None)
+    return MemoryStore()
+
+
+def promoted(case: Case, *before: Seal) -> tuple[tuple[Seal, ...], Receipts]:
+    """A run of an incident that has sealed these volumes."""
+    evidence = tuple(made(collect.fn(case, name)) for name in ("logs", "models"))
+    judge_models.fn(case, evidence)
+    seals = (*before, made(seal.fn(case, case.volume, evidence)))
+    offload.fn(case, seals, seals[-1])
+    receipts = made(promote.fn(case, seals, VERIFIED))
+    assert isinstance(receipts, Receipts)
+    return seals, receipts
+
+
+def test_each_volume_decides_for_itself(small: SmallWorkload, store: MemoryStore) -> None:
+    model = small.root / "models/model_builtin.joblib"
+    whole = model.read_bytes()
+    log = Path(small.root / "logs/new.log")
+    model.write_bytes(whole[:-20])
+    with case_of(small.block(), store) as case:
+        seals, receipts = promoted(case)
+    assert "model_builtin.joblib (torn" in receipts.told
+    assert not store.look(MODEL)
+    model.write_bytes(whole)
+    with case_of(small.block(), store) as case:
+        seals, receipts = promoted(case, *seals)
+    assert "not promoted" not in receipts.told
+    good = store.look(MODEL)
+    assert good
+    model.write_bytes(whole[:-20])
+    log.write_text("x\n")
+    with case_of(small.block(), store) as case:
+        seals, receipts = promoted(case, *seals)
+    assert len(seals) == 3
+    assert "later" not in receipts.told
+    assert "model_builtin.joblib (torn" in receipts.told
+    assert store.look("latest/logs/new.log")
+    assert store.look(MODEL) == good
