@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 from tasks.case import CLAIMED, LOST_IN_PLACE, Case
 from tasks.custody.errors import Conflict, StoreError, TransientStoreError
 from tasks.custody.evidence import Seal, StoredFile
-from tasks.custody.keys import claim_key
+from tasks.custody.keys import claim_key, promotion_key
 from tasks.custody.manifest import canonical, digest_bytes
 from tasks.custody.noun import Noun
 from tasks.custody.objects import Expected, closing_objects, evidence_objects, snapshot_objects
@@ -129,7 +129,18 @@ def offload(case: Case, seals: Sequence[Seal], intact: Seal) -> Sent:
             "offloaded", folder.name, digest=sealed.manifest_sha256, objects=len(these), result=f"to {case.store.place}"
         )
         sent += these
+    _retain_promotions(case, len(seals))
     return Sent(len(sent), sum(item.size for item in sent if not item.origin), case.store.place)
+
+
+def _retain_promotions(case: Case, volumes: int) -> None:
+    """An incident promotes once; the note that an earlier run left of it gets the retention that is asked for now."""
+    if not case.retention:
+        return
+    for key in (promotion_key(case.incident.id, number) for number in range(1, volumes + 1)):
+        there = case.store.look(key)
+        if there and digest_bytes(note := case.store.read(key)) == there.sha256:
+            case.store.create(key, note, there.sha256)
 
 
 def _send(case: Case, volume: int, file: StoredFile, item: Expected) -> bool:

@@ -130,7 +130,10 @@ def test_a_lock_that_is_asked_for_later_is_set_by_the_next_run_of_the_incident(s
     scene.save(store=scene.store_block.model_copy(update=LOCKED))
     again = scene.evacuate(incident_id=scene.home.name)
     assert again.name == "Verified", again.message
-    for each in map(scene.store.look, [key, f"incidents/{scene.home.name}/claim.json"]):
+    assert scene.store.look(f"promotions/{scene.home.name}.json")
+    for each in map(
+        scene.store.look, [key, f"incidents/{scene.home.name}/claim.json", f"promotions/{scene.home.name}.json"]
+    ):
         assert each
         assert (each.lock, each.held) == ("governance", True)
 
