@@ -200,7 +200,7 @@ def with_usable_key(saved: Mapping[str, Any]) -> tuple[EvidenceStore, str]:
     try:
         return EvidenceStore.model_validate(saved), ""
     except Exception as error:
-        if not saved.get("signing"):
+        if saved.get("signing") is None:
             raise
         store = EvidenceStore.model_validate({**saved, "signing": None})
         return store, f"the key in the store block cannot be used: {_what_is_wrong(error)}"

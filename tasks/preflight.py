@@ -37,6 +37,7 @@ from tasks.ownership import owner, take_ownership
 from tasks.pause import named_by
 from tasks.proc import boot_id
 from tasks.rights import tell_rights, tell_room
+from tasks.signing import tell_key
 
 logger = logging.getLogger(__name__)
 
@@ -146,6 +147,7 @@ def _open(request: Request, workload: Workload, saved: Mapping[str, Any], given:
     case.log.write("run opened", incident_id, reason=request.reason, number=case.number, **how)
     tell_rights(case)
     tell_room(case)
+    tell_key(saved)
     return case
 
 

@@ -1,14 +1,24 @@
 """§4, §8: who signs manifests and closings. A key that fails stops nothing: unsigned evidence is better than none."""
 
-from collections.abc import Iterable, Iterator
+import binascii
+import logging
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Final
 
 from tasks.case import Case
 from tasks.custody.errors import BadSignature, Tampered
 from tasks.custody.evidence import Seal
 from tasks.custody.keys import MANIFEST, SIGNATURE, volume_folder
 from tasks.custody.manifest import digest_bytes
+
+logger = logging.getLogger(__name__)
+
+_ARMOUR: Final = re.compile(r"-----BEGIN OPENSSH PRIVATE KEY-----([A-Za-z0-9+/=\s]+)-----END OPENSSH PRIVATE KEY-----")
+_MAGIC: Final = b"openssh-key-v1\0"
+_UNLOCKED: Final = _MAGIC + b"\0\0\0\x04none"
 
 
 @dataclass(frozen=True)
@@ -18,6 +28,34 @@ class Signer:
     identity: str
     fingerprint: str
     public_key: str
+
+
+def unready(saved: Mapping[str, Any]) -> str:
+    """Why the key in a store's block can surely not be opened; empty if it may, or if there is none.
+
+    What opens it, its library and a derivation of many seconds, must not delay containment (PROTOCOL.key of OpenSSH).
+    """
+    if (key := saved.get("signing")) is None:
+        return ""
+    given = key if isinstance(key, Mapping) else {}
+    found = _ARMOUR.search(str(given.get("private_key", "")))
+    try:
+        head = binascii.a2b_base64(found[1]) if found else b""
+    except binascii.Error:
+        head = b""
+    if not head.startswith(_MAGIC):
+        return "the key in the store block is no private key of OpenSSH"
+    locked, word = not head.startswith(_UNLOCKED), bool(given.get("passphrase"))
+    if locked == word:
+        return ""
+    told = "a passphrase, and the block gives none" if locked else "no passphrase, and the block gives one"
+    return f"the key in the store block has {told}"
+
+
+def tell_key(saved: Mapping[str, Any]) -> None:
+    """Warn at the start; at the seal the verdict gets its note."""
+    if told := unready(saved):
+        logger.warning("Manifests and closings will be unsigned: %s. Correct the signing-key block.", told)
 
 
 def who_signs(case: Case) -> Signer | str:

@@ -117,6 +117,7 @@ def test_a_key_that_cannot_be_used_costs_the_signatures_and_says_why_without_a_s
         ("Field required", {"identity": WHO}),
         ("valid string", {"private_key": {"word": plain}, "identity": WHO}),
         ("valid", "a word"),
+        ("Field required", {}),
     ]
     for told, key in wrong:
         store, why = with_usable_key({"bucket": "evidence", "prefix": "x", "signing": key})

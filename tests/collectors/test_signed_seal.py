@@ -18,7 +18,7 @@ from tasks.custody.keys import MANIFEST, SIGNATURE, SUMS
 from tasks.custody.manifest import digest_bytes
 from tasks.custody.objects import all_objects, closing_objects
 from tasks.seal import check_seal, read_manifest, seal
-from tasks.signing import read_signature, unsigned, who_signs
+from tasks.signing import read_signature, unready, unsigned, who_signs
 from tests.cases import case_of
 from tests.workloads import SmallWorkload
 
@@ -158,6 +158,26 @@ def test_a_key_that_cannot_be_opened_leaves_the_store_usable_and_is_told_as_why_
     for told in (note, caplog.text, kept, repr(case), repr(case.block)):
         assert "wrong word" not in told
         assert path.read_text().splitlines()[2] not in told
+
+
+def test_the_start_of_a_run_warns_of_a_key_that_cannot_be_opened_without_opening_it(tmp_path: Path) -> None:
+    path = tmp_path / "locked"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "right word", "-f", path], check=True)
+    locked, plain = path.read_text(), tmp_path / "plain"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", plain], check=True)
+    wrong: list[tuple[str, object]] = [
+        ("has a passphrase", {"private_key": locked}),
+        ("has no passphrase", {"private_key": plain.read_text(), "passphrase": "needless word"}),
+        ("no private key of OpenSSH", {"private_key": path.with_suffix(".pub").read_text()}),
+        ("no private key of OpenSSH", {"private_key": plain.read_text().replace("b3Bl", "b3Bl\0")}),
+        ("no private key of OpenSSH", {}),
+        ("no private key of OpenSSH", "a word"),
+    ]
+    for told, key in wrong:
+        assert told in unready({"signing": key})
+    for saved in ({}, {"signing": None}, {"signing": {"private_key": plain.read_text().replace("\n", "\r\n")}}):
+        assert unready(saved) == ""
+    assert unready({"signing": {"private_key": locked, "passphrase": "a word"}}) == ""
 
 
 def test_no_key_is_said_once(case: Case) -> None:
