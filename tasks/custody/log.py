@@ -7,14 +7,16 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 logger = logging.getLogger(__name__)
 
 START = "0" * 64
+_TOLD = 20
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
@@ -30,21 +32,27 @@ def head(line: bytes) -> str:
 
 
 def broken(lines: Iterable[bytes], previous: str = START, sequence: int = 0) -> list[str]:
-    """Walk a chain from a known head; one message for each place where a line was dropped, swapped or edited."""
-    found = []
+    """Walk a chain from a known head; a message for each place where a line was dropped, swapped or edited.
+
+    After some such places it is not walked any further, and the last message says so.
+    """
+    found = list(islice(_breaks(lines, previous, sequence), _TOLD + 1))
+    return found if len(found) <= _TOLD else [*found[:_TOLD], "and more"]
+
+
+def _breaks(lines: Iterable[bytes], previous: str, sequence: int) -> Iterator[str]:
     for line in lines:
         try:
             entry = json.loads(line)
             said, number = entry["prev"], entry["seq"]
         except (ValueError, KeyError, TypeError, RecursionError):
-            found.append(f"line {sequence}: not a custody entry")
+            yield f"line {sequence}: not a custody entry"
         else:
             if said != previous:
-                found.append(f"line {sequence}: follows {str(said)[:12]}, not {previous[:12]}")
+                yield f"line {sequence}: follows {str(said)[:12]}, not {previous[:12]}"
             if number != sequence:
-                found.append(f"line {sequence}: is numbered {str(number)[:12]}")
+                yield f"line {sequence}: is numbered {str(number)[:12]}"
         previous, sequence = head(line), sequence + 1
-    return found
 
 
 def _write_whole(descriptor: int, line: bytes) -> None:

@@ -37,6 +37,12 @@ def test_an_untouched_chain_is_whole(lines: list[bytes]) -> None:
     assert broken([]) == []
 
 
+def test_a_log_of_nothing_but_rubbish_is_told_in_a_few_lines() -> None:
+    found = broken([b"\n"] * 100_000)
+    assert len(found) == 21
+    assert found[-1] == "and more"
+
+
 @given(chains, st.data())
 def test_a_dropped_line_is_found(lines: list[bytes], data: st.DataObject) -> None:
     # Not the last one: a chain cannot know its own end. closing.json holds the digest of the whole segment for that.

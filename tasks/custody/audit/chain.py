@@ -3,13 +3,14 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any, Final
 
 from tasks.custody import log
 from tasks.custody.audit.finding import Finding, broken, note, shown
 
 _NOWHERE: Final = 1 << 62
+_SEARCHED: Final = 100_000
 
 
 def lines_of(segment: bytes) -> list[bytes]:
@@ -40,17 +41,19 @@ def chain(segments: Mapping[str, bytes]) -> Iterator[Finding]:
     previous, sequence = log.START, 0
     for key in in_order(segments):
         lines = lines_of(segments[key])
-        for told in log.broken(lines, previous, sequence):
+        trouble = log.broken(lines, previous, sequence)
+        for told in trouble:
             yield broken(key, f"the custody chain is broken: {shown(told)}", "each line to carry the last one's hash")
         if segments[key] and not segments[key].endswith(b"\n"):
             yield broken(key, "the custody chain is broken: its last line is torn", "a whole line")
         previous = log.head(lines[-1]) if lines else previous
         sequence += len(lines)
-        yield from _clock(key, lines)
+        if not trouble:
+            yield from _clock(key, lines)
 
 
 def _clock(key: str, lines: Sequence[bytes]) -> Iterator[Finding]:
-    """A clock that was set back is no fault of the chain, but an auditor must know."""
+    """A clock that was set back is no fault of the chain, but an auditor must know. Of a broken one no time counts."""
     times = [time for line in lines if (time := _time(_entry(line).get("utc")))]
     for before, after in pairwise(times):
         if after < before:
@@ -67,5 +70,5 @@ def _time(text: object) -> datetime | None:
 
 def last_verdict(segment: bytes) -> str:
     """The word that a segment's last entry of a verdict has; empty if it has none."""
-    entries = (_entry(line) for line in reversed(lines_of(segment)))
+    entries = (_entry(line) for line in islice(reversed(lines_of(segment)), _SEARCHED))
     return next((str(entry.get("word", "")) for entry in entries if entry.get("action") == "verdict"), "")
