@@ -12,8 +12,8 @@ import httpx
 from blocks.file import store
 from blocks.store import EvidenceStore
 from tasks.audit import audited
+from tasks.audit_pages import lines
 from tasks.case import load_block
-from tasks.custody.audit.pages import lines
 from tasks.custody.audit.signers import Signer, read_signers
 from tasks.custody.errors import Refused
 from tasks.holdings import columns, holdings

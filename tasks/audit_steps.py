@@ -10,9 +10,9 @@ from prefect.states import Completed, Failed
 
 from blocks.store import EvidenceStore
 from tasks.audit import audited
+from tasks.audit_pages import markdown, rows
 from tasks.case import load_block
 from tasks.custody.audit.finding import Audit, AuditWord
-from tasks.custody.audit.pages import markdown, rows
 from tasks.custody.audit.signers import read_signers
 from tasks.custody.errors import TransientStoreError
 from tasks.holdings import holdings

@@ -12,10 +12,10 @@ from blocks.memory import MemoryStore
 from blocks.port import StoredObject
 from tasks import bucket
 from tasks.audit import audited
+from tasks.audit_pages import lines, markdown, rows
 from tasks.custody.audit.examine import examine
 from tasks.custody.audit.finding import Audit, AuditWord, Severity
 from tasks.custody.audit.layout import laid_out
-from tasks.custody.audit.pages import lines, markdown, rows
 from tasks.custody.audit.signers import read_signers
 from tasks.custody.errors import Refused, TransientStoreError
 from tasks.custody.manifest import canonical
@@ -130,6 +130,13 @@ def test_a_key_that_nobody_would_make_is_named_and_cannot_write_on_a_terminal(
     assert len(audit.findings) == 1
     assert "<b>" not in markdown(audit)
     told(audit)
+
+
+@pytest.mark.parametrize("name", ["http://evil.example/a", "www.evil.example/login.html", "x@evil.example"])
+def test_an_address_in_a_key_is_code_and_never_a_link(objects: Objects, holding: Holding, name: str) -> None:
+    page = markdown(audited(holding(objects | {f"{HOME}/record/002/{name}": b""}), INCIDENT, None, deep=False))
+    assert page.count(name) == page.count(f"{HOME}/record/002/{name}`")
+    assert f"`{HOME}/record/002/{name}`" in page
 
 
 @pytest.mark.parametrize("name", ["../../../etc/passwd", "/etc/passwd", "a//b", "a\nb", "closing.json/../x"])

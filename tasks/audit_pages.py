@@ -1,13 +1,12 @@
 """An audit for people: lines for a terminal, Markdown and table rows for the UI. What a bucket says is never markup."""
 
-import re
 from collections.abc import Iterator
 from typing import Final
 
 from tasks.custody.audit.finding import Audit, AuditWord, Finding, shown
+from tasks.page.markdown import prose
 
 _SHOWN: Final = 200
-_MARKUP: Final = re.compile(r"([\\`*_{}\[\]<>#|!~&])")
 _MEANS: Final = {
     AuditWord.PROVEN: (
         "nothing in the store contradicts the incident's own documents",
@@ -91,4 +90,4 @@ def _words(finding: Finding) -> str:
 
 
 def _plain(text: str) -> str:
-    return _MARKUP.sub(r"\\\1", shown(text, 600))
+    return prose(shown(text, 600))
