@@ -20,7 +20,7 @@ B = TypeVar("B")
 THREADS: Final = 16
 _AHEAD: Final = 1024
 KEYS_LIMIT: Final = 2_000_000
-DOCUMENT_LIMIT: Final = 64 << 20
+DOCUMENT_LIMIT: Final = 32 << 20
 DOCUMENTS_LIMIT: Final = 192 << 20
 """An evidence folder of 100,000 files has a manifest of 30 MB; parsed it takes ten times as much."""
 

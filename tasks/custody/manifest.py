@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,14 +40,26 @@ def _sums(digests: Mapping[str, str]) -> bytes:
 
 def canonical(value: Any) -> bytes:
     """JSON with one spelling only: the same value is always the same bytes."""
-    text = json.dumps(value, sort_keys=True, indent=2, ensure_ascii=True, allow_nan=False, default=_plain)
-    return (text + "\n").encode()
+    return ("".join(_CANONICAL.iterencode(value)) + "\n").encode()
+
+
+def is_canonical(value: Any, data: bytes) -> bool:
+    """Whether these bytes are the value's one spelling. Stops where they differ: a spelling may be far longer."""
+    at = 0
+    for piece in chain(_CANONICAL.iterencode(value), "\n"):
+        if not data.startswith(text := piece.encode(), at):
+            return False
+        at += len(text)
+    return at == len(data)
 
 
 def _plain(value: object) -> str:
     if isinstance(value, datetime):
         return value.isoformat()
     raise TypeError(f"{type(value).__name__} has no canonical form")
+
+
+_CANONICAL: Final = json.JSONEncoder(sort_keys=True, indent=2, ensure_ascii=True, allow_nan=False, default=_plain)
 
 
 _SHOWN: Final = 5

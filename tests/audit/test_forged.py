@@ -122,3 +122,15 @@ def test_a_manifest_with_a_time_that_no_file_can_have_is_broken(
     manifest["items"][0] |= {"mtime_ns": time, "mtime": 1.0}
     audit = audited(holding(unsigned | {key: canonical(manifest)}), INCIDENT, None, deep=False)
     assert "it is not what it should be" in findings(audit, Severity.BROKEN)["evidence/manifest.json"]
+
+
+@pytest.mark.parametrize("names", [["challenge"], ["pause"], ["pause", "challenge"]])
+def test_a_verdict_of_an_older_version_is_open_and_accuses_nobody(
+    unsigned: Objects, holding: Holding, names: list[str]
+) -> None:
+    objects: dict[str, bytes] = unsigned
+    for record in (1, 2):
+        objects = forged(objects, record, lambda facts: [facts.pop(name) for name in names])
+    audit = audited(holding(objects), INCIDENT, None, deep=True)
+    assert audit.word is AuditWord.INDETERMINATE, audit.told
+    assert "as an older version wrote it" in findings(audit, Severity.OPEN)["record/001/verdict.json"]

@@ -5,6 +5,7 @@ import json
 import random
 import shutil
 import subprocess
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +18,16 @@ from hypothesis import strategies as st
 from tasks.custody.errors import Tampered
 from tasks.custody.evidence import IN_PLACE, StoredFile
 from tasks.custody.keys import MANIFEST, SUMS, quote, stored_name
-from tasks.custody.manifest import Manifest, canonical, differences, digest, digest_bytes, digest_of, require_intact
+from tasks.custody.manifest import (
+    Manifest,
+    canonical,
+    differences,
+    digest,
+    digest_bytes,
+    digest_of,
+    is_canonical,
+    require_intact,
+)
 
 NAMES = (
     b"logs/train.log",
@@ -186,3 +196,27 @@ def test_one_digest_for_many_files_is_that_of_their_lines_in_the_sums() -> None:
     lines = f"{'2' * 64}  a\n{'1' * 64}  b\n"
     assert digest_of(files) == digest_of(reversed(files)) == hashlib.sha256(lines.encode()).hexdigest()
     assert digest_of([]) == hashlib.sha256(b"").hexdigest()
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+)
+
+
+@given(values, st.binary(max_size=3), st.integers(0))
+def test_one_spelling_of_a_value_is_canonical_and_no_other(value: Any, more: bytes, place: int) -> None:
+    data = canonical(value)
+    at = place % (len(data) + 1)
+    assert is_canonical(value, data)
+    assert is_canonical(value, other := data[:at] + more + data[at:]) == (other == data)
+    assert not is_canonical(value, data[:-1])
+
+
+def test_a_spelling_that_is_far_longer_than_the_bytes_is_not_made() -> None:
+    # Indented, each of these numbers would stand on a line of 400 spaces.
+    data = b"[" * 200 + b"0," * 200_000 + b"0" + b"]" * 200
+    value = json.loads(data)
+    before = time.process_time()
+    assert not is_canonical(value, data)
+    assert time.process_time() - before < 1

@@ -26,7 +26,7 @@ from tasks.custody.audit.records import (
 from tasks.custody.audit.retained import Asked
 from tasks.custody.audit.signed import Signatures, signatures
 from tasks.custody.audit.signers import Signer
-from tasks.custody.audit.untrusted import Promotion, Unreadable, document, read_closing, read_manifest, typed
+from tasks.custody.audit.untrusted import Older, Promotion, Unreadable, document, read_closing, read_manifest, typed
 from tasks.custody.evidence import Evidence
 from tasks.custody.keys import SEGMENT, claim_key, record_key, volume_folder
 from tasks.custody.manifest import Manifest
@@ -66,6 +66,9 @@ class _Reader:
             return None
         try:
             return how(self._documents[key])
+        except Older as error:
+            self.findings.append(unclear(key, "it was not judged again", error.expected, error.got))
+            return None
         except Unreadable as error:
             self.findings.append(broken(key, "it is not what it should be", error.expected, error.got))
             return None

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from tasks.custody.audit.finding import Finding, broken, shown, unclear
-from tasks.custody.audit.untrusted import Unreadable, document, parsed, typed
+from tasks.custody.audit.untrusted import Older, Unreadable, document, parsed, typed
 from tasks.custody.coverage import attempts
 from tasks.custody.evidence import Evidence
 from tasks.custody.incident import Incident
@@ -17,6 +17,7 @@ from tasks.custody.receipt import Challenge, Containment, ObjectReceipt
 from tasks.custody.verdict import Verdict, Word, judge, ways_in
 
 _SHOWN: Final = 3
+_ADDED: Final = ("pause", "challenge")
 _CLAIMED: Final = ("workload", "host", "boot", "opened_at")
 
 
@@ -44,8 +45,10 @@ class Facts:
 
 
 def read_facts(data: bytes) -> Facts:
-    """verdict.json, and the claim that this incident must have made. Raises Unreadable."""
+    """verdict.json, and the claim that this incident must have made. Raises Unreadable, or Older of an old one."""
     said = document(data)
+    if older := [name for name in _ADDED if name not in said]:
+        raise Older("the facts of a verdict", f"one without {' and '.join(older)}, as an older version wrote it")
     told = typed(dict[str, Any], said.get("incident"))
     claim = {"incident": told.get("id"), **{name: told.get(name) for name in _CLAIMED}}
     found = typed(Facts, {**said, "claim": canonical(claim)})
