@@ -28,6 +28,7 @@ _NEVER: Final = (
 _NOT_READ: Final = (
     "That the store gives back the bytes whose digests it names: not every byte was read (deep does that)."
 )
+_VERSIONS_HIDDEN: Final = "That nothing was overwritten and put back: the store did not tell of its versions."
 _NO_VERSIONS: Final = "That nothing was overwritten and put back: the store keeps no versions of its objects."
 
 
@@ -64,7 +65,11 @@ def audited(store: "Store", incident: str, signers: Sequence[Signer] | None, *, 
         size=tally.size,
         findings=tuple(sorted(dict.fromkeys(findings), key=lambda each: _WORST_FIRST.index(each.severity))),
         retained=tally.retained.told,
-        unproven=(*found.signed.unproven, *tally.retained.unproven, *_unproven(found, versions, deep=deep)),
+        unproven=(
+            *found.signed.unproven,
+            *tally.retained.unproven,
+            *_unproven(found, versions, hidden=bool(hidden), deep=deep),
+        ),
     )
 
 
@@ -95,12 +100,12 @@ def _compared(store: "Store", read: Mapping[str, str], found: Examination, *, de
     return tally
 
 
-def _unproven(found: Examination, versions: Mapping[str, int] | None, *, deep: bool) -> Iterator[str]:
+def _unproven(found: Examination, versions: Mapping[str, int] | None, *, hidden: bool, deep: bool) -> Iterator[str]:
     yield from _NEVER
     if not deep:
         yield _NOT_READ
     if versions is None:
-        yield _NO_VERSIONS
+        yield _VERSIONS_HIDDEN if hidden else _NO_VERSIONS
     if found.in_place:
         yield f"What lay before under the names of {len(found.in_place)} objects, which were sealed in place."
 

@@ -91,6 +91,7 @@ def test_versions_that_must_not_be_listed_leave_it_open(objects: Objects, allowe
     audit = audited(store, INCIDENT, read_signers(allowed), deep=False)
     assert audit.word is AuditWord.INDETERMINATE
     assert "its versions could not be listed: AccessDenied" in findings(audit, Severity.OPEN)[""]
+    assert "keeps no versions" not in " ".join(audit.unproven)
 
 
 @pytest.mark.parametrize("days", [-1, 36_501, 10**10, 10**300])
