@@ -57,7 +57,7 @@ def triggered_by(run: "FlowRun", deployment: str) -> str:
 def _login() -> int:
     """The login that this process descends from; the kernel keeps it through su and sudo."""
     try:
-        return int(Path("/proc/self/loginuid").read_text(encoding="ascii"))
+        return int(Path("/proc/self/loginuid").read_text())
     except (OSError, ValueError):
         return _UNSET
 
