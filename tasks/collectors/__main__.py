@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
-from tasks.collectors import discover
+from tasks.collectors import named
 from tasks.collectors.acquire import acquire
 from tasks.collectors.collector import Target
 from tasks.collectors.estimate import estimate
@@ -30,9 +30,9 @@ def main() -> None:
     target = Target(**json.load(sys.stdin))
     os.umask(0o077)
     limit_memory()
-    if told := estimate(discover()[name], target, Path(folder)):
+    what = named(name)
+    if told := estimate(what, target, Path(folder)):
         print(json.dumps({"room": told}), flush=True)
-    what = discover()[name]
     for item in searched(acquire(what, target, Path(folder)), target, Path(folder), all_of_them=what.of_containers):
         print(json.dumps({_KINDS[type(item)]: asdict(item)}), flush=True)
     print(json.dumps("end"), flush=True)

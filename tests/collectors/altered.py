@@ -7,7 +7,7 @@ import sys
 from dataclasses import replace
 
 from tasks.collectors import __main__ as program
-from tasks.collectors import discover
+from tasks.collectors import named
 from tasks.collectors.collector import Command, Made, Target
 
 _MUCH = 1 << 20
@@ -29,7 +29,6 @@ def altered(how: str, token: str) -> tuple[Command | Made, ...]:
 
 if __name__ == "__main__":
     _, how, token, name, folder = sys.argv
-    known = discover()
-    known[name] = replace(known[name], sources=altered(how, token))
+    program.named = lambda name: replace(named(name), sources=altered(how, token))
     sys.argv = ["altered", name, folder]
     program.main()

@@ -10,7 +10,7 @@ from tests.scenes import Scene
 
 
 def test_a_hostile_tree_goes_through_the_whole_flow(scene: Scene, tmp_path: Path) -> None:
-    tree = make_hostile(scene.small.root, tmp_path / "outside", seed=4)
+    tree = make_hostile(scene.small.root, tmp_path / "outside", seed=4, count=150)
     scene.save(workload=scene.small.block(**PATTERNS))
     scene.small.start_all()
     state = scene.evacuate()
