@@ -8,13 +8,14 @@ import json
 import os
 import resource
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
 from tasks.collectors import named
 from tasks.collectors.acquire import acquire
-from tasks.collectors.collector import Target
+from tasks.collectors.collector import Collector, Target
 from tasks.collectors.estimate import estimate
 from tasks.collectors.searching import searched
 from tasks.custody.evidence import Loss, StoredFile
@@ -24,13 +25,13 @@ _MEMORY: Final = 4 << 30
 _KINDS: Final = {StoredFile: "file", Loss: "loss", Search: "search"}
 
 
-def main() -> None:
+def main(find: Callable[[str], Collector] = named) -> None:
     """Run the collector and tell."""
     name, folder = sys.argv[1:]
     target = Target(**json.load(sys.stdin))
     os.umask(0o077)
     limit_memory()
-    what = named(name)
+    what = find(name)
     if told := estimate(what, target, Path(folder)):
         print(json.dumps({"room": told}), flush=True)
     for item in searched(acquire(what, target, Path(folder)), target, Path(folder), all_of_them=what.of_containers):

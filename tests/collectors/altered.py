@@ -6,8 +6,8 @@
 import sys
 from dataclasses import replace
 
-from tasks.collectors import __main__ as program
 from tasks.collectors import named
+from tasks.collectors.__main__ import main
 from tasks.collectors.collector import Command, Made, Target
 
 _MUCH = 1 << 20
@@ -29,6 +29,5 @@ def altered(how: str, token: str) -> tuple[Command | Made, ...]:
 
 if __name__ == "__main__":
     _, how, token, name, folder = sys.argv
-    program.named = lambda name: replace(named(name), sources=altered(how, token))
     sys.argv = ["altered", name, folder]
-    program.main()
+    main(lambda name: replace(named(name), sources=altered(how, token)))
