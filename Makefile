@@ -48,7 +48,7 @@ audit: $(STAMP)  ## prove an incident from its store: STORE=store.toml INCIDENT=
 	$(BIN)/python -m tasks.operate audit "$(STORE)" $(if $(INCIDENT),"$(INCIDENT)") $(if $(SIGNERS),--signers "$(SIGNERS)") $(if $(DEEP),--deep)
 
 test: $(STAMP)  ## the test suite
-	$(BIN)/python -m pytest -n 3 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 soak: $(STAMP)  ## the long campaigns, of which the test suite runs a sample
 	$(BIN)/python -m pytest -m soak $(ARGS)
