@@ -84,12 +84,11 @@ def _why_held(case: Case, volume: int, file: StoredFile, findings: Sequence[Mode
         return f"it could not be read again: {error.strerror or error}"
 
 
-def is_sound(case: Case, volume: int, file: StoredFile) -> bool:
-    """Whether a sealed file is a model that was found to be sound."""
+def sound_models(case: Case, volume: int, files: Iterable[StoredFile]) -> list[StoredFile]:
+    """Those of the sealed files of a folder that are models, found to be sound."""
     findings = sealed_findings(case, volume)
-    return any(finding.sha256 == file.sha256 for finding in findings) and not why_unsound(
-        file.stored, file.sha256, findings
-    )
+    judged = {finding.sha256 for finding in findings}
+    return [file for file in files if file.sha256 in judged and not why_unsound(file.stored, file.sha256, findings)]
 
 
 def is_model(case: Case, volume: int, file: StoredFile) -> bool:

@@ -14,7 +14,7 @@ from tasks.cordon import hold
 from tasks.custody.evidence import Seal, StoredFile
 from tasks.custody.receipt import Containment, Recovery
 from tasks.custody.verdict import Verdict, why_not_recover
-from tasks.inspect_models import is_sound
+from tasks.inspect_models import sound_models
 from tasks.pause import pause_named
 from tasks.revive import ProcessApi, Revival, path_of
 from tasks.revive_container import ContainerApi, api_container, restore_restart_policies
@@ -88,8 +88,8 @@ def _newest_model(case: Case, seals: Sequence[Seal]) -> StoredFile | None:
     models = [
         file
         for sealed in seals
-        for file in read_manifest(case, sealed.volume).files
-        if file.stored.startswith("models/") and is_sound(case, sealed.volume, file)
+        for file in sound_models(case, sealed.volume, read_manifest(case, sealed.volume).files)
+        if file.stored.startswith("models/")
     ]
     return max(models, key=lambda file: file.mtime_ns or 0, default=None)
 

@@ -55,17 +55,27 @@ class Scene:
         return home
 
 
-def steps_of(state: State) -> dict[str, str]:
-    """Names and final states of a run's steps; the server learns of the last ones after the run itself has ended."""
-    this = FlowRunFilter(id=FlowRunFilterId(any_=[state.state_details.flow_run_id]))
-    seen: dict[str, str] = {}
+class Steps(dict[str, str]):
+    """Names and final states of a run's steps, as the server hears of them: often after the run itself has ended."""
 
-    def settled() -> bool:
-        runs = client.read_task_runs(flow_run_filter=this)
-        seen.clear()
-        seen.update({run.name: run.state_name or "" for run in runs})
+    def __init__(self, state: State) -> None:
+        """Wait until all that the server knows of have ended."""
+        super().__init__()
+        self._run = FlowRunFilter(id=FlowRunFilterId(any_=[state.state_details.flow_run_id]))
+        wait_until(self._settled, what="the server's knowledge of the steps")
+
+    def __missing__(self, name: str) -> str:
+        """A step that is asked for, and that the server has not heard of yet, is waited for."""
+        wait_until(lambda: self._settled() and name in self, what=f"the server's knowledge of {name}")
+        return self[name]
+
+    def _settled(self) -> bool:
+        with get_client(sync_client=True) as client:
+            runs = client.read_task_runs(flow_run_filter=self._run)
+        self.update({run.name: run.state_name or "" for run in runs})
         return all(run.state and (run.state.is_final() or run.state_name == "NotReady") for run in runs)
 
-    with get_client(sync_client=True) as client:
-        wait_until(settled, what="the server's knowledge of the steps")
-    return seen
+
+def steps_of(state: State) -> Steps:
+    """The steps of a run that has ended."""
+    return Steps(state)
