@@ -195,6 +195,7 @@ def test_a_needed_loss_is_partial_and_what_a_later_run_finds_is_a_supplement(sce
 def test_latest_never_loses_a_good_model_to_a_torn_one(scene: Scene) -> None:
     scene.evacuate()
     good = scene.store.look("latest/models/model_builtin.joblib")
+    scene.lose_the_guard()
     scene.small.start_all()
     torn = scene.small.root / "models/model_builtin.joblib"
     torn.write_bytes(torn.read_bytes()[:-200])
