@@ -85,6 +85,7 @@ def freeze_container(case: Case, container: Container) -> FrozenContainer:
             _keep_config(case, container)
             case.engine.forbid_restart(container.id)
             case.engine.signal(container.id, _SIGKILL)
+            _wait_settled(case, container)
         else:
             case.engine.pause(container.id)
             paused_at = datetime.now(UTC)
@@ -104,6 +105,13 @@ def freeze_container(case: Case, container: Container) -> FrozenContainer:
         paused_at=paused_at,
         denied=denied,
     )
+
+
+def _wait_settled(case: Case, container: Container) -> None:
+    """The engine ends the pause between two starts at its leisure."""
+    deadline = time.monotonic() + _KILL_SECONDS
+    while (now := case.engine.look(container.id)) and now.state == container.state and time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS)
 
 
 def _keep_config(case: Case, container: Container) -> None:

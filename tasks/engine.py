@@ -161,11 +161,19 @@ class DockerEngine:
             return None
 
     def pause(self, id_: str) -> None:
-        """As `docker pause`; paused twice is paused."""
-        if (now := self.look(id_)) and now.state == "paused":
+        """As `docker pause`; paused twice is paused, also where the guard pauses it at the same moment."""
+        if self._is_paused(id_):
             return
-        with self._asking("pause a container") as client:
-            client.pause(id_)
+        try:
+            with self._asking("pause a container") as client:
+                client.pause(id_)
+        except EngineError:
+            if not self._is_paused(id_):
+                raise
+
+    def _is_paused(self, id_: str) -> bool:
+        now = self.look(id_)
+        return now is not None and now.state == "paused"
 
     def forbid_restart(self, id_: str) -> None:
         """As `docker update --restart no`."""
@@ -180,7 +188,7 @@ class DockerEngine:
         """As `docker kill --signal`. The engine thaws only for the stop signal and SIGKILL; for others we do."""
         with self._asking(f"send {name} to a container") as client:
             client.kill(id_, name)
-        if (now := self.look(id_)) and now.state == "paused":
+        if self._is_paused(id_):
             with self._asking("thaw a container") as client:
                 client.unpause(id_)
 

@@ -4,12 +4,18 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
-from prefect.settings import PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL, temporary_settings
+from prefect.blocks.core import Block
+from prefect.settings import (
+    PREFECT_API_URL,
+    PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL,
+    temporary_settings,
+)
 from prefect.testing.utilities import prefect_test_harness
 from prefect_aws import AwsCredentials
 from pydantic import SecretStr
@@ -25,8 +31,12 @@ from tests.workloads import SmallWorkload
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep together, in one process, what has an engine or a drill; every other test goes where there is room."""
+    """Keep together, in one process, what has an engine or a drill; every other test goes where there is room.
+
+    First of all: pytest-xdist reads the marks in this same hook.
+    """
     for item in items:
         if item.path.parent.name in {"docker", "drill"}:
             item.add_marker(pytest.mark.xdist_group("engine"))
@@ -92,5 +102,36 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 def prefect() -> Iterator[None]:
     """A Prefect server and database that end with the session. Events are written at once, so that tests see them."""
     at_once = {PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL: 0.1}
-    with temporary_settings(at_once), prefect_test_harness(server_startup_timeout=120):
+    with (
+        temporary_settings(at_once),
+        prefect_test_harness(server_startup_timeout=120),
+        pytest.MonkeyPatch.context() as ours,
+    ):
+        ours.setattr(Block, "register_type_and_schema", _once_a_server(Block.__dict__["register_type_and_schema"]))
+        ours.setattr(Block, "_field_has_secrets", _once_a_field(Block._field_has_secrets))
         yield
+
+
+def _once_a_server(registration: "classmethod[Block, ..., None]") -> "classmethod[Block, ..., None]":
+    """Each saving of a block registers its type and those nested in it anew: half of what a test's set-up costs."""
+    known = set[tuple[type[Block], str | None]]()
+
+    def register(kind: type[Block], *args: Any, **kwargs: Any) -> None:
+        if (kind, PREFECT_API_URL.value()) not in known:
+            registration.__func__(kind, *args, **kwargs)
+            known.add((kind, PREFECT_API_URL.value()))
+
+    return classmethod(register)
+
+
+def _once_a_field(has_secrets: Callable[[Block, str], bool]) -> Callable[[Block, str], bool]:
+    """It makes the whole JSON schema of a block anew for each field that is saved."""
+    known = dict[tuple[type[Block], str], bool]()
+
+    def answer(block: Block, field: str) -> bool:
+        asked = type(block), field
+        if asked not in known:
+            known[asked] = has_secrets(block, field)
+        return known[asked]
+
+    return answer

@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from contextlib import suppress
 from dataclasses import asdict
@@ -15,31 +14,36 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from tasks.collectors.collector import Collector, Target
+from tasks.collectors.zygote import Running, start
 from tasks.custody.evidence import Loss, Outcome
 
-PROGRAM: Final = (sys.executable, "-m", "tasks.collectors")
 _TAIL: Final = 400
 _LOOK_SECONDS: Final = 0.25
 _LAST_WAIT_SECONDS: Final = 2.0
 
 
 def attempt(
-    what: Collector, target: Target, staging: Path, program: tuple[str, ...] = PROGRAM
+    what: Collector, target: Target, staging: Path, program: tuple[str, ...] = ()
 ) -> tuple[list[Any], Loss | None]:
     """What it told, line by line, and what was wrong with the attempt as a whole."""
     # in memory: on a full disk what it tells would be lost, and with it what it has hashed in place
-    with os.fdopen(os.memfd_create("told"), "w+b") as out, os.fdopen(os.memfd_create("complaints"), "w+b") as err:
-        process = subprocess.Popen(
-            [*program, what.name, str(staging)], stdin=subprocess.PIPE, stdout=out, stderr=err, start_new_session=True
-        )
-        late = _feed_and_wait(process, json.dumps(asdict(target)).encode(), target.seconds, what.stalled)
+    with _in_memory("asked") as asked, _in_memory("told") as out, _in_memory("complaints") as err:
+        asked.write(json.dumps(asdict(target)).encode())
+        asked.seek(0)
+        files = [file.fileno() for file in (asked, out, err)]
+        process = start([what.name, str(staging)], files, program)
+        code, late = _wait(process, Pulse(target.seconds, what.stalled))
         lines = [json.loads(line) for line in _all_of(out).splitlines(keepends=True) if line.endswith(b"\n")]
         reason = _all_of(err)[-_TAIL:].decode(errors="replace").strip()
     if late:
         return lines, Loss(what.name, Outcome.TIMED_OUT, late)
     if not lines or lines[-1] != "end":
-        return lines, Loss(what.name, Outcome.FAILED, f"ended with {process.returncode}: {reason}")
+        return lines, Loss(what.name, Outcome.FAILED, f"ended with {code}: {reason}")
     return lines[:-1], None
+
+
+def _in_memory(name: str) -> BinaryIO:
+    return os.fdopen(os.memfd_create(name), "w+b")
 
 
 def _all_of(file: BinaryIO) -> bytes:
@@ -47,21 +51,21 @@ def _all_of(file: BinaryIO) -> bytes:
     return file.read()
 
 
-def _feed_and_wait(process: subprocess.Popen[bytes], asked: bytes, seconds: float, stalled: float) -> str:
-    """Why it was ended; nothing if it ended by itself. Whatever it started ends with it."""
-    pulse = Pulse(seconds, stalled)
+def _wait(process: Running, pulse: "Pulse") -> tuple[int | None, str]:
+    """How it ended, and why it was ended; nothing if it ended by itself. Whatever it started ends with it."""
+    code = None
     try:
         while not (late := pulse.over(time.monotonic(), moved(process.pid))):
             with suppress(subprocess.TimeoutExpired):
-                process.communicate(asked, timeout=min(_LOOK_SECONDS, pulse.left(time.monotonic())))
+                code = process.wait(min(_LOOK_SECONDS, pulse.left(time.monotonic())))
                 break
-            asked = b""
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(_LAST_WAIT_SECONDS)
-    return late
+        if code is None:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(_LAST_WAIT_SECONDS)
+    return code, late
 
 
 def moved(pid: int) -> int | None:

@@ -134,11 +134,13 @@ def picture(folder: Path) -> dict[str, tuple[int, int, str]]:
 
 
 def ours() -> list[str]:
-    """What runs of ours below this test, but for the workload's own processes."""
+    """What runs of ours below this test, but for the workload's own processes and the warm one that others come from."""
     return [
         " ".join(child.cmdline())
         for child in psutil.Process().children(recursive=True)
-        if child.status() != psutil.STATUS_ZOMBIE and "tasks.collectors" in " ".join(child.cmdline())
+        if child.status() != psutil.STATUS_ZOMBIE
+        and "tasks.collectors" in " ".join(child.cmdline())
+        and not (child.ppid() == os.getpid() and "tasks.collectors.zygote" in child.cmdline())
     ]
 
 

@@ -85,7 +85,7 @@ def test_everything_that_a_process_held_is_in_the_tree(small: SmallWorkload) -> 
     one = described[training.pid]
     (child,) = one["children"]
     assert described[child]["parent"] == training.pid
-    assert (one["state"], one["cwd"], one["root"], one["nice"]) == ("T (stopped)", str(small.root), "/", 3)
+    assert (one["state"], one["cwd"], one["root"], one["nice"]) == ("T (stopped)", str(small.root), "/", os.nice(0) + 3)
     assert (one["user"]["name"], one["user"]["uids"]) == (psutil.Process().username(), [str(os.geteuid())] * 4)
     assert one["started"].startswith(f"{time.gmtime().tm_year}-")
     assert len(one["threads"]) == 2

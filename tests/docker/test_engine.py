@@ -88,6 +88,20 @@ def test_a_paused_container_stands_still_and_paused_twice_is_paused(containers: 
     assert lines(door, id_) == before
 
 
+def test_what_the_guard_pauses_at_the_same_moment_is_paused(
+    containers: Containers, door: DockerEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The look before the pause still sees it run."""
+    id_ = containers.run(COUNTER)
+    looks = iter([door.look(id_)])
+    containers.client.pause(id_)
+    really = door.look
+    monkeypatch.setattr(door, "look", lambda asked: next(looks, None) or really(asked))
+    door.pause(id_)
+    with pytest.raises(EngineError, match="not running"):
+        door.pause(containers.run(["true"]))
+
+
 @pytest.mark.parametrize("image_stop_signal", [None, "SIGTERM", "SIGQUIT"])
 def test_a_signal_to_a_paused_container_is_acted_on_before_anything_else(
     containers: Containers, door: DockerEngine, image_stop_signal: str | None
