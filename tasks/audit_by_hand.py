@@ -13,10 +13,10 @@ from blocks.file import store
 from blocks.store import EvidenceStore
 from tasks.audit import audited
 from tasks.audit_pages import lines
-from tasks.case import load_block
 from tasks.custody.audit.signers import Signer, read_signers
 from tasks.custody.errors import Refused
 from tasks.holdings import columns, holdings
+from tasks.preflight import store_to_read
 
 _SUFFIX: Final = ".toml"
 
@@ -46,7 +46,7 @@ def chosen_store(text: str) -> EvidenceStore:
     """The store that is meant. A file needs no Prefect server, unless its credentials name a saved block."""
     file, name = (text, "") if text.endswith(_SUFFIX) else (text.rpartition(":")[0], text.rpartition(":")[2])
     try:
-        return store(Path(file), name) if file.endswith(_SUFFIX) else load_block(EvidenceStore, text)
+        return store(Path(file), name) if file.endswith(_SUFFIX) else store_to_read(text)
     except httpx.HTTPError as error:
         remedy = "Start it, or give a TOML file whose [store.NAME] names no saved block."
         raise Refused("a Prefect server that knows the saved block", str(error), remedy) from error

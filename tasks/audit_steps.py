@@ -8,14 +8,13 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from blocks.store import EvidenceStore
 from tasks.audit import audited
 from tasks.audit_pages import markdown, rows
-from tasks.case import load_block
 from tasks.custody.audit.finding import Audit, AuditWord
 from tasks.custody.audit.signers import read_signers
 from tasks.custody.errors import TransientStoreError
 from tasks.holdings import holdings
+from tasks.preflight import store_to_read
 
 _NAMES: Final = {
     AuditWord.PROVEN: "Proven",
@@ -42,14 +41,14 @@ def _may_help(task_: Any, run: Any, state: State[Any]) -> bool:
 def audit_incident(store: str, incident: str, allowed_signers: str, *, deep: bool) -> State[Audit]:
     """Read the incident from the store that the block names; Failed, with the audit, unless all of it is proven."""
     signers = read_signers(allowed_signers) if allowed_signers.strip() else None
-    found = audited(load_block(EvidenceStore, store).open(), incident, signers, deep=deep)
+    found = audited(store_to_read(store).open(), incident, signers, deep=deep)
     return (Completed if found.complete else Failed)(message=found.told, data=found)
 
 
 @task(name="§6 list the incidents", cache_policy=NO_CACHE, persist_result=False)
 def list_incidents(store: str) -> list[dict[str, str]]:
     """A row for each incident that the store holds, in a table beside the run."""
-    found = holdings(load_block(EvidenceStore, store).open())
+    found = holdings(store_to_read(store).open())
     create_table_artifact(found or [{"id": "none"}], key="incidents", description="Incidents of the store 一覧")
     return found
 

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -38,6 +38,9 @@ from tasks.pause import named_by
 from tasks.proc import boot_id
 from tasks.rights import tell_rights, tell_room
 from tasks.signing import tell_key
+
+if TYPE_CHECKING:
+    from blocks.store import EvidenceStore
 
 logger = logging.getLogger(__name__)
 
@@ -195,6 +198,13 @@ def require_store(name: str) -> Mapping[str, Any]:
             return client.read_block_document_by_name(name, _STORE).data
         except ObjectNotFound as error:
             raise unknown_block(_STORE, name) from error
+
+
+def store_to_read(name: str) -> "EvidenceStore":
+    """The saved store, to read from: nothing is signed, so a key that cannot be opened keeps nobody out."""
+    from blocks.store import EvidenceStore
+
+    return EvidenceStore.model_validate({**require_store(name), "signing": None})
 
 
 def require_here(workload: Workload) -> None:

@@ -134,7 +134,7 @@ def picture(folder: Path) -> dict[str, tuple[int, int, str]]:
 
 
 def ours() -> list[str]:
-    """What runs of ours below this test, but for the workload's own processes and the warm one that others come from."""
+    """What runs of ours below this test, but for the workload's own processes and the warm one."""
     return [
         " ".join(child.cmdline())
         for child in psutil.Process().children(recursive=True)

@@ -14,10 +14,13 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 from prefect.client.schemas.objects import State
 from prefect_aws import AwsCredentials
+from pydantic import SecretStr
 
 from blocks.signing_key import SigningKey
+from blocks.store import EvidenceStore
 from flows.audit import audit
 from flows.recover import recover
+from tasks.audit_by_hand import audit_by_hand
 from tasks.drill.parts import SeaweedFS
 from tests.scenes import Scene
 
@@ -185,3 +188,17 @@ def test_a_run_without_an_id_lists_what_the_store_holds_and_an_unknown_id_is_ref
     assert refused.type.value == "FAILED"
     assert "no object of it" in str(refused.message)
     assert run(scene, incident_id="IR-20260102T030405Z", allowed_signers="nonsense").type.value == "FAILED"
+
+
+def test_a_store_whose_key_cannot_be_opened_can_still_be_read(scene: Scene, tmp_path: Path) -> None:
+    path = tmp_path / "locked"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "right word", "-f", path], check=True)
+    key = SigningKey.model_construct(
+        private_key=SecretStr(path.read_text()), passphrase=SecretStr("wrong word"), identity="x@y"
+    )
+    key.save(f"{scene.name}k")
+    scene.save(store=scene.store_block.model_copy(update={"signing": key}))
+    with pytest.raises(RuntimeError, match="failed validation"):
+        EvidenceStore.load(scene.name)
+    assert run(scene).name == "Listed"
+    assert audit_by_hand([scene.name]) == 0
