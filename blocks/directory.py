@@ -4,18 +4,20 @@ import errno
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import file_digest
 from hashlib import sha256 as sha256_of
 from pathlib import Path
 from typing import IO, Final
 
-from blocks.memory import absent, opened, require_digest, require_key, settle
-from blocks.port import PIECE, StoredObject
+from blocks.memory import absent, opened, require_digest, require_key, settled
+from blocks.port import PIECE, StoredObject, untold
 from tasks.custody.errors import PermanentStoreError, StoreError, TransientStoreError
+from tasks.custody.parts import Parts
 
 _INCOMING: Final = ".incoming"
+_HEAP_DEPTH: Final = 2
 _TRANSIENT: Final = {errno.EAGAIN, errno.EBUSY, errno.EINTR, errno.EIO, errno.ESTALE, errno.ETIMEDOUT}
 _FULL: Final = "Free space there, then run the evacuation again; finished objects are not repeated."
 _DENIED: Final = "Let the worker's user write there, on a file system with hard links such as ext4, xfs or NFS."
@@ -49,12 +51,35 @@ class DirectoryStore:
         """The block asks no folder to retain: whoever may write there may delete."""
         return ""
 
-    def create(self, key: str, source: Path | bytes, sha256: str) -> None:
+    def create(
+        self,
+        key: str,
+        source: Path | bytes,
+        sha256: str,
+        parts: Parts | None = None,
+        tell: Callable[[int], object] = untold,
+    ) -> None:
         """Write beside, compare the digest, flush to the disk, then link: atomic, and refused if the name exists."""
+        del parts, tell
         self._put(self._path(key), key, source, sha256, replace=False)
 
-    def copy(self, source: str, key: str, sha256: str, *, replace: bool = False) -> None:
+    def holds(self, key: str, sha256: str, parts: Parts | None = None) -> bool:
+        """Read back, as `look` does."""
+        return settled(self.place, key, self.look(key), sha256, parts)
+
+    def end_unfinished(self, prefix: str) -> Sequence[str]:
+        """Remove half-written files of an incident; a prefix that is wider may be another host's at this moment."""
+        if prefix.count("/") < _HEAP_DEPTH:
+            return ()
+        with self._telling(prefix):
+            left = sorted((self._folder / _INCOMING).glob(f"{_heap(prefix)}*"))
+            for path in left:
+                path.unlink(missing_ok=True)
+        return (prefix,) * len(left)
+
+    def copy(self, source: str, key: str, sha256: str, parts: Parts | None = None, *, replace: bool = False) -> None:
         """Copy the bytes: a hard link would let a change of one be a change of both."""
+        del parts
         original = self._path(source)
         if not _is_object(original):
             raise absent(self.place, source)
@@ -116,18 +141,18 @@ class DirectoryStore:
 
     def _put(self, path: Path, key: str, source: Path | bytes, sha256: str, *, replace: bool) -> None:
         with self._telling(key):
-            if not replace and _is_object(path):
-                return settle(self.place, key, self.look(key), sha256)
+            if not replace and self.holds(key, sha256):
+                return
             incoming = self._folder / _INCOMING
             incoming.mkdir(mode=0o700, exist_ok=True)
-            descriptor, name = tempfile.mkstemp(dir=incoming)
+            descriptor, name = tempfile.mkstemp(dir=incoming, prefix=_heap(key))
             try:
                 with os.fdopen(descriptor, "wb") as file, opened(source) as origin:
                     require_digest(key, _pour(origin, file), sha256)
                     file.flush()
                     os.fsync(file.fileno())
                 _make_folders(path.parent)
-                return self._publish(Path(name), path, key, sha256, replace=replace)
+                self._publish(Path(name), path, key, sha256, replace=replace)
             finally:
                 Path(name).unlink(missing_ok=True)
 
@@ -138,7 +163,7 @@ class DirectoryStore:
             try:
                 path.hardlink_to(written)
             except FileExistsError:
-                settle(self.place, key, self.look(key), sha256)
+                self.holds(key, sha256)
         _flush_folder(path.parent)
 
     @contextmanager
@@ -154,6 +179,11 @@ class DirectoryStore:
         return kind(
             f"{key} to be written or read in {self.place}", error.strerror or str(error), "It is not stored.", remedy
         )
+
+
+def _heap(key: str) -> str:
+    """What the half-written files of one incident begin with."""
+    return f"{sha256_of('/'.join(key.split('/')[:_HEAP_DEPTH]).encode()).hexdigest()[:16]}-"
 
 
 def _is_object(path: Path) -> bool:

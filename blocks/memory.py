@@ -1,6 +1,6 @@
 """The store contract in its plainest form, for tests, and the laws that every store shares."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import sha256 as sha256_of
 from io import BytesIO
@@ -8,8 +8,9 @@ from pathlib import Path
 from threading import Lock
 from typing import IO
 
-from blocks.port import StoredObject
+from blocks.port import StoredObject, untold
 from tasks.custody.errors import Conflict, PermanentStoreError, StoreError, TransientStoreError
+from tasks.custody.parts import Parts
 
 
 def require_key(key: str) -> str:
@@ -71,21 +72,33 @@ def opened(source: Path | bytes) -> Iterator[IO[bytes]]:
         yield file
 
 
-def settle(place: str, key: str, found: StoredObject | None, sha256: str) -> None:
-    """A create-only key exists: done if it holds the same content, a conflict if not, never an overwrite."""
+def settled(place: str, key: str, found: StoredObject | None, sha256: str, parts: Parts | None = None) -> bool:
+    """Whether a key has this content: False if it has none; with other content it is a conflict, never overwritten."""
     if found is None:
-        raise TransientStoreError(
-            f"{key} in {place}, which the store said exists", "no such object", "Nothing was stored.", "Try again."
-        )
-    if found.sha256 != sha256:
+        return False
+    if not found.agrees(sha256, parts):
         raise Conflict(
             f"sha256 {sha256} at {key} in {place}",
-            f"an object with sha256 {found.sha256}"
-            if found.sha256
-            else "an object whose sha256 the store doesn't know",
+            f"an object with {_digest_of(found)}",
             "It was not overwritten.",
             "Keep both for the investigation: compare the object with the file, and ask who wrote it.",
         )
+    return True
+
+
+def _digest_of(found: StoredObject) -> str:
+    if found.sha256:
+        return f"sha256 {found.sha256}"
+    return (
+        f"the composite sha256 {found.composite} of its parts" if found.composite else "a sha256 that it doesn't tell"
+    )
+
+
+def vanished(place: str, key: str) -> StoreError:
+    """The store refused to create a key because it exists, and then has no such object."""
+    return TransientStoreError(
+        f"{key} in {place}, which the store said exists", "no such object", "Nothing was stored.", "Try again."
+    )
 
 
 def absent(place: str, key: str) -> StoreError:
@@ -111,17 +124,35 @@ class MemoryStore:
         """Nothing is asked of it."""
         return ""
 
-    def create(self, key: str, source: Path | bytes, sha256: str) -> None:
+    def create(
+        self,
+        key: str,
+        source: Path | bytes,
+        sha256: str,
+        parts: Parts | None = None,
+        tell: Callable[[int], object] = untold,
+    ) -> None:
         """Create, or leave what is there."""
+        del parts, tell
         data = read_source(source)
         require_digest(key, sha256_of(data).hexdigest(), sha256)
         with self._lock:
             new = self._objects.setdefault(require_key(key), data) is data
         if not new:
-            settle(self.place, key, self.look(key), sha256)
+            self.holds(key, sha256)
 
-    def copy(self, source: str, key: str, sha256: str, *, replace: bool = False) -> None:
+    def holds(self, key: str, sha256: str, parts: Parts | None = None) -> bool:
+        """By the content itself."""
+        return settled(self.place, key, self.look(key), sha256, parts)
+
+    def end_unfinished(self, prefix: str) -> Sequence[str]:
+        """Nothing is ever half done in memory."""
+        del prefix
+        return ()
+
+    def copy(self, source: str, key: str, sha256: str, parts: Parts | None = None, *, replace: bool = False) -> None:
         """Create from another key; only `replace` overwrites."""
+        del parts
         data = self.read(source)
         if not replace:
             return self.create(key, data, sha256)

@@ -1,10 +1,12 @@
 """The store as the verbs see it: one small interface, whatever lies behind it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Final, Protocol, runtime_checkable
+
+from tasks.custody.parts import Parts
 
 PIECE: Final = 1 << 20
 """Bytes of one piece of a stream, at most."""
@@ -12,8 +14,9 @@ PIECE: Final = 1 << 20
 
 @dataclass(frozen=True)
 class StoredObject:
-    """What the store itself says of an object. `sha256` is hex, None where the store keeps no digest.
+    """What the store itself says of an object. `sha256` is hex, None where the store keeps no digest of the whole.
 
+    `composite` is then its digest of the parts that came, as `Parts` has it, if it keeps that.
     `lock` and `retained_until` say in which mode ("governance" or "compliance") and until when nobody may delete it,
     `held` whether it is under legal hold, as far as the store tells; a listing does not.
     """
@@ -24,6 +27,15 @@ class StoredObject:
     retained_until: datetime | None = None
     held: bool = False
     lock: str = ""
+    composite: str = ""
+
+    def agrees(self, sha256: str, parts: Parts | None = None) -> bool:
+        """Whether the store's own word is that of this content; a digest of the whole counts before one of parts."""
+        return self.sha256 == sha256 if self.sha256 else parts is not None and self.composite == parts.composite
+
+
+def untold(size: int) -> None:
+    """Nobody wants to know how far it is."""
 
 
 class Store(Protocol):
@@ -36,15 +48,30 @@ class Store(Protocol):
     def unfit(self) -> str:
         """Why objects cannot be retained here as the store's block asks; empty if they can, or if nothing is asked."""
 
-    def create(self, key: str, source: Path | bytes, sha256: str) -> None:
+    def create(
+        self,
+        key: str,
+        source: Path | bytes,
+        sha256: str,
+        parts: Parts | None = None,
+        tell: Callable[[int], object] = untold,
+    ) -> None:
         """Create an object whose digest the store checks while it takes it.
 
         Never overwrites: the same key with the same digest is done already, with another one it is a Conflict. What is
-        created is retained as the block asks, also what was there already; nothing is ever shortened.
+        created is retained as the block asks, also what was there already; nothing is ever shortened. A large file goes
+        in `parts`; what the store has kept of them from an earlier try is not sent again. `tell` hears of the bytes of
+        each part as it is done.
         """
 
-    def copy(self, source: str, key: str, sha256: str, *, replace: bool = False) -> None:
+    def holds(self, key: str, sha256: str, parts: Parts | None = None) -> bool:
+        """Whether this content is at the key; if so it is retained as the block asks. Other content is a Conflict."""
+
+    def copy(self, source: str, key: str, sha256: str, parts: Parts | None = None, *, replace: bool = False) -> None:
         """Copy inside the store. Creates like `create`; `replace` (for latest/ only) may overwrite, retains nothing."""
+
+    def end_unfinished(self, prefix: str) -> Sequence[str]:
+        """End what broken-off creations under a prefix have left, and say of which keys. No object is touched."""
 
     def look(self, key: str) -> StoredObject | None:
         """The object as the store's own digest describes it, None if there is none."""

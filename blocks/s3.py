@@ -1,38 +1,46 @@
-"""S3 as an evidence store: obstore sends small objects, boto3 sends large ones, copies, and reads digests back.
+"""S3 as an evidence store: small objects by obstore, large ones in parts, copies and digests by signed requests.
 
-Both clients are pinned to one endpoint and one region, whatever the environment says, and a store that
+All clients are pinned to one endpoint and one region, whatever the environment says, and a store that
 cannot answer is known within seconds.
 """
 
 import base64
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
 
 import boto3
 import obstore
 from boto3.exceptions import Boto3Error
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 from obstore.exceptions import AlreadyExistsError, BaseError
+from urllib3.exceptions import HTTPError
 
-from blocks.memory import absent, opened, read_source, require_digest, require_key, settle, unreadable
-from blocks.port import PIECE, StoredObject
-from blocks.s3_clients import boto3_client, obstore_client
+from blocks.memory import absent, opened, read_source, require_digest, require_key, settled, unreadable, vanished
+from blocks.port import PIECE, StoredObject, untold
+from blocks.s3_clients import boto3_client, obstore_client, signed_pool, trusted
 from blocks.s3_errors import explain
 from blocks.s3_lock import ObjectLock
+from blocks.s3_parts import Divided, base64_of
+from blocks.s3_wire import Body, Wire, pieces
 from tasks.custody.manifest import digest_bytes
+from tasks.custody.parts import Parts
 from tasks.custody.retention import NOTHING, Retention
 
 if TYPE_CHECKING:
-    from mypy_boto3_s3.type_defs import CopySourceTypeDef, HeadObjectOutputTypeDef
     from prefect_aws import AwsCredentials, MinIOCredentials
 
-STREAM_ABOVE: Final = 8 << 20
-"""Larger files are streamed by boto3: obstore holds the whole of a create-only object in memory."""
+STREAM_ABOVE: Final = 4 << 20
+"""Larger files are streamed: obstore holds the whole of a create-only object in memory, for each of many threads."""
+ONE_PIECE: Final = 5 << 30
+"""Bytes that S3 copies in one request, at most."""
+_NEW: Final = {"If-None-Match": "*"}
 
 
 class S3Store:
@@ -52,13 +60,16 @@ class S3Store:
         self._bucket, self._prefix = bucket, f"{prefix}/" if prefix else ""
         with self._telling(f"credentials for {self.place}"):
             session = credentials.get_boto3_session() if credentials else boto3.Session()
-            if session.get_credentials() is None:
+            if (keys := session.get_credentials()) is None:
                 raise NoCredentialsError
-            authority = credentials.aws_client_parameters.verify_cert_path if credentials else None
+            authority = trusted(credentials.aws_client_parameters.verify_cert_path if credentials else None)
             region = region or session.region_name or "us-east-1"
             self._s3 = boto3_client(session, endpoint, region, authority)
-            self._objects = obstore_client(session, bucket, self._s3.meta.endpoint_url, region, authority)
+            where = self._s3.meta.endpoint_url
+            self._objects = obstore_client(session, bucket, where, region, authority)
+            self._wire = Wire(keys, signed_pool(where, authority), f"{where}/{bucket}", region)
         self._lock, self._bucket_seen = ObjectLock(self._s3, bucket, retention), False
+        self._divided = Divided(self._s3, self._wire, bucket, self._lock)
 
     @property
     def place(self) -> str:
@@ -70,86 +81,106 @@ class S3Store:
         with self._telling(f"the Object Lock configuration of {self.place}"):
             return self._lock.unfit
 
-    def create(self, key: str, source: Path | bytes, sha256: str) -> None:
-        """Send in one conditional PUT: one piece is what a store can digest as a whole.
+    def create(
+        self,
+        key: str,
+        source: Path | bytes,
+        sha256: str,
+        parts: Parts | None = None,
+        tell: Callable[[int], object] = untold,
+    ) -> None:
+        """Send in one conditional PUT, which a store can digest as a whole, or in parts.
 
         What is sent is hashed here first if it is small; for a stream the store compares with our digest. An object
-        that is to be locked goes through boto3 whatever its size: obstore can send no lock.
+        that is to be locked is signed here whatever its size: obstore can send no lock.
         """
-        name = self._name(key)
+        size = _size(source)
+        if size > STREAM_ABOVE and self.holds(key, sha256, parts):
+            tell(size)
+            return
         try:
             with self._telling(f"{key} to be created in {self.place}"):
-                if isinstance(source, Path) and _size(source) > STREAM_ABOVE:
-                    with opened(source) as file:
-                        return self._put(name, file, sha256)
-                data = read_source(source)
-                require_digest(key, digest_bytes(data), sha256)
-                if self._lock.headers:
-                    return self._put(name, data, sha256)
-                obstore.put(self._objects, name, data, mode="create")
+                self._create(key, source, sha256, parts, tell)
         except FileExistsError:
-            self._settle(key, sha256)
+            if not self.holds(key, sha256, parts):
+                raise vanished(self.place, key) from None
+        if parts:
+            self._retain(key)
 
-    def _put(self, name: str, body: bytes | IO[bytes], sha256: str) -> None:
-        checksum = base64.b64encode(bytes.fromhex(sha256)).decode()
+    def _create(
+        self, key: str, source: Path | bytes, sha256: str, parts: Parts | None, tell: Callable[[int], object]
+    ) -> None:
+        name = self._name(key)
+        if isinstance(source, Path) and (size := _size(source)) > STREAM_ABOVE:
+            if parts:
+                return self._divided.send(name, source, parts, tell)
+            with opened(source) as file:
+                return self._put(name, partial(pieces, file.fileno(), source, 0, size), size, sha256)
+        data = read_source(source)
+        require_digest(key, digest_bytes(data), sha256)
+        if self._lock.headers:
+            return self._put(name, data, len(data), sha256)
+        obstore.put(self._objects, name, data, mode="create")
+        return None
 
-        def put(**lock: Any) -> None:
-            if not isinstance(body, bytes):
-                body.seek(0)
-            self._s3.put_object(
-                Bucket=self._bucket, Key=name, Body=body, ChecksumSHA256=checksum, IfNoneMatch="*", **lock
-            )
+    def _put(self, name: str, body: Body, size: int, sha256: str) -> None:
+        headers = {**_NEW, "Content-Length": str(size), "x-amz-checksum-sha256": base64_of(sha256)}
+        self._lock.create_by_headers(
+            lambda lock: self._wire.ask("PUT", name, {**headers, **lock}, body=body, sha256=sha256)
+        )
 
-        self._lock.create(put)
-
-    def _settle(self, key: str, sha256: str) -> None:
-        settle(self.place, key, self.look(key), sha256)
+    def holds(self, key: str, sha256: str, parts: Parts | None = None) -> bool:
+        """By the store's own digest. An object of an earlier run may have no lock: it gets the one that is asked."""
+        if not settled(self.place, key, self.look(key), sha256, parts):
+            return False
         self._retain(key)
+        return True
 
     def _retain(self, key: str) -> None:
-        """Not every store gives a copy the lock that it is asked for, and an object of an earlier run may have none."""
+        """Not every store gives a copy the lock that it is asked for."""
         with self._telling(f"{key} to be retained in {self.place}"):
-            if self._lock.headers and (found := self._head(self._name(key))):
-                self._lock.complete(self._name(key), found)
+            if self._lock.headers and (found := self._head(self._name(key))) is not None:
+                since = parsedate_to_datetime(found["Last-Modified"])
+                self._lock.complete(self._name(key), _stored(key, found), since)
 
-    def copy(self, source: str, key: str, sha256: str, *, replace: bool = False) -> None:
-        """Copy inside the bucket; the bytes stay there. Up to 5 GiB, as far as one piece goes.
+    def copy(self, source: str, key: str, sha256: str, parts: Parts | None = None, *, replace: bool = False) -> None:
+        """Copy inside the bucket; the bytes stay there.
 
         For what may be overwritten no lock is asked; some servers give a copy that of its source.
         """
-        origin: CopySourceTypeDef = {"Bucket": self._bucket, "Key": self._name(source)}
-        name = self._name(key)
         try:
             with self._telling(f"{source} to be copied to {key} in {self.place}"):
-                if replace:
-                    self._s3.copy_object(Bucket=self._bucket, Key=name, CopySource=origin)
-                    return
-                self._lock.create(
-                    partial(self._s3.copy_object, Bucket=self._bucket, Key=name, CopySource=origin, IfNoneMatch="*")
-                )
-            self._retain(key)
+                self._copy(self._name(source), self._name(key), parts, replace=replace)
+            if not replace:
+                self._retain(key)
         except FileExistsError:
-            self._settle(key, sha256)
+            if not self.holds(key, sha256, parts):
+                raise vanished(self.place, key) from None
+
+    def _copy(self, source: str, name: str, parts: Parts | None, *, replace: bool) -> None:
+        if parts and parts.total > ONE_PIECE:
+            return self._divided.copy(source, name, parts, replace=replace)
+        headers = {"x-amz-copy-source": quote(f"/{self._bucket}/{source}", safe="/-_.~"), "Content-Length": "0"}
+        if replace:
+            self._wire.ask("PUT", name, headers)
+        else:
+            self._lock.create_by_headers(lambda lock: self._wire.ask("PUT", name, {**headers, **_NEW, **lock}))
+        return None
+
+    def end_unfinished(self, prefix: str) -> Sequence[str]:
+        """End uploads in parts that nobody will continue."""
+        with self._telling(f"unfinished uploads under {self.place}/{prefix} to be ended"):
+            return [name.removeprefix(self._prefix) for name in self._divided.end_unfinished(self._prefix + prefix)]
 
     def look(self, key: str) -> StoredObject | None:
         """Ask for the digest that the store computed when it took the object."""
-        name = self._name(key)
         with self._telling(f"the digest of {key} in {self.place}"):
-            found = self._head(name)
-        if found is None:
-            return None
-        return StoredObject(
-            key,
-            found["ContentLength"],
-            _hex(found.get("ChecksumSHA256")),
-            retained_until=_utc(found.get("ObjectLockRetainUntilDate")),
-            lock=found.get("ObjectLockMode", "").lower(),
-            held=found.get("ObjectLockLegalHoldStatus") == "ON",
-        )
+            found = self._head(self._name(key))
+        return None if found is None else _stored(key, found)
 
-    def _head(self, name: str) -> "HeadObjectOutputTypeDef | None":
+    def _head(self, name: str) -> Mapping[str, str] | None:
         try:
-            return self._s3.head_object(Bucket=self._bucket, Key=name, ChecksumMode="ENABLED")
+            return self._wire.ask("HEAD", name, {"x-amz-checksum-mode": "ENABLED"}).headers
         except ClientError as error:
             if error.response["Error"]["Code"] != "404":
                 raise
@@ -220,23 +251,30 @@ class S3Store:
             yield
         except AlreadyExistsError as error:
             raise FileExistsError from error
-        except (BaseError, FileNotFoundError, BotoCoreError, Boto3Error, ClientError) as error:
+        except (BaseError, FileNotFoundError, BotoCoreError, Boto3Error, ClientError, HTTPError) as error:
             if isinstance(error, ClientError) and error.response["Error"].get("Code") == "PreconditionFailed":
                 raise FileExistsError from error
             raise explain(error, expected) from error
 
 
-def _size(source: Path) -> int:
+def _size(source: Path | bytes) -> int:
     try:
-        return source.stat().st_size
+        return len(source) if isinstance(source, bytes) else source.stat().st_size
     except OSError as error:
         raise unreadable(source, error) from error
 
 
-def _utc(time: datetime | None) -> datetime | None:
-    return None if time is None else time.astimezone(UTC)
-
-
-def _hex(checksum: str | None) -> str | None:
-    """Hex of a digest of the whole object; a composite one ("…-3") is a digest of digests, and proves nothing here."""
-    return base64.b64decode(checksum).hex() if checksum and "-" not in checksum else None
+def _stored(key: str, found: Mapping[str, str]) -> StoredObject:
+    """The headers of a HEAD. A digest of parts ("…-3") is a digest of digests, and kept apart."""
+    digest, dash, parts = found.get("x-amz-checksum-sha256", "").partition("-")
+    sha256 = base64.b64decode(digest).hex()
+    until = found.get("x-amz-object-lock-retain-until-date")
+    return StoredObject(
+        key,
+        int(found["Content-Length"]),
+        sha256 if sha256 and not dash else None,
+        retained_until=datetime.fromisoformat(until).astimezone(UTC) if until else None,
+        held=found.get("x-amz-object-lock-legal-hold") == "ON",
+        lock=found.get("x-amz-object-lock-mode", "").lower(),
+        composite=f"{sha256}-{parts}" if dash else "",
+    )

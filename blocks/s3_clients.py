@@ -1,10 +1,15 @@
 """The two clients of an S3 store, pinned to one endpoint and one region, whatever the environment says."""
 
+import os
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import urllib3
 from botocore.config import Config
+from botocore.httpsession import get_cert_path
+from botocore.utils import get_environ_proxies
 from obstore.auth.boto3 import Boto3CredentialProvider
 from obstore.store import S3Store as Bucket
 
@@ -15,7 +20,13 @@ if TYPE_CHECKING:
 
 _CONNECT: Final = 1
 _ANSWER: Final = 120
+_CONNECTIONS: Final = 32
 _TRIES: Final = 2
+
+
+def trusted(authority: Path | None) -> Path | None:
+    """Whose certificates count: those of the credentials block, else AWS_CA_BUNDLE's, else the usual ones (None)."""
+    return authority or (Path(bundle) if (bundle := os.environ.get("AWS_CA_BUNDLE")) else None)
 
 
 def boto3_client(session: "boto3.Session", endpoint: str | None, region: str, authority: Path | None) -> "S3Client":
@@ -31,9 +42,22 @@ def boto3_client(session: "boto3.Session", endpoint: str | None, region: str, au
             retries={"mode": "standard", "total_max_attempts": _TRIES},
             s3={"addressing_style": "path"},
             signature_version="s3v4",
-            max_pool_connections=32,
+            max_pool_connections=_CONNECTIONS,
             ignore_configured_endpoint_urls=True,
         ),
+    )
+
+
+def signed_pool(endpoint: str, authority: Path | None) -> urllib3.PoolManager:
+    """Connections for requests that we sign: TLS verified and proxies found as boto3 does."""
+    proxy = get_environ_proxies(endpoint).get(endpoint.partition("://")[0])
+    make = partial(urllib3.ProxyManager, proxy) if proxy else urllib3.PoolManager
+    return make(
+        maxsize=_CONNECTIONS,
+        block=True,
+        cert_reqs="CERT_REQUIRED",
+        ca_certs=str(authority or get_cert_path(verify=True)),
+        timeout=urllib3.Timeout(connect=_CONNECT, read=_ANSWER),
     )
 
 

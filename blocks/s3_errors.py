@@ -37,9 +37,10 @@ _REMEDIES: Final = {
     "400": f"{_REGION} If it is right: {_EXPIRED}",
     "RequestTimeTooSkewed": "Set this host's clock, then run the evacuation again.",
     "BadDigest": "The source changed after it was hashed, or was damaged on the way: compare it with its manifest.",
-    "EntityTooLarge": "The store takes at most 5 GiB in one piece: move this file by hand and record its digest.",
-    "InvalidRequest": "If the object is larger than 5 GiB, copy it by hand; if retention is asked, give a bucket with "
-    "Object Lock; otherwise read what the store says.",
+    "EntityTooLarge": "The store takes at most 5 GiB in one piece, and this file was sealed undivided: move it by hand "
+    "and record its digest.",
+    "EntityTooSmall": "The store wants larger parts than this incident was sealed with: move this file by hand.",
+    "InvalidRequest": "If retention is asked, give a bucket with Object Lock; otherwise read what the store says.",
     "NoCredentialsError": _SOURCE,
     "PartialCredentialsError": _SOURCE,
     "CredentialRetrievalError": _SOURCE,
@@ -52,17 +53,27 @@ _TRANSIENT: Final = {
 }  # fmt: skip
 _UNREACHABLE: Final = {
     "ConnectionClosedError", "ConnectionError", "ConnectTimeoutError", "EndpointConnectionError", "HTTPClientError",
-    "IncompleteReadError", "ProxyConnectionError", "ReadTimeoutError", "ResponseStreamingError",
+    "IncompleteReadError", "NameResolutionError", "NewConnectionError", "ProtocolError", "ProxyConnectionError",
+    "ProxyError", "ReadTimeoutError", "ResponseStreamingError",
 }  # fmt: skip
 
 
 def explain(error: Exception, expected: str) -> StoreError:
     """Turn what either client raised into the error tree: the store's own word, and what to do about it."""
     code, said = _code_and_words(error)
-    transient = code in _TRANSIENT or code in _UNREACHABLE or code.startswith("5")
+    transient = _passes(code)
     kind = TransientStoreError if transient else PermanentStoreError
     remedy = _WAIT if transient else _REMEDIES.get(code, "Read what the store says; the evidence stays on this host.")
     return kind(expected, f"{code}: {said.rstrip('. ')}" if said else code, "The store did not do it.", remedy)
+
+
+def is_transient(error: Exception) -> bool:
+    """Whether trying again may help."""
+    return _passes(_code_and_words(error)[0])
+
+
+def _passes(code: str) -> bool:
+    return code in _TRANSIENT or code in _UNREACHABLE or code.startswith("5")
 
 
 def _code_and_words(error: Exception) -> tuple[str, str]:

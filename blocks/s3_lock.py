@@ -1,17 +1,20 @@
 """S3 Object Lock: what is created is locked as it is created, and what is there without a lock gets one."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from botocore.exceptions import ClientError
 
+from blocks.port import StoredObject
 from tasks.custody.retention import Retention
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.literals import ObjectLockModeType
+
+T = TypeVar("T")
 
 _NO_LOCKS: Final = {"MethodNotAllowed", "NotImplemented", "ObjectLockConfigurationNotFoundError"}
 
@@ -56,23 +59,28 @@ class ObjectLock:
         hold = {"ObjectLockLegalHoldStatus": "ON"}
         return (lock if self._asked.lock else {}) | (hold if self._asked.hold else {})
 
-    def create(self, act: Callable[..., object]) -> None:
+    def create(self, act: Callable[..., T]) -> T:
         """Call with the lock as arguments; without it where the store refuses that, and takes the same unlocked.
 
         A bucket without Object Lock answers InvalidRequest, which may mean anything else as well.
         """
         try:
-            act(**self.headers)
+            return act(**self.headers)
         except ClientError as error:
             if not (self.headers and self._is_refusal(error)):
                 raise
-            act()
+            made = act()
             self._refuse(error)
+            return made
 
-    def complete(self, name: str, found: Mapping[str, Any]) -> None:
-        """Give an object what it lacks of what is asked. Never shortens, and leaves the mode of a lock as it is."""
+    def create_by_headers(self, act: Callable[[dict[str, str]], T]) -> T:
+        """The same for whoever speaks HTTP itself."""
+        return self.create(lambda **lock: act({_HEADERS[name]: _spelled(value) for name, value in lock.items()}))
+
+    def complete(self, name: str, there: StoredObject, since: datetime) -> None:
+        """Give an object, stored at `since`, what it lacks. Never shortens, and leaves the mode of a lock as it is."""
         try:
-            self._complete(name, found)
+            self._complete(name, there, since)
         except ClientError as error:
             if not self._is_refusal(error):
                 raise
@@ -85,17 +93,28 @@ class ObjectLock:
         said = error.response["Error"]
         self._refusal = f"the bucket {self._bucket} refuses what is asked: {said['Code']}: {said.get('Message', '')}"
 
-    def _complete(self, name: str, found: Mapping[str, Any]) -> None:
-        asked, until = self._asked, found.get("ObjectLockRetainUntilDate")
-        if asked.lock and (until is None or until < found["LastModified"] + timedelta(days=asked.days)):
-            mode: ObjectLockModeType = "COMPLIANCE" if asked.lock == "compliance" else "GOVERNANCE"
+    def _complete(self, name: str, there: StoredObject, since: datetime) -> None:
+        asked, until = self._asked, there.retained_until
+        if asked.lock and (until is None or until < since + timedelta(days=asked.days)):
+            mode: ObjectLockModeType = "COMPLIANCE" if (there.lock or asked.lock) == "compliance" else "GOVERNANCE"
             self._s3.put_object_retention(
                 Bucket=self._bucket,
                 Key=name,
-                Retention={"Mode": found.get("ObjectLockMode", mode), "RetainUntilDate": asked.until(_now())},
+                Retention={"Mode": mode, "RetainUntilDate": asked.until(_now())},
             )
-        if asked.hold and found.get("ObjectLockLegalHoldStatus") != "ON":
+        if asked.hold and not there.held:
             self._s3.put_object_legal_hold(Bucket=self._bucket, Key=name, LegalHold={"Status": "ON"})
+
+
+_HEADERS: Final = {
+    "ObjectLockMode": "x-amz-object-lock-mode",
+    "ObjectLockRetainUntilDate": "x-amz-object-lock-retain-until-date",
+    "ObjectLockLegalHoldStatus": "x-amz-object-lock-legal-hold",
+}
+
+
+def _spelled(value: Any) -> str:
+    return value.strftime("%Y-%m-%dT%H:%M:%SZ") if isinstance(value, datetime) else str(value)
 
 
 def _now() -> datetime:
