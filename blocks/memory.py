@@ -134,7 +134,9 @@ class MemoryStore:
     ) -> None:
         """Create, or leave what is there."""
         del parts, tell
-        data = read_source(source)
+        self._keep(key, read_source(source), sha256)
+
+    def _keep(self, key: str, data: bytes, sha256: str) -> None:
         require_digest(key, sha256_of(data).hexdigest(), sha256)
         with self._lock:
             new = self._objects.setdefault(require_key(key), data) is data
@@ -155,7 +157,7 @@ class MemoryStore:
         del parts
         data = self.read(source)
         if not replace:
-            return self.create(key, data, sha256)
+            return self._keep(key, data, sha256)
         require_digest(key, sha256_of(data).hexdigest(), sha256)
         with self._lock:
             self._objects[require_key(key)] = data

@@ -61,7 +61,7 @@ class Store(Protocol):
         Never overwrites: the same key with the same digest is done already, with another one it is a Conflict. What is
         created is retained as the block asks, also what was there already; nothing is ever shortened. A large file goes
         in `parts`; what the store has kept of them from an earlier try is not sent again. `tell` hears of the bytes of
-        each part as it is done.
+        each part that was sent.
         """
 
     def holds(self, key: str, sha256: str, parts: Parts | None = None) -> bool:

@@ -94,9 +94,7 @@ class S3Store:
         What is sent is hashed here first if it is small; for a stream the store compares with our digest. An object
         that is to be locked is signed here whatever its size: obstore can send no lock.
         """
-        size = _size(source)
-        if size > STREAM_ABOVE and self.holds(key, sha256, parts):
-            tell(size)
+        if _size(source) > STREAM_ABOVE and self.holds(key, sha256, parts):
             return
         try:
             with self._telling(f"{key} to be created in {self.place}"):

@@ -53,9 +53,6 @@ class Divided:
                 done[part.number] = self._put(name, upload, part, file.fileno(), source)
                 tell(part.length)
 
-            for part in parts:
-                if part.number in done:
-                    tell(part.length)
             self._together(put, [part for part in parts if part.number not in done])
         self._complete(name, upload, parts, done)
         self._end(name, (each for each in begun if each != upload))

@@ -54,6 +54,7 @@ def evacuate(  # noqa: PLR0913, PLR0917  each is a field of the form that a pers
     dry_run: bool = False,  # noqa: FBT001, FBT002  the form has a switch for it
     promote_latest: bool = True,  # noqa: FBT001, FBT002
     recover: bool = False,  # noqa: FBT001, FBT002
+    read_back: bool = False,  # noqa: FBT001, FBT002
 ) -> State[Any]:
     """Evacuate a machine-learning workload: contain it, save the evidence, prove that the store has it.
 
@@ -69,18 +70,20 @@ def evacuate(  # noqa: PLR0913, PLR0917  each is a field of the form that a pers
         dry_run: Show what would be done; stop nothing, send nothing. 予行(何も止めず、何も送らない)。
         promote_latest: Let latest/ follow once everything is proven. 検証後に latest/ を更新。
         recover: Afterwards uncordon, restart the API and prove the model that it serves. 復旧まで行う。
+        read_back: Verify by reading every byte back, not by the store's own digests alone. 全バイトを読み戻して検証。
     """
     request = Request(workload, store, reason, detected_at, incident_id, dry_run, policy, *this_run())
     case = open_case(request)
     if isinstance(case, Busy):
         return Completed(name="Joined", message=str(case))
     try:
-        return _evacuate(case, promote_latest=promote_latest, recover=recover and not dry_run)
+        wanted = {"recover": recover and not dry_run, "read_back": read_back and not dry_run}
+        return _evacuate(case, promote_latest=promote_latest, **wanted)
     finally:
         case.close()
 
 
-def _evacuate(case: Case, *, promote_latest: bool, recover: bool) -> State[Any]:
+def _evacuate(case: Case, *, promote_latest: bool, recover: bool, read_back: bool) -> State[Any]:
     first = [name for name, collector in discover().items() if collector.while_frozen]
     later = [name for name in discover() if name not in first]
 
@@ -102,7 +105,7 @@ def _evacuate(case: Case, *, promote_latest: bool, recover: bool) -> State[Any]:
 
     # §5, §6: offload, verify
     sent = submit(case, offload, seals, intact, after=[claimed])
-    proven = submit(case, verify, seals, sent)
+    proven = submit(case, verify, seals, sent, read_back)
 
     # §1, §3: has anything come back, could anything? judge
     challenged = submit(case, challenge, after=[contained, *seals])

@@ -1,6 +1,7 @@
 """Reading a bucket that may be forged: side by side, in bounded memory, and never more of an object than was named."""
 
 import hashlib
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -26,11 +27,16 @@ DOCUMENTS_LIMIT: Final = 192 << 20
 
 
 def side_by_side(act: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
-    """Do it for many, in their order; only a thousand wait at a time."""
+    """Do it for many, in their order; only a thousand are begun ahead. The first error ends it, and begins no more."""
     source = iter(items)
     with ThreadPoolExecutor(THREADS) as pool:
-        while some := list(islice(source, _AHEAD)):
-            yield from pool.map(act, some)
+        begun = deque(pool.submit(act, item) for item in islice(source, _AHEAD))
+        try:
+            while begun:
+                yield begun.popleft().result()
+                begun.extend(pool.submit(act, item) for item in islice(source, 1))
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def keys_of(store: "Store", incident: str) -> tuple[Layout, dict[str, int]]:
@@ -85,13 +91,14 @@ def _affordable(layout: Layout, keys: Mapping[str, int]) -> tuple[list[str], lis
 
 
 def see(store: "Store", promise: Promise, read: str | None, *, deep: bool) -> Seen:
-    """What the store says of one object; its bytes are hashed if it has no digest, or if every byte is to be read."""
+    """What the store says of one object; its bytes are hashed if that proves nothing, or if all are to be."""
     try:
         there = store.look(promise.key)
         if there is None:
             return Seen(promise.key, there=False)
-        if read is None and (deep or there.sha256 is None):
-            read = _hashed(store, promise.key, there.size if promise.size is None else promise.size)
+        told = there.sha256 is not None or (there.composite != "" and there.composite == promise.composite)
+        if read is None and (deep or not told):
+            read = read_back(store, promise.key, there.size if promise.size is None else promise.size)
     except StoreError as error:
         return Seen(promise.key, there=True, trouble=str(error))
     return Seen(
@@ -103,10 +110,11 @@ def see(store: "Store", promise: Promise, read: str | None, *, deep: bool) -> Se
         retained_until=there.retained_until,
         held=there.held,
         lock=there.lock,
+        composite=there.composite,
     )
 
 
-def _hashed(store: "Store", key: str, size: int) -> str:
+def read_back(store: "Store", key: str, size: int) -> str:
     """The digest of what comes; where more comes than was named the rest is not waited for, and the digest differs."""
     seen, count = hashlib.sha256(), 0
     for piece in store.stream(key):

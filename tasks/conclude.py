@@ -1,6 +1,5 @@
 """How a run ends in Prefect: the postmortem beside it, and the state that carries the verdict."""
 
-import re
 from typing import Any, Final
 
 from prefect import task
@@ -13,6 +12,7 @@ from tasks.case import Case
 from tasks.custody.receipt import Recovery
 from tasks.custody.verdict import Verdict, Word
 from tasks.plan import plan
+from tasks.progress import artifact_key
 from tasks.record import Record
 from tasks.wording import JAPANESE
 
@@ -39,11 +39,6 @@ def show(case: Case) -> None:
     if case.page:
         about = f"{case.incident.id}, run {case.number}: postmortem ポストモーテム"
         create_markdown_artifact(case.page, key=artifact_key("postmortem", case.incident.id), description=about)
-
-
-def artifact_key(name: str, incident: str) -> str:
-    """A key as Prefect takes it: lower case letters, digits and dashes."""
-    return f"{name}-{re.sub('[^a-z0-9]+', '-', incident.lower())}"
 
 
 def publish(case: Case) -> None:

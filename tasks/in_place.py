@@ -27,6 +27,16 @@ def opened(case: Case, file: StoredFile) -> Iterator[Path]:
         os.close(descriptor)
 
 
+@contextmanager
+def reading(case: Case, volume: int, file: StoredFile) -> Iterator[Path]:
+    """A path to the bytes of any file of evidence, wherever they lie."""
+    if file.in_place:
+        with opened(case, file) as path:
+            yield path
+    else:
+        yield case.path_of(volume, file)
+
+
 def as_sealed(case: Case, file: StoredFile) -> bool:
     """Whether it still is what was hashed."""
     try:

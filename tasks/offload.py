@@ -2,20 +2,22 @@
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
+from tasks.bucket import read_back, side_by_side
 from tasks.case import CLAIMED, LOST_IN_PLACE, Case
 from tasks.custody.errors import Conflict, StoreError, TransientStoreError
-from tasks.custody.evidence import Seal, StoredFile
-from tasks.custody.keys import claim_key, promotion_key
+from tasks.custody.evidence import Seal
+from tasks.custody.keys import claim_key, promotion_key, snapshot_key
 from tasks.custody.manifest import canonical, digest_bytes
 from tasks.custody.noun import Noun
 from tasks.custody.objects import Expected, closing_objects, evidence_objects, snapshot_objects
 from tasks.custody.receipt import ObjectReceipt
 from tasks.custody.retention import NOTHING, Retention
-from tasks.in_place import as_sealed, opened
+from tasks.delivery import Delivery
+from tasks.ledger import Ledger, elsewhere
+from tasks.progress import Progress, shown
 from tasks.seal import read_manifest
 from tasks.signing import read_signature
 from tasks.step import step
@@ -25,23 +27,32 @@ logger = logging.getLogger(__name__)
 A = TypeVar("A")
 B = TypeVar("B")
 
-THREADS: Final = 16
 UNPROVEN: Final = "unproven.json"
 NOT_THERE: Final = "it is not in the store"
 
 
 @dataclass(frozen=True, repr=False)
 class Sent(Noun):
-    """What was offered to the store and taken; whether it is really there, verify says."""
+    """What was offered to the store and taken; whether it is really there, verify says.
+
+    Of its `size`, `sent` bytes crossed the network, `copied` were copied inside the store from where an earlier
+    incident had left them.
+    """
 
     objects: int
     size: int
     place: str
+    sent: int = 0
+    copied: int = 0
 
     @property
     def told(self) -> str:
         """In a few words."""
-        return f"{self.objects} objects, {self.size} bytes to {self.place}"
+        words = f"{self.objects} objects, {self.size} bytes to {self.place}"
+        there = self.size - self.sent - self.copied
+        ways = {"sent": self.sent, "copied inside the store": self.copied, "there already": there}
+        how = ", ".join(f"{size} {way}" for way, size in ways.items() if size)
+        return f"{words} ({how})" if there or self.copied else words
 
 
 def transient(error: object) -> bool:
@@ -51,13 +62,7 @@ def transient(error: object) -> bool:
 
 def at_once(act: Callable[[A], B], items: Iterable[A]) -> list[B]:
     """Do it for many objects in parallel; the first error ends it."""
-    with ThreadPoolExecutor(THREADS) as pool:
-        futures = [pool.submit(act, item) for item in items]
-        try:
-            return [future.result() for future in futures]
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    return list(side_by_side(act, items))
 
 
 def _claim(case: Case) -> None:
@@ -102,35 +107,60 @@ def offload(case: Case, seals: Sequence[Seal], intact: Seal) -> Sent:
     """Send what is sealed and intact. Each byte crosses once, the snapshot is copied inside the store (runbook §5)."""
     del intact
     _claim(case)
-    sent: list[Expected] = []
-    for sealed in seals:
-        manifest = read_manifest(case, sealed.volume)
-        folder = case.folder(sealed.volume)
-        files = {file.stored: file for file in manifest.files}
-
-        def send(item: Expected, volume: int = sealed.volume, files: dict[str, StoredFile] = files) -> Expected | None:
-            return item if _send(case, volume, files[item.stored], item) else None
-
-        def copy(item: Expected) -> None:
-            case.store.copy(item.origin, item.key, item.sha256)
-
-        wanted = list(evidence_objects(manifest))
-        done = at_once(send, wanted)
-        there = [item for item in done if item]
-        _note_lost(case, [files[item.stored].source for item, made in zip(wanted, done, strict=True) if not made])
-        origins = {item.key for item in there}
-        copies = [item for item in snapshot_objects(manifest, case.incident.snapshot) if item.origin in origins]
-        at_once(copy, copies)
-        closing = closing_objects(manifest, read_signature(folder))
-        for item in closing:
-            case.store.create(item.key, folder / item.stored, item.sha256)
-        these = [*there, *copies, *closing]
-        case.log.write(
-            "offloaded", folder.name, digest=sealed.manifest_sha256, objects=len(these), result=f"to {case.store.place}"
-        )
-        sent += these
+    ledger = Ledger(case.home, case.store.place)
+    volumes = [_offload(case, ledger, sealed) for sealed in seals]
+    _end_unfinished(case, len(seals))
     _retain_promotions(case, len(seals))
-    return Sent(len(sent), sum(item.size for item in sent if not item.origin), case.store.place)
+    return Sent(
+        objects=sum(each.objects for each in volumes),
+        size=sum(each.size for each in volumes),
+        place=case.store.place,
+        sent=sum(each.sent for each in volumes),
+        copied=sum(each.copied for each in volumes),
+    )
+
+
+def _offload(case: Case, ledger: Ledger, sealed: Seal) -> Sent:
+    """One evidence folder: its files, the snapshot from them, and the manifest last."""
+    manifest, folder = read_manifest(case, sealed.volume), case.folder(sealed.volume)
+    wanted, copies = evidence_objects(manifest), snapshot_objects(manifest, case.incident.snapshot)
+    closing = closing_objects(manifest, read_signature(folder))
+    every = (*wanted, *copies, *closing)
+    progress = Progress(len(every), sum(item.size for item in every))
+    delivery = Delivery(
+        case, ledger, manifest, elsewhere(case, (item.sha256 for item in wanted if item.size)), progress
+    )
+    with shown("offload", case.incident.id, progress):
+        there = delivery.deliver(wanted)
+        lost = {item.stored for item in wanted if item.key not in there}
+        _note_lost(case, [file.source for file in manifest.files if file.stored in lost])
+        copies = [item for item in copies if item.origin in there]
+        at_once(delivery.copy, copies)
+        for item in closing:
+            delivery.close(item, folder / item.stored)
+    these = [*(item for item in wanted if item.key in there), *copies, *closing]
+    case.log.write(
+        "offloaded", folder.name, digest=sealed.manifest_sha256, objects=len(these), result=f"to {case.store.place}"
+    )
+    size = sum(item.size for item in these if not item.origin)
+    return Sent(len(these), size, case.store.place, progress.ways["sent"], progress.ways["copied"])
+
+
+def _end_unfinished(case: Case, volumes: int) -> None:
+    """What earlier tries left half sent, and nobody will continue, costs room in the store; no object is touched."""
+    stamp = case.incident.snapshot
+    snapshots = [stamp, *(f"{stamp}.{volume}" for volume in range(2, volumes + 1))]
+    try:
+        prefixes = [
+            claim_key(case.incident.id).removesuffix("claim.json"),
+            *(snapshot_key(each, "") for each in snapshots),
+        ]
+        ended = [key for prefix in prefixes for key in case.store.end_unfinished(prefix)]
+    except StoreError as error:
+        logger.warning("Unfinished uploads were left as they are: %s", error)
+        return
+    if ended:
+        case.log.write("ended unfinished uploads", case.store.place, uploads=len(ended), first=ended[0])
 
 
 def _retain_promotions(case: Case, volumes: int) -> None:
@@ -143,22 +173,6 @@ def _retain_promotions(case: Case, volumes: int) -> None:
             case.store.create(key, note, there.sha256)
 
 
-def _send(case: Case, volume: int, file: StoredFile, item: Expected) -> bool:
-    """Send one file; False for one that was hashed in place, is no longer as sealed, and so is lost."""
-    if not file.in_place:
-        case.store.create(item.key, case.path_of(volume, file), item.sha256)
-        return True
-    try:
-        with opened(case, file) as path:
-            case.store.create(item.key, path, item.sha256)
-    except (OSError, StoreError) as error:
-        if as_sealed(case, file):
-            raise
-        case.log.write("lost", item.stored, reason=str(error), sealed=item.sha256)
-        return prove(case, item).proven  # an earlier run may have sent it while it was whole
-    return True
-
-
 def _note_lost(case: Case, sources: Sequence[str]) -> None:
     """What can no longer be sent as it was sealed is collected anew by the next run, as it is then."""
     known = case.journal(LOST_IN_PLACE, list[str]) or []
@@ -166,14 +180,25 @@ def _note_lost(case: Case, sources: Sequence[str]) -> None:
         case.journal(LOST_IN_PLACE, list[str], sorted({*known, *sources}))
 
 
-def prove(case: Case, item: Expected, retention: Retention = NOTHING) -> ObjectReceipt:
-    """Ask the store for its own digest of one object, and whether it is retained as asked."""
+def prove(case: Case, item: Expected, retention: Retention = NOTHING, *, deep: bool = False) -> ObjectReceipt:
+    """Ask the store for its own digest of one object, and whether it is retained as asked.
+
+    Where it has none that can be compared, or where that is asked (`deep`), every byte is read back and hashed.
+    """
     there = case.store.look(item.key)
     if there is None:
         return ObjectReceipt(item.key, item.sha256, item.size, proven=False, reason=NOT_THERE)
-    if (there.sha256, there.size) != (item.sha256, item.size):
-        reason = f"the store says sha256 {there.sha256}, {there.size} bytes; sealed as {item.sha256}, {item.size} bytes"
+    said, read = there.sha256, deep
+    if said is None and there.agrees(item.sha256, item.parts):
+        said = item.sha256
+    if (said or item.sha256, there.size) != (item.sha256, item.size):
+        reason = f"the store says sha256 {said}, {there.size} bytes; sealed as {item.sha256}, {item.size} bytes"
         return ObjectReceipt(item.key, item.sha256, item.size, proven=False, reason=reason)
+    if deep or said is None:
+        read, got = True, read_back(case.store, item.key, item.size)
+        if got != item.sha256:
+            reason = f"what the store gives back has sha256 {got}; sealed as {item.sha256}"
+            return ObjectReceipt(item.key, item.sha256, item.size, proven=False, reason=reason, read=True)
     since = case.incident.opened_at
     reason = retention.lacking(there.lock, there.retained_until, held=there.held, since=since)
-    return ObjectReceipt(item.key, item.sha256, item.size, proven=not reason, reason=reason)
+    return ObjectReceipt(item.key, item.sha256, item.size, proven=not reason, reason=reason, read=read)

@@ -1,7 +1,7 @@
 """The doors of a dry run: they answer as if the act had been done, and write down what it would have been."""
 
 import signal
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from tasks.custody.errors import Conflict
 from tasks.custody.log import CustodyLog
+from tasks.custody.parts import Parts
 from tasks.custody.pause import Launcher, LauncherState
 from tasks.custody.process import Identity, Process
 from tasks.custody.retention import NOTHING, Retention
@@ -129,10 +130,18 @@ class RehearsalStore:
         """Ask the real store."""
         return self._store.unfit()
 
-    def create(self, key: str, source: Path | bytes, sha256: str) -> None:
+    def create(
+        self,
+        key: str,
+        source: Path | bytes,
+        sha256: str,
+        parts: Parts | None = None,
+        tell: Callable[[int], object] = str,
+    ) -> None:
         """Record the object; a conflict with what is really there is told as it would be."""
+        del tell
         there = self.look(key)
-        if there and there.sha256 != sha256:
+        if there and not there.agrees(sha256, parts):
             raise Conflict(
                 f"{key} to be new or to have sha256 {sha256}",
                 f"an object with sha256 {there.sha256}",
@@ -141,10 +150,20 @@ class RehearsalStore:
             )
         self._keep(key, len(source) if isinstance(source, bytes) else source.stat().st_size, sha256, "create")
 
-    def copy(self, source: str, key: str, sha256: str, *, replace: bool = False) -> None:
+    def holds(self, key: str, sha256: str, parts: Parts | None = None) -> bool:
+        """As it would be."""
+        there = self.look(key)
+        return there is not None and there.agrees(sha256, parts)
+
+    def end_unfinished(self, prefix: str) -> tuple[str, ...]:
+        """End nothing."""
+        del prefix
+        return ()
+
+    def copy(self, source: str, key: str, sha256: str, parts: Parts | None = None, *, replace: bool = False) -> None:
         """Record the copy."""
         there, origin = self.look(key), self.look(source)
-        act = "keep" if there and there.sha256 == sha256 else "replace" if there and replace else "add"
+        act = "keep" if there and there.agrees(sha256, parts) else "replace" if there and replace else "add"
         self._keep(key, origin.size if origin else 0, sha256, act)
 
     def _keep(self, key: str, size: int, sha256: str, act: str) -> None:

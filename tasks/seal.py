@@ -2,7 +2,8 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -15,8 +16,10 @@ from tasks.custody.errors import Tampered
 from tasks.custody.evidence import IN_PLACE, Evidence, Seal, StoredFile
 from tasks.custody.keys import COVERAGE, MANIFEST, MODELS, SEGMENT, SIGNATURE, SUMS
 from tasks.custody.manifest import Manifest, canonical, digest, require_intact
+from tasks.custody.parts import Parts, divide, part_size
 from tasks.custody.secrets import search
 from tasks.deviations import tell_deviations
+from tasks.in_place import reading
 from tasks.keep import put_aside
 from tasks.reserve import give_all
 from tasks.signing import require_same_hand, sign, signed_by
@@ -50,7 +53,8 @@ def seal(case: Case, volume: int, evidence: Sequence[Evidence]) -> Seal:
         tell_deviations(case, evidence)
         case.write(folder / COVERAGE, canonical(_statement(case, volume, evidence)))
         case.write(folder / SEGMENT, b"".join(case.log.lines(case.segments_end())))
-        manifest = Manifest(case.incident.id, volume, _now(), _files(case, volume, evidence))
+        files = _files(case, volume, evidence)
+        manifest = Manifest(case.incident.id, volume, _now(), files, dict(_parts(case, volume, files)))
         case.write(folder / SUMS, manifest.sums())
         if signature := sign(case, f"{folder.name}/{MANIFEST}", manifest.to_bytes()):
             case.write(folder / SIGNATURE, signature)
@@ -60,6 +64,16 @@ def seal(case: Case, volume: int, evidence: Sequence[Evidence]) -> Seal:
         _sync(*_places(case, volume))
         case.log.sync()
     return _seal(folder)
+
+
+def _parts(case: Case, volume: int, files: Iterable[StoredFile]) -> Iterator[tuple[str, Parts]]:
+    """The parts in which large files will be sent; of one that is no longer what it was the seal or the store tells."""
+    for file in files:
+        if size := part_size(file.size):
+            with suppress(OSError), reading(case, volume, file) as path:
+                sha256, parts = divide(path, size, file.size)
+                if sha256 == file.sha256:
+                    yield file.stored, parts
 
 
 def _withhold(case: Case, volume: int, evidence: Sequence[Evidence]) -> None:

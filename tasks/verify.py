@@ -11,13 +11,14 @@ from tasks.custody.objects import Expected, all_objects
 from tasks.custody.receipt import ObjectReceipt, Receipts
 from tasks.in_place import as_sealed
 from tasks.offload import NOT_THERE, UNPROVEN, Sent, at_once, prove, transient
+from tasks.progress import Progress, shown
 from tasks.seal import read_manifest
 from tasks.signing import read_signature
 from tasks.step import step
 
 
 @step("§6 check: the store's own digests agree", retries=2, delay=2.0, retry_if=transient)
-def verify(case: Case, seals: Sequence[Seal], sent: Sent) -> Receipts:
+def verify(case: Case, seals: Sequence[Seal], sent: Sent, read_back: bool = False) -> Receipts:  # noqa: FBT001, FBT002
     """A receipt for every object that the manifests name, looked at anew in every run (runbook §6)."""
     del sent
     objects: list[ObjectReceipt] = []
@@ -25,8 +26,12 @@ def verify(case: Case, seals: Sequence[Seal], sent: Sent) -> Receipts:
         manifest, signature = read_manifest(case, sealed.volume), read_signature(case.folder(sealed.volume))
         files = {file.stored: file for file in manifest.files}
         expected = all_objects(manifest, case.incident.snapshot, signature)
-        receipts = at_once(partial(_proved, case, files), expected)
+        progress = Progress(len(expected), sum(item.size for item in expected))
+        with shown("verify", case.incident.id, progress):
+            receipts = at_once(partial(_proved, case, files, progress, read_back), expected)
         told = f"{sum(each.proven for each in receipts)} of {len(receipts)} objects proven"
+        if read := sum(each.read for each in receipts):
+            told += f", {read} of them read back"
         case.log.write("verified", volume_folder(sealed.volume), digest=sealed.manifest_sha256, result=told)
         objects += receipts
     missing = [receipt.key for receipt in objects if not receipt.proven]
@@ -34,9 +39,16 @@ def verify(case: Case, seals: Sequence[Seal], sent: Sent) -> Receipts:
     return Receipts(tuple(objects))
 
 
-def _proved(case: Case, files: Mapping[str, StoredFile], item: Expected) -> ObjectReceipt:
+def _proved(
+    case: Case,
+    files: Mapping[str, StoredFile],
+    progress: Progress,
+    deep: bool,  # noqa: FBT001
+    item: Expected,
+) -> ObjectReceipt:
     """What the store says; and if it says nothing of a file that was hashed in place, what is left of that one."""
-    receipt, file = prove(case, item, case.retention), files.get(item.stored)
+    receipt, file = prove(case, item, case.retention, deep=deep), files.get(item.stored)
+    progress.add(1, item.size)
     gone = file is not None and file.in_place and receipt.reason == NOT_THERE
     if file and gone and case.store.look(item.origin or item.key) is None and not as_sealed(case, file):
         return replace(receipt, lost=True, reason="there was no room for a copy, and it has changed or gone since")

@@ -7,7 +7,7 @@ mtime), so that its readers still work.
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import chain
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any, Final
 from tasks.custody.errors import Tampered
 from tasks.custody.evidence import StoredFile
 from tasks.custody.keys import MANIFEST
+from tasks.custody.parts import Parts
 
 
 def digest(path: Path) -> str:
@@ -68,12 +69,16 @@ _SAID: Final = ("note", "where", "access")
 
 @dataclass(frozen=True)
 class Manifest:
-    """The files of one evidence folder. `generated_utc` is ISO 8601 with Z."""
+    """The files of one evidence folder. `generated_utc` is ISO 8601 with Z.
+
+    `parts` are those of the large files, by stored name: with them a store's digest of what came in parts is proof.
+    """
 
     incident: str
     volume: int
     generated_utc: str
     files: tuple[StoredFile, ...]
+    parts: Mapping[str, Parts] = field(default_factory=dict)
 
     def to_bytes(self) -> bytes:
         """Canonical JSON, items sorted by path."""
@@ -82,7 +87,10 @@ class Manifest:
                 "incident": self.incident,
                 "volume": self.volume,
                 "generated_utc": self.generated_utc,
-                "items": [_item(file) for file in sorted(self.files, key=lambda file: file.stored)],
+                "items": [
+                    _item(file) | _division(self.parts.get(file.stored))
+                    for file in sorted(self.files, key=lambda file: file.stored)
+                ],
             }
         )
 
@@ -90,7 +98,9 @@ class Manifest:
     def from_bytes(cls, data: bytes) -> "Manifest":
         """Read what to_bytes wrote. Law: reading and writing again gives the same bytes."""
         raw = json.loads(data)
-        return cls(raw["incident"], raw["volume"], raw["generated_utc"], tuple(_file(item) for item in raw["items"]))
+        files = tuple(_file(item) for item in raw["items"])
+        parts = {item["path"]: _parts(item) for item in raw["items"] if "parts" in item}
+        return cls(raw["incident"], raw["volume"], raw["generated_utc"], files, parts)
 
     def sums(self) -> bytes:
         """The same digests as `sha256sum -c` reads them, the manifest's own included."""
@@ -143,3 +153,11 @@ def _item(file: StoredFile) -> dict[str, Any]:
 def _file(item: dict[str, Any]) -> StoredFile:
     about = (item.get(name, "") for name in _SAID)
     return StoredFile(item["path"], item["source"], item["bytes"], item["sha256"], item["mtime_ns"], *about)
+
+
+def _division(parts: Parts | None) -> dict[str, Any]:
+    return {"part_bytes": parts.size, "parts": list(parts.digests)} if parts else {}
+
+
+def _parts(item: dict[str, Any]) -> Parts:
+    return Parts(item["part_bytes"], item["bytes"], tuple(item["parts"]))

@@ -1,27 +1,45 @@
 """Which objects an incident leaves in the store, and in which order: the manifest comes last (runbook §5)."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tasks.custody.evidence import StoredFile
 from tasks.custody.keys import MANIFEST, SIGNATURE, SUMS, evidence_key, in_snapshot, latest_key, snapshot_key
 from tasks.custody.manifest import Manifest, digest_bytes
+from tasks.custody.parts import Parts
 
 
 @dataclass(frozen=True)
 class Expected:
-    """An object that must be in the store with this digest. `origin` is the key it is copied from, if it is a copy."""
+    """An object that must be in the store with this digest. `origin` is the key it is copied from, if it is a copy.
+
+    `parts` are those in which it is sent, if it is large.
+    """
 
     key: str
     sha256: str
     size: int
     stored: str
     origin: str = ""
+    parts: Parts | None = None
 
 
 def evidence_objects(manifest: Manifest) -> list[Expected]:
     """The sealed files themselves, without the manifest."""
     return [_evidence(manifest, file.stored, file.sha256, file.size) for file in manifest.files]
+
+
+def once(objects: Iterable[Expected]) -> tuple[list[Expected], list[Expected]]:
+    """What has to be sent, and what has the content of one of those and can be copied from it; empty files are sent."""
+    first, again = dict[str, Expected](), list[Expected]()
+    alone = list[Expected]()
+    for item in objects:
+        same = first.setdefault(item.sha256, item) if item.size else item
+        if same is item:
+            alone.append(item)
+        else:
+            again.append(replace(item, origin=same.key))
+    return alone, again
 
 
 def closing_objects(manifest: Manifest, signature: bytes = b"") -> list[Expected]:
@@ -54,9 +72,10 @@ def _workload_files(manifest: Manifest) -> list[StoredFile]:
 
 
 def _evidence(manifest: Manifest, stored: str, sha256: str, size: int) -> Expected:
-    return Expected(evidence_key(manifest.incident, manifest.volume, stored), sha256, size, stored)
+    key = evidence_key(manifest.incident, manifest.volume, stored)
+    return Expected(key, sha256, size, stored, parts=manifest.parts.get(stored))
 
 
 def _copy(manifest: Manifest, file: StoredFile, key: str) -> Expected:
     origin = evidence_key(manifest.incident, manifest.volume, file.stored)
-    return Expected(key, file.sha256, file.size, file.stored, origin)
+    return Expected(key, file.sha256, file.size, file.stored, origin, manifest.parts.get(file.stored))

@@ -63,19 +63,18 @@ def part_size(total: int) -> int:
     return max(PART, -(-total // MOST // _MIB) * _MIB) if total > ABOVE else 0
 
 
-def divide(path: Path, size: int) -> tuple[str, Parts]:
-    """The digest of a file and of its parts, of the same bytes: each block is read once and given to both."""
-    whole, digests, part, left, total = hashlib.sha256(), list[str](), hashlib.sha256(), size, 0
+def divide(path: Path, size: int, total: int) -> tuple[str, Parts]:
+    """The digest of a file's first `total` bytes and of their parts: each block is read once and given to both."""
+    whole, digests, left = hashlib.sha256(), list[str](), total
     with path.open("rb") as file, ThreadPoolExecutor(1) as beside:
-        while block := file.read(min(_BLOCK, left)):
-            done = beside.submit(whole.update, block)
-            part.update(block)
-            total += len(block)
-            left -= len(block)
-            if not left:
-                digests.append(part.hexdigest())
-                part, left = hashlib.sha256(), size
-            done.result()
-    if left < size:
-        digests.append(part.hexdigest())
+        while left:
+            part, rest = hashlib.sha256(), min(size, left)
+            left -= rest
+            while rest and (block := file.read(min(_BLOCK, rest))):
+                done = beside.submit(whole.update, block)
+                part.update(block)
+                done.result()
+                rest -= len(block)
+            digests.append(part.hexdigest())
+            left = 0 if rest else left
     return whole.hexdigest(), Parts(size, total, tuple(digests))

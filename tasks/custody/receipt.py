@@ -241,6 +241,7 @@ class ObjectReceipt:
     """One object and what the store itself says of it. `proven` only if the store's own digest agrees.
 
     `lost` is one that was never sent: for want of room it was hashed in the workload, and has changed or gone since.
+    `read` is one whose bytes were read back and hashed: as was asked, or for want of a digest that could be compared.
     """
 
     key: str
@@ -249,6 +250,7 @@ class ObjectReceipt:
     proven: bool
     reason: str = ""
     lost: bool = False
+    read: bool = False
 
 
 @dataclass(frozen=True, repr=False)

@@ -152,7 +152,9 @@ def _safe(
     if files := sum(len(item.files) for item in evidence) - len(lost_once(receipts)):
         found.append(f"{files} files of evidence on this host")
     if proven:
-        found.append(f"{len(proven)} objects proven by the store's own digests")
+        read = sum(receipt.read for receipt in proven)
+        told = f", {read} of them by reading every byte back" if read else ""
+        found.append(f"{len(proven)} objects proven by the store's own digests{told}")
     return tuple(found)
 
 

@@ -11,12 +11,13 @@ import pytest
 from blocks.memory import MemoryStore
 from blocks.workload import Workload
 from tasks.case import CLOSING, Case
-from tasks.conclude import artifact_key, final_state
+from tasks.conclude import final_state
 from tasks.custody.keys import SEGMENT
 from tasks.custody.manifest import digest
 from tasks.custody.verdict import Verdict, Word
 from tasks.pages import HTML, MARKDOWN
 from tasks.postmortem import TIMELINE
+from tasks.progress import artifact_key
 from tasks.record import VERDICT, Account, Record, record
 from tests.cases import case_of, made
 from tests.stories import story

@@ -30,7 +30,7 @@ from tasks.custody.audit.untrusted import Older, Promotion, Unreadable, document
 from tasks.custody.evidence import Evidence
 from tasks.custody.keys import SEGMENT, claim_key, record_key, volume_folder
 from tasks.custody.manifest import Manifest
-from tasks.custody.objects import all_objects
+from tasks.custody.objects import Expected, all_objects
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -93,7 +93,7 @@ def examine(
         book.add(promises_of(layout, record))
     for volume, manifest in manifests.items():
         by = layout.manifest(volume)
-        book.add(Promise(item.key, item.sha256, item.size, by) for item in all_objects(manifest, layout.snapshot))
+        book.add(_promised(item, by) for item in all_objects(manifest, layout.snapshot))
     signed = signatures(layout, keys, documents, signers, named_signers(layout, records))
     findings = [
         *book.findings,
@@ -119,6 +119,10 @@ def examine(
         in_place=in_place,
         asked=asked(records),
     )
+
+
+def _promised(item: Expected, by: str) -> Promise:
+    return Promise(item.key, item.sha256, item.size, by, item.parts.composite if item.parts else "")
 
 
 def _in_place(layout: Layout, manifests: Mapping[int, Manifest]) -> Iterator[str]:

@@ -9,17 +9,23 @@ from tasks.custody.audit.finding import Finding, Severity, broken, shown, unclea
 
 @dataclass(frozen=True)
 class Promise:
-    """An object as a document names it. `size` is None where the document gives a digest only."""
+    """An object as a document names it. `size` is None where the document gives a digest only.
+
+    `composite` is what a store says of it that took it in the parts that the manifest names, empty without parts.
+    """
 
     key: str
     sha256: str
     size: int | None
     by: str
+    composite: str = ""
 
 
 @dataclass(frozen=True)
 class Seen:
     """An object as the store has it. `sha256` is the store's own word, `read` what its bytes gave when they were read.
+
+    `composite` is the store's word where it took the object in parts.
 
     None of a digest means that it was not to be had; `trouble` says why an object could not be read. Retention is as
     the store tells it, if it does.
@@ -34,6 +40,7 @@ class Seen:
     retained_until: datetime | None = None
     held: bool = False
     lock: str = ""
+    composite: str = ""
 
 
 @dataclass
@@ -68,7 +75,8 @@ def kept(promise: Promise, seen: Seen, admitted: Severity = Severity.BROKEN) -> 
             return broken(promise.key, f"not what {promise.by} names, {how}", promise.sha256, str(got))
     if promise.size not in {None, seen.size}:
         return broken(promise.key, f"not the size that {promise.by} names", str(promise.size), str(seen.size))
-    if seen.sha256 is None and seen.read is None:
+    by_parts = seen.composite != "" and seen.composite == promise.composite
+    if seen.sha256 is None and seen.read is None and not by_parts:
         return unclear(promise.key, "the store has no digest of it, and it was not read", promise.sha256, "none")
     return None
 

@@ -1,0 +1,114 @@
+"""How sealed files come to their keys: what is there stays, what lies elsewhere in the store is copied, or sent."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from tasks.bucket import side_by_side
+from tasks.case import Case
+from tasks.custody.errors import PermanentStoreError, StoreError
+from tasks.custody.evidence import StoredFile
+from tasks.custody.manifest import Manifest
+from tasks.custody.objects import Expected, once
+from tasks.in_place import as_sealed, reading
+from tasks.ledger import Ledger
+from tasks.progress import Progress
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Delivery:
+    """The files of one evidence folder on their way: each by the cheapest way that the store itself vouches for.
+
+    `elsewhere` are keys of earlier incidents by digest.
+    """
+
+    case: Case
+    ledger: Ledger
+    manifest: Manifest
+    elsewhere: Mapping[str, str]
+    progress: Progress
+
+    @cached_property
+    def _files(self) -> dict[str, StoredFile]:
+        return {file.stored: file for file in self.manifest.files}
+
+    def deliver(self, wanted: Sequence[Expected]) -> frozenset[str]:
+        """Small files many at a time, then large ones, each in parallel parts; the keys of those that are there then.
+
+        What the folder has twice is copied from the first.
+        """
+        firsts, again = once(wanted)
+        there = self._many([item for item in firsts if not item.parts])
+        there |= {item.key for item in firsts if item.parts and self._deliver(item)}
+        there |= self._many(again)
+        return frozenset(there)
+
+    def _many(self, items: Sequence[Expected]) -> set[str]:
+        return {item.key for item, there in zip(items, side_by_side(self._deliver, items), strict=True) if there}
+
+    def copy(self, item: Expected) -> None:
+        """Fill another prefix from what is there."""
+        if not self._there(item):
+            self.case.store.copy(item.origin, item.key, item.sha256, item.parts)
+        self._done(item, "there")
+
+    def close(self, item: Expected, path: Path) -> None:
+        """Send one of those that close the folder, in their order."""
+        there = self._there(item)
+        if not there:
+            self.case.store.create(item.key, path, item.sha256)
+        self._done(item, "there" if there else "sent")
+
+    def _deliver(self, item: Expected) -> bool:
+        """False for what is lost."""
+        if self._there(item):
+            return self._done(item, "there")
+        origin = item.origin or self.elsewhere.get(item.sha256, "")
+        if origin and self._taken_over(origin, item):
+            return self._done(item, "copied")
+        return self._send(item)
+
+    def _there(self, item: Expected) -> bool:
+        """The ledger says which objects are worth the question; the store answers it."""
+        known = self.ledger.known.get(item.key) == item.sha256
+        return known and self.case.store.holds(item.key, item.sha256, item.parts)
+
+    def _taken_over(self, origin: str, item: Expected) -> bool:
+        """Copy what the store itself says is the same content; what it cannot copy is sent."""
+        there = self.case.store.look(origin)
+        if there is None or not there.agrees(item.sha256, item.parts):
+            return False
+        try:
+            self.case.store.copy(origin, item.key, item.sha256, item.parts)
+        except PermanentStoreError as error:
+            logger.warning("Sent anew: %s", error)
+            return False
+        return True
+
+    def _send(self, item: Expected) -> bool:
+        """Send one file; False for one that was hashed in place, is no longer as sealed, and so is lost."""
+        file, parts = self._files[item.stored], list[int]()
+
+        def tell(size: int) -> None:
+            parts.append(size)
+            self.progress.add(0, size, "sent")
+
+        try:
+            with reading(self.case, self.manifest.volume, file) as path:
+                self.case.store.create(item.key, path, item.sha256, item.parts, tell)
+        except (OSError, StoreError) as error:
+            if not file.in_place or as_sealed(self.case, file):
+                raise
+            self.case.log.write("lost", item.stored, reason=str(error), sealed=item.sha256)
+            there = self.case.store.look(item.key)  # an earlier run may have sent it while it was whole
+            return there is not None and there.agrees(item.sha256, item.parts)
+        return self._done(item, "there" if item.parts else "sent", item.size - sum(parts))
+
+    def _done(self, item: Expected, way: str, size: int | None = None) -> bool:
+        self.ledger.note(item.key, item.sha256)
+        self.progress.add(1, item.size if size is None else size, way)
+        return True

@@ -1,0 +1,65 @@
+"""The ledger of an incident on disk, in its private folder, and those of earlier incidents beside it."""
+
+import logging
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from threading import Lock
+from typing import Final
+
+from tasks.case import Case
+from tasks.custody.ledger import Entry, entries
+from tasks.home import homes
+
+logger = logging.getLogger(__name__)
+
+NAME: Final = "ledger.jsonl"
+
+
+class Ledger:
+    """Written from many threads, each line in one piece; what a crash has torn is ended before the next line."""
+
+    def __init__(self, home: Path, place: str) -> None:
+        """Read what earlier runs of the incident have proven to be in this place."""
+        self._path, self._place, self._lock, self._torn = home / NAME, place, Lock(), True
+        self.known = {each.key: each.sha256 for each in _read(self._path) if each.place == place}
+
+    def note(self, key: str, sha256: str) -> None:
+        """Write down what the store has taken. A disk that takes no line costs a later run time, and nothing else."""
+        if self.known.get(key) == sha256:
+            return
+        with self._lock:
+            self.known[key] = sha256
+            try:
+                self._append(Entry(self._place, key, sha256).to_line())
+            except OSError as error:
+                logger.warning("%s takes no more: %s. A later run may send again what is there.", self._path, error)
+
+    def _append(self, line: bytes) -> None:
+        descriptor = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            end = os.lseek(descriptor, 0, os.SEEK_END)
+            whole = not end or os.pread(descriptor, 1, end - 1) == b"\n"
+            os.write(descriptor, line if whole else b"\n" + line)
+        finally:
+            os.close(descriptor)
+
+
+def elsewhere(case: Case, wanted: Iterable[str]) -> dict[str, str]:
+    """Keys in this store at which earlier incidents of the host have left content that is wanted, by its SHA-256."""
+    wanted, found = frozenset(wanted), dict[str, str]()
+    for home in homes(case.workload):
+        for each in _read(home / NAME) if home != case.home else ():
+            if each.place == case.place and each.sha256 in wanted:
+                found.setdefault(each.sha256, each.key)
+    return found
+
+
+def _read(path: Path) -> Iterable[Entry]:
+    """The entries of a file; none of one that is not there, or is not ours to read."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return
+    with os.fdopen(descriptor, "rb") as file:
+        yield from entries(file)

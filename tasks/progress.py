@@ -1,0 +1,112 @@
+"""How far a transfer is: in the UI and in the log, told by a thread that nobody waits for.
+
+The Prefect server may be the casualty: what it does not take is dropped.
+"""
+
+import logging
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from contextvars import copy_context
+from dataclasses import dataclass, field
+from typing import Final
+from uuid import UUID
+
+logger = logging.getLogger(__name__)
+
+_EVERY: Final = 1.0
+_LOG_EVERY: Final = 10.0
+_TIMEOUT: Final = 2.0
+_MIB: Final = 1 << 20
+
+
+def artifact_key(name: str, incident: str) -> str:
+    """A key as Prefect takes it: lower case letters, digits and dashes."""
+    return f"{name}-{re.sub('[^a-z0-9]+', '-', incident.lower())}"
+
+
+@dataclass
+class Progress:
+    """Objects and bytes, of so many, counted from many threads; `ways` are the bytes by how they came there."""
+
+    objects: int
+    size: int
+    done: int = 0
+    ways: Counter[str] = field(default_factory=Counter)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, objects: int, size: int, way: str = "") -> None:
+        """So many more are done."""
+        with self._lock:
+            self.done += objects
+            self.ways[way] += size
+
+    @property
+    def done_size(self) -> int:
+        """Bytes that are done, whichever way."""
+        return self.ways.total()
+
+    @property
+    def percent(self) -> float:
+        """By bytes; by objects where there are none."""
+        part, whole = (self.done_size, self.size) if self.size else (self.done, self.objects)
+        return round(min(100.0, 100 * part / whole), 1) if whole else 100.0
+
+    def told(self, seconds: float) -> str:
+        """Counts, bytes, rate and the time that is left at this rate."""
+        rate = self.done_size / seconds if seconds > 0 else 0
+        left = f", {max(0, self.size - self.done_size) / rate:.0f} s left" if rate else ""
+        sizes = f"{self.done_size / _MIB:.1f} of {self.size / _MIB:.1f} MiB"
+        return f"{self.done} of {self.objects} objects, {sizes}, {rate / _MIB:.1f} MiB/s{left}"
+
+
+@contextmanager
+def shown(name: str, incident: str, progress: Progress) -> Iterator[None]:
+    """Show it while the block runs, once a second, and once more at its end, which is not waited for."""
+    ended = threading.Event()
+    show = threading.Thread(
+        target=copy_context().run, args=(_show, name, incident, progress, ended), name=f"progress {name}", daemon=True
+    )
+    show.start()
+    try:
+        yield
+    finally:
+        ended.set()
+
+
+def _show(name: str, incident: str, progress: Progress, ended: threading.Event) -> None:
+    """Whatever goes wrong here, it is no matter of the transfer."""
+    began = logged = time.monotonic()
+    shown_as, last = None, False
+    while not last:
+        last = ended.wait(_EVERY)
+        now = time.monotonic()
+        told = progress.told(now - began)
+        if now - logged > _LOG_EVERY:
+            logged = now
+            logger.info("%s: %s", name, told)
+        with suppress(Exception):
+            shown_as = _put(shown_as, artifact_key(name, incident), f"{incident}: {told}", progress.percent)
+
+
+def _put(shown_as: UUID | None, key: str, description: str, percent: float) -> UUID | None:
+    """Make the artifact of this step, or change it; None outside of a run."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
+    from prefect.context import TaskRunContext
+
+    run = TaskRunContext.get()
+    if run is None:
+        return None
+    with get_client(sync_client=True, httpx_settings={"timeout": _TIMEOUT}) as client:
+        if shown_as:
+            client.update_artifact(shown_as, ArtifactUpdate(description=description, data=percent))
+            return shown_as
+        about = {"task_run_id": run.task_run.id, "flow_run_id": run.task_run.flow_run_id}
+        made = client.create_artifact(
+            ArtifactCreate(key=key, type="progress", description=description, data=percent, **about)
+        )
+        return made.id

@@ -1,0 +1,231 @@
+"""What crosses to the store: each byte once, nothing that is there already; and what is believed of it afterwards."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from blocks.memory import MemoryStore
+from blocks.port import StoredObject, untold
+from tasks.case import Case, read_incident
+from tasks.collect import collect
+from tasks.custody import parts as division
+from tasks.custody.errors import TransientStoreError
+from tasks.custody.evidence import Seal
+from tasks.custody.keys import evidence_key
+from tasks.custody.parts import Parts
+from tasks.custody.receipt import ObjectReceipt, Receipts
+from tasks.ledger import NAME, Ledger
+from tasks.offload import Sent, offload
+from tasks.seal import check_seal, read_manifest, seal, sealed
+from tasks.verify import verify
+from tests.cases import INCIDENT, case_of, made
+from tests.workloads import SmallWorkload
+
+LATER = "IR-20260103T030405Z"
+LOG = "logs/train-20260101_000000.log"
+
+
+class Counting(MemoryStore):
+    """A store that knows what came in from outside, and may break off after so many objects."""
+
+    def __init__(self) -> None:
+        """Nothing has come, and nothing breaks."""
+        super().__init__()
+        self.came: list[str] = []
+        self.left: int | None = None
+
+    def create(
+        self,
+        key: str,
+        source: Path | bytes,
+        sha256: str,
+        parts: Parts | None = None,
+        tell: Callable[[int], object] = untold,
+    ) -> None:
+        """Count it, unless the connection is lost by now."""
+        if key.startswith("incidents/") and "/evidence/" in key:
+            if self.left == len(self.came):
+                raise TransientStoreError("an answer", "none", "Nothing was stored.", "Try again.")
+            self.came.append(key)
+        super().create(key, source, sha256, parts, tell)
+
+    def change(self, key: str, data: bytes) -> None:
+        """As somebody with the right to it."""
+        self._objects[key] = data
+
+    def lose(self, key: str) -> None:
+        """As a broken disk would."""
+        del self._objects[key]
+
+
+class Mute(Counting):
+    """A store that keeps no digests."""
+
+    def look(self, key: str) -> StoredObject | None:
+        """Without the digest."""
+        there = super().look(key)
+        return there and replace(there, sha256=None)
+
+
+class Lying(Counting):
+    """A store whose disk has rotted under the digests that it remembers."""
+
+    def look(self, key: str) -> StoredObject | None:
+        """What it remembers."""
+        there = super().look(key)
+        remembered = self.remembered.get(key)
+        return there and replace(there, sha256=remembered or there.sha256)
+
+    remembered: dict[str, str] = {}  # noqa: RUF012  one test's
+
+
+@contextmanager
+def run_of(small: SmallWorkload, store: MemoryStore, incident: str = INCIDENT) -> Iterator[tuple[Case, list[Seal]]]:
+    """A run of an incident up to the seal."""
+    with case_of(small.block(), store, incident=incident) as case:
+        case.incident = read_incident(case.home) or case.incident
+        if not (seals := list(sealed(case))):
+            evidence = [made(collect.fn(case, name)) for name in ("logs", "artifacts", "models")]
+            seals = [made(seal.fn(case, 1, evidence))]
+        yield case, seals
+
+
+def sent(case: Case, seals: list[Seal]) -> Sent:
+    done = made(offload.fn(case, seals, made(check_seal.fn(case, seals))))
+    assert isinstance(done, Sent)
+    return done
+
+
+def proven(case: Case, seals: list[Seal], *, read_back: bool = False) -> Receipts:
+    done = made(verify.fn(case, seals, Sent(0, 0, case.place), read_back))
+    assert isinstance(done, Receipts)
+    return done
+
+
+def bad(receipts: Receipts) -> list[ObjectReceipt]:
+    return [each for each in receipts.objects if not each.proven]
+
+
+def test_each_byte_crosses_once_and_the_snapshot_is_copied(small: SmallWorkload) -> None:
+    store = Counting()
+    with run_of(small, store) as (case, seals):
+        done = sent(case, seals)
+        assert len(store.came) == len(set(store.came))
+        assert done.sent == done.size
+        assert proven(case, seals).complete
+
+
+def test_what_a_folder_has_twice_is_sent_once(small: SmallWorkload) -> None:
+    shutil.copyfile(small.root / "models/model_builtin.joblib", small.root / "models/model_copy.joblib")
+    store = Counting()
+    with run_of(small, store) as (case, seals):
+        done = sent(case, seals)
+        size = (small.root / "models/model_copy.joblib").stat().st_size
+        assert done.sent == done.size - size
+        assert done.copied == size
+        assert proven(case, seals).complete
+
+
+def test_after_a_break_only_what_is_missing_is_sent(small: SmallWorkload) -> None:
+    store = Counting()
+    store.left = 3
+    with run_of(small, store) as (case, seals), pytest.raises(TransientStoreError):
+        sent(case, seals)
+    before, store.left = list(store.came), None
+    with run_of(small, store) as (case, seals):
+        with (case.home / NAME).open("ab") as torn:
+            torn.write(b'{"key": "incidents/')
+        sent(case, seals)
+        assert len(before) == 3
+        assert len(store.came) == len(set(store.came))
+        assert proven(case, seals).complete
+        assert set(Ledger(case.home, case.place).known) >= set(store.came)
+
+
+def test_what_the_store_has_lost_is_sent_again_whatever_the_ledger_says(small: SmallWorkload) -> None:
+    store = Counting()
+    with run_of(small, store) as (case, seals):
+        sent(case, seals)
+        lost = evidence_key(INCIDENT, 1, LOG)
+        store.lose(lost)
+        assert [each.key for each in bad(proven(case, seals))] == [lost]
+        sent(case, seals)
+        assert store.came.count(lost) == 2
+        assert proven(case, seals).complete
+
+
+def test_a_later_incident_with_the_same_content_sends_next_to_nothing(small: SmallWorkload) -> None:
+    (small.root / "models/model_builtin.joblib").write_bytes(os.urandom(300_000))
+    store = Counting()
+    with run_of(small, store) as (case, seals):
+        sent(case, seals)
+    store.came.clear()
+    with run_of(small, store, LATER) as (case, seals):
+        done = sent(case, seals)
+        assert not [key for key in store.came if "/models/" in key or "/logs/" in key]
+        assert done.copied > 300_000
+        assert done.sent < done.size / 10
+        assert proven(case, seals).complete
+
+
+def test_a_source_is_copied_only_if_the_store_itself_says_what_it_is(small: SmallWorkload) -> None:
+    store = Counting()
+    with run_of(small, store) as (case, seals):
+        sent(case, seals)
+    store.change(evidence_key(INCIDENT, 1, LOG), b"forged")
+    store.came.clear()
+    with run_of(small, store, LATER) as (case, seals):
+        sent(case, seals)
+        assert evidence_key(LATER, 1, LOG) in store.came
+        assert proven(case, seals).complete
+
+
+def test_content_of_another_place_is_sent(small: SmallWorkload) -> None:
+    with run_of(small, Counting()) as (case, seals):
+        sent(case, seals)
+    store = Counting()
+    store._place = "memory:another"
+    with run_of(small, store, LATER) as (case, seals):
+        assert sent(case, seals).copied == 0
+        assert proven(case, seals).complete
+
+
+def test_a_store_without_digests_is_proven_by_reading_back(small: SmallWorkload) -> None:
+    store = Mute()
+    with run_of(small, store) as (case, seals):
+        sent(case, seals)
+        receipts = proven(case, seals)
+        assert receipts.complete
+        assert all(each.read for each in receipts.objects)
+        store.change(evidence_key(INCIDENT, 1, LOG), b"iteration 2\n")
+        assert "gives back" in bad(proven(case, seals))[0].reason
+
+
+def test_on_request_every_byte_is_read_back(small: SmallWorkload) -> None:
+    store, key = Lying(), evidence_key(INCIDENT, 1, LOG)
+    with run_of(small, store) as (case, seals):
+        sent(case, seals)
+        there = store.look(key)
+        assert there
+        store.remembered[key] = there.sha256 or ""
+        store.change(key, b"iteration 2\n")
+        assert proven(case, seals).complete
+        (found,) = bad(proven(case, seals, read_back=True))
+        assert (found.key, found.read) == (key, True)
+
+
+def test_large_files_are_sealed_with_their_parts(small: SmallWorkload, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(division, "ABOVE", 1000)
+    monkeypatch.setattr(division, "PART", 1 << 20)
+    (small.root / "models/model_builtin.joblib").write_bytes(data := os.urandom((1 << 20) + 5))
+    store = Counting()
+    with run_of(small, store) as (case, seals):
+        parts = read_manifest(case, 1).parts["models/model_builtin.joblib"]
+        assert (parts.size, parts.total, len(parts.digests)) == (1 << 20, len(data), 2)
+        sent(case, seals)
+        assert proven(case, seals).complete
