@@ -1,6 +1,9 @@
 """What every store promises, tried on each: S3 on a real server, a folder, and memory."""
 
 import hashlib
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +22,7 @@ from blocks.port import PIECE, Store, StoredObject
 from blocks.s3 import S3Store
 from tasks.custody.errors import Conflict, PermanentStoreError
 from tasks.custody.keys import evidence_key, stored_name
+from tasks.custody.parts import Parts, divide, part_size
 from tasks.drill.parts import SeaweedFS
 
 Maker = Callable[[], Store]
@@ -202,6 +206,36 @@ def test_a_copy_never_overwrites_unless_told_to(store: Store) -> None:
     assert store.read("old") == b"old"
 
 
+def test_a_store_says_whether_it_holds_this_content(store: Store) -> None:
+    assert not store.holds("key", sha(b"content"))
+    put(store, "key", b"content")
+    assert store.holds("key", sha(b"content"))
+    with pytest.raises(Conflict) as raised:
+        store.holds("key", sha(b"other"))
+    assert sha(b"content") in str(raised.value)
+    assert sha(b"other") in str(raised.value)
+
+
+def test_a_file_in_parts_is_the_same_object_in_every_store(store: Store, tmp_path: Path) -> None:
+    source, size = tmp_path / "large", 5 << 20
+    source.write_bytes(b"large" * size)
+    sha256, parts = divide(source, size, 5 * size)
+    told = list[int]()
+    store.create("large", source, sha256, parts, told.append)
+    store.create("large", source, sha256, parts)
+    store.copy("large", "copy", sha256, parts)
+    store.copy("large", "latest/large", sha256, parts, replace=True)
+    for key in ("large", "copy", "latest/large"):
+        there = store.look(key)
+        assert there
+        assert there.size == 5 * size
+        assert there.agrees(sha256, parts)
+        assert store.holds(key, sha256, parts)
+        assert not there.agrees(sha(b"other"), Parts(size, 5 * size, (sha(b"other"),)))
+    assert sum(told) in {0, 5 * size}
+    assert list(store.end_unfinished("incidents/IR-1/")) == []
+
+
 def test_copying_nothing_is_an_error(store: Store) -> None:
     with pytest.raises(PermanentStoreError, match="no/such"):
         store.copy("no/such", "key", sha(b""))
@@ -258,6 +292,43 @@ def test_a_large_file_is_streamed_under_the_same_contract(
     source.write_bytes(b"other" * 1000)
     with pytest.raises(Conflict):
         store.create("large", source, sha(source.read_bytes()))
+
+
+@pytest.mark.soak
+def test_an_object_beyond_five_gib_is_stored_copied_and_proven(store: Store, tmp_path: Path) -> None:
+    if isinstance(store, MemoryStore):
+        pytest.skip("it holds objects in memory")
+    source, total = tmp_path / "huge", (5 << 30) + 4097
+    source.touch()
+    os.truncate(source, total)
+    with source.open("r+b") as file:
+        file.seek(total - 3)
+        file.write(b"end")
+    sha256, parts = divide(source, part_size(total), total)
+    store.create("huge", source, sha256, parts)
+    store.copy("huge", "copy", sha256, parts)
+    for key in ("huge", "copy"):
+        assert store.holds(key, sha256, parts)
+        read = hashlib.sha256()
+        for piece in store.stream(key):
+            read.update(piece)
+        assert read.hexdigest() == sha256
+
+
+def test_a_folder_store_forgets_what_a_killed_run_has_half_written_and_nothing_of_others(tmp_path: Path) -> None:
+    store, killed = DirectoryStore(tmp_path), "import os, sys; os.kill(os.getpid(), 9)"
+    for incident in ("IR-1", "IR-2"):
+        code = (
+            "from pathlib import Path; import blocks.directory as d\n"
+            f"def die(*_):\n    {killed}\n"
+            "d.require_digest = die\n"
+            f"d.DirectoryStore(Path({str(tmp_path)!r})).create('incidents/{incident}/evidence/a', b'x', 'y')"
+        )
+        assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
+    assert len(list((tmp_path / ".incoming").iterdir())) == 2
+    assert list(store.end_unfinished("incidents/")) == []
+    assert list(store.end_unfinished("incidents/IR-1/")) == ["incidents/IR-1/"]
+    assert len(list((tmp_path / ".incoming").iterdir())) == 1
 
 
 def test_a_folder_store_keeps_nothing_of_a_refused_object(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from blocks.store import EvidenceStore
 from flows.audit import audit
 from flows.recover import recover
 from tasks.audit_by_hand import audit_by_hand
+from tasks.custody import parts
 from tasks.drill.parts import SeaweedFS
 from tests.scenes import Scene
 
@@ -153,8 +154,10 @@ def as_shown(text: str) -> str:
 
 
 def test_every_command_of_the_page_prints_what_the_page_says(
-    signed: Scene, seaweed: SeaweedFS, signing_key: SigningKey, tmp_path: Path
+    signed: Scene, seaweed: SeaweedFS, signing_key: SigningKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(parts, "ABOVE", parts.PART // 4)
+    (signed.small.root / "artifacts/large.png").write_bytes(os.urandom(parts.PART + 1))
     evacuated = signed.evacuate()
     assert evacuated.name == "Verified", evacuated.message
     (tmp_path / "allowed_signers").write_text(signing_key.allowed_signers + "\n")
