@@ -10,13 +10,12 @@ the bench started (tasks/drill/runbook.py).
 import json
 import os
 import signal
-import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -26,8 +25,9 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Pending
 
 from blocks import EvidenceStore
-from tasks.drill.deployment import NAME, PROJECT, client_of, deploy, prefect
+from tasks.drill.deployment import NAME, client_of, deploy, prefect
 from tasks.drill.parts import PrefectServer
+from tasks.drill.rows import RESULTS, Row, median, quicker, table, under, write
 from tasks.drill.runbook import typed
 from tasks.drill.sample import SampleWorkload
 from tasks.drill.screen import say
@@ -35,7 +35,6 @@ from tasks.drill.watched import Watched, watch
 from tasks.home import CORDON
 from tasks.host import LinuxHost
 
-RESULT: Final = PROJECT / "build" / "bench" / "contain.json"
 PAIRS: Final = 3
 CAP_SECONDS: Final = 40.0
 SURVIVORS_AFTER_SECONDS: Final = 10.0
@@ -52,22 +51,6 @@ class Clocks:
     training: float
     survivors: int
     frozen: float | None = None
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the result."""
-
-    what: str
-    ours: float
-    peer: float | None
-    goal: str
-    holds: bool
-
-    @property
-    def ratio(self) -> float | None:
-        """How many times as much the runbook needs."""
-        return round(self.peer / self.ours, 2) if self.peer is not None and self.ours else None
 
 
 class Bench:
@@ -160,55 +143,22 @@ def first_task_to_frozen(evidence: Path) -> float:
 
 def rows(ours: Sequence[Clocks], peer: Sequence[Clocks]) -> list[Row]:
     """Medians of the clocks; of our own survivors the most, since a single one is a failure."""
-    quicker = f"at least {_TIMES_QUICKER:g} times quicker"
     api, api_there = (median(each.api for each in side) for side in (ours, peer))
     training, training_there = (median(each.training for each in side) for side in (ours, peer))
     frozen = median(each.frozen or CAP_SECONDS for each in ours)
     left = max(each.survivors for each in ours), median(each.survivors for each in peer)
     return [
-        Row("process start to the API stopped, s", api, api_there, quicker, api_there >= _TIMES_QUICKER * api),
-        Row(
-            "process start to the training at rest, s",
-            training,
-            training_there,
-            quicker,
-            training_there >= _TIMES_QUICKER * training,
-        ),
-        Row("first task to frozen, s", frozen, None, f"under {_FREEZE_GOAL_SECONDS:g}", frozen < _FREEZE_GOAL_SECONDS),
-        Row(f"survivors after {SURVIVORS_AFTER_SECONDS:g} s", left[0], left[1], "none", left[0] == 0),
+        quicker("process start to the API stopped, s", api, api_there, _TIMES_QUICKER),
+        quicker("process start to the training at rest, s", training, training_there, _TIMES_QUICKER),
+        under("first task to frozen, s", frozen, _FREEZE_GOAL_SECONDS),
+        Row(f"survivors after {SURVIVORS_AFTER_SECONDS:g} s", left[0], left[1], None, "none", left[0] == 0),
     ]
-
-
-def median(values: Iterable[float]) -> float:
-    """To a hundredth: more would be noise."""
-    return round(statistics.median(values), 2)
 
 
 def conditions(root: Path) -> str:
     """What the figures depend on most: without bytecode the runbook's own imports are compiled each time."""
     compiled = any(root.glob("venv/lib/python*/site-packages/sklearn/__pycache__/*.pyc"))
     return f"{os.cpu_count()} processors; bytecode in the workload's environment: {'yes' if compiled else 'no'}"
-
-
-def write(result: Sequence[Row], under: str) -> None:
-    """Keep the rows for machines."""
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
-    told = {"rows": [{**asdict(row), "ratio": row.ratio} for row in result], "conditions": under}
-    RESULT.write_text(json.dumps(told, indent=2) + "\n")
-
-
-def table(result: Sequence[Row]) -> str:
-    """The rows for people."""
-    form = "{:<42} {:>8} {:>8} {:>7}  {:<24} {}"
-    lines = [
-        form.format(row.what, row.ours, _or_dash(row.peer), _or_dash(row.ratio), row.goal, "yes" if row.holds else "NO")
-        for row in result
-    ]
-    return "\n".join([form.format("", "flow", "runbook", "ratio", "goal", "holds"), *lines])
-
-
-def _or_dash(value: float | None) -> str:
-    return "-" if value is None else f"{value:g}"
 
 
 @contextmanager
@@ -228,19 +178,19 @@ def main() -> int:
     """Run the pairs in turns. Exit 0 if every goal holds."""
     for ending in (signal.SIGINT, signal.SIGTERM):
         signal.signal(ending, signal.default_int_handler)
-    folder = RESULT.parent / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.getpid()}"
+    folder = RESULTS / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.getpid()}"
     folder.mkdir(parents=True)
     ours, peer = list[Clocks](), list[Clocks]()
     with stage(folder) as bench:
         bench.warm_up()
-        under = conditions(bench.sample.root)
+        conditioned = conditions(bench.sample.root)
         for number in range(1, PAIRS + 1):
             for side, run in ((peer, bench.runbook), (ours, bench.flow)):
                 side.append(run())
                 say(f"pair {number}, {run.__name__}: {side[-1]}")
     result = rows(ours, peer)
-    write(result, under)
-    say(f"{table(result)}\n{under}")
+    write("contain", result, conditioned)
+    say(f"{table(result)}\n{conditioned}")
     return 0 if all(row.holds for row in result) else 1
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.drill.bench_contain import Clocks, conditions, rows, table
+from tasks.drill.bench_contain import Clocks, conditions, rows
+from tasks.drill.rows import table
 from tasks.drill.runbook import typed
 from tasks.drill.watched import Watched, watch
 from tests.workloads import SmallWorkload, wait_until

@@ -1,0 +1,85 @@
+"""What a bench has measured, row by row: build/bench/NAME.json for machines, the same as a table for people."""
+
+import json
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+from tasks.drill.deployment import PROJECT
+
+RESULTS: Final = PROJECT / "build" / "bench"
+_COLUMNS: Final = ("ours", "peer", "ratio")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a result; `peer` and `ratio` are None where nothing is compared."""
+
+    what: str
+    ours: float
+    peer: float | None
+    ratio: float | None
+    goal: str
+    holds: bool
+
+
+def quicker(what: str, ours: float, peer: float, times: float) -> Row:
+    """The peer has to need so many times as much as we do."""
+    goal = f"at least {times:g} times quicker"
+    return Row(what, ours, peer, _ratio(peer, ours), goal, peer >= times * ours)
+
+
+def at_most(what: str, ours: float, peer: float, times: float) -> Row:
+    """We may need so many times as much as the peer."""
+    return Row(what, ours, peer, _ratio(ours, peer), f"at most {times:g} times", ours <= times * peer)
+
+
+def under(what: str, ours: float, limit: float) -> Row:
+    """What is compared with a number alone."""
+    return Row(what, ours, None, None, f"under {limit:g}", ours < limit)
+
+
+def median(values: Iterable[float]) -> float:
+    """To a hundredth: more would be noise."""
+    return round(statistics.median(values), 2)
+
+
+def write(name: str, rows: Sequence[Row], conditions: str) -> Path:
+    """Keep the rows for machines, and what the figures depend on; where they are."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    told = {"rows": [asdict(row) for row in rows], "conditions": conditions}
+    path.write_text(json.dumps(told, indent=2) + "\n")
+    return path
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows for people."""
+    cells = [[row.what, *map(_shown, (row.ours, row.peer, row.ratio)), row.goal, _word(row)] for row in rows]
+    lines = [["", *_COLUMNS, "goal", "holds"], *cells]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(_line(line, widths) for line in lines)
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    """Numbers to the right, words to the left."""
+    numbers = range(1, 1 + len(_COLUMNS))
+    placed = [
+        cell.rjust(width) if at in numbers else cell.ljust(width)
+        for at, (cell, width) in enumerate(zip(cells, widths, strict=True))
+    ]
+    return "  ".join(placed).rstrip()
+
+
+def _ratio(over: float, below: float) -> float | None:
+    return round(over / below, 2) if below else None
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:g}"
+
+
+def _word(row: Row) -> str:
+    return "yes" if row.holds else "NO"
