@@ -6,7 +6,7 @@ from typing import ClassVar, Final, Self
 from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 from prefect.blocks.core import Block
-from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, field_validator, model_validator
+from pydantic import ConfigDict, Field, HttpUrl, PrivateAttr, SecretStr, field_validator, model_validator
 
 from tasks.custody.signature import NAMESPACE, PrivateKey, public_key, sign
 
@@ -25,6 +25,9 @@ class SigningKey(Block):
     _block_type_name: ClassVar[str] = "Signing Key"
     _block_type_slug: ClassVar[str] = "signing-key"
     _description: ClassVar[str] = "Signs manifests and closings, so that ssh-keygen -Y verify proves who made them."
+    _logo_url: ClassVar[HttpUrl | None] = HttpUrl(
+        "https://cdn.jsdelivr.net/gh/jdecked/twemoji@15.1.0/assets/svg/1f58b.svg"
+    )
     _code_example: ClassVar[str] = (
         "from pathlib import Path\n\nfrom blocks import SigningKey\n\n"
         'key = Path("evacuation_key").read_text()  # ssh-keygen -t ed25519 -f evacuation_key\n'

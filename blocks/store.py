@@ -3,11 +3,11 @@
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
 from prefect.blocks.core import Block
 from prefect_aws import AwsCredentials, MinIOCredentials
-from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import ConfigDict, Field, HttpUrl, ValidationError, field_validator, model_validator
 
 from blocks.signing_key import SigningKey
 from blocks.workload import AbsolutePath
@@ -43,6 +43,9 @@ class EvidenceStore(Block):
     _block_type_name: ClassVar[str] = "Evidence Store"
     _block_type_slug: ClassVar[str] = "evidence-store"
     _description: ClassVar[str] = "Where evidence is kept: a bucket that speaks S3, or a folder on another disk."
+    _logo_url: ClassVar[HttpUrl | None] = HttpUrl(
+        "https://cdn.jsdelivr.net/gh/jdecked/twemoji@15.1.0/assets/svg/1f5c4.svg"
+    )
     _code_example: ClassVar[str] = (
         "from blocks import EvidenceStore\nfrom prefect_aws import AwsCredentials\n\n"
         'keys = AwsCredentials.load("evacuation")\n'
@@ -168,6 +171,19 @@ class EvidenceStore(Block):
     def place(self) -> str:
         """Where it is, for people: s3://bucket/prefix or the folder."""
         return str(self.folder) if self.bucket is None else f"s3://{self.bucket}/{self.prefix}".rstrip("/")
+
+    def address(self, key: str) -> str:
+        """Where a browser finds an object, or a folder that ends in a slash, with the rights of whoever looks.
+
+        That is the console of AWS, or the address at another store's endpoint; empty for a folder of this host.
+        """
+        if self.bucket is None:
+            return ""
+        inside = quote(f"{self.prefix}/{key}".lstrip("/"))
+        if self.endpoint:
+            return f"{self.endpoint}/{self.bucket}/{inside}"
+        kind = "buckets" if key.endswith("/") else "object"
+        return f"https://console.aws.amazon.com/s3/{kind}/{self.bucket}?prefix={inside}"
 
     @property
     def retention(self) -> Retention:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
 from prefect.blocks.core import Block
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, HttpUrl, field_validator, model_validator
 
 from tasks.custody.imports import never
 
@@ -69,6 +69,9 @@ class Workload(Block):
     _block_type_name: ClassVar[str] = "Workload"
     _block_type_slug: ClassVar[str] = "workload"
     _description: ClassVar[str] = "What to evacuate: an API and a training job under one root folder on one host."
+    _logo_url: ClassVar[HttpUrl | None] = HttpUrl(
+        "https://cdn.jsdelivr.net/gh/jdecked/twemoji@15.1.0/assets/svg/1f5a5.svg"
+    )
     _code_example: ClassVar[str] = (
         'from blocks import Workload\n\nWorkload(root="/srv/mlops-sklearn-portfolio").save("portfolio")'
     )

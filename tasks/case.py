@@ -3,7 +3,7 @@
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from blocks.port import Store
     from blocks.store import EvidenceStore
     from blocks.workload import Workload
+    from tasks.leaf import Leaf
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +107,7 @@ class Case:
         self.volume = next(n for n in range(1, 1000) if not (self.folder(n) / MANIFEST).exists())
         self.guard: Identity | None = None
         self.stopped_at: float | None = None
-        self.page = ""
+        self.leaves: Sequence[Leaf] = ()
         self.keyless = ""
         self.look = Budget(LOOK_SECONDS)
         self._facts: dict[str, Any] = {}
@@ -152,6 +153,13 @@ class Case:
             return self.store.place
         except Exception:  # noqa: BLE001  the record is written whatever is wrong with the store
             return f"store block {self.store_name}"
+
+    def address(self, key: str) -> str:
+        """Where a browser finds what is stored; nowhere if the store cannot be opened."""
+        try:
+            return self.block.address(key)
+        except Exception:  # noqa: BLE001  the same
+            return ""
 
     @property
     def retention(self) -> Retention:

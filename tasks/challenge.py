@@ -21,7 +21,7 @@ _GONE_SECONDS: Final = 2.0
 _FROZEN: Final = frozenset("Tt")
 
 
-@step("§1 check: a launch is caught")
+@step("§1 check: a launch is caught", "起動の阻止")
 def challenge(case: Case) -> Challenge:
     """Launch the training as its people do, as its owner, see what becomes of it, and end what is left (runbook §1).
 

@@ -1,4 +1,4 @@
-"""How a run ends in Prefect: the postmortem beside it, and the state that carries the verdict."""
+"""How a run ends in Prefect: what it shows beside it, and the state that carries the verdict."""
 
 from typing import Any, Final
 
@@ -11,12 +11,12 @@ from prefect.states import Completed, Failed
 from tasks.case import Case
 from tasks.custody.receipt import Recovery
 from tasks.custody.verdict import Verdict, Word
-from tasks.plan import plan
+from tasks.leaves import PLAN
 from tasks.progress import artifact_key
 from tasks.record import Record
 from tasks.wording import JAPANESE
 
-_SHOW: Final = "§8 show the postmortem"
+_SHOW: Final = "§8 show the record"
 _SHOW_SECONDS: Final = 10.0
 _NAMES: Final = {
     Word.VERIFIED: "Verified",
@@ -28,17 +28,15 @@ _NAMES: Final = {
 
 @task(name=_SHOW, task_run_name=_SHOW, cache_policy=NO_CACHE, persist_result=False)
 def show(case: Case) -> None:
-    """Put the postmortem beside the run in the UI; before it, if it is a rehearsal, the plan.
+    """Put what the record tells beside the run in the UI, in the order in which it is read.
 
     The keys are the incident's own, so that the UI shows one incident's runs as the versions of one page.
     """
-    if case.dry_run:
-        rows = plan(case.log.entries())
-        about = f"{case.incident.id}: what would be done 予行の計画"
-        create_table_artifact(rows, key=artifact_key("plan", case.incident.id), description=about)
-    if case.page:
-        about = f"{case.incident.id}, run {case.number}: postmortem ポストモーテム"
-        create_markdown_artifact(case.page, key=artifact_key("postmortem", case.incident.id), description=about)
+    for leaf in case.leaves:
+        if isinstance(leaf.content, str):
+            create_markdown_artifact(leaf.content, key=leaf.key, description=leaf.about)
+        else:
+            create_table_artifact([dict(row) for row in leaf.content], key=leaf.key, description=leaf.about)
 
 
 def publish(case: Case) -> None:
@@ -59,7 +57,7 @@ def final_state(case: Case, recorded: Record | None, recovery: Recovery | str | 
     if isinstance(recovery, str):
         message += f" The API did not come back: {recovery}"
     if case.dry_run:
-        told = f"nothing was touched 予行のみ; see the artifact '{artifact_key('plan', case.incident.id)}'"
+        told = f"nothing was touched 予行のみ; see the artifact '{artifact_key(PLAN, case.incident.id)}'"
         return Completed(name="DryRun", message=f"{case.incident.id}: {told}")
     if verdict.word is not Word.VERIFIED:
         return Failed(name=_NAMES[verdict.word], message=message)

@@ -51,7 +51,7 @@ def ours(case: Case, snapshot: Snapshot) -> set[int]:
     return started | descendants(snapshot, started) | ({guard.pid} if guard else set())
 
 
-@step("§2 freeze the workload")
+@step("§2 freeze the workload", "凍結")
 def freeze(case: Case) -> Freeze:
     """SIGSTOP every process of the workload, parents first, again until a look finds no new one (runbook §2, §3).
 
@@ -201,13 +201,13 @@ def _kept(snapshot: Snapshot) -> set[int]:
     return protected(snapshot, getpid()) | descendants(snapshot, [getpid()])
 
 
-@step("§3 check: nothing of the workload is left")
+@step("§3 check: nothing of the workload is left", "封じ込めの確認")
 def prove_contained(case: Case) -> Containment:
     """Look right after the stop."""
     return contained(case)
 
 
-@step("§3 check: nothing of the workload came back")
+@step("§3 check: nothing of the workload came back", "再出現なしの確認")
 def prove_still_contained(case: Case) -> Containment:
     """Look again when the evidence is safe: a supervisor may have brought the workload back meanwhile."""
     return contained(case)

@@ -1,6 +1,6 @@
 """The tables of the record: receipts, coverage, models, scores, digests. What is worst comes first in each."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -9,9 +9,9 @@ from tasks.custody.end import End
 from tasks.custody.evidence import Evidence, Loss, Outcome, Seal
 from tasks.custody.inspection import Inspection
 from tasks.custody.keys import volume_folder
-from tasks.custody.receipt import Freeze, Stop, Watch
+from tasks.custody.receipt import Freeze, ObjectReceipt, Stop, Watch
 from tasks.page.clock import clock, short
-from tasks.page.document import Badge, Both, Cell, Code, Figure, Said, Table, Tone, table
+from tasks.page.document import Badge, Both, Cell, Code, Figure, Link, Said, Table, Tone, table
 from tasks.wording import ENDS, OUTCOMES, SOUNDNESS
 
 _VERDICT: Final = "verdict.json"
@@ -206,6 +206,33 @@ def models(inspection: Inspection) -> Table | None:
         Both("sha256", "sha256"),
     )
     return table(head, rows, "models.json") if rows else None
+
+
+def objects(receipts: Sequence[ObjectReceipt], address: Callable[[str], str]) -> Table | None:
+    """A row for each object and what the store said of it, what is not proven first. None if none was asked for."""
+    rows = [
+        (Link(each.key, address(each.key)), _proven(each), Figure(str(each.size)), Code(each.sha256), Said(each.reason))
+        for each in sorted(receipts, key=lambda each: (each.proven, each.lost, each.key))
+    ]
+    head = (
+        Both("オブジェクト", "object"),
+        Both("確認", "proof"),
+        Both("バイト数", "bytes"),
+        Both("sha256", "sha256"),
+        Both("理由", "reason"),
+    )
+    return table(head, rows, f"{_VERDICT}: objects") if rows else None
+
+
+def _proven(receipt: ObjectReceipt) -> Badge:
+    if receipt.lost:
+        return Badge(Tone.FAIR, "lost", Both("消失", "消失"))
+    if not receipt.proven:
+        return Badge(Tone.BAD, "unproven", Both("未確認", "未確認"))
+    return Badge(
+        Tone.GOOD,
+        *(("read back", Both("読み戻し", "読み戻し")) if receipt.read else ("digest", Both("照合済み", "照合済み"))),
+    )
 
 
 def digests(seals: Sequence[Seal]) -> Table | None:

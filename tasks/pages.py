@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
+from tasks.chapters import could_not_be_made
 from tasks.page.document import Document, Picture
 from tasks.page.markdown import markdown
 from tasks.page.webpage import html
-from tasks.postmortem import could_not_be_made, postmortem
+from tasks.postmortem import postmortem
 from tasks.story import Story
 
 logger = logging.getLogger(__name__)

@@ -1,225 +1,30 @@
 """The postmortem in Japanese and English: facts filled in, people's fields visibly open (runbook §8)."""
 
-import shlex
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
-from tasks.custody.receipt import Recovery
-from tasks.custody.retention import Retention
-from tasks.custody.timeline import Moment, runs
-from tasks.custody.verdict import Word
-from tasks.exhibits import collectors, digests, losses, models, receipts, secrets
-from tasks.moments import moments
-from tasks.page.clock import both_times
-from tasks.page.document import (
-    Badge,
-    Block,
-    Both,
-    Cell,
-    Code,
-    Command,
-    Document,
-    Facts,
-    Figure,
-    Open,
-    Picture,
-    Quoted,
-    Remark,
-    Said,
-    Section,
-    Tone,
-    listing,
-    some,
+from tasks.chapters import (
+    ACTIONS,
+    CAUSE,
+    DETECTED,
+    EVIDENCE,
+    FIX,
+    MISSING,
+    MODELS,
+    PREVENTION,
+    PROOF,
+    SCOPE,
+    SCORES,
+    SUMMARY,
+    TIMELINE,
+    document,
 )
-from tasks.page.picture import picture
-from tasks.scores import searches, summaries
+from tasks.page.document import Both, Document
 from tasks.story import Story
-from tasks.wording import RECOVERED, VERDICTS
 
-TIMELINE: Final = "timeline.svg"
-_LIST: Final = 40
-_TRACEBACKS: Final = 3
-_VERDICT: Final = "verdict.json"
-_NONE: Final = Both("なし", "none")
-_UNKNOWN: Final = Both("確認できず", "not established")
+_OF_THE_RUNBOOK: Final = (SUMMARY, SCOPE, DETECTED, CAUSE, TIMELINE, ACTIONS, FIX, PREVENTION)
+_OF_THE_EVIDENCE: Final = (EVIDENCE, MISSING, MODELS, SCORES, PROOF)
 
 
 def postmortem(story: Story) -> Document:
     """The runbook's eight fields in its order, and then the evidence."""
-    fields: tuple[tuple[Both, Callable[[Story], Sequence[Block]]], ...] = (
-        (Both("事象概要", "Summary"), _summary),
-        (Both("影響範囲", "Scope"), _scope),
-        (Both("検知時刻", "Detected"), _detected),
-        (Both("原因仮説", "Suspected cause"), _cause),
-        (Both("時系列", "Timeline"), _timeline),
-        (Both("暫定対処", "Immediate actions"), _actions),
-        (Both("恒久対策", "Permanent fix"), _left_open),
-        (Both("再発防止", "Prevention"), _left_open),
-        (Both("証跡", "Evidence"), _evidence),
-        (Both("欠落", "What is missing, and why"), _missing),
-        (Both("モデル", "Models"), _models),
-        (Both("スコア", "Scores"), _scores),
-        (Both("ダイジェストと監査", "Digests and audit"), _proof),
-    )
-    trouble: list[str] = []
-    sections = tuple(Section(title, tuple(_told(title, make, story, trouble))) for title, make in fields)
-    return Document(Both("ポストモーテム", "Postmortem"), story.incident.id, sections, tuple(trouble))
-
-
-def _told(title: Both, make: Callable[[Story], Sequence[Block]], story: Story, trouble: list[str]) -> Sequence[Block]:
-    """A section that cannot be told says so in its place: no fact, however odd, costs the others."""
-    try:
-        return make(story)
-    except Exception as error:  # noqa: BLE001  the facts are hostile, and the record is written whatever they are
-        trouble.append(f"{title.en} could not be told: {type(error).__name__}: {error}")
-        return [could_not_be_made(trouble[-1])]
-
-
-def could_not_be_made(trouble: str) -> Remark:
-    """What stands in the place of what could not be made."""
-    words = Both(
-        "作成できなかった。事実は verdict.json と custody.jsonl にある。",
-        "It could not be made. The facts are in verdict.json and custody.jsonl.",
-    )
-    return Remark(Tone.BAD, (words, Said(trouble)))
-
-
-def _left_open(story: Story) -> list[Block]:
-    del story
-    return [Open()]
-
-
-def _summary(story: Story) -> list[Block]:
-    verdict = story.verdict
-    tone, told, following = VERDICTS[verdict.word]
-    if isinstance(story.recovery, Recovery) and verdict.word in {Word.VERIFIED, Word.PARTIAL}:
-        following = RECOVERED
-    sentences = (
-        (Both("安全", "safe"), verdict.safe),
-        (Both("欠落", "missing"), verdict.missing),
-        (Both("注記", "note"), verdict.notes),
-    )
-    facts = Facts(
-        (
-            (Both("理由", "reason"), Quoted(story.incident.reason)),
-            *((name, Said(text)) for name, texts in sentences for text in some(texts, _LIST, _VERDICT)),
-            (Both("次の操作", "next"), (Quoted(following), Said(verdict.next))),
-        )
-    )
-    rehearsal = Both("予行: 何も止めず、何も送っていない。", "A rehearsal: nothing was stopped, nothing was sent.")
-    blocks: list[Block] = [Remark(tone, Badge(tone, str(verdict.word), told))]
-    return [Remark(Tone.FAIR, rehearsal), *blocks, facts] if story.dry_run else [*blocks, facts]
-
-
-def _scope(story: Story) -> list[Block]:
-    incident = story.incident
-    facts = Facts(
-        (
-            (Both("ホスト", "host"), (Code(incident.host), Code(f"boot {incident.boot}"))),
-            (Both("ワークロード", "workload"), Code(incident.workload)),
-            (Both("開始者", "opened by"), Quoted(incident.opened_by)),
-            (Both("権限", "rights"), _rights(story.entries)),
-            (Both("利用者への影響", "effect on users"), Open()),
-        )
-    )
-    return [facts]
-
-
-def _rights(entries: Iterable[Mapping[str, Any]]) -> Cell:
-    """What the last run lacked."""
-    told = [entry["missing"] for entry in entries if entry["action"] == "rights"]
-    if not told:
-        return Both("不明", "not known")
-    return Said("; ".join(told[-1])) if told[-1] else Both("すべてあり", "none is missing")
-
-
-def _detected(story: Story) -> list[Block]:
-    known = {name: at for run in reversed(runs(story.entries)) for name, at in run.moments.items()}
-    named = (
-        (Both("検知", "detected"), story.incident.detected_at),
-        (Both("撤収開始", "evacuation opened"), story.incident.opened_at),
-        (Both("凍結完了", "frozen"), known.get(Moment.FROZEN)),
-        (Both("残存なしを確認", "found that none is left"), known.get(Moment.NONE_LEFT)),
-    )
-    return [Facts(tuple((name, tuple(map(Figure, both_times(at))) if at else _UNKNOWN) for name, at in named))]
-
-
-def _cause(story: Story) -> list[Block]:
-    """People's field, and the workload's own last words as a lead."""
-    found = story.quotes.tracebacks[-_TRACEBACKS:]
-    about = Both("ログに残るエラー", "the error in the log")
-    told = ((Facts(((about, Code(quote.stored)),)), listing(str(quote.content), "traceback.txt")) for quote in found)
-    return [Open(), *(block for pair in told for block in pair)]
-
-
-def _timeline(story: Story) -> list[Block]:
-    told = runs(story.entries)
-    about = Both("各手順の開始と終了 (JST)", "when each step began and ended (JST)")
-    drawn: list[Block] = [Picture(TIMELINE, about, picture(told, story.incident.id))] if told else []
-    return [*drawn, moments(story.entries)]
-
-
-def _actions(story: Story) -> list[Block]:
-    recovery = story.recovery
-    failed = isinstance(recovery, str)
-    facts: list[tuple[Both, Cell]] = [
-        (Both("凍結", "frozen"), Said(story.freeze.told) if story.freeze else _UNKNOWN),
-        (Both("停止", "stopped"), Said(story.stop.told) if story.stop else _UNKNOWN),
-        (Both("再出現", "came back"), Said(story.watch.told) if story.watch else _UNKNOWN),
-        (Both("latest/", "latest/"), Said(story.promoted.told) if story.promoted else Both("変更なし", "not changed")),
-    ]
-    back = Said(f"it failed: {recovery}") if failed else Said(recovery.told) if recovery else _NONE  # type: ignore[union-attr]
-    facts.append((Both("復旧", "recovery"), back))
-    rows = receipts(story.freeze, story.stop, story.watch)
-    return [Facts(tuple(facts)), *([rows] if rows else [])]
-
-
-def _evidence(story: Story) -> list[Block]:
-    places = story.places
-    where: list[tuple[Both, Cell]] = [
-        (Both("このホスト", "on this host"), Code(places.home)),
-        (Both("保全先", "in the store"), Code(f"{places.store}/incidents/{story.incident.id}/")),
-    ]
-    if story.retention:
-        where.append((Both("削除禁止", "retention asked for"), _retained(story.retention)))
-    found = secrets(story.coverage)
-    return [Facts(tuple(where)), collectors(story.coverage), *([found] if found else [])]
-
-
-def _retained(asked: Retention) -> Both:
-    ja = [f"{asked.days} 日間 ({asked.lock})"] * bool(asked.lock) + ["リーガルホールド"] * asked.hold
-    en = [f"locked for {asked.days} days ({asked.lock})"] * bool(asked.lock) + ["legal hold"] * asked.hold
-    return Both("、".join(ja), ", ".join(en))
-
-
-def _missing(story: Story) -> list[Block]:
-    found = losses(story.coverage, story.questions)
-    if found:
-        return [found]
-    if not story.coverage:
-        return [Remark(Tone.BAD, Both("採取の記録がない。", "No attempt to collect has left a record."))]
-    return [Remark(Tone.GOOD, Both("採取すべきものはすべて揃っている。", "Everything that was asked for is there."))]
-
-
-def _models(story: Story) -> list[Block]:
-    found = models(story.inspection) if story.inspection else None
-    if found:
-        return [found]
-    if story.inspection:
-        return [Facts(((Both("モデル", "models"), _NONE),))]
-    return [Remark(Tone.FAIR, Both("モデルは判定されていない。", "No model was judged."))]
-
-
-def _scores(story: Story) -> list[Block]:
-    found = [*searches(story.quotes.scores), *summaries(story.quotes.summaries)]
-    return found or [Facts(((Both("summary_*.json、cv_results_*.csv", "summaries and search results"), _NONE),))]
-
-
-def _proof(story: Story) -> list[Block]:
-    sealed = digests(story.seals)
-    unsealed = Remark(Tone.BAD, Both("封印された証跡はない。", "No evidence was sealed."))
-    block, incident = shlex.quote(story.places.block), shlex.quote(story.incident.id)
-    audit = f"make audit STORE={block} INCIDENT={incident} SIGNERS=allowed_signers"
-    about = Both("保存先だけから検証する", "prove all of it again, from the store alone")
-    record = Facts(((Both("この記録", "this record"), Code(f"record/{story.number:03d}/closing.json")),))
-    return [sealed or unsealed, record, *([] if story.dry_run else [Command(about, audit)])]
+    return document(Both("ポストモーテム", "Postmortem"), story, (*_OF_THE_RUNBOOK, *_OF_THE_EVIDENCE))

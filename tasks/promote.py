@@ -23,7 +23,7 @@ def _once(case: Case, seals: Sequence[Seal], verdict: Verdict) -> str:
     return f"{case.place}:{','.join(sealed.manifest_sha256 for sealed in seals)}:{verdict.word}"
 
 
-@step("§5 promote latest/", key=_once, retries=2, delay=2.0, retry_if=transient)
+@step("§5 promote latest/", "latest/ の更新", key=_once, retries=2, delay=2.0, retry_if=transient)
 def promote(case: Case, seals: Sequence[Seal], verdict: Verdict) -> Receipts:
     """Copy file by file, only after VERIFIED, only what is sound, and only if no later incident did so before."""
     if verdict.word is not Word.VERIFIED:

@@ -20,8 +20,10 @@ from tasks.custody.manifest import canonical, digest, digest_bytes
 from tasks.custody.noun import Noun
 from tasks.custody.receipt import Containment, Freeze, ObjectReceipt, Receipts, Recovery, Stop, Watch
 from tasks.custody.verdict import Verdict, not_contained
+from tasks.leaves import leaves
 from tasks.marker import write_whole
-from tasks.pages import MARKDOWN, pages, with_pictures
+from tasks.page.document import Document
+from tasks.pages import MARKDOWN, pages
 from tasks.quotes import quotes
 from tasks.signing import Signer, sign, who_signs
 from tasks.step import step
@@ -47,6 +49,7 @@ class Account(Noun):
     promoted: Receipts | None
     recovery: Recovery | None
     inspection: Inspection | None = None
+    objects: tuple[ObjectReceipt, ...] = ()
 
     @property
     def told(self) -> str:
@@ -83,7 +86,7 @@ class LastRecord:
     facts: Mapping[str, Any]
 
 
-@step("§8 write the record")
+@step("§8 write the record", "記録")
 def record(case: Case, account: Account) -> Record:
     """Write record/NNN/, closing.json last, then send it: on disk before the flow returns, whatever the store does."""
     verdict = account.verdict
@@ -112,9 +115,9 @@ def _write_pages(case: Case, account: Account) -> tuple[str, ...]:
     The case has it for the UI, whatever the disk takes. The reserve is for the record itself: of the pages only the
     one in Markdown may draw on it.
     """
-    made = pages(_story(case, account))
-    case.page = with_pictures(made.document)
-    trouble = [*made.trouble]
+    story = _story(case, account)
+    made = pages(story)
+    trouble = [*made.trouble, *_bring_to_the_ui(case, story, made.document)]
     for name, data in made.files.items():
         try:
             write = case.write if name == MARKDOWN else write_whole
@@ -125,6 +128,15 @@ def _write_pages(case: Case, account: Account) -> tuple[str, ...]:
         logger.error("%s", words)
         case.log.write("page missing", case.incident.id, reason=words)
     return tuple(trouble)
+
+
+def _bring_to_the_ui(case: Case, story: Story, postmortem: Document) -> tuple[str, ...]:
+    try:
+        case.leaves = leaves(story, postmortem)
+    except Exception as error:
+        logger.exception("No pages for the UI")
+        return (f"the pages of the UI could not be made: {type(error).__name__}: {error}",)
+    return ()
 
 
 def last_record(case: Case) -> LastRecord:
@@ -182,6 +194,7 @@ def carried(  # noqa: PLR0913  what a recovery adds to what is known
         promoted=Receipts(_read(tuple[ObjectReceipt, ...], facts["latest"]) or ()) if facts["latest"] else None,
         recovery=back,
         inspection=None if findings is None else Inspection(findings),
+        objects=_read(tuple[ObjectReceipt, ...], facts.get("objects")) or (),
     )
 
 
@@ -234,7 +247,7 @@ def _story(case: Case, account: Account) -> Story:
         incident=case.incident,
         number=case.number,
         dry_run=case.dry_run,
-        places=Places(str(case.home), case.place, case.store_name),
+        places=Places(str(case.home), case.place, case.store_name, case.address),
         verdict=account.verdict,
         freeze=account.freeze,
         stop=account.stop,
@@ -248,4 +261,5 @@ def _story(case: Case, account: Account) -> Story:
         entries=case.log.entries(),
         retention=case.retention,
         questions={name: collector.answers for name, collector in discover().items()},
+        objects=account.objects,
     )

@@ -26,7 +26,7 @@ _PROBE_SECONDS: Final = 10.0
 _NO_MODEL: Final = "no model: the manifest names none that is sound"
 
 
-@step("§7 recover the API")
+@step("§7 recover the API", "復旧")
 def recover(case: Case, seals: Sequence[Seal], intact: Seal, verdict: Verdict, despite: str = "") -> Recovery:
     """Uncordon, restart, wait for health, reload, compare digests, predict (runbook §7).
 
@@ -54,7 +54,7 @@ def recover(case: Case, seals: Sequence[Seal], intact: Seal, verdict: Verdict, d
     return recovery if let_go.complete else replace(recovery, unproven=(*recovery.unproven, let_go.told))
 
 
-@step("§7 check: contained again")
+@step("§7 check: contained again", "再封じ込めの確認")
 def prove_contained_again(case: Case) -> Containment:
     """After a recovery that failed: nothing runs, the lock refuses, and Prefect's side is paused."""
     return _contained_again(case)

@@ -156,6 +156,7 @@ def account_of(case: Case, findings: Findings) -> Account:
         promoted=findings.promoted,
         recovery=findings.recovery,
         inspection=findings.inspection,
+        objects=findings.proven.objects if findings.proven else (),
     )
 
 

@@ -40,7 +40,7 @@ def _by_volume(case: Case, volume: int, evidence: Sequence[Evidence]) -> str:
     return str(volume)
 
 
-@step("§4 seal volume {volume}", key=_by_volume)
+@step("§4 seal volume {volume}", "封印", key=_by_volume)
 def seal(case: Case, volume: int, evidence: Sequence[Evidence]) -> Seal:
     """Write coverage, custody segment, SHA256SUMS, signature, and the manifest last: with it the folder is closed."""
     folder = case.folder(volume)
@@ -112,7 +112,7 @@ def read_manifest(case: Case, volume: int) -> Manifest:
     return Manifest.from_bytes((case.folder(volume) / MANIFEST).read_bytes())
 
 
-@step("§4 check: the seal holds")
+@step("§4 check: the seal holds", "封印の確認")
 def check_seal(case: Case, seals: Sequence[Seal]) -> Seal:
     """Hash everything again before it is used: sealed evidence that has changed is not sent as if it had not.
 

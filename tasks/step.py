@@ -26,8 +26,9 @@ P = ParamSpec("P")
 N = TypeVar("N", bound=Noun)
 
 
-def step(
+def step(  # noqa: PLR0913  what a step is known by, and how it is tried again
     title: str,
+    ja: str,
     *,
     key: Callable[..., str] | None = None,
     retries: int = 0,
@@ -39,7 +40,8 @@ def step(
     `key` names what the step's result depends on, given its arguments: with it the result is cached for the
     incident; without it the step is a check or an idempotent act and is done anew in every run.
     `retry_if` is asked with the error, or with what an incomplete step made.
-    `title` may name arguments in braces, as in "§4 collect {collector}".
+    `title` may name arguments in braces, as in "§4 collect {collector}"; `ja` is its key term in Japanese, which the
+    state's message begins with.
     """
 
     def decorate(body: Callable[Concatenate[Case, P], N]) -> Task[Concatenate[Case, P], State[N]]:
@@ -47,7 +49,7 @@ def step(
         def run(case: Case, /, *args: P.args, **kwargs: P.kwargs) -> State[N]:
             plain = tuple(_walkable(argument) for argument in args)
             name = _title(title, body, (case, *plain), kwargs)
-            return _told(case, name, lambda: body(case, *plain, **kwargs))
+            return _told(case, name, ja, lambda: body(case, *plain, **kwargs))
 
         return task(  # type: ignore[no-any-return,call-overload]
             run,
@@ -102,10 +104,12 @@ def noun_or_reason(kind: type[N], future: PrefectFuture[Any], *before: PrefectFu
 def words(state: State[Any]) -> str:
     """Why a step ended as it did."""
     reason = state.result(raise_on_failure=False) if state.is_final() else None
+    if isinstance(reason, Noun):
+        return reason.told
     return str(reason) if isinstance(reason, BaseException) else state.message or state.name or "it did not run"
 
 
-def _told(case: Case, name: str, body: Callable[[], N]) -> State[N]:
+def _told(case: Case, name: str, ja: str, body: Callable[[], N]) -> State[N]:
     began = time.monotonic()
     case.log.write("step started", name)
     try:
@@ -116,7 +120,8 @@ def _told(case: Case, name: str, body: Callable[[], N]) -> State[N]:
     action = "step done" if made.complete else "step incomplete"
     case.log.write(action, name, seconds=_since(began), result=made.told)
     logger.info("%s: %s", name, made.told)
-    return Completed(message=made.told, data=made) if made.complete else Failed(message=made.told, data=made)
+    message = f"{ja}: {made.told}"
+    return Completed(message=message, data=made) if made.complete else Failed(message=message, data=made)
 
 
 def _since(began: float) -> float:

@@ -24,7 +24,7 @@ _KILL_ROUNDS: Final = 20
 _STOPPED: Final = frozenset("Tt")
 
 
-@step("§3 stop the workload", key=observed)
+@step("§3 stop the workload", "停止", key=observed)
 def stop(case: Case) -> Stop:
     """End everything that was frozen: the signal that each process heeds, a thaw, the grace, SIGKILL (runbook §3).
 

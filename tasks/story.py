@@ -1,13 +1,13 @@
 """Everything that the record tells of an incident, from which both of its pages are made."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from tasks.custody.evidence import Evidence, Seal
 from tasks.custody.incident import Incident
 from tasks.custody.inspection import Inspection
-from tasks.custody.receipt import Freeze, Receipts, Recovery, Stop, Watch
+from tasks.custody.receipt import Freeze, ObjectReceipt, Receipts, Recovery, Stop, Watch
 from tasks.custody.retention import NOTHING, Retention
 from tasks.custody.verdict import Verdict
 
@@ -29,13 +29,23 @@ class Quotes:
     tracebacks: tuple[Quote, ...] = ()
 
 
+def nowhere(key: str) -> str:
+    """No browser reaches what is stored."""
+    del key
+    return ""
+
+
 @dataclass(frozen=True)
 class Places:
-    """Where everything lies. `store` is the store for people, `block` the name that an operator knows it by."""
+    """Where everything lies. `store` is the store for people, `block` the name that an operator knows it by.
+
+    `address` gives of a key, or of a folder that ends in a slash, where a browser finds it; empty if nowhere.
+    """
 
     home: str
     store: str
     block: str
+    address: Callable[[str], str] = nowhere
 
 
 @dataclass(frozen=True)
@@ -62,3 +72,4 @@ class Story:
     entries: Sequence[Mapping[str, Any]]
     retention: Retention = NOTHING
     questions: Mapping[str, str] = field(default_factory=dict)
+    objects: Sequence[ObjectReceipt] = ()

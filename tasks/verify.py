@@ -17,7 +17,7 @@ from tasks.signing import read_signature
 from tasks.step import step
 
 
-@step("§6 check: the store's own digests agree", retries=2, delay=2.0, retry_if=transient)
+@step("§6 check: the store's own digests agree", "検証", retries=2, delay=2.0, retry_if=transient)
 def verify(case: Case, seals: Sequence[Seal], sent: Sent, read_back: bool = False) -> Receipts:  # noqa: FBT001, FBT002
     """A receipt for every object that the manifests name, looked at anew in every run (runbook §6)."""
     del sent

@@ -27,7 +27,7 @@ _TWICE: Final = 2
 _LOGGED: Final = "caught-logged.json"
 
 
-@step("§3 watch: does anything bring it back?")
+@step("§3 watch: does anything bring it back?", "再出現の監視")
 def watch(case: Case) -> Watch:
     """Watch until nothing has come back for the workload's `watch_seconds`, counted from the stop (runbook §3).
 

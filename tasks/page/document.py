@@ -42,6 +42,14 @@ class Code:
 
 
 @dataclass(frozen=True)
+class Link:
+    """A name as code, and the address of our own making behind it; on a page that stands alone only the name."""
+
+    name: str
+    address: str
+
+
+@dataclass(frozen=True)
 class Figure:
     """A time, a number, a word of few letters: it stays on one line."""
 
@@ -71,7 +79,7 @@ class Badge:
     told: Both | None = None
 
 
-Cell: TypeAlias = Both | Said | Quoted | Code | Figure | Open | Badge | tuple["Cell", ...]
+Cell: TypeAlias = Both | Said | Quoted | Code | Link | Figure | Open | Badge | tuple["Cell", ...]
 
 
 @dataclass(frozen=True)

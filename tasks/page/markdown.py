@@ -19,6 +19,7 @@ from tasks.page.document import (
     Document,
     Facts,
     Figure,
+    Link,
     Listing,
     Open,
     Picture,
@@ -122,7 +123,7 @@ def _cells(row: Iterable[Cell]) -> list[str]:
     return [_cell(cell) for cell in row]
 
 
-def _cell(cell: Cell) -> str:
+def _cell(cell: Cell) -> str:  # noqa: PLR0911  one for each kind
     match cell:
         case Both():
             return _both(cell)
@@ -130,6 +131,8 @@ def _cell(cell: Cell) -> str:
             return prose(text) if text.strip() else _NOTHING
         case Code(text):
             return code(text)
+        case Link(name, address):
+            return f"[{code(name)}]({address})" if address else code(name)
         case Open():
             return _OPEN
         case Badge(tone, word, told):

@@ -17,6 +17,7 @@ from tasks.page.document import (
     Document,
     Facts,
     Figure,
+    Link,
     Listing,
     Open,
     Picture,
@@ -151,7 +152,7 @@ def _cell(cell: Cell) -> Element:  # noqa: PLR0911  one for each kind
             return _text("span", visible(text), {"class": "foreign", "lang": "en"})
         case Quoted(text):
             return _text("span", visible(text), {"class": "foreign", "lang": ""})
-        case Code(text):
+        case Code(text) | Link(text, _):
             return _text("code", visible(text), translate="no", lang="")
         case Figure(text):
             return _text("span", visible(text, _FIGURE), {"class": "figure", "lang": ""})

@@ -21,6 +21,7 @@ EVERY = [getattr(blocks, name) for name in blocks.__all__]
 def test_the_form_of_a_block_explains_itself(block: type[Block]) -> None:
     assert len(block.get_description() or "") > 20
     assert block.get_code_example()
+    assert str(block._logo_url).endswith(".svg")
     assert [name for name, field in block.model_fields.items() if not field.description] == []
 
 

@@ -67,8 +67,11 @@ def test_the_store_holds_snapshot_latest_claim_and_record(scene: Scene) -> None:
     pages = {"postmortem.md", "postmortem.html", "timeline.svg"}
     assert record == {"closing.json", "custody.jsonl", "verdict.json"} | pages
     with get_client(sync_client=True) as client:
-        (shown,) = [each for each in client.read_artifacts() if each.key == f"postmortem-{incident.lower()}"]
-    assert "](data:image/svg+xml;base64," in str(shown.data)
+        artifacts = [each for each in client.read_artifacts() if str(each.key).endswith(incident.lower())]
+    shown = {str(each.key).partition("-")[0]: str(each.data) for each in artifacts if each.type == "markdown"}
+    assert set(shown) == {"verdict", "manifest", "receipts", "timeline", "postmortem"}
+    assert "](data:image/svg+xml;base64," in shown["postmortem"]
+    assert f"]({scene.store_block.address(f'incidents/{incident}/evidence/manifest.json')})" in shown["receipts"]
 
 
 def test_the_custody_log_is_one_chain_over_its_segments(scene: Scene) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
+from tasks.chapters import PICTURE
 from tasks.custody.end import End
 from tasks.custody.evidence import Evidence, Loss, Outcome
 from tasks.custody.process import Identity
@@ -20,7 +21,7 @@ from tasks.page.document import Tone
 from tasks.page.markdown import markdown
 from tasks.page.webpage import POLICY, html
 from tasks.pages import HTML, MARKDOWN, pages, with_pictures
-from tasks.postmortem import TIMELINE, postmortem
+from tasks.postmortem import postmortem
 from tests.stories import NOW, story
 
 VOID = {"meta", "link", "br", "hr", "img", "input"}
@@ -126,7 +127,7 @@ def assert_markdown_keeps_its_shape(hostile: str) -> None:
     assert blocks(text) == PLAIN_BLOCKS
     seen = list(tokens(text))
     assert {token.type for token in seen}.isdisjoint({"link_open", "html_inline", "html_block", "em_open", "s_open"})
-    assert [token.attrs["src"] for token in seen if token.type == "image"] == [TIMELINE]
+    assert [token.attrs["src"] for token in seen if token.type == "image"] == [PICTURE]
     plain = [token.content for token in seen if token.type == "text"]
     assert not [each for each in plain if re.search(r"://|www\.|\w@|mailto:", each)]
     assert all(letter.isprintable() or letter in "\n\u3000" for letter in text)
@@ -222,7 +223,7 @@ def test_a_page_that_cannot_be_made_is_named_in_the_one_that_can(monkeypatch: py
 
     monkeypatch.setattr("tasks.pages.html", broken)
     made = pages(story())
-    assert set(made.files) == {MARKDOWN, TIMELINE}
+    assert set(made.files) == {MARKDOWN, PICTURE}
     assert made.trouble == ("postmortem.html could not be made: ValueError: no page today",)
     assert "no page today" in made.files[MARKDOWN].decode()
 

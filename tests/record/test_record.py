@@ -11,18 +11,18 @@ import pytest
 from blocks.memory import MemoryStore
 from blocks.workload import Workload
 from tasks.case import CLOSING, Case
+from tasks.chapters import PICTURE
 from tasks.conclude import final_state
 from tasks.custody.keys import SEGMENT
 from tasks.custody.manifest import digest
 from tasks.custody.verdict import Verdict, Word
 from tasks.pages import HTML, MARKDOWN
-from tasks.postmortem import TIMELINE
 from tasks.progress import artifact_key
 from tasks.record import VERDICT, Account, Record, record
 from tests.cases import case_of, made
 from tests.stories import story
 
-PAGES = {MARKDOWN, HTML, TIMELINE}
+PAGES = {MARKDOWN, HTML, PICTURE}
 OTHERS = {VERDICT, SEGMENT}
 
 
@@ -74,7 +74,9 @@ def test_the_page_says_what_the_custody_log_says(case: Case) -> None:
     record.fn(case, account())
     assert "14 processes frozen" in (case.record / MARKDOWN).read_text()
     assert "14 processes frozen" in (case.record / HTML).read_text()
-    assert "data:image/svg+xml;base64," in case.page
+    assert {"timeline", "postmortem"} <= {
+        leaf.key.partition("-")[0] for leaf in case.leaves if "](data:image/svg+xml;base64," in leaf.content
+    }
 
 
 def test_a_page_that_cannot_be_made_is_told_and_the_record_closes(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,6 +87,20 @@ def test_a_page_that_cannot_be_made_is_told_and_the_record_closes(case: Case, mo
     assert set(closed(case)) == (PAGES - {HTML}) | OTHERS
     assert "no page today" in (case.record / MARKDOWN).read_text()
     assert "page missing" in (case.record / SEGMENT).read_text()
+
+
+def test_pages_of_the_ui_that_cannot_be_made_are_told_and_the_record_closes(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.leaves.plan", lambda entries: [][len(list(entries))])
+    case.dry_run = True
+    told = made(record.fn(case, account()))
+    assert "the pages of the UI could not be made: IndexError" in told.told
+    assert set(closed(case)) == PAGES | OTHERS
+
+
+def test_the_state_of_a_step_begins_with_its_key_term_in_japanese(case: Case) -> None:
+    assert str(record.fn(case, account()).message).startswith("記録: PARTIAL; record in ")
 
 
 @pytest.fixture

@@ -1,0 +1,76 @@
+"""What a run shows in the UI, leaf by leaf in the order of reading: the verdict first, then what it rests on."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final, TypeAlias
+
+from tasks.chapters import ACTIONS, DETECTED, EVIDENCE, MISSING, MODELS, PROOF, SUMMARY, TIMELINE, Chapter, document
+from tasks.custody.keys import evidence_key, record_key
+from tasks.exhibits import objects
+from tasks.leaf import Leaf, Rows
+from tasks.page.document import Block, Both, Cell, Code, Document, Facts, Link, Remark, Section, Tone
+from tasks.pages import HTML, with_pictures
+from tasks.plan import plan
+from tasks.progress import artifact_key
+from tasks.story import Story
+
+PLAN: Final = "plan"
+_Page: TypeAlias = tuple[str, Both, Document | Rows]
+
+
+def leaves(story: Story, postmortem: Document) -> Sequence[Leaf]:
+    """Every leaf, numbered as it is read; the first leads to all others."""
+    others: list[_Page] = [
+        *([(PLAN, _PLAN, plan(story.entries))] if story.dry_run else []),
+        ("manifest", _MANIFEST, document(_MANIFEST, story, (PROOF, EVIDENCE, MISSING, MODELS))),
+        ("receipts", _RECEIPTS, document(_RECEIPTS, story, (ACTIONS, _OBJECTS))),
+        ("timeline", TIMELINE.title, document(TIMELINE.title, story, (DETECTED, TIMELINE))),
+        ("postmortem", postmortem.title, postmortem),
+    ]
+    verdict = document(_VERDICT, story, (SUMMARY, _PLACES))
+    first: _Page = ("verdict", _VERDICT, replace(verdict, sections=(*verdict.sections, _read_on(story, others))))
+    return tuple(_leaf(story, number, page) for number, page in enumerate((first, *others), 1))
+
+
+def _leaf(story: Story, number: int, page: _Page) -> Leaf:
+    name, about, content = page
+    told = f"{number}. {about.ja} / {about.en}: {story.incident.id}, run {story.number}"
+    text = with_pictures(content) if isinstance(content, Document) else content
+    return Leaf(artifact_key(name, story.incident.id), told, text)
+
+
+def _read_on(story: Story, others: Sequence[_Page]) -> Section:
+    """A UI lists artifacts in an order of its own; here they stand in ours."""
+    keys = [(about, artifact_key(name, story.incident.id)) for name, about, _ in others]
+    return Section(_READ_ON, (Facts(tuple((about, Link(key, f"/artifacts/key/{key}")) for about, key in keys)),))
+
+
+def _where(story: Story) -> list[Block]:
+    """The folder on the host, and in the store what a person opens first."""
+    incident, places = story.incident.id, story.places
+    facts: list[tuple[Both, Cell]] = [(Both("このホスト", "on this host"), Code(places.home))]
+    if not story.dry_run:
+        named = (
+            (Both("保全先", "in the store"), f"incidents/{incident}/"),
+            *(
+                (Both("マニフェスト", "manifest"), evidence_key(incident, each.volume, "manifest.json"))
+                for each in story.seals
+            ),
+            (Both("この記録", "this record"), record_key(incident, story.number, HTML)),
+        )
+        facts += [(about, Link(f"{places.store}/{key}", places.address(key))) for about, key in named]
+    return [Facts(tuple(facts))]
+
+
+def _stored(story: Story) -> list[Block]:
+    found = objects(story.objects, story.places.address)
+    return [found or Remark(Tone.FAIR, Both("保全先に確認を求めていない。", "The store was asked for no proof."))]
+
+
+_VERDICT: Final = Both("判定", "Verdict")
+_PLAN: Final = Both("予行の計画", "What would be done")
+_MANIFEST: Final = Both("マニフェストの要約", "Manifest summary")
+_RECEIPTS: Final = Both("受領書", "Receipts")
+_READ_ON: Final = Both("続きを読む", "Read on")
+_PLACES: Final = Chapter(Both("保管場所", "Where it lies"), _where)
+_OBJECTS: Final = Chapter(Both("保全先の確認", "What the store said of each object"), _stored)
