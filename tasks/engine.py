@@ -161,14 +161,18 @@ class DockerEngine:
             return None
 
     def pause(self, id_: str) -> None:
-        """As `docker pause`; paused twice is paused, also where the guard pauses it at the same moment."""
-        if self._is_paused(id_):
+        """As `docker pause`; paused twice is paused."""
+        self._stand(id_, still=True)
+
+    def _stand(self, id_: str, *, still: bool) -> None:
+        """Pause it or thaw it, also where the guard or the engine itself does so at the same moment."""
+        if self._is_paused(id_) is still:
             return
         try:
-            with self._asking("pause a container") as client:
-                client.pause(id_)
+            with self._asking("pause a container" if still else "thaw a container") as client:
+                (client.pause if still else client.unpause)(id_)
         except EngineError:
-            if not self._is_paused(id_):
+            if self._is_paused(id_) is not still:
                 raise
 
     def _is_paused(self, id_: str) -> bool:
@@ -188,9 +192,7 @@ class DockerEngine:
         """As `docker kill --signal`. The engine thaws only for the stop signal and SIGKILL; for others we do."""
         with self._asking(f"send {name} to a container") as client:
             client.kill(id_, name)
-        if self._is_paused(id_):
-            with self._asking("thaw a container") as client:
-                client.unpause(id_)
+        self._stand(id_, still=False)
 
     def end_of(self, id_: str, seconds: float) -> int | None:
         """As `docker wait`; the code is None where the container had vanished before."""

@@ -33,13 +33,13 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep together, in one process, what has an engine or a drill; every other test goes where there is room.
+    """Keep together, in one process each, what has an engine and what has a drill; other tests go where there is room.
 
     First of all: pytest-xdist reads the marks in this same hook.
     """
     for item in items:
-        if item.path.parent.name in {"docker", "drill"}:
-            item.add_marker(pytest.mark.xdist_group("engine"))
+        if (folder := item.path.parent.name) in {"docker", "drill"}:
+            item.add_marker(pytest.mark.xdist_group(folder))
 
 
 @pytest.fixture
@@ -113,13 +113,21 @@ def prefect() -> Iterator[None]:
 
 
 def _once_a_server(registration: "classmethod[Block, ..., None]") -> "classmethod[Block, ..., None]":
-    """Each saving of a block registers its type and those nested in it anew: half of what a test's set-up costs."""
-    known = set[tuple[type[Block], str | None]]()
+    """Each saving of a block registers its type and those nested in it anew: half of what a test's set-up costs.
+
+    A class knows its ids on one server only, that of the last registration.
+    """
+    known = set[type[Block]]()
+    server = ""
 
     def register(kind: type[Block], *args: Any, **kwargs: Any) -> None:
-        if (kind, PREFECT_API_URL.value()) not in known:
+        nonlocal server
+        if server != (here := str(PREFECT_API_URL.value())):
+            known.clear()
+            server = here
+        if kind not in known:
             registration.__func__(kind, *args, **kwargs)
-            known.add((kind, PREFECT_API_URL.value()))
+            known.add(kind)
 
     return classmethod(register)
 

@@ -98,8 +98,24 @@ def test_what_the_guard_pauses_at_the_same_moment_is_paused(
     really = door.look
     monkeypatch.setattr(door, "look", lambda asked: next(looks, None) or really(asked))
     door.pause(id_)
+    ended = containers.run(["echo", "done"])
+    wait_until(lambda: containers.state(ended) == "exited", what="its end")
     with pytest.raises(EngineError, match="not running"):
-        door.pause(containers.run(["true"]))
+        door.pause(ended)
+
+
+def test_what_the_engine_thaws_at_the_same_moment_is_thawed(
+    containers: Containers, door: DockerEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The look after the signal still sees it paused."""
+    id_ = containers.run(COUNTER)
+    door.pause(id_)
+    looks = iter([door.look(id_)])
+    containers.client.unpause(id_)
+    really = door.look
+    monkeypatch.setattr(door, "look", lambda asked: next(looks, None) or really(asked))
+    door.signal(id_, "SIGINT")
+    assert door.end_of(id_, 10) in {1, 130}
 
 
 @pytest.mark.parametrize("image_stop_signal", [None, "SIGTERM", "SIGQUIT"])
