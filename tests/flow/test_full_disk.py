@@ -68,6 +68,8 @@ def test_one_that_changed_before_it_was_sent_is_lost_and_all_the_rest_is_proven(
     assert full.store.look(f"incidents/{full.home.name}/record/002/closing.json")
     again = full.evacuate(incident_id=full.home.name)
     assert again.name == "Partial", again.message
+    anew = f"incidents/{full.home.name}/evidence.2/{MODEL}"
+    assert full.store.read(anew) == b"another one", "what it is now is collected into a supplement"
 
 
 def test_with_a_fallback_disk_nothing_is_left_in_the_workloads_hands(full: Scene, tmp_path: Path) -> None:
