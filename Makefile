@@ -16,7 +16,7 @@ POOL ?= evacuation
 ENGINE ?= $(CURDIR)/$(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help drill deploy status uncordon audit test check fmt soak bench-contain lock clean
+.PHONY: help drill deploy status uncordon audit test check fmt soak bench-contain reference lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*##/\t/' | expand -t 12
@@ -55,6 +55,9 @@ soak: $(STAMP)  ## the long campaigns, of which the test suite runs a sample
 
 bench-contain: $(STAMP)  ## the runbook's steps 0-3 as typed and the flow side by side; writes build/bench/contain.json
 	$(BIN)/python -m tasks.drill.bench_contain
+
+reference: $(STAMP)  ## docs/reference.md anew from the code
+	$(BIN)/python -m docs.reference
 
 check: $(STAMP)  ## types, lint, layers, lock
 	$(BIN)/ruff format --check .

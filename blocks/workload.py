@@ -79,7 +79,8 @@ class Workload(Block):
     host: str = Field(
         default_factory=socket.gethostname,
         min_length=1,
-        description="Host name of the machine that the workload runs on; the evacuation refuses to run elsewhere.",
+        description="Host name of the machine that the workload runs on; the evacuation refuses to run elsewhere. "
+        "The machine on which the block is made if left out.",
     )
     root: AbsolutePath = Field(description="The workload's root folder. A process must work in it to be matched.")
     api_pattern: Pattern = Field(

@@ -4,10 +4,11 @@ from typing import Annotated, Any, Final
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.states import Completed
 from pydantic import Field
 
 from tasks.audit_steps import audit_incident, audited_state, list_incidents, show
+from tasks.custody.ending import LISTED
+from tasks.ended import ended
 
 _SHOW_SECONDS: Final = 10.0
 
@@ -33,7 +34,7 @@ def audit(
     """
     if incident_id is None:
         held = list_incidents(store)
-        return Completed(name="Listed", message=f"{len(held)} incidents; see the artifact 'incidents'")
+        return ended(LISTED, f"{len(held)} incidents; see the artifact 'incidents'")
     found = audit_incident(store, incident_id, allowed_signers, deep=deep, return_state=True)
     made: Any = found.result(raise_on_failure=False)
     if isinstance(made, BaseException):

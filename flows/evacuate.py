@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.states import Completed
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
@@ -17,8 +16,10 @@ from tasks.collectors import discover
 from tasks.conclude import final_state, publish
 from tasks.contain import freeze, prove_contained, prove_still_contained
 from tasks.cordon import cordon
+from tasks.custody.ending import JOINED
 from tasks.custody.evidence import Evidence
 from tasks.custody.receipt import Containment, Receipts, Recovery
+from tasks.ended import ended
 from tasks.inspect_models import judge_models
 from tasks.offload import claim_store, offload
 from tasks.pause import pause
@@ -75,7 +76,7 @@ def evacuate(  # noqa: PLR0913, PLR0917  each is a field of the form that a pers
     request = Request(workload, store, reason, detected_at, incident_id, dry_run, policy, *this_run())
     case = open_case(request)
     if isinstance(case, Busy):
-        return Completed(name="Joined", message=str(case))
+        return ended(JOINED, str(case))
     try:
         wanted = {"recover": recover and not dry_run, "read_back": read_back and not dry_run}
         return _evacuate(case, promote_latest=promote_latest, **wanted)

@@ -4,13 +4,14 @@ from typing import Annotated, Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.states import Completed
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
 from tasks.case import Case
 from tasks.conclude import publish, recovered_state
+from tasks.custody.ending import JOINED
 from tasks.custody.receipt import Containment, Recovery
+from tasks.ended import ended
 from tasks.preflight import Busy, this_run
 from tasks.record import Record, carried, last_record, record
 from tasks.recover import prove_contained_again
@@ -45,7 +46,7 @@ def recover(
     run, _ = this_run()
     case = reopen(Reopening(workload, store, incident_id, despite, run))
     if isinstance(case, Busy):
-        return Completed(name="Joined", message=str(case))
+        return ended(JOINED, str(case))
     try:
         return _recover(case, despite)
     finally:

@@ -5,11 +5,12 @@ from typing import Annotated, Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
-from prefect.states import Completed
 from pydantic import Field
 
 from blocks.workload import Workload
 from tasks.case import load_block
+from tasks.custody.ending import REFUSED
+from tasks.ended import ended
 from tasks.preflight import require_here, this_run
 from tasks.train import conclude, require_command, tag_run, take_lock
 from tasks.training import Training
@@ -34,7 +35,7 @@ def train(workload: BlockName, environment: dict[str, str] | None = None) -> Sta
     require_command(block, workload)
     lock = take_lock(block)
     if isinstance(lock, str):
-        return Completed(name="Refused", message=lock)
+        return ended(REFUSED, lock)
     with Training(block, lock, environment or {}) as training:
-        ended = training.follow(get_run_logger().info)
-    return conclude(block, workload, run, ended)
+        how = training.follow(get_run_logger().info)
+    return conclude(block, workload, run, how)

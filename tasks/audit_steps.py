@@ -12,14 +12,16 @@ from tasks.audit import audited
 from tasks.audit_pages import markdown, rows
 from tasks.custody.audit.finding import Audit, AuditWord
 from tasks.custody.audit.signers import read_signers
+from tasks.custody.ending import BROKEN, INDETERMINATE, PROVEN
 from tasks.custody.errors import TransientStoreError
+from tasks.ended import ended
 from tasks.holdings import holdings
 from tasks.preflight import store_to_read
 
-_NAMES: Final = {
-    AuditWord.PROVEN: "Proven",
-    AuditWord.BROKEN: "Broken",
-    AuditWord.INDETERMINATE: "Indeterminate",
+_ENDINGS: Final = {
+    AuditWord.PROVEN: PROVEN,
+    AuditWord.BROKEN: BROKEN,
+    AuditWord.INDETERMINATE: INDETERMINATE,
 }
 
 
@@ -64,4 +66,4 @@ def show(found: Audit) -> None:
 def audited_state(found: Audit) -> State[Any]:
     """The state that the run ends in. Only PROVEN is Completed."""
     message = f"{found.incident}: {found.told}. The incident's own verdict: {found.verdict}"
-    return (Completed if found.complete else Failed)(name=_NAMES[found.word], message=message)
+    return ended(_ENDINGS[found.word], message)

@@ -44,20 +44,34 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 CLAIMED: Final = "claimed-by-another.json"
+"""In an incident's folder: why the store says that the incident is another workload's or host's."""
 RECOVERED: Final = "recovered.json"
+"""In an incident's folder: processes that its own recovery has started; they are no new life of the workload."""
 CLOSING: Final = "closing.json"
+"""In a record, written last: the digests of its other files and of the manifests. With `.sig` its signature."""
 _BOOT: Final = boot_id()[:8]
 FROZEN: Final = f"frozen-{_BOOT}.json"
+"""In an incident's folder: the processes that it has frozen in this boot."""
 STOPPED: Final = f"stopped-{_BOOT}.json"
+"""In an incident's folder: the receipts of the processes that it has stopped in this boot."""
 RETURNED: Final = f"returned-{_BOOT}.json"
+"""In an incident's folder: the processes that came back after the stop."""
 SINCE: Final = f"since-{_BOOT}.json"
+"""In an incident's folder: when its first freeze of this boot began, in clock ticks."""
 FROZEN_CONTAINERS: Final = f"frozen-containers-{_BOOT}.json"
+"""In an incident's folder: the containers that it has paused in this boot."""
 STOPPED_CONTAINERS: Final = f"stopped-containers-{_BOOT}.json"
+"""In an incident's folder: the receipts of the containers that it has stopped."""
 RETURNED_CONTAINERS: Final = f"returned-containers-{_BOOT}.json"
+"""In an incident's folder: the containers that came back after the stop."""
 CONTAINER_FILES: Final = "container-files.json"
+"""In an incident's folder: which files were taken out of containers."""
 LOST_IN_PLACE: Final = "lost-in-place.json"
+"""In an incident's folder: files that had changed before they could be sent; the next run collects them anew."""
 RECOVERED_CONTAINERS: Final = "recovered-containers.json"
+"""In an incident's folder: containers that its own recovery has started."""
 CAUGHT: Final = f"caught-{_BOOT}.jsonl"
+"""In the evidence folder: newcomers that the guard has frozen under the cordon."""
 
 Policy: TypeAlias = Literal["graceful", "kill"]
 

@@ -38,6 +38,7 @@ from tasks.story import Story
 from tasks.wording import RECOVERED, VERDICTS
 
 PICTURE: Final = "timeline.svg"
+"""In a record: the steps of all runs over time, as a picture."""
 _LIST: Final = 40
 _TRACEBACKS: Final = 3
 _VERDICT: Final = "verdict.json"

@@ -6,11 +6,21 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
-from prefect.states import Completed, Failed
 
 from tasks.case import Case
+from tasks.custody.ending import (
+    DRY_RUN,
+    NOT_CONTAINED,
+    NOT_RECOVERED,
+    OF_WORD,
+    PARTLY_RECOVERED,
+    RECOVERED,
+    UNVERIFIED,
+    VERIFIED,
+)
 from tasks.custody.receipt import Recovery
 from tasks.custody.verdict import Verdict, Word
+from tasks.ended import ended
 from tasks.leaves import PLAN
 from tasks.progress import artifact_key
 from tasks.record import Record
@@ -18,12 +28,6 @@ from tasks.wording import JAPANESE
 
 _SHOW: Final = "§8 show the record"
 _SHOW_SECONDS: Final = 10.0
-_NAMES: Final = {
-    Word.VERIFIED: "Verified",
-    Word.PARTIAL: "Partial",
-    Word.UNVERIFIED: "Unverified",
-    Word.NOT_CONTAINED: "NotContained",
-}
 
 
 @task(name=_SHOW, task_run_name=_SHOW, cache_policy=NO_CACHE, persist_result=False)
@@ -51,17 +55,17 @@ def final_state(case: Case, recorded: Record | None, recovery: Recovery | str | 
     `recovery` is None where none was wanted, and the reason where it failed.
     """
     if recorded is None:
-        return Failed(name="Unverified", message=f"{case.incident.id}: the record could not be written; see the log")
+        return ended(UNVERIFIED, f"{case.incident.id}: the record could not be written; see the log")
     verdict = recorded.verdict
     message = f"{case.incident.id}: {_in_both(verdict)}"
     if isinstance(recovery, str):
         message += f" The API did not come back: {recovery}"
     if case.dry_run:
         told = f"nothing was touched 予行のみ; see the artifact '{artifact_key(PLAN, case.incident.id)}'"
-        return Completed(name="DryRun", message=f"{case.incident.id}: {told}")
+        return ended(DRY_RUN, f"{case.incident.id}: {told}")
     if verdict.word is not Word.VERIFIED:
-        return Failed(name=_NAMES[verdict.word], message=message)
-    return _unless_recovered(recorded, recovery, message) or Completed(name=_NAMES[Word.VERIFIED], message=message)
+        return ended(OF_WORD[verdict.word], message)
+    return _unless_recovered(recorded, recovery, message) or ended(VERIFIED, message)
 
 
 def recovered_state(case: Case, recorded: Record | None, recovery: Recovery | str) -> State[Any]:
@@ -69,11 +73,11 @@ def recovered_state(case: Case, recorded: Record | None, recovery: Recovery | st
     told = recovery if isinstance(recovery, str) else recovery.told
     message = f"{case.incident.id}: {told}"
     if recorded is None:
-        return Failed(name="Unverified", message=f"{message} But the record could not be written; see the log")
+        return ended(UNVERIFIED, f"{message} But the record could not be written; see the log")
     message += f" The incident is {_in_both(recorded.verdict)}"
     if recorded.verdict.word is Word.NOT_CONTAINED:
-        return Failed(name=_NAMES[Word.NOT_CONTAINED], message=message)
-    return _unless_recovered(recorded, recovery, message) or Completed(name="Recovered", message=message)
+        return ended(NOT_CONTAINED, message)
+    return _unless_recovered(recorded, recovery, message) or ended(RECOVERED, message)
 
 
 def _in_both(verdict: Verdict) -> str:
@@ -84,9 +88,9 @@ def _in_both(verdict: Verdict) -> str:
 def _unless_recovered(recorded: Record, recovery: Recovery | str | None, message: str) -> State[Any] | None:
     """What keeps a run from being Completed, beside the verdict."""
     if isinstance(recovery, str):
-        return Failed(name="NotRecovered", message=message)
+        return ended(NOT_RECOVERED, message)
     if not recorded.stored:
-        return Failed(name=_NAMES[Word.UNVERIFIED], message=f"{message} But the record is {recorded.reason}")
+        return ended(UNVERIFIED, f"{message} But the record is {recorded.reason}")
     if recovery and not recovery.complete:
-        return Failed(name="PartlyRecovered", message=message)
+        return ended(PARTLY_RECOVERED, message)
     return None

@@ -30,6 +30,7 @@ from tasks.proc import boot_id
 
 FLOW: Final = "evacuate"
 EARLY: Final = f"early-{boot_id()[:8]}.json"
+"""In the evidence folder: whom the start of a run has frozen, until the run takes them over."""
 _ANSWER_SECONDS: Final = 3.0
 _FREEZE_SECONDS: Final = 5.0
 

@@ -25,9 +25,13 @@ if TYPE_CHECKING:
     from blocks.workload import Workload
 
 CORDON: Final = "cordon.json"
+"""In the evidence folder: the guard that holds the lock, for which incident, and why. Survives a reboot."""
 PRIOR: Final = "paused.json"
+"""In the evidence folder: what was paused on Prefect's side, and how it stood before."""
 INCIDENT: Final = "incident.json"
+"""In an incident's folder: its id, who opened it, why and when."""
 OPEN: Final = "open.json"
+"""In the evidence folder: the incident that is open, or was the last."""
 _UNUSABLE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 MEMORY: Final = Path("/dev/shm")  # noqa: S108  memory is what is wanted, and in it only a folder of our own

@@ -14,6 +14,7 @@ from tasks.home import homes
 logger = logging.getLogger(__name__)
 
 NAME: Final = "ledger.jsonl"
+"""In an incident's folder: what the store is proven to have, so that nothing is sent twice."""
 
 
 class Ledger:

@@ -28,6 +28,7 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 UNPROVEN: Final = "unproven.json"
+"""In an incident's folder: keys that the last verification could not prove; they are sent again."""
 NOT_THERE: Final = "it is not in the store"
 
 

@@ -15,6 +15,7 @@ from tasks.proc import read_process, start_of
 
 Purpose: TypeAlias = Literal["evacuation", "recovery", "release of the cordon"]
 OWNER: Final = ".owner"
+"""In the evidence folder: the lock of the run that works on the workload, and what for."""
 _SETTLE_SECONDS: Final = 2.0
 _POLL_SECONDS: Final = 0.05
 

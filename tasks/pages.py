@@ -16,7 +16,9 @@ from tasks.story import Story
 logger = logging.getLogger(__name__)
 
 MARKDOWN: Final = "postmortem.md"
+"""In a record: the postmortem in Markdown, Japanese and English."""
 HTML: Final = "postmortem.html"
+"""In a record: the same as one page for a browser, without a script, that loads nothing."""
 
 
 @dataclass(frozen=True)

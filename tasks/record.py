@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 VERDICT: Final = "verdict.json"
+"""In a record: the verdict, and all the facts that it rests on."""
 
 
 @dataclass(frozen=True, repr=False)

@@ -24,7 +24,8 @@ _POLL_SECONDS: Final = 0.1
 _GONE_SECONDS: Final = 2.0
 _ROUNDS: Final = 8
 _TWICE: Final = 2
-_LOGGED: Final = "caught-logged.json"
+CAUGHT_LOGGED: Final = "caught-logged.json"
+"""In an incident's folder: how many of the newcomers that the guard caught the custody log has told of."""
 
 
 @step("§3 watch: does anything bring it back?", "再出現の監視")
@@ -158,7 +159,7 @@ class Watching:
 def _log_caught(case: Case) -> None:
     """Take over into the custody log whom the guard has caught, each once; what a run froze as well is no newcomer."""
     entries = caught(case)
-    done = case.journal(_LOGGED, int) or 0
+    done = case.journal(CAUGHT_LOGGED, int) or 0
     frozen_by_us: set[tuple[Any, ...]] = {(who.pid, who.start) for who in frozen(case)}
     frozen_by_us |= {(who.id, who.started_at) for who in frozen_containers(case)}
     for entry in entries[done:]:
@@ -167,4 +168,4 @@ def _log_caught(case: Case) -> None:
             continue
         about = {name: entry.get(name, "") for name in ("at", "role", "why", "command", "source", "denied")}
         case.log.write("caught", str(who[0]) if who else "?", **about)
-    case.journal(_LOGGED, int, len(entries))
+    case.journal(CAUGHT_LOGGED, int, len(entries))

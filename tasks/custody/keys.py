@@ -14,11 +14,17 @@ _DIGEST: Final = len("/~") + 64
 _ATTEMPT: Final = re.compile(rb"attempt-[0-9]+")
 
 MANIFEST: Final = "manifest.json"
+"""In sealed evidence, sent last: name, source, size and digest of each file."""
 SIGNATURE: Final = f"{MANIFEST}.sig"
+"""In sealed evidence: the signature of the manifest, as `ssh-keygen -Y sign` makes it."""
 SUMS: Final = "SHA256SUMS"
+"""In sealed evidence: the same digests for `sha256sum --check`."""
 SEGMENT: Final = "custody.jsonl"
+"""The chained custody log: whole in an incident's folder, a segment in sealed evidence and in each record."""
 COVERAGE: Final = "coverage.json"
+"""In sealed evidence: what each collector was to get, what it got, and what is missing and why."""
 MODELS: Final = "models.json"
+"""In sealed evidence: what each model was found to be."""
 SNAPSHOTS: Final = "snapshots/"
 CONTAINERS: Final = "containers"
 SNAPSHOT_FOLDERS: Final = ("models", "artifacts", "logs")

@@ -1,0 +1,140 @@
+"""How a run ends: each state that a person meets in Prefect, what it means and what to do then."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from tasks.custody.verdict import Word
+
+
+@dataclass(frozen=True)
+class Ending:
+    """The name of a run's last state; `completed` says of which type it is, Completed or Failed."""
+
+    name: str
+    completed: bool
+    means: str
+    then: str
+
+
+VERIFIED: Final = Ending(
+    "Verified",
+    completed=True,
+    means="Contained, everything needed collected, every object proven by the store's own digest, the record stored",
+    then="Write the postmortem; recover if wanted",
+)
+PARTIAL: Final = Ending(
+    "Partial",
+    completed=False,
+    means="Contained and every object proven, but something needed was lost; the message names it",
+    then="Mend the cause, carry the incident on",
+)
+UNVERIFIED: Final = Ending(
+    "Unverified",
+    completed=False,
+    means="At least one object, or the record, is not proven to be in the store. It is on this host",
+    then="Mend the store or the network, carry the incident on",
+)
+NOT_CONTAINED: Final = Ending(
+    "NotContained",
+    completed=False,
+    means="Something of the workload lives or comes back, somebody else holds the lock, a launch was not caught, or "
+    "something that starts training is not paused; whatever the storage says",
+    then="Stop by hand what the message names (a supervisor?), carry the incident on",
+)
+DRY_RUN: Final = Ending(
+    "DryRun", completed=True, means="Nothing was touched", then="Read the artifacts `verdict-ID` and `plan-ID`"
+)
+JOINED: Final = Ending(
+    "Joined",
+    completed=True,
+    means="Another run works on this workload right now; this one did nothing",
+    then="Watch the other run",
+)
+RECOVERED: Final = Ending(
+    "Recovered",
+    completed=True,
+    means="The API is back and proven, the record stored",
+    then="Write the postmortem",
+)
+PARTLY_RECOVERED: Final = Ending(
+    "PartlyRecovered",
+    completed=False,
+    means="The API is back and stays up, but the message names what was not proven: it refused our made-up row, there "
+    "is no sound model, something is still paused",
+    then="Prove that by hand",
+)
+NOT_RECOVERED: Final = Ending(
+    "NotRecovered",
+    completed=False,
+    means="The evidence is as safe as the message says, but the API did not come back; the workload is contained again",
+    then="Read the message and `api-restart.log` in the incident's folder, mend, run `recover` again",
+)
+PROVEN: Final = Ending(
+    "Proven",
+    completed=True,
+    means="An audit: nothing contradicts the incident's own documents, all are signed by who may sign, everything that "
+    "they name is there",
+    then="Keep its report",
+)
+BROKEN: Final = Ending(
+    "Broken",
+    completed=False,
+    means="An audit: something was changed, removed or added",
+    then="Read its findings (audit.md)",
+)
+INDETERMINATE: Final = Ending(
+    "Indeterminate",
+    completed=False,
+    means="An audit: nothing is contradicted, but something could not be proven",
+    then="Read its findings (audit.md), give what was lacking, audit again",
+)
+LISTED: Final = Ending(
+    "Listed",
+    completed=True,
+    means="An audit without an incident id: what the store holds is listed",
+    then="Read the artifact `incidents`; audit one of them",
+)
+REFUSED: Final = Ending(
+    "Refused",
+    completed=True,
+    means="A training was not started: a cordon stands, or somebody else holds the lock",
+    then="Train again when the cordon is lifted",
+)
+OF_WORD: Final = {
+    Word.VERIFIED: VERIFIED,
+    Word.PARTIAL: PARTIAL,
+    Word.UNVERIFIED: UNVERIFIED,
+    Word.NOT_CONTAINED: NOT_CONTAINED,
+}
+OF_PREFECT: Final = (
+    Ending("Completed", completed=True, means="A training has ended with exit code 0", then="Use its model"),
+    Ending(
+        "Failed",
+        completed=False,
+        means="Refused before anything was touched (a wrong name, host or id), or a training that failed by itself",
+        then="Give what the message asks for; for a training, watch the evacuation that its alarm starts",
+    ),
+    Ending(
+        "Cancelled",
+        completed=False,
+        means="A training that an evacuation has stopped; it raises no alarm",
+        then="Train again when the cordon is lifted",
+    ),
+)
+"""States under Prefect's own names."""
+
+ENDINGS: Final = (
+    *OF_WORD.values(),
+    DRY_RUN,
+    JOINED,
+    RECOVERED,
+    PARTLY_RECOVERED,
+    NOT_RECOVERED,
+    PROVEN,
+    BROKEN,
+    INDETERMINATE,
+    LISTED,
+    REFUSED,
+    *OF_PREFECT,
+)
+"""All of them, in the order in which the reference has them."""
