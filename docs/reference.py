@@ -29,7 +29,7 @@ _EXAMPLE: Final = {"incident": "IR-…", "snapshot": "…", "stored": "NAME", "n
 
 _HEAD: Final = """# Reference
 
-Made from the code by `make reference`; a test fails when it is stale. How all of it is used: [README](../README.md).
+Made from the code by `make reference`; a test fails when it is stale. How all of it is used: [operate.md](operate.md).
 """
 
 

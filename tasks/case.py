@@ -309,7 +309,7 @@ def unknown_block(slug: str, name: str) -> Refused:
     return Refused(
         f"the name of a saved {slug} block",
         repr(name),
-        f"Use one of: {', '.join(known) or 'none is saved yet'}; or save one (README, 'Your own workload').",
+        f"Use one of: {', '.join(known) or 'none is saved yet'}; or save one (docs/operate.md).",
     )
 
 
