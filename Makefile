@@ -16,7 +16,7 @@ POOL ?= evacuation
 ENGINE ?= $(CURDIR)/$(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help drill deploy status uncordon audit test check fmt soak bench-contain reference lock clean
+.PHONY: help drill deploy status uncordon audit rollback test check fmt soak bench-contain reference lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*##/\t/' | expand -t 12
@@ -46,6 +46,10 @@ uncordon: $(STAMP)  ## let training in again: WORKLOAD=evacuation.toml
 audit: $(STAMP)  ## prove an incident from its store: STORE=store.toml INCIDENT=IR-… SIGNERS=file DEEP=1; without INCIDENT list them
 	test -n "$(STORE)" || { echo "expected STORE=, a TOML file or the name of a saved store; got none. Nothing was read." >&2; exit 2; }
 	$(BIN)/python -m tasks.operate audit "$(STORE)" $(if $(INCIDENT),"$(INCIDENT)") $(if $(SIGNERS),--signers "$(SIGNERS)") $(if $(DEEP),--deep)
+
+rollback: $(STAMP)  ## latest/ as it was before its last turn: STORE=store.toml; TURN=n before that one, DRY=1 shows the plan
+	test -n "$(STORE)" || { echo "expected STORE=, a TOML file or the name of a saved store; got none. Nothing was changed." >&2; exit 2; }
+	$(BIN)/python -m tasks.operate rollback "$(STORE)" $(TURN) $(if $(DRY),--dry-run) $(if $(TAKE_OVER),--take-over)
 
 test: $(STAMP)  ## the test suite
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)

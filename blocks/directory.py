@@ -11,7 +11,7 @@ from hashlib import sha256 as sha256_of
 from pathlib import Path
 from typing import IO, Final
 
-from blocks.memory import absent, opened, require_digest, require_key, settled
+from blocks.memory import absent, opened, require_digest, require_key, require_removable, settled
 from blocks.port import PIECE, StoredObject, untold
 from tasks.custody.errors import PermanentStoreError, StoreError, TransientStoreError
 from tasks.custody.parts import Parts
@@ -84,6 +84,13 @@ class DirectoryStore:
         if not _is_object(original):
             raise absent(self.place, source)
         self._put(self._path(key), key, original, sha256, replace=replace)
+
+    def remove(self, key: str, sha256: str, parts: Parts | None = None) -> None:
+        """Remove the file; the folders that it leaves empty are no objects."""
+        if self.holds(require_removable(key), sha256, parts):
+            with self._telling(key):
+                self._path(key).unlink(missing_ok=True)
+                _flush_folder(self._path(key).parent)
 
     def look(self, key: str) -> StoredObject | None:
         """Read the whole object back and hash it: a file system keeps no digest of its own."""

@@ -10,6 +10,7 @@ from typing import IO
 
 from blocks.port import StoredObject, untold
 from tasks.custody.errors import Conflict, PermanentStoreError, StoreError, TransientStoreError
+from tasks.custody.keys import LATEST
 from tasks.custody.parts import Parts
 
 
@@ -27,6 +28,13 @@ def require_key(key: str) -> str:
         "Nothing was read or written.",
         "Make keys with the functions of tasks.custody.keys.",
     )
+
+
+def require_removable(key: str) -> str:
+    """Refuse to delete anywhere but in latest/."""
+    if key.startswith(LATEST):
+        return require_key(key)
+    raise PermanentStoreError(f"a key below {LATEST}", key[:200], "Nothing was deleted.", "Evidence is never deleted.")
 
 
 def require_digest(key: str, got: str, sha256: str) -> None:
@@ -162,6 +170,11 @@ class MemoryStore:
         with self._lock:
             self._objects[require_key(key)] = data
         return None
+
+    def remove(self, key: str, sha256: str, parts: Parts | None = None) -> None:
+        """By the content itself."""
+        if self.holds(require_removable(key), sha256, parts):
+            self._objects.pop(key, None)
 
     def look(self, key: str) -> StoredObject | None:
         """Size and digest of what is held."""

@@ -70,6 +70,12 @@ class Store(Protocol):
     def copy(self, source: str, key: str, sha256: str, parts: Parts | None = None, *, replace: bool = False) -> None:
         """Copy inside the store. Creates like `create`; `replace` (for latest/ only) may overwrite, retains nothing."""
 
+    def remove(self, key: str, sha256: str, parts: Parts | None = None) -> None:
+        """Remove this content from latest/, and never anything else: the only deletion that there is.
+
+        Nothing at the key is done already; other content is a Conflict.
+        """
+
     def end_unfinished(self, prefix: str) -> Sequence[str]:
         """End what broken-off creations under a prefix have left, and say of which keys. No object is touched."""
 

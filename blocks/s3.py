@@ -22,7 +22,17 @@ from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 from obstore.exceptions import AlreadyExistsError, BaseError
 from urllib3.exceptions import HTTPError
 
-from blocks.memory import absent, opened, read_source, require_digest, require_key, settled, unreadable, vanished
+from blocks.memory import (
+    absent,
+    opened,
+    read_source,
+    require_digest,
+    require_key,
+    require_removable,
+    settled,
+    unreadable,
+    vanished,
+)
 from blocks.port import PIECE, StoredObject, untold
 from blocks.s3_clients import boto3_client, obstore_client, signed_pool, trusted
 from blocks.s3_errors import explain
@@ -164,6 +174,13 @@ class S3Store:
         else:
             self._lock.create_by_headers(lambda lock: self._wire.ask("PUT", name, {**headers, **_NEW, **lock}))
         return None
+
+    def remove(self, key: str, sha256: str, parts: Parts | None = None) -> None:
+        """Look, then delete; a bucket with versions keeps what was there. The store has no condition for it."""
+        there = settled(self.place, require_removable(key), self.look(key), sha256, parts)
+        with self._telling(f"{key} to be removed from {self.place}"):
+            if there:
+                self._s3.delete_object(Bucket=self._bucket, Key=self._name(key))
 
     def end_unfinished(self, prefix: str) -> Sequence[str]:
         """End uploads in parts that nobody will continue."""

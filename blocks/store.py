@@ -12,6 +12,7 @@ from pydantic import ConfigDict, Field, HttpUrl, ValidationError, field_validato
 from blocks.signing_key import SigningKey
 from blocks.workload import AbsolutePath
 from tasks.custody.retention import Lock, Retention
+from tasks.custody.turn import LatestPolicy
 
 if TYPE_CHECKING:
     from blocks.port import Store
@@ -82,6 +83,11 @@ class EvidenceStore(Block):
     )
     legal_hold: bool = Field(
         default=False, description="Whether what is stored is put under legal hold too, until somebody takes that off."
+    )
+    latest: LatestPolicy = Field(
+        default="guarded",
+        description="What latest/ gets of a verified incident: nothing (never), what is sound, with nothing deleted "
+        "(guarded), or the same and, once a person has approved it, what the workload no longer has goes (mirror).",
     )
     signing: SigningKey | None = Field(
         default=None, description="Who signs manifests and closings; they are unsigned, and it is said, if empty."

@@ -18,7 +18,8 @@ from tasks.contain import freeze, prove_contained, prove_still_contained
 from tasks.cordon import cordon
 from tasks.custody.ending import JOINED
 from tasks.custody.evidence import Evidence
-from tasks.custody.receipt import Containment, Receipts, Recovery
+from tasks.custody.receipt import Containment, Recovery
+from tasks.custody.turn import LatestPolicy, Promotion
 from tasks.ended import ended
 from tasks.inspect_models import judge_models
 from tasks.offload import claim_store, offload
@@ -53,7 +54,7 @@ def evacuate(  # noqa: PLR0913, PLR0917  each is a field of the form that a pers
     incident_id: str | None = None,
     policy: Policy = "graceful",
     dry_run: bool = False,  # noqa: FBT001, FBT002  the form has a switch for it
-    promote_latest: bool = True,  # noqa: FBT001, FBT002
+    latest: LatestPolicy | None = None,
     recover: bool = False,  # noqa: FBT001, FBT002
     read_back: bool = False,  # noqa: FBT001, FBT002
 ) -> State[Any]:
@@ -69,7 +70,7 @@ def evacuate(  # noqa: PLR0913, PLR0917  each is a field of the form that a pers
         incident_id: IR-… to carry that incident on, finished steps are not repeated; else a new one. 継続する ID。
         policy: graceful asks each process to end first; kill, for a compromised host, thaws nothing. 停止の方針。
         dry_run: Show what would be done; stop nothing, send nothing. 予行(何も止めず、何も送らない)。
-        promote_latest: Let latest/ follow once everything is proven. 検証後に latest/ を更新。
+        latest: Whether latest/ follows once everything is proven; as the store block says if left out. latest/ の方針。
         recover: Afterwards uncordon, restart the API and prove the model that it serves. 復旧まで行う。
         read_back: Verify by reading every byte back, not by the store's own digests alone. 全バイトを読み戻して検証。
     """
@@ -79,12 +80,12 @@ def evacuate(  # noqa: PLR0913, PLR0917  each is a field of the form that a pers
         return ended(JOINED, str(case))
     try:
         wanted = {"recover": recover and not dry_run, "read_back": read_back and not dry_run}
-        return _evacuate(case, promote_latest=promote_latest, **wanted)
+        return _evacuate(case, latest=latest, **wanted)
     finally:
         case.close()
 
 
-def _evacuate(case: Case, *, promote_latest: bool, recover: bool, read_back: bool) -> State[Any]:
+def _evacuate(case: Case, *, latest: LatestPolicy | None, recover: bool, read_back: bool) -> State[Any]:
     first = [name for name, collector in discover().items() if collector.while_frozen]
     later = [name for name in discover() if name not in first]
 
@@ -128,7 +129,7 @@ def _evacuate(case: Case, *, promote_latest: bool, recover: bool, read_back: boo
     verdict = verdict_of(case, findings)
 
     # §5: let latest/ follow; §7: recover
-    promoted = submit(case, promote, seals, verdict, after=[still]) if promote_latest else None
+    promoted = submit(case, promote, seals, verdict, latest or case.latest, after=[still])
     recovered = submit(case, recover_api, seals, intact, verdict, after=[still, promoted]) if recover else None
     recovery = noun_or_reason(Recovery, recovered, intact) if recovered else None
     if isinstance(recovery, str):
@@ -136,7 +137,7 @@ def _evacuate(case: Case, *, promote_latest: bool, recover: bool, read_back: boo
 
     # §8: record
     back = recovery if isinstance(recovery, Recovery) else None
-    findings = replace(findings, promoted=noun(promoted, Receipts), recovery=back, trouble=troubles(case))
+    findings = replace(findings, promoted=noun(promoted, Promotion), recovery=back, trouble=troubles(case))
     note_cached(case)
     recorded = noun(submit(case, record, account_of(case, findings)), Record)
     publish(case)

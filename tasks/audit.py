@@ -1,6 +1,7 @@
 """§6 by a stranger: prove a past incident from its store alone, trusting neither us nor the host."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -12,13 +13,18 @@ from tasks.custody.audit.layout import Layout, listings
 from tasks.custody.audit.promise import Promise, Seen, kept
 from tasks.custody.audit.retained import Retained
 from tasks.custody.audit.signers import Signer
+from tasks.custody.audit.turns import turns_hold
 from tasks.custody.errors import Refused, StoreError
 from tasks.custody.incident import parse_id
+from tasks.custody.keys import TURNS, turn_of
 from tasks.custody.manifest import digest_bytes
+from tasks.custody.turn import Turn
+from tasks.latest import read_turn
 
 if TYPE_CHECKING:
     from blocks.port import Store
 
+_TURNS_READ: Final = 1000
 _WORST_FIRST: Final = tuple(Severity)
 _NEVER: Final = (
     "That the host's clocks were right: every time is the host's own word.",
@@ -44,7 +50,7 @@ def audited(store: "Store", incident: str, signers: Sequence[Signer] | None, *, 
     read = {key: digest_bytes(data) for key, data in documents.items()}
     found = examine(layout, keys, documents, signers)
     del documents
-    versions, hidden = _versions(store, layout)
+    versions, hidden = _versions(store, layout, found.turns)
     tally = _compared(store, read, found, deep=deep)
     findings = [
         *troubles,
@@ -53,6 +59,7 @@ def audited(store: "Store", incident: str, signers: Sequence[Signer] | None, *, 
         *tally.retained.findings,
         *_rewritten(versions),
         *hidden,
+        *_turns(store, found.turns, layout.incident),
         *_latest(store, found.latest),
     ]
     return Audit(
@@ -116,20 +123,31 @@ def _rewritten(versions: Mapping[str, int] | None) -> Iterator[Finding]:
         yield broken(key, "it was written or deleted again", "one version, created once", f"{times} versions and marks")
 
 
-def _versions(store: "Store", layout: Layout) -> tuple[Mapping[str, int] | None, tuple[Finding, ...]]:
+def _versions(
+    store: "Store", layout: Layout, turns: Collection[str]
+) -> tuple[Mapping[str, int] | None, tuple[Finding, ...]]:
     """None where the store keeps no versions; where it does not tell of them, that is open."""
     if not isinstance(store, Versioned):
         return None, ()
     found = dict[str, int]()
     try:
-        for prefix in listings(layout.incident):
+        for prefix in (*listings(layout.incident), *sorted(turns)):
             if (kept_there := store.rewritten(prefix)) is None:
                 return None, ()
             found |= kept_there
     except StoreError as error:
         whole, got = f"incidents/{layout.incident}/", shown(error.got)
         return None, (unclear(whole, f"its versions could not be listed: {got}"),)
-    return {key: times for key, times in found.items() if layout.owns(key)}, ()
+    return {key: times for key, times in found.items() if layout.owns(key) or key in turns}, ()
+
+
+def _turns(store: "Store", told: Collection[str], incident: str) -> Iterator[Finding]:
+    """What is no turn, or cannot be read, tells nothing of the incident; what its records name is compared anyway."""
+    turns = list[Turn]()
+    for number in sorted({turn_of(each.key) for each in store.list(TURNS)} - {0})[-_TURNS_READ:]:
+        with suppress(StoreError):
+            turns.append(read_turn(store, number)[0])
+    yield from turns_hold(incident, told, turns)
 
 
 def _latest(store: "Store", promoted: Mapping[str, str]) -> Iterator[Finding]:

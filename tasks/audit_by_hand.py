@@ -5,26 +5,19 @@ STORE is a file with one [store.NAME], FILE:NAME where it has several, or the na
 
 import argparse
 from pathlib import Path
-from typing import Final
 
-import httpx
-
-from blocks.file import store
-from blocks.store import EvidenceStore
 from tasks.audit import audited
 from tasks.audit_pages import lines
 from tasks.custody.audit.signers import Signer, read_signers
 from tasks.custody.errors import Refused
 from tasks.holdings import columns, holdings
-from tasks.preflight import store_to_read
-
-_SUFFIX: Final = ".toml"
+from tasks.named_store import named_store
 
 
 def audit_by_hand(arguments: list[str]) -> int:
     """Exit 0 only if the incident is proven, or if the list could be made; 1 if not proven. Raises EvacuationError."""
     given = _parser().parse_args(arguments)
-    opened = chosen_store(given.store).open()
+    opened = named_store(given.store).open()
     if not given.incident:
         print(*columns(holdings(opened)), sep="\n")
         return 0
@@ -40,16 +33,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--signers", type=Path, help="an allowed_signers file of ssh-keygen")
     parser.add_argument("--deep", action="store_true", help="read every byte back")
     return parser
-
-
-def chosen_store(text: str) -> EvidenceStore:
-    """The store that is meant. A file needs no Prefect server, unless its credentials name a saved block."""
-    file, name = (text, "") if text.endswith(_SUFFIX) else (text.rpartition(":")[0], text.rpartition(":")[2])
-    try:
-        return store(Path(file), name) if file.endswith(_SUFFIX) else store_to_read(text)
-    except httpx.HTTPError as error:
-        remedy = "Start it, or give a TOML file whose [store.NAME] names no saved block."
-        raise Refused("a Prefect server that knows the saved block", str(error), remedy) from error
 
 
 def _signers(path: Path | None) -> tuple[Signer, ...] | None:

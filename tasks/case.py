@@ -21,6 +21,7 @@ from tasks.custody.keys import MANIFEST, SEGMENT, unquote, volume_folder
 from tasks.custody.log import CustodyLog
 from tasks.custody.process import Identity
 from tasks.custody.retention import NOTHING, Retention
+from tasks.custody.turn import LatestPolicy
 from tasks.custody.verdict import Word
 from tasks.early import EARLY
 from tasks.engine import DockerEngine, Engine
@@ -182,6 +183,14 @@ class Case:
             return self.block.retention
         except Exception:  # noqa: BLE001  the same
             return NOTHING
+
+    @property
+    def latest(self) -> LatestPolicy:
+        """Whether latest/ follows, as the store's block says; of one that cannot be used it never does."""
+        try:
+            return self.block.latest
+        except Exception:  # noqa: BLE001  the same
+            return "never"
 
     def folder(self, volume: int) -> Path:
         """Evidence folder of a volume."""

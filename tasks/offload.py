@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -9,7 +10,7 @@ from tasks.bucket import read_back, side_by_side
 from tasks.case import CLAIMED, LOST_IN_PLACE, Case
 from tasks.custody.errors import Conflict, StoreError, TransientStoreError
 from tasks.custody.evidence import Seal
-from tasks.custody.keys import claim_key, promotion_key, snapshot_key
+from tasks.custody.keys import claim_key, snapshot_key
 from tasks.custody.manifest import canonical, digest_bytes
 from tasks.custody.noun import Noun
 from tasks.custody.objects import Expected, closing_objects, evidence_objects, snapshot_objects
@@ -29,6 +30,8 @@ B = TypeVar("B")
 
 UNPROVEN: Final = "unproven.json"
 """In an incident's folder: keys that the last verification could not prove; they are sent again."""
+TURNED: Final = "turned.json"
+"""In an incident's folder: what its runs have told of latest/ in the store, key and digest."""
 NOT_THERE: Final = "it is not in the store"
 
 
@@ -111,7 +114,7 @@ def offload(case: Case, seals: Sequence[Seal], intact: Seal) -> Sent:
     ledger = Ledger(case.home, case.store.place)
     volumes = [_offload(case, ledger, sealed) for sealed in seals]
     _end_unfinished(case, len(seals))
-    _retain_promotions(case, len(seals))
+    _retain_turns(case)
     return Sent(
         objects=sum(each.objects for each in volumes),
         size=sum(each.size for each in volumes),
@@ -164,14 +167,13 @@ def _end_unfinished(case: Case, volumes: int) -> None:
         case.log.write("ended unfinished uploads", case.store.place, uploads=len(ended), first=ended[0])
 
 
-def _retain_promotions(case: Case, volumes: int) -> None:
-    """An incident promotes once; the note that an earlier run left of it gets the retention that is asked for now."""
+def _retain_turns(case: Case) -> None:
+    """What earlier runs of the incident told of latest/ gets the retention that is asked for now."""
     if not case.retention:
         return
-    for key in (promotion_key(case.incident.id, number) for number in range(1, volumes + 1)):
-        there = case.store.look(key)
-        if there and digest_bytes(note := case.store.read(key)) == there.sha256:
-            case.store.create(key, note, there.sha256)
+    for key, sha256 in (case.journal(TURNED, dict[str, str]) or {}).items():
+        with suppress(Conflict):  # the audit names it
+            case.store.holds(key, sha256)
 
 
 def _note_lost(case: Case, sources: Sequence[str]) -> None:

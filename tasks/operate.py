@@ -1,6 +1,6 @@
 """The operator's hand, without Prefect: `python -m tasks.operate status|uncordon evacuation.toml [NAME]`.
 
-And the auditor's: `python -m tasks.operate audit STORE [INCIDENT]`.
+On a store: `python -m tasks.operate audit STORE [INCIDENT]`, `rollback STORE [TURN]`.
 """
 
 import os
@@ -21,6 +21,7 @@ from tasks.early import EARLY, Early, read_early, thaw_again
 from tasks.engine import DockerEngine
 from tasks.home import CORDON, INCIDENT, base_of, cordon_base, find_home
 from tasks.host import Host, LinuxHost
+from tasks.latest_by_hand import rollback_by_hand
 from tasks.marker import read_marker
 from tasks.ownership import take_ownership
 from tasks.pause import read_prior
@@ -81,6 +82,7 @@ def _home(workload: Workload) -> Path:
     return home
 
 
+_ON_STORES: Final[dict[str, Callable[[list[str]], int]]] = {"audit": audit_by_hand, "rollback": rollback_by_hand}
 _VERBS: Final[dict[str, Callable[[Workload, Host], Iterator[str]]]] = {"status": status, "uncordon": let_go}
 
 
@@ -99,8 +101,8 @@ def chosen(arguments: list[str]) -> tuple[str, dict[str, Workload]]:
 def main() -> int:
     """Exit 2 with the reason if it was refused."""
     try:
-        if sys.argv[1:2] == ["audit"]:
-            return audit_by_hand(sys.argv[2:])
+        if on_store := _ON_STORES.get("".join(sys.argv[1:2])):
+            return on_store(sys.argv[2:])
         verb, which = chosen(sys.argv[1:])
         for name, workload in which.items():
             print(f"{name} on {workload.host}, {workload.root}")

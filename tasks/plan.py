@@ -1,6 +1,6 @@
 """The plan of a dry run: what a real one would do, to whom and why, in the order in which it would be done."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 Row = dict[str, str]
@@ -14,11 +14,17 @@ _SHORT: Final = 12
 
 def plan(entries: Iterable[Mapping[str, Any]]) -> list[Row]:
     """Rows of a table, made from the custody log of the dry run."""
-    known = list(entries)
+    known = [each for entry in entries for each in (entry, *_left(entry))]
     found = {entry["object"]: entry for entry in known if entry["action"] == _FROZEN}
     found |= {entry["object"][:_SHORT]: entry for entry in known if entry["action"] == _PAUSED}
     rows = (_row(entry, found) for entry in known)
     return [row for row in rows if row]
+
+
+def _left(entry: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """What a turn of latest/ leaves as it is: told by the turn, for no door is asked for that."""
+    for act, keys in entry.get("left", {}).items():
+        yield from ({"action": "would", "object": key, "act": act} for key in keys)
 
 
 def _row(entry: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]]) -> Row | None:

@@ -1,47 +1,67 @@
 """§5: let latest/ follow: the API and `make s3-pull` read it, so it changes last and never loses a good file."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Final
 
 from tasks.case import Case
 from tasks.custody.evidence import Seal
-from tasks.custody.keys import promoter, promotion_key
-from tasks.custody.manifest import canonical, digest_bytes
-from tasks.custody.objects import Expected, latest_objects
-from tasks.custody.receipt import ObjectReceipt, Receipts
+from tasks.custody.keys import begun_key, done_key, latest_key
+from tasks.custody.objects import latest_held
+from tasks.custody.turn import Held, LatestPolicy, Promotion, TurnProof, surplus_of
 from tasks.custody.verdict import Verdict, Word
 from tasks.inspect_models import held_back
-from tasks.offload import at_once, prove, transient
+from tasks.latest import Busy, Wish, history, present, take_turn
+from tasks.offload import TURNED, transient
 from tasks.seal import read_manifest
 from tasks.step import step
 
 _SHOWN: Final = 10
 
 
-def _once(case: Case, seals: Sequence[Seal], verdict: Verdict) -> str:
+def _once(case: Case, seals: Sequence[Seal], verdict: Verdict, policy: LatestPolicy) -> str:
     """An incident promotes what it sealed once: run again later, it must not bring the past back."""
-    return f"{case.place}:{','.join(sealed.manifest_sha256 for sealed in seals)}:{verdict.word}"
+    return f"{case.place}:{','.join(sealed.manifest_sha256 for sealed in seals)}:{verdict.word}:{policy}"
 
 
 @step("§5 promote latest/", "latest/ の更新", key=_once, retries=2, delay=2.0, retry_if=transient)
-def promote(case: Case, seals: Sequence[Seal], verdict: Verdict) -> Receipts:
-    """Copy file by file, only after VERIFIED, only what is sound, and only if no later incident did so before."""
+def promote(case: Case, seals: Sequence[Seal], verdict: Verdict, policy: LatestPolicy) -> Promotion:
+    """Only after VERIFIED, only what is sound, only if no later incident did so before, and in a turn of its own."""
+    if policy == "never":
+        return _left("the policy is never")
     if verdict.word is not Word.VERIFIED:
-        return Receipts((), f"latest/ was left as it is: the incident is {verdict.word}")
-    done = [promoter(each.key) for each in case.store.list("promotions/")]
-    if later := [incident for incident in done if incident > case.incident.id]:
-        return Receipts((), f"latest/ was left as it is: {max(later)} is later and has promoted")
-    newest: dict[str, Expected] = {}
-    held: dict[str, str] = {}
+        return _left(f"the incident is {verdict.word}")
+    past = history(case.store)
+    if past.last and past.last.newest > case.incident.id:
+        return _left(f"{past.last.newest} is later and has promoted")
+    wanted, held, spared = _wanted(case, seals)
+    surplus = surplus_of(present(case.store, past.last), wanted, spared)
+    wish = Wish(wanted, f"run {case.run}", case.incident.id, policy, surplus=surplus)
+    try:
+        made = take_turn(case.store, wish, case.log.write, now=datetime.now(UTC))
+    except Busy as busy:
+        return replace(_left(str(busy)), again=True)
+    if made.turn:
+        _remember(case, made.turn)
+    return replace(made, reason=_told(held))
+
+
+def _left(why: str) -> Promotion:
+    return Promotion(reason=f"latest/ was left as it is: {why}")
+
+
+def _wanted(case: Case, seals: Sequence[Seal]) -> tuple[dict[str, Held], dict[str, str], frozenset[str]]:
+    """What latest/ is to have by key, what is held back and why by stored name, and all keys that the workload has."""
+    wanted, held, has = dict[str, Held](), dict[str, str](), set[str]()
     for sealed in seals:
         manifest = read_manifest(case, sealed.volume)
         back = held_back(case, sealed.volume, manifest.files)
         passed = [file.stored for file in manifest.files if file.stored not in back]
         held = {stored: why for stored, why in held.items() if stored not in passed} | back
-        newest |= {item.key: item for item in latest_objects(manifest, passed)}
-    _announce(case, len(seals), newest)
-    receipts = at_once(lambda item: _promote_one(case, item), newest.values())
-    return Receipts(tuple(receipts), _told(held))
+        wanted |= latest_held(manifest, case.incident.snapshot, passed)
+        has |= {latest_key(file.stored) for file in manifest.files}
+    return wanted, held, frozenset(has)
 
 
 def _told(held: dict[str, str]) -> str:
@@ -50,15 +70,7 @@ def _told(held: dict[str, str]) -> str:
     return f"not promoted: {'; '.join([*shown, *more])}" if held else ""
 
 
-def _announce(case: Case, volumes: int, items: dict[str, Expected]) -> None:
-    """Leave a create-only record of the promotion before the first file changes."""
-    about = canonical({"incident": case.incident.id, "objects": {key: item.sha256 for key, item in items.items()}})
-    case.store.create(promotion_key(case.incident.id, volumes), about, digest_bytes(about))
-
-
-def _promote_one(case: Case, item: Expected) -> ObjectReceipt:
-    before = case.store.look(item.key)
-    if before is None or before.sha256 != item.sha256:
-        case.store.copy(item.origin, item.key, item.sha256, replace=True)
-        case.log.write("promoted", item.key, sha256=item.sha256, replaced=before.sha256 if before else None)
-    return prove(case, item)
+def _remember(case: Case, turn: TurnProof) -> None:
+    """A later run that asks for another retention gives it to what this one has told of latest/ as well."""
+    these = {begun_key(turn.number): turn.begun, done_key(turn.number): turn.done, **turn.kept}
+    case.journal(TURNED, dict[str, str], {**(case.journal(TURNED, dict[str, str]) or {}), **these})

@@ -18,7 +18,8 @@ from tasks.custody.inspection import Inspection, ModelFinding
 from tasks.custody.keys import MANIFEST, SEGMENT, record_key, volume_folder
 from tasks.custody.manifest import canonical, digest, digest_bytes
 from tasks.custody.noun import Noun
-from tasks.custody.receipt import Containment, Freeze, ObjectReceipt, Receipts, Recovery, Stop, Watch
+from tasks.custody.receipt import Containment, Freeze, ObjectReceipt, Recovery, Stop, Watch
+from tasks.custody.turn import Promotion
 from tasks.custody.verdict import Verdict, not_contained
 from tasks.leaves import leaves
 from tasks.marker import write_whole
@@ -47,7 +48,7 @@ class Account(Noun):
     freeze: Freeze | None
     stop: Stop | None
     coverage: tuple[Evidence, ...]
-    promoted: Receipts | None
+    promoted: Promotion | None
     recovery: Recovery | None
     inspection: Inspection | None = None
     objects: tuple[ObjectReceipt, ...] = ()
@@ -192,7 +193,7 @@ def carried(  # noqa: PLR0913  what a recovery adds to what is known
         freeze=_read(Freeze, facts["freeze"]),
         stop=_read(Stop, facts["stop"]),
         coverage=_read(tuple[Evidence, ...], facts["coverage"]) or (),
-        promoted=Receipts(_read(tuple[ObjectReceipt, ...], facts["latest"]) or ()) if facts["latest"] else None,
+        promoted=_read(Promotion, facts.get("promotion")),
         recovery=back,
         inspection=None if findings is None else Inspection(findings),
         objects=_read(tuple[ObjectReceipt, ...], facts.get("objects")) or (),

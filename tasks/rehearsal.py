@@ -166,6 +166,12 @@ class RehearsalStore:
         act = "keep" if there and there.agrees(sha256, parts) else "replace" if there and replace else "add"
         self._keep(key, origin.size if origin else 0, sha256, act)
 
+    def remove(self, key: str, sha256: str, parts: Parts | None = None) -> None:
+        """Record the removal."""
+        del parts
+        self._log.write("would", key, act="delete", sha256=sha256)
+        self._written.pop(key, None)
+
     def _keep(self, key: str, size: int, sha256: str, act: str) -> None:
         from blocks.port import StoredObject
 

@@ -17,6 +17,7 @@ from tasks.custody.noun import Noun
 from tasks.custody.pause import Pause
 from tasks.custody.receipt import Challenge, Containment, Freeze, ObjectReceipt, Receipts, Recovery, Stop, Watch
 from tasks.custody.secrets import notes_of as secrets_told
+from tasks.custody.turn import Promotion
 from tasks.custody.verdict import Verdict, judge, ways_in
 from tasks.record import Account
 from tasks.signing import unsigned, who_signs
@@ -39,7 +40,7 @@ class Findings:
     seals: tuple[Seal, ...]
     proven: Receipts | None
     trouble: tuple[str, ...]
-    promoted: Receipts | None = None
+    promoted: Promotion | None = None
     recovery: Recovery | None = None
     inspection: Inspection | None = None
 
@@ -172,5 +173,5 @@ def _facts(findings: Findings) -> dict[str, Any]:
         "models": findings.inspection and [asdict(each) for each in findings.inspection.findings],
         "recovery": findings.recovery and asdict(findings.recovery),
         "objects": [asdict(receipt) for receipt in (findings.proven.objects if findings.proven else ())],
-        "latest": [asdict(receipt) for receipt in (findings.promoted.objects if findings.promoted else ())],
+        "promotion": findings.promoted and asdict(findings.promoted),
     }

@@ -7,8 +7,9 @@ from typing import Any
 from tasks.custody.evidence import Evidence, Seal
 from tasks.custody.incident import Incident
 from tasks.custody.inspection import Inspection
-from tasks.custody.receipt import Freeze, ObjectReceipt, Receipts, Recovery, Stop, Watch
+from tasks.custody.receipt import Freeze, ObjectReceipt, Recovery, Stop, Watch
 from tasks.custody.retention import NOTHING, Retention
+from tasks.custody.turn import Promotion
 from tasks.custody.verdict import Verdict
 
 
@@ -66,7 +67,7 @@ class Story:
     coverage: Sequence[Evidence]
     inspection: Inspection | None
     seals: Sequence[Seal]
-    promoted: Receipts | None
+    promoted: Promotion | None
     recovery: Recovery | str | None
     quotes: Quotes
     entries: Sequence[Mapping[str, Any]]

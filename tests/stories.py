@@ -10,7 +10,8 @@ from tasks.custody.evidence import Evidence, Loss, Outcome, Seal, StoredFile
 from tasks.custody.incident import Incident
 from tasks.custody.inspection import Inspection, ModelFinding, Soundness
 from tasks.custody.process import Identity
-from tasks.custody.receipt import Freeze, Frozen, Receipts, Recovery, Returned, Stop, Stopped, Watch
+from tasks.custody.receipt import Freeze, Frozen, Recovery, Returned, Stop, Stopped, Watch
+from tasks.custody.turn import Promotion
 from tasks.custody.verdict import Verdict, Word
 from tasks.story import Places, Quote, Quotes, Story
 
@@ -106,7 +107,7 @@ def story(text: str = "a reason", **changes: Any) -> Story:
             (ModelFinding(text, "0" * 64, Soundness.SUSPECT, text, (text,), text, text, 3, (text,)),)
         ),
         seals=(Seal(1, "1" * 64, "2" * 64, 3, 4),),
-        promoted=Receipts((), text),
+        promoted=Promotion(reason=text),
         recovery=Recovery(NOW, WHO, text, "0" * 64),
         quotes=Quotes(
             summaries=(Quote(text, {"git_commit": text, "score": 0.9, "nested": {"of": text}, text: 1}),),

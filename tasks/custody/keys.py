@@ -12,6 +12,7 @@ NAME_LIMIT: Final = 700
 _KEPT: Final = 100
 _DIGEST: Final = len("/~") + 64
 _ATTEMPT: Final = re.compile(rb"attempt-[0-9]+")
+_TURN: Final = re.compile(r"promotions/([0-9]{6,9})/.", re.ASCII)
 
 MANIFEST: Final = "manifest.json"
 """In sealed evidence, sent last: name, source, size and digest of each file."""
@@ -26,6 +27,8 @@ COVERAGE: Final = "coverage.json"
 MODELS: Final = "models.json"
 """In sealed evidence: what each model was found to be."""
 SNAPSHOTS: Final = "snapshots/"
+LATEST: Final = "latest/"
+TURNS: Final = "promotions/"
 CONTAINERS: Final = "containers"
 SNAPSHOT_FOLDERS: Final = ("models", "artifacts", "logs")
 
@@ -104,17 +107,33 @@ def snapshot_key(snapshot: str, stored: str) -> str:
 
 def latest_key(stored: str) -> str:
     """Key that `make s3-pull` and the API's reload read."""
-    return f"latest/{stored}"
+    return f"{LATEST}{stored}"
 
 
-def promotion_key(incident: str, volumes: int) -> str:
-    """Key of the note that an incident has let latest/ follow. Sorted by name they are sorted by time."""
-    return f"promotions/{incident}{'' if volumes == 1 else f'.{volumes}'}.json"
+def latest_name(key: str) -> str:
+    """The stored name of a key of latest/; empty if it is none."""
+    return key.removeprefix(LATEST) if key.startswith(LATEST) else ""
 
 
-def promoter(key: str) -> str:
-    """The incident of such a note. A host's name may end in a number: ids of one second are then taken for equal."""
-    return re.sub(r"(\.\d+)?\.json\Z", "", key.rpartition("/")[2], flags=re.ASCII)
+def begun_key(turn: int) -> str:
+    """Key of what a turn of latest/ is about to do: whoever creates it has the turn."""
+    return f"{TURNS}{turn:06d}/begun.json"
+
+
+def done_key(turn: int) -> str:
+    """Key of the word that a turn of latest/ is done."""
+    return f"{TURNS}{turn:06d}/done.json"
+
+
+def kept_key(turn: int, key: str) -> str:
+    """Where a turn keeps what it replaces at a key of latest/, if nobody else is known to have it."""
+    return f"{TURNS}{turn:06d}/kept/{latest_name(key)}"
+
+
+def turn_of(key: str) -> int:
+    """The number of the turn that a key belongs to; 0 if to none."""
+    match = _TURN.match(key)
+    return int(match[1]) if match else 0
 
 
 def in_snapshot(stored: str) -> bool:

@@ -7,6 +7,7 @@ from tasks.custody.evidence import StoredFile
 from tasks.custody.keys import MANIFEST, SIGNATURE, SUMS, evidence_key, in_snapshot, latest_key, snapshot_key
 from tasks.custody.manifest import Manifest, digest_bytes
 from tasks.custody.parts import Parts
+from tasks.custody.turn import Held
 
 
 @dataclass(frozen=True)
@@ -54,11 +55,11 @@ def snapshot_objects(manifest: Manifest, snapshot: str) -> list[Expected]:
     return [_copy(manifest, file, snapshot_key(snapshot, file.stored)) for file in _workload_files(manifest)]
 
 
-def latest_objects(manifest: Manifest, promotable: Iterable[str]) -> list[Expected]:
-    """What latest/ gets: of the workload's files those that passed their checks."""
+def latest_held(manifest: Manifest, snapshot: str, promotable: Iterable[str]) -> dict[str, Held]:
+    """What latest/ gets: of the workload's files those that passed their checks, as the snapshot holds them."""
     passed = set(promotable)
-    files = [file for file in _workload_files(manifest) if file.stored in passed]
-    return [_copy(manifest, file, latest_key(file.stored)) for file in files]
+    wanted = [item for item in snapshot_objects(manifest, snapshot) if item.stored in passed]
+    return {latest_key(item.stored): Held(item.sha256, item.size, item.key, item.parts) for item in wanted}
 
 
 def all_objects(manifest: Manifest, snapshot: str, signature: bytes = b"") -> list[Expected]:

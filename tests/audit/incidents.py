@@ -72,6 +72,6 @@ def one_run(case: Case, evidence: Sequence[Evidence], **changes: object) -> None
             **changes,
         }
     )
-    promoted = made(promote.fn(case, seals, verdict_of(case, findings)))
+    promoted = made(promote.fn(case, seals, verdict_of(case, findings), "guarded"))
     findings = Findings(**{**vars(findings), "promoted": promoted})
     assert made(record.fn(case, account_of(case, findings))).stored

@@ -8,9 +8,10 @@ import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from blocks.directory import DirectoryStore
-from tasks.audit_by_hand import audit_by_hand, chosen_store
+from tasks.audit_by_hand import audit_by_hand
 from tasks.custody.errors import Refused
 from tasks.custody.manifest import digest_bytes
+from tasks.named_store import named_store
 from tests.audit.conftest import Objects
 from tests.cases import INCIDENT
 
@@ -68,7 +69,7 @@ TWO = '[store.a]\nfolder = "/srv/a"\n\n[store.b]\nfolder = "/srv/b"\ncredentials
 def test_one_of_several_is_named_and_the_others_are_not_opened(tmp_path: Path) -> None:
     (tmp_path / "two.toml").write_text(TWO)
     with no_server():
-        assert chosen_store(f"{tmp_path}/two.toml:a").folder == Path("/srv/a")
+        assert named_store(f"{tmp_path}/two.toml:a").folder == Path("/srv/a")
 
 
 @pytest.mark.parametrize(
@@ -87,7 +88,7 @@ def test_what_cannot_be_opened_is_refused_with_what_to_do(
     (tmp_path / "two.toml").write_text(TWO)
     monkeypatch.chdir(tmp_path)
     with no_server(), pytest.raises(Refused, match=words):
-        chosen_store(given)
+        named_store(given)
 
 
 @pytest.mark.parametrize("content", [None, b"\xff", b"nonsense"])

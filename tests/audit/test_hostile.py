@@ -35,7 +35,7 @@ DOCUMENTS = (
     f"{RECORD}/closing.json",
     f"{RECORD}/closing.json.sig",
     f"{RECORD}/verdict.json",
-    f"promotions/{INCIDENT}.2.json",
+    "promotions/000002/begun.json",
 )
 CONTENT = {
     "not UTF-8": b"\xff\xfe{}",
@@ -152,9 +152,9 @@ def test_a_document_that_names_a_path_out_of_its_folder_names_nothing(
 
 
 def test_too_large_a_document_is_not_read(objects: Objects, holding: Holding, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bucket, "DOCUMENT_LIMIT", 10_000)
+    monkeypatch.setattr(bucket, "DOCUMENT_LIMIT", 20_000)
     key = f"{HOME}/claim.json"
-    audit = audited(holding(objects | {key: b"x" * 10_001}), INCIDENT, None, deep=False)
+    audit = audited(holding(objects | {key: b"x" * 20_001}), INCIDENT, None, deep=False)
     assert f"open: {key}: it is too large to be read as a document" in told(audit)
     assert audit.word is AuditWord.BROKEN
 

@@ -19,7 +19,10 @@ from tasks.custody.audit.layout import laid_out
 from tasks.custody.audit.promise import Promise, Seen, kept
 from tasks.custody.audit.records import RecordOf, admitted
 from tasks.custody.audit.signers import Signer, read_signers
+from tasks.custody.audit.turns import turns_hold
+from tasks.custody.keys import begun_key, done_key
 from tasks.custody.manifest import canonical, digest_bytes
+from tasks.custody.turn import Turn
 from tests.audit.conftest import Objects
 from tests.audit.incidents import lossy
 from tests.cases import INCIDENT
@@ -160,7 +163,11 @@ def test_an_offload_that_was_broken_off_is_open_and_nobody_is_accused(
     objects: Objects, holding: Holding, signers: tuple[Signer, ...]
 ) -> None:
     left = without(objects, "record/", "evidence/manifest.json", "evidence/SHA256SUMS", "evidence.2/")
-    left = {key: data for key, data in left.items() if not key.startswith((f"snapshots/{STAMP}.2/", "promotions/"))}
+    left = {
+        key: data
+        for key, data in left.items()
+        if not key.startswith((f"snapshots/{STAMP}.2/", "promotions/", "latest/"))
+    }
     audit = audited(holding(left), INCIDENT, signers, deep=False)
     assert audit.word is AuditWord.INDETERMINATE, findings(audit, Severity.BROKEN)
     assert audit.verdict.startswith("none")
@@ -170,9 +177,9 @@ def test_neighbours_are_nobodys_business(objects: Objects, holding: Holding, sig
     strangers = [
         f"{HOME}-gpu1/claim.json",
         f"snapshots/{STAMP}-gpu1/models/a",
-        f"promotions/{INCIDENT}-gpu1.json",
+        "promotions/000009/begun.json",
         "snapshots/20250102T030405Z/models/a",
-        "promotions/IR-20270102T030405Z.json",
+        "promotions/notes.txt",
         "latest/models/other",
         "notes.txt",
     ]
@@ -184,12 +191,10 @@ def test_a_stamp_with_a_host_is_not_taken_for_anothers_supplement() -> None:
     plain = laid_out("IR-20260102T030405Z", ["incidents/IR-20260102T030405Z/evidence/a"])
     assert plain.owns("snapshots/20260102T030405Z/models/a")
     assert plain.owns("snapshots/20260102T030405Z.2/models/a")
-    assert plain.owns("promotions/IR-20260102T030405Z.2.json")
     host = laid_out("IR-20260102T030405Z-gpu", ["incidents/IR-20260102T030405Z-gpu/evidence/a"])
     assert host.owns("snapshots/20260102T030405Z-gpu/models/a")
     assert not host.owns("snapshots/20260102T030405Z-gpu.2/models/a")
     assert replace(host, volumes=(1, 2)).owns("snapshots/20260102T030405Z-gpu.2/models/a")
-    assert not host.owns("promotions/IR-20260102T030405Z-gpu.2.json")
 
 
 def test_latest_that_went_on_is_a_note(objects: Objects, holding: Holding, signers: tuple[Signer, ...]) -> None:
@@ -200,15 +205,38 @@ def test_latest_that_went_on_is_a_note(objects: Objects, holding: Holding, signe
         assert "no longer has what this incident promoted" in findings(audit, Severity.NOTE)[key]
 
 
-def test_a_promotion_that_no_record_tells_of_is_open(
-    unsigned: Objects, holding: Holding, objects: Objects, signers: tuple[Signer, ...]
+def test_a_turn_that_no_record_tells_of_is_open_unless_a_later_one_has_carried_it_on(
+    objects: Objects, holding: Holding, signers: tuple[Signer, ...]
 ) -> None:
-    silent = forged(unsigned, 2, lambda facts: facts.update(latest=[]))
-    audit = audited(holding(silent), INCIDENT, None, deep=False)
-    assert "no record tells of this promotion" in findings(audit, Severity.OPEN)[f"promotions/{INCIDENT}.2.json"]
-    gone = {key: data for key, data in objects.items() if key != f"promotions/{INCIDENT}.2.json"}
-    audit = audited(holding(gone), INCIDENT, signers, deep=False)
-    assert f"promotions/{INCIDENT}.2.json" in findings(audit, Severity.BROKEN)
+    last = Turn.from_bytes(objects[begun_key(2)])
+    assert last.incident == INCIDENT
+    silent = objects | {begun_key(3): replace(last, number=3).to_bytes()}
+    audit = audited(holding(silent), INCIDENT, signers, deep=False)
+    assert "no record tells of this turn" in findings(audit, Severity.OPEN)[begun_key(3)]
+    rolled_back = replace(last, number=3, incident="", undoes=2, by="root by hand")
+    audit = audited(holding(objects | {begun_key(3): rolled_back.to_bytes()}), INCIDENT, signers, deep=False)
+    assert audit.word is AuditWord.PROVEN
+    assert "brought back to what it was before turn 2, by root by hand" in findings(audit, Severity.NOTE)[begun_key(3)]
+
+
+def test_what_the_records_tell_of_a_turn_is_compared(
+    objects: Objects, holding: Holding, signers: tuple[Signer, ...]
+) -> None:
+    another = replace(Turn.from_bytes(objects[begun_key(2)]), incident="IR-20260102T030406Z").to_bytes()
+    for number in (1, 2):
+        for key in (begun_key(number), done_key(number)):
+            gone = {name: data for name, data in objects.items() if name != key}
+            for changed in (gone, objects | {key: objects[key] + b" "}, objects | {key: another}):
+                audit = audited(holding(changed), INCIDENT, signers, deep=False)
+                assert key in findings(audit, Severity.BROKEN), key
+
+
+def test_a_turn_whose_run_died_and_that_was_carried_on_is_a_note() -> None:
+    first = Turn(1, INCIDENT, "guarded", "run", datetime.now(UTC), ())
+    second = replace(first, number=2, carries_on=1)
+    (found,) = turns_hold(INCIDENT, {begun_key(2)}, [first, second])
+    assert (found.severity, found.object) == (Severity.NOTE, begun_key(1))
+    assert not list(turns_hold("IR-20260102T030406Z", set(), [first, second]))
 
 
 def test_nobody_signed_is_said_and_is_not_proven(unsigned: Objects, holding: Holding) -> None:

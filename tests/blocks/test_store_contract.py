@@ -206,6 +206,19 @@ def test_a_copy_never_overwrites_unless_told_to(store: Store) -> None:
     assert store.read("old") == b"old"
 
 
+def test_only_latest_loses_an_object_and_only_the_content_that_is_named(store: Store) -> None:
+    for key in ("latest/x", "latest/y", "incidents/x", "snapshots/x"):
+        put(store, key, b"a")
+    with pytest.raises(Conflict, match=sha(b"b")):
+        store.remove("latest/x", sha(b"b"))
+    for key in ("incidents/x", "snapshots/x", "latest", "latest/../snapshots/x"):
+        with pytest.raises(PermanentStoreError):
+            store.remove(key, sha(b"a"))
+    store.remove("latest/x", sha(b"a"))
+    store.remove("latest/x", sha(b"a"))
+    assert [each.key for each in store.list("")] == ["incidents/x", "latest/y", "snapshots/x"]
+
+
 def test_a_store_says_whether_it_holds_this_content(store: Store) -> None:
     assert not store.holds("key", sha(b"content"))
     put(store, "key", b"content")

@@ -3,7 +3,6 @@
 import pytest
 
 from tasks.custody.artifact import not_plain, unsteady
-from tasks.custody.keys import promoter, promotion_key
 
 GREW = "it grew while it was read: its first 5 bytes are here"
 
@@ -26,9 +25,3 @@ def test_a_log_may_grow_and_nothing_may_change() -> None:
     assert not unsteady("a/x.png", "a hard link, the same file as a/y.png; another file has its name by now")
     for said in ("it changed while it was read", "it was truncated while it was read"):
         assert unsteady("logs/x.log", f"a link to y; {said}") == said
-
-
-@pytest.mark.parametrize("volumes", [1, 2, 30])
-def test_a_note_of_a_promotion_tells_its_incident(volumes: int) -> None:
-    for incident in ("IR-20260102T030405Z", "IR-20260102T030405Z-host.example"):
-        assert promoter(promotion_key(incident, volumes)) == incident

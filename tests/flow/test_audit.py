@@ -125,7 +125,7 @@ def test_an_incident_that_was_carried_on_and_then_recovered_is_proven_over_all_i
     signed: Scene, signing_key: SigningKey
 ) -> None:
     signed.small.start_all()
-    assert signed.evacuate(promote_latest=False).name == "Verified"
+    assert signed.evacuate(latest="never").name == "Verified"
     incident = signed.home.name
     (signed.small.root / "logs/train-20260101_000000.log").write_text("iteration 1\niteration 2\n")
     assert signed.evacuate(incident_id=incident).name == "Verified"

@@ -13,6 +13,7 @@ from prefect_aws import AwsCredentials
 from blocks.port import Store
 from blocks.signing_key import SigningKey
 from blocks.store import EvidenceStore
+from tasks.custody.keys import begun_key, done_key
 from tasks.drill.parts import SeaweedFS
 from tests.scenes import Scene
 
@@ -130,10 +131,8 @@ def test_a_lock_that_is_asked_for_later_is_set_by_the_next_run_of_the_incident(s
     scene.save(store=scene.store_block.model_copy(update=LOCKED))
     again = scene.evacuate(incident_id=scene.home.name)
     assert again.name == "Verified", again.message
-    assert scene.store.look(f"promotions/{scene.home.name}.json")
-    for each in map(
-        scene.store.look, [key, f"incidents/{scene.home.name}/claim.json", f"promotions/{scene.home.name}.json"]
-    ):
+    assert scene.store.look(begun_key(1))
+    for each in map(scene.store.look, [key, f"incidents/{scene.home.name}/claim.json", begun_key(1), done_key(1)]):
         assert each
         assert (each.lock, each.held) == ("governance", True)
 

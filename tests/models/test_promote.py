@@ -9,7 +9,7 @@ from tasks import offload as offloading
 from tasks.case import Case
 from tasks.collect import collect
 from tasks.custody.evidence import Seal
-from tasks.custody.receipt import Receipts
+from tasks.custody.turn import Promotion
 from tasks.custody.verdict import Verdict, Word
 from tasks.inspect_models import judge_models
 from tasks.offload import offload
@@ -29,14 +29,14 @@ def store(monkeypatch: pytest.MonkeyPatch) -> MemoryStore:
     return MemoryStore()
 
 
-def promoted(case: Case, *before: Seal) -> tuple[tuple[Seal, ...], Receipts]:
+def promoted(case: Case, *before: Seal) -> tuple[tuple[Seal, ...], Promotion]:
     """A run of an incident that has sealed these volumes."""
     evidence = tuple(made(collect.fn(case, name)) for name in ("logs", "models"))
     judge_models.fn(case, evidence)
     seals = (*before, made(seal.fn(case, case.volume, evidence)))
     offload.fn(case, seals, seals[-1])
-    receipts = made(promote.fn(case, seals, VERIFIED))
-    assert isinstance(receipts, Receipts)
+    receipts = made(promote.fn(case, seals, VERIFIED, "guarded"))
+    assert isinstance(receipts, Promotion)
     return seals, receipts
 
 

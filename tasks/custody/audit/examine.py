@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from tasks.custody.audit.chain import chain
 from tasks.custody.audit.facts import coverage_holds, judged_again, read_coverage, read_facts, receipts_cover
-from tasks.custody.audit.finding import Finding, Severity, broken, note, shown, unclear
+from tasks.custody.audit.finding import Finding, Severity, broken, shown, unclear
 from tasks.custody.audit.layout import SIGNATURE, Layout, gaps
 from tasks.custody.audit.promise import Book, Promise, unnamed
 from tasks.custody.audit.records import (
@@ -17,7 +17,6 @@ from tasks.custody.audit.records import (
     closing_holds,
     named_signers,
     promises_of,
-    promotions_known,
     restated,
     unclosed,
     volume_of,
@@ -26,7 +25,7 @@ from tasks.custody.audit.records import (
 from tasks.custody.audit.retained import Asked
 from tasks.custody.audit.signed import Signatures, signatures
 from tasks.custody.audit.signers import Signer
-from tasks.custody.audit.untrusted import Older, Promotion, Unreadable, document, read_closing, read_manifest, typed
+from tasks.custody.audit.untrusted import Older, Unreadable, read_closing, read_manifest
 from tasks.custody.evidence import Evidence
 from tasks.custody.keys import SEGMENT, claim_key, record_key, volume_folder
 from tasks.custody.manifest import Manifest
@@ -40,8 +39,9 @@ T = TypeVar("T")
 class Examination:
     """What the documents say: promises to compare with the objects, and what is to be said of them as they are.
 
-    `latest` is what latest/ got from this incident, digest by key; it may have changed since. `admitted` are objects
-    that the record itself says never came to the store, `in_place` the keys of files that were sealed where they lay.
+    `latest` is what latest/ got from this incident, digest by key; it may have changed since. `turns` are the keys of
+    what was told of that. `admitted` are objects that the record itself says never came to the store, `in_place` the
+    keys of files that were sealed where they lay.
     """
 
     promises: Mapping[str, Promise]
@@ -49,6 +49,7 @@ class Examination:
     signed: Signatures
     verdict: str
     latest: Mapping[str, str]
+    turns: frozenset[str]
     admitted: Mapping[str, Severity]
     in_place: frozenset[str]
     asked: Asked | None
@@ -87,7 +88,6 @@ def examine(
     records = {number: _record(layout, number, reader, documents) for number in layout.records}
     manifests = reader.read_each({volume: layout.manifest(volume) for volume in layout.volumes}, read_manifest)
     coverage = reader.read_each({volume: layout.coverage(volume) for volume in manifests}, read_coverage)
-    promotions = reader.read_each({key: key for key in layout.promotions}, _read_promotion)
     book = Book()
     for record in records.values():
         book.add(promises_of(layout, record))
@@ -103,11 +103,11 @@ def examine(
         *asked_alike(layout, records),
         *(finding for record in records.values() for finding in _record_holds(layout, record, manifests, coverage)),
         *_volumes_hold(layout, keys, manifests, records),
-        *_promotions_hold(layout, promotions, records, book.promises),
         *_chain_holds(layout, keys, documents),
         *unnamed(sorted(keys), frozenset({*book.promises, *_known(layout, keys, records, manifests)})),
     ]
-    latest = {key: sha256 for each in promotions.values() for key, sha256 in each.objects.items()}
+    facts = [each.facts for each in records.values() if each.facts]
+    latest = {receipt.key: receipt.sha256 for each in facts for receipt in each.latest}
     in_place = frozenset(_in_place(layout, manifests))
     return Examination(
         promises=book.promises,
@@ -115,6 +115,7 @@ def examine(
         signed=signed,
         verdict=restated(records),
         latest=latest,
+        turns=frozenset(key for each in facts for key in each.turns),
         admitted=admitted(records, in_place),
         in_place=in_place,
         asked=asked(records),
@@ -135,10 +136,6 @@ def _record(layout: Layout, number: int, reader: _Reader, documents: Mapping[str
     closing = reader.read(layout.closing(number), read_closing)
     facts = reader.read(layout.verdict(number), read_facts)
     return RecordOf(number, closing, facts, documents.get(record_key(layout.incident, number, SEGMENT)))
-
-
-def _read_promotion(data: bytes) -> Promotion:
-    return typed(Promotion, document(data))
 
 
 def _record_holds(
@@ -176,25 +173,6 @@ def _volumes_hold(
             yield broken(layout.manifest(volume), "it is the manifest of something else", str(meant), shown(said, 80))
 
 
-def _promotions_hold(
-    layout: Layout,
-    promotions: Mapping[str, Promotion],
-    records: Mapping[int, RecordOf],
-    promises: Mapping[str, Promise],
-) -> Iterator[Finding]:
-    """A note of a promotion that no record tells of: it promoted nothing at all, or its run died afterwards."""
-    for key, promotion in promotions.items():
-        if promotion.incident != layout.incident:
-            yield broken(key, "it is the note of another incident", layout.incident, shown(promotion.incident, 80))
-        if key in promises:
-            continue
-        if promotion.objects or not promotions_known(records):
-            what = "no record tells of this promotion: its run died, or it was put there"
-            yield unclear(key, what, "a record of it", f"{len(promotion.objects)} objects")
-        else:
-            yield note(key, "a promotion of nothing")
-
-
 def _chain_holds(layout: Layout, keys: Mapping[str, object], documents: Mapping[str, bytes]) -> Iterator[Finding]:
     """Without one of its segments a chain cannot be walked; that it was not read is told elsewhere."""
     if unread := [key for key in layout.segments if key in keys and key not in documents]:
@@ -215,7 +193,6 @@ def _known(
     or could not be read: that was told already.
     """
     yield claim_key(layout.incident)
-    yield from layout.promotions
     for key in layout.signed:
         yield key
         if key in keys:

@@ -9,11 +9,12 @@ from tasks.custody.audit.untrusted import Older, Unreadable, document, parsed, t
 from tasks.custody.coverage import attempts
 from tasks.custody.evidence import Evidence
 from tasks.custody.incident import Incident
-from tasks.custody.keys import volume_folder
+from tasks.custody.keys import begun_key, done_key, volume_folder
 from tasks.custody.manifest import Manifest, canonical
 from tasks.custody.objects import all_objects
 from tasks.custody.pause import Pause
 from tasks.custody.receipt import Challenge, Containment, ObjectReceipt
+from tasks.custody.turn import Promotion
 from tasks.custody.verdict import Verdict, Word, judge, ways_in
 
 _SHOWN: Final = 3
@@ -33,15 +34,20 @@ class Facts:
     challenge: Challenge | None
     coverage: tuple[Evidence, ...]
     objects: tuple[ObjectReceipt, ...]
-    latest: tuple[ObjectReceipt, ...]
+    promotion: Promotion | None = None
     claim: bytes = b""
     carried_from: str = ""
 
     @property
-    def promotion(self) -> bytes:
-        """What promotions/ID.json must be after this run; empty if it promoted nothing."""
-        objects = {receipt.key: receipt.sha256 for receipt in self.latest}
-        return canonical({"incident": self.incident.id, "objects": objects}) if objects else b""
+    def latest(self) -> tuple[ObjectReceipt, ...]:
+        """What latest/ got from this run."""
+        return self.promotion.objects if self.promotion else ()
+
+    @property
+    def turns(self) -> dict[str, str]:
+        """Digests, by key, of what this run has told of its turn of latest/, and of what it kept in it."""
+        turn = self.promotion and self.promotion.turn
+        return {begun_key(turn.number): turn.begun, done_key(turn.number): turn.done, **turn.kept} if turn else {}
 
 
 def read_facts(data: bytes) -> Facts:

@@ -11,7 +11,6 @@ from tasks.custody.keys import (
     SEGMENT,
     claim_key,
     evidence_key,
-    promotion_key,
     record_key,
     snapshot_key,
     volume_folder,
@@ -66,18 +65,13 @@ class Layout:
         return (*map(self.manifest, self.volumes), *map(self.closing, self.records))
 
     @property
-    def promotions(self) -> tuple[str, ...]:
-        """Keys under which the incident may have left a note of its promotion."""
-        return tuple(promotion_key(self.incident, volume) for volume in self.volumes or (1,))
-
-    @property
     def documents(self) -> tuple[str, ...]:
         """Keys of everything whose content says something about other objects, what is signed first."""
         signatures = (f"{key}{SIGNATURE}" for key in self.signed)
         verdicts = map(self.verdict, self.records)
         coverage = map(self.coverage, self.volumes)
         claim = claim_key(self.incident)
-        return (claim, *self.signed, *signatures, *verdicts, *self.segments, *coverage, *self.promotions)
+        return (claim, *self.signed, *signatures, *verdicts, *self.segments, *coverage)
 
     def folder(self, volume: int) -> str:
         """Prefix of an evidence folder."""
@@ -94,20 +88,14 @@ class Layout:
         """
         if key.startswith(f"incidents/{self.incident}/"):
             return True
-        match = re.fullmatch(
-            rf"(?:snapshots/{self._stamp}{_NUMBER}/.+|promotions/IR-{self._stamp}{_NUMBER}\.json)", key
-        )
-        number = match and (match[1] or match[2])
+        match = re.fullmatch(rf"snapshots/{re.escape(self.snapshot)}{_NUMBER}/.+", key)
+        number = match and match[1]
         return bool(match) and (not number or "-" not in self.snapshot or int(number) in self.volumes)
-
-    @property
-    def _stamp(self) -> str:
-        return re.escape(self.snapshot)
 
 
 def listings(incident: str) -> tuple[str, ...]:
     """Prefixes to list: everything of the incident lies below one of them, and some of others."""
-    return f"incidents/{incident}/", f"snapshots/{incident.removeprefix('IR-')}", f"promotions/{incident}"
+    return f"incidents/{incident}/", f"snapshots/{incident.removeprefix('IR-')}"
 
 
 def laid_out(incident: str, keys: Iterable[str]) -> Layout:

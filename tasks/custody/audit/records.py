@@ -11,10 +11,9 @@ from tasks.custody.audit.layout import CLOSING, SIGNATURE, VERDICT, Layout, gaps
 from tasks.custody.audit.promise import Promise
 from tasks.custody.audit.retained import Asked
 from tasks.custody.audit.untrusted import Closing
-from tasks.custody.keys import MANIFEST, SEGMENT, claim_key, promotion_key, record_key, volume_folder
+from tasks.custody.keys import MANIFEST, SEGMENT, claim_key, record_key, volume_folder
 from tasks.custody.manifest import digest_bytes
 from tasks.custody.retention import NOTHING, Retention
-from tasks.custody.verdict import Word
 
 
 @dataclass(frozen=True)
@@ -50,9 +49,8 @@ def promises_of(layout: Layout, record: RecordOf) -> Iterator[Promise]:
         for receipt in facts.objects:
             if receipt.proven and receipt.key in signatures:
                 yield Promise(receipt.key, receipt.sha256, receipt.size, verdict)
-        if facts.promotion and record.closing and not facts.carried_from:
-            key = promotion_key(layout.incident, len(record.closing.manifests))
-            yield Promise(key, digest_bytes(facts.promotion), len(facts.promotion), verdict)
+        for key, sha256 in facts.turns.items():
+            yield Promise(key, sha256, None, verdict)
 
 
 def named_signers(layout: Layout, records: Mapping[int, RecordOf]) -> dict[str, str]:
@@ -149,8 +147,3 @@ def vouched_manifests(records: Mapping[int, RecordOf]) -> frozenset[int]:
     """Evidence folders whose manifest some closing names."""
     closings = [each.closing for each in records.values() if each.closing]
     return frozenset(volume for each in closings for path in each.manifests if (volume := volume_of(path)))
-
-
-def promotions_known(records: Mapping[int, RecordOf]) -> bool:
-    """Whether any run was VERIFIED, and so may have promoted nothing at all."""
-    return any(each.facts and each.facts.verdict.word is Word.VERIFIED for each in records.values())

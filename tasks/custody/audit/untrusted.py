@@ -63,14 +63,6 @@ class Closing:
     retention: Retention | None = None
 
 
-@dataclass(frozen=True)
-class Promotion:
-    """promotions/ID.json: what latest/ was to get."""
-
-    incident: str
-    objects: dict[str, Sha256]
-
-
 def _refuse(constant: str) -> Any:
     raise ValueError(f"{constant} is no JSON")
 

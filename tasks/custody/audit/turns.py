@@ -1,0 +1,26 @@
+"""The turns of latest/ in which an incident had a hand: each has to be told by one of its records."""
+
+from collections.abc import Collection, Iterator
+
+from tasks.custody.audit.finding import Finding, broken, note, shown, unclear
+from tasks.custody.keys import begun_key
+from tasks.custody.turn import Turn
+
+
+def turns_hold(incident: str, told: Collection[str], turns: Collection[Turn]) -> Iterator[Finding]:
+    """`told` are keys that the incident's records name, `turns` all that could be read."""
+    carried_on = {each.carries_on for each in turns if begun_key(each.number) in told}
+    mine = {each.number for each in turns if each.incident == incident}
+    for turn in turns:
+        key = begun_key(turn.number)
+        if key in told and turn.incident != incident:
+            yield broken(key, "it is a turn of another incident", incident, shown(turn.incident, 80))
+        elif turn.number in mine and turn.number in carried_on:
+            yield note(key, "the run that began this turn died, and a later one has carried it on")
+        elif turn.number in mine and key not in told:
+            what = "no record tells of this turn of latest/: its run died, or it was put there"
+            yield unclear(key, what, "a record of it", turn.told)
+        elif turn.undoes and any(number >= turn.undoes for number in mine):
+            yield note(
+                key, f"latest/ was brought back to what it was before turn {turn.undoes}, by {shown(turn.by, 200)}"
+            )

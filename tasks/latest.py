@@ -1,0 +1,241 @@
+"""§5: latest/ changes in turns: read what is there, take the turn, do it, say that it is done."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, TypeAlias
+
+from tasks.bucket import DOCUMENT_LIMIT, fetch, read_back, side_by_side
+from tasks.custody.errors import Conflict, PermanentStoreError, Refused, StoreError, TransientStoreError
+from tasks.custody.keys import LATEST, TURNS, begun_key, done_key, kept_key, turn_of
+from tasks.custody.manifest import canonical, digest_bytes
+from tasks.custody.receipt import ObjectReceipt, unproven
+from tasks.custody.turn import (
+    AT_WORK,
+    CHANGES,
+    Act,
+    Held,
+    Latest,
+    LatestPolicy,
+    Promotion,
+    Row,
+    Turn,
+    TurnProof,
+    kept_by,
+    pending,
+    plan,
+    why_not_now,
+)
+
+if TYPE_CHECKING:
+    from blocks.port import Store, StoredObject
+
+Tell: TypeAlias = Callable[..., object]
+"""Hears of each act as the custody log does: action, object, facts."""
+
+
+class Busy(Refused):
+    """Somebody else changes latest/ at this moment."""
+
+
+@dataclass(frozen=True)
+class History:
+    """How far latest/ has come: the highest number that is taken, and the turn that has it."""
+
+    number: int = 0
+    last: Turn | None = None
+    proof: TurnProof | None = None
+
+    @property
+    def open(self) -> Turn | None:
+        """The last turn, if it was begun and is not done."""
+        return self.last if self.proof is None else None
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What somebody wants of latest/: `wanted` is to be there, of the rest `remove` may go, `surplus` would."""
+
+    wanted: Latest
+    by: str
+    incident: str = ""
+    policy: LatestPolicy = "guarded"
+    undoes: int | None = None
+    surplus: Collection[str] = ()
+    remove: Collection[str] = ()
+
+
+def read_turn(store: "Store", number: int) -> tuple[Turn, str]:
+    """What a turn was about to do, and the digest of that. PermanentStoreError if it cannot be made out."""
+    data = fetch(store, begun_key(number), DOCUMENT_LIMIT)
+    try:
+        turn = Turn.from_bytes(data)
+    except ValueError as error:
+        said = str(error).partition("\n")[0]
+        raise _unreadable(store, number, said) from error
+    if turn.number != number:
+        raise _unreadable(store, number, f"the record of turn {turn.number}")
+    return turn, digest_bytes(data)
+
+
+def _unreadable(store: "Store", number: int, said: str) -> PermanentStoreError:
+    return PermanentStoreError(
+        f"{begun_key(number)} in {store.place} to be the record of a turn",
+        said,
+        "latest/ was left as it is.",
+        "Find out who wrote it; what latest/ was is in the turns before it (docs/latest.md).",
+    )
+
+
+def history(store: "Store") -> History:
+    """Read the last turn; an object under a turn's number takes that number, whoever put it there."""
+    keys = {each.key for each in store.list(TURNS)}
+    number = max(map(turn_of, keys), default=0)
+    if not number:
+        return History()
+    turn, digest = read_turn(store, number)
+    if done_key(number) not in keys:
+        return History(number, turn)
+    done = digest_bytes(fetch(store, done_key(number), DOCUMENT_LIMIT))
+    return History(number, turn, TurnProof(number, digest, done, kept_by(number, turn.rows)))
+
+
+def present(store: "Store", last: Turn | None) -> dict[str, Held]:
+    """All of latest/ by the store's own digests, each with the key that the last turn knows to hold the same."""
+    known = {row.key: tuple(each for each in (row.after, row.before) if each) for row in last.rows} if last else {}
+    keys = [each.key for each in store.list(LATEST)]
+    seen = side_by_side(store.look, keys)
+    return {there.key: _held(store, there, known.get(there.key, ())) for there in seen if there}
+
+
+def _held(store: "Store", there: "StoredObject", known: Collection[Held]) -> Held:
+    for each in known:
+        if there.agrees(each.sha256, each.parts):
+            return each
+    return Held(there.sha256 or read_back(store, there.key, there.size), there.size)
+
+
+def take_turn(store: "Store", wish: Wish, tell: Tell, *, now: datetime, take_over: bool = False) -> Promotion:
+    """Change latest/ as somebody wishes, in a turn of its own.
+
+    Raises Busy while another has a turn (`take_over` says that it is known to be dead) or if another was quicker,
+    StoreError where the store fails: then the turn is left open, and the next one carries it on.
+    """
+    past = history(store)
+    if past.open and not take_over and (why_not := why_not_now(past.open, wish.incident, now)):
+        raise Busy("nobody else to change latest/", why_not, "Run this again when it is done, or after 15 minutes.")
+    turn = planned(store, wish, past, now)
+    if past.proof and past.last and _adopts(past.last, turn):
+        return Promotion(_receipts(store, wish.wanted), past.proof, turn.told)
+    data = turn.to_bytes()
+    begun = digest_bytes(data)
+    try:
+        store.create(begun_key(turn.number), data, begun)
+    except Conflict as error:
+        raise Busy(f"turn {turn.number} of latest/", "another run that was quicker", "Run this again.") from error
+    left = {act: [row.key for row in turn.rows if row.act is act] for act in (Act.KEEP, Act.WOULD_DELETE)}
+    tell("turn begun", begun_key(turn.number), sha256=begun, result=turn.told, left={**left})
+    _carry_out(store, turn, tell)
+    receipts = _receipts(store, wish.wanted)
+    if bad := unproven(receipts):
+        raise _changed(store, bad[0].key, bad[0].reason)
+    done = canonical({"turn": turn.number, "begun": begun, "by": wish.by, "done_at": datetime.now(UTC).isoformat()})
+    store.create(done_key(turn.number), done, digest_bytes(done))
+    proof = TurnProof(turn.number, begun, digest_bytes(done), kept_by(turn.number, turn.rows))
+    tell("turn done", done_key(turn.number), sha256=proof.done, result=turn.told)
+    return Promotion(receipts, proof, turn.told)
+
+
+def _adopts(last: Turn, turn: Turn) -> bool:
+    """An earlier run of the incident has done it all, and only could not tell of it any more."""
+    return last.incident == turn.incident != "" and not any(row.act in CHANGES for row in turn.rows)
+
+
+def planned(store: "Store", wish: Wish, past: History, now: datetime) -> Turn:
+    """What would be done now. What an open turn has left is done with it, where the wish says nothing else."""
+    coming, going = pending(past.open) if past.open and not wish.undoes else ({}, frozenset[str]())
+    there, wanted = present(store, past.last), {**coming, **wish.wanted}
+    make = partial(plan, past.number + 1, wanted=wanted, surplus=wish.surplus, remove={*wish.remove, *going})
+    rows = make(there)
+    if gone := _no_longer_held(store, past.number + 1, rows):
+        there |= {key: replace(there[key], key="") for key in gone}
+        rows = make(there)
+    newest = past.last.newest if past.last else ""
+    return Turn(
+        number=past.number + 1,
+        incident=wish.incident,
+        policy=wish.policy,
+        by=wish.by,
+        begun_at=now,
+        rows=rows,
+        newest=max(newest, wish.incident),
+        undoes=wish.undoes,
+        carries_on=past.open.number if past.open else None,
+    )
+
+
+def _no_longer_held(store: "Store", turn: int, rows: Collection[Row]) -> list[str]:
+    """Files that the turn takes away although what is said to hold the same does not."""
+    going = [
+        (row.key, row.before)
+        for row in rows
+        if row.act in {Act.REPLACE, Act.DELETE} and row.before and row.before.key != kept_key(turn, row.key)
+    ]
+    receipts = side_by_side(lambda item: at_key(store, item[1].key, item[1]), going)
+    return [key for (key, _), receipt in zip(going, receipts, strict=True) if not receipt.proven]
+
+
+def _carry_out(store: "Store", turn: Turn, tell: Tell) -> None:
+    """File by file, what is deleted last. Ends before anybody may believe that this run is dead."""
+    until = time.monotonic() + AT_WORK.total_seconds()
+
+    def change(row: Row) -> None:
+        if time.monotonic() > until:
+            raise TransientStoreError(
+                f"turn {turn.number} of latest/ to be done within {AT_WORK}",
+                "more to do",
+                "It is not done.",
+                "Run again.",
+            )
+        _change(store, turn.number, row)
+        tell("promoted", row.key, act=row.act, sha256=_sha256(row.after), replaced=_sha256(row.before))
+
+    for acts in ({Act.ADD, Act.REPLACE}, {Act.DELETE}):
+        deque(side_by_side(change, (row for row in turn.rows if row.act in acts)), maxlen=0)
+
+
+def _change(store: "Store", turn: int, row: Row) -> None:
+    if row.before and row.before.key == kept_key(turn, row.key):
+        store.copy(row.key, row.before.key, row.before.sha256, row.before.parts)
+        if not (receipt := at_key(store, row.before.key, row.before)).proven:
+            raise _changed(store, row.key, receipt.reason)
+    if row.after:
+        store.copy(row.after.key, row.key, row.after.sha256, row.after.parts, replace=True)
+    elif row.before:
+        store.remove(row.key, row.before.sha256, row.before.parts)
+
+
+def _changed(store: "Store", key: str, reason: str) -> StoreError:
+    return TransientStoreError(
+        f"{key} in {store.place} to be what the turn says", reason, "The turn is left open.", "Run this again."
+    )
+
+
+def _sha256(held: Held | None) -> str | None:
+    return held.sha256 if held else None
+
+
+def _receipts(store: "Store", wanted: Latest) -> tuple[ObjectReceipt, ...]:
+    return tuple(side_by_side(lambda item: at_key(store, *item), wanted.items()))
+
+
+def at_key(store: "Store", key: str, held: Held) -> ObjectReceipt:
+    """What the store says of the content at a key, its bytes read back where it has no digest to compare."""
+    there = store.look(key)
+    said = there and (there.sha256 or (held.sha256 if there.agrees(held.sha256, held.parts) else None))
+    got = said or (read_back(store, key, held.size) if there else "no object")
+    reason = "" if got == held.sha256 else f"expected sha256 {held.sha256}, the store has {got}"
+    return ObjectReceipt(key, held.sha256, held.size, proven=not reason, reason=reason, read=bool(there) and not said)

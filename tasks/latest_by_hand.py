@@ -1,0 +1,48 @@
+"""`python -m tasks.operate rollback STORE [TURN]`: latest/ as it was before one of its turns, without a server.
+
+STORE is a file with one [store.NAME], FILE:NAME where it has several, or the name of a saved block.
+"""
+
+import argparse
+import getpass
+import socket
+from typing import Any
+
+from tasks.custody.turn import Act
+from tasks.named_store import named_store
+from tasks.rollback import Undoing, plan_of, rollback
+
+
+def rollback_by_hand(arguments: list[str]) -> int:
+    """Exit 0 only if latest/ is what it was. Raises EvacuationError."""
+    given = _parser().parse_args(arguments)
+    store = named_store(given.store).open()
+    asked = Undoing(f"{getpass.getuser()}@{socket.gethostname()}, by hand", given.turn, given.take_over)
+    if given.dry_run:
+        for row in plan_of(store, asked):
+            print(_told(row.key, row.act))
+        print(f"nothing was done in {store.place}; without the dry run it would be")
+        return 0
+    made = rollback(store, asked, _say)
+    print(f"{store.place}: {made.told}")
+    if made.turn:
+        print(f"to take this back: make rollback STORE={given.store}")
+    return 0 if made.complete else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tasks.operate rollback", description=__doc__)
+    parser.add_argument("store", help="a TOML file with a [store.NAME], FILE:NAME, or the name of a saved block")
+    parser.add_argument("turn", nargs="?", type=int, default=0, help="before which turn; the last one if left out")
+    parser.add_argument("--dry-run", action="store_true", help="show what would be done")
+    parser.add_argument("--take-over", action="store_true", help="a turn is under way, and its run is known to be dead")
+    return parser
+
+
+def _say(action: str, subject: str, **facts: Any) -> None:
+    if action == "promoted":
+        print(_told(subject, facts["act"]))
+
+
+def _told(key: str, act: Act) -> str:
+    return f"{act:>12}  {key}"
