@@ -2,15 +2,15 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tasks.bucket import DOCUMENT_LIMIT, fetch, read_back, side_by_side
 from tasks.custody.errors import Conflict, PermanentStoreError, Refused, StoreError, TransientStoreError
-from tasks.custody.keys import LATEST, TURNS, begun_key, done_key, kept_key, turn_of
+from tasks.custody.keys import LATEST, TURNS, begun_key, done_key, kept_key, latest_name, turn_of
 from tasks.custody.manifest import canonical, digest_bytes
 from tasks.custody.receipt import ObjectReceipt, unproven
 from tasks.custody.turn import (
@@ -33,8 +33,12 @@ from tasks.custody.turn import (
 if TYPE_CHECKING:
     from blocks.port import Store, StoredObject
 
-Tell: TypeAlias = Callable[..., object]
-"""Hears of each act as the custody log does: action, object, facts."""
+
+class Log(Protocol):
+    """Hears of each act, as the custody log does."""
+
+    def write(self, action: str, subject: str = "", **facts: Any) -> None:
+        """One act: what was done, to what, with which result."""
 
 
 class Busy(Refused):
@@ -118,7 +122,7 @@ def _held(store: "Store", there: "StoredObject", known: Collection[Held]) -> Hel
     return Held(there.sha256 or read_back(store, there.key, there.size), there.size)
 
 
-def take_turn(store: "Store", wish: Wish, tell: Tell, *, now: datetime, take_over: bool = False) -> Promotion:
+def take_turn(store: "Store", wish: Wish, log: Log, *, now: datetime, take_over: bool = False) -> Promotion:
     """Change latest/ as somebody wishes, in a turn of its own.
 
     Raises Busy while another has a turn (`take_over` says that it is known to be dead) or if another was quicker,
@@ -137,15 +141,15 @@ def take_turn(store: "Store", wish: Wish, tell: Tell, *, now: datetime, take_ove
     except Conflict as error:
         raise Busy(f"turn {turn.number} of latest/", "another run that was quicker", "Run this again.") from error
     left = {act: [row.key for row in turn.rows if row.act is act] for act in (Act.KEEP, Act.WOULD_DELETE)}
-    tell("turn begun", begun_key(turn.number), sha256=begun, result=turn.told, left={**left})
-    _carry_out(store, turn, tell)
+    log.write("turn begun", begun_key(turn.number), sha256=begun, result=turn.told, left={**left})
+    _carry_out(store, turn, log)
     receipts = _receipts(store, wish.wanted)
     if bad := unproven(receipts):
         raise _changed(store, bad[0].key, bad[0].reason)
     done = canonical({"turn": turn.number, "begun": begun, "by": wish.by, "done_at": datetime.now(UTC).isoformat()})
     store.create(done_key(turn.number), done, digest_bytes(done))
     proof = TurnProof(turn.number, begun, digest_bytes(done), kept_by(turn.number, turn.rows))
-    tell("turn done", done_key(turn.number), sha256=proof.done, result=turn.told)
+    log.write("turn done", done_key(turn.number), sha256=proof.done, result=turn.told)
     return Promotion(receipts, proof, turn.told)
 
 
@@ -182,13 +186,15 @@ def _no_longer_held(store: "Store", turn: int, rows: Collection[Row]) -> list[st
     going = [
         (row.key, row.before)
         for row in rows
-        if row.act in {Act.REPLACE, Act.DELETE} and row.before and row.before.key != kept_key(turn, row.key)
+        if row.act in {Act.REPLACE, Act.DELETE}
+        and row.before
+        and row.before.key != kept_key(turn, latest_name(row.key))
     ]
     receipts = side_by_side(lambda item: at_key(store, item[1].key, item[1]), going)
     return [key for (key, _), receipt in zip(going, receipts, strict=True) if not receipt.proven]
 
 
-def _carry_out(store: "Store", turn: Turn, tell: Tell) -> None:
+def _carry_out(store: "Store", turn: Turn, log: Log) -> None:
     """File by file, what is deleted last. Ends before anybody may believe that this run is dead."""
     until = time.monotonic() + AT_WORK.total_seconds()
 
@@ -201,14 +207,14 @@ def _carry_out(store: "Store", turn: Turn, tell: Tell) -> None:
                 "Run again.",
             )
         _change(store, turn.number, row)
-        tell("promoted", row.key, act=row.act, sha256=_sha256(row.after), replaced=_sha256(row.before))
+        log.write("promoted", row.key, act=row.act, sha256=_sha256(row.after), replaced=_sha256(row.before))
 
     for acts in ({Act.ADD, Act.REPLACE}, {Act.DELETE}):
         deque(side_by_side(change, (row for row in turn.rows if row.act in acts)), maxlen=0)
 
 
 def _change(store: "Store", turn: int, row: Row) -> None:
-    if row.before and row.before.key == kept_key(turn, row.key):
+    if row.before and row.before.key == kept_key(turn, latest_name(row.key)):
         store.copy(row.key, row.before.key, row.before.sha256, row.before.parts)
         if not (receipt := at_key(store, row.before.key, row.before)).proven:
             raise _changed(store, row.key, receipt.reason)

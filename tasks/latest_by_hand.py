@@ -13,6 +13,15 @@ from tasks.named_store import named_store
 from tasks.rollback import Undoing, plan_of, rollback
 
 
+class _Screen:
+    """A line for each file that changes."""
+
+    def write(self, action: str, subject: str = "", **facts: Any) -> None:
+        """Only what changed is shown."""
+        if action == "promoted":
+            print(_told(subject, facts["act"]))
+
+
 def rollback_by_hand(arguments: list[str]) -> int:
     """Exit 0 only if latest/ is what it was. Raises EvacuationError."""
     given = _parser().parse_args(arguments)
@@ -23,7 +32,7 @@ def rollback_by_hand(arguments: list[str]) -> int:
             print(_told(row.key, row.act))
         print(f"nothing was done in {store.place}; without the dry run it would be")
         return 0
-    made = rollback(store, asked, _say)
+    made = rollback(store, asked, _Screen())
     print(f"{store.place}: {made.told}")
     if made.turn:
         print(f"to take this back: make rollback STORE={given.store}")
@@ -37,11 +46,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--dry-run", action="store_true", help="show what would be done")
     parser.add_argument("--take-over", action="store_true", help="a turn is under way, and its run is known to be dead")
     return parser
-
-
-def _say(action: str, subject: str, **facts: Any) -> None:
-    if action == "promoted":
-        print(_told(subject, facts["act"]))
 
 
 def _told(key: str, act: Act) -> str:

@@ -39,7 +39,7 @@ def promote(case: Case, seals: Sequence[Seal], verdict: Verdict, policy: LatestP
     surplus = surplus_of(present(case.store, past.last), wanted, spared)
     wish = Wish(wanted, f"run {case.run}", case.incident.id, policy, surplus=surplus)
     try:
-        made = take_turn(case.store, wish, case.log.write, now=datetime.now(UTC))
+        made = take_turn(case.store, wish, case.log, now=datetime.now(UTC))
     except Busy as busy:
         return replace(_left(str(busy)), again=True)
     if made.turn:

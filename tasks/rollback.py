@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from tasks.custody.errors import Refused
 from tasks.custody.turn import CHANGES, Held, Promotion, Row, Turn
-from tasks.latest import Tell, Wish, at_key, history, planned, present, read_turn, take_turn
+from tasks.latest import Log, Wish, at_key, history, planned, present, read_turn, take_turn
 
 if TYPE_CHECKING:
     from blocks.port import Store
@@ -24,7 +24,7 @@ class Undoing:
     take_over: bool = False
 
 
-def rollback(store: "Store", asked: Undoing, tell: Tell) -> Promotion:
+def rollback(store: "Store", asked: Undoing, log: Log) -> Promotion:
     """Bring it back in a turn of its own, so that it can be undone too.
 
     Raises Refused, with nothing touched, if there is no such turn, or if something of it is held by nobody any more;
@@ -33,7 +33,7 @@ def rollback(store: "Store", asked: Undoing, tell: Tell) -> Promotion:
     wish = _wish(store, asked)
     if not any(row.act in CHANGES for row in plan_of(store, asked)):
         return Promotion(reason=f"latest/ is what it was before turn {wish.undoes}; nothing was done")
-    return take_turn(store, wish, tell, now=datetime.now(UTC), take_over=asked.take_over)
+    return take_turn(store, wish, log, now=datetime.now(UTC), take_over=asked.take_over)
 
 
 def plan_of(store: "Store", asked: Undoing) -> tuple[Row, ...]:

@@ -125,9 +125,9 @@ def done_key(turn: int) -> str:
     return f"{TURNS}{turn:06d}/done.json"
 
 
-def kept_key(turn: int, key: str) -> str:
-    """Where a turn keeps what it replaces at a key of latest/, if nobody else is known to have it."""
-    return f"{TURNS}{turn:06d}/kept/{latest_name(key)}"
+def kept_key(turn: int, stored: str) -> str:
+    """Key of what a turn replaces in latest/, kept there if nobody else is known to have it."""
+    return f"{TURNS}{turn:06d}/kept/{stored}"
 
 
 def turn_of(key: str) -> int:

@@ -140,7 +140,9 @@ def plan(
         if before.sha256 == after.sha256:
             known = before if before.key else after
             return Row(key, Act.KEEP, known, known)
-        return Row(key, Act.REPLACE, before if before.key else replace(before, key=kept_key(number, key)), after)
+        return Row(
+            key, Act.REPLACE, before if before.key else replace(before, key=kept_key(number, latest_name(key))), after
+        )
 
     return tuple(row(key) for key in sorted({*present, *wanted}))
 
@@ -222,4 +224,4 @@ class Promotion(Noun):
 def kept_by(number: int, rows: Iterable[Row]) -> dict[str, str]:
     """Copies that a turn itself has made of what it replaced, digest by key."""
     befores = ((row.key, row.before) for row in rows if row.act is Act.REPLACE and row.before)
-    return {held.key: held.sha256 for key, held in befores if held.key == kept_key(number, key)}
+    return {held.key: held.sha256 for key, held in befores if held.key == kept_key(number, latest_name(key))}

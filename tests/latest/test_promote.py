@@ -22,7 +22,7 @@ from tasks.rehearsal import RehearsalStore
 from tasks.seal import seal
 from tests.cases import case_of, made
 from tests.latest.holdings import SECOND, THIRD, overwrite, snapshot, turn_for
-from tests.latest.test_turns import Killed, killed_at
+from tests.latest.test_turns import Killed, KilledAt
 from tests.workloads import SmallWorkload
 
 VERIFIED = Verdict(Word.VERIFIED, (), (), (), "")
@@ -87,7 +87,7 @@ def test_while_another_is_at_work_promotion_waits_for_the_next_run_and_is_not_ca
 ) -> None:
     other = snapshot(place, "IR-20250102T030405Z", model="1")
     with pytest.raises(Killed):
-        take_turn(place, other, killed_at("turn begun", "promotions/000001/begun.json"), now=datetime.now(UTC))
+        take_turn(place, other, KilledAt("turn begun", "promotions/000001/begun.json"), now=datetime.now(UTC))
     state: Any = promote.fn(case, (sealed(case),), VERIFIED, "guarded")
     assert state.is_failed()
     assert "is under way" in state.data.told

@@ -15,12 +15,25 @@ from tasks.custody.keys import begun_key
 from tasks.custody.turn import Promotion
 from tasks.latest import Busy, history, take_turn
 from tasks.rollback import Undoing, rollback
-from tests.latest.holdings import FIRST, LOG, MODEL, NOW, SCORES, SECOND, THIRD, latest, overwrite, snapshot, turn_for
-from tests.latest.test_turns import Killed, killed_at
+from tests.latest.holdings import (
+    FIRST,
+    LOG,
+    MODEL,
+    NOW,
+    SCORES,
+    SECOND,
+    THIRD,
+    Unheard,
+    latest,
+    overwrite,
+    snapshot,
+    turn_for,
+)
+from tests.latest.test_turns import Killed, KilledAt
 
 
 def back(store: Store, before: int = 0, *, take_over: bool = False) -> Promotion:
-    return rollback(store, Undoing("root", before, take_over), lambda *_, **__: None)
+    return rollback(store, Undoing("root", before, take_over), Unheard())
 
 
 def test_the_last_turn_is_undone_and_can_be_done_again(place: Store) -> None:
@@ -49,7 +62,7 @@ def test_a_promotion_that_was_broken_off_is_undone_once_its_run_is_known_to_be_d
     turn_for(store, snapshot(store, FIRST, model="1"))
     wish = snapshot(store, SECOND, model="2", scores="2")
     with pytest.raises(Killed):
-        take_turn(store, wish, killed_at("promoted", MODEL), now=datetime.now(UTC))
+        take_turn(store, wish, KilledAt("promoted", MODEL), now=datetime.now(UTC))
     with pytest.raises(Busy, match="turn 2"):
         back(store)
     back(store, take_over=True)

@@ -1,7 +1,6 @@
 """latest/ in turns: what each leaves, what is never lost, what a run that died leaves to the next, two at once."""
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
@@ -13,7 +12,7 @@ import pytest
 from blocks.memory import MemoryStore
 from blocks.port import Store
 from tasks.custody.errors import PermanentStoreError, StoreError
-from tasks.custody.keys import begun_key, done_key, kept_key
+from tasks.custody.keys import begun_key, done_key, kept_key, latest_name
 from tasks.custody.manifest import digest_bytes
 from tasks.custody.turn import GIVEN_UP, Act, Turn
 from tasks.latest import Busy, history, take_turn
@@ -38,14 +37,17 @@ class Killed(BaseException):
     """The process is gone."""
 
 
-def killed_at(action: str, subject: str) -> Callable[..., None]:
-    """Hear of what is done, and be gone at that moment."""
+class KilledAt:
+    """Hears of what is done, and is gone at one moment."""
 
-    def tell(said: str, about: str, **_: object) -> None:
-        if (said, about) == (action, subject):
+    def __init__(self, *moment: str) -> None:
+        """By action and object."""
+        self._moment = moment
+
+    def write(self, action: str, subject: str = "", **_: object) -> None:
+        """Go, or stay."""
+        if (action, subject) == self._moment:
             raise Killed
-
-    return tell
 
 
 def test_a_turn_leaves_what_it_did_and_where_all_of_it_is_held(place: Store) -> None:
@@ -72,9 +74,9 @@ def test_what_a_person_put_there_is_kept_before_it_is_replaced(place: Store) -> 
     overwrite(place, MODEL, "by hand")
     made = turn_for(place, snapshot(place, FIRST, model="1"))
     assert latest(place) == {MODEL: "1"}
-    assert place.read(kept_key(1, MODEL)) == b"by hand"
+    assert place.read(kept_key(1, latest_name(MODEL))) == b"by hand"
     assert made.turn
-    assert made.turn.kept == {kept_key(1, MODEL): sha("by hand")}
+    assert made.turn.kept == {kept_key(1, latest_name(MODEL)): sha("by hand")}
 
 
 def test_a_snapshot_that_is_gone_holds_nothing_any_more() -> None:
@@ -83,7 +85,7 @@ def test_a_snapshot_that_is_gone_holds_nothing_any_more() -> None:
     turn_for(store, wish)
     del store._objects[wish.wanted[MODEL].key]
     turn_for(store, snapshot(store, SECOND, model="2"))
-    assert store.read(kept_key(2, MODEL)) == b"1"
+    assert store.read(kept_key(2, latest_name(MODEL))) == b"1"
 
 
 def test_a_mirror_deletes_only_what_is_held(place: Store) -> None:
@@ -109,7 +111,7 @@ def test_a_turn_that_was_broken_off_is_finished_by_the_next(action: str, subject
     turn_for(store, snapshot(store, FIRST, model="1", log="1"))
     wish = replace(snapshot(store, SECOND, model="2", scores="2"), remove={LOG})
     with pytest.raises(Killed):
-        take_turn(store, wish, killed_at(action, subject), now=NOW)
+        take_turn(store, wish, KilledAt(action, subject), now=NOW)
     assert history(store).open
     if by == "its own incident":
         made = turn_for(store, wish, now=NOW)
@@ -129,7 +131,7 @@ def test_killed_after_its_last_act_it_is_not_done_again() -> None:
     store = MemoryStore()
     wish = snapshot(store, FIRST, model="1")
     with pytest.raises(Killed):
-        take_turn(store, wish, killed_at("turn done", done_key(1)), now=NOW)
+        take_turn(store, wish, KilledAt("turn done", done_key(1)), now=NOW)
     made = turn_for(store, wish)
     assert made.turn
     assert (made.turn.number, made.told) == (1, "turn 1: 1 keep")
@@ -138,7 +140,7 @@ def test_killed_after_its_last_act_it_is_not_done_again() -> None:
 
 def test_while_another_is_at_work_it_is_refused_and_nothing_changes(place: Store) -> None:
     with pytest.raises(Killed):
-        take_turn(place, snapshot(place, FIRST, model="1"), killed_at("turn begun", begun_key(1)), now=NOW)
+        take_turn(place, snapshot(place, FIRST, model="1"), KilledAt("turn begun", begun_key(1)), now=NOW)
     with pytest.raises(Busy, match=f"turn 1 \\({FIRST}, by run of {FIRST}\\) is under way"):
         turn_for(place, snapshot(place, SECOND, model="2"), now=NOW + timedelta(minutes=14))
     assert latest(place) == {}
@@ -200,13 +202,14 @@ def test_a_file_that_somebody_changes_meanwhile_is_noticed() -> None:
     store = MemoryStore()
     put(store, MODEL, "by hand")
 
-    def tell(action: str, subject: str, **_: object) -> None:
-        if action == "turn begun":
-            overwrite(store, MODEL, "another hand")
-        del subject
+    class Person:
+        def write(self, action: str, subject: str = "", **_: object) -> None:
+            del subject
+            if action == "turn begun":
+                overwrite(store, MODEL, "another hand")
 
     with pytest.raises(StoreError):
-        take_turn(store, snapshot(store, FIRST, model="1"), tell, now=NOW)
+        take_turn(store, snapshot(store, FIRST, model="1"), Person(), now=NOW)
     assert latest(store) == {MODEL: "another hand"}
 
 
