@@ -38,6 +38,7 @@ from blocks.s3_clients import boto3_client, obstore_client, signed_pool, trusted
 from blocks.s3_errors import explain
 from blocks.s3_lock import ObjectLock
 from blocks.s3_parts import Divided, base64_of
+from blocks.s3_retry import patiently
 from blocks.s3_wire import Body, Wire, pieces
 from tasks.custody.manifest import digest_bytes
 from tasks.custody.parts import Parts
@@ -128,7 +129,7 @@ class S3Store:
         require_digest(key, digest_bytes(data), sha256)
         if self._lock.headers:
             return self._put(name, data, len(data), sha256)
-        obstore.put(self._objects, name, data, mode="create")
+        patiently(lambda: obstore.put(self._objects, name, data, mode="create"))
         return None
 
     def _put(self, name: str, body: Body, size: int, sha256: str) -> None:

@@ -12,6 +12,8 @@ from botocore.httpsession import get_cert_path
 from botocore.utils import get_environ_proxies
 from obstore.auth.boto3 import Boto3CredentialProvider
 from obstore.store import S3Store as Bucket
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 if TYPE_CHECKING:
     import boto3
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 _CONNECT: Final = 1
 _ANSWER: Final = 120
 _CONNECTIONS: Final = 32
-_TRIES: Final = 2
+_TRIES: Final = 3
 
 
 def trusted(authority: Path | None) -> Path | None:
@@ -48,17 +50,44 @@ def boto3_client(session: "boto3.Session", endpoint: str | None, region: str, au
     )
 
 
+class _Patient(HTTPConnection):
+    """Soon known to be unreachable, and patient with what it sends: urllib3 has one limit for both."""
+
+    def connect(self) -> None:
+        """Within the time of a connection; from then on the limit is that of an answer again."""
+        patience, self.timeout = self.timeout, _CONNECT
+        try:
+            super().connect()
+        finally:
+            self.timeout = patience
+        self.sock.settimeout(patience)
+
+
+class _Secure(_Patient, HTTPSConnection):
+    """Over TLS."""
+
+
+class _PlainPool(HTTPConnectionPool):
+    ConnectionCls = _Patient
+
+
+class _SecurePool(HTTPSConnectionPool):
+    ConnectionCls = _Secure
+
+
 def signed_pool(endpoint: str, authority: Path | None) -> urllib3.PoolManager:
     """Connections for requests that we sign: TLS verified and proxies found as boto3 does."""
     proxy = get_environ_proxies(endpoint).get(endpoint.partition("://")[0])
     make = partial(urllib3.ProxyManager, proxy) if proxy else urllib3.PoolManager
-    return make(
+    pool = make(
         maxsize=_CONNECTIONS,
         block=True,
         cert_reqs="CERT_REQUIRED",
         ca_certs=str(authority or get_cert_path(verify=True)),
-        timeout=urllib3.Timeout(connect=_CONNECT, read=_ANSWER),
+        timeout=_ANSWER,
     )
+    pool.pool_classes_by_scheme = {"http": _PlainPool, "https": _SecurePool}
+    return pool
 
 
 def obstore_client(session: "boto3.Session", bucket: str, endpoint: str, region: str, authority: Path | None) -> Bucket:
@@ -81,9 +110,5 @@ def obstore_client(session: "boto3.Session", bucket: str, endpoint: str, region:
         checksum_algorithm="SHA256",
         credential_provider=Boto3CredentialProvider(session, ttl=timedelta(minutes=5)),
         client_options=options,
-        retry_config={
-            "max_retries": _TRIES,
-            "retry_timeout": timedelta(seconds=5),
-            "backoff": {"init_backoff": timedelta(seconds=0.1), "max_backoff": timedelta(seconds=1), "base": 2},
-        },
+        retry_config={"max_retries": 0},  # it would not repeat a conditional request whose connection was lost; we do
     )

@@ -18,7 +18,8 @@ _EXPIRED: Final = "Renew the temporary credentials, then run the evacuation agai
 _SOURCE: Final = "Give the store block complete credentials, or this host a role or a profile."
 _REGION: Final = "Set the bucket's own region in the store block."
 _WAIT: Final = (
-    "Check the endpoint and the network; the evidence stays sealed on this host, so run the evacuation again."
+    "Check the endpoint, the network, and that the store has room; the evidence stays sealed on this host, so run the "
+    "evacuation again."
 )
 _REMEDIES: Final = {
     "AccessDenied": _ACCESS,

@@ -5,13 +5,11 @@ and raises botocore's ClientError or urllib3's errors.
 """
 
 import os
-import random
 import re
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 import urllib3
@@ -19,19 +17,16 @@ from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.exceptions import ClientError
 
-from blocks.s3_errors import is_transient
+from blocks.s3_retry import patiently
 from tasks.custody.errors import PermanentStoreError
 
 if TYPE_CHECKING:
     from botocore.credentials import Credentials
 
-T = TypeVar("T")
-
 Body = bytes | Callable[[], Iterable[bytes]]
 """Bytes, or what gives the same bytes again for each try."""
 NOTHING_SHA256: Final = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 _PIECE: Final = 1 << 18
-_WAITS: Final = 0.1, 0.4, 1.6
 _OK: Final = 300
 
 
@@ -40,21 +35,6 @@ class _Signer(S3SigV4Auth):
 
     def payload(self, request: AWSRequest) -> str:
         return str(request.context["sha256"])
-
-
-def patiently(act: Callable[[], T]) -> T:
-    """Try again what may pass, three times, after pauses that grow and are never the same; the rest is raised at once.
-
-    They are short: what lasts longer is for the step to try again, which knows what has been done.
-    """
-    for wait in _WAITS:
-        try:
-            return act()
-        except (ClientError, urllib3.exceptions.HTTPError) as error:
-            if not is_transient(error):
-                raise
-        time.sleep(random.uniform(0, wait))  # noqa: S311  no secret: only to keep many from coming back at once
-    return act()
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,9 @@
 import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from itertools import islice
+from threading import Event
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from tasks.custody.audit.finding import Finding, unclear
@@ -28,13 +29,24 @@ DOCUMENTS_LIMIT: Final = 192 << 20
 
 def side_by_side(act: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
     """Do it for many, in their order; only a thousand are begun ahead. The first error ends it, and begins no more."""
-    source = iter(items)
+    source, failed = iter(items), Event()
+
+    def unless_failed(item: A) -> B:
+        """Those before the one that failed have begun before it: nobody asks for what is left out here."""
+        if failed.is_set():
+            raise CancelledError
+        try:
+            return act(item)
+        except BaseException:
+            failed.set()
+            raise
+
     with ThreadPoolExecutor(THREADS) as pool:
-        begun = deque(pool.submit(act, item) for item in islice(source, _AHEAD))
+        begun = deque(pool.submit(unless_failed, item) for item in islice(source, _AHEAD))
         try:
             while begun:
                 yield begun.popleft().result()
-                begun.extend(pool.submit(act, item) for item in islice(source, 1))
+                begun.extend(pool.submit(unless_failed, item) for item in islice(source, 1))
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 

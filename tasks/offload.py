@@ -191,6 +191,9 @@ def prove(case: Case, item: Expected, retention: Retention = NOTHING, *, deep: b
     there = case.store.look(item.key)
     if there is None:
         return ObjectReceipt(item.key, item.sha256, item.size, proven=False, reason=NOT_THERE)
+    if item.parts and not there.sha256 and item.parts.contradicted_by(there.composite):
+        reason = f"the store says {there.composite} of its parts; sealed as {item.parts.composite}"
+        return ObjectReceipt(item.key, item.sha256, item.size, proven=False, reason=reason)
     said, read = there.sha256, deep
     if said is None and there.agrees(item.sha256, item.parts):
         said = item.sha256

@@ -52,10 +52,20 @@ class Parts:
         whole = hashlib.sha256(b"".join(map(bytes.fromhex, self.digests)))
         return f"{whole.hexdigest()}-{len(self.digests)}"
 
+    def contradicted_by(self, composite: str) -> bool:
+        """Whether a store that took as many parts says another digest of them."""
+        return contradicted(self.composite, composite)
+
     @property
     def whole(self) -> bool:
         """Whether these are all parts of such a file: as many as it takes, and the last not empty."""
         return self.size > 0 and len(self.digests) == -(-self.total // self.size) > 0
+
+
+def contradicted(expected: str, composite: str) -> bool:
+    """Whether a store's digest of parts is another one of as many. One of fewer or more can be of the same bytes."""
+    same_count = expected.partition("-")[2] == composite.partition("-")[2] != ""
+    return same_count and expected != composite
 
 
 def part_size(total: int) -> int:

@@ -52,6 +52,8 @@ class InParts(MemoryStore):
         (PARTS.composite, b"another file", True, 1, Severity.BROKEN),
         (f"{SHA}-3", DATA, False, 1, None),
         (f"{SHA}-3", b"another file", False, 1, Severity.BROKEN),
+        (f"{SHA}-2", DATA, False, 1, Severity.NOTE),
+        (f"{SHA}-2", b"another file", False, 1, Severity.BROKEN),
         ("", DATA, False, 1, None),
     ],
 )

@@ -63,3 +63,10 @@ def test_parts_that_do_not_make_the_file_are_known() -> None:
     assert not Parts(0, 10, (digest,)).whole
     assert not Parts(5, 11, (digest, digest)).whole
     assert Parts(5, 10, (digest, digest)).whole
+
+
+def test_another_digest_of_as_many_parts_is_a_contradiction_and_one_of_more_or_none_is_not() -> None:
+    parts = Parts(5, 10, (hashlib.sha256(b"a").hexdigest(), hashlib.sha256(b"b").hexdigest()))
+    other = hashlib.sha256(b"c").hexdigest()
+    assert parts.contradicted_by(f"{other}-2")
+    assert not any(parts.contradicted_by(said) for said in (parts.composite, f"{other}-3", other, ""))

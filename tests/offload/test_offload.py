@@ -2,8 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,19 +10,14 @@ import pytest
 
 from blocks.memory import MemoryStore
 from blocks.port import StoredObject, untold
-from tasks.case import Case, read_incident
-from tasks.collect import collect
 from tasks.custody import parts as division
 from tasks.custody.errors import TransientStoreError
-from tasks.custody.evidence import Seal
 from tasks.custody.keys import evidence_key
 from tasks.custody.parts import Parts
-from tasks.custody.receipt import ObjectReceipt, Receipts
 from tasks.ledger import NAME, Ledger
-from tasks.offload import Sent, offload
-from tasks.seal import check_seal, read_manifest, seal, sealed
-from tasks.verify import verify
-from tests.cases import INCIDENT, case_of, made
+from tasks.seal import read_manifest
+from tests.cases import INCIDENT
+from tests.deliveries import bad, proven, run_of, sent
 from tests.workloads import SmallWorkload
 
 LATER = "IR-20260103T030405Z"
@@ -82,33 +76,6 @@ class Lying(Counting):
         return there and replace(there, sha256=remembered or there.sha256)
 
     remembered: dict[str, str] = {}  # noqa: RUF012  one test's
-
-
-@contextmanager
-def run_of(small: SmallWorkload, store: MemoryStore, incident: str = INCIDENT) -> Iterator[tuple[Case, list[Seal]]]:
-    """A run of an incident up to the seal."""
-    with case_of(small.block(), store, incident=incident) as case:
-        case.incident = read_incident(case.home) or case.incident
-        if not (seals := list(sealed(case))):
-            evidence = [made(collect.fn(case, name)) for name in ("logs", "artifacts", "models")]
-            seals = [made(seal.fn(case, 1, evidence))]
-        yield case, seals
-
-
-def sent(case: Case, seals: list[Seal]) -> Sent:
-    done = made(offload.fn(case, seals, made(check_seal.fn(case, seals))))
-    assert isinstance(done, Sent)
-    return done
-
-
-def proven(case: Case, seals: list[Seal], *, read_back: bool = False) -> Receipts:
-    done = made(verify.fn(case, seals, Sent(0, 0, case.place), read_back))
-    assert isinstance(done, Receipts)
-    return done
-
-
-def bad(receipts: Receipts) -> list[ObjectReceipt]:
-    return [each for each in receipts.objects if not each.proven]
 
 
 def test_each_byte_crosses_once_and_the_snapshot_is_copied(small: SmallWorkload) -> None:

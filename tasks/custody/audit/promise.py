@@ -4,7 +4,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from tasks.custody.audit.finding import Finding, Severity, broken, shown, unclear
+from tasks.custody.audit.finding import Finding, Severity, broken, note, shown, unclear
+from tasks.custody.parts import contradicted
 
 
 @dataclass(frozen=True)
@@ -75,9 +76,17 @@ def kept(promise: Promise, seen: Seen, admitted: Severity = Severity.BROKEN) -> 
             return broken(promise.key, f"not what {promise.by} names, {how}", promise.sha256, str(got))
     if promise.size not in {None, seen.size}:
         return broken(promise.key, f"not the size that {promise.by} names", str(promise.size), str(seen.size))
-    by_parts = seen.composite != "" and seen.composite == promise.composite
-    if seen.sha256 is None and seen.read is None and not by_parts:
+    return _by_parts(promise, seen)
+
+
+def _by_parts(promise: Promise, seen: Seen) -> Finding | None:
+    """What the store's digest of the parts is worth where it has none of the whole."""
+    agrees = seen.composite != "" and seen.composite == promise.composite
+    if seen.sha256 is None and seen.read is None and not agrees:
         return unclear(promise.key, "the store has no digest of it, and it was not read", promise.sha256, "none")
+    if contradicted(promise.composite, seen.composite):
+        what = "it was not taken in the parts that the manifest names; its bytes are right"
+        return note(promise.key, what, promise.composite, shown(seen.composite))
     return None
 
 

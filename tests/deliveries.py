@@ -1,0 +1,55 @@
+"""A run of an incident from its seal on, without a Prefect server: what is sent, and what is then proven."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from blocks.port import Store
+from blocks.workload import Workload
+from tasks.case import Case, read_incident
+from tasks.collect import collect
+from tasks.custody.evidence import Seal
+from tasks.custody.receipt import ObjectReceipt, Receipts
+from tasks.offload import Sent, offload
+from tasks.seal import check_seal, seal, sealed
+from tasks.verify import verify
+from tests.cases import INCIDENT, case_of, made
+from tests.workloads import SmallWorkload
+
+
+@contextmanager
+def run_of(
+    small: SmallWorkload, store: Store, incident: str = INCIDENT, **changes: object
+) -> Iterator[tuple[Case, list[Seal]]]:
+    """A run of an incident up to the seal."""
+    with run_on(small.block(**changes), store, incident) as run:
+        yield run
+
+
+@contextmanager
+def run_on(block: Workload, store: Store, incident: str = INCIDENT) -> Iterator[tuple[Case, list[Seal]]]:
+    """The same of any block."""
+    with case_of(block, store, incident=incident) as case:
+        case.incident = read_incident(case.home) or case.incident
+        if not (seals := list(sealed(case))):
+            evidence = [made(collect.fn(case, name)) for name in ("logs", "artifacts", "models")]
+            seals = [made(seal.fn(case, 1, evidence))]
+        yield case, seals
+
+
+def sent(case: Case, seals: list[Seal]) -> Sent:
+    """Check the seal, and send."""
+    done = made(offload.fn(case, seals, made(check_seal.fn(case, seals))))
+    assert isinstance(done, Sent)
+    return done
+
+
+def proven(case: Case, seals: list[Seal], *, read_back: bool = False) -> Receipts:
+    """Ask the store of every object."""
+    done = made(verify.fn(case, seals, Sent(0, 0, case.place), read_back))
+    assert isinstance(done, Receipts)
+    return done
+
+
+def bad(receipts: Receipts) -> list[ObjectReceipt]:
+    """Those that are not proven."""
+    return [each for each in receipts.objects if not each.proven]

@@ -1,0 +1,124 @@
+"""A store that says something else than it did, and files that become something else while they are sent."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from blocks.s3 import S3Store
+from tasks.case import Case
+from tasks.custody.errors import PermanentStoreError
+from tasks.custody.evidence import IN_PLACE
+from tasks.custody.keys import evidence_key
+from tasks.custody.parts import Parts
+from tasks.seal import read_manifest
+from tests.cases import INCIDENT
+from tests.deliveries import bad, proven, run_of, sent
+from tests.faults.conftest import LARGE, MIB
+from tests.faults.proxy import Proxy, Rule, lie, meanwhile
+from tests.small_disks import fill, small_disk
+from tests.workloads import SmallWorkload
+
+Door = Callable[[], S3Store]
+STREAMED = "models/model_streamed.joblib"
+SMALL = "logs/train-07.log"
+CHECKSUM = "x-amz-checksum-sha256"
+
+
+def another(said: str) -> str:
+    """A digest that is as long, of as many parts if it is one of parts."""
+    return ("B" if said[0] == "A" else "A") + said[1:]
+
+
+@pytest.mark.parametrize("name", [SMALL, STREAMED, LARGE])
+def test_a_digest_that_is_not_ours_is_never_proven(laden: SmallWorkload, door: Door, proxy: Proxy, name: str) -> None:
+    with run_of(laden, door()) as (case, seals):
+        sent(case, seals)
+        proxy.rules = [Rule(lie(CHECKSUM, another), "HEAD", f"/evidence/{name}", times=2)]
+        (found,) = bad(proven(case, seals))
+        assert found.key == evidence_key(INCIDENT, 1, name)
+        assert "the store says" in found.reason
+        proxy.rules = []
+        sent(case, seals)
+        assert proven(case, seals).complete
+
+
+def test_a_digest_that_is_not_told_is_made_up_for_by_reading_back(
+    laden: SmallWorkload, door: Door, proxy: Proxy
+) -> None:
+    with run_of(laden, door()) as (case, seals):
+        sent(case, seals)
+        proxy.rules = [Rule(lie(CHECKSUM, lambda _: ""), "HEAD", f"/evidence/{LARGE}", times=2)]
+        receipts = proven(case, seals)
+        assert receipts.complete
+        assert [each.key for each in receipts.objects if each.read] == [evidence_key(INCIDENT, 1, LARGE)]
+
+
+def change(path: Path, how: str) -> None:
+    """Somebody does this to a file."""
+    if how == "removed":
+        path.unlink()
+    else:
+        os.truncate(path, MIB if how == "truncated" else path.stat().st_size + MIB)
+
+
+@pytest.mark.parametrize("how", ["truncated", "grown", "removed"])
+@pytest.mark.parametrize("name", [STREAMED, LARGE])
+def test_sealed_evidence_that_changes_while_it_is_sent_is_stored_as_sealed_or_not_at_all(
+    laden: SmallWorkload, door: Door, proxy: Proxy, name: str, how: str
+) -> None:
+    content, began = (laden.root / name).read_bytes(), time.monotonic()
+    with run_of(laden, door()) as (case, seals):
+        path = case.folder(1) / name
+        proxy.rules = [Rule(meanwhile(lambda: change(path, how)), path=f"/evidence/{name}")]
+        if how == "truncated":
+            with pytest.raises(PermanentStoreError, match="after it was hashed"):
+                sent(case, seals)
+            assert case.store.look(evidence_key(INCIDENT, 1, name)) is None
+        else:
+            sent(case, seals)
+            assert case.store.holds(evidence_key(INCIDENT, 1, name), *_sealed(case, name))
+        assert time.monotonic() - began < 30
+        path.write_bytes(content)
+        sent(case, seals)
+        assert proven(case, seals, read_back=True).complete
+
+
+def _sealed(case: Case, name: str) -> tuple[str, Parts | None]:
+    manifest = read_manifest(case, 1)
+    return next(file.sha256 for file in manifest.files if file.stored == name), manifest.parts.get(name)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    with small_disk(tmp_path / "evidence disk", 14) as mounted:
+        yield mounted
+
+
+@pytest.mark.parametrize(("how", "lost"), [("truncated", True), ("grown", False), ("removed", False)])
+def test_a_file_without_room_for_a_copy_that_changes_while_it_is_sent_is_proven_as_sealed_or_lost_and_said(  # noqa: PLR0913
+    laden: SmallWorkload, door: Door, proxy: Proxy, disk: Path, how: str, *, lost: bool
+) -> None:
+    with run_of(laden, door(), evidence_dir=disk / "incidents", reserve_mb=1) as (case, seals):
+        assert next(file for file in read_manifest(case, 1).files if file.stored == LARGE).where == IN_PLACE
+        proxy.rules = [Rule(meanwhile(lambda: change(laden.root / LARGE, how)), path=f"/evidence/{LARGE}")]
+        sent(case, seals)
+        receipts = proven(case, seals)
+        assert {each.key for each in bad(receipts)} == (
+            {evidence_key(INCIDENT, 1, LARGE), f"snapshots/{case.incident.snapshot}/{LARGE}"} if lost else set()
+        )
+        assert all(each.lost for each in bad(receipts))
+
+
+def test_a_host_whose_disk_fills_up_after_the_seal_sends_everything(
+    laden: SmallWorkload, door: Door, tmp_path: Path
+) -> None:
+    with (
+        small_disk(tmp_path / "evidence disk", 40) as disk,
+        run_of(laden, door(), evidence_dir=disk / "incidents", reserve_mb=1) as (case, seals),
+    ):
+        fill(disk)
+        sent(case, seals)
+        assert proven(case, seals, read_back=True).complete
