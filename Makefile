@@ -16,7 +16,7 @@ POOL ?= evacuation
 ENGINE ?= $(CURDIR)/$(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help drill deploy status uncordon audit rollback test check fmt soak bench-contain reference lock clean
+.PHONY: help drill deploy status uncordon audit rollback test check fmt soak bench-contain bench-offload reference lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*##/\t/' | expand -t 12
@@ -59,6 +59,9 @@ soak: $(STAMP)  ## the long campaigns, of which the test suite runs a sample
 
 bench-contain: $(STAMP)  ## the runbook's steps 0-3 as typed and the flow side by side; writes build/bench/contain.json
 	$(BIN)/python -m tasks.drill.bench_contain
+
+bench-offload: $(STAMP)  ## our offload beside the runbook's, s5cmd and rclone: SETS="S M L" ROUNDS=3; writes build/bench/offload.json
+	$(BIN)/python -m tasks.drill.bench_offload $(SETS) $(if $(ROUNDS),--rounds $(ROUNDS))
 
 reference: $(STAMP)  ## docs/reference.md anew from the code
 	$(BIN)/python -m docs.reference

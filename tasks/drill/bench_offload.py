@@ -1,0 +1,212 @@
+"""`python -m tasks.drill.bench_offload [SET…] [--rounds N]`: our offload beside the runbook's, s5cmd and rclone.
+
+Each round meets a server that is fresh, and dirty pages are written back before its clock runs. The clients take turns;
+medians count. What a client sends is counted by a relay in a run of its own. Ours runs in a process of its own, whose
+imports are over when its clock starts, as in a flow that has come so far; the others are timed with their start.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from tasks.drill import peers
+from tasks.drill.datasets import SETS, DataSet
+from tasks.drill.figures import Figures, profile, rows
+from tasks.drill.parts import SeaweedFS
+from tasks.drill.relay import Relay
+from tasks.drill.rows import RESULTS, Row, table, write
+from tasks.drill.screen import say
+from tasks.drill.transfer import EVERYTHING, ONE_PREFIX, RESUMED, Done, Job
+
+INCIDENTS: Final = {"first": "20260102T030405Z", "second": "20260103T030405Z"}
+"""The second has the same content as the first."""
+_FIRST: Final = INCIDENTS["first"]
+_POLL: Final = 0.02
+
+
+class Bench:
+    """One data set on this disk, and a fresh server for whoever asks."""
+
+    def __init__(self, folder: Path, data: DataSet) -> None:
+        """Lay the data out."""
+        self.folder, self.data, self.root = folder, data, folder / "work"
+        self.figures, self._servers, self._folders = Figures(data.lay_out(self.root)), 0, 0
+
+    @contextmanager
+    def server(self) -> Iterator[SeaweedFS]:
+        """Fresh, and its data gone afterwards."""
+        self._servers += 1
+        place = self.folder / f"server-{self._servers}"
+        try:
+            with SeaweedFS(place) as server:
+                os.sync()
+                yield server
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+
+    def place(self) -> Path:
+        """A folder for evidence that nobody has used."""
+        self._folders += 1
+        return self.folder / f"evidence-{self._folders}"
+
+    def clear(self, *places: Path) -> None:
+        """What a round has left."""
+        for place in places:
+            shutil.rmtree(place)
+
+    def ours(
+        self, server: SeaweedFS, evidence: Path, stages: Sequence[str], stamp: str = _FIRST, via: str = ""
+    ) -> Done:
+        """Run our side; what it took."""
+        with self.begun(server, evidence, stages, stamp, via) as process:
+            told, _ = process.communicate()
+        if process.returncode:
+            raise SystemExit(f"expected {', '.join(stages)} to end well; got exit code {process.returncode}.")
+        return Done.from_json(told)
+
+    @contextmanager
+    def begun(
+        self, server: SeaweedFS, evidence: Path, stages: Sequence[str], stamp: str = _FIRST, via: str = ""
+    ) -> Iterator[subprocess.Popen[str]]:
+        """Our side while it runs; it ends with us."""
+        job = Job(
+            str(self.root),
+            str(evidence),
+            f"IR-{stamp}",
+            via or server.endpoint,
+            server.bucket,
+            server.pid,
+            tuple(stages),
+        )
+        command = [sys.executable, "-m", "tasks.drill.transfer", json.dumps(asdict(job))]
+        with subprocess.Popen(command, env=peers.environment(server), stdout=subprocess.PIPE, text=True) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+    def everything(self) -> None:
+        """All three prefixes, and a second incident with the same content: the runbook's way, and ours."""
+        for side in (self._typed, self._three_prefixes):
+            with self.server() as server:
+                side(server)
+
+    def _typed(self, server: SeaweedFS) -> None:
+        for name, stamp in INCIDENTS.items():
+            evidence = self.place()
+            push = partial(peers.runbook_push, self.root, evidence, stamp, server)
+            self.figures.typed[name].append(_timed(push))
+            self.clear(evidence)
+
+    def _three_prefixes(self, server: SeaweedFS) -> None:
+        evidence = self.place()
+        for name, stamp in INCIDENTS.items():
+            self.figures.ours[name].append(self.ours(server, evidence, EVERYTHING, stamp))
+        self.clear(evidence)
+
+    def counted(self) -> None:
+        """What crosses the wire, of all three prefixes."""
+        with self.server() as server:
+            self._counted(server)
+
+    def _counted(self, server: SeaweedFS) -> None:
+        with Relay(server.ports["s3"]) as relay:
+            evidence, before = self.place(), 0
+            for name, stamp in INCIDENTS.items():
+                self.ours(server, evidence, EVERYTHING, stamp, relay.endpoint)
+                self.figures.sent[name], before = relay.sent - before, relay.sent
+            self.clear(evidence)
+
+    def one_prefix(self) -> None:
+        """The files of one prefix: s5cmd, rclone, and ours, which proves them too."""
+        for name, client in (("s5cmd", peers.s5cmd), ("rclone", peers.rclone)):
+            if peers.present()[name]:
+                with self.server() as server:
+                    self.figures.typed[name].append(_timed(partial(client, self.root, "theirs", server)))
+        with self._sealed() as evidence, self.server() as server:
+            self.figures.ours["one prefix"].append(self.ours(server, evidence, ONE_PREFIX))
+
+    @contextmanager
+    def _sealed(self) -> Iterator[Path]:
+        """Evidence that is sealed and nowhere else."""
+        evidence = self.place()
+        with self.server() as server:
+            self.ours(server, evidence, ("copy", "seal"))
+        yield evidence
+        self.clear(evidence)
+
+    def resumed(self) -> None:
+        """A full run from the seal on, and one that goes on after a kill when the store has half of what it gets."""
+        with self._sealed() as evidence, self.server() as server:
+            self.figures.ours["full"].append(self.ours(server, evidence, RESUMED))
+        with self._sealed() as evidence, self.server() as server:
+            with self.begun(server, evidence, RESUMED) as process:
+                while _stored(server) < self.figures.size:
+                    if process.poll() is not None:
+                        raise SystemExit("expected a run to be killed at half; it had ended before.")
+                    time.sleep(_POLL)
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+            self.figures.ours["resumed"].append(self.ours(server, evidence, RESUMED))
+
+
+def _timed(act: Callable[[], object]) -> float:
+    began = time.monotonic()
+    act()
+    return time.monotonic() - began
+
+
+def _stored(server: SeaweedFS) -> int:
+    """Bytes of what a server has taken."""
+    return sum(path.stat().st_size for path in (server.folder / "data").rglob("*.dat"))
+
+
+def measure(folder: Path, data: DataSet, rounds: int) -> Figures:
+    """Each thing so many times, in turns."""
+    bench = Bench(folder / data.name, data)
+    for number in range(1, rounds + 1):
+        for act in (bench.everything, bench.one_prefix, bench.resumed):
+            act()
+            say(f"{data.name}, round {number}: {act.__name__}")
+    bench.counted()
+    shutil.rmtree(bench.folder)
+    return bench.figures
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure the sets that are named. Exit 0 if every goal holds."""
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ending, signal.default_int_handler)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("sets", nargs="*", choices=list(SETS), default=["S", "M", "L"])
+    parser.add_argument("--rounds", type=int, default=3)
+    given = parser.parse_args(arguments)
+    folder = RESULTS / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.getpid()}"
+    folder.mkdir(parents=True)
+    made, profiles = list[Row](), list[str]()
+    for name in given.sets:
+        seen = measure(folder, SETS[name], given.rounds)
+        made += rows(name, seen)
+        profiles.append(profile(name, seen))
+    absent = [name for name, there in peers.present().items() if not there]
+    conditions = f"{os.cpu_count()} processors, server and client share them; medians of {given.rounds}"
+    conditions += f"; not installed here: {', '.join(absent)}" if absent else ""
+    write("offload", made, conditions)
+    say("\n\n".join([table(made), *profiles, conditions]))
+    return 0 if all(row.holds for row in made) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

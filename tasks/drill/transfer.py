@@ -1,0 +1,183 @@
+"""`python -m tasks.drill.transfer JOB`: our copy, seal, offload and proof in a process of its own, stage by stage.
+
+It runs the pipeline's own steps as plain functions, without a Prefect server, and prints what each stage took. What
+it imports has been imported before the clock runs, as in a flow that has come so far.
+"""
+
+import json
+import os
+import resource
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+from prefect.client.schemas.objects import State
+from prefect_aws import AwsCredentials
+from pydantic import SecretStr
+
+from blocks import EvidenceStore, Workload
+from tasks.case import Case
+from tasks.collect import collect
+from tasks.custody.evidence import Evidence, Seal
+from tasks.custody.incident import Incident
+from tasks.custody.objects import Expected, evidence_objects
+from tasks.custody.verdict import Verdict, Word
+from tasks.delivery import Delivery
+from tasks.ledger import Ledger
+from tasks.offload import Sent, at_once, offload, prove
+from tasks.ownership import take_ownership
+from tasks.proc import boot_id
+from tasks.progress import Progress
+from tasks.promote import promote
+from tasks.seal import check_seal, read_manifest, seal, sealed
+from tasks.verify import verify
+
+EVERYTHING: Final = ("copy", "seal", "check", "offload", "verify", "latest")
+ONE_PREFIX: Final = ("one prefix", "proven")
+RESUMED: Final = ("check", "offload", "verify")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be done, and where; keys come by the usual variables of AWS."""
+
+    root: str
+    evidence: str
+    incident: str
+    endpoint: str
+    bucket: str
+    server: int
+    stages: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Seconds of one stage by the clock, and of processor time: ours with our collectors, and the server's."""
+
+    seconds: float
+    ours: float
+    server: float
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a job took; `peak` are bytes of memory, the most that the process ever had."""
+
+    stages: dict[str, Stage] = field(default_factory=dict)
+    peak: int = 0
+
+    @classmethod
+    def from_json(cls, text: str) -> "Done":
+        """As the process printed it."""
+        told = json.loads(text)
+        return cls({name: Stage(**stage) for name, stage in told["stages"].items()}, told["peak"])
+
+    def seconds(self, *names: str) -> float:
+        """Of these stages, or of all."""
+        return sum(self.stages[name].seconds for name in names or self.stages)
+
+
+@contextmanager
+def _case(job: Job) -> Iterator[Case]:
+    """A run of an incident; it belongs to nobody's flow."""
+    workload = Workload(root=job.root, evidence_dir=job.evidence)
+    workload.evidence.mkdir(parents=True, exist_ok=True)
+    ownership, now = take_ownership(workload.evidence), datetime.now(UTC)
+    if ownership is None:
+        raise SystemExit(f"expected an evidence folder of its own; got {job.evidence}, which another run has.")
+    keys = AwsCredentials(
+        aws_access_key_id=os.environ["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=SecretStr(os.environ["AWS_SECRET_ACCESS_KEY"]),
+    )
+    about = Incident(job.incident, "bench", socket.gethostname(), boot_id(), now, now, "a bench", "nobody")
+    case = Case(about, workload, "bench", "bench", dry_run=False, ownership=ownership, saved={})
+    case.store = EvidenceStore(
+        bucket=job.bucket, prefix="ours", endpoint=job.endpoint, region="us-east-1", credentials=keys
+    ).open()
+    try:
+        yield case
+    finally:
+        case.close()
+
+
+def _made(state: State[Any]) -> Any:
+    """What a step made, called without a server."""
+    return state.data
+
+
+def _latest(case: Case, seals: Sequence[Seal]) -> None:
+    """All of it may go: that it is sound is for other steps to say."""
+    verdict = Verdict(Word.VERIFIED, (), (), (), "")
+    made = _made(promote.fn(case, seals, verdict, "guarded"))
+    named = sum(1 for file in read_manifest(case, 1).files if file.source)
+    _require(len(made.objects) == named and made.complete, "every file of latest/")
+
+
+def _one_prefix(case: Case, wanted: Sequence[Expected]) -> None:
+    manifest = read_manifest(case, 1)
+    progress = Progress(len(wanted), sum(item.size for item in wanted))
+    there = Delivery(case, Ledger(case.home, case.store.place), manifest, {}, progress).deliver(wanted)
+    _require(len(there) == len(wanted), "every file")
+
+
+def _proven(case: Case, wanted: Sequence[Expected]) -> None:
+    _require(all(each.proven for each in at_once(partial(prove, case), wanted)), "every object")
+
+
+def _require(holds: bool, what: str) -> None:  # noqa: FBT001
+    if not holds:
+        raise SystemExit(f"expected {what} to be proven in the store; it is not. The figures would be worth nothing.")
+
+
+def _acts(case: Case) -> dict[str, Callable[[], Any]]:
+    copied, seals = list[Evidence](), list(sealed(case))
+    wanted = evidence_objects(read_manifest(case, 1)) if seals else []
+    return {
+        "copy": lambda: copied.append(_made(collect.fn(case, "artifacts"))),
+        "seal": lambda: seals.append(_made(seal.fn(case, 1, copied))),
+        "check": lambda: check_seal.fn(case, seals),
+        "offload": lambda: offload.fn(case, seals, seals[-1]),
+        "verify": lambda: _require(_made(verify.fn(case, seals, Sent(0, 0, case.place))).complete, "every object"),
+        "latest": lambda: _latest(case, seals),
+        "one prefix": lambda: _one_prefix(case, wanted),
+        "proven": lambda: _proven(case, wanted),
+    }
+
+
+def _processor(server: int) -> tuple[float, float]:
+    """Seconds of processor time so far: ours with the collectors that have ended, and the server's."""
+    used = [resource.getrusage(whose) for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    ours = sum(each.ru_utime + each.ru_stime for each in used)
+    family = [psutil.Process(server), *psutil.Process(server).children(recursive=True)]
+    return ours, sum(sum(each.cpu_times()[:2]) for each in family)
+
+
+def _peak() -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM"))
+
+
+def main() -> int:
+    """Do the job that the only argument describes."""
+    job, done = Job(**json.loads(sys.argv[1])), dict[str, Stage]()
+    with _case(job) as case:
+        acts = _acts(case)
+        for name in job.stages:
+            (ours, server), began = _processor(job.server), time.monotonic()
+            acts[name]()
+            seconds, (ours_then, server_then) = time.monotonic() - began, _processor(job.server)
+            done[name] = Stage(seconds, ours_then - ours, server_then - server)
+    print(json.dumps(asdict(Done(done, _peak()))))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
