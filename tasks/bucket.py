@@ -3,9 +3,8 @@
 import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import CancelledError, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from threading import Event
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from tasks.custody.audit.finding import Finding, unclear
@@ -29,16 +28,16 @@ DOCUMENTS_LIMIT: Final = 192 << 20
 
 def side_by_side(act: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
     """Do it for many, in their order; only a thousand are begun ahead. The first error ends it, and begins no more."""
-    source, failed = iter(items), Event()
+    source, failures = iter(items), list[BaseException]()
 
     def unless_failed(item: A) -> B:
-        """Those before the one that failed have begun before it: nobody asks for what is left out here."""
-        if failed.is_set():
-            raise CancelledError
+        """What is left out fails as the first did: one that came before it may not have got as far as its act."""
+        if failures:
+            raise failures[0]
         try:
             return act(item)
-        except BaseException:
-            failed.set()
+        except BaseException as error:
+            failures.append(error)
             raise
 
     with ThreadPoolExecutor(THREADS) as pool:
