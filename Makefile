@@ -16,7 +16,7 @@ POOL ?= evacuation
 ENGINE ?= $(CURDIR)/$(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help drill deploy status uncordon audit rollback test check fmt soak bench-contain bench-offload reference lock clean
+.PHONY: help drill deploy status uncordon audit pull rollback test check fmt soak bench-contain bench-offload reference lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*##/\t/' | expand -t 12
@@ -46,6 +46,10 @@ uncordon: $(STAMP)  ## let training in again: WORKLOAD=evacuation.toml
 audit: $(STAMP)  ## prove an incident from its store: STORE=store.toml INCIDENT=IR-… SIGNERS=file DEEP=1; without INCIDENT list them
 	test -n "$(STORE)" || { echo "expected STORE=, a TOML file or the name of a saved store; got none. Nothing was read." >&2; exit 2; }
 	$(BIN)/python -m tasks.operate audit "$(STORE)" $(if $(INCIDENT),"$(INCIDENT)") $(if $(SIGNERS),--signers "$(SIGNERS)") $(if $(DEEP),--deep)
+
+pull: $(STAMP)  ## latest/ into a folder: STORE=store.toml INTO=folder; WHAT=IR-… or a snapshot's stamp, OVERWRITE=1 newer files too
+	test -n "$(STORE)" -a -n "$(INTO)" || { echo "expected STORE=, a TOML file or the name of a saved store, and INTO=, a folder. Nothing was pulled." >&2; exit 2; }
+	$(BIN)/python -m tasks.operate pull "$(STORE)" "$(INTO)" $(WHAT) $(if $(OVERWRITE),--overwrite)
 
 rollback: $(STAMP)  ## latest/ as it was before its last turn: STORE=store.toml; TURN=n before that one, DRY=1 shows the plan
 	test -n "$(STORE)" || { echo "expected STORE=, a TOML file or the name of a saved store; got none. Nothing was changed." >&2; exit 2; }

@@ -6,6 +6,7 @@ import stat
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from hashlib import file_digest
 from hashlib import sha256 as sha256_of
 from pathlib import Path
@@ -122,7 +123,7 @@ class DirectoryStore:
         """All objects under a prefix, sorted by key, without digests."""
         with self._telling(prefix):
             keys = sorted(key for key in self._keys(prefix.rpartition("/")[0]) if key.startswith(prefix))
-            yield from (StoredObject(key, (self._folder / key).stat().st_size, None) for key in keys)
+            yield from (_listed(key, (self._folder / key).stat()) for key in keys)
 
     def _keys(self, below: str) -> Iterator[str]:
         start = self._path(below) if below else self._root()
@@ -186,6 +187,10 @@ class DirectoryStore:
         return kind(
             f"{key} to be written or read in {self.place}", error.strerror or str(error), "It is not stored.", remedy
         )
+
+
+def _listed(key: str, found: os.stat_result) -> StoredObject:
+    return StoredObject(key, found.st_size, None, modified=datetime.fromtimestamp(found.st_mtime, UTC))
 
 
 def _heap(key: str) -> str:

@@ -1,7 +1,7 @@
 """The store as the verbs see it: one small interface, whatever lies behind it."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Final, Protocol, runtime_checkable
@@ -18,7 +18,8 @@ class StoredObject:
 
     `composite` is then its digest of the parts that came, as `Parts` has it, if it keeps that.
     `lock` and `retained_until` say in which mode ("governance" or "compliance") and until when nobody may delete it,
-    `held` whether it is under legal hold, as far as the store tells; a listing does not.
+    `held` whether it is under legal hold, as far as the store tells; a listing does not. `modified` is when it was
+    written, where the store tells that.
     """
 
     key: str
@@ -28,6 +29,7 @@ class StoredObject:
     held: bool = False
     lock: str = ""
     composite: str = ""
+    modified: datetime | None = field(default=None, compare=False)
 
     def agrees(self, sha256: str, parts: Parts | None = None) -> bool:
         """Whether the store's own word is that of this content; a digest of the whole counts before one of parts."""

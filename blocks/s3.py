@@ -244,8 +244,10 @@ class S3Store:
             pages = self._s3.get_paginator("list_objects_v2").paginate(
                 Bucket=self._bucket, Prefix=self._prefix + prefix
             )
-            found = [(item["Key"], item["Size"]) for page in pages for item in page.get("Contents", [])]
-        yield from (StoredObject(key.removeprefix(self._prefix), size, None) for key, size in sorted(found))
+            found = [item for page in pages for item in page.get("Contents", [])]
+        for item in sorted(found, key=lambda item: item["Key"]):
+            key = item["Key"].removeprefix(self._prefix)
+            yield StoredObject(key, item["Size"], None, modified=item["LastModified"])
 
     def _name(self, key: str) -> str:
         return self._prefix + require_key(key)

@@ -1,4 +1,4 @@
-"""`python -m tasks.operate rollback STORE [TURN]`: latest/ as it was before one of its turns, without a server.
+"""`python -m tasks.operate rollback STORE [TURN]` and `pull STORE INTO [WHAT]`, without a server.
 
 STORE is a file with one [store.NAME], FILE:NAME where it has several, or the name of a saved block.
 """
@@ -6,10 +6,12 @@ STORE is a file with one [store.NAME], FILE:NAME where it has several, or the na
 import argparse
 import getpass
 import socket
+from pathlib import Path
 from typing import Any
 
 from tasks.custody.turn import Act
 from tasks.named_store import named_store
+from tasks.pull import Outcome, pull
 from tasks.rollback import Undoing, plan_of, rollback
 
 
@@ -36,6 +38,23 @@ def rollback_by_hand(arguments: list[str]) -> int:
     print(f"{store.place}: {made.told}")
     if made.turn:
         print(f"to take this back: make rollback STORE={given.store}")
+        print(f"to have it here: make pull STORE={given.store} INTO=…")
+    return 0 if made.complete else 1
+
+
+def pull_by_hand(arguments: list[str]) -> int:
+    """Exit 0 only if all of it is in the folder now. Raises EvacuationError."""
+    parser = argparse.ArgumentParser(prog="python -m tasks.operate pull", description=__doc__)
+    parser.add_argument("store", help="a TOML file with a [store.NAME], FILE:NAME, or the name of a saved block")
+    parser.add_argument("into", type=Path, help="a folder that exists")
+    parser.add_argument("what", nargs="?", default="latest", help="latest, an incident IR-…, or a snapshot's stamp")
+    parser.add_argument("--overwrite", action="store_true", help="also replace files that are newer here")
+    given = parser.parse_args(arguments)
+    made = pull(named_store(given.store).open(), given.what, given.into, overwrite=given.overwrite)
+    for each in made.files:
+        if each.outcome is not Outcome.SAME:
+            print(f"{each.outcome:>12}  {each.name}{f': {each.reason}' if each.reason else ''}")
+    print(f"{made.told}, in {given.into}")
     return 0 if made.complete else 1
 
 

@@ -1,6 +1,6 @@
 """The operator's hand, without Prefect: `python -m tasks.operate status|uncordon evacuation.toml [NAME]`.
 
-On a store: `python -m tasks.operate audit STORE [INCIDENT]`, `rollback STORE [TURN]`.
+On a store: `python -m tasks.operate audit STORE [INCIDENT]`, `rollback STORE [TURN]`, `pull STORE INTO`.
 """
 
 import os
@@ -21,7 +21,7 @@ from tasks.early import EARLY, Early, read_early, thaw_again
 from tasks.engine import DockerEngine
 from tasks.home import CORDON, INCIDENT, base_of, cordon_base, find_home
 from tasks.host import Host, LinuxHost
-from tasks.latest_by_hand import rollback_by_hand
+from tasks.latest_by_hand import pull_by_hand, rollback_by_hand
 from tasks.marker import read_marker
 from tasks.ownership import take_ownership
 from tasks.pause import read_prior
@@ -82,7 +82,11 @@ def _home(workload: Workload) -> Path:
     return home
 
 
-_ON_STORES: Final[dict[str, Callable[[list[str]], int]]] = {"audit": audit_by_hand, "rollback": rollback_by_hand}
+_ON_STORES: Final[dict[str, Callable[[list[str]], int]]] = {
+    "audit": audit_by_hand,
+    "pull": pull_by_hand,
+    "rollback": rollback_by_hand,
+}
 _VERBS: Final[dict[str, Callable[[Workload, Host], Iterator[str]]]] = {"status": status, "uncordon": let_go}
 
 

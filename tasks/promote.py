@@ -1,4 +1,4 @@
-"""§5: let latest/ follow: the API and `make s3-pull` read it, so it changes last and never loses a good file."""
+"""§5: let latest/ follow: the API and `make pull` read it, so it changes last and never loses a good file."""
 
 from collections.abc import Sequence
 from dataclasses import replace

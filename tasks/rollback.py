@@ -71,5 +71,5 @@ def _require_held(store: "Store", number: int, wanted: Mapping[str, Held]) -> No
         raise Refused(
             f"everything that latest/ was before turn {number} to be held by an incident, a snapshot or a turn",
             f"nobody who holds {', '.join(gone[:_SHOWN])}{' and more' if len(gone) > _SHOWN else ''}",
-            "Roll back to before another turn.",
+            "Pull what is held (make pull), or roll back to before another turn.",
         )

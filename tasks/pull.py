@@ -1,0 +1,204 @@
+"""The way back: latest/, a snapshot or a whole incident out of the store into a folder, proven while it is written."""
+
+import shutil
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from tasks.bucket import DOCUMENT_LIMIT, fetch, keys_of, side_by_side
+from tasks.custody.audit.layout import CLOSING
+from tasks.custody.audit.untrusted import PLAIN, Unreadable, read_closing, read_manifest
+from tasks.custody.errors import PermanentStoreError, Refused, StoreError
+from tasks.custody.incident import parse_id
+from tasks.custody.keys import LATEST, record_key, snapshot_key
+from tasks.custody.noun import Noun
+from tasks.custody.objects import all_objects
+from tasks.landing import Local, Mismatch, land, local
+from tasks.latest import History, history
+
+if TYPE_CHECKING:
+    from blocks.port import Store, StoredObject
+
+_SHOWN: Final = 3
+
+
+class Outcome(StrEnum):
+    """What became of one file."""
+
+    NEW = "new"
+    REPLACED = "replaced"
+    SAME = "same"
+    LEFT = "left"
+    FAILED = "failed"
+    MISSING = "missing"
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """One file: its name below the folder, what became of it, and why where it did not come."""
+
+    name: str
+    outcome: Outcome
+    size: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True, repr=False)
+class Pull(Noun):
+    """All files that were asked for. `changed` says that the store was changing meanwhile."""
+
+    what: str
+    files: tuple[Pulled, ...]
+    changed: str = ""
+
+    @property
+    def complete(self) -> bool:
+        """True if all of it is in the folder now, as the store has it."""
+        return not self.changed and all(each.outcome in _HERE for each in self.files)
+
+    @property
+    def told(self) -> str:
+        """In a few words."""
+        counts = Counter(each.outcome for each in self.files)
+        words = ", ".join(f"{counts[outcome]} {outcome}" for outcome in Outcome if counts[outcome]) or "no file"
+        return f"{self.what}: {words}{f'; {self.changed}' if self.changed else ''}"
+
+
+_HERE: Final = frozenset({Outcome.NEW, Outcome.REPLACED, Outcome.SAME})
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is asked for: a prefix of the store, where its files go below the folder, and what is promised of them."""
+
+    what: str
+    prefix: str
+    below: str
+    promised: Mapping[str, str]
+
+
+def pull(store: "Store", what: str, folder: Path, *, overwrite: bool = False) -> Pull:
+    """Bring `what` (latest, IR-…, or a snapshot's stamp) into a folder that exists; it never deletes there.
+
+    A file that differs from the store's and is newer is left, unless `overwrite` says otherwise. Raises Refused where
+    there is no such thing or no room for it.
+    """
+    if not folder.is_dir():
+        raise Refused("a folder that exists", str(folder), "Make it, or give another one as INTO.")
+    past = history(store) if what == "latest" else History()
+    source = _source(store, what, past)
+    there = {each.key: each for each in store.list(source.prefix) if not each.key.endswith("/")}
+    if not there:
+        raise Refused(f"{what} in {store.place}", "no object of it", "List the incidents: make audit STORE=….")
+    _require_room(folder, {_name(source, each.key): each.size for each in there.values()})
+    bring = partial(_bring, store, source, folder, overwrite)
+    files = [
+        *side_by_side(bring, there.values()),
+        *(
+            Pulled(_name(source, key), Outcome.MISSING, reason="it is not in the store")
+            for key in source.promised.keys() - there
+        ),
+    ]
+    return Pull(what, tuple(files), _changed(store, past) if what == "latest" else "")
+
+
+def _changed(store: "Store", past: History) -> str:
+    if past.open:
+        return f"turn {past.number} of latest/ is not done: what is there is partly what it was before"
+    return "" if history(store).number == past.number else "latest/ has changed meanwhile: run this again"
+
+
+def _source(store: "Store", what: str, past: History) -> Source:
+    if what == "latest":
+        turn = past.last if past.proof else None
+        return Source(what, LATEST, "", {key: each.sha256 for key, each in turn.after.items()} if turn else {})
+    if what.startswith("IR-"):
+        incident = parse_id(what)
+        return Source(
+            what, f"incidents/{incident}/", f"{incident}/", _promised(store, incident, f"incidents/{incident}/")
+        )
+    stamp = what.removeprefix("snapshots/").strip("/")
+    prefix = snapshot_key(stamp, "")
+    whole, _, volume = stamp.rpartition(".")
+    incident = parse_id(f"IR-{whole if volume.isdecimal() and whole else stamp}")
+    return Source(what, prefix, "", _promised(store, incident, prefix))
+
+
+def _promised(store: "Store", incident: str, prefix: str) -> dict[str, str]:
+    """Digests by key, as the incident's manifests and closings name them."""
+    layout, keys = keys_of(store, incident)
+    found = dict[str, str]()
+    try:
+        for volume in layout.volumes:
+            if (key := layout.manifest(volume)) in keys:
+                manifest = read_manifest(fetch(store, key, DOCUMENT_LIMIT))
+                found |= {item.key: item.sha256 for item in all_objects(manifest, layout.snapshot)}
+        for number in layout.records:
+            if (key := record_key(incident, number, CLOSING)) in keys:
+                closing = read_closing(fetch(store, key, DOCUMENT_LIMIT))
+                found |= {record_key(incident, number, name): sha256 for name, sha256 in closing.files.items()}
+    except Unreadable as error:
+        raise PermanentStoreError(
+            f"{key} in {store.place} to be {error.expected}",
+            error.got,
+            "Nothing was pulled.",
+            f"Audit the incident: make audit STORE=… INCIDENT={incident}.",
+        ) from error
+    return {key: sha256 for key, sha256 in found.items() if key.startswith(prefix)}
+
+
+def _require_room(folder: Path, sizes: Mapping[str, int]) -> None:
+    """A file of the same size here is most likely the same."""
+    size = sum(size for name, size in sizes.items() if not _is_here(folder / name, size))
+    if (free := shutil.disk_usage(folder).free) < size:
+        raise Refused(f"room for {size} bytes in {folder}", f"{free} free", "Free some, or give another folder.")
+
+
+def _is_here(path: Path, size: int) -> bool:
+    try:
+        return path.lstat().st_size == size
+    except OSError:
+        return False
+
+
+def _name(source: Source, key: str) -> str:
+    return source.below + key.removeprefix(source.prefix)
+
+
+def _bring(store: "Store", source: Source, folder: Path, overwrite: bool, there: "StoredObject") -> Pulled:  # noqa: FBT001
+    name = _name(source, there.key)
+    if not PLAIN.fullmatch(name):
+        return Pulled(name, Outcome.FAILED, reason="its name is none of ours")
+    try:
+        expected = source.promised.get(there.key) or _told(store, there.key)
+        before = local(folder, name)
+        if before and before.sha256 == expected:
+            return Pulled(name, Outcome.SAME, there.size)
+        if before and not overwrite and (why := _why_left(before, there.modified)):
+            return Pulled(name, Outcome.LEFT, there.size, why)
+        land(folder, name, store.stream(there.key), expected, there.modified)
+    except (OSError, Mismatch, StoreError) as error:
+        return Pulled(name, Outcome.FAILED, there.size, str(error))
+    return Pulled(name, Outcome.REPLACED if before else Outcome.NEW, there.size)
+
+
+def _told(store: "Store", key: str) -> str:
+    """The store's own digest of what no document names."""
+    there = store.look(key)
+    if there is None or there.sha256 is None:
+        raise Mismatch("neither a document nor the store has a digest of it")
+    return there.sha256
+
+
+def _why_left(before: Local, modified: datetime | None) -> str:
+    """Why a file that differs is not replaced unasked; empty if it may be."""
+    if not before.sha256:
+        return "what is here is no file"
+    if modified is None or before.modified > modified:
+        return f"what is here is newer ({before.modified:%Y-%m-%d %H:%M:%S} UTC); OVERWRITE=1 replaces it"
+    return ""
