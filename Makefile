@@ -16,7 +16,7 @@ POOL ?= evacuation
 ENGINE ?= $(CURDIR)/$(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help drill deploy status uncordon audit pull rollback test check fmt soak bench-contain bench-offload reference lock clean
+.PHONY: help drill deploy evacuate status uncordon audit pull rollback test check fmt soak bench-contain bench-offload reference lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*##/\t/' | expand -t 12
@@ -36,6 +36,11 @@ deploy: $(STAMP)  ## deploy for the saved blocks NAME (and STORE) on POOL; ENGIN
 	$(BIN)/prefect work-pool inspect "$(POOL)" >/dev/null 2>&1 || $(BIN)/prefect work-pool create --type process "$(POOL)"
 	EVACUATION_WORKLOAD="$(NAME)" EVACUATION_STORE="$(STORE)" EVACUATION_POOL="$(POOL)" EVACUATION_PYTHON="$(ENGINE)" \
 		$(BIN)/prefect --no-prompt deploy --all
+
+evacuate: $(STAMP)  ## without a Prefect server: WORKLOAD=evacuation.toml STORE=that REASON= INCIDENT=IR-… POLICY=kill DRY=1 RECOVER=1
+	$(BIN)/python -m flows.by_hand "$(WORKLOAD)" $(if $(STORE),"$(STORE)") $(if $(REASON),--reason "$(REASON)") \
+		$(if $(INCIDENT),--incident "$(INCIDENT)") $(if $(POLICY),--policy "$(POLICY)") \
+		$(if $(DRY),--dry-run) $(if $(RECOVER),--recover)
 
 status: $(STAMP)  ## how a workload stands: WORKLOAD=evacuation.toml
 	$(BIN)/python -m tasks.operate status "$(WORKLOAD)"

@@ -1,15 +1,26 @@
 """Blocks from a file: tables [workload.NAME] and [store.NAME] of TOML, with the fields of the blocks."""
 
-import tomllib
+import logging
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 from prefect.blocks.core import Block
+from prefect.settings import (
+    PREFECT_API_REQUEST_TIMEOUT,
+    PREFECT_API_URL,
+    PREFECT_CLIENT_MAX_RETRIES,
+    temporary_settings,
+)
 from pydantic import ValidationError
 
 from blocks.store import EvidenceStore
 from blocks.workload import Workload
+from tasks.custody.description import Tables, one, tables
 from tasks.custody.errors import Refused
+
+logger = logging.getLogger(__name__)
+
+_AT_ONCE: Final = {PREFECT_API_REQUEST_TIMEOUT: 3.0, PREFECT_CLIENT_MAX_RETRIES: 0}
 
 B = TypeVar("B", bound=Block)
 _KINDS: dict[str, type[Block]] = {"workload": Workload, "store": EvidenceStore}
@@ -19,12 +30,12 @@ _SAVED = ("credentials", "signing")
 
 def load(path: Path) -> list[tuple[str, Block]]:
     """Every block of a file, all of them validated. Raises Refused."""
-    return [(name, _block(kind, name, fields)) for kind, named in _tables(path) for name, fields in named.items()]
+    return [(name, _block(kind, name, fields)) for kind, named in _read(path).items() for name, fields in named.items()]
 
 
 def workloads(path: Path) -> dict[str, Workload]:
     """The workloads of a file alone: this needs no server, whatever the stores in it refer to. Raises Refused."""
-    found = [item for kind, named in _tables(path) if kind == "workload" for item in named.items()]
+    found = [item for kind, named in _read(path).items() if kind == "workload" for item in named.items()]
     return {name: _checked(Workload, "workload", name, fields) for name, fields in found}
 
 
@@ -33,28 +44,57 @@ def store(path: Path, name: str = "") -> EvidenceStore:
 
     Needs no server unless its credentials name a saved block.
     """
-    found = dict(item for kind, named in _tables(path) if kind == "store" for item in named.items())
-    chosen = [name] if name in found else list(found) if not name else []
-    if len(chosen) != 1:
-        known = ", ".join(found) or "none"
-        raise Refused(f"one store in {path}", f"{name!r} of {known}" if name else known, f"Name it: {path}:NAME.")
-    fields = {field: value for field, value in found[chosen[0]].items() if field != "signing"}
-    return cast("EvidenceStore", _block("store", chosen[0], fields))
+    called, found = one(_read(path), "store", str(path), name)
+    fields = {field: value for field, value in found.items() if field != "signing"}
+    return cast("EvidenceStore", _block("store", called, fields))
 
 
-def _tables(path: Path) -> list[tuple[str, dict[str, dict[str, Any]]]]:
+def workload_given(path: Path, name: str = "") -> tuple[str, Workload]:
+    """Name and block of the workload that a run without a server is for. Raises Refused."""
+    called, fields = one(_read(path), "workload", str(path), name)
+    return called, _checked(Workload, "workload", called, fields)
+
+
+def store_given(path: Path, name: str = "") -> tuple[str, dict[str, Any]]:
+    """Name and fields of the store of such a run, as a server would give them. Raises Refused.
+
+    Where the server that has its credentials or its key is dead, their names stay: a containment does not wait for it.
+    """
+    called, fields = one(_read(path), "store", str(path), name)
+    _checked(EvidenceStore, "store", called, {field: fields[field] for field in fields.keys() - set(_saved_in(fields))})
+    return called, {**fields, **{field: _saved_fields(each) for field, each in _saved_in(fields).items()}}
+
+
+def _saved_in(fields: dict[str, Any]) -> dict[str, str]:
+    """Fields that name a saved block."""
+    return {field: fields[field] for field in _SAVED if isinstance(fields.get(field), str)}
+
+
+def _saved_fields(reference: str) -> Any:
+    """Fields of a saved block, or its name alone where the server has none to give."""
+    from prefect.client.orchestration import get_client
+
+    kind, _, name = reference.partition("/")
+    if PREFECT_API_URL.value() is None:
+        logger.warning("%s could not be had: no Prefect server is known; PREFECT_API_URL names it", reference)
+        return reference
     try:
-        tables = tomllib.loads(path.read_text())
-    except (OSError, tomllib.TOMLDecodeError) as error:
+        with temporary_settings(_AT_ONCE), get_client(sync_client=True) as client:
+            return client.read_block_document_by_name(name, kind).data
+    except Exception as error:  # noqa: BLE001  whatever is wrong with the server, the workload has to be contained
+        logger.warning("%s could not be had from a Prefect server: %s: %s", reference, type(error).__name__, error)
+        return reference
+
+
+def _read(path: Path) -> Tables:
+    try:
+        return tables(str(path), path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
         raise Refused("a TOML file", f"{path}: {error}", "Start from examples/evacuation.toml.") from error
-    if not tables or (unknown := tables.keys() - _KINDS):
-        found = ", ".join(sorted(unknown)) if tables else "nothing"
-        raise Refused("tables [workload.NAME] and [store.NAME]", found, "Start from examples/evacuation.toml.")
-    return list(tables.items())
 
 
 def _block(kind: str, name: str, fields: dict[str, Any]) -> Block:
-    if named := {field: fields[field] for field in _SAVED if isinstance(fields.get(field), str)}:
+    if named := _saved_in(fields):
         _require_known(_KINDS[kind], kind, name, fields)
         fields = fields | {field: Block.load(reference) for field, reference in named.items()}
     return _checked(_KINDS[kind], kind, name, fields)

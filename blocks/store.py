@@ -98,6 +98,16 @@ class EvidenceStore(Block):
     def _take_url_apart(cls, value: Any) -> Any:
         return _divide(value) if isinstance(value, Mapping) else value
 
+    @field_validator("credentials", mode="before")
+    @classmethod
+    def _no_name(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            raise ValueError(  # noqa: TRY004  pydantic makes a message of this one
+                f"expected credentials; got {value[:80]!r}, the name of a block that no Prefect server was there to "
+                "give. Nothing was saved. Start it, or leave credentials out, for the usual AWS chain of this host"
+            )
+        return value
+
     @field_validator("bucket")
     @classmethod
     def _bucket_name(cls, bucket: str | None) -> str | None:

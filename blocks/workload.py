@@ -1,6 +1,5 @@
 """The workload block: what to evacuate, and how to recognise it."""
 
-import re
 import socket
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
@@ -8,34 +7,8 @@ from typing import Annotated, ClassVar, Literal, Self
 from prefect.blocks.core import Block
 from pydantic import AfterValidator, Field, HttpUrl, field_validator, model_validator
 
+from tasks.custody.description import API, TRAINING, WORKER, absolute, pattern
 from tasks.custody.imports import never
-
-_UNRELATED = ("", "bash", "/sbin/init", "/usr/sbin/sshd -D", "/usr/lib/systemd/systemd-journald", "vi notes.txt")
-
-
-def _pattern(text: str) -> str:
-    try:
-        pattern = re.compile(text)
-    except re.error as error:
-        raise ValueError(
-            f"expected a regular expression; got {text!r} ({error}). Nothing was saved. "
-            "Escape special letters with a backslash, as in api\\.app"
-        ) from error
-    if any(pattern.search(line) for line in _UNRELATED):
-        raise ValueError(
-            f"expected a pattern that matches this workload only; got {text!r}, which matches everything. "
-            "Nothing was saved. Name the program and its arguments, as in uvicorn .*api\\.app"
-        )
-    return text
-
-
-def _absolute(path: Path) -> Path:
-    if not path.is_absolute() or ".." in path.parts or path == Path("/"):
-        raise ValueError(
-            f"expected an absolute path below /, without '..'; got {str(path)!r}. Nothing was saved. "
-            "Give the whole path, as in /srv/mlops-sklearn-portfolio"
-        )
-    return path
 
 
 def _container(text: str) -> str:
@@ -58,9 +31,9 @@ def _python_name(text: str) -> str:
 
 
 ContainerName = Annotated[str, AfterValidator(_container)]
-Pattern = Annotated[str, AfterValidator(_pattern)]
+Pattern = Annotated[str, AfterValidator(pattern)]
 PythonName = Annotated[str, AfterValidator(_python_name)]
-AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
+AbsolutePath = Annotated[Path, AfterValidator(absolute)]
 
 
 class Workload(Block):
@@ -83,9 +56,7 @@ class Workload(Block):
         "The machine on which the block is made if left out.",
     )
     root: AbsolutePath = Field(description="The workload's root folder. A process must work in it to be matched.")
-    api_pattern: Pattern = Field(
-        default=r"uvicorn .*api\.app", description="Regular expression on the API's full command line."
-    )
+    api_pattern: Pattern = Field(default=API, description="Regular expression on the API's full command line.")
     api_command: list[str] = Field(
         default=["venv/bin/python", "-m", "uvicorn", "api.app:app", "--host", "127.0.0.1", "--port", "8000"],
         description="How the API is started again, one argument an item, in the root folder. No shell.",
@@ -101,11 +72,11 @@ class Workload(Block):
         description="Where the API answers, without a path.",
     )
     training_pattern: Pattern = Field(
-        default=r"python\S* -u src/train\.py .*--mode full",
+        default=TRAINING,
         description="Regular expression on the training job's full command line.",
     )
     worker_pattern: Pattern = Field(
-        default=r"joblib\.externals\.loky|multiprocessing\.(resource_tracker|spawn|forkserver)",
+        default=WORKER,
         description="Regular expression for worker processes that may outlive their parent.",
     )
     user: str = Field(

@@ -8,14 +8,18 @@ right to both (SYS_NICE) is missing, the run goes on without.
 import gc
 import os
 import runpy
+import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Final
 
-from tasks.early import freeze_early, thaw_again
+from tasks.early import answers, freeze_early, thaw_again
 
 PRIORITY: Final = -15
+PATIENCE: Final = {"PREFECT_CLIENT_MAX_RETRIES": "3", "PREFECT_API_REQUEST_TIMEOUT": "10"}
+"""How long a server that is gone or hangs is waited for, where the worker's environment says nothing else."""
 
 
 def take_priority() -> None:
@@ -39,12 +43,26 @@ def main() -> None:
     """Freeze the workload, then run the flow run that the environment names; thaw again what that did not take over."""
     take_priority()
     early = freeze_early(os.environ)
+    for name, value in PATIENCE.items():
+        os.environ.setdefault(name, value)
     try:
         load()
         runpy.run_module("prefect.engine", run_name="__main__", alter_sys=True)
     finally:
         if early:
             thaw_again(early)
+        leave_dead_server(os.environ)
+
+
+def leave_dead_server(environment: Mapping[str, str]) -> None:
+    """End this process here if its server is gone: the record is kept, and Prefect would offer each event for 8 s more.
+
+    The exit code is that of a crash, so that the worker tells one where it still can.
+    """
+    if "PREFECT_API_URL" in environment and not answers(environment):
+        print("the Prefect server does not answer: what it did not hear of this run is lost to it", file=sys.stderr)
+        sys.stdout.flush()
+        os._exit(1)
 
 
 if __name__ == "__main__":

@@ -11,16 +11,17 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from http.client import HTTPConnection, HTTPSConnection
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path, PurePath
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
 from tasks.account import number_of
+from tasks.custody.description import recognisable
 from tasks.custody.membership import Member, matchers_of, members, protected
 from tasks.custody.process import Identity, Process
 from tasks.host import LinuxHost
@@ -52,8 +53,17 @@ def freeze_early(environment: Mapping[str, str]) -> Early | None:
 
     Nothing goes wrong here for the run: it looks anew in any case.
     """
+    return _tried(lambda: _workload(environment))
+
+
+def freeze_described(given: Mapping[str, Any]) -> Early | None:
+    """The same for a workload that a file describes, where no server can be asked."""
+    return _tried(lambda: _here(recognisable(given, socket.gethostname())))
+
+
+def _tried(known: Callable[[], dict[str, Any]]) -> Early | None:
     try:
-        workload = _workload(environment)
+        workload = known()
         evidence = _evidence(workload)
         with _owned(evidence):
             return _freeze(workload, evidence)
@@ -71,6 +81,10 @@ def _workload(environment: Mapping[str, str]) -> dict[str, Any]:
             raise NotNow("it is no evacuation, or a dry run")
         name = quote(str(parameters["workload"]), safe="")
         fields: dict[str, Any] = ask(f"/block_types/slug/workload/block_documents/name/{name}")["data"]
+    return _here(fields)
+
+
+def _here(fields: dict[str, Any]) -> dict[str, Any]:
     if fields["host"] != socket.gethostname():
         raise NotNow(f"the workload runs on {fields['host']}")
     return fields
@@ -95,6 +109,16 @@ def _server(environment: Mapping[str, str]) -> Iterator[Any]:
         yield ask
     finally:
         connection.close()
+
+
+def answers(environment: Mapping[str, str]) -> bool:
+    """Whether the Prefect server is there. One that is busy is given as long as for any other answer."""
+    try:
+        with _server(environment) as ask:
+            ask("/health")
+    except (NotNow, OSError, HTTPException, ValueError):
+        return False
+    return True
 
 
 def _credentials(environment: Mapping[str, str]) -> dict[str, str]:

@@ -1,23 +1,21 @@
 """What a person means by STORE: a file with one [store.NAME], FILE:NAME where it has several, or a saved block."""
 
 from pathlib import Path
-from typing import Final
 
 import httpx
 
 from blocks.file import store
 from blocks.store import EvidenceStore
+from tasks.custody.description import FILE, place
 from tasks.custody.errors import Refused
 from tasks.preflight import store_to_read
-
-_SUFFIX: Final = ".toml"
 
 
 def named_store(text: str) -> EvidenceStore:
     """The store that is meant. A file needs no Prefect server, unless its credentials name a saved block."""
-    file, name = (text, "") if text.endswith(_SUFFIX) else (text.rpartition(":")[0], text.rpartition(":")[2])
+    file, name = place(text)
     try:
-        return store(Path(file), name) if file.endswith(_SUFFIX) else store_to_read(text)
+        return store(Path(file), name) if file.endswith(FILE) else store_to_read(text)
     except httpx.HTTPError as error:
         remedy = "Start it, or give a TOML file whose [store.NAME] names no saved block."
         raise Refused("a Prefect server that knows the saved block", str(error), remedy) from error

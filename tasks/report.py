@@ -21,7 +21,7 @@ from tasks.custody.turn import Promotion
 from tasks.custody.verdict import Verdict, judge, ways_in
 from tasks.record import Account
 from tasks.signing import unsigned, who_signs
-from tasks.step import noun, words
+from tasks.step import end_of, noun, words
 
 _SPEAK_FOR_THEMSELVES: Final = ("§4 collect", "§4 judge", "§5 claim", "§7 recover")
 
@@ -78,14 +78,14 @@ def gather(  # noqa: PLR0913  one for each thing that the steps make
 def note_cached(case: Case) -> None:
     """Tell in the custody log which steps an earlier run of the incident had already done."""
     for title, future in case.steps:
-        if future.state.name == "Cached":
+        if end_of(future).name == "Cached":
             case.log.write("step cached", title)
 
 
 def troubles(case: Case) -> tuple[str, ...]:
     """Steps that ended without making anything, in plain words; steps that only waited for those are not named."""
-    ended = [(title, future.state) for title, future in case.steps if not title.startswith(_SPEAK_FOR_THEMSELVES)]
-    bad = [(title, state) for title, state in ended if not state.is_completed() and not _left_a_noun(state)]
+    told = [(title, end_of(future)) for title, future in case.steps if not title.startswith(_SPEAK_FOR_THEMSELVES)]
+    bad = [(title, state) for title, state in told if not state.is_completed() and not _left_a_noun(state)]
     first = [(title, state) for title, state in bad if state.is_final()]
     return tuple(f"{title}: {words(state)}" for title, state in first or bad)
 

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolUpdate
@@ -11,8 +11,11 @@ from prefect.client.schemas.objects import WorkQueue
 from prefect.exceptions import ObjectNotFound
 
 from tasks.custody.pause import UNKNOWN, Kind, Launcher, LauncherState
+from tasks.given import own_server
 
 States: TypeAlias = tuple[LauncherState, ...]
+
+NO_SERVER: Final = "no Prefect server is known that could be asked; PREFECT_API_URL names it"
 
 
 class Scheduler(Protocol):
@@ -56,11 +59,14 @@ async def _each(
         except Exception as error:  # noqa: BLE001  whatever the server or the network does, containment goes on
             states[launcher] = LauncherState(launcher, None, f"{type(error).__name__}: {error}"[:300])
 
-    if states:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds), get_client() as client:
-                for launcher in states:
-                    await one(client, launcher)
+    with own_server() as known:
+        if not known:
+            return tuple(LauncherState(launcher, None, NO_SERVER) for launcher in states)
+        if states:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds), get_client() as client:
+                    for launcher in states:
+                        await one(client, launcher)
     return tuple(states.values())
 
 

@@ -1,10 +1,14 @@
-"""Run the evacuation here, and die by SIGKILL at one named entry of the custody log: `die.py ACTION OBJECT NAME`."""
+"""Run the evacuation here, and die by SIGKILL at one named entry of the custody log: `die.py ACTION OBJECT NAME`.
+
+NAME is that of saved blocks, or a TOML file: then it is the run by hand that dies.
+"""
 
 import os
 import signal
 import sys
 from typing import Any
 
+from flows import by_hand
 from flows.evacuate import evacuate
 from tasks.custody.log import CustodyLog
 
@@ -20,4 +24,7 @@ def write_and_die(self: CustodyLog, action: str, subject: str = "", **facts: Any
 
 
 CustodyLog.write = write_and_die  # type: ignore[method-assign]
-evacuate(name, name, return_state=True)
+if name.endswith(".toml"):
+    by_hand.main([name])
+else:
+    evacuate(name, name, return_state=True)

@@ -1,0 +1,153 @@
+"""The evacuation without a Prefect server: `python -m flows.by_hand evacuation.toml [evacuation.toml]`.
+
+The server may be the casualty. This freezes first, by the standard library alone, and then runs the same flow on a
+server that lives as long as the run does, with the blocks of a file. It is the same incident as that of a worker:
+either carries on what the other has begun.
+"""
+
+import argparse
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from flows.engine import PATIENCE, load, take_priority
+from tasks.custody.description import one, place, tables
+from tasks.custody.errors import EvacuationError, Refused
+from tasks.drill.parts import PartError, PrefectServer
+from tasks.early import freeze_described, thaw_again
+from tasks.home import MEMORY
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import State
+
+    from tasks.given import Given
+
+_LOGS: Final = {"PREFECT_LOGGING_EXTRA_LOGGERS": "flows,tasks,blocks", "PREFECT_LOGGING_TO_API_ENABLED": "false"}
+
+
+class ShortLived(PrefectServer):
+    """A server for one run. Nobody looks at it, so it needs no UI, and none of what a server does by itself."""
+
+    def command(self) -> Sequence[str]:
+        """As it is, without what works in the background."""
+        return [*super().command(), "--no-services"]
+
+    def environment(self) -> Mapping[str, str]:
+        """The same, without a UI."""
+        return {**super().environment(), "PREFECT_SERVER_UI_ENABLED": "false"}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Exit 0 only if the run is Completed; 2 if it was refused before anything was touched."""
+    given = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    take_priority()
+    try:
+        early = None if given.dry_run else freeze_described(_described(given.workload))
+        try:
+            return _run(given)
+        finally:
+            if early:
+                thaw_again(early)
+    except (EvacuationError, PartError) as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m flows.by_hand", description=__doc__)
+    parser.add_argument("workload", help="a TOML file with a [workload.NAME], or FILE:NAME where it has several")
+    parser.add_argument("store", nargs="?", help="the same for a [store.NAME]; the workload's file if left out")
+    parser.add_argument("--reason", default="", help="why, in a sentence")
+    parser.add_argument("--incident", dest="incident_id", help="IR-… to carry that incident on")
+    parser.add_argument("--policy", choices=("graceful", "kill"), default="graceful")
+    parser.add_argument("--dry-run", action="store_true", help="show what would be done; stop and send nothing")
+    parser.add_argument("--recover", action="store_true", help="bring the API back after VERIFIED or PARTIAL")
+    return parser
+
+
+def _described(text: str) -> Mapping[str, Any]:
+    """The fields of the workload as they stand in the file: what is wrong with them, the block says later."""
+    file, name = place(text)
+    try:
+        found = tables(file, Path(file).read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise Refused("a TOML file", f"{file}: {error}", "Start from examples/evacuation.toml.") from error
+    return one(found, "workload", file, name)[1]
+
+
+def _run(wanted: argparse.Namespace) -> int:
+    """The server comes up while we import: each takes seconds, and a machine has more than one processor."""
+    for name, value in {**PATIENCE, **_LOGS}.items():
+        os.environ.setdefault(name, value)
+    with tempfile.TemporaryDirectory(prefix="evacuation-", dir=_room()) as folder, ThreadPoolExecutor(1) as apart:
+        server = ShortLived(Path(folder))
+        coming = apart.submit(server.start)
+        try:
+            load()
+            names, known = _given(wanted)
+            coming.result()
+            with _served_by(server, known):
+                return _told(_evacuate(names, wanted), known)
+        finally:
+            server.stop()
+
+
+def _room() -> str | None:
+    """In memory where that can be had: the disk may be full."""
+    return str(MEMORY) if os.access(MEMORY, os.W_OK) else None
+
+
+def _given(wanted: argparse.Namespace) -> tuple[dict[str, str], "Given"]:
+    from prefect.settings import get_current_settings
+
+    from blocks.file import store_given, workload_given
+    from tasks.given import Given
+
+    (file, name), (there, called) = place(wanted.workload), place(wanted.store or place(wanted.workload)[0])
+    called_workload, workload = workload_given(Path(file), name)
+    called_store, store = store_given(Path(there), called)
+    return {"workload": called_workload, "store": called_store}, Given(workload, store, get_current_settings())
+
+
+@contextmanager
+def _served_by(server: PrefectServer, known: "Given") -> Iterator[None]:
+    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_KEY, PREFECT_API_URL, temporary_settings
+
+    from tasks.given import giving
+
+    ours = {PREFECT_API_URL: server.api, PREFECT_API_KEY: None, PREFECT_API_AUTH_STRING: None}
+    with temporary_settings(ours), giving(known):
+        yield
+
+
+def _evacuate(names: Mapping[str, str], wanted: argparse.Namespace) -> "State[Any]":
+    from flows.evacuate import evacuate
+
+    asked = {name: getattr(wanted, name) for name in ("reason", "incident_id", "policy", "dry_run", "recover")}
+    return evacuate(**names, **asked, return_state=True)
+
+
+def _told(state: "State[Any]", known: "Given") -> int:
+    """What came out, how the workload stands, and what to do next."""
+    from tasks.host import LinuxHost
+    from tasks.status import status
+
+    if isinstance(reason := state.result(raise_on_failure=False), EvacuationError):
+        raise reason
+    print(f"{state.name}: {state.message}")
+    for line in status(known.workload, LinuxHost()):
+        print(f"  {line}")
+    return 0 if state.is_completed() else 1
+
+
+if __name__ == "__main__":
+    code = main(sys.argv[1:])
+    sys.stdout.flush()
+    os._exit(code)  # Prefect would go on offering its events to the server that has ended with the run

@@ -1,0 +1,52 @@
+"""What a run by hand is given, for which the Prefect server that people deploy to is not asked: blocks from files."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_KEY, PREFECT_API_URL, Settings, temporary_settings
+
+if TYPE_CHECKING:
+    from blocks.workload import Workload
+
+
+@dataclass(frozen=True)
+class Given:
+    """A workload, the fields of a store, and the settings of whoever runs it, which name their own server, if any."""
+
+    workload: "Workload"
+    store: Mapping[str, Any]
+    settings: Settings
+
+
+_GIVEN: Final = ContextVar[Given | None]("given", default=None)
+
+
+@contextmanager
+def giving(given: Given) -> Iterator[None]:
+    """Blocks are these while the body runs, and in the threads that Prefect starts for it, under whatever name."""
+    token = _GIVEN.set(given)
+    try:
+        yield
+    finally:
+        _GIVEN.reset(token)
+
+
+def given() -> Given | None:
+    """What was given; None in a run that a server has brought."""
+    return _GIVEN.get()
+
+
+@contextmanager
+def own_server() -> Iterator[bool]:
+    """Speak to the server that has people's deployments: the run's own, or by hand theirs. False if none is known."""
+    known = given()
+    if known is None:
+        yield True
+        return
+    api = known.settings.api
+    theirs = {PREFECT_API_URL: api.url, PREFECT_API_KEY: api.key, PREFECT_API_AUTH_STRING: api.auth_string}
+    with temporary_settings(theirs):
+        yield api.url is not None

@@ -1,0 +1,156 @@
+"""Without a Prefect server: the same flow from files, the same incident, whoever has begun it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
+from prefect_aws import AwsCredentials
+
+from blocks.file import store_given
+from blocks.signing_key import SigningKey
+from blocks.store import EvidenceStore, with_usable_key
+from blocks.workload import Workload
+from tasks.audit import audited
+from tasks.custody.audit.signers import read_signers
+from tasks.custody.pause import UNKNOWN, Kind, Launcher
+from tasks.drill.parts import SeaweedFS
+from tasks.early import EARLY, freeze_described, thaw_again
+from tasks.given import Given, giving
+from tasks.scheduler import NO_SERVER, PrefectScheduler
+from tests.scenes import Scene
+
+DIE = Path(__file__).with_name("die.py")
+NOBODY = "http://127.0.0.1:9/api"
+
+
+def toml(kind: str, name: str, fields: dict[str, Any]) -> str:
+    """A table; what JSON says of texts, numbers and lists, TOML says too."""
+    tables = {field: value for field, value in fields.items() if isinstance(value, dict) and value}
+    plain = {field: value for field, value in fields.items() if value is not None and not isinstance(value, dict)}
+    lines = [f"[{kind}.{name}]", *(f"{field} = {json.dumps(value)}" for field, value in plain.items())]
+    return "\n".join([*lines, *(toml(f"{kind}.{name}", field, inner) for field, inner in tables.items()), ""])
+
+
+@pytest.fixture
+def file(scene: Scene, seaweed: SeaweedFS, signing_key: SigningKey, tmp_path: Path) -> Path:
+    """The blocks of a scene as a file that stands alone, key and credentials included, under the same name."""
+    signing_key.save(scene.name)
+    scene.save(store=scene.store_block.model_copy(update={"signing": SigningKey.load(scene.name)}))
+    keys = {"aws_access_key_id": seaweed.access_key, "aws_secret_access_key": seaweed.secret_key}
+    place = {field: getattr(scene.store_block, field) for field in ("bucket", "prefix", "endpoint")}
+    signing = {"private_key": signing_key.private_key.get_secret_value(), "identity": signing_key.identity}
+    store = {**place, "region": "us-east-1", "credentials": keys, "signing": signing}
+    told = json.loads(scene.block.model_dump_json(exclude_unset=True))
+    workload = {field: value for field, value in told.items() if field in Workload.model_fields}
+    path = tmp_path / "an evacuation.toml"
+    path.write_text(toml("workload", scene.name, workload) + toml("store", scene.name, store))
+    return path
+
+
+def by_hand(file: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    """As `make evacuate` does it, for somebody whose Prefect server is dead."""
+    command = [sys.executable, "-m", "flows.by_hand", str(file), *more]
+    environment = {**os.environ, "PREFECT_API_URL": NOBODY}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def died(scene: Scene, name: str, server: str) -> int:
+    """Run until the evidence is sealed, and die; how many results are kept."""
+    command = [sys.executable, str(DIE), "step done", "§4 seal", name]
+    done = subprocess.run(command, env={**os.environ, "PREFECT_API_URL": server}, capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()[-2000:]
+    return len(list((scene.home / "results").glob("IR-*")))
+
+
+def cached(scene: Scene) -> list[str]:
+    entries = [json.loads(line) for line in (scene.home / "custody.jsonl").read_text().splitlines()]
+    return [entry["object"] for entry in entries if entry["action"] == "step cached"]
+
+
+def test_what_a_worker_has_begun_is_carried_on_by_hand_while_its_server_is_dead(
+    scene: Scene, file: Path, signing_key: SigningKey
+) -> None:
+    scene.small.start_all()
+    kept = died(scene, scene.name, str(PREFECT_API_URL.value()))
+    done = by_hand(file, "--reason", "the server is dead")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("Verified: IR-")
+    assert "  workload  nothing of it runs" in done.stdout
+    assert "  next      " in done.stdout
+    assert len(scene.incidents) == 1
+    assert len(cached(scene)) == kept
+    found = audited(scene.store, scene.home.name, read_signers(signing_key.allowed_signers), deep=False)
+    assert found.complete, found.findings
+
+
+def test_what_was_begun_by_hand_is_carried_on_by_a_worker(scene: Scene, file: Path) -> None:
+    scene.small.start_all()
+    kept = died(scene, str(file), NOBODY)
+    opened = json.loads((scene.home / "custody.jsonl").read_text().splitlines()[0])
+    frozen = [line for line in (scene.home / "custody.jsonl").read_text().splitlines() if '"frozen"' in line]
+    assert opened["actor"]["trigger"] == "by hand"
+    assert max(json.loads(line)["at"] for line in frozen) < opened["utc"]
+    state = scene.evacuate()
+    assert state.name == "Verified", state.message
+    assert len(scene.incidents) == 1
+    assert len(cached(scene)) == kept
+
+
+def test_what_is_refused_is_let_go_again_and_says_what_to_do(scene: Scene, file: Path) -> None:
+    scene.small.start_all()
+    file.write_text(file.read_text() + "[store.other]\nfolder = '/x'\n")
+    done = by_hand(file)
+    assert done.returncode == 2
+    assert "expected one store in" in done.stderr
+    assert ":NAME" in done.stderr
+    assert psutil.STATUS_STOPPED not in {process.status() for process in scene.small.living()}
+    assert not (scene.block.evidence / EARLY).exists()
+
+
+@pytest.mark.parametrize(
+    "change", [{"root": "/"}, {"training_pattern": ".*"}, {"host": "elsewhere"}, {"api_port": "x"}]
+)
+def test_a_file_that_describes_the_whole_host_freezes_nothing(scene: Scene, change: dict[str, Any]) -> None:
+    scene.small.start_all()
+    fields = {"root": str(scene.small.root), "evidence_dir": str(scene.block.evidence), **change}
+    early = freeze_described(fields)
+    frozen = {process.pid for process in scene.small.living() if process.status() == psutil.STATUS_STOPPED}
+    if early:
+        thaw_again(early)
+    assert not frozen or change == {"api_port": "x"}
+
+
+def test_a_dead_server_s_credentials_and_key_delay_no_containment(
+    scene: Scene, tmp_path: Path, credentials: AwsCredentials, signing_key: SigningKey
+) -> None:
+    credentials.save(scene.name)
+    signing_key.save(scene.name)
+    path = tmp_path / "store.toml"
+    names = {"credentials": f"aws-credentials/{scene.name}", "signing": f"signing-key/{scene.name}"}
+    path.write_text(toml("store", "s", {"bucket": "evidence", **names}))
+    block, keyless = with_usable_key(store_given(path)[1])
+    assert isinstance(block.credentials, AwsCredentials)
+    assert (block.credentials.aws_access_key_id, keyless) == (credentials.aws_access_key_id, "")
+    with temporary_settings({PREFECT_API_URL: NOBODY}):
+        _, fields = store_given(path)
+    assert fields == {"bucket": "evidence", **names}
+    with pytest.raises(ValueError, match="no Prefect server was there to give"):
+        EvidenceStore.model_validate(fields)
+
+
+def test_by_hand_the_launchers_are_those_of_the_operators_own_server(scene: Scene) -> None:
+    store, launcher = {"folder": "/"}, Launcher(Kind.POOL, "there-is-none")
+    theirs = Given(scene.block, store, get_current_settings())
+    with temporary_settings({PREFECT_API_URL: NOBODY}), giving(theirs):
+        assert [state.reason for state in PrefectScheduler().look([launcher], 10)] == [UNKNOWN]
+    with temporary_settings({PREFECT_API_URL: None}):
+        nobodys = Given(scene.block, store, get_current_settings())
+    with giving(nobodys):
+        assert [state.reason for state in PrefectScheduler().look([launcher], 10)] == [NO_SERVER]
