@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 class Delivery:
     """The files of one evidence folder on their way: each by the cheapest way that the store itself vouches for.
 
-    `elsewhere` are keys of earlier incidents by digest.
+    `elsewhere` are keys of earlier incidents by digest, `listed` sizes of what the store lists and nobody doubts.
     """
 
     case: Case
@@ -31,6 +31,7 @@ class Delivery:
     manifest: Manifest
     elsewhere: Mapping[str, str]
     progress: Progress
+    listed: Mapping[str, int] = field(default_factory=dict)
 
     @cached_property
     def _files(self) -> dict[str, StoredFile]:
@@ -73,9 +74,13 @@ class Delivery:
         return self._send(item)
 
     def _there(self, item: Expected) -> bool:
-        """The ledger says which objects are worth the question; the store answers it."""
-        known = self.ledger.known.get(item.key) == item.sha256
-        return known and self.case.store.holds(item.key, item.sha256, item.parts)
+        """The ledger says which objects are worth the question, and the store answers it.
+
+        A listing is enough not to send it again: of its digest `verify` asks, and doubts it if it is another one.
+        """
+        if self.ledger.known.get(item.key) != item.sha256:
+            return False
+        return self.listed.get(item.key) == item.size or self.case.store.holds(item.key, item.sha256, item.parts)
 
     def _taken_over(self, origin: str, item: Expected) -> bool:
         """Copy what the store itself says is the same content; what it cannot copy is sent."""

@@ -1,14 +1,14 @@
 """§5: claim the incident in the store, send the sealed files, fill the snapshot."""
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from tasks.bucket import read_back, side_by_side
 from tasks.case import CLAIMED, LOST_IN_PLACE, Case
-from tasks.custody.errors import Conflict, StoreError, TransientStoreError
+from tasks.custody.errors import Conflict, PermanentStoreError, StoreError, TransientStoreError
 from tasks.custody.evidence import Seal
 from tasks.custody.keys import claim_key, snapshot_key
 from tasks.custody.manifest import canonical, digest_bytes
@@ -132,7 +132,12 @@ def _offload(case: Case, ledger: Ledger, sealed: Seal) -> Sent:
     every = (*wanted, *copies, *closing)
     progress = Progress(len(every), sum(item.size for item in every))
     delivery = Delivery(
-        case, ledger, manifest, elsewhere(case, (item.sha256 for item in wanted if item.size)), progress
+        case,
+        ledger,
+        manifest,
+        elsewhere(case, (item.sha256 for item in wanted if item.size)),
+        progress,
+        _listed(case, ledger, {item.key.removesuffix(item.stored) for item in every}),
     )
     with shown("offload", case.incident.id, progress):
         there = delivery.deliver(wanted)
@@ -148,6 +153,22 @@ def _offload(case: Case, ledger: Ledger, sealed: Seal) -> Sent:
     )
     size = sum(item.size for item in these if not item.origin)
     return Sent(len(these), size, case.store.place, progress.ways["sent"], progress.ways["copied"])
+
+
+def _listed(case: Case, ledger: Ledger, folders: Collection[str]) -> dict[str, int]:
+    """What lies in these folders of the store, where an earlier run has left something; without what was not proven.
+
+    Where retention is asked each object is asked for itself: a listing does not tell of it.
+    """
+    if case.retention or not any(key.startswith(tuple(folders)) for key in ledger.known):
+        return {}
+    doubted = set(case.journal(UNPROVEN, list[str]) or [])
+    try:
+        found = [each for folder in folders for each in case.store.list(folder)]
+    except PermanentStoreError as error:
+        logger.warning("Each object is asked for by itself: %s", error)
+        return {}
+    return {each.key: each.size for each in found if each.key not in doubted}
 
 
 def _end_unfinished(case: Case, volumes: int) -> None:

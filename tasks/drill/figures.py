@@ -40,21 +40,35 @@ def rows(name: str, seen: Figures) -> list[Row]:
             at_most(f"{name}: one prefix, every object proven, beside {peer}, s", sum(one.values()), theirs, 1.4),
         ]
     mib = round(seen.size / MIB, 2)
-    peak = round(max(each.peak for runs in ours.values() for each in runs) / MIB)
     return [
         *made,
         at_most(f"{name}: bytes sent beside bytes of evidence, MiB", round(seen.sent["first"] / MIB, 2), mib, 1.02),
         at_most(f"{name}: the same content again, MiB sent", round(seen.sent["second"] / MIB, 2), mib, 0.05),
         at_most(f"{name}: resumed after a kill at half, beside a full run, s", resumed, full, 0.6),
-        under(f"{name}: peak memory, MiB", peak, 400),
+        under(f"{name}: peak memory, MiB", _peak(seen), 400),
     ]
+
+
+def growth(tenth: Figures, whole: Figures) -> list[Row]:
+    """What ten times as many files cost."""
+    taken, of_tenth = (
+        median(each.seconds("one prefix") for each in seen.ours["one prefix"]) for seen in (whole, tenth)
+    )
+    return [
+        at_most("N: one prefix, beside a tenth of it, s", taken, of_tenth, 11),
+        under("N: peak memory, MiB", _peak(whole), 400),
+    ]
+
+
+def _peak(seen: Figures) -> int:
+    return round(max(each.peak for runs in seen.ours.values() for each in runs) / MIB)
 
 
 def profile(name: str, seen: Figures) -> str:
     """Where the time went, stage by stage: by the clock, and of two processors' time our share and the server's."""
     form = "{:<28} {:>8} {:>8} {:>8}"
     lines = [form.format(f"{name}: s by", "clock", "our CPU", "server's")]
-    for run in ("first", "second", "one prefix", "resumed"):
+    for run in (each for each in ("first", "second", "one prefix", "resumed") if seen.ours[each]):
         for stage in seen.ours[run][0].stages:
             parts = [each.stages[stage] for each in seen.ours[run]]
             figures = (median(getattr(part, what) for part in parts) for what in ("seconds", "ours", "server"))

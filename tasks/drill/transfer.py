@@ -24,7 +24,7 @@ from prefect_aws import AwsCredentials
 from pydantic import SecretStr
 
 from blocks import EvidenceStore, Workload
-from tasks.case import Case
+from tasks.case import Case, read_incident
 from tasks.collect import collect
 from tasks.custody.evidence import Evidence, Seal
 from tasks.custody.incident import Incident
@@ -102,6 +102,7 @@ def _case(job: Job) -> Iterator[Case]:
     case.store = EvidenceStore(
         bucket=job.bucket, prefix="ours", endpoint=job.endpoint, region="us-east-1", credentials=keys
     ).open()
+    case.incident = read_incident(case.home) or case.incident
     try:
         yield case
     finally:

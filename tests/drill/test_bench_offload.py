@@ -9,7 +9,7 @@ import pytest
 from tasks.drill import peers
 from tasks.drill.bench_offload import Bench, main
 from tasks.drill.datasets import SETS
-from tasks.drill.figures import Figures, profile, rows
+from tasks.drill.figures import Figures, growth, profile, rows
 from tasks.drill.parts import SeaweedFS
 from tasks.drill.transfer import EVERYTHING, Done, Stage
 
@@ -85,6 +85,15 @@ def test_goals_are_judged_by_medians_and_the_highest_peak() -> None:
     assert not rows("S", figures(2.1, 6))[0].holds
     assert rows("L", figures(2.1, 6))[0].holds
     assert "one prefix, proven" in profile("S", figures(2, 6))
+
+
+def test_ten_times_as_many_files_may_cost_eleven_times_as_much() -> None:
+    tenth, whole = figures(1, 1), figures(1, 1)
+    whole.ours["one prefix"] = [Done({"one prefix": Stage(11, 1, 1)}, 1 << 20)]
+    time, memory = growth(tenth, whole)
+    assert (time.ratio, time.holds, memory.holds) == (11, True, True)
+    whole.ours["one prefix"] = [Done({"one prefix": Stage(11.1, 1, 1)}, 401 << 20)]
+    assert not any(row.holds for row in growth(tenth, whole))
 
 
 def test_the_sets_are_what_they_say(tmp_path: Path) -> None:

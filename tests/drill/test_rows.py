@@ -27,6 +27,7 @@ def test_nothing_is_divided_by_nothing() -> None:
 def test_machines_and_people_are_told_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rows, "RESULTS", tmp_path / "bench")
     made = [quicker("a name that is long", 2, 6, 4), under("short", 1, 2)]
+    assert rows.read("x") == []
     told = json.loads(write("x", made, "2 processors").read_text())
     assert told["conditions"] == "2 processors"
     assert told["rows"][0] == {
@@ -38,6 +39,7 @@ def test_machines_and_people_are_told_the_same(tmp_path: Path, monkeypatch: pyte
         "holds": False,
     }
     assert told["rows"][1]["ratio"] is None
+    assert rows.read("x") == made
     head, first, second = table(made).splitlines()
     assert head.split() == ["ours", "peer", "ratio", "goal", "holds"]
     assert first.split()[-1] == "NO"

@@ -5,15 +5,17 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from blocks.memory import MemoryStore
 from blocks.port import StoredObject, untold
 from tasks.custody import parts as division
-from tasks.custody.errors import TransientStoreError
+from tasks.custody.errors import Conflict, TransientStoreError
 from tasks.custody.keys import evidence_key
 from tasks.custody.parts import Parts
+from tasks.custody.retention import Retention
 from tasks.ledger import NAME, Ledger
 from tasks.seal import read_manifest
 from tests.cases import INCIDENT
@@ -31,6 +33,7 @@ class Counting(MemoryStore):
         """Nothing has come, and nothing breaks."""
         super().__init__()
         self.came: list[str] = []
+        self.looked: list[str] = []
         self.left: int | None = None
 
     def create(
@@ -47,6 +50,11 @@ class Counting(MemoryStore):
                 raise TransientStoreError("an answer", "none", "Nothing was stored.", "Try again.")
             self.came.append(key)
         super().create(key, source, sha256, parts, tell)
+
+    def look(self, key: str) -> StoredObject | None:
+        """Count it."""
+        self.looked.append(key)
+        return super().look(key)
 
     def change(self, key: str, data: bytes) -> None:
         """As somebody with the right to it."""
@@ -124,6 +132,32 @@ def test_what_the_store_has_lost_is_sent_again_whatever_the_ledger_says(small: S
         sent(case, seals)
         assert store.came.count(lost) == 2
         assert proven(case, seals).complete
+
+
+def test_what_is_listed_is_not_asked_for_until_it_is_verified_nor_believed_once_it_was_doubted(
+    small: SmallWorkload,
+) -> None:
+    store, key = Counting(), evidence_key(INCIDENT, 1, LOG)
+    with run_of(small, store) as (case, seals):
+        sent(case, seals)
+        store.looked.clear()
+        sent(case, seals)
+        assert not [each for each in store.looked if each.startswith(("snapshots/", key.removesuffix(LOG)))]
+        store.change(key, b"iteration 2\n")
+        sent(case, seals)
+        assert [each.key for each in bad(proven(case, seals))] == [key]
+        with pytest.raises(Conflict):
+            sent(case, seals)
+
+
+def test_where_retention_is_asked_each_object_is_asked_for(small: SmallWorkload) -> None:
+    store = Counting()
+    with run_of(small, store) as (case, seals):
+        sent(case, seals)
+        store.looked.clear()
+        case.__dict__["block"] = SimpleNamespace(retention=Retention("governance", 30), signing=None)
+        sent(case, seals)
+        assert {each for each in store.looked if each.startswith("snapshots/")}
 
 
 def test_a_later_incident_with_the_same_content_sends_next_to_nothing(small: SmallWorkload) -> None:
