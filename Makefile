@@ -31,11 +31,9 @@ $(STAMP): requirements-dev.txt pyproject.toml
 drill: $(STAMP)  ## evacuate a real sample workload to a real S3 server; KEEP=1 leaves server, UI and store up
 	$(BIN)/python -m flows.drill $(if $(KEEP),--keep)
 
-deploy: $(STAMP)  ## deploy for the saved blocks NAME (and STORE) on POOL; ENGINE is the worker's python
-	test -n "$(NAME)" || { echo "expected NAME=, the name of the saved workload block; got none. Nothing was deployed." >&2; exit 2; }
-	$(BIN)/prefect work-pool inspect "$(POOL)" >/dev/null 2>&1 || $(BIN)/prefect work-pool create --type process "$(POOL)"
-	EVACUATION_WORKLOAD="$(NAME)" EVACUATION_STORE="$(STORE)" EVACUATION_POOL="$(POOL)" EVACUATION_PYTHON="$(ENGINE)" \
-		$(BIN)/prefect --no-prompt deploy --all
+deploy: $(STAMP)  ## deploy the workloads of WORKLOAD=evacuation.toml, or the saved blocks NAME (and STORE), on POOL
+	$(BIN)/python -m tasks.deploy $(if $(NAME),--name "$(NAME)" --store "$(STORE)",--file "$(WORKLOAD)") \
+		--pool "$(POOL)" --engine "$(ENGINE)"
 
 evacuate: $(STAMP)  ## without a Prefect server: WORKLOAD=evacuation.toml STORE=that REASON= INCIDENT=IR-… POLICY=kill DRY=1 RECOVER=1
 	$(BIN)/python -m flows.by_hand "$(WORKLOAD)" $(if $(STORE),"$(STORE)") $(if $(REASON),--reason "$(REASON)") \

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from tasks.early import answers, freeze_early, thaw_again
+from tasks.early_join import join_early
 
 PRIORITY: Final = -15
 PATIENCE: Final = {"PREFECT_CLIENT_MAX_RETRIES": "3", "PREFECT_API_REQUEST_TIMEOUT": "10"}
@@ -40,9 +41,13 @@ def load() -> None:
 
 
 def main() -> None:
-    """Freeze the workload, then run the flow run that the environment names; thaw again what that did not take over."""
+    """Join an incident and end; else freeze the workload, run the flow run, thaw what that did not take over."""
     take_priority()
+    if join_early(os.environ):
+        return
     early = freeze_early(os.environ)
+    if early is None and join_early(os.environ):  # another run was quicker
+        return
     for name, value in PATIENCE.items():
         os.environ.setdefault(name, value)
     try:

@@ -16,6 +16,7 @@ from tasks.collectors import discover
 from tasks.conclude import final_state, publish
 from tasks.contain import freeze, prove_contained, prove_still_contained
 from tasks.cordon import cordon
+from tasks.custody.alarm import Alarm
 from tasks.custody.ending import JOINED
 from tasks.custody.evidence import Evidence
 from tasks.custody.receipt import Containment, Recovery
@@ -57,6 +58,7 @@ def evacuate(  # noqa: PLR0913, PLR0917  each is a field of the form that a pers
     latest: LatestPolicy | None = None,
     recover: bool = False,  # noqa: FBT001, FBT002
     read_back: bool = False,  # noqa: FBT001, FBT002
+    alarm: dict[str, Any] | None = None,
 ) -> State[Any]:
     """Evacuate a machine-learning workload: contain it, save the evidence, prove that the store has it.
 
@@ -73,8 +75,10 @@ def evacuate(  # noqa: PLR0913, PLR0917  each is a field of the form that a pers
         latest: Whether latest/ follows once everything is proven; as the store block says if left out. latest/ の方針。
         recover: Afterwards uncordon, restart the API and prove the model that it serves. 復旧まで行う。
         read_back: Verify by reading every byte back, not by the store's own digests alone. 全バイトを読み戻して検証。
+        alarm: What an automation saw and hands over; a person leaves it empty. 自動通知の内容(手動では空)。
     """
-    request = Request(workload, store, reason, detected_at, incident_id, dry_run, policy, *this_run())
+    heard = Alarm.of(alarm)
+    request = Request(workload, store, reason, detected_at, incident_id, dry_run, policy, *this_run(), alarm=heard)
     case = open_case(request)
     if isinstance(case, Busy):
         return ended(JOINED, str(case))

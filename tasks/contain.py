@@ -25,6 +25,7 @@ from tasks.custody.redact import redact_command
 from tasks.custody.source import lineage
 from tasks.early import read_early
 from tasks.host import Host
+from tasks.proc import flow_run_of
 from tasks.step import step
 
 _FREEZE_SECONDS: Final = 10.0
@@ -110,7 +111,19 @@ def freeze_one(
         denied=denied,
         why=member.why,
         lineage=lineage(snapshot, identity.pid),
+        run=run_behind(snapshot, identity.pid),
     )
+
+
+def run_behind(snapshot: Snapshot, pid: int) -> str:
+    """The flow run that a process belongs to: its own, or that of whoever started it, as `train` does."""
+    seen = set[int]()
+    while pid in snapshot and pid not in seen:
+        if run := flow_run_of(pid):
+            return run
+        seen.add(pid)
+        pid = snapshot[pid].parent
+    return ""
 
 
 def command_of(process: Process) -> str:

@@ -26,7 +26,7 @@ from tasks.custody.membership import Member, matchers_of, members, protected
 from tasks.custody.process import Identity, Process
 from tasks.host import LinuxHost
 from tasks.marker import read_marker, read_plain
-from tasks.ownership import take_ownership
+from tasks.ownership import give_up_ownership, keep_ownership, take_ownership
 from tasks.proc import boot_id
 
 FLOW: Final = "evacuate"
@@ -64,7 +64,7 @@ def freeze_described(given: Mapping[str, Any]) -> Early | None:
 def _tried(known: Callable[[], dict[str, Any]]) -> Early | None:
     try:
         workload = known()
-        evidence = _evidence(workload)
+        evidence = evidence_of(workload)
         with _owned(evidence):
             return _freeze(workload, evidence)
     except Exception as reason:  # noqa: BLE001  the run must start whatever is wrong here
@@ -74,13 +74,12 @@ def _tried(known: Callable[[], dict[str, Any]]) -> Early | None:
 
 def _workload(environment: Mapping[str, str]) -> dict[str, Any]:
     """Fields of the workload block, if the run is a real evacuation on this host."""
-    with _server(environment) as ask:
+    with ask_server(environment) as ask:
         run = ask(f"/flow_runs/{environment['PREFECT__FLOW_RUN_ID']}")
         parameters = run["parameters"]
         if ask(f"/flows/{run['flow_id']}")["name"] != FLOW or parameters.get("dry_run"):
             raise NotNow("it is no evacuation, or a dry run")
-        name = quote(str(parameters["workload"]), safe="")
-        fields: dict[str, Any] = ask(f"/block_types/slug/workload/block_documents/name/{name}")["data"]
+        fields = fields_of(ask, parameters["workload"])
     return _here(fields)
 
 
@@ -90,20 +89,29 @@ def _here(fields: dict[str, Any]) -> dict[str, Any]:
     return fields
 
 
+def fields_of(ask: Callable[..., Any], workload: object) -> dict[str, Any]:
+    """Fields of a saved workload block."""
+    name = quote(str(workload), safe="")
+    fields: dict[str, Any] = ask(f"/block_types/slug/workload/block_documents/name/{name}")["data"]
+    return fields
+
+
 @contextmanager
-def _server(environment: Mapping[str, str]) -> Iterator[Any]:
-    """A way to ask the Prefect server: a path, answered by its JSON. One connection for all questions."""
+def ask_server(environment: Mapping[str, str], seconds: float = _ANSWER_SECONDS) -> Iterator[Callable[..., Any]]:
+    """A way to ask the Prefect server: a path (and what is posted there), answered by its JSON. One connection."""
     url = urlsplit(environment["PREFECT_API_URL"])
     kind = HTTPSConnection if url.scheme == "https" else HTTPConnection
-    connection = kind(url.hostname or "", url.port, timeout=_ANSWER_SECONDS)
+    connection = kind(url.hostname or "", url.port, timeout=seconds)
 
-    def ask(path: str) -> Any:
-        connection.request("GET", url.path.rstrip("/") + path, headers=_credentials(environment))
+    def ask(path: str, said: Any = None) -> Any:
+        body = None if said is None else json.dumps(said)
+        headers = {"Content-Type": "application/json", **_credentials(environment)}
+        connection.request("GET" if body is None else "POST", url.path.rstrip("/") + path, body, headers)
         answer = connection.getresponse()
-        body = answer.read()
-        if answer.status != 200:  # noqa: PLR2004  HTTP's own number for good
+        content = answer.read()
+        if answer.status not in {200, 201}:
             raise NotNow(f"{path} is answered by HTTP {answer.status}")
-        return json.loads(body)
+        return json.loads(content)
 
     try:
         yield ask
@@ -129,7 +137,8 @@ def _credentials(environment: Mapping[str, str]) -> dict[str, str]:
     return {}
 
 
-def _evidence(workload: Mapping[str, Any]) -> Path:
+def evidence_of(workload: Mapping[str, Any]) -> Path:
+    """The folder of the workload's incidents. NotNow where the block does not fit this host."""
     folder = Path(workload["evidence_dir"] or Path(workload["root"]) / "evidence")
     if folder.is_symlink() or not Path(workload["root"]).is_dir():
         raise NotNow("the block does not fit this host")
@@ -139,14 +148,16 @@ def _evidence(workload: Mapping[str, Any]) -> Path:
 
 @contextmanager
 def _owned(evidence: Path) -> Iterator[None]:
-    """Never beside a run that is at work: it thaws what it stops."""
+    """Never beside a run that is at work: it thaws what it stops. The run itself goes on with the same lock."""
     descriptor = take_ownership(evidence)
     if descriptor is None:
         raise NotNow("another run is at work")
     try:
         yield
-    finally:
+    except BaseException:
         os.close(descriptor)
+        raise
+    keep_ownership(evidence, descriptor)
 
 
 def _freeze(workload: Mapping[str, Any], evidence: Path) -> Early:
@@ -216,6 +227,7 @@ def thaw_again(early: Early) -> None:
     if early.path.exists():
         _thaw(early.frozen)
         early.path.unlink(missing_ok=True)
+    give_up_ownership(early.path.parent)
 
 
 def _thaw(identities: Iterable[Identity]) -> None:

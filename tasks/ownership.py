@@ -6,7 +6,7 @@ import os
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from tasks import lock
 from tasks.custody.process import Identity
@@ -18,6 +18,7 @@ OWNER: Final = ".owner"
 """In the evidence folder: the lock of the run that works on the workload, and what for."""
 _SETTLE_SECONDS: Final = 2.0
 _POLL_SECONDS: Final = 0.05
+_kept: Final[dict[Path, int]] = {}
 
 
 def take_ownership(evidence: Path, purpose: Purpose = "evacuation", *, dry_run: bool = False) -> int | None:
@@ -27,12 +28,15 @@ def take_ownership(evidence: Path, purpose: Purpose = "evacuation", *, dry_run: 
     ours (whoever may write to the folder can hold it) is put aside: it must not fend off an evacuation.
     """
     path = _path(evidence, dry_run=dry_run)
+    if (kept := _kept.pop(path, None)) is not None:
+        sign(kept, purpose)
+        return kept
     deadline = time.monotonic() + _SETTLE_SECONDS
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
         with suppress(BlockingIOError):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _sign(descriptor, purpose)
+            sign(descriptor, purpose)
             return descriptor
         os.close(descriptor)
         if owner(evidence, dry_run=dry_run):
@@ -43,26 +47,48 @@ def take_ownership(evidence: Path, purpose: Purpose = "evacuation", *, dry_run: 
         time.sleep(_POLL_SECONDS)
 
 
+def keep_ownership(evidence: Path, descriptor: int) -> None:
+    """Keep the lock for this same process's next `take_ownership`: in between nobody else can open an incident."""
+    _kept[_path(evidence, dry_run=False)] = descriptor
+
+
+def give_up_ownership(evidence: Path) -> None:
+    """Let go of what was kept and never taken: the run was refused before it opened an incident."""
+    if (kept := _kept.pop(_path(evidence, dry_run=False), None)) is not None:
+        os.close(kept)
+
+
 def owner(evidence: Path, *, dry_run: bool = False) -> str:
     """What the run of ours that has the lock is there for; empty if nobody of ours has it."""
-    path = _path(evidence, dry_run=dry_run)
+    return str(_signed(_path(evidence, dry_run=dry_run)).get("purpose", ""))
+
+
+def incident_at_work(evidence: Path) -> str:
+    """The incident that an evacuation has opened and works on now; empty if there is none yet."""
+    signed = _signed(_path(evidence, dry_run=False))
+    return str(signed.get("incident", "")) if signed.get("purpose") == "evacuation" else ""
+
+
+def _signed(path: Path) -> dict[str, Any]:
+    """What the owner has said of itself, if it is a living run of ours and has the lock."""
     try:
         signed = json.loads(read_plain(path))
-        identity, purpose = Identity(int(signed["pid"]), int(signed["start"])), str(signed["purpose"])
+        identity, _ = Identity(int(signed["pid"]), int(signed["start"])), signed["purpose"]
     except (OSError, ValueError, KeyError, TypeError):
-        return ""
+        return {}
     process = read_process(identity.pid)
     ours = process and process.identity == identity and process.alive and process.user == os.geteuid()
-    return purpose if ours and lock.holds(identity.pid, path) else ""
+    return dict(signed) if ours and lock.holds(identity.pid, path) else {}
 
 
 def _path(evidence: Path, *, dry_run: bool) -> Path:
     return evidence / (".rehearsal" if dry_run else OWNER)
 
 
-def _sign(descriptor: int, purpose: Purpose) -> None:
-    """Say who we are. A disk that takes nothing keeps nobody from evacuating."""
+def sign(descriptor: int, purpose: Purpose, incident: str = "") -> None:
+    """Say who we are, and for which incident. A disk that takes nothing keeps nobody from evacuating."""
     with suppress(OSError):
-        os.ftruncate(descriptor, 0)
-        me = {"purpose": purpose, "pid": os.getpid(), "start": start_of(os.getpid())}
-        os.pwrite(descriptor, json.dumps(me).encode(), 0)
+        me = {"purpose": purpose, "incident": incident, "pid": os.getpid(), "start": start_of(os.getpid())}
+        said = json.dumps(me).encode()
+        os.pwrite(descriptor, said, 0)
+        os.ftruncate(descriptor, len(said))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -28,17 +29,20 @@ from tasks.case import (
     unknown_block,
 )
 from tasks.collectors import discover
+from tasks.custody.alarm import Alarm, belongs_to
 from tasks.custody.errors import EvacuationError, Refused
 from tasks.custody.incident import Incident, new_id, parse_id
 from tasks.custody.pause import Kind, Launcher
 from tasks.custody.verdict import Word
 from tasks.given import given
-from tasks.home import OPEN, find_home, last_opened, make_base, note_opened
-from tasks.ownership import owner, take_ownership
+from tasks.home import OPEN, bases, find_home, last_opened, make_base, note_opened
+from tasks.joining import WAIT_SECONDS, incident_of, joined_message, leave, past
+from tasks.ownership import owner, sign, take_ownership
 from tasks.pause import named_by
 from tasks.proc import boot_id
 from tasks.rights import tell_rights, tell_room
 from tasks.signing import tell_key
+from tasks.triggers import TRIGGERED, take_over_triggers
 
 if TYPE_CHECKING:
     from blocks.store import EvidenceStore
@@ -46,10 +50,24 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _STORE: Final = "evidence-store"
+_A_MOMENT: Final = 1.0
 
 
 class Busy(EvacuationError):
-    """Another run is evacuating this workload at this moment."""
+    """Another run is evacuating this workload at this moment, or has contained already what the alarm tells of."""
+
+
+class Joined(Busy):
+    """The trigger belongs to an incident that is there already; it was left with that."""
+
+    def __init__(self, incident: str) -> None:
+        """Say which."""
+        super().__init__("a trigger of a new trouble", f"one of {incident}", "", "")
+        self._told = joined_message(incident)
+
+    def __str__(self) -> str:
+        """What the run ends with."""
+        return self._told
 
 
 @dataclass(frozen=True)
@@ -66,6 +84,7 @@ class Request:
     run: str
     created: datetime
     trigger: str = BY_HAND
+    alarm: Alarm | None = None
 
 
 def this_run() -> tuple[str, datetime]:
@@ -92,20 +111,67 @@ def open_case(request: Request) -> Case | Busy:
     require_not_ours(named_by(workload), own)
     request = replace(request, trigger=origin(own))
     base = _base(workload)
+    if (joined := _joined(request, workload)) is not None:
+        return joined
     ownership = take_ownership(base, dry_run=request.dry_run)
     if ownership is None:
         _require_evacuation(owner(base, dry_run=request.dry_run))
-        return Busy(
-            "to be the only evacuation of this workload",
-            f"another run that evacuates {request.workload} now: {last_incident(workload) or 'it has just begun'}",
-            "This run did nothing.",
-            "Watch the other run; if it fails, run again with its incident id.",
-        )
+        return _busy(request, workload)
     try:
         return _open(request, workload, saved, given, ownership)
     except BaseException:
         os.close(ownership)
         raise
+
+
+def _joined(request: Request, workload: Workload) -> Busy | None:
+    """What an alarm tells of may have been contained already, however late it comes."""
+    if request.alarm is None or request.dry_run or request.incident_id:
+        return None
+    return _leave(request, workload, belongs_to(_with_beginning(request.alarm), past(bases(workload))))
+
+
+def _with_beginning(alarm: Alarm) -> Alarm:
+    """When the training run of the alarm began, if nobody told and the server still knows."""
+    from prefect.client.orchestration import get_client
+    from prefect.exceptions import ObjectNotFound
+
+    if alarm.began or not alarm.run:
+        return alarm
+    with get_client(sync_client=True) as client:
+        try:
+            return replace(alarm, began=client.read_flow_run(UUID(alarm.run)).start_time)
+        except ObjectNotFound:
+            return alarm
+
+
+def _leave(request: Request, workload: Workload, incident: str) -> Busy | None:
+    """Leave the trigger with the incident that it joins. Where no disk takes it, the log of the run alone tells."""
+    if not incident:
+        return None
+    if not leave(bases(workload), incident, request.run, request.alarm):
+        logger.error("The trigger could not be left with %s on any disk; it is in this log alone", incident)
+    return Joined(incident)
+
+
+def _busy(request: Request, workload: Workload) -> Busy:
+    """Another run of ours is at work: join it, as soon as it has opened its incident."""
+    wait = WAIT_SECONDS if request.alarm else _A_MOMENT
+    at_work = "" if request.dry_run else incident_of(request.alarm, bases(workload), wait)
+    if joined := _leave(request, workload, at_work):
+        return joined
+    if request.alarm:
+        raise Refused(
+            "another run, which is at work, to open an incident that this alarm can join",
+            "none",
+            "Nothing was contained by this run. Look what the other one does; run this one again.",
+        )
+    return Busy(
+        "to be the only evacuation of this workload",
+        f"another run that evacuates {request.workload} now: {last_incident(workload) or 'it has just begun'}",
+        "This run did nothing.",
+        "Watch the other run; if it fails, run again with its incident id.",
+    )
 
 
 def _require_evacuation(purpose: str) -> None:
@@ -123,14 +189,15 @@ def _open(request: Request, workload: Workload, saved: Mapping[str, Any], given:
     unfinished = None if request.dry_run else unfinished_incident(workload)
     incident_id = choose_id(given, unfinished, request.created, workload.incident_suffix)
     home = find_home(workload, incident_id, dry_run=request.dry_run)
+    alarm = request.alarm
     incident = read_incident(home) or Incident(
         id=incident_id,
         workload=request.workload,
         host=socket.gethostname(),
         boot=boot_id(),
         opened_at=started,
-        detected_at=(request.detected_at or started).astimezone(UTC),
-        reason=request.reason or "not given",
+        detected_at=(request.detected_at or (alarm and alarm.occurred) or started).astimezone(UTC),
+        reason=request.reason or (alarm.told if alarm else "not given"),
         opened_by=f"{pwd.getpwuid(os.geteuid()).pw_name}, flow run {request.run}",
     )
     require_same_workload(incident, request.workload)
@@ -149,6 +216,11 @@ def _open(request: Request, workload: Workload, saved: Mapping[str, Any], given:
         logger.error("Which incident is open could not be kept on disk: carry it on with incident_id=%s", incident_id)
     how = {"dry_run": request.dry_run, "policy": request.policy}
     case.log.write("run opened", incident_id, reason=request.reason, number=case.number, **how)
+    if alarm:
+        case.log.write(TRIGGERED, request.run, alarm=alarm.facts)
+    take_over_triggers(case)
+    if not request.dry_run:
+        sign(ownership, "evacuation", incident_id)
     tell_rights(case)
     tell_room(case)
     tell_key(saved)

@@ -17,6 +17,7 @@ _LISTEN: Final = "0A"
 _KERNEL_THREAD: Final = 0x00200000
 _ASKED: Final = re.compile(rb"^(Uid|SigBlk|SigIgn|SigCgt):\t(\w+)", re.MULTILINE)
 _BLOCK: Final = 1 << 16
+_FLOW_RUN: Final = re.compile(rb"(?:^|\0)PREFECT__FLOW_RUN_ID=([0-9a-f-]{36})(?:\0|$)")
 GONE: Final = (FileNotFoundError, ProcessLookupError)
 
 
@@ -31,6 +32,14 @@ def start_of(pid: int) -> int:
         return int(_stat(pid)[19])
     except GONE as error:
         raise ProcessLookupError(pid) from error
+
+
+def flow_run_of(pid: int) -> str:
+    """The Prefect flow run that a process was started for; empty if none, or if its environment may not be read."""
+    with suppress(OSError):
+        if found := _FLOW_RUN.search(_bytes(pid, "environ")):
+            return found[1].decode()
+    return ""
 
 
 def listeners(ports: frozenset[int]) -> dict[str, int]:

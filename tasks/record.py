@@ -29,6 +29,7 @@ from tasks.quotes import quotes
 from tasks.signing import Signer, sign, who_signs
 from tasks.step import step
 from tasks.story import Places, Story
+from tasks.triggers import take_over_triggers
 
 logger = logging.getLogger(__name__)
 
@@ -92,6 +93,7 @@ class LastRecord:
 def record(case: Case, account: Account) -> Record:
     """Write record/NNN/, closing.json last, then send it: on disk before the flow returns, whatever the store does."""
     verdict = account.verdict
+    take_over_triggers(case)
     case.log.write("verdict", case.incident.id, word=verdict.word, missing=list(verdict.missing))
     case.record.mkdir(mode=0o700, parents=True)
     trouble = _write_pages(case, account)

@@ -25,6 +25,7 @@ from tasks.keep import put_aside
 from tasks.reserve import give_all
 from tasks.signing import require_same_hand, sign, signed_by
 from tasks.step import step
+from tasks.triggers import take_over_triggers
 
 _CLOSING: Final = frozenset({MANIFEST, SIGNATURE, SUMS})
 _OURS: Final = frozenset({COVERAGE, MODELS, SEGMENT})
@@ -53,6 +54,7 @@ def seal(case: Case, volume: int, evidence: Sequence[Evidence]) -> Seal:
         _withhold(case, volume, evidence)
         tell_deviations(case, evidence)
         case.write(folder / COVERAGE, canonical(_statement(case, volume, evidence)))
+        take_over_triggers(case)
         case.write(folder / SEGMENT, b"".join(case.log.lines(case.segments_end())))
         files = _files(case, volume, evidence)
         manifest = Manifest(case.incident.id, volume, _now(), files, dict(_parts(case, volume, files)))

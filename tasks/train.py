@@ -3,6 +3,8 @@
 import fcntl
 import os
 import socket
+import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 from uuid import NAMESPACE_URL, uuid5
@@ -133,6 +135,8 @@ def raise_alarm(name: str, run: str, ended: Ended) -> str:
             "host": socket.gethostname(),
             "run_id": run,
             "pid": identity.pid,
+            "start": identity.start,
+            "began": _began(identity).isoformat(),
             "exit_code": ended.code,
             "last_lines": list(ended.last),
             "still_running": list(ended.left),
@@ -145,6 +149,12 @@ def raise_alarm(name: str, run: str, ended: Ended) -> str:
     except Exception as error:  # noqa: BLE001  whatever the server does, the run ends with what is known
         return f"{type(error).__name__}: {error}"
     return ""
+
+
+def _began(identity: Identity) -> datetime:
+    """When a process was started: the kernel counts in clock ticks since boot."""
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - identity.start / os.sysconf("SC_CLK_TCK")
+    return datetime.now(UTC) - timedelta(seconds=age)
 
 
 def conclude(workload: Workload, name: str, run: str, ended: Ended) -> State[Any]:

@@ -33,12 +33,12 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep together, in one process each, what has an engine and what has a drill; other tests go where there is room.
+    """Keep together, in one process each, what has an engine, a drill or a worker; other tests go where there is room.
 
     First of all: pytest-xdist reads the marks in this same hook.
     """
     for item in items:
-        if (folder := item.path.parent.name) in {"docker", "drill"}:
+        if (folder := item.path.parent.name) in {"docker", "drill", "triggers"}:
             item.add_marker(pytest.mark.xdist_group(folder))
 
 

@@ -18,7 +18,7 @@ class Frozen:
     """A process of the workload as the freeze found it.
 
     `frozen_at` is None where SIGSTOP did not take: `denied` says why, and is empty if the process had ended meanwhile.
-    `why` says what it was recognised by, `lineage` who started it, nearest first.
+    `why` says what it was recognised by, `lineage` who started it, nearest first, and `run` for which Prefect flow run.
     """
 
     identity: Identity
@@ -30,6 +30,7 @@ class Frozen:
     denied: str = ""
     why: str = ""
     lineage: tuple[Source, ...] = ()
+    run: str = ""
 
 
 @dataclass(frozen=True, repr=False)

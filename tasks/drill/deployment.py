@@ -36,26 +36,27 @@ def save_blocks(server: PrefectServer, store: SeaweedFS, sample: SampleWorkload)
 
 
 def deploy(server: PrefectServer) -> None:
-    """Make the pool and deploy prefect.yaml for the sample workload."""
-    prefect(server, "work-pool", "create", "--type", "process", POOL)
-    names = {"EVACUATION_WORKLOAD": NAME, "EVACUATION_STORE": NAME, "EVACUATION_POOL": POOL}
-    names["EVACUATION_PYTHON"] = sys.executable
-    prefect(server, "--no-prompt", "deploy", "--all", **names)
+    """As `make deploy` does it."""
+    _run(server, "tasks.deploy", "--name", NAME, "--pool", POOL)
 
 
-def prefect(server: PrefectServer, *arguments: str, **environment: str) -> str:
+def prefect(server: PrefectServer, *arguments: str) -> str:
     """Run the Prefect CLI against the drill's server."""
+    return _run(server, "prefect", *arguments)
+
+
+def _run(server: PrefectServer, module: str, *arguments: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-m", "prefect", *arguments],
+        [sys.executable, "-m", module, *arguments],
         cwd=PROJECT,
-        env={**server.env, **environment},
+        env=server.env,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         check=False,
     )
     if done.returncode:
-        raise RuntimeError(f"prefect {' '.join(arguments)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+        raise RuntimeError(f"{module} {' '.join(arguments)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
     return done.stdout
 
 

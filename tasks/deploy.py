@@ -1,0 +1,157 @@
+"""Everything that a Prefect server needs for a workload, in one command: `make deploy`. Done twice it is done once.
+
+Block types and blocks, the pool, the queues of the workload's host, the deployments and alarms of prefect.yaml, and
+the automation that finds runs that have gone silent.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.exceptions import ObjectNotFound
+
+from blocks import EvidenceStore, SigningKey, Workload
+from blocks.file import load
+from tasks.automations import put, silent_runs
+from tasks.case import load_block
+from tasks.custody.errors import Refused
+from tasks.preflight import require_store
+
+PROJECT: Final = Path(__file__).resolve().parents[1]
+POOL: Final = "evacuation"
+_PRIORITIES: Final = {"": 1, "-training": 2}
+_ABOUT: Final = {
+    "": "Evacuations of the workloads of this host; its worker serves it.",
+    "-training": "Training on this host; a cordon may pause it.",
+}
+
+
+@dataclass(frozen=True)
+class Target:
+    """One workload, where its evidence goes, and the host that its worker runs on."""
+
+    workload: str
+    store: str
+    host: str
+
+
+def saved(name: str, store: str) -> Target:
+    """A workload whose blocks are on the server. Raises Refused for a name that it does not know."""
+    workload: Workload = load_block(Workload, name)
+    require_store(store)
+    return Target(name, store, workload.host)
+
+
+def save(path: Path) -> list[Target]:
+    """Save every block of a file, and give back its workloads. Raises Refused where a workload has no store."""
+    blocks = load(path)
+    stores = [name for name, block in blocks if isinstance(block, EvidenceStore)]
+    found = [(name, block) for name, block in blocks if isinstance(block, Workload)]
+    if not found or (len(stores) != 1 and not {name for name, _ in found} <= set(stores)):
+        raise Refused(
+            "a [workload.NAME] with a [store.NAME] of the same name, or one store for all",
+            f"workloads {', '.join(name for name, _ in found) or 'none'}; stores {', '.join(stores) or 'none'}",
+            "Nothing was saved. Correct the file, or save the blocks and give NAME= and STORE=.",
+        )
+    for name, block in blocks:
+        block.save(name, overwrite=True)
+        print(f"saved {block.get_block_type_slug()}/{name}")
+    return [Target(name, name if name in stores else stores[0], block.host) for name, block in found]
+
+
+def register() -> None:
+    """Make the forms of the blocks known in the UI."""
+    for kind in (Workload, EvidenceStore, SigningKey):
+        kind.register_type_and_schema()
+
+
+def make_pool(client: SyncPrefectClient, pool: str) -> None:
+    """The evacuation's own pool; one of that name stays as it is. Raises Refused for one of another type."""
+    try:
+        there = client.read_work_pool(pool)
+    except ObjectNotFound:
+        about = "Evacuations, and the training that they may pause. A worker on each host. 緊急撤収。"
+        client.create_work_pool(WorkPoolCreate(name=pool, type="process", description=about))
+        print(f"made the work pool {pool}")
+        return
+    if there.type != "process":
+        raise Refused(
+            f"{pool} to be a pool of type process: the evacuation acts on the worker's own host",
+            there.type,
+            "Nothing was deployed. Give POOL=, another name.",
+        )
+
+
+def make_queues(client: SyncPrefectClient, pool: str, host: str) -> None:
+    """The queues of a host; those that are there keep whether they are paused."""
+    for suffix, priority in _PRIORITIES.items():
+        about = _ABOUT[suffix]
+        try:
+            queue = client.read_work_queue_by_name(host + suffix, pool)
+        except ObjectNotFound:
+            client.create_work_queue(host + suffix, description=about, priority=priority, work_pool_name=pool)
+            print(f"made the queue {pool}/{host}{suffix}")
+        else:
+            client.update_work_queue(queue.id, description=about, priority=priority)
+
+
+def deploy(target: Target, pool: str, engine: str) -> None:
+    """Deploy prefect.yaml for one workload, with its alarms. RuntimeError with what Prefect said if that failed."""
+    about = {"WORKLOAD": target.workload, "STORE": target.store, "POOL": pool, "QUEUE": target.host, "PYTHON": engine}
+    done = subprocess.run(
+        [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"],
+        cwd=PROJECT,
+        env={**os.environ, **{f"EVACUATION_{name}": value for name, value in about.items()}},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"prefect deploy ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+    print(f"deployed {target.workload} on {pool}/{target.host}, evidence to {target.store}")
+
+
+def deploy_all(targets: list[Target], pool: str, engine: str) -> Iterator[str]:
+    """Deploy each; what is left to do, a line each."""
+    with get_client(sync_client=True) as client:
+        make_pool(client, pool)
+        for host in sorted({target.host for target in targets}):
+            make_queues(client, pool, host)
+        for target in targets:
+            deploy(target, pool, engine)
+        put(client, silent_runs())
+    for host in sorted({target.host for target in targets}):
+        queues = " ".join(f"--work-queue {host}{suffix}" for suffix in _PRIORITIES)
+        yield f"worker on {host}: prefect worker start --pool {pool} {queues}"
+
+
+def main() -> int:
+    """Exit 2 with the reason if it was refused."""
+    parser = argparse.ArgumentParser(prog="python -m tasks.deploy", description=__doc__)
+    parser.add_argument("--file", type=Path, help="save the blocks of this TOML file, and deploy its workloads")
+    parser.add_argument("--name", help="deploy this saved workload instead")
+    parser.add_argument("--store", help="name of its saved store, if that is another")
+    parser.add_argument("--pool", default=POOL)
+    parser.add_argument("--engine", default=sys.executable, help="the Python of the worker")
+    asked = parser.parse_args()
+    try:
+        register()
+        targets = [saved(asked.name, asked.store or asked.name)] if asked.name else save(asked.file)
+        for line in deploy_all(targets, asked.pool, asked.engine):
+            print(line)
+    except (Refused, ValueError, RuntimeError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,68 @@
+"""A run that an alarm has started, and that has nothing to do: it joins its incident before Prefect is imported.
+
+Whatever cannot be decided here is left to the run itself, which decides the same by the same law (`joining`).
+"""
+
+import os
+import socket
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from tasks.custody.alarm import Alarm
+from tasks.early import FLOW, NotNow, ask_server, evidence_of, fields_of
+from tasks.joining import incident_of, joined_message, leave
+
+_ANSWER_SECONDS: Final = 30.0
+
+
+def join_early(environment: Mapping[str, str]) -> bool:
+    """End the flow run that the environment names as Joined, if an alarm set it off that belongs to an incident."""
+    try:
+        run = environment["PREFECT__FLOW_RUN_ID"]
+        asked = _asked(environment, run)
+        if asked is None:
+            return False
+        alarm, base = asked
+        incident = incident_of(alarm, [base])
+        return bool(incident) and leave([base], incident, run, alarm) and _end(environment, run, incident)
+    except Exception as reason:  # noqa: BLE001  the run must start whatever is wrong here
+        print(f"not joined before the start of the run: {type(reason).__name__}: {reason}", file=sys.stderr)
+        return False
+
+
+def _asked(environment: Mapping[str, str], run: str) -> tuple[Alarm, Path] | None:
+    """The alarm of the run and the evidence folder of its workload; None for a run that a person has started."""
+    with ask_server(environment, _ANSWER_SECONDS) as ask:
+        about = ask(f"/flow_runs/{run}")
+        parameters: dict[str, Any] = about["parameters"]
+        alarm = Alarm.of(parameters.get("alarm"))
+        by_hand = parameters.get("dry_run") or parameters.get("incident_id")
+        if alarm is None or by_hand or ask(f"/flows/{about['flow_id']}")["name"] != FLOW:
+            return None
+        fields = fields_of(ask, parameters["workload"])
+        if fields["host"] != socket.gethostname():
+            return None
+        if alarm.run and not alarm.began:
+            alarm = began(alarm, ask)
+    return alarm, evidence_of(fields)
+
+
+def began(alarm: Alarm, ask: Any) -> Alarm:
+    """The same with the time at which its training run began, if the server still knows it."""
+    try:
+        start = ask(f"/flow_runs/{alarm.run}")["start_time"]
+    except NotNow:
+        return alarm
+    known = Alarm.of({"event": alarm.event, "payload": {"began": start}})
+    return replace(alarm, began=known.began if known else None)
+
+
+def _end(environment: Mapping[str, str], run: str, incident: str) -> bool:
+    state = {"type": "COMPLETED", "name": "Joined", "message": joined_message(incident)}
+    with ask_server(environment, _ANSWER_SECONDS) as ask:
+        answer = ask(f"/flow_runs/{run}/set_state", {"state": state})
+    print(f"{os.getpid()}: {joined_message(incident)}", file=sys.stderr)
+    return bool(answer["status"] == "ACCEPT")

@@ -1,0 +1,164 @@
+"""Join an incident instead of opening one: read what the host's incidents have contained, leave the trigger there, end.
+
+Needs the standard library alone, so that fifty alarms at once cost fifty short processes and no import of Prefect. Only
+the owner of an incident writes its custody log: who joins leaves one file, created once, which the owner takes over.
+"""
+
+import json
+import os
+import stat
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from tasks.custody.alarm import Alarm, Past, belongs_to
+from tasks.custody.process import Identity
+from tasks.host import LinuxHost
+from tasks.marker import caught_lines, read_marker, read_plain
+from tasks.ownership import incident_at_work, owner
+from tasks.proc import boot_id
+
+TRIGGERS: Final = "triggers"
+WAIT_SECONDS: Final = 120.0
+_CONTAINED: Final = frozenset({"VERIFIED", "PARTIAL", "UNVERIFIED"})
+_POLL_SECONDS: Final = 0.1
+_BOOT: Final = boot_id()[:8]
+
+
+def incident_of(alarm: Alarm | None, bases: Sequence[Path], wait: float = WAIT_SECONDS) -> str:
+    """The incident that a trigger joins; empty if it is the first of its own.
+
+    Waits while another run is at work that has not opened its incident yet: if that is refused, the next one must go.
+    """
+    deadline = time.monotonic() + wait
+    while True:
+        if alarm and (incident := belongs_to(alarm, past(bases))):
+            return incident
+        if incident := incident_at_work(bases[0]):
+            return incident
+        if not owner(bases[0]) or time.monotonic() > deadline:
+            return ""
+        time.sleep(_POLL_SECONDS)
+
+
+def leave(bases: Sequence[Path], incident: str, run: str, alarm: Alarm | None) -> bool:
+    """Leave the trigger with the incident, once however often it is tried. False if no disk takes it."""
+    for home in _homes(bases):
+        if home.name == incident:
+            about = {"run": run, "at": _now(), "alarm": alarm.facts if alarm else {}}
+            return _create(home / TRIGGERS, f"{run}.json", about)
+    return False
+
+
+def left(home: Path) -> list[dict[str, Any]]:
+    """The triggers that were left with an incident, in the order in which they came."""
+    found = []
+    for path in (home / TRIGGERS).glob("*.json"):
+        with suppress(OSError, ValueError):
+            if isinstance(about := json.loads(read_plain(path)), dict):
+                found.append(about)
+    return sorted(found, key=lambda about: str(about.get("at")))
+
+
+def joined_message(incident: str) -> str:
+    """What the run that joins says of itself."""
+    return (
+        f"{incident}: this trigger belongs to it and is kept in its custody log; nothing more was to be done. "
+        "既存のインシデントに合流しました。"
+    )
+
+
+def past(bases: Iterable[Path]) -> Iterator[Past]:
+    """What the incidents of this host have contained, as far as it can be read."""
+    every = list(bases)
+    standing = {incident for base in every if (incident := _standing(base))}
+    homes = sorted(_homes(every), key=lambda home: home.name)
+    for home in homes:
+        entries = list(caught_lines(home / "custody.jsonl"))
+        rows = list(_rows(home, "frozen-*.json"))
+        here = [*_rows(home, f"frozen-{_BOOT}.json"), *_rows(home, f"returned-{_BOOT}.json")]
+        if home == homes[-1]:
+            here += [row for base in every for row in caught_lines(base / f"caught-{_BOOT}.jsonl")]
+        yield Past(
+            incident=home.name,
+            runs=frozenset({*_strings(rows, "run"), *_own_runs(entries)}),
+            processes=frozenset(_identities(here)),
+            stands=home.name in standing and _last_word(home) in _CONTAINED,
+            lifted=_lifted(entries),
+        )
+
+
+def _homes(bases: Iterable[Path]) -> Iterator[Path]:
+    """Private folders alone: what another user or a link put there says nothing."""
+    for home in (home for base in bases for home in base.glob("IR-*")):
+        about = home.lstat()
+        if stat.S_ISDIR(about.st_mode) and about.st_uid == os.geteuid() and not about.st_mode & 0o077:
+            yield home
+
+
+def _standing(base: Path) -> str:
+    """The incident whose cordon stands there, with a living guard: after a reboot it is a marker alone."""
+    marker = base / "cordon.json"
+    return str(read_marker(marker).get("incident", "")) if LinuxHost().guard(marker) else ""
+
+
+def _rows(home: Path, journals: str) -> Iterator[Mapping[str, Any]]:
+    for path in home.glob(journals):
+        with suppress(OSError, ValueError):
+            yield from (row for row in json.loads(read_plain(path)) if isinstance(row, dict))
+
+
+def _identities(rows: Iterable[Mapping[str, Any]]) -> Iterator[Identity]:
+    for row in rows:
+        with suppress(KeyError, TypeError, ValueError):
+            yield Identity(int(row["identity"]["pid"]), int(row["identity"]["start"]))
+
+
+def _own_runs(entries: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    for entry in entries:
+        if isinstance(actor := entry.get("actor"), dict):
+            yield from _strings([actor], "run")
+
+
+def _strings(rows: Iterable[Mapping[str, Any]], name: str) -> Iterator[str]:
+    return (row[name] for row in rows if isinstance(row.get(name), str) and row[name])
+
+
+def _lifted(entries: Iterable[Mapping[str, Any]]) -> datetime | None:
+    times = [entry["utc"] for entry in entries if entry.get("action") == "uncordoned"]
+    with suppress(IndexError, TypeError, ValueError):
+        return datetime.fromisoformat(times[-1])
+    return None
+
+
+def _last_word(home: Path) -> str:
+    closings = sorted(home.glob("record/*/closing.json"))
+    with suppress(IndexError, OSError, ValueError, KeyError, TypeError):
+        return str(json.loads(read_plain(closings[-1]))["verdict"])
+    return ""
+
+
+def _create(folder: Path, name: str, about: Mapping[str, Any]) -> bool:
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        beside = folder / f".{name}.{os.getpid()}"
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            with os.fdopen(descriptor, "w") as file:
+                file.write(json.dumps(about))
+                file.flush()
+                os.fsync(file.fileno())
+            with suppress(FileExistsError):
+                (folder / name).hardlink_to(beside)  # whole or not at all, and never over another
+        finally:
+            beside.unlink(missing_ok=True)
+    except OSError:
+        return False
+    return True
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat()

@@ -1,0 +1,107 @@
+"""Which incident an alarm belongs to, and that nothing in an alarm can keep an evacuation from starting."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.custody.alarm import Alarm, Past, belongs_to
+from tasks.custody.process import Identity
+
+RUN = "0f0b4a80-1111-4222-8333-abcdefabcdef"
+NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
+OLD, NEW = "IR-20260101T000000Z", "IR-20260102T000000Z"
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+fields = st.sampled_from(["id", "event", "occurred", "resource", "name", "message", "payload"])
+told = st.sampled_from(["run_id", "pid", "start", "exit_code", "host", "began", "last_lines", "message"])
+
+
+def test_what_an_automation_hands_over_is_read() -> None:
+    alarm = Alarm.of(
+        {
+            "event": "training.failed",
+            "occurred": "2026-01-02T21:00:00+09:00",
+            "resource": "training.portfolio",
+            "name": "",
+            "message": "",
+            "payload": {
+                "run_id": RUN,
+                "pid": 41,
+                "start": "77",
+                "exit_code": -9,
+                "host": "gpu1",
+                "began": "2026-01-02T11:00:00+00:00",
+                "last_lines": ["epoch 1", "loss is NaN, token=abc"],
+            },
+        }
+    )
+    assert alarm == Alarm(
+        "training.failed",
+        "training.portfolio",
+        RUN,
+        "gpu1",
+        41,
+        77,
+        -9,
+        "loss is NaN, token=[redacted]",
+        NOON,
+        NOON - timedelta(hours=1),
+    )
+    assert alarm.told == "training.failed of training.portfolio, on gpu1, exit code -9, loss is NaN, token=[redacted]"
+
+
+def test_a_failed_run_is_known_by_its_resource() -> None:
+    alarm = Alarm.of({"resource": f"prefect.flow-run.{RUN}", "name": "lazy-fox", "message": "Flow run crashed"})
+    assert alarm
+    assert (alarm.run, alarm.name, alarm.message) == (RUN, "lazy-fox", "Flow run crashed")
+
+
+@given(st.dictionaries(fields | st.text(max_size=5), anything | st.dictionaries(told, anything), max_size=7))
+def test_whatever_is_handed_over_can_be_read_and_written_down(said: dict[str, Any]) -> None:
+    alarm = Alarm.of(said)
+    assert (alarm is None) == (not said)
+    if alarm:
+        assert json.loads(json.dumps(alarm.facts)) == alarm.facts
+        assert "\n" not in alarm.told
+
+
+@pytest.mark.parametrize(
+    ("alarm", "incident"),
+    [
+        (Alarm(run=RUN), OLD),
+        (Alarm(pid=41, start=77), OLD),
+        (Alarm(pid=41), OLD),
+        (Alarm(pid=41, start=78), ""),
+        (Alarm(pid=42, start=77), ""),
+        (Alarm(), ""),
+        (Alarm(occurred=NOON - timedelta(seconds=1)), NEW),
+        (Alarm(occurred=NOON + timedelta(seconds=1)), ""),
+        (Alarm(occurred=NOON + timedelta(seconds=9), began=NOON - timedelta(seconds=1)), NEW),
+        (Alarm(occurred=NOON - timedelta(seconds=1), began=NOON + timedelta(seconds=1)), ""),
+        (Alarm(run=RUN, began=NOON + timedelta(days=9)), OLD),
+    ],
+)
+def test_an_alarm_belongs_to_who_contained_what_it_tells_of(alarm: Alarm, incident: str) -> None:
+    past = [
+        Past(OLD, frozenset({RUN}), frozenset({Identity(41, 77)}), lifted=NOON - timedelta(days=1)),
+        Past(NEW, frozenset(), frozenset({Identity(40, 1)}), lifted=NOON),
+    ]
+    assert belongs_to(alarm, past) == incident
+    assert belongs_to(alarm, reversed(past)) == incident
+
+
+def test_while_a_workload_stands_contained_every_alarm_belongs_to_that_incident() -> None:
+    past = [Past(OLD, frozenset({RUN}), lifted=NOON), Past(NEW, stands=True)]
+    assert belongs_to(Alarm(occurred=NOON + timedelta(days=3)), past) == NEW
+    assert belongs_to(Alarm(run=RUN), past) == OLD, "whoever is named by a receipt belongs to that"
+
+
+def test_an_incident_that_contained_nothing_is_joined_by_nobody() -> None:
+    assert belongs_to(Alarm(run=RUN, pid=41, occurred=NOON), [Past(OLD), Past(NEW)]) == ""

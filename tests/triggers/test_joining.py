@@ -1,0 +1,148 @@
+"""Joining by files alone: what an incident leaves on the host decides, and a trigger is kept once, whole."""
+
+import json
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tasks.case import CAUGHT, FROZEN, RETURNED, Case
+from tasks.contain import freeze
+from tasks.cordon import cordon
+from tasks.custody.alarm import Alarm, belongs_to
+from tasks.custody.process import Identity
+from tasks.joining import incident_of, leave, left, past
+from tasks.ownership import give_up_ownership, incident_at_work, keep_ownership, owner, sign, take_ownership
+from tasks.proc import start_of
+from tasks.triggers import take_over_triggers
+from tests.cases import INCIDENT, case_of
+from tests.workloads import SmallWorkload
+
+ALARM = Alarm(event="training.failed", exit_code=3, run="0f0b4a80-1111-4222-8333-abcdefabcdef")
+
+
+@pytest.fixture
+def case(small: SmallWorkload) -> Iterator[Case]:
+    small.start_all()
+    with case_of(small.block()) as opened:
+        yield opened
+
+
+def close(case: Case, word: str) -> None:
+    """A record of this verdict, as far as it is looked at."""
+    (case.home / "record/001").mkdir(parents=True)
+    (case.home / "record/001/closing.json").write_text(json.dumps({"verdict": word}))
+
+
+def joined(case: Case, alarm: Alarm) -> str:
+    return belongs_to(alarm, past([case.base]))
+
+
+def test_whom_the_freeze_has_met_is_known_for_ever_by_pid_and_by_the_run_it_worked_for(small: SmallWorkload) -> None:
+    run = "0f0b4a80-1111-4222-8333-abcdefabcdef"
+    training = small.start(PREFECT__FLOW_RUN_ID=run)
+    who = Identity(training.pid, start_of(training.pid))
+    with case_of(small.block()) as case:
+        assert joined(case, Alarm(run=run)) == ""
+        freeze.fn(case)
+        assert joined(case, Alarm(run=run)) == INCIDENT
+        assert joined(case, Alarm(pid=who.pid, start=who.start)) == INCIDENT
+        assert joined(case, Alarm(pid=who.pid, start=who.start + 1)) == ""
+        (case.home / FROZEN).rename(case.home / "frozen-another0.json")  # a reboot later
+        assert joined(case, Alarm(run=run)) == INCIDENT
+        assert joined(case, Alarm(pid=who.pid, start=who.start)) == ""
+
+
+def test_newcomers_that_were_held_are_known_too(case: Case) -> None:
+    row = {"identity": {"pid": 41, "start": 7}}
+    (case.base / CAUGHT).write_text(json.dumps(row) + "\n")
+    (case.home / RETURNED).write_text(json.dumps([{"identity": {"pid": 42, "start": 7}}]))
+    assert {joined(case, Alarm(pid=pid, start=7)) for pid in (41, 42)} == {INCIDENT}
+
+
+@pytest.mark.parametrize(("word", "incident"), [("UNVERIFIED", INCIDENT), ("NOTCONTAINED", ""), ("", "")])
+def test_a_cordon_is_joined_only_over_a_workload_that_was_proven_contained(
+    case: Case, word: str, incident: str
+) -> None:
+    cordon.fn(case)
+    if word:
+        close(case, word)
+    assert joined(case, ALARM) == incident
+    case.host.release(case.marker)
+    assert joined(case, ALARM) == ""
+
+
+def test_a_marker_without_a_guard_of_ours_is_joined_by_nobody(case: Case) -> None:
+    close(case, "VERIFIED")
+    me = {"pid": os.getpid(), "start": start_of(os.getpid())}
+    case.marker.write_text(json.dumps({"incident": INCIDENT, **me}))
+    assert joined(case, ALARM) == ""
+
+
+def test_a_folder_that_others_may_write_to_says_nothing(case: Case) -> None:
+    forged = case.base / "IR-20990101T000000Z"
+    forged.mkdir(mode=0o755)
+    (forged / FROZEN).write_text(json.dumps([{"identity": {"pid": 41, "start": 7}}]))
+    (case.base / "IR-20990102T000000Z").symlink_to(forged)
+    assert joined(case, Alarm(pid=41, start=7)) == ""
+    forged.chmod(0o700)
+    assert joined(case, Alarm(pid=41, start=7)) == forged.name
+
+
+def test_damaged_files_are_no_reason_not_to_evacuate(case: Case) -> None:
+    for name in (FROZEN, "custody.jsonl", RETURNED):
+        (case.home / name).write_text('[{"identity": 1}, 2, {"run": 3}]\n{"actor"\n')
+    (case.base / CAUGHT).write_text("{\n")
+    close(case, "VERIFIED")
+    assert joined(case, ALARM) == ""
+
+
+def test_who_is_at_work_is_joined_from_the_moment_it_names_its_incident(tmp_path: Path) -> None:
+    mine = take_ownership(tmp_path)
+    assert mine is not None
+    assert incident_of(ALARM, [tmp_path], wait=0) == ""
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(incident_of, ALARM, [tmp_path])
+        sign(mine, "evacuation", INCIDENT)
+        assert waiting.result(20) == INCIDENT
+    sign(mine, "recovery")
+    assert incident_at_work(tmp_path) == ""
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(incident_of, ALARM, [tmp_path])
+        os.close(mine)
+        assert waiting.result(20) == "", "a run that ends without an incident leaves the next one to go"
+
+
+def test_the_lock_that_was_kept_is_taken_on_by_the_same_process_and_by_nobody_else(tmp_path: Path) -> None:
+    first = take_ownership(tmp_path)
+    assert first is not None
+    keep_ownership(tmp_path, first)
+    assert take_ownership(tmp_path) == first
+    assert take_ownership(tmp_path) is None
+    keep_ownership(tmp_path, first)
+    give_up_ownership(tmp_path)
+    assert owner(tmp_path) == ""
+
+
+def test_a_trigger_is_left_once_and_taken_over_once(case: Case) -> None:
+    assert leave([case.base], INCIDENT, "run-a", ALARM)
+    assert leave([case.base], INCIDENT, "run-a", Alarm(exit_code=9))
+    assert leave([case.base], INCIDENT, "run-b", None)
+    assert not leave([case.base], "IR-20990101T000000Z", "run-c", ALARM)
+    assert [(each["run"], each["alarm"].get("exit_code")) for each in left(case.home)] == [
+        ("run-a", 3),
+        ("run-b", None),
+    ]
+    assert sorted(path.name for path in (case.home / "triggers").iterdir()) == ["run-a.json", "run-b.json"]
+    assert [take_over_triggers(case), take_over_triggers(case)] == [2, 0]
+    logged = [entry["object"] for entry in case.log.entries() if entry["action"] == "triggered"]
+    assert logged == ["run-a", "run-b"]
+
+
+def test_fifty_at_once_leave_fifty(case: Case) -> None:
+    with ThreadPoolExecutor(50) as pool:
+        done = list(pool.map(lambda number: leave([case.base], INCIDENT, f"run-{number}", ALARM), range(50)))
+    assert all(done)
+    assert len({each["run"] for each in left(case.home)}) == 50
