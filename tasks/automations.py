@@ -10,18 +10,13 @@ from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import AutomationCore, EventTrigger
 from prefect.events.schemas.events import ResourceSpecification
 
+from tasks.custody.ending import ENDINGS
+
 HEARTBEAT: Final = "prefect.flow-run.heartbeat"
 SILENT_SECONDS: Final = 90
 """Three heartbeats; prefect.yaml has each run send one in 30 s."""
-ENDED: Final = frozenset(
-    f"prefect.flow-run.{name}"
-    for name in (
-        *("Verified", "Partial", "Unverified", "NotContained", "DryRun", "Joined"),
-        *("Recovered", "PartlyRecovered", "NotRecovered"),
-        *("Completed", "Failed", "Crashed", "Cancelled", "TimedOut"),
-    )
-)
-"""Every state in which an evacuation or a recovery ends, as an event."""
+ENDED: Final = frozenset(f"prefect.flow-run.{name}" for name in (*(each.name for each in ENDINGS), "TimedOut"))
+"""Every state in which a run ends, as an event."""
 OF_AN_EVACUATION: Final = ResourceSpecification(
     {"prefect.resource.role": ["tag"], "prefect.resource.id": ["prefect.tag.evacuation"]}
 )

@@ -122,7 +122,7 @@ def ask_server(environment: Mapping[str, str], seconds: float = _ANSWER_SECONDS)
 def answers(environment: Mapping[str, str]) -> bool:
     """Whether the Prefect server is there. One that is busy is given as long as for any other answer."""
     try:
-        with _server(environment) as ask:
+        with ask_server(environment) as ask:
             ask("/health")
     except (NotNow, OSError, HTTPException, ValueError):
         return False

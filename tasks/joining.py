@@ -22,6 +22,7 @@ from tasks.ownership import incident_at_work, owner
 from tasks.proc import boot_id
 
 TRIGGERS: Final = "triggers"
+"""In an incident's folder: a file for each run that has joined it, made once; the custody log takes it over."""
 WAIT_SECONDS: Final = 120.0
 _CONTAINED: Final = frozenset({"VERIFIED", "PARTIAL", "UNVERIFIED"})
 _POLL_SECONDS: Final = 0.1

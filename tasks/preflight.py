@@ -42,7 +42,7 @@ from tasks.pause import named_by
 from tasks.proc import boot_id
 from tasks.rights import tell_rights, tell_room
 from tasks.signing import tell_key
-from tasks.triggers import TRIGGERED, take_over_triggers
+from tasks.triggers import take_over_triggers
 
 if TYPE_CHECKING:
     from blocks.store import EvidenceStore
@@ -217,7 +217,7 @@ def _open(request: Request, workload: Workload, saved: Mapping[str, Any], given:
     how = {"dry_run": request.dry_run, "policy": request.policy}
     case.log.write("run opened", incident_id, reason=request.reason, number=case.number, **how)
     if alarm:
-        case.log.write(TRIGGERED, request.run, alarm=alarm.facts)
+        case.log.write("triggered", request.run, alarm=alarm.facts)
     take_over_triggers(case)
     if not request.dry_run:
         sign(ownership, "evacuation", incident_id)

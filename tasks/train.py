@@ -28,8 +28,8 @@ from tasks.marker import read_marker, read_plain
 from tasks.training import Ended
 
 EVENT: Final = "training.failed"
-"""A training of the resource `training.NAME` failed by itself; payload: workload, host, run_id, pid, exit_code,
-last_lines, still_running."""
+"""A training of the resource `training.NAME` failed by itself; payload: workload, host, run_id, pid, start,
+began, exit_code, last_lines, still_running."""
 
 
 def tag_run(workload: str) -> None:

@@ -1,17 +1,13 @@
 """Triggers that have joined: the owner takes over into the custody log what they left with the incident."""
 
-from typing import Final
-
 from tasks.case import Case
 from tasks.joining import left
-
-TRIGGERED: Final = "triggered"
 
 
 def take_over_triggers(case: Case) -> int:
     """Write down each that is not in the log yet; how many these were. The files stay: they are made once."""
-    known = {entry["object"] for entry in case.log.entries() if entry["action"] == TRIGGERED}
+    known = {entry["object"] for entry in case.log.entries() if entry["action"] == "triggered"}
     new = [trigger for trigger in left(case.home) if str(trigger.get("run")) not in known]
     for trigger in new:
-        case.log.write(TRIGGERED, str(trigger.get("run")), joined_at=trigger.get("at"), alarm=trigger.get("alarm"))
+        case.log.write("triggered", str(trigger.get("run")), joined_at=trigger.get("at"), alarm=trigger.get("alarm"))
     return len(new)

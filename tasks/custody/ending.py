@@ -47,8 +47,9 @@ DRY_RUN: Final = Ending(
 JOINED: Final = Ending(
     "Joined",
     completed=True,
-    means="Another run works on this workload right now; this one did nothing",
-    then="Watch the other run",
+    means="Another run works on this workload right now, or an incident has contained already what the alarm tells of; "
+    "this run did nothing",
+    then="Look at the incident that the message names",
 )
 RECOVERED: Final = Ending(
     "Recovered",
@@ -119,6 +120,12 @@ OF_PREFECT: Final = (
         completed=False,
         means="A training that an evacuation has stopped; it raises no alarm",
         then="Train again when the cordon is lifted",
+    ),
+    Ending(
+        "Crashed",
+        completed=False,
+        means="The process of the run was killed, or no sign of life of it has come for 90 s",
+        then="Run the deployment again: the incident carries on where it stood",
     ),
 )
 """States under Prefect's own names."""
