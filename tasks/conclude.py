@@ -21,6 +21,7 @@ from tasks.custody.ending import (
 from tasks.custody.receipt import Recovery
 from tasks.custody.verdict import Verdict, Word
 from tasks.ended import ended
+from tasks.leaf import Leaf
 from tasks.leaves import PLAN
 from tasks.progress import artifact_key
 from tasks.record import Record
@@ -32,15 +33,19 @@ _SHOW_SECONDS: Final = 10.0
 
 @task(name=_SHOW, task_run_name=_SHOW, cache_policy=NO_CACHE, persist_result=False)
 def show(case: Case) -> None:
-    """Put what the record tells beside the run in the UI, in the order in which it is read.
+    """Put what the record tells beside the run in the UI: what is read first goes last, to lead to all others.
 
     The keys are the incident's own, so that the UI shows one incident's runs as the versions of one page.
     """
-    for leaf in case.leaves:
-        if isinstance(leaf.content, str):
-            create_markdown_artifact(leaf.content, key=leaf.key, description=leaf.about)
-        else:
-            create_table_artifact([dict(row) for row in leaf.content], key=leaf.key, description=leaf.about)
+    made = dict[str, object]()
+    for leaf in reversed(case.leaves):
+        made[leaf.key] = _put(leaf.leading_to(made))
+
+
+def _put(leaf: Leaf) -> object:
+    if isinstance(leaf.content, str):
+        return create_markdown_artifact(leaf.content, key=leaf.key, description=leaf.about)
+    return create_table_artifact([dict(row) for row in leaf.content], key=leaf.key, description=leaf.about)
 
 
 def publish(case: Case) -> None:

@@ -1,10 +1,20 @@
 """A leaf: one artifact of a run, ready to be shown in Prefect's UI."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 Rows: TypeAlias = Sequence[Mapping[str, str]]
+
+
+def by_key(key: str) -> str:
+    """Where a UI shows the versions of an artifact."""
+    return f"/artifacts/key/{key}"
+
+
+def by_id(made: object) -> str:
+    """Where a UI shows an artifact itself."""
+    return f"/artifacts/artifact/{made}"
 
 
 @dataclass(frozen=True)
@@ -14,3 +24,12 @@ class Leaf:
     key: str
     about: str
     content: str | Rows
+
+    def leading_to(self, made: Mapping[str, object]) -> "Leaf":
+        """The same, its links by key leading to the artifacts that were made of them, by key, themselves."""
+        if not isinstance(self.content, str):
+            return self
+        text = self.content
+        for key, artifact in made.items():
+            text = text.replace(f"]({by_key(key)})", f"]({by_id(artifact)})")
+        return replace(self, content=text)

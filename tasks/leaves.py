@@ -7,7 +7,7 @@ from typing import Final, TypeAlias
 from tasks.chapters import ACTIONS, DETECTED, EVIDENCE, MISSING, MODELS, PROOF, SUMMARY, TIMELINE, Chapter, document
 from tasks.custody.keys import evidence_key, record_key
 from tasks.exhibits import objects
-from tasks.leaf import Leaf, Rows
+from tasks.leaf import Leaf, Rows, by_key
 from tasks.page.document import Block, Both, Cell, Code, Document, Facts, Link, Remark, Section, Tone
 from tasks.pages import HTML, with_pictures
 from tasks.plan import plan
@@ -34,15 +34,15 @@ def leaves(story: Story, postmortem: Document) -> Sequence[Leaf]:
 
 def _leaf(story: Story, number: int, page: _Page) -> Leaf:
     name, about, content = page
-    told = f"{number}. {about.ja} / {about.en}: {story.incident.id}, run {story.number}"
+    told = f"{number} · {about.ja} / {about.en}: {story.incident.id}, run {story.number}"
     text = with_pictures(content) if isinstance(content, Document) else content
     return Leaf(artifact_key(name, story.incident.id), told, text)
 
 
 def _read_on(story: Story, others: Sequence[_Page]) -> Section:
-    """A UI lists artifacts in an order of its own; here they stand in ours."""
+    """A UI lists artifacts in an order of its own; here they stand in ours. A key leads to all versions of a leaf."""
     keys = [(about, artifact_key(name, story.incident.id)) for name, about, _ in others]
-    return Section(_READ_ON, (Facts(tuple((about, Link(key, f"/artifacts/key/{key}")) for about, key in keys)),))
+    return Section(_READ_ON, (Facts(tuple((about, Link(key, by_key(key))) for about, key in keys)),))
 
 
 def _where(story: Story) -> list[Block]:

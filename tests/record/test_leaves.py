@@ -33,9 +33,15 @@ def test_the_leaves_are_numbered_as_they_are_read_and_the_first_leads_to_the_oth
 ) -> None:
     found = shown(dry_run=dry_run)
     assert list(found) == names
-    assert [leaf.about.partition(".")[0] for leaf in found.values()] == [str(n) for n in range(1, len(names) + 1)]
+    assert [leaf.about.partition(" · ")[0] for leaf in found.values()] == [str(n) for n in range(1, len(names) + 1)]
     links = re.findall(r"\]\(/artifacts/key/([a-z]+)-ir-20260102t150405z\)", str(found["verdict"].content))
     assert links == names[1:]
+
+
+def test_what_was_shown_before_is_led_to_by_its_own_id() -> None:
+    led = shown()["verdict"].leading_to({"timeline-ir-20260102t150405z": "some-id"})
+    assert "](/artifacts/artifact/some-id)" in led.content
+    assert "](/artifacts/key/receipts-ir-20260102t150405z)" in led.content
 
 
 def test_the_verdict_says_what_is_safe_what_is_missing_what_to_do_and_where_it_lies() -> None:
