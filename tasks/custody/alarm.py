@@ -95,7 +95,7 @@ def belongs_to(alarm: Alarm, past: Iterable[Past]) -> str:
     """
     newest = sorted(past, key=lambda each: each.incident, reverse=True)
     for each in newest:
-        if alarm.run in each.runs or _contained(alarm, each.processes):
+        if alarm.run in each.runs or _contained(alarm, each):
             return each.incident
     began = alarm.began or alarm.occurred
     for each in newest:
@@ -104,8 +104,11 @@ def belongs_to(alarm: Alarm, past: Iterable[Past]) -> str:
     return ""
 
 
-def _contained(alarm: Alarm, processes: Iterable[Identity]) -> bool:
-    return any(who.pid == alarm.pid and alarm.start in {None, who.start} for who in processes)
+def _contained(alarm: Alarm, past: Past) -> bool:
+    """By pid and start; by the pid alone, which may have been used again, unless the training began since."""
+    if alarm.start is None and alarm.began and past.lifted and alarm.began >= past.lifted:
+        return False
+    return any(who.pid == alarm.pid and alarm.start in {None, who.start} for who in past.processes)
 
 
 def _text(value: object) -> str:

@@ -78,6 +78,8 @@ def test_whatever_is_handed_over_can_be_read_and_written_down(said: dict[str, An
         (Alarm(run=RUN), OLD),
         (Alarm(pid=41, start=77), OLD),
         (Alarm(pid=41), OLD),
+        (Alarm(pid=41, began=NOON - timedelta(days=2)), OLD),
+        (Alarm(pid=41, began=NOON + timedelta(seconds=1)), ""),
         (Alarm(pid=41, start=78), ""),
         (Alarm(pid=42, start=77), ""),
         (Alarm(), ""),
