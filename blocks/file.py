@@ -24,7 +24,7 @@ _AT_ONCE: Final = {PREFECT_API_REQUEST_TIMEOUT: 3.0, PREFECT_CLIENT_MAX_RETRIES:
 
 B = TypeVar("B", bound=Block)
 _KINDS: dict[str, type[Block]] = {"workload": Workload, "store": EvidenceStore}
-_SAVED = ("credentials", "signing")
+_SAVED = ("credentials", "promoter", "signing")
 """Fields that name another block, as "signing-key/evacuation": secrets have no place in a file."""
 
 

@@ -6,7 +6,7 @@ from typing import Final
 from botocore.exceptions import ClientError
 from obstore.exceptions import BaseError
 
-from tasks.custody.errors import PermanentStoreError, StoreError, TransientStoreError
+from tasks.custody.errors import Denied, PermanentStoreError, StoreError, TransientStoreError
 
 _ACCESS: Final = (
     "Allow this identity s3:PutObject, s3:GetObject and s3:ListBucket there, and check its key and secret; where the "
@@ -48,6 +48,7 @@ _REMEDIES: Final = {
     "ProfileNotFound": _SOURCE,
     "SSLError": "Correct the endpoint, or trust its authority: set verify_cert_path in the credentials block.",
 }
+_DENIED: Final = {"AccessDenied", "AllAccessDisabled", "403"}
 _TRANSIENT: Final = {
     "429", "ConditionalRequestConflict", "InternalError", "OperationAborted", "RequestTimeout", "ServiceUnavailable",
     "SlowDown", "Throttling", "ThrottlingException", "TooManyRequests",
@@ -63,7 +64,7 @@ def explain(error: Exception, expected: str) -> StoreError:
     """Turn what either client raised into the error tree: the store's own word, and what to do about it."""
     code, said = _code_and_words(error)
     transient = _passes(code)
-    kind = TransientStoreError if transient else PermanentStoreError
+    kind = TransientStoreError if transient else Denied if code in _DENIED else PermanentStoreError
     remedy = _WAIT if transient else _REMEDIES.get(code, "Read what the store says; the evidence stays on this host.")
     return kind(expected, f"{code}: {said.rstrip('. ')}" if said else code, "The store did not do it.", remedy)
 

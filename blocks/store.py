@@ -73,6 +73,12 @@ class EvidenceStore(Block):
         union_mode="left_to_right",  # AwsCredentials has no field that must be given: first, it would take MinIO's
         description="Whose credentials to use; the usual AWS chain of the worker's host if empty.",
     )
+    promoter: MinIOCredentials | AwsCredentials | None = Field(
+        default=None,
+        union_mode="left_to_right",
+        description="Who changes latest/, where the credentials above may only create evidence (examples/policies). If "
+        "empty they change it too, as far as the store lets them; where it doesn't, that is reported as skipped.",
+    )
     lock: Lock = Field(
         default="",
         description="Object Lock for what an incident leaves in the bucket: governance can be lifted by whoever has "
@@ -169,18 +175,17 @@ class EvidenceStore(Block):
 
     @model_validator(mode="after")
     def _one_endpoint(self) -> Self:
-        if self.credentials is None:
-            return self
-        if isinstance(self.credentials, MinIOCredentials) and not self.endpoint:
-            raise ValueError(
-                "expected an endpoint with MinIO credentials; got none. Nothing was saved. "
-                "Give endpoint= the URL of the MinIO server"
-            )
-        if self.credentials.aws_client_parameters.endpoint_url not in {None, self.endpoint}:
-            raise ValueError(
-                "expected the endpoint in the store block; got another one in the credentials' client parameters. "
-                "Nothing was saved. Give it as endpoint= here, and take it out there"
-            )
+        for credentials in (each for each in (self.credentials, self.promoter) if each):
+            if isinstance(credentials, MinIOCredentials) and not self.endpoint:
+                raise ValueError(
+                    "expected an endpoint with MinIO credentials; got none. Nothing was saved. "
+                    "Give endpoint= the URL of the MinIO server"
+                )
+            if credentials.aws_client_parameters.endpoint_url not in {None, self.endpoint}:
+                raise ValueError(
+                    "expected the endpoint in the store block; got another one in the credentials' client parameters. "
+                    "Nothing was saved. Give it as endpoint= here, and take it out there"
+                )
         return self
 
     @property
@@ -208,6 +213,13 @@ class EvidenceStore(Block):
 
     def open(self) -> "Store":
         """Give the store behind the block. Its clients are loaded only now."""
+        return self._open(self.credentials)
+
+    def open_latest(self) -> "Store":
+        """The same in the name of who changes latest/."""
+        return self._open(self.promoter or self.credentials)
+
+    def _open(self, credentials: MinIOCredentials | AwsCredentials | None) -> "Store":
         if self.folder is not None:
             from blocks.directory import DirectoryStore
 
@@ -217,7 +229,7 @@ class EvidenceStore(Block):
         return S3Store(
             str(self.bucket),
             self.prefix,
-            credentials=self.credentials,
+            credentials=credentials,
             endpoint=self.endpoint,
             region=self.region,
             retention=self.retention,

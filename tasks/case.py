@@ -162,6 +162,22 @@ class Case:
         store = self.block.open()
         return RehearsalStore(store, self.log, self.block.retention) if self.dry_run else store
 
+    @cached_property
+    def latest_store(self) -> "Store":
+        """The same in the name of who changes latest/."""
+        if not self.has_promoter:
+            return self.store
+        store = self.block.open_latest()
+        return RehearsalStore(store, self.log, self.block.retention) if self.dry_run else store
+
+    @property
+    def has_promoter(self) -> bool:
+        """Whether somebody else than the writer of evidence changes latest/."""
+        try:
+            return self.block.promoter is not None
+        except Exception:  # noqa: BLE001  the record is written whatever is wrong with the store
+            return False
+
     @property
     def place(self) -> str:
         """Where the store is, for people; a store that cannot be opened is named by its block."""

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tasks.bucket import DOCUMENT_LIMIT, fetch, read_back, side_by_side
-from tasks.custody.errors import Conflict, PermanentStoreError, Refused, StoreError, TransientStoreError
+from tasks.custody.errors import Conflict, Denied, PermanentStoreError, Refused, StoreError, TransientStoreError
 from tasks.custody.keys import LATEST, TURNS, begun_key, done_key, kept_key, latest_name, turn_of
 from tasks.custody.manifest import canonical, digest_bytes
 from tasks.custody.receipt import ObjectReceipt, unproven
@@ -43,6 +43,10 @@ class Log(Protocol):
 
 class Busy(Refused):
     """Somebody else changes latest/ at this moment."""
+
+
+class NotOurs(Refused):
+    """The store does not let this identity change latest/."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +144,10 @@ def take_turn(store: "Store", wish: Wish, log: Log, *, now: datetime, take_over:
         store.create(begun_key(turn.number), data, begun)
     except Conflict as error:
         raise Busy(f"turn {turn.number} of latest/", "another run that was quicker", "Run this again.") from error
+    except Denied as error:
+        raise NotOurs(
+            "an identity that may change latest/", error.got, "Give the store block a promoter (docs/latest.md)."
+        ) from error
     left = {act: [row.key for row in turn.rows if row.act is act] for act in (Act.KEEP, Act.WOULD_DELETE)}
     log.write("turn begun", begun_key(turn.number), sha256=begun, result=turn.told, left={**left})
     _carry_out(store, turn, log)

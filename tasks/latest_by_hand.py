@@ -27,7 +27,7 @@ class _Screen:
 def rollback_by_hand(arguments: list[str]) -> int:
     """Exit 0 only if latest/ is what it was. Raises EvacuationError."""
     given = _parser().parse_args(arguments)
-    store = named_store(given.store).open()
+    store = named_store(given.store).open_latest()
     asked = Undoing(f"{getpass.getuser()}@{socket.gethostname()}, by hand", given.turn, given.take_over)
     if given.dry_run:
         for row in plan_of(store, asked):

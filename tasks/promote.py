@@ -12,7 +12,7 @@ from tasks.custody.objects import latest_held
 from tasks.custody.turn import Held, LatestPolicy, Promotion, TurnProof, surplus_of
 from tasks.custody.verdict import Verdict, Word
 from tasks.inspect_models import held_back
-from tasks.latest import Busy, Wish, history, present, take_turn
+from tasks.latest import Busy, NotOurs, Wish, history, present, take_turn
 from tasks.offload import TURNED, transient
 from tasks.seal import read_manifest
 from tasks.step import step
@@ -22,7 +22,8 @@ _SHOWN: Final = 10
 
 def _once(case: Case, seals: Sequence[Seal], verdict: Verdict, policy: LatestPolicy) -> str:
     """An incident promotes what it sealed once: run again later, it must not bring the past back."""
-    return f"{case.place}:{','.join(sealed.manifest_sha256 for sealed in seals)}:{verdict.word}:{policy}"
+    sealed = ",".join(each.manifest_sha256 for each in seals)
+    return f"{case.place}:{sealed}:{verdict.word}:{policy}:{'promoter' if case.has_promoter else ''}"
 
 
 @step("§5 promote latest/", "latest/ の更新", key=_once, retries=2, delay=2.0, retry_if=transient)
@@ -32,16 +33,19 @@ def promote(case: Case, seals: Sequence[Seal], verdict: Verdict, policy: LatestP
         return _left("the policy is never")
     if verdict.word is not Word.VERIFIED:
         return _left(f"the incident is {verdict.word}")
-    past = history(case.store)
-    if past.last and past.last.newest > case.incident.id:
-        return _left(f"{past.last.newest} is later and has promoted")
-    wanted, held, spared = _wanted(case, seals)
-    surplus = surplus_of(present(case.store, past.last), wanted, spared)
-    wish = Wish(wanted, f"run {case.run}", case.incident.id, policy, surplus=surplus)
+    store = case.latest_store
     try:
-        made = take_turn(case.store, wish, case.log, now=datetime.now(UTC))
+        past = history(store)
+        if past.last and past.last.newest > case.incident.id:
+            return _left(f"{past.last.newest} is later and has promoted")
+        wanted, held, spared = _wanted(case, seals)
+        surplus = surplus_of(present(store, past.last), wanted, spared)
+        wish = Wish(wanted, f"run {case.run}", case.incident.id, policy, surplus=surplus)
+        made = take_turn(store, wish, case.log, now=datetime.now(UTC))
     except Busy as busy:
         return replace(_left(str(busy)), again=True)
+    except NotOurs as error:
+        return _left(f"skipped, {error}")
     if made.turn:
         _remember(case, made.turn)
     return replace(made, reason=_told(held))

@@ -10,6 +10,7 @@ EvacuationError
 └── StoreError           the store did not take or give an object
     ├── TransientStoreError    trying again may help
     ├── PermanentStoreError    trying again will not help; the message says what will
+    │   └── Denied             this identity may not do it
     └── Conflict               the key exists with other content; it is never overwritten
 """
 
@@ -65,6 +66,10 @@ class TransientStoreError(StoreError):
 
 class PermanentStoreError(StoreError):
     """Trying again will not help."""
+
+
+class Denied(PermanentStoreError):
+    """This identity may not do it."""
 
 
 class Conflict(StoreError):

@@ -25,11 +25,14 @@ from tests.workloads import SmallWorkload
 NAMES = ("packages", "environment", "logs", "artifacts", "models")
 
 
-def evacuated(folder: Path, store: Store, key: SigningKey | None) -> str:
-    """Two runs: the second finds a longer log, so that there is a supplement. Gives the incident's id."""
+def evacuated(folder: Path, store: Store, key: SigningKey | None, place: EvidenceStore | None = None) -> str:
+    """Two runs: the second finds a longer log, so that there is a supplement. Gives the incident's id.
+
+    `place` is the store's block, where more of it counts than its key.
+    """
     with SmallWorkload(folder) as small:
         block = small.block(needed=["logs", "models"], containers=[])
-        signing = EvidenceStore(folder=folder, signing=key)
+        signing = place or EvidenceStore(folder=folder, signing=key)
         with case_of(block, store) as case:
             case.block = signing
             one_run(case, [made(collect.fn(case, name)) for name in NAMES])

@@ -24,7 +24,7 @@ from blocks import s3
 from blocks.port import Store
 from blocks.s3 import S3Store
 from blocks.s3_errors import explain
-from tasks.custody.errors import PermanentStoreError, StoreError, TransientStoreError
+from tasks.custody.errors import Denied, PermanentStoreError, StoreError, TransientStoreError
 from tasks.drill.parts import SeaweedFS
 
 Act = Callable[[Store], object]
@@ -139,8 +139,8 @@ def quoted(status: int, code: str) -> GenericError:
 @pytest.mark.parametrize(
     ("error", "kind", "remedy"),
     [
-        (answer(403, "AccessDenied"), PermanentStoreError, "s3:PutObject"),
-        (answer(403, "403"), PermanentStoreError, "s3:PutObject"),
+        (answer(403, "AccessDenied"), Denied, "s3:PutObject"),
+        (answer(403, "403"), Denied, "s3:PutObject"),
         (answer(400, "ExpiredToken"), PermanentStoreError, "Renew"),
         (answer(403, "SignatureDoesNotMatch"), PermanentStoreError, "secret"),
         (answer(301, "PermanentRedirect"), PermanentStoreError, "region"),

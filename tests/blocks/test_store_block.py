@@ -82,6 +82,7 @@ def test_bucket_and_prefix_end_up_apart(bucket: str, prefix: str, place: str) ->
             },
             "client parameters",
         ),
+        ({"bucket": "evidence", "promoter": minio()}, "endpoint"),
         ({"folder": "evidence"}, "absolute path"),
     ],
 )
