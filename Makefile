@@ -16,7 +16,7 @@ POOL ?= evacuation
 ENGINE ?= $(CURDIR)/$(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help drill deploy evacuate status uncordon audit pull rollback test check fmt soak bench-contain bench-offload reference lock clean
+.PHONY: help drill deploy evacuate status uncordon audit pull rollback test check fmt soak bench-contain bench-offload bench-trigger reference lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*##/\t/' | expand -t 12
@@ -66,6 +66,9 @@ soak: $(STAMP)  ## the long campaigns, of which the test suite runs a sample
 
 bench-contain: $(STAMP)  ## the runbook's steps 0-3 as typed and the flow side by side; writes build/bench/contain.json
 	$(BIN)/python -m tasks.drill.bench_contain
+
+bench-trigger: $(STAMP)  ## from an event to a contained workload on a busy machine, beside the default worker; writes build/bench/trigger.json
+	$(BIN)/python -m tasks.drill.bench_trigger
 
 bench-offload: $(STAMP)  ## our offload beside the runbook's, s5cmd and rclone: SETS="S M L" ROUNDS=3; writes build/bench/offload.json
 	$(BIN)/python -m tasks.drill.bench_offload $(SETS) $(if $(ROUNDS),--rounds $(ROUNDS))

@@ -20,6 +20,7 @@ from tasks.custody.errors import Refused
 
 logger = logging.getLogger(__name__)
 
+_OTHERS: Final = 0o077
 _AT_ONCE: Final = {PREFECT_API_REQUEST_TIMEOUT: 3.0, PREFECT_CLIENT_MAX_RETRIES: 0}
 
 B = TypeVar("B", bound=Block)
@@ -61,6 +62,8 @@ def store_given(path: Path, name: str = "") -> tuple[str, dict[str, Any]]:
     Where the server that has its credentials or its key is dead, their names stay: a containment does not wait for it.
     """
     called, fields = one(_read(path), "store", str(path), name)
+    if any(isinstance(fields.get(field), dict) for field in _SAVED) and path.stat().st_mode & _OTHERS:
+        logger.warning("%s holds secrets, and others may read it: chmod 600", path)
     _checked(EvidenceStore, "store", called, {field: fields[field] for field in fields.keys() - set(_saved_in(fields))})
     return called, {**fields, **{field: _saved_fields(each) for field, each in _saved_in(fields).items()}}
 

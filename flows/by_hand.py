@@ -16,12 +16,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from flows.engine import PATIENCE, load, take_priority
+from flows.engine import PATIENCE, load
 from tasks.custody.description import one, place, tables
 from tasks.custody.errors import EvacuationError, Refused
 from tasks.drill.parts import PartError, PrefectServer
 from tasks.early import freeze_described, thaw_again
 from tasks.home import MEMORY
+from tasks.priority import take_priority
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State

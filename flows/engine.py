@@ -1,8 +1,6 @@
 """What a worker starts for a run of the evacuation: `python -m flows.engine` freezes first, then is Prefect's engine.
 
-On a machine whose every core computes, the import of Prefect alone takes seconds. Nice alone does not help there: with
-sched_autogroup the kernel first divides the processor among sessions, and only then by nice within each. Where the
-right to both (SYS_NICE) is missing, the run goes on without.
+On a machine whose every core computes, the import of Prefect alone takes seconds, at normal priority many.
 """
 
 import gc
@@ -10,25 +8,15 @@ import os
 import runpy
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from importlib import import_module
-from pathlib import Path
 from typing import Final
 
 from tasks.early import answers, freeze_early, thaw_again
 from tasks.early_join import join_early
+from tasks.priority import take_priority
 
-PRIORITY: Final = -15
 PATIENCE: Final = {"PREFECT_CLIENT_MAX_RETRIES": "3", "PREFECT_API_REQUEST_TIMEOUT": "10"}
 """How long a server that is gone or hangs is waited for, where the worker's environment says nothing else."""
-
-
-def take_priority() -> None:
-    """Put this process, and its session, before what computes on this machine."""
-    with suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, 0, PRIORITY)
-    with suppress(OSError):
-        Path("/proc/self/autogroup").write_text(str(PRIORITY))
 
 
 def load() -> None:

@@ -20,6 +20,7 @@ def audit_by_hand(arguments: list[str]) -> int:
     opened = named_store(given.store).open()
     if not given.incident:
         print(*columns(holdings(opened)), sep="\n")
+        print(f"next: make audit STORE={given.store} INCIDENT=IR-…")
         return 0
     found = audited(opened, given.incident, _signers(given.signers), deep=given.deep)
     print(*lines(found), sep="\n")

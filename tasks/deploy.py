@@ -130,7 +130,7 @@ def deploy_all(targets: list[Target], pool: str, engine: str) -> Iterator[str]:
         put(client, silent_runs())
     for host in sorted({target.host for target in targets}):
         queues = " ".join(f"--work-queue {host}{suffix}" for suffix in _PRIORITIES)
-        yield f"worker on {host}: prefect worker start --pool {pool} {queues}"
+        yield f"worker on {host}: .venv/bin/python -m flows.worker --pool {pool} {queues}"
 
 
 def main() -> int:

@@ -55,6 +55,8 @@ def pull_by_hand(arguments: list[str]) -> int:
         if each.outcome is not Outcome.SAME:
             print(f"{each.outcome:>12}  {each.name}{f': {each.reason}' if each.reason else ''}")
     print(f"{made.told}, in {given.into}")
+    again = "mend what is named above, or give OVERWRITE=1 for newer files, and run this again; what is here stays"
+    print(f"next: {'start what reads it, or let it load it again' if made.complete else again}")
     return 0 if made.complete else 1
 
 

@@ -5,13 +5,13 @@ import secrets
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from tasks.account import as_user
 from tasks.custody.process import Identity
 from tasks.orders import Orders
+from tasks.priority import give_way
 from tasks.proc import start_of
 
 GUARD: Final = "tasks.guard"
@@ -107,15 +107,8 @@ def start_program(
             start_new_session=True,
             **({} if _SYSTEMD.is_dir() else as_user(user)),
         )
-    _at_normal_priority(process.pid)
+    give_way(process.pid)  # a run puts itself before everything else; what it leaves behind is like any other
     return _let_go(process)
-
-
-def _at_normal_priority(pid: int) -> None:
-    """A run puts itself before everything else; what it leaves behind is a program like any other."""
-    with suppress(ProcessLookupError):
-        if os.getpriority(os.PRIO_PROCESS, pid) < 0:
-            os.setpriority(os.PRIO_PROCESS, pid, 0)
 
 
 def _let_go(process: subprocess.Popen[bytes]) -> Identity:

@@ -64,7 +64,8 @@ def _containers(workload: Workload) -> list[str]:
 
 def next_step(incident: str, verdict: str, *, cordoned: bool, alive: bool) -> str:
     """What to do now."""
-    again = f"prefect deployment run evacuate/NAME --param incident_id={incident}"
+    run = "prefect deployment run {}/NAME --param incident_id={}"
+    again = f"{run.format('evacuate', incident)}; without a server: make evacuate INCIDENT={incident}"
     if not incident:
         return "nothing: no incident was ever opened here"
     if verdict not in _FINISHED:
@@ -72,8 +73,7 @@ def next_step(incident: str, verdict: str, *, cordoned: bool, alive: bool) -> st
     if cordoned and alive:
         return f"something of the workload lives under the cordon: carry the incident on: {again}"
     if cordoned:
-        back = again.replace("evacuate/", "recover/")
-        return f"bring the API back: {back}; or only let training in: make uncordon"
+        return f"bring the API back: {run.format('recover', incident)}; or only let training in: make uncordon"
     return "write the postmortem, if that is not done yet"
 
 

@@ -18,6 +18,7 @@ from tasks.custody.errors import Refused
 from tasks.custody.process import Identity, descendants, gentle_signal
 from tasks.host import LinuxHost
 from tasks.output import Lines, Teller, readable
+from tasks.priority import give_way
 from tasks.proc import start_of
 
 logger = logging.getLogger(__name__)
@@ -62,6 +63,7 @@ class Training:
     @staticmethod
     def _start(workload: Workload, descriptor: int, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
         owner = workload.root.stat().st_uid
+        give_way()  # the worker stands before everything that computes, and this is what computes
         try:
             return subprocess.Popen(
                 workload.training_command,

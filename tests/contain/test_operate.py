@@ -50,7 +50,8 @@ def test_under_the_cordon_and_after_it(small: SmallWorkload) -> None:
         assert seen["incident"] == f"{INCIDENT}  not finished"
         assert f"holds {block.lock} since " in seen["cordon"]
         assert "src/train.py" in seen["held"]
-        assert seen["next"].endswith(f"--param incident_id={INCIDENT}")
+        assert f"--param incident_id={INCIDENT}; " in seen["next"]
+        assert seen["next"].endswith(f"make evacuate INCIDENT={INCIDENT}")
 
 
 def test_uncordon_frees_the_lock_ends_what_was_caught_and_is_idempotent(small: SmallWorkload) -> None:

@@ -95,7 +95,8 @@ def test_an_audit_proves_an_evacuation_and_says_which_object_was_changed_afterwa
 
     listed = by_hand(signed, seaweed, tmp_path)
     assert listed.returncode == 0, listed.stderr
-    heads, row, last = listed.stdout.splitlines()
+    heads, row, last, then = listed.stdout.splitlines()
+    assert then.startswith("next: make audit STORE=")
     assert heads.split() == ["id", "opened", "host", "workload", "verdict", "records", "signed", "objects", "bytes"]
     assert row.split()[0] == incident
     assert row.split()[4:7] == ["VERIFIED", "1", "yes"]

@@ -145,6 +145,23 @@ def test_a_dead_server_s_credentials_and_key_delay_no_containment(
         EvidenceStore.model_validate(fields)
 
 
+@pytest.mark.parametrize(("mode", "told"), [(0o600, ""), (0o640, "chmod 600")])
+def test_secrets_in_a_file_that_others_may_read_are_told(
+    tmp_path: Path,
+    mode: int,
+    told: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    path = tmp_path / "store.toml"
+    keys = {"aws_access_key_id": "AKIA", "aws_secret_access_key": "secret-of-the-file"}
+    path.write_text(toml("store", "s", {"bucket": "evidence", "credentials": keys}))
+    path.chmod(mode)
+    assert store_given(path)[0] == "s"
+    assert bool(told) == bool(caplog.text)
+    assert told in caplog.text
+    assert "secret-of-the-file" not in caplog.text
+
+
 def test_by_hand_the_launchers_are_those_of_the_operators_own_server(scene: Scene) -> None:
     store, launcher = {"folder": "/"}, Launcher(Kind.POOL, "there-is-none")
     theirs = Given(scene.block, store, get_current_settings())

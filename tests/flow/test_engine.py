@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.engine import PRIORITY
+from tasks.priority import NICE, OOM
+from tasks.rights import effective_capabilities
 
 INSTEAD = """
 import gc, os, runpy
@@ -22,6 +23,7 @@ import flows.engine
 runpy.run_module = run
 flows.engine.main()
 """
+SYS_RESOURCE = 24
 AUTOGROUP = Path("/proc/sys/kernel/sched_autogroup_enabled")
 am_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs to run as root to have the right, and to give it up")
 
@@ -36,17 +38,17 @@ def started(*launch: str) -> list[str]:
 @am_root
 def test_a_run_puts_itself_before_everything_else() -> None:
     module, name, nice, group = started()
-    assert (module, name, int(nice)) == ("prefect.engine", "__main__", PRIORITY)
+    assert (module, name, int(nice)) == ("prefect.engine", "__main__", NICE)
     if AUTOGROUP.exists() and AUTOGROUP.read_text().strip() == "1":
-        assert int(group) == PRIORITY
+        assert int(group) == NICE
 
 
 BRINGS_BACK = """
 import os, sys
 from pathlib import Path
-import flows.engine
 from tasks.launch import start_program
-flows.engine.take_priority()
+from tasks.priority import take_priority
+take_priority()
 folder = Path(sys.argv[1])
 started = start_program(["sleep", "600"], folder, folder / "log", 0, {"PATH": os.environ["PATH"]})
 print(started.pid)
@@ -59,6 +61,7 @@ def test_what_a_run_brings_back_has_the_priority_of_everybody(tmp_path: Path) ->
     pid = int(subprocess.run(command, start_new_session=True, capture_output=True, text=True, check=True).stdout)
     try:
         assert os.getpriority(os.PRIO_PROCESS, pid) == 0
+        assert Path(f"/proc/{pid}/oom_score_adj").read_text().strip() == "0"
         if AUTOGROUP.exists():
             assert Path(f"/proc/{pid}/autogroup").read_text().split()[-1] == "0"
     finally:
@@ -69,3 +72,33 @@ def test_what_a_run_brings_back_has_the_priority_of_everybody(tmp_path: Path) ->
 def test_a_run_without_the_right_starts_all_the_same() -> None:
     module, _, nice, group = started("setpriv", "--bounding-set=-all", "--inh-caps=-all")
     assert (module, int(nice), int(group)) == ("prefect.engine", os.getpriority(os.PRIO_PROCESS, 0), 0)
+
+
+WORKER = """
+import os, sys
+from pathlib import Path
+def become(program, arguments, environment):
+    adjusted = int(Path("/proc/self/oom_score_adj").read_text())
+    print(arguments[1:], environment["PREFECT_WORKER_QUERY_SECONDS"], os.getpriority(os.PRIO_PROCESS, 0), adjusted)
+os.execve = become
+import flows.worker
+sys.argv = ["worker", "--pool", "p"]
+flows.worker.main()
+from tasks.priority import give_way
+give_way()
+print(os.getpriority(os.PRIO_PROCESS, 0), Path("/proc/self/oom_score_adj").read_text())
+"""
+
+
+@am_root
+@pytest.mark.parametrize(("environment", "seconds"), [({}, "1"), ({"PREFECT_WORKER_QUERY_SECONDS": "0.5"}, "0.5")])
+def test_a_worker_stands_before_everything_and_asks_often_and_a_training_of_it_gives_way(
+    environment: dict[str, str], seconds: str
+) -> None:
+    command = [sys.executable, "-c", WORKER]
+    told = subprocess.run(
+        command, env={**os.environ, **environment}, start_new_session=True, capture_output=True, text=True, check=True
+    )
+    spared = OOM if effective_capabilities() >> SYS_RESOURCE & 1 else 0
+    expected = f"['-m', 'prefect', 'worker', 'start', '--pool', 'p'] {seconds} {NICE} {spared}"
+    assert told.stdout.splitlines()[:2] == [expected, "0 0"]

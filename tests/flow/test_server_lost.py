@@ -18,6 +18,8 @@ from tasks.audit import audited
 from tasks.custody.audit.signers import read_signers
 from tasks.drill.parts import PrefectServer
 from tasks.early import answers
+from tasks.home import CORDON
+from tasks.host import LinuxHost
 from tests.flow.test_early import environment
 from tests.scenes import Scene
 from tests.workloads import SmallWorkload, wait_until
@@ -57,6 +59,7 @@ def test_killed_after_the_freeze(
         _, said = run.communicate(timeout=END_SECONDS)
     finally:
         run.kill()
+        LinuxHost().release(scene.block.evidence / CORDON)
     assert not answers(told)
     assert run.returncode == 1
     assert "what it did not hear of this run is lost to it" in said

@@ -1,0 +1,38 @@
+"""The bench of the trigger: what it calls contained, and what it makes of its times."""
+
+import os
+import signal
+from pathlib import Path
+
+from tasks.custody.description import recognisable
+from tasks.custody.membership import matchers_of
+from tasks.drill.bench_trigger import Times, rows, where
+from tasks.drill.busy import BUSY, Busy
+from tasks.host import LinuxHost
+from tests.workloads import wait_until
+
+
+def test_the_busy_workload_is_one_and_is_at_rest_when_the_last_has_stopped(tmp_path: Path) -> None:
+    busy = Busy(tmp_path)
+    matchers = matchers_of(recognisable({"root": str(busy.root)}, "here"), None)
+    with busy.at_work():
+        snapshot = LinuxHost().snapshot()
+        started = [snapshot[process.pid] for process in busy.processes]
+        assert len(started) == BUSY
+        assert all(any(matcher.recognises(each, busy.root) for matcher in matchers) for each in started)
+        for process in busy.processes:
+            assert not busy.at_rest()
+            os.kill(process.pid, signal.SIGSTOP)
+        wait_until(busy.at_rest, what="the stop of all")
+    assert all(process.poll() is not None for process in busy.processes)
+
+
+def test_the_goals_are_for_root_and_the_default_worker_is_the_peer() -> None:
+    quick, slow = [Times(0.1, 0.5, 1.0), Times(0.1, 0.5, 2.0)], [Times(0.1, 5.0, 9.0), Times(0.1, 9.0, 11.0)]
+    seen = {"root": quick, "no rights": slow, "default": slow}
+    goal, times, *rest = rows(seen)
+    assert (goal.ours, goal.holds) == (1.5, True)
+    assert (times.ours, times.peer, times.ratio, times.holds) == (1.5, 10.0, 6.67, True)
+    assert [(row.ours, row.peer) for row in rest] == [(2.0, 11.0), (10.0, 10.0), (11.0, 11.0)]
+    assert not any(row.holds for row in rows({**seen, "root": slow})[:2])
+    assert where("root", quick) == "root: event to run 0.10 s, run to worker 0.40 s, worker to frozen 1.00 s"
