@@ -8,17 +8,19 @@ from pydantic import Field
 
 from tasks.audit_steps import audit_incident, audited_state, list_incidents, show
 from tasks.custody.ending import LISTED
+from tasks.custody.incident import ID_PATTERN
 from tasks.ended import ended
 
 _SHOW_SECONDS: Final = 10.0
 
+IncidentId = Annotated[str, Field(json_schema_extra={"pattern": ID_PATTERN})]
 BlockName = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 @flow(name="audit", flow_run_name="audit {store}", persist_result=False)
 def audit(
     store: BlockName,
-    incident_id: str | None = None,
+    incident_id: IncidentId | None = None,
     allowed_signers: str = "",
     deep: bool = False,  # noqa: FBT001, FBT002  the form has a switch for it
 ) -> State[Any]:

@@ -75,7 +75,7 @@ def stage(folder: Path, *, keep: bool) -> Iterator[Stage]:
         sample.build()
         say(f"  workload {sample.root}")
         lock_bucket(store)
-        (folder / ALLOWED).write_text(f"{save_blocks(server, store, sample).allowed_signers}\n")
+        (folder / ALLOWED).write_text(f"{save_blocks(server, store, sample.block()).allowed_signers}\n")
         deploy(server)
         with Worker(folder / "worker", server, POOL) as worker:
             yield Stage(folder, store, server, worker, sample)

@@ -19,6 +19,7 @@ from tasks.cordon import cordon
 from tasks.custody.alarm import Alarm
 from tasks.custody.ending import JOINED
 from tasks.custody.evidence import Evidence
+from tasks.custody.incident import ID_PATTERN
 from tasks.custody.receipt import Containment, Recovery
 from tasks.custody.turn import LatestPolicy, Promotion
 from tasks.ended import ended
@@ -37,6 +38,7 @@ from tasks.stop import stop
 from tasks.verify import verify
 from tasks.watch import watch
 
+IncidentId = Annotated[str, Field(json_schema_extra={"pattern": ID_PATTERN})]
 BlockName = Annotated[str, Field(min_length=1, max_length=200)]
 Sentence = Annotated[str, Field(max_length=2000)]
 
@@ -52,7 +54,7 @@ def evacuate(  # noqa: PLR0913, PLR0917  each is a field of the form that a pers
     store: BlockName,
     reason: Sentence = "",
     detected_at: datetime | None = None,
-    incident_id: str | None = None,
+    incident_id: IncidentId | None = None,
     policy: Policy = "graceful",
     dry_run: bool = False,  # noqa: FBT001, FBT002  the form has a switch for it
     latest: LatestPolicy | None = None,
@@ -69,7 +71,7 @@ def evacuate(  # noqa: PLR0913, PLR0917  each is a field of the form that a pers
         store: Name of the Evidence Store block: where the evidence goes. 保全先の Evidence Store ブロック名。
         reason: Why, in a sentence; it goes into the postmortem. 理由。
         detected_at: When the trouble was noticed, with a time zone; now if left out. 検知時刻。
-        incident_id: IR-… to carry that incident on, finished steps are not repeated; else a new one. 継続する ID。
+        incident_id: IR-YYYYmmddTHHMMSSZ to carry that one on, with its finished steps; else a new one. 継続する ID。
         policy: graceful asks each process to end first; kill, for a compromised host, thaws nothing. 停止の方針。
         dry_run: Show what would be done; stop nothing, send nothing. 予行(何も止めず、何も送らない)。
         latest: Whether latest/ follows once everything is proven; as the store block says if left out. latest/ の方針。

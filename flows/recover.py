@@ -10,6 +10,7 @@ from pydantic import Field
 from tasks.case import Case
 from tasks.conclude import publish, recovered_state
 from tasks.custody.ending import JOINED
+from tasks.custody.incident import ID_PATTERN
 from tasks.custody.receipt import Containment, Recovery
 from tasks.ended import ended
 from tasks.preflight import Busy, this_run
@@ -20,6 +21,7 @@ from tasks.reopen import Reopening, reopen
 from tasks.seal import check_seal, sealed
 from tasks.step import noun, noun_or_reason, submit
 
+IncidentId = Annotated[str, Field(json_schema_extra={"pattern": ID_PATTERN})]
 BlockName = Annotated[str, Field(min_length=1, max_length=200)]
 Sentence = Annotated[str, Field(max_length=2000)]
 
@@ -31,7 +33,7 @@ Sentence = Annotated[str, Field(max_length=2000)]
     persist_result=False,
 )
 def recover(
-    workload: BlockName, store: BlockName, incident_id: str | None = None, despite: Sentence = ""
+    workload: BlockName, store: BlockName, incident_id: IncidentId | None = None, despite: Sentence = ""
 ) -> State[Any]:
     """Bring an evacuated workload's API back, and prove what it serves. Training is not started, only let in again.
 

@@ -11,9 +11,8 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect_aws import AwsCredentials
 
-from blocks import EvidenceStore, SigningKey
+from blocks import EvidenceStore, SigningKey, Workload
 from tasks.drill.parts import PrefectServer, SeaweedFS
-from tasks.drill.sample import SampleWorkload
 from tasks.drill.vault import LOCK, credentials, new_key
 
 PROJECT: Final = Path(__file__).resolve().parents[2]
@@ -21,7 +20,7 @@ NAME: Final = "sample"
 POOL: Final = "evacuation"
 
 
-def save_blocks(server: PrefectServer, store: SeaweedFS, sample: SampleWorkload) -> SigningKey:
+def save_blocks(server: PrefectServer, store: SeaweedFS, workload: Workload) -> SigningKey:
     """Register the block types as a user would, and save them. Secrets stay in the blocks of credentials and key."""
     prefect(server, "block", "register", "-m", "blocks")
     key = new_key()
@@ -31,7 +30,7 @@ def save_blocks(server: PrefectServer, store: SeaweedFS, sample: SampleWorkload)
         keys = AwsCredentials.load(NAME)
         place = f"s3://{store.bucket}/drill"
         EvidenceStore(bucket=place, endpoint=store.endpoint, credentials=keys, signing=key, **LOCK).save(NAME)
-        sample.block().save(NAME)
+        workload.save(NAME)
     return key
 
 

@@ -35,6 +35,8 @@ from tasks.page.visible import visible
 _PUNCTUATION: Final = re.compile(r"([\\`*_\[\]<>|~&$])")
 _ADDRESS: Final = re.compile(r"://|www\.|@|xmpp:|mailto:", re.IGNORECASE)
 _IN_CODE: Final = str.maketrans({"`": "ˋ", "|": "│"})
+_PLAIN: Final = re.compile(r"[A-Za-z0-9._%/:-]+")
+"""A link's name that is no markup: one of Prefect's UIs shows what stands there as it stands."""
 _NOTHING: Final = "—"
 _OPEN: Final = "**[ 未記入 / to be filled in ]**"
 _SIGNS: Final = {Tone.GOOD: "✔", Tone.FAIR: "▲", Tone.BAD: "✖", Tone.QUIET: "·"}
@@ -132,7 +134,7 @@ def _cell(cell: Cell) -> str:  # noqa: PLR0911  one for each kind
         case Code(text):
             return code(text)
         case Link(name, address):
-            return f"[{code(name)}]({address})" if address else code(name)
+            return f"[{name if _PLAIN.fullmatch(name) else code(name)}]({address})" if address else code(name)
         case Open():
             return _OPEN
         case Badge(tone, word, told):

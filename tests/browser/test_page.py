@@ -1,16 +1,13 @@
 """The page in a real browser: it reads on a phone and on a desk, loads nothing, and Japanese has its letters."""
 
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request
 
 from tasks.pages import HTML, pages
 from tests.stories import story
 
-CHROMIUM = shutil.which("chromium")
 HOSTILE = "<img src=http://evil.example/x onerror=alert(1)> ![](http://evil.example) \u202e" + "証跡" * 90 + "w" * 400
 INK = """text => {
     const canvas = document.createElement('canvas');
@@ -24,17 +21,6 @@ INK = """text => {
 OVERFLOWING = """() => [...document.querySelectorAll('main *')]
     .filter(each => !each.closest('figure, thead') && each.getBoundingClientRect().right > innerWidth + 1)
     .map(each => each.outerHTML.slice(0, 80))"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Headless Chromium as Debian has it; nothing is downloaded."""
-    if not CHROMIUM:
-        pytest.skip("chromium is not installed")
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield running
-        running.close()
 
 
 class Seen:

@@ -1,0 +1,138 @@
+"""A person in front of Prefect's UI: triggers the evacuation by its form, sees the verdict, reads what lies beside it.
+
+With SCREENSHOTS=FOLDER the pages are kept as pictures.
+"""
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from tasks.drill.deployment import NAME, POOL, deploy, save_blocks
+from tasks.drill.parts import PrefectServer, SeaweedFS, Worker
+from tasks.drill.vault import lock_bucket
+from tests.workloads import SmallWorkload
+
+RUN_MS = 120_000
+LEAVES = {
+    "manifest": "SHA256SUMS sha256",
+    "receipts": "保全先の確認",
+    "timeline": "残存なしを確認",
+    "postmortem": "恒久対策",
+}
+"""What the verdict leads to, in the order of reading, and words that are found there."""
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]:
+    """A store that locks what it is given."""
+    with SeaweedFS(tmp_path_factory.mktemp("store")) as running:
+        lock_bucket(running)
+        yield running
+
+
+@pytest.fixture(scope="module")
+def ui(store: SeaweedFS, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server with a worker and a small workload at work, deployed as the operator's page says."""
+    folder = tmp_path_factory.mktemp("ui")
+    with PrefectServer(folder / "prefect") as server, SmallWorkload(folder / "workload") as workload:
+        save_blocks(server, store, workload.block())
+        deploy(server)
+        workload.start_all()
+        with Worker(folder / "worker", server, POOL):
+            yield server.ui
+
+
+@pytest.fixture
+def page(ui: str, browser: Browser) -> Iterator[Page]:
+    """A window of its own."""
+    opened = browser.new_page(viewport={"width": 1400, "height": 1050}, base_url=ui)
+    opened.set_default_timeout(30_000)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def keep(page: Page) -> Callable[[str], None]:
+    """Keep a picture of the page, where that is asked for."""
+
+    def kept(name: str) -> None:
+        if folder := os.environ.get("SCREENSHOTS"):
+            page.screenshot(path=Path(folder) / f"{name}.png", animations="disabled")
+
+    return kept
+
+
+def form(page: Page) -> None:
+    """From the list of deployments to the form of the evacuation."""
+    page.goto("/deployments")
+    row = page.get_by_role("row").filter(has=page.get_by_role("link", name="evacuate", exact=True))
+    row.get_by_role("link", name=NAME, exact=True).click()
+    page.get_by_role("button", name="Run", exact=True).click()
+    page.get_by_text("Custom run").click()
+
+
+def field(page: Page, name: str) -> Locator:
+    """The part of the form that is about a parameter."""
+    return page.locator(".schema-form-property", has_text=name).first
+
+
+def start(page: Page) -> None:
+    """Send the form, and go to the run that it has made."""
+    with page.expect_response(lambda answer: answer.url.endswith("/create_flow_run")) as made:
+        page.get_by_role("button", name="Submit").click()
+    page.goto(f"/runs/flow-run/{made.value.json()['id']}")
+
+
+def leaf(page: Page, verdict: str, name: str) -> None:
+    """From the verdict to another page that it leads to."""
+    page.goto(verdict)
+    address = page.get_by_role("link", name=re.compile(f"^{name}-ir-")).last.get_attribute("href")
+    page.goto(str(address))
+
+
+def test_a_person_evacuates_by_the_form_and_reads_what_came_of_it(
+    page: Page, store: SeaweedFS, keep: Callable[[str], None]
+) -> None:
+    form(page)
+    field(page, "reason").locator("textarea").fill("disk alarm on the host")
+    keep("form")
+    start(page)
+    expect(page.get_by_text("Verified", exact=True).first).to_be_visible(timeout=RUN_MS)
+    page.get_by_text("Artifacts", exact=True).last.click()
+    page.get_by_text("verdict-ir-").first.click()
+    expect(page.get_by_text("検証済み").first).to_be_visible()
+    expect(page.get_by_text("次の操作").first).to_be_visible()
+    keep("artifact")
+    verdict = page.url
+    for name, words in LEAVES.items():
+        leaf(page, verdict, name)
+        expect(page.get_by_text(words).first).to_be_visible()
+        keep(name)
+    leaf(page, verdict, "receipts")
+    expect(page.locator(f"a[href^='{store.endpoint}/{store.bucket}/drill/incidents/']").first).to_be_visible()
+
+
+def test_the_form_refuses_an_incident_id_of_another_shape(page: Page) -> None:
+    form(page)
+    incident = field(page, "incident_id")
+    incident.get_by_role("button", name="str").click()
+    incident.locator("textarea").fill("IR-1")
+    page.get_by_role("button", name="Submit").click()
+    expect(page.get_by_text("'IR-1' is not valid")).to_be_visible()
+    expect(incident.get_by_text("IR-YYYYmmddTHHMMSSZ")).to_be_visible()
+    assert page.url.partition("?")[0].endswith("/run")
+
+
+def test_a_run_that_is_refused_says_what_was_expected_and_what_to_do(page: Page) -> None:
+    form(page)
+    field(page, "workload").locator("textarea").fill("nobody")
+    start(page)
+    expect(page.get_by_text("Failed", exact=True).first).to_be_visible(timeout=RUN_MS)
+    page.get_by_text("Details", exact=True).last.click()
+    page.get_by_text("See More").first.click()
+    expect(page.get_by_text("expected the name of a saved workload block").first).to_be_visible()
+    expect(page.get_by_text(f"Use one of: {NAME}").first).to_be_visible()
