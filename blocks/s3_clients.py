@@ -13,7 +13,9 @@ from botocore.utils import get_environ_proxies
 from obstore.auth.boto3 import Boto3CredentialProvider
 from obstore.store import S3Store as Bucket
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.connectionpool import HTTPSConnectionPool
+
+from blocks.s3_line import Line
 
 if TYPE_CHECKING:
     import boto3
@@ -67,11 +69,11 @@ class _Secure(_Patient, HTTPSConnection):
     """Over TLS."""
 
 
-class _PlainPool(HTTPConnectionPool):
+class _PlainLine(Line):
     ConnectionCls = _Patient
 
 
-class _SecurePool(HTTPSConnectionPool):
+class _SecureLine(Line, HTTPSConnectionPool):
     ConnectionCls = _Secure
 
 
@@ -86,7 +88,7 @@ def signed_pool(endpoint: str, authority: Path | None) -> urllib3.PoolManager:
         ca_certs=str(authority or get_cert_path(verify=True)),
         timeout=_ANSWER,
     )
-    pool.pool_classes_by_scheme = {"http": _PlainPool, "https": _SecurePool}
+    pool.pool_classes_by_scheme = {"http": _PlainLine, "https": _SecureLine}
     return pool
 
 

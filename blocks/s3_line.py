@@ -1,0 +1,146 @@
+"""One small request and its answer (RFC 9112) over a connection of urllib3 that stays open.
+
+An incident asks two or three of them for each file. What urllib3, http.client and the parser of mail headers do around
+each of them costs more than all the rest; connecting, TLS and the pool are theirs still.
+"""
+
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from socket import socket
+from typing import TYPE_CHECKING, Final, cast
+
+from urllib3 import HTTPHeaderDict
+from urllib3.connectionpool import HTTPConnectionPool
+from urllib3.exceptions import ProtocolError, ReadTimeoutError, SSLError
+
+if TYPE_CHECKING:
+    from urllib3.connection import HTTPConnection
+
+_PIECE: Final = 1 << 16
+_HEAD_LIMIT: Final = 1 << 16
+_BODY_LIMIT: Final = 1 << 24
+_END: Final = b"\r\n"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back: status, headers, names in any case, and the body."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Line(HTTPConnectionPool):
+    """Connections to one place."""
+
+    def ask(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> Answer:
+        """Send it once. Errors are those of urllib3; after one the connection is never used again."""
+        connection = cast("HTTPConnection", self._get_conn())
+        try:
+            if connection.is_closed:
+                self._validate_conn(connection)
+                if connection.is_closed:
+                    connection.connect()
+            return _exchange(connection, method, target, headers, body)
+        except BaseException as error:
+            connection.close()
+            if isinstance(error, ssl.SSLError):
+                raise SSLError(error) from error
+            if isinstance(error, TimeoutError):
+                raise ReadTimeoutError(self, target, "no answer in time") from error
+            if isinstance(error, OSError):
+                raise ProtocolError("the connection was lost", error) from error
+            raise
+        finally:
+            self._put_conn(connection)
+
+
+def _exchange(
+    connection: "HTTPConnection", method: str, target: str, headers: Mapping[str, str], body: bytes
+) -> Answer:
+    lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
+    connection.sock.sendall("\r\n".join(lines).encode("latin-1") + body)
+    reader = Reader(connection.sock)
+    status, told = reader.head()
+    while status < HTTPStatus.OK:
+        status, told = reader.head()
+    nothing = method == "HEAD" or status in {HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED}
+    answer = Answer(status, told, b"" if nothing else reader.body(told))
+    if reader.ended or reader.left or told.get("connection", "").lower() == "close":
+        connection.close()
+    return answer
+
+
+class Reader:
+    """What a server says, never more of it than is bearable."""
+
+    def __init__(self, origin: socket) -> None:
+        """Nothing has come yet."""
+        self._origin, self.left, self.ended = origin, b"", False
+
+    def head(self) -> tuple[int, HTTPHeaderDict]:
+        """The status and the headers of an answer."""
+        first, *lines = self._until(_END + _END).decode("latin-1").split("\r\n")
+        version, _, rest = first.partition(" ")
+        if not version.startswith("HTTP/1.") or not rest[:3].isdigit():
+            raise ProtocolError(f"no HTTP: {first[:80]!r}")
+        pairs = (line.partition(":") for line in lines)
+        return int(rest[:3]), HTTPHeaderDict((name, value.strip()) for name, _, value in pairs)
+
+    def body(self, headers: Mapping[str, str]) -> bytes:
+        """By its chunks, its length, or all that comes until the end."""
+        if headers.get("transfer-encoding", "").lower() == "chunked":
+            return self._chunks()
+        if length := headers.get("content-length"):
+            return self._exactly(_size(length, 10))
+        self.ended, rest = True, bytearray(self.left)
+        while piece := self._origin.recv(_PIECE):
+            rest += piece
+            _require(len(rest) <= _BODY_LIMIT)
+        self.left = b""
+        return bytes(rest)
+
+    def _chunks(self) -> bytes:
+        content = bytearray()
+        while size := _size(self._until(_END).partition(b";")[0].decode("latin-1"), 16):
+            content += self._exactly(size)
+            _require(self._exactly(len(_END)) == _END and len(content) <= _BODY_LIMIT)
+        while self._until(_END):
+            pass
+        return bytes(content)
+
+    def _until(self, mark: bytes) -> bytes:
+        while mark not in self.left:
+            _require(len(self.left) <= _HEAD_LIMIT)
+            self._more()
+        found, _, self.left = self.left.partition(mark)
+        return found
+
+    def _exactly(self, size: int) -> bytes:
+        _require(size <= _BODY_LIMIT)
+        while len(self.left) < size:
+            self._more()
+        found, self.left = self.left[:size], self.left[size:]
+        return found
+
+    def _more(self) -> None:
+        if not (piece := self._origin.recv(_PIECE)):
+            raise ProtocolError("the server closed the connection before its answer was complete")
+        self.left += piece
+
+
+def _size(text: str, base: int) -> int:
+    try:
+        size = int(text.strip(), base)
+    except ValueError:
+        size = -1
+    _require(size >= 0)
+    return size
+
+
+def _require(holds: bool) -> None:  # noqa: FBT001
+    if not holds:
+        raise ProtocolError("an answer that is malformed, or longer than any that S3 gives to such a request")
