@@ -98,4 +98,5 @@ def _read_obstore(text: str) -> tuple[str, str]:
     if code:
         message = re.search(r"<Message>([^<]*)</Message>", head)
         return code[1], message[1] if message else ""
-    return ("SSLError" if "certificate" in text else "ConnectionError"), head[:300]
+    untrusted = re.search(r"invalid peer certificate|InvalidCertificate\(", text)
+    return ("SSLError" if untrusted else "ConnectionError"), head[:300]

@@ -44,28 +44,30 @@ class Tls:
     authority: Path
 
 
-def certificate(folder: Path) -> tuple[Path, Path]:
-    """One of 127.0.0.1, which vouches for itself, and its key."""
-    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
+def certificates(folder: Path) -> tuple[Path, Path, Path]:
+    """An authority's certificate, one of 127.0.0.1 that it vouches for, and the key of that."""
+    keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(2)]
+    names = [x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]) for name in ("authority", "server")]
     now, address = datetime.now(UTC), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-    made = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    (folder / "certificate.pem").write_bytes(made.public_bytes(Encoding.PEM))
-    (folder / "key.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    return folder / "certificate.pem", folder / "key.pem"
+    for ours, name, key in zip(("authority", "server"), names, keys, strict=True):
+        made = (
+            x509.CertificateBuilder(names[0], name, key.public_key(), x509.random_serial_number())
+            .not_valid_before(now - timedelta(hours=1))
+            .not_valid_after(now + timedelta(days=1))
+            .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+            .add_extension(x509.BasicConstraints(ca=ours == "authority", path_length=None), critical=True)
+            .sign(keys[0], hashes.SHA256())
+        )
+        (folder / ours).write_bytes(made.public_bytes(Encoding.PEM))
+    (folder / "key").write_bytes(keys[1].private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return folder / "authority", folder / "server", folder / "key"
 
 
 @pytest.fixture(scope="module")
 def tls(seaweed: SeaweedFS, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tls]:
-    authority, key = certificate(tmp_path_factory.mktemp("authority"))
+    authority, server, key = certificates(tmp_path_factory.mktemp("authority"))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(authority, key)
+    context.load_cert_chain(server, key)
     with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
 
         def serve(client: socket.socket) -> None:
