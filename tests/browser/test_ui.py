@@ -14,6 +14,8 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from tasks.drill.deployment import NAME, POOL, deploy, save_blocks
 from tasks.drill.parts import PrefectServer, SeaweedFS, Worker
 from tasks.drill.vault import lock_bucket
+from tasks.home import CORDON
+from tasks.host import LinuxHost
 from tests.workloads import SmallWorkload
 
 RUN_MS = 120_000
@@ -44,6 +46,7 @@ def ui(store: SeaweedFS, tmp_path_factory: pytest.TempPathFactory) -> Iterator[s
         workload.start_all()
         with Worker(folder / "worker", server, POOL):
             yield server.ui
+            LinuxHost().release(workload.block().evidence / CORDON)
 
 
 @pytest.fixture
