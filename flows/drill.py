@@ -1,7 +1,8 @@
 """The drill: the whole evacuation of a throwaway workload on real parts. The demo, and the rehearsal.
 
 `python -m flows.drill [--keep]` starts an S3 server, a Prefect server and a worker, deploys, starts the sample
-workload, triggers the deployment as a person would, and proves the outcome with its own eyes.
+workload, triggers the deployment as a person would, and proves the outcome with its own eyes. The flow does that in a
+process of its own, and then the dry run of the workload.
 """
 
 import argparse
@@ -17,23 +18,49 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 from uuid import UUID
 
-from prefect.client.schemas.objects import FlowRun
+from prefect import flow
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.logging import get_run_logger
+from pydantic import Field
 
+from flows.evacuate import evacuate
+from tasks.custody.ending import NOT_REHEARSED, REHEARSED
 from tasks.custody.keys import MANIFEST, SUMS
 from tasks.custody.verdict import Word
+from tasks.drill.apart import run_drill
 from tasks.drill.deployment import NAME, POOL, PROJECT, client_of, deploy, prefect, save_blocks
 from tasks.drill.keeper import outlive
 from tasks.drill.parts import PrefectServer, SeaweedFS, Worker
 from tasks.drill.sample import REFUSED, SampleWorkload
 from tasks.drill.screen import follow, last_line, say, steps, table
 from tasks.drill.vault import ALLOWED, lock_bucket, proven_by_ssh_keygen, refuses_deletion
+from tasks.ended import ended
 from tasks.home import CORDON
 from tasks.host import LinuxHost
 
 _RUN_SECONDS: Final = 300.0
+
+BlockName = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+@flow(name="drill", flow_run_name="drill {workload}", persist_result=False)
+def drill(workload: BlockName, store: BlockName, sample: bool = True) -> State[Any]:  # noqa: FBT001, FBT002  a switch
+    """Rehearse on this host: evacuate a throwaway workload from end to end, then show what would be done to this one.
+
+    使い捨てのワークロードを実際に撤収し、続けて対象ワークロードのドライランを行います。
+
+    Args:
+        workload: Name of the Workload block whose dry run follows. 対象の Workload ブロック名。
+        store: Name of the Evidence Store block. 保全先の Evidence Store ブロック名。
+        sample: Evacuate the sample workload first, on servers of its own. 使い捨てのワークロードの撤収も行う。
+    """
+    proven, last = run_drill(get_run_logger().info) if sample else (True, "")
+    planned = evacuate(workload, store, reason="drill", dry_run=True, return_state=True)
+    told = "; ".join(filter(None, [last, planned.message]))
+    return ended(REHEARSED if proven and planned.is_completed() else NOT_REHEARSED, told)
 
 
 class NotProven(Exception):

@@ -1,12 +1,13 @@
-"""What the Prefect server does by itself, beside the alarms of prefect.yaml: find a run that has gone silent."""
+"""What the Prefect server does by itself, beside the alarms of prefect.yaml: find silent runs, and tell people."""
 
 from datetime import timedelta
 from typing import Final
+from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import StateType
 from prefect.events import Posture
-from prefect.events.actions import ChangeFlowRunState
+from prefect.events.actions import ChangeFlowRunState, SendNotification
 from prefect.events.schemas.automations import AutomationCore, EventTrigger
 from prefect.events.schemas.events import ResourceSpecification
 
@@ -17,6 +18,11 @@ SILENT_SECONDS: Final = 90
 """Three heartbeats; prefect.yaml has each run send one in 30 s."""
 ENDED: Final = frozenset(f"prefect.flow-run.{name}" for name in (*(each.name for each in ENDINGS), "TimedOut"))
 """Every state in which a run ends, as an event."""
+RESTING: Final = frozenset(f"prefect.flow-run.{name}" for name in ("Suspended", "Paused", "AwaitingRetry"))
+"""States without a process: a run that waits for a person, or for its next attempt, is neither silent nor too long."""
+TOLD: Final = ENDED - {f"prefect.flow-run.{name}" for name in ("Joined", "DryRun", "Completed", "Cancelled")}
+"""Those that people are told of: an alarm that joins, a rehearsal and what they have cancelled are no news."""
+LONG_MINUTES: Final = 30.0
 OF_AN_EVACUATION: Final = ResourceSpecification(
     {"prefect.resource.role": ["tag"], "prefect.resource.id": ["prefect.tag.evacuation"]}
 )
@@ -33,16 +39,63 @@ def silent_runs(seconds: float = SILENT_SECONDS) -> AutomationCore:
         name="evacuation: a run has gone silent",
         description="An evacuation or recovery whose process and worker both died is marked Crashed. 無応答の検知。",
         trigger=EventTrigger(
-            match=ResourceSpecification({"prefect.resource.id": ["prefect.flow-run.*"]}),
-            match_related=OF_AN_EVACUATION,
+            **_of_evacuations(),
             after={HEARTBEAT},
-            expect={HEARTBEAT, *ENDED},
+            expect={HEARTBEAT, *ENDED, *RESTING},
             for_each={"prefect.resource.id"},
             posture=Posture.Proactive,
             threshold=1,
             within=timedelta(seconds=seconds),
         ),
         actions=[ChangeFlowRunState(state=StateType.CRASHED, name="Crashed", message=_SILENT)],
+    )
+
+
+def _of_evacuations() -> dict[str, ResourceSpecification]:
+    return {
+        "match": ResourceSpecification({"prefect.resource.id": ["prefect.flow-run.*"]}),
+        "match_related": OF_AN_EVACUATION,
+    }
+
+
+def told_people(block: UUID) -> AutomationCore:
+    """Tell people by a notification block how an evacuation or recovery has ended, that it crashed or went silent."""
+    return AutomationCore(
+        name="evacuation: tell people",
+        description="How an evacuation or recovery has ended, or that it has gone silent. 結果の通知。",
+        trigger=EventTrigger(**_of_evacuations(), expect=set(TOLD), posture=Posture.Reactive, threshold=1),
+        actions=[
+            SendNotification(
+                block_document_id=block,
+                subject="{{ event.resource['prefect.state-name'] }}: {{ flow_run.name }}",
+                body="{{ event.resource['prefect.state-message'] }}\n{{ flow_run | ui_url }}",
+            )
+        ],
+    )
+
+
+def long_runs(block: UUID, minutes: float = LONG_MINUTES) -> AutomationCore:
+    """Tell people of a run that gives signs of life and does not end."""
+    return AutomationCore(
+        name="evacuation: a run does not end",
+        description="An evacuation or recovery that has not ended in time. 長時間終了しない実行の通知。",
+        trigger=EventTrigger(
+            **_of_evacuations(),
+            after={"prefect.flow-run.Running"},
+            expect=set(ENDED | RESTING),
+            for_each={"prefect.resource.id"},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=timedelta(minutes=minutes),
+        ),
+        actions=[
+            SendNotification(
+                block_document_id=block,
+                subject=f"Not ended after {minutes:g} minutes: {{{{ flow_run.name }}}}",
+                body="Look at its last step and its progress. If nothing moves, cancel it and run the deployment "
+                "again: the incident carries on. 終了していません。進捗を確認してください。\n{{ flow_run | ui_url }}",
+            )
+        ],
     )
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
@@ -19,7 +20,7 @@ from prefect.exceptions import ObjectNotFound
 
 from blocks import EvidenceStore, SigningKey, Workload
 from blocks.file import load
-from tasks.automations import put, silent_runs
+from tasks.automations import long_runs, put, silent_runs, told_people
 from tasks.case import load_block
 from tasks.custody.errors import Refused
 from tasks.preflight import require_store
@@ -102,6 +103,19 @@ def make_queues(client: SyncPrefectClient, pool: str, host: str) -> None:
             client.update_work_queue(queue.id, description=about, priority=priority)
 
 
+def notification_block(client: SyncPrefectClient, notify: str) -> UUID:
+    """The saved block that tells people. Raises Refused for a name that the server does not know."""
+    kind, _, name = notify.partition("/")
+    try:
+        return client.read_block_document_by_name(name, kind).id
+    except ObjectNotFound as error:
+        raise Refused(
+            "a saved notification block, as in slack-webhook/ops or custom-webhook/ops",
+            repr(notify),
+            "Save it (docs/triggers.md, 'Tell people') and run this again.",
+        ) from error
+
+
 def deploy(target: Target, pool: str, engine: str) -> None:
     """Deploy prefect.yaml for one workload, with its alarms. RuntimeError with what Prefect said if that failed."""
     about = {"WORKLOAD": target.workload, "STORE": target.store, "POOL": pool, "QUEUE": target.host, "PYTHON": engine}
@@ -119,15 +133,19 @@ def deploy(target: Target, pool: str, engine: str) -> None:
     print(f"deployed {target.workload} on {pool}/{target.host}, evidence to {target.store}")
 
 
-def deploy_all(targets: list[Target], pool: str, engine: str) -> Iterator[str]:
-    """Deploy each; what is left to do, a line each."""
+def deploy_all(targets: list[Target], pool: str, engine: str, notify: str = "") -> Iterator[str]:
+    """Deploy each; what is left to do, a line each. `notify` is a saved notification block, as TYPE/NAME."""
     with get_client(sync_client=True) as client:
+        people = notification_block(client, notify) if notify else None
         make_pool(client, pool)
         for host in sorted({target.host for target in targets}):
             make_queues(client, pool, host)
         for target in targets:
             deploy(target, pool, engine)
         put(client, silent_runs())
+        if people:
+            put(client, told_people(people))
+            put(client, long_runs(people))
     for host in sorted({target.host for target in targets}):
         queues = " ".join(f"--work-queue {host}{suffix}" for suffix in _PRIORITIES)
         yield f"worker on {host}: .venv/bin/python -m flows.worker --pool {pool} {queues}"
@@ -141,11 +159,14 @@ def main() -> int:
     parser.add_argument("--store", help="name of its saved store, if that is another")
     parser.add_argument("--pool", default=POOL)
     parser.add_argument("--engine", default=sys.executable, help="the Python of the worker")
+    parser.add_argument(
+        "--notify", default="", help="the notification block that tells people, as in slack-webhook/ops"
+    )
     asked = parser.parse_args()
     try:
         register()
         targets = [saved(asked.name, asked.store or asked.name)] if asked.name else save(asked.file)
-        for line in deploy_all(targets, asked.pool, asked.engine):
+        for line in deploy_all(targets, asked.pool, asked.engine, asked.notify):
             print(line)
     except (Refused, ValueError, RuntimeError) as error:
         print(error, file=sys.stderr)

@@ -101,6 +101,18 @@ REFUSED: Final = Ending(
     means="A training was not started: a cordon stands, or somebody else holds the lock",
     then="Train again when the cordon is lifted",
 )
+REHEARSED: Final = Ending(
+    "Rehearsed",
+    completed=True,
+    means="A drill: the sample workload was evacuated and all of it proven, and the dry run of the workload was done",
+    then="Read the artifacts `verdict-ID` and `plan-ID`",
+)
+NOT_REHEARSED: Final = Ending(
+    "NotRehearsed",
+    completed=False,
+    means="A drill did not prove what it should, or the dry run was refused; the message says which",
+    then="Read the run's log, mend it, and run the drill again: an evacuation would fail in the same way",
+)
 OF_WORD: Final = {
     Word.VERIFIED: VERIFIED,
     Word.PARTIAL: PARTIAL,
@@ -142,6 +154,8 @@ ENDINGS: Final = (
     INDETERMINATE,
     LISTED,
     REFUSED,
+    REHEARSED,
+    NOT_REHEARSED,
     *OF_PREFECT,
 )
 """All of them, in the order in which the reference has them."""

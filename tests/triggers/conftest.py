@@ -10,6 +10,7 @@ from typing import Any, Final
 from uuid import UUID, uuid4
 
 import httpx
+import psutil
 import pytest
 
 from tasks.drill.deployment import POOL, PROJECT
@@ -40,6 +41,7 @@ class Stage:
     def __init__(self, folder: Path, server: PrefectServer, small: SmallWorkload) -> None:
         """Write the file that an operator would write."""
         self.folder, self.server, self.small = folder, server, small
+        self.worker = Worker(folder / "worker", server, POOL)
         self.evidence, self.toml = folder / "evidence", folder / "evacuation.toml"
         (folder / "store").mkdir()
         api, training = json.dumps(small.api_command), json.dumps(small.training_command)
@@ -141,6 +143,12 @@ class Stage:
         logged = [entry["object"] for entry in entries if entry["action"] == "triggered"]
         return sorted({*logged, *(path.stem for path in (home / "triggers").glob("*.json"))})
 
+    @property
+    def family(self) -> list[psutil.Process]:
+        """The worker, and the processes of the runs that it has started."""
+        keeper = psutil.Process(self.worker.pid)
+        return [keeper, *keeper.children(recursive=True)]
+
     def uncordon(self) -> None:
         """`make uncordon WORKLOAD=evacuation.toml`, without make."""
         self.run([sys.executable, "-m", "tasks.operate", "uncordon", str(self.toml)])
@@ -153,7 +161,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     with SmallWorkload(folder / "work load") as small, PrefectServer(folder / "prefect") as server:
         made = Stage(folder, server, small)
         made.deploy()
-        with made.http, Worker(folder / "worker", server, POOL):
+        with made.http, made.worker:
             yield made
         LinuxHost().release(made.evidence / "cordon.json")
 
