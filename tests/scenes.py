@@ -1,6 +1,7 @@
 """One workload and one store under names of their own on a real Prefect server: what a flow test plays on."""
 
 from pathlib import Path
+from typing import Final
 from uuid import uuid4
 
 from prefect.client.orchestration import get_client
@@ -13,6 +14,8 @@ from blocks.workload import Workload
 from flows.evacuate import evacuate
 from tasks.host import LinuxHost
 from tests.workloads import SmallWorkload, wait_until
+
+_LAST: Final = "§8 show the record"
 
 
 class Scene:
@@ -59,7 +62,7 @@ class Steps(dict[str, str]):
     """Names and final states of a run's steps, as the server hears of them: often after the run itself has ended."""
 
     def __init__(self, state: State) -> None:
-        """Wait until all that the server knows of have ended."""
+        """Wait until the server knows of the last one, and all that it knows of have ended."""
         super().__init__()
         self._run = FlowRunFilter(id=FlowRunFilterId(any_=[state.state_details.flow_run_id]))
         wait_until(self._settled, what="the server's knowledge of the steps")
@@ -73,7 +76,9 @@ class Steps(dict[str, str]):
         with get_client(sync_client=True) as client:
             runs = client.read_task_runs(flow_run_filter=self._run)
         self.update({run.name: run.state_name or "" for run in runs})
-        return all(run.state and (run.state.is_final() or run.state_name == "NotReady") for run in runs)
+        return _LAST in self and all(
+            run.state and (run.state.is_final() or run.state_name == "NotReady") for run in runs
+        )
 
 
 def steps_of(state: State) -> Steps:

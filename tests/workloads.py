@@ -69,7 +69,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 20.0, what: str = "the condition") -> None:
+def wait_until(condition: Callable[[], object], seconds: float = 90.0, what: str = "the condition") -> None:
     """Wait for a condition, never for a guessed time."""
     deadline = time.monotonic() + seconds
     while not condition():
