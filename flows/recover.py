@@ -7,9 +7,10 @@ from prefect.client.schemas.objects import State
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
+from tasks.approve import ask
 from tasks.case import Case
 from tasks.conclude import publish, recovered_state
-from tasks.custody.ending import JOINED
+from tasks.custody.ending import DECLINED, JOINED
 from tasks.custody.incident import ID_PATTERN
 from tasks.custody.receipt import Containment, Recovery
 from tasks.ended import ended
@@ -17,7 +18,7 @@ from tasks.preflight import Busy, this_run
 from tasks.record import Record, carried, last_record, record
 from tasks.recover import prove_contained_again
 from tasks.recover import recover as recover_api
-from tasks.reopen import Reopening, reopen
+from tasks.reopen import Reopening, recovery_asked, reopen
 from tasks.seal import check_seal, sealed
 from tasks.step import noun, noun_or_reason, submit
 
@@ -33,7 +34,11 @@ Sentence = Annotated[str, Field(max_length=2000)]
     persist_result=False,
 )
 def recover(
-    workload: BlockName, store: BlockName, incident_id: IncidentId | None = None, despite: Sentence = ""
+    workload: BlockName,
+    store: BlockName,
+    incident_id: IncidentId | None = None,
+    despite: Sentence = "",
+    ask_first: bool = False,  # noqa: FBT001, FBT002  the form has a switch for it
 ) -> State[Any]:
     """Bring an evacuated workload's API back, and prove what it serves. Training is not started, only let in again.
 
@@ -44,12 +49,18 @@ def recover(
         store: Name of the Evidence Store block that has its evidence. 保全先の Evidence Store ブロック名。
         incident_id: IR-… of the incident; the last one if left out. 対象のインシデント ID。
         despite: Why to go on although the incident is UNVERIFIED; never for NOTCONTAINED. 未検証でも続行する理由。
+        ask_first: Whether to wait for a person's approval before anything is touched. 承認を待ってから始める。
     """
     run, _ = this_run()
+    answer = ask(*recovery_asked(workload, incident_id)) if ask_first else None
+    if answer and not answer.approved:
+        return ended(DECLINED, f"{workload}: {answer.told}; the workload stays as it is")
     case = reopen(Reopening(workload, store, incident_id, despite, run))
     if isinstance(case, Busy):
         return ended(JOINED, str(case))
     try:
+        if answer:
+            case.log.write("approved", case.incident.id, result=answer.told)
         return _recover(case, despite)
     finally:
         case.close()

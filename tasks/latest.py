@@ -163,7 +163,8 @@ def take_turn(store: "Store", wish: Wish, log: Log, *, now: datetime, take_over:
 
 def _adopts(last: Turn, turn: Turn) -> bool:
     """An earlier run of the incident has done it all, and only could not tell of it any more."""
-    return last.incident == turn.incident != "" and not any(row.act in CHANGES for row in turn.rows)
+    same = (last.incident, last.policy) == (turn.incident, turn.policy)
+    return same and turn.incident != "" and not any(row.act in CHANGES for row in turn.rows)
 
 
 def planned(store: "Store", wish: Wish, past: History, now: datetime) -> Turn:

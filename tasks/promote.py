@@ -6,10 +6,11 @@ from datetime import UTC, datetime
 from typing import Final
 
 from tasks.case import Case
+from tasks.custody.audit.facts import read_coverage
 from tasks.custody.evidence import Seal
-from tasks.custody.keys import begun_key, done_key, latest_key
+from tasks.custody.keys import COVERAGE, begun_key, done_key, latest_key
 from tasks.custody.objects import latest_held
-from tasks.custody.turn import Held, LatestPolicy, Promotion, TurnProof, surplus_of
+from tasks.custody.turn import Act, Held, LatestPolicy, Promotion, TurnProof, surplus_of, unsure_of
 from tasks.custody.verdict import Verdict, Word
 from tasks.inspect_models import held_back
 from tasks.latest import Busy, NotOurs, Wish, history, present, take_turn
@@ -39,7 +40,7 @@ def promote(case: Case, seals: Sequence[Seal], verdict: Verdict, policy: LatestP
         if past.last and past.last.newest > case.incident.id:
             return _left(f"{past.last.newest} is later and has promoted")
         wanted, held, spared = _wanted(case, seals)
-        surplus = surplus_of(present(store, past.last), wanted, spared)
+        surplus = surplus_of(present(store, past.last), wanted, spared, _unsure(case, seals))
         wish = Wish(wanted, f"run {case.run}", case.incident.id, policy, surplus=surplus)
         made = take_turn(store, wish, case.log, now=datetime.now(UTC))
     except Busy as busy:
@@ -48,7 +49,7 @@ def promote(case: Case, seals: Sequence[Seal], verdict: Verdict, policy: LatestP
         return _left(f"skipped, {error}")
     if made.turn:
         _remember(case, made.turn)
-    return replace(made, reason=_told(held))
+    return replace(made, reason="; ".join(filter(None, (_told(held), _waits(policy, made)))))
 
 
 def _left(why: str) -> Promotion:
@@ -66,6 +67,18 @@ def _wanted(case: Case, seals: Sequence[Seal]) -> tuple[dict[str, Held], dict[st
         wanted |= latest_held(manifest, case.incident.snapshot, passed)
         has |= {latest_key(file.stored) for file in manifest.files}
     return wanted, held, frozenset(has)
+
+
+def _unsure(case: Case, seals: Sequence[Seal]) -> frozenset[str]:
+    """By the coverage statements: what was lost of the workload may still be there."""
+    statements = [read_coverage((case.folder(sealed.volume) / COVERAGE).read_bytes()) for sealed in seals]
+    return unsure_of([item for attempts in statements for item in attempts])
+
+
+def _waits(policy: LatestPolicy, made: Promotion) -> str:
+    """A mirror's deletions are a person's to approve: the evacuation waits for nobody."""
+    waits = policy == "mirror" and Act.WOULD_DELETE in made.counts
+    return "what would be deleted waits for an approval: run the deployment mirror/NAME" if waits else ""
 
 
 def _told(held: dict[str, str]) -> str:

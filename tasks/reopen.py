@@ -80,6 +80,19 @@ def reopen(request: Reopening) -> Case | Busy:
     return case
 
 
+def recovery_asked(workload: str, incident_id: str | None) -> tuple[str, str]:
+    """What a person is asked before a recovery, and the key of that question. Raises Refused for bad input."""
+    block: Workload = load_block(Workload, workload)
+    incident = _incident(block, workload, parse_id(incident_id) if incident_id is not None else None)
+    verdict = last_verdict(find_home(block, incident.id)) or "not judged yet"
+    question = (
+        f"**{workload} will be recovered from {incident.id} ({verdict})**: the cordon is lifted, training may start "
+        "again, the API is restarted, and the model that it serves is compared with the manifest. 復旧の承認。\n\n"
+        "Without an answer it stays contained."
+    )
+    return question, f"recover-{incident.id}"
+
+
 def _incident(block: Workload, workload: str, given: str | None) -> Incident:
     wanted = given or last_incident(block)
     incident = read_incident(find_home(block, wanted)) if wanted else None

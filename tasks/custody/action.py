@@ -37,6 +37,7 @@ MEANINGS: Final = {
     "turn begun": "latest/ is about to change: the digest of the plan in the store, and what is left as it is",
     "promoted": "A file of latest/ was added, replaced or deleted: the digests before and after",
     "turn done": "latest/ has changed, and each file was proven",
+    "approved": "A person was asked before a recovery and approved it: who, and why",
     "restarted": "The API was started again, by which command and user",
     "restart policy restored": "A container has the restart policy that it had before the stop",
     "healthy": "The API answers again",

@@ -113,6 +113,18 @@ NOT_REHEARSED: Final = Ending(
     means="A drill did not prove what it should, or the dry run was refused; the message says which",
     then="Read the run's log, mend it, and run the drill again: an evacuation would fail in the same way",
 )
+MIRRORED: Final = Ending(
+    "Mirrored",
+    completed=True,
+    means="What the workload no longer has was deleted from `latest/`, as a person approved; it is held elsewhere",
+    then="`make rollback` takes it back",
+)
+DECLINED: Final = Ending(
+    "Declined",
+    completed=True,
+    means="A person was asked and said no; nothing was done",
+    then="Run it again when the answer would be another one",
+)
 OF_WORD: Final = {
     Word.VERIFIED: VERIFIED,
     Word.PARTIAL: PARTIAL,
@@ -156,6 +168,8 @@ ENDINGS: Final = (
     REFUSED,
     REHEARSED,
     NOT_REHEARSED,
+    MIRRORED,
+    DECLINED,
     *OF_PREFECT,
 )
 """All of them, in the order in which the reference has them."""

@@ -13,7 +13,8 @@ from typing import Final, Literal, TypeAlias
 
 from pydantic import TypeAdapter
 
-from tasks.custody.keys import in_snapshot, kept_key, latest_name
+from tasks.custody.evidence import Evidence
+from tasks.custody.keys import SNAPSHOT_FOLDERS, in_snapshot, kept_key, latest_name
 from tasks.custody.manifest import canonical
 from tasks.custody.noun import Noun
 from tasks.custody.parts import Parts
@@ -147,18 +148,27 @@ def plan(
     return tuple(row(key) for key in sorted({*present, *wanted}))
 
 
-def surplus_of(present: Latest, wanted: Latest, spared: Collection[str]) -> frozenset[str]:
+def surplus_of(
+    present: Latest, wanted: Latest, spared: Collection[str], unsure: Collection[str] = ()
+) -> frozenset[str]:
     """What a mirror deletes: files that the workload no longer has, in folders of which it has any.
 
-    A folder that is missing wipes nothing, and what the workload has but may not promote (`spared`) keeps its last
-    good state.
+    A folder that is missing wipes nothing, nor does one that was not seen whole (`unsure`), and what the workload has
+    but may not promote (`spared`) keeps its last good state.
     """
-    folders = {_folder(key) for key in wanted}
+    folders = {_folder(key) for key in wanted} - {*unsure}
     return frozenset(
         key
         for key in present
         if key not in wanted and key not in spared and in_snapshot(latest_name(key)) and _folder(key) in folders
     )
+
+
+def unsure_of(attempts: Collection[Evidence]) -> frozenset[str]:
+    """Folders of which something was lost, or that were not collected: what is not in them may yet be there."""
+    lost = {part for item in attempts for loss in item.losses for part in loss.source.split("/")}
+    bare = {item.collector for item in attempts if not item.outcome.complete}
+    return frozenset(SNAPSHOT_FOLDERS) & (lost | bare)
 
 
 def _folder(key: str) -> str:

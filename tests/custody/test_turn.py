@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks.custody.evidence import Evidence, Loss, Outcome
 from tasks.custody.keys import begun_key, done_key, kept_key, latest_name, turn_of
 from tasks.custody.turn import (
     CHANGES,
@@ -20,6 +21,7 @@ from tasks.custody.turn import (
     pending,
     plan,
     surplus_of,
+    unsure_of,
     why_not_now,
 )
 
@@ -167,3 +169,22 @@ def test_what_is_no_turn_is_not_followed(data: bytes) -> None:
 def test_keys_tell_their_turn() -> None:
     assert {turn_of(key) for key in (begun_key(7), done_key(7), kept_key(7, latest_name(KEYS[0])))} == {7}
     assert [turn_of(key) for key in ("promotions/IR-1.json", "promotions/7/x", "x/promotions/000007/a")] == [0, 0, 0]
+
+
+def attempt(collector: str, outcome: Outcome, *lost: str) -> Evidence:
+    losses = tuple(Loss(source, Outcome.DENIED, "not permitted") for source in lost)
+    about = {"needed": False, "may_be_missing": False, "reason": "", "started_at": NOW, "ended_at": NOW, "volume": 1}
+    return Evidence(collector=collector, outcome=outcome, losses=losses, **about)  # type: ignore[arg-type]
+
+
+def test_a_folder_that_was_not_seen_whole_is_not_mirrored() -> None:
+    seen = [
+        attempt("models", Outcome.COLLECTED),
+        attempt("logs", Outcome.DENIED),
+        attempt("kernel", Outcome.DENIED),
+        attempt("artifacts", Outcome.COLLECTED, "artifacts/secret.json"),
+    ]
+    assert unsure_of(seen) == {"logs", "artifacts"}
+    present = {key: held("1") for key in KEYS}
+    wanted = {key: held("1") for key in KEYS if key.endswith("a")}
+    assert surplus_of(present, wanted, (), unsure_of(seen)) == {"latest/models/b", "latest/models/c"}

@@ -1,0 +1,32 @@
+"""§5, the runbook's --delete: show what latest/ has beyond the workload, ask a person, and delete it."""
+
+from typing import Annotated, Any
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from pydantic import Field
+
+from tasks.approve import ask
+from tasks.custody.ending import DECLINED, MIRRORED
+from tasks.ended import ended
+from tasks.mirror import mirror_latest, plan_mirror
+
+BlockName = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+@flow(name="mirror", flow_run_name="mirror {store}", persist_result=False)
+def mirror(store: BlockName) -> State[Any]:
+    """Delete from latest/ what the workload of the last promotion no longer has, after a person has approved the plan.
+
+    最後の昇格の時点でワークロードにないものを、担当者の承認後に latest/ から削除します。
+
+    Args:
+        store: Name of the Evidence Store block. 保全先の Evidence Store ブロック名。
+    """
+    found = plan_mirror(store)
+    if not found.files:
+        return ended(MIRRORED, f"turn {found.turn}: latest/ has nothing to delete that is held elsewhere")
+    answer = ask(found.question, found.key)
+    if not answer.approved:
+        return ended(DECLINED, f"{found.incident}: {answer.told}; latest/ is as it was")
+    return ended(MIRRORED, f"{found.incident}: {answer.told}; {mirror_latest(store, found, answer.told).told}")

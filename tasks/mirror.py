@@ -1,0 +1,88 @@
+"""§5, the runbook's --delete: what the workload no longer has goes from latest/, once a person has approved it."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from prefect import task
+from prefect.artifacts import create_table_artifact
+from prefect.cache_policies import NO_CACHE
+
+from tasks.custody.errors import Refused
+from tasks.custody.manifest import canonical, digest_bytes
+from tasks.custody.turn import Act, Held, Promotion
+from tasks.latest import Busy, Wish, history, present, take_turn
+from tasks.preflight import store_to_read
+
+if TYPE_CHECKING:
+    from blocks.port import Store
+
+_SHOWN: Final = 50
+_HELD: Final = ("incidents/", "snapshots/")
+
+
+@dataclass(frozen=True)
+class Surplus:
+    """What the last promotion found in latest/ and not in the workload, and what an incident or snapshot holds."""
+
+    turn: int
+    incident: str
+    files: dict[str, Held]
+
+    @property
+    def key(self) -> str:
+        """Names exactly this plan: if anything of it changes, a person is asked again."""
+        about = {"turn": self.turn, "files": {key: each.sha256 for key, each in self.files.items()}}
+        return f"mirror-{digest_bytes(canonical(about))[:32]}"
+
+    @property
+    def question(self) -> str:
+        """What a person has to know before answering."""
+        names = [f"- `{key}` ({each.size} bytes), held as `{each.key}`" for key, each in self.files.items()]
+        more = [f"- … and {len(names) - _SHOWN} more"] if len(names) > _SHOWN else []
+        head = f"**{len(names)} files will be deleted from latest/**: {self.incident} no longer has them. 削除の承認。"
+        tail = f"`make rollback` takes it back. Without an answer nothing is deleted (turn {self.turn})."
+        return "\n".join([head, "", *names[:_SHOWN], *more, "", tail])
+
+
+class _Unheard:
+    """The turn is its own record."""
+
+    def write(self, action: str, subject: str = "", **facts: Any) -> None:
+        """Nothing else is kept."""
+
+
+def surplus(store: "Store") -> Surplus:
+    """By the last turn, if that was a promotion under the policy mirror. Busy while a turn is not done."""
+    past = history(store)
+    if past.last is None:
+        raise Refused("a promotion to mirror", f"no turn of latest/ in {store.place}", "Run an evacuation first.")
+    if past.open:
+        raise Busy("the last turn of latest/ to be done", f"turn {past.number}, which is not", "Run this later.")
+    asked = past.last.incident and past.last.policy == "mirror"
+    rows = [row for row in past.last.rows if asked and row.act is Act.WOULD_DELETE]
+    files = {row.key: row.before for row in rows if row.before and row.before.key.startswith(_HELD)}
+    return Surplus(past.number, past.last.incident, files)
+
+
+def mirror(store: "Store", approved: Surplus, by: str) -> Promotion:
+    """Delete what was approved, as far as it is still the same and still held; in a turn, so that it can be undone."""
+    there = present(store, history(store).last)
+    same = {key for key, each in approved.files.items() if key in there and there[key].sha256 == each.sha256}
+    wish = Wish({}, f"{by} ({approved.incident})", policy="mirror", remove=same)
+    return take_turn(store, wish, _Unheard(), now=datetime.now(UTC))
+
+
+@task(name="§5 look for what the workload no longer has", cache_policy=NO_CACHE, persist_result=False)
+def plan_mirror(store: str) -> Surplus:
+    """Show it as a table beside the run."""
+    found = surplus(store_to_read(store).open_latest())
+    rows = [{"delete": key, "bytes": each.size, "held as": each.key} for key, each in found.files.items()]
+    create_table_artifact(rows or [{"delete": "nothing"}], key="mirror", description="What a mirror deletes 削除の計画")
+    return found
+
+
+@task(name="§5 mirror latest/", cache_policy=NO_CACHE, persist_result=False)
+def mirror_latest(store: str, approved: Surplus, by: str) -> Promotion:
+    """Once it is approved."""
+    return mirror(store_to_read(store).open_latest(), approved, by)
