@@ -55,12 +55,10 @@ def recover(
     answer = ask(*recovery_asked(workload, incident_id)) if ask_first else None
     if answer and not answer.approved:
         return ended(DECLINED, f"{workload}: {answer.told}; the workload stays as it is")
-    case = reopen(Reopening(workload, store, incident_id, despite, run))
+    case = reopen(Reopening(workload, store, incident_id, despite, run, answer.told if answer else ""))
     if isinstance(case, Busy):
         return ended(JOINED, str(case))
     try:
-        if answer:
-            case.log.write("approved", case.incident.id, result=answer.told)
         return _recover(case, despite)
     finally:
         case.close()

@@ -27,13 +27,14 @@ from tasks.preflight import (
 
 @dataclass(frozen=True)
 class Reopening:
-    """What a trigger asks to recover, and which run brings it."""
+    """What a trigger asks to recover, which run brings it, and who approved it if somebody was asked."""
 
     workload: str
     store: str
     incident_id: str | None
     despite: str
     run: str
+    approved: str = ""
 
 
 @task(
@@ -74,6 +75,8 @@ def reopen(request: Reopening) -> Case | Busy:
             trigger=trigger,
         )
         case.log.write("run opened", incident.id, reason="recovery", number=case.number, despite=request.despite)
+        if request.approved:
+            case.log.write("approved", incident.id, result=request.approved)
     except BaseException:
         os.close(ownership)
         raise
