@@ -19,8 +19,9 @@ def audit_by_hand(arguments: list[str]) -> int:
     given = _parser().parse_args(arguments)
     opened = named_store(given.store).open()
     if not given.incident:
-        print(*columns(holdings(opened)), sep="\n")
-        print(f"next: make audit STORE={given.store} INCIDENT=IR-…")
+        rows = holdings(opened)
+        following = [f"next: make audit STORE={given.store} INCIDENT=IR-…"] if rows else []
+        print(*columns(rows), *following, sep="\n")
         return 0
     found = audited(opened, given.incident, _signers(given.signers), deep=given.deep)
     print(*lines(found), sep="\n")

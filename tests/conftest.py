@@ -21,6 +21,7 @@ from prefect.settings import (
 from prefect.testing.utilities import prefect_test_harness
 from prefect_aws import AwsCredentials
 from pydantic import SecretStr
+from xdist.scheduler.loadscope import LoadScopeScheduling  # type: ignore[import-untyped]
 
 from blocks.port import Store
 from blocks.signing_key import SigningKey
@@ -33,15 +34,20 @@ from tests.workloads import SmallWorkload
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep together, in one process each, what has an engine, a drill or a worker; other tests go where there is room.
+class Together(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
+    """Keeps in one process what shares an engine, a drill or a worker; every other test goes where there is room.
 
-    First of all: pytest-xdist reads the marks in this same hook.
+    pytest-xdist's own groups are written into a test's id, where pytest 9 no longer reads them.
     """
-    for item in items:
-        if (folder := item.path.parent.name) in {"docker", "drill", "triggers"}:
-            item.add_marker(pytest.mark.xdist_group(folder))
+
+    def _split_scope(self, nodeid: str) -> str:
+        folder = nodeid.split("/")[1]
+        return folder if folder in {"docker", "drill", "triggers"} else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """The one that `make test` uses."""
+    return Together(config, log)
 
 
 @pytest.fixture

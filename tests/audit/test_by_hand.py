@@ -51,10 +51,11 @@ def test_a_folder_is_audited_without_any_server(
 
 def test_without_an_id_the_incidents_are_listed(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert audit_by_hand([f"{store}:archive"]) == 0
-    heads, row, _ = capsys.readouterr().out.splitlines()
+    heads, row, _, following = capsys.readouterr().out.splitlines()
     assert heads.startswith("id ")
     assert row.startswith(INCIDENT)
     assert " VERIFIED  2        yes " in row
+    assert following == f"next: make audit STORE={store}:archive INCIDENT=IR-…"
 
 
 def test_an_empty_store_holds_no_incident(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -85,8 +85,8 @@ def test_the_block_decides_which_are_needed_and_else_they_do_themselves(
         assert {name for name in ("logs", "disk") if module.needed(case, discover()[name])} == needed
 
 
-def test_the_architecture_lists_them_in_the_order_of_volatility() -> None:
-    page = (HOME.parents[1] / "docs/architecture.md").read_text()
+def test_the_reference_lists_them_in_the_order_of_volatility() -> None:
+    page = (HOME.parents[1] / "docs/reference.md").read_text()
     rows = re.findall(r"^\| (\d+) \| `(\w+)` \|", page, re.MULTILINE)
     assert rows == [(str(each.order), name) for name, each in discover().items()]
 

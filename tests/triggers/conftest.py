@@ -106,7 +106,7 @@ class Stage:
         """Wait until so many new evacuations are there and have ended."""
         known = set(known)
         try:
-            wait_until(lambda: len(self.runs(known=known)) >= count, 60, what=f"{count} runs")
+            wait_until(lambda: len(self.runs(known=known)) >= count, 300, what=f"{count} runs")
         except AssertionError as error:
             asked = {"filter": {"event": {"prefix": ["prefect.automation.action"]}}}
             raise AssertionError(f"{error}: {self.post('/events/filter', asked)['events'][:4]}") from error
@@ -128,7 +128,7 @@ class Stage:
             self.post("/events", [{**event, "id": str(uuid4())}])
             return bool(self.http.get(f"/deployments/{deployment}").json()["paused"])
 
-        wait_until(seen, 60, what="the sentinel's automation")
+        wait_until(seen, 180, what="the sentinel's automation")
         self.post(f"/automations/{made['id']}", how="DELETE")
         self.post(f"/deployments/{deployment}/resume_deployment")
 
