@@ -1,20 +1,16 @@
 """Prove a past incident again, from its store alone; or list what a store holds."""
 
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from pydantic import Field
 
+from flows.fields import BlockName, IncidentId
 from tasks.audit_steps import audit_incident, audited_state, list_incidents, show
 from tasks.custody.ending import LISTED
-from tasks.custody.incident import ID_PATTERN
 from tasks.ended import ended
 
 _SHOW_SECONDS: Final = 10.0
-
-IncidentId = Annotated[str, Field(json_schema_extra={"pattern": ID_PATTERN})]
-BlockName = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 @flow(name="audit", flow_run_name="audit {store}", persist_result=False)

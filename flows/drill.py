@@ -18,15 +18,15 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Any, Final
 from uuid import UUID
 
 from prefect import flow
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.logging import get_run_logger
-from pydantic import Field
 
 from flows.evacuate import evacuate
+from flows.fields import BlockName
 from tasks.custody.ending import NOT_REHEARSED, REHEARSED
 from tasks.custody.keys import MANIFEST, SUMS
 from tasks.custody.verdict import Word
@@ -42,8 +42,6 @@ from tasks.home import CORDON
 from tasks.host import LinuxHost
 
 _RUN_SECONDS: Final = 300.0
-
-BlockName = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 @flow(name="drill", flow_run_name="drill {workload}", persist_result=False)

@@ -2,13 +2,13 @@
 
 from dataclasses import replace
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.task_runners import ThreadPoolTaskRunner
-from pydantic import Field
 
+from flows.fields import BlockName, IncidentId, Sentence
 from tasks.case import Case, Policy
 from tasks.challenge import challenge
 from tasks.collect import collect
@@ -19,7 +19,6 @@ from tasks.cordon import cordon
 from tasks.custody.alarm import Alarm
 from tasks.custody.ending import JOINED
 from tasks.custody.evidence import Evidence
-from tasks.custody.incident import ID_PATTERN
 from tasks.custody.receipt import Containment, Recovery
 from tasks.custody.turn import LatestPolicy, Promotion
 from tasks.ended import ended
@@ -37,10 +36,6 @@ from tasks.step import noun, noun_or_reason, submit
 from tasks.stop import stop
 from tasks.verify import verify
 from tasks.watch import watch
-
-IncidentId = Annotated[str, Field(json_schema_extra={"pattern": ID_PATTERN})]
-BlockName = Annotated[str, Field(min_length=1, max_length=200)]
-Sentence = Annotated[str, Field(max_length=2000)]
 
 
 @flow(

@@ -1,17 +1,15 @@
 """§5, the runbook's --delete: show what latest/ has beyond the workload, ask a person, and delete it."""
 
-from typing import Annotated, Any
+from typing import Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from pydantic import Field
 
+from flows.fields import BlockName
 from tasks.approve import ask
 from tasks.custody.ending import DECLINED, MIRRORED
 from tasks.ended import ended
 from tasks.mirror import mirror_latest, plan_mirror
-
-BlockName = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 @flow(name="mirror", flow_run_name="mirror {store}", persist_result=False)

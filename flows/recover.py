@@ -1,17 +1,16 @@
 """§7 by itself: lift the cordon, bring the API back, and prove that it serves the model of the manifest."""
 
-from typing import Annotated, Any
+from typing import Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.task_runners import ThreadPoolTaskRunner
-from pydantic import Field
 
+from flows.fields import BlockName, IncidentId, Sentence
 from tasks.approve import ask
 from tasks.case import Case
 from tasks.conclude import publish, recovered_state
 from tasks.custody.ending import DECLINED, JOINED
-from tasks.custody.incident import ID_PATTERN
 from tasks.custody.receipt import Containment, Recovery
 from tasks.ended import ended
 from tasks.preflight import Busy, this_run
@@ -21,10 +20,6 @@ from tasks.recover import recover as recover_api
 from tasks.reopen import Reopening, recovery_asked, reopen
 from tasks.seal import check_seal, sealed
 from tasks.step import noun, noun_or_reason, submit
-
-IncidentId = Annotated[str, Field(json_schema_extra={"pattern": ID_PATTERN})]
-BlockName = Annotated[str, Field(min_length=1, max_length=200)]
-Sentence = Annotated[str, Field(max_length=2000)]
 
 
 @flow(

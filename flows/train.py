@@ -1,21 +1,19 @@
 """A training run the guarded way: under the cordon's lock, its log in Prefect, and an alarm if it fails by itself."""
 
-from typing import Annotated, Any
+from typing import Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
-from pydantic import Field
 
 from blocks.workload import Workload
+from flows.fields import BlockName
 from tasks.case import load_block
 from tasks.custody.ending import REFUSED
 from tasks.ended import ended
 from tasks.preflight import require_here, this_run
 from tasks.train import conclude, require_command, tag_run, take_lock
 from tasks.training import Training
-
-BlockName = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 @flow(name="train", flow_run_name="train {workload}", persist_result=False)

@@ -1,0 +1,11 @@
+"""Fields of the forms that people fill in; a form refuses what does not fit before a run begins."""
+
+from typing import Annotated, TypeAlias
+
+from pydantic import Field
+
+from tasks.custody.incident import ID_PATTERN
+
+BlockName: TypeAlias = Annotated[str, Field(min_length=1, max_length=200)]
+IncidentId: TypeAlias = Annotated[str, Field(json_schema_extra={"pattern": ID_PATTERN})]
+Sentence: TypeAlias = Annotated[str, Field(max_length=2000)]
