@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 from tasks.custody.errors import Refused
 
 ID_SHAPE = "IR-YYYYmmddTHHMMSSZ, optionally followed by -host (a-z, 0-9, dot, dash; 63 letters at most)"
-ID_PATTERN = r"^(IR-[0-9]{8}T[0-9]{6}Z(-[a-z0-9][a-z0-9.-]{0,62})?)?$"
+_HOST = r"(-[a-z0-9][a-z0-9.-]{0,62})?"
+ID_PATTERN = r"^(IR-[0-9]{8}T[0-9]{6}Z" + _HOST + r")?$"
 """For forms: such an id, or nothing."""
-_ID = re.compile(r"IR-(?P<stamp>\d{8}T\d{6}Z)(-[a-z0-9][a-z0-9.-]{0,62})?", re.ASCII)
+_ID = re.compile(r"IR-(?P<stamp>\d{8}T\d{6}Z)" + _HOST, re.ASCII)
 _STAMP = "%Y%m%dT%H%M%SZ"
 
 
