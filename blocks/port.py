@@ -35,6 +35,10 @@ class StoredObject:
         """Whether the store's own word is that of this content; a digest of the whole counts before one of parts."""
         return self.sha256 == sha256 if self.sha256 else parts is not None and self.composite == parts.composite
 
+    def says(self, sha256: str, parts: Parts | None = None) -> str | None:
+        """The store's own digest of the content: by its word on the parts the expected one; None if it tells none."""
+        return self.sha256 or (sha256 if self.agrees(sha256, parts) else None)
+
 
 def untold(size: int) -> None:
     """Nobody wants to know how far it is."""

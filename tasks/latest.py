@@ -250,7 +250,7 @@ def _receipts(store: "Store", wanted: Latest) -> tuple[ObjectReceipt, ...]:
 def at_key(store: "Store", key: str, held: Held) -> ObjectReceipt:
     """What the store says of the content at a key, its bytes read back where it has no digest to compare."""
     there = store.look(key)
-    said = there and (there.sha256 or (held.sha256 if there.agrees(held.sha256, held.parts) else None))
+    said = there and there.says(held.sha256, held.parts)
     got = said or (read_back(store, key, held.size) if there else "no object")
     reason = "" if got == held.sha256 else f"expected sha256 {held.sha256}, the store has {got}"
     return ObjectReceipt(key, held.sha256, held.size, proven=not reason, reason=reason, read=bool(there) and not said)

@@ -1,10 +1,11 @@
 """§5: claim the incident in the store, send the sealed files, fill the snapshot."""
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections import deque
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 from tasks.bucket import read_back, side_by_side
 from tasks.case import CLAIMED, LOST_IN_PLACE, Case
@@ -23,10 +24,10 @@ from tasks.seal import read_manifest
 from tasks.signing import read_signature
 from tasks.step import step
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from blocks.port import Store, StoredObject
 
-A = TypeVar("A")
-B = TypeVar("B")
+logger = logging.getLogger(__name__)
 
 UNPROVEN: Final = "unproven.json"
 """In an incident's folder: keys that the last verification could not prove; they are sent again."""
@@ -62,11 +63,6 @@ class Sent(Noun):
 def transient(error: object) -> bool:
     """Trying again helps only where the store says so, or where it is not the store that failed."""
     return isinstance(error, TransientStoreError) or not isinstance(error, StoreError)
-
-
-def at_once(act: Callable[[A], B], items: Iterable[A]) -> list[B]:
-    """Do it for many objects in parallel; the first error ends it."""
-    return list(side_by_side(act, items))
 
 
 def _claim(case: Case) -> None:
@@ -144,7 +140,7 @@ def _offload(case: Case, ledger: Ledger, sealed: Seal) -> Sent:
         lost = {item.stored for item in wanted if item.key not in there}
         _note_lost(case, [file.source for file in manifest.files if file.stored in lost])
         copies = [item for item in copies if item.origin in there]
-        at_once(delivery.copy, copies)
+        deque(side_by_side(delivery.copy, copies), maxlen=0)
         for item in closing:
             delivery.close(item, folder / item.stored)
     these = [*(item for item in wanted if item.key in there), *copies, *closing]
@@ -210,22 +206,22 @@ def prove(case: Case, item: Expected, retention: Retention = NOTHING, *, deep: b
     Where it has none that can be compared, or where that is asked (`deep`), every byte is read back and hashed.
     """
     there = case.store.look(item.key)
-    if there is None:
-        return ObjectReceipt(item.key, item.sha256, item.size, proven=False, reason=NOT_THERE)
-    if item.parts and not there.sha256 and item.parts.contradicted_by(there.composite):
-        reason = f"the store says {there.composite} of its parts; sealed as {item.parts.composite}"
-        return ObjectReceipt(item.key, item.sha256, item.size, proven=False, reason=reason)
-    said, read = there.sha256, deep
-    if said is None and there.agrees(item.sha256, item.parts):
-        said = item.sha256
-    if (said or item.sha256, there.size) != (item.sha256, item.size):
-        reason = f"the store says sha256 {said}, {there.size} bytes; sealed as {item.sha256}, {item.size} bytes"
-        return ObjectReceipt(item.key, item.sha256, item.size, proven=False, reason=reason)
-    if deep or said is None:
-        read, got = True, read_back(case.store, item.key, item.size)
-        if got != item.sha256:
-            reason = f"what the store gives back has sha256 {got}; sealed as {item.sha256}"
-            return ObjectReceipt(item.key, item.sha256, item.size, proven=False, reason=reason, read=True)
-    since = case.incident.opened_at
-    reason = retention.lacking(there.lock, there.retained_until, held=there.held, since=since)
+    reason, read = _differs(case.store, item, there, deep=deep) if there else (NOT_THERE, False)
+    if there and not reason:
+        since = case.incident.opened_at
+        reason = retention.lacking(there.lock, there.retained_until, held=there.held, since=since)
     return ObjectReceipt(item.key, item.sha256, item.size, proven=not reason, reason=reason, read=read)
+
+
+def _differs(store: "Store", item: Expected, there: "StoredObject", *, deep: bool) -> tuple[str, bool]:
+    """Why it is not what was sealed, empty if it is; and whether every byte was read back to tell."""
+    if item.parts and not there.sha256 and item.parts.contradicted_by(there.composite):
+        return f"the store says {there.composite} of its parts; sealed as {item.parts.composite}", False
+    said = there.says(item.sha256, item.parts)
+    if (said or item.sha256, there.size) != (item.sha256, item.size):
+        told = f"the store says sha256 {said}, {there.size} bytes"
+        return f"{told}; sealed as {item.sha256}, {item.size} bytes", False
+    if said and not deep:
+        return "", False
+    got = read_back(store, item.key, item.size)
+    return ("" if got == item.sha256 else f"what the store gives back has sha256 {got}; sealed as {item.sha256}"), True

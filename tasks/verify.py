@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
+from tasks.bucket import side_by_side
 from tasks.case import Case
 from tasks.custody.evidence import Seal, StoredFile
 from tasks.custody.keys import volume_folder
 from tasks.custody.objects import Expected, all_objects
 from tasks.custody.receipt import ObjectReceipt, Receipts
 from tasks.in_place import as_sealed
-from tasks.offload import NOT_THERE, UNPROVEN, Sent, at_once, prove, transient
+from tasks.offload import NOT_THERE, UNPROVEN, Sent, prove, transient
 from tasks.progress import Progress, shown
 from tasks.seal import read_manifest
 from tasks.signing import read_signature
@@ -28,7 +29,7 @@ def verify(case: Case, seals: Sequence[Seal], sent: Sent, read_back: bool = Fals
         expected = all_objects(manifest, case.incident.snapshot, signature)
         progress = Progress(len(expected), sum(item.size for item in expected))
         with shown("verify", case.incident.id, progress):
-            receipts = at_once(partial(_proved, case, files, progress, read_back), expected)
+            receipts = list(side_by_side(partial(_proved, case, files, progress, read_back), expected))
         told = f"{sum(each.proven for each in receipts)} of {len(receipts)} objects proven"
         if read := sum(each.read for each in receipts):
             told += f", {read} of them read back"

@@ -24,6 +24,7 @@ from prefect_aws import AwsCredentials
 from pydantic import SecretStr
 
 from blocks import EvidenceStore, Workload
+from tasks.bucket import side_by_side
 from tasks.case import Case, read_incident
 from tasks.collect import collect
 from tasks.custody.evidence import Evidence, Seal
@@ -32,7 +33,7 @@ from tasks.custody.objects import Expected, evidence_objects
 from tasks.custody.verdict import Verdict, Word
 from tasks.delivery import Delivery
 from tasks.ledger import Ledger
-from tasks.offload import Sent, at_once, offload, prove
+from tasks.offload import Sent, offload, prove
 from tasks.ownership import take_ownership
 from tasks.proc import boot_id
 from tasks.progress import Progress
@@ -130,7 +131,7 @@ def _one_prefix(case: Case, wanted: Sequence[Expected]) -> None:
 
 
 def _proven(case: Case, wanted: Sequence[Expected]) -> None:
-    _require(all(each.proven for each in at_once(partial(prove, case), wanted)), "every object")
+    _require(all(each.proven for each in list(side_by_side(partial(prove, case), wanted))), "every object")
 
 
 def _require(holds: bool, what: str) -> None:  # noqa: FBT001
