@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -63,16 +63,25 @@ class History:
         return self.last if self.proof is None else None
 
 
+def nothing(there: Latest) -> frozenset[str]:
+    """Whatever is there may stay."""
+    del there
+    return frozenset()
+
+
 @dataclass(frozen=True)
 class Wish:
-    """What somebody wants of latest/: `wanted` is to be there, of the rest `remove` may go, `surplus` would."""
+    """What somebody wants of latest/: `wanted` is to be there, of the rest `remove` may go.
+
+    `surplus` says, of what is there, what a mirror would let go.
+    """
 
     wanted: Latest
     by: str
     incident: str = ""
     policy: LatestPolicy = "guarded"
     undoes: int | None = None
-    surplus: Collection[str] = ()
+    surplus: Callable[[Latest], Collection[str]] = nothing
     remove: Collection[str] = ()
 
 
@@ -171,7 +180,7 @@ def planned(store: "Store", wish: Wish, past: History, now: datetime) -> Turn:
     """What would be done now. What an open turn has left is done with it, where the wish says nothing else."""
     coming, going = pending(past.open) if past.open and not wish.undoes else ({}, frozenset[str]())
     there, wanted = present(store, past.last), {**coming, **wish.wanted}
-    make = partial(plan, past.number + 1, wanted=wanted, surplus=wish.surplus, remove={*wish.remove, *going})
+    make = partial(plan, past.number + 1, wanted=wanted, surplus=wish.surplus(there), remove={*wish.remove, *going})
     rows = make(there)
     if gone := _no_longer_held(store, past.number + 1, rows):
         there |= {key: replace(there[key], key="") for key in gone}

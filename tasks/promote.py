@@ -3,17 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 
 from tasks.case import Case
 from tasks.custody.audit.facts import read_coverage
 from tasks.custody.evidence import Seal
-from tasks.custody.keys import COVERAGE, begun_key, done_key, latest_key
+from tasks.custody.keys import COVERAGE, latest_key
 from tasks.custody.objects import latest_held
 from tasks.custody.turn import Act, Held, LatestPolicy, Promotion, TurnProof, surplus_of, unsure_of
 from tasks.custody.verdict import Verdict, Word
 from tasks.inspect_models import held_back
-from tasks.latest import Busy, NotOurs, Wish, history, present, take_turn
+from tasks.latest import Busy, NotOurs, Wish, history, take_turn
 from tasks.offload import TURNED, transient
 from tasks.seal import read_manifest
 from tasks.step import step
@@ -40,7 +41,7 @@ def promote(case: Case, seals: Sequence[Seal], verdict: Verdict, policy: LatestP
         if past.last and past.last.newest > case.incident.id:
             return _left(f"{past.last.newest} is later and has promoted")
         wanted, held, spared = _wanted(case, seals)
-        surplus = surplus_of(present(store, past.last), wanted, spared, _unsure(case, seals))
+        surplus = partial(surplus_of, wanted=wanted, spared=spared, unsure=_unsure(case, seals))
         wish = Wish(wanted, f"run {case.run}", case.incident.id, policy, surplus=surplus)
         made = take_turn(store, wish, case.log, now=datetime.now(UTC))
     except Busy as busy:
@@ -89,5 +90,4 @@ def _told(held: dict[str, str]) -> str:
 
 def _remember(case: Case, turn: TurnProof) -> None:
     """A later run that asks for another retention gives it to what this one has told of latest/ as well."""
-    these = {begun_key(turn.number): turn.begun, done_key(turn.number): turn.done, **turn.kept}
-    case.journal(TURNED, dict[str, str], {**(case.journal(TURNED, dict[str, str]) or {}), **these})
+    case.journal(TURNED, dict[str, str], {**(case.journal(TURNED, dict[str, str]) or {}), **turn.digests})

@@ -31,14 +31,18 @@ def rollback(store: "Store", asked: Undoing, log: Log) -> Promotion:
     Busy while another has a turn.
     """
     wish = _wish(store, asked)
-    if not any(row.act in CHANGES for row in plan_of(store, asked)):
+    if not any(row.act in CHANGES for row in _rows(store, wish)):
         return Promotion(reason=f"latest/ is what it was before turn {wish.undoes}; nothing was done")
     return take_turn(store, wish, log, now=datetime.now(UTC), take_over=asked.take_over)
 
 
 def plan_of(store: "Store", asked: Undoing) -> tuple[Row, ...]:
     """What a rollback would do now, file by file."""
-    return planned(store, _wish(store, asked), history(store), datetime.now(UTC)).rows
+    return _rows(store, _wish(store, asked))
+
+
+def _rows(store: "Store", wish: Wish) -> tuple[Row, ...]:
+    return planned(store, wish, history(store), datetime.now(UTC)).rows
 
 
 def _wish(store: "Store", asked: Undoing) -> Wish:

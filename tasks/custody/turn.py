@@ -14,7 +14,7 @@ from typing import Final, Literal, TypeAlias
 from pydantic import TypeAdapter
 
 from tasks.custody.evidence import Evidence
-from tasks.custody.keys import SNAPSHOT_FOLDERS, in_snapshot, kept_key, latest_name
+from tasks.custody.keys import SNAPSHOT_FOLDERS, begun_key, done_key, in_snapshot, kept_key, latest_name
 from tasks.custody.manifest import canonical
 from tasks.custody.noun import Noun
 from tasks.custody.parts import Parts
@@ -200,6 +200,11 @@ class TurnProof:
     begun: str
     done: str
     kept: dict[str, str]
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """All of them by key."""
+        return {begun_key(self.number): self.begun, done_key(self.number): self.done, **self.kept}
 
 
 @dataclass(frozen=True, repr=False)

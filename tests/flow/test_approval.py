@@ -79,7 +79,7 @@ def place(prefect: None, tmp_path: Path) -> tuple[str, DirectoryStore]:  # noqa:
 
 
 def promoted(store: DirectoryStore, incident: str, content: str) -> None:
-    turn_for(store, replace(snapshot(store, incident, model=content), policy="mirror", surplus={LOG, SCORES}))
+    turn_for(store, replace(snapshot(store, incident, model=content), policy="mirror", surplus=lambda _: {LOG, SCORES}))
 
 
 def test_a_mirror_deletes_what_was_shown_and_approved_and_nothing_else(place: tuple[str, DirectoryStore]) -> None:

@@ -9,7 +9,7 @@ from tasks.custody.audit.untrusted import Older, Unreadable, document, parsed, t
 from tasks.custody.coverage import attempts
 from tasks.custody.evidence import Evidence
 from tasks.custody.incident import Incident
-from tasks.custody.keys import begun_key, done_key, volume_folder
+from tasks.custody.keys import volume_folder
 from tasks.custody.manifest import Manifest, canonical
 from tasks.custody.objects import all_objects
 from tasks.custody.pause import Pause
@@ -47,7 +47,7 @@ class Facts:
     def turns(self) -> dict[str, str]:
         """Digests, by key, of what this run has told of its turn of latest/, and of what it kept in it."""
         turn = self.promotion and self.promotion.turn
-        return {begun_key(turn.number): turn.begun, done_key(turn.number): turn.done, **turn.kept} if turn else {}
+        return turn.digests if turn else {}
 
 
 def read_facts(data: bytes) -> Facts:
