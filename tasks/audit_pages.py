@@ -8,7 +8,7 @@ from tasks.custody.ending import BROKEN, INDETERMINATE, PROVEN
 from tasks.page.markdown import prose
 
 _SHOWN: Final = 200
-_ENDINGS: Final = {
+ENDINGS: Final = {
     AuditWord.PROVEN: PROVEN,
     AuditWord.BROKEN: BROKEN,
     AuditWord.INDETERMINATE: INDETERMINATE,
@@ -44,7 +44,7 @@ def lines(audit: Audit) -> Iterator[str]:
         yield from (f"  and {more} more findings",) if more > 0 else ()
     yield "  not proven, whatever the word:"
     yield from (f"    {sentence}" for sentence in audit.unproven)
-    yield f"  next      {_ENDINGS[audit.word].then}"
+    yield f"  next      {ENDINGS[audit.word].then}"
     yield f"{audit.word} incident={audit.incident} objects={audit.objects} findings={len(audit.findings)}"
 
 

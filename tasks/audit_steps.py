@@ -1,6 +1,6 @@
 """The audit as steps of a flow: what it found beside the run in the UI, and the state that carries its word."""
 
-from typing import Any, Final
+from typing import Any
 
 from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
@@ -9,20 +9,13 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from tasks.audit import audited
-from tasks.audit_pages import markdown, rows
-from tasks.custody.audit.finding import Audit, AuditWord
+from tasks.audit_pages import ENDINGS, markdown, rows
+from tasks.custody.audit.finding import Audit
 from tasks.custody.audit.signers import read_signers
-from tasks.custody.ending import BROKEN, INDETERMINATE, PROVEN
 from tasks.custody.errors import TransientStoreError
 from tasks.ended import ended
 from tasks.holdings import holdings
 from tasks.preflight import store_to_read
-
-_ENDINGS: Final = {
-    AuditWord.PROVEN: PROVEN,
-    AuditWord.BROKEN: BROKEN,
-    AuditWord.INDETERMINATE: INDETERMINATE,
-}
 
 
 def _may_help(task_: Any, run: Any, state: State[Any]) -> bool:
@@ -66,4 +59,4 @@ def show(found: Audit) -> None:
 def audited_state(found: Audit) -> State[Any]:
     """The state that the run ends in. Only PROVEN is Completed."""
     message = f"{found.incident}: {found.told}. The incident's own verdict: {found.verdict}"
-    return ended(_ENDINGS[found.word], message)
+    return ended(ENDINGS[found.word], message)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Final, TypeAlias
 
 from tasks.chapters import ACTIONS, DETECTED, EVIDENCE, MISSING, MODELS, PROOF, SUMMARY, TIMELINE, Chapter, document
-from tasks.custody.keys import evidence_key, record_key
+from tasks.custody.keys import MANIFEST, evidence_key, record_key
 from tasks.exhibits import objects
 from tasks.leaf import Leaf, Rows, by_key
 from tasks.page.document import Block, Both, Cell, Code, Document, Facts, Link, Remark, Section, Tone
@@ -53,7 +53,7 @@ def _where(story: Story) -> list[Block]:
         named = (
             (Both("保全先", "in the store"), f"incidents/{incident}/"),
             *(
-                (Both("マニフェスト", "manifest"), evidence_key(incident, each.volume, "manifest.json"))
+                (Both("マニフェスト", "manifest"), evidence_key(incident, each.volume, MANIFEST))
                 for each in story.seals
             ),
             (Both("この記録", "this record"), record_key(incident, story.number, HTML)),

@@ -22,7 +22,7 @@ class Ledger:
 
     def __init__(self, home: Path, place: str) -> None:
         """Read what earlier runs of the incident have proven to be in this place."""
-        self._path, self._place, self._lock, self._torn = home / NAME, place, Lock(), True
+        self._path, self._place, self._lock = home / NAME, place, Lock()
         self.known = {each.key: each.sha256 for each in _read(self._path) if each.place == place}
 
     def note(self, key: str, sha256: str) -> None:

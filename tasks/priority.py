@@ -16,9 +16,13 @@ OOM: Final = -900
 """Out of reach of the kernel where memory runs out, as far as that goes: a training that fills it is why we run."""
 
 
-def take_priority(pid: int | None = None) -> None:
-    """For a process and what it starts; where the right to it (SYS_NICE, SYS_RESOURCE) is missing, it goes without."""
-    _set(pid, NICE, OOM)
+def take_priority() -> None:
+    """For this process and what it starts; where the right (SYS_NICE, SYS_RESOURCE) is missing, it goes without."""
+    who = os.getpid()
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, who, NICE)
+    _write(who, "autogroup", NICE)
+    _write(who, "oom_score_adj", OOM)
 
 
 def give_way(pid: int | None = None) -> None:
@@ -30,14 +34,6 @@ def give_way(pid: int | None = None) -> None:
     for name, now in _marks(who):
         if now < 0:
             _write(who, name, 0)
-
-
-def _set(pid: int | None, nice: int, oom: int) -> None:
-    who = pid or os.getpid()
-    with suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, who, nice)
-    _write(who, "autogroup", nice)
-    _write(who, "oom_score_adj", oom)
 
 
 def _marks(pid: int) -> Iterable[tuple[str, int]]:

@@ -6,8 +6,10 @@ from tasks.joining import left
 
 def take_over_triggers(case: Case) -> int:
     """Write down each that is not in the log yet; how many these were. The files stay: they are made once."""
+    if not (triggers := left(case.home)):
+        return 0
     known = {entry["object"] for entry in case.log.entries() if entry["action"] == "triggered"}
-    new = [trigger for trigger in left(case.home) if str(trigger.get("run")) not in known]
+    new = [trigger for trigger in triggers if str(trigger.get("run")) not in known]
     for trigger in new:
         case.log.write("triggered", str(trigger.get("run")), joined_at=trigger.get("at"), alarm=trigger.get("alarm"))
     return len(new)
