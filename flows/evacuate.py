@@ -25,7 +25,7 @@ from tasks.ended import ended
 from tasks.inspect_models import judge_models
 from tasks.offload import claim_store, offload
 from tasks.pause import pause
-from tasks.preflight import Busy, Request, open_case, this_run
+from tasks.preflight import Busy, Request, open_case
 from tasks.promote import promote
 from tasks.record import Record, record
 from tasks.recover import prove_contained_again
@@ -34,6 +34,7 @@ from tasks.report import account_of, every_collector, gather, note_cached, troub
 from tasks.seal import check_seal, seal, volumes_to_seal
 from tasks.step import noun, noun_or_reason, submit
 from tasks.stop import stop
+from tasks.this_run import this_run
 from tasks.verify import verify
 from tasks.watch import watch
 

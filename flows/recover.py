@@ -13,13 +13,14 @@ from tasks.conclude import publish, recovered_state
 from tasks.custody.ending import DECLINED, JOINED
 from tasks.custody.receipt import Containment, Recovery
 from tasks.ended import ended
-from tasks.preflight import Busy, this_run
+from tasks.preflight import Busy
 from tasks.record import Record, carried, last_record, record
 from tasks.recover import prove_contained_again
 from tasks.recover import recover as recover_api
 from tasks.reopen import Reopening, recovery_asked, reopen
 from tasks.seal import check_seal, sealed
 from tasks.step import noun, noun_or_reason, submit
+from tasks.this_run import this_run
 
 
 @flow(

@@ -11,7 +11,8 @@ from flows.fields import BlockName
 from tasks.case import load_block
 from tasks.custody.ending import REFUSED
 from tasks.ended import ended
-from tasks.preflight import require_here, this_run
+from tasks.preflight import require_here
+from tasks.this_run import this_run
 from tasks.train import conclude, require_command, tag_run, take_lock
 from tasks.training import Training
 

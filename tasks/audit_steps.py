@@ -15,7 +15,7 @@ from tasks.custody.audit.signers import read_signers
 from tasks.custody.errors import TransientStoreError
 from tasks.ended import ended
 from tasks.holdings import holdings
-from tasks.preflight import store_to_read
+from tasks.saved_store import store_to_read
 
 
 def _may_help(task_: Any, run: Any, state: State[Any]) -> bool:

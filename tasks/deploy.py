@@ -23,7 +23,7 @@ from blocks.file import load
 from tasks.automations import long_runs, put, silent_runs, told_people
 from tasks.case import load_block
 from tasks.custody.errors import Refused
-from tasks.preflight import require_store
+from tasks.saved_store import require_store
 
 PROJECT: Final = Path(__file__).resolve().parents[1]
 POOL: Final = "evacuation"

@@ -12,7 +12,7 @@ from tasks.custody.errors import Refused
 from tasks.custody.manifest import canonical, digest_bytes
 from tasks.custody.turn import Act, Held, Promotion
 from tasks.latest import Busy, Wish, history, present, take_turn
-from tasks.preflight import store_to_read
+from tasks.saved_store import store_to_read
 
 if TYPE_CHECKING:
     from blocks.port import Store

@@ -8,7 +8,7 @@ from blocks.file import store
 from blocks.store import EvidenceStore
 from tasks.custody.description import FILE, place
 from tasks.custody.errors import Refused
-from tasks.preflight import store_to_read
+from tasks.saved_store import store_to_read
 
 
 def named_store(text: str) -> EvidenceStore:

@@ -8,17 +8,16 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from uuid import UUID
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from prefect.context import FlowRunContext
 from pydantic import TypeAdapter
 
 from blocks.workload import Workload
 from tasks.account import number_of
-from tasks.actor import BY_HAND, triggered_by
+from tasks.actor import BY_HAND
 from tasks.case import (
     CLAIMED,
     Case,
@@ -26,30 +25,26 @@ from tasks.case import (
     last_verdict,
     load_block,
     read_incident,
-    unknown_block,
 )
 from tasks.collectors import discover
 from tasks.custody.alarm import Alarm, belongs_to
 from tasks.custody.errors import EvacuationError, Refused
 from tasks.custody.incident import Incident, new_id, parse_id
-from tasks.custody.pause import Kind, Launcher
+from tasks.custody.pause import Launcher
 from tasks.custody.verdict import Word
-from tasks.given import given
 from tasks.home import OPEN, bases, find_home, last_opened, make_base, note_opened
 from tasks.joining import WAIT_SECONDS, incident_of, joined_message, leave, past
 from tasks.ownership import owner, sign, take_ownership
 from tasks.pause import named_by
 from tasks.proc import boot_id
 from tasks.rights import tell_rights, tell_room
+from tasks.saved_store import require_store
 from tasks.signing import tell_key
+from tasks.this_run import origin, own_launchers
 from tasks.triggers import take_over_triggers
-
-if TYPE_CHECKING:
-    from blocks.store import EvidenceStore
 
 logger = logging.getLogger(__name__)
 
-_STORE: Final = "evidence-store"
 _A_MOMENT: Final = 1.0
 
 
@@ -85,14 +80,6 @@ class Request:
     created: datetime
     trigger: str = BY_HAND
     alarm: Alarm | None = None
-
-
-def this_run() -> tuple[str, datetime]:
-    """Id and recorded creation time of the flow run that we are in: the same for its retries."""
-    context = FlowRunContext.get()
-    if context is None or context.flow_run is None or context.flow_run.created is None:
-        raise RuntimeError("an evacuation runs inside a flow run")
-    return str(context.flow_run.id), context.flow_run.created
 
 
 @task(name="§0 open the incident", task_run_name="§0 open the incident", cache_policy=NO_CACHE, persist_result=False)
@@ -261,27 +248,6 @@ def unfinished_incident(workload: Workload) -> str | None:
     return None if verdict in {Word.VERIFIED, Word.PARTIAL} else incident
 
 
-def require_store(name: str) -> Mapping[str, Any]:
-    """The fields of the store's block, which must be saved. It is made of them later, when the server may be gone."""
-    from prefect.client.orchestration import get_client
-    from prefect.exceptions import ObjectNotFound
-
-    if known := given():
-        return known.store
-    with get_client(sync_client=True) as client:
-        try:
-            return client.read_block_document_by_name(name, _STORE).data
-        except ObjectNotFound as error:
-            raise unknown_block(_STORE, name) from error
-
-
-def store_to_read(name: str) -> "EvidenceStore":
-    """The saved store, to read from: nothing is signed, so a key that cannot be opened keeps nobody out."""
-    from blocks.store import EvidenceStore
-
-    return EvidenceStore.model_validate({**require_store(name), "signing": None})
-
-
 def require_here(workload: Workload) -> None:
     """The evacuation runs where the workload runs, and nowhere else."""
     here = socket.gethostname()
@@ -320,33 +286,6 @@ def require_known_collectors(workload: Workload) -> None:
             ", ".join(unknown),
             "Correct needed or may_be_missing in the workload block.",
         )
-
-
-def own_launchers() -> frozenset[Launcher]:
-    """The deployment, queue and pool that this very run came from: paused, the next evacuation would never start."""
-    from prefect.client.orchestration import get_client
-
-    context = FlowRunContext.get()
-    if context is None or context.flow_run is None or context.flow is None:
-        return frozenset()
-    run, own = context.flow_run, set[Launcher]()
-    if run.work_pool_name:
-        queue = f"{run.work_pool_name}/{run.work_queue_name}"
-        own |= {Launcher(Kind.POOL, run.work_pool_name), Launcher(Kind.QUEUE, queue)}
-    if run.deployment_id:
-        with get_client(sync_client=True) as client:
-            name = f"{context.flow.name}/{client.read_deployment(run.deployment_id).name}"
-        own.add(Launcher(Kind.DEPLOYMENT, name))
-    return frozenset(own)
-
-
-def origin(own: Iterable[Launcher]) -> str:
-    """Who or what triggered the run that we are in, for the custody log."""
-    context = FlowRunContext.get()
-    if context is None or context.flow_run is None or given():
-        return BY_HAND
-    deployment = next((each.name for each in own if each.kind is Kind.DEPLOYMENT), "")
-    return triggered_by(context.flow_run, deployment)
 
 
 def require_not_ours(named: Iterable[Launcher], own: Collection[Launcher]) -> None:

@@ -16,13 +16,12 @@ from tasks.ownership import take_ownership
 from tasks.preflight import (
     Busy,
     last_incident,
-    origin,
-    own_launchers,
     require_here,
     require_same_workload,
-    require_store,
     unfinished_incident,
 )
+from tasks.saved_store import require_store
+from tasks.this_run import origin, own_launchers
 
 
 @dataclass(frozen=True)

@@ -25,10 +25,11 @@ from tasks.home import PRIOR
 from tasks.host import LinuxHost
 from tasks.operate import let_go as uncordon_by_hand
 from tasks.pause import pause, read_prior, resume
-from tasks.preflight import own_launchers, require_not_ours
+from tasks.preflight import require_not_ours
 from tasks.report import Findings, verdict_of
 from tasks.scheduler import PrefectScheduler
 from tasks.status import status
+from tasks.this_run import own_launchers
 from tests.cases import INCIDENT, case_of
 from tests.scenes import Scene
 from tests.workloads import SmallWorkload, free_port

@@ -1,0 +1,45 @@
+"""The flow run that we are in: which it is, what it came from, and who or what set it off."""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from prefect.context import FlowRunContext
+
+from tasks.actor import BY_HAND, triggered_by
+from tasks.custody.pause import Kind, Launcher
+from tasks.given import given
+
+
+def this_run() -> tuple[str, datetime]:
+    """Id and recorded creation time of the flow run that we are in: the same for its retries."""
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None or context.flow_run.created is None:
+        raise RuntimeError("an evacuation runs inside a flow run")
+    return str(context.flow_run.id), context.flow_run.created
+
+
+def own_launchers() -> frozenset[Launcher]:
+    """The deployment, queue and pool that this very run came from: paused, the next evacuation would never start."""
+    from prefect.client.orchestration import get_client
+
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None or context.flow is None:
+        return frozenset()
+    run, own = context.flow_run, set[Launcher]()
+    if run.work_pool_name:
+        queue = f"{run.work_pool_name}/{run.work_queue_name}"
+        own |= {Launcher(Kind.POOL, run.work_pool_name), Launcher(Kind.QUEUE, queue)}
+    if run.deployment_id:
+        with get_client(sync_client=True) as client:
+            name = f"{context.flow.name}/{client.read_deployment(run.deployment_id).name}"
+        own.add(Launcher(Kind.DEPLOYMENT, name))
+    return frozenset(own)
+
+
+def origin(own: Iterable[Launcher]) -> str:
+    """Who or what triggered the run that we are in, for the custody log."""
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None or given():
+        return BY_HAND
+    deployment = next((each.name for each in own if each.kind is Kind.DEPLOYMENT), "")
+    return triggered_by(context.flow_run, deployment)
