@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tasks.case import Case
+from tasks.collectors.room import move
 from tasks.custody.evidence import StoredFile
 from tasks.custody.manifest import digest
 from tasks.reserve import with_reserve
@@ -59,17 +60,12 @@ def _keep(case: Case, at: Staging, file: StoredFile) -> StoredFile:
         return file
     source, base = (at.fallback, twin) if file.where and at.fallback and twin else (at.folder, folder)
     base.mkdir(mode=0o700, exist_ok=True)
-    _move(source / file.stored, base / file.stored)
+    move(source / file.stored, base / file.stored)
     return replace(file, where="" if base == folder else str(base))
 
 
 def put_aside(base: Path, stored: str) -> str:
     """What another attempt got, and is different, is kept beside; gives back the name that it has there."""
     number = next(n for n in itertools.count(1) if not (base / f"attempt-{n}" / stored).exists())
-    _move(base / stored, base / f"attempt-{number}" / stored)
+    move(base / stored, base / f"attempt-{number}" / stored)
     return f"attempt-{number}/{stored}"
-
-
-def _move(source: Path, destination: Path) -> None:
-    destination.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    source.replace(destination)

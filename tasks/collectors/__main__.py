@@ -9,7 +9,6 @@ import os
 import resource
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
@@ -35,7 +34,7 @@ def main(find: Callable[[str], Collector] = named) -> None:
     if told := estimate(what, target, Path(folder)):
         print(json.dumps({"room": told}), flush=True)
     for item in searched(acquire(what, target, Path(folder)), target, Path(folder), all_of_them=what.of_containers):
-        print(json.dumps({_KINDS[type(item)]: asdict(item)}), flush=True)
+        print(json.dumps({_KINDS[type(item)]: item}, default=vars), flush=True)
     print(json.dumps("end"), flush=True)
 
 

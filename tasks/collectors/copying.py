@@ -61,7 +61,7 @@ class Copying:
             return Loss(quote(name), Outcome.DENIED, f"a link that leads out of the workload, to {quote(to)}")
         if os.path.isdir(os.path.join(self.root, name)):
             return self._folder(name, real)
-        descriptor = open_below(os.path.realpath(self.root), real)
+        descriptor = open_below(self.root, real)
         try:
             return self._opened(descriptor, name, real)
         finally:
@@ -167,7 +167,7 @@ def _same(about: os.stat_result) -> tuple[int, ...]:
 
 def _there(root: bytes, real: bytes) -> int | None:
     with suppress(OSError):
-        return os.lstat(os.path.join(os.path.realpath(root), real)).st_ino
+        return os.lstat(os.path.join(root, real)).st_ino
     return None
 
 

@@ -97,6 +97,15 @@ def _free(folder: Path) -> int:
     return about.f_bavail * about.f_frsize
 
 
+def move(source: Path, destination: Path) -> None:
+    """Give a file its name, in a folder of our own that is made if it is not there."""
+    try:
+        source.replace(destination)
+    except FileNotFoundError:
+        destination.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        source.replace(destination)
+
+
 def _write(base: Path, stored: str, write: Callable[[BinaryIO], None]) -> None:
     """Under a name that no file of the workload can have, then move: stored names never begin with a dot."""
     part, path = base / _PART, base / stored
@@ -104,7 +113,7 @@ def _write(base: Path, stored: str, write: Callable[[BinaryIO], None]) -> None:
     try:
         with part.open("xb") as out:
             write(out)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.replace(path)
-    finally:
+        move(part, path)
+    except BaseException:
         part.unlink(missing_ok=True)
+        raise

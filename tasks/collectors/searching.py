@@ -50,7 +50,7 @@ def _open(file: StoredFile, target: Target, folder: Path) -> int:
     name = real_name(root, unquote(file.source))
     if name is None:
         raise FileNotFoundError(file.source)
-    return open_below(os.path.realpath(root), name)
+    return open_below(root, name)
 
 
 def _copy(file: StoredFile, folder: Path) -> Path:

@@ -6,6 +6,10 @@ Each pattern begins with letters that Python's engine can look for quickly, and 
 from collections.abc import Mapping
 from typing import Final
 
+LETTERS: Final = 13
+"""Letters, digits, _ and - in a row: every shape but that of a private key has at least so many."""
+ARMOUR: Final = b"-----BEGIN "
+"""With it a private key begins."""
 SHAPES: Final[Mapping[str, tuple[str, ...]]] = {
     "private key": (r"-----BEGIN (?:[A-Z0-9]{1,20} ){0,4}PRIVATE KEY(?: BLOCK)?-----",),
     "AWS access key": (r"AKIA[A-Z2-7]{16}(?![A-Za-z0-9])", r"ASIA[A-Z2-7]{16}(?![A-Za-z0-9])"),

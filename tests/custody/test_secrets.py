@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tasks.custody.redact import HIDDEN, redact
 from tasks.custody.secrets import MOST, Hit, Search, is_binary, looks_secret, notes_of, search
+from tasks.custody.shapes import SHAPES
 
 DICE = random.Random(3)  # noqa: S311  a repeatable test, no secret
 
@@ -63,9 +64,20 @@ def found(text: str) -> list[tuple[int, str]]:
     return [(hit.line, hit.rule) for hit in search(io.BytesIO(text.encode()), "logs/x.log").hits]
 
 
+def matching(shape: str) -> st.SearchStrategy[bytes]:
+    """What a shape fits, as hypothesis reads it. It knows no possessive repetitions: they take the same."""
+    return st.from_regex(shape.replace("}+", "}").encode(), fullmatch=True)
+
+
 @pytest.mark.parametrize("rule", PLANTED)
 def test_each_kind_of_secret_is_found_in_its_line(rule: str) -> None:
     assert (3, rule) in found(f"first\nsecond\n{PLANTED[rule]}\nlast")
+
+
+@given(st.sampled_from([each for shapes in SHAPES.values() for each in shapes]).flatmap(matching), st.booleans())
+def test_whatever_has_a_known_shape_is_found(text: bytes, dense: bool) -> None:  # noqa: FBT001
+    around = b"\x01\x02 \n" if dense else b" \n"
+    assert search(io.BytesIO(around + text + around), "models/m.bin").hits
 
 
 @pytest.mark.parametrize("line", ASSIGNED)
