@@ -16,6 +16,7 @@ from tasks.containers import frozen_containers
 from tasks.custody.evidence import Evidence, Loss, Outcome, StoredFile, worst
 from tasks.custody.keys import unquote
 from tasks.custody.manifest import digest_of
+from tasks.custody.parts import Parts
 from tasks.custody.pattern import ends_with, fits
 from tasks.custody.secrets import Hit, Search
 from tasks.keep import Staging, keep, staging
@@ -128,7 +129,7 @@ def _target(case: Case, what: Collector, seconds: float, at: Staging) -> Target:
 
 
 def _evidence(case: Case, what: Collector, began: datetime, lines: Sequence[Any], trouble: Loss | None) -> Evidence:
-    files = tuple(StoredFile(**line["file"]) for line in lines if "file" in line)
+    files = tuple(_file(line["file"]) for line in lines if "file" in line)
     losses = [Loss(**line["loss"] | {"outcome": Outcome(line["loss"]["outcome"])}) for line in lines if "loss" in line]
     if trouble:
         losses.append(trouble)
@@ -145,6 +146,11 @@ def _evidence(case: Case, what: Collector, began: datetime, lines: Sequence[Any]
         losses=tuple(losses),
         searches=tuple(_search(line["search"]) for line in lines if "search" in line),
     )
+
+
+def _file(told: dict[str, Any]) -> StoredFile:
+    parts = told["parts"]
+    return StoredFile(**told | {"parts": parts and Parts(parts["size"], parts["total"], tuple(parts["digests"]))})
 
 
 def _search(told: dict[str, Any]) -> Search:

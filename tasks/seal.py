@@ -2,8 +2,9 @@
 
 import os
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ from tasks.custody.errors import Tampered
 from tasks.custody.evidence import IN_PLACE, Evidence, Seal, StoredFile
 from tasks.custody.keys import COVERAGE, MANIFEST, MODELS, SEGMENT, SIGNATURE, SUMS
 from tasks.custody.manifest import Manifest, canonical, digest, require_intact
-from tasks.custody.parts import Parts, divide, part_size
+from tasks.custody.parts import hashed, part_size
 from tasks.custody.secrets import search
 from tasks.deviations import tell_deviations
 from tasks.in_place import reading
@@ -56,8 +57,8 @@ def seal(case: Case, volume: int, evidence: Sequence[Evidence]) -> Seal:
         case.write(folder / COVERAGE, canonical(_statement(case, volume, evidence)))
         take_over_triggers(case)
         case.write(folder / SEGMENT, b"".join(case.log.lines(case.segments_end())))
-        files = _files(case, volume, evidence)
-        manifest = Manifest(case.incident.id, volume, _now(), files, dict(_parts(case, volume, files)))
+        files = tuple(_divided(case, volume, file) for file in _files(case, volume, evidence))
+        manifest = Manifest(case.incident.id, volume, _now(), files)
         case.write(folder / SUMS, manifest.sums())
         if signature := sign(case, f"{folder.name}/{MANIFEST}", manifest.to_bytes()):
             case.write(folder / SIGNATURE, signature)
@@ -69,14 +70,13 @@ def seal(case: Case, volume: int, evidence: Sequence[Evidence]) -> Seal:
     return _seal(folder)
 
 
-def _parts(case: Case, volume: int, files: Iterable[StoredFile]) -> Iterator[tuple[str, Parts]]:
-    """The parts in which large files will be sent; of one that is no longer what it was the seal or the store tells."""
-    for file in files:
-        if size := part_size(file.size):
-            with suppress(OSError), reading(case, volume, file) as path:
-                sha256, parts = divide(path, size, file.size)
-                if sha256 == file.sha256:
-                    yield file.stored, parts
+def _divided(case: Case, volume: int, file: StoredFile) -> StoredFile:
+    """With the parts of a large file of which no collector has told any, as long as it is what it was."""
+    if part_size(file.size) and not file.parts:
+        with suppress(OSError), reading(case, volume, file) as path:
+            sha256, parts = hashed(path, file.size)
+            return replace(file, parts=parts) if sha256 == file.sha256 else file
+    return file
 
 
 def _withhold(case: Case, volume: int, evidence: Sequence[Evidence]) -> None:

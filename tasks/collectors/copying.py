@@ -4,15 +4,16 @@ import os
 import stat
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import BinaryIO, Final
 
 from tasks.below import open_below, real_name
 from tasks.collectors.matching import lost
-from tasks.collectors.pouring import Endless, clone, extents, hash_of, pour
+from tasks.collectors.pouring import Endless, clone, extents, pour
 from tasks.collectors.room import Room
 from tasks.custody.evidence import Loss, Outcome, StoredFile
 from tasks.custody.keys import placed_name, quote
-from tasks.custody.manifest import digest
+from tasks.custody.parts import hashed
 from tasks.custody.room import Place, places
 
 _UNIT: Final = 512
@@ -85,12 +86,13 @@ class Copying:
             return Loss(quote(name), Outcome.TRUNCATED, reason)
         if made := self._again(before, name, note):
             return made
-        place, size, sha256 = self._copy(descriptor, before, placed_name(name))
+        place, size = self._copy(descriptor, before, placed_name(name))
+        sha256, parts = hashed(self._lies(descriptor, placed_name(name), place), size)
         changed = changes(before, os.fstat(descriptor), _there(self.root, real))
         access = f"{stat.filemode(before.st_mode)} {before.st_uid}:{before.st_gid}"
         said = "; ".join(filter(None, (note, *changed)))
         about = placed_name(name), quote(name), size, sha256, before.st_mtime_ns
-        made = StoredFile(*about, said, self.room.where(place), access)
+        made = StoredFile(*about, said, self.room.where(place), access, parts)
         if not changed:
             self._taken[_same(before)] = made
         self.limit -= size
@@ -113,18 +115,20 @@ class Copying:
                 return f"a sparse file, {data} bytes of data in {before.st_size}: so many holes are not read"
         return ""
 
-    def _copy(self, descriptor: int, before: os.stat_result, stored: str) -> tuple[Place, int, str]:
-        """Where it went, and how long the copy is and its digest. In place the source itself is hashed."""
+    def _copy(self, descriptor: int, before: os.stat_result, stored: str) -> tuple[Place, int]:
+        """Where it went, and how long the copy is."""
         need = min(before.st_size, before.st_blocks * _UNIT) + _BESIDES
 
         def write(out: BinaryIO) -> None:
             pour(descriptor, out.fileno(), before.st_size, self.limit)
 
         place = self._shared(descriptor, before, stored) or self.room.put(stored, places(need, self.room.free), write)
-        if place is Place.IN_PLACE:
-            return place, before.st_size, hash_of(descriptor, before.st_size)
-        path = self.room.path(stored, place)
-        return place, path.stat().st_size, digest(path)
+        lies = self._lies(descriptor, stored, place)
+        return place, before.st_size if place is Place.IN_PLACE else lies.stat().st_size
+
+    def _lies(self, descriptor: int, stored: str, place: Place) -> Path:
+        """What is hashed: the copy, or the source itself, which is open."""
+        return Path(f"/proc/self/fd/{descriptor}") if place is Place.IN_PLACE else self.room.path(stored, place)
 
     def _shared(self, descriptor: int, before: os.stat_result, stored: str) -> Place | None:
         """A copy that shares its source's blocks takes no room: tried whatever is free, until one was refused."""

@@ -2,7 +2,6 @@
 
 import errno
 import fcntl
-import hashlib
 import os
 from collections.abc import Iterator
 from typing import Final
@@ -35,15 +34,6 @@ def pour(source: int, out: int, size: int, limit: int) -> None:
     for start, end in extents(source, size):
         _copy(source, out, start, end)
     os.ftruncate(out, min(size, max(os.fstat(source).st_size, os.fstat(out).st_size)))
-
-
-def hash_of(source: int, size: int) -> str:
-    """SHA-256 of the first `size` bytes, in hex."""
-    seen, at = hashlib.sha256(), 0
-    while block := os.pread(source, min(_BLOCK, size - at), at):
-        seen.update(block)
-        at += len(block)
-    return seen.hexdigest()
 
 
 def extents(source: int, size: int) -> Iterator[tuple[int, int]]:

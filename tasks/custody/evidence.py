@@ -6,6 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from tasks.custody.noun import Noun
+from tasks.custody.parts import Parts
 from tasks.custody.secrets import Search
 
 
@@ -45,7 +46,8 @@ class StoredFile:
 
     `where` its bytes lie on the host: "" in the evidence folder, IN_PLACE at the source and nowhere else, or the folder
     on another disk that holds it under its stored name. `access` is the source's mode and owner, as in
-    "-rw-r--r-- 1000:1000".
+    "-rw-r--r-- 1000:1000". `parts` are those in which a large file is sent: with them a store's digest of what came in
+    parts is proof.
     """
 
     stored: str
@@ -56,6 +58,7 @@ class StoredFile:
     note: str = ""
     where: str = ""
     access: str = ""
+    parts: Parts | None = None
 
     @property
     def in_place(self) -> bool:

@@ -6,7 +6,7 @@ it asks the store. Torn and foreign lines are passed over: what is not known is 
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Entry:
 
     def to_line(self) -> bytes:
         """One line, its end included. Law: reading it gives the same entry."""
-        return json.dumps(asdict(self), ensure_ascii=True, sort_keys=True).encode() + b"\n"
+        return json.dumps(vars(self), ensure_ascii=True, sort_keys=True).encode() + b"\n"
 
 
 def entries(lines: Iterable[bytes]) -> Iterator[Entry]:

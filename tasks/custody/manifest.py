@@ -8,8 +8,9 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final
@@ -72,28 +73,25 @@ _SAID: Final = ("note", "where", "access")
 
 @dataclass(frozen=True)
 class Manifest:
-    """The files of one evidence folder. `generated_utc` is ISO 8601 with Z.
-
-    `parts` are those of the large files, by stored name: with them a store's digest of what came in parts is proof.
-    """
+    """The files of one evidence folder. `generated_utc` is ISO 8601 with Z."""
 
     incident: str
     volume: int
     generated_utc: str
     files: tuple[StoredFile, ...]
-    parts: Mapping[str, Parts] = field(default_factory=dict)
 
     def to_bytes(self) -> bytes:
         """Canonical JSON, items sorted by path."""
+        return self._spelled
+
+    @cached_property
+    def _spelled(self) -> bytes:
         return canonical(
             {
                 "incident": self.incident,
                 "volume": self.volume,
                 "generated_utc": self.generated_utc,
-                "items": [
-                    _item(file) | _division(self.parts.get(file.stored))
-                    for file in sorted(self.files, key=lambda file: file.stored)
-                ],
+                "items": [_item(file) for file in sorted(self.files, key=lambda file: file.stored)],
             }
         )
 
@@ -101,9 +99,7 @@ class Manifest:
     def from_bytes(cls, data: bytes) -> "Manifest":
         """Read what to_bytes wrote. Law: reading and writing again gives the same bytes."""
         raw = json.loads(data)
-        files = tuple(_file(item) for item in raw["items"])
-        parts = {item["path"]: _parts(item) for item in raw["items"] if "parts" in item}
-        return cls(raw["incident"], raw["volume"], raw["generated_utc"], files, parts)
+        return cls(raw["incident"], raw["volume"], raw["generated_utc"], tuple(map(_file, raw["items"])))
 
     def sums(self) -> bytes:
         """The same digests as `sha256sum -c` reads them, the manifest's own included."""
@@ -158,17 +154,13 @@ def _item(file: StoredFile) -> dict[str, Any]:
         "source": file.source,
     }
     item |= {name: said for name in _SAID if (said := getattr(file, name))}
+    item |= {"part_bytes": file.parts.size, "parts": list(file.parts.digests)} if file.parts else {}
     return item | ({"in_place": True} if file.in_place else {})
 
 
 def _file(item: dict[str, Any]) -> StoredFile:
-    about = (item.get(name, "") for name in _SAID)
-    return StoredFile(item["path"], item["source"], item["bytes"], item["sha256"], item["mtime_ns"], *about)
-
-
-def _division(parts: Parts | None) -> dict[str, Any]:
-    return {"part_bytes": parts.size, "parts": list(parts.digests)} if parts else {}
-
-
-def _parts(item: dict[str, Any]) -> Parts:
-    return Parts(item["part_bytes"], item["bytes"], tuple(item["parts"]))
+    said = {name: item.get(name, "") for name in _SAID}
+    parts = Parts(item["part_bytes"], item["bytes"], tuple(item["parts"])) if "parts" in item else None
+    return StoredFile(
+        item["path"], item["source"], item["bytes"], item["sha256"], item["mtime_ns"], **said, parts=parts
+    )

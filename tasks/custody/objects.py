@@ -27,7 +27,7 @@ class Expected:
 
 def evidence_objects(manifest: Manifest) -> list[Expected]:
     """The sealed files themselves, without the manifest."""
-    return [_evidence(manifest, file.stored, file.sha256, file.size) for file in manifest.files]
+    return [_evidence(manifest, file.stored, file.sha256, file.size, file.parts) for file in manifest.files]
 
 
 def once(objects: Iterable[Expected]) -> tuple[list[Expected], list[Expected]]:
@@ -72,11 +72,10 @@ def _workload_files(manifest: Manifest) -> list[StoredFile]:
     return [file for file in manifest.files if file.source and in_snapshot(file.stored)]
 
 
-def _evidence(manifest: Manifest, stored: str, sha256: str, size: int) -> Expected:
-    key = evidence_key(manifest.incident, manifest.volume, stored)
-    return Expected(key, sha256, size, stored, parts=manifest.parts.get(stored))
+def _evidence(manifest: Manifest, stored: str, sha256: str, size: int, parts: Parts | None = None) -> Expected:
+    return Expected(evidence_key(manifest.incident, manifest.volume, stored), sha256, size, stored, parts=parts)
 
 
 def _copy(manifest: Manifest, file: StoredFile, key: str) -> Expected:
     origin = evidence_key(manifest.incident, manifest.volume, file.stored)
-    return Expected(key, file.sha256, file.size, file.stored, origin, manifest.parts.get(file.stored))
+    return Expected(key, file.sha256, file.size, file.stored, origin, file.parts)

@@ -73,8 +73,24 @@ def part_size(total: int) -> int:
     return max(PART, -(-total // MOST // _MIB) * _MIB) if total > ABOVE else 0
 
 
+def hashed(path: Path, total: int) -> tuple[str, Parts | None]:
+    """The digest of a file's first `total` bytes in hex; and of its parts, if it is large and has all of them."""
+    if size := part_size(total):
+        sha256, parts = divide(path, size, total)
+        return sha256, parts if parts.total == total else None
+    whole, left = hashlib.sha256(), total
+    with path.open("rb", buffering=0) as file:
+        while block := file.read(min(_BLOCK, left)):
+            whole.update(block)
+            left -= len(block)
+    return whole.hexdigest(), None
+
+
 def divide(path: Path, size: int, total: int) -> tuple[str, Parts]:
-    """The digest of a file's first `total` bytes and of their parts: each block is read once and given to both."""
+    """The digest of a file's first `total` bytes and of their parts: each block is read once and given to both.
+
+    Of one that has become shorter, what is there.
+    """
     whole, digests, left = hashlib.sha256(), list[str](), total
     with path.open("rb") as file, ThreadPoolExecutor(1) as beside:
         while left:
@@ -86,5 +102,5 @@ def divide(path: Path, size: int, total: int) -> tuple[str, Parts]:
                 done.result()
                 rest -= len(block)
             digests.append(part.hexdigest())
-            left = 0 if rest else left
+            total, left = (total - rest - left, 0) if rest else (total, left)
     return whole.hexdigest(), Parts(size, total, tuple(digests))

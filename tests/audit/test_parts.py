@@ -22,8 +22,8 @@ from tasks.custody.parts import Parts
 DATA = b"a large file"
 SHA = hashlib.sha256(DATA).hexdigest()
 PARTS = Parts(7, len(DATA), tuple(hashlib.sha256(each).hexdigest() for each in (DATA[:7], DATA[7:])))
-FILE = StoredFile("models/model_a.joblib", "models/model_a.joblib", len(DATA), SHA)
-MANIFEST = Manifest("IR-20260102T030405Z", 1, "2026-01-02T03:04:05Z", (FILE,), {FILE.stored: PARTS})
+FILE = StoredFile("models/model_a.joblib", "models/model_a.joblib", len(DATA), SHA, parts=PARTS)
+MANIFEST = Manifest("IR-20260102T030405Z", 1, "2026-01-02T03:04:05Z", (FILE,))
 PROMISE = Promise("key", SHA, len(DATA), "the manifest", PARTS.composite)
 
 

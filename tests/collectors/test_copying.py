@@ -11,10 +11,12 @@ import pytest
 from tasks.collectors import copying, pouring
 from tasks.collectors.collector import Target
 from tasks.collectors.copying import Copying, changes
-from tasks.collectors.pouring import extents, hash_of
+from tasks.collectors.pouring import extents
 from tasks.collectors.room import Room
+from tasks.custody import parts
 from tasks.custody.evidence import IN_PLACE, Loss, Outcome, StoredFile
 from tasks.custody.manifest import digest, digest_bytes
+from tasks.custody.parts import divide
 from tests.collectors.test_acquire import FILES, NOBODY, SECRET, am_root, folder, place, root, taken, target
 from tests.workloads import wait_until
 
@@ -56,11 +58,24 @@ def test_the_pieces_of_a_sparse_file_cover_all_of_its_data(tmp_path: Path) -> No
     sparse(path, 10 << 20, (1 << 20, b"x" * 5000), (9 << 20, b"y"))
     with path.open("rb") as file:
         pieces = list(extents(file.fileno(), 10 << 20))
-        assert hash_of(file.fileno(), 10 << 20) == digest(path)
     covered = {at for start, end in pieces for at in range(start, end)}
     data = path.read_bytes()
     assert {at for at, byte in enumerate(data) if byte} <= covered
     assert len(covered) < 1 << 20
+
+
+def test_a_large_file_comes_with_the_parts_in_which_it_will_be_sent(
+    root: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts, "ABOVE", 1 << 20)
+    monkeypatch.setattr(parts, "PART", 1 << 20)
+    (root / "logs/a.log").write_bytes(os.urandom((2 << 20) + 5))
+    copied = copying_to(root, folder).take(b"logs/a.log")
+    assert isinstance(copied, StoredFile)
+    assert (copied.sha256, copied.parts) == divide(root / "logs/a.log", 1 << 20, copied.size)
+    in_place = Copying(os.fsencode(root), Room(folder, None, Path(), 0, copies=False), 1 << 40).take(b"logs/a.log")
+    assert isinstance(in_place, StoredFile)
+    assert (in_place.where, in_place.sha256, in_place.parts) == (IN_PLACE, copied.sha256, copied.parts)
 
 
 def test_two_names_of_one_file_are_both_there_and_copied_once(root: Path, folder: Path) -> None:

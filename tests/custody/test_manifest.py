@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from tasks.custody.manifest import (
     is_canonical,
     require_intact,
 )
+from tasks.custody.parts import Parts
 
 NAMES = (
     b"logs/train.log",
@@ -39,7 +41,11 @@ NAMES = (
 )
 
 files = st.builds(
-    lambda source, *about: StoredFile(stored_name(source), quote(source), *about),
+    lambda parts, source, size, *about: replace(
+        StoredFile(stored_name(source), quote(source), size, *about),
+        parts=Parts(1 << 24, size, tuple(parts)) if parts else None,
+    ),
+    st.lists(st.binary(min_size=32, max_size=32).map(bytes.hex), max_size=2),
     st.binary(min_size=1, max_size=30).filter(stored_name),
     st.integers(0, 2**63),
     st.binary(min_size=32, max_size=32).map(bytes.hex),

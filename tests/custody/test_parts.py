@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.custody.parts import ABOVE, MOST, PART, Parts, divide, part_size
+from tasks.custody import parts as division
+from tasks.custody.parts import ABOVE, MOST, PART, Parts, divide, hashed, part_size
 
 MIB = 1 << 20
 S3_LARGEST = 5 << 40
@@ -46,6 +47,19 @@ def test_what_was_cut_short_has_another_digest(file: Path, data: bytes, gone: in
     file.write_bytes(data)
     whole, _ = divide(file, 7, len(data) + gone)
     assert whole == hashlib.sha256(data).hexdigest()
+
+
+@given(data=st.binary(min_size=1, max_size=200), named=st.integers(min_value=0, max_value=250))
+def test_a_file_is_hashed_as_long_as_it_was_and_divided_if_it_is_large_and_all_there(
+    file: Path, data: bytes, named: int
+) -> None:
+    file.write_bytes(data)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(division, "ABOVE", 100)
+        patch.setattr(division, "PART", 40)
+        sha256, parts = hashed(file, named)
+    assert sha256 == hashlib.sha256(data[:named]).hexdigest()
+    assert parts == (divide(file, MIB, named)[1] if 100 < named <= len(data) else None)
 
 
 @given(total=st.integers(min_value=0, max_value=S3_LARGEST))

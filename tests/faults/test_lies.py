@@ -97,8 +97,7 @@ def test_sealed_evidence_that_grows_or_goes_while_it_is_sent_is_stored_as_sealed
 
 
 def _sealed(case: Case, name: str) -> tuple[str, Parts | None]:
-    manifest = read_manifest(case, 1)
-    return next(file.sha256 for file in manifest.files if file.stored == name), manifest.parts.get(name)
+    return next((file.sha256, file.parts) for file in read_manifest(case, 1).files if file.stored == name)
 
 
 @pytest.fixture

@@ -132,16 +132,15 @@ def read_manifest(data: bytes) -> Manifest:
     try:
         manifest = Manifest.from_bytes(data)
         spelled = manifest.to_bytes() == data
-        typed(
-            tuple[tuple[int, int], ...], tuple((each.size, each.total) for each in manifest.parts.values()), strict=True
-        )
+        divided = {file.stored: file.parts for file in manifest.files if file.parts}
+        typed(tuple[tuple[int, int], ...], tuple((each.size, each.total) for each in divided.values()), strict=True)
     except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as error:
         raise Unreadable("the fields of a manifest", f"{type(error).__name__}: {shown(error, 120)}") from error
     typed(tuple[_Item, ...], tuple(map(_item, manifest.files)), strict=True)
     if bad := [file.stored for file in manifest.files if not PLAIN.fullmatch(file.stored) or file.size < 0]:
         raise Unreadable("items with plain names and a size", shown(bad[0]))
-    typed(tuple[tuple[Sha256, ...], ...], tuple(parts.digests for parts in manifest.parts.values()), strict=True)
-    if odd := [name for name, parts in manifest.parts.items() if not parts.whole]:
+    typed(tuple[tuple[Sha256, ...], ...], tuple(parts.digests for parts in divided.values()), strict=True)
+    if odd := [name for name, parts in divided.items() if not parts.whole]:
         raise Unreadable("as many parts as such a file has", shown(odd[0]))
     if len({file.stored for file in manifest.files}) != len(manifest.files):
         raise Unreadable("each name once", "a name that is given twice")
