@@ -154,7 +154,7 @@ class Stage:
         self.run([sys.executable, "-m", "tasks.operate", "uncordon", str(self.toml)])
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     """Everything up and deployed; a name with a space in it, as elsewhere."""
     folder = tmp_path_factory.mktemp("trig gers")

@@ -5,6 +5,8 @@ import re
 import sys
 from pathlib import Path
 
+import pytest
+
 from tasks.proc import start_of
 from tests.triggers.conftest import NAME, Stage
 from tests.workloads import wait_until
@@ -36,10 +38,11 @@ def test_everything_is_deployed_from_nothing_and_again_changes_nothing(stage: St
     stage.post(f"/automations/{silent['id']}", {"enabled": True}, "PATCH")
 
 
-def test_fifty_alarms_in_a_moment_are_one_incident(stage: Stage, known: set[str]) -> None:
+@pytest.mark.parametrize("alarms", [16, pytest.param(50, marks=pytest.mark.soak)])
+def test_many_alarms_in_a_moment_are_one_incident(stage: Stage, known: set[str], alarms: int) -> None:
     before = set(stage.incidents)
-    stage.raise_alarm(50, exit_code=3, message="loss is NaN")
-    ended = stage.all_ended(50, known)
+    stage.raise_alarm(alarms, exit_code=3, message="loss is NaN")
+    ended = stage.all_ended(alarms, known)
     names = [run["state_name"] for run in ended]
     assert sorted(set(names)) == ["Joined", "Verified"], {run["state"]["message"] for run in ended}
     assert names.count("Verified") == 1
@@ -51,7 +54,7 @@ def test_fifty_alarms_in_a_moment_are_one_incident(stage: Stage, known: set[str]
     again = stage.ended(stage.start("evacuate", incident_id=home.name))
     assert again["state_name"] == "Verified"
     entries = [json.loads(line) for line in (home / "custody.jsonl").read_text().splitlines()]
-    assert len([entry for entry in entries if entry["action"] == "triggered"]) == 50
+    assert len([entry for entry in entries if entry["action"] == "triggered"]) == alarms
 
 
 def test_a_training_run_that_fails_is_told_twice_and_evacuated_once(stage: Stage, known: set[str]) -> None:
