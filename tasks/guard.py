@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from tasks.container_guard import ContainerGuard
 from tasks.custody.membership import Member, members, protected
-from tasks.custody.process import Identity, Process
+from tasks.custody.process import Identity, Process, copies
 from tasks.custody.redact import redact_command
 from tasks.custody.source import lineage
 from tasks.host import LinuxHost
@@ -82,9 +82,14 @@ class Guard:
             self._mark()  # without it nobody finds us, to ask or to end us
 
     def _in_hand(self, snapshot: dict[int, Process]) -> set[int]:
-        """Read anew in every look: a run writes down whom it has frozen before it thaws anybody."""
-        known = {*self.orders.spared, *(who for path in self.orders.known for who in _identities(Path(path)))}
-        return {pid for pid, process in snapshot.items() if process.identity in known}
+        """Read anew in every look: a run writes down whom it has frozen before it thaws anybody.
+
+        With each go the copies of itself: a helper that is frozen before its exec keeps it from its end.
+        """
+        known = {who for path in self.orders.known for who in _identities(Path(path))}
+        held = {pid for pid, process in snapshot.items() if process.identity in known}
+        spared = {pid for pid, process in snapshot.items() if process.identity in self.orders.spared}
+        return held | copies(snapshot, held) | spared
 
     def _freeze(self, snapshot: dict[int, Process], process: Process, member: Member) -> None:
         if process.pid in self._in_hand(snapshot):

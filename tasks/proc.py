@@ -15,6 +15,7 @@ from tasks.custody.process import Identity, Masks, Process
 NOTHING: Final[Mapping[str, int]] = MappingProxyType({})
 _LISTEN: Final = "0A"
 _KERNEL_THREAD: Final = 0x00200000
+_FORKED: Final = 0x00000040  # PF_FORKNOEXEC: forked, and no exec since
 _ASKED: Final = re.compile(rb"^(Uid|SigBlk|SigIgn|SigCgt):\t(\w+)", re.MULTILINE)
 _BLOCK: Final = 1 << 16
 _FLOW_RUN: Final = re.compile(rb"(?:^|\0)PREFECT__FLOW_RUN_ID=([0-9a-f-]{36})(?:\0|$)")
@@ -85,6 +86,7 @@ def read_process(pid: int, listening: Mapping[str, int] = NOTHING) -> Process | 
         cgroup=cgroup,
         container=standpoint().container(cgroup),
         ports=_ports(pid, listening) if listening else frozenset(),
+        forked=bool(int(stat[6]) & _FORKED),
     )
 
 

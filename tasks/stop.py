@@ -13,7 +13,7 @@ from tasks.containers import stop_containers
 from tasks.cordon import matchers
 from tasks.custody.end import End
 from tasks.custody.membership import Member
-from tasks.custody.process import Identity, Process, descendants, gentle_signal
+from tasks.custody.process import Identity, Process, copies, descendants, gentle_signal
 from tasks.custody.receipt import Frozen, Stop, Stopped
 from tasks.custody.source import restarted
 from tasks.step import step
@@ -60,6 +60,7 @@ class Stopping:
         self.gone: dict[Identity, datetime] = {}
         self.reasons: dict[Identity, str] = {}
         self.held: frozenset[Identity] = frozenset()
+        self.asked = frozenset(processes)
         self.left = frozenset(who for who in processes if (now := self.host.look(who)) and now.alive)
 
     def ask(self) -> None:
@@ -103,7 +104,7 @@ class Stopping:
         return [self._receipt(process) for process in self.processes.values()]
 
     def _take_in_newcomers(self) -> None:
-        """Freeze what was started anew; leave alone what a process of ours needs to end by.
+        """Take in what was started anew; leave alone what a process of ours needs to end by.
 
         loky ends its workers with the help of pgrep: frozen, it held up the training's own end for the whole grace.
         What a supervisor has started again is frozen and left to the watch: killed here, it would only come back.
@@ -124,6 +125,18 @@ class Stopping:
                 self._take_in(process, member)
             elif identity in found:
                 freeze_one(self.host, snapshot, identity, member)
+        self._hold_newcomers(snapshot)
+
+    def _hold_newcomers(self, snapshot: Mapping[int, Process]) -> None:
+        """Freeze those of them that are the workload anew; not one that is still the copy of who starts a helper."""
+        becoming = copies(snapshot, {who.pid for who in self.asked & self.left})
+        for identity in self.left - self.asked - self.held:
+            process = snapshot.get(identity.pid)
+            if not process or process.identity != identity or process.pid in becoming:
+                continue
+            if any(matcher.recognises(process, self.case.root) for matcher in matchers(self.case.workload)):
+                self.held |= {identity}
+                self._send(identity, SIGSTOP)
 
     def _take_in(self, process: Process, member: Member) -> None:
         now, identity = datetime.now(UTC), process.identity
@@ -132,9 +145,6 @@ class Stopping:
         )
         self.sent[identity] = []
         self.left |= {identity}
-        if any(matcher.recognises(process, self.case.root) for matcher in matchers(self.case.workload)):
-            self.held |= {identity}
-            self._send(identity, SIGSTOP)
 
     def _wait_gone(self, seconds: float) -> None:
         before, self.left = self.left, self.host.wait_gone(self.left, seconds)

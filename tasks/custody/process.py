@@ -35,7 +35,8 @@ class Process:
 
     Unreadable fields are empty; `placeless` says that cwd and executable may not be read at all: it is another user's.
     `cgroup` is the process's control group as the kernel names it, and `container` the id of the container that it is
-    in as seen from here; `ports` are those watched ones that it listens on.
+    in as seen from here; `ports` are those watched ones that it listens on. A `forked` one is the copy of its parent
+    that it was made as: it has not become another program by exec.
     """
 
     identity: Identity
@@ -50,6 +51,7 @@ class Process:
     cgroup: str = ""
     container: str | None = None
     ports: frozenset[int] = frozenset()
+    forked: bool = False
 
     @property
     def pid(self) -> int:
@@ -80,6 +82,15 @@ def descendants(snapshot: Mapping[int, Process], roots: Iterable[int]) -> set[in
                 found.add(child)
                 queue.append(child)
     return found
+
+
+def copies(snapshot: Mapping[int, Process], pids: Iterable[int]) -> set[int]:
+    """Pids of the copies that these, as long as they live, have forked of themselves.
+
+    Each helper is one at first, with the command line of whom it helps, and that one waits for its exec.
+    """
+    living = {pid for pid in pids if pid in snapshot and snapshot[pid].alive}
+    return {process.pid for process in snapshot.values() if process.forked and process.parent in living} - living
 
 
 def parents_first(snapshot: Mapping[int, Process], pids: Iterable[int]) -> list[int]:

@@ -330,6 +330,48 @@ def test_a_helper_that_a_process_needs_to_end_is_left_to_work(small: SmallWorklo
     assert (small.root / "saved").exists()
 
 
+@pytest.mark.parametrize("guarded", [False, True])
+def test_a_helper_that_is_still_the_copy_of_who_starts_it_is_left_to_become_one(
+    small: SmallWorkload, *, guarded: bool
+) -> None:
+    """Between fork and exec it has the training's own command line; frozen there it kept the training from its end."""
+    (small.root / "src/train.py").write_text(
+        "import os, signal, sys, time\n"
+        "def end(*_):\n    if os.fork() == 0:\n        time.sleep(1.5)\n        os.execlp('true', 'true')\n"
+        "    os.wait()\n    open('saved', 'w').close()\n    sys.exit(0)\n"
+        "signal.signal(signal.SIGINT, end)\nopen('ready', 'w').close()\n"
+        "while True:\n    time.sleep(0.05)\n"
+    )
+    training = small.start()
+    wait_until((small.root / "ready").exists, what="the training's start")
+    with case_of(small.block(grace_seconds=20)) as case:
+        if guarded:
+            cordon.fn(case)
+        freeze.fn(case)
+        ends = {receipt.identity.pid: receipt.end for receipt in made(stop.fn(case)).processes}
+        assert not case.caught.exists()
+    assert (small.root / "saved").exists()
+    assert ends.pop(training.pid) is End.STOPPED
+    assert list(ends.values()) == [End.GONE]
+
+
+def test_a_copy_that_outlives_who_forked_it_is_held_and_ended(small: SmallWorkload) -> None:
+    (small.root / "src/train.py").write_text(
+        "import os, signal, sys, time\n"
+        "def end(*_):\n    if os.fork():\n        sys.exit(0)\n"
+        "    signal.signal(signal.SIGINT, signal.SIG_IGN)\n    time.sleep(600)\n"
+        "signal.signal(signal.SIGINT, end)\nopen('ready', 'w').close()\n"
+        "while True:\n    time.sleep(0.05)\n"
+    )
+    small.start(["setsid", "--fork", *small.training_command])
+    wait_until((small.root / "ready").exists, what="the training's start")
+    with case_of(small.block(grace_seconds=60)) as case:
+        freeze.fn(case)
+        told = {receipt.end: [name for name, _ in receipt.signals] for receipt in made(stop.fn(case)).processes}
+    assert told == {End.STOPPED: ["SIGINT", "SIGCONT"], End.KILLED: ["SIGSTOP", "SIGKILL"]}
+    assert small.living() == []
+
+
 def test_a_training_that_is_started_anew_during_the_stop_is_ended_too(small: SmallWorkload) -> None:
     small.start(
         ["bash", "-c", "while true; do venv/bin/python -u src/train.py --dataset builtin --mode full; done"],

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.custody.process import Masks, gentle_signal
+from tasks.custody.process import Identity, Masks, Process, copies, gentle_signal
 
 
 def mask(*numbers: Signals) -> int:
@@ -40,3 +40,23 @@ def test_a_gentle_signal_is_never_blocked_or_ignored(masks: Masks) -> None:
         assert not masks.heeds(SIGTERM)
     else:
         assert not (masks.blocked | masks.ignored) & mask(chosen)
+
+
+def kin(pid: int, parent: int, state: str = "S", *, forked: bool = False) -> Process:
+    return Process(Identity(pid, pid), parent, state, forked=forked)
+
+
+def test_a_copy_is_a_child_that_has_not_become_another_program_while_its_parent_lives() -> None:
+    seen = [
+        kin(10, 1),
+        kin(11, 10, forked=True),
+        kin(12, 11, forked=True),
+        kin(13, 10),
+        kin(14, 13, forked=True),
+        kin(20, 1, "Z"),
+        kin(21, 20, forked=True),
+        kin(30, 1, forked=True),
+    ]
+    snapshot = {process.pid: process for process in seen}
+    assert copies(snapshot, [10, 20, 99]) == {11}
+    assert copies(snapshot, [10, 11, 13]) == {12, 14}
