@@ -5,6 +5,7 @@ import os
 import pwd
 import socket
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,7 +33,7 @@ from tasks.custody.errors import EvacuationError, Refused
 from tasks.custody.incident import Incident, new_id, parse_id
 from tasks.custody.pause import Launcher
 from tasks.custody.verdict import Word
-from tasks.home import OPEN, bases, find_home, last_opened, make_base, note_opened
+from tasks.home import OPEN, bases, find_home, last_opened, make_base, opening
 from tasks.joining import WAIT_SECONDS, incident_of, joined_message, leave, past
 from tasks.ownership import owner, sign, take_ownership
 from tasks.pause import named_by
@@ -188,19 +189,18 @@ def _open(request: Request, workload: Workload, saved: Mapping[str, Any], given:
         opened_by=f"{pwd.getpwuid(os.geteuid()).pw_name}, flow run {request.run}",
     )
     require_same_workload(incident, request.workload)
-    case = Case(
-        incident,
-        workload,
-        request.store,
-        request.run,
-        dry_run=request.dry_run,
-        ownership=ownership,
-        saved=saved,
-        policy=request.policy,
-        trigger=request.trigger,
-    )
-    if not request.dry_run and not note_opened(workload, incident):
-        logger.error("Which incident is open could not be kept on disk: carry it on with incident_id=%s", incident_id)
+    with nullcontext() if request.dry_run else opening(workload, incident):
+        case = Case(
+            incident,
+            workload,
+            request.store,
+            request.run,
+            dry_run=request.dry_run,
+            ownership=ownership,
+            saved=saved,
+            policy=request.policy,
+            trigger=request.trigger,
+        )
     how = {"dry_run": request.dry_run, "policy": request.policy}
     case.log.write("run opened", incident_id, reason=request.reason, number=case.number, **how)
     if alarm:

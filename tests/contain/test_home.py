@@ -1,7 +1,9 @@
 """Where an incident lives: a full disk keeps nobody from opening one, and what was opened is found again."""
 
+import multiprocessing
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from blocks.workload import Workload
+from tasks import preflight
+from tasks.case import Case
 from tasks.custody.errors import Refused
 from tasks.custody.incident import Incident
 from tasks.home import (
@@ -25,10 +29,11 @@ from tasks.home import (
     make_base,
     note_opened,
     open_home,
+    opening,
 )
 from tasks.host import LinuxHost
 from tasks.ownership import OWNER, take_ownership
-from tasks.preflight import last_incident, unfinished_incident
+from tasks.preflight import Request, last_incident, unfinished_incident
 from tasks.status import status
 from tests.cases import case_of
 from tests.small_disks import MIB, fill, make_read_only, small_disk
@@ -205,6 +210,52 @@ def test_the_last_one_opened_is_known_wherever_it_was_written_down(block: Worklo
     assert note_opened(block, incident(ID))
     assert last_incident(block) == ID
     assert b"IR-20260102T030405Z" in last_opened(block)
+
+
+def run_at(minute: int, block: Workload, made: type[Case] = Case) -> Case:
+    """What a run does that was created then, from the lock on; `made` takes the place of the case."""
+    ownership = take_ownership(make_base(block))
+    assert ownership is not None
+    created = NOW.replace(minute=minute)
+    request = Request("test", "test", "why", None, None, dry_run=False, policy="graceful", run="a run", created=created)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(preflight, "Case", made)
+        return preflight._open(request, block, {"folder": block.evidence}, None, ownership)
+
+
+class Killed(Case):
+    """The run is killed when the incident has its folder, and nothing else of it is there."""
+
+    def __init__(self, about: Incident, workload: Workload, *_: object, **__: object) -> None:
+        """Make the folder, and die."""
+        open_home(workload, about, dry_run=False)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_an_incident_whose_opening_was_broken_off_is_carried_on(small: SmallWorkload, memory: Path) -> None:
+    """It left a folder that nothing named, and the next run opened a second incident."""
+    block = small.block(reserve_mb=1)
+    assert memory.is_dir()
+    run = multiprocessing.get_context("fork").Process(target=run_at, args=(1, block, Killed))
+    run.start()
+    run.join()
+    assert run.exitcode == -signal.SIGKILL
+    (home,) = homes(block)
+    case = run_at(2, block)
+    case.close()
+    assert homes(block) == [home] == [case.home]
+    assert [each["object"] for each in case.log.entries() if each["action"] == "run opened"] == [home.name]
+
+
+def test_an_incident_that_could_not_be_opened_is_not_insisted_on(block: Workload) -> None:
+    make_base(block)
+    with pytest.raises(Refused), opening(block, incident()):
+        raise Refused("room", "none", "Free some.")
+    assert last_incident(block) is None
+    assert note_opened(block, incident("IR-20250102T030405Z"))
+    with pytest.raises(Refused, match=ID), opening(block, incident()):
+        raise Refused("room", last_incident(block) or "", "Free some.")
+    assert last_incident(block) == "IR-20250102T030405Z"
 
 
 def test_a_rehearsal_lies_apart_in_every_base(block: Workload, disk: Path, tmp_path: Path) -> None:
