@@ -9,8 +9,18 @@ from prefect_aws import AwsCredentials
 from blocks.store import EvidenceStore
 from tasks.drill.parts import SeaweedFS
 from tasks.host import LinuxHost
+from tasks.offload import offload
+from tasks.promote import promote
+from tasks.verify import verify
 from tests.scenes import Scene
 from tests.workloads import SmallWorkload
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a store refuses for a moment is tried as often as ever, and sooner."""
+    for step in (offload, promote, verify):
+        monkeypatch.setattr(step, "retry_delay_seconds", 0.1)
 
 
 @pytest.fixture

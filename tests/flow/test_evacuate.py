@@ -8,6 +8,7 @@ from pathlib import Path
 import boto3
 import pytest
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, ArtifactFilterKey
 from prefect.utilities.callables import parameter_schema
 from prefect_aws import AwsCredentials
 from pydantic import SecretStr
@@ -28,12 +29,23 @@ def items(home: Path, volume: str = "evidence") -> dict[str, str]:
     }
 
 
-def test_a_workload_in_mid_training_ends_verified_and_a_stranger_can_check_it(scene: Scene, seaweed: SeaweedFS) -> None:
+def test_a_workload_in_mid_training_ends_verified_and_the_same_incident_again_repeats_nothing(
+    scene: Scene, seaweed: SeaweedFS
+) -> None:
     scene.small.start_all()
     state = scene.evacuate(reason="loss is NaN")
     assert (state.type.value, state.name) == ("COMPLETED", "Verified"), state.message
     assert scene.small.living() == []
     assert set(steps_of(state).values()) == {"Completed"} or steps_of(state)["§4 collect kernel"] == "Failed"
+    assert_a_stranger_can_check_it(scene, seaweed)
+    assert_the_store_holds_snapshot_latest_claim_and_record(scene)
+    assert_no_secret_of_ours_is_left_anywhere(scene, seaweed)
+    assert_no_finished_step_is_repeated_and_every_check_looks_anew(scene)
+    assert_the_custody_log_is_one_chain_over_its_segments(scene)
+
+
+def assert_a_stranger_can_check_it(scene: Scene, seaweed: SeaweedFS) -> None:
+    """By sha256sum and the S3 API alone."""
     sums = ["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"]
     assert subprocess.run(sums, cwd=scene.home / "evidence", check=False).returncode == 0
     assert oct((scene.home).stat().st_mode)[-3:] == "700"
@@ -53,9 +65,8 @@ def test_a_workload_in_mid_training_ends_verified_and_a_stranger_can_check_it(sc
     client.close()
 
 
-def test_the_store_holds_snapshot_latest_claim_and_record(scene: Scene) -> None:
-    state = scene.evacuate()
-    assert state.name == "Verified", state.message
+def assert_the_store_holds_snapshot_latest_claim_and_record(scene: Scene) -> None:
+    """And the server the pages."""
     incident = scene.home.name
     keys = {each.key for each in scene.store.list("")}
     for folder in (f"snapshots/{incident.removeprefix('IR-')}", "latest"):
@@ -66,26 +77,29 @@ def test_the_store_holds_snapshot_latest_claim_and_record(scene: Scene) -> None:
     record = {key.rsplit("/", 1)[1] for key in keys if key.startswith(f"incidents/{incident}/record/001/")}
     pages = {"postmortem.md", "postmortem.html", "timeline.svg"}
     assert record == {"closing.json", "custody.jsonl", "verdict.json"} | pages
+    key = ArtifactFilterKey(like_=f"%-{incident.lower()}")
     with get_client(sync_client=True) as client:
-        artifacts = [each for each in client.read_artifacts() if str(each.key).endswith(incident.lower())]
+        artifacts = client.read_artifacts(artifact_filter=ArtifactFilter(key=key))
     shown = {str(each.key).partition("-")[0]: str(each.data) for each in artifacts if each.type == "markdown"}
     assert set(shown) == {"verdict", "manifest", "receipts", "timeline", "postmortem"}
     assert "](data:image/svg+xml;base64," in shown["postmortem"]
     assert f"]({scene.store_block.address(f'incidents/{incident}/evidence/manifest.json')})" in shown["receipts"]
 
 
-def test_the_custody_log_is_one_chain_over_its_segments(scene: Scene) -> None:
-    scene.evacuate()
-    scene.evacuate(incident_id=scene.home.name)
-    segments = ["evidence/custody.jsonl", "record/001/custody.jsonl", "record/002/custody.jsonl"]
-    lines = [line for name in segments for line in (scene.home / name).read_bytes().splitlines(keepends=True)]
-    assert broken(lines) == []
-    assert lines == (scene.home / "custody.jsonl").read_bytes().splitlines(keepends=True)[: len(lines)]
+def assert_no_secret_of_ours_is_left_anywhere(scene: Scene, seaweed: SeaweedFS) -> None:
+    """Neither on the host, nor in the store, nor on the server."""
+    needle = seaweed.secret_key.encode()
+    for path in scene.home.rglob("*"):
+        assert not path.is_file() or needle not in path.read_bytes(), path
+    for each in scene.store.list(""):
+        assert needle not in scene.store.read(each.key), each.key
+    with get_client(sync_client=True) as client:
+        assert needle.decode() not in str(client.read_artifacts())
+        assert needle.decode() not in str([run.parameters for run in client.read_flow_runs()])
 
 
-def test_the_same_incident_again_repeats_no_finished_step_and_looks_at_every_check_anew(scene: Scene) -> None:
-    scene.small.start_all()
-    scene.evacuate()
+def assert_no_finished_step_is_repeated_and_every_check_looks_anew(scene: Scene) -> None:
+    """By the same incident, run again."""
     state = scene.evacuate(incident_id=scene.home.name)
     assert state.name == "Verified", state.message
     ended = steps_of(state)
@@ -93,6 +107,14 @@ def test_the_same_incident_again_repeats_no_finished_step_and_looks_at_every_che
     assert {"§3 stop the workload", "§4 seal volume 1", "§5 offload", "§4 collect logs", "§4 collect tree"} <= cached
     assert not [name for name in cached if "check" in name]
     assert len(scene.incidents) == 1
+
+
+def assert_the_custody_log_is_one_chain_over_its_segments(scene: Scene) -> None:
+    """Two runs have written it."""
+    segments = ["evidence/custody.jsonl", "record/001/custody.jsonl", "record/002/custody.jsonl"]
+    lines = [line for name in segments for line in (scene.home / name).read_bytes().splitlines(keepends=True)]
+    assert broken(lines) == []
+    assert lines == (scene.home / "custody.jsonl").read_bytes().splitlines(keepends=True)[: len(lines)]
 
 
 def test_recovery_brings_the_api_back_with_the_model_of_the_manifest(scene: Scene) -> None:
@@ -259,9 +281,11 @@ def test_a_dry_run_sends_nothing_stops_nothing_and_shows_its_plan(scene: Scene) 
     assert list(scene.store.list("")) == []
     assert scene.incidents == []
     assert not scene.block.lock.exists()
+    this = ArtifactFilterFlowRunId(any_=[state.state_details.flow_run_id])
     with get_client(sync_client=True) as client:
-        plans = [each for each in client.read_artifacts() if str(each.key).startswith("plan-")]
-    rows = json.loads(str(plans[0].data))
+        artifacts = client.read_artifacts(artifact_filter=ArtifactFilter(flow_run_id=this))
+    (plan,) = [each for each in artifacts if str(each.key).startswith("plan-")]
+    rows = json.loads(str(plan.data))
     training = next(row for row in rows if row["act"] == "freeze" and "src/train.py" in row["on"])
     assert training["why"] == "training: matches the training pattern"
     assert {"hold the lock", "freeze", "SIGINT", "collect", "create", "add"} <= {row["act"] for row in rows}
@@ -275,27 +299,14 @@ def test_a_folder_serves_as_a_store(scene: Scene, tmp_path: Path) -> None:
     assert (tmp_path / "other disk/incidents" / scene.home.name / "evidence/manifest.json").exists()
 
 
-def test_no_secret_of_ours_is_left_anywhere(scene: Scene, seaweed: SeaweedFS) -> None:
+def test_an_incident_id_of_another_shape_is_refused_before_anything_is_touched(scene: Scene) -> None:
     scene.small.start_all()
-    scene.evacuate()
-    needle = seaweed.secret_key.encode()
-    for path in scene.home.rglob("*"):
-        assert not path.is_file() or needle not in path.read_bytes(), path
-    for each in scene.store.list(""):
-        assert needle not in scene.store.read(each.key), each.key
-    with get_client(sync_client=True) as client:
-        assert needle.decode() not in str(client.read_artifacts())
-        assert needle.decode() not in str([run.parameters for run in client.read_flow_runs()])
-
-
-@pytest.mark.parametrize("bad", ["../x", "", "IR-" + "2" * 300, "IR-20261324T000000Z", "ir-20260102t030405z", "IR-1\n"])
-def test_an_incident_id_of_another_shape_is_refused_before_anything_is_touched(scene: Scene, bad: str) -> None:
-    scene.small.start_all()
-    state = scene.evacuate(incident_id=bad)
-    assert state.is_failed()
-    assert "IR-YYYYmmddTHHMMSSZ" in str(state.message)
-    assert len(scene.small.living()) == 4
-    assert not scene.block.evidence.exists()
+    for bad in ("../x", "", "IR-" + "2" * 300, "IR-20261324T000000Z", "ir-20260102t030405z", "IR-1\n"):
+        state = scene.evacuate(incident_id=bad)
+        assert state.is_failed(), bad
+        assert "IR-YYYYmmddTHHMMSSZ" in str(state.message)
+        assert len(scene.small.living()) == 4
+        assert not scene.block.evidence.exists()
 
 
 def test_an_unknown_block_is_refused_with_the_names_that_are_known(scene: Scene) -> None:
