@@ -59,7 +59,7 @@ rollback: $(STAMP)  ## latest/ as it was before its last turn: STORE=store.toml;
 	$(BIN)/python -m tasks.operate rollback "$(STORE)" $(TURN) $(if $(DRY),--dry-run) $(if $(TAKE_OVER),--take-over)
 
 test: $(STAMP)  ## the test suite
-	$(BIN)/python -m pytest -n 2 --dist loadscope $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadscope $(ARGS)
 
 soak: $(STAMP)  ## the long campaigns, of which the test suite runs a sample
 	$(BIN)/python -m pytest -m soak $(ARGS)

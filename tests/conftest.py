@@ -34,15 +34,24 @@ from tests.workloads import SmallWorkload
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+TOGETHER = {
+    "docker": "an engine, and images that are built while its other tests run",
+    "drill": "one after the other, so that no two drills compute at once",
+    "triggers": "one after the other, so that no two drills compute at once",
+    "browser": "a server with a worker",
+    "canaries": "a server whose worker has secrets",
+}
+"""Folders whose tests share what is slow to start, and what that is; those of one reason go into one process."""
+
+
 class Together(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
-    """Keeps in one process what shares an engine, a drill or a worker; every other test goes where there is room.
+    """Keeps in one process what shares something slow, begins with it, and sends every other test where there is room.
 
     pytest-xdist's own groups are written into a test's id, where pytest 9 no longer reads them.
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        folder = nodeid.split("/")[1]
-        return folder if folder in {"docker", "drill", "triggers"} else nodeid
+        return TOGETHER.get(nodeid.split("/")[1], nodeid)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
