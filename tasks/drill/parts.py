@@ -58,6 +58,7 @@ class SeaweedFS(Part):
             "master.telemetry": "false",
             "s3.allowDeleteBucketNotEmpty": "false",
             "s3.autoCreateBucket": "false",
+            "volume.preStopSeconds": "0",
         }
         weed = Path(sys.executable).parent / "weed"
         return [
