@@ -6,17 +6,18 @@ With SCREENSHOTS=FOLDER the pages are kept as pictures.
 import os
 import re
 from collections.abc import Callable, Iterator
+from http import HTTPStatus
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, Response, expect
 
 from tasks.drill.deployment import NAME, POOL, deploy, save_blocks
 from tasks.drill.parts import PrefectServer, SeaweedFS, Worker
 from tasks.drill.vault import lock_bucket
 from tasks.home import CORDON
 from tasks.host import LinuxHost
-from tests.workloads import SmallWorkload
+from tests.workloads import SmallWorkload, wait_until
 
 RUN_MS = 120_000
 LEAVES = {
@@ -84,10 +85,17 @@ def field(page: Page, name: str) -> Locator:
 
 
 def start(page: Page) -> None:
-    """Send the form, and go to the run that it has made."""
-    with page.expect_response(lambda answer: answer.url.endswith("/create_flow_run")) as made:
-        page.get_by_role("button", name="Submit").click()
-    page.goto(f"/runs/flow-run/{made.value.json()['id']}")
+    """Send the form, again where the server was too busy to take it, and go to the run that it has made."""
+    answers: list[Response] = []
+
+    def taken() -> bool:
+        with page.expect_response(lambda answer: answer.url.endswith("/create_flow_run")) as made:
+            page.get_by_role("button", name="Submit").click()
+        answers.append(made.value)
+        return made.value.status != HTTPStatus.SERVICE_UNAVAILABLE
+
+    wait_until(taken, what="a server that takes the form")
+    page.goto(f"/runs/flow-run/{answers[-1].json()['id']}")
 
 
 def leaf(page: Page, verdict: str, name: str) -> None:
