@@ -6,6 +6,7 @@ from uuid import uuid4
 import pytest
 from prefect_aws import AwsCredentials
 
+from blocks import s3_retry
 from blocks.store import EvidenceStore
 from tasks.drill.parts import SeaweedFS
 from tasks.host import LinuxHost
@@ -21,6 +22,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a store refuses for a moment is tried as often as ever, and sooner."""
     for step in (offload, promote, verify):
         monkeypatch.setattr(step, "retry_delay_seconds", 0.1)
+    monkeypatch.setattr(s3_retry, "_WAITS", (0.01, 0.04, 0.16))
 
 
 @pytest.fixture
