@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from blocks.port import Versioned
-from tasks.bucket import keys_of, read_documents, see, side_by_side
+from tasks.bucket import QUESTIONS, THREADS, keys_of, read_documents, see, side_by_side
 from tasks.custody.audit.examine import Examination, examine
 from tasks.custody.audit.finding import Audit, Finding, Severity, broken, note, shown, unclear
 from tasks.custody.audit.layout import Layout, listings
@@ -102,7 +102,8 @@ def _compared(store: "Store", read: Mapping[str, str], found: Examination, *, de
     """Every object that is named, and every document: one that nobody names must at least be what was read of it."""
     by_itself = {key: Promise(key, sha256, None, "what was read of it") for key, sha256 in read.items()}
     every, tally = {**by_itself, **found.promises}, _Tally(Retained(found.asked))
-    for seen in side_by_side(lambda each: see(store, each, read.get(each.key), deep=deep), every.values()):
+    threads = THREADS if deep else QUESTIONS
+    for seen in side_by_side(lambda each: see(store, each, read.get(each.key), deep=deep), every.values(), threads):
         tally.add(every[seen.key], seen, found.admitted.get(seen.key, Severity.BROKEN))
     return tally
 
@@ -152,7 +153,9 @@ def _turns(store: "Store", told: Collection[str], incident: str) -> Iterator[Fin
 
 def _latest(store: "Store", promoted: Mapping[str, str]) -> Iterator[Finding]:
     """latest/ follows the newest incident, and people: that it changed since is worth a note, and no fault."""
-    seen = side_by_side(lambda key: see(store, Promise(key, promoted[key], None, ""), None, deep=False), promoted)
+    seen = side_by_side(
+        lambda key: see(store, Promise(key, promoted[key], None, ""), None, deep=False), promoted, QUESTIONS
+    )
     for each in seen:
         if each.sha256 != promoted[each.key]:
             got = each.sha256 or each.trouble or "no object"

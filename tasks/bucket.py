@@ -19,6 +19,9 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 THREADS: Final = 16
+"""Contents at a time: each of them may have some MiB in memory."""
+QUESTIONS: Final = 64
+"""Requests at a time that carry next to nothing: over a network they do little but wait for their answer."""
 _AHEAD: Final = 1024
 KEYS_LIMIT: Final = 2_000_000
 DOCUMENT_LIMIT: Final = 32 << 20
@@ -26,7 +29,7 @@ DOCUMENTS_LIMIT: Final = 192 << 20
 """An evidence folder of 100,000 files has a manifest of 30 MB; parsed it takes ten times as much."""
 
 
-def side_by_side(act: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
+def side_by_side(act: Callable[[A], B], items: Iterable[A], threads: int = THREADS) -> Iterator[B]:
     """Do it for many, in their order; only a thousand are begun ahead. The first error ends it, and begins no more."""
     source, failures = iter(items), list[BaseException]()
 
@@ -40,7 +43,7 @@ def side_by_side(act: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
             failures.append(error)
             raise
 
-    with ThreadPoolExecutor(THREADS) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         begun = deque(pool.submit(unless_failed, item) for item in islice(source, _AHEAD))
         try:
             while begun:

@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Final
 
-from tasks.bucket import side_by_side
+from tasks.bucket import QUESTIONS, THREADS, side_by_side
 from tasks.case import Case
 from tasks.custody.errors import PermanentStoreError, StoreError
 from tasks.custody.evidence import StoredFile
@@ -17,6 +18,9 @@ from tasks.ledger import Ledger
 from tasks.progress import Progress
 
 logger = logging.getLogger(__name__)
+
+_SMALL: Final = 1 << 18
+"""Bytes of a file of which many more may be under way at a time."""
 
 
 @dataclass
@@ -43,13 +47,16 @@ class Delivery:
         What the folder has twice is copied from the first.
         """
         firsts, again = once(wanted)
-        there = self._many([item for item in firsts if not item.parts])
+        whole = [item for item in firsts if not item.parts]
+        there = self._many([item for item in whole if item.size <= _SMALL], QUESTIONS)
+        there |= self._many([item for item in whole if item.size > _SMALL], THREADS)
         there |= {item.key for item in firsts if item.parts and self._deliver(item)}
-        there |= self._many(again)
+        there |= self._many(again, THREADS)
         return frozenset(there)
 
-    def _many(self, items: Sequence[Expected]) -> set[str]:
-        return {item.key for item, there in zip(items, side_by_side(self._deliver, items), strict=True) if there}
+    def _many(self, items: Sequence[Expected], threads: int) -> set[str]:
+        made = side_by_side(self._deliver, items, threads)
+        return {item.key for item, there in zip(items, made, strict=True) if there}
 
     def copy(self, item: Expected) -> None:
         """Fill another prefix from what is there."""

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from tasks.bucket import DOCUMENT_LIMIT, fetch, read_back, side_by_side
+from tasks.bucket import DOCUMENT_LIMIT, QUESTIONS, fetch, read_back, side_by_side
 from tasks.custody.errors import Conflict, Denied, PermanentStoreError, Refused, StoreError, TransientStoreError
 from tasks.custody.keys import LATEST, TURNS, begun_key, done_key, kept_key, latest_name, turn_of
 from tasks.custody.manifest import canonical, digest_bytes
@@ -124,7 +124,7 @@ def present(store: "Store", last: Turn | None) -> dict[str, Held]:
     """All of latest/ by the store's own digests, each with the key that the last turn knows to hold the same."""
     known = {row.key: tuple(each for each in (row.after, row.before) if each) for row in last.rows} if last else {}
     keys = [each.key for each in store.list(LATEST)]
-    seen = side_by_side(store.look, keys)
+    seen = side_by_side(store.look, keys, QUESTIONS)
     return {there.key: _held(store, there, known.get(there.key, ())) for there in seen if there}
 
 
@@ -208,7 +208,7 @@ def _no_longer_held(store: "Store", turn: int, rows: Collection[Row]) -> list[st
         and row.before
         and row.before.key != kept_key(turn, latest_name(row.key))
     ]
-    receipts = side_by_side(lambda item: at_key(store, item[1].key, item[1]), going)
+    receipts = side_by_side(lambda item: at_key(store, item[1].key, item[1]), going, QUESTIONS)
     return [key for (key, _), receipt in zip(going, receipts, strict=True) if not receipt.proven]
 
 
@@ -228,7 +228,7 @@ def _carry_out(store: "Store", turn: Turn, log: Log) -> None:
         log.write("promoted", row.key, act=row.act, sha256=_sha256(row.after), replaced=_sha256(row.before))
 
     for acts in ({Act.ADD, Act.REPLACE}, {Act.DELETE}):
-        deque(side_by_side(change, (row for row in turn.rows if row.act in acts)), maxlen=0)
+        deque(side_by_side(change, (row for row in turn.rows if row.act in acts), QUESTIONS), maxlen=0)
 
 
 def _change(store: "Store", turn: int, row: Row) -> None:
@@ -253,7 +253,7 @@ def _sha256(held: Held | None) -> str | None:
 
 
 def _receipts(store: "Store", wanted: Latest) -> tuple[ObjectReceipt, ...]:
-    return tuple(side_by_side(lambda item: at_key(store, *item), wanted.items()))
+    return tuple(side_by_side(lambda item: at_key(store, *item), wanted.items(), QUESTIONS))
 
 
 def at_key(store: "Store", key: str, held: Held) -> ObjectReceipt:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from tasks.bucket import read_back, side_by_side
+from tasks.bucket import QUESTIONS, read_back, side_by_side
 from tasks.case import CLAIMED, LOST_IN_PLACE, Case
 from tasks.custody.errors import Conflict, PermanentStoreError, StoreError, TransientStoreError
 from tasks.custody.evidence import Seal
@@ -140,7 +140,7 @@ def _offload(case: Case, ledger: Ledger, sealed: Seal) -> Sent:
         lost = {item.stored for item in wanted if item.key not in there}
         _note_lost(case, [file.source for file in manifest.files if file.stored in lost])
         copies = [item for item in copies if item.origin in there]
-        deque(side_by_side(delivery.copy, copies), maxlen=0)
+        deque(side_by_side(delivery.copy, copies, QUESTIONS), maxlen=0)
         for item in closing:
             delivery.close(item, folder / item.stored)
     these = [*(item for item in wanted if item.key in there), *copies, *closing]

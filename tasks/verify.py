@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from tasks.bucket import side_by_side
+from tasks.bucket import QUESTIONS, THREADS, side_by_side
 from tasks.case import Case
 from tasks.custody.evidence import Seal, StoredFile
 from tasks.custody.keys import volume_folder
@@ -29,7 +29,8 @@ def verify(case: Case, seals: Sequence[Seal], sent: Sent, read_back: bool = Fals
         expected = all_objects(manifest, case.incident.snapshot, signature)
         progress = Progress(len(expected), sum(item.size for item in expected))
         with shown("verify", case.incident.id, progress):
-            receipts = list(side_by_side(partial(_proved, case, files, progress, read_back), expected))
+            prove_one = partial(_proved, case, files, progress, read_back)
+            receipts = list(side_by_side(prove_one, expected, THREADS if read_back else QUESTIONS))
         told = f"{sum(each.proven for each in receipts)} of {len(receipts)} objects proven"
         if read := sum(each.read for each in receipts):
             told += f", {read} of them read back"

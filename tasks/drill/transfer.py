@@ -24,7 +24,7 @@ from prefect_aws import AwsCredentials
 from pydantic import SecretStr
 
 from blocks import EvidenceStore, Workload
-from tasks.bucket import side_by_side
+from tasks.bucket import QUESTIONS, side_by_side
 from tasks.case import Case, read_incident
 from tasks.collect import collect
 from tasks.custody.evidence import Evidence, Seal
@@ -131,7 +131,8 @@ def _one_prefix(case: Case, wanted: Sequence[Expected]) -> None:
 
 
 def _proven(case: Case, wanted: Sequence[Expected]) -> None:
-    _require(all(each.proven for each in list(side_by_side(partial(prove, case), wanted))), "every object")
+    receipts = list(side_by_side(partial(prove, case), wanted, QUESTIONS))
+    _require(all(each.proven for each in receipts), "every object")
 
 
 def _require(holds: bool, what: str) -> None:  # noqa: FBT001

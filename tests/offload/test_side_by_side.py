@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from tasks.bucket import THREADS, side_by_side
+from tasks.bucket import QUESTIONS, THREADS, side_by_side
 
 
 class Broken(Exception):
@@ -33,8 +33,9 @@ def test_whatever_fails_its_own_error_is_raised_and_no_other(bad: set[int]) -> N
     assert got == list(range(len(got)))
 
 
-def test_after_an_error_nothing_more_is_begun() -> None:
-    together, begun = Barrier(THREADS), list[int]()
+@pytest.mark.parametrize("threads", [THREADS, QUESTIONS])
+def test_after_an_error_nothing_more_is_begun(threads: int) -> None:
+    together, begun = Barrier(threads), list[int]()
 
     def act(number: int) -> None:
         begun.append(number)
@@ -42,8 +43,8 @@ def test_after_an_error_nothing_more_is_begun() -> None:
         raise Broken
 
     with pytest.raises(Broken):
-        list(side_by_side(act, range(500)))
-    assert sorted(begun) == list(range(THREADS))
+        list(side_by_side(act, range(500), threads))
+    assert sorted(begun) == list(range(threads))
 
 
 def numbers(seen: list[int]) -> Iterator[int]:
