@@ -110,12 +110,14 @@ class Bench:
         for name, stamp in INCIDENTS.items():
             evidence = self.place()
             push = partial(peers.runbook_push, self.root, evidence, stamp, server)
+            os.sync()
             self.figures.typed[name].append(_timed(push))
             self.empty(evidence)
 
     def _three_prefixes(self, server: SeaweedFS) -> None:
         evidence = self.place()
         for name, stamp in INCIDENTS.items():
+            os.sync()
             self.figures.ours[name].append(self.ours(server, evidence, EVERYTHING, stamp))
         self.empty(evidence)
 
