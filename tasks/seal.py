@@ -126,14 +126,13 @@ def check_seal(case: Case, seals: Sequence[Seal]) -> Seal:
         for name, said in ((MANIFEST, sealed.manifest_sha256), (SUMS, sealed.sums_sha256)):
             require_intact([StoredFile(name, "", 0, said)], folder, path_of)
         require_same_hand(sealed, folder)
-        files = [file for file in read_manifest(case, sealed.volume).files if not file.in_place]
-        require_intact(files, folder, path_of)
-        _require_nothing_more(case, sealed.volume)
+        files = read_manifest(case, sealed.volume).files
+        require_intact((file for file in files if not file.in_place), folder, path_of)
+        _require_nothing_more(case, sealed.volume, files)
     return seals[-1]
 
 
-def _require_nothing_more(case: Case, volume: int) -> None:
-    files = read_manifest(case, volume).files
+def _require_nothing_more(case: Case, volume: int, files: Sequence[StoredFile]) -> None:
     for folder in _places(case, volume):
         where = "" if folder == case.folder(volume) else str(folder)
         named = {file.stored for file in files if file.where == where} | (frozenset() if where else _CLOSING)

@@ -13,7 +13,7 @@ from tasks.collectors.pouring import Endless, clone, extents, pour
 from tasks.collectors.room import Room
 from tasks.custody.evidence import Loss, Outcome, StoredFile
 from tasks.custody.keys import placed_name, quote
-from tasks.custody.parts import hashed
+from tasks.custody.parts import Parts, hashed
 from tasks.custody.room import Place, places
 
 _UNIT: Final = 512
@@ -86,12 +86,12 @@ class Copying:
             return Loss(quote(name), Outcome.TRUNCATED, reason)
         if made := self._again(before, name, note):
             return made
-        place, size = self._copy(descriptor, before, placed_name(name))
-        sha256, parts = hashed(self._lies(descriptor, placed_name(name), place), size)
+        stored = placed_name(name)
+        place, size, sha256, parts = self._copy(descriptor, before, stored)
         changed = changes(before, os.fstat(descriptor), _there(self.root, real))
         access = f"{stat.filemode(before.st_mode)} {before.st_uid}:{before.st_gid}"
         said = "; ".join(filter(None, (note, *changed)))
-        about = placed_name(name), quote(name), size, sha256, before.st_mtime_ns
+        about = stored, quote(name), size, sha256, before.st_mtime_ns
         made = StoredFile(*about, said, self.room.where(place), access, parts)
         if not changed:
             self._taken[_same(before)] = made
@@ -115,20 +115,19 @@ class Copying:
                 return f"a sparse file, {data} bytes of data in {before.st_size}: so many holes are not read"
         return ""
 
-    def _copy(self, descriptor: int, before: os.stat_result, stored: str) -> tuple[Place, int]:
-        """Where it went, and how long the copy is."""
+    def _copy(self, descriptor: int, before: os.stat_result, stored: str) -> tuple[Place, int, str, Parts | None]:
+        """Where it went, how long the copy is, its digest and its parts. In place the source itself is hashed."""
         need = min(before.st_size, before.st_blocks * _UNIT) + _BESIDES
 
         def write(out: BinaryIO) -> None:
             pour(descriptor, out.fileno(), before.st_size, self.limit)
 
         place = self._shared(descriptor, before, stored) or self.room.put(stored, places(need, self.room.free), write)
-        lies = self._lies(descriptor, stored, place)
-        return place, before.st_size if place is Place.IN_PLACE else lies.stat().st_size
-
-    def _lies(self, descriptor: int, stored: str, place: Place) -> Path:
-        """What is hashed: the copy, or the source itself, which is open."""
-        return Path(f"/proc/self/fd/{descriptor}") if place is Place.IN_PLACE else self.room.path(stored, place)
+        if place is Place.IN_PLACE:
+            return place, before.st_size, *hashed(Path(f"/proc/self/fd/{descriptor}"), before.st_size)
+        path = self.room.path(stored, place)
+        size = path.stat().st_size
+        return place, size, *hashed(path, size)
 
     def _shared(self, descriptor: int, before: os.stat_result, stored: str) -> Place | None:
         """A copy that shares its source's blocks takes no room: tried whatever is free, until one was refused."""
