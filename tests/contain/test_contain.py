@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import indent
 from typing import TYPE_CHECKING
 
 import psutil
@@ -32,6 +33,19 @@ open("ready-" + str(__import__("os").getpid()), "w").close()
 while True:
     time.sleep(0.05)
 """
+
+
+def start_ending_by(small: SmallWorkload, act: str, *by: str) -> subprocess.Popen[bytes]:
+    """A training that is at work and ends by this when it gets SIGINT; `by` is the program that starts it, if any."""
+    (small.root / "src/train.py").write_text(
+        "import os, signal, subprocess, sys, time\n"
+        f"def end(*_):\n{indent(act, '    ')}\n"
+        "signal.signal(signal.SIGINT, end)\nopen('ready', 'w').close()\n"
+        "while True:\n    time.sleep(0.05)\n"
+    )
+    training = small.start([*by, *small.training_command])
+    wait_until((small.root / "ready").exists, what="the training's start")
+    return training
 
 
 def stubborn(small: SmallWorkload, *ignored: str) -> subprocess.Popen[bytes]:
@@ -314,15 +328,7 @@ def test_find_spares_what_our_own_recovery_started(small: SmallWorkload) -> None
 
 
 def test_a_helper_that_a_process_needs_to_end_is_left_to_work(small: SmallWorkload) -> None:
-    (small.root / "src/train.py").write_text(
-        "import signal, subprocess, sys, time\n"
-        "def end(*_):\n    subprocess.run(['sleep', '0.5'], check=True)\n    open('saved', 'w').close()\n"
-        "    sys.exit(0)\n"
-        "signal.signal(signal.SIGINT, end)\nopen('ready', 'w').close()\n"
-        "while True:\n    time.sleep(0.05)\n"
-    )
-    small.start()
-    wait_until((small.root / "ready").exists, what="the training's start")
+    start_ending_by(small, "subprocess.run(['sleep', '0.5'], check=True)\nopen('saved', 'w').close()\nsys.exit(0)")
     with case_of(small.block(grace_seconds=20)) as case:
         freeze.fn(case)
         ends = {receipt.command.split()[0]: receipt.end for receipt in made(stop.fn(case)).processes}
@@ -335,15 +341,11 @@ def test_a_helper_that_is_still_the_copy_of_who_starts_it_is_left_to_become_one(
     small: SmallWorkload, *, guarded: bool
 ) -> None:
     """Between fork and exec it has the training's own command line; frozen there it kept the training from its end."""
-    (small.root / "src/train.py").write_text(
-        "import os, signal, sys, time\n"
-        "def end(*_):\n    if os.fork() == 0:\n        time.sleep(1.5)\n        os.execlp('true', 'true')\n"
-        "    os.wait()\n    open('saved', 'w').close()\n    sys.exit(0)\n"
-        "signal.signal(signal.SIGINT, end)\nopen('ready', 'w').close()\n"
-        "while True:\n    time.sleep(0.05)\n"
+    training = start_ending_by(
+        small,
+        "if os.fork() == 0:\n    time.sleep(1.5)\n    os.execlp('true', 'true')\n"
+        "os.wait()\nopen('saved', 'w').close()\nsys.exit(0)",
     )
-    training = small.start()
-    wait_until((small.root / "ready").exists, what="the training's start")
     with case_of(small.block(grace_seconds=20)) as case:
         if guarded:
             cordon.fn(case)
@@ -356,15 +358,12 @@ def test_a_helper_that_is_still_the_copy_of_who_starts_it_is_left_to_become_one(
 
 
 def test_a_copy_that_outlives_who_forked_it_is_held_and_ended(small: SmallWorkload) -> None:
-    (small.root / "src/train.py").write_text(
-        "import os, signal, sys, time\n"
-        "def end(*_):\n    if os.fork():\n        sys.exit(0)\n"
-        "    signal.signal(signal.SIGINT, signal.SIG_IGN)\n    time.sleep(600)\n"
-        "signal.signal(signal.SIGINT, end)\nopen('ready', 'w').close()\n"
-        "while True:\n    time.sleep(0.05)\n"
+    start_ending_by(
+        small,
+        "if os.fork():\n    sys.exit(0)\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\ntime.sleep(600)",
+        "setsid",
+        "--fork",
     )
-    small.start(["setsid", "--fork", *small.training_command])
-    wait_until((small.root / "ready").exists, what="the training's start")
     with case_of(small.block(grace_seconds=60)) as case:
         freeze.fn(case)
         told = {receipt.end: [name for name, _ in receipt.signals] for receipt in made(stop.fn(case)).processes}
@@ -404,14 +403,9 @@ def test_a_match_whose_place_may_not_be_read_is_not_contained(small: SmallWorklo
 
 
 def test_a_helper_left_behind_by_a_dying_training_is_ended(small: SmallWorkload) -> None:
-    (small.root / "src/train.py").write_text(
-        "import signal, subprocess, sys, time\n"
-        "def end(*_):\n    subprocess.Popen(['sleep', '600'], start_new_session=True)\n    sys.exit(0)\n"
-        "signal.signal(signal.SIGINT, end)\nopen('ready', 'w').close()\n"
-        "while True:\n    time.sleep(0.05)\n"
+    start_ending_by(
+        small, "subprocess.Popen(['sleep', '600'], start_new_session=True)\nsys.exit(0)", "setsid", "--fork"
     )
-    small.start(["setsid", "--fork", *small.training_command])
-    wait_until((small.root / "ready").exists, what="the training's start")
     with case_of(small.block(grace_seconds=2)) as case:
         cordon.fn(case)
         freeze.fn(case)
