@@ -6,11 +6,9 @@ fallback folder of the workload block, and as a last resort a folder in memory, 
 
 import errno
 import hashlib
-import logging
 import os
 import stat
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -19,14 +17,12 @@ from pydantic import TypeAdapter
 
 from tasks.custody.errors import Refused
 from tasks.custody.incident import Incident
-from tasks.marker import read_plain, write_whole
+from tasks.marker import write_whole
 from tasks.ownership import OWNER
 from tasks.reserve import MIB, NAME, take
 
 if TYPE_CHECKING:
     from blocks.workload import Workload
-
-logger = logging.getLogger(__name__)
 
 CORDON: Final = "cordon.json"
 """In the evidence folder: the guard that holds the lock, for which incident, and why. Survives a reboot."""
@@ -34,8 +30,6 @@ PRIOR: Final = "paused.json"
 """In the evidence folder: what was paused on Prefect's side, and how it stood before."""
 INCIDENT: Final = "incident.json"
 """In an incident's folder: its id, who opened it, why and when."""
-OPEN: Final = "open.json"
-"""In the evidence folder: the incident that is open, or was the last."""
 _UNUSABLE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 MEMORY: Final = Path("/dev/shm")  # noqa: S108  memory is what is wanted, and in it only a folder of our own
@@ -153,66 +147,6 @@ def _settle(home: Path, incident: Incident, reserve: int) -> bool:
             home.rmdir()
         return False
     return True
-
-
-def last_opened(workload: "Workload") -> bytes:
-    """What the last run wrote of the incident that it opened. OSError where there is nothing."""
-    return read_plain(
-        max(_opened(workload), key=lambda path: path.lstat().st_mtime_ns, default=base_of(workload) / OPEN)
-    )
-
-
-def note_opened(workload: "Workload", incident: Incident) -> bool:
-    """Write down which incident is open, in the first base that takes it; False if none does."""
-    said = TypeAdapter(Incident).dump_json(incident, indent=1)
-    for base in bases(workload):
-        try:
-            write_whole(base / OPEN, said)
-        except OSError:
-            with suppress(OSError):
-                (base / OPEN).unlink()  # an older incident's
-        else:
-            return True
-    return False
-
-
-@contextmanager
-def opening(workload: "Workload", incident: Incident) -> Iterator[None]:
-    """Write down which incident is open before its folder is made: a run that is killed in between is carried on.
-
-    Taken back where it could not be opened, for every later run would insist on it. Where the disk is full there is
-    no base to write it to before the folder is made; then it is written down afterwards.
-    """
-    before = _said(workload)
-    noted = note_opened(workload, incident)
-    try:
-        yield
-    except BaseException:
-        _say_again(workload, before)
-        raise
-    if not noted and not note_opened(workload, incident):
-        logger.error("Which incident is open could not be kept on disk: carry it on with incident_id=%s", incident.id)
-
-
-def _opened(workload: "Workload") -> list[Path]:
-    return [base / OPEN for base in bases(workload) if os.path.lexists(base / OPEN)]
-
-
-def _said(workload: "Workload") -> dict[Path, bytes]:
-    said = {}
-    for path in sorted(_opened(workload), key=lambda path: path.lstat().st_mtime_ns):
-        with suppress(OSError):
-            said[path] = read_plain(path)
-    return said
-
-
-def _say_again(workload: "Workload", said: Mapping[Path, bytes]) -> None:
-    for path in _opened(workload):
-        with suppress(OSError):
-            path.unlink()
-    for path, content in said.items():
-        with suppress(OSError):
-            write_whole(path, content)
 
 
 def fallback_home(workload: "Workload", home: Path, *, dry_run: bool) -> Path | None:

@@ -33,8 +33,9 @@ from tasks.custody.errors import EvacuationError, Refused
 from tasks.custody.incident import Incident, new_id, parse_id
 from tasks.custody.pause import Launcher
 from tasks.custody.verdict import Word
-from tasks.home import OPEN, bases, find_home, last_opened, make_base, opening
+from tasks.home import bases, find_home, make_base
 from tasks.joining import WAIT_SECONDS, incident_of, joined_message, leave, past
+from tasks.opened import OPEN, last_opened, opening
 from tasks.ownership import owner, sign, take_ownership
 from tasks.pause import named_by
 from tasks.proc import boot_id

@@ -16,9 +16,10 @@ from tasks.custody.membership import members, protected
 from tasks.custody.process import Process
 from tasks.custody.redact import redact_command
 from tasks.engine import DockerEngine
-from tasks.home import CORDON, INCIDENT, cordon_base, find_home, last_opened
+from tasks.home import CORDON, INCIDENT, cordon_base, find_home
 from tasks.host import Host
 from tasks.marker import read_marker, read_plain
+from tasks.opened import last_opened
 from tasks.pause import read_prior
 from tasks.proc import standpoint
 from tasks.uncordon import held

@@ -22,9 +22,10 @@ from tasks.custody.errors import Refused
 from tasks.custody.incident import Incident
 from tasks.custody.process import Identity
 from tasks.custody.receipt import Frozen
-from tasks.home import CORDON, OPEN
+from tasks.home import CORDON
 from tasks.lock import holder, open_lock
 from tasks.marker import read_marker, read_plain
+from tasks.opened import OPEN
 from tasks.training import Ended
 
 EVENT: Final = "training.failed"

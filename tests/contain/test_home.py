@@ -18,20 +18,17 @@ from tasks.custody.incident import Incident
 from tasks.home import (
     CORDON,
     INCIDENT,
-    OPEN,
     base_of,
     bases,
     fallback_home,
     find_home,
     home_in,
     homes,
-    last_opened,
     make_base,
-    note_opened,
     open_home,
-    opening,
 )
 from tasks.host import LinuxHost
+from tasks.opened import OPEN, last_opened, note_opened, opening
 from tasks.ownership import OWNER, take_ownership
 from tasks.preflight import Request, last_incident, unfinished_incident
 from tasks.status import status
