@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from tasks.contain import find, freeze, prove_contained, prove_still_contained
-from tasks.cordon import cordon
+from tasks.cordon import await_cordon, cordon
 from tasks.custody.end import End
 from tasks.custody.process import Identity
 from tasks.host import LinuxHost
@@ -347,9 +347,10 @@ def test_a_helper_that_is_still_the_copy_of_who_starts_it_is_left_to_become_one(
         "os.wait()\nopen('saved', 'w').close()\nsys.exit(0)",
     )
     with case_of(small.block(grace_seconds=20)) as case:
-        if guarded:
-            cordon.fn(case)
         freeze.fn(case)
+        if guarded:  # only now: a guard that stands before the freeze may meet the training first
+            cordon.fn(case)
+            assert await_cordon(case).held
         ends = {receipt.identity.pid: receipt.end for receipt in made(stop.fn(case)).processes}
         assert not case.caught.exists()
     assert (small.root / "saved").exists()
