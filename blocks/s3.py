@@ -149,7 +149,7 @@ class S3Store:
         """Not every store gives a copy the lock that it is asked for."""
         with self._telling(f"{key} to be retained in {self.place}"):
             if self._lock.headers and (found := self._head(self._name(key))) is not None:
-                since = parsedate_to_datetime(found["Last-Modified"])
+                since = parsedate_to_datetime(found["last-modified"])
                 self._lock.complete(self._name(key), _stored(key, found), since)
 
     def copy(self, source: str, key: str, sha256: str, parts: Parts | None = None, *, replace: bool = False) -> None:
@@ -289,7 +289,7 @@ def _stored(key: str, found: Mapping[str, str]) -> StoredObject:
     until = found.get("x-amz-object-lock-retain-until-date")
     return StoredObject(
         key,
-        int(found["Content-Length"]),
+        int(found["content-length"]),
         sha256 if sha256 and not dash else None,
         retained_until=datetime.fromisoformat(until).astimezone(UTC) if until else None,
         held=found.get("x-amz-object-lock-legal-hold") == "ON",

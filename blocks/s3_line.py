@@ -11,7 +11,6 @@ from http import HTTPStatus
 from socket import socket
 from typing import TYPE_CHECKING, Final, cast
 
-from urllib3 import HTTPHeaderDict
 from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.exceptions import ProtocolError, ReadTimeoutError, SSLError
 
@@ -26,7 +25,7 @@ _END: Final = b"\r\n"
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back: status, headers, names in any case, and the body."""
+    """What came back: status, headers, their names in lower case, and the body."""
 
     status: int
     headers: Mapping[str, str]
@@ -81,14 +80,17 @@ class Reader:
         """Nothing has come yet."""
         self._origin, self.left, self.ended = origin, b"", False
 
-    def head(self) -> tuple[int, HTTPHeaderDict]:
-        """The status and the headers of an answer."""
+    def head(self) -> tuple[int, dict[str, str]]:
+        """The status and the headers of an answer; what is said twice is joined (RFC 9110, 5.3)."""
         first, *lines = self._until(_END + _END).decode("latin-1").split("\r\n")
         version, _, rest = first.partition(" ")
         if not version.startswith("HTTP/1.") or not rest[:3].isdigit():
             raise ProtocolError(f"no HTTP: {first[:80]!r}")
-        pairs = (line.partition(":") for line in lines)
-        return int(rest[:3]), HTTPHeaderDict((name, value.strip()) for name, _, value in pairs)
+        headers: dict[str, str] = {}
+        for name, _, value in (line.partition(":") for line in lines):
+            key, said = name.lower(), value.strip()
+            headers[key] = f"{headers[key]}, {said}" if key in headers else said
+        return int(rest[:3]), headers
 
     def body(self, headers: Mapping[str, str]) -> bytes:
         """By its chunks, its length, or all that comes until the end."""

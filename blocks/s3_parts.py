@@ -119,7 +119,7 @@ class Divided:
         headers = {"Content-Length": str(part.length), "x-amz-checksum-sha256": base64_of(part.sha256)}
         query = f"?partNumber={part.number}&uploadId={quote(upload, safe='-_.~')}"
         body = partial(pieces, descriptor, source, part.start, part.length)
-        return self._wire.ask("PUT", name, headers, query=query, body=body, sha256=part.sha256).headers["ETag"]
+        return self._wire.ask("PUT", name, headers, query=query, body=body, sha256=part.sha256).headers["etag"]
 
     def _together(self, act: Callable[[Part], None], parts: Iterable[Part]) -> None:
         """Several at a time; the first error lets those on their way end, begins no more, and is raised."""

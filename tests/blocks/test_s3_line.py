@@ -130,7 +130,7 @@ def test_the_answer_to_a_head_has_no_body_whatever_its_length_says() -> None:
         answers = [line.ask("HEAD", "/", {"Host": "x"}, b"") for _ in range(2)]
     assert answers[0] == answers[1]
     assert isinstance(answers[0], Answer)
-    assert answers[0].headers["CONTENT-LENGTH"] == "34000"
+    assert answers[0].headers["content-length"] == "34000"
 
 
 def test_a_lost_connection_and_one_that_is_silent_are_told_apart_and_neither_is_used_again() -> None:
