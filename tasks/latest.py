@@ -146,7 +146,7 @@ def take_turn(store: "Store", wish: Wish, log: Log, *, now: datetime, take_over:
         raise Busy("nobody else to change latest/", why_not, "Run this again when it is done, or after 15 minutes.")
     turn = planned(store, wish, past, now)
     if past.proof and past.last and _adopts(past.last, turn):
-        return Promotion(_receipts(store, wish.wanted), past.proof, turn.told)
+        return Promotion(_receipts(store, wish.wanted, turn), past.proof, turn.told)
     data = turn.to_bytes()
     begun = digest_bytes(data)
     try:
@@ -160,7 +160,7 @@ def take_turn(store: "Store", wish: Wish, log: Log, *, now: datetime, take_over:
     left = {act: [row.key for row in turn.rows if row.act is act] for act in (Act.KEEP, Act.WOULD_DELETE)}
     log.write("turn begun", begun_key(turn.number), sha256=begun, result=turn.told, left={**left})
     _carry_out(store, turn, log)
-    receipts = _receipts(store, wish.wanted)
+    receipts = _receipts(store, wish.wanted, turn)
     if bad := unproven(receipts):
         raise _changed(store, bad[0].key, bad[0].reason)
     done = canonical({"turn": turn.number, "begun": begun, "by": wish.by, "done_at": datetime.now(UTC).isoformat()})
@@ -252,8 +252,15 @@ def _sha256(held: Held | None) -> str | None:
     return held.sha256 if held else None
 
 
-def _receipts(store: "Store", wanted: Latest) -> tuple[ObjectReceipt, ...]:
-    return tuple(side_by_side(lambda item: at_key(store, *item), wanted.items(), QUESTIONS))
+def _receipts(store: "Store", wanted: Latest, turn: Turn) -> tuple[ObjectReceipt, ...]:
+    """What the turn kept was asked for when it was planned; of the rest the store is asked now."""
+    kept = {row.key for row in turn.rows if row.act is Act.KEEP}
+
+    def receipt(item: tuple[str, Held]) -> ObjectReceipt:
+        key, held = item
+        return ObjectReceipt(key, held.sha256, held.size, proven=True) if key in kept else at_key(store, key, held)
+
+    return tuple(side_by_side(receipt, wanted.items(), QUESTIONS))
 
 
 def at_key(store: "Store", key: str, held: Held) -> ObjectReceipt:
