@@ -18,7 +18,7 @@ from tasks.marker import caught_lines, read_marker
 from tasks.orders import Orders
 from tasks.step import step
 
-_HANDOVER_SECONDS: Final = 2.0
+_HANDOVER_SECONDS: Final = 10.0
 _POLL_SECONDS: Final = 0.02
 _SHOWN: Final = 80
 

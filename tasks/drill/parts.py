@@ -112,7 +112,7 @@ class PrefectServer(Part):
     """A real Prefect server with a UI and a database of its own."""
 
     name = "prefect-server"
-    ready_seconds = 120.0
+    ready_seconds = 240.0
 
     def __init__(self, folder: Path) -> None:
         """Choose a port; it stays for the life of this object."""

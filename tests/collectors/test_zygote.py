@@ -3,8 +3,10 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -124,6 +126,37 @@ def test_without_one_an_interpreter_is_started(target: Target, tmp_path: Path, m
     assert trouble is None
     assert started
     assert any("file" in line for line in lines)
+
+
+def test_one_that_was_given_up_as_it_stood_does_nothing(
+    zygote: Zygote, target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stood = list[int]()
+
+    def late(line: socket.socket) -> Forked:
+        stood.append(int(line.recv(100).split()[1]))
+        raise TimeoutError
+
+    monkeypatch.setattr("tasks.collectors.zygote.Forked", late)
+    (tmp_path / "asked").write_text(json.dumps(asdict(target)))
+    with (tmp_path / "asked").open("rb") as asked, (tmp_path / "told").open("w+b") as told:
+        with pytest.raises(TimeoutError):
+            zygote.fork(["models", str(tmp_path)], [asked.fileno(), told.fileno(), told.fileno()])
+        wait_until(lambda: not Path(f"/proc/{stood[0]}").exists(), what="its end")
+        told.seek(0)
+        assert told.read() == b""
+
+
+def test_one_that_is_waited_for_no_more_leaves_no_connection() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    theirs.settimeout(10)
+    with theirs:
+        theirs.send(b"pid 1")
+        forked = Forked(ours)
+        with pytest.raises(subprocess.TimeoutExpired):
+            forked.wait(0.001)
+        del forked
+        assert [theirs.recv(100), theirs.recv(100)] == [b"go", b""]
 
 
 def test_it_ends_with_whoever_started_it(zygote: Zygote, tmp_path: Path) -> None:
