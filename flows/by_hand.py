@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any, Final
 from flows.engine import PATIENCE, load
 from tasks.custody.description import one, place, tables
 from tasks.custody.errors import EvacuationError, Refused
-from tasks.drill.parts import PartError, PrefectServer
 from tasks.early import freeze_described, thaw_again
 from tasks.home import MEMORY
+from tasks.keeper import PartError
+from tasks.prefect_server import PrefectServer
 from tasks.priority import take_priority
 
 if TYPE_CHECKING:

@@ -32,14 +32,15 @@ from tasks.custody.keys import MANIFEST, SUMS
 from tasks.custody.verdict import Word
 from tasks.drill.apart import run_drill
 from tasks.drill.deployment import NAME, POOL, PROJECT, client_of, deploy, prefect, save_blocks
-from tasks.drill.keeper import outlive
-from tasks.drill.parts import PrefectServer, SeaweedFS, Worker
+from tasks.drill.parts import SeaweedFS, Worker
 from tasks.drill.sample import REFUSED, SampleWorkload
 from tasks.drill.screen import follow, last_line, say, steps, table
 from tasks.drill.vault import ALLOWED, lock_bucket, proven_by_ssh_keygen, refuses_deletion
 from tasks.ended import ended
 from tasks.home import CORDON
 from tasks.host import LinuxHost
+from tasks.keeper import outlive
+from tasks.prefect_server import PrefectServer
 
 _RUN_SECONDS: Final = 300.0
 

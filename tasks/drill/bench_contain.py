@@ -26,7 +26,6 @@ from prefect.states import Pending
 
 from blocks import EvidenceStore
 from tasks.drill.deployment import NAME, client_of, deploy, prefect
-from tasks.drill.parts import PrefectServer
 from tasks.drill.rows import RESULTS, Row, median, quicker, table, under, write
 from tasks.drill.runbook import typed
 from tasks.drill.sample import SampleWorkload
@@ -34,6 +33,7 @@ from tasks.drill.screen import say
 from tasks.drill.watched import Watched, watch
 from tasks.home import CORDON
 from tasks.host import LinuxHost
+from tasks.prefect_server import PrefectServer
 
 PAIRS: Final = 3
 CAP_SECONDS: Final = 40.0

@@ -1,25 +1,19 @@
-"""The embedded real parts of a drill: an S3 store, a Prefect server, a worker. Loopback only, and gone with us."""
+"""The embedded real parts of a drill beside its Prefect server: an S3 store, a worker. Gone with us."""
 
-import contextlib
 import json
 import os
-import random
 import secrets
-import socket
 import sys
-import urllib.request
 from collections.abc import Mapping, Sequence
-from http.client import HTTPException
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from tasks.drill.keeper import Part, PartError, outlive
-
-__all__ = ["Part", "PartError", "PrefectServer", "SeaweedFS", "Worker", "outlive"]
+from tasks.keeper import Part, PartError
+from tasks.loopback import answers, ask, free_ports
+from tasks.prefect_server import PrefectServer
 
 _GRPC: Final = 10_000
 _SERVICES: Final = ("master", "volume", "filer", "s3", "admin")
-_QUIET: Final = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
 
 
 class SeaweedFS(Part):
@@ -33,7 +27,7 @@ class SeaweedFS(Part):
         super().__init__(folder)
         self.bucket = bucket
         self.access_key, self.secret_key = secrets.token_hex(10).upper(), secrets.token_urlsafe(30)
-        self.ports = _free_ports(*_SERVICES)
+        self.ports = free_ports(*_SERVICES, above=_GRPC)
 
     @property
     def endpoint(self) -> str:
@@ -73,7 +67,7 @@ class SeaweedFS(Part):
         """The S3 service answers, the filer, which needs no signature, knows the bucket, and there is room for data."""
         bucket = f"http://127.0.0.1:{self.ports['filer']}/buckets/{self.bucket}/"
         room = f"http://127.0.0.1:{self.ports['master']}/dir/assign"
-        return _answers(f"{self.endpoint}/healthz") and _answers(bucket) and _answers(room)
+        return answers(f"{self.endpoint}/healthz") and answers(bucket) and answers(room)
 
     def start(self) -> None:
         """Start on ports that are free; only a store that has data already insists on its own."""
@@ -86,7 +80,7 @@ class SeaweedFS(Part):
             except PartError:
                 if not fresh or attempt == self.tries:
                     raise
-                self.ports = _free_ports(*_SERVICES)
+                self.ports = free_ports(*_SERVICES, above=_GRPC)
             else:
                 return
 
@@ -106,47 +100,6 @@ class SeaweedFS(Part):
         path.unlink(missing_ok=True)
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:  # noqa: PTH123
             file.write(config)
-
-
-class PrefectServer(Part):
-    """A real Prefect server with a UI and a database of its own."""
-
-    name = "prefect-server"
-    ready_seconds = 240.0
-
-    def __init__(self, folder: Path) -> None:
-        """Choose a port; it stays for the life of this object."""
-        super().__init__(folder)
-        self.port = _free_ports("server")["server"]
-
-    @property
-    def ui(self) -> str:
-        """URL for people."""
-        return f"http://127.0.0.1:{self.port}"
-
-    @property
-    def api(self) -> str:
-        """URL for programs."""
-        return f"{self.ui}/api"
-
-    @property
-    def env(self) -> dict[str, str]:
-        """Environment of a client of this server. Its home is the server's, so that no profile of the user is read."""
-        return {**super().environment(), "PREFECT_API_URL": self.api, "PREFECT_HOME": str(self.folder), **_QUIET}
-
-    def command(self) -> Sequence[str]:
-        """The server in the foreground, as the keeper needs it."""
-        return [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(self.port)]
-
-    def environment(self) -> Mapping[str, str]:
-        """Without a UI API URL the page would call port 4200."""
-        database = f"sqlite+aiosqlite:///{self.folder / 'prefect.db'}"
-        own = {"PREFECT_SERVER_DATABASE_CONNECTION_URL": database, "PREFECT_UI_API_URL": self.api}
-        return {**self.env, **own}
-
-    def ready(self) -> bool:
-        """The API says that it is healthy."""
-        return _ask(f"{self.api}/health") == b"true"
 
 
 class Worker(Part):
@@ -174,40 +127,8 @@ class Worker(Part):
 
     def ready(self) -> bool:
         """The server has heard from it."""
-        answer = _ask(f"{self.server.api}/work_pools/{self.pool}/workers/filter", {})
+        answer = ask(f"{self.server.api}/work_pools/{self.pool}/workers/filter", {})
         return any(
             worker["name"] == self._registered and worker["status"] == "ONLINE"
             for worker in json.loads(answer or b"[]")
         )
-
-
-def _free_ports(*services: str) -> dict[str, int]:
-    """A port a service, below the range that the kernel hands out; gRPC, where there is any, sits 10,000 above."""
-    candidates = random.sample(range(12_000, 22_500), 200)
-    free = [port for port in candidates if _free(port) and _free(port + _GRPC)]
-    return dict(zip(services, free, strict=False))
-
-
-def _free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
-
-
-def _answers(url: str) -> bool:
-    return _ask(url) is not None
-
-
-def _ask(url: str, body: Any = None) -> bytes | None:
-    """The answer's content, None while there is no good one."""
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})  # noqa: S310  always http
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with contextlib.suppress(OSError, HTTPException), opener.open(request, timeout=2) as answer:
-        content: bytes = answer.read()
-        return content
-    return None

@@ -26,9 +26,10 @@ from pydantic import SecretStr, ValidationError
 from blocks.signing_key import SigningKey
 from blocks.store import EvidenceStore
 from tasks.drill.deployment import NAME, POOL, client_of, deploy, prefect
-from tasks.drill.parts import PrefectServer, SeaweedFS, Worker
+from tasks.drill.parts import SeaweedFS, Worker
 from tasks.drill.screen import follow
 from tasks.host import LinuxHost
+from tasks.prefect_server import PrefectServer
 from tests.workloads import SmallWorkload, free_port
 
 PREFIX = "canaries"

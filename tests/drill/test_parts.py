@@ -16,8 +16,10 @@ from pydantic import SecretStr
 
 from blocks.s3 import S3Store
 from tasks.custody.manifest import digest_bytes
-from tasks.drill import parts
-from tasks.drill.parts import Part, PartError, PrefectServer, SeaweedFS, Worker
+from tasks.drill.parts import SeaweedFS, Worker
+from tasks.keeper import Part, PartError
+from tasks.loopback import answers, ask
+from tasks.prefect_server import PrefectServer
 from tests.workloads import wait_until
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -155,13 +157,14 @@ def test_a_part_that_ignores_its_end_is_killed_with_its_children(
     processes = family(store.pid)
     time.sleep(0.3)
     store.stop()
-    until(lambda: not alive(processes), 5)
+    until(lambda: not alive(processes))
 
 
 ORPHANS = """
 import sys, time
 from pathlib import Path
-from tasks.drill.parts import SeaweedFS, outlive
+from tasks.drill.parts import SeaweedFS
+from tasks.keeper import outlive
 
 store = SeaweedFS(Path(sys.argv[1]))
 store.start()
@@ -195,14 +198,14 @@ def test_parts_can_be_left_up_until_their_holder_ends(tmp_path: Path) -> None:
     assert parent.returncode == 0
     keeper, holder, endpoint = output.split()
     processes = family(int(keeper))
-    assert parts._answers(f"{endpoint}/healthz")
+    assert answers(f"{endpoint}/healthz")
     psutil.Process(int(holder)).terminate()
     until(lambda: not alive(processes))
 
 
 def test_the_prefect_server_listens_on_loopback_only_and_knows_its_own_address(server: PrefectServer) -> None:
     assert listening(server) == {"127.0.0.1"}
-    assert server.api.encode() in (parts._ask(f"{server.ui}/ui-settings") or b"")
+    assert server.api.encode() in (ask(f"{server.ui}/ui-settings") or b"")
     assert (server.folder / "prefect.db").exists()
 
 

@@ -16,10 +16,10 @@ from blocks.store import EvidenceStore
 from flows.engine import PATIENCE
 from tasks.audit import audited
 from tasks.custody.audit.signers import read_signers
-from tasks.drill.parts import PrefectServer
 from tasks.early import answers
 from tasks.home import CORDON
 from tasks.host import LinuxHost
+from tasks.prefect_server import PrefectServer
 from tests.flow.test_early import environment
 from tests.scenes import Scene
 from tests.workloads import SmallWorkload, wait_until

@@ -14,8 +14,9 @@ import psutil
 import pytest
 
 from tasks.drill.deployment import POOL, PROJECT
-from tasks.drill.parts import PrefectServer, Worker
+from tasks.drill.parts import Worker
 from tasks.host import LinuxHost
+from tasks.prefect_server import PrefectServer
 from tests.workloads import SmallWorkload, wait_until
 
 NAME: Final = "portfolio"

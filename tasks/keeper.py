@@ -1,4 +1,6 @@
-"""A part of a drill: a process with a log, a condition that says it is ready, and an end that nothing escapes.
+"""A part: a process of ours with a log, a condition that says it is ready, and an end that nothing escapes.
+
+A run by hand has one, its Prefect server; a drill has several.
 
 Each part runs under a keeper: this file started as a script, in a session of its own, with a pipe to us
 as its standard input. When the pipe closes, because we closed it or because we died in any way, the keeper
