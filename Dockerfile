@@ -21,8 +21,6 @@ COPY flows flows
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONPATH=/opt/evacuation \
     PYTHONUNBUFFERED=1 \
-    PREFECT_LOGGING_EXTRA_LOGGERS=flows,tasks,blocks \
-    PREFECT_WORKER_QUERY_SECONDS=1 \
     EVACUATION_POOL=evacuation
 
-CMD ["sh", "-c", "exec prefect worker start --type process --pool \"$EVACUATION_POOL\""]
+CMD ["sh", "-c", "exec python -m flows.worker --type process --pool \"$EVACUATION_POOL\""]
