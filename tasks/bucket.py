@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -23,6 +23,8 @@ THREADS: Final = 16
 QUESTIONS: Final = 64
 """Requests at a time that carry next to nothing: over a network they do little but wait for their answer."""
 _AHEAD: Final = 1024
+_TOGETHER, _ROUNDS = 16, 4
+"""How many a thread takes at once, where there are so many times as many as threads: each handing over costs."""
 KEYS_LIMIT: Final = 2_000_000
 DOCUMENT_LIMIT: Final = 32 << 20
 DOCUMENTS_LIMIT: Final = 192 << 20
@@ -31,6 +33,7 @@ DOCUMENTS_LIMIT: Final = 192 << 20
 
 def side_by_side(act: Callable[[A], B], items: Iterable[A], threads: int = THREADS) -> Iterator[B]:
     """Do it for many, in their order; only a thousand are begun ahead. The first error ends it, and begins no more."""
+    few = max(1, min(_TOGETHER, len(items) // threads // _ROUNDS)) if isinstance(items, Sized) else 1
     source, failures = iter(items), list[BaseException]()
 
     def unless_failed(item: A) -> B:
@@ -43,12 +46,16 @@ def side_by_side(act: Callable[[A], B], items: Iterable[A], threads: int = THREA
             failures.append(error)
             raise
 
+    def together(some: list[A]) -> list[B]:
+        return [unless_failed(item) for item in some]
+
+    batches = iter(lambda: [*islice(source, few)], [])
     with ThreadPoolExecutor(threads) as pool:
-        begun = deque(pool.submit(unless_failed, item) for item in islice(source, _AHEAD))
+        begun = deque(pool.submit(together, some) for some in islice(batches, _AHEAD // few))
         try:
             while begun:
-                yield begun.popleft().result()
-                begun.extend(pool.submit(unless_failed, item) for item in islice(source, 1))
+                yield from begun.popleft().result()
+                begun.extend(pool.submit(together, some) for some in islice(batches, 1))
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
