@@ -17,7 +17,7 @@ from tasks.step import step
 _SECONDS: Final = 30.0
 _POLL_SECONDS: Final = 0.02
 _CAUGHT_SECONDS: Final = 3.0
-_GONE_SECONDS: Final = 2.0
+_GONE_SECONDS: Final = 10.0
 _FROZEN: Final = frozenset("Tt")
 
 

@@ -18,7 +18,8 @@ from tasks.marker import caught_lines, read_marker
 from tasks.orders import Orders
 from tasks.step import step
 
-_HANDOVER_SECONDS: Final = 10.0
+_START_SECONDS: Final = 10.0
+_HANDOVER_SECONDS: Final = 3.0
 _POLL_SECONDS: Final = 0.02
 _SHOWN: Final = 80
 
@@ -103,10 +104,12 @@ def await_cordon(case: Case) -> Cordon:
 
     Whoever else holds the lock is not waited for.
     """
-    deadline = time.monotonic() + _HANDOVER_SECONDS
+    deadline = time.monotonic() + _START_SECONDS
     while True:
         state = cordon_state(case)
-        settled = state.held and (case.recovered() or case.host.guard(case.marker) is not None)
+        if stands := case.host.guard(case.marker) is not None:
+            deadline = min(deadline, time.monotonic() + _HANDOVER_SECONDS)
+        settled = state.held and (case.recovered() or stands)
         if settled or state.guard is None or time.monotonic() > deadline or _another_holds(case, state.guard):
             return state
         time.sleep(_POLL_SECONDS)

@@ -21,7 +21,7 @@ from tasks.custody.source import Source, keeps_only, lineage, may_be_ended, supe
 from tasks.step import step
 
 _POLL_SECONDS: Final = 0.1
-_GONE_SECONDS: Final = 2.0
+_GONE_SECONDS: Final = 10.0
 _ROUNDS: Final = 8
 _TWICE: Final = 2
 CAUGHT_LOGGED: Final = "caught-logged.json"
@@ -138,11 +138,15 @@ class Watching:
 
     def _kill(self, family: Iterable[Identity]) -> dict[Identity, End]:
         """They were frozen at birth and have done nothing that a gentle end would save."""
-        who = list(family)
+        who, denied = list(family), set[Identity]()
         for identity in who:
-            with suppress(ProcessLookupError, PermissionError):
+            try:
                 self.host.signal(identity, SIGKILL)
-        left = self.host.wait_gone(who, _GONE_SECONDS)
+            except PermissionError:
+                denied.add(identity)
+            except ProcessLookupError:
+                continue
+        left = self.host.wait_gone({*who} - denied, _GONE_SECONDS) | self.host.wait_gone(denied, 0)
         return {identity: End.SURVIVED if identity in left else End.KILLED for identity in who}
 
     def made(self) -> Watch:
