@@ -30,8 +30,8 @@ def signed(  # noqa: PLR0913, PLR0917  the parts of a request
     path, _, query = target.partition("?")
     names = sorted(given)
     lines = [f"{name}:{' '.join(given[name].split())}" for name in names]
-    listed, sorted_query = ";".join(names), "&".join(sorted(query.split("&")))
-    request = "\n".join([method, path, sorted_query, *lines, "", listed, body_sha256])
+    listed, asked = ";".join(names), "&".join(sorted(query.split("&"), key=lambda each: each.partition("=")))
+    request = "\n".join([method, path, asked, *lines, "", listed, body_sha256])
     scope = f"{moment[:8]}/{region}/s3/aws4_request"
     text = f"{_ALGORITHM}\n{moment}\n{scope}\n{sha256(request.encode()).hexdigest()}"
     signature = _mac(_key(keys.secret_key, moment[:8], region), text).hex()

@@ -1,6 +1,6 @@
 """The few requests of S3 that are made thousands of times, signed and sent over connections that stay open.
 
-boto3 spends 1.5 ms of CPU on a HEAD, whatever the threads; this spends a fifteenth of that. It raises botocore's
+boto3 spends 1.5 ms of CPU on a HEAD, whatever the threads; this spends a tenth of that or less. It raises botocore's
 ClientError or urllib3's errors.
 """
 

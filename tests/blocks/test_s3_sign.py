@@ -24,7 +24,7 @@ DIGESTS = some.binary(min_size=32, max_size=32).map(bytes.hex)
     region=some.sampled_from(["us-east-1", "ap-northeast-1"]),
     method=some.sampled_from(["PUT", "HEAD", "GET"]),
     name=some.text(some.characters(exclude_categories=["Cs"]), min_size=1, max_size=40),
-    query=some.dictionaries(WORDS, VALUES, max_size=3),
+    query=some.dictionaries(some.sampled_from(["a", "a-", "a-b", "A"]) | WORDS, VALUES, max_size=3),
     headers=some.dictionaries(NAMES, VALUES, max_size=5),
     body=DIGESTS,
 )
