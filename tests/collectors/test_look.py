@@ -300,10 +300,11 @@ def test_an_attempt_has_what_is_left_of_the_budget_and_none_begins_without(small
         case.look = Budget(1.0)
         began = time.monotonic()
         first, second = evidence_of(case, "disk"), evidence_of(case, "disk")
-        assert time.monotonic() - began < 60
+        assert time.monotonic() - began < 3
         assert first.outcome is second.outcome is Outcome.TIMED_OUT
         assert first.reason.startswith("disk: not done after ")
         assert second.reason == "disk: not begun: the 1 s for looking at the frozen processes were used up"
+        assert (second.ended_at - second.started_at).total_seconds() < 0.2
         assert evidence_of(case, "environment").outcome is Outcome.COLLECTED
 
 
@@ -325,5 +326,5 @@ def test_the_stop_waits_no_longer_than_the_budget(small: SmallWorkload) -> None:
     froze, stopping = (
         datetime.fromisoformat(times[when]) for when in (("step done", "§2 f"), ("step started", "§3 s"))
     )
-    assert 1 < (stopping - froze).total_seconds() < 60
+    assert 1 < (stopping - froze).total_seconds() < 4
     assert small.living() == []

@@ -148,7 +148,7 @@ def test_one_that_does_not_end_is_waited_for_no_longer_than_asked(containers: Co
     began = time.monotonic()
     with pytest.raises(TimeoutError):
         door.end_of(id_, 0.5)
-    assert 0.4 < time.monotonic() - began < 60
+    assert 0.4 < time.monotonic() - began < 5
 
 
 def test_what_always_restarts_does_not_when_that_is_forbidden_first(containers: Containers, door: DockerEngine) -> None:
@@ -242,7 +242,7 @@ def test_an_engine_that_hangs_costs_seconds(tmp_path: Path) -> None:
         began = time.monotonic()
         with pytest.raises(EngineUnreachable, match=r"no answer within 0\.3 s"):
             DockerEngine(f"unix://{path}", 0.3).containers([])
-        assert time.monotonic() - began < 30
+        assert time.monotonic() - began < 3
 
 
 def test_a_socket_that_is_denied(engine: Engine) -> None:

@@ -157,7 +157,7 @@ def test_a_part_that_ignores_its_end_is_killed_with_its_children(
     processes = family(store.pid)
     time.sleep(0.3)
     store.stop()
-    until(lambda: not alive(processes))
+    until(lambda: not alive(processes), 5)
 
 
 ORPHANS = """
