@@ -25,7 +25,7 @@ _END: Final = b"\r\n"
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back: status, headers, their names in lower case, and the body."""
+    """What came back: status, headers by their names in lower case, and the body."""
 
     status: int
     headers: Mapping[str, str]

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from botocore.credentials import ReadOnlyCredentials
 
 _ALGORITHM: Final = "AWS4-HMAC-SHA256"
-_TOKEN: Final = "x-amz-security-token"  # noqa: S105  the name of a header
 
 
 def signed(  # noqa: PLR0913, PLR0917  the parts of a request
@@ -26,7 +25,7 @@ def signed(  # noqa: PLR0913, PLR0917  the parts of a request
     given = {name.lower(): value for name, value in headers.items()}
     given |= {"x-amz-content-sha256": body_sha256, "x-amz-date": moment}
     if keys.token:
-        given[_TOKEN] = keys.token
+        given["x-amz-security-token"] = keys.token
     path, _, query = target.partition("?")
     names = sorted(given)
     lines = [f"{name}:{' '.join(given[name].split())}" for name in names]

@@ -69,7 +69,7 @@ class Wire:
             return self._line.ask(method, target, headers, body)
         url, sent = self._root + target, body if isinstance(body, bytes) else body()
         told = self._pool.urlopen(method, url, body=sent, headers=headers, retries=False, redirect=False)
-        return Answer(told.status, {name.lower(): value for name, value in told.headers.items()}, told.data)
+        return Answer(told.status, told.headers, told.data)
 
 
 def _refusal(method: str, status: int, text: str) -> ClientError:

@@ -256,11 +256,12 @@ def _receipts(store: "Store", wanted: Latest, turn: Turn) -> tuple[ObjectReceipt
     """What the turn kept was asked for when it was planned; of the rest the store is asked now."""
     kept = {row.key for row in turn.rows if row.act is Act.KEEP}
 
-    def receipt(item: tuple[str, Held]) -> ObjectReceipt:
-        key, held = item
-        return ObjectReceipt(key, held.sha256, held.size, proven=True) if key in kept else at_key(store, key, held)
-
-    return tuple(side_by_side(receipt, wanted.items(), QUESTIONS))
+    changed = [item for item in wanted.items() if item[0] not in kept]
+    now = {each.key: each for each in side_by_side(lambda item: at_key(store, *item), changed, QUESTIONS)}
+    return tuple(
+        ObjectReceipt(key, held.sha256, held.size, proven=True) if key in kept else now[key]
+        for key, held in wanted.items()
+    )
 
 
 def at_key(store: "Store", key: str, held: Held) -> ObjectReceipt:
