@@ -59,6 +59,7 @@ DirectoryStore._publish = half
 by_hand.main(sys.argv[1:])
 """
 DIE: Final = "tests/flow/die.py"
+PROGRAMS: Final = {"venv", "src", "uvicorn"}
 GUARD: Final = """
 import sys, tasks.guard, tasks.host
 print(*(module.__file__ for name, module in sys.modules.items() if name.split(".")[0] == "tasks"), sep="\\n")
@@ -88,7 +89,7 @@ def inside() -> None:
     keep_code()
     with tarfile.open(fileobj=sys.stdout.buffer, mode="w|") as archive:
         for path in sorted(PLACE.rglob("*")):
-            if "venv" not in path.parts:
+            if PROGRAMS.isdisjoint(path.parts):
                 archive.add(path, str(path.relative_to(PLACE)), recursive=False, filter=_nobody_s)
 
 

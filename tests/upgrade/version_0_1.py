@@ -67,9 +67,15 @@ class Left:
         (caught,) = self.workload.evidence.glob("caught-*.jsonl")
         orders = {
             **{name: told[name] for name in ("incident", "reason", "since", "lock")},
-            **{"marker": str(self.marker), "caught": str(caught), "root": watches["root"], "matchers": matchers},
+            "marker": str(self.marker),
+            "caught": str(caught),
+            "root": watches["root"],
+            "matchers": matchers,
             "known": [str(self.home / f"frozen-{boot_id()[:8]}.json"), str(self.home / "recovered.json")],
-            **{"spared": [], "containers": [], "known_containers": [], "docker_host": ""},
+            "spared": [],
+            "containers": [],
+            "known_containers": [],
+            "docker_host": "",
         }
         old = {"PATH": os.environ["PATH"], "PYTHONPATH": str(PLACE / "guard.zip")}
         command = [sys.executable, "-S", "-P", "-c", _HOLD]
@@ -83,19 +89,21 @@ class Left:
 @contextmanager
 def left(name: str, *, rebooted: bool = False) -> Iterator[Left]:
     """One of INCIDENTS, on a host that has been upgraded since, and rebooted or not; it is removed at the end."""
-    with _alone(), tarfile.open(ARCHIVE) as archive, patch("socket.gethostname", return_value=HOST):
-        with SmallWorkload(PLACE / name / "root") as small:
-            small.port = PORT
-            wanted = [each for each in archive if each.name.startswith(("guard.zip", name))]
-            archive.extractall(PLACE, wanted, filter="fully_trusted")
-            file = PLACE / name / "evacuation.toml"
-            workload = workloads(file)["portfolio"]
-            (home,) = workload.evidence.glob("IR-*")
-            _boot(workload.evidence, _ANOTHER_BOOT if rebooted else boot_id()[:8])
-            try:
-                yield Left(file, workload, small, home, DirectoryStore(PLACE / name / "store"))
-            finally:
-                LinuxHost().release(workload.evidence / "cordon.json")
+    with (
+        _alone(),
+        SmallWorkload(PLACE / name / "root") as small,
+        patch("socket.gethostname", return_value=HOST),
+    ):
+        small.port = PORT
+        _unpack(("guard.zip", name))
+        file = PLACE / name / "evacuation.toml"
+        workload = workloads(file)["portfolio"]
+        (home,) = workload.evidence.glob("IR-*")
+        _boot(workload.evidence, _ANOTHER_BOOT if rebooted else boot_id()[:8])
+        try:
+            yield Left(file, workload, small, home, DirectoryStore(PLACE / name / "store"))
+        finally:
+            LinuxHost().release(workload.evidence / "cordon.json")
 
 
 @contextmanager
@@ -124,3 +132,11 @@ def _boot(evidence: Path, boot: str) -> None:
     then = caught.stem.removeprefix("caught-")
     for path in [*evidence.rglob(f"*-{then}.json*")]:
         path.rename(path.with_name(path.name.replace(then, boot)))
+
+
+def _unpack(wanted: tuple[str, ...]) -> None:
+    with tarfile.open(ARCHIVE) as archive:
+        archive.extraction_filter = lambda member, _: member  # it is ours, and its modes count
+        for member in archive:
+            if member.name.startswith(wanted):
+                archive.extract(member, PLACE)
