@@ -25,13 +25,15 @@ from tasks.custody.description import recognisable
 from tasks.custody.membership import Member, matchers_of, members, protected
 from tasks.custody.process import Identity, Process
 from tasks.host import LinuxHost
-from tasks.marker import read_marker, read_plain
+from tasks.marker import identities, read_ours, rows_of
 from tasks.ownership import give_up_ownership, keep_ownership, take_ownership
 from tasks.proc import boot_id
 
 FLOW: Final = "evacuate"
 EARLY: Final = f"early-{boot_id()[:8]}.json"
 """In the evidence folder: whom the start of a run has frozen, until the run takes them over."""
+_FROZEN: Final = f"IR-*/frozen-{boot_id()[:8]}.json"
+_MEMORY: Final = Path("/dev/shm")  # noqa: S108  only folders that are ours alone are believed there
 _ANSWER_SECONDS: Final = 3.0
 _FREEZE_SECONDS: Final = 5.0
 
@@ -42,7 +44,7 @@ class NotNow(Exception):
 
 @dataclass(frozen=True)
 class Early:
-    """Whom the early freeze has stopped. The file lies there until the run takes them over."""
+    """Whom this start has stopped; the file may name more, of a start that died. It lies there until a run's freeze."""
 
     path: Path
     frozen: tuple[Identity, ...]
@@ -161,30 +163,56 @@ def _owned(evidence: Path) -> Iterator[None]:
 
 
 def _freeze(workload: Mapping[str, Any], evidence: Path) -> Early:
-    """Parents first, again until a look finds no new one; then write down whom, and when."""
+    """Parents first, again until a look finds no new one; then write down whom, and when.
+
+    Only what this start has stopped is written down, to be thawed if the run is refused: not what stood already, by
+    the hand of a person, a guard or an incident, nor what an incident has frozen and that runs again.
+    """
     host = LinuxHost(frozenset(filter(None, [workload["api_port"]])))
+    seen, held = set[Identity](), set(_held(workload, evidence))
     frozen: dict[Identity, str] = {}
     deadline = time.monotonic() + _FREEZE_SECONDS
     while time.monotonic() < deadline:
         snapshot = host.snapshot()
-        new = [who for who in _members(workload, evidence, snapshot) if who not in frozen]
+        new = [who for who in _members(workload, evidence, snapshot) if who not in seen]
         if not new:
             break
-        for identity in new:
-            frozen[identity] = datetime.now(UTC).isoformat()
+        seen.update(new)
+        for identity in (who for who in new if snapshot[who.pid].state != "T"):
+            at = datetime.now(UTC).isoformat()
             with suppress(ProcessLookupError, PermissionError):
                 host.signal(identity, signal.SIGSTOP)
+                frozen |= {} if identity in held else {identity: at}
     early = Early(evidence / EARLY, tuple(frozen))
     try:
-        _write(early.path, [{"pid": who.pid, "start": who.start, "at": at} for who, at in frozen.items()])
+        rows = [{"pid": who.pid, "start": who.start, "at": at} for who, at in frozen.items()]
+        _write(early.path, [*_others(early), *rows])
     except OSError:
         _thaw(frozen)
         raise
     return early
 
 
+def _held(workload: Mapping[str, Any], evidence: Path) -> Iterator[Identity]:
+    """Whom an incident of this host has frozen, wherever it found room: they are for that incident to let go."""
+    others = [Path(workload["fallback_dir"])] if workload.get("fallback_dir") else []
+    journals = [evidence.glob(_FROZEN), *(base.glob(f"evacuation-*/{_FROZEN}") for base in (*others, _MEMORY))]
+    for found in journals:
+        for journal in found:
+            yield from identities(journal)
+
+
+def _others(early: Early) -> list[dict[str, Any]]:
+    """Rows of a start that died before its run could freeze: nothing else names whom it has stopped."""
+    own = {(who.pid, who.start) for who in early.frozen}
+    return [row for row in rows_of(early.path, read_ours) if (row.get("pid"), row.get("start")) not in own]
+
+
 def _write(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write down whom to thaw again; no file if nobody is."""
     path.unlink(missing_ok=True)
+    if not rows:
+        return
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "w") as file:
         file.write(json.dumps(rows))
@@ -198,25 +226,16 @@ def _members(workload: Mapping[str, Any], evidence: Path, snapshot: Mapping[int,
 
 def _ours(evidence: Path) -> Iterator[Identity]:
     """The guard, and what a recovery has started: whether that is new life, only the run can tell."""
-    marker = read_marker(evidence / "cordon.json")
-    for entry in (marker, *(row for path in evidence.glob("IR-*/recovered.json") for row in read_rows(path))):
-        with suppress(KeyError, TypeError, ValueError):
-            yield Identity(int(entry["pid"]), int(entry["start"]))
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Rows of a file of ours; nothing where there is none, or one that is damaged."""
-    try:
-        rows = json.loads(read_plain(path))
-    except (OSError, ValueError, RecursionError):
-        return []
-    return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    if guard := LinuxHost().guard(evidence / "cordon.json"):
+        yield guard
+    for journal in evidence.glob("IR-*/recovered.json"):
+        yield from identities(journal)
 
 
 def read_early(path: Path) -> dict[Identity, datetime]:
-    """Whom the early freeze has stopped, and when."""
+    """Whom an early freeze has stopped, and when."""
     found = {}
-    for row in read_rows(path):
+    for row in rows_of(path, read_ours):
         with suppress(KeyError, TypeError, ValueError):
             found[Identity(int(row["pid"]), int(row["start"]))] = datetime.fromisoformat(row["at"])
     return found
@@ -226,7 +245,8 @@ def thaw_again(early: Early) -> None:
     """Where the run did not take them over (it was refused, or failed before its freeze) nothing is left touched."""
     if early.path.exists():
         _thaw(early.frozen)
-        early.path.unlink(missing_ok=True)
+        with suppress(OSError):
+            _write(early.path, _others(early))
     give_up_ownership(early.path.parent)
 
 

@@ -4,12 +4,15 @@ import errno
 import json
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
+from tasks.custody.process import Identity
+
 _LIMIT: Final = 1 << 26
+_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def write_marker(marker: Path, about: Mapping[str, Any]) -> None:
@@ -48,11 +51,56 @@ def read_marker(marker: Path) -> dict[str, Any]:
 
 def read_plain(path: Path) -> bytes:
     """Read a file where the workload may have put another: a pipe in its place kept the freeze waiting for ever."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    return _read(os.open(path, _READ), path)
+
+
+def _read(descriptor: int, path: Path) -> bytes:
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(errno.EINVAL, "it is no plain file", str(path))
         return file.read(_LIMIT)
+
+
+def read_ours(path: Path) -> bytes:
+    """Read a file that decides who gets a signal. PermissionError if others than we and root may have written it.
+
+    Who owns a folder above can remove or move such a file, but cannot change what it says.
+    """
+    descriptor = os.open(path, _READ)
+    about = os.fstat(descriptor)
+    if about.st_uid in {0, os.geteuid()} and not about.st_mode & 0o022:
+        return _read(descriptor, path)
+    os.close(descriptor)
+    raise PermissionError(errno.EPERM, f"user {about.st_uid} or others may have written it", str(path))
+
+
+def read_private(path: Path) -> bytes:
+    """Read a file of an incident's folder. PermissionError if that folder is not ours or not closed to all others."""
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        about = os.fstat(folder)
+        if about.st_uid != os.geteuid() or about.st_mode & 0o077:
+            raise PermissionError(errno.EPERM, "its folder is not ours alone", str(path))
+        return _read(os.open(path.name, _READ, dir_fd=folder), path)
+    finally:
+        os.close(folder)
+
+
+def rows_of(path: Path, read: Callable[[Path], bytes]) -> list[dict[str, Any]]:
+    """Read a file that is a JSON list of objects. Empty if it is missing or damaged, or may not be believed."""
+    try:
+        rows = json.loads(read(path))
+    except (OSError, ValueError, RecursionError):
+        return []
+    return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+
+
+def identities(journal: Path) -> Iterator[Identity]:
+    """Read which processes a journal in an incident's folder names."""
+    for row in rows_of(journal, read_private):
+        with suppress(KeyError, TypeError, ValueError):
+            about = row.get("identity", row)
+            yield Identity(int(about["pid"]), int(about["start"]))
 
 
 def caught_lines(path: Path) -> Iterator[dict[str, Any]]:
