@@ -256,16 +256,6 @@ class Case:
         """Whom the start of this run has frozen before it imported anything."""
         return (self.home if self.dry_run else self.base) / EARLY
 
-    @property
-    def in_hand(self) -> tuple[Path, ...]:
-        """Journals of the processes that runs of this incident freeze, thaw, end or start: no newcomers."""
-        return self.home / FROZEN, self.home / RECOVERED
-
-    @property
-    def containers_in_hand(self) -> tuple[Path, ...]:
-        """The same for containers."""
-        return self.home / FROZEN_CONTAINERS, self.home / RECOVERED_CONTAINERS
-
     @cached_property
     def root(self) -> PurePath:
         """The root as the kernel names it: a root that is a link shows in no process's working directory."""

@@ -1,8 +1,8 @@
 """The guard's second post: containers of the workload that are started under the cordon are paused and written down."""
 
-import json
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -10,7 +10,9 @@ from typing import Any, Final
 from tasks.custody.container import Container, ContainerIdentity, belongs, workload_containers
 from tasks.custody.errors import ContainerGone, EngineError
 from tasks.engine import DockerEngine
+from tasks.marker import read_private, rows_of
 from tasks.orders import Orders
+from tasks.ownership import at_work
 from tasks.proc import standpoint
 
 _PAUSE_SECONDS: Final = 0.5
@@ -40,10 +42,14 @@ class ContainerGuard:
         """Pause every newcomer, and whoever of them was thawed behind our back."""
         asked = self.orders.containers
         living = workload_containers(self.engine.containers(asked), asked, standpoint().own)
-        in_hand = {who for path in self.orders.known_containers for who in _identities(Path(path))}
+        frozen, started = _identities(self.orders.known_containers), _identities(self.orders.started_containers)
         for container in living:
-            if container.identity not in in_hand:
+            held = container.identity in frozen and (container.state == "paused" or self._run_lives())
+            if not held and container.identity not in started:
                 self._pause(container)
+
+    def _run_lives(self) -> bool:
+        return at_work(Path(self.orders.evidence))
 
     def _pause(self, container: Container) -> None:
         denied = ""
@@ -70,9 +76,9 @@ class ContainerGuard:
         }
 
 
-def _identities(journal: Path) -> Iterable[ContainerIdentity]:
-    try:
-        items = json.loads(journal.read_bytes())
-        return [ContainerIdentity(**item.get("identity", item)) for item in items]
-    except (OSError, ValueError, TypeError, AttributeError):
-        return []
+def _identities(journals: Iterable[str]) -> set[ContainerIdentity]:
+    found = set()
+    for row in (row for journal in journals for row in rows_of(Path(journal), read_private)):
+        with suppress(TypeError, AttributeError):
+            found.add(ContainerIdentity(**row.get("identity", row)))
+    return found

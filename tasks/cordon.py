@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from blocks.workload import Workload
 from tasks.account import number_of
-from tasks.case import Case
+from tasks.case import FROZEN, FROZEN_CONTAINERS, RECOVERED, RECOVERED_CONTAINERS, Case
 from tasks.custody.membership import Matcher, matchers_of, protected
 from tasks.custody.process import Identity, Process
 from tasks.custody.receipt import Cordon
@@ -57,13 +57,16 @@ def orders(case: Case, reason: str) -> Orders:
         lock=str(case.workload.lock),
         marker=str(case.marker),
         caught=str(case.caught),
-        known=tuple(str(path) for path in case.in_hand),
+        known=(str(case.home / FROZEN),),
         containers=tuple(case.workload.containers),
-        known_containers=tuple(str(path) for path in case.containers_in_hand),
+        known_containers=(str(case.home / FROZEN_CONTAINERS),),
         docker_host=case.workload.docker_host,
         root=str(case.root),
         matchers=matchers(case.workload),
         spared=tuple(process.identity for process in snapshot.values() if process.pid in us),
+        started=(str(case.home / RECOVERED),),
+        started_containers=(str(case.home / RECOVERED_CONTAINERS),),
+        evidence=str(case.base),
     )
 
 

@@ -12,7 +12,6 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
 from io import FileIO
@@ -25,8 +24,9 @@ from tasks.custody.process import Identity, Process, copies
 from tasks.custody.redact import redact_command
 from tasks.custody.source import lineage
 from tasks.host import LinuxHost
-from tasks.marker import read_plain, write_marker
+from tasks.marker import identities, write_marker
 from tasks.orders import Orders
+from tasks.ownership import at_work
 from tasks.proc import start_of
 
 _PAUSE_SECONDS: Final = 0.25
@@ -34,6 +34,7 @@ _LONGEST_PAUSE_SECONDS: Final = 1.0
 _SHARE: Final = 25
 _THAWS: Final = 3
 _NO_LOCK: Final = -1
+_STOPPED: Final = frozenset("Tt")
 
 
 class Guard:
@@ -44,6 +45,7 @@ class Guard:
         self.orders, self.descriptor = orders, descriptor
         self.host = LinuxHost(frozenset(matcher.port for matcher in orders.matchers if matcher.port))
         self.caught: Counter[Identity] = Counter()
+        self.frozen: set[Identity] = set()
         self._unwritten: list[dict[str, Any]] = []
 
     def stand(self) -> None:
@@ -75,7 +77,7 @@ class Guard:
         mine = {os.getpid(), *self._in_hand(snapshot)} | protected(snapshot, os.getpid())
         for identity, member in members(snapshot, self.orders.matchers, PurePath(self.orders.root), mine).items():
             process = snapshot[identity.pid]
-            if process.state not in {"T", "t"} or identity not in self.caught:
+            if process.state not in _STOPPED or identity not in self.caught:
                 self._freeze(snapshot, process, member)
         self._write()
         if not os.path.lexists(self.orders.marker):
@@ -84,20 +86,25 @@ class Guard:
     def _in_hand(self, snapshot: dict[int, Process]) -> set[int]:
         """Read anew in every look: a run writes down whom it has frozen before it thaws anybody.
 
-        With each go the copies of itself: a helper that is frozen before its exec keeps it from its end.
+        With each go the copies of itself: a helper that is frozen before its exec keeps it from its end. If the run has
+        died, who still stands is left to the next one, and who runs is in nobody's hand.
         """
-        known = {who for path in self.orders.known for who in _identities(Path(path))}
-        held = {pid for pid, process in snapshot.items() if process.identity in known}
-        spared = {pid for pid, process in snapshot.items() if process.identity in self.orders.spared}
-        return held | copies(snapshot, held) | spared
+        self.frozen = {who for path in self.orders.known for who in identities(Path(path))}
+        started = {who for path in self.orders.started for who in identities(Path(path))}
+        spared = {pid for pid, process in snapshot.items() if process.identity in started.union(self.orders.spared)}
+        held = {pid for pid, process in snapshot.items() if process.identity in self.frozen}
+        running = {pid for pid in held if snapshot[pid].state not in _STOPPED} | copies(snapshot, held)
+        if running and not at_work(Path(self.orders.evidence)):
+            return spared | held - running
+        return spared | held | running
 
     def _freeze(self, snapshot: dict[int, Process], process: Process, member: Member) -> None:
         if process.pid in self._in_hand(snapshot):
             return  # a run has taken it in hand since we looked
         denied = ""
         try:
-            # whoever is thawed again and again would compute in between
-            again = self.caught[process.identity] > _THAWS
+            # whoever is thawed again and again would compute in between; what a run froze is for a run to end
+            again = self.caught[process.identity] > _THAWS and process.identity not in self.frozen
             self.host.signal(process.identity, signal.SIGKILL if again else signal.SIGSTOP)
         except ProcessLookupError:
             return
@@ -137,14 +144,6 @@ def _appended(path: str) -> FileIO:
     """Where the workload may have put a pipe or a link in its place: neither waited for nor followed."""
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     return FileIO(os.open(path, flags, 0o644), "a")
-
-
-def _identities(journal: Path) -> Iterable[Identity]:
-    try:
-        items = json.loads(read_plain(journal))
-        return [Identity(**item.get("identity", item)) for item in items]
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
-        return []
 
 
 def main() -> None:

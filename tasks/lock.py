@@ -3,6 +3,7 @@
 import fcntl
 import logging
 import os
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -53,17 +54,28 @@ def _locks(pid: int, descriptor: str, wanted: os.stat_result) -> bool:
 
 def holder(lock: Path) -> Process | None:
     """Who has the lock: who took it, by /proc/locks, if it is still open there; else whoever has inherited it."""
+    took = _took(lock)
+    everyone = (int(name) for name in os.listdir("/proc") if name.isdigit()) if took else ()
+    return _first_holder((*took, *everyone), lock)
+
+
+def taker(lock: Path) -> Process | None:
+    """Find the process that took the lock and still has it. None if it is gone, whoever has inherited the open file."""
+    return _first_holder(_took(lock), lock)
+
+
+def _first_holder(pids: Iterable[int], lock: Path) -> Process | None:
+    return next((process for pid in pids if holds(pid, lock) and (process := read_process(pid))), None)
+
+
+def _took(lock: Path) -> list[int]:
     try:
         there = lock.stat()
         lines = Path("/proc/locks").read_text().splitlines()
     except OSError:
-        return None
+        return []
     wanted = f"{os.major(there.st_dev):02x}:{os.minor(there.st_dev):02x}:{there.st_ino}"
-    took = [pid for line in lines if (pid := _owner(line.split(), wanted))]
-    if not took:
-        return None
-    everyone = (int(name) for name in os.listdir("/proc") if name.isdigit())
-    return next((process for pid in (*took, *everyone) if holds(pid, lock) and (process := read_process(pid))), None)
+    return [pid for line in lines if (pid := _owner(line.split(), wanted))]
 
 
 def _owner(words: list[str], wanted: str) -> int:

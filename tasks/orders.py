@@ -12,8 +12,9 @@ from tasks.custody.process import Identity
 class Orders:
     """Everything that a guard needs, as plain data: it is handed over as JSON.
 
-    `caught` is the file that newcomers are written to. `known` are journals of processes that a run of the incident
-    has in hand: they are its to thaw and to end. `spared` are whoever started the evacuation, and their ancestors.
+    `caught` is the file that newcomers are written to. `known` are journals of processes that the incident has frozen:
+    as long as a run is at work, by the lock in the folder `evidence`, they are its to thaw and to end. `started` are
+    journals of processes that a recovery has started. `spared` are whoever started the evacuation, and their ancestors.
     `containers` is how its containers are recognised on the engine at `docker_host`; without any it is not watched.
     """
 
@@ -30,6 +31,9 @@ class Orders:
     containers: tuple[str, ...] = ()
     known_containers: tuple[str, ...] = ()
     docker_host: str = ""
+    started: tuple[str, ...] = ()
+    started_containers: tuple[str, ...] = ()
+    evidence: str = ""
 
     def same_watch(self, about: dict[str, Any]) -> bool:
         """Whether a standing guard, by what its marker says, already does what these orders ask for."""
@@ -56,7 +60,7 @@ class Orders:
         """What came through the pipe. ValueError or TypeError if it is not whole."""
         told = json.loads(data)
         told["matchers"] = tuple(Matcher(**matcher) for matcher in told["matchers"])
-        for name in ("known", "containers", "known_containers"):
+        for name in ("known", "containers", "known_containers", "started", "started_containers"):
             told[name] = tuple(told[name])
         told["spared"] = tuple(Identity(**identity) for identity in told["spared"])
         return cls(**told)

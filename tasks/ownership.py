@@ -63,6 +63,13 @@ def owner(evidence: Path, *, dry_run: bool = False) -> str:
     return str(_signed(_path(evidence, dry_run=dry_run)).get("purpose", ""))
 
 
+def at_work(evidence: Path) -> bool:
+    """Tell whether a run of our own account works on the workload, also one whose signature no disk has taken."""
+    path = _path(evidence, dry_run=False)
+    run = None if path.is_symlink() else lock.taker(path)
+    return run is not None and run.alive and run.user == os.geteuid()
+
+
 def incident_at_work(evidence: Path) -> str:
     """The incident that an evacuation has opened and works on now; empty if there is none yet."""
     signed = _signed(_path(evidence, dry_run=False))
