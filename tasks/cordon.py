@@ -42,8 +42,10 @@ def hold(case: Case, reason: str) -> None:
         return
     case.guard = case.host.hold(wanted)
     if standing:
-        case.host.signal(standing, SIGTERM)
+        with suppress(ProcessLookupError):
+            case.host.signal(standing, SIGTERM)
         case.host.wait_gone([standing], _HANDOVER_SECONDS)
+        await_cordon(case)  # from a guard of an older version the lock comes a moment after its end
 
 
 def orders(case: Case, reason: str) -> Orders:

@@ -13,11 +13,13 @@ import threading
 import time
 from collections import Counter
 from contextlib import suppress
+from dataclasses import asdict
 from datetime import UTC, datetime
 from io import FileIO
 from pathlib import Path, PurePath
 from typing import Any, Final
 
+from tasks import lock
 from tasks.container_guard import ContainerGuard
 from tasks.custody.membership import Member, members, protected
 from tasks.custody.process import Identity, Process, copies
@@ -44,32 +46,44 @@ class Guard:
         """Take the orders, and the open lock file (or -1 where it could not be opened)."""
         self.orders, self.descriptor = orders, descriptor
         self.host = LinuxHost(frozenset(matcher.port for matcher in orders.matchers if matcher.port))
+        self.me = Identity(os.getpid(), start_of(os.getpid()))
+        self.relieved = False
         self.caught: Counter[Identity] = Counter()
         self.frozen: set[Identity] = set()
         self._unwritten: list[dict[str, Any]] = []
 
     def stand(self) -> None:
-        """Say that we stand here, wait for the lock where somebody else has it, and watch until SIGTERM."""
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        """Say that we stand here, wait for the lock where somebody else has it, and watch until we are relieved."""
         for ignored in (signal.SIGINT, signal.SIGHUP):
             signal.signal(ignored, signal.SIG_IGN)
         self._mark()
+        if self.descriptor != _NO_LOCK:
+            self._open_door()
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         if self.descriptor != _NO_LOCK:
             threading.Thread(target=fcntl.flock, args=(self.descriptor, fcntl.LOCK_EX), daemon=True).start()
         if self.orders.containers:
             containers = ContainerGuard(self.orders, self._unwritten.append)
             threading.Thread(target=containers.stand, daemon=True).start()
         pause = 0.0
-        while signal.sigtimedwait({signal.SIGTERM}, pause) is None:
+        while not self.relieved and signal.sigtimedwait({signal.SIGTERM}, pause) is None:
             began = time.monotonic()
             self.watch()
             pause = min(max(_PAUSE_SECONDS, (time.monotonic() - began) * (_SHARE - 1)), _LONGEST_PAUSE_SECONDS)
 
+    def _open_door(self) -> None:
+        """Hand the lock over to the guard that relieves us: after our marker, which must not replace that guard's.
+
+        And before SIGTERM is blocked, by which whoever asks knows that we have no door.
+        """
+        with suppress(OSError):
+            door = lock.open_door(self.me)
+            threading.Thread(target=lock.hand_over, args=(door, self.descriptor), daemon=True).start()
+
     def _mark(self) -> None:
         """Whoever started us may have died before it could say so. A full disk does not keep us from our post."""
-        me = {"pid": os.getpid(), "start": start_of(os.getpid())}
         with suppress(OSError):
-            write_marker(Path(self.orders.marker), {**self.orders.about(), **me})
+            write_marker(Path(self.orders.marker), {**self.orders.about(), **asdict(self.me)})
 
     def watch(self) -> None:
         """Freeze every newcomer where it stands, and whoever of them was thawed behind our back."""
@@ -80,8 +94,11 @@ class Guard:
             if process.state not in _STOPPED or identity not in self.caught:
                 self._freeze(snapshot, process, member)
         self._write()
-        if not os.path.lexists(self.orders.marker):
+        named = self.host.guard(Path(self.orders.marker))
+        if named is None:
             self._mark()  # without it nobody finds us, to ask or to end us
+        elif named.start > self.me.start:
+            self.relieved = True  # by a run that died before it could end us
 
     def _in_hand(self, snapshot: dict[int, Process]) -> set[int]:
         """Read anew in every look: a run writes down whom it has frozen before it thaws anybody.

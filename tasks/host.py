@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from tasks import launch, lock
 from tasks.custody.process import Identity, Process
@@ -18,6 +18,9 @@ from tasks.orders import Orders
 from tasks.proc import GONE, listeners, read_process
 
 logger = logging.getLogger(__name__)
+
+_LINE_SECONDS: Final = 3.0
+_POLL_SECONDS: Final = 0.01
 
 
 class Host(Protocol):
@@ -125,11 +128,16 @@ class LinuxHost:
         """Take the lock here, so that it holds at once, and hand the open file to the guard, which keeps it.
 
         Where somebody else holds the lock the guard waits for it; where it cannot be opened the guard watches
-        without it. We write its marker, and it does so itself: nothing is half done if we die here.
+        without it. A guard that stands hands over its own, which is so never free; behind one of an older version the
+        new one stands in line when we return. We write its marker, and it does so itself: nothing is half done if we
+        die here.
         """
-        descriptor = lock.take(Path(orders.lock))
+        path, standing = Path(orders.lock), self.guard(Path(orders.marker))
+        descriptor = lock.take(path, standing)
         try:
             identity = launch.start_guard(descriptor, orders)
+            if standing and descriptor is not None:
+                self._await_line(identity, path)
         finally:
             if descriptor is not None:
                 os.close(descriptor)
@@ -139,13 +147,18 @@ class LinuxHost:
             logger.error("The cordon's marker cannot be written: %s. The guard stands all the same.", error)  # noqa: TRY400
         return identity
 
+    def _await_line(self, guard: Identity, path: Path) -> None:
+        deadline = time.monotonic() + _LINE_SECONDS
+        while not lock.holds(guard.pid, path) and not lock.waits(guard.pid, path) and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+
     def guard(self, marker: Path) -> Identity | None:
         """Look whether the process that the marker names lives and is a guard of ours: a marker can be forged."""
         identity = _named(marker)
         process = self.look(identity) if identity else None
         if not process or not process.alive or process.user != os.geteuid():
             return None
-        if not {launch.GUARD, str(marker)} <= set(process.command):
+        if process.command[-4:-2] != ("-m", launch.GUARD) or process.command[-1] != str(marker):
             return None  # not ours, or another workload's
         return identity
 

@@ -3,14 +3,23 @@
 import fcntl
 import logging
 import os
+import signal
+import socket
+import struct
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
-from tasks.custody.process import Process
+from tasks.custody.process import Identity, Process
 from tasks.proc import read_process
 
 logger = logging.getLogger(__name__)
+
+_DOOR_SECONDS: Final = 3.0
+_POLL_SECONDS: Final = 0.01
+_PEER: Final = struct.Struct("3i")
 
 
 def open_lock(lock: Path) -> int:
@@ -21,16 +30,86 @@ def open_lock(lock: Path) -> int:
         return os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
 
 
-def take(lock: Path) -> int | None:
-    """The open lock file, locked unless somebody else has it; None if it cannot be opened at all."""
+def take(lock: Path, standing: Identity | None = None) -> int | None:
+    """The open lock file, locked unless somebody else has it; None if it cannot be opened at all.
+
+    Of a guard that stands it is the one that this guard has open: the lock on it is then ours too, and never free.
+    """
     try:
-        descriptor = open_lock(lock)
+        descriptor = (handed(standing, lock) if standing else None) or open_lock(lock)
     except OSError as error:
         logger.error("The lock %s cannot be opened: %s. The guard watches without it.", lock, error)  # noqa: TRY400
         return None
     with suppress(BlockingIOError):
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     return descriptor
+
+
+def door(guard: Identity) -> str:
+    """Name the socket at which a guard hands over the lock. It is no file: no folder is needed, and no room."""
+    return f"\0evacuation-guard-{guard.pid}-{guard.start}"
+
+
+def open_door(guard: Identity) -> socket.socket:
+    """Open the socket of this process. OSError if that cannot be done: its successor then has to wait for the lock."""
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(door(guard))
+    listening.listen()
+    return listening
+
+
+def hand_over(listening: socket.socket, descriptor: int) -> None:
+    """Give the open lock file to each process of our own user that asks, for ever: a lock belongs to the open file."""
+    while True:
+        asking, _ = listening.accept()
+        with asking, suppress(OSError):
+            if _peer(asking)[1] == os.geteuid():
+                socket.send_fds(asking, [b"\0"], [descriptor])
+
+
+def handed(guard: Identity, lock: Path) -> int | None:
+    """Ask a guard for the lock file that it has open; None if that is another file, or if it hands over nothing.
+
+    One that is just starting is waited for: it opens its door before it blocks SIGTERM. An older version has no door.
+    """
+    deadline = time.monotonic() + _DOOR_SECONDS
+    while True:
+        process = read_process(guard.pid)
+        late = not process or not process.masks.heeds(signal.SIGTERM) or time.monotonic() > deadline
+        try:
+            return _asked(guard, lock)
+        except OSError as error:
+            if late or not isinstance(error, ConnectionRefusedError):
+                return None
+        time.sleep(_POLL_SECONDS)
+
+
+def _asked(guard: Identity, lock: Path) -> int | None:
+    wanted = os.stat(lock, follow_symlinks=False)
+    with socket.socket(socket.AF_UNIX) as asking:
+        asking.settimeout(_DOOR_SECONDS)
+        asking.connect(door(guard))
+        if _peer(asking) != (guard.pid, os.geteuid()):
+            return None
+        _, descriptors, _, _ = socket.recv_fds(asking, 1, 1)
+    for descriptor in descriptors:
+        os.set_inheritable(descriptor, False)
+        there = os.fstat(descriptor)
+        if (there.st_dev, there.st_ino) == (wanted.st_dev, wanted.st_ino):
+            return descriptor
+        os.close(descriptor)
+    return None
+
+
+def _peer(connection: socket.socket) -> tuple[int, int]:
+    """Pid and user of the process at the other end, as the kernel has noted them."""
+    pid, user, _ = _PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
+    return pid, user
+
+
+def waits(pid: int, lock: Path) -> bool:
+    """Ask the kernel whether a process stands in line for the lock."""
+    return pid in _listed(lock, waiting=True)
 
 
 def holds(pid: int, lock: Path) -> bool:
@@ -54,34 +133,35 @@ def _locks(pid: int, descriptor: str, wanted: os.stat_result) -> bool:
 
 def holder(lock: Path) -> Process | None:
     """Who has the lock: who took it, by /proc/locks, if it is still open there; else whoever has inherited it."""
-    took = _took(lock)
+    took = _listed(lock)
     everyone = (int(name) for name in os.listdir("/proc") if name.isdigit()) if took else ()
     return _first_holder((*took, *everyone), lock)
 
 
 def taker(lock: Path) -> Process | None:
     """Find the process that took the lock and still has it. None if it is gone, whoever has inherited the open file."""
-    return _first_holder(_took(lock), lock)
+    return _first_holder(_listed(lock), lock)
 
 
 def _first_holder(pids: Iterable[int], lock: Path) -> Process | None:
     return next((process for pid in pids if holds(pid, lock) and (process := read_process(pid))), None)
 
 
-def _took(lock: Path) -> list[int]:
+def _listed(lock: Path, *, waiting: bool = False) -> list[int]:
+    """Who took the lock, or who waits for it, by /proc/locks."""
     try:
         there = lock.stat()
         lines = Path("/proc/locks").read_text().splitlines()
     except OSError:
         return []
     wanted = f"{os.major(there.st_dev):02x}:{os.minor(there.st_dev):02x}:{there.st_ino}"
-    return [pid for line in lines if (pid := _owner(line.split(), wanted))]
+    return [pid for line in lines if (pid := _pid(waiting, line.split(), wanted))]
 
 
-def _owner(words: list[str], wanted: str) -> int:
-    match words:
-        case [_, "FLOCK", _, _, pid, file, *_] if file == wanted:
-            return max(int(pid), 0)
+def _pid(waiting: bool, words: list[str], wanted: str) -> int:  # noqa: FBT001  it is matched with the words
+    match waiting, words:
+        case (False, [_, "FLOCK", _, _, pid, file, *_]) | (True, [_, "->", "FLOCK", _, _, pid, file, *_]):
+            return max(int(pid), 0) if file == wanted else 0
     return 0
 
 

@@ -1,0 +1,194 @@
+"""A new incident under a standing cordon: another guard takes over, and the lock is free at no moment of it."""
+
+import multiprocessing
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tasks import lock
+from tasks.case import Case
+from tasks.cordon import cordon, orders
+from tasks.custody.process import Identity
+from tasks.host import LinuxHost
+from tasks.proc import start_of
+from tests.cases import case_of, made
+from tests.workloads import SmallWorkload, wait_until
+
+HAMMER = """
+import fcntl, os, signal, sys
+ended, taken = [], 0
+signal.signal(signal.SIGTERM, lambda *_: ended.append(True))
+lock = os.open(sys.argv[1], os.O_RDWR)
+print("at it", flush=True)
+while not ended:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        continue
+    taken += 1
+    fcntl.flock(lock, fcntl.LOCK_UN)
+print(taken, flush=True)
+"""
+
+
+@contextmanager
+def hammered(path: Path, taken: list[int]) -> Iterator[None]:
+    """A launcher that tries the lock without a pause; how often it got it is written down in the end."""
+    with subprocess.Popen([sys.executable, "-c", HAMMER, path], stdout=subprocess.PIPE) as launcher:
+        assert launcher.stdout
+        assert launcher.stdout.readline() == b"at it\n"
+        try:
+            yield
+        finally:
+            launcher.terminate()
+            taken.append(int(launcher.stdout.readline()))
+
+
+@contextmanager
+def looked_at(marker: Path, unnamed: list[int]) -> Iterator[None]:
+    """Somebody who asks the marker for its guard all the time; how often it named none that lives."""
+    over = threading.Event()
+
+    def look() -> None:
+        host, missed = LinuxHost(), 0
+        while not over.is_set():
+            missed += host.guard(marker) is None
+        unnamed.append(missed)
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+
+
+def lives(guard: Identity) -> bool:
+    process = LinuxHost().look(guard)
+    return process is not None and process.alive
+
+
+def next_incident(case: Case, number: int) -> None:
+    case.incident = replace(case.incident, id=f"IR-20260102T03040{number}Z")
+
+
+def test_five_incidents_in_a_row_leave_the_lock_to_nobody(small: SmallWorkload) -> None:
+    """In the fifth of a second between two guards a launcher had it three hundred times, and §1 ended red."""
+    taken, unnamed, guards, held = list[int](), list[int](), set[Identity | None](), list[bool]()
+    with case_of(small.block()) as case:
+        guards.add(made(cordon.fn(case)).guard)
+        with hammered(case.workload.lock, taken), looked_at(case.marker, unnamed):
+            for number in range(5):
+                next_incident(case, number)
+                state = made(cordon.fn(case))
+                held.append(state.held)
+                guards.add(state.guard)
+        assert (taken, unnamed, held) == ([0], [0], [True] * 5)
+        assert len(guards) == 6
+        assert {who for who in guards if who and lives(who)} == {LinuxHost().guard(case.marker)}
+
+
+def test_a_guard_that_hands_over_nothing_is_followed_by_one_that_waits_already(
+    small: SmallWorkload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A guard of the version before knows nothing of it: the next one has to stand in line before it is ended."""
+    order = list[str]()
+    signal = LinuxHost.signal
+
+    def told(self: LinuxHost, identity: Identity, number: int) -> None:
+        follower = case.guard
+        assert follower
+        order.append("waits" if lock.waits(follower.pid, case.workload.lock) else "is not there yet")
+        signal(self, identity, number)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("tasks.lock.handed", lambda *_: None)
+    monkeypatch.setattr(LinuxHost, "signal", told)
+    with case_of(small.block()) as case:
+        cordon.fn(case)
+        next_incident(case, 1)
+        assert made(cordon.fn(case)).held
+        assert order == ["waits"]
+        monkeypatch.undo()
+
+
+def test_a_guard_that_only_waits_hands_over_its_place_in_the_line(small: SmallWorkload) -> None:
+    block = small.block()
+    with case_of(block) as case, subprocess.Popen(["flock", block.lock, "sleep", "60"]) as holder:
+        wait_until(lambda: LinuxHost().refuses(block.lock), what="somebody else's lock")
+        assert not made(cordon.fn(case)).held
+        next_incident(case, 1)
+        state = made(cordon.fn(case))
+        assert not state.held
+        assert state.reason.endswith("holds it; the guard waits")
+        for each in psutil.Process(holder.pid).children():
+            each.kill()
+        wait_until(lambda: bool(state.guard and LinuxHost().holds(state.guard, block.lock)), what="its turn")
+
+
+def test_another_file_in_the_place_of_the_lock_is_not_taken_from_the_guard(small: SmallWorkload) -> None:
+    with case_of(small.block()) as case:
+        cordon.fn(case)
+        case.workload.lock.unlink()
+        case.workload.lock.touch()
+        next_incident(case, 1)
+        assert made(cordon.fn(case)).held
+
+
+def descriptors_given(name: str, into: Any) -> None:
+    """Ask at a door as another user."""
+    os.setresuid(65534, 65534, 65534)
+    with socket.socket(socket.AF_UNIX) as asking:
+        asking.connect(name)
+        into.send(len(socket.recv_fds(asking, 1, 1)[1]))
+
+
+def test_a_stranger_at_the_door_is_given_nothing(small: SmallWorkload) -> None:
+    if os.geteuid():
+        pytest.skip("only root can be another user")
+    with case_of(small.block()) as case:
+        guard = made(cordon.fn(case)).guard
+        assert guard
+        ours = lock.handed(guard, case.workload.lock)
+        assert ours is not None
+        os.close(ours)
+        told, telling = multiprocessing.Pipe(duplex=False)
+        asks = multiprocessing.get_context("fork").Process(target=descriptors_given, args=(lock.door(guard), telling))
+        asks.start()
+        asks.join()
+        assert told.recv() == 0
+
+
+def test_nobody_believes_the_door_of_a_stranger(small: SmallWorkload) -> None:
+    """Whoever opens a socket of that name is not the guard: nothing that it gives is taken."""
+    path = small.block().lock
+    path.touch()
+    with psutil.Popen(["sleep", "60"]) as other, socket.socket(socket.AF_UNIX) as forged:
+        claimed = Identity(other.pid, start_of(other.pid))
+        forged.bind(lock.door(claimed))
+        forged.listen()
+        assert lock.handed(claimed, path) is None
+        other.kill()
+    assert lock.handed(Identity(os.getpid(), start_of(os.getpid()) + 1), path) is None
+
+
+def test_a_guard_that_was_relieved_and_never_told_leaves_by_itself(small: SmallWorkload) -> None:
+    """The run that relieved it was killed before it could end it: two guards stood, and one was in no marker."""
+    with case_of(small.block()) as case:
+        first = made(cordon.fn(case)).guard
+        assert first
+        told = replace(orders(case, "why"), incident="IR-20260102T030409Z")
+        second = case.host.hold(told)
+        wait_until(lambda: not lives(first), what="the end of the first")
+        assert case.host.guard(case.marker) == second
+        assert case.host.holds(second, case.workload.lock)
