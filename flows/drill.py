@@ -29,6 +29,7 @@ from flows.evacuate import evacuate
 from flows.fields import BlockName
 from tasks.custody.ending import NOT_REHEARSED, REHEARSED
 from tasks.custody.keys import MANIFEST, SUMS
+from tasks.custody.timeline import frozen_at
 from tasks.custody.verdict import Word
 from tasks.drill.apart import run_drill
 from tasks.drill.deployment import NAME, POOL, PROJECT, client_of, deploy, prefect, save_blocks
@@ -183,15 +184,18 @@ def rehearse(on: Stage) -> tuple[str, dict[str, Any]]:
 
 
 def facts_of(home: Path, run: FlowRun, on: Stage) -> dict[str, Any]:
-    """Figures of the last line. Both clocks start with the flow; contained_s ends with the freeze, total_s with it."""
+    """Figures of the last line. Both clocks start with the trigger: when Prefect recorded that the run was asked for.
+
+    contained_s ends when the last process of the workload was frozen, total_s with the run.
+    """
     manifest = home / "evidence" / MANIFEST
     items = json.loads(manifest.read_bytes())["items"] if manifest.exists() else []
     entries = [json.loads(line) for line in (home / "custody.jsonl").read_text().splitlines()]
-    frozen = next(entry["utc"] for entry in entries if entry["action"] == "step done" and "freeze" in entry["object"])
-    began = run.start_time or datetime.now(UTC)
+    began = run.created or datetime.now(UTC)
+    frozen = max((at for entry in entries if entry["action"] == "frozen" and (at := frozen_at(entry))), default=began)
     return {
         "incident": home.name,
-        "contained_s": (datetime.fromisoformat(frozen) - began).total_seconds(),
+        "contained_s": (frozen - began).total_seconds(),
         "total_s": ((run.end_time or datetime.now(UTC)) - began).total_seconds(),
         "files": len(items),
         "bytes": sum(item["bytes"] for item in items),

@@ -66,7 +66,7 @@ def evacuate(  # noqa: PLR0913, PLR0917  each is a field of the form that a pers
         workload: Name of the Workload block: what to evacuate. 対象の Workload ブロック名。
         store: Name of the Evidence Store block: where the evidence goes. 保全先の Evidence Store ブロック名。
         reason: Why, in a sentence; it goes into the postmortem. 理由。
-        detected_at: When the trouble was noticed, with a time zone; now if left out. 検知時刻。
+        detected_at: When the trouble was noticed, with a time zone; when this run was asked for if left out. 検知時刻。
         incident_id: IR-YYYYmmddTHHMMSSZ to carry that one on, with its finished steps; else a new one. 継続する ID。
         policy: graceful asks each process to end first; kill, for a compromised host, thaws nothing. 停止の方針。
         dry_run: Show what would be done; stop nothing, send nothing. 予行(何も止めず、何も送らない)。
@@ -138,8 +138,7 @@ def _evacuate(case: Case, *, latest: LatestPolicy | None, recover: bool, read_ba
         findings = replace(findings, containment=noun(submit(case, prove_contained_again), Containment))
 
     # §8: record
-    back = recovery if isinstance(recovery, Recovery) else None
-    findings = replace(findings, promoted=noun(promoted, Promotion), recovery=back, trouble=troubles(case))
+    findings = replace(findings, promoted=noun(promoted, Promotion), recovery=recovery, trouble=troubles(case))
     note_cached(case)
     recorded = noun(submit(case, record, account_of(case, findings)), Record)
     publish(case)

@@ -51,6 +51,8 @@ RECOVERED: Final = "recovered.json"
 """In an incident's folder: processes that its own recovery has started; they are no new life of the workload."""
 CLOSING: Final = "closing.json"
 """In a record, written last: the digests of its other files and of the manifests. With `.sig` its signature."""
+ENDED: Final = "ended.json"
+"""In an incident's folder: how its last run ended, and the number of that run's record."""
 _BOOT: Final = boot_id()[:8]
 FROZEN: Final = f"frozen-{_BOOT}.json"
 """In an incident's folder: the processes that it has frozen in this boot."""

@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from tasks.custody.ending import OF_WORD
 from tasks.custody.receipt import Recovery
 from tasks.custody.retention import Retention
-from tasks.custody.timeline import Moment, runs
+from tasks.custody.timeline import EARLY, Moment, runs
 from tasks.custody.verdict import Word
 from tasks.exhibits import collectors, digests, losses, models, receipts, secrets
 from tasks.moments import moments
@@ -35,7 +36,8 @@ from tasks.page.document import (
 from tasks.page.picture import picture
 from tasks.scores import searches, summaries
 from tasks.story import Story
-from tasks.wording import RECOVERED, VERDICTS
+from tasks.wording import ACTIONS as ACTS
+from tasks.wording import COMPLETE, RUN_ENDS, VERDICTS
 
 PICTURE: Final = "timeline.svg"
 """In a record: the steps of all runs over time, as a picture."""
@@ -44,6 +46,7 @@ _TRACEBACKS: Final = 3
 _VERDICT: Final = "verdict.json"
 _NONE: Final = Both("なし", "none")
 _UNKNOWN: Final = Both("確認できず", "not established")
+_DETECTED: Final = Both("検知", "detected")
 
 
 @dataclass(frozen=True)
@@ -85,10 +88,17 @@ def _left_open(story: Story) -> list[Block]:
 
 
 def _summary(story: Story) -> list[Block]:
-    verdict = story.verdict
-    tone, told, following = VERDICTS[verdict.word]
-    if isinstance(story.recovery, Recovery) and verdict.word in {Word.VERIFIED, Word.PARTIAL}:
-        following = RECOVERED
+    verdict, end, recovery = story.verdict, story.end, story.recovery
+    (tone, told, following), then = VERDICTS[verdict.word], verdict.next
+    badge, first = Badge(tone, str(verdict.word), told), list[tuple[Both, Cell]]()
+    if isinstance(recovery, Recovery) and verdict.word in {Word.VERIFIED, Word.PARTIAL}:
+        following = COMPLETE
+    if end is not OF_WORD[verdict.word]:
+        tone, told, following = RUN_ENDS[end.name]
+        badge, first = Badge(tone, end.name, told), [(Both("証跡の判定", "verdict on the evidence"), badge)]
+        then = f"{end.then}. {then}"
+    if isinstance(recovery, str):
+        first.append((Both("復旧", "recovery"), Said(f"it failed: {recovery}")))
     sentences = (
         (Both("安全", "safe"), verdict.safe),
         (Both("欠落", "missing"), verdict.missing),
@@ -96,14 +106,13 @@ def _summary(story: Story) -> list[Block]:
     )
     facts = Facts(
         (
+            *first,
             (Both("理由", "reason"), Quoted(story.incident.reason)),
             *((name, Said(text)) for name, texts in sentences for text in some(texts, _LIST, _VERDICT)),
-            (Both("次の操作", "next"), (Quoted(following), Said(verdict.next))),
+            (Both("次の操作", "next"), (Quoted(following), Said(then))),
         )
     )
-    rehearsal = Both("予行: 何も止めず、何も送っていない。", "A rehearsal: nothing was stopped, nothing was sent.")
-    blocks: list[Block] = [Remark(tone, Badge(tone, str(verdict.word), told))]
-    return [Remark(Tone.FAIR, rehearsal), *blocks, facts] if story.dry_run else [*blocks, facts]
+    return [Remark(tone, badge), facts]
 
 
 def _scope(story: Story) -> list[Block]:
@@ -129,9 +138,15 @@ def _rights(entries: Iterable[Mapping[str, Any]]) -> Cell:
 
 
 def _detected(story: Story) -> list[Block]:
-    known = {name: at for run in reversed(runs(story.entries)) for name, at in run.moments.items()}
+    told, detected = runs(story.entries), story.incident.detected_at
+    known = {name: at for run in reversed(told) for name, at in run.moments.items()}
+    triggered = told[0].triggered if told else None
+    early = max((bar.ended for run in told[:1] for bar in run.bars if bar.step == EARLY), default=None)
+    late = triggered is not None and detected > triggered
     named = (
-        (Both("検知", "detected"), story.incident.detected_at),
+        (Both("検知 (申告のまま)", "detected (as given, after the trigger)") if late else _DETECTED, detected),
+        *([(ACTS["run triggered"], triggered)] if triggered else []),
+        *([(ACTS["frozen early"], early)] if early else []),
         (Both("撤収開始", "evacuation opened"), story.incident.opened_at),
         (Both("凍結完了", "frozen"), known.get(Moment.FROZEN)),
         (Both("残存なしを確認", "found that none is left"), known.get(Moment.NONE_LEFT)),

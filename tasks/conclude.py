@@ -7,19 +7,10 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 
-from tasks.case import Case
-from tasks.custody.ending import (
-    DRY_RUN,
-    NOT_CONTAINED,
-    NOT_RECOVERED,
-    OF_WORD,
-    PARTLY_RECOVERED,
-    RECOVERED,
-    UNVERIFIED,
-    VERIFIED,
-)
+from tasks.case import ENDED, Case
+from tasks.custody.ending import DRY_RUN, NOT_RECOVERED, UNVERIFIED, Ending, ending_of
 from tasks.custody.receipt import Recovery
-from tasks.custody.verdict import Verdict, Word
+from tasks.custody.verdict import Verdict
 from tasks.ended import ended
 from tasks.leaf import Leaf
 from tasks.leaves import PLAN
@@ -60,29 +51,31 @@ def final_state(case: Case, recorded: Record | None, recovery: Recovery | str | 
     `recovery` is None where none was wanted, and the reason where it failed.
     """
     if recorded is None:
-        return ended(UNVERIFIED, f"{case.incident.id}: the record could not be written; see the log")
-    verdict = recorded.verdict
-    message = f"{case.incident.id}: {_in_both(verdict)}"
-    if isinstance(recovery, str):
-        message += f" The API did not come back: {recovery}"
-    if case.dry_run:
+        return _ended(case, UNVERIFIED, "the record could not be written; see the log")
+    end = ending_of(recorded.verdict.word, recovery, dry_run=case.dry_run, stored=recorded.stored)
+    if end is DRY_RUN:
         told = f"nothing was touched 予行のみ; see the artifact '{artifact_key(PLAN, case.incident.id)}'"
-        return ended(DRY_RUN, f"{case.incident.id}: {told}")
-    if verdict.word is not Word.VERIFIED:
-        return ended(OF_WORD[verdict.word], message)
-    return _unless_recovered(recorded, recovery, message) or ended(VERIFIED, message)
+        return _ended(case, end, told)
+    message = f"{_in_both(recorded.verdict)}{_unless_stored(recorded)}"
+    failed = f"The API did not come back: {recovery}" if isinstance(recovery, str) else ""
+    if end is NOT_RECOVERED:
+        return _ended(case, end, f"{failed} The incident is {message}")
+    return _ended(case, end, f"{message} {failed}".rstrip())
 
 
 def recovered_state(case: Case, recorded: Record | None, recovery: Recovery | str) -> State[Any]:
     """The state that a recovery ends in. Only one that was proven whole, with its record in the store, is Completed."""
     told = recovery if isinstance(recovery, str) else recovery.told
-    message = f"{case.incident.id}: {told}"
     if recorded is None:
-        return ended(UNVERIFIED, f"{message} But the record could not be written; see the log")
-    message += f" The incident is {_in_both(recorded.verdict)}"
-    if recorded.verdict.word is Word.NOT_CONTAINED:
-        return ended(NOT_CONTAINED, message)
-    return _unless_recovered(recorded, recovery, message) or ended(RECOVERED, message)
+        return _ended(case, UNVERIFIED, f"{told} But the record could not be written; see the log")
+    end = ending_of(recorded.verdict.word, recovery, recovering=True, stored=recorded.stored)
+    return _ended(case, end, f"{told} The incident is {_in_both(recorded.verdict)}{_unless_stored(recorded)}")
+
+
+def _ended(case: Case, end: Ending, told: str) -> State[Any]:
+    """The state, which `status` tells of afterwards as well."""
+    case.journal(ENDED, dict[str, Any], {"record": case.number, "end": end.name})
+    return ended(end, f"{case.incident.id}: {told}")
 
 
 def _in_both(verdict: Verdict) -> str:
@@ -90,12 +83,5 @@ def _in_both(verdict: Verdict) -> str:
     return verdict.message.replace(verdict.word, f"{verdict.word} {JAPANESE[verdict.word]}", 1)
 
 
-def _unless_recovered(recorded: Record, recovery: Recovery | str | None, message: str) -> State[Any] | None:
-    """What keeps a run from being Completed, beside the verdict."""
-    if isinstance(recovery, str):
-        return ended(NOT_RECOVERED, message)
-    if not recorded.stored:
-        return ended(UNVERIFIED, f"{message} But the record is {recorded.reason}")
-    if recovery and not recovery.complete:
-        return ended(PARTLY_RECOVERED, message)
-    return None
+def _unless_stored(recorded: Record) -> str:
+    return "" if recorded.stored else f" But the record is {recorded.reason}"

@@ -1,20 +1,22 @@
 """The timeline as a table: what the custody log tells of the incident, in JST and UTC."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from itertools import groupby
+from itertools import groupby, takewhile
 from typing import Any, Final
 
+from tasks.custody.timeline import frozen_at, moment
 from tasks.page.clock import both_times
 from tasks.page.document import ROW_LIMIT, Both, Cell, Figure, Quoted, Said, Table
 from tasks.wording import ACTIONS
 
 _CACHED: Final = "step cached"
+_OPENED: Final = "run opened"
 
 
-def moments(entries: Iterable[Mapping[str, Any]]) -> Table:
+def moments(entries: Sequence[Mapping[str, Any]]) -> Table:
     """The first and the last: how it began is as much wanted as how it ended."""
-    told = _cached_as_one(entry for entry in entries if entry["action"] in ACTIONS)
+    told = _cached_as_one(entry for entry in _with_beginnings(entries) if entry["action"] in ACTIONS)
     left_out = max(0, len(told) - ROW_LIMIT)
     shown = told[: ROW_LIMIT // 2] + told[-ROW_LIMIT // 2 :] if left_out else told
     head = (
@@ -25,6 +27,23 @@ def moments(entries: Iterable[Mapping[str, Any]]) -> Table:
         Both("結果", "result"),
     )
     return Table(head, tuple(map(_moment, shown)), left_out, "custody.jsonl")
+
+
+def _with_beginnings(entries: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """The log, and before each opening of a run what the run could write down only afterwards."""
+    for place, entry in enumerate(entries, 1):
+        if entry["action"] == _OPENED:
+            yield from _beginning(entry, takewhile(lambda each: each["action"] != _OPENED, entries[place:]))
+        yield entry
+
+
+def _beginning(opened: Mapping[str, Any], later: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """When the run was asked for, and what was frozen before Prefect was started."""
+    if "triggered" in opened:
+        yield {**opened, "action": "run triggered", "utc": opened["triggered"], "reason": ""}
+    times = [at for each in later if each["action"] == "frozen" and (at := frozen_at(each))]
+    if early := [at for at in times if at < moment(opened["utc"])]:
+        yield {"action": "frozen early", "utc": max(early).isoformat(), "object": f"{len(early)} processes"}
 
 
 def _cached_as_one(entries: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -185,7 +185,7 @@ def _open(request: Request, workload: Workload, saved: Mapping[str, Any], given:
         host=socket.gethostname(),
         boot=boot_id(),
         opened_at=started,
-        detected_at=(request.detected_at or (alarm and alarm.occurred) or started).astimezone(UTC),
+        detected_at=(request.detected_at or (alarm and alarm.occurred) or request.created).astimezone(UTC),
         reason=request.reason or (alarm.told if alarm else "not given"),
         opened_by=f"{pwd.getpwuid(os.geteuid()).pw_name}, flow run {request.run}",
     )
@@ -202,7 +202,7 @@ def _open(request: Request, workload: Workload, saved: Mapping[str, Any], given:
             policy=request.policy,
             trigger=request.trigger,
         )
-    how = {"dry_run": request.dry_run, "policy": request.policy}
+    how = {"dry_run": request.dry_run, "policy": request.policy, "triggered": request.created.isoformat()}
     case.log.write("run opened", incident_id, reason=request.reason, number=case.number, **how)
     if alarm:
         case.log.write("triggered", request.run, alarm=alarm.facts)

@@ -2,8 +2,10 @@
 
 import os
 import re
+import time
 from collections.abc import Mapping
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
@@ -33,6 +35,12 @@ def start_of(pid: int) -> int:
         return int(_stat(pid)[19])
     except GONE as error:
         raise ProcessLookupError(pid) from error
+
+
+def began() -> datetime:
+    """When this process was started, by the host's clock."""
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - start_of(os.getpid()) / os.sysconf("SC_CLK_TCK")
+    return datetime.now(UTC) - timedelta(seconds=age)
 
 
 def flow_run_of(pid: int) -> str:

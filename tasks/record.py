@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -25,6 +25,7 @@ from tasks.leaves import leaves
 from tasks.marker import write_whole
 from tasks.page.document import Document
 from tasks.pages import MARKDOWN, pages
+from tasks.postmortem import postmortem
 from tasks.quotes import quotes
 from tasks.signing import Signer, sign, who_signs
 from tasks.step import step
@@ -96,7 +97,8 @@ def record(case: Case, account: Account) -> Record:
     take_over_triggers(case)
     case.log.write("verdict", case.incident.id, word=verdict.word, missing=list(verdict.missing))
     case.record.mkdir(mode=0o700, parents=True)
-    trouble = _write_pages(case, account)
+    story = _story(case, account)
+    trouble = _write_pages(case, story)
     about = {"incident": asdict(case.incident), "run": case.run, "verdict": asdict(verdict)}
     case.write(case.record / VERDICT, canonical({**account.facts, **about}))
     case.write(case.record / SEGMENT, b"".join(case.log.lines(case.segments_end())))
@@ -109,17 +111,18 @@ def record(case: Case, account: Account) -> Record:
         _send(case)
     except Exception as error:  # noqa: BLE001  the record must end on disk whatever the store does
         logger.error("The record is on disk only: %s", error)  # noqa: TRY400  the message says it all
+        untold = replace(story, stored=False)
+        _bring_to_the_ui(case, untold, postmortem(untold))
         return Record(str(case.record), verdict, stored=False, reason=f"not in the store: {error}")
     return Record(str(case.record), verdict, stored=True, reason="; ".join(trouble))
 
 
-def _write_pages(case: Case, account: Account) -> tuple[str, ...]:
+def _write_pages(case: Case, story: Story) -> tuple[str, ...]:
     """What people read. One that cannot be made or kept is told in the custody log; the record closes without it.
 
     The case has it for the UI, whatever the disk takes. The reserve is for the record itself: of the pages only the
     one in Markdown may draw on it.
     """
-    story = _story(case, account)
     made = pages(story)
     trouble = [*made.trouble, *_bring_to_the_ui(case, story, made.document)]
     for name, data in made.files.items():
@@ -266,4 +269,5 @@ def _story(case: Case, account: Account) -> Story:
         retention=case.retention,
         questions={name: collector.answers for name, collector in discover().items()},
         objects=account.objects,
+        recovering="carried_from" in account.facts,
     )

@@ -28,7 +28,7 @@ _SPEAK_FOR_THEMSELVES: Final = ("§4 collect", "§4 judge", "§5 claim", "§7 re
 
 @dataclass(frozen=True)
 class Findings:
-    """What the run's steps made, None for what they did not make."""
+    """What the run's steps made, None for what they did not make; of a recovery that failed the reason."""
 
     freeze: Freeze | None
     stop: Stop | None
@@ -41,7 +41,7 @@ class Findings:
     proven: Receipts | None
     trouble: tuple[str, ...]
     promoted: Promotion | None = None
-    recovery: Recovery | None = None
+    recovery: Recovery | str | None = None
     inspection: Inspection | None = None
 
 
@@ -129,7 +129,11 @@ def verdict_of(case: Case, findings: Findings) -> Verdict:
         ways_in=ways_in(findings.pause, findings.challenge),
         notes=(*notes_of(findings), *case.notes, *unsigned(findings.seals, who_signs(case))),
     )
-    return verdict.after_recovery(findings.recovery.told) if findings.recovery else verdict
+    return verdict.after_recovery(back.told) if (back := _recovered(findings)) else verdict
+
+
+def _recovered(findings: Findings) -> Recovery | None:
+    return findings.recovery if isinstance(findings.recovery, Recovery) else None
 
 
 def notes_of(findings: Findings) -> tuple[str, ...]:
@@ -155,7 +159,7 @@ def account_of(case: Case, findings: Findings) -> Account:
         stop=findings.stop,
         coverage=findings.evidence,
         promoted=findings.promoted,
-        recovery=findings.recovery,
+        recovery=_recovered(findings),
         inspection=findings.inspection,
         objects=findings.proven.objects if findings.proven else (),
     )
@@ -171,7 +175,8 @@ def _facts(findings: Findings) -> dict[str, Any]:
         "stop": findings.stop and asdict(findings.stop),
         "coverage": [asdict(item) for item in findings.evidence],
         "models": findings.inspection and [asdict(each) for each in findings.inspection.findings],
-        "recovery": findings.recovery and asdict(findings.recovery),
+        "recovery": (back := _recovered(findings)) and asdict(back),
+        "not_recovered": findings.recovery if isinstance(findings.recovery, str) else "",
         "objects": [asdict(receipt) for receipt in (findings.proven.objects if findings.proven else ())],
         "promotion": findings.promoted and asdict(findings.promoted),
     }

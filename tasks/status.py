@@ -8,7 +8,7 @@ from pathlib import PurePath
 from typing import Any, Final
 
 from blocks.workload import Workload
-from tasks.case import CLOSING
+from tasks.case import CLOSING, ENDED
 from tasks.cordon import matchers
 from tasks.custody.container import workload_containers
 from tasks.custody.errors import EngineError
@@ -31,8 +31,8 @@ _FINISHED: Final = frozenset({"VERIFIED", "PARTIAL"})
 
 def status(workload: Workload, host: Host) -> Iterator[str]:
     """A line for each thing that an operator asks first; the last says what to do next."""
-    incident, verdict = _incident(workload)
-    yield f"incident  {incident or 'none'}" + (f"  {verdict or 'not finished'}" if incident else "")
+    incident, verdict, end = _incident(workload)
+    yield f"incident  {incident or 'none'}" + (f"  {_told(verdict, end)}" if incident else "")
     yield f"cordon    {_cordon(workload, host)}"
     for launcher, before in read_prior(cordon_base(workload) / CORDON).items():
         yield f"paused    {launcher}{', before us already' if before else ''}"
@@ -78,14 +78,27 @@ def next_step(incident: str, verdict: str, *, cordoned: bool, alive: bool) -> st
     return "write the postmortem, if that is not done yet"
 
 
-def _incident(workload: Workload) -> tuple[str, str]:
-    """The incident that was opened last, and the word of its last record; empty where there is none."""
+def _told(verdict: str, end: str) -> str:
+    """How its last run ended; then what its evidence is, if that is something else."""
+    if not verdict or end.upper() in {"", verdict}:
+        return verdict or end or "not finished"
+    return f"{end}; its evidence is {verdict}"
+
+
+def _incident(workload: Workload) -> tuple[str, str, str]:
+    """The incident that was opened last, the word of its last record, and how its last run ended; empty where unknown.
+
+    A run that has closed a record and was killed before its end left nothing but the record.
+    """
     incident = last(workload)
     home = find_home(workload, incident) if incident else None
     if home is None or not (home / INCIDENT).exists():
-        return incident, ""
+        return incident, "", ""
     closings = sorted(home.glob(f"record/*/{CLOSING}"))
-    return incident, str(_json(lambda: read_plain(closings[-1])).get("verdict", "")) if closings else ""
+    said = _json(lambda: read_plain(home / ENDED))
+    newest = not closings or str(said.get("record", "")).zfill(3) >= closings[-1].parent.name
+    end = str(said.get("end", "")) if newest else ""
+    return incident, str(_json(lambda: read_plain(closings[-1])).get("verdict", "")) if closings else "", end
 
 
 def last(workload: Workload) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tasks.custody.ending import Ending, ending_of
 from tasks.custody.evidence import Evidence, Seal
 from tasks.custody.incident import Incident
 from tasks.custody.inspection import Inspection
@@ -53,7 +54,8 @@ class Places:
 class Story:
     """What is told. `entries` is the custody log; `recovery` is the reason where it failed.
 
-    `questions` is what each collector is there to answer.
+    `questions` is what each collector is there to answer. `recovering` says that the run only recovers, `stored`
+    whether the store has its record, as far as is known while it is told.
     """
 
     incident: Incident
@@ -74,3 +76,11 @@ class Story:
     retention: Retention = NOTHING
     questions: Mapping[str, str] = field(default_factory=dict)
     objects: Sequence[ObjectReceipt] = ()
+    recovering: bool = False
+    stored: bool = True
+
+    @property
+    def end(self) -> Ending:
+        """How the run ends."""
+        how = {"recovering": self.recovering, "dry_run": self.dry_run, "stored": self.stored}
+        return ending_of(self.verdict.word, self.recovery, **how)

@@ -8,14 +8,18 @@ from prefect.context import FlowRunContext
 from tasks.actor import BY_HAND, triggered_by
 from tasks.custody.pause import Kind, Launcher
 from tasks.given import given
+from tasks.proc import began
 
 
 def this_run() -> tuple[str, datetime]:
-    """Id and recorded creation time of the flow run that we are in: the same for its retries."""
+    """Id of the flow run that we are in, and when it was asked for: the same for its retries.
+
+    That is when the server recorded it; by hand, when this process began, which has frozen the workload before.
+    """
     context = FlowRunContext.get()
     if context is None or context.flow_run is None or context.flow_run.created is None:
         raise RuntimeError("an evacuation runs inside a flow run")
-    return str(context.flow_run.id), context.flow_run.created
+    return str(context.flow_run.id), began() if given() else context.flow_run.created
 
 
 def own_launchers() -> frozenset[Launcher]:

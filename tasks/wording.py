@@ -3,6 +3,7 @@
 from typing import Final
 
 from tasks.custody.end import End
+from tasks.custody.ending import DRY_RUN, NOT_RECOVERED, PARTLY_RECOVERED, RECOVERED, UNVERIFIED
 from tasks.custody.evidence import Outcome
 from tasks.custody.inspection import Soundness
 from tasks.custody.verdict import Word
@@ -14,7 +15,7 @@ JAPANESE: Final = {
     Word.UNVERIFIED: "未検証",
     Word.NOT_CONTAINED: "封じ込め未完了",
 }
-RECOVERED: Final = "このポストモーテムを完成させる。"
+COMPLETE: Final = "このポストモーテムを完成させる。"
 VERDICTS: Final = {
     Word.VERIFIED: (
         Tone.GOOD,
@@ -22,7 +23,7 @@ VERDICTS: Final = {
             f"{JAPANESE[Word.VERIFIED]}: 封じ込め・採取・保全のすべてを確認",
             "contained, everything needed collected, every object proven",
         ),
-        f"{RECOVERED}API を戻すには recover を実行する。",
+        f"{COMPLETE}API を戻すには recover を実行する。",
     ),
     Word.PARTIAL: (
         Tone.FAIR,
@@ -46,6 +47,30 @@ VERDICTS: Final = {
         "ここに挙げたものを手で止め、同じ incident_id で撤収をもう一度実行する。",
     ),
 }
+RUN_ENDS: Final = {
+    DRY_RUN.name: (
+        Tone.FAIR,
+        Both("予行: 何も止めず、何も送っていない。", "A rehearsal: nothing was stopped, nothing was sent."),
+        "計画 (plan) を読む。",
+    ),
+    RECOVERED.name: (Tone.GOOD, Both("復旧済み: API の応答とモデルを確認", "the API is back and proven"), COMPLETE),
+    PARTLY_RECOVERED.name: (
+        Tone.FAIR,
+        Both("復旧: API は動いているが、未確認の点あり", "the API is back and stays up, but not all of it is proven"),
+        "未確認の点を手で確かめる。",
+    ),
+    NOT_RECOVERED.name: (
+        Tone.BAD,
+        Both("復旧できず: API は戻っていない", "the API did not come back"),
+        "理由とインシデントのフォルダーの api-restart.log を読み、直してから recover を再度実行する。",
+    ),
+    UNVERIFIED.name: (
+        Tone.BAD,
+        Both("記録が保全先にない。このホストにはある", "the record is not in the store; it is on this host"),
+        VERDICTS[Word.UNVERIFIED][2],
+    ),
+}
+"""Ends of a run that say something else than the verdict on its evidence."""
 ENDS: Final = {
     End.SURVIVED: (Tone.BAD, Both("生存", "survived")),
     End.HELD: (Tone.FAIR, Both("凍結のまま", "left frozen")),
@@ -70,6 +95,8 @@ SOUNDNESS: Final = {
     Soundness.SOUND: (Tone.GOOD, "健全"),
 }
 ACTIONS: Final = {
+    "run triggered": Both("起動の指示", "triggered"),
+    "frozen early": Both("Prefect の起動前に凍結", "frozen before Prefect was started"),
     "run opened": Both("実行開始", "run opened"),
     "step done": Both("完了", "step done"),
     "step incomplete": Both("不完全", "step incomplete"),

@@ -3,7 +3,7 @@
 from typing import Final
 
 MEANINGS: Final = {
-    "run opened": "A run of the incident began: who set it off, why, which run of the incident it is",
+    "run opened": "A run of the incident began: who set it off, when (`triggered`) and why, and which run it is",
     "triggered": "An alarm or another run set this incident off or joined it: the run, and what it told",
     "home": "Where the incident lies on this host, and how much room was reserved",
     "rights": "What the worker may not do here, and what each lack costs",

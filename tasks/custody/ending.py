@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
+from tasks.custody.receipt import Recovery
 from tasks.custody.verdict import Word
 
 
@@ -131,6 +132,34 @@ OF_WORD: Final = {
     Word.UNVERIFIED: UNVERIFIED,
     Word.NOT_CONTAINED: NOT_CONTAINED,
 }
+
+
+def ending_of(
+    word: Word,
+    recovery: Recovery | str | None,
+    *,
+    recovering: bool = False,
+    dry_run: bool = False,
+    stored: bool = True,
+) -> Ending:
+    """Decide how a run ends: by its verdict, by its recovery, and by whether the store has its record.
+
+    `recovery` is None where none was wanted, and the reason where it failed. `recovering` says that the run only
+    recovers: the verdict on the evidence is then an earlier run's, and only NOTCONTAINED outranks the recovery.
+    """
+    if dry_run:
+        return DRY_RUN
+    if word is Word.NOT_CONTAINED or not (recovering or word is Word.VERIFIED):
+        return OF_WORD[word]
+    if isinstance(recovery, str):
+        return NOT_RECOVERED
+    if not stored:
+        return UNVERIFIED
+    if recovery and not recovery.complete:
+        return PARTLY_RECOVERED
+    return RECOVERED if recovering else VERIFIED
+
+
 OF_PREFECT: Final = (
     Ending("Completed", completed=True, means="A training has ended with exit code 0", then="Use its model"),
     Ending(

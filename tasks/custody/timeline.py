@@ -51,7 +51,10 @@ class Bar:
 
 @dataclass(frozen=True)
 class Run:
-    """One run of the incident. `cached` are the steps whose results an earlier run had left."""
+    """One run of the incident. `cached` are the steps whose results an earlier run had left.
+
+    `triggered` is when somebody or something asked for it, None in logs that do not tell.
+    """
 
     number: int
     began: datetime
@@ -59,6 +62,7 @@ class Run:
     bars: tuple[Bar, ...]
     cached: tuple[str, ...]
     moments: Mapping[Moment, datetime]
+    triggered: datetime | None = None
 
 
 @dataclass
@@ -72,6 +76,7 @@ class _Open:
     cached: list[str] = field(default_factory=list)
     moments: dict[Moment, datetime] = field(default_factory=dict)
     started: dict[str, datetime] = field(default_factory=dict)
+    triggered: datetime | None = None
 
     def closed(self, course: Course) -> Run:
         """The run, with what it had not ended."""
@@ -80,7 +85,9 @@ class _Open:
         ]
         bars = sorted([*self.bars, *left], key=lambda bar: (bar.began, bar.step))
         began = min([self.began, *(bar.began for bar in bars)])
-        return Run(self.number, began, max(began, self.ended), tuple(bars), tuple(self.cached), self.moments)
+        return Run(
+            self.number, began, max(began, self.ended), tuple(bars), tuple(self.cached), self.moments, self.triggered
+        )
 
     def attempt(self, step: str) -> int:
         """Which attempt at the step comes next."""
@@ -103,6 +110,7 @@ def runs(entries: Sequence[Mapping[str, Any]]) -> tuple[Run, ...]:
         at = moment(entry["utc"])
         if entry["action"] == "run opened" or not found:
             found.append(_Open(int(entry.get("number", len(found) + 1)), at, at))
+            found[-1].triggered = moment(entry["triggered"]) if "triggered" in entry else None
         _take(found[-1], entry, at)
     last = len(found) - 1
     return tuple(run.closed(Course.UNDER_WAY if place == last else Course.CUT_OFF) for place, run in enumerate(found))
@@ -115,17 +123,23 @@ def _take(run: _Open, entry: Mapping[str, Any], at: datetime) -> None:
         run.started[step] = at
     elif action == "step cached":
         run.cached.append(step)
-    elif action == "frozen" and "at" in entry:
-        _frozen_before(run, moment(entry["at"]))
+    elif action == "frozen":
+        _frozen_before(run, frozen_at(entry))
     elif course := _ENDS.get(action):
         began = run.started.pop(step, at - timedelta(seconds=entry.get("seconds", 0)))
         run.bars.append(Bar(step, run.attempt(step), min(began, at), at, Course(course)))
         _note(run, action, step, at)
 
 
-def _frozen_before(run: _Open, at: datetime) -> None:
+def frozen_at(entry: Mapping[str, Any]) -> datetime | None:
+    """When the process of an entry "frozen" was stopped; None if it could not be."""
+    at = entry.get("at")
+    return moment(at) if at not in {None, "None"} else None
+
+
+def _frozen_before(run: _Open, at: datetime | None) -> None:
     """What was frozen before the run could open its log is a step too: it is the containment itself."""
-    if at >= run.began:
+    if at is None or at >= run.began:
         return
     early = [bar for bar in run.bars if bar.step == EARLY]
     began = min([at, *(bar.began for bar in early)])

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from tasks.custody.ending import OF_WORD, ending_of
 from tasks.custody.evidence import Evidence, Outcome
 from tasks.custody.inspection import Inspection
-from tasks.custody.receipt import Freeze, Stop
+from tasks.custody.receipt import Freeze, Recovery, Stop
 from tasks.custody.retention import Retention
 from tasks.custody.secrets import Hit, Search
 from tasks.custody.verdict import Verdict, Word
@@ -16,7 +17,7 @@ from tasks.page.clock import both_times
 from tasks.page.markdown import markdown
 from tasks.postmortem import postmortem
 from tasks.story import Quote, Quotes
-from tests.stories import NOW, entry, story
+from tests.stories import NOW, WHO, at, entry, story
 
 FIELDS = ["事象概要", "影響範囲", "検知時刻", "原因仮説", "時系列", "暫定対処", "恒久対策", "再発防止"]
 
@@ -54,6 +55,47 @@ def test_the_moments_of_containment_are_named() -> None:
     assert "found that none is left: 2026-01-03 00:04:06.878 JST" in text
 
 
+def before_prefect(created: float, *, frozen: tuple[float, ...]) -> list[dict[str, Any]]:
+    """A run that was triggered, froze, and could open its log only then, at 5 s."""
+    return [
+        entry(5, "run opened", "IR-20260102T150405Z", number=1, triggered=at(created).isoformat()),
+        *(entry(6, "frozen", str(n), at=str(at(when))) for n, when in enumerate(frozen)),
+        entry(6, "frozen", "99", at="None", denied="SIGSTOP denied"),
+        entry(7, "step done", "§2 freeze the workload", seconds=1),
+    ]
+
+
+def test_the_early_freeze_is_an_event_between_the_trigger_and_the_opening() -> None:
+    opened = replace(story().incident, detected_at=at(0), opened_at=at(5))
+    entries = before_prefect(1, frozen=(2, 2.5, 6.5))
+    detected = section("検知時刻", incident=opened, entries=entries)
+    names = re.findall(r"^- (?:[^/]+) / ([^:(]+)", detected, re.MULTILINE)
+    assert [name.strip() for name in names] == [
+        "detected",
+        "triggered",
+        "frozen before Prefect was started",
+        "evacuation opened",
+        "frozen",
+        "found that none is left",
+    ]
+    times = re.findall(r"(15:04:\S+) UTC", detected)
+    assert times == sorted(times)
+    rows = [line for line in section("時系列", entries=entries).split("\n") if line.startswith("| 2026")]
+    assert [row.split(" | ")[2].partition(" / ")[2] for row in rows[:3]] == [
+        "triggered",
+        "frozen before Prefect was started",
+        "run opened",
+    ]
+    assert "2 processes" in rows[1]
+    assert "15:04:08.178" in rows[1]
+
+
+def test_a_detection_later_than_the_trigger_is_told_as_it_was_given() -> None:
+    late = replace(story().incident, detected_at=at(30), opened_at=at(5))
+    assert "as given, after the trigger" in section("検知時刻", incident=late, entries=before_prefect(1, frozen=()))
+    assert "as given" not in section("検知時刻", entries=before_prefect(1, frozen=()))
+
+
 def test_a_moment_that_nobody_established_is_not_claimed() -> None:
     assert section("検知時刻", entries=[]).count("確認できず / not established") == 2
 
@@ -71,6 +113,32 @@ def test_steps_that_were_not_done_again_are_one_line() -> None:
     assert "9 steps" in line
 
 
+@pytest.mark.parametrize("recovering", [False, True])
+@pytest.mark.parametrize("stored", [False, True])
+@pytest.mark.parametrize("word", Word)
+@pytest.mark.parametrize("recovery", [None, "no answer from /health", Recovery(NOW, WHO, "HTTP 200", "0" * 64)])
+def test_the_runs_own_end_stands_first_and_the_verdict_on_the_evidence_after_it(
+    recovery: Recovery | str | None,
+    word: Word,
+    stored: bool,  # noqa: FBT001  pytest gives it by name
+    recovering: bool,  # noqa: FBT001
+) -> None:
+    verdict = Verdict(word, (), (), (), "mend it.")
+    changes: dict[str, Any] = {"recovery": recovery, "stored": stored, "recovering": recovering}
+    end = ending_of(word, recovery, recovering=recovering, stored=stored)
+    lines = section("事象概要", verdict=verdict, **changes).strip().split("\n")
+    heads = [line for line in lines if re.search(r"[✔▲✖] \*\*", line)]
+    if end is OF_WORD[word]:
+        assert f"**{word}**" in heads[0]
+    else:
+        assert f"**{end.name}**" in heads[0]
+        assert f"**{word}**" in heads[1]
+        assert heads[1].startswith("- 証跡の判定")
+    assert heads[0] == lines[2]
+    assert heads[0].startswith("✔") == end.completed
+    assert not isinstance(recovery, str) or any("no answer from /health" in line for line in lines)
+
+
 @pytest.mark.parametrize("word", Word)
 def test_each_verdict_and_what_to_do_next_is_told_in_both_languages(word: Word) -> None:
     text = section("事象概要", verdict=Verdict(word, (), (), (), "mend it."), recovery=None)
@@ -81,7 +149,7 @@ def test_each_verdict_and_what_to_do_next_is_told_in_both_languages(word: Word) 
 
 
 def test_a_rehearsal_says_first_that_nothing_was_touched() -> None:
-    assert section("事象概要", dry_run=True).split("\n")[2].startswith("▲ 予行")
+    assert section("事象概要", dry_run=True).split("\n")[2].startswith("▲ **DryRun** (予行")
     assert "make audit" not in told(dry_run=True)
     assert "予行" not in told()
 

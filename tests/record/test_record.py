@@ -1,6 +1,7 @@
 """§8: the record of a run closes whatever happens to its pages, and its closing covers what is there."""
 
 import json
+import re
 import resource
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,17 +11,23 @@ import pytest
 
 from blocks.memory import MemoryStore
 from blocks.workload import Workload
-from tasks.case import CLOSING, Case
+from tasks.case import CLOSING, ENDED, Case
 from tasks.chapters import PICTURE
 from tasks.conclude import final_state
+from tasks.custody.errors import TransientStoreError
 from tasks.custody.keys import SEGMENT
 from tasks.custody.manifest import digest
+from tasks.custody.receipt import Recovery
 from tasks.custody.verdict import Verdict, Word
+from tasks.home import INCIDENT
+from tasks.host import LinuxHost
+from tasks.opened import note_opened
 from tasks.pages import HTML, MARKDOWN
 from tasks.progress import artifact_key
 from tasks.record import VERDICT, Account, Record, record
+from tasks.status import status
 from tests.cases import case_of, made
-from tests.stories import story
+from tests.stories import NOW, WHO, story
 
 PAGES = {MARKDOWN, HTML, PICTURE}
 OTHERS = {VERDICT, SEGMENT}
@@ -152,3 +159,54 @@ def test_an_incidents_artifact_has_a_key_of_its_own(incident: str, key: str) -> 
 def test_the_state_tells_the_verdict_in_japanese_as_well(case: Case, word: Word, japanese: str) -> None:
     recorded = Record("folder", Verdict(word, ("a",), ("b",), (), "next."), stored=True, reason="")
     assert str(final_state(case, recorded, None).message).startswith(f"{case.incident.id}: {word} {japanese}. Safe: a.")
+
+
+@pytest.mark.parametrize("recovery", [None, "no answer from /health", Recovery(NOW, WHO, "HTTP 200", "0" * 64)])
+@pytest.mark.parametrize("word", Word)
+@pytest.mark.parametrize("reached", [False, True])
+def test_the_state_the_page_in_the_ui_and_status_tell_the_same_end(
+    case: Case,
+    monkeypatch: pytest.MonkeyPatch,
+    recovery: Recovery | str | None,
+    word: Word,
+    reached: bool,  # noqa: FBT001  pytest gives it by name
+) -> None:
+    if not reached:
+        monkeypatch.setattr(case.store, "create", nothing_taken)
+    note_opened(case.workload, case.incident)
+    (case.home / INCIDENT).write_text("{}")
+    facts = {"watch": None, "not_recovered": recovery if isinstance(recovery, str) else ""}
+    back = recovery if isinstance(recovery, Recovery) else None
+    told = account(facts=facts, recovery=back, verdict=Verdict(word, ("a",), (), (), "next."))
+    recorded = made(record.fn(case, told))
+    assert recorded.stored == reached
+    state = final_state(case, recorded, recovery)
+    first = next(line for line in str(case.leaves[0].content).split("\n") if re.match("[✔▲✖] ", line))
+    assert f"**{state.name}**".lower() in first.lower()
+    assert state.is_completed() == first.startswith("✔")
+    line = next(status(case.workload, LinuxHost()))
+    shown = line.removeprefix(f"incident  {case.incident.id}  ")
+    assert shown.partition(";")[0].lower() == str(state.name).lower()
+    assert word in shown
+    if state.name == "NotRecovered":
+        assert str(state.message).startswith(f"{case.incident.id}: The API did not come back: no answer from /health")
+
+
+def nothing_taken(*_: object, **__: object) -> None:
+    raise TransientStoreError("a store", "none", "It is on this host.", "Run again.")
+
+
+def test_status_of_an_incident_of_a_version_that_did_not_write_down_its_end(case: Case) -> None:
+    note_opened(case.workload, case.incident)
+    (case.home / INCIDENT).write_text("{}")
+    made(record.fn(case, account()))
+    assert next(status(case.workload, LinuxHost())) == f"incident  {case.incident.id}  PARTIAL"
+
+
+def test_an_end_that_is_older_than_the_last_record_is_not_told(case: Case) -> None:
+    note_opened(case.workload, case.incident)
+    (case.home / INCIDENT).write_text("{}")
+    case.journal(ENDED, dict[str, Any], {"record": 1, "end": "NotRecovered"})
+    case.number = 2
+    made(record.fn(case, account()))
+    assert next(status(case.workload, LinuxHost())) == f"incident  {case.incident.id}  PARTIAL"

@@ -53,6 +53,11 @@ def test_what_was_frozen_before_the_run_could_tell_of_it_begins_the_timeline() -
     assert [(bar.step, bar.began, bar.ended) for bar in run.bars] == [(EARLY, at(1), at(2))]
 
 
+def test_a_process_that_could_not_be_frozen_costs_no_timeline() -> None:
+    (run,) = runs([entry(5, "run opened", number=1), entry(6, "frozen", "7", at="None", denied="SIGSTOP denied")])
+    assert run.bars == ()
+
+
 def test_an_end_without_a_beginning_is_reckoned_from_its_seconds() -> None:
     (run,) = runs([entry(10, "step done", "§6 check", seconds=4.0)])
     assert run.bars[0].began == at(6)
