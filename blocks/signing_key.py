@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 from prefect.blocks.core import Block
 from pydantic import ConfigDict, Field, HttpUrl, PrivateAttr, SecretStr, field_validator, model_validator
 
-from tasks.custody.signature import NAMESPACE, PrivateKey, public_key, sign
+from tasks.custody.signature import NAMESPACE, Data, PrivateKey, public_key, sign
 
 _IDENTITY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*@[A-Za-z0-9.-]+")
 _PUBLIC: Final = re.compile(r"(ssh|ecdsa|sk-ssh|sk-ecdsa)-\S+ AAAA")
@@ -73,8 +73,8 @@ class SigningKey(Block):
         """The line for the file that `ssh-keygen -Y verify -f` reads."""
         return f'{self.identity} namespaces="{NAMESPACE}" {self.public_key}'
 
-    def sign(self, data: bytes) -> bytes:
-        """The content of the .sig file."""
+    def sign(self, data: Data) -> bytes:
+        """The content of the .sig file, for data as a whole or piece by piece."""
         return sign(self._key, data)
 
 

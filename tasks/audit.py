@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from blocks.port import Versioned
@@ -147,7 +147,8 @@ def _turns(store: "Store", told: Collection[str], incident: str) -> Iterator[Fin
     turns = list[Turn]()
     for number in sorted({turn_of(each.key) for each in store.list(TURNS)} - {0})[-_TURNS_READ:]:
         with suppress(StoreError):
-            turns.append(read_turn(store, number)[0])
+            turn = read_turn(store, number)[0]
+            turns.append(turn if turn.incident == incident else replace(turn, rows=()))  # they may be a million
     yield from turns_hold(incident, told, turns)
 
 

@@ -11,6 +11,7 @@ from tasks.custody.audit.finding import Finding, unclear
 from tasks.custody.audit.layout import Layout, laid_out, listings
 from tasks.custody.audit.promise import Promise, Seen
 from tasks.custody.errors import StoreError
+from tasks.custody.rows import BYTES_LIMIT
 
 if TYPE_CHECKING:
     from blocks.port import Store
@@ -28,7 +29,7 @@ _TOGETHER, _ROUNDS = 16, 4
 KEYS_LIMIT: Final = 2_000_000
 DOCUMENT_LIMIT: Final = 32 << 20
 DOCUMENTS_LIMIT: Final = 192 << 20
-"""An evidence folder of 100,000 files has a manifest of 30 MB; parsed it takes ten times as much."""
+"""Of documents that are parsed as a whole, which takes ten times as much. Manifests have a limit of their own."""
 
 
 def side_by_side(act: Callable[[A], B], items: Iterable[A], threads: int = THREADS) -> Iterator[B]:
@@ -101,13 +102,16 @@ def read_documents(store: "Store", layout: Layout, keys: Mapping[str, int]) -> t
 
 def _affordable(layout: Layout, keys: Mapping[str, int]) -> tuple[list[str], list[Finding]]:
     """What fits into memory, in the order of what an audit needs first."""
-    wanted, troubles, left = list[str](), list[Finding](), DOCUMENTS_LIMIT
+    wanted, troubles = list[str](), list[Finding]()
+    room = {False: DOCUMENTS_LIMIT, True: BYTES_LIMIT}
+    manifests = {*map(layout.manifest, layout.volumes)}
     for key in (key for key in layout.documents if key in keys):
-        if keys[key] > min(DOCUMENT_LIMIT, left):
+        listed, left = key in manifests, room[key in manifests]
+        if keys[key] > (left if listed else min(DOCUMENT_LIMIT, left)):
             troubles.append(unclear(key, "it is too large to be read as a document", f"{left} bytes", f"{keys[key]}"))
         else:
             wanted.append(key)
-            left -= keys[key]
+            room[listed] -= keys[key]
     return wanted, troubles
 
 

@@ -1,18 +1,22 @@
 """§5: latest/ changes in turns: read what is there, take the turn, do it, say that it is done."""
 
+import hashlib
 import time
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from tasks.bucket import DOCUMENT_LIMIT, QUESTIONS, fetch, read_back, side_by_side
 from tasks.custody.errors import Conflict, Denied, PermanentStoreError, Refused, StoreError, TransientStoreError
 from tasks.custody.keys import LATEST, TURNS, begun_key, done_key, kept_key, latest_name, turn_of
-from tasks.custody.manifest import canonical, digest_bytes
+from tasks.custody.manifest import canonical, digest, digest_bytes
 from tasks.custody.receipt import ObjectReceipt, unproven
+from tasks.custody.rows import require_readable
 from tasks.custody.turn import (
     AT_WORK,
     CHANGES,
@@ -32,6 +36,10 @@ from tasks.custody.turn import (
 
 if TYPE_CHECKING:
     from blocks.port import Store, StoredObject
+
+_IN_MEMORY: Final = 10_000
+_LEFT: Final = "latest/ was left as it is."
+_FEWER: Final = "Remove from latest/ what nobody reads any more, or leave it out of the workload block's patterns."
 
 
 class Log(Protocol):
@@ -87,15 +95,21 @@ class Wish:
 
 def read_turn(store: "Store", number: int) -> tuple[Turn, str]:
     """What a turn was about to do, and the digest of that. PermanentStoreError if it cannot be made out."""
-    data = fetch(store, begun_key(number), DOCUMENT_LIMIT)
+    whole = hashlib.sha256()
+
+    def hashed() -> Iterator[bytes]:
+        for piece in store.stream(begun_key(number)):
+            whole.update(piece)
+            yield piece
+
     try:
-        turn = Turn.from_bytes(data)
+        turn = Turn.read(hashed())
     except ValueError as error:
         said = str(error).partition("\n")[0]
         raise _unreadable(store, number, said) from error
     if turn.number != number:
         raise _unreadable(store, number, f"the record of turn {turn.number}")
-    return turn, digest_bytes(data)
+    return turn, whole.hexdigest()
 
 
 def _unreadable(store: "Store", number: int, said: str) -> PermanentStoreError:
@@ -109,15 +123,17 @@ def _unreadable(store: "Store", number: int, said: str) -> PermanentStoreError:
 
 def history(store: "Store") -> History:
     """Read the last turn; an object under a turn's number takes that number, whoever put it there."""
-    keys = {each.key for each in store.list(TURNS)}
-    number = max(map(turn_of, keys), default=0)
+    number, last_done = 0, 0
+    for key in (each.key for each in store.list(TURNS)):
+        number = max(number, turn_of(key))
+        last_done = max(last_done, turn_of(key) if key == done_key(turn_of(key)) else 0)
     if not number:
         return History()
-    turn, digest = read_turn(store, number)
-    if done_key(number) not in keys:
+    turn, begun = read_turn(store, number)
+    if last_done < number:
         return History(number, turn)
     done = digest_bytes(fetch(store, done_key(number), DOCUMENT_LIMIT))
-    return History(number, turn, TurnProof(number, digest, done, kept_by(number, turn.rows)))
+    return History(number, turn, TurnProof(number, begun, done, kept_by(number, turn.rows)))
 
 
 def present(store: "Store", last: Turn | None) -> dict[str, Held]:
@@ -147,10 +163,8 @@ def take_turn(store: "Store", wish: Wish, log: Log, *, now: datetime, take_over:
     turn = planned(store, wish, past, now)
     if past.proof and past.last and _adopts(past.last, turn):
         return Promotion(_receipts(store, wish.wanted, turn), past.proof, turn.told)
-    data = turn.to_bytes()
-    begun = digest_bytes(data)
     try:
-        store.create(begun_key(turn.number), data, begun)
+        begun = _begin(store, turn)
     except Conflict as error:
         raise Busy(f"turn {turn.number} of latest/", "another run that was quicker", "Run this again.") from error
     except Denied as error:
@@ -168,6 +182,22 @@ def take_turn(store: "Store", wish: Wish, log: Log, *, now: datetime, take_over:
     proof = TurnProof(turn.number, begun, digest_bytes(done), kept_by(turn.number, turn.rows))
     log.write("turn done", done_key(turn.number), sha256=proof.done, result=turn.told)
     return Promotion(receipts, proof, turn.told)
+
+
+def _begin(store: "Store", turn: Turn) -> str:
+    """Create what tells of the turn; its digest. That of many files is sent from a file: it may fill the memory."""
+    key = begun_key(turn.number)
+    if len(turn.rows) <= _IN_MEMORY:
+        data = turn.to_bytes()
+        store.create(key, data, digest_bytes(data))
+        return digest_bytes(data)
+    with NamedTemporaryFile(prefix="evacuation-turn-") as file:
+        file.writelines(turn.pieces())
+        file.flush()
+        require_readable(key, len(turn.rows), file.tell(), _LEFT, _FEWER)
+        begun = digest(Path(file.name))
+        store.create(key, Path(file.name), begun)
+    return begun
 
 
 def _adopts(last: Turn, turn: Turn) -> bool:

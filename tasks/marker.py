@@ -4,7 +4,7 @@ import errno
 import json
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -26,12 +26,12 @@ def write_marker(marker: Path, about: Mapping[str, Any]) -> None:
     beside.replace(marker)
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes | Iterable[bytes]) -> None:
     """Write a file whole or not at all, also through a loss of power. A disk that fills meanwhile keeps no half."""
     beside = path.with_name(f".{path.name}.new")
     try:
         with open_new(beside) as file:
-            file.write(data)
+            file.writelines([data] if isinstance(data, bytes) else data)
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)

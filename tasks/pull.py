@@ -136,7 +136,7 @@ def _promised(store: "Store", incident: str, prefix: str) -> dict[str, str]:
     try:
         for volume in layout.volumes:
             if (key := layout.manifest(volume)) in keys:
-                manifest = read_manifest(fetch(store, key, DOCUMENT_LIMIT))
+                manifest = read_manifest(store.stream(key))
                 found |= {item.key: item.sha256 for item in all_objects(manifest, layout.snapshot)}
         for number in layout.records:
             if (key := record_key(incident, number, CLOSING)) in keys:

@@ -103,7 +103,7 @@ def record(case: Case, account: Account) -> Record:
     case.write(case.record / VERDICT, canonical({**account.facts, **about}))
     case.write(case.record / SEGMENT, b"".join(case.log.lines(case.segments_end())))
     closing = canonical(_closing(case, account))
-    if signature := sign(case, f"record/{case.record.name}/{CLOSING}", closing):
+    if signature := sign(case, f"record/{case.record.name}/{CLOSING}", closing, digest_bytes(closing)):
         case.write(case.record / f"{CLOSING}.sig", signature)
     case.write(case.record / CLOSING, closing)
     case.log.sync()

@@ -19,16 +19,23 @@ from tasks.custody.evidence import IN_PLACE, Evidence, Seal, StoredFile
 from tasks.custody.keys import COVERAGE, MANIFEST, MODELS, SEGMENT, SIGNATURE, SUMS
 from tasks.custody.manifest import Manifest, canonical, digest, require_intact
 from tasks.custody.parts import hashed, part_size
+from tasks.custody.rows import require_readable
 from tasks.custody.secrets import search
 from tasks.deviations import tell_deviations
 from tasks.in_place import reading
 from tasks.keep import put_aside
+from tasks.marker import write_whole
 from tasks.reserve import give_all
 from tasks.signing import require_same_hand, sign, signed_by
 from tasks.step import step
 from tasks.triggers import take_over_triggers
 
 _CLOSING: Final = frozenset({MANIFEST, SIGNATURE, SUMS})
+_UNSEALED: Final = "Nothing is sealed or sent: the evidence lies on this host alone."
+_SPLIT: Final = (
+    "Copy that folder to another disk as it is. Then leave out of the workload block's patterns what has so many files "
+    "(or pack it into an archive in the workload), take the same out of the folder, and carry the incident on."
+)
 _OURS: Final = frozenset({COVERAGE, MODELS, SEGMENT})
 
 
@@ -59,10 +66,12 @@ def seal(case: Case, volume: int, evidence: Sequence[Evidence]) -> Seal:
         case.write(folder / SEGMENT, b"".join(case.log.lines(case.segments_end())))
         files = tuple(_divided(case, volume, file) for file in _files(case, volume, evidence))
         manifest = Manifest(case.incident.id, volume, _now(), files)
+        sha256, size = manifest.written
+        require_readable(f"the manifest of {folder}", len(files), size, _UNSEALED, _SPLIT)
         case.write(folder / SUMS, manifest.sums())
-        if signature := sign(case, f"{folder.name}/{MANIFEST}", manifest.to_bytes()):
+        if signature := sign(case, f"{folder.name}/{MANIFEST}", manifest.pieces(), sha256):
             case.write(folder / SIGNATURE, signature)
-        case.write(folder / MANIFEST, manifest.to_bytes())
+        write_whole(folder / MANIFEST, manifest.pieces())
         told = {"files": len(manifest.files), "bytes": manifest.size}
         case.log.write("sealed", folder.name, digest=digest(folder / MANIFEST), **told)
         _sync(*_places(case, volume))
@@ -112,7 +121,7 @@ def _now() -> str:
 
 def read_manifest(case: Case, volume: int) -> Manifest:
     """The manifest of a sealed folder."""
-    return Manifest.from_bytes((case.folder(volume) / MANIFEST).read_bytes())
+    return Manifest.at(case.folder(volume) / MANIFEST)
 
 
 @step("§4 check: the seal holds", "封印の確認")
@@ -151,7 +160,7 @@ def sealed(case: Case) -> tuple[Seal, ...]:
 
 
 def _seal(folder: Path) -> Seal:
-    manifest = Manifest.from_bytes((folder / MANIFEST).read_bytes())
+    manifest = Manifest.at(folder / MANIFEST)
     return Seal(
         manifest.volume,
         digest(folder / MANIFEST),

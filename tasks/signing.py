@@ -12,7 +12,7 @@ from tasks.case import Case
 from tasks.custody.errors import BadSignature, Tampered
 from tasks.custody.evidence import Seal
 from tasks.custody.keys import MANIFEST, SIGNATURE, volume_folder
-from tasks.custody.manifest import digest_bytes
+from tasks.custody.manifest import pieces_of
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ def who_signs(case: Case) -> Signer | str:
     return Signer(key.identity, key.fingerprint, key.public_key)
 
 
-def sign(case: Case, name: str, data: bytes) -> bytes:
+def sign(case: Case, name: str, data: bytes | Iterable[bytes], sha256: str) -> bytes:
     """The signature of a manifest or a closing; empty where nobody can sign. The custody log tells both."""
     who, made = who_signs(case), b""
     if isinstance(who, Signer) and case.block.signing:
@@ -78,7 +78,7 @@ def sign(case: Case, name: str, data: bytes) -> bytes:
         except Exception as error:  # noqa: BLE001  the same
             who = f"the key failed: {type(error).__name__}: {error}"
     told = f"by {who.identity}, {who.fingerprint}" if isinstance(who, Signer) else who
-    case.log.write("signed" if made else "unsigned", name, digest=digest_bytes(data), result=told)
+    case.log.write("signed" if made else "unsigned", name, digest=sha256, result=told)
     return made
 
 
@@ -95,7 +95,8 @@ def signed_by(folder: Path) -> str:
     if not (signature := read_signature(folder)):
         return ""
     try:
-        return signer(signature, (folder / MANIFEST).read_bytes()).fingerprint
+        with (folder / MANIFEST).open("rb") as file:
+            return signer(signature, pieces_of(file)).fingerprint
     except BadSignature:
         return ""
 

@@ -3,6 +3,7 @@
 EvacuationError
 ├── Refused              bad input; nothing has been touched
 ├── Tampered             sealed evidence is no longer what its manifest says
+├── TooMany              more files than could be read back
 ├── BadSignature         a signature is not one of this data
 ├── EngineError          the container engine did not tell or do what it was asked
 │   ├── EngineUnreachable      nobody answers there, may answer us, or answers in time
@@ -38,6 +39,10 @@ class Refused(EvacuationError):
 
 class Tampered(EvacuationError):
     """Sealed evidence differs from its manifest."""
+
+
+class TooMany(EvacuationError):
+    """More files than any reader of ours would read back: nothing is written of them."""
 
 
 class BadSignature(EvacuationError):

@@ -6,25 +6,32 @@ mtime), so that its readers still work.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from tasks.custody.errors import Tampered
 from tasks.custody.evidence import StoredFile
 from tasks.custody.keys import MANIFEST
 from tasks.custody.parts import Parts
+from tasks.custody.rows import read_rows, spelled
 
 
 def digest(path: Path) -> str:
     """SHA-256 of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def pieces_of(file: BinaryIO) -> Iterator[bytes]:
+    """What is left of an open file, piece by piece."""
+    return iter(lambda: file.read(_LARGE), b"")
 
 
 def digest_bytes(data: bytes) -> str:
@@ -82,28 +89,48 @@ class Manifest:
 
     def to_bytes(self) -> bytes:
         """Canonical JSON, items sorted by path."""
-        return self._spelled
+        return b"".join(self.pieces())
+
+    def pieces(self) -> Iterator[bytes]:
+        """The same piece by piece: all of it is a hundred megabytes of 300,000 files."""
+        items = map(item_of, sorted(self.files, key=lambda file: file.stored))
+        return spelled(self.frame, "items", items)
+
+    @property
+    def frame(self) -> dict[str, Any]:
+        """What it says beside its items."""
+        return {"incident": self.incident, "volume": self.volume, "generated_utc": self.generated_utc}
 
     @cached_property
-    def _spelled(self) -> bytes:
-        return canonical(
-            {
-                "incident": self.incident,
-                "volume": self.volume,
-                "generated_utc": self.generated_utc,
-                "items": [_item(file) for file in sorted(self.files, key=lambda file: file.stored)],
-            }
-        )
+    def written(self) -> tuple[str, int]:
+        """SHA-256 and length of what it is written as."""
+        whole, size = hashlib.sha256(), 0
+        for piece in self.pieces():
+            whole.update(piece)
+            size += len(piece)
+        return whole.hexdigest(), size
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Manifest":
         """Read what to_bytes wrote. Law: reading and writing again gives the same bytes."""
-        raw = json.loads(data)
-        return cls(raw["incident"], raw["volume"], raw["generated_utc"], tuple(map(_file, raw["items"])))
+        return cls.read([data])
+
+    @classmethod
+    def read(cls, pieces: Iterable[bytes]) -> "Manifest":
+        """The same piece by piece."""
+        around, files = read_rows(pieces, "items", lambda row: file_of(json.loads(row)))
+        raw = json.loads(around)
+        return cls(raw["incident"], raw["volume"], raw["generated_utc"], tuple(files))
+
+    @classmethod
+    def at(cls, path: Path) -> "Manifest":
+        """Read that of a sealed folder."""
+        with path.open("rb") as file:
+            return cls.read(pieces_of(file))
 
     def sums(self) -> bytes:
         """The same digests as `sha256sum -c` reads them, the manifest's own included."""
-        lines = {file.stored: file.sha256 for file in self.files} | {MANIFEST: digest_bytes(self.to_bytes())}
+        lines = {file.stored: file.sha256 for file in self.files} | {MANIFEST: self.written[0]}
         return _sums(lines)
 
     @property
@@ -143,7 +170,8 @@ def require_intact(files: Iterable[StoredFile], folder: Path, path_of: Callable[
         )
 
 
-def _item(file: StoredFile) -> dict[str, Any]:
+def item_of(file: StoredFile) -> dict[str, Any]:
+    """How a manifest tells of a file."""
     seconds = None if file.mtime_ns is None else file.mtime_ns / 10**9
     item: dict[str, Any] = {
         "path": file.stored,
@@ -158,9 +186,11 @@ def _item(file: StoredFile) -> dict[str, Any]:
     return item | ({"in_place": True} if file.in_place else {})
 
 
-def _file(item: dict[str, Any]) -> StoredFile:
+def file_of(item: dict[str, Any]) -> StoredFile:
+    """What item_of told. Texts that many files share are kept once."""
     said = {name: item.get(name, "") for name in _SAID}
+    if isinstance(said["access"], str):
+        said["access"] = sys.intern(said["access"])
+    source = item["path"] if item["source"] == item["path"] else item["source"]
     parts = Parts(item["part_bytes"], item["bytes"], tuple(item["parts"])) if "parts" in item else None
-    return StoredFile(
-        item["path"], item["source"], item["bytes"], item["sha256"], item["mtime_ns"], **said, parts=parts
-    )
+    return StoredFile(item["path"], source, item["bytes"], item["sha256"], item["mtime_ns"], **said, parts=parts)

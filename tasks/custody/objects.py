@@ -45,8 +45,9 @@ def once(objects: Iterable[Expected]) -> tuple[list[Expected], list[Expected]]:
 
 def closing_objects(manifest: Manifest, signature: bytes = b"") -> list[Expected]:
     """The sums, the signature if any, the manifest as the very last object: an incident without one is unfinished."""
-    closing = ((SUMS, manifest.sums()), (SIGNATURE, signature), (MANIFEST, manifest.to_bytes()))
-    return [_evidence(manifest, name, digest_bytes(data), len(data)) for name, data in closing if data]
+    beside = ((SUMS, manifest.sums()), (SIGNATURE, signature))
+    closing = [(name, digest_bytes(data), len(data)) for name, data in beside if data]
+    return [_evidence(manifest, *each) for each in (*closing, (MANIFEST, *manifest.written))]
 
 
 def snapshot_objects(manifest: Manifest, snapshot: str) -> list[Expected]:

@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, TypeAlias
@@ -22,6 +22,8 @@ from tasks.custody.errors import BadSignature
 NAMESPACE: Final = "evacuation"
 """What our signatures are for: one made for git or for a file of another kind proves nothing here."""
 
+Data: TypeAlias = bytes | Iterable[bytes]
+"""What is signed, as a whole or piece by piece."""
 PrivateKey: TypeAlias = Ed25519PrivateKey | RSAPrivateKey | EllipticCurvePrivateKey
 
 _MAGIC: Final = b"SSHSIG"
@@ -58,7 +60,7 @@ def public_key(key: PrivateKey) -> PublicKey:
     return PublicKey(key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode())
 
 
-def sign(key: PrivateKey, data: bytes, namespace: str = NAMESPACE) -> bytes:
+def sign(key: PrivateKey, data: Data, namespace: str = NAMESPACE) -> bytes:
     """Sign in the armour that ssh-keygen writes; with Ed25519 and RSA the very same bytes."""
     blob = base64.b64decode(public_key(key).line.split()[1])
     made = _make(key, _Fields(blob).text(), _message(data, namespace, b"", _HASH))
@@ -66,7 +68,7 @@ def sign(key: PrivateKey, data: bytes, namespace: str = NAMESPACE) -> bytes:
     return _armour(_MAGIC + _VERSION.to_bytes(4, "big") + b"".join(map(_string, parts)))
 
 
-def signer(signature: bytes, data: bytes, namespace: str = NAMESPACE) -> PublicKey:
+def signer(signature: bytes, data: Data, namespace: str = NAMESPACE) -> PublicKey:
     """Whose key signed exactly this data; BadSignature if none did. Whether to trust that key is another question."""
     with _telling():
         fields = _Fields(_content(signature))
@@ -84,11 +86,14 @@ def signer(signature: bytes, data: bytes, namespace: str = NAMESPACE) -> PublicK
         return PublicKey(line)
 
 
-def _message(data: bytes, namespace: str, reserved: bytes, algorithm: str) -> bytes:
+def _message(data: Data, namespace: str, reserved: bytes, algorithm: str) -> bytes:
     """What the key really signs: never the bare data, so that no other protocol can be made to take it."""
     if algorithm not in _HASHES:
         raise ValueError(f"the hash algorithm {algorithm[:80]!r}")
-    parts = (namespace.encode(), reserved, algorithm.encode(), hashlib.new(algorithm, data).digest())
+    digest = hashlib.new(algorithm)
+    for piece in [data] if isinstance(data, bytes) else data:
+        digest.update(piece)
+    parts = (namespace.encode(), reserved, algorithm.encode(), digest.digest())
     return _MAGIC + b"".join(map(_string, parts))
 
 

@@ -5,20 +5,20 @@ carried on by the next one (runbook §5).
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from pydantic import TypeAdapter
 
 from tasks.custody.evidence import Evidence
 from tasks.custody.keys import SNAPSHOT_FOLDERS, begun_key, done_key, in_snapshot, kept_key, latest_name
-from tasks.custody.manifest import canonical
 from tasks.custody.noun import Noun
 from tasks.custody.parts import Parts
 from tasks.custody.receipt import ObjectReceipt, unproven
+from tasks.custody.rows import read_rows, spelled
 
 LatestPolicy: TypeAlias = Literal["never", "guarded", "mirror"]
 
@@ -41,7 +41,7 @@ class Act(StrEnum):
 CHANGES: Final = (Act.ADD, Act.REPLACE, Act.DELETE)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Held:
     """A content of latest/, and the key below incidents/, snapshots/ or promotions/ that holds the same for good."""
 
@@ -54,7 +54,7 @@ class Held:
 Latest: TypeAlias = Mapping[str, Held]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     """One file of latest/ before and after a turn; None where there is none."""
 
@@ -84,17 +84,25 @@ class Turn:
 
     def to_bytes(self) -> bytes:
         """Its one spelling."""
-        return canonical({**asdict(self), "begun_at": self.begun_at.isoformat()})
+        return b"".join(self.pieces())
+
+    def pieces(self) -> Iterator[bytes]:
+        """The same piece by piece: all of it is a quarter of a gigabyte of 300,000 files."""
+        fields = {name: value for name, value in vars(self).items() if name != "rows"}
+        return spelled({**fields, "begun_at": self.begun_at.isoformat()}, "rows", map(_told, self.rows))
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Turn":
         """Read back. ValueError for what is none, or names keys that no turn of ours would."""
-        turn = TypeAdapter(cls).validate_json(data)
-        held = [each.key for row in turn.rows for each in (row.before, row.after) if each and each.key]
-        if turn.begun_at.tzinfo is None or not all(latest_name(row.key) for row in turn.rows):
-            raise ValueError("its time has a zone, and its rows lie in latest/")
-        if not all(key.startswith(("incidents/", "snapshots/", "promotions/")) for key in held):
-            raise ValueError("what it names as held lies below incidents/, snapshots/ or promotions/")
+        return cls.read([data])
+
+    @classmethod
+    def read(cls, pieces: Iterable[bytes]) -> "Turn":
+        """The same piece by piece."""
+        around, rows = read_rows(pieces, "rows", _row)
+        turn = replace(_TURN.validate_json(around), rows=tuple(rows))
+        if turn.begun_at.tzinfo is None:
+            raise ValueError("its time has a zone")
         return turn
 
     @property
@@ -112,6 +120,32 @@ class Turn:
         """How many files of each act."""
         counts = Counter(row.act for row in self.rows)
         return ", ".join(f"{counts[act]} {act}" for act in Act if counts[act]) or "no file"
+
+
+_TURN: Final = TypeAdapter(Turn)
+_ROW: Final = TypeAdapter(Row)
+
+
+def _told(row: Row) -> dict[str, Any]:
+    return {"key": row.key, "act": row.act, "before": _held(row.before), "after": _held(row.after)}
+
+
+def _held(held: Held | None) -> dict[str, Any] | None:
+    if held is None:
+        return None
+    parts = held.parts and {"size": held.parts.size, "total": held.parts.total, "digests": held.parts.digests}
+    return {"sha256": held.sha256, "size": held.size, "key": held.key, "parts": parts}
+
+
+def _row(said: bytes) -> Row:
+    """Read back; what did not change is kept once."""
+    row = _ROW.validate_json(said)
+    if not latest_name(row.key):
+        raise ValueError("its rows lie in latest/")
+    held = [each.key for each in (row.before, row.after) if each and each.key]
+    if not all(key.startswith(("incidents/", "snapshots/", "promotions/")) for key in held):
+        raise ValueError("what it names as held lies below incidents/, snapshots/ or promotions/")
+    return replace(row, after=row.before) if row.after == row.before else row
 
 
 def plan(

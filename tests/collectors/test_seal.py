@@ -11,7 +11,7 @@ import pytest
 from tasks.case import Case
 from tasks.collect import collect
 from tasks.custody.coverage import attempts
-from tasks.custody.errors import Tampered
+from tasks.custody.errors import Tampered, TooMany
 from tasks.custody.evidence import Evidence, Outcome, Seal, StoredFile
 from tasks.custody.keys import COVERAGE, MANIFEST, SEGMENT, SUMS
 from tasks.custody.log import broken, head
@@ -82,6 +82,18 @@ def test_nothing_at_all_can_be_sealed_too(case: Case) -> None:
     made = sealed(case, [])
     assert {file.stored for file in read_manifest(case, 1).files} == {COVERAGE, SEGMENT}
     assert check_seal.fn(case, [made]).data == made
+
+
+def test_more_files_than_could_be_read_back_are_not_sealed_and_the_message_says_what_to_do(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evidence = collected(case, *NAMES)
+    monkeypatch.setattr("tasks.custody.rows.ROWS_LIMIT", 3)
+    with pytest.raises(TooMany, match=r"at most 3 files .* Nothing is sealed or sent: .* carry the incident on\."):
+        seal.fn(case, 1, evidence)
+    assert not (case.folder(1) / MANIFEST).exists()
+    monkeypatch.undo()
+    assert sealed(case, evidence).files > len(NAMES)
 
 
 def change(folder: Path) -> str:

@@ -1,5 +1,6 @@
 """Who signed an incident: each manifest and each closing, in ssh-keygen's format."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,11 +9,11 @@ from typing import Final
 from tasks.custody.audit.finding import Finding, broken, shown, unclear
 from tasks.custody.audit.layout import SIGNATURE, Layout
 from tasks.custody.audit.signers import Signer
-from tasks.custody.audit.untrusted import Unreadable, document
 from tasks.custody.errors import BadSignature
 from tasks.custody.signature import PublicKey, signer
 
-_TIMES: Final = ("closed_utc", "generated_utc")
+_TIME: Final = re.compile(rb'^  "(?:closed_utc|generated_utc)": "([^"]*)",?$', re.MULTILINE)
+"""Where it stands in canonical JSON; of another spelling the audit says that it is broken."""
 _NOBODY: Final = "Who made this: nobody signed it, and whoever may write to the store could have made it all anew."
 _NOT_VOUCHED: Final = (
     "Whose the signing key is: no allowed signers were given, so each signature vouches for itself alone."
@@ -123,9 +124,7 @@ def _trusted(key: str, hand: Hand, signers: Sequence[Signer] | None, named: str)
 def _time(data: bytes) -> datetime | None:
     """The time that a document gives itself: ssh-keygen's verify-time. Nobody vouches for it but its signer."""
     try:
-        said = document(data)
-        text = next((said[name] for name in _TIMES if name in said), "")
-        at = datetime.fromisoformat(text)
-    except (Unreadable, ValueError, TypeError):
+        at = datetime.fromisoformat(found[1].decode()) if (found := _TIME.search(data)) else None
+    except ValueError:
         return None
-    return at if at.tzinfo else None
+    return at if at and at.tzinfo else None

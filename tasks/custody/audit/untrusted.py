@@ -2,16 +2,19 @@
 
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 from typing import Annotated, Any, Final, TypeVar, get_origin
 
 from pydantic import StringConstraints, TypeAdapter, ValidationError
 
 from tasks.custody.audit.finding import shown
 from tasks.custody.evidence import StoredFile
-from tasks.custody.manifest import Manifest, is_canonical
+from tasks.custody.manifest import Manifest, file_of, is_canonical, item_of
 from tasks.custody.retention import MOST_DAYS, Retention
+from tasks.custody.rows import read_rows, spell
 from tasks.custody.verdict import Word
 
 T = TypeVar("T")
@@ -19,6 +22,8 @@ T = TypeVar("T")
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 PLAIN: Final = re.compile(r"(?:(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._~%+=@:,-]{1,255}(?:/(?!\Z)|\Z))+")
 """Names that a store takes and a terminal shows: no segment is empty, "." or ".."."""
+
+_AS_WRITTEN: Final = "canonical JSON (sorted, indented by 2, ASCII) with the fields of a manifest and no other"
 
 
 class Unreadable(Exception):
@@ -34,11 +39,14 @@ class Older(Unreadable):
     """A document of a version that did not tell yet what an audit needs."""
 
 
-_Item = tuple[str, str, int, Sha256, int | None, str, str]
+_Item = tuple[str, str, int, Sha256, int | None, str, str, str, tuple[int, int, tuple[Sha256, ...]] | None]
+_ITEM: Final = TypeAdapter(_Item)
 
 
-def _item(file: StoredFile) -> tuple[object, ...]:
-    return file.stored, file.source, file.size, file.sha256, file.mtime_ns, file.note, file.where
+def _fields(file: StoredFile) -> tuple[object, ...]:
+    parts = file.parts and (file.parts.size, file.parts.total, file.parts.digests)
+    about = (file.note, file.where, file.access)
+    return file.stored, file.source, file.size, file.sha256, file.mtime_ns, *about, parts
 
 
 @dataclass(frozen=True)
@@ -126,24 +134,30 @@ def read_closing(data: bytes) -> Closing:
     return found
 
 
-def read_manifest(data: bytes) -> Manifest:
-    """manifest.json: every item with a plain name of its own, a size and a digest."""
-    document(data)
+def read_manifest(data: bytes | Iterable[bytes]) -> Manifest:
+    """manifest.json, in one or in pieces: every item with a plain name of its own, a size and a digest."""
     try:
-        manifest = Manifest.from_bytes(data)
-        spelled = manifest.to_bytes() == data
-        divided = {file.stored: file.parts for file in manifest.files if file.parts}
-        typed(tuple[tuple[int, int], ...], tuple((each.size, each.total) for each in divided.values()), strict=True)
+        around, files = read_rows([data] if isinstance(data, bytes) else data, "items", _item)
+        said = document(around)
+        manifest = Manifest(said["incident"], said["volume"], said["generated_utc"], tuple(files))
+        alone = Manifest(manifest.incident, manifest.volume, manifest.generated_utc, ()).to_bytes() == around
     except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as error:
         raise Unreadable("the fields of a manifest", f"{type(error).__name__}: {shown(error, 120)}") from error
-    typed(tuple[_Item, ...], tuple(map(_item, manifest.files)), strict=True)
-    if bad := [file.stored for file in manifest.files if not PLAIN.fullmatch(file.stored) or file.size < 0]:
-        raise Unreadable("items with plain names and a size", shown(bad[0]))
-    typed(tuple[tuple[Sha256, ...], ...], tuple(parts.digests for parts in divided.values()), strict=True)
-    if odd := [name for name, parts in divided.items() if not parts.whole]:
-        raise Unreadable("as many parts as such a file has", shown(odd[0]))
-    if len({file.stored for file in manifest.files}) != len(manifest.files):
-        raise Unreadable("each name once", "a name that is given twice")
-    if not spelled:
-        raise Unreadable("items sorted by their paths, with the fields of a manifest and no other", "another manifest")
+    if not alone or any(before.stored >= after.stored for before, after in pairwise(files)):
+        raise Unreadable(f"items sorted by their paths, each once, and {_AS_WRITTEN}", "another manifest")
     return manifest
+
+
+def _item(row: bytes) -> StoredFile:
+    file = file_of(parsed(row))
+    try:
+        _ITEM.validate_python(_fields(file), strict=True)
+    except ValidationError as error:
+        raise Unreadable("the fields of a manifest's item", _said(error)) from error
+    if not PLAIN.fullmatch(file.stored) or file.size < 0:
+        raise Unreadable("items with plain names and a size", shown(file.stored))
+    if file.parts and not file.parts.whole:
+        raise Unreadable("as many parts as such a file has", shown(file.stored))
+    if spell(item_of(file), "\n    ").encode() != row.lstrip(b" "):
+        raise Unreadable(_AS_WRITTEN, "another manifest")
+    return file

@@ -1,0 +1,108 @@
+"""Canonical JSON with one long list of objects, written and read object by object: a manifest, a turn of latest/.
+
+As a whole it is what `manifest.canonical` writes: sorted, indented by 2. So its lines say where each object begins and
+ends, and whoever reads it needs room for one object at a time. What comes may be forged: all sizes have limits.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Any, Final, TypeVar
+
+from tasks.custody.errors import TooMany
+
+T = TypeVar("T")
+
+ROWS_LIMIT: Final = 1_000_000
+"""Objects of such a list: the files of one evidence folder, or those of latest/. No more are written, none are read."""
+BYTES_LIMIT: Final = 1 << 30
+"""Bytes of such a document: a million objects with names of a usual length."""
+ROW_LIMIT: Final = 2 << 20
+"""Bytes of one object: two contents of ten thousand parts."""
+_FRAME_LIMIT: Final = 1 << 16
+_TOGETHER: Final = 1000
+_scalar = json.JSONEncoder(ensure_ascii=True, allow_nan=False).encode
+
+
+class Misspelled(ValueError):
+    """Not the one spelling of such a document, or beyond its limits."""
+
+
+def spell(value: Any, margin: str = "\n") -> str:
+    """Canonical JSON of one object, each of its lines after this margin. Law: that of `canonical`, without its end."""
+    if value and isinstance(value, Mapping):
+        inner = [f"{_scalar(name)}: {spell(each, f'{margin}  ')}" for name, each in sorted(value.items())]
+        return f"{{{margin}  {f',{margin}  '.join(inner)}{margin}}}"
+    if value and isinstance(value, list | tuple):
+        return f"[{margin}  {f',{margin}  '.join(spell(each, f'{margin}  ') for each in value)}{margin}]"
+    return _scalar(value)
+
+
+def spelled(fields: Mapping[str, Any], name: str, rows: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
+    """The whole document piece by piece: `fields`, and under `name` the rows."""
+    empty = f'\n  "{name}": []'
+    head, _, tail = (spell({**fields, name: []}) + "\n").partition(empty)
+    before, source = f"{head}{empty[:-1]}\n    ", iter(rows)
+    while some := [*islice(source, _TOGETHER)]:
+        yield (before + ",\n    ".join(spell(row, "\n    ") for row in some)).encode()
+        before = ",\n    "
+    yield (f"\n  ]{tail}" if before.startswith(",") else f"{head}{empty}{tail}").encode()
+
+
+def read_rows(pieces: Iterable[bytes], name: str, make: Callable[[bytes], T]) -> tuple[bytes, list[T]]:
+    """Read such a document: what is around its list, spelled as if that were empty, and what `make` makes of each row.
+
+    Raises Misspelled, and whatever `make` raises of a row that is none.
+    """
+    lines, around, rows = _lines(pieces), bytearray(), None
+    for line in lines:
+        if rows is None and line == f'  "{name}": ['.encode():
+            end, rows = _until_end(lines, make)
+            around += f'  "{name}": []'.encode() + end.removeprefix(b"  ]") + b"\n"
+        else:
+            around += line + b"\n"
+        if len(around) > _FRAME_LIMIT:
+            raise Misspelled(f"more than {_FRAME_LIMIT} bytes beside {name}")
+    return bytes(around), rows or []
+
+
+def _until_end(lines: Iterator[bytes], make: Callable[[bytes], T]) -> tuple[bytes, list[T]]:
+    """The rows of the list, and the line that ends it."""
+    rows, row, size, more = list[T](), list[bytes](), 0, True
+    for line in lines:
+        if not row and not more and line in {b"  ]", b"  ],"}:
+            return line, rows
+        if not more or bool(row) == (line == b"    {"):
+            break
+        row.append(line)
+        if (size := size + len(line) + 1) > ROW_LIMIT or len(rows) == ROWS_LIMIT:
+            raise Misspelled(f"more than {ROWS_LIMIT} rows, or one of more than {ROW_LIMIT} bytes")
+        if line in {b"    }", b"    },"}:
+            rows.append(make(b"\n".join(row).removesuffix(b",")))
+            row, size, more = [], 0, line.endswith(b",")
+    raise Misspelled("canonical JSON (sorted, indented by 2, ASCII) ends, or goes on otherwise, within its list")
+
+
+def _lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Lines without their ends."""
+    rest, size = b"", 0
+    for piece in pieces:
+        if (size := size + len(piece)) > BYTES_LIMIT:
+            raise Misspelled(f"more than {BYTES_LIMIT} bytes")
+        *whole, rest = (rest + piece).split(b"\n")
+        yield from whole
+        if len(rest) > ROW_LIMIT:
+            raise Misspelled(f"a line of more than {ROW_LIMIT} bytes")
+    if rest:
+        raise Misspelled("a last line without an end")
+
+
+def require_readable(what: str, rows: int, size: int, consequence: str, remedy: str) -> None:
+    """Refuse to write what nobody could read back."""
+    if rows > ROWS_LIMIT or size > BYTES_LIMIT:
+        raise TooMany(
+            f"at most {ROWS_LIMIT} files and {BYTES_LIMIT} bytes in {what}",
+            f"{rows} files and {size} bytes",
+            consequence,
+            remedy,
+        )
