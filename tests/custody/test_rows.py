@@ -18,7 +18,7 @@ from tasks.custody.rows import Misspelled, read_rows, require_readable, spell, s
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 values = st.recursive(scalars, lambda of: st.lists(of, max_size=3) | st.dictionaries(st.text(), of, max_size=3))
 objects = st.dictionaries(st.text(), values, min_size=1, max_size=4)
-names = st.text(st.characters(codec="ascii", categories=("L",)), min_size=1)
+names = st.text("abc_xyz", min_size=1, max_size=8)
 documents = st.tuples(st.dictionaries(names, values, min_size=1, max_size=4), names, st.lists(objects, max_size=5))
 
 FILES = tuple(StoredFile(f"logs/{n}", f"logs/{n}", n, "0" * 64, n) for n in range(4))
