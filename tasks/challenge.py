@@ -30,6 +30,8 @@ def challenge(case: Case) -> Challenge:
     if reason := _not_now(case):
         return Challenge(datetime.now(UTC), skipped=reason)
     began, started = datetime.now(UTC), _launch(case)
+    if started is None:
+        return Challenge(began, skipped="this is a rehearsal; a real run expects the launch refused or caught")
     try:
         made = _fate(case, started, began)
     finally:
@@ -51,7 +53,7 @@ def _not_now(case: Case) -> str:
     return "" if state.held else state.told
 
 
-def _launch(case: Case) -> Identity:
+def _launch(case: Case) -> Identity | None:
     block = case.workload
     owner = block.root.stat().st_uid
     log = case.home / "challenge.log"

@@ -64,8 +64,11 @@ class Host(Protocol):
 
     def start(
         self, command: Sequence[str], folder: Path, log: Path, user: int, environment: Mapping[str, str]
-    ) -> Identity:
-        """Start a program that outlives us, as that user, in a session of its own, with this environment only."""
+    ) -> Identity | None:
+        """Start a program that outlives us, as that user, in a session of its own, with this environment only.
+
+        None in a dry run, which starts nothing.
+        """
 
 
 class LinuxHost:

@@ -11,7 +11,8 @@ from tasks.custody.errors import Conflict
 from tasks.custody.log import CustodyLog
 from tasks.custody.parts import Parts
 from tasks.custody.pause import Launcher, LauncherState
-from tasks.custody.process import Identity, Process
+from tasks.custody.process import NOBODY, Identity, Process
+from tasks.custody.redact import redact_command
 from tasks.custody.retention import NOTHING, Retention
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class RehearsalHost:
     def hold(self, orders: "Orders") -> Identity:
         """Record the cordon."""
         self._would("hold the lock", orders.lock, "no new training; the guard freezes whoever does not ask for it")
-        self._cordon = (Identity(0, 0), Path(orders.lock))
+        self._cordon = (NOBODY, Path(orders.lock))
         return self._cordon[0]
 
     def guard(self, marker: Path) -> Identity | None:
@@ -89,8 +90,8 @@ class RehearsalHost:
         return self._host.holder(path)
 
     def exit_code(self, identity: Identity) -> int | None:
-        """Whoever was started is taken to have been refused."""
-        return 1 if identity == Identity(0, 0) else self._host.exit_code(identity)
+        """Ask the real host: a rehearsal starts nobody."""
+        return self._host.exit_code(identity)
 
     def end_unit(self, unit: str) -> str:
         """Record the stop of the unit."""
@@ -104,13 +105,11 @@ class RehearsalHost:
             self._would("release the lock", str(marker))
         return stands
 
-    def start(
-        self, command: Sequence[str], folder: Path, log: Path, user: int, environment: Mapping[str, str]
-    ) -> Identity:
-        """Record the start."""
+    def start(self, command: Sequence[str], folder: Path, log: Path, user: int, environment: Mapping[str, str]) -> None:
+        """Record the launch against the cordon, the only start of an evacuation without recovery."""
         del log, user, environment
-        self._would("start", f"{' '.join(command)} in {folder}")
-        return Identity(0, 0)
+        expected = "a real run expects it refused, or caught by the guard"
+        self._would("launch", f"{' '.join(redact_command(command))} in {folder}", expected)
 
 
 class RehearsalStore:

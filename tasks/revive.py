@@ -14,7 +14,7 @@ from tasks.case import RECOVERED, Case
 from tasks.custody.evidence import StoredFile
 from tasks.custody.keys import unquote
 from tasks.custody.manifest import digest
-from tasks.custody.process import Identity, descendants
+from tasks.custody.process import NOBODY, Identity, Process, descendants
 from tasks.custody.receipt import Frozen
 from tasks.custody.redact import redact_command
 
@@ -73,7 +73,7 @@ class ProcessApi:
     @property
     def identity(self) -> Identity:
         """What was started."""
-        return self._started or Identity(0, 0)
+        return self._started or NOBODY
 
     def again(self) -> bool:
         """Look among those that this incident has brought back."""
@@ -86,7 +86,7 @@ class ProcessApi:
         environment = clean_environment(user) | block.api_environment
         self._started = self.case.host.start(block.api_command, block.root, Path(self.log), user, environment)
         about = {"command": redact_command(block.api_command), "user": user}
-        self.case.log.write("restarted", str(self._started.pid), **about)
+        self.case.log.write("restarted", str(self.identity.pid), **about)
 
     def lives(self) -> bool:
         """Ask the kernel."""
@@ -98,10 +98,9 @@ class ProcessApi:
 
     def listens(self, port: int) -> bool:
         """It, or a child of it, owns the listening socket."""
-        snapshot = self.case.host.snapshot()
-        for pid in {self.identity.pid} | descendants(snapshot, [self.identity.pid]):
+        for process in self._family():
             with suppress(psutil.Error):
-                for connection in psutil.Process(pid).net_connections("inet"):
+                for connection in psutil.Process(process.pid).net_connections("inet"):
                     if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port:
                         return True
         return False
@@ -120,17 +119,20 @@ class ProcessApi:
     def end(self) -> None:
         """Again, until no child is left."""
         for _ in range(_KILL_ROUNDS):
-            snapshot = self.case.host.snapshot()
-            if not self._started or self._started not in {one.identity for one in snapshot.values()}:
-                break
-            family = [
-                snapshot[pid].identity for pid in {self.identity.pid} | descendants(snapshot, [self.identity.pid])
-            ]
+            family = [process.identity for process in self._family()]
             for identity in family:
                 with suppress(ProcessLookupError):
                     self.case.host.signal(identity, SIGKILL)
             if not self.case.host.wait_gone(family, _GONE_SECONDS):
                 break
+
+    def _family(self) -> list[Process]:
+        """What was started and all that descends from it; nobody where it is gone, whoever has its pid by now."""
+        snapshot = self.case.host.snapshot()
+        pid = self.identity.pid
+        if pid not in snapshot or snapshot[pid].identity != self.identity:
+            return []
+        return [snapshot[each] for each in {pid} | descendants(snapshot, [pid])]
 
 
 def _api_user(case: Case) -> int:

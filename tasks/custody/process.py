@@ -16,6 +16,10 @@ class Identity:
     start: int
 
 
+NOBODY: Final = Identity(-1, -1)
+"""Stands for a process that was never started: no kernel gives this pid, so nobody is it or descends from it."""
+
+
 @dataclass(frozen=True)
 class Masks:
     """SigBlk, SigIgn and SigCgt of /proc/PID/status, as bit masks (bit 0 is signal 1)."""

@@ -9,7 +9,7 @@ from tasks.custody.container import FrozenContainer, StoppedContainer
 from tasks.custody.end import End
 from tasks.custody.keys import SNAPSHOTS
 from tasks.custody.noun import Noun
-from tasks.custody.process import Identity
+from tasks.custody.process import NOBODY, Identity
 from tasks.custody.source import Source
 
 
@@ -196,6 +196,8 @@ class Cordon(Noun):
     @property
     def told(self) -> str:
         """In a few words."""
+        if self.guard == NOBODY:
+            return f"{self.lock} would be held by a guard"
         if self.held:
             return f"{self.lock} is held by guard {self.guard.pid if self.guard else '?'} since {self.since}"
         return f"{self.lock} is not ours: {self.reason}"

@@ -1,0 +1,93 @@
+"""A rehearsal on hosts that nobody thought of: it would touch members of the workload and nobody else."""
+
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path, PurePath
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tasks.challenge import challenge
+from tasks.contain import freeze, prove_contained, prove_still_contained
+from tasks.cordon import cordon, matchers
+from tasks.custody.membership import members
+from tasks.custody.process import Identity, Process
+from tasks.host import LinuxHost
+from tasks.plan import plan
+from tasks.rehearsal import RehearsalHost
+from tasks.stop import stop
+from tasks.watch import watch
+from tests.cases import case_of, made
+from tests.workloads import SmallWorkload
+
+FIRST = 50_000_000
+"""Above every pid that a kernel gives: nothing of this machine is met."""
+
+
+class PaperHost(LinuxHost):
+    """A host that is only written down."""
+
+    def __init__(self, processes: Iterable[Process]) -> None:
+        """Keep them."""
+        super().__init__()
+        self.processes = {process.pid: process for process in processes}
+
+    def snapshot(self) -> dict[int, Process]:
+        """All of them."""
+        return dict(self.processes)
+
+    def look(self, identity: Identity) -> Process | None:
+        """One of them."""
+        process = self.processes.get(identity.pid)
+        return process if process and process.identity == identity else None
+
+
+@st.composite
+def hosts(draw: st.DrawFn) -> list[tuple[int, int, bool]]:
+    """Pid, parent, and whether it is a training: two roots of the tree as a kernel has them, and what hangs below."""
+    found = [(1, 0, False), (2, 0, False)]
+    for number in range(draw(st.integers(0, 12))):
+        parent = draw(st.sampled_from([0, *(pid for pid, _, _ in found)]))
+        found.append((FIRST + number, parent, draw(st.booleans())))
+    return found
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(hosts())
+def test_on_any_host_the_signals_of_a_rehearsal_are_for_members_alone(
+    small: SmallWorkload, host: list[tuple[int, int, bool]]
+) -> None:
+    evidence = tempfile.mkdtemp(dir=small.root.parent)  # each host is an incident of its own
+    block = small.block(training_command=small.training_command, watch_seconds=0, evidence_dir=evidence)
+    command = {True: tuple(small.training_command), False: ("/sbin/other", "--serve")}
+    paper = PaperHost(
+        Process(Identity(pid, 1), parent, "S", command[trains], cwd=str(small.root) if trains else "/")
+        for pid, parent, trains in host
+    )
+    asked = members(paper.snapshot(), matchers(block), PurePath(small.root), set())
+    with case_of(block, dry_run=True) as case:
+        case.host = RehearsalHost(paper, case.log)
+        for verb in (cordon, freeze, stop, prove_contained, challenge, watch, prove_still_contained):
+            verb.fn(case)
+        would = [entry for entry in case.log.entries() if entry["action"] == "would"]
+    signalled = {entry["object"] for entry in would if entry["act"].startswith("SIG")}
+    assert signalled == {str(who.pid) for who in asked}
+
+
+def test_a_rehearsal_plans_the_launch_and_tells_of_none(small: SmallWorkload) -> None:
+    small.start_all()
+    command = [*small.training_command, "--api-key", "hunter22"]
+    with case_of(small.block(training_command=command), dry_run=True) as case:
+        held = made(cordon.fn(case))
+        freeze.fn(case)
+        tried = made(challenge.fn(case))
+        (row,) = [row for row in plan(case.log.entries()) if row["act"] == "launch"]
+    assert held.told == f"{case.workload.lock} would be held by a guard"
+    assert not tried.caught
+    assert tried.complete
+    assert tried.told.startswith("no launch was tried: this is a rehearsal")
+    assert row["on"].startswith("venv/bin/python -u src/train.py")
+    assert "hunter22" not in row["on"]
+    assert row["why"] == "a real run expects it refused, or caught by the guard"
+    assert len(small.living()) == 4
+    assert not Path(case.home / "challenge.log").exists()
