@@ -7,6 +7,7 @@ and priority, and what they import has been imported once before on the quiet ma
 the bench started (tasks/drill/runbook.py).
 """
 
+import argparse
 import json
 import os
 import signal
@@ -28,19 +29,31 @@ from blocks import EvidenceStore
 from tasks.drill.deployment import NAME, client_of, deploy, prefect
 from tasks.drill.rows import RESULTS, Row, median, quicker, table, under, write
 from tasks.drill.runbook import typed
-from tasks.drill.sample import SampleWorkload
+from tasks.drill.sample import WORKERS, SampleWorkload
 from tasks.drill.screen import say
 from tasks.drill.watched import Watched, watch
 from tasks.home import CORDON
 from tasks.host import LinuxHost
 from tasks.prefect_server import PrefectServer
 
-PAIRS: Final = 3
-CAP_SECONDS: Final = 40.0
-SURVIVORS_AFTER_SECONDS: Final = 10.0
 _RUN_SECONDS: Final = 180.0
 _TIMES_QUICKER: Final = 4.0
 _FREEZE_GOAL_SECONDS: Final = 0.5
+
+
+@dataclass(frozen=True)
+class Size:
+    """So many pairs; seconds that a clock runs at most, and after which survivors are counted; workers waited for."""
+
+    pairs: int = 3
+    cap: float = 40.0
+    survivors_after: float = 10.0
+    workers: int = WORKERS
+
+
+FULL: Final = Size()
+SMALL: Final = Size(pairs=1, cap=5.0, survivors_after=0.5, workers=1)
+"""Shows that the bench runs. Its figures mean nothing."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +69,9 @@ class Clocks:
 class Bench:
     """The stage: a Prefect server, a store, and a sample workload that is started anew for every run."""
 
-    def __init__(self, folder: Path, server: PrefectServer, sample: SampleWorkload) -> None:
+    def __init__(self, folder: Path, server: PrefectServer, sample: SampleWorkload, size: Size) -> None:
         """Keep the parts."""
-        self.folder, self.server, self.sample = folder, server, sample
+        self.folder, self.server, self.sample, self.size = folder, server, sample, size
         self.runs = 0
 
     def environment(self) -> dict[str, str]:
@@ -103,13 +116,13 @@ class Bench:
         try:
             began = time.monotonic()
             with self._started(command(), environment) as process:
-                watch(watched, began + CAP_SECONDS)
+                watch(watched, began + self.size.cap)
                 process.wait(_RUN_SECONDS)
-            time.sleep(SURVIVORS_AFTER_SECONDS)
+            time.sleep(self.size.survivors_after)
             left = sum(len(each.living()) for each in watched)
         finally:
             self.sample.end()
-        api_rest, training_rest = ((each.rest or began + CAP_SECONDS) - began for each in watched)
+        api_rest, training_rest = ((each.rest or began + self.size.cap) - began for each in watched)
         return Clocks(api_rest, training_rest, left)
 
     @contextmanager
@@ -141,17 +154,17 @@ def first_task_to_frozen(evidence: Path) -> float:
     return float(frozen["monotonic"] - entries[0]["monotonic"])
 
 
-def rows(ours: Sequence[Clocks], peer: Sequence[Clocks]) -> list[Row]:
+def rows(ours: Sequence[Clocks], peer: Sequence[Clocks], size: Size = FULL) -> list[Row]:
     """Medians of the clocks; of our own survivors the most, since a single one is a failure."""
     api, api_there = (median(each.api for each in side) for side in (ours, peer))
     training, training_there = (median(each.training for each in side) for side in (ours, peer))
-    frozen = median(each.frozen or CAP_SECONDS for each in ours)
+    frozen = median(each.frozen or size.cap for each in ours)
     left = max(each.survivors for each in ours), median(each.survivors for each in peer)
     return [
         quicker("process start to the API stopped, s", api, api_there, _TIMES_QUICKER),
         quicker("process start to the training at rest, s", training, training_there, _TIMES_QUICKER),
         under("first task to frozen, s", frozen, _FREEZE_GOAL_SECONDS),
-        Row(f"survivors after {SURVIVORS_AFTER_SECONDS:g} s", left[0], left[1], None, "none", left[0] == 0),
+        Row(f"survivors after {size.survivors_after:g} s", left[0], left[1], None, "none", left[0] == 0),
     ]
 
 
@@ -162,33 +175,37 @@ def conditions(root: Path) -> str:
 
 
 @contextmanager
-def stage(folder: Path) -> Iterator[Bench]:
+def stage(folder: Path, size: Size) -> Iterator[Bench]:
     """Start the parts; end them, whatever happens."""
-    with PrefectServer(folder / "prefect") as server, SampleWorkload(folder / "workload") as sample:
+    with PrefectServer(folder / "prefect") as server, SampleWorkload(folder / "workload", size.workers) as sample:
         sample.build()
         (folder / "store").mkdir()
         prefect(server, "block", "register", "-m", "blocks")
         with temporary_settings({PREFECT_API_URL: server.api}):
             EvidenceStore(folder=folder / "store").save(NAME)
+            sample.block().save(NAME)
         deploy(server)
-        yield Bench(folder, server, sample)
+        yield Bench(folder, server, sample, size)
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the pairs in turns. Exit 0 if every goal holds."""
     for ending in (signal.SIGINT, signal.SIGTERM):
         signal.signal(ending, signal.default_int_handler)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--small", action="store_true", help="one short pair, which shows only that the bench runs")
+    size = SMALL if parser.parse_args(arguments).small else FULL
     folder = RESULTS / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.getpid()}"
     folder.mkdir(parents=True)
     ours, peer = list[Clocks](), list[Clocks]()
-    with stage(folder) as bench:
+    with stage(folder, size) as bench:
         bench.warm_up()
         conditioned = conditions(bench.sample.root)
-        for number in range(1, PAIRS + 1):
+        for number in range(1, size.pairs + 1):
             for side, run in ((peer, bench.runbook), (ours, bench.flow)):
                 side.append(run())
                 say(f"pair {number}, {run.__name__}: {side[-1]}")
-    result = rows(ours, peer)
+    result = rows(ours, peer, size)
     write("contain", result, conditioned)
     say(f"{table(result)}\n{conditioned}")
     return 0 if all(row.holds for row in result) else 1

@@ -20,10 +20,11 @@ _TRAINING: Final = "while True:\n    pass\n"
 
 
 class Busy:
-    """The workload: eight processes under one root that compute and do nothing else."""
+    """The workload: processes under one root that compute and do nothing else, eight if nobody asks for fewer."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, count: int = BUSY) -> None:
         """Lay it out."""
+        self.count = count
         self.root, self.evidence = folder / "workload", folder / "evidence"
         self.processes: list[subprocess.Popen[bytes]] = []
         (self.root / "src").mkdir(parents=True)
@@ -39,7 +40,7 @@ class Busy:
         command = [*WITHOUT_RIGHTS, sys.executable, "-u", "src/train.py", "--dataset", "builtin", "--mode", "full"]
         self.processes = [
             subprocess.Popen(command, cwd=self.root, stdin=subprocess.DEVNULL, start_new_session=True)
-            for _ in range(BUSY)
+            for _ in range(self.count)
         ]
         try:
             time.sleep(_SETTLE_SECONDS)

@@ -19,7 +19,8 @@ from blocks.workload import Workload
 
 SOURCE: Final = Path(__file__).resolve().parents[2] / "examples" / "workload"
 REFUSED: Final = 75
-_WORKERS: Final = 8
+WORKERS: Final = 8
+"""Workers of a full training run."""
 _READY_SECONDS: Final = 120.0
 _POLL_SECONDS: Final = 0.1
 _AT_WORK_SECONDS: Final = 0.5
@@ -29,9 +30,9 @@ _LOOK_AGAIN_SECONDS: Final = 0.01
 class SampleWorkload:
     """A copy of examples/workload. What it started ends with it, found by the folder that it works in."""
 
-    def __init__(self, root: Path) -> None:
-        """Choose the places; `build` makes them."""
-        self.root = root.absolute()
+    def __init__(self, root: Path, workers: int = WORKERS) -> None:
+        """Choose the places; `build` makes them. It is at work once so many of the training's workers compute."""
+        self.root, self._workers = root.absolute(), workers
         self.lock = self.root.parent / "train.lock"
         self.port = _free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -89,11 +90,11 @@ class SampleWorkload:
         return {name: value for name, value in os.environ.items() if not name.startswith(drop)}
 
     def start(self) -> None:
-        """Start the API and a full training run, and wait until the API answers and all workers compute."""
+        """Start the API and a full training run, and wait until the API answers and enough workers compute."""
         self._start(self.api_command)
         self._start(["make", "--silent", "train-full"])
         self._wait(self.healthy, "the API's answer")
-        self._wait(lambda: len(self.computing()) >= _WORKERS, f"{_WORKERS} training workers")
+        self._wait(lambda: len(self.computing()) >= self._workers, f"{self._workers} training workers")
 
     def _start(self, command: Sequence[str]) -> None:
         self._started.append(
