@@ -16,7 +16,7 @@ POOL ?= evacuation
 ENGINE ?= $(CURDIR)/$(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help drill deploy evacuate status uncordon audit pull rollback test check fmt soak bench-contain bench-offload bench-trigger reference lock clean
+.PHONY: help drill deploy evacuate status uncordon audit pull rollback lower test check fmt soak bench-contain bench-offload bench-trigger reference lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*##/\t/' | expand -t 12
@@ -47,16 +47,16 @@ uncordon: $(STAMP)  ## let training in again: WORKLOAD=evacuation.toml
 	$(BIN)/python -m tasks.operate uncordon "$(WORKLOAD)"
 
 audit: $(STAMP)  ## prove an incident from its store: STORE=store.toml INCIDENT=IR-… SIGNERS=file DEEP=1; without INCIDENT list them
-	test -n "$(STORE)" || { echo "expected STORE=, a TOML file or the name of a saved store; got none. Nothing was read." >&2; exit 2; }
 	$(BIN)/python -m tasks.operate audit "$(STORE)" $(if $(INCIDENT),"$(INCIDENT)") $(if $(SIGNERS),--signers "$(SIGNERS)") $(if $(DEEP),--deep)
 
 pull: $(STAMP)  ## latest/ into a folder: STORE=store.toml INTO=folder; WHAT=IR-… or a snapshot's stamp, OVERWRITE=1 newer files too
-	test -n "$(STORE)" -a -n "$(INTO)" || { echo "expected STORE=, a TOML file or the name of a saved store, and INTO=, a folder. Nothing was pulled." >&2; exit 2; }
 	$(BIN)/python -m tasks.operate pull "$(STORE)" "$(INTO)" $(WHAT) $(if $(OVERWRITE),--overwrite)
 
 rollback: $(STAMP)  ## latest/ as it was before its last turn: STORE=store.toml; TURN=n before that one, DRY=1 shows the plan
-	test -n "$(STORE)" || { echo "expected STORE=, a TOML file or the name of a saved store; got none. Nothing was changed." >&2; exit 2; }
 	$(BIN)/python -m tasks.operate rollback "$(STORE)" $(TURN) $(if $(DRY),--dry-run) $(if $(TAKE_OVER),--take-over)
+
+lower: $(STAMP)  ## let incidents promote again that one from the future keeps out of latest/: STORE=store.toml; TURN=n, DRY=1, TAKE_OVER=1
+	$(BIN)/python -m tasks.operate lower "$(STORE)" $(TURN) $(if $(DRY),--dry-run) $(if $(TAKE_OVER),--take-over)
 
 test: $(STAMP)  ## the test suite
 	$(BIN)/python -m pytest -n 3 --dist loadscope $(ARGS)

@@ -81,7 +81,8 @@ def nothing(there: Latest) -> frozenset[str]:
 class Wish:
     """What somebody wants of latest/: `wanted` is to be there, of the rest `remove` may go.
 
-    `surplus` says, of what is there, what a mirror would let go.
+    `surplus` says, of what is there, what a mirror would let go. `lower_to` is the incident that counts as the newest
+    afterwards, where that is not decided by `incident`.
     """
 
     wanted: Latest
@@ -91,6 +92,7 @@ class Wish:
     undoes: int | None = None
     surplus: Callable[[Latest], Collection[str]] = nothing
     remove: Collection[str] = ()
+    lower_to: str | None = None
 
 
 def read_turn(store: "Store", number: int) -> tuple[Turn, str]:
@@ -223,9 +225,10 @@ def planned(store: "Store", wish: Wish, past: History, now: datetime) -> Turn:
         by=wish.by,
         begun_at=now,
         rows=rows,
-        newest=max(newest, wish.incident),
+        newest=max(newest, wish.incident) if wish.lower_to is None else wish.lower_to,
         undoes=wish.undoes,
         carries_on=past.open.number if past.open else None,
+        lowered="" if wish.lower_to is None else newest,
     )
 
 

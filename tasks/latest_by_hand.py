@@ -1,4 +1,4 @@
-"""`python -m tasks.operate rollback STORE [TURN]` and `pull STORE INTO [WHAT]`, without a server.
+"""`python -m tasks.operate rollback STORE [TURN]`, `lower STORE [TURN]` and `pull STORE INTO [WHAT]`, without a server.
 
 STORE is a file with one [store.NAME], FILE:NAME where it has several, or the name of a saved block.
 """
@@ -9,10 +9,12 @@ import socket
 from pathlib import Path
 from typing import Any
 
+from tasks.custody.errors import Refused
 from tasks.custody.turn import Act
+from tasks.latest import history
 from tasks.named_store import named_store
 from tasks.pull import Outcome, pull
-from tasks.rollback import Undoing, plan_of, rollback
+from tasks.rollback import Undoing, lower, lowering, plan_of, rollback
 
 
 class _Screen:
@@ -26,9 +28,8 @@ class _Screen:
 
 def rollback_by_hand(arguments: list[str]) -> int:
     """Exit 0 only if latest/ is what it was. Raises EvacuationError."""
-    given = _parser().parse_args(arguments)
-    store = named_store(given.store).open_latest()
-    asked = Undoing(f"{getpass.getuser()}@{socket.gethostname()}, by hand", given.turn, given.take_over)
+    given = _parser("rollback").parse_args(arguments)
+    store, asked = named_store(given.store).open_latest(), _asked(given)
     if given.dry_run:
         for row in plan_of(store, asked):
             print(_told(row.key, row.act))
@@ -42,15 +43,36 @@ def rollback_by_hand(arguments: list[str]) -> int:
     return 0 if made.complete else 1
 
 
+def lower_by_hand(arguments: list[str]) -> int:
+    """Exit 0 only if incidents of today may promote again. Raises EvacuationError."""
+    given = _parser("lower").parse_args(arguments)
+    store, asked = named_store(given.store).open_latest(), _asked(given)
+    past, to = history(store).last, lowering(store, asked).lower_to
+    told = f"the newest incident of latest/ from {past.newest if past else 'none'} to {to or 'none'}"
+    if given.dry_run:
+        print(f"nothing was done in {store.place}; without the dry run it would lower {told}")
+        return 0
+    made = lower(store, asked, _Screen())
+    print(f"{store.place}: {made.told}; lowered {told}")
+    return 0 if made.complete else 1
+
+
+def _asked(given: argparse.Namespace) -> Undoing:
+    return Undoing(f"{getpass.getuser()}@{socket.gethostname()}, by hand", given.turn, given.take_over)
+
+
 def pull_by_hand(arguments: list[str]) -> int:
     """Exit 0 only if all of it is in the folder now. Raises EvacuationError."""
     parser = argparse.ArgumentParser(prog="python -m tasks.operate pull", description=__doc__)
     parser.add_argument("store", help="a TOML file with a [store.NAME], FILE:NAME, or the name of a saved block")
-    parser.add_argument("into", type=Path, help="a folder that exists")
+    parser.add_argument("into", help="a folder that exists")
     parser.add_argument("what", nargs="?", default="latest", help="latest, an incident IR-…, or a snapshot's stamp")
     parser.add_argument("--overwrite", action="store_true", help="also replace files that are newer here")
     given = parser.parse_args(arguments)
-    made = pull(named_store(given.store).open(), given.what, given.into, overwrite=given.overwrite)
+    store = named_store(given.store)
+    if not given.into:
+        raise Refused("INTO=, a folder that exists", "none", "As in INTO=/srv/mlops-sklearn-portfolio.")
+    made = pull(store.open(), given.what, Path(given.into), overwrite=given.overwrite)
     for each in made.files:
         if each.outcome is not Outcome.SAME:
             print(f"{each.outcome:>12}  {each.name}{f': {each.reason}' if each.reason else ''}")
@@ -60,8 +82,8 @@ def pull_by_hand(arguments: list[str]) -> int:
     return 0 if made.complete else 1
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m tasks.operate rollback", description=__doc__)
+def _parser(verb: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=f"python -m tasks.operate {verb}", description=__doc__)
     parser.add_argument("store", help="a TOML file with a [store.NAME], FILE:NAME, or the name of a saved block")
     parser.add_argument("turn", nargs="?", type=int, default=0, help="before which turn; the last one if left out")
     parser.add_argument("--dry-run", action="store_true", help="show what would be done")

@@ -13,6 +13,8 @@ from tasks.saved_store import store_to_read
 
 def named_store(text: str) -> EvidenceStore:
     """The store that is meant. A file needs no Prefect server, unless its credentials name a saved block."""
+    if not text:
+        raise Refused("STORE=, a TOML file or the name of a saved store", "none", "As in STORE=evacuation.toml.")
     file, name = place(text)
     try:
         return store(Path(file), name) if file.endswith(FILE) else store_to_read(text)

@@ -1,6 +1,7 @@
 """The operator's hand, without Prefect: `python -m tasks.operate status|uncordon evacuation.toml [NAME]`.
 
-On a store: `python -m tasks.operate audit STORE [INCIDENT]`, `rollback STORE [TURN]`, `pull STORE INTO`.
+On a store: `python -m tasks.operate audit STORE [INCIDENT]`, `rollback STORE [TURN]`, `lower STORE [TURN]`,
+`pull STORE INTO`.
 """
 
 import os
@@ -21,7 +22,7 @@ from tasks.early import EARLY, Early, read_early, thaw_again
 from tasks.engine import DockerEngine
 from tasks.home import CORDON, INCIDENT, base_of, cordon_base, find_home
 from tasks.host import Host, LinuxHost
-from tasks.latest_by_hand import pull_by_hand, rollback_by_hand
+from tasks.latest_by_hand import lower_by_hand, pull_by_hand, rollback_by_hand
 from tasks.marker import read_marker
 from tasks.ownership import take_ownership
 from tasks.pause import read_prior
@@ -84,6 +85,7 @@ def _home(workload: Workload) -> Path:
 
 _ON_STORES: Final[dict[str, Callable[[list[str]], int]]] = {
     "audit": audit_by_hand,
+    "lower": lower_by_hand,
     "pull": pull_by_hand,
     "rollback": rollback_by_hand,
 }

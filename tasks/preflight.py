@@ -35,6 +35,7 @@ from tasks.custody.pause import Launcher
 from tasks.custody.verdict import Word
 from tasks.home import bases, find_home, make_base
 from tasks.joining import WAIT_SECONDS, incident_of, joined_message, leave, past
+from tasks.known import require_known
 from tasks.opened import OPEN, last_opened, opening
 from tasks.ownership import owner, sign, take_ownership
 from tasks.pause import named_by
@@ -177,6 +178,8 @@ def _open(request: Request, workload: Workload, saved: Mapping[str, Any], given:
     started = datetime.now(UTC)
     unfinished = None if request.dry_run else unfinished_incident(workload)
     incident_id = choose_id(given, unfinished, request.created, workload.incident_suffix)
+    if given and given != last_incident(workload):
+        require_known(workload, given, saved)
     home = find_home(workload, incident_id, dry_run=request.dry_run)
     alarm = request.alarm
     incident = read_incident(home) or Incident(

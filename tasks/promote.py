@@ -9,12 +9,13 @@ from typing import Final
 from tasks.case import Case
 from tasks.custody.audit.facts import read_coverage
 from tasks.custody.evidence import Seal
-from tasks.custody.keys import COVERAGE, latest_key
+from tasks.custody.incident import is_ahead
+from tasks.custody.keys import COVERAGE, claim_key, latest_key
 from tasks.custody.objects import latest_held
 from tasks.custody.turn import Act, Held, LatestPolicy, Promotion, TurnProof, surplus_of, unsure_of
 from tasks.custody.verdict import Verdict, Word
 from tasks.inspect_models import held_back
-from tasks.latest import Busy, NotOurs, Wish, history, take_turn
+from tasks.latest import Busy, History, NotOurs, Wish, history, take_turn
 from tasks.offload import TURNED, transient
 from tasks.seal import read_manifest
 from tasks.step import step
@@ -37,9 +38,8 @@ def promote(case: Case, seals: Sequence[Seal], verdict: Verdict, policy: LatestP
         return _left(f"the incident is {verdict.word}")
     store = case.latest_store
     try:
-        past = history(store)
-        if past.last and past.last.newest > case.incident.id:
-            return _left(f"{past.last.newest} is later and has promoted")
+        if why_not := _out_of_turn(case, history(store)):
+            return _left(why_not)
         wanted, held, spared = _wanted(case, seals)
         surplus = partial(surplus_of, wanted=wanted, spared=spared, unsure=_unsure(case, seals))
         wish = Wish(wanted, f"run {case.run}", case.incident.id, policy, surplus=surplus)
@@ -51,6 +51,17 @@ def promote(case: Case, seals: Sequence[Seal], verdict: Verdict, policy: LatestP
     if made.turn:
         _remember(case, made.turn)
     return replace(made, reason="; ".join(filter(None, (_told(held), _waits(policy, made)))))
+
+
+def _out_of_turn(case: Case, past: History) -> str:
+    """Why the incident must not promote, by its name: an earlier one brings the past, one from the future keeps it."""
+    incident, claim = case.incident.id, claim_key(case.incident.id)
+    if past.last and past.last.newest > incident:
+        remedy = "; it is from the future: make lower" if is_ahead(past.last.newest, datetime.now(UTC)) else ""
+        return f"{past.last.newest} is later and has promoted{remedy}"
+    times = (each.modified for each in case.store.list(claim) if each.key == claim and each.modified)
+    ahead = (f"{at:%Y-%m-%d %H:%M:%S} UTC" for at in times if is_ahead(incident, at))
+    return "".join(f"{incident} is from the future: the store got its claim at {at}" for at in ahead)
 
 
 def _left(why: str) -> Promotion:

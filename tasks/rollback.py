@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from tasks.custody.errors import Refused
+from tasks.custody.incident import is_ahead
 from tasks.custody.turn import CHANGES, Held, Promotion, Row, Turn
-from tasks.latest import Log, Wish, at_key, history, planned, present, read_turn, take_turn
+from tasks.latest import History, Log, Wish, at_key, history, planned, present, read_turn, take_turn
 
 if TYPE_CHECKING:
     from blocks.port import Store
@@ -41,6 +42,32 @@ def plan_of(store: "Store", asked: Undoing) -> tuple[Row, ...]:
     return _rows(store, _wish(store, asked))
 
 
+def lower(store: "Store", asked: Undoing, log: Log) -> Promotion:
+    """Lower what keeps earlier incidents out of latest/, in a turn that tells by whom and from what. No file changes.
+
+    Raises Refused if there is nothing to lower, Busy while another has a turn.
+    """
+    return take_turn(store, lowering(store, asked), log, now=datetime.now(UTC), take_over=asked.take_over)
+
+
+def lowering(store: "Store", asked: Undoing) -> Wish:
+    """The newest incident as it was before the turn that is asked; else before incidents from the future."""
+    past, now = history(store), datetime.now(UTC)
+    if not 0 <= asked.before <= past.number:
+        raise _no_turn(past, asked)
+    newest = past.last.newest if past.last else ""
+    last = asked.before - 1 if asked.before else past.number
+    marks = (read_turn(store, number)[0].newest for number in range(last, 0, -1))
+    to = next((mark for mark in marks if asked.before or not is_ahead(mark, now)), "")
+    if not to < newest:
+        raise Refused(
+            f"{newest or 'an incident'}, the newest that has promoted, to be later than one before it",
+            to or "none",
+            "Where its time has come meanwhile, give TURN=, the number of the turn that brought it.",
+        )
+    return Wish({}, asked.by, lower_to=to)
+
+
 def _rows(store: "Store", wish: Wish) -> tuple[Row, ...]:
     return planned(store, wish, history(store), datetime.now(UTC)).rows
 
@@ -48,14 +75,18 @@ def _rows(store: "Store", wish: Wish) -> tuple[Row, ...]:
 def _wish(store: "Store", asked: Undoing) -> Wish:
     past = history(store)
     if past.last is None or not 0 <= asked.before <= past.number:
-        got = str(asked.before or "none at all")
-        raise Refused(f"one of the turns 1 to {past.number} of latest/", got, "Look into promotions/ in the store.")
+        raise _no_turn(past, asked)
     number = asked.before or past.number
     later = [read_turn(store, each)[0] for each in range(number, past.number)] + [past.last]
     there = present(store, past.last)
     wanted = {key: _held_by(each, later) for key, each in later[0].before.items()}
     _require_held(store, number, {key: each for key, each in wanted.items() if not _same(there.get(key), each)})
     return Wish(wanted, asked.by, undoes=number, remove=there.keys() - wanted.keys())
+
+
+def _no_turn(past: History, asked: Undoing) -> Refused:
+    got = str(asked.before or "none at all")
+    return Refused(f"one of the turns 1 to {past.number} of latest/", got, "Look into promotions/ in the store.")
 
 
 def _held_by(content: Held, turns: Iterable[Turn]) -> Held:

@@ -2,7 +2,8 @@
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from tasks.custody.errors import Refused
 
@@ -12,6 +13,8 @@ ID_PATTERN = r"^(IR-[0-9]{8}T[0-9]{6}Z" + _HOST + r")?$"
 """For forms: such an id, or nothing."""
 _ID = re.compile(r"IR-(?P<stamp>\d{8}T\d{6}Z)" + _HOST, re.ASCII)
 _STAMP = "%Y%m%dT%H%M%SZ"
+SKEW: Final = timedelta(minutes=5)
+"""How far the clocks of two hosts may differ: as much as Kerberos allows by default (RFC 4120)."""
 
 
 def parse_id(text: str) -> str:
@@ -34,6 +37,11 @@ def new_id(created: datetime, suffix: str = "") -> str:
     """Name an incident after the recorded creation time of the run that opens it, so that a retry is the same one."""
     name = f"IR-{created.astimezone(UTC).strftime(_STAMP)}"
     return parse_id(f"{name}-{suffix}") if suffix else name
+
+
+def is_ahead(incident: str, now: datetime) -> bool:
+    """Tell whether an id names a time that has not come yet, by more than clocks may differ. Ids sort by time."""
+    return incident > new_id(now + SKEW)
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,8 @@ class Turn:
     """A change of latest/ as a whole, the files that stay as they are included.
 
     `incident` is whose files it brings; for a rollback it is empty, and `undoes` is the turn before which latest/ is
-    brought back. `newest` is the latest incident that has promoted so far. `carries_on` is a turn that was never done.
+    brought back. `newest` is the latest incident that has promoted so far; `lowered` is what it was before a turn that
+    lowered it. `carries_on` is a turn that was never done.
     """
 
     number: int
@@ -81,6 +82,7 @@ class Turn:
     newest: str = ""
     undoes: int | None = None
     carries_on: int | None = None
+    lowered: str = ""
 
     def to_bytes(self) -> bytes:
         """Its one spelling."""
@@ -222,7 +224,7 @@ def why_not_now(last: Turn, incident: str, now: datetime) -> str:
     """
     if (incident and last.incident == incident) or now - last.begun_at > GIVEN_UP:
         return ""
-    who = last.incident or f"a rollback before turn {last.undoes}"
+    who = last.incident or (f"lowering {last.lowered}" if last.lowered else f"a rollback before turn {last.undoes}")
     return f"turn {last.number} ({who}, by {last.by}) is under way since {last.begun_at:%Y-%m-%d %H:%M:%S} UTC"
 
 

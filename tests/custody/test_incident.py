@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.custody.errors import Refused
-from tasks.custody.incident import Incident, new_id, parse_id
+from tasks.custody.incident import SKEW, Incident, is_ahead, new_id, parse_id
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -90,3 +90,12 @@ def test_the_snapshot_bears_the_incidents_own_stamp() -> None:
     for text in ("IR-20260102T030405Z", "IR-20260102T030405Z-gpu-01"):
         incident = Incident(text, "w", "h", "b", NOW, NOW, "r", "o")
         assert f"IR-{incident.snapshot}" == text
+
+
+@given(st.datetimes(datetime(1990, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC)), st.sampled_from(["", "gpu-1"]))  # noqa: DTZ001  hypothesis wants naive bounds
+def test_an_id_is_from_the_future_when_its_time_is_further_off_than_clocks_may_differ(at: datetime, host: str) -> None:
+    at = at.replace(microsecond=0)
+    for seconds, ahead in ((1, False), (-1, True)):
+        assert is_ahead(new_id(at, host), at - SKEW + timedelta(seconds=seconds)) is ahead
+    assert not is_ahead("", at)
+    assert is_ahead("a name that sorts after every id", at)

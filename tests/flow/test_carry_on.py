@@ -95,11 +95,12 @@ def test_another_store_gets_everything(scene: Scene, tmp_path: Path) -> None:
 
 
 def test_an_old_incident_run_again_does_not_bring_the_past_back(scene: Scene) -> None:
-    old = "IR-20260101T000000Z"
-    scene.evacuate(incident_id=old)
+    scene.evacuate()
+    old = scene.home.name
     model = scene.small.root / "models/model_builtin.joblib"
     model.write_bytes(b"\x80\x04N.")
-    scene.evacuate(incident_id="IR-20260202T000000Z")
+    scene.evacuate()
+    assert len(scene.incidents) == 2
     newer = scene.store.look("latest/models/model_builtin.joblib")
     state = scene.evacuate(incident_id=old, recover=False)
     assert state.name == "Verified", state.message

@@ -225,11 +225,12 @@ def test_latest_never_loses_a_good_model_to_a_torn_one(scene: Scene) -> None:
     torn = scene.small.root / "models/model_builtin.joblib"
     torn.write_bytes(torn.read_bytes()[:-200])
     (scene.small.root / "models/model_second.joblib").write_bytes(b"\x80\x04N.")
-    state = scene.evacuate(incident_id="IR-20270101T000000Z")
+    state = scene.evacuate()
     assert state.name == "Verified", state.message
     assert scene.store.look("latest/models/model_builtin.joblib") == good
     assert scene.store.look("latest/models/model_second.joblib")
-    assert scene.store.look("snapshots/20270101T000000Z/models/model_builtin.joblib") != good
+    second = scene.incidents[-1].name.removeprefix("IR-")
+    assert scene.store.look(f"snapshots/{second}/models/model_builtin.joblib") != good
 
 
 def test_evidence_changed_after_the_seal_is_found_and_not_sent(scene: Scene) -> None:
@@ -307,6 +308,17 @@ def test_an_incident_id_of_another_shape_is_refused_before_anything_is_touched(s
         assert "IR-YYYYmmddTHHMMSSZ" in str(state.message)
         assert len(scene.small.living()) == 4
         assert not scene.block.evidence.exists()
+
+
+def test_an_incident_id_that_nobody_knows_is_refused_and_the_workload_goes_on(scene: Scene) -> None:
+    scene.small.start_all()
+    for bad in ("IR-20200101T000000Z", "IR-20990101T000000Z"):
+        state = scene.evacuate(incident_id=bad)
+        assert state.is_failed(), bad
+        assert "Leave incident_id empty for a new incident" in str(state.message)
+        assert len(scene.small.living()) == 4
+        assert scene.small.healthy()
+    assert scene.incidents == []
 
 
 def test_an_unknown_block_is_refused_with_the_names_that_are_known(scene: Scene) -> None:

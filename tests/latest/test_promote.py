@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from blocks.directory import DirectoryStore
 from blocks.memory import MemoryStore
 from tasks import offload as offloading
 from tasks.case import Case
@@ -19,6 +21,7 @@ from tasks.offload import offload
 from tasks.plan import plan
 from tasks.promote import promote
 from tasks.rehearsal import RehearsalStore
+from tasks.rollback import Undoing, lower
 from tasks.seal import seal
 from tests.cases import case_of, made
 from tests.latest.holdings import SECOND, THIRD, overwrite, snapshot, turn_for
@@ -123,3 +126,25 @@ def test_a_dry_run_shows_each_file_of_latest_and_what_would_become_of_it(
     assert rows["latest/notes.txt"] == "keep"
     assert rows["latest/models/model_old.joblib"] == "would delete"
     assert rows.keys() == {key for key in before if key.startswith("latest/")} | {"latest/artifacts/summary_new.json"}
+
+
+def test_an_incident_whose_name_is_later_than_its_claim_keeps_nobody_out_of_latest(
+    small: SmallWorkload, tmp_path: Path
+) -> None:
+    place = DirectoryStore(tmp_path)
+    with case_of(small.block(), place, incident="IR-20990101T000000Z") as case:
+        done = promoted(case, sealed(case))
+    assert "from the future" in done.told
+    assert not [*place.list("latest/"), *place.list("promotions/")]
+    with case_of(small.block(), place, incident=SECOND) as case:
+        assert promoted(case, sealed(case)).complete
+    assert place.look(OWN)
+
+
+def test_what_an_incident_from_the_future_keeps_out_is_told_how_to_get_in(case: Case, place: MemoryStore) -> None:
+    turn_for(place, snapshot(place, "IR-20990101T000000Z", model="3"))
+    one = sealed(case)
+    assert promoted(case, one).told.endswith("is later and has promoted; it is from the future: make lower")
+    lower(place, Undoing("root"), case.log)
+    assert promoted(case, one).complete
+    assert place.look(OWN)

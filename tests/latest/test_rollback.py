@@ -14,7 +14,7 @@ from tasks.custody.errors import Refused
 from tasks.custody.keys import begun_key
 from tasks.custody.turn import Promotion
 from tasks.latest import Busy, history, take_turn
-from tasks.rollback import Undoing, rollback
+from tasks.rollback import Undoing, lower, rollback
 from tests.latest.holdings import (
     FIRST,
     LOG,
@@ -119,3 +119,65 @@ def test_by_hand_it_shows_its_plan_does_it_and_says_what_next(
     assert "one of the turns 1 to 3 of latest/; got 9" in told.err
     assert latest(store) == {MODEL: "1"}
     assert b"by hand" in store.read(begun_key(3))
+
+
+FUTURE, LATER = "IR-20990101T000000Z", "IR-20990202T000000Z"
+
+
+def test_what_an_incident_from_the_future_has_raised_is_lowered_and_the_turn_tells_who_and_from_what(
+    place: Store,
+) -> None:
+    for incident in (FIRST, FUTURE, LATER):
+        turn_for(place, snapshot(place, incident, model=incident))
+    before = latest(place)
+    lower(place, Undoing("root@host, by hand"), Unheard())
+    turn = history(place).last
+    assert turn
+    assert (turn.lowered, turn.newest, turn.by, turn.incident) == (LATER, FIRST, "root@host, by hand", "")
+    assert latest(place) == before
+    turn_for(place, snapshot(place, SECOND, model="2"))
+    assert (latest(place), history(place).last.newest) == ({MODEL: "2"}, SECOND)  # type: ignore[union-attr]
+
+
+def test_without_anything_from_the_future_only_a_turn_that_is_named_is_lowered() -> None:
+    store = MemoryStore()
+    with pytest.raises(Refused, match="later than one before"):
+        lower(store, Undoing("root"), Unheard())
+    for incident in (FIRST, SECOND):
+        turn_for(store, snapshot(store, incident, model=incident))
+    with pytest.raises(Refused, match="give TURN="):
+        lower(store, Undoing("root"), Unheard())
+    with pytest.raises(Refused, match="one of the turns 1 to 2"):
+        lower(store, Undoing("root", before=3), Unheard())
+    lower(store, Undoing("root", before=2), Unheard())
+    assert history(store).last.newest == FIRST  # type: ignore[union-attr]
+    lower(store, Undoing("root", before=1), Unheard())
+    assert history(store).last.newest == ""  # type: ignore[union-attr]
+
+
+def test_a_promotion_from_the_future_that_was_broken_off_is_done_and_lowered() -> None:
+    store = MemoryStore()
+    turn_for(store, snapshot(store, FIRST, model="1"))
+    with pytest.raises(Killed):
+        take_turn(store, snapshot(store, FUTURE, model="2"), KilledAt("promoted", MODEL), now=datetime.now(UTC))
+    with pytest.raises(Busy):
+        lower(store, Undoing("root"), Unheard())
+    lower(store, Undoing("root", take_over=True), Unheard())
+    assert history(store).last.newest == FIRST  # type: ignore[union-attr]
+    assert not history(store).open
+
+
+def test_by_hand_lowering_says_from_what_to_what(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder := tmp_path / "store").mkdir()
+    (file := tmp_path / "store.toml").write_text(f'[store.a]\nfolder = "{folder}"\n')
+    for incident in (FIRST, FUTURE):
+        turn_for(DirectoryStore(folder), snapshot(DirectoryStore(folder), incident, model=incident))
+    for arguments, code in ([str(file), "--dry-run"], 0), ([str(file)], 0), ([str(file)], 2):
+        monkeypatch.setattr("sys.argv", ["operate", "lower", *arguments])
+        assert operate.main() == code
+    told = capsys.readouterr()
+    assert told.out.count(f"from {FUTURE} to {FIRST}") == 2
+    assert "nothing was done" in told.out.splitlines()[0]
+    assert "later than one before it; got" in told.err

@@ -20,6 +20,8 @@ def turns_hold(incident: str, told: Collection[str], turns: Collection[Turn]) ->
         elif turn.number in mine and key not in told:
             what = "no record tells of this turn of latest/: its run died, or it was put there"
             yield unclear(key, what, "a record of it", turn.told)
+        elif turn.lowered == incident:
+            yield note(key, f"it no longer keeps others out of latest/, lowered by {shown(turn.by, 200)}")
         elif turn.undoes and any(number >= turn.undoes for number in mine):
             yield note(
                 key, f"latest/ was brought back to what it was before turn {turn.undoes}, by {shown(turn.by, 200)}"

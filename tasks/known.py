@@ -1,0 +1,61 @@
+"""§0: refuse an incident id that nobody knows, before a mistyped one becomes an incident of its own."""
+
+import logging
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import TYPE_CHECKING, Any, Final
+
+from tasks.custody.errors import Refused
+from tasks.custody.incident import is_ahead
+from tasks.home import INCIDENT, find_home
+
+if TYPE_CHECKING:
+    from blocks.workload import Workload
+
+logger = logging.getLogger(__name__)
+
+_ANSWER_SECONDS: Final = 3.0
+
+
+def require_known(workload: "Workload", incident: str, saved: Mapping[str, Any]) -> None:
+    """Refuse an id that neither this host nor the store knows. A store that does not say so in time refuses nothing.
+
+    `saved` are the fields of the store's block. An id from the future is refused whatever the store says.
+    """
+    if (find_home(workload, incident) / INCIDENT).is_file():
+        return
+    remedy = "Leave incident_id empty for a new incident, or copy the id of the one to carry on."
+    if is_ahead(incident, now := datetime.now(UTC)):
+        raise Refused(f"an incident id that is not later than {now:%Y-%m-%d %H:%M:%S} UTC", incident, remedy)
+    if place := _place_without(incident, saved):
+        raise Refused(
+            "the id of an incident that this host or the store knows",
+            f"{incident}, of which there is nothing below {workload.evidence} and nothing in {place}",
+            remedy,
+        )
+
+
+def _place_without(incident: str, saved: Mapping[str, Any]) -> str:
+    """Where the store is, if it says in time that it has nothing of the incident; else empty."""
+    answers: SimpleQueue[str | Exception] = SimpleQueue()
+    Thread(target=_ask, args=(incident, saved, answers), daemon=True).start()
+    try:
+        answer = answers.get(timeout=_ANSWER_SECONDS)
+    except Empty:
+        answer = TimeoutError(f"no answer within {_ANSWER_SECONDS:g} s")
+    if isinstance(answer, str):
+        return answer
+    logger.warning("Whether the store knows %s is not known, and not waited for: %s", incident, answer)
+    return ""
+
+
+def _ask(incident: str, saved: Mapping[str, Any], answers: "SimpleQueue[str | Exception]") -> None:
+    from blocks.store import with_usable_key
+
+    try:
+        store = with_usable_key(saved)[0].open()
+        answers.put("" if next(iter(store.list(f"incidents/{incident}/")), None) else store.place)
+    except Exception as error:  # noqa: BLE001  containment comes first, whatever is wrong with the store
+        answers.put(error)
