@@ -1,10 +1,12 @@
 """The training lock, as the kernel sees it: take it, ask who has it, try it as a launcher would (runbook §1)."""
 
+import errno
 import fcntl
 import logging
 import os
 import signal
 import socket
+import stat
 import struct
 import time
 from collections.abc import Iterable
@@ -22,12 +24,28 @@ _POLL_SECONDS: Final = 0.01
 _PEER: Final = struct.Struct("3i")
 
 
+_CAREFUL: Final = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+"""Follow no link and never wait: others may write to the folder, and a lease on a file keeps an open waiting."""
+
+
 def open_lock(lock: Path) -> int:
-    """Open the lock file, without O_CREAT first: in /tmp that can fail on another user's file, even for root."""
+    """Open the lock file, without O_CREAT first: in /tmp that can fail on another user's file, even for root.
+
+    OSError for a link, a second name of another file, or a device: locked, they would harm somebody else. A pipe in
+    its place is locked as it is, since a launcher meets it too.
+    """
     try:
-        return os.open(lock, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        return _own(lock, os.open(lock, os.O_RDWR | _CAREFUL))
     except FileNotFoundError:
-        return os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+        return _own(lock, os.open(lock, os.O_RDWR | os.O_CREAT | _CAREFUL, 0o666))
+
+
+def _own(lock: Path, descriptor: int) -> int:
+    about = os.fstat(descriptor)
+    if (stat.S_ISREG(about.st_mode) or stat.S_ISFIFO(about.st_mode)) and about.st_nlink <= 1:
+        return descriptor
+    os.close(descriptor)
+    raise OSError(errno.EINVAL, "it is no file of its own", str(lock))
 
 
 def take(lock: Path, standing: Identity | None = None) -> int | None:
@@ -113,10 +131,15 @@ def waits(pid: int, lock: Path) -> bool:
 
 
 def holds(pid: int, lock: Path) -> bool:
-    """Ask the kernel: the lock's file is open there with a lock on it, and the path still leads to that file."""
+    """Ask the kernel: the lock's file is open there with a lock on it, and still lies at the path.
+
+    Of a process whose files may not be read, an account without rights learns only whether it took the lock.
+    """
     try:
-        wanted = lock.stat()
+        wanted = lock.lstat()
         descriptors = os.listdir(f"/proc/{pid}/fd")
+    except PermissionError:
+        return pid in _takers(lock)
     except OSError:
         return False
     return any(_locks(pid, descriptor, wanted) for descriptor in descriptors)
@@ -162,13 +185,35 @@ def _pid(waiting: bool, words: list[str], wanted: str) -> int:  # noqa: FBT001  
     match waiting, words:
         case (False, [_, "FLOCK", _, _, pid, file, *_]) | (True, [_, "->", "FLOCK", _, _, pid, file, *_]):
             return max(int(pid), 0) if file == wanted else 0
+    took = _takers(lock)
+    if not took:
+        return None
+    everyone = (int(name) for name in os.listdir("/proc") if name.isdigit())
+    return next((process for pid in (*took, *everyone) if holds(pid, lock) and (process := read_process(pid))), None)
+
+
+def _takers(lock: Path) -> list[int]:
+    """Who took a lock on the file, by /proc/locks, which everybody may read."""
+    try:
+        there = lock.lstat()
+        lines = Path("/proc/locks").read_text().splitlines()
+    except OSError:
+        return []
+    wanted = f"{os.major(there.st_dev):02x}:{os.minor(there.st_dev):02x}:{there.st_ino}"
+    return [pid for line in lines if (pid := _owner(line.split(), wanted))]
+
+
+def _owner(words: list[str], wanted: str) -> int:
+    match words:
+        case [_, "FLOCK", _, _, pid, file, *_] if file == wanted:
+            return max(int(pid), 0)
     return 0
 
 
 def refuses(lock: Path) -> bool:
-    """Try the lock as a launcher would; a missing file refuses nobody."""
+    """Try the lock as a launcher would; what is missing, or is no lock file of its own, refuses nobody."""
     try:
-        descriptor = os.open(lock, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = _own(lock, os.open(lock, os.O_RDONLY | _CAREFUL))
     except OSError:
         return False
     try:
