@@ -1,4 +1,8 @@
-"""Who works on a workload at this moment: one run at a time, and nobody who is no run of ours keeps us out."""
+"""Who works on a workload at this moment: one run at a time, and nobody who is no run of ours keeps us out.
+
+A run of root counts for everybody. That of another account counts only where the evidence folder is its own and what
+the folder lies in is not: else it may be the workload's account, which must not fend off an evacuation.
+"""
 
 import fcntl
 import json
@@ -33,18 +37,29 @@ def take_ownership(evidence: Path, purpose: Purpose = "evacuation", *, dry_run: 
         return kept
     deadline = time.monotonic() + _SETTLE_SECONDS
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
-        with suppress(BlockingIOError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if (descriptor := _locked(path)) is not None:
             sign(descriptor, purpose)
             return descriptor
-        os.close(descriptor)
         if owner(evidence, dry_run=dry_run):
             return None
         if time.monotonic() > deadline:
             path.unlink(missing_ok=True)
             deadline += _SETTLE_SECONDS
         time.sleep(_POLL_SECONDS)
+
+
+def _locked(path: Path) -> int | None:
+    """The locked file, if it still lies at the path: another may have put it aside. None if it is not to be had."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
+    except PermissionError:  # of another account: it may be at work, or have left it
+        return None
+    with suppress(BlockingIOError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if lock.holds(os.getpid(), path):
+            return descriptor
+    os.close(descriptor)
+    return None
 
 
 def keep_ownership(evidence: Path, descriptor: int) -> None:
@@ -84,8 +99,15 @@ def _signed(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError):
         return {}
     process = read_process(identity.pid)
-    ours = process and process.identity == identity and process.alive and process.user == os.geteuid()
+    ours = process and process.identity == identity and process.alive and process.user in _trusted(path.parent)
     return dict(signed) if ours and lock.holds(identity.pid, path) else {}
+
+
+def _trusted(evidence: Path) -> set[int]:
+    """Accounts whose runs count."""
+    with suppress(OSError):
+        return {0, os.geteuid(), *({evidence.stat().st_uid} - {evidence.parent.stat().st_uid})}
+    return {0, os.geteuid()}
 
 
 def _path(evidence: Path, *, dry_run: bool) -> Path:
@@ -95,6 +117,7 @@ def _path(evidence: Path, *, dry_run: bool) -> Path:
 def sign(descriptor: int, purpose: Purpose, incident: str = "") -> None:
     """Say who we are, and for which incident. A disk that takes nothing keeps nobody from evacuating."""
     with suppress(OSError):
+        os.fchmod(descriptor, 0o644)  # a run of another account reads who we are
         me = {"purpose": purpose, "incident": incident, "pid": os.getpid(), "start": start_of(os.getpid())}
         said = json.dumps(me).encode()
         os.pwrite(descriptor, said, 0)
