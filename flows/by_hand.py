@@ -36,6 +36,8 @@ _LOGS: Final = {"PREFECT_LOGGING_EXTRA_LOGGERS": "flows,tasks,blocks", "PREFECT_
 class ShortLived(PrefectServer):
     """A server for one run. Nobody looks at it, so it needs no UI, and none of what a server does by itself."""
 
+    fleeting = True
+
     def command(self) -> Sequence[str]:
         """As it is, without what works in the background."""
         return [*super().command(), "--no-services"]
@@ -88,7 +90,10 @@ def _run(wanted: argparse.Namespace) -> int:
     """The server comes up while we import: each takes seconds, and a machine has more than one processor."""
     for name, value in {**PATIENCE, **_LOGS}.items():
         os.environ.setdefault(name, value)
-    with tempfile.TemporaryDirectory(prefix="evacuation-", dir=_room()) as folder, ThreadPoolExecutor(1) as apart:
+    with (
+        tempfile.TemporaryDirectory(prefix="evacuation-", dir=_room()) as folder,
+        ThreadPoolExecutor(1) as apart,
+    ):
         server = ShortLived(Path(folder))
         coming = apart.submit(server.start)
         try:
