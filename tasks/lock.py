@@ -139,7 +139,7 @@ def holds(pid: int, lock: Path) -> bool:
         wanted = lock.lstat()
         descriptors = os.listdir(f"/proc/{pid}/fd")
     except PermissionError:
-        return pid in _takers(lock)
+        return pid in _listed(lock)
     except OSError:
         return False
     return any(_locks(pid, descriptor, wanted) for descriptor in descriptors)
@@ -173,7 +173,7 @@ def _first_holder(pids: Iterable[int], lock: Path) -> Process | None:
 def _listed(lock: Path, *, waiting: bool = False) -> list[int]:
     """Who took the lock, or who waits for it, by /proc/locks."""
     try:
-        there = lock.stat()
+        there = lock.lstat()
         lines = Path("/proc/locks").read_text().splitlines()
     except OSError:
         return []
@@ -185,28 +185,6 @@ def _pid(waiting: bool, words: list[str], wanted: str) -> int:  # noqa: FBT001  
     match waiting, words:
         case (False, [_, "FLOCK", _, _, pid, file, *_]) | (True, [_, "->", "FLOCK", _, _, pid, file, *_]):
             return max(int(pid), 0) if file == wanted else 0
-    took = _takers(lock)
-    if not took:
-        return None
-    everyone = (int(name) for name in os.listdir("/proc") if name.isdigit())
-    return next((process for pid in (*took, *everyone) if holds(pid, lock) and (process := read_process(pid))), None)
-
-
-def _takers(lock: Path) -> list[int]:
-    """Who took a lock on the file, by /proc/locks, which everybody may read."""
-    try:
-        there = lock.lstat()
-        lines = Path("/proc/locks").read_text().splitlines()
-    except OSError:
-        return []
-    wanted = f"{os.major(there.st_dev):02x}:{os.minor(there.st_dev):02x}:{there.st_ino}"
-    return [pid for line in lines if (pid := _owner(line.split(), wanted))]
-
-
-def _owner(words: list[str], wanted: str) -> int:
-    match words:
-        case [_, "FLOCK", _, _, pid, file, *_] if file == wanted:
-            return max(int(pid), 0)
     return 0
 
 
