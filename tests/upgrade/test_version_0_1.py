@@ -20,7 +20,6 @@ from tasks.custody.audit.signers import read_signers
 from tasks.custody.errors import Refused
 from tasks.custody.log import broken
 from tasks.custody.manifest import digest, digest_bytes
-from tasks.custody.process import Identity
 from tasks.host import LinuxHost
 from tasks.operate import let_go
 from tasks.pull import pull
@@ -59,12 +58,6 @@ def as_they_lie(folder: Path) -> dict[str, tuple[int, int, str]]:
 
 def latest_of(store: Store) -> dict[str, str]:
     return {each.key: digest_bytes(store.read(each.key)) for each in store.list("latest/")}
-
-
-def guards(it: Left) -> list[Identity]:
-    """All that stand for its marker, whatever that says."""
-    every = LinuxHost().snapshot().values()
-    return [each.identity for each in every if {"tasks.guard", str(it.marker)} <= set(each.command)]
 
 
 def save(it: Left) -> None:
@@ -117,14 +110,13 @@ def test_its_cordon_is_released_once_and_whoever_has_its_pids_now_is_left_alone(
 def test_a_guard_of_it_that_stands_is_known_told_and_released(name: str) -> None:
     with left(name) as it:
         guard = it.stand_guard()
-        assert LinuxHost().holds(guard, it.workload.lock)
         assert told(it)["cordon"].startswith(f"guard {guard.pid} holds {it.workload.lock}")
         newcomer = it.small.start(WORKERS="0")
         wait_until(lambda: "held" in told(it), what="the old guard's catch")
         first = "\n".join(let_go(it.workload, LinuxHost()))
         assert "the lock is free" in first
         assert f"process {newcomer.pid} " in first
-        assert not LinuxHost().wait_gone([guard], 0)
+        assert it.guards() == []
         assert it.small.living() == []
         assert not LinuxHost().refuses(it.workload.lock)
 
@@ -173,8 +165,8 @@ def test_a_run_carries_it_on_to_verified_and_repeats_nothing(name: str, since: s
             assert kept.items() == as_they_lie(it.home / "evidence").items()
         if since in {"nothing", "a guard"}:
             assert sum(entry["action"] == "step cached" for entry in entries(it)) == len(results)
-        (guard,) = guards(it)
-        assert LinuxHost().holds(guard, it.workload.lock)
+        (guard,) = it.guards()
+        assert told(it)["cordon"].startswith(f"guard {guard.pid} holds ")
         found = audited(it.store, it.incident, None, deep=True)
         assert {each.what for each in found.findings} == {"it is not signed"}, found.findings
         if since != "a reboot" and name != "before-the-freeze":

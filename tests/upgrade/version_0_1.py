@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any, Final
 from unittest.mock import patch
 
+import psutil
+
 from blocks.directory import DirectoryStore
 from blocks.file import workloads
 from blocks.workload import Workload
-from tasks.custody.process import Identity
-from tasks.host import LinuxHost
 from tasks.proc import boot_id
 from tests.upgrade.make import ARCHIVE, PLACE, PORT
 from tests.workloads import SmallWorkload, wait_until
@@ -59,7 +59,12 @@ class Left:
         (path,) = self.home.glob(f"{name}-????????.json")
         return json.loads(path.read_bytes())
 
-    def stand_guard(self) -> Identity:
+    def guards(self) -> list[psutil.Process]:
+        """All that stand for its marker, found without any code of the product."""
+        every = psutil.process_iter(["cmdline"])
+        return [each for each in every if str(self.marker) in (each.info["cmdline"] or [])]
+
+    def stand_guard(self) -> psutil.Process:
         """Have the old version start its guard again, with the orders that it had. `left` ends it."""
         told = json.loads(self.marker.read_bytes())
         watches = told.pop("watches")
@@ -80,10 +85,15 @@ class Left:
         old = {"PATH": os.environ["PATH"], "PYTHONPATH": str(PLACE / "guard.zip")}
         command = [sys.executable, "-S", "-P", "-c", _HOLD]
         subprocess.run(command, input=json.dumps(orders).encode(), env=old, cwd="/", check=True)
-        wait_until(lambda: LinuxHost().guard(self.marker), what="the old guard")
-        guard = LinuxHost().guard(self.marker)
-        assert guard
+        (guard,) = self.guards()
         return guard
+
+    def end_guards(self) -> None:
+        """Whichever code they are of."""
+        for guard in self.guards():
+            with suppress(psutil.NoSuchProcess):
+                guard.kill()
+        wait_until(lambda: not self.guards(), what="the end of the guards")
 
 
 @contextmanager
@@ -100,10 +110,12 @@ def left(name: str, *, rebooted: bool = False) -> Iterator[Left]:
         workload = workloads(file)["portfolio"]
         (home,) = workload.evidence.glob("IR-*")
         _boot(workload.evidence, _ANOTHER_BOOT if rebooted else boot_id()[:8])
+        it = Left(file, workload, small, home, DirectoryStore(PLACE / name / "store"))
+        it.end_guards()  # of a test that was killed
         try:
-            yield Left(file, workload, small, home, DirectoryStore(PLACE / name / "store"))
+            yield it
         finally:
-            LinuxHost().release(workload.evidence / "cordon.json")
+            it.end_guards()
 
 
 @contextmanager
