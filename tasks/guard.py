@@ -56,7 +56,7 @@ class Guard:
         """Say that we stand here, wait for the lock where somebody else has it, and watch until we are relieved."""
         for ignored in (signal.SIGINT, signal.SIGHUP):
             signal.signal(ignored, signal.SIG_IGN)
-        self._mark()
+        self._stay_named()
         if self.descriptor != _NO_LOCK:
             self._open_door()
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
@@ -80,8 +80,15 @@ class Guard:
             door = lock.open_door(self.me)
             threading.Thread(target=lock.hand_over, args=(door, self.descriptor), daemon=True).start()
 
-    def _mark(self) -> None:
-        """Whoever started us may have died before it could say so. A full disk does not keep us from our post."""
+    def _stay_named(self) -> None:
+        """See that the marker names us, for nobody else finds us, to ask or to end us: who started us may have died.
+
+        If it names a guard that was started after us, we are relieved. A full disk does not keep us from our post.
+        """
+        named = self.host.guard(Path(self.orders.marker))
+        self.relieved = named is not None and named.start > self.me.start
+        if self.relieved or named == self.me:
+            return
         with suppress(OSError):
             write_marker(Path(self.orders.marker), {**self.orders.about(), **asdict(self.me)})
 
@@ -94,11 +101,7 @@ class Guard:
             if process.state not in _STOPPED or identity not in self.caught:
                 self._freeze(snapshot, process, member)
         self._write()
-        named = self.host.guard(Path(self.orders.marker))
-        if named is None:
-            self._mark()  # without it nobody finds us, to ask or to end us
-        elif named.start > self.me.start:
-            self.relieved = True  # by a run that died before it could end us
+        self._stay_named()
 
     def _in_hand(self, snapshot: dict[int, Process]) -> set[int]:
         """Read anew in every look: a run writes down whom it has frozen before it thaws anybody.

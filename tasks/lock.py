@@ -19,6 +19,7 @@ from tasks.proc import read_process
 
 logger = logging.getLogger(__name__)
 
+_START_SECONDS: Final = 10.0
 _DOOR_SECONDS: Final = 3.0
 _POLL_SECONDS: Final = 0.01
 _PEER: Final = struct.Struct("3i")
@@ -90,7 +91,7 @@ def handed(guard: Identity, lock: Path) -> int | None:
 
     One that is just starting is waited for: it opens its door before it blocks SIGTERM. An older version has no door.
     """
-    deadline = time.monotonic() + _DOOR_SECONDS
+    deadline = time.monotonic() + _START_SECONDS
     while True:
         process = read_process(guard.pid)
         late = not process or not process.masks.heeds(signal.SIGTERM) or time.monotonic() > deadline
