@@ -4,6 +4,7 @@ import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar
@@ -29,7 +30,7 @@ from tasks.engine_rehearsal import RehearsalEngine
 from tasks.given import given
 from tasks.home import CORDON, INCIDENT, base_of, fallback_home, open_home, post
 from tasks.host import Host, LinuxHost
-from tasks.marker import write_whole
+from tasks.marker import read_private, write_whole
 from tasks.proc import boot_id
 from tasks.rehearsal import RehearsalHost, RehearsalScheduler, RehearsalStore
 from tasks.reserve import NAME, give, give_all, with_reserve
@@ -272,7 +273,9 @@ class Case:
         adapter = TypeAdapter(kind)
         if value is None:
             kept: T | None = self._facts.get(name)
-            return kept if kept is not None or not path.exists() else adapter.validate_json(path.read_bytes())
+            with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+                return kept if kept is not None else adapter.validate_json(read_private(path))
+            return None
         self._facts[name] = value
         try:
             self.write(path, adapter.dump_json(value, indent=1))

@@ -161,7 +161,13 @@ def _caught(snapshot: dict[int, Process], process: Process, member: Member, deni
 
 
 def _appended(path: str) -> FileIO:
-    """Where the workload may have put a pipe or a link in its place: neither waited for nor followed."""
+    """Where the workload may have put a pipe or a link in its place: neither waited for nor followed.
+
+    Another user's file would not be believed, whatever we add to it: ours takes its place.
+    """
+    with suppress(FileNotFoundError):
+        if os.lstat(path).st_uid != os.geteuid():
+            Path(path).unlink()
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     return FileIO(os.open(path, flags, 0o644), "a")
 

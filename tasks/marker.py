@@ -75,11 +75,11 @@ def read_ours(path: Path) -> bytes:
 
 
 def read_private(path: Path) -> bytes:
-    """Read a file of an incident's folder. PermissionError if that folder is not ours or not closed to all others."""
+    """Read a file of an incident's folder. PermissionError if others may write in that folder, or it is not ours."""
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         about = os.fstat(folder)
-        if about.st_uid != os.geteuid() or about.st_mode & 0o077:
+        if about.st_uid != os.geteuid() or about.st_mode & 0o022:
             raise PermissionError(errno.EPERM, "its folder is not ours alone", str(path))
         return _read(os.open(path.name, _READ, dir_fd=folder), path)
     finally:
@@ -104,9 +104,9 @@ def identities(journal: Path) -> Iterator[Identity]:
 
 
 def caught_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """What a guard has written down. A line that a full disk has torn takes no other with it."""
+    """What a guard of ours has written down. A line that a full disk has torn takes no other with it."""
     with suppress(OSError):
-        for line in read_plain(path).splitlines():
+        for line in read_ours(path).splitlines():
             with suppress(ValueError, RecursionError):
                 if isinstance(entry := json.loads(line), dict):
                     yield entry

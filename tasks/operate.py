@@ -23,12 +23,12 @@ from tasks.engine import DockerEngine
 from tasks.home import CORDON, INCIDENT, base_of, cordon_base, find_home
 from tasks.host import Host, LinuxHost
 from tasks.latest_by_hand import lower_by_hand, pull_by_hand, rollback_by_hand
-from tasks.marker import read_marker
+from tasks.marker import read_marker, read_private
 from tasks.ownership import take_ownership
 from tasks.pause import read_prior
 from tasks.scheduler import PrefectScheduler
 from tasks.status import last, status
-from tasks.uncordon import uncordon
+from tasks.uncordon import doubtful, held_by_incidents, left_frozen, living, uncordon
 
 
 def let_go(workload: Workload, host: Host) -> Iterator[str]:
@@ -46,7 +46,7 @@ def let_go(workload: Workload, host: Host) -> Iterator[str]:
             "Wait for it, or cancel it in Prefect; then run this again.",
         )
     try:
-        yield from _thaw_left(base / EARLY)
+        yield from _thaw_left(base / EARLY, workload, host)
         if not stands:
             return
         log = CustodyLog(_home(workload) / "custody.jsonl", actor(BY_HAND))
@@ -58,12 +58,20 @@ def let_go(workload: Workload, host: Host) -> Iterator[str]:
     yield from status(workload, host)
 
 
-def _thaw_left(path: Path) -> Iterator[str]:
-    """A run that was killed between its early freeze and its cordon has left them, and nobody else would thaw them."""
-    if left := read_early(path):
-        thaw_again(Early(path, tuple(left)))
-        pids = ", ".join(str(who.pid) for who in left)
-        yield f"thawed, a run that died before it began had frozen them: {pids}"
+def _thaw_left(path: Path, workload: Workload, host: Host) -> Iterator[str]:
+    """A run that was killed between its early freeze and its cordon has left them, and nobody else would thaw them.
+
+    An incident lets go itself of what it holds; what is no process of the workload is for a person to look at.
+    """
+    yield from doubtful(path)
+    left, now, known = read_early(path), living(host, workload), held_by_incidents(workload)
+    thawed = tuple(who for who in left if who in now and who not in known)
+    thaw_again(Early(path, thawed))
+    path.unlink(missing_ok=True)
+    if thawed:
+        yield f"thawed, a run that died before it began had frozen them: {', '.join(str(who.pid) for who in thawed)}"
+    strangers = (who for who in left if who not in now and (process := host.look(who)) and process.state == "T")
+    yield from (left_frozen(f"process {who.pid}") for who in strangers)
 
 
 def _home(workload: Workload) -> Path:
@@ -74,12 +82,14 @@ def _home(workload: Workload) -> Path:
     marker = cordon_base(workload) / CORDON
     named = read_marker(marker).get("incident", "") if marker.exists() else last(workload)
     home = find_home(workload, parse_id(str(named)))
-    if home.is_symlink() or not (home / INCIDENT).is_file():
+    try:
+        read_private(home / INCIDENT)
+    except OSError as error:
         raise Refused(
             f"{marker} to name an incident of this host",
-            home.name,
+            f"{home.name} ({error.strerror})",
             f"Look who wrote the marker; end the guard that it names by hand and remove it: {marker}",
-        )
+        ) from error
     return home
 
 
@@ -112,7 +122,8 @@ def main() -> int:
         verb, which = chosen(sys.argv[1:])
         for name, workload in which.items():
             print(f"{name} on {workload.host}, {workload.root}")
-            for line in _VERBS[verb](workload, LinuxHost()):
+            host = LinuxHost(frozenset({workload.api_port} if workload.api_port else ()))
+            for line in _VERBS[verb](workload, host):
                 print(f"  {line}")
     except EvacuationError as error:
         print(error, file=sys.stderr)

@@ -1,19 +1,14 @@
 """How a workload stands: its incident, its cordon, what of it runs. Reads files and /proc alone; needs no server."""
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from pathlib import PurePath
 from typing import Any, Final
 
 from blocks.workload import Workload
 from tasks.case import CLOSING, ENDED
-from tasks.cordon import matchers
 from tasks.custody.container import workload_containers
 from tasks.custody.errors import EngineError
-from tasks.custody.membership import members, protected
-from tasks.custody.process import Process
 from tasks.custody.redact import redact_command
 from tasks.engine import DockerEngine
 from tasks.home import CORDON, INCIDENT, cordon_base, find_home
@@ -22,7 +17,7 @@ from tasks.marker import read_marker, read_plain
 from tasks.opened import last_opened
 from tasks.pause import read_prior
 from tasks.proc import standpoint
-from tasks.uncordon import held
+from tasks.uncordon import held, living
 
 _SHOWN: Final = 100
 _FROZEN: Final = frozenset("Tt")
@@ -38,15 +33,15 @@ def status(workload: Workload, host: Host) -> Iterator[str]:
         yield f"paused    {launcher}{', before us already' if before else ''}"
     for told in held(host, workload).values():
         yield f"held      {told}: caught under the cordon, frozen"
-    living = _living(workload, host)
-    for process in living:
+    alive_now = living(host, workload).values()
+    for process in alive_now:
         state = "frozen" if process.state in _FROZEN else "runs"
         yield f"workload  process {process.pid} {state}: {' '.join(redact_command(process.command))[:_SHOWN]}"
     containers = _containers(workload)
     yield from (f"workload  {told}" for told in containers)
-    if not living and not containers:
+    if not alive_now and not containers:
         yield "workload  nothing of it runs"
-    alive = bool(living or containers)
+    alive = bool(alive_now or containers)
     yield f"next      {next_step(incident, verdict, cordoned=_stands(workload), alive=alive)}"
 
 
@@ -130,10 +125,3 @@ def _cordon(workload: Workload, host: Host) -> str:
         return f"marker without a guard (a reboot?) {told}; {workload.lock} is not held by us"
     lock = "holds" if host.holds(guard, workload.lock) else "waits for"
     return f"guard {guard.pid} {lock} {workload.lock} {told}"
-
-
-def _living(workload: Workload, host: Host) -> list[Process]:
-    snapshot = host.snapshot()
-    root = PurePath(os.path.realpath(workload.root))
-    found = members(snapshot, matchers(workload), root, protected(snapshot, os.getpid()))
-    return [snapshot[identity.pid] for identity in found]

@@ -1,28 +1,35 @@
 """§1 undone: let training in again. The guard ends, the newcomers that it froze end, Prefect's side runs again."""
 
-import json
+import logging
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path, PurePath
 from signal import SIGKILL
 from typing import TYPE_CHECKING, Any, Final
 
 from tasks.case import CAUGHT, FROZEN, FROZEN_CONTAINERS, RETURNED
-from tasks.custody.container import ContainerIdentity
+from tasks.cordon import matchers
+from tasks.custody.container import ContainerIdentity, workload_containers
 from tasks.custody.errors import EngineError
 from tasks.custody.log import CustodyLog
+from tasks.custody.membership import members, protected
 from tasks.custody.noun import Noun
 from tasks.custody.pause import Resume
-from tasks.custody.process import Identity
+from tasks.custody.process import Identity, Process
 from tasks.engine import Engine
 from tasks.home import CORDON, bases, cordon_base, homes
 from tasks.host import Host
-from tasks.marker import caught_lines, read_marker
+from tasks.marker import caught_lines, read_marker, read_ours, read_private, rows_of
 from tasks.pause import resume
+from tasks.proc import standpoint
 from tasks.scheduler import Scheduler
 
 if TYPE_CHECKING:
     from blocks.workload import Workload
+
+logger = logging.getLogger(__name__)
 
 _GONE_SECONDS: Final = 5.0
 _STOPPED: Final = frozenset("Tt")
@@ -30,11 +37,16 @@ _STOPPED: Final = frozenset("Tt")
 
 @dataclass(frozen=True, repr=False)
 class Uncordoned(Noun):
-    """What was let go: whether a cordon stood, which newcomers were still held and were ended, Prefect's side."""
+    """What was let go: whether a cordon stood, which newcomers were still held and were ended, Prefect's side.
+
+    `left` tells whom a person has to look at: what stays frozen, because it could not be made sure that we have frozen
+    it, and why.
+    """
 
     stood: bool
     ended: tuple[str, ...]
     resumed: Resume
+    left: tuple[str, ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -46,6 +58,7 @@ class Uncordoned(Noun):
         """In a few words."""
         words = ["the lock is free" if self.stood else "no cordon stood"]
         words += [f"ended, it was caught under the cordon: {each}" for each in self.ended]
+        words += self.left
         return "; ".join([*words, self.resumed.told])
 
 
@@ -60,25 +73,78 @@ def uncordon(
     marker = cordon_base(workload) / CORDON
     incident = str(read_marker(marker).get("incident", ""))
     stood = host.release(marker)
-    ended = (*_end(host, held(host, workload)), *(_end_containers(engine, workload) if engine else ()))
-    made = Uncordoned(stood, ended, resume(scheduler, marker))
-    log.write("uncordoned", incident, result=made.told, ended=list(ended))
+    newcomers, others = _frozen_newcomers(host, workload)
+    ended = (*_end(host, newcomers), *(_end_containers(engine, workload) if engine else ()))
+    left = (*map(left_frozen, others.values()), *_doubtful(workload))
+    for each in left:
+        logger.warning("%s", each)
+    made = Uncordoned(stood, ended, resume(scheduler, marker), left)
+    log.write("uncordoned", incident, result=made.told, ended=list(ended), left=list(left))
     return made
 
 
 def held(host: Host, workload: "Workload") -> dict[Identity, str]:
-    """Newcomers that are still frozen, by the guard or by a run, with their command lines.
+    """Newcomers of the workload that are still frozen, by the guard or by a run, with their command lines."""
+    return _frozen_newcomers(host, workload)[0]
 
-    What an incident froze as the workload itself is not among them: that is for the incident to stop.
+
+def _frozen_newcomers(host: Host, workload: "Workload") -> tuple[dict[Identity, str], dict[Identity, str]]:
+    """Whom our files name and who is still frozen: who belongs to the workload now, and who does not.
+
+    The account of the workload may own a folder above and put an older file there: so only what the evacuation itself
+    would freeze is ever ended. What an incident froze is for that incident to stop.
     """
-    own = {identity for identity, _ in _entries(workload, FROZEN)}
-    newcomers = [*_read(_caught(workload)), *_entries(workload, RETURNED)]
-    found = {}
-    for identity, command in newcomers:
+    known, now = held_by_incidents(workload), living(host, workload)
+    mine: dict[Identity, str] = {}
+    others: dict[Identity, str] = {}
+    for identity, command in [*_read(_caught(workload)), *_entries(workload, RETURNED)]:
         process = host.look(identity)
-        if identity not in own and process and process.state in _STOPPED:
-            found[identity] = f"process {identity.pid} ({command})"
-    return found
+        if identity not in known and process and process.state in _STOPPED:
+            (mine if identity in now else others)[identity] = f"process {identity.pid} ({command})"
+    return mine, others
+
+
+def held_by_incidents(workload: "Workload") -> set[Identity]:
+    """Whom the incidents of this host have frozen as the workload itself."""
+    return {identity for identity, _ in _entries(workload, FROZEN)}
+
+
+def living(host: Host, workload: "Workload") -> dict[Identity, Process]:
+    """Every living process of the workload, as a freeze would find it now."""
+    snapshot = host.snapshot()
+    root = PurePath(os.path.realpath(workload.root))
+    found = members(snapshot, matchers(workload), root, protected(snapshot, os.getpid()))
+    return {identity: snapshot[identity.pid] for identity in found}
+
+
+def left_frozen(told: str) -> str:
+    """Say of a process that a file of ours names why it stays frozen, and what to do."""
+    pid = told.split()[1]
+    return (
+        f"left frozen: {told}: expected a process of the workload, by the patterns and the root of its block; got "
+        f"another one. It was neither ended nor thawed. See what it is: ps -fp {pid}; then kill -KILL {pid} or "
+        f"kill -CONT {pid}. ワークロードと確認できないため終了していません。確認のうえ手動で終了または再開を。"
+    )
+
+
+def doubtful(path: Path) -> Iterator[str]:
+    """Say so if a file must not decide who gets a signal, and what to do; nothing if it may, or is not there."""
+    try:
+        read_ours(path)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        yield (
+            f"expected {path} to be a file that only we can write; got: {error.strerror}. What it names stays frozen. "
+            f"If it belongs to the user of the evacuation, run this as that user; else see who stands (ps -eo "
+            f"pid,stat,user,args shows T), end each by hand with kill -KILL PID, and remove the file. "
+            "信用できないファイルのため、記載されたプロセスは終了していません。ps で確認し、手動で終了してください。"
+        )
+
+
+def _doubtful(workload: "Workload") -> Iterator[str]:
+    for base in bases(workload):
+        yield from doubtful(base / CAUGHT)
 
 
 def _end(host: Host, newcomers: dict[Identity, str]) -> Iterator[str]:
@@ -92,13 +158,18 @@ def _end(host: Host, newcomers: dict[Identity, str]) -> Iterator[str]:
 def _end_containers(engine: Engine, workload: "Workload") -> Iterator[str]:
     """The same for containers that the guard has paused; an engine that cannot be asked keeps them paused."""
     own = {entry["identity"]["id"] for entry in _kept(workload, FROZEN_CONTAINERS)}
-    for entry in _caught(workload):
-        with suppress(EngineError, KeyError, TypeError):
-            caught = ContainerIdentity(**entry["container"])
-            now = engine.look(caught.id)
-            if caught.id not in own and now and now.identity == caught and now.state == "paused":
-                engine.signal(caught.id, SIGKILL.name)
+    caught, asked = list(_caught_containers(workload)), workload.containers
+    with suppress(EngineError):
+        for now in workload_containers(engine.containers(asked), asked, standpoint().own) if caught else ():
+            if now.identity in caught and now.id not in own and now.state == "paused":
+                engine.signal(now.id, SIGKILL.name)
                 yield now.told
+
+
+def _caught_containers(workload: "Workload") -> Iterator[ContainerIdentity]:
+    for entry in _caught(workload):
+        with suppress(KeyError, TypeError):
+            yield ContainerIdentity(**entry["container"])
 
 
 def _caught(workload: "Workload") -> Iterator[dict[str, Any]]:
@@ -113,8 +184,7 @@ def _entries(workload: "Workload", journal: str) -> Iterator[tuple[Identity, str
 
 def _kept(workload: "Workload", journal: str) -> Iterator[Any]:
     for home in homes(workload):
-        with suppress(OSError, ValueError):
-            yield from json.loads((home / journal).read_bytes())
+        yield from rows_of(home / journal, read_private)
 
 
 def _read(entries: Iterable[Any]) -> Iterator[tuple[Identity, str]]:

@@ -27,14 +27,14 @@ from tasks.orders import Orders
 from tasks.ownership import at_work, take_ownership
 from tasks.proc import start_of
 from tasks.stop import stop
-from tasks.uncordon import held
+from tasks.uncordon import held, uncordon
 from tasks.watch import watch
 from tests.cases import INCIDENT, case_of, made
 from tests.workloads import SmallWorkload, wait_until
 
 if TYPE_CHECKING:
     from tasks.custody.receipt import Stop, Watch
-    from tasks.engine import DockerEngine
+    from tasks.engine import DockerEngine, Engine
 
 STUBBORN = """
 import os, signal, time
@@ -173,7 +173,7 @@ def test_what_the_incident_froze_is_never_killed_by_the_guard(small: SmallWorklo
         assert process.is_running()
 
 
-def test_a_journal_in_a_folder_that_others_can_enter_spares_nobody(small: SmallWorkload) -> None:
+def test_a_journal_in_a_folder_that_others_may_write_to_spares_nobody(small: SmallWorkload) -> None:
     with case_of(small.block()) as case:
         cordon.fn(case)
         small.start(WORKERS="0")
@@ -218,6 +218,7 @@ class ListedEngine:
     def __init__(self, *containers: Container) -> None:
         """Know these."""
         self.known = {each.id: each for each in containers}
+        self.ended: list[str] = []
 
     def containers(self, _: object) -> list[Container]:
         """All of them."""
@@ -226,6 +227,10 @@ class ListedEngine:
     def pause(self, id_: str) -> None:
         """As the engine would."""
         self.known[id_] = replace(self.known[id_], state="paused")
+
+    def signal(self, id_: str, _: str) -> None:
+        """Note whom it would end."""
+        self.ended.append(id_)
 
 
 def container(id_: str) -> Container:
@@ -256,3 +261,14 @@ def test_a_container_that_a_dead_run_had_thawed_is_paused_again(tmp_path: Path) 
     assert [each.state for each in engine.known.values()] == ["paused", "running"]
     guard.watch()
     assert [note["container"]["id"] for note in notes] == [thawed.id]
+
+
+def test_only_a_container_that_belongs_to_the_workload_is_ended_with_the_cordon(small: SmallWorkload) -> None:
+    """A name in a file is not enough: it may be another's container, which a person has paused."""
+    caught, stranger = (replace(container(id_), state="paused") for id_ in "ab")
+    engine = ListedEngine(caught, replace(stranger, image="another's"))
+    with case_of(small.block(containers=["image=api"], docker_host="unix:///nowhere.sock")) as case:
+        lines = [{"container": asdict(each.identity)} for each in (caught, caught, stranger)]
+        case.caught.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+        done = uncordon(case.host, case.scheduler, case.workload, case.log, cast("Engine", engine))
+    assert (engine.ended, done.ended) == ([caught.id], (caught.told,))

@@ -1,19 +1,24 @@
 """The operator's hand: how a workload stands, and the cordon undone, without Prefect."""
 
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
 
 from blocks.workload import Workload
+from tasks.case import FROZEN
 from tasks.contain import freeze
 from tasks.cordon import cordon
 from tasks.custody.errors import Refused
 from tasks.early import EARLY
 from tasks.host import LinuxHost
+from tasks.launch import GUARD
 from tasks.operate import chosen, let_go
 from tasks.proc import start_of
 from tasks.status import next_step, status
@@ -182,3 +187,152 @@ def test_what_a_run_froze_that_died_before_its_cordon_is_thawed_by_uncordon(smal
     assert first.endswith(f": {training.pid}")
     assert training.status() != psutil.STATUS_STOPPED
     assert list(let_go(block, LinuxHost())) == ["no cordon stands; nothing was done"]
+
+
+@contextmanager
+def stopped_sleeper(folder: Path, *arguments: str) -> Iterator[psutil.Process]:
+    """A stranger's process that stands, as after Ctrl-Z; it works in this folder."""
+    with psutil.Popen([sys.executable, "-c", "import time; time.sleep(600)", *arguments], cwd=folder) as process:
+        wait_until(lambda: process.status() == psutil.STATUS_SLEEPING, what="the stranger at work")
+        process.suspend()
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def caught_line(process: psutil.Process) -> str:
+    about = {"at": "2026-11-24T00:00:00+00:00", "command": "forged", "role": "training"}
+    return json.dumps({**about, "identity": {"pid": process.pid, "start": start_of(process.pid)}}) + "\n"
+
+
+@pytest.mark.parametrize("place", ["elsewhere", "in the root"])
+def test_a_stranger_that_a_file_of_ours_names_is_neither_ended_nor_thawed(
+    small: SmallWorkload, tmp_path: Path, place: str
+) -> None:
+    """As root, whatever stopped process `caught-….jsonl` named got SIGKILL, wherever the file came from."""
+    block = small.block()
+    with case_of(block) as case, stopped_sleeper(small.root if place == "in the root" else tmp_path) as stranger:
+        cordon.fn(case)
+        case.caught.write_text(caught_line(stranger))
+        row = {"pid": stranger.pid, "start": start_of(stranger.pid), "at": "2026-01-02T03:04:05+00:00"}
+        (block.evidence / EARLY).write_text(json.dumps([row]))
+        case.close()
+        said = list(let_go(block, LinuxHost()))
+        assert stranger.status() == psutil.STATUS_STOPPED
+        assert [line for line in said if f"left frozen: process {stranger.pid}" in line and "kill -KILL" in line]
+        assert "終了していません" in "".join(said)
+        assert not (block.evidence / EARLY).exists()
+
+
+@pytest.mark.parametrize("forge", ["another user's", "others may write", "a link", "a pipe"])
+def test_a_file_that_others_may_have_written_ends_nobody_and_is_named(
+    small: SmallWorkload, tmp_path: Path, forge: str
+) -> None:
+    """A person's own stopped training is a member too: who may write the file would decide of it."""
+    if forge == "another user's" and os.geteuid():
+        pytest.skip("only root can give a file away")
+    block = small.block()
+    with case_of(block) as case:
+        cordon.fn(case)
+        assert case.host.release(case.marker)
+        training = psutil.Process(small.start(WORKERS="0").pid)
+        wait_until(lambda: training.status() == psutil.STATUS_SLEEPING, what="the training at work")
+        training.suspend()
+        written = tmp_path / "written"
+        written.write_text(caught_line(training))
+        case.marker.write_text(json.dumps({"incident": INCIDENT, "pid": 2**22, "start": 1}))
+        case.caught.unlink(missing_ok=True)
+        if forge == "a link":
+            case.caught.symlink_to(written)
+        elif forge == "a pipe":
+            os.mkfifo(case.caught)
+        else:
+            written.rename(case.caught)
+            case.caught.chmod(0o666 if forge == "others may write" else 0o644)
+            os.chown(case.caught, 12345 if forge == "another user's" else -1, -1)
+        case.close()
+        said = list(let_go(block, LinuxHost()))
+        assert training.status() == psutil.STATUS_STOPPED
+        assert [line for line in said if str(case.caught) in line and "stays frozen" in line]
+
+
+def test_what_a_file_in_a_folder_of_the_workloads_account_names_is_ended_if_it_is_the_workload(
+    small: SmallWorkload,
+) -> None:
+    """By default the evidence lies in the root, and the root is the workload's: honest users are not left behind."""
+    block = small.block()
+    with case_of(block) as case:
+        if os.geteuid() == 0:
+            os.chown(small.root, 12345, -1)
+            os.chown(block.evidence, 12345, -1)
+        cordon.fn(case)
+        launch(small)
+        wait_until(lambda: held(case.host, block), what="the guard's catch")
+        case.close()
+        assert "ended, it was caught" in "".join(let_go(block, LinuxHost()))
+        assert small.living() == []
+
+
+def test_a_caught_file_that_was_put_there_before_keeps_no_newcomer_from_its_end(small: SmallWorkload) -> None:
+    if os.geteuid():
+        pytest.skip("only root can give a file away")
+    block = small.block()
+    with case_of(block) as case:
+        case.caught.write_text("")
+        os.chown(case.caught, 12345, -1)
+        cordon.fn(case)
+        launch(small)
+        wait_until(lambda: held(case.host, block), 20, what="the guard's catch in a file of its own")
+
+
+def test_a_journal_that_another_user_has_put_there_is_not_read(small: SmallWorkload) -> None:
+    block = small.block()
+    with case_of(block) as case:
+        cordon.fn(case)
+        launch(small)
+        wait_until(lambda: held(case.host, block), what="the guard's catch")
+        forged = block.evidence / "IR-20260101T000000Z"
+        forged.mkdir()
+        forged.chmod(0o777)
+        (forged / FROZEN).write_text(json.dumps([json.loads(line) for line in case.caught.read_text().splitlines()]))
+        assert held(case.host, block), "a forged journal would have kept them frozen for ever"
+
+
+def test_a_marker_never_makes_us_end_whoever_only_bears_the_guards_name(small: SmallWorkload) -> None:
+    block = small.block()
+    with case_of(block) as case:
+        marker = str(case.marker)
+        for arguments in ((GUARD, marker), ("-m", GUARD, marker), ("-m", GUARD, "3", marker, "x")):
+            with stopped_sleeper(small.root.parent, *arguments) as stranger:
+                about = {"incident": INCIDENT, "pid": stranger.pid, "start": start_of(stranger.pid)}
+                case.marker.write_text(json.dumps(about))
+                assert case.host.release(case.marker)
+                stranger.resume()
+                wait_until(lambda who=stranger: who.status() == psutil.STATUS_SLEEPING, 5)  # type: ignore[misc]
+
+
+def test_an_incident_whose_folder_was_exchanged_is_not_written_into(small: SmallWorkload) -> None:
+    block = small.block()
+    with case_of(block) as case:
+        cordon.fn(case)
+        case.close()
+        case.home.rename(block.evidence / "aside")
+        case.home.mkdir()
+        case.home.chmod(0o777)
+        (case.home / "incident.json").write_text("{}")
+        with pytest.raises(Refused, match="an incident of this host"):
+            list(let_go(block, LinuxHost()))
+        assert sorted(path.name for path in case.home.iterdir()) == ["incident.json"]
+
+
+def test_a_journal_of_an_exchanged_folder_makes_nothing_recovered(small: SmallWorkload) -> None:
+    """Its `recovered.json` spared whom it named, and told that our own recovery had let training in."""
+    with case_of(small.block()) as case:
+        training = psutil.Process(small.start(WORKERS="0").pid)
+        case.home.rename(case.home.with_name("aside"))
+        case.home.mkdir()
+        case.home.chmod(0o777)
+        named = {"pid": training.pid, "start": start_of(training.pid)}
+        (case.home / "recovered.json").write_text(json.dumps([named]))
+        assert case.recovered() == frozenset()

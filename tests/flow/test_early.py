@@ -124,7 +124,7 @@ def test_what_a_recovery_has_brought_back_is_for_the_run_to_judge(scene: Scene) 
     scene.small.start_all()
     api = next(process for process in scene.small.living() if "uvicorn" in process.cmdline())
     home = scene.block.evidence / "IR-20260102T030405Z"
-    home.mkdir(mode=0o700, parents=True)
+    home.mkdir(parents=True)
     identity = Identity(api.pid, start_of(api.pid))
     (home / "recovered.json").write_text(json.dumps([{"pid": identity.pid, "start": identity.start}]))
     early = freeze_early(environment(scene))
