@@ -1,9 +1,10 @@
 """Redaction of what we generate ourselves: a value that looks secret is replaced before anything is hashed.
 
-What is hidden: the value of a secret-looking name or option, the password of any URL and all of the userinfo of an
-http one (a token often stands there alone), a bearer token, keys and tokens of a known shape, and the value of a short
-option of a program that is known to take a secret there (mysql -pSECRET, curl -u). Other programs' -p stays: it is a
-port as often as not.
+What is hidden: the value of a secret-looking name, option or parameter of a query or a connection string; what follows
+the colon or percent sign in the value of a user option; the password of any URL and all of the userinfo of an http one
+(a token often stands there alone); the headers Authorization and Cookie, and a bearer token anywhere; keys and tokens
+of a known shape; and the value of a short option of a program that is known to take a secret there (mysql -pSECRET,
+curl -u, any program's login -p). Other programs' -p stays: it is a port as often as not.
 """
 
 import re
@@ -14,16 +15,37 @@ from tasks.custody.shapes import SHAPES
 
 HIDDEN: Final = "[redacted]"
 SECRET_WORD: Final = (
-    "password|passwd|passphrase|secret|token(?!i[sz](?:e|ing|ation))|credential|cookie|auth[_-]|[_-]auth"  # noqa: S105  names of secrets
-    "|(?:api|access|private|signing|encryption)[_-]?key|[_.-]pwd|[_.-]pass(?:in|out)?(?![a-z])"
+    "password|passwd|passphrase|secret|token(?!i[sz](?:e|ing|ation))|credential|cookie|auth[_-]|[_-]auth(?!or(?!i[sz]))"  # noqa: S105  names of secrets
+    "|(?:api|access|private|signing|encryption)[_-]?key|[_.-]pwd|[_.-]pass(?:in|out)?(?![a-z]|[_-]through)"
 )
 _SECRET: Final = re.compile(SECRET_WORD, re.IGNORECASE)
-# A whole word with a secret-looking name in it, tried once, from its first letter: hostile text must not make it slow.
-_NAME: Final = rf"(?<![\w.-])(?=[\w.-]*?(?:{SECRET_WORD}))[\w.-]++"
+_PART: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+_ENDING: Final = re.compile(r"\w*(?:pass|pwd|key|auth|jwt|webhook)|keys|\w*pw|creds?|pin|otp|bearer")
+_CARRIER: Final = frozenset({"url", "uri", "string", "value", "data", "base", "b"})
+"""Last parts of a name that say only how its secret is written, as in SLACK_WEBHOOK_URL or SSH_KEY_B64."""
+_PLAIN: Final = re.compile(
+    r"oldpwd|compass|bypass|(?:tres|sur|encom)pass|(?:mon|don|tur|hot|turn|pub)key|(?:ho|jo|whis)c?key"
+)
+_PLAIN_BEFORE: Final = frozenset(
+    {"public", "primary", "foreign", "sort", "partition", "cache", "group", "join", "index", "row", "column", "object"}
+)
+_ALONE: Final = frozenset({"key", "keys", "pwd"})
+_IN_A_QUERY: Final = frozenset({"sig", "signature", "code"})
 _VALUE: Final = r"""(?:"[^"\n]*"|'[^'\n]*'|\S)++"""
-_ASSIGNED: Final = re.compile(rf"""(?P<name>{_NAME}\\?["']?[ \t]*+[=:]+>?\s*)(?P<value>{_VALUE})""", re.IGNORECASE)
-_OPTION: Final = re.compile(rf"(?=-){_NAME}", re.IGNORECASE)
-_SPOKEN: Final = re.compile(rf"(?P<name>(?=-){_NAME}[ \t]++)(?P<value>(?![=:-]){_VALUE})", re.IGNORECASE)
+_WHOLE_VALUE: Final = re.compile(_VALUE)
+_OPTION: Final = re.compile(r"-[\w.-]+")
+_LONG: Final = re.compile(r"--[A-Za-z]")
+"""So begins the next option; any other word, with a dash too, is the value of the option before it."""
+_NAMED: Final = re.compile(
+    r"""(?<![\w.-])(?P<name>[\w.-]++)(?:(?P<sign>\\?["']?[ \t]*+[=:]+>?\s*)|(?P<gap>[ \t]++)(?![=:]|--[A-Za-z]))"""
+)
+# A number of a few digits or a switch is no secret of `pass` or `key`: sort --key 2,2n, PASS=12, auth=false.
+_FIGURE: Final = re.compile(
+    r"""(?P<quote>["']?)(?:\d{1,3}(?:[.,]\d{1,3}){0,3}[a-zA-Z]{0,2}|true|false|yes|no|on|off|none|null)(?P=quote)(?![^\s,;&)}\]])""",
+    re.IGNORECASE,
+)
+_USER: Final = re.compile(r"-[uU]|--?(?:[\w.]+-)*(?:user|username|login|account)", re.IGNORECASE)
+_USER_AND: Final = re.compile(r"""["']?(?P<who>(?!\d+:\d+(?!\S))[^\s:%/"']{0,128}+[:%])(?!//)(?=[^\s"'])""")
 _URL: Final = re.compile(r"""(?P<name>://[^/@:\s"]*:)(?P<value>[^/\s]+)@""")
 _HTTP: Final = re.compile(r"""(?P<name>https?://)(?P<value>[^/?#\s"'<>]+)@""", re.IGNORECASE)
 _KEY_BLOCK: Final = re.compile(SHAPES["private key"][0] + r".*?(?:-----END [A-Z0-9 ]{1,80}-----|\Z)", re.DOTALL)
@@ -31,11 +53,19 @@ _TOKENS: Final = tuple(re.compile(each) for patterns in SHAPES.values() for each
 _BEARER: Final = re.compile(
     r"(?P<name>(?:bearer|(?<![a-z0-9_])basic)\s++)(?P<value>[A-Za-z0-9._~+/=-]{8,})", re.IGNORECASE
 )
+_HEADER: Final = re.compile(
+    r"""(?P<name>(?:authorization|cookie)\\?["']?[ \t]*+[:=][ \t]*+\\?["']?"""
+    r"""(?:(?:basic|bearer|digest|negotiate)[ \t]++)?)"""
+    r"""(?P<value>[^\s"'][^\n"']*)""",
+    re.IGNORECASE,
+)
 
 _WORDS: Final = re.compile(_VALUE)
 _SEPARATOR: Final = re.compile(r"[|&;]+")
 _CLIENT: Final = re.compile(
-    r"(?P<attached>(?:mysql|mariadb)[\w-]*)|(?P<p>sshpass|mongo\w*)|(?P<a>redis-cli)|(?P<u>curl)|(?P<w>ldap\w+)"
+    r"(?P<attached>(?:mysql|mariadb)[\w-]*|7z\w*|rar)|(?P<p>sshpass|mongo\w*|cqlsh|rabbitmqadmin|rdesktop|login)"
+    r"|(?P<P>zip|unzip|sqlcmd|bcp|isql|tsql|mosquitto_\w+|ipmitool)|(?P<a>redis-cli|https?|xh)|(?P<u>curl|lftp)"
+    r"|(?P<w>ldap\w+)|(?P<k>openssl)"
 )
 
 
@@ -43,8 +73,9 @@ def redact(text: str) -> str:
     """Hide what looks secret in a text."""
     for pattern in (_URL, _HTTP):
         text = pattern.sub(rf"\g<name>{HIDDEN}@", text)
-    for pattern in (_BEARER, _ASSIGNED, _SPOKEN):
+    for pattern in (_BEARER, _HEADER):
         text = pattern.sub(rf"\g<name>{HIDDEN}", text)
+    text = "".join(_redact_named(text))
     text = _KEY_BLOCK.sub(HIDDEN, text)
     for pattern in _TOKENS:
         text = pattern.sub(HIDDEN, text)
@@ -54,15 +85,65 @@ def redact(text: str) -> str:
 def redact_command(command: Sequence[str]) -> list[str]:
     """Hide secrets in a command line, also where the value is the argument after its option."""
     words: list[str] = []
+    option = ""
     for word in command:
-        after_option = bool(words) and bool(_OPTION.fullmatch(words[-1]))
-        words.append(HIDDEN if after_option and not word.startswith("-") else redact(word))
+        after = None if not option or _LONG.match(word) else _instead(option, "".join(word.split()), 0, "")
+        words.append(after[0] if after else redact(word))
+        option = word if not after and _OPTION.fullmatch(word) else ""
     return list(_hide_for_clients(words))
 
 
 def redact_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """Hide values of variables with secret-looking names, and secrets inside other values."""
-    return {name: HIDDEN if _SECRET.search(name) else redact(value) for name, value in sorted(environment.items())}
+    return {name: HIDDEN if _hides(name, value) else redact(value) for name, value in sorted(environment.items())}
+
+
+def _hides(name: str, value: str) -> bool:
+    return bool(_SECRET.search(name)) or (secret_name(name, alone=name != "PWD") and not _FIGURE.fullmatch(value))
+
+
+def secret_name(name: str, *, alone: bool = False) -> bool:
+    """Whether a secret is what is kept under this name: by words anywhere in it, or by the word that it ends with.
+
+    `alone` is for options and parameters: there a bare `key` or `pwd` names a secret, elsewhere it means little.
+    """
+    if _SECRET.search(name):
+        return True
+    parts = [part.lower() for part in _PART.findall(name)]
+    while len(parts) > 1 and parts[-1] in _CARRIER:
+        parts.pop()
+    if not parts or _PLAIN.fullmatch(parts[-1]) or not _ENDING.fullmatch(parts[-1]):
+        return False
+    return parts[-2] not in _PLAIN_BEFORE if len(parts) > 1 else alone or parts[0] not in _ALONE
+
+
+def _redact_named(text: str) -> Iterator[str]:
+    """The text in pieces, without the values of its names and options. No value is looked at twice."""
+    done = 0
+    while found := _NAMED.search(text, done):
+        yield text[done : found.end()]
+        done = found.end()
+        before = text[found.start() - 1 : found.start()]
+        if (found["sign"] or found["name"].startswith("-")) and (hidden := _instead(found["name"], text, done, before)):
+            shown, done = hidden
+            yield shown
+    yield text[done:]
+
+
+def _instead(name: str, text: str, at: int, before: str) -> tuple[str, int] | None:
+    """What is shown in the place of a value that begins here, and where it ends; None if it may be read.
+
+    `before` is the letter in front of the name.
+    """
+    option, parameter = name.startswith("-"), before in {"?", "&", ";"}
+    if secret_name(name, alone=option or parameter) or (parameter and name.lower() in _IN_A_QUERY):
+        plain = not _SECRET.search(name) and _FIGURE.match(text, at)
+        value = None if plain else _WHOLE_VALUE.match(text, at)
+        return (HIDDEN, value.end()) if value else None
+    if option and _USER.fullmatch(name) and (user := _USER_AND.match(text, at)):
+        value = _WHOLE_VALUE.match(text, at)
+        return (f"{user['who']}{HIDDEN}", value.end() if value else user.end())
+    return None
 
 
 def _redact_clients(text: str) -> str:
@@ -74,7 +155,7 @@ def _hide_for_clients(words: Iterable[str]) -> Iterator[str]:
     """The words, without the secrets that follow the short option of the program that was named last."""
     option, due = "", False
     for word in words:
-        if due and not word.startswith("-"):
+        if due and not _LONG.match(word):
             yield HIDDEN
             due = False
             continue

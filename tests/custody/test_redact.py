@@ -1,14 +1,15 @@
 """Redaction: no value of a secret survives, ordinary text does, and no text makes it slow."""
 
 import re
+import shlex
 import string
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from tasks.custody.redact import HIDDEN, redact, redact_command, redact_environment
+from tasks.custody.redact import HIDDEN, redact, redact_command, redact_environment, secret_name
 
 CANARY = "Zq7canaryX"
 HIDDEN_P = f"-p{HIDDEN}"
@@ -127,6 +128,16 @@ def test_secrets_in_text_are_hidden(text: str, shown: str) -> None:
         "psql -p 5432 -U reader; uvicorn -p 8000",
         "mysql -p database -u reader",
         "the password was changed",
+        "train --tokenizer gpt2 --key-column id --pass-through --keyboard jp --passes 3 --monkey x",
+        "sort --key 2 file; sort --key 2,2n --key=3 file",
+        "make -p; ssh -p 22 host; nice -n 10 train; python -u src/train.py --passes 3",
+        "docker run -p 8000:8000 --user 1000 --user 1000:1000 -u 0:0 image",
+        "curl --user-agent x --keepalive-time 3 http://host",
+        "git commit -m words --author name",
+        "PASS=12 FAIL=0 PUBLIC_KEY=x primary_key=id sort_key=age --user-jwt=false",
+        "/srv/keys/pass/tokenizer.json /usr/share/keyrings/a.gpg",
+        "KeyError: 'x' SpecStoreBypass: vulnerable foreign_key: id",
+        "rsync -av --exclude x host:/srv /srv",
         "key=value keyboard: jp",
         "",
     ],
@@ -169,6 +180,121 @@ def test_a_value_after_its_option_never_survives(before: str, name: str, dashes:
     option = dashes + name.lstrip("-")
     assert CANARY not in redact(f"{before} {option} {quote}{CANARY}{quote}")
     assert CANARY not in "".join(redact_command([before, option, CANARY]))
+
+
+letters = st.text(string.ascii_lowercase, min_size=1, max_size=6)
+programs = letters.map(lambda name: f"/opt/{name}/x{name}")
+values = st.builds(
+    lambda head, tail: f"{head}{CANARY}{tail}",
+    st.sampled_from(["", "-", "-x", "$", "/", "12"]),
+    st.sampled_from(["", "=", "!"]),
+)
+secret_words = st.sampled_from(["pass", "pwd", "key", "auth", "jwt", "webhook", "password", "token"])
+
+
+@st.composite
+def unlisted(draw: st.DrawFn) -> str:
+    """A name that nobody has listed: a word of secrets behind other words, in the ways in which names are made."""
+    before, word = draw(letters), draw(secret_words)
+    made = [
+        f"{before}_{word}",
+        f"{before}-{word}",
+        f"{before}{word.title()}",
+        f"{before}_{word}_2",
+        f"{word}",
+        f"{before}X{word}",
+    ]
+    name = draw(st.sampled_from(made))
+    return draw(st.sampled_from([name, name.upper()]))
+
+
+@given(programs, unlisted(), values, st.sampled_from(["--", "-"]))
+def test_the_value_of_an_option_that_names_a_secret_is_hidden_whatever_the_program(
+    program: str, name: str, value: str, dashes: str
+) -> None:
+    assume_secret(name)
+    option = dashes + name
+    for command in ([program, option, value, "file"], [program, f"{option}={value}", "file"]):
+        assert CANARY not in "".join(redact_command(command))
+        assert redact_command(command)[-1] == "file"
+    for text in (f"{program} {option} {value} file", f"{program} {option}='{value}' file"):
+        assert CANARY not in redact(text)
+        assert redact(text).endswith(" file")
+
+
+@given(unlisted(), values)
+def test_a_variable_or_parameter_that_names_a_secret_is_hidden(name: str, value: str) -> None:
+    assume_secret(name)
+    assert redact_environment({name: value})[name] == (value if name == "PWD" else HIDDEN)
+    assert CANARY not in redact(f"https://host/path?a=b&{name}={value}")
+    assert CANARY not in redact(f"Endpoint=host;{name}={value};Port=1")
+    if name.lower() not in {"key", "pwd"}:  # alone they mean anything
+        assert CANARY not in redact(f"{name}={value} train --mode full")
+        assert CANARY not in redact(f'{{"{name}": "{value}"}}')
+
+
+def assume_secret(name: str) -> None:
+    """A word drawn before another may turn it into an innocent one: bypass, monkey, public_key."""
+    assume(secret_name(name, alone=True))
+
+
+@given(
+    programs,
+    st.sampled_from(["-u", "-U", "--user", "--proxy-user", "--http-username", "--login"]),
+    letters,
+    st.sampled_from(":%"),
+    values,
+)
+def test_what_follows_the_name_in_a_user_option_is_hidden(
+    program: str, option: str, name: str, sign: str, value: str
+) -> None:
+    user = f"{name}{sign}{value}"
+    assert redact_command([program, option, user, "file"]) == [program, option, f"{name}{sign}{HIDDEN}", "file"]
+    assert redact(f"{program} {option} {user} file") == f"{program} {option} {name}{sign}{HIDDEN} file"
+
+
+@given(
+    letters.map(str.title), values, st.sampled_from(["Authorization", "proxy-authorization", "Cookie", "Set-Cookie"])
+)
+def test_no_scheme_lets_a_header_through(scheme: str, value: str, header: str) -> None:
+    for said in (value, f"{scheme} {value}", f"{scheme} a=b, c={value}", f"a=b; c={value}"):
+        assert CANARY not in "".join(redact_command(["send", "-H", f"{header}: {said}", "http://host"]))
+        assert CANARY not in redact(f'send -H "{header}: {said}" http://host')
+        assert redact(f"send -H '{header}: {said}' http://host").endswith(" http://host")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["curl", "--user", "u:S3"],
+        ["curl", "-H", "Authorization: ApiKey S3"],
+        ["env", "PASS=S3", "DBPASS=S3", "train"],
+        ["train", "--pass", "S3", "--key", "S3"],
+        ["docker", "login", "-u", "u", "-p", "S3"],
+        ["podman", "login", "-pS3"],
+        ["az", "acr", "login", "-p", "S3"],
+        ["train", "AccountName=a;AccountKey=S3==;EndpointSuffix=x"],
+        ["curl", "https://a.blob/x?sv=2020&sig=S3%3D"],
+        ["smbclient", "-U", "u%S3"],
+        ["train", "--password", "-S3"],
+        ["train", "--password", " S3"],
+        ["train", "--key", "2 S3"],
+        ["openssl", "enc", "-k", "S3"],
+        ["zip", "-P", "S3", "a.zip"],
+        ["7z", "a", "-pS3", "a.7z"],
+        ["http", "-a", "u:S3"],
+    ],
+)
+def test_secrets_that_were_once_let_through_are_hidden(command: list[str]) -> None:
+    assert "S3" not in "".join(redact_command(command))
+    assert "S3" not in redact(shlex.join(command))
+
+
+@pytest.mark.parametrize(
+    "name", ["DBPASS", "PASS", "JWT", "MASTER_KEY", "SSH_KEY", "SLACK_WEBHOOK", "SLACK_WEBHOOK_URL", "KEY"]
+)
+def test_variables_that_were_once_let_through_are_hidden(name: str) -> None:
+    assert redact_environment({name: CANARY}) == {name: HIDDEN}
 
 
 @given(pieces | around)
@@ -225,6 +351,16 @@ def test_variables_with_secret_looking_names_are_hidden_and_others_looked_into()
         "redis-cli -a " + "'\"" * 100_000,
         "mongo" * 40_000,
         "_pwd-pass" * 20_000,
+        "--user a:" * 20_000,
+        "--user=" * 30_000,
+        "--pass 1 " * 20_000,
+        "--key=" * 30_000,
+        "aBcD" * 50_000,
+        "&sig=" * 40_000,
+        "Authorization: " * 13_000,
+        "cookie" * 30_000,
+        "-u" + "%" * 200_000,
+        "--user 'a" * 20_000,
     ],
     ids=lambda text: text[:8],
 )
