@@ -5,6 +5,7 @@ from pathlib import Path
 
 from blocks.file import load
 from tasks.custody.errors import Refused
+from tasks.custody.visible import say
 
 
 def _only(arguments: list[str]) -> Path:
@@ -20,7 +21,7 @@ def main() -> int:
             block.save(name, overwrite=True)
             print(f"saved {block.get_block_type_slug()}/{name}")
     except (Refused, ValueError) as error:
-        print(error, file=sys.stderr)
+        say(*str(error).splitlines(), error=True)
         return 2
     return 0
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from flows.engine import PATIENCE, load
 from tasks.custody.description import one, place, tables
 from tasks.custody.errors import EvacuationError, Refused
+from tasks.custody.visible import say
 from tasks.early import freeze_described, thaw_again
 from tasks.home import MEMORY
 from tasks.keeper import PartError
@@ -60,7 +61,7 @@ def main(arguments: Sequence[str]) -> int:
             if early:
                 thaw_again(early)
     except (EvacuationError, PartError) as error:
-        print(error, file=sys.stderr)
+        say(error, error=True)
         return 2
 
 
@@ -148,9 +149,9 @@ def _told(state: "State[Any]", known: "Given") -> int:
 
     if isinstance(reason := state.result(raise_on_failure=False), EvacuationError):
         raise reason
-    print(f"{state.name}: {state.message}")
+    say(f"{state.name}: {state.message}")
     for line in status(known.workload, LinuxHost()):
-        print(f"  {line}")
+        say(f"  {line}")
     return 0 if state.is_completed() else 1
 
 

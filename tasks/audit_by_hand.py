@@ -10,6 +10,7 @@ from tasks.audit import audited
 from tasks.audit_pages import lines
 from tasks.custody.audit.signers import Signer, read_signers
 from tasks.custody.errors import Refused
+from tasks.custody.visible import say
 from tasks.holdings import columns, holdings
 from tasks.named_store import named_store
 
@@ -21,10 +22,10 @@ def audit_by_hand(arguments: list[str]) -> int:
     if not given.incident:
         rows = holdings(opened)
         following = [f"next: make audit STORE={given.store} INCIDENT=IR-…"] if rows else []
-        print(*columns(rows), *following, sep="\n")
+        say(*columns(rows), *following)
         return 0
     found = audited(opened, given.incident, _signers(given.signers), deep=given.deep)
-    print(*lines(found), sep="\n")
+    say(*lines(found))
     return 0 if found.complete else 1
 
 

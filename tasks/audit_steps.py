@@ -13,6 +13,7 @@ from tasks.audit_pages import ENDINGS, markdown, rows
 from tasks.custody.audit.finding import Audit
 from tasks.custody.audit.signers import read_signers
 from tasks.custody.errors import TransientStoreError
+from tasks.custody.visible import visible_rows
 from tasks.ended import ended
 from tasks.holdings import holdings
 from tasks.saved_store import store_to_read
@@ -44,7 +45,9 @@ def audit_incident(store: str, incident: str, allowed_signers: str, *, deep: boo
 def list_incidents(store: str) -> list[dict[str, str]]:
     """A row for each incident that the store holds, in a table beside the run."""
     found = holdings(store_to_read(store).open())
-    create_table_artifact(found or [{"id": "none"}], key="incidents", description="Incidents of the store 一覧")
+    create_table_artifact(
+        visible_rows(found) or [{"id": "none"}], key="incidents", description="Incidents of the store 一覧"
+    )
     return found
 
 
@@ -53,7 +56,7 @@ def show(found: Audit) -> None:
     """Put the audit beside the run in the UI."""
     about = f"{found.incident}: {found.word}"
     create_markdown_artifact(markdown(found), key="audit", description=f"{about}: audit 監査")
-    create_table_artifact(rows(found), key="audit-findings", description=f"{about}: findings 指摘")
+    create_table_artifact(visible_rows(rows(found)), key="audit-findings", description=f"{about}: findings 指摘")
 
 
 def audited_state(found: Audit) -> State[Any]:

@@ -11,6 +11,7 @@ from tasks.case import ENDED, Case
 from tasks.custody.ending import DRY_RUN, NOT_RECOVERED, UNVERIFIED, Ending, ending_of
 from tasks.custody.receipt import Recovery
 from tasks.custody.verdict import Verdict
+from tasks.custody.visible import visible_rows
 from tasks.ended import ended
 from tasks.leaf import Leaf
 from tasks.leaves import PLAN
@@ -36,7 +37,7 @@ def show(case: Case) -> None:
 def _put(leaf: Leaf) -> object:
     if isinstance(leaf.content, str):
         return create_markdown_artifact(leaf.content, key=leaf.key, description=leaf.about)
-    return create_table_artifact([dict(row) for row in leaf.content], key=leaf.key, description=leaf.about)
+    return create_table_artifact(visible_rows(leaf.content), key=leaf.key, description=leaf.about)
 
 
 def publish(case: Case) -> None:

@@ -21,7 +21,7 @@ from tasks.custody.end import End
 from tasks.custody.membership import Member, Survey, members, protected, survey
 from tasks.custody.process import Identity, Process, descendants
 from tasks.custody.receipt import Containment, Freeze, Frozen, Returned, Stopped
-from tasks.custody.redact import redact_command
+from tasks.custody.redact import command_line
 from tasks.custody.source import lineage
 from tasks.early import read_early
 from tasks.host import Host
@@ -31,6 +31,7 @@ from tasks.step import step
 _FREEZE_SECONDS: Final = 10.0
 _SETTLE_SECONDS: Final = 2.0
 _POLL_SECONDS: Final = 0.005
+_SHOWN: Final = 100
 Snapshot = Mapping[int, Process]
 
 
@@ -128,7 +129,7 @@ def run_behind(snapshot: Snapshot, pid: int) -> str:
 
 def command_of(process: Process) -> str:
     """The command line as it may be written down."""
-    return " ".join(redact_command(process.command))
+    return command_line(process.command)
 
 
 def _confirm(host: Host, fresh: Mapping[Identity, Frozen]) -> None:
@@ -233,8 +234,7 @@ def ticks() -> int:
 
 def _tell(process: Process) -> str:
     where = f" in container {process.container[:12]}" if process.container else ""
-    command = "".join(letter if letter.isprintable() else " " for letter in command_of(process)[:100])
-    return f"{process.pid}: {command}{where}"
+    return f"{process.pid}: {command_line(process.command, _SHOWN)}{where}"
 
 
 def _now() -> datetime:

@@ -13,7 +13,7 @@ from tasks.case import FROZEN, FROZEN_CONTAINERS, RECOVERED, RECOVERED_CONTAINER
 from tasks.custody.membership import Matcher, matchers_of, protected
 from tasks.custody.process import Identity, Process
 from tasks.custody.receipt import Cordon
-from tasks.custody.redact import redact_command
+from tasks.custody.redact import command_line
 from tasks.marker import caught_lines, read_marker
 from tasks.orders import Orders
 from tasks.step import step
@@ -127,7 +127,7 @@ def _another_holds(case: Case, guard: Identity) -> bool:
 
 
 def _tell(process: Process) -> str:
-    return f"process {process.pid} ({' '.join(redact_command(process.command))[:_SHOWN]})"
+    return f"process {process.pid} ({command_line(process.command, _SHOWN)})"
 
 
 def _released(case: Case) -> Cordon:

@@ -23,6 +23,7 @@ from blocks.file import load
 from tasks.automations import long_runs, put, silent_runs, told_people
 from tasks.case import load_block
 from tasks.custody.errors import Refused
+from tasks.custody.visible import say
 from tasks.saved_store import require_store
 
 PROJECT: Final = Path(__file__).resolve().parents[1]
@@ -167,9 +168,9 @@ def main() -> int:
         register()
         targets = [saved(asked.name, asked.store or asked.name)] if asked.name else save(asked.file)
         for line in deploy_all(targets, asked.pool, asked.engine, asked.notify):
-            print(line)
+            say(line)
     except (Refused, ValueError, RuntimeError) as error:
-        print(error, file=sys.stderr)
+        say(*str(error).splitlines(), error=True)
         return 2
     return 0
 

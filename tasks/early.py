@@ -9,7 +9,6 @@ import json
 import os
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -24,6 +23,7 @@ from tasks.account import number_of
 from tasks.custody.description import recognisable
 from tasks.custody.membership import Member, matchers_of, members, protected
 from tasks.custody.process import Identity, Process
+from tasks.custody.visible import say
 from tasks.host import LinuxHost
 from tasks.marker import identities, read_ours, rows_of
 from tasks.ownership import give_up_ownership, keep_ownership, take_ownership
@@ -70,7 +70,7 @@ def _tried(known: Callable[[], dict[str, Any]]) -> Early | None:
         with _owned(evidence):
             return _freeze(workload, evidence)
     except Exception as reason:  # noqa: BLE001  the run must start whatever is wrong here
-        print(f"not frozen before the start of the run: {type(reason).__name__}: {reason}", file=sys.stderr)
+        say(f"not frozen before the start of the run: {type(reason).__name__}: {reason}", error=True)
         return None
 
 

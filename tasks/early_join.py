@@ -5,13 +5,13 @@ Whatever cannot be decided here is left to the run itself, which decides the sam
 
 import os
 import socket
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from tasks.custody.alarm import Alarm
+from tasks.custody.visible import say
 from tasks.early import FLOW, NotNow, ask_server, evidence_of, fields_of
 from tasks.joining import incident_of, joined_message, leave
 
@@ -29,7 +29,7 @@ def join_early(environment: Mapping[str, str]) -> bool:
         incident = incident_of(alarm, [base])
         return bool(incident) and leave([base], incident, run, alarm) and _end(environment, run, incident)
     except Exception as reason:  # noqa: BLE001  the run must start whatever is wrong here
-        print(f"not joined before the start of the run: {type(reason).__name__}: {reason}", file=sys.stderr)
+        say(f"not joined before the start of the run: {type(reason).__name__}: {reason}", error=True)
         return False
 
 
@@ -64,5 +64,5 @@ def _end(environment: Mapping[str, str], run: str, incident: str) -> bool:
     state = {"type": "COMPLETED", "name": "Joined", "message": joined_message(incident)}
     with ask_server(environment, _ANSWER_SECONDS) as ask:
         answer = ask(f"/flow_runs/{run}/set_state", {"state": state})
-    print(f"{os.getpid()}: {joined_message(incident)}", file=sys.stderr)
+    say(f"{os.getpid()}: {joined_message(incident)}", error=True)
     return bool(answer["status"] == "ACCEPT")

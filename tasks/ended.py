@@ -6,8 +6,9 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from tasks.custody.ending import Ending
+from tasks.custody.visible import LINE_LIMIT, visible
 
 
 def ended(ending: Ending, message: str) -> State[Any]:
     """The state; `message` says in plain words what a person has to know of this very run."""
-    return (Completed if ending.completed else Failed)(name=ending.name, message=message)
+    return (Completed if ending.completed else Failed)(name=ending.name, message=visible(message, LINE_LIMIT))

@@ -23,7 +23,7 @@ from tasks import lock
 from tasks.container_guard import ContainerGuard
 from tasks.custody.membership import Member, members, protected
 from tasks.custody.process import Identity, Process, copies
-from tasks.custody.redact import redact_command
+from tasks.custody.redact import command_line
 from tasks.custody.source import lineage
 from tasks.host import LinuxHost
 from tasks.marker import identities, write_marker
@@ -153,7 +153,7 @@ def _caught(snapshot: dict[int, Process], process: Process, member: Member, deni
         "identity": {"pid": process.pid, "start": process.identity.start},
         "role": member.role,
         "why": member.why,
-        "command": " ".join(redact_command(process.command)),
+        "command": command_line(process.command),
         "user": process.user,
         "source": ", started by ".join(str(source) for source in lineage(snapshot, process.pid)),
         "denied": denied,

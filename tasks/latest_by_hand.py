@@ -11,6 +11,7 @@ from typing import Any
 
 from tasks.custody.errors import Refused
 from tasks.custody.turn import Act
+from tasks.custody.visible import say
 from tasks.latest import history
 from tasks.named_store import named_store
 from tasks.pull import Outcome, pull
@@ -23,7 +24,7 @@ class _Screen:
     def write(self, action: str, subject: str = "", **facts: Any) -> None:
         """Only what changed is shown."""
         if action == "promoted":
-            print(_told(subject, facts["act"]))
+            say(_told(subject, facts["act"]))
 
 
 def rollback_by_hand(arguments: list[str]) -> int:
@@ -32,14 +33,14 @@ def rollback_by_hand(arguments: list[str]) -> int:
     store, asked = named_store(given.store).open_latest(), _asked(given)
     if given.dry_run:
         for row in plan_of(store, asked):
-            print(_told(row.key, row.act))
-        print(f"nothing was done in {store.place}; without the dry run it would be")
+            say(_told(row.key, row.act))
+        say(f"nothing was done in {store.place}; without the dry run it would be")
         return 0
     made = rollback(store, asked, _Screen())
-    print(f"{store.place}: {made.told}")
+    say(f"{store.place}: {made.told}")
     if made.turn:
-        print(f"to take this back: make rollback STORE={given.store}")
-        print(f"to have it here: make pull STORE={given.store} INTO=…")
+        say(f"to take this back: make rollback STORE={given.store}")
+        say(f"to have it here: make pull STORE={given.store} INTO=…")
     return 0 if made.complete else 1
 
 
@@ -75,10 +76,10 @@ def pull_by_hand(arguments: list[str]) -> int:
     made = pull(store.open(), given.what, Path(given.into), overwrite=given.overwrite)
     for each in made.files:
         if each.outcome is not Outcome.SAME:
-            print(f"{each.outcome:>12}  {each.name}{f': {each.reason}' if each.reason else ''}")
-    print(f"{made.told}, in {given.into}")
+            say(f"{each.outcome:>12}  {each.name}{f': {each.reason}' if each.reason else ''}")
+    say(f"{made.told}, in {given.into}")
     again = "mend what is named above, or give OVERWRITE=1 for newer files, and run this again; what is here stays"
-    print(f"next: {'start what reads it, or let it load it again' if made.complete else again}")
+    say(f"next: {'start what reads it, or let it load it again' if made.complete else again}")
     return 0 if made.complete else 1
 
 

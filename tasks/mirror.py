@@ -11,6 +11,7 @@ from prefect.cache_policies import NO_CACHE
 from tasks.custody.errors import Refused
 from tasks.custody.manifest import canonical, digest_bytes
 from tasks.custody.turn import Act, Held, Promotion
+from tasks.custody.visible import visible_rows
 from tasks.latest import Busy, Wish, history, present, take_turn
 from tasks.saved_store import store_to_read
 
@@ -78,7 +79,9 @@ def plan_mirror(store: str) -> Surplus:
     """Show it as a table beside the run."""
     found = surplus(store_to_read(store).open_latest())
     rows = [{"delete": key, "bytes": each.size, "held as": each.key} for key, each in found.files.items()]
-    create_table_artifact(rows or [{"delete": "nothing"}], key="mirror", description="What a mirror deletes 削除の計画")
+    create_table_artifact(
+        visible_rows(rows) or [{"delete": "nothing"}], key="mirror", description="What a mirror deletes 削除の計画"
+    )
     return found
 
 

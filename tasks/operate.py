@@ -18,6 +18,7 @@ from tasks.audit_by_hand import audit_by_hand
 from tasks.custody.errors import EvacuationError, Refused
 from tasks.custody.incident import parse_id
 from tasks.custody.log import CustodyLog
+from tasks.custody.visible import say
 from tasks.early import EARLY, Early, read_early, thaw_again
 from tasks.engine import DockerEngine
 from tasks.home import CORDON, INCIDENT, base_of, cordon_base, find_home
@@ -121,12 +122,12 @@ def main() -> int:
             return on_store(sys.argv[2:])
         verb, which = chosen(sys.argv[1:])
         for name, workload in which.items():
-            print(f"{name} on {workload.host}, {workload.root}")
+            say(f"{name} on {workload.host}, {workload.root}")
             host = LinuxHost(frozenset({workload.api_port} if workload.api_port else ()))
             for line in _VERBS[verb](workload, host):
-                print(f"  {line}")
+                say(f"  {line}")
     except EvacuationError as error:
-        print(error, file=sys.stderr)
+        say(error, error=True)
         return 2
     return 0
 

@@ -12,7 +12,7 @@ from tasks.custody.log import CustodyLog
 from tasks.custody.parts import Parts
 from tasks.custody.pause import Launcher, LauncherState
 from tasks.custody.process import NOBODY, Identity, Process
-from tasks.custody.redact import redact_command
+from tasks.custody.redact import command_line
 from tasks.custody.retention import NOTHING, Retention
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class RehearsalHost:
         """Record the launch against the cordon, the only start of an evacuation without recovery."""
         del log, user, environment
         expected = "a real run expects it refused, or caught by the guard"
-        self._would("launch", f"{' '.join(redact_command(command))} in {folder}", expected)
+        self._would("launch", f"{command_line(command)} in {folder}", expected)
 
 
 class RehearsalStore:

@@ -9,7 +9,7 @@ from blocks.workload import Workload
 from tasks.case import CLOSING, ENDED
 from tasks.custody.container import workload_containers
 from tasks.custody.errors import EngineError
-from tasks.custody.redact import redact_command
+from tasks.custody.redact import command_line
 from tasks.engine import DockerEngine
 from tasks.home import CORDON, INCIDENT, cordon_base, find_home
 from tasks.host import Host
@@ -36,7 +36,7 @@ def status(workload: Workload, host: Host) -> Iterator[str]:
     alive_now = living(host, workload).values()
     for process in alive_now:
         state = "frozen" if process.state in _FROZEN else "runs"
-        yield f"workload  process {process.pid} {state}: {' '.join(redact_command(process.command))[:_SHOWN]}"
+        yield f"workload  process {process.pid} {state}: {command_line(process.command, _SHOWN)}"
     containers = _containers(workload)
     yield from (f"workload  {told}" for told in containers)
     if not alive_now and not containers:

@@ -18,6 +18,7 @@ from prefect.utilities.annotations import quote
 
 from tasks.case import Case
 from tasks.custody.noun import Noun
+from tasks.custody.visible import LINE_LIMIT, visible
 
 logger = logging.getLogger(__name__)
 
@@ -138,8 +139,9 @@ def _told(case: Case, name: str, ja: str, body: Callable[[], N]) -> State[N]:
         raise
     action = "step done" if made.complete else "step incomplete"
     case.log.write(action, name, seconds=_since(began), result=made.told)
-    logger.info("%s: %s", name, made.told)
-    message = f"{ja}: {made.told}"
+    told = visible(made.told, LINE_LIMIT)
+    logger.info("%s: %s", name, told)
+    message = f"{ja}: {told}"
     return Completed(message=message, data=made) if made.complete else Failed(message=message, data=made)
 
 

@@ -15,6 +15,8 @@ EvacuationError
     └── Conflict               the key exists with other content; it is never overwritten
 """
 
+from tasks.custody.visible import LINE_LIMIT, visible
+
 
 class EvacuationError(Exception):
     """An error that says what was expected, what came, what follows, and what to do."""
@@ -25,8 +27,8 @@ class EvacuationError(Exception):
         self.expected, self.got, self.consequence, self.remedy = expected, got, consequence, remedy
 
     def __str__(self) -> str:
-        """One line that a tired person can act on."""
-        return f"expected {self.expected}; got {self.got}. {self.consequence} {self.remedy}"
+        """One line that a tired person can act on, whatever it quotes."""
+        return visible(f"expected {self.expected}; got {self.got}. {self.consequence} {self.remedy}", LINE_LIMIT)
 
 
 class Refused(EvacuationError):

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from tasks.custody.shapes import SHAPES
+from tasks.custody.visible import LINE_LIMIT, visible
 
 HIDDEN: Final = "[redacted]"
 SECRET_WORD: Final = (
@@ -91,6 +92,11 @@ def redact_command(command: Sequence[str]) -> list[str]:
         words.append(after[0] if after else redact(word))
         option = word if not after and _OPTION.fullmatch(word) else ""
     return list(_hide_for_clients(words))
+
+
+def command_line(command: Sequence[str], limit: int = LINE_LIMIT) -> str:
+    """A foreign command line as one line that may be written down and shown: secrets hidden, the rest visible."""
+    return visible(" ".join(redact_command(command)), limit)
 
 
 def redact_environment(environment: Mapping[str, str]) -> dict[str, str]:

@@ -10,6 +10,7 @@ from typing import Final
 from tasks.custody.membership import multiplexes, quotes
 from tasks.custody.process import Identity, Process, descendants
 from tasks.custody.redact import redact_command
+from tasks.custody.visible import visible
 
 _USER_MANAGER: Final = re.compile(r"user@\d+\.service")
 _SHOWN: Final = 100
@@ -25,7 +26,7 @@ class Source:
 
     def __str__(self) -> str:
         """Name it so that a person finds it."""
-        return f"process {self.identity.pid} ({self.name})" if self.identity else f"systemd unit {self.name}"
+        return f"process {self.identity.pid} ({self.name})" if self.identity else visible(f"systemd unit {self.name}")
 
 
 def unit_of(cgroup: str) -> str:
@@ -55,7 +56,7 @@ def lineage(snapshot: Mapping[int, Process], pid: int) -> tuple[Source, ...]:
 @lru_cache(maxsize=4096)
 def _shown(command: tuple[str, ...]) -> str:
     """Told for each descendant: in a chain of three hundred the freeze took eleven seconds, and did not settle."""
-    return " ".join(redact_command(command))[:_SHOWN]
+    return visible(" ".join(redact_command(command))[:_SHOWN])
 
 
 def supervisor(line: Sequence[Source], earlier: Iterable[Sequence[Source]]) -> Source | None:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from functools import singledispatch
 from typing import Final
 
+from tasks.custody.visible import visible
 from tasks.page.document import (
     Badge,
     Block,
@@ -30,7 +31,6 @@ from tasks.page.document import (
     Table,
     Tone,
 )
-from tasks.page.visible import visible
 
 _PUNCTUATION: Final = re.compile(r"([\\`*_\[\]<>|~&$])")
 _ADDRESS: Final = re.compile(r"://|www\.|@|xmpp:|mailto:", re.IGNORECASE)

@@ -7,9 +7,9 @@ from typing import Final
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 from tasks.custody.timeline import Bar, Course, Moment, Run, in_order
+from tasks.custody.visible import visible
 from tasks.page.clock import JST
 from tasks.page.style import PICTURE_STYLE
-from tasks.page.visible import visible
 
 WIDTH: Final = 1000
 _LEFT: Final = 330

@@ -8,6 +8,7 @@ from functools import singledispatch
 from typing import Final
 from xml.etree.ElementTree import Element, SubElement, fromstring, tostring
 
+from tasks.custody.visible import visible
 from tasks.page.document import (
     Badge,
     Both,
@@ -28,7 +29,6 @@ from tasks.page.document import (
     Table,
 )
 from tasks.page.style import STYLE
-from tasks.page.visible import visible
 
 POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 _FIGURE: Final = 32

@@ -1,0 +1,105 @@
+"""A hostile command line on its way out: no exit hands its control and direction characters on."""
+
+import subprocess
+import sys
+import unicodedata
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tasks.challenge import challenge
+from tasks.contain import freeze, prove_contained
+from tasks.cordon import cordon
+from tasks.host import LinuxHost
+from tasks.operate import main
+from tasks.status import status
+from tests.cases import case_of, made
+from tests.workloads import SmallWorkload, wait_until
+
+HOSTILE: Final = "\x1b]0;owned\x07\r\x9b2J\u202egnp\u2066\u200b\u2028\nworkload  nothing of it runs\udcff"
+
+
+def harmful(text: str) -> list[str]:
+    """Letters that act on a terminal, or on the text around them."""
+    return [letter for letter in text if unicodedata.category(letter) in {"Cc", "Cf", "Cs", "Zl", "Zp"}]
+
+
+def start_hostile(small: SmallWorkload) -> None:
+    small.start([*small.training_command, HOSTILE], WORKERS="0")
+    wait_until(lambda: any("owned" in " ".join(each.cmdline()) for each in small.living()), what="the training")
+
+
+def test_status_says_it_in_one_harmless_line(
+    small: SmallWorkload, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start_hostile(small)
+    file = tmp_path / "evacuation.toml"
+    lock = small.block().lock
+    file.write_text(f'[workload.small]\nroot = "{small.root}"\nlock = "{lock}"\n')
+    monkeypatch.setattr("sys.argv", ["operate", "status", str(file)])
+    assert main() == 0
+    said = capsys.readouterr().out.splitlines()
+    assert not harmful("".join(said))
+    (line,) = [line for line in said if "owned" in line]
+    assert "␛]0;owned␇␍" in line
+    assert not any(line.strip().startswith("workload  nothing") for line in said)
+
+
+def test_what_a_containment_tells_of_it_is_harmless(small: SmallWorkload) -> None:
+    start_hostile(small)
+    with case_of(small.block(training_command=[*small.training_command, HOSTILE]), dry_run=True) as rehearsed:
+        cordon.fn(rehearsed)
+        challenge.fn(rehearsed)
+        would = [str(entry["object"]) for entry in rehearsed.log.entries() if entry.get("act") == "launch"]
+    with case_of(small.block()) as case:
+        contained = made(prove_contained.fn(case))
+        frozen = made(freeze.fn(case))
+        held = made(cordon.fn(case))
+        state = prove_contained.fn(case)
+        lines = list(status(case.workload, LinuxHost()))
+        entries = case.log.entries()
+    told = [*contained.alive, *(each.command for each in frozen.processes), held.told, str(state.message), *lines]
+    told += [str(entry.get("command", "")) for entry in entries]
+    assert sum("owned" in each for each in told) >= 5
+    assert "owned" in would[0]
+    assert not harmful("".join(told + would))
+
+
+def test_a_hostile_holder_of_the_lock_is_told_harmlessly(small: SmallWorkload) -> None:
+    hold = "import fcntl, sys, time; file = open(sys.argv[2], 'w'); fcntl.flock(file, 2); print(flush=True); "
+    (small.root.parent / "a.py").write_text(f"{hold}time.sleep(600)")
+    holder = subprocess.Popen(
+        [sys.executable, "a.py", HOSTILE, str(small.block().lock)],
+        cwd=small.root.parent,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+    )
+    try:
+        holder.stdout.readline()  # type: ignore[union-attr]
+        with case_of(small.block()) as case:
+            held = made(cordon.fn(case))
+    finally:
+        holder.kill()
+        holder.communicate()
+    assert not held.held
+    assert "owned" in held.told
+    assert not harmful(held.told)
+
+
+def test_a_hostile_supervisor_and_what_the_guard_has_caught_are_told_harmlessly(small: SmallWorkload) -> None:
+    with case_of(small.block()) as case:
+        cordon.fn(case)
+        again = "import subprocess, sys, time; subprocess.Popen(sys.argv[2:]); time.sleep(600)"
+        (small.root / "again.py").write_text(again)
+        small.start([sys.executable, "again.py", HOSTILE, *small.training_command, HOSTILE], WORKERS="0")
+        wait_until(lambda: case.caught.exists() and case.caught.read_text(), what="what the guard has caught")
+        lines = list(status(case.workload, LinuxHost()))
+        frozen = made(freeze.fn(case))
+    lineage = [str(source) for each in frozen.processes for source in each.lineage]
+    assert any("owned" in each for each in lineage)
+    assert any("owned" in each for each in lines if each.startswith("held"))
+    assert not harmful("".join([*lineage, *lines]))
+    caught = case.caught.read_text().encode().decode("unicode_escape")
+    assert "owned" in caught
+    assert not {"\x1b", "\x07", "\r"} & set(caught)
