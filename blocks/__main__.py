@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from blocks.file import load
+from blocks.saved import asking_server
 from tasks.custody.errors import Refused
 from tasks.custody.visible import say
 
@@ -17,9 +18,10 @@ def _only(arguments: list[str]) -> Path:
 def main() -> int:
     """Save every block of the file that is named; exit 2 with the reason if one is not valid."""
     try:
-        for name, block in load(_only(sys.argv[1:])):
-            block.save(name, overwrite=True)
-            print(f"saved {block.get_block_type_slug()}/{name}")
+        with asking_server():
+            for name, block in load(_only(sys.argv[1:])):
+                block.save(name, overwrite=True)
+                print(f"saved {block.get_block_type_slug()}/{name}")
     except (Refused, ValueError) as error:
         say(*str(error).splitlines(), error=True)
         return 2

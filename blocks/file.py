@@ -13,6 +13,7 @@ from prefect.settings import (
 )
 from pydantic import ValidationError
 
+from blocks.saved import saved_block
 from blocks.store import EvidenceStore
 from blocks.workload import Workload
 from tasks.custody.description import Tables, one, tables
@@ -99,7 +100,7 @@ def _read(path: Path) -> Tables:
 def _block(kind: str, name: str, fields: dict[str, Any]) -> Block:
     if named := _saved_in(fields):
         _require_known(_KINDS[kind], kind, name, fields)
-        fields = fields | {field: Block.load(reference) for field, reference in named.items()}
+        fields = fields | {field: saved_block(reference) for field, reference in named.items()}
     return _checked(_KINDS[kind], kind, name, fields)
 
 

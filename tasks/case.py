@@ -326,8 +326,13 @@ def load_block(kind: type[Any], name: str) -> Any:
 def unknown_block(slug: str, name: str) -> Refused:
     """The error for a block name that the server does not know; says which names it does know."""
     from prefect.client.orchestration import get_client
+    from prefect.exceptions import PrefectHTTPStatusError
 
-    with get_client(sync_client=True) as client:
+    known = list[str]()
+    with (
+        get_client(sync_client=True) as client,
+        suppress(PrefectHTTPStatusError),
+    ):  # no block of the type was ever saved
         known = sorted(str(document.name) for document in client.read_block_documents_by_type(slug))
     return Refused(
         f"the name of a saved {slug} block",

@@ -20,6 +20,7 @@ from prefect.exceptions import ObjectNotFound
 
 from blocks import EvidenceStore, SigningKey, Workload
 from blocks.file import load
+from blocks.saved import asking_server
 from tasks.automations import long_runs, put, silent_runs, told_people
 from tasks.case import load_block
 from tasks.custody.errors import Refused
@@ -165,10 +166,11 @@ def main() -> int:
     )
     asked = parser.parse_args()
     try:
-        register()
-        targets = [saved(asked.name, asked.store or asked.name)] if asked.name else save(asked.file)
-        for line in deploy_all(targets, asked.pool, asked.engine, asked.notify):
-            say(line)
+        with asking_server():
+            register()
+            targets = [saved(asked.name, asked.store or asked.name)] if asked.name else save(asked.file)
+            for line in deploy_all(targets, asked.pool, asked.engine, asked.notify):
+                say(line)
     except (Refused, ValueError, RuntimeError) as error:
         say(*str(error).splitlines(), error=True)
         return 2

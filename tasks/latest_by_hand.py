@@ -51,10 +51,10 @@ def lower_by_hand(arguments: list[str]) -> int:
     past, to = history(store).last, lowering(store, asked).lower_to
     told = f"the newest incident of latest/ from {past.newest if past else 'none'} to {to or 'none'}"
     if given.dry_run:
-        print(f"nothing was done in {store.place}; without the dry run it would lower {told}")
+        say(f"nothing was done in {store.place}; without the dry run it would lower {told}")
         return 0
     made = lower(store, asked, _Screen())
-    print(f"{store.place}: {made.told}; lowered {told}")
+    say(f"{store.place}: {made.told}; lowered {told}")
     return 0 if made.complete else 1
 
 

@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-import httpx
-
 from blocks.file import store
+from blocks.saved import asking_server
 from blocks.store import EvidenceStore
 from tasks.custody.description import FILE, place
 from tasks.custody.errors import Refused
@@ -16,8 +15,5 @@ def named_store(text: str) -> EvidenceStore:
     if not text:
         raise Refused("STORE=, a TOML file or the name of a saved store", "none", "As in STORE=evacuation.toml.")
     file, name = place(text)
-    try:
+    with asking_server():
         return store(Path(file), name) if file.endswith(FILE) else store_to_read(text)
-    except httpx.HTTPError as error:
-        remedy = "Start it, or give a TOML file whose [store.NAME] names no saved block."
-        raise Refused("a Prefect server that knows the saved block", str(error), remedy) from error

@@ -1,0 +1,36 @@
+"""Blocks that a Prefect server has saved: what goes wrong with them or with the server, and what to do about it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+from prefect.blocks.core import Block
+from prefect.settings import PREFECT_API_URL
+
+from tasks.custody.errors import Refused
+
+
+@contextmanager
+def asking_server() -> Iterator[None]:
+    """Raise Refused where the Prefect server that is asked for blocks does not answer, or answers with an error."""
+    try:
+        yield
+    except httpx.HTTPError as error:
+        raise Refused(
+            f"a Prefect server that has the saved blocks at {PREFECT_API_URL.value()}",
+            str(error).partition("\n")[0] or type(error).__name__,
+            "Start it, set PREFECT_API_URL to its address, or use a TOML file that names no saved block.",
+        ) from error
+
+
+def saved_block(reference: str) -> Any:
+    """Load a block by its reference, as in aws-credentials/evacuation. Raises Refused if there is none of that name."""
+    try:
+        return Block.load(reference)
+    except ValueError as error:
+        raise Refused(
+            "the name of a saved block, as in aws-credentials/evacuation",
+            f"{reference!r}: {error}",
+            "Save it (docs/operate.md), or correct its name in the file.",
+        ) from error
