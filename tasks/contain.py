@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from os import getpid
 from signal import SIGSTOP
@@ -19,10 +20,10 @@ from tasks.containers import (
 from tasks.cordon import await_cordon, guard_of, matchers
 from tasks.custody.end import End
 from tasks.custody.membership import Member, Survey, members, protected, survey
-from tasks.custody.process import Identity, Process, descendants
+from tasks.custody.process import Identity, Process, descendants, handed_down
 from tasks.custody.receipt import Containment, Freeze, Frozen, Returned, Stopped
 from tasks.custody.redact import command_line
-from tasks.custody.source import lineage
+from tasks.custody.source import lineages
 from tasks.early import read_early
 from tasks.host import Host
 from tasks.proc import flow_run_of
@@ -67,12 +68,17 @@ def freeze(case: Case) -> Freeze:
     fresh: dict[Identity, Frozen] = {}
     earlier = frozen(case)
     deadline = time.monotonic() + _FREEZE_SECONDS
+    looks = list[tuple[Snapshot, dict[Identity, Frozen]]]()
     settled = False
     while not settled and time.monotonic() < deadline:
-        snapshot = case.host.snapshot()
+        snapshot: Snapshot = case.host.snapshot()
         new = {who: member for who, member in find(case, snapshot).items() if who not in fresh}
-        fresh |= {who: freeze_one(case.host, snapshot, who, member, before.get(who)) for who, member in new.items()}
+        halted = {who: halt(case.host, snapshot[who.pid], member, before.get(who)) for who, member in new.items()}
+        fresh |= halted
+        looks.append((snapshot, halted))
         settled = not new
+    for snapshot, halted in looks:
+        fresh |= described(snapshot, halted)
     case.look.begin()
     everyone = sorted({**earlier, **fresh}.values(), key=lambda process: process.identity)
     case.journal(FROZEN, list[Frozen], everyone)
@@ -86,45 +92,34 @@ def freeze(case: Case) -> Freeze:
     return Freeze(_now(), tuple(everyone), settled, containers, trouble)
 
 
-def freeze_one(
-    host: Host, snapshot: Snapshot, identity: Identity, member: Member, before: datetime | None = None
-) -> Frozen:
-    """Stop one process where it stands; the record tells if it could not be done.
+def halt(host: Host, process: Process, member: Member, before: datetime | None = None) -> Frozen:
+    """Stop one process where it stands; the record tells if it could not be done, and is completed by `described`.
 
     `before` is when the early freeze has stopped it: it counts if the process still stands.
     """
-    process = snapshot[identity.pid]
     seen, denied, frozen_at = _now(), "", None
     try:
-        host.signal(identity, SIGSTOP)
+        host.signal(process.identity, SIGSTOP)
         frozen_at = before if before and process.state in {"T", "t"} else _now()
     except ProcessLookupError:
         pass
     except PermissionError:
         denied = f"SIGSTOP denied, it belongs to user {process.user}"
-    return Frozen(
-        identity=identity,
-        role=member.role,
-        command=command_of(process),
-        user=process.user,
-        seen_at=seen,
-        frozen_at=frozen_at,
-        denied=denied,
-        why=member.why,
-        lineage=lineage(snapshot, identity.pid),
-        run=run_behind(snapshot, identity.pid),
-    )
+    return Frozen(process.identity, member.role, "", process.user, seen, frozen_at, denied, member.why)
 
 
-def run_behind(snapshot: Snapshot, pid: int) -> str:
-    """The flow run that a process belongs to: its own, or that of whoever started it, as `train` does."""
-    seen = set[int]()
-    while pid in snapshot and pid not in seen:
-        if run := flow_run_of(pid):
-            return run
-        seen.add(pid)
-        pid = snapshot[pid].parent
-    return ""
+def described(snapshot: Snapshot, halted: Mapping[Identity, Frozen]) -> dict[Identity, Frozen]:
+    """Complete the records of one look: command, lineage, flow run. Nothing that takes time comes before a signal.
+
+    A flow run is a process's own, or that of whoever started it, as `train` does.
+    """
+    pids = [identity.pid for identity in halted]
+    lines = lineages(snapshot, pids)
+    runs = handed_down(snapshot, pids, "", lambda process, above: flow_run_of(process.pid) or above)
+    return {
+        who: replace(process, command=command_of(snapshot[who.pid]), lineage=lines[who.pid], run=runs[who.pid])
+        for who, process in halted.items()
+    }
 
 
 def command_of(process: Process) -> str:

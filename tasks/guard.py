@@ -24,7 +24,7 @@ from tasks.container_guard import ContainerGuard
 from tasks.custody.membership import Member, members, protected
 from tasks.custody.process import Identity, Process, copies
 from tasks.custody.redact import command_line
-from tasks.custody.source import lineage
+from tasks.custody.source import Source, lineages
 from tasks.host import LinuxHost
 from tasks.marker import identities, write_marker
 from tasks.orders import Orders
@@ -96,10 +96,14 @@ class Guard:
         """Freeze every newcomer where it stands, and whoever of them was thawed behind our back."""
         snapshot = self.host.snapshot()
         mine = {os.getpid(), *self._in_hand(snapshot)} | protected(snapshot, os.getpid())
-        for identity, member in members(snapshot, self.orders.matchers, PurePath(self.orders.root), mine).items():
-            process = snapshot[identity.pid]
-            if process.state not in _STOPPED or identity not in self.caught:
-                self._freeze(snapshot, process, member)
+        found = members(snapshot, self.orders.matchers, PurePath(self.orders.root), mine)
+        new = [who for who in found if snapshot[who.pid].state not in _STOPPED or who not in self.caught]
+        in_hand = self._in_hand(snapshot) if new else set()  # a run may have taken some in hand since we looked
+        met = {who: self._freeze(snapshot[who.pid]) for who in new if who.pid not in in_hand}
+        lines = lineages(snapshot, [who.pid for who in met])
+        for who, denied in met.items():
+            if denied is not None and self.caught[who] == 1:
+                self._unwritten.append(_caught(snapshot[who.pid], found[who], denied, lines[who.pid]))
         self._write()
         self._stay_named()
 
@@ -118,21 +122,19 @@ class Guard:
             return spared | held - running
         return spared | held | running
 
-    def _freeze(self, snapshot: dict[int, Process], process: Process, member: Member) -> None:
-        if process.pid in self._in_hand(snapshot):
-            return  # a run has taken it in hand since we looked
+    def _freeze(self, process: Process) -> str | None:
+        """Stop it where it stands. Empty, or why that was denied; None if it is gone."""
         denied = ""
         try:
             # whoever is thawed again and again would compute in between; what a run froze is for a run to end
             again = self.caught[process.identity] > _THAWS and process.identity not in self.frozen
             self.host.signal(process.identity, signal.SIGKILL if again else signal.SIGSTOP)
         except ProcessLookupError:
-            return
+            return None
         except PermissionError:
             denied = f"SIGSTOP denied, it belongs to user {process.user}"
         self.caught[process.identity] += 1
-        if self.caught[process.identity] == 1:
-            self._unwritten.append(_caught(snapshot, process, member, denied))
+        return denied
 
     def _write(self) -> None:
         """A disk that takes nothing must not end the watch: what was caught is written when there is room again."""
@@ -147,7 +149,7 @@ class Guard:
                 del self._unwritten[0]
 
 
-def _caught(snapshot: dict[int, Process], process: Process, member: Member, denied: str) -> dict[str, Any]:
+def _caught(process: Process, member: Member, denied: str, line: Iterable[Source]) -> dict[str, Any]:
     return {
         "at": datetime.now(UTC).isoformat(),
         "identity": {"pid": process.pid, "start": process.identity.start},
@@ -155,7 +157,7 @@ def _caught(snapshot: dict[int, Process], process: Process, member: Member, deni
         "why": member.why,
         "command": command_line(process.command),
         "user": process.user,
-        "source": ", started by ".join(str(source) for source in lineage(snapshot, process.pid)),
+        "source": ", started by ".join(map(str, line)),
         "denied": denied,
     }
 

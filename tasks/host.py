@@ -15,12 +15,13 @@ from tasks import launch, lock
 from tasks.custody.process import Identity, Process
 from tasks.marker import read_marker, write_marker
 from tasks.orders import Orders
-from tasks.proc import GONE, listeners, read_process
+from tasks.proc import GONE, listeners, read_process, start_of
 
 logger = logging.getLogger(__name__)
 
 _LINE_SECONDS: Final = 3.0
 _POLL_SECONDS: Final = 0.01
+_TOGETHER: Final = 256
 
 
 class Host(Protocol):
@@ -93,15 +94,21 @@ class LinuxHost:
         """Send through a pidfd opened before the identity was checked, so that nothing can slip in between."""
         descriptor = os.pidfd_open(identity.pid)
         try:
-            if not self.look(identity):
+            if start_of(identity.pid) != identity.start:
                 raise ProcessLookupError(identity.pid)
             signal.pidfd_send_signal(descriptor, number)
         finally:
             os.close(descriptor)
 
     def wait_gone(self, identities: Iterable[Identity], seconds: float) -> frozenset[Identity]:
-        """Wait on pidfds, which become readable when the process has ended."""
+        """Wait on pidfds, which become readable when the process has ended; on some at a time, for files are few."""
         deadline = time.monotonic() + seconds
+        everyone, left = list(identities), frozenset[Identity]()
+        for first in range(0, len(everyone), _TOGETHER):
+            left |= self._wait_gone(everyone[first : first + _TOGETHER], deadline)
+        return left
+
+    def _wait_gone(self, identities: Iterable[Identity], deadline: float) -> frozenset[Identity]:
         waiting = {}
         for identity in identities:
             with suppress(*GONE):

@@ -8,7 +8,7 @@ from signal import SIGCONT, SIGKILL, SIGSTOP, Signals
 from typing import Final
 
 from tasks.case import STOPPED, Case
-from tasks.contain import command_of, find, freeze_one, frozen, look_for_life, observed, ours, spared, stopped
+from tasks.contain import command_of, find, frozen, halt, look_for_life, observed, ours, spared, stopped
 from tasks.containers import stop_containers
 from tasks.cordon import matchers
 from tasks.custody.end import End
@@ -124,7 +124,7 @@ class Stopping:
             if not restarted(snapshot, identity.pid, kin):
                 self._take_in(process, member)
             elif identity in found:
-                freeze_one(self.host, snapshot, identity, member)
+                halt(self.host, process, member)
         self._hold_newcomers(snapshot)
 
     def _hold_newcomers(self, snapshot: Mapping[int, Process]) -> None:

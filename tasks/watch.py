@@ -2,14 +2,14 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from signal import SIGKILL, SIGSTOP
 from typing import Any, Final
 
 from tasks.case import RETURNED, Case
-from tasks.contain import Snapshot, command_of, find, freeze_one, frozen, ours, returned, spared
+from tasks.contain import Snapshot, command_of, find, frozen, halt, ours, returned, spared
 from tasks.container_returns import ContainerReturns
 from tasks.containers import frozen_containers
 from tasks.cordon import caught
@@ -17,7 +17,7 @@ from tasks.custody.end import End
 from tasks.custody.membership import Member
 from tasks.custody.process import Identity
 from tasks.custody.receipt import Returned, Watch
-from tasks.custody.source import Source, keeps_only, lineage, may_be_ended, supervisor, unit_of
+from tasks.custody.source import Source, keeps_only, lineages, may_be_ended, supervisor, unit_of
 from tasks.step import step
 
 _POLL_SECONDS: Final = 0.1
@@ -47,7 +47,7 @@ class Watching:
     def __init__(self, case: Case) -> None:
         """Begin with what started the processes that were stopped."""
         self.case, self.host = case, case.host
-        self.earlier: list[Sequence[Source]] = [process.lineage for process in frozen(case).values()]
+        self.earlier = {source for process in frozen(case).values() for source in process.lineage}
         self.returns: Counter[Source] = Counter()
         self.found: dict[Identity, Returned] = {each.identity: each for each in returned(case)}
         self.standing: dict[Source, None] = {}
@@ -74,7 +74,7 @@ class Watching:
         settled = {who for who, each in self.found.items() if each.end is End.HELD}
         new = {who: member for who, member in find(self.case, snapshot).items() if who not in settled}
         for identity, member in new.items():
-            freeze_one(self.host, snapshot, identity, member)
+            halt(self.host, snapshot[identity.pid], member)
         for source, family in self._by_source(snapshot, new).items():
             self._deal_with(snapshot, source, family)
         return self.containers.look() or bool(new)
@@ -85,13 +85,14 @@ class Watching:
         """Who has come back by what brought it; None where nothing that we know of did."""
         pids = {who.pid for who in new}
         families: dict[Source | None, dict[Identity, Member]] = {}
-        lines = []
+        lines = lineages(snapshot, pids)
+        met = set[Source]()
         for identity, member in new.items():
-            line = lineage(snapshot, identity.pid)
-            own = tuple(source for source in line if not source.identity or source.identity.pid not in pids)
-            lines.append(own)
+            line = lines[identity.pid]
+            own = [source for source in line if not source.identity or source.identity.pid not in pids]
+            met.update(own)
             families.setdefault(supervisor(own, self.earlier), {})[identity] = member
-        self.earlier += lines
+        self.earlier |= met
         return families
 
     def _deal_with(self, snapshot: Snapshot, source: Source | None, family: Mapping[Identity, Member]) -> None:

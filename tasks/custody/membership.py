@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import PurePath
 from typing import Any, Final
 
-from tasks.custody.process import Identity, Process, descendants, parents_first
+from tasks.custody.process import Identity, Process, ancestry, descendants, parents_first
 
 _MULTIPLEXERS: Final = frozenset({"tmux", "tmux:", "screen", "SCREEN", "ssh", "sshd:", "zellij", "mosh-server"})
 _SHELLS: Final = frozenset({"sh", "bash", "dash", "zsh", "ksh", "fish", "busybox", "script"})
@@ -109,11 +109,7 @@ def protected(snapshot: Mapping[int, Process], me: int) -> set[int]:
 
     Our descendants are not spared: a workload that an ancestor of ours started may be among them.
     """
-    spared = {1, me}
-    pid = me
-    while (process := snapshot.get(pid)) and process.parent > 1 and process.parent not in spared:
-        pid = process.parent
-        spared.add(pid)
+    spared = {1, me} | ancestry(snapshot, [me])
     spared |= {process.pid for process in snapshot.values() if runs_prefect(process)}
     return spared
 
@@ -153,7 +149,7 @@ def _family(snapshot: Mapping[int, Process], matcher: Matcher, root: PurePath, s
     }
     plain = {pid for pid, process in matched.items() if not quotes(process)}
     carriers = matched.keys() - plain - {pid for pid, process in matched.items() if multiplexes(process)}
-    return plain | {pid for pid in carriers if descendants(snapshot, [pid]) & plain}
+    return plain | (carriers & ancestry(snapshot, plain))
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,12 @@
 """A process as it was seen, its kin, and how it is to be ended. Pure decisions over a snapshot."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from signal import SIGINT, SIGTERM, Signals
-from typing import Final
+from typing import Final, TypeVar
 
 _LINE: Final = 16384
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, order=True)
@@ -99,15 +100,37 @@ def copies(snapshot: Mapping[int, Process], pids: Iterable[int]) -> set[int]:
 
 def parents_first(snapshot: Mapping[int, Process], pids: Iterable[int]) -> list[int]:
     """Pids in an order in which no child comes before its parent."""
+    wanted = list(pids)
+    depths = handed_down(snapshot, wanted, 0, lambda _, above: above + 1)
+    return sorted(wanted, key=lambda pid: (depths.get(pid, 0), pid))
 
-    def depth(pid: int) -> int:
-        seen: set[int] = set()
-        while pid in snapshot and pid not in seen:
-            seen.add(pid)
+
+def ancestry(snapshot: Mapping[int, Process], pids: Iterable[int]) -> set[int]:
+    """Pids of these and of all their ancestors, as far as the snapshot holds them."""
+    return set(handed_down(snapshot, pids, None, lambda *_: None))
+
+
+def handed_down(
+    snapshot: Mapping[int, Process], pids: Iterable[int], first: T, step: Callable[[Process, T], T]
+) -> dict[int, T]:
+    """Compute a value for each of these processes and their ancestors from the value of its parent, topmost first.
+
+    `first` stands for what is above the topmost. Each process is computed once: the work grows with their number, not
+    with their depth. A table that was read while pids were reused may hold a loop, which is cut.
+    """
+    known: dict[int, T] = {}
+    for start in pids:
+        pid, path = start, dict[int, None]()
+        while pid in snapshot and pid not in known and pid not in path:
+            path[pid] = None
             pid = snapshot[pid].parent
-        return len(seen)
-
-    return sorted(pids, key=lambda pid: (depth(pid), pid))
+        if pid in path:
+            pid, _ = path.popitem()
+            known[pid] = first
+        value = known.get(pid, first)
+        for one in reversed(path):
+            value = known[one] = step(snapshot[one], value)
+    return known
 
 
 def gentle_signal(masks: Masks) -> Signals | None:

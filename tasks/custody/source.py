@@ -1,19 +1,20 @@
 """What started a process, and what keeps bringing it back. Pure decisions over a snapshot."""
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import PurePath
 from typing import Final
 
 from tasks.custody.membership import multiplexes, quotes
-from tasks.custody.process import Identity, Process, descendants
+from tasks.custody.process import Identity, Process, ancestry, descendants, handed_down
 from tasks.custody.redact import redact_command
 from tasks.custody.visible import visible
 
 _USER_MANAGER: Final = re.compile(r"user@\d+\.service")
 _SHOWN: Final = 100
+_ENDS: Final = 16
 _EVERYBODYS: Final = frozenset({"systemd", "init", "cron", "crond", "anacron", "atd", "sshd", "login"})
 
 
@@ -26,7 +27,13 @@ class Source:
 
     def __str__(self) -> str:
         """Name it so that a person finds it."""
+        if self == BETWEEN:
+            return self.name
         return f"process {self.identity.pid} ({self.name})" if self.identity else visible(f"systemd unit {self.name}")
+
+
+BETWEEN: Final = Source("generations that are not listed")
+"""In a long lineage, what stands for those between the nearest and the outermost sixteen."""
 
 
 def unit_of(cgroup: str) -> str:
@@ -42,15 +49,23 @@ def unit_of(cgroup: str) -> str:
 
 def lineage(snapshot: Mapping[int, Process], pid: int) -> tuple[Source, ...]:
     """Who started the process, who started that one and so on, nearest first, pid 1 left out; its unit last."""
-    found: list[Source] = []
-    seen = {pid}
-    parent = snapshot[pid].parent
-    while parent > 1 and parent not in seen and (process := snapshot.get(parent)):
-        seen.add(parent)
-        found.append(Source(_shown(process.command), process.identity))
-        parent = process.parent
-    unit = unit_of(snapshot[pid].cgroup)
-    return (*found, Source(unit)) if unit else tuple(found)
+    return lineages(snapshot, [pid])[pid]
+
+
+def lineages(snapshot: Mapping[int, Process], pids: Collection[int]) -> dict[int, tuple[Source, ...]]:
+    """Lineages of many processes, in time that grows with their number. Long ones are cut in the middle."""
+    nobody: tuple[Source, ...] = ()
+    lines = handed_down(snapshot, pids, nobody, partial(_line, snapshot))
+    units = {pid: unit_of(snapshot[pid].cgroup) for pid in pids}
+    return {pid: (*lines[pid], Source(unit)) if unit else lines[pid] for pid, unit in units.items()}
+
+
+def _line(snapshot: Mapping[int, Process], process: Process, above: tuple[Source, ...]) -> tuple[Source, ...]:
+    parent = snapshot.get(process.parent)
+    if parent is None or parent.pid <= 1:
+        return ()
+    line = (Source(_shown(parent.command), parent.identity), *above)
+    return line if len(line) <= 2 * _ENDS + 1 else (*line[:_ENDS], BETWEEN, *line[-_ENDS:])
 
 
 @lru_cache(maxsize=4096)
@@ -59,19 +74,18 @@ def _shown(command: tuple[str, ...]) -> str:
     return visible(" ".join(redact_command(command))[:_SHOWN])
 
 
-def supervisor(line: Sequence[Source], earlier: Iterable[Sequence[Source]]) -> Source | None:
+def supervisor(line: Iterable[Source], earlier: Collection[Source]) -> Source | None:
     """The nearest that started this process and an earlier one of the workload too: what brings it back."""
-    before = {source for each in earlier for source in each}
-    return next((source for source in line if source in before), None)
+    return next((source for source in line if source in earlier and source != BETWEEN), None)
 
 
-def restarted(snapshot: Mapping[int, Process], pid: int, kin: Iterable[int]) -> bool:
+def restarted(snapshot: Mapping[int, Process], pid: int, kin: Collection[int]) -> bool:
     """True if something that lives on has started the process: a parent that is none of its kin, or systemd for a unit.
 
     A child of the workload whose parent has died was adopted, by pid 1 or by a user's systemd, and not restarted.
     """
     parent = snapshot.get(snapshot[pid].parent)
-    if parent is None or parent.pid in set(kin):
+    if parent is None or parent.pid in kin:
         return False
     if parent.pid == 1 or PurePath(parent.command[0] if parent.command else "").name == "systemd":
         return bool(unit_of(snapshot[pid].cgroup))
@@ -80,9 +94,8 @@ def restarted(snapshot: Mapping[int, Process], pid: int, kin: Iterable[int]) -> 
 
 def keeps_only(snapshot: Mapping[int, Process], pid: int, family: Collection[int]) -> bool:
     """True if all that lives below a process is of this family, or leads to it. A supervisord keeps other work too."""
-    ways = {source.identity.pid for one in family for source in lineage(snapshot, one) if source.identity}
-    below = descendants(snapshot, [pid])
-    return not any(snapshot[one].alive for one in below - ways - set(family))
+    below = descendants(snapshot, [pid]) - ancestry(snapshot, family)
+    return not any(snapshot[one].alive for one in below)
 
 
 def may_be_ended(process: Process) -> bool:

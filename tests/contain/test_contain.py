@@ -1,10 +1,12 @@
 """§1-§3 on real processes: the small workload, hard cases, and what must never be touched."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from textwrap import indent
 from typing import TYPE_CHECKING
@@ -12,10 +14,11 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
+from tasks import contain
 from tasks.contain import find, freeze, prove_contained, prove_still_contained
 from tasks.cordon import await_cordon, cordon
 from tasks.custody.end import End
-from tasks.custody.process import Identity
+from tasks.custody.process import Identity, Process
 from tasks.host import LinuxHost
 from tasks.proc import read_process, start_of
 from tasks.stop import stop
@@ -226,6 +229,61 @@ def test_a_tree_that_forks_as_fast_as_it_can_is_frozen_whole(small: SmallWorkloa
         assert states(small.living()) == {psutil.STATUS_STOPPED}
         stop.fn(case)
         assert small.living() == []
+
+
+@contextmanager
+def chained(small: SmallWorkload, length: int) -> Iterator[None]:
+    """A training whose descendants are each the child of the one before."""
+    (small.root / "chain.sh").write_text(
+        'if [ "$1" -gt 0 ]; then sh chain.sh $(($1 - 1)) & else : > bottom; fi\nexec sleep 600\n'
+    )
+    (small.root / "src/train.py").write_text(
+        f"import subprocess, time\nsubprocess.Popen(['sh', 'chain.sh', '{length - 2}'])\ntime.sleep(600)\n"
+    )
+    small.start()
+    wait_until((small.root / "bottom").exists, what="the last of the chain")
+    wait_until(lambda: {process.name() for process in small.living()[1:]} == {"sleep"}, what="the chain at rest")
+    yield
+
+
+def test_everybody_is_stopped_before_anybody_is_described(
+    small: SmallWorkload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Describing takes time, in which the rest of a deep tree computed on."""
+    events = []
+    signalled, told = LinuxHost.signal, contain.command_of
+
+    def signalling(host: LinuxHost, identity: Identity, number: signal.Signals) -> None:
+        events.append("signal")
+        signalled(host, identity, number)
+
+    def telling(process: Process) -> str:
+        events.append("told")
+        return told(process)
+
+    monkeypatch.setattr(LinuxHost, "signal", signalling)
+    monkeypatch.setattr(contain, "command_of", telling)
+    with chained(small, 40), case_of(small.block()) as case:
+        receipts = made(freeze.fn(case)).processes
+        assert events == ["signal"] * 40 + ["told"] * 40
+        case.policy = "kill"
+        stop.fn(case)
+    times = [receipt.frozen_at for receipt in sorted(receipts, key=lambda each: len(each.lineage))]
+    assert times == sorted(times, key=str)
+    assert all(receipt.command and receipt.why and receipt.lineage for receipt in receipts)
+
+
+def test_more_processes_than_files_that_may_be_open_are_waited_for(small: SmallWorkload) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with chained(small, 330), case_of(small.block()) as case:
+        case.policy = "kill"
+        freeze.fn(case)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (300, hard))
+        try:
+            assert made(stop.fn(case)).told == "330 killed"
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert small.living() == []
 
 
 def test_a_reused_pid_is_never_signalled(small: SmallWorkload) -> None:

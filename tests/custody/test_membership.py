@@ -1,5 +1,6 @@
 """Who belongs to the workload, who only looks like it, and who is never touched."""
 
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import PurePath
 
@@ -18,6 +19,7 @@ from tasks.custody.membership import (
     survey,
 )
 from tasks.custody.process import Identity, Process, descendants
+from tasks.custody.source import keeps_only, lineages
 
 ROOT = PurePath("/srv/work load")
 TRAIN = Matcher("training", r"python\S* -u src/train\.py .*--mode full")
@@ -171,6 +173,54 @@ def test_a_process_table_with_a_loop_ends() -> None:
     assert sorted(found(snapshot)) == [10, 11, 12]
     assert protected(snapshot, 10) >= {1, 10, 11}
     assert descendants(snapshot, [10]) == {10, 11}
+
+
+class Counted(Mapping[int, Process]):
+    """A snapshot that counts how often it is looked into."""
+
+    def __init__(self, rows: dict[int, Process]) -> None:
+        """Nobody has looked yet."""
+        self.rows, self.looks = rows, 0
+
+    def __getitem__(self, pid: int) -> Process:
+        """Count it."""
+        self.looks += 1
+        return self.rows[pid]
+
+    def __iter__(self) -> Iterator[int]:
+        """Pids; what is looked up by them counts."""
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self.rows)
+
+
+@pytest.mark.parametrize(
+    "command", [TRAINING, ("bash", "-c", " ".join(TRAINING)), ("x",)], ids=["plain", "sh", "other"]
+)
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda chain: members(chain, (API, TRAIN), ROOT, protected(chain, 1)),
+        lambda chain: survey(chain, (API, TRAIN), ROOT, protected(chain, max(chain)), since=0),
+        lambda chain: lineages(chain, list(chain)),
+        lambda chain: keeps_only(chain, 1, set(chain)),
+    ],
+    ids=["members", "survey", "lineages", "keeps_only"],
+)
+def test_the_work_grows_with_the_number_of_processes_and_not_with_their_depth(
+    command: tuple[str, ...], work: Callable[[Counted], object]
+) -> None:
+    """A chain of eight hundred took the freeze eleven seconds: each was described by all of its ancestors."""
+
+    def looks(length: int) -> int:
+        rows = (process(pid, pid - 1, *command) for pid in range(3, length))
+        chain = Counted(table(process(2, 1, *TRAINING), *rows, process(length, length - 1, *TRAINING)))
+        work(chain)
+        return chain.looks
+
+    assert looks(800) < 2.1 * looks(400)
 
 
 tables = st.lists(

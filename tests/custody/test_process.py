@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.custody.process import Identity, Masks, Process, copies, gentle_signal
+from tasks.custody.process import Identity, Masks, Process, ancestry, copies, gentle_signal, handed_down, parents_first
 
 
 def mask(*numbers: Signals) -> int:
@@ -60,3 +60,26 @@ def test_a_copy_is_a_child_that_has_not_become_another_program_while_its_parent_
     snapshot = {process.pid: process for process in seen}
     assert copies(snapshot, [10, 20, 99]) == {11}
     assert copies(snapshot, [10, 11, 13]) == {12, 14}
+
+
+@given(st.lists(st.integers(0, 30), min_size=1, max_size=30))
+def test_no_child_comes_before_its_parent_and_a_loop_ends(parents: list[int]) -> None:
+    snapshot = {pid: kin(pid, parent) for pid, parent in enumerate(parents, 1)}
+    order = parents_first(snapshot, snapshot)
+    assert sorted(order) == sorted(snapshot)
+    for pid, process in snapshot.items():
+        above = ancestry(snapshot, [process.parent])
+        looped = any(one in ancestry(snapshot, [snapshot[one].parent]) for one in {pid, *above})
+        assert looped or process.parent not in snapshot or order.index(process.parent) < order.index(pid)
+
+
+def test_what_is_handed_down_is_computed_once_for_each_process() -> None:
+    chain = {pid: kin(pid, pid - 1) for pid in range(1, 2001)}
+    asked: list[int] = []
+
+    def step(process: Process, above: int) -> int:
+        asked.append(process.pid)
+        return above + 1
+
+    assert handed_down(chain, reversed(chain), 0, step) == {pid: pid for pid in chain}
+    assert asked == list(chain)

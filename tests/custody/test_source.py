@@ -7,8 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.custody.process import Identity, Process
-from tasks.custody.source import Source, keeps_only, lineage, may_be_ended, restarted, supervisor, unit_of
+from tasks.custody.process import Identity, Process, ancestry
+from tasks.custody.source import (
+    BETWEEN,
+    Source,
+    keeps_only,
+    lineage,
+    lineages,
+    may_be_ended,
+    restarted,
+    supervisor,
+    unit_of,
+)
 
 
 def process(pid: int, parent: int, *command: str, cgroup: str = "") -> Process:
@@ -70,10 +80,10 @@ def test_the_supervisor_is_the_nearest_that_both_have_in_common() -> None:
         Source("make", Identity(12, 3)),
     )
     login = Source("-bash", Identity(9, 1))
-    assert supervisor((second, loop, login), [(first, loop, login)]) == loop
-    assert supervisor((second,), [(first,)]) is None
+    assert supervisor((second, loop, login), {first, loop, login}) == loop
+    assert supervisor((second,), {first}) is None
     unit = Source("ml.service")
-    assert supervisor((unit,), [(), (unit,)]) == unit
+    assert supervisor((unit,), {unit}) == unit
 
 
 @pytest.mark.parametrize(
@@ -122,5 +132,29 @@ def test_a_long_chain_costs_no_minute() -> None:
     text = "token=abc --mode full " * 200
     chain = table(*(process(pid, pid - 1, "python", text) for pid in range(2, 302)))
     began = time.monotonic()
-    assert max(len(lineage(chain, pid)) for pid in chain) == 299
+    assert max(len(line) for line in lineages(chain, list(chain)).values()) == 33
     assert time.monotonic() - began < 5
+
+
+def test_a_long_lineage_tells_both_its_ends_and_that_some_are_left_out() -> None:
+    chain = table(*(process(pid, pid - 1, f"p{pid}") for pid in range(1, 101)))
+    line = lineage(chain, 100)
+    assert [source.name for source in line[:16]] == [f"p{pid}" for pid in range(99, 83, -1)]
+    assert str(line[16]) == "generations that are not listed"
+    assert [source.name for source in line[17:]] == [f"p{pid}" for pid in range(17, 1, -1)]
+    assert BETWEEN not in lineage(chain, 35)
+    assert len(lineage(chain, 35)) == 33
+    assert supervisor([BETWEEN], {BETWEEN}) is None
+
+
+@given(st.lists(st.integers(0, 40), min_size=1, max_size=40), st.data())
+def test_the_lineages_of_many_are_those_of_each(parents: list[int], data: st.DataObject) -> None:
+    """Whatever the table holds: unrelated processes, loops, parents that are gone."""
+    snapshot = {pid: process(pid, parent, f"p{pid}") for pid, parent in enumerate(parents, 1)}
+    pids = data.draw(st.lists(st.sampled_from(sorted(snapshot)), unique=True))
+    lines = lineages(snapshot, pids)
+    assert lines.keys() == set(pids)
+    for pid, line in lines.items():
+        assert all(source.identity and source.identity.pid in snapshot for source in line)
+        looped = pid in {snapshot[one].parent for one in ancestry(snapshot, [pid])}
+        assert looped or line == lineage(snapshot, pid)
