@@ -19,14 +19,14 @@ from tasks.containers import (
 )
 from tasks.cordon import await_cordon, guard_of, matchers
 from tasks.custody.end import End
-from tasks.custody.membership import Member, Survey, members, protected, survey
+from tasks.custody.membership import Member, Survey, members, survey
 from tasks.custody.process import Identity, Process, descendants, handed_down
 from tasks.custody.receipt import Containment, Freeze, Frozen, Returned, Stopped
 from tasks.custody.redact import command_line
 from tasks.custody.source import lineages
 from tasks.early import read_early
 from tasks.host import Host
-from tasks.proc import flow_run_of
+from tasks.proc import flow_run_of, untouchable
 from tasks.step import step
 
 _FREEZE_SECONDS: Final = 10.0
@@ -43,7 +43,7 @@ def find(case: Case, snapshot: Snapshot) -> dict[Identity, Member]:
 
 def spared(case: Case, snapshot: Snapshot) -> set[int]:
     """Pids that are never touched: what keeps us alive, our guard, and what our own recovery started."""
-    return ours(case, snapshot) | protected(snapshot, getpid())
+    return ours(case, snapshot) | untouchable(snapshot)
 
 
 def ours(case: Case, snapshot: Snapshot) -> set[int]:
@@ -207,7 +207,7 @@ def _others(case: Case) -> dict[int, Process]:
 
 def _kept(snapshot: Snapshot) -> set[int]:
     """Those that are never touched, and our own collectors, which may work in the root."""
-    return protected(snapshot, getpid()) | descendants(snapshot, [getpid()])
+    return untouchable(snapshot) | descendants(snapshot, [getpid()])
 
 
 @step("§3 check: nothing of the workload is left", "封じ込めの確認")

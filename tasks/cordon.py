@@ -10,12 +10,13 @@ from typing import Any, Final
 from blocks.workload import Workload
 from tasks.account import number_of
 from tasks.case import FROZEN, FROZEN_CONTAINERS, RECOVERED, RECOVERED_CONTAINERS, Case
-from tasks.custody.membership import Matcher, matchers_of, protected
+from tasks.custody.membership import Matcher, matchers_of
 from tasks.custody.process import Identity, Process
 from tasks.custody.receipt import Cordon
 from tasks.custody.redact import command_line
 from tasks.marker import caught_lines, read_marker
 from tasks.orders import Orders
+from tasks.proc import untouchable
 from tasks.step import step
 
 _START_SECONDS: Final = 10.0
@@ -51,7 +52,7 @@ def hold(case: Case, reason: str) -> None:
 def orders(case: Case, reason: str) -> Orders:
     """What this incident's guard is told."""
     snapshot = case.host.snapshot()
-    us = protected(snapshot, getpid()) - {1}
+    us = untouchable(snapshot) - {1}
     return Orders(
         incident=case.incident.id,
         reason=reason,

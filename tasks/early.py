@@ -21,13 +21,13 @@ from urllib.parse import quote, urlsplit
 
 from tasks.account import number_of
 from tasks.custody.description import recognisable
-from tasks.custody.membership import Member, matchers_of, members, protected
+from tasks.custody.membership import Member, matchers_of, members
 from tasks.custody.process import Identity, Process
 from tasks.custody.visible import say
 from tasks.host import LinuxHost
 from tasks.marker import identities, read_ours, rows_of
 from tasks.ownership import give_up_ownership, keep_ownership, take_ownership
-from tasks.proc import boot_id
+from tasks.proc import boot_id, untouchable
 
 FLOW: Final = "evacuate"
 EARLY: Final = f"early-{boot_id()[:8]}.json"
@@ -220,7 +220,7 @@ def _write(path: Path, rows: list[dict[str, Any]]) -> None:
 
 def _members(workload: Mapping[str, Any], evidence: Path, snapshot: Mapping[int, Process]) -> dict[Identity, Member]:
     matchers = matchers_of(workload, number_of(workload["user"]))
-    spared = protected(snapshot, os.getpid()) | {who.pid for who in _ours(evidence)}
+    spared = untouchable(snapshot) | {who.pid for who in _ours(evidence)}
     return members(snapshot, matchers, PurePath(os.path.realpath(workload["root"])), spared)
 
 

@@ -10,12 +10,16 @@ from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
+from urllib.parse import urlsplit
 
 from tasks.custody.container import Standpoint
+from tasks.custody.membership import protected, runs_prefect
 from tasks.custody.process import Identity, Masks, Process
 
 NOTHING: Final[Mapping[str, int]] = MappingProxyType({})
 _LISTEN: Final = "0A"
+_NAME: Final = -1
+_DEAD: Final = frozenset("ZXx")
 _KERNEL_THREAD: Final = 0x00200000
 _FORKED: Final = 0x00000040  # PF_FORKNOEXEC: forked, and no exec since
 _ASKED: Final = re.compile(rb"^(Uid|SigBlk|SigIgn|SigCgt):\t(\w+)", re.MULTILINE)
@@ -46,7 +50,8 @@ def began() -> datetime:
 def flow_run_of(pid: int) -> str:
     """The Prefect flow run that a process was started for; empty if none, or if its environment may not be read."""
     with suppress(OSError):
-        if found := _FLOW_RUN.search(_bytes(pid, "environ")):
+        where = pid if _stat(pid)[0] != "Z" else _living_thread(pid)[0]
+        if found := _FLOW_RUN.search(_bytes(where, "environ")):
             return found[1].decode()
     return ""
 
@@ -64,25 +69,34 @@ def listeners(ports: frozenset[int]) -> dict[str, int]:
     return found
 
 
+def untouchable(snapshot: Mapping[int, Process], environment: Mapping[str, str] = os.environ) -> set[int]:
+    """Pids that are never touched: what `protected` spares, with the Prefect server of this host that we talk to."""
+    with suppress(ValueError):
+        if port := urlsplit(environment.get("PREFECT_API_URL", "")).port:
+            sockets = listeners(frozenset({port}))
+            prefects = (pid for pid, process in snapshot.items() if sockets and runs_prefect(process))
+            return protected(snapshot, os.getpid(), [pid for pid in prefects if _ports(pid, sockets)])
+    return protected(snapshot, os.getpid())
+
+
 def read_process(pid: int, listening: Mapping[str, int] = NOTHING) -> Process | None:
     """Read one process from /proc; what may not be read stays empty; None if it is gone."""
     try:
         stat = _stat(pid)
         if int(stat[6]) & _KERNEL_THREAD:
             return Process(Identity(pid, int(stat[19])), int(stat[1]), stat[0])
-        status = _status(pid)
-        command = _bytes(pid, "cmdline")
+        where, state = (pid, stat[0]) if stat[0] != "Z" else _living_thread(pid)
+        status = _status(where)
+        command = _bytes(where, "cmdline")
     except (*GONE, PermissionError):
         return None
-    cwd, executable = _link(pid, "cwd"), _link(pid, "exe")
-    cgroup = _text(pid, "cgroup")
-    state = stat[0]
-    if state == "Z" and _has_threads(pid):
-        state = "R"
+    cwd, executable = _link(where, "cwd"), _link(where, "exe")
+    cgroup = _text(where, "cgroup")
     return Process(
         identity=Identity(pid, int(stat[19])),
         parent=int(stat[1]),
         state=state,
+        name=stat[_NAME],
         command=tuple(word.decode(errors="backslashreplace") for word in command.rstrip(b"\0").split(b"\0"))
         if command
         else (),
@@ -93,7 +107,7 @@ def read_process(pid: int, listening: Mapping[str, int] = NOTHING) -> Process | 
         placeless=bool(command) and not cwd and not executable,
         cgroup=cgroup,
         container=standpoint().container(cgroup),
-        ports=_ports(pid, listening) if listening else frozenset(),
+        ports=_ports(where, listening) if listening else frozenset(),
         forked=bool(int(stat[6]) & _FORKED),
     )
 
@@ -104,11 +118,27 @@ def standpoint() -> Standpoint:
     return Standpoint.of(_text("self", "cgroup"), _text(1, "cgroup"), _text("self", "mountinfo"))
 
 
-def _stat(pid: int) -> list[str]:
-    return _bytes(pid, "stat").rpartition(b")")[2].decode().split()
+def _stat(pid: int | str) -> list[str]:
+    """The words of /proc/PID/stat after the name, which may hold anything; the name itself last."""
+    before, _, after = _bytes(pid, "stat").rpartition(b")")
+    return [*after.decode().split(), before.partition(b"(")[2].decode(errors="backslashreplace")]
 
 
-def _status(pid: int) -> dict[bytes, bytes]:
+def _living_thread(pid: int) -> tuple[int | str, str]:
+    """Where in /proc a process is found whose main thread has exited, and its state.
+
+    As long as others of its threads compute it is no zombie, but only they have its command line, folder and program.
+    """
+    with suppress(OSError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            where = f"{pid}/task/{thread}"
+            with suppress(OSError):
+                if (state := _stat(where)[0]) not in _DEAD:
+                    return where, state
+    return pid, "Z"
+
+
+def _status(pid: int | str) -> dict[bytes, bytes]:
     return dict(_ASKED.findall(_bytes(pid, "status")))
 
 
@@ -130,7 +160,7 @@ def _bytes(pid: int | str, name: str) -> bytes:
         os.close(descriptor)
 
 
-def _ports(pid: int, listening: Mapping[str, int]) -> frozenset[int]:
+def _ports(pid: int | str, listening: Mapping[str, int]) -> frozenset[int]:
     folder = f"/proc/{pid}/fd"
     with suppress(OSError):
         files = (_link(pid, f"fd/{name}") for name in os.listdir(folder))
@@ -138,14 +168,7 @@ def _ports(pid: int, listening: Mapping[str, int]) -> frozenset[int]:
     return frozenset()
 
 
-def _has_threads(pid: int) -> bool:
-    """A main thread that has exited looks like a zombie while the process's other threads go on."""
-    with suppress(OSError):
-        return len(os.listdir(f"/proc/{pid}/task")) > 1
-    return False
-
-
-def _link(pid: int, name: str) -> str:
+def _link(pid: int | str, name: str) -> str:
     with suppress(OSError):
         return os.readlink(f"/proc/{pid}/{name}").removesuffix(" (deleted)")
     return ""

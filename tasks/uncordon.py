@@ -14,7 +14,7 @@ from tasks.cordon import matchers
 from tasks.custody.container import ContainerIdentity, workload_containers
 from tasks.custody.errors import EngineError
 from tasks.custody.log import CustodyLog
-from tasks.custody.membership import members, protected
+from tasks.custody.membership import members
 from tasks.custody.noun import Noun
 from tasks.custody.pause import Resume
 from tasks.custody.process import Identity, Process
@@ -23,7 +23,7 @@ from tasks.home import CORDON, bases, cordon_base, homes
 from tasks.host import Host
 from tasks.marker import caught_lines, read_marker, read_ours, read_private, rows_of
 from tasks.pause import resume
-from tasks.proc import standpoint
+from tasks.proc import standpoint, untouchable
 from tasks.scheduler import Scheduler
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def living(host: Host, workload: "Workload") -> dict[Identity, Process]:
     """Every living process of the workload, as a freeze would find it now."""
     snapshot = host.snapshot()
     root = PurePath(os.path.realpath(workload.root))
-    found = members(snapshot, matchers(workload), root, protected(snapshot, os.getpid()))
+    found = members(snapshot, matchers(workload), root, untouchable(snapshot))
     return {identity: snapshot[identity.pid] for identity in found}
 
 

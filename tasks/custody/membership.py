@@ -1,24 +1,29 @@
 """Who belongs to the workload, who only looks like it, and who is never touched. Pure decisions over a snapshot."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import PurePath
 from typing import Any, Final
 
 from tasks.custody.process import Identity, Process, ancestry, descendants, parents_first
 
-_MULTIPLEXERS: Final = frozenset({"tmux", "tmux:", "screen", "SCREEN", "ssh", "sshd:", "zellij", "mosh-server"})
-_SHELLS: Final = frozenset({"sh", "bash", "dash", "zsh", "ksh", "fish", "busybox", "script"})
+_MULTIPLEXERS: Final = frozenset({"tmux", "screen", "SCREEN", "ssh", "sshd", "zellij", "mosh-server"})
+_SHELLS: Final = frozenset({"sh", "bash", "dash", "ash", "zsh", "ksh", "mksh", "fish", "script"})
 _EDITORS: Final = frozenset(
-    {"vi", "vim", "nvim", "nano", "emacs", "less", "more", "tail", "head", "cat", "tee", "watch"}
+    {"vi", "vim", "nvi", "nvim", "nano", "emacs", "less", "more", "tail", "head", "cat", "tee", "watch"}
 )
 _SEARCHERS: Final = frozenset(
     {"grep", "egrep", "rg", "ag", "pgrep", "pkill", "ps", "sudo", "su", "doas", "strace", "gdb"}
 )
 _INTERPRETERS: Final = ("python", "pypy")
-_QUOTERS: Final = _SHELLS | _EDITORS | _SEARCHERS | _MULTIPLEXERS
+_MODULE: Final = re.compile(r"-[A-Za-z]*m")
+_MANY_IN_ONE: Final = frozenset({"busybox", "toybox", "coreutils"})
+_FLAVOUR: Final = re.compile(
+    r"\.?(?P<name>.+?)(?:[.-]?\d[\d.]*|[.-](?:basic|tiny|nox|gtk\d?|athena|lucid|motif|session|auth|rs|static|wrapped))*"
+)
+"""Of one program a host may have several: vim.basic, emacs-nox, bash-5.2, sshd-session, sudo-rs."""
+_QUOTERS: Final = _SHELLS | _EDITORS | _SEARCHERS | _MANY_IN_ONE | _MULTIPLEXERS
 
 
 @dataclass(frozen=True)
@@ -74,44 +79,71 @@ def rooted(process: Process, root: PurePath) -> bool:
 
 def quotes(process: Process) -> bool:
     """True for a program that may carry the pattern as text without being the workload: a shell, an editor, a grep."""
-    return _program(process) in _QUOTERS
+    return program(process) in _QUOTERS
 
 
 def multiplexes(process: Process) -> bool:
     """True for a program that holds a person's other work too: its other children are nobody's workload."""
-    return _program(process) in _MULTIPLEXERS
+    return program(process) in _MULTIPLEXERS
 
 
-def _program(process: Process) -> str:
-    """Name of the program; some, as sshd and tmux, write a title in its place, which begins with it and a colon.
+def program(process: Process) -> str:
+    """Name of the program that a process runs: of its executable, whatever it is called by.
 
-    A Python program is one, whatever it calls itself.
+    The first word of a command line is what its parent wrote. Where the executable may not be read, the kernel's name
+    of the program has to do.
     """
-    if (real := PurePath(process.executable).name).startswith(_INTERPRETERS):
-        return real
-    called = process.command[0].lstrip("-") if process.command else ""
-    title = called.split(" ", 1)[0]
-    return title if title.endswith(":") else PurePath(called).name
+    name = PurePath(process.executable).name or process.name.split(" ", 1)[0].rstrip(":")
+    found = _FLAVOUR.fullmatch(name)
+    return found["name"] if found else name
 
 
 def runs_prefect(process: Process) -> bool:
-    """True for Prefect's own programs: the worker, the server, a flow run. The program counts, not the text."""
-    words = process.command[:4]
-    programs = [PurePath(word).name for word in words[:2]]
-    modules = [module for option, module in pairwise(words) if option == "-m"]
-    if "uvicorn" in [*programs, *modules]:
+    """True for what looks like a program of Prefect's: the worker, the server, a flow run. It may be the workload."""
+    name = program(process)
+    started = _started(process.command[1:]) if name.startswith(_INTERPRETERS) else name
+    if started == "uvicorn":
         return any(word.startswith("prefect.server.") for word in process.command)
-    return "prefect" in programs or any(module.split(".")[0] == "prefect" for module in modules)
+    return started == "prefect"
 
 
-def protected(snapshot: Mapping[int, Process], me: int) -> set[int]:
-    """Pids that are never touched: pid 1, ourselves, our ancestors, Prefect's own processes.
+def _started(arguments: Iterable[str]) -> str:
+    """The package or script that these arguments of a Python interpreter start."""
+    words = iter(arguments)
+    for word in words:
+        if _MODULE.fullmatch(word):
+            return next(words, "").split(".", 1)[0]
+        if word == "-c":
+            return ""
+        if word in {"-W", "-X"}:
+            next(words, None)
+        elif not word.startswith("-"):
+            return PurePath(word).name
+    return ""
 
-    Our descendants are not spared: a workload that an ancestor of ours started may be among them.
+
+def protected(snapshot: Mapping[int, Process], me: int, servers: Iterable[int] = ()) -> set[int]:
+    """Pids that are never touched: pid 1, ourselves, our ancestors, Prefect's processes of our own installation.
+
+    Of another installation only the server that we talk to is spared, one of `servers`: any program can call itself
+    Prefect's. Our descendants are not spared: a workload that an ancestor of ours started may be among them.
     """
     spared = {1, me} | ancestry(snapshot, [me])
-    spared |= {process.pid for process in snapshot.values() if runs_prefect(process)}
-    return spared
+    spared |= {
+        process.pid for process in snapshot.values() if runs_prefect(process) and _ours(process, snapshot.get(me))
+    }
+    return spared | set(servers)
+
+
+def _ours(process: Process, me: Process | None) -> bool:
+    """Whether a Python program runs in the same environment as we do: the same executable, called by the same path."""
+    return me is None or (process.executable == me.executable and _called(process) == _called(me) != "")
+
+
+def _called(process: Process) -> str:
+    """The path that an interpreter was called by, which tells it where its packages are; empty where it is no path."""
+    word = next(iter(process.command), "")
+    return str(PurePath(process.cwd, word)) if "/" in word else ""
 
 
 def members(
@@ -147,9 +179,14 @@ def _family(snapshot: Mapping[int, Process], matcher: Matcher, root: PurePath, s
         for process in snapshot.values()
         if process.alive and process.pid not in spared and not process.container and matcher.recognises(process, root)
     }
-    plain = {pid for pid, process in matched.items() if not quotes(process)}
+    plain = {pid for pid, process in matched.items() if not _only_quotes(process, root)}
     carriers = matched.keys() - plain - {pid for pid, process in matched.items() if multiplexes(process)}
     return plain | (carriers & ancestry(snapshot, plain))
+
+
+def _only_quotes(process: Process, root: PurePath) -> bool:
+    """A program of the workload's own is no shell or editor of the host, whatever its file is called."""
+    return quotes(process) and not PurePath(process.executable).is_relative_to(root)
 
 
 @dataclass(frozen=True)
@@ -177,29 +214,25 @@ def survey(  # noqa: PLR0913, PLR0917  each is one thing that a look depends on
     What is in one of these `containers` is looked for there. In a container that nobody named, a match is told.
 
     `kept` ones that match are told as well: sparing them does not make them harmless. Shells and editors are
-    nobody's workload.
+    nobody's workload; one of another user's that matches is told, since its executable may not be read.
     """
     known, untouchable, named = tuple(matchers), frozenset(kept), frozenset(containers)
     alive: dict[Identity, str] = {}
     bystanders = []
-    for process in _candidates(snapshot):
-        if process.container in named:
+    for process in snapshot.values():
+        if not process.alive or process.container in named:
             continue
         fits, inside = any(matcher.fits(process) for matcher in known), rooted(process, root)
-        if reason := _contradiction(process, fits, inside, process.pid in untouchable, since):
+        if _only_quotes(process, root):
+            bystanders += [process] if fits and process.placeless else []
+        elif reason := _contradiction(process, fits, inside, process.pid in untouchable, since):
             alive[process.identity] = reason
         elif fits != inside and process.pid not in untouchable:
             bystanders.append(process)
     return Survey(alive, tuple(bystanders))
 
 
-def _candidates(snapshot: Mapping[int, Process]) -> Iterator[Process]:
-    return (process for process in snapshot.values() if process.alive and not quotes(process))
-
-
 def _contradiction(process: Process, fits: bool, inside: bool, kept: bool, since: int) -> str:  # noqa: FBT001
-    if runs_prefect(process):
-        return ""
     if process.container:
         return _in_a_container(process.container) if fits and inside else ""
     if fits and inside:

@@ -41,7 +41,8 @@ class Process:
     Unreadable fields are empty; `placeless` says that cwd and executable may not be read at all: it is another user's.
     `cgroup` is the process's control group as the kernel names it, and `container` the id of the container that it is
     in as seen from here; `ports` are those watched ones that it listens on. A `forked` one is the copy of its parent
-    that it was made as: it has not become another program by exec.
+    that it was made as: it has not become another program by exec. `name` is the kernel's short name of its program,
+    which everybody may read, and which the process itself can change.
     """
 
     identity: Identity
@@ -57,6 +58,7 @@ class Process:
     container: str | None = None
     ports: frozenset[int] = frozenset()
     forked: bool = False
+    name: str = ""
 
     @property
     def pid(self) -> int:

@@ -7,7 +7,7 @@ from functools import lru_cache, partial
 from pathlib import PurePath
 from typing import Final
 
-from tasks.custody.membership import multiplexes, quotes
+from tasks.custody.membership import multiplexes, program, quotes, runs_prefect
 from tasks.custody.process import Identity, Process, ancestry, descendants, handed_down
 from tasks.custody.redact import redact_command
 from tasks.custody.visible import visible
@@ -87,7 +87,7 @@ def restarted(snapshot: Mapping[int, Process], pid: int, kin: Collection[int]) -
     parent = snapshot.get(snapshot[pid].parent)
     if parent is None or parent.pid in kin:
         return False
-    if parent.pid == 1 or PurePath(parent.command[0] if parent.command else "").name == "systemd":
+    if parent.pid == 1 or program(parent) == "systemd":
         return bool(unit_of(snapshot[pid].cgroup))
     return True
 
@@ -101,8 +101,8 @@ def keeps_only(snapshot: Mapping[int, Process], pid: int, family: Collection[int
 def may_be_ended(process: Process) -> bool:
     """Ending what brings the workload back must not end a person's login: no terminal multiplexer, no bare shell.
 
-    Nor what starts everybody's programs.
+    Nor what starts everybody's programs, nor a program of Prefect's.
     """
-    if multiplexes(process) or PurePath(process.command[0] if process.command else "").name in _EVERYBODYS:
+    if multiplexes(process) or runs_prefect(process) or program(process) in _EVERYBODYS:
         return False
     return not quotes(process) or (len(process.command) > 1 and not process.command[0].startswith("-"))

@@ -15,6 +15,8 @@ from tasks.cordon import cordon
 from tasks.custody.end import End
 from tasks.custody.receipt import Containment, Freeze, Stop
 from tasks.drill.sample import SOURCE
+from tasks.host import LinuxHost
+from tasks.proc import untouchable
 from tasks.stop import stop
 from tests.cases import case_of, made
 from tests.contain.test_contain import in_a_process_of_its_own
@@ -200,3 +202,118 @@ def test_what_a_person_starts_in_the_root_during_the_stop_is_told_and_left_alone
         assert psutil.Process(int(told.read_text())).status() == "sleeping"
         assert [receipt.identity.pid for receipt in receipts.processes] == [training.pid]
         assert any("started in the root" in each for each in made(prove_contained.fn(case)).alive)
+
+
+HEADLESS = """
+import ctypes, threading, time
+def compute():
+    open("computing", "w").close()
+    while True:
+        time.sleep(0.01)
+threading.Thread(target=compute).start()
+time.sleep(0.1)
+ctypes.CDLL(None).syscall(60, 0)
+"""
+
+
+def test_a_training_whose_main_thread_has_exited_is_known_by_its_other_threads(small: SmallWorkload) -> None:
+    """The kernel calls it a zombie and shows neither command line nor folder nor program of it."""
+    (small.root / "src/train.py").write_text(HEADLESS)
+    training = small.start(PREFECT__FLOW_RUN_ID="0" * 8 + "-1111-2222-3333-" + "4" * 12)
+    wait_until(lambda: psutil.Process(training.pid).status() == psutil.STATUS_ZOMBIE, what="the main thread's end")
+    assert Path(f"/proc/{training.pid}/cmdline").read_bytes() == b""
+    with case_of(small.block(grace_seconds=0.5)) as case:
+        cordon.fn(case)
+        (frozen,) = made(freeze.fn(case)).processes
+        assert (frozen.identity.pid, frozen.role) == (training.pid, "training")
+        assert "src/train.py" in frozen.command
+        assert frozen.run.endswith("4" * 12)
+        threads = list(Path(f"/proc/{training.pid}/task").iterdir())
+        assert {(path / "stat").read_text().rpartition(") ")[2][0] for path in threads} == {"Z", "T"}
+        stop.fn(case)
+        assert made(prove_contained.fn(case)).contained
+    assert training.wait(10) != 0
+
+
+def borrowing(small: SmallWorkload, name: str) -> psutil.Process:
+    """The training, called by the name of another program; nobody's child."""
+    small.start(["setsid", "--fork", "bash", "-c", f"exec -a '{name}' {' '.join(small.training_command)}"], WORKERS="0")
+    wait_until(lambda: [each for each in small.living() if each.cmdline()[:1] == [name]], what="the training")
+    (training,) = small.living()
+    return training
+
+
+ANY_PROGRAM = r"-u src/train\.py .*--mode full"
+
+
+@pytest.mark.parametrize(
+    "name", ["bash", "-zsh", "vim", "tail", "sudo", "prefect", "sshd: x", "tmux: server", "systemd"]
+)
+def test_a_borrowed_name_saves_no_training(small: SmallWorkload, name: str) -> None:
+    """The first word of a command line is what the parent wrote; the executable is the kernel's word."""
+    training = borrowing(small, name)
+    with case_of(small.block(training_pattern=ANY_PROGRAM)) as case:
+        cordon.fn(case)
+        assert not made(prove_contained.fn(case)).contained
+        assert [each.identity.pid for each in made(freeze.fn(case)).processes] == [training.pid]
+        stop.fn(case)
+        assert made(prove_contained.fn(case)).contained
+    assert small.living() == []
+
+
+def test_a_training_whose_own_file_is_called_bash_is_no_shell(small: SmallWorkload) -> None:
+    program = str(shutil.copy("/bin/bash", small.root / "bash"))
+    training = small.start([program, "-c", "while :; do sleep 0.1; done", "python -u src/train.py --mode full"])
+    with case_of(small.block(grace_seconds=1)) as case:
+        assert training.pid in pids(made(freeze.fn(case)))
+        stop.fn(case)
+    assert training.wait(10) != 0
+
+
+@pytest.mark.parametrize("module", ["prefect.engine", "prefect"])
+def test_a_training_in_what_is_called_prefect_is_a_member(small: SmallWorkload, module: str) -> None:
+    (small.root / "prefect").mkdir()
+    (small.root / "prefect/__init__.py").touch()
+    for name in ("engine", "__main__"):
+        (small.root / f"prefect/{name}.py").write_text("import time\nopen('ready', 'w')\ntime.sleep(600)\n")
+    training = small.start(["venv/bin/python", "-m", module, "train"])
+    wait_until((small.root / "ready").exists, what="the training")
+    with case_of(small.block(training_pattern=r"-m prefect\S* train")) as case:
+        cordon.fn(case)
+        assert pids(made(freeze.fn(case))) == {training.pid}
+        stop.fn(case)
+        assert made(prove_contained.fn(case)).contained
+
+
+def test_the_server_that_we_talk_to_is_spared_whatever_it_runs_from(small: SmallWorkload) -> None:
+    (small.root / "prefect").mkdir()
+    (small.root / "prefect/__main__.py").write_text(
+        f"import socket, time\nlistening = socket.create_server(('127.0.0.1', {small.port}))\ntime.sleep(600)\n"
+    )
+    server = small.start(["venv/bin/python", "-m", "prefect", "server", "start"])
+    wait_until(small.healthy, what="the server")
+    snapshot = LinuxHost().snapshot()
+    assert server.pid in untouchable(snapshot, {"PREFECT_API_URL": f"http://127.0.0.1:{small.port}/api"})
+    for other in ("", "http://127.0.0.1/api", "http://127.0.0.1:1/api", "http://127.0.0.1:port/api"):
+        assert server.pid not in untouchable(snapshot, {"PREFECT_API_URL": other})
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs to run as root to become somebody else")
+@pytest.mark.parametrize("borrowed", [True, False])
+def test_another_users_match_that_is_called_a_shell_is_told(small: SmallWorkload, *, borrowed: bool) -> None:
+    """Its executable may not be read. What the kernel calls a shell is told as left alone; else it contradicts."""
+    if borrowed:
+        there = borrowing(small, "bash").pid
+    else:
+        text = "sleep 600; : python -u src/train.py --mode full"
+        there = small.start(["bash", "-c", text]).pid
+        wait_until(lambda: len(small.living()) == 2, what="the shell")
+    seen = in_a_process_of_its_own(
+        small,
+        "(seen := prove_contained.fn(case).data).alive, seen.left_alone, sep='\\n'",
+        first="os.setgroups([]); os.setgid(65534); os.setuid(65534); from functools import partialmethod\n"
+        f"SmallWorkload.block = partialmethod(SmallWorkload.block, training_pattern={ANY_PROGRAM!r})",
+    )
+    alive, left_alone = seen.splitlines()
+    assert f"{there}: bash" in (alive if borrowed else left_alone)
+    assert f"{there}: bash" not in (left_alone if borrowed else alive)

@@ -12,6 +12,7 @@ from tasks.custody.membership import (
     Matcher,
     Member,
     members,
+    program,
     protected,
     quotes,
     rooted,
@@ -272,8 +273,68 @@ def test_prefects_own_programs_are_known(line: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("executable", "name", "program_of_it"),
+    [
+        ("/usr/bin/dash", "sh", "dash"),
+        ("/usr/bin/vim.basic", "vi", "vim"),
+        ("/usr/bin/emacs-nox", "emacs", "emacs"),
+        ("/usr/lib/openssh/sshd-session", "sshd: x", "sshd"),
+        ("/nix/store/x/bin/.tmux-wrapped", "tmux", "tmux"),
+        ("/usr/bin/sudo-rs", "sudo", "sudo"),
+        ("/usr/bin/busybox", "tail", "busybox"),
+        ("", "tmux: server", "tmux"),
+        ("", "bash", "bash"),
+    ],
+)
+def test_a_program_is_known_by_its_file_however_it_is_linked(executable: str, name: str, program_of_it: str) -> None:
+    one = replace(process(9, 1, "python", " ".join(TRAINING), executable=executable), name=name)
+    assert program(one) == program_of_it
+    assert quotes(one)
+
+
+@pytest.mark.parametrize("executable", ["/opt/cat-train", "/opt/train", "/usr/bin/python3.11", "/opt/watchdog"])
+def test_a_program_with_another_name_quotes_nothing(executable: str) -> None:
+    assert not quotes(replace(process(9, 1, "bash", executable=executable), name="bash"))
+
+
+def test_prefects_programs_are_spared_where_they_are_ours_and_members_where_they_match_else() -> None:
+    ours, theirs = "/opt/evacuation/bin/python", f"{ROOT}/venv/bin/python"
+    engine = ("-m", "prefect.engine")
+    same = "/usr/bin/python3.11"
+    snapshot = table(
+        process(10, 1, ours, "-m", "prefect", "worker", "start", cwd="/", executable=same),
+        process(11, 10, ours, *engine, cwd="/", executable=same),
+        process(12, 10, ours, *engine, executable=same),
+        process(13, 1, theirs, *engine, executable=same),
+        process(14, 1, "venv/bin/python", *engine, executable=same),
+        process(15, 1, "python", *engine, executable=same),
+        process(16, 1, theirs, "-m", "prefect", "server", "start", executable=same),
+    )
+    spared = protected(snapshot, 11, [16])
+    assert spared == {1, 10, 11, 12, 16}
+    pattern = (Matcher("training", r"prefect\.engine"),)
+    assert [who.pid for who in members(snapshot, pattern, ROOT, spared)] == [13, 14, 15]
+    alive = survey(snapshot, pattern, ROOT, spared, since=0).alive
+    assert {who.pid for who, reason in alive.items() if reason == "it is ours to spare, and matches"} == {12}
+
+
+@pytest.mark.parametrize(
     "line",
     [
+        "python -W error -m prefect worker start",
+        "python -um prefect.engine",
+        "python -X dev -m prefect.engine",
+    ],
+)
+def test_options_of_the_interpreter_hide_no_prefect(line: str) -> None:
+    assert runs_prefect(process(9, 1, *line.split()))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "python -c prefect",
+        "python src/train.py -m prefect",
         "python -u src/train.py --mode full prefect worker",
         "python -u src/train.py --mode full -m prefect",
         "python -m uvicorn api.app:app --host 127.0.0.1",
