@@ -15,7 +15,7 @@ from tasks import launch, lock
 from tasks.custody.process import Identity, Process
 from tasks.marker import read_marker, write_marker
 from tasks.orders import Orders
-from tasks.proc import GONE, listeners, read_process, start_of
+from tasks.proc import GONE, arrivals, listeners, read_process, start_of
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +32,9 @@ class Host(Protocol):
 
     def look(self, identity: Identity) -> Process | None:
         """One process as it is now, None if it is gone."""
+
+    def arrivals(self, last: int) -> tuple[int, list[Process]]:
+        """Processes whose pids were given out after `last`, newest first, and the last pid that was given out."""
 
     def signal(self, identity: Identity, number: signal.Signals) -> None:
         """Send a signal to exactly this process. ProcessLookupError if it is gone, PermissionError if denied."""
@@ -84,6 +87,10 @@ class LinuxHost:
         listening = listeners(self._ports) if self._ports else {}
         found = (read_process(int(name), listening) for name in os.listdir("/proc") if name.isdigit())
         return {process.pid: process for process in found if process}
+
+    def arrivals(self, last: int) -> tuple[int, list[Process]]:
+        """Read those alone that are new."""
+        return arrivals(last)
 
     def look(self, identity: Identity) -> Process | None:
         """Read one process; None if its pid is gone or belongs to another by now."""

@@ -22,8 +22,9 @@ _NAME: Final = -1
 _DEAD: Final = frozenset("ZXx")
 _KERNEL_THREAD: Final = 0x00200000
 _FORKED: Final = 0x00000040  # PF_FORKNOEXEC: forked, and no exec since
-_ASKED: Final = re.compile(rb"^(Uid|SigBlk|SigIgn|SigCgt):\t(\w+)", re.MULTILINE)
+_ASKED: Final = re.compile(rb"^(Tgid|Uid|SigBlk|SigIgn|SigCgt):\t(\w+)", re.MULTILINE)
 _BLOCK: Final = 1 << 16
+_MOST: Final = 512
 _FLOW_RUN: Final = re.compile(rb"(?:^|\0)PREFECT__FLOW_RUN_ID=([0-9a-f-]{36})(?:\0|$)")
 GONE: Final = (FileNotFoundError, ProcessLookupError)
 
@@ -80,7 +81,7 @@ def untouchable(snapshot: Mapping[int, Process], environment: Mapping[str, str] 
 
 
 def read_process(pid: int, listening: Mapping[str, int] = NOTHING) -> Process | None:
-    """Read one process from /proc; what may not be read stays empty; None if it is gone."""
+    """Read one process from /proc; what may not be read stays empty; None if it is gone, or no process but a thread."""
     try:
         stat = _stat(pid)
         if int(stat[6]) & _KERNEL_THREAD:
@@ -90,6 +91,8 @@ def read_process(pid: int, listening: Mapping[str, int] = NOTHING) -> Process | 
         command = _bytes(where, "cmdline")
     except (*GONE, PermissionError):
         return None
+    if int(status.get(b"Tgid", b"0")) != pid:
+        return None  # the id of a thread, or gone
     cwd, executable = _link(where, "cwd"), _link(where, "exe")
     cgroup = _text(where, "cgroup")
     return Process(
@@ -97,6 +100,8 @@ def read_process(pid: int, listening: Mapping[str, int] = NOTHING) -> Process | 
         parent=int(stat[1]),
         state=state,
         name=stat[_NAME],
+        group=int(stat[2]),
+        session=int(stat[3]),
         command=tuple(word.decode(errors="backslashreplace") for word in command.rstrip(b"\0").split(b"\0"))
         if command
         else (),
@@ -110,6 +115,18 @@ def read_process(pid: int, listening: Mapping[str, int] = NOTHING) -> Process | 
         ports=_ports(where, listening) if listening else frozenset(),
         forked=bool(int(stat[6]) & _FORKED),
     )
+
+
+def arrivals(last: int) -> tuple[int, list[Process]]:
+    """Read the processes whose pids were given out after `last`, newest first; with the last pid that was given out.
+
+    The kernel tells that one (/proc/loadavg), so this costs microseconds, and meets who lives for a millisecond.
+    Nobody is read where `last` is negative.
+    """
+    now = int(Path("/proc/loadavg").read_text().split()[-1])
+    first = max(last if last < now else 0, now - _MOST) + 1  # after the highest pid the lowest are given out again
+    pids = range(now, first - 1, -1) if 0 <= last != now else ()
+    return now, [process for pid in pids if (process := read_process(pid))]
 
 
 @cache

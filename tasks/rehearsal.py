@@ -51,6 +51,10 @@ class RehearsalHost:
         process = None if identity in self._ended else self._host.look(identity)
         return self._as_if(process) if process else None
 
+    def arrivals(self, last: int) -> tuple[int, list[Process]]:
+        """Nobody: the workload goes on, and who comes and goes in it means nothing."""
+        return last, []
+
     def signal(self, identity: Identity, number: signal.Signals) -> None:
         """Record the signal."""
         self._would(number.name, str(identity.pid))

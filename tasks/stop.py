@@ -8,14 +8,15 @@ from signal import SIGCONT, SIGKILL, SIGSTOP, Signals
 from typing import Final
 
 from tasks.case import STOPPED, Case
-from tasks.contain import command_of, find, frozen, halt, look_for_life, observed, ours, spared, stopped
+from tasks.contain import command_of, find, frozen, halt, observed, spared, stopped
 from tasks.containers import stop_containers
 from tasks.cordon import matchers
 from tasks.custody.end import End
 from tasks.custody.membership import Member
-from tasks.custody.process import Identity, Process, copies, descendants, gentle_signal
+from tasks.custody.process import Identity, Process, copies, gentle_signal
 from tasks.custody.receipt import Frozen, Stop, Stopped
 from tasks.custody.source import restarted
+from tasks.kin import Kin
 from tasks.step import step
 
 _SETTLE_SECONDS: Final = 2.0
@@ -30,9 +31,10 @@ def stop(case: Case) -> Stop:
 
     Policy kill, for a compromised host: SIGKILL while it is frozen, and no thaw.
     """
-    with ThreadPoolExecutor(1) as beside:
+    processes = frozen(case)
+    with ThreadPoolExecutor(1) as beside, Kin(case.host, processes) as kin:
         containers = beside.submit(stop_containers, case)
-        stopping = Stopping(case, frozen(case))
+        stopping = Stopping(case, processes, kin)
         if case.policy == "graceful":
             stopping.ask()
             stopping.wait()
@@ -51,9 +53,9 @@ def stop(case: Case) -> Stop:
 class Stopping:
     """One stop in progress: whom it has to end, what was sent to whom, who was born meanwhile, who is gone."""
 
-    def __init__(self, case: Case, processes: Mapping[Identity, Frozen]) -> None:
-        """Begin with what was frozen."""
-        self.case, self.host = case, case.host
+    def __init__(self, case: Case, processes: Mapping[Identity, Frozen], kin: Kin) -> None:
+        """Begin with what was frozen, and with who descends from it."""
+        self.case, self.host, self.kin = case, case.host, kin
         self.processes = dict(processes)
         self.spared = spared(case, self.host.snapshot())
         self.sent: dict[Identity, list[tuple[str, datetime]]] = {identity: [] for identity in processes}
@@ -111,19 +113,18 @@ class Stopping:
         What somebody else has started in the root, and does not match, is not ours to end: a person may copy files.
         """
         snapshot = self.host.snapshot()
+        self.kin.meet(snapshot)
         found = find(self.case, snapshot)
-        mine = ours(self.case, snapshot)
-        visible = {pid: process for pid, process in snapshot.items() if pid not in mine}
-        helpers = dict.fromkeys(look_for_life(self.case, visible).alive, Member("helper", "started during the stop"))
-        kin = {who.pid for who in self.processes}
-        kin |= descendants(snapshot, kin)
+        living = (process.identity for process in snapshot.values() if process.alive)
+        helpers = dict.fromkeys(filter(self.kin.__contains__, living), Member("helper", "started during the stop"))
+        known = self.kin.pids
         for identity, member in (helpers | found).items():
             process = snapshot[identity.pid]
             if identity in self.processes or identity.pid in self.spared or process.container:
                 continue
-            if not restarted(snapshot, identity.pid, kin):
+            if identity in helpers or not restarted(snapshot, identity.pid, known):
                 self._take_in(process, member)
-            elif identity in found:
+            else:
                 halt(self.host, process, member)
         self._hold_newcomers(snapshot)
 

@@ -42,7 +42,8 @@ class Process:
     `cgroup` is the process's control group as the kernel names it, and `container` the id of the container that it is
     in as seen from here; `ports` are those watched ones that it listens on. A `forked` one is the copy of its parent
     that it was made as: it has not become another program by exec. `name` is the kernel's short name of its program,
-    which everybody may read, and which the process itself can change.
+    which everybody may read, and which the process itself can change. `group` and `session` are the pids of those who
+    made its process group and session, which all their descendants inherit that do not make one of their own.
     """
 
     identity: Identity
@@ -59,6 +60,8 @@ class Process:
     ports: frozenset[int] = frozenset()
     forked: bool = False
     name: str = ""
+    group: int = 0
+    session: int = 0
 
     @property
     def pid(self) -> int:

@@ -204,6 +204,56 @@ def test_what_a_person_starts_in_the_root_during_the_stop_is_told_and_left_alone
         assert any("started in the root" in each for each in made(prove_contained.fn(case)).alive)
 
 
+def test_a_strangers_orphan_in_the_root_is_told_and_left_alone(small: SmallWorkload) -> None:
+    """`nohup` and `setsid --fork` leave no parent behind: it was ended as if the training had started it."""
+    small.start(WORKERS="0")
+    wait_until(small.living, what="the training")
+    with case_of(small.block(grace_seconds=1)) as case:
+        cordon.fn(case)
+        (training,) = pids(made(freeze.fn(case)))
+        small.start(["setsid", "--fork", "sleep", "600"]).wait()
+        wait_until(lambda: "sleep" in programs(small), what="the stranger's program")
+        receipts = made(stop.fn(case))
+        assert [receipt.identity.pid for receipt in receipts.processes] == [training]
+        (stranger,) = small.living()
+        assert stranger.cmdline() == ["sleep", "600"]
+        alive = made(prove_contained.fn(case)).alive
+        assert alive == (f"{stranger.pid}: sleep 600 (it was started in the root after the freeze)",)
+
+
+@pytest.mark.parametrize("act", ["subprocess.Popen(['sleep', '601'], cwd='/')", "daemon()"], ids=["child", "daemon"])
+def test_what_a_dying_training_leaves_behind_anywhere_is_ended(small: SmallWorkload, act: str) -> None:
+    """Descent counts, not the folder: a child in the same group, a daemon of its own session that was seen coming."""
+    started_during_the_stop = (
+        "def daemon():\n"
+        "    if os.fork() == 0:\n"
+        "        os.setsid()\n"
+        "        time.sleep(0.2)\n"
+        "        if os.fork() == 0:\n"
+        "            time.sleep(0.2)\n"
+        "            os.chdir('/')\n"
+        "            os.execlp('sleep', 'sleep', '601')\n"
+        "        time.sleep(0.2)\n"
+        "        os._exit(0)\n"
+        "    time.sleep(0.2)\n"
+    )
+    (small.root / "src/train.py").write_text(
+        f"import os, signal, subprocess, sys, time\n{started_during_the_stop}"
+        f"def end(*_):\n    {act}\n    os._exit(0)\n"
+        "signal.signal(signal.SIGINT, end)\nopen('ready', 'w').close()\ntime.sleep(600)\n"
+    )
+    small.start()
+    wait_until((small.root / "ready").exists, what="the training")
+    with case_of(small.block(grace_seconds=3)) as case:
+        cordon.fn(case)
+        freeze.fn(case)
+        ends = {receipt.command: receipt.end for receipt in made(stop.fn(case)).processes}
+        assert made(prove_contained.fn(case)).contained
+    assert End.SURVIVED not in ends.values()
+    left = [each for each in psutil.process_iter(["cmdline"]) if each.info["cmdline"] == ["sleep", "601"]]
+    assert left == []
+
+
 HEADLESS = """
 import ctypes, threading, time
 def compute():
@@ -220,27 +270,30 @@ def test_a_training_whose_main_thread_has_exited_is_known_by_its_other_threads(s
     """The kernel calls it a zombie and shows neither command line nor folder nor program of it."""
     (small.root / "src/train.py").write_text(HEADLESS)
     training = small.start(PREFECT__FLOW_RUN_ID="0" * 8 + "-1111-2222-3333-" + "4" * 12)
-    wait_until(lambda: psutil.Process(training.pid).status() == psutil.STATUS_ZOMBIE, what="the main thread's end")
-    assert Path(f"/proc/{training.pid}/cmdline").read_bytes() == b""
-    with case_of(small.block(grace_seconds=0.5)) as case:
-        cordon.fn(case)
-        (frozen,) = made(freeze.fn(case)).processes
-        assert (frozen.identity.pid, frozen.role) == (training.pid, "training")
-        assert "src/train.py" in frozen.command
-        assert frozen.run.endswith("4" * 12)
-        threads = list(Path(f"/proc/{training.pid}/task").iterdir())
-        assert {(path / "stat").read_text().rpartition(") ")[2][0] for path in threads} == {"Z", "T"}
-        stop.fn(case)
-        assert made(prove_contained.fn(case)).contained
-    assert training.wait(10) != 0
+    try:
+        wait_until(lambda: psutil.Process(training.pid).status() == psutil.STATUS_ZOMBIE, what="the main thread's end")
+        assert Path(f"/proc/{training.pid}/cmdline").read_bytes() == b""
+        with case_of(small.block(grace_seconds=0.5)) as case:
+            cordon.fn(case)
+            (frozen,) = made(freeze.fn(case)).processes
+            assert (frozen.identity.pid, frozen.role) == (training.pid, "training")
+            assert "src/train.py" in frozen.command
+            assert frozen.run.endswith("4" * 12)
+            threads = list(Path(f"/proc/{training.pid}/task").iterdir())
+            assert {(path / "stat").read_text().rpartition(") ")[2][0] for path in threads} == {"Z", "T"}
+            stop.fn(case)
+            assert made(prove_contained.fn(case)).contained
+        assert training.wait(10) != 0
+    finally:
+        training.kill()  # nobody else finds it
 
 
-def borrowing(small: SmallWorkload, name: str) -> psutil.Process:
+def borrowing(small: SmallWorkload, name: str, program: str = "venv/bin/python") -> psutil.Process:
     """The training, called by the name of another program; nobody's child."""
-    small.start(["setsid", "--fork", "bash", "-c", f"exec -a '{name}' {' '.join(small.training_command)}"], WORKERS="0")
+    words = " ".join([program, *small.training_command[1:]])
+    small.start(["setsid", "--fork", "bash", "-c", f"exec -a '{name}' {words}"], WORKERS="0")
     wait_until(lambda: [each for each in small.living() if each.cmdline()[:1] == [name]], what="the training")
-    (training,) = small.living()
-    return training
+    return next(each for each in small.living() if each.cmdline()[:1] == [name])
 
 
 ANY_PROGRAM = r"-u src/train\.py .*--mode full"
@@ -249,13 +302,17 @@ ANY_PROGRAM = r"-u src/train\.py .*--mode full"
 @pytest.mark.parametrize(
     "name", ["bash", "-zsh", "vim", "tail", "sudo", "prefect", "sshd: x", "tmux: server", "systemd"]
 )
-def test_a_borrowed_name_saves_no_training(small: SmallWorkload, name: str) -> None:
+@pytest.mark.parametrize("program", ["venv/bin/python", "./trainer"])
+def test_a_borrowed_name_saves_no_training(small: SmallWorkload, name: str, program: str) -> None:
     """The first word of a command line is what the parent wrote; the executable is the kernel's word."""
-    training = borrowing(small, name)
+    if program == "./trainer":  # no Python: a program with a name that says nothing
+        shutil.copy("/bin/bash", small.root / "trainer")
+        (small.root / "src/train.py").write_text("while :; do sleep 0.1; done\n")
+    training = borrowing(small, name, program)
     with case_of(small.block(training_pattern=ANY_PROGRAM)) as case:
         cordon.fn(case)
         assert not made(prove_contained.fn(case)).contained
-        assert [each.identity.pid for each in made(freeze.fn(case)).processes] == [training.pid]
+        assert training.pid in pids(made(freeze.fn(case)))
         stop.fn(case)
         assert made(prove_contained.fn(case)).contained
     assert small.living() == []

@@ -1,0 +1,75 @@
+"""Who descends from the processes that a stop ends. A child that is orphaned soon is met while it has its parent."""
+
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from typing import Final, Self
+
+from tasks.custody.process import Identity, Process, parents_first
+from tasks.host import Host
+from tasks.proc import start_of
+
+_PAUSE_SECONDS: Final = 0.002
+_SHARE: Final = 4
+NOBODY: Final = -1
+
+
+class Kin:
+    """Everybody who descends from these processes, as far as a look has seen it; looks all the time while in use.
+
+    Descent is what the kernel shows: the parent, or the leader of the process group or of the session, is kin. Once
+    seen it is kept, for an orphan's parent is told no more.
+    """
+
+    def __init__(self, host: Host, first: Iterable[Identity]) -> None:
+        """Begin with the processes that are ended."""
+        self._host = host
+        self._known = {who.pid: who for who in first}
+        self._one_at_a_time, self._over = threading.Lock(), threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def __enter__(self) -> Self:
+        """Begin to look."""
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """No more looks."""
+        self._over.set()
+        self._thread.join()
+
+    def __contains__(self, identity: Identity) -> bool:
+        """Whether this process is one of them."""
+        return self._known.get(identity.pid) == identity
+
+    @property
+    def pids(self) -> frozenset[int]:
+        """Pids that are, or were, theirs."""
+        return frozenset(self._known)
+
+    def meet(self, processes: Mapping[int, Process]) -> None:
+        """Take in those of these processes that descend from one of them."""
+        with self._one_at_a_time:
+            for pid in parents_first(processes, processes):
+                if self._descends(processes[pid]):
+                    self._known[pid] = processes[pid].identity
+
+    def _descends(self, process: Process) -> bool:
+        above = (self._known.get(number) for number in (process.parent, process.group, process.session))
+        return any(who and who.start <= process.identity.start and _not_another(who) for who in above)
+
+    def _look(self) -> None:
+        last, pause = self._host.arrivals(NOBODY)[0], 0.0
+        while not self._over.wait(pause):
+            began = time.monotonic()
+            last, new = self._host.arrivals(last)
+            self.meet({process.pid: process for process in new})
+            pause = max(_PAUSE_SECONDS, (time.monotonic() - began) * (_SHARE - 1))
+
+
+def _not_another(who: Identity) -> bool:
+    """Whether a pid still is this process's, or nobody's: a pid that another process has got tells nothing."""
+    try:
+        return start_of(who.pid) == who.start
+    except ProcessLookupError:
+        return True
