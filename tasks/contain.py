@@ -2,13 +2,14 @@
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from os import getpid
 from signal import SIGSTOP
 from typing import Final
 
+from tasks.api_port import note_listener, others_on_port
 from tasks.case import FROZEN, RETURNED, SINCE, STOPPED, Case
 from tasks.containers import (
     containers_key,
@@ -20,12 +21,14 @@ from tasks.containers import (
 from tasks.cordon import await_cordon, guard_of, matchers
 from tasks.custody.end import End
 from tasks.custody.membership import Member, Survey, members, survey
+from tasks.custody.passing import come_and_gone
 from tasks.custody.process import Identity, Process, descendants, handed_down
 from tasks.custody.receipt import Containment, Freeze, Frozen, Returned, Stopped
 from tasks.custody.redact import command_line
 from tasks.custody.source import lineages
 from tasks.early import read_early
 from tasks.host import Host
+from tasks.passing import NOBODY, WINDOW_SECONDS, met_in_passing
 from tasks.proc import flow_run_of, untouchable
 from tasks.step import step
 
@@ -84,6 +87,7 @@ def freeze(case: Case) -> Freeze:
     case.journal(FROZEN, list[Frozen], everyone)
     case.early.unlink(missing_ok=True)
     _confirm(case.host, fresh)
+    note_listener(case, fresh)
     for identity, process in fresh.items():
         about = {"role": process.role, "why": process.why, "command": process.command, "denied": process.denied}
         about |= {"at": str(process.frozen_at), "source": ", started by ".join(map(str, process.lineage))}
@@ -167,7 +171,11 @@ def returned(case: Case) -> list[Returned]:
 
 
 def contained(case: Case) -> Containment:
-    """Look anew: nothing that belongs to the workload, nobody that was frozen, and a lock that refuses."""
+    """Look again: nothing that belongs to the workload, nobody that was frozen, and a lock that refuses.
+
+    Nor anybody who comes and goes faster than a look, nor another program on the API's port.
+    """
+    last, _ = case.host.arrivals(NOBODY)
     state = await_cordon(case)
     visible = _others(case)
     seen = look_for_life(case, visible)
@@ -180,12 +188,45 @@ def contained(case: Case) -> Containment:
     }
     return Containment(
         at=_now(),
-        alive=(*(f"{_tell(visible[who.pid])} ({reason})" for who, reason in alive.items()), *living_containers(case)),
+        alive=(
+            *(f"{_tell(visible[who.pid])} ({reason})" for who, reason in alive.items()),
+            *_listening(case, alive),
+            *_passing(case, last),
+            *living_containers(case),
+        ),
         cordoned=state.held,
         reason=state.told,
         left_alone=tuple(_tell(process) for process in seen.bystanders),
         recovered=bool(case.recovered() or case.recovered_containers()),
     )
+
+
+def _listening(case: Case, told: Container[Identity]) -> list[str]:
+    """Who else listens on the API's port."""
+    found = others_on_port(case, ours(case, case.host.snapshot()), _known_containers(case))
+    return [
+        f"{_tell(each.process) if each.process else f'a program of user {each.user}'} ({reason})"
+        for each, reason in found
+        if not each.process or each.process.identity not in told
+    ]
+
+
+def _passing(case: Case, last: int) -> list[str]:
+    """Whether processes of the workload come and go; `last` is the last pid that was given out before the look."""
+    mine = ours(case, case.host.snapshot())
+    met = {process.pid: process for process in met_in_passing(case.host, last) if process.pid not in mine}
+    if not met:
+        return []
+    snapshot = case.host.snapshot()
+    since = case.journal(SINCE, int) or ticks()
+    kept = _kept(met | snapshot)
+    found = come_and_gone(met.values(), snapshot, matchers(case.workload), case.root, kept, since)
+    return [
+        f"{len(found)} processes came and went within {WINDOW_SECONDS} s, too fast to be stopped, as "
+        f"{_tell(met[who.pid])} ({reason}); end them by their systemd unit or control group "
+        f"({met[who.pid].cgroup.rpartition(':')[2].strip()}) or restart the host, then carry the incident on"
+        for who, reason in list(found.items())[:1]
+    ]
 
 
 def _held(case: Case) -> list[Returned]:
@@ -195,8 +236,11 @@ def _held(case: Case) -> list[Returned]:
 def look_for_life(case: Case, snapshot: Snapshot) -> Survey:
     """Living processes that contradict "nothing of the workload runs", and those that only look like it."""
     since = case.journal(SINCE, int) or ticks()
-    known = {each.id for each in (*frozen_containers(case), *case.recovered_containers())}
-    return survey(snapshot, matchers(case.workload), case.root, _kept(snapshot), since, known)
+    return survey(snapshot, matchers(case.workload), case.root, _kept(snapshot), since, _known_containers(case))
+
+
+def _known_containers(case: Case) -> set[str]:
+    return {each.id for each in (*frozen_containers(case), *case.recovered_containers())}
 
 
 def _others(case: Case) -> dict[int, Process]:

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from tasks import launch, lock
-from tasks.custody.process import Identity, Process
+from tasks.custody.process import Identity, Listener, Process
 from tasks.marker import read_marker, write_marker
 from tasks.orders import Orders
-from tasks.proc import GONE, arrivals, listeners, read_process, start_of
+from tasks.proc import GONE, arrivals, listeners, owners, read_process, start_of
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +35,9 @@ class Host(Protocol):
 
     def arrivals(self, last: int) -> tuple[int, list[Process]]:
         """Processes whose pids were given out after `last`, newest first, and the last pid that was given out."""
+
+    def owners(self, port: int) -> list[Listener]:
+        """Who listens on a TCP port of this host."""
 
     def signal(self, identity: Identity, number: signal.Signals) -> None:
         """Send a signal to exactly this process. ProcessLookupError if it is gone, PermissionError if denied."""
@@ -91,6 +94,10 @@ class LinuxHost:
     def arrivals(self, last: int) -> tuple[int, list[Process]]:
         """Read those alone that are new."""
         return arrivals(last)
+
+    def owners(self, port: int) -> list[Listener]:
+        """Ask the kernel for the sockets, and every process for its files."""
+        return owners(port)
 
     def look(self, identity: Identity) -> Process | None:
         """Read one process; None if its pid is gone or belongs to another by now."""

@@ -7,11 +7,11 @@ from typing import Final, Self
 
 from tasks.custody.process import Identity, Process, parents_first
 from tasks.host import Host
+from tasks.passing import NOBODY
 from tasks.proc import start_of
 
 _PAUSE_SECONDS: Final = 0.002
 _SHARE: Final = 4
-NOBODY: Final = -1
 
 
 class Kin:

@@ -3,7 +3,7 @@
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from tasks.custody.container import Standpoint
 from tasks.custody.membership import protected, runs_prefect
-from tasks.custody.process import Identity, Masks, Process
+from tasks.custody.process import Identity, Listener, Masks, Process
 
 NOTHING: Final[Mapping[str, int]] = MappingProxyType({})
 _LISTEN: Final = "0A"
@@ -51,23 +51,37 @@ def began() -> datetime:
 def flow_run_of(pid: int) -> str:
     """The Prefect flow run that a process was started for; empty if none, or if its environment may not be read."""
     with suppress(OSError):
-        where = pid if _stat(pid)[0] != "Z" else _living_thread(pid)[0]
-        if found := _FLOW_RUN.search(_bytes(where, "environ")):
+        if found := _FLOW_RUN.search(_bytes(_where(pid), "environ")):
             return found[1].decode()
     return ""
 
 
 def listeners(ports: frozenset[int]) -> dict[str, int]:
     """Sockets that listen on these TCP ports, by the name that they have among a process's open files."""
-    found = {}
+    return {name: port for name, port, _ in _listening(ports)}
+
+
+def owners(port: int) -> list[Listener]:
+    """Who listens on a TCP port, by the files that each process has open; where those may not be read, without it."""
+    sockets = {name: user for name, _, user in _listening(frozenset({port}))}
+    found, seen = [], set[str]()
+    for pid in (int(name) for name in os.listdir("/proc") if name.isdigit() and sockets):
+        if held := sockets.keys() & set(_files(_where(pid))):
+            seen |= held
+            if process := read_process(pid):
+                found.append(Listener(process.user, process))
+    return [*found, *(Listener(user) for name, user in sockets.items() if name not in seen)]
+
+
+def _listening(ports: frozenset[int]) -> Iterator[tuple[str, int, int]]:
+    """Sockets that listen on these ports: the name that each has among open files, its port, its user."""
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         with suppress(OSError):
             for line in Path(table).read_text().splitlines()[1:]:
                 words = line.split()
                 port = int(words[1].rpartition(":")[2], 16)
                 if words[3] == _LISTEN and port in ports:
-                    found[f"socket:[{words[9]}]"] = port
-    return found
+                    yield f"socket:[{words[9]}]", port, int(words[7])
 
 
 def untouchable(snapshot: Mapping[int, Process], environment: Mapping[str, str] = os.environ) -> set[int]:
@@ -141,6 +155,13 @@ def _stat(pid: int | str) -> list[str]:
     return [*after.decode().split(), before.partition(b"(")[2].decode(errors="backslashreplace")]
 
 
+def _where(pid: int) -> int | str:
+    """Where in /proc a process shows what it has: one whose main thread has exited, at another thread."""
+    with suppress(*GONE):
+        return pid if _stat(pid)[0] != "Z" else _living_thread(pid)[0]
+    return pid
+
+
 def _living_thread(pid: int) -> tuple[int | str, str]:
     """Where in /proc a process is found whose main thread has exited, and its state.
 
@@ -178,11 +199,13 @@ def _bytes(pid: int | str, name: str) -> bytes:
 
 
 def _ports(pid: int | str, listening: Mapping[str, int]) -> frozenset[int]:
-    folder = f"/proc/{pid}/fd"
+    return frozenset(listening[file] for file in _files(pid) if file in listening)
+
+
+def _files(pid: int | str) -> list[str]:
     with suppress(OSError):
-        files = (_link(pid, f"fd/{name}") for name in os.listdir(folder))
-        return frozenset(listening[file] for file in files if file in listening)
-    return frozenset()
+        return [_link(pid, f"fd/{name}") for name in os.listdir(f"/proc/{pid}/fd")]
+    return []
 
 
 def _link(pid: int | str, name: str) -> str:

@@ -11,7 +11,7 @@ from tasks.custody.errors import Conflict
 from tasks.custody.log import CustodyLog
 from tasks.custody.parts import Parts
 from tasks.custody.pause import Launcher, LauncherState
-from tasks.custody.process import NOBODY, Identity, Process
+from tasks.custody.process import NOBODY, Identity, Listener, Process
 from tasks.custody.redact import command_line
 from tasks.custody.retention import NOTHING, Retention
 
@@ -54,6 +54,12 @@ class RehearsalHost:
     def arrivals(self, last: int) -> tuple[int, list[Process]]:
         """Nobody: the workload goes on, and who comes and goes in it means nothing."""
         return last, []
+
+    def owners(self, port: int) -> list[Listener]:
+        """Those that would not have ended."""
+        return [
+            each for each in self._host.owners(port) if not each.process or each.process.identity not in self._ended
+        ]
 
     def signal(self, identity: Identity, number: signal.Signals) -> None:
         """Record the signal."""

@@ -79,6 +79,14 @@ class Process:
         return self.state not in {"Z", "X", "x"}
 
 
+@dataclass(frozen=True)
+class Listener:
+    """Who listens on a port: the user that opened the socket, and the process where it may be seen."""
+
+    user: int
+    process: Process | None = None
+
+
 def descendants(snapshot: Mapping[int, Process], roots: Iterable[int]) -> set[int]:
     """Pids of all children, their children and so on; without the roots."""
     children: dict[int, list[int]] = {}

@@ -1,0 +1,87 @@
+"""Who listens on the API's own port when the workload has been stopped."""
+
+import os
+import socket
+from collections.abc import Iterable
+from ipaddress import ip_address
+from typing import Final
+from urllib.parse import urlsplit
+
+from blocks.workload import Workload
+from tasks.case import LISTENED, Case
+from tasks.custody.membership import program
+from tasks.custody.process import Identity, Listener
+
+_PROXIES: Final = frozenset({"docker-proxy", "rootlessport"})
+_ANY: Final = 0
+
+
+def note_listener(case: Case, members: Iterable[Identity]) -> None:
+    """Write down that a process of the workload listens on the API's port: then it is the API's, whoever named it."""
+    if (port := port_of(case.workload)) and not _named(case.workload):
+        ours = frozenset(members)
+        if any(each.process and each.process.identity in ours for each in case.host.owners(port)):
+            case.journal(LISTENED, bool, value=True)
+
+
+def port_of(workload: Workload) -> int | None:
+    """The port of this host that the API has for itself: `api_port`, or that of `api_url` where it is on this host."""
+    if workload.api_port:
+        return workload.api_port
+    try:
+        url = urlsplit(workload.api_url)
+        port = url.port or {"http": 80, "https": 443}[url.scheme]
+    except ValueError:
+        return None
+    return port if _is_here(url.hostname or "") else None
+
+
+def _is_here(host: str) -> bool:
+    """Whether a URL's host is this one. No name is looked up: that may take long."""
+    if host in {"localhost", socket.gethostname().lower()}:
+        return True
+    try:
+        address = ip_address(host)
+        kind = socket.AF_INET6 if address.version == 6 else socket.AF_INET  # noqa: PLR2004  IPv6
+        with socket.socket(kind, socket.SOCK_DGRAM) as probe:
+            probe.bind((host, _ANY))
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _named(workload: Workload) -> bool:
+    """Whether the block says which port it is. By default any program may have got it before."""
+    return workload.api_port is not None or workload.api_url != Workload.model_fields["api_url"].default
+
+
+def others_on_port(case: Case, ours: Iterable[int], known: Iterable[str]) -> list[tuple[Listener, str]]:
+    """Who else listens on the API's port, with what that means; a frozen process accepts connections too.
+
+    Not counted are pids of `ours`, what is in `known` containers, and the proxy of a container that the block names.
+    Where the block leaves the port at its default, it is the API's only if a process of the workload listened there.
+    """
+    port = port_of(case.workload)
+    if not port or not (_named(case.workload) or case.journal(LISTENED, bool)):
+        return []
+    mine, inside = frozenset(ours), frozenset(known)
+    others = [each for each in case.host.owners(port) if not _explained(each, mine, inside, case.workload)]
+    advice = "end it, or give the API's own port as api_port"
+    hidden = "" if os.geteuid() == 0 else "; run the evacuation as root to see which"
+    return [
+        (
+            each,
+            f"it listens on the API's port {port}: {advice}"
+            if each.process
+            else f"it listens on the API's port {port}{hidden}",
+        )
+        for each in others
+    ]
+
+
+def _explained(each: Listener, ours: frozenset[int], known: frozenset[str], workload: Workload) -> bool:
+    process = each.process
+    if process is None:
+        return False
+    proxied = bool(workload.containers) and program(process) in _PROXIES
+    return process.pid in ours or process.container in known or proxied

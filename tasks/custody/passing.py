@@ -1,0 +1,39 @@
+"""Processes that come and go between two looks: what they say of a workload that nobody was found of."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import PurePath
+from typing import Final
+
+from tasks.custody.membership import Matcher, quotes, survey
+from tasks.custody.process import Identity, Process
+
+_ENOUGH: Final = 3
+
+
+def come_and_gone(  # noqa: PLR0913, PLR0917  each is one thing that a look depends on
+    passed: Iterable[Process],
+    snapshot: Mapping[int, Process],
+    matchers: Iterable[Matcher],
+    root: PurePath,
+    kept: Iterable[int],
+    since: int,
+) -> dict[Identity, str]:
+    """Which of these short-lived processes contradict "nothing of the workload runs", with the reason; none if few.
+
+    A chain of forks, of which each generation is gone before it can be stopped, is met like this and not otherwise.
+    What a shell that lives runs in the root, and does not match, is a person's: it says nothing. `since` is the moment
+    of the first freeze in clock ticks since boot.
+    """
+    known = tuple(matchers)
+    met = {process.pid: process for process in passed}
+    found = survey(met, known, root, kept, since).alive
+    ours = {who: reason for who, reason in found.items() if not _of_a_person(met[who.pid], snapshot, known, root)}
+    return ours if len(ours) >= _ENOUGH else {}
+
+
+def _of_a_person(
+    process: Process, snapshot: Mapping[int, Process], matchers: Iterable[Matcher], root: PurePath
+) -> bool:
+    parent = snapshot.get(process.parent)
+    shell = parent is not None and parent.alive and quotes(parent)
+    return shell and not any(matcher.recognises(process, root) for matcher in matchers)

@@ -1,0 +1,28 @@
+"""Meeting those who come and go between two looks."""
+
+import time
+from typing import Final
+
+from tasks.custody.process import Process
+from tasks.host import Host
+
+NOBODY: Final = -1
+WINDOW_SECONDS: Final = 0.3
+_PAUSE_SECONDS: Final = 0.0002
+
+
+def met_in_passing(host: Host, last: int) -> list[Process]:
+    """Look at whoever comes for a third of a second, and tell who is gone again. `last` is a pid given out earlier.
+
+    Where no pid has been given out since then, nobody comes and there is nothing to wait for.
+    """
+    now, new = host.arrivals(last)
+    if now == last:
+        return []
+    met = {process.identity: process for process in new}
+    deadline = time.monotonic() + WINDOW_SECONDS
+    while time.monotonic() < deadline:
+        now, new = host.arrivals(now)
+        met |= {process.identity: process for process in new}
+        time.sleep(_PAUSE_SECONDS)
+    return [process for identity, process in met.items() if not ((left := host.look(identity)) and left.alive)]

@@ -1,0 +1,104 @@
+"""What no look catches is noticed by its coming and going: a chain of forks, each generation gone in a millisecond."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePath
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.contain import freeze, prove_contained
+from tasks.cordon import cordon
+from tasks.custody.membership import Matcher
+from tasks.custody.passing import come_and_gone
+from tasks.custody.process import Identity, Process
+from tasks.stop import stop
+from tests.cases import case_of, made
+from tests.workloads import SmallWorkload, wait_until
+
+CHAIN = """
+import os, time
+end = time.monotonic() + 60
+while not os.path.exists("enough") and time.monotonic() < end:
+    if os.fork():
+        os._exit(0)
+    time.sleep(0.001)
+open("ended", "w").close()
+"""
+FORKS = "while [ ! -e enough ]; do /bin/true; done; : > ended"
+
+
+@contextmanager
+def going_on(small: SmallWorkload, folder: Path, command: list[str]) -> Iterator[None]:
+    """A program that ends by itself when it is told to, or after a minute."""
+    folder.mkdir(exist_ok=True)
+    process = subprocess.Popen(["timeout", "60", *command], cwd=folder, start_new_session=True)
+    small.started.append(process)
+    try:
+        yield
+    finally:
+        (folder / "enough").touch()
+        wait_until((folder / "ended").exists, what="its end")
+
+
+def alive(small: SmallWorkload, **fields: object) -> tuple[str, ...]:
+    """What contradicts containment after §1 to §3."""
+    with case_of(small.block(**fields)) as case:
+        cordon.fn(case)
+        freeze.fn(case)
+        stop.fn(case)
+        seen: tuple[str, ...] = made(prove_contained.fn(case)).alive
+        return seen
+
+
+@pytest.mark.parametrize("pattern", ["import os, time", "no such training"], ids=["matches", "in the root alone"])
+def test_a_chain_of_forks_is_not_contained(small: SmallWorkload, pattern: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.contain._FREEZE_SECONDS", 1.0)
+    with going_on(small, small.root, [sys.executable, "-c", CHAIN]):
+        told = [each for each in alive(small, training_pattern=pattern) if "came and went" in each]
+    assert len(told) == 1
+    assert "restart the host" in told[0]
+    assert ("it matches" if "import" in pattern else "started in the root") in told[0]
+
+
+def test_forks_elsewhere_are_no_alarm(small: SmallWorkload, tmp_path: Path) -> None:
+    with (
+        going_on(small, tmp_path / "a", ["sh", "-c", FORKS]),
+        going_on(small, tmp_path / "b", [sys.executable, "-c", CHAIN]),
+    ):
+        assert alive(small) == ()
+
+
+def test_what_a_persons_shell_runs_in_the_root_is_no_alarm(small: SmallWorkload) -> None:
+    with going_on(small, small.root, ["bash", "-c", FORKS]):
+        told = [each for each in alive(small) if "came and went" in each]
+    assert told == []
+
+
+ROOT = PurePath("/srv/work load")
+TRAIN = (Matcher("training", "train"),)
+
+
+def one(pid: int, parent: int = 1, *, command: str = "train", cwd: str = str(ROOT), exe: str = "/opt/x") -> Process:
+    return Process(Identity(pid, pid), parent, "S", (command,), cwd, exe)
+
+
+@given(st.integers(0, 6), st.integers(0, 50))
+def test_three_are_enough_and_others_work_does_not_count(ours: int, others: int) -> None:
+    passed = [one(pid) for pid in range(10, 10 + ours)]
+    passed += [one(pid, cwd="/build") for pid in range(100, 100 + others)]
+    found = come_and_gone(passed, {}, TRAIN, ROOT, (), 0)
+    assert found.keys() == ({process.identity for process in passed[:ours]} if ours >= 3 else set())
+
+
+def test_a_living_shells_programs_are_a_persons_unless_they_match() -> None:
+    shell = one(5, command="bash", exe="/usr/bin/bash")
+    listed = [one(pid, 5, command="ls", exe="/usr/bin/ls") for pid in (10, 11, 12)]
+    assert come_and_gone(listed, {5: shell}, TRAIN, ROOT, (), 0) == {}
+    assert len(come_and_gone(listed, {}, TRAIN, ROOT, (), 0)) == 3
+    assert len(come_and_gone([one(pid, 5) for pid in (10, 11, 12)], {5: shell}, TRAIN, ROOT, (), 0)) == 3
+    assert come_and_gone(listed, {}, TRAIN, ROOT, [10, 11, 12], 0) == {}
+    assert come_and_gone(listed, {}, TRAIN, ROOT, (), since=99) == {}
