@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from os import getpid
@@ -177,7 +177,9 @@ def contained(case: Case) -> Containment:
     """
     last, _ = case.host.arrivals(NOBODY)
     state = await_cordon(case)
-    visible = _others(case)
+    snapshot = case.host.snapshot()
+    mine = ours(case, snapshot)
+    visible = {pid: process for pid, process in snapshot.items() if pid not in mine}
     seen = look_for_life(case, visible)
     alive = dict(seen.alive)
     for identity in frozen(case).keys() - alive.keys():
@@ -190,7 +192,7 @@ def contained(case: Case) -> Containment:
         at=_now(),
         alive=(
             *(f"{_tell(visible[who.pid])} ({reason})" for who, reason in alive.items()),
-            *_listening(case, alive),
+            *_listening(case, mine, alive),
             *_passing(case, last),
             *living_containers(case),
         ),
@@ -201,9 +203,9 @@ def contained(case: Case) -> Containment:
     )
 
 
-def _listening(case: Case, told: Container[Identity]) -> list[str]:
+def _listening(case: Case, mine: Iterable[int], told: Container[Identity]) -> list[str]:
     """Who else listens on the API's port."""
-    found = others_on_port(case, ours(case, case.host.snapshot()), _known_containers(case))
+    found = others_on_port(case, mine, _known_containers(case))
     return [
         f"{_tell(each.process) if each.process else f'a program of user {each.user}'} ({reason})"
         for each, reason in found
@@ -213,14 +215,14 @@ def _listening(case: Case, told: Container[Identity]) -> list[str]:
 
 def _passing(case: Case, last: int) -> list[str]:
     """Whether processes of the workload come and go; `last` is the last pid that was given out before the look."""
-    mine = ours(case, case.host.snapshot())
-    met = {process.pid: process for process in met_in_passing(case.host, last) if process.pid not in mine}
+    met = {process.pid: process for process in met_in_passing(case.host, last)}
     if not met:
         return []
     snapshot = case.host.snapshot()
+    mine, kept = ours(case, met | snapshot), _kept(met | snapshot)
+    others = [process for pid, process in met.items() if pid not in mine]
     since = case.journal(SINCE, int) or ticks()
-    kept = _kept(met | snapshot)
-    found = come_and_gone(met.values(), snapshot, matchers(case.workload), case.root, kept, since)
+    found = come_and_gone(others, snapshot, matchers(case.workload), case.root, kept, since)
     return [
         f"{len(found)} processes came and went within {WINDOW_SECONDS} s, too fast to be stopped, as "
         f"{_tell(met[who.pid])} ({reason}); end them by their systemd unit or control group "
@@ -241,12 +243,6 @@ def look_for_life(case: Case, snapshot: Snapshot) -> Survey:
 
 def _known_containers(case: Case) -> set[str]:
     return {each.id for each in (*frozen_containers(case), *case.recovered_containers())}
-
-
-def _others(case: Case) -> dict[int, Process]:
-    snapshot = case.host.snapshot()
-    mine = ours(case, snapshot)
-    return {pid: process for pid, process in snapshot.items() if pid not in mine}
 
 
 def _kept(snapshot: Snapshot) -> set[int]:

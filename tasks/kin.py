@@ -1,5 +1,6 @@
 """Who descends from the processes that a stop ends. A child that is orphaned soon is met while it has its parent."""
 
+import os
 import threading
 import time
 from collections.abc import Iterable, Mapping
@@ -25,6 +26,7 @@ class Kin:
         """Begin with the processes that are ended."""
         self._host = host
         self._known = {who.pid: who for who in first}
+        self._shared = {os.getpgrp(), os.getsid(0)}  # a workload's hook may have started us: then ours is in them too
         self._one_at_a_time, self._over = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True)
 
@@ -55,7 +57,8 @@ class Kin:
                     self._known[pid] = processes[pid].identity
 
     def _descends(self, process: Process) -> bool:
-        above = (self._known.get(number) for number in (process.parent, process.group, process.session))
+        leaders = {process.group, process.session} - self._shared
+        above = (self._known.get(number) for number in (process.parent, *leaders))
         return any(who and who.start <= process.identity.start and _not_another(who) for who in above)
 
     def _look(self) -> None:

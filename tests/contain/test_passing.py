@@ -16,6 +16,7 @@ from tasks.cordon import cordon
 from tasks.custody.membership import Matcher
 from tasks.custody.passing import come_and_gone
 from tasks.custody.process import Identity, Process
+from tasks.proc import start_of
 from tasks.stop import stop
 from tests.cases import case_of, made
 from tests.workloads import SmallWorkload, wait_until
@@ -34,11 +35,10 @@ FORKS = "while [ ! -e enough ]; do /bin/true; done; : > ended"
 
 
 @contextmanager
-def going_on(small: SmallWorkload, folder: Path, command: list[str]) -> Iterator[None]:
+def going_on(folder: Path, command: list[str]) -> Iterator[None]:
     """A program that ends by itself when it is told to, or after a minute."""
     folder.mkdir(exist_ok=True)
-    process = subprocess.Popen(["timeout", "60", *command], cwd=folder, start_new_session=True)
-    small.started.append(process)
+    subprocess.run(["setsid", "--fork", "timeout", "60", *command], cwd=folder, check=True)  # no child of ours
     try:
         yield
     finally:
@@ -66,7 +66,7 @@ def alive(small: SmallWorkload, **fields: object) -> tuple[str, ...]:
 @pytest.mark.parametrize("pattern", ["import os, time", "no such training"], ids=["matches", "in the root alone"])
 def test_a_chain_of_forks_is_not_contained(small: SmallWorkload, pattern: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tasks.contain._FREEZE_SECONDS", 1.0)
-    with going_on(small, small.root, [sys.executable, "-c", CHAIN]):
+    with going_on(small.root, [sys.executable, "-c", CHAIN]):
         wait_until((small.root / "beat").exists, what="the chain")
         told = [each for each in alive(small, training_pattern=pattern) if "came and went" in each]
         if not told:
@@ -79,16 +79,31 @@ def test_a_chain_of_forks_is_not_contained(small: SmallWorkload, pattern: str, m
 
 def test_forks_elsewhere_are_no_alarm(small: SmallWorkload, tmp_path: Path) -> None:
     with (
-        going_on(small, tmp_path / "a", ["sh", "-c", FORKS]),
-        going_on(small, tmp_path / "b", [sys.executable, "-c", CHAIN]),
+        going_on(tmp_path / "a", ["sh", "-c", FORKS]),
+        going_on(tmp_path / "b", [sys.executable, "-c", CHAIN]),
     ):
         assert alive(small) == ()
 
 
 def test_what_a_persons_shell_runs_in_the_root_is_no_alarm(small: SmallWorkload) -> None:
-    with going_on(small, small.root, ["bash", "-c", FORKS]):
+    with going_on(small.root, ["bash", "-c", FORKS]):
         told = [each for each in alive(small) if "came and went" in each]
     assert told == []
+
+
+def test_what_our_own_recovery_brought_back_may_start_programs(small: SmallWorkload) -> None:
+    code = (
+        "import os, subprocess\nwhile not os.path.exists('enough'):\n    subprocess.run(['/bin/true'])\n"
+        "open('ended', 'w').close()\n"
+    )
+    with going_on(small.root, [sys.executable, "-c", code]), case_of(small.block()) as case:
+        cordon.fn(case)
+        freeze.fn(case)
+        back = next(process for process in small.living() if process.name() == "timeout")
+        case.journal("recovered.json", list[Identity], [Identity(back.pid, start_of(back.pid))])
+        assert made(prove_contained.fn(case)).alive == ()
+        case.journal("recovered.json", list[Identity], [])
+        assert [each for each in made(prove_contained.fn(case)).alive if "came and went" in each]
 
 
 ROOT = PurePath("/srv/work load")
