@@ -20,7 +20,7 @@ _INTERPRETERS: Final = ("python", "pypy")
 _MODULE: Final = re.compile(r"-[A-Za-z]*m")
 _MANY_IN_ONE: Final = frozenset({"busybox", "toybox", "coreutils"})
 _FLAVOUR: Final = re.compile(
-    r"\.?(?P<name>.+?)(?:[.-]?\d[\d.]*|[.-](?:basic|tiny|nox|gtk\d?|athena|lucid|motif|session|auth|rs|static|wrapped))*"
+    r"\.?(?P<name>.+?)(?:[.-]?\d[\d.]*+|[.-](?:basic|tiny|nox|gtk\d?|athena|lucid|motif|session|auth|rs|static|wrapped))*"
 )
 """Of one program a host may have several: vim.basic, emacs-nox, bash-5.2, sshd-session, sudo-rs."""
 _QUOTERS: Final = _SHELLS | _EDITORS | _SEARCHERS | _MANY_IN_ONE | _MULTIPLEXERS

@@ -1,5 +1,6 @@
 """Who belongs to the workload, who only looks like it, and who is never touched."""
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import PurePath
@@ -290,6 +291,13 @@ def test_a_program_is_known_by_its_file_however_it_is_linked(executable: str, na
     one = replace(process(9, 1, "python", " ".join(TRAINING), executable=executable), name=name)
     assert program(one) == program_of_it
     assert quotes(one)
+
+
+@pytest.mark.parametrize("name", ["1" * 250 + "x", "bash" + "-1" * 120 + "x", "." * 250, "-rs" * 80 + "x"])
+def test_a_hostile_file_name_costs_no_time(name: str) -> None:
+    began = time.process_time()
+    assert not quotes(process(9, 1, "bash", executable=f"/opt/{name}"))
+    assert time.process_time() - began < 1
 
 
 @pytest.mark.parametrize("executable", ["/opt/cat-train", "/opt/train", "/usr/bin/python3.11", "/opt/watchdog"])
