@@ -71,7 +71,7 @@ def test_a_chain_of_forks_is_not_contained(small: SmallWorkload, pattern: str, m
         told = [each for each in alive(small, training_pattern=pattern) if "came and went" in each]
         if not told:
             wait_until(lambda: not beating(small.root), 10, what="the end of a chain that is called contained")
-            pytest.skip("the freeze has met a generation of the chain: it has really ended")
+            return  # the freeze has met a generation of the chain: it has really ended
     assert len(told) == 1
     assert "restart the host" in told[0]
     assert ("it matches" if "import" in pattern else "started in the root") in told[0]
