@@ -1,14 +1,19 @@
 """§1: prove the cordon by a real launch. The workload's own start command is run, and must be refused or caught."""
 
+import os
+import stat
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from signal import SIGKILL, SIGSTOP, Signals
 from typing import Final
 
 from tasks.account import clean_environment
 from tasks.case import Case
+from tasks.collectors.matching import found
 from tasks.cordon import caught, cordon_state
+from tasks.custody.keys import quote
 from tasks.custody.process import Identity, descendants
 from tasks.custody.receipt import Challenge
 from tasks.custody.redact import redact_command
@@ -29,6 +34,7 @@ def challenge(case: Case) -> Challenge:
     """
     if reason := _not_now(case):
         return Challenge(datetime.now(UTC), skipped=reason)
+    before = _empty_logs(case)
     began, started = datetime.now(UTC), _launch(case)
     if started is None:
         return Challenge(began, skipped="this is a rehearsal; a real run expects the launch refused or caught")
@@ -36,10 +42,24 @@ def challenge(case: Case) -> Challenge:
         made = _fate(case, started, began)
     finally:
         _end(case, started)
-    case.log.write(
-        "challenged", str(started.pid), command=redact_command(case.workload.training_command), result=made.told
-    )
+    command, left = redact_command(case.workload.training_command), _empty_logs(case) - before
+    case.log.write("challenged", str(started.pid), command=command, result=made.told, left=sorted(left))
+    if left:
+        case.notes.append(f"empty logs appeared in the workload while a launch was tried: {', '.join(sorted(left))}")
     return made
+
+
+def _empty_logs(case: Case) -> frozenset[str]:
+    """What a launcher leaves that makes its log and is refused. It lies in the workload, where we remove nothing."""
+    names, _ = found(os.fsencode(case.root), case.workload.logs)
+    return frozenset(quote(name) for name in names if _is_empty(Path(case.root, os.fsdecode(name))))
+
+
+def _is_empty(path: Path) -> bool:
+    with suppress(OSError):
+        about = path.lstat()
+        return stat.S_ISREG(about.st_mode) and not about.st_size
+    return False
 
 
 def _not_now(case: Case) -> str:

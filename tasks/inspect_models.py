@@ -76,7 +76,7 @@ def _why_held(case: Case, volume: int, file: StoredFile, findings: Sequence[Mode
         return ""
     if is_model(case, volume, file) or any(finding.stored == file.stored for finding in findings):
         return why_unsound(file.stored, file.sha256, findings)
-    if why := not_plain(file.stored) or unsteady(file.stored, file.note):
+    if why := not_plain(file.stored) or ("" if file.size else "it is empty") or unsteady(file.stored, file.note):
         return why
     try:
         return torn_json(case.path_of(volume, file))

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -252,6 +253,19 @@ def test_a_launch_that_nothing_catches_is_told_and_ended(small: SmallWorkload, m
         tried = made(challenge.fn(case))
         assert not tried.complete
         assert small.living() == []
+
+
+def test_the_empty_log_of_a_refused_launch_is_told_and_what_was_there_is_not(small: SmallWorkload) -> None:
+    block = small.block()
+    (small.root / "logs/before.log").touch()
+    script = f"flock -n -E 75 {shlex.quote(str(block.lock))} true | tee 'logs/train-x 1.log'; exit ${{PIPESTATUS[0]}}"
+    with case_of(small.block(training_command=["bash", "-c", script])) as case:
+        cordon.fn(case)
+        assert made(challenge.fn(case)).caught == "the launcher was refused and ended with 75"
+        entry = next(entry for entry in case.log.entries() if entry["action"] == "challenged")
+        assert entry["left"] == ["logs/train-x%201.log"]
+        assert case.notes == ["empty logs appeared in the workload while a launch was tried: logs/train-x%201.log"]
+    assert (small.root / "logs/train-x 1.log").exists()
 
 
 @pytest.mark.parametrize("command", [["false"], ["venv/bin/python", "-m", "no_such_module"]])

@@ -148,3 +148,15 @@ def test_what_an_incident_from_the_future_keeps_out_is_told_how_to_get_in(case: 
     lower(place, Undoing("root"), case.log)
     assert promoted(case, one).complete
     assert place.look(OWN)
+
+
+def test_an_empty_file_never_takes_the_place_of_a_good_one(
+    case: Case, place: MemoryStore, small: SmallWorkload
+) -> None:
+    overwrite(place, "latest/logs/train-20260101_000000.log", "iteration 1")
+    (small.root / "logs/train-20260101_000000.log").write_text("")
+    (small.root / "artifacts/cv_results_builtin.csv").write_text("")
+    done = promoted(case, sealed(case))
+    assert done.told.count("(it is empty)") == 2
+    assert place.read("latest/logs/train-20260101_000000.log") == b"iteration 1"
+    assert not place.look("latest/artifacts/cv_results_builtin.csv")
