@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from prefect.blocks.core import Block
 from pydantic import AfterValidator, Field, HttpUrl, field_validator, model_validator
 
-from tasks.custody.description import API, TRAINING, WORKER, absolute, pattern
+from tasks.custody.description import API, TRAINING, WORKER, absolute, address, pattern
 from tasks.custody.imports import never
 
 
@@ -67,9 +67,10 @@ class Workload(Block):
         description="Variables for the API besides PATH, HOME, USER, LANG, as in MODEL_PATH. No secrets: not hidden.",
     )
     api_url: str = Field(
-        default="http://127.0.0.1:8000",
-        pattern=r"^https?://[^/\s]+$",
-        description="Where the API answers, without a path.",
+        default="",
+        pattern=r"^(https?://[^/\s]+)?$",
+        description="Where the API answers, without a path. If empty: http://127.0.0.1 and the port that api_command "
+        "names (--port, -p, --bind, PORT=; else 8000).",
     )
     training_pattern: Pattern = Field(
         default=TRAINING,
@@ -203,6 +204,11 @@ class Workload(Block):
                 "Give the lock that the training job takes"
             )
         return self
+
+    @property
+    def api_address(self) -> str:
+        """Where the API answers, without a path."""
+        return self.api_url or address(self.api_command, self.api_environment)
 
     @property
     def evidence(self) -> Path:

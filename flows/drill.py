@@ -156,7 +156,7 @@ def prove_kept(on: Stage, home: Path) -> None:
 def prove_recovered(on: Stage) -> None:
     """The API serves predictions again, and the lock lets training in."""
     answer = on.sample.predict()
-    require("prediction" in answer, Word.UNVERIFIED, f"the API predicts again with {answer.get('model')}")
+    require("pred_proba" in answer, Word.UNVERIFIED, f"the API predicts again: {answer}")
     code = on.sample.launch_training()
     require(code == 0, Word.UNVERIFIED, f"training starts again (flock exit {code})")
 

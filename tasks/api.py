@@ -1,6 +1,7 @@
 """§7: ask the API that was brought back. It is the workload's: nothing it says is trusted, no answer is endless."""
 
 import json
+import posixpath
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -22,7 +23,7 @@ _POLL_SECONDS: Final = 0.2
 _SHOWN: Final = 200
 _UNAVAILABLE: Final = 503
 _UNPROCESSABLE: Final = 422
-_ANSWERS: Final = ("prediction", "predictions")
+_ANSWERS: Final = ("prediction", "predictions", "pred_proba", "pred")
 
 
 class NotRecovered(EvacuationError):
@@ -138,19 +139,23 @@ def reload(api: Api, path: str, models: Path) -> None:
     api.must("POST", "/reload", f"reload {path}", params={"path": path})
 
 
-def served(api: Api, models: Path) -> Path:
-    """The file that the API says it serves; it must lie in the models folder, whatever it says."""
-    name = say_served(api)
-    path = _inside(models, name)
+def served(said: str, asked: str, models: Path) -> Path:
+    """The file that the API's word means after it was asked for one; it must lie in the models folder."""
+    path = _inside(models, meant(said, asked))
     if not path:
-        raise failure(f"the API to serve a file in {models}", repr(name))
+        raise failure(f"the API to serve {asked}, or another file in {models}", repr(said))
     return path
 
 
 def say_served(api: Api) -> str:
-    """What the API says it serves, which proves nothing."""
+    """What the API says it serves, which proves nothing: a path, or the base name of one."""
     said = api.must("GET", "/health", "say which model it serves").content
     return str(said.get("model") if isinstance(said, Mapping) else None)[:_SHOWN]
+
+
+def meant(said: str, asked: str) -> str:
+    """The path that /health means: a base name means the file that the API was asked for, if it is that one's."""
+    return asked if said == posixpath.basename(asked) else said
 
 
 def _inside(models: Path, name: str) -> Path | None:
@@ -165,22 +170,23 @@ def _inside(models: Path, name: str) -> Path | None:
 def predict(api: Api) -> Prediction:
     """One prediction with a row made from /schema.
 
-    503, another error, or an answer without a prediction is a failure. A row that the API refuses (422), or no schema
-    to make one of, is neither a failure nor a proof: the row is our invention. It is told as unproven.
+    503, another error, or an answer without a prediction is a failure. A row that the API refuses (422) is neither a
+    failure nor a proof: the row is our invention. Where /schema names no columns the row is empty, and an API that
+    fills in what is missing may answer it; all that such a row can show otherwise is that no model is loaded (503).
     """
     schema = api.ask("GET", "/schema")
     if schema.status in {0, _UNAVAILABLE}:
         raise failure("the API to have a model loaded", schema.told)
     row = row_of(schema.content) if schema.good else {}
-    if not row:
-        return Prediction(unproven=f"that it predicts: /schema names no columns ({schema.told})")
     answer = api.ask("POST", "/predict", json={"features": row})
-    if answer.status == _UNPROCESSABLE:
-        return Prediction(unproven=f"that it predicts: it refuses the row that we made up ({answer.told})")
     content = answer.content if answer.good else None
     found = (
         [content[name] for name in _ANSWERS if content.get(name) is not None] if isinstance(content, Mapping) else []
     )
-    if not found:
-        raise failure("a prediction from /predict", answer.told)
-    return Prediction(redact(json.dumps(found[0]))[:_SHOWN])
+    if found:
+        return Prediction(redact(json.dumps(found[0]))[:_SHOWN])
+    if answer.status == _UNPROCESSABLE:
+        return Prediction(unproven=f"that it predicts: it refuses the row that we made up ({answer.told})")
+    if not row and answer.status not in {0, _UNAVAILABLE}:
+        return Prediction(unproven=f"that it predicts: /schema names no columns ({schema.told})")
+    raise failure("a prediction from /predict", answer.told)

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
+from blocks.workload import Workload
 from tasks.account import groups_of
 from tasks.case import Case
 from tasks.confine import Limits, run_confined
@@ -133,7 +134,7 @@ def _judge(case: Case, file: StoredFile, until: float) -> dict[str, Any]:
     path = case.path_of(case.volume, file)
     with path.open("rb") as opened:
         known = named_as_model(file.stored) or looks_like_a_pickle(opened.read(HEAD))
-        about = _read(opened, seconds, case.workload.model_imports)
+        about = _read(opened, seconds, case.workload)
         if about["outcome"] is Soundness.TORN and not known:
             return _unknown(f"of a format that is not read here; as a pickle: {about['reason']}")
         if file.in_place and digest(path) != file.sha256:
@@ -144,8 +145,10 @@ def _judge(case: Case, file: StoredFile, until: float) -> dict[str, Any]:
     return about
 
 
-def _read(file: BinaryIO, seconds: float, own: Sequence[str]) -> dict[str, Any]:
-    command = [sys.executable, "-m", "tasks.judge", json.dumps(list(own))]
+def _read(file: BinaryIO, seconds: float, block: Workload) -> dict[str, Any]:
+    imported_from = block.api_environment.get("PYTHONPATH", "").split(":")
+    folders = {str(block.root / folder) for folder in ["", *imported_from]}
+    command = [sys.executable, "-m", "tasks.judge", json.dumps(block.model_imports), *sorted(folders)]
     answer = run_confined(command, file, Limits(seconds, _MEMORY), Path(__file__).parent.parent)
     if answer.late:
         return _unknown(f"reading it took more than {seconds:.3g} s")

@@ -1,4 +1,6 @@
-"""One model in a process of its own: `python -m tasks.judge OWN`, the model on stdin, the judgement on stdout as JSON.
+"""One model in a process of its own: `python -m tasks.judge OWN FOLDER…`, the model on stdin, JSON on stdout.
+
+The folders are those from which its API imports before it looks for what is installed.
 
 A model that swells, nests without end or crashes its reader costs this process and one finding.
 """
@@ -7,7 +9,9 @@ import io
 import json
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from glob import escape
+from pathlib import Path
 
 from picklescan.scanner import SafetyLevel, scan_pickle_bytes
 
@@ -21,11 +25,19 @@ def scan(stream: bytes) -> Iterator[Name]:
     return (Name(each.module, each.name) for each in found.globals if each.safety is SafetyLevel.Dangerous)
 
 
+def planted(name: str, folders: Iterable[str]) -> bool:
+    """Whether one of the folders holds what Python would import by a name: a module of source or C, or a package."""
+    patterns = [f"{escape(name)}{ending}" for ending in (".py", ".pyc", ".so", ".*.so", "/__init__.*")]
+    return any(True for folder in folders for pattern in patterns for _ in Path(folder).glob(pattern))
+
+
 def main() -> None:
     """Judge and tell."""
     logging.disable()
+    own, *folders = sys.argv[1:]
     with open(0, "rb") as file:
-        print(json.dumps(judge(file, json.loads(sys.argv[1]), scan)))
+        judged = judge(file, json.loads(own), scan, planted=lambda name: planted(name, folders))
+    print(json.dumps(judged))
 
 
 if __name__ == "__main__":

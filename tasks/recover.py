@@ -4,6 +4,7 @@ import socket
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from posixpath import basename
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -39,13 +40,13 @@ def recover(case: Case, seals: Sequence[Seal], intact: Seal, verdict: Verdict, d
     model = _newest_model(case, seals)
     way = _way_back(case)
     if way.again():
-        return _prove(case, way, model)
+        return _prove(case, way, seals, model)
     _require_quiet(case)
     try:
         engine = case.engine if case.workload.containers else None
         let_go = uncordon(case.host, case.scheduler, case.workload, case.log, engine)
         way.start()
-        recovery = _prove(case, way, model)
+        recovery = _prove(case, way, seals, model)
         way.keep()
         restore_restart_policies(case)
     except BaseException:
@@ -75,7 +76,7 @@ def _require_quiet(case: Case) -> None:
     with socket.socket() as probe:
         probe.settimeout(_PROBE_SECONDS)
         if probe.connect_ex(_address(case)) == 0:
-            raise failure(f"nobody to listen on {case.workload.api_url} before the restart", "somebody who does")
+            raise failure(f"nobody to listen on {case.workload.api_address} before the restart", "somebody who does")
 
 
 def _way_back(case: Case) -> Revival:
@@ -94,35 +95,47 @@ def _newest_model(case: Case, seals: Sequence[Seal]) -> StoredFile | None:
     return max(models, key=lambda file: file.mtime_ns or 0, default=None)
 
 
+def _undecided(case: Case, seals: Sequence[Seal], model: StoredFile, said: str) -> str:
+    """What a base name in /health leaves open: files of the manifests that have the same one, and another content."""
+    path = path_of(model)
+    files = (file for sealed in seals for file in read_manifest(case, sealed.volume).files if file.source)
+    others = sorted({path_of(file) for file in files if file.sha256 != model.sha256} - {path})
+    namesakes = [other for other in others if basename(other) == said]
+    return f"which model it serves: {said!r} is {path}, or {' or '.join(namesakes)}" if namesakes else ""
+
+
 def _address(case: Case) -> tuple[str, int]:
-    url = urlsplit(case.workload.api_url)
+    url = urlsplit(case.workload.api_address)
     return url.hostname or "127.0.0.1", url.port or (443 if url.scheme == "https" else 80)
 
 
-def _prove(case: Case, way: Revival, model: StoredFile | None) -> Recovery:
+def _prove(case: Case, way: Revival, seals: Sequence[Seal], model: StoredFile | None) -> Recovery:
     block = case.workload
     _, port = _address(case)
-    with Api(block.api_url) as api:
+    with Api(block.api_address) as api:
         health = wait_healthy(api, way.lives, block.recovery_seconds, way.log)
         if not way.listens(port):
             raise failure(f"what was started to listen on port {port}", "somebody else's answers")
-        case.log.write("healthy", block.api_url, result=health)
+        case.log.write("healthy", block.api_address, result=health)
         made = Recovery(datetime.now(UTC), way.identity, _NO_MODEL, "", health, container=way.container)
         if model is None:
             return replace(made, unproven=("which model it serves",))
-        path, sha256 = way.load(api, model)
+        path, sha256, said = way.load(api, model)
         if sha256 != model.sha256:
             raise failure(f"the API to serve sha256 {model.sha256}, as in the manifest", f"{path}: sha256 {sha256}")
-        case.log.write("model proven", path, sha256=sha256)
+        if undecided := _undecided(case, seals, model, said):
+            sha256 = ""
+        else:
+            case.log.write("model proven", path, sha256=sha256)
         prediction = prove_prediction(case, api)
-    unproven = (prediction.unproven,) if prediction.unproven else ()
+    unproven = tuple(filter(None, (undecided, prediction.unproven)))
     return replace(made, model=path_of(model), sha256=sha256, prediction=prediction.answer, unproven=unproven)
 
 
 def prove_prediction(case: Case, api: Api) -> Prediction:
     """One canary prediction, told in the custody log."""
     made = predict(api)
-    case.log.write("predicted", case.workload.api_url, result=made.answer or f"not proven: {made.unproven}")
+    case.log.write("predicted", case.workload.api_address, result=made.answer or f"not proven: {made.unproven}")
     return made
 
 

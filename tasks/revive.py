@@ -9,7 +9,7 @@ import psutil
 from pydantic import TypeAdapter, ValidationError
 
 from tasks.account import clean_environment
-from tasks.api import Api, reload, served
+from tasks.api import Api, reload, say_served, served
 from tasks.case import RECOVERED, Case
 from tasks.custody.evidence import StoredFile
 from tasks.custody.keys import unquote
@@ -49,8 +49,8 @@ class Revival(Protocol):
     def listens(self, port: int) -> bool:
         """Whether it is the one that answers there."""
 
-    def load(self, api: Api, model: StoredFile) -> tuple[str, str]:
-        """Have it load the manifest's model; the path and the digest of the file that it then says it serves."""
+    def load(self, api: Api, model: StoredFile) -> tuple[str, str, str]:
+        """Have it load the manifest's model; path and digest of the file that it then says it serves, and its word."""
 
     def keep(self) -> None:
         """Write down that it is ours: no new life of the workload."""
@@ -105,12 +105,13 @@ class ProcessApi:
                         return True
         return False
 
-    def load(self, api: Api, model: StoredFile) -> tuple[str, str]:
+    def load(self, api: Api, model: StoredFile) -> tuple[str, str, str]:
         """Only a file of the models folder is asked for, and only one is believed."""
-        models = self.case.workload.root / "models"
-        reload(api, path_of(model), models)
-        path = served(api, models)
-        return str(path), digest(path)
+        models, asked = self.case.workload.root / "models", path_of(model)
+        reload(api, asked, models)
+        said = say_served(api)
+        path = served(said, asked, models)
+        return str(path), digest(path), said
 
     def keep(self) -> None:
         """Beside those that came before."""

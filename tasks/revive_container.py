@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter
 
-from tasks.api import Api, failure, say_served
+from tasks.api import Api, failure, meant, say_served
 from tasks.case import RECOVERED, RECOVERED_CONTAINERS, Case
 from tasks.containers import kept_config
 from tasks.custody.container import Container, ContainerIdentity, FrozenContainer, publishes
@@ -102,7 +102,7 @@ class ContainerApi:
         processes = self.case.host.snapshot().values()
         return any(process.container == self._id and port in _ports(process.pid) for process in processes)
 
-    def load(self, api: Api, model: StoredFile) -> tuple[str, str]:
+    def load(self, api: Api, model: StoredFile) -> tuple[str, str, str]:
         """By the path as the container knows it; what it serves is read through the engine, not from its word."""
         folder = now.folder if (now := self._now) else "/"
         models = posixpath.join(folder, "models")
@@ -111,10 +111,10 @@ class ContainerApi:
             raise failure(f"the manifest's newest model to be a file in {models}", path_of(model))
         api.must("POST", "/reload", f"reload {path}", params={"path": path})
         said = say_served(api)
-        serves = inside(models, said)
+        serves = inside(models, meant(said, path))
         if not serves:
             raise failure(f"the API to serve a file in {models} of its container", repr(said))
-        return f"{self.container}:{serves}", self._digest(models, serves)
+        return f"{self.container}:{serves}", self._digest(models, serves), said
 
     def _digest(self, models: str, path: str) -> str:
         archive = self.engine.archive(self._id, path)

@@ -34,27 +34,45 @@ while True:
 """
 
 API = """
-import json, os, sys, http.server, urllib.parse
+import json, os, sys, time, http.server, urllib.parse
 port = int(sys.argv[sys.argv.index("--port") + 1])
 model = os.environ.get("MODEL_PATH") or "models/model_builtin.joblib"
+COLUMNS = ["age", "city"]
 class Handler(http.server.BaseHTTPRequestHandler):
     def answer(self, code, what):
         body = json.dumps(what).encode()
         self.send_response(code); self.send_header("Content-Length", str(len(body))); self.end_headers()
         self.wfile.write(body)
+    def columns(self):
+        return COLUMNS if os.path.exists(model) else []
+    def health(self):
+        there = os.path.exists(model)
+        return {"status": "ok", "model": os.path.basename(model), "ts": time.time(),
+                "cols": len(COLUMNS) if there else None, "model_exists": there}
+    def score(self, row):
+        row = {name: row.get(name) for name in COLUMNS}
+        return 0.25 if row == {"age": 0.0, "city": ""} else 0.75
     def do_GET(self):
-        schema = {"features": {"age": "number", "city": "string"}}
-        health = {"status": "ok", "model": model, "model_exists": os.path.exists(model)}
-        self.answer(200, schema if self.path == "/schema" else health)
+        if self.path in ("/health", "/healthz"):
+            return self.answer(200, self.health())
+        if self.path == "/schema":
+            return self.answer(200, {"required_columns": self.columns(), "numeric_columns": self.columns()[:1]})
+        self.answer(500 if self.path == "/metrics" else 404, {"detail": "no"})
     def do_POST(self):
         global model
-        if self.path == "/predict":
-            row = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["features"]
-            return self.answer(200, {"prediction": f"{row['age']} {row['city']!r}"})
-        path = urllib.parse.parse_qs(urllib.parse.urlparse(self.path).query)["path"][0]
-        if os.path.exists(path):
-            model = path
-        self.answer(200 if os.path.exists(path) else 404, {"model": model})
+        path, _, query = self.path.partition("?")
+        body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or "{}")
+        if path == "/reload":
+            wanted = urllib.parse.parse_qs(query).get("path", [model])[0]
+            if not os.path.exists(wanted):
+                return self.answer(500, {"detail": wanted})
+            model = wanted
+            return self.answer(200, {"status": "reloaded", "model": os.path.basename(model)})
+        if not self.columns():
+            return self.answer(503, {"detail": "no model"})
+        if path == "/predict":
+            return self.answer(200, {"pred_proba": self.score(body["features"])})
+        self.answer(200, {"pred_proba": [self.score(row) for row in body["rows"]]})
     def log_message(self, form, *args):
         with open("logs/api-20260101.log", "a") as log:
             log.write(json.dumps({"event": form % args}) + "\\n")
@@ -114,7 +132,6 @@ class SmallWorkload:
             "root": self.root,
             "lock": self.root.parent / f"{self.root.name}.lock",
             "api_command": self.api_command,
-            "api_url": f"http://127.0.0.1:{self.port}",
             "grace_seconds": 5,
             "watch_seconds": 0.2,
             "recovery_seconds": 20,

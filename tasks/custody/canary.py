@@ -12,14 +12,19 @@ _WRAPPERS: Final = ("features", "properties", "columns")
 def row_of(schema: Any) -> dict[str, Any]:
     """One value for each column: 0 or 0.0 for a number, False for a truth, an empty text for anything else.
 
-    Three shapes are understood, also in each other: {"features": ...}, a list of names, and names with their types,
-    plain ({"age": "number"}, or float64) or as in JSON Schema ({"properties": {"age": {"type": "number"}}}). Names
-    without a type are numbers. Empty where there is nothing to make a row of.
+    {"required_columns": [...], "numeric_columns": [...]} is understood, and three shapes more, also in each other:
+    {"features": ...}, a list of names, and names with their types, plain ({"age": "number"}, or float64) or as in JSON
+    Schema ({"properties": {"age": {"type": "number"}}}). Names without a type are numbers. Empty where there is
+    nothing to make a row of.
     """
     if isinstance(schema, list):
         return {name: 0.0 for name in schema if isinstance(name, str)}
     if not isinstance(schema, Mapping):
         return {}
+    if isinstance(required := schema.get("required_columns"), list):
+        numeric = schema.get("numeric_columns")
+        numbers = row_of(numeric if isinstance(numeric, list) else required)
+        return {name: numbers.get(name, "") for name in required if isinstance(name, str)}
     for wrapper in _WRAPPERS:
         if isinstance(schema.get(wrapper), list | Mapping):
             return row_of(schema[wrapper])

@@ -2,7 +2,7 @@
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -25,6 +25,10 @@ _UNRELATED: Final = (
     "vi notes.txt",
 )
 _PATTERNS: Final = {"api_pattern": API, "training_pattern": TRAINING, "worker_pattern": WORKER}
+_PORT: Final = re.compile(
+    r"^(?:(?:UVICORN_)?PORT=|--port[=\n]|-p[=\n]?|(?:--bind|-b)[=\n]?\S*:)(\d{1,5})$", re.MULTILINE
+)
+_USUAL_PORT: Final = "8000"
 _REST: Final = {"user": "", "api_port": None, "evidence_dir": None}
 
 
@@ -76,6 +80,13 @@ def pattern(text: str) -> str:
             "Nothing was saved. Name the program and its arguments, as in uvicorn .*api\\.app"
         )
     return text
+
+
+def address(command: Iterable[str], environment: Mapping[str, str]) -> str:
+    """Where a server that is started like this answers on this host: the last port named, the command's over PORT."""
+    words = " ".join([*(f"{name}={value}" for name, value in environment.items()), *command]).split()
+    *_, port = [_USUAL_PORT, *_PORT.findall("\n".join(words))]
+    return f"http://127.0.0.1:{port}"
 
 
 def absolute(path: Path) -> Path:

@@ -1,7 +1,9 @@
 """Which names a model may import: what real models are made of, and nothing that does more than hold data.
 
 An allowlist, for a blocklist is never complete. Left out on purpose: scipy.stats (the state of its distributions holds
-source text that is run when they are loaded), functools.partial, joblib.Memory, and whatever opens, loads or calls.
+source text that is run when they are loaded), functools.partial, and whatever opens, loads or calls. joblib.Memory is
+in: loading one sets attributes and nothing else (calling it, which makes a folder, stays forbidden), and a pipeline
+that is given the folder's name as text would use it just the same, when it is fitted again.
 """
 
 import re
@@ -36,6 +38,8 @@ _SCALARS: Final = (
     "object_ str_ timedelta64 uint16 uint32 uint64 uint8 ulonglong void"
 )
 
+LOSSES: Final = "_loss"
+"""By this name, which no package has, scikit-learn before 1.9 registers its module sklearn._loss._loss."""
 _CLASS: Final = r"_?[A-Z]\w*"
 _CYTHON: Final = r"__pyx_unpickle_\w+"
 
@@ -52,7 +56,7 @@ _ALLOWED: Final[Mapping[str, str]] = {
     "_codecs": "encode",
     "datetime": _words("date datetime time timedelta timezone"),
     "decimal": "Decimal",
-    "pathlib": _words("PosixPath PurePosixPath"),
+    r"pathlib(\._local)?": _words("PosixPath PurePosixPath"),
     "numpy": _words(f"dtype matrix ndarray {_SCALARS} {_UFUNCS}"),
     r"numpy\._?core\.multiarray": _words("_reconstruct scalar"),
     r"numpy\._?core\.numeric": "_frombuffer",
@@ -67,6 +71,10 @@ _ALLOWED: Final[Mapping[str, str]] = {
     r"scipy\.interpolate\._(bsplines|interpolate)": _words("BSpline PPoly interp1d"),
     r"scipy\._lib\.array_api_compat\.numpy\._aliases": "asarray",
     r"joblib\.numpy_pickle": "NumpyArrayWrapper",
+    r"joblib\.memory": "Memory",
+    r"joblib\._store_backends": "FileSystemStoreBackend",
+    LOSSES: rf"Cy[A-Z]\w*|{_CYTHON}",
+    r"sklearn\.compose\._column_transformer": "make_column_selector",
     "pandas": r"Categorical|DataFrame|Flags|Series|Timedelta|Timestamp|Index|[A-Z]\w*(Dtype|Index)",
     r"pandas\.arrays": r"[A-Z]\w*Array",
     r"pandas\.core\.(frame|series)": _words("DataFrame Series"),
@@ -97,7 +105,7 @@ _ALLOWED: Final[Mapping[str, str]] = {
 # What a model may call, beside making an object of a class without its __init__: what puts plain data together.
 _CALLED: Final[Mapping[str, str]] = {
     **{module: _ALLOWED[module] for module in ("builtins", "collections", "copyreg", "_codecs", "datetime", "decimal")},
-    "pathlib": _ALLOWED["pathlib"],
+    r"pathlib(\._local)?": _ALLOWED[r"pathlib(\._local)?"],
     "numpy": "dtype",
     r"numpy\._?core\.multiarray": _words("_reconstruct scalar"),
     r"numpy\._?core\.numeric": "_frombuffer",
@@ -110,7 +118,7 @@ _CALLED: Final[Mapping[str, str]] = {
     r"pandas\._libs\.internals": _words("BlockPlacement _unpickle_block"),
     r"pandas\._libs\.(arrays|interval)": _CYTHON,
     r"pandas\._libs\.tslibs\.\w+": _ALLOWED[r"pandas\._libs\.tslibs\.\w+"],
-    r"sklearn\._loss\._loss": r"Cy[A-Z]\w*",
+    rf"sklearn\._loss\._loss|{LOSSES}": rf"Cy[A-Z]\w*|{_CYTHON}",
     r"sklearn\.linear_model\._sgd_fast": r"[A-Z]\w*",
     r"sklearn\.tree\._(criterion|splitter|tree)": r"[A-Z]\w*",
     r"sklearn\.metrics\._dist_metrics|sklearn\.neighbors\._(ball|kd)_tree": "newObj",
@@ -146,8 +154,12 @@ def allowed(module: str, name: str, own: Collection[str] = ()) -> bool:
 
 def may_call(module: str, name: str, own: Collection[str] = ()) -> bool:
     """Whether a model may call what it may import: reconstructors, and what an operator trusts."""
-    trusted = f"{module}.{name}" in own or _within(module, own)
-    return allowed(module, name, own) and (trusted or _fits(_CALLED_PATTERNS, module, name))
+    return allowed(module, name, own) and (trusted(module, name, own) or _fits(_CALLED_PATTERNS, module, name))
+
+
+def trusted(module: str, name: str, own: Collection[str]) -> bool:
+    """Whether an operator trusts this name."""
+    return f"{module}.{name}" in own or _within(module, own)
 
 
 def _within(module: str, own: Collection[str]) -> bool:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any, BinaryIO, Final
 
 from tasks.custody.content import Content, Torn, Undecided
-from tasks.custody.imports import allowed, may_call, never
+from tasks.custody.imports import allowed, may_call, never, trusted
 from tasks.custody.inspection import Soundness, plain, plain_all
 from tasks.custody.pickled import Read, read_as_joblib, read_as_pickle
 from tasks.custody.wrapped import Made, Name
@@ -21,11 +21,18 @@ Scanner = Callable[[bytes], Iterable[Name]]
 """Finds the dangerous imports of a plain pickle: a second opinion."""
 
 
-def judge(file: BinaryIO, own: Collection[str], scan: Scanner, limit: int = LIMIT) -> dict[str, Any]:
+def judge(
+    file: BinaryIO,
+    own: Collection[str],
+    scan: Scanner,
+    limit: int = LIMIT,
+    planted: Callable[[str], bool] = lambda _: False,
+) -> dict[str, Any]:
     """The fields of a ModelFinding: outcome, reason, imports outside the allowlist, and what it says of itself.
 
     Laws: what is cut off is torn; a name outside the allowlist is suspect wherever it stands, in a torn file too; what
-    cannot be read to its end is unknown. Never sound by default.
+    cannot be read to its end is unknown. Never sound by default. Nor is one sound that imports what is `planted`: of
+    such a name the API's own folders hold a module, which would be loaded in place of the installed one.
     """
     read = Read()
     outcome, reason = _whole(file, read, limit)
@@ -33,6 +40,10 @@ def judge(file: BinaryIO, own: Collection[str], scan: Scanner, limit: int = LIMI
     strangers = {str(name) for name in read.names if not allowed(*name, own)} | dangerous
     about = {"imports": plain_all(sorted(strangers)), **about_itself(read.top)}
     read.odd |= {f"calls {plain(name)}" for name in read.called if allowed(*name, own) and not may_call(*name, own)}
+    installed = {
+        name.module.partition(".")[0] for name in read.names if allowed(*name, own) and not trusted(*name, own)
+    }
+    read.odd |= {f"would import {name} from the workload's own folder" for name in installed if planted(name)}
     if strangers or read.odd:
         return {"outcome": Soundness.SUSPECT, "reason": _suspicion(strangers, read.odd, reason), **about}
     if outcome is Soundness.SOUND and (other := _other_reading(file, read, own, limit)):

@@ -19,6 +19,7 @@ from blocks.workload import Workload
 
 SOURCE: Final = Path(__file__).resolve().parents[2] / "examples" / "workload"
 REFUSED: Final = 75
+_SERVED: Final = {"MODEL_PATH": "models/model_builtin.joblib"}
 WORKERS: Final = 8
 """Workers of a full training run."""
 _READY_SECONDS: Final = 120.0
@@ -50,7 +51,7 @@ class SampleWorkload:
             lock=self.lock,
             api_command=self.api_command,
             training_command=["make", "--silent", "train-full"],
-            api_url=self.url,
+            api_environment=_SERVED,
             evidence_dir=self.root.parent / "evidence",
         )
 
@@ -69,7 +70,7 @@ class SampleWorkload:
         self._run(["make", "--silent", "train-fast"])
 
     def _commit(self) -> None:
-        (self.root / ".gitignore").write_text("venv/\nmodels/\nartifacts/\nlogs/\n__pycache__/\n")
+        (self.root / ".gitignore").write_text("venv/\nmodels/\nartifacts/\nlogs/\ncache/\n__pycache__/\n")
         self._run(["git", "init", "--quiet"])
         self._run(["git", "add", "--all"])
         who = ("-c", "user.name=drill", "-c", "user.email=drill@localhost")
@@ -91,17 +92,17 @@ class SampleWorkload:
 
     def start(self) -> None:
         """Start the API and a full training run, and wait until the API answers and enough workers compute."""
-        self._start(self.api_command)
-        self._start(["make", "--silent", "train-full"])
+        self._start(self.api_command, _SERVED)
+        self._start(["make", "--silent", "train-full"], {})
         self._wait(self.healthy, "the API's answer")
         self._wait(lambda: len(self.computing()) >= self._workers, f"{self._workers} training workers")
 
-    def _start(self, command: Sequence[str]) -> None:
+    def _start(self, command: Sequence[str], environment: dict[str, str]) -> None:
         self._started.append(
             subprocess.Popen(
                 command,
                 cwd=self.root,
-                env=self.environment(),
+                env=self.environment() | environment,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -130,8 +131,8 @@ class SampleWorkload:
     def predict(self) -> dict[str, Any]:
         """One prediction, with a row made from the API's own schema."""
         with httpx.Client(base_url=self.url, timeout=30, trust_env=False) as api:
-            features = api.get("/schema").raise_for_status().json()["features"]
-            answer = api.post("/predict", json={"features": dict.fromkeys(features, 1.0)})
+            columns = api.get("/schema").raise_for_status().json()["required_columns"]
+            answer = api.post("/predict", json={"features": dict.fromkeys(columns, 1.0)})
             found: dict[str, Any] = answer.raise_for_status().json()
             return found
 

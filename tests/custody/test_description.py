@@ -57,3 +57,33 @@ def test_the_table_that_is_meant() -> None:
 def test_what_is_no_such_file_is_refused(text: str) -> None:
     with pytest.raises(Refused, match="Start from examples"):
         tables("f", text)
+
+
+@pytest.mark.parametrize(
+    ("command", "port"),
+    [
+        ("venv/bin/python -m uvicorn api.app:app --host 0.0.0.0 --port 8123", 8123),
+        ("uvicorn api.app:app --port=9001", 9001),
+        ("flask run -p 5000", 5000),
+        ("gunicorn -p /run/gunicorn.pid -b 127.0.0.1:9002 api.app:app", 9002),
+        ("gunicorn --bind=[::1]:9003 api.app:app", 9003),
+        ("gunicorn -b unix:/run/api.sock api.app:app", 8000),
+        ("make api PORT=9004", 9004),
+        ("env PORT=1 uvicorn api.app:app --port 9005", 9005),
+        ("uvicorn api.app:app --port 1 --port 9006", 9006),
+        ("uvicorn api.app:app --workers 4 --timeout-keep-alive 75", 8000),
+    ],
+)
+def test_the_api_answers_at_the_port_that_its_command_names(command: str, port: int) -> None:
+    assert Workload(**ROOT, api_command=command.split()).api_address == f"http://127.0.0.1:{port}"
+
+
+def test_what_the_command_leaves_open_its_environment_says_and_what_is_given_is_kept() -> None:
+    environment = {"PORT": "9007", "MODEL_PATH": "models/a.joblib"}
+    without = Workload(**ROOT, api_command=["venv/bin/serve"], api_environment=environment)
+    assert without.api_address == "http://127.0.0.1:9007"
+    assert Workload(**ROOT, api_environment=environment).api_address == "http://127.0.0.1:8000"
+    shell = ["sh", "-c", "exec uvicorn api.app:app --port 9008"]
+    assert Workload(**ROOT, api_command=shell).api_address == "http://127.0.0.1:9008"
+    given = Workload(**ROOT, api_command=shell, api_url="https://api.example:443")
+    assert given.api_address == "https://api.example:443"

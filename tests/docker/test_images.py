@@ -50,10 +50,12 @@ def test_the_sample_image_serves_a_model_from_its_volume(containers: Containers,
     train = ["python", "-u", "src/train.py", "--dataset", "builtin", "--mode", "fast"]
     docker(engine, "run", "--rm", "--label", f"test={containers.mark}", "-v", volume, SAMPLE, *train)
     publish = ["-p", f"127.0.0.1:{containers.port}:8000", "--label", f"test={containers.mark}"]
-    docker(engine, "run", "--rm", "--detach", *publish, "-v", volume, SAMPLE)
+    model = ["--env", "MODEL_PATH=models/model_builtin.joblib"]
+    docker(engine, "run", "--rm", "--detach", *publish, *model, "-v", volume, SAMPLE)
     wait_until(lambda: containers.answers("/health"), 60, what="the API's answer")
-    assert containers.answers("/health")["model"] == "models/model_builtin.joblib"
-    assert containers.answers("/schema")["features"]
+    assert containers.answers("/health")["model"] == "model_builtin.joblib"
+    assert containers.answers("/health")["cols"] == 30
+    assert len(containers.answers("/schema")["numeric_columns"]) == 30
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 import json
 import os
+import pickle
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,10 +20,11 @@ from prefect.utilities.callables import parameter_schema
 
 from blocks.store import EvidenceStore
 from flows.recover import recover
-from tasks.api import Api, NotRecovered, predict, reload, served, wait_healthy
+from tasks.api import Api, NotRecovered, predict, reload, say_served, served, wait_healthy
 from tasks.custody.canary import row_of
 from tasks.custody.log import broken
 from tasks.custody.verdict import Word, why_not_recover
+from tasks.drill.sample import end_all_in
 from tasks.ownership import take_ownership
 from tests.scenes import Scene, steps_of
 from tests.workloads import free_port, wait_until
@@ -68,7 +71,9 @@ def test_the_api_comes_back_proven_and_the_record_carries_the_evidence_on(scene:
         name: first[name] for name in ("stop", "coverage", "objects")
     }
     assert second["carried_from"] == "record/001"
-    assert second["recovery"]["prediction"] == json.dumps("0.0 ''")
+    assert second["recovery"]["prediction"] == "0.25"
+    assert second["recovery"]["model"] == "models/model_builtin.joblib"
+    assert second["recovery"]["sha256"]
     assert second["recovery"]["health"].startswith("HTTP 200")
     postmortem = (scene.home / "record/002/postmortem.md").read_text()
     assert "predicted" in postmortem
@@ -87,7 +92,7 @@ def test_a_canary_that_predicts_nothing_is_no_recovery_and_contains_again(scene:
     (tmp_path / "disk").mkdir()
     scene.save(workload=scene.small.block(recovery_seconds=5), store=EvidenceStore(folder=tmp_path / "disk"))
     assert scene.evacuate().name == "Verified"
-    change_api(scene, '{"prediction": f', '{"mumble": f')
+    change_api(scene, '200, {"pred_proba": self', '200, {"mumble": self')
     state = bring_back(scene)
     assert (state.type.value, state.name) == ("FAILED", "NotRecovered"), state.message
     assert "mumble" in str(state.message)
@@ -96,7 +101,7 @@ def test_a_canary_that_predicts_nothing_is_no_recovery_and_contains_again(scene:
     assert told(scene, 2)["verdict"]["word"] == "VERIFIED"
     assert told(scene, 2)["recovery"] is None
     assert "the workload is contained" in told(scene, 2)["verdict"]["safe"]
-    change_api(scene, 'self.answer(200, {"mumble": f', 'self.answer(422, {"detail": f')
+    change_api(scene, '200, {"mumble": self', '422, {"detail": self')
     state = bring_back(scene)
     assert (state.type.value, state.name) == ("FAILED", "PartlyRecovered"), state.message
     assert "it refuses the row that we made up" in str(state.message)
@@ -229,6 +234,8 @@ def api_that(answers: dict[str, tuple[int, bytes]]) -> Iterator[Api]:
 
 
 SCHEMA = (200, b'{"features": {"age": "number"}}')
+COLUMNS = (200, b'{"required_columns": ["age", "city"], "numeric_columns": ["age"]}')
+NO_COLUMNS = (200, b'{"required_columns": [], "numeric_columns": []}')
 
 
 @pytest.mark.parametrize(
@@ -237,6 +244,10 @@ SCHEMA = (200, b'{"features": {"age": "number"}}')
         (SCHEMA, (200, b'{"prediction": "malignant"}'), '"malignant"'),
         (SCHEMA, (200, b'{"prediction": 0}'), "0"),
         ((200, b'["age"]'), (200, b'{"predictions": [1]}'), "[1]"),
+        (COLUMNS, (200, b'{"pred_proba": 0.0107}'), "0.0107"),
+        (COLUMNS, (200, b'{"pred_proba": 0.0}'), "0.0"),
+        (COLUMNS, (200, b'{"pred": 0}'), "0"),
+        (NO_COLUMNS, (200, b'{"pred_proba": 0.5}'), "0.5"),
     ],
 )
 def test_a_prediction_is_told(schema: tuple[int, bytes], answer: tuple[int, bytes], prediction: str) -> None:
@@ -251,6 +262,9 @@ def test_a_prediction_is_told(schema: tuple[int, bytes], answer: tuple[int, byte
         ((404, b"Not Found"), (200, b"")),
         ((200, b"[" * 100_000), (200, b"")),
         ((200, b'{"features": {}}'), (200, b"")),
+        (COLUMNS, (422, b"no such city")),
+        (NO_COLUMNS, (500, b"")),
+        (NO_COLUMNS, (422, b"")),
     ],
 )
 def test_a_row_that_is_refused_or_cannot_be_made_proves_nothing_and_says_so(
@@ -267,6 +281,10 @@ def test_a_row_that_is_refused_or_cannot_be_made_proves_nothing_and_says_so(
     [
         ((503, b"no model loaded"), (200, b'{"prediction": 1}')),
         (SCHEMA, (503, b"no model loaded")),
+        (COLUMNS, (503, b"no model loaded")),
+        (COLUMNS, (500, b"")),
+        (COLUMNS, (200, b'{"pred_proba": null}')),
+        (NO_COLUMNS, (503, b"no model loaded")),  # by an empty schema the real API says this, and what it can't read
         (SCHEMA, (500, b"")),
         (SCHEMA, (302, b"")),
         (SCHEMA, (200, b"{}")),
@@ -299,9 +317,41 @@ def test_only_files_of_the_models_folder_are_loaded_and_believed(tmp_path: Path)
         ):
             with pytest.raises(NotRecovered):
                 reload(api, path, models)
-    for said in ("models/link.joblib", "/etc/passwd", "models/no", None, 7, "\0"):
-        with api_that({"/health": (200, json.dumps({"model": said}).encode())}) as api, pytest.raises(NotRecovered):
-            served(api, models)
+    for said in ("models/link.joblib", "/etc/passwd", "models/no", "link.joblib", "evil.joblib", "", "None", "\0"):
+        with pytest.raises(NotRecovered):
+            served(said, "models/good.joblib", models)
+    for said in ("models/good.joblib", str(models / "good.joblib"), "./models/good.joblib", "good.joblib"):
+        assert served(said, "models/good.joblib", models) == models / "good.joblib"
+
+
+@pytest.mark.parametrize("said", [b'{"model": null}', b'{"model": 7}', b"[]", b"ok", b'{"model": "\\u0000"}'])
+def test_a_word_that_is_no_name_is_no_file(tmp_path: Path, said: bytes) -> None:
+    (tmp_path / "models").mkdir()
+    with api_that({"/health": (200, said)}) as api, pytest.raises(NotRecovered):
+        served(say_served(api), "models/a.joblib", tmp_path / "models")
+
+
+def test_a_base_name_that_two_models_have_is_not_decided_and_a_path_is(scene: Scene, tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    models = scene.small.root / "models"
+    (models / "old").mkdir()
+    shutil.copy(models / "model_builtin.joblib", models / "old/model_same.joblib")
+    (models / "old/model_builtin.joblib").write_bytes(pickle.dumps("another"))
+    os.utime(models / "old/model_builtin.joblib", (0, 0))
+    os.utime(models / "old/model_same.joblib", (0, 0))
+    block = scene.small.block(models=["models/**"])
+    scene.save(workload=block, store=EvidenceStore(folder=tmp_path / "disk"))
+    assert scene.evacuate().name == "Verified"
+    state = bring_back(scene)
+    assert state.name == "PartlyRecovered", state.message
+    assert "'model_builtin.joblib' is models/model_builtin.joblib, or models/old/model_builtin.joblib" in str(
+        state.message
+    )
+    assert told(scene, 2)["recovery"]["sha256"] == ""
+    end_all_in(scene.small.root)
+    change_api(scene, '"model": os.path.basename(model), "ts"', '"model": model, "ts"')
+    state = bring_back(scene)
+    assert state.name == "Recovered", state.message
 
 
 def test_an_api_that_never_answers_is_waited_for_no_longer_than_it_lives(tmp_path: Path) -> None:
@@ -315,6 +365,10 @@ def test_an_api_that_never_answers_is_waited_for_no_longer_than_it_lives(tmp_pat
 @pytest.mark.parametrize(
     ("schema", "row"),
     [
+        ({"required_columns": ["a", "b", 3], "numeric_columns": ["b", [], "c"]}, {"a": "", "b": 0.0}),
+        ({"required_columns": ["a"], "numeric_columns": []}, {"a": ""}),
+        ({"required_columns": ["a"]}, {"a": 0.0}),
+        ({"required_columns": [], "numeric_columns": []}, {}),
         ({"features": {"a": "number", "b": "string"}}, {"a": 0.0, "b": ""}),
         ({"features": ["a", "b", 3]}, {"a": 0.0, "b": 0.0}),
         (["a"], {"a": 0.0}),

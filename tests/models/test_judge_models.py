@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pickle
+import shutil
 import signal
 import socket
 import sys
@@ -192,6 +193,38 @@ def test_the_operator_s_own_classes_can_be_allowed(small: SmallWorkload) -> None
     for own, expected in (([], "suspect"), (["src"], "sound")):
         with case_of(small.block(model_imports=own)) as case:
             assert outcomes(judged(case)) == {"builtin": expected}
+
+
+@pytest.mark.parametrize(
+    ("beside", "outcome"),
+    [
+        ("_loss.py", "suspect"),
+        ("_loss/__init__.py", "suspect"),
+        ("_loss.cpython-313-x86_64-linux-gnu.so", "suspect"),
+        ("joblib.pyc", "suspect"),
+        ("sklearn/__init__.py", "suspect"),
+        ("lib/numpy.py", "suspect"),
+        ("_loss/notes.txt", "sound"),
+        ("_loss.csv", "sound"),
+        ("pandas.py", "sound"),
+        ("src/numpy.py", "sound"),
+    ],
+)
+def test_a_model_whose_imports_lie_in_the_workload_s_own_folder_is_suspect(
+    small: SmallWorkload, beside: str, outcome: str
+) -> None:
+    shutil.copy(Path(__file__).with_name("sklearn-1.7.1.joblib"), small.root / "models/model_builtin.joblib")
+    (small.root / beside).parent.mkdir(exist_ok=True)
+    (small.root / beside).touch()
+    with case_of(small.block(api_environment={"PYTHONPATH": "lib:/nowhere"})) as case:
+        assert outcomes(judged(case)) == {"builtin": outcome}
+
+
+def test_what_an_operator_trusts_may_lie_there(small: SmallWorkload) -> None:
+    (small.root / "models/model_builtin.joblib").write_bytes(b"\x80\x04csrc.features\nCleaner\n)R.")
+    (small.root / "src/__init__.py").touch()
+    with case_of(small.block(model_imports=["src"])) as case:
+        assert outcomes(judged(case)) == {"builtin": "sound"}
 
 
 @pytest.mark.parametrize("name", ["os", "subprocess", "builtins", "src.os", "a b", "", "src..x"])

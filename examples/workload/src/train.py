@@ -23,9 +23,11 @@ from typing import TYPE_CHECKING
 import joblib
 import pandas as pd
 import sklearn
+from sklearn.compose import ColumnTransformer, make_column_selector
 from sklearn.datasets import load_breast_cancer
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
+from sklearn.impute import SimpleImputer
 from sklearn.model_selection import HalvingGridSearchCV, train_test_split
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
@@ -47,14 +49,14 @@ class Mode:
 
 
 MODES = {
-    "fast": Mode({"forest__max_depth": [3, 6], "forest__min_samples_leaf": [1, 4]}, workers=1),
+    "fast": Mode({"trees__max_iter": [10, 20], "trees__max_leaf_nodes": [4, 8]}, workers=1),
     "full": Mode(
         {
-            "forest__n_estimators": [2000, 4000, 8000],
-            "forest__max_depth": [3, 6, None],
-            "forest__min_samples_leaf": [1, 2, 4],
-            "forest__max_features": ["sqrt", "log2", 0.3],
-            "forest__criterion": ["gini", "entropy"],
+            "trees__max_iter": [2000, 4000, 8000],
+            "trees__max_leaf_nodes": [7, 15, 31],
+            "trees__min_samples_leaf": [2, 5, 10],
+            "trees__learning_rate": [0.01, 0.03, 0.1],
+            "trees__l2_regularization": [0.0, 1.0],
         },
         workers=8,
     ),
@@ -92,10 +94,12 @@ def heartbeat(seconds: float = 5.0) -> Iterator[None]:
 
 
 def search_for(mode: Mode) -> HalvingGridSearchCV:
-    """Build the search; only the workers are parallel, a forest stays on one core."""
-    forest = RandomForestClassifier(random_state=0, n_jobs=1)
+    """Build the search. Only its workers are parallel; what they have fitted once they find again in cache/."""
+    numbers = Pipeline([("impute", SimpleImputer()), ("scale", StandardScaler())])
+    columns = ColumnTransformer([("numbers", numbers, make_column_selector(dtype_include="number"))])
+    trees = HistGradientBoostingClassifier(early_stopping=False, random_state=0)
     return HalvingGridSearchCV(
-        Pipeline([("scale", StandardScaler()), ("forest", forest)]),
+        Pipeline([("columns", columns), ("trees", trees)], memory=joblib.Memory("cache", verbose=0)),
         dict(mode.grid),
         cv=5,
         factor=3,
