@@ -1,6 +1,7 @@
 """§7: ask the API that was brought back. It is the workload's: nothing it says is trusted, no answer is endless."""
 
 import json
+import os
 import posixpath
 import time
 from collections.abc import Callable, Mapping
@@ -14,6 +15,7 @@ import httpx
 
 from tasks.custody.canary import row_of
 from tasks.custody.errors import EvacuationError
+from tasks.custody.manifest import digest
 from tasks.custody.redact import redact
 
 _ANSWER_SECONDS: Final = 10.0
@@ -132,10 +134,13 @@ def wait_healthy(api: Api, lives: Callable[[], bool], seconds: float, log: Path 
     raise failure(f"an answer from /health in {seconds:g} s", last)
 
 
-def reload(api: Api, path: str, models: Path) -> None:
-    """Have it load one file of the models folder, and no other: /reload opens any path that it is given."""
-    if not _inside(models, path):
+def reload(api: Api, path: str, sha256: str, models: Path) -> None:
+    """Have it load one file by its name in the models folder, and no other: /reload opens any path that it is given."""
+    file = _inside(models, path)
+    if not file:
         raise failure(f"the manifest's newest model to be a file in {models}", path)
+    if (now := digest(file)) != sha256:
+        raise failure(f"{path} to have sha256 {sha256}, as in the manifest", now)
     api.must("POST", "/reload", f"reload {path}", params={"path": path})
 
 
@@ -159,11 +164,16 @@ def meant(said: str, asked: str) -> str:
 
 
 def _inside(models: Path, name: str) -> Path | None:
-    """The file of the models folder that a name leads to, by whatever way; None if it leads elsewhere or nowhere."""
+    """The file that a name in the models folder leads to; None if it leads out of the workload or nowhere.
+
+    A link may lead to another folder of the workload, as models/current to ../store/release-3.
+    """
     with suppress(OSError, ValueError, RuntimeError):
-        path = (models.parent / name).resolve()
-        if path.is_relative_to(models.resolve()) and path.is_file():
-            return path
+        path = models.parent / name
+        real, named = path.resolve(), Path(os.path.normpath(path)).is_relative_to(models)
+        there = models.parent if named else models
+        if real.is_relative_to(there.resolve()) and real.is_file():
+            return real
     return None
 
 

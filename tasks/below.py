@@ -3,6 +3,8 @@
 import errno
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -68,6 +70,20 @@ def _opened(seen: int) -> int:
     if not stat.S_ISREG(mode):
         raise NoFile
     return os.open(f"/proc/self/fd/{seen}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+@contextmanager
+def folder_below(root: bytes, name: bytes) -> Iterator[tuple[int, bytes | None]]:
+    """Open a folder, over links too, for a look at it; and its real name below the root, None if it lies outside.
+
+    Asked of the kernel after it was opened: whoever turns a link meanwhile turns nothing.
+    """
+    folder = os.open(os.path.join(root, name), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        real = os.path.relpath(os.readlink(b"/proc/self/fd/%d" % folder), os.path.realpath(root))
+        yield folder, None if real == b".." or real.startswith(b"../") else real
+    finally:
+        os.close(folder)
 
 
 def real_file(root: bytes, name: bytes) -> Path:

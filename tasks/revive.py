@@ -108,7 +108,7 @@ class ProcessApi:
     def load(self, api: Api, model: StoredFile) -> tuple[str, str, str]:
         """Only a file of the models folder is asked for, and only one is believed."""
         models, asked = self.case.workload.root / "models", path_of(model)
-        reload(api, asked, models)
+        reload(api, asked, model.sha256, models)
         said = say_served(api)
         path = served(said, asked, models)
         return str(path), digest(path), said

@@ -70,12 +70,22 @@ class Hostile:
         Folders are no files, and what is hidden is not matched; links count whatever they lead to.
         """
         for kind in KINDS:
-            for folder, folders, names in os.walk(os.fsencode(self.root / kind)):
-                folders[:] = [name for name in folders if not name.startswith(b".")]
-                links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
-                for name in (*names, *links):
-                    if not name.startswith(b"."):
-                        yield os.path.relpath(os.path.join(folder, name), os.fsencode(self.root))
+            yield from self.below(kind.encode())
+
+    def below(self, place: bytes) -> Iterator[bytes]:
+        """Every such name in one folder, which may be a link."""
+        for folder, folders, names in os.walk(os.path.join(os.fsencode(self.root), place)):
+            folders[:] = [name for name in folders if not name.startswith(b".")]
+            links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
+            for name in (*names, *links):
+                if not name.startswith(b"."):
+                    yield os.path.relpath(os.path.join(folder, name), os.fsencode(self.root))
+
+    def linked_folder(self, name: bytes) -> bool:
+        """Whether it is a link to a folder of the tree."""
+        path = os.path.join(os.fsencode(self.root), name)
+        inside = os.path.realpath(path).startswith(os.path.realpath(os.fsencode(self.root)) + b"/")
+        return os.path.islink(path) and os.path.isdir(path) and inside
 
     def digest(self, name: bytes) -> str:
         """SHA-256 of a file, through links."""

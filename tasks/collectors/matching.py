@@ -5,8 +5,9 @@ import fnmatch
 import glob
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 
-from tasks.below import real_name
+from tasks.below import folder_below, real_name
 from tasks.custody.evidence import Loss, Outcome
 from tasks.custody.keys import quote
 from tasks.custody.pattern import names_something
@@ -26,63 +27,97 @@ def found(root: bytes, patterns: Iterable[str]) -> tuple[list[bytes], list[Loss]
 def matches(root: bytes, pattern: bytes) -> Iterator[bytes | Loss]:
     """Names that a pattern matches; a folder that cannot be read is a Loss and not a gap.
 
-    A folder that a pattern names, and not just any folder, is taken whole: a model may be one. `**` goes into real
-    folders only: links that lead into themselves would make it an endless walk. Outside the workload not even names
-    are read.
+    A folder that a pattern names, and not just any folder, is taken whole: a model may be one. So is the folder that a
+    matched link leads to, under the link's name, unless it was taken by another name before. `a/**/b` goes into real
+    folders only. Outside the workload not even names are read.
     """
-    places = [(b"", [part for part in pattern.split(b"/") if part not in {b"", b"."}])]
-    while places:
-        at, (first, *rest) = places.pop()
-        if first == b"**" and rest:
-            places.append((at, rest))
-        try:
-            if _leads_out(root, at):
-                yield Loss(quote(at), Outcome.DENIED, "a folder that is a link leading out of the workload")
-                continue
-            names = _inside(os.path.join(root, at), first)
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        except OSError as error:
-            yield lost(at, error)
-            continue
-        for name in (os.path.join(at, name) for name in names):
-            onward = _onward(os.path.join(root, name), first, rest)
-            if onward is None:
-                yield name
-            elif onward:
-                places.append((name, onward))
+    parts = [part for part in pattern.split(b"/") if part not in {b"", b"."}]
+    yield from _Walk(root, [(b"", parts)]).names()
+
+
+@dataclass
+class _Walk:
+    """Folders still to be looked into, each with what of the pattern is for it. Matched links to folders come last.
+
+    So real names win, and an endless walk is none: what was walked (by its inode, and for what) is not walked again.
+    """
+
+    root: bytes
+    places: list[tuple[bytes, list[bytes]]]
+    links: list[tuple[bytes, list[bytes]]] = field(default_factory=list)
+    walked: set[tuple[int, int, bytes]] = field(default_factory=set)
+    by_link: bool = False
+
+    def names(self) -> Iterator[bytes | Loss]:
+        while self.places or self.links:
+            if not self.places:
+                self.by_link = True
+                self.places.append(self.links.pop())
+            at, (first, *rest) = self.places.pop()
+            if first == b"**" and rest:
+                self.places.append((at, rest))
+            try:
+                yield from self._look(at, first, rest)
+            except (FileNotFoundError, NotADirectoryError) as error:
+                if first == _WHOLE:
+                    yield lost(at, error)
+            except OSError as error:
+                yield lost(at, error)
+
+    def _look(self, at: bytes, first: bytes, rest: list[bytes]) -> Iterator[bytes | Loss]:
+        with folder_below(self.root, at) as (folder, real):
+            if real is None:
+                to = quote(os.readlink(b"/proc/self/fd/%d" % folder))
+                yield Loss(quote(at), Outcome.DENIED, f"a folder that is a link leading out of the workload, to {to}")
+                return
+            about, names = os.fstat(folder), _fitting(folder, first)
+        key, leads = (about.st_dev, about.st_ino, first), f"it leads to the folder {quote(real)}"
+        if self.by_link and key in self.walked:
+            yield Loss(quote(at), Outcome.MISSING, f"{leads}, which is taken by another name")
+        elif self.by_link and _holds_itself(self.root, at, real):
+            yield Loss(quote(at), Outcome.FAILED, f"{leads}, which holds the link itself")
+        else:
+            self.walked.add(key)
+            for name in (os.path.join(at, name) for name in names):
+                path = os.path.join(self.root, name)
+                onward = _onward(path, first, rest)
+                if onward is None:
+                    yield name
+                elif onward:
+                    (self.links if not rest and os.path.islink(path) else self.places).append((name, onward))
 
 
 def _onward(path: bytes, first: bytes, rest: list[bytes]) -> list[bytes] | None:
     """What of a pattern is for what lies in a name that fits its first part; None if the name itself is meant."""
-    folder = (first == b"**" or not rest) and _is_real_folder(path)
-    if folder and first in {b"**", _WHOLE}:
-        return [first, *rest]
-    if folder and names_something(os.fsdecode(first)):
-        return [_WHOLE]
-    if not rest:
-        return None
-    return [] if first == b"**" else rest
+    if first == b"**" and rest:
+        return [first, *rest] if os.path.isdir(path) and not os.path.islink(path) else []
+    if rest:
+        return rest
+    if os.path.isdir(path):
+        if first in {b"**", _WHOLE}:
+            return [first]
+        if names_something(os.fsdecode(first)):
+            return [_WHOLE]
+    return None
 
 
-def _inside(folder: bytes, pattern: bytes) -> list[bytes]:
-    """Names in a folder that fit one part of a pattern; hidden ones only if it begins with a dot."""
-    if pattern == _WHOLE:
-        return os.listdir(folder)
-    if not glob.has_magic(pattern):
-        os.lstat(os.path.join(folder, pattern))
+def _holds_itself(root: bytes, link: bytes, real: bytes) -> bool:
+    """Whether the folder of this real name, to which the name leads, holds that name."""
+    if not os.path.islink(os.path.join(root, link)):
+        return False
+    return real == b"." or ((real_name(root, os.path.dirname(link)) or b"") + b"/").startswith(real + b"/")
+
+
+def _fitting(folder: int, pattern: bytes) -> list[bytes]:
+    """Names in an open folder that fit one part of a pattern; hidden ones only if it begins with a dot."""
+    if pattern != _WHOLE and not glob.has_magic(pattern):
+        os.stat(pattern, dir_fd=folder, follow_symlinks=False)
         return [pattern]
-    fitting = fnmatch.filter(os.listdir(folder), pattern)
+    names = os.listdir(b"/proc/self/fd/%d" % folder)
+    if pattern == _WHOLE:
+        return names
+    fitting = fnmatch.filter(names, pattern)
     return [name for name in fitting if pattern.startswith(b".") or not name.startswith(b".")]
-
-
-def _leads_out(root: bytes, folder: bytes) -> bool:
-    """Asked of each folder on the way, so that only the last can be a link that was not looked at yet."""
-    return bool(folder) and os.path.islink(os.path.join(root, folder)) and real_name(root, folder) is None
-
-
-def _is_real_folder(path: bytes) -> bool:
-    return os.path.isdir(path) and not os.path.islink(path)
 
 
 def lost(name: bytes, error: OSError) -> Loss:

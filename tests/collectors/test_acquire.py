@@ -302,7 +302,9 @@ def test_a_link_to_a_folder_of_the_workload_is_recorded_and_what_lies_in_it_coun
     files, losses = taken(FILES, target(root, "logs/**"), folder)
     assert files == {}
     assert losses == {
-        "logs/latest": Loss("logs/latest", Outcome.MISSING, "a link to the folder logs/2026, which is no file")
+        "logs/latest": Loss(
+            "logs/latest", Outcome.MISSING, "it leads to the folder logs/2026, which is taken by another name"
+        )
     }
     (root / "logs/2026/a.log").write_text("a")
     files, losses = taken(FILES, target(root, "logs/**"), folder)

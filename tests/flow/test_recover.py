@@ -23,6 +23,7 @@ from flows.recover import recover
 from tasks.api import Api, NotRecovered, predict, reload, say_served, served, wait_healthy
 from tasks.custody.canary import row_of
 from tasks.custody.log import broken
+from tasks.custody.manifest import digest_bytes
 from tasks.custody.verdict import Word, why_not_recover
 from tasks.drill.sample import end_all_in
 from tasks.ownership import take_ownership
@@ -107,6 +108,30 @@ def test_a_canary_that_predicts_nothing_is_no_recovery_and_contains_again(scene:
     assert "it refuses the row that we made up" in str(state.message)
     assert len(scene.small.living()) == 1
     assert not refused(scene.block.lock)
+
+
+def test_a_release_to_which_a_link_leads_is_promoted_and_comes_back(scene: Scene, tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    release = scene.small.root / "store/release-3"
+    release.mkdir(parents=True)
+    (release / "model.joblib").write_bytes(pickle.dumps("release 3"))
+    (scene.small.root / "models/model_current").symlink_to("../store/release-3")
+    scene.save(workload=scene.small.block(models=["models/model_*"]), store=EvidenceStore(folder=tmp_path / "disk"))
+    state = scene.evacuate()
+    assert state.name == "Verified", state.message
+    assert (tmp_path / "disk/latest/models/model_current/model.joblib").read_bytes() == pickle.dumps("release 3")
+    state = bring_back(scene)
+    assert state.name == "Recovered", state.message
+    assert told(scene, 2)["recovery"]["model"] == "models/model_current/model.joblib"
+
+
+def test_a_link_that_holds_itself_is_lost_and_said_to_be(scene: Scene, tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (scene.small.root / "models/model_all").symlink_to("..")
+    scene.save(workload=scene.small.block(models=["models/model_*"]), store=EvidenceStore(folder=tmp_path / "disk"))
+    state = scene.evacuate()
+    assert state.name == "Partial", state.message
+    assert "models/model_all" in str(state.message)
 
 
 def test_unverified_is_refused_unless_a_reason_is_given(scene: Scene, tmp_path: Path) -> None:
@@ -233,6 +258,7 @@ def api_that(answers: dict[str, tuple[int, bytes]]) -> Iterator[Api]:
         server.server_close()
 
 
+MODEL = digest_bytes(b"model")
 SCHEMA = (200, b'{"features": {"age": "number"}}')
 COLUMNS = (200, b'{"required_columns": ["age", "city"], "numeric_columns": ["age"]}')
 NO_COLUMNS = (200, b'{"required_columns": [], "numeric_columns": []}')
@@ -301,27 +327,37 @@ def test_no_model_an_error_or_an_answer_without_a_prediction_is_a_failure(
 
 
 def test_only_files_of_the_models_folder_are_loaded_and_believed(tmp_path: Path) -> None:
-    models = tmp_path / "models"
+    models = tmp_path / "root/models"
+    (models.parent / "store").mkdir(parents=True)
     models.mkdir()
-    (models / "good.joblib").write_bytes(b"model")
+    for good in (models / "good.joblib", models.parent / "store/good.joblib"):
+        good.write_bytes(b"model")
     (tmp_path / "evil.joblib").write_bytes(b"model")
     (models / "link.joblib").symlink_to(tmp_path / "evil.joblib")
+    (models / "current").symlink_to("../store")
     with api_that({"/reload": (200, b"{}")}) as api:
-        reload(api, "models/good.joblib", models)
+        reload(api, "models/good.joblib", MODEL, models)
+        reload(api, "models/current/good.joblib", MODEL, models)
+        with pytest.raises(NotRecovered, match="to have sha256 0000"):
+            reload(api, "models/good.joblib", "0" * 64, models)
         for path in (
             "models/link.joblib",
-            "models/../evil.joblib",
+            "models/../../evil.joblib",
+            "models/../store/good.joblib",
+            "store/good.joblib",
             str(tmp_path / "evil.joblib"),
             "models",
             "models/no",
         ):
             with pytest.raises(NotRecovered):
-                reload(api, path, models)
+                reload(api, path, MODEL, models)
     for said in ("models/link.joblib", "/etc/passwd", "models/no", "link.joblib", "evil.joblib", "", "None", "\0"):
         with pytest.raises(NotRecovered):
             served(said, "models/good.joblib", models)
     for said in ("models/good.joblib", str(models / "good.joblib"), "./models/good.joblib", "good.joblib"):
         assert served(said, "models/good.joblib", models) == models / "good.joblib"
+    for said in ("models/current/good.joblib", "good.joblib"):
+        assert served(said, "models/current/good.joblib", models) == models.parent / "store/good.joblib"
 
 
 @pytest.mark.parametrize("said", [b'{"model": null}', b'{"model": 7}', b"[]", b"ok", b'{"model": "\\u0000"}'])
