@@ -211,6 +211,12 @@ class Workload(Block):
         return self.api_url or address(self.api_command, self.api_environment)
 
     @property
+    def names_port(self) -> bool:
+        """Whether somebody chose the API's port: it is not the one of this block's defaults."""
+        usual = self.api_command == type(self).model_fields["api_command"].default
+        return bool(self.api_port or self.api_url) or not usual
+
+    @property
     def evidence(self) -> Path:
         """Folder that holds this workload's incidents."""
         return self.evidence_dir or self.root / "evidence"

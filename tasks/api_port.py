@@ -18,18 +18,18 @@ _ANY: Final = 0
 
 def note_listener(case: Case, members: Iterable[Identity]) -> None:
     """Write down that a process of the workload listens on the API's port: then it is the API's, whoever named it."""
-    if (port := port_of(case.workload)) and not _named(case.workload):
+    if (port := port_of(case.workload)) and not case.workload.names_port:
         ours = frozenset(members)
         if any(each.process and each.process.identity in ours for each in case.host.owners(port)):
             case.journal(LISTENED, bool, value=True)
 
 
 def port_of(workload: Workload) -> int | None:
-    """The port of this host that the API has for itself: `api_port`, or that of `api_url` where it is on this host."""
+    """The port of this host that the API has for itself: `api_port`, or that of its address, where that is here."""
     if workload.api_port:
         return workload.api_port
     try:
-        url = urlsplit(workload.api_url)
+        url = urlsplit(workload.api_address)
         port = url.port or {"http": 80, "https": 443}[url.scheme]
     except ValueError:
         return None
@@ -50,11 +50,6 @@ def _is_here(host: str) -> bool:
     return True
 
 
-def _named(workload: Workload) -> bool:
-    """Whether the block says which port it is. By default any program may have got it before."""
-    return workload.api_port is not None or workload.api_url != Workload.model_fields["api_url"].default
-
-
 def others_on_port(case: Case, ours: Iterable[int], known: Iterable[str]) -> list[tuple[Listener, str]]:
     """Who else listens on the API's port, with what that means; a frozen process accepts connections too.
 
@@ -62,7 +57,7 @@ def others_on_port(case: Case, ours: Iterable[int], known: Iterable[str]) -> lis
     Where the block leaves the port at its default, it is the API's only if a process of the workload listened there.
     """
     port = port_of(case.workload)
-    if not port or not (_named(case.workload) or case.journal(LISTENED, bool)):
+    if not port or not (case.workload.names_port or case.journal(LISTENED, bool)):
         return []
     mine, inside = frozenset(ours), frozenset(known)
     others = [each for each in case.host.owners(port) if not _explained(each, mine, inside, case.workload)]

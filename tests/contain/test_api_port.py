@@ -50,7 +50,7 @@ def contained(case: Case) -> Containment:
 
 def by_default(small: SmallWorkload, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the small workload's port be the one that a block has that names none."""
-    monkeypatch.setattr(Workload.model_fields["api_url"], "default", f"http://127.0.0.1:{small.port}")
+    monkeypatch.setattr(Workload.model_fields["api_command"], "default", small.api_command)
 
 
 def test_another_program_on_the_apis_port_contradicts_with_its_name(small: SmallWorkload) -> None:
@@ -81,10 +81,10 @@ def test_a_port_that_nobody_named_is_anybodys_unless_the_workload_listened_there
 ) -> None:
     """Without an API, port 8000 may be anybody's; with one, who takes its place is told."""
     by_default(small, monkeypatch)
-    with stranger(small.port), case_of(small.block()) as case:
+    with stranger(small.port), case_of(small.block(api_url="")) as case:
         assert contained(case).contained
     small.start_all()
-    with case_of(small.block()) as case:
+    with case_of(small.block(api_url="")) as case:
         assert contained(case).contained
         with stranger(small.port) as pid:
             (told,) = made(prove_contained.fn(case)).alive
