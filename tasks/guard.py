@@ -8,6 +8,7 @@ import fcntl
 import json
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -58,9 +59,10 @@ class Guard:
         for ignored in (signal.SIGINT, signal.SIGHUP):
             signal.signal(ignored, signal.SIG_IGN)
         self._stay_named()
-        if self.descriptor != _NO_LOCK:
-            self._open_door()
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        door = self._door()
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # before any thread: one without it would end us
+        if door:
+            threading.Thread(target=lock.hand_over, args=(door, self.descriptor), daemon=True).start()
         if self.descriptor != _NO_LOCK:
             threading.Thread(target=fcntl.flock, args=(self.descriptor, fcntl.LOCK_EX), daemon=True).start()
         if self.orders.containers:
@@ -72,14 +74,15 @@ class Guard:
             self.watch()
             pause = min(max(_PAUSE_SECONDS, (time.monotonic() - began) * (_SHARE - 1)), _LONGEST_PAUSE_SECONDS)
 
-    def _open_door(self) -> None:
-        """Hand the lock over to the guard that relieves us: after our marker, which must not replace that guard's.
+    def _door(self) -> socket.socket | None:
+        """Open the door at which the guard that relieves us gets the lock; None without a lock, or if that fails.
 
-        And before SIGTERM is blocked, by which whoever asks knows that we have no door.
+        It is opened after our marker is written, which must not replace that guard's, and before SIGTERM is blocked, by
+        which whoever asks knows that no door will come.
         """
         with suppress(OSError):
-            door = lock.open_door(self.me)
-            threading.Thread(target=lock.hand_over, args=(door, self.descriptor), daemon=True).start()
+            return lock.open_door(self.me) if self.descriptor != _NO_LOCK else None
+        return None
 
     def _stay_named(self) -> None:
         """See that the marker names us, for nobody else finds us, to ask or to end us: who started us may have died.

@@ -19,7 +19,7 @@ from tasks.proc import GONE, arrivals, listeners, owners, read_process, start_of
 
 logger = logging.getLogger(__name__)
 
-_LINE_SECONDS: Final = 3.0
+_LINE_SECONDS: Final = 10.0
 _POLL_SECONDS: Final = 0.01
 _TOGETHER: Final = 256
 

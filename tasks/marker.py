@@ -80,7 +80,9 @@ def read_private(path: Path) -> bytes:
     try:
         about = os.fstat(folder)
         if about.st_uid != os.geteuid() or about.st_mode & 0o022:
-            raise PermissionError(errno.EPERM, "its folder is not ours alone", str(path))
+            raise PermissionError(
+                errno.EPERM, "it lies in a folder that is not ours, or that others may write to", str(path)
+            )
         return _read(os.open(path.name, _READ, dir_fd=folder), path)
     finally:
         os.close(folder)

@@ -64,7 +64,9 @@ def _thaw_left(path: Path, workload: Workload, host: Host) -> Iterator[str]:
 
     An incident lets go itself of what it holds; what is no process of the workload is for a person to look at.
     """
-    yield from doubtful(path)
+    if doubts := list(doubtful(path)):
+        yield from doubts
+        return
     left, now, known = read_early(path), living(host, workload), held_by_incidents(workload)
     thawed = tuple(who for who in left if who in now and who not in known)
     thaw_again(Early(path, thawed))
@@ -89,7 +91,8 @@ def _home(workload: Workload) -> Path:
         raise Refused(
             f"{marker} to name an incident of this host",
             f"{home.name} ({error.strerror})",
-            f"Look who wrote the marker; end the guard that it names by hand and remove it: {marker}",
+            "Run this as the user of the evacuation. Else look who wrote the marker; end the guard that it names by "
+            f"hand and remove it: {marker}",
         ) from error
     return home
 

@@ -96,6 +96,12 @@ def wait_until(condition: Callable[[], object], seconds: float = 90.0, what: str
         time.sleep(0.01)
 
 
+def stand(process: psutil.Process) -> None:
+    """Stop a process, as a person does with Ctrl-Z, and wait until it stands."""
+    process.suspend()
+    wait_until(lambda: process.status() == psutil.STATUS_STOPPED, what="its stop")
+
+
 def open_the_way(folder: Path) -> None:
     """Let every user into a folder of ours, however deep it lies in the folder of all tests."""
     for place in (folder, *folder.parents):

@@ -15,7 +15,7 @@ from tasks.operate import let_go
 from tasks.ownership import give_up_ownership
 from tasks.proc import start_of
 from tests.cases import INCIDENT
-from tests.workloads import SmallWorkload, wait_until
+from tests.workloads import SmallWorkload, stand, wait_until
 
 
 def described(small: SmallWorkload, **more: object) -> dict[str, Any]:
@@ -52,7 +52,7 @@ def refused_start(small: SmallWorkload, **more: object) -> None:
 def stopped(small: SmallWorkload, request: pytest.FixtureRequest) -> Iterator[psutil.Process]:
     """A process of the workload that somebody else has stopped."""
     process = training(small)
-    process.suspend()
+    stand(process)
     evidence = small.block().evidence
     evidence.mkdir(exist_ok=True)
     if request.param == "by an incident":

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -113,6 +114,7 @@ def test_a_guard_that_hands_over_nothing_is_followed_by_one_that_waits_already(
         signal(self, identity, number)  # type: ignore[arg-type]
 
     monkeypatch.setattr("tasks.lock.handed", lambda *_: None)
+    monkeypatch.setattr("tasks.host._LINE_SECONDS", 90.0)
     monkeypatch.setattr(LinuxHost, "signal", told)
     with case_of(small.block()) as case:
         cordon.fn(case)
@@ -192,3 +194,13 @@ def test_a_guard_that_was_relieved_and_never_told_leaves_by_itself(small: SmallW
         wait_until(lambda: not lives(first), what="the end of the first")
         assert case.host.guard(case.marker) == second
         assert case.host.holds(second, case.workload.lock)
+
+
+def test_a_guard_that_is_told_to_go_ends_by_itself(small: SmallWorkload) -> None:
+    """A thread of it that does not block SIGTERM would have it killed in the middle of a line."""
+    with case_of(small.block()) as case:
+        guard = made(cordon.fn(case)).guard
+        assert guard
+        wait_until(lambda: not (look := case.host.look(guard)) or not look.masks.heeds(signal.SIGTERM), what="its post")
+        assert case.host.release(case.marker)
+        assert case.host.exit_code(guard) == 0

@@ -24,7 +24,7 @@ from tasks.proc import start_of
 from tasks.status import next_step, status
 from tasks.uncordon import held
 from tests.cases import INCIDENT, case_of
-from tests.workloads import SmallWorkload, wait_until
+from tests.workloads import SmallWorkload, stand, wait_until
 
 
 def told(workload: Workload) -> dict[str, str]:
@@ -180,7 +180,7 @@ def test_what_a_run_froze_that_died_before_its_cordon_is_thawed_by_uncordon(smal
     block.evidence.mkdir()
     training = psutil.Process(small.start(WORKERS="0").pid)
     wait_until(lambda: training.status() == psutil.STATUS_SLEEPING, what="the training at work")
-    training.suspend()
+    stand(training)
     row = {"pid": training.pid, "start": start_of(training.pid), "at": "2026-01-02T03:04:05+00:00"}
     (block.evidence / EARLY).write_text(json.dumps([row]))
     (first, *_) = let_go(block, LinuxHost())
@@ -194,7 +194,7 @@ def stopped_sleeper(folder: Path, *arguments: str) -> Iterator[psutil.Process]:
     """A stranger's process that stands, as after Ctrl-Z; it works in this folder."""
     with psutil.Popen([sys.executable, "-c", "import time; time.sleep(600)", *arguments], cwd=folder) as process:
         wait_until(lambda: process.status() == psutil.STATUS_SLEEPING, what="the stranger at work")
-        process.suspend()
+        stand(process)
         try:
             yield process
         finally:
@@ -238,7 +238,7 @@ def test_a_file_that_others_may_have_written_ends_nobody_and_is_named(
         assert case.host.release(case.marker)
         training = psutil.Process(small.start(WORKERS="0").pid)
         wait_until(lambda: training.status() == psutil.STATUS_SLEEPING, what="the training at work")
-        training.suspend()
+        stand(training)
         written = tmp_path / "written"
         written.write_text(caught_line(training))
         case.marker.write_text(json.dumps({"incident": INCIDENT, "pid": 2**22, "start": 1}))
@@ -336,3 +336,32 @@ def test_a_journal_of_an_exchanged_folder_makes_nothing_recovered(small: SmallWo
         named = {"pid": training.pid, "start": start_of(training.pid)}
         (case.home / "recovered.json").write_text(json.dumps([named]))
         assert case.recovered() == frozenset()
+
+
+def test_nobody_is_thawed_by_a_file_that_others_may_have_written(small: SmallWorkload) -> None:
+    block = small.block()
+    block.evidence.mkdir()
+    training = psutil.Process(small.start(WORKERS="0").pid)
+    wait_until(lambda: training.status() == psutil.STATUS_SLEEPING, what="the training at work")
+    stand(training)
+    row = {"pid": training.pid, "start": start_of(training.pid), "at": "2026-01-02T03:04:05+00:00"}
+    (block.evidence / EARLY).write_text(json.dumps([row]))
+    (block.evidence / EARLY).chmod(0o666)
+    (said,) = let_go(block, LinuxHost())
+    assert f"expected {block.evidence / EARLY} to be a file that only we can write" in said
+    assert training.status() == psutil.STATUS_STOPPED
+    assert (block.evidence / EARLY).exists(), "a person has to look at it"
+
+
+def test_what_an_incident_holds_is_not_thawed_with_what_a_killed_start_has_left(small: SmallWorkload) -> None:
+    """Killed between its journal and the end of the early file, a run has left both."""
+    block = small.block()
+    training = psutil.Process(small.start(WORKERS="0").pid)
+    wait_until(lambda: training.status() == psutil.STATUS_SLEEPING, what="the training at work")
+    with case_of(block) as case:
+        freeze.fn(case)
+        row = {"pid": training.pid, "start": start_of(training.pid), "at": "2026-01-02T03:04:05+00:00"}
+        (block.evidence / EARLY).write_text(json.dumps([row]))
+        case.close()
+        list(let_go(block, LinuxHost()))
+        assert training.status() == psutil.STATUS_STOPPED
