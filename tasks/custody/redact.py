@@ -27,13 +27,12 @@ _CARRIER: Final = frozenset({"url", "uri", "string", "value", "data", "base", "b
 _PLAIN: Final = re.compile(
     r"oldpwd|compass|bypass|(?:tres|sur|encom)pass|(?:mon|don|tur|hot|turn|pub)key|(?:ho|jo|whis)c?key"
 )
-_PLAIN_BEFORE: Final = frozenset(
+_KEY_OF: Final = frozenset(
     {"public", "primary", "foreign", "sort", "partition", "cache", "group", "join", "index", "row", "column", "object"}
 )
 _ALONE: Final = frozenset({"key", "keys", "pwd"})
 _IN_A_QUERY: Final = frozenset({"sig", "signature", "code"})
-_VALUE: Final = r"""(?:"[^"\n]*"|'[^'\n]*'|\S)++"""
-_WHOLE_VALUE: Final = re.compile(_VALUE)
+_VALUE: Final = re.compile(r"""(?:"[^"\n]*"|'[^'\n]*'|\S)++""")
 _OPTION: Final = re.compile(r"-[\w.-]+")
 _LONG: Final = re.compile(r"--[A-Za-z]")
 """So begins the next option; any other word, with a dash too, is the value of the option before it."""
@@ -61,7 +60,6 @@ _HEADER: Final = re.compile(
     re.IGNORECASE,
 )
 
-_WORDS: Final = re.compile(_VALUE)
 _SEPARATOR: Final = re.compile(r"[|&;]+")
 _CLIENT: Final = re.compile(
     r"(?P<attached>(?:mysql|mariadb)[\w-]*|7z\w*|rar)|(?P<p>sshpass|mongo\w*|cqlsh|rabbitmqadmin|rdesktop|login)"
@@ -120,7 +118,9 @@ def secret_name(name: str, *, alone: bool = False) -> bool:
         parts.pop()
     if not parts or _PLAIN.fullmatch(parts[-1]) or not _ENDING.fullmatch(parts[-1]):
         return False
-    return parts[-2] not in _PLAIN_BEFORE if len(parts) > 1 else alone or parts[0] not in _ALONE
+    if len(parts) == 1:
+        return alone or parts[0] not in _ALONE
+    return parts[-1] not in {"key", "keys"} or parts[-2] not in _KEY_OF
 
 
 def _redact_named(text: str) -> Iterator[str]:
@@ -144,17 +144,17 @@ def _instead(name: str, text: str, at: int, before: str) -> tuple[str, int] | No
     option, parameter = name.startswith("-"), before in {"?", "&", ";"}
     if secret_name(name, alone=option or parameter) or (parameter and name.lower() in _IN_A_QUERY):
         plain = not _SECRET.search(name) and _FIGURE.match(text, at)
-        value = None if plain else _WHOLE_VALUE.match(text, at)
+        value = None if plain else _VALUE.match(text, at)
         return (HIDDEN, value.end()) if value else None
     if option and _USER.fullmatch(name) and (user := _USER_AND.match(text, at)):
-        value = _WHOLE_VALUE.match(text, at)
+        value = _VALUE.match(text, at)
         return (f"{user['who']}{HIDDEN}", value.end() if value else user.end())
     return None
 
 
 def _redact_clients(text: str) -> str:
-    shown = _hide_for_clients(_WORDS.findall(text))
-    return _WORDS.sub(lambda _: next(shown), text)
+    shown = _hide_for_clients(_VALUE.findall(text))
+    return _VALUE.sub(lambda _: next(shown), text)
 
 
 def _hide_for_clients(words: Iterable[str]) -> Iterator[str]:
