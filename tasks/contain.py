@@ -28,7 +28,7 @@ from tasks.custody.redact import command_line
 from tasks.custody.source import lineages
 from tasks.early import read_early
 from tasks.host import Host
-from tasks.passing import NOBODY, WINDOW_SECONDS, met_in_passing
+from tasks.passing import NOBODY, met_in_passing
 from tasks.proc import flow_run_of, untouchable
 from tasks.step import step
 
@@ -224,7 +224,7 @@ def _passing(case: Case, last: int) -> list[str]:
     since = case.journal(SINCE, int) or ticks()
     found = come_and_gone(others, snapshot, matchers(case.workload), case.root, kept, since)
     return [
-        f"{len(found)} processes came and went within {WINDOW_SECONDS} s, too fast to be stopped, as "
+        f"{len(found)} processes came and went during the check, too fast to be stopped, as "
         f"{_tell(met[who.pid])} ({reason}); end them by their systemd unit or control group "
         f"({met[who.pid].cgroup.rpartition(':')[2].strip()}) or restart the host, then carry the incident on"
         for who, reason in list(found.items())[:1]

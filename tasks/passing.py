@@ -7,22 +7,26 @@ from tasks.custody.process import Process
 from tasks.host import Host
 
 NOBODY: Final = -1
-WINDOW_SECONDS: Final = 0.3
+_SECONDS: Final = 0.3
+_LONGEST_SECONDS: Final = 2.0
+_LOOKS: Final = 300
 _PAUSE_SECONDS: Final = 0.0002
 
 
 def met_in_passing(host: Host, last: int) -> list[Process]:
     """Look at whoever comes for a third of a second, and tell who is gone again. `last` is a pid given out earlier.
 
-    Where no pid has been given out since then, nobody comes and there is nothing to wait for.
+    Where no pid has been given out since then, nobody comes and there is nothing to wait for. On a host that is so busy
+    that few looks are had, it takes longer.
     """
     now, new = host.arrivals(last)
     if now == last:
         return []
     met = {process.identity: process for process in new}
-    deadline = time.monotonic() + WINDOW_SECONDS
-    while time.monotonic() < deadline:
+    began, looks = time.monotonic(), 0
+    while (passed := time.monotonic() - began) < _SECONDS or (looks < _LOOKS and passed < _LONGEST_SECONDS):
         now, new = host.arrivals(now)
         met |= {process.identity: process for process in new}
+        looks += 1
         time.sleep(_PAUSE_SECONDS)
     return [process for identity, process in met.items() if not ((left := host.look(identity)) and left.alive)]

@@ -94,9 +94,10 @@ def test_what_a_persons_shell_runs_in_the_root_is_no_alarm(small: SmallWorkload)
 def test_what_our_own_recovery_brought_back_may_start_programs(small: SmallWorkload) -> None:
     code = (
         "import os, subprocess\nwhile not os.path.exists('enough'):\n    subprocess.run(['/bin/true'])\n"
-        "open('ended', 'w').close()\n"
+        "    open('ready', 'w').close()\nopen('ended', 'w').close()\n"
     )
     with going_on(small.root, [sys.executable, "-c", code]), case_of(small.block()) as case:
+        wait_until((small.root / "ready").exists, what="the first program")
         cordon.fn(case)
         freeze.fn(case)
         back = next(process for process in small.living() if process.name() == "timeout")
