@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from flows.engine import PATIENCE, load
 from tasks.custody.description import one, place, tables
@@ -49,9 +49,10 @@ class ShortLived(PrefectServer):
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Exit 0 only if the run is Completed; 2 if it was refused before anything was touched."""
+    """Exit 0 only if the run is Completed; 2 if refused with nothing touched, 130 if interrupted before the run."""
     given = _parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _interrupt)
     take_priority()
     try:
         early = None if given.dry_run else freeze_described(_described(given.workload))
@@ -63,6 +64,16 @@ def main(arguments: Sequence[str]) -> int:
     except (EvacuationError, PartError) as error:
         say(error, error=True)
         return 2
+    except KeyboardInterrupt:
+        print("cancelled 中止: `make status` tells how the workload stands ワークロードの状態を確認", file=sys.stderr)
+        return 130
+
+
+def _interrupt(*_: object) -> NoReturn:
+    """Once: a second signal must not keep what is frozen from being let go, or the server from ending."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -9,6 +9,7 @@ from prefect.client.schemas.objects import State
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.fields import BlockName, IncidentId, Sentence
+from tasks.cancel import heeding
 from tasks.case import Case, Policy
 from tasks.challenge import challenge
 from tasks.collect import collect
@@ -30,7 +31,17 @@ from tasks.promote import promote
 from tasks.record import Record, record
 from tasks.recover import prove_contained_again
 from tasks.recover import recover as recover_api
-from tasks.report import account_of, every_collector, gather, note_cached, troubles, verdict_of
+from tasks.report import (
+    account_of,
+    every_collector,
+    gather,
+    note_cached,
+    note_cancelled,
+    reached,
+    stored,
+    troubles,
+    verdict_of,
+)
 from tasks.seal import check_seal, seal, volumes_to_seal
 from tasks.step import noun, noun_or_reason, submit
 from tasks.stop import stop
@@ -82,7 +93,8 @@ def evacuate(  # noqa: PLR0913, PLR0917  each is a field of the form that a pers
         return ended(JOINED, str(case))
     try:
         wanted = {"recover": recover and not dry_run, "read_back": read_back and not dry_run}
-        return _evacuate(case, latest=latest, **wanted)
+        with heeding(case.cancelled):
+            return _evacuate(case, latest=latest, **wanted)
     finally:
         case.close()
 
@@ -140,6 +152,7 @@ def _evacuate(case: Case, *, latest: LatestPolicy | None, recover: bool, read_ba
     # §8: record
     findings = replace(findings, promoted=noun(promoted, Promotion), recovery=recovery, trouble=troubles(case))
     note_cached(case)
+    note_cancelled(case, findings.containment, stored(findings.proven), *([reached(recovery)] if recover else []))
     recorded = noun(submit(case, record, account_of(case, findings)), Record)
     publish(case)
     return final_state(case, recorded, recovery)

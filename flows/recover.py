@@ -8,6 +8,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.fields import BlockName, IncidentId, Sentence
 from tasks.approve import ask
+from tasks.cancel import heeding
 from tasks.case import Case
 from tasks.conclude import publish, recovered_state
 from tasks.custody.ending import DECLINED, JOINED
@@ -18,6 +19,7 @@ from tasks.record import Record, carried, last_record, record
 from tasks.recover import prove_contained_again
 from tasks.recover import recover as recover_api
 from tasks.reopen import Reopening, recovery_asked, reopen
+from tasks.report import note_cancelled, reached
 from tasks.seal import check_seal, sealed
 from tasks.step import noun, noun_or_reason, submit
 from tasks.this_run import this_run
@@ -55,7 +57,8 @@ def recover(
     if isinstance(case, Busy):
         return ended(JOINED, str(case))
     try:
-        return _recover(case, despite)
+        with heeding(case.cancelled):
+            return _recover(case, despite)
     finally:
         case.close()
 
@@ -71,6 +74,7 @@ def _recover(case: Case, despite: str) -> State[Any]:
     again = noun_or_reason(Containment, submit(case, prove_contained_again)) if failed else None
 
     # §8: record
+    note_cancelled(case, again if isinstance(again, Containment) else None, reached(recovery))
     account = carried(case, last, seals, recovery=recovery, containment=again, despite=despite)
     recorded = noun(submit(case, record, account), Record)
     publish(case)

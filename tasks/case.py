@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from tasks.actor import BY_HAND, actor
 from tasks.below import real_file
 from tasks.budget import LOOK_SECONDS, Budget
+from tasks.cancel import Cancellation, still_acts
 from tasks.custody.container import ContainerIdentity
 from tasks.custody.errors import Refused
 from tasks.custody.evidence import StoredFile
@@ -133,6 +134,7 @@ class Case:
         self.look = Budget(LOOK_SECONDS)
         self._facts: dict[str, Any] = {}
         self.notes: list[str] = []
+        self.cancelled = Cancellation()
         self.steps: list[tuple[str, PrefectFuture[Any]]] = []
 
     @cached_property
@@ -304,13 +306,16 @@ class Case:
         return sum(segment.read_bytes().count(b"\n") for segment in segments)
 
     def close(self) -> None:
-        """Let another run have the workload, and others have the room. Done twice it is done once."""
+        """Let another run have the workload, and others have the room. Done twice it is done once.
+
+        While a step of a cancelled run still acts, no other run may: the workload is given up when this process ends.
+        """
         give_all(self.reserve)
         if engine := self.__dict__.pop("engine", None):
             engine.close()
-        if self._ownership is not None:
+        if self._ownership is not None and not still_acts():
             os.close(self._ownership)
-        self._ownership = None
+            self._ownership = None
 
 
 def load_block(kind: type[Any], name: str) -> Any:

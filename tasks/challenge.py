@@ -85,6 +85,7 @@ def _fate(case: Case, started: Identity, began: datetime) -> Challenge:
     deadline = time.monotonic() + _SECONDS
     ended: float | None = None
     while time.monotonic() < deadline and (ended is None or time.monotonic() < ended + _CAUGHT_SECONDS):
+        case.cancelled.check()
         code = case.host.exit_code(started)
         if code in case.workload.training_refused:
             return Challenge(datetime.now(UTC), caught=f"the launcher was refused and ended with {code}")

@@ -83,7 +83,9 @@ def _attempt(case: Case, what: Collector, at: Staging) -> tuple[list[Any], Loss 
         return [], None
     hurried = what.while_frozen and not what.unhurried
     seconds = min(what.deadline, case.look.left()) if hurried else what.deadline
-    return attempt(what, _target(case, what, seconds, at), at.folder) if seconds else ([], _too_late(case, what))
+    if not seconds:
+        return [], _too_late(case, what)
+    return attempt(what, _target(case, what, seconds, at), at.folder, cancelled=case.cancelled)
 
 
 def _note_found(case: Case, files: Sequence[StoredFile]) -> None:

@@ -1,11 +1,13 @@
 """How a run ends in Prefect: what it shows beside it, and the state that carries the verdict."""
 
+import logging
 from typing import Any, Final
 
 from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
+from prefect.states import Cancelled
 
 from tasks.case import ENDED, Case
 from tasks.custody.ending import DRY_RUN, NOT_RECOVERED, UNVERIFIED, Ending, ending_of
@@ -17,7 +19,9 @@ from tasks.leaf import Leaf
 from tasks.leaves import PLAN
 from tasks.progress import artifact_key
 from tasks.record import Record
-from tasks.wording import JAPANESE
+from tasks.wording import JAPANESE, STANDS
+
+logger = logging.getLogger(__name__)
 
 _SHOW: Final = "§8 show the record"
 _SHOW_SECONDS: Final = 10.0
@@ -53,6 +57,8 @@ def final_state(case: Case, recorded: Record | None, recovery: Recovery | str | 
     """
     if recorded is None:
         return _ended(case, UNVERIFIED, "the record could not be written; see the log")
+    if case.cancelled:
+        return _cancelled(case, recorded)
     end = ending_of(recorded.verdict.word, recovery, dry_run=case.dry_run, stored=recorded.stored)
     if end is DRY_RUN:
         told = f"nothing was touched 予行のみ; see the artifact '{artifact_key(PLAN, case.incident.id)}'"
@@ -69,6 +75,8 @@ def recovered_state(case: Case, recorded: Record | None, recovery: Recovery | st
     told = recovery if isinstance(recovery, str) else recovery.told
     if recorded is None:
         return _ended(case, UNVERIFIED, f"{told} But the record could not be written; see the log")
+    if case.cancelled:
+        return _cancelled(case, recorded)
     end = ending_of(recorded.verdict.word, recovery, recovering=True, stored=recorded.stored)
     return _ended(case, end, f"{told} The incident is {_in_both(recorded.verdict)}{_unless_stored(recorded)}")
 
@@ -77,6 +85,15 @@ def _ended(case: Case, end: Ending, told: str) -> State[Any]:
     """The state, which `status` tells of afterwards as well."""
     case.journal(ENDED, dict[str, Any], {"record": case.number, "end": end.name})
     return ended(end, f"{case.incident.id}: {told}")
+
+
+def _cancelled(case: Case, recorded: Record) -> State[Any]:
+    """What is true of a run that was told to end; one that was told so while it wrote its record had done the rest."""
+    told = case.cancelled.told or "its record is on this host only"
+    ja = "・".join(STANDS[each] for each in (told, *told.split(", ")) if each in STANDS)
+    message = f"{case.incident.id}: cancelled: {told} 中止 {ja}. {_in_both(recorded.verdict)}"
+    logger.warning("%s", message)
+    return Cancelled(message=message)
 
 
 def _in_both(verdict: Verdict) -> str:

@@ -13,6 +13,7 @@ from tasks.api_port import note_listener, others_on_port
 from tasks.case import FROZEN, RETURNED, SINCE, STOPPED, Case
 from tasks.containers import (
     containers_key,
+    find_containers,
     freeze_containers,
     frozen_containers,
     living_containers,
@@ -20,6 +21,7 @@ from tasks.containers import (
 )
 from tasks.cordon import await_cordon, guard_of, matchers
 from tasks.custody.end import End
+from tasks.custody.errors import EngineError
 from tasks.custody.membership import Member, Survey, members, survey
 from tasks.custody.passing import come_and_gone
 from tasks.custody.process import Identity, Process, descendants, handed_down
@@ -36,6 +38,13 @@ _FREEZE_SECONDS: Final = 10.0
 _SETTLE_SECONDS: Final = 2.0
 _POLL_SECONDS: Final = 0.005
 _SHOWN: Final = 100
+_STOPPED: Final = frozenset("Tt")
+CONTAINED: Final = "contained"
+FROZEN_ONLY: Final = "frozen, not stopped"
+NOT_CONTAINED: Final = "not contained"
+RELEASED: Final = "let go by an earlier recovery"
+UNTOUCHED: Final = "nothing was touched"
+"""How the workload stands when a run of its incident is cancelled."""
 Snapshot = Mapping[int, Process]
 
 
@@ -231,6 +240,27 @@ def _passing(case: Case, last: int) -> list[str]:
     ]
 
 
+def stance(case: Case, containment: Containment | None) -> str:
+    """How the workload stands, in words that a cancelled run can be told by."""
+    if case.dry_run:
+        return UNTOUCHED
+    if containment and containment.contained:
+        return CONTAINED
+    if case.recovered():
+        return RELEASED
+    held, snapshot = frozen(case), case.host.snapshot()
+    mine = ours(case, snapshot)
+    visible = {pid: process for pid, process in snapshot.items() if pid not in mine}
+    seen = {visible[who.pid] for who in look_for_life(case, visible).alive}
+    seen |= {now for who in held if (now := visible.get(who.pid)) and now.identity == who and now.alive}
+    still = [process.identity in held and process.state in _STOPPED for process in seen]
+    try:
+        still += [container.state == "paused" for container in find_containers(case)]
+    except EngineError:
+        return NOT_CONTAINED
+    return FROZEN_ONLY if still and all(still) else NOT_CONTAINED
+
+
 def _held(case: Case) -> list[Returned]:
     return [each for each in returned(case) if each.end is End.HELD]
 
@@ -256,7 +286,7 @@ def prove_contained(case: Case) -> Containment:
     return contained(case)
 
 
-@step("§3 check: nothing of the workload came back", "再出現なしの確認")
+@step("§3 check: nothing of the workload came back", "再出現なしの確認", last=True)
 def prove_still_contained(case: Case) -> Containment:
     """Look again when the evidence is safe: a supervisor may have brought the workload back meanwhile."""
     return contained(case)

@@ -7,11 +7,12 @@ import json
 import os
 import time
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from tasks.cancel import apart
 from tasks.case import FROZEN_CONTAINERS, STOPPED_CONTAINERS, Case
 from tasks.custody.container import (
     Container,
@@ -186,7 +187,9 @@ class StoppingContainer:
             gentle = gentle_signal_of(container, self._masks(container)) if gently else None
             if gentle:
                 self._send(gentle.name, self.case.workload.grace_seconds)
-            if not self.ended:
+            if not self.ended and self.case.cancelled:
+                self.engine.pause(self.id)
+            elif not self.ended:
                 self._send(_SIGKILL, _KILL_SECONDS)
         else:
             self.ended, self.exit_code = True, container.exit_code if container else None
@@ -199,17 +202,18 @@ class StoppingContainer:
 
     def _send(self, name: str, seconds: float) -> None:
         """Wait for the end from before the signal: an exit code is gone with the container (`docker run --rm`)."""
-        with ThreadPoolExecutor(1) as pool:
-            waiting = pool.submit(self.engine.end_of, self.id, seconds)
-            try:
-                self.engine.signal(self.id, name)
-                self.sent.append((name, datetime.now(UTC)))
-            except ContainerGone:
-                pass
-            try:
-                self.exit_code = waiting.result()
-            except TimeoutError:
-                return
+        waiting, _ = apart(lambda: self.engine.end_of(self.id, seconds))
+        try:
+            self.engine.signal(self.id, name)
+            self.sent.append((name, datetime.now(UTC)))
+        except ContainerGone:
+            pass
+        while not waiting.done() and not self.case.cancelled:
+            wait([waiting], _POLL_SECONDS)
+        try:
+            self.exit_code = waiting.result(0)
+        except TimeoutError:
+            return
         self.ended, self.gone_at = True, datetime.now(UTC)
 
     def look_once_more(self) -> None:

@@ -85,6 +85,7 @@ class Delivery:
 
         A listing is enough not to send it again: of its digest `verify` asks, and doubts it if it is another one.
         """
+        self.case.cancelled.check()
         if self.ledger.known.get(item.key) != item.sha256:
             return False
         return self.listed.get(item.key) == item.size or self.case.store.holds(item.key, item.sha256, item.parts)

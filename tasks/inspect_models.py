@@ -116,6 +116,7 @@ def _judge_all(case: Case, models: Iterable[StoredFile]) -> list[ModelFinding]:
 
 
 def _judge_twins(case: Case, twins: Sequence[StoredFile], until: float) -> list[ModelFinding]:
+    case.cancelled.check()
     try:
         about = _judge(case, twins[0], until)
     except OSError as error:

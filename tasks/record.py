@@ -90,7 +90,7 @@ class LastRecord:
     facts: Mapping[str, Any]
 
 
-@step("§8 write the record", "記録")
+@step("§8 write the record", "記録", last=True)
 def record(case: Case, account: Account) -> Record:
     """Write record/NNN/, closing.json last, then send it: on disk before the flow returns, whatever the store does."""
     verdict = account.verdict
@@ -107,6 +107,8 @@ def record(case: Case, account: Account) -> Record:
         case.write(case.record / f"{CLOSING}.sig", signature)
     case.write(case.record / CLOSING, closing)
     case.log.sync()
+    if case.cancelled:
+        return Record(str(case.record), verdict, stored=False, reason="not sent: the run was cancelled")
     try:
         _send(case)
     except Exception as error:  # noqa: BLE001  the record must end on disk whatever the store does
@@ -245,6 +247,7 @@ def _closing(case: Case, account: Account) -> dict[str, Any]:
         "files": files,
         "signer": asdict(who) if isinstance(who, Signer) else None,
         "retention": asdict(case.retention) if case.retention else None,
+        **({"cancelled": case.cancelled.told} if case.cancelled else {}),
         "manifests": {f"{volume_folder(sealed.volume)}/{MANIFEST}": sealed.manifest_sha256 for sealed in account.seals},
     }
 

@@ -4,6 +4,7 @@ import socket
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from posixpath import basename
 from typing import Final
 from urllib.parse import urlsplit
@@ -24,10 +25,12 @@ from tasks.step import step
 from tasks.uncordon import uncordon
 
 _PROBE_SECONDS: Final = 10.0
+_PATIENCE_SECONDS: Final = 12.0
+"""What a cancelled recovery has to contain again: an answer of the API that is waited for takes 10 s at most."""
 _NO_MODEL: Final = "no model: the manifest names none that is sound"
 
 
-@step("§7 recover the API", "復旧")
+@step("§7 recover the API", "復旧", patience=_PATIENCE_SECONDS)
 def recover(case: Case, seals: Sequence[Seal], intact: Seal, verdict: Verdict, despite: str = "") -> Recovery:
     """Uncordon, restart, wait for health, reload, compare digests, predict (runbook §7).
 
@@ -55,7 +58,7 @@ def recover(case: Case, seals: Sequence[Seal], intact: Seal, verdict: Verdict, d
     return recovery if let_go.complete else replace(recovery, unproven=(*recovery.unproven, let_go.told))
 
 
-@step("§7 check: contained again", "再封じ込めの確認")
+@step("§7 check: contained again", "再封じ込めの確認", last=True)
 def prove_contained_again(case: Case) -> Containment:
     """After a recovery that failed: nothing runs, the lock refuses, and Prefect's side is paused."""
     return _contained_again(case)
@@ -113,7 +116,7 @@ def _prove(case: Case, way: Revival, seals: Sequence[Seal], model: StoredFile | 
     block = case.workload
     _, port = _address(case)
     with Api(block.api_address) as api:
-        health = wait_healthy(api, way.lives, block.recovery_seconds, way.log)
+        health = wait_healthy(api, partial(_lives, case, way), block.recovery_seconds, way.log)
         if not way.listens(port):
             raise failure(f"what was started to listen on port {port}", "somebody else's answers")
         case.log.write("healthy", block.api_address, result=health)
@@ -130,6 +133,11 @@ def _prove(case: Case, way: Revival, seals: Sequence[Seal], model: StoredFile | 
         prediction = prove_prediction(case, api)
     unproven = tuple(filter(None, (undecided, prediction.unproven)))
     return replace(made, model=path_of(model), sha256=sha256, prediction=prediction.answer, unproven=unproven)
+
+
+def _lives(case: Case, way: Revival) -> bool:
+    case.cancelled.check()
+    return way.lives()
 
 
 def prove_prediction(case: Case, api: Api) -> Prediction:

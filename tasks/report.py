@@ -8,9 +8,11 @@ from typing import Any, Final
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 
+from tasks.cancel import RunCancelled
 from tasks.case import Case
 from tasks.collect import needed
 from tasks.collectors import discover
+from tasks.contain import CONTAINED, stance
 from tasks.custody.evidence import Evidence, Outcome, Seal
 from tasks.custody.inspection import Inspection
 from tasks.custody.noun import Noun
@@ -87,7 +89,30 @@ def troubles(case: Case) -> tuple[str, ...]:
     told = [(title, end_of(future)) for title, future in case.steps if not title.startswith(_SPEAK_FOR_THEMSELVES)]
     bad = [(title, state) for title, state in told if not state.is_completed() and not _left_a_noun(state)]
     first = [(title, state) for title, state in bad if state.is_final()]
-    return tuple(f"{title}: {words(state)}" for title, state in first or bad)
+    own = [
+        (title, state) for title, state in first if not isinstance(state.result(raise_on_failure=False), RunCancelled)
+    ]
+    return tuple(f"{title}: {words(state)}" for title, state in (own if own != first else first or bad))
+
+
+def note_cancelled(case: Case, containment: Containment | None, *more: str) -> None:
+    """Tell in the custody log that the run was cancelled, and how things stand: "contained, not stored"."""
+    if not case.cancelled:
+        return
+    stands = stance(case, containment)
+    case.cancelled.told = ", ".join([stands, *more]) if stands == CONTAINED else stands
+    about = {"by": case.cancelled.by, "at": str(case.cancelled.at), "result": case.cancelled.told}
+    case.log.write("cancelled", case.incident.id, **about)
+
+
+def stored(receipts: Receipts | None) -> str:
+    """Whether everything is proven to be in the store, in a word or two."""
+    return "stored" if receipts and receipts.objects and receipts.complete else "not stored"
+
+
+def reached(recovery: Recovery | str | None) -> str:
+    """Whether the API is back, in a word or two."""
+    return "recovered" if isinstance(recovery, Recovery) else "not recovered"
 
 
 def _left_a_noun(state: State[Any]) -> bool:
@@ -107,7 +132,7 @@ def _crashed(case: Case, name: str) -> Evidence:
         needed=needed(case, discover()[name]),
         may_be_missing=name in case.workload.may_be_missing,
         outcome=Outcome.FAILED,
-        reason="the step itself failed",
+        reason="the run was cancelled" if case.cancelled else "the step itself failed",
         started_at=now,
         ended_at=now,
         volume=case.volume,
@@ -125,7 +150,7 @@ def verdict_of(case: Case, findings: Findings) -> Verdict:
         findings.containment,
         findings.evidence,
         receipts,
-        findings.trouble,
+        (*([f"the run was cancelled: {case.cancelled.told}"] if case.cancelled else []), *findings.trouble),
         ways_in=ways_in(findings.pause, findings.challenge),
         notes=(*notes_of(findings), *case.notes, *unsigned(findings.seals, who_signs(case))),
     )

@@ -81,6 +81,7 @@ def seal(case: Case, volume: int, evidence: Sequence[Evidence]) -> Seal:
 
 def _divided(case: Case, volume: int, file: StoredFile) -> StoredFile:
     """With the parts of a large file of which no collector has told any, as long as it is what it was."""
+    case.cancelled.check()
     if part_size(file.size) and not file.parts:
         with suppress(OSError), reading(case, volume, file) as path:
             sha256, parts = hashed(path, file.size)

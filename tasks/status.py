@@ -90,10 +90,11 @@ def _incident(workload: Workload) -> tuple[str, str, str]:
     if home is None or not (home / INCIDENT).exists():
         return incident, "", ""
     closings = sorted(home.glob(f"record/*/{CLOSING}"))
+    closing = _json(lambda: read_plain(closings[-1])) if closings else {}
     said = _json(lambda: read_plain(home / ENDED))
     newest = not closings or str(said.get("record", "")).zfill(3) >= closings[-1].parent.name
-    end = str(said.get("end", "")) if newest else ""
-    return incident, str(_json(lambda: read_plain(closings[-1])).get("verdict", "")) if closings else "", end
+    cancelled = f"cancelled: {closing['cancelled']}" if closing.get("cancelled") else ""
+    return incident, str(closing.get("verdict", "")), cancelled or (str(said.get("end", "")) if newest else "")
 
 
 def last(workload: Workload) -> str:

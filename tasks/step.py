@@ -16,6 +16,7 @@ from prefect.futures import PrefectFuture
 from prefect.states import Completed, Failed
 from prefect.utilities.annotations import quote
 
+from tasks.cancel import PATIENCE_SECONDS, RunCancelled
 from tasks.case import Case
 from tasks.custody.noun import Noun
 from tasks.custody.visible import LINE_LIMIT, visible
@@ -36,12 +37,15 @@ def step(  # noqa: PLR0913  what a step is known by, and how it is tried again
     retries: int = 0,
     delay: float = 1.0,
     retry_if: Callable[[object], bool] | None = None,
+    last: bool = False,
+    patience: float = PATIENCE_SECONDS,
 ) -> Callable[[Callable[Concatenate[Case, P], N]], Task[Concatenate[Case, P], State[N]]]:
     """Make a task of a verb.
 
     `key` names what the step's result depends on, given its arguments: with it the result is cached for the
     incident; without it the step is a check or an idempotent act and is done anew in every run.
     `retry_if` is asked with the error, or with what an incomplete step made.
+    `last` marks a step that a cancelled run still does, and does to its end; all others have `patience` seconds then.
     `title` may name arguments in braces, as in "§4 collect {collector}"; `ja` is its key term in Japanese, which the
     state's message begins with.
     """
@@ -51,7 +55,10 @@ def step(  # noqa: PLR0913  what a step is known by, and how it is tried again
         def run(case: Case, /, *args: P.args, **kwargs: P.kwargs) -> State[N]:
             plain = tuple(_walkable(argument) for argument in args)
             name = _title(title, body, (case, *plain), kwargs)
-            return _told(case, name, ja, lambda: body(case, *plain, **kwargs))
+            if case.cancelled and not last:
+                raise RunCancelled("not begun: the run was cancelled")
+            act = functools.partial(body, case, *plain, **kwargs)
+            return _told(case, name, ja, act if last else lambda: case.cancelled.bounded(act, patience))
 
         return task(  # type: ignore[no-any-return,call-overload]
             run,
@@ -167,6 +174,7 @@ def _cache_key(name: str, key: Callable[..., str]) -> Callable[[Any, dict[str, A
 def _retry_condition(retry_if: Callable[[object], bool]) -> Callable[[Any, Any, State[Any]], bool]:
     def decide(task_: Any, task_run: Any, state: State[Any]) -> bool:
         del task_, task_run
-        return retry_if(state.result(raise_on_failure=False))
+        made = state.result(raise_on_failure=False)
+        return not isinstance(made, RunCancelled) and retry_if(made)
 
     return decide

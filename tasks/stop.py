@@ -39,6 +39,8 @@ def stop(case: Case) -> Stop:
             stopping.ask()
             stopping.wait()
         stopping.kill()
+        if case.cancelled:
+            stopping.freeze_again()
     case.stopped_at = time.monotonic()
     earlier = stopped(case)
     fresh = [receipt for receipt in stopping.receipts() if receipt.identity not in earlier]
@@ -79,7 +81,7 @@ class Stopping:
     def wait(self) -> None:
         """Wait out the grace and take in who is born meanwhile; those of them that are frozen are not waited for."""
         deadline = time.monotonic() + self.case.workload.grace_seconds
-        while self.left - self.held and (rest := deadline - time.monotonic()) > 0:
+        while self.left - self.held and not self.case.cancelled and (rest := deadline - time.monotonic()) > 0:
             self._wait_gone(min(_LOOK_AGAIN_SECONDS, rest))
             self._take_in_newcomers()
             self._thaw_again()
@@ -95,11 +97,22 @@ class Stopping:
         """Kill who is left, again until nobody new is found."""
         for _ in range(_KILL_ROUNDS):
             self._take_in_newcomers()
-            if not self.left:
+            if not self.left or self.case.cancelled:
                 break
             for identity in sorted(self.left):
                 self._send(identity, SIGKILL)
             self._wait_gone(_SETTLE_SECONDS)
+
+    def freeze_again(self) -> None:
+        """Leave nobody thawed: under a standing cordon no other run and no guard would stop them."""
+        for _ in range(_KILL_ROUNDS):
+            self._take_in_newcomers()
+            runs = {who for who in self.left if (now := self.host.look(who)) and now.state not in _STOPPED}
+            if not runs:
+                break
+            for identity in sorted(runs):
+                self._send(identity, SIGSTOP)
+            self._wait_gone(_LOOK_AGAIN_SECONDS)
 
     def receipts(self) -> Iterable[Stopped]:
         """One receipt a process."""

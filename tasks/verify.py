@@ -49,6 +49,7 @@ def _proved(
     item: Expected,
 ) -> ObjectReceipt:
     """What the store says; and if it says nothing of a file that was hashed in place, what is left of that one."""
+    case.cancelled.check()
     receipt, file = prove(case, item, case.retention, deep=deep), files.get(item.stored)
     progress.add(1, item.size)
     gone = file is not None and file.in_place and receipt.reason == NOT_THERE

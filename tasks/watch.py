@@ -59,14 +59,17 @@ class Watching:
         seconds = self.case.workload.watch_seconds
         deadline = (self.case.stopped_at or time.monotonic()) + seconds
         rounds = 0
-        while True:
-            over = time.monotonic() >= deadline
-            if self.look() and rounds < _ROUNDS:
-                rounds, deadline, over = rounds + 1, time.monotonic() + seconds, False
-            if over:
-                break
-            time.sleep(_POLL_SECONDS)
-        self.case.journal(RETURNED, list[Returned], list(self.found.values()))
+        try:
+            while True:
+                over = time.monotonic() >= deadline
+                if self.look() and rounds < _ROUNDS:
+                    rounds, deadline, over = rounds + 1, time.monotonic() + seconds, False
+                if over:
+                    break
+                self.case.cancelled.check()
+                time.sleep(_POLL_SECONDS)
+        finally:
+            self.case.journal(RETURNED, list[Returned], list(self.found.values()))
 
     def look(self) -> bool:
         """Freeze whoever is there, and deal with what has started them; True if anybody new was there."""

@@ -109,6 +109,19 @@ ACTIONS: Final = {
     "healthy": Both("応答確認", "healthy"),
     "model proven": Both("モデル一致", "model proven"),
     "predicted": Both("推論確認", "predicted"),
+    "cancelled": Both("中止", "cancelled"),
     "contained again": Both("再封じ込め", "contained again"),
     "verdict": Both("判定", "verdict"),
 }
+STANDS: Final = {
+    "contained": "封じ込め済み",
+    "stored": "保全済み",
+    "not stored": "未保全",
+    "recovered": "復旧済み",
+    "not recovered": "未復旧",
+    "frozen, not stopped": "凍結済み・未停止",
+    "not contained": "封じ込め未完了",
+    "let go by an earlier recovery": "以前の復旧で解除済み",
+    "nothing was touched": "予行のみ",
+}
+"""How things stand when a run is cancelled, by each of our own words."""

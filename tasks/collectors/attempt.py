@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
+from tasks.cancel import Cancellation
 from tasks.collectors.collector import Collector, Target
 from tasks.collectors.zygote import Running, start
 from tasks.custody.evidence import Loss, Outcome
@@ -23,7 +24,11 @@ _LAST_WAIT_SECONDS: Final = 2.0
 
 
 def attempt(
-    what: Collector, target: Target, staging: Path, program: tuple[str, ...] = ()
+    what: Collector,
+    target: Target,
+    staging: Path,
+    program: tuple[str, ...] = (),
+    cancelled: Cancellation | None = None,
 ) -> tuple[list[Any], Loss | None]:
     """What it told, line by line, and what was wrong with the attempt as a whole."""
     # in memory: on a full disk what it tells would be lost, and with it what it has hashed in place
@@ -32,7 +37,7 @@ def attempt(
         asked.seek(0)
         files = [file.fileno() for file in (asked, out, err)]
         process = start([what.name, str(staging)], files, program)
-        code, late = _wait(process, Pulse(target.seconds, what.stalled))
+        code, late = _wait(process, Pulse(target.seconds, what.stalled), cancelled)
         lines = [json.loads(line) for line in _all_of(out).splitlines(keepends=True) if line.endswith(b"\n")]
         reason = _all_of(err)[-_TAIL:].decode(errors="replace").strip()
     if late:
@@ -51,11 +56,14 @@ def _all_of(file: BinaryIO) -> bytes:
     return file.read()
 
 
-def _wait(process: Running, pulse: "Pulse") -> tuple[int | None, str]:
+def _wait(process: Running, pulse: "Pulse", cancelled: Cancellation | None) -> tuple[int | None, str]:
     """How it ended, and why it was ended; nothing if it ended by itself. Whatever it started ends with it."""
     code = None
     try:
         while not (late := pulse.over(time.monotonic(), moved(process.pid))):
+            if cancelled:
+                late = "the run was cancelled"
+                break
             with suppress(subprocess.TimeoutExpired):
                 code = process.wait(min(_LOOK_SECONDS, pulse.left(time.monotonic())))
                 break

@@ -171,8 +171,9 @@ OF_PREFECT: Final = (
     Ending(
         "Cancelled",
         completed=False,
-        means="A training that an evacuation has stopped; it raises no alarm",
-        then="Train again when the cordon is lifted",
+        means="A training that an evacuation has stopped, which raises no alarm; or a run that a person cancelled: its "
+        "log and the artifact `verdict-ID` say how far it came, as in `contained, not stored`",
+        then="Train again when the cordon is lifted; carry a cancelled incident on",
     ),
     Ending(
         "Crashed",
