@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from tasks.given import Given
 
+_DATABASE: Final = 16 << 20
 _LOGS: Final = {"PREFECT_LOGGING_EXTRA_LOGGERS": "flows,tasks,blocks", "PREFECT_LOGGING_TO_API_ENABLED": "false"}
 
 
@@ -119,8 +120,11 @@ def _run(wanted: argparse.Namespace) -> int:
 
 
 def _room() -> str | None:
-    """In memory where that can be had: the disk may be full."""
-    return str(MEMORY) if os.access(MEMORY, os.W_OK) else None
+    """In memory where there is room for a server's database: the disk may be full. Else where temporary files go."""
+    if not os.access(MEMORY, os.W_OK):
+        return None
+    about = os.statvfs(MEMORY)
+    return str(MEMORY) if about.f_bavail * about.f_frsize >= _DATABASE else None
 
 
 def _given(wanted: argparse.Namespace) -> tuple[dict[str, str], "Given"]:

@@ -118,7 +118,7 @@ class Case:
         self.base = base_of(workload)
         self.kept = open_home(workload, incident, dry_run=dry_run)
         self.home = self.kept.path
-        self.post = self.home if dry_run else post(workload, self.home)
+        self.post = self.home if dry_run or not self.kept.real else post(workload, self.home)
         self.reserve = self.home / NAME
         self.log = CustodyLog(
             self.home / "custody.jsonl",

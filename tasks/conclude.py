@@ -10,9 +10,9 @@ from prefect.client.schemas.objects import State
 from prefect.states import Cancelled
 
 from tasks.case import ENDED, Case
-from tasks.custody.ending import DRY_RUN, NOT_RECOVERED, UNVERIFIED, Ending, ending_of
+from tasks.custody.ending import DRY_RUN, NOT_CONTAINED, NOT_RECOVERED, UNVERIFIED, Ending, ending_of
 from tasks.custody.receipt import Recovery
-from tasks.custody.verdict import Verdict
+from tasks.custody.verdict import Verdict, Word
 from tasks.custody.visible import visible_rows
 from tasks.ended import ended
 from tasks.leaf import Leaf
@@ -50,15 +50,17 @@ def publish(case: Case) -> None:
     future.wait(timeout=_SHOW_SECONDS)
 
 
-def final_state(case: Case, recorded: Record | None, recovery: Recovery | str | None) -> State[Any]:
+def final_state(case: Case, verdict: Verdict, recorded: Record | str, recovery: Recovery | str | None) -> State[Any]:
     """The state that the run ends in. Only VERIFIED, with its record in the store, is Completed.
 
-    `recovery` is None where none was wanted, and the reason where it failed.
+    `recorded` is the reason where the record could not be written; `recovery` is None where none was wanted, and the
+    reason where it failed.
     """
-    if recorded is None:
-        return _ended(case, UNVERIFIED, "the record could not be written; see the log")
+    lost = _lost(case, recorded) if isinstance(recorded, str) else ""
     if case.cancelled:
-        return _cancelled(case, recorded)
+        return _cancelled(case, verdict, lost)
+    if isinstance(recorded, str):
+        return _ended(case, _unrecorded(verdict), f"{_in_both(verdict)} {lost}")
     end = ending_of(recorded.verdict.word, recovery, dry_run=case.dry_run, stored=recorded.stored)
     if end is DRY_RUN:
         told = f"nothing was touched 予行のみ; see the artifact '{artifact_key(PLAN, case.incident.id)}'"
@@ -76,7 +78,7 @@ def recovered_state(case: Case, recorded: Record | None, recovery: Recovery | st
     if recorded is None:
         return _ended(case, UNVERIFIED, f"{told} But the record could not be written; see the log")
     if case.cancelled:
-        return _cancelled(case, recorded)
+        return _cancelled(case, recorded.verdict)
     end = ending_of(recorded.verdict.word, recovery, recovering=True, stored=recorded.stored)
     return _ended(case, end, f"{told} The incident is {_in_both(recorded.verdict)}{_unless_stored(recorded)}")
 
@@ -87,11 +89,29 @@ def _ended(case: Case, end: Ending, told: str) -> State[Any]:
     return ended(end, f"{case.incident.id}: {told}")
 
 
-def _cancelled(case: Case, recorded: Record) -> State[Any]:
+def _unrecorded(verdict: Verdict) -> Ending:
+    return NOT_CONTAINED if verdict.word is Word.NOT_CONTAINED else UNVERIFIED
+
+
+def _lost(case: Case, reason: str) -> str:
+    """What a run without a record leaves behind; also printed, for nothing else may tell of it."""
+    told = f"But the record could not be written, 記録を書けません: {reason}"
+    if not case.kept.real:
+        guard = f"; the guard, process {case.guard.pid}, holds the lock without a marker" if case.guard else ""
+        told += (
+            f". No folder of this host takes a file, so nothing of this incident was kept: not its custody log, which "
+            f"processes it has frozen and stopped, evidence, manifest, nor that it is open{guard}. Free some room in "
+            f"{case.workload.evidence}, or give fallback_dir; then run again"
+        )
+    logger.error("%s: %s", case.incident.id, told)
+    return told
+
+
+def _cancelled(case: Case, verdict: Verdict, lost: str = "") -> State[Any]:
     """What is true of a run that was told to end; one that was told so while it wrote its record had done the rest."""
     told = case.cancelled.told or "its record is on this host only"
     ja = "・".join(STANDS[each] for each in (told, *told.split(", ")) if each in STANDS)
-    message = f"{case.incident.id}: cancelled: {told} 中止 {ja}. {_in_both(recorded.verdict)}"
+    message = f"{case.incident.id}: cancelled: {told} 中止 {ja}. {_in_both(verdict)} {lost}".rstrip()
     logger.warning("%s", message)
     return Cancelled(message=message)
 

@@ -28,7 +28,7 @@ from tasks.custody.process import Identity, Process, descendants, handed_down
 from tasks.custody.receipt import Containment, Freeze, Frozen, Returned, Stopped
 from tasks.custody.redact import command_line
 from tasks.custody.source import lineages
-from tasks.early import read_early
+from tasks.early import read_early, take_over
 from tasks.host import Host
 from tasks.passing import NOBODY, met_in_passing
 from tasks.proc import flow_run_of, untouchable
@@ -94,7 +94,7 @@ def freeze(case: Case) -> Freeze:
     case.look.begin()
     everyone = sorted({**earlier, **fresh}.values(), key=lambda process: process.identity)
     case.journal(FROZEN, list[Frozen], everyone)
-    case.early.unlink(missing_ok=True)
+    take_over(case.early)
     _confirm(case.host, fresh)
     note_listener(case, fresh)
     for identity, process in fresh.items():

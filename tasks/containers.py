@@ -4,6 +4,7 @@ Without `containers` in the workload block the engine is never asked.
 """
 
 import json
+import logging
 import os
 import time
 from collections.abc import Iterable
@@ -27,6 +28,8 @@ from tasks.custody.end import End
 from tasks.custody.errors import ContainerGone, EngineError
 from tasks.custody.process import Masks
 from tasks.proc import standpoint
+
+logger = logging.getLogger(__name__)
 
 _ROUNDS: Final = 8
 _KILL_SECONDS: Final = 10.0
@@ -121,10 +124,16 @@ def _keep_config(case: Case, container: Container) -> None:
     It holds the workload's secrets: for us alone, and never sent anywhere.
     """
     path = _config(case, container.identity)
-    if not path.exists():
-        about = json.dumps(case.engine.inspect(container.id)).encode()
+    if path.exists():
+        return
+    about = json.dumps(case.engine.inspect(container.id)).encode()
+    try:
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600), "wb") as file:
             file.write(about)
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        case.log.write("configuration lost", container.id, reason=str(error))
+        logger.error("%s cannot be made again as it was: %s", container.told, error)  # noqa: TRY400
 
 
 def _config(case: Case, container: ContainerIdentity) -> Path:

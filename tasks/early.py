@@ -26,7 +26,7 @@ from tasks.custody.process import Identity, Process
 from tasks.custody.visible import say
 from tasks.host import LinuxHost
 from tasks.marker import identities, read_ours, rows_of
-from tasks.ownership import give_up_ownership, keep_ownership, take_ownership
+from tasks.ownership import at_work, give_up_ownership, keep_ownership, take_ownership
 from tasks.proc import boot_id, untouchable
 
 FLOW: Final = "evacuate"
@@ -36,6 +36,8 @@ _FROZEN: Final = f"IR-*/frozen-{boot_id()[:8]}.json"
 _MEMORY: Final = Path("/dev/shm")  # noqa: S108  only folders that are ours alone are believed there
 _ANSWER_SECONDS: Final = 3.0
 _FREEZE_SECONDS: Final = 5.0
+_unkept: Final[dict[Identity, datetime]] = {}
+"""Whom this process has stopped and could write down on no disk."""
 
 
 class NotNow(Exception):
@@ -140,18 +142,28 @@ def _credentials(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def evidence_of(workload: Mapping[str, Any]) -> Path:
-    """The folder of the workload's incidents. NotNow where the block does not fit this host."""
+    """The folder of the workload's incidents, made if a disk takes it. NotNow where the block fits another host."""
     folder = Path(workload["evidence_dir"] or Path(workload["root"]) / "evidence")
     if folder.is_symlink() or not Path(workload["root"]).is_dir():
         raise NotNow("the block does not fit this host")
-    folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+    with suppress(OSError):
+        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
     return folder
 
 
 @contextmanager
 def _owned(evidence: Path) -> Iterator[None]:
-    """Never beside a run that is at work: it thaws what it stops. The run itself goes on with the same lock."""
-    descriptor = take_ownership(evidence)
+    """Never beside a run that is at work: it thaws what it stops. The run itself goes on with the same lock.
+
+    Where no disk takes the lock, a run at work has its own in memory, which this need not know the name of.
+    """
+    try:
+        descriptor = take_ownership(evidence)
+    except OSError as error:
+        if any(at_work(base) for base in _MEMORY.glob("evacuation-*")):
+            raise NotNow("another run is at work") from error
+        yield
+        return
     if descriptor is None:
         raise NotNow("another run is at work")
     try:
@@ -187,9 +199,9 @@ def _freeze(workload: Mapping[str, Any], evidence: Path) -> Early:
     try:
         rows = [{"pid": who.pid, "start": who.start, "at": at} for who, at in frozen.items()]
         _write(early.path, [*_others(early), *rows])
-    except OSError:
-        _thaw(frozen)
-        raise
+    except OSError as error:
+        say(f"{early.path}: {error}: which processes are frozen is known to this process alone", error=True)
+        _unkept.update({who: datetime.fromisoformat(at) for who, at in frozen.items()})
     return early
 
 
@@ -234,17 +246,25 @@ def _ours(evidence: Path) -> Iterator[Identity]:
 
 def read_early(path: Path) -> dict[Identity, datetime]:
     """Whom an early freeze has stopped, and when."""
-    found = {}
+    found = dict(_unkept)
     for row in rows_of(path, read_ours):
         with suppress(KeyError, TypeError, ValueError):
             found[Identity(int(row["pid"]), int(row["start"]))] = datetime.fromisoformat(row["at"])
     return found
 
 
+def take_over(path: Path) -> None:
+    """Let the run's own freeze stand for the early one, which is then not undone."""
+    _unkept.clear()
+    with suppress(OSError):
+        path.unlink()
+
+
 def thaw_again(early: Early) -> None:
     """Where the run did not take them over (it was refused, or failed before its freeze) nothing is left touched."""
-    if early.path.exists():
+    if early.path.exists() or _unkept:
         _thaw(early.frozen)
+        _unkept.clear()
         with suppress(OSError):
             _write(early.path, _others(early))
     give_up_ownership(early.path.parent)

@@ -1,12 +1,13 @@
 """Where an incident lives on this host: in the evidence folder, or where there is room when that has none.
 
 A full disk must never keep a workload from being contained. So there are up to three bases: the evidence folder, the
-fallback folder of the workload block, and as a last resort a folder in memory, which a reboot clears.
+fallback folder of the workload block, and as a last resort a folder in memory, which a reboot clears. Its name cannot
+be guessed, so nobody can take it first. Where no folder can be had at all, the incident lives in its run's own memory.
 """
 
-import errno
 import hashlib
 import os
+import secrets
 import stat
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,7 +16,6 @@ from typing import TYPE_CHECKING, Final
 
 from pydantic import TypeAdapter
 
-from tasks.custody.errors import Refused
 from tasks.custody.incident import Incident
 from tasks.marker import write_whole
 from tasks.ownership import OWNER
@@ -30,35 +30,42 @@ PRIOR: Final = "paused.json"
 """In the evidence folder: what was paused on Prefect's side, and how it stood before."""
 INCIDENT: Final = "incident.json"
 """In an incident's folder: its id, who opened it, why and when."""
-_UNUSABLE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
+_UNGUESSED: Final = secrets.token_hex(16)
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 MEMORY: Final = Path("/dev/shm")  # noqa: S108  memory is what is wanted, and in it only a folder of our own
 
 
 @dataclass(frozen=True)
 class Home:
-    """The private folder of an incident. `reserved` bytes were taken there; `volatile` is one in memory."""
+    """The private folder of an incident. `reserved` bytes were taken there; `volatile` is one in memory.
+
+    `real` is False where no folder can be had: what a run writes there fails, and the run must do without.
+    """
 
     path: Path
     reserved: int
     volatile: bool
+    real: bool = True
 
     @property
     def told(self) -> str:
         """What of it a person has to know."""
+        if not self.real:
+            return "no folder of this host takes a file: nothing of this incident outlives its run"
         words = f"{self.reserved} bytes are reserved" if self.reserved else "there is no room for a reserve"
         return f"{words}; it lies in memory, a reboot clears it" if self.volatile else words
 
 
 def bases(workload: "Workload") -> tuple[Path, ...]:
     """Folders that may hold incidents. The first has the lock of the workload's runs: the evidence folder, if any."""
-    there = [workload.evidence, *(base for base in _others(workload) if _private(base))]
+    own = [] if workload.evidence.is_symlink() else [workload.evidence]
+    there = [*own, *(base for base in _others(workload) if _private(base))]
     return tuple(sorted(there, key=lambda base: not os.access(base / OWNER, os.W_OK)))
 
 
 def base_of(workload: "Workload") -> Path:
     """Where the lock of the workload's runs lies."""
-    return bases(workload)[0]
+    return next(iter(bases(workload)), workload.evidence)
 
 
 def cordon_base(workload: "Workload") -> Path:
@@ -79,23 +86,20 @@ def _cordoned(base: Path) -> bool:
 
 
 def make_base(workload: "Workload") -> Path:
-    """The same, made if it is not there: the evidence folder, else the next. OSError if none can be had."""
+    """The same, made if it is not there: the evidence folder, else the next; the evidence folder if none can be had."""
     if os.access((base := base_of(workload)) / OWNER, os.W_OK):
         return base
-    try:
+    with suppress(OSError):
         workload.evidence.mkdir(mode=0o755, parents=True, exist_ok=True)
-        os.close(os.open(workload.evidence / OWNER, _NEW, 0o600))
-    except OSError as error:
-        if error.errno in _UNUSABLE:
-            return next((base for base in _others(workload) if make_private(base)), workload.evidence)
-        if not workload.evidence.is_dir():
-            raise
-    return workload.evidence
+        if not workload.evidence.is_symlink():
+            os.close(os.open(workload.evidence / OWNER, _NEW, 0o600))
+            return workload.evidence
+    return next((base for base in _others(workload) if make_private(base)), workload.evidence)
 
 
 def find_home(workload: "Workload", incident: str, *, dry_run: bool = False) -> Path:
     """Folder of an incident wherever an earlier run has opened it; of a new one in the first base."""
-    homes = [home_in(base, incident, dry_run=dry_run) for base in bases(workload)]
+    homes = [home_in(base, incident, dry_run=dry_run) for base in bases(workload) or (workload.evidence,)]
     return next((home for home in homes if _private(home) and (home / INCIDENT).is_file()), homes[0])
 
 
@@ -112,25 +116,21 @@ def home_in(base: Path, incident: str, *, dry_run: bool) -> Path:
 def open_home(workload: "Workload", incident: Incident, *, dry_run: bool) -> Home:
     """Take up the incident's folder, or make it: where the whole reserve fits, else where anything does.
 
-    Raises Refused where nothing can be written at all, or where the folder is another user's.
+    A link, or another user's folder, in its place is not used. Where nothing can be written at all it is not `real`.
     """
     whole = workload.reserve_mb * MIB
+    disks, memory = [workload.evidence, *_fallback(workload)], _memory(workload)
     found = find_home(workload, incident.id, dry_run=dry_run)
-    if os.path.lexists(found):
-        _require_private(found)
-        if (found / INCIDENT).is_file():
-            return Home(found, whole if take(found / NAME, whole) else 0, found.is_relative_to(_memory(workload)))
-    every = [workload.evidence, *_others(workload)]
-    for size, tried in ((whole, every[:-1]), (min(whole, MIB), every), (0, every)):
+    if _private(found) and (found / INCIDENT).is_file():
+        volatile = any(found.is_relative_to(base) for base in memory)
+        return Home(found, whole if take(found / NAME, whole) else 0, volatile)
+    for size, tried in ((whole, disks), (min(whole, MIB), [*disks, *memory]), (0, [*disks, *memory])):
         for base in tried:
             home = home_in(base, incident.id, dry_run=dry_run)
-            if (base == workload.evidence or make_private(base)) and _settle(home, incident, size):
-                return Home(home, size, base == _memory(workload))
-    raise Refused(
-        f"room to write {INCIDENT} below {', '.join(map(str, every))}",
-        "none anywhere",
-        "Free a little space, or give fallback_dir in the workload block, a folder on another disk.",
-    )
+            usable = not base.is_symlink() if base == workload.evidence else make_private(base)
+            if usable and _settle(home, incident, size):
+                return Home(home, size, base in memory)
+    return Home(home_in(memory[0], incident.id, dry_run=dry_run), 0, volatile=True, real=False)
 
 
 def _settle(home: Path, incident: Incident, reserve: int) -> bool:
@@ -151,11 +151,11 @@ def _settle(home: Path, incident: Incident, reserve: int) -> bool:
 
 def fallback_home(workload: "Workload", home: Path, *, dry_run: bool) -> Path | None:
     """Our folder on the fallback disk for what does not fit. None without one, or where the home itself lies there."""
-    base = next(iter(_others(workload)))
-    if base == _memory(workload) or home.is_relative_to(base) or not make_private(base):
-        return None
-    folder = home_in(base, home.name, dry_run=dry_run)
-    return folder if make_private(folder) else None
+    for base in _fallback(workload):
+        folder = home_in(base, home.name, dry_run=dry_run)
+        if not home.is_relative_to(base) and make_private(base) and make_private(folder):
+            return folder
+    return None
 
 
 def make_private(folder: Path) -> bool:
@@ -178,23 +178,21 @@ def _private(folder: Path) -> bool:
     return stat.S_ISDIR(about.st_mode) and about.st_uid == os.geteuid()
 
 
-def _require_private(home: Path) -> None:
-    if not make_private(home):
-        raise Refused(
-            f"{home} to be a folder of our own",
-            "a link, or a folder of another user",
-            "Look who made it; give evidence_dir in the workload block, a folder of your own.",
-        )
-
-
 def _others(workload: "Workload") -> list[Path]:
     """Folders of this workload's on the fallback disk, if that is there, and in memory."""
+    return [*_fallback(workload), *_memory(workload)]
+
+
+def _fallback(workload: "Workload") -> list[Path]:
     disk = workload.fallback_dir
-    return [*([disk / _name(workload)] if disk and disk.is_dir() else []), _memory(workload)]
+    return [disk / _name(workload)] if disk and disk.is_dir() else []
 
 
-def _memory(workload: "Workload") -> Path:
-    return MEMORY / f"{_name(workload)}-{os.geteuid()}"
+def _memory(workload: "Workload") -> list[Path]:
+    """Those in memory that are ours, whichever run has made them; where there is none, one that nobody can guess."""
+    named = f"{_name(workload)}-{os.geteuid()}"
+    ours = [folder for folder in sorted(MEMORY.glob(f"{named}*")) if _private(folder)]
+    return ours or [MEMORY / f"{named}-{_UNGUESSED}"]
 
 
 def _name(workload: "Workload") -> str:

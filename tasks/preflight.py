@@ -100,10 +100,10 @@ def open_case(request: Request) -> Case | Busy:
     own = own_launchers()
     require_not_ours(named_by(workload), own)
     request = replace(request, trigger=origin(own))
-    base = _base(workload)
+    base = make_base(workload)
     if (joined := _joined(request, workload)) is not None:
         return joined
-    ownership = take_ownership(base, dry_run=request.dry_run)
+    ownership = _own(base, dry_run=request.dry_run)
     if ownership is None:
         _require_evacuation(owner(base, dry_run=request.dry_run))
         return _busy(request, workload)
@@ -312,19 +312,13 @@ def require_same_workload(incident: Incident, workload: str) -> None:
         )
 
 
-def _base(workload: Workload) -> Path:
-    folder = workload.evidence
-    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-        raise Refused(
-            "the evidence folder to be a folder, not a link or a file",
-            str(folder),
-            "Give evidence_dir in the workload block, a folder that the workload cannot write to.",
-        )
+def _own(base: Path, *, dry_run: bool) -> int | None:
+    """Take the workload's lock. Where no folder takes one, containment goes on all the same, and that is told."""
     try:
-        return make_base(workload)
+        if not base.is_symlink():
+            return take_ownership(base, dry_run=dry_run)
+        told = "it is a link"
     except OSError as error:
-        raise Refused(
-            f"to be able to make the evidence folder {folder}",
-            str(error),
-            "Make the folder, or give another one as evidence_dir in the workload block.",
-        ) from error
+        told = str(error)
+    logger.error("%s takes no lock: %s. Nothing keeps another run of this workload out.", base, told)
+    return os.memfd_create("owner")

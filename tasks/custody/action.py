@@ -44,6 +44,7 @@ MEANINGS: Final = {
     "model proven": "The model that the API serves has the digest that the manifest names",
     "predicted": "The API answered one prediction, or why that is not proven",
     "contained again": "A recovery failed, so the workload was contained anew",
+    "configuration lost": "No disk took the configuration of a paused container: it cannot be made again as it was",
     "cancelled": "The run was told to end, by which signal and when, and how things stood then",
     "uncordoned": "The cordon was lifted: by whom, and which newcomers were ended",
     "page missing": "A page of the record could not be made or kept; the record closes without it",

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from pydantic import TypeAdapter
 
 from blocks.workload import Workload
 from tasks import preflight
@@ -18,6 +19,7 @@ from tasks.custody.incident import Incident
 from tasks.home import (
     CORDON,
     INCIDENT,
+    _memory,
     base_of,
     bases,
     fallback_home,
@@ -26,6 +28,7 @@ from tasks.home import (
     homes,
     make_base,
     open_home,
+    post,
 )
 from tasks.host import LinuxHost
 from tasks.opened import OPEN, last_opened, note_opened, opening
@@ -113,16 +116,93 @@ def test_a_little_room_is_enough_for_the_evidence_folder_without_the_whole_reser
     assert (home.path, home.reserved) == (block.evidence / ID, MIB)
 
 
-def test_where_nothing_can_be_written_it_is_refused(
-    block: Workload, disk: Path, memory: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_where_nothing_can_be_written_the_run_does_without(block: Workload, disk: Path, memory: Path) -> None:
     make_base(block)
     fill(disk)
     memory.rmdir()
-    monkeypatch.setattr("tasks.home.MEMORY", memory / "file" / "below")
-    memory.write_text("no folder")
-    with pytest.raises(Refused, match="fallback_dir"):
-        open_home(block, incident(), dry_run=False)
+    with small_disk(memory, 1) as full:
+        fill(full)
+        home = open_home(block, incident(), dry_run=False)
+        assert (home.real, home.reserved) == (False, 0)
+        assert "nothing of this incident outlives its run" in home.told
+        with case_of(block) as case:
+            case.log.write("something")
+            assert case.journal("a fact.json", str, "kept in memory") == case.journal("a fact.json", str)
+            assert [entry["action"] for entry in case.log.entries()] == ["something"]
+
+
+def squat(place: Path, how: str, uid: int, tmp_path: Path) -> None:
+    """What a workload puts where it thinks that a folder of ours will be."""
+    if how == "a link":
+        place.symlink_to(tmp_path)
+    elif how == "a file":
+        place.write_text("here")
+    else:
+        place.mkdir()
+        os.chown(place, uid, -1)
+
+
+@pytest.mark.parametrize("how", ["a link", "a file", "a folder"])
+def test_who_takes_the_names_in_memory_that_can_be_guessed_keeps_nobody_out(
+    block: Workload, disk: Path, memory: Path, tmp_path: Path, how: str
+) -> None:
+    if how == "a folder" and os.geteuid():
+        pytest.skip("needs to be root to make another user's folder")
+    make_base(block)
+    fill(disk)
+    (guessed,) = _memory(block)
+    named = guessed.name.rpartition("-")[0]
+    for name in (named, f"{named}-", f"{named}-{'0' * 32}"):
+        squat(memory / name, how, 65534, tmp_path)
+    home = open_home(block, incident(), dry_run=False)
+    assert (home.real, home.volatile, home.path.parent.parent) == (True, True, memory)
+    assert home.path.parent.stat().st_mode & 0o777 == 0o700
+    assert open_home(block, incident(), dry_run=False).path == find_home(block, ID) == home.path
+    assert list(tmp_path.rglob(INCIDENT)) == [home.path / INCIDENT]
+
+
+def test_another_process_finds_what_this_one_has_put_into_memory(
+    block: Workload, disk: Path, memory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert memory.is_dir()
+    make_base(block)
+    fill(disk)
+    home = open_home(block, incident(), dry_run=False)
+    assert note_opened(block, incident())
+    monkeypatch.setattr("tasks.home._UNGUESSED", "another process's own")
+    assert find_home(block, ID) == home.path
+    assert last_incident(block) == ID
+    assert open_home(block, incident("IR-20260102T030406Z"), dry_run=False).path.parent == home.path.parent
+
+
+def test_the_folder_in_memory_of_the_version_before_is_carried_on(block: Workload, disk: Path, memory: Path) -> None:
+    make_base(block)
+    fill(disk)
+    (guessed,) = _memory(block)
+    before = memory / guessed.name.rpartition("-")[0]
+    (before / ID).mkdir(mode=0o700, parents=True)
+    (before / ID / INCIDENT).write_bytes(TypeAdapter(Incident).dump_json(incident()))
+    (before / OWNER).touch(0o600)
+    assert base_of(block) == block.evidence
+    assert find_home(block, ID) == before / ID
+    assert open_home(block, incident(), dry_run=False).path == before / ID
+    assert open_home(block, incident("IR-20260102T030406Z"), dry_run=False).path.parent == before
+
+
+@pytest.mark.parametrize("how", ["a link", "a file"])
+def test_something_else_in_place_of_the_evidence_folder_sends_it_to_the_next(
+    block: Workload, memory: Path, tmp_path: Path, how: str
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    squat(block.evidence, how, 0, tmp_path / "elsewhere")
+    base = make_base(block)
+    assert base.parent == memory
+    os.close(take_ownership(base) or -1)
+    assert open_home(block, incident(), dry_run=False).path.parent == base
+    assert note_opened(block, incident())
+    assert post(block, base / ID) == base
+    assert last_incident(block) == ID
+    assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
 def test_an_evidence_folder_that_cannot_even_be_made_gives_way_to_the_next_base(
@@ -283,9 +363,12 @@ def test_a_case_on_a_full_disk_and_what_an_operator_sees_of_it(block: Workload, 
     assert (block.evidence / OWNER).exists()
 
 
-def test_a_link_in_place_of_the_incidents_folder_is_refused(block: Workload, tmp_path: Path) -> None:
+def test_a_link_in_place_of_the_incidents_folder_sends_it_to_the_next(
+    block: Workload, memory: Path, tmp_path: Path
+) -> None:
     make_base(block)
     (block.evidence / ID).symlink_to(tmp_path)
-    with pytest.raises(Refused, match="a folder of our own"):
-        open_home(block, incident(), dry_run=False)
+    home = open_home(block, incident(), dry_run=False)
+    assert home.path.is_relative_to(memory)
+    assert find_home(block, ID) == home.path
     assert not (tmp_path / INCIDENT).exists()

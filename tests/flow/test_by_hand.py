@@ -17,6 +17,7 @@ from blocks.file import store_given
 from blocks.signing_key import SigningKey
 from blocks.store import EvidenceStore, with_usable_key
 from blocks.workload import Workload
+from flows.by_hand import _room
 from tasks.audit import audited
 from tasks.custody.audit.signers import read_signers
 from tasks.custody.pause import UNKNOWN, Kind, Launcher
@@ -25,6 +26,7 @@ from tasks.early import EARLY, freeze_described, thaw_again
 from tasks.given import Given, giving
 from tasks.scheduler import NO_SERVER, PrefectScheduler
 from tests.scenes import Scene
+from tests.small_disks import MIB, fill, small_disk
 
 DIE = Path(__file__).with_name("die.py")
 NOBODY = "http://127.0.0.1:9/api"
@@ -125,6 +127,16 @@ def test_a_file_that_describes_the_whole_host_freezes_nothing(scene: Scene, chan
     if early:
         thaw_again(early)
     assert not frozen or change == {"api_port": "x"}
+
+
+@pytest.mark.parametrize(("left", "room"), [(20 * MIB, True), (MIB, False), (0, False)])
+def test_the_server_of_a_run_by_hand_lies_in_memory_only_where_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: int, *, room: bool
+) -> None:
+    with small_disk(tmp_path / "memory", 24) as memory:
+        fill(memory, leave=left)
+        monkeypatch.setattr("flows.by_hand.MEMORY", memory)
+        assert _room() == (str(memory) if room else None)
 
 
 def test_a_dead_server_s_credentials_and_key_delay_no_containment(

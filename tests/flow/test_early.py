@@ -19,7 +19,7 @@ from flows.evacuate import evacuate
 from flows.recover import recover
 from tasks.contain import ticks
 from tasks.custody.process import Identity
-from tasks.early import EARLY, _credentials, freeze_early, thaw_again
+from tasks.early import EARLY, _credentials, freeze_early, read_early, thaw_again
 from tasks.ownership import take_ownership
 from tasks.proc import start_of
 from tests.scenes import Scene
@@ -112,12 +112,19 @@ def test_it_keeps_its_hands_off(scene: Scene, way: str, capfd: pytest.CaptureFix
         os.close(owner)
 
 
-def test_a_disk_that_takes_nothing_leaves_it_to_the_run(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_takes_nothing_keeps_nobody_from_being_frozen_and_let_go_again(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     scene.small.start_all()
     told = environment(scene)
     monkeypatch.setattr("tasks.early._write", lambda *_: (_ for _ in ()).throw(OSError("no space left")))
-    assert freeze_early(told) is None
+    early = freeze_early(told)
+    assert early
+    assert set(read_early(early.path)) == set(early.frozen), "the run learns of them in this same process"
+    wait_until(lambda: states(scene) == {psutil.STATUS_STOPPED}, what="the stop of all")
+    thaw_again(early)
     assert psutil.STATUS_STOPPED not in states(scene)
+    assert read_early(early.path) == {}
 
 
 def test_what_a_recovery_has_brought_back_is_for_the_run_to_judge(scene: Scene) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,8 +10,10 @@ import pytest
 
 from blocks.store import EvidenceStore
 from tasks.custody.evidence import IN_PLACE
+from tasks.custody.process import Identity
 from tasks.home import CORDON, cordon_base
 from tasks.host import LinuxHost
+from tasks.orders import Orders
 from tests.scenes import Scene
 from tests.small_disks import MIB, fill, small_disk
 from tests.workloads import free_port
@@ -116,6 +119,35 @@ def test_without_any_other_disk_it_contains_all_the_same_and_keeps_its_record_in
     assert (home / "record/001/closing.json").exists()
     assert items(home)[MODEL]["where"] == IN_PLACE
     assert full.store.look(f"incidents/{home.name}/record/001/closing.json")
+
+
+def test_where_no_folder_takes_anything_it_is_contained_and_what_was_lost_is_told(
+    full: Scene, disk: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    full.block.evidence.mkdir()
+    fill(disk)
+    (tmp_path / "memory").rmdir()
+    guards: list[Identity] = []
+    with small_disk(tmp_path / "memory", 1) as memory, pytest.MonkeyPatch.context() as patched:
+        fill(memory)
+        hold = LinuxHost.hold
+
+        def noted(self: LinuxHost, orders: Orders) -> Identity:
+            guards.append(hold(self, orders))
+            return guards[-1]
+
+        patched.setattr(LinuxHost, "hold", noted)
+        state = full.evacuate()
+        assert full.small.living() == []
+        assert LinuxHost().refuses(full.block.lock)
+    assert state.name == "Unverified", state.message
+    assert "the workload is contained" in str(state.message)
+    assert "nothing of this incident was kept" in str(state.message)
+    assert f"the guard, process {guards[0].pid}, holds the lock" in str(state.message)
+    assert "nothing of this incident was kept" in caplog.text
+    for guard in guards:
+        LinuxHost().signal(guard, signal.SIGTERM)
+        assert not LinuxHost().wait_gone([guard], 10)
 
 
 def test_a_disk_that_somebody_fills_while_the_run_is_at_work(

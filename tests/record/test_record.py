@@ -158,7 +158,9 @@ def test_an_incidents_artifact_has_a_key_of_its_own(incident: str, key: str) -> 
 )
 def test_the_state_tells_the_verdict_in_japanese_as_well(case: Case, word: Word, japanese: str) -> None:
     recorded = Record("folder", Verdict(word, ("a",), ("b",), (), "next."), stored=True, reason="")
-    assert str(final_state(case, recorded, None).message).startswith(f"{case.incident.id}: {word} {japanese}. Safe: a.")
+    assert str(final_state(case, recorded.verdict, recorded, None).message).startswith(
+        f"{case.incident.id}: {word} {japanese}. Safe: a."
+    )
 
 
 @pytest.mark.parametrize("recovery", [None, "no answer from /health", Recovery(NOW, WHO, "HTTP 200", "0" * 64)])
@@ -180,7 +182,7 @@ def test_the_state_the_page_in_the_ui_and_status_tell_the_same_end(
     told = account(facts=facts, recovery=back, verdict=Verdict(word, ("a",), (), (), "next."))
     recorded = made(record.fn(case, told))
     assert recorded.stored == reached
-    state = final_state(case, recorded, recovery)
+    state = final_state(case, recorded.verdict, recorded, recovery)
     first = next(line for line in str(case.leaves[0].content).split("\n") if re.match("[✔▲✖] ", line))
     assert f"**{state.name}**".lower() in first.lower()
     assert state.is_completed() == first.startswith("✔")
