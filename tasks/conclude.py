@@ -113,6 +113,7 @@ def _cancelled(case: Case, verdict: Verdict, lost: str = "") -> State[Any]:
     ja = "・".join(STANDS[each] for each in (told, *told.split(", ")) if each in STANDS)
     message = f"{case.incident.id}: cancelled: {told} 中止 {ja}. {_in_both(verdict)} {lost}".rstrip()
     logger.warning("%s", message)
+    case.journal(ENDED, dict[str, Any], {"record": case.number, "end": f"cancelled: {told}"})
     return Cancelled(message=message)
 
 

@@ -93,8 +93,7 @@ def _incident(workload: Workload) -> tuple[str, str, str]:
     closing = _json(lambda: read_plain(closings[-1])) if closings else {}
     said = _json(lambda: read_plain(home / ENDED))
     newest = not closings or str(said.get("record", "")).zfill(3) >= closings[-1].parent.name
-    cancelled = f"cancelled: {closing['cancelled']}" if closing.get("cancelled") else ""
-    return incident, str(closing.get("verdict", "")), cancelled or (str(said.get("end", "")) if newest else "")
+    return incident, str(closing.get("verdict", "")), str(said.get("end", "")) if newest else ""
 
 
 def last(workload: Workload) -> str:
