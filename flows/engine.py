@@ -4,6 +4,7 @@ On a machine whose every core computes, the import of Prefect alone takes second
 """
 
 import gc
+import logging
 import os
 import runpy
 import sys
@@ -12,6 +13,7 @@ from importlib import import_module
 from typing import Final
 
 from tasks.cancel import still_acts
+from tasks.custody.errors import EvacuationError
 from tasks.early import answers, freeze_early, thaw_again
 from tasks.early_join import join_early
 from tasks.priority import take_priority
@@ -20,11 +22,23 @@ PATIENCE: Final = {"PREFECT_CLIENT_MAX_RETRIES": "3", "PREFECT_API_REQUEST_TIMEO
 """How long a server that is gone or hangs is waited for, where the worker's environment says nothing else."""
 
 
+class Brief(logging.Filter):
+    """An error of ours says in its message what a person needs; pages of traceback would push the verdict away."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let every record through, those of our own errors, and of none, without a traceback."""
+        if record.exc_info and isinstance(record.exc_info[1], EvacuationError | None):
+            record.exc_info = None
+        return True
+
+
 def load() -> None:
     """Import what a run needs; the collector would go through a million new objects, none of them garbage."""
     gc.disable()
     for module in ("prefect.flow_engine", "flows.evacuate"):
         import_module(module)
+    for name in ("prefect.flow_runs", "prefect.task_runs"):
+        logging.getLogger(name).addFilter(Brief())
     gc.freeze()
     gc.enable()
 

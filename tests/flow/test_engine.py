@@ -1,5 +1,6 @@
 """The start of a run: with the right to it before everything else, without it all the same."""
 
+import logging
 import os
 import signal
 import subprocess
@@ -8,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from flows.engine import Brief
+from tasks.custody.errors import Denied, Refused
 from tasks.priority import NICE, OOM
 from tasks.rights import effective_capabilities
 
@@ -102,3 +105,26 @@ def test_a_worker_stands_before_everything_and_asks_often_and_a_training_of_it_g
     spared = OOM if effective_capabilities() >> SYS_RESOURCE & 1 else 0
     expected = f"['-m', 'prefect', 'worker', 'start', '--pool', 'p'] {seconds} {NICE} {spared}"
     assert told.stdout.splitlines()[:2] == [expected, "0 0"]
+
+
+@pytest.mark.parametrize(
+    ("error", "brief"),
+    [
+        (Refused("a", "b", "Do."), True),
+        (Denied("a", "b", "Nothing.", "Do."), True),
+        (None, True),
+        (KeyError("a fault"), False),
+    ],
+)
+def test_an_error_of_ours_is_told_in_one_line_and_a_fault_in_full(
+    error: Exception | None,
+    brief: bool,  # noqa: FBT001  a column of the table
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(Brief())
+    about = (type(error), error, None) if error else (None, None, None)
+    handler.handle(logging.makeLogRecord({"msg": "failed", "exc_info": about}))
+    told = capsys.readouterr().err.splitlines()
+    assert (len(told) == 1) == brief, told
+    assert told[0].startswith("failed")
