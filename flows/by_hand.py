@@ -165,7 +165,7 @@ def _told(state: "State[Any]", known: "Given") -> int:
     if isinstance(reason := state.result(raise_on_failure=False), EvacuationError):
         raise reason
     say(f"{state.name}: {state.message}")
-    for line in status(known.workload, LinuxHost()):
+    for line in status(known.workload, LinuxHost(known.workload.api_port)):
         say(f"  {line}")
     return 0 if state.is_completed() else 1
 

@@ -140,8 +140,7 @@ class Case:
     @cached_property
     def host(self) -> Host:
         """The door to the host; in a dry run one that only records."""
-        port = self.workload.api_port
-        host = LinuxHost(frozenset({port} if port else ()))
+        host = LinuxHost(self.workload.api_port)
         return RehearsalHost(host, self.log) if self.dry_run else host
 
     @cached_property

@@ -180,7 +180,7 @@ def _freeze(workload: Mapping[str, Any], evidence: Path) -> Early:
     Only what this start has stopped is written down, to be thawed if the run is refused: not what stood already, by
     the hand of a person, a guard or an incident, nor what an incident has frozen and that runs again.
     """
-    host = LinuxHost(frozenset(filter(None, [workload["api_port"]])))
+    host = LinuxHost(workload["api_port"])
     seen, held = set[Identity](), set(_held(workload, evidence))
     frozen: dict[Identity, str] = {}
     deadline = time.monotonic() + _FREEZE_SECONDS

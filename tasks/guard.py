@@ -47,7 +47,7 @@ class Guard:
     def __init__(self, orders: Orders, descriptor: int) -> None:
         """Take the orders, and the open lock file (or -1 where it could not be opened)."""
         self.orders, self.descriptor = orders, descriptor
-        self.host = LinuxHost(frozenset(matcher.port for matcher in orders.matchers if matcher.port))
+        self.host = LinuxHost(*(matcher.port for matcher in orders.matchers))
         self.me = Identity(os.getpid(), start_of(os.getpid()))
         self.relieved = False
         self.caught: Counter[Identity] = Counter()

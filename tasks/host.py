@@ -81,9 +81,9 @@ class Host(Protocol):
 class LinuxHost:
     """This host, through /proc and pidfds. A pidfd makes identity exact: a reused pid is never signalled."""
 
-    def __init__(self, ports: frozenset[int] = frozenset()) -> None:
+    def __init__(self, *ports: int | None) -> None:
         """Who listens on these ports is looked up in every snapshot."""
-        self._ports = ports
+        self._ports = frozenset(port for port in ports if port)
 
     def snapshot(self) -> dict[int, Process]:
         """Read /proc once; processes that vanish meanwhile are not in it."""

@@ -126,7 +126,7 @@ def main() -> int:
         verb, which = chosen(sys.argv[1:])
         for name, workload in which.items():
             say(f"{name} on {workload.host}, {workload.root}")
-            host = LinuxHost(frozenset({workload.api_port} if workload.api_port else ()))
+            host = LinuxHost(workload.api_port)
             for line in _VERBS[verb](workload, host):
                 say(f"  {line}")
     except EvacuationError as error:
