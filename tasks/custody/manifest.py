@@ -118,8 +118,7 @@ class Manifest:
     @classmethod
     def read(cls, pieces: Iterable[bytes]) -> "Manifest":
         """The same piece by piece."""
-        around, files = read_rows(pieces, "items", lambda row: file_of(json.loads(row)))
-        raw = json.loads(around)
+        raw, files = read_rows(pieces, "items", lambda row: file_of(json.loads(row)))
         return cls(raw["incident"], raw["volume"], raw["generated_utc"], tuple(files))
 
     @classmethod

@@ -49,10 +49,10 @@ def spelled(fields: Mapping[str, Any], name: str, rows: Iterable[Mapping[str, An
     yield (f"\n  ]{tail}" if before.startswith(",") else f"{head}{empty}{tail}").encode()
 
 
-def read_rows(pieces: Iterable[bytes], name: str, make: Callable[[bytes], T]) -> tuple[bytes, list[T]]:
-    """Read such a document: what is around its list, spelled as if that were empty, and what `make` makes of each row.
+def read_rows(pieces: Iterable[bytes], name: str, make: Callable[[bytes], T]) -> tuple[dict[str, Any], list[T]]:
+    """Read such a document: its fields beside the list, and what `make` makes of each row.
 
-    Raises Misspelled, and whatever `make` raises of a row that is none.
+    Raises Misspelled, and whatever `make` raises of a row that is none. In another spelling the list would be missed.
     """
     lines, around, rows = _lines(pieces), bytearray(), None
     for line in lines:
@@ -63,7 +63,18 @@ def read_rows(pieces: Iterable[bytes], name: str, make: Callable[[bytes], T]) ->
             around += line + b"\n"
         if len(around) > _FRAME_LIMIT:
             raise Misspelled(f"more than {_FRAME_LIMIT} bytes beside {name}")
-    return bytes(around), rows or []
+    return _fields(bytes(around), name), rows or []
+
+
+def _fields(around: bytes, name: str) -> dict[str, Any]:
+    """What is around the list, in its one spelling with an empty list."""
+    try:
+        fields = json.loads(around)
+        if isinstance(fields, dict) and fields.pop(name, None) == [] and b"".join(spelled(fields, name, ())) == around:
+            return fields
+    except (ValueError, RecursionError):
+        pass
+    raise Misspelled(f"another spelling than canonical JSON (sorted, indented by 2, ASCII) with {name}")
 
 
 def _until_end(lines: Iterator[bytes], make: Callable[[bytes], T]) -> tuple[bytes, list[T]]:

@@ -101,8 +101,8 @@ class Turn:
     @classmethod
     def read(cls, pieces: Iterable[bytes]) -> "Turn":
         """The same piece by piece."""
-        around, rows = read_rows(pieces, "rows", _row)
-        turn = replace(_TURN.validate_json(around), rows=tuple(rows))
+        fields, rows = read_rows(pieces, "rows", _row)
+        turn = replace(_TURN.validate_python({**fields, "rows": ()}), rows=tuple(rows))
         if turn.begun_at.tzinfo is None:
             raise ValueError("its time has a zone")
         return turn

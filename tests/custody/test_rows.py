@@ -1,7 +1,7 @@
 """A long list in canonical JSON: the same bytes as ever, read row by row however they come, within limits."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -53,9 +53,7 @@ def test_what_is_written_is_read_back_however_it_comes(
     fields, name, rows = document
     fields.pop(name, None)
     written = canonical({**fields, name: rows})
-    around, found = read_rows(cut(written, places), name, json.loads)
-    assert found == rows
-    assert around == canonical({**fields, name: []})
+    assert read_rows(cut(written, places), name, json.loads) == (fields, rows)
 
 
 @given(st.integers(0, len(WRITTEN) - 1), st.binary(max_size=3))
@@ -66,6 +64,31 @@ def test_an_auditor_takes_no_other_spelling(at: int, instead: bytes) -> None:
     except Unreadable:
         return
     assert found.to_bytes() == changed
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: json.dumps(json.loads(text)),
+        lambda text: json.dumps(json.loads(text), indent=4, sort_keys=True) + "\n",
+        lambda text: text.replace('  "volume"', '  "items": [{"path": "a"}],\n  "volume"'),
+        lambda text: text.replace('  "volume"', '  "items": [],\n  "volume"'),
+        lambda text: text.replace('"items"', '"others"'),
+        lambda text: text.replace('"volume": 1', '"volume": ' + "[" * 30_000 + "]" * 30_000),
+        lambda text: text.replace('"volume": 1', '"volume": NaN'),
+        lambda text: text.replace("    },\n    {", "    }\n    {"),
+        lambda text: text.replace("\n    }\n", "\n    },\n"),
+        lambda text: text.removesuffix("\n"),
+        lambda text: text + "{}\n",
+    ],
+)
+def test_another_spelling_is_refused_and_never_read_as_a_shorter_list(change: Callable[[str], str]) -> None:
+    changed = change(WRITTEN.decode()).encode()
+    assert changed != WRITTEN
+    with pytest.raises(Misspelled):
+        Manifest.from_bytes(changed)
+    with pytest.raises(Unreadable):
+        read_manifest(changed)
 
 
 @pytest.mark.parametrize(

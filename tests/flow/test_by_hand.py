@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,9 @@ def test_what_was_begun_by_hand_is_carried_on_by_a_worker(scene: Scene, file: Pa
     opened = json.loads((scene.home / "custody.jsonl").read_text().splitlines()[0])
     frozen = [line for line in (scene.home / "custody.jsonl").read_text().splitlines() if '"frozen"' in line]
     assert opened["actor"]["trigger"] == "by hand"
-    assert max(json.loads(line)["at"] for line in frozen) < opened["utc"]
+    times = [datetime.fromisoformat(json.loads(line)["at"]) for line in frozen]
+    assert datetime.fromisoformat(opened["triggered"]) < min(times)
+    assert max(times) < datetime.fromisoformat(opened["utc"])
     state = scene.evacuate()
     assert state.name == "Verified", state.message
     assert len(scene.incidents) == 1

@@ -57,10 +57,14 @@ def test_the_workload_stands_before_the_run_has_begun_and_the_record_says_since_
     assert scene.small.living() == []
     assert not (scene.block.evidence / EARLY).exists()
     entries = [json.loads(line) for line in (scene.home / "custody.jsonl").read_text().splitlines()]
-    opened = next(entry["utc"] for entry in entries if entry["action"] == "run opened")
-    frozen = [entry["at"] for entry in entries if entry["action"] == "frozen"]
+    opened = next(entry for entry in entries if entry["action"] == "run opened")
+    frozen = [datetime.fromisoformat(entry["at"]) for entry in entries if entry["action"] == "frozen"]
     assert len(frozen) == 4
-    assert max(map(datetime.fromisoformat, frozen)) < datetime.fromisoformat(opened)
+    assert datetime.fromisoformat(opened["triggered"]) < min(frozen) < max(frozen)
+    assert max(frozen) < datetime.fromisoformat(opened["utc"])
+    postmortem = (scene.home / "record/001/postmortem.md").read_text()
+    order = ["検知 / detected", "/ triggered:", "/ frozen before Prefect was started:", "/ evacuation opened:"]
+    assert [postmortem.index(each) for each in order] == sorted(postmortem.index(each) for each in order)
 
 
 def test_a_run_that_is_refused_has_touched_nothing(scene: Scene) -> None:

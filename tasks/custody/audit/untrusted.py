@@ -137,10 +137,9 @@ def read_closing(data: bytes) -> Closing:
 def read_manifest(data: bytes | Iterable[bytes]) -> Manifest:
     """manifest.json, in one or in pieces: every item with a plain name of its own, a size and a digest."""
     try:
-        around, files = read_rows([data] if isinstance(data, bytes) else data, "items", _item)
-        said = document(around)
+        said, files = read_rows([data] if isinstance(data, bytes) else data, "items", _item)
         manifest = Manifest(said["incident"], said["volume"], said["generated_utc"], tuple(files))
-        alone = Manifest(manifest.incident, manifest.volume, manifest.generated_utc, ()).to_bytes() == around
+        alone = manifest.frame == said
     except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as error:
         raise Unreadable("the fields of a manifest", f"{type(error).__name__}: {shown(error, 120)}") from error
     if not alone or any(before.stored >= after.stored for before, after in pairwise(files)):
