@@ -228,14 +228,14 @@ def test_what_a_dying_training_leaves_behind_anywhere_is_ended(small: SmallWorkl
         "def daemon():\n"
         "    if os.fork() == 0:\n"
         "        os.setsid()\n"
-        "        time.sleep(0.2)\n"
+        "        time.sleep(0.6)\n"
         "        if os.fork() == 0:\n"
-        "            time.sleep(0.2)\n"
+        "            time.sleep(0.6)\n"
         "            os.chdir('/')\n"
         "            os.execlp('sleep', 'sleep', '601')\n"
-        "        time.sleep(0.2)\n"
+        "        time.sleep(0.6)\n"
         "        os._exit(0)\n"
-        "    time.sleep(0.2)\n"
+        "    time.sleep(0.6)\n"
     )
     (small.root / "src/train.py").write_text(
         f"import os, signal, subprocess, sys, time\n{started_during_the_stop}"
@@ -244,7 +244,7 @@ def test_what_a_dying_training_leaves_behind_anywhere_is_ended(small: SmallWorkl
     )
     small.start()
     wait_until((small.root / "ready").exists, what="the training")
-    with case_of(small.block(grace_seconds=3)) as case:
+    with case_of(small.block(grace_seconds=6)) as case:
         cordon.fn(case)
         freeze.fn(case)
         ends = {receipt.command: receipt.end for receipt in made(stop.fn(case)).processes}

@@ -155,13 +155,17 @@ def test_the_api_gets_nothing_of_our_environment(scene: Scene, monkeypatch: pyte
     assert api.environ()["MODEL_PATH"] == "models/model_builtin.joblib"
 
 
-def test_a_stranger_on_the_port_is_no_recovery_and_is_left_alone(scene: Scene) -> None:
+def test_a_stranger_on_the_port_is_not_contained_not_recovered_and_left_alone(scene: Scene) -> None:
     server = ["python3", "-m", "http.server", "--bind", "127.0.0.1", str(scene.small.port)]
     stranger = subprocess.Popen(server, cwd="/", stderr=subprocess.DEVNULL)
     try:
         wait_until(scene.small.healthy, what="the stranger")
         state = scene.evacuate(recover=True)
-        assert state.name == "NotRecovered"
+        assert state.name == "NotContained"
+        told = str(state.message)
+        assert f"{stranger.pid}: " in told
+        assert f"listens on the API's port {scene.small.port}" in told
+        assert "workload is contained" not in told
         assert stranger.poll() is None
         assert scene.small.living() == []
     finally:

@@ -139,7 +139,9 @@ def test_an_api_that_does_not_come_back_leaves_the_workload_contained(scene: Sce
 
 def test_an_api_that_serves_another_model_is_no_recovery(scene: Scene) -> None:
     api = scene.small.root / "uvicorn/__main__.py"
-    api.write_text(api.read_text().replace("            model = path\n", "            model = 'models/other.joblib'\n"))
+    program = api.read_text().replace("            model = wanted\n", "            model = 'models/other.joblib'\n")
+    assert "other.joblib" in program
+    api.write_text(program)
     (scene.small.root / "models/other.joblib").write_bytes(b"another")
     state = scene.evacuate(recover=True)
     assert state.name == "NotRecovered"
