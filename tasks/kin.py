@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Final, Self
 
-from tasks.custody.process import Identity, Process, parents_first
+from tasks.custody.process import Identity, Process, descendants, parents_first
 from tasks.host import Host
 from tasks.passing import NOBODY
 from tasks.proc import start_of
@@ -19,7 +19,8 @@ class Kin:
     """Everybody who descends from these processes, as far as a look has seen it; looks all the time while in use.
 
     Descent is what the kernel shows: the parent, or the leader of the process group or of the session, is kin. Once
-    seen it is kept, for an orphan's parent is told no more.
+    seen it is kept, for an orphan's parent is told no more. A group in which a stranger is already, such as the next
+    program of a shell's pipeline, shows nothing.
     """
 
     def __init__(self, host: Host, first: Iterable[Identity]) -> None:
@@ -27,6 +28,7 @@ class Kin:
         self._host = host
         self._known = {who.pid: who for who in first}
         self._shared = {os.getpgrp(), os.getsid(0)}  # a workload's hook may have started us: then ours is in them too
+        self._shared |= self._groups_of_strangers()
         self._one_at_a_time, self._over = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True)
 
@@ -48,6 +50,13 @@ class Kin:
     def pids(self) -> frozenset[int]:
         """Pids that are, or were, theirs."""
         return frozenset(self._known)
+
+    def _groups_of_strangers(self) -> set[int]:
+        """Process groups that a shell has made of several programs; a session is its leader's descendants alone."""
+        snapshot = self._host.snapshot()
+        kin = {pid for pid, process in snapshot.items() if process.identity in self}
+        strangers = snapshot.keys() - kin - descendants(snapshot, kin)
+        return {snapshot[pid].group for pid in strangers if snapshot[pid].group != snapshot[pid].session}
 
     def meet(self, processes: Mapping[int, Process]) -> None:
         """Take in those of these processes that descend from one of them."""

@@ -254,6 +254,27 @@ def test_what_a_dying_training_leaves_behind_anywhere_is_ended(small: SmallWorkl
     assert left == []
 
 
+def test_the_next_program_of_a_pipeline_is_no_child_of_the_training(small: SmallWorkload) -> None:
+    """An interactive shell makes the training the leader of the whole pipeline's process group."""
+    (small.root.parent / "login.sh").write_text(
+        "set -m; venv/bin/python -u src/train.py --mode full | (cat >/dev/null; cd /; exec sleep 602); sleep 603\n"
+    )
+    shell = small.start(["bash", str(small.root.parent / "login.sh")], WORKERS="0")
+    wait_until(lambda: "cat" in programs(small), what="the pipeline")
+    training, sibling = sorted(psutil.Process(shell.pid).children(), key=lambda each: each.name() != "python")
+    try:
+        assert os.getpgid(sibling.pid) == training.pid
+        with case_of(small.block()) as case:
+            cordon.fn(case)
+            freeze.fn(case)
+            receipts = made(stop.fn(case)).processes
+        assert [receipt.identity.pid for receipt in receipts] == [training.pid]
+        assert sibling.is_running()
+        assert sibling.status() != psutil.STATUS_ZOMBIE
+    finally:
+        sibling.kill()
+
+
 HEADLESS = """
 import ctypes, threading, time
 def compute():
