@@ -20,7 +20,7 @@ from flows.engine import PATIENCE, load
 from tasks.custody.description import one, place, tables
 from tasks.custody.errors import EvacuationError, Refused
 from tasks.custody.visible import say
-from tasks.early import freeze_described, thaw_again
+from tasks.early import freeze_described, thaw_again, uninterrupted
 from tasks.home import MEMORY
 from tasks.keeper import PartError
 from tasks.prefect_server import PrefectServer
@@ -55,9 +55,11 @@ def main(arguments: Sequence[str]) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _interrupt)
     take_priority()
+    early = None
     try:
-        early = None if given.dry_run else freeze_described(_described(given.workload))
         try:
+            with uninterrupted():
+                early = None if given.dry_run else freeze_described(_described(given.workload))
             return _run(given)
         finally:
             if early:

@@ -14,7 +14,7 @@ from typing import Final
 
 from tasks.cancel import still_acts
 from tasks.custody.errors import EvacuationError
-from tasks.early import answers, freeze_early, thaw_again
+from tasks.early import answers, freeze_early, thaw_again, uninterrupted
 from tasks.early_join import join_early
 from tasks.priority import take_priority
 
@@ -48,7 +48,8 @@ def main() -> None:
     take_priority()
     if join_early(os.environ):
         return
-    early = freeze_early(os.environ)
+    with uninterrupted():
+        early = freeze_early(os.environ)
     if early is None and join_early(os.environ):  # another run was quicker
         return
     for name, value in PATIENCE.items():

@@ -65,6 +65,16 @@ def freeze_described(given: Mapping[str, Any]) -> Early | None:
     return _tried(lambda: _here(recognisable(given, socket.gethostname())))
 
 
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Keep an order to end waiting until it is known whom to thaw: else nobody would know who has been frozen."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _tried(known: Callable[[], dict[str, Any]]) -> Early | None:
     try:
         workload = known()
@@ -180,9 +190,24 @@ def _freeze(workload: Mapping[str, Any], evidence: Path) -> Early:
     Only what this start has stopped is written down, to be thawed if the run is refused: not what stood already, by
     the hand of a person, a guard or an incident, nor what an incident has frozen and that runs again.
     """
+    frozen: dict[Identity, str] = {}
+    try:
+        _halt(workload, evidence, frozen)
+    except Exception as reason:  # noqa: BLE001  who stands already has to be written down whatever went wrong
+        say(f"not all was frozen before the start of the run: {type(reason).__name__}: {reason}", error=True)
+    early = Early(evidence / EARLY, tuple(frozen))
+    try:
+        rows = [{"pid": who.pid, "start": who.start, "at": at} for who, at in frozen.items()]
+        _write(early.path, [*_others(early), *rows])
+    except OSError as error:
+        say(f"{early.path}: {error}: which processes are frozen is known to this process alone", error=True)
+        _unkept.update({who: datetime.fromisoformat(at) for who, at in frozen.items()})
+    return early
+
+
+def _halt(workload: Mapping[str, Any], evidence: Path, frozen: dict[Identity, str]) -> None:
     host = LinuxHost(workload["api_port"])
     seen, held = set[Identity](), set(_held(workload, evidence))
-    frozen: dict[Identity, str] = {}
     deadline = time.monotonic() + _FREEZE_SECONDS
     while time.monotonic() < deadline:
         snapshot = host.snapshot()
@@ -194,15 +219,7 @@ def _freeze(workload: Mapping[str, Any], evidence: Path) -> Early:
             at = datetime.now(UTC).isoformat()
             with suppress(ProcessLookupError, PermissionError):
                 host.signal(identity, signal.SIGSTOP)
-                frozen |= {} if identity in held else {identity: at}
-    early = Early(evidence / EARLY, tuple(frozen))
-    try:
-        rows = [{"pid": who.pid, "start": who.start, "at": at} for who, at in frozen.items()]
-        _write(early.path, [*_others(early), *rows])
-    except OSError as error:
-        say(f"{early.path}: {error}: which processes are frozen is known to this process alone", error=True)
-        _unkept.update({who: datetime.fromisoformat(at) for who, at in frozen.items()})
-    return early
+                frozen.update({} if identity in held else {identity: at})
 
 
 def _held(workload: Mapping[str, Any], evidence: Path) -> Iterator[Identity]:

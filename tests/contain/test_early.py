@@ -1,6 +1,11 @@
 """The freeze before the run begins: a refused start lets go of what it has stopped itself, and of nothing else."""
 
+import errno
 import json
+import os
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +14,7 @@ import psutil
 import pytest
 
 from tasks.case import FROZEN
+from tasks.custody.process import Process
 from tasks.early import EARLY, freeze_described, thaw_again
 from tasks.host import LinuxHost
 from tasks.operate import let_go
@@ -112,3 +118,50 @@ def test_what_an_earlier_start_left_frozen_is_still_known_to_uncordon(small: Sma
     assert (left.status(), later.status() != psutil.STATUS_STOPPED) == (psutil.STATUS_STOPPED, True)
     assert next(let_go(small.block(), LinuxHost())).endswith(f": {left.pid}")
     assert left.status() != psutil.STATUS_STOPPED
+
+
+TOLD_TO_END = """
+import os, signal, sys
+from flows.by_hand import main
+from tasks.host import LinuxHost
+act = LinuxHost.signal
+def then_told_to_end(self, identity, number):
+    act(self, identity, number)
+    os.kill(os.getpid(), signal.Signals[sys.argv[2]])
+LinuxHost.signal = then_told_to_end
+sys.exit(main([sys.argv[1]]))
+"""
+
+
+@pytest.mark.parametrize("order", ["SIGINT", "SIGTERM"])
+def test_a_start_that_is_told_to_end_while_it_freezes_leaves_nobody_frozen(
+    small: SmallWorkload, tmp_path: Path, order: str
+) -> None:
+    """The whole workload stood afterwards, and no file named who."""
+    small.start(WORKERS="5")
+    wait_until(lambda: len(small.living()) == 6, what="the training's workers")
+    file = tmp_path / "evacuation.toml"
+    file.write_text(f'[workload.small]\nroot = "{small.root}"\nhost = "{socket.gethostname()}"\n')
+    begun = subprocess.run(
+        [sys.executable, "-c", TOLD_TO_END, file, order], capture_output=True, text=True, check=False
+    )
+    assert begun.returncode == 130, begun.stderr
+    assert "cancelled" in begun.stderr
+    wait_until(lambda: psutil.STATUS_STOPPED not in {each.status() for each in small.living()}, 5, "their thaw")
+
+
+def test_whom_a_start_had_frozen_before_something_went_wrong_is_known(
+    small: SmallWorkload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small.start(WORKERS="2")
+    wait_until(lambda: len(small.living()) == 3, what="the training's workers")
+    look, looks = LinuxHost.snapshot, iter(range(2))
+
+    def once(self: LinuxHost) -> dict[int, Process]:
+        if next(looks):
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return look(self)
+
+    monkeypatch.setattr(LinuxHost, "snapshot", once)
+    refused_start(small)
+    wait_until(lambda: psutil.STATUS_STOPPED not in {each.status() for each in small.living()}, 5, "their thaw")
