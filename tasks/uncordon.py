@@ -68,19 +68,30 @@ def uncordon(
     """Undo the cordon. Done twice, or without a cordon, it is no error.
 
     Newcomers that were caught are ended, not thawed: under the cordon they were refused, whoever started them may do so
-    again now. The guard goes first, else it would freeze them anew.
+    again now. Who ran before the guard stood is no newcomer: it is the workload itself, of which a run that died or was
+    cancelled before its freeze has written nothing down. The guard goes first, else it would freeze them anew.
     """
     marker = cordon_base(workload) / CORDON
     incident = str(read_marker(marker).get("incident", ""))
+    since = _guarded_since(marker)
     stood = host.release(marker)
-    newcomers, others = _frozen_newcomers(host, workload)
+    found, others = _frozen_newcomers(host, workload)
+    newcomers = {who: told for who, told in found.items() if who.start >= since}
+    before = [ran_before(told) for who, told in found.items() if who.start < since]
     ended = (*_end(host, newcomers), *(_end_containers(engine, workload) if engine else ()))
-    left = (*map(left_frozen, others.values()), *_doubtful(workload))
+    left = (*before, *map(left_frozen, others.values()), *_doubtful(workload))
     for each in left:
         logger.warning("%s", each)
     made = Uncordoned(stood, ended, resume(scheduler, marker), left)
     log.write("uncordoned", incident, result=made.told, ended=list(ended), left=list(left))
     return made
+
+
+def _guarded_since(marker: Path) -> int:
+    """When the guard that the marker names was started, in clock ticks since boot; 0 where that is not known."""
+    with suppress(KeyError, TypeError, ValueError):
+        return int(read_marker(marker)["start"])
+    return 0
 
 
 def held(host: Host, workload: "Workload") -> dict[Identity, str]:
@@ -124,6 +135,15 @@ def left_frozen(told: str) -> str:
         f"left frozen: {told}: expected a process of the workload, by the patterns and the root of its block; got "
         f"another one. It was neither ended nor thawed. See what it is: ps -fp {pid}; then kill -KILL {pid} or "
         f"kill -CONT {pid}. ワークロードと確認できないため終了していません。確認のうえ手動で終了または再開を。"
+    )
+
+
+def ran_before(told: str) -> str:
+    """Say of a process of the workload that was no newcomer why it stays frozen, and what to do."""
+    return (
+        f"left frozen: {told}: it ran before the cordon, and no run has taken it over. It was not ended. "
+        f"Carry the incident on, or let it go on: kill -CONT {told.split()[1]}. "
+        "隔離前から動いていたため終了していません。インシデントを継続するか、手動で再開を。"
     )
 
 

@@ -14,7 +14,7 @@ import pytest
 from blocks.workload import Workload
 from tasks.case import FROZEN
 from tasks.contain import freeze
-from tasks.cordon import cordon
+from tasks.cordon import caught, cordon
 from tasks.custody.errors import Refused
 from tasks.early import EARLY
 from tasks.host import LinuxHost
@@ -90,6 +90,23 @@ def test_uncordon_leaves_alone_what_the_incident_itself_has_frozen(small: SmallW
         list(let_go(block, LinuxHost()))
         assert {process.status() for process in small.living()} == {psutil.STATUS_STOPPED}
         assert len(small.living()) == 4
+
+
+def test_uncordon_ends_nobody_who_ran_before_the_cordon(small: SmallWorkload) -> None:
+    """Of a run that ends between its cordon and its freeze nothing is left but what the guard has caught: everybody."""
+    block = small.block()
+    small.start_all()
+    before = {process.pid for process in small.living()}
+    with case_of(block) as case:
+        cordon.fn(case)
+        wait_until(lambda: len(caught(case)) == len(before), what="the guard, which meets the workload first")
+        launch(small)
+        wait_until(lambda: len(caught(case)) > len(before), what="the guard's catch")
+        case.close()
+        (first, *_) = let_go(block, LinuxHost())
+    assert {process.pid for process in small.living()} == before
+    assert first.count("ended, it was caught under the cordon") == 1
+    assert all(f"kill -CONT {pid}" in first for pid in before)
 
 
 def test_uncordon_is_refused_while_an_evacuation_is_at_work(small: SmallWorkload) -> None:
