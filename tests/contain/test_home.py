@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ from pydantic import TypeAdapter
 from blocks.workload import Workload
 from tasks import preflight
 from tasks.case import Case
+from tasks.cordon import await_cordon, cordon
 from tasks.custody.errors import Refused
 from tasks.custody.incident import Incident
 from tasks.home import (
@@ -129,6 +131,25 @@ def test_where_nothing_can_be_written_the_run_does_without(block: Workload, disk
             case.log.write("something")
             assert case.journal("a fact.json", str, "kept in memory") == case.journal("a fact.json", str)
             assert [entry["action"] for entry in case.log.entries()] == ["something"]
+
+
+def test_where_no_folder_takes_the_marker_nothing_waits_for_it(block: Workload, disk: Path, memory: Path) -> None:
+    """Each check of the containment took ten seconds, in the very moment in which the workload fills the disks."""
+    make_base(block)
+    fill(disk)
+    memory.rmdir()
+    with small_disk(memory, 1) as full:
+        fill(full)
+        with case_of(block) as case:
+            cordon.fn(case)
+            assert case.guard
+            try:
+                began = time.monotonic()
+                assert await_cordon(case).held
+                assert time.monotonic() - began < 5
+            finally:
+                case.host.signal(case.guard, signal.SIGTERM)
+            assert not case.host.wait_gone([case.guard], 10)
 
 
 def squat(place: Path, how: str, uid: int, tmp_path: Path) -> None:
