@@ -59,7 +59,8 @@ def main(arguments: Sequence[str]) -> int:
     try:
         try:
             with uninterrupted():
-                early = None if given.dry_run else freeze_described(_described(given.workload))
+                described = _described(given.workload)
+                early = None if given.dry_run else freeze_described(described, given.incident_id)
             return _run(given)
         finally:
             if early:

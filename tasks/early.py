@@ -32,6 +32,7 @@ from tasks.proc import boot_id, untouchable
 FLOW: Final = "evacuate"
 EARLY: Final = f"early-{boot_id()[:8]}.json"
 """In the evidence folder: whom the start of a run has frozen, until the run takes them over."""
+_INCIDENT: Final = "incident.json"
 _FROZEN: Final = f"IR-*/frozen-{boot_id()[:8]}.json"
 _MEMORY: Final = Path("/dev/shm")  # noqa: S108  only folders that are ours alone are believed there
 _ANSWER_SECONDS: Final = 3.0
@@ -60,9 +61,9 @@ def freeze_early(environment: Mapping[str, str]) -> Early | None:
     return _tried(lambda: _workload(environment))
 
 
-def freeze_described(given: Mapping[str, Any]) -> Early | None:
+def freeze_described(given: Mapping[str, Any], incident: str | None = None) -> Early | None:
     """The same for a workload that a file describes, where no server can be asked."""
-    return _tried(lambda: _here(recognisable(given, socket.gethostname())))
+    return _tried(lambda: (_here(recognisable(given, socket.gethostname())), incident))
 
 
 @contextmanager
@@ -75,10 +76,11 @@ def uninterrupted() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _tried(known: Callable[[], dict[str, Any]]) -> Early | None:
+def _tried(known: Callable[[], tuple[dict[str, Any], str | None]]) -> Early | None:
     try:
-        workload = known()
+        workload, incident = known()
         evidence = evidence_of(workload)
+        _require_known_here(workload, evidence, incident)
         with _owned(evidence):
             return _freeze(workload, evidence)
     except Exception as reason:  # noqa: BLE001  the run must start whatever is wrong here
@@ -86,15 +88,15 @@ def _tried(known: Callable[[], dict[str, Any]]) -> Early | None:
         return None
 
 
-def _workload(environment: Mapping[str, str]) -> dict[str, Any]:
-    """Fields of the workload block, if the run is a real evacuation on this host."""
+def _workload(environment: Mapping[str, str]) -> tuple[dict[str, Any], str | None]:
+    """Fields of the workload block, and the incident that is asked for, if it is a real evacuation on this host."""
     with ask_server(environment) as ask:
         run = ask(f"/flow_runs/{environment['PREFECT__FLOW_RUN_ID']}")
         parameters = run["parameters"]
         if ask(f"/flows/{run['flow_id']}")["name"] != FLOW or parameters.get("dry_run"):
             raise NotNow("it is no evacuation, or a dry run")
         fields = fields_of(ask, parameters["workload"])
-    return _here(fields)
+    return _here(fields), parameters.get("incident_id")
 
 
 def _here(fields: dict[str, Any]) -> dict[str, Any]:
@@ -222,12 +224,24 @@ def _halt(workload: Mapping[str, Any], evidence: Path, frozen: dict[Identity, st
                 frozen.update({} if identity in held else {identity: at})
 
 
-def _held(workload: Mapping[str, Any], evidence: Path) -> Iterator[Identity]:
-    """Whom an incident of this host has frozen, wherever it found room: they are for that incident to let go."""
+def _require_known_here(workload: Mapping[str, Any], evidence: Path, incident: str | None) -> None:
+    """NotNow for an incident that this host does not know: a mistyped id is refused by the run before its freeze."""
+    if incident and not any((base / incident / _INCIDENT).is_file() for base in _bases(workload, evidence)):
+        raise NotNow(f"{incident[:80]!r} is unknown on this host, so the store is asked first")
+
+
+def _bases(workload: Mapping[str, Any], evidence: Path) -> Iterator[Path]:
+    """Where incidents of this host lie, wherever they found room."""
+    yield evidence
     others = [Path(workload["fallback_dir"])] if workload.get("fallback_dir") else []
-    journals = [evidence.glob(_FROZEN), *(base.glob(f"evacuation-*/{_FROZEN}") for base in (*others, _MEMORY))]
-    for found in journals:
-        for journal in found:
+    for disk in (*others, _MEMORY):
+        yield from disk.glob("evacuation-*")
+
+
+def _held(workload: Mapping[str, Any], evidence: Path) -> Iterator[Identity]:
+    """Whom an incident of this host has frozen: they are for that incident to let go."""
+    for base in _bases(workload, evidence):
+        for journal in base.glob(_FROZEN):
             yield from identities(journal)
 
 

@@ -165,3 +165,26 @@ def test_whom_a_start_had_frozen_before_something_went_wrong_is_known(
     monkeypatch.setattr(LinuxHost, "snapshot", once)
     refused_start(small)
     wait_until(lambda: psutil.STATUS_STOPPED not in {each.status() for each in small.living()}, 5, "their thaw")
+
+
+@pytest.mark.parametrize("asked", ["IR-20200101T000000Z", "IR-20990101T000000Z", "IR-2026", f"{INCIDENT} ", "../*"])
+def test_an_incident_that_this_host_does_not_know_freezes_nobody_before_the_store_is_asked(
+    small: SmallWorkload, asked: str
+) -> None:
+    process = training(small)
+    journal(small.block().evidence, process)
+    assert freeze_described(described(small), asked) is None
+    assert process.status() != psutil.STATUS_STOPPED
+
+
+@pytest.mark.parametrize("where", ["in the evidence folder", "on the fallback disk"])
+def test_a_known_incident_is_frozen_for_at_once(small: SmallWorkload, tmp_path: Path, where: str) -> None:
+    process = training(small)
+    evidence = small.block().evidence
+    base = evidence if where == "in the evidence folder" else tmp_path / "disk/evacuation-0123456789abcdef"
+    (base / INCIDENT).mkdir(parents=True)
+    (base / INCIDENT / "incident.json").write_text("{}")
+    early = freeze_described(described(small, fallback_dir=str(tmp_path / "disk")), INCIDENT)
+    assert early
+    assert [who.pid for who in early.frozen] == [process.pid]
+    thaw_again(early)
