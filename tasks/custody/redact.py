@@ -66,6 +66,12 @@ _CLIENT: Final = re.compile(
     r"|(?P<P>zip|unzip|sqlcmd|bcp|isql|tsql|mosquitto_\w+|ipmitool)|(?P<a>redis-cli|https?|xh)|(?P<u>curl|lftp)"
     r"|(?P<w>ldap\w+)|(?P<k>openssl)"
 )
+_FLAGS: Final = {"u": "#0-46afgGiIjJklLMnNOpqRsSvVZ", "P": "0-9acDejlmnoqrTuvyX", "w": "cLMnvxZ"}
+"""Short options without a value that may stand before the letter in one word: curl -sSLu, zip -rP, ldapsearch -xw."""
+_TAKES: Final = {
+    name: re.compile(rf"(?P<said>-{f'[{_FLAGS[name]}]*' if name in _FLAGS else ''}{name})(?P<value>.*)", re.DOTALL)
+    for name in ("p", "P", "a", "u", "w", "k")
+}
 
 
 def redact(text: str) -> str:
@@ -142,7 +148,7 @@ def _instead(name: str, text: str, at: int, before: str) -> tuple[str, int] | No
     `before` is the letter in front of the name.
     """
     option, parameter = name.startswith("-"), before in {"?", "&", ";"}
-    if secret_name(name, alone=option or parameter) or (parameter and name.lower() in _IN_A_QUERY):
+    if secret_name(name, alone=option or parameter) or (parameter and name.lower().rpartition("-")[2] in _IN_A_QUERY):
         plain = not _SECRET.search(name) and _FIGURE.match(text, at)
         value = None if plain else _VALUE.match(text, at)
         return (HIDDEN, value.end()) if value else None
@@ -168,7 +174,7 @@ def _hide_for_clients(words: Iterable[str]) -> Iterator[str]:
         client = _CLIENT.fullmatch(word.rpartition("/")[2])
         if client or _SEPARATOR.fullmatch(word):
             option = (client and client.lastgroup) or ""
-        letter = "p" if option == "attached" else option
-        hit = bool(option) and word.startswith(f"-{letter}")
-        due = hit and len(word) == len("-p") and option != "attached"
-        yield f"-{letter}{HIDDEN}" if hit and len(word) > len("-p") else word
+        found = _TAKES["p" if option == "attached" else option].fullmatch(word) if option else None
+        value = found["value"] if found else ""
+        due = found is not None and not value and option != "attached"
+        yield f"{found['said']}{HIDDEN}" if found and value else word
