@@ -37,7 +37,7 @@ def failure(expected: str, got: str) -> NotRecovered:
     return NotRecovered(
         expected,
         got,
-        "The workload is contained, and the evidence is as safe as the verdict says.",
+        "Whether the workload is contained, and how safe the evidence is, the verdict says.",
         "Mend the cause, then run the flow recover again.",
     )
 

@@ -20,7 +20,7 @@ from prefect.utilities.callables import parameter_schema
 
 from blocks.store import EvidenceStore
 from flows.recover import recover
-from tasks.api import Api, NotRecovered, predict, reload, say_served, served, wait_healthy
+from tasks.api import Api, NotRecovered, failure, predict, reload, say_served, served, wait_healthy
 from tasks.custody.canary import row_of
 from tasks.custody.log import broken
 from tasks.custody.manifest import digest_bytes
@@ -222,6 +222,11 @@ def test_a_workload_without_an_incident_is_refused_and_a_busy_one_is_joined(scen
 )
 def test_only_unverified_can_be_overridden(word: Word | None, despite: str, *, may: bool) -> None:
     assert (why_not_recover(word, despite) == "") == may
+
+
+def test_a_recovery_of_what_is_not_contained_claims_no_containment() -> None:
+    refused_for = why_not_recover(Word.NOT_CONTAINED, "")
+    assert "The workload is contained" not in str(failure("an incident whose evidence is safe", refused_for))
 
 
 def test_the_form_explains_every_parameter() -> None:
