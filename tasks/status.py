@@ -69,7 +69,8 @@ def next_step(incident: str, verdict: str, *, cordoned: bool, alive: bool) -> st
     if cordoned and alive:
         return f"something of the workload lives under the cordon: carry the incident on: {again}"
     if cordoned:
-        return f"bring the API back: {run.format('recover', incident)}; or only let training in: make uncordon"
+        back = f"{run.format('recover', incident)}; without a server: make evacuate INCIDENT={incident} RECOVER=1"
+        return f"bring the API back: {back}; or only let training in: make uncordon"
     return "write the postmortem, if that is not done yet"
 
 

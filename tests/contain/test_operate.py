@@ -146,6 +146,7 @@ def test_a_marker_that_a_reboot_left_is_told_and_removed(small: SmallWorkload) -
         ("IR-x", "UNVERIFIED", True, False, "carry the incident on"),
         ("IR-x", "VERIFIED", True, True, "lives under the cordon"),
         ("IR-x", "VERIFIED", True, False, "make uncordon"),
+        ("IR-x", "VERIFIED", True, False, "without a server: make evacuate INCIDENT=IR-x RECOVER=1"),
         ("IR-x", "PARTIAL", False, True, "postmortem"),
     ],
 )
