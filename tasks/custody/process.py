@@ -70,8 +70,11 @@ class Process:
 
     @property
     def line(self) -> str:
-        """The command line that a pattern is tried on; its beginning, for a hostile one must not hold up a freeze."""
-        return " ".join(self.command)[:_LINE]
+        """The command line that a pattern is tried on; its beginning, for a hostile one must not hold up a freeze.
+
+        It is one line, whatever an argument holds: no `.*` stops at a line break in it.
+        """
+        return " ".join(self.command)[:_LINE].replace("\n", " ")
 
     @property
     def alive(self) -> bool:

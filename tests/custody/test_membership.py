@@ -59,6 +59,11 @@ def test_the_pattern_alone_is_not_enough(cwd: str) -> None:
     assert found(table(process(10, 1, *TRAINING, cwd=cwd))) == []
 
 
+@pytest.mark.parametrize("note", ["two\nlines", "\n", "a\r\nb"])
+def test_a_line_break_in_an_argument_hides_no_member(note: str) -> None:
+    assert found(table(process(10, 1, *TRAINING[:3], "--note", note, *TRAINING[-2:]))) == [10]
+
+
 def test_the_root_alone_is_not_enough() -> None:
     assert found(table(process(10, 1, "python", "src/other.py"))) == []
 
