@@ -101,7 +101,7 @@ def judge(  # noqa: PLR0913  everything that a verdict is made of
         *notes,
         *(_describe(item) for item in evidence if not item.outcome.complete and not item.lost),
         *(
-            f"matches by its command line but not by its place, so it was left alone: {text}"
+            f"matches by its command line, or works in the root, but not both, so it was left alone: {text}"
             for text in (containment.left_alone if containment else ())
         ),
     )

@@ -176,3 +176,11 @@ def test_one_more_loss_never_makes_the_verdict_better(
     ]
     ranks = [list(Word).index(verdict.word) for verdict in worse]
     assert all(before <= after for before, after in pairwise(ranks))
+
+
+def test_what_was_left_alone_is_told_for_what_it_is() -> None:
+    """A bystander matches, or works in the root: the note does not say which where it does not know."""
+    verdict = judge("IR-20260102T030405Z", replace(CONTAINED, left_alone=("7: python x.py",)), (), ())
+    assert verdict.notes == (
+        "matches by its command line, or works in the root, but not both, so it was left alone: 7: python x.py",
+    )
