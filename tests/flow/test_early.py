@@ -92,7 +92,8 @@ def test_what_is_frozen_early_is_let_go_unless_the_run_takes_it_over(scene: Scen
 
 
 @pytest.mark.parametrize(
-    "way", ["dry run", "another flow", "another host", "a run at work", "no server", "a linked folder"]
+    "way",
+    ["dry run", "another flow", "another host", "a run at work", "no server", "a linked folder", "an unknown incident"],
 )
 def test_it_keeps_its_hands_off(scene: Scene, way: str, capfd: pytest.CaptureFixture[str]) -> None:
     scene.small.start_all()
@@ -100,6 +101,8 @@ def test_it_keeps_its_hands_off(scene: Scene, way: str, capfd: pytest.CaptureFix
     told = environment(scene, dry_run=way == "dry run")
     if way == "another flow":
         told = environment(scene, recover)
+    elif way == "an unknown incident":
+        told = environment(scene, incident_id="IR-20200101T000000Z")
     elif way == "another host":
         scene.save(workload=scene.block.model_copy(update={"host": "elsewhere"}))
     elif way == "a run at work":
