@@ -101,7 +101,8 @@ def _why_not(case: Case, guard: Identity | None) -> str:
         return "no guard stands"
     holder = case.host.holder(case.workload.lock)
     if holder is None or holder.identity == guard:
-        return "the lock could not be taken"
+        link = ": a symbolic link lies there, which is not followed" if case.workload.lock.is_symlink() else ""
+        return f"the lock could not be taken{link}"
     return f"{_tell(holder)} holds it; the guard waits"
 
 

@@ -176,7 +176,9 @@ def test_a_lock_that_cannot_be_opened_is_told_and_the_guard_watches_all_the_same
     block = small.block()
     block.lock.symlink_to(small.root.parent / "elsewhere")
     with case_of(block) as case:
-        assert not made(cordon.fn(case)).held
+        state = made(cordon.fn(case))
+        assert not state.held
+        assert "a symbolic link lies there" in state.reason
         launch(small)
         wait_until(lambda: states(small) == {psutil.STATUS_STOPPED}, what="the guard's catch")
         assert not made(prove_contained.fn(case)).contained
