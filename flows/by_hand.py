@@ -9,7 +9,6 @@ import argparse
 import os
 import signal
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -21,7 +20,6 @@ from tasks.custody.description import one, place, tables
 from tasks.custody.errors import EvacuationError, Refused
 from tasks.custody.visible import say
 from tasks.early import freeze_described, thaw_again, uninterrupted
-from tasks.home import MEMORY
 from tasks.keeper import PartError
 from tasks.prefect_server import PrefectServer
 from tasks.priority import take_priority
@@ -31,22 +29,36 @@ if TYPE_CHECKING:
 
     from tasks.given import Given
 
-_DATABASE: Final = 16 << 20
+_IN_MEMORY: Final = {
+    "PREFECT_HOME": os.devnull,  # nothing can be made below it, by root neither
+    "PREFECT_SERVER_DATABASE_CONNECTION_URL": (
+        "sqlite+aiosqlite:///file::memory:?cache=shared&uri=true&check_same_thread=false"
+    ),
+    "PREFECT_SERVER_MEMOIZE_BLOCK_AUTO_REGISTRATION": "false",
+    "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": "false",
+    "PREFECT_SERVER_UI_ENABLED": "false",
+}
 _LOGS: Final = {"PREFECT_LOGGING_EXTRA_LOGGERS": "flows,tasks,blocks", "PREFECT_LOGGING_TO_API_ENABLED": "false"}
 
 
 class ShortLived(PrefectServer):
-    """A server for one run. Nobody looks at it, so it needs no UI, and none of what a server does by itself."""
+    """A server for one run that writes no file, because every folder may be full.
 
-    fleeting = True
+    Nobody looks at it, so it needs no UI, and none of what a server does by itself.
+    """
+
+    def __init__(self) -> None:
+        """Choose a port, and take memory for the log."""
+        super().__init__(Path("/"))
+        self.log = Path(f"/proc/{os.getpid()}/fd/{os.memfd_create(self.name)}")
 
     def command(self) -> Sequence[str]:
         """As it is, without what works in the background."""
         return [*super().command(), "--no-services"]
 
     def environment(self) -> Mapping[str, str]:
-        """The same, without a UI."""
-        return {**super().environment(), "PREFECT_SERVER_UI_ENABLED": "false"}
+        """The same, with a database in memory, and without a home, a UI or the types of Prefect's own blocks."""
+        return {**super().environment(), **_IN_MEMORY}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -106,11 +118,8 @@ def _run(wanted: argparse.Namespace) -> int:
     """The server comes up while we import: each takes seconds, and a machine has more than one processor."""
     for name, value in {**PATIENCE, **_LOGS}.items():
         os.environ.setdefault(name, value)
-    with (
-        tempfile.TemporaryDirectory(prefix="evacuation-", dir=_room()) as folder,
-        ThreadPoolExecutor(1) as apart,
-    ):
-        server = ShortLived(Path(folder))
+    with ThreadPoolExecutor(1) as apart:
+        server = ShortLived()
         coming = apart.submit(server.start)
         try:
             load()
@@ -120,14 +129,6 @@ def _run(wanted: argparse.Namespace) -> int:
                 return _told(_evacuate(names, wanted), known)
         finally:
             server.stop()
-
-
-def _room() -> str | None:
-    """In memory where there is room for a server's database: the disk may be full. Else where temporary files go."""
-    if not os.access(MEMORY, os.W_OK):
-        return None
-    about = os.statvfs(MEMORY)
-    return str(MEMORY) if about.f_bavail * about.f_frsize >= _DATABASE else None
 
 
 def _given(wanted: argparse.Namespace) -> tuple[dict[str, str], "Given"]:

@@ -11,7 +11,6 @@ the thread that started the part, and drills start parts from threads that end b
 import contextlib
 import os
 import select
-import shutil
 import signal
 import subprocess
 import sys
@@ -36,8 +35,6 @@ class Part:
     name = "part"
     ready_seconds = 30.0
     grace_seconds = 10.0
-    fleeting = False
-    """Whether the keeper removes its folder at the end, as nobody else does where we are killed."""
 
     def __init__(self, folder: Path) -> None:
         """Keep everything that the part writes in the caller's folder."""
@@ -72,7 +69,7 @@ class Part:
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with self.log.open("ab") as log:
             self._keeper = subprocess.Popen(
-                [*_KEEPER, str(self.grace_seconds), str(self.folder) if self.fleeting else "", *self.command()],
+                [*_KEEPER, str(self.grace_seconds), *self.command()],
                 cwd=self.folder,
                 env=dict(self.environment()),
                 stdin=subprocess.PIPE,
@@ -152,11 +149,8 @@ def outlive(parts: Iterable[Part]) -> int:
     return holder.pid
 
 
-def keep(grace_seconds: float, folder: str, command: Sequence[str]) -> None:
-    """Run a command until it ends or our standard input closes, then end all of our process group, us included.
-
-    Where our input has closed, a folder that is named is removed.
-    """
+def keep(grace_seconds: float, command: Sequence[str]) -> None:
+    """Run a command until it ends or our standard input closes, then end all of our process group, us included."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
@@ -165,10 +159,6 @@ def keep(grace_seconds: float, folder: str, command: Sequence[str]) -> None:
     with contextlib.suppress(KeyboardInterrupt, subprocess.TimeoutExpired):
         child.terminate()
         child.wait(grace_seconds)
-    if folder and select.select([0], [], [], 0)[0]:
-        child.kill()
-        child.wait()
-        shutil.rmtree(folder, ignore_errors=True)
     os.killpg(0, signal.SIGKILL)
 
 
@@ -176,4 +166,4 @@ if __name__ == "__main__":
     if sys.argv[1] == "hold":
         signal.pause()
     else:
-        keep(float(sys.argv[1]), sys.argv[2], sys.argv[3:])
+        keep(float(sys.argv[1]), sys.argv[2:])

@@ -2,7 +2,7 @@
 
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -49,3 +49,26 @@ def fill(disk: Path, leave: int = 0) -> Path:
         if size := about.f_bavail * about.f_frsize - leave:
             os.posix_fallocate(file.fileno(), 0, size)
     return ballast
+
+
+_WITHOUT_ROOM = """
+set -e
+mount --bind "$1" "$1"
+mount -o remount,bind,ro /
+if mountpoint -q /tmp; then mount -o remount,bind,ro /tmp; fi
+for place in "$2" /dev/shm /run /var/tmp; do
+    mount -t tmpfs -o "$3" full "$place"
+    (head -c 4096 /dev/zero >"$place/ballast") 2>/dev/null || true
+done
+shift 3
+exec "$@"
+"""
+
+
+def without_room(kept: Path, evidence: Path, tmpfs: str) -> Sequence[str]:
+    """What runs the command behind it where no folder takes a byte but the kept one, less its evidence. Needs root.
+
+    The disk is read-only; evidence and memory are full file systems with these options: `size=4k` has no bytes left,
+    `nr_inodes=1` no inodes.
+    """
+    return ["unshare", "--mount", "sh", "-c", _WITHOUT_ROOM, "sh", str(kept), str(evidence), tmpfs]

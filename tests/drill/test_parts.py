@@ -193,44 +193,21 @@ def test_a_parent_that_is_killed_leaves_no_process(tmp_path: Path, number: signa
         until(lambda: not alive(processes))
 
 
-FLEETING = """
-import sys, time
-from pathlib import Path
-from flows.by_hand import ShortLived
-
-class Small(ShortLived):
-    command = lambda part: ["sh", "-c", "trap '' TERM; echo made > database; " + sys.argv[2]]
-    ready = lambda part: (part.folder / "database").exists()
-    grace_seconds = 0.5
-
-part = Small(Path(sys.argv[1]))
-part.start()
-print("up", flush=True)
-time.sleep(600)
-"""
-
-
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_the_server_of_a_run_by_hand_leaves_no_folder_behind_however_the_run_ends(
-    tmp_path: Path, number: signal.Signals
-) -> None:
-    folder = tmp_path / "evacuation-of ours"
-    command = [sys.executable, "-c", FLEETING, str(folder), "sleep 600 & wait; sleep 600"]
-    with subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as run:
-        assert run.stdout
-        assert run.stdout.readline() == b"up\n"
-        assert (folder / "database").exists()
-        run.send_signal(number)
-    until(lambda: not folder.exists())
-    assert tmp_path.exists()
+def test_the_server_of_a_run_by_hand_writes_no_file_that_could_be_left_behind() -> None:
+    with ShortLived() as server:
+        processes = family(server.pid)
+        assert len(processes) > 1
+        assert [file.path for process in processes for file in process.open_files() if file.mode != "r"] == []
+        assert b"server" in server.log.read_bytes()
+    until(lambda: not alive(processes))
 
 
 def test_a_server_that_ends_by_itself_leaves_its_log_to_whoever_started_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(ShortLived, "command", lambda _: ["sh", "-c", "echo no room; exit 3"])
     with pytest.raises(PartError, match=r"(?s)one that ended at once.*no room"):
-        ShortLived(tmp_path / "server").start()
+        ShortLived().start()
 
 
 def test_parts_can_be_left_up_until_their_holder_ends(tmp_path: Path) -> None:

@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,16 +20,16 @@ from blocks.file import store_given
 from blocks.signing_key import SigningKey
 from blocks.store import EvidenceStore, with_usable_key
 from blocks.workload import Workload
-from flows.by_hand import _room
 from tasks.audit import audited
 from tasks.custody.audit.signers import read_signers
 from tasks.custody.pause import UNKNOWN, Kind, Launcher
 from tasks.drill.parts import SeaweedFS
 from tasks.early import EARLY, freeze_described, thaw_again
 from tasks.given import Given, giving
+from tasks.host import LinuxHost
 from tasks.scheduler import NO_SERVER, PrefectScheduler
 from tests.scenes import Scene
-from tests.small_disks import MIB, fill, small_disk
+from tests.small_disks import without_room
 
 DIE = Path(__file__).with_name("die.py")
 NOBODY = "http://127.0.0.1:9/api"
@@ -57,9 +59,9 @@ def file(scene: Scene, seaweed: SeaweedFS, signing_key: SigningKey, tmp_path: Pa
     return path
 
 
-def by_hand(file: Path, *more: str) -> subprocess.CompletedProcess[str]:
+def by_hand(file: Path, *more: str, within: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
     """As `make evacuate` does it, for somebody whose Prefect server is dead."""
-    command = [sys.executable, "-m", "flows.by_hand", str(file), *more]
+    command = [*within, sys.executable, "-m", "flows.by_hand", str(file), *more]
     environment = {**os.environ, "PREFECT_API_URL": NOBODY}
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
@@ -132,14 +134,28 @@ def test_a_file_that_describes_the_whole_host_freezes_nothing(scene: Scene, chan
     assert not frozen or change == {"api_port": "x"}
 
 
-@pytest.mark.parametrize(("left", "room"), [(20 * MIB, True), (MIB, False), (0, False)])
-def test_the_server_of_a_run_by_hand_lies_in_memory_only_where_there_is_room(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: int, *, room: bool
+@pytest.mark.skipif(os.geteuid() != 0, reason="in a user namespace of its own a run may not look at the workload")
+@pytest.mark.parametrize("tmpfs", ["size=4k", "nr_inodes=1"])
+def test_where_no_folder_takes_a_file_it_is_contained_all_the_same_and_says_what_was_not_kept(
+    scene: Scene, file: Path, tmpfs: str
 ) -> None:
-    with small_disk(tmp_path / "memory", 24) as memory:
-        fill(memory, leave=left)
-        monkeypatch.setattr("flows.by_hand.MEMORY", memory)
-        assert _room() == (str(memory) if room else None)
+    scene.small.start_all()
+    scene.block.evidence.mkdir()
+    no_room = without_room(scene.small.root.parent, scene.block.evidence, tmpfs)
+    done = by_hand(file, within=[*no_room, "env", "HOME=/run"])
+    try:
+        assert scene.small.living() == [], done.stderr
+        assert done.returncode == 1
+        assert LinuxHost().refuses(scene.block.lock)
+        assert done.stdout.startswith("Unverified: ")
+        assert "the workload is contained" in done.stdout
+        assert "nothing of this incident was kept" in done.stdout
+    finally:
+        for pid in re.findall(r"the guard, process (\d+), holds the lock", done.stdout):
+            guard = psutil.Process(int(pid))
+            guard.terminate()
+            guard.wait(10)
+    assert list(scene.block.evidence.iterdir()) == []
 
 
 def test_a_dead_server_s_credentials_and_key_delay_no_containment(
