@@ -60,7 +60,8 @@ def final_state(case: Case, verdict: Verdict, recorded: Record | str, recovery: 
     if case.cancelled:
         return _cancelled(case, verdict, lost)
     if isinstance(recorded, str):
-        return _ended(case, _unrecorded(verdict), f"{_in_both(verdict)} {lost}")
+        kept = verdict if case.kept.real else verdict.of_what_was_not_kept()
+        return _ended(case, _unrecorded(verdict), f"{_in_both(kept)} {lost}")
     end = ending_of(recorded.verdict.word, recovery, dry_run=case.dry_run, stored=recorded.stored)
     if end is DRY_RUN:
         told = f"nothing was touched 予行のみ; see the artifact '{artifact_key(PLAN, case.incident.id)}'"
@@ -100,8 +101,7 @@ def _lost(case: Case, reason: str) -> str:
         guard = f"; the guard, process {case.guard.pid}, holds the lock without a marker" if case.guard else ""
         told += (
             f". No folder of this host takes a file, so nothing of this incident was kept: not its custody log, which "
-            f"processes it has frozen and stopped, evidence, manifest, nor that it is open{guard}. Free some room in "
-            f"{case.workload.evidence}, or give fallback_dir; then run again"
+            f"processes it has frozen and stopped, evidence, manifest, nor that it is open{guard}"
         )
     logger.error("%s: %s", case.incident.id, told)
     return told

@@ -54,6 +54,11 @@ class Verdict:
         word = Word.NOT_CONTAINED
         return replace(self, word=word, safe=safe, missing=(*alive, *self.missing), next=_next(word, incident))
 
+    def of_what_was_not_kept(self) -> "Verdict":
+        """Return the verdict where no folder took a file: containment alone is safe, and no run can be carried on."""
+        safe = tuple(each for each in self.safe if each == _CONTAINED)
+        return replace(self, safe=safe, next="free some room, or give fallback_dir; then run the evacuation again.")
+
     @property
     def _safe_whatever_runs(self) -> tuple[str, ...]:
         return tuple(each for each in self.safe if each != _CONTAINED and not each.startswith(_RECOVERED))

@@ -150,6 +150,8 @@ def test_where_no_folder_takes_a_file_it_is_contained_all_the_same_and_says_what
         assert done.stdout.startswith("Unverified: ")
         assert "the workload is contained" in done.stdout
         assert "nothing of this incident was kept" in done.stdout
+        assert "evidence on this host" not in done.stdout
+        assert "incident_id=" not in done.stdout
     finally:
         for pid in re.findall(r"the guard, process (\d+), holds the lock", done.stdout):
             guard = psutil.Process(int(pid))
