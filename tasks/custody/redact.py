@@ -56,7 +56,7 @@ _BEARER: Final = re.compile(
 _HEADER: Final = re.compile(
     r"""(?P<name>(?:authorization|cookie)\\?["']?[ \t]*+[:=][ \t]*+\\?["']?"""
     r"""(?:(?:basic|bearer|digest|negotiate)[ \t]++)?)"""
-    r"""(?P<value>[^\s"'][^\n"']*)""",
+    r"""(?P<value>[^\s"'](?:[^\n"']*[^\s"'])?)""",
     re.IGNORECASE,
 )
 
