@@ -7,7 +7,7 @@ from starting, and what is left out of it only makes it more likely to be news.
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from tasks.custody.process import Identity
@@ -99,9 +99,15 @@ def belongs_to(alarm: Alarm, past: Iterable[Past]) -> str:
             return each.incident
     began = alarm.began or alarm.occurred
     for each in newest:
-        if each.stands or (began and each.lifted and began < each.lifted):
+        if each.stands or (began and each.lifted and _surely_before(began, each.lifted)):
             return each.incident
     return ""
+
+
+def _surely_before(moment: datetime, lifted: datetime) -> bool:
+    """Whether it was earlier. A time in whole seconds, as `date` tells it, may lie anywhere in its second."""
+    latest = moment if moment.microsecond else moment + timedelta(seconds=1)
+    return latest <= lifted and moment != lifted
 
 
 def _contained(alarm: Alarm, past: Past) -> bool:

@@ -107,3 +107,23 @@ def test_while_a_workload_stands_contained_every_alarm_belongs_to_that_incident(
 
 def test_an_incident_that_contained_nothing_is_joined_by_nobody() -> None:
     assert belongs_to(Alarm(run=RUN, pid=41, occurred=NOON), [Past(OLD), Past(NEW)]) == ""
+
+
+@pytest.mark.parametrize(
+    ("occurred", "lifted", "joins"),
+    [
+        ("12:00:00", "12:00:00.700000", False),
+        ("12:00:00", "12:00:00", False),
+        ("12:00:00", "12:00:01", True),
+        ("12:00:00.600000", "12:00:00.700000", True),
+        ("12:00:00.700000", "12:00:00.600000", False),
+    ],
+)
+def test_an_alarm_in_whole_seconds_is_news_in_the_second_in_which_the_cordon_was_lifted(
+    occurred: str, lifted: str, *, joins: bool
+) -> None:
+    """Joined, it would contain nothing: the training that it tells of may have been let in in that second."""
+    alarm = Alarm.of({"event": "training.failed", "occurred": f"2026-01-02T{occurred}+00:00"})
+    assert alarm
+    past = [Past(OLD, lifted=datetime.fromisoformat(f"2026-01-02T{lifted}+00:00"))]
+    assert belongs_to(alarm, past) == (OLD if joins else "")

@@ -165,7 +165,7 @@ def test_a_stranger_on_the_port_is_not_contained_not_recovered_and_left_alone(sc
         told = str(state.message)
         assert f"{stranger.pid}: " in told
         assert f"listens on the API's port {scene.small.port}" in told
-        assert "workload is contained" not in told
+        assert "The workload is contained" not in told
         assert stranger.poll() is None
         assert scene.small.living() == []
     finally:
