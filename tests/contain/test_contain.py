@@ -462,7 +462,7 @@ def test_a_match_whose_place_may_not_be_read_is_not_contained(small: SmallWorklo
     assert "may not be read" in in_a_process_of_its_own(small, "prove_contained.fn(case).data.alive", first=nobody)
 
 
-def test_a_helper_left_behind_by_a_dying_training_is_ended(small: SmallWorkload) -> None:
+def test_a_helper_left_behind_by_a_dying_training_is_ended_or_told(small: SmallWorkload) -> None:
     start_ending_by(
         small, "subprocess.Popen(['sleep', '600'], start_new_session=True)\nsys.exit(0)", "setsid", "--fork"
     )
@@ -470,8 +470,9 @@ def test_a_helper_left_behind_by_a_dying_training_is_ended(small: SmallWorkload)
         cordon.fn(case)
         freeze.fn(case)
         stop.fn(case)
-        assert made(prove_contained.fn(case)).contained
-    assert small.living() == []
+        seen = made(prove_contained.fn(case))
+    left = {f"{each.pid}: sleep 600 (it was started in the root after the freeze)" for each in small.living()}
+    assert set(seen.alive) == left  # one that no look has met beside its parent lives on, and is told
 
 
 def test_what_comes_back_after_the_check_is_seen_by_the_last_look(small: SmallWorkload) -> None:

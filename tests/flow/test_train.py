@@ -86,15 +86,13 @@ class Trainee:
     def logged(self, state: State, needle: str) -> list[str]:
         """The run's log as the server has it, once the needle is in it."""
         this = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[state.state_details.flow_run_id]))
-        found: list[str] = []
 
-        def written() -> bool:
+        def read() -> list[str]:
             pages = [self.client.read_logs(this, limit=200, offset=200 * page) for page in range(3)]
-            found[:] = [line.message for page in pages for line in page]
-            return any(needle in line for line in found)
+            return [line.message for page in pages for line in page]
 
-        wait_until(written, what=f"{needle!r} in the run's log")
-        return found
+        wait_until(lambda: any(needle in line for line in read()), what=f"{needle!r} in the run's log")
+        return read()  # again: pages shift while lines are still coming in
 
     def tags(self, state: State) -> list[str]:
         """Tags of the run."""
