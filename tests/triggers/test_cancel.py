@@ -32,6 +32,8 @@ def patient(stage: Stage) -> Iterator[Stage]:
     (stage.small.root / "src/train.py").write_text(TRAIN)
     stage.toml.write_text(told)
     stage.deploy()
+    carried_on = stage.ended(stage.start("evacuate"))
+    assert carried_on["state_name"] == "Verified", carried_on["state"]["message"]
 
 
 def test_a_cancel_in_the_grace_leaves_everything_frozen_and_on_record(patient: Stage) -> None:
