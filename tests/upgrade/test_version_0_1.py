@@ -93,6 +93,7 @@ def test_its_cordon_is_released_once_and_whoever_has_its_pids_now_is_left_alone(
     with left(name, rebooted=rebooted) as it:
         stranger = psutil.Process(it.small.start(["sleep", "600"]).pid)
         stranger.suspend()
+        wait_until(lambda: stranger.status() == psutil.STATUS_STOPPED, what="its stop")
         for path in it.workload.evidence.rglob("*.json*"):
             if re.match(r"(caught|early|frozen|stopped)-|cordon", path.name):
                 path.write_text(re.sub(r'"pid": ?\d+', f'"pid": {stranger.pid}', path.read_text()))
