@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -108,6 +109,13 @@ def open_the_way(folder: Path) -> None:
         about = place.stat()
         if about.st_uid == os.geteuid() and about.st_mode & 0o055 != 0o055:
             place.chmod(about.st_mode | 0o055)
+
+
+def words_of(process: psutil.Process) -> list[str]:
+    """The command line of a process; empty where it has ended meanwhile."""
+    with suppress(psutil.Error):
+        return process.cmdline()
+    return []
 
 
 class SmallWorkload:

@@ -20,7 +20,7 @@ from tasks.proc import untouchable
 from tasks.stop import stop
 from tests.cases import case_of, made
 from tests.contain.test_contain import in_a_process_of_its_own
-from tests.workloads import SmallWorkload, wait_until
+from tests.workloads import SmallWorkload, wait_until, words_of
 
 SITE = str(Path(uvicorn.__file__).parents[1])
 APP = """
@@ -315,8 +315,8 @@ def borrowing(small: SmallWorkload, name: str, program: str = "venv/bin/python")
     """The training, called by the name of another program; nobody's child."""
     words = " ".join([program, *small.training_command[1:]])
     small.start(["setsid", "--fork", "bash", "-c", f"exec -a '{name}' {words}"], WORKERS="0")
-    wait_until(lambda: [each for each in small.living() if each.cmdline()[:1] == [name]], what="the training")
-    return next(each for each in small.living() if each.cmdline()[:1] == [name])
+    wait_until(lambda: [each for each in small.living() if words_of(each)[:1] == [name]], what="the training")
+    return next(each for each in small.living() if words_of(each)[:1] == [name])
 
 
 ANY_PROGRAM = r"-u src/train\.py .*--mode full"

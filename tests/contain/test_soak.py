@@ -12,7 +12,7 @@ from tasks.contain import freeze, prove_contained
 from tasks.cordon import cordon
 from tasks.stop import stop
 from tests.cases import case_of, made
-from tests.workloads import SmallWorkload, wait_until
+from tests.workloads import SmallWorkload, wait_until, words_of
 
 SITE = str(Path(uvicorn.__file__).parents[1])
 LOKY = """
@@ -31,7 +31,7 @@ SAMPLE = random.Random(20261124).sample(range(RUNS), 3)  # noqa: S311  a sample,
 
 
 def workers(small: SmallWorkload) -> list[psutil.Process]:
-    return [process for process in small.living() if "popen_loky" in " ".join(process.cmdline())]
+    return [process for process in small.living() if "popen_loky" in " ".join(words_of(process))]
 
 
 def begin(small: SmallWorkload, chance: random.Random) -> None:
