@@ -192,8 +192,8 @@ def test_a_line_that_a_full_disk_has_torn_takes_no_other_newcomer_with_it(small:
         assert len(held(case.host, case.workload)) == 1
 
 
-def test_what_a_run_froze_that_died_before_its_cordon_is_thawed_by_uncordon(small: SmallWorkload) -> None:
-    """No incident, no guard, no cordon: `nothing was done` was said while they stood frozen for ever."""
+def left_by_a_start_that_died(small: SmallWorkload) -> tuple[Workload, psutil.Process]:
+    """A training that an early freeze has stopped, with the file that names it, and no run."""
     block = small.block()
     block.evidence.mkdir()
     training = psutil.Process(small.start(WORKERS="0").pid)
@@ -201,6 +201,12 @@ def test_what_a_run_froze_that_died_before_its_cordon_is_thawed_by_uncordon(smal
     stand(training)
     row = {"pid": training.pid, "start": start_of(training.pid), "at": "2026-01-02T03:04:05+00:00"}
     (block.evidence / EARLY).write_text(json.dumps([row]))
+    return block, training
+
+
+def test_what_a_run_froze_that_died_before_its_cordon_is_thawed_by_uncordon(small: SmallWorkload) -> None:
+    """No incident, no guard, no cordon: `nothing was done` was said while they stood frozen for ever."""
+    block, training = left_by_a_start_that_died(small)
     (first, *_) = let_go(block, LinuxHost())
     assert first.endswith(f": {training.pid}")
     assert training.status() != psutil.STATUS_STOPPED
@@ -357,13 +363,7 @@ def test_a_journal_of_an_exchanged_folder_makes_nothing_recovered(small: SmallWo
 
 
 def test_nobody_is_thawed_by_a_file_that_others_may_have_written(small: SmallWorkload) -> None:
-    block = small.block()
-    block.evidence.mkdir()
-    training = psutil.Process(small.start(WORKERS="0").pid)
-    wait_until(lambda: training.status() == psutil.STATUS_SLEEPING, what="the training at work")
-    stand(training)
-    row = {"pid": training.pid, "start": start_of(training.pid), "at": "2026-01-02T03:04:05+00:00"}
-    (block.evidence / EARLY).write_text(json.dumps([row]))
+    block, training = left_by_a_start_that_died(small)
     (block.evidence / EARLY).chmod(0o666)
     (said,) = let_go(block, LinuxHost())
     assert f"expected {block.evidence / EARLY} to be a file that only we can write" in said
