@@ -65,13 +65,13 @@ soak: $(STAMP)  ## the long campaigns, of which the test suite runs a sample
 	$(BIN)/python -m pytest -m soak $(ARGS)
 
 bench-contain: $(STAMP)  ## the runbook's steps 0-3 as typed and the flow side by side; SMALL=1 shows that it runs; writes build/bench/contain.json
-	$(BIN)/python -m tasks.drill.bench_contain $(if $(SMALL),--small)
+	$(BIN)/python -m benchmarks.contain $(if $(SMALL),--small)
 
 bench-trigger: $(STAMP)  ## from an event to a contained workload on a busy machine, beside the default worker; SMALL=1 shows that it runs; writes build/bench/trigger.json
-	$(BIN)/python -m tasks.drill.bench_trigger $(if $(SMALL),--small)
+	$(BIN)/python -m benchmarks.trigger $(if $(SMALL),--small)
 
 bench-offload: $(STAMP)  ## our offload beside the runbook's, s5cmd and rclone: SETS="S M L" ROUNDS=3, SETS=tiny ROUNDS=1 shows that it runs; writes build/bench/offload.json
-	$(BIN)/python -m tasks.drill.bench_offload $(SETS) $(if $(ROUNDS),--rounds $(ROUNDS))
+	$(BIN)/python -m benchmarks.offload $(SETS) $(if $(ROUNDS),--rounds $(ROUNDS))
 
 reference: $(STAMP)  ## docs/reference.md anew from the code
 	$(BIN)/python -m docs.reference

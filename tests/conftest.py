@@ -26,8 +26,8 @@ from xdist.scheduler.loadscope import LoadScopeScheduling  # type: ignore[import
 from blocks.port import Store
 from blocks.signing_key import SigningKey
 from blocks.store import EvidenceStore
-from tasks.drill.engine import PROGRAMS, Engine
 from tasks.drill.parts import SeaweedFS
+from tests.support.docker_engine import PROGRAMS, Engine
 from tests.workloads import SmallWorkload
 
 # A shell that starts the tests with `&` has SIGINT ignored, and what they start would inherit that.

@@ -12,7 +12,7 @@ from urllib.request import urlopen
 from uuid import uuid4
 
 from blocks.workload import Workload
-from tasks.drill.engine import BASE, Engine
+from tests.support.docker_engine import BASE, Engine
 from tests.workloads import API, SmallWorkload, free_port, wait_until
 
 IMAGE = "mlops-sklearn-portfolio:test"

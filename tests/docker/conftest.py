@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.drill.engine import Engine
 from tests.containers import Containers, containers_of
+from tests.support.docker_engine import Engine
 
 PROJECT = Path(__file__).resolve().parents[2]
 IMAGES: Mapping[str, Path] = {

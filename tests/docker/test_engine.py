@@ -16,10 +16,10 @@ import pytest
 from tasks.custody.container import workload_containers
 from tasks.custody.errors import ContainerGone, EngineError, EngineUnreachable
 from tasks.custody.log import CustodyLog
-from tasks.drill.engine import BASE, Engine
 from tasks.engine import DockerEngine
 from tasks.engine_rehearsal import RehearsalEngine
 from tests.containers import IMAGE, Containers, build
+from tests.support.docker_engine import BASE, Engine
 from tests.workloads import wait_until
 
 Act = Callable[[], object]

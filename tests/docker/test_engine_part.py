@@ -10,8 +10,8 @@ from threading import Thread
 
 import pytest
 
-from tasks.drill import engine as module
-from tasks.drill.engine import Engine, base_rootfs
+from tests.support import docker_engine as module
+from tests.support.docker_engine import Engine, base_rootfs
 from tests.workloads import wait_until
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -19,7 +19,7 @@ OWNER = """
 import sys, time
 from contextlib import closing
 from pathlib import Path
-from tasks.drill.engine import BASE, Engine
+from tests.support.docker_engine import BASE, Engine
 engine = Engine(Path(sys.argv[1]))
 engine.start()
 with closing(engine.client()) as client:

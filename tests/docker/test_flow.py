@@ -11,11 +11,11 @@ from prefect.client.schemas.objects import State
 from blocks.store import EvidenceStore
 from flows.recover import recover
 from tasks.custody.manifest import digest_bytes
-from tasks.drill.engine import BASE
 from tasks.home import CORDON
 from tasks.host import LinuxHost
 from tests.containers import API_COMMAND, FILES, IMAGE, Containers
 from tests.scenes import Scene
+from tests.support.docker_engine import BASE
 from tests.workloads import SmallWorkload, wait_until
 
 pytestmark = pytest.mark.usefixtures("prefect")

@@ -13,13 +13,13 @@ from prefect.settings import PREFECT_API_URL
 from prefect_aws import AwsCredentials
 
 from blocks.store import EvidenceStore
-from tasks.drill.engine import BASE, Engine
 from tasks.drill.parts import SeaweedFS
 from tasks.home import CORDON
 from tasks.host import LinuxHost
 from tests.containers import Containers
 from tests.docker.conftest import IMAGES, PROJECT, Image
 from tests.scenes import Scene
+from tests.support.docker_engine import BASE, Engine
 from tests.workloads import SmallWorkload, wait_until
 
 WORKER = "evacuation:local"

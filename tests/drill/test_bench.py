@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tasks.drill.bench_contain import Clocks, conditions, main, rows
-from tasks.drill.rows import table
-from tasks.drill.runbook import typed
+from benchmarks.contain import Clocks, conditions, main, rows
+from benchmarks.rows import table
+from benchmarks.runbook import typed
+from benchmarks.watched import Watched, watch
 from tasks.drill.sample import living_in
-from tasks.drill.watched import Watched, watch
 from tests.workloads import SmallWorkload, wait_until
 
 BUSY = "while True:\n    pass\n"
@@ -92,8 +92,8 @@ def test_goals_are_judged_by_medians_and_our_worst_survivors() -> None:
 
 
 def test_the_whole_bench_in_its_smallest_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.drill.bench_contain.RESULTS", tmp_path)
-    monkeypatch.setattr("tasks.drill.rows.RESULTS", tmp_path)
+    monkeypatch.setattr("benchmarks.contain.RESULTS", tmp_path)
+    monkeypatch.setattr("benchmarks.rows.RESULTS", tmp_path)
     assert main(["--small"]) in {0, 1}  # whether the goals hold is a question for a machine at rest
     api, training, frozen, left = json.loads((tmp_path / "contain.json").read_text())["rows"]
     assert 0 < api["ours"] < 5

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tasks.drill import peers
-from tasks.drill.bench_offload import Bench, main
-from tasks.drill.datasets import SETS
-from tasks.drill.figures import Figures, growth, profile, rows
+from benchmarks import peers
+from benchmarks.datasets import SETS
+from benchmarks.figures import Figures, growth, profile, rows
+from benchmarks.offload import Bench, main
+from benchmarks.transfer import EVERYTHING, Done, Stage
 from tasks.drill.parts import SeaweedFS
-from tasks.drill.transfer import EVERYTHING, Done, Stage
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +48,8 @@ def test_the_runbook_and_we_leave_the_same_files_in_three_places(bench: Bench) -
 
 
 def test_the_whole_bench_on_a_small_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.drill.bench_offload.RESULTS", tmp_path)
-    monkeypatch.setattr("tasks.drill.rows.RESULTS", tmp_path)
+    monkeypatch.setattr("benchmarks.offload.RESULTS", tmp_path)
+    monkeypatch.setattr("benchmarks.rows.RESULTS", tmp_path)
     main(["tiny", "--rounds", "1"])
     told = json.loads((tmp_path / "offload.json").read_text())["rows"]
     assert len(told) >= 8

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.busy import BUSY, Busy
+from benchmarks.trigger import CAP_SECONDS, Times, main, rows, where
 from tasks.custody.description import recognisable
 from tasks.custody.membership import matchers_of
-from tasks.drill.bench_trigger import CAP_SECONDS, Times, main, rows, where
-from tasks.drill.busy import BUSY, Busy
 from tasks.drill.sample import living_in
 from tasks.host import LinuxHost
 from tests.workloads import wait_until
@@ -43,8 +43,8 @@ def test_the_goals_are_for_root_and_the_default_worker_is_the_peer() -> None:
 
 
 def test_the_whole_bench_in_its_smallest_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.drill.bench_trigger.RESULTS", tmp_path)
-    monkeypatch.setattr("tasks.drill.rows.RESULTS", tmp_path)
+    monkeypatch.setattr("benchmarks.trigger.RESULTS", tmp_path)
+    monkeypatch.setattr("benchmarks.rows.RESULTS", tmp_path)
     assert main(["--small"]) in {0, 1}  # whether the goals hold is a question for a machine at rest
     told = json.loads((tmp_path / "trigger.json").read_text())["rows"]
     assert len(told) == 3

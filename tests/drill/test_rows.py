@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.drill import rows
-from tasks.drill.rows import Row, at_most, quicker, table, under, write
+from benchmarks import rows
+from benchmarks.rows import Row, at_most, quicker, table, under, write
 
 
 def test_a_ratio_says_how_many_times_as_much_the_slower_side_needs() -> None:

@@ -1,4 +1,4 @@
-"""`python -m tasks.drill.bench_trigger`: how long from an event to a workload that is contained, on a busy machine.
+"""`python -m benchmarks.trigger`: how long from an event to a workload that is contained, on a busy machine.
 
 Eight processes compute at normal priority, each in a session of its own, so that the kernel's grouping by session helps
 nobody. The clock runs from the moment in which the event `training.failed` is sent to a Prefect server, whose
@@ -30,11 +30,11 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from benchmarks.busy import BUSY, WITHOUT_RIGHTS, Busy
+from benchmarks.rows import RESULTS, Row, median, quicker, table, under, write
 from blocks import EvidenceStore
-from tasks.drill.busy import BUSY, WITHOUT_RIGHTS, Busy
 from tasks.drill.deployment import NAME, POOL, client_of, deploy, prefect
 from tasks.drill.parts import Worker
-from tasks.drill.rows import RESULTS, Row, median, quicker, table, under, write
 from tasks.drill.screen import say
 from tasks.prefect_server import PrefectServer
 

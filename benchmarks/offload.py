@@ -1,4 +1,4 @@
-"""`python -m tasks.drill.bench_offload [SET…] [--rounds N]`: our offload beside the runbook's, s5cmd and rclone.
+"""`python -m benchmarks.offload [SET…] [--rounds N]`: our offload beside the runbook's, s5cmd and rclone.
 
 Each round meets a server that is fresh, and dirty pages are written back before its clock runs. The clients take turns;
 medians count. What a client sends is counted by a relay in a run of its own. Ours runs in a process of its own, whose
@@ -21,14 +21,14 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from tasks.drill import peers
-from tasks.drill.datasets import SETS, DataSet
-from tasks.drill.figures import Figures, growth, profile, rows
+from benchmarks import peers
+from benchmarks.datasets import SETS, DataSet
+from benchmarks.figures import Figures, growth, profile, rows
+from benchmarks.relay import Relay
+from benchmarks.rows import RESULTS, Row, read, table, write
+from benchmarks.transfer import EVERYTHING, ONE_PREFIX, RESUMED, Done, Job
 from tasks.drill.parts import SeaweedFS
-from tasks.drill.relay import Relay
-from tasks.drill.rows import RESULTS, Row, read, table, write
 from tasks.drill.screen import say
-from tasks.drill.transfer import EVERYTHING, ONE_PREFIX, RESUMED, Done, Job
 from tasks.drill.vault import credentials
 
 INCIDENTS: Final = {"first": "20260102T030405Z", "second": "20260103T030405Z"}
@@ -93,7 +93,7 @@ class Bench:
             server.pid,
             tuple(stages),
         )
-        command = [sys.executable, "-m", "tasks.drill.transfer", json.dumps(asdict(job))]
+        command = [sys.executable, "-m", "benchmarks.transfer", json.dumps(asdict(job))]
         with subprocess.Popen(command, env=peers.environment(server), stdout=subprocess.PIPE, text=True) as process:
             try:
                 yield process

@@ -1,4 +1,4 @@
-"""`python -m tasks.drill.transfer JOB`: our copy, seal, offload and proof in a process of its own, stage by stage.
+"""`python -m benchmarks.transfer JOB`: our copy, seal, offload and proof in a process of its own, stage by stage.
 
 It runs the pipeline's own steps as plain functions, without a Prefect server, and prints what each stage took. What
 it imports has been imported before the clock runs, as in a flow that has come so far.

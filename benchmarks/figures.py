@@ -4,9 +4,9 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Final
 
-from tasks.drill.datasets import MIB
-from tasks.drill.rows import Row, at_most, median, quicker, under
-from tasks.drill.transfer import ONE_PREFIX, Done
+from benchmarks.datasets import MIB
+from benchmarks.rows import Row, at_most, median, quicker, under
+from benchmarks.transfer import ONE_PREFIX, Done
 
 _TIMES: Final = defaultdict(lambda: 1.6, {"S": 3.0})
 _PEERS: Final = defaultdict(lambda: 1.0, {"L": 1.1})

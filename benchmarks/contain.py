@@ -1,10 +1,10 @@
-"""`python -m tasks.drill.bench_contain`: the runbook's steps 0 to 3 as they are typed, and the flow, side by side.
+"""`python -m benchmarks.contain`: the runbook's steps 0 to 3 as they are typed, and the flow, side by side.
 
 Both meet the sample workload in mid-training, with eight workers that compute, in turns. A clock runs from the start
 of the process (the runbook's shell; what a worker starts for a flow run) until the API, or the training, is frozen,
 gone, or (the training only) uses no more processor time, as seen from outside. Both start with the same environment
 and priority, and what they import has been imported once before on the quiet machine. The runbook is confined to what
-the bench started (tasks/drill/runbook.py).
+the bench started (benchmarks/runbook.py).
 """
 
 import argparse
@@ -25,13 +25,13 @@ from uuid import UUID
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Pending
 
+from benchmarks.rows import RESULTS, Row, median, quicker, table, under, write
+from benchmarks.runbook import typed
+from benchmarks.watched import Watched, watch
 from blocks import EvidenceStore
 from tasks.drill.deployment import NAME, client_of, deploy, prefect
-from tasks.drill.rows import RESULTS, Row, median, quicker, table, under, write
-from tasks.drill.runbook import typed
 from tasks.drill.sample import WORKERS, SampleWorkload
 from tasks.drill.screen import say
-from tasks.drill.watched import Watched, watch
 from tasks.home import CORDON
 from tasks.host import LinuxHost
 from tasks.prefect_server import PrefectServer
