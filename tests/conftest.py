@@ -28,7 +28,7 @@ from blocks.signing_key import SigningKey
 from blocks.store import EvidenceStore
 from tasks.drill.parts import SeaweedFS
 from tests.support.docker_engine import PROGRAMS, Engine
-from tests.workloads import SmallWorkload
+from tests.support.workloads import SmallWorkload
 
 # A shell that starts the tests with `&` has SIGINT ignored, and what they start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)

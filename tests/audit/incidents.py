@@ -19,8 +19,8 @@ from tasks.record import record
 from tasks.report import Findings, account_of, verdict_of
 from tasks.seal import check_seal, seal, sealed
 from tasks.verify import verify
-from tests.cases import INCIDENT, case_of, made
-from tests.workloads import SmallWorkload
+from tests.support.run_context import INCIDENT, case_of, made
+from tests.support.workloads import SmallWorkload
 
 NAMES = ("packages", "environment", "logs", "artifacts", "models")
 

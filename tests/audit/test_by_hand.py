@@ -13,7 +13,7 @@ from tasks.custody.errors import Refused
 from tasks.custody.manifest import digest_bytes
 from tasks.named_store import named_store
 from tests.audit.conftest import Objects
-from tests.cases import INCIDENT
+from tests.support.run_context import INCIDENT
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from tasks.custody.manifest import canonical
 from tasks.custody.signature import PrivateKey, public_key, sign
 from tests.audit.conftest import Objects
 from tests.audit.test_laws import HOME, findings, forged
-from tests.cases import INCIDENT
+from tests.support.run_context import INCIDENT
 
 Holding = Callable[[dict[str, bytes]], MemoryStore]
 

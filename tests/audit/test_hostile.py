@@ -21,7 +21,7 @@ from tasks.custody.errors import Refused, TransientStoreError
 from tasks.custody.manifest import canonical
 from tasks.holdings import columns, holdings
 from tests.audit.conftest import Objects
-from tests.cases import INCIDENT
+from tests.support.run_context import INCIDENT
 
 Holding = Callable[[dict[str, bytes]], MemoryStore]
 HOME = f"incidents/{INCIDENT}"

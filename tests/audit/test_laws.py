@@ -25,7 +25,7 @@ from tasks.custody.manifest import canonical, digest_bytes
 from tasks.custody.turn import Turn
 from tests.audit.conftest import Objects
 from tests.audit.incidents import lossy
-from tests.cases import INCIDENT
+from tests.support.run_context import INCIDENT
 
 Holding = Callable[[dict[str, bytes]], MemoryStore]
 HOME = f"incidents/{INCIDENT}"

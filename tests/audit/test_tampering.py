@@ -16,7 +16,7 @@ from tasks.audit import audited
 from tasks.custody.audit.finding import Audit, AuditWord, Severity
 from tasks.custody.audit.signers import Signer, read_signers
 from tasks.custody.log import chained, head
-from tests.cases import INCIDENT
+from tests.support.run_context import INCIDENT
 
 Objects = dict[str, bytes]
 Holding = Callable[[Objects], MemoryStore]

@@ -18,7 +18,7 @@ from tasks.drill.vault import lock_bucket
 from tasks.home import CORDON
 from tasks.host import LinuxHost
 from tasks.prefect_server import PrefectServer
-from tests.workloads import SmallWorkload, wait_until
+from tests.support.workloads import SmallWorkload, wait_until
 
 RUN_MS = 120_000
 LEAVES = {

@@ -30,7 +30,7 @@ from tasks.drill.parts import SeaweedFS, Worker
 from tasks.drill.screen import follow
 from tasks.host import LinuxHost
 from tasks.prefect_server import PrefectServer
-from tests.workloads import SmallWorkload, free_port
+from tests.support.workloads import SmallWorkload, free_port
 
 PREFIX = "canaries"
 RUN_SECONDS = 180.0

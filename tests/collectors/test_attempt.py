@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tasks.collectors import discover
 from tasks.collectors.attempt import Pulse, attempt, moved
 from tasks.collectors.collector import Target
-from tests.workloads import wait_until
+from tests.support.workloads import wait_until
 
 SLOW = """
 import json, sys, time

@@ -20,7 +20,7 @@ from tasks.collectors.distribution import Distribution, unclaimed
 from tasks.custody.evidence import Outcome
 from tasks.proc import start_of
 from tests.collectors.test_acquire import NOBODY, am_root, place
-from tests.workloads import SmallWorkload, wait_until
+from tests.support.workloads import SmallWorkload, wait_until
 
 __all__ = ["place"]  # a fixture
 SITE = "venv/lib/python3.11/site-packages"

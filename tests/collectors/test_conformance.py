@@ -31,9 +31,9 @@ from tasks.contain import freeze
 from tasks.custody.evidence import Evidence, Outcome, StoredFile
 from tasks.custody.keys import COVERAGE, MANIFEST, SEGMENT, SUMS, stored_name
 from tasks.custody.manifest import digest
-from tests.cases import case_of
 from tests.collectors.test_git import repository
-from tests.workloads import SmallWorkload, wait_until
+from tests.support.run_context import case_of
+from tests.support.workloads import SmallWorkload, wait_until
 
 CANARY = "Zq7canaryX"
 HOSTS_TO_GIVE = {"kernel", "gpu", "journal"}  # the right to read the kernel's log, a card, systemd

@@ -18,7 +18,7 @@ from tasks.custody.evidence import IN_PLACE, Loss, Outcome, StoredFile
 from tasks.custody.manifest import digest, digest_bytes
 from tasks.custody.parts import divide
 from tests.collectors.test_acquire import FILES, NOBODY, SECRET, am_root, folder, place, root, taken, target
-from tests.workloads import wait_until
+from tests.support.workloads import wait_until
 
 __all__ = ["folder", "place", "root"]
 

@@ -18,8 +18,8 @@ from tasks.collect import collect, sum_up
 from tasks.collectors import discover
 from tasks.custody.evidence import Evidence, Loss, Outcome, StoredFile
 from tasks.step import noun, submit
-from tests.cases import case_of
-from tests.workloads import SmallWorkload, wait_until
+from tests.support.run_context import case_of
+from tests.support.workloads import SmallWorkload, wait_until
 
 Fake = Callable[[str], None]
 FILE = StoredFile("a", "a", 3, "0" * 64)

@@ -15,7 +15,7 @@ from tasks.collectors.procfs import tables
 from tasks.custody.evidence import Outcome
 from tasks.proc import start_of
 from tests.collectors.test_acquire import am_root
-from tests.workloads import wait_until
+from tests.support.workloads import wait_until
 
 
 def target(root: Path, *pids: int, incident: str = "IR-20260102T030405Z", limit: int = 1 << 20) -> Target:

@@ -14,9 +14,9 @@ from tasks.custody.keys import unquote
 from tasks.offload import offload
 from tasks.seal import check_seal, read_manifest, seal
 from tasks.verify import verify
-from tests.cases import case_of, made
-from tests.hostile import CANARY, CANARY_NAME, KINDS, Hostile, make_hostile
-from tests.workloads import SmallWorkload
+from tests.support.hostile_trees import CANARY, CANARY_NAME, KINDS, Hostile, make_hostile
+from tests.support.run_context import case_of, made
+from tests.support.workloads import SmallWorkload
 
 SECONDS = 120
 PATTERNS = {kind: [f"{kind}/**"] for kind in KINDS}

@@ -10,7 +10,7 @@ from tasks.collectors.matching import matches
 from tasks.custody.evidence import Loss, Outcome
 from tasks.custody.keys import quote
 from tests.collectors.test_acquire import FILES, SECRET, folder, place, root, taken, target
-from tests.workloads import wait_until
+from tests.support.workloads import wait_until
 
 __all__ = ["folder", "place", "root"]
 

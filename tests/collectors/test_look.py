@@ -28,9 +28,9 @@ from tasks.custody.process import Identity, Process
 from tasks.proc import start_of
 from tasks.step import submit
 from tasks.stop import stop
-from tests.cases import case_of
 from tests.collectors.test_acquire import target
-from tests.workloads import SmallWorkload, wait_until
+from tests.support.run_context import case_of
+from tests.support.workloads import SmallWorkload, wait_until
 
 CANARY = "Zq7canaryX"
 BUSY = """

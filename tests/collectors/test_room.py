@@ -24,9 +24,9 @@ from tasks.offload import Sent, offload
 from tasks.reserve import give, give_all, take, with_reserve
 from tasks.seal import check_seal, read_manifest, seal
 from tasks.verify import verify
-from tests.cases import case_of, made
-from tests.small_disks import MIB, fill, small_disk
-from tests.workloads import SmallWorkload
+from tests.support.run_context import case_of, made
+from tests.support.small_disks import MIB, fill, small_disk
+from tests.support.workloads import SmallWorkload
 
 MODEL = "models/model_big.joblib"
 

@@ -17,8 +17,8 @@ from tasks.custody.keys import COVERAGE, MANIFEST, SEGMENT, SUMS
 from tasks.custody.log import broken, head
 from tasks.custody.manifest import digest_bytes
 from tasks.seal import check_seal, read_manifest, seal, volumes_to_seal
-from tests.cases import case_of
-from tests.workloads import SmallWorkload
+from tests.support.run_context import case_of
+from tests.support.workloads import SmallWorkload
 
 NAMES = ("memory", "packages", "logs", "artifacts", "models")
 NOW = datetime(2026, 1, 2, tzinfo=UTC)

@@ -9,8 +9,8 @@ import pytest
 from tasks.collect import _key, collect
 from tasks.custody.evidence import Evidence, Outcome
 from tasks.seal import read_manifest, seal
-from tests.cases import case_of, made
-from tests.workloads import SmallWorkload
+from tests.support.run_context import case_of, made
+from tests.support.workloads import SmallWorkload
 
 SECRET = "ghp" + "_" + "A1b2C3d4E5f6G7h8I9j0K1l2M3n4O5p6Q7r8"
 LEAK = "logs/train-leak.log"

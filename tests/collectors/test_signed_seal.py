@@ -19,8 +19,8 @@ from tasks.custody.manifest import digest_bytes
 from tasks.custody.objects import all_objects, closing_objects
 from tasks.seal import check_seal, read_manifest, seal
 from tasks.signing import read_signature, unready, unsigned, who_signs
-from tests.cases import case_of
-from tests.workloads import SmallWorkload
+from tests.support.run_context import case_of
+from tests.support.workloads import SmallWorkload
 
 
 def signing(case: Case, key: SigningKey | None) -> Case:

@@ -16,7 +16,7 @@ from tasks.collectors import discover
 from tasks.collectors.attempt import attempt
 from tasks.collectors.collector import Target
 from tasks.collectors.zygote import INTERPRETER, Forked, Zygote, start
-from tests.workloads import SmallWorkload, wait_until
+from tests.support.workloads import SmallWorkload, wait_until
 
 
 @pytest.fixture

@@ -20,9 +20,9 @@ from tasks.custody.receipt import Containment
 from tasks.host import LinuxHost
 from tasks.proc import start_of
 from tasks.stop import stop
-from tests.cases import case_of, made
 from tests.contain.test_contain import in_a_process_of_its_own
-from tests.workloads import SmallWorkload, wait_until
+from tests.support.run_context import case_of, made
+from tests.support.workloads import SmallWorkload, wait_until
 
 LISTEN = "import socket, sys, time; s = socket.create_server(('127.0.0.1', int(sys.argv[1]))); time.sleep(600)"
 

@@ -31,9 +31,9 @@ from tasks.ownership import take_ownership
 from tasks.step import step
 from tasks.stop import stop
 from tasks.watch import watch
-from tests.cases import case_of, made
 from tests.contain.test_contain import states, stubborn
-from tests.workloads import SmallWorkload, wait_until
+from tests.support.run_context import case_of, made
+from tests.support.workloads import SmallWorkload, wait_until
 
 if TYPE_CHECKING:
     from tasks.custody.receipt import Containment, Stop

@@ -23,8 +23,8 @@ from tasks.custody.process import Identity, Process
 from tasks.host import LinuxHost
 from tasks.proc import read_process, start_of
 from tasks.stop import stop
-from tests.cases import case_of, made
-from tests.workloads import SmallWorkload, open_the_way, wait_until
+from tests.support.run_context import case_of, made
+from tests.support.workloads import SmallWorkload, open_the_way, wait_until
 
 if TYPE_CHECKING:
     from tasks.custody.receipt import Containment, Freeze, Stop
@@ -143,8 +143,8 @@ def in_a_process_of_its_own(
 ) -> str:
     """Evaluate an expression over a case in another process, started by `launch`; what it prints."""
     code = (
-        "import os, sys; from pathlib import Path; from tests.cases import case_of\n"
-        "from tests.workloads import SmallWorkload; from tasks.contain import freeze, prove_contained\n"
+        "import os, sys; from pathlib import Path; from tests.support.run_context import case_of\n"
+        "from tests.support.workloads import SmallWorkload; from tasks.contain import freeze, prove_contained\n"
         f"{first}\n"
         "w = SmallWorkload.__new__(SmallWorkload); w.root, w.port = Path(sys.argv[1]), 1\n"
         "with case_of(w.block(evidence_dir=Path(sys.argv[2]))) as case:\n"

@@ -25,8 +25,8 @@ from tasks.marker import write_whole
 from tasks.orders import Orders
 from tasks.proc import start_of
 from tasks.stop import stop
-from tests.cases import INCIDENT, case_of, made
-from tests.workloads import SmallWorkload, wait_until
+from tests.support.run_context import INCIDENT, case_of, made
+from tests.support.workloads import SmallWorkload, wait_until
 
 HOLD = "import sys; from tasks.host import LinuxHost; from tasks.orders import Orders\n"
 HOLD += "LinuxHost().hold(Orders.from_bytes(sys.stdin.buffer.read()))\n"

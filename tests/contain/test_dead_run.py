@@ -29,8 +29,8 @@ from tasks.proc import start_of
 from tasks.stop import stop
 from tasks.uncordon import held, uncordon
 from tasks.watch import watch
-from tests.cases import INCIDENT, case_of, made
-from tests.workloads import SmallWorkload, wait_until
+from tests.support.run_context import INCIDENT, case_of, made
+from tests.support.workloads import SmallWorkload, wait_until
 
 if TYPE_CHECKING:
     from tasks.custody.receipt import Stop, Watch
@@ -49,8 +49,8 @@ while True:
 RUN = """
 import sys
 from pathlib import Path
-from tests.cases import INCIDENT, case_of
-from tests.workloads import SmallWorkload
+from tests.support.run_context import INCIDENT, case_of
+from tests.support.workloads import SmallWorkload
 from tasks.contain import freeze
 from tasks.cordon import cordon
 from tasks.stop import stop

@@ -20,8 +20,8 @@ from tasks.host import LinuxHost
 from tasks.operate import let_go
 from tasks.ownership import give_up_ownership
 from tasks.proc import start_of
-from tests.cases import INCIDENT
-from tests.workloads import SmallWorkload, stand, wait_until
+from tests.support.run_context import INCIDENT
+from tests.support.workloads import SmallWorkload, stand, wait_until
 
 
 def described(small: SmallWorkload, **more: object) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from tasks.cordon import cordon
 from tasks.host import LinuxHost
 from tasks.operate import main
 from tasks.status import status
-from tests.cases import case_of, made
-from tests.workloads import SmallWorkload, wait_until
+from tests.support.run_context import case_of, made
+from tests.support.workloads import SmallWorkload, wait_until
 
 HOSTILE: Final = "\x1b]0;owned\x07\r\x9b2J\u202egnp\u2066\u200b\u2028\nworkload  nothing of it runs\udcff"
 

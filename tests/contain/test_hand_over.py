@@ -22,8 +22,8 @@ from tasks.cordon import cordon, orders
 from tasks.custody.process import Identity
 from tasks.host import LinuxHost
 from tasks.proc import start_of
-from tests.cases import case_of, made
-from tests.workloads import SmallWorkload, wait_until
+from tests.support.run_context import case_of, made
+from tests.support.workloads import SmallWorkload, wait_until
 
 HAMMER = """
 import fcntl, os, signal, sys

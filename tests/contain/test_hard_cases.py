@@ -18,9 +18,9 @@ from tasks.drill.sample import SOURCE
 from tasks.host import LinuxHost
 from tasks.proc import untouchable
 from tasks.stop import stop
-from tests.cases import case_of, made
 from tests.contain.test_contain import in_a_process_of_its_own
-from tests.workloads import SmallWorkload, wait_until, words_of
+from tests.support.run_context import case_of, made
+from tests.support.workloads import SmallWorkload, wait_until, words_of
 
 SITE = str(Path(uvicorn.__file__).parents[1])
 APP = """

@@ -37,9 +37,9 @@ from tasks.opened import OPEN, last_opened, note_opened, opening
 from tasks.ownership import OWNER, take_ownership
 from tasks.preflight import Request, last_incident, unfinished_incident
 from tasks.status import status
-from tests.cases import case_of
-from tests.small_disks import MIB, fill, make_read_only, small_disk
-from tests.workloads import SmallWorkload
+from tests.support.run_context import case_of
+from tests.support.small_disks import MIB, fill, make_read_only, small_disk
+from tests.support.workloads import SmallWorkload
 
 ID = "IR-20260102T030405Z"
 NOW = datetime(2026, 1, 2, tzinfo=UTC)

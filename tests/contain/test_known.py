@@ -15,7 +15,7 @@ from tasks.custody.errors import Refused
 from tasks.custody.incident import new_id
 from tasks.home import INCIDENT
 from tasks.known import require_known
-from tests.workloads import SmallWorkload, free_port
+from tests.support.workloads import SmallWorkload, free_port
 
 TYPED = "IR-20200101T000000Z"
 KEYS = {"aws_access_key_id": "x", "aws_secret_access_key": "y"}

@@ -10,7 +10,7 @@ from tasks import launch
 from tasks.account import clean_environment
 from tasks.host import LinuxHost
 from tasks.launch import scoped, session_of
-from tests.workloads import wait_until
+from tests.support.workloads import wait_until
 
 COMMAND = ["venv/bin/python", "-m", "uvicorn"]
 

@@ -12,8 +12,8 @@ from tasks.cordon import cordon
 from tasks.custody.errors import Refused
 from tasks.preflight import require_known_account
 from tasks.stop import stop
-from tests.cases import case_of, made
-from tests.workloads import SmallWorkload, free_port, open_the_way, wait_until
+from tests.support.run_context import case_of, made
+from tests.support.workloads import SmallWorkload, free_port, open_the_way, wait_until
 
 
 def alone(small: SmallWorkload, command: list[str]) -> psutil.Process:

@@ -23,8 +23,8 @@ from tasks.operate import chosen, let_go
 from tasks.proc import start_of
 from tasks.status import next_step, status
 from tasks.uncordon import held
-from tests.cases import INCIDENT, case_of
-from tests.workloads import SmallWorkload, stand, wait_until
+from tests.support.run_context import INCIDENT, case_of
+from tests.support.workloads import SmallWorkload, stand, wait_until
 
 
 def told(workload: Workload) -> dict[str, str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tasks.ownership import owner, take_ownership
-from tests.workloads import open_the_way
+from tests.support.workloads import open_the_way
 
 PROJECT = Path(__file__).resolve().parents[2]
 NOBODY, SOMEBODY = 65534, 65533

@@ -18,8 +18,8 @@ from tasks.custody.passing import come_and_gone
 from tasks.custody.process import Identity, Process
 from tasks.proc import start_of
 from tasks.stop import stop
-from tests.cases import case_of, made
-from tests.workloads import SmallWorkload, wait_until
+from tests.support.run_context import case_of, made
+from tests.support.workloads import SmallWorkload, wait_until
 
 CHAIN = """
 import os, time

@@ -17,8 +17,8 @@ from tasks.plan import plan
 from tasks.rehearsal import RehearsalHost
 from tasks.stop import stop
 from tasks.watch import watch
-from tests.cases import case_of, made
-from tests.workloads import SmallWorkload
+from tests.support.run_context import case_of, made
+from tests.support.workloads import SmallWorkload
 
 FIRST = 50_000_000
 """Above every pid that a kernel gives: nothing of this machine is met."""

@@ -16,7 +16,7 @@ import pytest
 from tasks import preflight
 from tasks.ownership import take_ownership
 from tasks.rights import in_strange_hands, missing_rights
-from tests.workloads import SmallWorkload
+from tests.support.workloads import SmallWorkload
 
 ALL = (1 << 41) - 1
 NAMES = ["CAP_KILL", "CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH", "CAP_SYS_NICE", "CAP_SYSLOG"]
@@ -97,8 +97,8 @@ def test_a_folder_for_evidence_in_somebody_elses_hands_is_told(tmp_path: Path) -
 CONTAIN = """
 import json, os, sys
 from pathlib import Path
-from tests.cases import case_of
-from tests.workloads import SmallWorkload, wait_until
+from tests.support.run_context import case_of
+from tests.support.workloads import SmallWorkload, wait_until
 from tasks.collect import collect
 from tasks.contain import freeze, prove_contained
 from tasks.cordon import cordon

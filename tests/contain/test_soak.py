@@ -11,8 +11,8 @@ import uvicorn
 from tasks.contain import freeze, prove_contained
 from tasks.cordon import cordon
 from tasks.stop import stop
-from tests.cases import case_of, made
-from tests.workloads import SmallWorkload, wait_until, words_of
+from tests.support.run_context import case_of, made
+from tests.support.workloads import SmallWorkload, wait_until, words_of
 
 SITE = str(Path(uvicorn.__file__).parents[1])
 LOKY = """

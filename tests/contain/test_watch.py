@@ -17,8 +17,8 @@ from tasks.custody.end import End
 from tasks.custody.receipt import Watch
 from tasks.stop import stop
 from tasks.watch import watch
-from tests.cases import case_of, made
-from tests.workloads import SmallWorkload, wait_until
+from tests.support.run_context import case_of, made
+from tests.support.workloads import SmallWorkload, wait_until
 
 LOOP = "while true; do venv/bin/python -u src/train.py --dataset builtin --mode full; sleep 0.05; done\n"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.containers import Containers, containers_of
+from tests.support.containers import Containers, containers_of
 from tests.support.docker_engine import Engine
 
 PROJECT = Path(__file__).resolve().parents[2]

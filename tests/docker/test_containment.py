@@ -19,9 +19,9 @@ from tasks.custody.receipt import Containment, Freeze, Stop
 from tasks.plan import plan
 from tasks.proc import read_process
 from tasks.stop import stop
-from tests.cases import case_of, made
-from tests.containers import API_COMMAND, Containers
-from tests.workloads import SmallWorkload, wait_until
+from tests.support.containers import API_COMMAND, Containers
+from tests.support.run_context import case_of, made
+from tests.support.workloads import SmallWorkload, wait_until
 
 COUNTER = ["python3", "counter.py"]
 

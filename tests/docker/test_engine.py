@@ -18,9 +18,9 @@ from tasks.custody.errors import ContainerGone, EngineError, EngineUnreachable
 from tasks.custody.log import CustodyLog
 from tasks.engine import DockerEngine
 from tasks.engine_rehearsal import RehearsalEngine
-from tests.containers import IMAGE, Containers, build
+from tests.support.containers import IMAGE, Containers, build
 from tests.support.docker_engine import BASE, Engine
-from tests.workloads import wait_until
+from tests.support.workloads import wait_until
 
 Act = Callable[[], object]
 COUNTER = ["python3", "counter.py"]

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support import docker_engine as module
 from tests.support.docker_engine import Engine, base_rootfs
-from tests.workloads import wait_until
+from tests.support.workloads import wait_until
 
 PROJECT = Path(__file__).resolve().parents[2]
 OWNER = """

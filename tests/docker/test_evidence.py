@@ -12,9 +12,9 @@ from tasks.collectors.containers import redacted
 from tasks.contain import freeze
 from tasks.custody.evidence import Evidence, Outcome
 from tasks.stop import stop
-from tests.cases import case_of, made
-from tests.containers import FILES, Containers
-from tests.workloads import SmallWorkload
+from tests.support.containers import FILES, Containers
+from tests.support.run_context import case_of, made
+from tests.support.workloads import SmallWorkload
 
 LAYER = "mkdir -p /app/logs; echo line >/app/logs/api-1.log; echo up; exec sleep 600"
 

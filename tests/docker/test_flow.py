@@ -13,10 +13,10 @@ from flows.recover import recover
 from tasks.custody.manifest import digest_bytes
 from tasks.home import CORDON
 from tasks.host import LinuxHost
-from tests.containers import API_COMMAND, FILES, IMAGE, Containers
-from tests.scenes import Scene
+from tests.support.containers import API_COMMAND, FILES, IMAGE, Containers
 from tests.support.docker_engine import BASE
-from tests.workloads import SmallWorkload, wait_until
+from tests.support.scenes import Scene
+from tests.support.workloads import SmallWorkload, wait_until
 
 pytestmark = pytest.mark.usefixtures("prefect")
 DECLARED = ["packages", "artifacts"]

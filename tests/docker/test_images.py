@@ -16,11 +16,11 @@ from blocks.store import EvidenceStore
 from tasks.drill.parts import SeaweedFS
 from tasks.home import CORDON
 from tasks.host import LinuxHost
-from tests.containers import Containers
 from tests.docker.conftest import IMAGES, PROJECT, Image
-from tests.scenes import Scene
+from tests.support.containers import Containers
 from tests.support.docker_engine import BASE, Engine
-from tests.workloads import SmallWorkload, wait_until
+from tests.support.scenes import Scene
+from tests.support.workloads import SmallWorkload, wait_until
 
 WORKER = "evacuation:local"
 SAMPLE = "mlops-sklearn-portfolio:local"

@@ -12,9 +12,9 @@ from tasks.status import status
 from tasks.stop import stop
 from tasks.uncordon import uncordon
 from tasks.watch import watch
-from tests.cases import case_of, made
-from tests.containers import Containers
-from tests.workloads import SmallWorkload, wait_until
+from tests.support.containers import Containers
+from tests.support.run_context import case_of, made
+from tests.support.workloads import SmallWorkload, wait_until
 
 COUNTER = ["python3", "counter.py"]
 

@@ -14,7 +14,7 @@ from benchmarks.rows import table
 from benchmarks.runbook import typed
 from benchmarks.watched import Watched, watch
 from tasks.drill.sample import living_in
-from tests.workloads import SmallWorkload, wait_until
+from tests.support.workloads import SmallWorkload, wait_until
 
 BUSY = "while True:\n    pass\n"
 IDLE = "import time\nopen('ready', 'w').close()\ntime.sleep(600)\n"

@@ -13,7 +13,7 @@ from tasks.custody.description import recognisable
 from tasks.custody.membership import matchers_of
 from tasks.drill.sample import living_in
 from tasks.host import LinuxHost
-from tests.workloads import wait_until
+from tests.support.workloads import wait_until
 
 
 def test_the_busy_workload_is_one_and_is_at_rest_when_the_last_has_stopped(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.workloads import wait_until
+from tests.support.workloads import wait_until
 
 PROJECT = Path(__file__).parents[2]
 DRILL = [sys.executable, "-m", "flows.drill"]

@@ -21,7 +21,7 @@ from tasks.drill.parts import SeaweedFS, Worker
 from tasks.keeper import Part, PartError
 from tasks.loopback import answers, ask
 from tasks.prefect_server import PrefectServer
-from tests.workloads import wait_until
+from tests.support.workloads import wait_until
 
 PROJECT = Path(__file__).resolve().parents[2]
 

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from blocks.s3 import S3Store
 from blocks.workload import Workload
 from tasks.custody import parts
-from tests.deliveries import proven, run_on, sent
+from tests.support.deliveries import proven, run_on, sent
 
 MIB = 1 << 20
 parts.ABOVE, parts.PART = 6 * MIB, 5 * MIB  # type: ignore[misc]  # as the tests have it

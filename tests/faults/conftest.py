@@ -11,7 +11,7 @@ from blocks.s3 import S3Store
 from tasks.custody import parts
 from tasks.drill.parts import SeaweedFS
 from tests.faults.proxy import Proxy
-from tests.workloads import SmallWorkload
+from tests.support.workloads import SmallWorkload
 
 MIB = 1 << 20
 LARGE = "models/model_large.joblib"

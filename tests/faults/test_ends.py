@@ -17,10 +17,10 @@ from blocks.directory import DirectoryStore
 from blocks.s3 import S3Store
 from tasks.custody.errors import PermanentStoreError, TransientStoreError
 from tasks.drill.parts import SeaweedFS
-from tests.deliveries import proven, run_of, sent
 from tests.faults.proxy import Exchange, Proxy, Rule, meanwhile
-from tests.small_disks import MIB, fill, small_disk
-from tests.workloads import SmallWorkload
+from tests.support.deliveries import proven, run_of, sent
+from tests.support.small_disks import MIB, fill, small_disk
+from tests.support.workloads import SmallWorkload
 
 CHILD = Path(__file__).with_name("child.py")
 REQUESTS = 190

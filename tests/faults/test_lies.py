@@ -15,12 +15,12 @@ from tasks.custody.evidence import IN_PLACE
 from tasks.custody.keys import evidence_key
 from tasks.custody.parts import Parts
 from tasks.seal import read_manifest
-from tests.cases import INCIDENT
-from tests.deliveries import bad, proven, run_of, sent
 from tests.faults.conftest import LARGE, MIB
 from tests.faults.proxy import Proxy, Rule, lie, meanwhile
-from tests.small_disks import fill, small_disk
-from tests.workloads import SmallWorkload
+from tests.support.deliveries import bad, proven, run_of, sent
+from tests.support.run_context import INCIDENT
+from tests.support.small_disks import fill, small_disk
+from tests.support.workloads import SmallWorkload
 
 Door = Callable[[], S3Store]
 STREAMED = "models/model_streamed.joblib"

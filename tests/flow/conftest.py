@@ -13,8 +13,8 @@ from tasks.host import LinuxHost
 from tasks.offload import offload
 from tasks.promote import promote
 from tasks.verify import verify
-from tests.scenes import Scene
-from tests.workloads import SmallWorkload
+from tests.support.scenes import Scene
+from tests.support.workloads import SmallWorkload
 
 
 @pytest.fixture(autouse=True)

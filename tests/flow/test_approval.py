@@ -23,8 +23,8 @@ from tasks import approve
 from tasks.custody.keys import begun_key
 from tasks.custody.turn import Turn
 from tests.latest.holdings import FIRST, LOG, MODEL, SCORES, SECOND, THIRD, latest, overwrite, snapshot, turn_for
-from tests.scenes import Scene
-from tests.workloads import wait_until
+from tests.support.scenes import Scene
+from tests.support.workloads import wait_until
 
 
 class Asked:

@@ -23,7 +23,7 @@ from flows.recover import recover
 from tasks.audit_by_hand import audit_by_hand
 from tasks.custody import parts
 from tasks.drill.parts import SeaweedFS
-from tests.scenes import Scene
+from tests.support.scenes import Scene
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -28,8 +28,8 @@ from tasks.early import EARLY, freeze_described, thaw_again
 from tasks.given import Given, giving
 from tasks.host import LinuxHost
 from tasks.scheduler import NO_SERVER, PrefectScheduler
-from tests.scenes import Scene
-from tests.small_disks import without_room
+from tests.support.scenes import Scene
+from tests.support.small_disks import without_room
 
 DIE = Path(__file__).with_name("die.py")
 NOBODY = "http://127.0.0.1:9/api"

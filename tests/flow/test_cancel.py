@@ -18,7 +18,7 @@ from blocks.workload import Workload
 from tasks.host import LinuxHost
 from tasks.ownership import owner
 from tests.flow.test_by_hand import NOBODY, toml
-from tests.workloads import SmallWorkload, wait_until
+from tests.support.workloads import SmallWorkload, wait_until
 
 STUBBORN = """
 import os, signal, time

@@ -12,8 +12,8 @@ from blocks.workload import Workload
 from tasks.custody.keys import MANIFEST
 from tasks.custody.manifest import digest_bytes
 from tasks.ownership import take_ownership
-from tests.scenes import Scene, steps_of
-from tests.workloads import wait_until
+from tests.support.scenes import Scene, steps_of
+from tests.support.workloads import wait_until
 
 
 def test_logs_that_new_life_wrote_are_collected_by_the_next_run(scene: Scene) -> None:

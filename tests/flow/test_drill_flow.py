@@ -7,7 +7,7 @@ import pytest
 
 from flows.drill import drill
 from tasks.drill.apart import run_drill
-from tests.scenes import Scene
+from tests.support.scenes import Scene
 
 PROVEN = "print('  proven: all of it')\nprint('VERIFIED incident=IR-1')"
 BROKEN = "print('NOTCONTAINED incident=IR-1')\nraise SystemExit(1)"

@@ -22,8 +22,8 @@ from tasks.custody.process import Identity
 from tasks.early import EARLY, _credentials, freeze_early, read_early, thaw_again
 from tasks.ownership import take_ownership
 from tasks.proc import start_of
-from tests.scenes import Scene
-from tests.workloads import wait_until
+from tests.support.scenes import Scene
+from tests.support.workloads import wait_until
 
 
 def environment(scene: Scene, flow: Any = evacuate, **parameters: Any) -> dict[str, str]:

@@ -18,8 +18,8 @@ from flows.evacuate import evacuate
 from tasks.custody.log import broken
 from tasks.drill.parts import SeaweedFS
 from tasks.ownership import take_ownership
-from tests.scenes import Scene, steps_of
-from tests.workloads import free_port, wait_until
+from tests.support.scenes import Scene, steps_of
+from tests.support.workloads import free_port, wait_until
 
 
 def items(home: Path, volume: str = "evidence") -> dict[str, str]:

@@ -14,9 +14,9 @@ from tasks.custody.process import Identity
 from tasks.home import CORDON, cordon_base
 from tasks.host import LinuxHost
 from tasks.orders import Orders
-from tests.scenes import Scene
-from tests.small_disks import MIB, fill, small_disk
-from tests.workloads import free_port
+from tests.support.scenes import Scene
+from tests.support.small_disks import MIB, fill, small_disk
+from tests.support.workloads import free_port
 
 MODEL = "models/model_big.joblib"
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from tasks.custody.keys import unquote
 from tests.collectors.test_hostile import PATTERNS, require_accounted
-from tests.hostile import CANARY, CANARY_NAME, KINDS, make_hostile
-from tests.scenes import Scene
+from tests.support.hostile_trees import CANARY, CANARY_NAME, KINDS, make_hostile
+from tests.support.scenes import Scene
 
 
 def test_a_hostile_tree_goes_through_the_whole_flow(scene: Scene, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from prefect.settings import PREFECT_API_URL
 
 from tasks.collectors import discover
-from tests.scenes import Scene, steps_of
+from tests.support.scenes import Scene, steps_of
 
 DIE = Path(__file__).with_name("die.py")
 MOMENTS = [

@@ -11,7 +11,7 @@ import pytest
 
 from tasks import inspect_models
 from tests.models.test_judge_models import Calls, bomb, estimator
-from tests.scenes import Scene, steps_of
+from tests.support.scenes import Scene, steps_of
 
 SECRET = "ghp" + "_" + "Z9y8X7w6V5u4T3s2R1q0P9o8N7m6L5k4J3i2"
 BOMB_MIB = 256

@@ -30,9 +30,9 @@ from tasks.report import Findings, verdict_of
 from tasks.scheduler import PrefectScheduler
 from tasks.status import status
 from tasks.this_run import own_launchers
-from tests.cases import INCIDENT, case_of
-from tests.scenes import Scene
-from tests.workloads import SmallWorkload, free_port
+from tests.support.run_context import INCIDENT, case_of
+from tests.support.scenes import Scene
+from tests.support.workloads import SmallWorkload, free_port
 
 
 class Training:

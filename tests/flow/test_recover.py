@@ -27,8 +27,8 @@ from tasks.custody.manifest import digest_bytes
 from tasks.custody.verdict import Word, why_not_recover
 from tasks.drill.sample import end_all_in
 from tasks.ownership import take_ownership
-from tests.scenes import Scene, steps_of
-from tests.workloads import free_port, wait_until
+from tests.support.scenes import Scene, steps_of
+from tests.support.workloads import free_port, wait_until
 
 
 def bring_back(scene: Scene, **parameters: Any) -> State:

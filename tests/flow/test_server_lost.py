@@ -21,8 +21,8 @@ from tasks.home import CORDON
 from tasks.host import LinuxHost
 from tasks.prefect_server import PrefectServer
 from tests.flow.test_early import environment
-from tests.scenes import Scene
-from tests.workloads import SmallWorkload, wait_until
+from tests.support.scenes import Scene
+from tests.support.workloads import SmallWorkload, wait_until
 
 RECORD_SECONDS = 60.0
 END_SECONDS = 120.0

@@ -15,7 +15,7 @@ from blocks.signing_key import SigningKey
 from blocks.store import EvidenceStore
 from tasks.custody.keys import begun_key, done_key
 from tasks.drill.parts import SeaweedFS
-from tests.scenes import Scene
+from tests.support.scenes import Scene
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -30,9 +30,9 @@ from tasks.output import Lines, Teller, readable
 from tasks.proc import start_of
 from tasks.train import standing, stopped_by
 from tasks.training import Ended
-from tests.cases import case_of
-from tests.scenes import Scene
-from tests.workloads import SmallWorkload, open_the_way, wait_until
+from tests.support.run_context import case_of
+from tests.support.scenes import Scene
+from tests.support.workloads import SmallWorkload, open_the_way, wait_until
 
 DOCS = Path(__file__).parents[2] / "docs/training.md"
 

@@ -30,9 +30,9 @@ from tasks.pull import pull
 from tasks.rollback import Undoing, rollback
 from tasks.seal import seal
 from tests.audit.incidents import evacuated
-from tests.cases import INCIDENT, case_of, made
 from tests.latest.holdings import Unheard, sha
-from tests.workloads import SmallWorkload
+from tests.support.run_context import INCIDENT, case_of, made
+from tests.support.workloads import SmallWorkload
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -23,10 +23,10 @@ from tasks.promote import promote
 from tasks.rehearsal import RehearsalStore
 from tasks.rollback import Undoing, lower
 from tasks.seal import seal
-from tests.cases import case_of, made
 from tests.latest.holdings import SECOND, THIRD, overwrite, snapshot, turn_for
 from tests.latest.test_turns import Killed, KilledAt
-from tests.workloads import SmallWorkload
+from tests.support.run_context import case_of, made
+from tests.support.workloads import SmallWorkload
 
 VERIFIED = Verdict(Word.VERIFIED, (), (), (), "")
 OWN = "latest/models/model_builtin.joblib"

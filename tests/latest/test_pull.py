@@ -17,9 +17,9 @@ from tasks.custody.keys import begun_key
 from tasks.latest import take_turn
 from tasks.pull import Outcome, Pull, pull
 from tests.audit.incidents import evacuated
-from tests.cases import INCIDENT
 from tests.latest.holdings import FIRST, LOG, MODEL, NOW, SECOND, overwrite, put, snapshot, turn_for
 from tests.latest.test_turns import Killed, KilledAt
+from tests.support.run_context import INCIDENT
 
 HERE = {MODEL: "models/model_a.joblib", LOG: "logs/train.log"}
 

@@ -29,8 +29,8 @@ from tasks.custody.evidence import Evidence, StoredFile
 from tasks.custody.inspection import Inspection, ModelFinding, Soundness, plain
 from tasks.custody.keys import MODELS
 from tasks.inspect_models import as_told, held_back, judge_models, steady
-from tests.cases import case_of, made
-from tests.workloads import SmallWorkload, open_the_way
+from tests.support.run_context import case_of, made
+from tests.support.workloads import SmallWorkload, open_the_way
 
 MIB = 1 << 20
 NOBODY = 65534

@@ -15,8 +15,8 @@ from tasks.inspect_models import judge_models
 from tasks.offload import offload
 from tasks.promote import promote
 from tasks.seal import seal
-from tests.cases import case_of, made
-from tests.workloads import SmallWorkload
+from tests.support.run_context import case_of, made
+from tests.support.workloads import SmallWorkload
 
 VERIFIED = Verdict(Word.VERIFIED, (), (), (), "")
 MODEL = "latest/models/model_builtin.joblib"

@@ -18,9 +18,9 @@ from tasks.custody.parts import Parts
 from tasks.custody.retention import Retention
 from tasks.ledger import NAME, Ledger
 from tasks.seal import read_manifest
-from tests.cases import INCIDENT
-from tests.deliveries import bad, proven, run_of, sent
-from tests.workloads import SmallWorkload
+from tests.support.deliveries import bad, proven, run_of, sent
+from tests.support.run_context import INCIDENT
+from tests.support.workloads import SmallWorkload
 
 LATER = "IR-20260103T030405Z"
 LOG = "logs/train-20260101_000000.log"

@@ -11,7 +11,7 @@ from tasks.custody.receipt import ObjectReceipt
 from tasks.leaf import Leaf
 from tasks.leaves import leaves
 from tasks.postmortem import postmortem
-from tests.stories import story
+from tests.support.report_factory import story
 
 READ = ["verdict", "manifest", "receipts", "timeline", "postmortem"]
 HOSTILE = "x](http://evil.example) | <img src=http://evil.example/x>"

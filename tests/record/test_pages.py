@@ -22,7 +22,7 @@ from tasks.page.markdown import markdown
 from tasks.page.webpage import POLICY, html
 from tasks.pages import HTML, MARKDOWN, pages, with_pictures
 from tasks.postmortem import postmortem
-from tests.stories import NOW, story
+from tests.support.report_factory import NOW, story
 
 VOID = {"meta", "link", "br", "hr", "img", "input"}
 HOSTILE = [

@@ -17,7 +17,7 @@ from tasks.page.clock import both_times
 from tasks.page.markdown import markdown
 from tasks.postmortem import postmortem
 from tasks.story import Quote, Quotes
-from tests.stories import NOW, WHO, at, entry, story
+from tests.support.report_factory import NOW, WHO, at, entry, story
 
 FIELDS = ["事象概要", "影響範囲", "検知時刻", "原因仮説", "時系列", "暫定対処", "恒久対策", "再発防止"]
 

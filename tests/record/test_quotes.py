@@ -10,8 +10,8 @@ from tasks.custody.evidence import Evidence, Outcome, StoredFile
 from tasks.custody.manifest import digest_bytes
 from tasks.quotes import picked_out, quotes
 from tasks.scores import plain_facts
-from tests.cases import case_of
-from tests.stories import NOW
+from tests.support.report_factory import NOW
+from tests.support.run_context import case_of
 
 TRACEBACKS = """== logs/api.log
 -- 0 tracebacks, the last 0:

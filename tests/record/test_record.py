@@ -26,8 +26,8 @@ from tasks.pages import HTML, MARKDOWN
 from tasks.progress import artifact_key
 from tasks.record import VERDICT, Account, Record, record
 from tasks.status import status
-from tests.cases import case_of, made
-from tests.stories import NOW, WHO, story
+from tests.support.report_factory import NOW, WHO, story
+from tests.support.run_context import case_of, made
 
 PAGES = {MARKDOWN, HTML, PICTURE}
 OTHERS = {VERDICT, SEGMENT}

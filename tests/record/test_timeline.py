@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tasks.custody.timeline import EARLY, Course, Moment, in_order, runs
 from tasks.page.picture import picture, tick_seconds
-from tests.stories import at, entry, log_of
+from tests.support.report_factory import at, entry, log_of
 
 COLLECT = "§4 collect a reason"
 

@@ -17,7 +17,7 @@ from tasks.drill.deployment import POOL, PROJECT
 from tasks.drill.parts import Worker
 from tasks.host import LinuxHost
 from tasks.prefect_server import PrefectServer
-from tests.workloads import SmallWorkload, wait_until
+from tests.support.workloads import SmallWorkload, wait_until
 
 NAME: Final = "portfolio"
 FILE: Final = """

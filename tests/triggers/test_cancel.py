@@ -10,8 +10,8 @@ import pytest
 from tasks.host import LinuxHost
 from tasks.ownership import owner
 from tests.contain.test_contain import STUBBORN
+from tests.support.workloads import TRAIN, wait_until
 from tests.triggers.conftest import Stage
-from tests.workloads import TRAIN, wait_until
 
 KILLED_AFTER = 30.0
 

@@ -17,8 +17,8 @@ from tasks.joining import incident_of, leave, left, past
 from tasks.ownership import give_up_ownership, incident_at_work, keep_ownership, owner, sign, take_ownership
 from tasks.proc import start_of
 from tasks.triggers import take_over_triggers
-from tests.cases import INCIDENT, case_of
-from tests.workloads import SmallWorkload
+from tests.support.run_context import INCIDENT, case_of
+from tests.support.workloads import SmallWorkload
 
 ALARM = Alarm(event="training.failed", exit_code=3, run="0f0b4a80-1111-4222-8333-abcdefabcdef")
 

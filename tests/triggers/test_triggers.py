@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tasks.proc import start_of
+from tests.support.workloads import wait_until
 from tests.triggers.conftest import NAME, Stage
-from tests.workloads import wait_until
 
 DOCS = Path(__file__).parents[2] / "docs/triggers.md"
 

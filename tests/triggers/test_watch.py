@@ -18,8 +18,8 @@ from tasks.case import FROZEN
 from tasks.custody.ending import ENDINGS
 from tasks.deploy import notification_block
 from tasks.drill.deployment import client_of
+from tests.support.workloads import wait_until
 from tests.triggers.conftest import Stage
-from tests.workloads import wait_until
 
 DOCS = Path(__file__).parents[2] / "docs/triggers.md"
 NOTIFY = "custom-webhook/ops"

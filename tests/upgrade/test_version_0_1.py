@@ -25,10 +25,10 @@ from tasks.operate import let_go
 from tasks.pull import pull
 from tasks.rollback import Undoing, rollback
 from tasks.status import status
-from tests.deliveries import bad, proven, run_on, sent
 from tests.latest.holdings import Unheard
+from tests.support.deliveries import bad, proven, run_on, sent
+from tests.support.workloads import wait_until
 from tests.upgrade.version_0_1 import INCIDENTS, Left, left
-from tests.workloads import wait_until
 
 NAME = "portfolio"
 EVERY = pytest.mark.parametrize("name", INCIDENTS)

@@ -20,8 +20,8 @@ from blocks.directory import DirectoryStore
 from blocks.file import workloads
 from blocks.workload import Workload
 from tasks.proc import boot_id
+from tests.support.workloads import SmallWorkload, wait_until
 from tests.upgrade.make import ARCHIVE, PLACE, PORT
-from tests.workloads import SmallWorkload, wait_until
 
 HOST: Final = "gpu1"
 INCIDENTS: Final = ("verified", "half-sent", "in-the-grace", "before-the-freeze")

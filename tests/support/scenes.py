@@ -13,7 +13,7 @@ from blocks.store import EvidenceStore
 from blocks.workload import Workload
 from flows.evacuate import evacuate
 from tasks.host import LinuxHost
-from tests.workloads import SmallWorkload, wait_until
+from tests.support.workloads import SmallWorkload, wait_until
 
 _LAST: Final = "§8 show the record"
 

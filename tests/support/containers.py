@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from blocks.workload import Workload
 from tests.support.docker_engine import BASE, Engine
-from tests.workloads import API, SmallWorkload, free_port, wait_until
+from tests.support.workloads import API, SmallWorkload, free_port, wait_until
 
 IMAGE = "mlops-sklearn-portfolio:test"
 _OF_THE_CONTAINER = frozenset({"image", "name", "labels", "environment", "stop_signal", "working_dir"})

@@ -12,8 +12,8 @@ from tasks.custody.receipt import ObjectReceipt, Receipts
 from tasks.offload import Sent, offload
 from tasks.seal import check_seal, seal, sealed
 from tasks.verify import verify
-from tests.cases import INCIDENT, case_of, made
-from tests.workloads import SmallWorkload
+from tests.support.run_context import INCIDENT, case_of, made
+from tests.support.workloads import SmallWorkload
 
 
 @contextmanager
