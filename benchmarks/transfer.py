@@ -27,10 +27,10 @@ from blocks import EvidenceStore, Workload
 from tasks.bucket import QUESTIONS, side_by_side
 from tasks.case import Case, read_incident
 from tasks.collect import collect
-from tasks.custody.evidence import Evidence, Seal
-from tasks.custody.incident import Incident
-from tasks.custody.objects import Expected, evidence_objects
-from tasks.custody.verdict import Verdict, Word
+from tasks.custody.evidence.acquisition import Evidence, Seal
+from tasks.custody.incident.incident import Incident
+from tasks.custody.incident.verdict import Verdict, Word
+from tasks.custody.store.objects import Expected, evidence_objects
 from tasks.delivery import Delivery
 from tasks.ledger import Ledger
 from tasks.offload import Sent, offload, prove

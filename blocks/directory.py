@@ -15,7 +15,7 @@ from typing import IO, Final
 from blocks.memory import absent, opened, require_digest, require_key, require_removable, settled
 from blocks.port import PIECE, StoredObject, untold
 from tasks.custody.errors import PermanentStoreError, StoreError, TransientStoreError
-from tasks.custody.parts import Parts
+from tasks.custody.evidence.parts import Parts
 
 _INCOMING: Final = ".incoming"
 _HEAP_DEPTH: Final = 2

@@ -16,8 +16,8 @@ from pydantic import ValidationError
 from blocks.saved import saved_block
 from blocks.store import EvidenceStore
 from blocks.workload import Workload
-from tasks.custody.description import Tables, one, tables
 from tasks.custody.errors import Refused
+from tasks.custody.incident.description import Tables, one, tables
 
 logger = logging.getLogger(__name__)
 

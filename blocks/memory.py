@@ -10,8 +10,8 @@ from typing import IO
 
 from blocks.port import StoredObject, untold
 from tasks.custody.errors import Conflict, PermanentStoreError, StoreError, TransientStoreError
-from tasks.custody.keys import LATEST
-from tasks.custody.parts import Parts
+from tasks.custody.evidence.keys import LATEST
+from tasks.custody.evidence.parts import Parts
 
 
 def require_key(key: str) -> str:
@@ -26,7 +26,7 @@ def require_key(key: str) -> str:
         "a key of plain segments divided by '/'",
         repr(key[:200]),
         "Nothing was read or written.",
-        "Make keys with the functions of tasks.custody.keys.",
+        "Make keys with the functions of tasks.custody.evidence.keys.",
     )
 
 

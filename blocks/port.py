@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final, Protocol, runtime_checkable
 
-from tasks.custody.parts import Parts
+from tasks.custody.evidence.parts import Parts
 
 PIECE: Final = 1 << 20
 """Bytes of one piece of a stream, at most."""

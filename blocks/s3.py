@@ -40,9 +40,9 @@ from blocks.s3_lock import ObjectLock
 from blocks.s3_parts import Divided, base64_of
 from blocks.s3_retry import patiently
 from blocks.s3_wire import Body, Wire, pieces
-from tasks.custody.manifest import digest_bytes
-from tasks.custody.parts import Parts
-from tasks.custody.retention import NOTHING, Retention
+from tasks.custody.evidence.parts import Parts
+from tasks.custody.store.manifest import digest_bytes
+from tasks.custody.store.retention import NOTHING, Retention
 
 if TYPE_CHECKING:
     from prefect_aws import AwsCredentials, MinIOCredentials

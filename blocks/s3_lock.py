@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from botocore.exceptions import ClientError
 
 from blocks.port import StoredObject
-from tasks.custody.retention import Retention
+from tasks.custody.store.retention import Retention
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -11,8 +11,8 @@ from pydantic import ConfigDict, Field, HttpUrl, ValidationError, field_validato
 
 from blocks.signing_key import SigningKey
 from blocks.workload import AbsolutePath
-from tasks.custody.retention import Lock, Retention
-from tasks.custody.turn import LatestPolicy
+from tasks.custody.store.latest import LatestPolicy
+from tasks.custody.store.retention import Lock, Retention
 
 if TYPE_CHECKING:
     from blocks.port import Store

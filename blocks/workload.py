@@ -7,8 +7,8 @@ from typing import Annotated, ClassVar, Literal, Self
 from prefect.blocks.core import Block
 from pydantic import AfterValidator, Field, HttpUrl, field_validator, model_validator
 
-from tasks.custody.description import API, TRAINING, WORKER, absolute, address, pattern
-from tasks.custody.imports import never
+from tasks.custody.incident.description import API, TRAINING, WORKER, absolute, address, pattern
+from tasks.custody.models.imports import never
 
 
 def _container(text: str) -> str:

@@ -16,9 +16,9 @@ import blocks
 from docs.source import constants, used_actions
 from tasks.collectors import discover
 from tasks.collectors.collector import MIB, TIB, Collector
-from tasks.custody import keys
-from tasks.custody.action import MEANINGS
-from tasks.custody.ending import ENDINGS, OF_PREFECT, Ending
+from tasks.custody.evidence import keys
+from tasks.custody.incident.action import MEANINGS
+from tasks.custody.incident.ending import ENDINGS, OF_PREFECT, Ending
 
 PROJECT: Final = Path(__file__).parents[1]
 PAGE: Final = PROJECT / "docs/reference.md"

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from flows.engine import PATIENCE, load
-from tasks.custody.description import one, place, tables
 from tasks.custody.errors import EvacuationError, Refused
+from tasks.custody.incident.description import one, place, tables
 from tasks.custody.visible import say
 from tasks.early import freeze_described, thaw_again, uninterrupted
 from tasks.keeper import PartError

@@ -27,10 +27,10 @@ from prefect.logging import get_run_logger
 
 from flows.evacuate import evacuate
 from flows.fields import BlockName
-from tasks.custody.ending import NOT_REHEARSED, REHEARSED
-from tasks.custody.keys import MANIFEST, SUMS
-from tasks.custody.timeline import frozen_at
-from tasks.custody.verdict import Word
+from tasks.custody.evidence.keys import MANIFEST, SUMS
+from tasks.custody.incident.ending import NOT_REHEARSED, REHEARSED
+from tasks.custody.incident.timeline import frozen_at
+from tasks.custody.incident.verdict import Word
 from tasks.drill.apart import run_drill
 from tasks.drill.deployment import NAME, POOL, PROJECT, client_of, deploy, prefect, save_blocks
 from tasks.drill.parts import SeaweedFS, Worker

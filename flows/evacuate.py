@@ -17,11 +17,11 @@ from tasks.collectors import discover
 from tasks.conclude import final_state, publish
 from tasks.contain import freeze, prove_contained, prove_still_contained
 from tasks.cordon import cordon
-from tasks.custody.alarm import Alarm
-from tasks.custody.ending import JOINED
-from tasks.custody.evidence import Evidence
-from tasks.custody.receipt import Containment, Recovery
-from tasks.custody.turn import LatestPolicy, Promotion
+from tasks.custody.containment.receipt import Containment, Recovery
+from tasks.custody.evidence.acquisition import Evidence
+from tasks.custody.incident.alarm import Alarm
+from tasks.custody.incident.ending import JOINED
+from tasks.custody.store.latest import LatestPolicy, Promotion
 from tasks.ended import ended
 from tasks.inspect_models import judge_models
 from tasks.offload import claim_store, offload

@@ -4,7 +4,7 @@ from typing import Annotated, TypeAlias
 
 from pydantic import Field
 
-from tasks.custody.incident import ID_PATTERN
+from tasks.custody.incident.incident import ID_PATTERN
 
 BlockName: TypeAlias = Annotated[str, Field(min_length=1, max_length=200)]
 IncidentId: TypeAlias = Annotated[str, Field(json_schema_extra={"pattern": ID_PATTERN})]

@@ -7,7 +7,7 @@ from prefect.client.schemas.objects import State
 
 from flows.fields import BlockName
 from tasks.approve import ask
-from tasks.custody.ending import DECLINED, MIRRORED
+from tasks.custody.incident.ending import DECLINED, MIRRORED
 from tasks.ended import ended
 from tasks.mirror import mirror_latest, plan_mirror
 

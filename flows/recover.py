@@ -11,8 +11,8 @@ from tasks.approve import ask
 from tasks.cancel import heeding
 from tasks.case import Case
 from tasks.conclude import publish, recovered_state
-from tasks.custody.ending import DECLINED, JOINED
-from tasks.custody.receipt import Containment, Recovery
+from tasks.custody.containment.receipt import Containment, Recovery
+from tasks.custody.incident.ending import DECLINED, JOINED
 from tasks.ended import ended
 from tasks.preflight import Busy
 from tasks.record import Record, carried, last_record, record

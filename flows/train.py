@@ -9,7 +9,7 @@ from prefect.logging import get_run_logger
 from blocks.workload import Workload
 from flows.fields import BlockName
 from tasks.case import load_block
-from tasks.custody.ending import REFUSED
+from tasks.custody.incident.ending import REFUSED
 from tasks.ended import ended
 from tasks.preflight import require_here
 from tasks.this_run import this_run

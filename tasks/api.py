@@ -13,10 +13,10 @@ from typing import Any, Final, Self
 
 import httpx
 
-from tasks.custody.canary import row_of
 from tasks.custody.errors import EvacuationError
-from tasks.custody.manifest import digest
-from tasks.custody.redact import redact
+from tasks.custody.evidence.redact import redact
+from tasks.custody.models.canary import row_of
+from tasks.custody.store.manifest import digest
 
 _ANSWER_SECONDS: Final = 10.0
 _ANSWER_BYTES: Final = 1 << 20

@@ -15,10 +15,10 @@ from tasks.custody.audit.retained import Retained
 from tasks.custody.audit.signers import Signer
 from tasks.custody.audit.turns import turns_hold
 from tasks.custody.errors import Refused, StoreError
-from tasks.custody.incident import parse_id
-from tasks.custody.keys import TURNS, turn_of
-from tasks.custody.manifest import digest_bytes
-from tasks.custody.turn import Turn
+from tasks.custody.evidence.keys import TURNS, turn_of
+from tasks.custody.incident.incident import parse_id
+from tasks.custody.store.latest import Turn
+from tasks.custody.store.manifest import digest_bytes
 from tasks.latest import read_turn
 
 if TYPE_CHECKING:

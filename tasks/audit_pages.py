@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from tasks.custody.audit.finding import Audit, AuditWord, Finding, shown
-from tasks.custody.ending import BROKEN, INDETERMINATE, PROVEN
+from tasks.custody.incident.ending import BROKEN, INDETERMINATE, PROVEN
 from tasks.page.markdown import prose
 
 _SHOWN: Final = 200

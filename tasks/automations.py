@@ -11,7 +11,7 @@ from prefect.events.actions import ChangeFlowRunState, SendNotification
 from prefect.events.schemas.automations import AutomationCore, EventTrigger
 from prefect.events.schemas.events import ResourceSpecification
 
-from tasks.custody.ending import ENDINGS
+from tasks.custody.incident.ending import ENDINGS
 
 HEARTBEAT: Final = "prefect.flow-run.heartbeat"
 SILENT_SECONDS: Final = 90

@@ -11,7 +11,7 @@ from tasks.custody.audit.finding import Finding, unclear
 from tasks.custody.audit.layout import Layout, laid_out, listings
 from tasks.custody.audit.promise import Promise, Seen
 from tasks.custody.errors import StoreError
-from tasks.custody.rows import BYTES_LIMIT
+from tasks.custody.store.rows import BYTES_LIMIT
 
 if TYPE_CHECKING:
     from blocks.port import Store

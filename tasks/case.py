@@ -15,16 +15,16 @@ from tasks.actor import BY_HAND, actor
 from tasks.below import real_file
 from tasks.budget import LOOK_SECONDS, Budget
 from tasks.cancel import Cancellation, still_acts
-from tasks.custody.container import ContainerIdentity
+from tasks.custody.containment.container import ContainerIdentity
+from tasks.custody.containment.process import Identity
 from tasks.custody.errors import Refused
-from tasks.custody.evidence import StoredFile
-from tasks.custody.incident import Incident
-from tasks.custody.keys import MANIFEST, SEGMENT, unquote, volume_folder
-from tasks.custody.log import CustodyLog
-from tasks.custody.process import Identity
-from tasks.custody.retention import NOTHING, Retention
-from tasks.custody.turn import LatestPolicy
-from tasks.custody.verdict import Word
+from tasks.custody.evidence.acquisition import StoredFile
+from tasks.custody.evidence.keys import MANIFEST, SEGMENT, unquote, volume_folder
+from tasks.custody.incident.incident import Incident
+from tasks.custody.incident.log import CustodyLog
+from tasks.custody.incident.verdict import Word
+from tasks.custody.store.latest import LatestPolicy
+from tasks.custody.store.retention import NOTHING, Retention
 from tasks.early import EARLY
 from tasks.engine import DockerEngine, Engine
 from tasks.engine_rehearsal import RehearsalEngine

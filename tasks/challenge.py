@@ -13,10 +13,10 @@ from tasks.account import clean_environment
 from tasks.case import Case
 from tasks.collectors.matching import found
 from tasks.cordon import caught, cordon_state
-from tasks.custody.keys import quote
-from tasks.custody.process import Identity, descendants
-from tasks.custody.receipt import Challenge
-from tasks.custody.redact import redact_command
+from tasks.custody.containment.process import Identity, descendants
+from tasks.custody.containment.receipt import Challenge
+from tasks.custody.evidence.keys import quote
+from tasks.custody.evidence.redact import redact_command
 from tasks.step import step
 
 _SECONDS: Final = 30.0

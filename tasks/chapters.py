@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tasks.custody.ending import OF_WORD
-from tasks.custody.receipt import Recovery
-from tasks.custody.retention import Retention
-from tasks.custody.timeline import EARLY, Moment, runs
-from tasks.custody.verdict import Word
+from tasks.custody.containment.receipt import Recovery
+from tasks.custody.incident.ending import OF_WORD
+from tasks.custody.incident.timeline import EARLY, Moment, runs
+from tasks.custody.incident.verdict import Word
+from tasks.custody.store.retention import Retention
 from tasks.exhibits import collectors, digests, losses, models, receipts, secrets
 from tasks.moments import moments
 from tasks.page.clock import both_times

@@ -13,12 +13,12 @@ from tasks.collectors.attempt import attempt
 from tasks.collectors.collector import Collector, Files, Target
 from tasks.contain import frozen, observed, restless
 from tasks.containers import frozen_containers
-from tasks.custody.evidence import Evidence, Loss, Outcome, StoredFile, worst
-from tasks.custody.keys import unquote
-from tasks.custody.manifest import digest_of
-from tasks.custody.parts import Parts
-from tasks.custody.pattern import ends_with, fits
-from tasks.custody.secrets import Hit, Search
+from tasks.custody.evidence.acquisition import Evidence, Loss, Outcome, StoredFile, worst
+from tasks.custody.evidence.keys import unquote
+from tasks.custody.evidence.parts import Parts
+from tasks.custody.evidence.pattern import ends_with, fits
+from tasks.custody.evidence.secrets import Hit, Search
+from tasks.custody.store.manifest import digest_of
 from tasks.keep import Staging, keep, staging
 from tasks.reserve import MIB
 from tasks.step import step

@@ -10,9 +10,9 @@ from prefect.client.schemas.objects import State
 from prefect.states import Cancelled
 
 from tasks.case import ENDED, Case
-from tasks.custody.ending import DRY_RUN, NOT_CONTAINED, NOT_RECOVERED, UNVERIFIED, Ending, ending_of
-from tasks.custody.receipt import Recovery
-from tasks.custody.verdict import Verdict, Word
+from tasks.custody.containment.receipt import Recovery
+from tasks.custody.incident.ending import DRY_RUN, NOT_CONTAINED, NOT_RECOVERED, UNVERIFIED, Ending, ending_of
+from tasks.custody.incident.verdict import Verdict, Word
 from tasks.custody.visible import visible_rows
 from tasks.ended import ended
 from tasks.leaf import Leaf

@@ -20,14 +20,14 @@ from tasks.containers import (
     stopped_containers,
 )
 from tasks.cordon import await_cordon, guard_of, matchers
-from tasks.custody.end import End
+from tasks.custody.containment.ends import End
+from tasks.custody.containment.membership import Member, Survey, members, survey
+from tasks.custody.containment.passing import come_and_gone
+from tasks.custody.containment.process import Identity, Process, descendants, handed_down
+from tasks.custody.containment.receipt import Containment, Freeze, Frozen, Returned, Stopped
+from tasks.custody.containment.source import lineages
 from tasks.custody.errors import EngineError
-from tasks.custody.membership import Member, Survey, members, survey
-from tasks.custody.passing import come_and_gone
-from tasks.custody.process import Identity, Process, descendants, handed_down
-from tasks.custody.receipt import Containment, Freeze, Frozen, Returned, Stopped
-from tasks.custody.redact import command_line
-from tasks.custody.source import lineages
+from tasks.custody.evidence.redact import command_line
 from tasks.early import read_early, take_over
 from tasks.host import Host
 from tasks.passing import NOBODY, met_in_passing

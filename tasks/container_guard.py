@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from tasks.custody.container import Container, ContainerIdentity, belongs, workload_containers
+from tasks.custody.containment.container import Container, ContainerIdentity, belongs, workload_containers
 from tasks.custody.errors import ContainerGone, EngineError
 from tasks.engine import DockerEngine
 from tasks.marker import read_private, rows_of

@@ -7,8 +7,8 @@ from typing import Final
 
 from tasks.case import RETURNED_CONTAINERS, Case
 from tasks.containers import StoppingContainer, find_containers, freeze_container, frozen_containers, stop_container
-from tasks.custody.container import Container, ContainerIdentity, StoppedContainer
-from tasks.custody.end import End
+from tasks.custody.containment.container import Container, ContainerIdentity, StoppedContainer
+from tasks.custody.containment.ends import End
 from tasks.custody.errors import EngineError
 
 _EVERY_SECONDS: Final = 0.5

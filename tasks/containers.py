@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from tasks.cancel import apart
 from tasks.case import FROZEN_CONTAINERS, STOPPED_CONTAINERS, Case
-from tasks.custody.container import (
+from tasks.custody.containment.container import (
     Container,
     ContainerIdentity,
     FrozenContainer,
@@ -24,9 +24,9 @@ from tasks.custody.container import (
     gentle_signal_of,
     workload_containers,
 )
-from tasks.custody.end import End
+from tasks.custody.containment.ends import End
+from tasks.custody.containment.process import Masks
 from tasks.custody.errors import ContainerGone, EngineError
-from tasks.custody.process import Masks
 from tasks.proc import standpoint
 
 logger = logging.getLogger(__name__)

@@ -10,10 +10,10 @@ from typing import Any, Final
 from blocks.workload import Workload
 from tasks.account import number_of
 from tasks.case import FROZEN, FROZEN_CONTAINERS, RECOVERED, RECOVERED_CONTAINERS, Case
-from tasks.custody.membership import Matcher, matchers_of
-from tasks.custody.process import Identity, Process
-from tasks.custody.receipt import Cordon
-from tasks.custody.redact import command_line
+from tasks.custody.containment.membership import Matcher, matchers_of
+from tasks.custody.containment.process import Identity, Process
+from tasks.custody.containment.receipt import Cordon
+from tasks.custody.evidence.redact import command_line
 from tasks.marker import caught_lines, read_marker
 from tasks.orders import Orders
 from tasks.proc import untouchable

@@ -10,9 +10,9 @@ from typing import Final
 from tasks.bucket import QUESTIONS, THREADS, side_by_side
 from tasks.case import Case
 from tasks.custody.errors import PermanentStoreError, StoreError
-from tasks.custody.evidence import StoredFile
-from tasks.custody.manifest import Manifest
-from tasks.custody.objects import Expected, once
+from tasks.custody.evidence.acquisition import StoredFile
+from tasks.custody.store.manifest import Manifest
+from tasks.custody.store.objects import Expected, once
 from tasks.in_place import as_sealed, reading
 from tasks.ledger import Ledger
 from tasks.progress import Progress

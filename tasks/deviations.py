@@ -6,8 +6,8 @@ from typing import Final
 
 from tasks.case import Case
 from tasks.collectors import discover
-from tasks.custody.evidence import Evidence
-from tasks.custody.volatility import deviations
+from tasks.custody.evidence.acquisition import Evidence
+from tasks.custody.evidence.volatility import deviations
 
 _COLLECT: Final = "§4 collect "
 

@@ -20,9 +20,9 @@ from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
 from tasks.account import number_of
-from tasks.custody.description import recognisable
-from tasks.custody.membership import Member, matchers_of, members
-from tasks.custody.process import Identity, Process
+from tasks.custody.containment.membership import Member, matchers_of, members
+from tasks.custody.containment.process import Identity, Process
+from tasks.custody.incident.description import recognisable
 from tasks.custody.visible import say
 from tasks.host import LinuxHost
 from tasks.marker import identities, read_ours, rows_of

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from tasks.custody.alarm import Alarm
+from tasks.custody.incident.alarm import Alarm
 from tasks.custody.visible import say
 from tasks.early import FLOW, NotNow, ask_server, evidence_of, fields_of
 from tasks.joining import incident_of, joined_message, leave

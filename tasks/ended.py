@@ -5,7 +5,7 @@ from typing import Any
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from tasks.custody.ending import Ending
+from tasks.custody.incident.ending import Ending
 from tasks.custody.visible import LINE_LIMIT, visible
 
 

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any, Final, Protocol
 
 from tasks.archive import Archive
-from tasks.custody.container import ALIVE, Container, ContainerIdentity
+from tasks.custody.containment.container import ALIVE, Container, ContainerIdentity
 from tasks.custody.errors import ContainerGone, EngineError, EngineUnreachable
 
 SECONDS: Final = 5.0

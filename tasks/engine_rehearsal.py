@@ -5,8 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 from tasks.archive import Archive
-from tasks.custody.container import Container
-from tasks.custody.log import CustodyLog
+from tasks.custody.containment.container import Container
+from tasks.custody.incident.log import CustodyLog
 from tasks.engine import Engine
 
 

@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
-from tasks.custody.coverage import impact
-from tasks.custody.end import End
-from tasks.custody.evidence import Evidence, Loss, Outcome, Seal
-from tasks.custody.inspection import Inspection
-from tasks.custody.keys import volume_folder
-from tasks.custody.receipt import Freeze, ObjectReceipt, Stop, Watch
+from tasks.custody.containment.ends import End
+from tasks.custody.containment.receipt import Freeze, ObjectReceipt, Stop, Watch
+from tasks.custody.evidence.acquisition import Evidence, Loss, Outcome, Seal
+from tasks.custody.evidence.coverage import impact
+from tasks.custody.evidence.keys import volume_folder
+from tasks.custody.models.inspection import Inspection
 from tasks.page.clock import clock, short
 from tasks.page.document import Badge, Both, Cell, Code, Figure, Link, Said, Table, Tone, table
 from tasks.wording import ENDS, OUTCOMES, SOUNDNESS

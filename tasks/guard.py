@@ -23,10 +23,10 @@ from typing import Any, Final
 
 from tasks import lock
 from tasks.container_guard import ContainerGuard
-from tasks.custody.membership import Member, members, protected
-from tasks.custody.process import Identity, Process, copies
-from tasks.custody.redact import command_line
-from tasks.custody.source import Source, lineages
+from tasks.custody.containment.membership import Member, members, protected
+from tasks.custody.containment.process import Identity, Process, copies
+from tasks.custody.containment.source import Source, lineages
+from tasks.custody.evidence.redact import command_line
 from tasks.host import LinuxHost
 from tasks.marker import identities, write_marker
 from tasks.orders import Orders

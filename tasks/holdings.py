@@ -10,8 +10,8 @@ from tasks.custody.audit.finding import shown
 from tasks.custody.audit.layout import CLOSING, SIGNATURE
 from tasks.custody.audit.untrusted import Unreadable, document
 from tasks.custody.errors import Refused, StoreError
-from tasks.custody.incident import parse_id
-from tasks.custody.keys import claim_key, record_key
+from tasks.custody.evidence.keys import claim_key, record_key
+from tasks.custody.incident.incident import parse_id
 
 if TYPE_CHECKING:
     from blocks.port import Store

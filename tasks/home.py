@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from pydantic import TypeAdapter
 
-from tasks.custody.incident import Incident
+from tasks.custody.incident.incident import Incident
 from tasks.marker import write_whole
 from tasks.ownership import OWNER
 from tasks.reserve import MIB, NAME, take

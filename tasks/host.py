@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from tasks import launch, lock
-from tasks.custody.process import Identity, Listener, Process
+from tasks.custody.containment.process import Identity, Listener, Process
 from tasks.marker import read_marker, write_marker
 from tasks.orders import Orders
 from tasks.proc import GONE, arrivals, listeners, owners, read_process, start_of

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from tasks.below import open_below, real_name
 from tasks.case import Case
-from tasks.custody.evidence import StoredFile
-from tasks.custody.keys import unquote
-from tasks.custody.manifest import digest
+from tasks.custody.evidence.acquisition import StoredFile
+from tasks.custody.evidence.keys import unquote
+from tasks.custody.store.manifest import digest
 
 
 @contextmanager

@@ -15,10 +15,12 @@ from blocks.workload import Workload
 from tasks.account import groups_of
 from tasks.case import Case
 from tasks.confine import Limits, run_confined
-from tasks.custody.artifact import not_plain, torn_json, unsteady
-from tasks.custody.content import HEAD, looks_like_a_model, looks_like_a_pickle
-from tasks.custody.evidence import Evidence, StoredFile
-from tasks.custody.inspection import (
+from tasks.custody.evidence.acquisition import Evidence, StoredFile
+from tasks.custody.evidence.artifact import not_plain, torn_json, unsteady
+from tasks.custody.evidence.keys import MODELS, in_snapshot, unquote
+from tasks.custody.evidence.pattern import ends_with
+from tasks.custody.models.content import HEAD, looks_like_a_model, looks_like_a_pickle
+from tasks.custody.models.inspection import (
     Inspection,
     ModelFinding,
     Soundness,
@@ -27,9 +29,7 @@ from tasks.custody.inspection import (
     plain_all,
     why_unsound,
 )
-from tasks.custody.keys import MODELS, in_snapshot, unquote
-from tasks.custody.manifest import digest
-from tasks.custody.pattern import ends_with
+from tasks.custody.store.manifest import digest
 from tasks.step import step
 
 _ALL_SECONDS: Final = 600.0

@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from tasks.custody.alarm import Alarm, Past, belongs_to
-from tasks.custody.process import Identity
+from tasks.custody.containment.process import Identity
+from tasks.custody.incident.alarm import Alarm, Past, belongs_to
 from tasks.host import LinuxHost
 from tasks.marker import caught_lines, read_marker, read_plain
 from tasks.ownership import incident_at_work, owner

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from picklescan.scanner import SafetyLevel, scan_pickle_bytes
 
-from tasks.custody.model import judge
-from tasks.custody.wrapped import Name
+from tasks.custody.models.joblib_arrays import Name
+from tasks.custody.models.judge import judge
 
 
 def scan(stream: bytes) -> Iterator[Name]:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from tasks.case import Case
 from tasks.collectors.room import move
-from tasks.custody.evidence import StoredFile
-from tasks.custody.manifest import digest
+from tasks.custody.evidence.acquisition import StoredFile
+from tasks.custody.store.manifest import digest
 from tasks.reserve import with_reserve
 
 _STAGING = "staging"

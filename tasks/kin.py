@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Final, Self
 
-from tasks.custody.process import Identity, Process, descendants, parents_first
+from tasks.custody.containment.process import Identity, Process, descendants, parents_first
 from tasks.host import Host
 from tasks.passing import NOBODY
 from tasks.proc import start_of

@@ -8,7 +8,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any, Final
 
 from tasks.custody.errors import Refused
-from tasks.custody.incident import is_ahead
+from tasks.custody.incident.incident import is_ahead
 from tasks.home import INCIDENT, find_home
 
 if TYPE_CHECKING:

@@ -12,12 +12,10 @@ from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from tasks.bucket import DOCUMENT_LIMIT, QUESTIONS, fetch, read_back, side_by_side
+from tasks.custody.containment.receipt import ObjectReceipt, unproven
 from tasks.custody.errors import Conflict, Denied, PermanentStoreError, Refused, StoreError, TransientStoreError
-from tasks.custody.keys import LATEST, TURNS, begun_key, done_key, kept_key, latest_name, turn_of
-from tasks.custody.manifest import canonical, digest, digest_bytes
-from tasks.custody.receipt import ObjectReceipt, unproven
-from tasks.custody.rows import require_readable
-from tasks.custody.turn import (
+from tasks.custody.evidence.keys import LATEST, TURNS, begun_key, done_key, kept_key, latest_name, turn_of
+from tasks.custody.store.latest import (
     AT_WORK,
     CHANGES,
     Act,
@@ -33,6 +31,8 @@ from tasks.custody.turn import (
     plan,
     why_not_now,
 )
+from tasks.custody.store.manifest import canonical, digest, digest_bytes
+from tasks.custody.store.rows import require_readable
 
 if TYPE_CHECKING:
     from blocks.port import Store, StoredObject

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.custody.errors import Refused
-from tasks.custody.turn import Act
+from tasks.custody.store.latest import Act
 from tasks.custody.visible import say
 from tasks.latest import history
 from tasks.named_store import named_store

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from tasks.account import as_user
-from tasks.custody.process import Identity
+from tasks.custody.containment.process import Identity
 from tasks.orders import Orders
 from tasks.priority import give_way
 from tasks.proc import start_of

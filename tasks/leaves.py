@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Final, TypeAlias
 
 from tasks.chapters import ACTIONS, DETECTED, EVIDENCE, MISSING, MODELS, PROOF, SUMMARY, TIMELINE, Chapter, document
-from tasks.custody.keys import MANIFEST, evidence_key, record_key
+from tasks.custody.evidence.keys import MANIFEST, evidence_key, record_key
 from tasks.exhibits import objects
 from tasks.leaf import Leaf, Rows, by_key
 from tasks.page.document import Block, Both, Cell, Code, Document, Facts, Link, Remark, Section, Tone

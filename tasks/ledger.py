@@ -8,7 +8,7 @@ from threading import Lock
 from typing import Final
 
 from tasks.case import Case
-from tasks.custody.ledger import Entry, entries
+from tasks.custody.store.ledger import Entry, entries
 from tasks.home import homes
 
 logger = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from tasks.custody.process import Identity, Process
+from tasks.custody.containment.process import Identity, Process
 from tasks.proc import read_process
 
 logger = logging.getLogger(__name__)

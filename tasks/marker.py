@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from tasks.custody.process import Identity
+from tasks.custody.containment.process import Identity
 
 _LIMIT: Final = 1 << 26
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

@@ -9,8 +9,8 @@ from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from tasks.custody.errors import Refused
-from tasks.custody.manifest import canonical, digest_bytes
-from tasks.custody.turn import Act, Held, Promotion
+from tasks.custody.store.latest import Act, Held, Promotion
+from tasks.custody.store.manifest import canonical, digest_bytes
 from tasks.custody.visible import visible_rows
 from tasks.latest import Busy, Wish, history, present, take_turn
 from tasks.saved_store import store_to_read

@@ -5,7 +5,7 @@ from datetime import datetime
 from itertools import groupby, takewhile
 from typing import Any, Final
 
-from tasks.custody.timeline import frozen_at, moment
+from tasks.custody.incident.timeline import frozen_at, moment
 from tasks.page.clock import both_times
 from tasks.page.document import ROW_LIMIT, Both, Cell, Figure, Quoted, Said, Table
 from tasks.wording import ACTIONS

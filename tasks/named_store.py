@@ -5,8 +5,8 @@ from pathlib import Path
 from blocks.file import store
 from blocks.saved import asking_server
 from blocks.store import EvidenceStore
-from tasks.custody.description import FILE, place
 from tasks.custody.errors import Refused
+from tasks.custody.incident.description import FILE, place
 from tasks.saved_store import store_to_read
 
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Final
 
 from tasks.bucket import QUESTIONS, read_back, side_by_side
 from tasks.case import CLAIMED, LOST_IN_PLACE, Case
+from tasks.custody.containment.receipt import ObjectReceipt
 from tasks.custody.errors import Conflict, PermanentStoreError, StoreError, TransientStoreError
-from tasks.custody.evidence import Seal
-from tasks.custody.keys import claim_key, snapshot_key
-from tasks.custody.manifest import canonical, digest_bytes
+from tasks.custody.evidence.acquisition import Seal
+from tasks.custody.evidence.keys import claim_key, snapshot_key
 from tasks.custody.noun import Noun
-from tasks.custody.objects import Expected, closing_objects, evidence_objects, snapshot_objects
-from tasks.custody.receipt import ObjectReceipt
-from tasks.custody.retention import NOTHING, Retention
+from tasks.custody.store.manifest import canonical, digest_bytes
+from tasks.custody.store.objects import Expected, closing_objects, evidence_objects, snapshot_objects
+from tasks.custody.store.retention import NOTHING, Retention
 from tasks.delivery import Delivery
 from tasks.ledger import Ledger, elsewhere
 from tasks.progress import Progress, shown

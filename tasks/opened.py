@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from pydantic import TypeAdapter
 
-from tasks.custody.incident import Incident
+from tasks.custody.incident.incident import Incident
 from tasks.home import base_of, bases
 from tasks.marker import read_plain, write_whole
 

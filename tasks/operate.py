@@ -16,8 +16,8 @@ from blocks.workload import Workload
 from tasks.actor import BY_HAND, actor
 from tasks.audit_by_hand import audit_by_hand
 from tasks.custody.errors import EvacuationError, Refused
-from tasks.custody.incident import parse_id
-from tasks.custody.log import CustodyLog
+from tasks.custody.incident.incident import parse_id
+from tasks.custody.incident.log import CustodyLog
 from tasks.custody.visible import say
 from tasks.early import EARLY, Early, read_early, thaw_again
 from tasks.engine import DockerEngine

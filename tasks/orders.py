@@ -4,8 +4,8 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tasks.custody.membership import Matcher
-from tasks.custody.process import Identity
+from tasks.custody.containment.membership import Matcher
+from tasks.custody.containment.process import Identity
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from tasks.custody.redact import redact
+from tasks.custody.evidence.redact import redact
 
 LINE_BYTES: Final = 2000
 LAST_LINES: Final = 20

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
 from tasks import lock
-from tasks.custody.process import Identity
+from tasks.custody.containment.process import Identity
 from tasks.marker import read_plain
 from tasks.proc import read_process, start_of
 

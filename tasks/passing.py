@@ -3,7 +3,7 @@
 import time
 from typing import Final
 
-from tasks.custody.process import Process
+from tasks.custody.containment.process import Process
 from tasks.host import Host
 
 NOBODY: Final = -1

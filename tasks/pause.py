@@ -9,7 +9,7 @@ from typing import Final
 
 from blocks.workload import Workload
 from tasks.case import Case
-from tasks.custody.pause import Kind, Launcher, Pause, Resume, launchers, with_first_seen
+from tasks.custody.containment.pause import Kind, Launcher, Pause, Resume, launchers, with_first_seen
 from tasks.home import PRIOR
 from tasks.marker import read_plain, write_whole
 from tasks.scheduler import Scheduler

@@ -28,11 +28,11 @@ from tasks.case import (
     read_incident,
 )
 from tasks.collectors import discover
-from tasks.custody.alarm import Alarm, belongs_to
+from tasks.custody.containment.pause import Launcher
 from tasks.custody.errors import EvacuationError, Refused
-from tasks.custody.incident import Incident, new_id, parse_id
-from tasks.custody.pause import Launcher
-from tasks.custody.verdict import Word
+from tasks.custody.incident.alarm import Alarm, belongs_to
+from tasks.custody.incident.incident import Incident, new_id, parse_id
+from tasks.custody.incident.verdict import Word
 from tasks.home import bases, find_home, make_base
 from tasks.joining import WAIT_SECONDS, incident_of, joined_message, leave, past
 from tasks.known import require_known

@@ -12,9 +12,9 @@ from types import MappingProxyType
 from typing import Final
 from urllib.parse import urlsplit
 
-from tasks.custody.container import Standpoint
-from tasks.custody.membership import protected, runs_prefect
-from tasks.custody.process import Identity, Listener, Masks, Process
+from tasks.custody.containment.container import Standpoint
+from tasks.custody.containment.membership import protected, runs_prefect
+from tasks.custody.containment.process import Identity, Listener, Masks, Process
 
 NOTHING: Final[Mapping[str, int]] = MappingProxyType({})
 _LISTEN: Final = "0A"

@@ -8,12 +8,12 @@ from typing import Final
 
 from tasks.case import Case
 from tasks.custody.audit.facts import read_coverage
-from tasks.custody.evidence import Seal
-from tasks.custody.incident import is_ahead
-from tasks.custody.keys import COVERAGE, claim_key, latest_key
-from tasks.custody.objects import latest_held
-from tasks.custody.turn import Act, Held, LatestPolicy, Promotion, TurnProof, surplus_of, unsure_of
-from tasks.custody.verdict import Verdict, Word
+from tasks.custody.evidence.acquisition import Seal
+from tasks.custody.evidence.keys import COVERAGE, claim_key, latest_key
+from tasks.custody.incident.incident import is_ahead
+from tasks.custody.incident.verdict import Verdict, Word
+from tasks.custody.store.latest import Act, Held, LatestPolicy, Promotion, TurnProof, surplus_of, unsure_of
+from tasks.custody.store.objects import latest_held
 from tasks.inspect_models import held_back
 from tasks.latest import Busy, History, NotOurs, Wish, history, take_turn
 from tasks.offload import TURNED, transient

@@ -14,10 +14,10 @@ from tasks.bucket import DOCUMENT_LIMIT, fetch, keys_of, side_by_side
 from tasks.custody.audit.layout import CLOSING
 from tasks.custody.audit.untrusted import PLAIN, Unreadable, read_closing, read_manifest
 from tasks.custody.errors import PermanentStoreError, Refused, StoreError
-from tasks.custody.incident import parse_id
-from tasks.custody.keys import LATEST, record_key, snapshot_key
+from tasks.custody.evidence.keys import LATEST, record_key, snapshot_key
+from tasks.custody.incident.incident import parse_id
 from tasks.custody.noun import Noun
-from tasks.custody.objects import all_objects
+from tasks.custody.store.objects import all_objects
 from tasks.landing import Local, Mismatch, land, local
 from tasks.latest import History, history
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from tasks.case import Case
-from tasks.custody.evidence import Evidence, StoredFile
-from tasks.custody.manifest import digest_bytes
+from tasks.custody.evidence.acquisition import Evidence, StoredFile
+from tasks.custody.store.manifest import digest_bytes
 from tasks.story import Quote, Quotes
 
 logger = logging.getLogger(__name__)

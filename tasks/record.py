@@ -12,15 +12,15 @@ from pydantic import TypeAdapter, ValidationError
 
 from tasks.case import CLOSING, Case
 from tasks.collectors import discover
+from tasks.custody.containment.receipt import Containment, Freeze, ObjectReceipt, Recovery, Stop, Watch
 from tasks.custody.errors import Tampered
-from tasks.custody.evidence import Evidence, Seal
-from tasks.custody.inspection import Inspection, ModelFinding
-from tasks.custody.keys import MANIFEST, SEGMENT, record_key, volume_folder
-from tasks.custody.manifest import canonical, digest, digest_bytes
+from tasks.custody.evidence.acquisition import Evidence, Seal
+from tasks.custody.evidence.keys import MANIFEST, SEGMENT, record_key, volume_folder
+from tasks.custody.incident.verdict import Verdict, not_contained
+from tasks.custody.models.inspection import Inspection, ModelFinding
 from tasks.custody.noun import Noun
-from tasks.custody.receipt import Containment, Freeze, ObjectReceipt, Recovery, Stop, Watch
-from tasks.custody.turn import Promotion
-from tasks.custody.verdict import Verdict, not_contained
+from tasks.custody.store.latest import Promotion
+from tasks.custody.store.manifest import canonical, digest, digest_bytes
 from tasks.leaves import leaves
 from tasks.marker import write_whole
 from tasks.page.document import Document

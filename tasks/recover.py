@@ -13,9 +13,9 @@ from tasks.api import Api, Prediction, failure, predict, wait_healthy
 from tasks.case import Case
 from tasks.contain import contained
 from tasks.cordon import hold
-from tasks.custody.evidence import Seal, StoredFile
-from tasks.custody.receipt import Containment, Recovery
-from tasks.custody.verdict import Verdict, why_not_recover
+from tasks.custody.containment.receipt import Containment, Recovery
+from tasks.custody.evidence.acquisition import Seal, StoredFile
+from tasks.custody.incident.verdict import Verdict, why_not_recover
 from tasks.inspect_models import sound_models
 from tasks.pause import pause_named
 from tasks.revive import ProcessApi, Revival, path_of

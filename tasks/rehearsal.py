@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tasks.custody.containment.pause import Launcher, LauncherState
+from tasks.custody.containment.process import NOBODY, Identity, Listener, Process
 from tasks.custody.errors import Conflict
-from tasks.custody.log import CustodyLog
-from tasks.custody.parts import Parts
-from tasks.custody.pause import Launcher, LauncherState
-from tasks.custody.process import NOBODY, Identity, Listener, Process
-from tasks.custody.redact import command_line
-from tasks.custody.retention import NOTHING, Retention
+from tasks.custody.evidence.parts import Parts
+from tasks.custody.evidence.redact import command_line
+from tasks.custody.incident.log import CustodyLog
+from tasks.custody.store.retention import NOTHING, Retention
 
 if TYPE_CHECKING:
     from blocks.port import Store, StoredObject

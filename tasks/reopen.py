@@ -9,8 +9,8 @@ from prefect.cache_policies import NO_CACHE
 from blocks.workload import Workload
 from tasks.case import Case, last_verdict, load_block, read_incident
 from tasks.custody.errors import Refused
-from tasks.custody.incident import Incident, parse_id
-from tasks.custody.verdict import why_not_recover
+from tasks.custody.incident.incident import Incident, parse_id
+from tasks.custody.incident.verdict import why_not_recover
 from tasks.home import base_of, find_home
 from tasks.ownership import take_ownership
 from tasks.preflight import (

@@ -13,14 +13,23 @@ from tasks.case import Case
 from tasks.collect import needed
 from tasks.collectors import discover
 from tasks.contain import CONTAINED, stance
-from tasks.custody.evidence import Evidence, Outcome, Seal
-from tasks.custody.inspection import Inspection
+from tasks.custody.containment.pause import Pause
+from tasks.custody.containment.receipt import (
+    Challenge,
+    Containment,
+    Freeze,
+    ObjectReceipt,
+    Receipts,
+    Recovery,
+    Stop,
+    Watch,
+)
+from tasks.custody.evidence.acquisition import Evidence, Outcome, Seal
+from tasks.custody.evidence.secrets import notes_of as secrets_told
+from tasks.custody.incident.verdict import Verdict, judge, ways_in
+from tasks.custody.models.inspection import Inspection
 from tasks.custody.noun import Noun
-from tasks.custody.pause import Pause
-from tasks.custody.receipt import Challenge, Containment, Freeze, ObjectReceipt, Receipts, Recovery, Stop, Watch
-from tasks.custody.secrets import notes_of as secrets_told
-from tasks.custody.turn import Promotion
-from tasks.custody.verdict import Verdict, judge, ways_in
+from tasks.custody.store.latest import Promotion
 from tasks.record import Account
 from tasks.signing import unsigned, who_signs
 from tasks.step import end_of, noun, words

@@ -11,12 +11,12 @@ from pydantic import TypeAdapter, ValidationError
 from tasks.account import clean_environment
 from tasks.api import Api, reload, say_served, served
 from tasks.case import RECOVERED, Case
-from tasks.custody.evidence import StoredFile
-from tasks.custody.keys import unquote
-from tasks.custody.manifest import digest
-from tasks.custody.process import NOBODY, Identity, Process, descendants
-from tasks.custody.receipt import Frozen
-from tasks.custody.redact import redact_command
+from tasks.custody.containment.process import NOBODY, Identity, Process, descendants
+from tasks.custody.containment.receipt import Frozen
+from tasks.custody.evidence.acquisition import StoredFile
+from tasks.custody.evidence.keys import unquote
+from tasks.custody.evidence.redact import redact_command
+from tasks.custody.store.manifest import digest
 
 _GONE_SECONDS: Final = 10.0
 _KILL_ROUNDS: Final = 10

@@ -11,10 +11,10 @@ from pydantic import TypeAdapter
 from tasks.api import Api, failure, meant, say_served
 from tasks.case import RECOVERED, RECOVERED_CONTAINERS, Case
 from tasks.containers import kept_config
-from tasks.custody.container import Container, ContainerIdentity, FrozenContainer, publishes
+from tasks.custody.containment.container import Container, ContainerIdentity, FrozenContainer, publishes
+from tasks.custody.containment.process import Identity
 from tasks.custody.errors import ContainerGone, EngineError
-from tasks.custody.evidence import StoredFile
-from tasks.custody.process import Identity
+from tasks.custody.evidence.acquisition import StoredFile
 from tasks.proc import start_of
 from tasks.revive import path_of
 

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from tasks.custody.errors import Refused
-from tasks.custody.incident import is_ahead
-from tasks.custody.turn import CHANGES, Held, Promotion, Row, Turn
+from tasks.custody.incident.incident import is_ahead
+from tasks.custody.store.latest import CHANGES, Held, Promotion, Row, Turn
 from tasks.latest import History, Log, Wish, at_key, history, planned, present, read_turn, take_turn
 
 if TYPE_CHECKING:

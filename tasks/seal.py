@@ -13,14 +13,14 @@ from typing import Any, Final
 from tasks.bucket import side_by_side
 from tasks.case import Case
 from tasks.collectors import discover
-from tasks.custody.coverage import statement
 from tasks.custody.errors import Tampered
-from tasks.custody.evidence import IN_PLACE, Evidence, Seal, StoredFile
-from tasks.custody.keys import COVERAGE, MANIFEST, MODELS, SEGMENT, SIGNATURE, SUMS
-from tasks.custody.manifest import Manifest, canonical, digest, require_intact
-from tasks.custody.parts import hashed, part_size
-from tasks.custody.rows import require_readable
-from tasks.custody.secrets import search
+from tasks.custody.evidence.acquisition import IN_PLACE, Evidence, Seal, StoredFile
+from tasks.custody.evidence.coverage import statement
+from tasks.custody.evidence.keys import COVERAGE, MANIFEST, MODELS, SEGMENT, SIGNATURE, SUMS
+from tasks.custody.evidence.parts import hashed, part_size
+from tasks.custody.evidence.secrets import search
+from tasks.custody.store.manifest import Manifest, canonical, digest, require_intact
+from tasks.custody.store.rows import require_readable
 from tasks.deviations import tell_deviations
 from tasks.in_place import reading
 from tasks.keep import put_aside

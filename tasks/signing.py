@@ -10,9 +10,9 @@ from typing import Any, Final
 
 from tasks.case import Case
 from tasks.custody.errors import BadSignature, Tampered
-from tasks.custody.evidence import Seal
-from tasks.custody.keys import MANIFEST, SIGNATURE, volume_folder
-from tasks.custody.manifest import pieces_of
+from tasks.custody.evidence.acquisition import Seal
+from tasks.custody.evidence.keys import MANIFEST, SIGNATURE, volume_folder
+from tasks.custody.store.manifest import pieces_of
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ def read_signature(folder: Path) -> bytes:
 
 def signed_by(folder: Path) -> str:
     """Fingerprint of the key that signed a folder's manifest; empty if none did, or what is there is no signature."""
-    from tasks.custody.signature import signer  # its library must not delay containment
+    from tasks.custody.store.signature import signer  # its library must not delay containment
 
     if not (signature := read_signature(folder)):
         return ""

@@ -7,9 +7,9 @@ from typing import Any, Final
 
 from blocks.workload import Workload
 from tasks.case import CLOSING, ENDED
-from tasks.custody.container import workload_containers
+from tasks.custody.containment.container import workload_containers
 from tasks.custody.errors import EngineError
-from tasks.custody.redact import command_line
+from tasks.custody.evidence.redact import command_line
 from tasks.engine import DockerEngine
 from tasks.home import CORDON, INCIDENT, cordon_base, find_home
 from tasks.host import Host

@@ -11,11 +11,11 @@ from tasks.case import STOPPED, Case
 from tasks.contain import command_of, find, frozen, halt, observed, spared, stopped
 from tasks.containers import stop_containers
 from tasks.cordon import matchers
-from tasks.custody.end import End
-from tasks.custody.membership import Member
-from tasks.custody.process import Identity, Process, copies, gentle_signal
-from tasks.custody.receipt import Frozen, Stop, Stopped
-from tasks.custody.source import restarted
+from tasks.custody.containment.ends import End
+from tasks.custody.containment.membership import Member
+from tasks.custody.containment.process import Identity, Process, copies, gentle_signal
+from tasks.custody.containment.receipt import Frozen, Stop, Stopped
+from tasks.custody.containment.source import restarted
 from tasks.kin import Kin
 from tasks.step import step
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from prefect.context import FlowRunContext
 
 from tasks.actor import BY_HAND, triggered_by
-from tasks.custody.pause import Kind, Launcher
+from tasks.custody.containment.pause import Kind, Launcher
 from tasks.given import given
 from tasks.proc import began
 

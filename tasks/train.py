@@ -18,10 +18,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from blocks.workload import Workload
 from tasks.case import FROZEN
+from tasks.custody.containment.process import Identity
+from tasks.custody.containment.receipt import Frozen
 from tasks.custody.errors import Refused
-from tasks.custody.incident import Incident
-from tasks.custody.process import Identity
-from tasks.custody.receipt import Frozen
+from tasks.custody.incident.incident import Incident
 from tasks.home import CORDON
 from tasks.lock import holder, open_lock
 from tasks.marker import read_marker, read_plain

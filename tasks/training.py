@@ -14,8 +14,8 @@ from typing import Final, Self
 
 from blocks.workload import Workload
 from tasks.account import as_user, clean_environment
+from tasks.custody.containment.process import Identity, descendants, gentle_signal
 from tasks.custody.errors import Refused
-from tasks.custody.process import Identity, descendants, gentle_signal
 from tasks.host import LinuxHost
 from tasks.output import Lines, Teller, readable
 from tasks.priority import give_way

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tasks.case import CAUGHT, FROZEN, FROZEN_CONTAINERS, RETURNED
 from tasks.cordon import matchers
-from tasks.custody.container import ContainerIdentity, workload_containers
+from tasks.custody.containment.container import ContainerIdentity, workload_containers
+from tasks.custody.containment.membership import members
+from tasks.custody.containment.pause import Resume
+from tasks.custody.containment.process import Identity, Process
 from tasks.custody.errors import EngineError
-from tasks.custody.log import CustodyLog
-from tasks.custody.membership import members
+from tasks.custody.incident.log import CustodyLog
 from tasks.custody.noun import Noun
-from tasks.custody.pause import Resume
-from tasks.custody.process import Identity, Process
 from tasks.engine import Engine
 from tasks.home import CORDON, bases, cordon_base, homes
 from tasks.host import Host

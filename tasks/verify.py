@@ -6,10 +6,10 @@ from functools import partial
 
 from tasks.bucket import QUESTIONS, THREADS, side_by_side
 from tasks.case import Case
-from tasks.custody.evidence import Seal, StoredFile
-from tasks.custody.keys import volume_folder
-from tasks.custody.objects import Expected, all_objects
-from tasks.custody.receipt import ObjectReceipt, Receipts
+from tasks.custody.containment.receipt import ObjectReceipt, Receipts
+from tasks.custody.evidence.acquisition import Seal, StoredFile
+from tasks.custody.evidence.keys import volume_folder
+from tasks.custody.store.objects import Expected, all_objects
 from tasks.in_place import as_sealed
 from tasks.offload import NOT_THERE, UNPROVEN, Sent, prove, transient
 from tasks.progress import Progress, shown

@@ -13,11 +13,11 @@ from tasks.contain import Snapshot, command_of, find, frozen, halt, ours, return
 from tasks.container_returns import ContainerReturns
 from tasks.containers import frozen_containers
 from tasks.cordon import caught
-from tasks.custody.end import End
-from tasks.custody.membership import Member
-from tasks.custody.process import Identity
-from tasks.custody.receipt import Returned, Watch
-from tasks.custody.source import Source, keeps_only, lineages, may_be_ended, supervisor, unit_of
+from tasks.custody.containment.ends import End
+from tasks.custody.containment.membership import Member
+from tasks.custody.containment.process import Identity
+from tasks.custody.containment.receipt import Returned, Watch
+from tasks.custody.containment.source import Source, keeps_only, lineages, may_be_ended, supervisor, unit_of
 from tasks.step import step
 
 _POLL_SECONDS: Final = 0.1

@@ -2,11 +2,11 @@
 
 from typing import Final
 
-from tasks.custody.end import End
-from tasks.custody.ending import DRY_RUN, NOT_RECOVERED, PARTLY_RECOVERED, RECOVERED, UNVERIFIED
-from tasks.custody.evidence import Outcome
-from tasks.custody.inspection import Soundness
-from tasks.custody.verdict import Word
+from tasks.custody.containment.ends import End
+from tasks.custody.evidence.acquisition import Outcome
+from tasks.custody.incident.ending import DRY_RUN, NOT_RECOVERED, PARTLY_RECOVERED, RECOVERED, UNVERIFIED
+from tasks.custody.incident.verdict import Word
+from tasks.custody.models.inspection import Soundness
 from tasks.page.document import Both, Tone
 
 JAPANESE: Final = {

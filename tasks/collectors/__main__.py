@@ -17,8 +17,8 @@ from tasks.collectors.acquire import acquire
 from tasks.collectors.collector import Collector, Target
 from tasks.collectors.estimate import estimate
 from tasks.collectors.searching import searched
-from tasks.custody.evidence import Loss, StoredFile
-from tasks.custody.secrets import Search
+from tasks.custody.evidence.acquisition import Loss, StoredFile
+from tasks.custody.evidence.secrets import Search
 
 _MEMORY: Final = 4 << 30
 _KINDS: Final = {StoredFile: "file", Loss: "loss", Search: "search"}

@@ -26,8 +26,8 @@ from tasks.collectors.copying import Copying
 from tasks.collectors.matching import found
 from tasks.collectors.procfs import still
 from tasks.collectors.room import Room
-from tasks.custody.evidence import Loss, Outcome, StoredFile
-from tasks.custody.manifest import digest_bytes
+from tasks.custody.evidence.acquisition import Loss, Outcome, StoredFile
+from tasks.custody.store.manifest import digest_bytes
 
 
 def acquire(collector: Collector, target: Target, folder: Path) -> Iterator[StoredFile | Loss]:

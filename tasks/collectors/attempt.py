@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, Final
 from tasks.cancel import Cancellation
 from tasks.collectors.collector import Collector, Target
 from tasks.collectors.zygote import Running, start
-from tasks.custody.evidence import Loss, Outcome
+from tasks.custody.evidence.acquisition import Loss, Outcome
 
 _TAIL: Final = 400
 _LOOK_SECONDS: Final = 0.25

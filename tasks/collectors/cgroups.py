@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from tasks.collectors.collector import Collector, Made, Target
 from tasks.collectors.procfs import still, text
-from tasks.custody.manifest import canonical
+from tasks.custody.store.manifest import canonical
 
 _FILES: Final = (
     *("memory.max", "memory.high", "memory.current", "memory.peak", "memory.events", "memory.swap.max"),

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from tasks.collectors.collector import Collector, Command, Incomplete, Made, NothingThere, Target, Unanswered
 from tasks.collectors.command import run
-from tasks.custody.manifest import canonical
+from tasks.custody.store.manifest import canonical
 
 _UNSYNCHRONISED: Final = 0x0040
 _NANO: Final = 0x2000

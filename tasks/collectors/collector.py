@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from tasks.custody.evidence import Loss, Outcome, StoredFile
+from tasks.custody.evidence.acquisition import Loss, Outcome, StoredFile
 
 FOREVER: Final = 10**9
 MIB: Final = 1 << 20

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from tasks.collectors.collector import Command, Incomplete, NothingThere, Target, Unanswered
-from tasks.custody.evidence import Outcome
-from tasks.custody.redact import redact
+from tasks.custody.evidence.acquisition import Outcome
+from tasks.custody.evidence.redact import redact
 
 _WORDS: Final = 300
 _COMPLAINT: Final = 4096

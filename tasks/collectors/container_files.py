@@ -14,11 +14,11 @@ from tasks.collectors.collector import TIB, Collector, Gathered, Target
 from tasks.collectors.containers import place, to_look_into
 from tasks.collectors.room import Room
 from tasks.custody.errors import ContainerGone, EngineError
-from tasks.custody.evidence import Loss, Outcome, StoredFile
-from tasks.custody.keys import CONTAINERS, placed_name, quote, stored_name
-from tasks.custody.manifest import digest
-from tasks.custody.pattern import fits, literal_folder
-from tasks.custody.room import Place, places
+from tasks.custody.evidence.acquisition import Loss, Outcome, StoredFile
+from tasks.custody.evidence.keys import CONTAINERS, placed_name, quote, stored_name
+from tasks.custody.evidence.pattern import fits, literal_folder
+from tasks.custody.evidence.room import Place, places
+from tasks.custody.store.manifest import digest
 from tasks.engine import DockerEngine, Engine
 
 _BLOCK: Final = 1 << 20

@@ -8,12 +8,12 @@ from typing import Any, Final
 from tasks.collectors.collector import Collector, Gathered, Target
 from tasks.collectors.procfs import printable
 from tasks.collectors.room import Room
-from tasks.custody.container import workload_containers
+from tasks.custody.containment.container import workload_containers
 from tasks.custody.errors import EngineError, EngineUnreachable
-from tasks.custody.evidence import Loss, Outcome, StoredFile
-from tasks.custody.keys import CONTAINERS, stored_name
-from tasks.custody.manifest import canonical, digest_bytes
-from tasks.custody.redact import redact, redact_command, redact_environment
+from tasks.custody.evidence.acquisition import Loss, Outcome, StoredFile
+from tasks.custody.evidence.keys import CONTAINERS, stored_name
+from tasks.custody.evidence.redact import redact, redact_command, redact_environment
+from tasks.custody.store.manifest import canonical, digest_bytes
 from tasks.engine import DockerEngine, Engine
 from tasks.proc import standpoint
 

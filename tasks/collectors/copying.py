@@ -11,10 +11,10 @@ from tasks.below import open_below, real_name
 from tasks.collectors.matching import lost
 from tasks.collectors.pouring import Endless, clone, extents, pour
 from tasks.collectors.room import Room
-from tasks.custody.evidence import Loss, Outcome, StoredFile
-from tasks.custody.keys import placed_name, quote
-from tasks.custody.parts import Parts, hashed
-from tasks.custody.room import Place, places
+from tasks.custody.evidence.acquisition import Loss, Outcome, StoredFile
+from tasks.custody.evidence.keys import placed_name, quote
+from tasks.custody.evidence.parts import Parts, hashed
+from tasks.custody.evidence.room import Place, places
 
 _UNIT: Final = 512
 _BESIDES: Final = 1 << 16

@@ -21,9 +21,9 @@ from tasks.collectors.collector import Collector, Made, Target
 from tasks.collectors.command import group_of
 from tasks.collectors.procfs import fields, still, text
 from tasks.collectors.reading import digest_in_time
-from tasks.custody.keys import quote
-from tasks.custody.manifest import canonical
-from tasks.custody.redact import redact
+from tasks.custody.evidence.keys import quote
+from tasks.custody.evidence.redact import redact
+from tasks.custody.store.manifest import canonical
 
 _HASH_SECONDS: Final = 2.0
 _SHARE: Final = 0.4

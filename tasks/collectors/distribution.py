@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from tasks.collectors.reading import digest_in_time, opened, read_below
-from tasks.custody.redact import redact
+from tasks.custody.evidence.redact import redact
 
 _RECORD_BYTES: Final = 32 << 20
 _SMALL: Final = 1 << 16

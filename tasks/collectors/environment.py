@@ -11,7 +11,7 @@ from pathlib import Path
 from tasks.collectors.collector import Collector, Made, NothingThere, Target, Unanswered
 from tasks.collectors.packages import bounds_of, installed, prefix_of
 from tasks.collectors.reading import read_below, read_inside
-from tasks.custody.manifest import canonical
+from tasks.custody.store.manifest import canonical
 
 _SHA = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _MOST = 64 << 20

@@ -9,7 +9,7 @@ from pathlib import Path
 from tasks.collectors.collector import Collector, Files, Target
 from tasks.collectors.matching import found
 from tasks.collectors.room import Room
-from tasks.custody.room import room_told
+from tasks.custody.evidence.room import room_told
 
 _UNIT = 512
 

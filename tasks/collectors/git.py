@@ -20,8 +20,8 @@ from tasks.collectors.collector import MIB, Collector, Command, Gathered, Made, 
 from tasks.collectors.command import group_of, owner
 from tasks.collectors.environment import commit, head
 from tasks.collectors.reading import read_below
-from tasks.custody.evidence import Loss, StoredFile
-from tasks.custody.manifest import canonical
+from tasks.custody.evidence.acquisition import Loss, StoredFile
+from tasks.custody.store.manifest import canonical
 
 _INDEX_BYTES: Final = 256 * MIB
 _SHA256_LETTERS: Final = 64

@@ -10,8 +10,8 @@ from typing import Any, Final
 from tasks.collectors.collector import MIB, Collector, Incomplete, Made, Target
 from tasks.collectors.distribution import Distribution, unclaimed
 from tasks.collectors.packages import folders_of
-from tasks.custody.evidence import Outcome
-from tasks.custody.manifest import canonical
+from tasks.custody.evidence.acquisition import Outcome
+from tasks.custody.store.manifest import canonical
 
 _HASH_SECONDS: Final = 15.0
 _SHARE: Final = 0.5

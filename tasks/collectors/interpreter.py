@@ -12,8 +12,8 @@ from typing import Final
 from tasks.collectors.collector import Collector, Made, NothingThere, Target
 from tasks.collectors.environment import python_version, pyvenv_cfg
 from tasks.collectors.reading import digest_of
-from tasks.custody.manifest import canonical
-from tasks.custody.redact import redact
+from tasks.custody.evidence.redact import redact
+from tasks.custody.store.manifest import canonical
 
 _SHARE: Final = 0.5
 _NAMED: Final = re.compile(r"python(\d+\.\d+)")

@@ -9,7 +9,7 @@ from typing import Final
 
 from tasks.collectors.collector import Collector, Made, NothingThere, Target, Unanswered
 from tasks.collectors.reading import inside_of, read_inside
-from tasks.custody.evidence import Outcome
+from tasks.custody.evidence.acquisition import Outcome
 
 _METADATA_BYTES: Final = 1 << 20
 

@@ -5,7 +5,7 @@ import time
 import psutil
 
 from tasks.collectors.collector import Collector, Made, Target
-from tasks.custody.redact import redact_command
+from tasks.custody.evidence.redact import redact_command
 
 _ROW = "{:>8} {:>8} {:>6} {:>6} {:>12} {}\n"
 

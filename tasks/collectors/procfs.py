@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from tasks.custody.redact import redact
+from tasks.custody.evidence.redact import redact
 from tasks.proc import start_of
 
 _WORDS: Final = 64

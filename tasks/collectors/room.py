@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from tasks.collectors.collector import Target
-from tasks.custody.evidence import StoredFile
-from tasks.custody.room import Free, Place
+from tasks.custody.evidence.acquisition import StoredFile
+from tasks.custody.evidence.room import Free, Place
 from tasks.reserve import with_reserve
 
 _PART = ".part"

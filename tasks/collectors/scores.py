@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any, Final
 from tasks.collectors.collector import MIB, Collector, Made, NothingThere, Target
 from tasks.collectors.matching import found
 from tasks.collectors.reading import read_below
-from tasks.custody.keys import quote
-from tasks.custody.manifest import canonical
-from tasks.custody.redact import redact, redact_environment
+from tasks.custody.evidence.keys import quote
+from tasks.custody.evidence.redact import redact, redact_environment
+from tasks.custody.store.manifest import canonical
 
 if TYPE_CHECKING:
     import pandas as pd

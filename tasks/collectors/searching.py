@@ -10,9 +10,9 @@ from pathlib import Path
 
 from tasks.below import open_below, real_name
 from tasks.collectors.collector import Target
-from tasks.custody.evidence import Loss, Outcome, StoredFile
-from tasks.custody.keys import unquote
-from tasks.custody.secrets import LIMIT, Search, search
+from tasks.custody.evidence.acquisition import Loss, Outcome, StoredFile
+from tasks.custody.evidence.keys import unquote
+from tasks.custody.evidence.secrets import LIMIT, Search, search
 
 Item = StoredFile | Loss
 

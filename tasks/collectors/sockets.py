@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from tasks.collectors.collector import Collector, Made, Target
 from tasks.collectors.procfs import link, numbers, printable
-from tasks.custody.redact import redact_command
+from tasks.custody.evidence.redact import redact_command
 
 _INET: Final = ("tcp", "tcp6", "udp", "udp6")
 _STATES: Final = (

@@ -14,8 +14,8 @@ from typing import Final
 
 from tasks.collectors.collector import Collector, Incomplete, Made, NothingThere, Target
 from tasks.collectors.procfs import printable
-from tasks.custody.evidence import Outcome, worst
-from tasks.custody.redact import redact
+from tasks.custody.evidence.acquisition import Outcome, worst
+from tasks.custody.evidence.redact import redact
 from tasks.proc import start_of
 
 _EACH_SECONDS: Final = 3.0

@@ -17,8 +17,8 @@ from tasks.collectors.collector import MIB, Collector, Made, NothingThere, Targe
 from tasks.collectors.matching import found
 from tasks.collectors.procfs import printable
 from tasks.collectors.reading import read_end
-from tasks.custody.keys import quote
-from tasks.custody.redact import redact
+from tasks.custody.evidence.keys import quote
+from tasks.custody.evidence.redact import redact
 
 _READ: Final = 4 * MIB
 _LOGS: Final = 200

@@ -16,10 +16,10 @@ import psutil
 from tasks.collectors.collector import Collector, Incomplete, Made, Target
 from tasks.collectors.procfs import fields, limits, link, mapped, numbers, printable, signals, still, text
 from tasks.collectors.sockets import descriptors, of_process
-from tasks.custody.evidence import Outcome
-from tasks.custody.manifest import canonical
-from tasks.custody.process import Process
-from tasks.custody.redact import redact_command, redact_environment
+from tasks.custody.containment.process import Process
+from tasks.custody.evidence.acquisition import Outcome
+from tasks.custody.evidence.redact import redact_command, redact_environment
+from tasks.custody.store.manifest import canonical
 from tasks.proc import read_process
 
 _MOST: Final = 2000

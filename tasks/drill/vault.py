@@ -12,7 +12,7 @@ from prefect_aws import AwsCredentials
 from pydantic import SecretStr
 
 from blocks import SigningKey
-from tasks.custody.keys import MANIFEST, SIGNATURE
+from tasks.custody.evidence.keys import MANIFEST, SIGNATURE
 from tasks.drill.parts import SeaweedFS
 
 LOCK: Final[dict[str, Any]] = {"lock": "governance", "lock_days": 1}

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Final
 from xml.etree.ElementTree import Element, SubElement, tostring
 
-from tasks.custody.timeline import Bar, Course, Moment, Run, in_order
+from tasks.custody.incident.timeline import Bar, Course, Moment, Run, in_order
 from tasks.custody.visible import visible
 from tasks.page.clock import JST
 from tasks.page.style import PICTURE_STYLE

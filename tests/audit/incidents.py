@@ -10,9 +10,9 @@ from blocks.signing_key import SigningKey
 from blocks.store import EvidenceStore
 from tasks.case import Case, read_incident
 from tasks.collect import collect
-from tasks.custody.evidence import Evidence, Outcome, Seal
-from tasks.custody.pause import Pause
-from tasks.custody.receipt import Containment
+from tasks.custody.containment.pause import Pause
+from tasks.custody.containment.receipt import Containment
+from tasks.custody.evidence.acquisition import Evidence, Outcome, Seal
 from tasks.offload import claim_store, offload
 from tasks.promote import promote
 from tasks.record import record

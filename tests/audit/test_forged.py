@@ -12,8 +12,8 @@ from tasks.audit import audited
 from tasks.custody.audit.finding import AuditWord, Severity
 from tasks.custody.audit.signers import read_signers
 from tasks.custody.errors import PermanentStoreError
-from tasks.custody.manifest import canonical
-from tasks.custody.signature import PrivateKey, public_key, sign
+from tasks.custody.store.manifest import canonical
+from tasks.custody.store.signature import PrivateKey, public_key, sign
 from tests.audit.conftest import Objects
 from tests.audit.test_laws import HOME, findings, forged
 from tests.support.run_context import INCIDENT

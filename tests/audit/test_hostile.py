@@ -18,7 +18,7 @@ from tasks.custody.audit.finding import Audit, AuditWord, Severity
 from tasks.custody.audit.layout import laid_out
 from tasks.custody.audit.signers import read_signers
 from tasks.custody.errors import Refused, TransientStoreError
-from tasks.custody.manifest import canonical
+from tasks.custody.store.manifest import canonical
 from tasks.holdings import columns, holdings
 from tests.audit.conftest import Objects
 from tests.support.run_context import INCIDENT

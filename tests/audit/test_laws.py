@@ -20,9 +20,9 @@ from tasks.custody.audit.promise import Promise, Seen, kept
 from tasks.custody.audit.records import RecordOf, admitted
 from tasks.custody.audit.signers import Signer, read_signers
 from tasks.custody.audit.turns import turns_hold
-from tasks.custody.keys import begun_key, done_key
-from tasks.custody.manifest import canonical, digest_bytes
-from tasks.custody.turn import Turn
+from tasks.custody.evidence.keys import begun_key, done_key
+from tasks.custody.store.latest import Turn
+from tasks.custody.store.manifest import canonical, digest_bytes
 from tests.audit.conftest import Objects
 from tests.audit.incidents import lossy
 from tests.support.run_context import INCIDENT

@@ -14,10 +14,10 @@ from tasks.bucket import see
 from tasks.custody.audit.finding import Severity
 from tasks.custody.audit.promise import Promise, kept
 from tasks.custody.audit.untrusted import Unreadable, read_manifest
-from tasks.custody.evidence import StoredFile
-from tasks.custody.manifest import Manifest, canonical
-from tasks.custody.objects import all_objects
-from tasks.custody.parts import Parts
+from tasks.custody.evidence.acquisition import StoredFile
+from tasks.custody.evidence.parts import Parts
+from tasks.custody.store.manifest import Manifest, canonical
+from tasks.custody.store.objects import all_objects
 
 DATA = b"a large file"
 SHA = hashlib.sha256(DATA).hexdigest()

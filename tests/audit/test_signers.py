@@ -10,7 +10,7 @@ import pytest
 from blocks.signing_key import SigningKey
 from tasks.custody.audit.signers import read_signers
 from tasks.custody.errors import Refused
-from tasks.custody.signature import PublicKey
+from tasks.custody.store.signature import PublicKey
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDiuf0v7R0P9Pz7mNPl4k2Nu1FIV6pg1zvbGzuZs9yMq"
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)

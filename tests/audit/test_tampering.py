@@ -15,7 +15,7 @@ from blocks.port import StoredObject
 from tasks.audit import audited
 from tasks.custody.audit.finding import Audit, AuditWord, Severity
 from tasks.custody.audit.signers import Signer, read_signers
-from tasks.custody.log import chained, head
+from tasks.custody.incident.log import chained, head
 from tests.support.run_context import INCIDENT
 
 Objects = dict[str, bytes]

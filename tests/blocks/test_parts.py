@@ -16,8 +16,8 @@ from prefect_aws import AwsCredentials
 from blocks import s3
 from blocks.s3 import S3Store
 from tasks.custody.errors import Conflict, PermanentStoreError
-from tasks.custody.parts import Parts, divide
-from tasks.custody.retention import NOTHING, Retention
+from tasks.custody.evidence.parts import Parts, divide
+from tasks.custody.store.retention import NOTHING, Retention
 from tasks.drill.parts import SeaweedFS
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ from pathlib import Path
 from prefect_aws import AwsCredentials
 from blocks import s3_parts
 from blocks.s3 import S3Store
-from tasks.custody.parts import divide
+from tasks.custody.evidence.parts import divide
 
 s3_parts.AT_ONCE = 1
 endpoint, bucket, prefix, path, size, total, after = sys.argv[1:]

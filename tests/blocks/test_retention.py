@@ -17,7 +17,7 @@ from blocks.port import StoredObject
 from blocks.s3 import S3Store
 from blocks.store import EvidenceStore
 from tasks.custody.errors import Conflict, PermanentStoreError
-from tasks.custody.retention import NOTHING, Retention
+from tasks.custody.store.retention import NOTHING, Retention
 from tasks.drill.parts import SeaweedFS
 
 if TYPE_CHECKING:

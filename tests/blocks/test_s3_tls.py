@@ -23,7 +23,7 @@ from prefect_aws.client_parameters import AwsClientParameters
 
 from blocks.s3 import S3Store
 from tasks.custody.errors import PermanentStoreError
-from tasks.custody.parts import divide
+from tasks.custody.evidence.parts import divide
 from tasks.drill.parts import SeaweedFS
 
 PART = 5 << 20

@@ -13,7 +13,7 @@ from blocks import signing_key
 from blocks.file import load
 from blocks.signing_key import SigningKey
 from blocks.store import EvidenceStore, with_usable_key
-from tasks.custody.signature import PrivateKey, signer
+from tasks.custody.store.signature import PrivateKey, signer
 
 WHO = "evacuation@gpu1"
 

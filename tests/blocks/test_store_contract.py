@@ -21,8 +21,8 @@ from blocks.memory import MemoryStore
 from blocks.port import PIECE, Store, StoredObject
 from blocks.s3 import S3Store
 from tasks.custody.errors import Conflict, PermanentStoreError
-from tasks.custody.keys import evidence_key, stored_name
-from tasks.custody.parts import Parts, divide, part_size
+from tasks.custody.evidence.keys import evidence_key, stored_name
+from tasks.custody.evidence.parts import Parts, divide, part_size
 from tasks.drill.parts import SeaweedFS
 
 Maker = Callable[[], Store]

@@ -17,9 +17,9 @@ import pytest
 from tasks.collectors import discover
 from tasks.collectors.acquire import acquire
 from tasks.collectors.collector import Collector, Command, Files, Made, NothingThere, Target
-from tasks.custody.evidence import Loss, Outcome, StoredFile
-from tasks.custody.keys import COVERAGE, MANIFEST, SEGMENT, SUMS, unquote
-from tasks.custody.manifest import digest, digest_bytes
+from tasks.custody.evidence.acquisition import Loss, Outcome, StoredFile
+from tasks.custody.evidence.keys import COVERAGE, MANIFEST, SEGMENT, SUMS, unquote
+from tasks.custody.store.manifest import digest, digest_bytes
 
 NOBODY = 65534
 SECRET = "a secret outside"

@@ -8,7 +8,7 @@ import pytest
 
 from tasks.collectors.collector import Command, Incomplete, NothingThere, Target, Unanswered
 from tasks.collectors.command import run
-from tasks.custody.evidence import Outcome
+from tasks.custody.evidence.acquisition import Outcome
 
 
 def target(root: Path, limit: int) -> Target:

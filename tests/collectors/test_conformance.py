@@ -28,9 +28,9 @@ from tasks.collectors.attempt import attempt
 from tasks.collectors.collector import Collector, Files, Gathered
 from tasks.collectors.environment import commit
 from tasks.contain import freeze
-from tasks.custody.evidence import Evidence, Outcome, StoredFile
-from tasks.custody.keys import COVERAGE, MANIFEST, SEGMENT, SUMS, stored_name
-from tasks.custody.manifest import digest
+from tasks.custody.evidence.acquisition import Evidence, Outcome, StoredFile
+from tasks.custody.evidence.keys import COVERAGE, MANIFEST, SEGMENT, SUMS, stored_name
+from tasks.custody.store.manifest import digest
 from tests.collectors.test_git import repository
 from tests.support.run_context import case_of
 from tests.support.workloads import SmallWorkload, wait_until

@@ -13,10 +13,10 @@ from tasks.collectors.collector import Target
 from tasks.collectors.copying import Copying, changes
 from tasks.collectors.pouring import extents
 from tasks.collectors.room import Room
-from tasks.custody import parts
-from tasks.custody.evidence import IN_PLACE, Loss, Outcome, StoredFile
-from tasks.custody.manifest import digest, digest_bytes
-from tasks.custody.parts import divide
+from tasks.custody.evidence import parts
+from tasks.custody.evidence.acquisition import IN_PLACE, Loss, Outcome, StoredFile
+from tasks.custody.evidence.parts import divide
+from tasks.custody.store.manifest import digest, digest_bytes
 from tests.collectors.test_acquire import FILES, NOBODY, SECRET, am_root, folder, place, root, taken, target
 from tests.support.workloads import wait_until
 

@@ -10,7 +10,7 @@ import pytest
 from blocks.memory import MemoryStore
 from tasks.collect import collect
 from tasks.collectors import discover
-from tasks.custody.keys import unquote
+from tasks.custody.evidence.keys import unquote
 from tasks.offload import offload
 from tasks.seal import check_seal, read_manifest, seal
 from tasks.verify import verify

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tasks.collectors.matching import matches
-from tasks.custody.evidence import Loss, Outcome
-from tasks.custody.keys import quote
+from tasks.custody.evidence.acquisition import Loss, Outcome
+from tasks.custody.evidence.keys import quote
 from tests.collectors.test_acquire import FILES, SECRET, folder, place, root, taken, target
 from tests.support.workloads import wait_until
 

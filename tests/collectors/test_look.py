@@ -23,8 +23,8 @@ from tasks.collect import collect
 from tasks.collectors import discover, stacks, tree
 from tasks.collectors.collector import Incomplete, NothingThere
 from tasks.contain import freeze
-from tasks.custody.evidence import Evidence, Outcome
-from tasks.custody.process import Identity, Process
+from tasks.custody.containment.process import Identity, Process
+from tasks.custody.evidence.acquisition import Evidence, Outcome
 from tasks.proc import start_of
 from tasks.step import submit
 from tasks.stop import stop

@@ -14,12 +14,12 @@ from blocks.memory import MemoryStore
 from blocks.workload import Workload
 from tasks.case import Case
 from tasks.collect import _key, collect
+from tasks.custody.containment.receipt import Receipts, lost_once, unproven
 from tasks.custody.errors import Tampered
-from tasks.custody.evidence import IN_PLACE, Evidence, Outcome, Seal
-from tasks.custody.keys import MANIFEST
-from tasks.custody.manifest import digest
-from tasks.custody.receipt import Receipts, lost_once, unproven
-from tasks.custody.room import Free, Place, places
+from tasks.custody.evidence.acquisition import IN_PLACE, Evidence, Outcome, Seal
+from tasks.custody.evidence.keys import MANIFEST
+from tasks.custody.evidence.room import Free, Place, places
+from tasks.custody.store.manifest import digest
 from tasks.offload import Sent, offload
 from tasks.reserve import give, give_all, take, with_reserve
 from tasks.seal import check_seal, read_manifest, seal

@@ -10,12 +10,12 @@ import pytest
 
 from tasks.case import Case
 from tasks.collect import collect
-from tasks.custody.coverage import attempts
 from tasks.custody.errors import Tampered, TooMany
-from tasks.custody.evidence import Evidence, Outcome, Seal, StoredFile
-from tasks.custody.keys import COVERAGE, MANIFEST, SEGMENT, SUMS
-from tasks.custody.log import broken, head
-from tasks.custody.manifest import digest_bytes
+from tasks.custody.evidence.acquisition import Evidence, Outcome, Seal, StoredFile
+from tasks.custody.evidence.coverage import attempts
+from tasks.custody.evidence.keys import COVERAGE, MANIFEST, SEGMENT, SUMS
+from tasks.custody.incident.log import broken, head
+from tasks.custody.store.manifest import digest_bytes
 from tasks.seal import check_seal, read_manifest, seal, volumes_to_seal
 from tests.support.run_context import case_of
 from tests.support.workloads import SmallWorkload
@@ -88,7 +88,7 @@ def test_more_files_than_could_be_read_back_are_not_sealed_and_the_message_says_
     case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     evidence = collected(case, *NAMES)
-    monkeypatch.setattr("tasks.custody.rows.ROWS_LIMIT", 3)
+    monkeypatch.setattr("tasks.custody.store.rows.ROWS_LIMIT", 3)
     with pytest.raises(TooMany, match=r"at most 3 files .* Nothing is sealed or sent: .* carry the incident on\."):
         seal.fn(case, 1, evidence)
     assert not (case.folder(1) / MANIFEST).exists()

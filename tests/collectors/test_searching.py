@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tasks.collect import _key, collect
-from tasks.custody.evidence import Evidence, Outcome
+from tasks.custody.evidence.acquisition import Evidence, Outcome
 from tasks.seal import read_manifest, seal
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload

@@ -177,7 +177,7 @@ def test_a_hostile_table_is_told_or_its_reason_is(tmp_path: Path, data: bytes) -
 
 @given(st.binary(max_size=300))
 def test_no_bytes_break_the_summary(data: bytes) -> None:
-    from tasks.custody.manifest import canonical
+    from tasks.custody.store.manifest import canonical
 
     try:
         told = scores.summary(b"iter,mean_test_score,rank_test_score\n" + data, whole=True)

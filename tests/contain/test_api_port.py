@@ -15,8 +15,8 @@ from tasks.api_port import others_on_port, port_of
 from tasks.case import Case
 from tasks.contain import freeze, prove_contained
 from tasks.cordon import cordon
-from tasks.custody.process import Identity, Listener, Process
-from tasks.custody.receipt import Containment
+from tasks.custody.containment.process import Identity, Listener, Process
+from tasks.custody.containment.receipt import Containment
 from tasks.host import LinuxHost
 from tasks.proc import start_of
 from tasks.stop import stop

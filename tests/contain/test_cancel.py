@@ -23,9 +23,9 @@ from tasks.collectors.collector import Target
 from tasks.contain import CONTAINED, FROZEN_ONLY, NOT_CONTAINED, freeze, prove_still_contained, stance
 from tasks.containers import stop_container
 from tasks.cordon import cordon
-from tasks.custody.container import Container, ContainerIdentity, FrozenContainer
-from tasks.custody.end import End
-from tasks.custody.evidence import Outcome
+from tasks.custody.containment.container import Container, ContainerIdentity, FrozenContainer
+from tasks.custody.containment.ends import End
+from tasks.custody.evidence.acquisition import Outcome
 from tasks.custody.noun import Noun
 from tasks.ownership import take_ownership
 from tasks.step import step
@@ -36,7 +36,7 @@ from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload, wait_until
 
 if TYPE_CHECKING:
-    from tasks.custody.receipt import Containment, Stop
+    from tasks.custody.containment.receipt import Containment, Stop
 
 SOON = 4.0
 

@@ -18,8 +18,8 @@ import pytest
 from tasks import contain
 from tasks.contain import find, freeze, prove_contained, prove_still_contained
 from tasks.cordon import await_cordon, cordon
-from tasks.custody.end import End
-from tasks.custody.process import Identity, Process
+from tasks.custody.containment.ends import End
+from tasks.custody.containment.process import Identity, Process
 from tasks.host import LinuxHost
 from tasks.proc import read_process, start_of
 from tasks.stop import stop
@@ -27,7 +27,7 @@ from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload, open_the_way, wait_until
 
 if TYPE_CHECKING:
-    from tasks.custody.receipt import Containment, Freeze, Stop
+    from tasks.custody.containment.receipt import Containment, Freeze, Stop
 
 STUBBORN = """
 import signal, sys, time

@@ -17,9 +17,9 @@ from tasks.case import CAUGHT, FROZEN, FROZEN_CONTAINERS, RECOVERED_CONTAINERS, 
 from tasks.contain import freeze, frozen, prove_contained
 from tasks.container_guard import ContainerGuard
 from tasks.cordon import cordon
-from tasks.custody.container import Container, ContainerIdentity
-from tasks.custody.end import End
-from tasks.custody.process import Identity
+from tasks.custody.containment.container import Container, ContainerIdentity
+from tasks.custody.containment.ends import End
+from tasks.custody.containment.process import Identity
 from tasks.home import CORDON
 from tasks.host import LinuxHost
 from tasks.marker import caught_lines
@@ -33,7 +33,7 @@ from tests.support.run_context import INCIDENT, case_of, made
 from tests.support.workloads import SmallWorkload, wait_until
 
 if TYPE_CHECKING:
-    from tasks.custody.receipt import Stop, Watch
+    from tasks.custody.containment.receipt import Stop, Watch
     from tasks.engine import DockerEngine, Engine
 
 STUBBORN = """

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from tasks.case import FROZEN
-from tasks.custody.process import Process
+from tasks.custody.containment.process import Process
 from tasks.early import EARLY, freeze_described, thaw_again
 from tasks.host import LinuxHost
 from tasks.operate import let_go

@@ -19,7 +19,7 @@ import pytest
 from tasks import lock
 from tasks.case import Case
 from tasks.cordon import cordon, orders
-from tasks.custody.process import Identity
+from tasks.custody.containment.process import Identity
 from tasks.host import LinuxHost
 from tasks.proc import start_of
 from tests.support.run_context import case_of, made

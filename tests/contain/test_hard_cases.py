@@ -12,8 +12,8 @@ import uvicorn
 
 from tasks.contain import freeze, prove_contained
 from tasks.cordon import cordon
-from tasks.custody.end import End
-from tasks.custody.receipt import Containment, Freeze, Stop
+from tasks.custody.containment.ends import End
+from tasks.custody.containment.receipt import Containment, Freeze, Stop
 from tasks.drill.sample import SOURCE
 from tasks.host import LinuxHost
 from tasks.proc import untouchable

@@ -17,7 +17,7 @@ from tasks import preflight
 from tasks.case import Case
 from tasks.cordon import await_cordon, cordon
 from tasks.custody.errors import Refused
-from tasks.custody.incident import Incident
+from tasks.custody.incident.incident import Incident
 from tasks.home import (
     CORDON,
     INCIDENT,

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from tasks.contain import freeze, prove_contained
 from tasks.cordon import cordon
-from tasks.custody.membership import Matcher
-from tasks.custody.passing import come_and_gone
-from tasks.custody.process import Identity, Process
+from tasks.custody.containment.membership import Matcher
+from tasks.custody.containment.passing import come_and_gone
+from tasks.custody.containment.process import Identity, Process
 from tasks.proc import start_of
 from tasks.stop import stop
 from tests.support.run_context import case_of, made

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from tasks.challenge import challenge
 from tasks.contain import freeze, prove_contained, prove_still_contained
 from tasks.cordon import cordon, matchers
-from tasks.custody.membership import members
-from tasks.custody.process import Identity, Process
+from tasks.custody.containment.membership import members
+from tasks.custody.containment.process import Identity, Process
 from tasks.host import LinuxHost
 from tasks.plan import plan
 from tasks.rehearsal import RehearsalHost

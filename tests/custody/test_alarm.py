@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.custody.alarm import Alarm, Past, belongs_to
-from tasks.custody.process import Identity
+from tasks.custody.containment.process import Identity
+from tasks.custody.incident.alarm import Alarm, Past, belongs_to
 
 RUN = "0f0b4a80-1111-4222-8333-abcdefabcdef"
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)

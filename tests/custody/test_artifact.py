@@ -2,7 +2,7 @@
 
 import pytest
 
-from tasks.custody.artifact import not_plain, unsteady
+from tasks.custody.evidence.artifact import not_plain, unsteady
 
 GREW = "it grew while it was read: its first 5 bytes are here"
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.custody.container import (
+from tasks.custody.containment.container import (
     Container,
     ContainerIdentity,
     Standpoint,
@@ -18,7 +18,7 @@ from tasks.custody.container import (
     reference,
     workload_containers,
 )
-from tasks.custody.process import Masks
+from tasks.custody.containment.process import Masks
 
 ID, OTHER = "3f" * 32, "a0" * 32
 API = Container(

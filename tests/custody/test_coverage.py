@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from tasks.custody.coverage import attempts, impact, statement
-from tasks.custody.evidence import Evidence, Loss, Outcome, StoredFile
-from tasks.custody.manifest import canonical
+from tasks.custody.evidence.acquisition import Evidence, Loss, Outcome, StoredFile
+from tasks.custody.evidence.coverage import attempts, impact, statement
+from tasks.custody.store.manifest import canonical
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 QUESTION = "Who was logged in?"

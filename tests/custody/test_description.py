@@ -3,8 +3,8 @@
 import pytest
 
 from blocks.workload import Workload
-from tasks.custody.description import one, place, recognisable, tables
 from tasks.custody.errors import Refused
+from tasks.custody.incident.description import one, place, recognisable, tables
 
 ROOT = {"root": "/srv/portfolio"}
 

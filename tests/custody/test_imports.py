@@ -23,9 +23,9 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.utils import all_estimators
 
-from tasks.custody.imports import allowed, never
-from tasks.custody.inspection import Soundness
-from tasks.custody.model import judge
+from tasks.custody.models.imports import allowed, never
+from tasks.custody.models.inspection import Soundness
+from tasks.custody.models.judge import judge
 from tasks.judge import scan
 
 MODEL_OF_1_7_1: Final = Path(__file__).parents[1] / "models/sklearn-1.7.1.joblib"

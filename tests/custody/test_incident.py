@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.custody.errors import Refused
-from tasks.custody.incident import SKEW, Incident, is_ahead, new_id, parse_id
+from tasks.custody.incident.incident import SKEW, Incident, is_ahead, new_id, parse_id
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.custody.keys import (
+from tasks.custody.evidence.keys import (
     CONTAINERS,
     COVERAGE,
     MANIFEST,

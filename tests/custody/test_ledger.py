@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.custody.ledger import Entry, entries
+from tasks.custody.store.ledger import Entry, entries
 
 made = st.builds(Entry, place=st.text(max_size=20), key=st.text(max_size=20), sha256=st.text(max_size=64))
 

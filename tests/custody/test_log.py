@@ -14,7 +14,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from tasks.custody.log import START, CustodyLog, broken, chained, head
+from tasks.custody.incident.log import START, CustodyLog, broken, chained, head
 from tasks.ownership import take_ownership
 
 ACTOR = {"run": "run-1", "user": "0"}
@@ -242,7 +242,7 @@ def test_a_second_process_does_not_get_to_write_while_the_first_does(tmp_path: P
 FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
-from tasks.custody.log import CustodyLog
+from tasks.custody.incident.log import CustodyLog
 log = CustodyLog(Path(sys.argv[1]), {"run": "1"})
 log.write("opened")
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -17,9 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.custody.errors import Tampered
-from tasks.custody.evidence import IN_PLACE, StoredFile
-from tasks.custody.keys import MANIFEST, SUMS, quote, stored_name
-from tasks.custody.manifest import (
+from tasks.custody.evidence.acquisition import IN_PLACE, StoredFile
+from tasks.custody.evidence.keys import MANIFEST, SUMS, quote, stored_name
+from tasks.custody.evidence.parts import Parts
+from tasks.custody.store.manifest import (
     Manifest,
     canonical,
     differences,
@@ -29,7 +30,6 @@ from tasks.custody.manifest import (
     is_canonical,
     require_intact,
 )
-from tasks.custody.parts import Parts
 
 NAMES = (
     b"logs/train.log",

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.custody.membership import (
+from tasks.custody.containment.membership import (
     Matcher,
     Member,
     members,
@@ -20,8 +20,8 @@ from tasks.custody.membership import (
     runs_prefect,
     survey,
 )
-from tasks.custody.process import Identity, Process, descendants
-from tasks.custody.source import keeps_only, lineages
+from tasks.custody.containment.process import Identity, Process, descendants
+from tasks.custody.containment.source import keeps_only, lineages
 
 ROOT = PurePath("/srv/work load")
 TRAIN = Matcher("training", r"python\S* -u src/train\.py .*--mode full")

@@ -16,9 +16,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.custody.content import looks_like_a_model
-from tasks.custody.inspection import Soundness
-from tasks.custody.model import judge
+from tasks.custody.models.content import looks_like_a_model
+from tasks.custody.models.inspection import Soundness
+from tasks.custody.models.judge import judge
 
 COMPRESSIONS: dict[str, Any] = {
     "none": 0,

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.custody import parts as division
-from tasks.custody.parts import ABOVE, MOST, PART, Parts, divide, hashed, part_size
+from tasks.custody.evidence import parts as division
+from tasks.custody.evidence.parts import ABOVE, MOST, PART, Parts, divide, hashed, part_size
 
 MIB = 1 << 20
 S3_LARGEST = 5 << 40

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.collectors.matching import matches
-from tasks.custody.pattern import ends_with, fits, literal_folder
+from tasks.custody.evidence.pattern import ends_with, fits, literal_folder
 
 NAMES = st.sampled_from(["a", "b.log", ".h", "models"])
 PATHS = st.lists(NAMES, min_size=1, max_size=3).map("/".join)

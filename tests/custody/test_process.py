@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.custody.process import Identity, Masks, Process, ancestry, copies, gentle_signal, handed_down, parents_first
+from tasks.custody.containment.process import (
+    Identity,
+    Masks,
+    Process,
+    ancestry,
+    copies,
+    gentle_signal,
+    handed_down,
+    parents_first,
+)
 
 
 def mask(*numbers: Signals) -> int:

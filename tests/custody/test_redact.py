@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from tasks.custody.redact import HIDDEN, redact, redact_command, redact_environment, secret_name
+from tasks.custody.evidence.redact import HIDDEN, redact, redact_command, redact_environment, secret_name
 
 CANARY = "Zq7canaryX"
 HIDDEN_P = f"-p{HIDDEN}"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.custody.retention import NOTHING, Lock, Retention
+from tasks.custody.store.retention import NOTHING, Lock, Retention
 
 OPENED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 times = st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001  UTC is given

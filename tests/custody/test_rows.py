@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.custody import rows as limits
 from tasks.custody.audit.untrusted import Unreadable, read_manifest
 from tasks.custody.errors import TooMany
-from tasks.custody.evidence import StoredFile
-from tasks.custody.manifest import Manifest, canonical
-from tasks.custody.rows import Misspelled, read_rows, require_readable, spell, spelled
+from tasks.custody.evidence.acquisition import StoredFile
+from tasks.custody.store import rows as limits
+from tasks.custody.store.manifest import Manifest, canonical
+from tasks.custody.store.rows import Misspelled, read_rows, require_readable, spell, spelled
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 values = st.recursive(scalars, lambda of: st.lists(of, max_size=3) | st.dictionaries(st.text(), of, max_size=3))

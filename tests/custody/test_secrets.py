@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.custody.redact import HIDDEN, redact
-from tasks.custody.secrets import MOST, Hit, Search, is_binary, looks_secret, notes_of, search
-from tasks.custody.shapes import SHAPES
+from tasks.custody.evidence.redact import HIDDEN, redact
+from tasks.custody.evidence.secrets import MOST, Hit, Search, is_binary, looks_secret, notes_of, search
+from tasks.custody.evidence.token_shapes import SHAPES
 
 DICE = random.Random(3)  # noqa: S311  a repeatable test, no secret
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.custody.errors import BadSignature
-from tasks.custody.signature import PrivateKey, PublicKey, _armour, _message, _string, public_key, sign, signer
+from tasks.custody.store.signature import PrivateKey, PublicKey, _armour, _message, _string, public_key, sign, signer
 
 KINDS = (("ed25519", "256"), ("rsa", "2048"), ("ecdsa", "256"), ("ecdsa", "384"), ("ecdsa", "521"))
 WHO = "evacuation@host"

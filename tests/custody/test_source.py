@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.custody.process import Identity, Process, ancestry
-from tasks.custody.source import (
+from tasks.custody.containment.process import Identity, Process, ancestry
+from tasks.custody.containment.source import (
     BETWEEN,
     Source,
     keeps_only,

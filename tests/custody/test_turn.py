@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.custody.evidence import Evidence, Loss, Outcome
-from tasks.custody.keys import begun_key, done_key, kept_key, latest_name, turn_of
-from tasks.custody.turn import (
+from tasks.custody.evidence.acquisition import Evidence, Loss, Outcome
+from tasks.custody.evidence.keys import begun_key, done_key, kept_key, latest_name, turn_of
+from tasks.custody.store.latest import (
     CHANGES,
     Act,
     Held,

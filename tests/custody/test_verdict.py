@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.custody.evidence import Evidence, Outcome, StoredFile
-from tasks.custody.receipt import Containment, ObjectReceipt
-from tasks.custody.verdict import Word, judge
+from tasks.custody.containment.receipt import Containment, ObjectReceipt
+from tasks.custody.evidence.acquisition import Evidence, Outcome, StoredFile
+from tasks.custody.incident.verdict import Word, judge
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 ID = "IR-20260102T030405Z"

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.custody.errors import Refused
-from tasks.custody.redact import command_line
+from tasks.custody.evidence.redact import command_line
 from tasks.custody.visible import say, visible, visible_rows
 
 

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.custody.evidence import Evidence, Outcome, StoredFile
-from tasks.custody.volatility import Deviation, deviations
+from tasks.custody.evidence.acquisition import Evidence, Outcome, StoredFile
+from tasks.custody.evidence.volatility import Deviation, deviations
 
 BEGAN = datetime(2026, 1, 2, tzinfo=UTC)
 FILE = StoredFile("x", "", 1, "0" * 64)

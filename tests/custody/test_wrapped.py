@@ -17,11 +17,11 @@ from hypothesis.extra import numpy as arrays_of
 from joblib.numpy_pickle import NumpyArrayWrapper, NumpyUnpickler
 from sklearn.linear_model import LogisticRegression
 
-from tasks.custody import pickled
-from tasks.custody.content import Content
-from tasks.custody.inspection import Soundness
-from tasks.custody.model import judge
-from tasks.custody.pickled import Read, read_as_joblib, read_as_pickle
+from tasks.custody.models import pickle_reader as pickled
+from tasks.custody.models.content import Content
+from tasks.custody.models.inspection import Soundness
+from tasks.custody.models.judge import judge
+from tasks.custody.models.pickle_reader import Read, read_as_joblib, read_as_pickle
 
 PROTO = b"\x80\x03"
 EVIL = b"0cposix\nsystem\nX\x04\x00\x00\x00true\x85R."

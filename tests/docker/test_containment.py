@@ -14,8 +14,8 @@ from tasks.case import Case
 from tasks.contain import freeze, prove_contained
 from tasks.containers import kept_config, living_containers
 from tasks.cordon import cordon
-from tasks.custody.end import End
-from tasks.custody.receipt import Containment, Freeze, Stop
+from tasks.custody.containment.ends import End
+from tasks.custody.containment.receipt import Containment, Freeze, Stop
 from tasks.plan import plan
 from tasks.proc import read_process
 from tasks.stop import stop

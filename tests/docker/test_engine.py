@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.custody.container import workload_containers
+from tasks.custody.containment.container import workload_containers
 from tasks.custody.errors import ContainerGone, EngineError, EngineUnreachable
-from tasks.custody.log import CustodyLog
+from tasks.custody.incident.log import CustodyLog
 from tasks.engine import DockerEngine
 from tasks.engine_rehearsal import RehearsalEngine
 from tests.support.containers import IMAGE, Containers, build

@@ -10,7 +10,7 @@ from prefect.client.schemas.objects import State
 
 from blocks.store import EvidenceStore
 from flows.recover import recover
-from tasks.custody.manifest import digest_bytes
+from tasks.custody.store.manifest import digest_bytes
 from tasks.home import CORDON
 from tasks.host import LinuxHost
 from tests.support.containers import API_COMMAND, FILES, IMAGE, Containers

@@ -7,7 +7,7 @@ from typing import Any
 from tasks.case import Case
 from tasks.contain import freeze, prove_contained
 from tasks.cordon import cordon
-from tasks.custody.end import End
+from tasks.custody.containment.ends import End
 from tasks.status import status
 from tasks.stop import stop
 from tasks.uncordon import uncordon

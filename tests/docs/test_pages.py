@@ -8,7 +8,7 @@ from prefect.utilities.callables import parameter_schema
 
 import blocks
 from docs.reference import flows, targets
-from tasks.custody.ending import ENDINGS
+from tasks.custody.incident.ending import ENDINGS
 from tests.docs.pages import PAGES, PROJECT, Page
 
 PAIRS = [("README.md", "README.ja.md"), ("docs/operate.md", "docs/operate.ja.md")]

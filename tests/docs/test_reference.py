@@ -25,8 +25,8 @@ from docs.reference import (
 )
 from docs.source import used_actions
 from tasks.collectors.collector import Collector
-from tasks.custody.action import MEANINGS
-from tasks.custody.ending import ENDINGS
+from tasks.custody.incident.action import MEANINGS
+from tasks.custody.incident.ending import ENDINGS
 
 
 class Unexplained(Block):
@@ -94,4 +94,4 @@ def named_states() -> Iterator[str]:
 
 
 def test_no_run_ends_in_a_state_that_nobody_explains() -> None:
-    assert set(named_states()) <= {each.name for each in ENDINGS}, "add it to tasks/custody/ending.py"
+    assert set(named_states()) <= {each.name for each in ENDINGS}, "add it to tasks/custody/incident/ending.py"

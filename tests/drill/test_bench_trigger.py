@@ -9,8 +9,8 @@ import pytest
 
 from benchmarks.busy import BUSY, Busy
 from benchmarks.trigger import CAP_SECONDS, Times, main, rows, where
-from tasks.custody.description import recognisable
-from tasks.custody.membership import matchers_of
+from tasks.custody.containment.membership import matchers_of
+from tasks.custody.incident.description import recognisable
 from tasks.drill.sample import living_in
 from tasks.host import LinuxHost
 from tests.support.workloads import wait_until

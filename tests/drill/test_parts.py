@@ -16,7 +16,7 @@ from pydantic import SecretStr
 
 from blocks.s3 import S3Store
 from flows.by_hand import ShortLived
-from tasks.custody.manifest import digest_bytes
+from tasks.custody.store.manifest import digest_bytes
 from tasks.drill.parts import SeaweedFS, Worker
 from tasks.keeper import Part, PartError
 from tasks.loopback import answers, ask

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from blocks.s3 import S3Store
 from blocks.workload import Workload
-from tasks.custody import parts
+from tasks.custody.evidence import parts
 from tests.support.deliveries import proven, run_on, sent
 
 MIB = 1 << 20

@@ -8,7 +8,7 @@ import pytest
 from prefect_aws import AwsCredentials
 
 from blocks.s3 import S3Store
-from tasks.custody import parts
+from tasks.custody.evidence import parts
 from tasks.drill.parts import SeaweedFS
 from tests.faults.proxy import Proxy
 from tests.support.workloads import SmallWorkload

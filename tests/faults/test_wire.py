@@ -9,7 +9,7 @@ import pytest
 from blocks import s3_clients
 from blocks.s3 import S3Store
 from tasks.custody.errors import PermanentStoreError, StoreError, TransientStoreError
-from tasks.custody.parts import divide
+from tasks.custody.evidence.parts import divide
 from tests.faults.conftest import LARGE, MIB, PARTS
 from tests.faults.proxy import Act, Proxy, Rule, cut_after, dawdle, lose_the_answer, refuse, stall
 from tests.support.deliveries import proven, run_of, sent

@@ -10,7 +10,7 @@ from typing import Any
 
 from flows import by_hand
 from flows.evacuate import evacuate
-from tasks.custody.log import CustodyLog
+from tasks.custody.incident.log import CustodyLog
 
 MOMENT, OBJECT, name = sys.argv[1:]
 write = CustodyLog.write

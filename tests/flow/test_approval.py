@@ -20,8 +20,8 @@ from blocks.store import EvidenceStore
 from flows.mirror import mirror
 from flows.recover import recover
 from tasks import approve
-from tasks.custody.keys import begun_key
-from tasks.custody.turn import Turn
+from tasks.custody.evidence.keys import begun_key
+from tasks.custody.store.latest import Turn
 from tests.latest.holdings import FIRST, LOG, MODEL, SCORES, SECOND, THIRD, latest, overwrite, snapshot, turn_for
 from tests.support.scenes import Scene
 from tests.support.workloads import wait_until

@@ -21,7 +21,7 @@ from blocks.store import EvidenceStore
 from flows.audit import audit
 from flows.recover import recover
 from tasks.audit_by_hand import audit_by_hand
-from tasks.custody import parts
+from tasks.custody.evidence import parts
 from tasks.drill.parts import SeaweedFS
 from tests.support.scenes import Scene
 

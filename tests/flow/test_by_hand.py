@@ -22,7 +22,7 @@ from blocks.store import EvidenceStore, with_usable_key
 from blocks.workload import Workload
 from tasks.audit import audited
 from tasks.custody.audit.signers import read_signers
-from tasks.custody.pause import UNKNOWN, Kind, Launcher
+from tasks.custody.containment.pause import UNKNOWN, Kind, Launcher
 from tasks.drill.parts import SeaweedFS
 from tasks.early import EARLY, freeze_described, thaw_again
 from tasks.given import Given, giving

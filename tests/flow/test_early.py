@@ -18,7 +18,7 @@ from prefect.types.entrypoint import EntrypointType
 from flows.evacuate import evacuate
 from flows.recover import recover
 from tasks.contain import ticks
-from tasks.custody.process import Identity
+from tasks.custody.containment.process import Identity
 from tasks.early import EARLY, _credentials, freeze_early, read_early, thaw_again
 from tasks.ownership import take_ownership
 from tasks.proc import start_of

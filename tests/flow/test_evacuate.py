@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from blocks.store import EvidenceStore
 from flows.evacuate import evacuate
-from tasks.custody.log import broken
+from tasks.custody.incident.log import broken
 from tasks.drill.parts import SeaweedFS
 from tasks.ownership import take_ownership
 from tests.support.scenes import Scene, steps_of

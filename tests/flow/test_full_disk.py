@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from blocks.store import EvidenceStore
-from tasks.custody.evidence import IN_PLACE
-from tasks.custody.process import Identity
+from tasks.custody.containment.process import Identity
+from tasks.custody.evidence.acquisition import IN_PLACE
 from tasks.home import CORDON, cordon_base
 from tasks.host import LinuxHost
 from tasks.orders import Orders
@@ -153,7 +153,7 @@ def test_where_no_folder_takes_anything_it_is_contained_and_what_was_lost_is_tol
 def test_a_disk_that_somebody_fills_while_the_run_is_at_work(
     full: Scene, disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tasks.custody.log import CustodyLog
+    from tasks.custody.incident.log import CustodyLog
 
     write, filled = CustodyLog.write, list[Path]()
 

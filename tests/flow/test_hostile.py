@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from tasks.custody.keys import unquote
+from tasks.custody.evidence.keys import unquote
 from tests.collectors.test_hostile import PATTERNS, require_accounted
 from tests.support.hostile_trees import CANARY, CANARY_NAME, KINDS, make_hostile
 from tests.support.scenes import Scene

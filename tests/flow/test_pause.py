@@ -17,10 +17,10 @@ from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from blocks.workload import Workload
+from tasks.custody.containment.pause import Kind, Launcher, LauncherState, Pause, launchers, with_first_seen
+from tasks.custody.containment.receipt import Challenge, Containment
 from tasks.custody.errors import Refused
-from tasks.custody.pause import Kind, Launcher, LauncherState, Pause, launchers, with_first_seen
-from tasks.custody.receipt import Challenge, Containment
-from tasks.custody.verdict import Word
+from tasks.custody.incident.verdict import Word
 from tasks.home import PRIOR
 from tasks.host import LinuxHost
 from tasks.operate import let_go as uncordon_by_hand

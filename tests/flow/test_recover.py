@@ -21,10 +21,10 @@ from prefect.utilities.callables import parameter_schema
 from blocks.store import EvidenceStore
 from flows.recover import recover
 from tasks.api import Api, NotRecovered, failure, predict, reload, say_served, served, wait_healthy
-from tasks.custody.canary import row_of
-from tasks.custody.log import broken
-from tasks.custody.manifest import digest_bytes
-from tasks.custody.verdict import Word, why_not_recover
+from tasks.custody.incident.log import broken
+from tasks.custody.incident.verdict import Word, why_not_recover
+from tasks.custody.models.canary import row_of
+from tasks.custody.store.manifest import digest_bytes
 from tasks.drill.sample import end_all_in
 from tasks.ownership import take_ownership
 from tests.support.scenes import Scene, steps_of

@@ -13,7 +13,7 @@ from prefect_aws import AwsCredentials
 from blocks.port import Store
 from blocks.signing_key import SigningKey
 from blocks.store import EvidenceStore
-from tasks.custody.keys import begun_key, done_key
+from tasks.custody.evidence.keys import begun_key, done_key
 from tasks.drill.parts import SeaweedFS
 from tests.support.scenes import Scene
 

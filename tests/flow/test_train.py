@@ -24,7 +24,7 @@ from prefect.states import Cancelling
 
 from flows.train import train
 from tasks.cordon import cordon
-from tasks.custody.process import Identity
+from tasks.custody.containment.process import Identity
 from tasks.host import LinuxHost
 from tasks.output import Lines, Teller, readable
 from tasks.proc import start_of

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from blocks.port import Store
-from tasks.custody.turn import Held, Promotion
+from tasks.custody.store.latest import Held, Promotion
 from tasks.latest import Wish, take_turn
 
 FIRST, SECOND, THIRD = "IR-20260102T030405Z", "IR-20260102T040405Z", "IR-20260102T050405Z"

@@ -14,10 +14,10 @@ from hashlib import sha256
 from pathlib import Path
 from blocks.directory import DirectoryStore
 from tasks.custody.audit.untrusted import read_manifest
-from tasks.custody.evidence import StoredFile
-from tasks.custody.keys import begun_key, evidence_key
-from tasks.custody.manifest import Manifest, digest
-from tasks.custody.turn import Act, Held, Row, Turn
+from tasks.custody.evidence.acquisition import StoredFile
+from tasks.custody.evidence.keys import begun_key, evidence_key
+from tasks.custody.store.manifest import Manifest, digest
+from tasks.custody.store.latest import Act, Held, Row, Turn
 from tasks.latest import _begin, history
 from tasks.marker import write_whole
 count, folder = int(sys.argv[1]), Path(sys.argv[2])

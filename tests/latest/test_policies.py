@@ -19,8 +19,8 @@ from tasks.collect import collect
 from tasks.custody.audit.finding import AuditWord
 from tasks.custody.audit.signers import read_signers
 from tasks.custody.errors import Denied
-from tasks.custody.keys import begun_key
-from tasks.custody.verdict import Verdict, Word
+from tasks.custody.evidence.keys import begun_key
+from tasks.custody.incident.verdict import Verdict, Word
 from tasks.drill.parts import SeaweedFS
 from tasks.inspect_models import judge_models
 from tasks.latest import NotOurs

@@ -12,9 +12,9 @@ from blocks.memory import MemoryStore
 from tasks import offload as offloading
 from tasks.case import Case
 from tasks.collect import collect
-from tasks.custody.evidence import Seal
-from tasks.custody.turn import LatestPolicy, Promotion
-from tasks.custody.verdict import Verdict, Word
+from tasks.custody.evidence.acquisition import Seal
+from tasks.custody.incident.verdict import Verdict, Word
+from tasks.custody.store.latest import LatestPolicy, Promotion
 from tasks.inspect_models import judge_models
 from tasks.latest import take_turn
 from tasks.offload import offload

@@ -13,7 +13,7 @@ from blocks.memory import MemoryStore
 from blocks.port import Store
 from tasks import operate
 from tasks.custody.errors import PermanentStoreError, Refused
-from tasks.custody.keys import begun_key
+from tasks.custody.evidence.keys import begun_key
 from tasks.latest import take_turn
 from tasks.pull import Outcome, Pull, pull
 from tests.audit.incidents import evacuated

@@ -11,8 +11,8 @@ from blocks.memory import MemoryStore
 from blocks.port import Store
 from tasks import operate
 from tasks.custody.errors import Refused
-from tasks.custody.keys import begun_key
-from tasks.custody.turn import Promotion
+from tasks.custody.evidence.keys import begun_key
+from tasks.custody.store.latest import Promotion
 from tasks.latest import Busy, history, take_turn
 from tasks.rollback import Undoing, lower, rollback
 from tests.latest.holdings import (

@@ -12,9 +12,9 @@ import pytest
 from blocks.memory import MemoryStore
 from blocks.port import Store
 from tasks.custody.errors import PermanentStoreError, StoreError
-from tasks.custody.keys import begun_key, done_key, kept_key, latest_name
-from tasks.custody.manifest import digest_bytes
-from tasks.custody.turn import GIVEN_UP, Act, Turn
+from tasks.custody.evidence.keys import begun_key, done_key, kept_key, latest_name
+from tasks.custody.store.latest import GIVEN_UP, Act, Turn
+from tasks.custody.store.manifest import digest_bytes
 from tasks.latest import Busy, history, take_turn
 from tests.latest.holdings import (
     FIRST,

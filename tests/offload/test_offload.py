@@ -11,11 +11,11 @@ import pytest
 
 from blocks.memory import MemoryStore
 from blocks.port import StoredObject, untold
-from tasks.custody import parts as division
 from tasks.custody.errors import Conflict, TransientStoreError
-from tasks.custody.keys import evidence_key
-from tasks.custody.parts import Parts
-from tasks.custody.retention import Retention
+from tasks.custody.evidence import parts as division
+from tasks.custody.evidence.keys import evidence_key
+from tasks.custody.evidence.parts import Parts
+from tasks.custody.store.retention import Retention
 from tasks.ledger import NAME, Ledger
 from tasks.seal import read_manifest
 from tests.support.deliveries import bad, proven, run_of, sent

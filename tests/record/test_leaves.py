@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from blocks.store import EvidenceStore
-from tasks.custody.receipt import ObjectReceipt
+from tasks.custody.containment.receipt import ObjectReceipt
 from tasks.leaf import Leaf
 from tasks.leaves import leaves
 from tasks.postmortem import postmortem

@@ -12,11 +12,11 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from tasks.chapters import PICTURE
-from tasks.custody.end import End
-from tasks.custody.evidence import Evidence, Loss, Outcome
-from tasks.custody.process import Identity
-from tasks.custody.receipt import Stop, Stopped
-from tasks.custody.verdict import Verdict, Word
+from tasks.custody.containment.ends import End
+from tasks.custody.containment.process import Identity
+from tasks.custody.containment.receipt import Stop, Stopped
+from tasks.custody.evidence.acquisition import Evidence, Loss, Outcome
+from tasks.custody.incident.verdict import Verdict, Word
 from tasks.page.document import Tone
 from tasks.page.markdown import markdown
 from tasks.page.webpage import POLICY, html

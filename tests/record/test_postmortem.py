@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from tasks.custody.ending import OF_WORD, ending_of
-from tasks.custody.evidence import Evidence, Outcome
-from tasks.custody.inspection import Inspection
-from tasks.custody.receipt import Freeze, Recovery, Stop
-from tasks.custody.retention import Retention
-from tasks.custody.secrets import Hit, Search
-from tasks.custody.verdict import Verdict, Word
+from tasks.custody.containment.receipt import Freeze, Recovery, Stop
+from tasks.custody.evidence.acquisition import Evidence, Outcome
+from tasks.custody.evidence.secrets import Hit, Search
+from tasks.custody.incident.ending import OF_WORD, ending_of
+from tasks.custody.incident.verdict import Verdict, Word
+from tasks.custody.models.inspection import Inspection
+from tasks.custody.store.retention import Retention
 from tasks.page.clock import both_times
 from tasks.page.markdown import markdown
 from tasks.postmortem import postmortem

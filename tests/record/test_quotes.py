@@ -6,8 +6,8 @@ import pytest
 
 from blocks.memory import MemoryStore
 from blocks.workload import Workload
-from tasks.custody.evidence import Evidence, Outcome, StoredFile
-from tasks.custody.manifest import digest_bytes
+from tasks.custody.evidence.acquisition import Evidence, Outcome, StoredFile
+from tasks.custody.store.manifest import digest_bytes
 from tasks.quotes import picked_out, quotes
 from tasks.scores import plain_facts
 from tests.support.report_factory import NOW

@@ -14,11 +14,11 @@ from blocks.workload import Workload
 from tasks.case import CLOSING, ENDED, Case
 from tasks.chapters import PICTURE
 from tasks.conclude import final_state
+from tasks.custody.containment.receipt import Recovery
 from tasks.custody.errors import TransientStoreError
-from tasks.custody.keys import SEGMENT
-from tasks.custody.manifest import digest
-from tasks.custody.receipt import Recovery
-from tasks.custody.verdict import Verdict, Word
+from tasks.custody.evidence.keys import SEGMENT
+from tasks.custody.incident.verdict import Verdict, Word
+from tasks.custody.store.manifest import digest
 from tasks.home import INCIDENT
 from tasks.host import LinuxHost
 from tasks.opened import note_opened

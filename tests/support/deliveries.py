@@ -7,8 +7,8 @@ from blocks.port import Store
 from blocks.workload import Workload
 from tasks.case import Case, read_incident
 from tasks.collect import collect
-from tasks.custody.evidence import Seal
-from tasks.custody.receipt import ObjectReceipt, Receipts
+from tasks.custody.containment.receipt import ObjectReceipt, Receipts
+from tasks.custody.evidence.acquisition import Seal
 from tasks.offload import Sent, offload
 from tasks.seal import check_seal, seal, sealed
 from tasks.verify import verify

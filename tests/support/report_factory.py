@@ -4,15 +4,15 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tasks.custody.container import ContainerIdentity, FrozenContainer, StoppedContainer
-from tasks.custody.end import End
-from tasks.custody.evidence import Evidence, Loss, Outcome, Seal, StoredFile
-from tasks.custody.incident import Incident
-from tasks.custody.inspection import Inspection, ModelFinding, Soundness
-from tasks.custody.process import Identity
-from tasks.custody.receipt import Freeze, Frozen, Recovery, Returned, Stop, Stopped, Watch
-from tasks.custody.turn import Promotion
-from tasks.custody.verdict import Verdict, Word
+from tasks.custody.containment.container import ContainerIdentity, FrozenContainer, StoppedContainer
+from tasks.custody.containment.ends import End
+from tasks.custody.containment.process import Identity
+from tasks.custody.containment.receipt import Freeze, Frozen, Recovery, Returned, Stop, Stopped, Watch
+from tasks.custody.evidence.acquisition import Evidence, Loss, Outcome, Seal, StoredFile
+from tasks.custody.incident.incident import Incident
+from tasks.custody.incident.verdict import Verdict, Word
+from tasks.custody.models.inspection import Inspection, ModelFinding, Soundness
+from tasks.custody.store.latest import Promotion
 from tasks.story import Places, Quote, Quotes, Story
 
 NOW = datetime(2026, 1, 2, 15, 4, 5, 678_000, tzinfo=UTC)

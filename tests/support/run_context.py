@@ -11,7 +11,7 @@ from prefect.client.schemas.objects import State
 from blocks.port import Store
 from blocks.workload import Workload
 from tasks.case import Case
-from tasks.custody.incident import Incident
+from tasks.custody.incident.incident import Incident
 from tasks.ownership import take_ownership
 from tasks.proc import boot_id
 

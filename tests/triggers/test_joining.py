@@ -11,8 +11,8 @@ import pytest
 from tasks.case import CAUGHT, FROZEN, RETURNED, Case
 from tasks.contain import freeze
 from tasks.cordon import cordon
-from tasks.custody.alarm import Alarm, belongs_to
-from tasks.custody.process import Identity
+from tasks.custody.containment.process import Identity
+from tasks.custody.incident.alarm import Alarm, belongs_to
 from tasks.joining import incident_of, leave, left, past
 from tasks.ownership import give_up_ownership, incident_at_work, keep_ownership, owner, sign, take_ownership
 from tasks.proc import start_of

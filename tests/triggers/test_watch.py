@@ -15,7 +15,7 @@ import pytest
 
 from tasks.automations import LONG_MINUTES, SILENT_SECONDS, long_runs, put, silent_runs
 from tasks.case import FROZEN
-from tasks.custody.ending import ENDINGS
+from tasks.custody.incident.ending import ENDINGS
 from tasks.deploy import notification_block
 from tasks.drill.deployment import client_of
 from tests.support.workloads import wait_until

@@ -18,8 +18,8 @@ from tasks.audit import audited
 from tasks.audit_by_hand import audit_by_hand
 from tasks.custody.audit.signers import read_signers
 from tasks.custody.errors import Refused
-from tasks.custody.log import broken
-from tasks.custody.manifest import digest, digest_bytes
+from tasks.custody.incident.log import broken
+from tasks.custody.store.manifest import digest, digest_bytes
 from tasks.host import LinuxHost
 from tasks.operate import let_go
 from tasks.pull import pull

@@ -6,8 +6,8 @@ from datetime import datetime
 from itertools import islice, pairwise
 from typing import Any, Final
 
-from tasks.custody import log
 from tasks.custody.audit.finding import Finding, broken, note, shown
+from tasks.custody.incident import log
 
 _NOWHERE: Final = 1 << 62
 _SEARCHED: Final = 100_000

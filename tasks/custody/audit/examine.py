@@ -26,10 +26,10 @@ from tasks.custody.audit.retained import Asked
 from tasks.custody.audit.signed import Signatures, signatures
 from tasks.custody.audit.signers import Signer
 from tasks.custody.audit.untrusted import Older, Unreadable, read_closing, read_manifest
-from tasks.custody.evidence import Evidence
-from tasks.custody.keys import SEGMENT, claim_key, record_key, volume_folder
-from tasks.custody.manifest import Manifest
-from tasks.custody.objects import Expected, all_objects
+from tasks.custody.evidence.acquisition import Evidence
+from tasks.custody.evidence.keys import SEGMENT, claim_key, record_key, volume_folder
+from tasks.custody.store.manifest import Manifest
+from tasks.custody.store.objects import Expected, all_objects
 
 K = TypeVar("K")
 T = TypeVar("T")

@@ -6,16 +6,16 @@ from typing import Any, Final
 
 from tasks.custody.audit.finding import Finding, broken, shown, unclear
 from tasks.custody.audit.untrusted import Older, Unreadable, document, parsed, typed
-from tasks.custody.coverage import attempts
-from tasks.custody.evidence import Evidence
-from tasks.custody.incident import Incident
-from tasks.custody.keys import volume_folder
-from tasks.custody.manifest import Manifest, canonical
-from tasks.custody.objects import all_objects
-from tasks.custody.pause import Pause
-from tasks.custody.receipt import Challenge, Containment, ObjectReceipt
-from tasks.custody.turn import Promotion
-from tasks.custody.verdict import Verdict, Word, judge, ways_in
+from tasks.custody.containment.pause import Pause
+from tasks.custody.containment.receipt import Challenge, Containment, ObjectReceipt
+from tasks.custody.evidence.acquisition import Evidence
+from tasks.custody.evidence.coverage import attempts
+from tasks.custody.evidence.keys import volume_folder
+from tasks.custody.incident.incident import Incident
+from tasks.custody.incident.verdict import Verdict, Word, judge, ways_in
+from tasks.custody.store.latest import Promotion
+from tasks.custody.store.manifest import Manifest, canonical
+from tasks.custody.store.objects import all_objects
 
 _SHOWN: Final = 3
 _ADDED: Final = ("pause", "challenge")

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from tasks.custody.keys import (
+from tasks.custody.evidence.keys import (
     COVERAGE,
     MANIFEST,
     SEGMENT,

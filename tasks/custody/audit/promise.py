@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from tasks.custody.audit.finding import Finding, Severity, broken, note, shown, unclear
-from tasks.custody.parts import contradicted
+from tasks.custody.evidence.parts import contradicted
 
 
 @dataclass(frozen=True)

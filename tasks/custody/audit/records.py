@@ -11,9 +11,9 @@ from tasks.custody.audit.layout import CLOSING, SIGNATURE, VERDICT, Layout, gaps
 from tasks.custody.audit.promise import Promise
 from tasks.custody.audit.retained import Asked
 from tasks.custody.audit.untrusted import Closing
-from tasks.custody.keys import MANIFEST, SEGMENT, claim_key, record_key, volume_folder
-from tasks.custody.manifest import digest_bytes
-from tasks.custody.retention import NOTHING, Retention
+from tasks.custody.evidence.keys import MANIFEST, SEGMENT, claim_key, record_key, volume_folder
+from tasks.custody.store.manifest import digest_bytes
+from tasks.custody.store.retention import NOTHING, Retention
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from tasks.custody.audit.finding import Finding, unclear
 from tasks.custody.audit.promise import Seen
-from tasks.custody.retention import Retention
+from tasks.custody.store.retention import Retention
 
 
 @dataclass(frozen=True)

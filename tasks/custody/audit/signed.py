@@ -10,7 +10,7 @@ from tasks.custody.audit.finding import Finding, broken, shown, unclear
 from tasks.custody.audit.layout import SIGNATURE, Layout
 from tasks.custody.audit.signers import Signer
 from tasks.custody.errors import BadSignature
-from tasks.custody.signature import PublicKey, signer
+from tasks.custody.store.signature import PublicKey, signer
 
 _TIME: Final = re.compile(rb'^  "(?:closed_utc|generated_utc)": "([^"]*)",?$', re.MULTILINE)
 """Where it stands in canonical JSON; of another spelling the audit says that it is broken."""

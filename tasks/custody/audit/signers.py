@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from tasks.custody.errors import Refused
-from tasks.custody.signature import NAMESPACE, PublicKey
+from tasks.custody.store.signature import NAMESPACE, PublicKey
 
 _WORD: Final = re.compile(r'(?:[^\s"]|"[^"]*")+')
 _OPTION: Final = re.compile(r'([a-z-]+)="?([^"]*)"?', re.IGNORECASE)

@@ -3,8 +3,8 @@
 from collections.abc import Collection, Iterator
 
 from tasks.custody.audit.finding import Finding, broken, note, shown, unclear
-from tasks.custody.keys import begun_key
-from tasks.custody.turn import Turn
+from tasks.custody.evidence.keys import begun_key
+from tasks.custody.store.latest import Turn
 
 
 def turns_hold(incident: str, told: Collection[str], turns: Collection[Turn]) -> Iterator[Finding]:

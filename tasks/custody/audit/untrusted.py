@@ -11,11 +11,11 @@ from typing import Annotated, Any, Final, TypeVar, get_origin
 from pydantic import StringConstraints, TypeAdapter, ValidationError
 
 from tasks.custody.audit.finding import shown
-from tasks.custody.evidence import StoredFile
-from tasks.custody.manifest import Manifest, file_of, is_canonical, item_of
-from tasks.custody.retention import MOST_DAYS, Retention
-from tasks.custody.rows import read_rows, spell
-from tasks.custody.verdict import Word
+from tasks.custody.evidence.acquisition import StoredFile
+from tasks.custody.incident.verdict import Word
+from tasks.custody.store.manifest import Manifest, file_of, is_canonical, item_of
+from tasks.custody.store.retention import MOST_DAYS, Retention
+from tasks.custody.store.rows import read_rows, spell
 
 T = TypeVar("T")
 

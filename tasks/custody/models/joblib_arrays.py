@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Any, Final, NamedTuple
 
-from tasks.custody.content import Undecided
+from tasks.custody.models.content import Undecided
 
 
 class Name(NamedTuple):

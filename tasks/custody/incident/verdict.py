@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
-from tasks.custody.evidence import Evidence
-from tasks.custody.pause import Pause
-from tasks.custody.receipt import Challenge, Containment, ObjectReceipt, lost_once, unproven
+from tasks.custody.containment.pause import Pause
+from tasks.custody.containment.receipt import Challenge, Containment, ObjectReceipt, lost_once, unproven
+from tasks.custody.evidence.acquisition import Evidence
 
 _SHOWN: Final = 5
 

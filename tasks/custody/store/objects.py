@@ -3,11 +3,11 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from tasks.custody.evidence import StoredFile
-from tasks.custody.keys import MANIFEST, SIGNATURE, SUMS, evidence_key, in_snapshot, latest_key, snapshot_key
-from tasks.custody.manifest import Manifest, digest_bytes
-from tasks.custody.parts import Parts
-from tasks.custody.turn import Held
+from tasks.custody.evidence.acquisition import StoredFile
+from tasks.custody.evidence.keys import MANIFEST, SIGNATURE, SUMS, evidence_key, in_snapshot, latest_key, snapshot_key
+from tasks.custody.evidence.parts import Parts
+from tasks.custody.store.latest import Held
+from tasks.custody.store.manifest import Manifest, digest_bytes
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
-from tasks.custody.shapes import SHAPES
+from tasks.custody.evidence.token_shapes import SHAPES
 from tasks.custody.visible import LINE_LIMIT, visible
 
 HIDDEN: Final = "[redacted]"

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from tasks.custody.errors import Tampered
-from tasks.custody.evidence import StoredFile
-from tasks.custody.keys import MANIFEST
-from tasks.custody.parts import Parts
-from tasks.custody.rows import read_rows, spelled
+from tasks.custody.evidence.acquisition import StoredFile
+from tasks.custody.evidence.keys import MANIFEST
+from tasks.custody.evidence.parts import Parts
+from tasks.custody.store.rows import read_rows, spelled
 
 
 def digest(path: Path) -> str:

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 
-from tasks.custody.content import Content, Torn, Undecided
-from tasks.custody.imports import LOSSES
-from tasks.custody.wrapped import (
+from tasks.custody.models.content import Content, Torn, Undecided
+from tasks.custody.models.imports import LOSSES
+from tasks.custody.models.joblib_arrays import (
     MEMMAPS,
     NUMPY_DTYPE,
     OF_OBJECT,

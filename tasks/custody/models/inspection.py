@@ -7,8 +7,8 @@ from enum import StrEnum
 from pathlib import PurePosixPath
 from typing import Any, Final
 
-from tasks.custody.manifest import canonical
 from tasks.custody.noun import Noun
+from tasks.custody.store.manifest import canonical
 
 _TEXT: Final = 200
 _MANY: Final = 200

@@ -7,8 +7,8 @@ from datetime import datetime
 from signal import SIGINT, SIGTERM, Signals
 from typing import Any, Final
 
-from tasks.custody.end import End
-from tasks.custody.process import Masks
+from tasks.custody.containment.ends import End
+from tasks.custody.containment.process import Masks
 
 ALIVE: Final = frozenset({"running", "paused", "restarting"})
 _SHORT: Final = 12

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Final
 
-from tasks.custody.receipt import Recovery
-from tasks.custody.verdict import Word
+from tasks.custody.containment.receipt import Recovery
+from tasks.custody.incident.verdict import Word
 
 
 @dataclass(frozen=True)

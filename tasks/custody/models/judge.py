@@ -6,11 +6,11 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from typing import Any, BinaryIO, Final
 
-from tasks.custody.content import Content, Torn, Undecided
-from tasks.custody.imports import allowed, may_call, never, trusted
-from tasks.custody.inspection import Soundness, plain, plain_all
-from tasks.custody.pickled import Read, read_as_joblib, read_as_pickle
-from tasks.custody.wrapped import Made, Name
+from tasks.custody.models.content import Content, Torn, Undecided
+from tasks.custody.models.imports import allowed, may_call, never, trusted
+from tasks.custody.models.inspection import Soundness, plain, plain_all
+from tasks.custody.models.joblib_arrays import Made, Name
+from tasks.custody.models.pickle_reader import Read, read_as_joblib, read_as_pickle
 
 LIMIT: Final = 1 << 33
 _DEEPEST: Final = 20_000

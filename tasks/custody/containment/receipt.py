@@ -5,12 +5,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from tasks.custody.container import FrozenContainer, StoppedContainer
-from tasks.custody.end import End
-from tasks.custody.keys import SNAPSHOTS
+from tasks.custody.containment.container import FrozenContainer, StoppedContainer
+from tasks.custody.containment.ends import End
+from tasks.custody.containment.process import NOBODY, Identity
+from tasks.custody.containment.source import Source
+from tasks.custody.evidence.keys import SNAPSHOTS
 from tasks.custody.noun import Noun
-from tasks.custody.process import NOBODY, Identity
-from tasks.custody.source import Source
 
 
 @dataclass(frozen=True)

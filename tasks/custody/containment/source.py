@@ -7,9 +7,9 @@ from functools import lru_cache, partial
 from pathlib import PurePath
 from typing import Final
 
-from tasks.custody.membership import multiplexes, program, quotes, runs_prefect
-from tasks.custody.process import Identity, Process, ancestry, descendants, handed_down
-from tasks.custody.redact import redact_command
+from tasks.custody.containment.membership import multiplexes, program, quotes, runs_prefect
+from tasks.custody.containment.process import Identity, Process, ancestry, descendants, handed_down
+from tasks.custody.evidence.redact import redact_command
 from tasks.custody.visible import visible
 
 _USER_MANAGER: Final = re.compile(r"user@\d+\.service")

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from tasks.custody.process import Identity
-from tasks.custody.redact import redact
+from tasks.custody.containment.process import Identity
+from tasks.custody.evidence.redact import redact
 
 _SHOWN: Final = 500
 _RUN: Final = "prefect.flow-run."

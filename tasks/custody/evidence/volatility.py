@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from tasks.custody.evidence import Evidence, Outcome
+from tasks.custody.evidence.acquisition import Evidence, Outcome
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from tasks.custody.evidence.parts import Parts
+from tasks.custody.evidence.secrets import Search
 from tasks.custody.noun import Noun
-from tasks.custody.parts import Parts
-from tasks.custody.secrets import Search
 
 
 class Outcome(StrEnum):

@@ -13,12 +13,12 @@ from typing import Any, Final, Literal, TypeAlias
 
 from pydantic import TypeAdapter
 
-from tasks.custody.evidence import Evidence
-from tasks.custody.keys import SNAPSHOT_FOLDERS, begun_key, done_key, in_snapshot, kept_key, latest_name
+from tasks.custody.containment.receipt import ObjectReceipt, unproven
+from tasks.custody.evidence.acquisition import Evidence
+from tasks.custody.evidence.keys import SNAPSHOT_FOLDERS, begun_key, done_key, in_snapshot, kept_key, latest_name
+from tasks.custody.evidence.parts import Parts
 from tasks.custody.noun import Noun
-from tasks.custody.parts import Parts
-from tasks.custody.receipt import ObjectReceipt, unproven
-from tasks.custody.rows import read_rows, spelled
+from tasks.custody.store.rows import read_rows, spelled
 
 LatestPolicy: TypeAlias = Literal["never", "guarded", "mirror"]
 

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import PurePath
 from typing import Final
 
-from tasks.custody.membership import Matcher, quotes, survey
-from tasks.custody.process import Identity, Process
+from tasks.custody.containment.membership import Matcher, quotes, survey
+from tasks.custody.containment.process import Identity, Process
 
 _ENOUGH: Final = 3
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
-from tasks.custody.evidence import Evidence, Outcome
+from tasks.custody.evidence.acquisition import Evidence, Outcome
 
 _LOST: Final = tuple(outcome for outcome in Outcome if not outcome.complete)
 
