@@ -35,10 +35,10 @@ from tasks.delivery import Delivery
 from tasks.ledger import Ledger
 from tasks.offload import Sent, offload, prove
 from tasks.ownership import take_ownership
-from tasks.proc import boot_id
 from tasks.progress import Progress
 from tasks.promote import promote
 from tasks.seal import check_seal, read_manifest, seal, sealed
+from tasks.system.processes import boot_id
 from tasks.verify import verify
 
 EVERYTHING: Final = ("copy", "seal", "check", "offload", "verify", "latest")

@@ -59,7 +59,7 @@ class Side:
 
 
 SIDES: Final = (
-    Side("root", (sys.executable, "-m", "tasks.priority"), "1", ours=True),
+    Side("root", (sys.executable, "-m", "tasks.system.priority"), "1", ours=True),
     Side("no rights", WITHOUT_RIGHTS, "1", ours=True),
     Side("default", (), "10", ours=False),
 )

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from tasks.proc import boot_id
+from tasks.system.processes import boot_id
 
 
 def constants(folder: Path) -> Iterator[tuple[str, str, str]]:

@@ -20,9 +20,9 @@ from tasks.custody.errors import EvacuationError, Refused
 from tasks.custody.incident.description import one, place, tables
 from tasks.custody.visible import say
 from tasks.early import freeze_described, thaw_again, uninterrupted
-from tasks.keeper import PartError
 from tasks.prefect_server import PrefectServer
-from tasks.priority import take_priority
+from tasks.system.managed_process import PartError
+from tasks.system.priority import take_priority
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State

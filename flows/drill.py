@@ -40,8 +40,8 @@ from tasks.drill.vault import ALLOWED, lock_bucket, proven_by_ssh_keygen, refuse
 from tasks.ended import ended
 from tasks.home import CORDON
 from tasks.host import LinuxHost
-from tasks.keeper import outlive
 from tasks.prefect_server import PrefectServer
+from tasks.system.managed_process import outlive
 
 _RUN_SECONDS: Final = 300.0
 

@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Final
 
-from tasks.cancel import still_acts
 from tasks.custody.errors import EvacuationError
 from tasks.early import answers, freeze_early, thaw_again, uninterrupted
 from tasks.early_join import join_early
-from tasks.priority import take_priority
+from tasks.system.cancellation import still_acts
+from tasks.system.priority import take_priority
 
 PATIENCE: Final = {"PREFECT_CLIENT_MAX_RETRIES": "3", "PREFECT_API_REQUEST_TIMEOUT": "10"}
 """How long a server that is gone or hangs is waited for, where the worker's environment says nothing else."""

@@ -9,7 +9,6 @@ from prefect.client.schemas.objects import State
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.fields import BlockName, IncidentId, Sentence
-from tasks.cancel import heeding
 from tasks.case import Case, Policy
 from tasks.challenge import challenge
 from tasks.collect import collect
@@ -45,6 +44,7 @@ from tasks.report import (
 from tasks.seal import check_seal, seal, volumes_to_seal
 from tasks.step import noun, noun_or_reason, submit
 from tasks.stop import stop
+from tasks.system.cancellation import heeding
 from tasks.this_run import this_run
 from tasks.verify import verify
 from tasks.watch import watch

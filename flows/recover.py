@@ -8,7 +8,6 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.fields import BlockName, IncidentId, Sentence
 from tasks.approve import ask
-from tasks.cancel import heeding
 from tasks.case import Case
 from tasks.conclude import publish, recovered_state
 from tasks.custody.containment.receipt import Containment, Recovery
@@ -22,6 +21,7 @@ from tasks.reopen import Reopening, recovery_asked, reopen
 from tasks.report import note_cancelled, reached
 from tasks.seal import check_seal, sealed
 from tasks.step import noun, noun_or_reason, submit
+from tasks.system.cancellation import heeding
 from tasks.this_run import this_run
 
 

@@ -8,7 +8,7 @@ import os
 import sys
 from typing import Final
 
-from tasks.priority import take_priority
+from tasks.system.priority import take_priority
 
 SETTINGS: Final = {"PREFECT_WORKER_QUERY_SECONDS": "1", "PREFECT_LOGGING_EXTRA_LOGGERS": "flows,tasks,blocks"}
 

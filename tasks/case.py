@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar
 from pydantic import TypeAdapter
 
 from tasks.actor import BY_HAND, actor
-from tasks.below import real_file
 from tasks.budget import LOOK_SECONDS, Budget
-from tasks.cancel import Cancellation, still_acts
 from tasks.custody.containment.container import ContainerIdentity
 from tasks.custody.containment.process import Identity
 from tasks.custody.errors import Refused
@@ -31,11 +29,13 @@ from tasks.engine_rehearsal import RehearsalEngine
 from tasks.given import given
 from tasks.home import CORDON, INCIDENT, base_of, fallback_home, open_home, post
 from tasks.host import Host, LinuxHost
-from tasks.marker import read_private, write_whole
-from tasks.proc import boot_id
 from tasks.rehearsal import RehearsalHost, RehearsalScheduler, RehearsalStore
-from tasks.reserve import NAME, give, give_all, with_reserve
 from tasks.scheduler import PrefectScheduler, Scheduler
+from tasks.system.atomic_files import read_private, write_whole
+from tasks.system.cancellation import Cancellation, still_acts
+from tasks.system.disk_reserve import NAME, give, give_all, with_reserve
+from tasks.system.open_beneath import real_file
+from tasks.system.processes import boot_id
 
 if TYPE_CHECKING:
     from prefect.futures import PrefectFuture

@@ -9,7 +9,6 @@ from pathlib import Path
 from signal import SIGKILL, SIGSTOP, Signals
 from typing import Final
 
-from tasks.account import clean_environment
 from tasks.case import Case
 from tasks.collectors.matching import found
 from tasks.cordon import caught, cordon_state
@@ -18,6 +17,7 @@ from tasks.custody.containment.receipt import Challenge
 from tasks.custody.evidence.keys import quote
 from tasks.custody.evidence.redact import redact_command
 from tasks.step import step
+from tasks.system.accounts import clean_environment
 
 _SECONDS: Final = 30.0
 _POLL_SECONDS: Final = 0.02

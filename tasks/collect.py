@@ -20,8 +20,8 @@ from tasks.custody.evidence.pattern import ends_with, fits
 from tasks.custody.evidence.secrets import Hit, Search
 from tasks.custody.store.manifest import digest_of
 from tasks.keep import Staging, keep, staging
-from tasks.reserve import MIB
 from tasks.step import step
+from tasks.system.disk_reserve import MIB
 
 _MARGIN: Final = 4
 

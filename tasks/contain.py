@@ -31,8 +31,8 @@ from tasks.custody.evidence.redact import command_line
 from tasks.early import read_early, take_over
 from tasks.host import Host
 from tasks.passing import NOBODY, met_in_passing
-from tasks.proc import flow_run_of, untouchable
 from tasks.step import step
+from tasks.system.processes import flow_run_of, untouchable
 
 _FREEZE_SECONDS: Final = 10.0
 _SETTLE_SECONDS: Final = 2.0

@@ -10,10 +10,10 @@ from typing import Any, Final
 from tasks.custody.containment.container import Container, ContainerIdentity, belongs, workload_containers
 from tasks.custody.errors import ContainerGone, EngineError
 from tasks.engine import DockerEngine
-from tasks.marker import read_private, rows_of
 from tasks.orders import Orders
 from tasks.ownership import at_work
-from tasks.proc import standpoint
+from tasks.system.atomic_files import read_private, rows_of
+from tasks.system.processes import standpoint
 
 _PAUSE_SECONDS: Final = 0.5
 _SHARE: Final = 20

@@ -8,16 +8,16 @@ from signal import SIGTERM
 from typing import Any, Final
 
 from blocks.workload import Workload
-from tasks.account import number_of
 from tasks.case import FROZEN, FROZEN_CONTAINERS, RECOVERED, RECOVERED_CONTAINERS, Case
 from tasks.custody.containment.membership import Matcher, matchers_of
 from tasks.custody.containment.process import Identity, Process
 from tasks.custody.containment.receipt import Cordon
 from tasks.custody.evidence.redact import command_line
-from tasks.marker import caught_lines, read_marker
 from tasks.orders import Orders
-from tasks.proc import untouchable
 from tasks.step import step
+from tasks.system.accounts import number_of
+from tasks.system.atomic_files import caught_lines, read_marker
+from tasks.system.processes import untouchable
 
 _START_SECONDS: Final = 10.0
 _HANDOVER_SECONDS: Final = 3.0

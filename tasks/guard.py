@@ -21,17 +21,17 @@ from io import FileIO
 from pathlib import Path, PurePath
 from typing import Any, Final
 
-from tasks import lock
 from tasks.container_guard import ContainerGuard
 from tasks.custody.containment.membership import Member, members, protected
 from tasks.custody.containment.process import Identity, Process, copies
 from tasks.custody.containment.source import Source, lineages
 from tasks.custody.evidence.redact import command_line
 from tasks.host import LinuxHost
-from tasks.marker import identities, write_marker
 from tasks.orders import Orders
 from tasks.ownership import at_work
-from tasks.proc import start_of
+from tasks.system import file_lock as lock
+from tasks.system.atomic_files import identities, write_marker
+from tasks.system.processes import start_of
 
 _PAUSE_SECONDS: Final = 0.25
 _LONGEST_PAUSE_SECONDS: Final = 1.0

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Final
 from pydantic import TypeAdapter
 
 from tasks.custody.incident.incident import Incident
-from tasks.marker import write_whole
 from tasks.ownership import OWNER
-from tasks.reserve import MIB, NAME, take
+from tasks.system.atomic_files import write_whole
+from tasks.system.disk_reserve import MIB, NAME, take
 
 if TYPE_CHECKING:
     from blocks.workload import Workload

@@ -11,11 +11,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final, Protocol
 
-from tasks import launch, lock
+from tasks import launch
 from tasks.custody.containment.process import Identity, Listener, Process
-from tasks.marker import read_marker, write_marker
 from tasks.orders import Orders
-from tasks.proc import GONE, arrivals, listeners, owners, read_process, start_of
+from tasks.system import file_lock as lock
+from tasks.system.atomic_files import read_marker, write_marker
+from tasks.system.processes import GONE, arrivals, listeners, owners, read_process, start_of
 
 logger = logging.getLogger(__name__)
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tasks.below import open_below, real_name
 from tasks.case import Case
 from tasks.custody.evidence.acquisition import StoredFile
 from tasks.custody.evidence.keys import unquote
 from tasks.custody.store.manifest import digest
+from tasks.system.open_beneath import open_below, real_name
 
 
 @contextmanager

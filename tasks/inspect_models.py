@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from blocks.workload import Workload
-from tasks.account import groups_of
 from tasks.case import Case
-from tasks.confine import Limits, run_confined
 from tasks.custody.evidence.acquisition import Evidence, StoredFile
 from tasks.custody.evidence.artifact import not_plain, torn_json, unsteady
 from tasks.custody.evidence.keys import MODELS, in_snapshot, unquote
@@ -31,6 +29,8 @@ from tasks.custody.models.inspection import (
 )
 from tasks.custody.store.manifest import digest
 from tasks.step import step
+from tasks.system.accounts import groups_of
+from tasks.system.sandbox import Limits, run_confined
 
 _ALL_SECONDS: Final = 600.0
 _SECONDS: Final = 30.0

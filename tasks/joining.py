@@ -17,9 +17,9 @@ from typing import Any, Final
 from tasks.custody.containment.process import Identity
 from tasks.custody.incident.alarm import Alarm, Past, belongs_to
 from tasks.host import LinuxHost
-from tasks.marker import caught_lines, read_marker, read_plain
 from tasks.ownership import incident_at_work, owner
-from tasks.proc import boot_id
+from tasks.system.atomic_files import caught_lines, read_marker, read_plain
+from tasks.system.processes import boot_id
 
 TRIGGERS: Final = "triggers"
 """In an incident's folder: a file for each run that has joined it, made once; the custody log takes it over."""

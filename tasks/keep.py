@@ -11,7 +11,7 @@ from tasks.case import Case
 from tasks.collectors.room import move
 from tasks.custody.evidence.acquisition import StoredFile
 from tasks.custody.store.manifest import digest
-from tasks.reserve import with_reserve
+from tasks.system.disk_reserve import with_reserve
 
 _STAGING = "staging"
 

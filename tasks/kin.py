@@ -9,7 +9,7 @@ from typing import Final, Self
 from tasks.custody.containment.process import Identity, Process, descendants, parents_first
 from tasks.host import Host
 from tasks.passing import NOBODY
-from tasks.proc import start_of
+from tasks.system.processes import start_of
 
 _PAUSE_SECONDS: Final = 0.002
 _SHARE: Final = 4

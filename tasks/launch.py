@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from tasks.account import as_user
 from tasks.custody.containment.process import Identity
 from tasks.orders import Orders
-from tasks.priority import give_way
-from tasks.proc import start_of
+from tasks.system.accounts import as_user
+from tasks.system.priority import give_way
+from tasks.system.processes import start_of
 
 GUARD: Final = "tasks.guard"
 _SYSTEMD: Final = Path("/run/systemd/system")

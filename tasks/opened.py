@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 from tasks.custody.incident.incident import Incident
 from tasks.home import base_of, bases
-from tasks.marker import read_plain, write_whole
+from tasks.system.atomic_files import read_plain, write_whole
 
 if TYPE_CHECKING:
     from blocks.workload import Workload

@@ -24,11 +24,11 @@ from tasks.engine import DockerEngine
 from tasks.home import CORDON, INCIDENT, base_of, cordon_base, find_home
 from tasks.host import Host, LinuxHost
 from tasks.latest_by_hand import lower_by_hand, pull_by_hand, rollback_by_hand
-from tasks.marker import read_marker, read_private
 from tasks.ownership import take_ownership
 from tasks.pause import read_prior
 from tasks.scheduler import PrefectScheduler
 from tasks.status import last, status
+from tasks.system.atomic_files import read_marker, read_private
 from tasks.uncordon import doubtful, held_by_incidents, left_frozen, living, uncordon
 
 

@@ -12,10 +12,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
-from tasks import lock
 from tasks.custody.containment.process import Identity
-from tasks.marker import read_plain
-from tasks.proc import read_process, start_of
+from tasks.system import file_lock as lock
+from tasks.system.atomic_files import read_plain
+from tasks.system.processes import read_process, start_of
 
 Purpose: TypeAlias = Literal["evacuation", "recovery", "release of the cordon"]
 OWNER: Final = ".owner"

@@ -11,9 +11,9 @@ from blocks.workload import Workload
 from tasks.case import Case
 from tasks.custody.containment.pause import Kind, Launcher, Pause, Resume, launchers, with_first_seen
 from tasks.home import PRIOR
-from tasks.marker import read_plain, write_whole
 from tasks.scheduler import Scheduler
 from tasks.step import step
+from tasks.system.atomic_files import read_plain, write_whole
 
 logger = logging.getLogger(__name__)
 

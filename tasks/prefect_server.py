@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from tasks.keeper import Part
-from tasks.loopback import ask, free_ports
+from tasks.system.free_ports import ask, free_ports
+from tasks.system.managed_process import Part
 
 _QUIET: Final = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
 

@@ -17,7 +17,6 @@ from prefect.cache_policies import NO_CACHE
 from pydantic import TypeAdapter
 
 from blocks.workload import Workload
-from tasks.account import number_of
 from tasks.actor import BY_HAND
 from tasks.case import (
     CLAIMED,
@@ -39,10 +38,11 @@ from tasks.known import require_known
 from tasks.opened import OPEN, last_opened, opening
 from tasks.ownership import owner, sign, take_ownership
 from tasks.pause import named_by
-from tasks.proc import boot_id
 from tasks.rights import tell_rights, tell_room
 from tasks.saved_store import require_store
 from tasks.signing import tell_key
+from tasks.system.accounts import number_of
+from tasks.system.processes import boot_id
 from tasks.this_run import origin, own_launchers
 from tasks.triggers import take_over_triggers
 

@@ -18,8 +18,8 @@ from tasks.custody.evidence.keys import LATEST, record_key, snapshot_key
 from tasks.custody.incident.incident import parse_id
 from tasks.custody.noun import Noun
 from tasks.custody.store.objects import all_objects
-from tasks.landing import Local, Mismatch, land, local
 from tasks.latest import History, history
+from tasks.system.write_beneath import Local, Mismatch, land, local
 
 if TYPE_CHECKING:
     from blocks.port import Store, StoredObject

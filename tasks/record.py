@@ -22,7 +22,6 @@ from tasks.custody.noun import Noun
 from tasks.custody.store.latest import Promotion
 from tasks.custody.store.manifest import canonical, digest, digest_bytes
 from tasks.leaves import leaves
-from tasks.marker import write_whole
 from tasks.page.document import Document
 from tasks.pages import MARKDOWN, pages
 from tasks.postmortem import postmortem
@@ -30,6 +29,7 @@ from tasks.quotes import quotes
 from tasks.signing import Signer, sign, who_signs
 from tasks.step import step
 from tasks.story import Places, Story
+from tasks.system.atomic_files import write_whole
 from tasks.triggers import take_over_triggers
 
 logger = logging.getLogger(__name__)

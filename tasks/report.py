@@ -8,7 +8,6 @@ from typing import Any, Final
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 
-from tasks.cancel import RunCancelled
 from tasks.case import Case
 from tasks.collect import needed
 from tasks.collectors import discover
@@ -33,6 +32,7 @@ from tasks.custody.store.latest import Promotion
 from tasks.record import Account
 from tasks.signing import unsigned, who_signs
 from tasks.step import end_of, noun, words
+from tasks.system.cancellation import RunCancelled
 
 _SPEAK_FOR_THEMSELVES: Final = ("§4 collect", "§4 judge", "§5 claim", "§7 recover")
 

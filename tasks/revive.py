@@ -8,7 +8,6 @@ from typing import Final, Protocol
 import psutil
 from pydantic import TypeAdapter, ValidationError
 
-from tasks.account import clean_environment
 from tasks.api import Api, reload, say_served, served
 from tasks.case import RECOVERED, Case
 from tasks.custody.containment.process import NOBODY, Identity, Process, descendants
@@ -17,6 +16,7 @@ from tasks.custody.evidence.acquisition import StoredFile
 from tasks.custody.evidence.keys import unquote
 from tasks.custody.evidence.redact import redact_command
 from tasks.custody.store.manifest import digest
+from tasks.system.accounts import clean_environment
 
 _GONE_SECONDS: Final = 10.0
 _KILL_ROUNDS: Final = 10

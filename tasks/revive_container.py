@@ -15,8 +15,8 @@ from tasks.custody.containment.container import Container, ContainerIdentity, Fr
 from tasks.custody.containment.process import Identity
 from tasks.custody.errors import ContainerGone, EngineError
 from tasks.custody.evidence.acquisition import StoredFile
-from tasks.proc import start_of
 from tasks.revive import path_of
+from tasks.system.processes import start_of
 
 _GONE_SECONDS: Final = 10.0
 _BLOCK: Final = 1 << 20

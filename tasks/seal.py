@@ -24,10 +24,10 @@ from tasks.custody.store.rows import require_readable
 from tasks.deviations import tell_deviations
 from tasks.in_place import reading
 from tasks.keep import put_aside
-from tasks.marker import write_whole
-from tasks.reserve import give_all
 from tasks.signing import require_same_hand, sign, signed_by
 from tasks.step import step
+from tasks.system.atomic_files import write_whole
+from tasks.system.disk_reserve import give_all
 from tasks.triggers import take_over_triggers
 
 _CLOSING: Final = frozenset({MANIFEST, SIGNATURE, SUMS})

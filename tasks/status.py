@@ -13,10 +13,10 @@ from tasks.custody.evidence.redact import command_line
 from tasks.engine import DockerEngine
 from tasks.home import CORDON, INCIDENT, cordon_base, find_home
 from tasks.host import Host
-from tasks.marker import read_marker, read_plain
 from tasks.opened import last_opened
 from tasks.pause import read_prior
-from tasks.proc import standpoint
+from tasks.system.atomic_files import read_marker, read_plain
+from tasks.system.processes import standpoint
 from tasks.uncordon import held, living
 
 _SHOWN: Final = 100

@@ -8,7 +8,7 @@ from prefect.context import FlowRunContext
 from tasks.actor import BY_HAND, triggered_by
 from tasks.custody.containment.pause import Kind, Launcher
 from tasks.given import given
-from tasks.proc import began
+from tasks.system.processes import began
 
 
 def this_run() -> tuple[str, datetime]:

@@ -23,9 +23,9 @@ from tasks.custody.containment.receipt import Frozen
 from tasks.custody.errors import Refused
 from tasks.custody.incident.incident import Incident
 from tasks.home import CORDON
-from tasks.lock import holder, open_lock
-from tasks.marker import read_marker, read_plain
 from tasks.opened import OPEN
+from tasks.system.atomic_files import read_marker, read_plain
+from tasks.system.file_lock import holder, open_lock
 from tasks.training import Ended
 
 EVENT: Final = "training.failed"

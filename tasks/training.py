@@ -13,13 +13,13 @@ from types import TracebackType
 from typing import Final, Self
 
 from blocks.workload import Workload
-from tasks.account import as_user, clean_environment
 from tasks.custody.containment.process import Identity, descendants, gentle_signal
 from tasks.custody.errors import Refused
 from tasks.host import LinuxHost
 from tasks.output import Lines, Teller, readable
-from tasks.priority import give_way
-from tasks.proc import start_of
+from tasks.system.accounts import as_user, clean_environment
+from tasks.system.priority import give_way
+from tasks.system.processes import start_of
 
 logger = logging.getLogger(__name__)
 

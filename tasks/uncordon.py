@@ -21,10 +21,10 @@ from tasks.custody.noun import Noun
 from tasks.engine import Engine
 from tasks.home import CORDON, bases, cordon_base, homes
 from tasks.host import Host
-from tasks.marker import caught_lines, read_marker, read_ours, read_private, rows_of
 from tasks.pause import resume
-from tasks.proc import standpoint, untouchable
 from tasks.scheduler import Scheduler
+from tasks.system.atomic_files import caught_lines, read_marker, read_ours, read_private, rows_of
+from tasks.system.processes import standpoint, untouchable
 
 if TYPE_CHECKING:
     from blocks.workload import Workload

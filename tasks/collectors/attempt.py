@@ -13,10 +13,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from tasks.cancel import Cancellation
 from tasks.collectors.collector import Collector, Target
 from tasks.collectors.zygote import Running, start
 from tasks.custody.evidence.acquisition import Loss, Outcome
+from tasks.system.cancellation import Cancellation
 
 _TAIL: Final = 400
 _LOOK_SECONDS: Final = 0.25

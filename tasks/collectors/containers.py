@@ -15,7 +15,7 @@ from tasks.custody.evidence.keys import CONTAINERS, stored_name
 from tasks.custody.evidence.redact import redact, redact_command, redact_environment
 from tasks.custody.store.manifest import canonical, digest_bytes
 from tasks.engine import DockerEngine, Engine
-from tasks.proc import standpoint
+from tasks.system.processes import standpoint
 
 _COMMANDS: Final = frozenset({"Cmd", "Entrypoint", "Args", "Command", "Test"})
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from tasks.below import open_below, real_name
 from tasks.collectors.matching import lost
 from tasks.collectors.pouring import Endless, clone, extents, pour
 from tasks.collectors.room import Room
@@ -15,6 +14,7 @@ from tasks.custody.evidence.acquisition import Loss, Outcome, StoredFile
 from tasks.custody.evidence.keys import placed_name, quote
 from tasks.custody.evidence.parts import Parts, hashed
 from tasks.custody.evidence.room import Place, places
+from tasks.system.open_beneath import open_below, real_name
 
 _UNIT: Final = 512
 _BESIDES: Final = 1 << 16

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from typing import Final
 
-from tasks.reserve import full
+from tasks.system.disk_reserve import full
 
 _FICLONE: Final = 0x40049409
 _CHUNK: Final = 1 << 30

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tasks.custody.evidence.redact import redact
-from tasks.proc import start_of
+from tasks.system.processes import start_of
 
 _WORDS: Final = 64
 _NAMES: Final = {number.value: number.name for number in signal.Signals} | {

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from tasks.below import open_below, real_name
 from tasks.collectors.collector import Target
 from tasks.custody.evidence.acquisition import Loss, Outcome, StoredFile
 from tasks.custody.evidence.keys import unquote
 from tasks.custody.evidence.secrets import LIMIT, Search, search
+from tasks.system.open_beneath import open_below, real_name
 
 Item = StoredFile | Loss
 

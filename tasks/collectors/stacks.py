@@ -16,7 +16,7 @@ from tasks.collectors.collector import Collector, Incomplete, Made, NothingThere
 from tasks.collectors.procfs import printable
 from tasks.custody.evidence.acquisition import Outcome, worst
 from tasks.custody.evidence.redact import redact
-from tasks.proc import start_of
+from tasks.system.processes import start_of
 
 _EACH_SECONDS: Final = 3.0
 _SHARE: Final = 0.7

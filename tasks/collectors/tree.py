@@ -20,7 +20,7 @@ from tasks.custody.containment.process import Process
 from tasks.custody.evidence.acquisition import Outcome
 from tasks.custody.evidence.redact import redact_command, redact_environment
 from tasks.custody.store.manifest import canonical
-from tasks.proc import read_process
+from tasks.system.processes import read_process
 
 _MOST: Final = 2000
 _SHARE: Final = 0.7

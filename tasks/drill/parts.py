@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from tasks.keeper import Part, PartError
-from tasks.loopback import answers, ask, free_ports
 from tasks.prefect_server import PrefectServer
+from tasks.system.free_ports import answers, ask, free_ports
+from tasks.system.managed_process import Part, PartError
 
 _GRPC: Final = 10_000
 _SERVICES: Final = ("master", "volume", "filer", "s3", "admin")

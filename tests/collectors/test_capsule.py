@@ -18,7 +18,7 @@ from tasks.collectors import datasets, environment, installation, interpreter, p
 from tasks.collectors.collector import Incomplete, NothingThere, Target, Unanswered
 from tasks.collectors.distribution import Distribution, unclaimed
 from tasks.custody.evidence.acquisition import Outcome
-from tasks.proc import start_of
+from tasks.system.processes import start_of
 from tests.collectors.test_acquire import NOBODY, am_root, place
 from tests.support.workloads import SmallWorkload, wait_until
 

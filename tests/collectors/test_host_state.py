@@ -13,7 +13,7 @@ from tasks.collectors import cgroups, clock, journal, mounts, network
 from tasks.collectors.collector import Incomplete, NothingThere, Target
 from tasks.collectors.procfs import tables
 from tasks.custody.evidence.acquisition import Outcome
-from tasks.proc import start_of
+from tasks.system.processes import start_of
 from tests.collectors.test_acquire import am_root
 from tests.support.workloads import wait_until
 

@@ -25,9 +25,9 @@ from tasks.collectors.collector import Incomplete, NothingThere
 from tasks.contain import freeze
 from tasks.custody.containment.process import Identity, Process
 from tasks.custody.evidence.acquisition import Evidence, Outcome
-from tasks.proc import start_of
 from tasks.step import submit
 from tasks.stop import stop
+from tasks.system.processes import start_of
 from tests.collectors.test_acquire import target
 from tests.support.run_context import case_of
 from tests.support.workloads import SmallWorkload, wait_until

@@ -21,8 +21,8 @@ from tasks.custody.evidence.keys import MANIFEST
 from tasks.custody.evidence.room import Free, Place, places
 from tasks.custody.store.manifest import digest
 from tasks.offload import Sent, offload
-from tasks.reserve import give, give_all, take, with_reserve
 from tasks.seal import check_seal, read_manifest, seal
+from tasks.system.disk_reserve import give, give_all, take, with_reserve
 from tasks.verify import verify
 from tests.support.run_context import case_of, made
 from tests.support.small_disks import MIB, fill, small_disk

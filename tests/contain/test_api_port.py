@@ -18,8 +18,8 @@ from tasks.cordon import cordon
 from tasks.custody.containment.process import Identity, Listener, Process
 from tasks.custody.containment.receipt import Containment
 from tasks.host import LinuxHost
-from tasks.proc import start_of
 from tasks.stop import stop
+from tasks.system.processes import start_of
 from tests.contain.test_contain import in_a_process_of_its_own
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload, wait_until

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from tasks.cancel import Cancellation, RunCancelled, heeding, still_acts
 from tasks.case import Case
 from tasks.collectors import discover
 from tasks.collectors.attempt import attempt
@@ -30,6 +29,7 @@ from tasks.custody.noun import Noun
 from tasks.ownership import take_ownership
 from tasks.step import step
 from tasks.stop import stop
+from tasks.system.cancellation import Cancellation, RunCancelled, heeding, still_acts
 from tasks.watch import watch
 from tests.contain.test_contain import states, stubborn
 from tests.support.run_context import case_of, made

@@ -21,8 +21,8 @@ from tasks.cordon import await_cordon, cordon
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.process import Identity, Process
 from tasks.host import LinuxHost
-from tasks.proc import read_process, start_of
 from tasks.stop import stop
+from tasks.system.processes import read_process, start_of
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload, open_the_way, wait_until
 

@@ -21,10 +21,10 @@ from tasks.contain import freeze, prove_contained
 from tasks.cordon import cordon
 from tasks.early import EARLY
 from tasks.host import LinuxHost
-from tasks.marker import write_whole
 from tasks.orders import Orders
-from tasks.proc import start_of
 from tasks.stop import stop
+from tasks.system.atomic_files import write_whole
+from tasks.system.processes import start_of
 from tests.support.run_context import INCIDENT, case_of, made
 from tests.support.workloads import SmallWorkload, wait_until
 

@@ -22,11 +22,11 @@ from tasks.custody.containment.ends import End
 from tasks.custody.containment.process import Identity
 from tasks.home import CORDON
 from tasks.host import LinuxHost
-from tasks.marker import caught_lines
 from tasks.orders import Orders
 from tasks.ownership import at_work, take_ownership
-from tasks.proc import start_of
 from tasks.stop import stop
+from tasks.system.atomic_files import caught_lines
+from tasks.system.processes import start_of
 from tasks.uncordon import held, uncordon
 from tasks.watch import watch
 from tests.support.run_context import INCIDENT, case_of, made

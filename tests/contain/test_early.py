@@ -19,7 +19,7 @@ from tasks.early import EARLY, freeze_described, thaw_again
 from tasks.host import LinuxHost
 from tasks.operate import let_go
 from tasks.ownership import give_up_ownership
-from tasks.proc import start_of
+from tasks.system.processes import start_of
 from tests.support.run_context import INCIDENT
 from tests.support.workloads import SmallWorkload, stand, wait_until
 

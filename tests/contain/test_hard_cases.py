@@ -16,8 +16,8 @@ from tasks.custody.containment.ends import End
 from tasks.custody.containment.receipt import Containment, Freeze, Stop
 from tasks.drill.sample import SOURCE
 from tasks.host import LinuxHost
-from tasks.proc import untouchable
 from tasks.stop import stop
+from tasks.system.processes import untouchable
 from tests.contain.test_contain import in_a_process_of_its_own
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload, wait_until, words_of

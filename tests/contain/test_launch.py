@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from tasks import launch
-from tasks.account import clean_environment
 from tasks.host import LinuxHost
 from tasks.launch import scoped, session_of
+from tasks.system.accounts import clean_environment
 from tests.support.workloads import wait_until
 
 COMMAND = ["venv/bin/python", "-m", "uvicorn"]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks import lock
+from tasks.system import file_lock as lock
 
 LEASE = """
 import fcntl, os, signal, sys, time

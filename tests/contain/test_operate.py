@@ -20,8 +20,8 @@ from tasks.early import EARLY
 from tasks.host import LinuxHost
 from tasks.launch import GUARD
 from tasks.operate import chosen, let_go
-from tasks.proc import start_of
 from tasks.status import next_step, status
+from tasks.system.processes import start_of
 from tasks.uncordon import held
 from tests.support.run_context import INCIDENT, case_of
 from tests.support.workloads import SmallWorkload, stand, wait_until

@@ -16,8 +16,8 @@ from tasks.cordon import cordon
 from tasks.custody.containment.membership import Matcher
 from tasks.custody.containment.passing import come_and_gone
 from tasks.custody.containment.process import Identity, Process
-from tasks.proc import start_of
 from tasks.stop import stop
+from tasks.system.processes import start_of
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload, wait_until
 

@@ -17,8 +17,8 @@ from tasks.cordon import cordon
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.receipt import Containment, Freeze, Stop
 from tasks.plan import plan
-from tasks.proc import read_process
 from tasks.stop import stop
+from tasks.system.processes import read_process
 from tests.support.containers import API_COMMAND, Containers
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload, wait_until

@@ -18,9 +18,9 @@ from blocks.s3 import S3Store
 from flows.by_hand import ShortLived
 from tasks.custody.store.manifest import digest_bytes
 from tasks.drill.parts import SeaweedFS, Worker
-from tasks.keeper import Part, PartError
-from tasks.loopback import answers, ask
 from tasks.prefect_server import PrefectServer
+from tasks.system.free_ports import answers, ask
+from tasks.system.managed_process import Part, PartError
 from tests.support.workloads import wait_until
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -165,7 +165,7 @@ ORPHANS = """
 import sys, time
 from pathlib import Path
 from tasks.drill.parts import SeaweedFS
-from tasks.keeper import outlive
+from tasks.system.managed_process import outlive
 
 store = SeaweedFS(Path(sys.argv[1]))
 store.start()

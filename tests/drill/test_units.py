@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from flows.worker import SETTINGS
-from tasks.priority import NICE, OOM
 from tasks.rights import missing_rights
+from tasks.system.priority import NICE, OOM
 
 PROJECT = Path(__file__).parents[2]
 UNITS = PROJECT / "examples/systemd"

@@ -21,7 +21,7 @@ from tasks.contain import ticks
 from tasks.custody.containment.process import Identity
 from tasks.early import EARLY, _credentials, freeze_early, read_early, thaw_again
 from tasks.ownership import take_ownership
-from tasks.proc import start_of
+from tasks.system.processes import start_of
 from tests.support.scenes import Scene
 from tests.support.workloads import wait_until
 

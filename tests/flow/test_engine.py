@@ -11,8 +11,8 @@ import pytest
 
 from flows.engine import Brief
 from tasks.custody.errors import Denied, Refused
-from tasks.priority import NICE, OOM
 from tasks.rights import effective_capabilities
+from tasks.system.priority import NICE, OOM
 
 INSTEAD = """
 import gc, os, runpy
@@ -50,7 +50,7 @@ BRINGS_BACK = """
 import os, sys
 from pathlib import Path
 from tasks.launch import start_program
-from tasks.priority import take_priority
+from tasks.system.priority import take_priority
 take_priority()
 folder = Path(sys.argv[1])
 started = start_program(["sleep", "600"], folder, folder / "log", 0, {"PATH": os.environ["PATH"]})
@@ -87,7 +87,7 @@ os.execve = become
 import flows.worker
 sys.argv = ["worker", "--pool", "p"]
 flows.worker.main()
-from tasks.priority import give_way
+from tasks.system.priority import give_way
 give_way()
 print(os.getpriority(os.PRIO_PROCESS, 0), Path("/proc/self/oom_score_adj").read_text())
 """

@@ -27,7 +27,7 @@ from tasks.cordon import cordon
 from tasks.custody.containment.process import Identity
 from tasks.host import LinuxHost
 from tasks.output import Lines, Teller, readable
-from tasks.proc import start_of
+from tasks.system.processes import start_of
 from tasks.train import standing, stopped_by
 from tasks.training import Ended
 from tests.support.run_context import case_of

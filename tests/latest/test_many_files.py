@@ -19,7 +19,7 @@ from tasks.custody.evidence.keys import begun_key, evidence_key
 from tasks.custody.store.manifest import Manifest, digest
 from tasks.custody.store.latest import Act, Held, Row, Turn
 from tasks.latest import _begin, history
-from tasks.marker import write_whole
+from tasks.system.atomic_files import write_whole
 count, folder = int(sys.argv[1]), Path(sys.argv[2])
 store, path = DirectoryStore(folder / "store"), folder / "manifest.json"
 def sha(n): return sha256(str(n).encode()).hexdigest()

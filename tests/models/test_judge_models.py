@@ -21,14 +21,14 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from tasks import inspect_models
-from tasks.account import groups_of
 from tasks.case import Case
 from tasks.collect import collect
-from tasks.confine import Answer, Limits, run_confined
 from tasks.custody.evidence.acquisition import Evidence, StoredFile
 from tasks.custody.evidence.keys import MODELS
 from tasks.custody.models.inspection import Inspection, ModelFinding, Soundness, plain
 from tasks.inspect_models import as_told, held_back, judge_models, steady
+from tasks.system.accounts import groups_of
+from tasks.system.sandbox import Answer, Limits, run_confined
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload, open_the_way
 

@@ -20,7 +20,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from tasks.keeper import Part, PartError
+from tasks.system.managed_process import Part, PartError
 
 BASE: Final = "python:3.13-slim"
 PROGRAMS: Final = ("dockerd", "debootstrap", "ip", "unshare")

@@ -13,7 +13,7 @@ from blocks.workload import Workload
 from tasks.case import Case
 from tasks.custody.incident.incident import Incident
 from tasks.ownership import take_ownership
-from tasks.proc import boot_id
+from tasks.system.processes import boot_id
 
 INCIDENT = "IR-20260102T030405Z"
 

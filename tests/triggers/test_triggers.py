@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.proc import start_of
+from tasks.system.processes import start_of
 from tests.support.workloads import wait_until
 from tests.triggers.conftest import NAME, Stage
 

@@ -19,7 +19,7 @@ import psutil
 from blocks.directory import DirectoryStore
 from blocks.file import workloads
 from blocks.workload import Workload
-from tasks.proc import boot_id
+from tasks.system.processes import boot_id
 from tests.support.workloads import SmallWorkload, wait_until
 from tests.upgrade.make import ARCHIVE, PLACE, PORT
 

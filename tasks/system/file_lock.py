@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from tasks.custody.containment.process import Identity, Process
-from tasks.proc import read_process
+from tasks.system.processes import read_process
 
 logger = logging.getLogger(__name__)
 

@@ -49,7 +49,7 @@ def _write(pid: int, name: str, value: int) -> None:
 
 
 def main(command: list[str]) -> None:
-    """Become a program that stands before what computes: `python -m tasks.priority prefect server start`."""
+    """Become a program that stands before what computes: `python -m tasks.system.priority prefect server start`."""
     take_priority()
     os.execvp(command[0], command)  # noqa: S606  no shell is wanted
 

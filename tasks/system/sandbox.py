@@ -1,4 +1,4 @@
-"""Runs a program that handles what is hostile: `python -m tasks.confine LIMITS PROGRAM…`, the hostile file on stdin.
+"""Runs a program that handles what is hostile: `python -m tasks.system.sandbox LIMITS PROGRAM…`, the hostile file on stdin.
 
 What the program may not do: use the network, write to any file, gain rights, see our environment or our descriptors,
 take more memory or time than it is given, and, as another user, start processes. Standard library alone.
@@ -64,7 +64,7 @@ def run_confined(program: Sequence[str], file: BinaryIO, limits: Limits, folder:
 def _run(program: Sequence[str], file: BinaryIO, limits: Limits, folder: str) -> Answer:
     told, telling = os.pipe()
     os.set_inheritable(telling, True)
-    command = [sys.executable, "-m", "tasks.confine", json.dumps([asdict(limits), telling, folder]), *program]
+    command = [sys.executable, "-m", "tasks.system.sandbox", json.dumps([asdict(limits), telling, folder]), *program]
     try:
         process = subprocess.Popen(
             command,
