@@ -5,7 +5,7 @@ from typing import Final
 
 from tasks.custody.audit.finding import Audit, AuditWord, Finding, shown
 from tasks.custody.incident.ending import BROKEN, INDETERMINATE, PROVEN
-from tasks.page.markdown import prose
+from tasks.rendering.markdown import prose
 
 _SHOWN: Final = 200
 ENDINGS: Final = {

@@ -12,8 +12,8 @@ from tasks.custody.incident.verdict import Word
 from tasks.custody.store.retention import Retention
 from tasks.exhibits import collectors, digests, losses, models, receipts, secrets
 from tasks.moments import moments
-from tasks.page.clock import both_times
-from tasks.page.document import (
+from tasks.rendering.clock import both_times
+from tasks.rendering.document import (
     Badge,
     Block,
     Both,
@@ -33,7 +33,7 @@ from tasks.page.document import (
     listing,
     some,
 )
-from tasks.page.picture import picture
+from tasks.rendering.picture import picture
 from tasks.scores import searches, summaries
 from tasks.story import Story
 from tasks.wording import ACTIONS as ACTS

@@ -10,8 +10,8 @@ from tasks.custody.evidence.acquisition import Evidence, Loss, Outcome, Seal
 from tasks.custody.evidence.coverage import impact
 from tasks.custody.evidence.keys import volume_folder
 from tasks.custody.models.inspection import Inspection
-from tasks.page.clock import clock, short
-from tasks.page.document import Badge, Both, Cell, Code, Figure, Link, Said, Table, Tone, table
+from tasks.rendering.clock import clock, short
+from tasks.rendering.document import Badge, Both, Cell, Code, Figure, Link, Said, Table, Tone, table
 from tasks.wording import ENDS, OUTCOMES, SOUNDNESS
 
 _VERDICT: Final = "verdict.json"

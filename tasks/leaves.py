@@ -8,10 +8,10 @@ from tasks.chapters import ACTIONS, DETECTED, EVIDENCE, MISSING, MODELS, PROOF, 
 from tasks.custody.evidence.keys import MANIFEST, evidence_key, record_key
 from tasks.exhibits import objects
 from tasks.leaf import Leaf, Rows, by_key
-from tasks.page.document import Block, Both, Cell, Code, Document, Facts, Link, Remark, Section, Tone
 from tasks.pages import HTML, with_pictures
 from tasks.plan import plan
 from tasks.progress import artifact_key
+from tasks.rendering.document import Block, Both, Cell, Code, Document, Facts, Link, Remark, Section, Tone
 from tasks.story import Story
 
 PLAN: Final = "plan"

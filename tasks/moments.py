@@ -6,8 +6,8 @@ from itertools import groupby, takewhile
 from typing import Any, Final
 
 from tasks.custody.incident.timeline import frozen_at, moment
-from tasks.page.clock import both_times
-from tasks.page.document import ROW_LIMIT, Both, Cell, Figure, Quoted, Said, Table
+from tasks.rendering.clock import both_times
+from tasks.rendering.document import ROW_LIMIT, Both, Cell, Figure, Quoted, Said, Table
 from tasks.wording import ACTIONS
 
 _CACHED: Final = "step cached"

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from tasks.chapters import could_not_be_made
-from tasks.page.document import Document, Picture
-from tasks.page.markdown import markdown
-from tasks.page.webpage import html
 from tasks.postmortem import postmortem
+from tasks.rendering.document import Document, Picture
+from tasks.rendering.markdown import markdown
+from tasks.rendering.webpage import html
 from tasks.story import Story
 
 logger = logging.getLogger(__name__)

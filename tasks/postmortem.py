@@ -18,7 +18,7 @@ from tasks.chapters import (
     TIMELINE,
     document,
 )
-from tasks.page.document import Both, Document
+from tasks.rendering.document import Both, Document
 from tasks.story import Story
 
 _OF_THE_RUNBOOK: Final = (SUMMARY, SCOPE, DETECTED, CAUSE, TIMELINE, ACTIONS, FIX, PREVENTION)

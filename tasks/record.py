@@ -22,10 +22,10 @@ from tasks.custody.noun import Noun
 from tasks.custody.store.latest import Promotion
 from tasks.custody.store.manifest import canonical, digest, digest_bytes
 from tasks.leaves import leaves
-from tasks.page.document import Document
 from tasks.pages import MARKDOWN, pages
 from tasks.postmortem import postmortem
 from tasks.quotes import quotes
+from tasks.rendering.document import Document
 from tasks.signing import Signer, sign, who_signs
 from tasks.step import step
 from tasks.story import Places, Story

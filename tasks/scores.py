@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from tasks.page.document import Block, Both, Cell, Code, Facts, Figure, Said, Table, table
+from tasks.rendering.document import Block, Both, Cell, Code, Facts, Figure, Said, Table, table
 from tasks.story import Quote
 
 _FACTS: Final = 24

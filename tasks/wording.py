@@ -7,7 +7,7 @@ from tasks.custody.evidence.acquisition import Outcome
 from tasks.custody.incident.ending import DRY_RUN, NOT_RECOVERED, PARTLY_RECOVERED, RECOVERED, UNVERIFIED
 from tasks.custody.incident.verdict import Word
 from tasks.custody.models.inspection import Soundness
-from tasks.page.document import Both, Tone
+from tasks.rendering.document import Both, Tone
 
 JAPANESE: Final = {
     Word.VERIFIED: "検証済み",

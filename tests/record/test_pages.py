@@ -17,11 +17,11 @@ from tasks.custody.containment.process import Identity
 from tasks.custody.containment.receipt import Stop, Stopped
 from tasks.custody.evidence.acquisition import Evidence, Loss, Outcome
 from tasks.custody.incident.verdict import Verdict, Word
-from tasks.page.document import Tone
-from tasks.page.markdown import markdown
-from tasks.page.webpage import POLICY, html
 from tasks.pages import HTML, MARKDOWN, pages, with_pictures
 from tasks.postmortem import postmortem
+from tasks.rendering.document import Tone
+from tasks.rendering.markdown import markdown
+from tasks.rendering.webpage import POLICY, html
 from tests.support.report_factory import NOW, story
 
 VOID = {"meta", "link", "br", "hr", "img", "input"}

@@ -13,9 +13,9 @@ from tasks.custody.incident.ending import OF_WORD, ending_of
 from tasks.custody.incident.verdict import Verdict, Word
 from tasks.custody.models.inspection import Inspection
 from tasks.custody.store.retention import Retention
-from tasks.page.clock import both_times
-from tasks.page.markdown import markdown
 from tasks.postmortem import postmortem
+from tasks.rendering.clock import both_times
+from tasks.rendering.markdown import markdown
 from tasks.story import Quote, Quotes
 from tests.support.report_factory import NOW, WHO, at, entry, story
 

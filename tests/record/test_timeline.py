@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.custody.incident.timeline import EARLY, Course, Moment, in_order, runs
-from tasks.page.picture import picture, tick_seconds
+from tasks.rendering.picture import picture, tick_seconds
 from tests.support.report_factory import at, entry, log_of
 
 COLLECT = "§4 collect a reason"

@@ -9,7 +9,7 @@ from typing import Final
 from xml.etree.ElementTree import Element, SubElement, fromstring, tostring
 
 from tasks.custody.visible import visible
-from tasks.page.document import (
+from tasks.rendering.document import (
     Badge,
     Both,
     Cell,
@@ -28,7 +28,7 @@ from tasks.page.document import (
     Section,
     Table,
 )
-from tasks.page.style import STYLE
+from tasks.rendering.style import STYLE
 
 POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 _FIGURE: Final = 32

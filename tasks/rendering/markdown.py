@@ -10,7 +10,7 @@ from functools import singledispatch
 from typing import Final
 
 from tasks.custody.visible import visible
-from tasks.page.document import (
+from tasks.rendering.document import (
     Badge,
     Block,
     Both,

@@ -8,8 +8,8 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 
 from tasks.custody.incident.timeline import Bar, Course, Moment, Run, in_order
 from tasks.custody.visible import visible
-from tasks.page.clock import JST
-from tasks.page.style import PICTURE_STYLE
+from tasks.rendering.clock import JST
+from tasks.rendering.style import PICTURE_STYLE
 
 WIDTH: Final = 1000
 _LEFT: Final = 330
