@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from blocks.workload import Workload
+from tasks.adapters.host import LinuxHost
 from tasks.home import CORDON
-from tasks.host import LinuxHost
 
 BUSY: Final = 8
 WITHOUT_RIGHTS: Final = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")

@@ -29,12 +29,12 @@ from benchmarks.rows import RESULTS, Row, median, quicker, table, under, write
 from benchmarks.runbook import typed
 from benchmarks.watched import Watched, watch
 from blocks import EvidenceStore
+from tasks.adapters.host import LinuxHost
+from tasks.adapters.prefect_server import PrefectServer
 from tasks.drill.deployment import NAME, client_of, deploy, prefect
 from tasks.drill.sample import WORKERS, SampleWorkload
 from tasks.drill.screen import say
 from tasks.home import CORDON
-from tasks.host import LinuxHost
-from tasks.prefect_server import PrefectServer
 
 _RUN_SECONDS: Final = 180.0
 _TIMES_QUICKER: Final = 4.0

@@ -33,10 +33,10 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from benchmarks.busy import BUSY, WITHOUT_RIGHTS, Busy
 from benchmarks.rows import RESULTS, Row, median, quicker, table, under, write
 from blocks import EvidenceStore
+from tasks.adapters.prefect_server import PrefectServer
 from tasks.drill.deployment import NAME, POOL, client_of, deploy, prefect
 from tasks.drill.parts import Worker
 from tasks.drill.screen import say
-from tasks.prefect_server import PrefectServer
 
 ROUNDS: Final = 10
 CAP_SECONDS: Final = 60.0

@@ -16,18 +16,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from flows.engine import PATIENCE, load
+from tasks.adapters.prefect_server import PrefectServer
 from tasks.custody.errors import EvacuationError, Refused
 from tasks.custody.incident.description import one, place, tables
 from tasks.custody.visible import say
 from tasks.early import freeze_described, thaw_again, uninterrupted
-from tasks.prefect_server import PrefectServer
 from tasks.system.managed_process import PartError
 from tasks.system.priority import take_priority
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
 
-    from tasks.given import Given
+    from tasks.adapters.local_config import Given
 
 _IN_MEMORY: Final = {
     "PREFECT_HOME": os.devnull,  # nothing can be made below it, by root neither
@@ -135,7 +135,7 @@ def _given(wanted: argparse.Namespace) -> tuple[dict[str, str], "Given"]:
     from prefect.settings import get_current_settings
 
     from blocks.file import store_given, workload_given
-    from tasks.given import Given
+    from tasks.adapters.local_config import Given
 
     (file, name), (there, called) = place(wanted.workload), place(wanted.store or place(wanted.workload)[0])
     called_workload, workload = workload_given(Path(file), name)
@@ -147,7 +147,7 @@ def _given(wanted: argparse.Namespace) -> tuple[dict[str, str], "Given"]:
 def _served_by(server: PrefectServer, known: "Given") -> Iterator[None]:
     from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_KEY, PREFECT_API_URL, temporary_settings
 
-    from tasks.given import giving
+    from tasks.adapters.local_config import giving
 
     ours = {PREFECT_API_URL: server.api, PREFECT_API_KEY: None, PREFECT_API_AUTH_STRING: None}
     with temporary_settings(ours), giving(known):
@@ -163,7 +163,7 @@ def _evacuate(names: Mapping[str, str], wanted: argparse.Namespace) -> "State[An
 
 def _told(state: "State[Any]", known: "Given") -> int:
     """What came out, how the workload stands, and what to do next."""
-    from tasks.host import LinuxHost
+    from tasks.adapters.host import LinuxHost
     from tasks.status import status
 
     if isinstance(reason := state.result(raise_on_failure=False), EvacuationError):

@@ -27,6 +27,8 @@ from prefect.logging import get_run_logger
 
 from flows.evacuate import evacuate
 from flows.fields import BlockName
+from tasks.adapters.host import LinuxHost
+from tasks.adapters.prefect_server import PrefectServer
 from tasks.custody.evidence.keys import MANIFEST, SUMS
 from tasks.custody.incident.ending import NOT_REHEARSED, REHEARSED
 from tasks.custody.incident.timeline import frozen_at
@@ -39,8 +41,6 @@ from tasks.drill.screen import follow, last_line, say, steps, table
 from tasks.drill.vault import ALLOWED, lock_bucket, proven_by_ssh_keygen, refuses_deletion
 from tasks.ended import ended
 from tasks.home import CORDON
-from tasks.host import LinuxHost
-from tasks.prefect_server import PrefectServer
 from tasks.system.managed_process import outlive
 
 _RUN_SECONDS: Final = 300.0

@@ -8,6 +8,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
+from tasks.adapters.saved_blocks import store_to_read
 from tasks.audit import audited
 from tasks.audit_pages import ENDINGS, markdown, rows
 from tasks.custody.audit.finding import Audit
@@ -16,7 +17,6 @@ from tasks.custody.errors import TransientStoreError
 from tasks.custody.visible import visible_rows
 from tasks.ended import ended
 from tasks.holdings import holdings
-from tasks.saved_store import store_to_read
 
 
 def _may_help(task_: Any, run: Any, state: State[Any]) -> bool:

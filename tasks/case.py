@@ -12,6 +12,12 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar
 from pydantic import TypeAdapter
 
 from tasks.actor import BY_HAND, actor
+from tasks.adapters.container_engine import DockerEngine, Engine
+from tasks.adapters.dry_run import RehearsalHost, RehearsalScheduler, RehearsalStore
+from tasks.adapters.dry_run_engine import RehearsalEngine
+from tasks.adapters.host import Host, LinuxHost
+from tasks.adapters.local_config import given
+from tasks.adapters.prefect_scheduler import PrefectScheduler, Scheduler
 from tasks.budget import LOOK_SECONDS, Budget
 from tasks.custody.containment.container import ContainerIdentity
 from tasks.custody.containment.process import Identity
@@ -24,13 +30,7 @@ from tasks.custody.incident.verdict import Word
 from tasks.custody.store.latest import LatestPolicy
 from tasks.custody.store.retention import NOTHING, Retention
 from tasks.early import EARLY
-from tasks.engine import DockerEngine, Engine
-from tasks.engine_rehearsal import RehearsalEngine
-from tasks.given import given
 from tasks.home import CORDON, INCIDENT, base_of, fallback_home, open_home, post
-from tasks.host import Host, LinuxHost
-from tasks.rehearsal import RehearsalHost, RehearsalScheduler, RehearsalStore
-from tasks.scheduler import PrefectScheduler, Scheduler
 from tasks.system.atomic_files import read_private, write_whole
 from tasks.system.cancellation import Cancellation, still_acts
 from tasks.system.disk_reserve import NAME, give, give_all, with_reserve

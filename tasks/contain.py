@@ -9,6 +9,7 @@ from os import getpid
 from signal import SIGSTOP
 from typing import Final
 
+from tasks.adapters.host import Host
 from tasks.api_port import note_listener, others_on_port
 from tasks.case import FROZEN, RETURNED, SINCE, STOPPED, Case
 from tasks.containers import (
@@ -29,7 +30,6 @@ from tasks.custody.containment.source import lineages
 from tasks.custody.errors import EngineError
 from tasks.custody.evidence.redact import command_line
 from tasks.early import read_early, take_over
-from tasks.host import Host
 from tasks.passing import NOBODY, met_in_passing
 from tasks.step import step
 from tasks.system.processes import flow_run_of, untouchable

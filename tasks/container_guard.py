@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from tasks.adapters.container_engine import DockerEngine
+from tasks.adapters.guard_config import Orders
 from tasks.custody.containment.container import Container, ContainerIdentity, belongs, workload_containers
 from tasks.custody.errors import ContainerGone, EngineError
-from tasks.engine import DockerEngine
-from tasks.orders import Orders
 from tasks.ownership import at_work
 from tasks.system.atomic_files import read_private, rows_of
 from tasks.system.processes import standpoint

@@ -14,9 +14,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from tasks.adapters.host import LinuxHost
 from tasks.custody.containment.process import Identity
 from tasks.custody.incident.alarm import Alarm, Past, belongs_to
-from tasks.host import LinuxHost
 from tasks.ownership import incident_at_work, owner
 from tasks.system.atomic_files import caught_lines, read_marker, read_plain
 from tasks.system.processes import boot_id

@@ -6,8 +6,8 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Final, Self
 
+from tasks.adapters.host import Host
 from tasks.custody.containment.process import Identity, Process, descendants, parents_first
-from tasks.host import Host
 from tasks.passing import NOBODY
 from tasks.system.processes import start_of
 

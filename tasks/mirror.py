@@ -8,12 +8,12 @@ from prefect import task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
+from tasks.adapters.saved_blocks import store_to_read
 from tasks.custody.errors import Refused
 from tasks.custody.store.latest import Act, Held, Promotion
 from tasks.custody.store.manifest import canonical, digest_bytes
 from tasks.custody.visible import visible_rows
 from tasks.latest import Busy, Wish, history, present, take_turn
-from tasks.saved_store import store_to_read
 
 if TYPE_CHECKING:
     from blocks.port import Store

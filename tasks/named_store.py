@@ -5,9 +5,9 @@ from pathlib import Path
 from blocks.file import store
 from blocks.saved import asking_server
 from blocks.store import EvidenceStore
+from tasks.adapters.saved_blocks import store_to_read
 from tasks.custody.errors import Refused
 from tasks.custody.incident.description import FILE, place
-from tasks.saved_store import store_to_read
 
 
 def named_store(text: str) -> EvidenceStore:

@@ -14,19 +14,19 @@ from typing import Final
 from blocks.file import workloads
 from blocks.workload import Workload
 from tasks.actor import BY_HAND, actor
+from tasks.adapters.container_engine import DockerEngine
+from tasks.adapters.host import Host, LinuxHost
+from tasks.adapters.prefect_scheduler import PrefectScheduler
 from tasks.audit_by_hand import audit_by_hand
 from tasks.custody.errors import EvacuationError, Refused
 from tasks.custody.incident.incident import parse_id
 from tasks.custody.incident.log import CustodyLog
 from tasks.custody.visible import say
 from tasks.early import EARLY, Early, read_early, thaw_again
-from tasks.engine import DockerEngine
 from tasks.home import CORDON, INCIDENT, base_of, cordon_base, find_home
-from tasks.host import Host, LinuxHost
 from tasks.latest_by_hand import lower_by_hand, pull_by_hand, rollback_by_hand
 from tasks.ownership import take_ownership
 from tasks.pause import read_prior
-from tasks.scheduler import PrefectScheduler
 from tasks.status import last, status
 from tasks.system.atomic_files import read_marker, read_private
 from tasks.uncordon import doubtful, held_by_incidents, left_frozen, living, uncordon

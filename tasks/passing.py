@@ -3,8 +3,8 @@
 import time
 from typing import Final
 
+from tasks.adapters.host import Host
 from tasks.custody.containment.process import Process
-from tasks.host import Host
 
 NOBODY: Final = -1
 _SECONDS: Final = 0.3

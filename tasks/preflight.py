@@ -18,6 +18,7 @@ from pydantic import TypeAdapter
 
 from blocks.workload import Workload
 from tasks.actor import BY_HAND
+from tasks.adapters.saved_blocks import require_store
 from tasks.case import (
     CLAIMED,
     Case,
@@ -39,7 +40,6 @@ from tasks.opened import OPEN, last_opened, opening
 from tasks.ownership import owner, sign, take_ownership
 from tasks.pause import named_by
 from tasks.rights import tell_rights, tell_room
-from tasks.saved_store import require_store
 from tasks.signing import tell_key
 from tasks.system.accounts import number_of
 from tasks.system.processes import boot_id

@@ -7,6 +7,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from blocks.workload import Workload
+from tasks.adapters.saved_blocks import require_store
 from tasks.case import Case, last_verdict, load_block, read_incident
 from tasks.custody.errors import Refused
 from tasks.custody.incident.incident import Incident, parse_id
@@ -20,7 +21,6 @@ from tasks.preflight import (
     require_same_workload,
     unfinished_incident,
 )
-from tasks.saved_store import require_store
 from tasks.this_run import origin, own_launchers
 
 

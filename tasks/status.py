@@ -6,13 +6,13 @@ from contextlib import closing
 from typing import Any, Final
 
 from blocks.workload import Workload
+from tasks.adapters.container_engine import DockerEngine
+from tasks.adapters.host import Host
 from tasks.case import CLOSING, ENDED
 from tasks.custody.containment.container import workload_containers
 from tasks.custody.errors import EngineError
 from tasks.custody.evidence.redact import command_line
-from tasks.engine import DockerEngine
 from tasks.home import CORDON, INCIDENT, cordon_base, find_home
-from tasks.host import Host
 from tasks.opened import last_opened
 from tasks.pause import read_prior
 from tasks.system.atomic_files import read_marker, read_plain

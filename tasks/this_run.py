@@ -6,8 +6,8 @@ from datetime import datetime
 from prefect.context import FlowRunContext
 
 from tasks.actor import BY_HAND, triggered_by
+from tasks.adapters.local_config import given
 from tasks.custody.containment.pause import Kind, Launcher
-from tasks.given import given
 from tasks.system.processes import began
 
 

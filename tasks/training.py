@@ -13,9 +13,9 @@ from types import TracebackType
 from typing import Final, Self
 
 from blocks.workload import Workload
+from tasks.adapters.host import LinuxHost
 from tasks.custody.containment.process import Identity, descendants, gentle_signal
 from tasks.custody.errors import Refused
-from tasks.host import LinuxHost
 from tasks.output import Lines, Teller, readable
 from tasks.system.accounts import as_user, clean_environment
 from tasks.system.priority import give_way

@@ -9,6 +9,9 @@ from pathlib import Path, PurePath
 from signal import SIGKILL
 from typing import TYPE_CHECKING, Any, Final
 
+from tasks.adapters.container_engine import Engine
+from tasks.adapters.host import Host
+from tasks.adapters.prefect_scheduler import Scheduler
 from tasks.case import CAUGHT, FROZEN, FROZEN_CONTAINERS, RETURNED
 from tasks.cordon import matchers
 from tasks.custody.containment.container import ContainerIdentity, workload_containers
@@ -18,11 +21,8 @@ from tasks.custody.containment.process import Identity, Process
 from tasks.custody.errors import EngineError
 from tasks.custody.incident.log import CustodyLog
 from tasks.custody.noun import Noun
-from tasks.engine import Engine
 from tasks.home import CORDON, bases, cordon_base, homes
-from tasks.host import Host
 from tasks.pause import resume
-from tasks.scheduler import Scheduler
 from tasks.system.atomic_files import caught_lines, read_marker, read_ours, read_private, rows_of
 from tasks.system.processes import standpoint, untouchable
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from tasks.archive import Archive
+from tasks.adapters.container_archive import Archive
+from tasks.adapters.container_engine import DockerEngine, Engine
 from tasks.collectors.collector import TIB, Collector, Gathered, Target
 from tasks.collectors.containers import place, to_look_into
 from tasks.collectors.room import Room
@@ -19,7 +20,6 @@ from tasks.custody.evidence.keys import CONTAINERS, placed_name, quote, stored_n
 from tasks.custody.evidence.pattern import fits, literal_folder
 from tasks.custody.evidence.room import Place, places
 from tasks.custody.store.manifest import digest
-from tasks.engine import DockerEngine, Engine
 
 _BLOCK: Final = 1 << 20
 _SHARE: Final = 0.9

@@ -5,6 +5,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
+from tasks.adapters.container_engine import DockerEngine, Engine
 from tasks.collectors.collector import Collector, Gathered, Target
 from tasks.collectors.procfs import printable
 from tasks.collectors.room import Room
@@ -14,7 +15,6 @@ from tasks.custody.evidence.acquisition import Loss, Outcome, StoredFile
 from tasks.custody.evidence.keys import CONTAINERS, stored_name
 from tasks.custody.evidence.redact import redact, redact_command, redact_environment
 from tasks.custody.store.manifest import canonical, digest_bytes
-from tasks.engine import DockerEngine, Engine
 from tasks.system.processes import standpoint
 
 _COMMANDS: Final = frozenset({"Cmd", "Entrypoint", "Args", "Command", "Test"})

@@ -12,9 +12,9 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect_aws import AwsCredentials
 
 from blocks import EvidenceStore, SigningKey, Workload
+from tasks.adapters.prefect_server import PrefectServer
 from tasks.drill.parts import SeaweedFS
 from tasks.drill.vault import LOCK, credentials, new_key
-from tasks.prefect_server import PrefectServer
 
 PROJECT: Final = Path(__file__).resolve().parents[2]
 NAME: Final = "sample"

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Locator, Page, Response, expect
 
+from tasks.adapters.host import LinuxHost
+from tasks.adapters.prefect_server import PrefectServer
 from tasks.drill.deployment import NAME, POOL, deploy, save_blocks
 from tasks.drill.parts import SeaweedFS, Worker
 from tasks.drill.vault import lock_bucket
 from tasks.home import CORDON
-from tasks.host import LinuxHost
-from tasks.prefect_server import PrefectServer
 from tests.support.workloads import SmallWorkload, wait_until
 
 RUN_MS = 120_000

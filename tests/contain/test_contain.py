@@ -16,11 +16,11 @@ import psutil
 import pytest
 
 from tasks import contain
+from tasks.adapters.host import LinuxHost
 from tasks.contain import find, freeze, prove_contained, prove_still_contained
 from tasks.cordon import await_cordon, cordon
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.process import Identity, Process
-from tasks.host import LinuxHost
 from tasks.stop import stop
 from tasks.system.processes import read_process, start_of
 from tests.support.run_context import case_of, made

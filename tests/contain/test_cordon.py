@@ -15,20 +15,20 @@ from typing import Any
 import psutil
 import pytest
 
+from tasks.adapters.guard_config import Orders
+from tasks.adapters.host import LinuxHost
 from tasks.case import CAUGHT
 from tasks.challenge import challenge
 from tasks.contain import freeze, prove_contained
 from tasks.cordon import cordon
 from tasks.early import EARLY
-from tasks.host import LinuxHost
-from tasks.orders import Orders
 from tasks.stop import stop
 from tasks.system.atomic_files import write_whole
 from tasks.system.processes import start_of
 from tests.support.run_context import INCIDENT, case_of, made
 from tests.support.workloads import SmallWorkload, wait_until
 
-HOLD = "import sys; from tasks.host import LinuxHost; from tasks.orders import Orders\n"
+HOLD = "import sys; from tasks.adapters.host import LinuxHost; from tasks.adapters.guard_config import Orders\n"
 HOLD += "LinuxHost().hold(Orders.from_bytes(sys.stdin.buffer.read()))\n"
 
 
@@ -122,7 +122,7 @@ def test_a_lock_that_somebody_else_holds_is_said_and_taken_over_when_it_ends(sma
 
 def test_killed_before_it_could_write_the_marker_the_guard_writes_it_itself(small: SmallWorkload) -> None:
     told = orders(small.root.parent)
-    die = "import os, signal, tasks.host\ntasks.host.write_marker = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+    die = "import os, signal, tasks.adapters.host\ntasks.host.write_marker = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
     host, marker = LinuxHost(), Path(told.marker)
     try:
         assert cordon_elsewhere(told, die) == -signal.SIGKILL

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, cast
 import psutil
 import pytest
 
+from tasks.adapters.guard_config import Orders
+from tasks.adapters.host import LinuxHost
 from tasks.case import CAUGHT, FROZEN, FROZEN_CONTAINERS, RECOVERED_CONTAINERS, Case
 from tasks.contain import freeze, frozen, prove_contained
 from tasks.container_guard import ContainerGuard
@@ -21,8 +23,6 @@ from tasks.custody.containment.container import Container, ContainerIdentity
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.process import Identity
 from tasks.home import CORDON
-from tasks.host import LinuxHost
-from tasks.orders import Orders
 from tasks.ownership import at_work, take_ownership
 from tasks.stop import stop
 from tasks.system.atomic_files import caught_lines
@@ -33,8 +33,8 @@ from tests.support.run_context import INCIDENT, case_of, made
 from tests.support.workloads import SmallWorkload, wait_until
 
 if TYPE_CHECKING:
+    from tasks.adapters.container_engine import DockerEngine, Engine
     from tasks.custody.containment.receipt import Stop, Watch
-    from tasks.engine import DockerEngine, Engine
 
 STUBBORN = """
 import os, signal, time

@@ -13,10 +13,10 @@ from typing import Any
 import psutil
 import pytest
 
+from tasks.adapters.host import LinuxHost
 from tasks.case import FROZEN
 from tasks.custody.containment.process import Process
 from tasks.early import EARLY, freeze_described, thaw_again
-from tasks.host import LinuxHost
 from tasks.operate import let_go
 from tasks.ownership import give_up_ownership
 from tasks.system.processes import start_of
@@ -123,7 +123,7 @@ def test_what_an_earlier_start_left_frozen_is_still_known_to_uncordon(small: Sma
 TOLD_TO_END = """
 import os, signal, sys
 from flows.by_hand import main
-from tasks.host import LinuxHost
+from tasks.adapters.host import LinuxHost
 act = LinuxHost.signal
 def then_told_to_end(self, identity, number):
     act(self, identity, number)

@@ -16,10 +16,10 @@ from typing import Any
 import psutil
 import pytest
 
+from tasks.adapters.host import LinuxHost
 from tasks.case import Case
 from tasks.cordon import cordon, orders
 from tasks.custody.containment.process import Identity
-from tasks.host import LinuxHost
 from tasks.system import file_lock as lock
 from tasks.system.processes import start_of
 from tests.support.run_context import case_of, made
@@ -114,7 +114,7 @@ def test_a_guard_that_hands_over_nothing_is_followed_by_one_that_waits_already(
         signal(self, identity, number)  # type: ignore[arg-type]
 
     monkeypatch.setattr("tasks.system.file_lock.handed", lambda *_: None)
-    monkeypatch.setattr("tasks.host._LINE_SECONDS", 90.0)
+    monkeypatch.setattr("tasks.adapters.host._LINE_SECONDS", 90.0)
     monkeypatch.setattr(LinuxHost, "signal", told)
     with case_of(small.block()) as case:
         cordon.fn(case)

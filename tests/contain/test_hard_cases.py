@@ -10,12 +10,12 @@ import psutil
 import pytest
 import uvicorn
 
+from tasks.adapters.host import LinuxHost
 from tasks.contain import freeze, prove_contained
 from tasks.cordon import cordon
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.receipt import Containment, Freeze, Stop
 from tasks.drill.sample import SOURCE
-from tasks.host import LinuxHost
 from tasks.stop import stop
 from tasks.system.processes import untouchable
 from tests.contain.test_contain import in_a_process_of_its_own

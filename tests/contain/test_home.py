@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 
 from blocks.workload import Workload
 from tasks import preflight
+from tasks.adapters.host import LinuxHost
 from tasks.case import Case
 from tasks.cordon import await_cordon, cordon
 from tasks.custody.errors import Refused
@@ -32,7 +33,6 @@ from tasks.home import (
     open_home,
     post,
 )
-from tasks.host import LinuxHost
 from tasks.opened import OPEN, last_opened, note_opened, opening
 from tasks.ownership import OWNER, take_ownership
 from tasks.preflight import Request, last_incident, unfinished_incident

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks import launch
-from tasks.host import LinuxHost
-from tasks.launch import scoped, session_of
+from tasks.adapters import detached_process as launch
+from tasks.adapters.detached_process import scoped, session_of
+from tasks.adapters.host import LinuxHost
 from tasks.system.accounts import clean_environment
 from tests.support.workloads import wait_until
 

@@ -7,14 +7,14 @@ from pathlib import Path, PurePath
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tasks.adapters.dry_run import RehearsalHost
+from tasks.adapters.host import LinuxHost
 from tasks.challenge import challenge
 from tasks.contain import freeze, prove_contained, prove_still_contained
 from tasks.cordon import cordon, matchers
 from tasks.custody.containment.membership import members
 from tasks.custody.containment.process import Identity, Process
-from tasks.host import LinuxHost
 from tasks.plan import plan
-from tasks.rehearsal import RehearsalHost
 from tasks.stop import stop
 from tasks.watch import watch
 from tests.support.run_context import case_of, made

@@ -9,10 +9,10 @@ import pytest
 
 from benchmarks.busy import BUSY, Busy
 from benchmarks.trigger import CAP_SECONDS, Times, main, rows, where
+from tasks.adapters.host import LinuxHost
 from tasks.custody.containment.membership import matchers_of
 from tasks.custody.incident.description import recognisable
 from tasks.drill.sample import living_in
-from tasks.host import LinuxHost
 from tests.support.workloads import wait_until
 
 

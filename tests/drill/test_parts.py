@@ -16,9 +16,9 @@ from pydantic import SecretStr
 
 from blocks.s3 import S3Store
 from flows.by_hand import ShortLived
+from tasks.adapters.prefect_server import PrefectServer
 from tasks.custody.store.manifest import digest_bytes
 from tasks.drill.parts import SeaweedFS, Worker
-from tasks.prefect_server import PrefectServer
 from tasks.system.free_ports import answers, ask
 from tasks.system.managed_process import Part, PartError
 from tests.support.workloads import wait_until

@@ -8,8 +8,8 @@ from prefect_aws import AwsCredentials
 
 from blocks import s3_retry
 from blocks.store import EvidenceStore
+from tasks.adapters.host import LinuxHost
 from tasks.drill.parts import SeaweedFS
-from tasks.host import LinuxHost
 from tasks.offload import offload
 from tasks.promote import promote
 from tasks.verify import verify

@@ -20,14 +20,14 @@ from blocks.file import store_given
 from blocks.signing_key import SigningKey
 from blocks.store import EvidenceStore, with_usable_key
 from blocks.workload import Workload
+from tasks.adapters.host import LinuxHost
+from tasks.adapters.local_config import Given, giving
+from tasks.adapters.prefect_scheduler import NO_SERVER, PrefectScheduler
 from tasks.audit import audited
 from tasks.custody.audit.signers import read_signers
 from tasks.custody.containment.pause import UNKNOWN, Kind, Launcher
 from tasks.drill.parts import SeaweedFS
 from tasks.early import EARLY, freeze_described, thaw_again
-from tasks.given import Given, giving
-from tasks.host import LinuxHost
-from tasks.scheduler import NO_SERVER, PrefectScheduler
 from tests.support.scenes import Scene
 from tests.support.small_disks import without_room
 

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from blocks.workload import Workload
-from tasks.host import LinuxHost
+from tasks.adapters.host import LinuxHost
 from tasks.ownership import owner
 from tests.flow.test_by_hand import NOBODY, toml
 from tests.support.workloads import SmallWorkload, wait_until

@@ -49,7 +49,7 @@ def test_a_run_puts_itself_before_everything_else() -> None:
 BRINGS_BACK = """
 import os, sys
 from pathlib import Path
-from tasks.launch import start_program
+from tasks.adapters.detached_process import start_program
 from tasks.system.priority import take_priority
 take_priority()
 folder = Path(sys.argv[1])

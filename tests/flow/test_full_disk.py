@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from blocks.store import EvidenceStore
+from tasks.adapters.guard_config import Orders
+from tasks.adapters.host import LinuxHost
 from tasks.custody.containment.process import Identity
 from tasks.custody.evidence.acquisition import IN_PLACE
 from tasks.home import CORDON, cordon_base
-from tasks.host import LinuxHost
-from tasks.orders import Orders
 from tests.support.scenes import Scene
 from tests.support.small_disks import MIB, fill, small_disk
 from tests.support.workloads import free_port

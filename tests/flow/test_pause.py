@@ -17,17 +17,17 @@ from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from blocks.workload import Workload
+from tasks.adapters.host import LinuxHost
+from tasks.adapters.prefect_scheduler import PrefectScheduler
 from tasks.custody.containment.pause import Kind, Launcher, LauncherState, Pause, launchers, with_first_seen
 from tasks.custody.containment.receipt import Challenge, Containment
 from tasks.custody.errors import Refused
 from tasks.custody.incident.verdict import Word
 from tasks.home import PRIOR
-from tasks.host import LinuxHost
 from tasks.operate import let_go as uncordon_by_hand
 from tasks.pause import pause, read_prior, resume
 from tasks.preflight import require_not_ours
 from tasks.report import Findings, verdict_of
-from tasks.scheduler import PrefectScheduler
 from tasks.status import status
 from tasks.this_run import own_launchers
 from tests.support.run_context import INCIDENT, case_of

@@ -14,12 +14,12 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from blocks.signing_key import SigningKey
 from blocks.store import EvidenceStore
 from flows.engine import PATIENCE
+from tasks.adapters.host import LinuxHost
+from tasks.adapters.prefect_server import PrefectServer
 from tasks.audit import audited
 from tasks.custody.audit.signers import read_signers
 from tasks.early import answers
 from tasks.home import CORDON
-from tasks.host import LinuxHost
-from tasks.prefect_server import PrefectServer
 from tests.flow.test_early import environment
 from tests.support.scenes import Scene
 from tests.support.workloads import SmallWorkload, wait_until

@@ -23,9 +23,9 @@ from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelling
 
 from flows.train import train
+from tasks.adapters.host import LinuxHost
 from tasks.cordon import cordon
 from tasks.custody.containment.process import Identity
-from tasks.host import LinuxHost
 from tasks.output import Lines, Teller, readable
 from tasks.system.processes import start_of
 from tasks.train import standing, stopped_by

@@ -10,6 +10,7 @@ import pytest
 from blocks.directory import DirectoryStore
 from blocks.memory import MemoryStore
 from tasks import offload as offloading
+from tasks.adapters.dry_run import RehearsalStore
 from tasks.case import Case
 from tasks.collect import collect
 from tasks.custody.evidence.acquisition import Seal
@@ -20,7 +21,6 @@ from tasks.latest import take_turn
 from tasks.offload import offload
 from tasks.plan import plan
 from tasks.promote import promote
-from tasks.rehearsal import RehearsalStore
 from tasks.rollback import Undoing, lower
 from tasks.seal import seal
 from tests.latest.holdings import SECOND, THIRD, overwrite, snapshot, turn_for

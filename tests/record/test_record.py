@@ -11,6 +11,7 @@ import pytest
 
 from blocks.memory import MemoryStore
 from blocks.workload import Workload
+from tasks.adapters.host import LinuxHost
 from tasks.case import CLOSING, ENDED, Case
 from tasks.chapters import PICTURE
 from tasks.conclude import final_state
@@ -20,7 +21,6 @@ from tasks.custody.evidence.keys import SEGMENT
 from tasks.custody.incident.verdict import Verdict, Word
 from tasks.custody.store.manifest import digest
 from tasks.home import INCIDENT
-from tasks.host import LinuxHost
 from tasks.opened import note_opened
 from tasks.pages import HTML, MARKDOWN
 from tasks.progress import artifact_key

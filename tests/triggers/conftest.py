@@ -13,10 +13,10 @@ import httpx
 import psutil
 import pytest
 
+from tasks.adapters.host import LinuxHost
+from tasks.adapters.prefect_server import PrefectServer
 from tasks.drill.deployment import POOL, PROJECT
 from tasks.drill.parts import Worker
-from tasks.host import LinuxHost
-from tasks.prefect_server import PrefectServer
 from tests.support.workloads import SmallWorkload, wait_until
 
 NAME: Final = "portfolio"

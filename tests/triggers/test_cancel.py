@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from tasks.host import LinuxHost
+from tasks.adapters.host import LinuxHost
 from tasks.ownership import owner
 from tests.contain.test_contain import STUBBORN
 from tests.support.workloads import TRAIN, wait_until

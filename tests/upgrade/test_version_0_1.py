@@ -14,13 +14,13 @@ from blocks.file import store as store_block
 from blocks.port import Store
 from flows.evacuate import evacuate
 from flows.recover import recover
+from tasks.adapters.host import LinuxHost
 from tasks.audit import audited
 from tasks.audit_by_hand import audit_by_hand
 from tasks.custody.audit.signers import read_signers
 from tasks.custody.errors import Refused
 from tasks.custody.incident.log import broken
 from tasks.custody.store.manifest import digest, digest_bytes
-from tasks.host import LinuxHost
 from tasks.operate import let_go
 from tasks.pull import pull
 from tasks.rollback import Undoing, rollback

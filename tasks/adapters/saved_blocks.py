@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from tasks.adapters.local_config import given
 from tasks.case import unknown_block
-from tasks.given import given
 
 if TYPE_CHECKING:
     from blocks.store import EvidenceStore

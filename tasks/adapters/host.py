@@ -11,9 +11,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final, Protocol
 
-from tasks import launch
+from tasks.adapters import detached_process as launch
+from tasks.adapters.guard_config import Orders
 from tasks.custody.containment.process import Identity, Listener, Process
-from tasks.orders import Orders
 from tasks.system import file_lock as lock
 from tasks.system.atomic_files import read_marker, write_marker
 from tasks.system.processes import GONE, arrivals, listeners, owners, read_process, start_of

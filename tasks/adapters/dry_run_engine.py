@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from tasks.archive import Archive
+from tasks.adapters.container_archive import Archive
+from tasks.adapters.container_engine import Engine
 from tasks.custody.containment.container import Container
 from tasks.custody.incident.log import CustodyLog
-from tasks.engine import Engine
 
 
 class RehearsalEngine:

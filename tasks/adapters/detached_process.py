@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from tasks.adapters.guard_config import Orders
 from tasks.custody.containment.process import Identity
-from tasks.orders import Orders
 from tasks.system.accounts import as_user
 from tasks.system.priority import give_way
 from tasks.system.processes import start_of

@@ -10,8 +10,8 @@ from prefect.client.schemas.actions import WorkPoolUpdate
 from prefect.client.schemas.objects import WorkQueue
 from prefect.exceptions import ObjectNotFound
 
+from tasks.adapters.local_config import own_server
 from tasks.custody.containment.pause import UNKNOWN, Kind, Launcher, LauncherState
-from tasks.given import own_server
 
 States: TypeAlias = tuple[LauncherState, ...]
 

@@ -17,9 +17,9 @@ from tasks.custody.store.retention import NOTHING, Retention
 
 if TYPE_CHECKING:
     from blocks.port import Store, StoredObject
-    from tasks.host import Host
-    from tasks.orders import Orders
-    from tasks.scheduler import Scheduler, States
+    from tasks.adapters.guard_config import Orders
+    from tasks.adapters.host import Host
+    from tasks.adapters.prefect_scheduler import Scheduler, States
 
 _FREEZES = frozenset({signal.SIGSTOP})
 _ENDS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGKILL})

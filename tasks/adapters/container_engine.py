@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager
 from functools import cached_property
 from typing import Any, Final, Protocol
 
-from tasks.archive import Archive
+from tasks.adapters.container_archive import Archive
 from tasks.custody.containment.container import ALIVE, Container, ContainerIdentity
 from tasks.custody.errors import ContainerGone, EngineError, EngineUnreachable
 
