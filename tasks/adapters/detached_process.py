@@ -14,7 +14,7 @@ from tasks.system.accounts import as_user
 from tasks.system.priority import give_way
 from tasks.system.processes import start_of
 
-GUARD: Final = "tasks.guard"
+GUARD: Final = "tasks.guard.__main__"
 _SYSTEMD: Final = Path("/run/systemd/system")
 _UNIT_SECONDS: Final = 30.0
 _NO_LOCK: Final = -1

@@ -17,11 +17,11 @@ from tasks.adapters.guard_config import Orders
 from tasks.adapters.host import LinuxHost
 from tasks.case import CAUGHT, FROZEN, FROZEN_CONTAINERS, RECOVERED_CONTAINERS, Case
 from tasks.contain import freeze, frozen, prove_contained
-from tasks.container_guard import ContainerGuard
 from tasks.cordon import cordon
 from tasks.custody.containment.container import Container, ContainerIdentity
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.process import Identity
+from tasks.guard.containers import ContainerGuard
 from tasks.home import CORDON
 from tasks.ownership import at_work, take_ownership
 from tasks.stop import stop

@@ -23,11 +23,11 @@ from typing import Any, Final
 
 from tasks.adapters.guard_config import Orders
 from tasks.adapters.host import LinuxHost
-from tasks.container_guard import ContainerGuard
 from tasks.custody.containment.membership import Member, members, protected
 from tasks.custody.containment.process import Identity, Process, copies
 from tasks.custody.containment.source import Source, lineages
 from tasks.custody.evidence.redact import command_line
+from tasks.guard.containers import ContainerGuard
 from tasks.ownership import at_work
 from tasks.system import file_lock as lock
 from tasks.system.atomic_files import identities, write_marker
