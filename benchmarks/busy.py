@@ -11,7 +11,7 @@ from typing import Final
 
 from blocks.workload import Workload
 from tasks.adapters.host import LinuxHost
-from tasks.home import CORDON
+from tasks.incident.directory import CORDON
 
 BUSY: Final = 8
 WITHOUT_RIGHTS: Final = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")

@@ -32,9 +32,9 @@ from tasks.custody.incident.incident import Incident
 from tasks.custody.incident.verdict import Verdict, Word
 from tasks.custody.store.objects import Expected, evidence_objects
 from tasks.delivery import Delivery
+from tasks.incident.run_lock import take_ownership
 from tasks.ledger import Ledger
 from tasks.offload import Sent, offload, prove
-from tasks.ownership import take_ownership
 from tasks.progress import Progress
 from tasks.promote import promote
 from tasks.seal import check_seal, read_manifest, seal, sealed

@@ -24,7 +24,7 @@ from tasks.custody.containment.membership import Member, matchers_of, members
 from tasks.custody.containment.process import Identity, Process
 from tasks.custody.incident.description import recognisable
 from tasks.custody.visible import say
-from tasks.ownership import at_work, give_up_ownership, keep_ownership, take_ownership
+from tasks.incident.run_lock import at_work, give_up_ownership, keep_ownership, take_ownership
 from tasks.system.accounts import number_of
 from tasks.system.atomic_files import identities, read_ours, rows_of
 from tasks.system.processes import boot_id, untouchable

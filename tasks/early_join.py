@@ -13,7 +13,7 @@ from typing import Any, Final
 from tasks.custody.incident.alarm import Alarm
 from tasks.custody.visible import say
 from tasks.early import FLOW, NotNow, ask_server, evidence_of, fields_of
-from tasks.joining import incident_of, joined_message, leave
+from tasks.incident.joining import incident_of, joined_message, leave
 
 _ANSWER_SECONDS: Final = 30.0
 

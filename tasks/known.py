@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tasks.custody.errors import Refused
 from tasks.custody.incident.incident import is_ahead
-from tasks.home import INCIDENT, find_home
+from tasks.incident.directory import INCIDENT, find_home
 
 if TYPE_CHECKING:
     from blocks.workload import Workload

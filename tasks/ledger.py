@@ -9,7 +9,7 @@ from typing import Final
 
 from tasks.case import Case
 from tasks.custody.store.ledger import Entry, entries
-from tasks.home import homes
+from tasks.incident.directory import homes
 
 logger = logging.getLogger(__name__)
 

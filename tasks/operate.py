@@ -23,9 +23,9 @@ from tasks.custody.incident.incident import parse_id
 from tasks.custody.incident.log import CustodyLog
 from tasks.custody.visible import say
 from tasks.early import EARLY, Early, read_early, thaw_again
-from tasks.home import CORDON, INCIDENT, base_of, cordon_base, find_home
+from tasks.incident.directory import CORDON, INCIDENT, base_of, cordon_base, find_home
+from tasks.incident.run_lock import take_ownership
 from tasks.latest_by_hand import lower_by_hand, pull_by_hand, rollback_by_hand
-from tasks.ownership import take_ownership
 from tasks.pause import read_prior
 from tasks.status import last, status
 from tasks.system.atomic_files import read_marker, read_private

@@ -11,7 +11,7 @@ from blocks.workload import Workload
 from tasks.adapters.prefect_scheduler import Scheduler
 from tasks.case import Case
 from tasks.custody.containment.pause import Kind, Launcher, Pause, Resume, launchers, with_first_seen
-from tasks.home import PRIOR
+from tasks.incident.directory import PRIOR
 from tasks.step import step
 from tasks.system.atomic_files import read_plain, write_whole
 

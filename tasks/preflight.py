@@ -33,11 +33,11 @@ from tasks.custody.errors import EvacuationError, Refused
 from tasks.custody.incident.alarm import Alarm, belongs_to
 from tasks.custody.incident.incident import Incident, new_id, parse_id
 from tasks.custody.incident.verdict import Word
-from tasks.home import bases, find_home, make_base
-from tasks.joining import WAIT_SECONDS, incident_of, joined_message, leave, past
+from tasks.incident.current import OPEN, last_opened, opening
+from tasks.incident.directory import bases, find_home, make_base
+from tasks.incident.joining import WAIT_SECONDS, incident_of, joined_message, leave, past
+from tasks.incident.run_lock import owner, sign, take_ownership
 from tasks.known import require_known
-from tasks.opened import OPEN, last_opened, opening
-from tasks.ownership import owner, sign, take_ownership
 from tasks.pause import named_by
 from tasks.rights import tell_rights, tell_room
 from tasks.signing import tell_key

@@ -12,8 +12,8 @@ from tasks.case import Case, last_verdict, load_block, read_incident
 from tasks.custody.errors import Refused
 from tasks.custody.incident.incident import Incident, parse_id
 from tasks.custody.incident.verdict import why_not_recover
-from tasks.home import base_of, find_home
-from tasks.ownership import take_ownership
+from tasks.incident.directory import base_of, find_home
+from tasks.incident.run_lock import take_ownership
 from tasks.preflight import (
     Busy,
     last_incident,

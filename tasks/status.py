@@ -12,8 +12,8 @@ from tasks.case import CLOSING, ENDED
 from tasks.custody.containment.container import workload_containers
 from tasks.custody.errors import EngineError
 from tasks.custody.evidence.redact import command_line
-from tasks.home import CORDON, INCIDENT, cordon_base, find_home
-from tasks.opened import last_opened
+from tasks.incident.current import last_opened
+from tasks.incident.directory import CORDON, INCIDENT, cordon_base, find_home
 from tasks.pause import read_prior
 from tasks.system.atomic_files import read_marker, read_plain
 from tasks.system.processes import standpoint

@@ -22,8 +22,8 @@ from tasks.custody.containment.process import Identity
 from tasks.custody.containment.receipt import Frozen
 from tasks.custody.errors import Refused
 from tasks.custody.incident.incident import Incident
-from tasks.home import CORDON
-from tasks.opened import OPEN
+from tasks.incident.current import OPEN
+from tasks.incident.directory import CORDON
 from tasks.system.atomic_files import read_marker, read_plain
 from tasks.system.file_lock import holder, open_lock
 from tasks.training import Ended

@@ -1,7 +1,7 @@
 """Triggers that have joined: the owner takes over into the custody log what they left with the incident."""
 
 from tasks.case import Case
-from tasks.joining import left
+from tasks.incident.joining import left
 
 
 def take_over_triggers(case: Case) -> int:

@@ -28,7 +28,7 @@ from tasks.custody.containment.process import Identity, Process, copies
 from tasks.custody.containment.source import Source, lineages
 from tasks.custody.evidence.redact import command_line
 from tasks.guard.containers import ContainerGuard
-from tasks.ownership import at_work
+from tasks.incident.run_lock import at_work
 from tasks.system import file_lock as lock
 from tasks.system.atomic_files import identities, write_marker
 from tasks.system.processes import start_of

@@ -11,7 +11,7 @@ from tasks.adapters.container_engine import DockerEngine
 from tasks.adapters.guard_config import Orders
 from tasks.custody.containment.container import Container, ContainerIdentity, belongs, workload_containers
 from tasks.custody.errors import ContainerGone, EngineError
-from tasks.ownership import at_work
+from tasks.incident.run_lock import at_work
 from tasks.system.atomic_files import read_private, rows_of
 from tasks.system.processes import standpoint
 

@@ -26,7 +26,7 @@ from tasks.custody.containment.container import Container, ContainerIdentity, Fr
 from tasks.custody.containment.ends import End
 from tasks.custody.evidence.acquisition import Outcome
 from tasks.custody.noun import Noun
-from tasks.ownership import take_ownership
+from tasks.incident.run_lock import take_ownership
 from tasks.step import step
 from tasks.stop import stop
 from tasks.system.cancellation import Cancellation, RunCancelled, heeding, still_acts

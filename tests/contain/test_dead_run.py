@@ -22,8 +22,8 @@ from tasks.custody.containment.container import Container, ContainerIdentity
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.process import Identity
 from tasks.guard.containers import ContainerGuard
-from tasks.home import CORDON
-from tasks.ownership import at_work, take_ownership
+from tasks.incident.directory import CORDON
+from tasks.incident.run_lock import at_work, take_ownership
 from tasks.stop import stop
 from tasks.system.atomic_files import caught_lines
 from tasks.system.processes import start_of
@@ -66,7 +66,7 @@ with case_of(small.block(grace_seconds=300)) as case:
 PARENT = """
 import subprocess, sys, time
 from pathlib import Path
-from tasks.ownership import take_ownership
+from tasks.incident.run_lock import take_ownership
 descriptor = take_ownership(Path(sys.argv[1]))
 child = subprocess.Popen(["sleep", "60"], pass_fds=[descriptor])
 print(child.pid, flush=True)

@@ -17,8 +17,8 @@ from tasks.adapters.host import LinuxHost
 from tasks.case import FROZEN
 from tasks.custody.containment.process import Process
 from tasks.early import EARLY, freeze_described, thaw_again
+from tasks.incident.run_lock import give_up_ownership
 from tasks.operate import let_go
-from tasks.ownership import give_up_ownership
 from tasks.system.processes import start_of
 from tests.support.run_context import INCIDENT
 from tests.support.workloads import SmallWorkload, stand, wait_until

@@ -19,7 +19,8 @@ from tasks.case import Case
 from tasks.cordon import await_cordon, cordon
 from tasks.custody.errors import Refused
 from tasks.custody.incident.incident import Incident
-from tasks.home import (
+from tasks.incident.current import OPEN, last_opened, note_opened, opening
+from tasks.incident.directory import (
     CORDON,
     INCIDENT,
     _memory,
@@ -33,8 +34,7 @@ from tasks.home import (
     open_home,
     post,
 )
-from tasks.opened import OPEN, last_opened, note_opened, opening
-from tasks.ownership import OWNER, take_ownership
+from tasks.incident.run_lock import OWNER, take_ownership
 from tasks.preflight import Request, last_incident, unfinished_incident
 from tasks.status import status
 from tests.support.run_context import case_of
@@ -59,7 +59,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """What lies in memory on a real host lies here in a test, so that nothing of it is left behind."""
     (tmp_path / "memory").mkdir()
-    monkeypatch.setattr("tasks.home.MEMORY", tmp_path / "memory")
+    monkeypatch.setattr("tasks.incident.directory.MEMORY", tmp_path / "memory")
     return tmp_path / "memory"
 
 
@@ -190,7 +190,7 @@ def test_another_process_finds_what_this_one_has_put_into_memory(
     fill(disk)
     home = open_home(block, incident(), dry_run=False)
     assert note_opened(block, incident())
-    monkeypatch.setattr("tasks.home._UNGUESSED", "another process's own")
+    monkeypatch.setattr("tasks.incident.directory._UNGUESSED", "another process's own")
     assert find_home(block, ID) == home.path
     assert last_incident(block) == ID
     assert open_home(block, incident("IR-20260102T030406Z"), dry_run=False).path.parent == home.path.parent

@@ -13,7 +13,7 @@ import pytest
 from blocks.workload import Workload
 from tasks.custody.errors import Refused
 from tasks.custody.incident.incident import new_id
-from tasks.home import INCIDENT
+from tasks.incident.directory import INCIDENT
 from tasks.known import require_known
 from tests.support.workloads import SmallWorkload, free_port
 

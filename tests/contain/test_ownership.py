@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.ownership import owner, take_ownership
+from tasks.incident.run_lock import owner, take_ownership
 from tests.support.workloads import open_the_way
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -73,7 +73,7 @@ def test_nobody_who_is_no_run_of_ours_keeps_an_evacuation_out(tmp_path: Path, co
 TAKE = """
 import sys
 from pathlib import Path
-from tasks.ownership import owner, take_ownership
+from tasks.incident.run_lock import owner, take_ownership
 folder = Path(sys.argv[1])
 mine = take_ownership(folder, "recovery")
 print("refused by", owner(folder), flush=True) if mine is None else print("has it", flush=True)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tasks import preflight
-from tasks.ownership import take_ownership
+from tasks.incident.run_lock import take_ownership
 from tasks.rights import in_strange_hands, missing_rights
 from tests.support.workloads import SmallWorkload
 

@@ -15,7 +15,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tasks.custody.incident.log import START, CustodyLog, broken, chained, head
-from tasks.ownership import take_ownership
+from tasks.incident.run_lock import take_ownership
 
 ACTOR = {"run": "run-1", "user": "0"}
 facts = st.fixed_dictionaries({"action": st.text(max_size=8), "object": st.text(max_size=8)})
@@ -222,7 +222,7 @@ def test_whoever_reads_while_others_write_gets_each_line_once(tmp_path: Path) ->
 SECOND = """
 import sys
 from pathlib import Path
-from tasks.ownership import take_ownership
+from tasks.incident.run_lock import take_ownership
 print(take_ownership(Path(sys.argv[1])))
 """
 

@@ -16,7 +16,7 @@ import pytest
 
 from blocks.workload import Workload
 from tasks.adapters.host import LinuxHost
-from tasks.ownership import owner
+from tasks.incident.run_lock import owner
 from tests.flow.test_by_hand import NOBODY, toml
 from tests.support.workloads import SmallWorkload, wait_until
 

@@ -11,7 +11,7 @@ from blocks.store import EvidenceStore
 from blocks.workload import Workload
 from tasks.custody.evidence.keys import MANIFEST
 from tasks.custody.store.manifest import digest_bytes
-from tasks.ownership import take_ownership
+from tasks.incident.run_lock import take_ownership
 from tests.support.scenes import Scene, steps_of
 from tests.support.workloads import wait_until
 

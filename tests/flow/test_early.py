@@ -20,7 +20,7 @@ from flows.recover import recover
 from tasks.contain import ticks
 from tasks.custody.containment.process import Identity
 from tasks.early import EARLY, _credentials, freeze_early, read_early, thaw_again
-from tasks.ownership import take_ownership
+from tasks.incident.run_lock import take_ownership
 from tasks.system.processes import start_of
 from tests.support.scenes import Scene
 from tests.support.workloads import wait_until

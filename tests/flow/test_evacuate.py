@@ -17,7 +17,7 @@ from blocks.store import EvidenceStore
 from flows.evacuate import evacuate
 from tasks.custody.incident.log import broken
 from tasks.drill.parts import SeaweedFS
-from tasks.ownership import take_ownership
+from tasks.incident.run_lock import take_ownership
 from tests.support.scenes import Scene, steps_of
 from tests.support.workloads import free_port, wait_until
 

@@ -23,7 +23,7 @@ from tasks.custody.containment.pause import Kind, Launcher, LauncherState, Pause
 from tasks.custody.containment.receipt import Challenge, Containment
 from tasks.custody.errors import Refused
 from tasks.custody.incident.verdict import Word
-from tasks.home import PRIOR
+from tasks.incident.directory import PRIOR
 from tasks.operate import let_go as uncordon_by_hand
 from tasks.pause import pause, read_prior, resume
 from tasks.preflight import require_not_ours

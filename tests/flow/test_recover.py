@@ -26,7 +26,7 @@ from tasks.custody.incident.verdict import Word, why_not_recover
 from tasks.custody.models.canary import row_of
 from tasks.custody.store.manifest import digest_bytes
 from tasks.drill.sample import end_all_in
-from tasks.ownership import take_ownership
+from tasks.incident.run_lock import take_ownership
 from tests.support.scenes import Scene, steps_of
 from tests.support.workloads import free_port, wait_until
 

@@ -20,8 +20,8 @@ from tasks.custody.errors import TransientStoreError
 from tasks.custody.evidence.keys import SEGMENT
 from tasks.custody.incident.verdict import Verdict, Word
 from tasks.custody.store.manifest import digest
-from tasks.home import INCIDENT
-from tasks.opened import note_opened
+from tasks.incident.current import note_opened
+from tasks.incident.directory import INCIDENT
 from tasks.pages import HTML, MARKDOWN
 from tasks.progress import artifact_key
 from tasks.record import VERDICT, Account, Record, record

@@ -12,7 +12,7 @@ from blocks.port import Store
 from blocks.workload import Workload
 from tasks.case import Case
 from tasks.custody.incident.incident import Incident
-from tasks.ownership import take_ownership
+from tasks.incident.run_lock import take_ownership
 from tasks.system.processes import boot_id
 
 INCIDENT = "IR-20260102T030405Z"

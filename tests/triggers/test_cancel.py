@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from tasks.adapters.host import LinuxHost
-from tasks.ownership import owner
+from tasks.incident.run_lock import owner
 from tests.contain.test_contain import STUBBORN
 from tests.support.workloads import TRAIN, wait_until
 from tests.triggers.conftest import Stage

@@ -17,7 +17,7 @@ from typing import Any, Final
 from tasks.adapters.host import LinuxHost
 from tasks.custody.containment.process import Identity
 from tasks.custody.incident.alarm import Alarm, Past, belongs_to
-from tasks.ownership import incident_at_work, owner
+from tasks.incident.run_lock import incident_at_work, owner
 from tasks.system.atomic_files import caught_lines, read_marker, read_plain
 from tasks.system.processes import boot_id
 

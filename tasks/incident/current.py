@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from pydantic import TypeAdapter
 
 from tasks.custody.incident.incident import Incident
-from tasks.home import base_of, bases
+from tasks.incident.directory import base_of, bases
 from tasks.system.atomic_files import read_plain, write_whole
 
 if TYPE_CHECKING:

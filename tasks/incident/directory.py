@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from pydantic import TypeAdapter
 
 from tasks.custody.incident.incident import Incident
-from tasks.ownership import OWNER
+from tasks.incident.run_lock import OWNER
 from tasks.system.atomic_files import write_whole
 from tasks.system.disk_reserve import MIB, NAME, take
 
