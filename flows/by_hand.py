@@ -20,7 +20,7 @@ from tasks.adapters.prefect_server import PrefectServer
 from tasks.custody.errors import EvacuationError, Refused
 from tasks.custody.incident.description import one, place, tables
 from tasks.custody.visible import say
-from tasks.early import freeze_described, thaw_again, uninterrupted
+from tasks.prestart.freeze import freeze_described, thaw_again, uninterrupted
 from tasks.system.managed_process import PartError
 from tasks.system.priority import take_priority
 

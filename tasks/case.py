@@ -29,8 +29,8 @@ from tasks.custody.incident.log import CustodyLog
 from tasks.custody.incident.verdict import Word
 from tasks.custody.store.latest import LatestPolicy
 from tasks.custody.store.retention import NOTHING, Retention
-from tasks.early import EARLY
 from tasks.incident.directory import CORDON, INCIDENT, base_of, fallback_home, open_home, post
+from tasks.prestart.freeze import EARLY
 from tasks.system.atomic_files import read_private, write_whole
 from tasks.system.cancellation import Cancellation, still_acts
 from tasks.system.disk_reserve import NAME, give, give_all, with_reserve

@@ -29,8 +29,8 @@ from tasks.custody.containment.receipt import Containment, Freeze, Frozen, Retur
 from tasks.custody.containment.source import lineages
 from tasks.custody.errors import EngineError
 from tasks.custody.evidence.redact import command_line
-from tasks.early import read_early, take_over
 from tasks.passing import NOBODY, met_in_passing
+from tasks.prestart.freeze import read_early, take_over
 from tasks.step import step
 from tasks.system.processes import flow_run_of, untouchable
 

@@ -21,7 +21,7 @@ from tasks.case import CAUGHT
 from tasks.challenge import challenge
 from tasks.contain import freeze, prove_contained
 from tasks.cordon import cordon
-from tasks.early import EARLY
+from tasks.prestart.freeze import EARLY
 from tasks.stop import stop
 from tasks.system.atomic_files import write_whole
 from tasks.system.processes import start_of

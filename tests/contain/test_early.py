@@ -16,9 +16,9 @@ import pytest
 from tasks.adapters.host import LinuxHost
 from tasks.case import FROZEN
 from tasks.custody.containment.process import Process
-from tasks.early import EARLY, freeze_described, thaw_again
 from tasks.incident.run_lock import give_up_ownership
 from tasks.operate import let_go
+from tasks.prestart.freeze import EARLY, freeze_described, thaw_again
 from tasks.system.processes import start_of
 from tests.support.run_context import INCIDENT
 from tests.support.workloads import SmallWorkload, stand, wait_until
@@ -86,7 +86,7 @@ def test_what_an_incident_holds_stays_frozen_although_it_ran_again(
     small: SmallWorkload, base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its run had died in the grace: a start that is refused froze it, and let it run on."""
-    monkeypatch.setattr("tasks.early._MEMORY", tmp_path / "memory")
+    monkeypatch.setattr("tasks.prestart.freeze._MEMORY", tmp_path / "memory")
     held, running = training(small), training(small)
     where = {
         "evidence": small.block().evidence,

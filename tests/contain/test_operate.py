@@ -18,8 +18,8 @@ from tasks.case import FROZEN
 from tasks.contain import freeze
 from tasks.cordon import caught, cordon
 from tasks.custody.errors import Refused
-from tasks.early import EARLY
 from tasks.operate import chosen, let_go
+from tasks.prestart.freeze import EARLY
 from tasks.status import next_step, status
 from tasks.system.processes import start_of
 from tasks.uncordon import held

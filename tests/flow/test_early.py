@@ -19,8 +19,8 @@ from flows.evacuate import evacuate
 from flows.recover import recover
 from tasks.contain import ticks
 from tasks.custody.containment.process import Identity
-from tasks.early import EARLY, _credentials, freeze_early, read_early, thaw_again
 from tasks.incident.run_lock import take_ownership
+from tasks.prestart.freeze import EARLY, _credentials, freeze_early, read_early, thaw_again
 from tasks.system.processes import start_of
 from tests.support.scenes import Scene
 from tests.support.workloads import wait_until
@@ -124,7 +124,7 @@ def test_a_disk_that_takes_nothing_keeps_nobody_from_being_frozen_and_let_go_aga
 ) -> None:
     scene.small.start_all()
     told = environment(scene)
-    monkeypatch.setattr("tasks.early._write", lambda *_: (_ for _ in ()).throw(OSError("no space left")))
+    monkeypatch.setattr("tasks.prestart.freeze._write", lambda *_: (_ for _ in ()).throw(OSError("no space left")))
     early = freeze_early(told)
     assert early
     assert set(read_early(early.path)) == set(early.frozen), "the run learns of them in this same process"

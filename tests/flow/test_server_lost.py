@@ -18,8 +18,8 @@ from tasks.adapters.host import LinuxHost
 from tasks.adapters.prefect_server import PrefectServer
 from tasks.audit import audited
 from tasks.custody.audit.signers import read_signers
-from tasks.early import answers
 from tasks.incident.directory import CORDON
+from tasks.prestart.freeze import answers
 from tests.flow.test_early import environment
 from tests.support.scenes import Scene
 from tests.support.workloads import SmallWorkload, wait_until
