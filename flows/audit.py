@@ -8,7 +8,7 @@ from prefect.client.schemas.objects import State
 from flows.fields import BlockName, IncidentId
 from tasks.audit_steps import audit_incident, audited_state, list_incidents, show
 from tasks.custody.incident.ending import LISTED
-from tasks.ended import ended
+from tasks.runtime.end_state import ended
 
 _SHOW_SECONDS: Final = 10.0
 

@@ -39,8 +39,8 @@ from tasks.drill.parts import SeaweedFS, Worker
 from tasks.drill.sample import REFUSED, SampleWorkload
 from tasks.drill.screen import follow, last_line, say, steps, table
 from tasks.drill.vault import ALLOWED, lock_bucket, proven_by_ssh_keygen, refuses_deletion
-from tasks.ended import ended
 from tasks.incident.directory import CORDON
+from tasks.runtime.end_state import ended
 from tasks.system.managed_process import outlive
 
 _RUN_SECONDS: Final = 300.0

@@ -9,7 +9,6 @@ from prefect.client.schemas.objects import State
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.fields import BlockName, IncidentId, Sentence
-from tasks.case import Case, Policy
 from tasks.challenge import challenge
 from tasks.collect import collect
 from tasks.collectors import discover
@@ -21,7 +20,6 @@ from tasks.custody.evidence.acquisition import Evidence
 from tasks.custody.incident.alarm import Alarm
 from tasks.custody.incident.ending import JOINED
 from tasks.custody.store.latest import LatestPolicy, Promotion
-from tasks.ended import ended
 from tasks.inspect_models import judge_models
 from tasks.offload import claim_store, offload
 from tasks.pause import pause
@@ -41,11 +39,13 @@ from tasks.report import (
     troubles,
     verdict_of,
 )
+from tasks.runtime.context import Case, Policy
+from tasks.runtime.end_state import ended
+from tasks.runtime.flow_run import this_run
+from tasks.runtime.step import noun, noun_or_reason, submit
 from tasks.seal import check_seal, seal, volumes_to_seal
-from tasks.step import noun, noun_or_reason, submit
 from tasks.stop import stop
 from tasks.system.cancellation import heeding
-from tasks.this_run import this_run
 from tasks.verify import verify
 from tasks.watch import watch
 

@@ -6,10 +6,10 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from flows.fields import BlockName
-from tasks.approve import ask
 from tasks.custody.incident.ending import DECLINED, MIRRORED
-from tasks.ended import ended
 from tasks.mirror import mirror_latest, plan_mirror
+from tasks.runtime.approval import ask
+from tasks.runtime.end_state import ended
 
 
 @flow(name="mirror", flow_run_name="mirror {store}", persist_result=False)

@@ -7,22 +7,22 @@ from prefect.client.schemas.objects import State
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.fields import BlockName, IncidentId, Sentence
-from tasks.approve import ask
-from tasks.case import Case
 from tasks.conclude import publish, recovered_state
 from tasks.custody.containment.receipt import Containment, Recovery
 from tasks.custody.incident.ending import DECLINED, JOINED
-from tasks.ended import ended
 from tasks.preflight import Busy
 from tasks.record import Record, carried, last_record, record
 from tasks.recover import prove_contained_again
 from tasks.recover import recover as recover_api
 from tasks.reopen import Reopening, recovery_asked, reopen
 from tasks.report import note_cancelled, reached
+from tasks.runtime.approval import ask
+from tasks.runtime.context import Case
+from tasks.runtime.end_state import ended
+from tasks.runtime.flow_run import this_run
+from tasks.runtime.step import noun, noun_or_reason, submit
 from tasks.seal import check_seal, sealed
-from tasks.step import noun, noun_or_reason, submit
 from tasks.system.cancellation import heeding
-from tasks.this_run import this_run
 
 
 @flow(

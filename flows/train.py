@@ -8,11 +8,11 @@ from prefect.logging import get_run_logger
 
 from blocks.workload import Workload
 from flows.fields import BlockName
-from tasks.case import load_block
 from tasks.custody.incident.ending import REFUSED
-from tasks.ended import ended
 from tasks.preflight import require_here
-from tasks.this_run import this_run
+from tasks.runtime.context import load_block
+from tasks.runtime.end_state import ended
+from tasks.runtime.flow_run import this_run
 from tasks.train import conclude, require_command, tag_run, take_lock
 from tasks.training import Training
 

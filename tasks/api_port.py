@@ -8,9 +8,9 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from blocks.workload import Workload
-from tasks.case import LISTENED, Case
 from tasks.custody.containment.membership import program
 from tasks.custody.containment.process import Identity, Listener
+from tasks.runtime.context import LISTENED, Case
 
 _PROXIES: Final = frozenset({"docker-proxy", "rootlessport"})
 _ANY: Final = 0

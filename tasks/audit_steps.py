@@ -15,8 +15,8 @@ from tasks.custody.audit.finding import Audit
 from tasks.custody.audit.signers import read_signers
 from tasks.custody.errors import TransientStoreError
 from tasks.custody.visible import visible_rows
-from tasks.ended import ended
 from tasks.holdings import holdings
+from tasks.runtime.end_state import ended
 
 
 def _may_help(task_: Any, run: Any, state: State[Any]) -> bool:

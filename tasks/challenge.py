@@ -9,14 +9,14 @@ from pathlib import Path
 from signal import SIGKILL, SIGSTOP, Signals
 from typing import Final
 
-from tasks.case import Case
 from tasks.collectors.matching import found
 from tasks.cordon import caught, cordon_state
 from tasks.custody.containment.process import Identity, descendants
 from tasks.custody.containment.receipt import Challenge
 from tasks.custody.evidence.keys import quote
 from tasks.custody.evidence.redact import redact_command
-from tasks.step import step
+from tasks.runtime.context import Case
+from tasks.runtime.step import step
 from tasks.system.accounts import clean_environment
 
 _SECONDS: Final = 30.0

@@ -7,7 +7,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from tasks.case import CONTAINER_FILES, LOST_IN_PLACE, Case
 from tasks.collectors import discover
 from tasks.collectors.attempt import attempt
 from tasks.collectors.collector import Collector, Files, Target
@@ -20,7 +19,8 @@ from tasks.custody.evidence.pattern import ends_with, fits
 from tasks.custody.evidence.secrets import Hit, Search
 from tasks.custody.store.manifest import digest_of
 from tasks.keep import Staging, keep, staging
-from tasks.step import step
+from tasks.runtime.context import CONTAINER_FILES, LOST_IN_PLACE, Case
+from tasks.runtime.step import step
 from tasks.system.disk_reserve import MIB
 
 _MARGIN: Final = 4

@@ -9,16 +9,16 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled
 
-from tasks.case import ENDED, Case
 from tasks.custody.containment.receipt import Recovery
 from tasks.custody.incident.ending import DRY_RUN, NOT_CONTAINED, NOT_RECOVERED, UNVERIFIED, Ending, ending_of
 from tasks.custody.incident.verdict import Verdict, Word
 from tasks.custody.visible import visible_rows
-from tasks.ended import ended
 from tasks.leaf import Leaf
 from tasks.leaves import PLAN
-from tasks.progress import artifact_key
 from tasks.record import Record
+from tasks.runtime.context import ENDED, Case
+from tasks.runtime.end_state import ended
+from tasks.runtime.progress import artifact_key
 from tasks.wording import JAPANESE, STANDS
 
 logger = logging.getLogger(__name__)

@@ -11,7 +11,6 @@ from typing import Final
 
 from tasks.adapters.host import Host
 from tasks.api_port import note_listener, others_on_port
-from tasks.case import FROZEN, RETURNED, SINCE, STOPPED, Case
 from tasks.containers import (
     containers_key,
     find_containers,
@@ -31,7 +30,8 @@ from tasks.custody.errors import EngineError
 from tasks.custody.evidence.redact import command_line
 from tasks.passing import NOBODY, met_in_passing
 from tasks.prestart.freeze import read_early, take_over
-from tasks.step import step
+from tasks.runtime.context import FROZEN, RETURNED, SINCE, STOPPED, Case
+from tasks.runtime.step import step
 from tasks.system.processes import flow_run_of, untouchable
 
 _FREEZE_SECONDS: Final = 10.0

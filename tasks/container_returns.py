@@ -5,11 +5,11 @@ from collections import Counter
 from dataclasses import replace
 from typing import Final
 
-from tasks.case import RETURNED_CONTAINERS, Case
 from tasks.containers import StoppingContainer, find_containers, freeze_container, frozen_containers, stop_container
 from tasks.custody.containment.container import Container, ContainerIdentity, StoppedContainer
 from tasks.custody.containment.ends import End
 from tasks.custody.errors import EngineError
+from tasks.runtime.context import RETURNED_CONTAINERS, Case
 
 _EVERY_SECONDS: Final = 0.5
 _TWICE: Final = 2

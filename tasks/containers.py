@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from tasks.case import FROZEN_CONTAINERS, STOPPED_CONTAINERS, Case
 from tasks.custody.containment.container import (
     Container,
     ContainerIdentity,
@@ -26,6 +25,7 @@ from tasks.custody.containment.container import (
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.process import Masks
 from tasks.custody.errors import ContainerGone, EngineError
+from tasks.runtime.context import FROZEN_CONTAINERS, STOPPED_CONTAINERS, Case
 from tasks.system.cancellation import apart
 from tasks.system.processes import standpoint
 

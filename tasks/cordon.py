@@ -9,12 +9,12 @@ from typing import Any, Final
 
 from blocks.workload import Workload
 from tasks.adapters.guard_config import Orders
-from tasks.case import FROZEN, FROZEN_CONTAINERS, RECOVERED, RECOVERED_CONTAINERS, Case
 from tasks.custody.containment.membership import Matcher, matchers_of
 from tasks.custody.containment.process import Identity, Process
 from tasks.custody.containment.receipt import Cordon
 from tasks.custody.evidence.redact import command_line
-from tasks.step import step
+from tasks.runtime.context import FROZEN, FROZEN_CONTAINERS, RECOVERED, RECOVERED_CONTAINERS, Case
+from tasks.runtime.step import step
 from tasks.system.accounts import number_of
 from tasks.system.atomic_files import caught_lines, read_marker
 from tasks.system.processes import untouchable

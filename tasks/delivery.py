@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Final
 
 from tasks.bucket import QUESTIONS, THREADS, side_by_side
-from tasks.case import Case
 from tasks.custody.errors import PermanentStoreError, StoreError
 from tasks.custody.evidence.acquisition import StoredFile
 from tasks.custody.store.manifest import Manifest
 from tasks.custody.store.objects import Expected, once
 from tasks.in_place import as_sealed, reading
 from tasks.ledger import Ledger
-from tasks.progress import Progress
+from tasks.runtime.context import Case
+from tasks.runtime.progress import Progress
 
 logger = logging.getLogger(__name__)
 

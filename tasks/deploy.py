@@ -23,9 +23,9 @@ from blocks.file import load
 from blocks.saved import asking_server
 from tasks.adapters.saved_blocks import require_store
 from tasks.automations import long_runs, put, silent_runs, told_people
-from tasks.case import load_block
 from tasks.custody.errors import Refused
 from tasks.custody.visible import say
+from tasks.runtime.context import load_block
 
 PROJECT: Final = Path(__file__).resolve().parents[1]
 POOL: Final = "evacuation"

@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
-from tasks.case import Case
 from tasks.collectors import discover
 from tasks.custody.evidence.acquisition import Evidence
 from tasks.custody.evidence.volatility import deviations
+from tasks.runtime.context import Case
 
 _COLLECT: Final = "§4 collect "
 

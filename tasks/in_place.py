@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tasks.case import Case
 from tasks.custody.evidence.acquisition import StoredFile
 from tasks.custody.evidence.keys import unquote
 from tasks.custody.store.manifest import digest
+from tasks.runtime.context import Case
 from tasks.system.open_beneath import open_below, real_name
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from blocks.workload import Workload
-from tasks.case import Case
 from tasks.custody.evidence.acquisition import Evidence, StoredFile
 from tasks.custody.evidence.artifact import not_plain, torn_json, unsteady
 from tasks.custody.evidence.keys import MODELS, in_snapshot, unquote
@@ -28,7 +27,8 @@ from tasks.custody.models.inspection import (
     why_unsound,
 )
 from tasks.custody.store.manifest import digest
-from tasks.step import step
+from tasks.runtime.context import Case
+from tasks.runtime.step import step
 from tasks.system.accounts import groups_of
 from tasks.system.sandbox import Limits, run_confined
 

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tasks.case import Case
 from tasks.collectors.room import move
 from tasks.custody.evidence.acquisition import StoredFile
 from tasks.custody.store.manifest import digest
+from tasks.runtime.context import Case
 from tasks.system.disk_reserve import with_reserve
 
 _STAGING = "staging"

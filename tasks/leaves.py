@@ -10,8 +10,8 @@ from tasks.exhibits import objects
 from tasks.leaf import Leaf, Rows, by_key
 from tasks.pages import HTML, with_pictures
 from tasks.plan import plan
-from tasks.progress import artifact_key
 from tasks.rendering.document import Block, Both, Cell, Code, Document, Facts, Link, Remark, Section, Tone
+from tasks.runtime.progress import artifact_key
 from tasks.story import Story
 
 PLAN: Final = "plan"

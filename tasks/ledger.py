@@ -7,9 +7,9 @@ from pathlib import Path
 from threading import Lock
 from typing import Final
 
-from tasks.case import Case
 from tasks.custody.store.ledger import Entry, entries
 from tasks.incident.directory import homes
+from tasks.runtime.context import Case
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from tasks.bucket import QUESTIONS, read_back, side_by_side
-from tasks.case import CLAIMED, LOST_IN_PLACE, Case
 from tasks.custody.containment.receipt import ObjectReceipt
 from tasks.custody.errors import Conflict, PermanentStoreError, StoreError, TransientStoreError
 from tasks.custody.evidence.acquisition import Seal
@@ -19,10 +18,11 @@ from tasks.custody.store.objects import Expected, closing_objects, evidence_obje
 from tasks.custody.store.retention import NOTHING, Retention
 from tasks.delivery import Delivery
 from tasks.ledger import Ledger, elsewhere
-from tasks.progress import Progress, shown
+from tasks.runtime.context import CLAIMED, LOST_IN_PLACE, Case
+from tasks.runtime.progress import Progress, shown
+from tasks.runtime.step import step
 from tasks.seal import read_manifest
 from tasks.signing import read_signature
-from tasks.step import step
 
 if TYPE_CHECKING:
     from blocks.port import Store, StoredObject

@@ -13,7 +13,6 @@ from typing import Final
 
 from blocks.file import workloads
 from blocks.workload import Workload
-from tasks.actor import BY_HAND, actor
 from tasks.adapters.container_engine import DockerEngine
 from tasks.adapters.host import Host, LinuxHost
 from tasks.adapters.prefect_scheduler import PrefectScheduler
@@ -27,6 +26,7 @@ from tasks.incident.run_lock import take_ownership
 from tasks.latest_by_hand import lower_by_hand, pull_by_hand, rollback_by_hand
 from tasks.pause import read_prior
 from tasks.prestart.freeze import EARLY, Early, read_early, thaw_again
+from tasks.runtime.actor import BY_HAND, actor
 from tasks.status import last, status
 from tasks.system.atomic_files import read_marker, read_private
 from tasks.uncordon import doubtful, held_by_incidents, left_frozen, living, uncordon

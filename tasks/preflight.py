@@ -17,16 +17,7 @@ from prefect.cache_policies import NO_CACHE
 from pydantic import TypeAdapter
 
 from blocks.workload import Workload
-from tasks.actor import BY_HAND
 from tasks.adapters.saved_blocks import require_store
-from tasks.case import (
-    CLAIMED,
-    Case,
-    Policy,
-    last_verdict,
-    load_block,
-    read_incident,
-)
 from tasks.collectors import discover
 from tasks.custody.containment.pause import Launcher
 from tasks.custody.errors import EvacuationError, Refused
@@ -40,11 +31,20 @@ from tasks.incident.run_lock import owner, sign, take_ownership
 from tasks.known import require_known
 from tasks.pause import named_by
 from tasks.rights import tell_rights, tell_room
+from tasks.runtime.actor import BY_HAND
+from tasks.runtime.context import (
+    CLAIMED,
+    Case,
+    Policy,
+    last_verdict,
+    load_block,
+    read_incident,
+)
+from tasks.runtime.flow_run import origin, own_launchers
+from tasks.runtime.joined_triggers import take_over_triggers
 from tasks.signing import tell_key
 from tasks.system.accounts import number_of
 from tasks.system.processes import boot_id
-from tasks.this_run import origin, own_launchers
-from tasks.triggers import take_over_triggers
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Final
 
-from tasks.case import Case
 from tasks.custody.audit.facts import read_coverage
 from tasks.custody.evidence.acquisition import Seal
 from tasks.custody.evidence.keys import COVERAGE, claim_key, latest_key
@@ -17,8 +16,9 @@ from tasks.custody.store.objects import latest_held
 from tasks.inspect_models import held_back
 from tasks.latest import Busy, History, NotOurs, Wish, history, take_turn
 from tasks.offload import TURNED, transient
+from tasks.runtime.context import Case
+from tasks.runtime.step import step
 from tasks.seal import read_manifest
-from tasks.step import step
 
 _SHOWN: Final = 10
 

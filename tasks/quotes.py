@@ -6,9 +6,9 @@ import logging
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from tasks.case import Case
 from tasks.custody.evidence.acquisition import Evidence, StoredFile
 from tasks.custody.store.manifest import digest_bytes
+from tasks.runtime.context import Case
 from tasks.story import Quote, Quotes
 
 logger = logging.getLogger(__name__)

@@ -10,7 +10,6 @@ from typing import Any, Final, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from tasks.case import CLOSING, Case
 from tasks.collectors import discover
 from tasks.custody.containment.receipt import Containment, Freeze, ObjectReceipt, Recovery, Stop, Watch
 from tasks.custody.errors import Tampered
@@ -26,11 +25,12 @@ from tasks.pages import MARKDOWN, pages
 from tasks.postmortem import postmortem
 from tasks.quotes import quotes
 from tasks.rendering.document import Document
+from tasks.runtime.context import CLOSING, Case
+from tasks.runtime.joined_triggers import take_over_triggers
+from tasks.runtime.step import step
 from tasks.signing import Signer, sign, who_signs
-from tasks.step import step
 from tasks.story import Places, Story
 from tasks.system.atomic_files import write_whole
-from tasks.triggers import take_over_triggers
 
 logger = logging.getLogger(__name__)
 

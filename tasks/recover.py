@@ -10,7 +10,6 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from tasks.api import Api, Prediction, failure, predict, wait_healthy
-from tasks.case import Case
 from tasks.contain import contained
 from tasks.cordon import hold
 from tasks.custody.containment.receipt import Containment, Recovery
@@ -20,8 +19,9 @@ from tasks.inspect_models import sound_models
 from tasks.pause import pause_named
 from tasks.revive import ProcessApi, Revival, path_of
 from tasks.revive_container import ContainerApi, api_container, restore_restart_policies
+from tasks.runtime.context import Case
+from tasks.runtime.step import step
 from tasks.seal import read_manifest
-from tasks.step import step
 from tasks.uncordon import uncordon
 
 _PROBE_SECONDS: Final = 10.0

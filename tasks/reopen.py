@@ -8,7 +8,6 @@ from prefect.cache_policies import NO_CACHE
 
 from blocks.workload import Workload
 from tasks.adapters.saved_blocks import require_store
-from tasks.case import Case, last_verdict, load_block, read_incident
 from tasks.custody.errors import Refused
 from tasks.custody.incident.incident import Incident, parse_id
 from tasks.custody.incident.verdict import why_not_recover
@@ -21,7 +20,8 @@ from tasks.preflight import (
     require_same_workload,
     unfinished_incident,
 )
-from tasks.this_run import origin, own_launchers
+from tasks.runtime.context import Case, last_verdict, load_block, read_incident
+from tasks.runtime.flow_run import origin, own_launchers
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,13 @@ from typing import Any, Final
 from pydantic import TypeAdapter
 
 from tasks.api import Api, failure, meant, say_served
-from tasks.case import RECOVERED, RECOVERED_CONTAINERS, Case
 from tasks.containers import kept_config
 from tasks.custody.containment.container import Container, ContainerIdentity, FrozenContainer, publishes
 from tasks.custody.containment.process import Identity
 from tasks.custody.errors import ContainerGone, EngineError
 from tasks.custody.evidence.acquisition import StoredFile
 from tasks.revive import path_of
+from tasks.runtime.context import RECOVERED, RECOVERED_CONTAINERS, Case
 from tasks.system.processes import start_of
 
 _GONE_SECONDS: Final = 10.0

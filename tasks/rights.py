@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-from tasks.case import Case
+from tasks.runtime.context import Case
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from tasks.bucket import side_by_side
-from tasks.case import Case
 from tasks.collectors import discover
 from tasks.custody.errors import Tampered
 from tasks.custody.evidence.acquisition import IN_PLACE, Evidence, Seal, StoredFile
@@ -24,11 +23,12 @@ from tasks.custody.store.rows import require_readable
 from tasks.deviations import tell_deviations
 from tasks.in_place import reading
 from tasks.keep import put_aside
+from tasks.runtime.context import Case
+from tasks.runtime.joined_triggers import take_over_triggers
+from tasks.runtime.step import step
 from tasks.signing import require_same_hand, sign, signed_by
-from tasks.step import step
 from tasks.system.atomic_files import write_whole
 from tasks.system.disk_reserve import give_all
-from tasks.triggers import take_over_triggers
 
 _CLOSING: Final = frozenset({MANIFEST, SIGNATURE, SUMS})
 _UNSEALED: Final = "Nothing is sealed or sent: the evidence lies on this host alone."

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from tasks.case import Case
 from tasks.custody.errors import BadSignature, Tampered
 from tasks.custody.evidence.acquisition import Seal
 from tasks.custody.evidence.keys import MANIFEST, SIGNATURE, volume_folder
 from tasks.custody.store.manifest import pieces_of
+from tasks.runtime.context import Case
 
 logger = logging.getLogger(__name__)
 

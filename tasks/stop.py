@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from signal import SIGCONT, SIGKILL, SIGSTOP, Signals
 from typing import Final
 
-from tasks.case import STOPPED, Case
 from tasks.contain import command_of, find, frozen, halt, observed, spared, stopped
 from tasks.containers import stop_containers
 from tasks.cordon import matchers
@@ -17,7 +16,8 @@ from tasks.custody.containment.process import Identity, Process, copies, gentle_
 from tasks.custody.containment.receipt import Frozen, Stop, Stopped
 from tasks.custody.containment.source import restarted
 from tasks.kin import Kin
-from tasks.step import step
+from tasks.runtime.context import STOPPED, Case
+from tasks.runtime.step import step
 
 _SETTLE_SECONDS: Final = 2.0
 _LOOK_AGAIN_SECONDS: Final = 0.1

@@ -17,13 +17,13 @@ from prefect.states import Cancelled, Completed, Failed
 from pydantic import TypeAdapter, ValidationError
 
 from blocks.workload import Workload
-from tasks.case import FROZEN
 from tasks.custody.containment.process import Identity
 from tasks.custody.containment.receipt import Frozen
 from tasks.custody.errors import Refused
 from tasks.custody.incident.incident import Incident
 from tasks.incident.current import OPEN
 from tasks.incident.directory import CORDON
+from tasks.runtime.context import FROZEN
 from tasks.system.atomic_files import read_marker, read_plain
 from tasks.system.file_lock import holder, open_lock
 from tasks.training import Ended

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Final
 from tasks.adapters.container_engine import Engine
 from tasks.adapters.host import Host
 from tasks.adapters.prefect_scheduler import Scheduler
-from tasks.case import CAUGHT, FROZEN, FROZEN_CONTAINERS, RETURNED
 from tasks.cordon import matchers
 from tasks.custody.containment.container import ContainerIdentity, workload_containers
 from tasks.custody.containment.membership import members
@@ -23,6 +22,7 @@ from tasks.custody.incident.log import CustodyLog
 from tasks.custody.noun import Noun
 from tasks.incident.directory import CORDON, bases, cordon_base, homes
 from tasks.pause import resume
+from tasks.runtime.context import CAUGHT, FROZEN, FROZEN_CONTAINERS, RETURNED
 from tasks.system.atomic_files import caught_lines, read_marker, read_ours, read_private, rows_of
 from tasks.system.processes import standpoint, untouchable
 

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from signal import SIGKILL, SIGSTOP
 from typing import Any, Final
 
-from tasks.case import RETURNED, Case
 from tasks.contain import Snapshot, command_of, find, frozen, halt, ours, returned, spared
 from tasks.container_returns import ContainerReturns
 from tasks.containers import frozen_containers
@@ -18,7 +17,8 @@ from tasks.custody.containment.membership import Member
 from tasks.custody.containment.process import Identity
 from tasks.custody.containment.receipt import Returned, Watch
 from tasks.custody.containment.source import Source, keeps_only, lineages, may_be_ended, supervisor, unit_of
-from tasks.step import step
+from tasks.runtime.context import RETURNED, Case
+from tasks.runtime.step import step
 
 _POLL_SECONDS: Final = 0.1
 _GONE_SECONDS: Final = 10.0

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from tasks.adapters.local_config import given
-from tasks.case import unknown_block
+from tasks.runtime.context import unknown_block
 
 if TYPE_CHECKING:
     from blocks.store import EvidenceStore

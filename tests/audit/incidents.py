@@ -8,7 +8,6 @@ from pathlib import Path
 from blocks.port import Store
 from blocks.signing_key import SigningKey
 from blocks.store import EvidenceStore
-from tasks.case import Case, read_incident
 from tasks.collect import collect
 from tasks.custody.containment.pause import Pause
 from tasks.custody.containment.receipt import Containment
@@ -17,6 +16,7 @@ from tasks.offload import claim_store, offload
 from tasks.promote import promote
 from tasks.record import record
 from tasks.report import Findings, account_of, verdict_of
+from tasks.runtime.context import Case, read_incident
 from tasks.seal import check_seal, seal, sealed
 from tasks.verify import verify
 from tests.support.run_context import INCIDENT, case_of, made

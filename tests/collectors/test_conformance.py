@@ -21,7 +21,6 @@ import pytest
 
 from blocks.workload import Workload
 from tasks import collect as module
-from tasks.case import Case
 from tasks.collect import collect
 from tasks.collectors import discover
 from tasks.collectors.attempt import attempt
@@ -31,6 +30,7 @@ from tasks.contain import freeze
 from tasks.custody.evidence.acquisition import Evidence, Outcome, StoredFile
 from tasks.custody.evidence.keys import COVERAGE, MANIFEST, SEGMENT, SUMS, stored_name
 from tasks.custody.store.manifest import digest
+from tasks.runtime.context import Case
 from tests.collectors.test_git import repository
 from tests.support.run_context import case_of
 from tests.support.workloads import SmallWorkload, wait_until

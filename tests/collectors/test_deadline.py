@@ -13,11 +13,11 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from tasks import collect as module
-from tasks.case import Case
 from tasks.collect import collect, sum_up
 from tasks.collectors import discover
 from tasks.custody.evidence.acquisition import Evidence, Loss, Outcome, StoredFile
-from tasks.step import noun, submit
+from tasks.runtime.context import Case
+from tasks.runtime.step import noun, submit
 from tests.support.run_context import case_of
 from tests.support.workloads import SmallWorkload, wait_until
 

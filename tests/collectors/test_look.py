@@ -17,15 +17,15 @@ import pytest
 from prefect import flow
 
 from tasks import collect as module
-from tasks.budget import LOOK_SECONDS, Budget
-from tasks.case import Case
 from tasks.collect import collect
 from tasks.collectors import discover, stacks, tree
 from tasks.collectors.collector import Incomplete, NothingThere
 from tasks.contain import freeze
 from tasks.custody.containment.process import Identity, Process
 from tasks.custody.evidence.acquisition import Evidence, Outcome
-from tasks.step import submit
+from tasks.runtime.context import Case
+from tasks.runtime.freeze_budget import LOOK_SECONDS, Budget
+from tasks.runtime.step import submit
 from tasks.stop import stop
 from tasks.system.processes import start_of
 from tests.collectors.test_acquire import target

@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 import pytest
 from prefect.client.schemas.objects import FlowRun
 
-from tasks.actor import BY_HAND, actor, behind, triggered_by
+from tasks.runtime.actor import BY_HAND, actor, behind, triggered_by
 
 UNSET = 2**32 - 1
 

@@ -13,11 +13,11 @@ import pytest
 from blocks.workload import Workload
 from tasks.adapters.host import LinuxHost
 from tasks.api_port import others_on_port, port_of
-from tasks.case import Case
 from tasks.contain import freeze, prove_contained
 from tasks.cordon import cordon
 from tasks.custody.containment.process import Identity, Listener, Process
 from tasks.custody.containment.receipt import Containment
+from tasks.runtime.context import Case
 from tasks.stop import stop
 from tasks.system.processes import start_of
 from tests.contain.test_contain import in_a_process_of_its_own

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from tasks.case import Case
 from tasks.collectors import discover
 from tasks.collectors.attempt import attempt
 from tasks.collectors.collector import Target
@@ -27,7 +26,8 @@ from tasks.custody.containment.ends import End
 from tasks.custody.evidence.acquisition import Outcome
 from tasks.custody.noun import Noun
 from tasks.incident.run_lock import take_ownership
-from tasks.step import step
+from tasks.runtime.context import Case
+from tasks.runtime.step import step
 from tasks.stop import stop
 from tasks.system.cancellation import Cancellation, RunCancelled, heeding, still_acts
 from tasks.watch import watch

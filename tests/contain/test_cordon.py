@@ -17,11 +17,11 @@ import pytest
 
 from tasks.adapters.guard_config import Orders
 from tasks.adapters.host import LinuxHost
-from tasks.case import CAUGHT
 from tasks.challenge import challenge
 from tasks.contain import freeze, prove_contained
 from tasks.cordon import cordon
 from tasks.prestart.freeze import EARLY
+from tasks.runtime.context import CAUGHT
 from tasks.stop import stop
 from tasks.system.atomic_files import write_whole
 from tasks.system.processes import start_of

@@ -15,7 +15,6 @@ import pytest
 
 from tasks.adapters.guard_config import Orders
 from tasks.adapters.host import LinuxHost
-from tasks.case import CAUGHT, FROZEN, FROZEN_CONTAINERS, RECOVERED_CONTAINERS, Case
 from tasks.contain import freeze, frozen, prove_contained
 from tasks.cordon import cordon
 from tasks.custody.containment.container import Container, ContainerIdentity
@@ -24,6 +23,7 @@ from tasks.custody.containment.process import Identity
 from tasks.guard.containers import ContainerGuard
 from tasks.incident.directory import CORDON
 from tasks.incident.run_lock import at_work, take_ownership
+from tasks.runtime.context import CAUGHT, FROZEN, FROZEN_CONTAINERS, RECOVERED_CONTAINERS, Case
 from tasks.stop import stop
 from tasks.system.atomic_files import caught_lines
 from tasks.system.processes import start_of

@@ -14,11 +14,11 @@ import psutil
 import pytest
 
 from tasks.adapters.host import LinuxHost
-from tasks.case import FROZEN
 from tasks.custody.containment.process import Process
 from tasks.incident.run_lock import give_up_ownership
 from tasks.operate import let_go
 from tasks.prestart.freeze import EARLY, freeze_described, thaw_again
+from tasks.runtime.context import FROZEN
 from tasks.system.processes import start_of
 from tests.support.run_context import INCIDENT
 from tests.support.workloads import SmallWorkload, stand, wait_until

@@ -17,9 +17,9 @@ import psutil
 import pytest
 
 from tasks.adapters.host import LinuxHost
-from tasks.case import Case
 from tasks.cordon import cordon, orders
 from tasks.custody.containment.process import Identity
+from tasks.runtime.context import Case
 from tasks.system import file_lock as lock
 from tasks.system.processes import start_of
 from tests.support.run_context import case_of, made

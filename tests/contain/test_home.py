@@ -15,7 +15,6 @@ from pydantic import TypeAdapter
 from blocks.workload import Workload
 from tasks import preflight
 from tasks.adapters.host import LinuxHost
-from tasks.case import Case
 from tasks.cordon import await_cordon, cordon
 from tasks.custody.errors import Refused
 from tasks.custody.incident.incident import Incident
@@ -36,6 +35,7 @@ from tasks.incident.directory import (
 )
 from tasks.incident.run_lock import OWNER, take_ownership
 from tasks.preflight import Request, last_incident, unfinished_incident
+from tasks.runtime.context import Case
 from tasks.status import status
 from tests.support.run_context import case_of
 from tests.support.small_disks import MIB, fill, make_read_only, small_disk

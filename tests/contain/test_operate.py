@@ -14,12 +14,12 @@ import pytest
 from blocks.workload import Workload
 from tasks.adapters.detached_process import GUARD
 from tasks.adapters.host import LinuxHost
-from tasks.case import FROZEN
 from tasks.contain import freeze
 from tasks.cordon import caught, cordon
 from tasks.custody.errors import Refused
 from tasks.operate import chosen, let_go
 from tasks.prestart.freeze import EARLY
+from tasks.runtime.context import FROZEN
 from tasks.status import next_step, status
 from tasks.system.processes import start_of
 from tasks.uncordon import held

@@ -10,11 +10,11 @@ from typing import Any
 import psutil
 import pytest
 
-from tasks.case import Case
 from tasks.contain import freeze, prove_contained, prove_still_contained
 from tasks.cordon import cordon
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.receipt import Watch
+from tasks.runtime.context import Case
 from tasks.stop import stop
 from tasks.watch import watch
 from tests.support.run_context import case_of, made

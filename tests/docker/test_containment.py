@@ -10,13 +10,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tasks.case import Case
 from tasks.contain import freeze, prove_contained
 from tasks.containers import kept_config, living_containers
 from tasks.cordon import cordon
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.receipt import Containment, Freeze, Stop
 from tasks.plan import plan
+from tasks.runtime.context import Case
 from tasks.stop import stop
 from tasks.system.processes import read_process
 from tests.support.containers import API_COMMAND, Containers

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tasks.case import Case
 from tasks.collect import collect
 from tasks.collectors.containers import redacted
 from tasks.contain import freeze
 from tasks.custody.evidence.acquisition import Evidence, Outcome
+from tasks.runtime.context import Case
 from tasks.stop import stop
 from tests.support.containers import FILES, Containers
 from tests.support.run_context import case_of, made

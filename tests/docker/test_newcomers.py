@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tasks.case import Case
 from tasks.contain import freeze, prove_contained
 from tasks.cordon import cordon
 from tasks.custody.containment.ends import End
+from tasks.runtime.context import Case
 from tasks.status import status
 from tasks.stop import stop
 from tasks.uncordon import uncordon

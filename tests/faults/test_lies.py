@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from blocks.s3 import S3Store
-from tasks.case import Case
 from tasks.custody.errors import PermanentStoreError
 from tasks.custody.evidence.acquisition import IN_PLACE
 from tasks.custody.evidence.keys import evidence_key
 from tasks.custody.evidence.parts import Parts
+from tasks.runtime.context import Case
 from tasks.seal import read_manifest
 from tests.faults.conftest import LARGE, MIB
 from tests.faults.proxy import Proxy, Rule, lie, meanwhile

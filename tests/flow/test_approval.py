@@ -19,9 +19,9 @@ from blocks.directory import DirectoryStore
 from blocks.store import EvidenceStore
 from flows.mirror import mirror
 from flows.recover import recover
-from tasks import approve
 from tasks.custody.evidence.keys import begun_key
 from tasks.custody.store.latest import Turn
+from tasks.runtime import approval as approve
 from tests.latest.holdings import FIRST, LOG, MODEL, SCORES, SECOND, THIRD, latest, overwrite, snapshot, turn_for
 from tests.support.scenes import Scene
 from tests.support.workloads import wait_until

@@ -28,8 +28,8 @@ from tasks.operate import let_go as uncordon_by_hand
 from tasks.pause import pause, read_prior, resume
 from tasks.preflight import require_not_ours
 from tasks.report import Findings, verdict_of
+from tasks.runtime.flow_run import own_launchers
 from tasks.status import status
-from tasks.this_run import own_launchers
 from tests.support.run_context import INCIDENT, case_of
 from tests.support.scenes import Scene
 from tests.support.workloads import SmallWorkload, free_port

@@ -11,7 +11,6 @@ from blocks.directory import DirectoryStore
 from blocks.memory import MemoryStore
 from tasks import offload as offloading
 from tasks.adapters.dry_run import RehearsalStore
-from tasks.case import Case
 from tasks.collect import collect
 from tasks.custody.evidence.acquisition import Seal
 from tasks.custody.incident.verdict import Verdict, Word
@@ -22,6 +21,7 @@ from tasks.offload import offload
 from tasks.plan import plan
 from tasks.promote import promote
 from tasks.rollback import Undoing, lower
+from tasks.runtime.context import Case
 from tasks.seal import seal
 from tests.latest.holdings import SECOND, THIRD, overwrite, snapshot, turn_for
 from tests.latest.test_turns import Killed, KilledAt

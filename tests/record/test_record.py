@@ -12,7 +12,6 @@ import pytest
 from blocks.memory import MemoryStore
 from blocks.workload import Workload
 from tasks.adapters.host import LinuxHost
-from tasks.case import CLOSING, ENDED, Case
 from tasks.chapters import PICTURE
 from tasks.conclude import final_state
 from tasks.custody.containment.receipt import Recovery
@@ -23,8 +22,9 @@ from tasks.custody.store.manifest import digest
 from tasks.incident.current import note_opened
 from tasks.incident.directory import INCIDENT
 from tasks.pages import HTML, MARKDOWN
-from tasks.progress import artifact_key
 from tasks.record import VERDICT, Account, Record, record
+from tasks.runtime.context import CLOSING, ENDED, Case
+from tasks.runtime.progress import artifact_key
 from tasks.status import status
 from tests.support.report_factory import NOW, WHO, story
 from tests.support.run_context import case_of, made

@@ -10,9 +10,9 @@ from prefect.client.schemas.objects import State
 
 from blocks.port import Store
 from blocks.workload import Workload
-from tasks.case import Case
 from tasks.custody.incident.incident import Incident
 from tasks.incident.run_lock import take_ownership
+from tasks.runtime.context import Case
 from tasks.system.processes import boot_id
 
 INCIDENT = "IR-20260102T030405Z"

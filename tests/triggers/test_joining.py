@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from tasks.case import CAUGHT, FROZEN, RETURNED, Case
 from tasks.contain import freeze
 from tasks.cordon import cordon
 from tasks.custody.containment.process import Identity
 from tasks.custody.incident.alarm import Alarm, belongs_to
 from tasks.incident.joining import incident_of, leave, left, past
 from tasks.incident.run_lock import give_up_ownership, incident_at_work, keep_ownership, owner, sign, take_ownership
+from tasks.runtime.context import CAUGHT, FROZEN, RETURNED, Case
+from tasks.runtime.joined_triggers import take_over_triggers
 from tasks.system.processes import start_of
-from tasks.triggers import take_over_triggers
 from tests.support.run_context import INCIDENT, case_of
 from tests.support.workloads import SmallWorkload
 

@@ -14,10 +14,10 @@ import psutil
 import pytest
 
 from tasks.automations import LONG_MINUTES, SILENT_SECONDS, long_runs, put, silent_runs
-from tasks.case import FROZEN
 from tasks.custody.incident.ending import ENDINGS
 from tasks.deploy import notification_block
 from tasks.drill.deployment import client_of
+from tasks.runtime.context import FROZEN
 from tests.support.workloads import wait_until
 from tests.triggers.conftest import Stage
 

@@ -5,9 +5,9 @@ from datetime import datetime
 
 from prefect.context import FlowRunContext
 
-from tasks.actor import BY_HAND, triggered_by
 from tasks.adapters.local_config import given
 from tasks.custody.containment.pause import Kind, Launcher
+from tasks.runtime.actor import BY_HAND, triggered_by
 from tasks.system.processes import began
 
 

@@ -16,9 +16,9 @@ from prefect.futures import PrefectFuture
 from prefect.states import Completed, Failed
 from prefect.utilities.annotations import quote
 
-from tasks.case import Case
 from tasks.custody.noun import Noun
 from tasks.custody.visible import LINE_LIMIT, visible
+from tasks.runtime.context import Case
 from tasks.system.cancellation import PATIENCE_SECONDS, RunCancelled
 
 logger = logging.getLogger(__name__)

@@ -1,7 +1,7 @@
 """Triggers that have joined: the owner takes over into the custody log what they left with the incident."""
 
-from tasks.case import Case
 from tasks.incident.joining import left
+from tasks.runtime.context import Case
 
 
 def take_over_triggers(case: Case) -> int:

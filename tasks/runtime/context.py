@@ -11,14 +11,12 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar
 
 from pydantic import TypeAdapter
 
-from tasks.actor import BY_HAND, actor
 from tasks.adapters.container_engine import DockerEngine, Engine
 from tasks.adapters.dry_run import RehearsalHost, RehearsalScheduler, RehearsalStore
 from tasks.adapters.dry_run_engine import RehearsalEngine
 from tasks.adapters.host import Host, LinuxHost
 from tasks.adapters.local_config import given
 from tasks.adapters.prefect_scheduler import PrefectScheduler, Scheduler
-from tasks.budget import LOOK_SECONDS, Budget
 from tasks.custody.containment.container import ContainerIdentity
 from tasks.custody.containment.process import Identity
 from tasks.custody.errors import Refused
@@ -31,6 +29,8 @@ from tasks.custody.store.latest import LatestPolicy
 from tasks.custody.store.retention import NOTHING, Retention
 from tasks.incident.directory import CORDON, INCIDENT, base_of, fallback_home, open_home, post
 from tasks.prestart.freeze import EARLY
+from tasks.runtime.actor import BY_HAND, actor
+from tasks.runtime.freeze_budget import LOOK_SECONDS, Budget
 from tasks.system.atomic_files import read_private, write_whole
 from tasks.system.cancellation import Cancellation, still_acts
 from tasks.system.disk_reserve import NAME, give, give_all, with_reserve
