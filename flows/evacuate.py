@@ -9,12 +9,15 @@ from prefect.client.schemas.objects import State
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.fields import BlockName, IncidentId, Sentence
-from tasks.challenge import challenge
 from tasks.collect import collect
 from tasks.collectors import discover
 from tasks.conclude import final_state, publish
-from tasks.contain import freeze, prove_contained, prove_still_contained
-from tasks.cordon import cordon
+from tasks.containment.cordon import cordon
+from tasks.containment.cordon_test import challenge
+from tasks.containment.members import freeze, prove_contained, prove_still_contained
+from tasks.containment.pause_prefect import pause
+from tasks.containment.stop import stop
+from tasks.containment.watch import watch
 from tasks.custody.containment.receipt import Containment, Recovery
 from tasks.custody.evidence.acquisition import Evidence
 from tasks.custody.incident.alarm import Alarm
@@ -22,7 +25,6 @@ from tasks.custody.incident.ending import JOINED
 from tasks.custody.store.latest import LatestPolicy, Promotion
 from tasks.inspect_models import judge_models
 from tasks.offload import claim_store, offload
-from tasks.pause import pause
 from tasks.preflight import Busy, Request, open_case
 from tasks.promote import promote
 from tasks.record import Record, record
@@ -44,10 +46,8 @@ from tasks.runtime.end_state import ended
 from tasks.runtime.flow_run import this_run
 from tasks.runtime.step import noun, noun_or_reason, submit
 from tasks.seal import check_seal, seal, volumes_to_seal
-from tasks.stop import stop
 from tasks.system.cancellation import heeding
 from tasks.verify import verify
-from tasks.watch import watch
 
 
 @flow(

@@ -10,8 +10,8 @@ from typing import Any, Final
 from tasks.collectors import discover
 from tasks.collectors.attempt import attempt
 from tasks.collectors.collector import Collector, Files, Target
-from tasks.contain import frozen, observed, restless
-from tasks.containers import frozen_containers
+from tasks.containment.containers import frozen_containers
+from tasks.containment.members import frozen, observed, restless
 from tasks.custody.evidence.acquisition import Evidence, Loss, Outcome, StoredFile, worst
 from tasks.custody.evidence.keys import unquote
 from tasks.custody.evidence.parts import Parts

@@ -17,6 +17,8 @@ from tasks.adapters.container_engine import DockerEngine
 from tasks.adapters.host import Host, LinuxHost
 from tasks.adapters.prefect_scheduler import PrefectScheduler
 from tasks.audit_by_hand import audit_by_hand
+from tasks.containment.pause_prefect import read_prior
+from tasks.containment.uncordon import doubtful, held_by_incidents, left_frozen, living, uncordon
 from tasks.custody.errors import EvacuationError, Refused
 from tasks.custody.incident.incident import parse_id
 from tasks.custody.incident.log import CustodyLog
@@ -24,12 +26,10 @@ from tasks.custody.visible import say
 from tasks.incident.directory import CORDON, INCIDENT, base_of, cordon_base, find_home
 from tasks.incident.run_lock import take_ownership
 from tasks.latest_by_hand import lower_by_hand, pull_by_hand, rollback_by_hand
-from tasks.pause import read_prior
 from tasks.prestart.freeze import EARLY, Early, read_early, thaw_again
 from tasks.runtime.actor import BY_HAND, actor
 from tasks.status import last, status
 from tasks.system.atomic_files import read_marker, read_private
-from tasks.uncordon import doubtful, held_by_incidents, left_frozen, living, uncordon
 
 
 def let_go(workload: Workload, host: Host) -> Iterator[str]:

@@ -19,6 +19,7 @@ from pydantic import TypeAdapter
 from blocks.workload import Workload
 from tasks.adapters.saved_blocks import require_store
 from tasks.collectors import discover
+from tasks.containment.pause_prefect import named_by
 from tasks.custody.containment.pause import Launcher
 from tasks.custody.errors import EvacuationError, Refused
 from tasks.custody.incident.alarm import Alarm, belongs_to
@@ -29,7 +30,6 @@ from tasks.incident.directory import bases, find_home, make_base
 from tasks.incident.joining import WAIT_SECONDS, incident_of, joined_message, leave, past
 from tasks.incident.run_lock import owner, sign, take_ownership
 from tasks.known import require_known
-from tasks.pause import named_by
 from tasks.rights import tell_rights, tell_room
 from tasks.runtime.actor import BY_HAND
 from tasks.runtime.context import (

@@ -10,19 +10,19 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from tasks.api import Api, Prediction, failure, predict, wait_healthy
-from tasks.contain import contained
-from tasks.cordon import hold
+from tasks.containment.cordon import hold
+from tasks.containment.members import contained
+from tasks.containment.pause_prefect import pause_named
+from tasks.containment.uncordon import uncordon
 from tasks.custody.containment.receipt import Containment, Recovery
 from tasks.custody.evidence.acquisition import Seal, StoredFile
 from tasks.custody.incident.verdict import Verdict, why_not_recover
 from tasks.inspect_models import sound_models
-from tasks.pause import pause_named
 from tasks.revive import ProcessApi, Revival, path_of
 from tasks.revive_container import ContainerApi, api_container, restore_restart_policies
 from tasks.runtime.context import Case
 from tasks.runtime.step import step
 from tasks.seal import read_manifest
-from tasks.uncordon import uncordon
 
 _PROBE_SECONDS: Final = 10.0
 _PATIENCE_SECONDS: Final = 12.0

@@ -10,7 +10,7 @@ from prefect.futures import PrefectFuture
 
 from tasks.collect import needed
 from tasks.collectors import discover
-from tasks.contain import CONTAINED, stance
+from tasks.containment.members import CONTAINED, stance
 from tasks.custody.containment.pause import Pause
 from tasks.custody.containment.receipt import (
     Challenge,

@@ -8,16 +8,16 @@ from typing import Any, Final
 from blocks.workload import Workload
 from tasks.adapters.container_engine import DockerEngine
 from tasks.adapters.host import Host
+from tasks.containment.pause_prefect import read_prior
+from tasks.containment.uncordon import held, living
 from tasks.custody.containment.container import workload_containers
 from tasks.custody.errors import EngineError
 from tasks.custody.evidence.redact import command_line
 from tasks.incident.current import last_opened
 from tasks.incident.directory import CORDON, INCIDENT, cordon_base, find_home
-from tasks.pause import read_prior
 from tasks.runtime.context import CLOSING, ENDED
 from tasks.system.atomic_files import read_marker, read_plain
 from tasks.system.processes import standpoint
-from tasks.uncordon import held, living
 
 _SHOWN: Final = 100
 _FROZEN: Final = frozenset("Tt")

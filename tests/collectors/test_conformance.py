@@ -26,7 +26,7 @@ from tasks.collectors import discover
 from tasks.collectors.attempt import attempt
 from tasks.collectors.collector import Collector, Files, Gathered
 from tasks.collectors.environment import commit
-from tasks.contain import freeze
+from tasks.containment.members import freeze
 from tasks.custody.evidence.acquisition import Evidence, Outcome, StoredFile
 from tasks.custody.evidence.keys import COVERAGE, MANIFEST, SEGMENT, SUMS, stored_name
 from tasks.custody.store.manifest import digest

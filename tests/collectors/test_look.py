@@ -20,13 +20,13 @@ from tasks import collect as module
 from tasks.collect import collect
 from tasks.collectors import discover, stacks, tree
 from tasks.collectors.collector import Incomplete, NothingThere
-from tasks.contain import freeze
+from tasks.containment.members import freeze
+from tasks.containment.stop import stop
 from tasks.custody.containment.process import Identity, Process
 from tasks.custody.evidence.acquisition import Evidence, Outcome
 from tasks.runtime.context import Case
 from tasks.runtime.freeze_budget import LOOK_SECONDS, Budget
 from tasks.runtime.step import submit
-from tasks.stop import stop
 from tasks.system.processes import start_of
 from tests.collectors.test_acquire import target
 from tests.support.run_context import case_of

@@ -12,13 +12,13 @@ import pytest
 
 from blocks.workload import Workload
 from tasks.adapters.host import LinuxHost
-from tasks.api_port import others_on_port, port_of
-from tasks.contain import freeze, prove_contained
-from tasks.cordon import cordon
+from tasks.containment.api_port import others_on_port, port_of
+from tasks.containment.cordon import cordon
+from tasks.containment.members import freeze, prove_contained
+from tasks.containment.stop import stop
 from tasks.custody.containment.process import Identity, Listener, Process
 from tasks.custody.containment.receipt import Containment
 from tasks.runtime.context import Case
-from tasks.stop import stop
 from tasks.system.processes import start_of
 from tests.contain.test_contain import in_a_process_of_its_own
 from tests.support.run_context import case_of, made

@@ -18,9 +18,11 @@ import pytest
 from tasks.collectors import discover
 from tasks.collectors.attempt import attempt
 from tasks.collectors.collector import Target
-from tasks.contain import CONTAINED, FROZEN_ONLY, NOT_CONTAINED, freeze, prove_still_contained, stance
-from tasks.containers import stop_container
-from tasks.cordon import cordon
+from tasks.containment.containers import stop_container
+from tasks.containment.cordon import cordon
+from tasks.containment.members import CONTAINED, FROZEN_ONLY, NOT_CONTAINED, freeze, prove_still_contained, stance
+from tasks.containment.stop import stop
+from tasks.containment.watch import watch
 from tasks.custody.containment.container import Container, ContainerIdentity, FrozenContainer
 from tasks.custody.containment.ends import End
 from tasks.custody.evidence.acquisition import Outcome
@@ -28,9 +30,7 @@ from tasks.custody.noun import Noun
 from tasks.incident.run_lock import take_ownership
 from tasks.runtime.context import Case
 from tasks.runtime.step import step
-from tasks.stop import stop
 from tasks.system.cancellation import Cancellation, RunCancelled, heeding, still_acts
-from tasks.watch import watch
 from tests.contain.test_contain import states, stubborn
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload, wait_until

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from tasks import contain
 from tasks.adapters.host import LinuxHost
-from tasks.contain import find, freeze, prove_contained, prove_still_contained
-from tasks.cordon import await_cordon, cordon
+from tasks.containment import members as contain
+from tasks.containment.cordon import await_cordon, cordon
+from tasks.containment.members import find, freeze, prove_contained, prove_still_contained
+from tasks.containment.stop import stop
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.process import Identity, Process
-from tasks.stop import stop
 from tasks.system.processes import read_process, start_of
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload, open_the_way, wait_until
@@ -144,7 +144,7 @@ def in_a_process_of_its_own(
     """Evaluate an expression over a case in another process, started by `launch`; what it prints."""
     code = (
         "import os, sys; from pathlib import Path; from tests.support.run_context import case_of\n"
-        "from tests.support.workloads import SmallWorkload; from tasks.contain import freeze, prove_contained\n"
+        "from tests.support.workloads import SmallWorkload; from tasks.containment.members import freeze, prove_contained\n"
         f"{first}\n"
         "w = SmallWorkload.__new__(SmallWorkload); w.root, w.port = Path(sys.argv[1]), 1\n"
         "with case_of(w.block(evidence_dir=Path(sys.argv[2]))) as case:\n"
@@ -365,8 +365,8 @@ def test_what_the_workload_could_not_protect_from_us_is_told_as_survivor(
         raise PermissionError(identity.pid, number)
 
     monkeypatch.setattr(LinuxHost, "signal", denied)
-    monkeypatch.setattr("tasks.contain._SETTLE_SECONDS", 0.1)
-    monkeypatch.setattr("tasks.stop._SETTLE_SECONDS", 0.01)
+    monkeypatch.setattr("tasks.containment.members._SETTLE_SECONDS", 0.1)
+    monkeypatch.setattr("tasks.containment.stop._SETTLE_SECONDS", 0.01)
     with case_of(small.block(grace_seconds=0.2)) as case:
         frozen: Freeze = made(freeze.fn(case))
         assert not frozen.complete

@@ -17,12 +17,12 @@ import pytest
 
 from tasks.adapters.guard_config import Orders
 from tasks.adapters.host import LinuxHost
-from tasks.challenge import challenge
-from tasks.contain import freeze, prove_contained
-from tasks.cordon import cordon
+from tasks.containment.cordon import cordon
+from tasks.containment.cordon_test import challenge
+from tasks.containment.members import freeze, prove_contained
+from tasks.containment.stop import stop
 from tasks.prestart.freeze import EARLY
 from tasks.runtime.context import CAUGHT
-from tasks.stop import stop
 from tasks.system.atomic_files import write_whole
 from tasks.system.processes import start_of
 from tests.support.run_context import INCIDENT, case_of, made
@@ -248,7 +248,7 @@ def test_a_real_launcher_that_asks_for_the_lock_is_refused(small: SmallWorkload)
 
 
 def test_a_launch_that_nothing_catches_is_told_and_ended(small: SmallWorkload, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.challenge._SECONDS", 0.5)
+    monkeypatch.setattr("tasks.containment.cordon_test._SECONDS", 0.5)
     other = ["venv/bin/python", "-c", "import time; time.sleep(60)"]
     with case_of(small.block(training_command=other)) as case:
         cordon.fn(case)

@@ -15,8 +15,11 @@ import pytest
 
 from tasks.adapters.guard_config import Orders
 from tasks.adapters.host import LinuxHost
-from tasks.contain import freeze, frozen, prove_contained
-from tasks.cordon import cordon
+from tasks.containment.cordon import cordon
+from tasks.containment.members import freeze, frozen, prove_contained
+from tasks.containment.stop import stop
+from tasks.containment.uncordon import held, uncordon
+from tasks.containment.watch import watch
 from tasks.custody.containment.container import Container, ContainerIdentity
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.process import Identity
@@ -24,11 +27,8 @@ from tasks.guard.containers import ContainerGuard
 from tasks.incident.directory import CORDON
 from tasks.incident.run_lock import at_work, take_ownership
 from tasks.runtime.context import CAUGHT, FROZEN, FROZEN_CONTAINERS, RECOVERED_CONTAINERS, Case
-from tasks.stop import stop
 from tasks.system.atomic_files import caught_lines
 from tasks.system.processes import start_of
-from tasks.uncordon import held, uncordon
-from tasks.watch import watch
 from tests.support.run_context import INCIDENT, case_of, made
 from tests.support.workloads import SmallWorkload, wait_until
 
@@ -51,9 +51,9 @@ import sys
 from pathlib import Path
 from tests.support.run_context import INCIDENT, case_of
 from tests.support.workloads import SmallWorkload
-from tasks.contain import freeze
-from tasks.cordon import cordon
-from tasks.stop import stop
+from tasks.containment.members import freeze
+from tasks.containment.cordon import cordon
+from tasks.containment.stop import stop
 small = SmallWorkload.__new__(SmallWorkload)
 small.root, small.port = Path(sys.argv[1]), int(sys.argv[2])
 with case_of(small.block(grace_seconds=300)) as case:

@@ -9,9 +9,9 @@ from typing import Final
 import pytest
 
 from tasks.adapters.host import LinuxHost
-from tasks.challenge import challenge
-from tasks.contain import freeze, prove_contained
-from tasks.cordon import cordon
+from tasks.containment.cordon import cordon
+from tasks.containment.cordon_test import challenge
+from tasks.containment.members import freeze, prove_contained
 from tasks.operate import main
 from tasks.status import status
 from tests.support.run_context import case_of, made

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from tasks.adapters.host import LinuxHost
-from tasks.cordon import cordon, orders
+from tasks.containment.cordon import cordon, orders
 from tasks.custody.containment.process import Identity
 from tasks.runtime.context import Case
 from tasks.system import file_lock as lock

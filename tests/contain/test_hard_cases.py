@@ -11,12 +11,12 @@ import pytest
 import uvicorn
 
 from tasks.adapters.host import LinuxHost
-from tasks.contain import freeze, prove_contained
-from tasks.cordon import cordon
+from tasks.containment.cordon import cordon
+from tasks.containment.members import freeze, prove_contained
+from tasks.containment.stop import stop
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.receipt import Containment, Freeze, Stop
 from tasks.drill.sample import SOURCE
-from tasks.stop import stop
 from tasks.system.processes import untouchable
 from tests.contain.test_contain import in_a_process_of_its_own
 from tests.support.run_context import case_of, made

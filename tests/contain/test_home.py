@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 from blocks.workload import Workload
 from tasks import preflight
 from tasks.adapters.host import LinuxHost
-from tasks.cordon import await_cordon, cordon
+from tasks.containment.cordon import await_cordon, cordon
 from tasks.custody.errors import Refused
 from tasks.custody.incident.incident import Incident
 from tasks.incident.current import OPEN, last_opened, note_opened, opening

@@ -14,15 +14,15 @@ import pytest
 from blocks.workload import Workload
 from tasks.adapters.detached_process import GUARD
 from tasks.adapters.host import LinuxHost
-from tasks.contain import freeze
-from tasks.cordon import caught, cordon
+from tasks.containment.cordon import caught, cordon
+from tasks.containment.members import freeze
+from tasks.containment.uncordon import held
 from tasks.custody.errors import Refused
 from tasks.operate import chosen, let_go
 from tasks.prestart.freeze import EARLY
 from tasks.runtime.context import FROZEN
 from tasks.status import next_step, status
 from tasks.system.processes import start_of
-from tasks.uncordon import held
 from tests.support.run_context import INCIDENT, case_of
 from tests.support.workloads import SmallWorkload, stand, wait_until
 

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.contain import freeze, prove_contained
-from tasks.cordon import cordon
+from tasks.containment.cordon import cordon
+from tasks.containment.members import freeze, prove_contained
+from tasks.containment.stop import stop
 from tasks.custody.containment.membership import Matcher
 from tasks.custody.containment.passing import come_and_gone
 from tasks.custody.containment.process import Identity, Process
-from tasks.stop import stop
 from tasks.system.processes import start_of
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload, wait_until
@@ -65,7 +65,7 @@ def alive(small: SmallWorkload, **fields: object) -> tuple[str, ...]:
 
 @pytest.mark.parametrize("pattern", ["import os, time", "no such training"], ids=["matches", "in the root alone"])
 def test_a_chain_of_forks_is_not_contained(small: SmallWorkload, pattern: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.contain._FREEZE_SECONDS", 1.0)
+    monkeypatch.setattr("tasks.containment.members._FREEZE_SECONDS", 1.0)
     with going_on(small.root, [sys.executable, "-c", CHAIN]):
         wait_until((small.root / "beat").exists, what="the chain")
         told = [each for each in alive(small, training_pattern=pattern) if "came and went" in each]

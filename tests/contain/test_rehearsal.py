@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 
 from tasks.adapters.dry_run import RehearsalHost
 from tasks.adapters.host import LinuxHost
-from tasks.challenge import challenge
-from tasks.contain import freeze, prove_contained, prove_still_contained
-from tasks.cordon import cordon, matchers
+from tasks.containment.cordon import cordon, matchers
+from tasks.containment.cordon_test import challenge
+from tasks.containment.members import freeze, prove_contained, prove_still_contained
+from tasks.containment.stop import stop
+from tasks.containment.watch import watch
 from tasks.custody.containment.membership import members
 from tasks.custody.containment.process import Identity, Process
 from tasks.plan import plan
-from tasks.stop import stop
-from tasks.watch import watch
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload
 

@@ -100,10 +100,10 @@ from pathlib import Path
 from tests.support.run_context import case_of
 from tests.support.workloads import SmallWorkload, wait_until
 from tasks.collect import collect
-from tasks.contain import freeze, prove_contained
-from tasks.cordon import cordon
+from tasks.containment.members import freeze, prove_contained
+from tasks.containment.cordon import cordon
 from tasks.rights import tell_rights
-from tasks.stop import stop
+from tasks.containment.stop import stop
 os.umask(0o022)
 with SmallWorkload(Path(sys.argv[1]) / "work load") as small:
     # what belongs to others cannot be looked into from here: patterns that match nothing of theirs

@@ -8,9 +8,9 @@ import psutil
 import pytest
 import uvicorn
 
-from tasks.contain import freeze, prove_contained
-from tasks.cordon import cordon
-from tasks.stop import stop
+from tasks.containment.cordon import cordon
+from tasks.containment.members import freeze, prove_contained
+from tasks.containment.stop import stop
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload, wait_until, words_of
 

@@ -10,13 +10,13 @@ from typing import Any
 import psutil
 import pytest
 
-from tasks.contain import freeze, prove_contained, prove_still_contained
-from tasks.cordon import cordon
+from tasks.containment.cordon import cordon
+from tasks.containment.members import freeze, prove_contained, prove_still_contained
+from tasks.containment.stop import stop
+from tasks.containment.watch import watch
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.receipt import Watch
 from tasks.runtime.context import Case
-from tasks.stop import stop
-from tasks.watch import watch
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload, wait_until
 

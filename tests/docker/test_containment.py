@@ -10,14 +10,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tasks.contain import freeze, prove_contained
-from tasks.containers import kept_config, living_containers
-from tasks.cordon import cordon
+from tasks.containment.containers import kept_config, living_containers
+from tasks.containment.cordon import cordon
+from tasks.containment.members import freeze, prove_contained
+from tasks.containment.stop import stop
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.receipt import Containment, Freeze, Stop
 from tasks.plan import plan
 from tasks.runtime.context import Case
-from tasks.stop import stop
 from tasks.system.processes import read_process
 from tests.support.containers import API_COMMAND, Containers
 from tests.support.run_context import case_of, made
@@ -234,7 +234,7 @@ def test_our_own_container_is_not_touched(
     containers: Containers, small: SmallWorkload, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ours, theirs = containers.run(COUNTER), containers.run(COUNTER)
-    monkeypatch.setattr("tasks.containers.standpoint", lambda: type("Here", (), {"own": ours}))
+    monkeypatch.setattr("tasks.containment.containers.standpoint", lambda: type("Here", (), {"own": ours}))
     with case_of(containers.block(small)) as case:
         frozen = made(freeze.fn(case))
         stop.fn(case)

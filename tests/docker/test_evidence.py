@@ -8,10 +8,10 @@ import pytest
 
 from tasks.collect import collect
 from tasks.collectors.containers import redacted
-from tasks.contain import freeze
+from tasks.containment.members import freeze
+from tasks.containment.stop import stop
 from tasks.custody.evidence.acquisition import Evidence, Outcome
 from tasks.runtime.context import Case
-from tasks.stop import stop
 from tests.support.containers import FILES, Containers
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload

@@ -4,14 +4,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tasks.contain import freeze, prove_contained
-from tasks.cordon import cordon
+from tasks.containment.cordon import cordon
+from tasks.containment.members import freeze, prove_contained
+from tasks.containment.stop import stop
+from tasks.containment.uncordon import uncordon
+from tasks.containment.watch import watch
 from tasks.custody.containment.ends import End
 from tasks.runtime.context import Case
 from tasks.status import status
-from tasks.stop import stop
-from tasks.uncordon import uncordon
-from tasks.watch import watch
 from tests.support.containers import Containers
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload, wait_until

@@ -17,7 +17,7 @@ from prefect.types.entrypoint import EntrypointType
 
 from flows.evacuate import evacuate
 from flows.recover import recover
-from tasks.contain import ticks
+from tasks.containment.members import ticks
 from tasks.custody.containment.process import Identity
 from tasks.incident.run_lock import take_ownership
 from tasks.prestart.freeze import EARLY, _credentials, freeze_early, read_early, thaw_again

@@ -24,7 +24,7 @@ from prefect.states import Cancelling
 
 from flows.train import train
 from tasks.adapters.host import LinuxHost
-from tasks.cordon import cordon
+from tasks.containment.cordon import cordon
 from tasks.custody.containment.process import Identity
 from tasks.output import Lines, Teller, readable
 from tasks.system.processes import start_of

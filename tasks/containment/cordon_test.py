@@ -10,7 +10,7 @@ from signal import SIGKILL, SIGSTOP, Signals
 from typing import Final
 
 from tasks.collectors.matching import found
-from tasks.cordon import caught, cordon_state
+from tasks.containment.cordon import caught, cordon_state
 from tasks.custody.containment.process import Identity, descendants
 from tasks.custody.containment.receipt import Challenge
 from tasks.custody.evidence.keys import quote

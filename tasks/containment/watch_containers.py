@@ -5,7 +5,13 @@ from collections import Counter
 from dataclasses import replace
 from typing import Final
 
-from tasks.containers import StoppingContainer, find_containers, freeze_container, frozen_containers, stop_container
+from tasks.containment.containers import (
+    StoppingContainer,
+    find_containers,
+    freeze_container,
+    frozen_containers,
+    stop_container,
+)
 from tasks.custody.containment.container import Container, ContainerIdentity, StoppedContainer
 from tasks.custody.containment.ends import End
 from tasks.custody.errors import EngineError

@@ -10,8 +10,8 @@ from signal import SIGSTOP
 from typing import Final
 
 from tasks.adapters.host import Host
-from tasks.api_port import note_listener, others_on_port
-from tasks.containers import (
+from tasks.containment.api_port import note_listener, others_on_port
+from tasks.containment.containers import (
     containers_key,
     find_containers,
     freeze_containers,
@@ -19,7 +19,8 @@ from tasks.containers import (
     living_containers,
     stopped_containers,
 )
-from tasks.cordon import await_cordon, guard_of, matchers
+from tasks.containment.cordon import await_cordon, guard_of, matchers
+from tasks.containment.short_lived import NOBODY, met_in_passing
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.membership import Member, Survey, members, survey
 from tasks.custody.containment.passing import come_and_gone
@@ -28,7 +29,6 @@ from tasks.custody.containment.receipt import Containment, Freeze, Frozen, Retur
 from tasks.custody.containment.source import lineages
 from tasks.custody.errors import EngineError
 from tasks.custody.evidence.redact import command_line
-from tasks.passing import NOBODY, met_in_passing
 from tasks.prestart.freeze import read_early, take_over
 from tasks.runtime.context import FROZEN, RETURNED, SINCE, STOPPED, Case
 from tasks.runtime.step import step

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from typing import Final, Self
 
 from tasks.adapters.host import Host
+from tasks.containment.short_lived import NOBODY
 from tasks.custody.containment.process import Identity, Process, descendants, parents_first
-from tasks.passing import NOBODY
 from tasks.system.processes import start_of
 
 _PAUSE_SECONDS: Final = 0.002

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 from tasks.adapters.container_engine import Engine
 from tasks.adapters.host import Host
 from tasks.adapters.prefect_scheduler import Scheduler
-from tasks.cordon import matchers
+from tasks.containment.cordon import matchers
+from tasks.containment.pause_prefect import resume
 from tasks.custody.containment.container import ContainerIdentity, workload_containers
 from tasks.custody.containment.membership import members
 from tasks.custody.containment.pause import Resume
@@ -21,7 +22,6 @@ from tasks.custody.errors import EngineError
 from tasks.custody.incident.log import CustodyLog
 from tasks.custody.noun import Noun
 from tasks.incident.directory import CORDON, bases, cordon_base, homes
-from tasks.pause import resume
 from tasks.runtime.context import CAUGHT, FROZEN, FROZEN_CONTAINERS, RETURNED
 from tasks.system.atomic_files import caught_lines, read_marker, read_ours, read_private, rows_of
 from tasks.system.processes import standpoint, untouchable

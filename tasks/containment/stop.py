@@ -7,15 +7,15 @@ from datetime import UTC, datetime
 from signal import SIGCONT, SIGKILL, SIGSTOP, Signals
 from typing import Final
 
-from tasks.contain import command_of, find, frozen, halt, observed, spared, stopped
-from tasks.containers import stop_containers
-from tasks.cordon import matchers
+from tasks.containment.containers import stop_containers
+from tasks.containment.cordon import matchers
+from tasks.containment.descent import Kin
+from tasks.containment.members import command_of, find, frozen, halt, observed, spared, stopped
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.membership import Member
 from tasks.custody.containment.process import Identity, Process, copies, gentle_signal
 from tasks.custody.containment.receipt import Frozen, Stop, Stopped
 from tasks.custody.containment.source import restarted
-from tasks.kin import Kin
 from tasks.runtime.context import STOPPED, Case
 from tasks.runtime.step import step
 

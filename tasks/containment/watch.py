@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from signal import SIGKILL, SIGSTOP
 from typing import Any, Final
 
-from tasks.contain import Snapshot, command_of, find, frozen, halt, ours, returned, spared
-from tasks.container_returns import ContainerReturns
-from tasks.containers import frozen_containers
-from tasks.cordon import caught
+from tasks.containment.containers import frozen_containers
+from tasks.containment.cordon import caught
+from tasks.containment.members import Snapshot, command_of, find, frozen, halt, ours, returned, spared
+from tasks.containment.watch_containers import ContainerReturns
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.membership import Member
 from tasks.custody.containment.process import Identity
