@@ -9,7 +9,6 @@ from prefect.client.schemas.objects import State
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.fields import BlockName, IncidentId, Sentence
-from tasks.collect import collect
 from tasks.collectors import discover
 from tasks.conclude import final_state, publish
 from tasks.containment.cordon import cordon
@@ -23,7 +22,9 @@ from tasks.custody.evidence.acquisition import Evidence
 from tasks.custody.incident.alarm import Alarm
 from tasks.custody.incident.ending import JOINED
 from tasks.custody.store.latest import LatestPolicy, Promotion
-from tasks.inspect_models import judge_models
+from tasks.evidence.collect import collect
+from tasks.evidence.model_inspection import judge_models
+from tasks.evidence.seal import check_seal, seal, volumes_to_seal
 from tasks.offload import claim_store, offload
 from tasks.preflight import Busy, Request, open_case
 from tasks.promote import promote
@@ -45,7 +46,6 @@ from tasks.runtime.context import Case, Policy
 from tasks.runtime.end_state import ended
 from tasks.runtime.flow_run import this_run
 from tasks.runtime.step import noun, noun_or_reason, submit
-from tasks.seal import check_seal, seal, volumes_to_seal
 from tasks.system.cancellation import heeding
 from tasks.verify import verify
 

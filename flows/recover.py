@@ -10,6 +10,7 @@ from flows.fields import BlockName, IncidentId, Sentence
 from tasks.conclude import publish, recovered_state
 from tasks.custody.containment.receipt import Containment, Recovery
 from tasks.custody.incident.ending import DECLINED, JOINED
+from tasks.evidence.seal import check_seal, sealed
 from tasks.preflight import Busy
 from tasks.record import Record, carried, last_record, record
 from tasks.recover import prove_contained_again
@@ -21,7 +22,6 @@ from tasks.runtime.context import Case
 from tasks.runtime.end_state import ended
 from tasks.runtime.flow_run import this_run
 from tasks.runtime.step import noun, noun_or_reason, submit
-from tasks.seal import check_seal, sealed
 from tasks.system.cancellation import heeding
 
 

@@ -12,7 +12,7 @@ from tasks.custody.errors import PermanentStoreError, StoreError
 from tasks.custody.evidence.acquisition import StoredFile
 from tasks.custody.store.manifest import Manifest
 from tasks.custody.store.objects import Expected, once
-from tasks.in_place import as_sealed, reading
+from tasks.evidence.uncopied_files import as_sealed, reading
 from tasks.ledger import Ledger
 from tasks.runtime.context import Case
 from tasks.runtime.progress import Progress

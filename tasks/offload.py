@@ -17,12 +17,12 @@ from tasks.custody.store.manifest import canonical, digest_bytes
 from tasks.custody.store.objects import Expected, closing_objects, evidence_objects, snapshot_objects
 from tasks.custody.store.retention import NOTHING, Retention
 from tasks.delivery import Delivery
+from tasks.evidence.seal import read_manifest
+from tasks.evidence.signing import read_signature
 from tasks.ledger import Ledger, elsewhere
 from tasks.runtime.context import CLAIMED, LOST_IN_PLACE, Case
 from tasks.runtime.progress import Progress, shown
 from tasks.runtime.step import step
-from tasks.seal import read_manifest
-from tasks.signing import read_signature
 
 if TYPE_CHECKING:
     from blocks.port import Store, StoredObject

@@ -25,6 +25,7 @@ from tasks.custody.errors import EvacuationError, Refused
 from tasks.custody.incident.alarm import Alarm, belongs_to
 from tasks.custody.incident.incident import Incident, new_id, parse_id
 from tasks.custody.incident.verdict import Word
+from tasks.evidence.signing import tell_key
 from tasks.incident.current import OPEN, last_opened, opening
 from tasks.incident.directory import bases, find_home, make_base
 from tasks.incident.joining import WAIT_SECONDS, incident_of, joined_message, leave, past
@@ -42,7 +43,6 @@ from tasks.runtime.context import (
 )
 from tasks.runtime.flow_run import origin, own_launchers
 from tasks.runtime.joined_triggers import take_over_triggers
-from tasks.signing import tell_key
 from tasks.system.accounts import number_of
 from tasks.system.processes import boot_id
 

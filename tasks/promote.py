@@ -13,12 +13,12 @@ from tasks.custody.incident.incident import is_ahead
 from tasks.custody.incident.verdict import Verdict, Word
 from tasks.custody.store.latest import Act, Held, LatestPolicy, Promotion, TurnProof, surplus_of, unsure_of
 from tasks.custody.store.objects import latest_held
-from tasks.inspect_models import held_back
+from tasks.evidence.model_inspection import held_back
+from tasks.evidence.seal import read_manifest
 from tasks.latest import Busy, History, NotOurs, Wish, history, take_turn
 from tasks.offload import TURNED, transient
 from tasks.runtime.context import Case
 from tasks.runtime.step import step
-from tasks.seal import read_manifest
 
 _SHOWN: Final = 10
 

@@ -20,6 +20,7 @@ from tasks.custody.models.inspection import Inspection, ModelFinding
 from tasks.custody.noun import Noun
 from tasks.custody.store.latest import Promotion
 from tasks.custody.store.manifest import canonical, digest, digest_bytes
+from tasks.evidence.signing import Signer, sign, who_signs
 from tasks.leaves import leaves
 from tasks.pages import MARKDOWN, pages
 from tasks.postmortem import postmortem
@@ -28,7 +29,6 @@ from tasks.rendering.document import Document
 from tasks.runtime.context import CLOSING, Case
 from tasks.runtime.joined_triggers import take_over_triggers
 from tasks.runtime.step import step
-from tasks.signing import Signer, sign, who_signs
 from tasks.story import Places, Story
 from tasks.system.atomic_files import write_whole
 

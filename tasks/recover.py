@@ -17,12 +17,12 @@ from tasks.containment.uncordon import uncordon
 from tasks.custody.containment.receipt import Containment, Recovery
 from tasks.custody.evidence.acquisition import Seal, StoredFile
 from tasks.custody.incident.verdict import Verdict, why_not_recover
-from tasks.inspect_models import sound_models
+from tasks.evidence.model_inspection import sound_models
+from tasks.evidence.seal import read_manifest
 from tasks.revive import ProcessApi, Revival, path_of
 from tasks.revive_container import ContainerApi, api_container, restore_restart_policies
 from tasks.runtime.context import Case
 from tasks.runtime.step import step
-from tasks.seal import read_manifest
 
 _PROBE_SECONDS: Final = 10.0
 _PATIENCE_SECONDS: Final = 12.0

@@ -8,7 +8,6 @@ from typing import Any, Final
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 
-from tasks.collect import needed
 from tasks.collectors import discover
 from tasks.containment.members import CONTAINED, stance
 from tasks.custody.containment.pause import Pause
@@ -28,10 +27,11 @@ from tasks.custody.incident.verdict import Verdict, judge, ways_in
 from tasks.custody.models.inspection import Inspection
 from tasks.custody.noun import Noun
 from tasks.custody.store.latest import Promotion
+from tasks.evidence.collect import needed
+from tasks.evidence.signing import unsigned, who_signs
 from tasks.record import Account
 from tasks.runtime.context import Case
 from tasks.runtime.step import end_of, noun, words
-from tasks.signing import unsigned, who_signs
 from tasks.system.cancellation import RunCancelled
 
 _SPEAK_FOR_THEMSELVES: Final = ("§4 collect", "§4 judge", "§5 claim", "§7 recover")

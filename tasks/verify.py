@@ -9,13 +9,13 @@ from tasks.custody.containment.receipt import ObjectReceipt, Receipts
 from tasks.custody.evidence.acquisition import Seal, StoredFile
 from tasks.custody.evidence.keys import volume_folder
 from tasks.custody.store.objects import Expected, all_objects
-from tasks.in_place import as_sealed
+from tasks.evidence.seal import read_manifest
+from tasks.evidence.signing import read_signature
+from tasks.evidence.uncopied_files import as_sealed
 from tasks.offload import NOT_THERE, UNPROVEN, Sent, prove, transient
 from tasks.runtime.context import Case
 from tasks.runtime.progress import Progress, shown
 from tasks.runtime.step import step
-from tasks.seal import read_manifest
-from tasks.signing import read_signature
 
 
 @step("§6 check: the store's own digests agree", "検証", retries=2, delay=2.0, retry_if=transient)

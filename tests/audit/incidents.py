@@ -8,16 +8,16 @@ from pathlib import Path
 from blocks.port import Store
 from blocks.signing_key import SigningKey
 from blocks.store import EvidenceStore
-from tasks.collect import collect
 from tasks.custody.containment.pause import Pause
 from tasks.custody.containment.receipt import Containment
 from tasks.custody.evidence.acquisition import Evidence, Outcome, Seal
+from tasks.evidence.collect import collect
+from tasks.evidence.seal import check_seal, seal, sealed
 from tasks.offload import claim_store, offload
 from tasks.promote import promote
 from tasks.record import record
 from tasks.report import Findings, account_of, verdict_of
 from tasks.runtime.context import Case, read_incident
-from tasks.seal import check_seal, seal, sealed
 from tasks.verify import verify
 from tests.support.run_context import INCIDENT, case_of, made
 from tests.support.workloads import SmallWorkload

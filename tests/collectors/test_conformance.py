@@ -20,8 +20,6 @@ import psutil
 import pytest
 
 from blocks.workload import Workload
-from tasks import collect as module
-from tasks.collect import collect
 from tasks.collectors import discover
 from tasks.collectors.attempt import attempt
 from tasks.collectors.collector import Collector, Files, Gathered
@@ -30,6 +28,8 @@ from tasks.containment.members import freeze
 from tasks.custody.evidence.acquisition import Evidence, Outcome, StoredFile
 from tasks.custody.evidence.keys import COVERAGE, MANIFEST, SEGMENT, SUMS, stored_name
 from tasks.custody.store.manifest import digest
+from tasks.evidence import collect as module
+from tasks.evidence.collect import collect
 from tasks.runtime.context import Case
 from tests.collectors.test_git import repository
 from tests.support.run_context import case_of

@@ -12,10 +12,10 @@ import pytest
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from tasks import collect as module
-from tasks.collect import collect, sum_up
 from tasks.collectors import discover
 from tasks.custody.evidence.acquisition import Evidence, Loss, Outcome, StoredFile
+from tasks.evidence import collect as module
+from tasks.evidence.collect import collect, sum_up
 from tasks.runtime.context import Case
 from tasks.runtime.step import noun, submit
 from tests.support.run_context import case_of

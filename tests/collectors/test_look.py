@@ -16,14 +16,14 @@ import psutil
 import pytest
 from prefect import flow
 
-from tasks import collect as module
-from tasks.collect import collect
 from tasks.collectors import discover, stacks, tree
 from tasks.collectors.collector import Incomplete, NothingThere
 from tasks.containment.members import freeze
 from tasks.containment.stop import stop
 from tasks.custody.containment.process import Identity, Process
 from tasks.custody.evidence.acquisition import Evidence, Outcome
+from tasks.evidence import collect as module
+from tasks.evidence.collect import collect
 from tasks.runtime.context import Case
 from tasks.runtime.freeze_budget import LOOK_SECONDS, Budget
 from tasks.runtime.step import submit

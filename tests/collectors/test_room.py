@@ -12,16 +12,16 @@ from hypothesis import strategies as st
 
 from blocks.memory import MemoryStore
 from blocks.workload import Workload
-from tasks.collect import _key, collect
 from tasks.custody.containment.receipt import Receipts, lost_once, unproven
 from tasks.custody.errors import Tampered
 from tasks.custody.evidence.acquisition import IN_PLACE, Evidence, Outcome, Seal
 from tasks.custody.evidence.keys import MANIFEST
 from tasks.custody.evidence.room import Free, Place, places
 from tasks.custody.store.manifest import digest
+from tasks.evidence.collect import _key, collect
+from tasks.evidence.seal import check_seal, read_manifest, seal
 from tasks.offload import Sent, offload
 from tasks.runtime.context import Case
-from tasks.seal import check_seal, read_manifest, seal
 from tasks.system.disk_reserve import give, give_all, take, with_reserve
 from tasks.verify import verify
 from tests.support.run_context import case_of, made

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from tasks.collect import collect
 from tasks.custody.errors import Tampered, TooMany
 from tasks.custody.evidence.acquisition import Evidence, Outcome, Seal, StoredFile
 from tasks.custody.evidence.coverage import attempts
 from tasks.custody.evidence.keys import COVERAGE, MANIFEST, SEGMENT, SUMS
 from tasks.custody.incident.log import broken, head
 from tasks.custody.store.manifest import digest_bytes
+from tasks.evidence.collect import collect
+from tasks.evidence.seal import check_seal, read_manifest, seal, volumes_to_seal
 from tasks.runtime.context import Case
-from tasks.seal import check_seal, read_manifest, seal, volumes_to_seal
 from tests.support.run_context import case_of
 from tests.support.workloads import SmallWorkload
 

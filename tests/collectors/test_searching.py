@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from tasks.collect import _key, collect
 from tasks.custody.evidence.acquisition import Evidence, Outcome
-from tasks.seal import read_manifest, seal
+from tasks.evidence.collect import _key, collect
+from tasks.evidence.seal import read_manifest, seal
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload
 

@@ -9,16 +9,16 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from blocks.signing_key import SigningKey
 from blocks.store import EvidenceStore
-from tasks.collect import collect
 from tasks.custody.errors import Tampered
 from tasks.custody.evidence.acquisition import Evidence, Seal
 from tasks.custody.evidence.keys import MANIFEST, SIGNATURE, SUMS
 from tasks.custody.store import signature
 from tasks.custody.store.manifest import digest_bytes
 from tasks.custody.store.objects import all_objects, closing_objects
+from tasks.evidence.collect import collect
+from tasks.evidence.seal import check_seal, read_manifest, seal
+from tasks.evidence.signing import read_signature, unready, unsigned, who_signs
 from tasks.runtime.context import Case
-from tasks.seal import check_seal, read_manifest, seal
-from tasks.signing import read_signature, unready, unsigned, who_signs
 from tests.support.run_context import case_of
 from tests.support.workloads import SmallWorkload
 

@@ -99,7 +99,7 @@ import json, os, sys
 from pathlib import Path
 from tests.support.run_context import case_of
 from tests.support.workloads import SmallWorkload, wait_until
-from tasks.collect import collect
+from tasks.evidence.collect import collect
 from tasks.containment.members import freeze, prove_contained
 from tasks.containment.cordon import cordon
 from tasks.rights import tell_rights

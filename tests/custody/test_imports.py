@@ -26,7 +26,7 @@ from sklearn.utils import all_estimators
 from tasks.custody.models.imports import allowed, never
 from tasks.custody.models.inspection import Soundness
 from tasks.custody.models.judge import judge
-from tasks.judge import scan
+from tasks.evidence.model_scanner import scan
 
 MODEL_OF_1_7_1: Final = Path(__file__).parents[1] / "models/sklearn-1.7.1.joblib"
 

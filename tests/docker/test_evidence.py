@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tasks.collect import collect
 from tasks.collectors.containers import redacted
 from tasks.containment.members import freeze
 from tasks.containment.stop import stop
 from tasks.custody.evidence.acquisition import Evidence, Outcome
+from tasks.evidence.collect import collect
 from tasks.runtime.context import Case
 from tests.support.containers import FILES, Containers
 from tests.support.run_context import case_of, made

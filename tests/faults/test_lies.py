@@ -13,8 +13,8 @@ from tasks.custody.errors import PermanentStoreError
 from tasks.custody.evidence.acquisition import IN_PLACE
 from tasks.custody.evidence.keys import evidence_key
 from tasks.custody.evidence.parts import Parts
+from tasks.evidence.seal import read_manifest
 from tasks.runtime.context import Case
-from tasks.seal import read_manifest
 from tests.faults.conftest import LARGE, MIB
 from tests.faults.proxy import Proxy, Rule, lie, meanwhile
 from tests.support.deliveries import bad, proven, run_of, sent

@@ -39,7 +39,7 @@ def test_a_pattern_corrected_in_the_block_takes_effect(scene: Scene) -> None:
 
 def test_the_first_look_at_the_processes_survives_a_second_one(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     scene.small.start_all()
-    monkeypatch.setattr("tasks.seal._files", lambda *_: (_ for _ in ()).throw(OSError("no seal in this run")))
+    monkeypatch.setattr("tasks.evidence.seal._files", lambda *_: (_ for _ in ()).throw(OSError("no seal in this run")))
     assert scene.evacuate().name == "Unverified"
     monkeypatch.undo()
     scene.lose_the_guard()

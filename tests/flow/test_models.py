@@ -9,7 +9,7 @@ import joblib
 import numpy as np
 import pytest
 
-from tasks import inspect_models
+from tasks.evidence import model_inspection as inspect_models
 from tests.models.test_judge_models import Calls, bomb, estimator
 from tests.support.scenes import Scene, steps_of
 

@@ -15,20 +15,20 @@ from pydantic import SecretStr
 from blocks.signing_key import SigningKey
 from blocks.store import EvidenceStore
 from tasks.audit import audited
-from tasks.collect import collect
 from tasks.custody.audit.finding import AuditWord
 from tasks.custody.audit.signers import read_signers
 from tasks.custody.errors import Denied
 from tasks.custody.evidence.keys import begun_key
 from tasks.custody.incident.verdict import Verdict, Word
 from tasks.drill.parts import SeaweedFS
-from tasks.inspect_models import judge_models
+from tasks.evidence.collect import collect
+from tasks.evidence.model_inspection import judge_models
+from tasks.evidence.seal import seal
 from tasks.latest import NotOurs
 from tasks.offload import offload
 from tasks.promote import promote
 from tasks.pull import pull
 from tasks.rollback import Undoing, rollback
-from tasks.seal import seal
 from tests.audit.incidents import evacuated
 from tests.latest.holdings import Unheard, sha
 from tests.support.run_context import INCIDENT, case_of, made

@@ -20,12 +20,12 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from tasks import inspect_models
-from tasks.collect import collect
 from tasks.custody.evidence.acquisition import Evidence, StoredFile
 from tasks.custody.evidence.keys import MODELS
 from tasks.custody.models.inspection import Inspection, ModelFinding, Soundness, plain
-from tasks.inspect_models import as_told, held_back, judge_models, steady
+from tasks.evidence import model_inspection as inspect_models
+from tasks.evidence.collect import collect
+from tasks.evidence.model_inspection import as_told, held_back, judge_models, steady
 from tasks.runtime.context import Case
 from tasks.system.accounts import groups_of
 from tasks.system.sandbox import Answer, Limits, run_confined

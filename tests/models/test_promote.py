@@ -6,15 +6,15 @@ import pytest
 
 from blocks.memory import MemoryStore
 from tasks import offload as offloading
-from tasks.collect import collect
 from tasks.custody.evidence.acquisition import Seal
 from tasks.custody.incident.verdict import Verdict, Word
 from tasks.custody.store.latest import Promotion
-from tasks.inspect_models import judge_models
+from tasks.evidence.collect import collect
+from tasks.evidence.model_inspection import judge_models
+from tasks.evidence.seal import seal
 from tasks.offload import offload
 from tasks.promote import promote
 from tasks.runtime.context import Case
-from tasks.seal import seal
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload
 

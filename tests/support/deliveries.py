@@ -5,12 +5,12 @@ from contextlib import contextmanager
 
 from blocks.port import Store
 from blocks.workload import Workload
-from tasks.collect import collect
 from tasks.custody.containment.receipt import ObjectReceipt, Receipts
 from tasks.custody.evidence.acquisition import Seal
+from tasks.evidence.collect import collect
+from tasks.evidence.seal import check_seal, seal, sealed
 from tasks.offload import Sent, offload
 from tasks.runtime.context import Case, read_incident
-from tasks.seal import check_seal, seal, sealed
 from tasks.verify import verify
 from tests.support.run_context import INCIDENT, case_of, made
 from tests.support.workloads import SmallWorkload

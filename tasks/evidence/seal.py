@@ -20,13 +20,13 @@ from tasks.custody.evidence.parts import hashed, part_size
 from tasks.custody.evidence.secrets import search
 from tasks.custody.store.manifest import Manifest, canonical, digest, require_intact
 from tasks.custody.store.rows import require_readable
-from tasks.deviations import tell_deviations
-from tasks.in_place import reading
-from tasks.keep import put_aside
+from tasks.evidence.order_deviations import tell_deviations
+from tasks.evidence.signing import require_same_hand, sign, signed_by
+from tasks.evidence.staging import put_aside
+from tasks.evidence.uncopied_files import reading
 from tasks.runtime.context import Case
 from tasks.runtime.joined_triggers import take_over_triggers
 from tasks.runtime.step import step
-from tasks.signing import require_same_hand, sign, signed_by
 from tasks.system.atomic_files import write_whole
 from tasks.system.disk_reserve import give_all
 

@@ -1,4 +1,4 @@
-"""One model in a process of its own: `python -m tasks.judge OWN FOLDER…`, the model on stdin, JSON on stdout.
+"""One model in a process of its own: `python -m tasks.evidence.model_scanner OWN FOLDER…`, the model on stdin, JSON on stdout.
 
 The folders are those from which its API imports before it looks for what is installed.
 

@@ -149,7 +149,7 @@ def _judge(case: Case, file: StoredFile, until: float) -> dict[str, Any]:
 def _read(file: BinaryIO, seconds: float, block: Workload) -> dict[str, Any]:
     imported_from = block.api_environment.get("PYTHONPATH", "").split(":")
     folders = {str(block.root / folder) for folder in ["", *imported_from]}
-    command = [sys.executable, "-m", "tasks.judge", json.dumps(block.model_imports), *sorted(folders)]
+    command = [sys.executable, "-m", "tasks.evidence.model_scanner", json.dumps(block.model_imports), *sorted(folders)]
     answer = run_confined(command, file, Limits(seconds, _MEMORY), Path(__file__).parent.parent)
     if answer.late:
         return _unknown(f"reading it took more than {seconds:.3g} s")
