@@ -13,8 +13,8 @@ from tasks.preflight import require_here
 from tasks.runtime.context import load_block
 from tasks.runtime.end_state import ended
 from tasks.runtime.flow_run import this_run
-from tasks.train import conclude, require_command, tag_run, take_lock
-from tasks.training import Training
+from tasks.training.process import Training
+from tasks.training.steps import conclude, require_command, tag_run, take_lock
 
 
 @flow(name="train", flow_run_name="train {workload}", persist_result=False)

@@ -26,10 +26,10 @@ from flows.train import train
 from tasks.adapters.host import LinuxHost
 from tasks.containment.cordon import cordon
 from tasks.custody.containment.process import Identity
-from tasks.output import Lines, Teller, readable
 from tasks.system.processes import start_of
-from tasks.train import standing, stopped_by
-from tasks.training import Ended
+from tasks.training.log_lines import Lines, Teller, readable
+from tasks.training.process import Ended
+from tasks.training.steps import standing, stopped_by
 from tests.support.run_context import case_of
 from tests.support.scenes import Scene
 from tests.support.workloads import SmallWorkload, open_the_way, wait_until

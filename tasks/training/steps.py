@@ -26,7 +26,7 @@ from tasks.incident.directory import CORDON
 from tasks.runtime.context import FROZEN
 from tasks.system.atomic_files import read_marker, read_plain
 from tasks.system.file_lock import holder, open_lock
-from tasks.training import Ended
+from tasks.training.process import Ended
 
 EVENT: Final = "training.failed"
 """A training of the resource `training.NAME` failed by itself; payload: workload, host, run_id, pid, start,

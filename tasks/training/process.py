@@ -16,10 +16,10 @@ from blocks.workload import Workload
 from tasks.adapters.host import LinuxHost
 from tasks.custody.containment.process import Identity, descendants, gentle_signal
 from tasks.custody.errors import Refused
-from tasks.output import Lines, Teller, readable
 from tasks.system.accounts import as_user, clean_environment
 from tasks.system.priority import give_way
 from tasks.system.processes import start_of
+from tasks.training.log_lines import Lines, Teller, readable
 
 logger = logging.getLogger(__name__)
 
