@@ -10,7 +10,6 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.fields import BlockName, IncidentId, Sentence
 from tasks.collectors import discover
-from tasks.conclude import final_state, publish
 from tasks.containment.cordon import cordon
 from tasks.containment.cordon_test import challenge
 from tasks.containment.members import freeze, prove_contained, prove_still_contained
@@ -28,10 +27,7 @@ from tasks.evidence.seal import check_seal, seal, volumes_to_seal
 from tasks.offload import claim_store, offload
 from tasks.preflight import Busy, Request, open_case
 from tasks.promote import promote
-from tasks.record import Record, record
-from tasks.recover import prove_contained_again
-from tasks.recover import recover as recover_api
-from tasks.report import (
+from tasks.record.findings import (
     account_of,
     every_collector,
     gather,
@@ -42,6 +38,10 @@ from tasks.report import (
     troubles,
     verdict_of,
 )
+from tasks.record.publish import final_state, publish
+from tasks.record.write import Record, record
+from tasks.recover import prove_contained_again
+from tasks.recover import recover as recover_api
 from tasks.runtime.context import Case, Policy
 from tasks.runtime.end_state import ended
 from tasks.runtime.flow_run import this_run

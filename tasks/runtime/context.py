@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from blocks.port import Store
     from blocks.store import EvidenceStore
     from blocks.workload import Workload
-    from tasks.leaf import Leaf
+    from tasks.record.artifact import Leaf
 
 logger = logging.getLogger(__name__)
 

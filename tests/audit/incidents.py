@@ -15,8 +15,8 @@ from tasks.evidence.collect import collect
 from tasks.evidence.seal import check_seal, seal, sealed
 from tasks.offload import claim_store, offload
 from tasks.promote import promote
-from tasks.record import record
-from tasks.report import Findings, account_of, verdict_of
+from tasks.record.findings import Findings, account_of, verdict_of
+from tasks.record.write import record
 from tasks.runtime.context import Case, read_incident
 from tasks.verify import verify
 from tests.support.run_context import INCIDENT, case_of, made

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request
 
-from tasks.pages import HTML, pages
+from tasks.record.render import HTML, pages
 from tests.support.report_factory import story
 
 HOSTILE = "<img src=http://evil.example/x onerror=alert(1)> ![](http://evil.example) \u202e" + "証跡" * 90 + "w" * 400

@@ -16,7 +16,7 @@ from tasks.containment.stop import stop
 from tasks.containment.watch import watch
 from tasks.custody.containment.membership import members
 from tasks.custody.containment.process import Identity, Process
-from tasks.plan import plan
+from tasks.record.dry_run_plan import plan
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload
 

@@ -16,7 +16,7 @@ from tasks.containment.members import freeze, prove_contained
 from tasks.containment.stop import stop
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.receipt import Containment, Freeze, Stop
-from tasks.plan import plan
+from tasks.record.dry_run_plan import plan
 from tasks.runtime.context import Case
 from tasks.system.processes import read_process
 from tests.support.containers import API_COMMAND, Containers

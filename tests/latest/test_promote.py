@@ -19,8 +19,8 @@ from tasks.evidence.model_inspection import judge_models
 from tasks.evidence.seal import seal
 from tasks.latest import take_turn
 from tasks.offload import offload
-from tasks.plan import plan
 from tasks.promote import promote
+from tasks.record.dry_run_plan import plan
 from tasks.rollback import Undoing, lower
 from tasks.runtime.context import Case
 from tests.latest.holdings import SECOND, THIRD, overwrite, snapshot, turn_for

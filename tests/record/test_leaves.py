@@ -8,9 +8,9 @@ import pytest
 
 from blocks.store import EvidenceStore
 from tasks.custody.containment.receipt import ObjectReceipt
-from tasks.leaf import Leaf
-from tasks.leaves import leaves
-from tasks.postmortem import postmortem
+from tasks.record.artifact import Leaf
+from tasks.record.artifacts import leaves
+from tasks.record.postmortem import postmortem
 from tests.support.report_factory import story
 
 READ = ["verdict", "manifest", "receipts", "timeline", "postmortem"]

@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from tasks.chapters import PICTURE
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.process import Identity
 from tasks.custody.containment.receipt import Stop, Stopped
 from tasks.custody.evidence.acquisition import Evidence, Loss, Outcome
 from tasks.custody.incident.verdict import Verdict, Word
-from tasks.pages import HTML, MARKDOWN, pages, with_pictures
-from tasks.postmortem import postmortem
+from tasks.record.postmortem import postmortem
+from tasks.record.render import HTML, MARKDOWN, pages, with_pictures
+from tasks.record.sections import PICTURE
 from tasks.rendering.document import Tone
 from tasks.rendering.markdown import markdown
 from tasks.rendering.webpage import POLICY, html
@@ -221,7 +221,7 @@ def test_a_page_that_cannot_be_made_is_named_in_the_one_that_can(monkeypatch: py
     def broken(_: object) -> str:
         raise ValueError("no page today")
 
-    monkeypatch.setattr("tasks.pages.html", broken)
+    monkeypatch.setattr("tasks.record.render.html", broken)
     made = pages(story())
     assert set(made.files) == {MARKDOWN, PICTURE}
     assert made.trouble == ("postmortem.html could not be made: ValueError: no page today",)

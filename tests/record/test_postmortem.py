@@ -13,10 +13,10 @@ from tasks.custody.incident.ending import OF_WORD, ending_of
 from tasks.custody.incident.verdict import Verdict, Word
 from tasks.custody.models.inspection import Inspection
 from tasks.custody.store.retention import Retention
-from tasks.postmortem import postmortem
+from tasks.record.postmortem import postmortem
+from tasks.record.report_data import Quote, Quotes
 from tasks.rendering.clock import both_times
 from tasks.rendering.markdown import markdown
-from tasks.story import Quote, Quotes
 from tests.support.report_factory import NOW, WHO, at, entry, story
 
 FIELDS = ["事象概要", "影響範囲", "検知時刻", "原因仮説", "時系列", "暫定対処", "恒久対策", "再発防止"]

@@ -12,8 +12,6 @@ import pytest
 from blocks.memory import MemoryStore
 from blocks.workload import Workload
 from tasks.adapters.host import LinuxHost
-from tasks.chapters import PICTURE
-from tasks.conclude import final_state
 from tasks.custody.containment.receipt import Recovery
 from tasks.custody.errors import TransientStoreError
 from tasks.custody.evidence.keys import SEGMENT
@@ -21,8 +19,10 @@ from tasks.custody.incident.verdict import Verdict, Word
 from tasks.custody.store.manifest import digest
 from tasks.incident.current import note_opened
 from tasks.incident.directory import INCIDENT
-from tasks.pages import HTML, MARKDOWN
-from tasks.record import VERDICT, Account, Record, record
+from tasks.record.publish import final_state
+from tasks.record.render import HTML, MARKDOWN
+from tasks.record.sections import PICTURE
+from tasks.record.write import VERDICT, Account, Record, record
 from tasks.runtime.context import CLOSING, ENDED, Case
 from tasks.runtime.progress import artifact_key
 from tasks.status import status
@@ -64,7 +64,7 @@ def break_page(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(_: object) -> str:
         raise ValueError("no page today")
 
-    monkeypatch.setattr("tasks.pages.html", broken)
+    monkeypatch.setattr("tasks.record.render.html", broken)
 
 
 def test_the_closing_covers_the_pages_and_the_store_has_them(case: Case) -> None:
@@ -99,7 +99,7 @@ def test_a_page_that_cannot_be_made_is_told_and_the_record_closes(case: Case, mo
 def test_pages_of_the_ui_that_cannot_be_made_are_told_and_the_record_closes(
     case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.leaves.plan", lambda entries: [][len(list(entries))])
+    monkeypatch.setattr("tasks.record.artifacts.plan", lambda entries: [][len(list(entries))])
     case.dry_run = True
     told = made(record.fn(case, account()))
     assert "the pages of the UI could not be made: IndexError" in told.told

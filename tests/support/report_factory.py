@@ -13,7 +13,7 @@ from tasks.custody.incident.incident import Incident
 from tasks.custody.incident.verdict import Verdict, Word
 from tasks.custody.models.inspection import Inspection, ModelFinding, Soundness
 from tasks.custody.store.latest import Promotion
-from tasks.story import Places, Quote, Quotes, Story
+from tasks.record.report_data import Places, Quote, Quotes, Story
 
 NOW = datetime(2026, 1, 2, 15, 4, 5, 678_000, tzinfo=UTC)
 WHO = Identity(7, 70)

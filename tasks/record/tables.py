@@ -10,9 +10,9 @@ from tasks.custody.evidence.acquisition import Evidence, Loss, Outcome, Seal
 from tasks.custody.evidence.coverage import impact
 from tasks.custody.evidence.keys import volume_folder
 from tasks.custody.models.inspection import Inspection
+from tasks.record.labels import ENDS, OUTCOMES, SOUNDNESS
 from tasks.rendering.clock import clock, short
 from tasks.rendering.document import Badge, Both, Cell, Code, Figure, Link, Said, Table, Tone, table
-from tasks.wording import ENDS, OUTCOMES, SOUNDNESS
 
 _VERDICT: Final = "verdict.json"
 _NOTHING: Final = Both("なし", "none")

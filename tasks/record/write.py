@@ -21,15 +21,15 @@ from tasks.custody.noun import Noun
 from tasks.custody.store.latest import Promotion
 from tasks.custody.store.manifest import canonical, digest, digest_bytes
 from tasks.evidence.signing import Signer, sign, who_signs
-from tasks.leaves import leaves
-from tasks.pages import MARKDOWN, pages
-from tasks.postmortem import postmortem
-from tasks.quotes import quotes
+from tasks.record.artifacts import leaves
+from tasks.record.excerpts import quotes
+from tasks.record.postmortem import postmortem
+from tasks.record.render import MARKDOWN, pages
+from tasks.record.report_data import Places, Story
 from tasks.rendering.document import Document
 from tasks.runtime.context import CLOSING, Case
 from tasks.runtime.joined_triggers import take_over_triggers
 from tasks.runtime.step import step
-from tasks.story import Places, Story
 from tasks.system.atomic_files import write_whole
 
 logger = logging.getLogger(__name__)

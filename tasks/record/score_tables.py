@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from tasks.record.report_data import Quote
 from tasks.rendering.document import Block, Both, Cell, Code, Facts, Figure, Said, Table, table
-from tasks.story import Quote
 
 _FACTS: Final = 24
 _SEARCHES: Final = 20

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from tasks.chapters import could_not_be_made
-from tasks.postmortem import postmortem
+from tasks.record.postmortem import postmortem
+from tasks.record.report_data import Story
+from tasks.record.sections import could_not_be_made
 from tasks.rendering.document import Document, Picture
 from tasks.rendering.markdown import markdown
 from tasks.rendering.webpage import html
-from tasks.story import Story
 
 logger = logging.getLogger(__name__)
 

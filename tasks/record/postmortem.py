@@ -2,7 +2,8 @@
 
 from typing import Final
 
-from tasks.chapters import (
+from tasks.record.report_data import Story
+from tasks.record.sections import (
     ACTIONS,
     CAUSE,
     DETECTED,
@@ -19,7 +20,6 @@ from tasks.chapters import (
     document,
 )
 from tasks.rendering.document import Both, Document
-from tasks.story import Story
 
 _OF_THE_RUNBOOK: Final = (SUMMARY, SCOPE, DETECTED, CAUSE, TIMELINE, ACTIONS, FIX, PREVENTION)
 _OF_THE_EVIDENCE: Final = (EVIDENCE, MISSING, MODELS, SCORES, PROOF)

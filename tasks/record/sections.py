@@ -10,8 +10,12 @@ from tasks.custody.incident.ending import OF_WORD
 from tasks.custody.incident.timeline import EARLY, Moment, runs
 from tasks.custody.incident.verdict import Word
 from tasks.custody.store.retention import Retention
-from tasks.exhibits import collectors, digests, losses, models, receipts, secrets
-from tasks.moments import moments
+from tasks.record.labels import ACTIONS as ACTS
+from tasks.record.labels import COMPLETE, RUN_ENDS, VERDICTS
+from tasks.record.report_data import Story
+from tasks.record.score_tables import searches, summaries
+from tasks.record.tables import collectors, digests, losses, models, receipts, secrets
+from tasks.record.timeline_table import moments
 from tasks.rendering.clock import both_times
 from tasks.rendering.document import (
     Badge,
@@ -34,10 +38,6 @@ from tasks.rendering.document import (
     some,
 )
 from tasks.rendering.picture import picture
-from tasks.scores import searches, summaries
-from tasks.story import Story
-from tasks.wording import ACTIONS as ACTS
-from tasks.wording import COMPLETE, RUN_ENDS, VERDICTS
 
 PICTURE: Final = "timeline.svg"
 """In a record: the steps of all runs over time, as a picture."""

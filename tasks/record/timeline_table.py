@@ -6,9 +6,9 @@ from itertools import groupby, takewhile
 from typing import Any, Final
 
 from tasks.custody.incident.timeline import frozen_at, moment
+from tasks.record.labels import ACTIONS
 from tasks.rendering.clock import both_times
 from tasks.rendering.document import ROW_LIMIT, Both, Cell, Figure, Quoted, Said, Table
-from tasks.wording import ACTIONS
 
 _CACHED: Final = "step cached"
 _OPENED: Final = "run opened"

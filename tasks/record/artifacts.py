@@ -4,15 +4,26 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final, TypeAlias
 
-from tasks.chapters import ACTIONS, DETECTED, EVIDENCE, MISSING, MODELS, PROOF, SUMMARY, TIMELINE, Chapter, document
 from tasks.custody.evidence.keys import MANIFEST, evidence_key, record_key
-from tasks.exhibits import objects
-from tasks.leaf import Leaf, Rows, by_key
-from tasks.pages import HTML, with_pictures
-from tasks.plan import plan
+from tasks.record.artifact import Leaf, Rows, by_key
+from tasks.record.dry_run_plan import plan
+from tasks.record.render import HTML, with_pictures
+from tasks.record.report_data import Story
+from tasks.record.sections import (
+    ACTIONS,
+    DETECTED,
+    EVIDENCE,
+    MISSING,
+    MODELS,
+    PROOF,
+    SUMMARY,
+    TIMELINE,
+    Chapter,
+    document,
+)
+from tasks.record.tables import objects
 from tasks.rendering.document import Block, Both, Cell, Code, Document, Facts, Link, Remark, Section, Tone
 from tasks.runtime.progress import artifact_key
-from tasks.story import Story
 
 PLAN: Final = "plan"
 _Page: TypeAlias = tuple[str, Both, Document | Rows]

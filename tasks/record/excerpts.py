@@ -8,8 +8,8 @@ from typing import Final
 
 from tasks.custody.evidence.acquisition import Evidence, StoredFile
 from tasks.custody.store.manifest import digest_bytes
+from tasks.record.report_data import Quote, Quotes
 from tasks.runtime.context import Case
-from tasks.story import Quote, Quotes
 
 logger = logging.getLogger(__name__)
 

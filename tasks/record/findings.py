@@ -29,7 +29,7 @@ from tasks.custody.noun import Noun
 from tasks.custody.store.latest import Promotion
 from tasks.evidence.collect import needed
 from tasks.evidence.signing import unsigned, who_signs
-from tasks.record import Account
+from tasks.record.write import Account
 from tasks.runtime.context import Case
 from tasks.runtime.step import end_of, noun, words
 from tasks.system.cancellation import RunCancelled
