@@ -40,8 +40,8 @@ from tasks.record.findings import (
 )
 from tasks.record.publish import final_state, publish
 from tasks.record.write import Record, record
-from tasks.recover import prove_contained_again
-from tasks.recover import recover as recover_api
+from tasks.recovery.recover import prove_contained_again
+from tasks.recovery.recover import recover as recover_api
 from tasks.runtime.context import Case, Policy
 from tasks.runtime.end_state import ended
 from tasks.runtime.flow_run import this_run

@@ -14,8 +14,8 @@ from tasks.preflight import Busy
 from tasks.record.findings import note_cancelled, reached
 from tasks.record.publish import publish, recovered_state
 from tasks.record.write import Record, carried, last_record, record
-from tasks.recover import prove_contained_again
-from tasks.recover import recover as recover_api
+from tasks.recovery.recover import prove_contained_again
+from tasks.recovery.recover import recover as recover_api
 from tasks.reopen import Reopening, recovery_asked, reopen
 from tasks.runtime.approval import ask
 from tasks.runtime.context import Case

@@ -20,13 +20,13 @@ from prefect.utilities.callables import parameter_schema
 
 from blocks.store import EvidenceStore
 from flows.recover import recover
-from tasks.api import Api, NotRecovered, failure, predict, reload, say_served, served, wait_healthy
 from tasks.custody.incident.log import broken
 from tasks.custody.incident.verdict import Word, why_not_recover
 from tasks.custody.models.canary import row_of
 from tasks.custody.store.manifest import digest_bytes
 from tasks.drill.sample import end_all_in
 from tasks.incident.run_lock import take_ownership
+from tasks.recovery.api_client import Api, NotRecovered, failure, predict, reload, say_served, served, wait_healthy
 from tests.support.scenes import Scene, steps_of
 from tests.support.workloads import free_port, wait_until
 

@@ -9,7 +9,6 @@ from posixpath import basename
 from typing import Final
 from urllib.parse import urlsplit
 
-from tasks.api import Api, Prediction, failure, predict, wait_healthy
 from tasks.containment.cordon import hold
 from tasks.containment.members import contained
 from tasks.containment.pause_prefect import pause_named
@@ -19,8 +18,9 @@ from tasks.custody.evidence.acquisition import Seal, StoredFile
 from tasks.custody.incident.verdict import Verdict, why_not_recover
 from tasks.evidence.model_inspection import sound_models
 from tasks.evidence.seal import read_manifest
-from tasks.revive import ProcessApi, Revival, path_of
-from tasks.revive_container import ContainerApi, api_container, restore_restart_policies
+from tasks.recovery.api_client import Api, Prediction, failure, predict, wait_healthy
+from tasks.recovery.container_api import ContainerApi, api_container, restore_restart_policies
+from tasks.recovery.process_api import ProcessApi, Revival, path_of
 from tasks.runtime.context import Case
 from tasks.runtime.step import step
 

@@ -8,13 +8,13 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter
 
-from tasks.api import Api, failure, meant, say_served
 from tasks.containment.containers import kept_config
 from tasks.custody.containment.container import Container, ContainerIdentity, FrozenContainer, publishes
 from tasks.custody.containment.process import Identity
 from tasks.custody.errors import ContainerGone, EngineError
 from tasks.custody.evidence.acquisition import StoredFile
-from tasks.revive import path_of
+from tasks.recovery.api_client import Api, failure, meant, say_served
+from tasks.recovery.process_api import path_of
 from tasks.runtime.context import RECOVERED, RECOVERED_CONTAINERS, Case
 from tasks.system.processes import start_of
 

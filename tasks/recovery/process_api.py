@@ -8,13 +8,13 @@ from typing import Final, Protocol
 import psutil
 from pydantic import TypeAdapter, ValidationError
 
-from tasks.api import Api, reload, say_served, served
 from tasks.custody.containment.process import NOBODY, Identity, Process, descendants
 from tasks.custody.containment.receipt import Frozen
 from tasks.custody.evidence.acquisition import StoredFile
 from tasks.custody.evidence.keys import unquote
 from tasks.custody.evidence.redact import redact_command
 from tasks.custody.store.manifest import digest
+from tasks.recovery.api_client import Api, reload, say_served, served
 from tasks.runtime.context import RECOVERED, Case
 from tasks.system.accounts import clean_environment
 
