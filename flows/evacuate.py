@@ -24,9 +24,7 @@ from tasks.custody.store.latest import LatestPolicy, Promotion
 from tasks.evidence.collect import collect
 from tasks.evidence.model_inspection import judge_models
 from tasks.evidence.seal import check_seal, seal, volumes_to_seal
-from tasks.offload import claim_store, offload
 from tasks.preflight import Busy, Request, open_case
-from tasks.promote import promote
 from tasks.record.findings import (
     account_of,
     every_collector,
@@ -46,8 +44,10 @@ from tasks.runtime.context import Case, Policy
 from tasks.runtime.end_state import ended
 from tasks.runtime.flow_run import this_run
 from tasks.runtime.step import noun, noun_or_reason, submit
+from tasks.storage.offload import claim_store, offload
+from tasks.storage.promote import promote
+from tasks.storage.verify import verify
 from tasks.system.cancellation import heeding
-from tasks.verify import verify
 
 
 @flow(

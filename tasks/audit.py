@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from blocks.port import Versioned
-from tasks.bucket import QUESTIONS, THREADS, keys_of, read_documents, see, side_by_side
 from tasks.custody.audit.examine import Examination, examine
 from tasks.custody.audit.finding import Audit, Finding, Severity, broken, note, shown, unclear
 from tasks.custody.audit.layout import Layout, listings
@@ -19,7 +18,8 @@ from tasks.custody.evidence.keys import TURNS, turn_of
 from tasks.custody.incident.incident import parse_id
 from tasks.custody.store.latest import Turn
 from tasks.custody.store.manifest import digest_bytes
-from tasks.latest import read_turn
+from tasks.storage.latest_transaction import read_turn
+from tasks.storage.untrusted_reads import QUESTIONS, THREADS, keys_of, read_documents, see, side_by_side
 
 if TYPE_CHECKING:
     from blocks.port import Store

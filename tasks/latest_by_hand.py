@@ -12,10 +12,10 @@ from typing import Any
 from tasks.custody.errors import Refused
 from tasks.custody.store.latest import Act
 from tasks.custody.visible import say
-from tasks.latest import history
 from tasks.named_store import named_store
-from tasks.pull import Outcome, pull
-from tasks.rollback import Undoing, lower, lowering, plan_of, rollback
+from tasks.storage.latest_transaction import history
+from tasks.storage.restore import Outcome, pull
+from tasks.storage.rollback import Undoing, lower, lowering, plan_of, rollback
 
 
 class _Screen:

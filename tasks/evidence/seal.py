@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from tasks.bucket import side_by_side
 from tasks.collectors import discover
 from tasks.custody.errors import Tampered
 from tasks.custody.evidence.acquisition import IN_PLACE, Evidence, Seal, StoredFile
@@ -27,6 +26,7 @@ from tasks.evidence.uncopied_files import reading
 from tasks.runtime.context import Case
 from tasks.runtime.joined_triggers import take_over_triggers
 from tasks.runtime.step import step
+from tasks.storage.untrusted_reads import side_by_side
 from tasks.system.atomic_files import write_whole
 from tasks.system.disk_reserve import give_all
 

@@ -13,12 +13,12 @@ from tasks.custody.containment.receipt import Containment
 from tasks.custody.evidence.acquisition import Evidence, Outcome, Seal
 from tasks.evidence.collect import collect
 from tasks.evidence.seal import check_seal, seal, sealed
-from tasks.offload import claim_store, offload
-from tasks.promote import promote
 from tasks.record.findings import Findings, account_of, verdict_of
 from tasks.record.write import record
 from tasks.runtime.context import Case, read_incident
-from tasks.verify import verify
+from tasks.storage.offload import claim_store, offload
+from tasks.storage.promote import promote
+from tasks.storage.verify import verify
 from tests.support.run_context import INCIDENT, case_of, made
 from tests.support.workloads import SmallWorkload
 

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from blocks.memory import MemoryStore
 from blocks.port import StoredObject
-from tasks import bucket
 from tasks.audit import audited
 from tasks.audit_pages import lines, markdown, rows
 from tasks.custody.audit.examine import examine
@@ -20,6 +19,7 @@ from tasks.custody.audit.signers import read_signers
 from tasks.custody.errors import Refused, TransientStoreError
 from tasks.custody.store.manifest import canonical
 from tasks.holdings import columns, holdings
+from tasks.storage import untrusted_reads as bucket
 from tests.audit.conftest import Objects
 from tests.support.run_context import INCIDENT
 

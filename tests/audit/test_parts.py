@@ -10,7 +10,6 @@ import pytest
 
 from blocks.memory import MemoryStore
 from blocks.port import StoredObject
-from tasks.bucket import see
 from tasks.custody.audit.finding import Severity
 from tasks.custody.audit.promise import Promise, kept
 from tasks.custody.audit.untrusted import Unreadable, read_manifest
@@ -18,6 +17,7 @@ from tasks.custody.evidence.acquisition import StoredFile
 from tasks.custody.evidence.parts import Parts
 from tasks.custody.store.manifest import Manifest, canonical
 from tasks.custody.store.objects import all_objects
+from tasks.storage.untrusted_reads import see
 
 DATA = b"a large file"
 SHA = hashlib.sha256(DATA).hexdigest()

@@ -12,8 +12,8 @@ from tasks.collectors import discover
 from tasks.custody.evidence.keys import unquote
 from tasks.evidence.collect import collect
 from tasks.evidence.seal import check_seal, read_manifest, seal
-from tasks.offload import offload
-from tasks.verify import verify
+from tasks.storage.offload import offload
+from tasks.storage.verify import verify
 from tests.support.hostile_trees import CANARY, CANARY_NAME, KINDS, Hostile, make_hostile
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload

@@ -20,10 +20,10 @@ from tasks.custody.evidence.room import Free, Place, places
 from tasks.custody.store.manifest import digest
 from tasks.evidence.collect import _key, collect
 from tasks.evidence.seal import check_seal, read_manifest, seal
-from tasks.offload import Sent, offload
 from tasks.runtime.context import Case
+from tasks.storage.offload import Sent, offload
+from tasks.storage.verify import verify
 from tasks.system.disk_reserve import give, give_all, take, with_reserve
-from tasks.verify import verify
 from tests.support.run_context import case_of, made
 from tests.support.small_disks import MIB, fill, small_disk
 from tests.support.workloads import SmallWorkload

@@ -10,9 +10,9 @@ from blocks import s3_retry
 from blocks.store import EvidenceStore
 from tasks.adapters.host import LinuxHost
 from tasks.drill.parts import SeaweedFS
-from tasks.offload import offload
-from tasks.promote import promote
-from tasks.verify import verify
+from tasks.storage.offload import offload
+from tasks.storage.promote import promote
+from tasks.storage.verify import verify
 from tests.support.scenes import Scene
 from tests.support.workloads import SmallWorkload
 

@@ -24,11 +24,11 @@ from tasks.drill.parts import SeaweedFS
 from tasks.evidence.collect import collect
 from tasks.evidence.model_inspection import judge_models
 from tasks.evidence.seal import seal
-from tasks.latest import NotOurs
-from tasks.offload import offload
-from tasks.promote import promote
-from tasks.pull import pull
-from tasks.rollback import Undoing, rollback
+from tasks.storage.latest_transaction import NotOurs
+from tasks.storage.offload import offload
+from tasks.storage.promote import promote
+from tasks.storage.restore import pull
+from tasks.storage.rollback import Undoing, rollback
 from tests.audit.incidents import evacuated
 from tests.latest.holdings import Unheard, sha
 from tests.support.run_context import INCIDENT, case_of, made

@@ -9,7 +9,6 @@ import pytest
 
 from blocks.directory import DirectoryStore
 from blocks.memory import MemoryStore
-from tasks import offload as offloading
 from tasks.adapters.dry_run import RehearsalStore
 from tasks.custody.evidence.acquisition import Seal
 from tasks.custody.incident.verdict import Verdict, Word
@@ -17,12 +16,13 @@ from tasks.custody.store.latest import LatestPolicy, Promotion
 from tasks.evidence.collect import collect
 from tasks.evidence.model_inspection import judge_models
 from tasks.evidence.seal import seal
-from tasks.latest import take_turn
-from tasks.offload import offload
-from tasks.promote import promote
 from tasks.record.dry_run_plan import plan
-from tasks.rollback import Undoing, lower
 from tasks.runtime.context import Case
+from tasks.storage import offload as offloading
+from tasks.storage.latest_transaction import take_turn
+from tasks.storage.offload import offload
+from tasks.storage.promote import promote
+from tasks.storage.rollback import Undoing, lower
 from tests.latest.holdings import SECOND, THIRD, overwrite, snapshot, turn_for
 from tests.latest.test_turns import Killed, KilledAt
 from tests.support.run_context import case_of, made

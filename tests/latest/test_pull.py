@@ -14,8 +14,8 @@ from blocks.port import Store
 from tasks import operate
 from tasks.custody.errors import PermanentStoreError, Refused
 from tasks.custody.evidence.keys import begun_key
-from tasks.latest import take_turn
-from tasks.pull import Outcome, Pull, pull
+from tasks.storage.latest_transaction import take_turn
+from tasks.storage.restore import Outcome, Pull, pull
 from tests.audit.incidents import evacuated
 from tests.latest.holdings import FIRST, LOG, MODEL, NOW, SECOND, overwrite, put, snapshot, turn_for
 from tests.latest.test_turns import Killed, KilledAt

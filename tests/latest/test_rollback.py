@@ -13,8 +13,8 @@ from tasks import operate
 from tasks.custody.errors import Refused
 from tasks.custody.evidence.keys import begun_key
 from tasks.custody.store.latest import Promotion
-from tasks.latest import Busy, history, take_turn
-from tasks.rollback import Undoing, lower, rollback
+from tasks.storage.latest_transaction import Busy, history, take_turn
+from tasks.storage.rollback import Undoing, lower, rollback
 from tests.latest.holdings import (
     FIRST,
     LOG,

@@ -15,7 +15,7 @@ from tasks.custody.errors import PermanentStoreError, StoreError
 from tasks.custody.evidence.keys import begun_key, done_key, kept_key, latest_name
 from tasks.custody.store.latest import GIVEN_UP, Act, Turn
 from tasks.custody.store.manifest import digest_bytes
-from tasks.latest import Busy, history, take_turn
+from tasks.storage.latest_transaction import Busy, history, take_turn
 from tests.latest.holdings import (
     FIRST,
     LOG,

@@ -5,16 +5,16 @@ from pathlib import Path
 import pytest
 
 from blocks.memory import MemoryStore
-from tasks import offload as offloading
 from tasks.custody.evidence.acquisition import Seal
 from tasks.custody.incident.verdict import Verdict, Word
 from tasks.custody.store.latest import Promotion
 from tasks.evidence.collect import collect
 from tasks.evidence.model_inspection import judge_models
 from tasks.evidence.seal import seal
-from tasks.offload import offload
-from tasks.promote import promote
 from tasks.runtime.context import Case
+from tasks.storage import offload as offloading
+from tasks.storage.offload import offload
+from tasks.storage.promote import promote
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload
 

@@ -17,7 +17,7 @@ from tasks.custody.evidence.keys import evidence_key
 from tasks.custody.evidence.parts import Parts
 from tasks.custody.store.retention import Retention
 from tasks.evidence.seal import read_manifest
-from tasks.ledger import NAME, Ledger
+from tasks.storage.upload_ledger import NAME, Ledger
 from tests.support.deliveries import bad, proven, run_of, sent
 from tests.support.run_context import INCIDENT
 from tests.support.workloads import SmallWorkload

@@ -9,9 +9,9 @@ from tasks.custody.containment.receipt import ObjectReceipt, Receipts
 from tasks.custody.evidence.acquisition import Seal
 from tasks.evidence.collect import collect
 from tasks.evidence.seal import check_seal, seal, sealed
-from tasks.offload import Sent, offload
 from tasks.runtime.context import Case, read_incident
-from tasks.verify import verify
+from tasks.storage.offload import Sent, offload
+from tasks.storage.verify import verify
 from tests.support.run_context import INCIDENT, case_of, made
 from tests.support.workloads import SmallWorkload
 

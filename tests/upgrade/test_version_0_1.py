@@ -22,9 +22,9 @@ from tasks.custody.errors import Refused
 from tasks.custody.incident.log import broken
 from tasks.custody.store.manifest import digest, digest_bytes
 from tasks.operate import let_go
-from tasks.pull import pull
-from tasks.rollback import Undoing, rollback
 from tasks.status import status
+from tasks.storage.restore import pull
+from tasks.storage.rollback import Undoing, rollback
 from tests.latest.holdings import Unheard
 from tests.support.deliveries import bad, proven, run_on, sent
 from tests.support.workloads import wait_until

@@ -7,7 +7,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from tasks.bucket import QUESTIONS, read_back, side_by_side
 from tasks.custody.containment.receipt import ObjectReceipt
 from tasks.custody.errors import Conflict, PermanentStoreError, StoreError, TransientStoreError
 from tasks.custody.evidence.acquisition import Seal
@@ -16,13 +15,14 @@ from tasks.custody.noun import Noun
 from tasks.custody.store.manifest import canonical, digest_bytes
 from tasks.custody.store.objects import Expected, closing_objects, evidence_objects, snapshot_objects
 from tasks.custody.store.retention import NOTHING, Retention
-from tasks.delivery import Delivery
 from tasks.evidence.seal import read_manifest
 from tasks.evidence.signing import read_signature
-from tasks.ledger import Ledger, elsewhere
 from tasks.runtime.context import CLAIMED, LOST_IN_PLACE, Case
 from tasks.runtime.progress import Progress, shown
 from tasks.runtime.step import step
+from tasks.storage.untrusted_reads import QUESTIONS, read_back, side_by_side
+from tasks.storage.upload_ledger import Ledger, elsewhere
+from tasks.storage.uploader import Delivery
 
 if TYPE_CHECKING:
     from blocks.port import Store, StoredObject

@@ -13,7 +13,7 @@ from tasks.custody.errors import Refused
 from tasks.custody.store.latest import Act, Held, Promotion
 from tasks.custody.store.manifest import canonical, digest_bytes
 from tasks.custody.visible import visible_rows
-from tasks.latest import Busy, Wish, history, present, take_turn
+from tasks.storage.latest_transaction import Busy, Wish, history, present, take_turn
 
 if TYPE_CHECKING:
     from blocks.port import Store

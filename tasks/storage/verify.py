@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from tasks.bucket import QUESTIONS, THREADS, side_by_side
 from tasks.custody.containment.receipt import ObjectReceipt, Receipts
 from tasks.custody.evidence.acquisition import Seal, StoredFile
 from tasks.custody.evidence.keys import volume_folder
@@ -12,10 +11,11 @@ from tasks.custody.store.objects import Expected, all_objects
 from tasks.evidence.seal import read_manifest
 from tasks.evidence.signing import read_signature
 from tasks.evidence.uncopied_files import as_sealed
-from tasks.offload import NOT_THERE, UNPROVEN, Sent, prove, transient
 from tasks.runtime.context import Case
 from tasks.runtime.progress import Progress, shown
 from tasks.runtime.step import step
+from tasks.storage.offload import NOT_THERE, UNPROVEN, Sent, prove, transient
+from tasks.storage.untrusted_reads import QUESTIONS, THREADS, side_by_side
 
 
 @step("§6 check: the store's own digests agree", "検証", retries=2, delay=2.0, retry_if=transient)

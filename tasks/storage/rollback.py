@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from tasks.custody.errors import Refused
 from tasks.custody.incident.incident import is_ahead
 from tasks.custody.store.latest import CHANGES, Held, Promotion, Row, Turn
-from tasks.latest import History, Log, Wish, at_key, history, planned, present, read_turn, take_turn
+from tasks.storage.latest_transaction import History, Log, Wish, at_key, history, planned, present, read_turn, take_turn
 
 if TYPE_CHECKING:
     from blocks.port import Store

@@ -7,15 +7,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final
 
-from tasks.bucket import QUESTIONS, THREADS, side_by_side
 from tasks.custody.errors import PermanentStoreError, StoreError
 from tasks.custody.evidence.acquisition import StoredFile
 from tasks.custody.store.manifest import Manifest
 from tasks.custody.store.objects import Expected, once
 from tasks.evidence.uncopied_files import as_sealed, reading
-from tasks.ledger import Ledger
 from tasks.runtime.context import Case
 from tasks.runtime.progress import Progress
+from tasks.storage.untrusted_reads import QUESTIONS, THREADS, side_by_side
+from tasks.storage.upload_ledger import Ledger
 
 logger = logging.getLogger(__name__)
 

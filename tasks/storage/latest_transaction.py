@@ -11,7 +11,6 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from tasks.bucket import DOCUMENT_LIMIT, QUESTIONS, fetch, read_back, side_by_side
 from tasks.custody.containment.receipt import ObjectReceipt, unproven
 from tasks.custody.errors import Conflict, Denied, PermanentStoreError, Refused, StoreError, TransientStoreError
 from tasks.custody.evidence.keys import LATEST, TURNS, begun_key, done_key, kept_key, latest_name, turn_of
@@ -33,6 +32,7 @@ from tasks.custody.store.latest import (
 )
 from tasks.custody.store.manifest import canonical, digest, digest_bytes
 from tasks.custody.store.rows import require_readable
+from tasks.storage.untrusted_reads import DOCUMENT_LIMIT, QUESTIONS, fetch, read_back, side_by_side
 
 if TYPE_CHECKING:
     from blocks.port import Store, StoredObject
