@@ -24,7 +24,7 @@ from tasks.custody.store.latest import LatestPolicy, Promotion
 from tasks.evidence.collect import collect
 from tasks.evidence.model_inspection import judge_models
 from tasks.evidence.seal import check_seal, seal, volumes_to_seal
-from tasks.preflight import Busy, Request, open_case
+from tasks.preflight.open_incident import Busy, Request, open_case
 from tasks.record.findings import (
     account_of,
     every_collector,

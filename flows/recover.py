@@ -10,13 +10,13 @@ from flows.fields import BlockName, IncidentId, Sentence
 from tasks.custody.containment.receipt import Containment, Recovery
 from tasks.custody.incident.ending import DECLINED, JOINED
 from tasks.evidence.seal import check_seal, sealed
-from tasks.preflight import Busy
+from tasks.preflight.open_incident import Busy
+from tasks.preflight.reopen import Reopening, recovery_asked, reopen
 from tasks.record.findings import note_cancelled, reached
 from tasks.record.publish import publish, recovered_state
 from tasks.record.write import Record, carried, last_record, record
 from tasks.recovery.recover import prove_contained_again
 from tasks.recovery.recover import recover as recover_api
-from tasks.reopen import Reopening, recovery_asked, reopen
 from tasks.runtime.approval import ask
 from tasks.runtime.context import Case
 from tasks.runtime.end_state import ended

@@ -13,7 +13,6 @@ import pytest
 from pydantic import TypeAdapter
 
 from blocks.workload import Workload
-from tasks import preflight
 from tasks.adapters.host import LinuxHost
 from tasks.containment.cordon import await_cordon, cordon
 from tasks.custody.errors import Refused
@@ -34,7 +33,8 @@ from tasks.incident.directory import (
     post,
 )
 from tasks.incident.run_lock import OWNER, take_ownership
-from tasks.preflight import Request, last_incident, unfinished_incident
+from tasks.preflight import open_incident as preflight
+from tasks.preflight.open_incident import Request, last_incident, unfinished_incident
 from tasks.runtime.context import Case
 from tasks.status import status
 from tests.support.run_context import case_of

@@ -14,7 +14,7 @@ from blocks.workload import Workload
 from tasks.custody.errors import Refused
 from tasks.custody.incident.incident import new_id
 from tasks.incident.directory import INCIDENT
-from tasks.known import require_known
+from tasks.preflight.known_incident import require_known
 from tests.support.workloads import SmallWorkload, free_port
 
 TYPED = "IR-20200101T000000Z"

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from tasks import preflight
 from tasks.incident.run_lock import take_ownership
-from tasks.rights import in_strange_hands, missing_rights
+from tasks.preflight import open_incident as preflight
+from tasks.preflight.privileges import in_strange_hands, missing_rights
 from tests.support.workloads import SmallWorkload
 
 ALL = (1 << 41) - 1
@@ -67,7 +67,7 @@ def test_it_costs_more_where_the_workload_is_another_users() -> None:
 def test_a_run_writes_down_what_it_lacks_when_it_opens(
     small: SmallWorkload, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("tasks.rights.effective_capabilities", lambda: ALL & ~(1 << 34 | 1 << 21))
+    monkeypatch.setattr("tasks.preflight.privileges.effective_capabilities", lambda: ALL & ~(1 << 34 | 1 << 21))
     block = small.block()
     block.evidence.mkdir()
     ownership = take_ownership(block.evidence)
@@ -102,7 +102,7 @@ from tests.support.workloads import SmallWorkload, wait_until
 from tasks.evidence.collect import collect
 from tasks.containment.members import freeze, prove_contained
 from tasks.containment.cordon import cordon
-from tasks.rights import tell_rights
+from tasks.preflight.privileges import tell_rights
 from tasks.containment.stop import stop
 os.umask(0o022)
 with SmallWorkload(Path(sys.argv[1]) / "work load") as small:

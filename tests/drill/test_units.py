@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from flows.worker import SETTINGS
-from tasks.rights import missing_rights
+from tasks.preflight.privileges import missing_rights
 from tasks.system.priority import NICE, OOM
 
 PROJECT = Path(__file__).parents[2]

@@ -11,7 +11,7 @@ import pytest
 
 from flows.engine import Brief
 from tasks.custody.errors import Denied, Refused
-from tasks.rights import effective_capabilities
+from tasks.preflight.privileges import effective_capabilities
 from tasks.system.priority import NICE, OOM
 
 INSTEAD = """

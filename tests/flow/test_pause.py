@@ -26,7 +26,7 @@ from tasks.custody.errors import Refused
 from tasks.custody.incident.verdict import Word
 from tasks.incident.directory import PRIOR
 from tasks.operate import let_go as uncordon_by_hand
-from tasks.preflight import require_not_ours
+from tasks.preflight.open_incident import require_not_ours
 from tasks.record.findings import Findings, verdict_of
 from tasks.runtime.flow_run import own_launchers
 from tasks.status import status

@@ -13,7 +13,7 @@ from tasks.custody.incident.incident import Incident, parse_id
 from tasks.custody.incident.verdict import why_not_recover
 from tasks.incident.directory import base_of, find_home
 from tasks.incident.run_lock import take_ownership
-from tasks.preflight import (
+from tasks.preflight.open_incident import (
     Busy,
     last_incident,
     require_here,

@@ -30,8 +30,8 @@ from tasks.incident.current import OPEN, last_opened, opening
 from tasks.incident.directory import bases, find_home, make_base
 from tasks.incident.joining import WAIT_SECONDS, incident_of, joined_message, leave, past
 from tasks.incident.run_lock import owner, sign, take_ownership
-from tasks.known import require_known
-from tasks.rights import tell_rights, tell_room
+from tasks.preflight.known_incident import require_known
+from tasks.preflight.privileges import tell_rights, tell_room
 from tasks.runtime.actor import BY_HAND
 from tasks.runtime.context import (
     CLAIMED,
