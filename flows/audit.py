@@ -6,7 +6,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from flows.fields import BlockName, IncidentId
-from tasks.audit_steps import audit_incident, audited_state, list_incidents, show
+from tasks.audit.tasks import audit_incident, audited_state, list_incidents, show
 from tasks.custody.incident.ending import LISTED
 from tasks.runtime.end_state import ended
 

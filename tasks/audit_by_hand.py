@@ -6,12 +6,12 @@ STORE is a file with one [store.NAME], FILE:NAME where it has several, or the na
 import argparse
 from pathlib import Path
 
-from tasks.audit import audited
-from tasks.audit_pages import lines
+from tasks.audit.inventory import columns, holdings
+from tasks.audit.report import lines
+from tasks.audit.verify import audited
 from tasks.custody.audit.signers import Signer, read_signers
 from tasks.custody.errors import Refused
 from tasks.custody.visible import say
-from tasks.holdings import columns, holdings
 from tasks.named_store import named_store
 
 

@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 
 from blocks.memory import MemoryStore
 from blocks.port import StoredObject
-from tasks.audit import audited
-from tasks.audit_pages import lines, markdown, rows
+from tasks.audit.inventory import columns, holdings
+from tasks.audit.report import lines, markdown, rows
+from tasks.audit.verify import audited
 from tasks.custody.audit.examine import examine
 from tasks.custody.audit.finding import Audit, AuditWord, Severity
 from tasks.custody.audit.layout import laid_out
 from tasks.custody.audit.signers import read_signers
 from tasks.custody.errors import Refused, TransientStoreError
 from tasks.custody.store.manifest import canonical
-from tasks.holdings import columns, holdings
 from tasks.storage import untrusted_reads as bucket
 from tests.audit.conftest import Objects
 from tests.support.run_context import INCIDENT

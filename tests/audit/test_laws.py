@@ -12,7 +12,7 @@ import pytest
 from blocks.memory import MemoryStore
 from blocks.port import StoredObject
 from blocks.signing_key import SigningKey
-from tasks.audit import audited
+from tasks.audit.verify import audited
 from tasks.custody.audit.facts import read_facts
 from tasks.custody.audit.finding import Audit, AuditWord, Severity
 from tasks.custody.audit.layout import laid_out

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from blocks.memory import MemoryStore
 from blocks.port import StoredObject
-from tasks.audit import audited
+from tasks.audit.verify import audited
 from tasks.custody.audit.finding import Audit, AuditWord, Severity
 from tasks.custody.audit.signers import Signer, read_signers
 from tasks.custody.incident.log import chained, head

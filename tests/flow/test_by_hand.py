@@ -23,7 +23,7 @@ from blocks.workload import Workload
 from tasks.adapters.host import LinuxHost
 from tasks.adapters.local_config import Given, giving
 from tasks.adapters.prefect_scheduler import NO_SERVER, PrefectScheduler
-from tasks.audit import audited
+from tasks.audit.verify import audited
 from tasks.custody.audit.signers import read_signers
 from tasks.custody.containment.pause import UNKNOWN, Kind, Launcher
 from tasks.drill.parts import SeaweedFS

@@ -16,7 +16,7 @@ from blocks.store import EvidenceStore
 from flows.engine import PATIENCE
 from tasks.adapters.host import LinuxHost
 from tasks.adapters.prefect_server import PrefectServer
-from tasks.audit import audited
+from tasks.audit.verify import audited
 from tasks.custody.audit.signers import read_signers
 from tasks.incident.directory import CORDON
 from tasks.prestart.freeze import answers

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from blocks.signing_key import SigningKey
 from blocks.store import EvidenceStore
-from tasks.audit import audited
+from tasks.audit.verify import audited
 from tasks.custody.audit.finding import AuditWord
 from tasks.custody.audit.signers import read_signers
 from tasks.custody.errors import Denied

@@ -15,7 +15,7 @@ from blocks.port import Store
 from flows.evacuate import evacuate
 from flows.recover import recover
 from tasks.adapters.host import LinuxHost
-from tasks.audit import audited
+from tasks.audit.verify import audited
 from tasks.audit_by_hand import audit_by_hand
 from tasks.custody.audit.signers import read_signers
 from tasks.custody.errors import Refused

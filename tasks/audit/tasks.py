@@ -9,13 +9,13 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from tasks.adapters.saved_blocks import store_to_read
-from tasks.audit import audited
-from tasks.audit_pages import ENDINGS, markdown, rows
+from tasks.audit.inventory import holdings
+from tasks.audit.report import ENDINGS, markdown, rows
+from tasks.audit.verify import audited
 from tasks.custody.audit.finding import Audit
 from tasks.custody.audit.signers import read_signers
 from tasks.custody.errors import TransientStoreError
 from tasks.custody.visible import visible_rows
-from tasks.holdings import holdings
 from tasks.runtime.end_state import ended
 
 
