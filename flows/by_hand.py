@@ -164,7 +164,7 @@ def _evacuate(names: Mapping[str, str], wanted: argparse.Namespace) -> "State[An
 def _told(state: "State[Any]", known: "Given") -> int:
     """What came out, how the workload stands, and what to do next."""
     from tasks.adapters.host import LinuxHost
-    from tasks.status import status
+    from tasks.cli.status import status
 
     if isinstance(reason := state.result(raise_on_failure=False), EvacuationError):
         raise reason

@@ -8,10 +8,10 @@ import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from blocks.directory import DirectoryStore
-from tasks.audit_by_hand import audit_by_hand
+from tasks.cli.audit import audit_by_hand
+from tasks.cli.store_argument import named_store
 from tasks.custody.errors import Refused
 from tasks.custody.store.manifest import digest_bytes
-from tasks.named_store import named_store
 from tests.audit.conftest import Objects
 from tests.support.run_context import INCIDENT
 

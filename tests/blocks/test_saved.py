@@ -36,10 +36,10 @@ def told(*command: str) -> str:
         ("tasks.deploy", "--name", "portfolio"),
         ("tasks.deploy", "--file", "FILE"),
         ("tasks.deploy", "--file", "NAMED"),
-        ("tasks.operate", "audit", "evidence"),
-        ("tasks.operate", "audit", "NAMED"),
-        ("tasks.operate", "lower", "evidence"),
-        ("tasks.operate", "pull", "NAMED", "/tmp"),  # noqa: S108  nothing is written there
+        ("tasks.cli.__main__", "audit", "evidence"),
+        ("tasks.cli.__main__", "audit", "NAMED"),
+        ("tasks.cli.__main__", "lower", "evidence"),
+        ("tasks.cli.__main__", "pull", "NAMED", "/tmp"),  # noqa: S108  nothing is written there
     ],
 )
 def test_a_dead_server_is_told_in_one_line(tmp_path: Path, command: tuple[str, ...]) -> None:

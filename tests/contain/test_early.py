@@ -14,9 +14,9 @@ import psutil
 import pytest
 
 from tasks.adapters.host import LinuxHost
+from tasks.cli.__main__ import let_go
 from tasks.custody.containment.process import Process
 from tasks.incident.run_lock import give_up_ownership
-from tasks.operate import let_go
 from tasks.prestart.freeze import EARLY, freeze_described, thaw_again
 from tasks.runtime.context import FROZEN
 from tasks.system.processes import start_of

@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 
 from blocks.workload import Workload
 from tasks.adapters.host import LinuxHost
+from tasks.cli.status import status
 from tasks.containment.cordon import await_cordon, cordon
 from tasks.custody.errors import Refused
 from tasks.custody.incident.incident import Incident
@@ -36,7 +37,6 @@ from tasks.incident.run_lock import OWNER, take_ownership
 from tasks.preflight import open_incident as preflight
 from tasks.preflight.open_incident import Request, last_incident, unfinished_incident
 from tasks.runtime.context import Case
-from tasks.status import status
 from tests.support.run_context import case_of
 from tests.support.small_disks import MIB, fill, make_read_only, small_disk
 from tests.support.workloads import SmallWorkload

@@ -14,14 +14,14 @@ import pytest
 from blocks.workload import Workload
 from tasks.adapters.detached_process import GUARD
 from tasks.adapters.host import LinuxHost
+from tasks.cli.__main__ import chosen, let_go
+from tasks.cli.status import next_step, status
 from tasks.containment.cordon import caught, cordon
 from tasks.containment.members import freeze
 from tasks.containment.uncordon import held
 from tasks.custody.errors import Refused
-from tasks.operate import chosen, let_go
 from tasks.prestart.freeze import EARLY
 from tasks.runtime.context import FROZEN
-from tasks.status import next_step, status
 from tasks.system.processes import start_of
 from tests.support.run_context import INCIDENT, case_of
 from tests.support.workloads import SmallWorkload, stand, wait_until
@@ -161,7 +161,7 @@ def test_as_a_person_types_it(small: SmallWorkload, tmp_path: Path) -> None:
     )
     for verb, words in (("status", "workload  nothing of it runs"), ("uncordon", "no cordon stands")):
         done = subprocess.run(
-            [sys.executable, "-m", "tasks.operate", verb, file], capture_output=True, text=True, check=False
+            [sys.executable, "-m", "tasks.cli.__main__", verb, file], capture_output=True, text=True, check=False
         )
         assert (done.returncode, done.stderr) == (0, "")
         assert f"small on {small.block().host}, {small.root}" in done.stdout

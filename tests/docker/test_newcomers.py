@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from tasks.cli.status import status
 from tasks.containment.cordon import cordon
 from tasks.containment.members import freeze, prove_contained
 from tasks.containment.stop import stop
@@ -11,7 +12,6 @@ from tasks.containment.uncordon import uncordon
 from tasks.containment.watch import watch
 from tasks.custody.containment.ends import End
 from tasks.runtime.context import Case
-from tasks.status import status
 from tests.support.containers import Containers
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload, wait_until

@@ -20,7 +20,7 @@ from blocks.signing_key import SigningKey
 from blocks.store import EvidenceStore
 from flows.audit import audit
 from flows.recover import recover
-from tasks.audit_by_hand import audit_by_hand
+from tasks.cli.audit import audit_by_hand
 from tasks.custody.evidence import parts
 from tasks.drill.parts import SeaweedFS
 from tests.support.scenes import Scene

@@ -19,17 +19,17 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from blocks.workload import Workload
 from tasks.adapters.host import LinuxHost
 from tasks.adapters.prefect_scheduler import PrefectScheduler
+from tasks.cli.__main__ import let_go as uncordon_by_hand
+from tasks.cli.status import status
 from tasks.containment.pause_prefect import pause, read_prior, resume
 from tasks.custody.containment.pause import Kind, Launcher, LauncherState, Pause, launchers, with_first_seen
 from tasks.custody.containment.receipt import Challenge, Containment
 from tasks.custody.errors import Refused
 from tasks.custody.incident.verdict import Word
 from tasks.incident.directory import PRIOR
-from tasks.operate import let_go as uncordon_by_hand
 from tasks.preflight.open_incident import require_not_ours
 from tasks.record.findings import Findings, verdict_of
 from tasks.runtime.flow_run import own_launchers
-from tasks.status import status
 from tests.support.run_context import INCIDENT, case_of
 from tests.support.scenes import Scene
 from tests.support.workloads import SmallWorkload, free_port

@@ -9,7 +9,7 @@ import pytest
 from blocks.directory import DirectoryStore
 from blocks.memory import MemoryStore
 from blocks.port import Store
-from tasks import operate
+from tasks.cli import __main__ as operate
 from tasks.custody.errors import Refused
 from tasks.custody.evidence.keys import begun_key
 from tasks.custody.store.latest import Promotion

@@ -12,6 +12,7 @@ import pytest
 from blocks.memory import MemoryStore
 from blocks.workload import Workload
 from tasks.adapters.host import LinuxHost
+from tasks.cli.status import status
 from tasks.custody.containment.receipt import Recovery
 from tasks.custody.errors import TransientStoreError
 from tasks.custody.evidence.keys import SEGMENT
@@ -25,7 +26,6 @@ from tasks.record.sections import PICTURE
 from tasks.record.write import VERDICT, Account, Record, record
 from tasks.runtime.context import CLOSING, ENDED, Case
 from tasks.runtime.progress import artifact_key
-from tasks.status import status
 from tests.support.report_factory import NOW, WHO, story
 from tests.support.run_context import case_of, made
 

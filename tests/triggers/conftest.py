@@ -152,7 +152,7 @@ class Stage:
 
     def uncordon(self) -> None:
         """`make uncordon WORKLOAD=evacuation.toml`, without make."""
-        self.run([sys.executable, "-m", "tasks.operate", "uncordon", str(self.toml)])
+        self.run([sys.executable, "-m", "tasks.cli.__main__", "uncordon", str(self.toml)])
 
 
 @pytest.fixture(scope="session")

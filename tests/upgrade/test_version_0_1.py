@@ -16,13 +16,13 @@ from flows.evacuate import evacuate
 from flows.recover import recover
 from tasks.adapters.host import LinuxHost
 from tasks.audit.verify import audited
-from tasks.audit_by_hand import audit_by_hand
+from tasks.cli.__main__ import let_go
+from tasks.cli.audit import audit_by_hand
+from tasks.cli.status import status
 from tasks.custody.audit.signers import read_signers
 from tasks.custody.errors import Refused
 from tasks.custody.incident.log import broken
 from tasks.custody.store.manifest import digest, digest_bytes
-from tasks.operate import let_go
-from tasks.status import status
 from tasks.storage.restore import pull
 from tasks.storage.rollback import Undoing, rollback
 from tests.latest.holdings import Unheard

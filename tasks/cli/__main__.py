@@ -1,6 +1,6 @@
-"""The operator's hand, without Prefect: `python -m tasks.operate status|uncordon evacuation.toml [NAME]`.
+"""The operator's hand, without Prefect: `python -m tasks.cli.__main__ status|uncordon evacuation.toml [NAME]`.
 
-On a store: `python -m tasks.operate audit STORE [INCIDENT]`, `rollback STORE [TURN]`, `lower STORE [TURN]`,
+On a store: `python -m tasks.cli.__main__ audit STORE [INCIDENT]`, `rollback STORE [TURN]`, `lower STORE [TURN]`,
 `pull STORE INTO`.
 """
 
@@ -16,7 +16,9 @@ from blocks.workload import Workload
 from tasks.adapters.container_engine import DockerEngine
 from tasks.adapters.host import Host, LinuxHost
 from tasks.adapters.prefect_scheduler import PrefectScheduler
-from tasks.audit_by_hand import audit_by_hand
+from tasks.cli.audit import audit_by_hand
+from tasks.cli.latest import lower_by_hand, pull_by_hand, rollback_by_hand
+from tasks.cli.status import last, status
 from tasks.containment.pause_prefect import read_prior
 from tasks.containment.uncordon import doubtful, held_by_incidents, left_frozen, living, uncordon
 from tasks.custody.errors import EvacuationError, Refused
@@ -25,10 +27,8 @@ from tasks.custody.incident.log import CustodyLog
 from tasks.custody.visible import say
 from tasks.incident.directory import CORDON, INCIDENT, base_of, cordon_base, find_home
 from tasks.incident.run_lock import take_ownership
-from tasks.latest_by_hand import lower_by_hand, pull_by_hand, rollback_by_hand
 from tasks.prestart.freeze import EARLY, Early, read_early, thaw_again
 from tasks.runtime.actor import BY_HAND, actor
-from tasks.status import last, status
 from tasks.system.atomic_files import read_marker, read_private
 
 
