@@ -32,7 +32,7 @@ drill: $(STAMP)  ## evacuate a real sample workload to a real S3 server; KEEP=1 
 	$(BIN)/python -m flows.drill $(if $(KEEP),--keep)
 
 deploy: $(STAMP)  ## deploy the workloads of WORKLOAD=evacuation.toml, or the saved blocks NAME (and STORE), on POOL; NOTIFY=slack-webhook/NAME tells people
-	$(BIN)/python -m tasks.deploy $(if $(NAME),--name "$(NAME)" --store "$(STORE)",--file "$(WORKLOAD)") \
+	$(BIN)/python -m tasks.deployment.__main__ $(if $(NAME),--name "$(NAME)" --store "$(STORE)",--file "$(WORKLOAD)") \
 		--pool "$(POOL)" --engine "$(ENGINE)" $(if $(NOTIFY),--notify "$(NOTIFY)")
 
 evacuate: $(STAMP)  ## without a Prefect server: WORKLOAD=evacuation.toml STORE=that REASON= INCIDENT=IR-… POLICY=kill DRY=1 RECOVER=1

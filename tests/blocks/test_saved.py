@@ -33,9 +33,9 @@ def told(*command: str) -> str:
     [
         ("blocks", "FILE"),
         ("blocks", "NAMED"),
-        ("tasks.deploy", "--name", "portfolio"),
-        ("tasks.deploy", "--file", "FILE"),
-        ("tasks.deploy", "--file", "NAMED"),
+        ("tasks.deployment.__main__", "--name", "portfolio"),
+        ("tasks.deployment.__main__", "--file", "FILE"),
+        ("tasks.deployment.__main__", "--file", "NAMED"),
         ("tasks.cli.__main__", "audit", "evidence"),
         ("tasks.cli.__main__", "audit", "NAMED"),
         ("tasks.cli.__main__", "lower", "evidence"),

@@ -52,7 +52,7 @@ class Stage:
 
     def deploy(self, *arguments: str) -> str:
         """`make deploy WORKLOAD=evacuation.toml`, without make."""
-        command = [sys.executable, "-m", "tasks.deploy", "--file", str(self.toml), *arguments]
+        command = [sys.executable, "-m", "tasks.deployment.__main__", "--file", str(self.toml), *arguments]
         return self.run(command).stdout
 
     def run(self, command: Sequence[str], **environment: str) -> "subprocess.CompletedProcess[str]":

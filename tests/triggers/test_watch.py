@@ -13,9 +13,9 @@ from typing import Any
 import psutil
 import pytest
 
-from tasks.automations import LONG_MINUTES, SILENT_SECONDS, long_runs, put, silent_runs
 from tasks.custody.incident.ending import ENDINGS
-from tasks.deploy import notification_block
+from tasks.deployment.__main__ import notification_block
+from tasks.deployment.automations import LONG_MINUTES, SILENT_SECONDS, long_runs, put, silent_runs
 from tasks.drill.deployment import client_of
 from tasks.runtime.context import FROZEN
 from tests.support.workloads import wait_until

@@ -22,9 +22,9 @@ from blocks import EvidenceStore, SigningKey, Workload
 from blocks.file import load
 from blocks.saved import asking_server
 from tasks.adapters.saved_blocks import require_store
-from tasks.automations import long_runs, put, silent_runs, told_people
 from tasks.custody.errors import Refused
 from tasks.custody.visible import say
+from tasks.deployment.automations import long_runs, put, silent_runs, told_people
 from tasks.runtime.context import load_block
 
 PROJECT: Final = Path(__file__).resolve().parents[1]
@@ -155,7 +155,7 @@ def deploy_all(targets: list[Target], pool: str, engine: str, notify: str = "") 
 
 def main() -> int:
     """Exit 2 with the reason if it was refused."""
-    parser = argparse.ArgumentParser(prog="python -m tasks.deploy", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tasks.deployment.__main__", description=__doc__)
     parser.add_argument("--file", type=Path, help="save the blocks of this TOML file, and deploy its workloads")
     parser.add_argument("--name", help="deploy this saved workload instead")
     parser.add_argument("--store", help="name of its saved store, if that is another")
