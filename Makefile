@@ -32,7 +32,7 @@ drill: $(STAMP)  ## evacuate a real sample workload to a real S3 server; KEEP=1 
 	$(BIN)/python -m flows.drill $(if $(KEEP),--keep)
 
 deploy: $(STAMP)  ## deploy the workloads of WORKLOAD=evacuation.toml, or the saved blocks NAME (and STORE), on POOL; NOTIFY=slack-webhook/NAME tells people
-	$(BIN)/python -m tasks.deployment.__main__ $(if $(NAME),--name "$(NAME)" --store "$(STORE)",--file "$(WORKLOAD)") \
+	$(BIN)/python -m tasks.deployment $(if $(NAME),--name "$(NAME)" --store "$(STORE)",--file "$(WORKLOAD)") \
 		--pool "$(POOL)" --engine "$(ENGINE)" $(if $(NOTIFY),--notify "$(NOTIFY)")
 
 evacuate: $(STAMP)  ## without a Prefect server: WORKLOAD=evacuation.toml STORE=that REASON= INCIDENT=IR-… POLICY=kill DRY=1 RECOVER=1
@@ -41,22 +41,22 @@ evacuate: $(STAMP)  ## without a Prefect server: WORKLOAD=evacuation.toml STORE=
 		$(if $(DRY),--dry-run) $(if $(RECOVER),--recover)
 
 status: $(STAMP)  ## how a workload stands: WORKLOAD=evacuation.toml
-	$(BIN)/python -m tasks.cli.__main__ status "$(WORKLOAD)"
+	$(BIN)/python -m tasks.cli status "$(WORKLOAD)"
 
 uncordon: $(STAMP)  ## let training in again: WORKLOAD=evacuation.toml
-	$(BIN)/python -m tasks.cli.__main__ uncordon "$(WORKLOAD)"
+	$(BIN)/python -m tasks.cli uncordon "$(WORKLOAD)"
 
 audit: $(STAMP)  ## prove an incident from its store: STORE=store.toml INCIDENT=IR-… SIGNERS=file DEEP=1; without INCIDENT list them
-	$(BIN)/python -m tasks.cli.__main__ audit "$(STORE)" $(if $(INCIDENT),"$(INCIDENT)") $(if $(SIGNERS),--signers "$(SIGNERS)") $(if $(DEEP),--deep)
+	$(BIN)/python -m tasks.cli audit "$(STORE)" $(if $(INCIDENT),"$(INCIDENT)") $(if $(SIGNERS),--signers "$(SIGNERS)") $(if $(DEEP),--deep)
 
 pull: $(STAMP)  ## latest/ into a folder: STORE=store.toml INTO=folder; WHAT=IR-… or a snapshot's stamp, OVERWRITE=1 newer files too
-	$(BIN)/python -m tasks.cli.__main__ pull "$(STORE)" "$(INTO)" $(WHAT) $(if $(OVERWRITE),--overwrite)
+	$(BIN)/python -m tasks.cli pull "$(STORE)" "$(INTO)" $(WHAT) $(if $(OVERWRITE),--overwrite)
 
 rollback: $(STAMP)  ## latest/ as it was before its last turn: STORE=store.toml; TURN=n before that one, DRY=1 shows the plan
-	$(BIN)/python -m tasks.cli.__main__ rollback "$(STORE)" $(TURN) $(if $(DRY),--dry-run) $(if $(TAKE_OVER),--take-over)
+	$(BIN)/python -m tasks.cli rollback "$(STORE)" $(TURN) $(if $(DRY),--dry-run) $(if $(TAKE_OVER),--take-over)
 
 lower: $(STAMP)  ## let incidents promote again that one from the future keeps out of latest/: STORE=store.toml; TURN=n, DRY=1, TAKE_OVER=1
-	$(BIN)/python -m tasks.cli.__main__ lower "$(STORE)" $(TURN) $(if $(DRY),--dry-run) $(if $(TAKE_OVER),--take-over)
+	$(BIN)/python -m tasks.cli lower "$(STORE)" $(TURN) $(if $(DRY),--dry-run) $(if $(TAKE_OVER),--take-over)
 
 test: $(STAMP)  ## the test suite
 	$(BIN)/python -m pytest -n 3 --dist loadscope $(ARGS)

@@ -1,1 +1,1 @@
-"""Benchmarks: what the product costs, measured beside a peer in the same run. Not in the wheel; no product code imports it."""
+"""What the product costs, measured beside a peer in the same run. Not in the wheel; no product code imports it."""

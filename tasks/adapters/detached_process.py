@@ -14,7 +14,7 @@ from tasks.system.accounts import as_user
 from tasks.system.priority import give_way
 from tasks.system.processes import start_of
 
-GUARD: Final = "tasks.guard.__main__"
+GUARD: Final = "tasks.guard"
 _SYSTEMD: Final = Path("/run/systemd/system")
 _UNIT_SECONDS: Final = 30.0
 _NO_LOCK: Final = -1
@@ -84,7 +84,7 @@ def start_guard(descriptor: int | None, orders: Orders) -> Identity:
 
 def _guard_environment(orders: Orders) -> dict[str, str]:
     """The standard library and our own code; only who watches containers is given the Docker SDK and its settings."""
-    folders = [str(Path(__file__).parents[1])]
+    folders = [str(Path(__file__).parents[2])]
     settings = _session()
     if orders.containers:
         folders += [folder for folder in sys.path if Path(folder).name in {"site-packages", "dist-packages"}]

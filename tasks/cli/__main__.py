@@ -1,6 +1,6 @@
-"""The operator's hand, without Prefect: `python -m tasks.cli.__main__ status|uncordon evacuation.toml [NAME]`.
+"""The operator's hand, without Prefect: `python -m tasks.cli status|uncordon evacuation.toml [NAME]`.
 
-On a store: `python -m tasks.cli.__main__ audit STORE [INCIDENT]`, `rollback STORE [TURN]`, `lower STORE [TURN]`,
+On a store: `python -m tasks.cli audit STORE [INCIDENT]`, `rollback STORE [TURN]`, `lower STORE [TURN]`,
 `pull STORE INTO`.
 """
 

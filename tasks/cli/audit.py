@@ -1,4 +1,4 @@
-"""`python -m tasks.cli.__main__ audit STORE [INCIDENT]`: an audit without a Prefect server, or a list of what a store holds.
+"""`python -m tasks.cli audit STORE [INCIDENT]`: an audit without a Prefect server, or a list of what a store holds.
 
 STORE is a file with one [store.NAME], FILE:NAME where it has several, or the name of a saved block.
 """
@@ -30,7 +30,7 @@ def audit_by_hand(arguments: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m tasks.cli.__main__ audit", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tasks.cli audit", description=__doc__)
     parser.add_argument("store", help="a TOML file with a [store.NAME], FILE:NAME, or the name of a saved block")
     parser.add_argument("incident", nargs="?", default="", help="IR-…; without it the incidents are listed")
     parser.add_argument("--signers", type=Path, help="an allowed_signers file of ssh-keygen")

@@ -1,4 +1,4 @@
-"""`python -m tasks.cli.__main__ rollback STORE [TURN]`, `lower STORE [TURN]` and `pull STORE INTO [WHAT]`, without a server.
+"""`python -m tasks.cli rollback STORE [TURN]`, `lower STORE [TURN]` and `pull STORE INTO [WHAT]`, without a server.
 
 STORE is a file with one [store.NAME], FILE:NAME where it has several, or the name of a saved block.
 """
@@ -64,7 +64,7 @@ def _asked(given: argparse.Namespace) -> Undoing:
 
 def pull_by_hand(arguments: list[str]) -> int:
     """Exit 0 only if all of it is in the folder now. Raises EvacuationError."""
-    parser = argparse.ArgumentParser(prog="python -m tasks.cli.__main__ pull", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tasks.cli pull", description=__doc__)
     parser.add_argument("store", help="a TOML file with a [store.NAME], FILE:NAME, or the name of a saved block")
     parser.add_argument("into", help="a folder that exists")
     parser.add_argument("what", nargs="?", default="latest", help="latest, an incident IR-…, or a snapshot's stamp")
@@ -84,7 +84,7 @@ def pull_by_hand(arguments: list[str]) -> int:
 
 
 def _parser(verb: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=f"python -m tasks.cli.__main__ {verb}", description=__doc__)
+    parser = argparse.ArgumentParser(prog=f"python -m tasks.cli {verb}", description=__doc__)
     parser.add_argument("store", help="a TOML file with a [store.NAME], FILE:NAME, or the name of a saved block")
     parser.add_argument("turn", nargs="?", type=int, default=0, help="before which turn; the last one if left out")
     parser.add_argument("--dry-run", action="store_true", help="show what would be done")

@@ -27,7 +27,7 @@ from tasks.custody.visible import say
 from tasks.deployment.automations import long_runs, put, silent_runs, told_people
 from tasks.runtime.context import load_block
 
-PROJECT: Final = Path(__file__).resolve().parents[1]
+PROJECT: Final = Path(__file__).resolve().parents[2]
 POOL: Final = "evacuation"
 _PRIORITIES: Final = {"": 1, "-training": 2}
 _ABOUT: Final = {
@@ -155,7 +155,7 @@ def deploy_all(targets: list[Target], pool: str, engine: str, notify: str = "") 
 
 def main() -> int:
     """Exit 2 with the reason if it was refused."""
-    parser = argparse.ArgumentParser(prog="python -m tasks.deployment.__main__", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tasks.deployment", description=__doc__)
     parser.add_argument("--file", type=Path, help="save the blocks of this TOML file, and deploy its workloads")
     parser.add_argument("--name", help="deploy this saved workload instead")
     parser.add_argument("--store", help="name of its saved store, if that is another")

@@ -37,7 +37,7 @@ def save_blocks(server: PrefectServer, store: SeaweedFS, workload: Workload) -> 
 
 def deploy(server: PrefectServer) -> None:
     """As `make deploy` does it."""
-    _run(server, "tasks.deployment.__main__", "--name", NAME, "--pool", POOL)
+    _run(server, "tasks.deployment", "--name", NAME, "--pool", POOL)
 
 
 def prefect(server: PrefectServer, *arguments: str) -> str:

@@ -150,7 +150,7 @@ def _read(file: BinaryIO, seconds: float, block: Workload) -> dict[str, Any]:
     imported_from = block.api_environment.get("PYTHONPATH", "").split(":")
     folders = {str(block.root / folder) for folder in ["", *imported_from]}
     command = [sys.executable, "-m", "tasks.evidence.model_scanner", json.dumps(block.model_imports), *sorted(folders)]
-    answer = run_confined(command, file, Limits(seconds, _MEMORY), Path(__file__).parent.parent)
+    answer = run_confined(command, file, Limits(seconds, _MEMORY), Path(__file__).parents[2])
     if answer.late:
         return _unknown(f"reading it took more than {seconds:.3g} s")
     try:
@@ -204,7 +204,7 @@ def as_told(told: Mapping[str, Any], *, made_with: str, own_interpreter: bool, w
 
 
 def _source() -> str:
-    return Path(__file__).with_name("load_model.py").read_text()
+    return Path(__file__).with_name("model_loader.py").read_text()
 
 
 def _as_workload(case: Case, seconds: float) -> Limits:

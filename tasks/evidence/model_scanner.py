@@ -1,4 +1,6 @@
-"""One model in a process of its own: `python -m tasks.evidence.model_scanner OWN FOLDER…`, the model on stdin, JSON on stdout.
+"""One model in a process of its own: `python -m tasks.evidence.model_scanner OWN FOLDER…`.
+
+The model comes on stdin, JSON goes to stdout.
 
 The folders are those from which its API imports before it looks for what is installed.
 

@@ -1,4 +1,4 @@
-"""Runs a program that handles what is hostile: `python -m tasks.system.sandbox LIMITS PROGRAM…`, the hostile file on stdin.
+"""Runs a program on a hostile file, which is its stdin: `python -m tasks.system.sandbox LIMITS PROGRAM…`.
 
 What the program may not do: use the network, write to any file, gain rights, see our environment or our descriptors,
 take more memory or time than it is given, and, as another user, start processes. Standard library alone.
@@ -72,7 +72,7 @@ def _run(program: Sequence[str], file: BinaryIO, limits: Limits, folder: str) ->
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env={"PATH": os.defpath, "LANG": "C.UTF-8", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
-            cwd=Path(__file__).resolve().parent.parent,
+            cwd=Path(__file__).resolve().parents[2],
             pass_fds=[telling],
             start_new_session=True,
         )

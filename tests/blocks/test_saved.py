@@ -33,13 +33,13 @@ def told(*command: str) -> str:
     [
         ("blocks", "FILE"),
         ("blocks", "NAMED"),
-        ("tasks.deployment.__main__", "--name", "portfolio"),
-        ("tasks.deployment.__main__", "--file", "FILE"),
-        ("tasks.deployment.__main__", "--file", "NAMED"),
-        ("tasks.cli.__main__", "audit", "evidence"),
-        ("tasks.cli.__main__", "audit", "NAMED"),
-        ("tasks.cli.__main__", "lower", "evidence"),
-        ("tasks.cli.__main__", "pull", "NAMED", "/tmp"),  # noqa: S108  nothing is written there
+        ("tasks.deployment", "--name", "portfolio"),
+        ("tasks.deployment", "--file", "FILE"),
+        ("tasks.deployment", "--file", "NAMED"),
+        ("tasks.cli", "audit", "evidence"),
+        ("tasks.cli", "audit", "NAMED"),
+        ("tasks.cli", "lower", "evidence"),
+        ("tasks.cli", "pull", "NAMED", "/tmp"),  # noqa: S108  nothing is written there
     ],
 )
 def test_a_dead_server_is_told_in_one_line(tmp_path: Path, command: tuple[str, ...]) -> None:

@@ -144,7 +144,8 @@ def in_a_process_of_its_own(
     """Evaluate an expression over a case in another process, started by `launch`; what it prints."""
     code = (
         "import os, sys; from pathlib import Path; from tests.support.run_context import case_of\n"
-        "from tests.support.workloads import SmallWorkload; from tasks.containment.members import freeze, prove_contained\n"
+        "from tests.support.workloads import SmallWorkload\n"
+        "from tasks.containment.members import freeze, prove_contained\n"
         f"{first}\n"
         "w = SmallWorkload.__new__(SmallWorkload); w.root, w.port = Path(sys.argv[1]), 1\n"
         "with case_of(w.block(evidence_dir=Path(sys.argv[2]))) as case:\n"

@@ -122,7 +122,10 @@ def test_a_lock_that_somebody_else_holds_is_said_and_taken_over_when_it_ends(sma
 
 def test_killed_before_it_could_write_the_marker_the_guard_writes_it_itself(small: SmallWorkload) -> None:
     told = orders(small.root.parent)
-    die = "import os, signal, tasks.adapters.host\ntasks.host.write_marker = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+    die = (
+        "import os, signal, tasks.adapters.host\n"
+        "tasks.adapters.host.write_marker = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
     host, marker = LinuxHost(), Path(told.marker)
     try:
         assert cordon_elsewhere(told, die) == -signal.SIGKILL

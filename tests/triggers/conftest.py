@@ -52,7 +52,7 @@ class Stage:
 
     def deploy(self, *arguments: str) -> str:
         """`make deploy WORKLOAD=evacuation.toml`, without make."""
-        command = [sys.executable, "-m", "tasks.deployment.__main__", "--file", str(self.toml), *arguments]
+        command = [sys.executable, "-m", "tasks.deployment", "--file", str(self.toml), *arguments]
         return self.run(command).stdout
 
     def run(self, command: Sequence[str], **environment: str) -> "subprocess.CompletedProcess[str]":
@@ -152,7 +152,7 @@ class Stage:
 
     def uncordon(self) -> None:
         """`make uncordon WORKLOAD=evacuation.toml`, without make."""
-        self.run([sys.executable, "-m", "tasks.cli.__main__", "uncordon", str(self.toml)])
+        self.run([sys.executable, "-m", "tasks.cli", "uncordon", str(self.toml)])
 
 
 @pytest.fixture(scope="session")

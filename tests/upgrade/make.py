@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from importlib import import_module
 from pathlib import Path
 from typing import Final
 
@@ -95,11 +96,11 @@ def inside() -> None:
 
 def left(name: str, *run: str, signed: bool = False, dies: bool = False) -> None:
     """One incident as its run, which may die, has left it; a newcomer came afterwards, and the guard caught it."""
-    from tests.workloads import SmallWorkload, wait_until
+    workloads = import_module("tests.workloads")  # of that version
 
     place = PLACE / name
     (place / "store").mkdir(parents=True)
-    with SmallWorkload(place / "root") as small:
+    with workloads.SmallWorkload(place / "root") as small:
         small.port = PORT
         small.start_all()
         file = place / "evacuation.toml"
@@ -110,7 +111,7 @@ def left(name: str, *run: str, signed: bool = False, dies: bool = False) -> None
             raise SystemExit(f"{name}: it ended with {ended.returncode}")
         small.start(WORKERS="0")
         evidence = place / "evidence"
-        wait_until(lambda: "src/train.py" in _text(evidence, "caught-*.jsonl"), what="the guard's catch")
+        workloads.wait_until(lambda: "src/train.py" in _text(evidence, "caught-*.jsonl"), what="the guard's catch")
         os.kill(json.loads(_text(evidence, "cordon.json"))["pid"], signal.SIGKILL)
 
 

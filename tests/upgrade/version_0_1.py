@@ -28,8 +28,8 @@ INCIDENTS: Final = ("verified", "half-sent", "in-the-grace", "before-the-freeze"
 _ANOTHER_BOOT: Final = "0" * 8
 _HOLD: Final = """
 import sys
-from tasks.adapters.host import LinuxHost
-from tasks.adapters.guard_config import Orders
+from tasks.host import LinuxHost
+from tasks.orders import Orders
 LinuxHost().hold(Orders.from_bytes(sys.stdin.buffer.read()))
 """
 
