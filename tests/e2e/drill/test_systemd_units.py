@@ -1,0 +1,65 @@
+"""The systemd units of examples/: what systemd itself says of them, and that they give a worker what it needs."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from flows.worker import SETTINGS
+from tasks.preflight.privileges import missing_rights
+from tasks.system.priority import NICE, OOM
+
+PROJECT = Path(__file__).parents[3]
+UNITS = PROJECT / "examples/systemd"
+WORKER = "evacuation-worker.service"
+NUMBERS = {
+    "CAP_CHOWN": 0,
+    "CAP_DAC_OVERRIDE": 1,
+    "CAP_KILL": 5,
+    "CAP_SETGID": 6,
+    "CAP_SETUID": 7,
+    "CAP_SYS_PTRACE": 19,
+    "CAP_SYS_NICE": 23,
+    "CAP_SYS_RESOURCE": 24,
+    "CAP_SYSLOG": 34,
+}
+
+
+def values(unit: str, key: str) -> list[str]:
+    lines = (UNITS / unit).read_text().splitlines()
+    return [line.partition("=")[2] for line in lines if line.startswith(f"{key}=")]
+
+
+def told(folder: Path) -> tuple[int, str]:
+    units = sorted(map(str, folder.glob("*.s*")))
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", *units], capture_output=True, text=True, check=False
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> Path:
+    """The units, for a checkout that lies where this one does: systemd looks whether what is started is there."""
+    (tmp_path / "opt").symlink_to(PROJECT)
+    for unit in UNITS.iterdir():
+        (tmp_path / unit.name).write_text(unit.read_text().replace("/opt/evacuation", str(tmp_path / "opt")))
+    return tmp_path
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd-analyze (Debian's systemd)")
+def test_systemd_takes_the_units_as_they_are_and_would_say_so_if_not(installed: Path) -> None:
+    assert {unit.suffix for unit in UNITS.iterdir()} == {".slice", ".service"}
+    assert told(installed) == (0, "")
+    worker = installed / WORKER
+    worker.write_text(worker.read_text().replace("KillMode", "KilMode"))
+    assert "Unknown key 'KilMode'" in told(installed)[1]
+
+
+def test_a_worker_of_the_unit_lacks_no_right_and_has_the_settings_of_one_that_was_started_by_hand() -> None:
+    names = " ".join(values(WORKER, "CapabilityBoundingSet")).split()
+    assert missing_rights(sum(1 << NUMBERS[name] for name in names), 0, 1000) == ()
+    assert {f"{name}={value}" for name, value in SETTINGS.items()} <= set(values(WORKER, "Environment"))
+    for unit in (WORKER, "evacuation-server.service"):
+        assert (values(unit, "Nice"), values(unit, "OOMScoreAdjust")) == ([str(NICE)], [str(OOM)])

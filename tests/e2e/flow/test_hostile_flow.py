@@ -1,0 +1,30 @@
+"""A hostile tree goes through the whole flow: contained, accounted for name by name, proven, and nothing of it ran."""
+
+import json
+from pathlib import Path
+
+from tasks.custody.evidence.keys import unquote
+from tests.support.hostile_trees import CANARY, CANARY_NAME, KINDS, make_hostile
+from tests.support.scenes import Scene
+from tests.unit.collectors.test_hostile_trees import PATTERNS, require_accounted
+
+
+def test_a_hostile_tree_goes_through_the_whole_flow(scene: Scene, tmp_path: Path) -> None:
+    tree = make_hostile(scene.small.root, tmp_path / "outside", seed=4, count=150)
+    scene.save(workload=scene.small.block(**PATTERNS))
+    scene.small.start_all()
+    state = scene.evacuate()
+    assert state.name == "Partial", state.message
+    assert scene.small.living() == []
+    assert tree.ran == []
+    verdict = json.loads((scene.home / "record/001/verdict.json").read_bytes())
+    assert all(receipt["proven"] for receipt in verdict["objects"])
+    of_tree = [item for item in verdict["coverage"] if item["collector"] in KINDS]
+    files = {file["stored"] for item in of_tree for file in item["files"]}
+    items = json.loads((scene.home / "evidence/manifest.json").read_bytes())["items"]
+    stored = {unquote(item["source"]): item["sha256"] for item in items if item["path"] in files}
+    require_accounted(tree, stored, (unquote(loss["source"]) for item in of_tree for loss in item["losses"]))
+    for each in scene.store.list(""):
+        data = scene.store.read(each.key)
+        assert CANARY not in data, each.key
+        assert CANARY_NAME.encode() not in data, each.key

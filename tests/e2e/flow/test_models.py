@@ -1,0 +1,114 @@
+"""A whole evacuation of a workload that leaves good, torn and hostile models behind, and secrets in its logs."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import pytest
+
+from tasks.evidence import model_inspection as inspect_models
+from tests.support.scenes import Scene, steps_of
+from tests.unit.evidence.test_model_inspection import Calls, bomb, estimator
+
+SECRET = "ghp" + "_" + "Z9y8X7w6V5u4T3s2R1q0P9o8N7m6L5k4J3i2"
+BOMB_MIB = 256
+
+
+@pytest.fixture
+def hostile(scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
+    """The canary is touched by whoever unpickles the evil model."""
+    monkeypatch.setattr(inspect_models, "_SECONDS", 3.0)
+    models = scene.small.root / "models"
+    joblib.dump(estimator(), models / "model_sound.joblib")
+    (models / "model_torn.joblib").write_bytes((models / "model_sound.joblib").read_bytes()[:-100])
+    joblib.dump([np.arange(100.0), Calls(os.mknod, str(tmp_path / "canary"))], models / "model_evil.joblib")
+    (models / "model_bomb.joblib").write_bytes(bomb(BOMB_MIB))
+    return scene
+
+
+def names(scene: Scene, prefix: str) -> set[str]:
+    return {Path(each.key).name for each in scene.store.list(prefix)}
+
+
+def verdict(scene: Scene, number: int) -> dict[str, Any]:
+    told: dict[str, Any] = json.loads((scene.home / f"record/{number:03d}/verdict.json").read_bytes())
+    return told
+
+
+def test_all_models_are_evidence_and_only_the_sound_one_is_promoted(hostile: Scene, tmp_path: Path) -> None:
+    state = hostile.evacuate()
+    assert state.name == "Verified", state.message
+    assert not (tmp_path / "canary").exists()
+    every = {f"model_{kind}.joblib" for kind in ("builtin", "sound", "torn", "evil", "bomb")}
+    incident = hostile.home.name
+    assert names(hostile, f"incidents/{incident}/evidence/models/") == every
+    assert names(hostile, "snapshots/") >= every
+    assert names(hostile, "latest/models/") == {"model_builtin.joblib", "model_sound.joblib"}
+    sealed = json.loads((hostile.home / "evidence/manifest.json").read_bytes())["items"]
+    assert "models.json" in {item["path"] for item in sealed}
+    assert not [item for item in sealed if item.get("note", "").startswith("left by")]
+    told = json.dumps(verdict(hostile, 1), ensure_ascii=False)
+    for words in ("model_torn.joblib is torn", "model_evil.joblib is suspect: would import posix.mknod", "is unknown"):
+        assert words in told
+    facts = verdict(hostile, 1)
+    assert "sklearn.linear_model._logistic.LogisticRegression" in json.dumps(facts)
+
+
+def test_a_run_that_carries_on_keeps_the_findings_and_judges_nothing_twice(hostile: Scene, tmp_path: Path) -> None:
+    good = hostile.store_block
+    hostile.save(store=type(good)(**dict(good) | {"endpoint": "http://127.0.0.1:9"}))
+    assert hostile.evacuate().name == "Unverified"
+    hostile.save(store=good)
+    state = hostile.evacuate(incident_id=hostile.home.name)
+    assert state.name == "Verified", state.message
+    assert steps_of(state)["§4 judge the models"] == "Cached"
+    assert "model_evil.joblib is suspect" in json.dumps(verdict(hostile, 2))
+    assert names(hostile, "latest/models/") == {"model_builtin.joblib", "model_sound.joblib"}
+    assert not (tmp_path / "canary").exists()
+
+
+def test_a_judge_that_fails_stops_neither_the_seal_nor_the_upload(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise RuntimeError("the judge is ill")
+
+    monkeypatch.setattr(inspect_models, "_judge_all", fails)
+    state = scene.evacuate()
+    assert state.name == "Verified", state.message
+    assert "no model was judged" in json.dumps(verdict(scene, 1))
+    assert names(scene, "latest/models/") == set()
+    assert names(scene, "latest/artifacts/")
+
+
+def test_recovery_brings_back_the_newest_sound_model_and_no_other(hostile: Scene) -> None:
+    models = hostile.small.root / "models"
+    for number, kind in enumerate(("sound", "builtin", "torn", "evil", "bomb")):
+        os.utime(models / f"model_{kind}.joblib", (1_700_000_000 + number, 1_700_000_000 + number))
+    hostile.small.start_all()
+    state = hostile.evacuate(recover=True)
+    assert state.name == "Verified", state.message
+    entries = [json.loads(line) for line in (hostile.home / "custody.jsonl").read_text().splitlines()]
+    (proven,) = [entry for entry in entries if entry["action"] == "model proven"]
+    assert proven["object"].endswith("model_builtin.joblib")
+
+
+@pytest.mark.parametrize("sensitive", ["scan", "withhold"])
+def test_a_secret_in_a_log_is_told_and_withheld_if_the_block_says_so(scene: Scene, sensitive: str) -> None:
+    log = scene.small.root / "logs/train-leak.log"
+    log.write_text(f"harmless\npushing with {SECRET}\n")
+    scene.save(workload=scene.small.block(sensitive=sensitive))
+    state = scene.evacuate()
+    assert state.name == "Verified", state.message
+    stored = {each.key for each in scene.store.list("") if each.key.endswith("train-leak.log")}
+    assert len(stored) == (3 if sensitive == "scan" else 0)
+    told = json.dumps(verdict(scene, 1))
+    words = "look like secrets" if sensitive == "scan" else "logs/train-leak.log was withheld"
+    assert words in told
+    holding = [path for path in scene.home.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]
+    assert [path.name for path in holding] == (["train-leak.log"] if sensitive == "scan" else [])
+    coverage = (scene.home / "evidence/coverage.json").read_text()
+    assert "GitHub token" in coverage

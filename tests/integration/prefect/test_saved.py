@@ -1,0 +1,88 @@
+"""Saved blocks that are not there, and servers that are gone: a message that says what to do, and exit code 2."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from blocks.file import load, store
+from tasks.custody.errors import Refused
+from tasks.runtime.context import unknown_block
+
+PROJECT = Path(__file__).resolve().parents[3]
+NOBODY = "http://127.0.0.1:9/api"
+FILE = '[workload.w]\nroot = "{}"\n[store.w]\nbucket = "evidence"\n'
+NAMED = f'{FILE}credentials = "aws-credentials/gone"\n'
+
+
+def told(*command: str) -> str:
+    """What a command that is refused says, with no Prefect server there."""
+    environment = {**os.environ, "PREFECT_API_URL": NOBODY, "PREFECT_CLIENT_MAX_RETRIES": "0"}
+    done = subprocess.run(
+        [sys.executable, "-m", *command], env=environment, cwd=PROJECT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    return done.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("blocks", "FILE"),
+        ("blocks", "NAMED"),
+        ("tasks.deployment", "--name", "portfolio"),
+        ("tasks.deployment", "--file", "FILE"),
+        ("tasks.deployment", "--file", "NAMED"),
+        ("tasks.cli", "audit", "evidence"),
+        ("tasks.cli", "audit", "NAMED"),
+        ("tasks.cli", "lower", "evidence"),
+        ("tasks.cli", "pull", "NAMED", "/tmp"),  # noqa: S108  nothing is written there
+    ],
+)
+def test_a_dead_server_is_told_in_one_line(tmp_path: Path, command: tuple[str, ...]) -> None:
+    for name, content in (("FILE", FILE), ("NAMED", NAMED)):
+        (tmp_path / f"{name}.toml").write_text(content.format(tmp_path))
+    given = [str(tmp_path / f"{word}.toml") if word in {"FILE", "NAMED"} else word for word in command]
+    (line,) = told(*given).splitlines()
+    assert line.startswith(f"expected a Prefect server that has the saved blocks at {NOBODY}; got ")
+    assert "Nothing was touched. Start it" in line
+
+
+@pytest.mark.usefixtures("prefect")
+@pytest.mark.parametrize(
+    "reference", ["aws-credentials/gone", "no-such-type/gone", "gone", "a/b/c", "aws-credentials/"]
+)
+def test_credentials_that_nobody_has_saved_are_named(tmp_path: Path, reference: str) -> None:
+    (tmp_path / "a.toml").write_text(f'{FILE.format(tmp_path)}credentials = "{reference}"\n')
+    for read in (load, store):
+        with pytest.raises(Refused, match=f"'{reference}': .*Save it"):
+            read(tmp_path / "a.toml")
+
+
+@pytest.mark.usefixtures("prefect")
+def test_a_type_of_which_nothing_was_ever_saved_has_no_names() -> None:
+    assert "none is saved yet" in str(unknown_block("no-such-type", "nobody"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["audit"], "expected STORE="),
+        (["rollback"], "expected STORE="),
+        (["lower"], "expected STORE="),
+        (["pull"], "expected STORE="),
+        (["pull", "STORE=store.toml"], "expected INTO="),
+    ],
+)
+def test_make_without_a_store_says_so_once(tmp_path: Path, arguments: list[str], words: str) -> None:
+    (tmp_path / "store.toml").write_text(f'[store.a]\nfolder = "{tmp_path}"\n')
+    given = [word.replace("store.toml", str(tmp_path / "store.toml")) for word in arguments]
+    done = subprocess.run(
+        ["make", "-o", ".venv/.synced", *given], cwd=PROJECT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert (done.stdout + done.stderr).count("Nothing was ") == 1
+    assert done.stderr.startswith(words)

@@ -1,0 +1,104 @@
+"""What goes wrong between client and server: what passes is passed, what does not is said, nothing is lost or twice."""
+
+import time
+from collections.abc import Callable
+from threading import Event
+
+import pytest
+
+from blocks import s3_clients
+from blocks.s3 import S3Store
+from tasks.custody.errors import PermanentStoreError, StoreError, TransientStoreError
+from tasks.custody.evidence.parts import divide
+from tests.integration.s3.conftest import LARGE, MIB, PARTS
+from tests.integration.s3.proxy import Act, Proxy, Rule, cut_after, dawdle, lose_the_answer, refuse, stall
+from tests.support.deliveries import proven, run_of, sent
+from tests.support.workloads import SmallWorkload
+
+Door = Callable[[], S3Store]
+REQUESTS = {
+    "a small object": ("PUT", "/evidence/logs/"),
+    "a streamed object": ("PUT", "/evidence/models/model_streamed"),
+    "a part": ("PUT", "partNumber="),
+    "the beginning of an upload": ("POST", r"\?uploads"),
+    "its end": ("POST", r"\?uploadId="),
+    "a copy": ("PUT", "/snapshots/"),
+    "a look": ("HEAD", "/evidence/"),
+}
+FAULTS: dict[str, Act] = {
+    "500": refuse(500, "InternalError"),
+    "503": refuse(503, "SlowDown"),
+    "cut at once": cut_after(0),
+    "cut after some bytes": cut_after(1000),
+    "its answer lost": lose_the_answer,
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_passes_is_tried_again_request_by_request(
+    laden: SmallWorkload, door: Door, proxy: Proxy, fault: str
+) -> None:
+    proxy.rules = [
+        Rule(FAULTS[fault], method, path, times=1 if method == "POST" else 2) for method, path in REQUESTS.values()
+    ]
+    with run_of(laden, door()) as (case, seals):
+        sent(case, seals)
+        assert proven(case, seals, read_back=True).complete
+    assert not [rule for rule in proxy.rules if rule.times]
+    assert max(proxy.stored().values()) == 1
+    assert len([path for path in proxy.stored() if "partNumber=" in path]) == PARTS
+    assert list(door().end_unfinished("incidents/IR-1/")) == []
+
+
+@pytest.mark.parametrize(
+    ("request_", "act", "kind", "word"),
+    [
+        ("a small object", refuse(503, "SlowDown"), TransientStoreError, "503"),
+        ("a part", cut_after(MIB), TransientStoreError, "network"),
+        ("a part", refuse(400, "ExpiredToken"), PermanentStoreError, "Renew the temporary credentials"),
+        ("a copy", refuse(403, "AccessDenied"), PermanentStoreError, "s3:PutObject"),
+        ("a small object", refuse(403, "RequestTimeTooSkewed"), PermanentStoreError, "clock"),
+    ],
+)
+def test_what_does_not_pass_is_said_and_later_only_the_rest_is_sent(  # noqa: PLR0913, PLR0917  fixtures
+    laden: SmallWorkload, door: Door, proxy: Proxy, request_: str, act: Act, kind: type[StoreError], word: str
+) -> None:
+    rule = Rule(act, *REQUESTS[request_], skip=2, times=1_000_000)
+    proxy.rules = [rule]
+    with run_of(laden, door()) as (case, seals), pytest.raises(kind, match=word):
+        sent(case, seals)
+    if kind is PermanentStoreError:
+        assert 1_000_000 - rule.times <= 16, "what is permanent is not tried again: once for each of many at once"
+    before = proxy.stored()
+    proxy.rules = []
+    with run_of(laden, door()) as (case, seals):
+        sent(case, seals)
+        assert proven(case, seals, read_back=True).complete
+    assert before
+    assert max(proxy.stored().values()) == 1
+
+
+@pytest.mark.parametrize("request_", ["a small object", "a part", "its end"])
+def test_a_server_that_falls_silent_is_not_waited_for_without_end(
+    laden: SmallWorkload, door: Door, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, request_: str
+) -> None:
+    monkeypatch.setattr(s3_clients, "_ANSWER", 1)
+    woken = Event()
+    proxy.rules = [Rule(stall(woken), *REQUESTS[request_], times=1)]
+    began = time.monotonic()
+    with run_of(laden, door()) as (case, seals):
+        sent(case, seals)
+        assert proven(case, seals).complete
+    woken.set()
+    assert time.monotonic() - began < 30
+
+
+def test_a_slow_line_is_no_lost_connection(laden: SmallWorkload, door: Door, proxy: Proxy) -> None:
+    """Not even while a connection is new."""
+    large = laden.root / LARGE
+    sha256, parts = divide(large, 5 * MIB, large.stat().st_size)
+    proxy.rules = [Rule(dawdle(2.5), *REQUESTS["a part"], times=PARTS)]
+    store, told = door(), list[int]()
+    store.create("evidence/large", large, sha256, parts, told.append)
+    assert store.holds("evidence/large", sha256, parts)
+    assert proxy.asked["PUT"] == PARTS

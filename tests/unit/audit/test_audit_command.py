@@ -1,0 +1,100 @@
+"""`make audit` as a person types it: which store is meant, what is refused, what it exits with."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from blocks.directory import DirectoryStore
+from tasks.cli.audit import audit_by_hand
+from tasks.cli.store_argument import named_store
+from tasks.custody.errors import Refused
+from tasks.custody.store.manifest import digest_bytes
+from tests.support.run_context import INCIDENT
+from tests.unit.audit.conftest import Objects
+
+
+@pytest.fixture
+def store(tmp_path: Path, objects: Objects) -> Path:
+    """A folder with a whole incident in it, and the file that names it."""
+    (tmp_path / "disk").mkdir()
+    disk = DirectoryStore(tmp_path / "disk")
+    for key, data in objects.items():
+        disk.create(key, data, digest_bytes(data))
+    file = tmp_path / "a store.toml"
+    file.write_text(f'[store.archive]\nfolder = "{tmp_path / "disk"}"\nsigning = "signing-key/of-the-host"\n')
+    return file
+
+
+@contextmanager
+def no_server() -> Iterator[None]:
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
+        yield
+
+
+def test_a_folder_is_audited_without_any_server(
+    store: Path, allowed: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "signers").write_text(allowed)
+    arguments = [str(store), INCIDENT, "--signers", str(tmp_path / "signers"), "--deep"]
+    with no_server():
+        assert audit_by_hand(arguments) == 0
+        first, *_, last = capsys.readouterr().out.splitlines()
+        assert first == f"PROVEN  {INCIDENT} in {tmp_path / 'disk'}"
+        assert last.startswith(f"PROVEN incident={INCIDENT} ")
+        (tmp_path / "disk/incidents" / INCIDENT / "evidence/pip_freeze.txt").write_text("other")
+        assert audit_by_hand(arguments) == 1
+        assert f"broken: incidents/{INCIDENT}/evidence/pip_freeze.txt: not what" in capsys.readouterr().out
+
+
+def test_without_an_id_the_incidents_are_listed(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert audit_by_hand([f"{store}:archive"]) == 0
+    heads, row, _, following = capsys.readouterr().out.splitlines()
+    assert heads.startswith("id ")
+    assert row.startswith(INCIDENT)
+    assert " VERIFIED  2        yes " in row
+    assert following == f"next: make audit STORE={store}:archive INCIDENT=IR-…"
+
+
+def test_an_empty_store_holds_no_incident(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "store.toml").write_text(f'[store.archive]\nfolder = "{tmp_path}"\n')
+    assert audit_by_hand([str(tmp_path / "store.toml")]) == 0
+    assert capsys.readouterr().out == "no incidents\n"
+
+
+TWO = '[store.a]\nfolder = "/srv/a"\n\n[store.b]\nfolder = "/srv/b"\ncredentials = "aws-credentials/b"\n'
+
+
+def test_one_of_several_is_named_and_the_others_are_not_opened(tmp_path: Path) -> None:
+    (tmp_path / "two.toml").write_text(TWO)
+    with no_server():
+        assert named_store(f"{tmp_path}/two.toml:a").folder == Path("/srv/a")
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("two.toml", "a, b"),
+        ("two.toml:c", "'c' of a, b"),
+        ("two.toml:b", "Prefect server"),
+        ("none.toml", "a TOML file"),
+        ("archive", "Prefect server"),
+    ],
+)
+def test_what_cannot_be_opened_is_refused_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, words: str
+) -> None:
+    (tmp_path / "two.toml").write_text(TWO)
+    monkeypatch.chdir(tmp_path)
+    with no_server(), pytest.raises(Refused, match=words):
+        named_store(given)
+
+
+@pytest.mark.parametrize("content", [None, b"\xff", b"nonsense"])
+def test_signers_that_cannot_be_read_are_refused(store: Path, tmp_path: Path, content: bytes | None) -> None:
+    if content is not None:
+        (tmp_path / "signers").write_bytes(content)
+    with pytest.raises(Refused, match="allowed_signers"):
+        audit_by_hand([str(store), INCIDENT, "--signers", str(tmp_path / "signers")])

@@ -1,0 +1,378 @@
+"""Records that fit together and claim too much, runs that died, neighbours, retention: what an audit makes of them."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from blocks.memory import MemoryStore
+from blocks.port import StoredObject
+from blocks.signing_key import SigningKey
+from tasks.audit.verify import audited
+from tasks.custody.audit.facts import read_facts
+from tasks.custody.audit.finding import Audit, AuditWord, Severity
+from tasks.custody.audit.layout import laid_out
+from tasks.custody.audit.promise import Promise, Seen, kept
+from tasks.custody.audit.records import RecordOf, admitted
+from tasks.custody.audit.signers import Signer, read_signers
+from tasks.custody.audit.turns import turns_hold
+from tasks.custody.evidence.keys import begun_key, done_key
+from tasks.custody.store.latest import Turn
+from tasks.custody.store.manifest import canonical, digest_bytes
+from tests.support.run_context import INCIDENT
+from tests.support.sealed_runs import lossy
+from tests.unit.audit.conftest import Objects
+
+Holding = Callable[[dict[str, bytes]], MemoryStore]
+HOME = f"incidents/{INCIDENT}"
+STAMP = INCIDENT.removeprefix("IR-")
+
+
+def findings(audit: Audit, severity: Severity) -> dict[str, str]:
+    """All that is said of each object."""
+    found = dict[str, str]()
+    for each in (each for each in audit.findings if each.severity is severity):
+        name = each.object.removeprefix(f"{HOME}/")
+        found[name] = f"{found.get(name, '')}{each.told}; "
+    return found
+
+
+def forged(objects: dict[str, bytes], record: int, change: Callable[[dict[str, Any]], object]) -> dict[str, bytes]:
+    """A record whose facts were changed by somebody who may write everywhere, and who set every digest right again."""
+    folder = f"{HOME}/record/{record:03d}"
+    facts = json.loads(objects[f"{folder}/verdict.json"])
+    change(facts)
+    verdict = canonical(facts)
+    closing = json.loads(objects[f"{folder}/closing.json"])
+    closing["files"]["verdict.json"] = digest_bytes(verdict)
+    closing["verdict"] = facts["verdict"]["word"]
+    return objects | {f"{folder}/verdict.json": verdict, f"{folder}/closing.json": canonical(closing)}
+
+
+def lose(facts: dict[str, Any], about: dict[str, object] | None = None) -> None:
+    (item,) = [item for item in facts["coverage"] if item["collector"] == "logs"]
+    item.update(about or {"outcome": "denied", "reason": "not permitted"})
+
+
+CLAIMS: dict[str, Callable[[dict[str, Any]], object]] = {
+    "lost needed evidence": lose,
+    "an object that was never proven": lambda facts: facts["objects"][0].update(proven=False),
+    "no receipts": lambda facts: facts.update(objects=[]),
+    "one receipt less": lambda facts: facts["objects"].pop(),
+    "no evidence": lambda facts: facts.update(coverage=[]),
+    "something alive": lambda facts: facts["containment"].update(alive=["training 7"]),
+    "nobody looked": lambda facts: facts.update(containment=None),
+    "nothing was paused": lambda facts: facts.update(pause=None),
+    "a launch that got through": lambda facts: facts.update(challenge={"at": "2026-01-02T00:00:00Z"}),
+    "what is missing": lambda facts: facts["verdict"].update(missing=["logs denied"]),
+}
+
+
+@pytest.mark.parametrize("change", CLAIMS.values(), ids=CLAIMS)
+def test_a_record_that_claims_verified_over_its_own_facts_is_broken(
+    unsigned: Objects, holding: Holding, change: Callable[[dict[str, Any]], object]
+) -> None:
+    audit = audited(holding(forged(unsigned, 2, change)), INCIDENT, None, deep=True)
+    assert audit.word is AuditWord.BROKEN
+    assert "it claims VERIFIED" in findings(audit, Severity.BROKEN)["record/002/verdict.json"]
+
+
+def test_a_record_that_claims_less_than_its_facts_is_believed(unsigned: Objects, holding: Holding) -> None:
+    # A step that failed without a receipt makes a verdict worse, and no record has its reason as a fact.
+    objects = forged(unsigned, 2, lambda facts: facts["verdict"].update(word="UNVERIFIED", missing=["§6: broken"]))
+    audit = audited(holding(objects), INCIDENT, None, deep=False)
+    assert findings(audit, Severity.BROKEN).keys() == {"record/002/closing.json"}
+    assert "the verdict in the custody log" in findings(audit, Severity.BROKEN)["record/002/closing.json"]
+
+
+@pytest.mark.parametrize("about", [{"outcome": "empty"}, {"needed": False}, {"may_be_missing": True}])
+def test_an_attempt_that_is_told_otherwise_than_it_was_sealed_is_broken(
+    unsigned: Objects, holding: Holding, about: dict[str, object]
+) -> None:
+    objects = forged(unsigned, 2, lambda facts: lose(facts, about))
+    audit = audited(holding(objects), INCIDENT, None, deep=False)
+    assert "differently than the sealed coverage.json" in findings(audit, Severity.BROKEN)["record/002/verdict.json"]
+
+
+def test_a_file_that_was_collected_and_is_in_no_manifest_is_broken(unsigned: Objects, holding: Holding) -> None:
+    ghost = {"stored": "logs/ghost.log", "source": "", "size": 0, "sha256": "0" * 64}
+    objects = forged(unsigned, 2, lambda facts: facts["coverage"][0]["files"].append(ghost))
+    audit = audited(holding(objects), INCIDENT, None, deep=False)
+    assert "logs/ghost.log" in findings(audit, Severity.BROKEN)["record/002/verdict.json"]
+
+
+@pytest.mark.parametrize("name", ["id", "host", "boot", "workload", "opened_at"])
+def test_a_claim_of_another_host_workload_or_time_is_broken(unsigned: Objects, holding: Holding, name: str) -> None:
+    claim = json.loads(unsigned[f"{HOME}/claim.json"])
+    claim["incident" if name == "id" else name] = "2026-01-02T03:04:05+00:00" if name == "opened_at" else "IR-other"
+    audit = audited(holding(unsigned | {f"{HOME}/claim.json": canonical(claim)}), INCIDENT, None, deep=False)
+    assert "claim.json" in findings(audit, Severity.BROKEN)
+
+
+def test_records_that_tell_of_different_incidents_are_broken(unsigned: Objects, holding: Holding) -> None:
+    objects = forged(unsigned, 1, lambda facts: facts["incident"].update(host="elsewhere"))
+    audit = audited(holding(objects), INCIDENT, None, deep=False)
+    assert "name different digests of it" in findings(audit, Severity.BROKEN)["claim.json"]
+
+
+def without(objects: dict[str, bytes], *starts: str) -> dict[str, bytes]:
+    return {
+        key: data for key, data in objects.items() if not key.startswith(tuple(f"{HOME}/{each}" for each in starts))
+    }
+
+
+@pytest.fixture
+def signers(allowed: str) -> tuple[Signer, ...]:
+    return read_signers(allowed)
+
+
+def test_a_run_that_died_before_its_closing_is_named(
+    objects: Objects, holding: Holding, signers: tuple[Signer, ...]
+) -> None:
+    left = without(objects, "record/001/closing.json")
+    audit = audited(holding(left), INCIDENT, signers, deep=False)
+    assert audit.word is AuditWord.INDETERMINATE
+    told = findings(audit, Severity.OPEN)["record/001/closing.json"]
+    assert "its run died, or it was removed" in told
+    assert "verdict.json" in told
+
+
+def test_a_last_record_that_was_cut_off_leaves_its_evidence_without_a_witness(
+    objects: Objects, holding: Holding, signers: tuple[Signer, ...]
+) -> None:
+    audit = audited(holding(without(objects, "record/002/")), INCIDENT, signers, deep=False)
+    assert audit.word is AuditWord.INDETERMINATE
+    assert "no closing vouches for it" in findings(audit, Severity.OPEN)["evidence.2/manifest.json"]
+    assert audit.verdict.startswith("VERIFIED (record/001)")
+
+
+def test_a_record_in_the_middle_that_was_taken_out_breaks_the_chain(
+    objects: Objects, holding: Holding, signers: tuple[Signer, ...]
+) -> None:
+    audit = audited(holding(without(objects, "record/001/")), INCIDENT, signers, deep=False)
+    assert audit.word is AuditWord.BROKEN
+    assert "record 001 is missing" in findings(audit, Severity.OPEN)["record/001/closing.json"]
+    assert "custody chain" in findings(audit, Severity.BROKEN)["evidence.2/custody.jsonl"]
+
+
+def test_an_offload_that_was_broken_off_is_open_and_nobody_is_accused(
+    objects: Objects, holding: Holding, signers: tuple[Signer, ...]
+) -> None:
+    left = without(objects, "record/", "evidence/manifest.json", "evidence/SHA256SUMS", "evidence.2/")
+    left = {
+        key: data
+        for key, data in left.items()
+        if not key.startswith((f"snapshots/{STAMP}.2/", "promotions/", "latest/"))
+    }
+    audit = audited(holding(left), INCIDENT, signers, deep=False)
+    assert audit.word is AuditWord.INDETERMINATE, findings(audit, Severity.BROKEN)
+    assert audit.verdict.startswith("none")
+
+
+def test_neighbours_are_nobodys_business(objects: Objects, holding: Holding, signers: tuple[Signer, ...]) -> None:
+    strangers = [
+        f"{HOME}-gpu1/claim.json",
+        f"snapshots/{STAMP}-gpu1/models/a",
+        "promotions/000009/begun.json",
+        "snapshots/20250102T030405Z/models/a",
+        "promotions/notes.txt",
+        "latest/models/other",
+        "notes.txt",
+    ]
+    audit = audited(holding(objects | dict.fromkeys(strangers, b"theirs")), INCIDENT, signers, deep=False)
+    assert audit.word is AuditWord.PROVEN, audit.told
+
+
+def test_a_stamp_with_a_host_is_not_taken_for_anothers_supplement() -> None:
+    plain = laid_out("IR-20260102T030405Z", ["incidents/IR-20260102T030405Z/evidence/a"])
+    assert plain.owns("snapshots/20260102T030405Z/models/a")
+    assert plain.owns("snapshots/20260102T030405Z.2/models/a")
+    host = laid_out("IR-20260102T030405Z-gpu", ["incidents/IR-20260102T030405Z-gpu/evidence/a"])
+    assert host.owns("snapshots/20260102T030405Z-gpu/models/a")
+    assert not host.owns("snapshots/20260102T030405Z-gpu.2/models/a")
+    assert replace(host, volumes=(1, 2)).owns("snapshots/20260102T030405Z-gpu.2/models/a")
+
+
+def test_latest_that_went_on_is_a_note(objects: Objects, holding: Holding, signers: tuple[Signer, ...]) -> None:
+    key = next(key for key in objects if key.startswith("latest/"))
+    for changed in (objects | {key: b"newer"}, {name: data for name, data in objects.items() if name != key}):
+        audit = audited(holding(changed), INCIDENT, signers, deep=False)
+        assert audit.word is AuditWord.PROVEN
+        assert "no longer has what this incident promoted" in findings(audit, Severity.NOTE)[key]
+
+
+def test_a_turn_that_no_record_tells_of_is_open_unless_a_later_one_has_carried_it_on(
+    objects: Objects, holding: Holding, signers: tuple[Signer, ...]
+) -> None:
+    last = Turn.from_bytes(objects[begun_key(2)])
+    assert last.incident == INCIDENT
+    silent = objects | {begun_key(3): replace(last, number=3).to_bytes()}
+    audit = audited(holding(silent), INCIDENT, signers, deep=False)
+    assert "no record tells of this turn" in findings(audit, Severity.OPEN)[begun_key(3)]
+    rolled_back = replace(last, number=3, incident="", undoes=2, by="root by hand")
+    audit = audited(holding(objects | {begun_key(3): rolled_back.to_bytes()}), INCIDENT, signers, deep=False)
+    assert audit.word is AuditWord.PROVEN
+    assert "brought back to what it was before turn 2, by root by hand" in findings(audit, Severity.NOTE)[begun_key(3)]
+
+
+def test_what_the_records_tell_of_a_turn_is_compared(
+    objects: Objects, holding: Holding, signers: tuple[Signer, ...]
+) -> None:
+    another = replace(Turn.from_bytes(objects[begun_key(2)]), incident="IR-20260102T030406Z").to_bytes()
+    for number in (1, 2):
+        for key in (begun_key(number), done_key(number)):
+            gone = {name: data for name, data in objects.items() if name != key}
+            for changed in (gone, objects | {key: objects[key] + b" "}, objects | {key: another}):
+                audit = audited(holding(changed), INCIDENT, signers, deep=False)
+                assert key in findings(audit, Severity.BROKEN), key
+
+
+def test_a_turn_whose_run_died_and_that_was_carried_on_is_a_note() -> None:
+    first = Turn(1, INCIDENT, "guarded", "run", datetime.now(UTC), ())
+    second = replace(first, number=2, carries_on=1)
+    (found,) = turns_hold(INCIDENT, {begun_key(2)}, [first, second])
+    assert (found.severity, found.object) == (Severity.NOTE, begun_key(1))
+    assert not list(turns_hold("IR-20260102T030406Z", set(), [first, second]))
+
+
+def test_nobody_signed_is_said_and_is_not_proven(unsigned: Objects, holding: Holding) -> None:
+    audit = audited(holding(unsigned), INCIDENT, None, deep=True)
+    assert audit.word is AuditWord.INDETERMINATE
+    assert audit.signed == "not signed"
+    assert any(sentence.startswith("Who made this") for sentence in audit.unproven)
+
+
+def test_whose_the_key_is_is_not_proven_without_signers(objects: Objects, holding: Holding) -> None:
+    audit = audited(holding(objects), INCIDENT, None, deep=False)
+    assert audit.word is AuditWord.INDETERMINATE
+    assert [each.what for each in audit.findings] == ["nobody vouches for the key that signed it"]
+    assert audit.signed.endswith("a key that nobody vouched for")
+    assert any(sentence.startswith("Whose the signing key is") for sentence in audit.unproven)
+
+
+def test_a_key_that_the_auditor_does_not_know_is_broken(objects: Objects, holding: Holding, allowed: str) -> None:
+    other = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDiuf0v7R0P9Pz7mNPl4k2Nu1FIV6pg1zvbGzuZs9yMq"
+    for text in (f"evacuation@test {other}", allowed.replace('namespaces="evacuation"', 'namespaces="git"')):
+        audit = audited(holding(objects), INCIDENT, read_signers(text), deep=False)
+        assert audit.word is AuditWord.BROKEN
+        assert len(findings(audit, Severity.BROKEN)) == 4
+
+
+def test_a_signature_that_was_taken_away_is_open_and_the_closing_still_names_its_signer(
+    objects: Objects, holding: Holding
+) -> None:
+    left = {key: data for key, data in objects.items() if not key.endswith(".sig")}
+    audit = audited(holding(left), INCIDENT, None, deep=False)
+    assert audit.word is AuditWord.BROKEN  # the receipts name the manifests' signatures
+    assert "as its signer, and has no signature" in findings(audit, Severity.OPEN)["record/002/closing.json"]
+
+
+def test_an_incident_that_lost_something_and_says_so_is_proven(
+    tmp_path: Path, signing_key: SigningKey, signers: tuple[Signer, ...]
+) -> None:
+    store = MemoryStore()
+    incident = lossy(tmp_path / "work load", store, signing_key)
+    audit = audited(store, incident, signers, deep=True)
+    assert audit.word is AuditWord.PROVEN, audit.told
+    assert audit.verdict.startswith("PARTIAL (record/001)")
+
+
+@pytest.mark.parametrize(
+    ("about", "in_place", "severity"),
+    [
+        ({"proven": False, "lost": True, "reason": "changed"}, True, Severity.NOTE),
+        ({"proven": False, "lost": True, "reason": "changed"}, False, Severity.OPEN),
+        ({"proven": False, "reason": "it is not in the store"}, False, Severity.OPEN),
+        ({"proven": True}, True, None),
+    ],
+)
+def test_what_the_record_itself_says_never_came_to_the_store_accuses_nobody(
+    unsigned: Objects, about: dict[str, Any], severity: Severity | None, *, in_place: bool
+) -> None:
+    facts = read_facts(unsigned[f"{HOME}/record/002/verdict.json"])
+    receipt = replace(facts.objects[0], **{"proven": False, **about})
+    record = RecordOf(2, None, replace(facts, objects=(receipt,)), None)
+    assert admitted({2: record}, frozenset({receipt.key} if in_place else ())).get(receipt.key) is severity
+    missing = kept(
+        Promise(receipt.key, receipt.sha256, None, "x"), Seen(receipt.key, there=False), severity or Severity.BROKEN
+    )
+    assert missing
+    assert missing.severity is (severity or Severity.BROKEN)
+    proven_before = RecordOf(1, None, replace(facts, objects=(replace(receipt, proven=True, lost=False),)), None)
+    assert admitted({1: proven_before, 2: record}, frozenset({receipt.key})) == {}
+
+
+class LockingStore(MemoryStore):
+    """Says of every object that it is locked until then; of one it says that it is not."""
+
+    until = datetime(2027, 1, 1, tzinfo=UTC)
+    free = ""
+
+    def look(self, key: str) -> StoredObject | None:
+        """As a bucket with Object Lock does."""
+        seen = super().look(key)
+        return seen and (seen if key == self.free else replace(seen, retained_until=self.until, lock="governance"))
+
+
+def asking(objects: dict[str, bytes], **asked: object) -> dict[str, bytes]:
+    key = f"{HOME}/record/002/closing.json"
+    said = json.loads(objects[key]) | {"retention": {"lock": "governance", "days": 30, "hold": False, **asked}}
+    return objects | {key: canonical(said)}
+
+
+@pytest.mark.parametrize(
+    ("asked", "lacks"),
+    [
+        ({}, ""),
+        ({"lock": "compliance"}, "it is locked in governance mode, compliance was asked"),
+        ({"hold": True}, "it is not under legal hold"),
+        ({"days": 36_000}, "it is locked until"),
+    ],
+)
+def test_retention_is_held_against_what_was_asked(unsigned: Objects, asked: dict[str, object], lacks: str) -> None:
+    store = LockingStore()
+    store.until = datetime.now(UTC) + timedelta(days=365)
+    store._objects.update(asking(unsigned, **asked))
+    audit = audited(store, INCIDENT, None, deep=False)
+    count = sum(not key.startswith("latest/") for key in unsigned)
+    told = [each for each in findings(audit, Severity.OPEN).values() if "not signed" not in each]
+    assert f"{count} under governance" in audit.retained
+    assert [lacks in each and f"({count} objects)" in each for each in told] == [True] * bool(lacks)
+
+
+def test_one_object_whose_lock_is_gone_is_named(unsigned: Objects) -> None:
+    store = LockingStore()
+    store.until, store.free = datetime.now(UTC) + timedelta(days=365), f"{HOME}/evidence/pip_freeze.txt"
+    store._objects.update(asking(unsigned))
+    audit = audited(store, INCIDENT, None, deep=False)
+    assert "it is not locked" in findings(audit, Severity.OPEN)["evidence/pip_freeze.txt"]
+
+
+class RememberingStore(MemoryStore):
+    """A bucket that keeps versions."""
+
+    versions: dict[str, int] | None = None
+
+    def rewritten(self, prefix: str) -> dict[str, int] | None:
+        """Those that are there more than once."""
+        kept = self.versions
+        return None if kept is None else {key: times for key, times in kept.items() if key.startswith(prefix)}
+
+
+def test_an_object_that_was_overwritten_and_put_back_is_found_where_versions_are_kept(
+    objects: Objects, signers: tuple[Signer, ...]
+) -> None:
+    store = RememberingStore()
+    store._objects.update(objects)
+    assert "keeps no versions" in " ".join(audited(store, INCIDENT, signers, deep=False).unproven)
+    store.versions = {f"snapshots/{STAMP}-gpu1/a": 2, "latest/a": 9}
+    audit = audited(store, INCIDENT, signers, deep=False)
+    assert audit.word is AuditWord.PROVEN
+    assert "keeps no versions" not in " ".join(audit.unproven)
+    store.versions |= {f"{HOME}/claim.json": 3}
+    audit = audited(store, INCIDENT, signers, deep=False)
+    assert "written or deleted again" in findings(audit, Severity.BROKEN)["claim.json"]

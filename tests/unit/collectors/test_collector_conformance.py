@@ -1,0 +1,413 @@
+"""What every collector promises, tried on each that discovery finds: a new file is covered at once."""
+
+import importlib
+import json
+import os
+import re
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import psutil
+import pytest
+
+from blocks.workload import Workload
+from tasks.collectors import discover
+from tasks.collectors.attempt import attempt
+from tasks.collectors.collector import Collector, Files, Gathered
+from tasks.collectors.environment import commit
+from tasks.containment.members import freeze
+from tasks.custody.evidence.acquisition import Evidence, Outcome, StoredFile
+from tasks.custody.evidence.keys import COVERAGE, MANIFEST, SEGMENT, SUMS, stored_name
+from tasks.custody.store.manifest import digest
+from tasks.evidence import collect as module
+from tasks.evidence.collect import collect
+from tasks.runtime.context import Case
+from tests.support.run_context import case_of
+from tests.support.workloads import SmallWorkload, wait_until
+from tests.unit.collectors.test_git import repository
+
+CANARY = "Zq7canaryX"
+HOSTS_TO_GIVE = {"kernel", "gpu", "journal"}  # the right to read the kernel's log, a card, systemd
+WITHOUT_ROOT = (
+    *("packages", "installation", "interpreter", "git", "lockfiles", "logs", "artifacts", "models"),
+    *("tracebacks", "scores"),
+)
+HOME = Path(__file__).parents[3] / "tasks/collectors"
+
+
+@pytest.fixture(params=list(discover().values()), ids=list(discover()))
+def collector(request: pytest.FixtureRequest) -> Collector:
+    found: Collector = request.param
+    return found
+
+
+def test_every_module_with_a_collector_is_discovered() -> None:
+    with_one = {path.stem for path in HOME.glob("*.py") if "\nCOLLECTOR = " in path.read_text()}
+    assert with_one == set(discover())
+    assert len(with_one) >= 11
+
+
+def test_its_name_is_its_modules_name_and_its_file_says_what_it_is(collector: Collector) -> None:
+    module = importlib.import_module(f"tasks.collectors.{collector.name}")
+    assert module.COLLECTOR is collector
+    assert module.__doc__
+    assert len(module.__doc__.strip()) > 20
+
+
+def test_it_answers_a_question_in_a_bounded_time_from_somewhere(collector: Collector) -> None:
+    assert collector.answers.endswith("?")
+    assert 0 < collector.deadline < 3600
+    assert collector.stalled > 0
+    assert 0 < collector.limit < 1 << 50
+    assert collector.sources
+
+
+def test_the_form_names_the_collectors_that_say_of_themselves_that_they_are_needed() -> None:
+    described = Workload.model_fields["needed"].description or ""
+    (named,) = re.findall(r"\((.*)\)", described)
+    assert set(named.split(", ")) == {name for name, each in discover().items() if each.needed}
+
+
+@pytest.mark.parametrize(("asked", "needed"), [(None, {"logs"}), (["disk"], {"disk"}), ([], set())])
+def test_the_block_decides_which_are_needed_and_else_they_do_themselves(
+    small: SmallWorkload, asked: list[str] | None, needed: set[str]
+) -> None:
+    with case_of(small.block(needed=asked)) as case:
+        assert {name for name in ("logs", "disk") if module.needed(case, discover()[name])} == needed
+
+
+def test_the_reference_lists_them_in_the_order_of_volatility() -> None:
+    page = (HOME.parents[1] / "docs/reference.md").read_text()
+    rows = re.findall(r"^\| (\d+) \| `(\w+)` \|", page, re.MULTILINE)
+    assert rows == [(str(each.order), name) for name, each in discover().items()]
+
+
+def test_the_order_of_volatility_is_a_total_order() -> None:
+    orders = [collector.order for collector in discover().values()]
+    assert orders == sorted(orders)
+    assert len(orders) == len(set(orders))
+
+
+def test_what_needs_the_frozen_processes_comes_before_everything_else() -> None:
+    frozen = [collector.while_frozen for collector in discover().values()]
+    assert frozen == sorted(frozen, reverse=True)
+
+
+def test_no_two_sources_store_under_the_same_name() -> None:
+    sources = [source for one in discover().values() for source in one.sources]
+    made = [source.stored for source in sources if not isinstance(source, Files | Gathered)]
+    fields = [source.field for one in discover().values() for source in one.sources if isinstance(source, Files)]
+    for names in ([*made, MANIFEST, SUMS, SEGMENT, COVERAGE], fields):
+        assert [name for name, times in Counter(names).items() if times > 1] == []
+    for name in made:
+        # A dot keeps the names that we make apart from the workload's folders; see acquire.
+        assert "." in name
+        assert "/" not in name
+        assert stored_name(name.encode()) == name
+
+
+def evidence_of(case: Case, collector: str) -> Evidence:
+    made = collect.fn(case, collector).data
+    assert isinstance(made, Evidence)
+    return made
+
+
+def all_of(case: Case, at_once: int = 4) -> dict[str, Evidence]:
+    """Every collector's evidence; side by side, as in a run."""
+    with ThreadPoolExecutor(at_once) as pool:
+        return dict(zip(discover(), pool.map(partial(evidence_of, case), discover()), strict=True))
+
+
+def picture(folder: Path) -> dict[str, tuple[int, int, str]]:
+    """Every file below a folder, with size, time and digest."""
+    files = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    return {str(path): (path.stat().st_size, path.stat().st_mtime_ns, digest(path)) for path in files}
+
+
+def ours() -> list[str]:
+    """What runs of ours below this test, but for the workload's own processes and the warm one."""
+    return [
+        " ".join(child.cmdline())
+        for child in psutil.Process().children(recursive=True)
+        if child.status() != psutil.STATUS_ZOMBIE
+        and "tasks.collectors" in " ".join(child.cmdline())
+        and not (child.ppid() == os.getpid() and "tasks.collectors.zygote" in child.cmdline())
+    ]
+
+
+@dataclass
+class World:
+    """All collectors' evidence of one frozen workload that has something for nearly each of them."""
+
+    evidence: dict[str, Evidence]
+    folder: Path
+    staging: Path
+    unchanged: bool
+    left: list[str]
+    told: set[str]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    home = tmp_path_factory.mktemp("conformance")
+    with SmallWorkload(home / "work load") as workload:
+        root = workload.root
+        (root / "requirements.txt").write_text("scikit-learn==1.7.2\n")
+        (root / "data").mkdir()
+        (root / "data/adult.csv").write_text("age,income\n1,2\n")
+        (root / "logs/train-20260101_000000.log").write_text(FAILED_LOG)
+        (root / "artifacts/cv_results_builtin.csv").write_text(SEARCH)
+        repository(root)
+        (root / "train.py").write_text(f"password = '{CANARY}'\n")
+        secret = ["--api-token", CANARY, f"--db=pg://u:{CANARY}@h/", f"--data=s3://u:{CANARY}@h/x"]
+        workload.start([*workload.training_command, *secret], WORKERS="1", HF_TOKEN=CANARY, SCIKIT_LEARN_DATA="data")
+        with case_of(workload.block(evidence_dir=home / "evidence")) as case:
+            freeze.fn(case)
+            before = picture(root)
+            evidence = all_of(case)
+            told = {str(entry["result"]) for entry in case.log.entries() if "result" in entry}
+            yield World(
+                evidence,
+                case.folder(1),
+                case.home / "staging",
+                unchanged=picture(root) == before,
+                left=ours(),
+                told=told,
+            )
+
+
+FAILED_LOG = f"""iteration 1
+Traceback (most recent call last):
+  File "src/train.py", line 1, in <module>
+    connect("pg://u:{CANARY}@h/")
+RuntimeError: token={CANARY}
+"""
+SEARCH = f"""iter,n_resources,mean_test_score,std_test_score,rank_test_score,param_api_key,params
+0,10,0.8,0.1,2,{CANARY},"{{'api_key': '{CANARY}'}}"
+1,20,0.9,0.1,1,{CANARY},"{{'api_key': '{CANARY}'}}"
+"""
+
+
+def generated(evidence: Evidence) -> list[StoredFile]:
+    return [file for file in evidence.files if not file.source]
+
+
+def test_on_a_workload_that_has_everything_it_leaves_evidence(world: World, collector: Collector) -> None:
+    evidence = world.evidence[collector.name]
+    assert (evidence.collector, evidence.volume) == (collector.name, 1)
+    assert evidence.started_at <= evidence.ended_at
+    assert evidence.told in world.told
+    if collector.name in HOSTS_TO_GIVE:
+        assert evidence.outcome in {Outcome.COLLECTED, Outcome.EMPTY, Outcome.DENIED, Outcome.MISSING}
+    elif collector.of_containers:
+        assert evidence.outcome is Outcome.EMPTY
+    else:
+        assert evidence.outcome is Outcome.COLLECTED, evidence.told
+        assert evidence.complete
+    if evidence.outcome is not Outcome.COLLECTED and not evidence.files and not collector.of_containers:
+        assert evidence.reason
+
+
+def test_what_it_stored_is_as_it_says_and_within_its_limit(world: World, collector: Collector) -> None:
+    evidence = world.evidence[collector.name]
+    for file in evidence.files:
+        path = world.folder / file.stored
+        assert (path.stat().st_size, digest(path)) == (file.size, file.sha256)
+        assert path.stat().st_mode & 0o077 == 0
+    assert evidence.size <= collector.limit
+
+
+def test_what_it_makes_is_redacted(world: World, collector: Collector) -> None:
+    for file in generated(world.evidence[collector.name]):
+        assert CANARY.encode() not in (world.folder / file.stored).read_bytes(), file.stored
+    assert CANARY not in world.evidence[collector.name].told
+
+
+def test_the_secrets_were_there_to_be_found(world: World) -> None:
+    """Else the test before would show nothing."""
+    shown = {file.stored for evidence in world.evidence.values() for file in generated(evidence)}
+    hidden = {name for name in shown if b"[redacted]" in (world.folder / name).read_bytes()}
+    assert hidden >= {"tree.json", "git_diff.txt", "traceback.txt", "scores.json", "datasets.json", "ps_top.txt"}
+
+
+def test_together_they_store_every_name_once_and_nothing_else(world: World) -> None:
+    names = Counter(file.stored for evidence in world.evidence.values() for file in evidence.files)
+    assert [name for name, times in names.items() if times > 1] == []
+    assert set(names) == {str(path.relative_to(world.folder)) for path in world.folder.rglob("*") if path.is_file()}
+
+
+def test_together_they_leave_no_process_no_staging_and_the_workload_as_it_was(world: World) -> None:
+    assert world.unchanged
+    assert world.left == []
+    assert list(world.staging.iterdir()) == []
+
+
+def test_on_an_empty_root_they_leave_an_outcome_too(small: SmallWorkload, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with case_of(small.block(root=tmp_path / "empty")) as case:
+        evidence = all_of(case)
+    for name in WITHOUT_ROOT:
+        assert evidence[name].outcome is Outcome.MISSING, name
+        assert evidence[name].reason
+        assert evidence[name].lost == evidence[name].needed
+    assert Outcome.FAILED not in {each.outcome for each in evidence.values()}, evidence
+
+
+def altered_case(
+    monkeypatch: pytest.MonkeyPatch, workload: SmallWorkload, how: str, token: str, **changes: Any
+) -> AbstractContextManager[Case]:
+    """A case in which each collector's sources hang or flood, and its deadline or limit is small."""
+    program = (sys.executable, str(Path(__file__).with_name("altered.py")), how, token)
+    known = {name: replace(each, **changes) for name, each in discover().items()}
+    monkeypatch.setenv("PYTHONPATH", str(HOME.parents[1]))
+    monkeypatch.setattr(module, "discover", lambda: known)
+    monkeypatch.setattr(module, "attempt", partial(attempt, program=program))
+    return case_of(workload.block(containers=["name=of-no-container"]))
+
+
+def marked(token: str) -> list[int]:
+    return [each.pid for each in psutil.process_iter(["cmdline"]) if token in " ".join(each.info["cmdline"] or [])]
+
+
+def test_each_ends_at_its_deadline_with_all_that_it_started(
+    small: SmallWorkload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = str(uuid4().int)
+    with altered_case(monkeypatch, small, "hang", token, deadline=2.0) as case:
+        case.look.seconds = 600
+        began = time.monotonic()
+        evidence = all_of(case, at_once=16)
+        assert time.monotonic() - began < 60
+    for name, each in evidence.items():
+        assert each.outcome is Outcome.TIMED_OUT, (name, each.told)
+        assert (each.ended_at - each.started_at).total_seconds() < 15
+        assert each.lost == each.needed
+    wait_until(lambda: marked(token) == [], what="the end of what hung")
+
+
+def test_each_ends_before_its_deadline_when_it_does_nothing(
+    small: SmallWorkload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = str(uuid4().int)
+    with altered_case(monkeypatch, small, "hang", token, deadline=500.0, stalled=2.0) as case:
+        case.look.seconds = 600
+        evidence = all_of(case, at_once=16)
+    assert {each.reason.partition(": ")[2] for each in evidence.values()} == {"neither read nor wrote for 2 s"}
+    wait_until(lambda: marked(token) == [], what="the end of what hung")
+
+
+def test_none_stores_more_than_its_limit_however_much_there_is(
+    small: SmallWorkload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = str(uuid4().int)
+    with altered_case(monkeypatch, small, "flood", token, limit=10_000) as case:
+        case.look.seconds = 600
+        evidence = all_of(case)
+    for name, each in evidence.items():
+        assert each.outcome is Outcome.TRUNCATED, (name, each.told)
+        assert "may not be stored" in each.reason
+        assert 0 < each.size <= 10_000
+    wait_until(lambda: marked(token) == [], what="the end of what never ends")
+
+
+def test_its_own_sources_keep_to_a_limit_too(small: SmallWorkload, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = {name: replace(each, limit=100) for name, each in discover().items()}
+    monkeypatch.setattr(module, "discover", lambda: known)
+    repository(small.root)
+    with case_of(small.block()) as case:
+        evidence = all_of(case)
+    assert {name: each.size for name, each in evidence.items() if each.size > 100} == {}
+    assert evidence["models"].outcome is evidence["git"].outcome is evidence["memory"].outcome is Outcome.TRUNCATED
+    assert all(each.lost == each.needed for each in evidence.values() if each.outcome is Outcome.TRUNCATED)
+
+
+def test_the_frozen_processes_are_described_and_their_secrets_are_not(small: SmallWorkload) -> None:
+    secret = ["--api-token", CANARY, f"--db=pg://u:{CANARY}@h/"]
+    process = small.start([*small.training_command, *secret], WORKERS="1", HF_TOKEN=CANARY, OTHER="shown")
+    with case_of(small.block()) as case:
+        freeze.fn(case)
+        for name in ("tree", "processes", "sockets", "stacks"):
+            assert evidence_of(case, name).outcome is Outcome.COLLECTED
+        tree = (case.folder(1) / "tree.json").read_text()
+        table = (case.folder(1) / "ps_top.txt").read_text()
+        everything = b"".join(path.read_bytes() for path in case.folder(1).iterdir()).decode()
+    described = {about["pid"]: about for about in json.loads(tree)}
+    assert described[process.pid]["cwd"] == str(small.root)
+    assert described[process.pid]["state"] == "T (stopped)"
+    assert described[process.pid]["environment"]["OTHER"] == "shown"
+    assert described[process.pid]["signals"]["queued"]
+    assert "src/train.py" in table
+    assert CANARY not in everything
+
+
+def test_a_process_whose_pid_belongs_to_another_by_now_is_not_described() -> None:
+    from tasks.collectors.tree import make
+    from tests.unit.collectors.test_acquire import target
+
+    now = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+    (true,) = json.loads(make(target(Path("/"), frozen=[(os.getpid(), now)])))
+    (other,) = json.loads(make(target(Path("/"), frozen=[(os.getpid(), now - 1)])))
+    (gone,) = json.loads(make(target(Path("/"), frozen=[(2**22 + 1, 5)])))
+    assert true["cwd"] == str(Path.cwd())
+    assert other == {"pid": os.getpid(), "start_ticks": now - 1, "not read": "gone", "children": []}
+    assert gone["not read"] == "gone"
+
+
+def test_no_command_line_can_forge_a_row_of_the_process_table(small: SmallWorkload) -> None:
+    small.start([*small.training_command, "\n       1        0   99.9   99.9          999 forged"], WORKERS="0")
+    with case_of(small.block()) as case:
+        collect.fn(case, "processes")
+        table = (case.folder(1) / "ps_top.txt").read_text()
+    assert "forged" in table
+    assert all(line.split()[0].isdigit() for line in table.splitlines()[1:])
+    assert not [line for line in table.splitlines() if line.split()[-1] == "forged" and line.split()[0] == "1"]
+
+
+def test_the_commit_is_read_loose_packed_and_detached(tmp_path: Path) -> None:
+    git, sha = tmp_path / ".git", "0123456789" * 4
+    (git / "refs/heads").mkdir(parents=True)
+    assert commit(tmp_path) is None
+    (git / "HEAD").write_text("ref: refs/heads/main\n")
+    assert commit(tmp_path) is None
+    (git / "packed-refs").write_text(f"# pack-refs\n{sha} refs/heads/main\n")
+    assert commit(tmp_path) == sha
+    (git / "refs/heads/main").write_text("f" * 40 + "\n")
+    assert commit(tmp_path) == "f" * 40
+    (git / "HEAD").write_text(sha + "\n")
+    assert commit(tmp_path) == sha
+
+
+@pytest.mark.parametrize(
+    "content", ["root:$6$salt$hash:19000::::::\n", "ref: ../../secret\n", "ref: refs/heads/x\n", "\udcff"]
+)
+def test_a_hostile_head_gives_no_other_files_content_away(tmp_path: Path, content: str) -> None:
+    secret = tmp_path / "secret"
+    secret.write_bytes(os.fsencode(content))
+    git = tmp_path / "root/.git"
+    (git / "refs/heads").mkdir(parents=True)
+    (git / "HEAD").symlink_to(secret)
+    (git / "refs/heads/x").symlink_to(secret)
+    assert commit(tmp_path / "root") is None
+
+
+def test_one_package_with_rotten_metadata_loses_neither_the_others_nor_the_environment(small: SmallWorkload) -> None:
+    rotten = small.root / "venv/lib/python3/site-packages/rotten-1.0.dist-info"
+    rotten.mkdir()
+    (rotten / "METADATA").write_bytes("Name: rotten\nVersion: 1.0\nAuthor: Jos\u00e9\n".encode("latin-1"))
+    (small.root / "venv/lib/python3/site-packages/bare-2.0.dist-info").mkdir()
+    with case_of(small.block()) as case:
+        assert evidence_of(case, "packages").outcome is Outcome.COLLECTED
+        assert evidence_of(case, "environment").outcome is Outcome.COLLECTED
+        frozen = (case.folder(1) / "pip_freeze.txt").read_text()
+        assert json.loads((case.folder(1) / "envinfo.json").read_bytes())["sklearn"] == "1.7.2"
+    assert "scikit-learn==1.7.2\n" in frozen
+    assert "rotten==1.0\n" in frozen

@@ -1,0 +1,150 @@
+"""After the stop nobody else may listen on the API's own port. Who owns the socket counts, not whether it answers."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from blocks.workload import Workload
+from tasks.adapters.host import LinuxHost
+from tasks.containment.api_port import others_on_port, port_of
+from tasks.containment.cordon import cordon
+from tasks.containment.members import freeze, prove_contained
+from tasks.containment.stop import stop
+from tasks.custody.containment.process import Identity, Listener, Process
+from tasks.custody.containment.receipt import Containment
+from tasks.runtime.context import Case
+from tasks.system.processes import start_of
+from tests.support.run_context import case_of, made
+from tests.support.workloads import SmallWorkload, wait_until
+from tests.unit.containment.test_contain import in_a_process_of_its_own
+
+LISTEN = "import socket, sys, time; s = socket.create_server(('127.0.0.1', int(sys.argv[1]))); time.sleep(600)"
+
+
+@contextmanager
+def stranger(port: int) -> Iterator[int]:
+    """A program that has nothing to do with the workload but its port."""
+    process = subprocess.Popen([sys.executable, "-c", LISTEN, str(port)], cwd="/", start_new_session=True)
+    try:
+        wait_until(lambda: [each for each in LinuxHost().owners(port) if each.process], what="its port")
+        yield process.pid
+    finally:
+        process.kill()
+        process.wait()
+
+
+def contained(case: Case) -> Containment:
+    """§1 to §3."""
+    cordon.fn(case)
+    freeze.fn(case)
+    stop.fn(case)
+    seen: Containment = made(prove_contained.fn(case))
+    return seen
+
+
+def by_default(small: SmallWorkload, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the small workload's port be the one that a block has that names none."""
+    monkeypatch.setattr(Workload.model_fields["api_command"], "default", small.api_command)
+
+
+def test_another_program_on_the_apis_port_contradicts_with_its_name(small: SmallWorkload) -> None:
+    with stranger(small.port) as pid, case_of(small.block()) as case:
+        seen = contained(case)
+    assert not seen.contained
+    (told,) = seen.alive
+    assert told.startswith(f"{pid}: {sys.executable} -c import socket")
+    assert f"it listens on the API's port {small.port}" in told
+
+
+def test_an_api_that_calls_itself_something_else_is_found_by_its_port(small: SmallWorkload) -> None:
+    """Gunicorn and celery do: neither pattern knows it, and it works elsewhere."""
+    small.start_all()
+    with case_of(small.block(api_pattern="no such api", api_port=small.port, root=small.root)) as case:
+        seen = contained(case)
+        assert [told for told in seen.alive if f"port {small.port}" in told]
+
+
+def test_the_workloads_own_api_is_gone_with_its_port(small: SmallWorkload) -> None:
+    small.start_all()
+    with case_of(small.block(api_port=small.port)) as case:
+        assert contained(case).contained
+
+
+def test_a_port_that_nobody_named_is_anybodys_unless_the_workload_listened_there(
+    small: SmallWorkload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without an API, port 8000 may be anybody's; with one, who takes its place is told."""
+    by_default(small, monkeypatch)
+    with stranger(small.port), case_of(small.block(api_url="")) as case:
+        assert contained(case).contained
+    small.start_all()
+    with case_of(small.block(api_url="")) as case:
+        assert contained(case).contained
+        with stranger(small.port) as pid:
+            (told,) = made(prove_contained.fn(case)).alive
+            assert told.startswith(f"{pid}: ")
+
+
+def test_what_our_own_recovery_started_may_listen(small: SmallWorkload) -> None:
+    with case_of(small.block()) as case, stranger(small.port) as pid:
+        case.journal("recovered.json", list[Identity], [Identity(pid, start_of(pid))])
+        assert made(prove_contained.fn(case)).contained
+
+
+def test_a_rehearsal_takes_the_api_for_stopped(small: SmallWorkload) -> None:
+    small.start_all()
+    with case_of(small.block(), dry_run=True) as case:
+        assert contained(case).contained
+        assert small.healthy()
+
+
+def test_a_proxy_counts_unless_the_block_names_containers(
+    small: SmallWorkload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy = Process(Identity(7, 7), 1, "S", ("docker-proxy",), executable="/usr/bin/docker-proxy")
+    inside = Process(Identity(8, 8), 1, "S", ("python",), executable="/usr/bin/python3", container="c" * 64)
+    found = [Listener(0, proxy), Listener(0, inside), Listener(33)]
+    monkeypatch.setattr(LinuxHost, "owners", lambda *_: found)
+    with case_of(small.block()) as case:
+        assert [each for each, _ in others_on_port(case, (), ())] == found
+    with case_of(small.block(containers=["name=api"])) as case:
+        assert [each for each, _ in others_on_port(case, (), ["c" * 64])] == [Listener(33)]
+        assert [each for each, _ in others_on_port(case, [8], ())] == [Listener(33)]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs to run as root to become somebody else")
+def test_where_the_owner_may_not_be_seen_its_user_is_told(small: SmallWorkload) -> None:
+    with stranger(small.port):
+        alive = in_a_process_of_its_own(
+            small,
+            "prove_contained.fn(case).data.alive",
+            first="os.setgroups([]); os.setgid(65534); os.setuid(65534); from functools import partialmethod\n"
+            f"SmallWorkload.block = partialmethod(SmallWorkload.block, api_port={small.port})",
+        )
+    assert f"a program of user 0 (it listens on the API's port {small.port}" in alive
+
+
+@pytest.mark.parametrize(
+    ("fields", "port"),
+    [
+        ({}, 8000),
+        ({"api_port": 9}, 9),
+        ({"api_port": 9, "api_url": "http://10.9.9.9:1"}, 9),
+        ({"api_url": "http://localhost:7"}, 7),
+        ({"api_url": "http://[::1]:7"}, 7),
+        ({"api_url": "http://0.0.0.0:7"}, 7),
+        ({"api_url": f"http://{socket.gethostname()}:7"}, 7),
+        ({"api_url": "https://127.0.0.9"}, 443),
+        ({"api_url": "http://192.0.2.1:7"}, None),
+        ({"api_url": "http://api.example.org:7"}, None),
+        ({"api_url": "http://127.0.0.1:777777"}, None),
+    ],
+)
+def test_the_apis_port_is_one_of_this_host(fields: dict[str, object], port: int | None) -> None:
+    assert port_of(Workload(root=Path("/srv/x"), **fields)) == port

@@ -1,0 +1,411 @@
+"""Each model is judged in a process of its own, and loaded behind walls only if the block allows it."""
+
+import io
+import json
+import os
+import pickle
+import shutil
+import signal
+import socket
+import sys
+import time
+import zlib
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from tasks.custody.evidence.acquisition import Evidence, StoredFile
+from tasks.custody.evidence.keys import MODELS
+from tasks.custody.models.inspection import Inspection, ModelFinding, Soundness, plain
+from tasks.evidence import model_inspection as inspect_models
+from tasks.evidence.collect import collect
+from tasks.evidence.model_inspection import as_told, held_back, judge_models, steady
+from tasks.runtime.context import Case
+from tasks.system.accounts import groups_of
+from tasks.system.sandbox import Answer, Limits, run_confined
+from tests.support.run_context import case_of, made
+from tests.support.workloads import SmallWorkload, open_the_way
+
+MIB = 1 << 20
+NOBODY = 65534
+
+
+class Calls:
+    """Has a function called by whoever unpickles it."""
+
+    def __init__(self, function: Any, *arguments: Any) -> None:
+        """Say which."""
+        self.made = (function, arguments)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As pickle asks."""
+        return self.made
+
+
+def estimator() -> LogisticRegression:
+    return LogisticRegression().fit([[0.0, 1.0], [1.0, 0.0], [2.0, 1.0], [3.0, 0.0]], ["no", "no", "yes", "yes"])
+
+
+def bomb(mebibytes: int = 256) -> bytes:
+    """A file of a few MB whose content is one huge list of None."""
+    packer = zlib.compressobj(9)
+    parts = [packer.compress(b"\x80\x04](")]
+    parts += [packer.compress(b"N" * MIB) for _ in range(mebibytes)]
+    return b"".join([*parts, packer.compress(b"e."), packer.flush()])
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inspect_models, "_SECONDS", 2.0)
+
+
+def judged(case: Case) -> Inspection:
+    evidence = made(collect.fn(case, "models"))
+    assert isinstance(evidence, Evidence)
+    inspection = made(judge_models.fn(case, (evidence,)))
+    assert isinstance(inspection, Inspection)
+    return inspection
+
+
+def outcomes(inspection: Inspection) -> dict[str, str]:
+    return {Path(each.stored).stem.removeprefix("model_"): str(each.outcome) for each in inspection.findings}
+
+
+@pytest.mark.usefixtures("hurried")
+def test_each_hostile_model_costs_one_finding_and_is_never_run(small: SmallWorkload, tmp_path: Path) -> None:
+    canary, models = tmp_path / "canary", small.root / "models"
+    joblib.dump(estimator(), models / "model_sound.joblib")
+    whole = (models / "model_sound.joblib").read_bytes()
+    (models / "model_torn.joblib").write_bytes(whole[:-100])
+    joblib.dump([np.arange(100.0), Calls(os.mknod, str(canary))], models / "model_evil.joblib")
+    (models / "model_bomb.joblib").write_bytes(bomb())
+    (models / "model_deep.joblib").write_bytes(b"\x80\x04})" + b"\x85" * 3_000_000 + b"Ns.")
+    (models / "model_laughs.joblib").write_bytes(b"\x80\x04})" + b"2\x86" * 60 + b"Ns.")
+    (models / "model_memo.joblib").write_bytes(b"\x80\x04]" + b"\x94" * 12_000_000 + b".")
+    with case_of(small.block()) as case:
+        inspection = judged(case)
+        kept = Inspection.from_bytes((case.folder(1) / MODELS).read_bytes())
+    assert outcomes(inspection) == {
+        "builtin": "sound",
+        "sound": "sound",
+        "torn": "torn",
+        "evil": "suspect",
+        "bomb": "unknown",
+        "deep": "unknown",
+        "laughs": "unknown",
+        "memo": "unknown",
+    }
+    assert not canary.exists()
+    assert kept == inspection
+    assert all(each.reason for each in inspection.findings if each.outcome is not Soundness.SOUND)
+    sound = next(each for each in inspection.findings if each.stored.endswith("model_sound.joblib"))
+    assert sound.estimator == "sklearn.linear_model._logistic.LogisticRegression"
+    assert sound.features == 2
+    assert sound.sklearn
+    assert len(inspection.notes) == 6
+
+
+def test_a_file_that_is_still_written_is_torn_and_one_that_is_gone_says_so(small: SmallWorkload) -> None:
+    path = small.root / "models/model_builtin.joblib"
+    with case_of(small.block()) as case:
+        evidence = made(collect.fn(case, "models"))
+        os.utime(path, ns=(1, 1))
+        (finding,) = made(judge_models.fn(case, (evidence,))).findings
+        assert finding.outcome is Soundness.TORN
+        path.unlink()
+        (finding,) = made(judge_models.fn(case, (evidence,))).findings
+    assert finding.outcome is Soundness.SOUND
+    assert "no second look" in finding.warnings[0]
+
+
+def test_a_file_that_changed_while_it_was_copied_is_torn(small: SmallWorkload) -> None:
+    with case_of(small.block()) as case:
+        evidence = made(collect.fn(case, "models"))
+        changed = replace(evidence.files[0], note="a link to x; it changed while it was read")
+        (finding,) = made(judge_models.fn(case, (replace(evidence, files=(changed,)),))).findings
+    assert finding.outcome is Soundness.TORN
+
+
+def test_models_are_known_by_name_by_pattern_and_by_their_first_bytes(small: SmallWorkload) -> None:
+    models = small.root / "models"
+    (models / "weights.bin").write_bytes(b"no pickle at all")
+    (models / "about.json").write_text("{}")
+    (small.root / "artifacts/summary_hidden.json").write_bytes(pickle.dumps(Calls(os.system, "true")))
+    block = small.block(models=["models/*"])
+    with case_of(block) as case:
+        evidence = tuple(made(collect.fn(case, name)) for name in ("models", "artifacts"))
+        found = {each.stored: each.outcome for each in made(judge_models.fn(case, evidence)).findings}
+    assert found == {
+        "models/model_builtin.joblib": Soundness.SOUND,
+        "models/weights.bin": Soundness.UNKNOWN,
+        "artifacts/summary_hidden.json": Soundness.SUSPECT,
+    }
+
+
+def test_what_nobody_has_judged_is_held(small: SmallWorkload) -> None:
+    with case_of(small.block()) as case:
+        evidence = made(collect.fn(case, "models"))
+        (file,) = evidence.files
+        assert held_back(case, 1, [file]) == {file.stored: "nobody has judged it"}
+        judge_models.fn(case, (evidence,))
+        assert held_back(case, 1, [file]) == {}
+        assert set(held_back(case, 1, [replace(file, sha256="0" * 64)]).values()) == {"nobody has judged it"}
+
+
+def test_only_judged_models_and_plain_files_that_held_still_may_be_promoted(small: SmallWorkload) -> None:
+    hostile, artifacts = b"cos\nsystem\n(S'true'\ntR.", small.root / "artifacts"
+    (artifacts / "best.PKL").write_bytes(hostile)
+    (artifacts / "best.bin").write_bytes(hostile)
+    (artifacts / "packed.txt").write_bytes(zlib.compress(hostile))
+    (artifacts / "figure.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (artifacts / "weights.onnx").write_bytes(b"\x08\x07")
+    with case_of(small.block(artifacts=["artifacts/*"])) as case:
+        evidence = made(collect.fn(case, "artifacts"))
+        judge_models.fn(case, (evidence,))
+        files = {file.stored.removeprefix("artifacts/"): file for file in evidence.files}
+        held = held_back(case, 1, files.values())
+        changed = "it was truncated while it was read"
+        moved = held_back(case, 1, [replace(files["figure.png"], note=changed)])
+    assert {stored.removeprefix("artifacts/"): why.partition(" ")[0] for stored, why in held.items()} == {
+        "best.PKL": "suspect:",
+        "best.bin": "neither",
+        "packed.txt": "suspect:",
+        "weights.onnx": "neither",
+    }
+    assert moved == {"artifacts/figure.png": changed}
+
+
+def test_a_workload_without_models_leaves_no_file(small: SmallWorkload) -> None:
+    (small.root / "models/model_builtin.joblib").unlink()
+    with case_of(small.block()) as case:
+        assert judged(case).findings == ()
+        assert not (case.folder(1) / MODELS).exists()
+
+
+def test_the_operator_s_own_classes_can_be_allowed(small: SmallWorkload) -> None:
+    (small.root / "models/model_builtin.joblib").write_bytes(b"\x80\x04csrc.features\nCleaner\n)R.")
+    for own, expected in (([], "suspect"), (["src"], "sound")):
+        with case_of(small.block(model_imports=own)) as case:
+            assert outcomes(judged(case)) == {"builtin": expected}
+
+
+@pytest.mark.parametrize(
+    ("beside", "outcome"),
+    [
+        ("_loss.py", "suspect"),
+        ("_loss/__init__.py", "suspect"),
+        ("_loss.cpython-313-x86_64-linux-gnu.so", "suspect"),
+        ("joblib.pyc", "suspect"),
+        ("sklearn/__init__.py", "suspect"),
+        ("lib/numpy.py", "suspect"),
+        ("_loss/notes.txt", "sound"),
+        ("_loss.csv", "sound"),
+        ("pandas.py", "sound"),
+        ("src/numpy.py", "sound"),
+    ],
+)
+def test_a_model_whose_imports_lie_in_the_workload_s_own_folder_is_suspect(
+    small: SmallWorkload, beside: str, outcome: str
+) -> None:
+    shutil.copy(Path(__file__).parents[2] / "support/sklearn-1.7.1.joblib", small.root / "models/model_builtin.joblib")
+    (small.root / beside).parent.mkdir(exist_ok=True)
+    (small.root / beside).touch()
+    with case_of(small.block(api_environment={"PYTHONPATH": "lib:/nowhere"})) as case:
+        assert outcomes(judged(case)) == {"builtin": outcome}
+
+
+def test_what_an_operator_trusts_may_lie_there(small: SmallWorkload) -> None:
+    (small.root / "models/model_builtin.joblib").write_bytes(b"\x80\x04csrc.features\nCleaner\n)R.")
+    (small.root / "src/__init__.py").touch()
+    with case_of(small.block(model_imports=["src"])) as case:
+        assert outcomes(judged(case)) == {"builtin": "sound"}
+
+
+@pytest.mark.parametrize("name", ["os", "subprocess", "builtins", "src.os", "a b", "", "src..x"])
+def test_what_can_run_programs_cannot_be_allowed(small: SmallWorkload, name: str) -> None:
+    with pytest.raises(ValueError, match="a package, module or class of your own"):
+        small.block(model_imports=[name])
+
+
+def test_a_model_that_is_loaded_tells_of_itself(small: SmallWorkload, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inspect_models, "_as_workload", lambda _, seconds: Limits(seconds, 8 << 30))
+    joblib.dump(estimator(), small.root / "models/model_builtin.joblib")
+    with case_of(small.block(inspect_models=True, interpreter=sys.executable)) as case:
+        (finding,) = judged(case).findings
+    assert (finding.outcome, finding.inspected, finding.classes) == (Soundness.SOUND, True, ("no", "yes"))
+    assert finding.features == 2
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_model_is_loaded_as_another_user_and_by_the_workload_s_interpreter(small: SmallWorkload) -> None:
+    open_the_way(small.root)
+    (small.root / "joblib.py").write_text(
+        "import os, pickle\nclass Told:\n    n_features_in_ = 7\n"
+        "def load(file):\n    made = Told()\n"
+        "    made.classes_ = [os.geteuid(), os.environ.get('AWS_SECRET')]\n    return made\n"
+    )
+    with case_of(small.block(inspect_models=True, interpreter="/usr/bin/python3", model_imports=["src"])) as case:
+        (finding,) = judged(case).findings
+    assert finding.inspected, finding
+    assert finding.features == 7
+    assert finding.classes == (str(NOBODY), "None")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_what_its_own_interpreter_cannot_load_is_not_sound(small: SmallWorkload) -> None:
+    open_the_way(small.root)
+    with case_of(small.block(inspect_models=True, interpreter="/usr/bin/python3")) as case:
+        (finding,) = judged(case).findings
+    assert finding.outcome is Soundness.UNKNOWN
+    assert "cannot load it: ModuleNotFoundError" in finding.reason
+
+
+def test_a_suspect_model_is_never_loaded(small: SmallWorkload, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: object) -> dict[str, Any]:
+        raise AssertionError("it was loaded")
+
+    monkeypatch.setattr(inspect_models, "_loaded", never)
+    joblib.dump(Calls(os.mknod, str(tmp_path / "canary")), small.root / "models/model_builtin.joblib")
+    with case_of(small.block(inspect_models=True)) as case:
+        assert outcomes(judged(case)) == {"builtin": "suspect"}
+    assert not (tmp_path / "canary").exists()
+
+
+def test_the_word_of_a_loaded_model_is_shown_and_never_believed() -> None:
+    told = {
+        "estimator": "x\n\x1b[31m" + "y" * 999,
+        "features": "many",
+        "feature_names": "abc",
+        "classes": list(range(999)),
+    }
+    made_of = as_told(told, made_with="1.2", own_interpreter=True, walls=("no network wall",))
+    assert "\n" not in made_of["estimator"]
+    assert len(made_of["estimator"]) < 300
+    assert made_of["features"] is None
+    assert made_of["feature_names"] == ()
+    assert made_of["classes"][-1] == "and 799 more"
+    assert made_of["warnings"] == ("no network wall",)
+    old = as_told({"sklearn": "1.9.1"}, made_with="1.2", own_interpreter=True, walls=())
+    assert old["warnings"] == ("made with scikit-learn 1.2, loaded with 1.9.1",)
+    assert plain("a\u202eb") == "a?b"
+
+
+def test_findings_survive_their_own_bytes() -> None:
+    made_of = Inspection((ModelFinding("models/m.pkl", "ab", Soundness.TORN, "cut", ("os.system",), warnings=("w",)),))
+    assert Inspection.from_bytes(made_of.to_bytes()) == made_of
+    assert Inspection.from_bytes(made_of.to_bytes()).to_bytes() == made_of.to_bytes()
+
+
+def test_a_source_is_steady_by_size_and_time() -> None:
+    file = StoredFile("a", "a", 3, "0", 5)
+    assert steady(file, 3, 5)
+    assert not steady(file, 4, 5)
+    assert not steady(file, 3, 6)
+
+
+TRIES = """
+import json, os, socket, sys
+found = {}
+def attempt(name, act):
+    try:
+        found[name] = repr(act())
+    except BaseException as error:
+        found[name] = type(error).__name__
+victim, port = sys.argv[1], int(sys.argv[2])
+attempt("environment", lambda: sorted(os.environ))
+fds = "/proc/self/fd"
+attempt("descriptors", lambda: sorted(int(n) for n in os.listdir(fds) if os.path.exists(f"{fds}/{n}")))
+attempt("write here", lambda: open("x", "w").write("x"))
+attempt("write there", lambda: open(victim, "a").write("x"))
+attempt("truncate", lambda: os.truncate(victim, 0))
+attempt("remove", lambda: os.unlink(victim))
+attempt("write to the model", lambda: os.write(0, b"x"))
+attempt("connect", lambda: socket.create_connection(("127.0.0.1", port), 2))
+attempt("datagram", lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"x", ("192.0.2.1", 9)))
+attempt("memory", lambda: len(bytearray(1 << 34)))
+attempt("privileges", lambda: [l.split()[1] for l in open("/proc/self/status") if l.startswith("NoNewPrivs")])
+attempt("who", lambda: (os.geteuid(), os.getgroups()))
+if os.geteuid():
+    attempt("fork", lambda: os.fork() or os._exit(0))
+print(json.dumps(found))
+"""
+
+
+@pytest.fixture
+def listener() -> Iterator[int]:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        yield server.getsockname()[1]
+
+
+def confined(tmp_path: Path, limits: Limits, code: str, *arguments: str) -> Answer:
+    model = tmp_path / "model"
+    model.write_bytes(b"model")
+    with model.open("rb") as file:
+        return run_confined(["/usr/bin/python3", "-I", "-c", code, *arguments], file, limits)
+
+
+@pytest.mark.parametrize("user", [None, NOBODY], ids=["as we are", "as nobody"])
+def test_the_walls_hold(tmp_path: Path, listener: int, user: int | None) -> None:
+    if user is not None and os.geteuid() != 0:
+        pytest.skip("only root can become another user")
+    victim = tmp_path / "victim"
+    victim.write_text("evidence")
+    victim.chmod(0o666)
+    open_the_way(tmp_path)
+    limits = Limits(30, 1 << 30, user, groups_of(user) if user else ())
+    answer = confined(tmp_path, limits, TRIES, str(victim), str(listener))
+    assert answer.without == (), "a wall that this host does not have"
+    found = json.loads(answer.said)
+    assert found.pop("environment") == "['LANG', 'OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'PATH']"
+    assert set(json.loads(found.pop("descriptors"))) <= {0, 1, 2, 3}
+    assert found.pop("privileges") == "['1']"
+    assert found.pop("who") == repr((user, [NOBODY]) if user else (os.geteuid(), os.getgroups()))
+    for name, how in found.items():
+        assert how in {"PermissionError", "OSError", "MemoryError", "BlockingIOError"}, (name, how)
+    assert victim.read_text() == "evidence"
+
+
+def test_a_program_that_does_not_end_is_ended_with_all_that_it_started(tmp_path: Path) -> None:
+    code = "import os, time\nos.fork()\nwhile True: time.sleep(1)"
+    answer = confined(tmp_path, Limits(1, 1 << 30), code)
+    assert (answer.late, answer.ended) == (True, -9)
+
+
+LEAVES_ONE_BEHIND = """
+import os, signal
+ready, told = os.pipe()
+if os.fork() == 0:
+    os.setsid()
+    os.write(1, str(os.getpid()).encode())
+    os.write(told, b"x")
+    signal.pause()
+os.read(ready, 1)
+"""
+
+
+def test_whoever_it_left_behind_delays_nothing(tmp_path: Path) -> None:
+    started = time.monotonic()
+    answer = confined(tmp_path, Limits(60, 1 << 30), LEAVES_ONE_BEHIND)
+    os.kill(int(answer.said), signal.SIGKILL)
+    assert (answer.ended, answer.late) == (0, False)
+    assert time.monotonic() - started < 30
+
+
+def test_a_program_that_says_too_much_is_cut_off(tmp_path: Path) -> None:
+    answer = confined(tmp_path, Limits(30, 1 << 30), "while True: print('x' * 10_000)")
+    assert len(answer.said) == 1 << 20
+    assert not answer.late
+
+
+def test_a_program_that_cannot_be_run_says_why(tmp_path: Path) -> None:
+    with io.BytesIO(), (tmp_path / "x").open("w+b") as file:
+        answer = run_confined([str(tmp_path / "none")], file, Limits(30, 1 << 30))
+    assert answer.refused == "No such file or directory"

@@ -1,0 +1,157 @@
+"""One run of ours works on a workload at a time, and nobody else keeps it out."""
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tasks.incident.run_lock import owner, take_ownership
+from tests.support.workloads import open_the_way
+
+PROJECT = Path(__file__).resolve().parents[3]
+NOBODY, SOMEBODY = 65534, 65533
+
+HOLD = """
+import fcntl, os, sys, time
+descriptor = os.open(sys.argv[1], os.O_CREAT | os.O_RDWR)
+fcntl.flock(descriptor, fcntl.LOCK_EX)
+os.write(descriptor, sys.argv[2].encode())
+print("held", flush=True)
+time.sleep(600)
+"""
+
+
+@contextmanager
+def held_by_another(path: Path, content: str = "") -> Iterator[int]:
+    with subprocess.Popen([sys.executable, "-c", HOLD, path, content], stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        process.stdout.readline()
+        try:
+            yield process.pid
+        finally:
+            process.kill()
+
+
+def test_the_second_is_told_what_the_first_is_there_for(tmp_path: Path) -> None:
+    assert owner(tmp_path) == ""
+    first = take_ownership(tmp_path, "recovery")
+    assert first is not None
+    assert take_ownership(tmp_path) is None
+    assert owner(tmp_path) == "recovery"
+    os.close(first)
+    assert owner(tmp_path) == ""
+    again = take_ownership(tmp_path)
+    assert again is not None
+    assert owner(tmp_path) == "evacuation"
+    os.close(again)
+
+
+def test_a_rehearsal_and_the_real_one_do_not_meet(tmp_path: Path) -> None:
+    both = [take_ownership(tmp_path, dry_run=True), take_ownership(tmp_path)]
+    assert None not in both
+    for descriptor in both:
+        os.close(descriptor or 0)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", '{"purpose": "evacuation", "pid": 1, "start": 1}', '{"purpose": "evacuation"}', "[1]"]
+)
+def test_nobody_who_is_no_run_of_ours_keeps_an_evacuation_out(tmp_path: Path, content: str) -> None:
+    with held_by_another(tmp_path / ".owner", content):
+        mine = take_ownership(tmp_path)
+        assert mine is not None
+        assert owner(tmp_path) == "evacuation"
+        os.close(mine)
+
+
+TAKE = """
+import sys
+from pathlib import Path
+from tasks.incident.run_lock import owner, take_ownership
+folder = Path(sys.argv[1])
+mine = take_ownership(folder, "recovery")
+print("refused by", owner(folder), flush=True) if mine is None else print("has it", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def run_as(user: int, folder: Path) -> Iterator[str]:
+    """A run of that account, which has the folder if it can, until the block ends; what it said."""
+    command = ["setpriv", "--reuid", str(user), "--regid", str(user), "--clear-groups", sys.executable, "-c", TAKE]
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    with subprocess.Popen(
+        [*command, folder], env=environment, cwd="/", stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        yield process.stdout.readline().strip()
+        process.communicate()
+
+
+@pytest.fixture
+def evidence(tmp_path: Path) -> Path:
+    """An evidence folder in a folder of root's, as an operator makes it."""
+    if os.geteuid():
+        pytest.skip("to be several accounts needs root")
+    folder = tmp_path / "evidence"
+    folder.mkdir()
+    open_the_way(folder)
+    return folder
+
+
+@pytest.mark.parametrize("dedicated", [True, False])
+def test_a_run_of_root_is_seen_by_every_account(evidence: Path, dedicated: bool) -> None:  # noqa: FBT001
+    os.chown(evidence, NOBODY, NOBODY)
+    if not dedicated:
+        os.chown(evidence.parent, NOBODY, NOBODY)
+    mine = take_ownership(evidence)
+    assert mine is not None
+    with run_as(NOBODY, evidence) as said:
+        assert said == "refused by evacuation"
+    os.close(mine)
+    with run_as(NOBODY, evidence) as said:
+        assert said == "has it"
+
+
+def test_a_run_of_the_evidence_folder_s_own_account_is_seen_by_root(evidence: Path) -> None:
+    os.chown(evidence, NOBODY, NOBODY)
+    with run_as(NOBODY, evidence) as said:
+        assert said == "has it"
+        assert take_ownership(evidence) is None
+        assert owner(evidence) == "recovery"
+
+
+@pytest.mark.parametrize("way", ["another account", "the workload's account"])
+def test_no_other_account_fends_off_an_evacuation(evidence: Path, way: str) -> None:
+    evidence.chmod(0o777)
+    if way == "the workload's account":
+        os.chown(evidence, NOBODY, NOBODY)
+        os.chown(evidence.parent, NOBODY, NOBODY)
+    with run_as(NOBODY if way == "the workload's account" else SOMEBODY, evidence) as said:
+        assert said == "has it"
+        mine = take_ownership(evidence)
+        assert mine is not None
+        os.close(mine)
+
+
+def test_a_lock_on_a_file_that_was_put_aside_is_no_ownership(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waited for it while another put it aside has locked a file that nobody meets any more."""
+    flock, aside = fcntl.flock, [tmp_path / ".owner"]
+
+    def late(descriptor: int, how: int) -> None:
+        if aside:
+            aside.pop().unlink()
+        flock(descriptor, how)
+
+    monkeypatch.setattr("fcntl.flock", late)
+    mine = take_ownership(tmp_path)
+    assert mine is not None
+    assert os.fstat(mine).st_ino == (tmp_path / ".owner").stat().st_ino
+    assert json.loads((tmp_path / ".owner").read_text())["pid"] == os.getpid()
+    os.close(mine)

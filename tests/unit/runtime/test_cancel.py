@@ -1,0 +1,254 @@
+"""A cancelled run, step by step: what is in hand ends soon, nothing else begins, nobody else may begin meanwhile."""
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from tasks.collectors import discover
+from tasks.collectors.attempt import attempt
+from tasks.collectors.collector import Target
+from tasks.containment.containers import stop_container
+from tasks.containment.cordon import cordon
+from tasks.containment.members import CONTAINED, FROZEN_ONLY, NOT_CONTAINED, freeze, prove_still_contained, stance
+from tasks.containment.stop import stop
+from tasks.containment.watch import watch
+from tasks.custody.containment.container import Container, ContainerIdentity, FrozenContainer
+from tasks.custody.containment.ends import End
+from tasks.custody.evidence.acquisition import Outcome
+from tasks.custody.noun import Noun
+from tasks.incident.run_lock import take_ownership
+from tasks.runtime.context import Case
+from tasks.runtime.step import step
+from tasks.system.cancellation import Cancellation, RunCancelled, heeding, still_acts
+from tests.support.run_context import case_of, made
+from tests.support.workloads import SmallWorkload, wait_until
+from tests.unit.containment.test_contain import states, stubborn
+
+if TYPE_CHECKING:
+    from tasks.custody.containment.receipt import Containment, Stop
+
+SOON = 4.0
+
+
+class Done(Noun):
+    """Something was made."""
+
+    told = "done"
+
+
+@contextmanager
+def cancelled_when(case: Case, condition: Callable[[], object]) -> Iterator[None]:
+    """Cancel the case as soon as the condition holds."""
+
+    def cancel_then() -> None:
+        wait_until(condition, what="the moment to cancel at")
+        case.cancelled.order(signal.SIGTERM)
+
+    thread = threading.Thread(target=cancel_then)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+
+
+def has(case: Case, action: str) -> bool:
+    return any(entry["action"] == action for entry in case.log.entries())
+
+
+@pytest.mark.parametrize("ignored", [("SIGINT", "SIGTERM"), ("SIGINT", "SIGTERM", "SIGHUP")])
+def test_in_the_grace_everybody_is_frozen_again_children_born_meanwhile_too(
+    small: SmallWorkload, ignored: tuple[str, ...]
+) -> None:
+    stubborn(small, *ignored)
+    with case_of(small.block(grace_seconds=60)) as case:
+        cordon.fn(case)
+        freeze.fn(case)
+        with cancelled_when(case, lambda: has(case, "deviation")):
+            began = time.monotonic()
+            stopped: Stop = made(stop.fn(case))
+        assert time.monotonic() - began < 60 / 2
+        assert states(small.living()) == {psutil.STATUS_STOPPED}
+        assert not stopped.complete, "a stop that is cached would never be done"
+        assert {receipt.end for receipt in stopped.processes} == {End.SURVIVED}
+        found: Containment = made(prove_still_contained.fn(case))
+        assert not found.contained
+        assert stance(case, found) == FROZEN_ONLY
+
+
+def test_who_forks_in_the_grace_is_frozen_with_all_its_children(small: SmallWorkload) -> None:
+    (small.root / "src/train.py").write_text(
+        "import os, signal, time\n"
+        "for number in (signal.SIGINT, signal.SIGTERM):\n    signal.signal(number, signal.SIG_IGN)\n"
+        "open('ready', 'w').close()\n"
+        "while True:\n    time.sleep(0.02)\n    if not os.fork():\n        time.sleep(600)\n"
+    )
+    small.start()
+    wait_until((small.root / "ready").exists, what="the training's start")
+    with case_of(small.block(grace_seconds=60)) as case:
+        cordon.fn(case)
+        freeze.fn(case)
+        before = len(small.living())
+        with cancelled_when(case, lambda: has(case, "deviation") and len(small.living()) > before + 3):
+            stop.fn(case)
+        assert states(small.living()) == {psutil.STATUS_STOPPED}
+
+
+def test_how_the_workload_stands(small: SmallWorkload) -> None:
+    training = stubborn(small)
+    with case_of(small.block()) as case:
+        cordon.fn(case)
+        assert stance(case, None) == NOT_CONTAINED
+        freeze.fn(case)
+        assert stance(case, None) == FROZEN_ONLY
+        training.send_signal(signal.SIGCONT)
+        wait_until(lambda: psutil.STATUS_STOPPED not in states(small.living()), what="the thaw")
+        assert stance(case, None) == NOT_CONTAINED
+        training.kill()
+        training.wait(10)
+        assert stance(case, made(prove_still_contained.fn(case))) == CONTAINED
+
+
+def test_no_step_begins_but_those_that_a_cancelled_run_still_does(small: SmallWorkload) -> None:
+    @step("§4 any", "任意")
+    def any_step(case: Case) -> Done:
+        raise AssertionError(f"it was begun for {case.incident.id}")
+
+    @step("§8 last", "最後", last=True)
+    def last_step(case: Case) -> Done:
+        assert case.cancelled
+        return Done()
+
+    with case_of(small.block()) as case:
+        case.cancelled.order(signal.SIGINT)
+        with pytest.raises(RunCancelled, match="not begun"):
+            any_step.fn(case)
+        assert made(last_step.fn(case)).told == "done"
+        assert not has(case, "step failed")
+
+
+def test_a_step_that_heeds_nothing_is_left_behind_and_keeps_the_workload_until_it_ends(small: SmallWorkload) -> None:
+    begun, hang = threading.Event(), threading.Event()
+
+    @step("§5 hang", "停止中", patience=0.1)
+    def hanging(case: Case) -> Done:
+        assert not case.cancelled
+        begun.set()
+        hang.wait(60)
+        return Done()
+
+    block = small.block()
+    with case_of(block) as case:
+        with cancelled_when(case, begun.is_set), pytest.raises(RunCancelled, match="not finished"):
+            hanging.fn(case)
+        assert still_acts()
+        case.close()
+        assert take_ownership(block.evidence) is None, "a second run would start beside what still acts"
+        hang.set()
+        wait_until(lambda: not still_acts(), what="the end of what was left behind")
+        case.close()
+        other = take_ownership(block.evidence)
+        assert other is not None
+        os.close(other)
+
+
+def test_the_watch_ends(small: SmallWorkload) -> None:
+    with case_of(small.block(watch_seconds=600)) as case:
+        began = time.monotonic()
+        with cancelled_when(case, lambda: time.monotonic() > began), pytest.raises(RunCancelled):
+            watch.fn(case)
+        assert time.monotonic() - began < SOON
+
+
+def test_a_collector_in_hand_ends_with_a_written_reason(small: SmallWorkload, tmp_path: Path) -> None:
+    program = tmp_path / "sleeps.py"
+    program.write_text("import pathlib, time\npathlib.Path(__file__).with_name('up').touch()\ntime.sleep(600)\n")
+    globs: dict[str, list[str]] = {"logs": [], "artifacts": [], "models": []}
+    target = Target("IR-20260102T030405Z", str(tmp_path), "python", os.geteuid(), globs, [], seconds=600.0)
+    with case_of(small.block()) as case, cancelled_when(case, (tmp_path / "up").exists):
+        lines, loss = attempt(
+            discover()["models"], target, tmp_path, (sys.executable, str(program)), cancelled=case.cancelled
+        )
+    assert lines == []
+    assert loss
+    assert (loss.outcome, loss.reason) == (Outcome.TIMED_OUT, "the run was cancelled")
+
+
+class Engine:
+    """A container engine whose only container heeds nothing but a pause."""
+
+    def __init__(self, container: Container) -> None:
+        """It is paused, as the freeze left it."""
+        self.container, self.did = container, list[str]()
+
+    def look(self, id_: str) -> Container:
+        """As it is."""
+        assert id_ == self.container.id
+        return self.container
+
+    def signal(self, id_: str, name: str) -> None:
+        """A signal thaws it."""
+        self.did.append(f"{name} {id_}")
+        self.container = replace(self.container, state="running")
+
+    def pause(self, id_: str) -> None:
+        """Pause it again."""
+        self.did.append(f"pause {id_}")
+        self.container = replace(self.container, state="paused")
+
+    def end_of(self, id_: str, seconds: float) -> int | None:
+        """It never ends."""
+        threading.Event().wait(seconds)
+        raise TimeoutError(id_)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def test_a_container_that_was_thawed_to_end_is_paused_again(small: SmallWorkload) -> None:
+    identity, now = ContainerIdentity("f" * 64, "2026-01-02T03:04:05Z"), datetime.now(UTC)
+    engine = Engine(Container(identity, "train", "image", "sha256:1", "paused", restart="no", stop_signal="SIGTERM"))
+    frozen = FrozenContainer(identity, "train", "image", "no", auto_remove=False, why="", seen_at=now, paused_at=now)
+    with case_of(small.block(grace_seconds=60)) as case:
+        case.__dict__["engine"] = engine
+        began = time.monotonic()
+        with cancelled_when(case, lambda: engine.did):
+            receipt = stop_container(case, frozen, gently=True)
+        assert time.monotonic() - began < SOON
+    assert engine.did == [f"SIGTERM {identity.id}", f"pause {identity.id}"]
+    assert engine.container.state == "paused"
+    assert receipt.end is End.SURVIVED
+
+
+def test_a_signal_raises_nothing_wherever_the_main_thread_is_and_the_first_one_counts() -> None:
+    cancelled = Cancellation()
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    with heeding(cancelled):
+        assert not cancelled
+        signal.raise_signal(signal.SIGTERM)
+        first = cancelled.at
+        signal.raise_signal(signal.SIGINT)
+        assert cancelled
+        assert (cancelled.by, cancelled.at) == ("SIGTERM", first)
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+    heard: list[bool] = []
+
+    def elsewhere() -> None:
+        with heeding(Cancellation()):
+            heard.append(signal.getsignal(signal.SIGTERM) == before[0])
+
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    thread.join()
+    assert heard == [True], "only the main thread gets signals"

@@ -1,0 +1,209 @@
+"""Out of the store into a folder: all of it or a reason, proven while it is written, and nothing newer lost."""
+
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from blocks.directory import DirectoryStore
+from blocks.memory import MemoryStore
+from blocks.port import Store
+from tasks.cli import __main__ as operate
+from tasks.custody.errors import PermanentStoreError, Refused
+from tasks.custody.evidence.keys import begun_key
+from tasks.storage.latest_transaction import take_turn
+from tasks.storage.restore import Outcome, Pull, pull
+from tests.support.holdings import FIRST, LOG, MODEL, NOW, SECOND, overwrite, put, snapshot, turn_for
+from tests.support.run_context import INCIDENT
+from tests.support.sealed_runs import evacuated
+from tests.unit.storage.test_turns import Killed, KilledAt
+
+HERE = {MODEL: "models/model_a.joblib", LOG: "logs/train.log"}
+
+
+@pytest.fixture
+def into(tmp_path: Path) -> Path:
+    """Where it goes; the name holds a space."""
+    folder = tmp_path / "work load"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def filled(place: Store) -> Store:
+    """Two files in latest/, by a turn."""
+    turn_for(place, snapshot(place, FIRST, model="1", log="1"))
+    return place
+
+
+def outcomes(made: Pull) -> dict[str, Outcome]:
+    return {each.name: each.outcome for each in made.files}
+
+
+def age(path: Path, days: int) -> None:
+    """Make it older, or newer, than now."""
+    then = (datetime.now(UTC) - timedelta(days=days)).timestamp()
+    os.utime(path, (then, then))
+
+
+def test_latest_comes_under_the_runbooks_names_and_again_there_is_nothing_to_do(filled: Store, into: Path) -> None:
+    made = pull(filled, "latest", into)
+    assert (made.complete, made.told) == (True, "latest: 2 new")
+    assert {name: (into / name).read_text() for name in HERE.values()} == dict.fromkeys(HERE.values(), "1")
+    assert pull(filled, "latest", into).told == "latest: 2 same"
+    assert not list(into.rglob(".pull-*"))
+
+
+def test_an_older_file_is_replaced_a_newer_one_only_if_it_is_told_to(filled: Store, into: Path) -> None:
+    for name, days in ((HERE[MODEL], 3650), (HERE[LOG], -1)):
+        (into / name).parent.mkdir()
+        (into / name).write_text("here")
+        age(into / name, days)
+    made = pull(filled, "latest", into)
+    known = not isinstance(filled, MemoryStore)  # which does not tell when an object was written
+    assert outcomes(made) == {HERE[MODEL]: Outcome.REPLACED if known else Outcome.LEFT, HERE[LOG]: Outcome.LEFT}
+    assert not made.complete
+    assert "is newer" in next(each.reason for each in made.files if each.name == HERE[LOG])
+    assert (into / HERE[LOG]).read_text() == "here"
+    assert pull(filled, "latest", into, overwrite=True).complete
+    assert (into / HERE[LOG]).read_text() == "1"
+
+
+def test_what_was_pulled_is_as_old_as_in_the_store_so_the_next_promotion_is_newer(into: Path, tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    store = DirectoryStore(tmp_path / "disk")
+    turn_for(store, snapshot(store, FIRST, model="1"))
+    pull(store, "latest", into)
+    turn_for(store, snapshot(store, SECOND, model="2"))
+    assert outcomes(pull(store, "latest", into)) == {HERE[MODEL]: Outcome.REPLACED}
+
+
+def test_what_is_not_what_the_turn_brought_is_not_taken_over(filled: Store, into: Path) -> None:
+    overwrite(filled, MODEL, "forged")
+    overwrite(filled, "latest/models/by_hand.json", "{}")
+    made = pull(filled, "latest", into)
+    assert outcomes(made) == {
+        HERE[MODEL]: Outcome.FAILED,
+        HERE[LOG]: Outcome.NEW,
+        "models/by_hand.json": Outcome.NEW,
+    }
+    assert not made.complete
+    assert not (into / HERE[MODEL]).exists()
+    assert not list(into.rglob(".pull-*"))
+
+
+def test_what_is_missing_is_named(into: Path) -> None:
+    store = MemoryStore()
+    turn_for(store, snapshot(store, FIRST, model="1", log="1"))
+    del store._objects[MODEL]
+    made = pull(store, "latest", into)
+    assert outcomes(made)[HERE[MODEL]] is Outcome.MISSING
+    assert not made.complete
+
+
+def test_a_turn_that_is_not_done_is_told(into: Path) -> None:
+    store = MemoryStore()
+    with pytest.raises(Killed):
+        take_turn(store, snapshot(store, FIRST, model="1", log="1"), KilledAt("promoted", MODEL), now=NOW)
+    made = pull(store, "latest", into)
+    assert "turn 1 of latest/ is not done" in made.told
+    assert not made.complete
+
+
+def test_latest_that_changes_meanwhile_is_told(into: Path) -> None:
+    class Changing(MemoryStore):
+        def stream(self, key: str) -> Iterator[bytes]:
+            if key == MODEL and not self.look(begun_key(2)):
+                turn_for(self, snapshot(self, SECOND, log="2"))
+            return super().stream(key)
+
+    store = Changing()
+    turn_for(store, snapshot(store, FIRST, model="1"))
+    assert "changed meanwhile" in pull(store, "latest", into).told
+
+
+@pytest.mark.parametrize("name", ["models", "models/model_a.joblib"])
+def test_no_link_is_followed(filled: Store, into: Path, tmp_path: Path, name: str) -> None:
+    (outside := tmp_path / "outside").mkdir()
+    (outside / "model_a.joblib").write_text("theirs")
+    (into / name).parent.mkdir(exist_ok=True)
+    (into / name).symlink_to(outside if name == "models" else outside / "model_a.joblib")
+    made = pull(filled, "latest", into, overwrite=True)
+    assert (outside / "model_a.joblib").read_text() == "theirs"
+    assert [path.name for path in outside.iterdir()] == ["model_a.joblib"]
+    assert made.complete is (name != "models")
+
+
+def test_a_key_that_leads_elsewhere_is_no_file(into: Path) -> None:
+    store = MemoryStore()
+    store._objects["latest/../../outside"] = b"x"
+    put(store, "latest/a", "1")
+    assert outcomes(pull(store, "latest", into)) == {"../../outside": Outcome.FAILED, "a": Outcome.NEW}
+    assert sorted(path.name for path in into.parent.iterdir() if path.name == "outside") == []
+
+
+@pytest.mark.parametrize("what", ["latest", FIRST, "20260102T030405Z", "snapshots/20260102T030405Z.2/"])
+def test_what_is_not_there_is_refused(place: Store, into: Path, what: str) -> None:
+    with pytest.raises(Refused, match="no object of it"):
+        pull(place, what, into)
+
+
+@pytest.mark.parametrize("what", ["", "..", "IR-1", "snapshots/../incidents", "last"])
+def test_what_is_nothing_of_ours_is_refused(place: Store, into: Path, what: str) -> None:
+    with pytest.raises(Refused):
+        pull(place, what, into)
+
+
+def test_a_folder_that_is_not_there_is_refused_and_so_is_one_without_room(
+    filled: Store, into: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(Refused, match="a folder that exists"):
+        pull(filled, "latest", into / "nowhere")
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1))
+    with pytest.raises(Refused, match="room for 2 bytes"):
+        pull(filled, "latest", into)
+
+
+def test_an_incident_and_its_snapshots_come_back_as_their_manifests_say(into: Path, tmp_path: Path) -> None:
+    store = MemoryStore()
+    evacuated(tmp_path / "small", store, None)
+    made = pull(store, INCIDENT, into)
+    assert made.complete, made.told
+    keys = {each.key.removeprefix("incidents/") for each in store.list("incidents/")}
+    assert {path.relative_to(into).as_posix() for path in into.rglob("*") if path.is_file()} == keys
+    for what in (f"snapshots/{INCIDENT.removeprefix('IR-')}", f"{INCIDENT.removeprefix('IR-')}.2"):
+        (folder := tmp_path / what).mkdir(parents=True)
+        assert pull(store, what, folder).complete
+        assert list(folder.glob("logs/*.log"))
+    key = f"incidents/{INCIDENT}/evidence/pip_freeze.txt"
+    store._objects[key] = b"forged"
+    (third := tmp_path / "forged").mkdir()
+    made = pull(store, INCIDENT, third)
+    assert [each.name for each in made.files if each.outcome is Outcome.FAILED] == [key.removeprefix("incidents/")]
+    store._objects[f"incidents/{INCIDENT}/evidence/manifest.json"] = b"{}"
+    with pytest.raises(PermanentStoreError, match="Audit the incident"):
+        pull(store, INCIDENT, third)
+
+
+def test_by_hand_it_names_each_file_and_exits_by_what_came(
+    into: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "disk").mkdir()
+    store = DirectoryStore(tmp_path / "disk")
+    turn_for(store, snapshot(store, FIRST, model="1", log="1"))
+    (file := tmp_path / "store.toml").write_text(f'[store.a]\nfolder = "{tmp_path}/disk"\n')
+    (into / "logs").mkdir()
+    (into / HERE[LOG]).write_text("newer")
+    age(into / HERE[LOG], -1)
+    codes = []
+    for more in ([], ["--overwrite"], ["IR-1"]):
+        monkeypatch.setattr("sys.argv", ["operate", "pull", str(file), str(into), *more])
+        codes.append(operate.main())
+    assert codes == [1, 0, 2]
+    told = capsys.readouterr()
+    assert "left  logs/train.log: what is here is newer" in told.out
+    assert "latest: 1 replaced, 1 same" in told.out
+    assert "an incident id" in told.err
