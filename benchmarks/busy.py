@@ -11,7 +11,7 @@ from typing import Final
 
 from blocks.workload import Workload
 from tasks.adapters.host import LinuxHost
-from tasks.incident.directory import CORDON
+from tasks.incident.layout import CORDON
 
 BUSY: Final = 8
 WITHOUT_RIGHTS: Final = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")

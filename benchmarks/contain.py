@@ -34,7 +34,7 @@ from tasks.adapters.prefect_server import PrefectServer
 from tasks.drill.deployment import NAME, client_of, deploy, prefect
 from tasks.drill.sample import WORKERS, SampleWorkload
 from tasks.drill.screen import say
-from tasks.incident.directory import CORDON
+from tasks.incident.layout import CORDON
 
 _RUN_SECONDS: Final = 180.0
 _TIMES_QUICKER: Final = 4.0

@@ -28,17 +28,18 @@ from tasks.custody.evidence.acquisition import Evidence, Seal
 from tasks.custody.incident.incident import Incident
 from tasks.custody.incident.verdict import Verdict, Word
 from tasks.custody.store.objects import Expected, evidence_objects
+from tasks.custody.store.sent import Sent
 from tasks.evidence.collect import collect
 from tasks.evidence.seal import check_seal, read_manifest, seal, sealed
 from tasks.incident.run_lock import take_ownership
 from tasks.runtime.context import Case, read_incident
 from tasks.runtime.progress import Progress
-from tasks.storage.offload import Sent, offload, prove
+from tasks.storage.offload import offload, prove
 from tasks.storage.promote import promote
-from tasks.storage.untrusted_reads import QUESTIONS, side_by_side
 from tasks.storage.upload_ledger import Ledger
 from tasks.storage.uploader import Delivery
 from tasks.storage.verify import verify
+from tasks.system.parallel import QUESTIONS, side_by_side
 from tasks.system.processes import boot_id
 
 EVERYTHING: Final = ("copy", "seal", "check", "offload", "verify", "latest")

@@ -39,7 +39,7 @@ from tasks.drill.parts import SeaweedFS, Worker
 from tasks.drill.sample import REFUSED, SampleWorkload
 from tasks.drill.screen import follow, last_line, say, steps, table
 from tasks.drill.vault import ALLOWED, lock_bucket, proven_by_ssh_keygen, refuses_deletion
-from tasks.incident.directory import CORDON
+from tasks.incident.layout import CORDON, CUSTODY_LOG, OPEN, closings
 from tasks.runtime.end_state import ended
 from tasks.system.managed_process import outlive
 
@@ -166,10 +166,10 @@ def rehearse(on: Stage) -> tuple[str, dict[str, Any]]:
     on.sample.start()
     say(f"  at work: {len(on.sample.living())} processes, {len(on.sample.computing())} of them training workers")
     run = trigger(on, reason="drill: evacuate in mid-training")
-    incident = json.loads((on.evidence / "open.json").read_bytes())["id"]
+    incident = json.loads((on.evidence / OPEN).read_bytes())["id"]
     home = on.evidence / incident
     facts = facts_of(home, run, on)
-    word = json.loads(max(home.glob("record/*/closing.json")).read_bytes())["verdict"]
+    word = json.loads(closings(home)[-1].read_bytes())["verdict"]
     runs = [run]
     if word == Word.VERIFIED:
         prove_contained(on, home)
@@ -190,7 +190,7 @@ def facts_of(home: Path, run: FlowRun, on: Stage) -> dict[str, Any]:
     """
     manifest = home / "evidence" / MANIFEST
     items = json.loads(manifest.read_bytes())["items"] if manifest.exists() else []
-    entries = [json.loads(line) for line in (home / "custody.jsonl").read_text().splitlines()]
+    entries = [json.loads(line) for line in (home / CUSTODY_LOG).read_text().splitlines()]
     began = run.created or datetime.now(UTC)
     frozen = max((at for entry in entries if entry["action"] == "frozen" and (at := frozen_at(entry))), default=began)
     return {

@@ -8,9 +8,9 @@ from prefect.logging import get_run_logger
 
 from blocks.workload import Workload
 from flows.fields import BlockName
+from tasks.adapters.saved_blocks import load_block
 from tasks.custody.incident.ending import REFUSED
 from tasks.preflight.open_incident import require_here
-from tasks.runtime.context import load_block
 from tasks.runtime.end_state import ended
 from tasks.runtime.flow_run import this_run
 from tasks.training.process import Training

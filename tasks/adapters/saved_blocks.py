@@ -1,10 +1,11 @@
-"""The store that a person has saved under a name, before it is opened for anything."""
+"""Blocks that a person has saved under a name, or that a run by hand was given."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from tasks.adapters.local_config import given
-from tasks.runtime.context import unknown_block
+from tasks.custody.errors import Refused
 
 if TYPE_CHECKING:
     from blocks.store import EvidenceStore
@@ -31,3 +32,33 @@ def store_to_read(name: str) -> "EvidenceStore":
     from blocks.store import EvidenceStore
 
     return EvidenceStore.model_validate({**require_store(name), "signing": None})
+
+
+def load_block(kind: type[Any], name: str) -> Any:
+    """Load a block by name; an unknown name is refused with the names that are there. By hand it is the given one."""
+    if (known := given()) and isinstance(known.workload, kind):
+        return known.workload
+    try:
+        return kind.load(name)
+    except ValueError as error:
+        if "Unable to find block document" not in str(error):
+            raise
+        raise unknown_block(kind.get_block_type_slug(), name) from error
+
+
+def unknown_block(slug: str, name: str) -> Refused:
+    """The error for a block name that the server does not know; says which names it does know."""
+    from prefect.client.orchestration import get_client
+    from prefect.exceptions import PrefectHTTPStatusError
+
+    known = list[str]()
+    with (
+        get_client(sync_client=True) as client,
+        suppress(PrefectHTTPStatusError),
+    ):  # no block of the type was ever saved
+        known = sorted(str(document.name) for document in client.read_block_documents_by_type(slug))
+    return Refused(
+        f"the name of a saved {slug} block",
+        repr(name),
+        f"Use one of: {', '.join(known) or 'none is saved yet'}; or save one (docs/operate.md).",
+    )

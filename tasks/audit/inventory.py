@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from tasks.custody.audit.finding import shown
-from tasks.custody.audit.layout import CLOSING, SIGNATURE
+from tasks.custody.audit.layout import SIGNATURE
 from tasks.custody.audit.untrusted import Unreadable, document
 from tasks.custody.errors import Refused, StoreError
-from tasks.custody.evidence.keys import claim_key, record_key
+from tasks.custody.evidence.keys import CLOSING, claim_key, record_key
 from tasks.custody.incident.incident import parse_id
-from tasks.storage.untrusted_reads import fetch, side_by_side
+from tasks.storage.untrusted_reads import fetch
+from tasks.system.parallel import side_by_side
 
 if TYPE_CHECKING:
     from blocks.port import Store

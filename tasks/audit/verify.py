@@ -19,7 +19,8 @@ from tasks.custody.incident.incident import parse_id
 from tasks.custody.store.latest import Turn
 from tasks.custody.store.manifest import digest_bytes
 from tasks.storage.latest_transaction import read_turn
-from tasks.storage.untrusted_reads import QUESTIONS, THREADS, keys_of, read_documents, see, side_by_side
+from tasks.storage.untrusted_reads import keys_of, read_documents, see
+from tasks.system.parallel import QUESTIONS, THREADS, side_by_side
 
 if TYPE_CHECKING:
     from blocks.port import Store

@@ -25,9 +25,10 @@ from tasks.custody.errors import EvacuationError, Refused
 from tasks.custody.incident.incident import parse_id
 from tasks.custody.incident.log import CustodyLog
 from tasks.custody.visible import say
-from tasks.incident.directory import CORDON, INCIDENT, base_of, cordon_base, find_home
+from tasks.incident.directory import base_of, cordon_base, find_home
+from tasks.incident.layout import CORDON, CUSTODY_LOG, EARLY, INCIDENT
 from tasks.incident.run_lock import take_ownership
-from tasks.prestart.freeze import EARLY, Early, read_early, thaw_again
+from tasks.prestart.freeze import Early, read_early, thaw_again
 from tasks.runtime.actor import BY_HAND, actor
 from tasks.system.atomic_files import read_marker, read_private
 
@@ -50,7 +51,7 @@ def let_go(workload: Workload, host: Host) -> Iterator[str]:
         yield from _thaw_left(base / EARLY, workload, host)
         if not stands:
             return
-        log = CustodyLog(_home(workload) / "custody.jsonl", actor(BY_HAND))
+        log = CustodyLog(_home(workload) / CUSTODY_LOG, actor(BY_HAND))
         with closing(DockerEngine(workload.docker_host)) as engine:
             asked = engine if workload.containers else None
             yield uncordon(host, PrefectScheduler(), workload, log, asked).told

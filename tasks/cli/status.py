@@ -14,8 +14,8 @@ from tasks.custody.containment.container import workload_containers
 from tasks.custody.errors import EngineError
 from tasks.custody.evidence.redact import command_line
 from tasks.incident.current import last_opened
-from tasks.incident.directory import CORDON, INCIDENT, cordon_base, find_home
-from tasks.runtime.context import CLOSING, ENDED
+from tasks.incident.directory import cordon_base, find_home
+from tasks.incident.layout import CORDON, ENDED, INCIDENT, closings
 from tasks.system.atomic_files import read_marker, read_plain
 from tasks.system.processes import standpoint
 
@@ -90,10 +90,10 @@ def _incident(workload: Workload) -> tuple[str, str, str]:
     home = find_home(workload, incident) if incident else None
     if home is None or not (home / INCIDENT).exists():
         return incident, "", ""
-    closings = sorted(home.glob(f"record/*/{CLOSING}"))
-    closing = _json(lambda: read_plain(closings[-1])) if closings else {}
+    closed = closings(home)
+    closing = _json(lambda: read_plain(closed[-1])) if closed else {}
     said = _json(lambda: read_plain(home / ENDED))
-    newest = not closings or str(said.get("record", "")).zfill(3) >= closings[-1].parent.name
+    newest = not closed or str(said.get("record", "")).zfill(3) >= closed[-1].parent.name
     return incident, str(closing.get("verdict", "")), str(said.get("end", "")) if newest else ""
 
 

@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 from blocks.workload import Workload
 from tasks.custody.containment.membership import program
 from tasks.custody.containment.process import Identity, Listener
-from tasks.runtime.context import LISTENED, Case
+from tasks.incident.layout import LISTENED
+from tasks.runtime.context import Case
 
 _PROXIES: Final = frozenset({"docker-proxy", "rootlessport"})
 _ANY: Final = 0

@@ -25,7 +25,8 @@ from tasks.custody.containment.container import (
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.process import Masks
 from tasks.custody.errors import ContainerGone, EngineError
-from tasks.runtime.context import FROZEN_CONTAINERS, STOPPED_CONTAINERS, Case
+from tasks.incident.layout import FROZEN_CONTAINERS, STOPPED_CONTAINERS
+from tasks.runtime.context import Case
 from tasks.system.cancellation import apart
 from tasks.system.processes import standpoint
 

@@ -13,7 +13,8 @@ from tasks.custody.containment.membership import Matcher, matchers_of
 from tasks.custody.containment.process import Identity, Process
 from tasks.custody.containment.receipt import Cordon
 from tasks.custody.evidence.redact import command_line
-from tasks.runtime.context import FROZEN, FROZEN_CONTAINERS, RECOVERED, RECOVERED_CONTAINERS, Case
+from tasks.incident.layout import FROZEN, FROZEN_CONTAINERS, RECOVERED, RECOVERED_CONTAINERS
+from tasks.runtime.context import Case
 from tasks.runtime.step import step
 from tasks.system.accounts import number_of
 from tasks.system.atomic_files import caught_lines, read_marker

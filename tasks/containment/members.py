@@ -29,8 +29,9 @@ from tasks.custody.containment.receipt import Containment, Freeze, Frozen, Retur
 from tasks.custody.containment.source import lineages
 from tasks.custody.errors import EngineError
 from tasks.custody.evidence.redact import command_line
+from tasks.incident.layout import FROZEN, RETURNED, SINCE, STOPPED
 from tasks.prestart.freeze import read_early, take_over
-from tasks.runtime.context import FROZEN, RETURNED, SINCE, STOPPED, Case
+from tasks.runtime.context import Case
 from tasks.runtime.step import step
 from tasks.system.processes import flow_run_of, untouchable
 

@@ -10,7 +10,7 @@ from typing import Final
 from blocks.workload import Workload
 from tasks.adapters.prefect_scheduler import Scheduler
 from tasks.custody.containment.pause import Kind, Launcher, Pause, Resume, launchers, with_first_seen
-from tasks.incident.directory import PRIOR
+from tasks.incident.layout import PRIOR
 from tasks.runtime.context import Case
 from tasks.runtime.step import step
 from tasks.system.atomic_files import read_plain, write_whole

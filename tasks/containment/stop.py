@@ -16,7 +16,8 @@ from tasks.custody.containment.membership import Member
 from tasks.custody.containment.process import Identity, Process, copies, gentle_signal
 from tasks.custody.containment.receipt import Frozen, Stop, Stopped
 from tasks.custody.containment.source import restarted
-from tasks.runtime.context import STOPPED, Case
+from tasks.incident.layout import STOPPED
+from tasks.runtime.context import Case
 from tasks.runtime.step import step
 
 _SETTLE_SECONDS: Final = 2.0

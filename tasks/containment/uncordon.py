@@ -21,8 +21,8 @@ from tasks.custody.containment.process import Identity, Process
 from tasks.custody.errors import EngineError
 from tasks.custody.incident.log import CustodyLog
 from tasks.custody.noun import Noun
-from tasks.incident.directory import CORDON, bases, cordon_base, homes
-from tasks.runtime.context import CAUGHT, FROZEN, FROZEN_CONTAINERS, RETURNED
+from tasks.incident.directory import bases, cordon_base, homes
+from tasks.incident.layout import CAUGHT, CORDON, FROZEN, FROZEN_CONTAINERS, RETURNED
 from tasks.system.atomic_files import caught_lines, read_marker, read_ours, read_private, rows_of
 from tasks.system.processes import standpoint, untouchable
 

@@ -17,15 +17,14 @@ from tasks.custody.containment.membership import Member
 from tasks.custody.containment.process import Identity
 from tasks.custody.containment.receipt import Returned, Watch
 from tasks.custody.containment.source import Source, keeps_only, lineages, may_be_ended, supervisor, unit_of
-from tasks.runtime.context import RETURNED, Case
+from tasks.incident.layout import CAUGHT_LOGGED, RETURNED
+from tasks.runtime.context import Case
 from tasks.runtime.step import step
 
 _POLL_SECONDS: Final = 0.1
 _GONE_SECONDS: Final = 10.0
 _ROUNDS: Final = 8
 _TWICE: Final = 2
-CAUGHT_LOGGED: Final = "caught-logged.json"
-"""In an incident's folder: how many of the newcomers that the guard caught the custody log has told of."""
 
 
 @step("§3 watch: does anything bring it back?", "再出現の監視")

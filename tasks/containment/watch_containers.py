@@ -15,7 +15,8 @@ from tasks.containment.containers import (
 from tasks.custody.containment.container import Container, ContainerIdentity, StoppedContainer
 from tasks.custody.containment.ends import End
 from tasks.custody.errors import EngineError
-from tasks.runtime.context import RETURNED_CONTAINERS, Case
+from tasks.incident.layout import RETURNED_CONTAINERS
+from tasks.runtime.context import Case
 
 _EVERY_SECONDS: Final = 0.5
 _TWICE: Final = 2

@@ -21,11 +21,10 @@ from prefect.exceptions import ObjectNotFound
 from blocks import EvidenceStore, SigningKey, Workload
 from blocks.file import load
 from blocks.saved import asking_server
-from tasks.adapters.saved_blocks import require_store
+from tasks.adapters.saved_blocks import load_block, require_store
 from tasks.custody.errors import Refused
 from tasks.custody.visible import say
 from tasks.deployment.automations import long_runs, put, silent_runs, told_people
-from tasks.runtime.context import load_block
 
 PROJECT: Final = Path(__file__).resolve().parents[2]
 POOL: Final = "evacuation"

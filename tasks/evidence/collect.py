@@ -19,7 +19,8 @@ from tasks.custody.evidence.pattern import ends_with, fits
 from tasks.custody.evidence.secrets import Hit, Search
 from tasks.custody.store.manifest import digest_of
 from tasks.evidence.staging import Staging, keep, staging
-from tasks.runtime.context import CONTAINER_FILES, LOST_IN_PLACE, Case
+from tasks.incident.layout import CONTAINER_FILES, LOST_IN_PLACE
+from tasks.runtime.context import Case
 from tasks.runtime.step import step
 from tasks.system.disk_reserve import MIB
 

@@ -26,9 +26,9 @@ from tasks.evidence.uncopied_files import reading
 from tasks.runtime.context import Case
 from tasks.runtime.joined_triggers import take_over_triggers
 from tasks.runtime.step import step
-from tasks.storage.untrusted_reads import side_by_side
 from tasks.system.atomic_files import write_whole
 from tasks.system.disk_reserve import give_all
+from tasks.system.parallel import side_by_side
 
 _CLOSING: Final = frozenset({MANIFEST, SIGNATURE, SUMS})
 _UNSEALED: Final = "Nothing is sealed or sent: the evidence lies on this host alone."

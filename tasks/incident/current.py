@@ -5,21 +5,19 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from os.path import lexists
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter
 
 from tasks.custody.incident.incident import Incident
 from tasks.incident.directory import base_of, bases
+from tasks.incident.layout import OPEN
 from tasks.system.atomic_files import read_plain, write_whole
 
 if TYPE_CHECKING:
     from blocks.workload import Workload
 
 logger = logging.getLogger(__name__)
-
-OPEN: Final = "open.json"
-"""In the evidence folder: the incident that is open, or was the last."""
 
 
 def last_opened(workload: "Workload") -> bytes:

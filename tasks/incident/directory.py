@@ -17,22 +17,15 @@ from typing import TYPE_CHECKING, Final
 from pydantic import TypeAdapter
 
 from tasks.custody.incident.incident import Incident
-from tasks.incident.run_lock import OWNER
+from tasks.incident.layout import CORDON, DRY_RUN, INCIDENT, MEMORY, OWNER, PRIOR, RESERVE, incidents_in
 from tasks.system.atomic_files import write_whole
-from tasks.system.disk_reserve import MIB, NAME, take
+from tasks.system.disk_reserve import MIB, take
 
 if TYPE_CHECKING:
     from blocks.workload import Workload
 
-CORDON: Final = "cordon.json"
-"""In the evidence folder: the guard that holds the lock, for which incident, and why. Survives a reboot."""
-PRIOR: Final = "paused.json"
-"""In the evidence folder: what was paused on Prefect's side, and how it stood before."""
-INCIDENT: Final = "incident.json"
-"""In an incident's folder: its id, who opened it, why and when."""
 _UNGUESSED: Final = secrets.token_hex(16)
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-MEMORY: Final = Path("/dev/shm")  # noqa: S108  memory is what is wanted, and in it only a folder of our own
 
 
 @dataclass(frozen=True)
@@ -105,12 +98,12 @@ def find_home(workload: "Workload", incident: str, *, dry_run: bool = False) -> 
 
 def homes(workload: "Workload") -> list[Path]:
     """Folders of all real incidents on this host."""
-    return [home for base in bases(workload) for home in sorted(base.glob("IR-*"))]
+    return [home for base in bases(workload) for home in incidents_in(base)]
 
 
 def home_in(base: Path, incident: str, *, dry_run: bool) -> Path:
     """Folder of an incident in a base; a dry run's lies apart and is never carried on as a real one."""
-    return base / "dry-run" / incident if dry_run else base / incident
+    return base / DRY_RUN / incident if dry_run else base / incident
 
 
 def open_home(workload: "Workload", incident: Incident, *, dry_run: bool) -> Home:
@@ -123,7 +116,7 @@ def open_home(workload: "Workload", incident: Incident, *, dry_run: bool) -> Hom
     found = find_home(workload, incident.id, dry_run=dry_run)
     if _private(found) and (found / INCIDENT).is_file():
         volatile = any(found.is_relative_to(base) for base in memory)
-        return Home(found, whole if take(found / NAME, whole) else 0, volatile)
+        return Home(found, whole if take(found / RESERVE, whole) else 0, volatile)
     for size, tried in ((whole, disks), (min(whole, MIB), [*disks, *memory]), (0, [*disks, *memory])):
         for base in tried:
             home = home_in(base, incident.id, dry_run=dry_run)
@@ -138,11 +131,11 @@ def _settle(home: Path, incident: Incident, reserve: int) -> bool:
     if not make_private(home):
         return False
     try:
-        if reserve and not take(home / NAME, reserve):
+        if reserve and not take(home / RESERVE, reserve):
             raise OSError  # noqa: TRY301  one way out
         write_whole(home / INCIDENT, TypeAdapter(Incident).dump_json(incident, indent=1))
     except OSError:
-        (home / NAME).unlink(missing_ok=True)
+        (home / RESERVE).unlink(missing_ok=True)
         with suppress(OSError):
             home.rmdir()
         return False

@@ -17,16 +17,24 @@ from typing import Any, Final
 from tasks.adapters.host import LinuxHost
 from tasks.custody.containment.process import Identity
 from tasks.custody.incident.alarm import Alarm, Past, belongs_to
+from tasks.incident.layout import (
+    CAUGHT,
+    CORDON,
+    CUSTODY_LOG,
+    FROZEN,
+    FROZEN_CONTAINERS,
+    RETURNED,
+    TRIGGERS,
+    closings,
+    incidents_in,
+    of_any_boot,
+)
 from tasks.incident.run_lock import incident_at_work, owner
 from tasks.system.atomic_files import caught_lines, read_marker, read_plain
-from tasks.system.processes import boot_id
 
-TRIGGERS: Final = "triggers"
-"""In an incident's folder: a file for each run that has joined it, made once; the custody log takes it over."""
 WAIT_SECONDS: Final = 120.0
 _CONTAINED: Final = frozenset({"VERIFIED", "PARTIAL", "UNVERIFIED"})
 _POLL_SECONDS: Final = 0.1
-_BOOT: Final = boot_id()[:8]
 
 
 def incident_of(alarm: Alarm | None, bases: Sequence[Path], wait: float = WAIT_SECONDS) -> str:
@@ -78,11 +86,11 @@ def past(bases: Iterable[Path]) -> Iterator[Past]:
     standing = {incident for base in every if (incident := _standing(base))}
     homes = sorted(_homes(every), key=lambda home: home.name)
     for home in homes:
-        entries = list(caught_lines(home / "custody.jsonl"))
-        rows = list(_rows(home, "frozen-*.json"))
-        here = [*_rows(home, f"frozen-{_BOOT}.json"), *_rows(home, f"returned-{_BOOT}.json")]
+        entries = list(caught_lines(home / CUSTODY_LOG))
+        rows = [*_rows(home, of_any_boot(FROZEN)), *_rows(home, of_any_boot(FROZEN_CONTAINERS))]
+        here = [*_rows(home, FROZEN), *_rows(home, RETURNED)]
         if home == homes[-1]:
-            here += [row for base in every for row in caught_lines(base / f"caught-{_BOOT}.jsonl")]
+            here += [row for base in every for row in caught_lines(base / CAUGHT)]
         yield Past(
             incident=home.name,
             runs=frozenset({*_strings(rows, "run"), *_own_runs(entries)}),
@@ -94,7 +102,7 @@ def past(bases: Iterable[Path]) -> Iterator[Past]:
 
 def _homes(bases: Iterable[Path]) -> Iterator[Path]:
     """Private folders alone: what another user or a link put there says nothing."""
-    for home in (home for base in bases for home in base.glob("IR-*")):
+    for home in (home for base in bases for home in incidents_in(base)):
         about = home.lstat()
         if stat.S_ISDIR(about.st_mode) and about.st_uid == os.geteuid() and not about.st_mode & 0o077:
             yield home
@@ -102,7 +110,7 @@ def _homes(bases: Iterable[Path]) -> Iterator[Path]:
 
 def _standing(base: Path) -> str:
     """The incident whose cordon stands there, with a living guard: after a reboot it is a marker alone."""
-    marker = base / "cordon.json"
+    marker = base / CORDON
     return str(read_marker(marker).get("incident", "")) if LinuxHost().guard(marker) else ""
 
 
@@ -136,9 +144,8 @@ def _lifted(entries: Iterable[Mapping[str, Any]]) -> datetime | None:
 
 
 def _last_word(home: Path) -> str:
-    closings = sorted(home.glob("record/*/closing.json"))
     with suppress(IndexError, OSError, ValueError, KeyError, TypeError):
-        return str(json.loads(read_plain(closings[-1]))["verdict"])
+        return str(json.loads(read_plain(closings(home)[-1]))["verdict"])
     return ""
 
 

@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
 from tasks.custody.containment.process import Identity
+from tasks.incident.layout import OWNER, REHEARSAL
 from tasks.system import file_lock as lock
 from tasks.system.atomic_files import read_plain
 from tasks.system.processes import read_process, start_of
 
 Purpose: TypeAlias = Literal["evacuation", "recovery", "release of the cordon"]
-OWNER: Final = ".owner"
-"""In the evidence folder: the lock of the run that works on the workload, and what for."""
 _SETTLE_SECONDS: Final = 2.0
 _POLL_SECONDS: Final = 0.05
 _kept: Final[dict[Path, int]] = {}
@@ -111,7 +110,7 @@ def _trusted(evidence: Path) -> set[int]:
 
 
 def _path(evidence: Path, *, dry_run: bool) -> Path:
-    return evidence / (".rehearsal" if dry_run else OWNER)
+    return evidence / (REHEARSAL if dry_run else OWNER)
 
 
 def sign(descriptor: int, purpose: Purpose, incident: str = "") -> None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tasks.custody.errors import Refused
 from tasks.custody.incident.incident import is_ahead
-from tasks.incident.directory import INCIDENT, find_home
+from tasks.incident.directory import find_home
+from tasks.incident.layout import INCIDENT
 
 if TYPE_CHECKING:
     from blocks.workload import Workload

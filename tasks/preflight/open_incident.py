@@ -17,7 +17,7 @@ from prefect.cache_policies import NO_CACHE
 from pydantic import TypeAdapter
 
 from blocks.workload import Workload
-from tasks.adapters.saved_blocks import require_store
+from tasks.adapters.saved_blocks import load_block, require_store
 from tasks.collectors import discover
 from tasks.containment.pause_prefect import named_by
 from tasks.custody.containment.pause import Launcher
@@ -26,21 +26,15 @@ from tasks.custody.incident.alarm import Alarm, belongs_to
 from tasks.custody.incident.incident import Incident, new_id, parse_id
 from tasks.custody.incident.verdict import Word
 from tasks.evidence.signing import tell_key
-from tasks.incident.current import OPEN, last_opened, opening
+from tasks.incident.current import last_opened, opening
 from tasks.incident.directory import bases, find_home, make_base
 from tasks.incident.joining import WAIT_SECONDS, incident_of, joined_message, leave, past
+from tasks.incident.layout import CLAIMED, OPEN
 from tasks.incident.run_lock import owner, sign, take_ownership
 from tasks.preflight.known_incident import require_known
 from tasks.preflight.privileges import tell_rights, tell_room
 from tasks.runtime.actor import BY_HAND
-from tasks.runtime.context import (
-    CLAIMED,
-    Case,
-    Policy,
-    last_verdict,
-    load_block,
-    read_incident,
-)
+from tasks.runtime.context import Case, Policy, last_verdict, read_incident
 from tasks.runtime.flow_run import origin, own_launchers
 from tasks.runtime.joined_triggers import take_over_triggers
 from tasks.system.accounts import number_of

@@ -7,11 +7,12 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from blocks.workload import Workload
-from tasks.adapters.saved_blocks import require_store
+from tasks.adapters.saved_blocks import load_block, require_store
 from tasks.custody.errors import Refused
 from tasks.custody.incident.incident import Incident, parse_id
 from tasks.custody.incident.verdict import why_not_recover
 from tasks.incident.directory import base_of, find_home
+from tasks.incident.layout import manifests
 from tasks.incident.run_lock import take_ownership
 from tasks.preflight.open_incident import (
     Busy,
@@ -20,7 +21,7 @@ from tasks.preflight.open_incident import (
     require_same_workload,
     unfinished_incident,
 )
-from tasks.runtime.context import Case, last_verdict, load_block, read_incident
+from tasks.runtime.context import Case, last_verdict, read_incident
 from tasks.runtime.flow_run import origin, own_launchers
 
 
@@ -114,7 +115,7 @@ def _require_recoverable(workload: Workload, incident: str, despite: str) -> Non
     why_not = why_not_recover(last_verdict(home), despite)
     if unfinished not in {None, incident}:
         why_not = f"{unfinished} of this workload is not finished"
-    if not why_not and not any(home.glob("evidence*/manifest.json")):
+    if not why_not and not manifests(home):
         why_not = "it has no manifest to compare a model with"
     if why_not:
         raise Refused(

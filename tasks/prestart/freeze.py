@@ -24,17 +24,13 @@ from tasks.custody.containment.membership import Member, matchers_of, members
 from tasks.custody.containment.process import Identity, Process
 from tasks.custody.incident.description import recognisable
 from tasks.custody.visible import say
+from tasks.incident.layout import CORDON, EARLY, FROZEN, INCIDENT, MEMORY, RECOVERED
 from tasks.incident.run_lock import at_work, give_up_ownership, keep_ownership, take_ownership
 from tasks.system.accounts import number_of
 from tasks.system.atomic_files import identities, read_ours, rows_of
-from tasks.system.processes import boot_id, untouchable
+from tasks.system.processes import untouchable
 
 FLOW: Final = "evacuate"
-EARLY: Final = f"early-{boot_id()[:8]}.json"
-"""In the evidence folder: whom the start of a run has frozen, until the run takes them over."""
-_INCIDENT: Final = "incident.json"
-_FROZEN: Final = f"IR-*/frozen-{boot_id()[:8]}.json"
-_MEMORY: Final = Path("/dev/shm")  # noqa: S108  only folders that are ours alone are believed there
 _ANSWER_SECONDS: Final = 3.0
 _FREEZE_SECONDS: Final = 5.0
 _unkept: Final[dict[Identity, datetime]] = {}
@@ -172,7 +168,7 @@ def _owned(evidence: Path) -> Iterator[None]:
     try:
         descriptor = take_ownership(evidence)
     except OSError as error:
-        if any(at_work(base) for base in _MEMORY.glob("evacuation-*")):
+        if any(at_work(base) for base in MEMORY.glob("evacuation-*")):
             raise NotNow("another run is at work") from error
         yield
         return
@@ -226,7 +222,7 @@ def _halt(workload: Mapping[str, Any], evidence: Path, frozen: dict[Identity, st
 
 def _require_known_here(workload: Mapping[str, Any], evidence: Path, incident: str | None) -> None:
     """NotNow for an incident that this host does not know: a mistyped id is refused by the run before its freeze."""
-    if incident and not any((base / incident / _INCIDENT).is_file() for base in _bases(workload, evidence)):
+    if incident and not any((base / incident / INCIDENT).is_file() for base in _bases(workload, evidence)):
         raise NotNow(f"{incident[:80]!r} is unknown on this host, so the store is asked first")
 
 
@@ -234,14 +230,14 @@ def _bases(workload: Mapping[str, Any], evidence: Path) -> Iterator[Path]:
     """Where incidents of this host lie, wherever they found room."""
     yield evidence
     others = [Path(workload["fallback_dir"])] if workload.get("fallback_dir") else []
-    for disk in (*others, _MEMORY):
+    for disk in (*others, MEMORY):
         yield from disk.glob("evacuation-*")
 
 
 def _held(workload: Mapping[str, Any], evidence: Path) -> Iterator[Identity]:
     """Whom an incident of this host has frozen: they are for that incident to let go."""
     for base in _bases(workload, evidence):
-        for journal in base.glob(_FROZEN):
+        for journal in base.glob(f"IR-*/{FROZEN}"):
             yield from identities(journal)
 
 
@@ -269,9 +265,9 @@ def _members(workload: Mapping[str, Any], evidence: Path, snapshot: Mapping[int,
 
 def _ours(evidence: Path) -> Iterator[Identity]:
     """The guard, and what a recovery has started: whether that is new life, only the run can tell."""
-    if guard := LinuxHost().guard(evidence / "cordon.json"):
+    if guard := LinuxHost().guard(evidence / CORDON):
         yield guard
-    for journal in evidence.glob("IR-*/recovered.json"):
+    for journal in evidence.glob(f"IR-*/{RECOVERED}"):
         yield from identities(journal)
 
 

@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import Final, TypeAlias
 
 from tasks.custody.evidence.keys import MANIFEST, evidence_key, record_key
-from tasks.record.artifact import Leaf, Rows, by_key
 from tasks.record.dry_run_plan import plan
 from tasks.record.render import HTML, with_pictures
 from tasks.record.report_data import Story
@@ -23,6 +22,7 @@ from tasks.record.sections import (
 )
 from tasks.record.tables import objects
 from tasks.rendering.document import Block, Both, Cell, Code, Document, Facts, Link, Remark, Section, Tone
+from tasks.runtime.artifact import Leaf, Rows, by_key
 from tasks.runtime.progress import artifact_key
 
 PLAN: Final = "plan"

@@ -13,11 +13,12 @@ from tasks.custody.containment.receipt import Recovery
 from tasks.custody.incident.ending import DRY_RUN, NOT_CONTAINED, NOT_RECOVERED, UNVERIFIED, Ending, ending_of
 from tasks.custody.incident.verdict import Verdict, Word
 from tasks.custody.visible import visible_rows
-from tasks.record.artifact import Leaf
+from tasks.incident.layout import ENDED
 from tasks.record.artifacts import PLAN
 from tasks.record.labels import JAPANESE, STANDS
 from tasks.record.write import Record
-from tasks.runtime.context import ENDED, Case
+from tasks.runtime.artifact import Leaf
+from tasks.runtime.context import Case
 from tasks.runtime.end_state import ended
 from tasks.runtime.progress import artifact_key
 

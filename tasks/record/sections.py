@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from tasks.custody.containment.receipt import Recovery
+from tasks.custody.evidence.keys import VERDICT
 from tasks.custody.incident.ending import OF_WORD
 from tasks.custody.incident.timeline import EARLY, Moment, runs
 from tasks.custody.incident.verdict import Word
@@ -43,7 +44,6 @@ PICTURE: Final = "timeline.svg"
 """In a record: the steps of all runs over time, as a picture."""
 _LIST: Final = 40
 _TRACEBACKS: Final = 3
-_VERDICT: Final = "verdict.json"
 _NONE: Final = Both("なし", "none")
 _UNKNOWN: Final = Both("確認できず", "not established")
 _DETECTED: Final = Both("検知", "detected")
@@ -108,7 +108,7 @@ def _summary(story: Story) -> list[Block]:
         (
             *first,
             (Both("理由", "reason"), Quoted(story.incident.reason)),
-            *((name, Said(text)) for name, texts in sentences for text in some(texts, _LIST, _VERDICT)),
+            *((name, Said(text)) for name, texts in sentences for text in some(texts, _LIST, VERDICT)),
             (Both("次の操作", "next"), (Quoted(following), Said(then))),
         )
     )

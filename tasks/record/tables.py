@@ -8,13 +8,12 @@ from tasks.custody.containment.ends import End
 from tasks.custody.containment.receipt import Freeze, ObjectReceipt, Stop, Watch
 from tasks.custody.evidence.acquisition import Evidence, Loss, Outcome, Seal
 from tasks.custody.evidence.coverage import impact
-from tasks.custody.evidence.keys import volume_folder
+from tasks.custody.evidence.keys import CLOSING, VERDICT, volume_folder
 from tasks.custody.models.inspection import Inspection
 from tasks.record.labels import ENDS, OUTCOMES, SOUNDNESS
 from tasks.rendering.clock import clock, short
 from tasks.rendering.document import Badge, Both, Cell, Code, Figure, Link, Said, Table, Tone, table
 
-_VERDICT: Final = "verdict.json"
 _NOTHING: Final = Both("なし", "none")
 
 Signals = Iterable[tuple[str, datetime]]
@@ -34,7 +33,7 @@ def receipts(freeze: Freeze | None, stop: Stop | None, watch: Watch | None) -> T
         Both("終わり方", "end"),
         Both("コマンド", "command"),
     )
-    return table(head, [cells for _, cells in rows], f"{_VERDICT}: freeze, stop, watch") if rows else None
+    return table(head, [cells for _, cells in rows], f"{VERDICT}: freeze, stop, watch") if rows else None
 
 
 Receipt = tuple[End | None, tuple[Cell, ...]]
@@ -116,7 +115,7 @@ def collectors(coverage: Sequence[Evidence]) -> Table:
         Both("区分", "kind"),
         Both("理由", "reason"),
     )
-    return table(head, rows, f"{_VERDICT}: coverage")
+    return table(head, rows, f"{VERDICT}: coverage")
 
 
 def losses(coverage: Sequence[Evidence], questions: Mapping[str, str]) -> Table | None:
@@ -142,7 +141,7 @@ def losses(coverage: Sequence[Evidence], questions: Mapping[str, str]) -> Table 
         Both("理由", "reason"),
         Both("影響", "impact"),
     )
-    return table(head, rows, f"{_VERDICT}: coverage") if rows else None
+    return table(head, rows, f"{VERDICT}: coverage") if rows else None
 
 
 def _whole(item: Evidence) -> tuple[Loss, ...]:
@@ -182,7 +181,7 @@ def secrets(coverage: Sequence[Evidence]) -> Table | None:
         Both("秘密と見られる箇所", "what looks like a secret"),
         Both("未検索", "not searched"),
     )
-    return table(head, rows, f"{_VERDICT}: coverage") if rows else None
+    return table(head, rows, f"{VERDICT}: coverage") if rows else None
 
 
 def models(inspection: Inspection) -> Table | None:
@@ -221,7 +220,7 @@ def objects(receipts: Sequence[ObjectReceipt], address: Callable[[str], str]) ->
         Both("sha256", "sha256"),
         Both("理由", "reason"),
     )
-    return table(head, rows, f"{_VERDICT}: objects") if rows else None
+    return table(head, rows, f"{VERDICT}: objects") if rows else None
 
 
 def _proven(receipt: ObjectReceipt) -> Badge:
@@ -256,4 +255,4 @@ def digests(seals: Sequence[Seal]) -> Table | None:
         Both("SHA256SUMS sha256", "SHA256SUMS sha256"),
         Both("署名", "signed by"),
     )
-    return table(head, rows, "closing.json") if rows else None
+    return table(head, rows, CLOSING) if rows else None

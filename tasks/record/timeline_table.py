@@ -6,6 +6,7 @@ from itertools import groupby, takewhile
 from typing import Any, Final
 
 from tasks.custody.incident.timeline import frozen_at, moment
+from tasks.incident.layout import CUSTODY_LOG
 from tasks.record.labels import ACTIONS
 from tasks.rendering.clock import both_times
 from tasks.rendering.document import ROW_LIMIT, Both, Cell, Figure, Quoted, Said, Table
@@ -26,7 +27,7 @@ def moments(entries: Sequence[Mapping[str, Any]]) -> Table:
         Both("対象", "object"),
         Both("結果", "result"),
     )
-    return Table(head, tuple(map(_moment, shown)), left_out, "custody.jsonl")
+    return Table(head, tuple(map(_moment, shown)), left_out, CUSTODY_LOG)
 
 
 def _with_beginnings(entries: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:

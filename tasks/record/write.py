@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -14,20 +14,21 @@ from tasks.collectors import discover
 from tasks.custody.containment.receipt import Containment, Freeze, ObjectReceipt, Recovery, Stop, Watch
 from tasks.custody.errors import Tampered
 from tasks.custody.evidence.acquisition import Evidence, Seal
-from tasks.custody.evidence.keys import MANIFEST, SEGMENT, record_key, volume_folder
+from tasks.custody.evidence.keys import CLOSING, MANIFEST, SEGMENT, VERDICT, record_key, volume_folder
 from tasks.custody.incident.verdict import Verdict, not_contained
 from tasks.custody.models.inspection import Inspection, ModelFinding
 from tasks.custody.noun import Noun
 from tasks.custody.store.latest import Promotion
 from tasks.custody.store.manifest import canonical, digest, digest_bytes
 from tasks.evidence.signing import Signer, sign, who_signs
+from tasks.incident.layout import RECORD, closings
 from tasks.record.artifacts import leaves
 from tasks.record.excerpts import quotes
 from tasks.record.postmortem import postmortem
 from tasks.record.render import MARKDOWN, pages
 from tasks.record.report_data import Places, Story
 from tasks.rendering.document import Document
-from tasks.runtime.context import CLOSING, Case
+from tasks.runtime.context import Case
 from tasks.runtime.joined_triggers import take_over_triggers
 from tasks.runtime.step import step
 from tasks.system.atomic_files import write_whole
@@ -35,9 +36,6 @@ from tasks.system.atomic_files import write_whole
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-VERDICT: Final = "verdict.json"
-"""In a record: the verdict, and all the facts that it rests on."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -150,7 +148,7 @@ def _bring_to_the_ui(case: Case, story: Story, postmortem: Document) -> tuple[st
 
 def last_record(case: Case) -> LastRecord:
     """Read the last closed record back; Tampered unless its verdict is the one that its closing vouches for."""
-    closing = max(case.home.glob(f"record/*/{CLOSING}"))
+    closing = closings(case.home)[-1]
     said = json.loads(closing.read_bytes())["files"][VERDICT]
     data = closing.with_name(VERDICT).read_bytes()
     if (sha256 := digest_bytes(data)) != said:
@@ -224,7 +222,7 @@ def _read(kind: type[T], fact: Any) -> T | None:
 
 def _send(case: Case) -> None:
     """Send this record and any earlier one that did not get there; each closing last."""
-    for folder in sorted((case.home / "record").iterdir()):
+    for folder in sorted((case.home / RECORD).iterdir()):
         for path in sorted(_whole(folder), key=lambda path: (path.name == CLOSING, path.name)):
             case.store.create(record_key(case.incident.id, int(folder.name), path.name), path, digest(path))
 

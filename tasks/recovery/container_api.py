@@ -13,9 +13,10 @@ from tasks.custody.containment.container import Container, ContainerIdentity, Fr
 from tasks.custody.containment.process import Identity
 from tasks.custody.errors import ContainerGone, EngineError
 from tasks.custody.evidence.acquisition import StoredFile
+from tasks.incident.layout import FROZEN_CONTAINERS, RECOVERED, RECOVERED_CONTAINERS, of_any_boot
 from tasks.recovery.api_client import Api, failure, meant, say_served
 from tasks.recovery.process_api import path_of
-from tasks.runtime.context import RECOVERED, RECOVERED_CONTAINERS, Case
+from tasks.runtime.context import Case
 from tasks.system.processes import start_of
 
 _GONE_SECONDS: Final = 10.0
@@ -24,7 +25,7 @@ _BLOCK: Final = 1 << 20
 
 def containers_of(case: Case) -> list[FrozenContainer]:
     """Every container that this incident has paused, before a reboot too."""
-    journals = sorted(case.home.glob("frozen-containers-????????.json"), key=lambda path: path.stat().st_mtime)
+    journals = sorted(case.home.glob(of_any_boot(FROZEN_CONTAINERS)), key=lambda path: path.stat().st_mtime)
     kind = TypeAdapter(list[FrozenContainer])
     return [each for journal in journals for each in kind.validate_json(journal.read_bytes())]
 

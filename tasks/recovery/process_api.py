@@ -14,8 +14,9 @@ from tasks.custody.evidence.acquisition import StoredFile
 from tasks.custody.evidence.keys import unquote
 from tasks.custody.evidence.redact import redact_command
 from tasks.custody.store.manifest import digest
+from tasks.incident.layout import FROZEN, RECOVERED, of_any_boot
 from tasks.recovery.api_client import Api, reload, say_served, served
-from tasks.runtime.context import RECOVERED, Case
+from tasks.runtime.context import Case
 from tasks.system.accounts import clean_environment
 
 _GONE_SECONDS: Final = 10.0
@@ -138,7 +139,7 @@ class ProcessApi:
 
 def _api_user(case: Case) -> int:
     """As the freeze found it, before a reboot too; the owner of the root where no API was frozen."""
-    for journal in sorted(case.home.glob("frozen-????????.json"), key=lambda path: path.stat().st_mtime, reverse=True):
+    for journal in sorted(case.home.glob(of_any_boot(FROZEN)), key=lambda path: path.stat().st_mtime, reverse=True):
         with suppress(ValidationError):
             frozen = TypeAdapter(list[Frozen]).validate_json(journal.read_bytes())
             if users := [process.user for process in frozen if process.role == "api"]:

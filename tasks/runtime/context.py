@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 from pydantic import TypeAdapter
 
@@ -15,11 +15,9 @@ from tasks.adapters.container_engine import DockerEngine, Engine
 from tasks.adapters.dry_run import RehearsalHost, RehearsalScheduler, RehearsalStore
 from tasks.adapters.dry_run_engine import RehearsalEngine
 from tasks.adapters.host import Host, LinuxHost
-from tasks.adapters.local_config import given
 from tasks.adapters.prefect_scheduler import PrefectScheduler, Scheduler
 from tasks.custody.containment.container import ContainerIdentity
 from tasks.custody.containment.process import Identity
-from tasks.custody.errors import Refused
 from tasks.custody.evidence.acquisition import StoredFile
 from tasks.custody.evidence.keys import MANIFEST, SEGMENT, unquote, volume_folder
 from tasks.custody.incident.incident import Incident
@@ -27,15 +25,27 @@ from tasks.custody.incident.log import CustodyLog
 from tasks.custody.incident.verdict import Word
 from tasks.custody.store.latest import LatestPolicy
 from tasks.custody.store.retention import NOTHING, Retention
-from tasks.incident.directory import CORDON, INCIDENT, base_of, fallback_home, open_home, post
-from tasks.prestart.freeze import EARLY
+from tasks.incident.directory import base_of, fallback_home, open_home, post
+from tasks.incident.layout import (
+    CAUGHT,
+    CORDON,
+    CUSTODY_LOG,
+    EARLY,
+    INCIDENT,
+    RECORD,
+    RECOVERED,
+    RECOVERED_CONTAINERS,
+    RESERVE,
+    RESULTS,
+    closings,
+    manifests,
+)
 from tasks.runtime.actor import BY_HAND, actor
 from tasks.runtime.freeze_budget import LOOK_SECONDS, Budget
 from tasks.system.atomic_files import read_private, write_whole
 from tasks.system.cancellation import Cancellation, still_acts
-from tasks.system.disk_reserve import NAME, give, give_all, with_reserve
+from tasks.system.disk_reserve import give, give_all, with_reserve
 from tasks.system.open_beneath import real_file
-from tasks.system.processes import boot_id
 
 if TYPE_CHECKING:
     from prefect.futures import PrefectFuture
@@ -43,43 +53,10 @@ if TYPE_CHECKING:
     from blocks.port import Store
     from blocks.store import EvidenceStore
     from blocks.workload import Workload
-    from tasks.record.artifact import Leaf
+    from tasks.runtime.artifact import Leaf
 
 logger = logging.getLogger(__name__)
 
-CLAIMED: Final = "claimed-by-another.json"
-"""In an incident's folder: why the store says that the incident is another workload's or host's."""
-RECOVERED: Final = "recovered.json"
-"""In an incident's folder: processes that its own recovery has started; they are no new life of the workload."""
-CLOSING: Final = "closing.json"
-"""In a record, written last: the digests of its other files and of the manifests. With `.sig` its signature."""
-ENDED: Final = "ended.json"
-"""In an incident's folder: how its last run ended, and the number of that run's record."""
-_BOOT: Final = boot_id()[:8]
-FROZEN: Final = f"frozen-{_BOOT}.json"
-"""In an incident's folder: the processes that it has frozen in this boot."""
-STOPPED: Final = f"stopped-{_BOOT}.json"
-"""In an incident's folder: the receipts of the processes that it has stopped in this boot."""
-RETURNED: Final = f"returned-{_BOOT}.json"
-"""In an incident's folder: the processes that came back after the stop."""
-SINCE: Final = f"since-{_BOOT}.json"
-"""In an incident's folder: when its first freeze of this boot began, in clock ticks."""
-LISTENED: Final = f"listened-{_BOOT}.json"
-"""In an incident's folder: that a process of the workload listened on the API's port when it was frozen."""
-FROZEN_CONTAINERS: Final = f"frozen-containers-{_BOOT}.json"
-"""In an incident's folder: the containers that it has paused in this boot."""
-STOPPED_CONTAINERS: Final = f"stopped-containers-{_BOOT}.json"
-"""In an incident's folder: the receipts of the containers that it has stopped."""
-RETURNED_CONTAINERS: Final = f"returned-containers-{_BOOT}.json"
-"""In an incident's folder: the containers that came back after the stop."""
-CONTAINER_FILES: Final = "container-files.json"
-"""In an incident's folder: which files were taken out of containers."""
-LOST_IN_PLACE: Final = "lost-in-place.json"
-"""In an incident's folder: files that had changed before they could be sent; the next run collects them anew."""
-RECOVERED_CONTAINERS: Final = "recovered-containers.json"
-"""In an incident's folder: containers that its own recovery has started."""
-CAUGHT: Final = f"caught-{_BOOT}.jsonl"
-"""In the evidence folder: newcomers that the guard has frozen under the cordon."""
 
 Policy: TypeAlias = Literal["graceful", "kill"]
 
@@ -119,13 +96,13 @@ class Case:
         self.kept = open_home(workload, incident, dry_run=dry_run)
         self.home = self.kept.path
         self.post = self.home if dry_run or not self.kept.real else post(workload, self.home)
-        self.reserve = self.home / NAME
+        self.reserve = self.home / RESERVE
         self.log = CustodyLog(
-            self.home / "custody.jsonl",
+            self.home / CUSTODY_LOG,
             actor(run, trigger),
             make_room=lambda size: give(self.reserve, size),
         )
-        self.number = 1 + max((int(path.name) for path in self.home.glob("record/*")), default=0)
+        self.number = 1 + max((int(path.name) for path in self.home.glob(f"{RECORD}/*")), default=0)
         self.volume = next(n for n in range(1, 1000) if not (self.folder(n) / MANIFEST).exists())
         self.guard: Identity | None = None
         self.stopped_at: float | None = None
@@ -240,12 +217,12 @@ class Case:
     @property
     def results(self) -> Path:
         """Cached results of the incident's steps."""
-        return self.home / "results"
+        return self.home / RESULTS
 
     @property
     def record(self) -> Path:
         """Folder of this run's record."""
-        return self.home / "record" / f"{self.number:03d}"
+        return self.home / RECORD / f"{self.number:03d}"
 
     @property
     def marker(self) -> Path:
@@ -300,8 +277,8 @@ class Case:
 
     def segments_end(self) -> int:
         """How many lines of the custody log lie in segments that will not be written again."""
-        sealed = [manifest.with_name(SEGMENT) for manifest in self.home.glob(f"evidence*/{MANIFEST}")]
-        segments = [*sealed, *self.home.glob(f"record/*/{SEGMENT}")]
+        sealed = [manifest.with_name(SEGMENT) for manifest in manifests(self.home)]
+        segments = [*sealed, *self.home.glob(f"{RECORD}/*/{SEGMENT}")]
         return sum(segment.read_bytes().count(b"\n") for segment in segments)
 
     def close(self) -> None:
@@ -317,36 +294,6 @@ class Case:
             self._ownership = None
 
 
-def load_block(kind: type[Any], name: str) -> Any:
-    """Load a block by name; an unknown name is refused with the names that are there. By hand it is the given one."""
-    if (known := given()) and isinstance(known.workload, kind):
-        return known.workload
-    try:
-        return kind.load(name)
-    except ValueError as error:
-        if "Unable to find block document" not in str(error):
-            raise
-        raise unknown_block(kind.get_block_type_slug(), name) from error
-
-
-def unknown_block(slug: str, name: str) -> Refused:
-    """The error for a block name that the server does not know; says which names it does know."""
-    from prefect.client.orchestration import get_client
-    from prefect.exceptions import PrefectHTTPStatusError
-
-    known = list[str]()
-    with (
-        get_client(sync_client=True) as client,
-        suppress(PrefectHTTPStatusError),
-    ):  # no block of the type was ever saved
-        known = sorted(str(document.name) for document in client.read_block_documents_by_type(slug))
-    return Refused(
-        f"the name of a saved {slug} block",
-        repr(name),
-        f"Use one of: {', '.join(known) or 'none is saved yet'}; or save one (docs/operate.md).",
-    )
-
-
 def read_incident(home: Path) -> Incident | None:
     """The incident that an earlier run opened in this folder."""
     path = home / INCIDENT
@@ -355,5 +302,5 @@ def read_incident(home: Path) -> Incident | None:
 
 def last_verdict(home: Path) -> Word | None:
     """The word of the incident's last closed record; None if no run has closed."""
-    closings = sorted(home.glob(f"record/*/{CLOSING}"))
-    return Word(json.loads(closings[-1].read_bytes())["verdict"]) if closings else None
+    closed = closings(home)
+    return Word(json.loads(closed[-1].read_bytes())["verdict"]) if closed else None

@@ -19,9 +19,11 @@ from prefect.utilities.annotations import quote
 from tasks.custody.noun import Noun
 from tasks.custody.visible import LINE_LIMIT, visible
 from tasks.runtime.context import Case
+from tasks.runtime.former_names import know_former_names
 from tasks.system.cancellation import PATIENCE_SECONDS, RunCancelled
 
 logger = logging.getLogger(__name__)
+know_former_names()
 
 P = ParamSpec("P")
 

@@ -32,7 +32,8 @@ from tasks.custody.store.latest import (
 )
 from tasks.custody.store.manifest import canonical, digest, digest_bytes
 from tasks.custody.store.rows import require_readable
-from tasks.storage.untrusted_reads import DOCUMENT_LIMIT, QUESTIONS, fetch, read_back, side_by_side
+from tasks.storage.untrusted_reads import DOCUMENT_LIMIT, fetch, read_back
+from tasks.system.parallel import QUESTIONS, side_by_side
 
 if TYPE_CHECKING:
     from blocks.port import Store, StoredObject

@@ -4,60 +4,33 @@ import logging
 from collections import deque
 from collections.abc import Collection, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from tasks.custody.containment.receipt import ObjectReceipt
 from tasks.custody.errors import Conflict, PermanentStoreError, StoreError, TransientStoreError
 from tasks.custody.evidence.acquisition import Seal
 from tasks.custody.evidence.keys import claim_key, snapshot_key
-from tasks.custody.noun import Noun
 from tasks.custody.store.manifest import canonical, digest_bytes
 from tasks.custody.store.objects import Expected, closing_objects, evidence_objects, snapshot_objects
 from tasks.custody.store.retention import NOTHING, Retention
+from tasks.custody.store.sent import Sent
 from tasks.evidence.seal import read_manifest
 from tasks.evidence.signing import read_signature
-from tasks.runtime.context import CLAIMED, LOST_IN_PLACE, Case
+from tasks.incident.layout import CLAIMED, LOST_IN_PLACE, TURNED, UNPROVEN
+from tasks.runtime.context import Case
 from tasks.runtime.progress import Progress, shown
 from tasks.runtime.step import step
-from tasks.storage.untrusted_reads import QUESTIONS, read_back, side_by_side
+from tasks.storage.untrusted_reads import read_back
 from tasks.storage.upload_ledger import Ledger, elsewhere
 from tasks.storage.uploader import Delivery
+from tasks.system.parallel import QUESTIONS, side_by_side
 
 if TYPE_CHECKING:
     from blocks.port import Store, StoredObject
 
 logger = logging.getLogger(__name__)
 
-UNPROVEN: Final = "unproven.json"
-"""In an incident's folder: keys that the last verification could not prove; they are sent again."""
-TURNED: Final = "turned.json"
-"""In an incident's folder: what its runs have told of latest/ in the store, key and digest."""
 NOT_THERE: Final = "it is not in the store"
-
-
-@dataclass(frozen=True, repr=False)
-class Sent(Noun):
-    """What was offered to the store and taken; whether it is really there, verify says.
-
-    Of its `size`, `sent` bytes crossed the network, `copied` were copied inside the store from where an earlier
-    incident had left them.
-    """
-
-    objects: int
-    size: int
-    place: str
-    sent: int = 0
-    copied: int = 0
-
-    @property
-    def told(self) -> str:
-        """In a few words."""
-        words = f"{self.objects} objects, {self.size} bytes to {self.place}"
-        there = self.size - self.sent - self.copied
-        ways = {"sent": self.sent, "copied inside the store": self.copied, "there already": there}
-        how = ", ".join(f"{size} {way}" for way, size in ways.items() if size)
-        return f"{words} ({how})" if there or self.copied else words
 
 
 def transient(error: object) -> bool:

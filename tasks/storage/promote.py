@@ -15,10 +15,11 @@ from tasks.custody.store.latest import Act, Held, LatestPolicy, Promotion, TurnP
 from tasks.custody.store.objects import latest_held
 from tasks.evidence.model_inspection import held_back
 from tasks.evidence.seal import read_manifest
+from tasks.incident.layout import TURNED
 from tasks.runtime.context import Case
 from tasks.runtime.step import step
 from tasks.storage.latest_transaction import Busy, History, NotOurs, Wish, history, take_turn
-from tasks.storage.offload import TURNED, transient
+from tasks.storage.offload import transient
 
 _SHOWN: Final = 10
 

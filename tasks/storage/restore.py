@@ -10,15 +10,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from tasks.custody.audit.layout import CLOSING
 from tasks.custody.audit.untrusted import PLAIN, Unreadable, read_closing, read_manifest
 from tasks.custody.errors import PermanentStoreError, Refused, StoreError
-from tasks.custody.evidence.keys import LATEST, record_key, snapshot_key
+from tasks.custody.evidence.keys import CLOSING, LATEST, record_key, snapshot_key
 from tasks.custody.incident.incident import parse_id
 from tasks.custody.noun import Noun
 from tasks.custody.store.objects import all_objects
 from tasks.storage.latest_transaction import History, history
-from tasks.storage.untrusted_reads import DOCUMENT_LIMIT, fetch, keys_of, side_by_side
+from tasks.storage.untrusted_reads import DOCUMENT_LIMIT, fetch, keys_of
+from tasks.system.parallel import side_by_side
 from tasks.system.write_beneath import Local, Mismatch, land, local
 
 if TYPE_CHECKING:

@@ -1,9 +1,7 @@
 """Reading a bucket that may be forged: side by side, in bounded memory, and never more of an object than was named."""
 
 import hashlib
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -12,6 +10,7 @@ from tasks.custody.audit.layout import Layout, laid_out, listings
 from tasks.custody.audit.promise import Promise, Seen
 from tasks.custody.errors import StoreError
 from tasks.custody.store.rows import BYTES_LIMIT
+from tasks.system.parallel import side_by_side
 
 if TYPE_CHECKING:
     from blocks.port import Store
@@ -19,46 +18,10 @@ if TYPE_CHECKING:
 A = TypeVar("A")
 B = TypeVar("B")
 
-THREADS: Final = 16
-"""Contents at a time: each of them may have some MiB in memory."""
-QUESTIONS: Final = 64
-"""Requests at a time that carry next to nothing: over a network they do little but wait for their answer."""
-_AHEAD: Final = 1024
-_TOGETHER, _ROUNDS = 16, 4
-"""How many a thread takes at once, where there are so many times as many as threads: each handing over costs."""
 KEYS_LIMIT: Final = 2_000_000
 DOCUMENT_LIMIT: Final = 32 << 20
 DOCUMENTS_LIMIT: Final = 192 << 20
 """Of documents that are parsed as a whole, which takes ten times as much. Manifests have a limit of their own."""
-
-
-def side_by_side(act: Callable[[A], B], items: Iterable[A], threads: int = THREADS) -> Iterator[B]:
-    """Do it for many, in their order; only a thousand are begun ahead. The first error ends it, and begins no more."""
-    few = max(1, min(_TOGETHER, len(items) // threads // _ROUNDS)) if isinstance(items, Sized) else 1
-    source, failures = iter(items), list[BaseException]()
-
-    def unless_failed(item: A) -> B:
-        """What is left out fails as the first did: one that came before it may not have got as far as its act."""
-        if failures:
-            raise failures[0]
-        try:
-            return act(item)
-        except BaseException as error:
-            failures.append(error)
-            raise
-
-    def together(some: list[A]) -> list[B]:
-        return [unless_failed(item) for item in some]
-
-    batches = iter(lambda: [*islice(source, few)], [])
-    with ThreadPoolExecutor(threads) as pool:
-        begun = deque(pool.submit(together, some) for some in islice(batches, _AHEAD // few))
-        try:
-            while begun:
-                yield from begun.popleft().result()
-                begun.extend(pool.submit(together, some) for some in islice(batches, 1))
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def keys_of(store: "Store", incident: str) -> tuple[Layout, dict[str, int]]:

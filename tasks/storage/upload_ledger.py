@@ -5,16 +5,13 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 from threading import Lock
-from typing import Final
 
 from tasks.custody.store.ledger import Entry, entries
 from tasks.incident.directory import homes
+from tasks.incident.layout import LEDGER
 from tasks.runtime.context import Case
 
 logger = logging.getLogger(__name__)
-
-NAME: Final = "ledger.jsonl"
-"""In an incident's folder: what the store is proven to have, so that nothing is sent twice."""
 
 
 class Ledger:
@@ -22,7 +19,7 @@ class Ledger:
 
     def __init__(self, home: Path, place: str) -> None:
         """Read what earlier runs of the incident have proven to be in this place."""
-        self._path, self._place, self._lock = home / NAME, place, Lock()
+        self._path, self._place, self._lock = home / LEDGER, place, Lock()
         self.known = {each.key: each.sha256 for each in _read(self._path) if each.place == place}
 
     def note(self, key: str, sha256: str) -> None:
@@ -50,7 +47,7 @@ def elsewhere(case: Case, wanted: Iterable[str]) -> dict[str, str]:
     """Keys in this store at which earlier incidents of the host have left content that is wanted, by its SHA-256."""
     wanted, found = frozenset(wanted), dict[str, str]()
     for home in homes(case.workload):
-        for each in _read(home / NAME) if home != case.home else ():
+        for each in _read(home / LEDGER) if home != case.home else ():
             if each.place == case.place and each.sha256 in wanted:
                 found.setdefault(each.sha256, each.key)
     return found

@@ -14,8 +14,8 @@ from tasks.custody.store.objects import Expected, once
 from tasks.evidence.uncopied_files import as_sealed, reading
 from tasks.runtime.context import Case
 from tasks.runtime.progress import Progress
-from tasks.storage.untrusted_reads import QUESTIONS, THREADS, side_by_side
 from tasks.storage.upload_ledger import Ledger
+from tasks.system.parallel import QUESTIONS, THREADS, side_by_side
 
 logger = logging.getLogger(__name__)
 

@@ -8,14 +8,16 @@ from tasks.custody.containment.receipt import ObjectReceipt, Receipts
 from tasks.custody.evidence.acquisition import Seal, StoredFile
 from tasks.custody.evidence.keys import volume_folder
 from tasks.custody.store.objects import Expected, all_objects
+from tasks.custody.store.sent import Sent
 from tasks.evidence.seal import read_manifest
 from tasks.evidence.signing import read_signature
 from tasks.evidence.uncopied_files import as_sealed
+from tasks.incident.layout import UNPROVEN
 from tasks.runtime.context import Case
 from tasks.runtime.progress import Progress, shown
 from tasks.runtime.step import step
-from tasks.storage.offload import NOT_THERE, UNPROVEN, Sent, prove, transient
-from tasks.storage.untrusted_reads import QUESTIONS, THREADS, side_by_side
+from tasks.storage.offload import NOT_THERE, prove, transient
+from tasks.system.parallel import QUESTIONS, THREADS, side_by_side
 
 
 @step("§6 check: the store's own digests agree", "検証", retries=2, delay=2.0, retry_if=transient)

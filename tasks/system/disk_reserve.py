@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 MIB: Final = 1 << 20
-NAME: Final = "reserve"
-"""In an incident's folder: room for what must be written, until it is needed."""
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 T = TypeVar("T")

@@ -21,9 +21,7 @@ from tasks.custody.containment.process import Identity
 from tasks.custody.containment.receipt import Frozen
 from tasks.custody.errors import Refused
 from tasks.custody.incident.incident import Incident
-from tasks.incident.current import OPEN
-from tasks.incident.directory import CORDON
-from tasks.runtime.context import FROZEN
+from tasks.incident.layout import CORDON, FROZEN, OPEN
 from tasks.system.atomic_files import read_marker, read_plain
 from tasks.system.file_lock import holder, open_lock
 from tasks.training.process import Ended

@@ -7,10 +7,11 @@ from blocks.port import Store
 from blocks.workload import Workload
 from tasks.custody.containment.receipt import ObjectReceipt, Receipts
 from tasks.custody.evidence.acquisition import Seal
+from tasks.custody.store.sent import Sent
 from tasks.evidence.collect import collect
 from tasks.evidence.seal import check_seal, seal, sealed
 from tasks.runtime.context import Case, read_incident
-from tasks.storage.offload import Sent, offload
+from tasks.storage.offload import offload
 from tasks.storage.verify import verify
 from tests.support.run_context import INCIDENT, case_of, made
 from tests.support.workloads import SmallWorkload

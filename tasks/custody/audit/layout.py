@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from tasks.custody.evidence.keys import (
+    CLOSING,
     COVERAGE,
     MANIFEST,
     SEGMENT,
+    VERDICT,
     claim_key,
     evidence_key,
     record_key,
@@ -16,8 +18,6 @@ from tasks.custody.evidence.keys import (
     volume_folder,
 )
 
-CLOSING: Final = "closing.json"
-VERDICT: Final = "verdict.json"
 SIGNATURE: Final = ".sig"
 _VOLUME: Final = re.compile(r"(evidence(?:\.([1-9]\d{0,2}))?)/.")
 _NUMBER: Final = r"(?:\.([1-9]\d{0,2}))?"

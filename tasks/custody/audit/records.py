@@ -7,11 +7,11 @@ from functools import reduce
 from tasks.custody.audit.chain import last_verdict
 from tasks.custody.audit.facts import Facts
 from tasks.custody.audit.finding import Finding, Severity, broken, note, shown, unclear
-from tasks.custody.audit.layout import CLOSING, SIGNATURE, VERDICT, Layout, gaps
+from tasks.custody.audit.layout import SIGNATURE, Layout, gaps
 from tasks.custody.audit.promise import Promise
 from tasks.custody.audit.retained import Asked
 from tasks.custody.audit.untrusted import Closing
-from tasks.custody.evidence.keys import MANIFEST, SEGMENT, claim_key, record_key, volume_folder
+from tasks.custody.evidence.keys import CLOSING, MANIFEST, SEGMENT, VERDICT, claim_key, record_key, volume_folder
 from tasks.custody.store.manifest import digest_bytes
 from tasks.custody.store.retention import NOTHING, Retention
 

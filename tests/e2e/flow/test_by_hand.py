@@ -27,7 +27,8 @@ from tasks.audit.verify import audited
 from tasks.custody.audit.signers import read_signers
 from tasks.custody.containment.pause import UNKNOWN, Kind, Launcher
 from tasks.drill.parts import SeaweedFS
-from tasks.prestart.freeze import EARLY, freeze_described, thaw_again
+from tasks.incident.layout import EARLY
+from tasks.prestart.freeze import freeze_described, thaw_again
 from tests.support.scenes import Scene
 from tests.support.small_disks import without_room
 

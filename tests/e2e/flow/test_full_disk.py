@@ -13,7 +13,8 @@ from tasks.adapters.guard_config import Orders
 from tasks.adapters.host import LinuxHost
 from tasks.custody.containment.process import Identity
 from tasks.custody.evidence.acquisition import IN_PLACE
-from tasks.incident.directory import CORDON, cordon_base
+from tasks.incident.directory import cordon_base
+from tasks.incident.layout import CORDON
 from tests.support.scenes import Scene
 from tests.support.small_disks import MIB, fill, small_disk
 from tests.support.workloads import free_port
@@ -31,7 +32,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 def full(scene: Scene, disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
     """A workload at work, whose evidence disk is about to be full."""
     (tmp_path / "memory").mkdir()
-    monkeypatch.setattr("tasks.incident.directory.MEMORY", tmp_path / "memory")
+    monkeypatch.setattr("tasks.incident.layout.MEMORY", tmp_path / "memory")
     (scene.small.root / MODEL).write_bytes(b"\x80\x04" + os.urandom(20 * MIB) + b".")
     scene.save(workload=scene.small.block(evidence_dir=disk / "incidents", reserve_mb=8))
     scene.small.start_all()

@@ -26,7 +26,7 @@ from tasks.custody.containment.pause import Kind, Launcher, LauncherState, Pause
 from tasks.custody.containment.receipt import Challenge, Containment
 from tasks.custody.errors import Refused
 from tasks.custody.incident.verdict import Word
-from tasks.incident.directory import PRIOR
+from tasks.incident.layout import PRIOR
 from tasks.preflight.open_incident import require_not_ours
 from tasks.record.findings import Findings, verdict_of
 from tasks.runtime.flow_run import own_launchers

@@ -13,8 +13,9 @@ from tasks.containment.members import freeze
 from tasks.custody.containment.process import Identity
 from tasks.custody.incident.alarm import Alarm, belongs_to
 from tasks.incident.joining import incident_of, leave, left, past
+from tasks.incident.layout import CAUGHT, FROZEN, RETURNED
 from tasks.incident.run_lock import give_up_ownership, incident_at_work, keep_ownership, owner, sign, take_ownership
-from tasks.runtime.context import CAUGHT, FROZEN, RETURNED, Case
+from tasks.runtime.context import Case
 from tasks.runtime.joined_triggers import take_over_triggers
 from tasks.system.processes import start_of
 from tests.support.run_context import INCIDENT, case_of

@@ -17,7 +17,7 @@ from tasks.adapters.prefect_server import PrefectServer
 from tasks.drill.deployment import NAME, POOL, deploy, save_blocks
 from tasks.drill.parts import SeaweedFS, Worker
 from tasks.drill.vault import lock_bucket
-from tasks.incident.directory import CORDON
+from tasks.incident.layout import CORDON
 from tests.support.workloads import SmallWorkload, wait_until
 
 RUN_MS = 120_000

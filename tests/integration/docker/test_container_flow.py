@@ -12,7 +12,7 @@ from blocks.store import EvidenceStore
 from flows.recover import recover
 from tasks.adapters.host import LinuxHost
 from tasks.custody.store.manifest import digest_bytes
-from tasks.incident.directory import CORDON
+from tasks.incident.layout import CORDON
 from tests.support.containers import API_COMMAND, FILES, IMAGE, Containers
 from tests.support.docker_engine import BASE
 from tests.support.scenes import Scene

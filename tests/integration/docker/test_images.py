@@ -15,7 +15,7 @@ from prefect_aws import AwsCredentials
 from blocks.store import EvidenceStore
 from tasks.adapters.host import LinuxHost
 from tasks.drill.parts import SeaweedFS
-from tasks.incident.directory import CORDON
+from tasks.incident.layout import CORDON
 from tests.integration.docker.conftest import IMAGES, PROJECT, Image
 from tests.support.containers import Containers
 from tests.support.docker_engine import BASE, Engine

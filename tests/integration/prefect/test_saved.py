@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from blocks.file import load, store
+from tasks.adapters.saved_blocks import unknown_block
 from tasks.custody.errors import Refused
-from tasks.runtime.context import unknown_block
 
 PROJECT = Path(__file__).resolve().parents[3]
 NOBODY = "http://127.0.0.1:9/api"

@@ -20,8 +20,7 @@ from tasks.containment.cordon import caught, cordon
 from tasks.containment.members import freeze
 from tasks.containment.uncordon import held
 from tasks.custody.errors import Refused
-from tasks.prestart.freeze import EARLY
-from tasks.runtime.context import FROZEN
+from tasks.incident.layout import EARLY, FROZEN
 from tasks.system.processes import start_of
 from tests.support.run_context import INCIDENT, case_of
 from tests.support.workloads import SmallWorkload, stand, wait_until

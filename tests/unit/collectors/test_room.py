@@ -18,10 +18,11 @@ from tasks.custody.evidence.acquisition import IN_PLACE, Evidence, Outcome, Seal
 from tasks.custody.evidence.keys import MANIFEST
 from tasks.custody.evidence.room import Free, Place, places
 from tasks.custody.store.manifest import digest
+from tasks.custody.store.sent import Sent
 from tasks.evidence.collect import _key, collect
 from tasks.evidence.seal import check_seal, read_manifest, seal
 from tasks.runtime.context import Case
-from tasks.storage.offload import Sent, offload
+from tasks.storage.offload import offload
 from tasks.storage.verify import verify
 from tasks.system.disk_reserve import give, give_all, take, with_reserve
 from tests.support.run_context import case_of, made

@@ -21,8 +21,7 @@ from tasks.containment.cordon import cordon
 from tasks.containment.cordon_test import challenge
 from tasks.containment.members import freeze, prove_contained
 from tasks.containment.stop import stop
-from tasks.prestart.freeze import EARLY
-from tasks.runtime.context import CAUGHT
+from tasks.incident.layout import CAUGHT, EARLY
 from tasks.system.atomic_files import write_whole
 from tasks.system.processes import start_of
 from tests.support.run_context import INCIDENT, case_of, made

@@ -24,9 +24,9 @@ from tasks.custody.containment.container import Container, ContainerIdentity
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.process import Identity
 from tasks.guard.containers import ContainerGuard
-from tasks.incident.directory import CORDON
+from tasks.incident.layout import CAUGHT, CORDON, FROZEN, FROZEN_CONTAINERS, RECOVERED_CONTAINERS
 from tasks.incident.run_lock import at_work, take_ownership
-from tasks.runtime.context import CAUGHT, FROZEN, FROZEN_CONTAINERS, RECOVERED_CONTAINERS, Case
+from tasks.runtime.context import Case
 from tasks.system.atomic_files import caught_lines
 from tasks.system.processes import start_of
 from tests.support.run_context import INCIDENT, case_of, made

@@ -18,10 +18,8 @@ from tasks.cli.status import status
 from tasks.containment.cordon import await_cordon, cordon
 from tasks.custody.errors import Refused
 from tasks.custody.incident.incident import Incident
-from tasks.incident.current import OPEN, last_opened, note_opened, opening
+from tasks.incident.current import last_opened, note_opened, opening
 from tasks.incident.directory import (
-    CORDON,
-    INCIDENT,
     _memory,
     base_of,
     bases,
@@ -33,7 +31,8 @@ from tasks.incident.directory import (
     open_home,
     post,
 )
-from tasks.incident.run_lock import OWNER, take_ownership
+from tasks.incident.layout import CORDON, INCIDENT, OPEN, OWNER
+from tasks.incident.run_lock import take_ownership
 from tasks.preflight import open_incident as preflight
 from tasks.preflight.open_incident import Request, last_incident, unfinished_incident
 from tasks.runtime.context import Case
@@ -59,7 +58,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """What lies in memory on a real host lies here in a test, so that nothing of it is left behind."""
     (tmp_path / "memory").mkdir()
-    monkeypatch.setattr("tasks.incident.directory.MEMORY", tmp_path / "memory")
+    monkeypatch.setattr("tasks.incident.layout.MEMORY", tmp_path / "memory")
     return tmp_path / "memory"
 
 

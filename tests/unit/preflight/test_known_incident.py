@@ -13,7 +13,7 @@ import pytest
 from blocks.workload import Workload
 from tasks.custody.errors import Refused
 from tasks.custody.incident.incident import new_id
-from tasks.incident.directory import INCIDENT
+from tasks.incident.layout import INCIDENT
 from tasks.preflight.known_incident import require_known
 from tests.support.workloads import SmallWorkload, free_port
 

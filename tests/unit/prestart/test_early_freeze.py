@@ -16,9 +16,9 @@ import pytest
 from tasks.adapters.host import LinuxHost
 from tasks.cli.__main__ import let_go
 from tasks.custody.containment.process import Process
+from tasks.incident.layout import EARLY, FROZEN
 from tasks.incident.run_lock import give_up_ownership
-from tasks.prestart.freeze import EARLY, freeze_described, thaw_again
-from tasks.runtime.context import FROZEN
+from tasks.prestart.freeze import freeze_described, thaw_again
 from tasks.system.processes import start_of
 from tests.support.run_context import INCIDENT
 from tests.support.workloads import SmallWorkload, stand, wait_until

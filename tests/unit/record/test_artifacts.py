@@ -8,9 +8,9 @@ import pytest
 
 from blocks.store import EvidenceStore
 from tasks.custody.containment.receipt import ObjectReceipt
-from tasks.record.artifact import Leaf
 from tasks.record.artifacts import leaves
 from tasks.record.postmortem import postmortem
+from tasks.runtime.artifact import Leaf
 from tests.support.report_factory import story
 
 READ = ["verdict", "manifest", "receipts", "timeline", "postmortem"]

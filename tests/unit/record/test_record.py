@@ -15,16 +15,16 @@ from tasks.adapters.host import LinuxHost
 from tasks.cli.status import status
 from tasks.custody.containment.receipt import Recovery
 from tasks.custody.errors import TransientStoreError
-from tasks.custody.evidence.keys import SEGMENT
+from tasks.custody.evidence.keys import CLOSING, SEGMENT, VERDICT
 from tasks.custody.incident.verdict import Verdict, Word
 from tasks.custody.store.manifest import digest
 from tasks.incident.current import note_opened
-from tasks.incident.directory import INCIDENT
+from tasks.incident.layout import ENDED, INCIDENT
 from tasks.record.publish import final_state
 from tasks.record.render import HTML, MARKDOWN
 from tasks.record.sections import PICTURE
-from tasks.record.write import VERDICT, Account, Record, record
-from tasks.runtime.context import CLOSING, ENDED, Case
+from tasks.record.write import Account, Record, record
+from tasks.runtime.context import Case
 from tasks.runtime.progress import artifact_key
 from tests.support.report_factory import NOW, WHO, story
 from tests.support.run_context import case_of, made

@@ -17,7 +17,8 @@ from tasks.custody.evidence.keys import evidence_key
 from tasks.custody.evidence.parts import Parts
 from tasks.custody.store.retention import Retention
 from tasks.evidence.seal import read_manifest
-from tasks.storage.upload_ledger import NAME, Ledger
+from tasks.incident.layout import LEDGER
+from tasks.storage.upload_ledger import Ledger
 from tests.support.deliveries import bad, proven, run_of, sent
 from tests.support.run_context import INCIDENT
 from tests.support.workloads import SmallWorkload
@@ -113,7 +114,7 @@ def test_after_a_break_only_what_is_missing_is_sent(small: SmallWorkload) -> Non
         sent(case, seals)
     before, store.left = list(store.came), None
     with run_of(small, store) as (case, seals):
-        with (case.home / NAME).open("ab") as torn:
+        with (case.home / LEDGER).open("ab") as torn:
             torn.write(b'{"key": "incidents/')
         sent(case, seals)
         assert len(before) == 3

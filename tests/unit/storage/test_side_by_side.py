@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from tasks.storage.untrusted_reads import QUESTIONS, THREADS, side_by_side
+from tasks.system.parallel import QUESTIONS, THREADS, side_by_side
 
 
 class Broken(Exception):

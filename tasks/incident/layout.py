@@ -1,0 +1,103 @@
+"""The name of every file that an incident leaves on this host. Standard library alone.
+
+Below a *base* (the evidence folder, a folder on the fallback disk, one in memory) lie the files that concern the
+workload, and a private folder `IR-…` for each incident. What also lies in the store (manifest, closing, verdict,
+segments) has its name in `tasks.custody.evidence.keys`, because an audit knows the store alone.
+"""
+
+from pathlib import Path
+from typing import Final
+
+from tasks.custody.evidence.keys import CLOSING, MANIFEST, SEGMENT
+from tasks.system.processes import boot_id
+
+_BOOT: Final = boot_id()[:8]
+MEMORY: Final = Path("/dev/shm")  # noqa: S108  memory is what is wanted, and in it only a folder of our own
+
+# In a base
+OWNER: Final = ".owner"
+"""The lock of the run that works on the workload, and what for."""
+REHEARSAL: Final = ".rehearsal"
+"""The same of a dry run, which keeps no real one out."""
+OPEN: Final = "open.json"
+"""The incident that is open, or was the last."""
+CORDON: Final = "cordon.json"
+"""The guard that holds the lock, for which incident, and why. Survives a reboot."""
+PRIOR: Final = "paused.json"
+"""What was paused on Prefect's side, and how it stood before."""
+EARLY: Final = f"early-{_BOOT}.json"
+"""The processes that the start of a run has frozen, until the run takes them over."""
+CAUGHT: Final = f"caught-{_BOOT}.jsonl"
+"""Newcomers that the guard has frozen under the cordon."""
+DRY_RUN: Final = "dry-run"
+"""The folder of what rehearsals leave."""
+
+# In an incident's folder
+INCIDENT: Final = "incident.json"
+"""Its id, who opened it, why and when."""
+CUSTODY_LOG: Final = SEGMENT
+"""Every act, chained by digests."""
+RESERVE: Final = "reserve"
+"""Room for what must be written, until it is needed."""
+RESULTS: Final = "results"
+"""Cached results of its steps."""
+RECORD: Final = "record"
+"""A folder `NNN` for each run's record."""
+TRIGGERS: Final = "triggers"
+"""A file for each run that has joined it, made once; the custody log takes it over."""
+CLAIMED: Final = "claimed-by-another.json"
+"""Why the store says that the incident is another workload's or host's."""
+ENDED: Final = "ended.json"
+"""How its last run ended, and the number of that run's record."""
+LEDGER: Final = "ledger.jsonl"
+"""What the store is proven to have, so that nothing is sent twice."""
+UNPROVEN: Final = "unproven.json"
+"""Keys that the last verification could not prove; they are sent again."""
+TURNED: Final = "turned.json"
+"""What its runs have told of latest/ in the store, key and digest."""
+LOST_IN_PLACE: Final = "lost-in-place.json"
+"""Files that had changed before they could be sent; the next run collects them again."""
+CONTAINER_FILES: Final = "container-files.json"
+"""Which files were taken out of containers."""
+CAUGHT_LOGGED: Final = "caught-logged.json"
+"""Newcomers of the guard that the custody log has already."""
+RECOVERED: Final = "recovered.json"
+"""Processes that its own recovery has started; they are no new life of the workload."""
+RECOVERED_CONTAINERS: Final = "recovered-containers.json"
+"""Containers that its own recovery has started."""
+FROZEN: Final = f"frozen-{_BOOT}.json"
+"""The processes that it has frozen in this boot."""
+STOPPED: Final = f"stopped-{_BOOT}.json"
+"""The receipts of the processes that it has stopped in this boot."""
+RETURNED: Final = f"returned-{_BOOT}.json"
+"""The processes that came back after the stop."""
+SINCE: Final = f"since-{_BOOT}.json"
+"""When its first freeze of this boot began, in clock ticks."""
+LISTENED: Final = f"listened-{_BOOT}.json"
+"""That a process of the workload listened on the API's port when it was frozen."""
+FROZEN_CONTAINERS: Final = f"frozen-containers-{_BOOT}.json"
+"""The containers that it has paused in this boot."""
+STOPPED_CONTAINERS: Final = f"stopped-containers-{_BOOT}.json"
+"""The receipts of the containers that it has stopped."""
+RETURNED_CONTAINERS: Final = f"returned-containers-{_BOOT}.json"
+"""The containers that came back after the stop."""
+
+
+def of_any_boot(name: str) -> str:
+    """Turn a journal's name into the pattern of that journal from any boot of this host."""
+    return name.replace(_BOOT, "?" * len(_BOOT))
+
+
+def incidents_in(base: Path) -> list[Path]:
+    """Folders of the real incidents below a base, oldest first."""
+    return sorted(base.glob("IR-*"))
+
+
+def closings(home: Path) -> list[Path]:
+    """The closing of each finished record of an incident, oldest first."""
+    return sorted(home.glob(f"{RECORD}/*/{CLOSING}"))
+
+
+def manifests(home: Path) -> list[Path]:
+    """The manifest of each sealed volume of an incident."""
+    return sorted(home.glob(f"evidence*/{MANIFEST}"))

@@ -1,0 +1,30 @@
+"""Classes of cached results under the names that version 0.1 wrote into them.
+
+Prefect's JSON results name the class of what they hold, and one that is not found comes back as a bare dict. So an
+incident that 0.1 opened finds its finished steps here; remove this with the last incident of that version.
+"""
+
+import sys
+from types import ModuleType
+from typing import Final
+
+from tasks.custody import evidence
+from tasks.custody.containment import receipt
+from tasks.custody.evidence import acquisition
+from tasks.custody.models import inspection
+from tasks.custody.store import latest, sent
+
+_MODULES: Final[dict[str, ModuleType]] = {
+    "tasks.custody.inspection": inspection,
+    "tasks.custody.receipt": receipt,
+    "tasks.custody.turn": latest,
+    "tasks.offload": sent,
+}
+
+
+def know_former_names() -> None:
+    """Let an import of an old module name give today's module."""
+    for name, module in _MODULES.items():
+        sys.modules.setdefault(name, module)
+    for name in ("Evidence", "Seal"):
+        setattr(evidence, name, getattr(acquisition, name))
