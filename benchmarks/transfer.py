@@ -32,7 +32,7 @@ from tasks.custody.store.sent import Sent
 from tasks.evidence.collect import collect
 from tasks.evidence.seal import check_seal, read_manifest, seal, sealed
 from tasks.incident.run_lock import take_ownership
-from tasks.runtime.context import Case, read_incident
+from tasks.runtime.context import RunContext, read_incident
 from tasks.runtime.progress import Progress
 from tasks.storage.offload import offload, prove
 from tasks.storage.promote import promote
@@ -88,7 +88,7 @@ class Done:
 
 
 @contextmanager
-def _case(job: Job) -> Iterator[Case]:
+def _case(job: Job) -> Iterator[RunContext]:
     """A run of an incident; it belongs to nobody's flow."""
     workload = Workload(root=job.root, evidence_dir=job.evidence)
     workload.evidence.mkdir(parents=True, exist_ok=True)
@@ -100,15 +100,15 @@ def _case(job: Job) -> Iterator[Case]:
         aws_secret_access_key=SecretStr(os.environ["AWS_SECRET_ACCESS_KEY"]),
     )
     about = Incident(job.incident, "bench", socket.gethostname(), boot_id(), now, now, "a bench", "nobody")
-    case = Case(about, workload, "bench", "bench", dry_run=False, ownership=ownership, saved={})
-    case.store = EvidenceStore(
+    context = RunContext(about, workload, "bench", "bench", dry_run=False, ownership=ownership, saved={})
+    context.store = EvidenceStore(
         bucket=job.bucket, prefix="ours", endpoint=job.endpoint, region="us-east-1", credentials=keys
     ).open()
-    case.incident = read_incident(case.home) or case.incident
+    context.incident = read_incident(context.home) or context.incident
     try:
-        yield case
+        yield context
     finally:
-        case.close()
+        context.close()
 
 
 def _made(state: State[Any]) -> Any:
@@ -116,23 +116,23 @@ def _made(state: State[Any]) -> Any:
     return state.data
 
 
-def _latest(case: Case, seals: Sequence[Seal]) -> None:
+def _latest(context: RunContext, seals: Sequence[Seal]) -> None:
     """All of it may go: that it is sound is for other steps to say."""
     verdict = Verdict(Word.VERIFIED, (), (), (), "")
-    made = _made(promote.fn(case, seals, verdict, "guarded"))
-    named = sum(1 for file in read_manifest(case, 1).files if file.source)
-    _require(len(made.objects) == named and made.complete, "every file of latest/")
+    made = _made(promote.fn(context, seals, verdict, "guarded"))
+    named = sum(1 for file in read_manifest(context, 1).files if file.source)
+    _require(len(made.objects) == named and made.is_complete, "every file of latest/")
 
 
-def _one_prefix(case: Case, wanted: Sequence[Expected]) -> None:
-    manifest = read_manifest(case, 1)
+def _one_prefix(context: RunContext, wanted: Sequence[Expected]) -> None:
+    manifest = read_manifest(context, 1)
     progress = Progress(len(wanted), sum(item.size for item in wanted))
-    there = Delivery(case, Ledger(case.home, case.store.place), manifest, {}, progress).deliver(wanted)
+    there = Delivery(context, Ledger(context.home, context.store.place), manifest, {}, progress).deliver(wanted)
     _require(len(there) == len(wanted), "every file")
 
 
-def _proven(case: Case, wanted: Sequence[Expected]) -> None:
-    receipts = list(side_by_side(partial(prove, case), wanted, QUESTIONS))
+def _proven(context: RunContext, wanted: Sequence[Expected]) -> None:
+    receipts = list(side_by_side(partial(prove, context), wanted, QUESTIONS))
     _require(all(each.proven for each in receipts), "every object")
 
 
@@ -141,18 +141,20 @@ def _require(holds: bool, what: str) -> None:  # noqa: FBT001
         raise SystemExit(f"expected {what} to be proven in the store; it is not. The figures would be worth nothing.")
 
 
-def _acts(case: Case) -> dict[str, Callable[[], Any]]:
-    copied, seals = list[Evidence](), list(sealed(case))
-    wanted = evidence_objects(read_manifest(case, 1)) if seals else []
+def _acts(context: RunContext) -> dict[str, Callable[[], Any]]:
+    copied, seals = list[Evidence](), list(sealed(context))
+    wanted = evidence_objects(read_manifest(context, 1)) if seals else []
     return {
-        "copy": lambda: copied.append(_made(collect.fn(case, "artifacts"))),
-        "seal": lambda: seals.append(_made(seal.fn(case, 1, copied))),
-        "check": lambda: check_seal.fn(case, seals),
-        "offload": lambda: offload.fn(case, seals, seals[-1]),
-        "verify": lambda: _require(_made(verify.fn(case, seals, Sent(0, 0, case.place))).complete, "every object"),
-        "latest": lambda: _latest(case, seals),
-        "one prefix": lambda: _one_prefix(case, wanted),
-        "proven": lambda: _proven(case, wanted),
+        "copy": lambda: copied.append(_made(collect.fn(context, "artifacts"))),
+        "seal": lambda: seals.append(_made(seal.fn(context, 1, copied))),
+        "check": lambda: check_seal.fn(context, seals),
+        "offload": lambda: offload.fn(context, seals, seals[-1]),
+        "verify": lambda: _require(
+            _made(verify.fn(context, seals, Sent(0, 0, context.place))).is_complete, "every object"
+        ),
+        "latest": lambda: _latest(context, seals),
+        "one prefix": lambda: _one_prefix(context, wanted),
+        "proven": lambda: _proven(context, wanted),
     }
 
 
@@ -172,8 +174,8 @@ def _peak() -> int:
 def main() -> int:
     """Do the job that the only argument describes."""
     job, done = Job(**json.loads(sys.argv[1])), dict[str, Stage]()
-    with _case(job) as case:
-        acts = _acts(case)
+    with _case(job) as context:
+        acts = _acts(context)
         for name in job.stages:
             (ours, server), began = _processor(job.server), time.monotonic()
             acts[name]()

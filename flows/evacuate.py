@@ -40,10 +40,10 @@ from tasks.record.publish import final_state, publish
 from tasks.record.write import Record, record
 from tasks.recovery.recover import prove_contained_again
 from tasks.recovery.recover import recover as recover_api
-from tasks.runtime.context import Case, Policy
+from tasks.runtime.context import Policy, RunContext
 from tasks.runtime.end_state import ended
 from tasks.runtime.flow_run import this_run
-from tasks.runtime.step import noun, noun_or_reason, submit
+from tasks.runtime.step import result_of, result_or_reason, submit
 from tasks.storage.offload import claim_store, offload
 from tasks.storage.promote import promote
 from tasks.storage.verify import verify
@@ -88,47 +88,47 @@ def evacuate(  # noqa: PLR0913, PLR0917  each is a field of the form that a pers
     """
     heard = Alarm.of(alarm)
     request = Request(workload, store, reason, detected_at, incident_id, dry_run, policy, *this_run(), alarm=heard)
-    case = open_case(request)
-    if isinstance(case, Busy):
-        return ended(JOINED, str(case))
+    context = open_case(request)
+    if isinstance(context, Busy):
+        return ended(JOINED, str(context))
     try:
         wanted = {"recover": recover and not dry_run, "read_back": read_back and not dry_run}
-        with heeding(case.cancelled):
-            return _evacuate(case, latest=latest, **wanted)
+        with heeding(context.cancelled):
+            return _evacuate(context, latest=latest, **wanted)
     finally:
-        case.close()
+        context.close()
 
 
-def _evacuate(case: Case, *, latest: LatestPolicy | None, recover: bool, read_back: bool) -> State[Any]:
+def _evacuate(context: RunContext, *, latest: LatestPolicy | None, recover: bool, read_back: bool) -> State[Any]:
     first = [name for name, collector in discover().items() if collector.while_frozen]
     later = [name for name in discover() if name not in first]
 
     # §1-§3: cordon, freeze, look, stop
-    cordoned = submit(case, cordon)
-    paused = submit(case, pause, after=[cordoned])
-    frozen = submit(case, freeze, after=[cordoned])
-    claimed = submit(case, claim_store, after=[frozen])
-    looked = [submit(case, collect, name, after=[frozen]) for name in first]
-    stopped = submit(case, stop, after=looked)
-    contained = submit(case, prove_contained, after=[stopped, cordoned, paused])
+    cordoned = submit(context, cordon)
+    paused = submit(context, pause, after=[cordoned])
+    frozen = submit(context, freeze, after=[cordoned])
+    claimed = submit(context, claim_store, after=[frozen])
+    looked = [submit(context, collect, name, after=[frozen]) for name in first]
+    stopped = submit(context, stop, after=looked)
+    contained = submit(context, prove_contained, after=[stopped, cordoned, paused])
 
     # §4: collect in parallel, judge the models, then seal
-    collected = looked + [submit(case, collect, name, after=[stopped]) for name in later]
-    evidence = every_collector(case, (noun(future, Evidence) for future in collected))
-    judged = submit(case, judge_models, evidence, after=collected)
-    seals = [submit(case, seal, volume, evidence, after=[judged]) for volume in volumes_to_seal(case, evidence)]
-    intact = submit(case, check_seal, seals)
+    collected = looked + [submit(context, collect, name, after=[stopped]) for name in later]
+    evidence = every_collector(context, (result_of(future, Evidence) for future in collected))
+    judged = submit(context, judge_models, evidence, after=collected)
+    seals = [submit(context, seal, volume, evidence, after=[judged]) for volume in volumes_to_seal(context, evidence)]
+    intact = submit(context, check_seal, seals)
 
     # §5, §6: offload, verify
-    sent = submit(case, offload, seals, intact, after=[claimed])
-    proven = submit(case, verify, seals, sent, read_back)
+    sent = submit(context, offload, seals, intact, after=[claimed])
+    proven = submit(context, verify, seals, sent, read_back)
 
     # §1, §3: has anything come back, could anything? judge
-    challenged = submit(case, challenge, after=[contained, *seals])
-    watched = submit(case, watch, after=[stopped, challenged, proven])
-    still = submit(case, prove_still_contained, after=[watched, contained])
+    challenged = submit(context, challenge, after=[contained, *seals])
+    watched = submit(context, watch, after=[stopped, challenged, proven])
+    still = submit(context, prove_still_contained, after=[watched, contained])
     findings = gather(
-        case,
+        context,
         frozen=frozen,
         stopped=stopped,
         contained=still,
@@ -140,20 +140,20 @@ def _evacuate(case: Case, *, latest: LatestPolicy | None, recover: bool, read_ba
         proven=proven,
         judged=judged,
     )
-    verdict = verdict_of(case, findings)
+    verdict = verdict_of(context, findings)
 
     # §5: let latest/ follow; §7: recover
-    promoted = submit(case, promote, seals, verdict, latest or case.latest, after=[still])
-    recovered = submit(case, recover_api, seals, intact, verdict, after=[still, promoted]) if recover else None
-    recovery = noun_or_reason(Recovery, recovered, intact) if recovered else None
+    promoted = submit(context, promote, seals, verdict, latest or context.latest, after=[still])
+    recovered = submit(context, recover_api, seals, intact, verdict, after=[still, promoted]) if recover else None
+    recovery = result_or_reason(Recovery, recovered, intact) if recovered else None
     if isinstance(recovery, str):
-        findings = replace(findings, containment=noun(submit(case, prove_contained_again), Containment))
+        findings = replace(findings, containment=result_of(submit(context, prove_contained_again), Containment))
 
     # §8: record
-    findings = replace(findings, promoted=noun(promoted, Promotion), recovery=recovery, trouble=troubles(case))
-    note_cached(case)
-    note_cancelled(case, findings.containment, stored(findings.proven), *([reached(recovery)] if recover else []))
-    account = account_of(case, findings)
-    recorded = noun_or_reason(Record, submit(case, record, account))
-    publish(case)
-    return final_state(case, account.verdict, recorded, recovery)
+    findings = replace(findings, promoted=result_of(promoted, Promotion), recovery=recovery, trouble=troubles(context))
+    note_cached(context)
+    note_cancelled(context, findings.containment, stored(findings.proven), *([reached(recovery)] if recover else []))
+    account = account_of(context, findings)
+    recorded = result_or_reason(Record, submit(context, record, account))
+    publish(context)
+    return final_state(context, account.verdict, recorded, recovery)

@@ -26,5 +26,5 @@ def mirror(store: BlockName) -> State[Any]:
         return ended(MIRRORED, f"turn {found.turn}: latest/ has nothing to delete that is held elsewhere")
     answer = ask(found.question, found.key)
     if not answer.approved:
-        return ended(DECLINED, f"{found.incident}: {answer.told}; latest/ is as it was")
-    return ended(MIRRORED, f"{found.incident}: {answer.told}; {mirror_latest(store, found, answer.told).told}")
+        return ended(DECLINED, f"{found.incident}: {answer.summary}; latest/ is as it was")
+    return ended(MIRRORED, f"{found.incident}: {answer.summary}; {mirror_latest(store, found, answer.summary).summary}")

@@ -18,10 +18,10 @@ from tasks.record.write import Record, carried, last_record, record
 from tasks.recovery.recover import prove_contained_again
 from tasks.recovery.recover import recover as recover_api
 from tasks.runtime.approval import ask
-from tasks.runtime.context import Case
+from tasks.runtime.context import RunContext
 from tasks.runtime.end_state import ended
 from tasks.runtime.flow_run import this_run
-from tasks.runtime.step import noun, noun_or_reason, submit
+from tasks.runtime.step import result_of, result_or_reason, submit
 from tasks.system.cancellation import heeding
 
 
@@ -52,30 +52,30 @@ def recover(
     run, _ = this_run()
     answer = ask(*recovery_asked(workload, incident_id)) if ask_first else None
     if answer and not answer.approved:
-        return ended(DECLINED, f"{workload}: {answer.told}; the workload stays as it is")
-    case = reopen(Reopening(workload, store, incident_id, despite, run, answer.told if answer else ""))
-    if isinstance(case, Busy):
-        return ended(JOINED, str(case))
+        return ended(DECLINED, f"{workload}: {answer.summary}; the workload stays as it is")
+    context = reopen(Reopening(workload, store, incident_id, despite, run, answer.summary if answer else ""))
+    if isinstance(context, Busy):
+        return ended(JOINED, str(context))
     try:
-        with heeding(case.cancelled):
-            return _recover(case, despite)
+        with heeding(context.cancelled):
+            return _recover(context, despite)
     finally:
-        case.close()
+        context.close()
 
 
-def _recover(case: Case, despite: str) -> State[Any]:
-    last, seals = last_record(case), sealed(case)
+def _recover(context: RunContext, despite: str) -> State[Any]:
+    last, seals = last_record(context), sealed(context)
 
     # §4: does the seal hold? §7: recover
-    intact = submit(case, check_seal, seals)
-    recovered = submit(case, recover_api, seals, intact, last.verdict, despite)
-    recovery = noun_or_reason(Recovery, recovered, intact)
-    failed = isinstance(recovery, str) and not case.recovered()
-    again = noun_or_reason(Containment, submit(case, prove_contained_again)) if failed else None
+    intact = submit(context, check_seal, seals)
+    recovered = submit(context, recover_api, seals, intact, last.verdict, despite)
+    recovery = result_or_reason(Recovery, recovered, intact)
+    failed = isinstance(recovery, str) and not context.recovered()
+    again = result_or_reason(Containment, submit(context, prove_contained_again)) if failed else None
 
     # §8: record
-    note_cancelled(case, again if isinstance(again, Containment) else None, reached(recovery))
-    account = carried(case, last, seals, recovery=recovery, containment=again, despite=despite)
-    recorded = noun(submit(case, record, account), Record)
-    publish(case)
-    return recovered_state(case, recorded, recovery)
+    note_cancelled(context, again if isinstance(again, Containment) else None, reached(recovery))
+    account = carried(context, last, seals, recovery=recovery, containment=again, despite=despite)
+    recorded = result_of(submit(context, record, account), Record)
+    publish(context)
+    return recovered_state(context, recorded, recovery)

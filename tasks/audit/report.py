@@ -39,7 +39,7 @@ def lines(audit: Audit) -> Iterator[str]:
     yield f"  signed    {audit.signed}"
     yield f"  kept      {audit.retained}"
     yield f"  compared  {_compared(audit)}"
-    yield from (f"  {each.told}" for each in audit.findings[:_SHOWN])
+    yield from (f"  {each.summary}" for each in audit.findings[:_SHOWN])
     if more := len(audit.findings) - _SHOWN:
         yield from (f"  and {more} more findings",) if more > 0 else ()
     yield "  not proven, whatever the word:"

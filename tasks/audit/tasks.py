@@ -38,7 +38,7 @@ def audit_incident(store: str, incident: str, allowed_signers: str, *, deep: boo
     """Read the incident from the store that the block names; Failed, with the audit, unless all of it is proven."""
     signers = read_signers(allowed_signers) if allowed_signers.strip() else None
     found = audited(store_to_read(store).open(), incident, signers, deep=deep)
-    return (Completed if found.complete else Failed)(message=found.told, data=found)
+    return (Completed if found.is_complete else Failed)(message=found.summary, data=found)
 
 
 @task(name="§6 list the incidents", cache_policy=NO_CACHE, persist_result=False)
@@ -61,5 +61,5 @@ def show(found: Audit) -> None:
 
 def audited_state(found: Audit) -> State[Any]:
     """The state that the run ends in. Only PROVEN is Completed."""
-    message = f"{found.incident}: {found.told}. The incident's own verdict: {found.verdict}"
+    message = f"{found.incident}: {found.summary}. The incident's own verdict: {found.verdict}"
     return ended(ENDINGS[found.word], message)

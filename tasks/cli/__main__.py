@@ -54,7 +54,7 @@ def let_go(workload: Workload, host: Host) -> Iterator[str]:
         log = CustodyLog(_home(workload) / CUSTODY_LOG, actor(BY_HAND))
         with closing(DockerEngine(workload.docker_host)) as engine:
             asked = engine if workload.containers else None
-            yield uncordon(host, PrefectScheduler(), workload, log, asked).told
+            yield uncordon(host, PrefectScheduler(), workload, log, asked).summary
     finally:
         os.close(ownership)
     yield from status(workload, host)

@@ -26,7 +26,7 @@ def audit_by_hand(arguments: list[str]) -> int:
         return 0
     found = audited(opened, given.incident, _signers(given.signers), deep=given.deep)
     say(*lines(found))
-    return 0 if found.complete else 1
+    return 0 if found.is_complete else 1
 
 
 def _parser() -> argparse.ArgumentParser:

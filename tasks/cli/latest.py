@@ -37,11 +37,11 @@ def rollback_by_hand(arguments: list[str]) -> int:
         say(f"nothing was done in {store.place}; without the dry run it would be")
         return 0
     made = rollback(store, asked, _Screen())
-    say(f"{store.place}: {made.told}")
+    say(f"{store.place}: {made.summary}")
     if made.turn:
         say(f"to take this back: make rollback STORE={given.store}")
         say(f"to have it here: make pull STORE={given.store} INTO=…")
-    return 0 if made.complete else 1
+    return 0 if made.is_complete else 1
 
 
 def lower_by_hand(arguments: list[str]) -> int:
@@ -54,8 +54,8 @@ def lower_by_hand(arguments: list[str]) -> int:
         say(f"nothing was done in {store.place}; without the dry run it would lower {told}")
         return 0
     made = lower(store, asked, _Screen())
-    say(f"{store.place}: {made.told}; lowered {told}")
-    return 0 if made.complete else 1
+    say(f"{store.place}: {made.summary}; lowered {told}")
+    return 0 if made.is_complete else 1
 
 
 def _asked(given: argparse.Namespace) -> Undoing:
@@ -77,10 +77,10 @@ def pull_by_hand(arguments: list[str]) -> int:
     for each in made.files:
         if each.outcome is not Outcome.SAME:
             say(f"{each.outcome:>12}  {each.name}{f': {each.reason}' if each.reason else ''}")
-    say(f"{made.told}, in {given.into}")
+    say(f"{made.summary}, in {given.into}")
     again = "mend what is named above, or give OVERWRITE=1 for newer files, and run this again; what is here stays"
-    say(f"next: {'start what reads it, or let it load it again' if made.complete else again}")
-    return 0 if made.complete else 1
+    say(f"next: {'start what reads it, or let it load it again' if made.is_complete else again}")
+    return 0 if made.is_complete else 1
 
 
 def _parser(verb: str) -> argparse.ArgumentParser:

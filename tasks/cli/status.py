@@ -55,7 +55,7 @@ def _containers(workload: Workload) -> list[str]:
             found = workload_containers(engine.containers(asked), asked, standpoint().own)
     except EngineError as error:
         return [f"whether its containers run is not known: {error}"]
-    return [f"{container.told} {container.state}" for container in found]
+    return [f"{container.summary} {container.state}" for container in found]
 
 
 def next_step(incident: str, verdict: str, *, cordoned: bool, alive: bool) -> str:

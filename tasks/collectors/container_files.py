@@ -82,7 +82,7 @@ class Taking:
             except ContainerGone:
                 raise
             except (EngineError, tarfile.TarError, OSError) as error:
-                yield Loss(one.told(below), Outcome.FAILED, getattr(error, "got", str(error)))
+                yield Loss(one.summary(below), Outcome.FAILED, getattr(error, "got", str(error)))
 
     def _is_ours(self, mounts: Iterable[dict[str, Any]], inside: str, below: str) -> bool:
         """The very folder of the root, mounted into the container: it is collected from the root."""
@@ -94,7 +94,7 @@ class Taking:
         if archive is None:
             return
         if archive.link:
-            yield Loss(one.told(one.below), Outcome.DENIED, f"a link, to {quote(archive.link.encode())}")
+            yield Loss(one.summary(one.below), Outcome.DENIED, f"a link, to {quote(archive.link.encode())}")
             return
         links = []
         with archive.opened() as tar:
@@ -103,7 +103,7 @@ class Taking:
                 if member.isdir() or not any(fits(path, pattern) for pattern in patterns):
                     continue
                 if time.monotonic() > self.until:
-                    yield Loss(one.told(path), Outcome.TIMED_OUT, "this file and all after it: the time was used up")
+                    yield Loss(one.summary(path), Outcome.TIMED_OUT, "this file and all after it: the time was used up")
                     return
                 if member.issym() or member.islnk():
                     links.append(path)
@@ -119,25 +119,29 @@ class Taking:
         if archive and archive.link:
             if not posixpath.normpath(archive.link).startswith(one.workdir.rstrip("/") + "/"):
                 reason = f"a link that leads out of the workload, to {quote(archive.link.encode())}"
-                return Loss(one.told(path), Outcome.DENIED, reason)
+                return Loss(one.summary(path), Outcome.DENIED, reason)
             archive = one.engine.archive(one.id, archive.link)
         return self._single(one, path, archive)
 
     def _single(self, one: "Container", path: str, archive: Archive | None) -> StoredFile | Loss:
         if archive is None:
-            return Loss(one.told(path), Outcome.FAILED, "it vanished, or is a link to nothing")
+            return Loss(one.summary(path), Outcome.FAILED, "it vanished, or is a link to nothing")
         with archive.opened() as tar:
             member = tar.next()
             return (
-                self._take(one, path, tar, member) if member else Loss(one.told(path), Outcome.FAILED, "nothing came")
+                self._take(one, path, tar, member)
+                if member
+                else Loss(one.summary(path), Outcome.FAILED, "nothing came")
             )
 
     def _take(self, one: "Container", path: str, tar: tarfile.TarFile, member: tarfile.TarInfo) -> StoredFile | Loss:
         content = tar.extractfile(member) if member.isreg() else None
         if content is None:
-            return Loss(one.told(path), Outcome.FAILED, "not a regular file: a pipe, a socket or a device")
+            return Loss(one.summary(path), Outcome.FAILED, "not a regular file: a pipe, a socket or a device")
         if member.size > self.room:
-            return Loss(one.told(path), Outcome.TRUNCATED, f"{member.size} bytes where {self.room} may still be stored")
+            return Loss(
+                one.summary(path), Outcome.TRUNCATED, f"{member.size} bytes where {self.room} may still be stored"
+            )
         stored = self._name(one, path)
 
         def write(out: BinaryIO) -> None:
@@ -147,7 +151,7 @@ class Taking:
         try:
             where = self.space.put(stored, places(member.size, self.space.free)[:-1][:1], write)
         except OSError as error:
-            return Loss(one.told(path), Outcome.FAILED, f"{member.size} bytes: {error.strerror}")
+            return Loss(one.summary(path), Outcome.FAILED, f"{member.size} bytes: {error.strerror}")
         source = posixpath.normpath(posixpath.join(one.workdir, path))
         return self._kept(stored, source, int(member.mtime * _NANO), f"in container {one.name}", where)
 
@@ -178,7 +182,7 @@ class Container:
     workdir: str
     below: str
 
-    def told(self, path: str) -> str:
+    def summary(self, path: str) -> str:
         """A file of it, for a loss."""
         inside = posixpath.normpath(posixpath.join(self.workdir, path))
         return f"{self.name}:{quote(inside.encode(errors='surrogateescape'))}"

@@ -44,7 +44,7 @@ class Distribution:
             return {row[0]: _hex(row[1]) for row in csv.reader(lines) if len(row) >= 2}  # noqa: PLR2004
         return {}
 
-    def told(self, until: float) -> dict[str, Any]:
+    def summary(self, until: float) -> dict[str, Any]:
         """Where it came from, and which of its files are no longer what was installed."""
         name, _, version = self.info.removesuffix(".dist-info").partition("-")
         verdicts = dict(self._compared(until))

@@ -23,7 +23,7 @@ def make(target: Target) -> bytes:
     told: list[dict[str, Any]] = []
     for folder in folders_of(target):
         packages = [Distribution(folder, info.name) for info in sorted(folder.glob("*.dist-info"))]
-        about = [package.told(until) for package in packages]
+        about = [package.summary(until) for package in packages]
         told.append({"folder": str(folder), "packages": about, "named_by_no_record": unclaimed(folder, packages)})
     data = canonical(told)
     if late := sum(package["not_checked"] for folder in told for package in folder["packages"]):

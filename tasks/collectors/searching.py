@@ -62,6 +62,6 @@ def _withheld(file: StoredFile, found: Search, folder: Path) -> Loss:
     if not file.in_place:
         with suppress(FileNotFoundError):
             _copy(file, folder).unlink()
-    why = found.told or f"not searched, {found.unsearched}"
+    why = found.summary or f"not searched, {found.unsearched}"
     reason = f"withheld, as the workload block asks: {why}; {file.size} bytes, sha256 {file.sha256}"
     return Loss(file.source or file.stored, Outcome.WITHHELD, reason)

@@ -11,18 +11,18 @@ from blocks.workload import Workload
 from tasks.custody.containment.membership import program
 from tasks.custody.containment.process import Identity, Listener
 from tasks.incident.layout import LISTENED
-from tasks.runtime.context import Case
+from tasks.runtime.context import RunContext
 
 _PROXIES: Final = frozenset({"docker-proxy", "rootlessport"})
 _ANY: Final = 0
 
 
-def note_listener(case: Case, members: Iterable[Identity]) -> None:
+def note_listener(context: RunContext, members: Iterable[Identity]) -> None:
     """Write down that a process of the workload listens on the API's port: then it is the API's, whoever named it."""
-    if (port := port_of(case.workload)) and not case.workload.names_port:
+    if (port := port_of(context.workload)) and not context.workload.names_port:
         ours = frozenset(members)
-        if any(each.process and each.process.identity in ours for each in case.host.owners(port)):
-            case.journal(LISTENED, bool, value=True)
+        if any(each.process and each.process.identity in ours for each in context.host.owners(port)):
+            context.journal(LISTENED, bool, value=True)
 
 
 def port_of(workload: Workload) -> int | None:
@@ -51,17 +51,17 @@ def _is_here(host: str) -> bool:
     return True
 
 
-def others_on_port(case: Case, ours: Iterable[int], known: Iterable[str]) -> list[tuple[Listener, str]]:
+def others_on_port(context: RunContext, ours: Iterable[int], known: Iterable[str]) -> list[tuple[Listener, str]]:
     """Who else listens on the API's port, with what that means; a frozen process accepts connections too.
 
     Not counted are pids of `ours`, what is in `known` containers, and the proxy of a container that the block names.
     Where the block leaves the port at its default, it is the API's only if a process of the workload listened there.
     """
-    port = port_of(case.workload)
-    if not port or not (case.workload.names_port or case.journal(LISTENED, bool)):
+    port = port_of(context.workload)
+    if not port or not (context.workload.names_port or context.journal(LISTENED, bool)):
         return []
     mine, inside = frozenset(ours), frozenset(known)
-    others = [each for each in case.host.owners(port) if not _explained(each, mine, inside, case.workload)]
+    others = [each for each in context.host.owners(port) if not _explained(each, mine, inside, context.workload)]
     advice = "end it, or give the API's own port as api_port"
     hidden = "" if os.geteuid() == 0 else "; run the evacuation as root to see which"
     return [

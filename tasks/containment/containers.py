@@ -26,7 +26,7 @@ from tasks.custody.containment.ends import End
 from tasks.custody.containment.process import Masks
 from tasks.custody.errors import ContainerGone, EngineError
 from tasks.incident.layout import FROZEN_CONTAINERS, STOPPED_CONTAINERS
-from tasks.runtime.context import Case
+from tasks.runtime.context import RunContext
 from tasks.system.cancellation import apart
 from tasks.system.processes import standpoint
 
@@ -40,61 +40,61 @@ _AT_ONCE: Final = 8
 _SIGKILL: Final = "SIGKILL"
 
 
-def find_containers(case: Case) -> list[Container]:
+def find_containers(context: RunContext) -> list[Container]:
     """Every living container of the workload, but for what our own recovery brought back. EngineError if not known."""
-    asked = case.workload.containers
+    asked = context.workload.containers
     if not asked:
         return []
-    recovered = {each.id for each in case.recovered_containers()}
-    found = workload_containers(case.engine.containers(asked), asked, standpoint().own)
+    recovered = {each.id for each in context.recovered_containers()}
+    found = workload_containers(context.engine.containers(asked), asked, standpoint().own)
     return [container for container in found if container.id not in recovered]
 
 
-def frozen_containers(case: Case) -> dict[ContainerIdentity, FrozenContainer]:
+def frozen_containers(context: RunContext) -> dict[ContainerIdentity, FrozenContainer]:
     """Every container that this incident has paused so far, whichever run did it."""
-    return {each.identity: each for each in case.journal(FROZEN_CONTAINERS, list[FrozenContainer]) or []}
+    return {each.identity: each for each in context.journal(FROZEN_CONTAINERS, list[FrozenContainer]) or []}
 
 
-def stopped_containers(case: Case) -> dict[ContainerIdentity, StoppedContainer]:
+def stopped_containers(context: RunContext) -> dict[ContainerIdentity, StoppedContainer]:
     """Receipts of the containers that this incident has ended so far."""
-    return {each.identity: each for each in case.journal(STOPPED_CONTAINERS, list[StoppedContainer]) or []}
+    return {each.identity: each for each in context.journal(STOPPED_CONTAINERS, list[StoppedContainer]) or []}
 
 
-def freeze_containers(case: Case) -> tuple[tuple[FrozenContainer, ...], str]:
+def freeze_containers(context: RunContext) -> tuple[tuple[FrozenContainer, ...], str]:
     """Pause all of them, again until a look finds no new one; and why, if the engine could not be asked."""
     fresh: dict[ContainerIdentity, FrozenContainer] = {}
     trouble = ""
     try:
         for _ in range(_ROUNDS):
-            new = [container for container in find_containers(case) if container.identity not in fresh]
+            new = [container for container in find_containers(context) if container.identity not in fresh]
             if not new:
                 break
             with ThreadPoolExecutor(_AT_ONCE) as pool:
-                fresh |= {each.identity: each for each in pool.map(lambda one: freeze_container(case, one), new)}
+                fresh |= {each.identity: each for each in pool.map(lambda one: freeze_container(context, one), new)}
     except EngineError as error:
         trouble = str(error)
-        case.log.write("engine not asked", case.engine.place, reason=trouble)
-    everyone = tuple(sorted({**frozen_containers(case), **fresh}.values(), key=lambda each: each.identity))
-    case.journal(FROZEN_CONTAINERS, list[FrozenContainer], list(everyone))
+        context.log.write("engine not asked", context.engine.place, reason=trouble)
+    everyone = tuple(sorted({**frozen_containers(context), **fresh}.values(), key=lambda each: each.identity))
+    context.journal(FROZEN_CONTAINERS, list[FrozenContainer], list(everyone))
     for each in fresh.values():
         about = {"name": each.name, "image": each.image, "why": each.why, "denied": each.denied}
-        case.log.write("container paused", each.identity.id, **about)
+        context.log.write("container paused", each.identity.id, **about)
     return everyone, trouble
 
 
-def freeze_container(case: Case, container: Container) -> FrozenContainer:
+def freeze_container(context: RunContext, container: Container) -> FrozenContainer:
     """Pause one where it stands; one that is between two starts runs nothing, and is kept from the next."""
     seen, denied, paused_at = datetime.now(UTC), "", None
     try:
         if container.state == "restarting":
-            _keep_config(case, container)
-            case.engine.forbid_restart(container.id)
-            case.engine.signal(container.id, _SIGKILL)
-            _wait_settled(case, container)
+            _keep_config(context, container)
+            context.engine.forbid_restart(container.id)
+            context.engine.signal(container.id, _SIGKILL)
+            _wait_settled(context, container)
         else:
-            case.engine.pause(container.id)
+            context.engine.pause(container.id)
             paused_at = datetime.now(UTC)
-        _keep_config(case, container)
+        _keep_config(context, container)
     except ContainerGone:
         pass
     except EngineError as error:
@@ -105,66 +105,66 @@ def freeze_container(case: Case, container: Container) -> FrozenContainer:
         image=container.image,
         restart=container.restart,
         auto_remove=container.auto_remove,
-        why=next(entry for entry in case.workload.containers if belongs(container, entry)),
+        why=next(entry for entry in context.workload.containers if belongs(container, entry)),
         seen_at=seen,
         paused_at=paused_at,
         denied=denied,
     )
 
 
-def _wait_settled(case: Case, container: Container) -> None:
+def _wait_settled(context: RunContext, container: Container) -> None:
     """The engine ends the pause between two starts at its leisure."""
     deadline = time.monotonic() + _KILL_SECONDS
-    while (now := case.engine.look(container.id)) and now.state == container.state and time.monotonic() < deadline:
+    while (now := context.engine.look(container.id)) and now.state == container.state and time.monotonic() < deadline:
         time.sleep(_POLL_SECONDS)
 
 
-def _keep_config(case: Case, container: Container) -> None:
+def _keep_config(context: RunContext, container: Container) -> None:
     """What it takes to make it again, as it was before we changed anything: the first look counts.
 
     It holds the workload's secrets: for us alone, and never sent anywhere.
     """
-    path = _config(case, container.identity)
+    path = _config(context, container.identity)
     if path.exists():
         return
-    about = json.dumps(case.engine.inspect(container.id)).encode()
+    about = json.dumps(context.engine.inspect(container.id)).encode()
     try:
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600), "wb") as file:
             file.write(about)
     except OSError as error:
         path.unlink(missing_ok=True)
-        case.log.write("configuration lost", container.id, reason=str(error))
-        logger.error("%s cannot be made again as it was: %s", container.told, error)  # noqa: TRY400
+        context.log.write("configuration lost", container.id, reason=str(error))
+        logger.error("%s cannot be made again as it was: %s", container.summary, error)  # noqa: TRY400
 
 
-def _config(case: Case, container: ContainerIdentity) -> Path:
-    return case.home / f"container-{container.id}.json"
+def _config(context: RunContext, container: ContainerIdentity) -> Path:
+    return context.home / f"container-{container.id}.json"
 
 
-def kept_config(case: Case, container: ContainerIdentity) -> dict[str, Any]:
+def kept_config(context: RunContext, container: ContainerIdentity) -> dict[str, Any]:
     """The configuration as it was when the container was paused."""
-    kept: dict[str, Any] = json.loads(_config(case, container).read_bytes())
+    kept: dict[str, Any] = json.loads(_config(context, container).read_bytes())
     return kept
 
 
-def stop_containers(case: Case) -> tuple[StoppedContainer, ...]:
+def stop_containers(context: RunContext) -> tuple[StoppedContainer, ...]:
     """End all that were paused, side by side; those that an earlier run has ended keep their receipts."""
-    earlier = stopped_containers(case)
-    left = [each for identity, each in frozen_containers(case).items() if identity not in earlier]
+    earlier = stopped_containers(context)
+    left = [each for identity, each in frozen_containers(context).items() if identity not in earlier]
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        fresh = list(pool.map(lambda each: stop_container(case, each, gently=case.policy == "graceful"), left))
+        fresh = list(pool.map(lambda each: stop_container(context, each, gently=context.policy == "graceful"), left))
     receipts = sorted([*earlier.values(), *fresh], key=lambda receipt: receipt.identity)
     ended = [receipt for receipt in receipts if receipt.end is not End.SURVIVED]
-    case.journal(STOPPED_CONTAINERS, list[StoppedContainer], ended)
+    context.journal(STOPPED_CONTAINERS, list[StoppedContainer], ended)
     for receipt in fresh:
         about = {"signals": [name for name, _ in receipt.signals], "removed": receipt.removed, "reason": receipt.reason}
-        case.log.write("stopped", receipt.identity.id, end=receipt.end, exit_code=receipt.exit_code, **about)
+        context.log.write("stopped", receipt.identity.id, end=receipt.end, exit_code=receipt.exit_code, **about)
     return tuple(receipts)
 
 
-def stop_container(case: Case, frozen: FrozenContainer, *, gently: bool) -> StoppedContainer:
+def stop_container(context: RunContext, frozen: FrozenContainer, *, gently: bool) -> StoppedContainer:
     """End one, unless the engine cannot do it: then it survives, with the reason."""
-    stopping = StoppingContainer(case, frozen)
+    stopping = StoppingContainer(context, frozen)
     try:
         stopping.end(gently=gently)
     except EngineError as error:
@@ -176,9 +176,9 @@ def stop_container(case: Case, frozen: FrozenContainer, *, gently: bool) -> Stop
 class StoppingContainer:
     """One container's end in progress."""
 
-    def __init__(self, case: Case, frozen: FrozenContainer) -> None:
+    def __init__(self, context: RunContext, frozen: FrozenContainer) -> None:
         """Nothing is sent yet."""
-        self.case, self.engine, self.frozen = case, case.engine, frozen
+        self.context, self.engine, self.frozen = context, context.engine, frozen
         self.id = frozen.identity.id
         self.sent: list[tuple[str, datetime]] = []
         self.ended, self.removed, self.reason = False, False, ""
@@ -196,8 +196,8 @@ class StoppingContainer:
                 self.engine.forbid_restart(self.id)
             gentle = gentle_signal_of(container, self._masks(container)) if gently else None
             if gentle:
-                self._send(gentle.name, self.case.workload.grace_seconds)
-            if not self.ended and self.case.cancelled:
+                self._send(gentle.name, self.context.workload.grace_seconds)
+            if not self.ended and self.context.cancelled:
                 self.engine.pause(self.id)
             elif not self.ended:
                 self._send(_SIGKILL, _KILL_SECONDS)
@@ -207,7 +207,7 @@ class StoppingContainer:
             self.removed = self._removed()
 
     def _masks(self, container: Container) -> Masks | None:
-        process = self.case.host.snapshot().get(container.pid)
+        process = self.context.host.snapshot().get(container.pid)
         return process.masks if process and process.container == self.id else None
 
     def _send(self, name: str, seconds: float) -> None:
@@ -218,7 +218,7 @@ class StoppingContainer:
             self.sent.append((name, datetime.now(UTC)))
         except ContainerGone:
             pass
-        while not waiting.done() and not self.case.cancelled:
+        while not waiting.done() and not self.context.cancelled:
             wait([waiting], _POLL_SECONDS)
         try:
             self.exit_code = waiting.result(0)
@@ -266,24 +266,24 @@ class StoppingContainer:
         return End.STOPPED if self.sent else End.GONE
 
 
-def living_containers(case: Case) -> tuple[str, ...]:
+def living_containers(context: RunContext) -> tuple[str, ...]:
     """Look anew: containers of the workload that may run something, paused ones too; or that it is not known."""
     try:
-        listed = find_containers(case)
+        listed = find_containers(context)
         # the engine's list may lag behind what it knows of each
-        living = [each for each in listed if (now := case.engine.look(each.identity.id)) and now.alive]
-        told = {each.identity: f"{each.told} is {each.state} ({_why(case, each)})" for each in living}
-        for frozen in frozen_containers(case).values():
-            now = case.engine.look(frozen.identity.id)
+        living = [each for each in listed if (now := context.engine.look(each.identity.id)) and now.alive]
+        told = {each.identity: f"{each.summary} is {each.state} ({_why(context, each)})" for each in living}
+        for frozen in frozen_containers(context).values():
+            now = context.engine.look(frozen.identity.id)
             if now and now.alive and now.identity == frozen.identity:
-                told.setdefault(now.identity, f"{now.told} was paused by us and is {now.state}")
+                told.setdefault(now.identity, f"{now.summary} was paused by us and is {now.state}")
     except EngineError as error:
         return (f"whether its containers run is not known: {error}",)
     return tuple(told.values())
 
 
-def _why(case: Case, container: Container) -> str:
-    return ", ".join(entry for entry in case.workload.containers if belongs(container, entry))
+def _why(context: RunContext, container: Container) -> str:
+    return ", ".join(entry for entry in context.workload.containers if belongs(container, entry))
 
 
 def containers_key(identities: Iterable[ContainerIdentity]) -> str:

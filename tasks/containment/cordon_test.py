@@ -15,7 +15,7 @@ from tasks.custody.containment.process import Identity, descendants
 from tasks.custody.containment.receipt import Challenge
 from tasks.custody.evidence.keys import quote
 from tasks.custody.evidence.redact import redact_command
-from tasks.runtime.context import Case
+from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
 from tasks.system.accounts import clean_environment
 
@@ -27,32 +27,32 @@ _FROZEN: Final = frozenset("Tt")
 
 
 @step("§1 check: a launch is caught", "起動の阻止")
-def challenge(case: Case) -> Challenge:
+def challenge(context: RunContext) -> Challenge:
     """Launch the training as its people do, as its owner, see what becomes of it, and end what is left (runbook §1).
 
     Not done where it would do harm: no cordon stands, the host is compromised (policy kill), or no command is named.
     """
-    if reason := _not_now(case):
+    if reason := _not_now(context):
         return Challenge(datetime.now(UTC), skipped=reason)
-    before = _empty_logs(case)
-    began, started = datetime.now(UTC), _launch(case)
+    before = _empty_logs(context)
+    began, started = datetime.now(UTC), _launch(context)
     if started is None:
         return Challenge(began, skipped="this is a rehearsal; a real run expects the launch refused or caught")
     try:
-        made = _fate(case, started, began)
+        made = _fate(context, started, began)
     finally:
-        _end(case, started)
-    command, left = redact_command(case.workload.training_command), _empty_logs(case) - before
-    case.log.write("challenged", str(started.pid), command=command, result=made.told, left=sorted(left))
+        _end(context, started)
+    command, left = redact_command(context.workload.training_command), _empty_logs(context) - before
+    context.log.write("challenged", str(started.pid), command=command, result=made.summary, left=sorted(left))
     if left:
-        case.notes.append(f"empty logs appeared in the workload while a launch was tried: {', '.join(sorted(left))}")
+        context.notes.append(f"empty logs appeared in the workload while a launch was tried: {', '.join(sorted(left))}")
     return made
 
 
-def _empty_logs(case: Case) -> frozenset[str]:
+def _empty_logs(context: RunContext) -> frozenset[str]:
     """What a launcher leaves that makes its log and is refused. It lies in the workload, where we remove nothing."""
-    names, _ = found(os.fsencode(case.root), case.workload.logs)
-    return frozenset(quote(name) for name in names if _is_empty(Path(case.root, os.fsdecode(name))))
+    names, _ = found(os.fsencode(context.root), context.workload.logs)
+    return frozenset(quote(name) for name in names if _is_empty(Path(context.root, os.fsdecode(name))))
 
 
 def _is_empty(path: Path) -> bool:
@@ -62,77 +62,79 @@ def _is_empty(path: Path) -> bool:
     return False
 
 
-def _not_now(case: Case) -> str:
-    if not case.workload.training_command:
+def _not_now(context: RunContext) -> str:
+    if not context.workload.training_command:
         return "the workload block names no training_command"
-    if case.policy == "kill":
+    if context.policy == "kill":
         return "nothing of a compromised workload is run"
-    if case.recovered():
+    if context.recovered():
         return "the cordon was released by this incident's own recovery"
-    state = cordon_state(case)
-    return "" if state.held else state.told
+    state = cordon_state(context)
+    return "" if state.held else state.summary
 
 
-def _launch(case: Case) -> Identity | None:
-    block = case.workload
+def _launch(context: RunContext) -> Identity | None:
+    block = context.workload
     owner = block.root.stat().st_uid
-    log = case.home / "challenge.log"
-    return case.host.start(block.training_command, block.root, log, owner, clean_environment(owner))
+    log = context.home / "challenge.log"
+    return context.host.start(block.training_command, block.root, log, owner, clean_environment(owner))
 
 
-def _fate(case: Case, started: Identity, began: datetime) -> Challenge:
+def _fate(context: RunContext, started: Identity, began: datetime) -> Challenge:
     """What stopped the launch. One that ended by itself, for another reason than the lock, has proven nothing."""
     deadline = time.monotonic() + _SECONDS
     ended: float | None = None
     while time.monotonic() < deadline and (ended is None or time.monotonic() < ended + _CAUGHT_SECONDS):
-        case.cancelled.check()
-        code = case.host.exit_code(started)
-        if code in case.workload.training_refused:
+        context.cancelled.check()
+        code = context.host.exit_code(started)
+        if code in context.workload.training_refused:
             return Challenge(datetime.now(UTC), caught=f"the launcher was refused and ended with {code}")
-        if pid := _frozen_of(case, started) or _caught_since(case, began):
+        if pid := _frozen_of(context, started) or _caught_since(context, began):
             return Challenge(datetime.now(UTC), caught=f"the guard froze process {pid}")
         if code is not None and ended is None:
             ended = time.monotonic()
         time.sleep(_POLL_SECONDS)
-    code = case.host.exit_code(started)
-    refused = ", ".join(map(str, case.workload.training_refused))
+    code = context.host.exit_code(started)
+    refused = ", ".join(map(str, context.workload.training_refused))
     why = f"the launcher ended with {code} by itself, which is none of {refused} (training_refused): nothing is proven"
     return Challenge(datetime.now(UTC), skipped=why if code else "")
 
 
-def _caught_since(case: Case, began: datetime) -> int | None:
+def _caught_since(context: RunContext, began: datetime) -> int | None:
     """A launcher may detach what it starts: whom the guard has caught since then counts."""
     since = began.isoformat()
     found = (
-        entry["identity"]["pid"] for entry in caught(case) if str(entry.get("at", "")) >= since and "identity" in entry
+        entry["identity"]["pid"]
+        for entry in caught(context)
+        if str(entry.get("at", "")) >= since and "identity" in entry
     )
     return next(found, None)
 
 
-def _frozen_of(case: Case, started: Identity) -> int | None:
-    snapshot = case.host.snapshot()
+def _frozen_of(context: RunContext, started: Identity) -> int | None:
+    snapshot = context.host.snapshot()
     family = {started.pid} | descendants(snapshot, [started.pid])
     return next((pid for pid in sorted(family) if pid in snapshot and snapshot[pid].state in _FROZEN), None)
 
 
-def _end(case: Case, started: Identity) -> None:
+def _end(context: RunContext, started: Identity) -> None:
     """End all of it: frozen first, again until a look finds no new child, so that none is orphaned and missed."""
     family: set[Identity] = set()
-    while new := _kin(case, started) - family:
+    while new := _kin(context, started) - family:
         for identity in new:
-            _send(case, identity, SIGSTOP)
+            _send(context, identity, SIGSTOP)
         family |= new
     for identity in family:
-        _send(case, identity, SIGKILL)
-    case.host.wait_gone(family, _GONE_SECONDS)
+        _send(context, identity, SIGKILL)
+    context.host.wait_gone(family, _GONE_SECONDS)
 
 
-def _kin(case: Case, started: Identity) -> set[Identity]:
-    snapshot = case.host.snapshot()
+def _kin(context: RunContext, started: Identity) -> set[Identity]:
+    snapshot = context.host.snapshot()
     pids = {started.pid} | descendants(snapshot, [started.pid])
     return {snapshot[pid].identity for pid in pids if pid in snapshot and snapshot[pid].alive}
 
 
-def _send(case: Case, identity: Identity, number: Signals) -> None:
+def _send(context: RunContext, identity: Identity, number: Signals) -> None:
     with suppress(ProcessLookupError, PermissionError):
-        case.host.signal(identity, number)
+        context.host.signal(identity, number)

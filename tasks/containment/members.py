@@ -31,7 +31,7 @@ from tasks.custody.errors import EngineError
 from tasks.custody.evidence.redact import command_line
 from tasks.incident.layout import FROZEN, RETURNED, SINCE, STOPPED
 from tasks.prestart.freeze import read_early, take_over
-from tasks.runtime.context import Case
+from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
 from tasks.system.processes import flow_run_of, untouchable
 
@@ -49,60 +49,60 @@ UNTOUCHED: Final = "nothing was touched"
 Snapshot = Mapping[int, Process]
 
 
-def find(case: Case, snapshot: Snapshot) -> dict[Identity, Member]:
+def find(context: RunContext, snapshot: Snapshot) -> dict[Identity, Member]:
     """Every living process of the workload, parents first."""
-    return members(snapshot, matchers(case.workload), case.root, spared(case, snapshot))
+    return members(snapshot, matchers(context.workload), context.root, spared(context, snapshot))
 
 
-def spared(case: Case, snapshot: Snapshot) -> set[int]:
+def spared(context: RunContext, snapshot: Snapshot) -> set[int]:
     """Pids that are never touched: what keeps us alive, our guard, and what our own recovery started."""
-    return ours(case, snapshot) | untouchable(snapshot)
+    return ours(context, snapshot) | untouchable(snapshot)
 
 
-def ours(case: Case, snapshot: Snapshot) -> set[int]:
+def ours(context: RunContext, snapshot: Snapshot) -> set[int]:
     """Pids of our guard and of the API that our own recovery brought back."""
-    recovered = case.recovered()
+    recovered = context.recovered()
     started = {pid for pid, process in snapshot.items() if process.identity in recovered}
-    guard = guard_of(case)
+    guard = guard_of(context)
     return started | descendants(snapshot, started) | ({guard.pid} if guard else set())
 
 
 @step("§2 freeze the workload", "凍結")
-def freeze(case: Case) -> Freeze:
+def freeze(context: RunContext) -> Freeze:
     """SIGSTOP every process of the workload, parents first, again until a look finds no new one (runbook §2, §3).
 
     Its containers are paused right after: no engine can delay that.
     Looks anew in every run; what earlier runs of the incident froze stays in the result, so that steps which
     depend on it are repeated for new life and for nothing else.
     """
-    if case.journal(SINCE, int) is None:
-        case.journal(SINCE, int, ticks())
-    before = read_early(case.early)
+    if context.journal(SINCE, int) is None:
+        context.journal(SINCE, int, ticks())
+    before = read_early(context.early)
     fresh: dict[Identity, Frozen] = {}
-    earlier = frozen(case)
+    earlier = frozen(context)
     deadline = time.monotonic() + _FREEZE_SECONDS
     looks = list[tuple[Snapshot, dict[Identity, Frozen]]]()
     settled = False
     while not settled and time.monotonic() < deadline:
-        snapshot: Snapshot = case.host.snapshot()
-        new = {who: member for who, member in find(case, snapshot).items() if who not in fresh}
-        halted = {who: halt(case.host, snapshot[who.pid], member, before.get(who)) for who, member in new.items()}
+        snapshot: Snapshot = context.host.snapshot()
+        new = {who: member for who, member in find(context, snapshot).items() if who not in fresh}
+        halted = {who: halt(context.host, snapshot[who.pid], member, before.get(who)) for who, member in new.items()}
         fresh |= halted
         looks.append((snapshot, halted))
         settled = not new
     for snapshot, halted in looks:
         fresh |= described(snapshot, halted)
-    case.look.begin()
+    context.look.begin()
     everyone = sorted({**earlier, **fresh}.values(), key=lambda process: process.identity)
-    case.journal(FROZEN, list[Frozen], everyone)
-    take_over(case.early)
-    _confirm(case.host, fresh)
-    note_listener(case, fresh)
+    context.journal(FROZEN, list[Frozen], everyone)
+    take_over(context.early)
+    _confirm(context.host, fresh)
+    note_listener(context, fresh)
     for identity, process in fresh.items():
         about = {"role": process.role, "why": process.why, "command": process.command, "denied": process.denied}
         about |= {"at": str(process.frozen_at), "source": ", started by ".join(map(str, process.lineage))}
-        case.log.write("frozen", str(identity.pid), **about)
-    containers, trouble = freeze_containers(case)
+        context.log.write("frozen", str(identity.pid), **about)
+    containers, trouble = freeze_containers(context)
     return Freeze(_now(), tuple(everyone), settled, containers, trouble)
 
 
@@ -151,71 +151,71 @@ def _confirm(host: Host, fresh: Mapping[Identity, Frozen]) -> None:
             time.sleep(_POLL_SECONDS)
 
 
-def stopped(case: Case) -> dict[Identity, Stopped]:
+def stopped(context: RunContext) -> dict[Identity, Stopped]:
     """Receipts of everything that this incident has ended so far, whichever run did it."""
-    return {receipt.identity: receipt for receipt in case.journal(STOPPED, list[Stopped]) or []}
+    return {receipt.identity: receipt for receipt in context.journal(STOPPED, list[Stopped]) or []}
 
 
-def restless(case: Case) -> str:
+def restless(context: RunContext) -> str:
     """Cache key of what was frozen and has no receipt of its end: it may still write."""
-    processes = ",".join(f"{who.pid}.{who.start}" for who in sorted(frozen(case).keys() - stopped(case).keys()))
-    containers = containers_key(frozen_containers(case).keys() - stopped_containers(case).keys())
+    processes = ",".join(f"{who.pid}.{who.start}" for who in sorted(frozen(context).keys() - stopped(context).keys()))
+    containers = containers_key(frozen_containers(context).keys() - stopped_containers(context).keys())
     return f"{processes};{containers}" if containers else processes
 
 
-def observed(case: Case) -> str:
+def observed(context: RunContext) -> str:
     """Cache key of acts on the world: what this incident has frozen so far."""
-    processes = ",".join(f"{who.pid}.{who.start}" for who in sorted(frozen(case)))
-    containers = containers_key(frozen_containers(case))
+    processes = ",".join(f"{who.pid}.{who.start}" for who in sorted(frozen(context)))
+    containers = containers_key(frozen_containers(context))
     return f"{processes};{containers}" if containers else processes
 
 
-def frozen(case: Case) -> dict[Identity, Frozen]:
+def frozen(context: RunContext) -> dict[Identity, Frozen]:
     """Everything that this incident has frozen so far, whichever run did it."""
-    return {process.identity: process for process in case.journal(FROZEN, list[Frozen]) or []}
+    return {process.identity: process for process in context.journal(FROZEN, list[Frozen]) or []}
 
 
-def returned(case: Case) -> list[Returned]:
+def returned(context: RunContext) -> list[Returned]:
     """Processes that were started after the stop, whichever run of this incident met them."""
-    return case.journal(RETURNED, list[Returned]) or []
+    return context.journal(RETURNED, list[Returned]) or []
 
 
-def contained(case: Case) -> Containment:
+def contained(context: RunContext) -> Containment:
     """Look again: nothing that belongs to the workload, nobody that was frozen, and a lock that refuses.
 
     Nor anybody who comes and goes faster than a look, nor another program on the API's port.
     """
-    last, _ = case.host.arrivals(NOBODY)
-    state = await_cordon(case)
-    snapshot = case.host.snapshot()
-    mine = ours(case, snapshot)
+    last, _ = context.host.arrivals(NOBODY)
+    state = await_cordon(context)
+    snapshot = context.host.snapshot()
+    mine = ours(context, snapshot)
     visible = {pid: process for pid, process in snapshot.items() if pid not in mine}
-    seen = look_for_life(case, visible)
+    seen = look_for_life(context, visible)
     alive = dict(seen.alive)
-    for identity in frozen(case).keys() - alive.keys():
+    for identity in frozen(context).keys() - alive.keys():
         if (process := visible.get(identity.pid)) and process.identity == identity and process.alive:
             alive[identity] = "it was frozen and lives"
     alive |= {
-        each.identity: f"left frozen, {each.source} brings it back" for each in _held(case) if each.identity in alive
+        each.identity: f"left frozen, {each.source} brings it back" for each in _held(context) if each.identity in alive
     }
     return Containment(
         at=_now(),
         alive=(
             *(f"{_tell(visible[who.pid])} ({reason})" for who, reason in alive.items()),
-            *_listening(case, mine, alive),
-            *_passing(case, last),
-            *living_containers(case),
+            *_listening(context, mine, alive),
+            *_passing(context, last),
+            *living_containers(context),
         ),
         cordoned=state.held,
-        reason=state.told,
+        reason=state.summary,
         left_alone=tuple(_tell(process) for process in seen.bystanders),
-        recovered=bool(case.recovered() or case.recovered_containers()),
+        recovered=bool(context.recovered() or context.recovered_containers()),
     )
 
 
-def _listening(case: Case, mine: Iterable[int], told: Container[Identity]) -> list[str]:
+def _listening(context: RunContext, mine: Iterable[int], told: Container[Identity]) -> list[str]:
     """Who else listens on the API's port."""
-    found = others_on_port(case, mine, _known_containers(case))
+    found = others_on_port(context, mine, _known_containers(context))
     return [
         f"{_tell(each.process) if each.process else f'a program of user {each.user}'} ({reason})"
         for each, reason in found
@@ -223,16 +223,16 @@ def _listening(case: Case, mine: Iterable[int], told: Container[Identity]) -> li
     ]
 
 
-def _passing(case: Case, last: int) -> list[str]:
+def _passing(context: RunContext, last: int) -> list[str]:
     """Whether processes of the workload come and go; `last` is the last pid that was given out before the look."""
-    met = {process.pid: process for process in met_in_passing(case.host, last)}
+    met = {process.pid: process for process in met_in_passing(context.host, last)}
     if not met:
         return []
-    snapshot = case.host.snapshot()
-    mine, kept = ours(case, met | snapshot), _kept(met | snapshot)
+    snapshot = context.host.snapshot()
+    mine, kept = ours(context, met | snapshot), _kept(met | snapshot)
     others = [process for pid, process in met.items() if pid not in mine]
-    since = case.journal(SINCE, int) or ticks()
-    found = come_and_gone(others, snapshot, matchers(case.workload), case.root, kept, since)
+    since = context.journal(SINCE, int) or ticks()
+    found = come_and_gone(others, snapshot, matchers(context.workload), context.root, kept, since)
     return [
         f"{len(found)} processes came and went during the check, too fast to be stopped, as "
         f"{_tell(met[who.pid])} ({reason}); end them by their systemd unit or control group "
@@ -241,39 +241,41 @@ def _passing(case: Case, last: int) -> list[str]:
     ]
 
 
-def stance(case: Case, containment: Containment | None) -> str:
+def stance(context: RunContext, containment: Containment | None) -> str:
     """How the workload stands, in words that a cancelled run can be told by."""
-    if case.dry_run:
+    if context.dry_run:
         return UNTOUCHED
     if containment and containment.contained:
         return CONTAINED
-    if case.recovered():
+    if context.recovered():
         return RELEASED
-    held, snapshot = frozen(case), case.host.snapshot()
-    mine = ours(case, snapshot)
+    held, snapshot = frozen(context), context.host.snapshot()
+    mine = ours(context, snapshot)
     visible = {pid: process for pid, process in snapshot.items() if pid not in mine}
-    seen = {visible[who.pid] for who in look_for_life(case, visible).alive}
+    seen = {visible[who.pid] for who in look_for_life(context, visible).alive}
     seen |= {now for who in held if (now := visible.get(who.pid)) and now.identity == who and now.alive}
     still = [process.identity in held and process.state in _STOPPED for process in seen]
     try:
-        still += [container.state == "paused" for container in find_containers(case)]
+        still += [container.state == "paused" for container in find_containers(context)]
     except EngineError:
         return NOT_CONTAINED
     return FROZEN_ONLY if still and all(still) else NOT_CONTAINED
 
 
-def _held(case: Case) -> list[Returned]:
-    return [each for each in returned(case) if each.end is End.HELD]
+def _held(context: RunContext) -> list[Returned]:
+    return [each for each in returned(context) if each.end is End.HELD]
 
 
-def look_for_life(case: Case, snapshot: Snapshot) -> Survey:
+def look_for_life(context: RunContext, snapshot: Snapshot) -> Survey:
     """Living processes that contradict "nothing of the workload runs", and those that only look like it."""
-    since = case.journal(SINCE, int) or ticks()
-    return survey(snapshot, matchers(case.workload), case.root, _kept(snapshot), since, _known_containers(case))
+    since = context.journal(SINCE, int) or ticks()
+    return survey(
+        snapshot, matchers(context.workload), context.root, _kept(snapshot), since, _known_containers(context)
+    )
 
 
-def _known_containers(case: Case) -> set[str]:
-    return {each.id for each in (*frozen_containers(case), *case.recovered_containers())}
+def _known_containers(context: RunContext) -> set[str]:
+    return {each.id for each in (*frozen_containers(context), *context.recovered_containers())}
 
 
 def _kept(snapshot: Snapshot) -> set[int]:
@@ -282,15 +284,15 @@ def _kept(snapshot: Snapshot) -> set[int]:
 
 
 @step("§3 check: nothing of the workload is left", "封じ込めの確認")
-def prove_contained(case: Case) -> Containment:
+def prove_contained(context: RunContext) -> Containment:
     """Look right after the stop."""
-    return contained(case)
+    return contained(context)
 
 
 @step("§3 check: nothing of the workload came back", "再出現なしの確認", last=True)
-def prove_still_contained(case: Case) -> Containment:
+def prove_still_contained(context: RunContext) -> Containment:
     """Look again when the evidence is safe: a supervisor may have brought the workload back meanwhile."""
-    return contained(case)
+    return contained(context)
 
 
 def ticks() -> int:

@@ -11,7 +11,7 @@ from blocks.workload import Workload
 from tasks.adapters.prefect_scheduler import Scheduler
 from tasks.custody.containment.pause import Kind, Launcher, Pause, Resume, launchers, with_first_seen
 from tasks.incident.layout import PRIOR
-from tasks.runtime.context import Case
+from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
 from tasks.system.atomic_files import read_plain, write_whole
 
@@ -21,26 +21,26 @@ _SECONDS: Final = 10.0
 
 
 @step("§1 cordon: pause Prefect's side", "起動元の一時停止")
-def pause(case: Case) -> Pause:
+def pause(context: RunContext) -> Pause:
     """Pause what starts training from Prefect's own side. Done twice it is still one pause (runbook §1)."""
-    return pause_named(case)
+    return pause_named(context)
 
 
-def pause_named(case: Case) -> Pause:
+def pause_named(context: RunContext) -> Pause:
     """Pause each launcher that the block names. What was paused before us is written down first, and stays so."""
-    if case.recovered():
+    if context.recovered():
         return Pause((), reason="released by this incident's own recovery")
     deadline = time.monotonic() + _SECONDS
-    named = named_by(case.workload)
-    seen = case.scheduler.look(named, _SECONDS)
-    prior = with_first_seen(read_prior(case.marker), seen)
-    _write_prior(case.marker, prior)
+    named = named_by(context.workload)
+    seen = context.scheduler.look(named, _SECONDS)
+    prior = with_first_seen(read_prior(context.marker), seen)
+    _write_prior(context.marker, prior)
     running = [state.launcher for state in seen if state.paused is False]
-    now = case.scheduler.set_paused(running, deadline - time.monotonic(), paused=True)
+    now = context.scheduler.set_paused(running, deadline - time.monotonic(), paused=True)
     states = {state.launcher: state for state in (*seen, *now)}
     for state in states.values():
         before = prior.get(state.launcher)
-        case.log.write("paused", str(state.launcher), paused=state.paused, before=before, reason=state.reason)
+        context.log.write("paused", str(state.launcher), paused=state.paused, before=before, reason=state.reason)
     return Pause(tuple(states.values()), tuple(launcher for launcher in named if prior.get(launcher)))
 
 

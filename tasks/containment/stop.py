@@ -17,7 +17,7 @@ from tasks.custody.containment.process import Identity, Process, copies, gentle_
 from tasks.custody.containment.receipt import Frozen, Stop, Stopped
 from tasks.custody.containment.source import restarted
 from tasks.incident.layout import STOPPED
-from tasks.runtime.context import Case
+from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
 
 _SETTLE_SECONDS: Final = 2.0
@@ -27,40 +27,40 @@ _STOPPED: Final = frozenset("Tt")
 
 
 @step("§3 stop the workload", "停止", key=observed)
-def stop(case: Case) -> Stop:
+def stop(context: RunContext) -> Stop:
     """End everything that was frozen: the signal that each process heeds, a thaw, the grace, SIGKILL (runbook §3).
 
     Policy kill, for a compromised host: SIGKILL while it is frozen, and no thaw.
     """
-    processes = frozen(case)
-    with ThreadPoolExecutor(1) as beside, Kin(case.host, processes) as kin:
-        containers = beside.submit(stop_containers, case)
-        stopping = Stopping(case, processes, kin)
-        if case.policy == "graceful":
+    processes = frozen(context)
+    with ThreadPoolExecutor(1) as beside, Kin(context.host, processes) as kin:
+        containers = beside.submit(stop_containers, context)
+        stopping = Stopping(context, processes, kin)
+        if context.policy == "graceful":
             stopping.ask()
             stopping.wait()
         stopping.kill()
-        if case.cancelled:
+        if context.cancelled:
             stopping.freeze_again()
-    case.stopped_at = time.monotonic()
-    earlier = stopped(case)
+    context.stopped_at = time.monotonic()
+    earlier = stopped(context)
     fresh = [receipt for receipt in stopping.receipts() if receipt.identity not in earlier]
     receipts = sorted([*earlier.values(), *fresh], key=lambda receipt: receipt.identity)
-    case.journal(STOPPED, list[Stopped], [receipt for receipt in receipts if receipt.end is not End.SURVIVED])
+    context.journal(STOPPED, list[Stopped], [receipt for receipt in receipts if receipt.end is not End.SURVIVED])
     for receipt in fresh:
         signals = [name for name, _ in receipt.signals]
-        case.log.write("stopped", str(receipt.identity.pid), end=receipt.end, signals=signals)
+        context.log.write("stopped", str(receipt.identity.pid), end=receipt.end, signals=signals)
     return Stop(datetime.now(UTC), tuple(receipts), containers.result())
 
 
 class Stopping:
     """One stop in progress: whom it has to end, what was sent to whom, who was born meanwhile, who is gone."""
 
-    def __init__(self, case: Case, processes: Mapping[Identity, Frozen], kin: Kin) -> None:
+    def __init__(self, context: RunContext, processes: Mapping[Identity, Frozen], kin: Kin) -> None:
         """Begin with what was frozen, and with who descends from it."""
-        self.case, self.host, self.kin = case, case.host, kin
+        self.context, self.host, self.kin = context, context.host, kin
         self.processes = dict(processes)
-        self.spared = spared(case, self.host.snapshot())
+        self.spared = spared(context, self.host.snapshot())
         self.sent: dict[Identity, list[tuple[str, datetime]]] = {identity: [] for identity in processes}
         self.gone: dict[Identity, datetime] = {}
         self.reasons: dict[Identity, str] = {}
@@ -77,12 +77,12 @@ class Stopping:
         for identity in sorted(self.left):
             self._send(identity, SIGCONT)
         if self.left:
-            self.case.log.write("deviation", "thaw", reason="policy graceful: asked to end before it is killed")
+            self.context.log.write("deviation", "thaw", reason="policy graceful: asked to end before it is killed")
 
     def wait(self) -> None:
         """Wait out the grace and take in who is born meanwhile; those of them that are frozen are not waited for."""
-        deadline = time.monotonic() + self.case.workload.grace_seconds
-        while self.left - self.held and not self.case.cancelled and (rest := deadline - time.monotonic()) > 0:
+        deadline = time.monotonic() + self.context.workload.grace_seconds
+        while self.left - self.held and not self.context.cancelled and (rest := deadline - time.monotonic()) > 0:
             self._wait_gone(min(_LOOK_AGAIN_SECONDS, rest))
             self._take_in_newcomers()
             self._thaw_again()
@@ -98,7 +98,7 @@ class Stopping:
         """Kill who is left, again until nobody new is found."""
         for _ in range(_KILL_ROUNDS):
             self._take_in_newcomers()
-            if not self.left or self.case.cancelled:
+            if not self.left or self.context.cancelled:
                 break
             for identity in sorted(self.left):
                 self._send(identity, SIGKILL)
@@ -128,7 +128,7 @@ class Stopping:
         """
         snapshot = self.host.snapshot()
         self.kin.meet(snapshot)
-        found = find(self.case, snapshot)
+        found = find(self.context, snapshot)
         living = (process.identity for process in snapshot.values() if process.alive)
         helpers = dict.fromkeys(filter(self.kin.__contains__, living), Member("helper", "started during the stop"))
         known = self.kin.pids
@@ -149,7 +149,7 @@ class Stopping:
             process = snapshot.get(identity.pid)
             if not process or process.identity != identity or process.pid in becoming:
                 continue
-            if any(matcher.recognises(process, self.case.root) for matcher in matchers(self.case.workload)):
+            if any(matcher.recognises(process, self.context.root) for matcher in matchers(self.context.workload)):
                 self.held |= {identity}
                 self._send(identity, SIGSTOP)
 

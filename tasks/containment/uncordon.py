@@ -20,7 +20,7 @@ from tasks.custody.containment.pause import Resume
 from tasks.custody.containment.process import Identity, Process
 from tasks.custody.errors import EngineError
 from tasks.custody.incident.log import CustodyLog
-from tasks.custody.noun import Noun
+from tasks.custody.step_result import StepResult
 from tasks.incident.directory import bases, cordon_base, homes
 from tasks.incident.layout import CAUGHT, CORDON, FROZEN, FROZEN_CONTAINERS, RETURNED
 from tasks.system.atomic_files import caught_lines, read_marker, read_ours, read_private, rows_of
@@ -36,7 +36,7 @@ _STOPPED: Final = frozenset("Tt")
 
 
 @dataclass(frozen=True, repr=False)
-class Uncordoned(Noun):
+class Uncordoned(StepResult):
     """What was let go: whether a cordon stood, which newcomers were still held and were ended, Prefect's side.
 
     `left` tells whom a person has to look at: what stays frozen, because it could not be made sure that we have frozen
@@ -49,17 +49,17 @@ class Uncordoned(Noun):
     left: tuple[str, ...] = ()
 
     @property
-    def complete(self) -> bool:
+    def is_complete(self) -> bool:
         """True if nothing of ours is in the way of a training any more."""
-        return self.resumed.complete
+        return self.resumed.is_complete
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """In a few words."""
         words = ["the lock is free" if self.stood else "no cordon stood"]
         words += [f"ended, it was caught under the cordon: {each}" for each in self.ended]
         words += self.left
-        return "; ".join([*words, self.resumed.told])
+        return "; ".join([*words, self.resumed.summary])
 
 
 def uncordon(
@@ -83,7 +83,7 @@ def uncordon(
     for each in left:
         logger.warning("%s", each)
     made = Uncordoned(stood, ended, resume(scheduler, marker), left)
-    log.write("uncordoned", incident, result=made.told, ended=list(ended), left=list(left))
+    log.write("uncordoned", incident, result=made.summary, ended=list(ended), left=list(left))
     return made
 
 
@@ -183,7 +183,7 @@ def _end_containers(engine: Engine, workload: "Workload") -> Iterator[str]:
         for now in workload_containers(engine.containers(asked), asked, standpoint().own) if caught else ():
             if now.identity in caught and now.id not in own and now.state == "paused":
                 engine.signal(now.id, SIGKILL.name)
-                yield now.told
+                yield now.summary
 
 
 def _caught_containers(workload: "Workload") -> Iterator[ContainerIdentity]:

@@ -18,7 +18,7 @@ from tasks.custody.containment.process import Identity
 from tasks.custody.containment.receipt import Returned, Watch
 from tasks.custody.containment.source import Source, keeps_only, lineages, may_be_ended, supervisor, unit_of
 from tasks.incident.layout import CAUGHT_LOGGED, RETURNED
-from tasks.runtime.context import Case
+from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
 
 _POLL_SECONDS: Final = 0.1
@@ -28,35 +28,35 @@ _TWICE: Final = 2
 
 
 @step("§3 watch: does anything bring it back?", "再出現の監視")
-def watch(case: Case) -> Watch:
+def watch(context: RunContext) -> Watch:
     """Watch until nothing has come back for the workload's `watch_seconds`, counted from the stop (runbook §3).
 
     What comes back is ended once. If the same source brings it back again, it is a supervisor: it is stopped where the
     block allows that; else what it brought stays frozen, which keeps it from starting another, and a person is told.
     """
-    watching = Watching(case)
+    watching = Watching(context)
     watching.go_on()
-    _log_caught(case)
+    _log_caught(context)
     return watching.made()
 
 
 class Watching:
     """One watch: what has come back so far, and what brings it."""
 
-    def __init__(self, case: Case) -> None:
+    def __init__(self, context: RunContext) -> None:
         """Begin with what started the processes that were stopped."""
-        self.case, self.host = case, case.host
-        self.earlier = {source for process in frozen(case).values() for source in process.lineage}
+        self.context, self.host = context, context.host
+        self.earlier = {source for process in frozen(context).values() for source in process.lineage}
         self.returns: Counter[Source] = Counter()
-        self.found: dict[Identity, Returned] = {each.identity: each for each in returned(case)}
+        self.found: dict[Identity, Returned] = {each.identity: each for each in returned(context)}
         self.standing: dict[Source, None] = {}
         self.stopped: dict[Source, None] = {}
-        self.containers = ContainerReturns(case)
+        self.containers = ContainerReturns(context)
 
     def go_on(self) -> None:
         """Look again and again; each return makes the watch begin anew, a few times at most."""
-        seconds = self.case.workload.watch_seconds
-        deadline = (self.case.stopped_at or time.monotonic()) + seconds
+        seconds = self.context.workload.watch_seconds
+        deadline = (self.context.stopped_at or time.monotonic()) + seconds
         rounds = 0
         try:
             while True:
@@ -65,16 +65,16 @@ class Watching:
                     rounds, deadline, over = rounds + 1, time.monotonic() + seconds, False
                 if over:
                     break
-                self.case.cancelled.check()
+                self.context.cancelled.check()
                 time.sleep(_POLL_SECONDS)
         finally:
-            self.case.journal(RETURNED, list[Returned], list(self.found.values()))
+            self.context.journal(RETURNED, list[Returned], list(self.found.values()))
 
     def look(self) -> bool:
         """Freeze whoever is there, and deal with what has started them; True if anybody new was there."""
         snapshot = self.host.snapshot()
         settled = {who for who, each in self.found.items() if each.end is End.HELD}
-        new = {who: member for who, member in find(self.case, snapshot).items() if who not in settled}
+        new = {who: member for who, member in find(self.context, snapshot).items() if who not in settled}
         for identity, member in new.items():
             halt(self.host, snapshot[identity.pid], member)
         for source, family in self._by_source(snapshot, new).items():
@@ -113,14 +113,14 @@ class Watching:
             command = command_of(snapshot[identity.pid])
             self.found[identity] = Returned(identity, member.role, command, told, end[identity])
             about = {"role": member.role, "command": command, "source": told, "end": end[identity]}
-            self.case.log.write("came back", str(identity.pid), **about)
+            self.context.log.write("came back", str(identity.pid), **about)
 
     def _may_stop(self, snapshot: Snapshot, source: Source, family: Iterable[Identity]) -> bool:
         """The block allows it, and nobody else's work hangs on it: a unit of the workload alone, no login, not us."""
-        if not self.case.workload.stop_supervisors:
+        if not self.context.workload.stop_supervisors:
             return False
         known = {who.pid for who in family}
-        untouchable = spared(self.case, snapshot) | ours(self.case, snapshot)
+        untouchable = spared(self.context, snapshot) | ours(self.context, snapshot)
         if source.identity:
             process = snapshot.get(source.identity.pid)
             mine = bool(process and process.pid not in untouchable and may_be_ended(process))
@@ -137,7 +137,7 @@ class Watching:
         else:
             failed = self.host.end_unit(source.name)
         (self.standing if failed else self.stopped)[source] = None
-        self.case.log.write("supervisor stopped", str(source), failed=failed)
+        self.context.log.write("supervisor stopped", str(source), failed=failed)
 
     def _kill(self, family: Iterable[Identity]) -> dict[Identity, End]:
         """They were frozen at birth and have done nothing that a gentle end would save."""
@@ -163,16 +163,16 @@ class Watching:
         )
 
 
-def _log_caught(case: Case) -> None:
+def _log_caught(context: RunContext) -> None:
     """Take over into the custody log whom the guard has caught, each once; what a run froze as well is no newcomer."""
-    entries = caught(case)
-    done = case.journal(CAUGHT_LOGGED, int) or 0
-    frozen_by_us: set[tuple[Any, ...]] = {(who.pid, who.start) for who in frozen(case)}
-    frozen_by_us |= {(who.id, who.started_at) for who in frozen_containers(case)}
+    entries = caught(context)
+    done = context.journal(CAUGHT_LOGGED, int) or 0
+    frozen_by_us: set[tuple[Any, ...]] = {(who.pid, who.start) for who in frozen(context)}
+    frozen_by_us |= {(who.id, who.started_at) for who in frozen_containers(context)}
     for entry in entries[done:]:
         who = tuple(entry.get("identity", entry.get("container", {})).values())
         if who in frozen_by_us:
             continue
         about = {name: entry.get(name, "") for name in ("at", "role", "why", "command", "source", "denied")}
-        case.log.write("caught", str(who[0]) if who else "?", **about)
-    case.journal(CAUGHT_LOGGED, int, len(entries))
+        context.log.write("caught", str(who[0]) if who else "?", **about)
+    context.journal(CAUGHT_LOGGED, int, len(entries))

@@ -16,7 +16,7 @@ from tasks.custody.containment.container import Container, ContainerIdentity, St
 from tasks.custody.containment.ends import End
 from tasks.custody.errors import EngineError
 from tasks.incident.layout import RETURNED_CONTAINERS
-from tasks.runtime.context import Case
+from tasks.runtime.context import RunContext
 
 _EVERY_SECONDS: Final = 0.5
 _TWICE: Final = 2
@@ -25,10 +25,10 @@ _TWICE: Final = 2
 class ContainerReturns:
     """What has come back in containers so far, and what brings it."""
 
-    def __init__(self, case: Case) -> None:
+    def __init__(self, context: RunContext) -> None:
         """Begin with what earlier runs have met."""
-        self.case = case
-        kept = case.journal(RETURNED_CONTAINERS, list[StoppedContainer]) or []
+        self.context = context
+        kept = context.journal(RETURNED_CONTAINERS, list[StoppedContainer]) or []
         self.found: dict[ContainerIdentity, StoppedContainer] = {each.identity: each for each in kept}
         self.returns: Counter[str] = Counter()
         self.standing: dict[str, None] = {}
@@ -36,7 +36,7 @@ class ContainerReturns:
 
     def look(self) -> bool:
         """Deal with whoever is there anew; True if anybody was. The engine is not asked all the time."""
-        if not self.case.workload.containers or time.monotonic() < self._next:
+        if not self.context.workload.containers or time.monotonic() < self._next:
             return False
         self._next = time.monotonic() + _EVERY_SECONDS
         try:
@@ -44,24 +44,26 @@ class ContainerReturns:
             for container in new:
                 self._deal_with(container)
         except EngineError as error:
-            self.case.log.write("engine not asked", self.case.engine.place, reason=str(error))
+            self.context.log.write("engine not asked", self.context.engine.place, reason=str(error))
             return False
-        self.case.journal(RETURNED_CONTAINERS, list[StoppedContainer], list(self.found.values()))
+        self.context.journal(RETURNED_CONTAINERS, list[StoppedContainer], list(self.found.values()))
         return bool(new)
 
     def _newcomers(self) -> list[Container]:
-        known = frozen_containers(self.case).keys() | self.found.keys()
-        return [container for container in find_containers(self.case) if container.identity not in known]
+        known = frozen_containers(self.context).keys() | self.found.keys()
+        return [container for container in find_containers(self.context) if container.identity not in known]
 
     def _deal_with(self, container: Container) -> None:
         """What the same source brings twice stays paused: killed, it would only be brought again."""
-        frozen = freeze_container(self.case, container)
+        frozen = freeze_container(self.context, container)
         self.returns[container.source] += 1
         if container.source and self.returns[container.source] >= _TWICE:
             self.standing[container.source] = None
-            receipt = StoppingContainer(self.case, frozen).receipt(End.HELD)
+            receipt = StoppingContainer(self.context, frozen).receipt(End.HELD)
         else:
-            receipt = stop_container(self.case, frozen, gently=False)
+            receipt = stop_container(self.context, frozen, gently=False)
         receipt = replace(receipt, reason=container.source or receipt.reason or "nothing that is known of brought it")
         self.found[container.identity] = receipt
-        self.case.log.write("came back", container.id, command=container.told, source=receipt.reason, end=receipt.end)
+        self.context.log.write(
+            "came back", container.id, command=container.summary, source=receipt.reason, end=receipt.end
+        )

@@ -20,34 +20,34 @@ from tasks.custody.evidence.secrets import Hit, Search
 from tasks.custody.store.manifest import digest_of
 from tasks.evidence.staging import Staging, keep, staging
 from tasks.incident.layout import CONTAINER_FILES, LOST_IN_PLACE
-from tasks.runtime.context import Case
+from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
 from tasks.system.disk_reserve import MIB
 
 _MARGIN: Final = 4
 
 
-def _key(case: Case, collector: str) -> str:
+def _key(context: RunContext, collector: str) -> str:
     """What an attempt depends on: what has lived, what may still write, and what the block asks for."""
     what = discover()[collector]
-    living = "" if what.while_frozen else restless(case)
-    asked = [_globs(case).get(source.field) for source in what.sources if isinstance(source, Files)]
-    containers = f":{case.workload.containers}:{_globs(case)}" if what.of_containers else ""
-    sensitive = case.workload.sensitive if asked or containers else ""
-    lost = f":{sources}" if (sources := _lost(case, what)) else ""
-    return f"{collector}:{observed(case)}:{living}:{asked}{containers}:{sensitive}{lost}"
+    living = "" if what.while_frozen else restless(context)
+    asked = [_globs(context).get(source.field) for source in what.sources if isinstance(source, Files)]
+    containers = f":{context.workload.containers}:{_globs(context)}" if what.of_containers else ""
+    sensitive = context.workload.sensitive if asked or containers else ""
+    lost = f":{sources}" if (sources := _lost(context, what)) else ""
+    return f"{collector}:{observed(context)}:{living}:{asked}{containers}:{sensitive}{lost}"
 
 
-def _lost(case: Case, what: Collector) -> list[str]:
+def _lost(context: RunContext, what: Collector) -> list[str]:
     """Files of this collector's that were hashed in place and could not be sent: there may be room for them now."""
     sources = [source for source in what.sources if isinstance(source, Files)]
-    patterns = [each for source in sources for each in source.patterns or _globs(case)[source.field]]
-    lost = case.journal(LOST_IN_PLACE, list[str]) or []
+    patterns = [each for source in sources for each in source.patterns or _globs(context)[source.field]]
+    lost = context.journal(LOST_IN_PLACE, list[str]) or []
     return [name for name in lost if any(fits(os.fsdecode(unquote(name)), pattern) for pattern in patterns)]
 
 
-def _globs(case: Case) -> dict[str, list[str]]:
-    block = case.workload
+def _globs(context: RunContext) -> dict[str, list[str]]:
+    block = context.workload
     return {"logs": block.logs, "artifacts": block.artifacts, "models": block.models}
 
 
@@ -57,20 +57,20 @@ def worth_repeating(made: object) -> bool:
 
 
 @step("§4 collect {collector}", "採取", key=_key, retries=1, delay=0.5, retry_if=worth_repeating)
-def collect(case: Case, collector: str) -> Evidence:
+def collect(context: RunContext, collector: str) -> Evidence:
     """Acquire into a staging folder, then move what is whole into the evidence folder (runbook §4)."""
     what, began = discover()[collector], datetime.now(UTC)
-    with staging(case, collector) as at:
-        lines, trouble = _attempt(case, what, at)
-        evidence = _evidence(case, what, began, lines, trouble)
-        evidence = replace(evidence, files=tuple(keep(case, at, file) for file in evidence.files))
+    with staging(context, collector) as at:
+        lines, trouble = _attempt(context, what, at)
+        evidence = _evidence(context, what, began, lines, trouble)
+        evidence = replace(evidence, files=tuple(keep(context, at, file) for file in evidence.files))
     for line in lines:
         if "room" in line:
-            case.log.write("room", collector, **line["room"], elsewhere=_elsewhere(evidence.files))
+            context.log.write("room", collector, **line["room"], elsewhere=_elsewhere(evidence.files))
     got = {"files": len(evidence.files), "bytes": evidence.size, "losses": len(evidence.losses)}
-    case.log.write("acquired", collector, result=evidence.outcome, **got, digest=digest_of(evidence.files))
+    context.log.write("acquired", collector, result=evidence.outcome, **got, digest=digest_of(evidence.files))
     if what.of_containers and evidence.files:
-        _note_found(case, evidence.files)
+        _note_found(context, evidence.files)
     return evidence
 
 
@@ -79,72 +79,74 @@ def _elsewhere(files: Sequence[StoredFile]) -> dict[str, int]:
     return dict(Counter(file.where for file in files if file.where))
 
 
-def _attempt(case: Case, what: Collector, at: Staging) -> tuple[list[Any], Loss | None]:
-    if what.of_containers and not case.workload.containers:
+def _attempt(context: RunContext, what: Collector, at: Staging) -> tuple[list[Any], Loss | None]:
+    if what.of_containers and not context.workload.containers:
         return [], None
     hurried = what.while_frozen and not what.unhurried
-    seconds = min(what.deadline, case.look.left()) if hurried else what.deadline
+    seconds = min(what.deadline, context.look.left()) if hurried else what.deadline
     if not seconds:
-        return [], _too_late(case, what)
-    return attempt(what, _target(case, what, seconds, at), at.folder, cancelled=case.cancelled)
+        return [], _too_late(context, what)
+    return attempt(what, _target(context, what, seconds, at), at.folder, cancelled=context.cancelled)
 
 
-def _note_found(case: Case, files: Sequence[StoredFile]) -> None:
+def _note_found(context: RunContext, files: Sequence[StoredFile]) -> None:
     """Which kinds of the workload's files its containers have: the root may then have none."""
     inside = [unquote(file.source).decode(errors="surrogateescape") for file in files if file.source]
-    kinds = {kind for kind, globs in _globs(case).items() if any(ends_with(path, globs) for path in inside)}
-    case.journal(CONTAINER_FILES, list[str], sorted(kinds | set(case.journal(CONTAINER_FILES, list[str]) or [])))
+    kinds = {kind for kind, globs in _globs(context).items() if any(ends_with(path, globs) for path in inside)}
+    context.journal(CONTAINER_FILES, list[str], sorted(kinds | set(context.journal(CONTAINER_FILES, list[str]) or [])))
 
 
-def needed(case: Case, what: Collector) -> bool:
+def needed(context: RunContext, what: Collector) -> bool:
     """Whether its loss counts: as the block says, else as it says itself; of containers where the block names some."""
-    asked = case.workload.needed
+    asked = context.workload.needed
     itself = what.needed if asked is None else what.name in asked
-    return itself or (what.of_containers and bool(case.workload.containers))
+    return itself or (what.of_containers and bool(context.workload.containers))
 
 
-def _too_late(case: Case, what: Collector) -> Loss:
-    reason = f"not begun: the {case.look.seconds:g} s for looking at the frozen processes were used up"
+def _too_late(context: RunContext, what: Collector) -> Loss:
+    reason = f"not begun: the {context.look.seconds:g} s for looking at the frozen processes were used up"
     return Loss(what.name, Outcome.TIMED_OUT, reason)
 
 
-def _target(case: Case, what: Collector, seconds: float, at: Staging) -> Target:
-    block = case.workload
+def _target(context: RunContext, what: Collector, seconds: float, at: Staging) -> Target:
+    block = context.workload
     return Target(
-        incident=case.incident.id,
+        incident=context.incident.id,
         root=str(block.root),
         interpreter=block.interpreter,
         owner=block.root.stat().st_uid,
-        globs=_globs(case),
-        frozen=[(who.pid, who.start) for who in sorted(frozen(case))],
+        globs=_globs(context),
+        frozen=[(who.pid, who.start) for who in sorted(frozen(context))],
         seconds=seconds,
         limit=what.limit,
-        containers=tuple((who.id, each.name) for who, each in frozen_containers(case).items()),
+        containers=tuple((who.id, each.name) for who, each in frozen_containers(context).items()),
         asked=tuple(block.containers),
         docker_host=block.docker_host,
-        elsewhere=tuple(case.journal(CONTAINER_FILES, list[str]) or []),
+        elsewhere=tuple(context.journal(CONTAINER_FILES, list[str]) or []),
         sensitive=block.sensitive,
         fallback=str(at.fallback or ""),
-        reserve=str(case.reserve),
-        margin=case.workload.reserve_mb * MIB // _MARGIN,
-        copies=not case.kept.volatile,
+        reserve=str(context.reserve),
+        margin=context.workload.reserve_mb * MIB // _MARGIN,
+        copies=not context.kept.volatile,
     )
 
 
-def _evidence(case: Case, what: Collector, began: datetime, lines: Sequence[Any], trouble: Loss | None) -> Evidence:
+def _evidence(
+    context: RunContext, what: Collector, began: datetime, lines: Sequence[Any], trouble: Loss | None
+) -> Evidence:
     files = tuple(_file(line["file"]) for line in lines if "file" in line)
     losses = [Loss(**line["loss"] | {"outcome": Outcome(line["loss"]["outcome"])}) for line in lines if "loss" in line]
     if trouble:
         losses.append(trouble)
     return Evidence(
         collector=what.name,
-        needed=needed(case, what),
-        may_be_missing=what.name in case.workload.may_be_missing,
+        needed=needed(context, what),
+        may_be_missing=what.name in context.workload.may_be_missing,
         outcome=sum_up(files, losses),
         reason="; ".join(f"{loss.source}: {loss.reason}" for loss in losses[:3]),
         started_at=began,
         ended_at=datetime.now(UTC),
-        volume=case.volume,
+        volume=context.volume,
         files=files,
         losses=tuple(losses),
         searches=tuple(_search(line["search"]) for line in lines if "search" in line),

@@ -27,7 +27,7 @@ from tasks.custody.models.inspection import (
     why_unsound,
 )
 from tasks.custody.store.manifest import digest
-from tasks.runtime.context import Case
+from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
 from tasks.system.accounts import groups_of
 from tasks.system.sandbox import Limits, run_confined
@@ -40,109 +40,109 @@ _LOADED_MEMORY: Final = 8 << 30
 _NOBODY: Final = 65534
 
 
-def _what_is_judged(case: Case, evidence: Sequence[Evidence]) -> str:
-    block = case.workload
+def _what_is_judged(context: RunContext, evidence: Sequence[Evidence]) -> str:
+    block = context.workload
     files = sorted({(item.volume, file.stored, file.sha256) for item in evidence for file in item.files if file.source})
     return f"{files}:{block.models}:{block.model_imports}:{block.inspect_models}:{block.interpreter}"
 
 
 @step("§4 judge the models", "モデルの判定", key=_what_is_judged)
-def judge_models(case: Case, evidence: Sequence[Evidence]) -> Inspection:
+def judge_models(context: RunContext, evidence: Sequence[Evidence]) -> Inspection:
     """Judge what this run's folder holds; keep the findings in it, for the seal to cover. Read those sealed before."""
-    before = [finding for volume in range(1, case.volume) for finding in sealed_findings(case, volume)]
-    files = {file.stored: file for item in evidence if item.volume == case.volume for file in item.files}
-    models = [file for file in files.values() if is_model(case, case.volume, file)]
-    found = Inspection(tuple(_judge_all(case, models)))
+    before = [finding for volume in range(1, context.volume) for finding in sealed_findings(context, volume)]
+    files = {file.stored: file for item in evidence if item.volume == context.volume for file in item.files}
+    models = [file for file in files.values() if is_model(context, context.volume, file)]
+    found = Inspection(tuple(_judge_all(context, models)))
     if models:
-        case.write(case.folder(case.volume) / MODELS, found.to_bytes())
+        context.write(context.folder(context.volume) / MODELS, found.to_bytes())
     for finding in found.findings:
-        case.log.write("model judged", finding.stored, sha256=finding.sha256, result=finding.told)
+        context.log.write("model judged", finding.stored, sha256=finding.sha256, result=finding.summary)
     return Inspection((*before, *found.findings))
 
 
-def sealed_findings(case: Case, volume: int) -> tuple[ModelFinding, ...]:
+def sealed_findings(context: RunContext, volume: int) -> tuple[ModelFinding, ...]:
     """What was found of the models of a sealed folder; nothing where nobody judged them."""
-    path = case.folder(volume) / MODELS
+    path = context.folder(volume) / MODELS
     return Inspection.from_bytes(path.read_bytes()).findings if path.exists() else ()
 
 
-def held_back(case: Case, volume: int, files: Iterable[StoredFile]) -> dict[str, str]:
+def held_back(context: RunContext, volume: int, files: Iterable[StoredFile]) -> dict[str, str]:
     """Which of a volume's sealed files of the workload are kept out of latest/, each with the reason."""
-    findings = sealed_findings(case, volume)
-    return {file.stored: why for file in files if (why := _why_held(case, volume, file, findings))}
+    findings = sealed_findings(context, volume)
+    return {file.stored: why for file in files if (why := _why_held(context, volume, file, findings))}
 
 
-def _why_held(case: Case, volume: int, file: StoredFile, findings: Sequence[ModelFinding]) -> str:
+def _why_held(context: RunContext, volume: int, file: StoredFile, findings: Sequence[ModelFinding]) -> str:
     if not (file.source and in_snapshot(file.stored)):
         return ""
-    if is_model(case, volume, file) or any(finding.stored == file.stored for finding in findings):
+    if is_model(context, volume, file) or any(finding.stored == file.stored for finding in findings):
         return why_unsound(file.stored, file.sha256, findings)
     if why := not_plain(file.stored) or ("" if file.size else "it is empty") or unsteady(file.stored, file.note):
         return why
     try:
-        return torn_json(case.path_of(volume, file))
+        return torn_json(context.path_of(volume, file))
     except OSError as error:
         return f"it could not be read again: {error.strerror or error}"
 
 
-def sound_models(case: Case, volume: int, files: Iterable[StoredFile]) -> list[StoredFile]:
+def sound_models(context: RunContext, volume: int, files: Iterable[StoredFile]) -> list[StoredFile]:
     """Those of the sealed files of a folder that are models, found to be sound."""
-    findings = sealed_findings(case, volume)
+    findings = sealed_findings(context, volume)
     judged = {finding.sha256 for finding in findings}
     return [file for file in files if file.sha256 in judged and not why_unsound(file.stored, file.sha256, findings)]
 
 
-def is_model(case: Case, volume: int, file: StoredFile) -> bool:
+def is_model(context: RunContext, volume: int, file: StoredFile) -> bool:
     """By its name, by the block's patterns, or by its first bytes."""
     if not file.source:
         return False
     source = unquote(file.source).decode(errors="surrogateescape")
-    if named_as_model(file.stored) or (ends_with(source, case.workload.models) and not source.endswith(".json")):
+    if named_as_model(file.stored) or (ends_with(source, context.workload.models) and not source.endswith(".json")):
         return True
-    with suppress(OSError), case.path_of(volume, file).open("rb") as opened:
+    with suppress(OSError), context.path_of(volume, file).open("rb") as opened:
         return looks_like_a_model(opened.read(HEAD))
     return False
 
 
-def _judge_all(case: Case, models: Iterable[StoredFile]) -> list[ModelFinding]:
+def _judge_all(context: RunContext, models: Iterable[StoredFile]) -> list[ModelFinding]:
     """Small ones first: what swells must not use up the time of the others. Twins are judged once."""
     names: dict[str, list[StoredFile]] = {}
     for file in sorted(models, key=lambda file: (file.size, file.stored)):
         names.setdefault(file.sha256, []).append(file)
     until = time.monotonic() + _ALL_SECONDS
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        judged = pool.map(lambda twins: _judge_twins(case, twins, until), names.values())
+        judged = pool.map(lambda twins: _judge_twins(context, twins, until), names.values())
         return sorted((finding for findings in judged for finding in findings), key=lambda finding: finding.stored)
 
 
-def _judge_twins(case: Case, twins: Sequence[StoredFile], until: float) -> list[ModelFinding]:
-    case.cancelled.check()
+def _judge_twins(context: RunContext, twins: Sequence[StoredFile], until: float) -> list[ModelFinding]:
+    context.cancelled.check()
     try:
-        about = _judge(case, twins[0], until)
+        about = _judge(context, twins[0], until)
     except OSError as error:
         about = _unknown(f"not judged: {error.strerror or error}")
-    return [_second_look(case, file, ModelFinding(file.stored, file.sha256, **about)) for file in twins]
+    return [_second_look(context, file, ModelFinding(file.stored, file.sha256, **about)) for file in twins]
 
 
 def _unknown(reason: str) -> dict[str, Any]:
     return {"outcome": Soundness.UNKNOWN, "reason": reason}
 
 
-def _judge(case: Case, file: StoredFile, until: float) -> dict[str, Any]:
+def _judge(context: RunContext, file: StoredFile, until: float) -> dict[str, Any]:
     seconds = min(_SECONDS + file.size / _BYTES_A_SECOND, until - time.monotonic())
     if seconds <= 0:
         return _unknown(f"not judged: the {_ALL_SECONDS:g} s for all models were used up")
-    path = case.path_of(case.volume, file)
+    path = context.path_of(context.volume, file)
     with path.open("rb") as opened:
         known = named_as_model(file.stored) or looks_like_a_pickle(opened.read(HEAD))
-        about = _read(opened, seconds, case.workload)
+        about = _read(opened, seconds, context.workload)
         if about["outcome"] is Soundness.TORN and not known:
             return _unknown(f"of a format that is not read here; as a pickle: {about['reason']}")
         if file.in_place and digest(path) != file.sha256:
             return {"outcome": Soundness.TORN, "reason": "it changed while it was judged"}
-        if about["outcome"] is Soundness.SOUND and case.workload.inspect_models:
+        if about["outcome"] is Soundness.SOUND and context.workload.inspect_models:
             opened.seek(0)
-            about |= _loaded(case, opened, seconds, about)
+            about |= _loaded(context, opened, seconds, about)
     return about
 
 
@@ -161,13 +161,13 @@ def _read(file: BinaryIO, seconds: float, block: Workload) -> dict[str, Any]:
     return about | lists | {"outcome": Soundness(about["outcome"])}
 
 
-def _loaded(case: Case, file: BinaryIO, seconds: float, read: Mapping[str, Any]) -> dict[str, Any]:
+def _loaded(context: RunContext, file: BinaryIO, seconds: float, read: Mapping[str, Any]) -> dict[str, Any]:
     """Load it as the workload's user, never as root; what its own interpreter cannot load is not sound."""
-    interpreter = case.workload.root / case.workload.interpreter
+    interpreter = context.workload.root / context.workload.interpreter
     own = interpreter.exists()
     program = [str(interpreter) if own else sys.executable, "-I", "-c", _source()]
-    program += [str(case.workload.root)] if case.workload.model_imports else []
-    answer = run_confined(program, file, _as_workload(case, seconds), None)
+    program += [str(context.workload.root)] if context.workload.model_imports else []
+    answer = run_confined(program, file, _as_workload(context, seconds), None)
     walls = tuple(f"inspected without a wall that this host does not have: {wall}" for wall in answer.without)
     try:
         told = json.loads(answer.said)
@@ -207,14 +207,14 @@ def _source() -> str:
     return Path(__file__).with_name("model_loader.py").read_text()
 
 
-def _as_workload(case: Case, seconds: float) -> Limits:
+def _as_workload(context: RunContext, seconds: float) -> Limits:
     if os.geteuid() != 0:
         return Limits(seconds, _LOADED_MEMORY)
-    user = case.workload.root.stat().st_uid or _NOBODY
+    user = context.workload.root.stat().st_uid or _NOBODY
     return Limits(seconds, _LOADED_MEMORY, user, groups_of(user))
 
 
-def _second_look(case: Case, file: StoredFile, finding: ModelFinding) -> ModelFinding:
+def _second_look(context: RunContext, file: StoredFile, finding: ModelFinding) -> ModelFinding:
     """A file that is still being written is no whole model, however its copy looks. A container is no longer asked."""
     if finding.outcome is Soundness.SUSPECT:
         return finding
@@ -224,7 +224,7 @@ def _second_look(case: Case, file: StoredFile, finding: ModelFinding) -> ModelFi
     if source.startswith(b"/"):
         return finding
     try:
-        now = os.stat(os.path.join(os.fsencode(case.root), source))  # noqa: PTH116, PTH118  a hostile name is bytes
+        now = os.stat(os.path.join(os.fsencode(context.root), source))  # noqa: PTH116, PTH118  a hostile name is bytes
     except OSError:
         return replace(finding, warnings=(*finding.warnings, "its source is gone: there was no second look at it"))
     if steady(file, now.st_size, now.st_mtime_ns):

@@ -23,7 +23,7 @@ from tasks.evidence.order_deviations import tell_deviations
 from tasks.evidence.signing import require_same_hand, sign, signed_by
 from tasks.evidence.staging import put_aside
 from tasks.evidence.uncopied_files import reading
-from tasks.runtime.context import Case
+from tasks.runtime.context import RunContext
 from tasks.runtime.joined_triggers import take_over_triggers
 from tasks.runtime.step import step
 from tasks.system.atomic_files import write_whole
@@ -39,62 +39,62 @@ _SPLIT: Final = (
 _OURS: Final = frozenset({COVERAGE, MODELS, SEGMENT})
 
 
-def volumes_to_seal(case: Case, evidence: Iterable[Evidence]) -> list[int]:
+def volumes_to_seal(context: RunContext, evidence: Iterable[Evidence]) -> list[int]:
     """The sealed folders, and this run's own if it is the first or holds something new."""
-    fresh = case.volume == 1 or any(item.volume == case.volume and item.files for item in evidence)
-    return list(range(1, case.volume + fresh))
+    fresh = context.volume == 1 or any(item.volume == context.volume and item.files for item in evidence)
+    return list(range(1, context.volume + fresh))
 
 
-def _by_volume(case: Case, volume: int, evidence: Sequence[Evidence]) -> str:
-    del case, evidence
+def _by_volume(context: RunContext, volume: int, evidence: Sequence[Evidence]) -> str:
+    del context, evidence
     return str(volume)
 
 
 @step("§4 seal volume {volume}", "封印", key=_by_volume)
-def seal(case: Case, volume: int, evidence: Sequence[Evidence]) -> Seal:
+def seal(context: RunContext, volume: int, evidence: Sequence[Evidence]) -> Seal:
     """Write coverage, custody segment, SHA256SUMS, signature, and the manifest last: with it the folder is closed."""
-    folder = case.folder(volume)
+    folder = context.folder(volume)
     if not (folder / MANIFEST).exists():
-        give_all(case.reserve)
+        give_all(context.reserve)
         folder.mkdir(mode=0o700, exist_ok=True)
         for half_written in (*folder.glob(".*.new"), folder / SIGNATURE):
             half_written.unlink(missing_ok=True)
-        _withhold(case, volume, evidence)
-        tell_deviations(case, evidence)
-        case.write(folder / COVERAGE, canonical(_statement(case, volume, evidence)))
-        take_over_triggers(case)
-        case.write(folder / SEGMENT, b"".join(case.log.lines(case.segments_end())))
-        files = tuple(_divided(case, volume, file) for file in _files(case, volume, evidence))
-        manifest = Manifest(case.incident.id, volume, _now(), files)
+        _withhold(context, volume, evidence)
+        tell_deviations(context, evidence)
+        context.write(folder / COVERAGE, canonical(_statement(context, volume, evidence)))
+        take_over_triggers(context)
+        context.write(folder / SEGMENT, b"".join(context.log.lines(context.segments_end())))
+        files = tuple(_divided(context, volume, file) for file in _files(context, volume, evidence))
+        manifest = Manifest(context.incident.id, volume, _now(), files)
         sha256, size = manifest.written
         require_readable(f"the manifest of {folder}", len(files), size, _UNSEALED, _SPLIT)
-        case.write(folder / SUMS, manifest.sums())
-        if signature := sign(case, f"{folder.name}/{MANIFEST}", manifest.pieces(), sha256):
-            case.write(folder / SIGNATURE, signature)
+        context.write(folder / SUMS, manifest.sums())
+        if signature := sign(context, f"{folder.name}/{MANIFEST}", manifest.pieces(), sha256):
+            context.write(folder / SIGNATURE, signature)
         write_whole(folder / MANIFEST, manifest.pieces())
         told = {"files": len(manifest.files), "bytes": manifest.size}
-        case.log.write("sealed", folder.name, digest=digest(folder / MANIFEST), **told)
-        _sync(*_places(case, volume))
-        case.log.sync()
+        context.log.write("sealed", folder.name, digest=digest(folder / MANIFEST), **told)
+        _sync(*_places(context, volume))
+        context.log.sync()
     return _seal(folder)
 
 
-def _divided(case: Case, volume: int, file: StoredFile) -> StoredFile:
+def _divided(context: RunContext, volume: int, file: StoredFile) -> StoredFile:
     """With the parts of a large file of which no collector has told any, as long as it is what it was."""
-    case.cancelled.check()
+    context.cancelled.check()
     if part_size(file.size) and not file.parts:
-        with suppress(OSError), reading(case, volume, file) as path:
+        with suppress(OSError), reading(context, volume, file) as path:
             sha256, parts = hashed(path, file.size)
             return replace(file, parts=parts) if sha256 == file.sha256 else file
     return file
 
 
-def _withhold(case: Case, volume: int, evidence: Sequence[Evidence]) -> None:
+def _withhold(context: RunContext, volume: int, evidence: Sequence[Evidence]) -> None:
     """What this run's attempts store they have searched; what earlier ones left may be from before that was asked."""
-    if case.workload.sensitive != "withhold":
+    if context.workload.sensitive != "withhold":
         return
-    for folder in _places(case, volume):
-        where = "" if folder == case.folder(volume) else str(folder)
+    for folder in _places(context, volume):
+        where = "" if folder == context.folder(volume) else str(folder)
         named = {
             file.stored for item in evidence if item.volume == volume for file in item.files if file.where == where
         }
@@ -102,49 +102,49 @@ def _withhold(case: Case, volume: int, evidence: Sequence[Evidence]) -> None:
             with (folder / name).open("rb") as file:
                 found = search(file, name, None)
             if found.hits:
-                case.log.write("withheld", name, found=found.told, digest=digest(folder / name))
+                context.log.write("withheld", name, found=found.summary, digest=digest(folder / name))
                 (folder / name).unlink()
 
 
-def _places(case: Case, volume: int) -> tuple[Path, ...]:
+def _places(context: RunContext, volume: int) -> tuple[Path, ...]:
     """Where files of a volume lie."""
-    return tuple(filter(None, (case.folder(volume), case.twin(volume))))
+    return tuple(filter(None, (context.folder(volume), context.twin(volume))))
 
 
-def _statement(case: Case, volume: int, evidence: Sequence[Evidence]) -> dict[str, Any]:
+def _statement(context: RunContext, volume: int, evidence: Sequence[Evidence]) -> dict[str, Any]:
     answers = {name: collector.answers for name, collector in discover().items()}
-    return statement(case.incident.id, volume, evidence, answers)
+    return statement(context.incident.id, volume, evidence, answers)
 
 
 def _now() -> str:
     return datetime.now(UTC).isoformat().replace("+00:00", "Z")
 
 
-def read_manifest(case: Case, volume: int) -> Manifest:
+def read_manifest(context: RunContext, volume: int) -> Manifest:
     """The manifest of a sealed folder."""
-    return Manifest.at(case.folder(volume) / MANIFEST)
+    return Manifest.at(context.folder(volume) / MANIFEST)
 
 
 @step("§4 check: the seal holds", "封印の確認")
-def check_seal(case: Case, seals: Sequence[Seal]) -> Seal:
+def check_seal(context: RunContext, seals: Sequence[Seal]) -> Seal:
     """Hash everything again before it is used: sealed evidence that has changed is not sent as if it had not.
 
     What was hashed in place is in the workload's hands: if that has changed it is lost, which `offload` finds.
     """
     for sealed in seals:
-        folder, path_of = case.folder(sealed.volume), partial(case.path_of, sealed.volume)
+        folder, path_of = context.folder(sealed.volume), partial(context.path_of, sealed.volume)
         for name, said in ((MANIFEST, sealed.manifest_sha256), (SUMS, sealed.sums_sha256)):
             require_intact([StoredFile(name, "", 0, said)], folder, path_of)
         require_same_hand(sealed, folder)
-        files = read_manifest(case, sealed.volume).files
+        files = read_manifest(context, sealed.volume).files
         require_intact((file for file in files if not file.in_place), folder, path_of)
-        _require_nothing_more(case, sealed.volume, files)
+        _require_nothing_more(context, sealed.volume, files)
     return seals[-1]
 
 
-def _require_nothing_more(case: Case, volume: int, files: Sequence[StoredFile]) -> None:
-    for folder in _places(case, volume):
-        where = "" if folder == case.folder(volume) else str(folder)
+def _require_nothing_more(context: RunContext, volume: int, files: Sequence[StoredFile]) -> None:
+    for folder in _places(context, volume):
+        where = "" if folder == context.folder(volume) else str(folder)
         named = {file.stored for file in files if file.where == where} | (frozenset() if where else _CLOSING)
         if more := sorted(_names(folder) - named):
             raise Tampered(
@@ -155,9 +155,9 @@ def _require_nothing_more(case: Case, volume: int, files: Sequence[StoredFile]) 
             )
 
 
-def sealed(case: Case) -> tuple[Seal, ...]:
+def sealed(context: RunContext) -> tuple[Seal, ...]:
     """The seals of all folders that earlier runs have closed."""
-    return tuple(_seal(case.folder(volume)) for volume in range(1, case.volume))
+    return tuple(_seal(context.folder(volume)) for volume in range(1, context.volume))
 
 
 def _seal(folder: Path) -> Seal:
@@ -176,12 +176,12 @@ def _names(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir() or path.is_symlink()}
 
 
-def _files(case: Case, volume: int, evidence: Iterable[Evidence]) -> tuple[StoredFile, ...]:
+def _files(context: RunContext, volume: int, evidence: Iterable[Evidence]) -> tuple[StoredFile, ...]:
     """Every file that lies there: as it was acquired, or, if no attempt of this run names it, as it lies.
 
     Then those that lie in the workload alone, if there is no copy.
     """
-    folder, twin = case.folder(volume), case.twin(volume)
+    folder, twin = context.folder(volume), context.twin(volume)
     acquired: dict[tuple[str, str], set[StoredFile]] = defaultdict(set)
     for file in (file for item in evidence if item.volume == volume for file in item.files):
         acquired[file.stored, file.where].add(file)

@@ -12,7 +12,7 @@ from tasks.custody.errors import BadSignature, Tampered
 from tasks.custody.evidence.acquisition import Seal
 from tasks.custody.evidence.keys import MANIFEST, SIGNATURE, volume_folder
 from tasks.custody.store.manifest import pieces_of
-from tasks.runtime.context import Case
+from tasks.runtime.context import RunContext
 
 logger = logging.getLogger(__name__)
 
@@ -58,27 +58,27 @@ def tell_key(saved: Mapping[str, Any]) -> None:
         logger.warning("Manifests and closings will be unsigned: %s. Correct the signing-key block.", told)
 
 
-def who_signs(case: Case) -> Signer | str:
+def who_signs(context: RunContext) -> Signer | str:
     """Who signs for this run, or why nobody does."""
     try:
-        key = case.block.signing
+        key = context.block.signing
     except Exception as error:  # noqa: BLE001  whatever is wrong with the block, the evidence is sealed
         return f"the store block cannot be used: {type(error).__name__}"
     if key is None:
-        return case.keyless or "no signing key in the store block"
+        return context.keyless or "no signing key in the store block"
     return Signer(key.identity, key.fingerprint, key.public_key)
 
 
-def sign(case: Case, name: str, data: bytes | Iterable[bytes], sha256: str) -> bytes:
+def sign(context: RunContext, name: str, data: bytes | Iterable[bytes], sha256: str) -> bytes:
     """The signature of a manifest or a closing; empty where nobody can sign. The custody log tells both."""
-    who, made = who_signs(case), b""
-    if isinstance(who, Signer) and case.block.signing:
+    who, made = who_signs(context), b""
+    if isinstance(who, Signer) and context.block.signing:
         try:
-            made = case.block.signing.sign(data)
+            made = context.block.signing.sign(data)
         except Exception as error:  # noqa: BLE001  the same
             who = f"the key failed: {type(error).__name__}: {error}"
     told = f"by {who.identity}, {who.fingerprint}" if isinstance(who, Signer) else who
-    case.log.write("signed" if made else "unsigned", name, digest=sha256, result=told)
+    context.log.write("signed" if made else "unsigned", name, digest=sha256, result=told)
     return made
 
 

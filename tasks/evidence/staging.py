@@ -10,7 +10,7 @@ from pathlib import Path
 from tasks.collectors.room import move
 from tasks.custody.evidence.acquisition import StoredFile
 from tasks.custody.store.manifest import digest
-from tasks.runtime.context import Case
+from tasks.runtime.context import RunContext
 from tasks.system.disk_reserve import with_reserve
 
 _STAGING = "staging"
@@ -25,13 +25,13 @@ class Staging:
 
 
 @contextmanager
-def staging(case: Case, collector: str) -> Iterator[Staging]:
+def staging(context: RunContext, collector: str) -> Iterator[Staging]:
     """Empty folders for an attempt, gone afterwards."""
-    folder = case.home / _STAGING / collector
-    fallback = case.fallback / _STAGING / collector if case.fallback else None
+    folder = context.home / _STAGING / collector
+    fallback = context.fallback / _STAGING / collector if context.fallback else None
     for each in filter(None, (folder, fallback)):
         shutil.rmtree(each, ignore_errors=True)
-    with_reserve(case.reserve, 1, lambda: folder.mkdir(mode=0o700, parents=True, exist_ok=True))
+    with_reserve(context.reserve, 1, lambda: folder.mkdir(mode=0o700, parents=True, exist_ok=True))
     if fallback:
         try:
             fallback.mkdir(mode=0o700, parents=True)
@@ -44,13 +44,13 @@ def staging(case: Case, collector: str) -> Iterator[Staging]:
             shutil.rmtree(each, ignore_errors=True)
 
 
-def keep(case: Case, at: Staging, file: StoredFile) -> StoredFile:
+def keep(context: RunContext, at: Staging, file: StoredFile) -> StoredFile:
     """Move a whole file into the evidence folder, or into its twin on the fallback disk; say where it lies now."""
-    return with_reserve(case.reserve, 1, lambda: _keep(case, at, file))
+    return with_reserve(context.reserve, 1, lambda: _keep(context, at, file))
 
 
-def _keep(case: Case, at: Staging, file: StoredFile) -> StoredFile:
-    folder, twin = case.folder(case.volume), case.twin(case.volume)
+def _keep(context: RunContext, at: Staging, file: StoredFile) -> StoredFile:
+    folder, twin = context.folder(context.volume), context.twin(context.volume)
     for base in filter(None, (folder, twin)):
         if (base / file.stored).exists():
             if digest(base / file.stored) == file.sha256:

@@ -9,14 +9,14 @@ from pathlib import Path
 from tasks.custody.evidence.acquisition import StoredFile
 from tasks.custody.evidence.keys import unquote
 from tasks.custody.store.manifest import digest
-from tasks.runtime.context import Case
+from tasks.runtime.context import RunContext
 from tasks.system.open_beneath import open_below, real_name
 
 
 @contextmanager
-def opened(case: Case, file: StoredFile) -> Iterator[Path]:
+def opened(context: RunContext, file: StoredFile) -> Iterator[Path]:
     """A path to the open file: whoever gives its name to another meanwhile changes nothing. OSError if it is gone."""
-    root, name = os.fsencode(case.root), unquote(file.source)
+    root, name = os.fsencode(context.root), unquote(file.source)
     real = real_name(root, name)
     if real is None:
         raise FileNotFoundError(errno.ENOENT, "it leads out of the workload by now", file.source)
@@ -28,19 +28,19 @@ def opened(case: Case, file: StoredFile) -> Iterator[Path]:
 
 
 @contextmanager
-def reading(case: Case, volume: int, file: StoredFile) -> Iterator[Path]:
+def reading(context: RunContext, volume: int, file: StoredFile) -> Iterator[Path]:
     """A path to the bytes of any file of evidence, wherever they lie."""
     if file.in_place:
-        with opened(case, file) as path:
+        with opened(context, file) as path:
             yield path
     else:
-        yield case.path_of(volume, file)
+        yield context.path_of(volume, file)
 
 
-def as_sealed(case: Case, file: StoredFile) -> bool:
+def as_sealed(context: RunContext, file: StoredFile) -> bool:
     """Whether it still is what was hashed."""
     try:
-        with opened(case, file) as path:
+        with opened(context, file) as path:
             return digest(path) == file.sha256
     except OSError:
         return False

@@ -70,7 +70,7 @@ class ContainerGuard:
             "container": {"id": container.id, "started_at": container.identity.started_at},
             "role": "container",
             "why": next(entry for entry in self.orders.containers if belongs(container, entry)),
-            "command": container.told,
+            "command": container.summary,
             "source": container.source,
             "denied": denied,
         }

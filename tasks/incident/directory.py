@@ -41,7 +41,7 @@ class Home:
     real: bool = True
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """What of it a person has to know."""
         if not self.real:
             return "no folder of this host takes a file: nothing of this incident outlives its run"

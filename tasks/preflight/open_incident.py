@@ -34,7 +34,7 @@ from tasks.incident.run_lock import owner, sign, take_ownership
 from tasks.preflight.known_incident import require_known
 from tasks.preflight.privileges import tell_rights, tell_room
 from tasks.runtime.actor import BY_HAND
-from tasks.runtime.context import Case, Policy, last_verdict, read_incident
+from tasks.runtime.context import Policy, RunContext, last_verdict, read_incident
 from tasks.runtime.flow_run import origin, own_launchers
 from tasks.runtime.joined_triggers import take_over_triggers
 from tasks.system.accounts import number_of
@@ -80,7 +80,7 @@ class Request:
 
 
 @task(name="§0 open the incident", task_run_name="§0 open the incident", cache_policy=NO_CACHE, persist_result=False)
-def open_case(request: Request) -> Case | Busy:
+def open_case(request: Request) -> RunContext | Busy:
     """Check everything that can be checked without touching the workload, then open (runbook §0).
 
     Raises Refused for bad input; gives back Busy while another run evacuates the same workload.
@@ -168,7 +168,9 @@ def _require_evacuation(purpose: str) -> None:
         )
 
 
-def _open(request: Request, workload: Workload, saved: Mapping[str, Any], given: str | None, ownership: int) -> Case:
+def _open(
+    request: Request, workload: Workload, saved: Mapping[str, Any], given: str | None, ownership: int
+) -> RunContext:
     started = datetime.now(UTC)
     unfinished = None if request.dry_run else unfinished_incident(workload)
     incident_id = choose_id(given, unfinished, request.created, workload.incident_suffix)
@@ -183,12 +185,12 @@ def _open(request: Request, workload: Workload, saved: Mapping[str, Any], given:
         boot=boot_id(),
         opened_at=started,
         detected_at=(request.detected_at or (alarm and alarm.occurred) or request.created).astimezone(UTC),
-        reason=request.reason or (alarm.told if alarm else "not given"),
+        reason=request.reason or (alarm.summary if alarm else "not given"),
         opened_by=f"{pwd.getpwuid(os.geteuid()).pw_name}, flow run {request.run}",
     )
     require_same_workload(incident, request.workload)
     with nullcontext() if request.dry_run else opening(workload, incident):
-        case = Case(
+        context = RunContext(
             incident,
             workload,
             request.store,
@@ -200,16 +202,16 @@ def _open(request: Request, workload: Workload, saved: Mapping[str, Any], given:
             trigger=request.trigger,
         )
     how = {"dry_run": request.dry_run, "policy": request.policy, "triggered": request.created.isoformat()}
-    case.log.write("run opened", incident_id, reason=request.reason, number=case.number, **how)
+    context.log.write("run opened", incident_id, reason=request.reason, number=context.number, **how)
     if alarm:
-        case.log.write("triggered", request.run, alarm=alarm.facts)
-    take_over_triggers(case)
+        context.log.write("triggered", request.run, alarm=alarm.facts)
+    take_over_triggers(context)
     if not request.dry_run:
         sign(ownership, "evacuation", incident_id)
-    tell_rights(case)
-    tell_room(case)
+    tell_rights(context)
+    tell_room(context)
     tell_key(saved)
-    return case
+    return context
 
 
 def choose_id(given: str | None, unfinished: str | None, created: datetime, suffix: str = "") -> str:

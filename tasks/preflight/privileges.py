@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-from tasks.runtime.context import Case
+from tasks.runtime.context import RunContext
 
 logger = logging.getLogger(__name__)
 
@@ -48,23 +48,23 @@ def in_strange_hands(folder: Path, euid: int) -> str:
     return f"{folder} lies in {strange} of user {owners[strange]}, who can move or forge it: give another evidence_dir"
 
 
-def tell_room(case: Case) -> None:
+def tell_room(context: RunContext) -> None:
     """Say where the incident is kept, and what is short there; nothing is refused for it."""
-    about, fallback = case.kept, case.workload.fallback_dir
-    case.log.write("home", str(about.path), result=about.told, fallback=str(case.fallback or ""))
-    if not about.reserved or about.volatile or case.base != case.workload.evidence:
-        logger.warning("%s: %s", about.path, about.told)
-    if fallback and case.fallback is None and not about.path.is_relative_to(fallback):
+    about, fallback = context.kept, context.workload.fallback_dir
+    context.log.write("home", str(about.path), result=about.summary, fallback=str(context.fallback or ""))
+    if not about.reserved or about.volatile or context.base != context.workload.evidence:
+        logger.warning("%s: %s", about.path, about.summary)
+    if fallback and context.fallback is None and not about.path.is_relative_to(fallback):
         logger.warning("fallback_dir %s cannot be used: it is no folder, or not ours to write to", fallback)
 
 
-def tell_rights(case: Case) -> tuple[str, ...]:
+def tell_rights(context: RunContext) -> tuple[str, ...]:
     """Say what is missing as warnings, and write it down for the postmortem."""
     user = os.geteuid()
-    missing = missing_rights(effective_capabilities(), user, case.workload.root.stat().st_uid)
-    if exposed := in_strange_hands(case.workload.evidence, user):
+    missing = missing_rights(effective_capabilities(), user, context.workload.root.stat().st_uid)
+    if exposed := in_strange_hands(context.workload.evidence, user):
         missing = (*missing, exposed)
-    case.log.write("rights", f"user {user}", missing=missing)
+    context.log.write("rights", f"user {user}", missing=missing)
     for sentence in missing:
         logger.warning("%s", sentence)
     return missing

@@ -21,7 +21,7 @@ from tasks.preflight.open_incident import (
     require_same_workload,
     unfinished_incident,
 )
-from tasks.runtime.context import Case, last_verdict, read_incident
+from tasks.runtime.context import RunContext, last_verdict, read_incident
 from tasks.runtime.flow_run import origin, own_launchers
 
 
@@ -43,7 +43,7 @@ class Reopening:
     cache_policy=NO_CACHE,
     persist_result=False,
 )
-def reopen(request: Reopening) -> Case | Busy:
+def reopen(request: Reopening) -> RunContext | Busy:
     """Check everything that can be checked without touching anything, then open.
 
     Raises Refused for bad input and for an incident that must not be recovered; gives back Busy while another run works
@@ -64,7 +64,7 @@ def reopen(request: Reopening) -> Case | Busy:
         )
     try:
         _require_recoverable(workload, incident.id, request.despite)
-        case = Case(
+        context = RunContext(
             incident,
             workload,
             request.store,
@@ -74,13 +74,13 @@ def reopen(request: Reopening) -> Case | Busy:
             saved=saved,
             trigger=trigger,
         )
-        case.log.write("run opened", incident.id, reason="recovery", number=case.number, despite=request.despite)
+        context.log.write("run opened", incident.id, reason="recovery", number=context.number, despite=request.despite)
         if request.approved:
-            case.log.write("approved", incident.id, result=request.approved)
+            context.log.write("approved", incident.id, result=request.approved)
     except BaseException:
         os.close(ownership)
         raise
-    return case
+    return context
 
 
 def recovery_asked(workload: str, incident_id: str | None) -> tuple[str, str]:

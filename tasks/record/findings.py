@@ -25,13 +25,13 @@ from tasks.custody.evidence.acquisition import Evidence, Outcome, Seal
 from tasks.custody.evidence.secrets import notes_of as secrets_told
 from tasks.custody.incident.verdict import Verdict, judge, ways_in
 from tasks.custody.models.inspection import Inspection
-from tasks.custody.noun import Noun
+from tasks.custody.step_result import StepResult
 from tasks.custody.store.latest import Promotion
 from tasks.evidence.collect import needed
 from tasks.evidence.signing import unsigned, who_signs
 from tasks.record.write import Account
-from tasks.runtime.context import Case
-from tasks.runtime.step import end_of, noun, words
+from tasks.runtime.context import RunContext
+from tasks.runtime.step import end_of, result_of, words
 from tasks.system.cancellation import RunCancelled
 
 _SPEAK_FOR_THEMSELVES: Final = ("§4 collect", "§4 judge", "§5 claim", "§7 recover")
@@ -57,7 +57,7 @@ class Findings:
 
 
 def gather(  # noqa: PLR0913  one for each thing that the steps make
-    case: Case,
+    context: RunContext,
     *,
     frozen: PrefectFuture[Any],
     stopped: PrefectFuture[Any],
@@ -72,30 +72,30 @@ def gather(  # noqa: PLR0913  one for each thing that the steps make
 ) -> Findings:
     """Wait for the steps and take what they made."""
     return Findings(
-        freeze=noun(frozen, Freeze),
-        stop=noun(stopped, Stop),
-        containment=noun(contained, Containment),
-        pause=noun(paused, Pause),
-        challenge=noun(challenged, Challenge),
-        watch=noun(watched, Watch),
+        freeze=result_of(frozen, Freeze),
+        stop=result_of(stopped, Stop),
+        containment=result_of(contained, Containment),
+        pause=result_of(paused, Pause),
+        challenge=result_of(challenged, Challenge),
+        watch=result_of(watched, Watch),
         evidence=evidence,
-        seals=tuple(made for future in seals if (made := noun(future, Seal))),
-        proven=noun(proven, Receipts),
-        inspection=noun(judged, Inspection),
-        trouble=troubles(case),
+        seals=tuple(made for future in seals if (made := result_of(future, Seal))),
+        proven=result_of(proven, Receipts),
+        inspection=result_of(judged, Inspection),
+        trouble=troubles(context),
     )
 
 
-def note_cached(case: Case) -> None:
+def note_cached(context: RunContext) -> None:
     """Tell in the custody log which steps an earlier run of the incident had already done."""
-    for title, future in case.steps:
+    for title, future in context.steps:
         if end_of(future).name == "Cached":
-            case.log.write("step cached", title)
+            context.log.write("step cached", title)
 
 
-def troubles(case: Case) -> tuple[str, ...]:
+def troubles(context: RunContext) -> tuple[str, ...]:
     """Steps that ended without making anything, in plain words; steps that only waited for those are not named."""
-    told = [(title, end_of(future)) for title, future in case.steps if not title.startswith(_SPEAK_FOR_THEMSELVES)]
+    told = [(title, end_of(future)) for title, future in context.steps if not title.startswith(_SPEAK_FOR_THEMSELVES)]
     bad = [(title, state) for title, state in told if not state.is_completed() and not _left_a_noun(state)]
     first = [(title, state) for title, state in bad if state.is_final()]
     own = [
@@ -104,19 +104,19 @@ def troubles(case: Case) -> tuple[str, ...]:
     return tuple(f"{title}: {words(state)}" for title, state in (own if own != first else first or bad))
 
 
-def note_cancelled(case: Case, containment: Containment | None, *more: str) -> None:
+def note_cancelled(context: RunContext, containment: Containment | None, *more: str) -> None:
     """Tell in the custody log that the run was cancelled, and how things stand: "contained, not stored"."""
-    if not case.cancelled:
+    if not context.cancelled:
         return
-    stands = stance(case, containment)
-    case.cancelled.told = ", ".join([stands, *more]) if stands == CONTAINED else stands
-    about = {"by": case.cancelled.by, "at": str(case.cancelled.at), "result": case.cancelled.told}
-    case.log.write("cancelled", case.incident.id, **about)
+    stands = stance(context, containment)
+    context.cancelled.summary = ", ".join([stands, *more]) if stands == CONTAINED else stands
+    about = {"by": context.cancelled.by, "at": str(context.cancelled.at), "result": context.cancelled.summary}
+    context.log.write("cancelled", context.incident.id, **about)
 
 
 def stored(receipts: Receipts | None) -> str:
     """Whether everything is proven to be in the store, in a word or two."""
-    return "stored" if receipts and receipts.objects and receipts.complete else "not stored"
+    return "stored" if receipts and receipts.objects and receipts.is_complete else "not stored"
 
 
 def reached(recovery: Recovery | str | None) -> str:
@@ -125,45 +125,45 @@ def reached(recovery: Recovery | str | None) -> str:
 
 
 def _left_a_noun(state: State[Any]) -> bool:
-    return state.is_final() and isinstance(state.result(raise_on_failure=False), Noun)
+    return state.is_final() and isinstance(state.result(raise_on_failure=False), StepResult)
 
 
-def every_collector(case: Case, evidence: Iterable[Evidence | None]) -> tuple[Evidence, ...]:
+def every_collector(context: RunContext, evidence: Iterable[Evidence | None]) -> tuple[Evidence, ...]:
     """One Evidence a collector: a step that crashed before it could leave one is a failed attempt, not a gap."""
     left = {item.collector: item for item in evidence if item}
-    return tuple(left.get(name) or _crashed(case, name) for name in discover())
+    return tuple(left.get(name) or _crashed(context, name) for name in discover())
 
 
-def _crashed(case: Case, name: str) -> Evidence:
+def _crashed(context: RunContext, name: str) -> Evidence:
     now = datetime.now(UTC)
     return Evidence(
         collector=name,
-        needed=needed(case, discover()[name]),
-        may_be_missing=name in case.workload.may_be_missing,
+        needed=needed(context, discover()[name]),
+        may_be_missing=name in context.workload.may_be_missing,
         outcome=Outcome.FAILED,
-        reason="the run was cancelled" if case.cancelled else "the step itself failed",
+        reason="the run was cancelled" if context.cancelled else "the step itself failed",
         started_at=now,
         ended_at=now,
-        volume=case.volume,
+        volume=context.volume,
     )
 
 
-def verdict_of(case: Case, findings: Findings) -> Verdict:
+def verdict_of(context: RunContext, findings: Findings) -> Verdict:
     """Judge from receipts."""
     receipts: list[ObjectReceipt] = [
         *(findings.proven.objects if findings.proven else ()),
         *(findings.promoted.objects if findings.promoted else ()),
     ]
     verdict = judge(
-        case.incident.id,
+        context.incident.id,
         findings.containment,
         findings.evidence,
         receipts,
-        (*([f"the run was cancelled: {case.cancelled.told}"] if case.cancelled else []), *findings.trouble),
+        (*([f"the run was cancelled: {context.cancelled.summary}"] if context.cancelled else []), *findings.trouble),
         ways_in=ways_in(findings.pause, findings.challenge),
-        notes=(*notes_of(findings), *case.notes, *unsigned(findings.seals, who_signs(case))),
+        notes=(*notes_of(findings), *context.notes, *unsigned(findings.seals, who_signs(context))),
     )
-    return verdict.after_recovery(back.told) if (back := _recovered(findings)) else verdict
+    return verdict.after_recovery(back.summary) if (back := _recovered(findings)) else verdict
 
 
 def _recovered(findings: Findings) -> Recovery | None:
@@ -183,10 +183,10 @@ def notes_of(findings: Findings) -> tuple[str, ...]:
     return (*judged, *found, *withheld)
 
 
-def account_of(case: Case, findings: Findings) -> Account:
+def account_of(context: RunContext, findings: Findings) -> Account:
     """What the record of an evacuation tells."""
     return Account(
-        verdict=verdict_of(case, findings),
+        verdict=verdict_of(context, findings),
         facts=_facts(findings),
         seals=findings.seals,
         freeze=findings.freeze,

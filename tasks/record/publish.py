@@ -18,7 +18,7 @@ from tasks.record.artifacts import PLAN
 from tasks.record.labels import JAPANESE, STANDS
 from tasks.record.write import Record
 from tasks.runtime.artifact import Leaf
-from tasks.runtime.context import Case
+from tasks.runtime.context import RunContext
 from tasks.runtime.end_state import ended
 from tasks.runtime.progress import artifact_key
 
@@ -29,13 +29,13 @@ _SHOW_SECONDS: Final = 10.0
 
 
 @task(name=_SHOW, task_run_name=_SHOW, cache_policy=NO_CACHE, persist_result=False)
-def show(case: Case) -> None:
+def show(context: RunContext) -> None:
     """Put what the record tells beside the run in the UI: what is read first goes last, to lead to all others.
 
     The keys are the incident's own, so that the UI shows one incident's runs as the versions of one page.
     """
     made = dict[str, object]()
-    for leaf in reversed(case.leaves):
+    for leaf in reversed(context.leaves):
         made[leaf.key] = _put(leaf.leading_to(made))
 
 
@@ -45,76 +45,78 @@ def _put(leaf: Leaf) -> object:
     return create_table_artifact(visible_rows(leaf.content), key=leaf.key, description=leaf.about)
 
 
-def publish(case: Case) -> None:
+def publish(context: RunContext) -> None:
     """Show the record in the UI, as a favour: nothing waits long for it, and its failure changes nothing."""
-    future = show.submit(case)
+    future = show.submit(context)
     future.wait(timeout=_SHOW_SECONDS)
 
 
-def final_state(case: Case, verdict: Verdict, recorded: Record | str, recovery: Recovery | str | None) -> State[Any]:
+def final_state(
+    context: RunContext, verdict: Verdict, recorded: Record | str, recovery: Recovery | str | None
+) -> State[Any]:
     """The state that the run ends in. Only VERIFIED, with its record in the store, is Completed.
 
     `recorded` is the reason where the record could not be written; `recovery` is None where none was wanted, and the
     reason where it failed.
     """
-    lost = _lost(case, recorded) if isinstance(recorded, str) else ""
-    if case.cancelled:
-        return _cancelled(case, verdict, lost)
+    lost = _lost(context, recorded) if isinstance(recorded, str) else ""
+    if context.cancelled:
+        return _cancelled(context, verdict, lost)
     if isinstance(recorded, str):
-        kept = verdict if case.kept.real else verdict.of_what_was_not_kept()
-        return _ended(case, _unrecorded(verdict), f"{_in_both(kept)} {lost}")
-    end = ending_of(recorded.verdict.word, recovery, dry_run=case.dry_run, stored=recorded.stored)
+        kept = verdict if context.kept.real else verdict.of_what_was_not_kept()
+        return _ended(context, _unrecorded(verdict), f"{_in_both(kept)} {lost}")
+    end = ending_of(recorded.verdict.word, recovery, dry_run=context.dry_run, stored=recorded.stored)
     if end is DRY_RUN:
-        told = f"nothing was touched 予行のみ; see the artifact '{artifact_key(PLAN, case.incident.id)}'"
-        return _ended(case, end, told)
+        told = f"nothing was touched 予行のみ; see the artifact '{artifact_key(PLAN, context.incident.id)}'"
+        return _ended(context, end, told)
     message = f"{_in_both(recorded.verdict)}{_unless_stored(recorded)}"
     failed = f"The API did not come back: {recovery}" if isinstance(recovery, str) else ""
     if end is NOT_RECOVERED:
-        return _ended(case, end, f"{failed} The incident is {message}")
-    return _ended(case, end, f"{message} {failed}".rstrip())
+        return _ended(context, end, f"{failed} The incident is {message}")
+    return _ended(context, end, f"{message} {failed}".rstrip())
 
 
-def recovered_state(case: Case, recorded: Record | None, recovery: Recovery | str) -> State[Any]:
+def recovered_state(context: RunContext, recorded: Record | None, recovery: Recovery | str) -> State[Any]:
     """The state that a recovery ends in. Only one that was proven whole, with its record in the store, is Completed."""
-    told = recovery if isinstance(recovery, str) else recovery.told
+    told = recovery if isinstance(recovery, str) else recovery.summary
     if recorded is None:
-        return _ended(case, UNVERIFIED, f"{told} But the record could not be written; see the log")
-    if case.cancelled:
-        return _cancelled(case, recorded.verdict)
+        return _ended(context, UNVERIFIED, f"{told} But the record could not be written; see the log")
+    if context.cancelled:
+        return _cancelled(context, recorded.verdict)
     end = ending_of(recorded.verdict.word, recovery, recovering=True, stored=recorded.stored)
-    return _ended(case, end, f"{told} The incident is {_in_both(recorded.verdict)}{_unless_stored(recorded)}")
+    return _ended(context, end, f"{told} The incident is {_in_both(recorded.verdict)}{_unless_stored(recorded)}")
 
 
-def _ended(case: Case, end: Ending, told: str) -> State[Any]:
+def _ended(context: RunContext, end: Ending, told: str) -> State[Any]:
     """The state, which `status` tells of afterwards as well."""
-    case.journal(ENDED, dict[str, Any], {"record": case.number, "end": end.name})
-    return ended(end, f"{case.incident.id}: {told}")
+    context.journal(ENDED, dict[str, Any], {"record": context.number, "end": end.name})
+    return ended(end, f"{context.incident.id}: {told}")
 
 
 def _unrecorded(verdict: Verdict) -> Ending:
     return NOT_CONTAINED if verdict.word is Word.NOT_CONTAINED else UNVERIFIED
 
 
-def _lost(case: Case, reason: str) -> str:
+def _lost(context: RunContext, reason: str) -> str:
     """What a run without a record leaves behind; also printed, for nothing else may tell of it."""
     told = f"But the record could not be written, 記録を書けません: {reason}"
-    if not case.kept.real:
-        guard = f"; the guard, process {case.guard.pid}, holds the lock without a marker" if case.guard else ""
+    if not context.kept.real:
+        guard = f"; the guard, process {context.guard.pid}, holds the lock without a marker" if context.guard else ""
         told += (
             f". No folder of this host takes a file, so nothing of this incident was kept: not its custody log, which "
             f"processes it has frozen and stopped, evidence, manifest, nor that it is open{guard}"
         )
-    logger.error("%s: %s", case.incident.id, told)
+    logger.error("%s: %s", context.incident.id, told)
     return told
 
 
-def _cancelled(case: Case, verdict: Verdict, lost: str = "") -> State[Any]:
+def _cancelled(context: RunContext, verdict: Verdict, lost: str = "") -> State[Any]:
     """What is true of a run that was told to end; one that was told so while it wrote its record had done the rest."""
-    told = case.cancelled.told or "its record is on this host only"
+    told = context.cancelled.summary or "its record is on this host only"
     ja = "・".join(STANDS[each] for each in (told, *told.split(", ")) if each in STANDS)
-    message = f"{case.incident.id}: cancelled: {told} 中止 {ja}. {_in_both(verdict)} {lost}".rstrip()
+    message = f"{context.incident.id}: cancelled: {told} 中止 {ja}. {_in_both(verdict)} {lost}".rstrip()
     logger.warning("%s", message)
-    case.journal(ENDED, dict[str, Any], {"record": case.number, "end": f"cancelled: {told}"})
+    context.journal(ENDED, dict[str, Any], {"record": context.number, "end": f"cancelled: {told}"})
     return Cancelled(message=message)
 
 

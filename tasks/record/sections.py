@@ -173,12 +173,15 @@ def _actions(story: Story) -> list[Block]:
     recovery = story.recovery
     failed = isinstance(recovery, str)
     facts: list[tuple[Both, Cell]] = [
-        (Both("凍結", "frozen"), Said(story.freeze.told) if story.freeze else _UNKNOWN),
-        (Both("停止", "stopped"), Said(story.stop.told) if story.stop else _UNKNOWN),
-        (Both("再出現", "came back"), Said(story.watch.told) if story.watch else _UNKNOWN),
-        (Both("latest/", "latest/"), Said(story.promoted.told) if story.promoted else Both("変更なし", "not changed")),
+        (Both("凍結", "frozen"), Said(story.freeze.summary) if story.freeze else _UNKNOWN),
+        (Both("停止", "stopped"), Said(story.stop.summary) if story.stop else _UNKNOWN),
+        (Both("再出現", "came back"), Said(story.watch.summary) if story.watch else _UNKNOWN),
+        (
+            Both("latest/", "latest/"),
+            Said(story.promoted.summary) if story.promoted else Both("変更なし", "not changed"),
+        ),
     ]
-    back = Said(f"it failed: {recovery}") if failed else Said(recovery.told) if recovery else _NONE  # type: ignore[union-attr]
+    back = Said(f"it failed: {recovery}") if failed else Said(recovery.summary) if recovery else _NONE  # type: ignore[union-attr]
     facts.append((Both("復旧", "recovery"), back))
     rows = receipts(story.freeze, story.stop, story.watch)
     return [Facts(tuple(facts)), *([rows] if rows else [])]

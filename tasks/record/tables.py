@@ -58,11 +58,11 @@ def _containers(freeze: Freeze | None, stop: Stop | None) -> Iterable[Receipt]:
         was = frozen.pop(each.identity, None)
         who = (Figure(each.identity.id[:12]), Both("コンテナ", "container"))
         yield _receipt(
-            who, was.paused_at if was else None, each.signals, each.end, each.gone_at, (each.told, each.reason)
+            who, was.paused_at if was else None, each.signals, each.end, each.gone_at, (each.summary, each.reason)
         )
     for was in frozen.values():
         who = (Figure(was.identity.id[:12]), Both("コンテナ", "container"))
-        yield _receipt(who, was.paused_at, (), None, None, (was.told, was.denied))
+        yield _receipt(who, was.paused_at, (), None, None, (was.summary, was.denied))
 
 
 def _returned(watch: Watch | None) -> Iterable[Receipt]:
@@ -71,7 +71,7 @@ def _returned(watch: Watch | None) -> Iterable[Receipt]:
         yield _receipt(who, None, (), process.end, None, (process.command, process.source))
     for each in watch.containers if watch else ():
         which = (Figure(each.identity.id[:12]), Both("再出現", "came back"))
-        yield _receipt(which, None, each.signals, each.end, each.gone_at, (each.told, each.reason))
+        yield _receipt(which, None, each.signals, each.end, each.gone_at, (each.summary, each.reason))
 
 
 def _receipt(  # noqa: PLR0913, PLR0917  a receipt's columns
@@ -146,7 +146,7 @@ def losses(coverage: Sequence[Evidence], questions: Mapping[str, str]) -> Table 
 
 def _whole(item: Evidence) -> tuple[Loss, ...]:
     """A collector that got nothing, and names nothing of it."""
-    return () if item.outcome.complete else (Loss("", item.outcome, item.reason),)
+    return () if item.outcome.is_complete else (Loss("", item.outcome, item.reason),)
 
 
 def _weight(item: Evidence, loss: Loss) -> Both:
@@ -171,10 +171,10 @@ def outcome(value: Outcome) -> Badge:
 def secrets(coverage: Sequence[Evidence]) -> Table | None:
     """Where something that looks like a secret stands in the workload's files, never what. None if nowhere."""
     rows = [
-        (Code(search.stored), Said(search.told), Said(search.unsearched))
+        (Code(search.stored), Said(search.summary), Said(search.unsearched))
         for item in coverage
         for search in item.searches
-        if search.told or search.unsearched
+        if search.summary or search.unsearched
     ]
     head = (
         Both("ファイル", "file"),

@@ -17,7 +17,7 @@ from tasks.custody.evidence.acquisition import Evidence, Seal
 from tasks.custody.evidence.keys import CLOSING, MANIFEST, SEGMENT, VERDICT, record_key, volume_folder
 from tasks.custody.incident.verdict import Verdict, not_contained
 from tasks.custody.models.inspection import Inspection, ModelFinding
-from tasks.custody.noun import Noun
+from tasks.custody.step_result import StepResult
 from tasks.custody.store.latest import Promotion
 from tasks.custody.store.manifest import canonical, digest, digest_bytes
 from tasks.evidence.signing import Signer, sign, who_signs
@@ -28,7 +28,7 @@ from tasks.record.postmortem import postmortem
 from tasks.record.render import MARKDOWN, pages
 from tasks.record.report_data import Places, Story
 from tasks.rendering.document import Document
-from tasks.runtime.context import Case
+from tasks.runtime.context import RunContext
 from tasks.runtime.joined_triggers import take_over_triggers
 from tasks.runtime.step import step
 from tasks.system.atomic_files import write_whole
@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, repr=False)
-class Account(Noun):
+class Account(StepResult):
     """What a record tells: the verdict, the facts beneath it, the seals, and what the postmortem is made of."""
 
     verdict: Verdict
@@ -54,13 +54,13 @@ class Account(Noun):
     objects: tuple[ObjectReceipt, ...] = ()
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """In a word."""
         return self.verdict.word
 
 
 @dataclass(frozen=True, repr=False)
-class Record(Noun):
+class Record(StepResult):
     """The record of one run, in its folder on disk; `stored` once the store vouches for every file of it."""
 
     folder: str
@@ -69,12 +69,12 @@ class Record(Noun):
     reason: str
 
     @property
-    def complete(self) -> bool:
+    def is_complete(self) -> bool:
         """False while the store lacks it."""
         return self.stored
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """In a few words."""
         return f"{self.verdict.word}; record in {self.folder}" + (f"; {self.reason}" if self.reason else "")
 
@@ -89,66 +89,66 @@ class LastRecord:
 
 
 @step("§8 write the record", "記録", last=True)
-def record(case: Case, account: Account) -> Record:
+def record(context: RunContext, account: Account) -> Record:
     """Write record/NNN/, closing.json last, then send it: on disk before the flow returns, whatever the store does."""
     verdict = account.verdict
-    take_over_triggers(case)
-    case.log.write("verdict", case.incident.id, word=verdict.word, missing=list(verdict.missing))
-    case.record.mkdir(mode=0o700, parents=True)
-    story = _story(case, account)
-    trouble = _write_pages(case, story)
-    about = {"incident": asdict(case.incident), "run": case.run, "verdict": asdict(verdict)}
-    case.write(case.record / VERDICT, canonical({**account.facts, **about}))
-    case.write(case.record / SEGMENT, b"".join(case.log.lines(case.segments_end())))
-    closing = canonical(_closing(case, account))
-    if signature := sign(case, f"record/{case.record.name}/{CLOSING}", closing, digest_bytes(closing)):
-        case.write(case.record / f"{CLOSING}.sig", signature)
-    case.write(case.record / CLOSING, closing)
-    case.log.sync()
-    if case.cancelled:
-        return Record(str(case.record), verdict, stored=False, reason="not sent: the run was cancelled")
+    take_over_triggers(context)
+    context.log.write("verdict", context.incident.id, word=verdict.word, missing=list(verdict.missing))
+    context.record.mkdir(mode=0o700, parents=True)
+    story = _story(context, account)
+    trouble = _write_pages(context, story)
+    about = {"incident": asdict(context.incident), "run": context.run, "verdict": asdict(verdict)}
+    context.write(context.record / VERDICT, canonical({**account.facts, **about}))
+    context.write(context.record / SEGMENT, b"".join(context.log.lines(context.segments_end())))
+    closing = canonical(_closing(context, account))
+    if signature := sign(context, f"record/{context.record.name}/{CLOSING}", closing, digest_bytes(closing)):
+        context.write(context.record / f"{CLOSING}.sig", signature)
+    context.write(context.record / CLOSING, closing)
+    context.log.sync()
+    if context.cancelled:
+        return Record(str(context.record), verdict, stored=False, reason="not sent: the run was cancelled")
     try:
-        _send(case)
+        _send(context)
     except Exception as error:  # noqa: BLE001  the record must end on disk whatever the store does
         logger.error("The record is on disk only: %s", error)  # noqa: TRY400  the message says it all
         untold = replace(story, stored=False)
-        _bring_to_the_ui(case, untold, postmortem(untold))
-        return Record(str(case.record), verdict, stored=False, reason=f"not in the store: {error}")
-    return Record(str(case.record), verdict, stored=True, reason="; ".join(trouble))
+        _bring_to_the_ui(context, untold, postmortem(untold))
+        return Record(str(context.record), verdict, stored=False, reason=f"not in the store: {error}")
+    return Record(str(context.record), verdict, stored=True, reason="; ".join(trouble))
 
 
-def _write_pages(case: Case, story: Story) -> tuple[str, ...]:
+def _write_pages(context: RunContext, story: Story) -> tuple[str, ...]:
     """What people read. One that cannot be made or kept is told in the custody log; the record closes without it.
 
-    The case has it for the UI, whatever the disk takes. The reserve is for the record itself: of the pages only the
+    The context has it for the UI, whatever the disk takes. The reserve is for the record itself: of the pages only the
     one in Markdown may draw on it.
     """
     made = pages(story)
-    trouble = [*made.trouble, *_bring_to_the_ui(case, story, made.document)]
+    trouble = [*made.trouble, *_bring_to_the_ui(context, story, made.document)]
     for name, data in made.files.items():
         try:
-            write = case.write if name == MARKDOWN else write_whole
-            write(case.record / name, data)
+            write = context.write if name == MARKDOWN else write_whole
+            write(context.record / name, data)
         except OSError as error:
             trouble.append(f"{name} could not be written: {error}")
     for words in trouble:
         logger.error("%s", words)
-        case.log.write("page missing", case.incident.id, reason=words)
+        context.log.write("page missing", context.incident.id, reason=words)
     return tuple(trouble)
 
 
-def _bring_to_the_ui(case: Case, story: Story, postmortem: Document) -> tuple[str, ...]:
+def _bring_to_the_ui(context: RunContext, story: Story, postmortem: Document) -> tuple[str, ...]:
     try:
-        case.leaves = leaves(story, postmortem)
+        context.leaves = leaves(story, postmortem)
     except Exception as error:
         logger.exception("No pages for the UI")
         return (f"the pages of the UI could not be made: {type(error).__name__}: {error}",)
     return ()
 
 
-def last_record(case: Case) -> LastRecord:
+def last_record(context: RunContext) -> LastRecord:
     """Read the last closed record back; Tampered unless its verdict is the one that its closing vouches for."""
-    closing = closings(case.home)[-1]
+    closing = closings(context.home)[-1]
     said = json.loads(closing.read_bytes())["files"][VERDICT]
     data = closing.with_name(VERDICT).read_bytes()
     if (sha256 := digest_bytes(data)) != said:
@@ -163,7 +163,7 @@ def last_record(case: Case) -> LastRecord:
 
 
 def carried(  # noqa: PLR0913  what a recovery adds to what is known
-    case: Case,
+    context: RunContext,
     last: LastRecord,
     seals: tuple[Seal, ...],
     *,
@@ -178,9 +178,9 @@ def carried(  # noqa: PLR0913  what a recovery adds to what is known
     """
     back = None if isinstance(recovery, str) else recovery
     if back:
-        verdict = last.verdict.after_recovery(back.told)
+        verdict = last.verdict.after_recovery(back.summary)
     else:
-        verdict = last.verdict.after_failed_recovery(case.incident.id, _left(containment))
+        verdict = last.verdict.after_failed_recovery(context.incident.id, _left(containment))
     facts = {
         "carried_from": f"record/{last.number:03d}",
         **last.facts,
@@ -220,11 +220,11 @@ def _read(kind: type[T], fact: Any) -> T | None:
         return None
 
 
-def _send(case: Case) -> None:
+def _send(context: RunContext) -> None:
     """Send this record and any earlier one that did not get there; each closing last."""
-    for folder in sorted((case.home / RECORD).iterdir()):
+    for folder in sorted((context.home / RECORD).iterdir()):
         for path in sorted(_whole(folder), key=lambda path: (path.name == CLOSING, path.name)):
-            case.store.create(record_key(case.incident.id, int(folder.name), path.name), path, digest(path))
+            context.store.create(record_key(context.incident.id, int(folder.name), path.name), path, digest(path))
 
 
 def _whole(folder: Path) -> list[Path]:
@@ -233,29 +233,29 @@ def _whole(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.name not in lone)
 
 
-def _closing(case: Case, account: Account) -> dict[str, Any]:
-    files = {path.name: digest(path) for path in _whole(case.record) if path.name != CLOSING}
-    who = who_signs(case)
+def _closing(context: RunContext, account: Account) -> dict[str, Any]:
+    files = {path.name: digest(path) for path in _whole(context.record) if path.name != CLOSING}
+    who = who_signs(context)
     return {
-        "incident": case.incident.id,
-        "record": case.number,
-        "run": case.run,
+        "incident": context.incident.id,
+        "record": context.number,
+        "run": context.run,
         "verdict": account.verdict.word,
         "closed_utc": datetime.now(UTC).isoformat(),
         "files": files,
         "signer": asdict(who) if isinstance(who, Signer) else None,
-        "retention": asdict(case.retention) if case.retention else None,
-        **({"cancelled": case.cancelled.told} if case.cancelled else {}),
+        "retention": asdict(context.retention) if context.retention else None,
+        **({"cancelled": context.cancelled.summary} if context.cancelled else {}),
         "manifests": {f"{volume_folder(sealed.volume)}/{MANIFEST}": sealed.manifest_sha256 for sealed in account.seals},
     }
 
 
-def _story(case: Case, account: Account) -> Story:
+def _story(context: RunContext, account: Account) -> Story:
     return Story(
-        incident=case.incident,
-        number=case.number,
-        dry_run=case.dry_run,
-        places=Places(str(case.home), case.place, case.store_name, case.address),
+        incident=context.incident,
+        number=context.number,
+        dry_run=context.dry_run,
+        places=Places(str(context.home), context.place, context.store_name, context.address),
         verdict=account.verdict,
         freeze=account.freeze,
         stop=account.stop,
@@ -265,9 +265,9 @@ def _story(case: Case, account: Account) -> Story:
         seals=account.seals,
         promoted=account.promoted,
         recovery=account.recovery or account.facts.get("not_recovered") or None,
-        quotes=quotes(case, account.coverage),
-        entries=case.log.entries(),
-        retention=case.retention,
+        quotes=quotes(context, account.coverage),
+        entries=context.log.entries(),
+        retention=context.retention,
         questions={name: collector.answers for name, collector in discover().items()},
         objects=account.objects,
         recovering="carried_from" in account.facts,

@@ -55,7 +55,7 @@ class Answer:
         return httpx.codes.is_success(self.status)
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """The status and the beginning of the text, as it may be written down."""
         text = redact(self.body.decode(errors="backslashreplace"))[:_SHOWN]
         return f"HTTP {self.status}: {text!r}" if self.status else f"no answer: {text}"
@@ -115,7 +115,7 @@ class Api:
         """One good answer, or the failure that `what` was not done."""
         answer = self.ask(method, path, **request)
         if not answer.good:
-            raise failure(f"the API to {what}", answer.told)
+            raise failure(f"the API to {what}", answer.summary)
         return answer
 
 
@@ -129,7 +129,7 @@ def wait_healthy(api: Api, lives: Callable[[], bool], seconds: float, log: Path 
         answer = api.ask("GET", "/health")
         if answer.good:
             return f"HTTP {answer.status} after {waited:.1f} s"
-        last = answer.told
+        last = answer.summary
         time.sleep(_POLL_SECONDS)
     raise failure(f"an answer from /health in {seconds:g} s", last)
 
@@ -186,7 +186,7 @@ def predict(api: Api) -> Prediction:
     """
     schema = api.ask("GET", "/schema")
     if schema.status in {0, _UNAVAILABLE}:
-        raise failure("the API to have a model loaded", schema.told)
+        raise failure("the API to have a model loaded", schema.summary)
     row = row_of(schema.content) if schema.good else {}
     answer = api.ask("POST", "/predict", json={"features": row})
     content = answer.content if answer.good else None
@@ -196,7 +196,7 @@ def predict(api: Api) -> Prediction:
     if found:
         return Prediction(redact(json.dumps(found[0]))[:_SHOWN])
     if answer.status == _UNPROCESSABLE:
-        return Prediction(unproven=f"that it predicts: it refuses the row that we made up ({answer.told})")
+        return Prediction(unproven=f"that it predicts: it refuses the row that we made up ({answer.summary})")
     if not row and answer.status not in {0, _UNAVAILABLE}:
-        return Prediction(unproven=f"that it predicts: /schema names no columns ({schema.told})")
-    raise failure("a prediction from /predict", answer.told)
+        return Prediction(unproven=f"that it predicts: /schema names no columns ({schema.summary})")
+    raise failure("a prediction from /predict", answer.summary)

@@ -16,26 +16,26 @@ from tasks.custody.evidence.acquisition import StoredFile
 from tasks.incident.layout import FROZEN_CONTAINERS, RECOVERED, RECOVERED_CONTAINERS, of_any_boot
 from tasks.recovery.api_client import Api, failure, meant, say_served
 from tasks.recovery.process_api import path_of
-from tasks.runtime.context import Case
+from tasks.runtime.context import RunContext
 from tasks.system.processes import start_of
 
 _GONE_SECONDS: Final = 10.0
 _BLOCK: Final = 1 << 20
 
 
-def containers_of(case: Case) -> list[FrozenContainer]:
+def containers_of(context: RunContext) -> list[FrozenContainer]:
     """Every container that this incident has paused, before a reboot too."""
-    journals = sorted(case.home.glob(of_any_boot(FROZEN_CONTAINERS)), key=lambda path: path.stat().st_mtime)
+    journals = sorted(context.home.glob(of_any_boot(FROZEN_CONTAINERS)), key=lambda path: path.stat().st_mtime)
     kind = TypeAdapter(list[FrozenContainer])
     return [each for journal in journals for each in kind.validate_json(journal.read_bytes())]
 
 
-def api_container(case: Case, port: int) -> FrozenContainer | None:
+def api_container(context: RunContext, port: int) -> FrozenContainer | None:
     """The paused container that was the API: it published the API's port, or runs its command on the host's network."""
-    for each in reversed(containers_of(case)):
+    for each in reversed(containers_of(context)):
         with suppress(OSError):
-            about = kept_config(case, each.identity)
-            if publishes(about, port) or _is_api_on_the_host(about, case.workload.api_pattern):
+            about = kept_config(context, each.identity)
+            if publishes(about, port) or _is_api_on_the_host(about, context.workload.api_pattern):
                 return each
     return None
 
@@ -45,22 +45,22 @@ def _is_api_on_the_host(about: dict[str, Any], pattern: str) -> bool:
     return about["HostConfig"]["NetworkMode"] == "host" and bool(re.search(pattern, command))
 
 
-def restore_restart_policies(case: Case) -> None:
+def restore_restart_policies(context: RunContext) -> None:
     """Give every container that still exists the restart policy back that the stop took from it."""
-    for each in containers_of(case):
+    for each in containers_of(context):
         with suppress(ContainerGone, OSError):
-            policy = kept_config(case, each.identity)["HostConfig"]["RestartPolicy"]
+            policy = kept_config(context, each.identity)["HostConfig"]["RestartPolicy"]
             if policy.get("Name") not in {None, "", "no"}:
-                case.engine.allow_restart(each.identity.id, policy)
-                case.log.write("restart policy restored", each.identity.id, policy=policy["Name"])
+                context.engine.allow_restart(each.identity.id, policy)
+                context.log.write("restart policy restored", each.identity.id, policy=policy["Name"])
 
 
 class ContainerApi:
     """The API as a container."""
 
-    def __init__(self, case: Case, was: FrozenContainer) -> None:
+    def __init__(self, context: RunContext, was: FrozenContainer) -> None:
         """Nothing is started yet."""
-        self.case, self.engine, self.was = case, case.engine, was
+        self.context, self.engine, self.was = context, context.engine, was
         self.container = was.name
         self.log = f"docker logs {was.name}"
         self._id = ""
@@ -79,7 +79,7 @@ class ContainerApi:
 
     def again(self) -> bool:
         """Look among those that this incident has brought back."""
-        earlier = [each.id for each in self.case.recovered_containers()]
+        earlier = [each.id for each in self.context.recovered_containers()]
         self._id = next((id_ for id_ in earlier if (now := self.engine.look(id_)) and now.alive), "")
         return bool(self._id)
 
@@ -87,10 +87,10 @@ class ContainerApi:
         """As `docker start` if it still exists, else as `docker run` with every option that it had."""
         was = self.was.identity
         there = self.engine.look(was.id)
-        self._id = was.id if there else self.engine.create(self.was.name, kept_config(self.case, was))
+        self._id = was.id if there else self.engine.create(self.was.name, kept_config(self.context, was))
         self.engine.start(self._id)
         how = "started" if there else "made anew"
-        self.case.log.write("restarted", self._id, name=self.was.name, image=self.was.image, how=how)
+        self.context.log.write("restarted", self._id, name=self.was.name, image=self.was.image, how=how)
 
     def lives(self) -> bool:
         """Ask the engine."""
@@ -100,7 +100,7 @@ class ContainerApi:
         """The engine itself says that the port leads to it, or one of its processes listens on the host's network."""
         if published_now(self.engine.inspect(self._id), port):
             return True
-        processes = self.case.host.snapshot().values()
+        processes = self.context.host.snapshot().values()
         return any(process.container == self._id and port in _ports(process.pid) for process in processes)
 
     def load(self, api: Api, model: StoredFile) -> tuple[str, str, str]:
@@ -135,9 +135,9 @@ class ContainerApi:
     def keep(self) -> None:
         """The container, and its first process: the cordon counts as released by our own recovery."""
         if now := self._now:
-            kept = [*self.case.recovered_containers(), now.identity]
-            self.case.journal(RECOVERED_CONTAINERS, list[ContainerIdentity], kept)
-            self.case.journal(RECOVERED, list[Identity], [*self.case.recovered(), self.identity])
+            kept = [*self.context.recovered_containers(), now.identity]
+            self.context.journal(RECOVERED_CONTAINERS, list[ContainerIdentity], kept)
+            self.context.journal(RECOVERED, list[Identity], [*self.context.recovered(), self.identity])
 
     def end(self) -> None:
         """Its restart forbidden first, else its end would be its beginning."""

@@ -16,7 +16,7 @@ from tasks.custody.evidence.redact import redact_command
 from tasks.custody.store.manifest import digest
 from tasks.incident.layout import FROZEN, RECOVERED, of_any_boot
 from tasks.recovery.api_client import Api, reload, say_served, served
-from tasks.runtime.context import Case
+from tasks.runtime.context import RunContext
 from tasks.system.accounts import clean_environment
 
 _GONE_SECONDS: Final = 10.0
@@ -65,10 +65,10 @@ class ProcessApi:
 
     container = ""
 
-    def __init__(self, case: Case) -> None:
+    def __init__(self, context: RunContext) -> None:
         """Nothing is started yet."""
-        self.case = case
-        self.log = str(case.home / "api-restart.log")
+        self.context = context
+        self.log = str(context.home / "api-restart.log")
         self._started: Identity | None = None
 
     @property
@@ -78,23 +78,23 @@ class ProcessApi:
 
     def again(self) -> bool:
         """Look among those that this incident has brought back."""
-        self._started = next((who for who in self.case.recovered() if self._alive(who)), None)
+        self._started = next((who for who in self.context.recovered() if self._alive(who)), None)
         return self._started is not None
 
     def start(self) -> None:
         """As the user of its receipt, in a scope or session of its own."""
-        block, user = self.case.workload, _api_user(self.case)
+        block, user = self.context.workload, _api_user(self.context)
         environment = clean_environment(user) | block.api_environment
-        self._started = self.case.host.start(block.api_command, block.root, Path(self.log), user, environment)
+        self._started = self.context.host.start(block.api_command, block.root, Path(self.log), user, environment)
         about = {"command": redact_command(block.api_command), "user": user}
-        self.case.log.write("restarted", str(self.identity.pid), **about)
+        self.context.log.write("restarted", str(self.identity.pid), **about)
 
     def lives(self) -> bool:
         """Ask the kernel."""
         return self._started is not None and self._alive(self._started)
 
     def _alive(self, identity: Identity) -> bool:
-        process = self.case.host.look(identity)
+        process = self.context.host.look(identity)
         return process is not None and process.alive
 
     def listens(self, port: int) -> bool:
@@ -108,7 +108,7 @@ class ProcessApi:
 
     def load(self, api: Api, model: StoredFile) -> tuple[str, str, str]:
         """Only a file of the models folder is asked for, and only one is believed."""
-        models, asked = self.case.workload.root / "models", path_of(model)
+        models, asked = self.context.workload.root / "models", path_of(model)
         reload(api, asked, model.sha256, models)
         said = say_served(api)
         path = served(said, asked, models)
@@ -116,7 +116,7 @@ class ProcessApi:
 
     def keep(self) -> None:
         """Beside those that came before."""
-        self.case.journal(RECOVERED, list[Identity], [*self.case.recovered(), self.identity])
+        self.context.journal(RECOVERED, list[Identity], [*self.context.recovered(), self.identity])
 
     def end(self) -> None:
         """Again, until no child is left."""
@@ -124,27 +124,27 @@ class ProcessApi:
             family = [process.identity for process in self._family()]
             for identity in family:
                 with suppress(ProcessLookupError):
-                    self.case.host.signal(identity, SIGKILL)
-            if not self.case.host.wait_gone(family, _GONE_SECONDS):
+                    self.context.host.signal(identity, SIGKILL)
+            if not self.context.host.wait_gone(family, _GONE_SECONDS):
                 break
 
     def _family(self) -> list[Process]:
         """What was started and all that descends from it; nobody where it is gone, whoever has its pid by now."""
-        snapshot = self.case.host.snapshot()
+        snapshot = self.context.host.snapshot()
         pid = self.identity.pid
         if pid not in snapshot or snapshot[pid].identity != self.identity:
             return []
         return [snapshot[each] for each in {pid} | descendants(snapshot, [pid])]
 
 
-def _api_user(case: Case) -> int:
+def _api_user(context: RunContext) -> int:
     """As the freeze found it, before a reboot too; the owner of the root where no API was frozen."""
-    for journal in sorted(case.home.glob(of_any_boot(FROZEN)), key=lambda path: path.stat().st_mtime, reverse=True):
+    for journal in sorted(context.home.glob(of_any_boot(FROZEN)), key=lambda path: path.stat().st_mtime, reverse=True):
         with suppress(ValidationError):
             frozen = TypeAdapter(list[Frozen]).validate_json(journal.read_bytes())
             if users := [process.user for process in frozen if process.role == "api"]:
                 return users[0]
-    return case.workload.root.stat().st_uid
+    return context.workload.root.stat().st_uid
 
 
 def path_of(model: StoredFile) -> str:

@@ -21,7 +21,7 @@ from tasks.evidence.seal import read_manifest
 from tasks.recovery.api_client import Api, Prediction, failure, predict, wait_healthy
 from tasks.recovery.container_api import ContainerApi, api_container, restore_restart_policies
 from tasks.recovery.process_api import ProcessApi, Revival, path_of
-from tasks.runtime.context import Case
+from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
 
 _PROBE_SECONDS: Final = 10.0
@@ -31,7 +31,7 @@ _NO_MODEL: Final = "no model: the manifest names none that is sound"
 
 
 @step("§7 recover the API", "復旧", patience=_PATIENCE_SECONDS)
-def recover(case: Case, seals: Sequence[Seal], intact: Seal, verdict: Verdict, despite: str = "") -> Recovery:
+def recover(context: RunContext, seals: Sequence[Seal], intact: Seal, verdict: Verdict, despite: str = "") -> Recovery:
     """Uncordon, restart, wait for health, reload, compare digests, predict (runbook §7).
 
     A failure leaves the workload contained. Until everything is proven, what was started counts as new life: a run that
@@ -40,116 +40,116 @@ def recover(case: Case, seals: Sequence[Seal], intact: Seal, verdict: Verdict, d
     del intact
     if why_not := why_not_recover(verdict.word, despite):
         raise failure("an incident whose evidence is safe", why_not)
-    model = _newest_model(case, seals)
-    way = _way_back(case)
+    model = _newest_model(context, seals)
+    way = _way_back(context)
     if way.again():
-        return _prove(case, way, seals, model)
-    _require_quiet(case)
+        return _prove(context, way, seals, model)
+    _require_quiet(context)
     try:
-        engine = case.engine if case.workload.containers else None
-        let_go = uncordon(case.host, case.scheduler, case.workload, case.log, engine)
+        engine = context.engine if context.workload.containers else None
+        let_go = uncordon(context.host, context.scheduler, context.workload, context.log, engine)
         way.start()
-        recovery = _prove(case, way, seals, model)
+        recovery = _prove(context, way, seals, model)
         way.keep()
-        restore_restart_policies(case)
+        restore_restart_policies(context)
     except BaseException:
-        _contain_again(case, way)
+        _contain_again(context, way)
         raise
-    return recovery if let_go.complete else replace(recovery, unproven=(*recovery.unproven, let_go.told))
+    return recovery if let_go.is_complete else replace(recovery, unproven=(*recovery.unproven, let_go.summary))
 
 
 @step("§7 check: contained again", "再封じ込めの確認", last=True)
-def prove_contained_again(case: Case) -> Containment:
+def prove_contained_again(context: RunContext) -> Containment:
     """After a recovery that failed: nothing runs, the lock refuses, and Prefect's side is paused."""
-    return _contained_again(case)
+    return _contained_again(context)
 
 
-def _contained_again(case: Case) -> Containment:
-    made = contained(case)
-    return replace(made, alive=(*made.alive, *pause_named(case).open))
+def _contained_again(context: RunContext) -> Containment:
+    made = contained(context)
+    return replace(made, alive=(*made.alive, *pause_named(context).open))
 
 
-def _require_quiet(case: Case) -> None:
+def _require_quiet(context: RunContext) -> None:
     """Nothing of the workload runs before its recovery, and no stranger would answer in the API's place.
 
     After an earlier recovery other life is the workload's own business.
     """
-    if not case.recovered() and (alive := contained(case).alive):
+    if not context.recovered() and (alive := contained(context).alive):
         raise failure("nothing of the workload to run before its recovery", "; ".join(alive[:3]))
     with socket.socket() as probe:
         probe.settimeout(_PROBE_SECONDS)
-        if probe.connect_ex(_address(case)) == 0:
-            raise failure(f"nobody to listen on {case.workload.api_address} before the restart", "somebody who does")
+        if probe.connect_ex(_address(context)) == 0:
+            raise failure(f"nobody to listen on {context.workload.api_address} before the restart", "somebody who does")
 
 
-def _way_back(case: Case) -> Revival:
+def _way_back(context: RunContext) -> Revival:
     """As it ran: an API that was a container comes back as one."""
-    was = api_container(case, _address(case)[1])
-    return ContainerApi(case, was) if was else ProcessApi(case)
+    was = api_container(context, _address(context)[1])
+    return ContainerApi(context, was) if was else ProcessApi(context)
 
 
-def _newest_model(case: Case, seals: Sequence[Seal]) -> StoredFile | None:
+def _newest_model(context: RunContext, seals: Sequence[Seal]) -> StoredFile | None:
     models = [
         file
         for sealed in seals
-        for file in sound_models(case, sealed.volume, read_manifest(case, sealed.volume).files)
+        for file in sound_models(context, sealed.volume, read_manifest(context, sealed.volume).files)
         if file.stored.startswith("models/")
     ]
     return max(models, key=lambda file: file.mtime_ns or 0, default=None)
 
 
-def _undecided(case: Case, seals: Sequence[Seal], model: StoredFile, said: str) -> str:
+def _undecided(context: RunContext, seals: Sequence[Seal], model: StoredFile, said: str) -> str:
     """What a base name in /health leaves open: files of the manifests that have the same one, and another content."""
     path = path_of(model)
-    files = (file for sealed in seals for file in read_manifest(case, sealed.volume).files if file.source)
+    files = (file for sealed in seals for file in read_manifest(context, sealed.volume).files if file.source)
     others = sorted({path_of(file) for file in files if file.sha256 != model.sha256} - {path})
     namesakes = [other for other in others if basename(other) == said]
     return f"which model it serves: {said!r} is {path}, or {' or '.join(namesakes)}" if namesakes else ""
 
 
-def _address(case: Case) -> tuple[str, int]:
-    url = urlsplit(case.workload.api_address)
+def _address(context: RunContext) -> tuple[str, int]:
+    url = urlsplit(context.workload.api_address)
     return url.hostname or "127.0.0.1", url.port or (443 if url.scheme == "https" else 80)
 
 
-def _prove(case: Case, way: Revival, seals: Sequence[Seal], model: StoredFile | None) -> Recovery:
-    block = case.workload
-    _, port = _address(case)
+def _prove(context: RunContext, way: Revival, seals: Sequence[Seal], model: StoredFile | None) -> Recovery:
+    block = context.workload
+    _, port = _address(context)
     with Api(block.api_address) as api:
-        health = wait_healthy(api, partial(_lives, case, way), block.recovery_seconds, way.log)
+        health = wait_healthy(api, partial(_lives, context, way), block.recovery_seconds, way.log)
         if not way.listens(port):
             raise failure(f"what was started to listen on port {port}", "somebody else's answers")
-        case.log.write("healthy", block.api_address, result=health)
+        context.log.write("healthy", block.api_address, result=health)
         made = Recovery(datetime.now(UTC), way.identity, _NO_MODEL, "", health, container=way.container)
         if model is None:
             return replace(made, unproven=("which model it serves",))
         path, sha256, said = way.load(api, model)
         if sha256 != model.sha256:
             raise failure(f"the API to serve sha256 {model.sha256}, as in the manifest", f"{path}: sha256 {sha256}")
-        if undecided := _undecided(case, seals, model, said):
+        if undecided := _undecided(context, seals, model, said):
             sha256 = ""
         else:
-            case.log.write("model proven", path, sha256=sha256)
-        prediction = prove_prediction(case, api)
+            context.log.write("model proven", path, sha256=sha256)
+        prediction = prove_prediction(context, api)
     unproven = tuple(filter(None, (undecided, prediction.unproven)))
     return replace(made, model=path_of(model), sha256=sha256, prediction=prediction.answer, unproven=unproven)
 
 
-def _lives(case: Case, way: Revival) -> bool:
-    case.cancelled.check()
+def _lives(context: RunContext, way: Revival) -> bool:
+    context.cancelled.check()
     return way.lives()
 
 
-def prove_prediction(case: Case, api: Api) -> Prediction:
+def prove_prediction(context: RunContext, api: Api) -> Prediction:
     """One canary prediction, told in the custody log."""
     made = predict(api)
-    case.log.write("predicted", case.workload.api_address, result=made.answer or f"not proven: {made.unproven}")
+    context.log.write("predicted", context.workload.api_address, result=made.answer or f"not proven: {made.unproven}")
     return made
 
 
-def _contain_again(case: Case, way: Revival) -> None:
+def _contain_again(context: RunContext, way: Revival) -> None:
     """End what was started with all that belongs to it, cordon again, look; what an earlier recovery let go stays."""
     way.end()
-    if not case.recovered():
-        hold(case, "recovery failed")
-        case.log.write("contained again", case.incident.id, result=_contained_again(case).told)
+    if not context.recovered():
+        hold(context, "recovery failed")
+        context.log.write("contained again", context.incident.id, result=_contained_again(context).summary)

@@ -30,7 +30,7 @@ class Answer(RunInput):
         return self.decision == "approve"
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """Who said what, and why."""
         words = f"{self.by} {'approved' if self.approved else 'refused'}"
         return f"{words}: {self.why}" if self.why else words

@@ -1,4 +1,4 @@
-"""The case: one run of one incident, with the places it writes to and the doors it acts through."""
+"""The context of a run: one run of one incident, with the places it writes to and the doors it acts through."""
 
 import json
 import logging
@@ -63,7 +63,7 @@ Policy: TypeAlias = Literal["graceful", "kill"]
 T = TypeVar("T")
 
 
-class Case:
+class RunContext:
     """Not a dataclass: Prefect walks those, and this one holds locks and open files.
 
     On disk, below the workload's evidence folder: open.json (the open incident), cordon.json (the

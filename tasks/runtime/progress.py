@@ -55,7 +55,7 @@ class Progress:
         part, whole = (self.done_size, self.size) if self.size else (self.done, self.objects)
         return round(min(100.0, 100 * part / whole), 1) if whole else 100.0
 
-    def told(self, seconds: float) -> str:
+    def summary(self, seconds: float) -> str:
         """Counts, bytes, rate and the time that is left at this rate."""
         rate = self.done_size / seconds if seconds > 0 else 0
         left = f", {max(0, self.size - self.done_size) / rate:.0f} s left" if rate else ""
@@ -84,7 +84,7 @@ def _show(name: str, incident: str, progress: Progress, ended: threading.Event) 
     while not last:
         last = ended.wait(_EVERY)
         now = time.monotonic()
-        told = progress.told(now - began)
+        told = progress.summary(now - began)
         if now - logged > _LOG_EVERY:
             logged = now
             logger.info("%s: %s", name, told)

@@ -16,9 +16,9 @@ from prefect.futures import PrefectFuture
 from prefect.states import Completed, Failed
 from prefect.utilities.annotations import quote
 
-from tasks.custody.noun import Noun
+from tasks.custody.step_result import StepResult
 from tasks.custody.visible import LINE_LIMIT, visible
-from tasks.runtime.context import Case
+from tasks.runtime.context import RunContext
 from tasks.runtime.former_names import know_former_names
 from tasks.system.cancellation import PATIENCE_SECONDS, RunCancelled
 
@@ -28,7 +28,7 @@ know_former_names()
 P = ParamSpec("P")
 
 
-N = TypeVar("N", bound=Noun)
+N = TypeVar("N", bound=StepResult)
 
 
 def step(  # noqa: PLR0913  what a step is known by, and how it is tried again
@@ -41,7 +41,7 @@ def step(  # noqa: PLR0913  what a step is known by, and how it is tried again
     retry_if: Callable[[object], bool] | None = None,
     last: bool = False,
     patience: float = PATIENCE_SECONDS,
-) -> Callable[[Callable[Concatenate[Case, P], N]], Task[Concatenate[Case, P], State[N]]]:
+) -> Callable[[Callable[Concatenate[RunContext, P], N]], Task[Concatenate[RunContext, P], State[N]]]:
     """Make a task of a verb.
 
     `key` names what the step's result depends on, given its arguments: with it the result is cached for the
@@ -52,15 +52,15 @@ def step(  # noqa: PLR0913  what a step is known by, and how it is tried again
     state's message begins with.
     """
 
-    def decorate(body: Callable[Concatenate[Case, P], N]) -> Task[Concatenate[Case, P], State[N]]:
+    def decorate(body: Callable[Concatenate[RunContext, P], N]) -> Task[Concatenate[RunContext, P], State[N]]:
         @functools.wraps(body)
-        def run(case: Case, /, *args: P.args, **kwargs: P.kwargs) -> State[N]:
+        def run(context: RunContext, /, *args: P.args, **kwargs: P.kwargs) -> State[N]:
             plain = tuple(_walkable(argument) for argument in args)
-            name = _title(title, body, (case, *plain), kwargs)
-            if case.cancelled and not last:
+            name = _title(title, body, (context, *plain), kwargs)
+            if context.cancelled and not last:
                 raise RunCancelled("not begun: the run was cancelled")
-            act = functools.partial(body, case, *plain, **kwargs)
-            return _told(case, name, ja, act if last else lambda: case.cancelled.bounded(act, patience))
+            act = functools.partial(body, context, *plain, **kwargs)
+            return _told(context, name, ja, act if last else lambda: context.cancelled.bounded(act, patience))
 
         return task(  # type: ignore[no-any-return,call-overload]
             run,
@@ -77,11 +77,11 @@ def step(  # noqa: PLR0913  what a step is known by, and how it is tried again
     return decorate
 
 
-def submit(case: Case, verb: Task[..., Any], *args: Any, after: Iterable[Any] = ()) -> PrefectFuture[Any]:
+def submit(context: RunContext, verb: Task[..., Any], *args: Any, after: Iterable[Any] = ()) -> PrefectFuture[Any]:
     """Start a step. Futures among the arguments are hard edges; `after` are soft ones: they may have failed."""
     soft = [allow_failure(edge) for edge in after if edge is not None]
-    future = verb.with_options(result_storage=case.results).submit(case, *map(_unwalked, args), wait_for=soft)
-    case.steps.append((_title(str(verb.task_run_name), verb.fn, (case, *args), {}), future))
+    future = verb.with_options(result_storage=context.results).submit(context, *map(_unwalked, args), wait_for=soft)
+    context.steps.append((_title(str(verb.task_run_name), verb.fn, (context, *args), {}), future))
     return future
 
 
@@ -96,7 +96,7 @@ def _unwalked(argument: Any) -> Any:
     """Keep Prefect from walking thousands of records in search of futures: 0.8 s a step for 20,000 files."""
     if isinstance(argument, PrefectFuture):
         return _Edge(argument)
-    return quote(argument) if isinstance(argument, tuple | Noun) else argument
+    return quote(argument) if isinstance(argument, tuple | StepResult) else argument
 
 
 def _walkable(argument: Any) -> Any:
@@ -114,7 +114,7 @@ def end_of(future: PrefectFuture[Any]) -> State[Any]:
     return future.state
 
 
-def noun(future: PrefectFuture[Any] | None, kind: type[N]) -> N | None:
+def result_of(future: PrefectFuture[Any] | None, kind: type[N]) -> N | None:
     """What a step made, however it ended; None if it made nothing."""
     if future is None or not (state := end_of(future)).is_final():
         return None
@@ -122,9 +122,9 @@ def noun(future: PrefectFuture[Any] | None, kind: type[N]) -> N | None:
     return made if isinstance(made, kind) else None
 
 
-def noun_or_reason(kind: type[N], future: PrefectFuture[Any], *before: PrefectFuture[Any]) -> N | str:
+def result_or_reason(kind: type[N], future: PrefectFuture[Any], *before: PrefectFuture[Any]) -> N | str:
     """What a step made, or why it made nothing: its own failure, or that of a step that it needed."""
-    if made := noun(future, kind):
+    if made := result_of(future, kind):
         return made
     states = [end_of(each) for each in (*before, future)]
     return next((words(state) for state in states if state.is_failed()), words(states[-1]))
@@ -133,25 +133,25 @@ def noun_or_reason(kind: type[N], future: PrefectFuture[Any], *before: PrefectFu
 def words(state: State[Any]) -> str:
     """Why a step ended as it did."""
     reason = state.result(raise_on_failure=False) if state.is_final() else None
-    if isinstance(reason, Noun):
-        return reason.told
+    if isinstance(reason, StepResult):
+        return reason.summary
     return str(reason) if isinstance(reason, BaseException) else state.message or state.name or "it did not run"
 
 
-def _told(case: Case, name: str, ja: str, body: Callable[[], N]) -> State[N]:
+def _told(context: RunContext, name: str, ja: str, body: Callable[[], N]) -> State[N]:
     began = time.monotonic()
-    case.log.write("step started", name)
+    context.log.write("step started", name)
     try:
         made = body()
     except Exception as error:
-        case.log.write("step failed", name, seconds=_since(began), result=str(error), error=type(error).__name__)
+        context.log.write("step failed", name, seconds=_since(began), result=str(error), error=type(error).__name__)
         raise
-    action = "step done" if made.complete else "step incomplete"
-    case.log.write(action, name, seconds=_since(began), result=made.told)
-    told = visible(made.told, LINE_LIMIT)
+    action = "step done" if made.is_complete else "step incomplete"
+    context.log.write(action, name, seconds=_since(began), result=made.summary)
+    told = visible(made.summary, LINE_LIMIT)
     logger.info("%s: %s", name, told)
     message = f"{ja}: {told}"
-    return Completed(message=message, data=made) if made.complete else Failed(message=message, data=made)
+    return Completed(message=message, data=made) if made.is_complete else Failed(message=message, data=made)
 
 
 def _since(began: float) -> float:
@@ -163,12 +163,12 @@ def _title(title: str, body: Callable[..., Any], args: tuple[Any, ...], kwargs: 
 
 
 def _cache_key(name: str, key: Callable[..., str]) -> Callable[[Any, dict[str, Any]], str]:
-    def compute(context: Any, parameters: dict[str, Any]) -> str:
-        del context
-        case: Case = parameters["case"]
-        rest = {name: _walkable(value) for name, value in parameters.items() if name != "case"}
-        told = hashlib.sha256(key(case, **rest).encode()).hexdigest()[:32]
-        return f"{case.incident.id}.{name}.{told}"
+    def compute(task_run: Any, parameters: dict[str, Any]) -> str:
+        del task_run
+        context: RunContext = parameters["context"]
+        rest = {name: _walkable(value) for name, value in parameters.items() if name != "context"}
+        told = hashlib.sha256(key(context, **rest).encode()).hexdigest()[:32]
+        return f"{context.incident.id}.{name}.{told}"
 
     return compute
 

@@ -165,7 +165,7 @@ def take_turn(store: "Store", wish: Wish, log: Log, *, now: datetime, take_over:
         raise Busy("nobody else to change latest/", why_not, "Run this again when it is done, or after 15 minutes.")
     turn = planned(store, wish, past, now)
     if past.proof and past.last and _adopts(past.last, turn):
-        return Promotion(_receipts(store, wish.wanted, turn), past.proof, turn.told)
+        return Promotion(_receipts(store, wish.wanted, turn), past.proof, turn.summary)
     try:
         begun = _begin(store, turn)
     except Conflict as error:
@@ -175,7 +175,7 @@ def take_turn(store: "Store", wish: Wish, log: Log, *, now: datetime, take_over:
             "an identity that may change latest/", error.got, "Give the store block a promoter (docs/latest.md)."
         ) from error
     left = {act: [row.key for row in turn.rows if row.act is act] for act in (Act.KEEP, Act.WOULD_DELETE)}
-    log.write("turn begun", begun_key(turn.number), sha256=begun, result=turn.told, left={**left})
+    log.write("turn begun", begun_key(turn.number), sha256=begun, result=turn.summary, left={**left})
     _carry_out(store, turn, log)
     receipts = _receipts(store, wish.wanted, turn)
     if bad := unproven(receipts):
@@ -183,8 +183,8 @@ def take_turn(store: "Store", wish: Wish, log: Log, *, now: datetime, take_over:
     done = canonical({"turn": turn.number, "begun": begun, "by": wish.by, "done_at": datetime.now(UTC).isoformat()})
     store.create(done_key(turn.number), done, digest_bytes(done))
     proof = TurnProof(turn.number, begun, digest_bytes(done), kept_by(turn.number, turn.rows))
-    log.write("turn done", done_key(turn.number), sha256=proof.done, result=turn.told)
-    return Promotion(receipts, proof, turn.told)
+    log.write("turn done", done_key(turn.number), sha256=proof.done, result=turn.summary)
+    return Promotion(receipts, proof, turn.summary)
 
 
 def _begin(store: "Store", turn: Turn) -> str:

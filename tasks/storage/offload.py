@@ -17,7 +17,7 @@ from tasks.custody.store.sent import Sent
 from tasks.evidence.seal import read_manifest
 from tasks.evidence.signing import read_signature
 from tasks.incident.layout import CLAIMED, LOST_IN_PLACE, TURNED, UNPROVEN
-from tasks.runtime.context import Case
+from tasks.runtime.context import RunContext
 from tasks.runtime.progress import Progress, shown
 from tasks.runtime.step import step
 from tasks.storage.untrusted_reads import read_back
@@ -38,8 +38,8 @@ def transient(error: object) -> bool:
     return isinstance(error, TransientStoreError) or not isinstance(error, StoreError)
 
 
-def _claim(case: Case) -> None:
-    incident = case.incident
+def _claim(context: RunContext) -> None:
+    incident = context.incident
     claim = canonical(
         {
             "incident": incident.id,
@@ -50,138 +50,138 @@ def _claim(case: Case) -> None:
         }
     )
     try:
-        case.store.create(claim_key(incident.id), claim, digest_bytes(claim))
+        context.store.create(claim_key(incident.id), claim, digest_bytes(claim))
     except Conflict as conflict:
-        case.journal(CLAIMED, str, str(conflict))
+        context.journal(CLAIMED, str, str(conflict))
         raise
 
 
 @step("§5 claim the incident in the store", "保全先の確保")
-def claim_store(case: Case) -> Sent:
+def claim_store(context: RunContext) -> Sent:
     """Write the first object, which says whose incident this is: a bad store is known now, while we collect."""
-    _claim(case)
-    if told := case.store.unfit():
-        case.notes.append(f"not retained as asked: {told}")
-        case.log.write("not retained", case.store.place, result=told)
+    _claim(context)
+    if told := context.store.unfit():
+        context.notes.append(f"not retained as asked: {told}")
+        context.log.write("not retained", context.store.place, result=told)
         logger.warning("What is stored can be deleted by whoever may delete there: %s", told)
-    return Sent(1, 0, case.store.place)
+    return Sent(1, 0, context.store.place)
 
 
-def _by_seals(case: Case, seals: Sequence[Seal], intact: Seal) -> str:
+def _by_seals(context: RunContext, seals: Sequence[Seal], intact: Seal) -> str:
     """What is sent, where to, how long it is kept, and what the last look found missing there, which is sent again."""
     del intact
-    missing = case.journal(UNPROVEN, list[str]) or []
-    kept = f"{retention}:" if (retention := case.retention) else ""
-    return f"{case.place}:{kept}{','.join(sealed.manifest_sha256 for sealed in seals)}:{','.join(missing)}"
+    missing = context.journal(UNPROVEN, list[str]) or []
+    kept = f"{retention}:" if (retention := context.retention) else ""
+    return f"{context.place}:{kept}{','.join(sealed.manifest_sha256 for sealed in seals)}:{','.join(missing)}"
 
 
 @step("§5 offload", "退避", key=_by_seals, retries=3, delay=2.0, retry_if=transient)
-def offload(case: Case, seals: Sequence[Seal], intact: Seal) -> Sent:
+def offload(context: RunContext, seals: Sequence[Seal], intact: Seal) -> Sent:
     """Send what is sealed and intact. Each byte crosses once, the snapshot is copied inside the store (runbook §5)."""
     del intact
-    _claim(case)
-    ledger = Ledger(case.home, case.store.place)
-    volumes = [_offload(case, ledger, sealed) for sealed in seals]
-    _end_unfinished(case, len(seals))
-    _retain_turns(case)
+    _claim(context)
+    ledger = Ledger(context.home, context.store.place)
+    volumes = [_offload(context, ledger, sealed) for sealed in seals]
+    _end_unfinished(context, len(seals))
+    _retain_turns(context)
     return Sent(
         objects=sum(each.objects for each in volumes),
         size=sum(each.size for each in volumes),
-        place=case.store.place,
+        place=context.store.place,
         sent=sum(each.sent for each in volumes),
         copied=sum(each.copied for each in volumes),
     )
 
 
-def _offload(case: Case, ledger: Ledger, sealed: Seal) -> Sent:
+def _offload(context: RunContext, ledger: Ledger, sealed: Seal) -> Sent:
     """One evidence folder: its files, the snapshot from them, and the manifest last."""
-    manifest, folder = read_manifest(case, sealed.volume), case.folder(sealed.volume)
-    wanted, copies = evidence_objects(manifest), snapshot_objects(manifest, case.incident.snapshot)
+    manifest, folder = read_manifest(context, sealed.volume), context.folder(sealed.volume)
+    wanted, copies = evidence_objects(manifest), snapshot_objects(manifest, context.incident.snapshot)
     closing = closing_objects(manifest, read_signature(folder))
     every = (*wanted, *copies, *closing)
     progress = Progress(len(every), sum(item.size for item in every))
     delivery = Delivery(
-        case,
+        context,
         ledger,
         manifest,
-        elsewhere(case, (item.sha256 for item in wanted if item.size)),
+        elsewhere(context, (item.sha256 for item in wanted if item.size)),
         progress,
-        _listed(case, ledger, {item.key.removesuffix(item.stored) for item in every}),
+        _listed(context, ledger, {item.key.removesuffix(item.stored) for item in every}),
     )
-    with shown("offload", case.incident.id, progress):
+    with shown("offload", context.incident.id, progress):
         there = delivery.deliver(wanted)
         lost = {item.stored for item in wanted if item.key not in there}
-        _note_lost(case, [file.source for file in manifest.files if file.stored in lost])
+        _note_lost(context, [file.source for file in manifest.files if file.stored in lost])
         copies = [item for item in copies if item.origin in there]
         deque(side_by_side(delivery.copy, copies, QUESTIONS), maxlen=0)
         for item in closing:
             delivery.close(item, folder / item.stored)
     these = [*(item for item in wanted if item.key in there), *copies, *closing]
-    case.log.write(
-        "offloaded", folder.name, digest=sealed.manifest_sha256, objects=len(these), result=f"to {case.store.place}"
+    context.log.write(
+        "offloaded", folder.name, digest=sealed.manifest_sha256, objects=len(these), result=f"to {context.store.place}"
     )
     size = sum(item.size for item in these if not item.origin)
-    return Sent(len(these), size, case.store.place, progress.ways["sent"], progress.ways["copied"])
+    return Sent(len(these), size, context.store.place, progress.ways["sent"], progress.ways["copied"])
 
 
-def _listed(case: Case, ledger: Ledger, folders: Collection[str]) -> dict[str, int]:
+def _listed(context: RunContext, ledger: Ledger, folders: Collection[str]) -> dict[str, int]:
     """What lies in these folders of the store, where an earlier run has left something; without what was not proven.
 
     Where retention is asked each object is asked for itself: a listing does not tell of it.
     """
-    if case.retention or not any(key.startswith(tuple(folders)) for key in ledger.known):
+    if context.retention or not any(key.startswith(tuple(folders)) for key in ledger.known):
         return {}
-    doubted = set(case.journal(UNPROVEN, list[str]) or [])
+    doubted = set(context.journal(UNPROVEN, list[str]) or [])
     try:
-        found = [each for folder in folders for each in case.store.list(folder)]
+        found = [each for folder in folders for each in context.store.list(folder)]
     except PermanentStoreError as error:
         logger.warning("Each object is asked for by itself: %s", error)
         return {}
     return {each.key: each.size for each in found if each.key not in doubted}
 
 
-def _end_unfinished(case: Case, volumes: int) -> None:
+def _end_unfinished(context: RunContext, volumes: int) -> None:
     """What earlier tries left half sent, and nobody will continue, costs room in the store; no object is touched."""
-    stamp = case.incident.snapshot
+    stamp = context.incident.snapshot
     snapshots = [stamp, *(f"{stamp}.{volume}" for volume in range(2, volumes + 1))]
     try:
         prefixes = [
-            claim_key(case.incident.id).removesuffix("claim.json"),
+            claim_key(context.incident.id).removesuffix("claim.json"),
             *(snapshot_key(each, "") for each in snapshots),
         ]
-        ended = [key for prefix in prefixes for key in case.store.end_unfinished(prefix)]
+        ended = [key for prefix in prefixes for key in context.store.end_unfinished(prefix)]
     except StoreError as error:
         logger.warning("Unfinished uploads were left as they are: %s", error)
         return
     if ended:
-        case.log.write("ended unfinished uploads", case.store.place, uploads=len(ended), first=ended[0])
+        context.log.write("ended unfinished uploads", context.store.place, uploads=len(ended), first=ended[0])
 
 
-def _retain_turns(case: Case) -> None:
+def _retain_turns(context: RunContext) -> None:
     """What earlier runs of the incident told of latest/ gets the retention that is asked for now."""
-    if not case.retention:
+    if not context.retention:
         return
-    for key, sha256 in (case.journal(TURNED, dict[str, str]) or {}).items():
+    for key, sha256 in (context.journal(TURNED, dict[str, str]) or {}).items():
         with suppress(Conflict):  # the audit names it
-            case.store.holds(key, sha256)
+            context.store.holds(key, sha256)
 
 
-def _note_lost(case: Case, sources: Sequence[str]) -> None:
+def _note_lost(context: RunContext, sources: Sequence[str]) -> None:
     """What can no longer be sent as it was sealed is collected anew by the next run, as it is then."""
-    known = case.journal(LOST_IN_PLACE, list[str]) or []
+    known = context.journal(LOST_IN_PLACE, list[str]) or []
     if not set(sources) <= set(known):
-        case.journal(LOST_IN_PLACE, list[str], sorted({*known, *sources}))
+        context.journal(LOST_IN_PLACE, list[str], sorted({*known, *sources}))
 
 
-def prove(case: Case, item: Expected, retention: Retention = NOTHING, *, deep: bool = False) -> ObjectReceipt:
+def prove(context: RunContext, item: Expected, retention: Retention = NOTHING, *, deep: bool = False) -> ObjectReceipt:
     """Ask the store for its own digest of one object, and whether it is retained as asked.
 
     Where it has none that can be compared, or where that is asked (`deep`), every byte is read back and hashed.
     """
-    there = case.store.look(item.key)
-    reason, read = _differs(case.store, item, there, deep=deep) if there else (NOT_THERE, False)
+    there = context.store.look(item.key)
+    reason, read = _differs(context.store, item, there, deep=deep) if there else (NOT_THERE, False)
     if there and not reason:
-        since = case.incident.opened_at
+        since = context.incident.opened_at
         reason = retention.lacking(there.lock, there.retained_until, held=there.held, since=since)
     return ObjectReceipt(item.key, item.sha256, item.size, proven=not reason, reason=reason, read=read)
 

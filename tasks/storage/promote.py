@@ -16,7 +16,7 @@ from tasks.custody.store.objects import latest_held
 from tasks.evidence.model_inspection import held_back
 from tasks.evidence.seal import read_manifest
 from tasks.incident.layout import TURNED
-from tasks.runtime.context import Case
+from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
 from tasks.storage.latest_transaction import Busy, History, NotOurs, Wish, history, take_turn
 from tasks.storage.offload import transient
@@ -24,43 +24,43 @@ from tasks.storage.offload import transient
 _SHOWN: Final = 10
 
 
-def _once(case: Case, seals: Sequence[Seal], verdict: Verdict, policy: LatestPolicy) -> str:
+def _once(context: RunContext, seals: Sequence[Seal], verdict: Verdict, policy: LatestPolicy) -> str:
     """An incident promotes what it sealed once: run again later, it must not bring the past back."""
     sealed = ",".join(each.manifest_sha256 for each in seals)
-    return f"{case.place}:{sealed}:{verdict.word}:{policy}:{'promoter' if case.has_promoter else ''}"
+    return f"{context.place}:{sealed}:{verdict.word}:{policy}:{'promoter' if context.has_promoter else ''}"
 
 
 @step("§5 promote latest/", "latest/ の更新", key=_once, retries=2, delay=2.0, retry_if=transient)
-def promote(case: Case, seals: Sequence[Seal], verdict: Verdict, policy: LatestPolicy) -> Promotion:
+def promote(context: RunContext, seals: Sequence[Seal], verdict: Verdict, policy: LatestPolicy) -> Promotion:
     """Only after VERIFIED, only what is sound, only if no later incident did so before, and in a turn of its own."""
     if policy == "never":
         return _left("the policy is never")
     if verdict.word is not Word.VERIFIED:
         return _left(f"the incident is {verdict.word}")
-    store = case.latest_store
+    store = context.latest_store
     try:
-        if why_not := _out_of_turn(case, history(store)):
+        if why_not := _out_of_turn(context, history(store)):
             return _left(why_not)
-        wanted, held, spared = _wanted(case, seals)
-        surplus = partial(surplus_of, wanted=wanted, spared=spared, unsure=_unsure(case, seals))
-        wish = Wish(wanted, f"run {case.run}", case.incident.id, policy, surplus=surplus)
-        made = take_turn(store, wish, case.log, now=datetime.now(UTC))
+        wanted, held, spared = _wanted(context, seals)
+        surplus = partial(surplus_of, wanted=wanted, spared=spared, unsure=_unsure(context, seals))
+        wish = Wish(wanted, f"run {context.run}", context.incident.id, policy, surplus=surplus)
+        made = take_turn(store, wish, context.log, now=datetime.now(UTC))
     except Busy as busy:
         return replace(_left(str(busy)), again=True)
     except NotOurs as error:
         return _left(f"skipped, {error}")
     if made.turn:
-        _remember(case, made.turn)
+        _remember(context, made.turn)
     return replace(made, reason="; ".join(filter(None, (_told(held), _waits(policy, made)))))
 
 
-def _out_of_turn(case: Case, past: History) -> str:
+def _out_of_turn(context: RunContext, past: History) -> str:
     """Why the incident must not promote, by its name: an earlier one brings the past, one from the future keeps it."""
-    incident, claim = case.incident.id, claim_key(case.incident.id)
+    incident, claim = context.incident.id, claim_key(context.incident.id)
     if past.last and past.last.newest > incident:
         remedy = "; it is from the future: make lower" if is_ahead(past.last.newest, datetime.now(UTC)) else ""
         return f"{past.last.newest} is later and has promoted{remedy}"
-    times = (each.modified for each in case.store.list(claim) if each.key == claim and each.modified)
+    times = (each.modified for each in context.store.list(claim) if each.key == claim and each.modified)
     ahead = (f"{at:%Y-%m-%d %H:%M:%S} UTC" for at in times if is_ahead(incident, at))
     return "".join(f"{incident} is from the future: the store got its claim at {at}" for at in ahead)
 
@@ -69,22 +69,22 @@ def _left(why: str) -> Promotion:
     return Promotion(reason=f"latest/ was left as it is: {why}")
 
 
-def _wanted(case: Case, seals: Sequence[Seal]) -> tuple[dict[str, Held], dict[str, str], frozenset[str]]:
+def _wanted(context: RunContext, seals: Sequence[Seal]) -> tuple[dict[str, Held], dict[str, str], frozenset[str]]:
     """What latest/ is to have by key, what is held back and why by stored name, and all keys that the workload has."""
     wanted, held, has = dict[str, Held](), dict[str, str](), set[str]()
     for sealed in seals:
-        manifest = read_manifest(case, sealed.volume)
-        back = held_back(case, sealed.volume, manifest.files)
+        manifest = read_manifest(context, sealed.volume)
+        back = held_back(context, sealed.volume, manifest.files)
         passed = [file.stored for file in manifest.files if file.stored not in back]
         held = {stored: why for stored, why in held.items() if stored not in passed} | back
-        wanted |= latest_held(manifest, case.incident.snapshot, passed)
+        wanted |= latest_held(manifest, context.incident.snapshot, passed)
         has |= {latest_key(file.stored) for file in manifest.files}
     return wanted, held, frozenset(has)
 
 
-def _unsure(case: Case, seals: Sequence[Seal]) -> frozenset[str]:
+def _unsure(context: RunContext, seals: Sequence[Seal]) -> frozenset[str]:
     """By the coverage statements: what was lost of the workload may still be there."""
-    statements = [read_coverage((case.folder(sealed.volume) / COVERAGE).read_bytes()) for sealed in seals]
+    statements = [read_coverage((context.folder(sealed.volume) / COVERAGE).read_bytes()) for sealed in seals]
     return unsure_of([item for attempts in statements for item in attempts])
 
 
@@ -100,6 +100,6 @@ def _told(held: dict[str, str]) -> str:
     return f"not promoted: {'; '.join([*shown, *more])}" if held else ""
 
 
-def _remember(case: Case, turn: TurnProof) -> None:
+def _remember(context: RunContext, turn: TurnProof) -> None:
     """A later run that asks for another retention gives it to what this one has told of latest/ as well."""
-    case.journal(TURNED, dict[str, str], {**(case.journal(TURNED, dict[str, str]) or {}), **turn.digests})
+    context.journal(TURNED, dict[str, str], {**(context.journal(TURNED, dict[str, str]) or {}), **turn.digests})

@@ -14,7 +14,7 @@ from tasks.custody.audit.untrusted import PLAIN, Unreadable, read_closing, read_
 from tasks.custody.errors import PermanentStoreError, Refused, StoreError
 from tasks.custody.evidence.keys import CLOSING, LATEST, record_key, snapshot_key
 from tasks.custody.incident.incident import parse_id
-from tasks.custody.noun import Noun
+from tasks.custody.step_result import StepResult
 from tasks.custody.store.objects import all_objects
 from tasks.storage.latest_transaction import History, history
 from tasks.storage.untrusted_reads import DOCUMENT_LIMIT, fetch, keys_of
@@ -49,7 +49,7 @@ class Pulled:
 
 
 @dataclass(frozen=True, repr=False)
-class Pull(Noun):
+class Pull(StepResult):
     """All files that were asked for. `changed` says that the store was changing meanwhile."""
 
     what: str
@@ -57,12 +57,12 @@ class Pull(Noun):
     changed: str = ""
 
     @property
-    def complete(self) -> bool:
+    def is_complete(self) -> bool:
         """True if all of it is in the folder now, as the store has it."""
         return not self.changed and all(each.outcome in _HERE for each in self.files)
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """In a few words."""
         counts = Counter(each.outcome for each in self.files)
         words = ", ".join(f"{counts[outcome]} {outcome}" for outcome in Outcome if counts[outcome]) or "no file"

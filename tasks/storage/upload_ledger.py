@@ -9,7 +9,7 @@ from threading import Lock
 from tasks.custody.store.ledger import Entry, entries
 from tasks.incident.directory import homes
 from tasks.incident.layout import LEDGER
-from tasks.runtime.context import Case
+from tasks.runtime.context import RunContext
 
 logger = logging.getLogger(__name__)
 
@@ -43,12 +43,12 @@ class Ledger:
             os.close(descriptor)
 
 
-def elsewhere(case: Case, wanted: Iterable[str]) -> dict[str, str]:
+def elsewhere(context: RunContext, wanted: Iterable[str]) -> dict[str, str]:
     """Keys in this store at which earlier incidents of the host have left content that is wanted, by its SHA-256."""
     wanted, found = frozenset(wanted), dict[str, str]()
-    for home in homes(case.workload):
-        for each in _read(home / LEDGER) if home != case.home else ():
-            if each.place == case.place and each.sha256 in wanted:
+    for home in homes(context.workload):
+        for each in _read(home / LEDGER) if home != context.home else ():
+            if each.place == context.place and each.sha256 in wanted:
                 found.setdefault(each.sha256, each.key)
     return found
 

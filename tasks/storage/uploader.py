@@ -12,7 +12,7 @@ from tasks.custody.evidence.acquisition import StoredFile
 from tasks.custody.store.manifest import Manifest
 from tasks.custody.store.objects import Expected, once
 from tasks.evidence.uncopied_files import as_sealed, reading
-from tasks.runtime.context import Case
+from tasks.runtime.context import RunContext
 from tasks.runtime.progress import Progress
 from tasks.storage.upload_ledger import Ledger
 from tasks.system.parallel import QUESTIONS, THREADS, side_by_side
@@ -30,7 +30,7 @@ class Delivery:
     `elsewhere` are keys of earlier incidents by digest, `listed` sizes of what the store lists and nobody doubts.
     """
 
-    case: Case
+    context: RunContext
     ledger: Ledger
     manifest: Manifest
     elsewhere: Mapping[str, str]
@@ -61,14 +61,14 @@ class Delivery:
     def copy(self, item: Expected) -> None:
         """Fill another prefix from what is there."""
         if not self._there(item):
-            self.case.store.copy(item.origin, item.key, item.sha256, item.parts)
+            self.context.store.copy(item.origin, item.key, item.sha256, item.parts)
         self._done(item, "there")
 
     def close(self, item: Expected, path: Path) -> None:
         """Send one of those that close the folder, in their order."""
         there = self._there(item)
         if not there:
-            self.case.store.create(item.key, path, item.sha256)
+            self.context.store.create(item.key, path, item.sha256)
         self._done(item, "there" if there else "sent")
 
     def _deliver(self, item: Expected) -> bool:
@@ -85,18 +85,18 @@ class Delivery:
 
         A listing is enough not to send it again: of its digest `verify` asks, and doubts it if it is another one.
         """
-        self.case.cancelled.check()
+        self.context.cancelled.check()
         if self.ledger.known.get(item.key) != item.sha256:
             return False
-        return self.listed.get(item.key) == item.size or self.case.store.holds(item.key, item.sha256, item.parts)
+        return self.listed.get(item.key) == item.size or self.context.store.holds(item.key, item.sha256, item.parts)
 
     def _taken_over(self, origin: str, item: Expected) -> bool:
         """Copy what the store itself says is the same content; what it cannot copy is sent."""
-        there = self.case.store.look(origin)
+        there = self.context.store.look(origin)
         if there is None or not there.agrees(item.sha256, item.parts):
             return False
         try:
-            self.case.store.copy(origin, item.key, item.sha256, item.parts)
+            self.context.store.copy(origin, item.key, item.sha256, item.parts)
         except PermanentStoreError as error:
             logger.warning("Sent anew: %s", error)
             return False
@@ -111,13 +111,13 @@ class Delivery:
             self.progress.add(0, size, "sent")
 
         try:
-            with reading(self.case, self.manifest.volume, file) as path:
-                self.case.store.create(item.key, path, item.sha256, item.parts, tell)
+            with reading(self.context, self.manifest.volume, file) as path:
+                self.context.store.create(item.key, path, item.sha256, item.parts, tell)
         except (OSError, StoreError) as error:
-            if not file.in_place or as_sealed(self.case, file):
+            if not file.in_place or as_sealed(self.context, file):
                 raise
-            self.case.log.write("lost", item.stored, reason=str(error), sealed=item.sha256)
-            there = self.case.store.look(item.key)  # an earlier run may have sent it while it was whole
+            self.context.log.write("lost", item.stored, reason=str(error), sealed=item.sha256)
+            there = self.context.store.look(item.key)  # an earlier run may have sent it while it was whole
             return there is not None and there.agrees(item.sha256, item.parts)
         return self._done(item, "there" if item.parts else "sent", item.size - sum(parts))
 

@@ -13,7 +13,7 @@ from tasks.evidence.seal import read_manifest
 from tasks.evidence.signing import read_signature
 from tasks.evidence.uncopied_files import as_sealed
 from tasks.incident.layout import UNPROVEN
-from tasks.runtime.context import Case
+from tasks.runtime.context import RunContext
 from tasks.runtime.progress import Progress, shown
 from tasks.runtime.step import step
 from tasks.storage.offload import NOT_THERE, prove, transient
@@ -21,40 +21,40 @@ from tasks.system.parallel import QUESTIONS, THREADS, side_by_side
 
 
 @step("§6 check: the store's own digests agree", "検証", retries=2, delay=2.0, retry_if=transient)
-def verify(case: Case, seals: Sequence[Seal], sent: Sent, read_back: bool = False) -> Receipts:  # noqa: FBT001, FBT002
+def verify(context: RunContext, seals: Sequence[Seal], sent: Sent, read_back: bool = False) -> Receipts:  # noqa: FBT001, FBT002
     """A receipt for every object that the manifests name, looked at anew in every run (runbook §6)."""
     del sent
     objects: list[ObjectReceipt] = []
     for sealed in seals:
-        manifest, signature = read_manifest(case, sealed.volume), read_signature(case.folder(sealed.volume))
+        manifest, signature = read_manifest(context, sealed.volume), read_signature(context.folder(sealed.volume))
         files = {file.stored: file for file in manifest.files}
-        expected = all_objects(manifest, case.incident.snapshot, signature)
+        expected = all_objects(manifest, context.incident.snapshot, signature)
         progress = Progress(len(expected), sum(item.size for item in expected))
-        with shown("verify", case.incident.id, progress):
-            prove_one = partial(_proved, case, files, progress, read_back)
+        with shown("verify", context.incident.id, progress):
+            prove_one = partial(_proved, context, files, progress, read_back)
             receipts = list(side_by_side(prove_one, expected, THREADS if read_back else QUESTIONS))
         told = f"{sum(each.proven for each in receipts)} of {len(receipts)} objects proven"
         if read := sum(each.read for each in receipts):
             told += f", {read} of them read back"
-        case.log.write("verified", volume_folder(sealed.volume), digest=sealed.manifest_sha256, result=told)
+        context.log.write("verified", volume_folder(sealed.volume), digest=sealed.manifest_sha256, result=told)
         objects += receipts
     missing = [receipt.key for receipt in objects if not receipt.proven]
-    case.journal(UNPROVEN, list[str], missing)
+    context.journal(UNPROVEN, list[str], missing)
     return Receipts(tuple(objects))
 
 
 def _proved(
-    case: Case,
+    context: RunContext,
     files: Mapping[str, StoredFile],
     progress: Progress,
     deep: bool,  # noqa: FBT001
     item: Expected,
 ) -> ObjectReceipt:
     """What the store says; and if it says nothing of a file that was hashed in place, what is left of that one."""
-    case.cancelled.check()
-    receipt, file = prove(case, item, case.retention, deep=deep), files.get(item.stored)
+    context.cancelled.check()
+    receipt, file = prove(context, item, context.retention, deep=deep), files.get(item.stored)
     progress.add(1, item.size)
     gone = file is not None and file.in_place and receipt.reason == NOT_THERE
-    if file and gone and case.store.look(item.origin or item.key) is None and not as_sealed(case, file):
+    if file and gone and context.store.look(item.origin or item.key) is None and not as_sealed(context, file):
         return replace(receipt, lost=True, reason="there was no room for a copy, and it has changed or gone since")
     return receipt

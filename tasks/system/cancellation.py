@@ -32,7 +32,7 @@ class Cancellation:
         """It may go on."""
         self.at: datetime | None = None
         self.by = ""
-        self.told = ""
+        self.summary = ""
 
     def __bool__(self) -> bool:
         """True once it was told to end."""

@@ -41,7 +41,7 @@ class Ended:
     left: tuple[int, ...]
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """In a few words."""
         how = f"exit code {self.code}" if self.code >= 0 else f"signal {signal.Signals(-self.code).name}"
         left = f"; still running: {', '.join(map(str, self.left))}" if self.left else ""

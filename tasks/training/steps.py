@@ -159,9 +159,9 @@ def _began(identity: Identity) -> datetime:
 def conclude(workload: Workload, name: str, run: str, ended: Ended) -> State[Any]:
     """Completed, Cancelled where an evacuation ended it, or Failed with an alarm."""
     if incident := stopped_by(workload, ended):
-        return Cancelled(message=f"{incident}: stopped by the evacuation; {ended.told}")
+        return Cancelled(message=f"{incident}: stopped by the evacuation; {ended.summary}")
     if ended.code == 0:
-        return Completed(message=ended.told)
+        return Completed(message=ended.summary)
     trouble = raise_alarm(name, run, ended)
     alarm = f"but the alarm could not be raised: {trouble}" if trouble else f"the alarm {EVENT} is raised"
-    return Failed(message=f"{ended.told}; {alarm}")
+    return Failed(message=f"{ended.summary}; {alarm}")

@@ -10,7 +10,7 @@ from tasks.custody.evidence.acquisition import Seal
 from tasks.custody.store.sent import Sent
 from tasks.evidence.collect import collect
 from tasks.evidence.seal import check_seal, seal, sealed
-from tasks.runtime.context import Case, read_incident
+from tasks.runtime.context import RunContext, read_incident
 from tasks.storage.offload import offload
 from tasks.storage.verify import verify
 from tests.support.run_context import INCIDENT, case_of, made
@@ -20,33 +20,33 @@ from tests.support.workloads import SmallWorkload
 @contextmanager
 def run_of(
     small: SmallWorkload, store: Store, incident: str = INCIDENT, **changes: object
-) -> Iterator[tuple[Case, list[Seal]]]:
+) -> Iterator[tuple[RunContext, list[Seal]]]:
     """A run of an incident up to the seal."""
     with run_on(small.block(**changes), store, incident) as run:
         yield run
 
 
 @contextmanager
-def run_on(block: Workload, store: Store, incident: str = INCIDENT) -> Iterator[tuple[Case, list[Seal]]]:
+def run_on(block: Workload, store: Store, incident: str = INCIDENT) -> Iterator[tuple[RunContext, list[Seal]]]:
     """The same of any block."""
-    with case_of(block, store, incident=incident) as case:
-        case.incident = read_incident(case.home) or case.incident
-        if not (seals := list(sealed(case))):
-            evidence = [made(collect.fn(case, name)) for name in ("logs", "artifacts", "models")]
-            seals = [made(seal.fn(case, 1, evidence))]
-        yield case, seals
+    with case_of(block, store, incident=incident) as context:
+        context.incident = read_incident(context.home) or context.incident
+        if not (seals := list(sealed(context))):
+            evidence = [made(collect.fn(context, name)) for name in ("logs", "artifacts", "models")]
+            seals = [made(seal.fn(context, 1, evidence))]
+        yield context, seals
 
 
-def sent(case: Case, seals: list[Seal]) -> Sent:
+def sent(context: RunContext, seals: list[Seal]) -> Sent:
     """Check the seal, and send."""
-    done = made(offload.fn(case, seals, made(check_seal.fn(case, seals))))
+    done = made(offload.fn(context, seals, made(check_seal.fn(context, seals))))
     assert isinstance(done, Sent)
     return done
 
 
-def proven(case: Case, seals: list[Seal], *, read_back: bool = False) -> Receipts:
+def proven(context: RunContext, seals: list[Seal], *, read_back: bool = False) -> Receipts:
     """Ask the store of every object."""
-    done = made(verify.fn(case, seals, Sent(0, 0, case.place), read_back))
+    done = made(verify.fn(context, seals, Sent(0, 0, context.place), read_back))
     assert isinstance(done, Receipts)
     return done
 

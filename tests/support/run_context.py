@@ -12,7 +12,7 @@ from blocks.port import Store
 from blocks.workload import Workload
 from tasks.custody.incident.incident import Incident
 from tasks.incident.run_lock import take_ownership
-from tasks.runtime.context import Case
+from tasks.runtime.context import RunContext
 from tasks.system.processes import boot_id
 
 INCIDENT = "IR-20260102T030405Z"
@@ -26,14 +26,14 @@ def case_of(
     incident: str = INCIDENT,
     dry_run: bool = False,
     saved: Mapping[str, Any] | None = None,
-) -> Iterator[Case]:
+) -> Iterator[RunContext]:
     """Open a case for a workload block, as a run of that incident would."""
     workload.evidence.mkdir(parents=True, exist_ok=True)
     ownership = take_ownership(workload.evidence)
     assert ownership is not None
     now = datetime.now(UTC)
     about = Incident(incident, "test", socket.gethostname(), boot_id(), now, now, "a test", "the tests")
-    case = Case(
+    context = RunContext(
         about,
         workload,
         "unused",
@@ -43,12 +43,12 @@ def case_of(
         saved=saved or {"folder": workload.evidence},
     )
     if store:
-        case.store = store
+        context.store = store
     try:
-        yield case
+        yield context
     finally:
-        case.host.release(case.marker)
-        case.close()
+        context.host.release(context.marker)
+        context.close()
 
 
 def made(state: State[Any]) -> Any:

@@ -15,7 +15,7 @@ from tasks.evidence.collect import collect
 from tasks.evidence.seal import check_seal, seal, sealed
 from tasks.record.findings import Findings, account_of, verdict_of
 from tasks.record.write import record
-from tasks.runtime.context import Case, read_incident
+from tasks.runtime.context import RunContext, read_incident
 from tasks.storage.offload import claim_store, offload
 from tasks.storage.promote import promote
 from tasks.storage.verify import verify
@@ -33,33 +33,33 @@ def evacuated(folder: Path, store: Store, key: SigningKey | None, place: Evidenc
     with SmallWorkload(folder) as small:
         block = small.block(needed=["logs", "models"], containers=[])
         signing = place or EvidenceStore(folder=folder, signing=key)
-        with case_of(block, store) as case:
-            case.block = signing
-            one_run(case, [made(collect.fn(case, name)) for name in NAMES])
+        with case_of(block, store) as context:
+            context.block = signing
+            one_run(context, [made(collect.fn(context, name)) for name in NAMES])
         (small.root / "logs/train-20260101_000000.log").write_text("iteration 1\niteration 2\n")
-        with case_of(block, store) as case:
-            case.incident, case.block = read_incident(case.home) or case.incident, signing
-            one_run(case, [made(collect.fn(case, name)) for name in NAMES])
+        with case_of(block, store) as context:
+            context.incident, context.block = read_incident(context.home) or context.incident, signing
+            one_run(context, [made(collect.fn(context, name)) for name in NAMES])
     return INCIDENT
 
 
 def lossy(folder: Path, store: Store, key: SigningKey) -> str:
     """One run that was denied something needed, and says so: PARTIAL. Gives the incident's id."""
-    with SmallWorkload(folder) as small, case_of(small.block(needed=["logs"]), store) as case:
-        case.block = EvidenceStore(folder=folder, signing=key)
-        evidence = [made(collect.fn(case, name)) for name in NAMES]
+    with SmallWorkload(folder) as small, case_of(small.block(needed=["logs"]), store) as context:
+        context.block = EvidenceStore(folder=folder, signing=key)
+        evidence = [made(collect.fn(context, name)) for name in NAMES]
         denied = [replace(each, outcome=Outcome.DENIED, reason="not permitted", needed=True) for each in evidence[:1]]
-        one_run(case, [*denied, *evidence[1:]])
+        one_run(context, [*denied, *evidence[1:]])
     return INCIDENT
 
 
-def one_run(case: Case, evidence: Sequence[Evidence], **changes: object) -> None:
+def one_run(context: RunContext, evidence: Sequence[Evidence], **changes: object) -> None:
     """What a run does after the stop, step by step."""
-    claim_store.fn(case)
-    seals: list[Seal] = [*sealed(case), made(seal.fn(case, case.volume, evidence))]
-    intact = made(check_seal.fn(case, seals))
-    sent = made(offload.fn(case, seals, intact))
-    proven = made(verify.fn(case, seals, sent))
+    claim_store.fn(context)
+    seals: list[Seal] = [*sealed(context), made(seal.fn(context, context.volume, evidence))]
+    intact = made(check_seal.fn(context, seals))
+    sent = made(offload.fn(context, seals, intact))
+    proven = made(verify.fn(context, seals, sent))
     findings = Findings(
         **{
             "freeze": None,
@@ -75,6 +75,6 @@ def one_run(case: Case, evidence: Sequence[Evidence], **changes: object) -> None
             **changes,
         }
     )
-    promoted = made(promote.fn(case, seals, verdict_of(case, findings), "guarded"))
+    promoted = made(promote.fn(context, seals, verdict_of(context, findings), "guarded"))
     findings = Findings(**{**vars(findings), "promoted": promoted})
-    assert made(record.fn(case, account_of(case, findings))).stored
+    assert made(record.fn(context, account_of(context, findings))).stored

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from tasks.custody.noun import Noun
+from tasks.custody.step_result import StepResult
 
 _SHOWN: Final = 300
 
@@ -37,7 +37,7 @@ class Finding:
     got: str = ""
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """One line, safe for a terminal whatever the bucket holds."""
         differs = f": expected {self.expected}; got {self.got}" if self.expected else ""
         return shown(f"{self.severity}: {self.object}: {self.what}{differs}")
@@ -73,7 +73,7 @@ def judged(findings: Iterable[Finding]) -> AuditWord:
 
 
 @dataclass(frozen=True, repr=False)
-class Audit(Noun):
+class Audit(StepResult):
     """An incident as its bucket shows it.
 
     `verdict` is what its last closing says, `signed` who signed, `retained` until when nobody may delete it. `objects`
@@ -97,14 +97,14 @@ class Audit(Noun):
         return judged(self.findings)
 
     @property
-    def complete(self) -> bool:
+    def is_complete(self) -> bool:
         """Only a proven incident is a completed audit."""
         return self.word is AuditWord.PROVEN
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """One line: the word, what it is about, the worst of the findings."""
         read = "every byte read back" if self.deep else "by the store's own digests"
         words = f"{self.word}: {self.objects} objects, {self.size} bytes, {read}; {self.signed}"
         faults = [finding for finding in self.findings if finding.severity is not Severity.NOTE]
-        return f"{words}; {len(faults)} findings, first: {faults[0].told}" if faults else words
+        return f"{words}; {len(faults)} findings, first: {faults[0].summary}" if faults else words

@@ -85,7 +85,7 @@ def asked_alike(layout: Layout, records: Mapping[int, RecordOf]) -> Iterator[Fin
     """Runs of one incident that asked for different retentions."""
     said = _retentions(records)
     if len(set(said.values())) > 1:
-        told = "; ".join(f"record {number:03d}: {each.told}" for number, each in said.items())
+        told = "; ".join(f"record {number:03d}: {each.summary}" for number, each in said.items())
         last = layout.closing(max(said))
         yield note(last, f"its runs asked for different retentions, and the strongest counts: {shown(told)}")
 

@@ -48,7 +48,7 @@ class Retained:
             yield unclear(self.first[reason], f"{reason} ({count} objects)")
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """In a few words."""
         words = ", ".join(f"{count} under {lock}" for lock, count in self.locks.most_common())
         return f"{words}; the first lock ends {self.earliest:%Y-%m-%d %H:%M} UTC" if self.earliest else words

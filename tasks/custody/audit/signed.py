@@ -48,7 +48,7 @@ class Signatures:
         return *self.faults, *self.unvouched
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """In a sentence, whatever came out."""
         names = ", ".join(dict.fromkeys(shown(str(hand), 120) for hand in self.hands))
         if not names:

@@ -19,7 +19,7 @@ def turns_hold(incident: str, told: Collection[str], turns: Collection[Turn]) ->
             yield note(key, "the run that began this turn died, and a later one has carried it on")
         elif turn.number in mine and key not in told:
             what = "no record tells of this turn of latest/: its run died, or it was put there"
-            yield unclear(key, what, "a record of it", turn.told)
+            yield unclear(key, what, "a record of it", turn.summary)
         elif turn.lowered == incident:
             yield note(key, f"it no longer keeps others out of latest/, lowered by {shown(turn.by, 200)}")
         elif turn.undoes and any(number >= turn.undoes for number in mine):

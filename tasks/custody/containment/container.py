@@ -67,7 +67,7 @@ class Container:
         return self.state in ALIVE
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """As a person finds it again in `docker ps`."""
         return f"container {self.name} ({self.id[:_SHORT]}, {self.image})"
 
@@ -208,7 +208,7 @@ class FrozenContainer:
     denied: str = ""
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """As a person finds it again in `docker ps`."""
         return f"container {self.name} ({self.identity.id[:_SHORT]}, {self.image})"
 
@@ -231,6 +231,6 @@ class StoppedContainer:
     reason: str = ""
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """Its name, its image, and whether anything of it is left to be looked into."""
         return f"{self.name} ({self.image}){', removed with its end' if self.removed else ''}"

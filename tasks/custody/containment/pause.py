@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from tasks.custody.noun import Noun
+from tasks.custody.step_result import StepResult
 
 UNKNOWN: Final = "the Prefect server knows none of that name"
 
@@ -40,7 +40,7 @@ class LauncherState:
 
 
 @dataclass(frozen=True, repr=False)
-class Pause(Noun):
+class Pause(StepResult):
     """The launchers that the workload names, after the pause; `before` are those that were paused before us."""
 
     states: tuple[LauncherState, ...]
@@ -57,12 +57,12 @@ class Pause(Noun):
         )
 
     @property
-    def complete(self) -> bool:
+    def is_complete(self) -> bool:
         """True if every launcher is paused."""
         return not self.open
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """In a few words."""
         if self.reason or not self.states:
             return self.reason or "the workload names nothing of Prefect's to pause"
@@ -72,7 +72,7 @@ class Pause(Noun):
 
 
 @dataclass(frozen=True, repr=False)
-class Resume(Noun):
+class Resume(StepResult):
     """The launchers that we had paused, after the release; `kept` were paused before us and stay so."""
 
     states: tuple[LauncherState, ...]
@@ -84,12 +84,12 @@ class Resume(Noun):
         return tuple(state for state in self.states if state.paused is not False and state.reason != UNKNOWN)
 
     @property
-    def complete(self) -> bool:
+    def is_complete(self) -> bool:
         """True if everything that we had paused starts runs again."""
         return not self.left
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """In a few words."""
         resumed = ", ".join(str(state.launcher) for state in self.states if state.paused is False)
         kept = ", ".join(map(str, self.kept))

@@ -10,7 +10,7 @@ from tasks.custody.containment.ends import End
 from tasks.custody.containment.process import NOBODY, Identity
 from tasks.custody.containment.source import Source
 from tasks.custody.evidence.keys import SNAPSHOTS
-from tasks.custody.noun import Noun
+from tasks.custody.step_result import StepResult
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Frozen:
 
 
 @dataclass(frozen=True, repr=False)
-class Freeze(Noun):
+class Freeze(StepResult):
     """Everything of the workload that this incident has frozen, earlier runs included.
 
     `settled` is False where new processes came as fast as they were frozen, until the time was up. `engine` says why
@@ -48,17 +48,17 @@ class Freeze(Noun):
     engine: str = ""
 
     @property
-    def complete(self) -> bool:
+    def is_complete(self) -> bool:
         """True if none was denied, and the last look found no new one."""
         return self.settled and not self.engine and not self._denied
 
     @property
     def _denied(self) -> list[str]:
         processes = [f"{process.identity.pid}: {process.denied}" for process in self.processes if process.denied]
-        return processes + [f"{each.told}: {each.denied}" for each in self.containers if each.denied]
+        return processes + [f"{each.summary}: {each.denied}" for each in self.containers if each.denied]
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """In a few words."""
         if not self.settled:
             return f"{len(self.processes)} processes frozen, and new ones still come"
@@ -86,7 +86,7 @@ class Stopped:
 
 
 @dataclass(frozen=True, repr=False)
-class Stop(Noun):
+class Stop(StepResult):
     """Receipts of one stop; empty if there was nothing to stop, which is a result too."""
 
     at: datetime
@@ -94,13 +94,13 @@ class Stop(Noun):
     containers: tuple[StoppedContainer, ...] = ()
 
     @property
-    def complete(self) -> bool:
+    def is_complete(self) -> bool:
         """True if none survived."""
         ends = [*(each.end for each in self.processes), *(each.end for each in self.containers)]
         return End.SURVIVED not in ends
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """In a few words."""
         told = [_counted(each.end for each in self.processes)] if self.processes else []
         if self.containers:
@@ -125,7 +125,7 @@ class Returned:
 
 
 @dataclass(frozen=True, repr=False)
-class Watch(Noun):
+class Watch(StepResult):
     """Whether anything brought the workload back: what came, what brings it, and which of that was stopped.
 
     `standing` are the supervisors that still stand, `stopped` those that were stopped at the workload block's word.
@@ -139,13 +139,13 @@ class Watch(Noun):
     containers: tuple[StoppedContainer, ...] = ()
 
     @property
-    def complete(self) -> bool:
+    def is_complete(self) -> bool:
         """True if nothing brings it back any more."""
         ends = {*(each.end for each in self.returned), *(each.end for each in self.containers)}
         return not self.standing and not ends & {End.HELD, End.SURVIVED}
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """In a few words."""
         came = len(self.returned) + len(self.containers)
         if not came:
@@ -157,7 +157,7 @@ class Watch(Noun):
 
 
 @dataclass(frozen=True, repr=False)
-class Challenge(Noun):
+class Challenge(StepResult):
     """A real launch against the cordon. `caught` is empty if nothing stopped it; `skipped` says why none was made."""
 
     at: datetime
@@ -165,12 +165,12 @@ class Challenge(Noun):
     skipped: str = ""
 
     @property
-    def complete(self) -> bool:
+    def is_complete(self) -> bool:
         """True unless a training could be started."""
         return bool(self.caught or self.skipped)
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """In a few words."""
         if self.skipped:
             return f"no launch was tried: {self.skipped}"
@@ -178,7 +178,7 @@ class Challenge(Noun):
 
 
 @dataclass(frozen=True, repr=False)
-class Cordon(Noun):
+class Cordon(StepResult):
     """Who holds the training lock. `held` is False where somebody else does; `reason` then says who."""
 
     lock: str
@@ -189,12 +189,12 @@ class Cordon(Noun):
     reason: str = ""
 
     @property
-    def complete(self) -> bool:
+    def is_complete(self) -> bool:
         """True if the lock is ours."""
         return self.held
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """In a few words."""
         if self.guard == NOBODY:
             return f"{self.lock} would be held by a guard"
@@ -204,7 +204,7 @@ class Cordon(Noun):
 
 
 @dataclass(frozen=True, repr=False)
-class Containment(Noun):
+class Containment(StepResult):
     """The check after the stop: what of the workload was found alive, and whether the lock refuses.
 
     `left_alone` names processes with a matching command line that have nothing to do with the workload's root.
@@ -224,12 +224,12 @@ class Containment(Noun):
         return not self.alive and self.cordoned
 
     @property
-    def complete(self) -> bool:
+    def is_complete(self) -> bool:
         """The check holds."""
         return self.contained
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """In a few words."""
         if self.contained and self.recovered:
             return "recovered: what this incident brought back is at work, and training is let in"
@@ -257,19 +257,19 @@ class ObjectReceipt:
 
 
 @dataclass(frozen=True, repr=False)
-class Receipts(Noun):
+class Receipts(StepResult):
     """Receipts of many objects: of an offload, a verification or a promotion."""
 
     objects: tuple[ObjectReceipt, ...]
     reason: str = ""
 
     @property
-    def complete(self) -> bool:
+    def is_complete(self) -> bool:
         """True if the store vouches for every object."""
         return not unproven(self.objects)
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """In a few words."""
         size = sum(receipt.size for receipt in self.objects if receipt.proven)
         bad, gone = unproven(self.objects), lost(self.objects)
@@ -282,7 +282,7 @@ class Receipts(Noun):
 
 
 @dataclass(frozen=True, repr=False)
-class Recovery(Noun):
+class Recovery(StepResult):
     """The API is back: the process we started, the model that it answers with, what it said when it was asked.
 
     `unproven` names what could not be proven of it, empty if all was; the API stays up all the same.
@@ -298,12 +298,12 @@ class Recovery(Noun):
     container: str = ""
 
     @property
-    def complete(self) -> bool:
+    def is_complete(self) -> bool:
         """True if everything of it was proven."""
         return not self.unproven
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """In a few words."""
         what = f"container {self.container}" if self.container else f"pid {self.process.pid}"
         words = f"the API answers ({what}) with {self.model}"

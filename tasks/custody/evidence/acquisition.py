@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from tasks.custody.evidence.parts import Parts
 from tasks.custody.evidence.secrets import Search
-from tasks.custody.noun import Noun
+from tasks.custody.step_result import StepResult
 
 
 class Outcome(StrEnum):
@@ -23,7 +23,7 @@ class Outcome(StrEnum):
     TIMED_OUT = "timed out"
 
     @property
-    def complete(self) -> bool:
+    def is_complete(self) -> bool:
         """True if everything that was asked for has been taken."""
         return self in {Outcome.COLLECTED, Outcome.EMPTY}
 
@@ -76,7 +76,7 @@ class Loss:
 
 
 @dataclass(frozen=True, repr=False)
-class Evidence(Noun):
+class Evidence(StepResult):
     """The record of one collector's attempt. `volume` tells which evidence folder it wrote to.
 
     `needed` and `may_be_missing` are what the workload declared of this collector; `searches` tell of secrets in the
@@ -104,22 +104,22 @@ class Evidence(Noun):
     def lost(self) -> bool:
         """True if something needed is not in the evidence."""
         declared = self.outcome is Outcome.WITHHELD or (self.may_be_missing and self.outcome is Outcome.MISSING)
-        return self.needed and not (self.outcome.complete or declared)
+        return self.needed and not (self.outcome.is_complete or declared)
 
     @property
-    def complete(self) -> bool:
+    def is_complete(self) -> bool:
         """False if the attempt is worth repeating: something could not be taken, or something needed was not there."""
         return self.outcome in _SETTLED and not self.lost
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """In a few words."""
         words = f"{self.outcome}: {len(self.files)} files, {self.size} bytes"
         return f"{words}; {self.reason}" if self.reason else words
 
 
 @dataclass(frozen=True, repr=False)
-class Seal(Noun):
+class Seal(StepResult):
     """The closing of one evidence folder: digests of its manifest and its sums, and what they cover.
 
     `signed_by` is the fingerprint of the key that signed the manifest, empty if none did.
@@ -133,7 +133,7 @@ class Seal(Noun):
     signed_by: str = ""
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """In a few words."""
         signed = f"signed by {self.signed_by}" if self.signed_by else "unsigned"
         return f"sealed {self.files} files, {self.size} bytes, manifest sha256 {self.manifest_sha256[:12]}, {signed}"

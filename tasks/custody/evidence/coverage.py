@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from tasks.custody.evidence.acquisition import Evidence, Outcome
 
-_LOST: Final = tuple(outcome for outcome in Outcome if not outcome.complete)
+_LOST: Final = tuple(outcome for outcome in Outcome if not outcome.is_complete)
 
 
 def statement(incident: str, volume: int, evidence: Sequence[Evidence], answers: Mapping[str, str]) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def attempts(said: Any) -> Any:
 def impact(item: Evidence, question: str) -> str:
     """Which question stays open, in a sentence; empty if it is answered."""
     question = question or f"What would {item.collector} have shown?"
-    if item.outcome.complete:
+    if item.outcome.is_complete:
         return ""
     if item.outcome is Outcome.WITHHELD:
         return f"Answered only outside this evidence, as the workload block asks: {question}"

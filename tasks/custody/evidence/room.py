@@ -25,7 +25,7 @@ class Free:
     copies: bool = True
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """In a few words."""
         words = f"{self.evidence} bytes free in the evidence folder"
         return words if self.fallback is None else f"{words}, {self.fallback} in the fallback folder"
@@ -44,4 +44,4 @@ def places(need: int, free: Free) -> tuple[Place, ...]:
 def room_told(needs: Iterable[int], free: Free) -> dict[str, object]:
     """The estimate before the first copy, for the custody log."""
     sizes = tuple(needs)
-    return {"files": len(sizes), "needed": sum(sizes), "free": free.told, "fits": sum(sizes) <= free.evidence}
+    return {"files": len(sizes), "needed": sum(sizes), "free": free.summary, "fits": sum(sizes) <= free.evidence}

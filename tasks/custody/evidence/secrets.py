@@ -41,7 +41,7 @@ class Search:
     unsearched: str = ""
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """Lines and rules."""
         rules: dict[str, list[str]] = {}
         for hit in self.hits:

@@ -57,7 +57,7 @@ class Alarm:
         )
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """In a sentence: the reason of an incident that nobody gave another."""
         parts = [f"{self.event or 'an alarm'} of {self.name or 'a training'}"]
         parts += [f"on {self.host}"] if self.host else []

@@ -155,7 +155,7 @@ def ending_of(
         return NOT_RECOVERED
     if not stored:
         return UNVERIFIED
-    if recovery and not recovery.complete:
+    if recovery and not recovery.is_complete:
         return PARTLY_RECOVERED
     return RECOVERED if recovering else VERIFIED
 

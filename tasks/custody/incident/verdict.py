@@ -104,7 +104,7 @@ def judge(  # noqa: PLR0913  everything that a verdict is made of
     lost = [item for item in evidence if item.lost]
     notes = (
         *notes,
-        *(_describe(item) for item in evidence if not item.outcome.complete and not item.lost),
+        *(_describe(item) for item in evidence if not item.outcome.is_complete and not item.lost),
         *(
             f"matches by its command line, or works in the root, but not both, so it was left alone: {text}"
             for text in (containment.left_alone if containment else ())
@@ -139,8 +139,8 @@ def not_contained(containment: Containment | None) -> tuple[str, ...]:
 def ways_in(pause: Pause | None, challenge: Challenge | None) -> tuple[str, ...]:
     """What may still start the workload although the cordon should have closed it."""
     found = list(pause.open) if pause else ["whether Prefect's side is paused was not established"]
-    if challenge and not challenge.complete:
-        found.append(challenge.told)
+    if challenge and not challenge.is_complete:
+        found.append(challenge.summary)
     return tuple(found)
 
 

@@ -7,7 +7,7 @@ from enum import StrEnum
 from pathlib import PurePosixPath
 from typing import Any, Final
 
-from tasks.custody.noun import Noun
+from tasks.custody.step_result import StepResult
 from tasks.custody.store.manifest import canonical
 
 _TEXT: Final = 200
@@ -46,19 +46,19 @@ class ModelFinding:
     warnings: tuple[str, ...] = ()
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """In a sentence."""
         return f"{self.stored} is {self.outcome}{': ' if self.reason else ''}{self.reason}"
 
 
 @dataclass(frozen=True, repr=False)
-class Inspection(Noun):
+class Inspection(StepResult):
     """What all models of an incident have been found to be."""
 
     findings: tuple[ModelFinding, ...] = ()
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """In a few words."""
         counts = {kind: sum(each.outcome is kind for each in self.findings) for kind in Soundness}
         found = ", ".join(f"{number} {kind}" for kind, number in counts.items() if number)
@@ -68,7 +68,7 @@ class Inspection(Noun):
     def notes(self) -> tuple[str, ...]:
         """What the verdict says of those that are not sound."""
         return tuple(
-            f"{each.told}; it is kept as evidence and was not promoted"
+            f"{each.summary}; it is kept as evidence and was not promoted"
             for each in self.findings
             if each.outcome is not Soundness.SOUND
         )

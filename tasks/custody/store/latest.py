@@ -17,7 +17,7 @@ from tasks.custody.containment.receipt import ObjectReceipt, unproven
 from tasks.custody.evidence.acquisition import Evidence
 from tasks.custody.evidence.keys import SNAPSHOT_FOLDERS, begun_key, done_key, in_snapshot, kept_key, latest_name
 from tasks.custody.evidence.parts import Parts
-from tasks.custody.noun import Noun
+from tasks.custody.step_result import StepResult
 from tasks.custody.store.rows import read_rows, spelled
 
 LatestPolicy: TypeAlias = Literal["never", "guarded", "mirror"]
@@ -118,7 +118,7 @@ class Turn:
         return {row.key: row.after for row in self.rows if row.after}
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """How many files of each act."""
         counts = Counter(row.act for row in self.rows)
         return ", ".join(f"{counts[act]} {act}" for act in Act if counts[act]) or "no file"
@@ -203,7 +203,7 @@ def surplus_of(
 def unsure_of(attempts: Collection[Evidence]) -> frozenset[str]:
     """Folders of which something was lost, or that were not collected: what is not in them may yet be there."""
     lost = {part for item in attempts for loss in item.losses for part in loss.source.split("/")}
-    bare = {item.collector for item in attempts if not item.outcome.complete}
+    bare = {item.collector for item in attempts if not item.outcome.is_complete}
     return frozenset(SNAPSHOT_FOLDERS) & (lost | bare)
 
 
@@ -244,7 +244,7 @@ class TurnProof:
 
 
 @dataclass(frozen=True, repr=False)
-class Promotion(Noun):
+class Promotion(StepResult):
     """What came of latest/: receipts of the files that are this incident's now, and the turn that brought them.
 
     `reason` says why it was left as it is, or what was held back. `again` is True where another try may do better.
@@ -257,12 +257,12 @@ class Promotion(Noun):
     again: bool = False
 
     @property
-    def complete(self) -> bool:
+    def is_complete(self) -> bool:
         """True if there is nothing left to do."""
         return not self.again and not unproven(self.objects)
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """In a few words."""
         if self.turn is None:
             return self.reason

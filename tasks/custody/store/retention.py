@@ -22,7 +22,7 @@ class Retention:
         return bool(self.lock) or self.hold
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """In a few words."""
         locks = [f"{self.lock} for {self.days} days"] if self.lock else []
         return " and ".join([*locks, *(["legal hold"] if self.hold else [])]) or "nothing"

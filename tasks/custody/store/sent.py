@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from tasks.custody.noun import Noun
+from tasks.custody.step_result import StepResult
 
 
 @dataclass(frozen=True, repr=False)
-class Sent(Noun):
+class Sent(StepResult):
     """What was offered to the store and taken; whether it is really there, verify says.
 
     Of its `size`, `sent` bytes crossed the network, `copied` were copied inside the store from where an earlier
@@ -20,7 +20,7 @@ class Sent(Noun):
     copied: int = 0
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """In a few words."""
         words = f"{self.objects} objects, {self.size} bytes to {self.place}"
         there = self.size - self.sent - self.copied

@@ -93,7 +93,7 @@ def test_what_a_worker_has_begun_is_carried_on_by_hand_while_its_server_is_dead(
     assert len(scene.incidents) == 1
     assert len(cached(scene)) == kept
     found = audited(scene.store, scene.home.name, read_signers(signing_key.allowed_signers), deep=False)
-    assert found.complete, found.findings
+    assert found.is_complete, found.findings
 
 
 def test_what_was_begun_by_hand_is_carried_on_by_a_worker(scene: Scene, file: Path) -> None:

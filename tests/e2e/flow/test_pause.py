@@ -79,21 +79,21 @@ def small(tmp_path: Path) -> SmallWorkload:
 
 def pause_of(workload: Workload, *, dry_run: bool = False) -> Pause:
     """Pause as a run of an incident does."""
-    with case_of(workload, dry_run=dry_run) as case:
-        state: Any = pause.fn(case)
+    with case_of(workload, dry_run=dry_run) as context:
+        state: Any = pause.fn(context)
         made: Pause = state.data
         return made
 
 
 def let_go(workload: Workload) -> bool:
     """Resume as recovery and uncordon do; whether it is complete."""
-    return resume(PrefectScheduler(), workload.evidence / "cordon.json").complete
+    return resume(PrefectScheduler(), workload.evidence / "cordon.json").is_complete
 
 
 def test_everything_that_the_block_names_is_paused_and_resumed(small: SmallWorkload, training: Training) -> None:
     block = small.block(**training.fields)
     paused = pause_of(block)
-    assert paused.complete
+    assert paused.is_complete
     assert training.paused() == (True, True, True)
     assert let_go(block)
     assert training.paused() == (False, False, False)
@@ -136,8 +136,8 @@ def test_cordoned_twice_and_under_another_incident_the_first_look_counts(
     training.client.update_work_queue(training.queue.id, is_paused=True)
     block = small.block(**training.fields)
     pause_of(block)
-    with case_of(block, incident="IR-20270102T030405Z") as case:
-        pause.fn(case)
+    with case_of(block, incident="IR-20270102T030405Z") as context:
+        pause.fn(context)
     assert let_go(block)
     assert training.paused() == (False, True, False)
 
@@ -158,7 +158,7 @@ def test_killed_between_writing_down_and_pausing_the_first_look_counts(
         pause_of(block)
     monkeypatch.undo()
     assert training.paused() == (True, True, False)
-    assert pause_of(block).complete
+    assert pause_of(block).is_complete
     assert let_go(block)
     assert training.paused() == (False, True, False)
 
@@ -169,7 +169,7 @@ def test_an_unknown_name_costs_only_itself(small: SmallWorkload, training: Train
         "pause_queues": [f"{training.name}/nowhere", "odd"],
     }
     paused = pause_of(small.block(**fields))
-    assert not paused.complete
+    assert not paused.is_complete
     assert paused.open == (
         f"work queue {training.name}/nowhere is not paused: the Prefect server knows none of that name",
         "work queue odd is not paused: ValueError: expected pool/queue",
@@ -212,12 +212,14 @@ def test_a_launcher_that_is_gone_needs_no_release_but_one_that_cannot_be_asked_s
 
 def test_a_dry_run_pauses_nothing_and_says_what_it_would(small: SmallWorkload, training: Training) -> None:
     block = small.block(**training.fields)
-    with case_of(block, dry_run=True) as case:
-        state: Any = pause.fn(case)
+    with case_of(block, dry_run=True) as context:
+        state: Any = pause.fn(context)
         would = {
-            entry["object"] for entry in case.log.entries() if (entry["action"], entry.get("act")) == ("would", "pause")
+            entry["object"]
+            for entry in context.log.entries()
+            if (entry["action"], entry.get("act")) == ("would", "pause")
         }
-    assert state.data.complete
+    assert state.data.is_complete
     assert would == {str(launcher) for launcher in launchers(*training.fields.values())}
     assert training.paused() == (False, False, False)
     assert not (block.evidence / PRIOR).exists()
@@ -230,7 +232,7 @@ def test_a_disk_that_takes_nothing_does_not_stop_the_pause(
         raise OSError(28, f"No space left on device for {len(data)} bytes", path)
 
     monkeypatch.setattr("tasks.containment.pause_prefect.write_whole", full)
-    assert pause_of(small.block(**training.fields)).complete
+    assert pause_of(small.block(**training.fields)).is_complete
 
 
 def test_a_launcher_that_stays_open_is_not_contained_whatever_the_store_says(scene: Scene) -> None:
@@ -288,6 +290,6 @@ def test_a_launch_that_nothing_caught_is_not_contained(small: SmallWorkload) -> 
         proven=None,
         trouble=(),
     )
-    with case_of(small.block()) as case:
-        assert verdict_of(case, findings).word is Word.NOT_CONTAINED
-        assert verdict_of(case, replace(findings, challenge=None)).word is not Word.NOT_CONTAINED
+    with case_of(small.block()) as context:
+        assert verdict_of(context, findings).word is Word.NOT_CONTAINED
+        assert verdict_of(context, replace(findings, challenge=None)).word is not Word.NOT_CONTAINED

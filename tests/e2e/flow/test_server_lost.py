@@ -66,7 +66,7 @@ def test_killed_after_the_freeze(
     assert json.loads((scene.home / "record/001/closing.json").read_bytes())["verdict"] == "VERIFIED"
     assert small.living() == []
     found = audited(scene.store, scene.home.name, read_signers(signing_key.allowed_signers), deep=True)
-    assert found.complete, found.findings
+    assert found.is_complete, found.findings
 
 
 def test_the_worker_may_say_how_long_a_server_is_waited_for() -> None:

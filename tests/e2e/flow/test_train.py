@@ -156,11 +156,11 @@ def test_it_runs_as_the_owner_of_the_root_with_its_own_groups(trainee: Trainee) 
 
 def test_under_a_cordon_it_is_refused_with_the_incident_and_starts_nothing(trainee: Trainee) -> None:
     trainee.script("open('started', 'w')")
-    with case_of(trainee.block) as case:
-        cordon.fn(case)
+    with case_of(trainee.block) as context:
+        cordon.fn(context)
         state = trainee.train()
         assert (state.type, state.name) == (StateType.COMPLETED, "Refused")
-        assert case.incident.id in str(state.message)
+        assert context.incident.id in str(state.message)
     assert not (trainee.small.root / "started").exists()
     assert trainee.train().name == "Completed"
 

@@ -15,7 +15,7 @@ from tasks.custody.incident.alarm import Alarm, belongs_to
 from tasks.incident.joining import incident_of, leave, left, past
 from tasks.incident.layout import CAUGHT, FROZEN, RETURNED
 from tasks.incident.run_lock import give_up_ownership, incident_at_work, keep_ownership, owner, sign, take_ownership
-from tasks.runtime.context import Case
+from tasks.runtime.context import RunContext
 from tasks.runtime.joined_triggers import take_over_triggers
 from tasks.system.processes import start_of
 from tests.support.run_context import INCIDENT, case_of
@@ -25,79 +25,79 @@ ALARM = Alarm(event="training.failed", exit_code=3, run="0f0b4a80-1111-4222-8333
 
 
 @pytest.fixture
-def case(small: SmallWorkload) -> Iterator[Case]:
+def context(small: SmallWorkload) -> Iterator[RunContext]:
     small.start_all()
     with case_of(small.block()) as opened:
         yield opened
 
 
-def close(case: Case, word: str) -> None:
+def close(context: RunContext, word: str) -> None:
     """A record of this verdict, as far as it is looked at."""
-    (case.home / "record/001").mkdir(parents=True)
-    (case.home / "record/001/closing.json").write_text(json.dumps({"verdict": word}))
+    (context.home / "record/001").mkdir(parents=True)
+    (context.home / "record/001/closing.json").write_text(json.dumps({"verdict": word}))
 
 
-def joined(case: Case, alarm: Alarm) -> str:
-    return belongs_to(alarm, past([case.base]))
+def joined(context: RunContext, alarm: Alarm) -> str:
+    return belongs_to(alarm, past([context.base]))
 
 
 def test_whom_the_freeze_has_met_is_known_for_ever_by_pid_and_by_the_run_it_worked_for(small: SmallWorkload) -> None:
     run = "0f0b4a80-1111-4222-8333-abcdefabcdef"
     training = small.start(PREFECT__FLOW_RUN_ID=run)
     who = Identity(training.pid, start_of(training.pid))
-    with case_of(small.block()) as case:
-        assert joined(case, Alarm(run=run)) == ""
-        freeze.fn(case)
-        assert joined(case, Alarm(run=run)) == INCIDENT
-        assert joined(case, Alarm(pid=who.pid, start=who.start)) == INCIDENT
-        assert joined(case, Alarm(pid=who.pid, start=who.start + 1)) == ""
-        (case.home / FROZEN).rename(case.home / "frozen-another0.json")  # a reboot later
-        assert joined(case, Alarm(run=run)) == INCIDENT
-        assert joined(case, Alarm(pid=who.pid, start=who.start)) == ""
+    with case_of(small.block()) as context:
+        assert joined(context, Alarm(run=run)) == ""
+        freeze.fn(context)
+        assert joined(context, Alarm(run=run)) == INCIDENT
+        assert joined(context, Alarm(pid=who.pid, start=who.start)) == INCIDENT
+        assert joined(context, Alarm(pid=who.pid, start=who.start + 1)) == ""
+        (context.home / FROZEN).rename(context.home / "frozen-another0.json")  # a reboot later
+        assert joined(context, Alarm(run=run)) == INCIDENT
+        assert joined(context, Alarm(pid=who.pid, start=who.start)) == ""
 
 
-def test_newcomers_that_were_held_are_known_too(case: Case) -> None:
+def test_newcomers_that_were_held_are_known_too(context: RunContext) -> None:
     row = {"identity": {"pid": 41, "start": 7}}
-    (case.base / CAUGHT).write_text(json.dumps(row) + "\n")
-    (case.home / RETURNED).write_text(json.dumps([{"identity": {"pid": 42, "start": 7}}]))
-    assert {joined(case, Alarm(pid=pid, start=7)) for pid in (41, 42)} == {INCIDENT}
+    (context.base / CAUGHT).write_text(json.dumps(row) + "\n")
+    (context.home / RETURNED).write_text(json.dumps([{"identity": {"pid": 42, "start": 7}}]))
+    assert {joined(context, Alarm(pid=pid, start=7)) for pid in (41, 42)} == {INCIDENT}
 
 
 @pytest.mark.parametrize(("word", "incident"), [("UNVERIFIED", INCIDENT), ("NOTCONTAINED", ""), ("", "")])
 def test_a_cordon_is_joined_only_over_a_workload_that_was_proven_contained(
-    case: Case, word: str, incident: str
+    context: RunContext, word: str, incident: str
 ) -> None:
-    cordon.fn(case)
+    cordon.fn(context)
     if word:
-        close(case, word)
-    assert joined(case, ALARM) == incident
-    case.host.release(case.marker)
-    assert joined(case, ALARM) == ""
+        close(context, word)
+    assert joined(context, ALARM) == incident
+    context.host.release(context.marker)
+    assert joined(context, ALARM) == ""
 
 
-def test_a_marker_without_a_guard_of_ours_is_joined_by_nobody(case: Case) -> None:
-    close(case, "VERIFIED")
+def test_a_marker_without_a_guard_of_ours_is_joined_by_nobody(context: RunContext) -> None:
+    close(context, "VERIFIED")
     me = {"pid": os.getpid(), "start": start_of(os.getpid())}
-    case.marker.write_text(json.dumps({"incident": INCIDENT, **me}))
-    assert joined(case, ALARM) == ""
+    context.marker.write_text(json.dumps({"incident": INCIDENT, **me}))
+    assert joined(context, ALARM) == ""
 
 
-def test_a_folder_that_others_may_write_to_says_nothing(case: Case) -> None:
-    forged = case.base / "IR-20990101T000000Z"
+def test_a_folder_that_others_may_write_to_says_nothing(context: RunContext) -> None:
+    forged = context.base / "IR-20990101T000000Z"
     forged.mkdir(mode=0o755)
     (forged / FROZEN).write_text(json.dumps([{"identity": {"pid": 41, "start": 7}}]))
-    (case.base / "IR-20990102T000000Z").symlink_to(forged)
-    assert joined(case, Alarm(pid=41, start=7)) == ""
+    (context.base / "IR-20990102T000000Z").symlink_to(forged)
+    assert joined(context, Alarm(pid=41, start=7)) == ""
     forged.chmod(0o700)
-    assert joined(case, Alarm(pid=41, start=7)) == forged.name
+    assert joined(context, Alarm(pid=41, start=7)) == forged.name
 
 
-def test_damaged_files_are_no_reason_not_to_evacuate(case: Case) -> None:
+def test_damaged_files_are_no_reason_not_to_evacuate(context: RunContext) -> None:
     for name in (FROZEN, "custody.jsonl", RETURNED):
-        (case.home / name).write_text('[{"identity": 1}, 2, {"run": 3}]\n{"actor"\n')
-    (case.base / CAUGHT).write_text("{\n")
-    close(case, "VERIFIED")
-    assert joined(case, ALARM) == ""
+        (context.home / name).write_text('[{"identity": 1}, 2, {"run": 3}]\n{"actor"\n')
+    (context.base / CAUGHT).write_text("{\n")
+    close(context, "VERIFIED")
+    assert joined(context, ALARM) == ""
 
 
 def test_who_is_at_work_is_joined_from_the_moment_it_names_its_incident(tmp_path: Path) -> None:
@@ -127,23 +127,23 @@ def test_the_lock_that_was_kept_is_taken_on_by_the_same_process_and_by_nobody_el
     assert owner(tmp_path) == ""
 
 
-def test_a_trigger_is_left_once_and_taken_over_once(case: Case) -> None:
-    assert leave([case.base], INCIDENT, "run-a", ALARM)
-    assert leave([case.base], INCIDENT, "run-a", Alarm(exit_code=9))
-    assert leave([case.base], INCIDENT, "run-b", None)
-    assert not leave([case.base], "IR-20990101T000000Z", "run-c", ALARM)
-    assert [(each["run"], each["alarm"].get("exit_code")) for each in left(case.home)] == [
+def test_a_trigger_is_left_once_and_taken_over_once(context: RunContext) -> None:
+    assert leave([context.base], INCIDENT, "run-a", ALARM)
+    assert leave([context.base], INCIDENT, "run-a", Alarm(exit_code=9))
+    assert leave([context.base], INCIDENT, "run-b", None)
+    assert not leave([context.base], "IR-20990101T000000Z", "run-c", ALARM)
+    assert [(each["run"], each["alarm"].get("exit_code")) for each in left(context.home)] == [
         ("run-a", 3),
         ("run-b", None),
     ]
-    assert sorted(path.name for path in (case.home / "triggers").iterdir()) == ["run-a.json", "run-b.json"]
-    assert [take_over_triggers(case), take_over_triggers(case)] == [2, 0]
-    logged = [entry["object"] for entry in case.log.entries() if entry["action"] == "triggered"]
+    assert sorted(path.name for path in (context.home / "triggers").iterdir()) == ["run-a.json", "run-b.json"]
+    assert [take_over_triggers(context), take_over_triggers(context)] == [2, 0]
+    logged = [entry["object"] for entry in context.log.entries() if entry["action"] == "triggered"]
     assert logged == ["run-a", "run-b"]
 
 
-def test_fifty_at_once_leave_fifty(case: Case) -> None:
+def test_fifty_at_once_leave_fifty(context: RunContext) -> None:
     with ThreadPoolExecutor(50) as pool:
-        done = list(pool.map(lambda number: leave([case.base], INCIDENT, f"run-{number}", ALARM), range(50)))
+        done = list(pool.map(lambda number: leave([context.base], INCIDENT, f"run-{number}", ALARM), range(50)))
     assert all(done)
-    assert len({each["run"] for each in left(case.home)}) == 50
+    assert len({each["run"] for each in left(context.home)}) == 50

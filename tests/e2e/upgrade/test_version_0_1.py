@@ -127,9 +127,9 @@ def test_what_was_half_sent_is_sent_on_and_nothing_twice() -> None:
         folder = Path(it.store.place)
         there, sealed = as_they_lie(folder), as_they_lie(it.home / "evidence")
         assert not any(name.endswith("/manifest.json") for name in there)
-        with run_on(it.workload, it.store, it.incident) as (case, seals):
-            done = sent(case, seals)
-            assert bad(proven(case, seals, read_back=True)) == []
+        with run_on(it.workload, it.store, it.incident) as (context, seals):
+            done = sent(context, seals)
+            assert bad(proven(context, seals, read_back=True)) == []
         assert 0 < done.sent < done.size
         assert there.items() < as_they_lie(folder).items()
         assert as_they_lie(it.home / "evidence") == sealed
@@ -200,15 +200,15 @@ def test_in_a_bucket_the_same_objects_are_audited_and_pulled(verified: Left, sto
         store.create(each.key, data, digest_bytes(data))
     signers = read_signers(verified.file.with_name("signers").read_text())
     found = audited(store, verified.incident, signers, deep=False)
-    assert found.complete, found.findings
-    assert pull(store, "latest", tmp_path).complete
+    assert found.is_complete, found.findings
+    assert pull(store, "latest", tmp_path).is_complete
 
 
 @pytest.mark.parametrize("what", ["latest", "the incident", "the snapshot"])
 def test_what_it_stored_is_pulled(verified: Left, tmp_path: Path, what: str) -> None:
     named = {"the incident": verified.incident, "the snapshot": verified.incident.removeprefix("IR-")}
     made = pull(verified.store, named.get(what, what), tmp_path)
-    assert made.complete, made.told
+    assert made.is_complete, made.summary
     model = next(tmp_path.rglob("model_builtin.joblib"))
     assert model.read_bytes() == (verified.small.root / "models/model_builtin.joblib").read_bytes()
 
@@ -216,9 +216,9 @@ def test_what_it_stored_is_pulled(verified: Left, tmp_path: Path, what: str) -> 
 def test_its_turn_of_latest_is_undone_and_done_again(verified: Left) -> None:
     before = latest_of(verified.store)
     assert len(before) == 4
-    assert rollback(verified.store, Undoing("root"), Unheard()).complete
+    assert rollback(verified.store, Undoing("root"), Unheard()).is_complete
     assert latest_of(verified.store) == {}
-    assert rollback(verified.store, Undoing("root"), Unheard()).complete
+    assert rollback(verified.store, Undoing("root"), Unheard()).is_complete
     assert latest_of(verified.store) == before
 
 

@@ -17,7 +17,7 @@ from tasks.containment.stop import stop
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.receipt import Containment, Freeze, Stop
 from tasks.record.dry_run_plan import plan
-from tasks.runtime.context import Case
+from tasks.runtime.context import RunContext
 from tasks.system.processes import read_process
 from tests.support.containers import API_COMMAND, Containers
 from tests.support.run_context import case_of, made
@@ -27,10 +27,10 @@ COUNTER = ["python3", "counter.py"]
 
 
 @contextmanager
-def evacuated(case: Case) -> Iterator[tuple[Freeze, Stop, Containment]]:
+def evacuated(context: RunContext) -> Iterator[tuple[Freeze, Stop, Containment]]:
     """Cordon, freeze, stop, check."""
-    cordon.fn(case)
-    yield made(freeze.fn(case)), made(stop.fn(case)), made(prove_contained.fn(case))
+    cordon.fn(context)
+    yield made(freeze.fn(context)), made(stop.fn(context)), made(prove_contained.fn(context))
 
 
 def in_the_root(containers: Containers, small: SmallWorkload) -> str:
@@ -45,16 +45,16 @@ def test_the_containers_of_the_workload_are_paused_then_stopped_with_a_receipt_e
     ids = {containers.run(API_COMMAND), containers.run(COUNTER)}
     other = containers.run(COUNTER, labels={"test": "another"})
     try:
-        with case_of(containers.block(small)) as case:
-            cordon.fn(case)
-            frozen: Freeze = made(freeze.fn(case))
+        with case_of(containers.block(small)) as context:
+            cordon.fn(context)
+            frozen: Freeze = made(freeze.fn(context))
             assert {containers.state(id_) for id_ in ids} == {"paused"}
             assert containers.state(other) == "running"
             assert {each.identity.id for each in frozen.containers} == ids
             assert all(each.paused_at and each.why == containers.asked for each in frozen.containers)
-            assert not made(prove_contained.fn(case)).contained
-            stopped: Stop = made(stop.fn(case))
-            contained: Containment = made(prove_contained.fn(case))
+            assert not made(prove_contained.fn(context)).contained
+            stopped: Stop = made(stop.fn(context))
+            contained: Containment = made(prove_contained.fn(context))
     finally:
         containers.client.remove_container(other, force=True)
     assert contained.contained
@@ -70,7 +70,7 @@ def test_a_container_that_removes_itself_is_gone_and_its_exit_code_is_known(
     containers: Containers, small: SmallWorkload
 ) -> None:
     id_ = containers.run(["sh", "-c", "trap 'exit 7' TERM; echo up; while :; do sleep 0.05; done"], auto_remove=True)
-    with case_of(containers.block(small)) as case, evacuated(case) as (_, stopped, contained):
+    with case_of(containers.block(small)) as context, evacuated(context) as (_, stopped, contained):
         (receipt,) = stopped.containers
         assert contained.contained
     assert (receipt.end, receipt.exit_code, receipt.removed) == (End.STOPPED, 7, True)
@@ -79,11 +79,11 @@ def test_a_container_that_removes_itself_is_gone_and_its_exit_code_is_known(
 
 def test_what_always_restarts_stays_stopped(containers: Containers, small: SmallWorkload) -> None:
     id_ = containers.run(COUNTER, restart_policy={"Name": "always"})
-    with case_of(containers.block(small)) as case, evacuated(case) as (frozen, _, contained):
+    with case_of(containers.block(small)) as context, evacuated(context) as (frozen, _, contained):
         assert contained.contained
         assert frozen.containers[0].restart == "always"
-        assert kept_config(case, frozen.containers[0].identity)["HostConfig"]["RestartPolicy"]["Name"] == "always"
-        kept = case.home / f"container-{id_}.json"
+        assert kept_config(context, frozen.containers[0].identity)["HostConfig"]["RestartPolicy"]["Name"] == "always"
+        kept = context.home / f"container-{id_}.json"
         assert stat.S_IMODE(kept.stat().st_mode) == 0o600
     assert containers.state(id_) == "exited"
 
@@ -91,15 +91,15 @@ def test_what_always_restarts_stays_stopped(containers: Containers, small: Small
 def test_what_is_between_two_starts_does_not_start_again(containers: Containers, small: SmallWorkload) -> None:
     id_ = containers.run(["sh", "-c", "echo up"], restart_policy={"Name": "always"})
     wait_until(lambda: containers.state(id_) == "restarting", what="the pause between two starts")
-    with case_of(containers.block(small)) as case, evacuated(case) as (_, stopped, contained):
+    with case_of(containers.block(small)) as context, evacuated(context) as (_, stopped, contained):
         assert contained.contained
-        assert stopped.complete
+        assert stopped.is_complete
     assert containers.state(id_) == "exited"
 
 
 def test_one_that_ignores_the_stop_is_killed_after_the_grace(containers: Containers, small: SmallWorkload) -> None:
     containers.run(["python3", "stubborn.py"])
-    with case_of(containers.block(small, grace_seconds=0.5)) as case, evacuated(case) as (_, stopped, contained):
+    with case_of(containers.block(small, grace_seconds=0.5)) as context, evacuated(context) as (_, stopped, contained):
         (receipt,) = stopped.containers
         assert contained.contained
     assert (receipt.end, receipt.exit_code) == (End.KILLED, 137)
@@ -109,20 +109,20 @@ def test_one_that_ignores_the_stop_is_killed_after_the_grace(containers: Contain
 def test_one_whose_first_process_is_deaf_is_not_waited_for(containers: Containers, small: SmallWorkload) -> None:
     containers.run(["sh", "-c", "echo up; exec sleep 600"])
     began = time.monotonic()
-    with case_of(containers.block(small, grace_seconds=60)) as case, evacuated(case) as (_, stopped, _):
+    with case_of(containers.block(small, grace_seconds=60)) as context, evacuated(context) as (_, stopped, _):
         assert stopped.containers[0].end is End.KILLED
     assert time.monotonic() - began < 20
 
 
 def test_policy_kill_thaws_nothing(containers: Containers, small: SmallWorkload) -> None:
     id_ = containers.run(COUNTER)
-    with case_of(containers.block(small)) as case:
-        case.policy = "kill"
-        cordon.fn(case)
-        freeze.fn(case)
+    with case_of(containers.block(small)) as context:
+        context.policy = "kill"
+        cordon.fn(context)
+        freeze.fn(context)
         before = containers.client.logs(id_)
-        (receipt,) = made(stop.fn(case)).containers
-        assert made(prove_contained.fn(case)).contained
+        (receipt,) = made(stop.fn(context)).containers
+        assert made(prove_contained.fn(context)).contained
     assert [name for name, _ in receipt.signals] == ["SIGKILL"]
     assert receipt.exit_code == 137
     assert containers.client.logs(id_) == before
@@ -131,9 +131,9 @@ def test_policy_kill_thaws_nothing(containers: Containers, small: SmallWorkload)
 def test_a_second_run_repeats_nothing_and_keeps_the_receipts(containers: Containers, small: SmallWorkload) -> None:
     containers.run(COUNTER)
     block = containers.block(small)
-    with case_of(block) as case, evacuated(case) as (_, first, _):
+    with case_of(block) as context, evacuated(context) as (_, first, _):
         pass
-    with case_of(block) as case, evacuated(case) as (_, second, contained):
+    with case_of(block) as context, evacuated(context) as (_, second, contained):
         assert contained.contained
     assert first.containers == second.containers
 
@@ -148,24 +148,26 @@ def test_uvicorn_in_a_container_is_only_paused_never_signalled_by_pid(
     assert process
     assert process.container == id_
     assert process.cwd == str(small.root)
-    with case_of(containers.block(small)) as case:
-        cordon.fn(case)
-        frozen: Freeze = made(freeze.fn(case))
+    with case_of(containers.block(small)) as context:
+        cordon.fn(context)
+        frozen: Freeze = made(freeze.fn(context))
         assert frozen.processes == ()
         assert psutil.Process(pid).status() != psutil.STATUS_STOPPED
-        stop.fn(case)
-        assert made(prove_contained.fn(case)).contained
+        stop.fn(context)
+        assert made(prove_contained.fn(context)).contained
 
 
 def test_a_match_in_a_container_that_nobody_named_is_not_contained(
     containers: Containers, small: SmallWorkload
 ) -> None:
     id_ = in_the_root(containers, small)
-    with case_of(small.block()) as case, evacuated(case) as (frozen, _, contained):
+    with case_of(small.block()) as context, evacuated(context) as (frozen, _, contained):
         assert frozen.processes == ()
     assert containers.state(id_) == "running", containers.client.logs(id_)
     assert not contained.contained
-    assert f"in container {id_[:12]}, which the workload block does not name; add it to `containers`" in contained.told
+    assert (
+        f"in container {id_[:12]}, which the workload block does not name; add it to `containers`" in contained.summary
+    )
     assert containers.state(id_) == "running"
 
 
@@ -173,16 +175,19 @@ def test_one_that_matches_by_its_command_line_only_is_left_alone_by_name(
     containers: Containers, small: SmallWorkload
 ) -> None:
     id_ = containers.run(API_COMMAND)
-    with case_of(small.block()) as case, evacuated(case) as (_, _, contained):
+    with case_of(small.block()) as context, evacuated(context) as (_, _, contained):
         assert contained.contained
     assert any("uvicorn" in told and f"in container {id_[:12]}" in told for told in contained.left_alone)
     assert containers.state(id_) == "running"
 
 
 def test_without_containers_in_the_block_the_engine_is_never_asked(small: SmallWorkload, tmp_path: Path) -> None:
-    with case_of(small.block(docker_host=f"unix://{tmp_path}/none.sock")) as case, evacuated(case) as (_, _, contained):
+    with (
+        case_of(small.block(docker_host=f"unix://{tmp_path}/none.sock")) as context,
+        evacuated(context) as (_, _, contained),
+    ):
         assert contained.contained
-        assert "engine" not in vars(case)
+        assert "engine" not in vars(context)
 
 
 def test_an_engine_that_is_absent_is_an_outcome_and_processes_are_frozen_all_the_same(
@@ -190,12 +195,12 @@ def test_an_engine_that_is_absent_is_an_outcome_and_processes_are_frozen_all_the
 ) -> None:
     small.start_all()
     block = small.block(containers=["image=api"], docker_host=f"unix://{tmp_path}/none.sock")
-    with case_of(block) as case, evacuated(case) as (frozen, stopped, contained):
-        assert not frozen.complete
-        assert "No such file or directory" in frozen.told
+    with case_of(block) as context, evacuated(context) as (frozen, stopped, contained):
+        assert not frozen.is_complete
+        assert "No such file or directory" in frozen.summary
         assert len(stopped.processes) == 4
     assert not contained.contained
-    assert "whether its containers run is not known" in contained.told
+    assert "whether its containers run is not known" in contained.summary
     assert small.living() == []
 
 
@@ -206,21 +211,21 @@ def test_an_engine_that_hangs_delays_no_freeze_of_processes(small: SmallWorkload
         hung.bind(str(path))
         hung.listen()
         block = small.block(containers=["image=api"], docker_host=f"unix://{path}")
-        with case_of(block) as case:
+        with case_of(block) as context:
             began = time.time()
-            frozen: Freeze = made(freeze.fn(case))
+            frozen: Freeze = made(freeze.fn(context))
             assert all(each.frozen_at and each.frozen_at.timestamp() - began < 2 for each in frozen.processes)
-            assert "no answer within" in frozen.told
+            assert "no answer within" in frozen.summary
             assert time.time() - began < 10
 
 
 def test_a_dry_run_touches_no_container(containers: Containers, small: SmallWorkload) -> None:
     id_ = containers.run(COUNTER, restart_policy={"Name": "always"})
     before = containers.client.inspect_container(id_)
-    with case_of(containers.block(small), dry_run=True) as case, evacuated(case) as (_, _, contained):
+    with case_of(containers.block(small), dry_run=True) as context, evacuated(context) as (_, _, contained):
         assert contained.contained
-        acts = [entry["act"] for entry in case.log.entries() if entry["action"] == "would"]
-        rows = plan(case.log.entries())
+        acts = [entry["act"] for entry in context.log.entries() if entry["action"] == "would"]
+        rows = plan(context.log.entries())
     first = next(row for row in rows if row["act"] == "pause")
     assert id_[:12] in first["on"]
     assert first["why"] == f"container: {containers.asked}"
@@ -235,9 +240,9 @@ def test_our_own_container_is_not_touched(
 ) -> None:
     ours, theirs = containers.run(COUNTER), containers.run(COUNTER)
     monkeypatch.setattr("tasks.containment.containers.standpoint", lambda: type("Here", (), {"own": ours}))
-    with case_of(containers.block(small)) as case:
-        frozen = made(freeze.fn(case))
-        stop.fn(case)
-        assert living_containers(case) == ()
+    with case_of(containers.block(small)) as context:
+        frozen = made(freeze.fn(context))
+        stop.fn(context)
+        assert living_containers(context) == ()
     assert {each.identity.id for each in frozen.containers} == {theirs}
     assert containers.state(ours) == "running"

@@ -11,7 +11,7 @@ from tasks.containment.members import freeze
 from tasks.containment.stop import stop
 from tasks.custody.evidence.acquisition import Evidence, Outcome
 from tasks.evidence.collect import collect
-from tasks.runtime.context import Case
+from tasks.runtime.context import RunContext
 from tests.support.containers import FILES, Containers
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload
@@ -25,26 +25,26 @@ def nothing_in(root: Path) -> None:
         shutil.rmtree(root / name)
 
 
-def taken(case: Case, collector: str) -> Evidence:
-    evidence: Evidence = made(collect.fn(case, collector))
+def taken(context: RunContext, collector: str) -> Evidence:
+    evidence: Evidence = made(collect.fn(context, collector))
     return evidence
 
 
-def content(case: Case, stored: str) -> bytes:
-    return (case.folder(1) / stored).read_bytes()
+def content(context: RunContext, stored: str) -> bytes:
+    return (context.folder(1) / stored).read_bytes()
 
 
 def test_each_container_is_looked_into_while_it_is_paused(containers: Containers, small: SmallWorkload) -> None:
     name = f"{containers.mark}-api"
     secret = {"DB_PASSWORD": "hunter2", "MODEL_PATH": "/app/models/m"}
     containers.run(["sh", "-c", "echo x >/app/new; echo up; exec sleep 600"], name=name, environment=secret)
-    with case_of(containers.block(small)) as case:
-        freeze.fn(case)
-        evidence = taken(case, "containers")
-        inspect = content(case, f"containers/{name}/inspect.json")
-        assert json.loads(content(case, "containers.json"))[0]["name"] == name
-        assert b"sleep 600" in content(case, f"containers/{name}/top.txt")
-        assert {"Path": "/app/new", "Kind": 1} in json.loads(content(case, f"containers/{name}/diff.json"))
+    with case_of(containers.block(small)) as context:
+        freeze.fn(context)
+        evidence = taken(context, "containers")
+        inspect = content(context, f"containers/{name}/inspect.json")
+        assert json.loads(content(context, "containers.json"))[0]["name"] == name
+        assert b"sleep 600" in content(context, f"containers/{name}/top.txt")
+        assert {"Path": "/app/new", "Kind": 1} in json.loads(content(context, f"containers/{name}/diff.json"))
     assert evidence.outcome is Outcome.COLLECTED
     assert evidence.needed
     about = json.loads(inspect)
@@ -81,15 +81,15 @@ def test_log_and_files_of_layer_volume_and_mount_are_kept_before_the_container_v
     name = f"{containers.mark}-api"
     binds = [f"{containers.mark}-models:/app/models", f"{tmp_path}/bound:/app/artifacts"]
     containers.run(["sh", "-c", LAYER], name=name, binds=binds, auto_remove=True)
-    with case_of(containers.block(small)) as case:
-        freeze.fn(case)
-        evidence = taken(case, "container_files")
-        stop.fn(case)
-        assert content(case, "models/model_builtin.joblib") == FILES["models/model_builtin.joblib"]
-        assert content(case, "logs/api-1.log") == b"line\n"
-        assert content(case, "artifacts/summary_builtin.json") == b"{}"
-        assert content(case, f"containers/{name}/container.log").endswith(b" up\n")
-        assert {taken(case, field).outcome for field in ("models", "logs", "artifacts")} == {Outcome.EMPTY}
+    with case_of(containers.block(small)) as context:
+        freeze.fn(context)
+        evidence = taken(context, "container_files")
+        stop.fn(context)
+        assert content(context, "models/model_builtin.joblib") == FILES["models/model_builtin.joblib"]
+        assert content(context, "logs/api-1.log") == b"line\n"
+        assert content(context, "artifacts/summary_builtin.json") == b"{}"
+        assert content(context, f"containers/{name}/container.log").endswith(b" up\n")
+        assert {taken(context, field).outcome for field in ("models", "logs", "artifacts")} == {Outcome.EMPTY}
     assert evidence.outcome is Outcome.COLLECTED
     model = next(file for file in evidence.files if file.stored.startswith("models/"))
     assert (model.source, model.note) == ("/app/models/model_builtin.joblib", f"in container {name}")
@@ -101,11 +101,11 @@ def test_a_name_that_the_root_provides_goes_under_the_containers_own(
     names = sorted([f"{containers.mark}-a", f"{containers.mark}-b"])
     for name in names:
         containers.run(["sh", "-c", LAYER], name=name)
-    with case_of(containers.block(small)) as case:
-        freeze.fn(case)
-        stored = {file.stored for file in taken(case, "container_files").files}
-        assert taken(case, "models").outcome is Outcome.COLLECTED
-        root = content(case, "models/model_builtin.joblib")
+    with case_of(containers.block(small)) as context:
+        freeze.fn(context)
+        stored = {file.stored for file in taken(context, "container_files").files}
+        assert taken(context, "models").outcome is Outcome.COLLECTED
+        root = content(context, "models/model_builtin.joblib")
     assert root == (small.root / "models/model_builtin.joblib").read_bytes()
     assert {f"containers/{name}/models/model_builtin.joblib" for name in names} <= stored
     assert "models/model_builtin.joblib" not in stored
@@ -115,11 +115,11 @@ def test_a_name_that_the_root_provides_goes_under_the_containers_own(
 
 def test_a_folder_of_the_root_that_is_mounted_is_collected_once(containers: Containers, small: SmallWorkload) -> None:
     containers.run(["sh", "-c", "echo up; exec sleep 600"], binds=[f"{small.root}/models:/app/models"])
-    with case_of(containers.block(small)) as case:
-        freeze.fn(case)
-        files = {file.stored for file in taken(case, "container_files").files}
+    with case_of(containers.block(small)) as context:
+        freeze.fn(context)
+        files = {file.stored for file in taken(context, "container_files").files}
         assert not [name for name in files if "models" in name]
-        assert taken(case, "models").files
+        assert taken(context, "models").files
 
 
 def test_hostile_names_links_and_pipes_cost_themselves_only(containers: Containers, small: SmallWorkload) -> None:
@@ -130,10 +130,12 @@ def test_hostile_names_links_and_pipes_cost_themselves_only(containers: Containe
         r"echo z >$(printf 'bad\377.log'); "
     )
     containers.run(["sh", "-c", f"{hostile} echo up; exec sleep 600"])
-    with case_of(containers.block(small)) as case:
-        freeze.fn(case)
-        evidence = taken(case, "container_files")
-        assert content(case, "logs/link.log") == content(case, "logs/good.log") == content(case, "logs/hard.log")
+    with case_of(containers.block(small)) as context:
+        freeze.fn(context)
+        evidence = taken(context, "container_files")
+        assert (
+            content(context, "logs/link.log") == content(context, "logs/good.log") == content(context, "logs/hard.log")
+        )
     stored = {file.stored for file in evidence.files}
     losses = {loss.source.rpartition("/")[2]: loss for loss in evidence.losses}
     assert {"logs/a%20b%0A.log", "logs/bad%FF.log"} <= stored
@@ -148,26 +150,26 @@ def test_a_container_that_is_gone_before_the_look_is_a_loss_with_its_reason(
 ) -> None:
     name = f"{containers.mark}-gone"
     id_ = containers.run(["sh", "-c", "echo up; exec sleep 600"], name=name)
-    with case_of(containers.block(small)) as case:
-        freeze.fn(case)
+    with case_of(containers.block(small)) as context:
+        freeze.fn(context)
         containers.client.remove_container(id_, force=True)
         for collector in ("containers", "container_files"):
-            evidence = taken(case, collector)
+            evidence = taken(context, collector)
             assert evidence.lost
             assert name in evidence.losses[0].source
             assert "No such container" in evidence.losses[0].reason
 
 
 def test_an_engine_that_cannot_be_asked_is_an_outcome(small: SmallWorkload, tmp_path: Path) -> None:
-    with case_of(small.block(containers=["image=api"], docker_host=f"unix://{tmp_path}/none.sock")) as case:
+    with case_of(small.block(containers=["image=api"], docker_host=f"unix://{tmp_path}/none.sock")) as context:
         for collector in ("containers", "container_files"):
-            evidence = taken(case, collector)
+            evidence = taken(context, collector)
             assert (evidence.outcome, evidence.lost) == (Outcome.FAILED, True)
             assert "No such file or directory" in evidence.reason
 
 
 @pytest.mark.parametrize("collector", ["containers", "container_files"])
 def test_a_workload_without_containers_has_nothing_to_lose(small: SmallWorkload, collector: str) -> None:
-    with case_of(small.block()) as case:
-        evidence = taken(case, collector)
-    assert (evidence.outcome, evidence.needed, evidence.complete) == (Outcome.EMPTY, False, True)
+    with case_of(small.block()) as context:
+        evidence = taken(context, collector)
+    assert (evidence.outcome, evidence.needed, evidence.is_complete) == (Outcome.EMPTY, False, True)

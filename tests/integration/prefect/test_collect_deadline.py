@@ -16,8 +16,8 @@ from tasks.collectors import discover
 from tasks.custody.evidence.acquisition import Evidence, Loss, Outcome, StoredFile
 from tasks.evidence import collect as module
 from tasks.evidence.collect import collect, sum_up
-from tasks.runtime.context import Case
-from tasks.runtime.step import noun, submit
+from tasks.runtime.context import RunContext
+from tasks.runtime.step import result_of, submit
 from tests.support.run_context import case_of
 from tests.support.workloads import SmallWorkload, wait_until
 
@@ -27,7 +27,7 @@ EMPTY = replace(FILE, size=0)
 
 
 @pytest.fixture
-def case(small: SmallWorkload) -> Iterator[Case]:
+def context(small: SmallWorkload) -> Iterator[RunContext]:
     with case_of(small.block()) as opened:
         yield opened
 
@@ -77,40 +77,40 @@ sleep 600
 
 @pytest.mark.usefixtures("short")
 def test_a_collector_that_hangs_is_ended_with_all_its_children_and_keeps_what_it_had(
-    case: Case, fake_df: Fake, tmp_path: Path
+    context: RunContext, fake_df: Fake, tmp_path: Path
 ) -> None:
     fake_df(HANGS)
     began = time.monotonic()
-    state = collect.fn(case, "disk")
+    state = collect.fn(context, "disk")
     assert time.monotonic() - began < 10
     evidence = made_by(state)
     assert state.is_failed()
     assert evidence.outcome is Outcome.TIMED_OUT
     assert evidence.reason == "disk: not done after 1.5 s"
     assert [file.stored for file in evidence.files] == ["df.txt"]
-    assert (case.folder(1) / "df.txt").read_text() == "what was known\n"
+    assert (context.folder(1) / "df.txt").read_text() == "what was known\n"
     for name in ("child", "grandchild"):
         pid = int((tmp_path / name).read_text())
         wait_until(partial(gone, pid), what=f"the end of the {name}")
-    assert list((case.home / "staging").iterdir()) == []
-    assert case.log.entries()[-1]["action"] == "step incomplete"
+    assert list((context.home / "staging").iterdir()) == []
+    assert context.log.entries()[-1]["action"] == "step incomplete"
 
 
 @pytest.mark.usefixtures("short")
 def test_a_collector_that_leaves_a_child_behind_is_done_all_the_same_and_the_child_is_ended(
-    case: Case, fake_df: Fake, tmp_path: Path
+    context: RunContext, fake_df: Fake, tmp_path: Path
 ) -> None:
     fake_df("echo free\nsleep 600 > /dev/null 2>&1 &\necho $! >> left")
-    evidence = made_by(collect.fn(case, "disk"))
+    evidence = made_by(collect.fn(context, "disk"))
     assert evidence.outcome is Outcome.COLLECTED
     pids = [int(line) for line in (tmp_path / "left").read_text().split()]
     assert len(pids) == 2
     wait_until(lambda: all(map(gone, pids)), what="the end of the children")
 
 
-def test_a_collector_that_is_killed_has_failed_and_keeps_what_it_had(case: Case, fake_df: Fake) -> None:
+def test_a_collector_that_is_killed_has_failed_and_keeps_what_it_had(context: RunContext, fake_df: Fake) -> None:
     fake_df('case "$1" in -h) echo "what was known"; exit;; esac\nkill -9 $PPID')
-    state = collect.fn(case, "disk")
+    state = collect.fn(context, "disk")
     evidence = made_by(state)
     assert state.is_failed()
     assert evidence.outcome is Outcome.FAILED
@@ -118,16 +118,16 @@ def test_a_collector_that_is_killed_has_failed_and_keeps_what_it_had(case: Case,
     assert [file.stored for file in evidence.files] == ["df.txt"]
 
 
-def test_a_program_that_is_denied_is_denied(case: Case, fake_df: Fake) -> None:
+def test_a_program_that_is_denied_is_denied(context: RunContext, fake_df: Fake) -> None:
     fake_df('echo "df: read kernel buffer failed: Operation not permitted" >&2; exit 1')
-    evidence = made_by(collect.fn(case, "disk"))
+    evidence = made_by(collect.fn(context, "disk"))
     assert evidence.outcome is Outcome.DENIED
     assert "Operation not permitted" in evidence.reason
 
 
-def test_a_program_that_says_nothing_is_empty_and_complete(case: Case, fake_df: Fake) -> None:
+def test_a_program_that_says_nothing_is_empty_and_complete(context: RunContext, fake_df: Fake) -> None:
     fake_df("exit 0")
-    state = collect.fn(case, "disk")
+    state = collect.fn(context, "disk")
     assert state.is_completed()
     assert made_by(state).outcome is Outcome.EMPTY
     assert len(made_by(state).files) == 2
@@ -140,12 +140,12 @@ echo free
 """
 
 
-def test_a_second_attempt_takes_the_place_of_a_failed_one(case: Case, fake_df: Fake) -> None:
+def test_a_second_attempt_takes_the_place_of_a_failed_one(context: RunContext, fake_df: Fake) -> None:
     fake_df(FAILS_ONCE)
-    first, second = collect.fn(case, "disk"), collect.fn(case, "disk")
+    first, second = collect.fn(context, "disk"), collect.fn(context, "disk")
     assert (first.is_failed(), made_by(first).outcome) == (True, Outcome.FAILED)
     assert (second.is_completed(), made_by(second).outcome) == (True, Outcome.COLLECTED)
-    assert (case.folder(1) / "df.txt").read_text() == "free\n"
+    assert (context.folder(1) / "df.txt").read_text() == "free\n"
 
 
 @pytest.mark.usefixtures("prefect")
@@ -153,14 +153,14 @@ def test_prefect_tries_again_what_failed_and_never_keeps_a_failure(
     small: SmallWorkload, fake_df: Fake, tmp_path: Path
 ) -> None:
     def run() -> State[Evidence]:
-        with case_of(small.block()) as case:
+        with case_of(small.block()) as context:
 
             @flow(persist_result=False)
             def only_disk() -> None:
-                future = submit(case, collect, "disk")
+                future = submit(context, collect, "disk")
                 future.wait()
                 states.append(future.state)
-                assert noun(future, Evidence) is not None
+                assert result_of(future, Evidence) is not None
 
             states: list[State[Evidence]] = []
             only_disk()

@@ -24,7 +24,7 @@ from tasks.custody.containment.process import Identity, Process
 from tasks.custody.evidence.acquisition import Evidence, Outcome
 from tasks.evidence import collect as module
 from tasks.evidence.collect import collect
-from tasks.runtime.context import Case
+from tasks.runtime.context import RunContext
 from tasks.runtime.freeze_budget import LOOK_SECONDS, Budget
 from tasks.runtime.step import submit
 from tasks.system.processes import start_of
@@ -63,8 +63,8 @@ where_it_stood()
 """
 
 
-def evidence_of(case: Case, collector: str) -> Evidence:
-    made = collect.fn(case, collector).data
+def evidence_of(context: RunContext, collector: str) -> Evidence:
+    made = collect.fn(context, collector).data
     assert isinstance(made, Evidence)
     return made
 
@@ -77,11 +77,11 @@ def test_everything_that_a_process_held_is_in_the_tree(small: SmallWorkload) -> 
     (small.root / "src/train.py").write_text(BUSY)
     training = small.start()
     wait_until(lambda: (small.root / "ready").exists() and (small.root / "ready").read_text(), what="the training")
-    with case_of(small.block()) as case:
-        freeze.fn(case)
-        assert evidence_of(case, "tree").outcome is Outcome.COLLECTED
-        described = {one["pid"]: one for one in json.loads((case.folder(1) / "tree.json").read_bytes())}
-        drawn = (case.folder(1) / "tree.txt").read_text().splitlines()
+    with case_of(small.block()) as context:
+        freeze.fn(context)
+        assert evidence_of(context, "tree").outcome is Outcome.COLLECTED
+        described = {one["pid"]: one for one in json.loads((context.folder(1) / "tree.json").read_bytes())}
+        drawn = (context.folder(1) / "tree.txt").read_text().splitlines()
     one = described[training.pid]
     (child,) = one["children"]
     assert described[child]["parent"] == training.pid
@@ -166,10 +166,10 @@ def test_what_the_time_does_not_suffice_for_is_named(make: Callable[[Any], bytes
 def test_no_command_line_can_forge_a_row_of_the_drawn_tree(small: SmallWorkload) -> None:
     small.start([*small.training_command, "\n       1        0 S     root  forged"], WORKERS="0")
     wait_until(lambda: len(small.living()) == 1, what="the training")
-    with case_of(small.block()) as case:
-        freeze.fn(case)
-        evidence_of(case, "tree")
-        drawn = (case.folder(1) / "tree.txt").read_text()
+    with case_of(small.block()) as context:
+        freeze.fn(context)
+        evidence_of(context, "tree")
+        drawn = (context.folder(1) / "tree.txt").read_text()
     assert "forged" in drawn
     assert len(drawn.splitlines()) == 2
 
@@ -189,10 +189,10 @@ def test_python_stacks_are_taken_and_what_has_none_says_why(small: SmallWorkload
     wait_until((small.root / "ready").exists, what="the training")
     shell = small.start(["bash", "-c", "exec -a 'python -u src/train.py --mode full' sleep 600"])
     wait_until(lambda: psutil.Process(shell.pid).name() == "sleep", what="the impostor")
-    with case_of(small.block()) as case:
-        freeze.fn(case)
-        assert evidence_of(case, "stacks").outcome is Outcome.COLLECTED
-        text = (case.folder(1) / "stacks.txt").read_text()
+    with case_of(small.block()) as context:
+        freeze.fn(context)
+        assert evidence_of(context, "stacks").outcome is Outcome.COLLECTED
+        text = (context.folder(1) / "stacks.txt").read_text()
     paragraphs = {part.partition(":")[0]: part for part in text.split("\n\n")}
     assert "where_it_stood (train.py:" in paragraphs[str(training.pid)]
     assert "a_function_in_a_thread (train.py:" in paragraphs[str(training.pid)]
@@ -242,19 +242,19 @@ def test_gpus_are_asked_for_where_there_are_any(
     (folder / "nvidia-smi").write_text('#!/bin/sh\necho "$1"\n')
     (folder / "nvidia-smi").chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-    with case_of(small.block()) as case:
-        assert evidence_of(case, "gpu").outcome is Outcome.COLLECTED
-        assert "memory.used" in (case.folder(1) / "gpu.csv").read_text()
-        assert "pid" in (case.folder(1) / "gpu_processes.csv").read_text()
+    with case_of(small.block()) as context:
+        assert evidence_of(context, "gpu").outcome is Outcome.COLLECTED
+        assert "memory.used" in (context.folder(1) / "gpu.csv").read_text()
+        assert "pid" in (context.folder(1) / "gpu_processes.csv").read_text()
 
 
 def test_sockets_of_the_host_are_told_with_everybody_who_holds_them(small: SmallWorkload) -> None:
     with socket.create_server(("127.0.0.1", 0)) as served, socket.create_connection(served.getsockname()) as asking:
         child = subprocess.Popen(["sleep", "600"], pass_fds=[served.fileno()])
         try:
-            with case_of(small.block()) as case:
-                assert evidence_of(case, "sockets").outcome is Outcome.COLLECTED
-                rows = (case.folder(1) / "sockets.txt").read_text().splitlines()
+            with case_of(small.block()) as context:
+                assert evidence_of(context, "sockets").outcome is Outcome.COLLECTED
+                rows = (context.folder(1) / "sockets.txt").read_text().splitlines()
         finally:
             child.kill()
             child.wait()
@@ -276,11 +276,11 @@ def test_a_budget_runs_from_its_beginning_and_begun_anew_is_whole() -> None:
 
 
 def test_the_budget_begins_with_each_freeze(small: SmallWorkload) -> None:
-    with case_of(small.block()) as case:
-        case.look = Budget(100.0)
-        case.look._until = 0.0
-        freeze.fn(case)
-        assert 90 < case.look.left() <= 100
+    with case_of(small.block()) as context:
+        context.look = Budget(100.0)
+        context.look._until = 0.0
+        freeze.fn(context)
+        assert 90 < context.look.left() <= 100
 
 
 @pytest.fixture
@@ -297,33 +297,33 @@ def hanging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("hanging")
 def test_an_attempt_has_what_is_left_of_the_budget_and_none_begins_without(small: SmallWorkload) -> None:
-    with case_of(small.block()) as case:
-        case.look = Budget(1.0)
+    with case_of(small.block()) as context:
+        context.look = Budget(1.0)
         began = time.monotonic()
-        first, second = evidence_of(case, "disk"), evidence_of(case, "disk")
+        first, second = evidence_of(context, "disk"), evidence_of(context, "disk")
         assert time.monotonic() - began < 3
         assert first.outcome is second.outcome is Outcome.TIMED_OUT
         assert first.reason.startswith("disk: not done after ")
         assert second.reason == "disk: not begun: the 1 s for looking at the frozen processes were used up"
         assert (second.ended_at - second.started_at).total_seconds() < 0.2
-        assert evidence_of(case, "environment").outcome is Outcome.COLLECTED
+        assert evidence_of(context, "environment").outcome is Outcome.COLLECTED
 
 
 @pytest.mark.usefixtures("prefect", "hanging")
 def test_the_stop_waits_no_longer_than_the_budget(small: SmallWorkload) -> None:
     small.start(WORKERS="0")
     wait_until(lambda: len(small.living()) == 1, what="the training")
-    with case_of(small.block()) as case:
-        case.look = Budget(1.5)
+    with case_of(small.block()) as context:
+        context.look = Budget(1.5)
 
         @flow(persist_result=False)
         def contain() -> None:
-            frozen = submit(case, freeze)
-            looked = [submit(case, collect, name, after=[frozen]) for name in ("disk", "tree")]
-            submit(case, stop, after=looked).wait()
+            frozen = submit(context, freeze)
+            looked = [submit(context, collect, name, after=[frozen]) for name in ("disk", "tree")]
+            submit(context, stop, after=looked).wait()
 
         contain()
-        times = {(entry["action"], entry["object"][:4]): entry["utc"] for entry in case.log.entries()}
+        times = {(entry["action"], entry["object"][:4]): entry["utc"] for entry in context.log.entries()}
     froze, stopping = (
         datetime.fromisoformat(times[when]) for when in (("step done", "§2 f"), ("step started", "§3 s"))
     )

@@ -19,6 +19,6 @@ parts.ABOVE, parts.PART = 6 * MIB, 5 * MIB  # type: ignore[misc]  # as the tests
 block, endpoint, bucket, prefix = sys.argv[1:]
 keys = AwsCredentials(aws_access_key_id=os.environ["KEY"], aws_secret_access_key=SecretStr(os.environ["SECRET"]))
 store = S3Store(bucket, prefix, credentials=keys, endpoint=endpoint, region="us-east-1")
-with run_on(Workload.model_validate_json(block), store) as (case, seals):
-    sent(case, seals)
-    assert proven(case, seals).complete
+with run_on(Workload.model_validate_json(block), store) as (context, seals):
+    sent(context, seals)
+    assert proven(context, seals).is_complete

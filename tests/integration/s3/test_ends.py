@@ -50,9 +50,9 @@ def kill_and_carry_on(laden: SmallWorkload, proxy: Proxy, seaweed: SeaweedFS, mo
     assert child.returncode == -signal.SIGKILL
     proxy.rules = []
     store = store_of(seaweed, proxy.endpoint, prefix)
-    with run_of(laden, store) as (case, seals):
-        sent(case, seals)
-        assert proven(case, seals, read_back=True).complete
+    with run_of(laden, store) as (context, seals):
+        sent(context, seals)
+        assert proven(context, seals, read_back=True).is_complete
         assert list(store.end_unfinished("incidents/")) == []
     assert max(proxy.stored("").values()) == 1
 
@@ -102,12 +102,12 @@ def test_a_server_that_is_killed_in_mid_transfer_gets_only_the_rest_when_it_come
 ) -> None:
     with Proxy(own.endpoint) as proxy:
         proxy.rules = [Rule(meanwhile(lambda: kill(own)), path=path, skip=2)]
-        with run_of(laden, store_of(own, proxy.endpoint)) as (case, seals), pytest.raises(TransientStoreError):
-            sent(case, seals)
+        with run_of(laden, store_of(own, proxy.endpoint)) as (context, seals), pytest.raises(TransientStoreError):
+            sent(context, seals)
         own.start()
-        with run_of(laden, store_of(own, proxy.endpoint)) as (case, seals):
-            sent(case, seals)
-            assert proven(case, seals, read_back=True).complete
+        with run_of(laden, store_of(own, proxy.endpoint)) as (context, seals):
+            sent(context, seals)
+            assert proven(context, seals, read_back=True).is_complete
         assert max(proxy.stored("").values()) == 1
 
 
@@ -117,25 +117,25 @@ def test_a_server_without_room_says_so_and_what_is_missing_is_sent_when_it_has_s
     with small_disk(tmp_path / "server disk", 300) as disk:
         server = SeaweedFS(disk / "own")
         server.start()
-        with run_of(laden, store_of(server)) as (case, seals):
+        with run_of(laden, store_of(server)) as (context, seals):
             ballast = fill(disk, 8 * MIB)
             with pytest.raises(TransientStoreError, match="that the store has room"):
-                sent(case, seals)
+                sent(context, seals)
         kill(server)
         ballast.unlink()
         server.start()
-        with run_of(laden, store_of(server)) as (case, seals):
-            sent(case, seals)
-            assert proven(case, seals, read_back=True).complete
+        with run_of(laden, store_of(server)) as (context, seals):
+            sent(context, seals)
+            assert proven(context, seals, read_back=True).is_complete
         kill(server)
 
 
 def test_a_folder_without_room_says_so_and_what_is_missing_is_sent_when_it_has_some(
     laden: SmallWorkload, tmp_path: Path
 ) -> None:
-    with small_disk(tmp_path / "other disk", 30) as disk, run_of(laden, DirectoryStore(disk)) as (case, seals):
+    with small_disk(tmp_path / "other disk", 30) as disk, run_of(laden, DirectoryStore(disk)) as (context, seals):
         with pytest.raises(PermanentStoreError, match="Free space there"):
-            sent(case, seals)
+            sent(context, seals)
         subprocess.run(["mount", "-o", "remount,size=90m", disk], check=True)
-        sent(case, seals)
-        assert proven(case, seals, read_back=True).complete
+        sent(context, seals)
+        assert proven(context, seals, read_back=True).is_complete

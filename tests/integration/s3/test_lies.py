@@ -14,7 +14,7 @@ from tasks.custody.evidence.acquisition import IN_PLACE
 from tasks.custody.evidence.keys import evidence_key
 from tasks.custody.evidence.parts import Parts
 from tasks.evidence.seal import read_manifest
-from tasks.runtime.context import Case
+from tasks.runtime.context import RunContext
 from tests.integration.s3.conftest import LARGE, MIB
 from tests.integration.s3.proxy import Proxy, Rule, lie, meanwhile
 from tests.support.deliveries import bad, proven, run_of, sent
@@ -35,25 +35,25 @@ def another(said: str) -> str:
 
 @pytest.mark.parametrize("name", [SMALL, STREAMED, LARGE])
 def test_a_digest_that_is_not_ours_is_never_proven(laden: SmallWorkload, door: Door, proxy: Proxy, name: str) -> None:
-    with run_of(laden, door()) as (case, seals):
-        sent(case, seals)
+    with run_of(laden, door()) as (context, seals):
+        sent(context, seals)
         proxy.rules = [Rule(lie(CHECKSUM, another), "HEAD", f"/evidence/{name}", times=2)]
-        (found,) = bad(proven(case, seals))
+        (found,) = bad(proven(context, seals))
         assert found.key == evidence_key(INCIDENT, 1, name)
         assert "the store says" in found.reason
         proxy.rules = []
-        sent(case, seals)
-        assert proven(case, seals).complete
+        sent(context, seals)
+        assert proven(context, seals).is_complete
 
 
 def test_a_digest_that_is_not_told_is_made_up_for_by_reading_back(
     laden: SmallWorkload, door: Door, proxy: Proxy
 ) -> None:
-    with run_of(laden, door()) as (case, seals):
-        sent(case, seals)
+    with run_of(laden, door()) as (context, seals):
+        sent(context, seals)
         proxy.rules = [Rule(lie(CHECKSUM, lambda _: ""), "HEAD", f"/evidence/{LARGE}", times=2)]
-        receipts = proven(case, seals)
-        assert receipts.complete
+        receipts = proven(context, seals)
+        assert receipts.is_complete
         assert [each.key for each in receipts.objects if each.read] == [evidence_key(INCIDENT, 1, LARGE)]
 
 
@@ -70,34 +70,34 @@ def test_sealed_evidence_that_is_cut_short_while_it_is_sent_is_not_stored_at_all
     laden: SmallWorkload, door: Door, proxy: Proxy, name: str
 ) -> None:
     content, began = (laden.root / name).read_bytes(), time.monotonic()
-    with run_of(laden, door()) as (case, seals):
-        path = case.folder(1) / name
+    with run_of(laden, door()) as (context, seals):
+        path = context.folder(1) / name
         proxy.rules = [Rule(meanwhile(lambda: change(path, "truncated")), path=f"/evidence/{name}")]
         with pytest.raises(PermanentStoreError, match="after it was hashed"):
-            sent(case, seals)
+            sent(context, seals)
         assert time.monotonic() - began < 30
-        assert case.store.look(evidence_key(INCIDENT, 1, name)) is None
+        assert context.store.look(evidence_key(INCIDENT, 1, name)) is None
         path.write_bytes(content)
-        sent(case, seals)
-        assert proven(case, seals, read_back=True).complete
+        sent(context, seals)
+        assert proven(context, seals, read_back=True).is_complete
 
 
 @pytest.mark.parametrize("how", ["grown", "removed"])
 def test_sealed_evidence_that_grows_or_goes_while_it_is_sent_is_stored_as_sealed(
     laden: SmallWorkload, door: Door, proxy: Proxy, how: str
 ) -> None:
-    with run_of(laden, door()) as (case, seals):
+    with run_of(laden, door()) as (context, seals):
         for name in (STREAMED, LARGE):
-            act = meanwhile(partial(change, case.folder(1) / name, how))
+            act = meanwhile(partial(change, context.folder(1) / name, how))
             proxy.rules.append(Rule(act, path=f"/evidence/{name}"))
-        sent(case, seals)
+        sent(context, seals)
         for name in (STREAMED, LARGE):
-            assert case.store.holds(evidence_key(INCIDENT, 1, name), *_sealed(case, name))
+            assert context.store.holds(evidence_key(INCIDENT, 1, name), *_sealed(context, name))
     assert not [rule for rule in proxy.rules if rule.times]
 
 
-def _sealed(case: Case, name: str) -> tuple[str, Parts | None]:
-    return next((file.sha256, file.parts) for file in read_manifest(case, 1).files if file.stored == name)
+def _sealed(context: RunContext, name: str) -> tuple[str, Parts | None]:
+    return next((file.sha256, file.parts) for file in read_manifest(context, 1).files if file.stored == name)
 
 
 @pytest.fixture
@@ -110,13 +110,13 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_file_without_room_for_a_copy_that_changes_while_it_is_sent_is_proven_as_sealed_or_lost_and_said(  # noqa: PLR0913
     laden: SmallWorkload, door: Door, proxy: Proxy, disk: Path, how: str, *, lost: bool
 ) -> None:
-    with run_of(laden, door(), evidence_dir=disk / "incidents", reserve_mb=1) as (case, seals):
-        assert next(file for file in read_manifest(case, 1).files if file.stored == LARGE).where == IN_PLACE
+    with run_of(laden, door(), evidence_dir=disk / "incidents", reserve_mb=1) as (context, seals):
+        assert next(file for file in read_manifest(context, 1).files if file.stored == LARGE).where == IN_PLACE
         proxy.rules = [Rule(meanwhile(lambda: change(laden.root / LARGE, how)), path=f"/evidence/{LARGE}")]
-        sent(case, seals)
-        receipts = proven(case, seals)
+        sent(context, seals)
+        receipts = proven(context, seals)
         assert {each.key for each in bad(receipts)} == (
-            {evidence_key(INCIDENT, 1, LARGE), f"snapshots/{case.incident.snapshot}/{LARGE}"} if lost else set()
+            {evidence_key(INCIDENT, 1, LARGE), f"snapshots/{context.incident.snapshot}/{LARGE}"} if lost else set()
         )
         assert all(each.lost for each in bad(receipts))
 
@@ -126,8 +126,8 @@ def test_a_host_whose_disk_fills_up_after_the_seal_sends_everything(
 ) -> None:
     with (
         small_disk(tmp_path / "evidence disk", 40) as disk,
-        run_of(laden, door(), evidence_dir=disk / "incidents", reserve_mb=1) as (case, seals),
+        run_of(laden, door(), evidence_dir=disk / "incidents", reserve_mb=1) as (context, seals),
     ):
         fill(disk)
-        sent(case, seals)
-        assert proven(case, seals, read_back=True).complete
+        sent(context, seals)
+        assert proven(context, seals, read_back=True).is_complete

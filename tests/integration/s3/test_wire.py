@@ -41,9 +41,9 @@ def test_what_passes_is_tried_again_request_by_request(
     proxy.rules = [
         Rule(FAULTS[fault], method, path, times=1 if method == "POST" else 2) for method, path in REQUESTS.values()
     ]
-    with run_of(laden, door()) as (case, seals):
-        sent(case, seals)
-        assert proven(case, seals, read_back=True).complete
+    with run_of(laden, door()) as (context, seals):
+        sent(context, seals)
+        assert proven(context, seals, read_back=True).is_complete
     assert not [rule for rule in proxy.rules if rule.times]
     assert max(proxy.stored().values()) == 1
     assert len([path for path in proxy.stored() if "partNumber=" in path]) == PARTS
@@ -65,15 +65,15 @@ def test_what_does_not_pass_is_said_and_later_only_the_rest_is_sent(  # noqa: PL
 ) -> None:
     rule = Rule(act, *REQUESTS[request_], skip=2, times=1_000_000)
     proxy.rules = [rule]
-    with run_of(laden, door()) as (case, seals), pytest.raises(kind, match=word):
-        sent(case, seals)
+    with run_of(laden, door()) as (context, seals), pytest.raises(kind, match=word):
+        sent(context, seals)
     if kind is PermanentStoreError:
         assert 1_000_000 - rule.times <= 16, "what is permanent is not tried again: once for each of many at once"
     before = proxy.stored()
     proxy.rules = []
-    with run_of(laden, door()) as (case, seals):
-        sent(case, seals)
-        assert proven(case, seals, read_back=True).complete
+    with run_of(laden, door()) as (context, seals):
+        sent(context, seals)
+        assert proven(context, seals, read_back=True).is_complete
     assert before
     assert max(proxy.stored().values()) == 1
 
@@ -86,9 +86,9 @@ def test_a_server_that_falls_silent_is_not_waited_for_without_end(
     woken = Event()
     proxy.rules = [Rule(stall(woken), *REQUESTS[request_], times=1)]
     began = time.monotonic()
-    with run_of(laden, door()) as (case, seals):
-        sent(case, seals)
-        assert proven(case, seals).complete
+    with run_of(laden, door()) as (context, seals):
+        sent(context, seals)
+        assert proven(context, seals).is_complete
     woken.set()
     assert time.monotonic() - began < 30
 

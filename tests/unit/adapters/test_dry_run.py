@@ -65,11 +65,11 @@ def test_on_any_host_the_signals_of_a_rehearsal_are_for_members_alone(
         for pid, parent, trains in host
     )
     asked = members(paper.snapshot(), matchers(block), PurePath(small.root), set())
-    with case_of(block, dry_run=True) as case:
-        case.host = RehearsalHost(paper, case.log)
+    with case_of(block, dry_run=True) as context:
+        context.host = RehearsalHost(paper, context.log)
         for verb in (cordon, freeze, stop, prove_contained, challenge, watch, prove_still_contained):
-            verb.fn(case)
-        would = [entry for entry in case.log.entries() if entry["action"] == "would"]
+            verb.fn(context)
+        would = [entry for entry in context.log.entries() if entry["action"] == "would"]
     signalled = {entry["object"] for entry in would if entry["act"].startswith("SIG")}
     assert signalled == {str(who.pid) for who in asked}
 
@@ -77,17 +77,17 @@ def test_on_any_host_the_signals_of_a_rehearsal_are_for_members_alone(
 def test_a_rehearsal_plans_the_launch_and_tells_of_none(small: SmallWorkload) -> None:
     small.start_all()
     command = [*small.training_command, "--api-key", "hunter22"]
-    with case_of(small.block(training_command=command), dry_run=True) as case:
-        held = made(cordon.fn(case))
-        freeze.fn(case)
-        tried = made(challenge.fn(case))
-        (row,) = [row for row in plan(case.log.entries()) if row["act"] == "launch"]
-    assert held.told == f"{case.workload.lock} would be held by a guard"
+    with case_of(small.block(training_command=command), dry_run=True) as context:
+        held = made(cordon.fn(context))
+        freeze.fn(context)
+        tried = made(challenge.fn(context))
+        (row,) = [row for row in plan(context.log.entries()) if row["act"] == "launch"]
+    assert held.summary == f"{context.workload.lock} would be held by a guard"
     assert not tried.caught
-    assert tried.complete
-    assert tried.told.startswith("no launch was tried: this is a rehearsal")
+    assert tried.is_complete
+    assert tried.summary.startswith("no launch was tried: this is a rehearsal")
     assert row["on"].startswith("venv/bin/python -u src/train.py")
     assert "hunter22" not in row["on"]
     assert row["why"] == "a real run expects it refused, or caught by the guard"
     assert len(small.living()) == 4
-    assert not Path(case.home / "challenge.log").exists()
+    assert not Path(context.home / "challenge.log").exists()

@@ -37,7 +37,7 @@ def findings(audit: Audit, severity: Severity) -> dict[str, str]:
     found = dict[str, str]()
     for each in (each for each in audit.findings if each.severity is severity):
         name = each.object.removeprefix(f"{HOME}/")
-        found[name] = f"{found.get(name, '')}{each.told}; "
+        found[name] = f"{found.get(name, '')}{each.summary}; "
     return found
 
 
@@ -184,7 +184,7 @@ def test_neighbours_are_nobodys_business(objects: Objects, holding: Holding, sig
         "notes.txt",
     ]
     audit = audited(holding(objects | dict.fromkeys(strangers, b"theirs")), INCIDENT, signers, deep=False)
-    assert audit.word is AuditWord.PROVEN, audit.told
+    assert audit.word is AuditWord.PROVEN, audit.summary
 
 
 def test_a_stamp_with_a_host_is_not_taken_for_anothers_supplement() -> None:
@@ -277,7 +277,7 @@ def test_an_incident_that_lost_something_and_says_so_is_proven(
     store = MemoryStore()
     incident = lossy(tmp_path / "work load", store, signing_key)
     audit = audited(store, incident, signers, deep=True)
-    assert audit.word is AuditWord.PROVEN, audit.told
+    assert audit.word is AuditWord.PROVEN, audit.summary
     assert audit.verdict.startswith("PARTIAL (record/001)")
 
 

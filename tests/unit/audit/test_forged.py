@@ -111,7 +111,7 @@ def test_an_incident_that_was_opened_at_no_real_time_is_a_finding(
     objects = forged(unsigned, 2, lambda facts: facts["incident"].update(opened_at=opened))
     objects = asking(objects, 2, {"lock": "governance", "days": 30, "hold": False})
     audit = audited(holding(objects), INCIDENT, None, deep=False)
-    assert told in " ".join(each.told for each in audit.findings)
+    assert told in " ".join(each.summary for each in audit.findings)
 
 
 @pytest.mark.parametrize("time", [10**310, 10**400, 1.5])
@@ -133,5 +133,5 @@ def test_a_verdict_of_an_older_version_is_open_and_accuses_nobody(
     for record in (1, 2):
         objects = forged(objects, record, lambda facts: [facts.pop(name) for name in names])
     audit = audited(holding(objects), INCIDENT, None, deep=True)
-    assert audit.word is AuditWord.INDETERMINATE, audit.told
+    assert audit.word is AuditWord.INDETERMINATE, audit.summary
     assert "as an older version wrote it" in findings(audit, Severity.OPEN)["record/001/verdict.json"]

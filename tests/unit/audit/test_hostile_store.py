@@ -104,7 +104,7 @@ def test_no_value_in_any_document_ends_an_audit(objects: Objects, data: st.DataO
     changed = data.draw(st.composite(lambda draw: canonical(replaced(draw, json.loads(objects[key]))))())
     documents = {name: objects[name] for name in DOCUMENTS} | {key: changed}
     found = examine(laid_out(INCIDENT, objects), objects, documents, None)
-    assert all(finding.told.isprintable() for finding in found.findings)
+    assert all(finding.summary.isprintable() for finding in found.findings)
 
 
 @pytest.mark.parametrize(

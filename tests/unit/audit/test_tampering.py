@@ -57,12 +57,12 @@ class LyingStore(MemoryStore):
 
 
 def faults(audit: Audit) -> dict[str, str]:
-    return {each.object: each.told for each in audit.findings if each.severity is not Severity.NOTE}
+    return {each.object: each.summary for each in audit.findings if each.severity is not Severity.NOTE}
 
 
 def require_found(audit: Audit, keys: frozenset[str]) -> None:
     """Of a file and its signature that do not belong together either may be the one that was changed."""
-    assert audit.word is not AuditWord.PROVEN, audit.told
+    assert audit.word is not AuditWord.PROVEN, audit.summary
     either = {*keys, *(key.removesuffix(".sig") for key in keys)}
     assert faults(audit).keys() & either, (sorted(keys), faults(audit))
 
@@ -174,7 +174,7 @@ def test_an_incident_that_nobody_touched_is_proven(
     objects: Objects, holding: Holding, signers: tuple[Signer, ...], *, deep: bool
 ) -> None:
     audit = audited(holding(objects), INCIDENT, signers, deep=deep)
-    assert (audit.word, audit.findings) == (AuditWord.PROVEN, ()), audit.told
+    assert (audit.word, audit.findings) == (AuditWord.PROVEN, ()), audit.summary
     assert audit.objects == len(bound(objects))
     assert audit.size == sum(len(objects[key]) for key in bound(objects))
     assert audit.signed.startswith("signed by evacuation@test (SHA256:")

@@ -45,11 +45,11 @@ def test_before_anything_happened(small: SmallWorkload) -> None:
 
 def test_under_the_cordon_and_after_it(small: SmallWorkload) -> None:
     block = small.block()
-    with case_of(block) as case:
-        cordon.fn(case)
+    with case_of(block) as context:
+        cordon.fn(context)
         (block.evidence / "open.json").write_text(json.dumps({"id": INCIDENT}))
         launch(small)
-        wait_until(case.caught.exists, what="the guard's catch")
+        wait_until(context.caught.exists, what="the guard's catch")
         seen = told(block)
         assert seen["incident"] == f"{INCIDENT}  not finished"
         assert f"holds {block.lock} since " in seen["cordon"]
@@ -60,32 +60,32 @@ def test_under_the_cordon_and_after_it(small: SmallWorkload) -> None:
 
 def test_uncordon_frees_the_lock_ends_what_was_caught_and_is_idempotent(small: SmallWorkload) -> None:
     block = small.block()
-    with case_of(block) as case:
-        cordon.fn(case)
+    with case_of(block) as context:
+        cordon.fn(context)
         launch(small)
-        wait_until(case.caught.exists, what="the guard's catch")
-        guard = case.host.guard(case.marker)
-        case.close()
+        wait_until(context.caught.exists, what="the guard's catch")
+        guard = context.host.guard(context.marker)
+        context.close()
         first = list(let_go(block, LinuxHost()))
         assert "the lock is free" in first[0]
         assert "src/train.py" in first[0]
         assert small.living() == []
         assert not LinuxHost().refuses(block.lock)
-        assert not LinuxHost().guard(case.marker)
+        assert not LinuxHost().guard(context.marker)
         assert guard
         assert list(let_go(block, LinuxHost())) == ["no cordon stands; nothing was done"]
-        entries = [json.loads(line) for line in (case.home / "custody.jsonl").read_text().splitlines()]
+        entries = [json.loads(line) for line in (context.home / "custody.jsonl").read_text().splitlines()]
         assert (entries[-1]["action"], entries[-1]["actor"]["run"]) == ("uncordoned", "by hand")
 
 
 def test_uncordon_leaves_alone_what_the_incident_itself_has_frozen(small: SmallWorkload) -> None:
     block = small.block()
     small.start_all()
-    with case_of(block) as case:
-        cordon.fn(case)
-        wait_until(case.caught.exists, what="the guard, which meets the workload before the freeze does")
-        freeze.fn(case)
-        case.close()
+    with case_of(block) as context:
+        cordon.fn(context)
+        wait_until(context.caught.exists, what="the guard, which meets the workload before the freeze does")
+        freeze.fn(context)
+        context.close()
         list(let_go(block, LinuxHost()))
         assert {process.status() for process in small.living()} == {psutil.STATUS_STOPPED}
         assert len(small.living()) == 4
@@ -96,12 +96,12 @@ def test_uncordon_ends_nobody_who_ran_before_the_cordon(small: SmallWorkload) ->
     block = small.block()
     small.start_all()
     before = {process.pid for process in small.living()}
-    with case_of(block) as case:
-        cordon.fn(case)
-        wait_until(lambda: len(caught(case)) == len(before), what="the guard, which meets the workload first")
+    with case_of(block) as context:
+        cordon.fn(context)
+        wait_until(lambda: len(caught(context)) == len(before), what="the guard, which meets the workload first")
         launch(small)
-        wait_until(lambda: len(caught(case)) > len(before), what="the guard's catch")
-        case.close()
+        wait_until(lambda: len(caught(context)) > len(before), what="the guard's catch")
+        context.close()
         (first, *_) = let_go(block, LinuxHost())
     assert {process.pid for process in small.living()} == before
     assert first.count("ended, it was caught under the cordon") == 1
@@ -110,11 +110,11 @@ def test_uncordon_ends_nobody_who_ran_before_the_cordon(small: SmallWorkload) ->
 
 def test_uncordon_is_refused_while_an_evacuation_is_at_work(small: SmallWorkload) -> None:
     block = small.block()
-    with case_of(block) as case:
-        cordon.fn(case)
+    with case_of(block) as context:
+        cordon.fn(context)
         with pytest.raises(Refused, match="no evacuation of this workload at work"):
             list(let_go(block, LinuxHost()))
-        assert case.host.guard(case.marker)
+        assert context.host.guard(context.marker)
 
 
 @pytest.mark.parametrize("incident", ["../../etc", "IR-20260102T030406Z", ""])
@@ -128,13 +128,13 @@ def test_a_forged_marker_is_not_followed(small: SmallWorkload, incident: str) ->
 
 def test_a_marker_that_a_reboot_left_is_told_and_removed(small: SmallWorkload) -> None:
     block = small.block()
-    with case_of(block) as case:
+    with case_of(block) as context:
         marker = {"incident": INCIDENT, "pid": 2**22, "start": 1, "since": "then", "reason": "why"}
-        case.marker.write_text(json.dumps(marker))
+        context.marker.write_text(json.dumps(marker))
         assert told(block)["cordon"].startswith(f"marker without a guard (a reboot?) since then for {INCIDENT}: why")
-        case.close()
+        context.close()
         list(let_go(block, LinuxHost()))
-        assert not case.marker.exists()
+        assert not context.marker.exists()
 
 
 @pytest.mark.parametrize(
@@ -182,13 +182,13 @@ def test_an_unknown_name_is_refused_with_those_that_are_known(small: SmallWorklo
 
 def test_a_line_that_a_full_disk_has_torn_takes_no_other_newcomer_with_it(small: SmallWorkload) -> None:
     """They were left frozen for ever, and nobody was told."""
-    with case_of(small.block()) as case:
-        cordon.fn(case)
+    with case_of(small.block()) as context:
+        cordon.fn(context)
         small.start(WORKERS="0")
-        wait_until(lambda: held(case.host, case.workload), what="the newcomer to be caught")
-        with case.caught.open("a") as file:
+        wait_until(lambda: held(context.host, context.workload), what="the newcomer to be caught")
+        with context.caught.open("a") as file:
             file.write('{"at": "2026-11-2')
-        assert len(held(case.host, case.workload)) == 1
+        assert len(held(context.host, context.workload)) == 1
 
 
 def left_by_a_start_that_died(small: SmallWorkload) -> tuple[Workload, psutil.Process]:
@@ -235,12 +235,12 @@ def test_a_stranger_that_a_file_of_ours_names_is_neither_ended_nor_thawed(
 ) -> None:
     """As root, whatever stopped process `caught-….jsonl` named got SIGKILL, wherever the file came from."""
     block = small.block()
-    with case_of(block) as case, stopped_sleeper(small.root if place == "in the root" else tmp_path) as stranger:
-        cordon.fn(case)
-        case.caught.write_text(caught_line(stranger))
+    with case_of(block) as context, stopped_sleeper(small.root if place == "in the root" else tmp_path) as stranger:
+        cordon.fn(context)
+        context.caught.write_text(caught_line(stranger))
         row = {"pid": stranger.pid, "start": start_of(stranger.pid), "at": "2026-01-02T03:04:05+00:00"}
         (block.evidence / EARLY).write_text(json.dumps([row]))
-        case.close()
+        context.close()
         said = list(let_go(block, LinuxHost()))
         assert stranger.status() == psutil.STATUS_STOPPED
         assert [line for line in said if f"left frozen: process {stranger.pid}" in line and "kill -KILL" in line]
@@ -256,28 +256,28 @@ def test_a_file_that_others_may_have_written_ends_nobody_and_is_named(
     if forge == "another user's" and os.geteuid():
         pytest.skip("only root can give a file away")
     block = small.block()
-    with case_of(block) as case:
-        cordon.fn(case)
-        assert case.host.release(case.marker)
+    with case_of(block) as context:
+        cordon.fn(context)
+        assert context.host.release(context.marker)
         training = psutil.Process(small.start(WORKERS="0").pid)
         wait_until(lambda: training.status() == psutil.STATUS_SLEEPING, what="the training at work")
         stand(training)
         written = tmp_path / "written"
         written.write_text(caught_line(training))
-        case.marker.write_text(json.dumps({"incident": INCIDENT, "pid": 2**22, "start": 1}))
-        case.caught.unlink(missing_ok=True)
+        context.marker.write_text(json.dumps({"incident": INCIDENT, "pid": 2**22, "start": 1}))
+        context.caught.unlink(missing_ok=True)
         if forge == "a link":
-            case.caught.symlink_to(written)
+            context.caught.symlink_to(written)
         elif forge == "a pipe":
-            os.mkfifo(case.caught)
+            os.mkfifo(context.caught)
         else:
-            written.rename(case.caught)
-            case.caught.chmod(0o666 if forge == "others may write" else 0o644)
-            os.chown(case.caught, 12345 if forge == "another user's" else -1, -1)
-        case.close()
+            written.rename(context.caught)
+            context.caught.chmod(0o666 if forge == "others may write" else 0o644)
+            os.chown(context.caught, 12345 if forge == "another user's" else -1, -1)
+        context.close()
         said = list(let_go(block, LinuxHost()))
         assert training.status() == psutil.STATUS_STOPPED
-        assert [line for line in said if str(case.caught) in line and "stays frozen" in line]
+        assert [line for line in said if str(context.caught) in line and "stays frozen" in line]
 
 
 def test_what_a_file_in_a_folder_of_the_workloads_account_names_is_ended_if_it_is_the_workload(
@@ -285,14 +285,14 @@ def test_what_a_file_in_a_folder_of_the_workloads_account_names_is_ended_if_it_i
 ) -> None:
     """By default the evidence lies in the root, and the root is the workload's: honest users are not left behind."""
     block = small.block()
-    with case_of(block) as case:
+    with case_of(block) as context:
         if os.geteuid() == 0:
             os.chown(small.root, 12345, -1)
             os.chown(block.evidence, 12345, -1)
-        cordon.fn(case)
+        cordon.fn(context)
         launch(small)
-        wait_until(lambda: held(case.host, block), what="the guard's catch")
-        case.close()
+        wait_until(lambda: held(context.host, block), what="the guard's catch")
+        context.close()
         assert "ended, it was caught" in "".join(let_go(block, LinuxHost()))
         assert small.living() == []
 
@@ -301,64 +301,64 @@ def test_a_caught_file_that_was_put_there_before_keeps_no_newcomer_from_its_end(
     if os.geteuid():
         pytest.skip("only root can give a file away")
     block = small.block()
-    with case_of(block) as case:
-        case.caught.write_text("")
-        os.chown(case.caught, 12345, -1)
-        cordon.fn(case)
+    with case_of(block) as context:
+        context.caught.write_text("")
+        os.chown(context.caught, 12345, -1)
+        cordon.fn(context)
         launch(small)
-        wait_until(lambda: held(case.host, block), 20, what="the guard's catch in a file of its own")
+        wait_until(lambda: held(context.host, block), 20, what="the guard's catch in a file of its own")
 
 
 def test_a_journal_that_another_user_has_put_there_is_not_read(small: SmallWorkload) -> None:
     block = small.block()
-    with case_of(block) as case:
-        cordon.fn(case)
+    with case_of(block) as context:
+        cordon.fn(context)
         launch(small)
-        wait_until(lambda: held(case.host, block), what="the guard's catch")
+        wait_until(lambda: held(context.host, block), what="the guard's catch")
         forged = block.evidence / "IR-20260101T000000Z"
         forged.mkdir()
         forged.chmod(0o777)
-        (forged / FROZEN).write_text(json.dumps([json.loads(line) for line in case.caught.read_text().splitlines()]))
-        assert held(case.host, block), "a forged journal would have kept them frozen for ever"
+        (forged / FROZEN).write_text(json.dumps([json.loads(line) for line in context.caught.read_text().splitlines()]))
+        assert held(context.host, block), "a forged journal would have kept them frozen for ever"
 
 
 def test_a_marker_never_makes_us_end_whoever_only_bears_the_guards_name(small: SmallWorkload) -> None:
     block = small.block()
-    with case_of(block) as case:
-        marker = str(case.marker)
+    with case_of(block) as context:
+        marker = str(context.marker)
         for arguments in ((GUARD, marker), ("-m", GUARD, marker), ("-m", GUARD, "3", marker, "x")):
             with stopped_sleeper(small.root.parent, *arguments) as stranger:
                 about = {"incident": INCIDENT, "pid": stranger.pid, "start": start_of(stranger.pid)}
-                case.marker.write_text(json.dumps(about))
-                assert case.host.release(case.marker)
+                context.marker.write_text(json.dumps(about))
+                assert context.host.release(context.marker)
                 stranger.resume()
                 wait_until(lambda who=stranger: who.status() == psutil.STATUS_SLEEPING, 5)  # type: ignore[misc]
 
 
 def test_an_incident_whose_folder_was_exchanged_is_not_written_into(small: SmallWorkload) -> None:
     block = small.block()
-    with case_of(block) as case:
-        cordon.fn(case)
-        case.close()
-        case.home.rename(block.evidence / "aside")
-        case.home.mkdir()
-        case.home.chmod(0o777)
-        (case.home / "incident.json").write_text("{}")
+    with case_of(block) as context:
+        cordon.fn(context)
+        context.close()
+        context.home.rename(block.evidence / "aside")
+        context.home.mkdir()
+        context.home.chmod(0o777)
+        (context.home / "incident.json").write_text("{}")
         with pytest.raises(Refused, match="an incident of this host"):
             list(let_go(block, LinuxHost()))
-        assert sorted(path.name for path in case.home.iterdir()) == ["incident.json"]
+        assert sorted(path.name for path in context.home.iterdir()) == ["incident.json"]
 
 
 def test_a_journal_of_an_exchanged_folder_makes_nothing_recovered(small: SmallWorkload) -> None:
     """Its `recovered.json` spared whom it named, and told that our own recovery had let training in."""
-    with case_of(small.block()) as case:
+    with case_of(small.block()) as context:
         training = psutil.Process(small.start(WORKERS="0").pid)
-        case.home.rename(case.home.with_name("aside"))
-        case.home.mkdir()
-        case.home.chmod(0o777)
+        context.home.rename(context.home.with_name("aside"))
+        context.home.mkdir()
+        context.home.chmod(0o777)
         named = {"pid": training.pid, "start": start_of(training.pid)}
-        (case.home / "recovered.json").write_text(json.dumps([named]))
-        assert case.recovered() == frozenset()
+        (context.home / "recovered.json").write_text(json.dumps([named]))
+        assert context.recovered() == frozenset()
 
 
 def test_nobody_is_thawed_by_a_file_that_others_may_have_written(small: SmallWorkload) -> None:
@@ -375,10 +375,10 @@ def test_what_an_incident_holds_is_not_thawed_with_what_a_killed_start_has_left(
     block = small.block()
     training = psutil.Process(small.start(WORKERS="0").pid)
     wait_until(lambda: training.status() == psutil.STATUS_SLEEPING, what="the training at work")
-    with case_of(block) as case:
-        freeze.fn(case)
+    with case_of(block) as context:
+        freeze.fn(context)
         row = {"pid": training.pid, "start": start_of(training.pid), "at": "2026-01-02T03:04:05+00:00"}
         (block.evidence / EARLY).write_text(json.dumps([row]))
-        case.close()
+        context.close()
         list(let_go(block, LinuxHost()))
         assert training.status() == psutil.STATUS_STOPPED

@@ -57,7 +57,9 @@ def later() -> float:
 
 
 def test_a_package_that_is_as_it_was_installed_has_nothing_to_tell(tmp_path: Path) -> None:
-    told = install(tmp_path, "good", {"good/__init__.py": b"", "good/a.py": b"a = 1\n"}, INSTALLER="uv\n").told(later())
+    told = install(tmp_path, "good", {"good/__init__.py": b"", "good/a.py": b"a = 1\n"}, INSTALLER="uv\n").summary(
+        later()
+    )
     assert (told["name"], told["version"], told["installer"], told["files"]) == ("good", "1.0", "uv", 2)
     assert told["differ"] == told["gone"] == []
     assert told["not_read"] == told["not_checked"] == 0
@@ -72,7 +74,7 @@ def test_what_was_changed_removed_replaced_by_a_link_or_added_is_named(tmp_path:
     (tmp_path / "bad/c.py").unlink()
     (tmp_path / "bad/c.py").symlink_to("d.py")
     (tmp_path / "evil.pth").write_text("import os")
-    told = package.told(later())
+    told = package.summary(later())
     assert (told["differ"], told["gone"], told["not_read"]) == (["bad/a.py"], ["bad/b.py"], 1)
     assert unclaimed(tmp_path, [package]) == ["evil.pth"]
 
@@ -86,7 +88,7 @@ def test_a_record_leads_to_no_file_outside_of_the_folder(tmp_path: Path) -> None
     (site / "out-1.0.dist-info/RECORD").write_text(
         row("../secret", b"secret") + row(str(secret), b"other") + row("way/secret", b"other")
     )
-    told = package.told(later())
+    told = package.summary(later())
     assert told["differ"] == []
     assert (told["files"], told["not_read"]) == (1, 1)
 
@@ -98,7 +100,7 @@ def test_a_record_leads_to_no_file_outside_of_the_folder(tmp_path: Path) -> None
 def test_a_rotten_record_costs_no_more_than_itself(tmp_path: Path, record: bytes) -> None:
     package = install(tmp_path, "rotten", {"a": b"a"})
     (tmp_path / "rotten-1.0.dist-info/RECORD").write_bytes(record)
-    assert package.told(later())["differ"] == []
+    assert package.summary(later())["differ"] == []
     unclaimed(tmp_path, [package])
 
 
@@ -106,7 +108,7 @@ def test_where_it_came_from_is_told_without_the_token(tmp_path: Path) -> None:
     origin = json.dumps(
         {"url": "https://canarytoken@git.example/x.git", "vcs_info": {"vcs": "git", "commit_id": "0" * 40}}
     )
-    told = install(tmp_path, "vcs", {}, direct_url_json=origin).told(later())
+    told = install(tmp_path, "vcs", {}, direct_url_json=origin).summary(later())
     assert told["direct_url"]["vcs_info"]["commit_id"] == "0" * 40
     assert "canary" not in json.dumps(told)
 

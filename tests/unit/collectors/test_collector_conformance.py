@@ -30,7 +30,7 @@ from tasks.custody.evidence.keys import COVERAGE, MANIFEST, SEGMENT, SUMS, store
 from tasks.custody.store.manifest import digest
 from tasks.evidence import collect as module
 from tasks.evidence.collect import collect
-from tasks.runtime.context import Case
+from tasks.runtime.context import RunContext
 from tests.support.run_context import case_of
 from tests.support.workloads import SmallWorkload, wait_until
 from tests.unit.collectors.test_git import repository
@@ -81,8 +81,8 @@ def test_the_form_names_the_collectors_that_say_of_themselves_that_they_are_need
 def test_the_block_decides_which_are_needed_and_else_they_do_themselves(
     small: SmallWorkload, asked: list[str] | None, needed: set[str]
 ) -> None:
-    with case_of(small.block(needed=asked)) as case:
-        assert {name for name in ("logs", "disk") if module.needed(case, discover()[name])} == needed
+    with case_of(small.block(needed=asked)) as context:
+        assert {name for name in ("logs", "disk") if module.needed(context, discover()[name])} == needed
 
 
 def test_the_reference_lists_them_in_the_order_of_volatility() -> None:
@@ -115,16 +115,16 @@ def test_no_two_sources_store_under_the_same_name() -> None:
         assert stored_name(name.encode()) == name
 
 
-def evidence_of(case: Case, collector: str) -> Evidence:
-    made = collect.fn(case, collector).data
+def evidence_of(context: RunContext, collector: str) -> Evidence:
+    made = collect.fn(context, collector).data
     assert isinstance(made, Evidence)
     return made
 
 
-def all_of(case: Case, at_once: int = 4) -> dict[str, Evidence]:
+def all_of(context: RunContext, at_once: int = 4) -> dict[str, Evidence]:
     """Every collector's evidence; side by side, as in a run."""
     with ThreadPoolExecutor(at_once) as pool:
-        return dict(zip(discover(), pool.map(partial(evidence_of, case), discover()), strict=True))
+        return dict(zip(discover(), pool.map(partial(evidence_of, context), discover()), strict=True))
 
 
 def picture(folder: Path) -> dict[str, tuple[int, int, str]]:
@@ -170,15 +170,15 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         (root / "train.py").write_text(f"password = '{CANARY}'\n")
         secret = ["--api-token", CANARY, f"--db=pg://u:{CANARY}@h/", f"--data=s3://u:{CANARY}@h/x"]
         workload.start([*workload.training_command, *secret], WORKERS="1", HF_TOKEN=CANARY, SCIKIT_LEARN_DATA="data")
-        with case_of(workload.block(evidence_dir=home / "evidence")) as case:
-            freeze.fn(case)
+        with case_of(workload.block(evidence_dir=home / "evidence")) as context:
+            freeze.fn(context)
             before = picture(root)
-            evidence = all_of(case)
-            told = {str(entry["result"]) for entry in case.log.entries() if "result" in entry}
+            evidence = all_of(context)
+            told = {str(entry["result"]) for entry in context.log.entries() if "result" in entry}
             yield World(
                 evidence,
-                case.folder(1),
-                case.home / "staging",
+                context.folder(1),
+                context.home / "staging",
                 unchanged=picture(root) == before,
                 left=ours(),
                 told=told,
@@ -205,14 +205,14 @@ def test_on_a_workload_that_has_everything_it_leaves_evidence(world: World, coll
     evidence = world.evidence[collector.name]
     assert (evidence.collector, evidence.volume) == (collector.name, 1)
     assert evidence.started_at <= evidence.ended_at
-    assert evidence.told in world.told
+    assert evidence.summary in world.told
     if collector.name in HOSTS_TO_GIVE:
         assert evidence.outcome in {Outcome.COLLECTED, Outcome.EMPTY, Outcome.DENIED, Outcome.MISSING}
     elif collector.of_containers:
         assert evidence.outcome is Outcome.EMPTY
     else:
-        assert evidence.outcome is Outcome.COLLECTED, evidence.told
-        assert evidence.complete
+        assert evidence.outcome is Outcome.COLLECTED, evidence.summary
+        assert evidence.is_complete
     if evidence.outcome is not Outcome.COLLECTED and not evidence.files and not collector.of_containers:
         assert evidence.reason
 
@@ -229,7 +229,7 @@ def test_what_it_stored_is_as_it_says_and_within_its_limit(world: World, collect
 def test_what_it_makes_is_redacted(world: World, collector: Collector) -> None:
     for file in generated(world.evidence[collector.name]):
         assert CANARY.encode() not in (world.folder / file.stored).read_bytes(), file.stored
-    assert CANARY not in world.evidence[collector.name].told
+    assert CANARY not in world.evidence[collector.name].summary
 
 
 def test_the_secrets_were_there_to_be_found(world: World) -> None:
@@ -253,8 +253,8 @@ def test_together_they_leave_no_process_no_staging_and_the_workload_as_it_was(wo
 
 def test_on_an_empty_root_they_leave_an_outcome_too(small: SmallWorkload, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with case_of(small.block(root=tmp_path / "empty")) as case:
-        evidence = all_of(case)
+    with case_of(small.block(root=tmp_path / "empty")) as context:
+        evidence = all_of(context)
     for name in WITHOUT_ROOT:
         assert evidence[name].outcome is Outcome.MISSING, name
         assert evidence[name].reason
@@ -264,7 +264,7 @@ def test_on_an_empty_root_they_leave_an_outcome_too(small: SmallWorkload, tmp_pa
 
 def altered_case(
     monkeypatch: pytest.MonkeyPatch, workload: SmallWorkload, how: str, token: str, **changes: Any
-) -> AbstractContextManager[Case]:
+) -> AbstractContextManager[RunContext]:
     """A case in which each collector's sources hang or flood, and its deadline or limit is small."""
     program = (sys.executable, str(Path(__file__).with_name("altered.py")), how, token)
     known = {name: replace(each, **changes) for name, each in discover().items()}
@@ -282,13 +282,13 @@ def test_each_ends_at_its_deadline_with_all_that_it_started(
     small: SmallWorkload, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     token = str(uuid4().int)
-    with altered_case(monkeypatch, small, "hang", token, deadline=2.0) as case:
-        case.look.seconds = 600
+    with altered_case(monkeypatch, small, "hang", token, deadline=2.0) as context:
+        context.look.seconds = 600
         began = time.monotonic()
-        evidence = all_of(case, at_once=16)
+        evidence = all_of(context, at_once=16)
         assert time.monotonic() - began < 60
     for name, each in evidence.items():
-        assert each.outcome is Outcome.TIMED_OUT, (name, each.told)
+        assert each.outcome is Outcome.TIMED_OUT, (name, each.summary)
         assert (each.ended_at - each.started_at).total_seconds() < 15
         assert each.lost == each.needed
     wait_until(lambda: marked(token) == [], what="the end of what hung")
@@ -298,9 +298,9 @@ def test_each_ends_before_its_deadline_when_it_does_nothing(
     small: SmallWorkload, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     token = str(uuid4().int)
-    with altered_case(monkeypatch, small, "hang", token, deadline=500.0, stalled=2.0) as case:
-        case.look.seconds = 600
-        evidence = all_of(case, at_once=16)
+    with altered_case(monkeypatch, small, "hang", token, deadline=500.0, stalled=2.0) as context:
+        context.look.seconds = 600
+        evidence = all_of(context, at_once=16)
     assert {each.reason.partition(": ")[2] for each in evidence.values()} == {"neither read nor wrote for 2 s"}
     wait_until(lambda: marked(token) == [], what="the end of what hung")
 
@@ -309,11 +309,11 @@ def test_none_stores_more_than_its_limit_however_much_there_is(
     small: SmallWorkload, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     token = str(uuid4().int)
-    with altered_case(monkeypatch, small, "flood", token, limit=10_000) as case:
-        case.look.seconds = 600
-        evidence = all_of(case)
+    with altered_case(monkeypatch, small, "flood", token, limit=10_000) as context:
+        context.look.seconds = 600
+        evidence = all_of(context)
     for name, each in evidence.items():
-        assert each.outcome is Outcome.TRUNCATED, (name, each.told)
+        assert each.outcome is Outcome.TRUNCATED, (name, each.summary)
         assert "may not be stored" in each.reason
         assert 0 < each.size <= 10_000
     wait_until(lambda: marked(token) == [], what="the end of what never ends")
@@ -323,8 +323,8 @@ def test_its_own_sources_keep_to_a_limit_too(small: SmallWorkload, monkeypatch: 
     known = {name: replace(each, limit=100) for name, each in discover().items()}
     monkeypatch.setattr(module, "discover", lambda: known)
     repository(small.root)
-    with case_of(small.block()) as case:
-        evidence = all_of(case)
+    with case_of(small.block()) as context:
+        evidence = all_of(context)
     assert {name: each.size for name, each in evidence.items() if each.size > 100} == {}
     assert evidence["models"].outcome is evidence["git"].outcome is evidence["memory"].outcome is Outcome.TRUNCATED
     assert all(each.lost == each.needed for each in evidence.values() if each.outcome is Outcome.TRUNCATED)
@@ -333,13 +333,13 @@ def test_its_own_sources_keep_to_a_limit_too(small: SmallWorkload, monkeypatch: 
 def test_the_frozen_processes_are_described_and_their_secrets_are_not(small: SmallWorkload) -> None:
     secret = ["--api-token", CANARY, f"--db=pg://u:{CANARY}@h/"]
     process = small.start([*small.training_command, *secret], WORKERS="1", HF_TOKEN=CANARY, OTHER="shown")
-    with case_of(small.block()) as case:
-        freeze.fn(case)
+    with case_of(small.block()) as context:
+        freeze.fn(context)
         for name in ("tree", "processes", "sockets", "stacks"):
-            assert evidence_of(case, name).outcome is Outcome.COLLECTED
-        tree = (case.folder(1) / "tree.json").read_text()
-        table = (case.folder(1) / "ps_top.txt").read_text()
-        everything = b"".join(path.read_bytes() for path in case.folder(1).iterdir()).decode()
+            assert evidence_of(context, name).outcome is Outcome.COLLECTED
+        tree = (context.folder(1) / "tree.json").read_text()
+        table = (context.folder(1) / "ps_top.txt").read_text()
+        everything = b"".join(path.read_bytes() for path in context.folder(1).iterdir()).decode()
     described = {about["pid"]: about for about in json.loads(tree)}
     assert described[process.pid]["cwd"] == str(small.root)
     assert described[process.pid]["state"] == "T (stopped)"
@@ -364,9 +364,9 @@ def test_a_process_whose_pid_belongs_to_another_by_now_is_not_described() -> Non
 
 def test_no_command_line_can_forge_a_row_of_the_process_table(small: SmallWorkload) -> None:
     small.start([*small.training_command, "\n       1        0   99.9   99.9          999 forged"], WORKERS="0")
-    with case_of(small.block()) as case:
-        collect.fn(case, "processes")
-        table = (case.folder(1) / "ps_top.txt").read_text()
+    with case_of(small.block()) as context:
+        collect.fn(context, "processes")
+        table = (context.folder(1) / "ps_top.txt").read_text()
     assert "forged" in table
     assert all(line.split()[0].isdigit() for line in table.splitlines()[1:])
     assert not [line for line in table.splitlines() if line.split()[-1] == "forged" and line.split()[0] == "1"]
@@ -404,10 +404,10 @@ def test_one_package_with_rotten_metadata_loses_neither_the_others_nor_the_envir
     rotten.mkdir()
     (rotten / "METADATA").write_bytes("Name: rotten\nVersion: 1.0\nAuthor: Jos\u00e9\n".encode("latin-1"))
     (small.root / "venv/lib/python3/site-packages/bare-2.0.dist-info").mkdir()
-    with case_of(small.block()) as case:
-        assert evidence_of(case, "packages").outcome is Outcome.COLLECTED
-        assert evidence_of(case, "environment").outcome is Outcome.COLLECTED
-        frozen = (case.folder(1) / "pip_freeze.txt").read_text()
-        assert json.loads((case.folder(1) / "envinfo.json").read_bytes())["sklearn"] == "1.7.2"
+    with case_of(small.block()) as context:
+        assert evidence_of(context, "packages").outcome is Outcome.COLLECTED
+        assert evidence_of(context, "environment").outcome is Outcome.COLLECTED
+        frozen = (context.folder(1) / "pip_freeze.txt").read_text()
+        assert json.loads((context.folder(1) / "envinfo.json").read_bytes())["sklearn"] == "1.7.2"
     assert "scikit-learn==1.7.2\n" in frozen
     assert "rotten==1.0\n" in frozen

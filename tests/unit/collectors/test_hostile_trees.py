@@ -43,15 +43,15 @@ def require_accounted(tree: Hostile, stored: dict[bytes, str], lost: Iterable[by
 def evacuated(small: SmallWorkload, tree: Hostile) -> None:
     began = time.monotonic()
     store = MemoryStore()
-    with case_of(small.block(**PATTERNS), store) as case:
-        evidence = [made(collect.fn(case, name)) for name in discover()]
-        seals = [made(seal.fn(case, 1, evidence))]
-        sent = made(offload.fn(case, seals, made(check_seal.fn(case, seals))))
-        receipts = made(verify.fn(case, seals, sent))
+    with case_of(small.block(**PATTERNS), store) as context:
+        evidence = [made(collect.fn(context, name)) for name in discover()]
+        seals = [made(seal.fn(context, 1, evidence))]
+        sent = made(offload.fn(context, seals, made(check_seal.fn(context, seals))))
+        receipts = made(verify.fn(context, seals, sent))
         assert all(receipt.proven for receipt in receipts.objects)
-        manifest = read_manifest(case, 1)
-        on_disk = [path for path in case.home.rglob("*") if path.is_file()]
-        assert not any(path.is_symlink() for path in case.home.rglob("*"))
+        manifest = read_manifest(context, 1)
+        on_disk = [path for path in context.home.rglob("*") if path.is_file()]
+        assert not any(path.is_symlink() for path in context.home.rglob("*"))
         for path in on_disk:
             data = path.read_bytes()
             assert CANARY not in data, path

@@ -21,7 +21,7 @@ from tasks.custody.store.manifest import digest
 from tasks.custody.store.sent import Sent
 from tasks.evidence.collect import _key, collect
 from tasks.evidence.seal import check_seal, read_manifest, seal
-from tasks.runtime.context import Case
+from tasks.runtime.context import RunContext
 from tasks.storage.offload import offload
 from tasks.storage.verify import verify
 from tasks.system.disk_reserve import give, give_all, take, with_reserve
@@ -45,18 +45,18 @@ def block(small: SmallWorkload, disk: Path) -> Workload:
     return small.block(evidence_dir=disk / "incidents", reserve_mb=4)
 
 
-def evidence_of(case: Case, *names: str) -> list[Evidence]:
-    return [made(collect.fn(case, name)) for name in names]
+def evidence_of(context: RunContext, *names: str) -> list[Evidence]:
+    return [made(collect.fn(context, name)) for name in names]
 
 
-def sealed(case: Case, evidence: list[Evidence], volume: int = 1) -> Seal:
-    seal_: Seal = made(seal.fn(case, volume, evidence))
+def sealed(context: RunContext, evidence: list[Evidence], volume: int = 1) -> Seal:
+    seal_: Seal = made(seal.fn(context, volume, evidence))
     return seal_
 
 
-def offloaded(case: Case, seals: list[Seal]) -> Receipts:
-    intact = made(check_seal.fn(case, seals))
-    receipts: Receipts = made(verify.fn(case, seals, made(offload.fn(case, seals, intact))))
+def offloaded(context: RunContext, seals: list[Seal]) -> Receipts:
+    intact = made(check_seal.fn(context, seals))
+    receipts: Receipts = made(verify.fn(context, seals, made(offload.fn(context, seals, intact))))
     return receipts
 
 
@@ -101,80 +101,82 @@ def test_what_must_be_written_finds_room_in_the_reserve_and_no_more_than_that(di
 
 
 def test_the_custody_log_goes_on_when_the_disk_is_full(block: Workload, disk: Path) -> None:
-    with case_of(block) as case:
+    with case_of(block) as context:
         fill(disk)
         for number in range(300):
-            case.log.write("something", str(number), why="x" * 500)
-        on_disk = (case.home / "custody.jsonl").read_text().splitlines()
+            context.log.write("something", str(number), why="x" * 500)
+        on_disk = (context.home / "custody.jsonl").read_text().splitlines()
         assert json.loads(on_disk[-1])["object"] == "299"
-        case.journal("a.json", list[str], ["y" * 10_000])
-        assert (case.home / "a.json").exists()
+        context.journal("a.json", list[str], ["y" * 10_000])
+        assert (context.home / "a.json").exists()
 
 
 def test_a_model_that_does_not_fit_is_hashed_in_place_sent_and_proven(
     small: SmallWorkload, block: Workload, disk: Path
 ) -> None:
-    with case_of(block, MemoryStore()) as case:
-        evidence = evidence_of(case, "models", "logs")
+    with case_of(block, MemoryStore()) as context:
+        evidence = evidence_of(context, "models", "logs")
         files = {file.stored: file for item in evidence for file in item.files}
         assert files[MODEL].where == IN_PLACE
         assert files["models/model_builtin.joblib"].where == ""
         assert all(item.outcome is Outcome.COLLECTED for item in evidence)
-        (told,) = [entry for entry in case.log.entries() if entry["action"] == "room" and entry["object"] == "models"]
+        (told,) = [
+            entry for entry in context.log.entries() if entry["action"] == "room" and entry["object"] == "models"
+        ]
         assert (told["files"], told["fits"], told["elsewhere"]) == (2, False, {IN_PLACE: 1})
         assert told["needed"] >= 6 * MIB
-        seals = [sealed(case, evidence)]
-        item = {item["path"]: item for item in json.loads((case.folder(1) / MANIFEST).read_bytes())["items"]}[MODEL]
+        seals = [sealed(context, evidence)]
+        item = {item["path"]: item for item in json.loads((context.folder(1) / MANIFEST).read_bytes())["items"]}[MODEL]
         assert (item["in_place"], item["where"]) == (True, IN_PLACE)
-        assert not (case.folder(1) / MODEL).exists()
-        receipts = offloaded(case, seals)
-        assert receipts.complete
+        assert not (context.folder(1) / MODEL).exists()
+        receipts = offloaded(context, seals)
+        assert receipts.is_complete
         assert all(receipt.proven for receipt in receipts.objects)
-        key = f"incidents/{case.incident.id}/evidence/{MODEL}"
-        assert case.store.read(key) == (small.root / MODEL).read_bytes()
-    assert not (disk / "incidents" / case.incident.id / "reserve").exists()
+        key = f"incidents/{context.incident.id}/evidence/{MODEL}"
+        assert context.store.read(key) == (small.root / MODEL).read_bytes()
+    assert not (disk / "incidents" / context.incident.id / "reserve").exists()
 
 
 def test_a_file_in_place_that_changed_is_lost_and_all_the_rest_is_proven(small: SmallWorkload, block: Workload) -> None:
-    with case_of(block, MemoryStore()) as case:
-        seals = [sealed(case, evidence_of(case, "models", "logs"))]
+    with case_of(block, MemoryStore()) as context:
+        seals = [sealed(context, evidence_of(context, "models", "logs"))]
         model = small.root / MODEL
         before = model.read_bytes()
         model.write_bytes(before[:-1] + b"!")
-        receipts = offloaded(case, seals)
-        assert receipts.complete, "nothing that can still be sent is missing"
+        receipts = offloaded(context, seals)
+        assert receipts.is_complete, "nothing that can still be sent is missing"
         assert unproven(receipts.objects) == []
         assert [receipt.key for receipt in lost_once(receipts.objects)] == [
-            f"incidents/{case.incident.id}/evidence/{MODEL}"
+            f"incidents/{context.incident.id}/evidence/{MODEL}"
         ]
-        assert case.store.look(f"incidents/{case.incident.id}/evidence/{MANIFEST}")
-        assert case.store.look(f"incidents/{case.incident.id}/evidence/{MODEL}") is None
-        assert "lost" in {entry["action"] for entry in case.log.entries()}
+        assert context.store.look(f"incidents/{context.incident.id}/evidence/{MANIFEST}")
+        assert context.store.look(f"incidents/{context.incident.id}/evidence/{MODEL}") is None
+        assert "lost" in {entry["action"] for entry in context.log.entries()}
         model.write_bytes(before)
-        receipts = offloaded(case, seals)
+        receipts = offloaded(context, seals)
         assert all(receipt.proven for receipt in receipts.objects), "the next run tries again"
 
 
 def test_a_file_in_place_that_was_lost_is_collected_anew_by_the_next_run(small: SmallWorkload, block: Workload) -> None:
-    with case_of(block, MemoryStore()) as case:
-        seals = [sealed(case, evidence_of(case, "models", "logs"))]
-        before = {name: _key(case, name) for name in ("models", "logs", "artifacts", "packages")}
+    with case_of(block, MemoryStore()) as context:
+        seals = [sealed(context, evidence_of(context, "models", "logs"))]
+        before = {name: _key(context, name) for name in ("models", "logs", "artifacts", "packages")}
         (small.root / MODEL).write_bytes(b"another")
-        offloaded(case, seals)
-        changed = {name for name, key in before.items() if _key(case, name) != key}
+        offloaded(context, seals)
+        changed = {name for name, key in before.items() if _key(context, name) != key}
         assert changed == {"models"}
-        keys = _key(case, "models")
-        offloaded(case, seals)
-        assert _key(case, "models") == keys, "lost once more is no new reason"
+        keys = _key(context, "models")
+        offloaded(context, seals)
+        assert _key(context, "models") == keys, "lost once more is no new reason"
 
 
 @pytest.mark.parametrize("what", ["gone", "pipe", "link out", "folder"])
 def test_whatever_stands_in_its_place_is_not_read_and_hangs_nothing(
     small: SmallWorkload, block: Workload, tmp_path: Path, what: str
 ) -> None:
-    with case_of(block, MemoryStore()) as case:
-        evidence = evidence_of(case, "models")
-        seals = [sealed(case, evidence)]
+    with case_of(block, MemoryStore()) as context:
+        evidence = evidence_of(context, "models")
+        seals = [sealed(context, evidence)]
         model = small.root / MODEL
         model.rename(tmp_path / "kept elsewhere")
         match what:
@@ -184,38 +186,38 @@ def test_whatever_stands_in_its_place_is_not_read_and_hangs_nothing(
                 model.symlink_to(tmp_path / "kept elsewhere")
             case "folder":
                 model.mkdir()
-        receipts = offloaded(case, seals)
+        receipts = offloaded(context, seals)
         assert len(lost_once(receipts.objects)) == 1
         (file,) = [file for file in evidence[0].files if file.in_place]
         if what != "gone":
             with pytest.raises(FileNotFoundError):
-                case.path_of(1, file)
+                context.path_of(1, file)
 
 
 def test_what_was_sent_before_it_changed_is_proven_for_good(small: SmallWorkload, block: Workload) -> None:
-    with case_of(block, MemoryStore()) as case:
-        seals = [sealed(case, evidence_of(case, "models"))]
-        assert offloaded(case, seals).complete
+    with case_of(block, MemoryStore()) as context:
+        seals = [sealed(context, evidence_of(context, "models"))]
+        assert offloaded(context, seals).is_complete
         (small.root / MODEL).unlink()
-        receipts = offloaded(case, seals)
+        receipts = offloaded(context, seals)
         assert all(receipt.proven for receipt in receipts.objects)
 
 
 def test_a_store_that_fails_loses_nothing_that_is_still_there(block: Workload, monkeypatch: pytest.MonkeyPatch) -> None:
     from tasks.custody.errors import PermanentStoreError
 
-    with case_of(block, MemoryStore()) as case:
-        seals = [sealed(case, evidence_of(case, "models"))]
+    with case_of(block, MemoryStore()) as context:
+        seals = [sealed(context, evidence_of(context, "models"))]
 
         def refuse(*_: object) -> None:
             raise PermanentStoreError("room", "none", "Nothing was stored.", "Make room.")
 
-        case.log.write("claimed")
-        intact = made(check_seal.fn(case, seals))
-        monkeypatch.setattr(case.store, "create", refuse)
+        context.log.write("claimed")
+        intact = made(check_seal.fn(context, seals))
+        monkeypatch.setattr(context.store, "create", refuse)
         with pytest.raises(PermanentStoreError):
-            offload.fn(case, seals, intact)
-        receipts = made(verify.fn(case, seals, Sent(0, 0, "")))
+            offload.fn(context, seals, intact)
+        receipts = made(verify.fn(context, seals, Sent(0, 0, "")))
         assert lost_once(receipts.objects) == []
         assert len(unproven(receipts.objects)) == len(receipts.objects)
 
@@ -223,46 +225,46 @@ def test_a_store_that_fails_loses_nothing_that_is_still_there(block: Workload, m
 def test_what_does_not_fit_goes_to_the_fallback_disk_and_is_sealed_there(block: Workload, tmp_path: Path) -> None:
     (tmp_path / "other disk").mkdir()
     block = block.model_copy(update={"fallback_dir": tmp_path / "other disk"})
-    with case_of(block, MemoryStore()) as case:
-        evidence = evidence_of(case, "models", "logs")
-        seals = [sealed(case, evidence)]
-        (file,) = [file for file in read_manifest(case, 1).files if file.stored == MODEL]
+    with case_of(block, MemoryStore()) as context:
+        evidence = evidence_of(context, "models", "logs")
+        seals = [sealed(context, evidence)]
+        (file,) = [file for file in read_manifest(context, 1).files if file.stored == MODEL]
         assert Path(file.where).is_relative_to(tmp_path / "other disk")
-        assert case.path_of(1, file) == Path(file.where) / MODEL
-        assert digest(case.path_of(1, file)) == file.sha256
+        assert context.path_of(1, file) == Path(file.where) / MODEL
+        assert digest(context.path_of(1, file)) == file.sha256
         for folder in (Path(file.where), *Path(file.where).parents):
             if folder == tmp_path / "other disk":
                 break
             assert folder.stat().st_mode & 0o077 == 0
-        assert not list((case.fallback or Path()).glob("staging/*"))
-        assert all(receipt.proven for receipt in offloaded(case, seals).objects)
-        case.path_of(1, file).write_bytes(b"forged")
+        assert not list((context.fallback or Path()).glob("staging/*"))
+        assert all(receipt.proven for receipt in offloaded(context, seals).objects)
+        context.path_of(1, file).write_bytes(b"forged")
         with pytest.raises(Tampered, match=MODEL):
-            check_seal.fn(case, seals)
-        case.path_of(1, file).unlink()
+            check_seal.fn(context, seals)
+        context.path_of(1, file).unlink()
         with pytest.raises(Tampered, match="gone"):
-            check_seal.fn(case, seals)
+            check_seal.fn(context, seals)
 
 
 def test_a_file_that_is_planted_on_the_fallback_disk_breaks_the_seal(block: Workload, tmp_path: Path) -> None:
     (tmp_path / "other disk").mkdir()
     block = block.model_copy(update={"fallback_dir": tmp_path / "other disk"})
-    with case_of(block) as case:
-        seals = [sealed(case, evidence_of(case, "models"))]
-        twin = case.twin(1)
+    with case_of(block) as context:
+        seals = [sealed(context, evidence_of(context, "models"))]
+        twin = context.twin(1)
         assert twin
         (twin / "models/planted").write_text("x")
         with pytest.raises(Tampered, match="models/planted"):
-            check_seal.fn(case, seals)
+            check_seal.fn(context, seals)
 
 
 def test_both_disks_full_leaves_it_in_place(block: Workload, tmp_path: Path) -> None:
     with small_disk(tmp_path / "other disk", 2) as other:
         block = block.model_copy(update={"fallback_dir": other})
-        with case_of(block, MemoryStore()) as case:
-            seals = [sealed(case, evidence_of(case, "models", "logs"))]
-            assert {file.where for file in read_manifest(case, 1).files} == {"", IN_PLACE}
-            assert all(receipt.proven for receipt in offloaded(case, seals).objects)
+        with case_of(block, MemoryStore()) as context:
+            seals = [sealed(context, evidence_of(context, "models", "logs"))]
+            assert {file.where for file in read_manifest(context, 1).files} == {"", IN_PLACE}
+            assert all(receipt.proven for receipt in offloaded(context, seals).objects)
         shutil.rmtree(block.evidence)
 
 
@@ -285,29 +287,29 @@ def test_a_disk_that_fills_while_it_is_copied_leaves_nothing_half(
 
 
 def test_what_we_make_ourselves_draws_on_the_reserve(block: Workload, disk: Path) -> None:
-    with case_of(block) as case:
+    with case_of(block) as context:
         fill(disk)
-        (evidence,) = evidence_of(case, "packages")
+        (evidence,) = evidence_of(context, "packages")
         assert evidence.outcome is Outcome.COLLECTED
-        assert (case.folder(1) / "pip_freeze.txt").exists()
-        seals = [sealed(case, [evidence])]
-        assert made(check_seal.fn(case, seals))
+        assert (context.folder(1) / "pip_freeze.txt").exists()
+        seals = [sealed(context, [evidence])]
+        assert made(check_seal.fn(context, seals))
 
 
 def test_a_copy_of_an_earlier_attempt_counts_before_one_in_place(
     small: SmallWorkload, block: Workload, disk: Path
 ) -> None:
-    with case_of(block) as case:
-        (first,) = evidence_of(case, "logs")
+    with case_of(block) as context:
+        (first,) = evidence_of(context, "logs")
         ballast = fill(disk)
-        (second,) = evidence_of(case, "logs")
+        (second,) = evidence_of(context, "logs")
         assert first.files == second.files, "the same bytes are not looked for in two places"
         (small.root / "logs/train-20260101_000000.log").write_text("changed\n")
-        (third,) = evidence_of(case, "logs")
+        (third,) = evidence_of(context, "logs")
         assert {file.where for file in third.files} == {IN_PLACE}
         ballast.unlink()
-        seals = [sealed(case, [third])]
-        files = {file.stored: file for file in read_manifest(case, 1).files}
+        seals = [sealed(context, [third])]
+        files = {file.stored: file for file in read_manifest(context, 1).files}
         assert files["logs/train-20260101_000000.log"].where == IN_PLACE
         assert files["attempt-1/logs/train-20260101_000000.log"].sha256 == first.files[0].sha256
-        assert made(check_seal.fn(case, seals))
+        assert made(check_seal.fn(context, seals))

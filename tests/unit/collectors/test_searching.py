@@ -23,18 +23,18 @@ def leaky(small: SmallWorkload) -> SmallWorkload:
 
 
 def collected(small: SmallWorkload, collector: str, **changes: Any) -> tuple[Evidence, set[Path]]:
-    with case_of(small.block(**changes)) as case:
-        evidence = made(collect.fn(case, collector))
+    with case_of(small.block(**changes)) as context:
+        evidence = made(collect.fn(context, collector))
         assert isinstance(evidence, Evidence)
         return evidence, {
-            path for path in case.home.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()
+            path for path in context.home.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()
         }
 
 
 def test_a_secret_in_a_log_is_told_by_line_and_the_log_is_kept_byte_for_byte(leaky: SmallWorkload) -> None:
     evidence, holding = collected(leaky, "logs")
     (search,) = [each for each in evidence.searches if each.hits]
-    assert (search.stored, search.told) == (LEAK, "GitHub token in line 2")
+    assert (search.stored, search.summary) == (LEAK, "GitHub token in line 2")
     assert {path.name for path in holding} == {Path(LEAK).name}
     assert evidence.outcome is Outcome.COLLECTED
     assert SECRET not in repr(evidence.searches)
@@ -49,7 +49,7 @@ def test_withhold_keeps_the_file_out_and_tells_what_it_was(leaky: SmallWorkload)
     assert "GitHub token in line 2" in loss.reason
     assert f"{len(data)} bytes" in loss.reason
     assert [file.stored for file in evidence.files] == ["logs/train-20260101_000000.log"]
-    assert (evidence.complete, evidence.lost) == (True, False)
+    assert (evidence.is_complete, evidence.lost) == (True, False)
     assert SECRET not in json.dumps(loss.reason)
 
 
@@ -70,8 +70,8 @@ def test_what_binary_files_were_not_searched_for_is_said(leaky: SmallWorkload) -
 def test_the_setting_is_part_of_what_a_cached_result_depends_on(leaky: SmallWorkload) -> None:
     keys = set()
     for sensitive in ("scan", "withhold"):
-        with case_of(leaky.block(sensitive=sensitive)) as case:
-            keys |= {_key(case, name) for name in ("logs", "artifacts", "models")}
+        with case_of(leaky.block(sensitive=sensitive)) as context:
+            keys |= {_key(context, name) for name in ("logs", "artifacts", "models")}
     assert len(keys) == 6
 
 
@@ -80,23 +80,23 @@ def test_what_an_earlier_run_stored_before_it_was_to_be_withheld_is_not_sealed(
     leaky: SmallWorkload, tmp_path: Path, *, still_there: bool
 ) -> None:
     (tmp_path / "other disk").mkdir()
-    with case_of(leaky.block(fallback_dir=tmp_path / "other disk")) as case:
-        collect.fn(case, "logs")
-        (twin,) = filter(None, [case.twin(1)])
-        for again in (case.folder(1) / "attempt-1" / LEAK, twin / LEAK):
+    with case_of(leaky.block(fallback_dir=tmp_path / "other disk")) as context:
+        collect.fn(context, "logs")
+        (twin,) = filter(None, [context.twin(1)])
+        for again in (context.folder(1) / "attempt-1" / LEAK, twin / LEAK):
             again.parent.mkdir(parents=True)
             again.write_bytes((leaky.root / LEAK).read_bytes())
         (twin / "harmless.log").write_text("harmless\n")
     if not still_there:
         (leaky.root / LEAK).unlink()
-    with case_of(leaky.block(fallback_dir=tmp_path / "other disk", sensitive="withhold")) as case:
-        evidence = made(collect.fn(case, "logs"))
-        made(seal.fn(case, 1, [evidence]))
-        stored = {file.stored for file in read_manifest(case, 1).files}
+    with case_of(leaky.block(fallback_dir=tmp_path / "other disk", sensitive="withhold")) as context:
+        evidence = made(collect.fn(context, "logs"))
+        made(seal.fn(context, 1, [evidence]))
+        stored = {file.stored for file in read_manifest(context, 1).files}
         assert stored > {"harmless.log", "logs/train-20260101_000000.log"}
         assert not [name for name in stored if name.endswith(LEAK)]
-        assert not [path for path in case.home.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]
-        told = [json.loads(line) for line in (case.home / "custody.jsonl").read_text().splitlines()]
+        assert not [path for path in context.home.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]
+        told = [json.loads(line) for line in (context.home / "custody.jsonl").read_text().splitlines()]
     withheld = [line for line in told if "withheld" in line.values()]
     assert len(withheld) == 3
     assert "GitHub token in line 2" in str(withheld[0])

@@ -18,7 +18,7 @@ from tasks.containment.members import freeze, prove_contained
 from tasks.containment.stop import stop
 from tasks.custody.containment.process import Identity, Listener, Process
 from tasks.custody.containment.receipt import Containment
-from tasks.runtime.context import Case
+from tasks.runtime.context import RunContext
 from tasks.system.processes import start_of
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload, wait_until
@@ -39,12 +39,12 @@ def stranger(port: int) -> Iterator[int]:
         process.wait()
 
 
-def contained(case: Case) -> Containment:
+def contained(context: RunContext) -> Containment:
     """§1 to §3."""
-    cordon.fn(case)
-    freeze.fn(case)
-    stop.fn(case)
-    seen: Containment = made(prove_contained.fn(case))
+    cordon.fn(context)
+    freeze.fn(context)
+    stop.fn(context)
+    seen: Containment = made(prove_contained.fn(context))
     return seen
 
 
@@ -54,8 +54,8 @@ def by_default(small: SmallWorkload, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_another_program_on_the_apis_port_contradicts_with_its_name(small: SmallWorkload) -> None:
-    with stranger(small.port) as pid, case_of(small.block()) as case:
-        seen = contained(case)
+    with stranger(small.port) as pid, case_of(small.block()) as context:
+        seen = contained(context)
     assert not seen.contained
     (told,) = seen.alive
     assert told.startswith(f"{pid}: {sys.executable} -c import socket")
@@ -65,15 +65,15 @@ def test_another_program_on_the_apis_port_contradicts_with_its_name(small: Small
 def test_an_api_that_calls_itself_something_else_is_found_by_its_port(small: SmallWorkload) -> None:
     """Gunicorn and celery do: neither pattern knows it, and it works elsewhere."""
     small.start_all()
-    with case_of(small.block(api_pattern="no such api", api_port=small.port, root=small.root)) as case:
-        seen = contained(case)
+    with case_of(small.block(api_pattern="no such api", api_port=small.port, root=small.root)) as context:
+        seen = contained(context)
         assert [told for told in seen.alive if f"port {small.port}" in told]
 
 
 def test_the_workloads_own_api_is_gone_with_its_port(small: SmallWorkload) -> None:
     small.start_all()
-    with case_of(small.block(api_port=small.port)) as case:
-        assert contained(case).contained
+    with case_of(small.block(api_port=small.port)) as context:
+        assert contained(context).contained
 
 
 def test_a_port_that_nobody_named_is_anybodys_unless_the_workload_listened_there(
@@ -81,26 +81,26 @@ def test_a_port_that_nobody_named_is_anybodys_unless_the_workload_listened_there
 ) -> None:
     """Without an API, port 8000 may be anybody's; with one, who takes its place is told."""
     by_default(small, monkeypatch)
-    with stranger(small.port), case_of(small.block(api_url="")) as case:
-        assert contained(case).contained
+    with stranger(small.port), case_of(small.block(api_url="")) as context:
+        assert contained(context).contained
     small.start_all()
-    with case_of(small.block(api_url="")) as case:
-        assert contained(case).contained
+    with case_of(small.block(api_url="")) as context:
+        assert contained(context).contained
         with stranger(small.port) as pid:
-            (told,) = made(prove_contained.fn(case)).alive
+            (told,) = made(prove_contained.fn(context)).alive
             assert told.startswith(f"{pid}: ")
 
 
 def test_what_our_own_recovery_started_may_listen(small: SmallWorkload) -> None:
-    with case_of(small.block()) as case, stranger(small.port) as pid:
-        case.journal("recovered.json", list[Identity], [Identity(pid, start_of(pid))])
-        assert made(prove_contained.fn(case)).contained
+    with case_of(small.block()) as context, stranger(small.port) as pid:
+        context.journal("recovered.json", list[Identity], [Identity(pid, start_of(pid))])
+        assert made(prove_contained.fn(context)).contained
 
 
 def test_a_rehearsal_takes_the_api_for_stopped(small: SmallWorkload) -> None:
     small.start_all()
-    with case_of(small.block(), dry_run=True) as case:
-        assert contained(case).contained
+    with case_of(small.block(), dry_run=True) as context:
+        assert contained(context).contained
         assert small.healthy()
 
 
@@ -111,11 +111,11 @@ def test_a_proxy_counts_unless_the_block_names_containers(
     inside = Process(Identity(8, 8), 1, "S", ("python",), executable="/usr/bin/python3", container="c" * 64)
     found = [Listener(0, proxy), Listener(0, inside), Listener(33)]
     monkeypatch.setattr(LinuxHost, "owners", lambda *_: found)
-    with case_of(small.block()) as case:
-        assert [each for each, _ in others_on_port(case, (), ())] == found
-    with case_of(small.block(containers=["name=api"])) as case:
-        assert [each for each, _ in others_on_port(case, (), ["c" * 64])] == [Listener(33)]
-        assert [each for each, _ in others_on_port(case, [8], ())] == [Listener(33)]
+    with case_of(small.block()) as context:
+        assert [each for each, _ in others_on_port(context, (), ())] == found
+    with case_of(small.block(containers=["name=api"])) as context:
+        assert [each for each, _ in others_on_port(context, (), ["c" * 64])] == [Listener(33)]
+        assert [each for each, _ in others_on_port(context, [8], ())] == [Listener(33)]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs to run as root to become somebody else")

@@ -74,14 +74,14 @@ def test_the_whole_workload_is_frozen_then_stopped_with_a_receipt_each(small: Sm
     small.start_all(workers=3)
     before = small.living()
     assert len(before) == 5
-    with case_of(small.block()) as case:
-        assert made(cordon.fn(case)).held
-        frozen: Freeze = made(freeze.fn(case))
+    with case_of(small.block()) as context:
+        assert made(cordon.fn(context)).held
+        frozen: Freeze = made(freeze.fn(context))
         assert states(before) == {psutil.STATUS_STOPPED}
         assert {process.identity.pid for process in frozen.processes} == {process.pid for process in before}
         assert {process.role for process in frozen.processes} == {"api", "training"}
-        stopped: Stop = made(stop.fn(case))
-        contained: Containment = made(prove_contained.fn(case))
+        stopped: Stop = made(stop.fn(context))
+        contained: Containment = made(prove_contained.fn(context))
     assert small.living() == []
     assert {receipt.identity.pid for receipt in stopped.processes} == {process.pid for process in before}
     assert all(receipt.end is End.STOPPED for receipt in stopped.processes)
@@ -90,28 +90,28 @@ def test_the_whole_workload_is_frozen_then_stopped_with_a_receipt_each(small: Sm
 
 
 def test_nothing_to_stop_is_a_result(small: SmallWorkload) -> None:
-    with case_of(small.block()) as case:
-        cordon.fn(case)
-        assert made(freeze.fn(case)).processes == ()
-        assert made(stop.fn(case)).told == "nothing to stop"
-        assert made(prove_contained.fn(case)).contained
-        assert [entry for entry in case.log.entries() if entry.get("result") == "nothing to stop"]
+    with case_of(small.block()) as context:
+        cordon.fn(context)
+        assert made(freeze.fn(context)).processes == ()
+        assert made(stop.fn(context)).summary == "nothing to stop"
+        assert made(prove_contained.fn(context)).contained
+        assert [entry for entry in context.log.entries() if entry.get("result") == "nothing to stop"]
 
 
 def test_a_matching_process_outside_the_root_is_left_alone(small: SmallWorkload, tmp_path: Path) -> None:
     outside = tmp_path / "elsewhere"
     with SmallWorkload(outside) as other:
         other.start_all()
-        with case_of(small.block()) as case:
-            assert made(freeze.fn(case)).processes == ()
+        with case_of(small.block()) as context:
+            assert made(freeze.fn(context)).processes == ()
         assert psutil.STATUS_STOPPED not in states(other.living())
 
 
 def test_a_process_that_only_looks_like_the_workload_is_named(small: SmallWorkload, tmp_path: Path) -> None:
-    with SmallWorkload(tmp_path / "elsewhere") as other, case_of(small.block()) as case:
+    with SmallWorkload(tmp_path / "elsewhere") as other, case_of(small.block()) as context:
         other.start(["setsid", "--fork", *other.training_command])
         wait_until(lambda: len(other.living()) == 3, what="the training's start")
-        named = made(prove_contained.fn(case)).left_alone
+        named = made(prove_contained.fn(context)).left_alone
         for process in other.living():
             assert [text for text in named if text.startswith(f"{process.pid}: ")]
 
@@ -122,10 +122,10 @@ def test_the_workloads_own_interpreter_is_enough_of_a_place(small: SmallWorkload
     training = subprocess.Popen([interpreter, "-u", script, "--dataset", "builtin", "--mode", "full"], cwd="/")
     anywhere = r"python\S* -u .*src/train\.py .*--mode full"
     try:
-        with case_of(small.block(training_pattern=anywhere)) as case:
+        with case_of(small.block(training_pattern=anywhere)) as context:
             wait_until(lambda: "--mode" in psutil.Process(training.pid).cmdline(), what="its start")
-            assert training.pid in {process.identity.pid for process in made(freeze.fn(case)).processes}
-            made(stop.fn(case))
+            assert training.pid in {process.identity.pid for process in made(freeze.fn(context)).processes}
+            made(stop.fn(context))
         assert training.wait(10) != 0
     finally:
         training.kill()
@@ -133,8 +133,8 @@ def test_the_workloads_own_interpreter_is_enough_of_a_place(small: SmallWorkload
 
 def test_a_process_that_quotes_the_pattern_is_left_alone(small: SmallWorkload) -> None:
     reader = small.start(["tail", "-f", "/dev/null", "src/train.py", "python -u src/train.py --mode full"])
-    with case_of(small.block()) as case:
-        assert made(freeze.fn(case)).processes == ()
+    with case_of(small.block()) as context:
+        assert made(freeze.fn(context)).processes == ()
     assert reader.poll() is None
 
 
@@ -193,9 +193,9 @@ def test_the_signal_is_the_one_that_the_process_heeds(
     small: SmallWorkload, ignored: tuple[str, ...], end: End, signals: list[str]
 ) -> None:
     stubborn(small, *ignored)
-    with case_of(small.block(grace_seconds=0.5)) as case:
-        freeze.fn(case)
-        (receipt,) = made(stop.fn(case)).processes
+    with case_of(small.block(grace_seconds=0.5)) as context:
+        freeze.fn(context)
+        (receipt,) = made(stop.fn(context)).processes
     assert (receipt.end, [name for name, _ in receipt.signals]) == (end, signals)
     assert small.living() == []
 
@@ -212,10 +212,10 @@ def test_workers_orphaned_by_a_killed_parent_are_found(small: SmallWorkload) -> 
     wait_until(lambda: "joblib.externals.loky.backend" in worker.cmdline(), what="the worker's command line")
     parent.kill()
     parent.wait()
-    with case_of(small.block()) as case:
-        frozen: Freeze = made(freeze.fn(case))
+    with case_of(small.block()) as context:
+        frozen: Freeze = made(freeze.fn(context))
         assert [(process.identity.pid, process.role) for process in frozen.processes] == [(worker.pid, "worker")]
-        stop.fn(case)
+        stop.fn(context)
     assert small.living() == []
 
 
@@ -226,10 +226,10 @@ def test_a_tree_that_forks_as_fast_as_it_can_is_frozen_whole(small: SmallWorkloa
     )
     small.start()
     wait_until(lambda: len(small.living()) > 8, what="the first forks")
-    with case_of(small.block(grace_seconds=1)) as case:
-        freeze.fn(case)
+    with case_of(small.block(grace_seconds=1)) as context:
+        freeze.fn(context)
         assert states(small.living()) == {psutil.STATUS_STOPPED}
-        stop.fn(case)
+        stop.fn(context)
         assert small.living() == []
 
 
@@ -265,11 +265,11 @@ def test_everybody_is_stopped_before_anybody_is_described(
 
     monkeypatch.setattr(LinuxHost, "signal", signalling)
     monkeypatch.setattr(contain, "command_of", telling)
-    with chained(small, 40), case_of(small.block()) as case:
-        receipts = made(freeze.fn(case)).processes
+    with chained(small, 40), case_of(small.block()) as context:
+        receipts = made(freeze.fn(context)).processes
         assert events == ["signal"] * 40 + ["told"] * 40
-        case.policy = "kill"
-        stop.fn(case)
+        context.policy = "kill"
+        stop.fn(context)
     times = [receipt.frozen_at for receipt in sorted(receipts, key=lambda each: len(each.lineage))]
     assert times == sorted(times, key=str)
     assert all(receipt.command and receipt.why and receipt.lineage for receipt in receipts)
@@ -277,12 +277,12 @@ def test_everybody_is_stopped_before_anybody_is_described(
 
 def test_more_processes_than_files_that_may_be_open_are_waited_for(small: SmallWorkload) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with chained(small, 330), case_of(small.block()) as case:
-        case.policy = "kill"
-        freeze.fn(case)
+    with chained(small, 330), case_of(small.block()) as context:
+        context.policy = "kill"
+        freeze.fn(context)
         resource.setrlimit(resource.RLIMIT_NOFILE, (300, hard))
         try:
-            assert made(stop.fn(case)).told == "330 killed"
+            assert made(stop.fn(context)).summary == "330 killed"
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert small.living() == []
@@ -313,45 +313,45 @@ def test_a_zombie_counts_as_gone_but_a_dead_main_thread_with_living_threads_does
 
 def test_a_second_run_keeps_the_receipts_of_the_first(small: SmallWorkload) -> None:
     small.start_all()
-    with case_of(small.block()) as case:
-        freeze.fn(case)
-        first: Stop = made(stop.fn(case))
-    with case_of(small.block()) as case:
-        assert len(made(freeze.fn(case)).processes) == len(first.processes)
-        assert made(stop.fn(case)).processes == first.processes
+    with case_of(small.block()) as context:
+        freeze.fn(context)
+        first: Stop = made(stop.fn(context))
+    with case_of(small.block()) as context:
+        assert len(made(freeze.fn(context)).processes) == len(first.processes)
+        assert made(stop.fn(context)).processes == first.processes
 
 
 def test_frozen_by_a_run_that_died_is_stopped_by_the_next(small: SmallWorkload) -> None:
     small.start_all()
-    with case_of(small.block()) as case:
-        freeze.fn(case)
+    with case_of(small.block()) as context:
+        freeze.fn(context)
     assert states(small.living()) == {psutil.STATUS_STOPPED}
-    with case_of(small.block()) as case:
-        freeze.fn(case)
-        assert {receipt.end for receipt in made(stop.fn(case)).processes} == {End.STOPPED}
+    with case_of(small.block()) as context:
+        freeze.fn(context)
+        assert {receipt.end for receipt in made(stop.fn(context)).processes} == {End.STOPPED}
     assert small.living() == []
 
 
 def test_new_life_is_seen_by_the_check(small: SmallWorkload) -> None:
     small.start_all()
-    with case_of(small.block()) as case:
-        cordon.fn(case)
-        contained: Containment = made(prove_contained.fn(case))
+    with case_of(small.block()) as context:
+        cordon.fn(context)
+        contained: Containment = made(prove_contained.fn(context))
         assert not contained.contained
         assert len(contained.alive) == 4
 
 
 def test_a_dry_run_names_everything_and_touches_nothing(small: SmallWorkload) -> None:
     small.start_all()
-    with case_of(small.block(), dry_run=True) as case:
-        cordon.fn(case)
-        freeze.fn(case)
-        stop.fn(case)
-        assert made(prove_contained.fn(case)).contained
-        would = [(entry["act"], entry["object"]) for entry in case.log.entries() if entry["action"] == "would"]
+    with case_of(small.block(), dry_run=True) as context:
+        cordon.fn(context)
+        freeze.fn(context)
+        stop.fn(context)
+        assert made(prove_contained.fn(context)).contained
+        would = [(entry["act"], entry["object"]) for entry in context.log.entries() if entry["action"] == "would"]
     assert len(small.living()) == 4
     assert psutil.STATUS_STOPPED not in states(small.living())
-    assert not case.workload.lock.exists()
+    assert not context.workload.lock.exists()
     for process in small.living():
         assert ("SIGSTOP", str(process.pid)) in would
         assert ("SIGINT", str(process.pid)) in would
@@ -368,30 +368,30 @@ def test_what_the_workload_could_not_protect_from_us_is_told_as_survivor(
     monkeypatch.setattr(LinuxHost, "signal", denied)
     monkeypatch.setattr("tasks.containment.members._SETTLE_SECONDS", 0.1)
     monkeypatch.setattr("tasks.containment.stop._SETTLE_SECONDS", 0.01)
-    with case_of(small.block(grace_seconds=0.2)) as case:
-        frozen: Freeze = made(freeze.fn(case))
-        assert not frozen.complete
-        assert "denied" in frozen.told
-        stopped: Stop = made(stop.fn(case))
+    with case_of(small.block(grace_seconds=0.2)) as context:
+        frozen: Freeze = made(freeze.fn(context))
+        assert not frozen.is_complete
+        assert "denied" in frozen.summary
+        stopped: Stop = made(stop.fn(context))
         assert {receipt.end for receipt in stopped.processes} == {End.SURVIVED}
-        assert not made(prove_contained.fn(case)).contained
+        assert not made(prove_contained.fn(context)).contained
         monkeypatch.undo()
 
 
 def test_find_spares_what_our_own_recovery_started(small: SmallWorkload) -> None:
     api = small.start(small.api_command)
     wait_until(small.healthy, what="the API's answer")
-    with case_of(small.block()) as case:
-        assert [identity.pid for identity in find(case, case.host.snapshot())] == [api.pid]
-        case.journal("recovered.json", list[Identity], [Identity(api.pid, start_of(api.pid))])
-        assert find(case, case.host.snapshot()) == {}
+    with case_of(small.block()) as context:
+        assert [identity.pid for identity in find(context, context.host.snapshot())] == [api.pid]
+        context.journal("recovered.json", list[Identity], [Identity(api.pid, start_of(api.pid))])
+        assert find(context, context.host.snapshot()) == {}
 
 
 def test_a_helper_that_a_process_needs_to_end_is_left_to_work(small: SmallWorkload) -> None:
     start_ending_by(small, "subprocess.run(['sleep', '0.5'], check=True)\nopen('saved', 'w').close()\nsys.exit(0)")
-    with case_of(small.block(grace_seconds=20)) as case:
-        freeze.fn(case)
-        ends = {receipt.command.split()[0]: receipt.end for receipt in made(stop.fn(case)).processes}
+    with case_of(small.block(grace_seconds=20)) as context:
+        freeze.fn(context)
+        ends = {receipt.command.split()[0]: receipt.end for receipt in made(stop.fn(context)).processes}
     assert End.KILLED not in ends.values()
     assert (small.root / "saved").exists()
 
@@ -406,13 +406,13 @@ def test_a_helper_that_is_still_the_copy_of_who_starts_it_is_left_to_become_one(
         "if os.fork() == 0:\n    time.sleep(1.5)\n    os.execlp('true', 'true')\n"
         "os.wait()\nopen('saved', 'w').close()\nsys.exit(0)",
     )
-    with case_of(small.block(grace_seconds=20)) as case:
-        freeze.fn(case)
+    with case_of(small.block(grace_seconds=20)) as context:
+        freeze.fn(context)
         if guarded:  # only now: a guard that stands before the freeze may meet the training first
-            cordon.fn(case)
-            assert await_cordon(case).held
-        ends = {receipt.identity.pid: receipt.end for receipt in made(stop.fn(case)).processes}
-        assert not case.caught.exists()
+            cordon.fn(context)
+            assert await_cordon(context).held
+        ends = {receipt.identity.pid: receipt.end for receipt in made(stop.fn(context)).processes}
+        assert not context.caught.exists()
     assert (small.root / "saved").exists()
     assert ends.pop(training.pid) is End.STOPPED
     assert list(ends.values()) == [End.GONE]
@@ -425,9 +425,9 @@ def test_a_copy_that_outlives_who_forked_it_is_held_and_ended(small: SmallWorklo
         "setsid",
         "--fork",
     )
-    with case_of(small.block(grace_seconds=60)) as case:
-        freeze.fn(case)
-        told = {receipt.end: [name for name, _ in receipt.signals] for receipt in made(stop.fn(case)).processes}
+    with case_of(small.block(grace_seconds=60)) as context:
+        freeze.fn(context)
+        told = {receipt.end: [name for name, _ in receipt.signals] for receipt in made(stop.fn(context)).processes}
     assert told == {End.STOPPED: ["SIGINT", "SIGCONT"], End.KILLED: ["SIGSTOP", "SIGKILL"]}
     assert small.living() == []
 
@@ -438,20 +438,20 @@ def test_a_training_that_is_started_anew_during_the_stop_is_ended_too(small: Sma
         WORKERS="1",
     )
     wait_until(lambda: len(small.living()) == 3, what="the training and its supervisor")
-    with case_of(small.block(grace_seconds=1)) as case:
-        freeze.fn(case)
-        stop.fn(case)
-        cordon.fn(case)
-        assert made(prove_contained.fn(case)).contained
+    with case_of(small.block(grace_seconds=1)) as context:
+        freeze.fn(context)
+        stop.fn(context)
+        cordon.fn(context)
+        assert made(prove_contained.fn(context)).contained
     assert small.living() == []
 
 
 def test_a_root_that_is_a_link_is_still_the_workloads_root(small: SmallWorkload, tmp_path: Path) -> None:
     small.start_all()
     (tmp_path / "current").symlink_to(small.root)
-    with case_of(small.block(root=tmp_path / "current")) as case:
-        freeze.fn(case)
-        stop.fn(case)
+    with case_of(small.block(root=tmp_path / "current")) as context:
+        freeze.fn(context)
+        stop.fn(context)
     assert small.living() == []
 
 
@@ -467,26 +467,26 @@ def test_a_helper_left_behind_by_a_dying_training_is_ended_or_told(small: SmallW
     start_ending_by(
         small, "subprocess.Popen(['sleep', '600'], start_new_session=True)\nsys.exit(0)", "setsid", "--fork"
     )
-    with case_of(small.block(grace_seconds=2)) as case:
-        cordon.fn(case)
-        freeze.fn(case)
-        stop.fn(case)
-        seen = made(prove_contained.fn(case))
+    with case_of(small.block(grace_seconds=2)) as context:
+        cordon.fn(context)
+        freeze.fn(context)
+        stop.fn(context)
+        seen = made(prove_contained.fn(context))
     left = {f"{each.pid}: sleep 600 (it was started in the root after the freeze)" for each in small.living()}
     assert set(seen.alive) == left  # one that no look has met beside its parent lives on, and is told
 
 
 def test_what_comes_back_after_the_check_is_seen_by_the_last_look(small: SmallWorkload) -> None:
-    with case_of(small.block()) as case:
-        cordon.fn(case)
-        freeze.fn(case)
-        stop.fn(case)
-        assert made(prove_contained.fn(case)).contained
+    with case_of(small.block()) as context:
+        cordon.fn(context)
+        freeze.fn(context)
+        stop.fn(context)
+        assert made(prove_contained.fn(context)).contained
         small.start(small.api_command)
         wait_until(
             lambda: ["uvicorn"] in [process.cmdline()[2:3] for process in small.living()], what="the API's start"
         )
-        assert not made(prove_still_contained.fn(case)).contained
+        assert not made(prove_still_contained.fn(context)).contained
 
 
 def test_an_ancestor_that_is_the_workload_is_spared_but_not_called_contained(small: SmallWorkload) -> None:
@@ -496,9 +496,9 @@ def test_an_ancestor_that_is_the_workload_is_spared_but_not_called_contained(sma
 def test_a_command_line_that_is_no_text_is_frozen_like_any_other(small: SmallWorkload) -> None:
     small.start([*small.training_command, os.fsdecode(b"\xff\xfe")])
     wait_until(lambda: len(small.living()) == 3, what="the training")
-    with case_of(small.block()) as case:
-        assert len(made(freeze.fn(case)).processes) == 3
-        stop.fn(case)
+    with case_of(small.block()) as context:
+        assert len(made(freeze.fn(context)).processes) == 3
+        stop.fn(context)
     assert small.living() == []
 
 
@@ -508,9 +508,9 @@ def test_a_terminal_multiplexer_is_not_taken_for_the_workload(small: SmallWorklo
     panes = "cd /; sleep 600 & cd - >/dev/null; venv/bin/python -u src/train.py --mode full; wait"
     pane = small.start([tmux, "-c", panes, "python -u src/train.py --mode full"])
     wait_until(lambda: len(psutil.Process(pane.pid).children()) == 2, what="two panes")
-    with case_of(small.block()) as case:
-        frozen = {process.command.split()[0] for process in made(freeze.fn(case)).processes}
-        stop.fn(case)
+    with case_of(small.block()) as context:
+        frozen = {process.command.split()[0] for process in made(freeze.fn(context)).processes}
+        stop.fn(context)
     assert frozen == {"venv/bin/python"}
     assert psutil.Process(pane.pid).is_running()
     for child in psutil.Process(pane.pid).children():

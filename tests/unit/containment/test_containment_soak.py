@@ -49,14 +49,14 @@ def begin(small: SmallWorkload, chance: random.Random) -> None:
 
 def contain_at_a_moment_of(small: SmallWorkload, number: int) -> None:
     begin(small, random.Random(number))  # noqa: S311  it can be repeated
-    with case_of(small.block(grace_seconds=2)) as case:
-        cordon.fn(case)
-        frozen = made(freeze.fn(case))
+    with case_of(small.block(grace_seconds=2)) as context:
+        cordon.fn(context)
+        frozen = made(freeze.fn(context))
         assert frozen.settled
-        stopped = made(stop.fn(case))
-        contained = made(prove_contained.fn(case))
-        assert contained.contained, contained.told
-        assert stopped.complete, stopped.told
+        stopped = made(stop.fn(context))
+        contained = made(prove_contained.fn(context))
+        assert contained.contained, contained.summary
+        assert stopped.is_complete, stopped.summary
         survivors = {process.pid for process in small.living()} & {each.identity.pid for each in stopped.processes}
         assert not survivors
     wait_until(lambda: not small.living(), what="the end of the script that started it")

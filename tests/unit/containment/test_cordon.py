@@ -55,14 +55,14 @@ def caught(path: Path) -> list[dict[str, Any]]:
 
 
 def test_the_lock_refuses_as_soon_as_the_step_returns_and_until_released(small: SmallWorkload) -> None:
-    with case_of(small.block()) as case:
-        state = made(cordon.fn(case))
-        launcher = ["flock", "-n", "-E", "75", str(case.workload.lock), "true"]
+    with case_of(small.block()) as context:
+        state = made(cordon.fn(context))
+        launcher = ["flock", "-n", "-E", "75", str(context.workload.lock), "true"]
         assert subprocess.run(launcher, check=False).returncode == 75
         assert state.held
-        assert case.host.release(case.marker)
+        assert context.host.release(context.marker)
         assert subprocess.run(launcher, check=False).returncode == 0
-        assert not case.host.release(case.marker)
+        assert not context.host.release(context.marker)
 
 
 def test_the_guard_outlives_the_process_that_cordoned(small: SmallWorkload) -> None:
@@ -82,41 +82,41 @@ def test_the_guard_outlives_the_process_that_cordoned(small: SmallWorkload) -> N
 
 
 def test_cordoning_twice_is_one_cordon(small: SmallWorkload) -> None:
-    with case_of(small.block()) as case:
-        assert made(cordon.fn(case)) == made(cordon.fn(case))
+    with case_of(small.block()) as context:
+        assert made(cordon.fn(context)) == made(cordon.fn(context))
 
 
 def test_a_guard_that_was_killed_is_replaced(small: SmallWorkload) -> None:
-    with case_of(small.block()) as case:
-        first = made(cordon.fn(case))
+    with case_of(small.block()) as context:
+        first = made(cordon.fn(context))
         assert first.guard
         os.kill(first.guard.pid, signal.SIGKILL)
-        wait_until(lambda: not case.host.refuses(case.workload.lock), what="the lock's end")
-        second = made(cordon.fn(case))
+        wait_until(lambda: not context.host.refuses(context.workload.lock), what="the lock's end")
+        second = made(cordon.fn(context))
         assert second.held
         assert second.guard != first.guard
 
 
 def test_a_lock_file_that_was_replaced_is_not_taken_for_held(small: SmallWorkload) -> None:
-    with case_of(small.block()) as case:
-        cordon.fn(case)
-        case.workload.lock.unlink()
-        case.workload.lock.touch()
-        assert not made(prove_contained.fn(case)).contained
-        assert made(cordon.fn(case)).held
-        assert made(prove_contained.fn(case)).contained
+    with case_of(small.block()) as context:
+        cordon.fn(context)
+        context.workload.lock.unlink()
+        context.workload.lock.touch()
+        assert not made(prove_contained.fn(context)).contained
+        assert made(cordon.fn(context)).held
+        assert made(prove_contained.fn(context)).contained
 
 
 def test_a_lock_that_somebody_else_holds_is_said_and_taken_over_when_it_ends(small: SmallWorkload) -> None:
-    with case_of(small.block()) as case:
-        holder = os.open(case.workload.lock, os.O_CREAT | os.O_RDWR)
+    with case_of(small.block()) as context:
+        holder = os.open(context.workload.lock, os.O_CREAT | os.O_RDWR)
         fcntl.flock(holder, fcntl.LOCK_EX)
-        state = made(cordon.fn(case))
+        state = made(cordon.fn(context))
         assert not state.held
         assert f"process {os.getpid()} (" in state.reason
         assert state.reason.endswith("holds it; the guard waits")
         os.close(holder)
-        wait_until(lambda: made(prove_contained.fn(case)).cordoned, what="the guard's turn")
+        wait_until(lambda: made(prove_contained.fn(context)).cordoned, what="the guard's turn")
 
 
 def test_killed_before_it_could_write_the_marker_the_guard_writes_it_itself(small: SmallWorkload) -> None:
@@ -135,68 +135,68 @@ def test_killed_before_it_could_write_the_marker_the_guard_writes_it_itself(smal
 
 
 def test_a_launcher_that_ignores_the_lock_is_frozen_and_written_down(small: SmallWorkload) -> None:
-    with case_of(small.block()) as case:
-        cordon.fn(case)
+    with case_of(small.block()) as context:
+        cordon.fn(context)
         launch(small)
         wait_until(lambda: states(small) == {psutil.STATUS_STOPPED}, what="the guard's catch")
-        wait_until(lambda: caught(case.caught), what="what the guard writes")
-        first = caught(case.caught)[0]
+        wait_until(lambda: caught(context.caught), what="what the guard writes")
+        first = caught(context.caught)[0]
         assert first["identity"]["pid"] in {process.pid for process in small.living()}
         assert (first["role"], first["why"], first["denied"]) == ("training", "matches the training pattern", "")
         assert "src/train.py" in first["command"]
 
 
 def test_a_newcomer_that_is_thawed_behind_the_guards_back_is_frozen_again(small: SmallWorkload) -> None:
-    with case_of(small.block()) as case:
-        cordon.fn(case)
+    with case_of(small.block()) as context:
+        cordon.fn(context)
         launch(small)
-        wait_until(lambda: caught(case.caught), what="the guard's catch")
-        written = caught(case.caught)
+        wait_until(lambda: caught(context.caught), what="the guard's catch")
+        written = caught(context.caught)
         psutil.Process(written[0]["identity"]["pid"]).resume()
         wait_until(lambda: states(small) == {psutil.STATUS_STOPPED}, what="the second catch")
-        assert [entry["identity"] for entry in caught(case.caught)[: len(written)]] == [
+        assert [entry["identity"] for entry in caught(context.caught)[: len(written)]] == [
             entry["identity"] for entry in written
         ]
 
 
 def test_whom_a_run_has_in_hand_the_guard_leaves_to_it(small: SmallWorkload) -> None:
-    with case_of(small.block()) as case:
+    with case_of(small.block()) as context:
         small.start_all()
-        cordon.fn(case)
-        freeze.fn(case)
+        cordon.fn(context)
+        freeze.fn(context)
         for process in small.living():
             process.resume()
         launch(small)
-        wait_until(lambda: caught(case.caught), what="a catch, which shows that the guard has looked")
+        wait_until(lambda: caught(context.caught), what="a catch, which shows that the guard has looked")
         wait_until(lambda: len([each for each in small.living() if each.status() != psutil.STATUS_STOPPED]) == 4)
-        freeze.fn(case)
-        stop.fn(case)
+        freeze.fn(context)
+        stop.fn(context)
         assert small.living() == []
 
 
 def test_a_lock_that_cannot_be_opened_is_told_and_the_guard_watches_all_the_same(small: SmallWorkload) -> None:
     block = small.block()
     block.lock.symlink_to(small.root.parent / "elsewhere")
-    with case_of(block) as case:
-        state = made(cordon.fn(case))
+    with case_of(block) as context:
+        state = made(cordon.fn(context))
         assert not state.held
         assert "a symbolic link lies there" in state.reason
         launch(small)
         wait_until(lambda: states(small) == {psutil.STATUS_STOPPED}, what="the guard's catch")
-        assert not made(prove_contained.fn(case)).contained
+        assert not made(prove_contained.fn(context)).contained
 
 
 def test_the_lock_that_the_training_itself_holds_is_taken_over_when_it_is_stopped(small: SmallWorkload) -> None:
     block = small.block()
     training = small.start(["flock", str(block.lock), *small.training_command])
     wait_until(lambda: len(small.living()) == 4, what="the training under the lock")
-    with case_of(block) as case:
-        state = made(cordon.fn(case))
+    with case_of(block) as context:
+        state = made(cordon.fn(context))
         assert not state.held
         assert f"process {training.pid} (flock " in state.reason
-        freeze.fn(case)
-        stop.fn(case)
-        assert made(prove_contained.fn(case)).contained
+        freeze.fn(context)
+        stop.fn(context)
+        assert made(prove_contained.fn(context)).contained
 
 
 def test_a_waiter_that_was_there_before_us_is_stopped_too_and_does_not_get_its_turn(small: SmallWorkload) -> None:
@@ -205,38 +205,38 @@ def test_a_waiter_that_was_there_before_us_is_stopped_too_and_does_not_get_its_t
     wait_until(lambda: len(small.living()) == 4, what="the training under the lock")
     small.start(["flock", str(block.lock), *small.training_command])
     wait_until(lambda: len(small.living()) == 5, what="the waiter")
-    with case_of(block) as case:
-        cordon.fn(case)
-        freeze.fn(case)
-        stop.fn(case)
-        assert made(prove_contained.fn(case)).contained
+    with case_of(block) as context:
+        cordon.fn(context)
+        freeze.fn(context)
+        stop.fn(context)
+        assert made(prove_contained.fn(context)).contained
         assert small.living() == []
 
 
 @pytest.mark.parametrize("change", ["incident", "pattern"])
 def test_a_guard_with_other_orders_is_relieved_and_the_lock_is_never_free(small: SmallWorkload, change: str) -> None:
     block = small.block()
-    with case_of(block) as case:
-        first = made(cordon.fn(case))
+    with case_of(block) as context:
+        first = made(cordon.fn(context))
         assert first.guard
         if change == "incident":
-            case.incident = replace(case.incident, id="IR-20260102T030406Z")
+            context.incident = replace(context.incident, id="IR-20260102T030406Z")
         else:
-            case.workload = small.block(training_pattern=r"python\S* -u src/train\.py")
-        second = made(cordon.fn(case))
+            context.workload = small.block(training_pattern=r"python\S* -u src/train\.py")
+        second = made(cordon.fn(context))
         assert second.guard != first.guard
         wait_until(
-            lambda: case.host.holds(second.guard, block.lock) if second.guard else False, what="the new guard's turn"
+            lambda: context.host.holds(second.guard, block.lock) if second.guard else False, what="the new guard's turn"
         )
-        gone = case.host.look(first.guard)
+        gone = context.host.look(first.guard)
         assert not gone or not gone.alive
-        assert json.loads(case.marker.read_text())["incident"] == case.incident.id
+        assert json.loads(context.marker.read_text())["incident"] == context.incident.id
 
 
 def test_a_real_launch_is_caught_by_the_guard_and_ended(small: SmallWorkload) -> None:
-    with case_of(small.block(training_command=small.training_command)) as case:
-        cordon.fn(case)
-        tried = made(challenge.fn(case))
+    with case_of(small.block(training_command=small.training_command)) as context:
+        cordon.fn(context)
+        tried = made(challenge.fn(context))
         assert tried.caught.startswith("the guard froze process ")
         assert small.living() == []
 
@@ -244,18 +244,18 @@ def test_a_real_launch_is_caught_by_the_guard_and_ended(small: SmallWorkload) ->
 def test_a_real_launcher_that_asks_for_the_lock_is_refused(small: SmallWorkload) -> None:
     block = small.block()
     guarded = ["flock", "-n", "-E", "75", str(block.lock), *small.training_command]
-    with case_of(small.block(training_command=guarded)) as case:
-        cordon.fn(case)
-        assert made(challenge.fn(case)).caught == "the launcher was refused and ended with 75"
+    with case_of(small.block(training_command=guarded)) as context:
+        cordon.fn(context)
+        assert made(challenge.fn(context)).caught == "the launcher was refused and ended with 75"
 
 
 def test_a_launch_that_nothing_catches_is_told_and_ended(small: SmallWorkload, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tasks.containment.cordon_test._SECONDS", 0.5)
     other = ["venv/bin/python", "-c", "import time; time.sleep(60)"]
-    with case_of(small.block(training_command=other)) as case:
-        cordon.fn(case)
-        tried = made(challenge.fn(case))
-        assert not tried.complete
+    with case_of(small.block(training_command=other)) as context:
+        cordon.fn(context)
+        tried = made(challenge.fn(context))
+        assert not tried.is_complete
         assert small.living() == []
 
 
@@ -263,35 +263,35 @@ def test_the_empty_log_of_a_refused_launch_is_told_and_what_was_there_is_not(sma
     block = small.block()
     (small.root / "logs/before.log").touch()
     script = f"flock -n -E 75 {shlex.quote(str(block.lock))} true | tee 'logs/train-x 1.log'; exit ${{PIPESTATUS[0]}}"
-    with case_of(small.block(training_command=["bash", "-c", script])) as case:
-        cordon.fn(case)
-        assert made(challenge.fn(case)).caught == "the launcher was refused and ended with 75"
-        entry = next(entry for entry in case.log.entries() if entry["action"] == "challenged")
+    with case_of(small.block(training_command=["bash", "-c", script])) as context:
+        cordon.fn(context)
+        assert made(challenge.fn(context)).caught == "the launcher was refused and ended with 75"
+        entry = next(entry for entry in context.log.entries() if entry["action"] == "challenged")
         assert entry["left"] == ["logs/train-x%201.log"]
-        assert case.notes == ["empty logs appeared in the workload while a launch was tried: logs/train-x%201.log"]
+        assert context.notes == ["empty logs appeared in the workload while a launch was tried: logs/train-x%201.log"]
     assert (small.root / "logs/train-x 1.log").exists()
 
 
 @pytest.mark.parametrize("command", [["false"], ["venv/bin/python", "-m", "no_such_module"]])
 def test_a_launcher_that_fails_by_itself_proves_nothing_and_says_so(small: SmallWorkload, command: list[str]) -> None:
-    with case_of(small.block(training_command=command)) as case:
-        cordon.fn(case)
-        tried = made(challenge.fn(case))
+    with case_of(small.block(training_command=command)) as context:
+        cordon.fn(context)
+        tried = made(challenge.fn(context))
         assert not tried.caught
         assert tried.skipped.startswith("the launcher ended with 1 by itself, which is none of 75")
 
 
 def test_a_launcher_that_detaches_the_training_is_seen_to_be_caught(small: SmallWorkload) -> None:
-    with case_of(small.block(training_command=["setsid", "--fork", *small.training_command])) as case:
-        cordon.fn(case)
-        assert made(challenge.fn(case)).caught.startswith("the guard froze process ")
+    with case_of(small.block(training_command=["setsid", "--fork", *small.training_command])) as context:
+        cordon.fn(context)
+        assert made(challenge.fn(context)).caught.startswith("the guard froze process ")
 
 
 def test_a_newcomer_that_is_thawed_again_and_again_is_ended(small: SmallWorkload) -> None:
-    with case_of(small.block()) as case:
-        cordon.fn(case)
+    with case_of(small.block()) as context:
+        cordon.fn(context)
         small.start(["setsid", "--fork", *small.training_command], WORKERS="0").wait()
-        wait_until(lambda: caught(case.caught), what="the guard's catch")
+        wait_until(lambda: caught(context.caught), what="the guard's catch")
         (newcomer,) = small.living()
 
         def thawed_to_death() -> bool:
@@ -303,36 +303,36 @@ def test_a_newcomer_that_is_thawed_again_and_again_is_ended(small: SmallWorkload
 
 
 def test_nothing_is_launched_without_a_cordon_or_on_a_compromised_host(small: SmallWorkload) -> None:
-    with case_of(small.block(training_command=small.training_command)) as case:
-        assert "no guard stands" in made(challenge.fn(case)).skipped
-        case.policy = "kill"
-        cordon.fn(case)
-        assert "compromised" in made(challenge.fn(case)).skipped
-    with case_of(small.block()) as case:
-        assert "training_command" in made(challenge.fn(case)).skipped
+    with case_of(small.block(training_command=small.training_command)) as context:
+        assert "no guard stands" in made(challenge.fn(context)).skipped
+        context.policy = "kill"
+        cordon.fn(context)
+        assert "compromised" in made(challenge.fn(context)).skipped
+    with case_of(small.block()) as context:
+        assert "training_command" in made(challenge.fn(context)).skipped
 
 
 def test_a_forged_marker_does_not_make_a_training_our_guard(small: SmallWorkload) -> None:
     small.start()
     wait_until(lambda: len(small.living()) == 3, what="the training")
     training = small.living()[0]
-    with case_of(small.block()) as case:
-        about = {"pid": training.pid, "start": start_of(training.pid), "lock": str(case.workload.lock)}
-        case.marker.write_text(json.dumps(about))
-        assert made(cordon.fn(case)).guard.pid != training.pid
-        assert training.pid in {process.identity.pid for process in made(freeze.fn(case)).processes}
-        stop.fn(case)
+    with case_of(small.block()) as context:
+        about = {"pid": training.pid, "start": start_of(training.pid), "lock": str(context.workload.lock)}
+        context.marker.write_text(json.dumps(about))
+        assert made(cordon.fn(context)).guard.pid != training.pid
+        assert training.pid in {process.identity.pid for process in made(freeze.fn(context)).processes}
+        stop.fn(context)
 
 
 @pytest.mark.parametrize("content", ["", "null", "{", '{"pid": "x"}'])
 def test_a_damaged_marker_stops_nothing(small: SmallWorkload, content: str) -> None:
     small.start_all()
-    with case_of(small.block()) as case:
-        case.marker.write_text(content)
-        assert made(cordon.fn(case)).held
-        freeze.fn(case)
-        stop.fn(case)
-        assert made(prove_contained.fn(case)).contained
+    with case_of(small.block()) as context:
+        context.marker.write_text(content)
+        assert made(cordon.fn(context)).held
+        freeze.fn(context)
+        stop.fn(context)
+        assert made(prove_contained.fn(context)).contained
 
 
 @pytest.mark.parametrize("plant", [os.mkfifo, lambda path: path.symlink_to(path.parents[1] / "precious")])
@@ -345,30 +345,30 @@ def test_a_pipe_or_a_link_in_place_of_our_files_neither_stops_the_guard_nor_is_f
     precious.write_text("as it was")
     small.block().evidence.mkdir()
     plant(small.block().evidence / name)
-    with case_of(small.block()) as case:
-        assert made(cordon.fn(case)).held
-        assert made(freeze.fn(case)).complete
+    with case_of(small.block()) as context:
+        assert made(cordon.fn(context)).held
+        assert made(freeze.fn(context)).is_complete
         for count in (1, 2):
             launch(small)
             wait_until(lambda many=count: len(small.living()) >= many and states(small) == {"stopped"})  # type: ignore[misc]
-        assert case.host.release(case.marker)
+        assert context.host.release(context.marker)
     assert precious.read_text() == "as it was"
 
 
 def test_a_lock_that_was_replaced_by_a_pipe_is_not_waited_for(small: SmallWorkload) -> None:
     """A later run of the incident hung before its freeze."""
-    with case_of(small.block()) as case:
-        cordon.fn(case)
-        case.workload.lock.unlink()
-        os.mkfifo(case.workload.lock)
-        assert made(cordon.fn(case)).held
+    with case_of(small.block()) as context:
+        cordon.fn(context)
+        context.workload.lock.unlink()
+        os.mkfifo(context.workload.lock)
+        assert made(cordon.fn(context)).held
 
 
 def test_the_challenge_tells_no_secret(small: SmallWorkload) -> None:
-    with case_of(small.block(training_command=["false", "--token=hush"])) as case:
-        cordon.fn(case)
-        challenge.fn(case)
-        assert b"hush" not in case.log.path.read_bytes()
+    with case_of(small.block(training_command=["false", "--token=hush"])) as context:
+        cordon.fn(context)
+        challenge.fn(context)
+        assert b"hush" not in context.log.path.read_bytes()
 
 
 def test_a_new_file_takes_the_place_of_a_link(tmp_path: Path) -> None:
@@ -380,20 +380,24 @@ def test_a_new_file_takes_the_place_of_a_link(tmp_path: Path) -> None:
 
 def test_a_guard_whose_marker_was_deleted_writes_it_again(small: SmallWorkload) -> None:
     """Without it `make uncordon` found no cordon, and the guard stood for ever."""
-    with case_of(small.block()) as case:
-        guard = made(cordon.fn(case)).guard
-        wait_until(lambda: len(list(case.marker.parent.glob(".cordon.json.*"))) == 0, what="the guard on its post")
-        case.marker.unlink()
-        wait_until(lambda: case.host.guard(case.marker) == guard, what="the marker")
+    with case_of(small.block()) as context:
+        guard = made(cordon.fn(context)).guard
+        wait_until(lambda: len(list(context.marker.parent.glob(".cordon.json.*"))) == 0, what="the guard on its post")
+        context.marker.unlink()
+        wait_until(lambda: context.host.guard(context.marker) == guard, what="the marker")
 
 
 def test_a_marker_that_names_another_workloads_guard_does_not_end_that_guard(
     small: SmallWorkload, tmp_path: Path
 ) -> None:
-    with SmallWorkload(tmp_path / "another") as other, case_of(other.block()) as theirs, case_of(small.block()) as case:
+    with (
+        SmallWorkload(tmp_path / "another") as other,
+        case_of(other.block()) as theirs,
+        case_of(small.block()) as context,
+    ):
         guard = made(cordon.fn(theirs)).guard
-        case.marker.write_text(theirs.marker.read_text())
-        assert made(cordon.fn(case)).held
-        assert case.host.release(case.marker)
+        context.marker.write_text(theirs.marker.read_text())
+        assert made(cordon.fn(context)).held
+        assert context.host.release(context.marker)
         assert theirs.host.guard(theirs.marker) == guard
         assert theirs.host.refuses(theirs.workload.lock)

@@ -26,7 +26,7 @@ from tasks.custody.containment.process import Identity
 from tasks.guard.containers import ContainerGuard
 from tasks.incident.layout import CAUGHT, CORDON, FROZEN, FROZEN_CONTAINERS, RECOVERED_CONTAINERS
 from tasks.incident.run_lock import at_work, take_ownership
-from tasks.runtime.context import Case
+from tasks.runtime.context import RunContext
 from tasks.system.atomic_files import caught_lines
 from tasks.system.processes import start_of
 from tests.support.run_context import INCIDENT, case_of, made
@@ -113,25 +113,25 @@ def killed(small: SmallWorkload) -> Iterator[set[int]]:
 
 def test_what_a_run_had_thawed_is_frozen_again_when_it_dies(small: SmallWorkload, killed: set[int]) -> None:
     """The guard left them to a run that was dead: the workload computed on under a standing cordon."""
-    with case_of(small.block()) as case:
-        case.close()  # nobody is at work: the guard alone is there
+    with case_of(small.block()) as context:
+        context.close()  # nobody is at work: the guard alone is there
         wait_until(lambda: states(small) == {psutil.STATUS_STOPPED}, 20, what="the guard's catch")
         assert {process.pid for process in small.living()} == killed
 
 
 def test_the_next_run_ends_them_as_what_the_incident_froze(small: SmallWorkload, killed: set[int]) -> None:
     wait_until(lambda: states(small) == {psutil.STATUS_STOPPED}, what="the guard's catch")
-    with case_of(small.block(grace_seconds=1)) as case:
-        cordon.fn(case)
-        freeze.fn(case)
-        stopped: Stop = made(stop.fn(case))
-        watched: Watch = made(watch.fn(case))
-        assert made(prove_contained.fn(case)).contained
+    with case_of(small.block(grace_seconds=1)) as context:
+        cordon.fn(context)
+        freeze.fn(context)
+        stopped: Stop = made(stop.fn(context))
+        watched: Watch = made(watch.fn(context))
+        assert made(prove_contained.fn(context)).contained
         assert {receipt.identity.pid for receipt in stopped.processes} == killed
         assert {receipt.end for receipt in stopped.processes} == {End.KILLED}
-        assert watched.told == "nothing came back"
-        assert [entry for entry in case.log.entries() if entry["action"] == "caught"] == []
-        assert held(case.host, case.workload) == {}
+        assert watched.summary == "nothing came back"
+        assert [entry for entry in context.log.entries() if entry["action"] == "caught"] == []
+        assert held(context.host, context.workload) == {}
 
 
 def test_a_run_in_its_grace_is_not_disturbed(small: SmallWorkload) -> None:
@@ -151,21 +151,21 @@ def test_a_run_in_its_grace_is_not_disturbed(small: SmallWorkload) -> None:
     assert not disturbed
 
 
-def hold_frozen(case: Case, small: SmallWorkload) -> Identity:
+def hold_frozen(context: RunContext, small: SmallWorkload) -> Identity:
     """The incident has frozen a training that runs again, and no run is at work."""
-    cordon.fn(case)
+    cordon.fn(context)
     small.start(WORKERS="0")
     wait_until(lambda: states(small) == {psutil.STATUS_STOPPED}, what="the training's freeze")
-    freeze.fn(case)
-    (who,) = frozen(case)
+    freeze.fn(context)
+    (who,) = frozen(context)
     return who
 
 
 def test_what_the_incident_froze_is_never_killed_by_the_guard(small: SmallWorkload) -> None:
     """However often it is thawed: it is evidence until a run has looked at it."""
-    with case_of(small.block()) as case:
-        who = hold_frozen(case, small)
-        case.close()
+    with case_of(small.block()) as context:
+        who = hold_frozen(context, small)
+        context.close()
         process = psutil.Process(who.pid)
         for _ in range(6):
             process.resume()
@@ -174,15 +174,15 @@ def test_what_the_incident_froze_is_never_killed_by_the_guard(small: SmallWorklo
 
 
 def test_a_journal_in_a_folder_that_others_may_write_to_spares_nobody(small: SmallWorkload) -> None:
-    with case_of(small.block()) as case:
-        cordon.fn(case)
+    with case_of(small.block()) as context:
+        cordon.fn(context)
         small.start(WORKERS="0")
         wait_until(lambda: states(small) == {psutil.STATUS_STOPPED}, what="the training's freeze")
         (process,) = small.living()
-        case.home.chmod(0o777)
+        context.home.chmod(0o777)
         for name in (FROZEN, "recovered.json"):
             forged = f'[{{"pid": {process.pid}, "start": {start_of(process.pid)}}}]'
-            (case.home / name).write_text(forged)
+            (context.home / name).write_text(forged)
         process.resume()
         wait_until(lambda: process.status() == psutil.STATUS_STOPPED, 20, what="the guard's next look")
 
@@ -267,8 +267,8 @@ def test_only_a_container_that_belongs_to_the_workload_is_ended_with_the_cordon(
     """A name in a file is not enough: it may be another's container, which a person has paused."""
     caught, stranger = (replace(container(id_), state="paused") for id_ in "ab")
     engine = ListedEngine(caught, replace(stranger, image="another's"))
-    with case_of(small.block(containers=["image=api"], docker_host="unix:///nowhere.sock")) as case:
+    with case_of(small.block(containers=["image=api"], docker_host="unix:///nowhere.sock")) as context:
         lines = [{"container": asdict(each.identity)} for each in (caught, caught, stranger)]
-        case.caught.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
-        done = uncordon(case.host, case.scheduler, case.workload, case.log, cast("Engine", engine))
-    assert (engine.ended, done.ended) == ([caught.id], (caught.told,))
+        context.caught.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+        done = uncordon(context.host, context.scheduler, context.workload, context.log, cast("Engine", engine))
+    assert (engine.ended, done.ended) == ([caught.id], (caught.summary,))

@@ -52,14 +52,14 @@ def test_what_a_containment_tells_of_it_is_harmless(small: SmallWorkload) -> Non
         cordon.fn(rehearsed)
         challenge.fn(rehearsed)
         would = [str(entry["object"]) for entry in rehearsed.log.entries() if entry.get("act") == "launch"]
-    with case_of(small.block()) as case:
-        contained = made(prove_contained.fn(case))
-        frozen = made(freeze.fn(case))
-        held = made(cordon.fn(case))
-        state = prove_contained.fn(case)
-        lines = list(status(case.workload, LinuxHost()))
-        entries = case.log.entries()
-    told = [*contained.alive, *(each.command for each in frozen.processes), held.told, str(state.message), *lines]
+    with case_of(small.block()) as context:
+        contained = made(prove_contained.fn(context))
+        frozen = made(freeze.fn(context))
+        held = made(cordon.fn(context))
+        state = prove_contained.fn(context)
+        lines = list(status(context.workload, LinuxHost()))
+        entries = context.log.entries()
+    told = [*contained.alive, *(each.command for each in frozen.processes), held.summary, str(state.message), *lines]
     told += [str(entry.get("command", "")) for entry in entries]
     assert sum("owned" in each for each in told) >= 5
     assert "owned" in would[0]
@@ -77,29 +77,29 @@ def test_a_hostile_holder_of_the_lock_is_told_harmlessly(small: SmallWorkload) -
     )
     try:
         holder.stdout.readline()  # type: ignore[union-attr]
-        with case_of(small.block()) as case:
-            held = made(cordon.fn(case))
+        with case_of(small.block()) as context:
+            held = made(cordon.fn(context))
     finally:
         holder.kill()
         holder.communicate()
     assert not held.held
-    assert "owned" in held.told
-    assert not harmful(held.told)
+    assert "owned" in held.summary
+    assert not harmful(held.summary)
 
 
 def test_a_hostile_supervisor_and_what_the_guard_has_caught_are_told_harmlessly(small: SmallWorkload) -> None:
-    with case_of(small.block()) as case:
-        cordon.fn(case)
+    with case_of(small.block()) as context:
+        cordon.fn(context)
         again = "import subprocess, sys, time; subprocess.Popen(sys.argv[2:]); time.sleep(600)"
         (small.root / "again.py").write_text(again)
         small.start([sys.executable, "again.py", HOSTILE, *small.training_command, HOSTILE], WORKERS="0")
-        wait_until(lambda: case.caught.exists() and case.caught.read_text(), what="what the guard has caught")
-        lines = list(status(case.workload, LinuxHost()))
-        frozen = made(freeze.fn(case))
+        wait_until(lambda: context.caught.exists() and context.caught.read_text(), what="what the guard has caught")
+        lines = list(status(context.workload, LinuxHost()))
+        frozen = made(freeze.fn(context))
     lineage = [str(source) for each in frozen.processes for source in each.lineage]
     assert any("owned" in each for each in lineage)
     assert any("owned" in each for each in lines if each.startswith("held"))
     assert not harmful("".join([*lineage, *lines]))
-    caught = case.caught.read_text().encode().decode("unicode_escape")
+    caught = context.caught.read_text().encode().decode("unicode_escape")
     assert "owned" in caught
     assert not {"\x1b", "\x07", "\r"} & set(caught)

@@ -19,7 +19,7 @@ import pytest
 from tasks.adapters.host import LinuxHost
 from tasks.containment.cordon import cordon, orders
 from tasks.custody.containment.process import Identity
-from tasks.runtime.context import Case
+from tasks.runtime.context import RunContext
 from tasks.system import file_lock as lock
 from tasks.system.processes import start_of
 from tests.support.run_context import case_of, made
@@ -80,24 +80,24 @@ def lives(guard: Identity) -> bool:
     return process is not None and process.alive
 
 
-def next_incident(case: Case, number: int) -> None:
-    case.incident = replace(case.incident, id=f"IR-20260102T03040{number}Z")
+def next_incident(context: RunContext, number: int) -> None:
+    context.incident = replace(context.incident, id=f"IR-20260102T03040{number}Z")
 
 
 def test_five_incidents_in_a_row_leave_the_lock_to_nobody(small: SmallWorkload) -> None:
     """In the fifth of a second between two guards a launcher had it three hundred times, and §1 ended red."""
     taken, unnamed, guards, held = list[int](), list[int](), set[Identity | None](), list[bool]()
-    with case_of(small.block()) as case:
-        guards.add(made(cordon.fn(case)).guard)
-        with hammered(case.workload.lock, taken), looked_at(case.marker, unnamed):
+    with case_of(small.block()) as context:
+        guards.add(made(cordon.fn(context)).guard)
+        with hammered(context.workload.lock, taken), looked_at(context.marker, unnamed):
             for number in range(5):
-                next_incident(case, number)
-                state = made(cordon.fn(case))
+                next_incident(context, number)
+                state = made(cordon.fn(context))
                 held.append(state.held)
                 guards.add(state.guard)
         assert (taken, unnamed, held) == ([0], [0], [True] * 5)
         assert len(guards) == 6
-        assert {who for who in guards if who and lives(who)} == {LinuxHost().guard(case.marker)}
+        assert {who for who in guards if who and lives(who)} == {LinuxHost().guard(context.marker)}
 
 
 def test_a_guard_that_hands_over_nothing_is_followed_by_one_that_waits_already(
@@ -108,29 +108,29 @@ def test_a_guard_that_hands_over_nothing_is_followed_by_one_that_waits_already(
     signal = LinuxHost.signal
 
     def told(self: LinuxHost, identity: Identity, number: int) -> None:
-        follower = case.guard
+        follower = context.guard
         assert follower
-        order.append("waits" if lock.waits(follower.pid, case.workload.lock) else "is not there yet")
+        order.append("waits" if lock.waits(follower.pid, context.workload.lock) else "is not there yet")
         signal(self, identity, number)  # type: ignore[arg-type]
 
     monkeypatch.setattr("tasks.system.file_lock.handed", lambda *_: None)
     monkeypatch.setattr("tasks.adapters.host._LINE_SECONDS", 90.0)
     monkeypatch.setattr(LinuxHost, "signal", told)
-    with case_of(small.block()) as case:
-        cordon.fn(case)
-        next_incident(case, 1)
-        assert made(cordon.fn(case)).held
+    with case_of(small.block()) as context:
+        cordon.fn(context)
+        next_incident(context, 1)
+        assert made(cordon.fn(context)).held
         assert order == ["waits"]
         monkeypatch.undo()
 
 
 def test_a_guard_that_only_waits_hands_over_its_place_in_the_line(small: SmallWorkload) -> None:
     block = small.block()
-    with case_of(block) as case, subprocess.Popen(["flock", block.lock, "sleep", "60"]) as holder:
+    with case_of(block) as context, subprocess.Popen(["flock", block.lock, "sleep", "60"]) as holder:
         wait_until(lambda: LinuxHost().refuses(block.lock), what="somebody else's lock")
-        assert not made(cordon.fn(case)).held
-        next_incident(case, 1)
-        state = made(cordon.fn(case))
+        assert not made(cordon.fn(context)).held
+        next_incident(context, 1)
+        state = made(cordon.fn(context))
         assert not state.held
         assert state.reason.endswith("holds it; the guard waits")
         for each in psutil.Process(holder.pid).children():
@@ -139,12 +139,12 @@ def test_a_guard_that_only_waits_hands_over_its_place_in_the_line(small: SmallWo
 
 
 def test_another_file_in_the_place_of_the_lock_is_not_taken_from_the_guard(small: SmallWorkload) -> None:
-    with case_of(small.block()) as case:
-        cordon.fn(case)
-        case.workload.lock.unlink()
-        case.workload.lock.touch()
-        next_incident(case, 1)
-        assert made(cordon.fn(case)).held
+    with case_of(small.block()) as context:
+        cordon.fn(context)
+        context.workload.lock.unlink()
+        context.workload.lock.touch()
+        next_incident(context, 1)
+        assert made(cordon.fn(context)).held
 
 
 def descriptors_given(name: str, into: Any) -> None:
@@ -158,10 +158,10 @@ def descriptors_given(name: str, into: Any) -> None:
 def test_a_stranger_at_the_door_is_given_nothing(small: SmallWorkload) -> None:
     if os.geteuid():
         pytest.skip("only root can be another user")
-    with case_of(small.block()) as case:
-        guard = made(cordon.fn(case)).guard
+    with case_of(small.block()) as context:
+        guard = made(cordon.fn(context)).guard
         assert guard
-        ours = lock.handed(guard, case.workload.lock)
+        ours = lock.handed(guard, context.workload.lock)
         assert ours is not None
         os.close(ours)
         told, telling = multiprocessing.Pipe(duplex=False)
@@ -186,21 +186,23 @@ def test_nobody_believes_the_door_of_a_stranger(small: SmallWorkload) -> None:
 
 def test_a_guard_that_was_relieved_and_never_told_leaves_by_itself(small: SmallWorkload) -> None:
     """The run that relieved it was killed before it could end it: two guards stood, and one was in no marker."""
-    with case_of(small.block()) as case:
-        first = made(cordon.fn(case)).guard
+    with case_of(small.block()) as context:
+        first = made(cordon.fn(context)).guard
         assert first
-        told = replace(orders(case, "why"), incident="IR-20260102T030409Z")
-        second = case.host.hold(told)
+        told = replace(orders(context, "why"), incident="IR-20260102T030409Z")
+        second = context.host.hold(told)
         wait_until(lambda: not lives(first), what="the end of the first")
-        assert case.host.guard(case.marker) == second
-        assert case.host.holds(second, case.workload.lock)
+        assert context.host.guard(context.marker) == second
+        assert context.host.holds(second, context.workload.lock)
 
 
 def test_a_guard_that_is_told_to_go_ends_by_itself(small: SmallWorkload) -> None:
     """A thread of it that does not block SIGTERM would have it killed in the middle of a line."""
-    with case_of(small.block()) as case:
-        guard = made(cordon.fn(case)).guard
+    with case_of(small.block()) as context:
+        guard = made(cordon.fn(context)).guard
         assert guard
-        wait_until(lambda: not (look := case.host.look(guard)) or not look.masks.heeds(signal.SIGTERM), what="its post")
-        assert case.host.release(case.marker)
-        assert case.host.exit_code(guard) == 0
+        wait_until(
+            lambda: not (look := context.host.look(guard)) or not look.masks.heeds(signal.SIGTERM), what="its post"
+        )
+        assert context.host.release(context.marker)
+        assert context.host.exit_code(guard) == 0

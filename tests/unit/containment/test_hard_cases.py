@@ -51,13 +51,13 @@ while True:
 
 def contain(small: SmallWorkload, grace: float = 5) -> tuple[Freeze, Stop, Containment]:
     """Freeze, see that really everything stands still, stop, check."""
-    with case_of(small.block(grace_seconds=grace)) as case:
-        cordon.fn(case)
-        frozen = made(freeze.fn(case))
+    with case_of(small.block(grace_seconds=grace)) as context:
+        cordon.fn(context)
+        frozen = made(freeze.fn(context))
         assert isinstance(frozen, Freeze)
         moving = [process for process in small.living() if process.status() != psutil.STATUS_STOPPED]
         assert {process.pid for process in moving}.isdisjoint({each.identity.pid for each in frozen.processes})
-        stopped, contained = made(stop.fn(case)), made(prove_contained.fn(case))
+        stopped, contained = made(stop.fn(context)), made(prove_contained.fn(context))
     assert isinstance(stopped, Stop)
     assert isinstance(contained, Containment)
     return frozen, stopped, contained
@@ -77,7 +77,7 @@ def test_a_training_that_a_script_put_into_the_background_is_asked_by_another_si
     assert len(frozen.processes) == 3
     assert {tuple(name for name, _ in each.signals) for each in stopped.processes} == {("SIGTERM", "SIGCONT")}
     assert {each.end for each in stopped.processes} == {End.STOPPED}
-    assert contained.contained, contained.told
+    assert contained.contained, contained.summary
     wait_until(lambda: not small.living(), what="the script's own end")
 
 
@@ -105,7 +105,7 @@ def test_a_real_uvicorn_is_frozen_and_stopped_with_all_its_processes(
     assert pids(frozen) == family
     assert {process.role for process in frozen.processes} == {"api"}
     assert End.SURVIVED not in {each.end for each in stopped.processes}
-    assert contained.contained, contained.told
+    assert contained.contained, contained.summary
     assert small.living() == []
     assert not small.healthy()
 
@@ -135,7 +135,7 @@ def test_real_loky_workers_that_compute_on_after_their_parent_was_killed_are_end
     assert orphans <= pids(frozen)
     assert {process.role for process in frozen.processes} == {"worker"}
     assert {each.end for each in stopped.processes if each.identity.pid in orphans} <= {End.STOPPED, End.KILLED}
-    assert contained.contained, contained.told
+    assert contained.contained, contained.summary
     assert small.living() == []
 
 
@@ -148,7 +148,7 @@ def test_a_zombie_in_the_tree_holds_up_nothing(small: SmallWorkload) -> None:
     frozen, stopped, contained = contain(small)
     assert pids(frozen) == {training.pid}
     assert [each.end for each in stopped.processes] == [End.STOPPED]
-    assert contained.contained, contained.told
+    assert contained.contained, contained.summary
 
 
 def test_a_training_at_the_end_of_a_chain_of_launchers_is_stopped_with_them(small: SmallWorkload) -> None:
@@ -159,7 +159,7 @@ def test_a_training_at_the_end_of_a_chain_of_launchers_is_stopped_with_them(smal
     wait_until(lambda: len(small.living()) == 6, what="the training's workers")
     frozen, _, contained = contain(small)
     assert {Path(process.command.split()[0]).name for process in frozen.processes} >= {"python", "tee"}
-    assert contained.contained, contained.told
+    assert contained.contained, contained.summary
     wait_until(lambda: not small.living(), what="the end of make")
     assert "training with" in max((small.root / "logs").glob("train-*.log")).read_text()
 
@@ -193,31 +193,31 @@ def test_what_a_person_starts_in_the_root_during_the_stop_is_told_and_left_alone
     training = small.start([sys.executable, "-c", stubborn, "python -u src/train.py --mode full"])
     wait_until(lambda: psutil.Process(training.pid).status() == "sleeping", what="the training")
     told = tmp_path / "pid"
-    with case_of(small.block(grace_seconds=1.5)) as case:
-        freeze.fn(case)
+    with case_of(small.block(grace_seconds=1.5)) as context:
+        freeze.fn(context)
         small.start(["setsid", "--fork", "sh", "-c", f"sleep 60 & echo $! > {told}; wait"]).wait()
         wait_until(told.exists, what="the person's program")
         wait_until(lambda: told.read_text().strip(), what="its pid")
-        receipts = made(stop.fn(case))
+        receipts = made(stop.fn(context))
         assert psutil.Process(int(told.read_text())).status() == "sleeping"
         assert [receipt.identity.pid for receipt in receipts.processes] == [training.pid]
-        assert any("started in the root" in each for each in made(prove_contained.fn(case)).alive)
+        assert any("started in the root" in each for each in made(prove_contained.fn(context)).alive)
 
 
 def test_a_strangers_orphan_in_the_root_is_told_and_left_alone(small: SmallWorkload) -> None:
     """`nohup` and `setsid --fork` leave no parent behind: it was ended as if the training had started it."""
     small.start(WORKERS="0")
     wait_until(small.living, what="the training")
-    with case_of(small.block(grace_seconds=1)) as case:
-        cordon.fn(case)
-        (training,) = pids(made(freeze.fn(case)))
+    with case_of(small.block(grace_seconds=1)) as context:
+        cordon.fn(context)
+        (training,) = pids(made(freeze.fn(context)))
         small.start(["setsid", "--fork", "sleep", "600"]).wait()
         wait_until(lambda: "sleep" in programs(small), what="the stranger's program")
-        receipts = made(stop.fn(case))
+        receipts = made(stop.fn(context))
         assert [receipt.identity.pid for receipt in receipts.processes] == [training]
         (stranger,) = small.living()
         assert stranger.cmdline() == ["sleep", "600"]
-        alive = made(prove_contained.fn(case)).alive
+        alive = made(prove_contained.fn(context)).alive
         assert alive == (f"{stranger.pid}: sleep 600 (it was started in the root after the freeze)",)
 
 
@@ -246,11 +246,11 @@ def test_what_a_dying_training_leaves_behind_anywhere_is_ended(small: SmallWorkl
     )
     small.start()
     wait_until((small.root / "ready").exists, what="the training")
-    with case_of(small.block(grace_seconds=6)) as case:
-        cordon.fn(case)
-        freeze.fn(case)
-        ends = {receipt.command: receipt.end for receipt in made(stop.fn(case)).processes}
-        assert made(prove_contained.fn(case)).contained
+    with case_of(small.block(grace_seconds=6)) as context:
+        cordon.fn(context)
+        freeze.fn(context)
+        ends = {receipt.command: receipt.end for receipt in made(stop.fn(context)).processes}
+        assert made(prove_contained.fn(context)).contained
     assert End.SURVIVED not in ends.values()
     left = [each for each in psutil.process_iter(["cmdline"]) if each.info["cmdline"] == ["sleep", long]]
     assert left == []
@@ -266,10 +266,10 @@ def test_the_next_program_of_a_pipeline_is_no_child_of_the_training(small: Small
     training, sibling = sorted(psutil.Process(shell.pid).children(), key=lambda each: each.name() != "python")
     try:
         assert os.getpgid(sibling.pid) == training.pid
-        with case_of(small.block()) as case:
-            cordon.fn(case)
-            freeze.fn(case)
-            receipts = made(stop.fn(case)).processes
+        with case_of(small.block()) as context:
+            cordon.fn(context)
+            freeze.fn(context)
+            receipts = made(stop.fn(context)).processes
         assert [receipt.identity.pid for receipt in receipts] == [training.pid]
         assert sibling.is_running()
         assert sibling.status() != psutil.STATUS_ZOMBIE
@@ -296,16 +296,16 @@ def test_a_training_whose_main_thread_has_exited_is_known_by_its_other_threads(s
     try:
         wait_until(lambda: psutil.Process(training.pid).status() == psutil.STATUS_ZOMBIE, what="the main thread's end")
         assert Path(f"/proc/{training.pid}/cmdline").read_bytes() == b""
-        with case_of(small.block(grace_seconds=0.5)) as case:
-            cordon.fn(case)
-            (frozen,) = made(freeze.fn(case)).processes
+        with case_of(small.block(grace_seconds=0.5)) as context:
+            cordon.fn(context)
+            (frozen,) = made(freeze.fn(context)).processes
             assert (frozen.identity.pid, frozen.role) == (training.pid, "training")
             assert "src/train.py" in frozen.command
             assert frozen.run.endswith("4" * 12)
             threads = list(Path(f"/proc/{training.pid}/task").iterdir())
             assert {(path / "stat").read_text().rpartition(") ")[2][0] for path in threads} == {"Z", "T"}
-            stop.fn(case)
-            assert made(prove_contained.fn(case)).contained
+            stop.fn(context)
+            assert made(prove_contained.fn(context)).contained
         assert training.wait(10) != 0
     finally:
         training.kill()  # nobody else finds it
@@ -332,21 +332,21 @@ def test_a_borrowed_name_saves_no_training(small: SmallWorkload, name: str, prog
         shutil.copy("/bin/bash", small.root / "trainer")
         (small.root / "src/train.py").write_text("while :; do sleep 0.1; done\n")
     training = borrowing(small, name, program)
-    with case_of(small.block(training_pattern=ANY_PROGRAM)) as case:
-        cordon.fn(case)
-        assert not made(prove_contained.fn(case)).contained
-        assert training.pid in pids(made(freeze.fn(case)))
-        stop.fn(case)
-        assert made(prove_contained.fn(case)).contained
+    with case_of(small.block(training_pattern=ANY_PROGRAM)) as context:
+        cordon.fn(context)
+        assert not made(prove_contained.fn(context)).contained
+        assert training.pid in pids(made(freeze.fn(context)))
+        stop.fn(context)
+        assert made(prove_contained.fn(context)).contained
     assert small.living() == []
 
 
 def test_a_training_whose_own_file_is_called_bash_is_no_shell(small: SmallWorkload) -> None:
     program = str(shutil.copy("/bin/bash", small.root / "bash"))
     training = small.start([program, "-c", "while :; do sleep 0.1; done", "python -u src/train.py --mode full"])
-    with case_of(small.block(grace_seconds=1)) as case:
-        assert training.pid in pids(made(freeze.fn(case)))
-        stop.fn(case)
+    with case_of(small.block(grace_seconds=1)) as context:
+        assert training.pid in pids(made(freeze.fn(context)))
+        stop.fn(context)
     assert training.wait(10) != 0
 
 
@@ -358,11 +358,11 @@ def test_a_training_in_what_is_called_prefect_is_a_member(small: SmallWorkload, 
         (small.root / f"prefect/{name}.py").write_text("import time\nopen('ready', 'w')\ntime.sleep(600)\n")
     training = small.start(["venv/bin/python", "-m", module, "train"])
     wait_until((small.root / "ready").exists, what="the training")
-    with case_of(small.block(training_pattern=r"-m prefect\S* train")) as case:
-        cordon.fn(case)
-        assert pids(made(freeze.fn(case))) == {training.pid}
-        stop.fn(case)
-        assert made(prove_contained.fn(case)).contained
+    with case_of(small.block(training_pattern=r"-m prefect\S* train")) as context:
+        cordon.fn(context)
+        assert pids(made(freeze.fn(context))) == {training.pid}
+        stop.fn(context)
+        assert made(prove_contained.fn(context)).contained
 
 
 def test_the_server_that_we_talk_to_is_spared_whatever_it_runs_from(small: SmallWorkload) -> None:

@@ -28,11 +28,11 @@ def test_only_who_listens_on_the_port_is_the_api_and_the_other_is_named(small: S
     api = small.start(small.api_command)
     wait_until(small.healthy, what="the API's answer")
     other = alone(small, [*small.api_command[:-1], str(free_port())])
-    with case_of(small.block(api_port=small.port)) as case:
-        cordon.fn(case)
-        assert [process.identity.pid for process in made(freeze.fn(case)).processes] == [api.pid]
-        stop.fn(case)
-        seen = made(prove_contained.fn(case))
+    with case_of(small.block(api_port=small.port)) as context:
+        cordon.fn(context)
+        assert [process.identity.pid for process in made(freeze.fn(context)).processes] == [api.pid]
+        stop.fn(context)
+        seen = made(prove_contained.fn(context))
         assert seen.contained
         assert [text for text in seen.left_alone if text.startswith(f"{other.pid}: ")]
         assert other.is_running()
@@ -49,11 +49,11 @@ def test_only_the_named_users_processes_belong_and_the_others_are_named(small: S
     )
     small.started.append(theirs)
     wait_until(lambda: len(small.living()) == 2, what="both trainings")
-    with case_of(small.block(user="nobody")) as case:
-        cordon.fn(case)
-        assert [process.identity.pid for process in made(freeze.fn(case)).processes] == [theirs.pid]
-        stop.fn(case)
-        seen = made(prove_contained.fn(case))
+    with case_of(small.block(user="nobody")) as context:
+        cordon.fn(context)
+        assert [process.identity.pid for process in made(freeze.fn(context)).processes] == [theirs.pid]
+        stop.fn(context)
+        seen = made(prove_contained.fn(context))
         assert seen.contained
         assert [text for text in seen.left_alone if text.startswith(f"{mine.pid}: ")]
 

@@ -55,11 +55,11 @@ def beating(folder: Path) -> bool:
 
 def alive(small: SmallWorkload, **fields: object) -> tuple[str, ...]:
     """What contradicts containment after §1 to §3."""
-    with case_of(small.block(**fields)) as case:
-        cordon.fn(case)
-        freeze.fn(case)
-        stop.fn(case)
-        seen: tuple[str, ...] = made(prove_contained.fn(case)).alive
+    with case_of(small.block(**fields)) as context:
+        cordon.fn(context)
+        freeze.fn(context)
+        stop.fn(context)
+        seen: tuple[str, ...] = made(prove_contained.fn(context)).alive
         return seen
 
 
@@ -96,15 +96,15 @@ def test_what_our_own_recovery_brought_back_may_start_programs(small: SmallWorkl
         "import os, subprocess\nwhile not os.path.exists('enough'):\n    subprocess.run(['/bin/true'])\n"
         "    open('ready', 'w').close()\nopen('ended', 'w').close()\n"
     )
-    with going_on(small.root, [sys.executable, "-c", code]), case_of(small.block()) as case:
+    with going_on(small.root, [sys.executable, "-c", code]), case_of(small.block()) as context:
         wait_until((small.root / "ready").exists, what="the first program")
-        cordon.fn(case)
-        freeze.fn(case)
+        cordon.fn(context)
+        freeze.fn(context)
         back = next(process for process in small.living() if process.name() == "timeout")
-        case.journal("recovered.json", list[Identity], [Identity(back.pid, start_of(back.pid))])
-        assert made(prove_contained.fn(case)).alive == ()
-        case.journal("recovered.json", list[Identity], [])
-        wait_until(lambda: "came and went" in str(made(prove_contained.fn(case)).alive), what="an alarm")
+        context.journal("recovered.json", list[Identity], [Identity(back.pid, start_of(back.pid))])
+        assert made(prove_contained.fn(context)).alive == ()
+        context.journal("recovered.json", list[Identity], [])
+        wait_until(lambda: "came and went" in str(made(prove_contained.fn(context)).alive), what="an alarm")
 
 
 ROOT = PurePath("/srv/work load")

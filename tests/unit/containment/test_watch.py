@@ -16,7 +16,7 @@ from tasks.containment.stop import stop
 from tasks.containment.watch import watch
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.receipt import Watch
-from tasks.runtime.context import Case
+from tasks.runtime.context import RunContext
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload, wait_until
 
@@ -32,18 +32,18 @@ def supervised(small: SmallWorkload) -> subprocess.Popen[bytes]:
     return loop
 
 
-def evacuated(case: Case) -> Watch:
+def evacuated(context: RunContext) -> Watch:
     """§1 to §3."""
-    cordon.fn(case)
-    freeze.fn(case)
-    stop.fn(case)
-    seen: Watch = made(watch.fn(case))
+    cordon.fn(context)
+    freeze.fn(context)
+    stop.fn(context)
+    seen: Watch = made(watch.fn(context))
     return seen
 
 
-def is_caught(case: Case, small: SmallWorkload) -> bool:
+def is_caught(context: RunContext, small: SmallWorkload) -> bool:
     """Whether the guard has written down somebody who lives now."""
-    lines = case.caught.read_text().splitlines() if case.caught.exists() else []
+    lines = context.caught.read_text().splitlines() if context.caught.exists() else []
     return bool({json.loads(line)["identity"]["pid"] for line in lines} & {process.pid for process in small.living()})
 
 
@@ -53,20 +53,20 @@ def training(small: SmallWorkload) -> list[psutil.Process]:
 
 def test_nothing_that_comes_back_is_a_result(small: SmallWorkload) -> None:
     small.start_all()
-    with case_of(small.block()) as case:
-        seen = evacuated(case)
-        assert (seen.complete, seen.told) == (True, "nothing came back")
-        assert made(prove_still_contained.fn(case)).contained
+    with case_of(small.block()) as context:
+        seen = evacuated(context)
+        assert (seen.is_complete, seen.summary) == (True, "nothing came back")
+        assert made(prove_still_contained.fn(context)).contained
 
 
 def test_a_supervisor_in_a_shell_is_named_and_what_it_brings_stays_frozen(small: SmallWorkload) -> None:
     loop = supervised(small)
-    with case_of(small.block(watch_seconds=1)) as case:
-        seen = evacuated(case)
+    with case_of(small.block(watch_seconds=1)) as context:
+        seen = evacuated(context)
         assert seen.standing == (f"process {loop.pid} (bash {small.root.parent}/supervise.sh)",)
-        assert not seen.complete
+        assert not seen.is_complete
         assert {process.status() for process in training(small)} == {psutil.STATUS_STOPPED}
-        contained = made(prove_still_contained.fn(case))
+        contained = made(prove_still_contained.fn(context))
         assert not contained.contained
         assert f"left frozen, process {loop.pid} (bash" in contained.alive[0]
         assert loop.poll() is None
@@ -74,41 +74,41 @@ def test_a_supervisor_in_a_shell_is_named_and_what_it_brings_stays_frozen(small:
 
 def test_a_supervisor_is_stopped_at_its_source_where_the_block_allows_it(small: SmallWorkload) -> None:
     loop = supervised(small)
-    with case_of(small.block(watch_seconds=1, stop_supervisors=True)) as case:
-        seen = evacuated(case)
+    with case_of(small.block(watch_seconds=1, stop_supervisors=True)) as context:
+        seen = evacuated(context)
         assert seen.stopped == (f"process {loop.pid} (bash {small.root.parent}/supervise.sh)",)
-        assert seen.complete
+        assert seen.is_complete
         assert loop.wait(10)
         assert small.living() == []
-        assert made(prove_still_contained.fn(case)).contained
-        (entry,) = [entry for entry in case.log.entries() if entry["action"] == "supervisor stopped"]
+        assert made(prove_still_contained.fn(context)).contained
+        (entry,) = [entry for entry in context.log.entries() if entry["action"] == "supervisor stopped"]
         assert entry["failed"] == ""
 
 
 def test_a_newcomer_without_a_supervisor_is_ended_and_told(small: SmallWorkload) -> None:
     small.start_all()
-    with case_of(small.block()) as case:
-        cordon.fn(case)
-        freeze.fn(case)
-        stop.fn(case)
+    with case_of(small.block()) as context:
+        cordon.fn(context)
+        freeze.fn(context)
+        stop.fn(context)
         small.start(["setsid", "--fork", *small.training_command], WORKERS="1").wait()
-        wait_until(lambda: is_caught(case, small), what="the guard's catch")
-        seen = made(watch.fn(case))
+        wait_until(lambda: is_caught(context, small), what="the guard's catch")
+        seen = made(watch.fn(context))
         assert {each.end for each in seen.returned} == {End.KILLED}
-        assert seen.complete
-        assert made(prove_still_contained.fn(case)).contained
-        actions = {entry["action"] for entry in case.log.entries()}
+        assert seen.is_complete
+        assert made(prove_still_contained.fn(context)).contained
+        actions = {entry["action"] for entry in context.log.entries()}
         assert {"came back", "caught"} <= actions
 
 
 def test_what_the_guard_caught_is_taken_into_the_log_once(small: SmallWorkload) -> None:
-    with case_of(small.block()) as case:
-        evacuated(case)
+    with case_of(small.block()) as context:
+        evacuated(context)
         small.start(["setsid", "--fork", *small.training_command], WORKERS="0").wait()
-        wait_until(lambda: is_caught(case, small), what="the guard's catch")
-        watch.fn(case)
-        watch.fn(case)
-        assert len([entry for entry in case.log.entries() if entry["action"] == "caught"]) == 1
+        wait_until(lambda: is_caught(context, small), what="the guard's catch")
+        watch.fn(context)
+        watch.fn(context)
+        assert len([entry for entry in context.log.entries() if entry["action"] == "caught"]) == 1
 
 
 def test_a_persons_shell_is_named_but_never_ended(small: SmallWorkload) -> None:
@@ -118,8 +118,8 @@ def test_a_persons_shell_is_named_but_never_ended(small: SmallWorkload) -> None:
         shell.stdin.write(f'cd "{small.root}"\n{LOOP}'.encode())
         shell.stdin.flush()
         wait_until(lambda: len(training(small)) == 3, what="the training in the shell")
-        with case_of(small.block(watch_seconds=1, stop_supervisors=True)) as case:
-            seen = evacuated(case)
+        with case_of(small.block(watch_seconds=1, stop_supervisors=True)) as context:
+            seen = evacuated(context)
             assert seen.standing == (f"process {shell.pid} (bash)",)
             assert shell.poll() is None
     finally:
@@ -161,26 +161,26 @@ def test_a_systemd_unit_is_asked_to_stop(
         wait_until(lambda: training(small), what="the training in its unit")
 
     launch()
-    with case_of(small.block(stop_supervisors=True)) as case:
-        cordon.fn(case)
-        freeze.fn(case)
-        stop.fn(case)
+    with case_of(small.block(stop_supervisors=True)) as context:
+        cordon.fn(context)
+        freeze.fn(context)
+        stop.fn(context)
         launch()
-        seen = made(watch.fn(case))
+        seen = made(watch.fn(context))
         assert asked.read_text() == f"stop -- {unit.name}\n"
         assert (seen.stopped if answer == "exit 0" else seen.standing) == (f"systemd unit {unit.name}",)
-        assert seen.complete is (answer == "exit 0")
+        assert seen.is_complete is (answer == "exit 0")
         assert small.living() == []
 
 
 def test_policy_kill_thaws_nothing(small: SmallWorkload) -> None:
     small.start_all()
-    with case_of(small.block()) as case:
-        case.policy = "kill"
-        cordon.fn(case)
-        freeze.fn(case)
-        receipts: Any = made(stop.fn(case)).processes
+    with case_of(small.block()) as context:
+        context.policy = "kill"
+        cordon.fn(context)
+        freeze.fn(context)
+        receipts: Any = made(stop.fn(context)).processes
         assert {tuple(name for name, _ in receipt.signals) for receipt in receipts} == {("SIGKILL",)}
         assert {receipt.end for receipt in receipts} == {End.KILLED}
-        assert made(prove_contained.fn(case)).contained
-        assert not [entry for entry in case.log.entries() if entry["action"] == "deviation"]
+        assert made(prove_contained.fn(context)).contained
+        assert not [entry for entry in context.log.entries() if entry["action"] == "deviation"]

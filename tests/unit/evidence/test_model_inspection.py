@@ -26,7 +26,7 @@ from tasks.custody.models.inspection import Inspection, ModelFinding, Soundness,
 from tasks.evidence import model_inspection as inspect_models
 from tasks.evidence.collect import collect
 from tasks.evidence.model_inspection import as_told, held_back, judge_models, steady
-from tasks.runtime.context import Case
+from tasks.runtime.context import RunContext
 from tasks.system.accounts import groups_of
 from tasks.system.sandbox import Answer, Limits, run_confined
 from tests.support.run_context import case_of, made
@@ -65,10 +65,10 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inspect_models, "_SECONDS", 2.0)
 
 
-def judged(case: Case) -> Inspection:
-    evidence = made(collect.fn(case, "models"))
+def judged(context: RunContext) -> Inspection:
+    evidence = made(collect.fn(context, "models"))
     assert isinstance(evidence, Evidence)
-    inspection = made(judge_models.fn(case, (evidence,)))
+    inspection = made(judge_models.fn(context, (evidence,)))
     assert isinstance(inspection, Inspection)
     return inspection
 
@@ -88,9 +88,9 @@ def test_each_hostile_model_costs_one_finding_and_is_never_run(small: SmallWorkl
     (models / "model_deep.joblib").write_bytes(b"\x80\x04})" + b"\x85" * 3_000_000 + b"Ns.")
     (models / "model_laughs.joblib").write_bytes(b"\x80\x04})" + b"2\x86" * 60 + b"Ns.")
     (models / "model_memo.joblib").write_bytes(b"\x80\x04]" + b"\x94" * 12_000_000 + b".")
-    with case_of(small.block()) as case:
-        inspection = judged(case)
-        kept = Inspection.from_bytes((case.folder(1) / MODELS).read_bytes())
+    with case_of(small.block()) as context:
+        inspection = judged(context)
+        kept = Inspection.from_bytes((context.folder(1) / MODELS).read_bytes())
     assert outcomes(inspection) == {
         "builtin": "sound",
         "sound": "sound",
@@ -113,22 +113,22 @@ def test_each_hostile_model_costs_one_finding_and_is_never_run(small: SmallWorkl
 
 def test_a_file_that_is_still_written_is_torn_and_one_that_is_gone_says_so(small: SmallWorkload) -> None:
     path = small.root / "models/model_builtin.joblib"
-    with case_of(small.block()) as case:
-        evidence = made(collect.fn(case, "models"))
+    with case_of(small.block()) as context:
+        evidence = made(collect.fn(context, "models"))
         os.utime(path, ns=(1, 1))
-        (finding,) = made(judge_models.fn(case, (evidence,))).findings
+        (finding,) = made(judge_models.fn(context, (evidence,))).findings
         assert finding.outcome is Soundness.TORN
         path.unlink()
-        (finding,) = made(judge_models.fn(case, (evidence,))).findings
+        (finding,) = made(judge_models.fn(context, (evidence,))).findings
     assert finding.outcome is Soundness.SOUND
     assert "no second look" in finding.warnings[0]
 
 
 def test_a_file_that_changed_while_it_was_copied_is_torn(small: SmallWorkload) -> None:
-    with case_of(small.block()) as case:
-        evidence = made(collect.fn(case, "models"))
+    with case_of(small.block()) as context:
+        evidence = made(collect.fn(context, "models"))
         changed = replace(evidence.files[0], note="a link to x; it changed while it was read")
-        (finding,) = made(judge_models.fn(case, (replace(evidence, files=(changed,)),))).findings
+        (finding,) = made(judge_models.fn(context, (replace(evidence, files=(changed,)),))).findings
     assert finding.outcome is Soundness.TORN
 
 
@@ -138,9 +138,9 @@ def test_models_are_known_by_name_by_pattern_and_by_their_first_bytes(small: Sma
     (models / "about.json").write_text("{}")
     (small.root / "artifacts/summary_hidden.json").write_bytes(pickle.dumps(Calls(os.system, "true")))
     block = small.block(models=["models/*"])
-    with case_of(block) as case:
-        evidence = tuple(made(collect.fn(case, name)) for name in ("models", "artifacts"))
-        found = {each.stored: each.outcome for each in made(judge_models.fn(case, evidence)).findings}
+    with case_of(block) as context:
+        evidence = tuple(made(collect.fn(context, name)) for name in ("models", "artifacts"))
+        found = {each.stored: each.outcome for each in made(judge_models.fn(context, evidence)).findings}
     assert found == {
         "models/model_builtin.joblib": Soundness.SOUND,
         "models/weights.bin": Soundness.UNKNOWN,
@@ -149,13 +149,13 @@ def test_models_are_known_by_name_by_pattern_and_by_their_first_bytes(small: Sma
 
 
 def test_what_nobody_has_judged_is_held(small: SmallWorkload) -> None:
-    with case_of(small.block()) as case:
-        evidence = made(collect.fn(case, "models"))
+    with case_of(small.block()) as context:
+        evidence = made(collect.fn(context, "models"))
         (file,) = evidence.files
-        assert held_back(case, 1, [file]) == {file.stored: "nobody has judged it"}
-        judge_models.fn(case, (evidence,))
-        assert held_back(case, 1, [file]) == {}
-        assert set(held_back(case, 1, [replace(file, sha256="0" * 64)]).values()) == {"nobody has judged it"}
+        assert held_back(context, 1, [file]) == {file.stored: "nobody has judged it"}
+        judge_models.fn(context, (evidence,))
+        assert held_back(context, 1, [file]) == {}
+        assert set(held_back(context, 1, [replace(file, sha256="0" * 64)]).values()) == {"nobody has judged it"}
 
 
 def test_only_judged_models_and_plain_files_that_held_still_may_be_promoted(small: SmallWorkload) -> None:
@@ -165,13 +165,13 @@ def test_only_judged_models_and_plain_files_that_held_still_may_be_promoted(smal
     (artifacts / "packed.txt").write_bytes(zlib.compress(hostile))
     (artifacts / "figure.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     (artifacts / "weights.onnx").write_bytes(b"\x08\x07")
-    with case_of(small.block(artifacts=["artifacts/*"])) as case:
-        evidence = made(collect.fn(case, "artifacts"))
-        judge_models.fn(case, (evidence,))
+    with case_of(small.block(artifacts=["artifacts/*"])) as context:
+        evidence = made(collect.fn(context, "artifacts"))
+        judge_models.fn(context, (evidence,))
         files = {file.stored.removeprefix("artifacts/"): file for file in evidence.files}
-        held = held_back(case, 1, files.values())
+        held = held_back(context, 1, files.values())
         changed = "it was truncated while it was read"
-        moved = held_back(case, 1, [replace(files["figure.png"], note=changed)])
+        moved = held_back(context, 1, [replace(files["figure.png"], note=changed)])
     assert {stored.removeprefix("artifacts/"): why.partition(" ")[0] for stored, why in held.items()} == {
         "best.PKL": "suspect:",
         "best.bin": "neither",
@@ -183,16 +183,16 @@ def test_only_judged_models_and_plain_files_that_held_still_may_be_promoted(smal
 
 def test_a_workload_without_models_leaves_no_file(small: SmallWorkload) -> None:
     (small.root / "models/model_builtin.joblib").unlink()
-    with case_of(small.block()) as case:
-        assert judged(case).findings == ()
-        assert not (case.folder(1) / MODELS).exists()
+    with case_of(small.block()) as context:
+        assert judged(context).findings == ()
+        assert not (context.folder(1) / MODELS).exists()
 
 
 def test_the_operator_s_own_classes_can_be_allowed(small: SmallWorkload) -> None:
     (small.root / "models/model_builtin.joblib").write_bytes(b"\x80\x04csrc.features\nCleaner\n)R.")
     for own, expected in (([], "suspect"), (["src"], "sound")):
-        with case_of(small.block(model_imports=own)) as case:
-            assert outcomes(judged(case)) == {"builtin": expected}
+        with case_of(small.block(model_imports=own)) as context:
+            assert outcomes(judged(context)) == {"builtin": expected}
 
 
 @pytest.mark.parametrize(
@@ -216,15 +216,15 @@ def test_a_model_whose_imports_lie_in_the_workload_s_own_folder_is_suspect(
     shutil.copy(Path(__file__).parents[2] / "support/sklearn-1.7.1.joblib", small.root / "models/model_builtin.joblib")
     (small.root / beside).parent.mkdir(exist_ok=True)
     (small.root / beside).touch()
-    with case_of(small.block(api_environment={"PYTHONPATH": "lib:/nowhere"})) as case:
-        assert outcomes(judged(case)) == {"builtin": outcome}
+    with case_of(small.block(api_environment={"PYTHONPATH": "lib:/nowhere"})) as context:
+        assert outcomes(judged(context)) == {"builtin": outcome}
 
 
 def test_what_an_operator_trusts_may_lie_there(small: SmallWorkload) -> None:
     (small.root / "models/model_builtin.joblib").write_bytes(b"\x80\x04csrc.features\nCleaner\n)R.")
     (small.root / "src/__init__.py").touch()
-    with case_of(small.block(model_imports=["src"])) as case:
-        assert outcomes(judged(case)) == {"builtin": "sound"}
+    with case_of(small.block(model_imports=["src"])) as context:
+        assert outcomes(judged(context)) == {"builtin": "sound"}
 
 
 @pytest.mark.parametrize("name", ["os", "subprocess", "builtins", "src.os", "a b", "", "src..x"])
@@ -236,8 +236,8 @@ def test_what_can_run_programs_cannot_be_allowed(small: SmallWorkload, name: str
 def test_a_model_that_is_loaded_tells_of_itself(small: SmallWorkload, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inspect_models, "_as_workload", lambda _, seconds: Limits(seconds, 8 << 30))
     joblib.dump(estimator(), small.root / "models/model_builtin.joblib")
-    with case_of(small.block(inspect_models=True, interpreter=sys.executable)) as case:
-        (finding,) = judged(case).findings
+    with case_of(small.block(inspect_models=True, interpreter=sys.executable)) as context:
+        (finding,) = judged(context).findings
     assert (finding.outcome, finding.inspected, finding.classes) == (Soundness.SOUND, True, ("no", "yes"))
     assert finding.features == 2
 
@@ -250,8 +250,8 @@ def test_a_model_is_loaded_as_another_user_and_by_the_workload_s_interpreter(sma
         "def load(file):\n    made = Told()\n"
         "    made.classes_ = [os.geteuid(), os.environ.get('AWS_SECRET')]\n    return made\n"
     )
-    with case_of(small.block(inspect_models=True, interpreter="/usr/bin/python3", model_imports=["src"])) as case:
-        (finding,) = judged(case).findings
+    with case_of(small.block(inspect_models=True, interpreter="/usr/bin/python3", model_imports=["src"])) as context:
+        (finding,) = judged(context).findings
     assert finding.inspected, finding
     assert finding.features == 7
     assert finding.classes == (str(NOBODY), "None")
@@ -260,8 +260,8 @@ def test_a_model_is_loaded_as_another_user_and_by_the_workload_s_interpreter(sma
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_what_its_own_interpreter_cannot_load_is_not_sound(small: SmallWorkload) -> None:
     open_the_way(small.root)
-    with case_of(small.block(inspect_models=True, interpreter="/usr/bin/python3")) as case:
-        (finding,) = judged(case).findings
+    with case_of(small.block(inspect_models=True, interpreter="/usr/bin/python3")) as context:
+        (finding,) = judged(context).findings
     assert finding.outcome is Soundness.UNKNOWN
     assert "cannot load it: ModuleNotFoundError" in finding.reason
 
@@ -272,8 +272,8 @@ def test_a_suspect_model_is_never_loaded(small: SmallWorkload, tmp_path: Path, m
 
     monkeypatch.setattr(inspect_models, "_loaded", never)
     joblib.dump(Calls(os.mknod, str(tmp_path / "canary")), small.root / "models/model_builtin.joblib")
-    with case_of(small.block(inspect_models=True)) as case:
-        assert outcomes(judged(case)) == {"builtin": "suspect"}
+    with case_of(small.block(inspect_models=True)) as context:
+        assert outcomes(judged(context)) == {"builtin": "suspect"}
     assert not (tmp_path / "canary").exists()
 
 

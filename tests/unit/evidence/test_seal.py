@@ -16,7 +16,7 @@ from tasks.custody.incident.log import broken, head
 from tasks.custody.store.manifest import digest_bytes
 from tasks.evidence.collect import collect
 from tasks.evidence.seal import check_seal, read_manifest, seal, volumes_to_seal
-from tasks.runtime.context import Case
+from tasks.runtime.context import RunContext
 from tests.support.run_context import case_of
 from tests.support.workloads import SmallWorkload
 
@@ -25,35 +25,35 @@ NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
 
 @pytest.fixture
-def case(small: SmallWorkload) -> Iterator[Case]:
+def context(small: SmallWorkload) -> Iterator[RunContext]:
     with case_of(small.block()) as opened:
         yield opened
 
 
-def collected(case: Case, *names: str) -> list[Evidence]:
-    made = [collect.fn(case, name).data for name in names]
+def collected(context: RunContext, *names: str) -> list[Evidence]:
+    made = [collect.fn(context, name).data for name in names]
     return [item for item in made if isinstance(item, Evidence)]
 
 
-def sealed(case: Case, evidence: list[Evidence], volume: int = 1) -> Seal:
-    made = seal.fn(case, volume, evidence).data
+def sealed(context: RunContext, evidence: list[Evidence], volume: int = 1) -> Seal:
+    made = seal.fn(context, volume, evidence).data
     assert isinstance(made, Seal)
     return made
 
 
-def segment(case: Case, volume: int) -> list[bytes]:
-    return (case.folder(volume) / SEGMENT).read_bytes().splitlines(keepends=True)
+def segment(context: RunContext, volume: int) -> list[bytes]:
+    return (context.folder(volume) / SEGMENT).read_bytes().splitlines(keepends=True)
 
 
-def test_a_seal_covers_every_file_and_holds(case: Case) -> None:
-    evidence = collected(case, *NAMES)
-    made = sealed(case, evidence)
-    manifest = read_manifest(case, 1)
-    on_disk = {str(path.relative_to(case.folder(1))) for path in case.folder(1).rglob("*") if path.is_file()}
+def test_a_seal_covers_every_file_and_holds(context: RunContext) -> None:
+    evidence = collected(context, *NAMES)
+    made = sealed(context, evidence)
+    manifest = read_manifest(context, 1)
+    on_disk = {str(path.relative_to(context.folder(1))) for path in context.folder(1).rglob("*") if path.is_file()}
     assert {file.stored for file in manifest.files} | {MANIFEST, SUMS} == on_disk
     assert (made.files, made.size) == (len(manifest.files), manifest.size)
-    assert check_seal.fn(case, [made]).data == made
-    assert (manifest.incident, manifest.volume) == (case.incident.id, 1)
+    assert check_seal.fn(context, [made]).data == made
+    assert (manifest.incident, manifest.volume) == (context.incident.id, 1)
     assert manifest.generated_utc.endswith("Z")
     assert datetime.fromisoformat(manifest.generated_utc).tzinfo is UTC
     by_name = {file.stored: file for file in manifest.files}
@@ -61,10 +61,10 @@ def test_a_seal_covers_every_file_and_holds(case: Case) -> None:
     assert not any(file.note for file in manifest.files)
 
 
-def test_the_coverage_names_every_attempt_failed_ones_too(case: Case) -> None:
+def test_the_coverage_names_every_attempt_failed_ones_too(context: RunContext) -> None:
     lost = Evidence("kernel", False, False, Outcome.DENIED, "not permitted", NOW, NOW, 1)
-    sealed(case, [*collected(case, "packages"), lost])
-    coverage = json.loads((case.folder(1) / COVERAGE).read_bytes())
+    sealed(context, [*collected(context, "packages"), lost])
+    coverage = json.loads((context.folder(1) / COVERAGE).read_bytes())
     assert [(item["collector"], item["outcome"]) for item in coverage["statement"]] == [
         ("packages", "collected"),
         ("kernel", "denied"),
@@ -73,27 +73,27 @@ def test_the_coverage_names_every_attempt_failed_ones_too(case: Case) -> None:
     assert [item["collector"] for item in attempts(coverage)] == ["packages", "kernel"]
 
 
-def test_an_auditor_can_check_it_without_us(case: Case) -> None:
-    sealed(case, collected(case, *NAMES))
-    subprocess.run(["sha256sum", "--check", "--strict", "--quiet", SUMS], cwd=case.folder(1), check=True)
+def test_an_auditor_can_check_it_without_us(context: RunContext) -> None:
+    sealed(context, collected(context, *NAMES))
+    subprocess.run(["sha256sum", "--check", "--strict", "--quiet", SUMS], cwd=context.folder(1), check=True)
 
 
-def test_nothing_at_all_can_be_sealed_too(case: Case) -> None:
-    made = sealed(case, [])
-    assert {file.stored for file in read_manifest(case, 1).files} == {COVERAGE, SEGMENT}
-    assert check_seal.fn(case, [made]).data == made
+def test_nothing_at_all_can_be_sealed_too(context: RunContext) -> None:
+    made = sealed(context, [])
+    assert {file.stored for file in read_manifest(context, 1).files} == {COVERAGE, SEGMENT}
+    assert check_seal.fn(context, [made]).data == made
 
 
 def test_more_files_than_could_be_read_back_are_not_sealed_and_the_message_says_what_to_do(
-    case: Case, monkeypatch: pytest.MonkeyPatch
+    context: RunContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    evidence = collected(case, *NAMES)
+    evidence = collected(context, *NAMES)
     monkeypatch.setattr("tasks.custody.store.rows.ROWS_LIMIT", 3)
     with pytest.raises(TooMany, match=r"at most 3 files .* Nothing is sealed or sent: .* carry the incident on\."):
-        seal.fn(case, 1, evidence)
-    assert not (case.folder(1) / MANIFEST).exists()
+        seal.fn(context, 1, evidence)
+    assert not (context.folder(1) / MANIFEST).exists()
     monkeypatch.undo()
-    assert sealed(case, evidence).files > len(NAMES)
+    assert sealed(context, evidence).files > len(NAMES)
 
 
 def change(folder: Path) -> str:
@@ -153,64 +153,64 @@ def change_sums(folder: Path) -> str:
     ],
 )
 def test_any_tampering_is_named_and_stops_the_evacuation_of_the_folder(
-    case: Case, tamper: Callable[[Path], str]
+    context: RunContext, tamper: Callable[[Path], str]
 ) -> None:
-    made = sealed(case, collected(case, "packages", "logs", "models"))
-    name = tamper(case.folder(1))
+    made = sealed(context, collected(context, "packages", "logs", "models"))
+    name = tamper(context.folder(1))
     with pytest.raises(Tampered) as raised:
-        check_seal.fn(case, [made])
+        check_seal.fn(context, [made])
     assert name in str(raised.value)
-    assert case.log.entries()[-1]["action"] == "step failed"
+    assert context.log.entries()[-1]["action"] == "step failed"
 
 
-def test_sealing_twice_gives_the_same_seal_and_changes_no_byte(case: Case) -> None:
-    evidence = collected(case, *NAMES)
-    first = sealed(case, evidence)
-    before = {path: path.read_bytes() for path in case.folder(1).rglob("*") if path.is_file()}
-    case.log.write("something happens in between")
-    assert sealed(case, evidence) == first
-    assert sealed(case, []) == first
-    assert {path: path.read_bytes() for path in case.folder(1).rglob("*") if path.is_file()} == before
+def test_sealing_twice_gives_the_same_seal_and_changes_no_byte(context: RunContext) -> None:
+    evidence = collected(context, *NAMES)
+    first = sealed(context, evidence)
+    before = {path: path.read_bytes() for path in context.folder(1).rglob("*") if path.is_file()}
+    context.log.write("something happens in between")
+    assert sealed(context, evidence) == first
+    assert sealed(context, []) == first
+    assert {path: path.read_bytes() for path in context.folder(1).rglob("*") if path.is_file()} == before
 
 
-def test_what_an_earlier_attempt_left_is_in_the_manifest_with_a_note(case: Case) -> None:
-    (left,) = collected(case, "logs")
-    kept = (case.folder(1) / "logs/train-20260101_000000.log").read_bytes()
-    made = sealed(case, collected(case, "packages"))
-    files = {file.stored: file for file in read_manifest(case, 1).files}
+def test_what_an_earlier_attempt_left_is_in_the_manifest_with_a_note(context: RunContext) -> None:
+    (left,) = collected(context, "logs")
+    kept = (context.folder(1) / "logs/train-20260101_000000.log").read_bytes()
+    made = sealed(context, collected(context, "packages"))
+    files = {file.stored: file for file in read_manifest(context, 1).files}
     for file in left.files:
         assert files[file.stored] == StoredFile(
             file.stored, "", len(kept), digest_bytes(kept), None, "left by an earlier attempt of this incident"
         )
-    assert check_seal.fn(case, [made]).data == made
+    assert check_seal.fn(context, [made]).data == made
 
 
 def test_a_seal_that_was_killed_half_way_is_made_whole_by_the_next(small: SmallWorkload) -> None:
     # Killed between its last two writes: the segment is there, the manifest not, and beside them half-written ones.
-    with case_of(small.block()) as case:
-        evidence = collected(case, *NAMES)
-        sealed(case, evidence)
-        (case.folder(1) / MANIFEST).rename(case.folder(1) / f".{MANIFEST}.new")
-        (case.folder(1) / f".{SUMS}.new").write_bytes(b"half a li")
-    with case_of(small.block()) as case:
-        assert case.volume == 1
-        made = sealed(case, evidence)
-        assert check_seal.fn(case, [made]).data == made
-        assert broken(segment(case, 1)) == []
-        assert {file.stored for file in read_manifest(case, 1).files} == {
+    with case_of(small.block()) as context:
+        evidence = collected(context, *NAMES)
+        sealed(context, evidence)
+        (context.folder(1) / MANIFEST).rename(context.folder(1) / f".{MANIFEST}.new")
+        (context.folder(1) / f".{SUMS}.new").write_bytes(b"half a li")
+    with case_of(small.block()) as context:
+        assert context.volume == 1
+        made = sealed(context, evidence)
+        assert check_seal.fn(context, [made]).data == made
+        assert broken(segment(context, 1)) == []
+        assert {file.stored for file in read_manifest(context, 1).files} == {
             *(file.stored for item in evidence for file in item.files),
             *(COVERAGE, SEGMENT),
         }
 
 
 def test_a_file_that_two_collectors_took_at_different_times_is_sealed_as_it_lies(small: SmallWorkload) -> None:
-    with case_of(small.block(artifacts=["logs/*.log"])) as case:
-        evidence = collected(case, "artifacts")
+    with case_of(small.block(artifacts=["logs/*.log"])) as context:
+        evidence = collected(context, "artifacts")
         with (small.root / "logs/train-20260101_000000.log").open("a") as file:
             file.write("iteration 2\n")
-        evidence = [*collected(case, "logs"), *evidence]
-        made = sealed(case, evidence)
-        assert check_seal.fn(case, [made]).data == made
+        evidence = [*collected(context, "logs"), *evidence]
+        made = sealed(context, evidence)
+        assert check_seal.fn(context, [made]).data == made
 
 
 def test_a_file_of_the_workload_named_like_our_own_does_not_touch_ours(small: SmallWorkload) -> None:
@@ -218,76 +218,76 @@ def test_a_file_of_the_workload_named_like_our_own_does_not_touch_ours(small: Sm
         (small.root / name).write_text("theirs")
     (small.root / COVERAGE).mkdir()
     (small.root / COVERAGE / "x.json").write_text("theirs")
-    with case_of(small.block(artifacts=["*", "*/*.json"])) as case:
-        made = sealed(case, collected(case, "packages", "artifacts"))
-        assert check_seal.fn(case, [made]).data == made
-        assert (case.folder(1) / "pip_freeze.txt").read_text() == "scikit-learn==1.7.2\n"
+    with case_of(small.block(artifacts=["*", "*/*.json"])) as context:
+        made = sealed(context, collected(context, "packages", "artifacts"))
+        assert check_seal.fn(context, [made]).data == made
+        assert (context.folder(1) / "pip_freeze.txt").read_text() == "scikit-learn==1.7.2\n"
         theirs = [
             file.stored
-            for file in read_manifest(case, 1).files
-            if (case.folder(1) / file.stored).read_bytes() == b"theirs"
+            for file in read_manifest(context, 1).files
+            if (context.folder(1) / file.stored).read_bytes() == b"theirs"
         ]
         assert len(theirs) == 4
 
 
 def test_the_custody_segments_follow_each_other_without_a_gap(small: SmallWorkload) -> None:
-    with case_of(small.block()) as case:
-        sealed(case, collected(case, "packages"))
-        first = segment(case, 1)
-        assert first == case.log.lines()[: len(first)]
+    with case_of(small.block()) as context:
+        sealed(context, collected(context, "packages"))
+        first = segment(context, 1)
+        assert first == context.log.lines()[: len(first)]
         assert broken(first) == []
-    with case_of(small.block()) as case:
-        sealed(case, collected(case, "logs"), case.volume)
-        second = segment(case, 2)
+    with case_of(small.block()) as context:
+        sealed(context, collected(context, "logs"), context.volume)
+        second = segment(context, 2)
         assert broken(second, head(first[-1]), len(first)) == []
-        assert first + second == case.log.lines()[: len(first) + len(second)]
+        assert first + second == context.log.lines()[: len(first) + len(second)]
 
 
 def test_a_later_run_makes_a_supplement_only_of_something_new(small: SmallWorkload) -> None:
-    with case_of(small.block()) as case:
-        evidence = collected(case, "packages", "logs")
-        assert volumes_to_seal(case, evidence) == [1]
-        assert volumes_to_seal(case, []) == [1]
-        first = sealed(case, evidence)
-        before = {path: path.read_bytes() for path in case.folder(1).rglob("*") if path.is_file()}
-    with case_of(small.block()) as case:
-        assert case.volume == 2
-        assert volumes_to_seal(case, evidence) == [1]
+    with case_of(small.block()) as context:
+        evidence = collected(context, "packages", "logs")
+        assert volumes_to_seal(context, evidence) == [1]
+        assert volumes_to_seal(context, []) == [1]
+        first = sealed(context, evidence)
+        before = {path: path.read_bytes() for path in context.folder(1).rglob("*") if path.is_file()}
+    with case_of(small.block()) as context:
+        assert context.volume == 2
+        assert volumes_to_seal(context, evidence) == [1]
         nothing = Evidence("kernel", False, False, Outcome.DENIED, "no", NOW, NOW, 2)
-        assert volumes_to_seal(case, [*evidence, nothing]) == [1]
+        assert volumes_to_seal(context, [*evidence, nothing]) == [1]
         (small.root / "logs/train-20260101_000000.log").write_text("iteration 1\niteration 2\n")
-        later = collected(case, "logs")
-        assert volumes_to_seal(case, [evidence[0], *later]) == [1, 2]
-        seals = [sealed(case, [evidence[0], *later], volume) for volume in (1, 2)]
+        later = collected(context, "logs")
+        assert volumes_to_seal(context, [evidence[0], *later]) == [1, 2]
+        seals = [sealed(context, [evidence[0], *later], volume) for volume in (1, 2)]
         assert seals[0] == first
-        assert check_seal.fn(case, seals).data == seals[1]
-        assert {path: path.read_bytes() for path in case.folder(1).rglob("*") if path.is_file()} == before
-        assert {file.stored for file in read_manifest(case, 2).files} == {
+        assert check_seal.fn(context, seals).data == seals[1]
+        assert {path: path.read_bytes() for path in context.folder(1).rglob("*") if path.is_file()} == before
+        assert {file.stored for file in read_manifest(context, 2).files} == {
             *(COVERAGE, SEGMENT, "logs/train-20260101_000000.log")
         }
-    with case_of(small.block()) as case:
-        assert case.volume == 3
+    with case_of(small.block()) as context:
+        assert context.volume == 3
 
 
 def test_the_digests_of_one_volume_are_not_taken_for_anothers(small: SmallWorkload) -> None:
-    with case_of(small.block()) as case:
-        evidence = collected(case, "logs")
-        first = sealed(case, evidence)
-    with case_of(small.block()) as case:
-        left = case.folder(2) / "logs/train-20260101_000000.log"
+    with case_of(small.block()) as context:
+        evidence = collected(context, "logs")
+        first = sealed(context, evidence)
+    with case_of(small.block()) as context:
+        left = context.folder(2) / "logs/train-20260101_000000.log"
         left.parent.mkdir(parents=True)
         left.write_text("what a run took that was killed before it could say so")
-        seals = [first, sealed(case, [*evidence, *collected(case, "packages")], 2)]
-        assert check_seal.fn(case, seals).data == seals[1]
-        (file,) = [file for file in read_manifest(case, 2).files if file.stored.startswith("logs/")]
+        seals = [first, sealed(context, [*evidence, *collected(context, "packages")], 2)]
+        assert check_seal.fn(context, seals).data == seals[1]
+        (file,) = [file for file in read_manifest(context, 2).files if file.stored.startswith("logs/")]
         assert file.note == "left by an earlier attempt of this incident"
 
 
 def test_a_broken_supplement_is_noticed_behind_a_whole_first_volume(small: SmallWorkload) -> None:
-    with case_of(small.block()) as case:
-        first = sealed(case, collected(case, "packages"))
-    with case_of(small.block()) as case:
-        seals = [first, sealed(case, collected(case, "logs"), 2)]
-        (case.folder(2) / "logs/train-20260101_000000.log").write_text("other")
+    with case_of(small.block()) as context:
+        first = sealed(context, collected(context, "packages"))
+    with case_of(small.block()) as context:
+        seals = [first, sealed(context, collected(context, "logs"), 2)]
+        (context.folder(2) / "logs/train-20260101_000000.log").write_text("other")
         with pytest.raises(Tampered, match=r"evidence\.2"):
-            check_seal.fn(case, seals)
+            check_seal.fn(context, seals)

@@ -18,52 +18,52 @@ from tasks.custody.store.objects import all_objects, closing_objects
 from tasks.evidence.collect import collect
 from tasks.evidence.seal import check_seal, read_manifest, seal
 from tasks.evidence.signing import read_signature, unready, unsigned, who_signs
-from tasks.runtime.context import Case
+from tasks.runtime.context import RunContext
 from tests.support.run_context import case_of
 from tests.support.workloads import SmallWorkload
 
 
-def signing(case: Case, key: SigningKey | None) -> Case:
-    case.block = EvidenceStore(folder=case.workload.evidence, signing=key)
-    return case
+def signing(context: RunContext, key: SigningKey | None) -> RunContext:
+    context.block = EvidenceStore(folder=context.workload.evidence, signing=key)
+    return context
 
 
 @pytest.fixture
-def case(small: SmallWorkload, signing_key: SigningKey) -> Iterator[Case]:
+def context(small: SmallWorkload, signing_key: SigningKey) -> Iterator[RunContext]:
     with case_of(small.block()) as opened:
         yield signing(opened, signing_key)
 
 
-def sealed(case: Case) -> Seal:
-    evidence = collect.fn(case, "logs").data
+def sealed(context: RunContext) -> Seal:
+    evidence = collect.fn(context, "logs").data
     assert isinstance(evidence, Evidence)
-    made = seal.fn(case, case.volume, [evidence]).data
+    made = seal.fn(context, context.volume, [evidence]).data
     assert isinstance(made, Seal)
     return made
 
 
-def test_anybody_can_prove_it_with_the_line_that_the_block_shows(case: Case, signing_key: SigningKey) -> None:
-    made = sealed(case)
+def test_anybody_can_prove_it_with_the_line_that_the_block_shows(context: RunContext, signing_key: SigningKey) -> None:
+    made = sealed(context)
     assert made.signed_by == signing_key.fingerprint
-    (case.home / "allowed_signers").write_text(signing_key.allowed_signers + "\n")
+    (context.home / "allowed_signers").write_text(signing_key.allowed_signers + "\n")
     command = ["ssh-keygen", "-Y", "verify", "-f", "../allowed_signers", "-I", signing_key.identity, "-n", "evacuation"]
-    with (case.folder(1) / MANIFEST).open("rb") as manifest:
-        subprocess.run([*command, "-s", SIGNATURE], stdin=manifest, cwd=case.folder(1), check=True)
-    assert check_seal.fn(case, [made]).data == made
-    assert list(unsigned([made], who_signs(case))) == []
+    with (context.folder(1) / MANIFEST).open("rb") as manifest:
+        subprocess.run([*command, "-s", SIGNATURE], stdin=manifest, cwd=context.folder(1), check=True)
+    assert check_seal.fn(context, [made]).data == made
+    assert list(unsigned([made], who_signs(context))) == []
 
 
-def test_the_custody_log_says_who_signed_what(case: Case, signing_key: SigningKey) -> None:
-    made = sealed(case)
-    (entry,) = [entry for entry in case.log.entries() if entry["action"] == "signed"]
+def test_the_custody_log_says_who_signed_what(context: RunContext, signing_key: SigningKey) -> None:
+    made = sealed(context)
+    (entry,) = [entry for entry in context.log.entries() if entry["action"] == "signed"]
     assert (entry["object"], entry["digest"]) == (f"evidence/{MANIFEST}", made.manifest_sha256)
     assert signing_key.fingerprint in entry["result"]
     assert signing_key.identity in entry["result"]
 
 
-def test_the_signature_goes_up_before_the_manifest_and_is_proven_like_the_rest(case: Case) -> None:
-    sealed(case)
-    manifest, told = read_manifest(case, 1), read_signature(case.folder(1))
+def test_the_signature_goes_up_before_the_manifest_and_is_proven_like_the_rest(context: RunContext) -> None:
+    sealed(context)
+    manifest, told = read_manifest(context, 1), read_signature(context.folder(1))
     names = [item.stored for item in closing_objects(manifest, told)]
     assert names == [SUMS, SIGNATURE, MANIFEST]
     every = {item.stored: item.sha256 for item in all_objects(manifest, "s", told)}
@@ -86,31 +86,31 @@ def replace(folder: Path) -> None:
 
 @pytest.mark.parametrize("tamper", [remove, damage, replace])
 def test_a_signature_that_is_gone_damaged_or_anothers_stops_the_offload(
-    case: Case, tamper: Callable[[Path], None]
+    context: RunContext, tamper: Callable[[Path], None]
 ) -> None:
-    made = sealed(case)
-    tamper(case.folder(1))
+    made = sealed(context)
+    tamper(context.folder(1))
     with pytest.raises(Tampered, match="to be signed by"):
-        check_seal.fn(case, [made])
+        check_seal.fn(context, [made])
 
 
 @pytest.mark.parametrize("plant", [replace, lambda folder: (folder / SIGNATURE).write_bytes(b"x")])
-def test_a_signature_that_was_planted_stops_it_too(case: Case, plant: Callable[[Path], None]) -> None:
-    made = sealed(signing(case, None))
-    plant(case.folder(1))
+def test_a_signature_that_was_planted_stops_it_too(context: RunContext, plant: Callable[[Path], None]) -> None:
+    made = sealed(signing(context, None))
+    plant(context.folder(1))
     with pytest.raises(Tampered, match="to be unsigned"):
-        check_seal.fn(case, [made])
+        check_seal.fn(context, [made])
 
 
 def test_killed_between_signature_and_manifest_it_is_sealed_anew(small: SmallWorkload, signing_key: SigningKey) -> None:
     for key in (signing_key, None):
-        with case_of(small.block(), incident="IR-20260102T030405Z" + ("" if key else "-2")) as case:
-            sealed(signing(case, signing_key))
-            stale = read_signature(case.folder(1))
-            (case.folder(1) / MANIFEST).unlink()
-            made = sealed(signing(case, key))
-            assert check_seal.fn(case, [made]).data == made
-            assert read_signature(case.folder(1)) != stale
+        with case_of(small.block(), incident="IR-20260102T030405Z" + ("" if key else "-2")) as context:
+            sealed(signing(context, signing_key))
+            stale = read_signature(context.folder(1))
+            (context.folder(1) / MANIFEST).unlink()
+            made = sealed(signing(context, key))
+            assert check_seal.fn(context, [made]).data == made
+            assert read_signature(context.folder(1)) != stale
             assert bool(made.signed_by) == bool(key)
 
 
@@ -125,21 +125,23 @@ class Broken:
         raise RuntimeError("the token is gone")
 
 
-def test_a_key_that_fails_costs_the_signature_and_nothing_else(case: Case) -> None:
-    object.__setattr__(case.block, "signing", Broken())
-    made = sealed(case)
-    assert check_seal.fn(case, [made]).data == made
+def test_a_key_that_fails_costs_the_signature_and_nothing_else(context: RunContext) -> None:
+    object.__setattr__(context.block, "signing", Broken())
+    made = sealed(context)
+    assert check_seal.fn(context, [made]).data == made
     assert made.signed_by == ""
-    (entry,) = [entry for entry in case.log.entries() if entry["action"] == "unsigned"]
+    (entry,) = [entry for entry in context.log.entries() if entry["action"] == "unsigned"]
     assert "the token is gone" in entry["result"]
-    assert list(unsigned([made], who_signs(case))) == ["evidence was sealed unsigned"]
+    assert list(unsigned([made], who_signs(context))) == ["evidence was sealed unsigned"]
 
 
 def test_a_store_block_that_cannot_be_made_still_lets_evidence_be_sealed(small: SmallWorkload) -> None:
-    with case_of(small.block(), saved={"bucket": "No bucket"}) as case:
-        made = sealed(case)
-        assert check_seal.fn(case, [made]).data == made
-        assert list(unsigned([made], who_signs(case))) == ["unsigned: the store block cannot be used: ValidationError"]
+    with case_of(small.block(), saved={"bucket": "No bucket"}) as context:
+        made = sealed(context)
+        assert check_seal.fn(context, [made]).data == made
+        assert list(unsigned([made], who_signs(context))) == [
+            "unsigned: the store block cannot be used: ValidationError"
+        ]
 
 
 def test_a_key_that_cannot_be_opened_leaves_the_store_usable_and_is_told_as_why_nothing_is_signed(
@@ -148,14 +150,16 @@ def test_a_key_that_cannot_be_opened_leaves_the_store_usable_and_is_told_as_why_
     path = tmp_path / "locked"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "right word", "-f", path], check=True)
     key = {"private_key": path.read_text(), "passphrase": "wrong word", "identity": "x@y"}
-    with case_of(small.block(), saved={"folder": str(tmp_path), "signing": key}) as case:
-        made = sealed(case)
-        assert case.store.place == str(tmp_path)
-        assert check_seal.fn(case, [made]).data == made
-        (note,) = unsigned([made], who_signs(case))
+    with case_of(small.block(), saved={"folder": str(tmp_path), "signing": key}) as context:
+        made = sealed(context)
+        assert context.store.place == str(tmp_path)
+        assert check_seal.fn(context, [made]).data == made
+        (note,) = unsigned([made], who_signs(context))
         assert note.startswith("unsigned: the key in the store block cannot be used: expected a key and its passphrase")
-        kept = b"".join(each.read_bytes() for each in case.home.rglob("*") if each.is_file()).decode(errors="replace")
-    for told in (note, caplog.text, kept, repr(case), repr(case.block)):
+        kept = b"".join(each.read_bytes() for each in context.home.rglob("*") if each.is_file()).decode(
+            errors="replace"
+        )
+    for told in (note, caplog.text, kept, repr(context), repr(context.block)):
         assert "wrong word" not in told
         assert path.read_text().splitlines()[2] not in told
 
@@ -180,6 +184,6 @@ def test_the_start_of_a_run_warns_of_a_key_that_cannot_be_opened_without_opening
     assert unready({"signing": {"private_key": locked, "passphrase": "a word"}}) == ""
 
 
-def test_no_key_is_said_once(case: Case) -> None:
-    made = sealed(signing(case, None))
-    assert list(unsigned([made], who_signs(case))) == ["unsigned: no signing key in the store block"]
+def test_no_key_is_said_once(context: RunContext) -> None:
+    made = sealed(signing(context, None))
+    assert list(unsigned([made], who_signs(context))) == ["unsigned: no signing key in the store block"]

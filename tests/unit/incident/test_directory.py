@@ -35,7 +35,7 @@ from tasks.incident.layout import CORDON, INCIDENT, OPEN, OWNER
 from tasks.incident.run_lock import take_ownership
 from tasks.preflight import open_incident as preflight
 from tasks.preflight.open_incident import Request, last_incident, unfinished_incident
-from tasks.runtime.context import Case
+from tasks.runtime.context import RunContext
 from tests.support.run_context import case_of
 from tests.support.small_disks import MIB, fill, make_read_only, small_disk
 from tests.support.workloads import SmallWorkload
@@ -106,7 +106,7 @@ def test_without_a_fallback_disk_it_lies_in_memory_and_says_so(block: Workload, 
     home = open_home(block, incident(), dry_run=False)
     assert home.path.is_relative_to(memory)
     assert home.volatile
-    assert "a reboot clears it" in home.told
+    assert "a reboot clears it" in home.summary
     assert find_home(block, ID) == home.path
 
 
@@ -125,11 +125,11 @@ def test_where_nothing_can_be_written_the_run_does_without(block: Workload, disk
         fill(full)
         home = open_home(block, incident(), dry_run=False)
         assert (home.real, home.reserved) == (False, 0)
-        assert "nothing of this incident outlives its run" in home.told
-        with case_of(block) as case:
-            case.log.write("something")
-            assert case.journal("a fact.json", str, "kept in memory") == case.journal("a fact.json", str)
-            assert [entry["action"] for entry in case.log.entries()] == ["something"]
+        assert "nothing of this incident outlives its run" in home.summary
+        with case_of(block) as context:
+            context.log.write("something")
+            assert context.journal("a fact.json", str, "kept in memory") == context.journal("a fact.json", str)
+            assert [entry["action"] for entry in context.log.entries()] == ["something"]
 
 
 def test_where_no_folder_takes_the_marker_nothing_waits_for_it(block: Workload, disk: Path, memory: Path) -> None:
@@ -139,16 +139,16 @@ def test_where_no_folder_takes_the_marker_nothing_waits_for_it(block: Workload, 
     memory.rmdir()
     with small_disk(memory, 1) as full:
         fill(full)
-        with case_of(block) as case:
-            cordon.fn(case)
-            assert case.guard
+        with case_of(block) as context:
+            cordon.fn(context)
+            assert context.guard
             try:
                 began = time.monotonic()
-                assert await_cordon(case).held
+                assert await_cordon(context).held
                 assert time.monotonic() - began < 5
             finally:
-                case.host.signal(case.guard, signal.SIGTERM)
-            assert not case.host.wait_gone([case.guard], 10)
+                context.host.signal(context.guard, signal.SIGTERM)
+            assert not context.host.wait_gone([context.guard], 10)
 
 
 def squat(place: Path, how: str, uid: int, tmp_path: Path) -> None:
@@ -309,18 +309,18 @@ def test_the_last_one_opened_is_known_wherever_it_was_written_down(block: Worklo
     assert b"IR-20260102T030405Z" in last_opened(block)
 
 
-def run_at(minute: int, block: Workload, made: type[Case] = Case) -> Case:
+def run_at(minute: int, block: Workload, made: type[RunContext] = RunContext) -> RunContext:
     """What a run does that was created then, from the lock on; `made` takes the place of the case."""
     ownership = take_ownership(make_base(block))
     assert ownership is not None
     created = NOW.replace(minute=minute)
     request = Request("test", "test", "why", None, None, dry_run=False, policy="graceful", run="a run", created=created)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(preflight, "Case", made)
+        patched.setattr(preflight, "RunContext", made)
         return preflight._open(request, block, {"folder": block.evidence}, None, ownership)
 
 
-class Killed(Case):
+class Killed(RunContext):
     """The run is killed when the incident has its folder, and nothing else of it is there."""
 
     def __init__(self, about: Incident, workload: Workload, *_: object, **__: object) -> None:
@@ -338,10 +338,10 @@ def test_an_incident_whose_opening_was_broken_off_is_carried_on(small: SmallWork
     run.join()
     assert run.exitcode == -signal.SIGKILL
     (home,) = homes(block)
-    case = run_at(2, block)
-    case.close()
-    assert homes(block) == [home] == [case.home]
-    assert [each["object"] for each in case.log.entries() if each["action"] == "run opened"] == [home.name]
+    context = run_at(2, block)
+    context.close()
+    assert homes(block) == [home] == [context.home]
+    assert [each["object"] for each in context.log.entries() if each["action"] == "run opened"] == [home.name]
 
 
 def test_an_incident_that_could_not_be_opened_is_not_insisted_on(block: Workload) -> None:
@@ -370,16 +370,16 @@ def test_a_case_on_a_full_disk_and_what_an_operator_sees_of_it(block: Workload, 
     block = with_fallback(block, tmp_path)
     make_base(block)
     fill(disk)
-    with case_of(block) as case:
-        note_opened(block, case.incident)
-        case.log.write("something")
-        assert case.base == block.evidence
-        assert case.marker == case.home.parent / CORDON, "on the full disk nobody would find the guard again"
+    with case_of(block) as context:
+        note_opened(block, context.incident)
+        context.log.write("something")
+        assert context.base == block.evidence
+        assert context.marker == context.home.parent / CORDON, "on the full disk nobody would find the guard again"
         lines = list(status(block, LinuxHost()))
-        assert lines[0] == f"incident  {case.incident.id}  not finished"
-        assert (case.home / INCIDENT).exists()
-        assert not (case.home / "reserve").stat().st_size % MIB
-    assert not (case.home / "reserve").exists(), "others may have the room when the run is over"
+        assert lines[0] == f"incident  {context.incident.id}  not finished"
+        assert (context.home / INCIDENT).exists()
+        assert not (context.home / "reserve").stat().st_size % MIB
+    assert not (context.home / "reserve").exists(), "others may have the room when the run is over"
     assert (block.evidence / OWNER).exists()
 
 

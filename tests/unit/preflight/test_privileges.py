@@ -74,11 +74,11 @@ def test_a_run_writes_down_what_it_lacks_when_it_opens(
     assert ownership
     now = datetime.now(UTC)
     request = preflight.Request("w", "s", "", None, None, dry_run=False, policy="graceful", run="r", created=now)
-    case = preflight._open(request, block, {"folder": block.evidence}, None, ownership)
+    context = preflight._open(request, block, {"folder": block.evidence}, None, ownership)
     try:
-        (entry,) = (entry for entry in case.log.entries() if entry["action"] == "rights")
+        (entry,) = (entry for entry in context.log.entries() if entry["action"] == "rights")
     finally:
-        case.close()
+        context.close()
     assert entry["object"] == f"user {os.geteuid()}"
     assert entry["missing"] == ["CAP_SYSLOG is missing: the kernel's log may be denied"]
     assert caplog.messages == entry["missing"]

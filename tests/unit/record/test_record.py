@@ -24,7 +24,7 @@ from tasks.record.publish import final_state
 from tasks.record.render import HTML, MARKDOWN
 from tasks.record.sections import PICTURE
 from tasks.record.write import Account, Record, record
-from tasks.runtime.context import Case
+from tasks.runtime.context import RunContext
 from tasks.runtime.progress import artifact_key
 from tests.support.report_factory import NOW, WHO, story
 from tests.support.run_context import case_of, made
@@ -34,7 +34,7 @@ OTHERS = {VERDICT, SEGMENT}
 
 
 @pytest.fixture
-def case(tmp_path: Path) -> Iterator[Case]:
+def context(tmp_path: Path) -> Iterator[RunContext]:
     """A case with an empty store."""
     with case_of(Workload(root=tmp_path / "root", evidence_dir=tmp_path / "evidence"), MemoryStore()) as opened:
         yield opened
@@ -55,8 +55,8 @@ def account(**changes: Any) -> Account:
     return Account(**{**facts, **changes})
 
 
-def closed(case: Case) -> dict[str, str]:
-    files: dict[str, str] = json.loads((case.record / CLOSING).read_bytes())["files"]
+def closed(context: RunContext) -> dict[str, str]:
+    files: dict[str, str] = json.loads((context.record / CLOSING).read_bytes())["files"]
     return files
 
 
@@ -67,47 +67,49 @@ def break_page(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tasks.record.render.html", broken)
 
 
-def test_the_closing_covers_the_pages_and_the_store_has_them(case: Case) -> None:
-    told = made(record.fn(case, account()))
+def test_the_closing_covers_the_pages_and_the_store_has_them(context: RunContext) -> None:
+    told = made(record.fn(context, account()))
     assert (told.stored, told.reason) == (True, "")
-    assert set(closed(case)) == PAGES | OTHERS
-    assert closed(case) == {name: digest(case.record / name) for name in PAGES | OTHERS}
-    there = {each.key.rpartition("/")[2] for each in case.store.list(f"incidents/{case.incident.id}/record/")}
+    assert set(closed(context)) == PAGES | OTHERS
+    assert closed(context) == {name: digest(context.record / name) for name in PAGES | OTHERS}
+    there = {each.key.rpartition("/")[2] for each in context.store.list(f"incidents/{context.incident.id}/record/")}
     assert there == PAGES | OTHERS | {CLOSING}
 
 
-def test_the_page_says_what_the_custody_log_says(case: Case) -> None:
-    case.log.write("step done", "§2 freeze the workload", seconds=0.1, result="14 processes frozen")
-    record.fn(case, account())
-    assert "14 processes frozen" in (case.record / MARKDOWN).read_text()
-    assert "14 processes frozen" in (case.record / HTML).read_text()
+def test_the_page_says_what_the_custody_log_says(context: RunContext) -> None:
+    context.log.write("step done", "§2 freeze the workload", seconds=0.1, result="14 processes frozen")
+    record.fn(context, account())
+    assert "14 processes frozen" in (context.record / MARKDOWN).read_text()
+    assert "14 processes frozen" in (context.record / HTML).read_text()
     assert {"timeline", "postmortem"} <= {
-        leaf.key.partition("-")[0] for leaf in case.leaves if "](data:image/svg+xml;base64," in leaf.content
+        leaf.key.partition("-")[0] for leaf in context.leaves if "](data:image/svg+xml;base64," in leaf.content
     }
 
 
-def test_a_page_that_cannot_be_made_is_told_and_the_record_closes(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_that_cannot_be_made_is_told_and_the_record_closes(
+    context: RunContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
     break_page(monkeypatch)
-    told = made(record.fn(case, account()))
+    told = made(record.fn(context, account()))
     assert told.stored
-    assert "postmortem.html could not be made: ValueError: no page today" in told.told
-    assert set(closed(case)) == (PAGES - {HTML}) | OTHERS
-    assert "no page today" in (case.record / MARKDOWN).read_text()
-    assert "page missing" in (case.record / SEGMENT).read_text()
+    assert "postmortem.html could not be made: ValueError: no page today" in told.summary
+    assert set(closed(context)) == (PAGES - {HTML}) | OTHERS
+    assert "no page today" in (context.record / MARKDOWN).read_text()
+    assert "page missing" in (context.record / SEGMENT).read_text()
 
 
 def test_pages_of_the_ui_that_cannot_be_made_are_told_and_the_record_closes(
-    case: Case, monkeypatch: pytest.MonkeyPatch
+    context: RunContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tasks.record.artifacts.plan", lambda entries: [][len(list(entries))])
-    case.dry_run = True
-    told = made(record.fn(case, account()))
-    assert "the pages of the UI could not be made: IndexError" in told.told
-    assert set(closed(case)) == PAGES | OTHERS
+    context.dry_run = True
+    told = made(record.fn(context, account()))
+    assert "the pages of the UI could not be made: IndexError" in told.summary
+    assert set(closed(context)) == PAGES | OTHERS
 
 
-def test_the_state_of_a_step_begins_with_its_key_term_in_japanese(case: Case) -> None:
-    assert str(record.fn(case, account()).message).startswith("記録: PARTIAL; record in ")
+def test_the_state_of_a_step_begins_with_its_key_term_in_japanese(context: RunContext) -> None:
+    assert str(record.fn(context, account()).message).startswith("記録: PARTIAL; record in ")
 
 
 @pytest.fixture
@@ -120,20 +122,20 @@ def small_files() -> Iterator[None]:
 
 
 def test_a_page_that_the_disk_does_not_take_is_told_and_nothing_half_is_in_the_closing(
-    case: Case,
+    context: RunContext,
     small_files: None,  # noqa: ARG001  a fixture cannot be marked
 ) -> None:
-    told = made(record.fn(case, account()))
+    told = made(record.fn(context, account()))
     assert told.stored
-    assert "postmortem.html could not be written" in told.told
-    assert set(closed(case)) == (PAGES - {HTML}) | OTHERS
-    assert "page missing" in (case.record / SEGMENT).read_text()
+    assert "postmortem.html could not be written" in told.summary
+    assert set(closed(context)) == (PAGES - {HTML}) | OTHERS
+    assert "page missing" in (context.record / SEGMENT).read_text()
 
 
-def test_facts_of_another_version_cost_no_record(case: Case) -> None:
-    told = made(record.fn(case, account(facts={"watch": {"of": "another version"}})))
+def test_facts_of_another_version_cost_no_record(context: RunContext) -> None:
+    told = made(record.fn(context, account(facts={"watch": {"of": "another version"}})))
     assert told.stored
-    assert set(closed(case)) == PAGES | OTHERS
+    assert set(closed(context)) == PAGES | OTHERS
 
 
 @pytest.mark.parametrize(
@@ -156,10 +158,10 @@ def test_an_incidents_artifact_has_a_key_of_its_own(incident: str, key: str) -> 
         (Word.NOT_CONTAINED, "封じ込め未完了"),
     ],
 )
-def test_the_state_tells_the_verdict_in_japanese_as_well(case: Case, word: Word, japanese: str) -> None:
+def test_the_state_tells_the_verdict_in_japanese_as_well(context: RunContext, word: Word, japanese: str) -> None:
     recorded = Record("folder", Verdict(word, ("a",), ("b",), (), "next."), stored=True, reason="")
-    assert str(final_state(case, recorded.verdict, recorded, None).message).startswith(
-        f"{case.incident.id}: {word} {japanese}. Safe: a."
+    assert str(final_state(context, recorded.verdict, recorded, None).message).startswith(
+        f"{context.incident.id}: {word} {japanese}. Safe: a."
     )
 
 
@@ -167,48 +169,50 @@ def test_the_state_tells_the_verdict_in_japanese_as_well(case: Case, word: Word,
 @pytest.mark.parametrize("word", Word)
 @pytest.mark.parametrize("reached", [False, True])
 def test_the_state_the_page_in_the_ui_and_status_tell_the_same_end(
-    case: Case,
+    context: RunContext,
     monkeypatch: pytest.MonkeyPatch,
     recovery: Recovery | str | None,
     word: Word,
     reached: bool,  # noqa: FBT001  pytest gives it by name
 ) -> None:
     if not reached:
-        monkeypatch.setattr(case.store, "create", nothing_taken)
-    note_opened(case.workload, case.incident)
-    (case.home / INCIDENT).write_text("{}")
+        monkeypatch.setattr(context.store, "create", nothing_taken)
+    note_opened(context.workload, context.incident)
+    (context.home / INCIDENT).write_text("{}")
     facts = {"watch": None, "not_recovered": recovery if isinstance(recovery, str) else ""}
     back = recovery if isinstance(recovery, Recovery) else None
     told = account(facts=facts, recovery=back, verdict=Verdict(word, ("a",), (), (), "next."))
-    recorded = made(record.fn(case, told))
+    recorded = made(record.fn(context, told))
     assert recorded.stored == reached
-    state = final_state(case, recorded.verdict, recorded, recovery)
-    first = next(line for line in str(case.leaves[0].content).split("\n") if re.match("[✔▲✖] ", line))
+    state = final_state(context, recorded.verdict, recorded, recovery)
+    first = next(line for line in str(context.leaves[0].content).split("\n") if re.match("[✔▲✖] ", line))
     assert f"**{state.name}**".lower() in first.lower()
     assert state.is_completed() == first.startswith("✔")
-    line = next(status(case.workload, LinuxHost()))
-    shown = line.removeprefix(f"incident  {case.incident.id}  ")
+    line = next(status(context.workload, LinuxHost()))
+    shown = line.removeprefix(f"incident  {context.incident.id}  ")
     assert shown.partition(";")[0].lower() == str(state.name).lower()
     assert word in shown
     if state.name == "NotRecovered":
-        assert str(state.message).startswith(f"{case.incident.id}: The API did not come back: no answer from /health")
+        assert str(state.message).startswith(
+            f"{context.incident.id}: The API did not come back: no answer from /health"
+        )
 
 
 def nothing_taken(*_: object, **__: object) -> None:
     raise TransientStoreError("a store", "none", "It is on this host.", "Run again.")
 
 
-def test_status_of_an_incident_of_a_version_that_did_not_write_down_its_end(case: Case) -> None:
-    note_opened(case.workload, case.incident)
-    (case.home / INCIDENT).write_text("{}")
-    made(record.fn(case, account()))
-    assert next(status(case.workload, LinuxHost())) == f"incident  {case.incident.id}  PARTIAL"
+def test_status_of_an_incident_of_a_version_that_did_not_write_down_its_end(context: RunContext) -> None:
+    note_opened(context.workload, context.incident)
+    (context.home / INCIDENT).write_text("{}")
+    made(record.fn(context, account()))
+    assert next(status(context.workload, LinuxHost())) == f"incident  {context.incident.id}  PARTIAL"
 
 
-def test_an_end_that_is_older_than_the_last_record_is_not_told(case: Case) -> None:
-    note_opened(case.workload, case.incident)
-    (case.home / INCIDENT).write_text("{}")
-    case.journal(ENDED, dict[str, Any], {"record": 1, "end": "NotRecovered"})
-    case.number = 2
-    made(record.fn(case, account()))
-    assert next(status(case.workload, LinuxHost())) == f"incident  {case.incident.id}  PARTIAL"
+def test_an_end_that_is_older_than_the_last_record_is_not_told(context: RunContext) -> None:
+    note_opened(context.workload, context.incident)
+    (context.home / INCIDENT).write_text("{}")
+    context.journal(ENDED, dict[str, Any], {"record": 1, "end": "NotRecovered"})
+    context.number = 2
+    made(record.fn(context, account()))
+    assert next(status(context.workload, LinuxHost())) == f"incident  {context.incident.id}  PARTIAL"

@@ -26,9 +26,9 @@ from tasks.containment.watch import watch
 from tasks.custody.containment.container import Container, ContainerIdentity, FrozenContainer
 from tasks.custody.containment.ends import End
 from tasks.custody.evidence.acquisition import Outcome
-from tasks.custody.noun import Noun
+from tasks.custody.step_result import StepResult
 from tasks.incident.run_lock import take_ownership
-from tasks.runtime.context import Case
+from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
 from tasks.system.cancellation import Cancellation, RunCancelled, heeding, still_acts
 from tests.support.run_context import case_of, made
@@ -41,19 +41,19 @@ if TYPE_CHECKING:
 SOON = 4.0
 
 
-class Done(Noun):
+class Done(StepResult):
     """Something was made."""
 
-    told = "done"
+    summary = "done"
 
 
 @contextmanager
-def cancelled_when(case: Case, condition: Callable[[], object]) -> Iterator[None]:
+def cancelled_when(context: RunContext, condition: Callable[[], object]) -> Iterator[None]:
     """Cancel the case as soon as the condition holds."""
 
     def cancel_then() -> None:
         wait_until(condition, what="the moment to cancel at")
-        case.cancelled.order(signal.SIGTERM)
+        context.cancelled.order(signal.SIGTERM)
 
     thread = threading.Thread(target=cancel_then)
     thread.start()
@@ -63,8 +63,8 @@ def cancelled_when(case: Case, condition: Callable[[], object]) -> Iterator[None
         thread.join()
 
 
-def has(case: Case, action: str) -> bool:
-    return any(entry["action"] == action for entry in case.log.entries())
+def has(context: RunContext, action: str) -> bool:
+    return any(entry["action"] == action for entry in context.log.entries())
 
 
 @pytest.mark.parametrize("ignored", [("SIGINT", "SIGTERM"), ("SIGINT", "SIGTERM", "SIGHUP")])
@@ -72,19 +72,19 @@ def test_in_the_grace_everybody_is_frozen_again_children_born_meanwhile_too(
     small: SmallWorkload, ignored: tuple[str, ...]
 ) -> None:
     stubborn(small, *ignored)
-    with case_of(small.block(grace_seconds=60)) as case:
-        cordon.fn(case)
-        freeze.fn(case)
-        with cancelled_when(case, lambda: has(case, "deviation")):
+    with case_of(small.block(grace_seconds=60)) as context:
+        cordon.fn(context)
+        freeze.fn(context)
+        with cancelled_when(context, lambda: has(context, "deviation")):
             began = time.monotonic()
-            stopped: Stop = made(stop.fn(case))
+            stopped: Stop = made(stop.fn(context))
         assert time.monotonic() - began < 60 / 2
         assert states(small.living()) == {psutil.STATUS_STOPPED}
-        assert not stopped.complete, "a stop that is cached would never be done"
+        assert not stopped.is_complete, "a stop that is cached would never be done"
         assert {receipt.end for receipt in stopped.processes} == {End.SURVIVED}
-        found: Containment = made(prove_still_contained.fn(case))
+        found: Containment = made(prove_still_contained.fn(context))
         assert not found.contained
-        assert stance(case, found) == FROZEN_ONLY
+        assert stance(context, found) == FROZEN_ONLY
 
 
 def test_who_forks_in_the_grace_is_frozen_with_all_its_children(small: SmallWorkload) -> None:
@@ -96,78 +96,78 @@ def test_who_forks_in_the_grace_is_frozen_with_all_its_children(small: SmallWork
     )
     small.start()
     wait_until((small.root / "ready").exists, what="the training's start")
-    with case_of(small.block(grace_seconds=60)) as case:
-        cordon.fn(case)
-        freeze.fn(case)
+    with case_of(small.block(grace_seconds=60)) as context:
+        cordon.fn(context)
+        freeze.fn(context)
         before = len(small.living())
-        with cancelled_when(case, lambda: has(case, "deviation") and len(small.living()) > before + 3):
-            stop.fn(case)
+        with cancelled_when(context, lambda: has(context, "deviation") and len(small.living()) > before + 3):
+            stop.fn(context)
         assert states(small.living()) == {psutil.STATUS_STOPPED}
 
 
 def test_how_the_workload_stands(small: SmallWorkload) -> None:
     training = stubborn(small)
-    with case_of(small.block()) as case:
-        cordon.fn(case)
-        assert stance(case, None) == NOT_CONTAINED
-        freeze.fn(case)
-        assert stance(case, None) == FROZEN_ONLY
+    with case_of(small.block()) as context:
+        cordon.fn(context)
+        assert stance(context, None) == NOT_CONTAINED
+        freeze.fn(context)
+        assert stance(context, None) == FROZEN_ONLY
         training.send_signal(signal.SIGCONT)
         wait_until(lambda: psutil.STATUS_STOPPED not in states(small.living()), what="the thaw")
-        assert stance(case, None) == NOT_CONTAINED
+        assert stance(context, None) == NOT_CONTAINED
         training.kill()
         training.wait(10)
-        assert stance(case, made(prove_still_contained.fn(case))) == CONTAINED
+        assert stance(context, made(prove_still_contained.fn(context))) == CONTAINED
 
 
 def test_no_step_begins_but_those_that_a_cancelled_run_still_does(small: SmallWorkload) -> None:
     @step("§4 any", "任意")
-    def any_step(case: Case) -> Done:
-        raise AssertionError(f"it was begun for {case.incident.id}")
+    def any_step(context: RunContext) -> Done:
+        raise AssertionError(f"it was begun for {context.incident.id}")
 
     @step("§8 last", "最後", last=True)
-    def last_step(case: Case) -> Done:
-        assert case.cancelled
+    def last_step(context: RunContext) -> Done:
+        assert context.cancelled
         return Done()
 
-    with case_of(small.block()) as case:
-        case.cancelled.order(signal.SIGINT)
+    with case_of(small.block()) as context:
+        context.cancelled.order(signal.SIGINT)
         with pytest.raises(RunCancelled, match="not begun"):
-            any_step.fn(case)
-        assert made(last_step.fn(case)).told == "done"
-        assert not has(case, "step failed")
+            any_step.fn(context)
+        assert made(last_step.fn(context)).summary == "done"
+        assert not has(context, "step failed")
 
 
 def test_a_step_that_heeds_nothing_is_left_behind_and_keeps_the_workload_until_it_ends(small: SmallWorkload) -> None:
     begun, hang = threading.Event(), threading.Event()
 
     @step("§5 hang", "停止中", patience=0.1)
-    def hanging(case: Case) -> Done:
-        assert not case.cancelled
+    def hanging(context: RunContext) -> Done:
+        assert not context.cancelled
         begun.set()
         hang.wait(60)
         return Done()
 
     block = small.block()
-    with case_of(block) as case:
-        with cancelled_when(case, begun.is_set), pytest.raises(RunCancelled, match="not finished"):
-            hanging.fn(case)
+    with case_of(block) as context:
+        with cancelled_when(context, begun.is_set), pytest.raises(RunCancelled, match="not finished"):
+            hanging.fn(context)
         assert still_acts()
-        case.close()
+        context.close()
         assert take_ownership(block.evidence) is None, "a second run would start beside what still acts"
         hang.set()
         wait_until(lambda: not still_acts(), what="the end of what was left behind")
-        case.close()
+        context.close()
         other = take_ownership(block.evidence)
         assert other is not None
         os.close(other)
 
 
 def test_the_watch_ends(small: SmallWorkload) -> None:
-    with case_of(small.block(watch_seconds=600)) as case:
+    with case_of(small.block(watch_seconds=600)) as context:
         began = time.monotonic()
-        with cancelled_when(case, lambda: time.monotonic() > began), pytest.raises(RunCancelled):
-            watch.fn(case)
+        with cancelled_when(context, lambda: time.monotonic() > began), pytest.raises(RunCancelled):
+            watch.fn(context)
         assert time.monotonic() - began < SOON
 
 
@@ -176,9 +176,9 @@ def test_a_collector_in_hand_ends_with_a_written_reason(small: SmallWorkload, tm
     program.write_text("import pathlib, time\npathlib.Path(__file__).with_name('up').touch()\ntime.sleep(600)\n")
     globs: dict[str, list[str]] = {"logs": [], "artifacts": [], "models": []}
     target = Target("IR-20260102T030405Z", str(tmp_path), "python", os.geteuid(), globs, [], seconds=600.0)
-    with case_of(small.block()) as case, cancelled_when(case, (tmp_path / "up").exists):
+    with case_of(small.block()) as context, cancelled_when(context, (tmp_path / "up").exists):
         lines, loss = attempt(
-            discover()["models"], target, tmp_path, (sys.executable, str(program)), cancelled=case.cancelled
+            discover()["models"], target, tmp_path, (sys.executable, str(program)), cancelled=context.cancelled
         )
     assert lines == []
     assert loss
@@ -220,11 +220,11 @@ def test_a_container_that_was_thawed_to_end_is_paused_again(small: SmallWorkload
     identity, now = ContainerIdentity("f" * 64, "2026-01-02T03:04:05Z"), datetime.now(UTC)
     engine = Engine(Container(identity, "train", "image", "sha256:1", "paused", restart="no", stop_signal="SIGTERM"))
     frozen = FrozenContainer(identity, "train", "image", "no", auto_remove=False, why="", seen_at=now, paused_at=now)
-    with case_of(small.block(grace_seconds=60)) as case:
-        case.__dict__["engine"] = engine
+    with case_of(small.block(grace_seconds=60)) as context:
+        context.__dict__["engine"] = engine
         began = time.monotonic()
-        with cancelled_when(case, lambda: engine.did):
-            receipt = stop_container(case, frozen, gently=True)
+        with cancelled_when(context, lambda: engine.did):
+            receipt = stop_container(context, frozen, gently=True)
         assert time.monotonic() - began < SOON
     assert engine.did == [f"SIGTERM {identity.id}", f"pause {identity.id}"]
     assert engine.container.state == "paused"

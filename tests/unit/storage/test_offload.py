@@ -89,135 +89,135 @@ class Lying(Counting):
 
 def test_each_byte_crosses_once_and_the_snapshot_is_copied(small: SmallWorkload) -> None:
     store = Counting()
-    with run_of(small, store) as (case, seals):
-        done = sent(case, seals)
+    with run_of(small, store) as (context, seals):
+        done = sent(context, seals)
         assert len(store.came) == len(set(store.came))
         assert done.sent == done.size
-        assert proven(case, seals).complete
+        assert proven(context, seals).is_complete
 
 
 def test_what_a_folder_has_twice_is_sent_once(small: SmallWorkload) -> None:
     shutil.copyfile(small.root / "models/model_builtin.joblib", small.root / "models/model_copy.joblib")
     store = Counting()
-    with run_of(small, store) as (case, seals):
-        done = sent(case, seals)
+    with run_of(small, store) as (context, seals):
+        done = sent(context, seals)
         size = (small.root / "models/model_copy.joblib").stat().st_size
         assert done.sent == done.size - size
         assert done.copied == size
-        assert proven(case, seals).complete
+        assert proven(context, seals).is_complete
 
 
 def test_after_a_break_only_what_is_missing_is_sent(small: SmallWorkload) -> None:
     store = Counting()
     store.left = 3
-    with run_of(small, store) as (case, seals), pytest.raises(TransientStoreError):
-        sent(case, seals)
+    with run_of(small, store) as (context, seals), pytest.raises(TransientStoreError):
+        sent(context, seals)
     before, store.left = list(store.came), None
-    with run_of(small, store) as (case, seals):
-        with (case.home / LEDGER).open("ab") as torn:
+    with run_of(small, store) as (context, seals):
+        with (context.home / LEDGER).open("ab") as torn:
             torn.write(b'{"key": "incidents/')
-        sent(case, seals)
+        sent(context, seals)
         assert len(before) == 3
         assert len(store.came) == len(set(store.came))
-        assert proven(case, seals).complete
-        assert set(Ledger(case.home, case.place).known) >= set(store.came)
+        assert proven(context, seals).is_complete
+        assert set(Ledger(context.home, context.place).known) >= set(store.came)
 
 
 def test_what_the_store_has_lost_is_sent_again_whatever_the_ledger_says(small: SmallWorkload) -> None:
     store = Counting()
-    with run_of(small, store) as (case, seals):
-        sent(case, seals)
+    with run_of(small, store) as (context, seals):
+        sent(context, seals)
         lost = evidence_key(INCIDENT, 1, LOG)
         store.lose(lost)
-        assert [each.key for each in bad(proven(case, seals))] == [lost]
-        sent(case, seals)
+        assert [each.key for each in bad(proven(context, seals))] == [lost]
+        sent(context, seals)
         assert store.came.count(lost) == 2
-        assert proven(case, seals).complete
+        assert proven(context, seals).is_complete
 
 
 def test_what_is_listed_is_not_asked_for_until_it_is_verified_nor_believed_once_it_was_doubted(
     small: SmallWorkload,
 ) -> None:
     store, key = Counting(), evidence_key(INCIDENT, 1, LOG)
-    with run_of(small, store) as (case, seals):
-        sent(case, seals)
+    with run_of(small, store) as (context, seals):
+        sent(context, seals)
         store.looked.clear()
-        sent(case, seals)
+        sent(context, seals)
         assert not [each for each in store.looked if each.startswith(("snapshots/", key.removesuffix(LOG)))]
         store.change(key, b"iteration 2\n")
-        sent(case, seals)
-        assert [each.key for each in bad(proven(case, seals))] == [key]
+        sent(context, seals)
+        assert [each.key for each in bad(proven(context, seals))] == [key]
         with pytest.raises(Conflict):
-            sent(case, seals)
+            sent(context, seals)
 
 
 def test_where_retention_is_asked_each_object_is_asked_for(small: SmallWorkload) -> None:
     store = Counting()
-    with run_of(small, store) as (case, seals):
-        sent(case, seals)
+    with run_of(small, store) as (context, seals):
+        sent(context, seals)
         store.looked.clear()
-        case.__dict__["block"] = SimpleNamespace(retention=Retention("governance", 30), signing=None)
-        sent(case, seals)
+        context.__dict__["block"] = SimpleNamespace(retention=Retention("governance", 30), signing=None)
+        sent(context, seals)
         assert {each for each in store.looked if each.startswith("snapshots/")}
 
 
 def test_a_later_incident_with_the_same_content_sends_next_to_nothing(small: SmallWorkload) -> None:
     (small.root / "models/model_builtin.joblib").write_bytes(os.urandom(300_000))
     store = Counting()
-    with run_of(small, store) as (case, seals):
-        sent(case, seals)
+    with run_of(small, store) as (context, seals):
+        sent(context, seals)
     store.came.clear()
-    with run_of(small, store, LATER) as (case, seals):
-        done = sent(case, seals)
+    with run_of(small, store, LATER) as (context, seals):
+        done = sent(context, seals)
         assert not [key for key in store.came if "/models/" in key or "/logs/" in key]
         assert done.copied > 300_000
         assert done.sent < done.size / 10
-        assert proven(case, seals).complete
+        assert proven(context, seals).is_complete
 
 
 def test_a_source_is_copied_only_if_the_store_itself_says_what_it_is(small: SmallWorkload) -> None:
     store = Counting()
-    with run_of(small, store) as (case, seals):
-        sent(case, seals)
+    with run_of(small, store) as (context, seals):
+        sent(context, seals)
     store.change(evidence_key(INCIDENT, 1, LOG), b"forged")
     store.came.clear()
-    with run_of(small, store, LATER) as (case, seals):
-        sent(case, seals)
+    with run_of(small, store, LATER) as (context, seals):
+        sent(context, seals)
         assert evidence_key(LATER, 1, LOG) in store.came
-        assert proven(case, seals).complete
+        assert proven(context, seals).is_complete
 
 
 def test_content_of_another_place_is_sent(small: SmallWorkload) -> None:
-    with run_of(small, Counting()) as (case, seals):
-        sent(case, seals)
+    with run_of(small, Counting()) as (context, seals):
+        sent(context, seals)
     store = Counting()
     store._place = "memory:another"
-    with run_of(small, store, LATER) as (case, seals):
-        assert sent(case, seals).copied == 0
-        assert proven(case, seals).complete
+    with run_of(small, store, LATER) as (context, seals):
+        assert sent(context, seals).copied == 0
+        assert proven(context, seals).is_complete
 
 
 def test_a_store_without_digests_is_proven_by_reading_back(small: SmallWorkload) -> None:
     store = Mute()
-    with run_of(small, store) as (case, seals):
-        sent(case, seals)
-        receipts = proven(case, seals)
-        assert receipts.complete
+    with run_of(small, store) as (context, seals):
+        sent(context, seals)
+        receipts = proven(context, seals)
+        assert receipts.is_complete
         assert all(each.read for each in receipts.objects)
         store.change(evidence_key(INCIDENT, 1, LOG), b"iteration 2\n")
-        assert "gives back" in bad(proven(case, seals))[0].reason
+        assert "gives back" in bad(proven(context, seals))[0].reason
 
 
 def test_on_request_every_byte_is_read_back(small: SmallWorkload) -> None:
     store, key = Lying(), evidence_key(INCIDENT, 1, LOG)
-    with run_of(small, store) as (case, seals):
-        sent(case, seals)
+    with run_of(small, store) as (context, seals):
+        sent(context, seals)
         there = store.look(key)
         assert there
         store.remembered[key] = there.sha256 or ""
         store.change(key, b"iteration 2\n")
-        assert proven(case, seals).complete
-        (found,) = bad(proven(case, seals, read_back=True))
+        assert proven(context, seals).is_complete
+        (found,) = bad(proven(context, seals, read_back=True))
         assert (found.key, found.read) == (key, True)
 
 
@@ -226,10 +226,10 @@ def test_large_files_are_sealed_with_their_parts(small: SmallWorkload, monkeypat
     monkeypatch.setattr(division, "PART", 1 << 20)
     (small.root / "models/model_builtin.joblib").write_bytes(data := os.urandom((1 << 20) + 5))
     store = Counting()
-    with run_of(small, store) as (case, seals):
-        files = {file.stored: file for file in read_manifest(case, 1).files}
+    with run_of(small, store) as (context, seals):
+        files = {file.stored: file for file in read_manifest(context, 1).files}
         parts = files["models/model_builtin.joblib"].parts
         assert parts
         assert (parts.size, parts.total, len(parts.digests)) == (1 << 20, len(data), 2)
-        sent(case, seals)
-        assert proven(case, seals).complete
+        sent(context, seals)
+        assert proven(context, seals).is_complete

@@ -124,9 +124,9 @@ def test_an_incident_is_stored_proven_and_promoted_with_no_more_rights_than_thes
 ) -> None:
     auditor = place.block("auditor").open()
     audit = audited(auditor, INCIDENT, read_signers(signing_key.allowed_signers), deep=True)
-    assert audit.word is AuditWord.PROVEN, audit.told
+    assert audit.word is AuditWord.PROVEN, audit.summary
     assert "under governance" in audit.retained
-    assert pull(auditor, "latest", tmp_path).complete
+    assert pull(auditor, "latest", tmp_path).is_complete
 
 
 @pytest.mark.parametrize(
@@ -174,19 +174,19 @@ def test_the_stores_own_words_for_it(place: Place) -> None:
 
 def test_a_writer_alone_skips_promotion_and_says_so(place: Place, small: SmallWorkload) -> None:
     before = place.block("owner").open().list("latest/")
-    with case_of(small.block(), place.block("writer").open(), incident="IR-20260202T030405Z") as case:
-        case.block = place.block("writer")
-        made_of = tuple(made(collect.fn(case, name)) for name in ("logs", "models"))
-        judge_models.fn(case, made_of)
-        seals = (made(seal.fn(case, 1, made_of)),)
-        offload.fn(case, seals, seals[0])
-        done = made(promote.fn(case, seals, Verdict(Word.VERIFIED, (), (), (), ""), "guarded"))
-    assert done.complete
-    assert "skipped, expected an identity that may change latest/; got AccessDenied" in done.told
+    with case_of(small.block(), place.block("writer").open(), incident="IR-20260202T030405Z") as context:
+        context.block = place.block("writer")
+        made_of = tuple(made(collect.fn(context, name)) for name in ("logs", "models"))
+        judge_models.fn(context, made_of)
+        seals = (made(seal.fn(context, 1, made_of)),)
+        offload.fn(context, seals, seals[0])
+        done = made(promote.fn(context, seals, Verdict(Word.VERIFIED, (), (), (), ""), "guarded"))
+    assert done.is_complete
+    assert "skipped, expected an identity that may change latest/; got AccessDenied" in done.summary
     assert list(place.block("owner").open().list("latest/")) == list(before)
     with pytest.raises(NotOurs, match="promoter"):
         rollback(place.block("writer").open_latest(), Undoing("a writer"), Unheard())
-    assert rollback(place.block("writer", "promoter").open_latest(), Undoing("a promoter"), Unheard()).complete
+    assert rollback(place.block("writer", "promoter").open_latest(), Undoing("a promoter"), Unheard()).is_complete
 
 
 def test_an_overwritten_object_is_still_there_and_the_audit_names_it(place: Place) -> None:
@@ -197,7 +197,7 @@ def test_an_overwritten_object_is_still_there_and_the_audit_names_it(place: Plac
         place.client("writer").put_object(Bucket=place.bucket, Key=key, Body=overwriting)
         audit = audited(place.block("auditor").open(), INCIDENT, None, deep=False)
         assert audit.word is AuditWord.BROKEN
-        told = [each.told for each in audit.findings if each.object == MANIFEST]
+        told = [each.summary for each in audit.findings if each.object == MANIFEST]
         assert any("written or deleted again" in each for each in told)
     kept = place.owner.get_object(Bucket=place.bucket, Key=key, VersionId=first["VersionId"])
     assert kept["Body"].read() == content

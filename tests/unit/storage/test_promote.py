@@ -17,7 +17,7 @@ from tasks.evidence.collect import collect
 from tasks.evidence.model_inspection import judge_models
 from tasks.evidence.seal import seal
 from tasks.record.dry_run_plan import plan
-from tasks.runtime.context import Case
+from tasks.runtime.context import RunContext
 from tasks.storage import offload as offloading
 from tasks.storage.latest_transaction import take_turn
 from tasks.storage.offload import offload
@@ -39,67 +39,71 @@ def place(monkeypatch: pytest.MonkeyPatch) -> MemoryStore:
 
 
 @pytest.fixture
-def case(small: SmallWorkload, place: MemoryStore) -> Iterator[Case]:
-    with case_of(small.block(), place) as case:
-        yield case
+def context(small: SmallWorkload, place: MemoryStore) -> Iterator[RunContext]:
+    with case_of(small.block(), place) as context:
+        yield context
 
 
-def sealed(case: Case) -> Seal:
-    evidence = tuple(made(collect.fn(case, name)) for name in ("logs", "artifacts", "models"))
-    judge_models.fn(case, evidence)
-    one: Seal = made(seal.fn(case, case.volume, evidence))
-    offload.fn(case, (one,), one)
+def sealed(context: RunContext) -> Seal:
+    evidence = tuple(made(collect.fn(context, name)) for name in ("logs", "artifacts", "models"))
+    judge_models.fn(context, evidence)
+    one: Seal = made(seal.fn(context, context.volume, evidence))
+    offload.fn(context, (one,), one)
     return one
 
 
-def promoted(case: Case, one: Seal, policy: LatestPolicy = "guarded", verdict: Verdict = VERIFIED) -> Promotion:
-    done: Promotion = made(promote.fn(case, (one,), verdict, policy))
+def promoted(
+    context: RunContext, one: Seal, policy: LatestPolicy = "guarded", verdict: Verdict = VERIFIED
+) -> Promotion:
+    done: Promotion = made(promote.fn(context, (one,), verdict, policy))
     return done
 
 
 @pytest.mark.parametrize("word", [word for word in Word if word is not Word.VERIFIED])
-def test_only_a_verified_incident_promotes(case: Case, place: MemoryStore, word: Word) -> None:
-    done = promoted(case, sealed(case), verdict=Verdict(word, (), (), (), ""))
-    assert done.told == f"latest/ was left as it is: the incident is {word}"
-    assert done.complete
+def test_only_a_verified_incident_promotes(context: RunContext, place: MemoryStore, word: Word) -> None:
+    done = promoted(context, sealed(context), verdict=Verdict(word, (), (), (), ""))
+    assert done.summary == f"latest/ was left as it is: the incident is {word}"
+    assert done.is_complete
     assert not [*place.list("latest/"), *place.list("promotions/")]
 
 
-def test_never_is_never(case: Case, place: MemoryStore) -> None:
-    assert promoted(case, sealed(case), "never").told == "latest/ was left as it is: the policy is never"
+def test_never_is_never(context: RunContext, place: MemoryStore) -> None:
+    assert promoted(context, sealed(context), "never").summary == "latest/ was left as it is: the policy is never"
     assert not [*place.list("latest/"), *place.list("promotions/")]
 
 
-def test_guarded_deletes_nothing_and_says_what_a_mirror_would(case: Case, place: MemoryStore) -> None:
+def test_guarded_deletes_nothing_and_says_what_a_mirror_would(context: RunContext, place: MemoryStore) -> None:
     overwrite(place, "latest/models/model_old.joblib", "old")
-    done = promoted(case, sealed(case))
-    assert ", 1 would delete" in done.told
+    done = promoted(context, sealed(context))
+    assert ", 1 would delete" in done.summary
     assert place.look(OWN)
     assert place.read("latest/models/model_old.joblib") == b"old"
 
 
-def test_an_incident_does_not_overtake_a_later_one_that_was_rolled_back_either(case: Case, place: MemoryStore) -> None:
+def test_an_incident_does_not_overtake_a_later_one_that_was_rolled_back_either(
+    context: RunContext, place: MemoryStore
+) -> None:
     turn_for(place, snapshot(place, THIRD, model="3"))
-    done = promoted(case, sealed(case))
-    assert done.told == f"latest/ was left as it is: {THIRD} is later and has promoted"
+    done = promoted(context, sealed(context))
+    assert done.summary == f"latest/ was left as it is: {THIRD} is later and has promoted"
     assert not place.look(OWN)
 
 
 def test_while_another_is_at_work_promotion_waits_for_the_next_run_and_is_not_cached(
-    case: Case, place: MemoryStore
+    context: RunContext, place: MemoryStore
 ) -> None:
     other = snapshot(place, "IR-20250102T030405Z", model="1")
     with pytest.raises(Killed):
         take_turn(place, other, KilledAt("turn begun", "promotions/000001/begun.json"), now=datetime.now(UTC))
-    state: Any = promote.fn(case, (sealed(case),), VERIFIED, "guarded")
+    state: Any = promote.fn(context, (sealed(context),), VERIFIED, "guarded")
     assert state.is_failed()
-    assert "is under way" in state.data.told
+    assert "is under way" in state.data.summary
     assert not place.look(OWN)
 
 
-def test_an_incident_run_again_after_all_was_done_tells_of_the_same_turn(case: Case) -> None:
-    one = sealed(case)
-    first, again = promoted(case, one), promoted(case, one)
+def test_an_incident_run_again_after_all_was_done_tells_of_the_same_turn(context: RunContext) -> None:
+    one = sealed(context)
+    first, again = promoted(context, one), promoted(context, one)
     assert first.turn == again.turn
     assert [each.key for each in first.objects] == [each.key for each in again.objects]
 
@@ -108,17 +112,17 @@ def test_a_dry_run_shows_each_file_of_latest_and_what_would_become_of_it(
     small: SmallWorkload, place: MemoryStore
 ) -> None:
     (small.root / "models/model_second.joblib").write_bytes((small.root / "models/model_builtin.joblib").read_bytes())
-    with case_of(small.block(), place) as case:
-        promoted(case, sealed(case))
+    with case_of(small.block(), place) as context:
+        promoted(context, sealed(context))
     overwrite(place, "latest/models/model_old.joblib", "old")
     overwrite(place, "latest/notes.txt", "a person's")
     overwrite(place, "latest/models/model_second.joblib", "another")
     (small.root / "artifacts/summary_new.json").write_text("{}")
     before = {each.key: place.read(each.key) for each in place.list("")}
-    with case_of(small.block(), incident=SECOND, dry_run=True) as case:
-        case.store = RehearsalStore(place, case.log)
-        promoted(case, sealed(case))
-        rows = {row["on"]: row["act"] for row in plan(case.log.entries()) if row["on"].startswith("latest/")}
+    with case_of(small.block(), incident=SECOND, dry_run=True) as context:
+        context.store = RehearsalStore(place, context.log)
+        promoted(context, sealed(context))
+        rows = {row["on"]: row["act"] for row in plan(context.log.entries()) if row["on"].startswith("latest/")}
     assert {each.key: place.read(each.key) for each in place.list("")} == before
     assert rows["latest/artifacts/summary_new.json"] == "add"
     assert rows["latest/models/model_second.joblib"] == "replace"
@@ -132,31 +136,33 @@ def test_an_incident_whose_name_is_later_than_its_claim_keeps_nobody_out_of_late
     small: SmallWorkload, tmp_path: Path
 ) -> None:
     place = DirectoryStore(tmp_path)
-    with case_of(small.block(), place, incident="IR-20990101T000000Z") as case:
-        done = promoted(case, sealed(case))
-    assert "from the future" in done.told
+    with case_of(small.block(), place, incident="IR-20990101T000000Z") as context:
+        done = promoted(context, sealed(context))
+    assert "from the future" in done.summary
     assert not [*place.list("latest/"), *place.list("promotions/")]
-    with case_of(small.block(), place, incident=SECOND) as case:
-        assert promoted(case, sealed(case)).complete
+    with case_of(small.block(), place, incident=SECOND) as context:
+        assert promoted(context, sealed(context)).is_complete
     assert place.look(OWN)
 
 
-def test_what_an_incident_from_the_future_keeps_out_is_told_how_to_get_in(case: Case, place: MemoryStore) -> None:
+def test_what_an_incident_from_the_future_keeps_out_is_told_how_to_get_in(
+    context: RunContext, place: MemoryStore
+) -> None:
     turn_for(place, snapshot(place, "IR-20990101T000000Z", model="3"))
-    one = sealed(case)
-    assert promoted(case, one).told.endswith("is later and has promoted; it is from the future: make lower")
-    lower(place, Undoing("root"), case.log)
-    assert promoted(case, one).complete
+    one = sealed(context)
+    assert promoted(context, one).summary.endswith("is later and has promoted; it is from the future: make lower")
+    lower(place, Undoing("root"), context.log)
+    assert promoted(context, one).is_complete
     assert place.look(OWN)
 
 
 def test_an_empty_file_never_takes_the_place_of_a_good_one(
-    case: Case, place: MemoryStore, small: SmallWorkload
+    context: RunContext, place: MemoryStore, small: SmallWorkload
 ) -> None:
     overwrite(place, "latest/logs/train-20260101_000000.log", "iteration 1")
     (small.root / "logs/train-20260101_000000.log").write_text("")
     (small.root / "artifacts/cv_results_builtin.csv").write_text("")
-    done = promoted(case, sealed(case))
-    assert done.told.count("(it is empty)") == 2
+    done = promoted(context, sealed(context))
+    assert done.summary.count("(it is empty)") == 2
     assert place.read("latest/logs/train-20260101_000000.log") == b"iteration 1"
     assert not place.look("latest/artifacts/cv_results_builtin.csv")

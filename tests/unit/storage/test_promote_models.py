@@ -11,7 +11,7 @@ from tasks.custody.store.latest import Promotion
 from tasks.evidence.collect import collect
 from tasks.evidence.model_inspection import judge_models
 from tasks.evidence.seal import seal
-from tasks.runtime.context import Case
+from tasks.runtime.context import RunContext
 from tasks.storage import offload as offloading
 from tasks.storage.offload import offload
 from tasks.storage.promote import promote
@@ -29,13 +29,13 @@ def store(monkeypatch: pytest.MonkeyPatch) -> MemoryStore:
     return MemoryStore()
 
 
-def promoted(case: Case, *before: Seal) -> tuple[tuple[Seal, ...], Promotion]:
+def promoted(context: RunContext, *before: Seal) -> tuple[tuple[Seal, ...], Promotion]:
     """A run of an incident that has sealed these volumes."""
-    evidence = tuple(made(collect.fn(case, name)) for name in ("logs", "models"))
-    judge_models.fn(case, evidence)
-    seals = (*before, made(seal.fn(case, case.volume, evidence)))
-    offload.fn(case, seals, seals[-1])
-    receipts = made(promote.fn(case, seals, VERIFIED, "guarded"))
+    evidence = tuple(made(collect.fn(context, name)) for name in ("logs", "models"))
+    judge_models.fn(context, evidence)
+    seals = (*before, made(seal.fn(context, context.volume, evidence)))
+    offload.fn(context, seals, seals[-1])
+    receipts = made(promote.fn(context, seals, VERIFIED, "guarded"))
     assert isinstance(receipts, Promotion)
     return seals, receipts
 
@@ -45,22 +45,22 @@ def test_each_volume_decides_for_itself(small: SmallWorkload, store: MemoryStore
     whole = model.read_bytes()
     log = Path(small.root / "logs/new.log")
     model.write_bytes(whole[:-20])
-    with case_of(small.block(), store) as case:
-        seals, receipts = promoted(case)
-    assert "model_builtin.joblib (torn" in receipts.told
+    with case_of(small.block(), store) as context:
+        seals, receipts = promoted(context)
+    assert "model_builtin.joblib (torn" in receipts.summary
     assert not store.look(MODEL)
     model.write_bytes(whole)
-    with case_of(small.block(), store) as case:
-        seals, receipts = promoted(case, *seals)
-    assert "not promoted" not in receipts.told
+    with case_of(small.block(), store) as context:
+        seals, receipts = promoted(context, *seals)
+    assert "not promoted" not in receipts.summary
     good = store.look(MODEL)
     assert good
     model.write_bytes(whole[:-20])
     log.write_text("x\n")
-    with case_of(small.block(), store) as case:
-        seals, receipts = promoted(case, *seals)
+    with case_of(small.block(), store) as context:
+        seals, receipts = promoted(context, *seals)
     assert len(seals) == 3
-    assert "later" not in receipts.told
-    assert "model_builtin.joblib (torn" in receipts.told
+    assert "later" not in receipts.summary
+    assert "model_builtin.joblib (torn" in receipts.summary
     assert store.look("latest/logs/new.log")
     assert store.look(MODEL) == good

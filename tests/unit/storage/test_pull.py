@@ -51,9 +51,9 @@ def age(path: Path, days: int) -> None:
 
 def test_latest_comes_under_the_runbooks_names_and_again_there_is_nothing_to_do(filled: Store, into: Path) -> None:
     made = pull(filled, "latest", into)
-    assert (made.complete, made.told) == (True, "latest: 2 new")
+    assert (made.is_complete, made.summary) == (True, "latest: 2 new")
     assert {name: (into / name).read_text() for name in HERE.values()} == dict.fromkeys(HERE.values(), "1")
-    assert pull(filled, "latest", into).told == "latest: 2 same"
+    assert pull(filled, "latest", into).summary == "latest: 2 same"
     assert not list(into.rglob(".pull-*"))
 
 
@@ -65,10 +65,10 @@ def test_an_older_file_is_replaced_a_newer_one_only_if_it_is_told_to(filled: Sto
     made = pull(filled, "latest", into)
     known = not isinstance(filled, MemoryStore)  # which does not tell when an object was written
     assert outcomes(made) == {HERE[MODEL]: Outcome.REPLACED if known else Outcome.LEFT, HERE[LOG]: Outcome.LEFT}
-    assert not made.complete
+    assert not made.is_complete
     assert "is newer" in next(each.reason for each in made.files if each.name == HERE[LOG])
     assert (into / HERE[LOG]).read_text() == "here"
-    assert pull(filled, "latest", into, overwrite=True).complete
+    assert pull(filled, "latest", into, overwrite=True).is_complete
     assert (into / HERE[LOG]).read_text() == "1"
 
 
@@ -90,7 +90,7 @@ def test_what_is_not_what_the_turn_brought_is_not_taken_over(filled: Store, into
         HERE[LOG]: Outcome.NEW,
         "models/by_hand.json": Outcome.NEW,
     }
-    assert not made.complete
+    assert not made.is_complete
     assert not (into / HERE[MODEL]).exists()
     assert not list(into.rglob(".pull-*"))
 
@@ -101,7 +101,7 @@ def test_what_is_missing_is_named(into: Path) -> None:
     del store._objects[MODEL]
     made = pull(store, "latest", into)
     assert outcomes(made)[HERE[MODEL]] is Outcome.MISSING
-    assert not made.complete
+    assert not made.is_complete
 
 
 def test_a_turn_that_is_not_done_is_told(into: Path) -> None:
@@ -109,8 +109,8 @@ def test_a_turn_that_is_not_done_is_told(into: Path) -> None:
     with pytest.raises(Killed):
         take_turn(store, snapshot(store, FIRST, model="1", log="1"), KilledAt("promoted", MODEL), now=NOW)
     made = pull(store, "latest", into)
-    assert "turn 1 of latest/ is not done" in made.told
-    assert not made.complete
+    assert "turn 1 of latest/ is not done" in made.summary
+    assert not made.is_complete
 
 
 def test_latest_that_changes_meanwhile_is_told(into: Path) -> None:
@@ -122,7 +122,7 @@ def test_latest_that_changes_meanwhile_is_told(into: Path) -> None:
 
     store = Changing()
     turn_for(store, snapshot(store, FIRST, model="1"))
-    assert "changed meanwhile" in pull(store, "latest", into).told
+    assert "changed meanwhile" in pull(store, "latest", into).summary
 
 
 @pytest.mark.parametrize("name", ["models", "models/model_a.joblib"])
@@ -134,7 +134,7 @@ def test_no_link_is_followed(filled: Store, into: Path, tmp_path: Path, name: st
     made = pull(filled, "latest", into, overwrite=True)
     assert (outside / "model_a.joblib").read_text() == "theirs"
     assert [path.name for path in outside.iterdir()] == ["model_a.joblib"]
-    assert made.complete is (name != "models")
+    assert made.is_complete is (name != "models")
 
 
 def test_a_key_that_leads_elsewhere_is_no_file(into: Path) -> None:
@@ -171,12 +171,12 @@ def test_an_incident_and_its_snapshots_come_back_as_their_manifests_say(into: Pa
     store = MemoryStore()
     evacuated(tmp_path / "small", store, None)
     made = pull(store, INCIDENT, into)
-    assert made.complete, made.told
+    assert made.is_complete, made.summary
     keys = {each.key.removeprefix("incidents/") for each in store.list("incidents/")}
     assert {path.relative_to(into).as_posix() for path in into.rglob("*") if path.is_file()} == keys
     for what in (f"snapshots/{INCIDENT.removeprefix('IR-')}", f"{INCIDENT.removeprefix('IR-')}.2"):
         (folder := tmp_path / what).mkdir(parents=True)
-        assert pull(store, what, folder).complete
+        assert pull(store, what, folder).is_complete
         assert list(folder.glob("logs/*.log"))
     key = f"incidents/{INCIDENT}/evidence/pip_freeze.txt"
     store._objects[key] = b"forged"

@@ -39,9 +39,9 @@ def back(store: Store, before: int = 0, *, take_over: bool = False) -> Promotion
 def test_the_last_turn_is_undone_and_can_be_done_again(place: Store) -> None:
     turn_for(place, snapshot(place, FIRST, model="1", log="1"))
     turn_for(place, snapshot(place, SECOND, model="2", scores="2"))
-    assert back(place).told == "turn 3: 1 replace, 1 keep, 1 delete"
+    assert back(place).summary == "turn 3: 1 replace, 1 keep, 1 delete"
     assert latest(place) == {MODEL: "1", LOG: "1"}
-    assert back(place).complete
+    assert back(place).is_complete
     assert latest(place) == {MODEL: "2", SCORES: "2", LOG: "1"}
 
 
@@ -54,7 +54,7 @@ def test_any_earlier_turn_can_be_undone_with_all_that_came_after(place: Store) -
     assert latest(place) == {MODEL: "1", LOG: "by hand"}
     back(place, 1)
     assert latest(place) == {MODEL: "by hand", LOG: "by hand"}
-    assert back(place, 1).told == "latest/ is what it was before turn 1; nothing was done"
+    assert back(place, 1).summary == "latest/ is what it was before turn 1; nothing was done"
 
 
 def test_a_promotion_that_was_broken_off_is_undone_once_its_run_is_known_to_be_dead() -> None:

@@ -53,8 +53,8 @@ class KilledAt:
 def test_a_turn_leaves_what_it_did_and_where_all_of_it_is_held(place: Store) -> None:
     turn_for(place, snapshot(place, FIRST, model="1", scores="1", log="old"))
     made = turn_for(place, snapshot(place, SECOND, model="2", scores="1"))
-    assert made.complete
-    assert made.told == "turn 2: 1 replace, 2 keep"
+    assert made.is_complete
+    assert made.summary == "turn 2: 1 replace, 2 keep"
     assert latest(place) == {MODEL: "2", SCORES: "1", LOG: "old"}
     turn = Turn.from_bytes(place.read(begun_key(2)))
     rows = {row.key: row for row in turn.rows}
@@ -121,7 +121,7 @@ def test_a_turn_that_was_broken_off_is_finished_by_the_next(action: str, subject
         made = turn_for(store, snapshot(store, THIRD, **files), now=NOW + GIVEN_UP + timedelta(seconds=1))
         expected = {MODEL: files.get("model", "2"), SCORES: "2"}
     assert latest(store) == expected
-    assert made.complete
+    assert made.is_complete
     turn = Turn.from_bytes(store.read(begun_key(3)))
     assert turn.carries_on == 2
     assert store.look(done_key(3))
@@ -134,7 +134,7 @@ def test_killed_after_its_last_act_it_is_not_done_again() -> None:
         take_turn(store, wish, KilledAt("turn done", done_key(1)), now=NOW)
     made = turn_for(store, wish)
     assert made.turn
-    assert (made.turn.number, made.told) == (1, "turn 1: 1 keep")
+    assert (made.turn.number, made.summary) == (1, "turn 1: 1 keep")
     assert not store.look(begun_key(2))
 
 
@@ -155,7 +155,7 @@ def test_of_many_at_once_one_has_the_turn_and_the_others_are_refused(place: Stor
     def run(number: int) -> None:
         barrier.wait()
         try:
-            told.append(turn_for(place, wishes[number]).told)
+            told.append(turn_for(place, wishes[number]).summary)
         except Busy as busy:
             told.append(busy)
 

@@ -47,17 +47,17 @@ def test_each_loss_is_told_under_its_kind_and_a_kind_without_one_is_there_and_em
     losses = statement("IR-1", 1, items, {})["losses"]
     assert set(losses) == {"missing", "denied", "truncated", "timed out", "failed", "withheld"}
     told = [(each["collector"], each["source"], kind, each["reason"]) for kind in losses for each in losses[kind]]
-    lost = [(item.collector, loss) for item in items for loss in item.losses if not loss.outcome.complete]
+    lost = [(item.collector, loss) for item in items for loss in item.losses if not loss.outcome.is_complete]
     assert sorted(told) == sorted((name, loss.source, str(loss.outcome), loss.reason) for name, loss in lost)
 
 
 @given(evidence)
 def test_the_impact_is_a_sentence_about_the_question_if_and_only_if_it_stays_open(item: Evidence) -> None:
     told = impact(item, QUESTION)
-    assert bool(told) == (not item.outcome.complete)
+    assert bool(told) == (not item.outcome.is_complete)
     assert not told or told.endswith(QUESTION)
     assert told.startswith("Answered in part") == (
-        bool(item.files) and not item.outcome.complete and item.outcome is not Outcome.WITHHELD
+        bool(item.files) and not item.outcome.is_complete and item.outcome is not Outcome.WITHHELD
     )
 
 

@@ -54,7 +54,9 @@ def test_what_an_automation_hands_over_is_read() -> None:
         NOON,
         NOON - timedelta(hours=1),
     )
-    assert alarm.told == "training.failed of training.portfolio, on gpu1, exit code -9, loss is NaN, token=[redacted]"
+    assert (
+        alarm.summary == "training.failed of training.portfolio, on gpu1, exit code -9, loss is NaN, token=[redacted]"
+    )
 
 
 def test_a_failed_run_is_known_by_its_resource() -> None:
@@ -69,7 +71,7 @@ def test_whatever_is_handed_over_can_be_read_and_written_down(said: dict[str, An
     assert (alarm is None) == (not said)
     if alarm:
         assert json.loads(json.dumps(alarm.facts)) == alarm.facts
-        assert "\n" not in alarm.told
+        assert "\n" not in alarm.summary
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,7 @@ def test_acts_are_told_apart() -> None:
         KEYS[4]: Act.WOULD_DELETE,
         KEYS[5]: Act.ADD,
     }
-    assert turn(rows=rows).told == "1 add, 1 replace, 1 keep, 1 delete, 2 would delete"
+    assert turn(rows=rows).summary == "1 add, 1 replace, 1 keep, 1 delete, 2 would delete"
 
 
 @pytest.mark.parametrize(

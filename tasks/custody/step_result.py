@@ -3,19 +3,19 @@
 from abc import ABC, abstractmethod
 
 
-class Noun(ABC):
+class StepResult(ABC):
     """A result of a step. Its long content stays out of logs: `repr` tells it in a few words."""
 
     @property
     @abstractmethod
-    def told(self) -> str:
+    def summary(self) -> str:
         """A few words for the run graph and the custody log."""
 
     @property
-    def complete(self) -> bool:
+    def is_complete(self) -> bool:
         """False makes the step Failed: retried, and never cached."""
         return True
 
     def __repr__(self) -> str:
         """Short, whatever the size of the content."""
-        return f"<{type(self).__name__}: {self.told}>"
+        return f"<{type(self).__name__}: {self.summary}>"
