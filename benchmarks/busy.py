@@ -19,7 +19,7 @@ _SETTLE_SECONDS: Final = 1.0
 _TRAINING: Final = "while True:\n    pass\n"
 
 
-class Busy:
+class BusyMachine:
     """The workload: processes under one root that compute and do nothing else, eight if nobody asks for fewer."""
 
     def __init__(self, folder: Path, count: int = BUSY) -> None:

@@ -30,7 +30,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from benchmarks.busy import BUSY, WITHOUT_RIGHTS, Busy
+from benchmarks.busy import BUSY, WITHOUT_RIGHTS, BusyMachine
 from benchmarks.rows import RESULTS, Row, median, quicker, table, under, write
 from blocks import EvidenceStore
 from tasks.adapters.prefect_server import PrefectServer
@@ -93,9 +93,9 @@ class _Worker(Worker):
 
 
 @contextmanager
-def stage(folder: Path, side: Side, processes: int = BUSY) -> Iterator[tuple[Busy, PrefectServer]]:
+def stage(folder: Path, side: Side, processes: int = BUSY) -> Iterator[tuple[BusyMachine, PrefectServer]]:
     """A server and a worker of this side's, with the deployment and its automation."""
-    busy = Busy(folder, processes)
+    busy = BusyMachine(folder, processes)
     with _Server(folder / "prefect", side) as server:
         (folder / "store").mkdir()
         prefect(server, "block", "register", "-m", "blocks")
@@ -128,7 +128,7 @@ def _send(server: PrefectServer) -> float:
         return occurred.timestamp()
 
 
-def measure(busy: Busy, server: PrefectServer) -> Times:
+def measure(busy: BusyMachine, server: PrefectServer) -> Times:
     """One event. The run is ended where it stands once everything is frozen: what comes then, other benches tell."""
     with client_of(server) as client:
         with busy.at_work():

@@ -64,9 +64,9 @@ class DirectoryStore:
         del parts, tell
         self._put(self._path(key), key, source, sha256, replace=False)
 
-    def holds(self, key: str, sha256: str, parts: Parts | None = None) -> bool:
+    def ensure_present(self, key: str, sha256: str, parts: Parts | None = None) -> bool:
         """Read back, as `look` does."""
-        return settled(self.place, key, self.look(key), sha256, parts)
+        return settled(self.place, key, self.head(key), sha256, parts)
 
     def end_unfinished(self, prefix: str) -> Sequence[str]:
         """Remove half-written files of an incident; a prefix that is wider may be another host's at this moment."""
@@ -88,12 +88,12 @@ class DirectoryStore:
 
     def remove(self, key: str, sha256: str, parts: Parts | None = None) -> None:
         """Remove the file; the folders that it leaves empty are no objects."""
-        if self.holds(require_removable(key), sha256, parts):
+        if self.ensure_present(require_removable(key), sha256, parts):
             with self._telling(key):
                 self._path(key).unlink(missing_ok=True)
                 _flush_folder(self._path(key).parent)
 
-    def look(self, key: str) -> StoredObject | None:
+    def head(self, key: str) -> StoredObject | None:
         """Read the whole object back and hash it: a file system keeps no digest of its own."""
         path = self._path(key)
         with self._telling(key):
@@ -149,7 +149,7 @@ class DirectoryStore:
 
     def _put(self, path: Path, key: str, source: Path | bytes, sha256: str, *, replace: bool) -> None:
         with self._telling(key):
-            if not replace and self.holds(key, sha256):
+            if not replace and self.ensure_present(key, sha256):
                 return
             incoming = self._folder / _INCOMING
             incoming.mkdir(mode=0o700, exist_ok=True)
@@ -171,7 +171,7 @@ class DirectoryStore:
             try:
                 path.hardlink_to(written)
             except FileExistsError:
-                self.holds(key, sha256)
+                self.ensure_present(key, sha256)
         _flush_folder(path.parent)
 
     @contextmanager

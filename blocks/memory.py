@@ -149,11 +149,11 @@ class MemoryStore:
         with self._lock:
             new = self._objects.setdefault(require_key(key), data) is data
         if not new:
-            self.holds(key, sha256)
+            self.ensure_present(key, sha256)
 
-    def holds(self, key: str, sha256: str, parts: Parts | None = None) -> bool:
+    def ensure_present(self, key: str, sha256: str, parts: Parts | None = None) -> bool:
         """By the content itself."""
-        return settled(self.place, key, self.look(key), sha256, parts)
+        return settled(self.place, key, self.head(key), sha256, parts)
 
     def end_unfinished(self, prefix: str) -> Sequence[str]:
         """Nothing is ever half done in memory."""
@@ -173,10 +173,10 @@ class MemoryStore:
 
     def remove(self, key: str, sha256: str, parts: Parts | None = None) -> None:
         """By the content itself."""
-        if self.holds(require_removable(key), sha256, parts):
+        if self.ensure_present(require_removable(key), sha256, parts):
             self._objects.pop(key, None)
 
-    def look(self, key: str) -> StoredObject | None:
+    def head(self, key: str) -> StoredObject | None:
         """Size and digest of what is held."""
         data = self._objects.get(require_key(key))
         return None if data is None else StoredObject(key, len(data), sha256_of(data).hexdigest())

@@ -70,7 +70,7 @@ class Store(Protocol):
         each part that was sent.
         """
 
-    def holds(self, key: str, sha256: str, parts: Parts | None = None) -> bool:
+    def ensure_present(self, key: str, sha256: str, parts: Parts | None = None) -> bool:
         """Whether this content is at the key; if so it is retained as the block asks. Other content is a Conflict."""
 
     def copy(self, source: str, key: str, sha256: str, parts: Parts | None = None, *, replace: bool = False) -> None:
@@ -85,7 +85,7 @@ class Store(Protocol):
     def end_unfinished(self, prefix: str) -> Sequence[str]:
         """End what broken-off creations under a prefix have left, and say of which keys. No object is touched."""
 
-    def look(self, key: str) -> StoredObject | None:
+    def head(self, key: str) -> StoredObject | None:
         """The object as the store's own digest describes it, None if there is none."""
 
     def read(self, key: str) -> bytes:

@@ -105,13 +105,13 @@ class S3Store:
         What is sent is hashed here first if it is small; for a stream the store compares with our digest. An object
         that is to be locked is signed here whatever its size: obstore can send no lock.
         """
-        if _size(source) > STREAM_ABOVE and self.holds(key, sha256, parts):
+        if _size(source) > STREAM_ABOVE and self.ensure_present(key, sha256, parts):
             return
         try:
             with self._telling(f"{key} to be created in {self.place}"):
                 self._create(key, source, sha256, parts, tell)
         except FileExistsError:
-            if not self.holds(key, sha256, parts):
+            if not self.ensure_present(key, sha256, parts):
                 raise vanished(self.place, key) from None
         if parts:
             self._retain(key)
@@ -138,9 +138,9 @@ class S3Store:
             lambda lock: self._wire.ask("PUT", name, {**headers, **lock}, body=body, sha256=sha256)
         )
 
-    def holds(self, key: str, sha256: str, parts: Parts | None = None) -> bool:
+    def ensure_present(self, key: str, sha256: str, parts: Parts | None = None) -> bool:
         """By the store's own digest. An object of an earlier run may have no lock: it gets the one that is asked."""
-        if not settled(self.place, key, self.look(key), sha256, parts):
+        if not settled(self.place, key, self.head(key), sha256, parts):
             return False
         self._retain(key)
         return True
@@ -163,7 +163,7 @@ class S3Store:
             if not replace:
                 self._retain(key)
         except FileExistsError:
-            if not self.holds(key, sha256, parts):
+            if not self.ensure_present(key, sha256, parts):
                 raise vanished(self.place, key) from None
 
     def _copy(self, source: str, name: str, parts: Parts | None, *, replace: bool) -> None:
@@ -178,7 +178,7 @@ class S3Store:
 
     def remove(self, key: str, sha256: str, parts: Parts | None = None) -> None:
         """Look, then delete; a bucket with versions keeps what was there. The store has no condition for it."""
-        there = settled(self.place, require_removable(key), self.look(key), sha256, parts)
+        there = settled(self.place, require_removable(key), self.head(key), sha256, parts)
         with self._telling(f"{key} to be removed from {self.place}"):
             if there:
                 self._s3.delete_object(Bucket=self._bucket, Key=self._name(key))
@@ -188,7 +188,7 @@ class S3Store:
         with self._telling(f"unfinished uploads under {self.place}/{prefix} to be ended"):
             return [name.removeprefix(self._prefix) for name in self._divided.end_unfinished(self._prefix + prefix)]
 
-    def look(self, key: str) -> StoredObject | None:
+    def head(self, key: str) -> StoredObject | None:
         """Ask for the digest that the store computed when it took the object."""
         with self._telling(f"the digest of {key} in {self.place}"):
             found = self._head(self._name(key))

@@ -24,7 +24,7 @@ _END: Final = b"\r\n"
 
 
 @dataclass(frozen=True)
-class Answer:
+class S3Response:
     """What came back: status, headers by their names in lower case, and the body."""
 
     status: int
@@ -35,7 +35,7 @@ class Answer:
 class Line(HTTPConnectionPool):
     """Connections to one place."""
 
-    def ask(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> Answer:
+    def ask(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> S3Response:
         """Send it once. Errors are those of urllib3; after one the connection is never used again."""
         connection = cast("HTTPConnection", self._get_conn())
         try:
@@ -59,7 +59,7 @@ class Line(HTTPConnectionPool):
 
 def _exchange(
     connection: "HTTPConnection", method: str, target: str, headers: Mapping[str, str], body: bytes
-) -> Answer:
+) -> S3Response:
     lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
     connection.sock.sendall("\r\n".join(lines).encode("latin-1") + body)
     reader = Reader(connection.sock)
@@ -67,7 +67,7 @@ def _exchange(
     while status < HTTPStatus.OK:
         status, told = reader.head()
     nothing = method == "HEAD" or status in {HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED}
-    answer = Answer(status, told, b"" if nothing else reader.body(told))
+    answer = S3Response(status, told, b"" if nothing else reader.body(told))
     if reader.ended or reader.left or told.get("connection", "").lower() == "close":
         connection.close()
     return answer

@@ -14,7 +14,7 @@ from urllib.parse import quote, urlsplit
 import urllib3
 from botocore.exceptions import ClientError
 
-from blocks.s3_line import Answer, Line
+from blocks.s3_line import Line, S3Response
 from blocks.s3_retry import patiently
 from blocks.s3_sign import signed
 from tasks.custody.errors import PermanentStoreError
@@ -51,25 +51,25 @@ class Wire:
         query: str = "",
         body: Body = b"",
         sha256: str = NOTHING_SHA256,
-    ) -> Answer:
+    ) -> S3Response:
         """Send it, up to four times; `sha256` is the body's, and signed. A stream says its Content-Length itself."""
         target, mine = f"{self._path}/{quote(name, safe='/-_.~')}{query}", {"host": self._host, **headers}
         return patiently(lambda: self._once(method, target, mine, body, sha256))
 
-    def _once(self, method: str, target: str, headers: Mapping[str, str], body: Body, sha256: str) -> Answer:
+    def _once(self, method: str, target: str, headers: Mapping[str, str], body: Body, sha256: str) -> S3Response:
         keys = self._credentials.get_frozen_credentials()
         answer = self._sent(method, target, signed(keys, self._region, method, target, headers, sha256), body)
         if answer.status >= _OK or b"<Error>" in answer.body[:200]:
             raise _refusal(method, answer.status, answer.body.decode(errors="replace"))
         return answer
 
-    def _sent(self, method: str, target: str, headers: Mapping[str, str], body: Body) -> Answer:
+    def _sent(self, method: str, target: str, headers: Mapping[str, str], body: Body) -> S3Response:
         """What is small goes by the line; streams, and what goes through a proxy, as urllib3 sends them."""
         if isinstance(body, bytes) and self._line:
             return self._line.ask(method, target, headers, body)
         url, sent = self._root + target, body if isinstance(body, bytes) else body()
         told = self._pool.urlopen(method, url, body=sent, headers=headers, retries=False, redirect=False)
-        return Answer(told.status, told.headers, told.data)
+        return S3Response(told.status, told.headers, told.data)
 
 
 def _refusal(method: str, status: int, text: str) -> ClientError:

@@ -21,13 +21,13 @@ from tasks.custody.errors import EvacuationError, Refused
 from tasks.custody.incident.description import one, place, tables
 from tasks.custody.visible import say
 from tasks.prestart.freeze import freeze_described, thaw_again, uninterrupted
-from tasks.system.managed_process import PartError
+from tasks.system.managed_process import ManagedProcessError
 from tasks.system.priority import take_priority
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
 
-    from tasks.adapters.local_config import Given
+    from tasks.adapters.local_config import LocalConfig
 
 _IN_MEMORY: Final = {
     "PREFECT_HOME": os.devnull,  # nothing can be made below it, by root neither
@@ -77,7 +77,7 @@ def main(arguments: Sequence[str]) -> int:
         finally:
             if early:
                 thaw_again(early)
-    except (EvacuationError, PartError) as error:
+    except (EvacuationError, ManagedProcessError) as error:
         say(error, error=True)
         return 2
     except KeyboardInterrupt:
@@ -131,26 +131,26 @@ def _run(wanted: argparse.Namespace) -> int:
             server.stop()
 
 
-def _given(wanted: argparse.Namespace) -> tuple[dict[str, str], "Given"]:
+def _given(wanted: argparse.Namespace) -> tuple[dict[str, str], "LocalConfig"]:
     from prefect.settings import get_current_settings
 
     from blocks.file import store_given, workload_given
-    from tasks.adapters.local_config import Given
+    from tasks.adapters.local_config import LocalConfig
 
     (file, name), (there, called) = place(wanted.workload), place(wanted.store or place(wanted.workload)[0])
     called_workload, workload = workload_given(Path(file), name)
     called_store, store = store_given(Path(there), called)
-    return {"workload": called_workload, "store": called_store}, Given(workload, store, get_current_settings())
+    return {"workload": called_workload, "store": called_store}, LocalConfig(workload, store, get_current_settings())
 
 
 @contextmanager
-def _served_by(server: PrefectServer, known: "Given") -> Iterator[None]:
+def _served_by(server: PrefectServer, known: "LocalConfig") -> Iterator[None]:
     from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_KEY, PREFECT_API_URL, temporary_settings
 
-    from tasks.adapters.local_config import giving
+    from tasks.adapters.local_config import using_local_config
 
     ours = {PREFECT_API_URL: server.api, PREFECT_API_KEY: None, PREFECT_API_AUTH_STRING: None}
-    with temporary_settings(ours), giving(known):
+    with temporary_settings(ours), using_local_config(known):
         yield
 
 
@@ -161,7 +161,7 @@ def _evacuate(names: Mapping[str, str], wanted: argparse.Namespace) -> "State[An
     return evacuate(**names, **asked, return_state=True)
 
 
-def _told(state: "State[Any]", known: "Given") -> int:
+def _told(state: "State[Any]", known: "LocalConfig") -> int:
     """What came out, how the workload stands, and what to do next."""
     from tasks.adapters.host import LinuxHost
     from tasks.cli.status import status

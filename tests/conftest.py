@@ -27,7 +27,7 @@ from blocks.port import Store
 from blocks.signing_key import SigningKey
 from blocks.store import EvidenceStore
 from tasks.drill.parts import SeaweedFS
-from tests.support.docker_engine import PROGRAMS, Engine
+from tests.support.docker_engine import PROGRAMS, DockerDaemon
 from tests.support.workloads import SmallWorkload
 
 # A shell that starts the tests with `&` has SIGINT ignored, and what they start would inherit that.
@@ -107,12 +107,12 @@ def store(s3_block: EvidenceStore) -> Store:
 
 
 @pytest.fixture(scope="session")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerDaemon]:
     """A real Docker engine with the base image."""
     missing = [program for program in PROGRAMS if not shutil.which(program)]
     if missing or os.geteuid():
         pytest.skip(f"a Docker engine needs root and {', '.join(missing or PROGRAMS)}")
-    with Engine(tmp_path_factory.mktemp("engine")) as running:
+    with DockerDaemon(tmp_path_factory.mktemp("engine")) as running:
         yield running
 
 

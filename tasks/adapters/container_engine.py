@@ -36,7 +36,7 @@ class Engine(Protocol):
     def containers(self, asked: Sequence[str]) -> tuple[Container, ...]:
         """Living containers; `descends_from` tells for each image that is asked for whether it is an ancestor."""
 
-    def look(self, id_: str) -> Container | None:
+    def get_container(self, id_: str) -> Container | None:
         """One container as it is now, None if it is gone."""
 
     def pause(self, id_: str) -> None:
@@ -150,7 +150,7 @@ class DockerEngine:
                 found.append(container)
         return tuple(container for container in found if container.alive)
 
-    def look(self, id_: str) -> Container | None:
+    def get_container(self, id_: str) -> Container | None:
         """Inspect it."""
         return self._look(id_, ())
 
@@ -176,7 +176,7 @@ class DockerEngine:
                 raise
 
     def _is_paused(self, id_: str) -> bool:
-        now = self.look(id_)
+        now = self.get_container(id_)
         return now is not None and now.state == "paused"
 
     def forbid_restart(self, id_: str) -> None:
@@ -205,7 +205,7 @@ class DockerEngine:
         except ContainerGone:
             return None
         except EngineUnreachable as error:
-            if isinstance(error.__cause__, (ReadTimeout, Broken)) and (now := self.look(id_)) and now.alive:
+            if isinstance(error.__cause__, (ReadTimeout, Broken)) and (now := self.get_container(id_)) and now.alive:
                 raise TimeoutError(id_) from error
             raise
 
@@ -237,7 +237,7 @@ class DockerEngine:
             with self._asking("give files of a container") as client:
                 content, stat = client.get_archive(id_, path, chunk_size=_CHUNK)
         except ContainerGone:
-            if self.look(id_):
+            if self.get_container(id_):
                 return None
             raise
         link = str(stat["linkTarget"]) if int(stat["mode"]) & _LINK else ""

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from tasks.adapters.guard_config import Orders
+from tasks.adapters.guard_config import GuardConfig
 from tasks.custody.containment.process import Identity
 from tasks.system.accounts import as_user
 from tasks.system.priority import give_way
@@ -59,7 +59,7 @@ def outliving(command: Sequence[str], name: str, user: int = 0) -> list[str]:
     return scoped(command, name, systemd=systemd, root=root, user=user)
 
 
-def start_guard(descriptor: int | None, orders: Orders) -> Identity:
+def start_guard(descriptor: int | None, orders: GuardConfig) -> Identity:
     """Start a guard and hand it the open lock and its orders. It inherits nothing else of ours."""
     process = subprocess.Popen(
         outliving(
@@ -82,7 +82,7 @@ def start_guard(descriptor: int | None, orders: Orders) -> Identity:
     return _let_go(process)
 
 
-def _guard_environment(orders: Orders) -> dict[str, str]:
+def _guard_environment(orders: GuardConfig) -> dict[str, str]:
     """The standard library and our own code; only who watches containers is given the Docker SDK and its settings."""
     folders = [str(Path(__file__).parents[2])]
     settings = _session()

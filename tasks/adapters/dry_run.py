@@ -17,7 +17,7 @@ from tasks.custody.store.retention import NOTHING, Retention
 
 if TYPE_CHECKING:
     from blocks.port import Store, StoredObject
-    from tasks.adapters.guard_config import Orders
+    from tasks.adapters.guard_config import GuardConfig
     from tasks.adapters.host import Host
     from tasks.adapters.prefect_scheduler import Scheduler, States
 
@@ -46,9 +46,9 @@ class RehearsalHost:
         seen = self._host.snapshot().values()
         return {process.pid: self._as_if(process) for process in seen if process.identity not in self._ended}
 
-    def look(self, identity: Identity) -> Process | None:
+    def get_process(self, identity: Identity) -> Process | None:
         """One process as it would be."""
-        process = None if identity in self._ended else self._host.look(identity)
+        process = None if identity in self._ended else self._host.get_process(identity)
         return self._as_if(process) if process else None
 
     def arrivals(self, last: int) -> tuple[int, list[Process]]:
@@ -77,7 +77,7 @@ class RehearsalHost:
         self._ended |= set(identities)
         return frozenset()
 
-    def hold(self, orders: "Orders") -> Identity:
+    def hold(self, orders: "GuardConfig") -> Identity:
         """Record the cordon."""
         self._would("hold the lock", orders.lock, "no new training; the guard freezes whoever does not ask for it")
         self._cordon = (NOBODY, Path(orders.lock))
@@ -87,9 +87,9 @@ class RehearsalHost:
         """The guard that would stand."""
         return self._cordon[0] if self._cordon else self._host.guard(marker)
 
-    def holds(self, identity: Identity, path: Path) -> bool:
+    def has_lock(self, identity: Identity, path: Path) -> bool:
         """True for the lock that would be held."""
-        return (identity, path) == self._cordon or self._host.holds(identity, path)
+        return (identity, path) == self._cordon or self._host.has_lock(identity, path)
 
     def refuses(self, path: Path) -> bool:
         """True for the lock that would be held."""
@@ -149,7 +149,7 @@ class RehearsalStore:
     ) -> None:
         """Record the object; a conflict with what is really there is told as it would be."""
         del tell
-        there = self.look(key)
+        there = self.head(key)
         if there and not there.agrees(sha256, parts):
             raise Conflict(
                 f"{key} to be new or to have sha256 {sha256}",
@@ -159,9 +159,9 @@ class RehearsalStore:
             )
         self._keep(key, len(source) if isinstance(source, bytes) else source.stat().st_size, sha256, "create")
 
-    def holds(self, key: str, sha256: str, parts: Parts | None = None) -> bool:
+    def ensure_present(self, key: str, sha256: str, parts: Parts | None = None) -> bool:
         """As it would be."""
-        there = self.look(key)
+        there = self.head(key)
         return there is not None and there.agrees(sha256, parts)
 
     def end_unfinished(self, prefix: str) -> tuple[str, ...]:
@@ -171,7 +171,7 @@ class RehearsalStore:
 
     def copy(self, source: str, key: str, sha256: str, parts: Parts | None = None, *, replace: bool = False) -> None:
         """Record the copy."""
-        there, origin = self.look(key), self.look(source)
+        there, origin = self.head(key), self.head(source)
         act = "keep" if there and there.agrees(sha256, parts) else "replace" if there and replace else "add"
         self._keep(key, origin.size if origin else 0, sha256, act)
 
@@ -189,9 +189,9 @@ class RehearsalStore:
         until = asked.until(datetime.now(UTC)) if asked.lock else None
         self._written[key] = StoredObject(key, size, sha256, retained_until=until, lock=asked.lock, held=asked.hold)
 
-    def look(self, key: str) -> "StoredObject | None":
+    def head(self, key: str) -> "StoredObject | None":
         """What would be there."""
-        return self._written.get(key) or self._store.look(key)
+        return self._written.get(key) or self._store.head(key)
 
     def read(self, key: str) -> bytes:
         """Read the real store."""
@@ -214,9 +214,9 @@ class RehearsalScheduler:
         self._scheduler, self._log = scheduler, log
         self._set: dict[Launcher, bool] = {}
 
-    def look(self, launchers: Iterable[Launcher], seconds: float) -> "States":
+    def list_states(self, launchers: Iterable[Launcher], seconds: float) -> "States":
         """Each as it would be."""
-        seen = self._scheduler.look(launchers, seconds)
+        seen = self._scheduler.list_states(launchers, seconds)
         return tuple(replace(state, paused=self._set.get(state.launcher, state.paused)) for state in seen)
 
     def set_paused(self, launchers: Iterable[Launcher], seconds: float, *, paused: bool) -> "States":

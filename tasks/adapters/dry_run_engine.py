@@ -38,9 +38,9 @@ class RehearsalEngine:
         seen = (self._as_if(container) for container in self._engine.containers(asked))
         return tuple(container for container in seen if container.alive)
 
-    def look(self, id_: str) -> Container | None:
+    def get_container(self, id_: str) -> Container | None:
         """One container as it would be."""
-        container = self._engine.look(id_)
+        container = self._engine.get_container(id_)
         return self._as_if(container) if container else None
 
     def pause(self, id_: str) -> None:

@@ -9,7 +9,7 @@ from tasks.custody.containment.process import Identity
 
 
 @dataclass(frozen=True)
-class Orders:
+class GuardConfig:
     """Everything that a guard needs, as plain data: it is handed over as JSON.
 
     `caught` is the file that newcomers are written to. `known` are journals of processes that the incident has frozen:
@@ -56,7 +56,7 @@ class Orders:
         return json.dumps(asdict(self)).encode()
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> "Orders":
+    def from_bytes(cls, data: bytes) -> "GuardConfig":
         """What came through the pipe. ValueError or TypeError if it is not whole."""
         told = json.loads(data)
         told["matchers"] = tuple(Matcher(**matcher) for matcher in told["matchers"])

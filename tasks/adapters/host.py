@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from tasks.adapters import detached_process as launch
-from tasks.adapters.guard_config import Orders
+from tasks.adapters.guard_config import GuardConfig
 from tasks.custody.containment.process import Identity, Listener, Process
 from tasks.system import file_lock as lock
 from tasks.system.atomic_files import read_marker, write_marker
@@ -31,7 +31,7 @@ class Host(Protocol):
     def snapshot(self) -> dict[int, Process]:
         """All processes as they are now, by pid."""
 
-    def look(self, identity: Identity) -> Process | None:
+    def get_process(self, identity: Identity) -> Process | None:
         """One process as it is now, None if it is gone."""
 
     def arrivals(self, last: int) -> tuple[int, list[Process]]:
@@ -46,13 +46,13 @@ class Host(Protocol):
     def wait_gone(self, identities: Iterable[Identity], seconds: float) -> frozenset[Identity]:
         """Wait until they have ended, at most so long; give back those that have not."""
 
-    def hold(self, orders: Orders) -> Identity:
+    def hold(self, orders: GuardConfig) -> Identity:
         """Start a guard that takes the lock, keeps it when we are gone, watches, and says so in the marker."""
 
     def guard(self, marker: Path) -> Identity | None:
         """The living guard that a marker names."""
 
-    def holds(self, identity: Identity, path: Path) -> bool:
+    def has_lock(self, identity: Identity, path: Path) -> bool:
         """True if this process has the lock."""
 
     def refuses(self, path: Path) -> bool:
@@ -100,7 +100,7 @@ class LinuxHost:
         """Ask the kernel for the sockets, and every process for its files."""
         return owners(port)
 
-    def look(self, identity: Identity) -> Process | None:
+    def get_process(self, identity: Identity) -> Process | None:
         """Read one process; None if its pid is gone or belongs to another by now."""
         process = read_process(identity.pid)
         return process if process and process.identity == identity else None
@@ -146,10 +146,10 @@ class LinuxHost:
         return frozenset(alive.values())
 
     def _lives(self, identity: Identity) -> bool:
-        process = self.look(identity)
+        process = self.get_process(identity)
         return process is not None and process.alive
 
-    def hold(self, orders: Orders) -> Identity:
+    def hold(self, orders: GuardConfig) -> Identity:
         """Take the lock here, so that it holds at once, and hand the open file to the guard, which keeps it.
 
         Where somebody else holds the lock the guard waits for it; where it cannot be opened the guard watches
@@ -174,22 +174,22 @@ class LinuxHost:
 
     def _await_line(self, guard: Identity, path: Path) -> None:
         deadline = time.monotonic() + _LINE_SECONDS
-        while not lock.holds(guard.pid, path) and not lock.waits(guard.pid, path) and time.monotonic() < deadline:
+        while not lock.has_lock(guard.pid, path) and not lock.waits(guard.pid, path) and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
 
     def guard(self, marker: Path) -> Identity | None:
         """Look whether the process that the marker names lives and is a guard of ours: a marker can be forged."""
         identity = _named(marker)
-        process = self.look(identity) if identity else None
+        process = self.get_process(identity) if identity else None
         if not process or not process.alive or process.user != os.geteuid():
             return None
         if process.command[-4:-2] != ("-m", launch.GUARD) or process.command[-1] != str(marker):
             return None  # not ours, or another workload's
         return identity
 
-    def holds(self, identity: Identity, path: Path) -> bool:
+    def has_lock(self, identity: Identity, path: Path) -> bool:
         """Ask the kernel."""
-        return lock.holds(identity.pid, path)
+        return lock.has_lock(identity.pid, path)
 
     def refuses(self, path: Path) -> bool:
         """Try the lock as a launcher would."""

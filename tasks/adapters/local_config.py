@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Given:
+class LocalConfig:
     """A workload, the fields of a store, and the settings of whoever runs it, which name their own server, if any."""
 
     workload: "Workload"
@@ -21,11 +21,11 @@ class Given:
     settings: Settings
 
 
-_GIVEN: Final = ContextVar[Given | None]("given", default=None)
+_GIVEN: Final = ContextVar[LocalConfig | None]("given", default=None)
 
 
 @contextmanager
-def giving(given: Given) -> Iterator[None]:
+def using_local_config(given: LocalConfig) -> Iterator[None]:
     """Blocks are these while the body runs, and in the threads that Prefect starts for it, under whatever name."""
     token = _GIVEN.set(given)
     try:
@@ -34,7 +34,7 @@ def giving(given: Given) -> Iterator[None]:
         _GIVEN.reset(token)
 
 
-def given() -> Given | None:
+def local_config() -> LocalConfig | None:
     """What was given; None in a run that a server has brought."""
     return _GIVEN.get()
 
@@ -42,7 +42,7 @@ def given() -> Given | None:
 @contextmanager
 def own_server() -> Iterator[bool]:
     """Speak to the server that has people's deployments: the run's own, or by hand theirs. False if none is known."""
-    known = given()
+    known = local_config()
     if known is None:
         yield True
         return

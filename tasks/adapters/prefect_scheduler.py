@@ -21,7 +21,7 @@ NO_SERVER: Final = "no Prefect server is known that could be asked; PREFECT_API_
 class Scheduler(Protocol):
     """What the verbs may do to Prefect's side. A dry run puts another one behind the same door."""
 
-    def look(self, launchers: Iterable[Launcher], seconds: float) -> States:
+    def list_states(self, launchers: Iterable[Launcher], seconds: float) -> States:
         """Each as the server shows it; one that could not be asked in so many seconds says why. Never raises."""
 
     def set_paused(self, launchers: Iterable[Launcher], seconds: float, *, paused: bool) -> States:
@@ -31,7 +31,7 @@ class Scheduler(Protocol):
 class PrefectScheduler:
     """The Prefect server of this run. It may be the casualty: an answer may take as long as it is given, no longer."""
 
-    def look(self, launchers: Iterable[Launcher], seconds: float) -> States:
+    def list_states(self, launchers: Iterable[Launcher], seconds: float) -> States:
         """One after the other: SQLite under the server takes one writer at a time."""
         return asyncio.run(_each(_paused, launchers, seconds))
 

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Final
 
 from tasks.system.free_ports import ask, free_ports
-from tasks.system.managed_process import Part
+from tasks.system.managed_process import ManagedProcess
 
 _QUIET: Final = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
 
 
-class PrefectServer(Part):
+class PrefectServer(ManagedProcess):
     """A real Prefect server with a UI and a database of its own."""
 
     name = "prefect-server"

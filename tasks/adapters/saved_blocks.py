@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from tasks.adapters.local_config import given
+from tasks.adapters.local_config import local_config
 from tasks.custody.errors import Refused
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ def require_store(name: str) -> Mapping[str, Any]:
     from prefect.client.orchestration import get_client
     from prefect.exceptions import ObjectNotFound
 
-    if known := given():
+    if known := local_config():
         return known.store
     with get_client(sync_client=True) as client:
         try:
@@ -36,7 +36,7 @@ def store_to_read(name: str) -> "EvidenceStore":
 
 def load_block(kind: type[Any], name: str) -> Any:
     """Load a block by name; an unknown name is refused with the names that are there. By hand it is the given one."""
-    if (known := given()) and isinstance(known.workload, kind):
+    if (known := local_config()) and isinstance(known.workload, kind):
         return known.workload
     try:
         return kind.load(name)

@@ -11,12 +11,12 @@ from tasks.custody.audit.finding import Audit, Finding, Severity, broken, note, 
 from tasks.custody.audit.layout import Layout, listings
 from tasks.custody.audit.promise import Promise, Seen, kept
 from tasks.custody.audit.retained import Retained
-from tasks.custody.audit.signers import Signer
+from tasks.custody.audit.signers import AllowedSigner
 from tasks.custody.audit.turns import turns_hold
 from tasks.custody.errors import Refused, StoreError
 from tasks.custody.evidence.keys import TURNS, turn_of
 from tasks.custody.incident.incident import parse_id
-from tasks.custody.store.latest import Turn
+from tasks.custody.store.latest import LatestTransaction
 from tasks.custody.store.manifest import digest_bytes
 from tasks.storage.latest_transaction import read_turn
 from tasks.storage.untrusted_reads import keys_of, read_documents, see
@@ -39,7 +39,7 @@ _VERSIONS_HIDDEN: Final = "That nothing was overwritten and put back: the store 
 _NO_VERSIONS: Final = "That nothing was overwritten and put back: the store keeps no versions of its objects."
 
 
-def audited(store: "Store", incident: str, signers: Sequence[Signer] | None, *, deep: bool) -> Audit:
+def audited(store: "Store", incident: str, signers: Sequence[AllowedSigner] | None, *, deep: bool) -> Audit:
     """Read everything of the incident once, and compare each object with what its documents say.
 
     Raises Refused where there is no such incident, StoreError where the store cannot be listed.
@@ -145,7 +145,7 @@ def _versions(
 
 def _turns(store: "Store", told: Collection[str], incident: str) -> Iterator[Finding]:
     """What is no turn, or cannot be read, tells nothing of the incident; what its records name is compared anyway."""
-    turns = list[Turn]()
+    turns = list[LatestTransaction]()
     for number in sorted({turn_of(each.key) for each in store.list(TURNS)} - {0})[-_TURNS_READ:]:
         with suppress(StoreError):
             turn = read_turn(store, number)[0]

@@ -28,7 +28,7 @@ from tasks.custody.visible import say
 from tasks.incident.directory import base_of, cordon_base, find_home
 from tasks.incident.layout import CORDON, CUSTODY_LOG, EARLY, INCIDENT
 from tasks.incident.run_lock import take_ownership
-from tasks.prestart.freeze import Early, read_early, thaw_again
+from tasks.prestart.freeze import EarlyFreeze, read_early, thaw_again
 from tasks.runtime.actor import BY_HAND, actor
 from tasks.system.atomic_files import read_marker, read_private
 
@@ -70,11 +70,11 @@ def _thaw_left(path: Path, workload: Workload, host: Host) -> Iterator[str]:
         return
     left, now, known = read_early(path), living(host, workload), held_by_incidents(workload)
     thawed = tuple(who for who in left if who in now and who not in known)
-    thaw_again(Early(path, thawed))
+    thaw_again(EarlyFreeze(path, thawed))
     path.unlink(missing_ok=True)
     if thawed:
         yield f"thawed, a run that died before it began had frozen them: {', '.join(str(who.pid) for who in thawed)}"
-    strangers = (who for who in left if who not in now and (process := host.look(who)) and process.state == "T")
+    strangers = (who for who in left if who not in now and (process := host.get_process(who)) and process.state == "T")
     yield from (left_frozen(f"process {who.pid}") for who in strangers)
 
 

@@ -10,7 +10,7 @@ from tasks.audit.inventory import columns, holdings
 from tasks.audit.report import lines
 from tasks.audit.verify import audited
 from tasks.cli.store_argument import named_store
-from tasks.custody.audit.signers import Signer, read_signers
+from tasks.custody.audit.signers import AllowedSigner, read_signers
 from tasks.custody.errors import Refused
 from tasks.custody.visible import say
 
@@ -38,7 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _signers(path: Path | None) -> tuple[Signer, ...] | None:
+def _signers(path: Path | None) -> tuple[AllowedSigner, ...] | None:
     if path is None:
         return None
     try:

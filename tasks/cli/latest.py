@@ -14,7 +14,7 @@ from tasks.custody.errors import Refused
 from tasks.custody.store.latest import Act
 from tasks.custody.visible import say
 from tasks.storage.latest_transaction import history
-from tasks.storage.restore import Outcome, pull
+from tasks.storage.restore import RestoreOutcome, pull
 from tasks.storage.rollback import Undoing, lower, lowering, plan_of, rollback
 
 
@@ -75,7 +75,7 @@ def pull_by_hand(arguments: list[str]) -> int:
         raise Refused("INTO=, a folder that exists", "none", "As in INTO=/srv/mlops-sklearn-portfolio.")
     made = pull(store.open(), given.what, Path(given.into), overwrite=given.overwrite)
     for each in made.files:
-        if each.outcome is not Outcome.SAME:
+        if each.outcome is not RestoreOutcome.SAME:
             say(f"{each.outcome:>12}  {each.name}{f': {each.reason}' if each.reason else ''}")
     say(f"{made.summary}, in {given.into}")
     again = "mend what is named above, or give OVERWRITE=1 for newer files, and run this again; what is here stays"

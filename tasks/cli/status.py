@@ -124,5 +124,5 @@ def _cordon(workload: Workload, host: Host) -> str:
     guard = host.guard(marker)
     if guard is None:
         return f"marker without a guard (a reboot?) {told}; {workload.lock} is not held by us"
-    lock = "holds" if host.holds(guard, workload.lock) else "waits for"
+    lock = "holds" if host.has_lock(guard, workload.lock) else "waits for"
     return f"guard {guard.pid} {lock} {workload.lock} {told}"

@@ -115,7 +115,11 @@ def freeze_container(context: RunContext, container: Container) -> FrozenContain
 def _wait_settled(context: RunContext, container: Container) -> None:
     """The engine ends the pause between two starts at its leisure."""
     deadline = time.monotonic() + _KILL_SECONDS
-    while (now := context.engine.look(container.id)) and now.state == container.state and time.monotonic() < deadline:
+    while (
+        (now := context.engine.get_container(container.id))
+        and now.state == container.state
+        and time.monotonic() < deadline
+    ):
         time.sleep(_POLL_SECONDS)
 
 
@@ -190,7 +194,7 @@ class StoppingContainer:
 
         The engine thaws it to let it act on the signal. Not gently: SIGKILL is queued, so the thaw finds it dead.
         """
-        container = self.engine.look(self.id)
+        container = self.engine.get_container(self.id)
         if container and container.alive and container.identity == self.frozen.identity:
             if container.restart != "no" and not container.auto_remove:
                 self.engine.forbid_restart(self.id)
@@ -231,7 +235,7 @@ class StoppingContainer:
         if self.ended:
             return
         try:
-            now = self.engine.look(self.id)
+            now = self.engine.get_container(self.id)
         except EngineError:
             return
         if not (now and now.alive and now.identity == self.frozen.identity):
@@ -240,7 +244,7 @@ class StoppingContainer:
 
     def _removed(self) -> bool:
         deadline = time.monotonic() + _REMOVAL_SECONDS
-        while (there := self.engine.look(self.id)) and there.auto_remove and time.monotonic() < deadline:
+        while (there := self.engine.get_container(self.id)) and there.auto_remove and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
         return there is None
 
@@ -271,10 +275,10 @@ def living_containers(context: RunContext) -> tuple[str, ...]:
     try:
         listed = find_containers(context)
         # the engine's list may lag behind what it knows of each
-        living = [each for each in listed if (now := context.engine.look(each.identity.id)) and now.alive]
+        living = [each for each in listed if (now := context.engine.get_container(each.identity.id)) and now.alive]
         told = {each.identity: f"{each.summary} is {each.state} ({_why(context, each)})" for each in living}
         for frozen in frozen_containers(context).values():
-            now = context.engine.look(frozen.identity.id)
+            now = context.engine.get_container(frozen.identity.id)
             if now and now.alive and now.identity == frozen.identity:
                 told.setdefault(now.identity, f"{now.summary} was paused by us and is {now.state}")
     except EngineError as error:

@@ -8,7 +8,7 @@ from signal import SIGTERM
 from typing import Any, Final
 
 from blocks.workload import Workload
-from tasks.adapters.guard_config import Orders
+from tasks.adapters.guard_config import GuardConfig
 from tasks.custody.containment.membership import Matcher, matchers_of
 from tasks.custody.containment.process import Identity, Process
 from tasks.custody.containment.receipt import Cordon
@@ -50,11 +50,11 @@ def hold(context: RunContext, reason: str) -> None:
         await_cordon(context)  # from a guard of an older version the lock comes a moment after its end
 
 
-def orders(context: RunContext, reason: str) -> Orders:
+def orders(context: RunContext, reason: str) -> GuardConfig:
     """What this incident's guard is told."""
     snapshot = context.host.snapshot()
     us = untouchable(snapshot) - {1}
-    return Orders(
+    return GuardConfig(
         incident=context.incident.id,
         reason=reason,
         since=datetime.now(UTC).isoformat(),
@@ -91,7 +91,7 @@ def cordon_state(context: RunContext) -> Cordon:
     lock = context.workload.lock
     guard = guard_of(context)
     about = read_marker(context.marker)
-    held = guard is not None and context.host.holds(guard, lock) and context.host.refuses(lock)
+    held = guard is not None and context.host.has_lock(guard, lock) and context.host.refuses(lock)
     since = str(about.get("since", context.incident.opened_at.isoformat()))
     incident = str(about.get("incident", context.incident.id))
     return Cordon(str(lock), held, guard, since, incident, "" if held else _why_not(context, guard))
@@ -117,7 +117,7 @@ def await_cordon(context: RunContext) -> Cordon:
         state = cordon_state(context)
         if stands := context.host.guard(context.marker) is not None:
             deadline = min(deadline, time.monotonic() + _HANDOVER_SECONDS)
-        settled = state.held and (context.recovered() or stands or not context.kept.real)
+        settled = state.held and (context.recovered() or stands or not context.directory.real)
         if settled or state.guard is None or time.monotonic() > deadline or _another_holds(context, state.guard):
             return state
         time.sleep(_POLL_SECONDS)

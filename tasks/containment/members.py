@@ -49,17 +49,17 @@ UNTOUCHED: Final = "nothing was touched"
 Snapshot = Mapping[int, Process]
 
 
-def find(context: RunContext, snapshot: Snapshot) -> dict[Identity, Member]:
+def find_members(context: RunContext, snapshot: Snapshot) -> dict[Identity, Member]:
     """Every living process of the workload, parents first."""
-    return members(snapshot, matchers(context.workload), context.root, spared(context, snapshot))
+    return members(snapshot, matchers(context.workload), context.root, protected_pids(context, snapshot))
 
 
-def spared(context: RunContext, snapshot: Snapshot) -> set[int]:
+def protected_pids(context: RunContext, snapshot: Snapshot) -> set[int]:
     """Pids that are never touched: what keeps us alive, our guard, and what our own recovery started."""
-    return ours(context, snapshot) | untouchable(snapshot)
+    return own_pids(context, snapshot) | untouchable(snapshot)
 
 
-def ours(context: RunContext, snapshot: Snapshot) -> set[int]:
+def own_pids(context: RunContext, snapshot: Snapshot) -> set[int]:
     """Pids of our guard and of the API that our own recovery brought back."""
     recovered = context.recovered()
     started = {pid for pid, process in snapshot.items() if process.identity in recovered}
@@ -79,20 +79,20 @@ def freeze(context: RunContext) -> Freeze:
         context.journal(SINCE, int, ticks())
     before = read_early(context.early)
     fresh: dict[Identity, Frozen] = {}
-    earlier = frozen(context)
+    earlier = load_frozen(context)
     deadline = time.monotonic() + _FREEZE_SECONDS
     looks = list[tuple[Snapshot, dict[Identity, Frozen]]]()
     settled = False
     while not settled and time.monotonic() < deadline:
         snapshot: Snapshot = context.host.snapshot()
-        new = {who: member for who, member in find(context, snapshot).items() if who not in fresh}
+        new = {who: member for who, member in find_members(context, snapshot).items() if who not in fresh}
         halted = {who: halt(context.host, snapshot[who.pid], member, before.get(who)) for who, member in new.items()}
         fresh |= halted
         looks.append((snapshot, halted))
         settled = not new
     for snapshot, halted in looks:
-        fresh |= described(snapshot, halted)
-    context.look.begin()
+        fresh |= describe(snapshot, halted)
+    context.freeze_budget.begin()
     everyone = sorted({**earlier, **fresh}.values(), key=lambda process: process.identity)
     context.journal(FROZEN, list[Frozen], everyone)
     take_over(context.early)
@@ -122,7 +122,7 @@ def halt(host: Host, process: Process, member: Member, before: datetime | None =
     return Frozen(process.identity, member.role, "", process.user, seen, frozen_at, denied, member.why)
 
 
-def described(snapshot: Snapshot, halted: Mapping[Identity, Frozen]) -> dict[Identity, Frozen]:
+def describe(snapshot: Snapshot, halted: Mapping[Identity, Frozen]) -> dict[Identity, Frozen]:
     """Complete the records of one look: command, lineage, flow run. Nothing that takes time comes before a signal.
 
     A flow run is a process's own, or that of whoever started it, as `train` does.
@@ -146,41 +146,45 @@ def _confirm(host: Host, fresh: Mapping[Identity, Frozen]) -> None:
     waiting = {identity for identity, process in fresh.items() if process.frozen_at}
     deadline = time.monotonic() + _SETTLE_SECONDS
     while waiting and time.monotonic() < deadline:
-        waiting = {who for who in waiting if (now := host.look(who)) and now.alive and now.state not in {"T", "t"}}
+        waiting = {
+            who for who in waiting if (now := host.get_process(who)) and now.alive and now.state not in {"T", "t"}
+        }
         if waiting:
             time.sleep(_POLL_SECONDS)
 
 
-def stopped(context: RunContext) -> dict[Identity, Stopped]:
+def load_stopped(context: RunContext) -> dict[Identity, Stopped]:
     """Receipts of everything that this incident has ended so far, whichever run did it."""
     return {receipt.identity: receipt for receipt in context.journal(STOPPED, list[Stopped]) or []}
 
 
-def restless(context: RunContext) -> str:
+def stop_key(context: RunContext) -> str:
     """Cache key of what was frozen and has no receipt of its end: it may still write."""
-    processes = ",".join(f"{who.pid}.{who.start}" for who in sorted(frozen(context).keys() - stopped(context).keys()))
+    processes = ",".join(
+        f"{who.pid}.{who.start}" for who in sorted(load_frozen(context).keys() - load_stopped(context).keys())
+    )
     containers = containers_key(frozen_containers(context).keys() - stopped_containers(context).keys())
     return f"{processes};{containers}" if containers else processes
 
 
-def observed(context: RunContext) -> str:
+def collect_key(context: RunContext) -> str:
     """Cache key of acts on the world: what this incident has frozen so far."""
-    processes = ",".join(f"{who.pid}.{who.start}" for who in sorted(frozen(context)))
+    processes = ",".join(f"{who.pid}.{who.start}" for who in sorted(load_frozen(context)))
     containers = containers_key(frozen_containers(context))
     return f"{processes};{containers}" if containers else processes
 
 
-def frozen(context: RunContext) -> dict[Identity, Frozen]:
+def load_frozen(context: RunContext) -> dict[Identity, Frozen]:
     """Everything that this incident has frozen so far, whichever run did it."""
     return {process.identity: process for process in context.journal(FROZEN, list[Frozen]) or []}
 
 
-def returned(context: RunContext) -> list[Returned]:
+def load_returned(context: RunContext) -> list[Returned]:
     """Processes that were started after the stop, whichever run of this incident met them."""
     return context.journal(RETURNED, list[Returned]) or []
 
 
-def contained(context: RunContext) -> Containment:
+def check_containment(context: RunContext) -> Containment:
     """Look again: nothing that belongs to the workload, nobody that was frozen, and a lock that refuses.
 
     Nor anybody who comes and goes faster than a look, nor another program on the API's port.
@@ -188,15 +192,17 @@ def contained(context: RunContext) -> Containment:
     last, _ = context.host.arrivals(NOBODY)
     state = await_cordon(context)
     snapshot = context.host.snapshot()
-    mine = ours(context, snapshot)
+    mine = own_pids(context, snapshot)
     visible = {pid: process for pid, process in snapshot.items() if pid not in mine}
     seen = look_for_life(context, visible)
     alive = dict(seen.alive)
-    for identity in frozen(context).keys() - alive.keys():
+    for identity in load_frozen(context).keys() - alive.keys():
         if (process := visible.get(identity.pid)) and process.identity == identity and process.alive:
             alive[identity] = "it was frozen and lives"
     alive |= {
-        each.identity: f"left frozen, {each.source} brings it back" for each in _held(context) if each.identity in alive
+        each.identity: f"left frozen, {each.source} brings it back"
+        for each in _load_held(context)
+        if each.identity in alive
     }
     return Containment(
         at=_now(),
@@ -229,7 +235,7 @@ def _passing(context: RunContext, last: int) -> list[str]:
     if not met:
         return []
     snapshot = context.host.snapshot()
-    mine, kept = ours(context, met | snapshot), _kept(met | snapshot)
+    mine, kept = own_pids(context, met | snapshot), _excluded_pids(met | snapshot)
     others = [process for pid, process in met.items() if pid not in mine]
     since = context.journal(SINCE, int) or ticks()
     found = come_and_gone(others, snapshot, matchers(context.workload), context.root, kept, since)
@@ -249,8 +255,8 @@ def stance(context: RunContext, containment: Containment | None) -> str:
         return CONTAINED
     if context.recovered():
         return RELEASED
-    held, snapshot = frozen(context), context.host.snapshot()
-    mine = ours(context, snapshot)
+    held, snapshot = load_frozen(context), context.host.snapshot()
+    mine = own_pids(context, snapshot)
     visible = {pid: process for pid, process in snapshot.items() if pid not in mine}
     seen = {visible[who.pid] for who in look_for_life(context, visible).alive}
     seen |= {now for who in held if (now := visible.get(who.pid)) and now.identity == who and now.alive}
@@ -262,15 +268,15 @@ def stance(context: RunContext, containment: Containment | None) -> str:
     return FROZEN_ONLY if still and all(still) else NOT_CONTAINED
 
 
-def _held(context: RunContext) -> list[Returned]:
-    return [each for each in returned(context) if each.end is End.HELD]
+def _load_held(context: RunContext) -> list[Returned]:
+    return [each for each in load_returned(context) if each.end is End.HELD]
 
 
 def look_for_life(context: RunContext, snapshot: Snapshot) -> Survey:
     """Living processes that contradict "nothing of the workload runs", and those that only look like it."""
     since = context.journal(SINCE, int) or ticks()
     return survey(
-        snapshot, matchers(context.workload), context.root, _kept(snapshot), since, _known_containers(context)
+        snapshot, matchers(context.workload), context.root, _excluded_pids(snapshot), since, _known_containers(context)
     )
 
 
@@ -278,7 +284,7 @@ def _known_containers(context: RunContext) -> set[str]:
     return {each.id for each in (*frozen_containers(context), *context.recovered_containers())}
 
 
-def _kept(snapshot: Snapshot) -> set[int]:
+def _excluded_pids(snapshot: Snapshot) -> set[int]:
     """Those that are never touched, and our own collectors, which may work in the root."""
     return untouchable(snapshot) | descendants(snapshot, [getpid()])
 
@@ -286,13 +292,13 @@ def _kept(snapshot: Snapshot) -> set[int]:
 @step("§3 check: nothing of the workload is left", "封じ込めの確認")
 def prove_contained(context: RunContext) -> Containment:
     """Look right after the stop."""
-    return contained(context)
+    return check_containment(context)
 
 
 @step("§3 check: nothing of the workload came back", "再出現なしの確認", last=True)
 def prove_still_contained(context: RunContext) -> Containment:
     """Look again when the evidence is safe: a supervisor may have brought the workload back meanwhile."""
-    return contained(context)
+    return check_containment(context)
 
 
 def ticks() -> int:

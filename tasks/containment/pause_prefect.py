@@ -32,7 +32,7 @@ def pause_named(context: RunContext) -> Pause:
         return Pause((), reason="released by this incident's own recovery")
     deadline = time.monotonic() + _SECONDS
     named = named_by(context.workload)
-    seen = context.scheduler.look(named, _SECONDS)
+    seen = context.scheduler.list_states(named, _SECONDS)
     prior = with_first_seen(read_prior(context.marker), seen)
     _write_prior(context.marker, prior)
     running = [state.launcher for state in seen if state.paused is False]

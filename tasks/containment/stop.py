@@ -10,7 +10,15 @@ from typing import Final
 from tasks.containment.containers import stop_containers
 from tasks.containment.cordon import matchers
 from tasks.containment.descent import Kin
-from tasks.containment.members import command_of, find, frozen, halt, observed, spared, stopped
+from tasks.containment.members import (
+    collect_key,
+    command_of,
+    find_members,
+    halt,
+    load_frozen,
+    load_stopped,
+    protected_pids,
+)
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.membership import Member
 from tasks.custody.containment.process import Identity, Process, copies, gentle_signal
@@ -26,13 +34,13 @@ _KILL_ROUNDS: Final = 20
 _STOPPED: Final = frozenset("Tt")
 
 
-@step("§3 stop the workload", "停止", key=observed)
+@step("§3 stop the workload", "停止", key=collect_key)
 def stop(context: RunContext) -> Stop:
     """End everything that was frozen: the signal that each process heeds, a thaw, the grace, SIGKILL (runbook §3).
 
     Policy kill, for a compromised host: SIGKILL while it is frozen, and no thaw.
     """
-    processes = frozen(context)
+    processes = load_frozen(context)
     with ThreadPoolExecutor(1) as beside, Kin(context.host, processes) as kin:
         containers = beside.submit(stop_containers, context)
         stopping = Stopping(context, processes, kin)
@@ -43,7 +51,7 @@ def stop(context: RunContext) -> Stop:
         if context.cancelled:
             stopping.freeze_again()
     context.stopped_at = time.monotonic()
-    earlier = stopped(context)
+    earlier = load_stopped(context)
     fresh = [receipt for receipt in stopping.receipts() if receipt.identity not in earlier]
     receipts = sorted([*earlier.values(), *fresh], key=lambda receipt: receipt.identity)
     context.journal(STOPPED, list[Stopped], [receipt for receipt in receipts if receipt.end is not End.SURVIVED])
@@ -60,18 +68,18 @@ class Stopping:
         """Begin with what was frozen, and with who descends from it."""
         self.context, self.host, self.kin = context, context.host, kin
         self.processes = dict(processes)
-        self.spared = spared(context, self.host.snapshot())
+        self.spared = protected_pids(context, self.host.snapshot())
         self.sent: dict[Identity, list[tuple[str, datetime]]] = {identity: [] for identity in processes}
         self.gone: dict[Identity, datetime] = {}
         self.reasons: dict[Identity, str] = {}
         self.held: frozenset[Identity] = frozenset()
         self.asked = frozenset(processes)
-        self.left = frozenset(who for who in processes if (now := self.host.look(who)) and now.alive)
+        self.left = frozenset(who for who in processes if (now := self.host.get_process(who)) and now.alive)
 
     def ask(self) -> None:
         """Queue each its gentle signal while it is frozen, then thaw: it acts on the signal before anything else."""
         for identity in sorted(self.left):
-            process = self.host.look(identity)
+            process = self.host.get_process(identity)
             if process and (gentle := gentle_signal(process.masks)):
                 self._send(identity, gentle)
         for identity in sorted(self.left):
@@ -90,7 +98,7 @@ class Stopping:
     def _thaw_again(self) -> None:
         """A guard that looked before our journal was written may stop once more whom we have just thawed."""
         for identity in self.left - self.held:
-            process = self.host.look(identity)
+            process = self.host.get_process(identity)
             if process and process.state in _STOPPED:
                 self._send(identity, SIGCONT)
 
@@ -108,7 +116,7 @@ class Stopping:
         """Leave nobody thawed: under a standing cordon no other run and no guard would stop them."""
         for _ in range(_KILL_ROUNDS):
             self._take_in_newcomers()
-            runs = {who for who in self.left if (now := self.host.look(who)) and now.state not in _STOPPED}
+            runs = {who for who in self.left if (now := self.host.get_process(who)) and now.state not in _STOPPED}
             if not runs:
                 break
             for identity in sorted(runs):
@@ -128,7 +136,7 @@ class Stopping:
         """
         snapshot = self.host.snapshot()
         self.kin.meet(snapshot)
-        found = find(self.context, snapshot)
+        found = find_members(self.context, snapshot)
         living = (process.identity for process in snapshot.values() if process.alive)
         helpers = dict.fromkeys(filter(self.kin.__contains__, living), Member("helper", "started during the stop"))
         known = self.kin.pids

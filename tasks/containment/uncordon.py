@@ -109,7 +109,7 @@ def _frozen_newcomers(host: Host, workload: "Workload") -> tuple[dict[Identity, 
     mine: dict[Identity, str] = {}
     others: dict[Identity, str] = {}
     for identity, command in [*_read(_caught(workload)), *_entries(workload, RETURNED)]:
-        process = host.look(identity)
+        process = host.get_process(identity)
         if identity not in known and process and process.state in _STOPPED:
             (mine if identity in now else others)[identity] = f"process {identity.pid} ({command})"
     return mine, others

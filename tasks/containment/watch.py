@@ -10,7 +10,16 @@ from typing import Any, Final
 
 from tasks.containment.containers import frozen_containers
 from tasks.containment.cordon import caught
-from tasks.containment.members import Snapshot, command_of, find, frozen, halt, ours, returned, spared
+from tasks.containment.members import (
+    Snapshot,
+    command_of,
+    find_members,
+    halt,
+    load_frozen,
+    load_returned,
+    own_pids,
+    protected_pids,
+)
 from tasks.containment.watch_containers import ContainerReturns
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.membership import Member
@@ -46,9 +55,9 @@ class Watching:
     def __init__(self, context: RunContext) -> None:
         """Begin with what started the processes that were stopped."""
         self.context, self.host = context, context.host
-        self.earlier = {source for process in frozen(context).values() for source in process.lineage}
+        self.earlier = {source for process in load_frozen(context).values() for source in process.lineage}
         self.returns: Counter[Source] = Counter()
-        self.found: dict[Identity, Returned] = {each.identity: each for each in returned(context)}
+        self.found: dict[Identity, Returned] = {each.identity: each for each in load_returned(context)}
         self.standing: dict[Source, None] = {}
         self.stopped: dict[Source, None] = {}
         self.containers = ContainerReturns(context)
@@ -74,7 +83,7 @@ class Watching:
         """Freeze whoever is there, and deal with what has started them; True if anybody new was there."""
         snapshot = self.host.snapshot()
         settled = {who for who, each in self.found.items() if each.end is End.HELD}
-        new = {who: member for who, member in find(self.context, snapshot).items() if who not in settled}
+        new = {who: member for who, member in find_members(self.context, snapshot).items() if who not in settled}
         for identity, member in new.items():
             halt(self.host, snapshot[identity.pid], member)
         for source, family in self._by_source(snapshot, new).items():
@@ -120,7 +129,7 @@ class Watching:
         if not self.context.workload.stop_supervisors:
             return False
         known = {who.pid for who in family}
-        untouchable = spared(self.context, snapshot) | ours(self.context, snapshot)
+        untouchable = protected_pids(self.context, snapshot) | own_pids(self.context, snapshot)
         if source.identity:
             process = snapshot.get(source.identity.pid)
             mine = bool(process and process.pid not in untouchable and may_be_ended(process))
@@ -167,7 +176,7 @@ def _log_caught(context: RunContext) -> None:
     """Take over into the custody log whom the guard has caught, each once; what a run froze as well is no newcomer."""
     entries = caught(context)
     done = context.journal(CAUGHT_LOGGED, int) or 0
-    frozen_by_us: set[tuple[Any, ...]] = {(who.pid, who.start) for who in frozen(context)}
+    frozen_by_us: set[tuple[Any, ...]] = {(who.pid, who.start) for who in load_frozen(context)}
     frozen_by_us |= {(who.id, who.started_at) for who in frozen_containers(context)}
     for entry in entries[done:]:
         who = tuple(entry.get("identity", entry.get("container", {})).values())

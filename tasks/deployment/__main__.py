@@ -36,7 +36,7 @@ _ABOUT: Final = {
 
 
 @dataclass(frozen=True)
-class Target:
+class DeploymentTarget:
     """One workload, where its evidence goes, and the host that its worker runs on."""
 
     workload: str
@@ -44,14 +44,14 @@ class Target:
     host: str
 
 
-def saved(name: str, store: str) -> Target:
+def saved(name: str, store: str) -> DeploymentTarget:
     """A workload whose blocks are on the server. Raises Refused for a name that it does not know."""
     workload: Workload = load_block(Workload, name)
     require_store(store)
-    return Target(name, store, workload.host)
+    return DeploymentTarget(name, store, workload.host)
 
 
-def save(path: Path) -> list[Target]:
+def save(path: Path) -> list[DeploymentTarget]:
     """Save every block of a file, and give back its workloads. Raises Refused where a workload has no store."""
     blocks = load(path)
     stores = [name for name, block in blocks if isinstance(block, EvidenceStore)]
@@ -65,7 +65,7 @@ def save(path: Path) -> list[Target]:
     for name, block in blocks:
         block.save(name, overwrite=True)
         print(f"saved {block.get_block_type_slug()}/{name}")
-    return [Target(name, name if name in stores else stores[0], block.host) for name, block in found]
+    return [DeploymentTarget(name, name if name in stores else stores[0], block.host) for name, block in found]
 
 
 def register() -> None:
@@ -117,7 +117,7 @@ def notification_block(client: SyncPrefectClient, notify: str) -> UUID:
         ) from error
 
 
-def deploy(target: Target, pool: str, engine: str) -> None:
+def deploy(target: DeploymentTarget, pool: str, engine: str) -> None:
     """Deploy prefect.yaml for one workload, with its alarms. RuntimeError with what Prefect said if that failed."""
     about = {"WORKLOAD": target.workload, "STORE": target.store, "POOL": pool, "QUEUE": target.host, "PYTHON": engine}
     done = subprocess.run(
@@ -134,7 +134,7 @@ def deploy(target: Target, pool: str, engine: str) -> None:
     print(f"deployed {target.workload} on {pool}/{target.host}, evidence to {target.store}")
 
 
-def deploy_all(targets: list[Target], pool: str, engine: str, notify: str = "") -> Iterator[str]:
+def deploy_all(targets: list[DeploymentTarget], pool: str, engine: str, notify: str = "") -> Iterator[str]:
     """Deploy each; what is left to do, a line each. `notify` is a saved notification block, as TYPE/NAME."""
     with get_client(sync_client=True) as client:
         people = notification_block(client, notify) if notify else None

@@ -10,13 +10,13 @@ from typing import Final
 
 from tasks.adapters.prefect_server import PrefectServer
 from tasks.system.free_ports import answers, ask, free_ports
-from tasks.system.managed_process import Part, PartError
+from tasks.system.managed_process import ManagedProcess, ManagedProcessError
 
 _GRPC: Final = 10_000
 _SERVICES: Final = ("master", "volume", "filer", "s3", "admin")
 
 
-class SeaweedFS(Part):
+class SeaweedFS(ManagedProcess):
     """A real S3 server with one bucket. Where a free port is lost to another program, others are tried."""
 
     name = "seaweedfs"
@@ -77,7 +77,7 @@ class SeaweedFS(Part):
         for attempt in range(1, self.tries + 1):
             try:
                 super().start()
-            except PartError:
+            except ManagedProcessError:
                 if not fresh or attempt == self.tries:
                     raise
                 self.ports = free_ports(*_SERVICES, above=_GRPC)
@@ -102,7 +102,7 @@ class SeaweedFS(Part):
             file.write(config)
 
 
-class Worker(Part):
+class Worker(ManagedProcess):
     """A process worker that polls each second, so that a drill measures the evacuation and not the poll."""
 
     ready_seconds = 60.0

@@ -11,7 +11,7 @@ from tasks.collectors import discover
 from tasks.collectors.attempt import attempt
 from tasks.collectors.collector import Collector, Files, Target
 from tasks.containment.containers import frozen_containers
-from tasks.containment.members import frozen, observed, restless
+from tasks.containment.members import collect_key, load_frozen, stop_key
 from tasks.custody.evidence.acquisition import Evidence, Loss, Outcome, StoredFile, worst
 from tasks.custody.evidence.keys import unquote
 from tasks.custody.evidence.parts import Parts
@@ -30,12 +30,12 @@ _MARGIN: Final = 4
 def _key(context: RunContext, collector: str) -> str:
     """What an attempt depends on: what has lived, what may still write, and what the block asks for."""
     what = discover()[collector]
-    living = "" if what.while_frozen else restless(context)
+    living = "" if what.while_frozen else stop_key(context)
     asked = [_globs(context).get(source.field) for source in what.sources if isinstance(source, Files)]
     containers = f":{context.workload.containers}:{_globs(context)}" if what.of_containers else ""
     sensitive = context.workload.sensitive if asked or containers else ""
     lost = f":{sources}" if (sources := _lost(context, what)) else ""
-    return f"{collector}:{observed(context)}:{living}:{asked}{containers}:{sensitive}{lost}"
+    return f"{collector}:{collect_key(context)}:{living}:{asked}{containers}:{sensitive}{lost}"
 
 
 def _lost(context: RunContext, what: Collector) -> list[str]:
@@ -83,7 +83,7 @@ def _attempt(context: RunContext, what: Collector, at: Staging) -> tuple[list[An
     if what.of_containers and not context.workload.containers:
         return [], None
     hurried = what.while_frozen and not what.unhurried
-    seconds = min(what.deadline, context.look.left()) if hurried else what.deadline
+    seconds = min(what.deadline, context.freeze_budget.left()) if hurried else what.deadline
     if not seconds:
         return [], _too_late(context, what)
     return attempt(what, _target(context, what, seconds, at), at.folder, cancelled=context.cancelled)
@@ -104,7 +104,7 @@ def needed(context: RunContext, what: Collector) -> bool:
 
 
 def _too_late(context: RunContext, what: Collector) -> Loss:
-    reason = f"not begun: the {context.look.seconds:g} s for looking at the frozen processes were used up"
+    reason = f"not begun: the {context.freeze_budget.seconds:g} s for looking at the frozen processes were used up"
     return Loss(what.name, Outcome.TIMED_OUT, reason)
 
 
@@ -116,7 +116,7 @@ def _target(context: RunContext, what: Collector, seconds: float, at: Staging) -
         interpreter=block.interpreter,
         owner=block.root.stat().st_uid,
         globs=_globs(context),
-        frozen=[(who.pid, who.start) for who in sorted(frozen(context))],
+        frozen=[(who.pid, who.start) for who in sorted(load_frozen(context))],
         seconds=seconds,
         limit=what.limit,
         containers=tuple((who.id, each.name) for who, each in frozen_containers(context).items()),
@@ -127,7 +127,7 @@ def _target(context: RunContext, what: Collector, seconds: float, at: Staging) -
         fallback=str(at.fallback or ""),
         reserve=str(context.reserve),
         margin=context.workload.reserve_mb * MIB // _MARGIN,
-        copies=not context.kept.volatile,
+        copies=not context.directory.volatile,
     )
 
 

@@ -108,7 +108,7 @@ def _withhold(context: RunContext, volume: int, evidence: Sequence[Evidence]) ->
 
 def _places(context: RunContext, volume: int) -> tuple[Path, ...]:
     """Where files of a volume lie."""
-    return tuple(filter(None, (context.folder(volume), context.twin(volume))))
+    return tuple(filter(None, (context.folder(volume), context.fallback_volume(volume))))
 
 
 def _statement(context: RunContext, volume: int, evidence: Sequence[Evidence]) -> dict[str, Any]:
@@ -181,15 +181,17 @@ def _files(context: RunContext, volume: int, evidence: Iterable[Evidence]) -> tu
 
     Then those that lie in the workload alone, if there is no copy.
     """
-    folder, twin = context.folder(volume), context.twin(volume)
+    folder, fallback_volume = context.folder(volume), context.fallback_volume(volume)
     acquired: dict[tuple[str, str], set[StoredFile]] = defaultdict(set)
     for file in (file for item in evidence if item.volume == volume for file in item.files):
         acquired[file.stored, file.where].add(file)
     found = {name: _entry(folder, "", name, acquired[name, ""]) for name in _names(folder) - _CLOSING}
-    if twin:
-        for name in _names(twin):
-            named = put_aside(twin, name) if name in found else name  # two collectors at once, and room for one
-            found[named] = _entry(twin, str(twin), named, acquired[named, str(twin)])
+    if fallback_volume:
+        for name in _names(fallback_volume):
+            named = (
+                put_aside(fallback_volume, name) if name in found else name
+            )  # two collectors at once, and room for one
+            found[named] = _entry(fallback_volume, str(fallback_volume), named, acquired[named, str(fallback_volume)])
     for (name, where), files in acquired.items():
         if where == IN_PLACE:
             found.setdefault(name, min(files, key=repr))

@@ -50,15 +50,17 @@ def keep(context: RunContext, at: Staging, file: StoredFile) -> StoredFile:
 
 
 def _keep(context: RunContext, at: Staging, file: StoredFile) -> StoredFile:
-    folder, twin = context.folder(context.volume), context.twin(context.volume)
-    for base in filter(None, (folder, twin)):
+    folder, fallback_volume = context.folder(context.volume), context.fallback_volume(context.volume)
+    for base in filter(None, (folder, fallback_volume)):
         if (base / file.stored).exists():
             if digest(base / file.stored) == file.sha256:
                 return replace(file, where="" if base == folder else str(base))
             put_aside(base, file.stored)
     if file.in_place:
         return file
-    source, base = (at.fallback, twin) if file.where and at.fallback and twin else (at.folder, folder)
+    source, base = (
+        (at.fallback, fallback_volume) if file.where and at.fallback and fallback_volume else (at.folder, folder)
+    )
     base.mkdir(mode=0o700, exist_ok=True)
     move(source / file.stored, base / file.stored)
     return replace(file, where="" if base == folder else str(base))

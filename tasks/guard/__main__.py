@@ -21,7 +21,7 @@ from io import FileIO
 from pathlib import Path, PurePath
 from typing import Any, Final
 
-from tasks.adapters.guard_config import Orders
+from tasks.adapters.guard_config import GuardConfig
 from tasks.adapters.host import LinuxHost
 from tasks.custody.containment.membership import Member, members, protected
 from tasks.custody.containment.process import Identity, Process, copies
@@ -44,7 +44,7 @@ _STOPPED: Final = frozenset("Tt")
 class Guard:
     """One guard on its post."""
 
-    def __init__(self, orders: Orders, descriptor: int) -> None:
+    def __init__(self, orders: GuardConfig, descriptor: int) -> None:
         """Take the orders, and the open lock file (or -1 where it could not be opened)."""
         self.orders, self.descriptor = orders, descriptor
         self.host = LinuxHost(*(matcher.port for matcher in orders.matchers))
@@ -180,7 +180,7 @@ def _appended(path: str) -> FileIO:
 
 def main() -> None:
     """Stand guard: the lock's descriptor and the marker are the arguments, the orders come through standard input."""
-    orders = Orders.from_bytes(sys.stdin.buffer.read())
+    orders = GuardConfig.from_bytes(sys.stdin.buffer.read())
     Guard(orders, int(sys.argv[1])).stand()
     os._exit(0)  # a thread that still waits for the lock would hold us
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tasks.adapters.container_engine import DockerEngine
-from tasks.adapters.guard_config import Orders
+from tasks.adapters.guard_config import GuardConfig
 from tasks.custody.containment.container import Container, ContainerIdentity, belongs, workload_containers
 from tasks.custody.errors import ContainerGone, EngineError
 from tasks.incident.run_lock import at_work
@@ -22,7 +22,7 @@ _SHARE: Final = 20
 class ContainerGuard:
     """One guard's watch on the engine, which may be slow, hang or be away: processes are watched without it."""
 
-    def __init__(self, orders: Orders, note: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(self, orders: GuardConfig, note: Callable[[dict[str, Any]], None]) -> None:
         """Take the orders, and whom to tell of each newcomer."""
         self.orders, self.note = orders, note
         self.engine = DockerEngine(orders.docker_host)

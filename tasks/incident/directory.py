@@ -29,7 +29,7 @@ _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CL
 
 
 @dataclass(frozen=True)
-class Home:
+class IncidentDirectory:
     """The private folder of an incident. `reserved` bytes were taken there; `volatile` is one in memory.
 
     `real` is False where no folder can be had: what a run writes there fails, and the run must do without.
@@ -66,7 +66,7 @@ def cordon_base(workload: "Workload") -> Path:
     return next((base for base in bases(workload) if _cordoned(base)), base_of(workload))
 
 
-def post(workload: "Workload", home: Path) -> Path:
+def cordon_dir(workload: "Workload", home: Path) -> Path:
     """Where the guard of an incident leaves its marker: where one stands, else where the incident found room."""
     standing = cordon_base(workload)
     if _cordoned(standing):
@@ -106,7 +106,7 @@ def home_in(base: Path, incident: str, *, dry_run: bool) -> Path:
     return base / DRY_RUN / incident if dry_run else base / incident
 
 
-def open_home(workload: "Workload", incident: Incident, *, dry_run: bool) -> Home:
+def open_home(workload: "Workload", incident: Incident, *, dry_run: bool) -> IncidentDirectory:
     """Take up the incident's folder, or make it: where the whole reserve fits, else where anything does.
 
     A link, or another user's folder, in its place is not used. Where nothing can be written at all it is not `real`.
@@ -116,14 +116,14 @@ def open_home(workload: "Workload", incident: Incident, *, dry_run: bool) -> Hom
     found = find_home(workload, incident.id, dry_run=dry_run)
     if _private(found) and (found / INCIDENT).is_file():
         volatile = any(found.is_relative_to(base) for base in memory)
-        return Home(found, whole if take(found / RESERVE, whole) else 0, volatile)
+        return IncidentDirectory(found, whole if take(found / RESERVE, whole) else 0, volatile)
     for size, tried in ((whole, disks), (min(whole, MIB), [*disks, *memory]), (0, [*disks, *memory])):
         for base in tried:
             home = home_in(base, incident.id, dry_run=dry_run)
             usable = not base.is_symlink() if base == workload.evidence else make_private(base)
             if usable and _settle(home, incident, size):
-                return Home(home, size, base in memory)
-    return Home(home_in(memory[0], incident.id, dry_run=dry_run), 0, volatile=True, real=False)
+                return IncidentDirectory(home, size, base in memory)
+    return IncidentDirectory(home_in(memory[0], incident.id, dry_run=dry_run), 0, volatile=True, real=False)
 
 
 def _settle(home: Path, incident: Incident, reserve: int) -> bool:

@@ -55,7 +55,7 @@ def _locked(path: Path) -> int | None:
         return None
     with suppress(BlockingIOError):
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if lock.holds(os.getpid(), path):
+        if lock.has_lock(os.getpid(), path):
             return descriptor
     os.close(descriptor)
     return None
@@ -99,7 +99,7 @@ def _signed(path: Path) -> dict[str, Any]:
         return {}
     process = read_process(identity.pid)
     ours = process and process.identity == identity and process.alive and process.user in _trusted(path.parent)
-    return dict(signed) if ours and lock.holds(identity.pid, path) else {}
+    return dict(signed) if ours and lock.has_lock(identity.pid, path) else {}
 
 
 def _trusted(evidence: Path) -> set[int]:

@@ -50,7 +50,7 @@ def in_strange_hands(folder: Path, euid: int) -> str:
 
 def tell_room(context: RunContext) -> None:
     """Say where the incident is kept, and what is short there; nothing is refused for it."""
-    about, fallback = context.kept, context.workload.fallback_dir
+    about, fallback = context.directory, context.workload.fallback_dir
     context.log.write("home", str(about.path), result=about.summary, fallback=str(context.fallback or ""))
     if not about.reserved or about.volatile or context.base != context.workload.evidence:
         logger.warning("%s: %s", about.path, about.summary)

@@ -42,14 +42,14 @@ class NotNow(Exception):
 
 
 @dataclass(frozen=True)
-class Early:
+class EarlyFreeze:
     """Whom this start has stopped; the file may name more, of a start that died. It lies there until a run's freeze."""
 
     path: Path
     frozen: tuple[Identity, ...]
 
 
-def freeze_early(environment: Mapping[str, str]) -> Early | None:
+def freeze_early(environment: Mapping[str, str]) -> EarlyFreeze | None:
     """Freeze the workload of the flow run that the environment names. None if that was not done.
 
     Nothing goes wrong here for the run: it looks anew in any case.
@@ -57,7 +57,7 @@ def freeze_early(environment: Mapping[str, str]) -> Early | None:
     return _tried(lambda: _workload(environment))
 
 
-def freeze_described(given: Mapping[str, Any], incident: str | None = None) -> Early | None:
+def freeze_described(given: Mapping[str, Any], incident: str | None = None) -> EarlyFreeze | None:
     """The same for a workload that a file describes, where no server can be asked."""
     return _tried(lambda: (_here(recognisable(given, socket.gethostname())), incident))
 
@@ -72,7 +72,7 @@ def uninterrupted() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _tried(known: Callable[[], tuple[dict[str, Any], str | None]]) -> Early | None:
+def _tried(known: Callable[[], tuple[dict[str, Any], str | None]]) -> EarlyFreeze | None:
     try:
         workload, incident = known()
         evidence = evidence_of(workload)
@@ -182,7 +182,7 @@ def _owned(evidence: Path) -> Iterator[None]:
     keep_ownership(evidence, descriptor)
 
 
-def _freeze(workload: Mapping[str, Any], evidence: Path) -> Early:
+def _freeze(workload: Mapping[str, Any], evidence: Path) -> EarlyFreeze:
     """Parents first, again until a look finds no new one; then write down whom, and when.
 
     Only what this start has stopped is written down, to be thawed if the run is refused: not what stood already, by
@@ -193,7 +193,7 @@ def _freeze(workload: Mapping[str, Any], evidence: Path) -> Early:
         _halt(workload, evidence, frozen)
     except Exception as reason:  # noqa: BLE001  who stands already has to be written down whatever went wrong
         say(f"not all was frozen before the start of the run: {type(reason).__name__}: {reason}", error=True)
-    early = Early(evidence / EARLY, tuple(frozen))
+    early = EarlyFreeze(evidence / EARLY, tuple(frozen))
     try:
         rows = [{"pid": who.pid, "start": who.start, "at": at} for who, at in frozen.items()]
         _write(early.path, [*_others(early), *rows])
@@ -241,7 +241,7 @@ def _held(workload: Mapping[str, Any], evidence: Path) -> Iterator[Identity]:
             yield from identities(journal)
 
 
-def _others(early: Early) -> list[dict[str, Any]]:
+def _others(early: EarlyFreeze) -> list[dict[str, Any]]:
     """Rows of a start that died before its run could freeze: nothing else names whom it has stopped."""
     own = {(who.pid, who.start) for who in early.frozen}
     return [row for row in rows_of(early.path, read_ours) if (row.get("pid"), row.get("start")) not in own]
@@ -287,7 +287,7 @@ def take_over(path: Path) -> None:
         path.unlink()
 
 
-def thaw_again(early: Early) -> None:
+def thaw_again(early: EarlyFreeze) -> None:
     """Where the run did not take them over (it was refused, or failed before its freeze) nothing is left touched."""
     if early.path.exists() or _unkept:
         _thaw(early.frozen)

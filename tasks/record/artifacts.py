@@ -1,4 +1,4 @@
-"""What a run shows in the UI, leaf by leaf in the order of reading: the verdict first, then what it rests on."""
+"""What a run shows in the UI, in the order of reading: the verdict first, then what it rests on."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -7,7 +7,7 @@ from typing import Final, TypeAlias
 from tasks.custody.evidence.keys import MANIFEST, evidence_key, record_key
 from tasks.record.dry_run_plan import plan
 from tasks.record.render import HTML, with_pictures
-from tasks.record.report_data import Story
+from tasks.record.report_data import ReportData
 from tasks.record.sections import (
     ACTIONS,
     DETECTED,
@@ -22,15 +22,15 @@ from tasks.record.sections import (
 )
 from tasks.record.tables import objects
 from tasks.rendering.document import Block, Both, Cell, Code, Document, Facts, Link, Remark, Section, Tone
-from tasks.runtime.artifact import Leaf, Rows, by_key
+from tasks.runtime.artifact import PrefectArtifact, Rows, by_key
 from tasks.runtime.progress import artifact_key
 
 PLAN: Final = "plan"
 _Page: TypeAlias = tuple[str, Both, Document | Rows]
 
 
-def leaves(story: Story, postmortem: Document) -> Sequence[Leaf]:
-    """Every leaf, numbered as it is read; the first leads to all others."""
+def build_artifacts(story: ReportData, postmortem: Document) -> Sequence[PrefectArtifact]:
+    """Build every artifact, numbered as it is read; the first leads to all others."""
     others: list[_Page] = [
         *([(PLAN, _PLAN, plan(story.entries))] if story.dry_run else []),
         ("manifest", _MANIFEST, document(_MANIFEST, story, (PROOF, EVIDENCE, MISSING, MODELS))),
@@ -40,23 +40,23 @@ def leaves(story: Story, postmortem: Document) -> Sequence[Leaf]:
     ]
     verdict = document(_VERDICT, story, (SUMMARY, _PLACES))
     first: _Page = ("verdict", _VERDICT, replace(verdict, sections=(*verdict.sections, _read_on(story, others))))
-    return tuple(_leaf(story, number, page) for number, page in enumerate((first, *others), 1))
+    return tuple(_artifact(story, number, page) for number, page in enumerate((first, *others), 1))
 
 
-def _leaf(story: Story, number: int, page: _Page) -> Leaf:
+def _artifact(story: ReportData, number: int, page: _Page) -> PrefectArtifact:
     name, about, content = page
     told = f"{number} · {about.ja} / {about.en}: {story.incident.id}, run {story.number}"
     text = with_pictures(content) if isinstance(content, Document) else content
-    return Leaf(artifact_key(name, story.incident.id), told, text)
+    return PrefectArtifact(artifact_key(name, story.incident.id), told, text)
 
 
-def _read_on(story: Story, others: Sequence[_Page]) -> Section:
+def _read_on(story: ReportData, others: Sequence[_Page]) -> Section:
     """A UI lists artifacts in an order of its own; here they stand in ours. A key leads to all versions of a leaf."""
     keys = [(about, artifact_key(name, story.incident.id)) for name, about, _ in others]
     return Section(_READ_ON, (Facts(tuple((about, Link(key, by_key(key))) for about, key in keys)),))
 
 
-def _where(story: Story) -> list[Block]:
+def _where(story: ReportData) -> list[Block]:
     """The folder on the host, and in the store what a person opens first."""
     incident, places = story.incident.id, story.places
     facts: list[tuple[Both, Cell]] = [(Both("このホスト", "on this host"), Code(places.home))]
@@ -73,7 +73,7 @@ def _where(story: Story) -> list[Block]:
     return [Facts(tuple(facts))]
 
 
-def _stored(story: Story) -> list[Block]:
+def _stored(story: ReportData) -> list[Block]:
     found = objects(story.objects, story.places.address)
     return [found or Remark(Tone.FAIR, Both("保全先に確認を求めていない。", "The store was asked for no proof."))]
 

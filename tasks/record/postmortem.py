@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from tasks.record.report_data import Story
+from tasks.record.report_data import ReportData
 from tasks.record.sections import (
     ACTIONS,
     CAUSE,
@@ -25,6 +25,6 @@ _OF_THE_RUNBOOK: Final = (SUMMARY, SCOPE, DETECTED, CAUSE, TIMELINE, ACTIONS, FI
 _OF_THE_EVIDENCE: Final = (EVIDENCE, MISSING, MODELS, SCORES, PROOF)
 
 
-def postmortem(story: Story) -> Document:
+def postmortem(story: ReportData) -> Document:
     """The runbook's eight fields in its order, and then the evidence."""
     return document(Both("ポストモーテム", "Postmortem"), story, (*_OF_THE_RUNBOOK, *_OF_THE_EVIDENCE))

@@ -17,7 +17,7 @@ from tasks.incident.layout import ENDED
 from tasks.record.artifacts import PLAN
 from tasks.record.labels import JAPANESE, STANDS
 from tasks.record.write import Record
-from tasks.runtime.artifact import Leaf
+from tasks.runtime.artifact import PrefectArtifact
 from tasks.runtime.context import RunContext
 from tasks.runtime.end_state import ended
 from tasks.runtime.progress import artifact_key
@@ -35,14 +35,14 @@ def show(context: RunContext) -> None:
     The keys are the incident's own, so that the UI shows one incident's runs as the versions of one page.
     """
     made = dict[str, object]()
-    for leaf in reversed(context.leaves):
-        made[leaf.key] = _put(leaf.leading_to(made))
+    for artifact in reversed(context.artifacts):
+        made[artifact.key] = _put(artifact.linked_to(made))
 
 
-def _put(leaf: Leaf) -> object:
-    if isinstance(leaf.content, str):
-        return create_markdown_artifact(leaf.content, key=leaf.key, description=leaf.about)
-    return create_table_artifact(visible_rows(leaf.content), key=leaf.key, description=leaf.about)
+def _put(artifact: PrefectArtifact) -> object:
+    if isinstance(artifact.content, str):
+        return create_markdown_artifact(artifact.content, key=artifact.key, description=artifact.about)
+    return create_table_artifact(visible_rows(artifact.content), key=artifact.key, description=artifact.about)
 
 
 def publish(context: RunContext) -> None:
@@ -63,7 +63,7 @@ def final_state(
     if context.cancelled:
         return _cancelled(context, verdict, lost)
     if isinstance(recorded, str):
-        kept = verdict if context.kept.real else verdict.of_what_was_not_kept()
+        kept = verdict if context.directory.real else verdict.of_what_was_not_kept()
         return _ended(context, _unrecorded(verdict), f"{_in_both(kept)} {lost}")
     end = ending_of(recorded.verdict.word, recovery, dry_run=context.dry_run, stored=recorded.stored)
     if end is DRY_RUN:
@@ -100,7 +100,7 @@ def _unrecorded(verdict: Verdict) -> Ending:
 def _lost(context: RunContext, reason: str) -> str:
     """What a run without a record leaves behind; also printed, for nothing else may tell of it."""
     told = f"But the record could not be written, 記録を書けません: {reason}"
-    if not context.kept.real:
+    if not context.directory.real:
         guard = f"; the guard, process {context.guard.pid}, holds the lock without a marker" if context.guard else ""
         told += (
             f". No folder of this host takes a file, so nothing of this incident was kept: not its custody log, which "

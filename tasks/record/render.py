@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from tasks.record.postmortem import postmortem
-from tasks.record.report_data import Story
+from tasks.record.report_data import ReportData
 from tasks.record.sections import could_not_be_made
 from tasks.rendering.document import Document, Picture
 from tasks.rendering.markdown import markdown
@@ -30,7 +30,7 @@ class Pages:
     trouble: tuple[str, ...]
 
 
-def pages(story: Story) -> Pages:
+def pages(story: ReportData) -> Pages:
     """Make them all. Without the page in HTML the record closes all the same."""
     document = postmortem(story)
     trouble = document.trouble

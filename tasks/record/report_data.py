@@ -51,7 +51,7 @@ class Places:
 
 
 @dataclass(frozen=True)
-class Story:
+class ReportData:
     """What is told. `entries` is the custody log; `recovery` is the reason where it failed.
 
     `questions` is what each collector is there to answer. `recovering` says that the run only recovers, `stored`

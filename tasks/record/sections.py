@@ -13,7 +13,7 @@ from tasks.custody.incident.verdict import Word
 from tasks.custody.store.retention import Retention
 from tasks.record.labels import ACTIONS as ACTS
 from tasks.record.labels import COMPLETE, RUN_ENDS, VERDICTS
-from tasks.record.report_data import Story
+from tasks.record.report_data import ReportData
 from tasks.record.score_tables import searches, summaries
 from tasks.record.tables import collectors, digests, losses, models, receipts, secrets
 from tasks.record.timeline_table import moments
@@ -54,17 +54,17 @@ class Chapter:
     """A heading, and what is told beneath it."""
 
     title: Both
-    make: Callable[[Story], Sequence[Block]]
+    make: Callable[[ReportData], Sequence[Block]]
 
 
-def document(title: Both, story: Story, chapters: Iterable[Chapter]) -> Document:
+def document(title: Both, story: ReportData, chapters: Iterable[Chapter]) -> Document:
     """Chapters under one title. What could not be told is named in the document's `trouble`."""
     trouble: list[str] = []
     sections = tuple(Section(each.title, tuple(_told(each, story, trouble))) for each in chapters)
     return Document(title, story.incident.id, sections, tuple(trouble))
 
 
-def _told(chapter: Chapter, story: Story, trouble: list[str]) -> Sequence[Block]:
+def _told(chapter: Chapter, story: ReportData, trouble: list[str]) -> Sequence[Block]:
     """A chapter that cannot be told says so in its place: no fact, however odd, costs the others."""
     try:
         return chapter.make(story)
@@ -82,12 +82,12 @@ def could_not_be_made(trouble: str) -> Remark:
     return Remark(Tone.BAD, (words, Said(trouble)))
 
 
-def _left_open(story: Story) -> list[Block]:
+def _left_open(story: ReportData) -> list[Block]:
     del story
     return [Open()]
 
 
-def _summary(story: Story) -> list[Block]:
+def _summary(story: ReportData) -> list[Block]:
     verdict, end, recovery = story.verdict, story.end, story.recovery
     (tone, told, following), then = VERDICTS[verdict.word], verdict.next
     badge, first = Badge(tone, str(verdict.word), told), list[tuple[Both, Cell]]()
@@ -115,7 +115,7 @@ def _summary(story: Story) -> list[Block]:
     return [Remark(tone, badge), facts]
 
 
-def _scope(story: Story) -> list[Block]:
+def _scope(story: ReportData) -> list[Block]:
     incident = story.incident
     facts = Facts(
         (
@@ -137,7 +137,7 @@ def _rights(entries: Iterable[Mapping[str, Any]]) -> Cell:
     return Said("; ".join(told[-1])) if told[-1] else Both("すべてあり", "none is missing")
 
 
-def _detected(story: Story) -> list[Block]:
+def _detected(story: ReportData) -> list[Block]:
     told, detected = runs(story.entries), story.incident.detected_at
     known = {name: at for run in reversed(told) for name, at in run.moments.items()}
     triggered = told[0].triggered if told else None
@@ -154,7 +154,7 @@ def _detected(story: Story) -> list[Block]:
     return [Facts(tuple((name, tuple(map(Figure, both_times(at))) if at else _UNKNOWN) for name, at in named))]
 
 
-def _cause(story: Story) -> list[Block]:
+def _cause(story: ReportData) -> list[Block]:
     """People's field, and the workload's own last words as a lead."""
     found = story.quotes.tracebacks[-_TRACEBACKS:]
     about = Both("ログに残るエラー", "the error in the log")
@@ -162,14 +162,14 @@ def _cause(story: Story) -> list[Block]:
     return [Open(), *(block for pair in told for block in pair)]
 
 
-def _timeline(story: Story) -> list[Block]:
+def _timeline(story: ReportData) -> list[Block]:
     told = runs(story.entries)
     about = Both("各手順の開始と終了 (JST)", "when each step began and ended (JST)")
     drawn: list[Block] = [Picture(PICTURE, about, picture(told, story.incident.id))] if told else []
     return [*drawn, moments(story.entries)]
 
 
-def _actions(story: Story) -> list[Block]:
+def _actions(story: ReportData) -> list[Block]:
     recovery = story.recovery
     failed = isinstance(recovery, str)
     facts: list[tuple[Both, Cell]] = [
@@ -187,7 +187,7 @@ def _actions(story: Story) -> list[Block]:
     return [Facts(tuple(facts)), *([rows] if rows else [])]
 
 
-def _evidence(story: Story) -> list[Block]:
+def _evidence(story: ReportData) -> list[Block]:
     places = story.places
     where: list[tuple[Both, Cell]] = [
         (Both("このホスト", "on this host"), Code(places.home)),
@@ -205,7 +205,7 @@ def _retained(asked: Retention) -> Both:
     return Both("、".join(ja), ", ".join(en))
 
 
-def _missing(story: Story) -> list[Block]:
+def _missing(story: ReportData) -> list[Block]:
     found = losses(story.coverage, story.questions)
     if found:
         return [found]
@@ -214,7 +214,7 @@ def _missing(story: Story) -> list[Block]:
     return [Remark(Tone.GOOD, Both("採取すべきものはすべて揃っている。", "Everything that was asked for is there."))]
 
 
-def _models(story: Story) -> list[Block]:
+def _models(story: ReportData) -> list[Block]:
     found = models(story.inspection) if story.inspection else None
     if found:
         return [found]
@@ -223,12 +223,12 @@ def _models(story: Story) -> list[Block]:
     return [Remark(Tone.FAIR, Both("モデルは判定されていない。", "No model was judged."))]
 
 
-def _scores(story: Story) -> list[Block]:
+def _scores(story: ReportData) -> list[Block]:
     found = [*searches(story.quotes.scores), *summaries(story.quotes.summaries)]
     return found or [Facts(((Both("summary_*.json、cv_results_*.csv", "summaries and search results"), _NONE),))]
 
 
-def _proof(story: Story) -> list[Block]:
+def _proof(story: ReportData) -> list[Block]:
     sealed = digests(story.seals)
     unsealed = Remark(Tone.BAD, Both("封印された証跡はない。", "No evidence was sealed."))
     block, incident = shlex.quote(story.places.block), shlex.quote(story.incident.id)

@@ -22,11 +22,11 @@ from tasks.custody.store.latest import Promotion
 from tasks.custody.store.manifest import canonical, digest, digest_bytes
 from tasks.evidence.signing import Signer, sign, who_signs
 from tasks.incident.layout import RECORD, closings
-from tasks.record.artifacts import leaves
+from tasks.record.artifacts import build_artifacts
 from tasks.record.excerpts import quotes
 from tasks.record.postmortem import postmortem
 from tasks.record.render import MARKDOWN, pages
-from tasks.record.report_data import Places, Story
+from tasks.record.report_data import Places, ReportData
 from tasks.rendering.document import Document
 from tasks.runtime.context import RunContext
 from tasks.runtime.joined_triggers import take_over_triggers
@@ -117,7 +117,7 @@ def record(context: RunContext, account: Account) -> Record:
     return Record(str(context.record), verdict, stored=True, reason="; ".join(trouble))
 
 
-def _write_pages(context: RunContext, story: Story) -> tuple[str, ...]:
+def _write_pages(context: RunContext, story: ReportData) -> tuple[str, ...]:
     """What people read. One that cannot be made or kept is told in the custody log; the record closes without it.
 
     The context has it for the UI, whatever the disk takes. The reserve is for the record itself: of the pages only the
@@ -137,9 +137,9 @@ def _write_pages(context: RunContext, story: Story) -> tuple[str, ...]:
     return tuple(trouble)
 
 
-def _bring_to_the_ui(context: RunContext, story: Story, postmortem: Document) -> tuple[str, ...]:
+def _bring_to_the_ui(context: RunContext, story: ReportData, postmortem: Document) -> tuple[str, ...]:
     try:
-        context.leaves = leaves(story, postmortem)
+        context.artifacts = build_artifacts(story, postmortem)
     except Exception as error:
         logger.exception("No pages for the UI")
         return (f"the pages of the UI could not be made: {type(error).__name__}: {error}",)
@@ -250,8 +250,8 @@ def _closing(context: RunContext, account: Account) -> dict[str, Any]:
     }
 
 
-def _story(context: RunContext, account: Account) -> Story:
-    return Story(
+def _story(context: RunContext, account: Account) -> ReportData:
+    return ReportData(
         incident=context.incident,
         number=context.number,
         dry_run=context.dry_run,

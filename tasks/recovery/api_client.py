@@ -43,7 +43,7 @@ def failure(expected: str, got: str) -> NotRecovered:
 
 
 @dataclass(frozen=True)
-class Answer:
+class ApiResponse:
     """What the API said; status 0 with the reason where it said nothing."""
 
     status: int
@@ -97,7 +97,7 @@ class Api:
         del kind, error, trace
         self._client.close()
 
-    def ask(self, method: str, path: str, **request: Any) -> Answer:
+    def ask(self, method: str, path: str, **request: Any) -> ApiResponse:
         """One answer, bounded in size and time."""
         deadline = time.monotonic() + _ANSWER_SECONDS
         body = b""
@@ -106,12 +106,12 @@ class Api:
                 for piece in answer.iter_raw(_PIECE):
                     body += piece
                     if len(body) > _ANSWER_BYTES or time.monotonic() > deadline:
-                        return Answer(0, b"%d bytes and no end" % len(body))
-                return Answer(answer.status_code, body)
+                        return ApiResponse(0, b"%d bytes and no end" % len(body))
+                return ApiResponse(answer.status_code, body)
         except httpx.HTTPError as error:
-            return Answer(0, f"{type(error).__name__}: {error}".encode())
+            return ApiResponse(0, f"{type(error).__name__}: {error}".encode())
 
-    def must(self, method: str, path: str, what: str, **request: Any) -> Answer:
+    def must(self, method: str, path: str, what: str, **request: Any) -> ApiResponse:
         """One good answer, or the failure that `what` was not done."""
         answer = self.ask(method, path, **request)
         if not answer.good:

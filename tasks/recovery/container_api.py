@@ -67,7 +67,7 @@ class ContainerApi:
 
     @property
     def _now(self) -> Container | None:
-        return self.engine.look(self._id) if self._id else None
+        return self.engine.get_container(self._id) if self._id else None
 
     @property
     def identity(self) -> Identity:
@@ -80,13 +80,13 @@ class ContainerApi:
     def again(self) -> bool:
         """Look among those that this incident has brought back."""
         earlier = [each.id for each in self.context.recovered_containers()]
-        self._id = next((id_ for id_ in earlier if (now := self.engine.look(id_)) and now.alive), "")
+        self._id = next((id_ for id_ in earlier if (now := self.engine.get_container(id_)) and now.alive), "")
         return bool(self._id)
 
     def start(self) -> None:
         """As `docker start` if it still exists, else as `docker run` with every option that it had."""
         was = self.was.identity
-        there = self.engine.look(was.id)
+        there = self.engine.get_container(was.id)
         self._id = was.id if there else self.engine.create(self.was.name, kept_config(self.context, was))
         self.engine.start(self._id)
         how = "started" if there else "made anew"

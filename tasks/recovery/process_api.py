@@ -94,7 +94,7 @@ class ProcessApi:
         return self._started is not None and self._alive(self._started)
 
     def _alive(self, identity: Identity) -> bool:
-        process = self.context.host.look(identity)
+        process = self.context.host.get_process(identity)
         return process is not None and process.alive
 
     def listens(self, port: int) -> bool:

@@ -10,7 +10,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from tasks.containment.cordon import hold
-from tasks.containment.members import contained
+from tasks.containment.members import check_containment
 from tasks.containment.pause_prefect import pause_named
 from tasks.containment.uncordon import uncordon
 from tasks.custody.containment.receipt import Containment, Recovery
@@ -65,7 +65,7 @@ def prove_contained_again(context: RunContext) -> Containment:
 
 
 def _contained_again(context: RunContext) -> Containment:
-    made = contained(context)
+    made = check_containment(context)
     return replace(made, alive=(*made.alive, *pause_named(context).open))
 
 
@@ -74,7 +74,7 @@ def _require_quiet(context: RunContext) -> None:
 
     After an earlier recovery other life is the workload's own business.
     """
-    if not context.recovered() and (alive := contained(context).alive):
+    if not context.recovered() and (alive := check_containment(context).alive):
         raise failure("nothing of the workload to run before its recovery", "; ".join(alive[:3]))
     with socket.socket() as probe:
         probe.settimeout(_PROBE_SECONDS)

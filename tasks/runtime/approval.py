@@ -17,7 +17,7 @@ ASK_SECONDS: Final = 24 * 60 * 60
 """After so long without an answer the server ends the run as Failed, and nothing was done."""
 
 
-class Answer(RunInput):
+class Approval(RunInput):
     """The form. What does not fit it is not accepted by the server, and the run goes on waiting."""
 
     decision: Literal["approve", "refuse"] = Field(description="approve does what is said above; refuse does nothing.")
@@ -36,7 +36,7 @@ class Answer(RunInput):
         return f"{words}: {self.why}" if self.why else words
 
 
-def ask(question: str, key: str) -> Answer:
+def ask(question: str, key: str) -> Approval:
     """Suspend this run until a person has answered, and give the answer in the run that is resumed.
 
     `key` names what is asked: the same is never asked twice, and another is asked anew. Raises Refused outside a
@@ -45,7 +45,7 @@ def ask(question: str, key: str) -> Answer:
     key = _NO_KEY.sub("-", key.lower())  # the server keeps the form under it, and takes no other letters
     try:
         return suspend_flow_run(
-            wait_for_input=Answer.with_initial_data(description=question), timeout=ASK_SECONDS, key=key
+            wait_for_input=Approval.with_initial_data(description=question), timeout=ASK_SECONDS, key=key
         )
     except RuntimeError as error:
         raise Refused(

@@ -1,4 +1,4 @@
-"""A leaf: one artifact of a run, ready to be shown in Prefect's UI."""
+"""One artifact of a run, ready to be shown in Prefect's UI."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,14 +18,14 @@ def by_id(made: object) -> str:
 
 
 @dataclass(frozen=True)
-class Leaf:
+class PrefectArtifact:
     """Its key there, a line about it, and its content: Markdown, or the rows of a table."""
 
     key: str
     about: str
     content: str | Rows
 
-    def leading_to(self, made: Mapping[str, object]) -> "Leaf":
+    def linked_to(self, made: Mapping[str, object]) -> "PrefectArtifact":
         """The same, its links by key leading to the artifacts that were made of them, by key, themselves."""
         if not isinstance(self.content, str):
             return self

@@ -25,7 +25,7 @@ from tasks.custody.incident.log import CustodyLog
 from tasks.custody.incident.verdict import Word
 from tasks.custody.store.latest import LatestPolicy
 from tasks.custody.store.retention import NOTHING, Retention
-from tasks.incident.directory import base_of, fallback_home, open_home, post
+from tasks.incident.directory import base_of, cordon_dir, fallback_home, open_home
 from tasks.incident.layout import (
     CAUGHT,
     CORDON,
@@ -41,7 +41,7 @@ from tasks.incident.layout import (
     manifests,
 )
 from tasks.runtime.actor import BY_HAND, actor
-from tasks.runtime.freeze_budget import LOOK_SECONDS, Budget
+from tasks.runtime.freeze_budget import LOOK_SECONDS, FreezeBudget
 from tasks.system.atomic_files import read_private, write_whole
 from tasks.system.cancellation import Cancellation, still_acts
 from tasks.system.disk_reserve import give, give_all, with_reserve
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from blocks.port import Store
     from blocks.store import EvidenceStore
     from blocks.workload import Workload
-    from tasks.runtime.artifact import Leaf
+    from tasks.runtime.artifact import PrefectArtifact
 
 logger = logging.getLogger(__name__)
 
@@ -93,9 +93,9 @@ class RunContext:
         self._ownership: int | None = ownership
         self._saved = saved
         self.base = base_of(workload)
-        self.kept = open_home(workload, incident, dry_run=dry_run)
-        self.home = self.kept.path
-        self.post = self.home if dry_run or not self.kept.real else post(workload, self.home)
+        self.directory = open_home(workload, incident, dry_run=dry_run)
+        self.home = self.directory.path
+        self.cordon_dir = self.home if dry_run or not self.directory.real else cordon_dir(workload, self.home)
         self.reserve = self.home / RESERVE
         self.log = CustodyLog(
             self.home / CUSTODY_LOG,
@@ -106,9 +106,9 @@ class RunContext:
         self.volume = next(n for n in range(1, 1000) if not (self.folder(n) / MANIFEST).exists())
         self.guard: Identity | None = None
         self.stopped_at: float | None = None
-        self.leaves: Sequence[Leaf] = ()
+        self.artifacts: Sequence[PrefectArtifact] = ()
         self.keyless = ""
-        self.look = Budget(LOOK_SECONDS)
+        self.freeze_budget = FreezeBudget(LOOK_SECONDS)
         self._facts: dict[str, Any] = {}
         self.notes: list[str] = []
         self.cancelled = Cancellation()
@@ -210,7 +210,7 @@ class RunContext:
         """The incident's folder on the fallback disk, for what does not fit."""
         return fallback_home(self.workload, self.home, dry_run=self.dry_run)
 
-    def twin(self, volume: int) -> Path | None:
+    def fallback_volume(self, volume: int) -> Path | None:
         """Where files of a volume lie for which its folder had no room, on the fallback disk."""
         return self.fallback / volume_folder(volume) if self.fallback else None
 
@@ -227,12 +227,12 @@ class RunContext:
     @property
     def marker(self) -> Path:
         """The cordon's marker."""
-        return self.post / CORDON
+        return self.cordon_dir / CORDON
 
     @property
     def caught(self) -> Path:
         """Where the guard writes down the newcomers that it has frozen."""
-        return self.post / CAUGHT
+        return self.cordon_dir / CAUGHT
 
     @property
     def early(self) -> Path:

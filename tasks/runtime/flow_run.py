@@ -5,7 +5,7 @@ from datetime import datetime
 
 from prefect.context import FlowRunContext
 
-from tasks.adapters.local_config import given
+from tasks.adapters.local_config import local_config
 from tasks.custody.containment.pause import Kind, Launcher
 from tasks.runtime.actor import BY_HAND, triggered_by
 from tasks.system.processes import began
@@ -19,7 +19,7 @@ def this_run() -> tuple[str, datetime]:
     context = FlowRunContext.get()
     if context is None or context.flow_run is None or context.flow_run.created is None:
         raise RuntimeError("an evacuation runs inside a flow run")
-    return str(context.flow_run.id), began() if given() else context.flow_run.created
+    return str(context.flow_run.id), began() if local_config() else context.flow_run.created
 
 
 def own_launchers() -> frozenset[Launcher]:
@@ -43,7 +43,7 @@ def own_launchers() -> frozenset[Launcher]:
 def origin(own: Iterable[Launcher]) -> str:
     """Who or what triggered the run that we are in, for the custody log."""
     context = FlowRunContext.get()
-    if context is None or context.flow_run is None or given():
+    if context is None or context.flow_run is None or local_config():
         return BY_HAND
     deployment = next((each.name for each in own if each.kind is Kind.DEPLOYMENT), "")
     return triggered_by(context.flow_run, deployment)

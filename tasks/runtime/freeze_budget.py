@@ -6,7 +6,7 @@ from typing import Final
 LOOK_SECONDS: Final = 20.0
 
 
-class Budget:
+class FreezeBudget:
     """Seconds that begin to run once, however many draw on them; begun anew they are whole again."""
 
     def __init__(self, seconds: float) -> None:

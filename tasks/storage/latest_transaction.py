@@ -18,12 +18,12 @@ from tasks.custody.store.latest import (
     AT_WORK,
     CHANGES,
     Act,
-    Held,
     Latest,
     LatestPolicy,
+    LatestTransaction,
+    ObjectRef,
     Promotion,
     Row,
-    Turn,
     TurnProof,
     kept_by,
     pending,
@@ -63,11 +63,11 @@ class History:
     """How far latest/ has come: the highest number that is taken, and the turn that has it."""
 
     number: int = 0
-    last: Turn | None = None
+    last: LatestTransaction | None = None
     proof: TurnProof | None = None
 
     @property
-    def open(self) -> Turn | None:
+    def open(self) -> LatestTransaction | None:
         """The last turn, if it was begun and is not done."""
         return self.last if self.proof is None else None
 
@@ -79,7 +79,7 @@ def nothing(there: Latest) -> frozenset[str]:
 
 
 @dataclass(frozen=True)
-class Wish:
+class ChangeRequest:
     """What somebody wants of latest/: `wanted` is to be there, of the rest `remove` may go.
 
     `surplus` says, of what is there, what a mirror would let go. `lower_to` is the incident that counts as the newest
@@ -96,7 +96,7 @@ class Wish:
     lower_to: str | None = None
 
 
-def read_turn(store: "Store", number: int) -> tuple[Turn, str]:
+def read_turn(store: "Store", number: int) -> tuple[LatestTransaction, str]:
     """What a turn was about to do, and the digest of that. PermanentStoreError if it cannot be made out."""
     whole = hashlib.sha256()
 
@@ -106,7 +106,7 @@ def read_turn(store: "Store", number: int) -> tuple[Turn, str]:
             yield piece
 
     try:
-        turn = Turn.read(hashed())
+        turn = LatestTransaction.read(hashed())
     except ValueError as error:
         said = str(error).partition("\n")[0]
         raise _unreadable(store, number, said) from error
@@ -139,22 +139,22 @@ def history(store: "Store") -> History:
     return History(number, turn, TurnProof(number, begun, done, kept_by(number, turn.rows)))
 
 
-def present(store: "Store", last: Turn | None) -> dict[str, Held]:
+def present(store: "Store", last: LatestTransaction | None) -> dict[str, ObjectRef]:
     """All of latest/ by the store's own digests, each with the key that the last turn knows to hold the same."""
     known = {row.key: tuple(each for each in (row.after, row.before) if each) for row in last.rows} if last else {}
     keys = [each.key for each in store.list(LATEST)]
-    seen = side_by_side(store.look, keys, QUESTIONS)
+    seen = side_by_side(store.head, keys, QUESTIONS)
     return {there.key: _held(store, there, known.get(there.key, ())) for there in seen if there}
 
 
-def _held(store: "Store", there: "StoredObject", known: Collection[Held]) -> Held:
+def _held(store: "Store", there: "StoredObject", known: Collection[ObjectRef]) -> ObjectRef:
     for each in known:
         if there.agrees(each.sha256, each.parts):
             return each
-    return Held(there.sha256 or read_back(store, there.key, there.size), there.size)
+    return ObjectRef(there.sha256 or read_back(store, there.key, there.size), there.size)
 
 
-def take_turn(store: "Store", wish: Wish, log: Log, *, now: datetime, take_over: bool = False) -> Promotion:
+def take_turn(store: "Store", wish: ChangeRequest, log: Log, *, now: datetime, take_over: bool = False) -> Promotion:
     """Change latest/ as somebody wishes, in a turn of its own.
 
     Raises Busy while another has a turn (`take_over` says that it is known to be dead) or if another was quicker,
@@ -187,7 +187,7 @@ def take_turn(store: "Store", wish: Wish, log: Log, *, now: datetime, take_over:
     return Promotion(receipts, proof, turn.summary)
 
 
-def _begin(store: "Store", turn: Turn) -> str:
+def _begin(store: "Store", turn: LatestTransaction) -> str:
     """Create what tells of the turn; its digest. That of many files is sent from a file: it may fill the memory."""
     key = begun_key(turn.number)
     if len(turn.rows) <= _IN_MEMORY:
@@ -203,13 +203,13 @@ def _begin(store: "Store", turn: Turn) -> str:
     return begun
 
 
-def _adopts(last: Turn, turn: Turn) -> bool:
+def _adopts(last: LatestTransaction, turn: LatestTransaction) -> bool:
     """An earlier run of the incident has done it all, and only could not tell of it any more."""
     same = (last.incident, last.policy) == (turn.incident, turn.policy)
     return same and turn.incident != "" and not any(row.act in CHANGES for row in turn.rows)
 
 
-def planned(store: "Store", wish: Wish, past: History, now: datetime) -> Turn:
+def planned(store: "Store", wish: ChangeRequest, past: History, now: datetime) -> LatestTransaction:
     """What would be done now. What an open turn has left is done with it, where the wish says nothing else."""
     coming, going = pending(past.open) if past.open and not wish.undoes else ({}, frozenset[str]())
     there, wanted = present(store, past.last), {**coming, **wish.wanted}
@@ -219,7 +219,7 @@ def planned(store: "Store", wish: Wish, past: History, now: datetime) -> Turn:
         there |= {key: replace(there[key], key="") for key in gone}
         rows = make(there)
     newest = past.last.newest if past.last else ""
-    return Turn(
+    return LatestTransaction(
         number=past.number + 1,
         incident=wish.incident,
         policy=wish.policy,
@@ -246,7 +246,7 @@ def _no_longer_held(store: "Store", turn: int, rows: Collection[Row]) -> list[st
     return [key for (key, _), receipt in zip(going, receipts, strict=True) if not receipt.proven]
 
 
-def _carry_out(store: "Store", turn: Turn, log: Log) -> None:
+def _carry_out(store: "Store", turn: LatestTransaction, log: Log) -> None:
     """File by file, what is deleted last. Ends before anybody may believe that this run is dead."""
     until = time.monotonic() + AT_WORK.total_seconds()
 
@@ -282,11 +282,11 @@ def _changed(store: "Store", key: str, reason: str) -> StoreError:
     )
 
 
-def _sha256(held: Held | None) -> str | None:
+def _sha256(held: ObjectRef | None) -> str | None:
     return held.sha256 if held else None
 
 
-def _receipts(store: "Store", wanted: Latest, turn: Turn) -> tuple[ObjectReceipt, ...]:
+def _receipts(store: "Store", wanted: Latest, turn: LatestTransaction) -> tuple[ObjectReceipt, ...]:
     """What the turn kept was asked for when it was planned; of the rest the store is asked now."""
     kept = {row.key for row in turn.rows if row.act is Act.KEEP}
 
@@ -298,9 +298,9 @@ def _receipts(store: "Store", wanted: Latest, turn: Turn) -> tuple[ObjectReceipt
     )
 
 
-def at_key(store: "Store", key: str, held: Held) -> ObjectReceipt:
+def at_key(store: "Store", key: str, held: ObjectRef) -> ObjectReceipt:
     """What the store says of the content at a key, its bytes read back where it has no digest to compare."""
-    there = store.look(key)
+    there = store.head(key)
     said = there and there.says(held.sha256, held.parts)
     got = said or (read_back(store, key, held.size) if there else "no object")
     reason = "" if got == held.sha256 else f"expected sha256 {held.sha256}, the store has {got}"

@@ -10,10 +10,10 @@ from prefect.cache_policies import NO_CACHE
 
 from tasks.adapters.saved_blocks import store_to_read
 from tasks.custody.errors import Refused
-from tasks.custody.store.latest import Act, Held, Promotion
+from tasks.custody.store.latest import Act, ObjectRef, Promotion
 from tasks.custody.store.manifest import canonical, digest_bytes
 from tasks.custody.visible import visible_rows
-from tasks.storage.latest_transaction import Busy, Wish, history, present, take_turn
+from tasks.storage.latest_transaction import Busy, ChangeRequest, history, present, take_turn
 
 if TYPE_CHECKING:
     from blocks.port import Store
@@ -28,7 +28,7 @@ class Surplus:
 
     turn: int
     incident: str
-    files: dict[str, Held]
+    files: dict[str, ObjectRef]
 
     @property
     def key(self) -> str:
@@ -70,7 +70,7 @@ def mirror(store: "Store", approved: Surplus, by: str) -> Promotion:
     """Delete what was approved, as far as it is still the same and still held; in a turn, so that it can be undone."""
     there = present(store, history(store).last)
     same = {key for key, each in approved.files.items() if key in there and there[key].sha256 == each.sha256}
-    wish = Wish({}, f"{by} ({approved.incident})", policy="mirror", remove=same)
+    wish = ChangeRequest({}, f"{by} ({approved.incident})", policy="mirror", remove=same)
     return take_turn(store, wish, _Unheard(), now=datetime.now(UTC))
 
 

@@ -163,7 +163,7 @@ def _retain_turns(context: RunContext) -> None:
         return
     for key, sha256 in (context.journal(TURNED, dict[str, str]) or {}).items():
         with suppress(Conflict):  # the audit names it
-            context.store.holds(key, sha256)
+            context.store.ensure_present(key, sha256)
 
 
 def _note_lost(context: RunContext, sources: Sequence[str]) -> None:
@@ -178,7 +178,7 @@ def prove(context: RunContext, item: Expected, retention: Retention = NOTHING, *
 
     Where it has none that can be compared, or where that is asked (`deep`), every byte is read back and hashed.
     """
-    there = context.store.look(item.key)
+    there = context.store.head(item.key)
     reason, read = _differs(context.store, item, there, deep=deep) if there else (NOT_THERE, False)
     if there and not reason:
         since = context.incident.opened_at

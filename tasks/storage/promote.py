@@ -11,14 +11,14 @@ from tasks.custody.evidence.acquisition import Seal
 from tasks.custody.evidence.keys import COVERAGE, claim_key, latest_key
 from tasks.custody.incident.incident import is_ahead
 from tasks.custody.incident.verdict import Verdict, Word
-from tasks.custody.store.latest import Act, Held, LatestPolicy, Promotion, TurnProof, surplus_of, unsure_of
+from tasks.custody.store.latest import Act, LatestPolicy, ObjectRef, Promotion, TurnProof, surplus_of, unsure_of
 from tasks.custody.store.objects import latest_held
 from tasks.evidence.model_inspection import held_back
 from tasks.evidence.seal import read_manifest
 from tasks.incident.layout import TURNED
 from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
-from tasks.storage.latest_transaction import Busy, History, NotOurs, Wish, history, take_turn
+from tasks.storage.latest_transaction import Busy, ChangeRequest, History, NotOurs, history, take_turn
 from tasks.storage.offload import transient
 
 _SHOWN: Final = 10
@@ -43,7 +43,7 @@ def promote(context: RunContext, seals: Sequence[Seal], verdict: Verdict, policy
             return _left(why_not)
         wanted, held, spared = _wanted(context, seals)
         surplus = partial(surplus_of, wanted=wanted, spared=spared, unsure=_unsure(context, seals))
-        wish = Wish(wanted, f"run {context.run}", context.incident.id, policy, surplus=surplus)
+        wish = ChangeRequest(wanted, f"run {context.run}", context.incident.id, policy, surplus=surplus)
         made = take_turn(store, wish, context.log, now=datetime.now(UTC))
     except Busy as busy:
         return replace(_left(str(busy)), again=True)
@@ -69,9 +69,9 @@ def _left(why: str) -> Promotion:
     return Promotion(reason=f"latest/ was left as it is: {why}")
 
 
-def _wanted(context: RunContext, seals: Sequence[Seal]) -> tuple[dict[str, Held], dict[str, str], frozenset[str]]:
+def _wanted(context: RunContext, seals: Sequence[Seal]) -> tuple[dict[str, ObjectRef], dict[str, str], frozenset[str]]:
     """What latest/ is to have by key, what is held back and why by stored name, and all keys that the workload has."""
-    wanted, held, has = dict[str, Held](), dict[str, str](), set[str]()
+    wanted, held, has = dict[str, ObjectRef](), dict[str, str](), set[str]()
     for sealed in seals:
         manifest = read_manifest(context, sealed.volume)
         back = held_back(context, sealed.volume, manifest.files)

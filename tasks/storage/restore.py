@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _SHOWN: Final = 3
 
 
-class Outcome(StrEnum):
+class RestoreOutcome(StrEnum):
     """What became of one file."""
 
     NEW = "new"
@@ -43,7 +43,7 @@ class Pulled:
     """One file: its name below the folder, what became of it, and why where it did not come."""
 
     name: str
-    outcome: Outcome
+    outcome: RestoreOutcome
     size: int = 0
     reason: str = ""
 
@@ -65,15 +65,15 @@ class Pull(StepResult):
     def summary(self) -> str:
         """In a few words."""
         counts = Counter(each.outcome for each in self.files)
-        words = ", ".join(f"{counts[outcome]} {outcome}" for outcome in Outcome if counts[outcome]) or "no file"
+        words = ", ".join(f"{counts[outcome]} {outcome}" for outcome in RestoreOutcome if counts[outcome]) or "no file"
         return f"{self.what}: {words}{f'; {self.changed}' if self.changed else ''}"
 
 
-_HERE: Final = frozenset({Outcome.NEW, Outcome.REPLACED, Outcome.SAME})
+_HERE: Final = frozenset({RestoreOutcome.NEW, RestoreOutcome.REPLACED, RestoreOutcome.SAME})
 
 
 @dataclass(frozen=True)
-class Source:
+class RestoreSource:
     """What is asked for: a prefix of the store, where its files go below the folder, and what is promised of them."""
 
     what: str
@@ -100,7 +100,7 @@ def pull(store: "Store", what: str, folder: Path, *, overwrite: bool = False) ->
     files = [
         *side_by_side(bring, there.values()),
         *(
-            Pulled(_name(source, key), Outcome.MISSING, reason="it is not in the store")
+            Pulled(_name(source, key), RestoreOutcome.MISSING, reason="it is not in the store")
             for key in source.promised.keys() - there
         ),
     ]
@@ -113,20 +113,20 @@ def _changed(store: "Store", past: History) -> str:
     return "" if history(store).number == past.number else "latest/ has changed meanwhile: run this again"
 
 
-def _source(store: "Store", what: str, past: History) -> Source:
+def _source(store: "Store", what: str, past: History) -> RestoreSource:
     if what == "latest":
         turn = past.last if past.proof else None
-        return Source(what, LATEST, "", {key: each.sha256 for key, each in turn.after.items()} if turn else {})
+        return RestoreSource(what, LATEST, "", {key: each.sha256 for key, each in turn.after.items()} if turn else {})
     if what.startswith("IR-"):
         incident = parse_id(what)
-        return Source(
+        return RestoreSource(
             what, f"incidents/{incident}/", f"{incident}/", _promised(store, incident, f"incidents/{incident}/")
         )
     stamp = what.removeprefix("snapshots/").strip("/")
     prefix = snapshot_key(stamp, "")
     whole, _, volume = stamp.rpartition(".")
     incident = parse_id(f"IR-{whole if volume.isdecimal() and whole else stamp}")
-    return Source(what, prefix, "", _promised(store, incident, prefix))
+    return RestoreSource(what, prefix, "", _promised(store, incident, prefix))
 
 
 def _promised(store: "Store", incident: str, prefix: str) -> dict[str, str]:
@@ -166,30 +166,30 @@ def _is_here(path: Path, size: int) -> bool:
         return False
 
 
-def _name(source: Source, key: str) -> str:
+def _name(source: RestoreSource, key: str) -> str:
     return source.below + key.removeprefix(source.prefix)
 
 
-def _bring(store: "Store", source: Source, folder: Path, overwrite: bool, there: "StoredObject") -> Pulled:  # noqa: FBT001
+def _bring(store: "Store", source: RestoreSource, folder: Path, overwrite: bool, there: "StoredObject") -> Pulled:  # noqa: FBT001
     name = _name(source, there.key)
     if not PLAIN.fullmatch(name):
-        return Pulled(name, Outcome.FAILED, reason="its name is none of ours")
+        return Pulled(name, RestoreOutcome.FAILED, reason="its name is none of ours")
     try:
         expected = source.promised.get(there.key) or _told(store, there.key)
         before = local(folder, name)
         if before and before.sha256 == expected:
-            return Pulled(name, Outcome.SAME, there.size)
+            return Pulled(name, RestoreOutcome.SAME, there.size)
         if before and not overwrite and (why := _why_left(before, there.modified)):
-            return Pulled(name, Outcome.LEFT, there.size, why)
+            return Pulled(name, RestoreOutcome.LEFT, there.size, why)
         land(folder, name, store.stream(there.key), expected, there.modified)
     except (OSError, Mismatch, StoreError) as error:
-        return Pulled(name, Outcome.FAILED, there.size, str(error))
-    return Pulled(name, Outcome.REPLACED if before else Outcome.NEW, there.size)
+        return Pulled(name, RestoreOutcome.FAILED, there.size, str(error))
+    return Pulled(name, RestoreOutcome.REPLACED if before else RestoreOutcome.NEW, there.size)
 
 
 def _told(store: "Store", key: str) -> str:
     """The store's own digest of what no document names."""
-    there = store.look(key)
+    there = store.head(key)
     if there is None or there.sha256 is None:
         raise Mismatch("neither a document nor the store has a digest of it")
     return there.sha256

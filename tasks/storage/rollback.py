@@ -7,8 +7,18 @@ from typing import TYPE_CHECKING, Final
 
 from tasks.custody.errors import Refused
 from tasks.custody.incident.incident import is_ahead
-from tasks.custody.store.latest import CHANGES, Held, Promotion, Row, Turn
-from tasks.storage.latest_transaction import History, Log, Wish, at_key, history, planned, present, read_turn, take_turn
+from tasks.custody.store.latest import CHANGES, LatestTransaction, ObjectRef, Promotion, Row
+from tasks.storage.latest_transaction import (
+    ChangeRequest,
+    History,
+    Log,
+    at_key,
+    history,
+    planned,
+    present,
+    read_turn,
+    take_turn,
+)
 
 if TYPE_CHECKING:
     from blocks.port import Store
@@ -50,7 +60,7 @@ def lower(store: "Store", asked: Undoing, log: Log) -> Promotion:
     return take_turn(store, lowering(store, asked), log, now=datetime.now(UTC), take_over=asked.take_over)
 
 
-def lowering(store: "Store", asked: Undoing) -> Wish:
+def lowering(store: "Store", asked: Undoing) -> ChangeRequest:
     """The newest incident as it was before the turn that is asked; else before incidents from the future."""
     past, now = history(store), datetime.now(UTC)
     if not 0 <= asked.before <= past.number:
@@ -65,14 +75,14 @@ def lowering(store: "Store", asked: Undoing) -> Wish:
             to or "none",
             "Where its time has come meanwhile, give TURN=, the number of the turn that brought it.",
         )
-    return Wish({}, asked.by, lower_to=to)
+    return ChangeRequest({}, asked.by, lower_to=to)
 
 
-def _rows(store: "Store", wish: Wish) -> tuple[Row, ...]:
+def _rows(store: "Store", wish: ChangeRequest) -> tuple[Row, ...]:
     return planned(store, wish, history(store), datetime.now(UTC)).rows
 
 
-def _wish(store: "Store", asked: Undoing) -> Wish:
+def _wish(store: "Store", asked: Undoing) -> ChangeRequest:
     past = history(store)
     if past.last is None or not 0 <= asked.before <= past.number:
         raise _no_turn(past, asked)
@@ -81,7 +91,7 @@ def _wish(store: "Store", asked: Undoing) -> Wish:
     there = present(store, past.last)
     wanted = {key: _held_by(each, later) for key, each in later[0].before.items()}
     _require_held(store, number, {key: each for key, each in wanted.items() if not _same(there.get(key), each)})
-    return Wish(wanted, asked.by, undoes=number, remove=there.keys() - wanted.keys())
+    return ChangeRequest(wanted, asked.by, undoes=number, remove=there.keys() - wanted.keys())
 
 
 def _no_turn(past: History, asked: Undoing) -> Refused:
@@ -89,18 +99,18 @@ def _no_turn(past: History, asked: Undoing) -> Refused:
     return Refused(f"one of the turns 1 to {past.number} of latest/", got, "Look into promotions/ in the store.")
 
 
-def _held_by(content: Held, turns: Iterable[Turn]) -> Held:
+def _held_by(content: ObjectRef, turns: Iterable[LatestTransaction]) -> ObjectRef:
     """The key that holds it, which a later turn may have been the first to know."""
     rows = (row for turn in turns for row in turn.rows)
     known = (each for row in rows for each in (row.before, row.after) if each and each.key)
     return content if content.key else next((each for each in known if each.sha256 == content.sha256), content)
 
 
-def _same(there: Held | None, wanted: Held) -> bool:
+def _same(there: ObjectRef | None, wanted: ObjectRef) -> bool:
     return there is not None and there.sha256 == wanted.sha256
 
 
-def _require_held(store: "Store", number: int, wanted: Mapping[str, Held]) -> None:
+def _require_held(store: "Store", number: int, wanted: Mapping[str, ObjectRef]) -> None:
     gone = [key for key, each in wanted.items() if not (each.key and at_key(store, each.key, each).proven)]
     if gone:
         raise Refused(

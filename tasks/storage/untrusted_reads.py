@@ -81,7 +81,7 @@ def _affordable(layout: Layout, keys: Mapping[str, int]) -> tuple[list[str], lis
 def see(store: "Store", promise: Promise, read: str | None, *, deep: bool) -> Seen:
     """What the store says of one object; its bytes are hashed if that proves nothing, or if all are to be."""
     try:
-        there = store.look(promise.key)
+        there = store.head(promise.key)
         if there is None:
             return Seen(promise.key, there=False)
         told = there.sha256 is not None or (there.composite != "" and there.composite == promise.composite)

@@ -88,11 +88,13 @@ class Delivery:
         self.context.cancelled.check()
         if self.ledger.known.get(item.key) != item.sha256:
             return False
-        return self.listed.get(item.key) == item.size or self.context.store.holds(item.key, item.sha256, item.parts)
+        return self.listed.get(item.key) == item.size or self.context.store.ensure_present(
+            item.key, item.sha256, item.parts
+        )
 
     def _taken_over(self, origin: str, item: Expected) -> bool:
         """Copy what the store itself says is the same content; what it cannot copy is sent."""
-        there = self.context.store.look(origin)
+        there = self.context.store.head(origin)
         if there is None or not there.agrees(item.sha256, item.parts):
             return False
         try:
@@ -117,7 +119,7 @@ class Delivery:
             if not file.in_place or as_sealed(self.context, file):
                 raise
             self.context.log.write("lost", item.stored, reason=str(error), sealed=item.sha256)
-            there = self.context.store.look(item.key)  # an earlier run may have sent it while it was whole
+            there = self.context.store.head(item.key)  # an earlier run may have sent it while it was whole
             return there is not None and there.agrees(item.sha256, item.parts)
         return self._done(item, "there" if item.parts else "sent", item.size - sum(parts))
 

@@ -55,6 +55,6 @@ def _proved(
     receipt, file = prove(context, item, context.retention, deep=deep), files.get(item.stored)
     progress.add(1, item.size)
     gone = file is not None and file.in_place and receipt.reason == NOT_THERE
-    if file and gone and context.store.look(item.origin or item.key) is None and not as_sealed(context, file):
+    if file and gone and context.store.head(item.origin or item.key) is None and not as_sealed(context, file):
         return replace(receipt, lost=True, reason="there was no room for a copy, and it has changed or gone since")
     return receipt

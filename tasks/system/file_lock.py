@@ -131,7 +131,7 @@ def waits(pid: int, lock: Path) -> bool:
     return pid in _listed(lock, waiting=True)
 
 
-def holds(pid: int, lock: Path) -> bool:
+def has_lock(pid: int, lock: Path) -> bool:
     """Ask the kernel: the lock's file is open there with a lock on it, and still lies at the path.
 
     Of a process whose files may not be read, an account without rights learns only whether it took the lock.
@@ -168,7 +168,7 @@ def taker(lock: Path) -> Process | None:
 
 
 def _first_holder(pids: Iterable[int], lock: Path) -> Process | None:
-    return next((process for pid in pids if holds(pid, lock) and (process := read_process(pid))), None)
+    return next((process for pid in pids if has_lock(pid, lock) and (process := read_process(pid))), None)
 
 
 def _listed(lock: Path, *, waiting: bool = False) -> list[int]:

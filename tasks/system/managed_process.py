@@ -25,11 +25,11 @@ _TAIL: Final = 1500
 _OUTLIVED: Final[list[subprocess.Popen[bytes]]] = []  # referenced for ever: Popen warns of processes that it forgets
 
 
-class PartError(Exception):
+class ManagedProcessError(Exception):
     """A part did not come up; the message ends with the end of its log."""
 
 
-class Part:
+class ManagedProcess:
     """A process with a log, a condition that says it is ready, and an end. Use it as a context manager."""
 
     name = "part"
@@ -61,7 +61,9 @@ class Part:
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._keeper is None:
-            raise PartError(f"expected a running {self.name}; got one that was not started. Call start() first.")
+            raise ManagedProcessError(
+                f"expected a running {self.name}; got one that was not started. Call start() first."
+            )
         return self._keeper
 
     def start(self) -> None:
@@ -87,9 +89,9 @@ class Part:
         deadline = time.monotonic() + self.ready_seconds
         while not self.ready():
             if keeper.poll() is not None:
-                raise PartError(self._complaint("one that ended at once"))
+                raise ManagedProcessError(self._complaint("one that ended at once"))
             if time.monotonic() > deadline:
-                raise PartError(self._complaint(f"none within {self.ready_seconds:g} s"))
+                raise ManagedProcessError(self._complaint(f"none within {self.ready_seconds:g} s"))
             time.sleep(_POLL_SECONDS)
 
     def _complaint(self, got: str) -> str:
@@ -129,7 +131,7 @@ class Part:
         self.stop()
 
 
-def outlive(parts: Iterable[Part]) -> int:
+def outlive(parts: Iterable[ManagedProcess]) -> int:
     """Leave parts running after us. Returns the pid of a process that holds their pipes: they end when it ends."""
     keepers = [part.let_go() for part in parts]
     pipes = [keeper.stdin.fileno() for keeper in keepers if keeper.stdin]

@@ -43,7 +43,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Answer:
+class SandboxResult:
     """What came of it: what it printed, how it ended, which walls this host does not have, or why it did not start."""
 
     said: bytes
@@ -53,7 +53,7 @@ class Answer:
     refused: str = ""
 
 
-def run_confined(program: Sequence[str], file: BinaryIO, limits: Limits, folder: Path | None = None) -> Answer:
+def run_confined(program: Sequence[str], file: BinaryIO, limits: Limits, folder: Path | None = None) -> SandboxResult:
     """Run it to its end or its deadline, in a session of its own, and in an empty folder if none is given."""
     with tempfile.TemporaryDirectory(prefix="confined-") as own:
         if limits.user is not None:
@@ -61,7 +61,7 @@ def run_confined(program: Sequence[str], file: BinaryIO, limits: Limits, folder:
         return _run(program, file, limits, str(folder or own))
 
 
-def _run(program: Sequence[str], file: BinaryIO, limits: Limits, folder: str) -> Answer:
+def _run(program: Sequence[str], file: BinaryIO, limits: Limits, folder: str) -> SandboxResult:
     told, telling = os.pipe()
     os.set_inheritable(telling, True)
     command = [sys.executable, "-m", "tasks.system.sandbox", json.dumps([asdict(limits), telling, folder]), *program]
@@ -88,7 +88,7 @@ def _run(program: Sequence[str], file: BinaryIO, limits: Limits, folder: str) ->
     finally:
         _end(process)
     without, _, refused = heard[0].decode().partition(_REFUSED)
-    return Answer(heard[1], process.wait(), late, tuple(without.split()), refused)
+    return SandboxResult(heard[1], process.wait(), late, tuple(without.split()), refused)
 
 
 def _hear(process: "subprocess.Popen[bytes]", pipes: Sequence[int], seconds: float) -> tuple[list[bytes], bool]:

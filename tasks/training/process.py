@@ -147,7 +147,7 @@ class Training:
     def end(self) -> None:
         """The signal that each heeds, a grace, then SIGKILL until nobody of the tree is left."""
         for identity in (family := self._family()):
-            process = self._host.look(identity)
+            process = self._host.get_process(identity)
             if process and (gentle := gentle_signal(process.masks)):
                 self._send(identity, gentle)
         self._host.wait_gone(family, _GRACE_SECONDS)

@@ -12,7 +12,7 @@ from urllib.request import urlopen
 from uuid import uuid4
 
 from blocks.workload import Workload
-from tests.support.docker_engine import BASE, Engine
+from tests.support.docker_engine import BASE, DockerDaemon
 from tests.support.workloads import API, SmallWorkload, free_port, wait_until
 
 IMAGE = "mlops-sklearn-portfolio:test"
@@ -46,7 +46,7 @@ FILES = {
 }
 
 
-def build(engine: Engine, tag: str, files: Mapping[str, bytes]) -> None:
+def build(engine: DockerDaemon, tag: str, files: Mapping[str, bytes]) -> None:
     """Build an image from files that are nowhere on disk."""
     context = io.BytesIO()
     with tarfile.open(fileobj=context, mode="w") as tar:
@@ -63,7 +63,7 @@ def build(engine: Engine, tag: str, files: Mapping[str, bytes]) -> None:
 class Containers:
     """Containers of one test, under names of their own; all of them end with it."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: DockerDaemon) -> None:
         """The image is built by the first who wants it."""
         self.engine, self.client = engine, engine.client()
         self.mark = f"t{uuid4().hex[:8]}"
@@ -131,7 +131,7 @@ class Containers:
 
 
 @contextmanager
-def containers_of(engine: Engine) -> Iterator[Containers]:
+def containers_of(engine: DockerDaemon) -> Iterator[Containers]:
     """Containers that end with the block."""
     containers = Containers(engine)
     try:

@@ -20,7 +20,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from tasks.system.managed_process import Part, PartError
+from tasks.system.managed_process import ManagedProcess, ManagedProcessError
 
 BASE: Final = "python:3.13-slim"
 PROGRAMS: Final = ("dockerd", "debootstrap", "ip", "unshare")
@@ -41,7 +41,7 @@ ip link delete "$bridge"
 """
 
 
-class Engine(Part):
+class DockerDaemon(ManagedProcess):
     """A Docker engine with the base image. Needs root."""
 
     name = "dockerd"
@@ -119,7 +119,7 @@ class Engine(Part):
             with base_rootfs().open("rb") as rootfs:
                 answer = client.import_image_from_data(rootfs, repository=name, tag=tag, changes=settings)
         if "error" in answer:
-            raise PartError(f"expected the base image {BASE} to be taken; got {answer}. Read {self.log}.")
+            raise ManagedProcessError(f"expected the base image {BASE} to be taken; got {answer}. Read {self.log}.")
 
     def stop(self) -> None:
         """End every container first, then the engine; whatever outlived it after a violent end, by pid."""
@@ -206,7 +206,9 @@ def _bootstrap(made: Path) -> None:
     command = ["debootstrap", "--variant=minbase", f"--include={','.join(_PACKAGES)}", _SUITE, str(folder)]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise PartError(f"expected debootstrap to make {BASE}; it ended with {done.returncode}:\n{done.stdout[-1500:]}")
+        raise ManagedProcessError(
+            f"expected debootstrap to make {BASE}; it ended with {done.returncode}:\n{done.stdout[-1500:]}"
+        )
     for name in _NEEDLESS:
         shutil.rmtree(folder / name, ignore_errors=True)
     (folder / "var/lib/apt/lists/partial").mkdir(parents=True)

@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from blocks.port import Store
-from tasks.custody.store.latest import Held, Promotion
-from tasks.storage.latest_transaction import Wish, take_turn
+from tasks.custody.store.latest import ObjectRef, Promotion
+from tasks.storage.latest_transaction import ChangeRequest, take_turn
 
 FIRST, SECOND, THIRD = "IR-20260102T030405Z", "IR-20260102T040405Z", "IR-20260102T050405Z"
 NOW = datetime(2026, 1, 2, 6, tzinfo=UTC)
@@ -18,10 +18,10 @@ def sha(content: str) -> str:
     return hashlib.sha256(content.encode()).hexdigest()
 
 
-def put(store: Store, key: str, content: str) -> Held:
+def put(store: Store, key: str, content: str) -> ObjectRef:
     """Create an object."""
     store.create(key, content.encode(), sha(content))
-    return Held(sha(content), len(content), key)
+    return ObjectRef(sha(content), len(content), key)
 
 
 def overwrite(store: Store, key: str, content: str) -> None:
@@ -30,7 +30,7 @@ def overwrite(store: Store, key: str, content: str) -> None:
     store.copy(held.key, key, held.sha256, replace=True)
 
 
-def snapshot(store: Store, incident: str, **files: str) -> Wish:
+def snapshot(store: Store, incident: str, **files: str) -> ChangeRequest:
     """The snapshot of an incident that holds these contents under model, scores or log; and the wish for them."""
     keys = {"model": MODEL, "scores": SCORES, "log": LOG}
     stamp = incident.removeprefix("IR-")
@@ -38,7 +38,7 @@ def snapshot(store: Store, incident: str, **files: str) -> Wish:
         keys[name]: put(store, f"snapshots/{stamp}/{keys[name].removeprefix('latest/')}", content)
         for name, content in files.items()
     }
-    return Wish(wanted, f"run of {incident}", incident)
+    return ChangeRequest(wanted, f"run of {incident}", incident)
 
 
 class Unheard:
@@ -48,7 +48,7 @@ class Unheard:
         """Forget it."""
 
 
-def turn_for(store: Store, wish: Wish, **how: Any) -> Promotion:
+def turn_for(store: Store, wish: ChangeRequest, **how: Any) -> Promotion:
     """Take a turn, and hear nothing of it."""
     return take_turn(store, wish, Unheard(), **{"now": NOW, **how})
 

@@ -13,7 +13,7 @@ from tasks.custody.incident.incident import Incident
 from tasks.custody.incident.verdict import Verdict, Word
 from tasks.custody.models.inspection import Inspection, ModelFinding, Soundness
 from tasks.custody.store.latest import Promotion
-from tasks.record.report_data import Places, Quote, Quotes, Story
+from tasks.record.report_data import Places, Quote, Quotes, ReportData
 
 NOW = datetime(2026, 1, 2, 15, 4, 5, 678_000, tzinfo=UTC)
 WHO = Identity(7, 70)
@@ -50,11 +50,11 @@ def log_of(text: str) -> list[dict[str, Any]]:
     ]
 
 
-def story(text: str = "a reason", **changes: Any) -> Story:
+def story(text: str = "a reason", **changes: Any) -> ReportData:
     """A story in which every free text is this one."""
     container = ContainerIdentity("c" * 64, text)
     files = (StoredFile("a", "a", 3, "0" * 64),)
-    told = Story(
+    told = ReportData(
         incident=Incident("IR-20260102T150405Z", text, text, "boot", NOW, NOW, text, text),
         number=2,
         dry_run=False,

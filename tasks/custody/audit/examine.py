@@ -24,7 +24,7 @@ from tasks.custody.audit.records import (
 )
 from tasks.custody.audit.retained import Asked
 from tasks.custody.audit.signed import Signatures, signatures
-from tasks.custody.audit.signers import Signer
+from tasks.custody.audit.signers import AllowedSigner
 from tasks.custody.audit.untrusted import Older, Unreadable, read_closing, read_manifest
 from tasks.custody.evidence.acquisition import Evidence
 from tasks.custody.evidence.keys import SEGMENT, claim_key, record_key, volume_folder
@@ -81,7 +81,7 @@ class _Reader:
 
 
 def examine(
-    layout: Layout, keys: Mapping[str, object], documents: Mapping[str, bytes], signers: Sequence[Signer] | None
+    layout: Layout, keys: Mapping[str, object], documents: Mapping[str, bytes], signers: Sequence[AllowedSigner] | None
 ) -> Examination:
     """Judge what could be read. `keys` are all keys that belong to the incident, `documents` the content of some."""
     reader = _Reader(documents)

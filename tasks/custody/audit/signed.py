@@ -8,7 +8,7 @@ from typing import Final
 
 from tasks.custody.audit.finding import Finding, broken, shown, unclear
 from tasks.custody.audit.layout import SIGNATURE, Layout
-from tasks.custody.audit.signers import Signer
+from tasks.custody.audit.signers import AllowedSigner
 from tasks.custody.errors import BadSignature
 from tasks.custody.store.signature import PublicKey, signer
 
@@ -70,7 +70,7 @@ def signatures(
     layout: Layout,
     keys: Mapping[str, object],
     documents: Mapping[str, bytes],
-    signers: Sequence[Signer] | None,
+    signers: Sequence[AllowedSigner] | None,
     named: Mapping[str, str],
 ) -> Signatures:
     """Check each; without `signers` against the key that the signature carries itself, which proves no more than that.
@@ -107,13 +107,13 @@ def _unvouched(incident: str, hands: Sequence[Hand]) -> Iterator[Finding]:
         yield unclear(incident, "its documents are signed by several keys", "one key", shown(", ".join(keys)))
 
 
-def _hand(key: PublicKey, data: bytes, signers: Sequence[Signer] | None) -> Hand:
+def _hand(key: PublicKey, data: bytes, signers: Sequence[AllowedSigner] | None) -> Hand:
     at = _time(data)
     who = next((each.who for each in signers or () if each.key == key and each.may_sign(at)), "")
     return Hand(key, who)
 
 
-def _trusted(key: str, hand: Hand, signers: Sequence[Signer] | None, named: str) -> Iterator[Finding]:
+def _trusted(key: str, hand: Hand, signers: Sequence[AllowedSigner] | None, named: str) -> Iterator[Finding]:
     if signers is not None and not hand.who:
         expected = f"one of {shown(', '.join(dict.fromkeys(each.who for each in signers))) or 'nobody'}"
         yield broken(key, "it is signed by a key that the allowed signers do not name for this", expected, str(hand))

@@ -19,7 +19,7 @@ _EXAMPLE: Final = "As in: evacuation@example.net ssh-ed25519 AAAA…"
 
 
 @dataclass(frozen=True)
-class Signer:
+class AllowedSigner:
     """One line: who may sign with which key, for what, and when."""
 
     who: str
@@ -52,14 +52,14 @@ def _like(name: str, pattern: str) -> bool:
     return re.fullmatch("".join(signs), name, re.DOTALL) is not None
 
 
-def read_signers(text: str) -> tuple[Signer, ...]:
+def read_signers(text: str) -> tuple[AllowedSigner, ...]:
     """Every line of the file. Raises Refused where one says what we would not hold to."""
     return tuple(
         _signer(line.strip()) for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")
     )
 
 
-def _signer(line: str) -> Signer:
+def _signer(line: str) -> AllowedSigner:
     who, *rest = _WORD.findall(line) or [""]
     options = [] if rest and _KEY.fullmatch(rest[0]) else rest[:1]
     kind, blob, *_ = [*rest[len(options) :], "", ""]
@@ -72,7 +72,7 @@ def _signer(line: str) -> Signer:
     if not _is_key(kind, blob):
         raise _refused(line)
     when = (_time(said[name], line) if name in said else None for name in ("valid-after", "valid-before"))
-    return Signer(who.strip('"'), PublicKey(f"{kind} {blob}"), said.get("namespaces", "*"), *when)
+    return AllowedSigner(who.strip('"'), PublicKey(f"{kind} {blob}"), said.get("namespaces", "*"), *when)
 
 
 def _is_key(kind: str, blob: str) -> bool:

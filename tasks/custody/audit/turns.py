@@ -4,10 +4,10 @@ from collections.abc import Collection, Iterator
 
 from tasks.custody.audit.finding import Finding, broken, note, shown, unclear
 from tasks.custody.evidence.keys import begun_key
-from tasks.custody.store.latest import Turn
+from tasks.custody.store.latest import LatestTransaction
 
 
-def turns_hold(incident: str, told: Collection[str], turns: Collection[Turn]) -> Iterator[Finding]:
+def turns_hold(incident: str, told: Collection[str], turns: Collection[LatestTransaction]) -> Iterator[Finding]:
     """`told` are keys that the incident's records name, `turns` all that could be read."""
     carried_on = {each.carries_on for each in turns if begun_key(each.number) in told}
     mine = {each.number for each in turns if each.incident == incident}

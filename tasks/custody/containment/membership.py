@@ -128,11 +128,11 @@ def protected(snapshot: Mapping[int, Process], me: int, servers: Iterable[int] =
     Of another installation only the server that we talk to is spared, one of `servers`: any program can call itself
     Prefect's. Our descendants are not spared: a workload that an ancestor of ours started may be among them.
     """
-    spared = {1, me} | ancestry(snapshot, [me])
-    spared |= {
+    protected_pids = {1, me} | ancestry(snapshot, [me])
+    protected_pids |= {
         process.pid for process in snapshot.values() if runs_prefect(process) and _ours(process, snapshot.get(me))
     }
-    return spared | set(servers)
+    return protected_pids | set(servers)
 
 
 def _ours(process: Process, me: Process | None) -> bool:
@@ -150,7 +150,7 @@ def members(
     snapshot: Mapping[int, Process],
     matchers: Iterable[Matcher],
     root: PurePath,
-    spared: Iterable[int],
+    protected_pids: Iterable[int],
 ) -> dict[Identity, Member]:
     """Every process of the workload, parents before children.
 
@@ -158,7 +158,7 @@ def members(
     A descendant of a match belongs to it, whatever its command line says. One in a container is none of them: it is
     frozen and ended through its container only.
     """
-    untouchable = frozenset(spared)
+    untouchable = frozenset(protected_pids)
     found: dict[int, Member] = {}
     for matcher in matchers:
         family = _family(snapshot, matcher, root, untouchable)
@@ -172,12 +172,17 @@ def members(
     }
 
 
-def _family(snapshot: Mapping[int, Process], matcher: Matcher, root: PurePath, spared: frozenset[int]) -> set[int]:
+def _family(
+    snapshot: Mapping[int, Process], matcher: Matcher, root: PurePath, protected_pids: frozenset[int]
+) -> set[int]:
     """Processes that match by themselves."""
     matched = {
         process.pid: process
         for process in snapshot.values()
-        if process.alive and process.pid not in spared and not process.container and matcher.recognises(process, root)
+        if process.alive
+        and process.pid not in protected_pids
+        and not process.container
+        and matcher.recognises(process, root)
     }
     plain = {pid for pid, process in matched.items() if not _only_quotes(process, root)}
     carriers = matched.keys() - plain - {pid for pid, process in matched.items() if multiplexes(process)}
@@ -205,7 +210,7 @@ def survey(  # noqa: PLR0913, PLR0917  each is one thing that a look depends on
     snapshot: Mapping[int, Process],
     matchers: Iterable[Matcher],
     root: PurePath,
-    kept: Iterable[int],
+    excluded_pids: Iterable[int],
     since: int,
     containers: Iterable[str] = (),
 ) -> Survey:
@@ -216,7 +221,7 @@ def survey(  # noqa: PLR0913, PLR0917  each is one thing that a look depends on
     `kept` ones that match are told as well: sparing them does not make them harmless. Shells and editors are
     nobody's workload; one of another user's that matches is told, since its executable may not be read.
     """
-    known, untouchable, named = tuple(matchers), frozenset(kept), frozenset(containers)
+    known, untouchable, named = tuple(matchers), frozenset(excluded_pids), frozenset(containers)
     alive: dict[Identity, str] = {}
     bystanders = []
     for process in snapshot.values():
@@ -232,14 +237,14 @@ def survey(  # noqa: PLR0913, PLR0917  each is one thing that a look depends on
     return Survey(alive, tuple(bystanders))
 
 
-def _contradiction(process: Process, fits: bool, inside: bool, kept: bool, since: int) -> str:  # noqa: FBT001
+def _contradiction(process: Process, fits: bool, inside: bool, excluded_pids: bool, since: int) -> str:  # noqa: FBT001
     if process.container:
         return _in_a_container(process.container) if fits and inside else ""
     if fits and inside:
-        return "it is ours to spare, and matches" if kept else "it matches"
+        return "it is ours to spare, and matches" if excluded_pids else "it matches"
     if fits and process.placeless:
         return f"it matches, it is user {process.user}'s, and where it works may not be read"
-    if inside and not kept and process.identity.start >= since:
+    if inside and not excluded_pids and process.identity.start >= since:
         return "it was started in the root after the freeze"
     return ""
 

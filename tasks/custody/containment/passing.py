@@ -15,7 +15,7 @@ def come_and_gone(  # noqa: PLR0913, PLR0917  each is one thing that a look depe
     snapshot: Mapping[int, Process],
     matchers: Iterable[Matcher],
     root: PurePath,
-    kept: Iterable[int],
+    excluded_pids: Iterable[int],
     since: int,
 ) -> dict[Identity, str]:
     """Which of these short-lived processes contradict "nothing of the workload runs", with the reason; none if few.
@@ -26,7 +26,7 @@ def come_and_gone(  # noqa: PLR0913, PLR0917  each is one thing that a look depe
     """
     known = tuple(matchers)
     met = {process.pid: process for process in passed}
-    found = survey(met, known, root, kept, since).alive
+    found = survey(met, known, root, excluded_pids, since).alive
     ours = {who: reason for who, reason in found.items() if not _of_a_person(met[who.pid], snapshot, known, root)}
     return ours if len(ours) >= _ENOUGH else {}
 

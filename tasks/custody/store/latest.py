@@ -42,7 +42,7 @@ CHANGES: Final = (Act.ADD, Act.REPLACE, Act.DELETE)
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class ObjectRef:
     """A content of latest/, and the key below incidents/, snapshots/ or promotions/ that holds the same for good."""
 
     sha256: str
@@ -51,7 +51,7 @@ class Held:
     parts: Parts | None = None
 
 
-Latest: TypeAlias = Mapping[str, Held]
+Latest: TypeAlias = Mapping[str, ObjectRef]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +60,12 @@ class Row:
 
     key: str
     act: Act
-    before: Held | None
-    after: Held | None
+    before: ObjectRef | None
+    after: ObjectRef | None
 
 
 @dataclass(frozen=True)
-class Turn:
+class LatestTransaction:
     """A change of latest/ as a whole, the files that stay as they are included.
 
     `incident` is whose files it brings; for a rollback it is empty, and `undoes` is the turn before which latest/ is
@@ -94,12 +94,12 @@ class Turn:
         return spelled({**fields, "begun_at": self.begun_at.isoformat()}, "rows", map(_told, self.rows))
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> "Turn":
+    def from_bytes(cls, data: bytes) -> "LatestTransaction":
         """Read back. ValueError for what is none, or names keys that no turn of ours would."""
         return cls.read([data])
 
     @classmethod
-    def read(cls, pieces: Iterable[bytes]) -> "Turn":
+    def read(cls, pieces: Iterable[bytes]) -> "LatestTransaction":
         """The same piece by piece."""
         fields, rows = read_rows(pieces, "rows", _row)
         turn = replace(_TURN.validate_python({**fields, "rows": ()}), rows=tuple(rows))
@@ -108,12 +108,12 @@ class Turn:
         return turn
 
     @property
-    def before(self) -> dict[str, Held]:
+    def before(self) -> dict[str, ObjectRef]:
         """All of latest/ before it."""
         return {row.key: row.before for row in self.rows if row.before}
 
     @property
-    def after(self) -> dict[str, Held]:
+    def after(self) -> dict[str, ObjectRef]:
         """All of latest/ after it."""
         return {row.key: row.after for row in self.rows if row.after}
 
@@ -124,7 +124,7 @@ class Turn:
         return ", ".join(f"{counts[act]} {act}" for act in Act if counts[act]) or "no file"
 
 
-_TURN: Final = TypeAdapter(Turn)
+_TURN: Final = TypeAdapter(LatestTransaction)
 _ROW: Final = TypeAdapter(Row)
 
 
@@ -132,7 +132,7 @@ def _told(row: Row) -> dict[str, Any]:
     return {"key": row.key, "act": row.act, "before": _held(row.before), "after": _held(row.after)}
 
 
-def _held(held: Held | None) -> dict[str, Any] | None:
+def _held(held: ObjectRef | None) -> dict[str, Any] | None:
     if held is None:
         return None
     parts = held.parts and {"size": held.parts.size, "total": held.parts.total, "digests": held.parts.digests}
@@ -211,13 +211,13 @@ def _folder(key: str) -> str:
     return latest_name(key).partition("/")[0]
 
 
-def pending(turn: Turn) -> tuple[dict[str, Held], frozenset[str]]:
+def pending(turn: LatestTransaction) -> tuple[dict[str, ObjectRef], frozenset[str]]:
     """What is left to do of a turn that was never done: what was to come, and what was to go."""
     coming = {row.key: row.after for row in turn.rows if row.act in {Act.ADD, Act.REPLACE} and row.after}
     return coming, frozenset(row.key for row in turn.rows if row.act is Act.DELETE)
 
 
-def why_not_now(last: Turn, incident: str, now: datetime) -> str:
+def why_not_now(last: LatestTransaction, incident: str, now: datetime) -> str:
     """Why a turn that was begun and is not done may not be carried on yet; empty if it may.
 
     An incident's earlier run is known to be dead: only one at a time has the workload.

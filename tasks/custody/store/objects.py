@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from tasks.custody.evidence.acquisition import StoredFile
 from tasks.custody.evidence.keys import MANIFEST, SIGNATURE, SUMS, evidence_key, in_snapshot, latest_key, snapshot_key
 from tasks.custody.evidence.parts import Parts
-from tasks.custody.store.latest import Held
+from tasks.custody.store.latest import ObjectRef
 from tasks.custody.store.manifest import Manifest, digest_bytes
 
 
@@ -56,11 +56,11 @@ def snapshot_objects(manifest: Manifest, snapshot: str) -> list[Expected]:
     return [_copy(manifest, file, snapshot_key(snapshot, file.stored)) for file in _workload_files(manifest)]
 
 
-def latest_held(manifest: Manifest, snapshot: str, promotable: Iterable[str]) -> dict[str, Held]:
+def latest_held(manifest: Manifest, snapshot: str, promotable: Iterable[str]) -> dict[str, ObjectRef]:
     """What latest/ gets: of the workload's files those that passed their checks, as the snapshot holds them."""
     passed = set(promotable)
     wanted = [item for item in snapshot_objects(manifest, snapshot) if item.stored in passed]
-    return {latest_key(item.stored): Held(item.sha256, item.size, item.key, item.parts) for item in wanted}
+    return {latest_key(item.stored): ObjectRef(item.sha256, item.size, item.key, item.parts) for item in wanted}
 
 
 def all_objects(manifest: Manifest, snapshot: str, signature: bytes = b"") -> list[Expected]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.busy import BUSY, Busy
+from benchmarks.busy import BUSY, BusyMachine
 from benchmarks.trigger import CAP_SECONDS, Times, main, rows, where
 from tasks.adapters.host import LinuxHost
 from tasks.custody.containment.membership import matchers_of
@@ -17,7 +17,7 @@ from tests.support.workloads import wait_until
 
 
 def test_the_busy_workload_is_one_and_is_at_rest_when_the_last_has_stopped(tmp_path: Path) -> None:
-    busy = Busy(tmp_path)
+    busy = BusyMachine(tmp_path)
     matchers = matchers_of(recognisable({"root": str(busy.root)}, "here"), None)
     with busy.at_work():
         snapshot = LinuxHost().snapshot()

@@ -20,7 +20,7 @@ from tasks.adapters.prefect_server import PrefectServer
 from tasks.custody.store.manifest import digest_bytes
 from tasks.drill.parts import SeaweedFS, Worker
 from tasks.system.free_ports import answers, ask
-from tasks.system.managed_process import Part, PartError
+from tasks.system.managed_process import ManagedProcess, ManagedProcessError
 from tests.support.workloads import wait_until
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -51,7 +51,7 @@ def until(condition: Callable[[], object], seconds: float = 30) -> None:
         time.sleep(0.05)
 
 
-def listening(part: Part) -> set[str]:
+def listening(part: ManagedProcess) -> set[str]:
     return {
         connection.laddr.ip
         for process in family(part.pid)
@@ -75,7 +75,7 @@ def test_two_stores_side_by_side_on_loopback_only(tmp_path: Path) -> None:
     with SeaweedFS(tmp_path / "one") as one, SeaweedFS(tmp_path / "another one") as other:
         assert listening(one) == listening(other) == {"127.0.0.1"}
         contents(one).create("key", b"x", digest_bytes(b"x"))
-        assert contents(other).look("key") is None
+        assert contents(other).head("key") is None
         processes = family(one.pid) + family(other.pid)
         assert len(alive(processes)) == len(processes) == 4
     assert alive(processes) == []
@@ -105,7 +105,7 @@ def test_a_port_that_was_taken_in_between_is_replaced(tmp_path: Path) -> None:
         thief.listen()
         with store:
             assert store.ports["volume"] != taken
-            assert contents(store).look("key") is None
+            assert contents(store).head("key") is None
 
 
 def test_a_part_that_does_not_come_up_says_why_and_leaves_nothing(
@@ -114,9 +114,9 @@ def test_a_part_that_does_not_come_up_says_why_and_leaves_nothing(
     monkeypatch.setattr(SeaweedFS, "tries", 1)
     monkeypatch.setattr(SeaweedFS, "command", lambda _: [sys.executable, "-c", "print('no luck today')"])
     store = SeaweedFS(tmp_path / "store")
-    with pytest.raises(PartError, match="no luck today"):
+    with pytest.raises(ManagedProcessError, match="no luck today"):
         store.start()
-    with pytest.raises(PartError, match="not started"):
+    with pytest.raises(ManagedProcessError, match="not started"):
         _ = store.pid
 
 
@@ -124,7 +124,7 @@ def test_a_part_that_is_never_ready_is_ended_at_its_deadline(tmp_path: Path, mon
     monkeypatch.setattr(SeaweedFS, "tries", 1)
     monkeypatch.setattr(SeaweedFS, "ready_seconds", 0.5)
     monkeypatch.setattr(SeaweedFS, "command", lambda _: ["sleep", "41.5"])
-    with pytest.raises(PartError, match=r"none within 0\.5 s"):
+    with pytest.raises(ManagedProcessError, match=r"none within 0\.5 s"):
         SeaweedFS(tmp_path / "store").start()
     assert not [process for process in psutil.process_iter(["cmdline"]) if "41.5" in (process.info["cmdline"] or [])]
 
@@ -206,7 +206,7 @@ def test_a_server_that_ends_by_itself_leaves_its_log_to_whoever_started_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(ShortLived, "command", lambda _: ["sh", "-c", "echo no room; exit 3"])
-    with pytest.raises(PartError, match=r"(?s)one that ended at once.*no room"):
+    with pytest.raises(ManagedProcessError, match=r"(?s)one that ended at once.*no room"):
         ShortLived().start()
 
 

@@ -20,7 +20,7 @@ from blocks.store import EvidenceStore
 from flows.mirror import mirror
 from flows.recover import recover
 from tasks.custody.evidence.keys import begun_key
-from tasks.custody.store.latest import Turn
+from tasks.custody.store.latest import LatestTransaction
 from tasks.runtime import approval as approve
 from tests.support.holdings import FIRST, LOG, MODEL, SCORES, SECOND, THIRD, latest, overwrite, snapshot, turn_for
 from tests.support.scenes import Scene
@@ -99,7 +99,7 @@ def test_a_mirror_deletes_what_was_shown_and_approved_and_nothing_else(place: tu
     assert (state.type.value, state.name) == ("COMPLETED", "Mirrored"), state.message
     assert f"{SECOND}: Hanako approved: moved elsewhere; turn 3: 2 keep, 1 delete" in str(state.message)
     assert latest(store) == {MODEL: "2", SCORES: "a person's"}
-    assert "Hanako approved: moved elsewhere" in Turn.from_bytes(store.read(begun_key(3))).by
+    assert "Hanako approved: moved elsewhere" in LatestTransaction.from_bytes(store.read(begun_key(3))).by
 
 
 def test_a_refusal_changes_nothing(place: tuple[str, DirectoryStore]) -> None:
@@ -110,7 +110,7 @@ def test_a_refusal_changes_nothing(place: tuple[str, DirectoryStore]) -> None:
     state = run.run()
     assert (state.name, state.message) == ("Declined", f"{SECOND}: Taro refused: not today; latest/ is as it was")
     assert latest(store) == before
-    assert not store.look(begun_key(3))
+    assert not store.head(begun_key(3))
 
 
 def test_without_an_answer_in_time_the_run_fails_and_nothing_was_done(

@@ -21,7 +21,7 @@ from blocks.signing_key import SigningKey
 from blocks.store import EvidenceStore, with_usable_key
 from blocks.workload import Workload
 from tasks.adapters.host import LinuxHost
-from tasks.adapters.local_config import Given, giving
+from tasks.adapters.local_config import LocalConfig, using_local_config
 from tasks.adapters.prefect_scheduler import NO_SERVER, PrefectScheduler
 from tasks.audit.verify import audited
 from tasks.custody.audit.signers import read_signers
@@ -198,10 +198,10 @@ def test_secrets_in_a_file_that_others_may_read_are_told(
 
 def test_by_hand_the_launchers_are_those_of_the_operators_own_server(scene: Scene) -> None:
     store, launcher = {"folder": "/"}, Launcher(Kind.POOL, "there-is-none")
-    theirs = Given(scene.block, store, get_current_settings())
-    with temporary_settings({PREFECT_API_URL: NOBODY}), giving(theirs):
-        assert [state.reason for state in PrefectScheduler().look([launcher], 10)] == [UNKNOWN]
+    theirs = LocalConfig(scene.block, store, get_current_settings())
+    with temporary_settings({PREFECT_API_URL: NOBODY}), using_local_config(theirs):
+        assert [state.reason for state in PrefectScheduler().list_states([launcher], 10)] == [UNKNOWN]
     with temporary_settings({PREFECT_API_URL: None}):
-        nobodys = Given(scene.block, store, get_current_settings())
-    with giving(nobodys):
-        assert [state.reason for state in PrefectScheduler().look([launcher], 10)] == [NO_SERVER]
+        nobodys = LocalConfig(scene.block, store, get_current_settings())
+    with using_local_config(nobodys):
+        assert [state.reason for state in PrefectScheduler().list_states([launcher], 10)] == [NO_SERVER]

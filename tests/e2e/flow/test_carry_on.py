@@ -34,7 +34,7 @@ def test_a_pattern_corrected_in_the_block_takes_effect(scene: Scene) -> None:
     scene.save(workload=Workload(**dict(scene.block) | {"logs": ["logs/*.log", "logs/*.txt"]}))
     state = scene.evacuate(incident_id=scene.home.name)
     assert state.name == "Verified", state.message
-    assert scene.store.look(f"incidents/{scene.home.name}/evidence.2/logs/gpu.txt")
+    assert scene.store.head(f"incidents/{scene.home.name}/evidence.2/logs/gpu.txt")
 
 
 def test_the_first_look_at_the_processes_survives_a_second_one(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,8 +62,8 @@ def test_a_file_that_changed_between_two_runs_goes_into_a_snapshot_of_its_own(sc
     state = scene.evacuate(incident_id=scene.home.name)
     assert state.name == "Verified", state.message
     stamp = scene.home.name.removeprefix("IR-")
-    first, second = (scene.store.look(f"snapshots/{stamp}{n}/logs/{log.name}") for n in ("", ".2"))
-    latest = scene.store.look(f"latest/logs/{log.name}")
+    first, second = (scene.store.head(f"snapshots/{stamp}{n}/logs/{log.name}") for n in ("", ".2"))
+    latest = scene.store.head(f"latest/logs/{log.name}")
     assert first
     assert second
     assert latest
@@ -101,10 +101,10 @@ def test_an_old_incident_run_again_does_not_bring_the_past_back(scene: Scene) ->
     model.write_bytes(b"\x80\x04N.")
     scene.evacuate()
     assert len(scene.incidents) == 2
-    newer = scene.store.look("latest/models/model_builtin.joblib")
+    newer = scene.store.head("latest/models/model_builtin.joblib")
     state = scene.evacuate(incident_id=old, recover=False)
     assert state.name == "Verified", state.message
-    assert scene.store.look("latest/models/model_builtin.joblib") == newer
+    assert scene.store.head("latest/models/model_builtin.joblib") == newer
     assert steps_of(state)["§5 promote latest/"] == "Cached"
 
 

@@ -214,14 +214,14 @@ def test_a_needed_loss_is_partial_and_what_a_later_run_finds_is_a_supplement(sce
     assert state.name == "Verified", state.message
     assert (scene.home / "evidence/manifest.json").read_bytes() == sealed
     assert "models/model_builtin.joblib" in items(scene.home, "evidence.2")
-    assert scene.store.look(f"incidents/{scene.home.name}/evidence.2/manifest.json")
-    assert scene.store.look("latest/models/model_builtin.joblib")
+    assert scene.store.head(f"incidents/{scene.home.name}/evidence.2/manifest.json")
+    assert scene.store.head("latest/models/model_builtin.joblib")
     assert steps_of(state)["§4 seal volume 1"] == "Cached"
 
 
 def test_latest_never_loses_a_good_model_to_a_torn_one(scene: Scene) -> None:
     scene.evacuate()
-    good = scene.store.look("latest/models/model_builtin.joblib")
+    good = scene.store.head("latest/models/model_builtin.joblib")
     scene.lose_the_guard()
     scene.small.start_all()
     torn = scene.small.root / "models/model_builtin.joblib"
@@ -229,10 +229,10 @@ def test_latest_never_loses_a_good_model_to_a_torn_one(scene: Scene) -> None:
     (scene.small.root / "models/model_second.joblib").write_bytes(b"\x80\x04N.")
     state = scene.evacuate()
     assert state.name == "Verified", state.message
-    assert scene.store.look("latest/models/model_builtin.joblib") == good
-    assert scene.store.look("latest/models/model_second.joblib")
+    assert scene.store.head("latest/models/model_builtin.joblib") == good
+    assert scene.store.head("latest/models/model_second.joblib")
     second = scene.incidents[-1].name.removeprefix("IR-")
-    assert scene.store.look(f"snapshots/{second}/models/model_builtin.joblib") != good
+    assert scene.store.head(f"snapshots/{second}/models/model_builtin.joblib") != good
 
 
 def test_evidence_changed_after_the_seal_is_found_and_not_sent(scene: Scene) -> None:
@@ -253,7 +253,7 @@ def test_a_lock_that_somebody_holds_is_not_contained_whatever_the_store_says(sce
     wait_until(lambda: subprocess.run(["flock", "-n", str(scene.block.lock), "true"], check=False).returncode == 1)
     state = scene.evacuate()
     assert (state.type.value, state.name) == ("FAILED", "NotContained")
-    assert scene.store.look(f"incidents/{scene.home.name}/evidence/manifest.json")
+    assert scene.store.head(f"incidents/{scene.home.name}/evidence/manifest.json")
 
 
 def test_a_second_run_at_the_same_moment_says_so_and_does_nothing(scene: Scene) -> None:

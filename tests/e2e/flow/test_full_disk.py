@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from blocks.store import EvidenceStore
-from tasks.adapters.guard_config import Orders
+from tasks.adapters.guard_config import GuardConfig
 from tasks.adapters.host import LinuxHost
 from tasks.custody.containment.process import Identity
 from tasks.custody.evidence.acquisition import IN_PLACE
@@ -49,9 +49,9 @@ def test_a_model_for_which_there_is_no_room_is_sent_from_where_it_lies(full: Sce
     assert state.name == "Verified", state.message
     assert full.small.living() == []
     assert items(full.home)[MODEL]["where"] == IN_PLACE
-    assert full.store.look(f"incidents/{full.home.name}/evidence/{MODEL}")
-    assert full.store.look(f"snapshots/{full.home.name.removeprefix('IR-')}/{MODEL}")
-    assert full.store.look(f"incidents/{full.home.name}/record/001/closing.json")
+    assert full.store.head(f"incidents/{full.home.name}/evidence/{MODEL}")
+    assert full.store.head(f"snapshots/{full.home.name.removeprefix('IR-')}/{MODEL}")
+    assert full.store.head(f"incidents/{full.home.name}/record/001/closing.json")
 
 
 def test_one_that_changed_before_it_was_sent_is_lost_and_all_the_rest_is_proven(full: Scene) -> None:
@@ -68,8 +68,8 @@ def test_one_that_changed_before_it_was_sent_is_lost_and_all_the_rest_is_proven(
         f"incidents/{full.home.name}/evidence/{MODEL}",
         f"snapshots/{full.home.name.removeprefix('IR-')}/{MODEL}",
     ]
-    assert full.store.look(f"incidents/{full.home.name}/evidence/manifest.json")
-    assert full.store.look(f"incidents/{full.home.name}/record/002/closing.json")
+    assert full.store.head(f"incidents/{full.home.name}/evidence/manifest.json")
+    assert full.store.head(f"incidents/{full.home.name}/record/002/closing.json")
     again = full.evacuate(incident_id=full.home.name)
     assert again.name == "Partial", again.message
     anew = f"incidents/{full.home.name}/evidence.2/{MODEL}"
@@ -86,7 +86,7 @@ def test_with_a_fallback_disk_nothing_is_left_in_the_workloads_hands(full: Scene
     (full.small.root / MODEL).unlink()
     again = full.evacuate(incident_id=full.home.name)
     assert again.name in {"Verified", "Partial"}, again.message
-    assert full.store.look(f"incidents/{full.home.name}/evidence/{MODEL}")
+    assert full.store.head(f"incidents/{full.home.name}/evidence/{MODEL}")
 
 
 def test_on_a_disk_without_a_byte_the_incident_lives_on_the_fallback_disk(
@@ -119,7 +119,7 @@ def test_without_any_other_disk_it_contains_all_the_same_and_keeps_its_record_in
     (home,) = (tmp_path / "memory").glob("*/IR-*")
     assert (home / "record/001/closing.json").exists()
     assert items(home)[MODEL]["where"] == IN_PLACE
-    assert full.store.look(f"incidents/{home.name}/record/001/closing.json")
+    assert full.store.head(f"incidents/{home.name}/record/001/closing.json")
 
 
 def test_where_no_folder_takes_anything_it_is_contained_and_what_was_lost_is_told(
@@ -133,7 +133,7 @@ def test_where_no_folder_takes_anything_it_is_contained_and_what_was_lost_is_tol
         fill(memory)
         hold = LinuxHost.hold
 
-        def noted(self: LinuxHost, orders: Orders) -> Identity:
+        def noted(self: LinuxHost, orders: GuardConfig) -> Identity:
             guards.append(hold(self, orders))
             return guards[-1]
 
@@ -169,4 +169,4 @@ def test_a_disk_that_somebody_fills_while_the_run_is_at_work(
     assert full.small.living() == []
     assert state.name == "Verified", state.message
     assert (full.home / "record/001/closing.json").exists()
-    assert full.store.look(f"incidents/{full.home.name}/record/001/closing.json")
+    assert full.store.head(f"incidents/{full.home.name}/record/001/closing.json")

@@ -79,7 +79,7 @@ def test_the_api_comes_back_proven_and_the_record_carries_the_evidence_on(scene:
     postmortem = (scene.home / "record/002/postmortem.md").read_text()
     assert "predicted" in postmortem
     assert first["stop"]["processes"][0]["command"][:30] in postmortem
-    assert scene.store.look(f"incidents/{scene.home.name}/record/002/closing.json")
+    assert scene.store.head(f"incidents/{scene.home.name}/record/002/closing.json")
     segments = ["evidence", "record/001", "record/002"]
     lines = [line for name in segments for line in (scene.home / name / "custody.jsonl").read_bytes().splitlines(True)]
     assert broken(lines) == []

@@ -71,7 +71,7 @@ def test_everything_that_is_kept_is_locked_and_what_vouches_for_it_is_signed(  #
     home, store = f"incidents/{scene.home.name}", scene.store
     kept = [each.key for each in store.list("") if not each.key.startswith("latest/")]
     assert {key.split("/")[0] for key in kept} == {"incidents", "snapshots", "promotions"}
-    for there in map(store.look, kept):
+    for there in map(store.head, kept):
         assert there
         assert (there.lock, there.held, there.retained_until is not None) == ("governance", True, True), there.key
     for name in (f"{home}/evidence/manifest.json", f"{home}/record/001/closing.json"):
@@ -112,7 +112,7 @@ def test_a_bucket_without_locks_stops_nothing_and_is_no_proof_until_another_one_
     assert any("has no Object Lock" in note for note in verdict["notes"])
     assert "unsigned: no signing key in the store block" in verdict["notes"]
     assert "it is not locked" in verdict["missing"][0]
-    assert scene.store.look(f"incidents/{scene.home.name}/evidence/manifest.json")
+    assert scene.store.head(f"incidents/{scene.home.name}/evidence/manifest.json")
 
     scene.save(store=plain.model_copy(update={"bucket": vault, **LOCKED}))
     again = scene.evacuate(incident_id=scene.home.name)
@@ -124,15 +124,15 @@ def test_a_lock_that_is_asked_for_later_is_set_by_the_next_run_of_the_incident(s
     state = scene.evacuate()
     assert state.name == "Verified", state.message
     key = f"incidents/{scene.home.name}/evidence/manifest.json"
-    before = scene.store.look(key)
+    before = scene.store.head(key)
     assert before
     assert not before.held
 
     scene.save(store=scene.store_block.model_copy(update=LOCKED))
     again = scene.evacuate(incident_id=scene.home.name)
     assert again.name == "Verified", again.message
-    assert scene.store.look(begun_key(1))
-    for each in map(scene.store.look, [key, f"incidents/{scene.home.name}/claim.json", begun_key(1), done_key(1)]):
+    assert scene.store.head(begun_key(1))
+    for each in map(scene.store.head, [key, f"incidents/{scene.home.name}/claim.json", begun_key(1), done_key(1)]):
         assert each
         assert (each.lock, each.held) == ("governance", True)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.containers import Containers, containers_of
-from tests.support.docker_engine import Engine
+from tests.support.docker_engine import DockerDaemon
 
 PROJECT = Path(__file__).resolve().parents[3]
 IMAGES: Mapping[str, Path] = {
@@ -19,13 +19,13 @@ Image = Callable[[str], str]
 
 
 @pytest.fixture
-def containers(engine: Engine) -> Iterator[Containers]:
+def containers(engine: DockerDaemon) -> Iterator[Containers]:
     """They end with the test."""
     with containers_of(engine) as containers:
         yield containers
 
 
-def build(engine: Engine, name: str) -> str:
+def build(engine: DockerDaemon, name: str) -> str:
     """As a person types it; pip and uv reach their index over the host's network."""
     command = ["docker", "build", "--quiet", "--network", "host", "--tag", name, "."]
     environment = {"DOCKER_HOST": engine.host, "DOCKER_BUILDKIT": "0", "PATH": "/usr/bin:/bin"}

@@ -19,7 +19,7 @@ from tasks.custody.containment.container import workload_containers
 from tasks.custody.errors import ContainerGone, EngineError, EngineUnreachable
 from tasks.custody.incident.log import CustodyLog
 from tests.support.containers import IMAGE, Containers, build
-from tests.support.docker_engine import BASE, Engine
+from tests.support.docker_engine import BASE, DockerDaemon
 from tests.support.workloads import wait_until
 
 Act = Callable[[], object]
@@ -27,7 +27,7 @@ COUNTER = ["python3", "counter.py"]
 
 
 @pytest.fixture
-def door(engine: Engine) -> Iterator[DockerEngine]:
+def door(engine: DockerDaemon) -> Iterator[DockerEngine]:
     with closing(DockerEngine(engine.host)) as door:
         yield door
 
@@ -38,7 +38,7 @@ def lines(door: DockerEngine, id_: str) -> list[bytes]:
 
 def test_a_container_is_described(containers: Containers, door: DockerEngine) -> None:
     id_ = containers.run(COUNTER, restart_policy={"Name": "always"}, stop_signal="SIGQUIT")
-    container = door.look(id_)
+    container = door.get_container(id_)
     assert container
     assert (container.id, container.image, container.state) == (id_, IMAGE, "running")
     assert (container.restart, container.auto_remove, container.stop_signal) == ("always", False, "SIGQUIT")
@@ -93,9 +93,9 @@ def test_what_the_guard_pauses_at_the_same_moment_is_paused(
 ) -> None:
     """The look before the pause still sees it run."""
     id_ = containers.run(COUNTER)
-    looks = iter([door.look(id_)])
+    looks = iter([door.get_container(id_)])
     containers.client.pause(id_)
-    really = door.look
+    really = door.get_container
     monkeypatch.setattr(door, "look", lambda asked: next(looks, None) or really(asked))
     door.pause(id_)
     ended = containers.run(["echo", "done"])
@@ -110,9 +110,9 @@ def test_what_the_engine_thaws_at_the_same_moment_is_thawed(
     """The look after the signal still sees it paused."""
     id_ = containers.run(COUNTER)
     door.pause(id_)
-    looks = iter([door.look(id_)])
+    looks = iter([door.get_container(id_)])
     containers.client.unpause(id_)
-    really = door.look
+    really = door.get_container
     monkeypatch.setattr(door, "look", lambda asked: next(looks, None) or really(asked))
     door.signal(id_, "SIGINT")
     assert door.end_of(id_, 10) in {1, 130}
@@ -157,7 +157,7 @@ def test_what_always_restarts_does_not_when_that_is_forbidden_first(containers: 
     door.signal(id_, "SIGKILL")
     door.end_of(id_, 10)
     assert containers.state(id_) == "exited"
-    after = door.look(id_)
+    after = door.get_container(id_)
     assert after
     assert (after.restart, after.exit_code) == ("no", 137)
 
@@ -170,7 +170,7 @@ def test_acts_on_a_container_that_is_gone_say_so(containers: Containers, door: D
         with pytest.raises(ContainerGone):
             act()
     containers.client.remove_container(id_)
-    assert door.look(id_) is None
+    assert door.get_container(id_) is None
     assert door.end_of(id_, 1) is None
     for act in [*acts, lambda: door.forbid_restart(id_), lambda: lines(door, id_)]:
         with pytest.raises(ContainerGone):
@@ -231,7 +231,7 @@ def test_a_socket_that_nobody_serves(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(tmp_path / "dead.sock"))
     with pytest.raises(EngineUnreachable, match="Connection refused"):
-        DockerEngine(f"unix://{tmp_path}/dead.sock").look("x")
+        DockerEngine(f"unix://{tmp_path}/dead.sock").get_container("x")
 
 
 def test_an_engine_that_hangs_costs_seconds(tmp_path: Path) -> None:
@@ -245,7 +245,7 @@ def test_an_engine_that_hangs_costs_seconds(tmp_path: Path) -> None:
         assert time.monotonic() - began < 3
 
 
-def test_a_socket_that_is_denied(engine: Engine) -> None:
+def test_a_socket_that_is_denied(engine: DockerDaemon) -> None:
     reading, writing = os.pipe()
     engine.socket.parent.chmod(0o711)
     engine.socket.chmod(0o600)
@@ -268,7 +268,7 @@ def test_a_socket_that_is_denied(engine: Engine) -> None:
     assert "Permission denied" in told
 
 
-def test_an_engine_that_is_named_by_the_environment(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_that_is_named_by_the_environment(engine: DockerDaemon, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", engine.host)
     with closing(DockerEngine()) as door:
         assert door.place == engine.host
@@ -285,7 +285,7 @@ def test_a_rehearsal_touches_nothing_and_writes_down_what_it_would(
     log = CustodyLog(tmp_path / "custody.jsonl", {})
     rehearsal = RehearsalEngine(door, log)
     rehearsal.pause(id_)
-    paused = rehearsal.look(id_)
+    paused = rehearsal.get_container(id_)
     assert paused
     assert paused.state == "paused"
     rehearsal.forbid_restart(id_)

@@ -135,5 +135,5 @@ def test_a_block_that_names_other_containers_gets_another_guard(small: SmallWork
         context.workload = small.block(containers=["image=api"], docker_host="unix:///nowhere.sock")
         cordon.fn(context)
         wait_until(lambda: context.host.guard(context.marker) not in {None, first}, what="the new guard")
-        old = context.host.look(first)
+        old = context.host.get_process(first)
     assert old is None or not old.alive

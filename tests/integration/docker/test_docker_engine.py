@@ -11,7 +11,7 @@ from threading import Thread
 import pytest
 
 from tests.support import docker_engine as module
-from tests.support.docker_engine import Engine, base_rootfs
+from tests.support.docker_engine import DockerDaemon, base_rootfs
 from tests.support.workloads import wait_until
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -44,13 +44,13 @@ def bridges() -> set[str]:
 
 
 def test_an_engine_whose_owner_is_killed_leaves_nothing(
-    engine: Engine, tmp_path_factory: pytest.TempPathFactory
+    engine: DockerDaemon, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     tmp_path = tmp_path_factory.mktemp("e")  # a socket's path may have 104 letters
     before = bridges()
     owner = subprocess.Popen([sys.executable, "-c", OWNER, str(tmp_path)], cwd=PROJECT, stdout=subprocess.PIPE)
     assert owner.stdout
-    ghost = Engine(tmp_path)
+    ghost = DockerDaemon(tmp_path)
     ghost.mark = owner.stdout.readline().decode().strip()
     assert ghost.mark in bridges()
     assert ghost.mark != engine.mark

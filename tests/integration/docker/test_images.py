@@ -18,7 +18,7 @@ from tasks.drill.parts import SeaweedFS
 from tasks.incident.layout import CORDON
 from tests.integration.docker.conftest import IMAGES, PROJECT, Image
 from tests.support.containers import Containers
-from tests.support.docker_engine import BASE, Engine
+from tests.support.docker_engine import BASE, DockerDaemon
 from tests.support.scenes import Scene
 from tests.support.workloads import SmallWorkload, wait_until
 
@@ -28,7 +28,7 @@ SAMPLE = "mlops-sklearn-portfolio:local"
 RIGHTS = ["--pid", "host", "--network", "host", "--cgroupns", "host", "--cap-add", "SYS_PTRACE", "--cap-add", "KILL"]
 
 
-def docker(engine: Engine, *words: str) -> str:
+def docker(engine: DockerDaemon, *words: str) -> str:
     environment = {"DOCKER_HOST": engine.host, "PATH": "/usr/bin:/bin"}
     done = subprocess.run(["docker", *words], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

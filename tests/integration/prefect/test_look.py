@@ -25,7 +25,7 @@ from tasks.custody.evidence.acquisition import Evidence, Outcome
 from tasks.evidence import collect as module
 from tasks.evidence.collect import collect
 from tasks.runtime.context import RunContext
-from tasks.runtime.freeze_budget import LOOK_SECONDS, Budget
+from tasks.runtime.freeze_budget import LOOK_SECONDS, FreezeBudget
 from tasks.runtime.step import submit
 from tasks.system.processes import start_of
 from tests.support.run_context import case_of
@@ -266,7 +266,7 @@ def test_sockets_of_the_host_are_told_with_everybody_who_holds_them(small: Small
 
 
 def test_a_budget_runs_from_its_beginning_and_begun_anew_is_whole() -> None:
-    budget = Budget(100.0)
+    budget = FreezeBudget(100.0)
     assert 99 < budget.left() <= 100
     budget._until = time.monotonic() - 1
     assert budget.left() == 0
@@ -277,10 +277,10 @@ def test_a_budget_runs_from_its_beginning_and_begun_anew_is_whole() -> None:
 
 def test_the_budget_begins_with_each_freeze(small: SmallWorkload) -> None:
     with case_of(small.block()) as context:
-        context.look = Budget(100.0)
-        context.look._until = 0.0
+        context.freeze_budget = FreezeBudget(100.0)
+        context.freeze_budget._until = 0.0
         freeze.fn(context)
-        assert 90 < context.look.left() <= 100
+        assert 90 < context.freeze_budget.left() <= 100
 
 
 @pytest.fixture
@@ -298,7 +298,7 @@ def hanging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("hanging")
 def test_an_attempt_has_what_is_left_of_the_budget_and_none_begins_without(small: SmallWorkload) -> None:
     with case_of(small.block()) as context:
-        context.look = Budget(1.0)
+        context.freeze_budget = FreezeBudget(1.0)
         began = time.monotonic()
         first, second = evidence_of(context, "disk"), evidence_of(context, "disk")
         assert time.monotonic() - began < 3
@@ -314,7 +314,7 @@ def test_the_stop_waits_no_longer_than_the_budget(small: SmallWorkload) -> None:
     small.start(WORKERS="0")
     wait_until(lambda: len(small.living()) == 1, what="the training")
     with case_of(small.block()) as context:
-        context.look = Budget(1.5)
+        context.freeze_budget = FreezeBudget(1.5)
 
         @flow(persist_result=False)
         def contain() -> None:

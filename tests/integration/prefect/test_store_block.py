@@ -131,7 +131,7 @@ def test_a_bucket_opens_as_a_bucket(s3_block: EvidenceStore) -> None:
     store = s3_block.open()
     assert isinstance(store, S3Store)
     assert store.place == s3_block.place
-    assert store.look("nothing") is None
+    assert store.head("nothing") is None
 
 
 @pytest.mark.usefixtures("prefect")
@@ -150,7 +150,7 @@ def test_saved_credentials_stay_a_reference(kind: str, seaweed: SeaweedFS) -> No
     loaded = load(kind)
     assert type(loaded.credentials) is type(keys)
     assert loaded.place == f"s3://{seaweed.bucket}/{kind}"
-    assert loaded.open().look("nothing") is None
+    assert loaded.open().head("nothing") is None
 
     keys.region_name = "mars-north-1"
     keys.save(f"keys-{kind}", overwrite=True)

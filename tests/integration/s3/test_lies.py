@@ -76,7 +76,7 @@ def test_sealed_evidence_that_is_cut_short_while_it_is_sent_is_not_stored_at_all
         with pytest.raises(PermanentStoreError, match="after it was hashed"):
             sent(context, seals)
         assert time.monotonic() - began < 30
-        assert context.store.look(evidence_key(INCIDENT, 1, name)) is None
+        assert context.store.head(evidence_key(INCIDENT, 1, name)) is None
         path.write_bytes(content)
         sent(context, seals)
         assert proven(context, seals, read_back=True).is_complete
@@ -92,7 +92,7 @@ def test_sealed_evidence_that_grows_or_goes_while_it_is_sent_is_stored_as_sealed
             proxy.rules.append(Rule(act, path=f"/evidence/{name}"))
         sent(context, seals)
         for name in (STREAMED, LARGE):
-            assert context.store.holds(evidence_key(INCIDENT, 1, name), *_sealed(context, name))
+            assert context.store.ensure_present(evidence_key(INCIDENT, 1, name), *_sealed(context, name))
     assert not [rule for rule in proxy.rules if rule.times]
 
 

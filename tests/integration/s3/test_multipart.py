@@ -117,7 +117,7 @@ def large(tmp_path: Path) -> Large:
 def test_what_comes_in_parts_has_the_digest_that_follows_from_them(place: Place, large: Large) -> None:
     sent = list[int]()
     place.store.create("large", large.path, large.sha256, large.parts, sent.append)
-    there = place.store.look("large")
+    there = place.store.head("large")
     assert there
     assert (there.size, there.sha256, there.composite) == (TOTAL, None, large.parts.composite)
     assert sum(sent) == TOTAL
@@ -138,7 +138,7 @@ def test_the_same_again_sends_nothing_and_other_content_is_a_conflict(place: Pla
         place.store.create("large", large.path, sha256, parts)
     assert sha256 in str(raised.value)
     assert large.parts.composite in str(raised.value)
-    assert place.store.holds("large", large.sha256, large.parts)
+    assert place.store.ensure_present("large", large.sha256, large.parts)
 
 
 def test_after_a_kill_only_the_missing_parts_are_sent(place: Place, large: Large) -> None:
@@ -148,11 +148,11 @@ def test_after_a_kill_only_the_missing_parts_are_sent(place: Place, large: Large
     killed = subprocess.run(command, env=environment, check=False)
     assert killed.returncode == -signal.SIGKILL
     assert place.unfinished == ["large"]
-    assert place.store.look("large") is None
+    assert place.store.head("large") is None
     sent = list[int]()
     place.store.create("large", large.path, large.sha256, large.parts, sent.append)
     assert sorted(sent) == [1000, PART]
-    assert place.store.holds("large", large.sha256, large.parts)
+    assert place.store.ensure_present("large", large.sha256, large.parts)
     assert place.unfinished == []
 
 
@@ -164,7 +164,7 @@ def test_a_part_that_is_not_ours_is_sent_again_and_older_uploads_are_ended(place
     place.put("large", upload, 3, large.piece(3)[:-1])
     place.begin("large.other")
     place.store.create("large", large.path, large.sha256, large.parts)
-    assert place.store.holds("large", large.sha256, large.parts)
+    assert place.store.ensure_present("large", large.sha256, large.parts)
     assert place.unfinished == ["large.other"]
 
 
@@ -184,7 +184,7 @@ def test_a_file_that_changes_while_it_is_sent_is_never_put_together(place: Place
         os.truncate(large.path, TOTAL)
     with pytest.raises(PermanentStoreError, match="after it was hashed"):
         place.store.create("large", large.path, large.sha256, large.parts)
-    assert place.store.look("large") is None
+    assert place.store.head("large") is None
 
 
 def test_what_is_too_large_for_one_copy_is_copied_in_the_same_parts(
@@ -200,7 +200,7 @@ def test_what_is_too_large_for_one_copy_is_copied_in_the_same_parts(
         store.copy("large", "latest/x", large.sha256, large.parts)
     store.copy("large", "latest/x", large.sha256, large.parts, replace=True)
     for key in ("copy", "latest/x"):
-        assert store.holds(key, large.sha256, large.parts)
+        assert store.ensure_present(key, large.sha256, large.parts)
     assert place.unfinished == []
 
 
@@ -216,7 +216,7 @@ def test_what_comes_in_parts_is_locked_like_the_rest(
     stores[0].create("earlier", large.path, large.sha256, large.parts)
     for key in ("new", "earlier"):
         stores[1].create(key, large.path, large.sha256, large.parts)
-        there = stores[1].look(key)
+        there = stores[1].head(key)
         assert there
         assert (there.lock, there.held, there.retained_until is not None) == ("governance", True, True)
     client.close()

@@ -64,7 +64,7 @@ def put(store: S3Store, key: str, data: bytes = b"x") -> StoredObject:
 
 
 def seen(store: S3Store, key: str) -> StoredObject:
-    found = store.look(key)
+    found = store.head(key)
     assert found
     return found
 

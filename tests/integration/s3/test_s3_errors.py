@@ -32,8 +32,8 @@ SHA = hashlib.sha256(b"x").hexdigest()
 ACTS: dict[str, Act] = {
     "create": lambda store: store.create("key", b"x", SHA),
     "copy": lambda store: store.copy("key", "other", SHA),
-    "look": lambda store: store.look("key"),
-    "holds": lambda store: store.holds("key", SHA),
+    "head": lambda store: store.head("key"),
+    "holds": lambda store: store.ensure_present("key", SHA),
     "end": lambda store: store.end_unfinished("incidents/IR-1/"),
     "read": lambda store: store.read("key"),
     "list": lambda store: list(store.list("")),

@@ -31,7 +31,7 @@ SHA = hashlib.sha256(b"x").hexdigest()
 ACTS: dict[str, Callable[[S3Store], object]] = {
     "create": lambda store: store.create("a", b"x", SHA),
     "copy": lambda store: store.copy("a", "b", SHA),
-    "look": lambda store: store.look("a"),
+    "head": lambda store: store.head("a"),
     "read": lambda store: store.read("a"),
 }
 
@@ -109,12 +109,12 @@ def test_an_authority_that_the_block_names_is_believed(
     store = S3Store(seaweed.bucket, "tls", credentials=trusting, endpoint=tls.endpoint)
     store.create("small", b"x", SHA)
     store.copy("small", "copy", SHA)
-    assert store.holds("copy", SHA)
+    assert store.ensure_present("copy", SHA)
     assert store.read("copy") == b"x"
     (tmp_path / "large").write_bytes(os.urandom(2 * PART))
     whole, parts = divide(tmp_path / "large", PART, 2 * PART)
     store.create("large", tmp_path / "large", whole, parts)
-    assert store.holds("large", whole, parts)
+    assert store.ensure_present("large", whole, parts)
 
 
 @pytest.mark.parametrize("act", ACTS)

@@ -66,7 +66,7 @@ def put(store: Store, key: str, data: bytes) -> None:
 
 def test_what_is_created_can_be_looked_at_and_read(store: Store) -> None:
     put(store, "incidents/IR-1/evidence/a.txt", b"content")
-    assert store.look("incidents/IR-1/evidence/a.txt") == StoredObject(
+    assert store.head("incidents/IR-1/evidence/a.txt") == StoredObject(
         "incidents/IR-1/evidence/a.txt", 7, sha(b"content")
     )
     assert store.read("incidents/IR-1/evidence/a.txt") == b"content"
@@ -111,17 +111,17 @@ def test_a_bucket_that_keeps_versions_tells_what_was_overwritten_or_deleted(
 
 def test_an_empty_object_is_an_object(store: Store) -> None:
     put(store, "empty", b"")
-    assert store.look("empty") == StoredObject("empty", 0, sha(b""))
+    assert store.head("empty") == StoredObject("empty", 0, sha(b""))
     assert store.read("empty") == b""
 
 
 def test_nothing_is_none(store: Store) -> None:
-    assert store.look("no/such") is None
+    assert store.head("no/such") is None
 
 
 def test_a_folder_of_keys_is_not_an_object(store: Store) -> None:
     put(store, "folder/inside", b"x")
-    assert store.look("folder") is None
+    assert store.head("folder") is None
     with pytest.raises(PermanentStoreError):
         store.read("folder")
 
@@ -149,7 +149,7 @@ def test_other_content_is_a_conflict_that_names_both_digests(store: Store) -> No
 def test_content_that_differs_from_its_digest_is_refused(store: Store) -> None:
     with pytest.raises(PermanentStoreError, match=sha(b"expected")):
         store.create("wrong", b"changed", sha(b"expected"))
-    assert store.look("wrong") is None
+    assert store.head("wrong") is None
 
 
 def test_a_source_that_is_gone_is_a_permanent_error(store: Store, tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ def test_a_listing_does_not_end_at_a_thousand(store: Store) -> None:
 def test_a_copy_has_the_digest_of_its_source(store: Store) -> None:
     put(store, "incidents/a%25.bin", b"content")
     store.copy("incidents/a%25.bin", "snapshots/a%25.bin", sha(b"content"))
-    assert store.look("snapshots/a%25.bin") == StoredObject("snapshots/a%25.bin", 7, sha(b"content"))
+    assert store.head("snapshots/a%25.bin") == StoredObject("snapshots/a%25.bin", 7, sha(b"content"))
 
 
 def test_a_copy_never_overwrites_unless_told_to(store: Store) -> None:
@@ -202,7 +202,7 @@ def test_a_copy_never_overwrites_unless_told_to(store: Store) -> None:
     assert sha(b"old") in str(raised.value)
     assert sha(b"new") in str(raised.value)
     store.copy("new", "latest/x", sha(b"new"), replace=True)
-    assert store.look("latest/x") == StoredObject("latest/x", 3, sha(b"new"))
+    assert store.head("latest/x") == StoredObject("latest/x", 3, sha(b"new"))
     assert store.read("old") == b"old"
 
 
@@ -220,11 +220,11 @@ def test_only_latest_loses_an_object_and_only_the_content_that_is_named(store: S
 
 
 def test_a_store_says_whether_it_holds_this_content(store: Store) -> None:
-    assert not store.holds("key", sha(b"content"))
+    assert not store.ensure_present("key", sha(b"content"))
     put(store, "key", b"content")
-    assert store.holds("key", sha(b"content"))
+    assert store.ensure_present("key", sha(b"content"))
     with pytest.raises(Conflict) as raised:
-        store.holds("key", sha(b"other"))
+        store.ensure_present("key", sha(b"other"))
     assert sha(b"content") in str(raised.value)
     assert sha(b"other") in str(raised.value)
 
@@ -239,11 +239,11 @@ def test_a_file_in_parts_is_the_same_object_in_every_store(store: Store, tmp_pat
     store.copy("large", "copy", sha256, parts)
     store.copy("large", "latest/large", sha256, parts, replace=True)
     for key in ("large", "copy", "latest/large"):
-        there = store.look(key)
+        there = store.head(key)
         assert there
         assert there.size == 5 * size
         assert there.agrees(sha256, parts)
-        assert store.holds(key, sha256, parts)
+        assert store.ensure_present(key, sha256, parts)
         assert not there.agrees(sha(b"other"), Parts(size, 5 * size, (sha(b"other"),)))
     assert sum(told) in {0, 5 * size}
     assert list(store.end_unfinished("incidents/IR-1/")) == []
@@ -252,14 +252,14 @@ def test_a_file_in_parts_is_the_same_object_in_every_store(store: Store, tmp_pat
 def test_copying_nothing_is_an_error(store: Store) -> None:
     with pytest.raises(PermanentStoreError, match="no/such"):
         store.copy("no/such", "key", sha(b""))
-    assert store.look("key") is None
+    assert store.head("key") is None
 
 
 @pytest.mark.parametrize(
     "key", ["", "/etc/passwd", "a//b", "a/", "../a", "a/../../b", "a/./b", "a\nb", "a\0b", "ä", "a\\b"]
 )
 def test_a_key_that_could_lead_elsewhere_is_refused(store: Store, key: str) -> None:
-    for act in (store.look, store.read, lambda key: put(store, key, b"x"), lambda key: store.copy("a", key, sha(b""))):
+    for act in (store.head, store.read, lambda key: put(store, key, b"x"), lambda key: store.copy("a", key, sha(b""))):
         with pytest.raises(PermanentStoreError):
             act(key)
 
@@ -270,7 +270,7 @@ def test_any_stored_name_is_a_key_and_comes_back_byte_for_byte(make: Maker, sour
     store, key = make(), evidence_key("IR-1", 1, stored_name(source))
     put(store, key, data)
     assert [found.key for found in store.list("")] == [key]
-    assert store.look(key) == StoredObject(key, len(data), sha(data))
+    assert store.head(key) == StoredObject(key, len(data), sha(data))
     store.copy(key, f"copy/{key}", sha(data))
     assert store.read(f"copy/{key}") == data
 
@@ -298,10 +298,10 @@ def test_a_large_file_is_streamed_under_the_same_contract(
     source.write_bytes(b"large" * 1000)
     with pytest.raises(PermanentStoreError, match="BadDigest"):
         store.create("large", source, sha(b"other"))
-    assert store.look("large") is None
+    assert store.head("large") is None
     store.create("large", source, sha(source.read_bytes()))
     store.create("large", source, sha(source.read_bytes()))
-    assert store.look("large") == StoredObject("large", 5000, sha(source.read_bytes()))
+    assert store.head("large") == StoredObject("large", 5000, sha(source.read_bytes()))
     source.write_bytes(b"other" * 1000)
     with pytest.raises(Conflict):
         store.create("large", source, sha(source.read_bytes()))
@@ -321,7 +321,7 @@ def test_an_object_beyond_five_gib_is_stored_copied_and_proven(store: Store, tmp
     store.create("huge", source, sha256, parts)
     store.copy("huge", "copy", sha256, parts)
     for key in ("huge", "copy"):
-        assert store.holds(key, sha256, parts)
+        assert store.ensure_present(key, sha256, parts)
         read = hashlib.sha256()
         for piece in store.stream(key):
             read.update(piece)
@@ -361,6 +361,6 @@ def test_a_folder_store_does_not_follow_links_or_show_its_own_names(tmp_path: Pa
     put(store, "key", b"x")
     (tmp_path / "link").symlink_to("/etc/hostname")
     assert [found.key for found in store.list("")] == ["key"]
-    assert store.look("link") is None
+    assert store.head("link") is None
     with pytest.raises(PermanentStoreError):
         put(store, ".incoming/x", b"x")

@@ -100,5 +100,5 @@ def test_a_slow_line_is_no_lost_connection(laden: SmallWorkload, door: Door, pro
     proxy.rules = [Rule(dawdle(2.5), *REQUESTS["a part"], times=PARTS)]
     store, told = door(), list[int]()
     store.create("evidence/large", large, sha256, parts, told.append)
-    assert store.holds("evidence/large", sha256, parts)
+    assert store.ensure_present("evidence/large", sha256, parts)
     assert proxy.asked["PUT"] == PARTS

@@ -36,7 +36,7 @@ class PaperHost(LinuxHost):
         """All of them."""
         return dict(self.processes)
 
-    def look(self, identity: Identity) -> Process | None:
+    def get_process(self, identity: Identity) -> Process | None:
         """One of them."""
         process = self.processes.get(identity.pid)
         return process if process and process.identity == identity else None

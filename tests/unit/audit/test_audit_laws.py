@@ -18,10 +18,10 @@ from tasks.custody.audit.finding import Audit, AuditWord, Severity
 from tasks.custody.audit.layout import laid_out
 from tasks.custody.audit.promise import Promise, Seen, kept
 from tasks.custody.audit.records import RecordOf, admitted
-from tasks.custody.audit.signers import Signer, read_signers
+from tasks.custody.audit.signers import AllowedSigner, read_signers
 from tasks.custody.audit.turns import turns_hold
 from tasks.custody.evidence.keys import begun_key, done_key
-from tasks.custody.store.latest import Turn
+from tasks.custody.store.latest import LatestTransaction
 from tasks.custody.store.manifest import canonical, digest_bytes
 from tests.support.run_context import INCIDENT
 from tests.support.sealed_runs import lossy
@@ -126,12 +126,12 @@ def without(objects: dict[str, bytes], *starts: str) -> dict[str, bytes]:
 
 
 @pytest.fixture
-def signers(allowed: str) -> tuple[Signer, ...]:
+def signers(allowed: str) -> tuple[AllowedSigner, ...]:
     return read_signers(allowed)
 
 
 def test_a_run_that_died_before_its_closing_is_named(
-    objects: Objects, holding: Holding, signers: tuple[Signer, ...]
+    objects: Objects, holding: Holding, signers: tuple[AllowedSigner, ...]
 ) -> None:
     left = without(objects, "record/001/closing.json")
     audit = audited(holding(left), INCIDENT, signers, deep=False)
@@ -142,7 +142,7 @@ def test_a_run_that_died_before_its_closing_is_named(
 
 
 def test_a_last_record_that_was_cut_off_leaves_its_evidence_without_a_witness(
-    objects: Objects, holding: Holding, signers: tuple[Signer, ...]
+    objects: Objects, holding: Holding, signers: tuple[AllowedSigner, ...]
 ) -> None:
     audit = audited(holding(without(objects, "record/002/")), INCIDENT, signers, deep=False)
     assert audit.word is AuditWord.INDETERMINATE
@@ -151,7 +151,7 @@ def test_a_last_record_that_was_cut_off_leaves_its_evidence_without_a_witness(
 
 
 def test_a_record_in_the_middle_that_was_taken_out_breaks_the_chain(
-    objects: Objects, holding: Holding, signers: tuple[Signer, ...]
+    objects: Objects, holding: Holding, signers: tuple[AllowedSigner, ...]
 ) -> None:
     audit = audited(holding(without(objects, "record/001/")), INCIDENT, signers, deep=False)
     assert audit.word is AuditWord.BROKEN
@@ -160,7 +160,7 @@ def test_a_record_in_the_middle_that_was_taken_out_breaks_the_chain(
 
 
 def test_an_offload_that_was_broken_off_is_open_and_nobody_is_accused(
-    objects: Objects, holding: Holding, signers: tuple[Signer, ...]
+    objects: Objects, holding: Holding, signers: tuple[AllowedSigner, ...]
 ) -> None:
     left = without(objects, "record/", "evidence/manifest.json", "evidence/SHA256SUMS", "evidence.2/")
     left = {
@@ -173,7 +173,9 @@ def test_an_offload_that_was_broken_off_is_open_and_nobody_is_accused(
     assert audit.verdict.startswith("none")
 
 
-def test_neighbours_are_nobodys_business(objects: Objects, holding: Holding, signers: tuple[Signer, ...]) -> None:
+def test_neighbours_are_nobodys_business(
+    objects: Objects, holding: Holding, signers: tuple[AllowedSigner, ...]
+) -> None:
     strangers = [
         f"{HOME}-gpu1/claim.json",
         f"snapshots/{STAMP}-gpu1/models/a",
@@ -197,7 +199,7 @@ def test_a_stamp_with_a_host_is_not_taken_for_anothers_supplement() -> None:
     assert replace(host, volumes=(1, 2)).owns("snapshots/20260102T030405Z-gpu.2/models/a")
 
 
-def test_latest_that_went_on_is_a_note(objects: Objects, holding: Holding, signers: tuple[Signer, ...]) -> None:
+def test_latest_that_went_on_is_a_note(objects: Objects, holding: Holding, signers: tuple[AllowedSigner, ...]) -> None:
     key = next(key for key in objects if key.startswith("latest/"))
     for changed in (objects | {key: b"newer"}, {name: data for name, data in objects.items() if name != key}):
         audit = audited(holding(changed), INCIDENT, signers, deep=False)
@@ -206,9 +208,9 @@ def test_latest_that_went_on_is_a_note(objects: Objects, holding: Holding, signe
 
 
 def test_a_turn_that_no_record_tells_of_is_open_unless_a_later_one_has_carried_it_on(
-    objects: Objects, holding: Holding, signers: tuple[Signer, ...]
+    objects: Objects, holding: Holding, signers: tuple[AllowedSigner, ...]
 ) -> None:
-    last = Turn.from_bytes(objects[begun_key(2)])
+    last = LatestTransaction.from_bytes(objects[begun_key(2)])
     assert last.incident == INCIDENT
     silent = objects | {begun_key(3): replace(last, number=3).to_bytes()}
     audit = audited(holding(silent), INCIDENT, signers, deep=False)
@@ -220,9 +222,9 @@ def test_a_turn_that_no_record_tells_of_is_open_unless_a_later_one_has_carried_i
 
 
 def test_what_the_records_tell_of_a_turn_is_compared(
-    objects: Objects, holding: Holding, signers: tuple[Signer, ...]
+    objects: Objects, holding: Holding, signers: tuple[AllowedSigner, ...]
 ) -> None:
-    another = replace(Turn.from_bytes(objects[begun_key(2)]), incident="IR-20260102T030406Z").to_bytes()
+    another = replace(LatestTransaction.from_bytes(objects[begun_key(2)]), incident="IR-20260102T030406Z").to_bytes()
     for number in (1, 2):
         for key in (begun_key(number), done_key(number)):
             gone = {name: data for name, data in objects.items() if name != key}
@@ -232,7 +234,7 @@ def test_what_the_records_tell_of_a_turn_is_compared(
 
 
 def test_a_turn_whose_run_died_and_that_was_carried_on_is_a_note() -> None:
-    first = Turn(1, INCIDENT, "guarded", "run", datetime.now(UTC), ())
+    first = LatestTransaction(1, INCIDENT, "guarded", "run", datetime.now(UTC), ())
     second = replace(first, number=2, carries_on=1)
     (found,) = turns_hold(INCIDENT, {begun_key(2)}, [first, second])
     assert (found.severity, found.object) == (Severity.NOTE, begun_key(1))
@@ -272,7 +274,7 @@ def test_a_signature_that_was_taken_away_is_open_and_the_closing_still_names_its
 
 
 def test_an_incident_that_lost_something_and_says_so_is_proven(
-    tmp_path: Path, signing_key: SigningKey, signers: tuple[Signer, ...]
+    tmp_path: Path, signing_key: SigningKey, signers: tuple[AllowedSigner, ...]
 ) -> None:
     store = MemoryStore()
     incident = lossy(tmp_path / "work load", store, signing_key)
@@ -312,9 +314,9 @@ class LockingStore(MemoryStore):
     until = datetime(2027, 1, 1, tzinfo=UTC)
     free = ""
 
-    def look(self, key: str) -> StoredObject | None:
+    def head(self, key: str) -> StoredObject | None:
         """As a bucket with Object Lock does."""
-        seen = super().look(key)
+        seen = super().head(key)
         return seen and (seen if key == self.free else replace(seen, retained_until=self.until, lock="governance"))
 
 
@@ -364,7 +366,7 @@ class RememberingStore(MemoryStore):
 
 
 def test_an_object_that_was_overwritten_and_put_back_is_found_where_versions_are_kept(
-    objects: Objects, signers: tuple[Signer, ...]
+    objects: Objects, signers: tuple[AllowedSigner, ...]
 ) -> None:
     store = RememberingStore()
     store._objects.update(objects)

@@ -14,7 +14,7 @@ from blocks.memory import MemoryStore
 from blocks.port import StoredObject
 from tasks.audit.verify import audited
 from tasks.custody.audit.finding import Audit, AuditWord, Severity
-from tasks.custody.audit.signers import Signer, read_signers
+from tasks.custody.audit.signers import AllowedSigner, read_signers
 from tasks.custody.incident.log import chained, head
 from tests.support.run_context import INCIDENT
 
@@ -47,9 +47,9 @@ class LyingStore(MemoryStore):
         self._told._objects.update(told)
         self._objects.update(given)
 
-    def look(self, key: str) -> StoredObject | None:
+    def head(self, key: str) -> StoredObject | None:
         """As if nothing had happened."""
-        return self._told.look(key)
+        return self._told.head(key)
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
         """The same."""
@@ -165,13 +165,13 @@ def tamperings(objects: Objects) -> st.SearchStrategy[Tampering]:
 
 
 @pytest.fixture(scope="module")
-def signers(allowed: str) -> tuple[Signer, ...]:
+def signers(allowed: str) -> tuple[AllowedSigner, ...]:
     return read_signers(allowed)
 
 
 @pytest.mark.parametrize("deep", [False, True])
 def test_an_incident_that_nobody_touched_is_proven(
-    objects: Objects, holding: Holding, signers: tuple[Signer, ...], *, deep: bool
+    objects: Objects, holding: Holding, signers: tuple[AllowedSigner, ...], *, deep: bool
 ) -> None:
     audit = audited(holding(objects), INCIDENT, signers, deep=deep)
     assert (audit.word, audit.findings) == (AuditWord.PROVEN, ()), audit.summary
@@ -193,7 +193,9 @@ def search(how: settings, objects: Objects, check: Callable[[Tampering], None]) 
 
 
 @pytest.mark.parametrize("how", [sample, pytest.param(campaign, marks=pytest.mark.soak)])
-def test_any_tampering_is_named(objects: Objects, holding: Holding, signers: tuple[Signer, ...], how: settings) -> None:
+def test_any_tampering_is_named(
+    objects: Objects, holding: Holding, signers: tuple[AllowedSigner, ...], how: settings
+) -> None:
     def check(tampering: Tampering) -> None:
         require_found(audited(holding(tampering.objects), INCIDENT, signers, deep=False), tampering.keys)
 
@@ -210,7 +212,7 @@ def test_any_tampering_is_named_without_knowing_the_signers(objects: Objects, ho
 
 @pytest.mark.parametrize("how", [sample, pytest.param(campaign, marks=pytest.mark.soak)])
 def test_a_store_that_tells_the_right_digest_of_wrong_bytes_is_found_out_by_reading_every_byte(
-    objects: Objects, signers: tuple[Signer, ...], how: settings
+    objects: Objects, signers: tuple[AllowedSigner, ...], how: settings
 ) -> None:
     @how
     @given(tampering=st.one_of(flipped(objects), cut_or_grown(objects), exchanged(objects)))

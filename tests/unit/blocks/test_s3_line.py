@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 from urllib3.exceptions import ProtocolError, ReadTimeoutError
 
-from blocks.s3_line import Answer, Line, Reader
+from blocks.s3_line import Line, Reader, S3Response
 
 HEAD = b'HTTP/1.1 200 OK\r\nETag: "x"\r\nx-amz-checksum-sha256:  abc= \r\n'
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n5;why=x\r\nhello\r\n6\r\n world\r\n0\r\nTrailer: y\r\n\r\n"
@@ -129,7 +129,7 @@ def test_the_answer_to_a_head_has_no_body_whatever_its_length_says() -> None:
     with server(serve) as line:
         answers = [line.ask("HEAD", "/", {"Host": "x"}, b"") for _ in range(2)]
     assert answers[0] == answers[1]
-    assert isinstance(answers[0], Answer)
+    assert isinstance(answers[0], S3Response)
     assert answers[0].headers["content-length"] == "34000"
 
 

@@ -283,7 +283,7 @@ def test_each_ends_at_its_deadline_with_all_that_it_started(
 ) -> None:
     token = str(uuid4().int)
     with altered_case(monkeypatch, small, "hang", token, deadline=2.0) as context:
-        context.look.seconds = 600
+        context.freeze_budget.seconds = 600
         began = time.monotonic()
         evidence = all_of(context, at_once=16)
         assert time.monotonic() - began < 60
@@ -299,7 +299,7 @@ def test_each_ends_before_its_deadline_when_it_does_nothing(
 ) -> None:
     token = str(uuid4().int)
     with altered_case(monkeypatch, small, "hang", token, deadline=500.0, stalled=2.0) as context:
-        context.look.seconds = 600
+        context.freeze_budget.seconds = 600
         evidence = all_of(context, at_once=16)
     assert {each.reason.partition(": ")[2] for each in evidence.values()} == {"neither read nor wrote for 2 s"}
     wait_until(lambda: marked(token) == [], what="the end of what hung")
@@ -310,7 +310,7 @@ def test_none_stores_more_than_its_limit_however_much_there_is(
 ) -> None:
     token = str(uuid4().int)
     with altered_case(monkeypatch, small, "flood", token, limit=10_000) as context:
-        context.look.seconds = 600
+        context.freeze_budget.seconds = 600
         evidence = all_of(context)
     for name, each in evidence.items():
         assert each.outcome is Outcome.TRUNCATED, (name, each.summary)

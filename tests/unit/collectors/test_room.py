@@ -149,8 +149,8 @@ def test_a_file_in_place_that_changed_is_lost_and_all_the_rest_is_proven(small: 
         assert [receipt.key for receipt in lost_once(receipts.objects)] == [
             f"incidents/{context.incident.id}/evidence/{MODEL}"
         ]
-        assert context.store.look(f"incidents/{context.incident.id}/evidence/{MANIFEST}")
-        assert context.store.look(f"incidents/{context.incident.id}/evidence/{MODEL}") is None
+        assert context.store.head(f"incidents/{context.incident.id}/evidence/{MANIFEST}")
+        assert context.store.head(f"incidents/{context.incident.id}/evidence/{MODEL}") is None
         assert "lost" in {entry["action"] for entry in context.log.entries()}
         model.write_bytes(before)
         receipts = offloaded(context, seals)
@@ -251,9 +251,9 @@ def test_a_file_that_is_planted_on_the_fallback_disk_breaks_the_seal(block: Work
     block = block.model_copy(update={"fallback_dir": tmp_path / "other disk"})
     with case_of(block) as context:
         seals = [sealed(context, evidence_of(context, "models"))]
-        twin = context.twin(1)
-        assert twin
-        (twin / "models/planted").write_text("x")
+        fallback_volume = context.fallback_volume(1)
+        assert fallback_volume
+        (fallback_volume / "models/planted").write_text("x")
         with pytest.raises(Tampered, match="models/planted"):
             check_seal.fn(context, seals)
 

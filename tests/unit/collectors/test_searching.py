@@ -82,11 +82,11 @@ def test_what_an_earlier_run_stored_before_it_was_to_be_withheld_is_not_sealed(
     (tmp_path / "other disk").mkdir()
     with case_of(leaky.block(fallback_dir=tmp_path / "other disk")) as context:
         collect.fn(context, "logs")
-        (twin,) = filter(None, [context.twin(1)])
-        for again in (context.folder(1) / "attempt-1" / LEAK, twin / LEAK):
+        (fallback_volume,) = filter(None, [context.fallback_volume(1)])
+        for again in (context.folder(1) / "attempt-1" / LEAK, fallback_volume / LEAK):
             again.parent.mkdir(parents=True)
             again.write_bytes((leaky.root / LEAK).read_bytes())
-        (twin / "harmless.log").write_text("harmless\n")
+        (fallback_volume / "harmless.log").write_text("harmless\n")
     if not still_there:
         (leaky.root / LEAK).unlink()
     with case_of(leaky.block(fallback_dir=tmp_path / "other disk", sensitive="withhold")) as context:

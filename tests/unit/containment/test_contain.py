@@ -18,7 +18,7 @@ import pytest
 from tasks.adapters.host import LinuxHost
 from tasks.containment import members as contain
 from tasks.containment.cordon import await_cordon, cordon
-from tasks.containment.members import find, freeze, prove_contained, prove_still_contained
+from tasks.containment.members import find_members, freeze, prove_contained, prove_still_contained
 from tasks.containment.stop import stop
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.process import Identity, Process
@@ -382,9 +382,9 @@ def test_find_spares_what_our_own_recovery_started(small: SmallWorkload) -> None
     api = small.start(small.api_command)
     wait_until(small.healthy, what="the API's answer")
     with case_of(small.block()) as context:
-        assert [identity.pid for identity in find(context, context.host.snapshot())] == [api.pid]
+        assert [identity.pid for identity in find_members(context, context.host.snapshot())] == [api.pid]
         context.journal("recovered.json", list[Identity], [Identity(api.pid, start_of(api.pid))])
-        assert find(context, context.host.snapshot()) == {}
+        assert find_members(context, context.host.snapshot()) == {}
 
 
 def test_a_helper_that_a_process_needs_to_end_is_left_to_work(small: SmallWorkload) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tasks.adapters.guard_config import Orders
+from tasks.adapters.guard_config import GuardConfig
 from tasks.adapters.host import LinuxHost
 from tasks.containment.cordon import cordon
 from tasks.containment.cordon_test import challenge
@@ -31,12 +31,12 @@ HOLD = "import sys; from tasks.adapters.host import LinuxHost; from tasks.adapte
 HOLD += "LinuxHost().hold(Orders.from_bytes(sys.stdin.buffer.read()))\n"
 
 
-def orders(folder: Path) -> Orders:
+def orders(folder: Path) -> GuardConfig:
     marker, caught = str(folder / "cordon.json"), str(folder / "caught.jsonl")
-    return Orders(INCIDENT, "why", "now", str(folder / "a.lock"), marker, caught, (), str(folder), (), ())
+    return GuardConfig(INCIDENT, "why", "now", str(folder / "a.lock"), marker, caught, (), str(folder), (), ())
 
 
-def cordon_elsewhere(told: Orders, first: str = "") -> int:
+def cordon_elsewhere(told: GuardConfig, first: str = "") -> int:
     """Cordon from another process; how that ended."""
     return subprocess.run([sys.executable, "-c", first + HOLD], input=told.to_bytes(), check=False).returncode
 
@@ -73,7 +73,7 @@ def test_the_guard_outlives_the_process_that_cordoned(small: SmallWorkload) -> N
     guard = host.guard(marker)
     try:
         assert guard
-        assert host.holds(guard, lock)
+        assert host.has_lock(guard, lock)
         assert host.refuses(lock)
         about = json.loads(marker.read_text())
         assert (about["incident"], about["reason"], about["pid"]) == (told.incident, told.reason, guard.pid)
@@ -226,9 +226,10 @@ def test_a_guard_with_other_orders_is_relieved_and_the_lock_is_never_free(small:
         second = made(cordon.fn(context))
         assert second.guard != first.guard
         wait_until(
-            lambda: context.host.holds(second.guard, block.lock) if second.guard else False, what="the new guard's turn"
+            lambda: context.host.has_lock(second.guard, block.lock) if second.guard else False,
+            what="the new guard's turn",
         )
-        gone = context.host.look(first.guard)
+        gone = context.host.get_process(first.guard)
         assert not gone or not gone.alive
         assert json.loads(context.marker.read_text())["incident"] == context.incident.id
 

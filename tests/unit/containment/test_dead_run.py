@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, cast
 import psutil
 import pytest
 
-from tasks.adapters.guard_config import Orders
+from tasks.adapters.guard_config import GuardConfig
 from tasks.adapters.host import LinuxHost
 from tasks.containment.cordon import cordon
-from tasks.containment.members import freeze, frozen, prove_contained
+from tasks.containment.members import freeze, load_frozen, prove_contained
 from tasks.containment.stop import stop
 from tasks.containment.uncordon import held, uncordon
 from tasks.containment.watch import watch
@@ -157,7 +157,7 @@ def hold_frozen(context: RunContext, small: SmallWorkload) -> Identity:
     small.start(WORKERS="0")
     wait_until(lambda: states(small) == {psutil.STATUS_STOPPED}, what="the training's freeze")
     freeze.fn(context)
-    (who,) = frozen(context)
+    (who,) = load_frozen(context)
     return who
 
 
@@ -243,7 +243,7 @@ def test_a_container_that_a_dead_run_had_thawed_is_paused_again(tmp_path: Path) 
     thawed, recovered = container("a"), container("b")
     for name, each in ((FROZEN_CONTAINERS, thawed), (RECOVERED_CONTAINERS, recovered)):
         (home / name).write_text(json.dumps([{"identity": asdict(each.identity), "name": each.name}]))
-    told = Orders(
+    told = GuardConfig(
         *(INCIDENT, "why", "now", "lock", "marker", "caught", (), "/", (), ()),
         containers=("image=api",),
         known_containers=(str(home / FROZEN_CONTAINERS),),

@@ -76,7 +76,7 @@ def looked_at(marker: Path, unnamed: list[int]) -> Iterator[None]:
 
 
 def lives(guard: Identity) -> bool:
-    process = LinuxHost().look(guard)
+    process = LinuxHost().get_process(guard)
     return process is not None and process.alive
 
 
@@ -135,7 +135,7 @@ def test_a_guard_that_only_waits_hands_over_its_place_in_the_line(small: SmallWo
         assert state.reason.endswith("holds it; the guard waits")
         for each in psutil.Process(holder.pid).children():
             each.kill()
-        wait_until(lambda: bool(state.guard and LinuxHost().holds(state.guard, block.lock)), what="its turn")
+        wait_until(lambda: bool(state.guard and LinuxHost().has_lock(state.guard, block.lock)), what="its turn")
 
 
 def test_another_file_in_the_place_of_the_lock_is_not_taken_from_the_guard(small: SmallWorkload) -> None:
@@ -193,7 +193,7 @@ def test_a_guard_that_was_relieved_and_never_told_leaves_by_itself(small: SmallW
         second = context.host.hold(told)
         wait_until(lambda: not lives(first), what="the end of the first")
         assert context.host.guard(context.marker) == second
-        assert context.host.holds(second, context.workload.lock)
+        assert context.host.has_lock(second, context.workload.lock)
 
 
 def test_a_guard_that_is_told_to_go_ends_by_itself(small: SmallWorkload) -> None:
@@ -202,7 +202,8 @@ def test_a_guard_that_is_told_to_go_ends_by_itself(small: SmallWorkload) -> None
         guard = made(cordon.fn(context)).guard
         assert guard
         wait_until(
-            lambda: not (look := context.host.look(guard)) or not look.masks.heeds(signal.SIGTERM), what="its post"
+            lambda: not (look := context.host.get_process(guard)) or not look.masks.heeds(signal.SIGTERM),
+            what="its post",
         )
         assert context.host.release(context.marker)
         assert context.host.exit_code(guard) == 0

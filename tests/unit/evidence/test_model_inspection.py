@@ -28,7 +28,7 @@ from tasks.evidence.collect import collect
 from tasks.evidence.model_inspection import as_told, held_back, judge_models, steady
 from tasks.runtime.context import RunContext
 from tasks.system.accounts import groups_of
-from tasks.system.sandbox import Answer, Limits, run_confined
+from tasks.system.sandbox import Limits, SandboxResult, run_confined
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload, open_the_way
 
@@ -345,7 +345,7 @@ def listener() -> Iterator[int]:
         yield server.getsockname()[1]
 
 
-def confined(tmp_path: Path, limits: Limits, code: str, *arguments: str) -> Answer:
+def confined(tmp_path: Path, limits: Limits, code: str, *arguments: str) -> SandboxResult:
     model = tmp_path / "model"
     model.write_bytes(b"model")
     with model.open("rb") as file:

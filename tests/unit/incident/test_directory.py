@@ -23,13 +23,13 @@ from tasks.incident.directory import (
     _memory,
     base_of,
     bases,
+    cordon_dir,
     fallback_home,
     find_home,
     home_in,
     homes,
     make_base,
     open_home,
-    post,
 )
 from tasks.incident.layout import CORDON, INCIDENT, OPEN, OWNER
 from tasks.incident.run_lock import take_ownership
@@ -220,7 +220,7 @@ def test_something_else_in_place_of_the_evidence_folder_sends_it_to_the_next(
     os.close(take_ownership(base) or -1)
     assert open_home(block, incident(), dry_run=False).path.parent == base
     assert note_opened(block, incident())
-    assert post(block, base / ID) == base
+    assert cordon_dir(block, base / ID) == base
     assert last_incident(block) == ID
     assert list((tmp_path / "elsewhere").iterdir()) == []
 

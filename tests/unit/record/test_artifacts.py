@@ -8,18 +8,18 @@ import pytest
 
 from blocks.store import EvidenceStore
 from tasks.custody.containment.receipt import ObjectReceipt
-from tasks.record.artifacts import leaves
+from tasks.record.artifacts import build_artifacts
 from tasks.record.postmortem import postmortem
-from tasks.runtime.artifact import Leaf
+from tasks.runtime.artifact import PrefectArtifact
 from tests.support.report_factory import story
 
 READ = ["verdict", "manifest", "receipts", "timeline", "postmortem"]
 HOSTILE = "x](http://evil.example) | <img src=http://evil.example/x>"
 
 
-def shown(text: str = "a reason", **changes: Any) -> dict[str, Leaf]:
+def shown(text: str = "a reason", **changes: Any) -> dict[str, PrefectArtifact]:
     told = story(text, **changes)
-    return {leaf.key.partition("-")[0]: leaf for leaf in leaves(told, postmortem(told))}
+    return {leaf.key.partition("-")[0]: leaf for leaf in build_artifacts(told, postmortem(told))}
 
 
 def content(name: str, **changes: Any) -> str:
@@ -39,7 +39,7 @@ def test_the_leaves_are_numbered_as_they_are_read_and_the_first_leads_to_the_oth
 
 
 def test_what_was_shown_before_is_led_to_by_its_own_id() -> None:
-    led = shown()["verdict"].leading_to({"timeline-ir-20260102t150405z": "some-id"})
+    led = shown()["verdict"].linked_to({"timeline-ir-20260102t150405z": "some-id"})
     assert "](/artifacts/artifact/some-id)" in led.content
     assert "](/artifacts/key/receipts-ir-20260102t150405z)" in led.content
 

@@ -82,7 +82,7 @@ def test_the_page_says_what_the_custody_log_says(context: RunContext) -> None:
     assert "14 processes frozen" in (context.record / MARKDOWN).read_text()
     assert "14 processes frozen" in (context.record / HTML).read_text()
     assert {"timeline", "postmortem"} <= {
-        leaf.key.partition("-")[0] for leaf in context.leaves if "](data:image/svg+xml;base64," in leaf.content
+        leaf.key.partition("-")[0] for leaf in context.artifacts if "](data:image/svg+xml;base64," in leaf.content
     }
 
 
@@ -185,7 +185,7 @@ def test_the_state_the_page_in_the_ui_and_status_tell_the_same_end(
     recorded = made(record.fn(context, told))
     assert recorded.stored == reached
     state = final_state(context, recorded.verdict, recorded, recovery)
-    first = next(line for line in str(context.leaves[0].content).split("\n") if re.match("[✔▲✖] ", line))
+    first = next(line for line in str(context.artifacts[0].content).split("\n") if re.match("[✔▲✖] ", line))
     assert f"**{state.name}**".lower() in first.lower()
     assert state.is_completed() == first.startswith("✔")
     line = next(status(context.workload, LinuxHost()))

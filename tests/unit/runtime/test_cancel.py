@@ -192,7 +192,7 @@ class Engine:
         """It is paused, as the freeze left it."""
         self.container, self.did = container, list[str]()
 
-    def look(self, id_: str) -> Container:
+    def get_container(self, id_: str) -> Container:
         """As it is."""
         assert id_ == self.container.id
         return self.container

@@ -52,10 +52,10 @@ class Counting(MemoryStore):
             self.came.append(key)
         super().create(key, source, sha256, parts, tell)
 
-    def look(self, key: str) -> StoredObject | None:
+    def head(self, key: str) -> StoredObject | None:
         """Count it."""
         self.looked.append(key)
-        return super().look(key)
+        return super().head(key)
 
     def change(self, key: str, data: bytes) -> None:
         """As somebody with the right to it."""
@@ -69,18 +69,18 @@ class Counting(MemoryStore):
 class Mute(Counting):
     """A store that keeps no digests."""
 
-    def look(self, key: str) -> StoredObject | None:
+    def head(self, key: str) -> StoredObject | None:
         """Without the digest."""
-        there = super().look(key)
+        there = super().head(key)
         return there and replace(there, sha256=None)
 
 
 class Lying(Counting):
     """A store whose disk has rotted under the digests that it remembers."""
 
-    def look(self, key: str) -> StoredObject | None:
+    def head(self, key: str) -> StoredObject | None:
         """What it remembers."""
-        there = super().look(key)
+        there = super().head(key)
         remembered = self.remembered.get(key)
         return there and replace(there, sha256=remembered or there.sha256)
 
@@ -212,7 +212,7 @@ def test_on_request_every_byte_is_read_back(small: SmallWorkload) -> None:
     store, key = Lying(), evidence_key(INCIDENT, 1, LOG)
     with run_of(small, store) as (context, seals):
         sent(context, seals)
-        there = store.look(key)
+        there = store.head(key)
         assert there
         store.remembered[key] = there.sha256 or ""
         store.change(key, b"iteration 2\n")

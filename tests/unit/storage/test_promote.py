@@ -76,7 +76,7 @@ def test_guarded_deletes_nothing_and_says_what_a_mirror_would(context: RunContex
     overwrite(place, "latest/models/model_old.joblib", "old")
     done = promoted(context, sealed(context))
     assert ", 1 would delete" in done.summary
-    assert place.look(OWN)
+    assert place.head(OWN)
     assert place.read("latest/models/model_old.joblib") == b"old"
 
 
@@ -86,7 +86,7 @@ def test_an_incident_does_not_overtake_a_later_one_that_was_rolled_back_either(
     turn_for(place, snapshot(place, THIRD, model="3"))
     done = promoted(context, sealed(context))
     assert done.summary == f"latest/ was left as it is: {THIRD} is later and has promoted"
-    assert not place.look(OWN)
+    assert not place.head(OWN)
 
 
 def test_while_another_is_at_work_promotion_waits_for_the_next_run_and_is_not_cached(
@@ -98,7 +98,7 @@ def test_while_another_is_at_work_promotion_waits_for_the_next_run_and_is_not_ca
     state: Any = promote.fn(context, (sealed(context),), VERIFIED, "guarded")
     assert state.is_failed()
     assert "is under way" in state.data.summary
-    assert not place.look(OWN)
+    assert not place.head(OWN)
 
 
 def test_an_incident_run_again_after_all_was_done_tells_of_the_same_turn(context: RunContext) -> None:
@@ -142,7 +142,7 @@ def test_an_incident_whose_name_is_later_than_its_claim_keeps_nobody_out_of_late
     assert not [*place.list("latest/"), *place.list("promotions/")]
     with case_of(small.block(), place, incident=SECOND) as context:
         assert promoted(context, sealed(context)).is_complete
-    assert place.look(OWN)
+    assert place.head(OWN)
 
 
 def test_what_an_incident_from_the_future_keeps_out_is_told_how_to_get_in(
@@ -153,7 +153,7 @@ def test_what_an_incident_from_the_future_keeps_out_is_told_how_to_get_in(
     assert promoted(context, one).summary.endswith("is later and has promoted; it is from the future: make lower")
     lower(place, Undoing("root"), context.log)
     assert promoted(context, one).is_complete
-    assert place.look(OWN)
+    assert place.head(OWN)
 
 
 def test_an_empty_file_never_takes_the_place_of_a_good_one(
@@ -165,4 +165,4 @@ def test_an_empty_file_never_takes_the_place_of_a_good_one(
     done = promoted(context, sealed(context))
     assert done.summary.count("(it is empty)") == 2
     assert place.read("latest/logs/train-20260101_000000.log") == b"iteration 1"
-    assert not place.look("latest/artifacts/cv_results_builtin.csv")
+    assert not place.head("latest/artifacts/cv_results_builtin.csv")

@@ -48,12 +48,12 @@ def test_each_volume_decides_for_itself(small: SmallWorkload, store: MemoryStore
     with case_of(small.block(), store) as context:
         seals, receipts = promoted(context)
     assert "model_builtin.joblib (torn" in receipts.summary
-    assert not store.look(MODEL)
+    assert not store.head(MODEL)
     model.write_bytes(whole)
     with case_of(small.block(), store) as context:
         seals, receipts = promoted(context, *seals)
     assert "not promoted" not in receipts.summary
-    good = store.look(MODEL)
+    good = store.head(MODEL)
     assert good
     model.write_bytes(whole[:-20])
     log.write_text("x\n")
@@ -62,5 +62,5 @@ def test_each_volume_decides_for_itself(small: SmallWorkload, store: MemoryStore
     assert len(seals) == 3
     assert "later" not in receipts.summary
     assert "model_builtin.joblib (torn" in receipts.summary
-    assert store.look("latest/logs/new.log")
-    assert store.look(MODEL) == good
+    assert store.head("latest/logs/new.log")
+    assert store.head(MODEL) == good

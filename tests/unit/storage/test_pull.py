@@ -15,7 +15,7 @@ from tasks.cli import __main__ as operate
 from tasks.custody.errors import PermanentStoreError, Refused
 from tasks.custody.evidence.keys import begun_key
 from tasks.storage.latest_transaction import take_turn
-from tasks.storage.restore import Outcome, Pull, pull
+from tasks.storage.restore import Pull, RestoreOutcome, pull
 from tests.support.holdings import FIRST, LOG, MODEL, NOW, SECOND, overwrite, put, snapshot, turn_for
 from tests.support.run_context import INCIDENT
 from tests.support.sealed_runs import evacuated
@@ -39,7 +39,7 @@ def filled(place: Store) -> Store:
     return place
 
 
-def outcomes(made: Pull) -> dict[str, Outcome]:
+def outcomes(made: Pull) -> dict[str, RestoreOutcome]:
     return {each.name: each.outcome for each in made.files}
 
 
@@ -64,7 +64,10 @@ def test_an_older_file_is_replaced_a_newer_one_only_if_it_is_told_to(filled: Sto
         age(into / name, days)
     made = pull(filled, "latest", into)
     known = not isinstance(filled, MemoryStore)  # which does not tell when an object was written
-    assert outcomes(made) == {HERE[MODEL]: Outcome.REPLACED if known else Outcome.LEFT, HERE[LOG]: Outcome.LEFT}
+    assert outcomes(made) == {
+        HERE[MODEL]: RestoreOutcome.REPLACED if known else RestoreOutcome.LEFT,
+        HERE[LOG]: RestoreOutcome.LEFT,
+    }
     assert not made.is_complete
     assert "is newer" in next(each.reason for each in made.files if each.name == HERE[LOG])
     assert (into / HERE[LOG]).read_text() == "here"
@@ -78,7 +81,7 @@ def test_what_was_pulled_is_as_old_as_in_the_store_so_the_next_promotion_is_newe
     turn_for(store, snapshot(store, FIRST, model="1"))
     pull(store, "latest", into)
     turn_for(store, snapshot(store, SECOND, model="2"))
-    assert outcomes(pull(store, "latest", into)) == {HERE[MODEL]: Outcome.REPLACED}
+    assert outcomes(pull(store, "latest", into)) == {HERE[MODEL]: RestoreOutcome.REPLACED}
 
 
 def test_what_is_not_what_the_turn_brought_is_not_taken_over(filled: Store, into: Path) -> None:
@@ -86,9 +89,9 @@ def test_what_is_not_what_the_turn_brought_is_not_taken_over(filled: Store, into
     overwrite(filled, "latest/models/by_hand.json", "{}")
     made = pull(filled, "latest", into)
     assert outcomes(made) == {
-        HERE[MODEL]: Outcome.FAILED,
-        HERE[LOG]: Outcome.NEW,
-        "models/by_hand.json": Outcome.NEW,
+        HERE[MODEL]: RestoreOutcome.FAILED,
+        HERE[LOG]: RestoreOutcome.NEW,
+        "models/by_hand.json": RestoreOutcome.NEW,
     }
     assert not made.is_complete
     assert not (into / HERE[MODEL]).exists()
@@ -100,7 +103,7 @@ def test_what_is_missing_is_named(into: Path) -> None:
     turn_for(store, snapshot(store, FIRST, model="1", log="1"))
     del store._objects[MODEL]
     made = pull(store, "latest", into)
-    assert outcomes(made)[HERE[MODEL]] is Outcome.MISSING
+    assert outcomes(made)[HERE[MODEL]] is RestoreOutcome.MISSING
     assert not made.is_complete
 
 
@@ -116,7 +119,7 @@ def test_a_turn_that_is_not_done_is_told(into: Path) -> None:
 def test_latest_that_changes_meanwhile_is_told(into: Path) -> None:
     class Changing(MemoryStore):
         def stream(self, key: str) -> Iterator[bytes]:
-            if key == MODEL and not self.look(begun_key(2)):
+            if key == MODEL and not self.head(begun_key(2)):
                 turn_for(self, snapshot(self, SECOND, log="2"))
             return super().stream(key)
 
@@ -141,7 +144,7 @@ def test_a_key_that_leads_elsewhere_is_no_file(into: Path) -> None:
     store = MemoryStore()
     store._objects["latest/../../outside"] = b"x"
     put(store, "latest/a", "1")
-    assert outcomes(pull(store, "latest", into)) == {"../../outside": Outcome.FAILED, "a": Outcome.NEW}
+    assert outcomes(pull(store, "latest", into)) == {"../../outside": RestoreOutcome.FAILED, "a": RestoreOutcome.NEW}
     assert sorted(path.name for path in into.parent.iterdir() if path.name == "outside") == []
 
 
@@ -182,7 +185,9 @@ def test_an_incident_and_its_snapshots_come_back_as_their_manifests_say(into: Pa
     store._objects[key] = b"forged"
     (third := tmp_path / "forged").mkdir()
     made = pull(store, INCIDENT, third)
-    assert [each.name for each in made.files if each.outcome is Outcome.FAILED] == [key.removeprefix("incidents/")]
+    assert [each.name for each in made.files if each.outcome is RestoreOutcome.FAILED] == [
+        key.removeprefix("incidents/")
+    ]
     store._objects[f"incidents/{INCIDENT}/evidence/manifest.json"] = b"{}"
     with pytest.raises(PermanentStoreError, match="Audit the incident"):
         pull(store, INCIDENT, third)

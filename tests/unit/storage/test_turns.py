@@ -13,7 +13,7 @@ from blocks.memory import MemoryStore
 from blocks.port import Store
 from tasks.custody.errors import PermanentStoreError, StoreError
 from tasks.custody.evidence.keys import begun_key, done_key, kept_key, latest_name
-from tasks.custody.store.latest import GIVEN_UP, Act, Turn
+from tasks.custody.store.latest import GIVEN_UP, Act, LatestTransaction
 from tasks.custody.store.manifest import digest_bytes
 from tasks.storage.latest_transaction import Busy, history, take_turn
 from tests.support.holdings import (
@@ -56,7 +56,7 @@ def test_a_turn_leaves_what_it_did_and_where_all_of_it_is_held(place: Store) -> 
     assert made.is_complete
     assert made.summary == "turn 2: 1 replace, 2 keep"
     assert latest(place) == {MODEL: "2", SCORES: "1", LOG: "old"}
-    turn = Turn.from_bytes(place.read(begun_key(2)))
+    turn = LatestTransaction.from_bytes(place.read(begun_key(2)))
     rows = {row.key: row for row in turn.rows}
     assert (rows[MODEL].act, rows[LOG].act) == (Act.REPLACE, Act.KEEP)
     before, after = rows[MODEL].before, rows[MODEL].after
@@ -122,9 +122,9 @@ def test_a_turn_that_was_broken_off_is_finished_by_the_next(action: str, subject
         expected = {MODEL: files.get("model", "2"), SCORES: "2"}
     assert latest(store) == expected
     assert made.is_complete
-    turn = Turn.from_bytes(store.read(begun_key(3)))
+    turn = LatestTransaction.from_bytes(store.read(begun_key(3)))
     assert turn.carries_on == 2
-    assert store.look(done_key(3))
+    assert store.head(done_key(3))
 
 
 def test_killed_after_its_last_act_it_is_not_done_again() -> None:
@@ -135,7 +135,7 @@ def test_killed_after_its_last_act_it_is_not_done_again() -> None:
     made = turn_for(store, wish)
     assert made.turn
     assert (made.turn.number, made.summary) == (1, "turn 1: 1 keep")
-    assert not store.look(begun_key(2))
+    assert not store.head(begun_key(2))
 
 
 def test_while_another_is_at_work_it_is_refused_and_nothing_changes(place: Store) -> None:
@@ -164,7 +164,9 @@ def test_of_many_at_once_one_has_the_turn_and_the_others_are_refused(place: Stor
         thread.start()
     for thread in threads:
         thread.join()
-    turns = [Turn.from_bytes(place.read(begun_key(number))) for number in range(1, history(place).number + 1)]
+    turns = [
+        LatestTransaction.from_bytes(place.read(begun_key(number))) for number in range(1, history(place).number + 1)
+    ]
     assert len(turns) == len([each for each in told if isinstance(each, str)]) >= 1
     assert len(told) == len(wishes)
     assert latest(place) == {MODEL: turns[-1].incident[10]}

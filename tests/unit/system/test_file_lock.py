@@ -75,7 +75,7 @@ def test_a_lock_on_a_file_of_somebody_else_refuses_nobody_from_ours(tmp_path: Pa
     PLACED[what](path)
     with locked_by_another(tmp_path / "elsewhere"):
         assert not lock.refuses(path)
-        assert not lock.holds(os.getpid(), path) or what != "a link"
+        assert not lock.has_lock(os.getpid(), path) or what != "a link"
 
 
 def test_a_lease_on_the_lock_keeps_nobody_waiting(tmp_path: Path) -> None:
@@ -97,6 +97,6 @@ def test_a_plain_file_is_taken_and_refuses_others(tmp_path: Path) -> None:
     mine = lock.take(path)
     assert mine is not None
     assert lock.refuses(path)
-    assert lock.holds(os.getpid(), path)
+    assert lock.has_lock(os.getpid(), path)
     os.close(mine)
     assert not lock.refuses(path)

@@ -14,9 +14,9 @@ from tasks.custody.evidence.keys import begun_key, done_key, kept_key, latest_na
 from tasks.custody.store.latest import (
     CHANGES,
     Act,
-    Held,
     Latest,
-    Turn,
+    LatestTransaction,
+    ObjectRef,
     kept_by,
     pending,
     plan,
@@ -29,11 +29,11 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 KEYS = [f"latest/{folder}/{name}" for folder in ("models", "artifacts", "logs", "other") for name in "abc"]
 
 
-def held(content: str, key: str = "snapshots/1/x") -> Held:
-    return Held(hashlib.sha256(content.encode()).hexdigest(), len(content), key)
+def held(content: str, key: str = "snapshots/1/x") -> ObjectRef:
+    return ObjectRef(hashlib.sha256(content.encode()).hexdigest(), len(content), key)
 
 
-def latests(*keys: str) -> st.SearchStrategy[dict[str, Held]]:
+def latests(*keys: str) -> st.SearchStrategy[dict[str, ObjectRef]]:
     contents = st.builds(held, st.sampled_from("12345"), st.sampled_from(keys))
     return st.dictionaries(st.sampled_from(KEYS), contents)
 
@@ -42,8 +42,8 @@ presents, wishes = latests("", "snapshots/1/x", "incidents/1/x"), latests("snaps
 some = st.sets(st.sampled_from(KEYS))
 
 
-def turn(**changes: Any) -> Turn:
-    return replace(Turn(7, "IR-2", "guarded", "run", NOW, ()), **changes)
+def turn(**changes: Any) -> LatestTransaction:
+    return replace(LatestTransaction(7, "IR-2", "guarded", "run", NOW, ()), **changes)
 
 
 def digests(latest: Latest) -> dict[str, str]:
@@ -52,12 +52,12 @@ def digests(latest: Latest) -> dict[str, str]:
 
 @given(presents, wishes, some, some)
 def test_what_is_wanted_comes_and_nothing_goes_that_nobody_holds(
-    present: dict[str, Held], wanted: dict[str, Held], surplus: set[str], remove: set[str]
+    present: dict[str, ObjectRef], wanted: dict[str, ObjectRef], surplus: set[str], remove: set[str]
 ) -> None:
     made = turn(rows=plan(7, present, wanted, surplus=surplus, remove=remove))
     assert digests(made.before) == digests(present)
     assert digests(wanted).items() <= digests(made.after).items()
-    gone = {key for key in present if made.after.get(key, Held("", 0)).sha256 != present[key].sha256}
+    gone = {key for key in present if made.after.get(key, ObjectRef("", 0)).sha256 != present[key].sha256}
     assert all(made.before[key].key for key in gone)
     assert gone - wanted.keys() <= remove
     assert present.keys() - gone <= made.after.keys()
@@ -65,7 +65,7 @@ def test_what_is_wanted_comes_and_nothing_goes_that_nobody_holds(
 
 @given(presents, wishes, some)
 def test_planned_again_there_is_nothing_to_do(
-    present: dict[str, Held], wanted: dict[str, Held], remove: set[str]
+    present: dict[str, ObjectRef], wanted: dict[str, ObjectRef], remove: set[str]
 ) -> None:
     done = turn(rows=plan(7, present, wanted, remove=remove)).after
     again = plan(8, done, wanted, remove=remove)
@@ -73,7 +73,9 @@ def test_planned_again_there_is_nothing_to_do(
 
 
 @given(presents, wishes, some)
-def test_undone_it_is_what_it_was(present: dict[str, Held], wanted: dict[str, Held], remove: set[str]) -> None:
+def test_undone_it_is_what_it_was(
+    present: dict[str, ObjectRef], wanted: dict[str, ObjectRef], remove: set[str]
+) -> None:
     made = turn(rows=plan(7, present, wanted, remove=remove))
     back = turn(number=8, rows=plan(8, made.after, made.before, remove=made.after.keys()))
     assert digests(back.after) == digests(present)
@@ -81,7 +83,7 @@ def test_undone_it_is_what_it_was(present: dict[str, Held], wanted: dict[str, He
 
 @given(presents, wishes, some, st.data())
 def test_carried_on_by_another_it_ends_the_same(
-    present: dict[str, Held], wanted: dict[str, Held], remove: set[str], data: st.DataObject
+    present: dict[str, ObjectRef], wanted: dict[str, ObjectRef], remove: set[str], data: st.DataObject
 ) -> None:
     made = turn(rows=plan(7, present, wanted, remove=remove))
     changed = [row for row in made.rows if row.act in CHANGES]
@@ -97,15 +99,17 @@ def test_carried_on_by_another_it_ends_the_same(
 
 
 @given(presents, wishes, some)
-def test_it_is_written_and_read_back(present: dict[str, Held], wanted: dict[str, Held], remove: set[str]) -> None:
+def test_it_is_written_and_read_back(
+    present: dict[str, ObjectRef], wanted: dict[str, ObjectRef], remove: set[str]
+) -> None:
     made = turn(rows=plan(7, present, wanted, remove=remove), undoes=3)
-    assert Turn.from_bytes(made.to_bytes()) == made
-    assert Turn.from_bytes(made.to_bytes()).to_bytes() == made.to_bytes()
+    assert LatestTransaction.from_bytes(made.to_bytes()) == made
+    assert LatestTransaction.from_bytes(made.to_bytes()).to_bytes() == made.to_bytes()
 
 
 @given(presents, wishes, some)
 def test_a_mirror_empties_no_folder_and_spares_what_the_workload_has(
-    present: dict[str, Held], wanted: dict[str, Held], spared: set[str]
+    present: dict[str, ObjectRef], wanted: dict[str, ObjectRef], spared: set[str]
 ) -> None:
     surplus = surplus_of(present, wanted, spared)
     assert not surplus & (wanted.keys() | spared)
@@ -163,7 +167,7 @@ def test_a_rollback_that_was_broken_off_is_nobodys_incident() -> None:
 )
 def test_what_is_no_turn_is_not_followed(data: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011  pydantic's own is one
-        Turn.from_bytes(data)
+        LatestTransaction.from_bytes(data)
 
 
 def test_keys_tell_their_turn() -> None:
