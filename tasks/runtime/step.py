@@ -4,6 +4,7 @@ import functools
 import hashlib
 import inspect
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from tasks.custody.step_result import StepResult
 from tasks.custody.visible import LINE_LIMIT, visible
 from tasks.runtime.context import RunContext
 from tasks.runtime.former_names import know_former_names
-from tasks.system.cancellation import PATIENCE_SECONDS, RunCancelled
+from tasks.system.cancellation import HEED_SECONDS, PATIENCE_SECONDS, RunCancelled
 
 logger = logging.getLogger(__name__)
 know_former_names()
@@ -106,8 +107,16 @@ def _walkable(argument: Any) -> Any:
 
 
 def end_of(future: PrefectFuture[Any]) -> State[Any]:
-    """Wait for a step; how it ended. The server, which may be dead, is not asked, and nothing is raised."""
+    """Wait for a step; how it ended. The server, which may be dead, is not asked, and nothing is raised.
+
+    The wait has short turns: Python runs a signal's handler in the main thread alone, and one that came just before an
+    endless wait began, or to another thread, would be heeded when the step ends by itself.
+    """
+    done = threading.Event()
+    future.add_done_callback(lambda _: done.set())
     try:
+        while not done.wait(HEED_SECONDS):
+            pass
         future.wait()
     except Exception as error:  # noqa: BLE001  whatever becomes of one step, the run goes on to its record
         return Failed(message=f"it could not be run: {type(error).__name__}: {error}")

@@ -17,7 +17,8 @@ T = TypeVar("T")
 
 PATIENCE_SECONDS: Final = 5.0
 """How long a step that does not heed the flag is waited for. Prefect's worker kills 30 s after it asked."""
-_LOOK_AGAIN_SECONDS: Final = 0.1
+HEED_SECONDS: Final = 0.1
+"""How soon an order to end is noticed by whoever waits."""
 _left: Final[list[threading.Thread]] = []
 
 
@@ -52,7 +53,7 @@ class Cancellation:
         """Do it apart. Once cancelled it has so many seconds left; RunCancelled leaves it to end with this process."""
         done, thread = apart(body)
         while not done.done() and not self:
-            wait([done], _LOOK_AGAIN_SECONDS)
+            wait([done], HEED_SECONDS)
         wait([done], patience)
         if not done.done():
             _left.append(thread)

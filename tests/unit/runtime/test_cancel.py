@@ -6,14 +6,19 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import psutil
 import pytest
+from prefect.client.schemas.objects import State
+from prefect.futures import PrefectConcurrentFuture
+from prefect.states import Completed
 
 from tasks.collectors import discover
 from tasks.collectors.attempt import attempt
@@ -29,7 +34,7 @@ from tasks.custody.evidence.acquisition import Outcome
 from tasks.custody.step_result import StepResult
 from tasks.incident.run_lock import take_ownership
 from tasks.runtime.context import RunContext
-from tasks.runtime.step import step
+from tasks.runtime.step import end_of, step
 from tasks.system.cancellation import Cancellation, RunCancelled, heeding, still_acts
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload, wait_until
@@ -39,6 +44,23 @@ if TYPE_CHECKING:
     from tasks.custody.containment.receipt import Containment, Stop
 
 SOON = 4.0
+
+
+@pytest.mark.timeout(60)
+def test_an_order_that_another_thread_hears_ends_the_main_threads_wait() -> None:
+    cancelled, step_in_hand = Cancellation(), Future[State[object]]()
+
+    def hear() -> None:
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+
+    def end_once_cancelled() -> None:
+        wait_until(lambda: cancelled, what="the order to be heeded")
+        step_in_hand.set_result(Completed(message="ended"))
+
+    with ThreadPoolExecutor(2) as threads, heeding(cancelled):
+        threads.submit(lambda: threading.Timer(0.2, hear).start())
+        threads.submit(end_once_cancelled)
+        assert end_of(PrefectConcurrentFuture(uuid4(), step_in_hand)).message == "ended"
 
 
 class Done(StepResult):
