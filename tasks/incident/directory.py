@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Final
 from pydantic import TypeAdapter
 
 from tasks.custody.incident.incident import Incident
-from tasks.incident.layout import CORDON, DRY_RUN, INCIDENT, MEMORY, OWNER, PRIOR, RESERVE, incidents_in
+from tasks.incident import layout
+from tasks.incident.layout import CORDON, DRY_RUN, INCIDENT, OWNER, PRIOR, RESERVE, incidents_in
 from tasks.system.atomic_files import write_whole
 from tasks.system.disk_reserve import MIB, take
 
@@ -184,8 +185,8 @@ def _fallback(workload: "Workload") -> list[Path]:
 def _memory(workload: "Workload") -> list[Path]:
     """Those in memory that are ours, whichever run has made them; where there is none, one that nobody can guess."""
     named = f"{_name(workload)}-{os.geteuid()}"
-    ours = [folder for folder in sorted(MEMORY.glob(f"{named}*")) if _private(folder)]
-    return ours or [MEMORY / f"{named}-{_UNGUESSED}"]
+    ours = [folder for folder in sorted(layout.MEMORY.glob(f"{named}*")) if _private(folder)]
+    return ours or [layout.MEMORY / f"{named}-{_UNGUESSED}"]
 
 
 def _name(workload: "Workload") -> str:

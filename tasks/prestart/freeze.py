@@ -24,7 +24,8 @@ from tasks.custody.containment.membership import Member, matchers_of, members
 from tasks.custody.containment.process import Identity, Process
 from tasks.custody.incident.description import recognisable
 from tasks.custody.visible import say
-from tasks.incident.layout import CORDON, EARLY, FROZEN, INCIDENT, MEMORY, RECOVERED
+from tasks.incident import layout
+from tasks.incident.layout import CORDON, EARLY, FROZEN, INCIDENT, RECOVERED
 from tasks.incident.run_lock import at_work, give_up_ownership, keep_ownership, take_ownership
 from tasks.system.accounts import number_of
 from tasks.system.atomic_files import identities, read_ours, rows_of
@@ -168,7 +169,7 @@ def _owned(evidence: Path) -> Iterator[None]:
     try:
         descriptor = take_ownership(evidence)
     except OSError as error:
-        if any(at_work(base) for base in MEMORY.glob("evacuation-*")):
+        if any(at_work(base) for base in layout.MEMORY.glob("evacuation-*")):
             raise NotNow("another run is at work") from error
         yield
         return
@@ -230,7 +231,7 @@ def _bases(workload: Mapping[str, Any], evidence: Path) -> Iterator[Path]:
     """Where incidents of this host lie, wherever they found room."""
     yield evidence
     others = [Path(workload["fallback_dir"])] if workload.get("fallback_dir") else []
-    for disk in (*others, MEMORY):
+    for disk in (*others, layout.MEMORY):
         yield from disk.glob("evacuation-*")
 
 

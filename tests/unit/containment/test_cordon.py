@@ -27,8 +27,8 @@ from tasks.system.processes import start_of
 from tests.support.run_context import INCIDENT, case_of, made
 from tests.support.workloads import SmallWorkload, wait_until
 
-HOLD = "import sys; from tasks.adapters.host import LinuxHost; from tasks.adapters.guard_config import Orders\n"
-HOLD += "LinuxHost().hold(Orders.from_bytes(sys.stdin.buffer.read()))\n"
+HOLD = "import sys; from tasks.adapters.host import LinuxHost; from tasks.adapters.guard_config import GuardConfig\n"
+HOLD += "LinuxHost().hold(GuardConfig.from_bytes(sys.stdin.buffer.read()))\n"
 
 
 def orders(folder: Path) -> GuardConfig:

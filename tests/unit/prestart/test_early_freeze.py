@@ -86,7 +86,7 @@ def test_what_an_incident_holds_stays_frozen_although_it_ran_again(
     small: SmallWorkload, base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its run had died in the grace: a start that is refused froze it, and let it run on."""
-    monkeypatch.setattr("tasks.prestart.freeze._MEMORY", tmp_path / "memory")
+    monkeypatch.setattr("tasks.incident.layout.MEMORY", tmp_path / "memory")
     held, running = training(small), training(small)
     where = {
         "evidence": small.block().evidence,

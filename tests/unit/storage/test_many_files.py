@@ -17,14 +17,14 @@ from tasks.custody.audit.untrusted import read_manifest
 from tasks.custody.evidence.acquisition import StoredFile
 from tasks.custody.evidence.keys import begun_key, evidence_key
 from tasks.custody.store.manifest import Manifest, digest
-from tasks.custody.store.latest import Act, Held, Row, Turn
+from tasks.custody.store.latest import Act, ObjectRef, Row, LatestTransaction
 from tasks.storage.latest_transaction import _begin, history
 from tasks.system.atomic_files import write_whole
 count, folder = int(sys.argv[1]), Path(sys.argv[2])
 store, path = DirectoryStore(folder / "store"), folder / "manifest.json"
 def sha(n): return sha256(str(n).encode()).hexdigest()
 def name(n): return f"artifacts/run-{n // 1000:06d}/fold-{n % 1000:03d}/predictions-of-the-day.parquet"
-def held(n, where): return Held(sha(n), n, where)
+def held(n, where): return ObjectRef(sha(n), n, where)
 def row(n):
     old = held(-n, f"snapshots/20251231T030405Z/{name(n)}")
     return Row(f"latest/{name(n)}", Act.REPLACE, old, held(n, f"snapshots/20260102T030405Z/{name(n)}"))
@@ -45,7 +45,7 @@ assert [(files[n].stored, files[n].sha256) for n in (0, count - 1)] == [(name(n)
 """,
     "the turn is written": """
 rows = tuple(map(row, range(count)))
-_begin(store, Turn(1, "IR-20260102T030405Z", "guarded", "run", datetime(2026, 1, 2, tzinfo=UTC), rows))
+_begin(store, LatestTransaction(1, "IR-20260102T030405Z", "guarded", "run", datetime(2026, 1, 2, tzinfo=UTC), rows))
 """,
     "the next turn reads it": """
 last = history(store).last
