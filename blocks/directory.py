@@ -12,7 +12,7 @@ from hashlib import sha256 as sha256_of
 from pathlib import Path
 from typing import IO, Final
 
-from blocks.memory import absent, opened, require_digest, require_key, require_removable, settled
+from blocks.contract import absent, opened, require_digest, require_key, require_removable, settled
 from blocks.port import PIECE, StoredObject, untold
 from tasks.custody.errors import PermanentStoreError, StoreError, TransientStoreError
 from tasks.custody.evidence.parts import Parts

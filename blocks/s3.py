@@ -22,7 +22,7 @@ from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 from obstore.exceptions import AlreadyExistsError, BaseError
 from urllib3.exceptions import HTTPError
 
-from blocks.memory import (
+from blocks.contract import (
     absent,
     opened,
     read_source,

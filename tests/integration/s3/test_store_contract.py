@@ -17,13 +17,13 @@ from prefect_aws import AwsCredentials
 
 from blocks import s3
 from blocks.directory import DirectoryStore
-from blocks.memory import MemoryStore
 from blocks.port import PIECE, Store, StoredObject
 from blocks.s3 import S3Store
 from tasks.custody.errors import Conflict, PermanentStoreError
 from tasks.custody.evidence.keys import evidence_key, stored_name
 from tasks.custody.evidence.parts import Parts, divide, part_size
 from tasks.drill.parts import SeaweedFS
+from tests.support.memory_store import MemoryStore
 
 Maker = Callable[[], Store]
 on_fixtures = settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from blocks.memory import MemoryStore
 from blocks.signing_key import SigningKey
+from tests.support.memory_store import MemoryStore
 from tests.support.sealed_runs import evacuated
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from blocks.memory import MemoryStore
 from blocks.port import StoredObject
 from blocks.signing_key import SigningKey
 from tasks.audit.verify import audited
@@ -23,6 +22,7 @@ from tasks.custody.audit.turns import turns_hold
 from tasks.custody.evidence.keys import begun_key, done_key
 from tasks.custody.store.latest import LatestTransaction
 from tasks.custody.store.manifest import canonical, digest_bytes
+from tests.support.memory_store import MemoryStore
 from tests.support.run_context import INCIDENT
 from tests.support.sealed_runs import lossy
 from tests.unit.audit.conftest import Objects

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from blocks.memory import MemoryStore
 from blocks.port import StoredObject
 from tasks.custody.audit.finding import Severity
 from tasks.custody.audit.promise import Promise, kept
@@ -18,6 +17,7 @@ from tasks.custody.evidence.parts import Parts
 from tasks.custody.store.manifest import Manifest, canonical
 from tasks.custody.store.objects import all_objects
 from tasks.storage.untrusted_reads import see
+from tests.support.memory_store import MemoryStore
 
 DATA = b"a large file"
 SHA = hashlib.sha256(DATA).hexdigest()

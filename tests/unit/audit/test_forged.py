@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from blocks.memory import MemoryStore
 from tasks.audit.verify import audited
 from tasks.custody.audit.finding import AuditWord, Severity
 from tasks.custody.audit.signers import read_signers
 from tasks.custody.errors import PermanentStoreError
 from tasks.custody.store.manifest import canonical
 from tasks.custody.store.signature import PrivateKey, public_key, sign
+from tests.support.memory_store import MemoryStore
 from tests.support.run_context import INCIDENT
 from tests.unit.audit.conftest import Objects
 from tests.unit.audit.test_audit_laws import HOME, findings, forged

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blocks.memory import MemoryStore
 from blocks.port import StoredObject
 from tasks.audit.inventory import columns, holdings
 from tasks.audit.report import lines, markdown, rows
@@ -20,6 +19,7 @@ from tasks.custody.audit.signers import read_signers
 from tasks.custody.errors import Refused, TransientStoreError
 from tasks.custody.store.manifest import canonical
 from tasks.storage import untrusted_reads as bucket
+from tests.support.memory_store import MemoryStore
 from tests.support.run_context import INCIDENT
 from tests.unit.audit.conftest import Objects
 

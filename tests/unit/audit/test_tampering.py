@@ -10,12 +10,12 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from blocks.memory import MemoryStore
 from blocks.port import StoredObject
 from tasks.audit.verify import audited
 from tasks.custody.audit.finding import Audit, AuditWord, Severity
 from tasks.custody.audit.signers import AllowedSigner, read_signers
 from tasks.custody.incident.log import chained, head
+from tests.support.memory_store import MemoryStore
 from tests.support.run_context import INCIDENT
 
 Objects = dict[str, bytes]

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from blocks.memory import MemoryStore
 from tasks.collectors import discover
 from tasks.custody.evidence.keys import unquote
 from tasks.evidence.collect import collect
@@ -15,6 +14,7 @@ from tasks.evidence.seal import check_seal, read_manifest, seal
 from tasks.storage.offload import offload
 from tasks.storage.verify import verify
 from tests.support.hostile_trees import CANARY, CANARY_NAME, KINDS, Hostile, make_hostile
+from tests.support.memory_store import MemoryStore
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload
 

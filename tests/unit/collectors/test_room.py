@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blocks.memory import MemoryStore
 from blocks.workload import Workload
 from tasks.custody.containment.receipt import Receipts, lost_once, unproven
 from tasks.custody.errors import Tampered
@@ -25,6 +24,7 @@ from tasks.runtime.context import RunContext
 from tasks.storage.offload import offload
 from tasks.storage.verify import verify
 from tasks.system.disk_reserve import give, give_all, take, with_reserve
+from tests.support.memory_store import MemoryStore
 from tests.support.run_context import case_of, made
 from tests.support.small_disks import MIB, fill, small_disk
 from tests.support.workloads import SmallWorkload

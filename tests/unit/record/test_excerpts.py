@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from blocks.memory import MemoryStore
 from blocks.workload import Workload
 from tasks.custody.evidence.acquisition import Evidence, Outcome, StoredFile
 from tasks.custody.store.manifest import digest_bytes
 from tasks.record.excerpts import picked_out, quotes
 from tasks.record.score_tables import plain_facts
+from tests.support.memory_store import MemoryStore
 from tests.support.report_factory import NOW
 from tests.support.run_context import case_of
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from blocks.memory import MemoryStore
 from blocks.workload import Workload
 from tasks.adapters.host import LinuxHost
 from tasks.cli.status import status
@@ -26,6 +25,7 @@ from tasks.record.sections import PICTURE
 from tasks.record.write import Account, Record, record
 from tasks.runtime.context import RunContext
 from tasks.runtime.progress import artifact_key
+from tests.support.memory_store import MemoryStore
 from tests.support.report_factory import NOW, WHO, story
 from tests.support.run_context import case_of, made
 

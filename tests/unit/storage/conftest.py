@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from blocks.directory import DirectoryStore
-from blocks.memory import MemoryStore
 from blocks.port import Store
+from tests.support.memory_store import MemoryStore
 
 
 @pytest.fixture(params=["memory", "directory", "s3"])

@@ -9,7 +9,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from blocks.memory import MemoryStore
 from blocks.port import StoredObject, untold
 from tasks.custody.errors import Conflict, TransientStoreError
 from tasks.custody.evidence import parts as division
@@ -20,6 +19,7 @@ from tasks.evidence.seal import read_manifest
 from tasks.incident.layout import LEDGER
 from tasks.storage.upload_ledger import Ledger
 from tests.support.deliveries import bad, proven, run_of, sent
+from tests.support.memory_store import MemoryStore
 from tests.support.run_context import INCIDENT
 from tests.support.workloads import SmallWorkload
 

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from blocks.directory import DirectoryStore
-from blocks.memory import MemoryStore
 from tasks.adapters.dry_run import RehearsalStore
 from tasks.custody.evidence.acquisition import Seal
 from tasks.custody.incident.verdict import Verdict, Word
@@ -24,6 +23,7 @@ from tasks.storage.offload import offload
 from tasks.storage.promote import promote
 from tasks.storage.rollback import Undoing, lower
 from tests.support.holdings import SECOND, THIRD, overwrite, snapshot, turn_for
+from tests.support.memory_store import MemoryStore
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload
 from tests.unit.storage.test_turns import Killed, KilledAt

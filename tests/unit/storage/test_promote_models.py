@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from blocks.memory import MemoryStore
 from tasks.custody.evidence.acquisition import Seal
 from tasks.custody.incident.verdict import Verdict, Word
 from tasks.custody.store.latest import Promotion
@@ -15,6 +14,7 @@ from tasks.runtime.context import RunContext
 from tasks.storage import offload as offloading
 from tasks.storage.offload import offload
 from tasks.storage.promote import promote
+from tests.support.memory_store import MemoryStore
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload
 

@@ -9,7 +9,6 @@ from types import SimpleNamespace
 import pytest
 
 from blocks.directory import DirectoryStore
-from blocks.memory import MemoryStore
 from blocks.port import Store
 from tasks.cli import __main__ as operate
 from tasks.custody.errors import PermanentStoreError, Refused
@@ -17,6 +16,7 @@ from tasks.custody.evidence.keys import begun_key
 from tasks.storage.latest_transaction import take_turn
 from tasks.storage.restore import Pull, RestoreOutcome, pull
 from tests.support.holdings import FIRST, LOG, MODEL, NOW, SECOND, overwrite, put, snapshot, turn_for
+from tests.support.memory_store import MemoryStore
 from tests.support.run_context import INCIDENT
 from tests.support.sealed_runs import evacuated
 from tests.unit.storage.test_turns import Killed, KilledAt

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from blocks.directory import DirectoryStore
-from blocks.memory import MemoryStore
 from blocks.port import Store
 from tasks.cli import __main__ as operate
 from tasks.custody.errors import Refused
@@ -29,6 +28,7 @@ from tests.support.holdings import (
     snapshot,
     turn_for,
 )
+from tests.support.memory_store import MemoryStore
 from tests.unit.storage.test_turns import Killed, KilledAt
 
 

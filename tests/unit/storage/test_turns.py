@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from blocks.memory import MemoryStore
 from blocks.port import Store
 from tasks.custody.errors import PermanentStoreError, StoreError
 from tasks.custody.evidence.keys import begun_key, done_key, kept_key, latest_name
@@ -31,6 +30,7 @@ from tests.support.holdings import (
     snapshot,
     turn_for,
 )
+from tests.support.memory_store import MemoryStore
 
 
 class Killed(BaseException):

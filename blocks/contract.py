@@ -1,14 +1,12 @@
-"""The store contract in its plainest form, for tests, and the laws that every store shares."""
+"""The laws that every store keeps, whatever it is made of."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from hashlib import sha256 as sha256_of
 from io import BytesIO
 from pathlib import Path
-from threading import Lock
 from typing import IO
 
-from blocks.port import StoredObject, untold
+from blocks.port import StoredObject
 from tasks.custody.errors import Conflict, PermanentStoreError, StoreError, TransientStoreError
 from tasks.custody.evidence.keys import LATEST
 from tasks.custody.evidence.parts import Parts
@@ -114,86 +112,3 @@ def absent(place: str, key: str) -> StoreError:
     return PermanentStoreError(
         f"an object {key} in {place}", "none", "Nothing was read.", "List the place, and check the incident id."
     )
-
-
-class MemoryStore:
-    """A store that lives as long as its object. Thread-safe, like all stores."""
-
-    def __init__(self, place: str = "memory:") -> None:
-        """Begin empty."""
-        self._place, self._objects, self._lock = place, dict[str, bytes](), Lock()
-
-    @property
-    def place(self) -> str:
-        """A name for people."""
-        return self._place
-
-    def unfit(self) -> str:
-        """Nothing is asked of it."""
-        return ""
-
-    def create(
-        self,
-        key: str,
-        source: Path | bytes,
-        sha256: str,
-        parts: Parts | None = None,
-        tell: Callable[[int], object] = untold,
-    ) -> None:
-        """Create, or leave what is there."""
-        del parts, tell
-        self._keep(key, read_source(source), sha256)
-
-    def _keep(self, key: str, data: bytes, sha256: str) -> None:
-        require_digest(key, sha256_of(data).hexdigest(), sha256)
-        with self._lock:
-            new = self._objects.setdefault(require_key(key), data) is data
-        if not new:
-            self.ensure_present(key, sha256)
-
-    def ensure_present(self, key: str, sha256: str, parts: Parts | None = None) -> bool:
-        """By the content itself."""
-        return settled(self.place, key, self.head(key), sha256, parts)
-
-    def end_unfinished(self, prefix: str) -> Sequence[str]:
-        """Nothing is ever half done in memory."""
-        del prefix
-        return ()
-
-    def copy(self, source: str, key: str, sha256: str, parts: Parts | None = None, *, replace: bool = False) -> None:
-        """Create from another key; only `replace` overwrites."""
-        del parts
-        data = self.read(source)
-        if not replace:
-            return self._keep(key, data, sha256)
-        require_digest(key, sha256_of(data).hexdigest(), sha256)
-        with self._lock:
-            self._objects[require_key(key)] = data
-        return None
-
-    def remove(self, key: str, sha256: str, parts: Parts | None = None) -> None:
-        """By the content itself."""
-        if self.ensure_present(require_removable(key), sha256, parts):
-            self._objects.pop(key, None)
-
-    def head(self, key: str) -> StoredObject | None:
-        """Size and digest of what is held."""
-        data = self._objects.get(require_key(key))
-        return None if data is None else StoredObject(key, len(data), sha256_of(data).hexdigest())
-
-    def read(self, key: str) -> bytes:
-        """The content."""
-        try:
-            return self._objects[require_key(key)]
-        except KeyError:
-            raise absent(self.place, key) from None
-
-    def stream(self, key: str) -> Iterator[bytes]:
-        """The content, which lies in memory anyway."""
-        yield self.read(key)
-
-    def list(self, prefix: str) -> Iterator[StoredObject]:
-        """Sorted by key, as all stores do."""
-        with self._lock:
-            held = sorted((key, data) for key, data in self._objects.items() if key.startswith(prefix))
-        yield from (StoredObject(key, len(data), sha256_of(data).hexdigest()) for key, data in held)
