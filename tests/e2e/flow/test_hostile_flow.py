@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 from tasks.custody.evidence.keys import unquote
+from tests.integration.host.test_hostile_trees import PATTERNS, require_accounted
 from tests.support.hostile_trees import CANARY, CANARY_NAME, KINDS, make_hostile
 from tests.support.scenes import Scene
-from tests.unit.collectors.test_hostile_trees import PATTERNS, require_accounted
 
 
 def test_a_hostile_tree_goes_through_the_whole_flow(scene: Scene, tmp_path: Path) -> None:

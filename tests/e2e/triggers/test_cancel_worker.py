@@ -10,8 +10,8 @@ import pytest
 from tasks.adapters.host import LinuxHost
 from tasks.incident.run_lock import owner
 from tests.e2e.triggers.conftest import Stage
+from tests.integration.host.test_contain import STUBBORN
 from tests.support.workloads import TRAIN, wait_until
-from tests.unit.containment.test_contain import STUBBORN
 
 KILLED_AFTER = 30.0
 

@@ -18,9 +18,9 @@ from tasks.custody.containment.ends import End
 from tasks.custody.containment.receipt import Containment, Freeze, Stop
 from tasks.drill.sample import SOURCE
 from tasks.system.processes import untouchable
+from tests.integration.host.test_contain import in_a_process_of_its_own
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload, wait_until, words_of
-from tests.unit.containment.test_contain import in_a_process_of_its_own
 
 SITE = str(Path(uvicorn.__file__).parents[1])
 APP = """

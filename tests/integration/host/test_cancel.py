@@ -36,9 +36,9 @@ from tasks.incident.run_lock import take_ownership
 from tasks.runtime.context import RunContext
 from tasks.runtime.step import end_of, step
 from tasks.system.cancellation import Cancellation, RunCancelled, heeding, still_acts
+from tests.integration.host.test_contain import states, stubborn
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload, wait_until
-from tests.unit.containment.test_contain import states, stubborn
 
 if TYPE_CHECKING:
     from tasks.custody.containment.receipt import Containment, Stop

@@ -20,9 +20,9 @@ from tasks.custody.containment.process import Identity, Listener, Process
 from tasks.custody.containment.receipt import Containment
 from tasks.runtime.context import RunContext
 from tasks.system.processes import start_of
+from tests.integration.host.test_contain import in_a_process_of_its_own
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload, wait_until
-from tests.unit.containment.test_contain import in_a_process_of_its_own
 
 LISTEN = "import socket, sys, time; s = socket.create_server(('127.0.0.1', int(sys.argv[1]))); time.sleep(600)"
 
