@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from tasks.evidence import model_inspection as inspect_models
+from tests.integration.host.test_model_inspection import Calls, bomb, estimator
 from tests.support.scenes import Scene, steps_of
-from tests.unit.evidence.test_model_inspection import Calls, bomb, estimator
 
 SECRET = "ghp" + "_" + "Z9y8X7w6V5u4T3s2R1q0P9o8N7m6L5k4J3i2"
 BOMB_MIB = 256

@@ -14,8 +14,8 @@ import pytest
 from blocks.workload import Workload
 from tasks.adapters.detached_process import GUARD
 from tasks.adapters.host import LinuxHost
-from tasks.cli.__main__ import chosen, let_go
-from tasks.cli.status import next_step, status
+from tasks.cli.__main__ import let_go
+from tasks.cli.status import status
 from tasks.containment.cordon import caught, cordon
 from tasks.containment.members import freeze
 from tasks.containment.uncordon import held
@@ -137,22 +137,6 @@ def test_a_marker_that_a_reboot_left_is_told_and_removed(small: SmallWorkload) -
         assert not context.marker.exists()
 
 
-@pytest.mark.parametrize(
-    ("incident", "verdict", "cordoned", "alive", "words"),
-    [
-        ("", "", False, True, "no incident"),
-        ("IR-x", "", True, False, "carry the incident on"),
-        ("IR-x", "UNVERIFIED", True, False, "carry the incident on"),
-        ("IR-x", "VERIFIED", True, True, "lives under the cordon"),
-        ("IR-x", "VERIFIED", True, False, "make uncordon"),
-        ("IR-x", "VERIFIED", True, False, "without a server: make evacuate INCIDENT=IR-x RECOVER=1"),
-        ("IR-x", "PARTIAL", False, True, "postmortem"),
-    ],
-)
-def test_the_next_step(incident: str, verdict: str, cordoned: bool, alive: bool, words: str) -> None:  # noqa: FBT001
-    assert words in next_step(incident, verdict, cordoned=cordoned, alive=alive)
-
-
 def test_as_a_person_types_it(small: SmallWorkload, tmp_path: Path) -> None:
     file = tmp_path / "evacuation.toml"
     file.write_text(
@@ -165,19 +149,6 @@ def test_as_a_person_types_it(small: SmallWorkload, tmp_path: Path) -> None:
         assert (done.returncode, done.stderr) == (0, "")
         assert f"small on {small.block().host}, {small.root}" in done.stdout
         assert words in done.stdout
-
-
-@pytest.mark.parametrize("arguments", [[], ["status"], ["destroy", "x.toml"], ["status", "none.toml"]])
-def test_anything_else_is_refused(arguments: list[str]) -> None:
-    with pytest.raises(Refused):
-        chosen(arguments)
-
-
-def test_an_unknown_name_is_refused_with_those_that_are_known(small: SmallWorkload, tmp_path: Path) -> None:
-    file = tmp_path / "evacuation.toml"
-    file.write_text(f"[workload.small]\nroot = {json.dumps(str(small.root))}\n")
-    with pytest.raises(Refused, match="expected one of small; got other"):
-        chosen(["status", str(file), "other"])
 
 
 def test_a_line_that_a_full_disk_has_torn_takes_no_other_newcomer_with_it(small: SmallWorkload) -> None:

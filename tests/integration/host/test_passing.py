@@ -5,18 +5,14 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path, PurePath
+from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tasks.containment.cordon import cordon
 from tasks.containment.members import freeze, prove_contained
 from tasks.containment.stop import stop
-from tasks.custody.containment.membership import Matcher
-from tasks.custody.containment.passing import come_and_gone
-from tasks.custody.containment.process import Identity, Process
+from tasks.custody.containment.process import Identity
 from tasks.system.processes import start_of
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload, wait_until
@@ -31,6 +27,8 @@ while not os.path.exists("enough") and time.monotonic() < end:
     open("beat", "w").close()
 open("ended", "w").close()
 """
+
+
 FORKS = "while [ ! -e enough ]; do /bin/true; done; : > ended"
 
 
@@ -105,29 +103,3 @@ def test_what_our_own_recovery_brought_back_may_start_programs(small: SmallWorkl
         assert made(prove_contained.fn(context)).alive == ()
         context.journal("recovered.json", list[Identity], [])
         wait_until(lambda: "came and went" in str(made(prove_contained.fn(context)).alive), what="an alarm")
-
-
-ROOT = PurePath("/srv/work load")
-TRAIN = (Matcher("training", "train"),)
-
-
-def one(pid: int, parent: int = 1, *, command: str = "train", cwd: str = str(ROOT), exe: str = "/opt/x") -> Process:
-    return Process(Identity(pid, pid), parent, "S", (command,), cwd, exe)
-
-
-@given(st.integers(0, 6), st.integers(0, 50))
-def test_three_are_enough_and_others_work_does_not_count(ours: int, others: int) -> None:
-    passed = [one(pid) for pid in range(10, 10 + ours)]
-    passed += [one(pid, cwd="/build") for pid in range(100, 100 + others)]
-    found = come_and_gone(passed, {}, TRAIN, ROOT, (), 0)
-    assert found.keys() == ({process.identity for process in passed[:ours]} if ours >= 3 else set())
-
-
-def test_a_living_shells_programs_are_a_persons_unless_they_match() -> None:
-    shell = one(5, command="bash", exe="/usr/bin/bash")
-    listed = [one(pid, 5, command="ls", exe="/usr/bin/ls") for pid in (10, 11, 12)]
-    assert come_and_gone(listed, {5: shell}, TRAIN, ROOT, (), 0) == {}
-    assert len(come_and_gone(listed, {}, TRAIN, ROOT, (), 0)) == 3
-    assert len(come_and_gone([one(pid, 5) for pid in (10, 11, 12)], {5: shell}, TRAIN, ROOT, (), 0)) == 3
-    assert come_and_gone(listed, {}, TRAIN, ROOT, [10, 11, 12], 0) == {}
-    assert come_and_gone(listed, {}, TRAIN, ROOT, (), since=99) == {}
