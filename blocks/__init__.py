@@ -1,7 +1,4 @@
-"""Ports and configuration, as Prefect blocks.
-
-Loaded on first use: the store needs prefect-aws and boto3, whose import would delay containment.
-"""
+"""Configuration as Prefect blocks, and the stores behind one interface. Nothing here knows a step of the runbook."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -17,7 +14,7 @@ _HOMES = {"EvidenceStore": "blocks.store", "SigningKey": "blocks.signing_key", "
 
 
 def __getattr__(name: str) -> Any:
-    """Import a block's module when the block is first asked for (PEP 562)."""
+    """Import a block's module on first use (PEP 562): prefect-aws and boto3 would delay containment."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

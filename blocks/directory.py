@@ -1,4 +1,4 @@
-"""A folder as an evidence store: an external disk, a mounted share, or a drill without a network."""
+"""Keep evidence in a folder: an external disk, a mounted share, or a drill without a network."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""Blocks from a file: tables [workload.NAME] and [store.NAME] of TOML, with the fields of the blocks."""
+"""Read blocks from a file: tables [workload.NAME] and [store.NAME] of TOML, with the fields of the blocks."""
 
 import logging
 from pathlib import Path

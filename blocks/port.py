@@ -1,4 +1,4 @@
-"""The store as the verbs see it: one small interface, whatever lies behind it."""
+"""Define the store as the steps see it: one small interface, whatever lies behind it."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""The two clients of an S3 store, pinned to one endpoint and one region, whatever the environment says."""
+"""Make the two clients of an S3 store, pinned to one endpoint and one region, whatever the environment says."""
 
 import os
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""What goes wrong with S3, in the words of the error tree: whether to try again, and what to mend if not."""
+"""Turn errors of S3 into those of our tree: whether to try again, and what to do if not."""
 
 import re
 from typing import Final

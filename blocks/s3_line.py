@@ -1,4 +1,4 @@
-"""One small request and its answer (RFC 9112) over a connection of urllib3 that stays open.
+"""Send one small request and read its answer (RFC 9112) over a connection of urllib3 that stays open.
 
 An incident asks two or three of them for each file. What urllib3, http.client and the parser of mail headers do around
 each of them costs more than all the rest; connecting, TLS and the pool are theirs still.

@@ -1,4 +1,4 @@
-"""S3 Object Lock: what is created is locked as it is created, and what is there without a lock gets one."""
+"""Set Object Lock: what is created is locked as it is created, and what is there without a lock gets one."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta

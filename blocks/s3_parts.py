@@ -1,4 +1,4 @@
-"""Large objects of S3 in parts: several at a time, each with its SHA-256, and continued where a try broke off.
+"""Send large objects to S3 in parts: several at a time, each with its SHA-256, and continued where a try broke off.
 
 Which parts are there the server says, not a note of ours: unfinished uploads of a key are listed, and their parts
 compared with those that were sealed.

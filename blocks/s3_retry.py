@@ -1,4 +1,4 @@
-"""Requests are tried again one by one: a step that is tried again asks of every object anew."""
+"""Try single requests to S3 again, so that a step that is tried again does not ask for every object again."""
 
 import random
 import time

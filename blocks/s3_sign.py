@@ -1,4 +1,4 @@
-"""AWS Signature Version 4 (Amazon S3 API reference, "Authenticating requests") for requests made by the ten thousand.
+"""Sign requests by AWS Signature Version 4 (Amazon S3 API reference, "Authenticating requests").
 
 botocore builds a mail message around each, which costs more than all the rest of a small request. A law over any
 request holds this one to botocore's signature.

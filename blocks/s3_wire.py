@@ -1,4 +1,4 @@
-"""The few requests of S3 that are made thousands of times, signed and sent over connections that stay open.
+"""Send the few requests of S3 that are made thousands of times, signed, over connections that stay open.
 
 boto3 spends 1.5 ms of CPU on a HEAD, whatever the threads; this spends a tenth of that or less. It raises botocore's
 ClientError or urllib3's errors.

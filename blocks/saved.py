@@ -1,4 +1,4 @@
-"""Blocks that a Prefect server has saved: what goes wrong with them or with the server, and what to do about it."""
+"""Load blocks that a Prefect server has saved; explain what goes wrong with them or with the server."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

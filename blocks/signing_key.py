@@ -1,4 +1,4 @@
-"""The signing key block: who vouches for manifests and closings. The key never touches a disk of ours."""
+"""Define the signing key block: who vouches for manifests and closings. The key never touches a disk of ours."""
 
 import re
 from typing import ClassVar, Final, Self

@@ -1,4 +1,4 @@
-"""The evidence store block: where the evidence goes, and with whose credentials."""
+"""Define the evidence store block: where the evidence goes, and with whose credentials."""
 
 import re
 from collections.abc import Mapping

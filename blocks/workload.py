@@ -1,4 +1,4 @@
-"""The workload block: what to evacuate, and how to recognise it."""
+"""Define the workload block: what to evacuate, how to recognise it, its grace."""
 
 import socket
 from pathlib import Path

@@ -1,1 +1,1 @@
-"""The order of events, and nothing else."""
+"""The order of the steps, and what people and workers start. What a step does or decides lies in tasks/."""

@@ -1,4 +1,4 @@
-"""Prove a past incident again, from its store alone; or list what a store holds."""
+"""Prove a past incident again from its store alone, or list the incidents of a store."""
 
 from typing import Any, Final
 

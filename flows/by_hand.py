@@ -1,4 +1,4 @@
-"""The evacuation without a Prefect server: `python -m flows.by_hand evacuation.toml [evacuation.toml]`.
+"""Run the evacuation without a Prefect server: `python -m flows.by_hand evacuation.toml [evacuation.toml]`.
 
 The server may be the casualty. This freezes first, by the standard library alone, and then runs the same flow on a
 server that lives as long as the run does, with the blocks of a file. It is the same incident as that of a worker:

@@ -1,4 +1,4 @@
-"""The drill: the whole evacuation of a throwaway workload on real parts. The demo, and the rehearsal.
+"""Rehearse the whole evacuation on a throwaway workload with real parts.
 
 `python -m flows.drill [--keep]` starts an S3 server, a Prefect server and a worker, deploys, starts the sample
 workload, triggers the deployment as a person would, and proves the outcome with its own eyes. The flow does that in a

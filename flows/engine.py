@@ -1,4 +1,4 @@
-"""What a worker starts for a run of the evacuation: `python -m flows.engine` freezes first, then is Prefect's engine.
+"""Freeze the workload, then become Prefect's engine: what a worker starts for a run (`python -m flows.engine`).
 
 On a machine whose every core computes, the import of Prefect alone takes seconds, at normal priority many.
 """

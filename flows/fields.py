@@ -1,4 +1,4 @@
-"""Fields of the forms that people fill in; a form refuses what does not fit before a run begins."""
+"""Define the types of form fields. A form refuses what does not fit before a run begins."""
 
 from typing import Annotated, TypeAlias
 

@@ -1,4 +1,4 @@
-"""§5, the runbook's --delete: show what latest/ has beyond the workload, ask a person, and delete it."""
+"""§5, the runbook's --delete: list what latest/ has beyond the workload, ask a person, delete it."""
 
 from typing import Any
 

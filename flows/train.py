@@ -1,4 +1,4 @@
-"""A training run the guarded way: under the cordon's lock, its log in Prefect, and an alarm if it fails by itself."""
+"""Run a training under the cordon's lock, with its log in Prefect and an alarm if it fails by itself."""
 
 from typing import Any
 

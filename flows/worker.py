@@ -1,4 +1,4 @@
-"""A worker that is quick where every core computes: `python -m flows.worker --pool evacuation`.
+"""Start a Prefect worker with raised priority that polls each second: `python -m flows.worker --pool evacuation`.
 
 It puts itself, and with it the runs that it starts, before what computes, and asks for work each second instead of
 every ten; what the environment says of the latter stays. The rest is Prefect's own worker, and so are the arguments.

@@ -1,1 +1,1 @@
-"""Verbs, a module a step of the runbook."""
+"""Packages of the evacuation, in the rows of import-linter's contract. No module lies here outside a package."""

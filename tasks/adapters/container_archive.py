@@ -1,4 +1,4 @@
-"""What an engine gives of a container's files: a tar stream, read as it comes."""
+"""Read a container's files from the tar stream that the engine sends."""
 
 import io
 import tarfile

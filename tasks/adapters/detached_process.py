@@ -1,4 +1,4 @@
-"""Starting what has to outlive us: the guard, and the API that is brought back."""
+"""Start processes that outlive the run: the guard, and the API that is brought back."""
 
 import os
 import secrets

@@ -1,4 +1,4 @@
-"""The doors of a dry run: they answer as if the act had been done, and write down what it would have been."""
+"""Stand in for host, store and Prefect in a dry run. They answer as if it were done, and write down what would be."""
 
 import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""The container engine of a dry run: it looks at the real one, changes nothing, and writes down what it would have."""
+"""Stand in for the container engine in a dry run. It reads the real one and writes down what would be changed."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace

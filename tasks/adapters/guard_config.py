@@ -1,4 +1,4 @@
-"""What a guard is told: which lock to hold, whom to keep out, where to write it down (runbook §1)."""
+"""Define what a guard is told: lock, matchers, files to write (runbook §1)."""
 
 import json
 from dataclasses import asdict, dataclass

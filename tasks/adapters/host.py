@@ -1,4 +1,4 @@
-"""The one door to the host: processes, signals, the lock, starting the API. Everything else decides, this acts."""
+"""Act on the host: read processes, send signals, take the lock, start the API. Everything else decides, this acts."""
 
 import logging
 import os

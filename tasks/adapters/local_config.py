@@ -1,4 +1,4 @@
-"""What a run by hand is given, for which the Prefect server that people deploy to is not asked: blocks from files."""
+"""Hold the blocks that a run by hand reads from files. The Prefect server that people deploy to is not asked."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""The one door to Prefect's own side: the deployments, work queues and pools that start training."""
+"""Pause and resume the Prefect deployments, work queues and pools that start training."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable

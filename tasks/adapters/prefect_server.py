@@ -1,4 +1,4 @@
-"""A Prefect server of our own: a drill's, or that of a run by hand. Loopback only, and gone with us."""
+"""Start a private Prefect server for a drill or a run by hand. Loopback only; it ends with its starter."""
 
 import sys
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Blocks that a person has saved under a name, or that a run by hand was given."""
+"""Load blocks by name, saved ones or those of a run by hand. Refuses unknown names."""
 
 from collections.abc import Mapping
 from contextlib import suppress

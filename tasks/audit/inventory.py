@@ -1,4 +1,4 @@
-"""Which incidents a store holds, as a table: what it says of them, and no proof of any of it."""
+"""List the incidents of a store as a table of what it says of them. Nothing of it is proven."""
 
 import re
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""An audit for people: lines for a terminal, Markdown and table rows for the UI. What a bucket says is never markup."""
+"""Format an audit as terminal lines, Markdown and table rows. What a bucket says is never markup."""
 
 from collections.abc import Iterator
 from typing import Final

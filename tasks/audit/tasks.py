@@ -1,4 +1,4 @@
-"""The audit as steps of a flow: what it found beside the run in the UI, and the state that carries its word."""
+"""Run the audit as Prefect tasks, show its result in the UI and set the run's state."""
 
 from typing import Any
 

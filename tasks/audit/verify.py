@@ -1,4 +1,4 @@
-"""§6 by a stranger: prove a past incident from its store alone, trusting neither us nor the host."""
+"""§6 by an auditor: prove a past incident from its store alone, trusting neither us nor the host."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""The operator's hand, without Prefect: `python -m tasks.cli status|uncordon evacuation.toml [NAME]`.
+"""Run an operator's command without Prefect: `python -m tasks.cli status|uncordon evacuation.toml [NAME]`.
 
 On a store: `python -m tasks.cli audit STORE [INCIDENT]`, `rollback STORE [TURN]`, `lower STORE [TURN]`,
 `pull STORE INTO`.

@@ -1,4 +1,4 @@
-"""`python -m tasks.cli audit STORE [INCIDENT]`: an audit without a Prefect server, or a list of what a store holds.
+"""`python -m tasks.cli audit STORE [INCIDENT]`: audit without a Prefect server, or list the incidents of a store.
 
 STORE is a file with one [store.NAME], FILE:NAME where it has several, or the name of a saved block.
 """

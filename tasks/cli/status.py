@@ -1,4 +1,4 @@
-"""How a workload stands: its incident, its cordon, what of it runs. Reads files and /proc alone; needs no server."""
+"""Print how a workload stands: its incident, its cordon, what of it runs. Reads files and /proc alone."""
 
 import json
 from collections.abc import Callable, Iterator

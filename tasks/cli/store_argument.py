@@ -1,4 +1,4 @@
-"""What a person means by STORE: a file with one [store.NAME], FILE:NAME where it has several, or a saved block."""
+"""Parse the argument STORE: a file with one [store.NAME], FILE:NAME where it has several, or a saved block."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Sources of evidence, one file each, found by discovery: adding one is one file and no other line."""
+"""Sources of evidence, one module each, found by discovery. No Prefect; nothing of the workload is run."""
 
 import importlib
 import pkgutil

@@ -1,4 +1,4 @@
-"""One collector in a process of its own: `python -m tasks.collectors NAME FOLDER`, the target as JSON on stdin.
+"""Run one collector in its own process: `python -m tasks.collectors NAME FOLDER`, the target as JSON on stdin.
 
 Prints a JSON line for the room that is needed, for each file, loss or finding when it is known, and "end" last: what
 is missing after the last line was lost with this process.

@@ -1,4 +1,4 @@
-"""Acquisition: runs one collector's sources into a folder, and reports each file or loss as soon as it is known.
+"""Run one collector's sources into a folder, and report each file or loss as soon as it is known.
 
 Runs in a process of its own, so that a hang, a crash or a hostile file costs one collector and no more.
 """

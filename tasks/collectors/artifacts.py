@@ -1,4 +1,4 @@
-"""Artifacts of the workload (runbook §4), byte for byte."""
+"""Collect the workload's artifacts byte for byte (runbook §4)."""
 
 from tasks.collectors.collector import GIB, Collector, Files
 

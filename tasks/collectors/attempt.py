@@ -1,4 +1,4 @@
-"""One attempt of a collector: in a process group of its own, ended when its time is over or when it does nothing.
+"""Supervise one collector's process group: end it at its deadline, or when it makes no progress.
 
 Progress is any byte that it reads or writes, so the copy of one huge file is never taken for a hang.
 """

@@ -1,4 +1,4 @@
-"""Limits of the control groups that the frozen processes lie in, and what the kernel did to keep them (OOM kills).
+"""Collect limits and OOM kills of the control groups that the frozen processes lie in.
 
 A limit of a group above counts as well, so each way is followed up to the top. Version 1 and 2, and both at once.
 """

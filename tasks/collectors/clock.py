@@ -1,4 +1,4 @@
-"""What the host's clock said and how far it can be trusted: without it no time in the evidence means anything.
+"""Collect what the host's clock says and how far it can be trusted. Without it no time in the evidence means anything.
 
 RFC 3227 §2.2 asks for the difference between the system's clock and UTC. Who disciplines the clock is asked of the
 kernel (adjtimex, read only), and of chrony and systemd-timesyncd where there are any.

@@ -1,4 +1,4 @@
-"""What a collector is: a name, the question it answers, and where the answer comes from. Data, not code."""
+"""Define a collector as data: name, question, order, limits, and its sources (Command, Files, Made, Gathered)."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

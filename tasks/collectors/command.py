@@ -1,4 +1,4 @@
-"""The output of a program: without a shell, redacted, never more than may be stored, never with root's rights for less.
+"""Run a program for its output: no shell, redacted, bounded, and with root's rights only where they are needed.
 
 Lines are whole: a cut one could show the half of a secret by which nothing would know it.
 """

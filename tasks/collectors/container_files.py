@@ -1,4 +1,4 @@
-"""Log and files of the paused containers, in their volumes, mounts and own layer: `docker run --rm` loses both."""
+"""Collect logs and files of the paused containers (layer, volumes, mounts). `docker run --rm` loses both."""
 
 import posixpath
 import tarfile

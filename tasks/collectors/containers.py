@@ -1,4 +1,4 @@
-"""The paused containers of the workload, each looked into before it is stopped: what it is, runs and has changed."""
+"""Collect configuration, processes and file changes of each paused container before it is stopped."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import closing

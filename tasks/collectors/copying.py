@@ -1,4 +1,4 @@
-"""One file of the workload, copied as it is, or hashed where it lies; whatever it is, it leaves a result or a loss."""
+"""Copy one file of the workload as it is, or hash it where it lies. Either leaves a result or a loss."""
 
 import os
 import stat

@@ -1,4 +1,4 @@
-"""Which data the training could read, as far as that can be known: by name, size, time and digest.
+"""Collect which data the training could read: name, size, time and digest.
 
 Taken while the processes stand still, because their command lines and environments say where to look. Digests have a
 few seconds only, for the stop waits; a file without one says so.

@@ -1,4 +1,4 @@
-"""Free space of local file systems (runbook §4). Local only: a dead network mount would hang it."""
+"""Collect free space of local file systems (runbook §4). Local only: a dead network mount would hang it."""
 
 from tasks.collectors.collector import Collector, Command
 

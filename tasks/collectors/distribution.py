@@ -1,4 +1,4 @@
-"""An installed package as its dist-info tells of it (PEP 376, PEP 610), compared with what lies there now."""
+"""Read an installed package's dist-info (PEP 376, PEP 610) and compare it with the files that lie there now."""
 
 import base64
 import csv

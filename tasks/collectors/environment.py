@@ -1,4 +1,4 @@
-"""envinfo.json: versions, commit, host and clock (runbook §0). Read from files: nothing of the workload is run."""
+"""Collect envinfo.json: versions, commit, host and clock (runbook §0). Nothing of the workload is run for it."""
 
 import os
 import platform

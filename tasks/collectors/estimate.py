@@ -1,4 +1,4 @@
-"""How much room a collector's files need, by their stat alone, before the first of them is copied."""
+"""Estimate the room that a collector's files need, by stat alone, before the first is copied."""
 
 import os
 import stat

@@ -1,4 +1,4 @@
-"""State of the workload's repository, read by git through a git directory of our own.
+"""Collect the state of the workload's repository, read by git through a git directory of our own.
 
 A repository can make git run programs by its configuration alone (fsmonitor, hooks, filters, textconv, diff drivers,
 those of its submodules), and a filter cannot be switched off by name. So git never sees that configuration: it gets

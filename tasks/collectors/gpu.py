@@ -1,4 +1,4 @@
-"""GPUs and what computes on them, as the driver tells it while the workload still holds them."""
+"""Collect GPUs and what computes on them, as the driver tells it while the workload holds them."""
 
 from tasks.collectors.collector import Collector, Command
 

@@ -1,4 +1,4 @@
-"""Whether the installed packages are still what was installed, and where each came from.
+"""Collect where each installed package came from and whether its files are still those installed.
 
 packages.json: a file that differs from its package's RECORD, or that no RECORD names, is a hint that somebody was
 there. Comparing has some seconds only; a file that they were too short for counts as not checked.

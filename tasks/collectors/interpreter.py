@@ -1,4 +1,4 @@
-"""The Python that the workload runs: where it is, which version, and which bytes. It is looked at and not run.
+"""Collect path, version and digest of the Python that the workload runs. It is not run.
 
 Often the program is a few kilobytes and the interpreter proper a library beside it, so both have a digest.
 """

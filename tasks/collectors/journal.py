@@ -1,4 +1,4 @@
-"""The journal of the time around the incident: the kernel, what systemd did to units, and the workload's processes."""
+"""Collect the systemd journal around the incident: kernel, units, the workload's processes."""
 
 import re
 from datetime import UTC, datetime, timedelta

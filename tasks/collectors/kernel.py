@@ -1,4 +1,4 @@
-"""The end of the kernel log: out-of-memory kills, disk errors (runbook §4); what kernel it is, and what taints it."""
+"""Collect the end of the kernel log (runbook §4), and the kernel's version, command line, taint and modules."""
 
 from typing import Final
 

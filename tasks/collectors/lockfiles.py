@@ -1,4 +1,4 @@
-"""What the environment and the image were made from, byte for byte: with it the run can be built again."""
+"""Collect the files from which environment and image were made, byte for byte. With them the run can be built again."""
 
 from tasks.collectors.collector import Collector, Files
 

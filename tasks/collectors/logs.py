@@ -1,4 +1,4 @@
-"""Log files of the workload (runbook §4), byte for byte."""
+"""Collect the workload's log files byte for byte (runbook §4)."""
 
 from tasks.collectors.collector import GIB, Collector, Files
 

@@ -1,4 +1,4 @@
-"""Which files of the workload a pattern names: as glob knows it, but nothing is skipped in silence."""
+"""Find the workload's files that a glob pattern names, and report everything that is skipped."""
 
 import errno
 import fnmatch

@@ -1,4 +1,4 @@
-"""Memory and pressure of the host, as the kernel tells it (runbook §4, `free -h`)."""
+"""Collect memory and pressure of the host (runbook §4, `free -h`)."""
 
 from typing import Final
 

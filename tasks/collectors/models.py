@@ -1,4 +1,4 @@
-"""Models of the workload, copied and never loaded (runbook §4), byte for byte."""
+"""Collect the workload's models byte for byte, never loaded (runbook §4)."""
 
 from tasks.collectors.collector import TIB, Collector, Files
 

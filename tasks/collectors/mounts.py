@@ -1,4 +1,4 @@
-"""What was mounted where, of the host and of each mount namespace of a frozen process.
+"""Collect the mount tables of the host and of each mount namespace of a frozen process.
 
 The kernel's table is read and no mounted place is looked at: one whose server is dead would hang whoever asks it.
 """

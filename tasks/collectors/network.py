@@ -1,4 +1,4 @@
-"""Addresses, routes and neighbours of the host and of each network namespace that a frozen process lives in.
+"""Collect addresses, routes and neighbours of the host and of each network namespace of a frozen process.
 
 Read from files, so that it needs no program; what no file tells (IPv6 neighbours, policy routes) is asked of `ip`.
 """

@@ -1,4 +1,4 @@
-"""Packages of the workload's environment (runbook §4, `pip freeze`), read from dist-info: nothing is run."""
+"""Collect the packages of the workload's environment (runbook §4, `pip freeze`) from dist-info. Nothing is run."""
 
 import os
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Bytes from one open file into another: shared where the file system can, holes kept, never past the size it had."""
+"""Copy bytes between open files: shared where the file system can, holes kept, never past the size it had."""
 
 import errno
 import fcntl

@@ -1,4 +1,4 @@
-"""Every process of the host, as `ps --sort=-pcpu` shows it (runbook §4), taken while the workload is frozen."""
+"""Collect every process of the host, as `ps --sort=-pcpu` shows it (runbook §4), while the workload is frozen."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""The kernel's tables under /proc/PID: reading them, and what they say as data.
+"""Read and parse the kernel's tables under /proc/PID.
 
 Lines end at a newline and nowhere else: a name may hold every other sign that Python's splitlines takes for an end.
 """

@@ -1,4 +1,4 @@
-"""Reading a file of the workload for a summary of ours: never through a link, never a pipe, never more than asked."""
+"""Read a file of the workload for a summary: never through a link, never a pipe, never more than asked."""
 
 import errno
 import hashlib

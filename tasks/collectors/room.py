@@ -1,4 +1,4 @@
-"""The places that an attempt may fill, and the one way to put a file there: whole, or not at all."""
+"""Put each acquired file into a place that has room, whole or not at all."""
 
 import errno
 import os

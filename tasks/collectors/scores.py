@@ -1,4 +1,4 @@
-"""scores.json: the search results of the workload (artifacts/cv_results_*.csv), summed up.
+"""Collect scores.json: the search results of the workload (artifacts/cv_results_*.csv), summed up.
 
     [{"file": "artifacts/cv_results_adult.csv", "rows": 40, "columns": 31, "read": "whole",
       "failed_fits": 2,                                    rows without a mean_test_score

@@ -1,4 +1,4 @@
-"""Each of the workload's own files is searched for secrets as it is acquired, before it is told.
+"""Search each of the workload's own files for secrets as it is acquired, before it is reported.
 
 The file stays as it is, or is withheld, as the block says. A hit is told by line and rule, never by value.
 """

@@ -1,4 +1,4 @@
-"""Who was logged in when the evidence was taken, and who had been."""
+"""Collect who was logged in when the evidence was taken, and who had been."""
 
 from tasks.collectors.collector import Collector, Command
 

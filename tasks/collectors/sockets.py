@@ -1,4 +1,4 @@
-"""Sockets of the host and of the frozen processes, with state and peer, from the kernel's own tables.
+"""Collect sockets of the host and of the frozen processes, with state and peer, from the kernel's own tables.
 
 The peer of a unix socket is not in them. A table belongs to a network namespace, so containers' are read as well.
 """

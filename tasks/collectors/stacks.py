@@ -1,4 +1,4 @@
-"""Python stacks of the frozen processes, read from outside by py-spy: where the code stood when it was frozen.
+"""Collect Python stacks of the frozen processes, read from outside by py-spy.
 
 `--nonblocking`, because a stopped process cannot be paused again. py-spy is an optional extra; it reads the memory of
 a hostile process, so each look has a short time of its own.

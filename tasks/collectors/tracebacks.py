@@ -1,4 +1,4 @@
-"""traceback.txt: of each log of the workload the last tracebacks, whole, and its last lines.
+"""Collect traceback.txt: of each log of the workload the last tracebacks, whole, and its last lines.
 
 Text, for people and for the postmortem. A log begins with a line `== NAME`, then come `-- N tracebacks, the last M:`
 and `-- the last N lines:`; everything quoted from the log is indented by four spaces, so that no log can forge a

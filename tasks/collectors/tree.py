@@ -1,4 +1,4 @@
-"""The frozen processes of the workload, each looked into before it dies.
+"""Collect open files, limits, signals and maps of each frozen process before it dies.
 
 What may not be read says so in its place; what was denied or not reached is a loss besides.
 """

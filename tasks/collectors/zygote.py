@@ -1,4 +1,4 @@
-"""A warm process from which each collector's own is forked: a new interpreter would cost it a tenth of a second.
+"""Fork each collector's process from a warm one: a new interpreter would cost it a tenth of a second.
 
 That is what the frozen workload waits for, thirty times. `python -m tasks.collectors.zygote DESCRIPTOR` has imported
 all collectors, has one thread, and forks when it is asked to; what is forked is in a session of its own, with the

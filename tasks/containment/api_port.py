@@ -1,4 +1,4 @@
-"""Who listens on the API's own port when the workload has been stopped."""
+"""Check which process listens on the API's port after the stop."""
 
 import os
 import socket

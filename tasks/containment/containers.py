@@ -1,4 +1,4 @@
-"""§2, §3 for containers: pause the workload's, end them with a receipt each, and look whether any is left.
+"""§2, §3 for containers: pause the workload's, end them with a receipt each, check that none is left.
 
 Without `containers` in the workload block the engine is never asked.
 """

@@ -1,4 +1,4 @@
-"""§1: hold the training lock by a guard that outlives us, watches for newcomers, and says who holds it and why."""
+"""§1: start the guard that holds the training lock, watches for newcomers, and says who holds it and why."""
 
 import time
 from contextlib import suppress

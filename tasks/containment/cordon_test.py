@@ -1,4 +1,4 @@
-"""§1: prove the cordon by a real launch. The workload's own start command is run, and must be refused or caught."""
+"""§1: prove the cordon by a real launch of the workload's start command. It must be refused or caught."""
 
 import os
 import stat

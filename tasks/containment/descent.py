@@ -1,4 +1,4 @@
-"""Who descends from the processes that a stop ends. A child that is orphaned soon is met while it has its parent."""
+"""Track all descendants of the processes that a stop ends, orphans included."""
 
 import os
 import threading

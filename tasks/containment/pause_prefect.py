@@ -1,4 +1,4 @@
-"""§1, Prefect's own side: pause what starts training from there, and let go of exactly that again."""
+"""§1, Prefect's side: pause what starts training from there, and resume exactly that."""
 
 import json
 import logging

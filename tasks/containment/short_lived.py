@@ -1,4 +1,4 @@
-"""Meeting those who come and go between two looks."""
+"""Detect processes that start and end between two looks."""
 
 import time
 from typing import Final

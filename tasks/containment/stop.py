@@ -1,4 +1,4 @@
-"""§3: end what was frozen, gently first, with a receipt for each process."""
+"""§3: end what was frozen (signal, thaw, grace, SIGKILL), with a receipt for each process."""
 
 import time
 from collections.abc import Iterable, Mapping

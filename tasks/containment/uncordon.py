@@ -1,4 +1,4 @@
-"""§1 undone: let training in again. The guard ends, the newcomers that it froze end, Prefect's side runs again."""
+"""§1 undone: end the guard and the newcomers that it froze, resume Prefect's side."""
 
 import logging
 import os

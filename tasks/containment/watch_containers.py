@@ -1,4 +1,4 @@
-"""§3: containers that come back after the stop: paused, ended once, left paused where something brings them back."""
+"""§3: end once each container that comes back after the stop; leave it paused if it comes back twice."""
 
 import time
 from collections import Counter

@@ -1,1 +1,1 @@
-"""Nouns and laws, pure: no Prefect, no subprocess, no network."""
+"""Facts, and the laws about them, as frozen dataclasses and pure functions. No Prefect, subprocess or network."""

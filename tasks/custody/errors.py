@@ -1,4 +1,4 @@
-"""What can go wrong, as one tree.
+"""Define what can go wrong as one tree of exceptions.
 
 EvacuationError
 ├── Refused              bad input; nothing has been touched

@@ -1,4 +1,4 @@
-"""What the verbs make: frozen facts that tell what they are, and whether they are all that they should be."""
+"""Define StepResult, the base of what steps return: a frozen fact with `summary` and `is_complete`."""
 
 from abc import ABC, abstractmethod
 

@@ -1,4 +1,4 @@
-"""Foreign text made visible: what would hide, move or break the text around it is shown by its name instead.
+"""Make foreign text safe to print: what would hide, move or break the text around it is shown by its name instead.
 
 Whatever others may have written passes through here on its way out: to a terminal (`say`), into a log line, a state's
 message, an artifact or a page. The standard library alone: the guard and what runs before Prefect use it.

@@ -1,1 +1,1 @@
-"""deployment."""
+"""What `make deploy` registers with a Prefect server. Nothing here runs during an evacuation."""

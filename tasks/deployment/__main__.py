@@ -1,4 +1,4 @@
-"""Everything that a Prefect server needs for a workload, in one command: `make deploy`. Done twice it is done once.
+"""Register what a Prefect server needs for a workload, in one command: `make deploy`. It is idempotent.
 
 Block types and blocks, the pool, the queues of the workload's host, the deployments and alarms of prefect.yaml, and
 the automation that finds runs that have gone silent.

@@ -1,4 +1,4 @@
-"""What the Prefect server does by itself, beside the alarms of prefect.yaml: find silent runs, and tell people."""
+"""Create the server's automations beside the alarms of prefect.yaml: find silent runs, and tell people."""
 
 from datetime import timedelta
 from typing import Final

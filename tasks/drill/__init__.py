@@ -1,1 +1,1 @@
-"""The rehearsal: real parts, started small and thrown away afterwards."""
+"""Real servers and a sample workload to rehearse on. Nothing here runs in a real evacuation."""

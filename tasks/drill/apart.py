@@ -1,4 +1,4 @@
-"""The drill in a process of its own, told line by line: as `make drill`, from within a run."""
+"""Run the drill in its own process and relay its lines, as `make drill` and from within a run."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""The drill's deployment, made as a user would make it: blocks, pool, `prefect deploy`."""
+"""Deploy the drill's workload as a user would: blocks, pool, `prefect deploy`."""
 
 import subprocess
 import sys

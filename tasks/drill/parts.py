@@ -1,4 +1,4 @@
-"""The embedded real parts of a drill beside its Prefect server: an S3 store, a worker. Gone with us."""
+"""Start a drill's S3 store and worker. They end with the process that started them."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The sample workload of a drill: a root of its own with a virtual environment, an API and a training job at work."""
+"""Build and run the drill's sample workload: a virtual environment, an API and a training job."""
 
 import contextlib
 import os

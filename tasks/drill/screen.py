@@ -1,4 +1,4 @@
-"""What a drill shows: each step as it ends, a table at the end, and one last line that a script can read."""
+"""Print what a drill does: each step as it ends, a table at the end, and one last line that a script can read."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence

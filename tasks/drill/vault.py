@@ -1,4 +1,4 @@
-"""The drill's bucket keeps what it is given, and a key signs what vouches for it: both are shown by public tools."""
+"""Show with public tools that the drill's bucket keeps what it is given, and that its signatures hold."""
 
 import shutil
 import subprocess

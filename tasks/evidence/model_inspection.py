@@ -1,4 +1,4 @@
-"""§4: judge each model among the evidence before the seal, in processes of their own: none is trusted, none is lost."""
+"""§4: judge each model among the evidence before the seal, in sandboxed processes."""
 
 import json
 import os

@@ -1,10 +1,7 @@
-"""One model in a process of its own: `python -m tasks.evidence.model_scanner OWN FOLDER…`.
+"""Judge one model in a process of its own: `python -m tasks.evidence.model_scanner OWN FOLDER…`.
 
-The model comes on stdin, JSON goes to stdout.
-
-The folders are those from which its API imports before it looks for what is installed.
-
-A model that swells, nests without end or crashes its reader costs this process and one finding.
+The model comes on stdin, JSON goes to stdout. The folders are those from which its API imports before it looks for
+what is installed. A model that swells, nests without end or crashes its reader costs this process and one finding.
 """
 
 import io

@@ -1,4 +1,4 @@
-"""§4: tell the custody log what was taken out of the order of volatility."""
+"""§4: log what was taken out of the order of volatility."""
 
 from collections import Counter
 from collections.abc import Sequence

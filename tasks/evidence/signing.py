@@ -1,4 +1,4 @@
-"""§4, §8: who signs manifests and closings. A key that fails stops nothing: unsigned evidence is better than none."""
+"""§4, §8: sign manifests and closings. A key that fails stops nothing: unsigned evidence is better than none."""
 
 import binascii
 import logging

@@ -1,4 +1,4 @@
-"""§4: what an attempt has acquired is moved to its place for good; what lies there already is never lost."""
+"""§4: move what an attempt has acquired to its place in the evidence. What lies there already is never lost."""
 
 import itertools
 import shutil

@@ -1,4 +1,4 @@
-"""Files of evidence that were hashed where they lie: read again, and trusted by their digest alone."""
+"""Open evidence files that were hashed where they lie, and trust them by their digest alone."""
 
 import errno
 import os

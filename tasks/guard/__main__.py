@@ -1,4 +1,4 @@
-"""The guard: a process that holds the training lock and keeps newcomers out until it is told to go (runbook §1).
+"""§1: hold the training lock and freeze newcomers until told to end.
 
 Most launchers never look at a lock. So the guard also watches for processes that match the workload, freezes them
 and writes them down. It outlives the flow, the worker and the login, and needs the standard library alone.

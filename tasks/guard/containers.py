@@ -1,4 +1,4 @@
-"""The guard's second post: containers of the workload that are started under the cordon are paused and written down."""
+"""§1: pause and write down containers of the workload that are started under the cordon."""
 
 import time
 from collections.abc import Callable, Iterable

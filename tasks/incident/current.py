@@ -1,4 +1,4 @@
-"""Which incident of a workload is open: the next run carries it on, also one that was killed while it was opened."""
+"""Read and write which incident of a workload is open. The next run carries it on, also one killed while it opened."""
 
 import logging
 from collections.abc import Iterator, Mapping

@@ -1,4 +1,4 @@
-"""The name of every file that an incident leaves on this host. Standard library alone.
+"""Name every file that an incident leaves on this host. Standard library alone.
 
 Below a *base* (the evidence folder, a folder on the fallback disk, one in memory) lie the files that concern the
 workload, and a private folder `IR-…` for each incident. What also lies in the store (manifest, closing, verdict,

@@ -1,4 +1,4 @@
-"""Which rights this run lacks, and what each costs. Nothing is refused for it: what can be done is done."""
+"""§0: report which rights this run lacks, and what each costs. Nothing is refused for it."""
 
 import logging
 import os

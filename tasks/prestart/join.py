@@ -1,4 +1,4 @@
-"""A run that an alarm has started, and that has nothing to do: it joins its incident before Prefect is imported.
+"""End an alarm's run that has nothing to do: it joins its incident before Prefect is imported.
 
 Whatever cannot be decided here is left to the run itself, which decides the same by the same law (`joining`).
 """

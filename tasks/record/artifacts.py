@@ -1,4 +1,4 @@
-"""What a run shows in the UI, in the order of reading: the verdict first, then what it rests on."""
+"""§8: build what a run shows in the UI, verdict first, then what it rests on."""
 
 from collections.abc import Sequence
 from dataclasses import replace

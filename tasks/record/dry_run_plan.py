@@ -1,4 +1,4 @@
-"""The plan of a dry run: what a real one would do, to whom and why, in the order in which it would be done."""
+"""Build the plan of a dry run: what a real one would do, to whom and why, in the order of the acts."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final

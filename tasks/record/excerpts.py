@@ -1,4 +1,4 @@
-"""§8: what the record quotes from the evidence: the workload's summaries, its scores, and the error in its log."""
+"""§8: quote from the evidence the workload's summaries, its scores, and the error in its log."""
 
 import fnmatch
 import json

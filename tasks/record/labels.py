@@ -1,4 +1,4 @@
-"""Our own words in Japanese and English: verdicts, outcomes, ends, and what the custody log calls an action."""
+"""Define our words in Japanese and English: verdicts, outcomes, ends, actions of the custody log."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""The postmortem in Japanese and English: facts filled in, people's fields visibly open (runbook §8)."""
+"""§8: choose and order the chapters of the postmortem. Facts are filled in, people's fields are visibly open."""
 
 from typing import Final
 

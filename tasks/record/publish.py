@@ -1,4 +1,4 @@
-"""How a run ends in Prefect: what it shows beside it, and the state that carries the verdict."""
+"""§8: show a run's artifacts in Prefect, and set the state that carries the verdict."""
 
 import logging
 from typing import Any, Final

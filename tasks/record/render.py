@@ -1,4 +1,4 @@
-"""The pages of a record as files. Whatever fails in making one, a page in Markdown is left, and says what failed."""
+"""§8: write the pages of a record as files. If one cannot be made, a page in Markdown says what failed."""
 
 import logging
 from base64 import b64encode

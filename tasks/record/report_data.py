@@ -1,4 +1,4 @@
-"""Everything that the record tells of an incident, from which both of its pages are made."""
+"""Hold everything that the record tells of an incident, from which both of its pages are made."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field

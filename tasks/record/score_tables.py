@@ -1,4 +1,4 @@
-"""What the record shows of the workload's scores: its summaries, and the summing up of its searches."""
+"""Build the tables of the workload's scores: its summaries, and its searches summed up."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Final

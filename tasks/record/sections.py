@@ -1,4 +1,4 @@
-"""What is told of an incident, chapter by chapter; the postmortem and the pages of the UI are made of these."""
+"""Write what each chapter tells of an incident, for the postmortem and the pages of the UI."""
 
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence

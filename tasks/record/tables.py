@@ -1,4 +1,4 @@
-"""The tables of the record: receipts, coverage, models, scores, digests. What is worst comes first in each."""
+"""Build the tables of the record: receipts, coverage, models, digests. What is worst comes first in each."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""The timeline as a table: what the custody log tells of the incident, in JST and UTC."""
+"""Build the table of the timeline from the custody log, in JST and UTC."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""§8: the record of a run: verdict, postmortem, custody segment, closing.json last; on disk first, then stored."""
+"""§8: write the record of a run: verdict, postmortem, custody segment, closing.json last; on disk, then stored."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""§7: the API as it was, a container: started again, or made anew from the configuration that was kept."""
+"""§7: start the API's container again, or make it again from the configuration that was kept."""
 
 import hashlib
 import posixpath

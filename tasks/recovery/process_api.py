@@ -1,4 +1,4 @@
-"""§7: the API as it was, a process of the host: started again, told from a stranger, ended if need be."""
+"""§7: start the API as a process of the host again, tell it from a stranger's, end it if need be."""
 
 from contextlib import suppress
 from pathlib import Path

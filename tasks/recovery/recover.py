@@ -1,4 +1,4 @@
-"""§7: let training start again, bring the API back, and prove that it serves the model that is in the manifest."""
+"""§7: lift the cordon, bring the API back, and prove that it serves the model that is in the manifest."""
 
 import socket
 from collections.abc import Sequence

@@ -1,1 +1,1 @@
-"""Pages that people read: one document, as Markdown and as HTML, in which no foreign text becomes anything but text."""
+"""Documents as Markdown, HTML and SVG, safe against hostile text. Nothing here knows Prefect or reads a file."""

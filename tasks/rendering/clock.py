@@ -1,4 +1,4 @@
-"""Moments for people: in Japan's time and in UTC."""
+"""Format times for people, in Japan's time and in UTC."""
 
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Final

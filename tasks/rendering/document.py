@@ -1,4 +1,4 @@
-"""A document for people, before it is Markdown or HTML: what is a table, what is ours, and what is foreign text.
+"""Define a document before it is Markdown or HTML: what is a table, what is ours, what is foreign text.
 
 Words of ours come in Japanese and English (`Both`). All others are foreign: nothing in them is ever markup.
 """

@@ -1,4 +1,4 @@
-"""A document as Markdown. Foreign text cannot be escaped everywhere, so what could become a link is set as code.
+"""Write a document as Markdown. Foreign text cannot be escaped everywhere, so what could become a link is set as code.
 
 Renderers that follow GitHub make links of bare addresses even where they are escaped (tried in both of Prefect's UIs,
 which find them in the text after it was parsed); in a code span they never do.

@@ -1,4 +1,4 @@
-"""The timeline as a picture: each step a bar over time, a panel for each run of the incident. SVG without a script."""
+"""Draw the timeline: each step a bar over time, a panel for each run of the incident. SVG without a script."""
 
 import math
 from collections.abc import Iterable

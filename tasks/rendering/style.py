@@ -1,4 +1,4 @@
-"""How the page and the picture look: on a phone, on a desk, on paper, by day and by night. Fonts are the reader's."""
+"""Define the CSS of page and picture: on a phone, on a desk, on paper, by day and by night. Fonts are the reader's."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""A document as one self-contained HTML page: no script, nothing that is loaded from elsewhere.
+"""Write a document as one self-contained HTML page: no script, nothing that is loaded from elsewhere.
 
 It is built as a tree and written out at the end, so that foreign text can only ever be the text of an element.
 """

@@ -1,1 +1,1 @@
-"""runtime."""
+"""What ties a run to Prefect: steps, context, artifacts, states. No step of the runbook itself."""

@@ -1,4 +1,4 @@
-"""Who acts: the account of this process, and who or what triggered the run, as far as Prefect tells."""
+"""Tell who acts: the account of this process, and who or what triggered the run."""
 
 import os
 import pwd

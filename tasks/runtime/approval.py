@@ -1,4 +1,4 @@
-"""Where a mistake hurts, a person is asked: the run is suspended, says what it will do, and goes on with the answer.
+"""Suspend a run until a person has answered its form. The run says what it will do, and goes on with the answer.
 
 Nothing of an evacuation is ever asked: it contains, saves and proves without waiting for anybody.
 """

@@ -1,4 +1,4 @@
-"""One artifact of a run, ready to be shown in Prefect's UI."""
+"""Define one artifact of a run, ready to be shown in Prefect's UI."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

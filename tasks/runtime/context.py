@@ -1,4 +1,4 @@
-"""The context of a run: one run of one incident, with the places it writes to and the doors it acts through."""
+"""Hold what one run of one incident works with: places, log, adapters, stores."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""A run's last state in Prefect, of an ending that the reference explains."""
+"""Build a run's last state in Prefect from an ending that the reference explains."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The flow run that we are in: which it is, what it came from, and who or what set it off."""
+"""Read which flow run this is, what it came from, and who or what triggered it."""
 
 from collections.abc import Iterable
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""Classes of cached results under the names that version 0.1 wrote into them.
+"""Find the classes of cached results under the names that version 0.1 wrote into them.
 
 Prefect's JSON results name the class of what they hold, and one that is not found comes back as a bare dict. So an
 incident that 0.1 opened finds its finished steps here; remove this with the last incident of that version.

@@ -1,4 +1,4 @@
-"""Time that several steps share."""
+"""Share the 20 s of the look among the steps that collect from frozen processes."""
 
 import time
 from typing import Final

@@ -1,4 +1,4 @@
-"""Triggers that have joined: the owner takes over into the custody log what they left with the incident."""
+"""Take the triggers that joined runs have left over into the custody log."""
 
 from tasks.incident.joining import left
 from tasks.runtime.context import RunContext

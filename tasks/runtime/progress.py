@@ -1,4 +1,4 @@
-"""How far a transfer is: in the UI and in the log, told by a thread that nobody waits for.
+"""Show how far a transfer is, in the UI and in the log, best effort, from a thread that nothing waits for.
 
 The Prefect server may be the casualty: what it does not take is dropped.
 """

@@ -1,4 +1,4 @@
-"""§5: latest/ changes in turns: read what is there, take the turn, do it, say that it is done."""
+"""§5: apply a transaction of latest/: read what is there, take the number, change it, say that it is done."""
 
 import hashlib
 import time

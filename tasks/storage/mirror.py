@@ -1,4 +1,4 @@
-"""§5, the runbook's --delete: what the workload no longer has goes from latest/, once a person has approved it."""
+"""§5, the runbook's --delete: remove from latest/ what the workload no longer has, once a person has approved it."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""§5: let latest/ follow: the API and `make pull` read it, so it changes last and never loses a good file."""
+"""§5: update latest/ from a proven incident. The API and `make pull` read it, so no good file of it is ever lost."""
 
 from collections.abc import Sequence
 from dataclasses import replace

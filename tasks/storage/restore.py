@@ -1,4 +1,4 @@
-"""The way back: latest/, a snapshot or a whole incident out of the store into a folder, proven while it is written."""
+"""Bring latest/, a snapshot or a whole incident into a folder (`make pull`), proven while it is written."""
 
 import shutil
 from collections import Counter

@@ -1,4 +1,4 @@
-"""§5 undone: bring latest/ back to what it was before one of its turns, from the keys that the turns name."""
+"""§5 undone: bring latest/ back to what it was before one of its transactions, from the keys that they name."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Reading a bucket that may be forged: side by side, in bounded memory, and never more of an object than was named."""
+"""Read a bucket that may be forged: in parallel, in bounded memory, and never more of an object than was named."""
 
 import hashlib
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""The ledger of an incident on disk, in its private folder, and those of earlier incidents beside it."""
+"""Read and append the ledger of an incident on disk, and read those of earlier incidents beside it."""
 
 import logging
 import os

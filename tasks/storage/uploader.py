@@ -1,4 +1,4 @@
-"""How sealed files come to their keys: what is there stays, what lies elsewhere in the store is copied, or sent."""
+"""§5: bring each sealed file to its key: what is there stays, what lies elsewhere in the store is copied, or sent."""
 
 import logging
 from collections.abc import Mapping, Sequence

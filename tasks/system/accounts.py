@@ -1,4 +1,4 @@
-"""As whom the workload's own programs are started, and with what environment: never with our rights or our secrets."""
+"""Start the workload's own programs as their user, with a clean environment. Never with our rights or our secrets."""
 
 import os
 import pwd

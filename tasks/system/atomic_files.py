@@ -1,4 +1,4 @@
-"""The cordon's marker: who holds the training lock, since when and why, where people who meet the lock can read it."""
+"""Write markers and other files whole or not at all, and read those that others may have put there."""
 
 import errno
 import json

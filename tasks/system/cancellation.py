@@ -1,4 +1,4 @@
-"""A run that is told to end: the step in hand ends soon, no other begins, and the record still says what is true.
+"""Cancel a run: the step in hand ends soon, no other begins, and the record still says what is true.
 
 The signal raises nothing, so it tears nothing: it sets a flag that every long wait looks at.
 """

@@ -1,4 +1,4 @@
-"""A file that keeps room on the evidence disk for what must be written whatever happens: log, journals, manifest.
+"""Keep a file as room on the evidence disk for what must be written whatever happens: log, journals, manifest.
 
 It is taken when the incident is opened, before anything can fill the disk, and given back bit by bit.
 """

@@ -1,4 +1,4 @@
-"""The training lock, as the kernel sees it: take it, ask who has it, try it as a launcher would (runbook §1)."""
+"""Take the training lock, ask who has it, hand it over, try it as a launcher would (runbook §1)."""
 
 import errno
 import fcntl

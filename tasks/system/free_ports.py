@@ -1,4 +1,4 @@
-"""Free ports of this machine, and what listens there."""
+"""Find free ports of this machine, and ask what listens there."""
 
 import contextlib
 import json

@@ -1,8 +1,6 @@
-"""A part: a process of ours with a log, a condition that says it is ready, and an end that nothing escapes.
+"""Run a child process with a log, a readiness condition, and an end that nothing of it escapes.
 
-A run by hand has one, its Prefect server; a drill has several.
-
-Each part runs under a keeper: this file started as a script, in a session of its own, with a pipe to us
+It runs under a keeper: this file started as a script, in a session of its own, with a pipe to us
 as its standard input. When the pipe closes, because we closed it or because we died in any way, the keeper
 ends the part and everything in its process group. A parent-death signal would be simpler, but it follows
 the thread that started the part, and drills start parts from threads that end before them.

@@ -1,4 +1,4 @@
-"""Files below a root that others write to: no link is followed out of it, and nothing but a regular file is read."""
+"""Open files below a root that others write to. No link is followed out of it; nothing but regular files is read."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""Acts on many things side by side, in their order and in bounded memory."""
+"""Work on many items in parallel, in their order and in bounded memory."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sized

@@ -1,4 +1,4 @@
-"""Before everything that computes on this machine, and back among it.
+"""Raise a process above everything that computes on this machine, or put it back.
 
 Nice alone does not help: with sched_autogroup the kernel first divides the processor among sessions, and only then by
 nice within each. Below a control group of its own (a systemd unit) neither counts across groups: there CPUWeight does.

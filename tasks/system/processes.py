@@ -1,4 +1,4 @@
-"""Reading /proc: a process as the kernel shows it. What may not be read stays empty."""
+"""Read processes from /proc, as the kernel shows them. What may not be read stays empty."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Runs a program on a hostile file, which is its stdin: `python -m tasks.system.sandbox LIMITS PROGRAM…`.
+"""Run a program on a hostile file, which is its stdin: `python -m tasks.system.sandbox LIMITS PROGRAM…`.
 
 What the program may not do: use the network, write to any file, gain rights, see our environment or our descriptors,
 take more memory or time than it is given, and, as another user, start processes. Standard library alone.

@@ -1,4 +1,4 @@
-"""Writing below a folder that others write to: no link is followed, nothing half written or wrong is ever seen."""
+"""Write below a folder that others write to. No link is followed, nothing half written or wrong is ever seen."""
 
 import os
 import stat

@@ -1,1 +1,1 @@
-"""training."""
+"""A training run under the cordon's lock, for the flow `train`. Nothing here is part of an evacuation."""

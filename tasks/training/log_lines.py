@@ -1,4 +1,4 @@
-"""The output of a hostile program as lines: bytes that are no text, endless lines and floods, in bounded memory."""
+"""Split a hostile program's output into lines: no text, endless lines and floods, in bounded memory."""
 
 import re
 import time

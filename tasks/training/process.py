@@ -1,4 +1,4 @@
-"""The process tree of one training run: started under the lock, followed line by line, ended whole."""
+"""Run the process tree of a training under the lock, follow its lines, end it whole after its own grace."""
 
 import logging
 import os

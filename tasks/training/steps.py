@@ -1,4 +1,4 @@
-"""A training run the guarded way: refused while a cordon stands, and told of when it fails by itself."""
+"""Refuse a training while a cordon stands, and raise the alarm when it fails by itself."""
 
 import fcntl
 import os

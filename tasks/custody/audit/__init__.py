@@ -1,4 +1,1 @@
-"""The laws of an audit: what the objects of an incident must be to one another, from the bucket alone.
-
-Everything that is read here may be forged: names, sizes and content are untrusted until something vouches for them.
-"""
+"""Laws of an audit: what an incident's objects must be to one another. Nothing here reads a store or trusts input."""

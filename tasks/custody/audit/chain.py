@@ -1,4 +1,4 @@
-"""The custody log over all its segments: one chain from the first line, however many runs wrote it."""
+"""Check the custody log across all segments as one hash chain, however many runs wrote it."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""All laws of an audit over the documents of one incident: what they promise, and what is wrong with them already."""
+"""Apply all laws of an audit to the documents of one incident."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

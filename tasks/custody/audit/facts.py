@@ -1,4 +1,4 @@
-"""verdict.json read back: what a run says of the incident, and whether its verdict follows from it."""
+"""Read verdict.json back and check that its verdict follows from its receipts."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

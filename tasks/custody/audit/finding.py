@@ -1,4 +1,4 @@
-"""What an audit says: its findings, what it could not prove, and one word."""
+"""Define what an audit says: findings, what it could not prove, and one word."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Where the parts of an incident lie in a bucket, by their keys alone."""
+"""Sort an incident's keys in a bucket into volumes, records and gaps."""
 
 import re
 from collections.abc import Collection, Iterable

@@ -1,4 +1,4 @@
-"""What the documents of an incident promise of its objects, and what the objects keep of it."""
+"""Compare what an incident's documents promise of its objects with what the objects are."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""The records of an incident's runs: each closing against what it closes."""
+"""Check the record of each run: its closing against what it closes."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Whether the objects of an incident are kept as it asked: who may delete them, and until when nobody may."""
+"""Check Object Lock: whether an incident's objects are kept as it asked."""
 
 from collections import Counter
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Who signed an incident: each manifest and each closing, in ssh-keygen's format."""
+"""Check who signed each manifest and closing, in ssh-keygen's format."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Whom an auditor trusts to sign, in the format of ssh-keygen's allowed_signers file (ssh-keygen(1))."""
+"""Parse ssh-keygen's allowed_signers file: whom an auditor trusts to sign (ssh-keygen(1))."""
 
 import base64
 import re

@@ -1,4 +1,4 @@
-"""The turns of latest/ in which an incident had a hand: each has to be told by one of its records."""
+"""Check that each transaction of latest/ by an incident is told by one of its records."""
 
 from collections.abc import Collection, Iterator
 

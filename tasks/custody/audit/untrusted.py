@@ -1,4 +1,4 @@
-"""Documents from a bucket that may be forged: read within limits, or not at all."""
+"""Parse documents from a bucket that may be forged, within limits or not at all."""
 
 import json
 import re

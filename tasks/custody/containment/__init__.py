@@ -1,1 +1,1 @@
-"""containment."""
+"""Decisions on processes and containers, and their receipts. Nothing here sends a signal: a snapshot is judged."""

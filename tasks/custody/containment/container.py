@@ -1,4 +1,4 @@
-"""Containers of the workload: who belongs to it, which one is ours, and the receipts of what was done to each."""
+"""Decide which containers belong to the workload and which is ours; define their receipts."""
 
 import re
 from collections.abc import Iterable, Mapping

@@ -1,4 +1,4 @@
-"""How a member of the workload, a process or a container, ended."""
+"""Define how a member of the workload, a process or a container, ended."""
 
 from enum import StrEnum
 

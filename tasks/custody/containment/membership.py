@@ -1,4 +1,4 @@
-"""Who belongs to the workload, who only looks like it, and who is never touched. Pure decisions over a snapshot."""
+"""Decide who belongs to the workload, who only looks like it, and who is spared (we, our ancestors, Prefect)."""
 
 import re
 from collections.abc import Iterable, Mapping

@@ -1,4 +1,4 @@
-"""Processes that come and go between two looks: what they say of a workload that nobody was found of."""
+"""Decide what processes that come and go mean where none was found alive."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import PurePath

@@ -1,4 +1,4 @@
-"""What on Prefect's own side starts training, and what the cordon has paused of it."""
+"""Decide what on Prefect's side the cordon pauses; define the receipt of the pause."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

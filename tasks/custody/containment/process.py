@@ -1,4 +1,4 @@
-"""A process as it was seen, its kin, and how it is to be ended. Pure decisions over a snapshot."""
+"""Define a process and its kin; decide the order of the freeze and the signal of the stop."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Receipts: what was done to each process, and what the store said of each object."""
+"""Define the receipts of freeze, stop, watch, cordon, containment, stored objects and recovery."""
 
 from collections import Counter
 from collections.abc import Iterable

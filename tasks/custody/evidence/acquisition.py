@@ -1,4 +1,4 @@
-"""Evidence: what one collector got, and what it did not get and why."""
+"""Define evidence: what one collector got, what it did not get and why; and the seal."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Which of the workload's files that are no models latest/ may get: whole ones, of kinds that nobody can run."""
+"""Decide which files that are no models latest/ may get: whole ones, of kinds that nobody can run."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""The coverage statement: what was expected, what came of it, and which questions stay open (coverage.json)."""
+"""Build the coverage statement: what was expected, what came of it, which questions stay open (coverage.json)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict

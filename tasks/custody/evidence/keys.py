@@ -1,4 +1,4 @@
-"""Names: how a hostile file name becomes a stored name, and where each object lies in the store."""
+"""Name each object in the store, and encode hostile file names for it."""
 
 import hashlib
 import re

@@ -1,4 +1,4 @@
-"""Parts: how a large file is divided on its way to the store, and what the store then calls the digest of the whole.
+"""Divide a large file into parts for a multipart upload (threshold, size, digests).
 
 A store digests in one piece what comes in one request. Of parts it gives the SHA-256 of their SHA-256s, "composite":
 that proves the same bytes to whoever knows the parts. They are sealed in the manifest, taken in the very pass that

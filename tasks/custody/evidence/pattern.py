@@ -1,4 +1,4 @@
-"""The workload block's glob patterns on names that lie on no disk of ours."""
+"""Match names, without a disk, against the glob patterns of the workload block."""
 
 import fnmatch
 import glob

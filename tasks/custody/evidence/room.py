@@ -1,4 +1,4 @@
-"""Where the bytes of a file go when room is short: a pure decision, taken anew for each file."""
+"""Decide where the bytes of a file go when room is short."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Secrets in the workload's own files, which stay byte for byte as they are: places are told, never values.
+"""Find secrets in the workload's own files, which stay byte for byte as they are. Places are told, never values.
 
 Shapes that are nothing but a secret (a private key, an access key of a cloud), and what is assigned to a secret-looking
 name or follows it. No measure of randomness: logs are full of digests and floats, and a list that cries wolf is not

@@ -1,4 +1,4 @@
-"""Keys and tokens that are known by their shape alone, wherever they stand.
+"""List the keys and tokens that are known by their shape alone.
 
 Each pattern begins with letters that Python's engine can look for quickly, and takes all of the token.
 """

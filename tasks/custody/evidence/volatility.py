@@ -1,4 +1,4 @@
-"""The order of volatility (RFC 3227 §2.1): what was taken out of it, and why."""
+"""Find what was taken out of the order of volatility (RFC 3227 §2.1), and why."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

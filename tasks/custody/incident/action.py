@@ -1,4 +1,4 @@
-"""What each action in the custody log says was done."""
+"""List what each action in the custody log means."""
 
 from typing import Final
 

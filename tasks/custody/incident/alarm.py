@@ -1,4 +1,4 @@
-"""The alarm: what an automation saw and hands over, and the law that says whether it is news or belongs to an incident.
+"""Read an alarm; decide whether it is news or belongs to an incident.
 
 Nothing in an alarm is trusted to be there or to have its type: one that cannot be read must not keep an evacuation
 from starting, and what is left out of it only makes it more likely to be news.

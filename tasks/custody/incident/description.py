@@ -1,4 +1,4 @@
-"""How a workload is described: the runbook's values, and what is refused, for the block and for who does without it."""
+"""Define how a workload is described (the runbook's values) and what is refused, for the block and before Prefect."""
 
 import re
 import tomllib

@@ -1,4 +1,4 @@
-"""How a run ends: each state that a person meets in Prefect, what it means and what to do then."""
+"""Define how a run ends: each state that a person meets in Prefect, what it means and what to do then."""
 
 from dataclasses import dataclass
 from typing import Final

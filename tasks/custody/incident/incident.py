@@ -1,4 +1,4 @@
-"""The incident: one evacuation of one workload, however many runs it takes (runbook §0)."""
+"""Define the incident and its id: one evacuation of one workload, however many runs it takes (runbook §0)."""
 
 import re
 from dataclasses import dataclass

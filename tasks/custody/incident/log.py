@@ -1,4 +1,4 @@
-"""The custody log: append-only JSON lines, each with the hash of the line before (RFC 3227 §4.1)."""
+"""Write and check the custody log: append-only JSON lines, each with the hash of the line before (RFC 3227 §4.1)."""
 
 import errno
 import hashlib

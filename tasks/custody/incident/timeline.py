@@ -1,4 +1,4 @@
-"""The timeline: when each step of each run of an incident began and ended, read from its custody log."""
+"""Read from the custody log when each step of each run of an incident began and ended."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""The verdict: one word computed from receipts, never assumed."""
+"""Compute the verdict, one word, from receipts. It is never assumed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""The row of a canary prediction, made from what the API's own /schema says of its columns."""
+"""Build the row of a canary prediction from the columns in the API's /schema."""
 
 from collections.abc import Mapping
 from typing import Any, Final

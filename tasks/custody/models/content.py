@@ -1,4 +1,4 @@
-"""The content of a model file: decompressed as joblib would, bounded, and read once from front to end."""
+"""Decompress a model file as joblib would: bounded, and read once from front to end."""
 
 import bz2
 import io

@@ -1,4 +1,4 @@
-"""Which names a model may import: what real models are made of, and nothing that does more than hold data.
+"""Decide which names a model may import: what real models are made of, and nothing that does more than hold data.
 
 An allowlist, for a blocklist is never complete. Left out on purpose: scipy.stats (the state of its distributions holds
 source text that is run when they are loaded), functools.partial, and whatever opens, loads or calls. joblib.Memory is

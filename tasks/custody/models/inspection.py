@@ -1,4 +1,4 @@
-"""The inspection: what each model among the evidence has been found to be, without trusting it."""
+"""Define what a model has been found to be (sound, torn, suspect, unknown), and which files are models."""
 
 import json
 from collections.abc import Collection, Iterable, Mapping

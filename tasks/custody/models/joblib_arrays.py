@@ -1,4 +1,4 @@
-"""Where arrays lie in a joblib file, and how long they are, by what numpy itself would take from their dtypes.
+"""Compute where arrays lie in a joblib file, and how long they are, by what numpy would take from their dtypes.
 
 Whatever an honest file does not hold is refused: a reader that counts otherwise than joblib takes the bytes of an array
 for opcodes, or opcodes for an array.

@@ -1,4 +1,4 @@
-"""Reads a pickle, joblib's kind too, without obeying it: nothing is imported, nothing is called.
+"""Read a pickle, joblib's kind too, without obeying it: nothing is imported, nothing is called.
 
 Python's own unpickler in its slow form, which joblib builds on too, with every opcode replaced that would import, call
 or change an object: these leave a `Name` or a `Made` behind. So memo, frames and stack mean exactly what they would

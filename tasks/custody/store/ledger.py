@@ -1,4 +1,4 @@
-"""The ledger: what a store has taken, by its own check of the digest, a line an object.
+"""Define the ledger: what a store has taken, by its own check of the digest, a line an object.
 
 It says what need not be sent again, and where the same content may lie already; it proves nothing. Whoever relies on
 it asks the store. Torn and foreign lines are passed over: what is not known is sent again, and found to be there.

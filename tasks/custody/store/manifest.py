@@ -1,4 +1,4 @@
-"""The manifest: every evidence file with its digest, closed once and never rewritten (runbook §4).
+"""Build and check the manifest: every evidence file with its digest, closed once and never rewritten (runbook §4).
 
 Keeps the fields of the runbook's own `make manifest` (generated_utc, items: path, bytes, sha256,
 mtime), so that its readers still work.

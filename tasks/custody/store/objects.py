@@ -1,4 +1,4 @@
-"""Which objects an incident leaves in the store, and in which order: the manifest comes last (runbook §5)."""
+"""List the objects that an incident leaves in the store, in their order. The manifest comes last (runbook §5)."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace

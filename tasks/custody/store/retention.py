@@ -1,4 +1,4 @@
-"""Retention: how long nobody may delete or overwrite what an incident has left in the store."""
+"""Define for how long nobody may delete or overwrite what an incident has left in the store."""
 
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta

@@ -1,4 +1,4 @@
-"""Canonical JSON with one long list of objects, written and read object by object: a manifest, a turn of latest/.
+"""Write and read canonical JSON with one long list, object by object: a manifest, a transaction of latest/.
 
 As a whole it is what `manifest.canonical` writes: sorted, indented by 2. So its lines say where each object begins and
 ends, and whoever reads it needs room for one object at a time. What comes may be forged: all sizes have limits.

@@ -1,4 +1,4 @@
-"""What an offload has sent."""
+"""Define what an offload has sent."""
 
 from dataclasses import dataclass
 

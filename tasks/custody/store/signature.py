@@ -1,4 +1,4 @@
-"""Signatures as `ssh-keygen -Y sign` makes them, so that a public tool proves them without us (PROTOCOL.sshsig)."""
+"""Make and read signatures as `ssh-keygen -Y sign` makes them (PROTOCOL.sshsig), so that a public tool proves them."""
 
 import base64
 import hashlib
