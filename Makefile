@@ -73,8 +73,9 @@ bench-trigger: $(STAMP)  ## from an event to a contained workload on a busy mach
 bench-offload: $(STAMP)  ## our offload beside the runbook's, s5cmd and rclone: SETS="S M L" ROUNDS=3, SETS=tiny ROUNDS=1 shows that it runs; writes build/bench/offload.json
 	$(BIN)/python -m benchmarks.offload $(SETS) $(if $(ROUNDS),--rounds $(ROUNDS))
 
-reference: $(STAMP)  ## docs/reference.md anew from the code
+reference: $(STAMP)  ## docs/reference.md and the tables of docs/architecture.md, from the code
 	$(BIN)/python -m docs.reference
+	$(BIN)/python -m docs.packages
 
 check: $(STAMP)  ## types, lint, layers, lock
 	$(BIN)/ruff format --check .

@@ -54,7 +54,7 @@ def reference(chapters: Iterable[Chapter] | None = None) -> str:
     gaps = [f"{title}: {' '.join(filter(None, row))}" for title, row in rows if not all(cell.strip() for cell in row)]
     if gaps:
         raise Undocumented(f"expected a meaning in the code for each; got none for {'; '.join(gaps)}. Write it there")
-    return "\n".join([_HEAD, _contents(told), *map(_written, told)])
+    return "\n".join([_HEAD, _contents(told), *map(written, told)])
 
 
 def everything() -> Iterator[Chapter]:
@@ -212,7 +212,8 @@ def _anchor(title: str) -> str:
     return re.sub(r"[^a-z0-9 -]", "", title.lower()).replace(" ", "-")
 
 
-def _written(chapter: Chapter) -> str:
+def written(chapter: Chapter) -> str:
+    """Return a chapter as Markdown."""
     lines = [chapter.head, ["---"] * len(chapter.head), *chapter.rows]
     table = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
     return f"## {chapter.title}\n\n{chapter.about}\n\n{table}\n"

@@ -1,4 +1,4 @@
-"""Check which process listens on the API's port after the stop."""
+"""Check which process listens on the API's port after the stop (runbook §3)."""
 
 import os
 import socket

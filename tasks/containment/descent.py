@@ -1,4 +1,4 @@
-"""Track all descendants of the processes that a stop ends, orphans included."""
+"""Track all descendants of the processes that a stop ends, orphans included (runbook §3)."""
 
 import os
 import threading

@@ -1,4 +1,4 @@
-"""Detect processes that start and end between two looks."""
+"""Detect processes that start and end between two looks (runbook §3)."""
 
 import time
 from typing import Final

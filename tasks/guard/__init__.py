@@ -1,1 +1,1 @@
-"""The process that holds the training lock while a cordon stands. No third party but the Docker SDK, no Prefect."""
+"""The process that holds the training lock under a cordon. Standard library alone; with containers, the Docker SDK."""

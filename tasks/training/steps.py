@@ -1,4 +1,4 @@
-"""Refuse a training while a cordon stands, and raise the alarm when it fails by itself."""
+"""Refuse a training while a cordon stands, and raise the alarm when it fails by itself (runbook §1)."""
 
 import fcntl
 import os

@@ -1,4 +1,4 @@
-"""Decide which containers belong to the workload and which is ours; define their receipts."""
+"""Decide which containers belong to the workload and which is ours; define their receipts (runbook §2, §3)."""
 
 import re
 from collections.abc import Iterable, Mapping

@@ -1,4 +1,4 @@
-"""Decide who belongs to the workload, who only looks like it, and who is spared (we, our ancestors, Prefect)."""
+"""Decide who belongs to the workload, who only looks like it, and who is spared: we, Prefect (runbook §2, §3)."""
 
 import re
 from collections.abc import Iterable, Mapping

@@ -1,4 +1,4 @@
-"""Decide what on Prefect's side the cordon pauses; define the receipt of the pause."""
+"""Decide what on Prefect's side the cordon pauses; define the receipt of the pause (runbook §1)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

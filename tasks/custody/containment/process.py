@@ -1,4 +1,4 @@
-"""Define a process and its kin; decide the order of the freeze and the signal of the stop."""
+"""Define a process and its kin; decide the order of the freeze and the signal of the stop (runbook §2, §3)."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field

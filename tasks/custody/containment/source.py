@@ -1,4 +1,4 @@
-"""Decide what started a process, and what keeps bringing it back. Pure decisions over a snapshot."""
+"""Decide what started a process, and what keeps bringing it back (runbook §3)."""
 
 import re
 from collections.abc import Collection, Iterable, Mapping

@@ -1,4 +1,4 @@
-"""Build the coverage statement: what was expected, what came of it, which questions stay open (coverage.json)."""
+"""Build coverage.json: what was expected, what came of it, which questions stay open (runbook §4)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict

@@ -1,4 +1,4 @@
-"""Name each object in the store, and encode hostile file names for it."""
+"""Name each object in the store and each file of evidence and record; encode hostile names (runbook §5)."""
 
 import hashlib
 import re

@@ -1,4 +1,4 @@
-"""Divide a large file into parts for a multipart upload (threshold, size, digests).
+"""Divide a large file into parts for a multipart upload: threshold, size, digests (runbook §5).
 
 A store digests in one piece what comes in one request. Of parts it gives the SHA-256 of their SHA-256s, "composite":
 that proves the same bytes to whoever knows the parts. They are sealed in the manifest, taken in the very pass that

@@ -1,4 +1,4 @@
-"""Redact what we generate ourselves: a value that looks secret is replaced before anything is hashed.
+"""Redact what we generate ourselves: a value that looks secret is replaced before anything is hashed (runbook §4).
 
 What is hidden: the value of a secret-looking name, option or parameter of a query or a connection string; what follows
 the colon or percent sign in the value of a user option; the password of any URL and all of the userinfo of an http one

@@ -1,4 +1,4 @@
-"""Compute the verdict, one word, from receipts. It is never assumed."""
+"""Compute the verdict, one word, from receipts (runbook §8). It is never assumed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""Judge whether a model is whole and harmless, as far as its format shows. Nothing is unpickled."""
+"""Judge whether a model is whole and harmless, as its format shows (runbook §4). Nothing is unpickled."""
 
 import sys
 from collections import deque
