@@ -77,7 +77,7 @@ reference: $(STAMP)  ## docs/reference.md and the tables of docs/architecture.md
 	$(BIN)/python -m docs.reference
 	$(BIN)/python -m docs.packages
 
-check: $(STAMP)  ## types, lint, layers, lock
+check: $(STAMP)  ## types, lint, rows of packages, lock
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy

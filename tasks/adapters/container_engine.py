@@ -21,7 +21,7 @@ _LINK: Final = 1 << 27  # Go's os.ModeSymlink
 
 
 class Engine(Protocol):
-    """What the verbs may ask of an engine. A dry run puts another one behind the same door.
+    """What the steps may ask of an engine. A dry run puts another one behind the same door.
 
     Every method may raise EngineError; EngineUnreachable means that the next question will fare no better.
     """

@@ -26,7 +26,7 @@ _TOGETHER: Final = 256
 
 
 class Host(Protocol):
-    """What the verbs may do to a host. A dry run puts another host behind the same door."""
+    """What the steps may do to a host. A dry run puts another host behind the same door."""
 
     def snapshot(self) -> dict[int, Process]:
         """All processes as they are now, by pid."""

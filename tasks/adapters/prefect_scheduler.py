@@ -19,7 +19,7 @@ NO_SERVER: Final = "no Prefect server is known that could be asked; PREFECT_API_
 
 
 class Scheduler(Protocol):
-    """What the verbs may do to Prefect's side. A dry run puts another one behind the same door."""
+    """What the steps may do to Prefect's side. A dry run puts another one behind the same door."""
 
     def list_states(self, launchers: Iterable[Launcher], seconds: float) -> States:
         """Each as the server shows it; one that could not be asked in so many seconds says why. Never raises."""

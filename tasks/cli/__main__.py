@@ -108,7 +108,7 @@ _VERBS: Final[dict[str, Callable[[Workload, Host], Iterator[str]]]] = {"status":
 
 
 def chosen(arguments: list[str]) -> tuple[str, dict[str, Workload]]:
-    """The verb, and the workloads that it is for. Raises Refused."""
+    """Return the command, and the workloads that it is for. Raises Refused."""
     match arguments:
         case [verb, file, *names] if verb in _VERBS and len(names) <= 1:
             found = workloads(Path(file))

@@ -1,1 +1,1 @@
-"""An incident on this host: its folder, file names, lock, joining. Standard library alone; no step of the runbook."""
+"""An incident on this host: folder, file names, joining. No Prefect; layout, run_lock, joining need no third party."""

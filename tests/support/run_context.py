@@ -1,4 +1,4 @@
-"""A case without a Prefect server: steps are then called as plain functions, by `.fn`."""
+"""A run's context without a Prefect server: steps are then called as plain functions, by `.fn`."""
 
 import socket
 from collections.abc import Iterator, Mapping
@@ -27,7 +27,7 @@ def case_of(
     dry_run: bool = False,
     saved: Mapping[str, Any] | None = None,
 ) -> Iterator[RunContext]:
-    """Open a case for a workload block, as a run of that incident would."""
+    """Open a run's context for a workload block, as a run of that incident would."""
     workload.evidence.mkdir(parents=True, exist_ok=True)
     ownership = take_ownership(workload.evidence)
     assert ownership is not None
