@@ -1,4 +1,4 @@
-"""Make the two clients of an S3 store, pinned to one endpoint and one region, whatever the environment says."""
+"""Make the clients of an S3 store: time-outs, connections, certificates; pinned to one endpoint and one region."""
 
 import os
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""Try single requests to S3 again, so that a step that is tried again does not ask for every object again."""
+"""Try single requests to S3 again, after which pauses and how often, so that a step need not ask for all again."""
 
 import random
 import time

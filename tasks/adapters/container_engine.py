@@ -1,4 +1,4 @@
-"""Ask and command the Docker engine. Each request has a time limit: an engine that hangs costs seconds, no more.
+"""Ask and command the Docker engine, each request within a time limit: one that hangs costs seconds, no more.
 
 The Docker SDK is imported when an engine is first asked: it must not delay the containment of processes.
 """

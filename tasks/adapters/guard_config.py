@@ -1,4 +1,4 @@
-"""Define what a guard is told: lock, matchers, files to write (runbook §1)."""
+"""Define what a guard is told, and what its marker says: lock, matchers, files to write (runbook §1)."""
 
 import json
 from dataclasses import asdict, dataclass

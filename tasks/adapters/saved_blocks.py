@@ -1,4 +1,4 @@
-"""Load blocks by name, saved ones or those of a run by hand. Refuses unknown names."""
+"""Load blocks by name, saved ones or those of a run by hand; refuse unknown names."""
 
 from collections.abc import Mapping
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""§4: close the evidence folder. Afterwards nothing in it changes; later findings go into a supplement."""
+"""§4: close the evidence folder by manifest.json, SHA256SUMS and signature. Later findings go into a supplement."""
 
 import os
 from collections import defaultdict, deque

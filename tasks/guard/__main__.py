@@ -1,4 +1,4 @@
-"""§1: hold the training lock and freeze newcomers until told to end.
+"""§1: hold the training lock, look for newcomers every quarter of a second and freeze them, until told to end.
 
 Most launchers never look at a lock. So the guard also watches for processes that match the workload, freezes them
 and writes them down. It outlives the flow, the worker and the login, and needs the standard library alone.

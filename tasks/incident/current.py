@@ -1,4 +1,4 @@
-"""Read and write which incident of a workload is open. The next run carries it on, also one killed while it opened."""
+"""Read and write open.json: which incident of a workload is open. One that was killed while it opened is carried on."""
 
 import logging
 from collections.abc import Iterator, Mapping

@@ -1,4 +1,4 @@
-"""Find or make an incident's folder: in the evidence folder, or where there is room when that has none.
+"""Find or make an incident's folder: in evidence_dir, else in fallback_dir, else in memory.
 
 A full disk must never keep a workload from being contained. So there are up to three bases: the evidence folder, the
 fallback folder of the workload block, and as a last resort a folder in memory, which a reboot clears. Its name cannot

@@ -1,4 +1,4 @@
-"""Let one run at a time work on a workload, and nobody who is no run of ours keep us out.
+"""Let one run at a time work on a workload (.owner), and nobody who is no run of ours keep us out.
 
 A run of root counts for everybody. That of another account counts only where the evidence folder is its own and what
 the folder lies in is not: else it may be the workload's account, which must not fend off an evacuation.

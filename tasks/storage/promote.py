@@ -1,4 +1,4 @@
-"""§5: update latest/ from a proven incident. The API and `make pull` read it, so no good file of it is ever lost."""
+"""§5: let latest/ follow a proven incident, which files and when. The API reads it, so it changes last."""
 
 from collections.abc import Sequence
 from dataclasses import replace

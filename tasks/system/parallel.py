@@ -1,4 +1,4 @@
-"""Work on many items in parallel, in their order and in bounded memory."""
+"""Work on many items in parallel, in their order and in bounded memory; how many at a time."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sized

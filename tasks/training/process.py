@@ -1,4 +1,4 @@
-"""Run the process tree of a training under the lock, follow its lines, end it whole after its own grace."""
+"""Run the process tree of a training run under the lock: follow its lines; end it by signal, own grace, SIGKILL."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""Decide which files that are no models latest/ may get: whole ones, of kinds that nobody can run."""
+"""Decide which files that are no models latest/ may get: whole ones, of kinds (suffixes) that nobody can run."""
 
 import json
 import re

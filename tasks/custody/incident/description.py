@@ -1,4 +1,4 @@
-"""Define how a workload is described (the runbook's values) and what is refused, for the block and before Prefect."""
+"""Define how a workload is described: default patterns, port, and which fields are refused, also before Prefect."""
 
 import re
 import tomllib

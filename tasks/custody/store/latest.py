@@ -1,4 +1,4 @@
-"""Plan a transaction of latest/ (runbook §5). It is numbered, told before it begins and told again when it is done.
+"""Plan a transaction of latest/: what is added, replaced, kept or deleted, and why not (runbook §5). It is numbered.
 
 Whoever creates the number has the turn, so two at once are impossible; a turn that was begun and never done is
 carried on by the next one (runbook §5).
