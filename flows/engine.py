@@ -13,8 +13,9 @@ from importlib import import_module
 from typing import Final
 
 from tasks.custody.errors import EvacuationError
-from tasks.prestart.freeze import answers, freeze_early, thaw_again, uninterrupted
+from tasks.prestart.freeze import freeze_early, thaw_again, uninterrupted
 from tasks.prestart.join import join_early
+from tasks.prestart.prefect_http import answers
 from tasks.system.cancellation import still_acts
 from tasks.system.priority import take_priority
 

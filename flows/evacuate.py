@@ -10,9 +10,10 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.fields import BlockName, IncidentId, Sentence
 from tasks.collectors import discover
+from tasks.containment.containment_check import prove_contained, prove_still_contained
 from tasks.containment.cordon import cordon
 from tasks.containment.cordon_test import challenge
-from tasks.containment.members import freeze, prove_contained, prove_still_contained
+from tasks.containment.freeze import freeze
 from tasks.containment.pause_prefect import pause
 from tasks.containment.stop import stop
 from tasks.containment.watch import watch

@@ -10,15 +10,8 @@ from typing import Final
 from tasks.containment.containers import stop_containers
 from tasks.containment.cordon import matchers
 from tasks.containment.descent import Kin
-from tasks.containment.members import (
-    collect_key,
-    command_of,
-    find_members,
-    halt,
-    load_frozen,
-    load_stopped,
-    protected_pids,
-)
+from tasks.containment.freeze import collect_key, command_of, halt, load_frozen, load_stopped
+from tasks.containment.members import find_members, protected_pids
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.membership import Member
 from tasks.custody.containment.process import Identity, Process, copies, gentle_signal

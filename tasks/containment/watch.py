@@ -10,16 +10,8 @@ from typing import Any, Final
 
 from tasks.containment.containers import frozen_containers
 from tasks.containment.cordon import caught
-from tasks.containment.members import (
-    Snapshot,
-    command_of,
-    find_members,
-    halt,
-    load_frozen,
-    load_returned,
-    own_pids,
-    protected_pids,
-)
+from tasks.containment.freeze import command_of, halt, load_frozen, load_returned
+from tasks.containment.members import Snapshot, find_members, own_pids, protected_pids
 from tasks.containment.watch_containers import ContainerReturns
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.membership import Member

@@ -11,7 +11,7 @@ from tasks.collectors import discover
 from tasks.collectors.attempt import attempt
 from tasks.collectors.collector import Collector, Files, Target
 from tasks.containment.containers import frozen_containers
-from tasks.containment.members import collect_key, load_frozen, stop_key
+from tasks.containment.freeze import collect_key, load_frozen, stop_key
 from tasks.custody.evidence.acquisition import Evidence, Loss, Outcome, StoredFile, worst
 from tasks.custody.evidence.keys import unquote
 from tasks.custody.evidence.parts import Parts

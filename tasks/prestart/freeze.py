@@ -4,7 +4,6 @@ On a machine whose every core computes, the import of Prefect alone takes second
 run's parameters and its workload block. Whatever it cannot do, or must not do, is left to the run itself.
 """
 
-import base64
 import json
 import os
 import signal
@@ -14,10 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path, PurePath
 from typing import Any, Final
-from urllib.parse import quote, urlsplit
 
 from tasks.adapters.host import LinuxHost
 from tasks.custody.containment.membership import Member, matchers_of, members
@@ -27,19 +24,15 @@ from tasks.custody.visible import say
 from tasks.incident import layout
 from tasks.incident.layout import CORDON, EARLY, FROZEN, INCIDENT, RECOVERED
 from tasks.incident.run_lock import at_work, give_up_ownership, keep_ownership, take_ownership
+from tasks.prestart.prefect_http import NotNow, ask_server, fields_of
 from tasks.system.accounts import number_of
 from tasks.system.atomic_files import identities, read_ours, rows_of
 from tasks.system.processes import untouchable
 
 FLOW: Final = "evacuate"
-_ANSWER_SECONDS: Final = 3.0
 _FREEZE_SECONDS: Final = 5.0
 _unkept: Final[dict[Identity, datetime]] = {}
 """Whom this process has stopped and could write down on no disk."""
-
-
-class NotNow(Exception):
-    """The run has to do it by itself, for this reason."""
 
 
 @dataclass(frozen=True)
@@ -100,54 +93,6 @@ def _here(fields: dict[str, Any]) -> dict[str, Any]:
     if fields["host"] != socket.gethostname():
         raise NotNow(f"the workload runs on {fields['host']}")
     return fields
-
-
-def fields_of(ask: Callable[..., Any], workload: object) -> dict[str, Any]:
-    """Fields of a saved workload block."""
-    name = quote(str(workload), safe="")
-    fields: dict[str, Any] = ask(f"/block_types/slug/workload/block_documents/name/{name}")["data"]
-    return fields
-
-
-@contextmanager
-def ask_server(environment: Mapping[str, str], seconds: float = _ANSWER_SECONDS) -> Iterator[Callable[..., Any]]:
-    """A way to ask the Prefect server: a path (and what is posted there), answered by its JSON. One connection."""
-    url = urlsplit(environment["PREFECT_API_URL"])
-    kind = HTTPSConnection if url.scheme == "https" else HTTPConnection
-    connection = kind(url.hostname or "", url.port, timeout=seconds)
-
-    def ask(path: str, said: Any = None) -> Any:
-        body = None if said is None else json.dumps(said)
-        headers = {"Content-Type": "application/json", **_credentials(environment)}
-        connection.request("GET" if body is None else "POST", url.path.rstrip("/") + path, body, headers)
-        answer = connection.getresponse()
-        content = answer.read()
-        if answer.status not in {200, 201}:
-            raise NotNow(f"{path} is answered by HTTP {answer.status}")
-        return json.loads(content)
-
-    try:
-        yield ask
-    finally:
-        connection.close()
-
-
-def answers(environment: Mapping[str, str]) -> bool:
-    """Whether the Prefect server is there. One that is busy is given as long as for any other answer."""
-    try:
-        with ask_server(environment) as ask:
-            ask("/health")
-    except (NotNow, OSError, HTTPException, ValueError):
-        return False
-    return True
-
-
-def _credentials(environment: Mapping[str, str]) -> dict[str, str]:
-    if key := environment.get("PREFECT_API_KEY"):
-        return {"Authorization": f"Bearer {key}"}
-    if text := environment.get("PREFECT_API_AUTH_STRING"):
-        return {"Authorization": f"Basic {base64.b64encode(text.encode()).decode()}"}
-    return {}
 
 
 def evidence_of(workload: Mapping[str, Any]) -> Path:

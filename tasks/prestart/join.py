@@ -13,7 +13,8 @@ from typing import Any, Final
 from tasks.custody.incident.alarm import Alarm
 from tasks.custody.visible import say
 from tasks.incident.joining import incident_of, joined_message, leave
-from tasks.prestart.freeze import FLOW, NotNow, ask_server, evidence_of, fields_of
+from tasks.prestart.freeze import FLOW, evidence_of
+from tasks.prestart.prefect_http import NotNow, ask_server, fields_of
 
 _ANSWER_SECONDS: Final = 30.0
 

@@ -9,7 +9,7 @@ from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 
 from tasks.collectors import discover
-from tasks.containment.members import CONTAINED, stance
+from tasks.containment.containment_check import CONTAINED, stance
 from tasks.custody.containment.pause import Pause
 from tasks.custody.containment.receipt import (
     Challenge,

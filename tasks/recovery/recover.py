@@ -9,8 +9,8 @@ from posixpath import basename
 from typing import Final
 from urllib.parse import urlsplit
 
+from tasks.containment.containment_check import check_containment
 from tasks.containment.cordon import hold
-from tasks.containment.members import check_containment
 from tasks.containment.pause_prefect import pause_named
 from tasks.containment.uncordon import uncordon
 from tasks.custody.containment.receipt import Containment, Recovery

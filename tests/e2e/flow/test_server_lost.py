@@ -19,7 +19,7 @@ from tasks.adapters.prefect_server import PrefectServer
 from tasks.audit.verify import audited
 from tasks.custody.audit.signers import read_signers
 from tasks.incident.layout import CORDON
-from tasks.prestart.freeze import answers
+from tasks.prestart.prefect_http import answers
 from tests.e2e.flow.test_early import environment
 from tests.support.scenes import Scene
 from tests.support.workloads import SmallWorkload, wait_until

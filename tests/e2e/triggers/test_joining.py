@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tasks.containment.cordon import cordon
-from tasks.containment.members import freeze
+from tasks.containment.freeze import freeze
 from tasks.custody.containment.process import Identity
 from tasks.custody.incident.alarm import Alarm, belongs_to
 from tasks.incident.joining import incident_of, leave, left, past

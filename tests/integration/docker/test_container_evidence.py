@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tasks.collectors.containers import redacted
-from tasks.containment.members import freeze
+from tasks.containment.freeze import freeze
 from tasks.containment.stop import stop
 from tasks.custody.evidence.acquisition import Evidence, Outcome
 from tasks.evidence.collect import collect

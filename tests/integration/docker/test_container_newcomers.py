@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from tasks.cli.status import status
+from tasks.containment.containment_check import prove_contained
 from tasks.containment.cordon import cordon
-from tasks.containment.members import freeze, prove_contained
+from tasks.containment.freeze import freeze
 from tasks.containment.stop import stop
 from tasks.containment.uncordon import uncordon
 from tasks.containment.watch import watch

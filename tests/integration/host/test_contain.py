@@ -16,9 +16,11 @@ import psutil
 import pytest
 
 from tasks.adapters.host import LinuxHost
-from tasks.containment import members as contain
+from tasks.containment import freeze as contain
+from tasks.containment.containment_check import prove_contained, prove_still_contained
 from tasks.containment.cordon import await_cordon, cordon
-from tasks.containment.members import find_members, freeze, prove_contained, prove_still_contained
+from tasks.containment.freeze import freeze
+from tasks.containment.members import find_members
 from tasks.containment.stop import stop
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.process import Identity, Process
@@ -145,7 +147,7 @@ def in_a_process_of_its_own(
     code = (
         "import os, sys; from pathlib import Path; from tests.support.run_context import case_of\n"
         "from tests.support.workloads import SmallWorkload\n"
-        "from tasks.containment.members import freeze, prove_contained\n"
+        "from tasks.containment.containment_check import prove_contained\nfrom tasks.containment.freeze import freeze\n"
         f"{first}\n"
         "w = SmallWorkload.__new__(SmallWorkload); w.root, w.port = Path(sys.argv[1]), 1\n"
         "with case_of(w.block(evidence_dir=Path(sys.argv[2]))) as case:\n"
@@ -366,7 +368,7 @@ def test_what_the_workload_could_not_protect_from_us_is_told_as_survivor(
         raise PermissionError(identity.pid, number)
 
     monkeypatch.setattr(LinuxHost, "signal", denied)
-    monkeypatch.setattr("tasks.containment.members._SETTLE_SECONDS", 0.1)
+    monkeypatch.setattr("tasks.containment.freeze._SETTLE_SECONDS", 0.1)
     monkeypatch.setattr("tasks.containment.stop._SETTLE_SECONDS", 0.01)
     with case_of(small.block(grace_seconds=0.2)) as context:
         frozen: Freeze = made(freeze.fn(context))

@@ -17,9 +17,10 @@ import pytest
 
 from tasks.adapters.guard_config import GuardConfig
 from tasks.adapters.host import LinuxHost
+from tasks.containment.containment_check import prove_contained
 from tasks.containment.cordon import cordon
 from tasks.containment.cordon_test import challenge
-from tasks.containment.members import freeze, prove_contained
+from tasks.containment.freeze import freeze
 from tasks.containment.stop import stop
 from tasks.incident.layout import CAUGHT, EARLY
 from tasks.system.atomic_files import write_whole

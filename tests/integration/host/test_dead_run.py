@@ -15,8 +15,9 @@ import pytest
 
 from tasks.adapters.guard_config import GuardConfig
 from tasks.adapters.host import LinuxHost
+from tasks.containment.containment_check import prove_contained
 from tasks.containment.cordon import cordon
-from tasks.containment.members import freeze, load_frozen, prove_contained
+from tasks.containment.freeze import freeze, load_frozen
 from tasks.containment.stop import stop
 from tasks.containment.uncordon import held, uncordon
 from tasks.containment.watch import watch
@@ -51,7 +52,7 @@ import sys
 from pathlib import Path
 from tests.support.run_context import INCIDENT, case_of
 from tests.support.workloads import SmallWorkload
-from tasks.containment.members import freeze
+from tasks.containment.freeze import freeze
 from tasks.containment.cordon import cordon
 from tasks.containment.stop import stop
 small = SmallWorkload.__new__(SmallWorkload)

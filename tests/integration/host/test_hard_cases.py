@@ -11,8 +11,9 @@ import pytest
 import uvicorn
 
 from tasks.adapters.host import LinuxHost
+from tasks.containment.containment_check import prove_contained
 from tasks.containment.cordon import cordon
-from tasks.containment.members import freeze, prove_contained
+from tasks.containment.freeze import freeze
 from tasks.containment.stop import stop
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.receipt import Containment, Freeze, Stop

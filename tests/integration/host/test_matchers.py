@@ -7,8 +7,9 @@ import subprocess
 import psutil
 import pytest
 
+from tasks.containment.containment_check import prove_contained
 from tasks.containment.cordon import cordon
-from tasks.containment.members import freeze, prove_contained
+from tasks.containment.freeze import freeze
 from tasks.containment.stop import stop
 from tasks.custody.errors import Refused
 from tasks.preflight.open_incident import require_known_account

@@ -17,7 +17,7 @@ from tasks.adapters.host import LinuxHost
 from tasks.cli.__main__ import let_go
 from tasks.cli.status import status
 from tasks.containment.cordon import caught, cordon
-from tasks.containment.members import freeze
+from tasks.containment.freeze import freeze
 from tasks.containment.uncordon import held
 from tasks.custody.errors import Refused
 from tasks.incident.layout import EARLY, FROZEN

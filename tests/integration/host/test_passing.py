@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tasks.containment.containment_check import prove_contained
 from tasks.containment.cordon import cordon
-from tasks.containment.members import freeze, prove_contained
+from tasks.containment.freeze import freeze
 from tasks.containment.stop import stop
 from tasks.custody.containment.process import Identity
 from tasks.system.processes import start_of
@@ -63,7 +64,7 @@ def alive(small: SmallWorkload, **fields: object) -> tuple[str, ...]:
 
 @pytest.mark.parametrize("pattern", ["import os, time", "no such training"], ids=["matches", "in the root alone"])
 def test_a_chain_of_forks_is_not_contained(small: SmallWorkload, pattern: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.containment.members._FREEZE_SECONDS", 1.0)
+    monkeypatch.setattr("tasks.containment.freeze._FREEZE_SECONDS", 1.0)
     with going_on(small.root, [sys.executable, "-c", CHAIN]):
         wait_until((small.root / "beat").exists, what="the chain")
         told = [each for each in alive(small, training_pattern=pattern) if "came and went" in each]

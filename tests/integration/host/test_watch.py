@@ -10,8 +10,9 @@ from typing import Any
 import psutil
 import pytest
 
+from tasks.containment.containment_check import prove_contained, prove_still_contained
 from tasks.containment.cordon import cordon
-from tasks.containment.members import freeze, prove_contained, prove_still_contained
+from tasks.containment.freeze import freeze
 from tasks.containment.stop import stop
 from tasks.containment.watch import watch
 from tasks.custody.containment.ends import End

@@ -18,7 +18,7 @@ from prefect import flow
 
 from tasks.collectors import discover, stacks, tree
 from tasks.collectors.collector import Incomplete, NothingThere
-from tasks.containment.members import freeze
+from tasks.containment.freeze import freeze
 from tasks.containment.stop import stop
 from tasks.custody.containment.process import Identity, Process
 from tasks.custody.evidence.acquisition import Evidence, Outcome

@@ -1,0 +1,152 @@
+"""§3: check that nothing of the workload is left, and say how it stands."""
+
+from collections.abc import Container, Iterable
+from datetime import UTC, datetime
+from typing import Final
+
+from tasks.containment.api_port import others_on_port
+from tasks.containment.containers import (
+    find_containers,
+    frozen_containers,
+    living_containers,
+)
+from tasks.containment.cordon import await_cordon, matchers
+from tasks.containment.freeze import load_frozen, load_returned, ticks
+from tasks.containment.members import Snapshot, excluded_pids, own_pids
+from tasks.containment.short_lived import NOBODY, met_in_passing
+from tasks.custody.containment.ends import End
+from tasks.custody.containment.membership import Survey, survey
+from tasks.custody.containment.passing import come_and_gone
+from tasks.custody.containment.process import Identity, Process
+from tasks.custody.containment.receipt import Containment, Returned
+from tasks.custody.errors import EngineError
+from tasks.custody.evidence.redact import command_line
+from tasks.incident.layout import SINCE
+from tasks.runtime.context import RunContext
+from tasks.runtime.step import step
+
+_SHOWN: Final = 100
+_STOPPED: Final = frozenset("Tt")
+CONTAINED: Final = "contained"
+FROZEN_ONLY: Final = "frozen, not stopped"
+NOT_CONTAINED: Final = "not contained"
+RELEASED: Final = "let go by an earlier recovery"
+UNTOUCHED: Final = "nothing was touched"
+"""How the workload stands when a run of its incident is cancelled."""
+
+
+def check_containment(context: RunContext) -> Containment:
+    """Look again: nothing that belongs to the workload, nobody that was frozen, and a lock that refuses.
+
+    Nor anybody who comes and goes faster than a look, nor another program on the API's port.
+    """
+    last, _ = context.host.arrivals(NOBODY)
+    state = await_cordon(context)
+    snapshot = context.host.snapshot()
+    mine = own_pids(context, snapshot)
+    visible = {pid: process for pid, process in snapshot.items() if pid not in mine}
+    seen = look_for_life(context, visible)
+    alive = dict(seen.alive)
+    for identity in load_frozen(context).keys() - alive.keys():
+        if (process := visible.get(identity.pid)) and process.identity == identity and process.alive:
+            alive[identity] = "it was frozen and lives"
+    alive |= {
+        each.identity: f"left frozen, {each.source} brings it back"
+        for each in _load_held(context)
+        if each.identity in alive
+    }
+    return Containment(
+        at=datetime.now(UTC),
+        alive=(
+            *(f"{_tell(visible[who.pid])} ({reason})" for who, reason in alive.items()),
+            *_listening(context, mine, alive),
+            *_passing(context, last),
+            *living_containers(context),
+        ),
+        cordoned=state.held,
+        reason=state.summary,
+        left_alone=tuple(_tell(process) for process in seen.bystanders),
+        recovered=bool(context.recovered() or context.recovered_containers()),
+    )
+
+
+def _listening(context: RunContext, mine: Iterable[int], told: Container[Identity]) -> list[str]:
+    """Who else listens on the API's port."""
+    found = others_on_port(context, mine, _known_containers(context))
+    return [
+        f"{_tell(each.process) if each.process else f'a program of user {each.user}'} ({reason})"
+        for each, reason in found
+        if not each.process or each.process.identity not in told
+    ]
+
+
+def _passing(context: RunContext, last: int) -> list[str]:
+    """Whether processes of the workload come and go; `last` is the last pid that was given out before the look."""
+    met = {process.pid: process for process in met_in_passing(context.host, last)}
+    if not met:
+        return []
+    snapshot = context.host.snapshot()
+    mine, kept = own_pids(context, met | snapshot), excluded_pids(met | snapshot)
+    others = [process for pid, process in met.items() if pid not in mine]
+    since = context.journal(SINCE, int) or ticks()
+    found = come_and_gone(others, snapshot, matchers(context.workload), context.root, kept, since)
+    return [
+        f"{len(found)} processes came and went during the check, too fast to be stopped, as "
+        f"{_tell(met[who.pid])} ({reason}); end them by their systemd unit or control group "
+        f"({met[who.pid].cgroup.rpartition(':')[2].strip()}) or restart the host, then carry the incident on"
+        for who, reason in list(found.items())[:1]
+    ]
+
+
+def stance(context: RunContext, containment: Containment | None) -> str:
+    """How the workload stands, in words that a cancelled run can be told by."""
+    if context.dry_run:
+        return UNTOUCHED
+    if containment and containment.contained:
+        return CONTAINED
+    if context.recovered():
+        return RELEASED
+    held, snapshot = load_frozen(context), context.host.snapshot()
+    mine = own_pids(context, snapshot)
+    visible = {pid: process for pid, process in snapshot.items() if pid not in mine}
+    seen = {visible[who.pid] for who in look_for_life(context, visible).alive}
+    seen |= {now for who in held if (now := visible.get(who.pid)) and now.identity == who and now.alive}
+    still = [process.identity in held and process.state in _STOPPED for process in seen]
+    try:
+        still += [container.state == "paused" for container in find_containers(context)]
+    except EngineError:
+        return NOT_CONTAINED
+    return FROZEN_ONLY if still and all(still) else NOT_CONTAINED
+
+
+def _load_held(context: RunContext) -> list[Returned]:
+    return [each for each in load_returned(context) if each.end is End.HELD]
+
+
+def look_for_life(context: RunContext, snapshot: Snapshot) -> Survey:
+    """Living processes that contradict "nothing of the workload runs", and those that only look like it."""
+    since = context.journal(SINCE, int) or ticks()
+    return survey(
+        snapshot, matchers(context.workload), context.root, excluded_pids(snapshot), since, _known_containers(context)
+    )
+
+
+def _known_containers(context: RunContext) -> set[str]:
+    return {each.id for each in (*frozen_containers(context), *context.recovered_containers())}
+
+
+@step("§3 check: nothing of the workload is left", "封じ込めの確認")
+def prove_contained(context: RunContext) -> Containment:
+    """Look right after the stop."""
+    return check_containment(context)
+
+
+@step("§3 check: nothing of the workload came back", "再出現なしの確認", last=True)
+def prove_still_contained(context: RunContext) -> Containment:
+    """Look again when the evidence is safe: a supervisor may have brought the workload back meanwhile."""
+    return check_containment(context)
+
+
+def _tell(process: Process) -> str:
+    where = f" in container {process.container[:12]}" if process.container else ""
+    return f"{process.pid}: {command_line(process.command, _SHOWN)}{where}"

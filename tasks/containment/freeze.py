@@ -1,0 +1,159 @@
+"""§2: freeze the workload, and what this incident has frozen, stopped and met again so far."""
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from signal import SIGSTOP
+from typing import Final
+
+from tasks.adapters.host import Host
+from tasks.containment.api_port import note_listener
+from tasks.containment.containers import (
+    containers_key,
+    freeze_containers,
+    frozen_containers,
+    stopped_containers,
+)
+from tasks.containment.members import Snapshot, find_members
+from tasks.custody.containment.membership import Member
+from tasks.custody.containment.process import Identity, Process, handed_down
+from tasks.custody.containment.receipt import Freeze, Frozen, Returned, Stopped
+from tasks.custody.containment.source import lineages
+from tasks.custody.evidence.redact import command_line
+from tasks.incident.layout import FROZEN, RETURNED, SINCE, STOPPED
+from tasks.prestart.freeze import read_early, take_over
+from tasks.runtime.context import RunContext
+from tasks.runtime.step import step
+from tasks.system.processes import flow_run_of
+
+_FREEZE_SECONDS: Final = 10.0
+_SETTLE_SECONDS: Final = 2.0
+_POLL_SECONDS: Final = 0.005
+
+
+@step("§2 freeze the workload", "凍結")
+def freeze(context: RunContext) -> Freeze:
+    """SIGSTOP every process of the workload, parents first, again until a look finds no new one (runbook §2, §3).
+
+    Its containers are paused right after: no engine can delay that.
+    Looks anew in every run; what earlier runs of the incident froze stays in the result, so that steps which
+    depend on it are repeated for new life and for nothing else.
+    """
+    if context.journal(SINCE, int) is None:
+        context.journal(SINCE, int, ticks())
+    before = read_early(context.early)
+    fresh: dict[Identity, Frozen] = {}
+    earlier = load_frozen(context)
+    deadline = time.monotonic() + _FREEZE_SECONDS
+    looks = list[tuple[Snapshot, dict[Identity, Frozen]]]()
+    settled = False
+    while not settled and time.monotonic() < deadline:
+        snapshot: Snapshot = context.host.snapshot()
+        new = {who: member for who, member in find_members(context, snapshot).items() if who not in fresh}
+        halted = {who: halt(context.host, snapshot[who.pid], member, before.get(who)) for who, member in new.items()}
+        fresh |= halted
+        looks.append((snapshot, halted))
+        settled = not new
+    for snapshot, halted in looks:
+        fresh |= describe(snapshot, halted)
+    context.freeze_budget.begin()
+    everyone = sorted({**earlier, **fresh}.values(), key=lambda process: process.identity)
+    context.journal(FROZEN, list[Frozen], everyone)
+    take_over(context.early)
+    _confirm(context.host, fresh)
+    note_listener(context, fresh)
+    for identity, process in fresh.items():
+        about = {"role": process.role, "why": process.why, "command": process.command, "denied": process.denied}
+        about |= {"at": str(process.frozen_at), "source": ", started by ".join(map(str, process.lineage))}
+        context.log.write("frozen", str(identity.pid), **about)
+    containers, trouble = freeze_containers(context)
+    return Freeze(_now(), tuple(everyone), settled, containers, trouble)
+
+
+def halt(host: Host, process: Process, member: Member, before: datetime | None = None) -> Frozen:
+    """Stop one process where it stands; the record tells if it could not be done, and is completed by `described`.
+
+    `before` is when the early freeze has stopped it: it counts if the process still stands.
+    """
+    seen, denied, frozen_at = _now(), "", None
+    try:
+        host.signal(process.identity, SIGSTOP)
+        frozen_at = before if before and process.state in {"T", "t"} else _now()
+    except ProcessLookupError:
+        pass
+    except PermissionError:
+        denied = f"SIGSTOP denied, it belongs to user {process.user}"
+    return Frozen(process.identity, member.role, "", process.user, seen, frozen_at, denied, member.why)
+
+
+def describe(snapshot: Snapshot, halted: Mapping[Identity, Frozen]) -> dict[Identity, Frozen]:
+    """Complete the records of one look: command, lineage, flow run. Nothing that takes time comes before a signal.
+
+    A flow run is a process's own, or that of whoever started it, as `train` does.
+    """
+    pids = [identity.pid for identity in halted]
+    lines = lineages(snapshot, pids)
+    runs = handed_down(snapshot, pids, "", lambda process, above: flow_run_of(process.pid) or above)
+    return {
+        who: replace(process, command=command_of(snapshot[who.pid]), lineage=lines[who.pid], run=runs[who.pid])
+        for who, process in halted.items()
+    }
+
+
+def command_of(process: Process) -> str:
+    """The command line as it may be written down."""
+    return command_line(process.command)
+
+
+def _confirm(host: Host, fresh: Mapping[Identity, Frozen]) -> None:
+    """Wait until the kernel shows each as stopped; a process in an uninterruptible wait takes a moment."""
+    waiting = {identity for identity, process in fresh.items() if process.frozen_at}
+    deadline = time.monotonic() + _SETTLE_SECONDS
+    while waiting and time.monotonic() < deadline:
+        waiting = {
+            who for who in waiting if (now := host.get_process(who)) and now.alive and now.state not in {"T", "t"}
+        }
+        if waiting:
+            time.sleep(_POLL_SECONDS)
+
+
+def load_stopped(context: RunContext) -> dict[Identity, Stopped]:
+    """Receipts of everything that this incident has ended so far, whichever run did it."""
+    return {receipt.identity: receipt for receipt in context.journal(STOPPED, list[Stopped]) or []}
+
+
+def stop_key(context: RunContext) -> str:
+    """Cache key of what was frozen and has no receipt of its end: it may still write."""
+    processes = ",".join(
+        f"{who.pid}.{who.start}" for who in sorted(load_frozen(context).keys() - load_stopped(context).keys())
+    )
+    containers = containers_key(frozen_containers(context).keys() - stopped_containers(context).keys())
+    return f"{processes};{containers}" if containers else processes
+
+
+def collect_key(context: RunContext) -> str:
+    """Cache key of acts on the world: what this incident has frozen so far."""
+    processes = ",".join(f"{who.pid}.{who.start}" for who in sorted(load_frozen(context)))
+    containers = containers_key(frozen_containers(context))
+    return f"{processes};{containers}" if containers else processes
+
+
+def load_frozen(context: RunContext) -> dict[Identity, Frozen]:
+    """Everything that this incident has frozen so far, whichever run did it."""
+    return {process.identity: process for process in context.journal(FROZEN, list[Frozen]) or []}
+
+
+def load_returned(context: RunContext) -> list[Returned]:
+    """Processes that were started after the stop, whichever run of this incident met them."""
+    return context.journal(RETURNED, list[Returned]) or []
+
+
+def ticks() -> int:
+    """Now, in clock ticks since boot, as the kernel counts the start of a process."""
+    return int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK"))
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
