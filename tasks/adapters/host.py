@@ -15,8 +15,9 @@ from tasks.adapters import detached_process as launch
 from tasks.adapters.guard_config import GuardConfig
 from tasks.custody.containment.process import Identity, Listener, Process
 from tasks.system import file_lock as lock
+from tasks.system import processes
 from tasks.system.atomic_files import read_marker, write_marker
-from tasks.system.processes import GONE, arrivals, listeners, owners, read_process, start_of
+from tasks.system.processes import GONE
 
 logger = logging.getLogger(__name__)
 
@@ -87,29 +88,26 @@ class LinuxHost:
         self._ports = frozenset(port for port in ports if port)
 
     def snapshot(self) -> dict[int, Process]:
-        """Read /proc once; processes that vanish meanwhile are not in it."""
-        listening = listeners(self._ports) if self._ports else {}
-        found = (read_process(int(name), listening) for name in os.listdir("/proc") if name.isdigit())
-        return {process.pid: process for process in found if process}
+        """Read /proc once."""
+        return processes.snapshot(self._ports)
 
     def arrivals(self, last: int) -> tuple[int, list[Process]]:
         """Read those alone that are new."""
-        return arrivals(last)
+        return processes.arrivals(last)
 
     def owners(self, port: int) -> list[Listener]:
         """Ask the kernel for the sockets, and every process for its files."""
-        return owners(port)
+        return processes.owners(port)
 
     def get_process(self, identity: Identity) -> Process | None:
-        """Read one process; None if its pid is gone or belongs to another by now."""
-        process = read_process(identity.pid)
-        return process if process and process.identity == identity else None
+        """Read that one."""
+        return processes.get_process(identity)
 
     def signal(self, identity: Identity, number: signal.Signals) -> None:
         """Send through a pidfd opened before the identity was checked, so that nothing can slip in between."""
         descriptor = os.pidfd_open(identity.pid)
         try:
-            if start_of(identity.pid) != identity.start:
+            if processes.start_of(identity.pid) != identity.start:
                 raise ProcessLookupError(identity.pid)
             signal.pidfd_send_signal(descriptor, number)
         finally:
@@ -179,7 +177,7 @@ class LinuxHost:
 
     def guard(self, marker: Path) -> Identity | None:
         """Look whether the process that the marker names lives and is a guard of ours: a marker can be forged."""
-        identity = _named(marker)
+        identity = Identity.of(read_marker(marker))
         process = self.get_process(identity) if identity else None
         if not process or not process.alive or process.user != os.geteuid():
             return None
@@ -224,11 +222,3 @@ class LinuxHost:
     def end_unit(self, unit: str) -> str:
         """Ask systemd."""
         return launch.end_unit(unit)
-
-
-def _named(marker: Path) -> Identity | None:
-    about = read_marker(marker)
-    try:
-        return Identity(int(about["pid"]), int(about["start"]))
-    except (KeyError, TypeError, ValueError):
-        return None

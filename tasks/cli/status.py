@@ -20,7 +20,6 @@ from tasks.system.atomic_files import read_marker, read_plain
 from tasks.system.processes import standpoint
 
 _SHOWN: Final = 100
-_FROZEN: Final = frozenset("Tt")
 _FINISHED: Final = frozenset({"VERIFIED", "PARTIAL"})
 
 
@@ -35,7 +34,7 @@ def status(workload: Workload, host: Host) -> Iterator[str]:
         yield f"held      {told}: caught under the cordon, frozen"
     alive_now = living(host, workload).values()
     for process in alive_now:
-        state = "frozen" if process.state in _FROZEN else "runs"
+        state = "frozen" if process.stopped else "runs"
         yield f"workload  process {process.pid} {state}: {command_line(process.command, _SHOWN)}"
     containers = _containers(workload)
     yield from (f"workload  {told}" for told in containers)

@@ -11,7 +11,7 @@ from tasks.containment.containers import (
     living_containers,
 )
 from tasks.containment.cordon import await_cordon, matchers
-from tasks.containment.freeze import load_frozen, load_returned, ticks
+from tasks.containment.freeze import load_frozen, load_returned
 from tasks.containment.members import Snapshot, excluded_pids, own_pids
 from tasks.containment.short_lived import NOBODY, met_in_passing
 from tasks.custody.containment.ends import End
@@ -24,9 +24,9 @@ from tasks.custody.evidence.redact import command_line
 from tasks.incident.layout import SINCE
 from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
+from tasks.system.processes import ticks
 
 _SHOWN: Final = 100
-_STOPPED: Final = frozenset("Tt")
 CONTAINED: Final = "contained"
 FROZEN_ONLY: Final = "frozen, not stopped"
 NOT_CONTAINED: Final = "not contained"
@@ -111,7 +111,7 @@ def stance(context: RunContext, containment: Containment | None) -> str:
     visible = {pid: process for pid, process in snapshot.items() if pid not in mine}
     seen = {visible[who.pid] for who in look_for_life(context, visible).alive}
     seen |= {now for who in held if (now := visible.get(who.pid)) and now.identity == who and now.alive}
-    still = [process.identity in held and process.state in _STOPPED for process in seen]
+    still = [process.identity in held and process.stopped for process in seen]
     try:
         still += [container.state == "paused" for container in find_containers(context)]
     except EngineError:

@@ -23,7 +23,6 @@ _SECONDS: Final = 30.0
 _POLL_SECONDS: Final = 0.02
 _CAUGHT_SECONDS: Final = 3.0
 _GONE_SECONDS: Final = 10.0
-_FROZEN: Final = frozenset("Tt")
 
 
 @step("§1 check: a launch is caught", "起動の阻止")
@@ -114,7 +113,7 @@ def _caught_since(context: RunContext, began: datetime) -> int | None:
 def _frozen_of(context: RunContext, started: Identity) -> int | None:
     snapshot = context.host.snapshot()
     family = {started.pid} | descendants(snapshot, [started.pid])
-    return next((pid for pid in sorted(family) if pid in snapshot and snapshot[pid].state in _FROZEN), None)
+    return next((pid for pid in sorted(family) if pid in snapshot and snapshot[pid].stopped), None)
 
 
 def _end(context: RunContext, started: Identity) -> None:

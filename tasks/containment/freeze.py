@@ -1,6 +1,5 @@
 """§2: freeze the workload, and what this incident has frozen, stopped and met again so far."""
 
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -26,7 +25,7 @@ from tasks.incident.layout import FROZEN, RETURNED, SINCE, STOPPED
 from tasks.prestart.freeze import read_early, take_over
 from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
-from tasks.system.processes import flow_run_of
+from tasks.system.processes import flow_run_of, ticks
 
 _FREEZE_SECONDS: Final = 10.0
 _SETTLE_SECONDS: Final = 2.0
@@ -80,7 +79,7 @@ def halt(host: Host, process: Process, member: Member, before: datetime | None =
     seen, denied, frozen_at = _now(), "", None
     try:
         host.signal(process.identity, SIGSTOP)
-        frozen_at = before if before and process.state in {"T", "t"} else _now()
+        frozen_at = before if before and process.stopped else _now()
     except ProcessLookupError:
         pass
     except PermissionError:
@@ -112,9 +111,7 @@ def _confirm(host: Host, fresh: Mapping[Identity, Frozen]) -> None:
     waiting = {identity for identity, process in fresh.items() if process.frozen_at}
     deadline = time.monotonic() + _SETTLE_SECONDS
     while waiting and time.monotonic() < deadline:
-        waiting = {
-            who for who in waiting if (now := host.get_process(who)) and now.alive and now.state not in {"T", "t"}
-        }
+        waiting = {who for who in waiting if (now := host.get_process(who)) and now.alive and not now.stopped}
         if waiting:
             time.sleep(_POLL_SECONDS)
 
@@ -148,11 +145,6 @@ def load_frozen(context: RunContext) -> dict[Identity, Frozen]:
 def load_returned(context: RunContext) -> list[Returned]:
     """Processes that were started after the stop, whichever run of this incident met them."""
     return context.journal(RETURNED, list[Returned]) or []
-
-
-def ticks() -> int:
-    """Now, in clock ticks since boot, as the kernel counts the start of a process."""
-    return int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK"))
 
 
 def _now() -> datetime:

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from os import getpid
 
 from tasks.containment.cordon import guard_of, matchers
-from tasks.custody.containment.membership import Member, members
+from tasks.custody.containment import membership
+from tasks.custody.containment.membership import Member
 from tasks.custody.containment.process import Identity, Process, descendants
 from tasks.runtime.context import RunContext
 from tasks.system.processes import untouchable
@@ -14,7 +15,7 @@ Snapshot = Mapping[int, Process]
 
 def find_members(context: RunContext, snapshot: Snapshot) -> dict[Identity, Member]:
     """Every living process of the workload, parents first."""
-    return members(snapshot, matchers(context.workload), context.root, protected_pids(context, snapshot))
+    return membership.members(snapshot, matchers(context.workload), context.root, protected_pids(context, snapshot))
 
 
 def protected_pids(context: RunContext, snapshot: Snapshot) -> set[int]:
@@ -24,10 +25,7 @@ def protected_pids(context: RunContext, snapshot: Snapshot) -> set[int]:
 
 def own_pids(context: RunContext, snapshot: Snapshot) -> set[int]:
     """Pids of our guard and of the API that our own recovery brought back."""
-    recovered = context.recovered()
-    started = {pid for pid, process in snapshot.items() if process.identity in recovered}
-    guard = guard_of(context)
-    return started | descendants(snapshot, started) | ({guard.pid} if guard else set())
+    return membership.own_pids(snapshot, context.recovered() | {guard_of(context)})
 
 
 def excluded_pids(snapshot: Snapshot) -> set[int]:

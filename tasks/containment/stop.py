@@ -24,7 +24,6 @@ from tasks.runtime.step import step
 _SETTLE_SECONDS: Final = 2.0
 _LOOK_AGAIN_SECONDS: Final = 0.1
 _KILL_ROUNDS: Final = 20
-_STOPPED: Final = frozenset("Tt")
 
 
 @step("§3 stop the workload", "停止", key=collect_key)
@@ -92,7 +91,7 @@ class Stopping:
         """A guard that looked before our journal was written may stop once more whom we have just thawed."""
         for identity in self.left - self.held:
             process = self.host.get_process(identity)
-            if process and process.state in _STOPPED:
+            if process and process.stopped:
                 self._send(identity, SIGCONT)
 
     def kill(self) -> None:
@@ -109,7 +108,7 @@ class Stopping:
         """Leave nobody thawed: under a standing cordon no other run and no guard would stop them."""
         for _ in range(_KILL_ROUNDS):
             self._take_in_newcomers()
-            runs = {who for who in self.left if (now := self.host.get_process(who)) and now.state not in _STOPPED}
+            runs = {who for who in self.left if (now := self.host.get_process(who)) and not now.stopped}
             if not runs:
                 break
             for identity in sorted(runs):

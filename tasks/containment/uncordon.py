@@ -23,7 +23,7 @@ from tasks.custody.incident.log import CustodyLog
 from tasks.custody.step_result import StepResult
 from tasks.incident.directory import bases, cordon_base, homes
 from tasks.incident.layout import CAUGHT, CORDON, FROZEN, FROZEN_CONTAINERS, RETURNED
-from tasks.system.atomic_files import caught_lines, read_marker, read_ours, read_private, rows_of
+from tasks.system.atomic_files import caught_lines, identities, read_marker, read_ours, read_private, rows_of
 from tasks.system.processes import standpoint, untouchable
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _GONE_SECONDS: Final = 5.0
-_STOPPED: Final = frozenset("Tt")
 
 
 @dataclass(frozen=True, repr=False)
@@ -108,16 +107,16 @@ def _frozen_newcomers(host: Host, workload: "Workload") -> tuple[dict[Identity, 
     known, now = held_by_incidents(workload), living(host, workload)
     mine: dict[Identity, str] = {}
     others: dict[Identity, str] = {}
-    for identity, command in [*_read(_caught(workload)), *_entries(workload, RETURNED)]:
+    for identity, command in _read([*_caught(workload), *_kept(workload, RETURNED)]):
         process = host.get_process(identity)
-        if identity not in known and process and process.state in _STOPPED:
+        if identity not in known and process and process.stopped:
             (mine if identity in now else others)[identity] = f"process {identity.pid} ({command})"
     return mine, others
 
 
 def held_by_incidents(workload: "Workload") -> set[Identity]:
     """Whom the incidents of this host have frozen as the workload itself."""
-    return {identity for identity, _ in _entries(workload, FROZEN)}
+    return identities(home / FROZEN for home in homes(workload))
 
 
 def living(host: Host, workload: "Workload") -> dict[Identity, Process]:
@@ -197,17 +196,11 @@ def _caught(workload: "Workload") -> Iterator[dict[str, Any]]:
         yield from caught_lines(base / CAUGHT)
 
 
-def _entries(workload: "Workload", journal: str) -> Iterator[tuple[Identity, str]]:
-    """What the journals of this name, one an incident, hold."""
-    yield from _read(_kept(workload, journal))
-
-
 def _kept(workload: "Workload", journal: str) -> Iterator[Any]:
+    """What the journals of this name, one an incident, hold."""
     for home in homes(workload):
         yield from rows_of(home / journal, read_private)
 
 
 def _read(entries: Iterable[Any]) -> Iterator[tuple[Identity, str]]:
-    for entry in entries:
-        with suppress(KeyError, TypeError):
-            yield Identity(**entry["identity"]), str(entry.get("command", ""))
+    return ((identity, str(entry.get("command", ""))) for entry in entries if (identity := Identity.of(entry)))

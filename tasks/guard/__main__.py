@@ -23,8 +23,8 @@ from typing import Any, Final
 
 from tasks.adapters.guard_config import GuardConfig
 from tasks.adapters.host import LinuxHost
-from tasks.custody.containment.membership import Member, members, protected
-from tasks.custody.containment.process import Identity, Process, copies
+from tasks.custody.containment.membership import Member, members, own_pids, protected
+from tasks.custody.containment.process import Identity, Process, copies, pids_of
 from tasks.custody.containment.source import Source, lineages
 from tasks.custody.evidence.redact import command_line
 from tasks.guard.containers import ContainerGuard
@@ -38,7 +38,6 @@ _LONGEST_PAUSE_SECONDS: Final = 1.0
 _SHARE: Final = 25
 _THAWS: Final = 3
 _NO_LOCK: Final = -1
-_STOPPED: Final = frozenset("Tt")
 
 
 class Guard:
@@ -99,9 +98,9 @@ class Guard:
     def watch(self) -> None:
         """Freeze every newcomer where it stands, and whoever of them was thawed behind our back."""
         snapshot = self.host.snapshot()
-        mine = {os.getpid(), *self._in_hand(snapshot)} | protected(snapshot, os.getpid())
+        mine = self._in_hand(snapshot) | protected(snapshot, os.getpid())
         found = members(snapshot, self.orders.matchers, PurePath(self.orders.root), mine)
-        new = [who for who in found if snapshot[who.pid].state not in _STOPPED or who not in self.caught]
+        new = [who for who in found if not snapshot[who.pid].stopped or who not in self.caught]
         in_hand = self._in_hand(snapshot) if new else set()  # a run may have taken some in hand since we looked
         met = {who: self._freeze(snapshot[who.pid]) for who in new if who.pid not in in_hand}
         lines = lineages(snapshot, [who.pid for who in met])
@@ -117,11 +116,10 @@ class Guard:
         With each go the copies of itself: a helper that is frozen before its exec keeps it from its end. If the run has
         died, who still stands is left to the next one, and who runs is in nobody's hand.
         """
-        self.frozen = {who for path in self.orders.known for who in identities(Path(path))}
-        started = {who for path in self.orders.started for who in identities(Path(path))}
-        spared = {pid for pid, process in snapshot.items() if process.identity in started.union(self.orders.spared)}
-        held = {pid for pid, process in snapshot.items() if process.identity in self.frozen}
-        running = {pid for pid in held if snapshot[pid].state not in _STOPPED} | copies(snapshot, held)
+        self.frozen, started = identities(self.orders.known), identities(self.orders.started)
+        spared = own_pids(snapshot, started) | pids_of(snapshot, self.orders.spared)
+        held = pids_of(snapshot, self.frozen)
+        running = {pid for pid in held if not snapshot[pid].stopped} | copies(snapshot, held)
         if running and not at_work(Path(self.orders.evidence)):
             return spared | held - running
         return spared | held | running

@@ -94,7 +94,7 @@ def past(bases: Iterable[Path]) -> Iterator[Past]:
         yield Past(
             incident=home.name,
             runs=frozenset({*_strings(rows, "run"), *_own_runs(entries)}),
-            processes=frozenset(_identities(here)),
+            processes=frozenset(identity for row in here if (identity := Identity.of(row))),
             stands=home.name in standing and _last_word(home) in _CONTAINED,
             lifted=_lifted(entries),
         )
@@ -118,12 +118,6 @@ def _rows(home: Path, journals: str) -> Iterator[Mapping[str, Any]]:
     for path in home.glob(journals):
         with suppress(OSError, ValueError):
             yield from (row for row in json.loads(read_plain(path)) if isinstance(row, dict))
-
-
-def _identities(rows: Iterable[Mapping[str, Any]]) -> Iterator[Identity]:
-    for row in rows:
-        with suppress(KeyError, TypeError, ValueError):
-            yield Identity(int(row["identity"]["pid"]), int(row["identity"]["start"]))
 
 
 def _own_runs(entries: Iterable[Mapping[str, Any]]) -> Iterator[str]:

@@ -16,7 +16,7 @@ from tasks.custody.containment.process import Identity
 from tasks.incident.layout import OWNER, REHEARSAL
 from tasks.system import file_lock as lock
 from tasks.system.atomic_files import read_plain
-from tasks.system.processes import read_process, start_of
+from tasks.system.processes import get_process, start_of
 
 Purpose: TypeAlias = Literal["evacuation", "recovery", "release of the cordon"]
 _SETTLE_SECONDS: Final = 2.0
@@ -94,12 +94,12 @@ def _signed(path: Path) -> dict[str, Any]:
     """What the owner has said of itself, if it is a living run of ours and has the lock."""
     try:
         signed = json.loads(read_plain(path))
-        identity, _ = Identity(int(signed["pid"]), int(signed["start"])), signed["purpose"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError):
         return {}
-    process = read_process(identity.pid)
-    ours = process and process.identity == identity and process.alive and process.user in _trusted(path.parent)
-    return dict(signed) if ours and lock.has_lock(identity.pid, path) else {}
+    identity = Identity.of(signed)
+    process = get_process(identity) if identity else None
+    ours = process and process.alive and process.user in _trusted(path.parent) and "purpose" in signed
+    return dict(signed) if process and ours and lock.has_lock(process.pid, path) else {}
 
 
 def _trusted(evidence: Path) -> set[int]:

@@ -17,7 +17,7 @@ from pathlib import Path, PurePath
 from typing import Any, Final
 
 from tasks.adapters.host import LinuxHost
-from tasks.custody.containment.membership import Member, matchers_of, members
+from tasks.custody.containment.membership import Member, matchers_of, members, own_pids
 from tasks.custody.containment.process import Identity, Process
 from tasks.custody.incident.description import recognisable
 from tasks.custody.visible import say
@@ -151,7 +151,7 @@ def _freeze(workload: Mapping[str, Any], evidence: Path) -> EarlyFreeze:
 
 def _halt(workload: Mapping[str, Any], evidence: Path, frozen: dict[Identity, str]) -> None:
     host = LinuxHost(workload["api_port"])
-    seen, held = set[Identity](), set(_held(workload, evidence))
+    seen, held = set[Identity](), _named(workload, evidence, FROZEN)
     deadline = time.monotonic() + _FREEZE_SECONDS
     while time.monotonic() < deadline:
         snapshot = host.snapshot()
@@ -180,17 +180,14 @@ def _bases(workload: Mapping[str, Any], evidence: Path) -> Iterator[Path]:
         yield from disk.glob("evacuation-*")
 
 
-def _held(workload: Mapping[str, Any], evidence: Path) -> Iterator[Identity]:
-    """Whom an incident of this host has frozen: they are for that incident to let go."""
-    for base in _bases(workload, evidence):
-        for journal in base.glob(f"IR-*/{FROZEN}"):
-            yield from identities(journal)
+def _named(workload: Mapping[str, Any], evidence: Path, journal: str) -> set[Identity]:
+    """Processes that the incidents of this host name in their journals of this name."""
+    return identities(path for base in _bases(workload, evidence) for path in base.glob(f"IR-*/{journal}"))
 
 
 def _others(early: EarlyFreeze) -> list[dict[str, Any]]:
     """Rows of a start that died before its run could freeze: nothing else names whom it has stopped."""
-    own = {(who.pid, who.start) for who in early.frozen}
-    return [row for row in rows_of(early.path, read_ours) if (row.get("pid"), row.get("start")) not in own]
+    return [row for row in rows_of(early.path, read_ours) if Identity.of(row) not in early.frozen]
 
 
 def _write(path: Path, rows: list[dict[str, Any]]) -> None:
@@ -204,17 +201,11 @@ def _write(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def _members(workload: Mapping[str, Any], evidence: Path, snapshot: Mapping[int, Process]) -> dict[Identity, Member]:
+    """Whether what a recovery has started is new life, only the run can tell: that is left alone here."""
     matchers = matchers_of(workload, number_of(workload["user"]))
-    spared = untouchable(snapshot) | {who.pid for who in _ours(evidence)}
+    own = {LinuxHost().guard(evidence / CORDON), *_named(workload, evidence, RECOVERED)}
+    spared = untouchable(snapshot) | own_pids(snapshot, own)
     return members(snapshot, matchers, PurePath(os.path.realpath(workload["root"])), spared)
-
-
-def _ours(evidence: Path) -> Iterator[Identity]:
-    """The guard, and what a recovery has started: whether that is new life, only the run can tell."""
-    if guard := LinuxHost().guard(evidence / CORDON):
-        yield guard
-    for journal in evidence.glob(f"IR-*/{RECOVERED}"):
-        yield from identities(journal)
 
 
 def read_early(path: Path) -> dict[Identity, datetime]:

@@ -97,12 +97,10 @@ def rows_of(path: Path, read: Callable[[Path], bytes]) -> list[dict[str, Any]]:
     return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
 
 
-def identities(journal: Path) -> Iterator[Identity]:
-    """Read which processes a journal in an incident's folder names."""
-    for row in rows_of(journal, read_private):
-        with suppress(KeyError, TypeError, ValueError):
-            about = row.get("identity", row)
-            yield Identity(int(about["pid"]), int(about["start"]))
+def identities(journals: Iterable[Path | str]) -> set[Identity]:
+    """Read which processes these journals name, each in an incident's folder."""
+    rows = (row for journal in journals for row in rows_of(Path(journal), read_private))
+    return {identity for row in rows if (identity := Identity.of(row))}
 
 
 def caught_lines(path: Path) -> Iterator[dict[str, Any]]:

@@ -42,6 +42,11 @@ def start_of(pid: int) -> int:
         raise ProcessLookupError(pid) from error
 
 
+def ticks() -> int:
+    """Now, in clock ticks since boot, as the kernel counts the start of a process."""
+    return int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK"))
+
+
 def began() -> datetime:
     """When this process was started, by the host's clock."""
     age = time.clock_gettime(time.CLOCK_BOOTTIME) - start_of(os.getpid()) / os.sysconf("SC_CLK_TCK")
@@ -92,6 +97,19 @@ def untouchable(snapshot: Mapping[int, Process], environment: Mapping[str, str] 
             prefects = (pid for pid, process in snapshot.items() if sockets and runs_prefect(process))
             return protected(snapshot, os.getpid(), [pid for pid in prefects if _ports(pid, sockets)])
     return protected(snapshot, os.getpid())
+
+
+def snapshot(ports: frozenset[int]) -> dict[int, Process]:
+    """Read every process once, and which of them listen on these ports; those that vanish meanwhile are not in it."""
+    listening = listeners(ports) if ports else NOTHING
+    found = (read_process(int(name), listening) for name in os.listdir("/proc") if name.isdigit())
+    return {process.pid: process for process in found if process}
+
+
+def get_process(identity: Identity) -> Process | None:
+    """Read one process; None if its pid is gone or belongs to another by now."""
+    process = read_process(identity.pid)
+    return process if process and process.identity == identity else None
 
 
 def read_process(pid: int, listening: Mapping[str, int] = NOTHING) -> Process | None:

@@ -1,9 +1,9 @@
 """Define a process and its kin; decide the order of the freeze and the signal of the stop (runbook §2, §3)."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from signal import SIGINT, SIGTERM, Signals
-from typing import Final, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 _LINE: Final = 16384
 T = TypeVar("T")
@@ -15,6 +15,15 @@ class Identity:
 
     pid: int
     start: int
+
+    @classmethod
+    def of(cls, row: Any) -> Self | None:
+        """The process that a row of a journal or a marker names; None if it names none."""
+        try:
+            about = row.get("identity", row)
+            return cls(int(about["pid"]), int(about["start"]))
+        except (AttributeError, KeyError, TypeError, ValueError):
+            return None
 
 
 NOBODY: Final = Identity(-1, -1)
@@ -81,6 +90,11 @@ class Process:
         """False for a zombie: it computes nothing and holds nothing."""
         return self.state not in {"Z", "X", "x"}
 
+    @property
+    def stopped(self) -> bool:
+        """True while it stands, by a signal or for a tracer."""
+        return self.state in {"T", "t"}
+
 
 @dataclass(frozen=True)
 class Listener:
@@ -88,6 +102,11 @@ class Listener:
 
     user: int
     process: Process | None = None
+
+
+def pids_of(snapshot: Mapping[int, Process], identities: Collection[Identity | None]) -> set[int]:
+    """Pids at which the snapshot shows exactly these processes: a pid alone may be another's by now."""
+    return {pid for pid, process in snapshot.items() if process.identity in identities}
 
 
 def descendants(snapshot: Mapping[int, Process], roots: Iterable[int]) -> set[int]:

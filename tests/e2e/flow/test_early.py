@@ -17,13 +17,12 @@ from prefect.types.entrypoint import EntrypointType
 
 from flows.evacuate import evacuate
 from flows.recover import recover
-from tasks.containment.freeze import ticks
 from tasks.custody.containment.process import Identity
 from tasks.incident.layout import EARLY
 from tasks.incident.run_lock import take_ownership
 from tasks.prestart.freeze import freeze_early, read_early, thaw_again
 from tasks.prestart.prefect_http import _credentials
-from tasks.system.processes import start_of
+from tasks.system.processes import start_of, ticks
 from tests.support.scenes import Scene
 from tests.support.workloads import wait_until
 

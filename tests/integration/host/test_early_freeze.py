@@ -16,7 +16,7 @@ import pytest
 from tasks.adapters.host import LinuxHost
 from tasks.cli.__main__ import let_go
 from tasks.custody.containment.process import Process
-from tasks.incident.layout import EARLY, FROZEN
+from tasks.incident.layout import EARLY, FROZEN, RECOVERED
 from tasks.incident.run_lock import give_up_ownership
 from tasks.prestart.freeze import freeze_described, thaw_again
 from tasks.system.processes import start_of
@@ -97,6 +97,33 @@ def test_what_an_incident_holds_stays_frozen_although_it_ran_again(
     refused_start(small, fallback_dir=str(tmp_path / "disk"))
     assert held.status() == psutil.STATUS_STOPPED
     assert running.status() != psutil.STATUS_STOPPED
+
+
+@pytest.mark.parametrize("base", ["evidence", "fallback"])
+def test_what_a_recovery_has_started_and_its_children_are_left_to_the_run(
+    small: SmallWorkload, base: str, tmp_path: Path
+) -> None:
+    """A recovered API's workers match by themselves: frozen here and spared by the run, they stood for ever."""
+    recovered = small.start(WORKERS="2")
+    wait_until(lambda: len(small.living()) == 3, what="its workers")
+    home = (small.block().evidence if base == "evidence" else tmp_path / "disk/evacuation-0123") / INCIDENT
+    home.mkdir(mode=0o700, parents=True)
+    (home / RECOVERED).write_text(json.dumps([identity(psutil.Process(recovered.pid))]))
+    early = freeze_described(described(small, fallback_dir=str(tmp_path / "disk")))
+    assert early
+    assert early.frozen == ()
+    thaw_again(early)
+
+
+def test_whoever_has_the_pid_of_what_a_recovery_started_is_frozen(small: SmallWorkload) -> None:
+    process = training(small)
+    home = small.block().evidence / INCIDENT
+    home.mkdir(mode=0o700, parents=True)
+    (home / RECOVERED).write_text(json.dumps([{"pid": process.pid, "start": start_of(process.pid) - 1}]))
+    early = freeze_described(described(small))
+    assert early
+    assert [who.pid for who in early.frozen] == [process.pid]
+    thaw_again(early)
 
 
 def test_a_journal_that_somebody_else_may_have_written_keeps_nothing_frozen(small: SmallWorkload) -> None:

@@ -92,3 +92,27 @@ def test_what_is_handed_down_is_computed_once_for_each_process() -> None:
 
     assert handed_down(chain, reversed(chain), 0, step) == {pid: pid for pid in chain}
     assert asked == list(chain)
+
+
+@pytest.mark.parametrize(
+    ("row", "named"),
+    [
+        ({"pid": 7, "start": 70}, Identity(7, 70)),
+        ({"pid": "7", "start": "70", "at": "2026"}, Identity(7, 70)),
+        ({"identity": {"pid": 7, "start": 70}, "role": "api"}, Identity(7, 70)),
+        ({"identity": None, "pid": 7, "start": 70}, None),
+        ({"container": {"id": "7"}}, None),
+        ({"pid": 7}, None),
+        ({"pid": 7, "start": "soon"}, None),
+        ({}, None),
+        ([7, 70], None),
+        (None, None),
+    ],
+)
+def test_a_row_names_a_process_or_none(row: object, named: Identity | None) -> None:
+    assert Identity.of(row) == named
+
+
+@pytest.mark.parametrize(("state", "stands"), [("T", True), ("t", True), ("S", False), ("R", False), ("Z", False)])
+def test_a_process_stands_by_a_signal_or_for_a_tracer(state: str, stands: bool) -> None:  # noqa: FBT001
+    assert Process(Identity(7, 70), 1, state).stopped is stands
