@@ -80,6 +80,29 @@ class Host(Protocol):
         """
 
 
+def send_signal(host: Host, identity: Identity, number: signal.Signals) -> str | None:
+    """Send a signal to exactly this process. Empty once it is sent; why not, if denied; None if it is gone."""
+    try:
+        host.signal(identity, number)
+    except ProcessLookupError:
+        return None
+    except PermissionError:
+        return f"{number.name} denied"
+    return ""
+
+
+def lives(host: Host, identity: Identity) -> bool:
+    """Whether a process is there and computes: a zombie does not."""
+    process = host.get_process(identity)
+    return process is not None and process.alive
+
+
+def freeze_process(host: Host, process: Process, number: signal.Signals = signal.SIGSTOP) -> str | None:
+    """Stop a process where it stands. Empty once it is done; why not, if denied; None if it is gone."""
+    denied = send_signal(host, process.identity, number)
+    return denied and f"{denied}, it belongs to user {process.user}"
+
+
 class LinuxHost:
     """This host, through /proc and pidfds. A pidfd makes identity exact: a reused pid is never signalled."""
 
@@ -133,7 +156,7 @@ class LinuxHost:
                 os.close(descriptor)
 
     def _poll(self, waiting: Mapping[int, Identity], deadline: float) -> frozenset[Identity]:
-        alive = {descriptor: who for descriptor, who in waiting.items() if self._lives(who)}
+        alive = {descriptor: who for descriptor, who in waiting.items() if lives(self, who)}
         poll = select.poll()
         for descriptor in alive:
             poll.register(descriptor, select.POLLIN)
@@ -142,10 +165,6 @@ class LinuxHost:
                 poll.unregister(descriptor)
                 del alive[descriptor]
         return frozenset(alive.values())
-
-    def _lives(self, identity: Identity) -> bool:
-        process = self.get_process(identity)
-        return process is not None and process.alive
 
     def hold(self, orders: GuardConfig) -> Identity:
         """Take the lock here, so that it holds at once, and hand the open file to the guard, which keeps it.

@@ -6,9 +6,10 @@ import time
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from signal import SIGKILL, SIGSTOP, Signals
+from signal import SIGKILL, SIGSTOP
 from typing import Final
 
+from tasks.adapters.host import send_signal
 from tasks.collectors.matching import found
 from tasks.containment.cordon import caught, cordon_state
 from tasks.custody.containment.process import Identity, descendants
@@ -121,10 +122,10 @@ def _end(context: RunContext, started: Identity) -> None:
     family: set[Identity] = set()
     while new := _kin(context, started) - family:
         for identity in new:
-            _send(context, identity, SIGSTOP)
+            send_signal(context.host, identity, SIGSTOP)
         family |= new
     for identity in family:
-        _send(context, identity, SIGKILL)
+        send_signal(context.host, identity, SIGKILL)
     context.host.wait_gone(family, _GONE_SECONDS)
 
 
@@ -132,8 +133,3 @@ def _kin(context: RunContext, started: Identity) -> set[Identity]:
     snapshot = context.host.snapshot()
     pids = {started.pid} | descendants(snapshot, [started.pid])
     return {snapshot[pid].identity for pid in pids if pid in snapshot and snapshot[pid].alive}
-
-
-def _send(context: RunContext, identity: Identity, number: Signals) -> None:
-    with suppress(ProcessLookupError, PermissionError):
-        context.host.signal(identity, number)

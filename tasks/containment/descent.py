@@ -47,9 +47,9 @@ class Kin:
         return self._known.get(identity.pid) == identity
 
     @property
-    def pids(self) -> frozenset[int]:
-        """Pids that are, or were, theirs."""
-        return frozenset(self._known)
+    def known(self) -> dict[int, Identity]:
+        """Those that were seen so far, by the pid that is, or was, theirs."""
+        return dict(self._known)
 
     def _groups_of_strangers(self) -> set[int]:
         """Process groups that a shell has made of several programs; a session is its leader's descendants alone."""

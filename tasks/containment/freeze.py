@@ -4,10 +4,9 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from signal import SIGSTOP
 from typing import Final
 
-from tasks.adapters.host import Host
+from tasks.adapters.host import Host, freeze_process
 from tasks.containment.api_port import note_listener
 from tasks.containment.containers import (
     containers_key,
@@ -76,15 +75,10 @@ def halt(host: Host, process: Process, member: Member, before: datetime | None =
 
     `before` is when the early freeze has stopped it: it counts if the process still stands.
     """
-    seen, denied, frozen_at = _now(), "", None
-    try:
-        host.signal(process.identity, SIGSTOP)
-        frozen_at = before if before and process.stopped else _now()
-    except ProcessLookupError:
-        pass
-    except PermissionError:
-        denied = f"SIGSTOP denied, it belongs to user {process.user}"
-    return Frozen(process.identity, member.role, "", process.user, seen, frozen_at, denied, member.why)
+    seen, denied = _now(), freeze_process(host, process)
+    since = before if before and process.stopped else _now()
+    frozen_at = since if denied == "" else None
+    return Frozen(process.identity, member.role, "", process.user, seen, frozen_at, denied or "", member.why)
 
 
 def describe(snapshot: Snapshot, halted: Mapping[Identity, Frozen]) -> dict[Identity, Frozen]:
@@ -96,14 +90,11 @@ def describe(snapshot: Snapshot, halted: Mapping[Identity, Frozen]) -> dict[Iden
     lines = lineages(snapshot, pids)
     runs = handed_down(snapshot, pids, "", lambda process, above: flow_run_of(process.pid) or above)
     return {
-        who: replace(process, command=command_of(snapshot[who.pid]), lineage=lines[who.pid], run=runs[who.pid])
+        who: replace(
+            process, command=command_line(snapshot[who.pid].command), lineage=lines[who.pid], run=runs[who.pid]
+        )
         for who, process in halted.items()
     }
-
-
-def command_of(process: Process) -> str:
-    """The command line as it may be written down."""
-    return command_line(process.command)
 
 
 def _confirm(host: Host, fresh: Mapping[Identity, Frozen]) -> None:

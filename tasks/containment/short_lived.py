@@ -3,7 +3,7 @@
 import time
 from typing import Final
 
-from tasks.adapters.host import Host
+from tasks.adapters.host import Host, lives
 from tasks.custody.containment.process import Process
 
 NOBODY: Final = -1
@@ -29,4 +29,4 @@ def met_in_passing(host: Host, last: int) -> list[Process]:
         met |= {process.identity: process for process in new}
         looks += 1
         time.sleep(_PAUSE_SECONDS)
-    return [process for identity, process in met.items() if not ((left := host.get_process(identity)) and left.alive)]
+    return [process for identity, process in met.items() if not lives(host, identity)]

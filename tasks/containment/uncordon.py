@@ -10,7 +10,7 @@ from signal import SIGKILL
 from typing import TYPE_CHECKING, Any, Final
 
 from tasks.adapters.container_engine import Engine
-from tasks.adapters.host import Host
+from tasks.adapters.host import Host, send_signal
 from tasks.adapters.prefect_scheduler import Scheduler
 from tasks.containment.cordon import matchers
 from tasks.containment.pause_prefect import resume
@@ -168,8 +168,7 @@ def _doubtful(workload: "Workload") -> Iterator[str]:
 
 def _end(host: Host, newcomers: dict[Identity, str]) -> Iterator[str]:
     for identity in newcomers:
-        with suppress(ProcessLookupError, PermissionError):
-            host.signal(identity, SIGKILL)
+        send_signal(host, identity, SIGKILL)
     left = host.wait_gone(newcomers, _GONE_SECONDS)
     return (told for identity, told in newcomers.items() if identity not in left)
 

@@ -8,16 +8,18 @@ from datetime import UTC, datetime
 from signal import SIGKILL, SIGSTOP
 from typing import Any, Final
 
+from tasks.adapters.host import send_signal
 from tasks.containment.containers import frozen_containers
 from tasks.containment.cordon import caught
-from tasks.containment.freeze import command_of, halt, load_frozen, load_returned
-from tasks.containment.members import Snapshot, find_members, own_pids, protected_pids
+from tasks.containment.freeze import halt, load_frozen, load_returned
+from tasks.containment.members import Snapshot, find_members, protected_pids
 from tasks.containment.watch_containers import ContainerReturns
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.membership import Member
 from tasks.custody.containment.process import Identity
 from tasks.custody.containment.receipt import Returned, Watch
 from tasks.custody.containment.source import Source, keeps_only, lineages, may_be_ended, supervisor, unit_of
+from tasks.custody.evidence.redact import command_line
 from tasks.incident.layout import CAUGHT_LOGGED, RETURNED
 from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
@@ -111,7 +113,7 @@ class Watching:
             end = self._kill(family)
         for identity, member in family.items():
             told = str(source or "nothing that is known of")
-            command = command_of(snapshot[identity.pid])
+            command = command_line(snapshot[identity.pid].command)
             self.found[identity] = Returned(identity, member.role, command, told, end[identity])
             about = {"role": member.role, "command": command, "source": told, "end": end[identity]}
             self.context.log.write("came back", str(identity.pid), **about)
@@ -121,7 +123,7 @@ class Watching:
         if not self.context.workload.stop_supervisors:
             return False
         known = {who.pid for who in family}
-        untouchable = protected_pids(self.context, snapshot) | own_pids(self.context, snapshot)
+        untouchable = protected_pids(self.context, snapshot)
         if source.identity:
             process = snapshot.get(source.identity.pid)
             mine = bool(process and process.pid not in untouchable and may_be_ended(process))
@@ -142,14 +144,8 @@ class Watching:
 
     def _kill(self, family: Iterable[Identity]) -> dict[Identity, End]:
         """They were frozen at birth and have done nothing that a gentle end would save."""
-        who, denied = list(family), set[Identity]()
-        for identity in who:
-            try:
-                self.host.signal(identity, SIGKILL)
-            except PermissionError:
-                denied.add(identity)
-            except ProcessLookupError:
-                continue
+        who = list(family)
+        denied = {identity for identity in who if send_signal(self.host, identity, SIGKILL)}
         left = self.host.wait_gone({*who} - denied, _GONE_SECONDS) | self.host.wait_gone(denied, 0)
         return {identity: End.SURVIVED if identity in left else End.KILLED for identity in who}
 

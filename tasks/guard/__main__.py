@@ -22,7 +22,7 @@ from pathlib import Path, PurePath
 from typing import Any, Final
 
 from tasks.adapters.guard_config import GuardConfig
-from tasks.adapters.host import LinuxHost
+from tasks.adapters.host import LinuxHost, freeze_process
 from tasks.custody.containment.membership import Member, members, own_pids, protected
 from tasks.custody.containment.process import Identity, Process, copies, pids_of
 from tasks.custody.containment.source import Source, lineages
@@ -126,16 +126,10 @@ class Guard:
 
     def _freeze(self, process: Process) -> str | None:
         """Stop it where it stands. Empty, or why that was denied; None if it is gone."""
-        denied = ""
-        try:
-            # whoever is thawed again and again would compute in between; what a run froze is for a run to end
-            again = self.caught[process.identity] > _THAWS and process.identity not in self.frozen
-            self.host.signal(process.identity, signal.SIGKILL if again else signal.SIGSTOP)
-        except ProcessLookupError:
-            return None
-        except PermissionError:
-            denied = f"SIGSTOP denied, it belongs to user {process.user}"
-        self.caught[process.identity] += 1
+        # whoever is thawed again and again would compute in between; what a run froze is for a run to end
+        again = self.caught[process.identity] > _THAWS and process.identity not in self.frozen
+        denied = freeze_process(self.host, process, signal.SIGKILL if again else signal.SIGSTOP)
+        self.caught[process.identity] += denied is not None
         return denied
 
     def _write(self) -> None:

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePath
 from typing import Any, Final
 
-from tasks.adapters.host import LinuxHost
+from tasks.adapters.host import LinuxHost, freeze_process, send_signal
 from tasks.custody.containment.membership import Member, matchers_of, members, own_pids
 from tasks.custody.containment.process import Identity, Process
 from tasks.custody.incident.description import recognisable
@@ -161,9 +161,8 @@ def _halt(workload: Mapping[str, Any], evidence: Path, frozen: dict[Identity, st
         seen.update(new)
         for identity in (who for who in new if snapshot[who.pid].state != "T"):
             at = datetime.now(UTC).isoformat()
-            with suppress(ProcessLookupError, PermissionError):
-                host.signal(identity, signal.SIGSTOP)
-                frozen.update({} if identity in held else {identity: at})
+            if freeze_process(host, snapshot[identity.pid]) == "" and identity not in held:
+                frozen[identity] = at
 
 
 def _require_known_here(workload: Mapping[str, Any], evidence: Path, incident: str | None) -> None:
@@ -237,5 +236,4 @@ def thaw_again(early: EarlyFreeze) -> None:
 def _thaw(identities: Iterable[Identity]) -> None:
     host = LinuxHost()
     for identity in identities:
-        with suppress(ProcessLookupError, PermissionError):
-            host.signal(identity, signal.SIGCONT)
+        send_signal(host, identity, signal.SIGCONT)

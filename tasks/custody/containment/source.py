@@ -1,7 +1,7 @@
 """Decide what started a process, and what keeps bringing it back (runbook §3)."""
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import PurePath
@@ -9,7 +9,7 @@ from typing import Final
 
 from tasks.custody.containment.membership import multiplexes, program, quotes, runs_prefect
 from tasks.custody.containment.process import Identity, Process, ancestry, descendants, handed_down
-from tasks.custody.evidence.redact import redact_command
+from tasks.custody.evidence.redact import command_line
 from tasks.custody.visible import visible
 
 _USER_MANAGER: Final = re.compile(r"user@\d+\.service")
@@ -71,7 +71,7 @@ def _line(snapshot: Mapping[int, Process], process: Process, above: tuple[Source
 @lru_cache(maxsize=4096)
 def _shown(command: tuple[str, ...]) -> str:
     """Told for each descendant: in a chain of three hundred the freeze took eleven seconds, and did not settle."""
-    return visible(" ".join(redact_command(command))[:_SHOWN])
+    return command_line(command)[:_SHOWN]
 
 
 def supervisor(line: Iterable[Source], earlier: Collection[Source]) -> Source | None:
@@ -79,7 +79,7 @@ def supervisor(line: Iterable[Source], earlier: Collection[Source]) -> Source | 
     return next((source for source in line if source in earlier and source != BETWEEN), None)
 
 
-def restarted(snapshot: Mapping[int, Process], pid: int, kin: Collection[int]) -> bool:
+def restarted(snapshot: Mapping[int, Process], pid: int, kin: Container[int]) -> bool:
     """True if something that lives on has started the process: a parent that is none of its kin, or systemd for a unit.
 
     A child of the workload whose parent has died was adopted, by pid 1 or by a user's systemd, and not restarted.

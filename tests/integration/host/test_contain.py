@@ -16,14 +16,14 @@ import psutil
 import pytest
 
 from tasks.adapters.host import LinuxHost
-from tasks.containment import freeze as contain
 from tasks.containment.containment_check import prove_contained, prove_still_contained
 from tasks.containment.cordon import await_cordon, cordon
 from tasks.containment.freeze import freeze
 from tasks.containment.members import find_members
 from tasks.containment.stop import stop
 from tasks.custody.containment.ends import End
-from tasks.custody.containment.process import Identity, Process
+from tasks.custody.containment.process import Identity
+from tasks.custody.evidence.redact import command_line
 from tasks.system.processes import read_process, start_of
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload, open_the_way, wait_until
@@ -255,18 +255,18 @@ def test_everybody_is_stopped_before_anybody_is_described(
 ) -> None:
     """Describing takes time, in which the rest of a deep tree computed on."""
     events = []
-    signalled, told = LinuxHost.signal, contain.command_of
+    signalled = LinuxHost.signal
 
     def signalling(host: LinuxHost, identity: Identity, number: signal.Signals) -> None:
         events.append("signal")
         signalled(host, identity, number)
 
-    def telling(process: Process) -> str:
+    def telling(command: Sequence[str]) -> str:
         events.append("told")
-        return told(process)
+        return command_line(command)
 
     monkeypatch.setattr(LinuxHost, "signal", signalling)
-    monkeypatch.setattr(contain, "command_of", telling)
+    monkeypatch.setattr("tasks.containment.freeze.command_line", telling)
     with chained(small, 40), case_of(small.block()) as context:
         receipts = made(freeze.fn(context)).processes
         assert events == ["signal"] * 40 + ["told"] * 40
