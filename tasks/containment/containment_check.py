@@ -1,15 +1,12 @@
 """§3: check that nothing of the workload is left, and say how it stands."""
 
 from collections.abc import Container, Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
 from tasks.containment.api_port import others_on_port
-from tasks.containment.containers import (
-    find_containers,
-    frozen_containers,
-    living_containers,
-)
+from tasks.containment.containers import find_containers, frozen_containers, living_containers
 from tasks.containment.cordon import await_cordon, matchers
 from tasks.containment.freeze import load_frozen, load_returned
 from tasks.containment.members import Snapshot, excluded_pids, own_pids
@@ -17,8 +14,8 @@ from tasks.containment.short_lived import NOBODY, met_in_passing
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.membership import Survey, survey
 from tasks.custody.containment.passing import come_and_gone
-from tasks.custody.containment.process import Identity, Process
-from tasks.custody.containment.receipt import Containment, Returned
+from tasks.custody.containment.process import Identity, Process, pids_of
+from tasks.custody.containment.receipt import Containment
 from tasks.custody.errors import EngineError
 from tasks.custody.evidence.redact import command_line
 from tasks.incident.layout import SINCE
@@ -42,18 +39,10 @@ def check_containment(context: RunContext) -> Containment:
     """
     last, _ = context.host.arrivals(NOBODY)
     state = await_cordon(context)
-    snapshot = context.host.snapshot()
-    mine = own_pids(context, snapshot)
-    visible = {pid: process for pid, process in snapshot.items() if pid not in mine}
-    seen = look_for_life(context, visible)
-    alive = dict(seen.alive)
-    for identity in load_frozen(context).keys() - alive.keys():
-        if (process := visible.get(identity.pid)) and process.identity == identity and process.alive:
-            alive[identity] = "it was frozen and lives"
-    alive |= {
-        each.identity: f"left frozen, {each.source} brings it back"
-        for each in _load_held(context)
-        if each.identity in alive
+    mine, visible, seen = look_for_life(context)
+    held = {each.identity: each.source for each in load_returned(context) if each.end is End.HELD}
+    alive = {
+        who: f"left frozen, {held[who]} brings it back" if who in held else reason for who, reason in seen.alive.items()
     }
     return Containment(
         at=datetime.now(UTC),
@@ -106,12 +95,8 @@ def stance(context: RunContext, containment: Containment | None) -> str:
         return CONTAINED
     if context.recovered():
         return RELEASED
-    held, snapshot = load_frozen(context), context.host.snapshot()
-    mine = own_pids(context, snapshot)
-    visible = {pid: process for pid, process in snapshot.items() if pid not in mine}
-    seen = {visible[who.pid] for who in look_for_life(context, visible).alive}
-    seen |= {now for who in held if (now := visible.get(who.pid)) and now.identity == who and now.alive}
-    still = [process.identity in held and process.stopped for process in seen]
+    frozen, (_, visible, seen) = load_frozen(context), look_for_life(context)
+    still = [who in frozen and visible[who.pid].stopped for who in seen.alive]
     try:
         still += [container.state == "paused" for container in find_containers(context)]
     except EngineError:
@@ -119,16 +104,16 @@ def stance(context: RunContext, containment: Containment | None) -> str:
     return FROZEN_ONLY if still and all(still) else NOT_CONTAINED
 
 
-def _load_held(context: RunContext) -> list[Returned]:
-    return [each for each in load_returned(context) if each.end is End.HELD]
-
-
-def look_for_life(context: RunContext, snapshot: Snapshot) -> Survey:
-    """Living processes that contradict "nothing of the workload runs", and those that only look like it."""
-    since = context.journal(SINCE, int) or ticks()
-    return survey(
-        snapshot, matchers(context.workload), context.root, excluded_pids(snapshot), since, _known_containers(context)
-    )
+def look_for_life(context: RunContext) -> tuple[set[int], Snapshot, Survey]:
+    """Look at the host: our own pids, every other process, and which of these contradict "nothing of it runs"."""
+    snapshot = context.host.snapshot()
+    mine = own_pids(context, snapshot)
+    visible = {pid: process for pid, process in snapshot.items() if pid not in mine}
+    since, containers = context.journal(SINCE, int) or ticks(), _known_containers(context)
+    seen = survey(visible, matchers(context.workload), context.root, excluded_pids(visible), since, containers)
+    left = (visible[pid] for pid in pids_of(visible, load_frozen(context)))
+    more = {each.identity: "it was frozen and lives" for each in left if each.alive and each.identity not in seen.alive}
+    return mine, visible, replace(seen, alive=seen.alive | more)
 
 
 def _known_containers(context: RunContext) -> set[str]:

@@ -10,7 +10,7 @@ from typing import Any, Final
 from blocks.workload import Workload
 from tasks.adapters.guard_config import GuardConfig
 from tasks.custody.containment.membership import Matcher, matchers_of
-from tasks.custody.containment.process import Identity, Process
+from tasks.custody.containment.process import Identity
 from tasks.custody.containment.receipt import Cordon
 from tasks.custody.evidence.redact import command_line
 from tasks.incident.layout import FROZEN, FROZEN_CONTAINERS, RECOVERED, RECOVERED_CONTAINERS
@@ -104,7 +104,7 @@ def _why_not(context: RunContext, guard: Identity | None) -> str:
     if holder is None or holder.identity == guard:
         link = ": a symbolic link lies there, which is not followed" if context.workload.lock.is_symlink() else ""
         return f"the lock could not be taken{link}"
-    return f"{_tell(holder)} holds it; the guard waits"
+    return f"process {holder.pid} ({command_line(holder.command, _SHOWN)}) holds it; the guard waits"
 
 
 def await_cordon(context: RunContext) -> Cordon:
@@ -127,10 +127,6 @@ def _another_holds(context: RunContext, guard: Identity) -> bool:
     """Whether somebody has the lock who lives on: not the guard, not us who took it for the guard."""
     holder = context.host.holder(context.workload.lock)
     return holder is not None and holder.alive and holder.identity != guard and holder.pid != getpid()
-
-
-def _tell(process: Process) -> str:
-    return f"process {process.pid} ({command_line(process.command, _SHOWN)})"
 
 
 def _released(context: RunContext) -> Cordon:

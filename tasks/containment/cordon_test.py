@@ -12,7 +12,7 @@ from typing import Final
 from tasks.adapters.host import send_signal
 from tasks.collectors.matching import found
 from tasks.containment.cordon import caught, cordon_state
-from tasks.custody.containment.process import Identity, descendants
+from tasks.custody.containment.process import Identity, family
 from tasks.custody.containment.receipt import Challenge
 from tasks.custody.evidence.keys import quote
 from tasks.custody.evidence.redact import redact_command
@@ -113,23 +113,21 @@ def _caught_since(context: RunContext, began: datetime) -> int | None:
 
 def _frozen_of(context: RunContext, started: Identity) -> int | None:
     snapshot = context.host.snapshot()
-    family = {started.pid} | descendants(snapshot, [started.pid])
-    return next((pid for pid in sorted(family) if pid in snapshot and snapshot[pid].stopped), None)
+    return next((pid for pid in sorted(family(snapshot, {started})) if snapshot[pid].stopped), None)
 
 
 def _end(context: RunContext, started: Identity) -> None:
     """End all of it: frozen first, again until a look finds no new child, so that none is orphaned and missed."""
-    family: set[Identity] = set()
-    while new := _kin(context, started) - family:
+    everyone: set[Identity] = set()
+    while new := _kin(context, started) - everyone:
         for identity in new:
             send_signal(context.host, identity, SIGSTOP)
-        family |= new
-    for identity in family:
+        everyone |= new
+    for identity in everyone:
         send_signal(context.host, identity, SIGKILL)
-    context.host.wait_gone(family, _GONE_SECONDS)
+    context.host.wait_gone(everyone, _GONE_SECONDS)
 
 
 def _kin(context: RunContext, started: Identity) -> set[Identity]:
     snapshot = context.host.snapshot()
-    pids = {started.pid} | descendants(snapshot, [started.pid])
-    return {snapshot[pid].identity for pid in pids if pid in snapshot and snapshot[pid].alive}
+    return {snapshot[pid].identity for pid in family(snapshot, {started}) if snapshot[pid].alive}

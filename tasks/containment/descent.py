@@ -8,7 +8,7 @@ from typing import Final, Self
 
 from tasks.adapters.host import Host
 from tasks.containment.short_lived import NOBODY
-from tasks.custody.containment.process import Identity, Process, descendants, parents_first
+from tasks.custody.containment.process import Identity, Process, family, parents_first
 from tasks.system.processes import start_of
 
 _PAUSE_SECONDS: Final = 0.002
@@ -42,10 +42,6 @@ class Kin:
         self._over.set()
         self._thread.join()
 
-    def __contains__(self, identity: Identity) -> bool:
-        """Whether this process is one of them."""
-        return self._known.get(identity.pid) == identity
-
     @property
     def known(self) -> dict[int, Identity]:
         """Those that were seen so far, by the pid that is, or was, theirs."""
@@ -54,8 +50,7 @@ class Kin:
     def _groups_of_strangers(self) -> set[int]:
         """Process groups that a shell has made of several programs; a session is its leader's descendants alone."""
         snapshot = self._host.snapshot()
-        kin = {pid for pid, process in snapshot.items() if process.identity in self}
-        strangers = snapshot.keys() - kin - descendants(snapshot, kin)
+        strangers = snapshot.keys() - family(snapshot, {*self._known.values()})
         return {snapshot[pid].group for pid in strangers if snapshot[pid].group != snapshot[pid].session}
 
     def meet(self, processes: Mapping[int, Process]) -> None:

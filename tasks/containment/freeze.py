@@ -1,20 +1,16 @@
 """§2: freeze the workload, and what this incident has frozen, stopped and met again so far."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
 from tasks.adapters.host import Host, freeze_process
 from tasks.containment.api_port import note_listener
-from tasks.containment.containers import (
-    containers_key,
-    freeze_containers,
-    frozen_containers,
-    stopped_containers,
-)
+from tasks.containment.containers import containers_key, freeze_containers, frozen_containers, stopped_containers
 from tasks.containment.members import Snapshot, find_members
+from tasks.custody.containment.container import ContainerIdentity
 from tasks.custody.containment.membership import Member
 from tasks.custody.containment.process import Identity, Process, handed_down
 from tasks.custody.containment.receipt import Freeze, Frozen, Returned, Stopped
@@ -114,18 +110,18 @@ def load_stopped(context: RunContext) -> dict[Identity, Stopped]:
 
 def stop_key(context: RunContext) -> str:
     """Cache key of what was frozen and has no receipt of its end: it may still write."""
-    processes = ",".join(
-        f"{who.pid}.{who.start}" for who in sorted(load_frozen(context).keys() - load_stopped(context).keys())
-    )
-    containers = containers_key(frozen_containers(context).keys() - stopped_containers(context).keys())
-    return f"{processes};{containers}" if containers else processes
+    processes = load_frozen(context).keys() - load_stopped(context).keys()
+    return _key(processes, frozen_containers(context).keys() - stopped_containers(context).keys())
 
 
 def collect_key(context: RunContext) -> str:
     """Cache key of acts on the world: what this incident has frozen so far."""
-    processes = ",".join(f"{who.pid}.{who.start}" for who in sorted(load_frozen(context)))
-    containers = containers_key(frozen_containers(context))
-    return f"{processes};{containers}" if containers else processes
+    return _key(load_frozen(context), frozen_containers(context))
+
+
+def _key(identities: Collection[Identity], containers: Collection[ContainerIdentity]) -> str:
+    processes = ",".join(f"{who.pid}.{who.start}" for who in sorted(identities))
+    return f"{processes};{containers_key(containers)}" if containers else processes
 
 
 def load_frozen(context: RunContext) -> dict[Identity, Frozen]:

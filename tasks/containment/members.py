@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from os import getpid
 
 from tasks.containment.cordon import guard_of, matchers
-from tasks.custody.containment import membership
-from tasks.custody.containment.membership import Member
-from tasks.custody.containment.process import Identity, Process, descendants
+from tasks.custody.containment.membership import Member, members
+from tasks.custody.containment.process import Identity, Process, descendants, family
 from tasks.runtime.context import RunContext
 from tasks.system.processes import untouchable
 
@@ -15,7 +14,7 @@ Snapshot = Mapping[int, Process]
 
 def find_members(context: RunContext, snapshot: Snapshot) -> dict[Identity, Member]:
     """Every living process of the workload, parents first."""
-    return membership.members(snapshot, matchers(context.workload), context.root, protected_pids(context, snapshot))
+    return members(snapshot, matchers(context.workload), context.root, protected_pids(context, snapshot))
 
 
 def protected_pids(context: RunContext, snapshot: Snapshot) -> set[int]:
@@ -24,8 +23,8 @@ def protected_pids(context: RunContext, snapshot: Snapshot) -> set[int]:
 
 
 def own_pids(context: RunContext, snapshot: Snapshot) -> set[int]:
-    """Pids of our guard and of the API that our own recovery brought back."""
-    return membership.own_pids(snapshot, context.recovered() | {guard_of(context)})
+    """Pids of our guard and of the API that our own recovery brought back, with all that descends from it."""
+    return family(snapshot, context.recovered() | {guard_of(context)})
 
 
 def excluded_pids(snapshot: Snapshot) -> set[int]:

@@ -78,7 +78,8 @@ def uncordon(
     newcomers = {who: told for who, told in found.items() if who.start >= since}
     before = [ran_before(told) for who, told in found.items() if who.start < since]
     ended = (*_end(host, newcomers), *(_end_containers(engine, workload) if engine else ()))
-    left = (*before, *map(left_frozen, others.values()), *_doubtful(workload))
+    doubts = (told for base in bases(workload) for told in doubtful(base / CAUGHT))
+    left = (*before, *map(left_frozen, others.values()), *doubts)
     for each in left:
         logger.warning("%s", each)
     made = Uncordoned(stood, ended, resume(scheduler, marker), left)
@@ -159,11 +160,6 @@ def doubtful(path: Path) -> Iterator[str]:
             f"pid,stat,user,args shows T), end each by hand with kill -KILL PID, and remove the file. "
             "信用できないファイルのため、記載されたプロセスは終了していません。ps で確認し、手動で終了してください。"
         )
-
-
-def _doubtful(workload: "Workload") -> Iterator[str]:
-    for base in bases(workload):
-        yield from doubtful(base / CAUGHT)
 
 
 def _end(host: Host, newcomers: dict[Identity, str]) -> Iterator[str]:

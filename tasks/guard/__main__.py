@@ -23,8 +23,8 @@ from typing import Any, Final
 
 from tasks.adapters.guard_config import GuardConfig
 from tasks.adapters.host import LinuxHost, freeze_process
-from tasks.custody.containment.membership import Member, members, own_pids, protected
-from tasks.custody.containment.process import Identity, Process, copies, pids_of
+from tasks.custody.containment.membership import Member, members, protected
+from tasks.custody.containment.process import Identity, Process, copies, family, pids_of
 from tasks.custody.containment.source import Source, lineages
 from tasks.custody.evidence.redact import command_line
 from tasks.guard.containers import ContainerGuard
@@ -117,7 +117,7 @@ class Guard:
         died, who still stands is left to the next one, and who runs is in nobody's hand.
         """
         self.frozen, started = identities(self.orders.known), identities(self.orders.started)
-        spared = own_pids(snapshot, started) | pids_of(snapshot, self.orders.spared)
+        spared = family(snapshot, started) | pids_of(snapshot, self.orders.spared)
         held = pids_of(snapshot, self.frozen)
         running = {pid for pid in held if not snapshot[pid].stopped} | copies(snapshot, held)
         if running and not at_work(Path(self.orders.evidence)):

@@ -44,12 +44,9 @@ class ContainerGuard:
         living = workload_containers(self.engine.containers(asked), asked, standpoint().own)
         frozen, started = _identities(self.orders.known_containers), _identities(self.orders.started_containers)
         for container in living:
-            held = container.identity in frozen and (container.state == "paused" or self._run_lives())
+            held = container.identity in frozen and (container.state == "paused" or at_work(Path(self.orders.evidence)))
             if not held and container.identity not in started:
                 self._pause(container)
-
-    def _run_lives(self) -> bool:
-        return at_work(Path(self.orders.evidence))
 
     def _pause(self, container: Container) -> None:
         denied = ""

@@ -30,7 +30,7 @@ from tasks.incident.layout import (
     of_any_boot,
 )
 from tasks.incident.run_lock import incident_at_work, owner
-from tasks.system.atomic_files import caught_lines, read_marker, read_plain
+from tasks.system.atomic_files import caught_lines, read_marker, read_plain, rows_of
 
 WAIT_SECONDS: Final = 120.0
 _CONTAINED: Final = frozenset({"VERIFIED", "PARTIAL", "UNVERIFIED"})
@@ -116,8 +116,7 @@ def _standing(base: Path) -> str:
 
 def _rows(home: Path, journals: str) -> Iterator[Mapping[str, Any]]:
     for path in home.glob(journals):
-        with suppress(OSError, ValueError):
-            yield from (row for row in json.loads(read_plain(path)) if isinstance(row, dict))
+        yield from rows_of(path, read_plain)
 
 
 def _own_runs(entries: Iterable[Mapping[str, Any]]) -> Iterator[str]:

@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,8 +17,8 @@ from pathlib import Path, PurePath
 from typing import Any, Final
 
 from tasks.adapters.host import LinuxHost, freeze_process, send_signal
-from tasks.custody.containment.membership import Member, matchers_of, members, own_pids
-from tasks.custody.containment.process import Identity, Process
+from tasks.custody.containment.membership import Member, matchers_of, members
+from tasks.custody.containment.process import Identity, Process, family
 from tasks.custody.incident.description import recognisable
 from tasks.custody.visible import say
 from tasks.incident import layout
@@ -26,7 +26,7 @@ from tasks.incident.layout import CORDON, EARLY, FROZEN, INCIDENT, RECOVERED
 from tasks.incident.run_lock import at_work, give_up_ownership, keep_ownership, take_ownership
 from tasks.prestart.prefect_http import NotNow, ask_server, fields_of
 from tasks.system.accounts import number_of
-from tasks.system.atomic_files import identities, read_ours, rows_of
+from tasks.system.atomic_files import identities, open_new, read_ours, rows_of
 from tasks.system.processes import untouchable
 
 FLOW: Final = "evacuate"
@@ -186,24 +186,23 @@ def _named(workload: Mapping[str, Any], evidence: Path, journal: str) -> set[Ide
 
 def _others(early: EarlyFreeze) -> list[dict[str, Any]]:
     """Rows of a start that died before its run could freeze: nothing else names whom it has stopped."""
-    return [row for row in rows_of(early.path, read_ours) if Identity.of(row) not in early.frozen]
+    own = set(early.frozen)
+    return [row for row in rows_of(early.path, read_ours) if Identity.of(row) not in own]
 
 
 def _write(path: Path, rows: list[dict[str, Any]]) -> None:
     """Write down whom to thaw again; no file if nobody is."""
     path.unlink(missing_ok=True)
-    if not rows:
-        return
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(json.dumps(rows))
+    if rows:
+        with open_new(path, 0o600) as file:
+            file.write(json.dumps(rows).encode())
 
 
 def _members(workload: Mapping[str, Any], evidence: Path, snapshot: Mapping[int, Process]) -> dict[Identity, Member]:
     """Whether what a recovery has started is new life, only the run can tell: that is left alone here."""
     matchers = matchers_of(workload, number_of(workload["user"]))
-    own = {LinuxHost().guard(evidence / CORDON), *_named(workload, evidence, RECOVERED)}
-    spared = untouchable(snapshot) | own_pids(snapshot, own)
+    guards = {LinuxHost().guard(base / CORDON) for base in _bases(workload, evidence)}
+    spared = untouchable(snapshot) | family(snapshot, guards | _named(workload, evidence, RECOVERED))
     return members(snapshot, matchers, PurePath(os.path.realpath(workload["root"])), spared)
 
 
@@ -212,7 +211,8 @@ def read_early(path: Path) -> dict[Identity, datetime]:
     found = dict(_unkept)
     for row in rows_of(path, read_ours):
         with suppress(KeyError, TypeError, ValueError):
-            found[Identity(int(row["pid"]), int(row["start"]))] = datetime.fromisoformat(row["at"])
+            if identity := Identity.of(row):
+                found[identity] = datetime.fromisoformat(row["at"])
     return found
 
 
@@ -226,14 +226,9 @@ def take_over(path: Path) -> None:
 def thaw_again(early: EarlyFreeze) -> None:
     """Where the run did not take them over (it was refused, or failed before its freeze) nothing is left touched."""
     if early.path.exists() or _unkept:
-        _thaw(early.frozen)
+        for identity in early.frozen:
+            send_signal(LinuxHost(), identity, signal.SIGCONT)
         _unkept.clear()
         with suppress(OSError):
             _write(early.path, _others(early))
     give_up_ownership(early.path.parent)
-
-
-def _thaw(identities: Iterable[Identity]) -> None:
-    host = LinuxHost()
-    for identity in identities:
-        send_signal(host, identity, signal.SIGCONT)

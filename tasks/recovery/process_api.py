@@ -8,7 +8,8 @@ from typing import Final, Protocol
 import psutil
 from pydantic import TypeAdapter, ValidationError
 
-from tasks.custody.containment.process import NOBODY, Identity, Process, descendants
+from tasks.adapters.host import lives
+from tasks.custody.containment.process import NOBODY, Identity, Process, family
 from tasks.custody.containment.receipt import Frozen
 from tasks.custody.evidence.acquisition import StoredFile
 from tasks.custody.evidence.keys import unquote
@@ -78,7 +79,7 @@ class ProcessApi:
 
     def again(self) -> bool:
         """Look among those that this incident has brought back."""
-        self._started = next((who for who in self.context.recovered() if self._alive(who)), None)
+        self._started = next((who for who in self.context.recovered() if lives(self.context.host, who)), None)
         return self._started is not None
 
     def start(self) -> None:
@@ -91,11 +92,7 @@ class ProcessApi:
 
     def lives(self) -> bool:
         """Ask the kernel."""
-        return self._started is not None and self._alive(self._started)
-
-    def _alive(self, identity: Identity) -> bool:
-        process = self.context.host.get_process(identity)
-        return process is not None and process.alive
+        return self._started is not None and lives(self.context.host, self._started)
 
     def listens(self, port: int) -> bool:
         """It, or a child of it, owns the listening socket."""
@@ -131,10 +128,7 @@ class ProcessApi:
     def _family(self) -> list[Process]:
         """What was started and all that descends from it; nobody where it is gone, whoever has its pid by now."""
         snapshot = self.context.host.snapshot()
-        pid = self.identity.pid
-        if pid not in snapshot or snapshot[pid].identity != self.identity:
-            return []
-        return [snapshot[each] for each in {pid} | descendants(snapshot, [pid])]
+        return [snapshot[pid] for pid in family(snapshot, {self.identity})]
 
 
 def _api_user(context: RunContext) -> int:

@@ -8,7 +8,6 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
-from types import MappingProxyType
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -16,7 +15,6 @@ from tasks.custody.containment.container import Standpoint
 from tasks.custody.containment.membership import protected, runs_prefect
 from tasks.custody.containment.process import Identity, Listener, Masks, Process
 
-NOTHING: Final[Mapping[str, int]] = MappingProxyType({})
 _LISTEN: Final = "0A"
 _NAME: Final = -1
 _DEAD: Final = frozenset("ZXx")
@@ -101,7 +99,7 @@ def untouchable(snapshot: Mapping[int, Process], environment: Mapping[str, str] 
 
 def snapshot(ports: frozenset[int]) -> dict[int, Process]:
     """Read every process once, and which of them listen on these ports; those that vanish meanwhile are not in it."""
-    listening = listeners(ports) if ports else NOTHING
+    listening = listeners(ports) if ports else None
     found = (read_process(int(name), listening) for name in os.listdir("/proc") if name.isdigit())
     return {process.pid: process for process in found if process}
 
@@ -112,7 +110,7 @@ def get_process(identity: Identity) -> Process | None:
     return process if process and process.identity == identity else None
 
 
-def read_process(pid: int, listening: Mapping[str, int] = NOTHING) -> Process | None:
+def read_process(pid: int, listening: Mapping[str, int] | None = None) -> Process | None:
     """Read one process from /proc; what may not be read stays empty; None if it is gone, or no process but a thread."""
     try:
         stat = _stat(pid)

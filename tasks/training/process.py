@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from blocks.workload import Workload
-from tasks.adapters.host import LinuxHost
+from tasks.adapters.host import LinuxHost, send_signal
 from tasks.custody.containment.process import Identity, descendants, gentle_signal
 from tasks.custody.errors import Refused
 from tasks.system.accounts import as_user, clean_environment
@@ -160,12 +160,8 @@ class Training:
         logger.error("Of the training %s still run: %s", self.identity.pid, sorted(who.pid for who in family))
 
     def _send(self, identity: Identity, number: signal.Signals) -> None:
-        try:
-            self._host.signal(identity, number)
-        except ProcessLookupError:
-            pass
-        except PermissionError:
-            logger.error("%s to %s was denied", number.name, identity.pid)  # noqa: TRY400  the message says it all
+        if send_signal(self._host, identity, number):
+            logger.error("%s to %s was denied", number.name, identity.pid)
 
 
 def _session(pid: int) -> int:

@@ -1,12 +1,12 @@
 """Decide who belongs to the workload, who only looks like it, and who is spared: we, Prefect (runbook §2, §3)."""
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, Final
 
-from tasks.custody.containment.process import Identity, Process, ancestry, descendants, parents_first, pids_of
+from tasks.custody.containment.process import Identity, Process, ancestry, descendants, parents_first
 
 _MULTIPLEXERS: Final = frozenset({"tmux", "screen", "SCREEN", "ssh", "sshd", "zellij", "mosh-server"})
 _SHELLS: Final = frozenset({"sh", "bash", "dash", "ash", "zsh", "ksh", "mksh", "fish", "script"})
@@ -133,12 +133,6 @@ def protected(snapshot: Mapping[int, Process], me: int, servers: Iterable[int] =
         process.pid for process in snapshot.values() if runs_prefect(process) and _ours(process, snapshot.get(me))
     }
     return protected_pids | set(servers)
-
-
-def own_pids(snapshot: Mapping[int, Process], own: Collection[Identity | None]) -> set[int]:
-    """Pids of what the evacuation has started itself, a guard or a recovered API, and of all that descends from it."""
-    started = pids_of(snapshot, own)
-    return started | descendants(snapshot, started)
 
 
 def _ours(process: Process, me: Process | None) -> bool:

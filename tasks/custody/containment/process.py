@@ -124,6 +124,12 @@ def descendants(snapshot: Mapping[int, Process], roots: Iterable[int]) -> set[in
     return found
 
 
+def family(snapshot: Mapping[int, Process], identities: Collection[Identity | None]) -> set[int]:
+    """Pids of these processes and of all that descends from them; nobody of one that is gone."""
+    there = pids_of(snapshot, identities)
+    return there | descendants(snapshot, there)
+
+
 def copies(snapshot: Mapping[int, Process], pids: Iterable[int]) -> set[int]:
     """Pids of the copies that these, as long as they live, have forked of themselves.
 

@@ -13,7 +13,6 @@ from tasks.custody.containment.membership import (
     Matcher,
     Member,
     members,
-    own_pids,
     program,
     protected,
     quotes,
@@ -161,24 +160,6 @@ def test_a_child_of_a_spared_process_that_matches_is_not_spared() -> None:
         process(14, 10, *TRAINING),
     )
     assert found(snapshot, *protected(snapshot, 11)) == [14, 12, 13]
-
-
-@pytest.mark.parametrize(
-    ("own", "pids"),
-    [
-        ([], set()),
-        ([None], set()),
-        ([Identity(10, 100)], {10, 11, 12}),
-        ([Identity(11, 110), Identity(20, 200)], {11, 12, 20}),
-        ([Identity(10, 101)], set()),
-        ([Identity(30, 300)], set()),
-    ],
-)
-def test_what_we_have_started_is_ours_with_its_descendants_and_never_by_its_pid_alone(
-    own: list[Identity | None], pids: set[int]
-) -> None:
-    snapshot = table(*(process(pid, parent, "a") for pid, parent in [(10, 1), (11, 10), (12, 11), (20, 1)]))
-    assert own_pids(snapshot, own) == pids
 
 
 def test_the_workload_under_a_prefect_worker_is_not_spared_and_the_worker_is() -> None:

@@ -1,5 +1,7 @@
 """What a stop does with a process that was started meanwhile: taken in, told of, or left alone."""
 
+from dataclasses import replace
+
 import pytest
 
 from tasks.custody.containment.newcomer import Newcomer, classify_newcomer
@@ -10,14 +12,13 @@ SERVICE, LOGIN = "0::/system.slice/training.service", "0::/user.slice/user-1000.
 NEW = Identity(50, 500)
 
 
-def process(pid: int, parent: int, program: str, state: str = "S", cgroup: str = "", container: str = "") -> Process:
-    identity, executable = Identity(pid, pid * 10), f"/usr/bin/{program}"
-    return Process(identity, parent, state, (program,), "", executable, cgroup=cgroup, container=container)
+def process(pid: int, parent: int, program: str) -> Process:
+    return Process(Identity(pid, pid * 10), parent, "S", (program,), executable=f"/usr/bin/{program}")
 
 
 def table(*, parent: int, cgroup: str = LOGIN, container: str = "", state: str = "S") -> dict[int, Process]:
     """Init, a user's systemd, a supervisor, a training that is stopped, and the newcomer."""
-    newcomer = process(50, parent, "python3", cgroup=cgroup, container=container, state=state)
+    newcomer = replace(process(50, parent, "python3"), cgroup=cgroup, container=container, state=state)
     others = [(1, 0, "systemd"), (20, 1, "systemd"), (30, 1, "supervisord"), (40, 1, "python3")]
     return {one.pid: one for one in (*(process(*each) for each in others), newcomer)}
 

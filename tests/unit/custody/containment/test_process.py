@@ -12,6 +12,7 @@ from tasks.custody.containment.process import (
     Process,
     ancestry,
     copies,
+    family,
     gentle_signal,
     handed_down,
     parents_first,
@@ -116,3 +117,22 @@ def test_a_row_names_a_process_or_none(row: object, named: Identity | None) -> N
 @pytest.mark.parametrize(("state", "stands"), [("T", True), ("t", True), ("S", False), ("R", False), ("Z", False)])
 def test_a_process_stands_by_a_signal_or_for_a_tracer(state: str, stands: bool) -> None:  # noqa: FBT001
     assert Process(Identity(7, 70), 1, state).stopped is stands
+
+
+@pytest.mark.parametrize(
+    ("own", "pids"),
+    [
+        ([], set()),
+        ([None], set()),
+        ([Identity(10, 100)], {10, 11, 12}),
+        ([Identity(11, 110), Identity(20, 200)], {11, 12, 20}),
+        ([Identity(10, 101)], set()),
+        ([Identity(30, 300)], set()),
+    ],
+)
+def test_a_family_is_who_was_asked_for_and_all_descendants_and_none_by_its_pid_alone(
+    own: list[Identity | None], pids: set[int]
+) -> None:
+    parents = {1: 0, 10: 1, 11: 10, 12: 11, 20: 1}
+    snapshot = {pid: Process(Identity(pid, pid * 10), parent, "S") for pid, parent in parents.items()}
+    assert family(snapshot, own) == pids
