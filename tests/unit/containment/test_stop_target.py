@@ -1,0 +1,32 @@
+"""One record a process in the stop: how it ended, by what it was sent."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from tasks.containment.stop import StopTarget
+from tasks.custody.containment.ends import End
+from tasks.custody.containment.process import Identity
+from tasks.custody.containment.receipt import Stopped
+
+AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("left", "sent", "end"),
+    [
+        (True, [], End.SURVIVED),
+        (True, ["SIGINT", "SIGCONT"], End.SURVIVED),
+        (True, ["SIGKILL"], End.SURVIVED),
+        (False, [], End.GONE),
+        (False, ["SIGCONT"], End.STOPPED),
+        (False, ["SIGINT", "SIGCONT"], End.STOPPED),
+        (False, ["SIGINT", "SIGCONT", "SIGKILL"], End.KILLED),
+        (False, ["SIGKILL", "SIGSTOP"], End.KILLED),
+    ],
+)
+def test_how_it_ended_is_told_by_what_it_was_sent(left: bool, sent: list[str], end: End) -> None:  # noqa: FBT001
+    target = StopTarget(Identity(7, 70), "api", "run", left=left, sent=[(name, AT) for name in sent], reason="why")
+    assert target.receipt() == Stopped(
+        Identity(7, 70), "api", "run", tuple((name, AT) for name in sent), end, None, "why"
+    )
