@@ -112,7 +112,7 @@ class LinuxHost:
 
     def snapshot(self) -> dict[int, Process]:
         """Read /proc once."""
-        return processes.snapshot(self._ports)
+        return processes.read_processes(self._ports)
 
     def arrivals(self, last: int) -> tuple[int, list[Process]]:
         """Read those alone that are new."""

@@ -86,10 +86,8 @@ def describe(snapshot: Snapshot, halted: Mapping[Identity, Frozen]) -> dict[Iden
     lines = lineages(snapshot, pids)
     runs = handed_down(snapshot, pids, "", lambda process, above: flow_run_of(process.pid) or above)
     return {
-        who: replace(
-            process, command=command_line(snapshot[who.pid].command), lineage=lines[who.pid], run=runs[who.pid]
-        )
-        for who, process in halted.items()
+        who: replace(each, command=command_line(snapshot[who.pid].command), lineage=lines[who.pid], run=runs[who.pid])
+        for who, each in halted.items()
     }
 
 

@@ -24,7 +24,8 @@ from typing import Any, Final
 from tasks.adapters.guard_config import GuardConfig
 from tasks.adapters.host import LinuxHost, freeze_process
 from tasks.custody.containment.membership import Member, members, protected
-from tasks.custody.containment.process import Identity, Process, copies, family, pids_of
+from tasks.custody.containment.newcomer import in_hand
+from tasks.custody.containment.process import Identity, Process, family, pids_of
 from tasks.custody.containment.source import Source, lineages
 from tasks.custody.evidence.redact import command_line
 from tasks.guard.containers import ContainerGuard
@@ -111,18 +112,10 @@ class Guard:
         self._stay_named()
 
     def _in_hand(self, snapshot: dict[int, Process]) -> set[int]:
-        """Read anew in every look: a run writes down whom it has frozen before it thaws anybody.
-
-        With each go the copies of itself: a helper that is frozen before its exec keeps it from its end. If the run has
-        died, who still stands is left to the next one, and who runs is in nobody's hand.
-        """
-        self.frozen, started = identities(self.orders.known), identities(self.orders.started)
-        spared = family(snapshot, started) | pids_of(snapshot, self.orders.spared)
-        held = pids_of(snapshot, self.frozen)
-        running = {pid for pid in held if not snapshot[pid].stopped} | copies(snapshot, held)
-        if running and not at_work(Path(self.orders.evidence)):
-            return spared | held - running
-        return spared | held | running
+        """Pids that the guard leaves alone, read in every look: a run writes down whom it froze before any thaw."""
+        self.frozen = identities(self.orders.known)
+        spared = family(snapshot, identities(self.orders.started)) | pids_of(snapshot, self.orders.spared)
+        return spared | in_hand(snapshot, self.frozen, run_lives=at_work(Path(self.orders.evidence)))
 
     def _freeze(self, process: Process) -> str | None:
         """Stop it where it stands. Empty, or why that was denied; None if it is gone."""

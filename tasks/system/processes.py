@@ -97,7 +97,7 @@ def untouchable(snapshot: Mapping[int, Process], environment: Mapping[str, str] 
     return protected(snapshot, os.getpid())
 
 
-def snapshot(ports: frozenset[int]) -> dict[int, Process]:
+def read_processes(ports: frozenset[int]) -> dict[int, Process]:
     """Read every process once, and which of them listen on these ports; those that vanish meanwhile are not in it."""
     listening = listeners(ports) if ports else None
     found = (read_process(int(name), listening) for name in os.listdir("/proc") if name.isdigit())

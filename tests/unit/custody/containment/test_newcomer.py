@@ -1,10 +1,10 @@
-"""What a stop does with a process that was started meanwhile: taken in, told of, or left alone."""
+"""Whom a guard leaves to a run; what a stop does with a process that was started meanwhile."""
 
 from dataclasses import replace
 
 import pytest
 
-from tasks.custody.containment.newcomer import Newcomer, classify_newcomer
+from tasks.custody.containment.newcomer import Newcomer, classify_newcomer, in_hand
 from tasks.custody.containment.process import Identity, Process
 
 TAKEN_IN, TOLD, LEFT_ALONE = Newcomer.TAKEN_IN, Newcomer.TOLD, Newcomer.LEFT_ALONE
@@ -64,3 +64,40 @@ def test_a_newcomer_is_taken_in_told_or_left_alone(  # noqa: PLR0913, PLR0917  t
 ) -> None:
     members = [NEW] if member else []
     assert classify_newcomer(snapshot, NEW, members, kin, protected_pids) is becomes, what
+
+
+def at_a_look(**states: str) -> dict[int, Process]:
+    """A training, its copy that is about to become a helper, a child that has its own program, and a stranger."""
+    seen = {"training": (60, 1), "copy": (61, 60), "child": (62, 60), "stranger": (63, 1)}
+    made = {name: process(pid, parent, "python3") for name, (pid, parent) in seen.items()}
+    return {
+        one.pid: replace(one, state=states.get(name, "S"), forked=name in {"copy", "stranger"})
+        for name, one in made.items()
+    }
+
+
+FROZEN = [Identity(60, 600), Identity(64, 640)]
+
+
+@pytest.mark.parametrize(
+    ("what", "snapshot", "frozen", "living", "dead"),
+    [
+        ("it was thawed to end", at_a_look(), FROZEN, {60, 61}, set()),
+        ("it stands", at_a_look(training="T"), FROZEN, {60, 61}, {60}),
+        ("it stands for a tracer", at_a_look(training="t"), FROZEN, {60, 61}, {60}),
+        ("its copy stands too", at_a_look(training="T", copy="T"), FROZEN, {60, 61}, {60}),
+        ("its copy was frozen by the run", at_a_look(copy="T"), [*FROZEN, Identity(61, 610)], {60, 61}, {61}),
+        ("it has ended, and its copy not", at_a_look(training="Z"), FROZEN, {60}, set()),
+        ("another has its pid", at_a_look(training="T"), [Identity(60, 599)], set(), set()),
+        ("nobody was frozen", at_a_look(training="T"), [], set(), set()),
+    ],
+)
+def test_whom_a_run_has_in_hand_as_long_as_it_lives_and_when_it_is_dead(
+    what: str,
+    snapshot: dict[int, Process],
+    frozen: list[Identity],
+    living: set[int],
+    dead: set[int],
+) -> None:
+    assert in_hand(snapshot, frozen, run_lives=True) == living, what
+    assert in_hand(snapshot, frozen, run_lives=False) == dead, what
