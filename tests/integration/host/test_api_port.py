@@ -10,8 +10,9 @@ import pytest
 
 from blocks.workload import Workload
 from tasks.adapters.host import LinuxHost
+from tasks.containment.containment_check import prove_contained
 from tasks.containment.cordon import cordon
-from tasks.containment.members import freeze, prove_contained
+from tasks.containment.freeze import freeze
 from tasks.containment.stop import stop
 from tasks.custody.containment.process import Identity
 from tasks.custody.containment.receipt import Containment

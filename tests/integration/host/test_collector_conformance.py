@@ -20,7 +20,7 @@ import pytest
 from tasks.collectors import discover
 from tasks.collectors.attempt import attempt
 from tasks.collectors.collector import Collector
-from tasks.containment.members import freeze
+from tasks.containment.freeze import freeze
 from tasks.custody.evidence.acquisition import Evidence, Outcome, StoredFile
 from tasks.custody.store.manifest import digest
 from tasks.evidence import collect as module

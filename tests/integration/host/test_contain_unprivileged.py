@@ -32,7 +32,8 @@ from pathlib import Path
 from tests.support.run_context import case_of
 from tests.support.workloads import SmallWorkload, wait_until
 from tasks.evidence.collect import collect
-from tasks.containment.members import freeze, prove_contained
+from tasks.containment.freeze import freeze
+from tasks.containment.containment_check import prove_contained
 from tasks.containment.cordon import cordon
 from tasks.preflight.privileges import tell_rights
 from tasks.containment.stop import stop
