@@ -1,8 +1,4 @@
-"""Keep evidence in S3: small objects by obstore, large ones in parts, copies and digests by signed requests.
-
-All clients are pinned to one endpoint and one region, whatever the environment says, and a store that
-cannot answer is known within seconds.
-"""
+"""Keep evidence in S3: small objects by obstore, large ones in parts, copies and digests by signed requests."""
 
 import base64
 from collections import Counter

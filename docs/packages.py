@@ -12,10 +12,7 @@ from docs.reference import PROJECT, Chapter, written
 PAGE: Final = PROJECT / "docs/architecture.md"
 _BEGIN: Final = "<!-- From here on made by `make reference`. -->\n"
 _END: Final = "<!-- To here. -->\n"
-_RUNBOOK: Final = (
-    *("Incident id", "Cordon", "Stop the API", "Stop the training", "Evidence", "Offload"),
-    *("Check the offload", "Recovery", "Record"),
-)
+_RUNBOOK: Final = ("Id", "Cordon", "Stop API", "Stop training", "Evidence", "Offload", "Check", "Recovery", "Record")
 
 
 def page(text: str) -> str:

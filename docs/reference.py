@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,8 +26,6 @@ PAGE: Final = PROJECT / "docs/reference.md"
 _FILE: Final = re.compile(r"\.?[a-z][\w‹›-]*\.(json|jsonl|md|html|svg|sig)|SHA256SUMS")
 _TARGET: Final = re.compile(r"^([a-z-]+):(?:[^\n#=]*##\s*(.*))?[^\n=]*$", re.MULTILINE)
 _EXAMPLE: Final = {"incident": "IR-…", "snapshot": "…", "stored": "NAME", "name": "NAME", "number": 1}
-
-
 _HEAD: Final = """# Reference
 
 Made from the code by `make reference`; a test fails when it is stale. How all of it is used: [operate.md](operate.md).
@@ -159,17 +158,7 @@ def _fields(schema: Mapping[str, Any]) -> Iterator[Sequence[str]]:
 
 
 def _value(default: object) -> str:
-    match default:
-        case None:
-            return "none"
-        case bool():
-            return str(default).lower()
-        case str():
-            return f'"{default}"'
-        case list():
-            return f"[{', '.join(map(_value, default))}]"
-        case _:
-            return str(default)
+    return "none" if default is None else json.dumps(default, ensure_ascii=False).replace("\\\\", "\\")
 
 
 def _kind(field: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
@@ -205,11 +194,8 @@ def _first(thing: object) -> str:
 
 
 def _contents(told: Iterable[Chapter]) -> str:
-    return "".join(f"- [{each.title.replace('`', '')}](#{_anchor(each.title)})\n" for each in told)
-
-
-def _anchor(title: str) -> str:
-    return re.sub(r"[^a-z0-9 -]", "", title.lower()).replace(" ", "-")
+    titles = [each.title.replace("`", "") for each in told]
+    return "".join(f"- [{title}](#{re.sub('[^a-z0-9 -]', '', title.lower()).replace(' ', '-')})\n" for title in titles)
 
 
 def written(chapter: Chapter) -> str:
@@ -219,11 +205,6 @@ def written(chapter: Chapter) -> str:
     return f"## {chapter.title}\n\n{chapter.about}\n\n{table}\n"
 
 
-def main() -> None:
-    """Write the page."""
+if __name__ == "__main__":
     PAGE.write_text(reference())
     print(f"wrote {PAGE.relative_to(PROJECT)}")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,7 +1,4 @@
-"""Freeze the workload, then become Prefect's engine: what a worker starts for a run (`python -m flows.engine`).
-
-On a machine whose every core computes, the import of Prefect alone takes seconds, at normal priority many.
-"""
+"""Freeze the workload, then become Prefect's engine, whose import takes seconds: `python -m flows.engine`."""
 
 import gc
 import logging

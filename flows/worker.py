@@ -1,7 +1,6 @@
 """Start a Prefect worker with raised priority that polls each second: `python -m flows.worker --pool evacuation`.
 
-It puts itself, and with it the runs that it starts, before what computes, and asks for work each second instead of
-every ten; what the environment says of the latter stays. The rest is Prefect's own worker, and so are the arguments.
+The runs that it starts have its priority. The environment may say how often it polls; all arguments are Prefect's own.
 """
 
 import os

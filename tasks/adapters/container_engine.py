@@ -1,7 +1,4 @@
-"""Ask and command the Docker engine, each request within a time limit: one that hangs costs seconds, no more.
-
-The Docker SDK is imported when an engine is first asked: it must not delay the containment of processes.
-"""
+"""Ask and command the Docker engine within time limits. Its SDK is imported on first use: it would delay a freeze."""
 
 import errno
 import os

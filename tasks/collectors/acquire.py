@@ -1,7 +1,4 @@
-"""Run one collector's sources into a folder, and report each file or loss as soon as it is known.
-
-Runs in a process of its own, so that a hang, a crash or a hostile file costs one collector and no more.
-"""
+"""Run one collector's sources into a folder, in its own process; report each file or loss as soon as it is known."""
 
 import os
 from collections.abc import Iterable, Iterator

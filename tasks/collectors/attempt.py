@@ -1,7 +1,4 @@
-"""Supervise one collector's process group: end it at its deadline, or when it makes no progress.
-
-Progress is any byte that it reads or writes, so the copy of one huge file is never taken for a hang.
-"""
+"""Supervise one collector's process group: end it at its deadline, or when it reads and writes no byte for long."""
 
 import json
 import os

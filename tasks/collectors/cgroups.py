@@ -1,7 +1,4 @@
-"""Collect limits and OOM kills of the control groups that the frozen processes lie in.
-
-A limit of a group above counts as well, so each way is followed up to the top. Version 1 and 2, and both at once.
-"""
+"""Collect limits and OOM kills of the frozen processes' control groups and those above, of version 1 and 2."""
 
 import os
 from collections.abc import Iterator

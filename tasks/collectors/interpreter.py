@@ -1,7 +1,4 @@
-"""Collect path, version and digest of the Python that the workload runs. It is not run.
-
-Often the program is a few kilobytes and the interpreter proper a library beside it, so both have a digest.
-"""
+"""Collect path, version and digests of the Python that the workload runs and of its library. It is not run."""
 
 import os
 import re

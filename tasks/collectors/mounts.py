@@ -1,7 +1,4 @@
-"""Collect the mount tables of the host and of each mount namespace of a frozen process.
-
-The kernel's table is read and no mounted place is looked at: one whose server is dead would hang whoever asks it.
-"""
+"""Collect the mount tables of the host and of frozen processes' namespaces. No mounted place is read: it could hang."""
 
 from tasks.collectors.collector import Collector, Made, Target
 from tasks.collectors.procfs import each_namespace, tables

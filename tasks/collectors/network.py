@@ -1,7 +1,4 @@
-"""Collect addresses, routes and neighbours of the host and of each network namespace of a frozen process.
-
-Read from files, so that it needs no program; what no file tells (IPv6 neighbours, policy routes) is asked of `ip`.
-"""
+"""Collect addresses, routes, neighbours of host and network namespaces from files; what no file tells, from `ip`."""
 
 import socket
 from typing import Final

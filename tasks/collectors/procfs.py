@@ -1,7 +1,4 @@
-"""Read and parse the kernel's tables under /proc/PID.
-
-Lines end at a newline and nowhere else: a name may hold every other sign that Python's splitlines takes for an end.
-"""
+"""Read and parse the kernel's tables under /proc/PID. A line ends at a newline alone: a name may hold any other end."""
 
 import os
 import re

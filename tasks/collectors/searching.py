@@ -1,7 +1,4 @@
-"""Search each of the workload's own files for secrets as it is acquired, before it is reported.
-
-The file stays as it is, or is withheld, as the block says. A hit is told by line and rule, never by value.
-"""
+"""Search each of the workload's own files for secrets as it is acquired. A hit is told by line and rule, not value."""
 
 import os
 from collections.abc import Iterable, Iterator

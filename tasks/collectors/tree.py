@@ -1,7 +1,4 @@
-"""Collect open files, limits, signals and maps of each frozen process before it dies.
-
-What may not be read says so in its place; what was denied or not reached is a loss besides.
-"""
+"""Collect open files, limits, signals and maps of each frozen process. What may not be read says so in its place."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator

@@ -1,7 +1,4 @@
-"""§2, §3 for containers: pause the workload's, end them with a receipt each, check that none is left.
-
-Without `containers` in the workload block the engine is never asked.
-"""
+"""§2, §3 for containers, if the block names any: pause them, end them with a receipt each, check that none is left."""
 
 import json
 import logging

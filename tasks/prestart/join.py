@@ -1,7 +1,4 @@
-"""End an alarm's run that has nothing to do: it joins its incident before Prefect is imported.
-
-Whatever cannot be decided here is left to the run itself, which decides the same by the same law (`joining`).
-"""
+"""Join an alarm's run to its incident before Prefect is imported. What is unsure here is left to the run itself."""
 
 import os
 import socket

@@ -1,7 +1,4 @@
-"""Define a document before it is Markdown or HTML: what is a table, what is ours, what is foreign text.
-
-Words of ours come in Japanese and English (`Both`). All others are foreign: nothing in them is ever markup.
-"""
+"""Define a document before it is Markdown or HTML. Our words are `Both`; all others are foreign, and never markup."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,4 @@
-"""Write a document as one self-contained HTML page: no script, nothing that is loaded from elsewhere.
-
-It is built as a tree and written out at the end, so that foreign text can only ever be the text of an element.
-"""
+"""Write a document as one HTML page that loads nothing: a tree, where foreign text is only ever an element's text."""
 
 from collections.abc import Iterable
 from functools import singledispatch

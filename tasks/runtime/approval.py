@@ -1,7 +1,4 @@
-"""Suspend a run until a person has answered its form. The run says what it will do, and goes on with the answer.
-
-Nothing of an evacuation is ever asked: it contains, saves and proves without waiting for anybody.
-"""
+"""Suspend a run until a person has answered its form. Nothing of an evacuation is ever asked."""
 
 import re
 from typing import Annotated, Final, Literal

@@ -1,7 +1,4 @@
-"""Show how far a transfer is, in the UI and in the log, best effort, from a thread that nothing waits for.
-
-The Prefect server may be the casualty: what it does not take is dropped.
-"""
+"""Show how far a transfer is, in the UI and in the log, by a thread. What the server does not take is dropped."""
 
 import logging
 import re

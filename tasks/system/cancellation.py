@@ -1,7 +1,4 @@
-"""Cancel a run: the step in hand ends soon, no other begins, and the record still says what is true.
-
-The signal raises nothing, so it tears nothing: it sets a flag that every long wait looks at.
-"""
+"""Cancel a run by a flag that every long wait looks at: the step in hand ends soon, no other begins."""
 
 import signal
 import threading

@@ -1,7 +1,4 @@
-"""Keep a file as room on the evidence disk for what must be written whatever happens: log, journals, manifest.
-
-It is taken when the incident is opened, before anything can fill the disk, and given back bit by bit.
-"""
+"""Keep a file as room for what must be written on a full disk (log, journals, manifest), given back bit by bit."""
 
 import errno
 import os

@@ -1,7 +1,4 @@
-"""List the keys and tokens that are known by their shape alone.
-
-Each pattern begins with letters that Python's engine can look for quickly, and takes all of the token.
-"""
+"""List the keys and tokens known by shape alone. Each pattern begins with letters that are found quickly."""
 
 from collections.abc import Mapping
 from typing import Final
