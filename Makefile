@@ -16,7 +16,7 @@ POOL ?= evacuation
 ENGINE ?= $(CURDIR)/$(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help drill deploy evacuate status uncordon audit pull rollback lower test check fmt soak bench-contain bench-offload bench-trigger reference lock clean
+.PHONY: help drill deploy evacuate status uncordon audit pull rollback lower test test-fast mutants check fmt soak bench-contain bench-offload bench-trigger reference lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*##/\t/' | expand -t 12
@@ -60,6 +60,12 @@ lower: $(STAMP)  ## let incidents promote again that one from the future keeps o
 
 test: $(STAMP)  ## the test suite
 	$(BIN)/python -m pytest -n 3 --dist loadscope $(ARGS)
+
+test-fast: $(STAMP)  ## the unit tests, which need no server: under a minute
+	$(BIN)/python -m pytest tests/unit -m "unit and not soak" -n 2 $(ARGS)
+
+mutants: $(STAMP)  ## which changed lines the tests notice: SET=laws|acts SEED=1 NUMBER=60; writes build/mutants/
+	$(BIN)/python -m tests.mutants $(or $(SET),laws) --seed $(or $(SEED),1) --number $(or $(NUMBER),60)
 
 soak: $(STAMP)  ## the long campaigns, of which the test suite runs a sample
 	$(BIN)/python -m pytest -m soak $(ARGS)

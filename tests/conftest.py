@@ -45,6 +45,20 @@ TOGETHER = {
 """Folders whose tests share what is slow to start, and what that is; those of one reason go into one process."""
 
 
+SERVERS = {"prefect", "s3", "docker", "browser", "systemd", "host"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark a test by its folders. One of tests/unit that is marked as needing a server is an integration test."""
+    for item in items:
+        tier, room = item.path.relative_to(Path(__file__).parent).parts[:2]
+        needed = {mark.name for mark in item.iter_markers()} & SERVERS
+        item.add_marker("integration" if needed and tier == "unit" else tier)
+        if room in SERVERS:
+            item.add_marker(room)
+
+
 class Together(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
     """Keeps in one process what shares something slow, begins with it, and sends every other test where there is room.
 
