@@ -102,8 +102,8 @@ class Guard:
         mine = self._in_hand(snapshot) | protected(snapshot, os.getpid())
         found = members(snapshot, self.orders.matchers, PurePath(self.orders.root), mine)
         new = [who for who in found if not snapshot[who.pid].stopped or who not in self.caught]
-        in_hand = self._in_hand(snapshot) if new else set()  # a run may have taken some in hand since we looked
-        met = {who: self._freeze(snapshot[who.pid]) for who in new if who.pid not in in_hand}
+        theirs = self._in_hand(snapshot) if new else set()  # a run may have taken some in hand since we looked
+        met = {who: self._freeze(snapshot[who.pid]) for who in new if who.pid not in theirs}
         lines = lineages(snapshot, [who.pid for who in met])
         for who, denied in met.items():
             if denied is not None and self.caught[who] == 1:
