@@ -1,1 +1,1 @@
-"""Primitives of the operating system: files, locks, processes, sandbox. Nothing here knows incidents or Prefect."""
+"""Primitives of the operating system: files, locks, processes, sandbox. Of the other packages only custody is used."""

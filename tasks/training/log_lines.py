@@ -1,4 +1,4 @@
-"""Split a hostile program's output into lines: no text, endless lines and floods, in bounded memory."""
+"""Split a hostile program's output into lines, in bounded memory: binary, endless, or a flood."""
 
 import re
 import time
