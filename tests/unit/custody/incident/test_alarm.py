@@ -129,3 +129,37 @@ def test_an_alarm_in_whole_seconds_is_news_in_the_second_in_which_the_cordon_was
     assert alarm
     past = [Past(OLD, lifted=datetime.fromisoformat(f"2026-01-02T{lifted}+00:00"))]
     assert belongs_to(alarm, past) == (OLD if joins else "")
+
+
+@pytest.mark.parametrize(
+    ("alarm", "told"),
+    [
+        (Alarm(), "an alarm of a training"),
+        (Alarm(event="training.failed", name="n", exit_code=0), "training.failed of n, exit code 0"),
+        (Alarm(host="gpu1", message="why"), "an alarm of a training, on gpu1, why"),
+    ],
+)
+def test_an_alarm_is_told_by_what_is_known_of_it(alarm: Alarm, told: str) -> None:
+    assert alarm.summary == told
+
+
+def test_no_word_of_an_alarm_is_longer_than_can_be_shown() -> None:
+    alarm = Alarm.of({"event": "x " * 999, "name": "n", "resource": "r"})
+    assert alarm
+    assert alarm.event == ("x " * 250).strip()
+    assert alarm.name == "n"
+
+
+@pytest.mark.parametrize(
+    ("began", "start", "incident"),
+    [
+        (NOON - timedelta(seconds=1), None, OLD),
+        (NOON, None, ""),
+        (NOON + timedelta(days=1), 77, OLD),
+    ],
+)
+def test_a_pid_alone_may_have_been_used_again_since_the_cordon_was_lifted(
+    began: datetime, start: int | None, incident: str
+) -> None:
+    past = [Past(OLD, processes=frozenset({Identity(41, 77)}), lifted=NOON)]
+    assert belongs_to(Alarm(pid=41, start=start, began=began), past) == incident
