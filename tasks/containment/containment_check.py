@@ -120,13 +120,13 @@ def _known_containers(context: RunContext) -> set[str]:
     return {each.id for each in (*frozen_containers(context), *context.recovered_containers())}
 
 
-@step("§3 check: nothing of the workload is left", "封じ込めの確認")
+@step("§3", "prove_contained", "check: nothing of the workload is left", "封じ込めの確認")
 def prove_contained(context: RunContext) -> Containment:
     """Look right after the stop."""
     return check_containment(context)
 
 
-@step("§3 check: nothing of the workload came back", "再出現なしの確認", last=True)
+@step("§3", "prove_still_contained", "check: nothing of the workload came back", "再出現なしの確認", last=True)
 def prove_still_contained(context: RunContext) -> Containment:
     """Look again when the evidence is safe: a supervisor may have brought the workload back meanwhile."""
     return check_containment(context)

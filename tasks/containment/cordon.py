@@ -26,7 +26,7 @@ _POLL_SECONDS: Final = 0.02
 _SHOWN: Final = 80
 
 
-@step("§1 cordon: hold the training lock", "学習ロックの確保")
+@step("§1", "cordon", "cordon: hold the training lock", "学習ロックの確保")
 def cordon(context: RunContext) -> Cordon:
     """Hold the lock by a guard that outlives run and worker. Done twice it is still one cordon (runbook §1)."""
     if context.recovered():

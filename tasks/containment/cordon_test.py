@@ -26,7 +26,7 @@ _CAUGHT_SECONDS: Final = 3.0
 _GONE_SECONDS: Final = 10.0
 
 
-@step("§1 check: a launch is caught", "起動の阻止")
+@step("§1", "challenge", "check: a launch is caught", "起動の阻止")
 def challenge(context: RunContext) -> Challenge:
     """Launch the training as its people do, as its owner, see what becomes of it, and end what is left (runbook §1).
 

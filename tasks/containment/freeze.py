@@ -27,7 +27,7 @@ _SETTLE_SECONDS: Final = 2.0
 _POLL_SECONDS: Final = 0.005
 
 
-@step("§2 freeze the workload", "凍結")
+@step("§2", "freeze", "freeze the workload", "凍結")
 def freeze(context: RunContext) -> Freeze:
     """SIGSTOP every process of the workload, parents first, again until a look finds no new one (runbook §2, §3).
 

@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 _SECONDS: Final = 10.0
 
 
-@step("§1 cordon: pause Prefect's side", "起動元の一時停止")
+@step("§1", "pause", "cordon: pause Prefect's side", "起動元の一時停止")
 def pause(context: RunContext) -> Pause:
     """Pause what starts training from Prefect's own side. Done twice it is still one pause (runbook §1)."""
     return pause_named(context)

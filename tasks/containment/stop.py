@@ -30,7 +30,7 @@ _KILL_ROUNDS: Final = 20
 _HELPER: Final = Member("helper", "started during the stop")
 
 
-@step("§3 stop the workload", "停止", key=collect_key)
+@step("§3", "stop", "stop the workload", "停止", key=collect_key)
 def stop(context: RunContext) -> Stop:
     """End everything that was frozen: the signal that each process heeds, a thaw, the grace, SIGKILL (runbook §3).
 

@@ -30,7 +30,7 @@ _ROUNDS: Final = 8
 _TWICE: Final = 2
 
 
-@step("§3 watch: does anything bring it back?", "再出現の監視")
+@step("§3", "watch", "watch: does anything bring it back?", "再出現の監視")
 def watch(context: RunContext) -> Watch:
     """Watch until nothing has come back for the workload's `watch_seconds`, counted from the stop (runbook §3).
 

@@ -56,7 +56,7 @@ def worth_repeating(made: object) -> bool:
     return not (isinstance(made, Evidence) and made.outcome is Outcome.TIMED_OUT)
 
 
-@step("§4 collect {collector}", "採取", key=_key, retries=1, delay=0.5, retry_if=worth_repeating)
+@step("§4", "collect", "collect {collector}", "採取", key=_key, retries=1, delay=0.5, retry_if=worth_repeating)
 def collect(context: RunContext, collector: str) -> Evidence:
     """Acquire into a staging folder, then move what is whole into the evidence folder (runbook §4)."""
     what, began = discover()[collector], datetime.now(UTC)

@@ -46,7 +46,7 @@ def _what_is_judged(context: RunContext, evidence: Sequence[Evidence]) -> str:
     return f"{files}:{block.models}:{block.model_imports}:{block.inspect_models}:{block.interpreter}"
 
 
-@step("§4 judge the models", "モデルの判定", key=_what_is_judged)
+@step("§4", "judge_models", "judge the models", "モデルの判定", key=_what_is_judged)
 def judge_models(context: RunContext, evidence: Sequence[Evidence]) -> Inspection:
     """Judge what this run's folder holds; keep the findings in it, for the seal to cover. Read those sealed before."""
     before = [finding for volume in range(1, context.volume) for finding in sealed_findings(context, volume)]

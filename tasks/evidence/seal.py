@@ -50,7 +50,7 @@ def _by_volume(context: RunContext, volume: int, evidence: Sequence[Evidence]) -
     return str(volume)
 
 
-@step("§4 seal volume {volume}", "封印", key=_by_volume)
+@step("§4", "seal", "seal volume {volume}", "封印", key=_by_volume)
 def seal(context: RunContext, volume: int, evidence: Sequence[Evidence]) -> Seal:
     """Write coverage, custody segment, SHA256SUMS, signature, and the manifest last: with it the folder is closed."""
     folder = context.folder(volume)
@@ -125,7 +125,7 @@ def read_manifest(context: RunContext, volume: int) -> Manifest:
     return Manifest.at(context.folder(volume) / MANIFEST)
 
 
-@step("§4 check: the seal holds", "封印の確認")
+@step("§4", "check_seal", "check: the seal holds", "封印の確認")
 def check_seal(context: RunContext, seals: Sequence[Seal]) -> Seal:
     """Hash everything again before it is used: sealed evidence that has changed is not sent as if it had not.
 

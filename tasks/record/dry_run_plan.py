@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
+from tasks.custody.incident.steps import step_of
+
 Row = dict[str, str]
-_COLLECT: Final = "§4 collect "
 _DONE: Final = frozenset({"step done", "step incomplete"})
 _FREEZES: Final = frozenset({"SIGSTOP", "pause the container"})
 _FROZEN: Final = "frozen"
@@ -31,8 +32,9 @@ def _row(entry: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]]) -> Ro
     act, subject = str(entry.get("act", "")), str(entry["object"])
     if entry["action"] in {_FROZEN, _PAUSED}:
         return _first(entry)
-    if entry["action"] in _DONE and subject.startswith(_COLLECT):
-        return {"act": "collect", "on": subject.removeprefix(_COLLECT), "why": str(entry.get("result", ""))}
+    step_id, of = step_of(entry)
+    if entry["action"] in _DONE and step_id == "collect":
+        return {"act": step_id, "on": of, "why": str(entry.get("result", ""))}
     if entry["action"] != "would" or act in _FREEZES:
         return None
     if member := found.get(subject):

@@ -23,6 +23,7 @@ from tasks.custody.containment.receipt import (
 )
 from tasks.custody.evidence.acquisition import Evidence, Outcome, Seal
 from tasks.custody.evidence.secrets import notes_of as secrets_told
+from tasks.custody.incident.steps import StepId
 from tasks.custody.incident.verdict import Verdict, judge, ways_in
 from tasks.custody.models.inspection import Inspection
 from tasks.custody.step_result import StepResult
@@ -34,7 +35,7 @@ from tasks.runtime.context import RunContext
 from tasks.runtime.step import end_of, result_of, words
 from tasks.system.cancellation import RunCancelled
 
-_SPEAK_FOR_THEMSELVES: Final = ("§4 collect", "§4 judge", "§5 claim", "§7 recover")
+_SPEAK_FOR_THEMSELVES: Final = frozenset[StepId]({"collect", "judge_models", "claim_store", "recover"})
 
 
 @dataclass(frozen=True)
@@ -88,14 +89,14 @@ def gather(  # noqa: PLR0913  one for each thing that the steps make
 
 def note_cached(context: RunContext) -> None:
     """Tell in the custody log which steps an earlier run of the incident had already done."""
-    for title, future in context.steps:
+    for step_id, title, future in context.steps:
         if end_of(future).name == "Cached":
-            context.log.write("step cached", title)
+            context.log.write("step cached", title, step_id=step_id)
 
 
 def troubles(context: RunContext) -> tuple[str, ...]:
     """Steps that ended without making anything, in plain words; steps that only waited for those are not named."""
-    told = [(title, end_of(future)) for title, future in context.steps if not title.startswith(_SPEAK_FOR_THEMSELVES)]
+    told = [(each.title, end_of(each.future)) for each in context.steps if each.step_id not in _SPEAK_FOR_THEMSELVES]
     bad = [(title, state) for title, state in told if not state.is_completed() and not _left_a_noun(state)]
     first = [(title, state) for title, state in bad if state.is_final()]
     own = [

@@ -88,7 +88,7 @@ class LastRecord:
     facts: Mapping[str, Any]
 
 
-@step("§8 write the record", "記録", last=True)
+@step("§8", "record", "write the record", "記録", last=True)
 def record(context: RunContext, account: Account) -> Record:
     """Write record/NNN/, closing.json last, then send it: on disk before the flow returns, whatever the store does."""
     verdict = account.verdict

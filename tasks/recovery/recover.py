@@ -30,7 +30,7 @@ _PATIENCE_SECONDS: Final = 12.0
 _NO_MODEL: Final = "no model: the manifest names none that is sound"
 
 
-@step("§7 recover the API", "復旧", patience=_PATIENCE_SECONDS)
+@step("§7", "recover", "recover the API", "復旧", patience=_PATIENCE_SECONDS)
 def recover(context: RunContext, seals: Sequence[Seal], intact: Seal, verdict: Verdict, despite: str = "") -> Recovery:
     """Uncordon, restart, wait for health, reload, compare digests, predict (runbook §7).
 
@@ -58,7 +58,7 @@ def recover(context: RunContext, seals: Sequence[Seal], intact: Seal, verdict: V
     return recovery if let_go.is_complete else replace(recovery, unproven=(*recovery.unproven, let_go.summary))
 
 
-@step("§7 check: contained again", "再封じ込めの確認", last=True)
+@step("§7", "prove_contained_again", "check: contained again", "再封じ込めの確認", last=True)
 def prove_contained_again(context: RunContext) -> Containment:
     """After a recovery that failed: nothing runs, the lock refuses, and Prefect's side is paused."""
     return _contained_again(context)

@@ -1,12 +1,13 @@
 """Draw the timeline: each step a bar over time, a panel for each run of the incident. SVG without a script."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Final
 from xml.etree.ElementTree import Element, SubElement, tostring
 
-from tasks.custody.incident.timeline import Bar, Course, Moment, Run, in_order
+from tasks.custody.incident.timeline import Bar, Course, Moment, Run, in_order, section_of
 from tasks.custody.visible import visible
 from tasks.rendering.clock import JST
 from tasks.rendering.style import PICTURE_STYLE
@@ -101,7 +102,7 @@ def _panel(run: Run) -> tuple[Element, int]:
     bottom = _HEAD + _ROW * (len(shown) + len(cached) + bool(left_out))
     panel = Element("g")
     scale = _Scale(run.began, run.ended)
-    _bands(panel, [bars[0].paragraph for _, bars in shown])
+    _bands(panel, [bars[0].section for _, bars in shown])
     _label(panel, 12, 20, f"実行 {run.number} / run {run.number}", "strong")
     from_to = f"{run.began.astimezone(JST):%Y-%m-%d %H:%M:%S} JST から / from; {scale.seconds:.1f} s"
     _label(panel, 150, 20, from_to, "small")
@@ -206,11 +207,7 @@ def _moments(panel: Element, scale: _Scale, run: Run, bottom: int) -> None:
 
 
 def _cached(steps: Iterable[str]) -> list[tuple[str, int]]:
-    counts: dict[str, int] = {}
-    for step in steps:
-        first = step.split(" ", 1)[0]
-        counts[first] = counts.get(first, 0) + 1
-    return sorted(counts.items())
+    return sorted(Counter(map(section_of, steps)).items())
 
 
 def _named(kind: Course | Moment) -> str:

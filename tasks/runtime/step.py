@@ -6,20 +6,21 @@ import inspect
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from prefect import Task, allow_failure, task
+from prefect import Task, allow_failure
 from prefect.cache_policies import NO_CACHE, CacheKeyFnPolicy
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 from prefect.states import Completed, Failed
 from prefect.utilities.annotations import quote
 
+from tasks.custody.incident.steps import StepId
 from tasks.custody.step_result import StepResult
 from tasks.custody.visible import LINE_LIMIT, visible
-from tasks.runtime.context import RunContext
+from tasks.runtime.context import RunContext, Submitted
 from tasks.runtime.former_names import know_former_names
 from tasks.system.cancellation import HEED_SECONDS, PATIENCE_SECONDS, RunCancelled
 
@@ -27,12 +28,22 @@ logger = logging.getLogger(__name__)
 know_former_names()
 
 P = ParamSpec("P")
-
-
+R = TypeVar("R")
 N = TypeVar("N", bound=StepResult)
 
 
+class Step(Task[P, R]):
+    """A step of the runbook: a task that is known by its id, whatever its title says."""
+
+    def __init__(self, step_id: StepId, body: Callable[P, R], **options: Any) -> None:
+        """Take the id, and what a task takes."""
+        super().__init__(body, **options)
+        self.step_id = step_id
+
+
 def step(  # noqa: PLR0913  what a step is known by, and how it is tried again
+    section: str,
+    step_id: StepId,
     title: str,
     ja: str,
     *,
@@ -42,32 +53,37 @@ def step(  # noqa: PLR0913  what a step is known by, and how it is tried again
     retry_if: Callable[[object], bool] | None = None,
     last: bool = False,
     patience: float = PATIENCE_SECONDS,
-) -> Callable[[Callable[Concatenate[RunContext, P], N]], Task[Concatenate[RunContext, P], State[N]]]:
+) -> Callable[[Callable[Concatenate[RunContext, P], N]], Step[Concatenate[RunContext, P], State[N]]]:
     """Make a task of a verb.
 
+    `section` is the runbook's. Code, custody log and cache know the step by `step_id`, which never changes. `title` is
+    for people and may name arguments in braces, as in "collect {collector}". `ja` is its key term in Japanese, which
+    the state's message begins with.
     `key` names what the step's result depends on, given its arguments: with it the result is cached for the
-    incident; without it the step is a check or an idempotent act and is done anew in every run.
+    incident; without it the step is a check or an idempotent act and is done again in every run.
     `retry_if` is asked with the error, or with what an incomplete step made.
     `last` marks a step that a cancelled run still does, and does to its end; all others have `patience` seconds then.
-    `title` may name arguments in braces, as in "§4 collect {collector}"; `ja` is its key term in Japanese, which the
-    state's message begins with.
     """
+    full = f"{section} {title}"
+    plain_title = full.partition("{")[0]
 
-    def decorate(body: Callable[Concatenate[RunContext, P], N]) -> Task[Concatenate[RunContext, P], State[N]]:
+    def decorate(body: Callable[Concatenate[RunContext, P], N]) -> Step[Concatenate[RunContext, P], State[N]]:
         @functools.wraps(body)
         def run(context: RunContext, /, *args: P.args, **kwargs: P.kwargs) -> State[N]:
             plain = tuple(_walkable(argument) for argument in args)
-            name = _title(title, body, (context, *plain), kwargs)
+            name = _title(full, body, (context, *plain), kwargs)
+            about = {"step_id": step_id, **({"of": of} if (of := name.removeprefix(plain_title)) else {})}
             if context.cancelled and not last:
                 raise RunCancelled("not begun: the run was cancelled")
             act = functools.partial(body, context, *plain, **kwargs)
-            return _told(context, name, ja, act if last else lambda: context.cancelled.bounded(act, patience))
+            return _told(context, name, about, ja, act if last else lambda: context.cancelled.bounded(act, patience))
 
-        return task(  # type: ignore[no-any-return,call-overload]
+        return Step(
+            step_id,
             run,
-            name=title.split(" {", maxsplit=1)[0],
-            task_run_name=title,
-            cache_policy=CacheKeyFnPolicy(cache_key_fn=_cache_key(body.__name__, key)) if key else NO_CACHE,
+            name=plain_title.rstrip(),
+            task_run_name=full,
+            cache_policy=CacheKeyFnPolicy(cache_key_fn=_cache_key(step_id, key)) if key else NO_CACHE,
             persist_result=bool(key),
             result_serializer="json",
             retries=retries,
@@ -78,11 +94,12 @@ def step(  # noqa: PLR0913  what a step is known by, and how it is tried again
     return decorate
 
 
-def submit(context: RunContext, verb: Task[..., Any], *args: Any, after: Iterable[Any] = ()) -> PrefectFuture[Any]:
+def submit(context: RunContext, verb: Step[..., Any], *args: Any, after: Iterable[Any] = ()) -> PrefectFuture[Any]:
     """Start a step. Futures among the arguments are hard edges; `after` are soft ones: they may have failed."""
     soft = [allow_failure(edge) for edge in after if edge is not None]
     future = verb.with_options(result_storage=context.results).submit(context, *map(_unwalked, args), wait_for=soft)
-    context.steps.append((_title(str(verb.task_run_name), verb.fn, (context, *args), {}), future))
+    title = _title(str(verb.task_run_name), verb.fn, (context, *args), {})
+    context.steps.append(Submitted(verb.step_id, title, future))
     return future
 
 
@@ -147,16 +164,17 @@ def words(state: State[Any]) -> str:
     return str(reason) if isinstance(reason, BaseException) else state.message or state.name or "it did not run"
 
 
-def _told(context: RunContext, name: str, ja: str, body: Callable[[], N]) -> State[N]:
+def _told(context: RunContext, name: str, about: Mapping[str, str], ja: str, body: Callable[[], N]) -> State[N]:
     began = time.monotonic()
-    context.log.write("step started", name)
+    context.log.write("step started", name, **about)
     try:
         made = body()
     except Exception as error:
-        context.log.write("step failed", name, seconds=_since(began), result=str(error), error=type(error).__name__)
+        why = {"result": str(error), "error": type(error).__name__}
+        context.log.write("step failed", name, **about, seconds=_since(began), **why)
         raise
     action = "step done" if made.is_complete else "step incomplete"
-    context.log.write(action, name, seconds=_since(began), result=made.summary)
+    context.log.write(action, name, **about, seconds=_since(began), result=made.summary)
     told = visible(made.summary, LINE_LIMIT)
     logger.info("%s: %s", name, told)
     message = f"{ja}: {told}"
@@ -171,13 +189,13 @@ def _title(title: str, body: Callable[..., Any], args: tuple[Any, ...], kwargs: 
     return title.format(**inspect.signature(body).bind(*args, **kwargs).arguments)
 
 
-def _cache_key(name: str, key: Callable[..., str]) -> Callable[[Any, dict[str, Any]], str]:
+def _cache_key(step_id: StepId, key: Callable[..., str]) -> Callable[[Any, dict[str, Any]], str]:
     def compute(task_run: Any, parameters: dict[str, Any]) -> str:
         del task_run
         context: RunContext = parameters["context"]
         rest = {name: _walkable(value) for name, value in parameters.items() if name != "context"}
         told = hashlib.sha256(key(context, **rest).encode()).hexdigest()[:32]
-        return f"{context.incident.id}.{name}.{told}"
+        return f"{context.incident.id}.{step_id}.{told}"
 
     return compute
 

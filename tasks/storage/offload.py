@@ -56,7 +56,7 @@ def _claim(context: RunContext) -> None:
         raise
 
 
-@step("§5 claim the incident in the store", "保全先の確保")
+@step("§5", "claim_store", "claim the incident in the store", "保全先の確保")
 def claim_store(context: RunContext) -> Sent:
     """Write the first object, which says whose incident this is: a bad store is known now, while we collect."""
     _claim(context)
@@ -75,7 +75,7 @@ def _by_seals(context: RunContext, seals: Sequence[Seal], intact: Seal) -> str:
     return f"{context.place}:{kept}{','.join(sealed.manifest_sha256 for sealed in seals)}:{','.join(missing)}"
 
 
-@step("§5 offload", "退避", key=_by_seals, retries=3, delay=2.0, retry_if=transient)
+@step("§5", "offload", "offload", "退避", key=_by_seals, retries=3, delay=2.0, retry_if=transient)
 def offload(context: RunContext, seals: Sequence[Seal], intact: Seal) -> Sent:
     """Send what is sealed and intact. Each byte crosses once, the snapshot is copied inside the store (runbook §5)."""
     del intact

@@ -30,7 +30,7 @@ def _once(context: RunContext, seals: Sequence[Seal], verdict: Verdict, policy: 
     return f"{context.place}:{sealed}:{verdict.word}:{policy}:{'promoter' if context.has_promoter else ''}"
 
 
-@step("§5 promote latest/", "latest/ の更新", key=_once, retries=2, delay=2.0, retry_if=transient)
+@step("§5", "promote", "promote latest/", "latest/ の更新", key=_once, retries=2, delay=2.0, retry_if=transient)
 def promote(context: RunContext, seals: Sequence[Seal], verdict: Verdict, policy: LatestPolicy) -> Promotion:
     """Only after VERIFIED, only what is sound, only if no later incident did so before, and in a turn of its own."""
     if policy == "never":

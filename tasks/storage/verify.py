@@ -20,7 +20,7 @@ from tasks.storage.offload import NOT_THERE, prove, transient
 from tasks.system.parallel import QUESTIONS, THREADS, side_by_side
 
 
-@step("§6 check: the store's own digests agree", "検証", retries=2, delay=2.0, retry_if=transient)
+@step("§6", "verify", "check: the store's own digests agree", "検証", retries=2, delay=2.0, retry_if=transient)
 def verify(context: RunContext, seals: Sequence[Seal], sent: Sent, read_back: bool = False) -> Receipts:  # noqa: FBT001, FBT002
     """A receipt for every object that the manifests name, looked at anew in every run (runbook §6)."""
     del sent

@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 
+from tasks.custody.incident.steps import step_of
+
 _ENDS: Final = {"step done": "done", "step incomplete": "incomplete", "step failed": "failed"}
-_FREEZE: Final = "§2 freeze"
-_LEFT: Final = "§3 check: nothing of the workload is left"
 
 
 class Course(StrEnum):
@@ -28,6 +28,9 @@ class Moment(StrEnum):
     NONE_LEFT = "none left"
 
 
+_REACHED_BY: Final = {"freeze": Moment.FROZEN, "prove_contained": Moment.NONE_LEFT}
+
+
 @dataclass(frozen=True)
 class Bar:
     """One attempt at a step."""
@@ -39,9 +42,9 @@ class Bar:
     course: Course
 
     @property
-    def paragraph(self) -> str:
+    def section(self) -> str:
         """The runbook's § that the step belongs to."""
-        return paragraph(self.step)
+        return section_of(self.step)
 
     @property
     def lasted(self) -> timedelta:
@@ -94,9 +97,9 @@ class _Open:
         return 1 + sum(bar.step == step for bar in self.bars)
 
 
-def paragraph(step: str) -> str:
-    """The runbook's § that a step's title names; empty if it names none."""
-    first = step.split(" ", 1)[0]
+def section_of(title: str) -> str:
+    """Return the runbook's § that every step's title begins with; empty for what is no step's."""
+    first = title.split(" ", 1)[0]
     return first if first.startswith("§") else ""
 
 
@@ -128,7 +131,8 @@ def _take(run: _Open, entry: Mapping[str, Any], at: datetime) -> None:
     elif course := _ENDS.get(action):
         began = run.started.pop(step, at - timedelta(seconds=entry.get("seconds", 0)))
         run.bars.append(Bar(step, run.attempt(step), min(began, at), at, Course(course)))
-        _note(run, action, step, at)
+        if action == "step done" and (reached := _REACHED_BY.get(step_of(entry)[0])):
+            run.moments.setdefault(reached, at)
 
 
 def frozen_at(entry: Mapping[str, Any]) -> datetime | None:
@@ -151,15 +155,6 @@ def _frozen_before(run: _Open, at: datetime | None) -> None:
 EARLY: Final = "§2 freeze before Prefect starts"
 
 
-def _note(run: _Open, action: str, step: str, at: datetime) -> None:
-    if action != "step done":
-        return
-    if step.startswith(_FREEZE):
-        run.moments.setdefault(Moment.FROZEN, at)
-    elif step == _LEFT:
-        run.moments.setdefault(Moment.NONE_LEFT, at)
-
-
 def moment(text: str | datetime) -> datetime:
     """A time of the log."""
     return text if isinstance(text, datetime) else datetime.fromisoformat(text)
@@ -168,6 +163,6 @@ def moment(text: str | datetime) -> datetime:
 def in_order(bars: Iterable[Bar]) -> dict[str, list[Bar]]:
     """Attempts by step, the steps in the order of the runbook's § and then of their beginning."""
     rows: dict[str, list[Bar]] = {}
-    for bar in sorted(bars, key=lambda bar: (bar.paragraph, bar.began)):
+    for bar in sorted(bars, key=lambda bar: (bar.section, bar.began)):
         rows.setdefault(bar.step, []).append(bar)
     return rows

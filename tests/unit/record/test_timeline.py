@@ -29,6 +29,13 @@ def test_the_moment_of_containment_is_the_end_of_the_first_freeze_that_held() ->
     assert second.moments == {}
 
 
+def test_steps_are_known_by_their_ids_whatever_their_titles_say() -> None:
+    left = {"step_id": "prove_contained", "seconds": 1}
+    frozen = entry(2, "step done", "§2 a new title", step_id="freeze", seconds=1)
+    (run,) = runs([entry(0, "run opened"), frozen, entry(3, "step done", "§3 another", **left)])
+    assert run.moments == {Moment.FROZEN: at(2), Moment.NONE_LEFT: at(3)}
+
+
 def test_a_freeze_that_failed_is_no_containment() -> None:
     (run,) = runs([entry(0, "run opened"), entry(1, "step incomplete", "§2 freeze the workload", seconds=0.5)])
     assert run.moments == {}
