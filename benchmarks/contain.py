@@ -150,7 +150,7 @@ def first_task_to_frozen(evidence: Path) -> float:
     """From the custody log's first entry to the end of the freeze."""
     (log,) = evidence.glob("IR-*/custody.jsonl")
     entries = [json.loads(line) for line in log.read_text().splitlines()]
-    frozen = next(entry for entry in entries if entry["action"] == "step done" and "freeze" in entry["object"])
+    frozen = next(entry for entry in entries if entry["action"] == "step done" and entry.get("step_id") == "freeze")
     return float(frozen["monotonic"] - entries[0]["monotonic"])
 
 

@@ -1,6 +1,5 @@
 """The runbook: one workload is frozen, looked at, stopped, its evidence sealed, moved to the store and proven there."""
 
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -17,24 +16,22 @@ from tasks.containment.freeze import freeze
 from tasks.containment.pause_prefect import pause
 from tasks.containment.stop import stop
 from tasks.containment.watch import watch
-from tasks.custody.containment.receipt import Containment, Recovery
-from tasks.custody.evidence.acquisition import Evidence
+from tasks.custody.containment.receipt import Recovery
 from tasks.custody.incident.alarm import Alarm
 from tasks.custody.incident.ending import JOINED
-from tasks.custody.store.latest import LatestPolicy, Promotion
+from tasks.custody.store.latest import LatestPolicy
 from tasks.evidence.collect import collect
 from tasks.evidence.model_inspection import judge_models
 from tasks.evidence.seal import check_seal, seal, volumes_to_seal
 from tasks.preflight.open_incident import Busy, Request, open_case
 from tasks.record.findings import (
-    account_of,
+    content_of,
     every_collector,
-    gather,
+    findings_of,
     note_cached,
     note_cancelled,
     reached,
     stored,
-    troubles,
     verdict_of,
 )
 from tasks.record.publish import final_state, publish
@@ -104,57 +101,47 @@ def _evacuate(context: RunContext, *, latest: LatestPolicy | None, recover: bool
     first = [name for name, collector in discover().items() if collector.while_frozen]
     later = [name for name in discover() if name not in first]
 
-    # §1-§3: cordon, freeze, look, stop
+    # §1 cordon, §2 freeze, and claim the incident in the store
     cordoned = submit(context, cordon)
     paused = submit(context, pause, after=[cordoned])
     frozen = submit(context, freeze, after=[cordoned])
     claimed = submit(context, claim_store, after=[frozen])
+
+    # §3 look while it is frozen, then stop
     looked = [submit(context, collect, name, after=[frozen]) for name in first]
     stopped = submit(context, stop, after=looked)
     contained = submit(context, prove_contained, after=[stopped, cordoned, paused])
 
-    # §4: collect in parallel, judge the models, then seal
+    # §4 collect in parallel, judge the models, then seal
     collected = looked + [submit(context, collect, name, after=[stopped]) for name in later]
-    evidence = every_collector(context, (result_of(future, Evidence) for future in collected))
+    evidence = every_collector(context)
     judged = submit(context, judge_models, evidence, after=collected)
     seals = [submit(context, seal, volume, evidence, after=[judged]) for volume in volumes_to_seal(context, evidence)]
     intact = submit(context, check_seal, seals)
 
-    # §5, §6: offload, verify
+    # §5 offload, §6 verify
     sent = submit(context, offload, seals, intact, after=[claimed])
     proven = submit(context, verify, seals, sent, read_back)
 
-    # §1, §3: has anything come back, could anything? judge
+    # §1, §3 again: has anything come back, could anything? Then judge
     challenged = submit(context, challenge, after=[contained, *seals])
     watched = submit(context, watch, after=[stopped, challenged, proven])
     still = submit(context, prove_still_contained, after=[watched, contained])
-    findings = gather(
-        context,
-        frozen=frozen,
-        stopped=stopped,
-        contained=still,
-        paused=paused,
-        challenged=challenged,
-        watched=watched,
-        evidence=evidence,
-        seals=seals,
-        proven=proven,
-        judged=judged,
-    )
-    verdict = verdict_of(context, findings)
+    verdict = verdict_of(context, findings_of(context, evidence))
 
-    # §5: let latest/ follow; §7: recover
+    # §5 let latest/ follow
     promoted = submit(context, promote, seals, verdict, latest or context.latest, after=[still])
-    recovered = submit(context, recover_api, seals, intact, verdict, after=[still, promoted]) if recover else None
-    recovery = result_or_reason(Recovery, recovered, intact) if recovered else None
-    if isinstance(recovery, str):
-        findings = replace(findings, containment=result_of(submit(context, prove_contained_again), Containment))
 
-    # §8: record
-    findings = replace(findings, promoted=result_of(promoted, Promotion), recovery=recovery, trouble=troubles(context))
+    # §7 recover
+    recovered = submit(context, recover_api, seals, intact, verdict, after=[still, promoted]) if recover else None
+    if recovered and not result_of(recovered, Recovery):
+        submit(context, prove_contained_again)
+
+    # §8 record
+    found = findings_of(context, evidence)
     note_cached(context)
-    note_cancelled(context, findings.containment, stored(findings.proven), *([reached(recovery)] if recover else []))
-    account = account_of(context, findings)
-    recorded = result_or_reason(Record, submit(context, record, account))
+    note_cancelled(context, found.containment, stored(found.proven), *([reached(found.recovery)] if recover else []))
+    content = content_of(context, found)
+    recorded = result_or_reason(Record, submit(context, record, content))
     publish(context)
-    return final_state(context, account.verdict, recorded, recovery)
+    return final_state(context, content.verdict, recorded, found.recovery)

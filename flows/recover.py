@@ -75,7 +75,7 @@ def _recover(context: RunContext, despite: str) -> State[Any]:
 
     # §8: record
     note_cancelled(context, again if isinstance(again, Containment) else None, reached(recovery))
-    account = carried(context, last, seals, recovery=recovery, containment=again, despite=despite)
-    recorded = result_of(submit(context, record, account), Record)
+    content = carried(context, last, seals, recovery=recovery, containment=again, despite=despite)
+    recorded = result_of(submit(context, record, content), Record)
     publish(context)
     return recovered_state(context, recorded, recovery)

@@ -29,52 +29,49 @@ PLAN: Final = "plan"
 _Page: TypeAlias = tuple[str, Both, Document | Rows]
 
 
-def build_artifacts(story: ReportData, postmortem: Document) -> Sequence[PrefectArtifact]:
+def build_artifacts(data: ReportData, postmortem: Document) -> Sequence[PrefectArtifact]:
     """Build every artifact, numbered as it is read; the first leads to all others."""
     others: list[_Page] = [
-        *([(PLAN, _PLAN, plan(story.entries))] if story.dry_run else []),
-        ("manifest", _MANIFEST, document(_MANIFEST, story, (PROOF, EVIDENCE, MISSING, MODELS))),
-        ("receipts", _RECEIPTS, document(_RECEIPTS, story, (ACTIONS, _OBJECTS))),
-        ("timeline", TIMELINE.title, document(TIMELINE.title, story, (DETECTED, TIMELINE))),
+        *([(PLAN, _PLAN, plan(data.entries))] if data.dry_run else []),
+        ("manifest", _MANIFEST, document(_MANIFEST, data, (PROOF, EVIDENCE, MISSING, MODELS))),
+        ("receipts", _RECEIPTS, document(_RECEIPTS, data, (ACTIONS, _OBJECTS))),
+        ("timeline", TIMELINE.title, document(TIMELINE.title, data, (DETECTED, TIMELINE))),
         ("postmortem", postmortem.title, postmortem),
     ]
-    verdict = document(_VERDICT, story, (SUMMARY, _PLACES))
-    first: _Page = ("verdict", _VERDICT, replace(verdict, sections=(*verdict.sections, _read_on(story, others))))
-    return tuple(_artifact(story, number, page) for number, page in enumerate((first, *others), 1))
+    verdict = document(_VERDICT, data, (SUMMARY, _PLACES))
+    first: _Page = ("verdict", _VERDICT, replace(verdict, sections=(*verdict.sections, _read_on(data, others))))
+    return tuple(_artifact(data, number, page) for number, page in enumerate((first, *others), 1))
 
 
-def _artifact(story: ReportData, number: int, page: _Page) -> PrefectArtifact:
+def _artifact(data: ReportData, number: int, page: _Page) -> PrefectArtifact:
     name, about, content = page
-    told = f"{number} · {about.ja} / {about.en}: {story.incident.id}, run {story.number}"
+    told = f"{number} · {about.ja} / {about.en}: {data.incident.id}, run {data.number}"
     text = with_pictures(content) if isinstance(content, Document) else content
-    return PrefectArtifact(artifact_key(name, story.incident.id), told, text)
+    return PrefectArtifact(artifact_key(name, data.incident.id), told, text)
 
 
-def _read_on(story: ReportData, others: Sequence[_Page]) -> Section:
+def _read_on(data: ReportData, others: Sequence[_Page]) -> Section:
     """A UI lists artifacts in an order of its own; here they stand in ours. A key leads to all versions of a leaf."""
-    keys = [(about, artifact_key(name, story.incident.id)) for name, about, _ in others]
+    keys = [(about, artifact_key(name, data.incident.id)) for name, about, _ in others]
     return Section(_READ_ON, (Facts(tuple((about, Link(key, by_key(key))) for about, key in keys)),))
 
 
-def _where(story: ReportData) -> list[Block]:
+def _where(data: ReportData) -> list[Block]:
     """The folder on the host, and in the store what a person opens first."""
-    incident, places = story.incident.id, story.places
+    incident, places = data.incident.id, data.places
     facts: list[tuple[Both, Cell]] = [(Both("このホスト", "on this host"), Code(places.home))]
-    if not story.dry_run:
+    if not data.dry_run:
         named = (
             (Both("保全先", "in the store"), f"incidents/{incident}/"),
-            *(
-                (Both("マニフェスト", "manifest"), evidence_key(incident, each.volume, MANIFEST))
-                for each in story.seals
-            ),
-            (Both("この記録", "this record"), record_key(incident, story.number, HTML)),
+            *((Both("マニフェスト", "manifest"), evidence_key(incident, each.volume, MANIFEST)) for each in data.seals),
+            (Both("この記録", "this record"), record_key(incident, data.number, HTML)),
         )
         facts += [(about, Link(f"{places.store}/{key}", places.address(key))) for about, key in named]
     return [Facts(tuple(facts))]
 
 
-def _stored(story: ReportData) -> list[Block]:
-    found = objects(story.objects, story.places.address)
+def _stored(data: ReportData) -> list[Block]:
+    found = objects(data.objects, data.places.address)
     return [found or Remark(Tone.FAIR, Both("保全先に確認を求めていない。", "The store was asked for no proof."))]
 
 

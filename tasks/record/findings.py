@@ -1,9 +1,8 @@
-"""§8: what the steps of an evacuation have made, judged, and put into an account for the record."""
+"""§8: what the steps of an evacuation have made, judged, and put into the content of the record."""
 
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
@@ -30,12 +29,14 @@ from tasks.custody.step_result import StepResult
 from tasks.custody.store.latest import Promotion
 from tasks.evidence.collect import needed
 from tasks.evidence.signing import unsigned, who_signs
-from tasks.record.write import Account
+from tasks.record.write import RecordContent
 from tasks.runtime.context import RunContext
-from tasks.runtime.step import end_of, result_of, words
+from tasks.runtime.step import end_of, result_of, result_or_reason, words
 from tasks.system.cancellation import RunCancelled
 
 _SPEAK_FOR_THEMSELVES: Final = frozenset[StepId]({"collect", "judge_models", "claim_store", "recover"})
+
+N = TypeVar("N", bound=StepResult)
 
 
 @dataclass(frozen=True)
@@ -57,34 +58,37 @@ class Findings:
     inspection: Inspection | None = None
 
 
-def gather(  # noqa: PLR0913  one for each thing that the steps make
-    context: RunContext,
-    *,
-    frozen: PrefectFuture[Any],
-    stopped: PrefectFuture[Any],
-    contained: PrefectFuture[Any],
-    paused: PrefectFuture[Any],
-    challenged: PrefectFuture[Any],
-    watched: PrefectFuture[Any],
-    evidence: tuple[Evidence, ...],
-    seals: Iterable[PrefectFuture[Any]],
-    proven: PrefectFuture[Any],
-    judged: PrefectFuture[Any],
-) -> Findings:
-    """Wait for the steps and take what they made."""
+def findings_of(context: RunContext, evidence: tuple[Evidence, ...]) -> Findings:
+    """Wait for all steps of the run that are submitted, and take what they made; `evidence` is what was sealed."""
     return Findings(
-        freeze=result_of(frozen, Freeze),
-        stop=result_of(stopped, Stop),
-        containment=result_of(contained, Containment),
-        pause=result_of(paused, Pause),
-        challenge=result_of(challenged, Challenge),
-        watch=result_of(watched, Watch),
+        freeze=_made(context, Freeze, "freeze"),
+        stop=_made(context, Stop, "stop"),
+        containment=_made(context, Containment, "prove_contained_again", "prove_still_contained"),
+        pause=_made(context, Pause, "pause"),
+        challenge=_made(context, Challenge, "challenge"),
+        watch=_made(context, Watch, "watch"),
         evidence=evidence,
-        seals=tuple(made for future in seals if (made := result_of(future, Seal))),
-        proven=result_of(proven, Receipts),
-        inspection=result_of(judged, Inspection),
+        seals=tuple(made for future in _submitted(context, "seal") if (made := result_of(future, Seal))),
+        proven=_made(context, Receipts, "verify"),
         trouble=troubles(context),
+        promoted=_made(context, Promotion, "promote"),
+        recovery=_recovery(context),
+        inspection=_made(context, Inspection, "judge_models"),
     )
+
+
+def _submitted(context: RunContext, *step_ids: StepId) -> list[PrefectFuture[Any]]:
+    return [each.future for step_id in step_ids for each in context.steps if each.step_id == step_id]
+
+
+def _made(context: RunContext, kind: type[N], *step_ids: StepId) -> N | None:
+    """What the first of these steps that was submitted has made; None if nothing."""
+    return result_of(next(iter(_submitted(context, *step_ids)), None), kind)
+
+
+def _recovery(context: RunContext) -> Recovery | str | None:
+    futures = _submitted(context, "recover", "check_seal")
+    return result_or_reason(Recovery, *futures) if _submitted(context, "recover") else None
 
 
 def note_cached(context: RunContext) -> None:
@@ -129,9 +133,10 @@ def _left_a_noun(state: State[Any]) -> bool:
     return state.is_final() and isinstance(state.result(raise_on_failure=False), StepResult)
 
 
-def every_collector(context: RunContext, evidence: Iterable[Evidence | None]) -> tuple[Evidence, ...]:
-    """One Evidence a collector: a step that crashed before it could leave one is a failed attempt, not a gap."""
-    left = {item.collector: item for item in evidence if item}
+def every_collector(context: RunContext) -> tuple[Evidence, ...]:
+    """Wait for the collectors; one Evidence each: a step that crashed before it left one is a failed attempt."""
+    made = (result_of(future, Evidence) for future in _submitted(context, "collect"))
+    left = {item.collector: item for item in made if item}
     return tuple(left.get(name) or _crashed(context, name) for name in discover())
 
 
@@ -184,9 +189,9 @@ def notes_of(findings: Findings) -> tuple[str, ...]:
     return (*judged, *found, *withheld)
 
 
-def account_of(context: RunContext, findings: Findings) -> Account:
+def content_of(context: RunContext, findings: Findings) -> RecordContent:
     """What the record of an evacuation tells."""
-    return Account(
+    return RecordContent(
         verdict=verdict_of(context, findings),
         facts=_facts(findings),
         seals=findings.seals,

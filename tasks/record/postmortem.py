@@ -25,6 +25,6 @@ _OF_THE_RUNBOOK: Final = (SUMMARY, SCOPE, DETECTED, CAUSE, TIMELINE, ACTIONS, FI
 _OF_THE_EVIDENCE: Final = (EVIDENCE, MISSING, MODELS, SCORES, PROOF)
 
 
-def postmortem(story: ReportData) -> Document:
+def postmortem(data: ReportData) -> Document:
     """The runbook's eight fields in its order, and then the evidence."""
-    return document(Both("ポストモーテム", "Postmortem"), story, (*_OF_THE_RUNBOOK, *_OF_THE_EVIDENCE))
+    return document(Both("ポストモーテム", "Postmortem"), data, (*_OF_THE_RUNBOOK, *_OF_THE_EVIDENCE))

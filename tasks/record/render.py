@@ -30,9 +30,9 @@ class Pages:
     trouble: tuple[str, ...]
 
 
-def pages(story: ReportData) -> Pages:
+def pages(data: ReportData) -> Pages:
     """Make them all. Without the page in HTML the record closes all the same."""
-    document = postmortem(story)
+    document = postmortem(data)
     trouble = document.trouble
     try:
         page = {HTML: html(document).encode()}

@@ -57,17 +57,17 @@ class Chapter:
     make: Callable[[ReportData], Sequence[Block]]
 
 
-def document(title: Both, story: ReportData, chapters: Iterable[Chapter]) -> Document:
+def document(title: Both, data: ReportData, chapters: Iterable[Chapter]) -> Document:
     """Chapters under one title. What could not be told is named in the document's `trouble`."""
     trouble: list[str] = []
-    sections = tuple(Section(each.title, tuple(_told(each, story, trouble))) for each in chapters)
-    return Document(title, story.incident.id, sections, tuple(trouble))
+    sections = tuple(Section(each.title, tuple(_told(each, data, trouble))) for each in chapters)
+    return Document(title, data.incident.id, sections, tuple(trouble))
 
 
-def _told(chapter: Chapter, story: ReportData, trouble: list[str]) -> Sequence[Block]:
+def _told(chapter: Chapter, data: ReportData, trouble: list[str]) -> Sequence[Block]:
     """A chapter that cannot be told says so in its place: no fact, however odd, costs the others."""
     try:
-        return chapter.make(story)
+        return chapter.make(data)
     except Exception as error:  # noqa: BLE001  the facts are hostile, and the record is written whatever they are
         trouble.append(f"{chapter.title.en} could not be told: {type(error).__name__}: {error}")
         return [could_not_be_made(trouble[-1])]
@@ -82,13 +82,13 @@ def could_not_be_made(trouble: str) -> Remark:
     return Remark(Tone.BAD, (words, Said(trouble)))
 
 
-def _left_open(story: ReportData) -> list[Block]:
-    del story
+def _left_open(data: ReportData) -> list[Block]:
+    del data
     return [Open()]
 
 
-def _summary(story: ReportData) -> list[Block]:
-    verdict, end, recovery = story.verdict, story.end, story.recovery
+def _summary(data: ReportData) -> list[Block]:
+    verdict, end, recovery = data.verdict, data.end, data.recovery
     (tone, told, following), then = VERDICTS[verdict.word], verdict.next
     badge, first = Badge(tone, str(verdict.word), told), list[tuple[Both, Cell]]()
     if isinstance(recovery, Recovery) and verdict.word in {Word.VERIFIED, Word.PARTIAL}:
@@ -107,7 +107,7 @@ def _summary(story: ReportData) -> list[Block]:
     facts = Facts(
         (
             *first,
-            (Both("理由", "reason"), Quoted(story.incident.reason)),
+            (Both("理由", "reason"), Quoted(data.incident.reason)),
             *((name, Said(text)) for name, texts in sentences for text in some(texts, _LIST, VERDICT)),
             (Both("次の操作", "next"), (Quoted(following), Said(then))),
         )
@@ -115,14 +115,14 @@ def _summary(story: ReportData) -> list[Block]:
     return [Remark(tone, badge), facts]
 
 
-def _scope(story: ReportData) -> list[Block]:
-    incident = story.incident
+def _scope(data: ReportData) -> list[Block]:
+    incident = data.incident
     facts = Facts(
         (
             (Both("ホスト", "host"), (Code(incident.host), Code(f"boot {incident.boot}"))),
             (Both("ワークロード", "workload"), Code(incident.workload)),
             (Both("開始者", "opened by"), Quoted(incident.opened_by)),
-            (Both("権限", "rights"), _rights(story.entries)),
+            (Both("権限", "rights"), _rights(data.entries)),
             (Both("利用者への影響", "effect on users"), Open()),
         )
     )
@@ -137,8 +137,8 @@ def _rights(entries: Iterable[Mapping[str, Any]]) -> Cell:
     return Said("; ".join(told[-1])) if told[-1] else Both("すべてあり", "none is missing")
 
 
-def _detected(story: ReportData) -> list[Block]:
-    told, detected = runs(story.entries), story.incident.detected_at
+def _detected(data: ReportData) -> list[Block]:
+    told, detected = runs(data.entries), data.incident.detected_at
     known = {name: at for run in reversed(told) for name, at in run.moments.items()}
     triggered = told[0].triggered if told else None
     early = max((bar.ended for run in told[:1] for bar in run.bars if bar.step == EARLY), default=None)
@@ -147,56 +147,56 @@ def _detected(story: ReportData) -> list[Block]:
         (Both("検知 (申告のまま)", "detected (as given, after the trigger)") if late else _DETECTED, detected),
         *([(ACTS["run triggered"], triggered)] if triggered else []),
         *([(ACTS["frozen early"], early)] if early else []),
-        (Both("撤収開始", "evacuation opened"), story.incident.opened_at),
+        (Both("撤収開始", "evacuation opened"), data.incident.opened_at),
         (Both("凍結完了", "frozen"), known.get(Moment.FROZEN)),
         (Both("残存なしを確認", "found that none is left"), known.get(Moment.NONE_LEFT)),
     )
     return [Facts(tuple((name, tuple(map(Figure, both_times(at))) if at else _UNKNOWN) for name, at in named))]
 
 
-def _cause(story: ReportData) -> list[Block]:
+def _cause(data: ReportData) -> list[Block]:
     """People's field, and the workload's own last words as a lead."""
-    found = story.quotes.tracebacks[-_TRACEBACKS:]
+    found = data.quotes.tracebacks[-_TRACEBACKS:]
     about = Both("ログに残るエラー", "the error in the log")
     told = ((Facts(((about, Code(quote.stored)),)), listing(str(quote.content), "traceback.txt")) for quote in found)
     return [Open(), *(block for pair in told for block in pair)]
 
 
-def _timeline(story: ReportData) -> list[Block]:
-    told = runs(story.entries)
+def _timeline(data: ReportData) -> list[Block]:
+    told = runs(data.entries)
     about = Both("各手順の開始と終了 (JST)", "when each step began and ended (JST)")
-    drawn: list[Block] = [Picture(PICTURE, about, picture(told, story.incident.id))] if told else []
-    return [*drawn, moments(story.entries)]
+    drawn: list[Block] = [Picture(PICTURE, about, picture(told, data.incident.id))] if told else []
+    return [*drawn, moments(data.entries)]
 
 
-def _actions(story: ReportData) -> list[Block]:
-    recovery = story.recovery
+def _actions(data: ReportData) -> list[Block]:
+    recovery = data.recovery
     failed = isinstance(recovery, str)
     facts: list[tuple[Both, Cell]] = [
-        (Both("凍結", "frozen"), Said(story.freeze.summary) if story.freeze else _UNKNOWN),
-        (Both("停止", "stopped"), Said(story.stop.summary) if story.stop else _UNKNOWN),
-        (Both("再出現", "came back"), Said(story.watch.summary) if story.watch else _UNKNOWN),
+        (Both("凍結", "frozen"), Said(data.freeze.summary) if data.freeze else _UNKNOWN),
+        (Both("停止", "stopped"), Said(data.stop.summary) if data.stop else _UNKNOWN),
+        (Both("再出現", "came back"), Said(data.watch.summary) if data.watch else _UNKNOWN),
         (
             Both("latest/", "latest/"),
-            Said(story.promoted.summary) if story.promoted else Both("変更なし", "not changed"),
+            Said(data.promoted.summary) if data.promoted else Both("変更なし", "not changed"),
         ),
     ]
     back = Said(f"it failed: {recovery}") if failed else Said(recovery.summary) if recovery else _NONE  # type: ignore[union-attr]
     facts.append((Both("復旧", "recovery"), back))
-    rows = receipts(story.freeze, story.stop, story.watch)
+    rows = receipts(data.freeze, data.stop, data.watch)
     return [Facts(tuple(facts)), *([rows] if rows else [])]
 
 
-def _evidence(story: ReportData) -> list[Block]:
-    places = story.places
+def _evidence(data: ReportData) -> list[Block]:
+    places = data.places
     where: list[tuple[Both, Cell]] = [
         (Both("このホスト", "on this host"), Code(places.home)),
-        (Both("保全先", "in the store"), Code(f"{places.store}/incidents/{story.incident.id}/")),
+        (Both("保全先", "in the store"), Code(f"{places.store}/incidents/{data.incident.id}/")),
     ]
-    if story.retention:
-        where.append((Both("削除禁止", "retention asked for"), _retained(story.retention)))
-    found = secrets(story.coverage)
-    return [Facts(tuple(where)), collectors(story.coverage), *([found] if found else [])]
+    if data.retention:
+        where.append((Both("削除禁止", "retention asked for"), _retained(data.retention)))
+    found = secrets(data.coverage)
+    return [Facts(tuple(where)), collectors(data.coverage), *([found] if found else [])]
 
 
 def _retained(asked: Retention) -> Both:
@@ -205,37 +205,37 @@ def _retained(asked: Retention) -> Both:
     return Both("、".join(ja), ", ".join(en))
 
 
-def _missing(story: ReportData) -> list[Block]:
-    found = losses(story.coverage, story.questions)
+def _missing(data: ReportData) -> list[Block]:
+    found = losses(data.coverage, data.questions)
     if found:
         return [found]
-    if not story.coverage:
+    if not data.coverage:
         return [Remark(Tone.BAD, Both("採取の記録がない。", "No attempt to collect has left a record."))]
     return [Remark(Tone.GOOD, Both("採取すべきものはすべて揃っている。", "Everything that was asked for is there."))]
 
 
-def _models(story: ReportData) -> list[Block]:
-    found = models(story.inspection) if story.inspection else None
+def _models(data: ReportData) -> list[Block]:
+    found = models(data.inspection) if data.inspection else None
     if found:
         return [found]
-    if story.inspection:
+    if data.inspection:
         return [Facts(((Both("モデル", "models"), _NONE),))]
     return [Remark(Tone.FAIR, Both("モデルは判定されていない。", "No model was judged."))]
 
 
-def _scores(story: ReportData) -> list[Block]:
-    found = [*searches(story.quotes.scores), *summaries(story.quotes.summaries)]
+def _scores(data: ReportData) -> list[Block]:
+    found = [*searches(data.quotes.scores), *summaries(data.quotes.summaries)]
     return found or [Facts(((Both("summary_*.json、cv_results_*.csv", "summaries and search results"), _NONE),))]
 
 
-def _proof(story: ReportData) -> list[Block]:
-    sealed = digests(story.seals)
+def _proof(data: ReportData) -> list[Block]:
+    sealed = digests(data.seals)
     unsealed = Remark(Tone.BAD, Both("封印された証跡はない。", "No evidence was sealed."))
-    block, incident = shlex.quote(story.places.block), shlex.quote(story.incident.id)
+    block, incident = shlex.quote(data.places.block), shlex.quote(data.incident.id)
     audit = f"make audit STORE={block} INCIDENT={incident} SIGNERS=allowed_signers"
     about = Both("保存先だけから検証する", "prove all of it again, from the store alone")
-    record = Facts(((Both("この記録", "this record"), Code(f"record/{story.number:03d}/closing.json")),))
-    return [sealed or unsealed, record, *([] if story.dry_run else [Command(about, audit)])]
+    record = Facts(((Both("この記録", "this record"), Code(f"record/{data.number:03d}/closing.json")),))
+    return [sealed or unsealed, record, *([] if data.dry_run else [Command(about, audit)])]
 
 
 SUMMARY: Final = Chapter(Both("事象概要", "Summary"), _summary)

@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, repr=False)
-class Account(StepResult):
+class RecordContent(StepResult):
     """What a record tells: the verdict, the facts beneath it, the seals, and what the postmortem is made of."""
 
     verdict: Verdict
@@ -89,18 +89,18 @@ class LastRecord:
 
 
 @step("§8", "record", "write the record", "記録", last=True)
-def record(context: RunContext, account: Account) -> Record:
+def record(context: RunContext, content: RecordContent) -> Record:
     """Write record/NNN/, closing.json last, then send it: on disk before the flow returns, whatever the store does."""
-    verdict = account.verdict
+    verdict = content.verdict
     take_over_triggers(context)
     context.log.write("verdict", context.incident.id, word=verdict.word, missing=list(verdict.missing))
     context.record.mkdir(mode=0o700, parents=True)
-    story = _story(context, account)
-    trouble = _write_pages(context, story)
+    data = _report_data(context, content)
+    trouble = _write_pages(context, data)
     about = {"incident": asdict(context.incident), "run": context.run, "verdict": asdict(verdict)}
-    context.write(context.record / VERDICT, canonical({**account.facts, **about}))
+    context.write(context.record / VERDICT, canonical({**content.facts, **about}))
     context.write(context.record / SEGMENT, b"".join(context.log.lines(context.segments_end())))
-    closing = canonical(_closing(context, account))
+    closing = canonical(_closing(context, content))
     if signature := sign(context, f"record/{context.record.name}/{CLOSING}", closing, digest_bytes(closing)):
         context.write(context.record / f"{CLOSING}.sig", signature)
     context.write(context.record / CLOSING, closing)
@@ -111,24 +111,24 @@ def record(context: RunContext, account: Account) -> Record:
         _send(context)
     except Exception as error:  # noqa: BLE001  the record must end on disk whatever the store does
         logger.error("The record is on disk only: %s", error)  # noqa: TRY400  the message says it all
-        untold = replace(story, stored=False)
+        untold = replace(data, stored=False)
         _bring_to_the_ui(context, untold, postmortem(untold))
         return Record(str(context.record), verdict, stored=False, reason=f"not in the store: {error}")
     return Record(str(context.record), verdict, stored=True, reason="; ".join(trouble))
 
 
-def _write_pages(context: RunContext, story: ReportData) -> tuple[str, ...]:
+def _write_pages(context: RunContext, data: ReportData) -> tuple[str, ...]:
     """What people read. One that cannot be made or kept is told in the custody log; the record closes without it.
 
     The context has it for the UI, whatever the disk takes. The reserve is for the record itself: of the pages only the
     one in Markdown may draw on it.
     """
-    made = pages(story)
-    trouble = [*made.trouble, *_bring_to_the_ui(context, story, made.document)]
-    for name, data in made.files.items():
+    made = pages(data)
+    trouble = [*made.trouble, *_bring_to_the_ui(context, data, made.document)]
+    for name, page in made.files.items():
         try:
             write = context.write if name == MARKDOWN else write_whole
-            write(context.record / name, data)
+            write(context.record / name, page)
         except OSError as error:
             trouble.append(f"{name} could not be written: {error}")
     for words in trouble:
@@ -137,9 +137,9 @@ def _write_pages(context: RunContext, story: ReportData) -> tuple[str, ...]:
     return tuple(trouble)
 
 
-def _bring_to_the_ui(context: RunContext, story: ReportData, postmortem: Document) -> tuple[str, ...]:
+def _bring_to_the_ui(context: RunContext, data: ReportData, postmortem: Document) -> tuple[str, ...]:
     try:
-        context.artifacts = build_artifacts(story, postmortem)
+        context.artifacts = build_artifacts(data, postmortem)
     except Exception as error:
         logger.exception("No pages for the UI")
         return (f"the pages of the UI could not be made: {type(error).__name__}: {error}",)
@@ -170,8 +170,8 @@ def carried(  # noqa: PLR0913  what a recovery adds to what is known
     recovery: Recovery | str,
     containment: Containment | str | None,
     despite: str,
-) -> Account:
-    """The account of a run that recovers and does nothing else: the facts are those of the last record, and say so.
+) -> RecordContent:
+    """Make the content of a recovery's record: the facts are those of the last record, and say so.
 
     The verdict stays what it was, unless a failed recovery left something alive. `containment` is the look after it,
     why there was none, or None where nothing had to be contained again.
@@ -191,7 +191,7 @@ def carried(  # noqa: PLR0913  what a recovery adds to what is known
     if isinstance(containment, Containment):
         facts["containment"] = asdict(containment)
     findings = _read(tuple[ModelFinding, ...], facts.get("models"))
-    return Account(
+    return RecordContent(
         verdict=verdict,
         facts=facts,
         seals=seals,
@@ -233,42 +233,42 @@ def _whole(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.name not in lone)
 
 
-def _closing(context: RunContext, account: Account) -> dict[str, Any]:
+def _closing(context: RunContext, content: RecordContent) -> dict[str, Any]:
     files = {path.name: digest(path) for path in _whole(context.record) if path.name != CLOSING}
     who = who_signs(context)
     return {
         "incident": context.incident.id,
         "record": context.number,
         "run": context.run,
-        "verdict": account.verdict.word,
+        "verdict": content.verdict.word,
         "closed_utc": datetime.now(UTC).isoformat(),
         "files": files,
         "signer": asdict(who) if isinstance(who, Signer) else None,
         "retention": asdict(context.retention) if context.retention else None,
         **({"cancelled": context.cancelled.summary} if context.cancelled else {}),
-        "manifests": {f"{volume_folder(sealed.volume)}/{MANIFEST}": sealed.manifest_sha256 for sealed in account.seals},
+        "manifests": {f"{volume_folder(sealed.volume)}/{MANIFEST}": sealed.manifest_sha256 for sealed in content.seals},
     }
 
 
-def _story(context: RunContext, account: Account) -> ReportData:
+def _report_data(context: RunContext, content: RecordContent) -> ReportData:
     return ReportData(
         incident=context.incident,
         number=context.number,
         dry_run=context.dry_run,
         places=Places(str(context.home), context.place, context.store_name, context.address),
-        verdict=account.verdict,
-        freeze=account.freeze,
-        stop=account.stop,
-        watch=_read(Watch, account.facts.get("watch")),
-        coverage=account.coverage,
-        inspection=account.inspection,
-        seals=account.seals,
-        promoted=account.promoted,
-        recovery=account.recovery or account.facts.get("not_recovered") or None,
-        quotes=quotes(context, account.coverage),
+        verdict=content.verdict,
+        freeze=content.freeze,
+        stop=content.stop,
+        watch=_read(Watch, content.facts.get("watch")),
+        coverage=content.coverage,
+        inspection=content.inspection,
+        seals=content.seals,
+        promoted=content.promoted,
+        recovery=content.recovery or content.facts.get("not_recovered") or None,
+        quotes=quotes(context, content.coverage),
         entries=context.log.entries(),
         retention=context.retention,
         questions={name: collector.answers for name, collector in discover().items()},
-        objects=account.objects,
-        recovering="carried_from" in account.facts,
+        objects=content.objects,
+        recovering="carried_from" in content.facts,
     )

@@ -13,7 +13,7 @@ from tasks.custody.containment.receipt import Containment
 from tasks.custody.evidence.acquisition import Evidence, Outcome, Seal
 from tasks.evidence.collect import collect
 from tasks.evidence.seal import check_seal, seal, sealed
-from tasks.record.findings import Findings, account_of, verdict_of
+from tasks.record.findings import Findings, content_of, verdict_of
 from tasks.record.write import record
 from tasks.runtime.context import RunContext, read_incident
 from tasks.storage.offload import claim_store, offload
@@ -77,4 +77,4 @@ def one_run(context: RunContext, evidence: Sequence[Evidence], **changes: object
     )
     promoted = made(promote.fn(context, seals, verdict_of(context, findings), "guarded"))
     findings = Findings(**{**vars(findings), "promoted": promoted})
-    assert made(record.fn(context, account_of(context, findings))).stored
+    assert made(record.fn(context, content_of(context, findings))).stored

@@ -22,7 +22,7 @@ from tasks.incident.layout import ENDED, INCIDENT
 from tasks.record.publish import final_state
 from tasks.record.render import HTML, MARKDOWN
 from tasks.record.sections import PICTURE
-from tasks.record.write import Account, Record, record
+from tasks.record.write import Record, RecordContent, record
 from tasks.runtime.context import RunContext
 from tasks.runtime.progress import artifact_key
 from tests.support.memory_store import MemoryStore
@@ -40,7 +40,7 @@ def context(tmp_path: Path) -> Iterator[RunContext]:
         yield opened
 
 
-def account(**changes: Any) -> Account:
+def content(**changes: Any) -> RecordContent:
     told = story()
     facts: dict[str, Any] = {
         "verdict": told.verdict,
@@ -52,7 +52,7 @@ def account(**changes: Any) -> Account:
         "promoted": None,
         "recovery": None,
     }
-    return Account(**{**facts, **changes})
+    return RecordContent(**{**facts, **changes})
 
 
 def closed(context: RunContext) -> dict[str, str]:
@@ -68,7 +68,7 @@ def break_page(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_closing_covers_the_pages_and_the_store_has_them(context: RunContext) -> None:
-    told = made(record.fn(context, account()))
+    told = made(record.fn(context, content()))
     assert (told.stored, told.reason) == (True, "")
     assert set(closed(context)) == PAGES | OTHERS
     assert closed(context) == {name: digest(context.record / name) for name in PAGES | OTHERS}
@@ -78,7 +78,7 @@ def test_the_closing_covers_the_pages_and_the_store_has_them(context: RunContext
 
 def test_the_page_says_what_the_custody_log_says(context: RunContext) -> None:
     context.log.write("step done", "§2 freeze the workload", seconds=0.1, result="14 processes frozen")
-    record.fn(context, account())
+    record.fn(context, content())
     assert "14 processes frozen" in (context.record / MARKDOWN).read_text()
     assert "14 processes frozen" in (context.record / HTML).read_text()
     assert {"timeline", "postmortem"} <= {
@@ -90,7 +90,7 @@ def test_a_page_that_cannot_be_made_is_told_and_the_record_closes(
     context: RunContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     break_page(monkeypatch)
-    told = made(record.fn(context, account()))
+    told = made(record.fn(context, content()))
     assert told.stored
     assert "postmortem.html could not be made: ValueError: no page today" in told.summary
     assert set(closed(context)) == (PAGES - {HTML}) | OTHERS
@@ -103,13 +103,13 @@ def test_pages_of_the_ui_that_cannot_be_made_are_told_and_the_record_closes(
 ) -> None:
     monkeypatch.setattr("tasks.record.artifacts.plan", lambda entries: [][len(list(entries))])
     context.dry_run = True
-    told = made(record.fn(context, account()))
+    told = made(record.fn(context, content()))
     assert "the pages of the UI could not be made: IndexError" in told.summary
     assert set(closed(context)) == PAGES | OTHERS
 
 
 def test_the_state_of_a_step_begins_with_its_key_term_in_japanese(context: RunContext) -> None:
-    assert str(record.fn(context, account()).message).startswith("記録: PARTIAL; record in ")
+    assert str(record.fn(context, content()).message).startswith("記録: PARTIAL; record in ")
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ def test_a_page_that_the_disk_does_not_take_is_told_and_nothing_half_is_in_the_c
     context: RunContext,
     small_files: None,  # noqa: ARG001  a fixture cannot be marked
 ) -> None:
-    told = made(record.fn(context, account()))
+    told = made(record.fn(context, content()))
     assert told.stored
     assert "postmortem.html could not be written" in told.summary
     assert set(closed(context)) == (PAGES - {HTML}) | OTHERS
@@ -133,7 +133,7 @@ def test_a_page_that_the_disk_does_not_take_is_told_and_nothing_half_is_in_the_c
 
 
 def test_facts_of_another_version_cost_no_record(context: RunContext) -> None:
-    told = made(record.fn(context, account(facts={"watch": {"of": "another version"}})))
+    told = made(record.fn(context, content(facts={"watch": {"of": "another version"}})))
     assert told.stored
     assert set(closed(context)) == PAGES | OTHERS
 
@@ -181,7 +181,7 @@ def test_the_state_the_page_in_the_ui_and_status_tell_the_same_end(
     (context.home / INCIDENT).write_text("{}")
     facts = {"watch": None, "not_recovered": recovery if isinstance(recovery, str) else ""}
     back = recovery if isinstance(recovery, Recovery) else None
-    told = account(facts=facts, recovery=back, verdict=Verdict(word, ("a",), (), (), "next."))
+    told = content(facts=facts, recovery=back, verdict=Verdict(word, ("a",), (), (), "next."))
     recorded = made(record.fn(context, told))
     assert recorded.stored == reached
     state = final_state(context, recorded.verdict, recorded, recovery)
@@ -205,7 +205,7 @@ def nothing_taken(*_: object, **__: object) -> None:
 def test_status_of_an_incident_of_a_version_that_did_not_write_down_its_end(context: RunContext) -> None:
     note_opened(context.workload, context.incident)
     (context.home / INCIDENT).write_text("{}")
-    made(record.fn(context, account()))
+    made(record.fn(context, content()))
     assert next(status(context.workload, LinuxHost())) == f"incident  {context.incident.id}  PARTIAL"
 
 
@@ -214,5 +214,5 @@ def test_an_end_that_is_older_than_the_last_record_is_not_told(context: RunConte
     (context.home / INCIDENT).write_text("{}")
     context.journal(ENDED, dict[str, Any], {"record": 1, "end": "NotRecovered"})
     context.number = 2
-    made(record.fn(context, account()))
+    made(record.fn(context, content()))
     assert next(status(context.workload, LinuxHost())) == f"incident  {context.incident.id}  PARTIAL"
