@@ -23,7 +23,7 @@ from tasks.custody.store.latest import LatestPolicy
 from tasks.evidence.collect import collect
 from tasks.evidence.model_inspection import judge_models
 from tasks.evidence.seal import check_seal, seal, volumes_to_seal
-from tasks.preflight.open_incident import Busy, Request, open_case
+from tasks.preflight.open_incident import Opened, Request, open_incident
 from tasks.record.findings import (
     content_of,
     every_collector,
@@ -86,15 +86,15 @@ def evacuate(  # noqa: PLR0913, PLR0917  each is a field of the form that a pers
     """
     heard = Alarm.of(alarm)
     request = Request(workload, store, reason, detected_at, incident_id, dry_run, policy, *this_run(), alarm=heard)
-    context = open_case(request)
-    if isinstance(context, Busy):
-        return ended(JOINED, str(context))
+    opened = open_incident(request)
+    if not isinstance(opened, Opened):
+        return ended(JOINED, opened.summary)
     try:
         wanted = {"recover": recover and not dry_run, "read_back": read_back and not dry_run}
-        with heeding(context.cancelled):
-            return _evacuate(context, latest=latest, **wanted)
+        with heeding(opened.context.cancelled):
+            return _evacuate(opened.context, latest=latest, **wanted)
     finally:
-        context.close()
+        opened.context.close()
 
 
 def _evacuate(context: RunContext, *, latest: LatestPolicy | None, recover: bool, read_back: bool) -> State[Any]:

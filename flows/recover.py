@@ -10,7 +10,7 @@ from flows.fields import BlockName, IncidentId, Sentence
 from tasks.custody.containment.receipt import Containment, Recovery
 from tasks.custody.incident.ending import DECLINED, JOINED
 from tasks.evidence.seal import check_seal, sealed
-from tasks.preflight.open_incident import Busy
+from tasks.preflight.open_incident import Opened
 from tasks.preflight.reopen import Reopening, recovery_asked, reopen
 from tasks.record.findings import note_cancelled, reached
 from tasks.record.publish import publish, recovered_state
@@ -53,14 +53,14 @@ def recover(
     answer = ask(*recovery_asked(workload, incident_id)) if ask_first else None
     if answer and not answer.approved:
         return ended(DECLINED, f"{workload}: {answer.summary}; the workload stays as it is")
-    context = reopen(Reopening(workload, store, incident_id, despite, run, answer.summary if answer else ""))
-    if isinstance(context, Busy):
-        return ended(JOINED, str(context))
+    opened = reopen(Reopening(workload, store, incident_id, despite, run, answer.summary if answer else ""))
+    if not isinstance(opened, Opened):
+        return ended(JOINED, opened.summary)
     try:
-        with heeding(context.cancelled):
-            return _recover(context, despite)
+        with heeding(opened.context.cancelled):
+            return _recover(opened.context, despite)
     finally:
-        context.close()
+        opened.context.close()
 
 
 def _recover(context: RunContext, despite: str) -> State[Any]:

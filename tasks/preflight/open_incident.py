@@ -21,7 +21,7 @@ from tasks.adapters.saved_blocks import load_block, require_store
 from tasks.collectors import discover
 from tasks.containment.pause_prefect import named_by
 from tasks.custody.containment.pause import Launcher
-from tasks.custody.errors import EvacuationError, Refused
+from tasks.custody.errors import Refused
 from tasks.custody.incident.alarm import Alarm, belongs_to
 from tasks.custody.incident.incident import Incident, new_id, parse_id
 from tasks.custody.incident.verdict import Word
@@ -45,21 +45,25 @@ logger = logging.getLogger(__name__)
 _A_MOMENT: Final = 1.0
 
 
-class Busy(EvacuationError):
-    """Another run is evacuating this workload at this moment, or has contained already what the alarm tells of."""
+@dataclass(frozen=True)
+class Opened:
+    """The incident is open, and this run has the workload."""
+
+    context: RunContext
 
 
-class Joined(Busy):
-    """The trigger belongs to an incident that is there already; it was left with that."""
+@dataclass(frozen=True)
+class JoinedIncident:
+    """The trigger belongs to an incident that is there already, and was left with that; `summary` says which."""
 
-    def __init__(self, incident: str) -> None:
-        """Say which."""
-        super().__init__("a trigger of a new trouble", f"one of {incident}", "", "")
-        self._told = joined_message(incident)
+    summary: str
 
-    def __str__(self) -> str:
-        """What the run ends with."""
-        return self._told
+
+@dataclass(frozen=True)
+class AlreadyRunning:
+    """Another run works on the workload at this moment; `summary` says which, and what to do."""
+
+    summary: str
 
 
 @dataclass(frozen=True)
@@ -80,10 +84,10 @@ class Request:
 
 
 @task(name="§0 open the incident", task_run_name="§0 open the incident", cache_policy=NO_CACHE, persist_result=False)
-def open_case(request: Request) -> RunContext | Busy:
+def open_incident(request: Request) -> Opened | JoinedIncident | AlreadyRunning:
     """Check everything that can be checked without touching the workload, then open (runbook §0).
 
-    Raises Refused for bad input; gives back Busy while another run evacuates the same workload.
+    Raises Refused for bad input.
     """
     given = parse_id(request.incident_id) if request.incident_id is not None else None
     workload: Workload = load_block(Workload, request.workload)
@@ -102,13 +106,13 @@ def open_case(request: Request) -> RunContext | Busy:
         _require_evacuation(owner(base, dry_run=request.dry_run))
         return _busy(request, workload)
     try:
-        return _open(request, workload, saved, given, ownership)
+        return Opened(_open(request, workload, saved, given, ownership))
     except BaseException:
         os.close(ownership)
         raise
 
 
-def _joined(request: Request, workload: Workload) -> Busy | None:
+def _joined(request: Request, workload: Workload) -> JoinedIncident | None:
     """What an alarm tells of may have been contained already, however late it comes."""
     if request.alarm is None or request.dry_run or request.incident_id:
         return None
@@ -129,16 +133,16 @@ def _with_beginning(alarm: Alarm) -> Alarm:
             return alarm
 
 
-def _leave(request: Request, workload: Workload, incident: str) -> Busy | None:
+def _leave(request: Request, workload: Workload, incident: str) -> JoinedIncident | None:
     """Leave the trigger with the incident that it joins. Where no disk takes it, the log of the run alone tells."""
     if not incident:
         return None
     if not leave(bases(workload), incident, request.run, request.alarm):
         logger.error("The trigger could not be left with %s on any disk; it is in this log alone", incident)
-    return Joined(incident)
+    return JoinedIncident(joined_message(incident))
 
 
-def _busy(request: Request, workload: Workload) -> Busy:
+def _busy(request: Request, workload: Workload) -> JoinedIncident | AlreadyRunning:
     """Another run of ours is at work: join it, as soon as it has opened its incident."""
     wait = WAIT_SECONDS if request.alarm else _A_MOMENT
     at_work = "" if request.dry_run else incident_of(request.alarm, bases(workload), wait)
@@ -150,11 +154,10 @@ def _busy(request: Request, workload: Workload) -> Busy:
             "none",
             "Nothing was contained by this run. Look what the other one does; run this one again.",
         )
-    return Busy(
-        "to be the only evacuation of this workload",
-        f"another run that evacuates {request.workload} now: {last_incident(workload) or 'it has just begun'}",
-        "This run did nothing.",
-        "Watch the other run; if it fails, run again with its incident id.",
+    return AlreadyRunning(
+        "expected to be the only evacuation of this workload; got another run that evacuates "
+        f"{request.workload} now: {last_incident(workload) or 'it has just begun'}. This run did nothing. "
+        "Watch the other run; if it fails, run again with its incident id."
     )
 
 

@@ -15,7 +15,8 @@ from tasks.incident.directory import base_of, find_home
 from tasks.incident.layout import manifests
 from tasks.incident.run_lock import take_ownership
 from tasks.preflight.open_incident import (
-    Busy,
+    AlreadyRunning,
+    Opened,
     last_incident,
     require_here,
     require_same_workload,
@@ -43,11 +44,10 @@ class Reopening:
     cache_policy=NO_CACHE,
     persist_result=False,
 )
-def reopen(request: Reopening) -> RunContext | Busy:
+def reopen(request: Reopening) -> Opened | AlreadyRunning:
     """Check everything that can be checked without touching anything, then open.
 
-    Raises Refused for bad input and for an incident that must not be recovered; gives back Busy while another run works
-    on the same workload.
+    Raises Refused for bad input and for an incident that must not be recovered.
     """
     given = parse_id(request.incident_id) if request.incident_id is not None else None
     workload: Workload = load_block(Workload, request.workload)
@@ -56,11 +56,9 @@ def reopen(request: Reopening) -> RunContext | Busy:
     incident = _incident(workload, request.workload, given)
     ownership = take_ownership(base_of(workload), "recovery")
     if ownership is None:
-        return Busy(
-            "to be the only run that works on this workload",
-            f"another one, on {last_incident(workload)}",
-            "This run did nothing.",
-            "Watch the other run, then run this one again.",
+        return AlreadyRunning(
+            "expected to be the only run that works on this workload; got another one, on "
+            f"{last_incident(workload)}. This run did nothing. Watch the other run, then run this one again."
         )
     try:
         _require_recoverable(workload, incident.id, request.despite)
@@ -80,7 +78,7 @@ def reopen(request: Reopening) -> RunContext | Busy:
     except BaseException:
         os.close(ownership)
         raise
-    return context
+    return Opened(context)
 
 
 def recovery_asked(workload: str, incident_id: str | None) -> tuple[str, str]:
