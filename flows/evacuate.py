@@ -24,16 +24,7 @@ from tasks.evidence.collect import collect
 from tasks.evidence.model_inspection import judge_models
 from tasks.evidence.seal import check_seal, seal, volumes_to_seal
 from tasks.preflight.open_incident import Opened, Request, open_incident
-from tasks.record.findings import (
-    content_of,
-    every_collector,
-    findings_of,
-    note_cached,
-    note_cancelled,
-    reached,
-    stored,
-    verdict_of,
-)
+from tasks.record.findings import content_of, every_collector, findings_of, note_end, verdict_of
 from tasks.record.publish import final_state, publish
 from tasks.record.write import Record, record
 from tasks.recovery.recover import prove_contained_again
@@ -139,8 +130,7 @@ def _evacuate(context: RunContext, *, latest: LatestPolicy | None, recover: bool
 
     # §8 record
     found = findings_of(context, evidence)
-    note_cached(context)
-    note_cancelled(context, found.containment, stored(found.proven), *([reached(found.recovery)] if recover else []))
+    note_end(context, found)
     content = content_of(context, found)
     recorded = result_or_reason(Record, submit(context, record, content))
     publish(context)

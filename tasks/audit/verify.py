@@ -18,7 +18,7 @@ from tasks.custody.evidence.keys import TURNS, turn_of
 from tasks.custody.incident.incident import parse_id
 from tasks.custody.store.latest import LatestTransaction
 from tasks.custody.store.manifest import digest_bytes
-from tasks.storage.latest_transaction import read_turn
+from tasks.storage.latest_transaction import read_transaction
 from tasks.storage.untrusted_reads import keys_of, read_documents, see
 from tasks.system.parallel import QUESTIONS, THREADS, side_by_side
 
@@ -148,7 +148,7 @@ def _turns(store: "Store", told: Collection[str], incident: str) -> Iterator[Fin
     turns = list[LatestTransaction]()
     for number in sorted({turn_of(each.key) for each in store.list(TURNS)} - {0})[-_TURNS_READ:]:
         with suppress(StoreError):
-            turn = read_turn(store, number)[0]
+            turn = read_transaction(store, number)[0]
             turns.append(turn if turn.incident == incident else replace(turn, rows=()))  # they may be a million
     yield from turns_hold(incident, told, turns)
 

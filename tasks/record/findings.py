@@ -91,22 +91,23 @@ def _recovery(context: RunContext) -> Recovery | str | None:
     return result_or_reason(Recovery, *futures) if _submitted(context, "recover") else None
 
 
-def note_cached(context: RunContext) -> None:
-    """Tell in the custody log which steps an earlier run of the incident had already done."""
-    for step_id, title, future in context.steps:
-        if end_of(future).name == "Cached":
-            context.log.write("step cached", title, step_id=step_id)
-
-
 def troubles(context: RunContext) -> tuple[str, ...]:
     """Steps that ended without making anything, in plain words; steps that only waited for those are not named."""
     told = [(each.title, end_of(each.future)) for each in context.steps if each.step_id not in _SPEAK_FOR_THEMSELVES]
-    bad = [(title, state) for title, state in told if not state.is_completed() and not _left_a_noun(state)]
+    bad = [(title, state) for title, state in told if not state.is_completed() and not _ended_with(state, StepResult)]
     first = [(title, state) for title, state in bad if state.is_final()]
-    own = [
-        (title, state) for title, state in first if not isinstance(state.result(raise_on_failure=False), RunCancelled)
-    ]
+    own = [(title, state) for title, state in first if not _ended_with(state, RunCancelled)]
     return tuple(f"{title}: {words(state)}" for title, state in (own if own != first else first or bad))
+
+
+def note_end(context: RunContext, found: Findings) -> None:
+    """Tell in the custody log which steps an earlier run of the incident had done, and that this one was cancelled."""
+    for step_id, title, future in context.steps:
+        if end_of(future).name == "Cached":
+            context.log.write("step cached", title, step_id=step_id)
+    proven = found.proven and found.proven.objects and found.proven.is_complete
+    back = [] if found.recovery is None else [reached(found.recovery)]
+    note_cancelled(context, found.containment, "stored" if proven else "not stored", *back)
 
 
 def note_cancelled(context: RunContext, containment: Containment | None, *more: str) -> None:
@@ -119,18 +120,13 @@ def note_cancelled(context: RunContext, containment: Containment | None, *more: 
     context.log.write("cancelled", context.incident.id, **about)
 
 
-def stored(receipts: Receipts | None) -> str:
-    """Whether everything is proven to be in the store, in a word or two."""
-    return "stored" if receipts and receipts.objects and receipts.is_complete else "not stored"
-
-
 def reached(recovery: Recovery | str | None) -> str:
     """Whether the API is back, in a word or two."""
     return "recovered" if isinstance(recovery, Recovery) else "not recovered"
 
 
-def _left_a_noun(state: State[Any]) -> bool:
-    return state.is_final() and isinstance(state.result(raise_on_failure=False), StepResult)
+def _ended_with(state: State[Any], kind: type[StepResult | RunCancelled]) -> bool:
+    return state.is_final() and isinstance(state.result(raise_on_failure=False), kind)
 
 
 def every_collector(context: RunContext) -> tuple[Evidence, ...]:

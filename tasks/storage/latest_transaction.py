@@ -1,4 +1,4 @@
-"""§5: apply a transaction of latest/: read what is there, take the number, change it, say that it is done."""
+"""§5: change latest/ in one transaction: read, lock, plan, verify backups, write intent, apply, commit."""
 
 import hashlib
 import time
@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -50,7 +49,7 @@ class Log(Protocol):
         """One act: what was done, to what, with which result."""
 
 
-class Busy(Refused):
+class LatestBusy(Refused):
     """Somebody else changes latest/ at this moment."""
 
 
@@ -60,7 +59,7 @@ class NotOurs(Refused):
 
 @dataclass(frozen=True)
 class History:
-    """How far latest/ has come: the highest number that is taken, and the turn that has it."""
+    """How far latest/ has come: the highest number that is taken, and the transaction that has it."""
 
     number: int = 0
     last: LatestTransaction | None = None
@@ -68,14 +67,8 @@ class History:
 
     @property
     def open(self) -> LatestTransaction | None:
-        """The last turn, if it was begun and is not done."""
+        """The last transaction, if it was begun and is not done."""
         return self.last if self.proof is None else None
-
-
-def nothing(there: Latest) -> frozenset[str]:
-    """Whatever is there may stay."""
-    del there
-    return frozenset()
 
 
 @dataclass(frozen=True)
@@ -91,13 +84,47 @@ class ChangeRequest:
     incident: str = ""
     policy: LatestPolicy = "guarded"
     undoes: int | None = None
-    surplus: Callable[[Latest], Collection[str]] = nothing
+    surplus: Callable[[Latest], Collection[str]] = lambda _: ()
     remove: Collection[str] = ()
     lower_to: str | None = None
 
 
-def read_turn(store: "Store", number: int) -> tuple[LatestTransaction, str]:
-    """What a turn was about to do, and the digest of that. PermanentStoreError if it cannot be made out."""
+def change_latest(
+    store: "Store", request: ChangeRequest, log: Log, *, now: datetime, take_over: bool = False
+) -> Promotion:
+    """Change latest/ as requested, in a transaction of its own.
+
+    Raises LatestBusy while another one is open (`take_over` says that its run is known to be dead) or if another run
+    was quicker, StoreError where the store fails: then the transaction is left open, and the next one carries it on.
+    """
+    past = history(store)
+    if not take_over:
+        _lock(past, request, now)
+    transaction = verify_backups(store, request, past, plan_change(store, request, past, now))
+    if past.proof and past.last and _adopts(past.last, transaction):
+        return Promotion(_receipts(store, request.wanted, transaction), past.proof, transaction.summary)
+    begun = _write_intent(store, transaction, log)
+    _apply(store, transaction, log)
+    return _commit(store, request, transaction, begun, log)
+
+
+def history(store: "Store") -> History:
+    """Read the last transaction; an object under a number takes that number, whoever put it there."""
+    number, last_done = 0, 0
+    for key in (each.key for each in store.list(TURNS)):
+        number = max(number, turn_of(key))
+        last_done = max(last_done, turn_of(key) if key == done_key(turn_of(key)) else 0)
+    if not number:
+        return History()
+    last, begun = read_transaction(store, number)
+    if last_done < number:
+        return History(number, last)
+    done = digest_bytes(fetch(store, done_key(number), DOCUMENT_LIMIT))
+    return History(number, last, TurnProof(number, begun, done, kept_by(number, last.rows)))
+
+
+def read_transaction(store: "Store", number: int) -> tuple[LatestTransaction, str]:
+    """Read what a transaction was about to do, and the digest of that. PermanentStoreError if it cannot be made out."""
     whole = hashlib.sha256()
 
     def hashed() -> Iterator[bytes]:
@@ -106,13 +133,13 @@ def read_turn(store: "Store", number: int) -> tuple[LatestTransaction, str]:
             yield piece
 
     try:
-        turn = LatestTransaction.read(hashed())
+        found = LatestTransaction.read(hashed())
     except ValueError as error:
         said = str(error).partition("\n")[0]
         raise _unreadable(store, number, said) from error
-    if turn.number != number:
-        raise _unreadable(store, number, f"the record of turn {turn.number}")
-    return turn, whole.hexdigest()
+    if found.number != number:
+        raise _unreadable(store, number, f"the record of turn {found.number}")
+    return found, whole.hexdigest()
 
 
 def _unreadable(store: "Store", number: int, said: str) -> PermanentStoreError:
@@ -124,149 +151,125 @@ def _unreadable(store: "Store", number: int, said: str) -> PermanentStoreError:
     )
 
 
-def history(store: "Store") -> History:
-    """Read the last turn; an object under a turn's number takes that number, whoever put it there."""
-    number, last_done = 0, 0
-    for key in (each.key for each in store.list(TURNS)):
-        number = max(number, turn_of(key))
-        last_done = max(last_done, turn_of(key) if key == done_key(turn_of(key)) else 0)
-    if not number:
-        return History()
-    turn, begun = read_turn(store, number)
-    if last_done < number:
-        return History(number, turn)
-    done = digest_bytes(fetch(store, done_key(number), DOCUMENT_LIMIT))
-    return History(number, turn, TurnProof(number, begun, done, kept_by(number, turn.rows)))
+def _lock(past: History, request: ChangeRequest, now: datetime) -> None:
+    """Leave latest/ to a transaction that is open. The lock is a number: who writes the intent under it has it."""
+    if past.open and (why_not := why_not_now(past.open, request.incident, now)):
+        remedy = "Run this again when it is done, or after 15 minutes."
+        raise LatestBusy("nobody else to change latest/", why_not, remedy)
+
+
+def plan_change(store: "Store", request: ChangeRequest, past: History, now: datetime) -> LatestTransaction:
+    """Plan what would be done now, with what an open transaction has left, where the request says nothing else."""
+    newest = past.last.newest if past.last else ""
+    return LatestTransaction(
+        number=past.number + 1,
+        incident=request.incident,
+        policy=request.policy,
+        by=request.by,
+        begun_at=now,
+        rows=_rows(request, past, present(store, past.last)),
+        newest=max(newest, request.incident) if request.lower_to is None else request.lower_to,
+        undoes=request.undoes,
+        carries_on=past.open.number if past.open else None,
+        lowered="" if request.lower_to is None else newest,
+    )
 
 
 def present(store: "Store", last: LatestTransaction | None) -> dict[str, ObjectRef]:
-    """All of latest/ by the store's own digests, each with the key that the last turn knows to hold the same."""
+    """All of latest/ by the store's own digests, each with the key that the last transaction knows to hold the same."""
     known = {row.key: tuple(each for each in (row.after, row.before) if each) for row in last.rows} if last else {}
     keys = [each.key for each in store.list(LATEST)]
     seen = side_by_side(store.head, keys, QUESTIONS)
-    return {there.key: _held(store, there, known.get(there.key, ())) for there in seen if there}
+    return {there.key: _object(store, there, known.get(there.key, ())) for there in seen if there}
 
 
-def _held(store: "Store", there: "StoredObject", known: Collection[ObjectRef]) -> ObjectRef:
+def _object(store: "Store", there: "StoredObject", known: Collection[ObjectRef]) -> ObjectRef:
     for each in known:
         if there.agrees(each.sha256, each.parts):
             return each
     return ObjectRef(there.sha256 or read_back(store, there.key, there.size), there.size)
 
 
-def take_turn(store: "Store", wish: ChangeRequest, log: Log, *, now: datetime, take_over: bool = False) -> Promotion:
-    """Change latest/ as somebody wishes, in a turn of its own.
+def _rows(request: ChangeRequest, past: History, there: Latest) -> tuple[Row, ...]:
+    coming, going = pending(past.open) if past.open and not request.undoes else ({}, frozenset[str]())
+    wanted, remove = {**coming, **request.wanted}, {*request.remove, *going}
+    return plan(past.number + 1, there, wanted, surplus=request.surplus(there), remove=remove)
 
-    Raises Busy while another has a turn (`take_over` says that it is known to be dead) or if another was quicker,
-    StoreError where the store fails: then the turn is left open, and the next one carries it on.
-    """
-    past = history(store)
-    if past.open and not take_over and (why_not := why_not_now(past.open, wish.incident, now)):
-        raise Busy("nobody else to change latest/", why_not, "Run this again when it is done, or after 15 minutes.")
-    turn = planned(store, wish, past, now)
-    if past.proof and past.last and _adopts(past.last, turn):
-        return Promotion(_receipts(store, wish.wanted, turn), past.proof, turn.summary)
+
+def verify_backups(
+    store: "Store", request: ChangeRequest, past: History, transaction: LatestTransaction
+) -> LatestTransaction:
+    """Plan again without the backups that the store no longer has: nothing is taken away that only latest/ holds."""
+    going = [
+        (row.key, row.before)
+        for row in transaction.rows
+        if row.act in {Act.REPLACE, Act.DELETE} and row.before and not _copies(transaction.number, row)
+    ]
+    receipts = side_by_side(lambda item: at_key(store, item[1].key, item[1]), going, QUESTIONS)
+    backed = zip(going, receipts, strict=True)
+    lost = {key: replace(before, key="") for (key, before), receipt in backed if not receipt.proven}
+    return replace(transaction, rows=_rows(request, past, {**transaction.before, **lost})) if lost else transaction
+
+
+def _copies(number: int, row: Row) -> bool:
+    """Whether the transaction itself makes the backup of what it takes away."""
+    return row.before is not None and row.before.key == kept_key(number, latest_name(row.key))
+
+
+def _adopts(last: LatestTransaction, transaction: LatestTransaction) -> bool:
+    """An earlier run of the incident has done it all, and only could not tell of it any more."""
+    same = (last.incident, last.policy) == (transaction.incident, transaction.policy)
+    return same and transaction.incident != "" and not any(row.act in CHANGES for row in transaction.rows)
+
+
+def _write_intent(store: "Store", transaction: LatestTransaction, log: Log) -> str:
+    """Create what tells of the transaction; its digest. Who creates it has the lock."""
+    key = begun_key(transaction.number)
     try:
-        begun = _begin(store, turn)
+        begun = _create(store, key, transaction)
     except Conflict as error:
-        raise Busy(f"turn {turn.number} of latest/", "another run that was quicker", "Run this again.") from error
+        taken = f"turn {transaction.number} of latest/"
+        raise LatestBusy(taken, "another run that was quicker", "Run this again.") from error
     except Denied as error:
-        raise NotOurs(
-            "an identity that may change latest/", error.got, "Give the store block a promoter (docs/latest.md)."
-        ) from error
-    left = {act: [row.key for row in turn.rows if row.act is act] for act in (Act.KEEP, Act.WOULD_DELETE)}
-    log.write("turn begun", begun_key(turn.number), sha256=begun, result=turn.summary, left={**left})
-    _carry_out(store, turn, log)
-    receipts = _receipts(store, wish.wanted, turn)
-    if bad := unproven(receipts):
-        raise _changed(store, bad[0].key, bad[0].reason)
-    done = canonical({"turn": turn.number, "begun": begun, "by": wish.by, "done_at": datetime.now(UTC).isoformat()})
-    store.create(done_key(turn.number), done, digest_bytes(done))
-    proof = TurnProof(turn.number, begun, digest_bytes(done), kept_by(turn.number, turn.rows))
-    log.write("turn done", done_key(turn.number), sha256=proof.done, result=turn.summary)
-    return Promotion(receipts, proof, turn.summary)
+        remedy = "Give the store block a promoter (docs/latest.md)."
+        raise NotOurs("an identity that may change latest/", error.got, remedy) from error
+    left = {act: [row.key for row in transaction.rows if row.act is act] for act in (Act.KEEP, Act.WOULD_DELETE)}
+    log.write("turn begun", key, sha256=begun, result=transaction.summary, left={**left})
+    return begun
 
 
-def _begin(store: "Store", turn: LatestTransaction) -> str:
-    """Create what tells of the turn; its digest. That of many files is sent from a file: it may fill the memory."""
-    key = begun_key(turn.number)
-    if len(turn.rows) <= _IN_MEMORY:
-        data = turn.to_bytes()
+def _create(store: "Store", key: str, transaction: LatestTransaction) -> str:
+    """Of many files it is sent from a file: it may fill the memory."""
+    if len(transaction.rows) <= _IN_MEMORY:
+        data = transaction.to_bytes()
         store.create(key, data, digest_bytes(data))
         return digest_bytes(data)
     with NamedTemporaryFile(prefix="evacuation-turn-") as file:
-        file.writelines(turn.pieces())
+        file.writelines(transaction.pieces())
         file.flush()
-        require_readable(key, len(turn.rows), file.tell(), _LEFT, _FEWER)
+        require_readable(key, len(transaction.rows), file.tell(), _LEFT, _FEWER)
         begun = digest(Path(file.name))
         store.create(key, Path(file.name), begun)
     return begun
 
 
-def _adopts(last: LatestTransaction, turn: LatestTransaction) -> bool:
-    """An earlier run of the incident has done it all, and only could not tell of it any more."""
-    same = (last.incident, last.policy) == (turn.incident, turn.policy)
-    return same and turn.incident != "" and not any(row.act in CHANGES for row in turn.rows)
-
-
-def planned(store: "Store", wish: ChangeRequest, past: History, now: datetime) -> LatestTransaction:
-    """What would be done now. What an open turn has left is done with it, where the wish says nothing else."""
-    coming, going = pending(past.open) if past.open and not wish.undoes else ({}, frozenset[str]())
-    there, wanted = present(store, past.last), {**coming, **wish.wanted}
-    make = partial(plan, past.number + 1, wanted=wanted, surplus=wish.surplus(there), remove={*wish.remove, *going})
-    rows = make(there)
-    if gone := _no_longer_held(store, past.number + 1, rows):
-        there |= {key: replace(there[key], key="") for key in gone}
-        rows = make(there)
-    newest = past.last.newest if past.last else ""
-    return LatestTransaction(
-        number=past.number + 1,
-        incident=wish.incident,
-        policy=wish.policy,
-        by=wish.by,
-        begun_at=now,
-        rows=rows,
-        newest=max(newest, wish.incident) if wish.lower_to is None else wish.lower_to,
-        undoes=wish.undoes,
-        carries_on=past.open.number if past.open else None,
-        lowered="" if wish.lower_to is None else newest,
-    )
-
-
-def _no_longer_held(store: "Store", turn: int, rows: Collection[Row]) -> list[str]:
-    """Files that the turn takes away although what is said to hold the same does not."""
-    going = [
-        (row.key, row.before)
-        for row in rows
-        if row.act in {Act.REPLACE, Act.DELETE}
-        and row.before
-        and row.before.key != kept_key(turn, latest_name(row.key))
-    ]
-    receipts = side_by_side(lambda item: at_key(store, item[1].key, item[1]), going, QUESTIONS)
-    return [key for (key, _), receipt in zip(going, receipts, strict=True) if not receipt.proven]
-
-
-def _carry_out(store: "Store", turn: LatestTransaction, log: Log) -> None:
+def _apply(store: "Store", transaction: LatestTransaction, log: Log) -> None:
     """File by file, what is deleted last. Ends before anybody may believe that this run is dead."""
     until = time.monotonic() + AT_WORK.total_seconds()
 
     def change(row: Row) -> None:
         if time.monotonic() > until:
-            raise TransientStoreError(
-                f"turn {turn.number} of latest/ to be done within {AT_WORK}",
-                "more to do",
-                "It is not done.",
-                "Run again.",
-            )
-        _change(store, turn.number, row)
+            wanted = f"turn {transaction.number} of latest/ to be done within {AT_WORK}"
+            raise TransientStoreError(wanted, "more to do", "It is not done.", "Run again.")
+        _change(store, transaction.number, row)
         log.write("promoted", row.key, act=row.act, sha256=_sha256(row.after), replaced=_sha256(row.before))
 
     for acts in ({Act.ADD, Act.REPLACE}, {Act.DELETE}):
-        deque(side_by_side(change, (row for row in turn.rows if row.act in acts), QUESTIONS), maxlen=0)
+        deque(side_by_side(change, (row for row in transaction.rows if row.act in acts), QUESTIONS), maxlen=0)
 
 
-def _change(store: "Store", turn: int, row: Row) -> None:
-    if row.before and row.before.key == kept_key(turn, latest_name(row.key)):
+def _change(store: "Store", number: int, row: Row) -> None:
+    if row.before and _copies(number, row):
         store.copy(row.key, row.before.key, row.before.sha256, row.before.parts)
         if not (receipt := at_key(store, row.before.key, row.before)).proven:
             raise _changed(store, row.key, receipt.reason)
@@ -282,26 +285,37 @@ def _changed(store: "Store", key: str, reason: str) -> StoreError:
     )
 
 
-def _sha256(held: ObjectRef | None) -> str | None:
-    return held.sha256 if held else None
+def _sha256(ref: ObjectRef | None) -> str | None:
+    return ref.sha256 if ref else None
 
 
-def _receipts(store: "Store", wanted: Latest, turn: LatestTransaction) -> tuple[ObjectReceipt, ...]:
-    """What the turn kept was asked for when it was planned; of the rest the store is asked now."""
-    kept = {row.key for row in turn.rows if row.act is Act.KEEP}
+def _commit(store: "Store", request: ChangeRequest, transaction: LatestTransaction, begun: str, log: Log) -> Promotion:
+    """Prove each file, then say that the transaction is done."""
+    receipts, number = _receipts(store, request.wanted, transaction), transaction.number
+    if bad := unproven(receipts):
+        raise _changed(store, bad[0].key, bad[0].reason)
+    done = canonical({"turn": number, "begun": begun, "by": request.by, "done_at": datetime.now(UTC).isoformat()})
+    store.create(done_key(number), done, digest_bytes(done))
+    proof = TurnProof(number, begun, digest_bytes(done), kept_by(number, transaction.rows))
+    log.write("turn done", done_key(number), sha256=proof.done, result=transaction.summary)
+    return Promotion(receipts, proof, transaction.summary)
 
+
+def _receipts(store: "Store", wanted: Latest, transaction: LatestTransaction) -> tuple[ObjectReceipt, ...]:
+    """What the transaction kept was asked for when it was planned; of the rest the store is asked now."""
+    kept = {row.key for row in transaction.rows if row.act is Act.KEEP}
     changed = [item for item in wanted.items() if item[0] not in kept]
     now = {each.key: each for each in side_by_side(lambda item: at_key(store, *item), changed, QUESTIONS)}
     return tuple(
-        ObjectReceipt(key, held.sha256, held.size, proven=True) if key in kept else now[key]
-        for key, held in wanted.items()
+        ObjectReceipt(key, ref.sha256, ref.size, proven=True) if key in kept else now[key]
+        for key, ref in wanted.items()
     )
 
 
-def at_key(store: "Store", key: str, held: ObjectRef) -> ObjectReceipt:
+def at_key(store: "Store", key: str, ref: ObjectRef) -> ObjectReceipt:
     """What the store says of the content at a key, its bytes read back where it has no digest to compare."""
     there = store.head(key)
-    said = there and there.says(held.sha256, held.parts)
-    got = said or (read_back(store, key, held.size) if there else "no object")
-    reason = "" if got == held.sha256 else f"expected sha256 {held.sha256}, the store has {got}"
-    return ObjectReceipt(key, held.sha256, held.size, proven=not reason, reason=reason, read=bool(there) and not said)
+    said = there and there.says(ref.sha256, ref.parts)
+    got = said or (read_back(store, key, ref.size) if there else "no object")
+    reason = "" if got == ref.sha256 else f"expected sha256 {ref.sha256}, the store has {got}"
+    return ObjectReceipt(key, ref.sha256, ref.size, proven=not reason, reason=reason, read=bool(there) and not said)

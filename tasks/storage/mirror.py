@@ -13,7 +13,7 @@ from tasks.custody.errors import Refused
 from tasks.custody.store.latest import Act, ObjectRef, Promotion
 from tasks.custody.store.manifest import canonical, digest_bytes
 from tasks.custody.visible import visible_rows
-from tasks.storage.latest_transaction import Busy, ChangeRequest, history, present, take_turn
+from tasks.storage.latest_transaction import ChangeRequest, LatestBusy, change_latest, history, present
 
 if TYPE_CHECKING:
     from blocks.port import Store
@@ -54,12 +54,12 @@ class _Unheard:
 
 
 def surplus(store: "Store") -> Surplus:
-    """By the last turn, if that was a promotion under the policy mirror. Busy while a turn is not done."""
+    """By the last turn, if that was a promotion under the policy mirror. LatestBusy while a turn is not done."""
     past = history(store)
     if past.last is None:
         raise Refused("a promotion to mirror", f"no turn of latest/ in {store.place}", "Run an evacuation first.")
     if past.open:
-        raise Busy("the last turn of latest/ to be done", f"turn {past.number}, which is not", "Run this later.")
+        raise LatestBusy("the last turn of latest/ to be done", f"turn {past.number}, which is not", "Run this later.")
     asked = past.last.incident and past.last.policy == "mirror"
     rows = [row for row in past.last.rows if asked and row.act is Act.WOULD_DELETE]
     files = {row.key: row.before for row in rows if row.before and row.before.key.startswith(_HELD)}
@@ -70,8 +70,8 @@ def mirror(store: "Store", approved: Surplus, by: str) -> Promotion:
     """Delete what was approved, as far as it is still the same and still held; in a turn, so that it can be undone."""
     there = present(store, history(store).last)
     same = {key for key, each in approved.files.items() if key in there and there[key].sha256 == each.sha256}
-    wish = ChangeRequest({}, f"{by} ({approved.incident})", policy="mirror", remove=same)
-    return take_turn(store, wish, _Unheard(), now=datetime.now(UTC))
+    request = ChangeRequest({}, f"{by} ({approved.incident})", policy="mirror", remove=same)
+    return change_latest(store, request, _Unheard(), now=datetime.now(UTC))
 
 
 @task(name="§5 look for what the workload no longer has", cache_policy=NO_CACHE, persist_result=False)

@@ -18,7 +18,7 @@ from tasks.evidence.seal import read_manifest
 from tasks.incident.layout import TURNED
 from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
-from tasks.storage.latest_transaction import Busy, ChangeRequest, History, NotOurs, history, take_turn
+from tasks.storage.latest_transaction import ChangeRequest, History, LatestBusy, NotOurs, change_latest, history
 from tasks.storage.offload import transient
 
 _SHOWN: Final = 10
@@ -43,9 +43,9 @@ def promote(context: RunContext, seals: Sequence[Seal], verdict: Verdict, policy
             return _left(why_not)
         wanted, held, spared = _wanted(context, seals)
         surplus = partial(surplus_of, wanted=wanted, spared=spared, unsure=_unsure(context, seals))
-        wish = ChangeRequest(wanted, f"run {context.run}", context.incident.id, policy, surplus=surplus)
-        made = take_turn(store, wish, context.log, now=datetime.now(UTC))
-    except Busy as busy:
+        request = ChangeRequest(wanted, f"run {context.run}", context.incident.id, policy, surplus=surplus)
+        made = change_latest(store, request, context.log, now=datetime.now(UTC))
+    except LatestBusy as busy:
         return replace(_left(str(busy)), again=True)
     except NotOurs as error:
         return _left(f"skipped, {error}")

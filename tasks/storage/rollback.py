@@ -13,11 +13,12 @@ from tasks.storage.latest_transaction import (
     History,
     Log,
     at_key,
+    change_latest,
     history,
-    planned,
+    plan_change,
     present,
-    read_turn,
-    take_turn,
+    read_transaction,
+    verify_backups,
 )
 
 if TYPE_CHECKING:
@@ -39,25 +40,25 @@ def rollback(store: "Store", asked: Undoing, log: Log) -> Promotion:
     """Bring it back in a turn of its own, so that it can be undone too.
 
     Raises Refused, with nothing touched, if there is no such turn, or if something of it is held by nobody any more;
-    Busy while another has a turn.
+    LatestBusy while another has a turn.
     """
-    wish = _wish(store, asked)
-    if not any(row.act in CHANGES for row in _rows(store, wish)):
-        return Promotion(reason=f"latest/ is what it was before turn {wish.undoes}; nothing was done")
-    return take_turn(store, wish, log, now=datetime.now(UTC), take_over=asked.take_over)
+    request = _request(store, asked)
+    if not any(row.act in CHANGES for row in _rows(store, request)):
+        return Promotion(reason=f"latest/ is what it was before turn {request.undoes}; nothing was done")
+    return change_latest(store, request, log, now=datetime.now(UTC), take_over=asked.take_over)
 
 
 def plan_of(store: "Store", asked: Undoing) -> tuple[Row, ...]:
     """What a rollback would do now, file by file."""
-    return _rows(store, _wish(store, asked))
+    return _rows(store, _request(store, asked))
 
 
 def lower(store: "Store", asked: Undoing, log: Log) -> Promotion:
     """Lower what keeps earlier incidents out of latest/, in a turn that tells by whom and from what. No file changes.
 
-    Raises Refused if there is nothing to lower, Busy while another has a turn.
+    Raises Refused if there is nothing to lower, LatestBusy while another has a turn.
     """
-    return take_turn(store, lowering(store, asked), log, now=datetime.now(UTC), take_over=asked.take_over)
+    return change_latest(store, lowering(store, asked), log, now=datetime.now(UTC), take_over=asked.take_over)
 
 
 def lowering(store: "Store", asked: Undoing) -> ChangeRequest:
@@ -67,7 +68,7 @@ def lowering(store: "Store", asked: Undoing) -> ChangeRequest:
         raise _no_turn(past, asked)
     newest = past.last.newest if past.last else ""
     last = asked.before - 1 if asked.before else past.number
-    marks = (read_turn(store, number)[0].newest for number in range(last, 0, -1))
+    marks = (read_transaction(store, number)[0].newest for number in range(last, 0, -1))
     to = next((mark for mark in marks if asked.before or not is_ahead(mark, now)), "")
     if not to < newest:
         raise Refused(
@@ -78,16 +79,17 @@ def lowering(store: "Store", asked: Undoing) -> ChangeRequest:
     return ChangeRequest({}, asked.by, lower_to=to)
 
 
-def _rows(store: "Store", wish: ChangeRequest) -> tuple[Row, ...]:
-    return planned(store, wish, history(store), datetime.now(UTC)).rows
+def _rows(store: "Store", request: ChangeRequest) -> tuple[Row, ...]:
+    past = history(store)
+    return verify_backups(store, request, past, plan_change(store, request, past, datetime.now(UTC))).rows
 
 
-def _wish(store: "Store", asked: Undoing) -> ChangeRequest:
+def _request(store: "Store", asked: Undoing) -> ChangeRequest:
     past = history(store)
     if past.last is None or not 0 <= asked.before <= past.number:
         raise _no_turn(past, asked)
     number = asked.before or past.number
-    later = [read_turn(store, each)[0] for each in range(number, past.number)] + [past.last]
+    later = [read_transaction(store, each)[0] for each in range(number, past.number)] + [past.last]
     there = present(store, past.last)
     wanted = {key: _held_by(each, later) for key, each in later[0].before.items()}
     _require_held(store, number, {key: each for key, each in wanted.items() if not _same(there.get(key), each)})

@@ -18,7 +18,7 @@ from tasks.evidence.seal import seal
 from tasks.record.dry_run_plan import plan
 from tasks.runtime.context import RunContext
 from tasks.storage import offload as offloading
-from tasks.storage.latest_transaction import take_turn
+from tasks.storage.latest_transaction import change_latest
 from tasks.storage.offload import offload
 from tasks.storage.promote import promote
 from tasks.storage.rollback import Undoing, lower
@@ -94,7 +94,7 @@ def test_while_another_is_at_work_promotion_waits_for_the_next_run_and_is_not_ca
 ) -> None:
     other = snapshot(place, "IR-20250102T030405Z", model="1")
     with pytest.raises(Killed):
-        take_turn(place, other, KilledAt("turn begun", "promotions/000001/begun.json"), now=datetime.now(UTC))
+        change_latest(place, other, KilledAt("turn begun", "promotions/000001/begun.json"), now=datetime.now(UTC))
     state: Any = promote.fn(context, (sealed(context),), VERIFIED, "guarded")
     assert state.is_failed()
     assert "is under way" in state.data.summary

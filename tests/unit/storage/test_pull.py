@@ -13,7 +13,7 @@ from blocks.port import Store
 from tasks.cli import __main__ as operate
 from tasks.custody.errors import PermanentStoreError, Refused
 from tasks.custody.evidence.keys import begun_key
-from tasks.storage.latest_transaction import take_turn
+from tasks.storage.latest_transaction import change_latest
 from tasks.storage.restore import Pull, RestoreOutcome, pull
 from tests.support.holdings import FIRST, LOG, MODEL, NOW, SECOND, overwrite, put, snapshot, turn_for
 from tests.support.memory_store import MemoryStore
@@ -110,7 +110,7 @@ def test_what_is_missing_is_named(into: Path) -> None:
 def test_a_turn_that_is_not_done_is_told(into: Path) -> None:
     store = MemoryStore()
     with pytest.raises(Killed):
-        take_turn(store, snapshot(store, FIRST, model="1", log="1"), KilledAt("promoted", MODEL), now=NOW)
+        change_latest(store, snapshot(store, FIRST, model="1", log="1"), KilledAt("promoted", MODEL), now=NOW)
     made = pull(store, "latest", into)
     assert "turn 1 of latest/ is not done" in made.summary
     assert not made.is_complete

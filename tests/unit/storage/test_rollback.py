@@ -12,7 +12,7 @@ from tasks.cli import __main__ as operate
 from tasks.custody.errors import Refused
 from tasks.custody.evidence.keys import begun_key
 from tasks.custody.store.latest import Promotion
-from tasks.storage.latest_transaction import Busy, history, take_turn
+from tasks.storage.latest_transaction import LatestBusy, change_latest, history
 from tasks.storage.rollback import Undoing, lower, rollback
 from tests.support.holdings import (
     FIRST,
@@ -62,8 +62,8 @@ def test_a_promotion_that_was_broken_off_is_undone_once_its_run_is_known_to_be_d
     turn_for(store, snapshot(store, FIRST, model="1"))
     wish = snapshot(store, SECOND, model="2", scores="2")
     with pytest.raises(Killed):
-        take_turn(store, wish, KilledAt("promoted", MODEL), now=datetime.now(UTC))
-    with pytest.raises(Busy, match="turn 2"):
+        change_latest(store, wish, KilledAt("promoted", MODEL), now=datetime.now(UTC))
+    with pytest.raises(LatestBusy, match="turn 2"):
         back(store)
     back(store, take_over=True)
     assert latest(store) == {MODEL: "1"}
@@ -159,8 +159,8 @@ def test_a_promotion_from_the_future_that_was_broken_off_is_done_and_lowered() -
     store = MemoryStore()
     turn_for(store, snapshot(store, FIRST, model="1"))
     with pytest.raises(Killed):
-        take_turn(store, snapshot(store, FUTURE, model="2"), KilledAt("promoted", MODEL), now=datetime.now(UTC))
-    with pytest.raises(Busy):
+        change_latest(store, snapshot(store, FUTURE, model="2"), KilledAt("promoted", MODEL), now=datetime.now(UTC))
+    with pytest.raises(LatestBusy):
         lower(store, Undoing("root"), Unheard())
     lower(store, Undoing("root", take_over=True), Unheard())
     assert history(store).last.newest == FIRST  # type: ignore[union-attr]

@@ -14,7 +14,7 @@ from tasks.custody.errors import PermanentStoreError, StoreError
 from tasks.custody.evidence.keys import begun_key, done_key, kept_key, latest_name
 from tasks.custody.store.latest import GIVEN_UP, Act, LatestTransaction
 from tasks.custody.store.manifest import digest_bytes
-from tasks.storage.latest_transaction import Busy, history, take_turn
+from tasks.storage.latest_transaction import LatestBusy, change_latest, history
 from tests.support.holdings import (
     FIRST,
     LOG,
@@ -111,7 +111,7 @@ def test_a_turn_that_was_broken_off_is_finished_by_the_next(action: str, subject
     turn_for(store, snapshot(store, FIRST, model="1", log="1"))
     wish = replace(snapshot(store, SECOND, model="2", scores="2"), remove={LOG})
     with pytest.raises(Killed):
-        take_turn(store, wish, KilledAt(action, subject), now=NOW)
+        change_latest(store, wish, KilledAt(action, subject), now=NOW)
     assert history(store).open
     if by == "its own incident":
         made = turn_for(store, wish, now=NOW)
@@ -131,7 +131,7 @@ def test_killed_after_its_last_act_it_is_not_done_again() -> None:
     store = MemoryStore()
     wish = snapshot(store, FIRST, model="1")
     with pytest.raises(Killed):
-        take_turn(store, wish, KilledAt("turn done", done_key(1)), now=NOW)
+        change_latest(store, wish, KilledAt("turn done", done_key(1)), now=NOW)
     made = turn_for(store, wish)
     assert made.turn
     assert (made.turn.number, made.summary) == (1, "turn 1: 1 keep")
@@ -140,8 +140,8 @@ def test_killed_after_its_last_act_it_is_not_done_again() -> None:
 
 def test_while_another_is_at_work_it_is_refused_and_nothing_changes(place: Store) -> None:
     with pytest.raises(Killed):
-        take_turn(place, snapshot(place, FIRST, model="1"), KilledAt("turn begun", begun_key(1)), now=NOW)
-    with pytest.raises(Busy, match=f"turn 1 \\({FIRST}, by run of {FIRST}\\) is under way"):
+        change_latest(place, snapshot(place, FIRST, model="1"), KilledAt("turn begun", begun_key(1)), now=NOW)
+    with pytest.raises(LatestBusy, match=f"turn 1 \\({FIRST}, by run of {FIRST}\\) is under way"):
         turn_for(place, snapshot(place, SECOND, model="2"), now=NOW + timedelta(minutes=14))
     assert latest(place) == {}
     turn_for(place, snapshot(place, SECOND, scores="2"), now=NOW, take_over=True)
@@ -156,7 +156,7 @@ def test_of_many_at_once_one_has_the_turn_and_the_others_are_refused(place: Stor
         barrier.wait()
         try:
             told.append(turn_for(place, wishes[number]).summary)
-        except Busy as busy:
+        except LatestBusy as busy:
             told.append(busy)
 
     threads = [Thread(target=run, args=(number,)) for number in range(len(wishes))]
@@ -211,7 +211,7 @@ def test_a_file_that_somebody_changes_meanwhile_is_noticed() -> None:
                 overwrite(store, MODEL, "another hand")
 
     with pytest.raises(StoreError):
-        take_turn(store, snapshot(store, FIRST, model="1"), Person(), now=NOW)
+        change_latest(store, snapshot(store, FIRST, model="1"), Person(), now=NOW)
     assert latest(store) == {MODEL: "another hand"}
 
 
