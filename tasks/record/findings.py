@@ -78,7 +78,7 @@ def findings_of(context: RunContext, evidence: tuple[Evidence, ...]) -> Findings
 
 
 def _submitted(context: RunContext, *step_ids: StepId) -> list[PrefectFuture[Any]]:
-    return [each.future for step_id in step_ids for each in context.steps if each.step_id == step_id]
+    return [future for wanted in step_ids for step_id, _, future in context.steps if step_id == wanted]
 
 
 def _made(context: RunContext, kind: type[N], *step_ids: StepId) -> N | None:
@@ -93,7 +93,8 @@ def _recovery(context: RunContext) -> Recovery | str | None:
 
 def troubles(context: RunContext) -> tuple[str, ...]:
     """Steps that ended without making anything, in plain words; steps that only waited for those are not named."""
-    told = [(each.title, end_of(each.future)) for each in context.steps if each.step_id not in _SPEAK_FOR_THEMSELVES]
+    asked = [(title, future) for step_id, title, future in context.steps if step_id not in _SPEAK_FOR_THEMSELVES]
+    told = [(title, end_of(future)) for title, future in asked]
     bad = [(title, state) for title, state in told if not state.is_completed() and not _ended_with(state, StepResult)]
     first = [(title, state) for title, state in bad if state.is_final()]
     own = [(title, state) for title, state in first if not _ended_with(state, RunCancelled)]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 from pydantic import TypeAdapter
 
@@ -22,7 +22,6 @@ from tasks.custody.evidence.acquisition import StoredFile
 from tasks.custody.evidence.keys import MANIFEST, SEGMENT, unquote, volume_folder
 from tasks.custody.incident.incident import Incident
 from tasks.custody.incident.log import CustodyLog
-from tasks.custody.incident.steps import StepId
 from tasks.custody.incident.verdict import Word
 from tasks.custody.store.latest import LatestPolicy
 from tasks.custody.store.retention import NOTHING, Retention
@@ -54,6 +53,7 @@ if TYPE_CHECKING:
     from blocks.port import Store
     from blocks.store import EvidenceStore
     from blocks.workload import Workload
+    from tasks.custody.incident.steps import StepId
     from tasks.runtime.artifact import PrefectArtifact
 
 logger = logging.getLogger(__name__)
@@ -62,14 +62,6 @@ logger = logging.getLogger(__name__)
 Policy: TypeAlias = Literal["graceful", "kill"]
 
 T = TypeVar("T")
-
-
-class Submitted(NamedTuple):
-    """A step that this run has submitted."""
-
-    step_id: StepId
-    title: str
-    future: "PrefectFuture[Any]"
 
 
 class RunContext:
@@ -121,7 +113,7 @@ class RunContext:
         self._facts: dict[str, Any] = {}
         self.notes: list[str] = []
         self.cancelled = Cancellation()
-        self.steps: list[Submitted] = []
+        self.steps: list[tuple[StepId, str, PrefectFuture[Any]]] = []
 
     @cached_property
     def host(self) -> Host:

@@ -1,6 +1,5 @@
 """A step of the runbook as a Prefect task: retried as it deserves, cached with the incident, told in its log."""
 
-import functools
 import hashlib
 import inspect
 import logging
@@ -8,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial, wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from prefect import Task, allow_failure
@@ -20,7 +20,7 @@ from prefect.utilities.annotations import quote
 from tasks.custody.incident.steps import StepId
 from tasks.custody.step_result import StepResult
 from tasks.custody.visible import LINE_LIMIT, visible
-from tasks.runtime.context import RunContext, Submitted
+from tasks.runtime.context import RunContext
 from tasks.runtime.former_names import know_former_names
 from tasks.system.cancellation import HEED_SECONDS, PATIENCE_SECONDS, RunCancelled
 
@@ -68,14 +68,14 @@ def step(  # noqa: PLR0913  what a step is known by, and how it is tried again
     plain_title = full.partition("{")[0]
 
     def decorate(body: Callable[Concatenate[RunContext, P], N]) -> Step[Concatenate[RunContext, P], State[N]]:
-        @functools.wraps(body)
+        @wraps(body)
         def run(context: RunContext, /, *args: P.args, **kwargs: P.kwargs) -> State[N]:
             plain = tuple(_walkable(argument) for argument in args)
             name = _title(full, body, (context, *plain), kwargs)
             about = {"step_id": step_id, **({"of": of} if (of := name.removeprefix(plain_title)) else {})}
             if context.cancelled and not last:
                 raise RunCancelled("not begun: the run was cancelled")
-            act = functools.partial(body, context, *plain, **kwargs)
+            act = partial(body, context, *plain, **kwargs)
             return _told(context, name, about, ja, act if last else lambda: context.cancelled.bounded(act, patience))
 
         return Step(
@@ -83,12 +83,12 @@ def step(  # noqa: PLR0913  what a step is known by, and how it is tried again
             run,
             name=plain_title.rstrip(),
             task_run_name=full,
-            cache_policy=CacheKeyFnPolicy(cache_key_fn=_cache_key(step_id, key)) if key else NO_CACHE,
+            cache_policy=CacheKeyFnPolicy(cache_key_fn=partial(_cache_key, step_id, key)) if key else NO_CACHE,
             persist_result=bool(key),
             result_serializer="json",
             retries=retries,
             retry_delay_seconds=delay,
-            retry_condition_fn=_retry_condition(retry_if) if retry_if else None,
+            retry_condition_fn=partial(_may_retry, retry_if) if retry_if else None,
         )
 
     return decorate
@@ -98,8 +98,7 @@ def submit(context: RunContext, verb: Step[..., Any], *args: Any, after: Iterabl
     """Start a step. Futures among the arguments are hard edges; `after` are soft ones: they may have failed."""
     soft = [allow_failure(edge) for edge in after if edge is not None]
     future = verb.with_options(result_storage=context.results).submit(context, *map(_unwalked, args), wait_for=soft)
-    title = _title(str(verb.task_run_name), verb.fn, (context, *args), {})
-    context.steps.append(Submitted(verb.step_id, title, future))
+    context.steps.append((verb.step_id, _title(str(verb.task_run_name), verb.fn, (context, *args), {}), future))
     return future
 
 
@@ -189,21 +188,13 @@ def _title(title: str, body: Callable[..., Any], args: tuple[Any, ...], kwargs: 
     return title.format(**inspect.signature(body).bind(*args, **kwargs).arguments)
 
 
-def _cache_key(step_id: StepId, key: Callable[..., str]) -> Callable[[Any, dict[str, Any]], str]:
-    def compute(task_run: Any, parameters: dict[str, Any]) -> str:
-        del task_run
-        context: RunContext = parameters["context"]
-        rest = {name: _walkable(value) for name, value in parameters.items() if name != "context"}
-        told = hashlib.sha256(key(context, **rest).encode()).hexdigest()[:32]
-        return f"{context.incident.id}.{step_id}.{told}"
-
-    return compute
+def _cache_key(step_id: StepId, key: Callable[..., str], _: Any, parameters: dict[str, Any]) -> str:
+    context: RunContext = parameters["context"]
+    rest = {name: _walkable(value) for name, value in parameters.items() if name != "context"}
+    told = hashlib.sha256(key(context, **rest).encode()).hexdigest()[:32]
+    return f"{context.incident.id}.{step_id}.{told}"
 
 
-def _retry_condition(retry_if: Callable[[object], bool]) -> Callable[[Any, Any, State[Any]], bool]:
-    def decide(task_: Any, task_run: Any, state: State[Any]) -> bool:
-        del task_, task_run
-        made = state.result(raise_on_failure=False)
-        return not isinstance(made, RunCancelled) and retry_if(made)
-
-    return decide
+def _may_retry(retry_if: Callable[[object], bool], _: Any, __: Any, state: State[Any]) -> bool:
+    made = state.result(raise_on_failure=False)
+    return not isinstance(made, RunCancelled) and retry_if(made)

@@ -262,7 +262,8 @@ def _apply(store: "Store", transaction: LatestTransaction, log: Log) -> None:
             wanted = f"turn {transaction.number} of latest/ to be done within {AT_WORK}"
             raise TransientStoreError(wanted, "more to do", "It is not done.", "Run again.")
         _change(store, transaction.number, row)
-        log.write("promoted", row.key, act=row.act, sha256=_sha256(row.after), replaced=_sha256(row.before))
+        digests = {"sha256": row.after and row.after.sha256, "replaced": row.before and row.before.sha256}
+        log.write("promoted", row.key, act=row.act, **digests)
 
     for acts in ({Act.ADD, Act.REPLACE}, {Act.DELETE}):
         deque(side_by_side(change, (row for row in transaction.rows if row.act in acts), QUESTIONS), maxlen=0)
@@ -283,10 +284,6 @@ def _changed(store: "Store", key: str, reason: str) -> StoreError:
     return TransientStoreError(
         f"{key} in {store.place} to be what the turn says", reason, "The turn is left open.", "Run this again."
     )
-
-
-def _sha256(ref: ObjectRef | None) -> str | None:
-    return ref.sha256 if ref else None
 
 
 def _commit(store: "Store", request: ChangeRequest, transaction: LatestTransaction, begun: str, log: Log) -> Promotion:

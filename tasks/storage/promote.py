@@ -11,7 +11,7 @@ from tasks.custody.evidence.acquisition import Seal
 from tasks.custody.evidence.keys import COVERAGE, claim_key, latest_key
 from tasks.custody.incident.incident import is_ahead
 from tasks.custody.incident.verdict import Verdict, Word
-from tasks.custody.store.latest import Act, LatestPolicy, ObjectRef, Promotion, TurnProof, surplus_of, unsure_of
+from tasks.custody.store.latest import Act, LatestPolicy, ObjectRef, Promotion, surplus_of, unsure_of
 from tasks.custody.store.objects import latest_held
 from tasks.evidence.model_inspection import held_back
 from tasks.evidence.seal import read_manifest
@@ -49,8 +49,10 @@ def promote(context: RunContext, seals: Sequence[Seal], verdict: Verdict, policy
         return replace(_left(str(busy)), again=True)
     except NotOurs as error:
         return _left(f"skipped, {error}")
-    if made.turn:
-        _remember(context, made.turn)
+    if made.turn:  # a later run that asks for another retention gives it to what this one has told of latest/ as well
+        context.journal(
+            TURNED, dict[str, str], {**(context.journal(TURNED, dict[str, str]) or {}), **made.turn.digests}
+        )
     return replace(made, reason="; ".join(filter(None, (_told(held), _waits(policy, made)))))
 
 
@@ -98,8 +100,3 @@ def _told(held: dict[str, str]) -> str:
     shown = [f"{stored} ({why})" for stored, why in list(held.items())[:_SHOWN]]
     more = [f"{len(held) - _SHOWN} more"] if len(held) > _SHOWN else []
     return f"not promoted: {'; '.join([*shown, *more])}" if held else ""
-
-
-def _remember(context: RunContext, turn: TurnProof) -> None:
-    """A later run that asks for another retention gives it to what this one has told of latest/ as well."""
-    context.journal(TURNED, dict[str, str], {**(context.journal(TURNED, dict[str, str]) or {}), **turn.digests})

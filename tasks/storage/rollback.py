@@ -92,7 +92,8 @@ def _request(store: "Store", asked: Undoing) -> ChangeRequest:
     later = [read_transaction(store, each)[0] for each in range(number, past.number)] + [past.last]
     there = present(store, past.last)
     wanted = {key: _held_by(each, later) for key, each in later[0].before.items()}
-    _require_held(store, number, {key: each for key, each in wanted.items() if not _same(there.get(key), each)})
+    same = {key for key, each in wanted.items() if key in there and there[key].sha256 == each.sha256}
+    _require_held(store, number, {key: each for key, each in wanted.items() if key not in same})
     return ChangeRequest(wanted, asked.by, undoes=number, remove=there.keys() - wanted.keys())
 
 
@@ -106,10 +107,6 @@ def _held_by(content: ObjectRef, turns: Iterable[LatestTransaction]) -> ObjectRe
     rows = (row for turn in turns for row in turn.rows)
     known = (each for row in rows for each in (row.before, row.after) if each and each.key)
     return content if content.key else next((each for each in known if each.sha256 == content.sha256), content)
-
-
-def _same(there: ObjectRef | None, wanted: ObjectRef) -> bool:
-    return there is not None and there.sha256 == wanted.sha256
 
 
 def _require_held(store: "Store", number: int, wanted: Mapping[str, ObjectRef]) -> None:
