@@ -120,10 +120,8 @@ def _evacuate(context: RunContext, *, latest: LatestPolicy | None, recover: bool
     still = submit(context, prove_still_contained, after=[watched, contained])
     verdict = verdict_of(context, findings_of(context, evidence))
 
-    # §5 let latest/ follow
+    # §5 let latest/ follow, §7 recover
     promoted = submit(context, promote, seals, verdict, latest or context.latest, after=[still])
-
-    # §7 recover
     recovered = submit(context, recover_api, seals, intact, verdict, after=[still, promoted]) if recover else None
     if recovered and not result_of(recovered, Recovery):
         submit(context, prove_contained_again)

@@ -93,8 +93,7 @@ def _recovery(context: RunContext) -> Recovery | str | None:
 
 def troubles(context: RunContext) -> tuple[str, ...]:
     """Steps that ended without making anything, in plain words; steps that only waited for those are not named."""
-    asked = [(title, future) for step_id, title, future in context.steps if step_id not in _SPEAK_FOR_THEMSELVES]
-    told = [(title, end_of(future)) for title, future in asked]
+    told = [(title, end_of(future)) for step, title, future in context.steps if step not in _SPEAK_FOR_THEMSELVES]
     bad = [(title, state) for title, state in told if not state.is_completed() and not _ended_with(state, StepResult)]
     first = [(title, state) for title, state in bad if state.is_final()]
     own = [(title, state) for title, state in first if not _ended_with(state, RunCancelled)]

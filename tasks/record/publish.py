@@ -64,7 +64,8 @@ def final_state(
         return _cancelled(context, verdict, lost)
     if isinstance(recorded, str):
         kept = verdict if context.directory.real else verdict.of_what_was_not_kept()
-        return _ended(context, _unrecorded(verdict), f"{_in_both(kept)} {lost}")
+        end = NOT_CONTAINED if verdict.word is Word.NOT_CONTAINED else UNVERIFIED
+        return _ended(context, end, f"{_in_both(kept)} {lost}")
     end = ending_of(recorded.verdict.word, recovery, dry_run=context.dry_run, stored=recorded.stored)
     if end is DRY_RUN:
         told = f"nothing was touched 予行のみ; see the artifact '{artifact_key(PLAN, context.incident.id)}'"
@@ -91,10 +92,6 @@ def _ended(context: RunContext, end: Ending, told: str) -> State[Any]:
     """The state, which `status` tells of afterwards as well."""
     context.journal(ENDED, dict[str, Any], {"record": context.number, "end": end.name})
     return ended(end, f"{context.incident.id}: {told}")
-
-
-def _unrecorded(verdict: Verdict) -> Ending:
-    return NOT_CONTAINED if verdict.word is Word.NOT_CONTAINED else UNVERIFIED
 
 
 def _lost(context: RunContext, reason: str) -> str:

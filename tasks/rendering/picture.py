@@ -97,7 +97,7 @@ def _root(height: int, incident: str, runs: int, left_out: int) -> Element:
 
 
 def _panel(run: Run) -> tuple[Element, int]:
-    rows, cached = list(in_order(run.bars).items()), _cached(run.cached)
+    rows, cached = list(in_order(run.bars).items()), sorted(Counter(map(section_of, run.cached)).items())
     shown, left_out = rows[:_ROWS], max(0, len(rows) - _ROWS)
     bottom = _HEAD + _ROW * (len(shown) + len(cached) + bool(left_out))
     panel = Element("g")
@@ -204,10 +204,6 @@ def _moments(panel: Element, scale: _Scale, run: Run, bottom: int) -> None:
         _line(panel, left, base - 10, bottom, f"moment {_named(name)}")
         _label(panel, start, base, words, f"small strong {_named(name)}")
         edge = start + _width(words) + _GAP
-
-
-def _cached(steps: Iterable[str]) -> list[tuple[str, int]]:
-    return sorted(Counter(map(section_of, steps)).items())
 
 
 def _named(kind: Course | Moment) -> str:

@@ -170,18 +170,14 @@ def _told(context: RunContext, name: str, about: Mapping[str, str], ja: str, bod
         made = body()
     except Exception as error:
         why = {"result": str(error), "error": type(error).__name__}
-        context.log.write("step failed", name, **about, seconds=_since(began), **why)
+        context.log.write("step failed", name, **about, seconds=round(time.monotonic() - began, 3), **why)
         raise
     action = "step done" if made.is_complete else "step incomplete"
-    context.log.write(action, name, **about, seconds=_since(began), result=made.summary)
+    context.log.write(action, name, **about, seconds=round(time.monotonic() - began, 3), result=made.summary)
     told = visible(made.summary, LINE_LIMIT)
     logger.info("%s: %s", name, told)
     message = f"{ja}: {told}"
     return Completed(message=message, data=made) if made.is_complete else Failed(message=message, data=made)
-
-
-def _since(began: float) -> float:
-    return round(time.monotonic() - began, 3)
 
 
 def _title(title: str, body: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:

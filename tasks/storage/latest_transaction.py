@@ -203,7 +203,7 @@ def verify_backups(
     going = [
         (row.key, row.before)
         for row in transaction.rows
-        if row.act in {Act.REPLACE, Act.DELETE} and row.before and not _copies(transaction.number, row)
+        if row.act in {Act.REPLACE, Act.DELETE} and row.before and not _makes_backup(transaction.number, row)
     ]
     receipts = side_by_side(lambda item: at_key(store, item[1].key, item[1]), going, QUESTIONS)
     backed = zip(going, receipts, strict=True)
@@ -211,8 +211,7 @@ def verify_backups(
     return replace(transaction, rows=_rows(request, past, {**transaction.before, **lost})) if lost else transaction
 
 
-def _copies(number: int, row: Row) -> bool:
-    """Whether the transaction itself makes the backup of what it takes away."""
+def _makes_backup(number: int, row: Row) -> bool:
     return row.before is not None and row.before.key == kept_key(number, latest_name(row.key))
 
 
@@ -270,7 +269,7 @@ def _apply(store: "Store", transaction: LatestTransaction, log: Log) -> None:
 
 
 def _change(store: "Store", number: int, row: Row) -> None:
-    if row.before and _copies(number, row):
+    if row.before and _makes_backup(number, row):
         store.copy(row.key, row.before.key, row.before.sha256, row.before.parts)
         if not (receipt := at_key(store, row.before.key, row.before)).proven:
             raise _changed(store, row.key, receipt.reason)

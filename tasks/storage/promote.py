@@ -50,9 +50,8 @@ def promote(context: RunContext, seals: Sequence[Seal], verdict: Verdict, policy
     except NotOurs as error:
         return _left(f"skipped, {error}")
     if made.turn:  # a later run that asks for another retention gives it to what this one has told of latest/ as well
-        context.journal(
-            TURNED, dict[str, str], {**(context.journal(TURNED, dict[str, str]) or {}), **made.turn.digests}
-        )
+        told = context.journal(TURNED, dict[str, str]) or {}
+        context.journal(TURNED, dict[str, str], {**told, **made.turn.digests})
     return replace(made, reason="; ".join(filter(None, (_told(held), _waits(policy, made)))))
 
 

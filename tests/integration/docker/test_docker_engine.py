@@ -19,8 +19,8 @@ OWNER = """
 import sys, time
 from contextlib import closing
 from pathlib import Path
-from tests.support.docker_engine import BASE, Engine
-engine = Engine(Path(sys.argv[1]))
+from tests.support.docker_engine import BASE, DockerDaemon
+engine = DockerDaemon(Path(sys.argv[1]))
 engine.start()
 with closing(engine.client()) as client:
     for paused in (False, True):
