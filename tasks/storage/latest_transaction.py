@@ -98,9 +98,9 @@ def change_latest(
     was quicker, StoreError where the store fails: then the transaction is left open, and the next one carries it on.
     """
     past = history(store)
-    if not take_over:
-        _lock(past, request, now)
-    transaction = verify_backups(store, request, past, plan_change(store, request, past, now))
+    _lock(past, request, now, take_over=take_over)
+    planned = plan_change(store, request, past, now)
+    transaction = verify_backups(store, request, past, planned)
     if past.proof and past.last and _adopts(past.last, transaction):
         return Promotion(_receipts(store, request.wanted, transaction), past.proof, transaction.summary)
     begun = _write_intent(store, transaction, log)
@@ -151,9 +151,9 @@ def _unreadable(store: "Store", number: int, said: str) -> PermanentStoreError:
     )
 
 
-def _lock(past: History, request: ChangeRequest, now: datetime) -> None:
+def _lock(past: History, request: ChangeRequest, now: datetime, *, take_over: bool) -> None:
     """Leave latest/ to a transaction that is open. The lock is a number: who writes the intent under it has it."""
-    if past.open and (why_not := why_not_now(past.open, request.incident, now)):
+    if past.open and not take_over and (why_not := why_not_now(past.open, request.incident, now)):
         remedy = "Run this again when it is done, or after 15 minutes."
         raise LatestBusy("nobody else to change latest/", why_not, remedy)
 
