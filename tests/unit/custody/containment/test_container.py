@@ -15,6 +15,7 @@ from tasks.custody.containment.container import (
     container_of,
     gentle_signal_of,
     own_container,
+    publishes,
     reference,
     workload_containers,
 )
@@ -185,3 +186,17 @@ def test_the_signal_is_one_that_the_first_process_hears(
     stop_signal: str, masks: Masks | None, expected: Signals | None
 ) -> None:
     assert gentle_signal_of(replace(API, stop_signal=stop_signal), masks) is expected
+
+
+@pytest.mark.parametrize(
+    ("bindings", "answer"),
+    [
+        ({"8000/tcp": [{"HostPort": "9000"}, {"HostPort": "8000"}]}, True),
+        ({"8000/tcp": [{"HostPort": "80"}]}, False),
+        ({"8000/tcp": None, "1/udp": [{}]}, False),
+        ({}, False),
+        (None, False),
+    ],
+)
+def test_what_a_container_publishes_is_told_by_the_engine(bindings: object, *, answer: bool) -> None:
+    assert publishes({"HostConfig": {"PortBindings": bindings}}, 8000) is answer

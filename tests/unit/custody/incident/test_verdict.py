@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tasks.custody.containment.receipt import Containment, ObjectReceipt
 from tasks.custody.evidence.acquisition import Evidence, Outcome, StoredFile
-from tasks.custody.incident.verdict import Word, judge
+from tasks.custody.incident.verdict import Word, judge, why_not_recover
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 ID = "IR-20260102T030405Z"
@@ -184,3 +184,20 @@ def test_what_was_left_alone_is_told_for_what_it_is() -> None:
     assert verdict.notes == (
         "matches by its command line, or works in the root, but not both, so it was left alone: 7: python x.py",
     )
+
+
+@pytest.mark.parametrize(
+    ("word", "despite", "why"),
+    [
+        (Word.VERIFIED, "", ""),
+        (Word.PARTIAL, "", ""),
+        (Word.UNVERIFIED, "the boss said so", ""),
+        (Word.UNVERIFIED, "", "its evidence is not proven"),
+        (Word.NOT_CONTAINED, "the boss said so", "it is not contained"),
+        (None, "the boss said so", "none of its runs"),
+    ],
+)
+def test_a_recovery_is_refused_unless_the_evidence_is_safe(word: Word | None, despite: str, why: str) -> None:
+    said = why_not_recover(word, despite)
+    assert said.startswith(why)
+    assert bool(said) == bool(why)
