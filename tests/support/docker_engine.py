@@ -4,8 +4,6 @@ It has folders, a socket, a bridge, a mount namespace and a cgroup of its own, a
 published by Docker's own proxy on loopback. No image registry is asked: the base image is made from Debian's packages.
 """
 
-import fcntl
-import hashlib
 import ipaddress
 import json
 import os
@@ -14,21 +12,17 @@ import secrets
 import shutil
 import signal
 import subprocess
-import tarfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Final
 
 from tasks.system.managed_process import ManagedProcess, ManagedProcessError
+from tests.support.debian_root import BUNDLE, debian_tar
 
 BASE: Final = "python:3.13-slim"
 PROGRAMS: Final = ("dockerd", "debootstrap", "ip", "unshare")
-CACHE: Final = Path(__file__).resolve().parents[2] / "build" / "cache"
-_SUITE: Final = "trixie"
 _PACKAGES: Final = ("python3", "python3-venv", "libgomp1", "ca-certificates")
-_NEEDLESS: Final = ("var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/man", "usr/share/locale")
-_BUNDLE: Final = "/etc/ssl/certs/ca-certificates.crt"
 _NETS: Final = ipaddress.IPv4Network("10.192.0.0/10")
 _RUN: Final = """
 bridge=$1 address=$2; shift 2
@@ -172,49 +166,9 @@ def _index_settings() -> list[str]:
     """How this machine reaches its package index, as part of the base image: no Dockerfile has to know."""
     names = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_DEFAULT_TIMEOUT")
     settings = {name: os.environ[name] for name in names if name in os.environ}
-    return [f"ENV {name}={value}" for name, value in {**settings, "PIP_CERT": _BUNDLE}.items()]
+    return [f"ENV {name}={value}" for name, value in {**settings, "PIP_CERT": BUNDLE}.items()]
 
 
 def base_rootfs() -> Path:
-    """The base image's files as a tar, made once a machine; by one of those who want it at the same time."""
-    recipe = hashlib.sha256(repr((_SUITE, _PACKAGES, _NEEDLESS, _trust())).encode()).hexdigest()[:12]
-    made = CACHE / f"base-{recipe}.tar"
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with _alone(CACHE / "base.lock"):
-        if not made.exists():
-            _bootstrap(made)
-    return made
-
-
-@contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _trust() -> bytes:
-    """The certificates that this machine trusts: its package index may be behind one of its own."""
-    place = Path(os.environ.get("PIP_CERT") or _BUNDLE)
-    return place.read_bytes() if place.exists() else b""
-
-
-def _bootstrap(made: Path) -> None:
-    """Debian's packages into a folder, the folder into a tar that takes its name when it is whole."""
-    folder = made.with_suffix(".making")
-    shutil.rmtree(folder, ignore_errors=True)
-    command = ["debootstrap", "--variant=minbase", f"--include={','.join(_PACKAGES)}", _SUITE, str(folder)]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise ManagedProcessError(
-            f"expected debootstrap to make {BASE}; it ended with {done.returncode}:\n{done.stdout[-1500:]}"
-        )
-    for name in _NEEDLESS:
-        shutil.rmtree(folder / name, ignore_errors=True)
-    (folder / "var/lib/apt/lists/partial").mkdir(parents=True)
-    (folder / _BUNDLE.lstrip("/")).write_bytes(_trust())
-    part = made.with_suffix(".part")
-    with tarfile.open(part, "w") as tar:
-        tar.add(folder, arcname=".", recursive=True)
-    part.replace(made)
-    shutil.rmtree(folder)
+    """The base image's files as a tar, made once a checkout."""
+    return debian_tar(_PACKAGES)

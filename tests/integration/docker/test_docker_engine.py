@@ -10,7 +10,7 @@ from threading import Thread
 
 import pytest
 
-from tests.support import docker_engine as module
+from tests.support import debian_root as module
 from tests.support.docker_engine import DockerDaemon, base_rootfs
 from tests.support.workloads import wait_until
 
