@@ -40,6 +40,7 @@ TOGETHER = {
     "triggers": "one after the other, so that no two drills compute at once",
     "browser": "a server with a worker",
     "canaries": "a server whose worker has secrets",
+    "systemd": "a host that is booted once for most of them",
     "upgrade": "a place that is the only one of its name on the machine",
 }
 """Folders whose tests share what is slow to start, and what that is; those of one reason go into one process."""

@@ -24,12 +24,13 @@ from tasks.system.managed_process import ManagedProcess, ManagedProcessError
 from tests.support.debian_root import debian_folder
 
 PROJECT: Final = Path(__file__).resolve().parents[2]
-PROGRAMS: Final = ("debootstrap", "unshare", "nsenter")
+PROGRAMS: Final = ("debootstrap", "unshare", "nsenter", "setpriv")
 _PACKAGES: Final = ("systemd", "systemd-sysv", "dbus", "python3", "procps", "iproute2", "ca-certificates")
 _NEEDLESS: Final = (  # what fails in namespaces, hides the checkout behind an empty /tmp, or asks the network
     *("console-getty.service", "getty.target", "systemd-modules-load.service", "systemd-firstboot.service"),
     *("tmp.mount", "apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer"),
 )
+_DEAD_SECONDS: Final = 30.0
 _PATH: Final = "/usr/sbin:/usr/bin:/sbin:/bin"
 _UP: Final = ("running", "degraded")
 _JOIN: Final = 'echo 0 >"$0/cgroup.procs" && exec unshare --cgroup sh -euc "$@"'
@@ -94,7 +95,7 @@ class BootedHost(ManagedProcess):
         """Its pid 1: it enters the control group, makes that the root of all it sees of them, and becomes systemd."""
         alone = ["unshare", "--mount", "--pid", "--uts", "--ipc", "--net", "--fork", "--kill-child=KILL"]
         binds = [word for place, source in self.binds.items() for word in (place, str(source))]
-        told = [str(self.folder), str(debian_folder(_PACKAGES)), self.boot_id, _PATH, *binds]
+        told = [str(self.folder), str(base_root()), self.boot_id, _PATH, *binds]
         return [*alone, "sh", "-euc", _JOIN, str(self.cgroup), _BOOT, "boot", *told]
 
     def start(self) -> None:
@@ -117,17 +118,19 @@ class BootedHost(ManagedProcess):
 
     def ready(self) -> bool:
         """Whether it has come up."""
-        with suppress(psutil.Error, IndexError):
+        with suppress(psutil.Error, IndexError, subprocess.TimeoutExpired):
             self._pid = psutil.Process(self.pid).children()[0].children()[0].pid
             if Path(f"/proc/{self._pid}/comm").read_text() == "systemd\n":
-                return self.run(["systemctl", "is-system-running", "--wait"]).stdout.strip() in _UP
+                asked = self.run(["systemctl", "is-system-running", "--wait"], timeout=self.ready_seconds)
+                return asked.stdout.strip() in _UP
         return False
 
     def stop(self) -> None:
         """Take its power away: SIGKILL to its pid 1, with which all of it dies."""
-        with suppress(ProcessLookupError):
-            if self._pid:
+        if self._keeper and self._pid:
+            with suppress(ProcessLookupError, subprocess.TimeoutExpired):
                 os.kill(self._pid, signal.SIGKILL)
+                self._keeper.wait(_DEAD_SECONDS)
         self._pid = 0
         super().stop()
         _remove(self.cgroup)
@@ -140,6 +143,8 @@ class BootedHost(ManagedProcess):
 
     def run(self, command: Sequence[str], *, check: bool = False, **options: Any) -> subprocess.CompletedProcess[str]:
         """Run a command in it, as root and in no unit; with check, an exit other than 0 is an error that tells why."""
+        if "input" not in options:
+            options.setdefault("stdin", subprocess.DEVNULL)
         done = subprocess.run(self.inside(command), capture_output=True, text=True, check=False, **options)
         if check and done.returncode:
             raise AssertionError(f"{list(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
@@ -173,6 +178,11 @@ class BootedHost(ManagedProcess):
             time.sleep(0.05)
 
 
+def base_root() -> Path:
+    """What lies below the disk of each host, made once a checkout."""
+    return debian_folder(_PACKAGES)
+
+
 def missing() -> str:
     """Why no host can be booted here; empty if one can."""
     lacking = [program for program in PROGRAMS if not shutil.which(program)]
@@ -190,9 +200,9 @@ def _unified() -> Path:
     raise ManagedProcessError("expected a mount of control groups of version 2; got none. Mount one.")
 
 
-def _remove(cgroup: Path, seconds: float = 30.0) -> None:
+def _remove(cgroup: Path) -> None:
     """Remove it and all below, as soon as the last of the dead is reaped."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + _DEAD_SECONDS
     while cgroup.exists():
         with suppress(OSError):
             for folder in (*sorted(cgroup.glob("**/"), reverse=True), cgroup):

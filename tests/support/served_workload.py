@@ -70,6 +70,19 @@ class ServedWorkload:
         self.host.run([*started, *command], check=True)
         wait_until(lambda: len(self.living()) == workers + 1, what="the training's workers")
 
+    def install_api(self, *lines: str) -> None:
+        """Install the API as a service that each boot starts, and start it."""
+        first, *rest = self.small.api_command
+        told = [f"WorkingDirectory={self.root}", f"ExecStart={self.root}/{first} {' '.join(rest)}", *lines]
+        text = "\n".join(["[Service]", *told, "[Install]", "WantedBy=multi-user.target", ""])
+        self.host.write(f"/etc/systemd/system/{self.api}", text)
+        self.host.run(["systemctl", "daemon-reload"], check=True)
+        self.host.run(["systemctl", "enable", "--quiet", "--now", self.api], check=True)
+        wait_until(self._listens, what="the API")
+
+    def _listens(self) -> bool:
+        return f":{self.small.port} " in self.host.run(["ss", "-Htln"], check=True).stdout
+
     def living(self) -> list[dict[str, Any]]:
         """Processes that work in the root, found without any code of the product: pid, state and command."""
         found = json.loads(self.host.run(["python3", "-c", _LIVING, self.root], check=True).stdout)
@@ -101,11 +114,16 @@ class ServedWorkload:
         assert isinstance(found, dict)
         return found
 
-    def marker(self) -> dict[str, Any]:
-        """What the cordon's marker says."""
-        found = json.loads(self.host.read(f"{self.evidence}/cordon.json"))
-        assert isinstance(found, dict)
-        return found
+    def recorded(self, number: int = 1) -> bool:
+        """Whether that record of its incident is closed."""
+        closing = f"{self.evidence}/IR-*/record/{number:03}/closing.json"
+        return self.host.run(["sh", "-c", f"ls {closing}"]).returncode == 0
+
+    def guard(self) -> int:
+        """Pid of the guard that the cordon's marker names, which has to live."""
+        pid = int(json.loads(self.host.read(f"{self.evidence}/cordon.json"))["pid"])
+        assert "tasks.guard" in self.host.read(f"/proc/{pid}/cmdline")
+        return pid
 
 
 def _table(name: str, fields: Mapping[str, object]) -> str:
