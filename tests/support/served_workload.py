@@ -114,11 +114,6 @@ class ServedWorkload:
         assert isinstance(found, dict)
         return found
 
-    def recorded(self, number: int = 1) -> bool:
-        """Whether that record of its incident is closed."""
-        closing = f"{self.evidence}/IR-*/record/{number:03}/closing.json"
-        return self.host.run(["sh", "-c", f"ls {closing}"]).returncode == 0
-
     def guard(self) -> int:
         """Pid of the guard that the cordon's marker names, which has to live."""
         pid = int(json.loads(self.host.read(f"{self.evidence}/cordon.json"))["pid"])
