@@ -96,7 +96,7 @@ def test_what_the_guard_pauses_at_the_same_moment_is_paused(
     looks = iter([door.get_container(id_)])
     containers.client.pause(id_)
     really = door.get_container
-    monkeypatch.setattr(door, "look", lambda asked: next(looks, None) or really(asked))
+    monkeypatch.setattr(door, "get_container", lambda asked: next(looks, None) or really(asked))
     door.pause(id_)
     ended = containers.run(["echo", "done"])
     wait_until(lambda: containers.state(ended) == "exited", what="its end")
@@ -113,7 +113,7 @@ def test_what_the_engine_thaws_at_the_same_moment_is_thawed(
     looks = iter([door.get_container(id_)])
     containers.client.unpause(id_)
     really = door.get_container
-    monkeypatch.setattr(door, "look", lambda asked: next(looks, None) or really(asked))
+    monkeypatch.setattr(door, "get_container", lambda asked: next(looks, None) or really(asked))
     door.signal(id_, "SIGINT")
     assert door.end_of(id_, 10) in {1, 130}
 

@@ -44,7 +44,7 @@ def kill_and_carry_on(laden: SmallWorkload, proxy: Proxy, seaweed: SeaweedFS, mo
     command = [sys.executable, "-m", "tests.integration.s3.child", block.model_dump_json()]
     environment = {**os.environ, "KEY": seaweed.access_key, "SECRET": seaweed.secret_key}
     with subprocess.Popen(
-        [*command, proxy.endpoint, seaweed.bucket, prefix], env=environment, cwd=CHILD.parents[2]
+        [*command, proxy.endpoint, seaweed.bucket, prefix], env=environment, cwd=CHILD.parents[3]
     ) as child:
         children.append(child)
     assert child.returncode == -signal.SIGKILL

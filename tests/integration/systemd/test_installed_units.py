@@ -63,16 +63,7 @@ def test_systemd_takes_them_as_they_are(installed: BootedHost) -> None:
         assert installed.shown(unit, "Slice") == "evacuation.slice"
 
 
-@pytest.mark.xfail(strict=True, reason="issue 14: its user has no home where libnss-systemd is missing; Prefect asks")
-def test_the_server_comes_up_as_it_is(installed: BootedHost) -> None:
-    wait_until(lambda: asked(installed, "health") or int(installed.shown(SERVER, "NRestarts")), what="the server")
-    assert installed.shown(SERVER, "NRestarts") == "0"
-
-
-def test_with_a_home_the_server_comes_up_and_the_worker_gets_to_it(installed: BootedHost) -> None:
-    installed.write(f"/etc/systemd/system/{SERVER}.d/home.conf", "[Service]\nEnvironment=HOME=%S/evacuation-server\n")
-    installed.run(["systemctl", "daemon-reload"], check=True)
-    installed.run(["systemctl", "restart", SERVER, WORKER], check=True)
+def test_the_server_comes_up_as_it_is_and_the_worker_gets_to_it(installed: BootedHost) -> None:
     wait_until(lambda: at_work(installed), 240, what="the worker at its server")
     for unit in (SERVER, WORKER):
         installed.wait_for_unit(unit)

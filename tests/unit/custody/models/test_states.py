@@ -104,8 +104,8 @@ def test_joblibs_own_wrapper_is_known_and_the_one_of_before_2016_is_undecided() 
 def as_read(value: Any) -> Any:
     """What a reader makes of a dtype's pickle, which is told by what numpy itself would write."""
     if isinstance(value, np.dtype):
-        _, arguments, state = value.__reduce__()
-        return Made(NUMPY_DTYPE, arguments, [as_read(state)])
+        reduced = tuple(value.__reduce__())
+        return Made(NUMPY_DTYPE, reduced[1], [as_read(reduced[2])])
     if isinstance(value, Mapping):
         return {name: as_read(each) for name, each in value.items()}
     return tuple(map(as_read, value)) if isinstance(value, tuple) else value
