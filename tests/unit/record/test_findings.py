@@ -1,0 +1,78 @@
+"""What a run's steps made is found by their ids, whatever their titles say."""
+
+from concurrent.futures import Future
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+from prefect.client.schemas.objects import State
+from prefect.futures import PrefectConcurrentFuture
+from prefect.states import Completed, Failed
+
+from tasks.collectors import discover
+from tasks.custody.containment.receipt import Containment, Freeze, Recovery, Watch
+from tasks.custody.evidence.acquisition import Outcome, Seal
+from tasks.custody.incident.steps import StepId
+from tasks.record.findings import every_collector, findings_of
+from tasks.runtime.context import RunContext
+from tests.support.report_factory import NOW, WHO
+from tests.support.run_context import case_of
+from tests.support.workloads import SmallWorkload
+
+
+def ended(context: RunContext, step_id: StepId, state: State[Any]) -> None:
+    """As if the step had been submitted under some title and ended so."""
+    inner = Future[State[Any]]()
+    inner.set_result(state)
+    context.steps.append((step_id, f"a title of {step_id}", PrefectConcurrentFuture(uuid4(), inner)))
+
+
+def contained(*alive: str) -> Containment:
+    return Containment(datetime.now(UTC), alive, cordoned=True, reason="held")
+
+
+def test_each_is_what_its_step_made(small: SmallWorkload) -> None:
+    freeze, watch = Freeze(NOW, (), settled=True), Watch(NOW, (), (), ())
+    seals = (Seal(1, "1" * 64, "2" * 64, 3, 4), Seal(2, "3" * 64, "4" * 64, 5, 6))
+    with case_of(small.block()) as context:
+        ended(context, "freeze", Completed(data=freeze))
+        for seal in seals:
+            ended(context, "seal", Completed(data=seal))
+        ended(context, "check_seal", Completed(data=seals[1]))
+        ended(context, "watch", Failed(data=watch))
+        ended(context, "prove_contained", Completed(data=contained("too early")))
+        ended(context, "prove_still_contained", Completed(data=contained()))
+        found = findings_of(context, ())
+    assert (found.freeze, found.watch, found.seals) == (freeze, watch, seals)
+    assert found.containment
+    assert found.containment.alive == ()
+    assert (found.stop, found.recovery, found.promoted, found.trouble) == (None, None, None, ())
+
+
+def test_after_a_failed_recovery_the_look_that_follows_it_counts_even_if_it_saw_nothing(small: SmallWorkload) -> None:
+    with case_of(small.block()) as context:
+        ended(context, "prove_still_contained", Completed(data=contained()))
+        ended(context, "check_seal", Completed(data=Seal(1, "1" * 64, "2" * 64, 3, 4)))
+        ended(context, "recover", Failed(data=ValueError("it did not come back")))
+        ended(context, "prove_contained_again", Failed(data=ValueError("nobody could look")))
+        found = findings_of(context, ())
+    assert found.containment is None
+    assert found.recovery == "it did not come back"
+    assert found.trouble == ("a title of prove_contained_again: nobody could look",)
+
+
+def test_a_recovery_that_was_made_is_found(small: SmallWorkload) -> None:
+    back = Recovery(NOW, WHO, "model", "0" * 64)
+    with case_of(small.block()) as context:
+        ended(context, "recover", Completed(data=back))
+        assert findings_of(context, ()).recovery == back
+
+
+def test_a_collector_that_crashed_leaves_a_failed_attempt(small: SmallWorkload) -> None:
+    with case_of(small.block()) as context:
+        ended(context, "collect", Failed(data=ValueError("crashed")))
+        evidence = every_collector(context)
+        assert findings_of(context, evidence).evidence is evidence
+        assert findings_of(context, evidence).trouble == ()
+    assert [each.collector for each in evidence] == list(discover())
+    assert {each.outcome for each in evidence} == {Outcome.FAILED}
