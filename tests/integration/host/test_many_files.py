@@ -18,7 +18,7 @@ from tasks.custody.evidence.acquisition import StoredFile
 from tasks.custody.evidence.keys import begun_key, evidence_key
 from tasks.custody.store.manifest import Manifest, digest
 from tasks.custody.store.latest import Act, ObjectRef, Row, LatestTransaction
-from tasks.storage.latest_transaction import _begin, history
+from tasks.storage.latest_transaction import _create, history
 from tasks.system.atomic_files import write_whole
 count, folder = int(sys.argv[1]), Path(sys.argv[2])
 store, path = DirectoryStore(folder / "store"), folder / "manifest.json"
@@ -45,7 +45,8 @@ assert [(files[n].stored, files[n].sha256) for n in (0, count - 1)] == [(name(n)
 """,
     "the turn is written": """
 rows = tuple(map(row, range(count)))
-_begin(store, LatestTransaction(1, "IR-20260102T030405Z", "guarded", "run", datetime(2026, 1, 2, tzinfo=UTC), rows))
+at = datetime(2026, 1, 2, tzinfo=UTC)
+_create(store, begun_key(1), LatestTransaction(1, "IR-20260102T030405Z", "guarded", "run", at, rows))
 """,
     "the next turn reads it": """
 last = history(store).last
