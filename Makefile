@@ -62,7 +62,7 @@ test: $(STAMP)  ## the test suite
 	$(BIN)/python -m pytest -n 3 --dist loadscope $(ARGS)
 
 test-fast: $(STAMP)  ## the unit tests, which need no server: under a minute
-	$(BIN)/python -m pytest tests/unit -m "unit and not soak" -n 2 $(ARGS)
+	$(BIN)/python -m pytest tests/unit -m "unit and not soak" -n 2 --hypothesis-profile=fast $(ARGS)
 
 mutants: $(STAMP)  ## which changed lines the tests notice: SET=laws|acts SEED=1 NUMBER=60; writes build/mutants/
 	$(BIN)/python -m tests.mutants $(or $(SET),laws) --seed $(or $(SEED),1) --number $(or $(NUMBER),60)

@@ -10,6 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from hypothesis import settings
 from prefect.blocks.core import Block
 from prefect.events import emit_event
 from prefect.events.worker import EventsWorker
@@ -45,6 +46,11 @@ TOGETHER = {
 }
 """Folders whose tests share what is slow to start, and what that is; those of one reason go into one process."""
 
+
+# Laws are tried without a time limit an example: two busy cores are no finding. `make test-fast` tries fewer.
+settings.register_profile("patient", deadline=None)
+settings.register_profile("fast", deadline=None, max_examples=30)
+settings.load_profile("patient")
 
 SERVERS = {"prefect", "s3", "docker", "browser", "systemd", "host"}
 

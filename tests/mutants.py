@@ -42,6 +42,7 @@ BESIDE = {
 }
 """What uses the laws of a package of custody."""
 PRELOADED = "prefect.testing.utilities prefect.events prefect_aws sklearn joblib pandas hypothesis boto3 docker obstore"
+ONLY = ["--hypothesis-profile=fast", "-m", "not soak and not s3"]  # as `make test-fast`, for the unit tests
 SECONDS = {"laws": 300, "acts": 900}
 OPPOSITE: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Lt: ast.GtE,
@@ -218,7 +219,7 @@ def main(report: Callable[[str], None] = print) -> None:
             place.write_text(mutant.text)
             for stage in own_tests(mutant.file, asked.set):
                 if word == "survived":
-                    word = outcome(copy, ["-m", "not soak and not s3", *stage], SECONDS[asked.set])
+                    word = outcome(copy, [*ONLY, *stage], SECONDS[asked.set])
             place.write_text(whole)
             row = f"{number}\t{word}\t{mutant.file}:{mutant.line}\t{mutant.how}"
             rows.write(f"{row}\n")

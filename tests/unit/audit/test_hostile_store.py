@@ -19,6 +19,7 @@ from tasks.custody.audit.signers import read_signers
 from tasks.custody.errors import Refused, TransientStoreError
 from tasks.custody.store.manifest import canonical
 from tasks.storage import untrusted_reads as bucket
+from tests.support.examples import scaled
 from tests.support.memory_store import MemoryStore
 from tests.support.run_context import INCIDENT
 from tests.unit.audit.conftest import Objects
@@ -97,7 +98,7 @@ def replaced(draw: st.DrawFn, value: Any) -> Any:
     return draw(values)
 
 
-@settings(max_examples=200, deadline=None, derandomize=True, database=None)
+@settings(max_examples=scaled(200), deadline=None, derandomize=True, database=None)
 @given(data=st.data())
 def test_no_value_in_any_document_ends_an_audit(objects: Objects, data: st.DataObject) -> None:
     key = data.draw(st.sampled_from([key for key in DOCUMENTS if key.endswith(".json")]))

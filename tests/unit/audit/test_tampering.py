@@ -15,13 +15,14 @@ from tasks.audit.verify import audited
 from tasks.custody.audit.finding import Audit, AuditWord, Severity
 from tasks.custody.audit.signers import AllowedSigner, read_signers
 from tasks.custody.incident.log import chained, head
+from tests.support.examples import scaled
 from tests.support.memory_store import MemoryStore
 from tests.support.run_context import INCIDENT
 
 Objects = dict[str, bytes]
 Holding = Callable[[Objects], MemoryStore]
 STAMP = INCIDENT.removeprefix("IR-")
-sample = settings(max_examples=80, deadline=None, derandomize=True, database=None)
+sample = settings(max_examples=scaled(80), deadline=None, derandomize=True, database=None)
 campaign = settings(max_examples=5000, deadline=None, suppress_health_check=list(HealthCheck))
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tasks.custody.evidence.redact import HIDDEN, redact
 from tasks.custody.evidence.secrets import MOST, Hit, Search, is_binary, looks_secret, notes_of, search
 from tasks.custody.evidence.token_shapes import SHAPES
+from tests.support.examples import scaled
 
 DICE = random.Random(3)  # noqa: S311  a repeatable test, no secret
 
@@ -187,7 +188,7 @@ def test_hostile_text_costs_linear_time(unit: str) -> None:
 
 
 @given(st.binary(max_size=400))
-@settings(max_examples=200)
+@settings(max_examples=scaled(200))
 def test_any_bytes_can_be_searched(data: bytes) -> None:
     assert search(io.BytesIO(data), "x").stored == "x"
 

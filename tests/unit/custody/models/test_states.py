@@ -111,8 +111,9 @@ def as_read(value: Any) -> Any:
     return tuple(map(as_read, value)) if isinstance(value, tuple) else value
 
 
+PLAIN: list[Any] = ["f8", "<i4", ">u2", "?", "c16", "O", "S7", "U3", "V5", "M8[s]", "m8[ns]"]
 DTYPES = [
-    *("f8", "<i4", ">u2", "?", "c16", "O", "S7", "U3", "V5", "M8[s]", "m8[ns]"),
+    *PLAIN,
     [("a", "f8"), ("b", "O")],
     [("a", "f8"), ("b", "i4")],
     [("a", [("b", "O")]), ("c", "S2")],
