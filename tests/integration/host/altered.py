@@ -1,4 +1,4 @@
-"""What `python -m tasks.collectors` is, but with one collector's sources altered: run by test_collector_conformance as a program.
+"""What `python -m tasks.collectors` is, but with one collector's sources altered: test_collector_conformance runs it.
 
 `altered.py hang|flood TOKEN NAME FOLDER`; the token marks the processes that the altered collector starts.
 """

@@ -1,5 +1,6 @@
 """Which states of an unpickled object set what cannot be seen, and which wrappers and dtypes are plain."""
 
+import io
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from tasks.custody.models.content import Undecided
+from tasks.custody.models.inspection import Soundness
 from tasks.custody.models.joblib_arrays import (
     NUMPY_DTYPE,
     Made,
@@ -18,6 +20,7 @@ from tasks.custody.models.joblib_arrays import (
     plain_wrapping,
     wraps,
 )
+from tasks.custody.models.judge import judge
 
 SLOTTED = Made(Name("scipy.interpolate._interpolate", "interp1d"), ())
 OTHER = Made(Name("x", "Y"), ())
@@ -52,6 +55,21 @@ WRAPPING = {
 )
 def test_a_state_is_odd_where_it_may_set_what_cannot_be_seen(made: Any, state: Any, *, odd: bool) -> None:
     assert odd_state(made, state) is odd
+
+
+@pytest.mark.parametrize(
+    ("state", "outcome"),
+    [
+        (b"(dS'coef_'\nI1\ns", Soundness.SOUND),
+        (b"(dS'__class__'\nI1\ns", Soundness.SUSPECT),
+        (b"(N(dS'coef_'\nI1\nst", Soundness.SUSPECT),
+    ],
+)
+def test_a_model_that_sets_an_odd_state_is_suspect(state: bytes, outcome: Soundness) -> None:
+    model = b"\x80\x02csklearn.linear_model._logistic\nLogisticRegression\n)\x81" + state + b"b."
+    found = judge(io.BytesIO(model), (), lambda _: ())
+    assert found["outcome"] is outcome
+    assert ("sets a state in an unknown way" in found["reason"]) is (outcome is Soundness.SUSPECT)
 
 
 @pytest.mark.parametrize(
