@@ -22,6 +22,7 @@ from tasks.record.sections import PICTURE
 from tasks.rendering.document import Tone
 from tasks.rendering.markdown import markdown
 from tasks.rendering.webpage import POLICY, html
+from tests.support.examples import scaled
 from tests.support.report_factory import NOW, story
 
 VOID = {"meta", "link", "br", "hr", "img", "input"}
@@ -143,7 +144,7 @@ def test_hostile_text_becomes_no_markup_and_breaks_no_row(hostile: str) -> None:
     assert_markdown_keeps_its_shape(hostile)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=scaled(60), deadline=None)
 @given(TEXTS)
 @example("`|`")
 def test_no_text_changes_the_shape_of_a_page(text: str) -> None:
