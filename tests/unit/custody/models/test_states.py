@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tasks.custody.models.content import Undecided
+from tasks.custody.models.content import _LINE_LIMIT, Content, Torn, Undecided
 from tasks.custody.models.inspection import Soundness
 from tasks.custody.models.joblib_arrays import (
     NUMPY_DTYPE,
@@ -70,6 +70,18 @@ def test_a_model_that_sets_an_odd_state_is_suspect(state: bytes, outcome: Soundn
     found = judge(io.BytesIO(model), (), lambda _: ())
     assert found["outcome"] is outcome
     assert ("sets a state in an unknown way" in found["reason"]) is (outcome is Soundness.SUSPECT)
+
+
+def test_a_model_tells_how_many_features_it_takes() -> None:
+    model = b"\x80\x02csklearn.linear_model._logistic\nLogisticRegression\n)\x81(dS'n_features_in_'\nI7\nsb."
+    assert judge(io.BytesIO(model), (), lambda _: ())["features"] == 7
+
+
+def test_a_line_may_be_as_long_as_the_limit_and_no_longer() -> None:
+    whole = b"a" * (_LINE_LIMIT - 1) + b"\n"
+    assert Content(io.BytesIO(whole), 1 << 30).readline() == whole
+    with pytest.raises(Torn):
+        Content(io.BytesIO(b"a" + whole), 1 << 30).readline()
 
 
 @pytest.mark.parametrize(
