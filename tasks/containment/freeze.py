@@ -67,7 +67,7 @@ def freeze(context: RunContext) -> Freeze:
 
 
 def halt(host: Host, process: Process, member: Member, before: datetime | None = None) -> Frozen:
-    """Stop one process where it stands; the record tells if it could not be done, and is completed by `described`.
+    """Stop one process where it stands; the record tells if it could not be done, and is completed by `describe`.
 
     `before` is when the early freeze has stopped it: it counts if the process still stands.
     """

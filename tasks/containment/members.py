@@ -5,7 +5,7 @@ from os import getpid
 
 from tasks.containment.cordon import guard_of, matchers
 from tasks.custody.containment.membership import Member, members
-from tasks.custody.containment.process import Identity, Process, descendants, family
+from tasks.custody.containment.process import Identity, Process, descendants, family, pids_of
 from tasks.runtime.context import RunContext
 from tasks.system.processes import untouchable
 
@@ -23,8 +23,8 @@ def protected_pids(context: RunContext, snapshot: Snapshot) -> set[int]:
 
 
 def own_pids(context: RunContext, snapshot: Snapshot) -> set[int]:
-    """Pids of our guard and of the API that our own recovery brought back, with all that descends from it."""
-    return family(snapshot, context.recovered() | {guard_of(context)})
+    """Pids of our guard, and of the API that our own recovery brought back with all that descends from it."""
+    return family(snapshot, context.recovered()) | pids_of(snapshot, {guard_of(context)})
 
 
 def excluded_pids(snapshot: Snapshot) -> set[int]:

@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from io import FileIO
 from pathlib import Path, PurePath
 from typing import Any, Final
@@ -115,7 +116,7 @@ class Guard:
         """Pids that the guard leaves alone, read in every look: a run writes down whom it froze before any thaw."""
         self.frozen = identities(self.orders.known)
         spared = family(snapshot, identities(self.orders.started)) | pids_of(snapshot, self.orders.spared)
-        return spared | in_hand(snapshot, self.frozen, run_lives=at_work(Path(self.orders.evidence)))
+        return spared | in_hand(snapshot, self.frozen, run_lives=partial(at_work, Path(self.orders.evidence)))
 
     def _freeze(self, process: Process) -> str | None:
         """Stop it where it stands. Empty, or why that was denied; None if it is gone."""

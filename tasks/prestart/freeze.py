@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from tasks.adapters.host import LinuxHost, freeze_process, send_signal
 from tasks.custody.containment.membership import Member, matchers_of, members
-from tasks.custody.containment.process import Identity, Process, family
+from tasks.custody.containment.process import Identity, Process, family, pids_of
 from tasks.custody.incident.description import recognisable
 from tasks.custody.visible import say
 from tasks.incident import layout
@@ -72,7 +72,7 @@ def _tried(known: Callable[[], tuple[dict[str, Any], str | None]]) -> EarlyFreez
         evidence = evidence_of(workload)
         _require_known_here(workload, evidence, incident)
         with _owned(evidence):
-            return _freeze(workload, evidence)
+            return _freeze(workload, evidence, incident)
     except Exception as reason:  # noqa: BLE001  the run must start whatever is wrong here
         say(f"not frozen before the start of the run: {type(reason).__name__}: {reason}", error=True)
         return None
@@ -128,7 +128,7 @@ def _owned(evidence: Path) -> Iterator[None]:
     keep_ownership(evidence, descriptor)
 
 
-def _freeze(workload: Mapping[str, Any], evidence: Path) -> EarlyFreeze:
+def _freeze(workload: Mapping[str, Any], evidence: Path, incident: str | None) -> EarlyFreeze:
     """Parents first, again until a look finds no new one; then write down whom, and when.
 
     Only what this start has stopped is written down, to be thawed if the run is refused: not what stood already, by
@@ -136,7 +136,7 @@ def _freeze(workload: Mapping[str, Any], evidence: Path) -> EarlyFreeze:
     """
     frozen: dict[Identity, str] = {}
     try:
-        _halt(workload, evidence, frozen)
+        _halt(workload, evidence, incident, frozen)
     except Exception as reason:  # noqa: BLE001  who stands already has to be written down whatever went wrong
         say(f"not all was frozen before the start of the run: {type(reason).__name__}: {reason}", error=True)
     early = EarlyFreeze(evidence / EARLY, tuple(frozen))
@@ -149,13 +149,13 @@ def _freeze(workload: Mapping[str, Any], evidence: Path) -> EarlyFreeze:
     return early
 
 
-def _halt(workload: Mapping[str, Any], evidence: Path, frozen: dict[Identity, str]) -> None:
+def _halt(workload: Mapping[str, Any], evidence: Path, incident: str | None, frozen: dict[Identity, str]) -> None:
     host = LinuxHost(workload["api_port"])
     seen, held = set[Identity](), _named(workload, evidence, FROZEN)
     deadline = time.monotonic() + _FREEZE_SECONDS
     while time.monotonic() < deadline:
         snapshot = host.snapshot()
-        new = [who for who in _members(workload, evidence, snapshot) if who not in seen]
+        new = [who for who in _members(workload, evidence, incident, snapshot) if who not in seen]
         if not new:
             break
         seen.update(new)
@@ -179,9 +179,9 @@ def _bases(workload: Mapping[str, Any], evidence: Path) -> Iterator[Path]:
         yield from disk.glob("evacuation-*")
 
 
-def _named(workload: Mapping[str, Any], evidence: Path, journal: str) -> set[Identity]:
-    """Processes that the incidents of this host name in their journals of this name."""
-    return identities(path for base in _bases(workload, evidence) for path in base.glob(f"IR-*/{journal}"))
+def _named(workload: Mapping[str, Any], evidence: Path, journal: str, incidents: str = "IR-*") -> set[Identity]:
+    """Processes that these incidents of this host name in their journals of this name."""
+    return identities(path for base in _bases(workload, evidence) for path in base.glob(f"{incidents}/{journal}"))
 
 
 def _others(early: EarlyFreeze) -> list[dict[str, Any]]:
@@ -198,11 +198,19 @@ def _write(path: Path, rows: list[dict[str, Any]]) -> None:
             file.write(json.dumps(rows).encode())
 
 
-def _members(workload: Mapping[str, Any], evidence: Path, snapshot: Mapping[int, Process]) -> dict[Identity, Member]:
-    """Whether what a recovery has started is new life, only the run can tell: that is left alone here."""
+def _members(
+    workload: Mapping[str, Any], evidence: Path, incident: str | None, snapshot: Mapping[int, Process]
+) -> dict[Identity, Member]:
+    """Whether what a recovery has started is new life, only the run can tell: that is left alone here.
+
+    With its children it is where the run may carry that incident on: it would spare them, and they stood for ever.
+    """
     matchers = matchers_of(workload, number_of(workload["user"]))
-    guards = {LinuxHost().guard(base / CORDON) for base in _bases(workload, evidence)}
-    spared = untouchable(snapshot) | family(snapshot, guards | _named(workload, evidence, RECOVERED))
+    ours = {LinuxHost().guard(base / CORDON) for base in _bases(workload, evidence)}
+    ours |= _named(workload, evidence, RECOVERED)
+    newest = max((home.name for base in _bases(workload, evidence) for home in base.glob("IR-*")), default="IR-")
+    carried_on = _named(workload, evidence, RECOVERED, incident or newest)
+    spared = untouchable(snapshot) | pids_of(snapshot, ours) | family(snapshot, carried_on)
     return members(snapshot, matchers, PurePath(os.path.realpath(workload["root"])), spared)
 
 

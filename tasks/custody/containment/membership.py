@@ -218,7 +218,7 @@ def survey(  # noqa: PLR0913, PLR0917  each is one thing that a look depends on
 
     What is in one of these `containers` is looked for there. In a container that nobody named, a match is told.
 
-    `kept` ones that match are told as well: sparing them does not make them harmless. Shells and editors are
+    Excluded ones that match are told as well: sparing them does not make them harmless. Shells and editors are
     nobody's workload; one of another user's that matches is told, since its executable may not be read.
     """
     known, untouchable, named = tuple(matchers), frozenset(excluded_pids), frozenset(containers)
@@ -237,14 +237,14 @@ def survey(  # noqa: PLR0913, PLR0917  each is one thing that a look depends on
     return Survey(alive, tuple(bystanders))
 
 
-def _contradiction(process: Process, fits: bool, inside: bool, excluded_pids: bool, since: int) -> str:  # noqa: FBT001
+def _contradiction(process: Process, fits: bool, inside: bool, excluded: bool, since: int) -> str:  # noqa: FBT001
     if process.container:
         return _in_a_container(process.container) if fits and inside else ""
     if fits and inside:
-        return "it is ours to spare, and matches" if excluded_pids else "it matches"
+        return "it is ours to spare, and matches" if excluded else "it matches"
     if fits and process.placeless:
         return f"it matches, it is user {process.user}'s, and where it works may not be read"
-    if inside and not excluded_pids and process.identity.start >= since:
+    if inside and not excluded and process.identity.start >= since:
         return "it was started in the root after the freeze"
     return ""
 

@@ -1,20 +1,22 @@
 """Who a newcomer is to the guard, and what a stop does with one. Pure decisions over a snapshot."""
 
-from collections.abc import Collection, Container, Mapping
+from collections.abc import Callable, Collection, Container, Mapping
 from enum import Enum, auto
 
 from tasks.custody.containment.process import Identity, Process, copies, pids_of
 from tasks.custody.containment.source import restarted
 
 
-def in_hand(snapshot: Mapping[int, Process], frozen: Collection[Identity], *, run_lives: bool) -> set[int]:
+def in_hand(
+    snapshot: Mapping[int, Process], frozen: Collection[Identity], *, run_lives: Callable[[], bool]
+) -> set[int]:
     """Pids that are a run's to thaw and to end: whom it has frozen, and the copies that these are forking.
 
     If the run has died, who still stands is left to the next one, and who runs is in nobody's hand.
     """
     held = pids_of(snapshot, frozen)
     running = {pid for pid in held if not snapshot[pid].stopped} | copies(snapshot, held)
-    return held | running if run_lives else held - running
+    return held - running if running and not run_lives() else held | running
 
 
 class Newcomer(Enum):

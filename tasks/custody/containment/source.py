@@ -9,7 +9,7 @@ from typing import Final
 
 from tasks.custody.containment.membership import multiplexes, program, quotes, runs_prefect
 from tasks.custody.containment.process import Identity, Process, ancestry, descendants, handed_down
-from tasks.custody.evidence.redact import command_line
+from tasks.custody.evidence.redact import redact_command
 from tasks.custody.visible import visible
 
 _USER_MANAGER: Final = re.compile(r"user@\d+\.service")
@@ -71,7 +71,7 @@ def _line(snapshot: Mapping[int, Process], process: Process, above: tuple[Source
 @lru_cache(maxsize=4096)
 def _shown(command: tuple[str, ...]) -> str:
     """Told for each descendant: in a chain of three hundred the freeze took eleven seconds, and did not settle."""
-    return command_line(command)[:_SHOWN]
+    return visible(" ".join(redact_command(command))[:_SHOWN])
 
 
 def supervisor(line: Iterable[Source], earlier: Collection[Source]) -> Source | None:

@@ -115,6 +115,19 @@ def test_what_a_recovery_has_started_and_its_children_are_left_to_the_run(
     thaw_again(early)
 
 
+def test_the_children_of_what_an_earlier_incident_has_recovered_are_frozen(small: SmallWorkload) -> None:
+    recovered = small.start(WORKERS="2")
+    wait_until(lambda: len(small.living()) == 3, what="its workers")
+    for incident in ("IR-20250102T030405Z", INCIDENT):
+        (small.block().evidence / incident).mkdir(mode=0o700, parents=True)
+    journal = small.block().evidence / "IR-20250102T030405Z" / RECOVERED
+    journal.write_text(json.dumps([identity(psutil.Process(recovered.pid))]))
+    early = freeze_described(described(small))
+    assert early
+    assert {who.pid for who in early.frozen} == {each.pid for each in small.living()} - {recovered.pid}
+    thaw_again(early)
+
+
 def test_whoever_has_the_pid_of_what_a_recovery_started_is_frozen(small: SmallWorkload) -> None:
     process = training(small)
     home = small.block().evidence / INCIDENT

@@ -99,5 +99,5 @@ def test_whom_a_run_has_in_hand_as_long_as_it_lives_and_when_it_is_dead(
     living: set[int],
     dead: set[int],
 ) -> None:
-    assert in_hand(snapshot, frozen, run_lives=True) == living, what
-    assert in_hand(snapshot, frozen, run_lives=False) == dead, what
+    assert in_hand(snapshot, frozen, run_lives=lambda: True) == living, what
+    assert in_hand(snapshot, frozen, run_lives=lambda: False) == dead, what

@@ -160,3 +160,8 @@ def test_the_lineages_of_many_are_those_of_each(parents: list[int], data: st.Dat
         assert all(source.identity and source.identity.pid in snapshot for source in line)
         looped = pid in {snapshot[one].parent for one in ancestry(snapshot, [pid])}
         assert looped or line == lineage(snapshot, pid)
+
+
+def test_a_name_with_invisible_letters_is_shown_whole_and_as_version_0_1_wrote_it() -> None:
+    (starter,) = lineage(table(process(10, 1, "a" * 95 + "\u202e" * 9), process(11, 10, "child")), 11)
+    assert starter.name == "a" * 95 + "⟨U+202E⟩" * 5
