@@ -11,7 +11,7 @@ from flows.fields import BlockName, IncidentId, Sentence
 from tasks.collectors import discover
 from tasks.containment.containment_check import prove_contained, prove_still_contained
 from tasks.containment.cordon import cordon
-from tasks.containment.cordon_test import challenge
+from tasks.containment.cordon_trial import challenge
 from tasks.containment.freeze import freeze
 from tasks.containment.pause_prefect import pause
 from tasks.containment.stop import stop

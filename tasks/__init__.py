@@ -1,1 +1,1 @@
-"""Packages of the evacuation, in the rows of import-linter's contract. No module lies here outside a package."""
+"""Packages of the evacuation, in rows. Outside them lies `priority` alone: units of servers start it by that name."""

@@ -54,7 +54,7 @@ def step(  # noqa: PLR0913  what a step is known by, and how it is tried again
     last: bool = False,
     patience: float = PATIENCE_SECONDS,
 ) -> Callable[[Callable[Concatenate[RunContext, P], N]], Step[Concatenate[RunContext, P], State[N]]]:
-    """Make a task of a verb.
+    """Make a task of a function.
 
     `section` is the runbook's. Code, custody log and cache know the step by `step_id`, which never changes. `title` is
     for people and may name arguments in braces, as in "collect {collector}". `ja` is its key term in Japanese, which
@@ -94,11 +94,11 @@ def step(  # noqa: PLR0913  what a step is known by, and how it is tried again
     return decorate
 
 
-def submit(context: RunContext, verb: Step[..., Any], *args: Any, after: Iterable[Any] = ()) -> PrefectFuture[Any]:
+def submit(context: RunContext, body: Step[..., Any], *args: Any, after: Iterable[Any] = ()) -> PrefectFuture[Any]:
     """Start a step. Futures among the arguments are hard edges; `after` are soft ones: they may have failed."""
     soft = [allow_failure(edge) for edge in after if edge is not None]
-    future = verb.with_options(result_storage=context.results).submit(context, *map(_unwalked, args), wait_for=soft)
-    context.steps.append((verb.step_id, _title(str(verb.task_run_name), verb.fn, (context, *args), {}), future))
+    future = body.with_options(result_storage=context.results).submit(context, *map(_unwalked, args), wait_for=soft)
+    context.steps.append((body.step_id, _title(str(body.task_run_name), body.fn, (context, *args), {}), future))
     return future
 
 

@@ -19,7 +19,7 @@ from tasks.adapters.guard_config import GuardConfig
 from tasks.adapters.host import LinuxHost
 from tasks.containment.containment_check import prove_contained
 from tasks.containment.cordon import cordon
-from tasks.containment.cordon_test import challenge
+from tasks.containment.cordon_trial import challenge
 from tasks.containment.freeze import freeze
 from tasks.containment.stop import stop
 from tasks.incident.layout import CAUGHT, EARLY
@@ -252,7 +252,7 @@ def test_a_real_launcher_that_asks_for_the_lock_is_refused(small: SmallWorkload)
 
 
 def test_a_launch_that_nothing_catches_is_told_and_ended(small: SmallWorkload, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.containment.cordon_test._SECONDS", 0.5)
+    monkeypatch.setattr("tasks.containment.cordon_trial._SECONDS", 0.5)
     other = ["venv/bin/python", "-c", "import time; time.sleep(60)"]
     with case_of(small.block(training_command=other)) as context:
         cordon.fn(context)

@@ -13,7 +13,7 @@ from tasks.cli.__main__ import main
 from tasks.cli.status import status
 from tasks.containment.containment_check import prove_contained
 from tasks.containment.cordon import cordon
-from tasks.containment.cordon_test import challenge
+from tasks.containment.cordon_trial import challenge
 from tasks.containment.freeze import freeze
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload, wait_until

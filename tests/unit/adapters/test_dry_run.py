@@ -11,7 +11,7 @@ from tasks.adapters.dry_run import RehearsalHost
 from tasks.adapters.host import LinuxHost
 from tasks.containment.containment_check import prove_contained, prove_still_contained
 from tasks.containment.cordon import cordon, matchers
-from tasks.containment.cordon_test import challenge
+from tasks.containment.cordon_trial import challenge
 from tasks.containment.freeze import freeze
 from tasks.containment.stop import stop
 from tasks.containment.watch import watch
