@@ -51,7 +51,7 @@ def _artifact(data: ReportData, number: int, page: _Page) -> PrefectArtifact:
 
 
 def _read_on(data: ReportData, others: Sequence[_Page]) -> Section:
-    """A UI lists artifacts in an order of its own; here they stand in ours. A key leads to all versions of a artifact."""
+    """A UI lists artifacts in an order of its own; here they stand in ours. A key leads to all versions of one."""
     keys = [(about, artifact_key(name, data.incident.id)) for name, about, _ in others]
     return Section(_READ_ON, (Facts(tuple((about, Link(key, by_key(key))) for about, key in keys)),))
 
