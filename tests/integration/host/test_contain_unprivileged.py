@@ -46,12 +46,14 @@ with SmallWorkload(Path(sys.argv[1]) / "work load") as small:
     with case_of(small.block(worker_pattern="no such worker", **own)) as case:
         told = {"missing": tell_rights(case)}
         cordon.fn(case)
+        wait_until(lambda: prove_contained.fn(case).data.cordoned, what="the guard's turn on a busy machine")
         told["frozen"] = len(freeze.fn(case).data.processes)
         told["states"] = sorted({process.status() for process in small.living()})
         for name in ("tree", "stacks", "logs"):
             told[name] = collect.fn(case, name).data.outcome
         told["ends"] = sorted({receipt.end for receipt in stop.fn(case).data.processes})
-        told["contained"] = prove_contained.fn(case).data.contained
+        proven = prove_contained.fn(case).data
+        told |= {"contained": proven.contained, "why not": "" if proven.contained else proven.summary}
     told["left"] = len(small.living())
 print(json.dumps(told))
 """
@@ -97,6 +99,7 @@ CONTAINED = {
     "logs": "collected",
     "ends": ["stopped"],
     "contained": True,
+    "why not": "",
     "left": 0,
 }
 
