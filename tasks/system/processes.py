@@ -139,12 +139,23 @@ def read_process(pid: int, listening: Mapping[str, int] | None = None) -> Proces
         executable=executable,
         user=int(status.get(b"Uid", b"-1")),
         masks=Masks(*(int(status.get(name, b"0"), 16) for name in (b"SigBlk", b"SigIgn", b"SigCgt"))),
-        placeless=bool(command) and not cwd and not executable,
+        placeless=bool(command) and not cwd and not executable and _denied(where),
         cgroup=cgroup,
         container=standpoint().container(cgroup),
         ports=_ports(where, listening) if listening else frozenset(),
         forked=bool(int(stat[6]) & _FORKED),
     )
+
+
+def _denied(where: int | str) -> bool:
+    """Whether it may not be read where a process works: of one that ends meanwhile there is nothing to read."""
+    try:
+        os.readlink(f"/proc/{where}/cwd")
+    except PermissionError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def arrivals(last: int) -> tuple[int, list[Process]]:

@@ -53,9 +53,9 @@ def test_the_guard_is_in_a_scope_of_its_own_and_outlives_the_unit_that_ran_the_e
 
 
 def test_the_guard_freezes_what_the_unit_brings_after_the_run(host: BootedHost, always: ServedWorkload) -> None:
-    (frozen,) = always.living()
-    host.run(["kill", "-KILL", str(frozen["pid"])], check=True)
-    wait_until(lambda: [each["state"] for each in always.living() if each["pid"] != frozen["pid"]] == ["T"])
+    frozen = {str(each["pid"]) for each in always.living()}
+    host.run(["kill", "-KILL", *frozen], check=True)
+    wait_until(lambda: {each["state"] for each in always.living() if str(each["pid"]) not in frozen} == {"T"})
 
 
 @pytest.mark.soak
