@@ -282,7 +282,7 @@ def test_more_processes_than_files_that_may_be_open_are_waited_for(small: SmallW
     with chained(small, 330), case_of(small.block()) as context:
         context.policy = "kill"
         freeze.fn(context)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (len(list(Path("/proc/self/fd").iterdir())) + 250, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (len(list(Path("/proc/self/fd").iterdir())) + 280, hard))
         try:
             assert made(stop.fn(context)).summary == "330 killed"
         finally:

@@ -10,6 +10,8 @@ import pytest
 from tests.support.booted_host import PROJECT, BootedHost
 from tests.support.served_workload import ServedWorkload
 
+pytestmark = pytest.mark.soak  # runs by hand on a booted host: a minute each
+
 DIE = PROJECT / "tests/e2e/flow/die.py"
 MOMENTS = [
     ("step done", "§1 cordon"),
@@ -89,7 +91,6 @@ def test_the_record_says_what_the_reboot_ended(rebooted: Rebooted) -> None:
     assert [command for command in ended if "src/train.py" in command]
 
 
-@pytest.mark.soak
 @pytest.mark.parametrize(("action", "subject"), MOMENTS)
 def test_killed_at_any_moment_and_booted_again(tmp_path: Path, action: str, subject: str) -> None:
     with BootedHost(tmp_path / "host") as host:

@@ -8,6 +8,8 @@ from tests.support.booted_host import BootedHost
 from tests.support.served_workload import ServedWorkload
 from tests.support.workloads import wait_until
 
+pytestmark = pytest.mark.soak  # runs by hand on a booted host: a minute each
+
 UNIT = "always-worker.service"
 
 
@@ -58,7 +60,6 @@ def test_the_guard_freezes_what_the_unit_brings_after_the_run(host: BootedHost, 
     wait_until(lambda: {each["state"] for each in always.living() if str(each["pid"]) not in frozen} == {"T"})
 
 
-@pytest.mark.soak
 def test_a_unit_that_may_be_stopped_is_stopped_and_stays_down(host: BootedHost, tmp_path: Path) -> None:
     workload = ServedWorkload(host, tmp_path, "allowed", stop_supervisors=True)
     workload.start_training("Restart=always")
@@ -70,7 +71,6 @@ def test_a_unit_that_may_be_stopped_is_stopped_and_stays_down(host: BootedHost, 
     assert host.shown(workload.training, "ActiveState") == "inactive"
 
 
-@pytest.mark.soak
 @pytest.mark.parametrize("mode", ["control-group", "mixed", "process"])
 @pytest.mark.parametrize("policy", ["graceful", "kill"])
 def test_however_systemd_ends_the_rest_of_a_unit_every_process_is_contained(
