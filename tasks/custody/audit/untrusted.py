@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from itertools import pairwise
 from typing import Annotated, Any, Final, TypeVar, get_origin
 
@@ -107,9 +108,16 @@ def document(data: bytes) -> dict[str, Any]:
 def typed(kind: type[T], value: object, *, strict: bool = False) -> T:
     """A value of the right shape."""
     try:
-        return TypeAdapter(kind).validate_python(value, strict=strict or None)
+        found: T = _adapter(kind).validate_python(value, strict=strict or None)  # type: ignore[arg-type]  # hashable
     except (ValidationError, RecursionError) as error:
         raise Unreadable(f"the fields of a {_name(kind)}", _said(error)) from error
+    return found
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    """Made once a kind: the making takes longer than most documents."""
+    return TypeAdapter(kind)
 
 
 def _name(kind: object) -> str:
