@@ -22,7 +22,7 @@ from tasks.custody.containment.process import Identity, Process, family, pids_of
 from tasks.custody.incident.description import recognisable
 from tasks.custody.visible import say
 from tasks.incident import layout
-from tasks.incident.layout import CORDON, EARLY, FROZEN, INCIDENT, RECOVERED
+from tasks.incident.layout import CORDON, EARLY, FROZEN, INCIDENT, RECOVERED, incidents_in
 from tasks.incident.run_lock import at_work, give_up_ownership, keep_ownership, take_ownership
 from tasks.prestart.prefect_http import NotNow, ask_server, fields_of
 from tasks.system.accounts import number_of
@@ -150,12 +150,12 @@ def _freeze(workload: Mapping[str, Any], evidence: Path, incident: str | None) -
 
 
 def _halt(workload: Mapping[str, Any], evidence: Path, incident: str | None, frozen: dict[Identity, str]) -> None:
-    host = LinuxHost(workload["api_port"])
+    host, find = LinuxHost(workload["api_port"]), _finder(workload, evidence, incident)
     seen, held = set[Identity](), _named(workload, evidence, FROZEN)
     deadline = time.monotonic() + _FREEZE_SECONDS
     while time.monotonic() < deadline:
         snapshot = host.snapshot()
-        new = [who for who in _members(workload, evidence, incident, snapshot) if who not in seen]
+        new = [who for who in find(snapshot) if who not in seen]
         if not new:
             break
         seen.update(new)
@@ -198,20 +198,25 @@ def _write(path: Path, rows: list[dict[str, Any]]) -> None:
             file.write(json.dumps(rows).encode())
 
 
-def _members(
-    workload: Mapping[str, Any], evidence: Path, incident: str | None, snapshot: Mapping[int, Process]
-) -> dict[Identity, Member]:
-    """Whether what a recovery has started is new life, only the run can tell: that is left alone here.
+def _finder(
+    workload: Mapping[str, Any], evidence: Path, incident: str | None
+) -> Callable[[Mapping[int, Process]], dict[Identity, Member]]:
+    """Read from the disk once what every look needs; give back how the members in a look are found.
 
-    With its children it is where the run may carry that incident on: it would spare them, and they stood for ever.
+    Whether what a recovery has started is new life, only the run can tell: that is left alone here. With its children
+    it is where the run may carry that incident on: it would spare them, and they stood for ever.
     """
-    matchers = matchers_of(workload, number_of(workload["user"]))
-    ours = {LinuxHost().guard(base / CORDON) for base in _bases(workload, evidence)}
-    ours |= _named(workload, evidence, RECOVERED)
-    newest = max((home.name for base in _bases(workload, evidence) for home in base.glob("IR-*")), default="IR-")
+    matchers, root = matchers_of(workload, number_of(workload["user"])), PurePath(os.path.realpath(workload["root"]))
+    bases = list(_bases(workload, evidence))
+    ours = {LinuxHost().guard(base / CORDON) for base in bases} | _named(workload, evidence, RECOVERED)
+    newest = max((home.name for base in bases for home in incidents_in(base)), default="IR-")
     carried_on = _named(workload, evidence, RECOVERED, incident or newest)
-    spared = untouchable(snapshot) | pids_of(snapshot, ours) | family(snapshot, carried_on)
-    return members(snapshot, matchers, PurePath(os.path.realpath(workload["root"])), spared)
+
+    def find(snapshot: Mapping[int, Process]) -> dict[Identity, Member]:
+        spared = untouchable(snapshot) | pids_of(snapshot, ours) | family(snapshot, carried_on)
+        return members(snapshot, matchers, root, spared)
+
+    return find
 
 
 def read_early(path: Path) -> dict[Identity, datetime]:
