@@ -21,6 +21,7 @@ from tasks.custody.errors import EvacuationError, Refused
 from tasks.custody.incident.description import one, place, tables
 from tasks.custody.visible import say
 from tasks.prestart.freeze import freeze_described, thaw_again, uninterrupted
+from tasks.system.cancellation import await_result
 from tasks.system.managed_process import ManagedProcessError
 from tasks.system.priority import take_priority
 
@@ -124,7 +125,7 @@ def _run(wanted: argparse.Namespace) -> int:
         try:
             load()
             names, known = _given(wanted)
-            coming.result()
+            await_result(coming)
             with _served_by(server, known):
                 return _told(_evacuate(names, wanted), known)
         finally:

@@ -3,9 +3,9 @@
 import hashlib
 import inspect
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial, wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -22,7 +22,7 @@ from tasks.custody.step_result import StepResult
 from tasks.custody.visible import LINE_LIMIT, visible
 from tasks.runtime.context import RunContext
 from tasks.runtime.former_names import know_former_names
-from tasks.system.cancellation import HEED_SECONDS, PATIENCE_SECONDS, RunCancelled
+from tasks.system.cancellation import PATIENCE_SECONDS, RunCancelled, await_result
 
 logger = logging.getLogger(__name__)
 know_former_names()
@@ -123,17 +123,11 @@ def _walkable(argument: Any) -> Any:
 
 
 def end_of(future: PrefectFuture[Any]) -> State[Any]:
-    """Wait for a step; how it ended. The server, which may be dead, is not asked, and nothing is raised.
-
-    The wait has short turns: Python runs a signal's handler in the main thread alone, and one that came just before an
-    endless wait began, or to another thread, would be heeded when the step ends by itself.
-    """
-    done = threading.Event()
-    future.add_done_callback(lambda _: done.set())
+    """Wait for a step; how it ended. The server, which may be dead, is not asked, and nothing is raised."""
+    done = Future[PrefectFuture[Any]]()
+    future.add_done_callback(done.set_result)
     try:
-        while not done.wait(HEED_SECONDS):
-            pass
-        future.wait()
+        await_result(done).wait()
     except Exception as error:  # noqa: BLE001  whatever becomes of one step, the run goes on to its record
         return Failed(message=f"it could not be run: {type(error).__name__}: {error}")
     return future.state

@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 PATIENCE_SECONDS: Final = 5.0
 """How long a step that does not heed the flag is waited for. Prefect's worker kills 30 s after it asked."""
-HEED_SECONDS: Final = 0.1
+_HEED_SECONDS: Final = 0.1
 """How soon an order to end is noticed by whoever waits."""
 _left: Final[list[threading.Thread]] = []
 
@@ -50,12 +50,23 @@ class Cancellation:
         """Do it apart. Once cancelled it has so many seconds left; RunCancelled leaves it to end with this process."""
         done, thread = apart(body)
         while not done.done() and not self:
-            wait([done], HEED_SECONDS)
+            wait([done], _HEED_SECONDS)
         wait([done], patience)
         if not done.done():
             _left.append(thread)
             raise RunCancelled(f"not finished {patience:g} s after the run was cancelled")
         return done.result()
+
+
+def await_result(future: Future[T]) -> T:
+    """Wait for a result in short turns, so that a signal is heeded.
+
+    Python runs a signal's handler in the main thread alone: one that came just before an endless wait began, or to
+    another thread, would be heeded when that wait ends by itself.
+    """
+    while not future.done():
+        wait([future], _HEED_SECONDS)
+    return future.result()
 
 
 def apart(body: Callable[[], T]) -> tuple[Future[T], threading.Thread]:
