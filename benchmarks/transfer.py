@@ -31,8 +31,9 @@ from tasks.custody.store.objects import Expected, evidence_objects
 from tasks.custody.store.sent import Sent
 from tasks.evidence.collect import collect
 from tasks.evidence.seal import check_seal, read_manifest, seal, sealed
+from tasks.incident.current import read_incident
 from tasks.incident.run_lock import take_ownership
-from tasks.runtime.context import RunContext, read_incident
+from tasks.runtime.context import RunContext
 from tasks.runtime.progress import Progress
 from tasks.storage.offload import offload, prove
 from tasks.storage.promote import promote

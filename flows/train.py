@@ -10,7 +10,7 @@ from blocks.workload import Workload
 from flows.fields import BlockName
 from tasks.adapters.saved_blocks import load_block
 from tasks.custody.incident.ending import REFUSED
-from tasks.preflight.open_incident import require_here
+from tasks.preflight.requirements import require_here
 from tasks.runtime.end_state import ended
 from tasks.runtime.flow_run import this_run
 from tasks.training.process import Training

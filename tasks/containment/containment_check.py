@@ -10,7 +10,7 @@ from tasks.containment.containers import find_containers, frozen_containers, liv
 from tasks.containment.cordon import await_cordon, matchers
 from tasks.containment.freeze import load_frozen, load_returned
 from tasks.containment.members import Snapshot, excluded_pids, own_pids
-from tasks.containment.short_lived import NOBODY, met_in_passing
+from tasks.containment.short_lived import NO_PID, met_in_passing
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.membership import Survey, survey
 from tasks.custody.containment.passing import come_and_gone
@@ -37,7 +37,7 @@ def check_containment(context: RunContext) -> Containment:
 
     Nor anybody who comes and goes faster than a look, nor another program on the API's port.
     """
-    last, _ = context.host.arrivals(NOBODY)
+    last, _ = context.host.arrivals(NO_PID)
     state = await_cordon(context)
     mine, visible, seen = look_for_life(context)
     held = {each.identity: each.source for each in load_returned(context) if each.end is End.HELD}

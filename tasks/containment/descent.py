@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final, Self
 
 from tasks.adapters.host import Host
-from tasks.containment.short_lived import NOBODY
+from tasks.containment.short_lived import NO_PID
 from tasks.custody.containment.process import Identity, Process, family, parents_first
 from tasks.system.processes import start_of
 
@@ -66,7 +66,7 @@ class Kin:
         return any(who and who.start <= process.identity.start and _not_another(who) for who in above)
 
     def _look(self) -> None:
-        last, pause = self._host.arrivals(NOBODY)[0], 0.0
+        last, pause = self._host.arrivals(NO_PID)[0], 0.0
         while not self._over.wait(pause):
             began = time.monotonic()
             last, new = self._host.arrivals(last)

@@ -6,7 +6,7 @@ from typing import Final
 from tasks.adapters.host import Host, lives
 from tasks.custody.containment.process import Process
 
-NOBODY: Final = -1
+NO_PID: Final = -1
 _SECONDS: Final = 0.3
 _LONGEST_SECONDS: Final = 2.0
 _LOOKS: Final = 300

@@ -1,5 +1,6 @@
 """Read and write open.json: which incident of a workload is open. One that was killed while it opened is carried on."""
 
+import json
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -10,8 +11,9 @@ from typing import TYPE_CHECKING
 from pydantic import TypeAdapter
 
 from tasks.custody.incident.incident import Incident
-from tasks.incident.directory import base_of, bases
-from tasks.incident.layout import OPEN
+from tasks.custody.incident.verdict import Word
+from tasks.incident.directory import base_of, bases, find_home
+from tasks.incident.layout import CLAIMED, INCIDENT, OPEN, closings
 from tasks.system.atomic_files import read_plain, write_whole
 
 if TYPE_CHECKING:
@@ -78,3 +80,38 @@ def _say_again(workload: "Workload", said: Mapping[Path, bytes]) -> None:
     for path, content in said.items():
         with suppress(OSError):
             write_whole(path, content)
+
+
+def read_incident(home: Path) -> Incident | None:
+    """The incident that an earlier run opened in this folder."""
+    path = home / INCIDENT
+    return TypeAdapter(Incident).validate_json(path.read_bytes()) if path.exists() else None
+
+
+def last_verdict(home: Path) -> Word | None:
+    """The word of the incident's last closed record; None if no run has closed."""
+    closed = closings(home)
+    return Word(json.loads(closed[-1].read_bytes())["verdict"]) if closed else None
+
+
+def last_incident(workload: "Workload") -> str | None:
+    """The incident that the last run opened; none if what is written there is no incident (a loss of power)."""
+    try:
+        return TypeAdapter(Incident).validate_json(last_opened(workload)).id
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        logger.error("%s is damaged and is not followed: %s", OPEN, error)  # noqa: TRY400
+        return None
+
+
+def unfinished_incident(workload: "Workload") -> str | None:
+    """The incident that has to be carried on before another may be opened."""
+    incident = last_incident(workload)
+    if incident is None:
+        return None
+    home = find_home(workload, incident)
+    if (home / CLAIMED).exists():
+        return None
+    verdict = last_verdict(home)
+    return None if verdict in {Word.VERIFIED, Word.PARTIAL} else incident

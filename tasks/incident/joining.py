@@ -30,7 +30,7 @@ from tasks.incident.layout import (
     of_any_boot,
 )
 from tasks.incident.run_lock import incident_at_work, owner
-from tasks.system.atomic_files import caught_lines, read_marker, read_plain, rows_of
+from tasks.system.atomic_files import caught_lines, open_new, read_marker, read_plain, rows_of
 
 WAIT_SECONDS: Final = 120.0
 _CONTAINED: Final = frozenset({"VERIFIED", "PARTIAL", "UNVERIFIED"})
@@ -146,10 +146,9 @@ def _create(folder: Path, name: str, about: Mapping[str, Any]) -> bool:
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
         beside = folder / f".{name}.{os.getpid()}"
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
-            with os.fdopen(descriptor, "w") as file:
-                file.write(json.dumps(about))
+            with open_new(beside, 0o600) as file:
+                file.write(json.dumps(about).encode())
                 file.flush()
                 os.fsync(file.fileno())
             with suppress(FileExistsError):

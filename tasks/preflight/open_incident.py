@@ -4,7 +4,7 @@ import logging
 import os
 import pwd
 import socket
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -14,30 +14,31 @@ from uuid import UUID
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from pydantic import TypeAdapter
 
 from blocks.workload import Workload
 from tasks.adapters.saved_blocks import load_block, require_store
-from tasks.collectors import discover
 from tasks.containment.pause_prefect import named_by
-from tasks.custody.containment.pause import Launcher
 from tasks.custody.errors import Refused
 from tasks.custody.incident.alarm import Alarm, belongs_to
 from tasks.custody.incident.incident import Incident, new_id, parse_id
-from tasks.custody.incident.verdict import Word
 from tasks.evidence.signing import tell_key
-from tasks.incident.current import last_opened, opening
+from tasks.incident.current import last_incident, opening, read_incident, unfinished_incident
 from tasks.incident.directory import bases, find_home, make_base
 from tasks.incident.joining import WAIT_SECONDS, incident_of, joined_message, leave, past
-from tasks.incident.layout import CLAIMED, OPEN
 from tasks.incident.run_lock import owner, sign, take_ownership
 from tasks.preflight.known_incident import require_known
 from tasks.preflight.privileges import tell_rights, tell_room
+from tasks.preflight.requirements import (
+    require_here,
+    require_known_account,
+    require_known_collectors,
+    require_not_ours,
+    require_same_workload,
+)
 from tasks.runtime.actor import BY_HAND
-from tasks.runtime.context import Policy, RunContext, last_verdict, read_incident
+from tasks.runtime.context import Policy, RunContext
 from tasks.runtime.flow_run import origin, own_launchers
 from tasks.runtime.joined_triggers import take_over_triggers
-from tasks.system.accounts import number_of
 from tasks.system.processes import boot_id
 
 logger = logging.getLogger(__name__)
@@ -226,89 +227,6 @@ def choose_id(given: str | None, unfinished: str | None, created: datetime, suff
             f"Run again with incident_id={unfinished}, or leave incident_id empty, which carries it on.",
         )
     return given or unfinished or new_id(created, suffix)
-
-
-def last_incident(workload: Workload) -> str | None:
-    """The incident that the last run opened; none if what is written there is no incident (a loss of power)."""
-    try:
-        return TypeAdapter(Incident).validate_json(last_opened(workload)).id
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        logger.error("%s is damaged and is not followed: %s", OPEN, error)  # noqa: TRY400
-        return None
-
-
-def unfinished_incident(workload: Workload) -> str | None:
-    """The incident that has to be carried on before another may be opened."""
-    incident = last_incident(workload)
-    if incident is None:
-        return None
-    home = find_home(workload, incident)
-    if (home / CLAIMED).exists():
-        return None
-    verdict = last_verdict(home)
-    return None if verdict in {Word.VERIFIED, Word.PARTIAL} else incident
-
-
-def require_here(workload: Workload) -> None:
-    """The evacuation runs where the workload runs, and nowhere else."""
-    here = socket.gethostname()
-    if workload.host not in {here, socket.getfqdn()}:
-        raise Refused(
-            f"to run on {workload.host}, where the workload runs",
-            here,
-            f"Start a worker of the evacuation's pool on {workload.host}, or correct host in the workload block.",
-        )
-    if not workload.root.is_dir():
-        raise Refused(
-            "the workload's root folder to exist on this host",
-            str(workload.root),
-            "Correct root in the workload block.",
-        )
-
-
-def require_known_account(workload: Workload) -> None:
-    """An account that does not exist here owns nothing: everything would be left running."""
-    try:
-        number_of(workload.user)
-    except KeyError as error:
-        raise Refused(
-            "an account of this host, or none",
-            repr(workload.user),
-            "Correct user in the workload block, or leave it empty.",
-        ) from error
-
-
-def require_known_collectors(workload: Workload) -> None:
-    """A needed collector that does not exist would be lost for ever without a word."""
-    unknown = sorted({*(workload.needed or ()), *workload.may_be_missing} - discover().keys())
-    if unknown:
-        raise Refused(
-            f"collectors out of {', '.join(discover())}",
-            ", ".join(unknown),
-            "Correct needed or may_be_missing in the workload block.",
-        )
-
-
-def require_not_ours(named: Iterable[Launcher], own: Collection[Launcher]) -> None:
-    """An evacuation that pauses what itself comes from could not be carried on."""
-    if ours := [launcher for launcher in named if launcher in own]:
-        raise Refused(
-            "to pause what starts training, never what the evacuation itself comes from",
-            ", ".join(map(str, ours)),
-            "Give training a pool or queue of its own, and correct what the workload block pauses.",
-        )
-
-
-def require_same_workload(incident: Incident, workload: str) -> None:
-    """An incident belongs to one workload."""
-    if incident.workload != workload:
-        raise Refused(
-            f"{incident.id} to be an incident of {workload}",
-            f"an incident of {incident.workload}",
-            "Give the id of an incident of this workload, or leave incident_id empty.",
-        )
 
 
 def _own(base: Path, *, dry_run: bool) -> int | None:

@@ -11,18 +11,13 @@ from tasks.adapters.saved_blocks import load_block, require_store
 from tasks.custody.errors import Refused
 from tasks.custody.incident.incident import Incident, parse_id
 from tasks.custody.incident.verdict import why_not_recover
+from tasks.incident.current import last_incident, last_verdict, read_incident, unfinished_incident
 from tasks.incident.directory import base_of, find_home
 from tasks.incident.layout import manifests
 from tasks.incident.run_lock import take_ownership
-from tasks.preflight.open_incident import (
-    AlreadyRunning,
-    Opened,
-    last_incident,
-    require_here,
-    require_same_workload,
-    unfinished_incident,
-)
-from tasks.runtime.context import RunContext, last_verdict, read_incident
+from tasks.preflight.open_incident import AlreadyRunning, Opened
+from tasks.preflight.requirements import require_here, require_same_workload
+from tasks.runtime.context import RunContext
 from tasks.runtime.flow_run import origin, own_launchers
 
 

@@ -1,6 +1,5 @@
 """Hold what one run of one incident works with: places, log, adapters, stores."""
 
-import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -22,7 +21,6 @@ from tasks.custody.evidence.acquisition import StoredFile
 from tasks.custody.evidence.keys import MANIFEST, SEGMENT, unquote, volume_folder
 from tasks.custody.incident.incident import Incident
 from tasks.custody.incident.log import CustodyLog
-from tasks.custody.incident.verdict import Word
 from tasks.custody.store.latest import LatestPolicy
 from tasks.custody.store.retention import NOTHING, Retention
 from tasks.incident.directory import base_of, cordon_dir, fallback_home, open_home
@@ -31,13 +29,11 @@ from tasks.incident.layout import (
     CORDON,
     CUSTODY_LOG,
     EARLY,
-    INCIDENT,
     RECORD,
     RECOVERED,
     RECOVERED_CONTAINERS,
     RESERVE,
     RESULTS,
-    closings,
     manifests,
 )
 from tasks.runtime.actor import BY_HAND, actor
@@ -293,15 +289,3 @@ class RunContext:
         if self._ownership is not None and not still_acts():
             os.close(self._ownership)
             self._ownership = None
-
-
-def read_incident(home: Path) -> Incident | None:
-    """The incident that an earlier run opened in this folder."""
-    path = home / INCIDENT
-    return TypeAdapter(Incident).validate_json(path.read_bytes()) if path.exists() else None
-
-
-def last_verdict(home: Path) -> Word | None:
-    """The word of the incident's last closed record; None if no run has closed."""
-    closed = closings(home)
-    return Word(json.loads(closed[-1].read_bytes())["verdict"]) if closed else None

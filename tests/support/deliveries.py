@@ -10,7 +10,8 @@ from tasks.custody.evidence.acquisition import Seal
 from tasks.custody.store.sent import Sent
 from tasks.evidence.collect import collect
 from tasks.evidence.seal import check_seal, seal, sealed
-from tasks.runtime.context import RunContext, read_incident
+from tasks.incident.current import read_incident
+from tasks.runtime.context import RunContext
 from tasks.storage.offload import offload
 from tasks.storage.verify import verify
 from tests.support.run_context import INCIDENT, case_of, made

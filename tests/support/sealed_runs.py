@@ -13,9 +13,10 @@ from tasks.custody.containment.receipt import Containment
 from tasks.custody.evidence.acquisition import Evidence, Outcome, Seal
 from tasks.evidence.collect import collect
 from tasks.evidence.seal import check_seal, seal, sealed
+from tasks.incident.current import read_incident
 from tasks.record.findings import Findings, content_of, verdict_of
 from tasks.record.write import record
-from tasks.runtime.context import RunContext, read_incident
+from tasks.runtime.context import RunContext
 from tasks.storage.offload import claim_store, offload
 from tasks.storage.promote import promote
 from tasks.storage.verify import verify

@@ -27,7 +27,7 @@ from tasks.custody.containment.receipt import Challenge, Containment
 from tasks.custody.errors import Refused
 from tasks.custody.incident.verdict import Word
 from tasks.incident.layout import PRIOR
-from tasks.preflight.open_incident import require_not_ours
+from tasks.preflight.requirements import require_not_ours
 from tasks.record.findings import Findings, verdict_of
 from tasks.runtime.flow_run import own_launchers
 from tests.support.run_context import INCIDENT, case_of

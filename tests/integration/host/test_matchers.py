@@ -12,7 +12,7 @@ from tasks.containment.cordon import cordon
 from tasks.containment.freeze import freeze
 from tasks.containment.stop import stop
 from tasks.custody.errors import Refused
-from tasks.preflight.open_incident import require_known_account
+from tasks.preflight.requirements import require_known_account
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload, free_port, open_the_way, wait_until
 

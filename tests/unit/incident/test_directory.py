@@ -18,7 +18,7 @@ from tasks.cli.status import status
 from tasks.containment.cordon import await_cordon, cordon
 from tasks.custody.errors import Refused
 from tasks.custody.incident.incident import Incident
-from tasks.incident.current import last_opened, note_opened, opening
+from tasks.incident.current import last_incident, last_opened, note_opened, opening, unfinished_incident
 from tasks.incident.directory import (
     _memory,
     base_of,
@@ -34,7 +34,7 @@ from tasks.incident.directory import (
 from tasks.incident.layout import CORDON, INCIDENT, OPEN, OWNER
 from tasks.incident.run_lock import take_ownership
 from tasks.preflight import open_incident as preflight
-from tasks.preflight.open_incident import Request, last_incident, unfinished_incident
+from tasks.preflight.open_incident import Request
 from tasks.runtime.context import RunContext
 from tests.support.run_context import case_of
 from tests.support.small_disks import MIB, fill, make_read_only, small_disk

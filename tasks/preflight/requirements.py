@@ -1,0 +1,71 @@
+"""§0: refuse a run that does not fit this host, this workload or Prefect's side of it."""
+
+import socket
+from collections.abc import Collection, Iterable
+
+from blocks.workload import Workload
+from tasks.collectors import discover
+from tasks.custody.containment.pause import Launcher
+from tasks.custody.errors import Refused
+from tasks.custody.incident.incident import Incident
+from tasks.system.accounts import number_of
+
+
+def require_here(workload: Workload) -> None:
+    """The evacuation runs where the workload runs, and nowhere else."""
+    here = socket.gethostname()
+    if workload.host not in {here, socket.getfqdn()}:
+        raise Refused(
+            f"to run on {workload.host}, where the workload runs",
+            here,
+            f"Start a worker of the evacuation's pool on {workload.host}, or correct host in the workload block.",
+        )
+    if not workload.root.is_dir():
+        raise Refused(
+            "the workload's root folder to exist on this host",
+            str(workload.root),
+            "Correct root in the workload block.",
+        )
+
+
+def require_known_account(workload: Workload) -> None:
+    """An account that does not exist here owns nothing: everything would be left running."""
+    try:
+        number_of(workload.user)
+    except KeyError as error:
+        raise Refused(
+            "an account of this host, or none",
+            repr(workload.user),
+            "Correct user in the workload block, or leave it empty.",
+        ) from error
+
+
+def require_known_collectors(workload: Workload) -> None:
+    """A needed collector that does not exist would be lost for ever without a word."""
+    unknown = sorted({*(workload.needed or ()), *workload.may_be_missing} - discover().keys())
+    if unknown:
+        raise Refused(
+            f"collectors out of {', '.join(discover())}",
+            ", ".join(unknown),
+            "Correct needed or may_be_missing in the workload block.",
+        )
+
+
+def require_not_ours(named: Iterable[Launcher], own: Collection[Launcher]) -> None:
+    """An evacuation that pauses what itself comes from could not be carried on."""
+    if ours := [launcher for launcher in named if launcher in own]:
+        raise Refused(
+            "to pause what starts training, never what the evacuation itself comes from",
+            ", ".join(map(str, ours)),
+            "Give training a pool or queue of its own, and correct what the workload block pauses.",
+        )
+
+
+def require_same_workload(incident: Incident, workload: str) -> None:
+    """An incident belongs to one workload."""
+    if incident.workload != workload:
+        raise Refused(
+            f"{incident.id} to be an incident of {workload}",
+            f"an incident of {incident.workload}",
+            "Give the id of an incident of this workload, or leave incident_id empty.",
+        )
