@@ -157,7 +157,8 @@ def handed_down(
     """Compute a value for each of these processes and their ancestors from the value of its parent, topmost first.
 
     `first` stands for what is above the topmost. Each process is computed once: the work grows with their number, not
-    with their depth. A table that was read while pids were reused may hold a loop, which is cut.
+    with their depth. A table that was read while pids were reused may hold a loop, which is cut above its
+    highest pid, whoever is asked for first.
     """
     known: dict[int, T] = {}
     for start in pids:
@@ -165,12 +166,14 @@ def handed_down(
         while pid in snapshot and pid not in known and pid not in path:
             path[pid] = None
             pid = snapshot[pid].parent
+        order = list(path)
         if pid in path:
-            pid, _ = path.popitem()
-            known[pid] = first
-        value = known.get(pid, first)
-        for one in reversed(path):
-            value = known[one] = step(snapshot[one], value)
+            stem, loop = order[: order.index(pid)], order[order.index(pid) :]
+            cut = loop.index(max(loop))
+            known[loop[cut]] = first
+            order = [*stem, *loop[cut + 1 :], *loop[:cut]]
+        for one in reversed(order):
+            known[one] = step(snapshot[one], known.get(snapshot[one].parent, first))
     return known
 
 

@@ -162,6 +162,12 @@ def test_the_lineages_of_many_are_those_of_each(parents: list[int], data: st.Dat
         assert looped or line == lineage(snapshot, pid)
 
 
+def test_where_a_loop_is_cut_does_not_hang_on_whom_is_asked_for_first() -> None:
+    loop = table(*(process(pid, parent, f"p{pid}") for pid, parent in ((1, 3), (2, 3), (3, 14), (14, 2))))
+    for pids in ([1, 2], [2, 1], [14, 3, 2, 1], [3, 1, 2, 14]):
+        assert lineages(loop, pids) == {pid: lineage(loop, pid) for pid in pids}
+
+
 def test_a_name_with_invisible_letters_is_shown_whole_and_as_version_0_1_wrote_it() -> None:
     (starter,) = lineage(table(process(10, 1, "a" * 95 + "\u202e" * 9), process(11, 10, "child")), 11)
     assert starter.name == "a" * 95 + "⟨U+202E⟩" * 5
