@@ -92,7 +92,14 @@ def _furnish(place: Path, root: Path, full: str) -> None:
         (place / "HEAD").write_text(f"ref: {branch}\n")
     else:
         (place / "HEAD").write_text(f"{full}\n")
-    (place / "index").write_bytes(_index(root))
+    _copy_index(place / "index", root)
+
+
+def _copy_index(into: Path, root: Path) -> None:
+    """Copy it with its time: git believes size and time of a file only where the index is a second younger."""
+    written = (root / ".git/index").lstat().st_mtime_ns
+    into.write_bytes(_index(root))
+    os.utime(into, ns=(written, written))
 
 
 def _index(root: Path) -> bytes:

@@ -2,7 +2,9 @@
 
 import json
 import os
+import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -98,6 +100,18 @@ def test_the_repository_is_told_of(root: Path, folder: Path) -> None:
     assert "the first commit" in (folder / "git_commit.txt").read_text()
     assert "train.py" in (folder / "git_status.txt").read_text()
     assert "+print('two')" in (folder / "git_diff.txt").read_text()
+
+
+def test_a_change_of_the_same_size_within_the_second_of_the_commit_is_seen(root: Path, folder: Path) -> None:
+    repository(root)
+    index = root / ".git/index"
+    while int(index.stat().st_mtime) != int((root / "train.py").stat().st_ctime):
+        shutil.rmtree(root / ".git")
+        repository(root)
+    while time.time() < index.stat().st_mtime + 1:
+        time.sleep(0.01)
+    taken(COLLECT_GIT, target(root), folder)
+    assert "train.py" in (folder / "git_status.txt").read_text()
 
 
 def test_an_enclosing_repository_is_not_taken_for_the_workloads(root: Path, place: Path, folder: Path) -> None:
