@@ -4,11 +4,12 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from signal import SIGKILL, SIGSTOP
 from typing import Any, Final
 
-from tasks.adapters.host import send_signal
+from tasks.adapters.host import lives, send_signal
 from tasks.containment.containers import frozen_containers
 from tasks.containment.cordon import caught
 from tasks.containment.freeze import halt, load_frozen, load_returned
@@ -51,10 +52,15 @@ class Watching:
         self.context, self.host = context, context.host
         self.earlier = {source for process in load_frozen(context).values() for source in process.lineage}
         self.returns: Counter[Source] = Counter()
-        self.found: dict[Identity, Returned] = {each.identity: each for each in load_returned(context)}
+        self.found: dict[Identity, Returned] = {each.identity: self._settled(each) for each in load_returned(context)}
         self.standing: dict[Source, None] = {}
         self.stopped: dict[Source, None] = {}
         self.containers = ContainerReturns(context)
+
+    def _settled(self, each: Returned) -> Returned:
+        """What a run that died was about to kill, and is gone, it has killed: it stood frozen."""
+        gone = each.end is End.SURVIVED and not lives(self.host, each.identity)
+        return replace(each, end=End.KILLED) if gone else each
 
     def go_on(self) -> None:
         """Look again and again; each return makes the watch begin anew, a few times at most."""
@@ -103,6 +109,8 @@ class Watching:
     def _deal_with(self, snapshot: Snapshot, source: Source | None, family: Mapping[Identity, Member]) -> None:
         if source:
             self.returns[source] += 1
+        self._note(snapshot, source, family, dict.fromkeys(family, End.SURVIVED))
+        self.context.journal(RETURNED, list[Returned], list(self.found.values()))  # before anybody is killed
         if source and self._may_stop(snapshot, source, family):
             self._stop(source)
             end = self._kill(family)
@@ -111,12 +119,22 @@ class Watching:
             end = dict.fromkeys(family, End.HELD)
         else:
             end = self._kill(family)
+        self._note(snapshot, source, family, end)
+        for each in (self.found[identity] for identity in family):
+            about = {"role": each.role, "command": each.command, "source": each.source, "end": each.end}
+            self.context.log.write("came back", str(each.identity.pid), **about)
+
+    def _note(
+        self,
+        snapshot: Snapshot,
+        source: Source | None,
+        family: Mapping[Identity, Member],
+        end: Mapping[Identity, End],
+    ) -> None:
+        told = str(source or "nothing that is known of")
         for identity, member in family.items():
-            told = str(source or "nothing that is known of")
             command = command_line(snapshot[identity.pid].command)
             self.found[identity] = Returned(identity, member.role, command, told, end[identity])
-            about = {"role": member.role, "command": command, "source": told, "end": end[identity]}
-            self.context.log.write("came back", str(identity.pid), **about)
 
     def _may_stop(self, snapshot: Snapshot, source: Source, family: Iterable[Identity]) -> bool:
         """The block allows it, and nobody else's work hangs on it: a unit of the workload alone, no login, not us."""
