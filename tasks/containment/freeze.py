@@ -9,6 +9,7 @@ from typing import Final
 from tasks.adapters.host import Host, freeze_process
 from tasks.containment.api_port import note_listener
 from tasks.containment.containers import containers_key, freeze_containers, frozen_containers, stopped_containers
+from tasks.containment.earlier_boots import note_reboots
 from tasks.containment.members import Snapshot, find_members
 from tasks.custody.containment.container import ContainerIdentity
 from tasks.custody.containment.ends import End
@@ -62,6 +63,7 @@ def freeze(context: RunContext) -> Freeze:
         about = {"role": process.role, "why": process.why, "command": process.command, "denied": process.denied}
         about |= {"at": str(process.frozen_at), "source": ", started by ".join(map(str, process.lineage))}
         context.log.write("frozen", str(identity.pid), **about)
+    note_reboots(context)
     containers, trouble = freeze_containers(context)
     return Freeze(_now(), tuple(everyone), settled, containers, trouble)
 

@@ -92,6 +92,18 @@ def of_any_boot(name: str) -> str:
     return name.replace(_BOOT, "?" * len(_BOOT))
 
 
+def of_boot(name: str, boot: str) -> str:
+    """Turn a journal's name into the name of that journal from another boot."""
+    return name.replace(_BOOT, boot)
+
+
+def earlier_boots(home: Path) -> list[str]:
+    """The other boots of this host in which an incident froze something, as its journals name them."""
+    before, after = FROZEN.split(_BOOT)
+    names = (path.name for path in home.glob(of_any_boot(FROZEN)))
+    return sorted({name.removeprefix(before).removesuffix(after) for name in names} - {_BOOT})
+
+
 def incidents_in(base: Path) -> list[Path]:
     """Folders of the real incidents below a base, oldest first."""
     return sorted(base.glob("IR-*"))
