@@ -43,12 +43,13 @@ def write_whole(path: Path, data: bytes | Iterable[bytes]) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Flush the new name of a file to the disk: a loss of power would else bring back what lay there before."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    """Flush a file's new name to the disk: a loss of power would else bring back what lay there. Some disks cannot."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def read_marker(marker: Path) -> dict[str, Any]:
