@@ -110,7 +110,7 @@ def load_stopped(context: RunContext) -> dict[Identity, Stopped]:
 
 
 def load_announced(context: RunContext) -> dict[Identity, Stopped]:
-    """What a run that died was about to send in its stop, as receipts; one that has not ended yet survives."""
+    """What a stop that was broken off was about to send, as receipts; what has not ended yet survives."""
     return {receipt.identity: receipt for receipt in context.journal(STOPPING, list[Stopped]) or []}
 
 

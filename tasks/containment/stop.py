@@ -53,7 +53,7 @@ def stop(context: RunContext) -> Stop:
     fresh = [target.receipt() for target in stopping.targets.values() if target.identity not in earlier]
     receipts = sorted([*earlier.values(), *fresh], key=lambda receipt: receipt.identity)
     context.journal(STOPPED, list[Stopped], [receipt for receipt in receipts if receipt.end is not End.SURVIVED])
-    context.journal(STOPPING, list[Stopped], [])
+    context.journal(STOPPING, list[Stopped], [receipt for receipt in fresh if receipt.end is End.SURVIVED])
     for receipt in fresh:
         signals = [name for name, _ in receipt.signals]
         context.log.write("stopped", str(receipt.identity.pid), end=receipt.end, signals=signals)
@@ -65,7 +65,7 @@ class StopTarget:
     """A process that a stop has to end: what it was sent, whether it is there still, and when it was gone.
 
     A `newcomer` was met during the stop; one that is `held` is frozen, and not waited for in the grace. `announced` is
-    what a run that died was about to send it: it may have died before it did.
+    what an earlier run was about to send it, which may have died before it did.
     """
 
     identity: Identity
@@ -90,7 +90,7 @@ class StopTarget:
 
     @property
     def signals(self) -> tuple[tuple[str, datetime], ...]:
-        """What it was sent, after what a run that died had announced."""
+        """What it was sent, after what an earlier run had announced."""
         return (*self.announced, *self.sent)
 
     def receipt(self, *planned: Signals) -> Stopped:
@@ -106,14 +106,14 @@ class StopTarget:
             return ""
         names = ", ".join(name for name, _ in self.announced)
         ended = "" if self.left or self.gone_at else ", and it ended at an unknown moment"
-        return f"{names} announced by a run that died{ended} (途中で終わった実行が送信を予告)"
+        return f"{names} announced by an earlier run{ended} (以前の実行が送信を予告)"
 
 
 class Stopping:
     """One stop in progress."""
 
     def __init__(self, context: RunContext, processes: Iterable[Frozen | Stopped], kin: Kin) -> None:
-        """Begin with what was frozen, with what a run that died had in hand, and with who descends from it."""
+        """Begin with what was frozen, with what an earlier run had in hand, and with who descends from it."""
         self.context, self.host, self.kin = context, context.host, kin
         self.protected_pids = protected_pids(context, self.host.snapshot())
         announced = {who: receipt.signals for who, receipt in load_announced(context).items()}

@@ -77,7 +77,7 @@ class Watching:
                 self.context.cancelled.check()
                 time.sleep(_POLL_SECONDS)
         finally:
-            self.context.journal(RETURNED, list[Returned], list(self.found.values()))
+            self._keep()
 
     def look(self) -> bool:
         """Freeze whoever is there, and deal with what has started them; True if anybody new was there."""
@@ -107,10 +107,12 @@ class Watching:
         return families
 
     def _deal_with(self, snapshot: Snapshot, source: Source | None, family: Mapping[Identity, Member]) -> None:
+        told = str(source or "nothing that is known of")
+        for who, member in family.items():
+            self.found[who] = Returned(who, member.role, command_line(snapshot[who.pid].command), told, End.SURVIVED)
+        self._keep()  # before anybody is killed
         if source:
             self.returns[source] += 1
-        self._note(snapshot, source, family, dict.fromkeys(family, End.SURVIVED))
-        self.context.journal(RETURNED, list[Returned], list(self.found.values()))  # before anybody is killed
         if source and self._may_stop(snapshot, source, family):
             self._stop(source)
             end = self._kill(family)
@@ -119,22 +121,13 @@ class Watching:
             end = dict.fromkeys(family, End.HELD)
         else:
             end = self._kill(family)
-        self._note(snapshot, source, family, end)
-        for each in (self.found[identity] for identity in family):
-            about = {"role": each.role, "command": each.command, "source": each.source, "end": each.end}
-            self.context.log.write("came back", str(each.identity.pid), **about)
+        for who in family:
+            each = self.found[who] = replace(self.found[who], end=end[who])
+            about = {"role": each.role, "command": each.command, "source": told, "end": each.end}
+            self.context.log.write("came back", str(who.pid), **about)
 
-    def _note(
-        self,
-        snapshot: Snapshot,
-        source: Source | None,
-        family: Mapping[Identity, Member],
-        end: Mapping[Identity, End],
-    ) -> None:
-        told = str(source or "nothing that is known of")
-        for identity, member in family.items():
-            command = command_line(snapshot[identity.pid].command)
-            self.found[identity] = Returned(identity, member.role, command, told, end[identity])
+    def _keep(self) -> None:
+        self.context.journal(RETURNED, list[Returned], list(self.found.values()))
 
     def _may_stop(self, snapshot: Snapshot, source: Source, family: Iterable[Identity]) -> bool:
         """The block allows it, and nobody else's work hangs on it: a unit of the workload alone, no login, not us."""

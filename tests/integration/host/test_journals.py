@@ -147,7 +147,7 @@ def test_the_next_run_tells_what_one_that_died_in_its_stop_was_sending(
         assert {receipt.end for receipt in stopped.processes} == ends
         for receipt in stopped.processes:
             assert name in [sent for sent, _ in receipt.signals]
-            assert "announced by a run that died" in receipt.reason
+            assert "announced by an earlier run" in receipt.reason
         unknown = [receipt for receipt in stopped.processes if "at an unknown moment" in receipt.reason]
         assert {receipt.gone_at for receipt in unknown} <= {None}
         assert len(unknown) >= (0 if name == "SIGINT" else count)
