@@ -42,6 +42,7 @@ _LONGEST_PAUSE_SECONDS: Final = 1.0
 _SHARE: Final = 25
 _THAWS: Final = 3
 _NO_LOCK: Final = -1
+_REFUSED: Final = 2
 AGAIN: Final = "again"
 
 
@@ -202,8 +203,8 @@ def _taken_up(marker: Path) -> tuple[GuardConfig, int]:
     try:
         orders = kept_orders(marker)
     except (OSError, ValueError) as error:
-        say(f"no guard was started: {error}. 番人を起動できません。", error=True)
-        sys.exit(1)
+        say(f"no guard was started: {error}. guard を起動できません。", error=True)
+        sys.exit(_REFUSED)
     if LinuxHost().guard(marker):
         _say_ready()
         say(f"a guard stands for {marker}")

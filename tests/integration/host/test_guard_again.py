@@ -123,6 +123,6 @@ def test_a_marker_that_is_not_ours_or_holds_no_orders_starts_nothing(small: Smal
             marker.unlink()
         with started_again(marker) as guard:
             _, said = guard.communicate(timeout=20)
-            assert guard.returncode == 1
+            assert guard.returncode == 2
             assert said.startswith("no guard was started: ")
         assert LinuxHost().guard(context.cordon_dir / CORDON) is None

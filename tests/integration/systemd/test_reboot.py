@@ -1,13 +1,16 @@
 """SIGKILL of a run in the middle, a reboot, and the same incident carried on: what the host and the record say."""
 
+import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
+from tasks.custody.containment.ends import End
+from tasks.incident.layout import FROZEN, of_any_boot
 from tests.support.booted_host import PROJECT, BootedHost
 from tests.support.served_workload import ServedWorkload
 from tests.support.workloads import wait_until
@@ -132,6 +135,17 @@ def test_status_names_what_stands_frozen_with_the_guard_alone(guarded: Rebooted)
     assert " frozen: /srv/served/venv/bin/python -m uvicorn api.app:app" in guarded.status
 
 
+def identity(row: dict[str, Any]) -> tuple[int, int]:
+    return row["identity"]["pid"], row["identity"]["start"]
+
+
+def frozen_in_all_boots(workload: ServedWorkload) -> set[tuple[int, int]]:
+    """Whom the incident has frozen before the reboot and after it, by its journals."""
+    host, home = workload.host, f"{workload.evidence}/{workload.incident()}"
+    files = host.run(["sh", "-c", f"ls {home}/{of_any_boot(FROZEN)}"], check=True).stdout.split()
+    return {identity(row) for file in files for row in json.loads(host.read(file))}
+
+
 @pytest.mark.parametrize(("action", "subject"), MOMENTS)
 def test_killed_at_any_moment_and_booted_again(tmp_path: Path, action: str, subject: str) -> None:
     with BootedHost(tmp_path / "host") as host:
@@ -145,3 +159,6 @@ def test_killed_at_any_moment_and_booted_again(tmp_path: Path, action: str, subj
         done = workload.evacuate("--incident", incident)
         assert done.returncode == 0, done.stdout + done.stderr[-2000:]
         assert (workload.incident(), workload.living()) == (incident, [])
+        receipts = workload.record()["stop"]["processes"]
+        assert frozen_in_all_boots(workload) <= {identity(receipt) for receipt in receipts}
+        assert {receipt["end"] for receipt in receipts} <= {End.STOPPED, End.KILLED, End.REBOOT}
