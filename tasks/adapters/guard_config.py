@@ -41,7 +41,7 @@ class GuardConfig:
         return all(about.get(name) == mine[name] for name in ("incident", "lock", "watches"))
 
     def about(self) -> dict[str, Any]:
-        """The marker's content, but for the guard's own identity."""
+        """The marker's content, but for the guard's own identity; by its `orders` a guard is started again."""
         watches = [[matcher.role, matcher.pattern, matcher.user, matcher.port] for matcher in self.matchers]
         return {
             "incident": self.incident,
@@ -49,6 +49,7 @@ class GuardConfig:
             "since": self.since,
             "lock": self.lock,
             "watches": {"root": self.root, "patterns": watches, "containers": list(self.containers)},
+            "orders": asdict(self),
         }
 
     def to_bytes(self) -> bytes:
@@ -58,7 +59,11 @@ class GuardConfig:
     @classmethod
     def from_bytes(cls, data: bytes) -> "GuardConfig":
         """What came through the pipe. ValueError or TypeError if it is not whole."""
-        told = json.loads(data)
+        return cls.of(json.loads(data))
+
+    @classmethod
+    def of(cls, told: dict[str, Any]) -> "GuardConfig":
+        """Read the orders from what JSON made of them. KeyError or TypeError if they are not whole."""
         told["matchers"] = tuple(Matcher(**matcher) for matcher in told["matchers"])
         for name in ("known", "containers", "known_containers", "started", "started_containers"):
             told[name] = tuple(told[name])

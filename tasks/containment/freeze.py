@@ -9,14 +9,16 @@ from typing import Final
 from tasks.adapters.host import Host, freeze_process
 from tasks.containment.api_port import note_listener
 from tasks.containment.containers import containers_key, freeze_containers, frozen_containers, stopped_containers
+from tasks.containment.earlier_boots import note_reboots
 from tasks.containment.members import Snapshot, find_members
 from tasks.custody.containment.container import ContainerIdentity
+from tasks.custody.containment.ends import End
 from tasks.custody.containment.membership import Member
 from tasks.custody.containment.process import Identity, Process, handed_down
 from tasks.custody.containment.receipt import Freeze, Frozen, Returned, Stopped
 from tasks.custody.containment.source import lineages
 from tasks.custody.evidence.redact import command_line
-from tasks.incident.layout import FROZEN, RETURNED, SINCE, STOPPED
+from tasks.incident.layout import FROZEN, RETURNED, SINCE, STOPPED, STOPPING
 from tasks.prestart.freeze import read_early, take_over
 from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
@@ -31,15 +33,12 @@ _POLL_SECONDS: Final = 0.005
 def freeze(context: RunContext) -> Freeze:
     """SIGSTOP every process of the workload, parents first, again until a look finds no new one (runbook §2, §3).
 
-    Its containers are paused right after: no engine can delay that.
+    Its containers are paused right after: no engine can delay that, and nothing is written before all stand: no disk.
     Looks anew in every run; what earlier runs of the incident froze stays in the result, so that steps which
     depend on it are repeated for new life and for nothing else.
     """
-    if context.journal(SINCE, int) is None:
-        context.journal(SINCE, int, ticks())
-    before = read_early(context.early)
+    began, before = ticks(), read_early(context.early)
     fresh: dict[Identity, Frozen] = {}
-    earlier = load_frozen(context)
     deadline = time.monotonic() + _FREEZE_SECONDS
     looks = list[tuple[Snapshot, dict[Identity, Frozen]]]()
     settled = False
@@ -53,7 +52,9 @@ def freeze(context: RunContext) -> Freeze:
     for snapshot, halted in looks:
         fresh |= describe(snapshot, halted)
     context.freeze_budget.begin()
-    everyone = sorted({**earlier, **fresh}.values(), key=lambda process: process.identity)
+    if context.journal(SINCE, int) is None:
+        context.journal(SINCE, int, began)
+    everyone = sorted({**load_frozen(context), **fresh}.values(), key=lambda process: process.identity)
     context.journal(FROZEN, list[Frozen], everyone)
     take_over(context.early)
     _confirm(context.host, fresh)
@@ -62,6 +63,7 @@ def freeze(context: RunContext) -> Freeze:
         about = {"role": process.role, "why": process.why, "command": process.command, "denied": process.denied}
         about |= {"at": str(process.frozen_at), "source": ", started by ".join(map(str, process.lineage))}
         context.log.write("frozen", str(identity.pid), **about)
+    note_reboots(context)
     containers, trouble = freeze_containers(context)
     return Freeze(_now(), tuple(everyone), settled, containers, trouble)
 
@@ -103,7 +105,13 @@ def _confirm(host: Host, fresh: Mapping[Identity, Frozen]) -> None:
 
 def load_stopped(context: RunContext) -> dict[Identity, Stopped]:
     """Receipts of everything that this incident has ended so far, whichever run did it."""
-    return {receipt.identity: receipt for receipt in context.journal(STOPPED, list[Stopped]) or []}
+    receipts = [*load_announced(context).values(), *(context.journal(STOPPED, list[Stopped]) or [])]
+    return {receipt.identity: receipt for receipt in receipts if receipt.end is not End.SURVIVED}
+
+
+def load_announced(context: RunContext) -> dict[Identity, Stopped]:
+    """What a stop that was broken off was about to send, as receipts; what has not ended yet survives."""
+    return {receipt.identity: receipt for receipt in context.journal(STOPPING, list[Stopped]) or []}
 
 
 def stop_key(context: RunContext) -> str:

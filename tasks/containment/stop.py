@@ -1,7 +1,7 @@
 """§3: end what was frozen (signal, thaw, grace, SIGKILL), with a receipt for each process."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -12,7 +12,7 @@ from tasks.adapters.host import lives, send_signal
 from tasks.containment.containers import stop_containers
 from tasks.containment.cordon import matchers
 from tasks.containment.descent import Kin
-from tasks.containment.freeze import collect_key, halt, load_frozen, load_stopped
+from tasks.containment.freeze import collect_key, halt, load_announced, load_frozen, load_stopped
 from tasks.containment.members import find_members, protected_pids
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.membership import Member
@@ -20,7 +20,7 @@ from tasks.custody.containment.newcomer import Newcomer, classify_newcomer
 from tasks.custody.containment.process import Identity, Process, copies, gentle_signal
 from tasks.custody.containment.receipt import Frozen, Stop, Stopped
 from tasks.custody.evidence.redact import command_line
-from tasks.incident.layout import STOPPED
+from tasks.incident.layout import STOPPED, STOPPING
 from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
 
@@ -35,8 +35,10 @@ def stop(context: RunContext) -> Stop:
     """End everything that was frozen: the signal that each process heeds, a thaw, the grace, SIGKILL (runbook §3).
 
     Policy kill, for a compromised host: SIGKILL while it is frozen, and no thaw.
+    Before each thaw and each kill a journal is on disk that tells what is sent to whom, for the run that comes after
+    one that dies here.
     """
-    processes = load_frozen(context)
+    processes = load_announced(context) | load_frozen(context)
     with ThreadPoolExecutor(1) as beside, Kin(context.host, processes) as kin:
         containers = beside.submit(stop_containers, context)
         stopping = Stopping(context, processes.values(), kin)
@@ -51,6 +53,7 @@ def stop(context: RunContext) -> Stop:
     fresh = [target.receipt() for target in stopping.targets.values() if target.identity not in earlier]
     receipts = sorted([*earlier.values(), *fresh], key=lambda receipt: receipt.identity)
     context.journal(STOPPED, list[Stopped], [receipt for receipt in receipts if receipt.end is not End.SURVIVED])
+    context.journal(STOPPING, list[Stopped], [receipt for receipt in fresh if receipt.end is End.SURVIVED])
     for receipt in fresh:
         signals = [name for name, _ in receipt.signals]
         context.log.write("stopped", str(receipt.identity.pid), end=receipt.end, signals=signals)
@@ -61,7 +64,8 @@ def stop(context: RunContext) -> Stop:
 class StopTarget:
     """A process that a stop has to end: what it was sent, whether it is there still, and when it was gone.
 
-    A `newcomer` was met during the stop; one that is `held` is frozen, and not waited for in the grace.
+    A `newcomer` was met during the stop; one that is `held` is frozen, and not waited for in the grace. `announced` is
+    what an earlier run was about to send it, which may have died before it did.
     """
 
     identity: Identity
@@ -73,30 +77,50 @@ class StopTarget:
     sent: list[tuple[str, datetime]] = field(default_factory=list)
     gone_at: datetime | None = None
     reason: str = ""
+    announced: tuple[tuple[str, datetime], ...] = ()
 
     @property
     def end(self) -> End:
         """How it ended, by what it was sent."""
         if self.left:
             return End.SURVIVED
-        if any(name == SIGKILL.name for name, _ in self.sent):
+        if any(name == SIGKILL.name for name, _ in self.signals):
             return End.KILLED
-        return End.STOPPED if self.sent else End.GONE
+        return End.STOPPED if self.signals else End.GONE
 
-    def receipt(self) -> Stopped:
-        """What was done, and how it ended."""
-        return Stopped(self.identity, self.role, self.command, tuple(self.sent), self.end, self.gone_at, self.reason)
+    @property
+    def signals(self) -> tuple[tuple[str, datetime], ...]:
+        """What it was sent, after what an earlier run had announced."""
+        return (*self.announced, *self.sent)
+
+    def receipt(self, *planned: Signals) -> Stopped:
+        """What was done, and how it ended; with `planned` what is about to be sent as well."""
+        now = datetime.now(UTC)
+        signals = (*self.signals, *((number.name, now) for number in planned))
+        reason = "; ".join(filter(None, (self._doubt, self.reason)))
+        return Stopped(self.identity, self.role, self.command, signals, self.end, self.gone_at, reason)
+
+    @property
+    def _doubt(self) -> str:
+        if not self.announced:
+            return ""
+        names = ", ".join(name for name, _ in self.announced)
+        ended = "" if self.left or self.gone_at else ", and it ended at an unknown moment"
+        return f"{names} announced by an earlier run{ended} (以前の実行が送信を予告)"
 
 
 class Stopping:
     """One stop in progress."""
 
-    def __init__(self, context: RunContext, processes: Iterable[Frozen], kin: Kin) -> None:
-        """Begin with what was frozen, and with who descends from it."""
+    def __init__(self, context: RunContext, processes: Iterable[Frozen | Stopped], kin: Kin) -> None:
+        """Begin with what was frozen, with what an earlier run had in hand, and with who descends from it."""
         self.context, self.host, self.kin = context, context.host, kin
         self.protected_pids = protected_pids(context, self.host.snapshot())
+        announced = {who: receipt.signals for who, receipt in load_announced(context).items()}
         self.targets = {
-            each.identity: StopTarget(each.identity, each.role, each.command, left=lives(self.host, each.identity))
+            (who := each.identity): StopTarget(
+                who, each.role, each.command, left=lives(self.host, who), announced=announced.get(who, ())
+            )
             for each in processes
         }
 
@@ -107,9 +131,14 @@ class Stopping:
 
     def ask(self) -> None:
         """Queue each its gentle signal while it is frozen, then thaw: it acts on the signal before anything else."""
+        asked = dict[Identity, list[Signals]]()
         for target in self.left:
             process = self.host.get_process(target.identity)
-            if process and (gentle := gentle_signal(process.masks)):
+            gentle = gentle_signal(process.masks) if process else None
+            asked[target.identity] = [gentle] if gentle else []
+        self._announce({who: [*gentle, SIGCONT] for who, gentle in asked.items()})
+        for target in self.left:
+            for gentle in asked[target.identity]:
                 self._send(target, gentle)
         for target in self.left:
             self._send(target, SIGCONT)
@@ -140,6 +169,7 @@ class Stopping:
             self._take_in_newcomers()
             if not self.left or self.context.cancelled:
                 break
+            self._announce({target.identity: [SIGKILL] for target in self.left})
             for target in self.left:
                 self._send(target, SIGKILL)
             self._wait_gone(_SETTLE_SECONDS)
@@ -184,6 +214,12 @@ class Stopping:
             if any(matcher.recognises(process, self.context.root) for matcher in matchers(self.context.workload)):
                 target.held = True
                 self._send(target, SIGSTOP)
+
+    def _announce(self, planned: Mapping[Identity, Sequence[Signals]]) -> None:
+        """Have it on disk what is sent to whom before it is sent."""
+        rows = [target.receipt(*planned.get(who, ())) for who, target in self.targets.items()]
+        if planned:
+            self.context.journal(STOPPING, list[Stopped], rows)
 
     def _wait_gone(self, seconds: float) -> None:
         waiting = self.left

@@ -67,6 +67,8 @@ RECOVERED_CONTAINERS: Final = "recovered-containers.json"
 """Containers that its own recovery has started."""
 FROZEN: Final = f"frozen-{_BOOT}.json"
 """The processes that it has frozen in this boot."""
+STOPPING: Final = f"stopping-{_BOOT}.json"
+"""What a stop was about to send, and to which processes; those that have their receipts are in it no more."""
 STOPPED: Final = f"stopped-{_BOOT}.json"
 """The receipts of the processes that it has stopped in this boot."""
 RETURNED: Final = f"returned-{_BOOT}.json"
@@ -77,6 +79,8 @@ LISTENED: Final = f"listened-{_BOOT}.json"
 """That a process of the workload listened on the API's port when it was frozen."""
 FROZEN_CONTAINERS: Final = f"frozen-containers-{_BOOT}.json"
 """The containers that it has paused in this boot."""
+STOPPING_CONTAINERS: Final = f"stopping-containers-{_BOOT}.json"
+"""The containers that a stop was about to end; those that have their receipts are in it no more."""
 STOPPED_CONTAINERS: Final = f"stopped-containers-{_BOOT}.json"
 """The receipts of the containers that it has stopped."""
 RETURNED_CONTAINERS: Final = f"returned-containers-{_BOOT}.json"
@@ -86,6 +90,18 @@ RETURNED_CONTAINERS: Final = f"returned-containers-{_BOOT}.json"
 def of_any_boot(name: str) -> str:
     """Turn a journal's name into the pattern of that journal from any boot of this host."""
     return name.replace(_BOOT, "?" * len(_BOOT))
+
+
+def of_boot(name: str, boot: str) -> str:
+    """Turn a journal's name into the name of that journal from another boot."""
+    return name.replace(_BOOT, boot)
+
+
+def earlier_boots(home: Path) -> list[str]:
+    """The other boots of this host in which an incident froze something, as its journals name them."""
+    before, after = FROZEN.split(_BOOT)
+    names = (path.name for path in home.glob(of_any_boot(FROZEN)))
+    return sorted({name.removeprefix(before).removesuffix(after) for name in names} - {_BOOT})
 
 
 def incidents_in(base: Path) -> list[Path]:

@@ -9,6 +9,7 @@ from prefect.futures import PrefectFuture
 
 from tasks.collectors import discover
 from tasks.containment.containment_check import CONTAINED, stance
+from tasks.containment.earlier_boots import with_earlier_boots
 from tasks.custody.containment.pause import Pause
 from tasks.custody.containment.receipt import (
     Challenge,
@@ -60,9 +61,10 @@ class Findings:
 
 def findings_of(context: RunContext, evidence: tuple[Evidence, ...]) -> Findings:
     """Wait for all steps of the run that are submitted, and take what they made; `evidence` is what was sealed."""
+    freeze, stop = with_earlier_boots(context, _made(context, Freeze, "freeze"), _made(context, Stop, "stop"))
     return Findings(
-        freeze=_made(context, Freeze, "freeze"),
-        stop=_made(context, Stop, "stop"),
+        freeze=freeze,
+        stop=stop,
         containment=_made(context, Containment, "prove_contained_again", "prove_still_contained"),
         pause=_made(context, Pause, "pause"),
         challenge=_made(context, Challenge, "challenge"),

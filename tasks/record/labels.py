@@ -74,6 +74,7 @@ RUN_ENDS: Final = {
 ENDS: Final = {
     End.SURVIVED: (Tone.BAD, Both("生存", "survived")),
     End.HELD: (Tone.FAIR, Both("凍結のまま", "left frozen")),
+    End.REBOOT: (Tone.FAIR, Both("再起動で終了", "ended by a reboot")),
     End.KILLED: (Tone.FAIR, Both("強制終了", "killed")),
     End.GONE: (Tone.QUIET, Both("自ら終了", "ended by itself")),
     End.STOPPED: (Tone.GOOD, Both("停止", "stopped")),
@@ -103,6 +104,7 @@ ACTIONS: Final = {
     "step failed": Both("失敗", "step failed"),
     "step cached": Both("再利用", "step cached"),
     "deviation": Both("手順からの逸脱", "deviation"),
+    "rebooted": Both("ホストの再起動", "the host was rebooted"),
     "came back": Both("再出現", "came back"),
     "uncordoned": Both("ロック解除", "uncordoned"),
     "restarted": Both("再起動", "restarted"),

@@ -18,6 +18,7 @@ MEANINGS: Final = {
     "engine not asked": "The container engine did not answer, so its containers are not known",
     "deviation": "Something was thawed, or taken out of the order of volatility; the reason",
     "stopped": "A process or container has ended: by which signals, and how",
+    "rebooted": "The host was started again in the middle of the incident: how many have no receipt of their end",
     "caught": "A newcomer under the cordon was frozen by the guard",
     "came back": "Something of the workload was started after the stop; by what, as far as it can be known",
     "supervisor stopped": "What brought the workload back was stopped, where the block allows it",

@@ -24,6 +24,7 @@ from tasks.adapters.host import LinuxHost
 from tasks.adapters.local_config import LocalConfig, using_local_config
 from tasks.adapters.prefect_scheduler import NO_SERVER, PrefectScheduler
 from tasks.audit.verify import audited
+from tasks.cli.status import status
 from tasks.custody.audit.signers import read_signers
 from tasks.custody.containment.pause import UNKNOWN, Kind, Launcher
 from tasks.drill.parts import SeaweedFS
@@ -73,6 +74,24 @@ def died(scene: Scene, name: str, server: str) -> int:
     done = subprocess.run(command, env={**os.environ, "PREFECT_API_URL": server}, capture_output=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()[-2000:]
     return len(list((scene.home / "results").glob("IR-*")))
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("count", [1, 3, 4])
+def test_what_a_start_that_was_killed_in_its_freeze_has_stopped_is_named_and_taken_by_the_next(
+    scene: Scene, file: Path, count: int
+) -> None:
+    scene.small.start_all()
+    command = [sys.executable, str(DIE), "SIGSTOP", str(count), str(file)]
+    killed = subprocess.run(command, env={**os.environ, "PREFECT_API_URL": NOBODY}, capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()[-2000:]
+    assert scene.incidents == []
+    told = list(status(scene.block, LinuxHost()))
+    assert f"alone     {count} stand frozen, no run is at work on it, no guard stands" in "\n".join(told)
+    assert told[-1].startswith("or        let it go on as it was: kill -CONT ")
+    assert by_hand(file).stdout.startswith("Verified: ")
+    assert scene.small.living() == []
+    assert len(json.loads((scene.home / "record/001/verdict.json").read_bytes())["stop"]["processes"]) == 4
 
 
 def cached(scene: Scene) -> list[str]:
