@@ -20,7 +20,7 @@ from tasks.system.atomic_files import read_marker, read_plain
 from tasks.system.processes import standpoint
 
 _SHOWN: Final = 100
-_FINISHED: Final = frozenset({"VERIFIED", "PARTIAL"})
+_FINISHED: Final = frozenset({"VERIFIED", "PARTIAL", "THAWED"})
 
 
 def status(workload: Workload, host: Host) -> Iterator[str]:

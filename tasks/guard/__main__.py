@@ -147,6 +147,7 @@ def _caught(process: Process, member: Member, denied: str, line: Iterable[Source
         "why": member.why,
         "command": command_line(process.command),
         "user": process.user,
+        "stood": process.state == "T",
         "source": ", started by ".join(map(str, line)),
         "denied": denied,
     }
