@@ -7,12 +7,14 @@ from prefect.client.schemas.objects import State
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.fields import BlockName, IncidentId, Sentence
+from tasks.containment.decision import thaw_decided
 from tasks.containment.thaw import thaw as thaw_workload
 from tasks.custody.containment.thaw import Thawed
 from tasks.custody.evidence.acquisition import Evidence
 from tasks.custody.incident.ending import THAWED
 from tasks.preflight.open_incident import Opened
 from tasks.preflight.reopen import Reopening, reopen
+from tasks.record.findings import looked_at
 from tasks.record.publish import final_state, publish
 from tasks.record.thawed import thawed_content
 from tasks.record.write import Record, record
@@ -51,6 +53,12 @@ def thaw(
             return let_go(opened.context)
     finally:
         opened.context.close()
+
+
+def thawed_instead(context: RunContext) -> State[Any] | None:
+    """Have a person decide between stop and thaw, if the workload asks for that; None if it is to be stopped."""
+    looked = looked_at(context)
+    return let_go(context, looked) if thaw_decided(context, looked) else None
 
 
 def let_go(context: RunContext, looked: tuple[Evidence, ...] = ()) -> State[Any]:
