@@ -8,11 +8,15 @@ import json
 import os
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from tasks.incident.layout import closings
+from tasks.custody.incident.question import question_of
+from tasks.custody.visible import say
+from tasks.incident.layout import CUSTODY_LOG, closings
 from tasks.incident.run_lock import at_work
+from tasks.system.atomic_files import caught_lines
 
 if TYPE_CHECKING:
     from tasks.adapters.local_config import LocalConfig
@@ -21,12 +25,13 @@ _LOOK_SECONDS: Final = 1.0
 
 
 def main() -> None:
-    """Wait until a run has closed the incident's record, or act once the time is up and no run is at work."""
+    """Wait until a run has closed the incident's record; past the deadline act, if no run is at work."""
     orders = json.load(sys.stdin)
     home, evidence, deadline = Path(orders["home"]), Path(orders["evidence"]), time.monotonic() + orders["seconds"]
     while not any(int(closing.parent.name) >= orders["number"] for closing in closings(home)):
         if time.monotonic() > deadline and not at_work(evidence):
-            _act(orders)
+            if question_of(caught_lines(home / CUSTODY_LOG)).until:  # none once it was thawed
+                _act(orders)
             return
         time.sleep(_LOOK_SECONDS)
 
@@ -34,6 +39,8 @@ def main() -> None:
 def _act(orders: dict[str, Any]) -> None:
     from flows.by_hand import on_own_server
 
+    say(f"{datetime.now(UTC).isoformat()} {orders['incident']}: past its deadline, nobody at work: carried on")
+    sys.stdout.flush()
     on_own_server(lambda: _given(orders), lambda names, _: _carry_on(orders, names))
 
 

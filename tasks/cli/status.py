@@ -64,7 +64,8 @@ def next_step(incident: str, verdict: str, *, cordoned: bool, alive: bool) -> st
     if not incident:
         return "nothing: no incident was ever opened here"
     if verdict not in _FINISHED:
-        return f"carry the incident on: {again}"
+        thaw = "; or, as long as nothing was stopped, call it off: make thaw" * alive
+        return f"carry the incident on: {again}{thaw}"
     if cordoned and alive:
         return f"something of the workload lives under the cordon: carry the incident on: {again}"
     if cordoned:

@@ -74,6 +74,7 @@ class Guard:
             began = time.monotonic()
             self.watch()
             pause = min(max(_PAUSE_SECONDS, (time.monotonic() - began) * (_SHARE - 1)), _LONGEST_PAUSE_SECONDS)
+        self._write()  # a container may have been caught since the last look
 
     def _door(self) -> socket.socket | None:
         """Open the door at which the guard that relieves us gets the lock; None without a lock, or if that fails.

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -13,11 +14,18 @@ import pytest
 from prefect import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName, FlowRunFilterState, FlowRunFilterStateType
 from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from blocks.store import EvidenceStore
 from flows.thaw import thaw
+from tasks.adapters.host import LinuxHost
+from tasks.adapters.prefect_server import PrefectServer
+from tasks.audit.verify import audited
+from tasks.custody.audit.finding import AuditWord
+from tasks.incident.layout import CORDON
 from tests.e2e.flow.test_early import environment
 from tests.support.scenes import Scene
-from tests.support.workloads import wait_until
+from tests.support.workloads import SmallWorkload, wait_until
 
 ALARM = {"event": "training.failed", "resource": "training.portfolio", "payload": {"exit_code": 1}}
 STOOD = psutil.STATUS_STOPPED
@@ -91,6 +99,7 @@ def test_a_person_thaws_and_the_next_alarm_is_an_incident_of_its_own(scene: Scen
             assert words in question
         assert waiting.answer(decision="perhaps", by="Hanako") == 200  # not 201: the form refuses it
         assert standing(scene) == {STOOD}
+        assert scene.evacuate(alarm=ALARM).name == "Joined"
         assert waiting.answer(decision="thaw", by="Hanako", why="a known glitch") == 201
         state = waiting.state.result(60)
     assert (state.type, state.name) == (StateType.COMPLETED, "Thawed"), state.message
@@ -108,6 +117,10 @@ def test_a_person_thaws_and_the_next_alarm_is_an_incident_of_its_own(scene: Scen
     assert thaw(scene.name, scene.name, return_state=True).name == "Thawed"  # the second time nothing is done
     assert scene.evacuate().name == "Verified"  # a person's own is not asked about
     assert len(scene.incidents) == 2
+    again = scene.evacuate(incident_id=home.name)
+    assert "was thawed and is over" in str(again.message)
+    audit = audited(scene.store, home.name, None, deep=True)
+    assert audit.word is not AuditWord.BROKEN, audit.findings
 
 
 def keepers(incident: str) -> list[psutil.Process]:
@@ -147,10 +160,10 @@ def test_the_deadline_is_kept_without_a_person(scene: Scene, act: str, name: str
     assert STOOD not in standing(scene)
 
 
-def asking(scene: Scene) -> "subprocess.Popen[str]":
+def asking(scene: Scene, **environ: str) -> "subprocess.Popen[str]":
     """An evacuation as a worker starts it, once it asks."""
     scene.small.start_all()
-    told = {**os.environ, **environment(scene, alarm=ALARM)}
+    told = {**os.environ, **environ, **environment(scene, alarm=ALARM)}
     run = subprocess.Popen([sys.executable, "-m", "flows.engine"], env=told, stderr=subprocess.PIPE, text=True)
     logs = scene.block.evidence
     wait_until(lambda: any('"asked"' in log.read_text() for log in logs.glob("IR-*/custody.jsonl")), what="a question")
@@ -180,8 +193,28 @@ def test_the_deadline_is_kept_although_run_and_worker_died(scene: Scene, act: st
     run.communicate()
     assert standing(scene) == {STOOD}
     closing = scene.home / "record/001/closing.json"
-    wait_until(closing.exists, 120, what="the record")
+    wait_until(closing.exists, 300, what="the record")
     assert json.loads(closing.read_bytes())["verdict"] == verdict, (scene.home / "deadline.log").read_text()
     assert bool(scene.small.living()) == (act == "thaw")
     assert STOOD not in standing(scene)
     wait_until(lambda: not keepers(scene.home.name), what="the end of the process that kept the deadline")
+
+
+@pytest.mark.soak
+def test_the_deadline_is_kept_although_the_server_died_meanwhile(small: SmallWorkload, tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    with PrefectServer(tmp_path / "server") as server, temporary_settings({PREFECT_API_URL: server.api}):
+        scene = Scene(small, EvidenceStore(folder=tmp_path / "store"))
+        scene.save(workload=small.block(on_alarm="ask", ask_seconds=20))
+        run = asking(scene, PREFECT_CLIENT_MAX_RETRIES="1", **server.env)
+        try:
+            os.killpg(server.pid, signal.SIGKILL)
+            assert standing(scene) == {STOOD}
+            closing = scene.home / "record/001/closing.json"
+            wait_until(closing.exists, 120, what="the record")
+            run.communicate(timeout=120)
+        finally:
+            run.kill()
+            LinuxHost().release(scene.block.evidence / CORDON)
+    assert json.loads(closing.read_bytes())["verdict"] == "VERIFIED"
+    assert small.living() == []
