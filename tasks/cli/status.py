@@ -9,6 +9,7 @@ from blocks.workload import Workload
 from tasks.adapters.container_engine import DockerEngine
 from tasks.adapters.host import Host
 from tasks.containment.pause_prefect import read_prior
+from tasks.containment.thaw import why_not_thaw
 from tasks.containment.uncordon import held, living
 from tasks.custody.containment.container import workload_containers
 from tasks.custody.errors import EngineError
@@ -41,6 +42,8 @@ def status(workload: Workload, host: Host) -> Iterator[str]:
     if not alive_now and not containers:
         yield "workload  nothing of it runs"
     alive = bool(alive_now or containers)
+    if alive and incident and verdict not in _FINISHED and not why_not_thaw(find_home(workload, incident)):
+        yield "or        nothing was stopped yet, so it can be called off, everything as it was: make thaw"
     yield f"next      {next_step(incident, verdict, cordoned=_stands(workload), alive=alive)}"
 
 
@@ -64,8 +67,7 @@ def next_step(incident: str, verdict: str, *, cordoned: bool, alive: bool) -> st
     if not incident:
         return "nothing: no incident was ever opened here"
     if verdict not in _FINISHED:
-        thaw = "; or, as long as nothing was stopped, call it off: make thaw" * alive
-        return f"carry the incident on: {again}{thaw}"
+        return f"carry the incident on: {again}"
     if cordoned and alive:
         return f"something of the workload lives under the cordon: carry the incident on: {again}"
     if cordoned:

@@ -81,6 +81,7 @@ def test_everything_goes_on_the_lock_is_free_and_the_incident_is_over(
 ) -> None:
     frozen.small.start_all()
     frozen.freeze()
+    assert any(line.endswith("make thaw") for line in status(frozen.block, LinuxHost()))
     before = frozen.states()
     assert set(before.values()) == {STOOD}
     assert len(before) == 4
@@ -151,7 +152,8 @@ def test_a_newcomer_that_the_guard_caught_goes_on_as_well(frozen: Frozen) -> Non
     frozen.freeze()
     newcomer = psutil.Process(frozen.small.start(WORKERS="0").pid)
     wait_until(lambda: newcomer.status() == STOOD, what="the guard's catch")
-    wait_until(lambda: str(newcomer.pid) in (frozen.block.evidence / CAUGHT).read_text(), what="its word")
+    rows = frozen.block.evidence / CAUGHT
+    wait_until(lambda: rows.exists() and str(newcomer.pid) in rows.read_text(), what="the guard's word")
     assert frozen.thaw() == 0
     assert newcomer.status() != STOOD
     assert STOOD not in frozen.states().values()
