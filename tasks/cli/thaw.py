@@ -36,6 +36,7 @@ def thaw_by_hand(arguments: list[str]) -> int:
         store, fields = store_given(file)
     except Refused:
         store, fields = "none", {}
+        say(f"{file} has no store, or several: the record stays on this host")
     with using_local_config(LocalConfig(workload, fields, get_current_settings())):
         opened = reopen.fn(Reopening(name, store, None, "", BY_HAND, purpose="thaw"))
         if not isinstance(opened, Opened):

@@ -12,6 +12,7 @@ from tasks.containment.thaw import why_not_thaw
 from tasks.custody.evidence.acquisition import Evidence
 from tasks.custody.incident.question import question_of, seconds_left
 from tasks.custody.visible import LINE_LIMIT, visible
+from tasks.incident.layout import DEADLINE_LOG
 from tasks.rendering.clock import both_times
 from tasks.rendering.markdown import prose
 from tasks.runtime.approval import await_decision
@@ -50,7 +51,7 @@ def thaw_decided(context: RunContext, looked: Sequence[Evidence]) -> bool:
     left = seconds_left(asked, now, block.ask_seconds)
     until = " / ".join(both_times(now + timedelta(seconds=left)))
     if asked.until is None:
-        start_keeper(context.home / "deadline.log", _orders(context, left))
+        start_keeper(context.home / DEADLINE_LOG, _orders(context, left))
         about = {"until": (now + timedelta(seconds=left)).isoformat(), "unanswered": block.unanswered}
         context.log.write("asked", context.incident.id, **about, result=f"until {until}, else {block.unanswered}")
     answer = await_decision(context.run, question(context, looked, until), left, context.cancelled)

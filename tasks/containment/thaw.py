@@ -104,15 +104,12 @@ def _thaw_processes(context: RunContext) -> tuple[list[str], ...]:
 
 
 def _thaw_containers(context: RunContext) -> tuple[list[str], ...]:
-    """Do the same for containers. One that was between two restarts was ended by the freeze: a person starts it."""
+    """Tell the same of containers. One that was between two starts was ended by the freeze: a person starts it."""
     frozen = frozen_containers(context)
-    ended = {who: each for who, each in frozen.items() if not (each.paused_at or each.denied)}
-    seen = [(who, each.stood) for who, each in frozen.items() if who not in ended]
-    ran, stood = ran_before([*seen, *_caught_containers(context)])
+    ran, stood = ran_before([*((who, each.stood) for who, each in frozen.items()), *_caught_containers(context)])
     names = {who: f"container {who.id[:12]}" for who in ran | stood}
     names |= {who: each.summary for who, each in frozen.items()}
-    thawed, gone = list[str](), list[str]()
-    left = [f"{names[who]} has to be started by hand: it was between two starts" for who in ended]
+    thawed, gone, left = list[str](), list[str](), list[str]()
     for who in sorted(ran):
         try:
             now = context.engine.get_container(who.id)
@@ -120,7 +117,8 @@ def _thaw_containers(context: RunContext) -> tuple[list[str], ...]:
                 context.engine.unpause(who.id)
                 thawed += [names[who]] * (now.state == "paused")
             else:
-                gone.append(names[who])
+                between = who in frozen and not (frozen[who].paused_at or frozen[who].denied)
+                gone.append(f"{names[who]}{', between two starts: start it by hand' if between else ''}")
         except EngineError as error:
             left.append(f"{names[who]} stays paused: {error}")
     return thawed, [names[who] for who in sorted(stood)], gone, left

@@ -18,13 +18,13 @@ class Question:
 
 
 def question_of(entries: Iterable[Mapping[str, Any]]) -> Question:
-    """The question of an incident, whichever run asked it. What came before a thaw does not count any more.
+    """The question of an incident, whichever run asked it. A thaw ends it, and so does a cancellation if it is open.
 
     The first asking sets the deadline, also for a run that carries the incident on.
     """
     found = Question()
     for entry in entries:
-        if entry.get("action") == "thawed":
+        if entry.get("action") == "thawed" or (entry.get("action") == "cancelled" and not found.decision):
             found = Question()
         elif entry.get("action") == "asked" and found.until is None:
             with suppress(KeyError, TypeError, ValueError):

@@ -30,6 +30,8 @@ def answered(decision: str) -> dict[str, Any]:
         ([asked(), answered("thaw")], Question(NOON, "thaw")),
         ([asked(), answered("thaw"), {"action": "thawed"}], Question()),
         ([asked(), answered("thaw"), {"action": "thawed"}, asked(LATER)], Question(LATER)),
+        ([asked(), {"action": "cancelled"}], Question()),
+        ([asked(), answered("stop"), {"action": "cancelled"}], Question(NOON, "stop")),
         ([asked(), answered("perhaps")], Question(NOON)),
         ([{"action": "asked", "until": "soon"}], Question()),
         ([{"action": "asked"}], Question()),
