@@ -16,7 +16,7 @@ POOL ?= evacuation
 ENGINE ?= $(CURDIR)/$(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help drill deploy evacuate status uncordon audit pull rollback lower test test-fast mutants check fmt soak bench-contain bench-offload bench-trigger reference lock clean
+.PHONY: help drill deploy evacuate status uncordon thaw audit pull rollback lower test test-fast mutants check fmt soak bench-contain bench-offload bench-trigger reference lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*##/\t/' | expand -t 12
@@ -45,6 +45,9 @@ status: $(STAMP)  ## how a workload stands: WORKLOAD=evacuation.toml
 
 uncordon: $(STAMP)  ## let training in again: WORKLOAD=evacuation.toml
 	$(BIN)/python -m tasks.cli uncordon "$(WORKLOAD)"
+
+thaw: $(STAMP)  ## call an evacuation off that has frozen and not yet stopped, everything as it was: WORKLOAD=evacuation.toml NAME= where it has several
+	$(BIN)/python -m tasks.cli thaw "$(WORKLOAD)" $(if $(NAME),"$(NAME)")
 
 audit: $(STAMP)  ## prove an incident from its store: STORE=store.toml INCIDENT=IR-… SIGNERS=file DEEP=1; without INCIDENT list them
 	$(BIN)/python -m tasks.cli audit "$(STORE)" $(if $(INCIDENT),"$(INCIDENT)") $(if $(SIGNERS),--signers "$(SIGNERS)") $(if $(DEEP),--deep)

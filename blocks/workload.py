@@ -132,6 +132,17 @@ class Workload(Block):
     recovery_seconds: float = Field(
         default=60, gt=0, le=3600, description="How long the API may take to answer again after a restart."
     )
+    on_alarm: Literal["evacuate", "ask"] = Field(
+        default="evacuate",
+        description="What an evacuation does that an alarm has started: evacuate goes on to its end; ask freezes and "
+        "looks, and then waits for a person who says stop or thaw. One that a person starts is never asked about.",
+    )
+    ask_seconds: float = Field(
+        default=900, gt=0, le=86400, description="How long an alarm's evacuation waits for that person."
+    )
+    unanswered: Literal["stop", "thaw"] = Field(
+        default="stop", description="What is done if nobody has answered by then."
+    )
     interpreter: str = Field(
         default="venv/bin/python", min_length=1, description="The workload's Python, relative to the root or absolute."
     )

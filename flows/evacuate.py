@@ -8,6 +8,7 @@ from prefect.client.schemas.objects import State
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.fields import BlockName, IncidentId, Sentence
+from flows.thaw import thawed_instead
 from tasks.collectors import discover
 from tasks.containment.containment_check import prove_contained, prove_still_contained
 from tasks.containment.cordon import cordon
@@ -83,12 +84,14 @@ def evacuate(  # noqa: PLR0913, PLR0917  each is a field of the form that a pers
     try:
         wanted = {"recover": recover and not dry_run, "read_back": read_back and not dry_run}
         with heeding(opened.context.cancelled):
-            return _evacuate(opened.context, latest=latest, **wanted)
+            return _evacuate(opened.context, latest=latest, alarmed=heard is not None, **wanted)
     finally:
         opened.context.close()
 
 
-def _evacuate(context: RunContext, *, latest: LatestPolicy | None, recover: bool, read_back: bool) -> State[Any]:
+def _evacuate(
+    context: RunContext, *, latest: LatestPolicy | None, alarmed: bool, recover: bool, read_back: bool
+) -> State[Any]:
     first = [name for name, collector in discover().items() if collector.while_frozen]
     later = [name for name in discover() if name not in first]
 
@@ -98,8 +101,10 @@ def _evacuate(context: RunContext, *, latest: LatestPolicy | None, recover: bool
     frozen = submit(context, freeze, after=[cordoned])
     claimed = submit(context, claim_store, after=[frozen])
 
-    # §3 look while it is frozen, then stop
+    # §3 look while it is frozen, ask a person where an alarm's evacuation has to, then stop
     looked = [submit(context, collect, name, after=[frozen]) for name in first]
+    if alarmed and (thawed := thawed_instead(context)):
+        return thawed
     stopped = submit(context, stop, after=looked)
     contained = submit(context, prove_contained, after=[stopped, cordoned, paused])
 

@@ -1,12 +1,13 @@
 """Start processes that outlive the run: the guard, and the API that is brought back."""
 
+import json
 import os
 import secrets
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from tasks.adapters.guard_config import GuardConfig
 from tasks.custody.containment.process import Identity
@@ -15,6 +16,7 @@ from tasks.system.priority import give_way
 from tasks.system.processes import start_of
 
 GUARD: Final = "tasks.guard"
+KEEPER: Final = "flows.deadline"
 _SYSTEMD: Final = Path("/run/systemd/system")
 _UNIT_SECONDS: Final = 30.0
 _NO_LOCK: Final = -1
@@ -108,6 +110,29 @@ def start_program(
             **({} if _SYSTEMD.is_dir() else as_user(user)),
         )
     give_way(process.pid)  # a run puts itself before everything else; what it leaves behind is like any other
+    return _let_go(process)
+
+
+def start_keeper(log: Path, orders: Mapping[str, Any]) -> Identity:
+    """Start a process that keeps a question's deadline if we die. Its orders hold secrets, so they touch no disk."""
+    command = outliving([sys.executable, "-P", "-m", KEEPER], "deadline")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT__")}
+    try:
+        output = log.open("ab")
+    except OSError:
+        output = Path(os.devnull).open("ab")  # noqa: SIM115  closed below
+    with output:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd="/",
+            env=environment,
+            start_new_session=True,
+        )
+    with process.stdin as pipe:  # type: ignore[union-attr]
+        pipe.write(json.dumps(orders).encode())
     return _let_go(process)
 
 

@@ -10,6 +10,7 @@ from blocks.workload import Workload
 from tasks.adapters.container_engine import DockerEngine
 from tasks.adapters.host import Host
 from tasks.containment.pause_prefect import read_prior
+from tasks.containment.thaw import why_not_thaw
 from tasks.containment.uncordon import held, living
 from tasks.custody.containment.container import workload_containers
 from tasks.custody.containment.process import Identity
@@ -23,7 +24,7 @@ from tasks.system.atomic_files import caught_lines, read_marker, read_ours, read
 from tasks.system.processes import standpoint
 
 _SHOWN: Final = 100
-_FINISHED: Final = frozenset({"VERIFIED", "PARTIAL"})
+_FINISHED: Final = frozenset({"VERIFIED", "PARTIAL", "THAWED"})
 
 
 def status(workload: Workload, host: Host) -> Iterator[str]:
@@ -52,10 +53,11 @@ def status(workload: Workload, host: Host) -> Iterator[str]:
         yield f"alone     {_alone(workload, host, list(frozen.values()), _paused(containers))}"
     after = next_step(incident, verdict, cordoned=_stands(workload), alive=alive)
     yield f"next      {after if incident or not alone else 'evacuate it: make evacuate'}"
-    if alone and verdict not in _FINISHED:
+    if alive and incident and verdict not in _FINISHED and not why_not_thaw(find_home(workload, incident)):
+        yield "or        nothing was stopped yet, so it can be called off, everything as it was: make thaw"
+    elif alone and not incident:
         by_hand = f"kill -CONT {' '.join(map(str, frozen))}"
-        back = "make thaw" if incident else "make uncordon" if all(frozen.values()) else by_hand
-        yield f"or        let it go on as it was: {back}"
+        yield f"or        let it go on as it was: {'make uncordon' if all(frozen.values()) else by_hand}"
 
 
 def _frozen_since(workload: Workload) -> dict[Identity, str]:

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -71,7 +72,9 @@ def freeze_containers(context: RunContext) -> tuple[tuple[FrozenContainer, ...],
     except EngineError as error:
         trouble = str(error)
         context.log.write("engine not asked", context.engine.place, reason=trouble)
-    everyone = tuple(sorted({**frozen_containers(context), **fresh}.values(), key=lambda each: each.identity))
+    earlier = frozen_containers(context)
+    fresh |= {who: replace(each, stood=earlier[who].stood) for who, each in fresh.items() if who in earlier}
+    everyone = tuple(sorted({**earlier, **fresh}.values(), key=lambda each: each.identity))
     context.journal(FROZEN_CONTAINERS, list[FrozenContainer], list(everyone))
     for each in fresh.values():
         about = {"name": each.name, "image": each.image, "why": each.why, "denied": each.denied}
@@ -106,6 +109,7 @@ def freeze_container(context: RunContext, container: Container) -> FrozenContain
         seen_at=seen,
         paused_at=paused_at,
         denied=denied,
+        stood=container.state == "paused",
     )
 
 

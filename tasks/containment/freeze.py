@@ -51,10 +51,12 @@ def freeze(context: RunContext) -> Freeze:
         settled = not new
     for snapshot, halted in looks:
         fresh |= describe(snapshot, halted)
+    earlier = load_frozen(context)
+    fresh |= {who: replace(each, stood=earlier[who].stood) for who, each in fresh.items() if who in earlier}
     context.freeze_budget.begin()
     if context.journal(SINCE, int) is None:
         context.journal(SINCE, int, began)
-    everyone = sorted({**load_frozen(context), **fresh}.values(), key=lambda process: process.identity)
+    everyone = sorted({**earlier, **fresh}.values(), key=lambda process: process.identity)
     context.journal(FROZEN, list[Frozen], everyone)
     take_over(context.early)
     _confirm(context.host, fresh)
@@ -76,7 +78,8 @@ def halt(host: Host, process: Process, member: Member, before: datetime | None =
     seen, denied = _now(), freeze_process(host, process)
     since = before if before and process.stopped else _now()
     frozen_at = since if denied == "" else None
-    return Frozen(process.identity, member.role, "", process.user, seen, frozen_at, denied or "", member.why)
+    made = Frozen(process.identity, member.role, "", process.user, seen, frozen_at, denied or "", member.why)
+    return replace(made, stood=process.state == "T" and before is None)
 
 
 def describe(snapshot: Snapshot, halted: Mapping[Identity, Frozen]) -> dict[Identity, Frozen]:

@@ -79,6 +79,7 @@ class Guard:
             self.watch()
             _say_ready()
             pause = min(max(_PAUSE_SECONDS, (time.monotonic() - began) * (_SHARE - 1)), _LONGEST_PAUSE_SECONDS)
+        self._write()  # a container may have been caught since the last look
 
     def _door(self) -> socket.socket | None:
         """Open the door at which the guard that relieves us gets the lock; None without a lock, or if that fails.
@@ -152,6 +153,7 @@ def _caught(process: Process, member: Member, denied: str, line: Iterable[Source
         "why": member.why,
         "command": command_line(process.command),
         "user": process.user,
+        "stood": process.state == "T",
         "source": ", started by ".join(map(str, line)),
         "denied": denied,
     }

@@ -21,8 +21,9 @@ from tasks.containment.pause_prefect import named_by
 from tasks.custody.errors import Refused
 from tasks.custody.incident.alarm import Alarm, belongs_to
 from tasks.custody.incident.incident import Incident, new_id, parse_id
+from tasks.custody.incident.verdict import Word
 from tasks.evidence.signing import tell_key
-from tasks.incident.current import last_incident, opening, read_incident, unfinished_incident
+from tasks.incident.current import last_incident, last_verdict, opening, read_incident, unfinished_incident
 from tasks.incident.directory import bases, find_home, make_base
 from tasks.incident.joining import WAIT_SECONDS, incident_of, joined_message, leave, past
 from tasks.incident.run_lock import owner, sign, take_ownership
@@ -181,6 +182,8 @@ def _open(
     if given and given != last_incident(workload):
         require_known(workload, given, saved)
     home = find_home(workload, incident_id, dry_run=request.dry_run)
+    if not request.dry_run and last_verdict(home) is Word.THAWED:
+        raise Refused("an incident to carry on", f"{incident_id}, which was thawed and is over", "Give no incident_id.")
     alarm = request.alarm
     incident = read_incident(home) or Incident(
         id=incident_id,

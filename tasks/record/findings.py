@@ -131,10 +131,16 @@ def _ended_with(state: State[Any], kind: type[StepResult | RunCancelled]) -> boo
     return state.is_final() and isinstance(state.result(raise_on_failure=False), kind)
 
 
+def looked_at(context: RunContext) -> tuple[Evidence, ...]:
+    """Wait for the collectors that have begun, and for the pause of Prefect's side; what the collectors made."""
+    _made(context, Pause, "pause")
+    made = (result_of(future, Evidence) for future in _submitted(context, "collect"))
+    return tuple(item for item in made if item)
+
+
 def every_collector(context: RunContext) -> tuple[Evidence, ...]:
     """Wait for the collectors; one Evidence each: a step that crashed before it left one is a failed attempt."""
-    made = (result_of(future, Evidence) for future in _submitted(context, "collect"))
-    left = {item.collector: item for item in made if item}
+    left = {item.collector: item for item in looked_at(context)}
     return tuple(left.get(name) or _crashed(context, name) for name in discover())
 
 

@@ -151,6 +151,11 @@ class RunContext:
         return RehearsalStore(store, self.log, self.block.retention) if self.dry_run else store
 
     @property
+    def saved(self) -> Mapping[str, Any]:
+        """The fields of the store's block, secrets too."""
+        return self._saved
+
+    @property
     def has_promoter(self) -> bool:
         """Whether somebody else than the writer of evidence changes latest/."""
         try:

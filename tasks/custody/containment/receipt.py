@@ -19,6 +19,7 @@ class Frozen:
 
     `frozen_at` is None where SIGSTOP did not take: `denied` says why, and is empty if the process had ended meanwhile.
     `why` says what it was recognised by, `lineage` who started it, nearest first, and `run` for which Prefect flow run.
+    `stood` says that it was stopped when the freeze met it, and no start of ours had done that.
     """
 
     identity: Identity
@@ -31,6 +32,7 @@ class Frozen:
     why: str = ""
     lineage: tuple[Source, ...] = ()
     run: str = ""
+    stood: bool = False
 
 
 @dataclass(frozen=True, repr=False)
