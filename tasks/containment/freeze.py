@@ -10,6 +10,7 @@ from tasks.adapters.host import Host, freeze_process
 from tasks.containment.api_port import note_listener
 from tasks.containment.containers import containers_key, freeze_containers, frozen_containers, stopped_containers
 from tasks.containment.members import Snapshot, find_members
+from tasks.containment.suspects import suspects_to_end
 from tasks.custody.containment.container import ContainerIdentity
 from tasks.custody.containment.membership import Member
 from tasks.custody.containment.process import Identity, Process, handed_down
@@ -25,6 +26,7 @@ from tasks.system.processes import flow_run_of, ticks
 _FREEZE_SECONDS: Final = 10.0
 _SETTLE_SECONDS: Final = 2.0
 _POLL_SECONDS: Final = 0.005
+_ROUNDS: Final = 8
 
 
 @step("§2", "freeze", "freeze the workload", "凍結")
@@ -50,6 +52,7 @@ def freeze(context: RunContext) -> Freeze:
         fresh |= halted
         looks.append((snapshot, halted))
         settled = not new
+    looks += _freeze_suspects(context, {*earlier, *fresh}) if context.includes_suspects else []
     for snapshot, halted in looks:
         fresh |= describe(snapshot, halted)
     context.freeze_budget.begin()
@@ -64,6 +67,19 @@ def freeze(context: RunContext) -> Freeze:
         context.log.write("frozen", str(identity.pid), **about)
     containers, trouble = freeze_containers(context)
     return Freeze(_now(), tuple(everyone), settled, containers, trouble)
+
+
+def _freeze_suspects(context: RunContext, known: set[Identity]) -> list[tuple[Snapshot, dict[Identity, Frozen]]]:
+    """Freeze suspects too, when the members stand: what they are told by takes longer to read."""
+    looks = list[tuple[Snapshot, dict[Identity, Frozen]]]()
+    for _ in range(_ROUNDS):
+        snapshot = context.host.snapshot()
+        found = suspects_to_end(context, snapshot, known)
+        if not (new := {who: member for who, member in found.items() if who not in known}):
+            break
+        looks.append((snapshot, {who: halt(context.host, snapshot[who.pid], member) for who, member in new.items()}))
+        known |= new.keys()
+    return looks
 
 
 def halt(host: Host, process: Process, member: Member, before: datetime | None = None) -> Frozen:

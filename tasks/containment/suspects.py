@@ -1,0 +1,63 @@
+"""Look at the whole host for what is alive of the workload, by the patterns and by the facts of the kernel."""
+
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path, PurePath
+
+from blocks.workload import Workload
+from tasks.adapters.host import Host
+from tasks.containment.cordon import matchers, named
+from tasks.containment.members import Snapshot, excluded_pids, excused_pids, find_members, own_pids, protected_pids
+from tasks.custody.containment.membership import Member, Survey, survey
+from tasks.custody.containment.process import Identity, Process, pids_of
+from tasks.custody.containment.suspect import included
+from tasks.custody.containment.traces import Facts
+from tasks.incident.layout import SINCE
+from tasks.runtime.context import RunContext
+from tasks.system.accounts import number_of
+from tasks.system.process_traces import file_id
+from tasks.system.processes import ticks
+
+
+def look(host: Host, workload: Workload, visible: Snapshot, since: int, containers: Iterable[str] = ()) -> Survey:
+    """Judge these processes of this host; `since` is when the first was frozen, in clock ticks since boot.
+
+    What they have open and mapped is read here, in a fifth of a millisecond each: after a freeze, not before one.
+    """
+    root, ours = PurePath(os.path.realpath(workload.root)), excluded_pids(visible)
+    strangers = (process for pid, process in visible.items() if pid not in ours and process.alive and process.command)
+    facts = _facts(host, workload, root, strangers)
+    return survey(visible, matchers(workload), root, ours, since, containers, named(workload), facts)
+
+
+def suspects_to_end(context: RunContext, snapshot: Snapshot, frozen: Iterable[Identity]) -> dict[Identity, Member]:
+    """Suspects that this run is asked to freeze and to end as well, with the fact that ties each."""
+    mine = own_pids(context, snapshot)
+    visible = {pid: process for pid, process in snapshot.items() if pid not in mine}
+    found = look(context.host, context.workload, visible, context.journal(SINCE, int) or ticks())
+    known = pids_of(snapshot, {*frozen, *find_members(context, snapshot)})
+    spared = protected_pids(context, snapshot) | excluded_pids(snapshot)
+    spared |= excused_pids(context, snapshot)
+    return included(snapshot, found.suspects, known, context.root, spared)
+
+
+def _facts(host: Host, workload: Workload, root: PurePath, processes: Iterable[Process]) -> Facts:
+    interpreter = Path(root, workload.interpreter)
+    owner = number_of(workload.user)
+    user = Path(root).stat().st_uid if owner is None and Path(root).exists() else owner
+    return Facts(_environment(interpreter, root, user), file_id(interpreter), user, host.traces(processes))
+
+
+def _environment(interpreter: Path, root: PurePath, user: int | None) -> PurePath | None:
+    """The virtual environment of the workload's own, links followed; None for the system's Python, or for ours.
+
+    The workload may have linked to another's: one outside the root must be root's or its own account's.
+    """
+    folder = Path(os.path.realpath(interpreter.parent.parent))
+    if folder in {Path(os.path.realpath(sys.prefix)), Path(root)}:
+        return None
+    if folder.is_relative_to(root):
+        return folder
+    own = (folder / "pyvenv.cfg").is_file() or ((folder / "conda-meta").is_dir() and not (folder / "condabin").exists())
+    return folder if own and folder.stat().st_uid in {0, user} else None
