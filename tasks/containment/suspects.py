@@ -3,12 +3,14 @@
 import os
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path, PurePath
 
 from blocks.workload import Workload
 from tasks.adapters.host import Host
 from tasks.containment.cordon import matchers, named
 from tasks.containment.members import Snapshot, excluded_pids, excused_pids, find_members, own_pids, protected_pids
+from tasks.containment.uncordon import living
 from tasks.custody.containment.membership import Member, Survey, survey
 from tasks.custody.containment.process import Identity, Process, pids_of
 from tasks.custody.containment.suspect import included
@@ -26,9 +28,17 @@ def look(host: Host, workload: Workload, visible: Snapshot, since: int, containe
     What they have open and mapped is read here, in a fifth of a millisecond each: after a freeze, not before one.
     """
     root, ours = PurePath(os.path.realpath(workload.root)), excluded_pids(visible)
-    strangers = (process for pid, process in visible.items() if pid not in ours and process.alive and process.command)
+    strangers = (process for pid, process in visible.items() if pid not in ours and process.alive and process.user >= 0)
     facts = _facts(host, workload, root, strangers)
     return survey(visible, matchers(workload), root, ours, since, containers, named(workload), facts)
+
+
+def suspects_now(host: Host, workload: Workload) -> list[tuple[Process, str]]:
+    """Those that a fact ties to the workload now, and the fact; what descends from a member is one itself."""
+    snapshot = host.snapshot()
+    found = look(host, workload, snapshot, ticks()).suspects
+    members = living(host, workload)
+    return [(snapshot[who.pid], why) for who, why in found.items() if who not in members]
 
 
 def suspects_to_end(context: RunContext, snapshot: Snapshot, frozen: Iterable[Identity]) -> dict[Identity, Member]:
@@ -44,9 +54,11 @@ def suspects_to_end(context: RunContext, snapshot: Snapshot, frozen: Iterable[Id
 
 def _facts(host: Host, workload: Workload, root: PurePath, processes: Iterable[Process]) -> Facts:
     interpreter = Path(root, workload.interpreter)
-    owner = number_of(workload.user)
-    user = Path(root).stat().st_uid if owner is None and Path(root).exists() else owner
-    return Facts(_environment(interpreter, root, user), file_id(interpreter), user, host.traces(processes))
+    environment, user = None, number_of(workload.user)
+    with suppress(OSError):  # of a folder that is closed to us nothing is known
+        user = Path(root).stat().st_uid if user is None else user
+        environment = _environment(interpreter, root, user)
+    return Facts(environment, file_id(interpreter), user, host.traces(processes))
 
 
 def _environment(interpreter: Path, root: PurePath, user: int | None) -> PurePath | None:

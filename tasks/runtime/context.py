@@ -89,7 +89,7 @@ class RunContext:
         """
         self.incident, self.workload, self.store_name = incident, workload, store
         self.run, self.dry_run, self.policy = run, dry_run, policy
-        self._suspects = suspects
+        self.suspects = suspects
         self._ownership: int | None = ownership
         self._saved = saved
         self.base = base_of(workload)
@@ -117,7 +117,7 @@ class RunContext:
     @property
     def includes_suspects(self) -> bool:
         """Whether suspects are frozen and ended as well: as was asked, else under policy kill."""
-        return (self._suspects or ("include" if self.policy == "kill" else "name")) == "include"
+        return (self.suspects or ("include" if self.policy == "kill" else "name")) == "include"
 
     @cached_property
     def host(self) -> Host:
