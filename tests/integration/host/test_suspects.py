@@ -14,15 +14,17 @@ import pytest
 from tasks.adapters.host import LinuxHost
 from tasks.cli.status import status
 from tasks.containment.containment_check import prove_contained, prove_still_contained
-from tasks.containment.cordon import cordon
+from tasks.containment.cordon import await_cordon, cordon
 from tasks.containment.freeze import freeze
 from tasks.containment.stop import stop
 from tasks.custody.containment.receipt import Containment
+from tasks.prestart.freeze import freeze_described, thaw_again
 from tasks.record.dry_run_plan import plan
 from tests.integration.host.test_contain import in_a_process_of_its_own
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload, wait_until, words_of
 
+MOUNTS = Path("/proc/self/mountinfo")
 RENAMED = """
 import ctypes, os, time
 def rename(title):
@@ -262,3 +264,78 @@ def test_what_may_not_be_read_is_told_with_a_number_and_proves_nothing(small: Sm
         )
     del process
     assert "may not be looked into, which proves nothing" in told
+
+
+@pytest.fixture
+def service(small: SmallWorkload) -> Iterator[Path]:
+    """A control group named as that of a systemd service; all that is left in it is ended."""
+    unified = next((Path(line.split()[4]) for line in MOUNTS.read_text().splitlines() if " - cgroup2 " in line), None)
+    if unified is None or os.geteuid() != 0:
+        pytest.skip("needs root and control groups of version 2")
+    group = unified / f"m-{os.getpid()}-{small.port}.service"
+    group.mkdir()
+    yield group
+    (group / "cgroup.kill").write_text("1")
+    wait_until(lambda: not (group / "cgroup.procs").read_text(), what="the end of all in it")
+    group.rmdir()
+
+
+def serving(small: SmallWorkload, group: Path, command: Sequence[str], folder: Path) -> psutil.Process:
+    """A program that is started in a service, as systemd does: the leader of a session, with pid 1 for its parent."""
+    before = set((group / "cgroup.procs").read_text().split())
+    enter = 'echo 0 > "$0/cgroup.procs" && exec setsid --fork "$@"'
+    small.started.append(
+        Popen(["sh", "-c", enter, str(group), *command], cwd=folder, env={**os.environ, "WORKERS": "0"})
+    )
+
+    def new() -> set[str]:
+        found = set((group / "cgroup.procs").read_text().split()) - before
+        return {pid for pid in found if words_of(psutil.Process(int(pid))) == list(command)}
+
+    small.started[-1].wait()
+    wait_until(new, what="its start")
+    return psutil.Process(int(new().pop()))
+
+
+@pytest.mark.parametrize("early", [True, False], ids=["early freeze", "freeze"])
+def test_who_sits_in_a_service_whose_main_process_is_a_member_is_one(
+    small: SmallWorkload, service: Path, tmp_path: Path, *, early: bool
+) -> None:
+    main = serving(small, service, small.training_command, small.root)
+    stray = serving(small, service, ["sleep", "601"], tmp_path)
+    if main.ppid() != 1:
+        pytest.skip("orphans have another parent than pid 1 here")
+    block = small.block(grace_seconds=1)
+    if early:
+        frozen = freeze_described({"root": str(small.root), "evidence_dir": str(block.evidence)})
+        assert frozen
+        assert {who.pid for who in frozen.frozen} == {main.pid, stray.pid}
+        thaw_again(frozen)
+    with case_of(block) as context:
+        cordon.fn(context)
+        why = {each.identity.pid: each.why for each in made(freeze.fn(context)).processes}
+        assert why == {
+            main.pid: "matches the training pattern",
+            stray.pid: f"sits in {service.name}, whose main process is {main.pid}",
+        }
+        stop.fn(context)
+        assert made(prove_contained.fn(context)).contained
+    assert not (service / "cgroup.procs").read_text()
+
+
+def test_who_sits_in_a_service_that_the_block_names_is_a_member_for_the_guard_too(
+    small: SmallWorkload, service: Path, tmp_path: Path
+) -> None:
+    first = serving(small, service, ["sleep", "601"], tmp_path)
+    with case_of(small.block(units=[service.name], grace_seconds=1)) as context:
+        cordon.fn(context)
+        assert await_cordon(context).held
+        wait_until(lambda: first.status() == psutil.STATUS_STOPPED, what="the guard's look")
+        (frozen,) = made(freeze.fn(context)).processes
+        assert (frozen.identity.pid, frozen.role) == (first.pid, "service")
+        assert frozen.why == f"sits in {service.name}, which `units` names"
+        stop.fn(context)
+        assert made(prove_contained.fn(context)).contained
+        second = serving(small, service, ["sleep", "602"], tmp_path)
+        wait_until(lambda: second.status() == psutil.STATUS_STOPPED, what="the guard's catch")
+        assert not made(prove_contained.fn(context)).contained
