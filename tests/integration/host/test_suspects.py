@@ -272,7 +272,7 @@ def service(small: SmallWorkload) -> Iterator[Path]:
     unified = next((Path(line.split()[4]) for line in MOUNTS.read_text().splitlines() if " - cgroup2 " in line), None)
     if unified is None or os.geteuid() != 0:
         pytest.skip("needs root and control groups of version 2")
-    group = unified / f"m-{os.getpid()}-{small.port}.service"
+    group = unified / f"workload-{os.getpid()}-{small.port}.service"
     group.mkdir()
     yield group
     (group / "cgroup.kill").write_text("1")
@@ -284,9 +284,8 @@ def serving(small: SmallWorkload, group: Path, command: Sequence[str], folder: P
     """A program that is started in a service, as systemd does: the leader of a session, with pid 1 for its parent."""
     before = set((group / "cgroup.procs").read_text().split())
     enter = 'echo 0 > "$0/cgroup.procs" && exec setsid --fork "$@"'
-    small.started.append(
-        Popen(["sh", "-c", enter, str(group), *command], cwd=folder, env={**os.environ, "WORKERS": "0"})
-    )
+    environment = {**os.environ, "WORKERS": "0"}
+    small.started.append(Popen(["sh", "-c", enter, str(group), *command], cwd=folder, env=environment))
 
     def new() -> set[str]:
         found = set((group / "cgroup.procs").read_text().split()) - before
