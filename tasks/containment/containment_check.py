@@ -65,16 +65,17 @@ def check_containment(context: RunContext) -> Containment:
 
 def _notes(context: RunContext, visible: Snapshot, seen: Survey) -> tuple[str, ...]:
     """How the block names each suspect; in one line each who was excused, and who may not be looked into."""
-    suspects = [visible[who.pid] for who in seen.suspects.keys() - load_frozen(context).keys()]
+    suspects = [visible[who.pid] for who in sorted(seen.suspects.keys() - load_frozen(context).keys())]
+    for each in suspects:
+        why = seen.suspects[each.identity]
+        context.log.write("suspect", str(each.pid), command=command_line(each.command), why=why)
     named = excused_pids(context, visible)
-    for action, why, process in (
-        *(("suspect", seen.suspects[process.identity], process) for process in suspects),
-        *(("excused", "the block's bystanders" if each.pid in named else "a person's", each) for each in seen.excused),
-    ):
-        context.log.write(action, str(process.pid), command=command_line(process.command), why=why)
+    for each in seen.excused:
+        why = "the block's bystanders" if each.pid in named else "a shell, an editor or a multiplexer"
+        context.log.write("excused", str(each.pid), command=command_line(each.command), why=why)
     counted = ((seen.excused, "excused 除外"), (seen.unread, "may not be looked into, which proves nothing 確認不可"))
     lines = (f"{len(found)} {told}: {_listed(found)}" for found, told in counted if found)
-    return (*(advice(process) for process in sorted(suspects, key=lambda each: each.pid)), *lines)
+    return (*map(advice, suspects), *lines)
 
 
 def _listed(processes: Sequence[Process]) -> str:

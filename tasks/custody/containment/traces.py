@@ -7,6 +7,7 @@ from pathlib import PurePath
 from typing import Final
 
 from tasks.custody.containment.process import Identity, Process
+from tasks.custody.visible import visible
 
 _GPU: Final = re.compile(r"/dev/(?:nvidia.*|kfd|dri/render.*)")
 
@@ -48,14 +49,14 @@ class Facts:
         code = _below(self.environment, (process.executable, *sorted(traces.code)))
         works = bool(_below(root, [process.cwd]))
         if code:
-            return f"it runs code of the workload's environment: {code}"
+            return f"it runs code of the workload's environment: {visible(code)}"
         if works and self.interpreter and traces.program == self.interpreter:
             return "it works in the root with the workload's interpreter"
         if written := _below(root, sorted(traces.written)):
-            return f"it holds a file below the root open for writing: {written}"
+            return f"it holds a file below the root open for writing: {visible(written)}"
         gpu = next((file for file in sorted(traces.read | traces.written) if _GPU.fullmatch(file)), "")
         if gpu and (works or _below(root, (process.executable, *traces.code))):
-            return f"it holds a GPU from inside the root: {gpu}"
+            return f"it holds a GPU from inside the root: {visible(gpu)}"
         return ""
 
     def unread(self, process: Process, root: PurePath) -> bool:
