@@ -31,6 +31,7 @@ _FLAVOUR: Final = re.compile(
     r"\.?(?P<name>.+?)(?:[.-]?\d[\d.]*+|[.-](?:basic|tiny|nox|gtk\d?|athena|lucid|motif|session|auth|rs|static|wrapped))*"
 )
 """Of one program a host may have several: vim.basic, emacs-nox, bash-5.2, sshd-session, sudo-rs."""
+STARTED: Final = "it was started in the root after the freeze"
 SERVICE: Final = "service"
 """The role of who belongs by the service that it sits in alone."""
 _QUOTERS: Final = _SHELLS | _EDITORS | _SEARCHERS | _MANY_IN_ONE | _MULTIPLEXERS
@@ -311,7 +312,7 @@ def survey(  # noqa: PLR0913, PLR0917  each is one thing that a look depends on
         tie = "" if ours or told_apart else facts.tie(process, root)
         if process.pid in spared:
             left += [process] if not ours and (fits or inside or tie) else []
-        elif _only_quotes(process, root):
+        elif _only_quotes(process, root) and unit_of(process.cgroup) not in named.units:
             bystanders += [process] if fits and process.placeless else []
             left += [process] if not ours and (inside or tie) else []
         elif reason := _contradiction(process, fits, inside, ours, named):
@@ -341,7 +342,7 @@ def _contradiction(process: Process, fits: bool, inside: bool, excluded: bool, n
 def _suspicion(process: Process, inside: bool, since: int, tie: str) -> str:  # noqa: FBT001
     if process.container:
         return tie and f"{tie}, {_in_a_container(process.container)}"
-    return tie or ("it was started in the root after the freeze" if inside and process.identity.start >= since else "")
+    return tie or (STARTED if inside and process.identity.start >= since else "")
 
 
 def _in_a_container(container: str) -> str:

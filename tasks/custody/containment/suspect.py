@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from pathlib import PurePath
 from typing import Final
 
-from tasks.custody.containment.membership import Member, rooted
+from tasks.custody.containment.membership import STARTED, Member, quotes, rooted
 from tasks.custody.containment.process import Identity, Process, descendants, parents_first
 from tasks.custody.containment.service import unit_of
 from tasks.custody.containment.source import keeps_only, may_be_ended
@@ -25,16 +25,19 @@ def included(
 ) -> dict[Identity, Member]:
     """Suspects, with the fact that ties each, and all that descends from them, parents first.
 
-    Left out, and only named, is one that keeps others' work too or is what a person needs: in a container, a bare
-    shell or a Prefect worker, or one with a child that nothing ties to the workload.
+    Left out, and only named, is one that keeps others' work too or is a person's: in a container, a Prefect worker, one
+    with a child that nothing ties to the workload, or that somebody has just started there by hand.
     """
     facts = {who.pid: fact for who, fact in suspects.items() if who.pid not in members}
     tied = {pid for pid, process in snapshot.items() if rooted(process, root) and may_be_ended(process)} - {*spared}
     tied |= facts.keys() | {*members}
     chosen = {
         pid
-        for pid in facts
-        if not snapshot[pid].container and may_be_ended(snapshot[pid]) and keeps_only(snapshot, pid, tied)
+        for pid, fact in facts.items()
+        if not snapshot[pid].container
+        and may_be_ended(snapshot[pid])
+        and keeps_only(snapshot, pid, tied)
+        and not (fact == STARTED and _by_a_person(snapshot.get(snapshot[pid].parent)))
     }
     everyone = chosen | descendants(snapshot, chosen)
     return {
@@ -42,6 +45,11 @@ def included(
         for pid in parents_first(snapshot, everyone - {*members} - {*spared})
         if snapshot[pid].alive and not snapshot[pid].container
     }
+
+
+def _by_a_person(parent: Process | None) -> bool:
+    """Whether a shell at a prompt has started it."""
+    return parent is not None and quotes(parent) and not may_be_ended(parent)
 
 
 def advice(process: Process) -> str:

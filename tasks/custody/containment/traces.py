@@ -70,5 +70,5 @@ NO_FACTS: Final = Facts()
 
 
 def _below(folder: PurePath | None, paths: Iterable[str]) -> str:
-    """The first of these paths that lies below a folder."""
-    return next((path for path in paths if folder and path and PurePath(path).is_relative_to(folder)), "")
+    """The first of these paths, as the kernel gives them, that is a folder or lies below it."""
+    return next((path for path in paths if folder and f"{path}/".startswith(f"{folder}/")), "")

@@ -6,7 +6,7 @@ from pathlib import PurePath
 
 import pytest
 
-from tasks.custody.containment.membership import Matcher, Named, members, survey
+from tasks.custody.containment.membership import STARTED, Matcher, Named, members, survey
 from tasks.custody.containment.process import Identity, Process
 from tasks.custody.containment.suspect import advice, included
 from tasks.custody.containment.traces import Facts, Traces
@@ -237,6 +237,8 @@ def test_a_living_process_of_a_named_service_contradicts() -> None:
     seen = survey({40: process}, (TRAIN,), ROOT, (), FROZEN_AT, (), BLOCK)
     assert seen.alive == {process.identity: "it sits in named.service, which `units` names"}
     assert survey({40: process}, (TRAIN,), ROOT, (40,), FROZEN_AT, (), BLOCK).alive == {}
+    shell = replace(process, command=("bash", "/opt/serve.sh"), executable="/usr/bin/bash")
+    assert survey({40: shell}, (TRAIN,), ROOT, (), FROZEN_AT, (), BLOCK).alive.keys() == {process.identity}
 
 
 FACT = "it works in the root with the workload's interpreter"
@@ -273,6 +275,14 @@ def test_suspects_in_containers_and_prefects_are_only_named() -> None:
     assert chosen({40: one(*GUNICORN, container="c" * 64)}) == {}
     worker = one("python", "-m", "prefect", "worker", **INSIDE)
     assert included({40: worker}, {worker.identity: FACT}, (), ROOT, ()) == {}
+
+
+@pytest.mark.parametrize("words", [("-bash",), ("bash", "loop.sh")], ids=["by hand", "by a script"])
+def test_what_a_person_starts_by_hand_after_the_freeze_is_only_named(words: tuple[str, ...]) -> None:
+    shell = beside(30, 450, *words, executable="/usr/bin/bash")
+    made = replace(beside(40, 600, "make", "data", **INSIDE), parent=30)
+    kept = included({30: shell, 40: made}, {made.identity: STARTED}, (), ROOT, ())
+    assert [who.pid for who in kept] == ([] if words == ("-bash",) else [40])
 
 
 def test_the_block_is_told_how_to_name_each_either_way() -> None:
