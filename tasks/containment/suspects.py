@@ -5,21 +5,26 @@ import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path, PurePath
+from typing import Final
 
 from blocks.workload import Workload
 from tasks.adapters.host import Host
 from tasks.containment.cordon import matchers, named
 from tasks.containment.members import Snapshot, excluded_pids, excused_pids, find_members, own_pids, protected_pids
 from tasks.containment.uncordon import living
-from tasks.custody.containment.membership import Member, Survey, survey
-from tasks.custody.containment.process import Identity, Process, pids_of
+from tasks.custody.containment.membership import Member, Survey, protected, survey
+from tasks.custody.containment.process import Identity, Process, ancestry, descendants, family, pids_of
 from tasks.custody.containment.suspect import included
-from tasks.custody.containment.traces import Facts
-from tasks.incident.layout import SINCE
+from tasks.custody.containment.traces import Facts, Traces
+from tasks.incident.directory import cordon_base, homes
+from tasks.incident.layout import CORDON, RECOVERED, SINCE
 from tasks.runtime.context import RunContext
 from tasks.system.accounts import number_of
+from tasks.system.atomic_files import identities
 from tasks.system.process_traces import file_id
 from tasks.system.processes import ticks
+
+_OURS: Final = os.path.realpath(sys.prefix)
 
 
 def look(host: Host, workload: Workload, visible: Snapshot, since: int, containers: Iterable[str] = ()) -> Survey:
@@ -27,18 +32,27 @@ def look(host: Host, workload: Workload, visible: Snapshot, since: int, containe
 
     What they have open and mapped is read here, in a fifth of a millisecond each: after a freeze, not before one.
     """
-    root, ours = PurePath(os.path.realpath(workload.root)), excluded_pids(visible)
-    strangers = (process for pid, process in visible.items() if pid not in ours and process.alive and process.user >= 0)
-    facts = _facts(host, workload, root, strangers)
-    return survey(visible, matchers(workload), root, ours, since, containers, named(workload), facts)
+    root, us = PurePath(os.path.realpath(workload.root)), os.getpid()
+    kept = excluded_pids(visible)
+    called_ours = protected(visible, us) - ancestry(visible, [us]) - descendants(visible, [us]) - {1}
+    asked = [each for pid, each in visible.items() if (pid not in kept or pid in called_ours) and each.user >= 0]
+    facts = _facts(host, workload, root, asked)
+    false = {each.pid for each in asked if each.pid in called_ours and not _runs_ours(facts.traces.get(each.identity))}
+    return survey(visible, matchers(workload), root, kept - false, since, containers, named(workload), facts)
+
+
+def _runs_ours(traces: Traces | None) -> bool:
+    """Whether one that calls itself a Prefect of our installation maps code of it: anybody may call himself so."""
+    return traces is None or traces.denied or any(path.startswith(f"{_OURS}/") for path in traces.code)
 
 
 def suspects_now(host: Host, workload: Workload) -> list[tuple[Process, str]]:
     """Those that a fact ties to the workload now, and the fact; what descends from a member is one itself."""
     snapshot = host.snapshot()
+    ours = {host.guard(cordon_base(workload) / CORDON), *identities(home / RECOVERED for home in homes(workload))}
+    known = family(snapshot, ours) | {who.pid for who in living(host, workload)}
     found = look(host, workload, snapshot, ticks()).suspects
-    members = living(host, workload)
-    return [(snapshot[who.pid], why) for who, why in found.items() if who not in members]
+    return [(snapshot[who.pid], why) for who, why in found.items() if who.pid not in known]
 
 
 def suspects_to_end(context: RunContext, snapshot: Snapshot, frozen: Iterable[Identity]) -> dict[Identity, Member]:
@@ -67,7 +81,7 @@ def _environment(interpreter: Path, root: PurePath, user: int | None) -> PurePat
     The workload may have linked to another's: one outside the root must be root's or its own account's.
     """
     folder = Path(os.path.realpath(interpreter.parent.parent))
-    if folder in {Path(os.path.realpath(sys.prefix)), Path(root)}:
+    if folder in {Path(_OURS), Path(root)}:
         return None
     if folder.is_relative_to(root):
         return folder

@@ -20,6 +20,7 @@ from tasks.containment.stop import stop
 from tasks.custody.containment.receipt import Containment
 from tasks.prestart.freeze import freeze_described, thaw_again
 from tasks.record.dry_run_plan import plan
+from tasks.system.processes import untouchable
 from tests.integration.host.test_contain import in_a_process_of_its_own
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload, wait_until, words_of
@@ -136,6 +137,20 @@ def test_a_renamed_child_of_a_member_is_a_member(small: SmallWorkload) -> None:
 
 
 SLEEPS = "import time; open('{}', 'w').close(); time.sleep(600)"
+
+
+def test_who_calls_itself_our_own_worker_is_a_suspect_all_the_same(small: SmallWorkload) -> None:
+    """A command line is forged in a moment; what Prefect of our installation maps is not."""
+    us = psutil.Process()
+    forged = [str(Path(us.cwd(), us.cmdline()[0])), "-m", "prefect", "worker", "start"]
+    title = "\0".join(forged).encode()
+    renamed = RENAMED.replace("WORKERS = 2", "WORKERS = 0").replace('b"gunicorn: master [portfolio]"', repr(title))
+    small.start(["setsid", "--fork", "venv/bin/python", "-c", renamed, "x" * 400])
+    wait_until(lambda: list(small.root.glob("renamed-*")), what="the renamed process")
+    (process,) = small.living()
+    assert process.pid in untouchable(LinuxHost().snapshot())
+    (told,) = contained(small, training_pattern="no such training").alive
+    assert "it works in the root with the workload's interpreter" in told
 
 
 def test_code_of_an_environment_that_is_only_linked_ties_who_works_elsewhere(
