@@ -57,12 +57,11 @@ def suspects_now(host: Host, workload: Workload) -> list[tuple[Process, str]]:
 
 def suspects_to_end(context: RunContext, snapshot: Snapshot, frozen: Iterable[Identity]) -> dict[Identity, Member]:
     """Suspects that this run is asked to freeze and to end as well, with the fact that ties each."""
-    mine = own_pids(context, snapshot)
-    visible = {pid: process for pid, process in snapshot.items() if pid not in mine}
-    found = look(context.host, context.workload, visible, context.journal(SINCE, int) or ticks())
     known = pids_of(snapshot, {*frozen, *find_members(context, snapshot)})
-    spared = protected_pids(context, snapshot) | excluded_pids(snapshot)
-    spared |= excused_pids(context, snapshot)
+    settled = known | own_pids(context, snapshot)
+    visible = {pid: process for pid, process in snapshot.items() if pid not in settled}
+    found = look(context.host, context.workload, visible, context.journal(SINCE, int) or ticks())
+    spared = protected_pids(context, snapshot) | excluded_pids(snapshot) | excused_pids(context, snapshot)
     return included(snapshot, found.suspects, known, context.root, spared)
 
 
