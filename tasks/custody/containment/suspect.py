@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection, Mapping
+from itertools import takewhile
 from pathlib import PurePath
 from typing import Final
 
@@ -66,5 +67,7 @@ def advice(process: Process) -> str:
 
 
 def _pattern(process: Process) -> str:
-    """A regular expression on its command line; without what looks secret in it, and readable."""
-    return "^" + re.escape(command_line(process.command, _SHOWN)).replace("\\ ", " ").replace("'", ".")
+    """A regular expression that fits the beginning of its command line, as far as nothing in it looks secret."""
+    both = zip(process.line[:_SHOWN], command_line(process.command), strict=False)
+    told = "".join(letter for letter, _ in takewhile(lambda pair: pair[0] == pair[1], both))
+    return "^" + re.escape(told).replace("\\ ", " ").replace("'", ".")

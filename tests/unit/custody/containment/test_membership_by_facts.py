@@ -6,10 +6,11 @@ from pathlib import PurePath
 
 import pytest
 
-from tasks.custody.containment.membership import STARTED, Matcher, Named, members, survey
+from tasks.custody.containment.membership import STARTED, Matcher, Named, excused, members, survey
 from tasks.custody.containment.process import Identity, Process
 from tasks.custody.containment.suspect import advice, included
 from tasks.custody.containment.traces import Facts, Traces
+from tasks.custody.incident.description import pattern
 
 ROOT = PurePath("/srv/portfolio")
 HOME = str(ROOT)
@@ -285,11 +286,16 @@ def test_what_a_person_starts_by_hand_after_the_freeze_is_only_named(words: tupl
     assert [who.pid for who in kept] == ([] if words == ("-bash",) else [40])
 
 
-def test_the_block_is_told_how_to_name_each_either_way() -> None:
-    told = advice(one("it's (a) worker", "--token=hunter22", "x" * 99))
+@pytest.mark.parametrize(
+    "command",
+    [GUNICORN, ("it's (a) worker", "--token=hunter22", "x" * 99), ("node", "x" * 99), ("celery: [main] 'a' $b",)],
+)
+def test_the_block_is_told_how_to_name_each_either_way(command: tuple[str, ...]) -> None:
+    process = one(*command, **INSIDE)
+    told = advice(process)
     assert told.startswith("40 is a suspect. If it belongs to the workload: a pattern that fits")
-    pattern = told.partition("bystanders = ['")[2].partition("']")[0]
-    assert Named(bystanders=(pattern,)).bystanders
     assert "hunter22" not in told
-    assert 'units = ["portfolio-api.service"]' in advice(one(*GUNICORN, cgroup=within(UNIT)))
-    assert "`containers`" in advice(one(*GUNICORN, container="c" * 64))
+    fitting = told.partition("bystanders = ['")[2].partition("']")[0]
+    assert excused({40: process}, (TRAIN,), ROOT, Named(bystanders=(pattern(fitting),))) == {40}
+    assert 'units = ["portfolio-api.service"]' in advice(replace(process, cgroup=within(UNIT)))
+    assert "`containers`" in advice(replace(process, container="c" * 64))
