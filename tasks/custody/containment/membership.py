@@ -32,6 +32,7 @@ _FLAVOUR: Final = re.compile(
 )
 """Of one program a host may have several: vim.basic, emacs-nox, bash-5.2, sshd-session, sudo-rs."""
 STARTED: Final = "it was started in the root after the freeze"
+_OUR_PROGRAMS: Final = frozenset({"flows.worker", "flows.engine", "flows.by_hand"})
 SERVICE: Final = "service"
 """The role of who belongs by the service that it sits in alone."""
 _QUOTERS: Final = _SHELLS | _EDITORS | _SEARCHERS | _MANY_IN_ONE | _MULTIPLEXERS
@@ -163,14 +164,17 @@ def _started(arguments: Iterable[str]) -> str:
 
 
 def protected(snapshot: Mapping[int, Process], me: int, servers: Iterable[int] = ()) -> set[int]:
-    """Pids that are never touched: pid 1, ourselves, our ancestors, Prefect's processes of our own installation.
+    """Pids that are never touched: pid 1, ourselves, our ancestors, our own installation's worker and Prefect.
 
     Of another installation only the server that we talk to is spared, one of `servers`: any program can call itself
     Prefect's. Our descendants are not spared: a workload that an ancestor of ours started may be among them.
     """
     protected_pids = {1, me} | ancestry(snapshot, [me])
     protected_pids |= {
-        process.pid for process in snapshot.values() if runs_prefect(process) and _ours(process, snapshot.get(me))
+        process.pid
+        for process in snapshot.values()
+        if (runs_prefect(process) or not _OUR_PROGRAMS.isdisjoint(process.command[1:4]))
+        and _ours(process, snapshot.get(me))
     }
     return protected_pids | set(servers)
 

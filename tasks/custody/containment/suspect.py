@@ -29,7 +29,7 @@ def included(
     Left out, and only named, is one that keeps others' work too or is a person's: in a container, a Prefect worker, one
     with a child that nothing ties to the workload, or that somebody has just started there by hand.
     """
-    facts = {who.pid: fact for who, fact in suspects.items() if who.pid not in members}
+    facts = {who.pid: fact for who, fact in suspects.items() if who.pid not in {*members, *spared}}
     tied = {pid for pid, process in snapshot.items() if rooted(process, root) and may_be_ended(process)} - {*spared}
     tied |= facts.keys() | {*members}
     chosen = {

@@ -6,7 +6,7 @@ from pathlib import PurePath
 
 import pytest
 
-from tasks.custody.containment.membership import STARTED, Matcher, Named, excused, members, survey
+from tasks.custody.containment.membership import STARTED, Matcher, Named, excused, members, protected, survey
 from tasks.custody.containment.process import Identity, Process
 from tasks.custody.containment.suspect import advice, included
 from tasks.custody.containment.traces import Facts, Traces
@@ -223,6 +223,18 @@ def test_ourselves_and_what_is_ours_are_no_suspects(traces: Traces) -> None:
     assert judged(one(*GUNICORN, **INSIDE), traces, spared=(40,)) == ("nobody", "")
 
 
+def test_our_worker_is_ours_by_how_it_is_started_and_another_installations_is_not() -> None:
+    ours, theirs = "/opt/evacuation/bin/python", f"{HOME}/venv/bin/python"
+    worker = ("-m", "flows.worker", "--pool", "evacuation")
+    snapshot = {
+        20: beside(20, 1, ours, "-m", "flows.by_hand", "evacuation.toml"),
+        21: beside(21, 1, ours, *worker),
+        22: beside(22, 1, theirs, *worker),
+        23: beside(23, 1, ours, "-m", "flows.training"),
+    }
+    assert protected(snapshot, 20) == {1, 20, 21}
+
+
 def test_what_has_no_environment_of_its_own_ties_nobody_by_it() -> None:
     system = Facts(None, None, 1000)
     assert judged(one(*GUNICORN, **INSIDE), CODE, facts=system) == ("told", "")
@@ -276,6 +288,7 @@ def test_suspects_in_containers_and_prefects_are_only_named() -> None:
     assert chosen({40: one(*GUNICORN, container="c" * 64)}) == {}
     worker = one("python", "-m", "prefect", "worker", **INSIDE)
     assert included({40: worker}, {worker.identity: FACT}, (), ROOT, ()) == {}
+    assert chosen(below(beside(41, 401, "sleep", **INSIDE)), 40) == {}
 
 
 @pytest.mark.parametrize("words", [("-bash",), ("bash", "loop.sh")], ids=["by hand", "by a script"])
