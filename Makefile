@@ -35,9 +35,10 @@ deploy: $(STAMP)  ## deploy the workloads of WORKLOAD=evacuation.toml, or the sa
 	$(BIN)/python -m tasks.deployment $(if $(NAME),--name "$(NAME)" --store "$(STORE)",--file "$(WORKLOAD)") \
 		--pool "$(POOL)" --engine "$(ENGINE)" $(if $(NOTIFY),--notify "$(NOTIFY)")
 
-evacuate: $(STAMP)  ## without a Prefect server: WORKLOAD=evacuation.toml STORE=that REASON= INCIDENT=IR-… POLICY=kill DRY=1 RECOVER=1
+evacuate: $(STAMP)  ## without a Prefect server: WORKLOAD=evacuation.toml STORE=that REASON= INCIDENT=IR-… POLICY=kill SUSPECTS=include DRY=1 RECOVER=1
 	$(BIN)/python -m flows.by_hand "$(WORKLOAD)" $(if $(STORE),"$(STORE)") $(if $(REASON),--reason "$(REASON)") \
 		$(if $(INCIDENT),--incident "$(INCIDENT)") $(if $(POLICY),--policy "$(POLICY)") \
+		$(if $(SUSPECTS),--suspects "$(SUSPECTS)") \
 		$(if $(DRY),--dry-run) $(if $(RECOVER),--recover)
 
 status: $(STAMP)  ## how a workload stands: WORKLOAD=evacuation.toml

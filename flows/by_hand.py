@@ -102,6 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--reason", default="", help="why, in a sentence")
     parser.add_argument("--incident", dest="incident_id", help="IR-… to carry that incident on")
     parser.add_argument("--policy", choices=("graceful", "kill"), default="graceful")
+    parser.add_argument("--suspects", choices=("name", "include"), help="include: end them too")
     parser.add_argument("--dry-run", action="store_true", help="show what would be done; stop and send nothing")
     parser.add_argument("--recover", action="store_true", help="bring the API back after VERIFIED or PARTIAL")
     return parser
@@ -169,7 +170,8 @@ def _served_by(server: PrefectServer, known: "LocalConfig") -> Iterator[None]:
 def _evacuate(names: Mapping[str, str], wanted: argparse.Namespace) -> "State[Any]":
     from flows.evacuate import evacuate
 
-    asked = {name: getattr(wanted, name) for name in ("reason", "incident_id", "policy", "dry_run", "recover")}
+    fields = ("reason", "incident_id", "policy", "suspects", "dry_run", "recover")
+    asked = {name: getattr(wanted, name) for name in fields}
     return evacuate(**names, **asked, return_state=True)
 
 

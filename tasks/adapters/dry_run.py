@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tasks.adapters.guard_config import GuardConfig
     from tasks.adapters.host import Host
     from tasks.adapters.prefect_scheduler import Scheduler, States
+    from tasks.custody.containment.traces import Traces
 
 _FREEZES = frozenset({signal.SIGSTOP})
 _ENDS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGKILL})
@@ -60,6 +61,10 @@ class RehearsalHost:
         return [
             each for each in self._host.owners(port) if not each.process or each.process.identity not in self._ended
         ]
+
+    def traces(self, processes: Iterable[Process]) -> dict[Identity, "Traces"]:
+        """Ask the real host."""
+        return self._host.traces(processes)
 
     def signal(self, identity: Identity, number: signal.Signals) -> None:
         """Record the signal."""

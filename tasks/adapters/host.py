@@ -14,9 +14,11 @@ from typing import Final, Protocol
 from tasks.adapters import detached_process as launch
 from tasks.adapters.guard_config import GuardConfig
 from tasks.custody.containment.process import Identity, Listener, Process
+from tasks.custody.containment.traces import Traces
 from tasks.system import file_lock as lock
 from tasks.system import processes
 from tasks.system.atomic_files import read_marker, write_marker
+from tasks.system.process_traces import read_traces
 from tasks.system.processes import GONE
 
 logger = logging.getLogger(__name__)
@@ -40,6 +42,9 @@ class Host(Protocol):
 
     def owners(self, port: int) -> list[Listener]:
         """Who listens on a TCP port of this host."""
+
+    def traces(self, processes: Iterable[Process]) -> dict[Identity, Traces]:
+        """What these processes have open and mapped; those that are gone are left out."""
 
     def signal(self, identity: Identity, number: signal.Signals) -> None:
         """Send a signal to exactly this process. ProcessLookupError if it is gone, PermissionError if denied."""
@@ -121,6 +126,10 @@ class LinuxHost:
     def owners(self, port: int) -> list[Listener]:
         """Ask the kernel for the sockets, and every process for its files."""
         return processes.owners(port)
+
+    def traces(self, processes: Iterable[Process]) -> dict[Identity, Traces]:
+        """Read their files in /proc."""
+        return read_traces(processes)
 
     def get_process(self, identity: Identity) -> Process | None:
         """Read that one."""

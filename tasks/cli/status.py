@@ -10,6 +10,7 @@ from blocks.workload import Workload
 from tasks.adapters.container_engine import DockerEngine
 from tasks.adapters.host import Host
 from tasks.containment.pause_prefect import read_prior
+from tasks.containment.suspects import suspects_now
 from tasks.containment.thaw import why_not_thaw
 from tasks.containment.uncordon import held, living
 from tasks.custody.containment.container import workload_containers
@@ -42,6 +43,8 @@ def status(workload: Workload, host: Host) -> Iterator[str]:
     for process in alive_now.values():
         state = "frozen" if process.stopped else "runs"
         yield f"workload  process {process.pid} {state}: {command_line(process.command, _SHOWN)}"
+    for process, why in suspects_now(host, workload):
+        yield f"suspect   process {process.pid}: {command_line(process.command, _SHOWN)}: {why}"
     containers = _containers(workload)
     yield from (f"workload  {told}" for told in containers)
     if not alive_now and not containers:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from blocks.workload import Workload
 from tasks.adapters.guard_config import GuardConfig
-from tasks.custody.containment.membership import Matcher, matchers_of
+from tasks.custody.containment.membership import Matcher, Named, matchers_of
 from tasks.custody.containment.process import Identity
 from tasks.custody.containment.receipt import Cordon
 from tasks.custody.evidence.redact import command_line
@@ -71,12 +71,18 @@ def orders(context: RunContext, reason: str) -> GuardConfig:
         started=(str(context.home / RECOVERED),),
         started_containers=(str(context.home / RECOVERED_CONTAINERS),),
         evidence=str(context.base),
+        named=named(context.workload),
     )
 
 
 def matchers(workload: Workload) -> tuple[Matcher, ...]:
     """How the workload block recognises its processes."""
     return matchers_of(dict(workload), number_of(workload.user))
+
+
+def named(workload: Workload) -> Named:
+    """What the workload block names beside its patterns."""
+    return Named.of(dict(workload))
 
 
 def guard_of(context: RunContext) -> Identity | None:

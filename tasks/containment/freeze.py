@@ -11,6 +11,7 @@ from tasks.containment.api_port import note_listener
 from tasks.containment.containers import containers_key, freeze_containers, frozen_containers, stopped_containers
 from tasks.containment.earlier_boots import note_reboots
 from tasks.containment.members import Snapshot, find_members
+from tasks.containment.suspects import suspects_to_end
 from tasks.custody.containment.container import ContainerIdentity
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.membership import Member
@@ -27,6 +28,7 @@ from tasks.system.processes import flow_run_of, ticks
 _FREEZE_SECONDS: Final = 10.0
 _SETTLE_SECONDS: Final = 2.0
 _POLL_SECONDS: Final = 0.005
+_ROUNDS: Final = 8
 
 
 @step("§2", "freeze", "freeze the workload", "凍結")
@@ -49,9 +51,10 @@ def freeze(context: RunContext) -> Freeze:
         fresh |= halted
         looks.append((snapshot, halted))
         settled = not new
+    earlier = load_frozen(context)
+    looks += _freeze_suspects(context, {*earlier, *fresh}) if context.includes_suspects else []
     for snapshot, halted in looks:
         fresh |= describe(snapshot, halted)
-    earlier = load_frozen(context)
     fresh |= {who: replace(each, stood=earlier[who].stood) for who, each in fresh.items() if who in earlier}
     context.freeze_budget.begin()
     if context.journal(SINCE, int) is None:
@@ -68,6 +71,19 @@ def freeze(context: RunContext) -> Freeze:
     note_reboots(context)
     containers, trouble = freeze_containers(context)
     return Freeze(_now(), tuple(everyone), settled, containers, trouble)
+
+
+def _freeze_suspects(context: RunContext, known: set[Identity]) -> list[tuple[Snapshot, dict[Identity, Frozen]]]:
+    """Freeze suspects too, when the members stand: what they are told by takes longer to read."""
+    looks = list[tuple[Snapshot, dict[Identity, Frozen]]]()
+    for _ in range(_ROUNDS):
+        snapshot = context.host.snapshot()
+        found = suspects_to_end(context, snapshot, known)
+        if not (new := {who: member for who, member in found.items() if who not in known}):
+            break
+        looks.append((snapshot, {who: halt(context.host, snapshot[who.pid], member) for who, member in new.items()}))
+        known |= new.keys()
+    return looks
 
 
 def halt(host: Host, process: Process, member: Member, before: datetime | None = None) -> Frozen:

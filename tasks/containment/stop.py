@@ -13,11 +13,11 @@ from tasks.containment.containers import stop_containers
 from tasks.containment.cordon import matchers
 from tasks.containment.descent import Kin
 from tasks.containment.freeze import collect_key, halt, load_announced, load_frozen, load_stopped
-from tasks.containment.members import find_members, protected_pids
+from tasks.containment.members import excused_pids, find_members, protected_pids
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.membership import Member
 from tasks.custody.containment.newcomer import Newcomer, classify_newcomer
-from tasks.custody.containment.process import Identity, Process, copies, gentle_signal
+from tasks.custody.containment.process import Identity, Process, copies, descendants, gentle_signal
 from tasks.custody.containment.receipt import Frozen, Stop, Stopped
 from tasks.custody.evidence.redact import command_line
 from tasks.incident.layout import STOPPED, STOPPING
@@ -193,10 +193,12 @@ class Stopping:
         snapshot = self.host.snapshot()
         self.kin.meet(snapshot)
         found, kin = find_members(self.context, snapshot), self.kin.known
+        excused = excused_pids(self.context, snapshot)
+        spared = self.protected_pids | excused | (descendants(snapshot, excused) - {who.pid for who in found})
         everyone = dict.fromkeys([*found, *(process.identity for process in snapshot.values())])  # parents first
         for identity in (who for who in everyone if who not in self.targets):
             process, member = snapshot[identity.pid], found.get(identity, _HELPER)
-            made = classify_newcomer(snapshot, identity, found, kin, self.protected_pids)
+            made = classify_newcomer(snapshot, identity, found, kin, spared)
             if made is Newcomer.TAKEN_IN:
                 command = command_line(process.command)
                 self.targets[identity] = StopTarget(identity, member.role, command, newcomer=True)

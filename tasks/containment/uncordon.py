@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from tasks.adapters.container_engine import Engine
 from tasks.adapters.host import Host, send_signal
 from tasks.adapters.prefect_scheduler import Scheduler
-from tasks.containment.cordon import matchers
+from tasks.containment.cordon import matchers, named
 from tasks.containment.pause_prefect import resume
 from tasks.custody.containment.container import ContainerIdentity, workload_containers
 from tasks.custody.containment.membership import members
@@ -124,7 +124,7 @@ def living(host: Host, workload: "Workload") -> dict[Identity, Process]:
     """Every living process of the workload, as a freeze would find it now."""
     snapshot = host.snapshot()
     root = PurePath(os.path.realpath(workload.root))
-    found = members(snapshot, matchers(workload), root, untouchable(snapshot))
+    found = members(snapshot, matchers(workload), root, untouchable(snapshot), named(workload))
     return {identity: snapshot[identity.pid] for identity in found}
 
 

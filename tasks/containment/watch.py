@@ -19,7 +19,8 @@ from tasks.custody.containment.ends import End
 from tasks.custody.containment.membership import Member
 from tasks.custody.containment.process import Identity
 from tasks.custody.containment.receipt import Returned, Watch
-from tasks.custody.containment.source import Source, keeps_only, lineages, may_be_ended, supervisor, unit_of
+from tasks.custody.containment.service import unit_of
+from tasks.custody.containment.source import Source, keeps_only, lineages, may_be_ended, supervisor
 from tasks.custody.evidence.redact import command_line
 from tasks.incident.layout import CAUGHT_LOGGED, RETURNED
 from tasks.runtime.context import RunContext

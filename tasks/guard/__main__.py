@@ -107,7 +107,7 @@ class Guard:
         """Freeze every newcomer where it stands, and whoever of them was thawed behind our back."""
         snapshot = self.host.snapshot()
         mine = self._in_hand(snapshot) | protected(snapshot, os.getpid())
-        found = members(snapshot, self.orders.matchers, PurePath(self.orders.root), mine)
+        found = members(snapshot, self.orders.matchers, PurePath(self.orders.root), mine, self.orders.named)
         new = [who for who in found if not snapshot[who.pid].stopped or who not in self.caught]
         theirs = self._in_hand(snapshot) if new else set()  # a run may have taken some in hand since we looked
         met = {who: self._freeze(snapshot[who.pid]) for who in new if who.pid not in theirs}

@@ -37,7 +37,7 @@ from tasks.preflight.requirements import (
     require_same_workload,
 )
 from tasks.runtime.actor import BY_HAND
-from tasks.runtime.context import Policy, RunContext
+from tasks.runtime.context import Policy, RunContext, Suspects
 from tasks.runtime.flow_run import origin, own_launchers
 from tasks.runtime.joined_triggers import take_over_triggers
 from tasks.system.processes import boot_id
@@ -83,6 +83,7 @@ class Request:
     created: datetime
     trigger: str = BY_HAND
     alarm: Alarm | None = None
+    suspects: Suspects | None = None
 
 
 @task(name="§0 open the incident", task_run_name="§0 open the incident", cache_policy=NO_CACHE, persist_result=False)
@@ -206,6 +207,7 @@ def _open(
             ownership=ownership,
             saved=saved,
             policy=request.policy,
+            suspects=request.suspects,
             trigger=request.trigger,
         )
     how = {"dry_run": request.dry_run, "policy": request.policy, "triggered": request.created.isoformat()}

@@ -14,6 +14,8 @@ MEANINGS: Final = {
     "step cached": "An earlier run of the incident has done it; nothing was repeated",
     "paused": "A deployment, queue or pool that starts training was paused, or could not be",
     "frozen": "A process of the workload was stopped by SIGSTOP, with its command, role and user",
+    "suspect": "A process that matches no pattern is tied to the workload by a fact, which contradicts containment",
+    "excused": "A process in the root, or tied to it, was left alone: as the block says, or for what its program is",
     "container paused": "A container of the workload was paused",
     "engine not asked": "The container engine did not answer, so its containers are not known",
     "deviation": "Something was thawed, or taken out of the order of volatility; the reason",

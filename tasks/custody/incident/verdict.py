@@ -113,6 +113,7 @@ def judge(  # noqa: PLR0913  everything that a verdict is made of
             f"matches by its command line, or works in the root, but not both, so it was left alone: {text}"
             for text in (containment.left_alone if containment else ())
         ),
+        *(containment.notes if containment else ()),
     )
     missing = (
         *alive,

@@ -32,6 +32,7 @@ from tasks.incident.layout import EARLY
 from tasks.prestart.freeze import freeze_described, thaw_again
 from tests.support.scenes import Scene
 from tests.support.small_disks import without_room
+from tests.support.workloads import wait_until
 
 DIE = Path(__file__).with_name("die.py")
 NOBODY = "http://127.0.0.1:9/api"
@@ -128,6 +129,18 @@ def test_what_was_begun_by_hand_is_carried_on_by_a_worker(scene: Scene, file: Pa
     assert state.name == "Verified", state.message
     assert len(scene.incidents) == 1
     assert len(cached(scene)) == kept
+
+
+def test_suspects_are_ended_by_hand_where_that_is_asked_for(scene: Scene, file: Path) -> None:
+    """A program in the root by the workload's own Python, of a name that no pattern knows."""
+    program = [str(scene.small.root / "venv/bin/python"), "-c", "import time; time.sleep(600)"]
+    scene.small.start(["setsid", "--fork", *program])
+    wait_until(lambda: [each for each in scene.small.living() if each.cmdline() == program], what="its start")
+    done = by_hand(file, "--suspects", "include")
+    assert done.stdout.startswith("Verified: "), done.stdout + done.stderr
+    assert scene.small.living() == []
+    facts = json.loads(next(scene.home.glob("record/001/verdict.json")).read_text())
+    assert [each["role"] for each in facts["stop"]["processes"]] == ["suspect"]
 
 
 def test_what_is_refused_is_let_go_again_and_says_what_to_do(scene: Scene, file: Path) -> None:

@@ -186,6 +186,7 @@ def test_what_was_left_alone_is_told_for_what_it_is() -> None:
     assert verdict.notes == (
         "matches by its command line, or works in the root, but not both, so it was left alone: 7: python x.py",
     )
+    assert judge("IR-20260102T030405Z", replace(CONTAINED, notes=("1 excused: 8",)), (), ()).notes == ("1 excused: 8",)
 
 
 @pytest.mark.parametrize(
