@@ -1,5 +1,6 @@
 """Define the workload block: what to evacuate, how to recognise it, its grace."""
 
+import re
 import socket
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
@@ -21,6 +22,15 @@ def _container(text: str) -> str:
     return text
 
 
+def _unit(text: str) -> str:
+    if not re.fullmatch(r"[\w:.@\\][\w:.@\\-]*\.service", text, re.ASCII):
+        raise ValueError(
+            f"expected the full name of a systemd service; got {text!r}. Nothing was saved. "
+            "Write it like portfolio-api.service"
+        )
+    return text
+
+
 def _python_name(text: str) -> str:
     if not all(part.isidentifier() for part in text.split(".")) or never(text):
         raise ValueError(
@@ -32,6 +42,7 @@ def _python_name(text: str) -> str:
 
 ContainerName = Annotated[str, AfterValidator(_container)]
 Pattern = Annotated[str, AfterValidator(pattern)]
+UnitName = Annotated[str, AfterValidator(_unit)]
 PythonName = Annotated[str, AfterValidator(_python_name)]
 AbsolutePath = Annotated[Path, AfterValidator(absolute)]
 
@@ -100,6 +111,11 @@ class Workload(Block):
     containers: list[ContainerName] = Field(
         default=[],
         description="Containers that belong to the workload: image=NAME, label=KEY or label=KEY=VALUE, or name=NAME.",
+    )
+    units: list[UnitName] = Field(
+        default=[],
+        description="systemd services of this host that belong to the workload, as in portfolio-api.service. They are "
+        "frozen, kept down and stopped through systemd.",
     )
     docker_host: str = Field(
         default="",

@@ -16,7 +16,6 @@ from tasks.system.processes import start_of
 
 GUARD: Final = "tasks.guard"
 _SYSTEMD: Final = Path("/run/systemd/system")
-_UNIT_SECONDS: Final = 30.0
 _NO_LOCK: Final = -1
 _SESSION: Final = ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")
 
@@ -126,18 +125,3 @@ def exit_code(pid: int) -> int | None:
     if ended is None:
         return None
     return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
-
-
-def end_unit(unit: str) -> str:
-    """Have systemd stop a unit, which then starts nothing until somebody asks for it; empty, or why that failed."""
-    try:
-        done = subprocess.run(
-            ["systemctl", "stop", "--", unit],  # noqa: S607  found by PATH, as a person's shell would
-            capture_output=True,
-            text=True,
-            timeout=_UNIT_SECONDS,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return str(error)
-    return (done.stderr.strip() or f"systemctl ended with {done.returncode}") if done.returncode else ""

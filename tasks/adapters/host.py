@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from tasks.adapters import detached_process as launch
+from tasks.adapters import systemd
 from tasks.adapters.guard_config import GuardConfig
 from tasks.custody.containment.process import Identity, Listener, Process
 from tasks.system import file_lock as lock
@@ -70,6 +71,21 @@ class Host(Protocol):
 
     def end_unit(self, unit: str) -> str:
         """Stop a systemd unit, so that it starts nothing again; empty, or why that failed."""
+
+    def systemctl(self, verb: str, *words: str) -> str:
+        """Have systemd do something to a unit; empty, or why that failed."""
+
+    def freeze_unit(self, unit: str) -> str:
+        """Have systemd freeze a unit, so that it stands and systemd knows; empty, or why that failed."""
+
+    def unit(self, unit: str) -> Mapping[str, str]:
+        """Properties of a systemd unit, by their names; empty where systemd cannot be asked."""
+
+    def hold_down(self, marker: Path, drop_ins: Mapping[str, str]) -> str:
+        """Keep units from being started as long as the marker is there; empty, or why that failed."""
+
+    def release_units(self, marker: Path) -> tuple[str, ...]:
+        """Let the units that this marker keeps down be started again; their names."""
 
     def start(
         self, command: Sequence[str], folder: Path, log: Path, user: int, environment: Mapping[str, str]
@@ -240,4 +256,24 @@ class LinuxHost:
 
     def end_unit(self, unit: str) -> str:
         """Ask systemd."""
-        return launch.end_unit(unit)
+        return systemd.systemctl("stop", "--", unit)
+
+    def systemctl(self, verb: str, *words: str) -> str:
+        """Ask systemd."""
+        return systemd.systemctl(verb, *words)
+
+    def freeze_unit(self, unit: str) -> str:
+        """Ask systemd, with the unit's watchdog off."""
+        return systemd.freeze(unit)
+
+    def unit(self, unit: str) -> Mapping[str, str]:
+        """Ask systemd."""
+        return systemd.properties(unit)
+
+    def hold_down(self, marker: Path, drop_ins: Mapping[str, str]) -> str:
+        """Write them below /etc/systemd/system."""
+        return systemd.hold_down(marker, drop_ins)
+
+    def release_units(self, marker: Path) -> tuple[str, ...]:
+        """Remove them there."""
+        return systemd.release(marker)

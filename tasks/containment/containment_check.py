@@ -11,6 +11,7 @@ from tasks.containment.cordon import await_cordon, matchers
 from tasks.containment.freeze import load_frozen, load_returned
 from tasks.containment.members import Snapshot, excluded_pids, own_pids
 from tasks.containment.short_lived import NO_PID, met_in_passing
+from tasks.containment.units import standing_units
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.membership import Survey, survey
 from tasks.custody.containment.passing import come_and_gone
@@ -51,6 +52,7 @@ def check_containment(context: RunContext) -> Containment:
             *_listening(context, mine, alive),
             *_passing(context, last),
             *living_containers(context),
+            *standing_units(context),
         ),
         cordoned=state.held,
         reason=state.summary,

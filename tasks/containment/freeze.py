@@ -10,6 +10,7 @@ from tasks.adapters.host import Host, freeze_process
 from tasks.containment.api_port import note_listener
 from tasks.containment.containers import containers_key, freeze_containers, frozen_containers, stopped_containers
 from tasks.containment.members import Snapshot, find_members
+from tasks.containment.units import freeze_units
 from tasks.custody.containment.container import ContainerIdentity
 from tasks.custody.containment.membership import Member
 from tasks.custody.containment.process import Identity, Process, handed_down
@@ -50,6 +51,7 @@ def freeze(context: RunContext) -> Freeze:
         fresh |= halted
         looks.append((snapshot, halted))
         settled = not new
+    freeze_units(context)
     for snapshot, halted in looks:
         fresh |= describe(snapshot, halted)
     context.freeze_budget.begin()

@@ -6,6 +6,7 @@ from os import getpid
 from tasks.containment.cordon import guard_of, matchers
 from tasks.custody.containment.membership import Member, members
 from tasks.custody.containment.process import Identity, Process, descendants, family, pids_of
+from tasks.custody.containment.source import unit_of
 from tasks.runtime.context import RunContext
 from tasks.system.processes import untouchable
 
@@ -14,7 +15,12 @@ Snapshot = Mapping[int, Process]
 
 def find_members(context: RunContext, snapshot: Snapshot) -> dict[Identity, Member]:
     """Every living process of the workload, parents first."""
-    return members(snapshot, matchers(context.workload), context.root, protected_pids(context, snapshot))
+    protected = protected_pids(context, snapshot)
+    found = members(snapshot, matchers(context.workload), context.root, protected)
+    for pid, process in snapshot.items():
+        if (unit := unit_of(process.cgroup)) in context.workload.units and process.alive and pid not in protected:
+            found.setdefault(process.identity, Member("service", f"in systemd unit {unit}"))
+    return found
 
 
 def protected_pids(context: RunContext, snapshot: Snapshot) -> set[int]:
