@@ -14,7 +14,7 @@ from tasks.containment.cordon import matchers
 from tasks.containment.descent import Kin
 from tasks.containment.freeze import collect_key, halt, load_frozen, load_stopped
 from tasks.containment.members import find_members, protected_pids
-from tasks.containment.units import ASKED, kill_units, stop_units
+from tasks.containment.units import ASKED, kill_units, main_processes, stop_units, thaw_units
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.membership import Member
 from tasks.custody.containment.newcomer import Newcomer, classify_newcomer
@@ -154,6 +154,8 @@ class Stopping:
 
     def kill(self) -> None:
         """Kill who is left, again until nobody new is found."""
+        if self.context.policy == "kill":
+            self._kill_in_frozen_units()
         for _ in range(_KILL_ROUNDS):
             self._take_in_newcomers()
             if not self.left or self.context.cancelled:
@@ -161,6 +163,17 @@ class Stopping:
             for target in self.left:
                 self._send(target, SIGKILL)
             self._wait_gone(_SETTLE_SECONDS)
+
+    def _kill_in_frozen_units(self) -> None:
+        """Kill all but the main process of each service, and have systemd thaw it: that one stands by a signal.
+
+        A service whose main process ends while systemd calls it frozen cannot be started again before a reboot.
+        """
+        self._take_in_newcomers()
+        if mains := main_processes(self.context, self.host.snapshot()):
+            for target in self.left:
+                self._send(target, SIGSTOP if target.identity.pid in mains else SIGKILL)
+            thaw_units(self.context)
 
     def freeze_again(self) -> None:
         """Leave nobody thawed: under a standing cordon no other run and no guard would stop them."""

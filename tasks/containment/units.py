@@ -2,8 +2,11 @@
 
 import logging
 import time
+from collections.abc import Mapping
 from typing import Final
 
+from tasks.custody.containment.process import Process
+from tasks.custody.containment.source import unit_of
 from tasks.custody.containment.unit import drop_in, is_down, may_live, units_without
 from tasks.runtime.context import RunContext
 from tasks.system.processes import untouchable
@@ -33,17 +36,38 @@ def freeze_units(context: RunContext) -> None:
 
 
 def stop_units(context: RunContext) -> frozenset[str]:
-    """Thaw them for systemd and have it stop them (§3); those for which it does. The signals still hold everyone."""
+    """Have systemd stop what wakes them and, under policy graceful, thaw and stop them (§3); those that it does stop.
+
+    The signals still hold everyone in them.
+    """
     taken = set[str]()
+    if context.policy == "graceful":
+        thaw_units(context)
     for unit in _named(context):
         for waker in wakers(context, unit):
             _tell(context, "stop", waker, context.host.systemctl("stop", "--", waker))
         if context.policy == "graceful" and not is_down(context.host.unit(unit)):
-            context.host.systemctl("thaw", "--", unit)
             failed = context.host.systemctl("stop", "--no-block", "--", unit)
             _tell(context, "stop", unit, failed)
             taken |= set() if failed else {unit}
     return frozenset(taken)
+
+
+def main_processes(context: RunContext, snapshot: Mapping[int, Process]) -> frozenset[int]:
+    """Pids by whose end systemd takes each of them for ended: its main process, or any where it knows none."""
+    found = set[int]()
+    for unit in _named(context):
+        if pids := [pid for pid, process in snapshot.items() if unit_of(process.cgroup) == unit and process.alive]:
+            main = int(context.host.unit(unit).get("MainPID") or 0)
+            found.add(main if main in pids else min(pids))
+    return frozenset(found)
+
+
+def thaw_units(context: RunContext) -> None:
+    """Undo `freeze_units`. Whoever a signal holds still stands."""
+    for unit in _named(context):
+        if may_live(context.host.unit(unit)):
+            _tell(context, "thaw", unit, context.host.systemctl("thaw", "--", unit))
 
 
 def kill_units(context: RunContext) -> None:

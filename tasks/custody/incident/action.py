@@ -17,7 +17,7 @@ MEANINGS: Final = {
     "container paused": "A container of the workload was paused",
     "engine not asked": "The container engine did not answer, so its containers are not known",
     "deviation": "Something was thawed, or taken out of the order of volatility; the reason",
-    "unit": "systemd was told to keep a unit down, to freeze or to stop it; `failed` says why it did not",
+    "unit": "systemd was told to keep a unit down, to freeze, thaw or stop it; `failed` says why it did not",
     "stopped": "A process or container has ended: by which signals, and how",
     "caught": "A newcomer under the cordon was frozen by the guard",
     "came back": "Something of the workload was started after the stop; by what, as far as it can be known",
