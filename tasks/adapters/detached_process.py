@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from tasks.adapters.guard_config import GuardConfig
 from tasks.custody.containment.process import Identity
@@ -91,20 +91,27 @@ def _guard_environment(orders: GuardConfig) -> dict[str, str]:
     return {"PATH": os.environ.get("PATH", os.defpath), "PYTHONPATH": os.pathsep.join(folders), **settings}
 
 
+def apart(command: Sequence[str], name: str, user: int, environment: Mapping[str, str]) -> dict[str, Any]:
+    """Arguments for Popen: as root as that user, else as ourselves, in a scope or at least a session of its own."""
+    return {
+        "args": outliving(command, name, user),
+        "env": {**_session(), **environment},
+        "start_new_session": True,
+        **({} if _SYSTEMD.is_dir() else as_user(user)),
+    }
+
+
 def start_program(
     command: Sequence[str], folder: Path, log: Path, user: int, environment: Mapping[str, str]
 ) -> Identity:
     """Start it detached; its output goes to the log. As root, as the given user; else as ourselves."""
     with log.open("ab") as output:
         process = subprocess.Popen(
-            outliving(command, "evacuated", user),
+            **apart(command, "evacuated", user, environment),
             cwd=folder,
-            env={**_session(), **environment},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            start_new_session=True,
-            **({} if _SYSTEMD.is_dir() else as_user(user)),
         )
     give_way(process.pid)  # a run puts itself before everything else; what it leaves behind is like any other
     return _let_go(process)
