@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tasks.adapters.systemd import RehearsalSystemd
 from tasks.custody.containment.pause import Launcher, LauncherState
 from tasks.custody.containment.process import NOBODY, Identity, Listener, Process
 from tasks.custody.errors import Conflict
@@ -33,7 +34,7 @@ class RehearsalHost:
         self._host, self._log = host, log
         self._frozen: set[Identity] = set()
         self._ended: set[Identity] = set()
-        self._down: set[str] = set()
+        self.systemd = RehearsalSystemd(self._would)
         self._cordon: tuple[Identity, Path] | None = None
 
     def _would(self, act: str, subject: str, why: str = "") -> None:
@@ -103,36 +104,6 @@ class RehearsalHost:
     def exit_code(self, identity: Identity) -> int | None:
         """Ask the real host: a rehearsal starts nobody."""
         return self._host.exit_code(identity)
-
-    def end_unit(self, unit: str) -> str:
-        """Record the stop of the unit."""
-        self._would("stop the systemd unit", unit, "it brings the workload back")
-        return ""
-
-    def systemctl(self, verb: str, *words: str) -> str:
-        """Record what systemd would be told."""
-        self._would(f"systemctl {verb}", words[-1])
-        self._down |= {words[-1]} if verb in {"stop", "kill"} else set()
-        return ""
-
-    def freeze_unit(self, unit: str) -> str:
-        """Record the freeze."""
-        return self.systemctl("freeze", unit)
-
-    def unit(self, unit: str) -> Mapping[str, str]:
-        """The unit as it would be."""
-        return {**self._host.unit(unit), **({"ActiveState": "inactive"} if unit in self._down else {})}
-
-    def hold_down(self, marker: Path, drop_ins: Mapping[str, str]) -> str:
-        """Record which units would be kept down."""
-        for unit in drop_ins:
-            self._would("keep the systemd unit down", unit, f"as long as {marker} is there")
-        return ""
-
-    def release_units(self, marker: Path) -> tuple[str, ...]:
-        """None was kept down."""
-        del marker
-        return ()
 
     def release(self, marker: Path) -> bool:
         """Record the release."""

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from tasks.adapters import detached_process as launch
-from tasks.adapters import systemd
 from tasks.adapters.guard_config import GuardConfig
+from tasks.adapters.systemd import Systemd
 from tasks.custody.containment.process import Identity, Listener, Process
 from tasks.system import file_lock as lock
 from tasks.system import processes
@@ -29,6 +29,10 @@ _TOGETHER: Final = 256
 
 class Host(Protocol):
     """What the steps may do to a host. A dry run puts another host behind the same door."""
+
+    @property
+    def systemd(self) -> Systemd:
+        """The host's systemd."""
 
     def snapshot(self) -> dict[int, Process]:
         """All processes as they are now, by pid."""
@@ -69,24 +73,6 @@ class Host(Protocol):
     def exit_code(self, identity: Identity) -> int | None:
         """How a process that we started ended; None while it runs. Negative: the signal that ended it."""
 
-    def end_unit(self, unit: str) -> str:
-        """Stop a systemd unit, so that it starts nothing again; empty, or why that failed."""
-
-    def systemctl(self, verb: str, *words: str) -> str:
-        """Have systemd do something to a unit; empty, or why that failed."""
-
-    def freeze_unit(self, unit: str) -> str:
-        """Have systemd freeze a unit, so that it stands and systemd knows; empty, or why that failed."""
-
-    def unit(self, unit: str) -> Mapping[str, str]:
-        """Properties of a systemd unit, by their names; empty where systemd cannot be asked."""
-
-    def hold_down(self, marker: Path, drop_ins: Mapping[str, str]) -> str:
-        """Keep units from being started as long as the marker is there; empty, or why that failed."""
-
-    def release_units(self, marker: Path) -> tuple[str, ...]:
-        """Let the units that this marker keeps down be started again; their names."""
-
     def start(
         self, command: Sequence[str], folder: Path, log: Path, user: int, environment: Mapping[str, str]
     ) -> Identity | None:
@@ -125,6 +111,7 @@ class LinuxHost:
     def __init__(self, *ports: int | None) -> None:
         """Who listens on these ports is looked up in every snapshot."""
         self._ports = frozenset(port for port in ports if port)
+        self.systemd = Systemd()
 
     def snapshot(self) -> dict[int, Process]:
         """Read /proc once."""
@@ -253,27 +240,3 @@ class LinuxHost:
     def exit_code(self, identity: Identity) -> int | None:
         """Ask the kernel about our child."""
         return launch.exit_code(identity.pid)
-
-    def end_unit(self, unit: str) -> str:
-        """Ask systemd."""
-        return systemd.systemctl("stop", "--", unit)
-
-    def systemctl(self, verb: str, *words: str) -> str:
-        """Ask systemd."""
-        return systemd.systemctl(verb, *words)
-
-    def freeze_unit(self, unit: str) -> str:
-        """Ask systemd, with the unit's watchdog off."""
-        return systemd.freeze(unit)
-
-    def unit(self, unit: str) -> Mapping[str, str]:
-        """Ask systemd."""
-        return systemd.properties(unit)
-
-    def hold_down(self, marker: Path, drop_ins: Mapping[str, str]) -> str:
-        """Write them below /etc/systemd/system."""
-        return systemd.hold_down(marker, drop_ins)
-
-    def release_units(self, marker: Path) -> tuple[str, ...]:
-        """Remove them there."""
-        return systemd.release(marker)

@@ -38,7 +38,7 @@ def let_go(workload: Workload, host: Host) -> Iterator[str]:
     base, marker = base_of(workload), cordon_base(workload) / CORDON
     stands = marker.exists() or read_prior(marker)
     if not stands and not (base / EARLY).exists():
-        units = host.release_units(marker)
+        units = host.systemd.release(marker)
         told = "".join(f"; systemd may start {unit} again" for unit in units)
         yield f"no cordon stands{told or '; nothing was done'}"
         return

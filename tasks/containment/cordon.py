@@ -32,8 +32,10 @@ def cordon(context: RunContext) -> Cordon:
     """Hold the lock by a guard that outlives run and worker. Done twice it is still one cordon (runbook §1)."""
     if context.recovered():
         return _released(context)
-    hold(context, context.incident.reason)
-    keep_down(context)
+    try:
+        hold(context, context.incident.reason)
+    finally:
+        keep_down(context)
     return cordon_state(context)
 
 

@@ -140,7 +140,7 @@ class Stopping:
             self._thaw_again()
 
     def _runs(self) -> bool:
-        return bool(self._thawed()) or any(may_live(self.host.unit(unit)) for unit in self.units)
+        return bool(self._thawed()) or any(may_live(self.host.systemd.shown(unit)) for unit in self.units)
 
     def _thawed(self) -> list[StopTarget]:
         return [target for target in self.left if not target.held]

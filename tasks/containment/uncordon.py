@@ -76,7 +76,7 @@ def uncordon(
     incident = str(read_marker(marker).get("incident", ""))
     since = _guarded_since(marker)
     stood = host.release(marker)
-    units = host.release_units(marker)
+    units = host.systemd.release(marker)
     found, others = _frozen_newcomers(host, workload)
     newcomers = {who: told for who, told in found.items() if who.start >= since}
     before = [ran_before(told) for who, told in found.items() if who.start < since]

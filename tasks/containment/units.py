@@ -25,14 +25,14 @@ def keep_down(context: RunContext) -> None:
     everyone = [*units, *(each for unit in units for each in wakers(context, unit))]
     if units:
         wanted = {unit: drop_in(unit, context.marker, context.policy) for unit in everyone}
-        _tell(context, "keep down", ", ".join(everyone), context.host.hold_down(context.marker, wanted))
+        _tell(context, "keep down", ", ".join(everyone), context.host.systemd.hold_down(context.marker, wanted))
 
 
 def freeze_units(context: RunContext) -> None:
     """Have systemd freeze them too: a service that stands by signals alone is aborted by its watchdog (§2)."""
     for unit in _named(context):
-        if may_live(context.host.unit(unit)):
-            _tell(context, "freeze", unit, context.host.freeze_unit(unit))
+        if may_live(context.host.systemd.shown(unit)):
+            _tell(context, "freeze", unit, context.host.systemd.freeze(unit))
 
 
 def stop_units(context: RunContext) -> frozenset[str]:
@@ -45,9 +45,9 @@ def stop_units(context: RunContext) -> frozenset[str]:
         thaw_units(context)
     for unit in _named(context):
         for waker in wakers(context, unit):
-            _tell(context, "stop", waker, context.host.systemctl("stop", "--", waker))
-        if context.policy == "graceful" and not is_down(context.host.unit(unit)):
-            failed = context.host.systemctl("stop", "--no-block", "--", unit)
+            _tell(context, "stop", waker, context.host.systemd.tell("stop", "--", waker))
+        if context.policy == "graceful" and not is_down(context.host.systemd.shown(unit)):
+            failed = context.host.systemd.tell("stop", "--no-block", "--", unit)
             _tell(context, "stop", unit, failed)
             taken |= set() if failed else {unit}
     return frozenset(taken)
@@ -58,7 +58,7 @@ def main_processes(context: RunContext, snapshot: Mapping[int, Process]) -> froz
     found = set[int]()
     for unit in _named(context):
         if pids := [pid for pid, process in snapshot.items() if unit_of(process.cgroup) == unit and process.alive]:
-            main = int(context.host.unit(unit).get("MainPID") or 0)
+            main = int(context.host.systemd.shown(unit).get("MainPID") or 0)
             found.add(main if main in pids else min(pids))
     return frozenset(found)
 
@@ -66,30 +66,30 @@ def main_processes(context: RunContext, snapshot: Mapping[int, Process]) -> froz
 def thaw_units(context: RunContext) -> None:
     """Undo `freeze_units`. Whoever a signal holds still stands."""
     for unit in _named(context):
-        if may_live(context.host.unit(unit)):
-            _tell(context, "thaw", unit, context.host.systemctl("thaw", "--", unit))
+        if may_live(context.host.systemd.shown(unit)):
+            _tell(context, "thaw", unit, context.host.systemd.tell("thaw", "--", unit))
 
 
 def kill_units(context: RunContext) -> None:
     """After the signals: wait until systemd says that they are down; kill whatever else is in their control groups."""
     deadline = time.monotonic() + _SETTLE_SECONDS
     left = list(_named(context))
-    while left := [unit for unit in left if may_live(context.host.unit(unit))]:
+    while left := [unit for unit in left if may_live(context.host.systemd.shown(unit))]:
         if time.monotonic() > deadline:
             break
         for unit in left:
-            context.host.systemctl("kill", "--signal=SIGKILL", "--", unit)
+            context.host.systemd.tell("kill", "--signal=SIGKILL", "--", unit)
         time.sleep(_POLL_SECONDS)
     for unit in _named(context):
-        if context.host.unit(unit).get("SubState", "").startswith("auto-restart"):
-            _tell(context, "stop", unit, context.host.systemctl("stop", "--", unit))
+        if context.host.systemd.shown(unit).get("SubState", "").startswith("auto-restart"):
+            _tell(context, "stop", unit, context.host.systemd.tell("stop", "--", unit))
 
 
 def standing_units(context: RunContext) -> tuple[str, ...]:
     """Those that systemd does not call down: what it will do with them it alone knows. None after our recovery."""
     if context.recovered():
         return ()
-    told = {unit: context.host.unit(unit) for unit in context.workload.units}
+    told = {unit: context.host.systemd.shown(unit) for unit in context.workload.units}
     return tuple(
         f"systemd unit {unit} is {about['ActiveState']} ({about['SubState']}); stop it: systemctl stop {unit}"
         for unit, about in told.items()
@@ -99,7 +99,7 @@ def standing_units(context: RunContext) -> tuple[str, ...]:
 
 def wakers(context: RunContext, unit: str) -> list[str]:
     """Sockets and paths on which systemd starts the unit. A timer only tries to, and is refused as everybody is."""
-    return [each for each in context.host.unit(unit).get("TriggeredBy", "").split() if each.endswith(_WAKES)]
+    return [each for each in context.host.systemd.shown(unit).get("TriggeredBy", "").split() if each.endswith(_WAKES)]
 
 
 def _named(context: RunContext) -> tuple[str, ...]:

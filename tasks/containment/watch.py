@@ -138,7 +138,7 @@ class Watching:
                 with suppress(ProcessLookupError):
                     self.host.signal(source.identity, number)
         else:
-            failed = self.host.end_unit(source.name)
+            failed = self.host.systemd.tell("stop", "--", source.name)
         (self.standing if failed else self.stopped)[source] = None
         self.context.log.write("supervisor stopped", str(source), failed=failed)
 

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable
 
 from blocks.workload import Workload
 from tasks.adapters.host import LinuxHost
-from tasks.adapters.systemd import properties
+from tasks.adapters.systemd import Systemd
 from tasks.collectors import discover
 from tasks.custody.containment.pause import Launcher
 from tasks.custody.containment.unit import is_down, units_without
@@ -60,7 +60,7 @@ def require_known_units(workload: Workload) -> None:
     snapshot = LinuxHost().snapshot() if workload.units else {}
     ours = {*workload.units} - {*units_without(untouchable(snapshot), workload.units, snapshot)}
     for unit in workload.units:
-        about = properties(unit)
+        about = Systemd().shown(unit)
         name = about.get("Id", unit)
         if unit in ours:
             got = f"{unit}, in which this run, its worker or its Prefect server lives"

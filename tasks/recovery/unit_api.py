@@ -41,7 +41,7 @@ class UnitApi(ProcessApi):
 
     def start(self) -> None:
         """Have systemd start it, with the sockets and paths that wake it."""
-        failed = self.context.host.systemctl("start", "--", *wakers(self.context, self.unit), self.unit)
+        failed = self.context.host.systemd.tell("start", "--", *wakers(self.context, self.unit), self.unit)
         self.context.log.write("restarted", self.unit, command=["systemctl", "start", self.unit], failed=failed)
         if failed or not self._find():
             raise failure(f"systemd to start {self.unit}", failed or "a unit without a process")
@@ -53,12 +53,12 @@ class UnitApi(ProcessApi):
     def end(self) -> None:
         """Keep it down before it is killed."""
         keep_down(self.context)
-        self.context.host.systemctl("kill", "--signal=SIGKILL", "--", self.unit)
+        self.context.host.systemd.tell("kill", "--signal=SIGKILL", "--", self.unit)
         super().end()
-        self.context.host.systemctl("stop", "--", self.unit)
+        self.context.host.systemd.tell("stop", "--", self.unit)
 
     def _find(self) -> bool:
-        pid = int(self.context.host.unit(self.unit).get("MainPID") or 0)
+        pid = int(self.context.host.systemd.shown(self.unit).get("MainPID") or 0)
         process = self.context.host.snapshot().get(pid)
         self._started = process.identity if process else None
         return process is not None
