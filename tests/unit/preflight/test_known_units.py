@@ -63,8 +63,6 @@ def test_only_the_full_name_of_a_service_is_taken(name: str) -> None:
         Workload(root=Path("/srv/x"), units=[name])
 
 
-@pytest.mark.parametrize(
-    "name", ["api.service", "api@1.service", r"disk\x2d1.service", "A_b.c:d.service"]
-)
+@pytest.mark.parametrize("name", ["api.service", "api@1.service", r"disk\x2d1.service", "A_b.c:d.service"])
 def test_instances_and_escaped_names_are_taken(name: str) -> None:
     assert Workload(root=Path("/srv/x"), units=[name]).units == [name]
