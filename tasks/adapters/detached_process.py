@@ -18,7 +18,6 @@ from tasks.system.processes import start_of
 GUARD: Final = "tasks.guard"
 KEEPER: Final = "flows.deadline"
 _SYSTEMD: Final = Path("/run/systemd/system")
-_UNIT_SECONDS: Final = 30.0
 _NO_LOCK: Final = -1
 _SESSION: Final = ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")
 
@@ -94,20 +93,27 @@ def _guard_environment(orders: GuardConfig) -> dict[str, str]:
     return {"PATH": os.environ.get("PATH", os.defpath), "PYTHONPATH": os.pathsep.join(folders), **settings}
 
 
+def apart(command: Sequence[str], name: str, user: int, environment: Mapping[str, str]) -> dict[str, Any]:
+    """Arguments for Popen: as root as that user, else as ourselves, in a scope or at least a session of its own."""
+    return {
+        "args": outliving(command, name, user),
+        "env": {**_session(), **environment},
+        "start_new_session": True,
+        **({} if _SYSTEMD.is_dir() else as_user(user)),
+    }
+
+
 def start_program(
     command: Sequence[str], folder: Path, log: Path, user: int, environment: Mapping[str, str]
 ) -> Identity:
     """Start it detached; its output goes to the log. As root, as the given user; else as ourselves."""
     with log.open("ab") as output:
         process = subprocess.Popen(
-            outliving(command, "evacuated", user),
+            **apart(command, "evacuated", user, environment),
             cwd=folder,
-            env={**_session(), **environment},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            start_new_session=True,
-            **({} if _SYSTEMD.is_dir() else as_user(user)),
         )
     give_way(process.pid)  # a run puts itself before everything else; what it leaves behind is like any other
     return _let_go(process)
@@ -151,18 +157,3 @@ def exit_code(pid: int) -> int | None:
     if ended is None:
         return None
     return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
-
-
-def end_unit(unit: str) -> str:
-    """Have systemd stop a unit, which then starts nothing until somebody asks for it; empty, or why that failed."""
-    try:
-        done = subprocess.run(
-            ["systemctl", "stop", "--", unit],  # noqa: S607  found by PATH, as a person's shell would
-            capture_output=True,
-            text=True,
-            timeout=_UNIT_SECONDS,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return str(error)
-    return (done.stderr.strip() or f"systemctl ended with {done.returncode}") if done.returncode else ""

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tasks.adapters.systemd import RehearsalSystemd
 from tasks.custody.containment.pause import Launcher, LauncherState
 from tasks.custody.containment.process import NOBODY, Identity, Listener, Process
 from tasks.custody.errors import Conflict
@@ -34,6 +35,7 @@ class RehearsalHost:
         self._host, self._log = host, log
         self._frozen: set[Identity] = set()
         self._ended: set[Identity] = set()
+        self.systemd = RehearsalSystemd(self._would)
         self._cordon: tuple[Identity, Path] | None = None
 
     def _would(self, act: str, subject: str, why: str = "") -> None:
@@ -107,11 +109,6 @@ class RehearsalHost:
     def exit_code(self, identity: Identity) -> int | None:
         """Ask the real host: a rehearsal starts nobody."""
         return self._host.exit_code(identity)
-
-    def end_unit(self, unit: str) -> str:
-        """Record the stop of the unit."""
-        self._would("stop the systemd unit", unit, "it brings the workload back")
-        return ""
 
     def release(self, marker: Path) -> bool:
         """Record the release."""

@@ -13,6 +13,7 @@ from typing import Final, Protocol
 
 from tasks.adapters import detached_process as launch
 from tasks.adapters.guard_config import GuardConfig
+from tasks.adapters.systemd import Systemd
 from tasks.custody.containment.process import Identity, Listener, Process
 from tasks.custody.containment.traces import Traces
 from tasks.system import file_lock as lock
@@ -30,6 +31,10 @@ _TOGETHER: Final = 256
 
 class Host(Protocol):
     """What the steps may do to a host. A dry run puts another host behind the same door."""
+
+    @property
+    def systemd(self) -> Systemd:
+        """The host's systemd."""
 
     def snapshot(self) -> dict[int, Process]:
         """All processes as they are now, by pid."""
@@ -73,9 +78,6 @@ class Host(Protocol):
     def exit_code(self, identity: Identity) -> int | None:
         """How a process that we started ended; None while it runs. Negative: the signal that ended it."""
 
-    def end_unit(self, unit: str) -> str:
-        """Stop a systemd unit, so that it starts nothing again; empty, or why that failed."""
-
     def start(
         self, command: Sequence[str], folder: Path, log: Path, user: int, environment: Mapping[str, str]
     ) -> Identity | None:
@@ -114,6 +116,7 @@ class LinuxHost:
     def __init__(self, *ports: int | None) -> None:
         """Who listens on these ports is looked up in every snapshot."""
         self._ports = frozenset(port for port in ports if port)
+        self.systemd = Systemd()
 
     def snapshot(self) -> dict[int, Process]:
         """Read /proc once."""
@@ -246,7 +249,3 @@ class LinuxHost:
     def exit_code(self, identity: Identity) -> int | None:
         """Ask the kernel about our child."""
         return launch.exit_code(identity.pid)
-
-    def end_unit(self, unit: str) -> str:
-        """Ask systemd."""
-        return launch.end_unit(unit)

@@ -39,7 +39,9 @@ def let_go(workload: Workload, host: Host) -> Iterator[str]:
     base, marker = base_of(workload), cordon_base(workload) / CORDON
     stands = marker.exists() or read_prior(marker)
     if not stands and not (base / EARLY).exists():
-        yield "no cordon stands; nothing was done"
+        units = host.systemd.release(marker)
+        told = "".join(f"; systemd may start {unit} again" for unit in units)
+        yield f"no cordon stands{told or '; nothing was done'}"
         return
     ownership = take_ownership(base, "release of the cordon")
     if ownership is None:

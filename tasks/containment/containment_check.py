@@ -12,6 +12,7 @@ from tasks.containment.freeze import load_frozen, load_returned
 from tasks.containment.members import Snapshot, excluded_pids, excused_pids, own_pids
 from tasks.containment.short_lived import NO_PID, met_in_passing
 from tasks.containment.suspects import look
+from tasks.containment.units import standing_units
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.membership import Survey
 from tasks.custody.containment.passing import come_and_gone
@@ -54,6 +55,7 @@ def check_containment(context: RunContext) -> Containment:
             *_listening(context, mine | excused_pids(context, visible), alive),
             *_passing(context, last),
             *living_containers(context),
+            *standing_units(context),
         ),
         cordoned=state.held,
         reason=state.summary,

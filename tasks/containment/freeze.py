@@ -12,6 +12,7 @@ from tasks.containment.containers import containers_key, freeze_containers, froz
 from tasks.containment.earlier_boots import note_reboots
 from tasks.containment.members import Snapshot, find_members
 from tasks.containment.suspects import suspects_to_end
+from tasks.containment.units import freeze_units
 from tasks.custody.containment.container import ContainerIdentity
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.membership import Member
@@ -51,6 +52,7 @@ def freeze(context: RunContext) -> Freeze:
         fresh |= halted
         looks.append((snapshot, halted))
         settled = not new
+    freeze_units(context)
     earlier = load_frozen(context)
     looks += _freeze_suspects(context, {*earlier, *fresh}) if context.includes_suspects else []
     for snapshot, halted in looks:

@@ -132,7 +132,7 @@ class Watching:
 
     def _may_stop(self, snapshot: Snapshot, source: Source, family: Iterable[Identity]) -> bool:
         """The block allows it, and nobody else's work hangs on it: a unit of the workload alone, no login, not us."""
-        if not self.context.workload.stop_supervisors:
+        if not self.context.workload.stop_supervisors and source.name not in self.context.workload.units:
             return False
         known = {who.pid for who in family}
         untouchable = protected_pids(self.context, snapshot)
@@ -150,7 +150,7 @@ class Watching:
                 with suppress(ProcessLookupError):
                     self.host.signal(source.identity, number)
         else:
-            failed = self.host.end_unit(source.name)
+            failed = self.host.systemd.tell("stop", "--", source.name)
         (self.standing if failed else self.stopped)[source] = None
         self.context.log.write("supervisor stopped", str(source), failed=failed)
 

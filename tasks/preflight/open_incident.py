@@ -33,6 +33,7 @@ from tasks.preflight.requirements import (
     require_here,
     require_known_account,
     require_known_collectors,
+    require_known_units,
     require_not_ours,
     require_same_workload,
 )
@@ -98,6 +99,8 @@ def open_incident(request: Request) -> Opened | JoinedIncident | AlreadyRunning:
     require_here(workload)
     require_known_account(workload)
     require_known_collectors(workload)
+    if not given and not unfinished_incident(workload):  # what a run has stopped may be unknown by now
+        require_known_units(workload)
     own = own_launchers()
     require_not_ours(named_by(workload), own)
     request = replace(request, trigger=origin(own))

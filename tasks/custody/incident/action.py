@@ -19,6 +19,7 @@ MEANINGS: Final = {
     "container paused": "A container of the workload was paused",
     "engine not asked": "The container engine did not answer, so its containers are not known",
     "deviation": "Something was thawed, or taken out of the order of volatility; the reason",
+    "unit": "systemd was told to keep a unit down, to freeze, thaw or stop it; `failed` says why it did not",
     "stopped": "A process or container has ended: by which signals, and how",
     "rebooted": "The host was started again in the middle of the incident: how many have no receipt of their end",
     "caught": "A newcomer under the cordon was frozen by the guard",

@@ -36,6 +36,7 @@ _REST: Final[dict[str, Any]] = {
     "units": [],
     "bystanders": [],
 }
+_SERVICE: Final = re.compile(r"[\w:.@\\][\w:.@\\-]*\.service", re.ASCII)
 _NOBODYS_UNIT: Final = re.compile(
     r"(?:evacuation|systemd-|user@|getty@|sshd?@).*"
     r"|(?:sshd?|crond?|anacron|atd|dbus|dbus-broker|docker|containerd|supervisord?|slurmd)\.service"
@@ -95,7 +96,7 @@ def pattern(text: str) -> str:
 
 def unit(text: str) -> str:
     """Name of a systemd service that may be the workload's; ValueError if it is none, is ours, or is everybody's."""
-    if not text.endswith(".service") or "/" in text or _NOBODYS_UNIT.fullmatch(text):
+    if not _SERVICE.fullmatch(text) or _NOBODYS_UNIT.fullmatch(text):
         raise ValueError(
             f"expected a systemd service of the workload's own; got {text!r}. Nothing was saved. "
             "Name it like portfolio-api.service"
