@@ -2,7 +2,7 @@
 
 import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ from tasks.custody.evidence.parts import Parts
 from tasks.custody.evidence.redact import command_line
 from tasks.custody.incident.log import CustodyLog
 from tasks.custody.store.retention import NOTHING, Retention
+from tasks.system.control_group import ControlGroup
 
 if TYPE_CHECKING:
     from blocks.port import Store, StoredObject
@@ -71,6 +72,11 @@ class RehearsalHost:
         elif number is signal.SIGCONT:
             self._frozen.discard(identity)
 
+    def group(self, path: str) -> "RehearsalGroup | None":
+        """One that records what would be done to it."""
+        group = self._host.group(path)
+        return RehearsalGroup(group.place, self._would) if group else None
+
     def wait_gone(self, identities: Iterable[Identity], seconds: float) -> frozenset[Identity]:
         """Nothing is waited for: who is asked to end is taken to have ended."""
         del seconds
@@ -120,6 +126,42 @@ class RehearsalHost:
         del log, user, environment
         expected = "a real run expects it refused, or caught by the guard"
         self._would("launch", f"{command_line(command)} in {folder}", expected)
+
+
+@dataclass(frozen=True)
+class RehearsalGroup(ControlGroup):
+    """A control group that nobody is moved into, and nothing is written to."""
+
+    would: Callable[[str, str], None]
+
+    def make(self) -> str:
+        """Record it."""
+        return self._record("make the control group")
+
+    def add(self, pid: int) -> str:
+        """Record the move."""
+        self.would(f"move into the control group {self.place}", str(pid))
+        return ""
+
+    def freeze(self) -> str:
+        """Record it."""
+        return self._record("freeze the control group")
+
+    def thaw(self) -> str:
+        """Record it."""
+        return self._record("thaw the control group")
+
+    def kill(self) -> str:
+        """Record it."""
+        return self._record("kill the control group")
+
+    def remove(self) -> str:
+        """Record it."""
+        return self._record("remove the control group")
+
+    def _record(self, act: str) -> str:
+        self.would(act, str(self.place))
+        return ""
 
 
 class RehearsalStore:

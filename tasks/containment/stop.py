@@ -10,11 +10,13 @@ from typing import Final
 
 from tasks.adapters.host import lives, send_signal
 from tasks.containment.containers import stop_containers
+from tasks.containment.control_groups import Groups
 from tasks.containment.cordon import matchers
 from tasks.containment.descent import Kin
 from tasks.containment.freeze import collect_key, halt, load_frozen, load_stopped
-from tasks.containment.members import find_members, protected_pids
+from tasks.containment.members import find_members, inside, protected_pids
 from tasks.custody.containment.ends import End
+from tasks.custody.containment.groups import Way
 from tasks.custody.containment.membership import Member
 from tasks.custody.containment.newcomer import Newcomer, classify_newcomer
 from tasks.custody.containment.process import Identity, Process, copies, gentle_signal
@@ -34,12 +36,14 @@ _HELPER: Final = Member("helper", "started during the stop")
 def stop(context: RunContext) -> Stop:
     """End everything that was frozen: the signal that each process heeds, a thaw, the grace, SIGKILL (runbook §3).
 
+    Before, whoever may be moved goes into the incident's control group, so that nobody who is born meanwhile is lost.
     Policy kill, for a compromised host: SIGKILL while it is frozen, and no thaw.
     """
     processes = load_frozen(context)
     with ThreadPoolExecutor(1) as beside, Kin(context.host, processes) as kin:
         containers = beside.submit(stop_containers, context)
         stopping = Stopping(context, processes.values(), kin)
+        stopping.hold()
         if context.policy == "graceful":
             stopping.ask()
             stopping.wait()
@@ -53,7 +57,7 @@ def stop(context: RunContext) -> Stop:
     context.journal(STOPPED, list[Stopped], [receipt for receipt in receipts if receipt.end is not End.SURVIVED])
     for receipt in fresh:
         signals = [name for name, _ in receipt.signals]
-        context.log.write("stopped", str(receipt.identity.pid), end=receipt.end, signals=signals)
+        context.log.write("stopped", str(receipt.identity.pid), end=receipt.end, signals=signals, way=receipt.way)
     return Stop(datetime.now(UTC), tuple(receipts), containers.result())
 
 
@@ -70,6 +74,7 @@ class StopTarget:
     newcomer: bool = False
     held: bool = False
     left: bool = True
+    way: Way = Way.SIGNALS
     sent: list[tuple[str, datetime]] = field(default_factory=list)
     gone_at: datetime | None = None
     reason: str = ""
@@ -85,7 +90,8 @@ class StopTarget:
 
     def receipt(self) -> Stopped:
         """What was done, and how it ended."""
-        return Stopped(self.identity, self.role, self.command, tuple(self.sent), self.end, self.gone_at, self.reason)
+        sent = tuple(self.sent)
+        return Stopped(self.identity, self.role, self.command, sent, self.end, self.gone_at, self.reason, self.way)
 
 
 class Stopping:
@@ -93,7 +99,7 @@ class Stopping:
 
     def __init__(self, context: RunContext, processes: Iterable[Frozen], kin: Kin) -> None:
         """Begin with what was frozen, and with who descends from it."""
-        self.context, self.host, self.kin = context, context.host, kin
+        self.context, self.host, self.kin, self.groups = context, context.host, kin, Groups(context)
         self.protected_pids = protected_pids(context, self.host.snapshot())
         self.targets = {
             each.identity: StopTarget(each.identity, each.role, each.command, left=lives(self.host, each.identity))
@@ -105,13 +111,26 @@ class Stopping:
         """Those that are not gone, by their pids."""
         return sorted((target for target in self.targets.values() if target.left), key=lambda each: each.identity)
 
+    def hold(self) -> None:
+        """Hold by control groups whom signals hold; name those whose group is not ours to empty."""
+        self._take_in_newcomers()
+        snapshot = self.host.snapshot()
+        self.groups.hold_in_place(snapshot)
+        there = [target for target in self.left if target.identity.pid in snapshot]
+        self.groups.move(snapshot[target.identity.pid] for target in there)
+        self.groups.freeze()
+        self._take_in_newcomers()
+        for target in there:
+            target.reason = self.groups.refused.get(target.identity, "")
+
     def ask(self) -> None:
         """Queue each its gentle signal while it is frozen, then thaw: it acts on the signal before anything else."""
-        for target in self.left:
+        for target in self._thawed():
             process = self.host.get_process(target.identity)
             if process and (gentle := gentle_signal(process.masks)):
                 self._send(target, gentle)
-        for target in self.left:
+        self.groups.thaw()
+        for target in self._thawed():
             self._send(target, SIGCONT)
         if self.left:
             self.context.log.write("deviation", "thaw", reason="policy graceful: asked to end before it is killed")
@@ -137,22 +156,28 @@ class Stopping:
     def kill(self) -> None:
         """Kill who is left, again until nobody new is found."""
         for _ in range(_KILL_ROUNDS):
+            self.groups.freeze()  # so that all who are in it get a receipt
             self._take_in_newcomers()
             if not self.left or self.context.cancelled:
                 break
             for target in self.left:
                 self._send(target, SIGKILL)
+            self.groups.kill()
             self._wait_gone(_SETTLE_SECONDS)
+        if not self.left and not self.context.cancelled:
+            self.groups.let_go()
 
     def freeze_again(self) -> None:
         """Leave nobody thawed: under a standing cordon no other run and no guard would stop them."""
         for _ in range(_KILL_ROUNDS):
+            self.groups.freeze()
             self._take_in_newcomers()
             runs = [each for each in self.left if (now := self.host.get_process(each.identity)) and not now.stopped]
             if not runs:
                 break
             for target in runs:
                 self._send(target, SIGSTOP)
+            self.groups.thaw()
             self._wait_gone(_LOOK_AGAIN_SECONDS)
 
     def _take_in_newcomers(self) -> None:
@@ -163,6 +188,7 @@ class Stopping:
         snapshot = self.host.snapshot()
         self.kin.meet(snapshot)
         found, kin = find_members(self.context, snapshot), self.kin.known
+        kin |= {pid: snapshot[pid].identity for pid in inside(snapshot, self.groups.paths)}
         everyone = dict.fromkeys([*found, *(process.identity for process in snapshot.values())])  # parents first
         for identity in (who for who in everyone if who not in self.targets):
             process, member = snapshot[identity.pid], found.get(identity, _HELPER)
@@ -172,6 +198,9 @@ class Stopping:
                 self.targets[identity] = StopTarget(identity, member.role, command, newcomer=True)
             elif made is Newcomer.TOLD:
                 halt(self.host, process, member)
+        for target in self.left:
+            if (now := snapshot.get(target.identity.pid)) and now.identity == target.identity:
+                target.way = self.groups.way(now)
         self._hold_newcomers(snapshot)
 
     def _hold_newcomers(self, snapshot: Mapping[int, Process]) -> None:
