@@ -130,38 +130,26 @@ class RehearsalHost:
 
 @dataclass(frozen=True)
 class RehearsalGroup(ControlGroup):
-    """A control group that nobody is moved into, and nothing is written to."""
+    """A control group that is not made, and to which nothing is written."""
 
     would: Callable[[str, str], None]
 
     def make(self) -> str:
         """Record it."""
-        return self._record("make the control group")
-
-    def add(self, pid: int) -> str:
-        """Record the move."""
-        self.would(f"move into the control group {self.place}", str(pid))
+        self.would("make the control group", str(self.place))
         return ""
-
-    def freeze(self) -> str:
-        """Record it."""
-        return self._record("freeze the control group")
-
-    def thaw(self) -> str:
-        """Record it."""
-        return self._record("thaw the control group")
-
-    def kill(self) -> str:
-        """Record it."""
-        return self._record("kill the control group")
 
     def remove(self) -> str:
-        """Record it."""
-        return self._record("remove the control group")
-
-    def _record(self, act: str) -> str:
-        self.would(act, str(self.place))
+        """It was never made."""
         return ""
+
+    def _write(self, name: str, value: str, *accepted: int) -> str:
+        del accepted
+        self.would(f"write {value} to {name}", str(self.place))
+        return ""
+
+    def _await(self, line: str) -> bool:
+        return bool(line)
 
 
 class RehearsalStore:

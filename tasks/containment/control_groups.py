@@ -168,21 +168,22 @@ class Groups:
     def _newest(self, snapshot: Snapshot) -> Callable[[], list[Process]]:
         """Look at those that have come since the last time, the latest first, for members by themselves or by descent.
 
-        Only who can be their parent is looked at with them: a look must cost less than such a process lives.
+        A look must cost less than such a process lives, however many members there are.
         """
         context, last = self.context, self.host.arrivals(NO_PID)[0]
         asked, spared, own = matchers(context.workload), protected_pids(context, snapshot), own_pids(context, snapshot)
-        known = {pid: snapshot[pid] for pid in spared | {who.pid for who in find_members(context, snapshot)}}
+        kept = {pid: snapshot[pid] for pid in spared if pid in snapshot}
+        kin = {who.pid for who in find_members(context, snapshot)}
 
         def look() -> list[Process]:
             nonlocal last
             time.sleep(_PAUSE_SECONDS)
             last, new = self.host.arrivals(last)
-            came = {process.pid: process for process in new}
-            seen = known | came
-            found = members(seen, asked, context.root, spared | descendants(seen, own)) if came else ()
-            known.update({who.pid: seen[who.pid] for who in found})
-            return [came[pid] for pid in came if came[pid].identity in found]
+            came = {process.pid: process for process in new if not process.container}
+            ours = spared | descendants(kept | came, own)
+            found = {who.pid for who in members(kept | came, asked, context.root, ours)} if came else set()
+            kin.update(found | (descendants(came, kin) - ours))
+            return [process for pid, process in came.items() if pid in kin]
 
         return look
 

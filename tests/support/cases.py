@@ -24,9 +24,9 @@ group, user, sign, root = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[5
 ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 sign = os.open(sign, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-end = time.monotonic() + 90
+end = time.monotonic() + 300
 def beat(): os.write(sign, b".") if time.monotonic() < end else os._exit(0)
-signal.alarm(100)
+signal.alarm(310)
 if os.fork() == 0:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     if group: open(group + "/cgroup.procs", "w").write("0")
