@@ -180,6 +180,7 @@ class Groups:
             time.sleep(_PAUSE_SECONDS)
             last, new = self.host.arrivals(last)
             came = {process.pid: process for process in new if not process.container}
+            kin.difference_update(process.pid for process in new)  # of whom had their pids before them none is left
             ours = spared | descendants(kept | came, own)
             found = {who.pid for who in members(kept | came, asked, context.root, ours)} if came else set()
             kin.update(found | (descendants(came, kin) - ours))

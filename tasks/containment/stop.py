@@ -19,7 +19,7 @@ from tasks.custody.containment.ends import End
 from tasks.custody.containment.groups import Way
 from tasks.custody.containment.membership import Member
 from tasks.custody.containment.newcomer import Newcomer, classify_newcomer
-from tasks.custody.containment.process import Identity, Process, copies, gentle_signal
+from tasks.custody.containment.process import Identity, Process, copies, gentle_signal, pids_of
 from tasks.custody.containment.receipt import Frozen, Stop, Stopped
 from tasks.custody.evidence.redact import command_line
 from tasks.incident.layout import STOPPED
@@ -116,12 +116,11 @@ class Stopping:
         self._take_in_newcomers()
         snapshot = self.host.snapshot()
         self.groups.hold_in_place(snapshot)
-        there = [target for target in self.left if target.identity.pid in snapshot]
-        self.groups.move(snapshot[target.identity.pid] for target in there)
+        self.groups.move(snapshot[pid] for pid in pids_of(snapshot, {target.identity for target in self.left}))
         self.groups.freeze()
         self._take_in_newcomers()
-        for target in there:
-            target.reason = self.groups.refused.get(target.identity, "")
+        for target in self.left:
+            target.reason = self.groups.refused.get(target.identity, target.reason)
 
     def ask(self) -> None:
         """Queue each its gentle signal while it is frozen, then thaw: it acts on the signal before anything else."""
