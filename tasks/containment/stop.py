@@ -162,6 +162,9 @@ class Stopping:
             for target in self.left:
                 self._send(target, SIGKILL)
             self.groups.kill()
+            for target in self.left:
+                if target.way is not Way.SIGNALS and SIGKILL.name not in dict(target.sent):
+                    target.sent.append((SIGKILL.name, datetime.now(UTC)))  # by the kernel, where a signal was denied
             self._wait_gone(_SETTLE_SECONDS)
         if not self.left and not self.context.cancelled:
             self.groups.let_go()
