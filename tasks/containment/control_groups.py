@@ -12,7 +12,7 @@ from tasks.adapters.host import Host, lives
 from tasks.containment.cordon import matchers, named
 from tasks.containment.members import Snapshot, find_members, inside, own_pids, protected_pids
 from tasks.containment.short_lived import NO_PID
-from tasks.custody.containment.groups import INCIDENT_PREFIX, Held, Way, keeper_of, path_of, within
+from tasks.custody.containment.groups import INCIDENT_PREFIX, Held, Way, keeper_of, name_of, path_of, within
 from tasks.custody.containment.membership import members
 from tasks.custody.containment.process import Identity, Process, descendants
 from tasks.custody.containment.service import unit_of
@@ -54,7 +54,7 @@ class Groups:
 
     def _keep(self, rows: list[Held]) -> None:
         self.rows, self.paths = rows, [row.group for row in rows if not row.identity]
-        name = f"/{INCIDENT_PREFIX}{self.context.incident.id}"
+        name = f"/{name_of(self.context.incident.id, self.context.home)}"
         self.own = next((path for path in self.paths if path.endswith(name)), "")
         if rows or self.context.journal(GROUPS, list[Held]):
             self.context.journal(GROUPS, list[Held], rows)
@@ -155,7 +155,7 @@ class Groups:
 
     def _open(self) -> ControlGroup | None:
         """Make the incident's group: at the top or, where only that may be written to, below the one that we are in."""
-        name, reasons = f"{INCIDENT_PREFIX}{self.context.incident.id}", dict[str, None]()
+        name, reasons = name_of(self.context.incident.id, self.context.home), dict[str, None]()
         ours = path_of(Path("/proc/self/cgroup").read_text()).rstrip("/")
         for path in [self.own] if self.own else [f"/{name}", f"{ours}/{name}"]:
             group = self.host.group(path)

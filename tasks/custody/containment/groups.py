@@ -4,13 +4,15 @@ A path holds what its maker called a group, and only an engine knows whether a c
 a false name keeps a process from being held, which is told, and never lets it pass for held.
 """
 
+import os
 import re
 import shlex
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import PurePosixPath
+from hashlib import sha256
+from pathlib import PurePath, PurePosixPath
 from typing import Final
 
 from tasks.custody.containment.process import Identity
@@ -61,6 +63,11 @@ class Held:
 
     group: str
     identity: Identity | None = None
+
+
+def name_of(incident: str, home: PurePath) -> str:
+    """Name the group of an incident, by its folder too: workloads of one host may be evacuated in the same second."""
+    return f"{INCIDENT_PREFIX}{incident}-{sha256(os.fsencode(home)).hexdigest()[:8]}"
 
 
 def path_of(cgroup: str) -> str:

@@ -20,7 +20,7 @@ from tasks.containment.freeze import freeze, load_frozen
 from tasks.containment.stop import stop
 from tasks.containment.uncordon import uncordon
 from tasks.custody.containment.ends import End
-from tasks.custody.containment.groups import Held, Way
+from tasks.custody.containment.groups import Held, Way, name_of
 from tasks.incident.layout import EARLY, GROUPS
 from tasks.incident.run_lock import give_up_ownership
 from tasks.prestart.freeze import freeze_described, thaw_again
@@ -71,9 +71,9 @@ if libc.vfork() == 0:
 Start = Callable[..., Case]
 
 
-def own_group() -> ControlGroup:
+def own_group(root: Path) -> ControlGroup:
     assert HIERARCHY
-    return ControlGroup(HIERARCHY.place / f"evacuation-{INCIDENT}")
+    return ControlGroup(HIERARCHY.place / name_of(INCIDENT, root / "evidence" / INCIDENT))
 
 
 @pytest.fixture
@@ -92,11 +92,11 @@ def start(small: SmallWorkload, origin: ControlGroup) -> Iterator[Start]:
         return cases[-1]
 
     yield started
-    own_group().kill()
+    own_group(small.root).kill()
     origin.thaw()
     for case in cases:
         case.end()
-    wait_until(lambda: not own_group().remove(), what="an empty group of the incident")
+    wait_until(lambda: not own_group(small.root).remove(), what="an empty group of the incident")
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def end(context: RunContext, *cases: Case) -> None:
     assert not any(case.living() or case.runs() for case in cases)
     found: Containment = made(prove_contained.fn(context))
     assert found.alive == ()
-    assert not own_group().place.exists()
+    assert not own_group(context.workload.root).place.exists()
 
 
 @pytest.mark.parametrize("policy", ["graceful", "kill"])
@@ -172,7 +172,7 @@ def test_a_cancelled_run_leaves_nobody_running(start: Start, small: SmallWorkloa
 
 @pytest.mark.parametrize("program", [FAMILY, CHAIN, HEADLESS], ids=["family", "chain", "headless"])
 def test_a_group_of_members_alone_is_frozen_where_it_is(
-    program: str, start: Start, context: RunContext, origin: ControlGroup
+    program: str, start: Start, context: RunContext, origin: ControlGroup, tmp_path: Path
 ) -> None:
     case = start(program, origin)
     frozen: Freeze = made(freeze.fn(context))
@@ -186,7 +186,7 @@ def test_a_group_of_members_alone_is_frozen_where_it_is(
     assert not case.runs()
     end(context, case)
     assert not origin.frozen
-    assert start(FAMILY, origin).runs(), "what its manager starts in it later must not be born frozen"
+    assert start(FAMILY, origin, tmp_path).runs(), "what its manager starts in it later must not be born frozen"
 
 
 def test_a_group_that_a_stranger_is_in_is_not_frozen(
@@ -227,7 +227,7 @@ def test_who_was_moved_goes_back_with_the_cordons_release(
     assert {case.group(each.pid) for each in case.living()} == {groups.own}
     assert not uncordon(context.host, PrefectScheduler(), context.workload, context.log).left
     assert {case.group(each.pid) for each in case.living()} == {path_below(origin)}
-    assert not own_group().place.exists()
+    assert not own_group(context.workload.root).place.exists()
     assert not (context.home / GROUPS).exists()
     assert not case.runs(), "what an incident has stopped is for that incident to end"
     for process in case.living():
@@ -258,7 +258,9 @@ def test_a_run_that_is_killed_after_the_move_is_carried_on(moment: str, start: S
     before = case.size()
     run = subprocess.Popen([sys.executable, "-c", RUN, str(small.root), moment], cwd=Path(__file__).parents[3])
     if moment == "thawed":
-        wait_until(lambda: own_group().place.exists() and case.size() > before + 20 and case.runs(), what="the grace")
+        wait_until(
+            lambda: own_group(small.root).place.exists() and case.size() > before + 20 and case.runs(), what="the grace"
+        )
     else:
         wait_until((small.root / "at").exists, what="the freeze")
     run.kill()
@@ -310,7 +312,7 @@ def test_a_rehearsal_moves_and_freezes_nobody(start: Start, small: SmallWorkload
     assert alone.runs()
     assert other.runs()
     assert not origin.frozen
-    assert not own_group().place.exists()
+    assert not own_group(context.workload.root).place.exists()
 
 
 def early_of(small: SmallWorkload) -> dict[str, object]:
