@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from blocks import s3_clients
 from blocks.workload import Workload
 from tasks.custody.errors import Refused
 from tasks.custody.incident.incident import new_id
 from tasks.incident.layout import INCIDENT
+from tasks.preflight import known_incident
 from tasks.preflight.known_incident import require_known
 from tests.support.workloads import SmallWorkload, free_port
 
@@ -79,7 +81,13 @@ def test_an_id_from_the_future_is_refused_whatever_the_store_says(workload: Work
 
 
 @pytest.mark.parametrize("way", ["nobody there", "silent", "no block", "no folder", "no right"])
-def test_a_store_that_does_not_say_so_refuses_nothing(workload: Workload, tmp_path: Path, way: str) -> None:
+def test_a_store_that_does_not_say_so_refuses_nothing(
+    workload: Workload, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    assert known_incident._ANSWER_SECONDS < 10
+    monkeypatch.setattr(s3_clients, "_TRIES", 1)
+    if way == "silent":
+        monkeypatch.setattr(known_incident, "_ANSWER_SECONDS", 0.3)
     began = time.monotonic()
     with silent() as port:
         saves: dict[str, dict[str, object]] = {
