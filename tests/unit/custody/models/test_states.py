@@ -72,8 +72,9 @@ def test_a_model_that_sets_an_odd_state_is_suspect(state: bytes, outcome: Soundn
     assert ("sets a state in an unknown way" in found["reason"]) is (outcome is Soundness.SUSPECT)
 
 
-def test_a_model_tells_how_many_features_it_takes() -> None:
-    model = b"\x80\x02csklearn.linear_model._logistic\nLogisticRegression\n)\x81(dS'n_features_in_'\nI7\nsb."
+@pytest.mark.parametrize("new", [b")\x81", b")}\x92"], ids=["NEWOBJ", "NEWOBJ_EX"])
+def test_a_model_tells_how_many_features_it_takes(new: bytes) -> None:
+    model = b"\x80\x04csklearn.linear_model._logistic\nLogisticRegression\n" + new + b"(dS'n_features_in_'\nI7\nsb."
     assert judge(io.BytesIO(model), (), lambda _: ())["features"] == 7
 
 
