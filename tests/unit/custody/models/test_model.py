@@ -245,6 +245,12 @@ def test_tricks_with_opcodes_hide_nothing(trick: str) -> None:
     assert outcome(TRICKS[trick]) is Soundness.SUSPECT
 
 
+@pytest.mark.parametrize("name", [b"__builtin__\nset", b"__builtin__\nunicode", b"copy_reg\n_reconstructor"])
+def test_names_of_python_2_are_todays_up_to_protocol_2_and_nobodys_after_it(name: bytes) -> None:
+    found = {protocol: outcome(b"\x80%cc%b\n." % (protocol, name)) for protocol in (2, 3)}
+    assert found == {2: Soundness.SOUND, 3: Soundness.SUSPECT}
+
+
 def test_a_file_that_joblib_and_pickle_read_differently_is_never_sound() -> None:
     # joblib takes the bytes behind the wrapper for an array; to pickle they are opcodes.
     array = np.frombuffer(b"cos\nsystem\n(S'true'\ntR.", dtype="u1").copy()
