@@ -3,8 +3,8 @@
 `python -m tests.mutants laws --seed 1 --number 60` writes build/mutants/laws-1.tsv: where, what, and killed, survived
 or timeout. Third parties are imported once: each mutant is tried in a fork of this process, in a copy of the checkout.
 
-What the unit tests leave of the set acts costs minutes each, for all that works on this host is tried then. With
-`--ran coverage.json` those tests alone that ran the line: `pytest --cov=tasks --cov-context=test` of pytest-cov, then
+What the tests of its own package leave costs minutes each, for so much else is tried then. With `--ran coverage.json`
+those tests alone that ran the line: `pytest --cov=tasks --cov-context=test` of pytest-cov, then
 `coverage json --show-contexts`.
 """
 
@@ -199,14 +199,18 @@ def outcome(copy: Path, arguments: list[str], seconds: float) -> str:
     return words.get(os.waitstatus_to_exitcode(done[1]), "failed") if done[0] else "timeout"
 
 
-def ran(coverage: dict[str, Any], mutant: Mutant) -> list[str]:
-    """List the tests that ran a line, or the nearest one above it where a statement has several; unit tests first."""
+def ran(coverage: dict[str, Any], mutant: Mutant, chosen: str) -> list[str]:
+    """List the tests that ran a line, or the nearest one above it where a statement has several; unit tests first.
+
+    Empty for what runs at an import alone.
+    """
     lines = coverage["files"].get(mutant.file, {}).get("contexts", {})
-    known = [int(line) for line in lines if int(line) <= mutant.line and any(lines[line])]
-    tests = {context.partition("|")[0].partition("[")[0] for context in lines[str(max(known))]} if known else set()
-    apart = [names for start, names in IN_PROCESSES.items() if mutant.file.startswith(start)]
-    host = [f"tests/integration/host/test_{name}.py" for names in apart for name in names]
-    return [*sorted(tests - {""}, key=lambda test: (not test.startswith("tests/unit"), test)), *host]
+    known = [int(line) for line in lines if int(line) <= mutant.line]
+    names = {context.partition("|")[0].partition("[")[0] for context in lines[str(max(known))]} if known else set()
+    tiers = ("tests/unit/", "tests/integration/host/")[: 1 if chosen == "laws" else 2]
+    tests = [name for tier in tiers for name in sorted(names) if name.startswith(tier)]
+    apart = [name for start, names in IN_PROCESSES.items() if mutant.file.startswith(start) for name in names]
+    return tests + [f"tests/integration/host/test_{name}.py" for name in apart]
 
 
 def own_tests(file: str, chosen: str) -> list[list[str]]:
@@ -225,6 +229,7 @@ def main(report: Callable[[str], None] = print) -> None:
     parser.add_argument("--number", type=int, default=60)
     parser.add_argument("--ran", type=Path)
     asked = parser.parse_args()
+    coverage = json.loads(asked.ran.read_text()) if asked.ran else {}
     for name in PRELOADED.split():
         importlib.import_module(name)
     table = HERE / f"build/mutants/{asked.set}-{asked.seed}.tsv"
@@ -237,9 +242,9 @@ def main(report: Callable[[str], None] = print) -> None:
             whole = place.read_text()
             place.write_text(mutant.text)
             stages = own_tests(mutant.file, asked.set)
-            if asked.ran and asked.set == "acts":
-                stages[-1] = ran(json.loads(asked.ran.read_text()), mutant)
-            for stage in filter(None, stages):
+            if coverage:
+                stages[-1] = ran(coverage, mutant, asked.set) or stages[-1]
+            for stage in stages:
                 if word == "survived":
                     word = outcome(copy, [*ONLY, *stage], SECONDS[asked.set])
             place.write_text(whole)
