@@ -19,8 +19,15 @@ from tasks.preflight import known_incident
 from tasks.preflight.known_incident import require_known
 from tests.support.workloads import SmallWorkload, free_port
 
+WAITS = known_incident._ANSWER_SECONDS
 TYPED = "IR-20200101T000000Z"
 KEYS = {"aws_access_key_id": "x", "aws_secret_access_key": "y"}
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine a folder does not answer at once either."""
+    monkeypatch.setattr(known_incident, "_ANSWER_SECONDS", 60)
 
 
 @pytest.fixture
@@ -84,7 +91,8 @@ def test_an_id_from_the_future_is_refused_whatever_the_store_says(workload: Work
 def test_a_store_that_does_not_say_so_refuses_nothing(
     workload: Workload, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
-    assert known_incident._ANSWER_SECONDS < 10
+    assert WAITS < 10
+    monkeypatch.setattr(known_incident, "_ANSWER_SECONDS", WAITS)
     monkeypatch.setattr(s3_clients, "_TRIES", 1)
     if way == "silent":
         monkeypatch.setattr(known_incident, "_ANSWER_SECONDS", 0.3)
