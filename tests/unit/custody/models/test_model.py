@@ -245,6 +245,12 @@ def test_tricks_with_opcodes_hide_nothing(trick: str) -> None:
     assert outcome(TRICKS[trick]) is Soundness.SUSPECT
 
 
+def test_bytes_that_may_be_changed_are_passed_over_and_taken_for_no_opcodes() -> None:
+    held = pickle.dumps({"a": bytearray(b"cos\nsystem\n" * 9), "b": 1}, protocol=5)
+    assert outcome(held) is Soundness.SOUND
+    assert outcome(held[:40]) is Soundness.TORN
+
+
 @pytest.mark.parametrize("name", [b"__builtin__\nset", b"__builtin__\nunicode", b"copy_reg\n_reconstructor"])
 def test_names_of_python_2_are_todays_up_to_protocol_2_and_nobodys_after_it(name: bytes) -> None:
     found = {protocol: outcome(b"\x80%cc%b\n." % (protocol, name)) for protocol in (2, 3)}
