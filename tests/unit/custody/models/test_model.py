@@ -236,6 +236,9 @@ TRICKS = {
     "the extension registry": b"\x80\x02\x82\x01.",
     "a class that is changed": b"\x80\x04csklearn.base\nBaseEstimator\nN}\x8c\x01xNs\x86b.",
     "a call of what was made": b"\x80\x04ccollections\nOrderedDict\n)R)R.",
+    "a reconstruction of nothing builtin": (
+        b"\x80\x02ccopy_reg\n_reconstructor\nccollections\nOrderedDict\nq\x00h\x00N\x87R."
+    ),
     "names put together": b"\x80\x04\x8c\x05posix\x94\x8c\x06system\x94h\x00h\x01\x93.",
 }
 
