@@ -251,6 +251,7 @@ def test_tricks_with_opcodes_hide_nothing(trick: str) -> None:
 def test_bytes_that_may_be_changed_are_passed_over_and_taken_for_no_opcodes() -> None:
     held = pickle.dumps({"a": bytearray(b"cos\nsystem\n" * 9), "b": 1}, protocol=5)
     assert outcome(held) is Soundness.SOUND
+    assert outcome(b"\x80\x05\x96" + (12).to_bytes(8, "little") + b"cos\nsystem\n..") is Soundness.SOUND
     assert outcome(held[:40]) is Soundness.TORN
 
 
