@@ -90,7 +90,7 @@ def changes(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
             yield "not dropped", node.operand
         case ast.Constant(value=int(value)):
             yield "constant changed", ast.Constant(not value if isinstance(value, bool) else value + 1)
-        case ast.Return(value=ast.expr() as value):
+        case ast.Return(value=ast.expr() as value) if ast.unparse(value) != "None":
             truth = isinstance(value, ast.Compare | ast.BoolOp)
             yield "return replaced", ast.Return(ast.UnaryOp(ast.Not(), value) if truth else ast.Constant(None))
         case ast.Expr(value=ast.Call()) | ast.Assign() | ast.AugAssign() | ast.Raise():
