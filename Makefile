@@ -68,8 +68,8 @@ test: $(STAMP)  ## the test suite
 test-fast: $(STAMP)  ## the unit tests, which need no server: under a minute
 	$(BIN)/python -m pytest tests/unit -m "unit and not soak" -n 2 --hypothesis-profile=fast $(ARGS)
 
-mutants: $(STAMP)  ## which changed lines the tests notice: SET=laws|acts SEED=1 NUMBER=60; writes build/mutants/
-	$(BIN)/python -m tests.mutants $(or $(SET),laws) --seed $(or $(SEED),1) --number $(or $(NUMBER),60)
+mutants: $(STAMP)  ## which changed lines the tests notice: SET=laws|acts SEED=1 NUMBER=60 RAN=coverage.json; writes build/mutants/
+	$(BIN)/python -m tests.mutants $(or $(SET),laws) --seed $(or $(SEED),1) --number $(or $(NUMBER),60) $(if $(RAN),--ran "$(RAN)")
 
 soak: $(STAMP)  ## the long campaigns, of which the test suite runs a sample
 	$(BIN)/python -m pytest -m soak $(ARGS)

@@ -6,30 +6,23 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
 from hypothesis import settings
-from prefect.blocks.core import Block
-from prefect.events import emit_event
-from prefect.events.worker import EventsWorker
-from prefect.settings import (
-    PREFECT_API_URL,
-    PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL,
-    temporary_settings,
-)
-from prefect.testing.utilities import prefect_test_harness
-from prefect_aws import AwsCredentials
-from pydantic import SecretStr
 from xdist.scheduler.loadscope import LoadScopeScheduling  # type: ignore[import-untyped]
 
-from blocks.port import Store
-from blocks.signing_key import SigningKey
-from blocks.store import EvidenceStore
-from tasks.drill.parts import SeaweedFS
-from tests.support.docker_engine import PROGRAMS, DockerDaemon
-from tests.support.workloads import SmallWorkload
+if TYPE_CHECKING:  # each process of a parallel run imports this, the one that only hands out tests too: 3 s and more
+    from prefect.blocks.core import Block
+    from prefect_aws import AwsCredentials
+
+    from blocks.port import Store
+    from blocks.signing_key import SigningKey
+    from blocks.store import EvidenceStore
+    from tasks.drill.parts import SeaweedFS
+    from tests.support.docker_engine import DockerDaemon
+    from tests.support.workloads import SmallWorkload
 
 # A shell that starts the tests with `&` has SIGINT ignored, and what they start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -76,28 +69,35 @@ class Together(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
         return TOGETHER.get(nodeid.split("/")[2], nodeid)
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
-    """The one that `make test` uses."""
-    return Together(config, log)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling | None:
+    """The one that `make test` uses. Unit tests share nothing slow, and are handed out sooner without scopes."""
+    return Together(config, log) if config.getoption("dist") == "loadscope" else None
 
 
 @pytest.fixture
-def small(tmp_path: Path) -> Iterator[SmallWorkload]:
+def small(tmp_path: Path) -> Iterator["SmallWorkload"]:
     """A small workload in a folder whose name holds a space; what it started ends with the test."""
+    from tests.support.workloads import SmallWorkload
+
     with SmallWorkload(tmp_path / "work load") as workload:
         yield workload
 
 
 @pytest.fixture(scope="session")
-def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]:
+def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator["SeaweedFS"]:
     """A real S3 server, in a folder whose name holds a space."""
+    from tasks.drill.parts import SeaweedFS
+
     with SeaweedFS(tmp_path_factory.mktemp("sea weed")) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def credentials(seaweed: SeaweedFS) -> AwsCredentials:
+def credentials(seaweed: "SeaweedFS") -> "AwsCredentials":
     """The server's own credentials."""
+    from prefect_aws import AwsCredentials
+    from pydantic import SecretStr
+
     return AwsCredentials(
         aws_access_key_id=seaweed.access_key,
         aws_secret_access_key=SecretStr(seaweed.secret_key),
@@ -106,30 +106,38 @@ def credentials(seaweed: SeaweedFS) -> AwsCredentials:
 
 
 @pytest.fixture(scope="session")
-def signing_key(tmp_path_factory: pytest.TempPathFactory) -> SigningKey:
+def signing_key(tmp_path_factory: pytest.TempPathFactory) -> "SigningKey":
     """A key as an operator makes it."""
+    from pydantic import SecretStr
+
+    from blocks.signing_key import SigningKey
+
     path = tmp_path_factory.mktemp("a key") / "key"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", path], check=True)
     return SigningKey(private_key=SecretStr(path.read_text()), identity="evacuation@test")
 
 
 @pytest.fixture
-def s3_block(seaweed: SeaweedFS, credentials: AwsCredentials) -> EvidenceStore:
+def s3_block(seaweed: "SeaweedFS", credentials: "AwsCredentials") -> "EvidenceStore":
     """A store block on the real server, with a prefix of its own."""
+    from blocks.store import EvidenceStore
+
     return EvidenceStore(
         bucket=seaweed.bucket, prefix=f"test/{uuid4().hex}", endpoint=seaweed.endpoint, credentials=credentials
     )
 
 
 @pytest.fixture
-def store(s3_block: EvidenceStore) -> Store:
+def store(s3_block: "EvidenceStore") -> "Store":
     """An empty S3 store on the real server."""
     return s3_block.open()
 
 
 @pytest.fixture(scope="session")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerDaemon]:
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator["DockerDaemon"]:
     """A real Docker engine with the base image."""
+    from tests.support.docker_engine import PROGRAMS, DockerDaemon
+
     missing = [program for program in PROGRAMS if not shutil.which(program)]
     if missing or os.geteuid():
         pytest.skip(f"a Docker engine needs root and {', '.join(missing or PROGRAMS)}")
@@ -140,6 +148,10 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerDaemon]:
 @pytest.fixture(scope="session")
 def prefect() -> Iterator[None]:
     """A Prefect server and database that end with the session. Events are written at once, so that tests see them."""
+    from prefect.blocks.core import Block
+    from prefect.settings import PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL, temporary_settings
+    from prefect.testing.utilities import prefect_test_harness
+
     at_once = {PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL: 0.1}
     with (
         temporary_settings(at_once),
@@ -154,6 +166,9 @@ def prefect() -> Iterator[None]:
 
 def _tell_this_server() -> None:
     """A process sends its events to the server of its first event: let that be this one, and none of one module."""
+    from prefect.events import emit_event
+    from prefect.events.worker import EventsWorker
+
     EventsWorker.drain_all(timeout=10)
     emit_event("tests.began", {"prefect.resource.id": "tests"})
 
@@ -163,10 +178,12 @@ def _once_a_server(registration: "classmethod[Block, ..., None]") -> "classmetho
 
     A class knows its ids on one server only, that of the last registration.
     """
-    known = set[type[Block]]()
+    from prefect.settings import PREFECT_API_URL
+
+    known = set["type[Block]"]()
     server = ""
 
-    def register(kind: type[Block], *args: Any, **kwargs: Any) -> None:
+    def register(kind: "type[Block]", *args: Any, **kwargs: Any) -> None:
         nonlocal server
         if server != (here := str(PREFECT_API_URL.value())):
             known.clear()
@@ -178,11 +195,11 @@ def _once_a_server(registration: "classmethod[Block, ..., None]") -> "classmetho
     return classmethod(register)
 
 
-def _once_a_field(has_secrets: Callable[[Block, str], bool]) -> Callable[[Block, str], bool]:
+def _once_a_field(has_secrets: "Callable[[Block, str], bool]") -> "Callable[[Block, str], bool]":
     """It makes the whole JSON schema of a block anew for each field that is saved."""
-    known = dict[tuple[type[Block], str], bool]()
+    known = dict["tuple[type[Block], str]", bool]()
 
-    def answer(block: Block, field: str) -> bool:
+    def answer(block: "Block", field: str) -> bool:
         asked = type(block), field
         if asked not in known:
             known[asked] = has_secrets(block, field)

@@ -2,12 +2,17 @@
 
 `python -m tests.mutants laws --seed 1 --number 60` writes build/mutants/laws-1.tsv: where, what, and killed, survived
 or timeout. Third parties are imported once: each mutant is tried in a fork of this process, in a copy of the checkout.
+
+What the tests of its own package leave costs minutes each, for so much else is tried then. With `--ran coverage.json`
+those tests alone that ran the line: `pytest --cov=tasks --cov-context=test` of pytest-cov, then
+`coverage json --show-contexts`.
 """
 
 import argparse
 import ast
 import contextlib
 import importlib
+import json
 import os
 import random
 import shutil
@@ -20,6 +25,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -41,6 +47,8 @@ BESIDE = {
     "models": ["tests/unit/evidence"],
 }
 """What uses the laws of a package of custody."""
+IN_PROCESSES = {"tasks/guard/": ["cordon", "dead_run", "hand_over", "watch", "operate"]}
+"""Tests on this host of what runs in a process of its own, which coverage does not see."""
 PRELOADED = "prefect.testing.utilities prefect.events prefect_aws sklearn joblib pandas hypothesis boto3 docker obstore"
 ONLY = ["--hypothesis-profile=fast", "-m", "not soak and not s3"]  # as `make test-fast`, for the unit tests
 SECONDS = {"laws": 300, "acts": 900}
@@ -82,7 +90,7 @@ def changes(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
             yield "not dropped", node.operand
         case ast.Constant(value=int(value)):
             yield "constant changed", ast.Constant(not value if isinstance(value, bool) else value + 1)
-        case ast.Return(value=ast.expr() as value):
+        case ast.Return(value=ast.expr() as value) if ast.unparse(value) != "None":
             truth = isinstance(value, ast.Compare | ast.BoolOp)
             yield "return replaced", ast.Return(ast.UnaryOp(ast.Not(), value) if truth else ast.Constant(None))
         case ast.Expr(value=ast.Call()) | ast.Assign() | ast.AugAssign() | ast.Raise():
@@ -191,6 +199,20 @@ def outcome(copy: Path, arguments: list[str], seconds: float) -> str:
     return words.get(os.waitstatus_to_exitcode(done[1]), "failed") if done[0] else "timeout"
 
 
+def ran(coverage: dict[str, Any], mutant: Mutant, chosen: str) -> list[str]:
+    """List the tests that ran a line, or the nearest one above it where a statement has several; unit tests first.
+
+    Empty for what runs at an import alone.
+    """
+    lines = coverage["files"].get(mutant.file, {}).get("contexts", {})
+    known = [int(line) for line in lines if int(line) <= mutant.line]
+    names = {context.partition("|")[0].partition("[")[0] for context in lines[str(max(known))]} if known else set()
+    tiers = ("tests/unit/", "tests/integration/host/")[: 1 if chosen == "laws" else 2]
+    tests = [name for tier in tiers for name in sorted(names) if name.startswith(tier)]
+    apart = [name for start, names in IN_PROCESSES.items() if mutant.file.startswith(start) for name in names]
+    return tests + [f"tests/integration/host/test_{name}.py" for name in apart]
+
+
 def own_tests(file: str, chosen: str) -> list[list[str]]:
     """List the stages for a mutant: the tests of its own package first, since most mutants end there."""
     package = file.split("/")[2] if chosen == "laws" else file.split("/")[1]
@@ -205,7 +227,9 @@ def main(report: Callable[[str], None] = print) -> None:
     parser.add_argument("set", choices=SETS)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--number", type=int, default=60)
+    parser.add_argument("--ran", type=Path)
     asked = parser.parse_args()
+    coverage = json.loads(asked.ran.read_text()) if asked.ran else {}
     for name in PRELOADED.split():
         importlib.import_module(name)
     table = HERE / f"build/mutants/{asked.set}-{asked.seed}.tsv"
@@ -217,7 +241,10 @@ def main(report: Callable[[str], None] = print) -> None:
             place, word = copy / mutant.file, "survived"
             whole = place.read_text()
             place.write_text(mutant.text)
-            for stage in own_tests(mutant.file, asked.set):
+            stages = own_tests(mutant.file, asked.set)
+            if coverage:
+                stages[-1] = ran(coverage, mutant, asked.set) or stages[-1]
+            for stage in stages:
                 if word == "survived":
                     word = outcome(copy, [*ONLY, *stage], SECONDS[asked.set])
             place.write_text(whole)

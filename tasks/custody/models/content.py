@@ -103,11 +103,6 @@ class Content:
             raise Torn(f"it ends {size - len(found)} bytes too early")
         return found
 
-    def readinto(self, buffer: bytearray) -> int:
-        """Fill the buffer."""
-        buffer[:] = self.read(len(buffer))
-        return len(buffer)
-
     def readline(self) -> bytes:
         """To the next end of line, which an argument in text form has."""
         line = bytearray()

@@ -156,6 +156,7 @@ def _extent(code: str, state: tuple[Any, ...]) -> tuple[int, bool]:
             all(type(each) is int for each in (version, told, align, flags))
             and (version, len(more)) == _VERSIONS.get(kind, _VERSION)
             and told == (size if kind in "SUV" else -1)
+            and (align > 0 or kind not in "SUV")  # numpy divides by it: zero ends the process that loads the model
             and flags & _OBJECT_FLAG == _holds_objects(kind, base, names, fields)
             and (kind == "V" or flags == _FLAGS.get(kind, 0))
         ):

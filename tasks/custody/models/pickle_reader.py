@@ -53,10 +53,6 @@ class _Kept:
     def read(self, size: int) -> bytes:
         return self._keep(self.content.read(size))
 
-    def readinto(self, buffer: bytearray) -> int:
-        buffer[:] = self.read(len(buffer))
-        return len(buffer)
-
     def readline(self) -> bytes:
         return self._keep(self.content.readline())
 

@@ -18,6 +18,7 @@ from tasks.containment.watch import watch
 from tasks.custody.containment.membership import members
 from tasks.custody.containment.process import Identity, Process
 from tasks.record.dry_run_plan import plan
+from tests.support.examples import scaled
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload
 
@@ -53,7 +54,7 @@ def hosts(draw: st.DrawFn) -> list[tuple[int, int, bool]]:
     return found
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=scaled(25), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(hosts())
 def test_on_any_host_the_signals_of_a_rehearsal_are_for_members_alone(
     small: SmallWorkload, host: list[tuple[int, int, bool]]

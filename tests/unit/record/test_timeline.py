@@ -29,6 +29,11 @@ def test_the_moment_of_containment_is_the_end_of_the_first_freeze_that_held() ->
     assert second.moments == {}
 
 
+def test_a_run_tells_when_it_was_triggered_if_its_log_does() -> None:
+    first, second = runs([entry(5, "run opened", triggered=at(2).isoformat()), entry(9, "run opened")])
+    assert (first.triggered, second.triggered) == (at(2), None)
+
+
 def test_steps_are_known_by_their_ids_whatever_their_titles_say() -> None:
     left = {"step_id": "prove_contained", "seconds": 1}
     frozen = entry(2, "step done", "§2 a new title", step_id="freeze", seconds=1)

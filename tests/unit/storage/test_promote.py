@@ -156,6 +156,20 @@ def test_what_an_incident_from_the_future_keeps_out_is_told_how_to_get_in(
     assert place.head(OWN)
 
 
+def test_what_the_workload_has_is_no_surplus_though_latest_may_not_get_it(
+    context: RunContext, place: MemoryStore, small: SmallWorkload
+) -> None:
+    overwrite(place, OWN, "the last good one")
+    overwrite(place, "latest/models/model_old.joblib", "old")
+    model = small.root / "models/model_builtin.joblib"
+    (small.root / "models/model_second.joblib").write_bytes(model.read_bytes())
+    model.write_bytes(model.read_bytes()[:-20])
+    done = promoted(context, sealed(context), "mirror")
+    assert "model_builtin.joblib (torn" in done.summary
+    assert "1 would delete" in done.counts
+    assert place.head(OWN)
+
+
 def test_an_empty_file_never_takes_the_place_of_a_good_one(
     context: RunContext, place: MemoryStore, small: SmallWorkload
 ) -> None:

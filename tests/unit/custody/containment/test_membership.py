@@ -394,3 +394,19 @@ def test_a_survey_tells_why_each_contradicts() -> None:
         50: "it was started in the root after the freeze",
     }
     assert [left.pid for left in seen.bystanders] == [14]
+
+
+def test_a_match_in_a_container_that_nobody_named_contradicts_and_the_rest_of_containers_is_left_alone() -> None:
+    unnamed, named = "ab" * 32, "cd" * 32
+    snapshot = table(
+        replace(process(10, 1, *TRAINING), container=unnamed),
+        replace(process(11, 1, *TRAINING), container=named),
+        replace(process(12, 1, *TRAINING, cwd="/"), container=unnamed),
+        replace(process(50, 1, "make", "data"), container=unnamed),
+    )
+    seen = survey(snapshot, (API, TRAIN), ROOT, (), since=400, containers=(named,))
+    assert {who.pid: reason for who, reason in seen.alive.items()} == {
+        10: "it matches, in container abababababab, which the workload block does not name; "
+        "add it to `containers`: docker ps --filter id=abababababab tells its name"
+    }
+    assert [left.pid for left in seen.bystanders] == [12, 50]

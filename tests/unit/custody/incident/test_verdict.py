@@ -12,7 +12,7 @@ from tasks.custody.containment.pause import Kind, Launcher, LauncherState, Resum
 from tasks.custody.containment.receipt import Containment, ObjectReceipt
 from tasks.custody.containment.thaw import Thawed
 from tasks.custody.evidence.acquisition import Evidence, Outcome, StoredFile
-from tasks.custody.incident.verdict import Word, judge, judge_thaw, why_not_recover
+from tasks.custody.incident.verdict import Verdict, Word, judge, judge_thaw, why_not_recover
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 ID = "IR-20260102T030405Z"
@@ -237,3 +237,33 @@ def test_a_thaw_that_leaves_something_frozen_does_not_end_the_incident(
 def test_a_thawed_incident_is_never_better_than_what_an_audit_makes_of_its_facts() -> None:
     """An audit judges the facts again: none of the other words may come out worse."""
     assert list(Word)[-1] is Word.THAWED
+
+
+SAFE = ("the workload is contained", "2 objects are proven")
+
+
+def test_a_recovered_api_takes_the_place_of_the_containment_in_what_is_safe() -> None:
+    back = Verdict(Word.PARTIAL, SAFE, ("kernel",), (), "carry on").after_recovery("the API answers")
+    assert back.safe == ("2 objects are proven", "it was contained, and now the API answers")
+    assert (back.word, back.missing, back.next) == (Word.PARTIAL, ("kernel",), "write the postmortem.")
+    assert back.after_recovery("the API serves").safe[1:] == ("it was contained, and now the API serves",)
+
+
+@pytest.mark.parametrize("word", [Word.UNVERIFIED, Word.NOT_CONTAINED])
+def test_what_is_worse_than_losses_is_still_next_after_a_recovery(word: Word) -> None:
+    assert Verdict(word, SAFE, (), (), "carry on").after_recovery("the API answers").next == "carry on"
+
+
+def test_an_api_that_did_not_come_back_leaves_the_workload_contained_if_nothing_lives() -> None:
+    back = Verdict(Word.VERIFIED, SAFE, (), (), "carry on").after_recovery("the API answers")
+    failed = back.after_failed_recovery(ID, ())
+    assert (failed.word, failed.safe) == (Word.VERIFIED, SAFE)
+    alive = back.after_failed_recovery(ID, ("api 7: python",))
+    assert (alive.word, alive.safe, alive.missing) == (Word.NOT_CONTAINED, SAFE[1:], ("api 7: python",))
+    assert alive.next == judge(ID, ALIVE, [LOGS], [PROVEN]).next
+
+
+def test_where_no_folder_took_a_file_containment_alone_is_safe() -> None:
+    kept = Verdict(Word.UNVERIFIED, SAFE, (), (), "carry on").of_what_was_not_kept()
+    assert kept.safe == SAFE[:1]
+    assert kept.next.startswith("free some room")

@@ -20,6 +20,7 @@ def test_what_is_found_is_counted_and_what_is_not_sound_is_noted() -> None:
     assert Inspection().summary == "0 models"
     found = Inspection((SOUND, TORN, ODD, TORN))
     assert found.summary == "4 models: 1 sound, 2 torn, 1 unknown"
+    assert not any(each.inspected for each in found.findings)
     note = "; it is kept as evidence and was not promoted"
     assert found.notes == tuple(f"{each}{note}" for each in (TORN.summary, ODD.summary, TORN.summary))
     assert (TORN.summary, ODD.summary) == ("models/b.pkl is torn: cut", "models/c.pkl is unknown")

@@ -93,6 +93,9 @@ HOSTILE = {
     "objects in the state of S": wrapped(1, sized("S40", 40, 63)) + (PROTO + EVIL).ljust(40, b"\0"),
     "objects in the state of i8": wrapped(5, dtype("i8", (*PLAIN[:-1], 63))) + (PROTO + EVIL).ljust(40, b"\0"),
     "no size at all": wrapped(3, sized("S0", 0)),
+    "a division by zero in S": wrapped(1, dtype("S8", (3, "|", None, None, None, 8, 0, 0))) + bytes(8),
+    "a division by zero in U": wrapped(1, dtype("U2", (3, "<", None, None, None, 8, 0, 8))) + bytes(8),
+    "a division by zero in V": wrapped(1, dtype("V8", (3, "|", None, None, None, 8, 0, 0))) + bytes(8),
     "a dtype of a dtype": sized("V8", 8)
     + b"q\x630"
     + name("numpy", "dtype")

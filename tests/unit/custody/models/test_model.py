@@ -236,6 +236,9 @@ TRICKS = {
     "the extension registry": b"\x80\x02\x82\x01.",
     "a class that is changed": b"\x80\x04csklearn.base\nBaseEstimator\nN}\x8c\x01xNs\x86b.",
     "a call of what was made": b"\x80\x04ccollections\nOrderedDict\n)R)R.",
+    "a reconstruction of nothing builtin": (
+        b"\x80\x02ccopy_reg\n_reconstructor\nccollections\nOrderedDict\nq\x00h\x00N\x87R."
+    ),
     "names put together": b"\x80\x04\x8c\x05posix\x94\x8c\x06system\x94h\x00h\x01\x93.",
 }
 
@@ -243,6 +246,19 @@ TRICKS = {
 @pytest.mark.parametrize("trick", TRICKS)
 def test_tricks_with_opcodes_hide_nothing(trick: str) -> None:
     assert outcome(TRICKS[trick]) is Soundness.SUSPECT
+
+
+def test_bytes_that_may_be_changed_are_passed_over_and_taken_for_no_opcodes() -> None:
+    held = pickle.dumps({"a": bytearray(b"cos\nsystem\n" * 9), "b": 1}, protocol=5)
+    assert outcome(held) is Soundness.SOUND
+    assert outcome(b"\x80\x05\x96" + (12).to_bytes(8, "little") + b"cos\nsystem\n..") is Soundness.SOUND
+    assert outcome(held[:40]) is Soundness.TORN
+
+
+@pytest.mark.parametrize("name", [b"__builtin__\nset", b"__builtin__\nunicode", b"copy_reg\n_reconstructor"])
+def test_names_of_python_2_are_todays_up_to_protocol_2_and_nobodys_after_it(name: bytes) -> None:
+    found = {protocol: outcome(b"\x80%cc%b\n." % (protocol, name)) for protocol in (2, 3)}
+    assert found == {2: Soundness.SOUND, 3: Soundness.SUSPECT}
 
 
 def test_a_file_that_joblib_and_pickle_read_differently_is_never_sound() -> None:

@@ -1,12 +1,15 @@
 """Which states of an unpickled object set what cannot be seen, and which wrappers and dtypes are plain."""
 
 import io
+import pickle
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tasks.custody.models import pickle_reader
 from tasks.custody.models.content import _LINE_LIMIT, Content, Torn, Undecided
 from tasks.custody.models.inspection import Soundness
 from tasks.custody.models.joblib_arrays import (
@@ -72,8 +75,9 @@ def test_a_model_that_sets_an_odd_state_is_suspect(state: bytes, outcome: Soundn
     assert ("sets a state in an unknown way" in found["reason"]) is (outcome is Soundness.SUSPECT)
 
 
-def test_a_model_tells_how_many_features_it_takes() -> None:
-    model = b"\x80\x02csklearn.linear_model._logistic\nLogisticRegression\n)\x81(dS'n_features_in_'\nI7\nsb."
+@pytest.mark.parametrize("new", [b")\x81", b")}\x92"], ids=["NEWOBJ", "NEWOBJ_EX"])
+def test_a_model_tells_how_many_features_it_takes(new: bytes) -> None:
+    model = b"\x80\x04csklearn.linear_model._logistic\nLogisticRegression\n" + new + b"(dS'n_features_in_'\nI7\nsb."
     assert judge(io.BytesIO(model), (), lambda _: ())["features"] == 7
 
 
@@ -82,6 +86,27 @@ def test_a_line_may_be_as_long_as_the_limit_and_no_longer() -> None:
     assert Content(io.BytesIO(whole), 1 << 30).readline() == whole
     with pytest.raises(Torn):
         Content(io.BytesIO(b"a" + whole), 1 << 30).readline()
+
+
+def test_a_compressed_file_is_read_as_far_as_the_limit_and_no_further() -> None:
+    packed = zlib.compress(b"a" * 1000)
+    assert Content(io.BytesIO(packed), 1000).read(1000) == b"a" * 1000
+    with pytest.raises(Undecided):
+        Content(io.BytesIO(packed), 999).read(1000)
+
+
+def test_a_model_with_more_beside_its_arrays_than_is_read_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = pickle.dumps(["a" * 100, "b" * 100], protocol=2)
+    assert judge(io.BytesIO(held), (), lambda _: ())["outcome"] is Soundness.SOUND
+    monkeypatch.setattr(pickle_reader, "_CONTROL_LIMIT", len(held) - 1)
+    found = judge(io.BytesIO(held), (), lambda _: ())
+    assert found["outcome"] is Soundness.UNKNOWN
+    assert "more beside its arrays" in found["reason"]
+
+
+def test_a_memory_map_that_is_only_named_is_told() -> None:
+    found = judge(io.BytesIO(b"\x80\x02cnumpy\nmemmap\n."), (), lambda _: ())
+    assert (found["outcome"], found["imports"]) == (Soundness.SUSPECT, ("numpy.memmap",))
 
 
 @pytest.mark.parametrize(

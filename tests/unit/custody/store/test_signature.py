@@ -72,6 +72,17 @@ def test_no_byte_of_a_signature_can_change_unseen(made: tuple[Path, PrivateKey],
         signer(bytes(signature), b"the manifest")
 
 
+@pytest.mark.parametrize(("magic", "version"), [(b"SSHSIG", 2), (b"SSHSIG", 0), (b"SSHSIX", 1)])
+def test_a_signature_of_another_kind_or_version_is_none(magic: bytes, version: int) -> None:
+    key = Ed25519PrivateKey.generate()
+    blob = _string(b"ssh-ed25519") + _string(key.public_key().public_bytes_raw())
+    made = _string(b"ssh-ed25519") + _string(key.sign(_message(b"data", "evacuation", b"", "sha512")))
+    parts = b"".join(map(_string, (blob, b"evacuation", b"", b"sha512", made)))
+    assert signer(_armour(b"SSHSIG" + (1).to_bytes(4, "big") + parts), b"data") == public_key(key)
+    with pytest.raises(BadSignature, match="version 1"):
+        signer(_armour(magic + version.to_bytes(4, "big") + parts), b"data")
+
+
 @given(st.binary(max_size=300))
 def test_whatever_it_is_handed_it_says_no_in_our_own_words(junk: bytes) -> None:
     with pytest.raises(BadSignature):

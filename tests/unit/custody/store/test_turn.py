@@ -13,6 +13,7 @@ from tasks.custody.evidence.acquisition import Evidence, Loss, Outcome
 from tasks.custody.evidence.keys import begun_key, done_key, kept_key, latest_name, turn_of
 from tasks.custody.store.latest import (
     CHANGES,
+    GIVEN_UP,
     Act,
     Latest,
     LatestTransaction,
@@ -192,3 +193,8 @@ def test_a_folder_that_was_not_seen_whole_is_not_mirrored() -> None:
     present = {key: held("1") for key in KEYS}
     wanted = {key: held("1") for key in KEYS if key.endswith("a")}
     assert surplus_of(present, wanted, (), unsure_of(seen)) == {"latest/models/b", "latest/models/c"}
+
+
+def test_a_turn_is_given_up_when_more_than_its_time_is_over() -> None:
+    assert why_not_now(turn(), "IR-9", NOW + GIVEN_UP)
+    assert not why_not_now(turn(), "IR-9", NOW + GIVEN_UP + timedelta(microseconds=1))
