@@ -18,7 +18,10 @@ from typing import Self
 import psutil
 
 from blocks.workload import Workload
+from tasks.custody.containment.groups import INCIDENT_PREFIX
 from tasks.drill.sample import end_all_in, living_in
+from tasks.incident.layout import GROUPS, of_any_boot
+from tasks.system.control_group import Hierarchy
 
 TRAIN = """
 import os, signal, sys, time
@@ -118,6 +121,17 @@ def words_of(process: psutil.Process) -> list[str]:
     return []
 
 
+def end_groups_of(evidence: Path) -> None:
+    """Remove the control groups that incidents which no test has stopped or released have made for themselves."""
+    if not (hierarchy := Hierarchy.find()):
+        return
+    rows = [row for path in evidence.glob(f"IR-*/{of_any_boot(GROUPS)}") for row in json.loads(path.read_text())]
+    for group in {hierarchy.group(row["group"]) for row in rows if f"/{INCIDENT_PREFIX}" in row["group"]}:
+        if group and group.place.exists():
+            group.kill()
+            group.remove()
+
+
 class SmallWorkload:
     """A root folder with files as the runbook knows them, an API and a training job. Ends what it started."""
 
@@ -201,3 +215,4 @@ class SmallWorkload:
         end_all_in(self.root)
         for started in self.started:
             started.wait(10)
+        end_groups_of(self.root / "evidence")
