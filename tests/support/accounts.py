@@ -6,7 +6,9 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Self
@@ -15,8 +17,9 @@ import psutil
 
 from tests.support.workloads import open_the_way, wait_until
 
-_FIRST = 1_000_000
+_FIRST = 1_000_000_000
 _EACH = 64
+_LOOKS = 5
 _numbers = count(_FIRST + os.getpid() * _EACH)
 PROJECT = Path(__file__).parents[2]
 
@@ -80,30 +83,39 @@ class Account:
         return done.stdout
 
     def lives(self) -> bool:
-        """Whether the kernel counts any task of the account, in one moment: no generation of a fork chain slips by."""
-        return self._ended(self._forks_with_a_limit_of_two) == errno.EAGAIN
+        """Whether the kernel counts any task of the account, in one moment: no generation of a fork chain slips by.
 
-    @staticmethod
-    def _forks_with_a_limit_of_two() -> int:
-        resource.setrlimit(resource.RLIMIT_NPROC, (2, 2))
-        try:
-            child = os.fork()
-        except OSError as error:
-            return error.errno or -1
-        if not child:
-            os._exit(0)
-        os.waitpid(child, 0)
-        return 0
+        It counts the dead as well that nobody has waited for, as many as there were before and are there still. Who
+        dies and is waited for all the time must be born all the time.
+        """
+        for _ in range(_LOOKS):
+            if not self._counts_more_than(0):
+                return False
+            dead = self._dead()
+            more = self._counts_more_than(len(dead))
+            if dead <= self._dead():
+                return more
+        return True
+
+    def _counts_more_than(self, tasks: int) -> bool:
+        return self._ended(partial(_forks_within, tasks + 2)) == errno.EAGAIN
+
+    def _dead(self) -> set[int]:
+        return {pid for pid in self._pids() if _ended(pid)}
+
+    def _pids(self) -> Iterator[int]:
+        """A process's folder belongs to its effective user, the quickest that the kernel tells of it."""
+        for entry in Path("/proc").iterdir():
+            with suppress(OSError):
+                if entry.name.isdigit() and entry.stat().st_uid == self.uid:
+                    yield int(entry.name)
 
     def processes(self) -> dict[int, psutil.Process]:
         """Those of the account that a look finds, and that have not ended."""
         found = {}
-        for process in psutil.process_iter():
-            try:
-                if process.uids().real == self.uid and not _ended(process.pid):
-                    found[process.pid] = process
-            except (psutil.Error, OSError):
-                continue
+        for pid in (pid for pid in self._pids() if not _ended(pid)):
+            with suppress(psutil.Error):
+                found[pid] = psutil.Process(pid)
         return found
 
     def told(self) -> list[str]:
@@ -132,18 +144,14 @@ class Account:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
     def end(self) -> None:
-        """End all of it in one moment, until the kernel counts nobody."""
+        """Kill all of it in one moment."""
 
         def kill_everybody() -> int:
             os.kill(-1, signal.SIGKILL)
             return 0
 
-        def gone() -> bool:
-            if self.lives():
-                self._ended(kill_everybody)
-            return not self.lives()
-
-        wait_until(gone, what=f"the end of user {self.uid}")
+        self._ended(kill_everybody)
+        wait_until(lambda: not self.lives(), what=f"the end of user {self.uid}")
 
     def __enter__(self) -> Self:
         """Nothing runs yet."""
@@ -154,12 +162,23 @@ class Account:
         self.end()
 
 
+def _forks_within(tasks: int) -> int:
+    resource.setrlimit(resource.RLIMIT_NPROC, (tasks, tasks))
+    try:
+        child = os.fork()
+    except OSError as error:
+        return error.errno or -1
+    if not child:
+        os._exit(0)
+    os.waitpid(child, 0)
+    return 0
+
+
 def _ended(pid: int) -> bool:
     """Whether none of its threads lives: of a process whose main thread has exited the kernel says that it is dead."""
-    for thread in Path(f"/proc/{pid}/task").iterdir():
-        try:
-            if (thread / "stat").read_text().rpartition(") ")[2][0] not in "ZX":
-                return False
-        except OSError:
-            continue
+    with suppress(OSError):
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            with suppress(OSError):
+                if (thread / "stat").read_text().rpartition(") ")[2][0] not in "ZX":
+                    return False
     return True
