@@ -70,7 +70,7 @@ mutants: $(STAMP)  ## which changed lines the tests notice: SET=laws|acts SEED=1
 soak: $(STAMP)  ## the long campaigns, of which the test suite runs a sample
 	$(BIN)/python -m pytest -m soak $(ARGS)
 
-bench-contain: $(STAMP)  ## the runbook's steps 0-3 as typed and the flow side by side; SMALL=1 shows that it runs; writes build/bench/contain.json
+bench-contain: $(STAMP)  ## the runbook's steps 0-3 as typed and the flow side by side, and trees of 10 to 2,000 processes; SMALL=1 shows that it runs; writes build/bench/contain.json
 	$(BIN)/python -m benchmarks.contain $(if $(SMALL),--small)
 
 bench-trigger: $(STAMP)  ## from an event to a contained workload on a busy machine, beside the default worker; SMALL=1 shows that it runs; writes build/bench/trigger.json
