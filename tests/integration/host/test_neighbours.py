@@ -48,7 +48,7 @@ def evacuated(neighbours: tuple[Neighbour, ...], suspects: str, folder: Path) ->
             each.settle()
         excuses = [each.bystanders for each in neighbours if each.bystanders]
         with case_of(workload.model_copy(update={"bystanders": excuses})) as context:
-            context._suspects = suspects  # type: ignore[attr-defined]
+            context.suspects = suspects  # type: ignore[attr-defined]
             cordon.fn(context)
             wait_until(lambda: await_cordon(context).held, what="the guard's turn")
             for step in (freeze, stop, prove_contained, watch):

@@ -40,7 +40,7 @@ class Told:
 def contain(workload: Workload, suspects: str) -> Told:
     """§1 to §3 as the flow does them, with both checks."""
     with case_of(workload) as context:
-        context._suspects = suspects  # type: ignore[attr-defined]
+        context.suspects = suspects  # type: ignore[attr-defined]
         cordon.fn(context)
         wait_until(lambda: await_cordon(context).held, what="the guard's turn")
         freeze.fn(context)
