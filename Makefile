@@ -16,7 +16,7 @@ POOL ?= evacuation
 ENGINE ?= $(CURDIR)/$(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help drill deploy evacuate status uncordon audit pull rollback lower test test-fast mutants check fmt soak bench-contain bench-offload bench-trigger reference lock clean
+.PHONY: help drill deploy evacuate status uncordon thaw audit pull rollback lower test test-fast mutants check fmt soak bench-contain bench-offload bench-trigger reference lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*##/\t/' | expand -t 12
@@ -35,9 +35,10 @@ deploy: $(STAMP)  ## deploy the workloads of WORKLOAD=evacuation.toml, or the sa
 	$(BIN)/python -m tasks.deployment $(if $(NAME),--name "$(NAME)" --store "$(STORE)",--file "$(WORKLOAD)") \
 		--pool "$(POOL)" --engine "$(ENGINE)" $(if $(NOTIFY),--notify "$(NOTIFY)")
 
-evacuate: $(STAMP)  ## without a Prefect server: WORKLOAD=evacuation.toml STORE=that REASON= INCIDENT=IR-… POLICY=kill DRY=1 RECOVER=1
+evacuate: $(STAMP)  ## without a Prefect server: WORKLOAD=evacuation.toml STORE=that REASON= INCIDENT=IR-… POLICY=kill SUSPECTS=include DRY=1 RECOVER=1
 	$(BIN)/python -m flows.by_hand "$(WORKLOAD)" $(if $(STORE),"$(STORE)") $(if $(REASON),--reason "$(REASON)") \
 		$(if $(INCIDENT),--incident "$(INCIDENT)") $(if $(POLICY),--policy "$(POLICY)") \
+		$(if $(SUSPECTS),--suspects "$(SUSPECTS)") \
 		$(if $(DRY),--dry-run) $(if $(RECOVER),--recover)
 
 status: $(STAMP)  ## how a workload stands: WORKLOAD=evacuation.toml
@@ -45,6 +46,9 @@ status: $(STAMP)  ## how a workload stands: WORKLOAD=evacuation.toml
 
 uncordon: $(STAMP)  ## let training in again: WORKLOAD=evacuation.toml
 	$(BIN)/python -m tasks.cli uncordon "$(WORKLOAD)"
+
+thaw: $(STAMP)  ## call an evacuation off that has frozen and not yet stopped, everything as it was: WORKLOAD=evacuation.toml NAME= where it has several
+	$(BIN)/python -m tasks.cli thaw "$(WORKLOAD)" $(if $(NAME),"$(NAME)")
 
 audit: $(STAMP)  ## prove an incident from its store: STORE=store.toml INCIDENT=IR-… SIGNERS=file DEEP=1; without INCIDENT list them
 	$(BIN)/python -m tasks.cli audit "$(STORE)" $(if $(INCIDENT),"$(INCIDENT)") $(if $(SIGNERS),--signers "$(SIGNERS)") $(if $(DEEP),--deep)

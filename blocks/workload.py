@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from prefect.blocks.core import Block
 from pydantic import AfterValidator, Field, HttpUrl, field_validator, model_validator
 
-from tasks.custody.incident.description import API, TRAINING, WORKER, absolute, address, pattern
+from tasks.custody.incident.description import API, TRAINING, WORKER, absolute, address, pattern, unit
 from tasks.custody.models.imports import never
 
 
@@ -33,6 +33,7 @@ def _python_name(text: str) -> str:
 ContainerName = Annotated[str, AfterValidator(_container)]
 Pattern = Annotated[str, AfterValidator(pattern)]
 PythonName = Annotated[str, AfterValidator(_python_name)]
+UnitName = Annotated[str, AfterValidator(unit)]
 AbsolutePath = Annotated[Path, AfterValidator(absolute)]
 
 
@@ -101,6 +102,17 @@ class Workload(Block):
         default=[],
         description="Containers that belong to the workload: image=NAME, label=KEY or label=KEY=VALUE, or name=NAME.",
     )
+    units: list[UnitName] = Field(
+        default=[],
+        description="systemd services of this host that belong to the workload, as in portfolio-api.service. They are "
+        "frozen, kept down and stopped through systemd.",
+    )
+    bystanders: list[Pattern] = Field(
+        default=[],
+        description="Regular expressions on the full command line of what works in the root, or writes there, and is "
+        "no part of the workload (a log shipper, a notebook server): told, never signalled. Not what matches a pattern "
+        "of the workload itself.",
+    )
     docker_host: str = Field(
         default="",
         pattern=r"^(unix:///.+|tcp://.+|https?://.+)?$",
@@ -131,6 +143,17 @@ class Workload(Block):
     )
     recovery_seconds: float = Field(
         default=60, gt=0, le=3600, description="How long the API may take to answer again after a restart."
+    )
+    on_alarm: Literal["evacuate", "ask"] = Field(
+        default="evacuate",
+        description="What an evacuation does that an alarm has started: evacuate goes on to its end; ask freezes and "
+        "looks, and then waits for a person who says stop or thaw. One that a person starts is never asked about.",
+    )
+    ask_seconds: float = Field(
+        default=900, gt=0, le=86400, description="How long an alarm's evacuation waits for that person."
+    )
+    unanswered: Literal["stop", "thaw"] = Field(
+        default="stop", description="What is done if nobody has answered by then."
     )
     interpreter: str = Field(
         default="venv/bin/python", min_length=1, description="The workload's Python, relative to the root or absolute."

@@ -9,11 +9,11 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 from flows.engine import PATIENCE, load
 from tasks.adapters.prefect_server import PrefectServer
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
 
     from tasks.adapters.local_config import LocalConfig
+
+T = TypeVar("T")
 
 _IN_MEMORY: Final = {
     "PREFECT_HOME": os.devnull,  # nothing can be made below it, by root neither
@@ -100,6 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--reason", default="", help="why, in a sentence")
     parser.add_argument("--incident", dest="incident_id", help="IR-… to carry that incident on")
     parser.add_argument("--policy", choices=("graceful", "kill"), default="graceful")
+    parser.add_argument("--suspects", choices=("name", "include"), help="include: end them too")
     parser.add_argument("--dry-run", action="store_true", help="show what would be done; stop and send nothing")
     parser.add_argument("--recover", action="store_true", help="bring the API back after VERIFIED or PARTIAL")
     return parser
@@ -116,7 +119,16 @@ def _described(text: str) -> Mapping[str, Any]:
 
 
 def _run(wanted: argparse.Namespace) -> int:
-    """The server comes up while we import: each takes seconds, and a machine has more than one processor."""
+    return on_own_server(lambda: _given(wanted), lambda names, known: _told(_evacuate(names, wanted), known))
+
+
+def on_own_server(
+    given: Callable[[], tuple[dict[str, str], "LocalConfig"]], body: Callable[[dict[str, str], "LocalConfig"], T]
+) -> T:
+    """Run the body on a server that ends with it, with the names and the blocks that are given.
+
+    The server comes up while we import: each takes seconds, and a machine has more than one processor.
+    """
     for name, value in {**PATIENCE, **_LOGS}.items():
         os.environ.setdefault(name, value)
     with ThreadPoolExecutor(1) as apart:
@@ -124,10 +136,10 @@ def _run(wanted: argparse.Namespace) -> int:
         coming = apart.submit(server.start)
         try:
             load()
-            names, known = _given(wanted)
+            names, known = given()
             await_result(coming)
             with _served_by(server, known):
-                return _told(_evacuate(names, wanted), known)
+                return body(names, known)
         finally:
             server.stop()
 
@@ -158,7 +170,8 @@ def _served_by(server: PrefectServer, known: "LocalConfig") -> Iterator[None]:
 def _evacuate(names: Mapping[str, str], wanted: argparse.Namespace) -> "State[Any]":
     from flows.evacuate import evacuate
 
-    asked = {name: getattr(wanted, name) for name in ("reason", "incident_id", "policy", "dry_run", "recover")}
+    fields = ("reason", "incident_id", "policy", "suspects", "dry_run", "recover")
+    asked = {name: getattr(wanted, name) for name in fields}
     return evacuate(**names, **asked, return_state=True)
 
 

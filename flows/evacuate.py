@@ -8,6 +8,7 @@ from prefect.client.schemas.objects import State
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.fields import BlockName, IncidentId, Sentence
+from flows.thaw import thawed_instead
 from tasks.collectors import discover
 from tasks.containment.containment_check import prove_contained, prove_still_contained
 from tasks.containment.cordon import cordon
@@ -29,7 +30,7 @@ from tasks.record.publish import final_state, publish
 from tasks.record.write import Record, record
 from tasks.recovery.recover import prove_contained_again
 from tasks.recovery.recover import recover as recover_api
-from tasks.runtime.context import Policy, RunContext
+from tasks.runtime.context import Policy, RunContext, Suspects
 from tasks.runtime.end_state import ended
 from tasks.runtime.flow_run import this_run
 from tasks.runtime.step import result_of, result_or_reason, submit
@@ -56,6 +57,7 @@ def evacuate(  # noqa: PLR0913, PLR0917  each is a field of the form that a pers
     latest: LatestPolicy | None = None,
     recover: bool = False,  # noqa: FBT001, FBT002
     read_back: bool = False,  # noqa: FBT001, FBT002
+    suspects: Suspects | None = None,
     alarm: dict[str, Any] | None = None,
 ) -> State[Any]:
     """Evacuate a machine-learning workload: contain it, save the evidence, prove that the store has it.
@@ -73,22 +75,27 @@ def evacuate(  # noqa: PLR0913, PLR0917  each is a field of the form that a pers
         latest: Whether latest/ follows once everything is proven; as the store block says if left out. latest/ の方針。
         recover: Afterwards uncordon, restart the API and prove the model that it serves. 復旧まで行う。
         read_back: Verify by reading every byte back, not by the store's own digests alone. 全バイトを読み戻して検証。
+        suspects: name tells of those that a fact ties to the workload and no pattern knows; include freezes and ends
+            them too, as policy kill does if this is left out. 不審プロセスの扱い(報告のみ/停止に含める)。
         alarm: What an automation saw and hands over; a person leaves it empty. 自動通知の内容(手動では空)。
     """
     heard = Alarm.of(alarm)
-    request = Request(workload, store, reason, detected_at, incident_id, dry_run, policy, *this_run(), alarm=heard)
+    asked = (workload, store, reason, detected_at, incident_id, dry_run, policy)
+    request = Request(*asked, *this_run(), alarm=heard, suspects=suspects)
     opened = open_incident(request)
     if not isinstance(opened, Opened):
         return ended(JOINED, opened.summary)
     try:
         wanted = {"recover": recover and not dry_run, "read_back": read_back and not dry_run}
         with heeding(opened.context.cancelled):
-            return _evacuate(opened.context, latest=latest, **wanted)
+            return _evacuate(opened.context, latest=latest, alarmed=heard is not None, **wanted)
     finally:
         opened.context.close()
 
 
-def _evacuate(context: RunContext, *, latest: LatestPolicy | None, recover: bool, read_back: bool) -> State[Any]:
+def _evacuate(
+    context: RunContext, *, latest: LatestPolicy | None, alarmed: bool, recover: bool, read_back: bool
+) -> State[Any]:
     first = [name for name, collector in discover().items() if collector.while_frozen]
     later = [name for name in discover() if name not in first]
 
@@ -98,8 +105,10 @@ def _evacuate(context: RunContext, *, latest: LatestPolicy | None, recover: bool
     frozen = submit(context, freeze, after=[cordoned])
     claimed = submit(context, claim_store, after=[frozen])
 
-    # §3 look while it is frozen, then stop
+    # §3 look while it is frozen, ask a person where an alarm's evacuation has to, then stop
     looked = [submit(context, collect, name, after=[frozen]) for name in first]
+    if alarmed and (thawed := thawed_instead(context)):
+        return thawed
     stopped = submit(context, stop, after=looked)
     contained = submit(context, prove_contained, after=[stopped, cordoned, paused])
 

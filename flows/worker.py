@@ -1,21 +1,49 @@
 """Start a Prefect worker with raised priority that polls each second: `python -m flows.worker --pool evacuation`.
 
 The runs that it starts have its priority. The environment may say how often it polls; all arguments are Prefect's own.
+A server that PREFECT_API_URL names and that is still starting is waited for: Prefect's worker ends without one.
 """
 
 import os
+import socket
 import sys
+import time
+from contextlib import suppress
 from typing import Final
+from urllib.parse import urlsplit
 
 from tasks.system.priority import take_priority
 
 SETTINGS: Final = {"PREFECT_WORKER_QUERY_SECONDS": "1", "PREFECT_LOGGING_EXTRA_LOGGERS": "flows,tasks,blocks"}
+_SERVER_SECONDS: Final = 120.0
+_ANSWER_SECONDS: Final = 2.0
+_POLL_SECONDS: Final = 0.2
+_PORTS: Final = {"http": 80, "https": 443}
+
+
+def await_server(address: str) -> None:
+    """Wait, at most two minutes, while connections to this URL are refused. Any other trouble is left to Prefect."""
+    place = urlsplit(address)
+    port = place.port or _PORTS.get(place.scheme)
+    deadline = time.monotonic() + _SERVER_SECONDS
+    while place.hostname and port and _refused(place.hostname, port) and time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS)
+
+
+def _refused(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), _ANSWER_SECONDS).close()
+    except OSError as error:
+        return isinstance(error, ConnectionRefusedError)
+    return False
 
 
 def main() -> None:
     """Become the worker."""
     take_priority()
     environment = {**SETTINGS, **os.environ}
+    with suppress(ValueError):  # Prefect says what is wrong with the address
+        await_server(environment.get("PREFECT_API_URL", ""))
     os.execve(sys.executable, [sys.executable, "-m", "prefect", "worker", "start", *sys.argv[1:]], environment)  # noqa: S606  no shell is wanted
 
 

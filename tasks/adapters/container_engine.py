@@ -39,6 +39,9 @@ class Engine(Protocol):
     def pause(self, id_: str) -> None:
         """Freeze all of its processes where they stand. ContainerGone if nothing of it runs."""
 
+    def unpause(self, id_: str) -> None:
+        """Let its processes go on. ContainerGone if nothing of it runs."""
+
     def forbid_restart(self, id_: str) -> None:
         """Take its restart policy away, so that its end is its end."""
 
@@ -160,6 +163,10 @@ class DockerEngine:
     def pause(self, id_: str) -> None:
         """As `docker pause`; paused twice is paused."""
         self._stand(id_, still=True)
+
+    def unpause(self, id_: str) -> None:
+        """As `docker unpause`; one that is not paused stays as it is."""
+        self._stand(id_, still=False)
 
     def _stand(self, id_: str, *, still: bool) -> None:
         """Pause it or thaw it, also where the guard or the engine itself does so at the same moment."""

@@ -1,12 +1,13 @@
 """Start processes that outlive the run: the guard, and the API that is brought back."""
 
+import json
 import os
 import secrets
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from tasks.adapters.guard_config import GuardConfig
 from tasks.custody.containment.process import Identity
@@ -15,8 +16,8 @@ from tasks.system.priority import give_way
 from tasks.system.processes import start_of
 
 GUARD: Final = "tasks.guard"
+KEEPER: Final = "flows.deadline"
 _SYSTEMD: Final = Path("/run/systemd/system")
-_UNIT_SECONDS: Final = 30.0
 _NO_LOCK: Final = -1
 _SESSION: Final = ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")
 
@@ -92,22 +93,52 @@ def _guard_environment(orders: GuardConfig) -> dict[str, str]:
     return {"PATH": os.environ.get("PATH", os.defpath), "PYTHONPATH": os.pathsep.join(folders), **settings}
 
 
+def apart(command: Sequence[str], name: str, user: int, environment: Mapping[str, str]) -> dict[str, Any]:
+    """Arguments for Popen: as root as that user, else as ourselves, in a scope or at least a session of its own."""
+    return {
+        "args": outliving(command, name, user),
+        "env": {**_session(), **environment},
+        "start_new_session": True,
+        **({} if _SYSTEMD.is_dir() else as_user(user)),
+    }
+
+
 def start_program(
     command: Sequence[str], folder: Path, log: Path, user: int, environment: Mapping[str, str]
 ) -> Identity:
     """Start it detached; its output goes to the log. As root, as the given user; else as ourselves."""
     with log.open("ab") as output:
         process = subprocess.Popen(
-            outliving(command, "evacuated", user),
+            **apart(command, "evacuated", user, environment),
             cwd=folder,
-            env={**_session(), **environment},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            start_new_session=True,
-            **({} if _SYSTEMD.is_dir() else as_user(user)),
         )
     give_way(process.pid)  # a run puts itself before everything else; what it leaves behind is like any other
+    return _let_go(process)
+
+
+def start_keeper(log: Path, orders: Mapping[str, Any]) -> Identity:
+    """Start a process that keeps a question's deadline if we die. Its orders hold secrets, so they touch no disk."""
+    command = outliving([sys.executable, "-P", "-m", KEEPER], "deadline")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT__")}
+    try:
+        output = log.open("ab")
+    except OSError:
+        output = Path(os.devnull).open("ab")  # noqa: SIM115  closed below
+    with output:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd="/",
+            env=environment,
+            start_new_session=True,
+        )
+    with process.stdin as pipe:  # type: ignore[union-attr]
+        pipe.write(json.dumps(orders).encode())
     return _let_go(process)
 
 
@@ -126,18 +157,3 @@ def exit_code(pid: int) -> int | None:
     if ended is None:
         return None
     return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
-
-
-def end_unit(unit: str) -> str:
-    """Have systemd stop a unit, which then starts nothing until somebody asks for it; empty, or why that failed."""
-    try:
-        done = subprocess.run(
-            ["systemctl", "stop", "--", unit],  # noqa: S607  found by PATH, as a person's shell would
-            capture_output=True,
-            text=True,
-            timeout=_UNIT_SECONDS,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return str(error)
-    return (done.stderr.strip() or f"systemctl ended with {done.returncode}") if done.returncode else ""

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tasks.adapters.systemd import RehearsalSystemd
 from tasks.custody.containment.pause import Launcher, LauncherState
 from tasks.custody.containment.process import NOBODY, Identity, Listener, Process
 from tasks.custody.errors import Conflict
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from tasks.adapters.guard_config import GuardConfig
     from tasks.adapters.host import Host
     from tasks.adapters.prefect_scheduler import Scheduler, States
+    from tasks.custody.containment.traces import Traces
 
 _FREEZES = frozenset({signal.SIGSTOP})
 _ENDS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGKILL})
@@ -33,6 +35,7 @@ class RehearsalHost:
         self._host, self._log = host, log
         self._frozen: set[Identity] = set()
         self._ended: set[Identity] = set()
+        self.systemd = RehearsalSystemd(self._would)
         self._cordon: tuple[Identity, Path] | None = None
 
     def _would(self, act: str, subject: str, why: str = "") -> None:
@@ -60,6 +63,10 @@ class RehearsalHost:
         return [
             each for each in self._host.owners(port) if not each.process or each.process.identity not in self._ended
         ]
+
+    def traces(self, processes: Iterable[Process]) -> dict[Identity, "Traces"]:
+        """Ask the real host."""
+        return self._host.traces(processes)
 
     def signal(self, identity: Identity, number: signal.Signals) -> None:
         """Record the signal."""
@@ -102,11 +109,6 @@ class RehearsalHost:
     def exit_code(self, identity: Identity) -> int | None:
         """Ask the real host: a rehearsal starts nobody."""
         return self._host.exit_code(identity)
-
-    def end_unit(self, unit: str) -> str:
-        """Record the stop of the unit."""
-        self._would("stop the systemd unit", unit, "it brings the workload back")
-        return ""
 
     def release(self, marker: Path) -> bool:
         """Record the release."""

@@ -48,6 +48,11 @@ class RehearsalEngine:
         self._would("pause the container", id_[:12])
         self._states[id_] = "paused"
 
+    def unpause(self, id_: str) -> None:
+        """Record the thaw."""
+        self._would("thaw the container", id_[:12])
+        self._states[id_] = "running"
+
     def forbid_restart(self, id_: str) -> None:
         """Record the change."""
         self._would("take its restart policy from the container", id_[:12])

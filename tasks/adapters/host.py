@@ -13,10 +13,13 @@ from typing import Final, Protocol
 
 from tasks.adapters import detached_process as launch
 from tasks.adapters.guard_config import GuardConfig
+from tasks.adapters.systemd import Systemd
 from tasks.custody.containment.process import Identity, Listener, Process
+from tasks.custody.containment.traces import Traces
 from tasks.system import file_lock as lock
 from tasks.system import processes
 from tasks.system.atomic_files import read_marker, write_marker
+from tasks.system.process_traces import read_traces
 from tasks.system.processes import GONE
 
 logger = logging.getLogger(__name__)
@@ -29,6 +32,10 @@ _TOGETHER: Final = 256
 class Host(Protocol):
     """What the steps may do to a host. A dry run puts another host behind the same door."""
 
+    @property
+    def systemd(self) -> Systemd:
+        """The host's systemd."""
+
     def snapshot(self) -> dict[int, Process]:
         """All processes as they are now, by pid."""
 
@@ -40,6 +47,9 @@ class Host(Protocol):
 
     def owners(self, port: int) -> list[Listener]:
         """Who listens on a TCP port of this host."""
+
+    def traces(self, processes: Iterable[Process]) -> dict[Identity, Traces]:
+        """What these processes have open and mapped; those that are gone are left out."""
 
     def signal(self, identity: Identity, number: signal.Signals) -> None:
         """Send a signal to exactly this process. ProcessLookupError if it is gone, PermissionError if denied."""
@@ -67,9 +77,6 @@ class Host(Protocol):
 
     def exit_code(self, identity: Identity) -> int | None:
         """How a process that we started ended; None while it runs. Negative: the signal that ended it."""
-
-    def end_unit(self, unit: str) -> str:
-        """Stop a systemd unit, so that it starts nothing again; empty, or why that failed."""
 
     def start(
         self, command: Sequence[str], folder: Path, log: Path, user: int, environment: Mapping[str, str]
@@ -109,6 +116,7 @@ class LinuxHost:
     def __init__(self, *ports: int | None) -> None:
         """Who listens on these ports is looked up in every snapshot."""
         self._ports = frozenset(port for port in ports if port)
+        self.systemd = Systemd()
 
     def snapshot(self) -> dict[int, Process]:
         """Read /proc once."""
@@ -121,6 +129,10 @@ class LinuxHost:
     def owners(self, port: int) -> list[Listener]:
         """Ask the kernel for the sockets, and every process for its files."""
         return processes.owners(port)
+
+    def traces(self, processes: Iterable[Process]) -> dict[Identity, Traces]:
+        """Read their files in /proc."""
+        return read_traces(processes)
 
     def get_process(self, identity: Identity) -> Process | None:
         """Read that one."""
@@ -237,7 +249,3 @@ class LinuxHost:
     def exit_code(self, identity: Identity) -> int | None:
         """Ask the kernel about our child."""
         return launch.exit_code(identity.pid)
-
-    def end_unit(self, unit: str) -> str:
-        """Ask systemd."""
-        return launch.end_unit(unit)

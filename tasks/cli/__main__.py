@@ -1,4 +1,4 @@
-"""Run an operator's command without Prefect: `python -m tasks.cli status|uncordon evacuation.toml [NAME]`.
+"""Run an operator's command without Prefect: `python -m tasks.cli status|uncordon|thaw evacuation.toml [NAME]`.
 
 On a store: `python -m tasks.cli audit STORE [INCIDENT]`, `rollback STORE [TURN]`, `lower STORE [TURN]`,
 `pull STORE INTO`.
@@ -19,6 +19,7 @@ from tasks.adapters.prefect_scheduler import PrefectScheduler
 from tasks.cli.audit import audit_by_hand
 from tasks.cli.latest import lower_by_hand, pull_by_hand, rollback_by_hand
 from tasks.cli.status import last, status
+from tasks.cli.thaw import thaw_by_hand
 from tasks.containment.pause_prefect import read_prior
 from tasks.containment.uncordon import doubtful, held_by_incidents, left_frozen, living, uncordon
 from tasks.custody.errors import EvacuationError, Refused
@@ -38,7 +39,9 @@ def let_go(workload: Workload, host: Host) -> Iterator[str]:
     base, marker = base_of(workload), cordon_base(workload) / CORDON
     stands = marker.exists() or read_prior(marker)
     if not stands and not (base / EARLY).exists():
-        yield "no cordon stands; nothing was done"
+        units = host.systemd.release(marker)
+        told = "".join(f"; systemd may start {unit} again" for unit in units)
+        yield f"no cordon stands{told or '; nothing was done'}"
         return
     ownership = take_ownership(base, "release of the cordon")
     if ownership is None:
@@ -98,11 +101,12 @@ def _home(workload: Workload) -> Path:
     return home
 
 
-_ON_STORES: Final[dict[str, Callable[[list[str]], int]]] = {
+_BY_HAND: Final[dict[str, Callable[[list[str]], int]]] = {
     "audit": audit_by_hand,
     "lower": lower_by_hand,
     "pull": pull_by_hand,
     "rollback": rollback_by_hand,
+    "thaw": thaw_by_hand,
 }
 _VERBS: Final[dict[str, Callable[[Workload, Host], Iterator[str]]]] = {"status": status, "uncordon": let_go}
 
@@ -122,8 +126,8 @@ def chosen(arguments: list[str]) -> tuple[str, dict[str, Workload]]:
 def main() -> int:
     """Exit 2 with the reason if it was refused."""
     try:
-        if on_store := _ON_STORES.get("".join(sys.argv[1:2])):
-            return on_store(sys.argv[2:])
+        if by_hand := _BY_HAND.get("".join(sys.argv[1:2])):
+            return by_hand(sys.argv[2:])
         verb, which = chosen(sys.argv[1:])
         for name, workload in which.items():
             say(f"{name} on {workload.host}, {workload.root}")

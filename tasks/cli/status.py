@@ -3,24 +3,29 @@
 import json
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from blocks.workload import Workload
 from tasks.adapters.container_engine import DockerEngine
 from tasks.adapters.host import Host
 from tasks.containment.pause_prefect import read_prior
+from tasks.containment.suspects import suspects_now
+from tasks.containment.thaw import why_not_thaw
 from tasks.containment.uncordon import held, living
 from tasks.custody.containment.container import workload_containers
+from tasks.custody.containment.process import Identity
 from tasks.custody.errors import EngineError
 from tasks.custody.evidence.redact import command_line
 from tasks.incident.current import last_opened
-from tasks.incident.directory import cordon_base, find_home
-from tasks.incident.layout import CORDON, ENDED, INCIDENT, closings
-from tasks.system.atomic_files import read_marker, read_plain
+from tasks.incident.directory import base_of, bases, cordon_base, find_home, homes
+from tasks.incident.layout import CAUGHT, CORDON, EARLY, ENDED, FROZEN, INCIDENT, closings
+from tasks.incident.run_lock import owner
+from tasks.system.atomic_files import caught_lines, read_marker, read_ours, read_plain, read_private, rows_of
 from tasks.system.processes import standpoint
 
 _SHOWN: Final = 100
-_FINISHED: Final = frozenset({"VERIFIED", "PARTIAL"})
+_FINISHED: Final = frozenset({"VERIFIED", "PARTIAL", "THAWED"})
 
 
 def status(workload: Workload, host: Host) -> Iterator[str]:
@@ -32,16 +37,58 @@ def status(workload: Workload, host: Host) -> Iterator[str]:
         yield f"paused    {launcher}{', before us already' if before else ''}"
     for told in held(host, workload).values():
         yield f"held      {told}: caught under the cordon, frozen"
-    alive_now = living(host, workload).values()
-    for process in alive_now:
+    since = _frozen_since(workload)
+    alive_now = living(host, workload)
+    alive_now |= {who: process for who in since if (process := host.get_process(who)) and process.stopped}
+    for process in alive_now.values():
         state = "frozen" if process.stopped else "runs"
         yield f"workload  process {process.pid} {state}: {command_line(process.command, _SHOWN)}"
+    for process, why in suspects_now(host, workload):
+        yield f"suspect   process {process.pid}: {command_line(process.command, _SHOWN)}: {why}"
     containers = _containers(workload)
     yield from (f"workload  {told}" for told in containers)
     if not alive_now and not containers:
         yield "workload  nothing of it runs"
     alive = bool(alive_now or containers)
-    yield f"next      {next_step(incident, verdict, cordoned=_stands(workload), alive=alive)}"
+    frozen = {who.pid: since.get(who, "") for who, process in alive_now.items() if process.stopped}
+    alone = bool(frozen or _paused(containers)) and not owner(base_of(workload))
+    if alone:
+        yield f"alone     {_alone(workload, host, list(frozen.values()), _paused(containers))}"
+    after = next_step(incident, verdict, cordoned=_stands(workload), alive=alive)
+    yield f"next      {after if incident or not alone else 'evacuate it: make evacuate'}"
+    if alive and incident and verdict not in _FINISHED and not why_not_thaw(find_home(workload, incident)):
+        yield "or        nothing was stopped yet, so it can be called off, everything as it was: make thaw"
+    elif alone and not incident:
+        by_hand = f"kill -CONT {' '.join(map(str, frozen))}"
+        yield f"or        let it go on as it was: {'make uncordon' if all(frozen.values()) else by_hand}"
+
+
+def _frozen_since(workload: Workload) -> dict[Identity, str]:
+    """Whom our files name as frozen by us in this boot: by runs, by starts that died, by the guard; and since when."""
+    rows = [row for home in homes(workload) for row in rows_of(home / FROZEN, read_private)]
+    for base in bases(workload):
+        rows += [*rows_of(base / EARLY, read_ours), *caught_lines(base / CAUGHT)]
+    return {who: str(row.get("frozen_at") or row.get("at") or "") for row in rows if (who := Identity.of(row))}
+
+
+def _paused(containers: list[str]) -> int:
+    return sum(told.endswith(" paused") for told in containers)
+
+
+def _alone(workload: Workload, host: Host, since: list[str], paused: int) -> str:
+    """That something stands with nobody at work on it, since when, and whether a guard is there."""
+    guarded = host.guard(cordon_base(workload) / CORDON) is not None
+    guard = "the guard alone is there" if guarded else "no guard stands: what is thawed runs on"
+    first = min(filter(None, since), default="")
+    age = f", the first since {first}{_age(first)}" if first else ""
+    return f"{len(since) + paused} stand frozen{age}, no run is at work on it, {guard} (作業中の実行なし)"
+
+
+def _age(since: str) -> str:
+    try:
+        return f" ({str(datetime.now(UTC) - datetime.fromisoformat(since)).partition('.')[0]})"
+    except (TypeError, ValueError):
+        return ""
 
 
 def _containers(workload: Workload) -> list[str]:

@@ -20,7 +20,7 @@ class Target:
     `seconds` is all the time that this attempt has, and `limit` the bytes that it may still store; a source of many
     parts leaves off before, and keeps what it has.
     `containers` are the ids and names of those that were paused, `asked` how the block recognises them, and `elsewhere`
-    the fields of which files were found in them.
+    the fields of which files were found in them. `units` are the systemd services that the block names.
     `fallback` is a folder on another disk for what does not fit, `reserve` the file that keeps room for what must be
     stored, `margin` the bytes that copies leave free; without `copies` only what we make ourselves is stored.
     """
@@ -42,6 +42,7 @@ class Target:
     reserve: str = ""
     margin: int = 0
     copies: bool = True
+    units: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,8 @@ class Collector:
     in which it neither reads nor writes a byte. `limit` is the most that it may store, in bytes. A `needed` one makes
     the verdict PARTIAL when it is lost, unless the workload block says which ones do. An `unhurried` one has
     all of its time although everything stands still meanwhile: what it takes would vanish with what is stopped. Those
-    `of_containers` are needed where the workload block names containers, and have nothing to do elsewhere.
+    `of_containers` are needed where the workload block names containers, and have nothing to do elsewhere;
+    nor have those `of_units` where it names no systemd services.
     """
 
     name: str
@@ -110,6 +112,7 @@ class Collector:
     while_frozen: bool = False
     unhurried: bool = False
     of_containers: bool = False
+    of_units: bool = False
 
 
 class NothingThere(Exception):

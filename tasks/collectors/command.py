@@ -21,7 +21,12 @@ _COMPLAINT: Final = 4096
 _BLOCK: Final = 1 << 16
 _NOGROUP: Final = 65534
 _DENIED: Final = ("not permitted", "permission denied")
-_NOT_THERE: Final = ("not a git repository", "not been booted with systemd", "cannot talk to daemon")
+_NOT_THERE: Final = (
+    "not a git repository",
+    "not been booted with systemd",
+    "cannot talk to daemon",
+    "no files found for",
+)
 _PARTLY: Final = "not seeing messages from other users"  # journalctl shows what it may and ends well
 
 

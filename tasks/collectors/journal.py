@@ -29,10 +29,15 @@ def words(target: Target) -> tuple[str, ...]:
     return ("journalctl", *window, *who, "+", "_TRANSPORT=kernel", "+", "_SYSTEMD_UNIT=docker.service")
 
 
-def make(target: Target) -> bytes:
-    """Of too much the last part."""
+def require_systemd() -> None:
+    """Raise NothingThere on a host that systemd has not booted."""
     if not BOOTED.exists():
         raise NothingThere(f"no systemd on this host: {BOOTED} does not exist")
+
+
+def make(target: Target) -> bytes:
+    """Of too much the last part."""
+    require_systemd()
     return run(Command(words(target), "journal.txt", keep="last"), target)
 
 

@@ -62,7 +62,7 @@ def others_on_port(context: RunContext, ours: Iterable[int], known: Iterable[str
         return []
     mine, inside = frozenset(ours), frozenset(known)
     others = [each for each in context.host.owners(port) if not _explained(each, mine, inside, context.workload)]
-    advice = "end it, or give the API's own port as api_port"
+    advice = "end it, give the API's own port as api_port, or excuse it by bystanders"
     hidden = "" if os.geteuid() == 0 else "; run the evacuation as root to see which"
     return [
         (

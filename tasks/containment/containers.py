@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -22,7 +23,7 @@ from tasks.custody.containment.container import (
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.process import Masks
 from tasks.custody.errors import ContainerGone, EngineError
-from tasks.incident.layout import FROZEN_CONTAINERS, STOPPED_CONTAINERS
+from tasks.incident.layout import FROZEN_CONTAINERS, STOPPED_CONTAINERS, STOPPING_CONTAINERS
 from tasks.runtime.context import RunContext
 from tasks.system.cancellation import apart
 from tasks.system.processes import standpoint
@@ -71,7 +72,9 @@ def freeze_containers(context: RunContext) -> tuple[tuple[FrozenContainer, ...],
     except EngineError as error:
         trouble = str(error)
         context.log.write("engine not asked", context.engine.place, reason=trouble)
-    everyone = tuple(sorted({**frozen_containers(context), **fresh}.values(), key=lambda each: each.identity))
+    earlier = frozen_containers(context)
+    fresh |= {who: replace(each, stood=earlier[who].stood) for who, each in fresh.items() if who in earlier}
+    everyone = tuple(sorted({**earlier, **fresh}.values(), key=lambda each: each.identity))
     context.journal(FROZEN_CONTAINERS, list[FrozenContainer], list(everyone))
     for each in fresh.values():
         about = {"name": each.name, "image": each.image, "why": each.why, "denied": each.denied}
@@ -106,6 +109,7 @@ def freeze_container(context: RunContext, container: Container) -> FrozenContain
         seen_at=seen,
         paused_at=paused_at,
         denied=denied,
+        stood=container.state == "paused",
     )
 
 
@@ -151,21 +155,33 @@ def kept_config(context: RunContext, container: ContainerIdentity) -> dict[str, 
 def stop_containers(context: RunContext) -> tuple[StoppedContainer, ...]:
     """End all that were paused, side by side; those that an earlier run has ended keep their receipts."""
     earlier = stopped_containers(context)
-    left = [each for identity, each in frozen_containers(context).items() if identity not in earlier]
+    left = {identity: each for identity, each in frozen_containers(context).items() if identity not in earlier}
+    begun = set(context.journal(STOPPING_CONTAINERS, list[ContainerIdentity]) or ())
+    if left:
+        context.journal(STOPPING_CONTAINERS, list[ContainerIdentity], list(left))
+    gently = context.policy == "graceful"
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        fresh = list(pool.map(lambda each: stop_container(context, each, gently=context.policy == "graceful"), left))
+        stops = [pool.submit(stop_container, context, left[who], gently=gently, begun=who in begun) for who in left]
+    fresh = [each.result() for each in stops]
     receipts = sorted([*earlier.values(), *fresh], key=lambda receipt: receipt.identity)
     ended = [receipt for receipt in receipts if receipt.end is not End.SURVIVED]
     context.journal(STOPPED_CONTAINERS, list[StoppedContainer], ended)
+    if left:
+        context.journal(STOPPING_CONTAINERS, list[ContainerIdentity], [])
     for receipt in fresh:
         about = {"signals": [name for name, _ in receipt.signals], "removed": receipt.removed, "reason": receipt.reason}
         context.log.write("stopped", receipt.identity.id, end=receipt.end, exit_code=receipt.exit_code, **about)
     return tuple(receipts)
 
 
-def stop_container(context: RunContext, frozen: FrozenContainer, *, gently: bool) -> StoppedContainer:
-    """End one, unless the engine cannot do it: then it survives, with the reason."""
-    stopping = StoppingContainer(context, frozen)
+def stop_container(
+    context: RunContext, frozen: FrozenContainer, *, gently: bool, begun: bool = False
+) -> StoppedContainer:
+    """End one, unless the engine cannot do it: then it survives, with the reason.
+
+    `begun` says that a run that died was about to end it, so it has not ended by itself.
+    """
+    stopping = StoppingContainer(context, frozen, begun=begun)
     try:
         stopping.end(gently=gently)
     except EngineError as error:
@@ -177,8 +193,9 @@ def stop_container(context: RunContext, frozen: FrozenContainer, *, gently: bool
 class StoppingContainer:
     """One container's end in progress."""
 
-    def __init__(self, context: RunContext, frozen: FrozenContainer) -> None:
-        """Nothing is sent yet."""
+    def __init__(self, context: RunContext, frozen: FrozenContainer, *, begun: bool = False) -> None:
+        """Nothing is sent yet, but for what a run that died may have sent."""
+        self.begun = begun
         self.context, self.engine, self.frozen = context, context.engine, frozen
         self.id = frozen.identity.id
         self.sent: list[tuple[str, datetime]] = []
@@ -204,6 +221,8 @@ class StoppingContainer:
                 self._send(_SIGKILL, _KILL_SECONDS)
         else:
             self.ended, self.exit_code = True, container.exit_code if container else None
+            if self.begun:
+                self.reason = "a run that died was stopping it; it ended at an unknown moment (終了時刻は不明)"
         if self.ended:
             self.removed = self._removed()
 
@@ -264,7 +283,7 @@ class StoppingContainer:
             return End.SURVIVED
         if any(name == _SIGKILL for name, _ in self.sent):
             return End.KILLED
-        return End.STOPPED if self.sent else End.GONE
+        return End.STOPPED if self.sent or self.begun else End.GONE
 
 
 def living_containers(context: RunContext) -> tuple[str, ...]:

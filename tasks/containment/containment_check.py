@@ -1,6 +1,6 @@
 """§3: check that nothing of the workload is left, and say how it stands."""
 
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
@@ -9,13 +9,16 @@ from tasks.containment.api_port import others_on_port
 from tasks.containment.containers import find_containers, frozen_containers, living_containers
 from tasks.containment.cordon import await_cordon, matchers
 from tasks.containment.freeze import load_frozen, load_returned
-from tasks.containment.members import Snapshot, excluded_pids, own_pids
+from tasks.containment.members import Snapshot, excluded_pids, excused_pids, own_pids
 from tasks.containment.short_lived import NO_PID, met_in_passing
+from tasks.containment.suspects import look
+from tasks.containment.units import standing_units
 from tasks.custody.containment.ends import End
-from tasks.custody.containment.membership import Survey, survey
+from tasks.custody.containment.membership import Survey
 from tasks.custody.containment.passing import come_and_gone
 from tasks.custody.containment.process import Identity, Process, pids_of
 from tasks.custody.containment.receipt import Containment
+from tasks.custody.containment.suspect import advice
 from tasks.custody.errors import EngineError
 from tasks.custody.evidence.redact import command_line
 from tasks.incident.layout import SINCE
@@ -24,6 +27,7 @@ from tasks.runtime.step import step
 from tasks.system.processes import ticks
 
 _SHOWN: Final = 100
+_NAMED: Final = 3
 CONTAINED: Final = "contained"
 FROZEN_ONLY: Final = "frozen, not stopped"
 NOT_CONTAINED: Final = "not contained"
@@ -48,15 +52,37 @@ def check_containment(context: RunContext) -> Containment:
         at=datetime.now(UTC),
         alive=(
             *(f"{_tell(visible[who.pid])} ({reason})" for who, reason in alive.items()),
-            *_listening(context, mine, alive),
+            *_listening(context, mine | excused_pids(context, visible), alive),
             *_passing(context, last),
             *living_containers(context),
+            *standing_units(context),
         ),
         cordoned=state.held,
         reason=state.summary,
         left_alone=tuple(_tell(process) for process in seen.bystanders),
+        notes=_notes(context, visible, seen),
         recovered=bool(context.recovered() or context.recovered_containers()),
     )
+
+
+def _notes(context: RunContext, visible: Snapshot, seen: Survey) -> tuple[str, ...]:
+    """How the block names each suspect; in one line each who was excused, and who may not be looked into."""
+    suspects = [visible[who.pid] for who in sorted(seen.suspects.keys() - load_frozen(context).keys())]
+    for each in suspects:
+        why = seen.suspects[each.identity]
+        context.log.write("suspect", str(each.pid), command=command_line(each.command), why=why)
+    named = excused_pids(context, visible)
+    for each in seen.excused:
+        why = "the block's bystanders" if each.pid in named else "a shell, an editor or a multiplexer"
+        context.log.write("excused", str(each.pid), command=command_line(each.command), why=why)
+    counted = ((seen.excused, "excused 除外"), (seen.unread, "may not be looked into, which proves nothing 確認不可"))
+    lines = (f"{len(found)} {told}: {_listed(found)}" for found, told in counted if found)
+    return (*map(advice, suspects), *lines)
+
+
+def _listed(processes: Sequence[Process]) -> str:
+    told = [_tell(process) for process in processes[:_NAMED]]
+    return ", ".join([*told, "…"] if len(processes) > _NAMED else told)
 
 
 def _listening(context: RunContext, mine: Iterable[int], told: Container[Identity]) -> list[str]:
@@ -76,6 +102,7 @@ def _passing(context: RunContext, last: int) -> list[str]:
         return []
     snapshot = context.host.snapshot()
     mine, kept = own_pids(context, met | snapshot), excluded_pids(met | snapshot)
+    kept |= excused_pids(context, met | snapshot)
     others = [process for pid, process in met.items() if pid not in mine]
     since = context.journal(SINCE, int) or ticks()
     found = come_and_gone(others, snapshot, matchers(context.workload), context.root, kept, since)
@@ -110,7 +137,7 @@ def look_for_life(context: RunContext) -> tuple[set[int], Snapshot, Survey]:
     mine = own_pids(context, snapshot)
     visible = {pid: process for pid, process in snapshot.items() if pid not in mine}
     since, containers = context.journal(SINCE, int) or ticks(), _known_containers(context)
-    seen = survey(visible, matchers(context.workload), context.root, excluded_pids(visible), since, containers)
+    seen = look(context.host, context.workload, visible, since, containers)
     left = (visible[pid] for pid in pids_of(visible, load_frozen(context)))
     more = {each.identity: "it was frozen and lives" for each in left if each.alive and each.identity not in seen.alive}
     return mine, visible, replace(seen, alive=seen.alive | more)

@@ -9,11 +9,12 @@ from typing import Any, Final
 
 from blocks.workload import Workload
 from tasks.adapters.guard_config import GuardConfig
-from tasks.custody.containment.membership import Matcher, matchers_of
+from tasks.containment.units import keep_down
+from tasks.custody.containment.membership import Matcher, Named, matchers_of
 from tasks.custody.containment.process import Identity
 from tasks.custody.containment.receipt import Cordon
 from tasks.custody.evidence.redact import command_line
-from tasks.incident.layout import FROZEN, FROZEN_CONTAINERS, RECOVERED, RECOVERED_CONTAINERS
+from tasks.incident.layout import FROZEN, FROZEN_CONTAINERS, RECOVERED, RECOVERED_CONTAINERS, STOPPING_UNITS
 from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
 from tasks.system.accounts import number_of
@@ -31,7 +32,10 @@ def cordon(context: RunContext) -> Cordon:
     """Hold the lock by a guard that outlives run and worker. Done twice it is still one cordon (runbook §1)."""
     if context.recovered():
         return _released(context)
-    hold(context, context.incident.reason)
+    try:
+        hold(context, context.incident.reason)
+    finally:
+        keep_down(context)
     return cordon_state(context)
 
 
@@ -61,7 +65,7 @@ def orders(context: RunContext, reason: str) -> GuardConfig:
         lock=str(context.workload.lock),
         marker=str(context.marker),
         caught=str(context.caught),
-        known=(str(context.home / FROZEN),),
+        known=(str(context.home / FROZEN), str(context.home / STOPPING_UNITS)),
         containers=tuple(context.workload.containers),
         known_containers=(str(context.home / FROZEN_CONTAINERS),),
         docker_host=context.workload.docker_host,
@@ -71,12 +75,18 @@ def orders(context: RunContext, reason: str) -> GuardConfig:
         started=(str(context.home / RECOVERED),),
         started_containers=(str(context.home / RECOVERED_CONTAINERS),),
         evidence=str(context.base),
+        named=named(context.workload),
     )
 
 
 def matchers(workload: Workload) -> tuple[Matcher, ...]:
     """How the workload block recognises its processes."""
     return matchers_of(dict(workload), number_of(workload.user))
+
+
+def named(workload: Workload) -> Named:
+    """What the workload block names beside its patterns."""
+    return Named.of(dict(workload))
 
 
 def guard_of(context: RunContext) -> Identity | None:

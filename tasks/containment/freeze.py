@@ -9,14 +9,18 @@ from typing import Final
 from tasks.adapters.host import Host, freeze_process
 from tasks.containment.api_port import note_listener
 from tasks.containment.containers import containers_key, freeze_containers, frozen_containers, stopped_containers
+from tasks.containment.earlier_boots import note_reboots
 from tasks.containment.members import Snapshot, find_members
+from tasks.containment.suspects import suspects_to_end
+from tasks.containment.units import freeze_units
 from tasks.custody.containment.container import ContainerIdentity
+from tasks.custody.containment.ends import End
 from tasks.custody.containment.membership import Member
 from tasks.custody.containment.process import Identity, Process, handed_down
 from tasks.custody.containment.receipt import Freeze, Frozen, Returned, Stopped
 from tasks.custody.containment.source import lineages
 from tasks.custody.evidence.redact import command_line
-from tasks.incident.layout import FROZEN, RETURNED, SINCE, STOPPED
+from tasks.incident.layout import FROZEN, RETURNED, SINCE, STOPPED, STOPPING
 from tasks.prestart.freeze import read_early, take_over
 from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
@@ -25,21 +29,19 @@ from tasks.system.processes import flow_run_of, ticks
 _FREEZE_SECONDS: Final = 10.0
 _SETTLE_SECONDS: Final = 2.0
 _POLL_SECONDS: Final = 0.005
+_ROUNDS: Final = 8
 
 
 @step("§2", "freeze", "freeze the workload", "凍結")
 def freeze(context: RunContext) -> Freeze:
     """SIGSTOP every process of the workload, parents first, again until a look finds no new one (runbook §2, §3).
 
-    Its containers are paused right after: no engine can delay that.
+    Its containers are paused right after: no engine can delay that, and nothing is written before all stand: no disk.
     Looks anew in every run; what earlier runs of the incident froze stays in the result, so that steps which
     depend on it are repeated for new life and for nothing else.
     """
-    if context.journal(SINCE, int) is None:
-        context.journal(SINCE, int, ticks())
-    before = read_early(context.early)
+    began, before = ticks(), read_early(context.early)
     fresh: dict[Identity, Frozen] = {}
-    earlier = load_frozen(context)
     deadline = time.monotonic() + _FREEZE_SECONDS
     looks = list[tuple[Snapshot, dict[Identity, Frozen]]]()
     settled = False
@@ -50,9 +52,15 @@ def freeze(context: RunContext) -> Freeze:
         fresh |= halted
         looks.append((snapshot, halted))
         settled = not new
+    freeze_units(context)
+    earlier = load_frozen(context)
+    looks += _freeze_suspects(context, {*earlier, *fresh}) if context.includes_suspects else []
     for snapshot, halted in looks:
         fresh |= describe(snapshot, halted)
+    fresh |= {who: replace(each, stood=earlier[who].stood) for who, each in fresh.items() if who in earlier}
     context.freeze_budget.begin()
+    if context.journal(SINCE, int) is None:
+        context.journal(SINCE, int, began)
     everyone = sorted({**earlier, **fresh}.values(), key=lambda process: process.identity)
     context.journal(FROZEN, list[Frozen], everyone)
     take_over(context.early)
@@ -62,8 +70,22 @@ def freeze(context: RunContext) -> Freeze:
         about = {"role": process.role, "why": process.why, "command": process.command, "denied": process.denied}
         about |= {"at": str(process.frozen_at), "source": ", started by ".join(map(str, process.lineage))}
         context.log.write("frozen", str(identity.pid), **about)
+    note_reboots(context)
     containers, trouble = freeze_containers(context)
     return Freeze(_now(), tuple(everyone), settled, containers, trouble)
+
+
+def _freeze_suspects(context: RunContext, known: set[Identity]) -> list[tuple[Snapshot, dict[Identity, Frozen]]]:
+    """Freeze suspects too, when the members stand: what they are told by takes longer to read."""
+    looks = list[tuple[Snapshot, dict[Identity, Frozen]]]()
+    for _ in range(_ROUNDS):
+        snapshot = context.host.snapshot()
+        found = suspects_to_end(context, snapshot, known)
+        if not (new := {who: member for who, member in found.items() if who not in known}):
+            break
+        looks.append((snapshot, {who: halt(context.host, snapshot[who.pid], member) for who, member in new.items()}))
+        known |= new.keys()
+    return looks
 
 
 def halt(host: Host, process: Process, member: Member, before: datetime | None = None) -> Frozen:
@@ -74,7 +96,8 @@ def halt(host: Host, process: Process, member: Member, before: datetime | None =
     seen, denied = _now(), freeze_process(host, process)
     since = before if before and process.stopped else _now()
     frozen_at = since if denied == "" else None
-    return Frozen(process.identity, member.role, "", process.user, seen, frozen_at, denied or "", member.why)
+    made = Frozen(process.identity, member.role, "", process.user, seen, frozen_at, denied or "", member.why)
+    return replace(made, stood=process.state == "T" and before is None)
 
 
 def describe(snapshot: Snapshot, halted: Mapping[Identity, Frozen]) -> dict[Identity, Frozen]:
@@ -103,7 +126,13 @@ def _confirm(host: Host, fresh: Mapping[Identity, Frozen]) -> None:
 
 def load_stopped(context: RunContext) -> dict[Identity, Stopped]:
     """Receipts of everything that this incident has ended so far, whichever run did it."""
-    return {receipt.identity: receipt for receipt in context.journal(STOPPED, list[Stopped]) or []}
+    receipts = [*load_announced(context).values(), *(context.journal(STOPPED, list[Stopped]) or [])]
+    return {receipt.identity: receipt for receipt in receipts if receipt.end is not End.SURVIVED}
+
+
+def load_announced(context: RunContext) -> dict[Identity, Stopped]:
+    """What a stop that was broken off was about to send, as receipts; what has not ended yet survives."""
+    return {receipt.identity: receipt for receipt in context.journal(STOPPING, list[Stopped]) or []}
 
 
 def stop_key(context: RunContext) -> str:

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from os import getpid
 
-from tasks.containment.cordon import guard_of, matchers
-from tasks.custody.containment.membership import Member, members
+from tasks.containment.cordon import guard_of, matchers, named
+from tasks.custody.containment.membership import Member, excused, members
 from tasks.custody.containment.process import Identity, Process, descendants, family, pids_of
 from tasks.runtime.context import RunContext
 from tasks.system.processes import untouchable
@@ -14,7 +14,13 @@ Snapshot = Mapping[int, Process]
 
 def find_members(context: RunContext, snapshot: Snapshot) -> dict[Identity, Member]:
     """Every living process of the workload, parents first."""
-    return members(snapshot, matchers(context.workload), context.root, protected_pids(context, snapshot))
+    spared = protected_pids(context, snapshot)
+    return members(snapshot, matchers(context.workload), context.root, spared, named(context.workload))
+
+
+def excused_pids(context: RunContext, snapshot: Snapshot) -> frozenset[int]:
+    """Pids of those that the block's `bystanders` excuse."""
+    return excused(snapshot, matchers(context.workload), context.root, named(context.workload))
 
 
 def protected_pids(context: RunContext, snapshot: Snapshot) -> set[int]:

@@ -1,7 +1,7 @@
 """§3: end what was frozen (signal, thaw, grace, SIGKILL), with a receipt for each process."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -12,15 +12,18 @@ from tasks.adapters.host import lives, send_signal
 from tasks.containment.containers import stop_containers
 from tasks.containment.cordon import matchers
 from tasks.containment.descent import Kin
-from tasks.containment.freeze import collect_key, halt, load_frozen, load_stopped
-from tasks.containment.members import find_members, protected_pids
+from tasks.containment.freeze import collect_key, halt, load_announced, load_frozen, load_stopped
+from tasks.containment.members import excused_pids, find_members, protected_pids
+from tasks.containment.units import ASKED, kill_units, main_processes, stop_units, thaw_units
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.membership import Member
 from tasks.custody.containment.newcomer import Newcomer, classify_newcomer
-from tasks.custody.containment.process import Identity, Process, copies, gentle_signal
+from tasks.custody.containment.process import Identity, Process, copies, descendants, gentle_signal
 from tasks.custody.containment.receipt import Frozen, Stop, Stopped
+from tasks.custody.containment.service import unit_of
+from tasks.custody.containment.unit import may_live
 from tasks.custody.evidence.redact import command_line
-from tasks.incident.layout import STOPPED
+from tasks.incident.layout import STOPPED, STOPPING, STOPPING_UNITS
 from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
 
@@ -35,22 +38,28 @@ def stop(context: RunContext) -> Stop:
     """End everything that was frozen: the signal that each process heeds, a thaw, the grace, SIGKILL (runbook §3).
 
     Policy kill, for a compromised host: SIGKILL while it is frozen, and no thaw.
+    Before each thaw and each kill a journal is on disk that tells what is sent to whom, for the run that comes after
+    one that dies here.
     """
-    processes = load_frozen(context)
+    processes = load_announced(context) | load_frozen(context)
     with ThreadPoolExecutor(1) as beside, Kin(context.host, processes) as kin:
         containers = beside.submit(stop_containers, context)
         stopping = Stopping(context, processes.values(), kin)
+        stopping.ask_systemd()
         if context.policy == "graceful":
             stopping.ask()
             stopping.wait()
         stopping.kill()
         if context.cancelled:
             stopping.freeze_again()
+        else:
+            kill_units(context)
     context.stopped_at = time.monotonic()
     earlier = load_stopped(context)
     fresh = [target.receipt() for target in stopping.targets.values() if target.identity not in earlier]
     receipts = sorted([*earlier.values(), *fresh], key=lambda receipt: receipt.identity)
     context.journal(STOPPED, list[Stopped], [receipt for receipt in receipts if receipt.end is not End.SURVIVED])
+    context.journal(STOPPING, list[Stopped], [receipt for receipt in fresh if receipt.end is End.SURVIVED])
     for receipt in fresh:
         signals = [name for name, _ in receipt.signals]
         context.log.write("stopped", str(receipt.identity.pid), end=receipt.end, signals=signals)
@@ -61,7 +70,8 @@ def stop(context: RunContext) -> Stop:
 class StopTarget:
     """A process that a stop has to end: what it was sent, whether it is there still, and when it was gone.
 
-    A `newcomer` was met during the stop; one that is `held` is frozen, and not waited for in the grace.
+    A `newcomer` was met during the stop; one that is `held` is frozen, and not waited for in the grace. `announced` is
+    what an earlier run was about to send it, which may have died before it did.
     """
 
     identity: Identity
@@ -73,30 +83,51 @@ class StopTarget:
     sent: list[tuple[str, datetime]] = field(default_factory=list)
     gone_at: datetime | None = None
     reason: str = ""
+    announced: tuple[tuple[str, datetime], ...] = ()
 
     @property
     def end(self) -> End:
         """How it ended, by what it was sent."""
         if self.left:
             return End.SURVIVED
-        if any(name == SIGKILL.name for name, _ in self.sent):
+        if any(name == SIGKILL.name for name, _ in self.signals):
             return End.KILLED
-        return End.STOPPED if self.sent else End.GONE
+        return End.STOPPED if self.signals else End.GONE
 
-    def receipt(self) -> Stopped:
-        """What was done, and how it ended."""
-        return Stopped(self.identity, self.role, self.command, tuple(self.sent), self.end, self.gone_at, self.reason)
+    @property
+    def signals(self) -> tuple[tuple[str, datetime], ...]:
+        """What it was sent, after what an earlier run had announced."""
+        return (*self.announced, *self.sent)
+
+    def receipt(self, *planned: Signals) -> Stopped:
+        """What was done, and how it ended; with `planned` what is about to be sent as well."""
+        now = datetime.now(UTC)
+        signals = (*self.signals, *((number.name, now) for number in planned))
+        reason = "; ".join(filter(None, (self._doubt, self.reason)))
+        return Stopped(self.identity, self.role, self.command, signals, self.end, self.gone_at, reason)
+
+    @property
+    def _doubt(self) -> str:
+        if not self.announced:
+            return ""
+        names = ", ".join(name for name, _ in self.announced)
+        ended = "" if self.left or self.gone_at else ", and it ended at an unknown moment"
+        return f"{names} announced by an earlier run{ended} (以前の実行が送信を予告)"
 
 
 class Stopping:
     """One stop in progress."""
 
-    def __init__(self, context: RunContext, processes: Iterable[Frozen], kin: Kin) -> None:
-        """Begin with what was frozen, and with who descends from it."""
+    def __init__(self, context: RunContext, processes: Iterable[Frozen | Stopped], kin: Kin) -> None:
+        """Begin with what was frozen, with what an earlier run had in hand, and with who descends from it."""
         self.context, self.host, self.kin = context, context.host, kin
+        self.units = frozenset[str]()
         self.protected_pids = protected_pids(context, self.host.snapshot())
+        announced = {who: receipt.signals for who, receipt in load_announced(context).items()}
         self.targets = {
-            each.identity: StopTarget(each.identity, each.role, each.command, left=lives(self.host, each.identity))
+            (who := each.identity): StopTarget(
+                who, each.role, each.command, left=lives(self.host, who), announced=announced.get(who, ())
+            )
             for each in processes
         }
 
@@ -105,11 +136,24 @@ class Stopping:
         """Those that are not gone, by their pids."""
         return sorted((target for target in self.targets.values() if target.left), key=lambda each: each.identity)
 
+    def ask_systemd(self) -> None:
+        """Have systemd stop the services that the block names; nobody in them runs before the thaw of `ask`."""
+        seen = [(target, self.host.get_process(target.identity)) for target in self.left]
+        self.units = stop_units(self.context)
+        for target, process in seen:
+            if process and unit_of(process.cgroup) in self.units:
+                target.sent.append((ASKED, datetime.now(UTC)))
+
     def ask(self) -> None:
         """Queue each its gentle signal while it is frozen, then thaw: it acts on the signal before anything else."""
+        asked = dict[Identity, list[Signals]]()
         for target in self.left:
             process = self.host.get_process(target.identity)
-            if process and (gentle := gentle_signal(process.masks)):
+            gentle = gentle_signal(process.masks) if process and not target.sent else None
+            asked[target.identity] = [gentle] if gentle else []
+        self._announce({who: [*gentle, SIGCONT] for who, gentle in asked.items()})
+        for target in self.left:
+            for gentle in asked[target.identity]:
                 self._send(target, gentle)
         for target in self.left:
             self._send(target, SIGCONT)
@@ -119,10 +163,13 @@ class Stopping:
     def wait(self) -> None:
         """Wait out the grace and take in who is born meanwhile; those of them that are frozen are not waited for."""
         deadline = time.monotonic() + self.context.workload.grace_seconds
-        while self._thawed() and not self.context.cancelled and (rest := deadline - time.monotonic()) > 0:
+        while self._runs() and not self.context.cancelled and (rest := deadline - time.monotonic()) > 0:
             self._wait_gone(min(_LOOK_AGAIN_SECONDS, rest))
             self._take_in_newcomers()
             self._thaw_again()
+
+    def _runs(self) -> bool:
+        return bool(self._thawed()) or any(may_live(self.host.systemd.shown(unit)) for unit in self.units)
 
     def _thawed(self) -> list[StopTarget]:
         return [target for target in self.left if not target.held]
@@ -136,13 +183,27 @@ class Stopping:
 
     def kill(self) -> None:
         """Kill who is left, again until nobody new is found."""
+        if self.context.policy == "kill":
+            self._kill_in_frozen_units()
         for _ in range(_KILL_ROUNDS):
             self._take_in_newcomers()
             if not self.left or self.context.cancelled:
                 break
+            self._announce({target.identity: [SIGKILL] for target in self.left})
             for target in self.left:
                 self._send(target, SIGKILL)
             self._wait_gone(_SETTLE_SECONDS)
+
+    def _kill_in_frozen_units(self) -> None:
+        """Kill all but the main process of each service, and have systemd thaw it: that one stands by a signal.
+
+        A service whose main process ends while systemd calls it frozen cannot be started again before a reboot.
+        """
+        self._take_in_newcomers()
+        if mains := main_processes(self.context, self.host.snapshot()):
+            for target in self.left:
+                self._send(target, SIGSTOP if target.identity.pid in mains else SIGKILL)
+            thaw_units(self.context)
 
     def freeze_again(self) -> None:
         """Leave nobody thawed: under a standing cordon no other run and no guard would stop them."""
@@ -163,16 +224,31 @@ class Stopping:
         snapshot = self.host.snapshot()
         self.kin.meet(snapshot)
         found, kin = find_members(self.context, snapshot), self.kin.known
+        excused = excused_pids(self.context, snapshot)
+        spared = self.protected_pids | excused | (descendants(snapshot, excused) - {who.pid for who in found})
         everyone = dict.fromkeys([*found, *(process.identity for process in snapshot.values())])  # parents first
         for identity in (who for who in everyone if who not in self.targets):
             process, member = snapshot[identity.pid], found.get(identity, _HELPER)
-            made = classify_newcomer(snapshot, identity, found, kin, self.protected_pids)
+            made = classify_newcomer(snapshot, identity, found, kin, spared)
+            if identity in found and self._is_stopped_by_systemd(process):
+                made = Newcomer.TAKEN_IN
             if made is Newcomer.TAKEN_IN:
                 command = command_line(process.command)
                 self.targets[identity] = StopTarget(identity, member.role, command, newcomer=True)
             elif made is Newcomer.TOLD:
                 halt(self.host, process, member)
         self._hold_newcomers(snapshot)
+        self._name_helpers_of_systemd(snapshot)
+
+    def _is_stopped_by_systemd(self, process: Process) -> bool:
+        return unit_of(process.cgroup) in self.units
+
+    def _name_helpers_of_systemd(self, snapshot: Mapping[int, Process]) -> None:
+        """Tell the guard which newcomers are a service's own commands for its end, which it would freeze."""
+        new = [each.identity for each in self.targets.values() if each.newcomer and each.identity.pid in snapshot]
+        helpers = [who for who in new if self._is_stopped_by_systemd(snapshot[who.pid])]
+        if helpers != (self.context.journal(STOPPING_UNITS, list[Identity]) or []):
+            self.context.journal(STOPPING_UNITS, list[Identity], helpers)
 
     def _hold_newcomers(self, snapshot: Mapping[int, Process]) -> None:
         """Freeze those of them that are the workload anew; not one that is still the copy of who starts a helper."""
@@ -181,9 +257,17 @@ class Stopping:
             process = snapshot.get(target.identity.pid)
             if not target.newcomer or not process or process.identity != target.identity or process.pid in becoming:
                 continue
+            if self._is_stopped_by_systemd(process):
+                continue
             if any(matcher.recognises(process, self.context.root) for matcher in matchers(self.context.workload)):
                 target.held = True
                 self._send(target, SIGSTOP)
+
+    def _announce(self, planned: Mapping[Identity, Sequence[Signals]]) -> None:
+        """Have it on disk what is sent to whom before it is sent."""
+        rows = [target.receipt(*planned.get(who, ())) for who, target in self.targets.items()]
+        if planned:
+            self.context.journal(STOPPING, list[Stopped], rows)
 
     def _wait_gone(self, seconds: float) -> None:
         waiting = self.left

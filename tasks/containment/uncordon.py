@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from tasks.adapters.container_engine import Engine
 from tasks.adapters.host import Host, send_signal
 from tasks.adapters.prefect_scheduler import Scheduler
-from tasks.containment.cordon import matchers
+from tasks.containment.cordon import matchers, named
 from tasks.containment.pause_prefect import resume
 from tasks.custody.containment.container import ContainerIdentity, workload_containers
 from tasks.custody.containment.membership import members
@@ -39,13 +39,14 @@ class Uncordoned(StepResult):
     """What was let go: whether a cordon stood, which newcomers were still held and were ended, Prefect's side.
 
     `left` tells whom a person has to look at: what stays frozen, because it could not be made sure that we have frozen
-    it, and why.
+    it, and why. `units` are the systemd units that may be started again.
     """
 
     stood: bool
     ended: tuple[str, ...]
     resumed: Resume
     left: tuple[str, ...] = ()
+    units: tuple[str, ...] = ()
 
     @property
     def is_complete(self) -> bool:
@@ -57,6 +58,7 @@ class Uncordoned(StepResult):
         """In a few words."""
         words = ["the lock is free" if self.stood else "no cordon stood"]
         words += [f"ended, it was caught under the cordon: {each}" for each in self.ended]
+        words += [f"systemd may start {unit} again" for unit in self.units]
         words += self.left
         return "; ".join([*words, self.resumed.summary])
 
@@ -74,6 +76,7 @@ def uncordon(
     incident = str(read_marker(marker).get("incident", ""))
     since = _guarded_since(marker)
     stood = host.release(marker)
+    units = host.systemd.release(marker)
     found, others = _frozen_newcomers(host, workload)
     newcomers = {who: told for who, told in found.items() if who.start >= since}
     before = [ran_before(told) for who, told in found.items() if who.start < since]
@@ -82,8 +85,8 @@ def uncordon(
     left = (*before, *map(left_frozen, others.values()), *doubts)
     for each in left:
         logger.warning("%s", each)
-    made = Uncordoned(stood, ended, resume(scheduler, marker), left)
-    log.write("uncordoned", incident, result=made.summary, ended=list(ended), left=list(left))
+    made = Uncordoned(stood, ended, resume(scheduler, marker), left, units)
+    log.write("uncordoned", incident, result=made.summary, ended=list(ended), left=list(left), units=list(units))
     return made
 
 
@@ -124,7 +127,7 @@ def living(host: Host, workload: "Workload") -> dict[Identity, Process]:
     """Every living process of the workload, as a freeze would find it now."""
     snapshot = host.snapshot()
     root = PurePath(os.path.realpath(workload.root))
-    found = members(snapshot, matchers(workload), root, untouchable(snapshot))
+    found = members(snapshot, matchers(workload), root, untouchable(snapshot), named(workload))
     return {identity: snapshot[identity.pid] for identity in found}
 
 

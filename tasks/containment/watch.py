@@ -4,11 +4,12 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from signal import SIGKILL, SIGSTOP
 from typing import Any, Final
 
-from tasks.adapters.host import send_signal
+from tasks.adapters.host import lives, send_signal
 from tasks.containment.containers import frozen_containers
 from tasks.containment.cordon import caught
 from tasks.containment.freeze import halt, load_frozen, load_returned
@@ -18,7 +19,8 @@ from tasks.custody.containment.ends import End
 from tasks.custody.containment.membership import Member
 from tasks.custody.containment.process import Identity
 from tasks.custody.containment.receipt import Returned, Watch
-from tasks.custody.containment.source import Source, keeps_only, lineages, may_be_ended, supervisor, unit_of
+from tasks.custody.containment.service import unit_of
+from tasks.custody.containment.source import Source, keeps_only, lineages, may_be_ended, supervisor
 from tasks.custody.evidence.redact import command_line
 from tasks.incident.layout import CAUGHT_LOGGED, RETURNED
 from tasks.runtime.context import RunContext
@@ -51,10 +53,15 @@ class Watching:
         self.context, self.host = context, context.host
         self.earlier = {source for process in load_frozen(context).values() for source in process.lineage}
         self.returns: Counter[Source] = Counter()
-        self.found: dict[Identity, Returned] = {each.identity: each for each in load_returned(context)}
+        self.found: dict[Identity, Returned] = {each.identity: self._settled(each) for each in load_returned(context)}
         self.standing: dict[Source, None] = {}
         self.stopped: dict[Source, None] = {}
         self.containers = ContainerReturns(context)
+
+    def _settled(self, each: Returned) -> Returned:
+        """What a run that died was about to kill, and is gone, it has killed: it stood frozen."""
+        gone = each.end is End.SURVIVED and not lives(self.host, each.identity)
+        return replace(each, end=End.KILLED) if gone else each
 
     def go_on(self) -> None:
         """Look again and again; each return makes the watch begin anew, a few times at most."""
@@ -71,7 +78,7 @@ class Watching:
                 self.context.cancelled.check()
                 time.sleep(_POLL_SECONDS)
         finally:
-            self.context.journal(RETURNED, list[Returned], list(self.found.values()))
+            self._keep()
 
     def look(self) -> bool:
         """Freeze whoever is there, and deal with what has started them; True if anybody new was there."""
@@ -101,6 +108,10 @@ class Watching:
         return families
 
     def _deal_with(self, snapshot: Snapshot, source: Source | None, family: Mapping[Identity, Member]) -> None:
+        told = str(source or "nothing that is known of")
+        for who, member in family.items():
+            self.found[who] = Returned(who, member.role, command_line(snapshot[who.pid].command), told, End.SURVIVED)
+        self._keep()  # before anybody is killed
         if source:
             self.returns[source] += 1
         if source and self._may_stop(snapshot, source, family):
@@ -111,16 +122,17 @@ class Watching:
             end = dict.fromkeys(family, End.HELD)
         else:
             end = self._kill(family)
-        for identity, member in family.items():
-            told = str(source or "nothing that is known of")
-            command = command_line(snapshot[identity.pid].command)
-            self.found[identity] = Returned(identity, member.role, command, told, end[identity])
-            about = {"role": member.role, "command": command, "source": told, "end": end[identity]}
-            self.context.log.write("came back", str(identity.pid), **about)
+        for who in family:
+            each = self.found[who] = replace(self.found[who], end=end[who])
+            about = {"role": each.role, "command": each.command, "source": told, "end": each.end}
+            self.context.log.write("came back", str(who.pid), **about)
+
+    def _keep(self) -> None:
+        self.context.journal(RETURNED, list[Returned], list(self.found.values()))
 
     def _may_stop(self, snapshot: Snapshot, source: Source, family: Iterable[Identity]) -> bool:
         """The block allows it, and nobody else's work hangs on it: a unit of the workload alone, no login, not us."""
-        if not self.context.workload.stop_supervisors:
+        if not self.context.workload.stop_supervisors and source.name not in self.context.workload.units:
             return False
         known = {who.pid for who in family}
         untouchable = protected_pids(self.context, snapshot)
@@ -138,7 +150,7 @@ class Watching:
                 with suppress(ProcessLookupError):
                     self.host.signal(source.identity, number)
         else:
-            failed = self.host.end_unit(source.name)
+            failed = self.host.systemd.tell("stop", "--", source.name)
         (self.standing if failed else self.stopped)[source] = None
         self.context.log.write("supervisor stopped", str(source), failed=failed)
 

@@ -20,8 +20,10 @@ ENDED: Final = frozenset(f"prefect.flow-run.{name}" for name in (*(each.name for
 """Every state in which a run ends, as an event."""
 RESTING: Final = frozenset(f"prefect.flow-run.{name}" for name in ("Suspended", "Paused", "AwaitingRetry"))
 """States without a process: a run that waits for a person, or for its next attempt, is neither silent nor too long."""
-TOLD: Final = ENDED - {f"prefect.flow-run.{name}" for name in ("Joined", "DryRun", "Completed", "Cancelled")}
-"""Those that people are told of: an alarm that joins, a rehearsal and what they have cancelled are no news."""
+_UNTOLD: Final = frozenset(f"prefect.flow-run.{name}" for name in ("Joined", "DryRun", "Completed", "Cancelled"))
+TOLD: Final = (ENDED - _UNTOLD) | {"prefect.flow-run.Paused"}
+"""Those that people are told of, and an evacuation that waits for their answer. An alarm that joins, a rehearsal and
+what they have cancelled are no news."""
 LONG_MINUTES: Final = 30.0
 OF_AN_EVACUATION: Final = ResourceSpecification(
     {"prefect.resource.role": ["tag"], "prefect.resource.id": ["prefect.tag.evacuation"]}

@@ -80,7 +80,8 @@ def _elsewhere(files: Sequence[StoredFile]) -> dict[str, int]:
 
 
 def _attempt(context: RunContext, what: Collector, at: Staging) -> tuple[list[Any], Loss | None]:
-    if what.of_containers and not context.workload.containers:
+    block = context.workload
+    if (what.of_containers and not block.containers) or (what.of_units and not block.units):
         return [], None
     hurried = what.while_frozen and not what.unhurried
     seconds = min(what.deadline, context.freeze_budget.left()) if hurried else what.deadline
@@ -128,6 +129,7 @@ def _target(context: RunContext, what: Collector, seconds: float, at: Staging) -
         reserve=str(context.reserve),
         margin=context.workload.reserve_mb * MIB // _MARGIN,
         copies=not context.directory.volatile,
+        units=tuple(block.units),
     )
 
 

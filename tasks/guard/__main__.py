@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
 from io import FileIO
@@ -29,10 +29,12 @@ from tasks.custody.containment.newcomer import in_hand
 from tasks.custody.containment.process import Identity, Process, family, pids_of
 from tasks.custody.containment.source import Source, lineages
 from tasks.custody.evidence.redact import command_line
+from tasks.custody.visible import say
 from tasks.guard.containers import ContainerGuard
+from tasks.incident.layout import CAUGHT, FROZEN, FROZEN_CONTAINERS
 from tasks.incident.run_lock import at_work
 from tasks.system import file_lock as lock
-from tasks.system.atomic_files import identities, write_marker
+from tasks.system.atomic_files import identities, read_ours, write_marker
 from tasks.system.processes import start_of
 
 _PAUSE_SECONDS: Final = 0.25
@@ -40,6 +42,8 @@ _LONGEST_PAUSE_SECONDS: Final = 1.0
 _SHARE: Final = 25
 _THAWS: Final = 3
 _NO_LOCK: Final = -1
+_REFUSED: Final = 2
+AGAIN: Final = "again"
 
 
 class Guard:
@@ -73,7 +77,9 @@ class Guard:
         while not self.relieved and signal.sigtimedwait({signal.SIGTERM}, pause) is None:
             began = time.monotonic()
             self.watch()
+            _say_ready()
             pause = min(max(_PAUSE_SECONDS, (time.monotonic() - began) * (_SHARE - 1)), _LONGEST_PAUSE_SECONDS)
+        self._write()  # a container may have been caught since the last look
 
     def _door(self) -> socket.socket | None:
         """Open the door at which the guard that relieves us gets the lock; None without a lock, or if that fails.
@@ -101,7 +107,7 @@ class Guard:
         """Freeze every newcomer where it stands, and whoever of them was thawed behind our back."""
         snapshot = self.host.snapshot()
         mine = self._in_hand(snapshot) | protected(snapshot, os.getpid())
-        found = members(snapshot, self.orders.matchers, PurePath(self.orders.root), mine)
+        found = members(snapshot, self.orders.matchers, PurePath(self.orders.root), mine, self.orders.named)
         new = [who for who in found if not snapshot[who.pid].stopped or who not in self.caught]
         theirs = self._in_hand(snapshot) if new else set()  # a run may have taken some in hand since we looked
         met = {who: self._freeze(snapshot[who.pid]) for who in new if who.pid not in theirs}
@@ -147,6 +153,7 @@ def _caught(process: Process, member: Member, denied: str, line: Iterable[Source
         "why": member.why,
         "command": command_line(process.command),
         "user": process.user,
+        "stood": process.state == "T",
         "source": ", started by ".join(map(str, line)),
         "denied": denied,
     }
@@ -164,10 +171,61 @@ def _appended(path: str) -> FileIO:
     return FileIO(os.open(path, flags, 0o644), "a")
 
 
+def _say_ready() -> None:
+    """Tell systemd, once, where a unit of it has started us: what it starts after us is frozen from now on."""
+    if place := os.environ.pop("NOTIFY_SOCKET", ""):
+        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+            systemd.sendto(b"READY=1", place.replace("@", "\0", 1) if place.startswith("@") else place)
+
+
+def kept_orders(marker: Path) -> GuardConfig:
+    """Read the orders of a cordon that stands from its marker, for this boot: its journals, and nobody spared by pid.
+
+    Raises OSError or ValueError if there are none, or none of ours.
+    """
+    try:
+        orders = GuardConfig.of(json.loads(read_ours(marker))["orders"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{marker} holds no orders for a guard; carry the incident on, which starts one") from error
+    if orders.marker != str(marker):
+        raise ValueError(f"expected the marker {orders.marker}, by its own words; got {marker}")
+    if Path(orders.caught).name == CAUGHT:
+        return orders
+    return replace(
+        orders,
+        caught=str(Path(orders.caught).with_name(CAUGHT)),
+        known=tuple(str(Path(journal).with_name(FROZEN)) for journal in orders.known),
+        known_containers=tuple(str(Path(journal).with_name(FROZEN_CONTAINERS)) for journal in orders.known_containers),
+        spared=(),
+    )
+
+
+def _taken_up(marker: Path) -> tuple[GuardConfig, int]:
+    """The orders of a cordon whose guard is gone, and its lock. Exits if one stands, or if there are no orders."""
+    try:
+        orders = kept_orders(marker)
+    except (OSError, ValueError) as error:
+        say(f"no guard was started: {error}. guard を起動できません。", error=True)
+        sys.exit(_REFUSED)
+    if LinuxHost().guard(marker):
+        _say_ready()
+        say(f"a guard stands for {marker}")
+        sys.exit(0)
+    descriptor = lock.take(Path(orders.lock))
+    return orders, _NO_LOCK if descriptor is None else descriptor
+
+
 def main() -> None:
-    """Stand guard: the lock's descriptor and the marker are the arguments, the orders come through standard input."""
-    orders = GuardConfig.from_bytes(sys.stdin.buffer.read())
-    Guard(orders, int(sys.argv[1])).stand()
+    """Stand guard. The arguments are the lock's descriptor and the marker; the orders come through standard input.
+
+    With `again` for the descriptor, the orders are those that the marker keeps: after a reboot, or a guard's death.
+    """
+    lock_of, marker = sys.argv[1:]
+    if lock_of == AGAIN:
+        orders, descriptor = _taken_up(Path(marker))
+    else:
+        orders, descriptor = GuardConfig.from_bytes(sys.stdin.buffer.read()), int(lock_of)
+    Guard(orders, descriptor).stand()
     os._exit(0)  # a thread that still waits for the lock would hold us
 
 

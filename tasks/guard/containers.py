@@ -69,6 +69,7 @@ class ContainerGuard:
             "why": next(entry for entry in self.orders.containers if belongs(container, entry)),
             "command": container.summary,
             "source": container.source,
+            "stood": container.state == "paused",
             "denied": denied,
         }
 

@@ -114,4 +114,4 @@ def unfinished_incident(workload: "Workload") -> str | None:
     if (home / CLAIMED).exists():
         return None
     verdict = last_verdict(home)
-    return None if verdict in {Word.VERIFIED, Word.PARTIAL} else incident
+    return None if verdict in {Word.VERIFIED, Word.PARTIAL, Word.THAWED} else incident

@@ -86,17 +86,21 @@ def past(bases: Iterable[Path]) -> Iterator[Past]:
     standing = {incident for base in every if (incident := _standing(base))}
     homes = sorted(_homes(every), key=lambda home: home.name)
     for home in homes:
-        entries = list(caught_lines(home / CUSTODY_LOG))
+        entries, word = list(caught_lines(home / CUSTODY_LOG)), _last_word(home)
+        # a thaw that was killed half-way counts: what it has let go may fail again
+        thawed = word not in _CONTAINED and any(each.get("step_id") == "thaw" for each in entries)
         rows = [*_rows(home, of_any_boot(FROZEN)), *_rows(home, of_any_boot(FROZEN_CONTAINERS))]
         here = [*_rows(home, FROZEN), *_rows(home, RETURNED)]
-        if home == homes[-1]:
+        rows, here = ([], []) if thawed else (rows, here)
+        if home == homes[-1] and not thawed:
             here += [row for base in every for row in caught_lines(base / CAUGHT)]
         yield Past(
             incident=home.name,
             runs=frozenset({*_strings(rows, "run"), *_own_runs(entries)}),
             processes=frozenset(identity for row in here if (identity := Identity.of(row))),
-            stands=home.name in standing and _last_word(home) in _CONTAINED,
+            stands=home.name in standing and word in _CONTAINED,
             lifted=_lifted(entries),
+            thawed=thawed,
         )
 
 
@@ -130,7 +134,7 @@ def _strings(rows: Iterable[Mapping[str, Any]], name: str) -> Iterator[str]:
 
 
 def _lifted(entries: Iterable[Mapping[str, Any]]) -> datetime | None:
-    times = [entry["utc"] for entry in entries if entry.get("action") == "uncordoned"]
+    times = [entry["utc"] for entry in entries if entry.get("action") in {"uncordoned", "thawed"}]
     with suppress(IndexError, TypeError, ValueError):
         return datetime.fromisoformat(times[-1])
     return None

@@ -59,6 +59,8 @@ LOST_IN_PLACE: Final = "lost-in-place.json"
 """Files that had changed before they could be sent; the next run collects them again."""
 CONTAINER_FILES: Final = "container-files.json"
 """Which files were taken out of containers."""
+DEADLINE_LOG: Final = "deadline.log"
+"""What the process says that keeps a question's deadline if the run dies that asked."""
 CAUGHT_LOGGED: Final = "caught-logged.json"
 """Newcomers of the guard that the custody log has already."""
 RECOVERED: Final = "recovered.json"
@@ -67,16 +69,22 @@ RECOVERED_CONTAINERS: Final = "recovered-containers.json"
 """Containers that its own recovery has started."""
 FROZEN: Final = f"frozen-{_BOOT}.json"
 """The processes that it has frozen in this boot."""
+STOPPING: Final = f"stopping-{_BOOT}.json"
+"""What a stop was about to send, and to which processes; those that have their receipts are in it no more."""
 STOPPED: Final = f"stopped-{_BOOT}.json"
 """The receipts of the processes that it has stopped in this boot."""
 RETURNED: Final = f"returned-{_BOOT}.json"
 """The processes that came back after the stop."""
+STOPPING_UNITS: Final = f"stopping-units-{_BOOT}.json"
+"""The processes that systemd has started to stop the workload's services, which the guard leaves alone."""
 SINCE: Final = f"since-{_BOOT}.json"
 """When its first freeze of this boot began, in clock ticks."""
 LISTENED: Final = f"listened-{_BOOT}.json"
 """That a process of the workload listened on the API's port when it was frozen."""
 FROZEN_CONTAINERS: Final = f"frozen-containers-{_BOOT}.json"
 """The containers that it has paused in this boot."""
+STOPPING_CONTAINERS: Final = f"stopping-containers-{_BOOT}.json"
+"""The containers that a stop was about to end; those that have their receipts are in it no more."""
 STOPPED_CONTAINERS: Final = f"stopped-containers-{_BOOT}.json"
 """The receipts of the containers that it has stopped."""
 RETURNED_CONTAINERS: Final = f"returned-containers-{_BOOT}.json"
@@ -86,6 +94,18 @@ RETURNED_CONTAINERS: Final = f"returned-containers-{_BOOT}.json"
 def of_any_boot(name: str) -> str:
     """Turn a journal's name into the pattern of that journal from any boot of this host."""
     return name.replace(_BOOT, "?" * len(_BOOT))
+
+
+def of_boot(name: str, boot: str) -> str:
+    """Turn a journal's name into the name of that journal from another boot."""
+    return name.replace(_BOOT, boot)
+
+
+def earlier_boots(home: Path) -> list[str]:
+    """The other boots of this host in which an incident froze something, as its journals name them."""
+    before, after = FROZEN.split(_BOOT)
+    names = (path.name for path in home.glob(of_any_boot(FROZEN)))
+    return sorted({name.removeprefix(before).removesuffix(after) for name in names} - {_BOOT})
 
 
 def incidents_in(base: Path) -> list[Path]:

@@ -18,7 +18,7 @@ from tasks.system import file_lock as lock
 from tasks.system.atomic_files import read_plain
 from tasks.system.processes import get_process, start_of
 
-Purpose: TypeAlias = Literal["evacuation", "recovery", "release of the cordon"]
+Purpose: TypeAlias = Literal["evacuation", "recovery", "release of the cordon", "thaw"]
 _SETTLE_SECONDS: Final = 2.0
 _POLL_SECONDS: Final = 0.05
 _kept: Final[dict[Path, int]] = {}

@@ -21,8 +21,9 @@ from tasks.containment.pause_prefect import named_by
 from tasks.custody.errors import Refused
 from tasks.custody.incident.alarm import Alarm, belongs_to
 from tasks.custody.incident.incident import Incident, new_id, parse_id
+from tasks.custody.incident.verdict import Word
 from tasks.evidence.signing import tell_key
-from tasks.incident.current import last_incident, opening, read_incident, unfinished_incident
+from tasks.incident.current import last_incident, last_verdict, opening, read_incident, unfinished_incident
 from tasks.incident.directory import bases, find_home, make_base
 from tasks.incident.joining import WAIT_SECONDS, incident_of, joined_message, leave, past
 from tasks.incident.run_lock import owner, sign, take_ownership
@@ -32,11 +33,12 @@ from tasks.preflight.requirements import (
     require_here,
     require_known_account,
     require_known_collectors,
+    require_known_units,
     require_not_ours,
     require_same_workload,
 )
 from tasks.runtime.actor import BY_HAND
-from tasks.runtime.context import Policy, RunContext
+from tasks.runtime.context import Policy, RunContext, Suspects
 from tasks.runtime.flow_run import origin, own_launchers
 from tasks.runtime.joined_triggers import take_over_triggers
 from tasks.system.processes import boot_id
@@ -82,6 +84,7 @@ class Request:
     created: datetime
     trigger: str = BY_HAND
     alarm: Alarm | None = None
+    suspects: Suspects | None = None
 
 
 @task(name="§0 open the incident", task_run_name="§0 open the incident", cache_policy=NO_CACHE, persist_result=False)
@@ -96,6 +99,8 @@ def open_incident(request: Request) -> Opened | JoinedIncident | AlreadyRunning:
     require_here(workload)
     require_known_account(workload)
     require_known_collectors(workload)
+    if not given and not unfinished_incident(workload):  # what a run has stopped may be unknown by now
+        require_known_units(workload)
     own = own_launchers()
     require_not_ours(named_by(workload), own)
     request = replace(request, trigger=origin(own))
@@ -181,6 +186,8 @@ def _open(
     if given and given != last_incident(workload):
         require_known(workload, given, saved)
     home = find_home(workload, incident_id, dry_run=request.dry_run)
+    if not request.dry_run and last_verdict(home) is Word.THAWED:
+        raise Refused("an incident to carry on", f"{incident_id}, which was thawed and is over", "Give no incident_id.")
     alarm = request.alarm
     incident = read_incident(home) or Incident(
         id=incident_id,
@@ -203,6 +210,7 @@ def _open(
             ownership=ownership,
             saved=saved,
             policy=request.policy,
+            suspects=request.suspects,
             trigger=request.trigger,
         )
     how = {"dry_run": request.dry_run, "policy": request.policy, "triggered": request.created.isoformat()}

@@ -1,4 +1,4 @@
-"""§7: open an incident again for its recovery, and refuse one that must not be recovered."""
+"""§7: open an incident again for its recovery or its thaw, and refuse one for which that must not be done."""
 
 import os
 from dataclasses import dataclass
@@ -8,13 +8,14 @@ from prefect.cache_policies import NO_CACHE
 
 from blocks.workload import Workload
 from tasks.adapters.saved_blocks import load_block, require_store
+from tasks.containment.thaw import require_believable, why_not_thaw
 from tasks.custody.errors import Refused
 from tasks.custody.incident.incident import Incident, parse_id
-from tasks.custody.incident.verdict import why_not_recover
+from tasks.custody.incident.verdict import Word, why_not_recover
 from tasks.incident.current import last_incident, last_verdict, read_incident, unfinished_incident
-from tasks.incident.directory import base_of, find_home
+from tasks.incident.directory import base_of, bases, find_home
 from tasks.incident.layout import manifests
-from tasks.incident.run_lock import take_ownership
+from tasks.incident.run_lock import Purpose, take_ownership
 from tasks.preflight.open_incident import AlreadyRunning, Opened
 from tasks.preflight.requirements import require_here, require_same_workload
 from tasks.runtime.context import RunContext
@@ -23,7 +24,7 @@ from tasks.runtime.flow_run import origin, own_launchers
 
 @dataclass(frozen=True)
 class Reopening:
-    """What a trigger asks to recover, which run brings it, and who approved it if somebody was asked."""
+    """What a trigger asks to recover or to thaw, which run brings it, and who approved it if somebody was asked."""
 
     workload: str
     store: str
@@ -31,6 +32,15 @@ class Reopening:
     despite: str
     run: str
     approved: str = ""
+    purpose: Purpose = "recovery"
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class AlreadyThawed:
+    """The incident was thawed before; `summary` says so."""
+
+    summary: str
 
 
 @task(
@@ -39,24 +49,30 @@ class Reopening:
     cache_policy=NO_CACHE,
     persist_result=False,
 )
-def reopen(request: Reopening) -> Opened | AlreadyRunning:
+def reopen(request: Reopening) -> Opened | AlreadyRunning | AlreadyThawed:
     """Check everything that can be checked without touching anything, then open.
 
-    Raises Refused for bad input and for an incident that must not be recovered.
+    Raises Refused for bad input and for an incident that must not be recovered, or that cannot be thawed.
     """
     given = parse_id(request.incident_id) if request.incident_id is not None else None
     workload: Workload = load_block(Workload, request.workload)
     saved, trigger = require_store(request.store), origin(own_launchers())
     require_here(workload)
     incident = _incident(workload, request.workload, given)
-    ownership = take_ownership(base_of(workload), "recovery")
+    thaws = request.purpose == "thaw"
+    ownership = take_ownership(base_of(workload), request.purpose)
+    if ownership is None and thaws:
+        raise Refused("no run at work on this workload", "one that is", "Cancel that run in Prefect, then thaw.")
     if ownership is None:
         return AlreadyRunning(
             "expected to be the only run that works on this workload; got another one, on "
             f"{last_incident(workload)}. This run did nothing. Watch the other run, then run this one again."
         )
     try:
-        _require_recoverable(workload, incident.id, request.despite)
+        if thaws and last_verdict(find_home(workload, incident.id)) is Word.THAWED:
+            os.close(ownership)
+            return AlreadyThawed(f"{incident.id} was thawed already; nothing was done. すでに解凍済みです。")
+        (_require_thawable if thaws else _require_recoverable)(workload, incident.id, request.despite)
         context = RunContext(
             incident,
             workload,
@@ -67,7 +83,8 @@ def reopen(request: Reopening) -> Opened | AlreadyRunning:
             saved=saved,
             trigger=trigger,
         )
-        context.log.write("run opened", incident.id, reason="recovery", number=context.number, despite=request.despite)
+        why = request.reason or request.purpose
+        context.log.write("run opened", incident.id, reason=why, number=context.number, despite=request.despite)
         if request.approved:
             context.log.write("approved", incident.id, result=request.approved)
     except BaseException:
@@ -116,4 +133,19 @@ def _require_recoverable(workload: Workload, incident: str, despite: str) -> Non
             why_not,
             f"Run the evacuation again with incident_id={unfinished or incident}; where it is UNVERIFIED and the API "
             "is needed all the same, say why in despite.",
+        )
+
+
+def _require_thawable(workload: Workload, incident: str, _: str) -> None:
+    """Look under the workload's lock, like a recovery: no run can stop anything meanwhile."""
+    home = find_home(workload, incident)
+    if (unfinished := unfinished_incident(workload)) != incident:
+        open_one = f"{unfinished} is open" if unfinished else "none is open"
+        raise Refused("the incident that is open", f"{incident}; {open_one}", "Nothing of it can be thawed any more.")
+    require_believable(home, bases(workload))
+    if why_not := why_not_thaw(home):
+        raise Refused(
+            f"{incident} to be frozen and not yet stopped",
+            why_not,
+            f"Carry it on: run the evacuation again with incident_id={incident}, then recover.",
         )

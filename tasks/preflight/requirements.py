@@ -4,11 +4,15 @@ import socket
 from collections.abc import Collection, Iterable
 
 from blocks.workload import Workload
+from tasks.adapters.host import LinuxHost
+from tasks.adapters.systemd import Systemd
 from tasks.collectors import discover
 from tasks.custody.containment.pause import Launcher
+from tasks.custody.containment.unit import is_down, units_without
 from tasks.custody.errors import Refused
 from tasks.custody.incident.incident import Incident
 from tasks.system.accounts import number_of
+from tasks.system.processes import untouchable
 
 
 def require_here(workload: Workload) -> None:
@@ -48,6 +52,29 @@ def require_known_collectors(workload: Workload) -> None:
             f"collectors out of {', '.join(discover())}",
             ", ".join(unknown),
             "Correct needed or may_be_missing in the workload block.",
+        )
+
+
+def require_known_units(workload: Workload) -> None:
+    """A service that does not exist would be left out without a word; our own would take this run along."""
+    snapshot = LinuxHost().snapshot() if workload.units else {}
+    ours = {*workload.units} - {*units_without(untouchable(snapshot), workload.units, snapshot)}
+    for unit in workload.units:
+        about = Systemd().shown(unit)
+        name = about.get("Id", unit)
+        if unit in ours:
+            got = f"{unit}, in which this run, its worker or its Prefect server lives"
+        elif about.get("LoadState") == "not-found" and is_down(about):
+            got = f"{unit}, which systemd does not know"
+        elif name != unit:
+            got = f"{unit}, which is another name of {name}"
+        else:
+            continue
+        raise Refused(
+            "systemd services of this host that belong to the workload alone, by their own names",
+            got,
+            "Correct units in the workload block: systemctl list-units --type=service. "
+            "ワークロードのブロックの units を修正してください。",
         )
 
 

@@ -17,7 +17,7 @@ from pathlib import Path, PurePath
 from typing import Any, Final
 
 from tasks.adapters.host import LinuxHost, freeze_process, send_signal
-from tasks.custody.containment.membership import Member, matchers_of, members
+from tasks.custody.containment.membership import Member, Named, matchers_of, members
 from tasks.custody.containment.process import Identity, Process, family, pids_of
 from tasks.custody.incident.description import recognisable
 from tasks.custody.visible import say
@@ -207,6 +207,7 @@ def _finder(
     it is where the run may carry that incident on: it would spare them, and they stood for ever.
     """
     matchers, root = matchers_of(workload, number_of(workload["user"])), PurePath(os.path.realpath(workload["root"]))
+    named = Named.of(workload)
     bases = list(_bases(workload, evidence))
     ours = {LinuxHost().guard(base / CORDON) for base in bases} | _named(workload, evidence, RECOVERED)
     newest = max((home.name for base in bases for home in incidents_in(base)), default="IR-")
@@ -214,7 +215,7 @@ def _finder(
 
     def find(snapshot: Mapping[int, Process]) -> dict[Identity, Member]:
         spared = untouchable(snapshot) | pids_of(snapshot, ours) | family(snapshot, carried_on)
-        return members(snapshot, matchers, root, spared)
+        return members(snapshot, matchers, root, spared, named)
 
     return find
 

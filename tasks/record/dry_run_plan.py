@@ -10,6 +10,7 @@ _DONE: Final = frozenset({"step done", "step incomplete"})
 _FREEZES: Final = frozenset({"SIGSTOP", "pause the container"})
 _FROZEN: Final = "frozen"
 _PAUSED: Final = "container paused"
+_TOLD: Final = {"suspect": "name", "excused": "leave alone"}
 _SHORT: Final = 12
 
 
@@ -19,7 +20,7 @@ def plan(entries: Iterable[Mapping[str, Any]]) -> list[Row]:
     found = {entry["object"]: entry for entry in known if entry["action"] == _FROZEN}
     found |= {entry["object"][:_SHORT]: entry for entry in known if entry["action"] == _PAUSED}
     rows = (_row(entry, found) for entry in known)
-    return [row for row in rows if row]
+    return [dict(row) for row in dict.fromkeys(tuple(row.items()) for row in rows if row)]
 
 
 def _left(entry: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -32,6 +33,8 @@ def _row(entry: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]]) -> Ro
     act, subject = str(entry.get("act", "")), str(entry["object"])
     if entry["action"] in {_FROZEN, _PAUSED}:
         return _first(entry)
+    if told := _TOLD.get(entry["action"]):
+        return {"act": told, "on": f"{entry['object']}: {entry['command']}", "why": str(entry["why"])}
     step_id, of = step_of(entry)
     if entry["action"] in _DONE and step_id == "collect":
         return {"act": step_id, "on": of, "why": str(entry.get("result", ""))}

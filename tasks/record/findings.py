@@ -9,6 +9,7 @@ from prefect.futures import PrefectFuture
 
 from tasks.collectors import discover
 from tasks.containment.containment_check import CONTAINED, stance
+from tasks.containment.earlier_boots import with_earlier_boots
 from tasks.custody.containment.pause import Pause
 from tasks.custody.containment.receipt import (
     Challenge,
@@ -60,9 +61,10 @@ class Findings:
 
 def findings_of(context: RunContext, evidence: tuple[Evidence, ...]) -> Findings:
     """Wait for all steps of the run that are submitted, and take what they made; `evidence` is what was sealed."""
+    freeze, stop = with_earlier_boots(context, _made(context, Freeze, "freeze"), _made(context, Stop, "stop"))
     return Findings(
-        freeze=_made(context, Freeze, "freeze"),
-        stop=_made(context, Stop, "stop"),
+        freeze=freeze,
+        stop=stop,
         containment=_made(context, Containment, "prove_contained_again", "prove_still_contained"),
         pause=_made(context, Pause, "pause"),
         challenge=_made(context, Challenge, "challenge"),
@@ -129,10 +131,16 @@ def _ended_with(state: State[Any], kind: type[StepResult | RunCancelled]) -> boo
     return state.is_final() and isinstance(state.result(raise_on_failure=False), kind)
 
 
+def looked_at(context: RunContext) -> tuple[Evidence, ...]:
+    """Wait for the collectors that have begun, and for the pause of Prefect's side; what the collectors made."""
+    _made(context, Pause, "pause")
+    made = (result_of(future, Evidence) for future in _submitted(context, "collect"))
+    return tuple(item for item in made if item)
+
+
 def every_collector(context: RunContext) -> tuple[Evidence, ...]:
     """Wait for the collectors; one Evidence each: a step that crashed before it left one is a failed attempt."""
-    made = (result_of(future, Evidence) for future in _submitted(context, "collect"))
-    left = {item.collector: item for item in made if item}
+    left = {item.collector: item for item in looked_at(context)}
     return tuple(left.get(name) or _crashed(context, name) for name in discover())
 
 

@@ -4,7 +4,14 @@ from typing import Final
 
 from tasks.custody.containment.ends import End
 from tasks.custody.evidence.acquisition import Outcome
-from tasks.custody.incident.ending import DRY_RUN, NOT_RECOVERED, PARTLY_RECOVERED, RECOVERED, UNVERIFIED
+from tasks.custody.incident.ending import (
+    DRY_RUN,
+    NOT_RECOVERED,
+    PARTLY_RECOVERED,
+    PARTLY_THAWED,
+    RECOVERED,
+    UNVERIFIED,
+)
 from tasks.custody.incident.verdict import Word
 from tasks.custody.models.inspection import Soundness
 from tasks.rendering.document import Both, Tone
@@ -14,6 +21,7 @@ JAPANESE: Final = {
     Word.PARTIAL: "一部欠落",
     Word.UNVERIFIED: "未検証",
     Word.NOT_CONTAINED: "封じ込め未完了",
+    Word.THAWED: "解凍済み",
 }
 COMPLETE: Final = "このポストモーテムを完成させる。"
 VERDICTS: Final = {
@@ -46,6 +54,14 @@ VERDICTS: Final = {
         ),
         "ここに挙げたものを手で止め、同じ incident_id で撤収をもう一度実行する。",
     ),
+    Word.THAWED: (
+        Tone.GOOD,
+        Both(
+            f"{JAPANESE[Word.THAWED]}: 停止せずに解放し、ワークロードは元の状態に戻った",
+            "called off before anything was stopped; the workload goes on as it was",
+        ),
+        COMPLETE,
+    ),
 }
 RUN_ENDS: Final = {
     DRY_RUN.name: (
@@ -58,6 +74,11 @@ RUN_ENDS: Final = {
         Tone.FAIR,
         Both("復旧: API は動いているが、未確認の点あり", "the API is back and stays up, but not all of it is proven"),
         "未確認の点を手で確かめる。",
+    ),
+    PARTLY_THAWED.name: (
+        Tone.FAIR,
+        Both("解凍済み: ただし記録が保全先にない", "the workload goes on, but the store has no record of it"),
+        COMPLETE,
     ),
     NOT_RECOVERED.name: (
         Tone.BAD,
@@ -74,6 +95,7 @@ RUN_ENDS: Final = {
 ENDS: Final = {
     End.SURVIVED: (Tone.BAD, Both("生存", "survived")),
     End.HELD: (Tone.FAIR, Both("凍結のまま", "left frozen")),
+    End.REBOOT: (Tone.FAIR, Both("再起動で終了", "ended by a reboot")),
     End.KILLED: (Tone.FAIR, Both("強制終了", "killed")),
     End.GONE: (Tone.QUIET, Both("自ら終了", "ended by itself")),
     End.STOPPED: (Tone.GOOD, Both("停止", "stopped")),
@@ -103,7 +125,11 @@ ACTIONS: Final = {
     "step failed": Both("失敗", "step failed"),
     "step cached": Both("再利用", "step cached"),
     "deviation": Both("手順からの逸脱", "deviation"),
+    "rebooted": Both("ホストの再起動", "the host was rebooted"),
     "came back": Both("再出現", "came back"),
+    "asked": Both("判断を依頼", "asked"),
+    "answered": Both("判断", "answered"),
+    "thawed": Both("解凍", "thawed"),
     "uncordoned": Both("ロック解除", "uncordoned"),
     "restarted": Both("再起動", "restarted"),
     "healthy": Both("応答確認", "healthy"),

@@ -66,7 +66,8 @@ def final_state(
         kept = verdict if context.directory.real else verdict.of_what_was_not_kept()
         end = NOT_CONTAINED if verdict.word is Word.NOT_CONTAINED else UNVERIFIED
         return _ended(context, end, f"{_in_both(kept)} {lost}")
-    end = ending_of(recorded.verdict.word, recovery, dry_run=context.dry_run, stored=recorded.stored)
+    whole = recorded.stored and not (recorded.verdict.word is Word.THAWED and recorded.verdict.missing)
+    end = ending_of(recorded.verdict.word, recovery, dry_run=context.dry_run, stored=whole)
     if end is DRY_RUN:
         told = f"nothing was touched 予行のみ; see the artifact '{artifact_key(PLAN, context.incident.id)}'"
         return _ended(context, end, told)

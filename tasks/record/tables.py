@@ -6,6 +6,7 @@ from typing import Final
 
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.receipt import Freeze, ObjectReceipt, Stop, Watch
+from tasks.custody.containment.suspect import SUSPECT
 from tasks.custody.evidence.acquisition import Evidence, Loss, Outcome, Seal
 from tasks.custody.evidence.coverage import impact
 from tasks.custody.evidence.keys import CLOSING, VERDICT, volume_folder
@@ -44,8 +45,9 @@ def _processes(freeze: Freeze | None, stop: Stop | None) -> Iterable[Receipt]:
     for each in stop.processes if stop else ():
         was = frozen.pop(each.identity, None)
         who = (Figure(str(each.identity.pid)), Figure(each.role))
+        reason = each.reason or (was.why if was and was.role == SUSPECT else "")
         yield _receipt(
-            who, was.frozen_at if was else None, each.signals, each.end, each.gone_at, (each.command, each.reason)
+            who, was.frozen_at if was else None, each.signals, each.end, each.gone_at, (each.command, reason)
         )
     for was in frozen.values():
         who = (Figure(str(was.identity.pid)), Figure(was.role))

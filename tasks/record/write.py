@@ -197,12 +197,17 @@ def carried(  # noqa: PLR0913  what a recovery adds to what is known
         seals=seals,
         freeze=_read(Freeze, facts["freeze"]),
         stop=_read(Stop, facts["stop"]),
-        coverage=_read(tuple[Evidence, ...], facts["coverage"]) or (),
+        coverage=coverage_of(facts),
         promoted=_read(Promotion, facts.get("promotion")),
         recovery=back,
         inspection=None if findings is None else Inspection(findings),
         objects=_read(tuple[ObjectReceipt, ...], facts.get("objects")) or (),
     )
+
+
+def coverage_of(facts: Mapping[str, Any]) -> tuple[Evidence, ...]:
+    """Read back what an earlier record says of the collectors."""
+    return _read(tuple[Evidence, ...], facts.get("coverage")) or ()
 
 
 def _left(containment: Containment | str | None) -> tuple[str, ...]:

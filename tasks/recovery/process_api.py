@@ -1,5 +1,6 @@
 """§7: start the API as a process of the host again, tell it from a stranger's, end it if need be."""
 
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from signal import SIGKILL
@@ -131,14 +132,17 @@ class ProcessApi:
         return [snapshot[pid] for pid in family(snapshot, {self.identity})]
 
 
-def _api_user(context: RunContext) -> int:
-    """As the freeze found it, before a reboot too; the owner of the root where no API was frozen."""
+def frozen_before(context: RunContext) -> Iterator[Frozen]:
+    """Every process as the freeze found it, before a reboot too; those of the last boot first."""
     for journal in sorted(context.home.glob(of_any_boot(FROZEN)), key=lambda path: path.stat().st_mtime, reverse=True):
         with suppress(ValidationError):
-            frozen = TypeAdapter(list[Frozen]).validate_json(journal.read_bytes())
-            if users := [process.user for process in frozen if process.role == "api"]:
-                return users[0]
-    return context.workload.root.stat().st_uid
+            yield from TypeAdapter(list[Frozen]).validate_json(journal.read_bytes())
+
+
+def _api_user(context: RunContext) -> int:
+    """As the freeze found it; the owner of the root where no API was frozen."""
+    users = (process.user for process in frozen_before(context) if process.role == "api")
+    return next(users, context.workload.root.stat().st_uid)
 
 
 def path_of(model: StoredFile) -> str:

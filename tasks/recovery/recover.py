@@ -21,6 +21,7 @@ from tasks.evidence.seal import read_manifest
 from tasks.recovery.api_client import Api, Prediction, failure, predict, wait_healthy
 from tasks.recovery.container_api import ContainerApi, api_container, restore_restart_policies
 from tasks.recovery.process_api import ProcessApi, Revival, path_of
+from tasks.recovery.unit_api import UnitApi, unit_of_api
 from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
 
@@ -83,9 +84,11 @@ def _require_quiet(context: RunContext) -> None:
 
 
 def _way_back(context: RunContext) -> Revival:
-    """As it ran: an API that was a container comes back as one."""
-    was = api_container(context, _address(context)[1])
-    return ContainerApi(context, was) if was else ProcessApi(context)
+    """As it ran: an API that was a container, or a service that the block names, comes back as one."""
+    if was := api_container(context, _address(context)[1]):
+        return ContainerApi(context, was)
+    unit = unit_of_api(context)
+    return UnitApi(context, unit) if unit else ProcessApi(context)
 
 
 def _newest_model(context: RunContext, seals: Sequence[Seal]) -> StoredFile | None:

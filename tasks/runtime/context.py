@@ -56,6 +56,7 @@ logger = logging.getLogger(__name__)
 
 
 Policy: TypeAlias = Literal["graceful", "kill"]
+Suspects: TypeAlias = Literal["name", "include"]
 
 T = TypeVar("T")
 
@@ -79,6 +80,7 @@ class RunContext:
         ownership: int,
         saved: Mapping[str, Any],
         policy: Policy = "graceful",
+        suspects: Suspects | None = None,
         trigger: str = BY_HAND,
     ) -> None:
         """Make the incident's private folder if this run opens it, and carry its custody log on.
@@ -87,6 +89,7 @@ class RunContext:
         """
         self.incident, self.workload, self.store_name = incident, workload, store
         self.run, self.dry_run, self.policy = run, dry_run, policy
+        self.suspects = suspects
         self._ownership: int | None = ownership
         self._saved = saved
         self.base = base_of(workload)
@@ -110,6 +113,11 @@ class RunContext:
         self.notes: list[str] = []
         self.cancelled = Cancellation()
         self.steps: list[tuple[StepId, str, PrefectFuture[Any]]] = []
+
+    @property
+    def includes_suspects(self) -> bool:
+        """Whether suspects are frozen and ended as well: as was asked, else under policy kill."""
+        return (self.suspects or ("include" if self.policy == "kill" else "name")) == "include"
 
     @cached_property
     def host(self) -> Host:
@@ -149,6 +157,11 @@ class RunContext:
             return self.store
         store = self.block.open_latest()
         return RehearsalStore(store, self.log, self.block.retention) if self.dry_run else store
+
+    @property
+    def saved(self) -> Mapping[str, Any]:
+        """The fields of the store's block, secrets too."""
+        return self._saved
 
     @property
     def has_promoter(self) -> bool:

@@ -24,6 +24,7 @@ def write_marker(marker: Path, about: Mapping[str, Any]) -> None:
         os.fsync(file.fileno())
     beside.chmod(0o644)
     beside.replace(marker)
+    _sync_folder(marker.parent)
 
 
 def write_whole(path: Path, data: bytes | Iterable[bytes]) -> None:
@@ -35,9 +36,20 @@ def write_whole(path: Path, data: bytes | Iterable[bytes]) -> None:
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
+        _sync_folder(path.parent)
     except OSError:
         beside.unlink(missing_ok=True)
         raise
+
+
+def _sync_folder(folder: Path) -> None:
+    """Flush a file's new name to the disk: a loss of power would else bring back what lay there. Some disks cannot."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def read_marker(marker: Path) -> dict[str, Any]:

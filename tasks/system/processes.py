@@ -54,7 +54,7 @@ def began() -> datetime:
 def flow_run_of(pid: int) -> str:
     """The Prefect flow run that a process was started for; empty if none, or if its environment may not be read."""
     with suppress(OSError):
-        if found := _FLOW_RUN.search(_bytes(_where(pid), "environ")):
+        if found := _FLOW_RUN.search(_bytes(place_of(pid), "environ")):
             return found[1].decode()
     return ""
 
@@ -69,7 +69,7 @@ def owners(port: int) -> list[Listener]:
     sockets = {name: user for name, _, user in _listening(frozenset({port}))}
     found, seen = [], set[str]()
     for pid in (int(name) for name in os.listdir("/proc") if name.isdigit() and sockets):
-        if held := sockets.keys() & set(_files(_where(pid))):
+        if held := sockets.keys() & set(_files(place_of(pid))):
             seen |= held
             if process := read_process(pid):
                 found.append(Listener(process.user, process))
@@ -182,7 +182,7 @@ def _stat(pid: int | str) -> list[str]:
     return [*after.decode().split(), before.partition(b"(")[2].decode(errors="backslashreplace")]
 
 
-def _where(pid: int) -> int | str:
+def place_of(pid: int) -> int | str:
     """Where in /proc a process shows what it has: one whose main thread has exited, at another thread."""
     with suppress(*GONE):
         return pid if _stat(pid)[0] != "Z" else _living_thread(pid)[0]

@@ -9,14 +9,17 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from errno import ENOENT
+from shutil import which
 from types import TracebackType
 from typing import Final, Self
 
 from blocks.workload import Workload
+from tasks.adapters.detached_process import apart
 from tasks.adapters.host import LinuxHost, send_signal
 from tasks.custody.containment.process import Identity, descendants, gentle_signal
 from tasks.custody.errors import Refused
-from tasks.system.accounts import as_user, clean_environment
+from tasks.system.accounts import clean_environment
 from tasks.system.priority import give_way
 from tasks.system.processes import start_of
 from tasks.training.log_lines import Lines, Teller, readable
@@ -52,7 +55,7 @@ class Training:
     """One training run: its process tree holds the lock, and ends with the block it is used in unless it has ended."""
 
     def __init__(self, workload: Workload, descriptor: int, environment: Mapping[str, str]) -> None:
-        """Start it as the workload's owner in a session of its own. The lock is the tree's from here on, not ours."""
+        """Start it as the workload's owner, apart from us. The lock is the tree's from here on, not ours."""
         self._host = LinuxHost()
         try:
             self._process = self._start(workload, descriptor, environment)
@@ -64,21 +67,21 @@ class Training:
     def _start(workload: Workload, descriptor: int, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
         owner = workload.root.stat().st_uid
         give_way()  # the worker stands before everything that computes, and this is what computes
+        command = workload.training_command
         try:
+            if not which(workload.root / command[0] if "/" in command[0] else command[0], path=os.defpath):
+                raise FileNotFoundError(ENOENT, os.strerror(ENOENT), command[0])
             return subprocess.Popen(
-                workload.training_command,
+                **apart(command, "training", owner, {**clean_environment(owner), **environment}),
                 cwd=workload.root,
-                env={**clean_environment(owner), **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 pass_fds=[descriptor],
-                start_new_session=True,
-                **as_user(owner),
             )
         except (OSError, ValueError) as error:
             raise Refused(
-                f"to be able to start {workload.training_command[0]} in {workload.root}",
+                f"to be able to start {command[0]} in {workload.root}",
                 str(error),
                 "Correct training_command in the workload block, or the environment of this run.",
             ) from error

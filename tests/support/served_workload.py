@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from tests.support.booted_host import BootedHost
+from tests.support.booted_host import PROJECT, BootedHost
 from tests.support.workloads import SmallWorkload, wait_until
 
 _LIVING: Final = """
@@ -79,6 +79,17 @@ class ServedWorkload:
         self.host.run(["systemctl", "daemon-reload"], check=True)
         self.host.run(["systemctl", "enable", "--quiet", "--now", self.api], check=True)
         wait_until(self._listens, what="the API")
+
+    def install_guard(self) -> str:
+        """Install the guard of examples/systemd for its evidence folder, as docs/speed.md says; the unit's name."""
+        for name in ("evacuation.slice", "evacuation-guard@.service"):
+            text = (PROJECT / "examples/systemd" / name).read_text().replace("/opt/evacuation", str(PROJECT))
+            self.host.write(f"/etc/systemd/system/{name}", text)
+        escape = ["systemd-escape", "--path", "--template=evacuation-guard@.service", self.evidence]
+        unit = self.host.run(escape, check=True).stdout.strip()
+        self.host.run(["systemctl", "daemon-reload"], check=True)
+        self.host.run(["systemctl", "enable", "--quiet", unit], check=True)
+        return unit
 
     def _listens(self) -> bool:
         return f":{self.small.port} " in self.host.run(["ss", "-Htln"], check=True).stdout

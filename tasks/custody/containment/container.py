@@ -195,6 +195,7 @@ class FrozenContainer:
     """A container of the workload as the freeze found it.
 
     `paused_at` is None where the pause did not take: `denied` says why, and is empty if nothing of it ran any more.
+    `stood` says that it was paused when the freeze met it.
     """
 
     identity: ContainerIdentity
@@ -206,6 +207,7 @@ class FrozenContainer:
     seen_at: datetime
     paused_at: datetime | None
     denied: str = ""
+    stood: bool = False
 
     @property
     def summary(self) -> str:

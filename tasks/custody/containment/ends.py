@@ -9,5 +9,6 @@ class End(StrEnum):
     STOPPED = "stopped"
     KILLED = "killed"
     GONE = "ended by itself"
+    REBOOT = "ended by a reboot"
     HELD = "left frozen"
     SURVIVED = "survived"

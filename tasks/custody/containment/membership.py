@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePath
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from tasks.custody.containment.process import Identity, Process, ancestry, descendants, parents_first
+from tasks.custody.containment.service import sitting_with, unit_of
+from tasks.custody.containment.traces import NO_FACTS, Facts
 
 _MULTIPLEXERS: Final = frozenset({"tmux", "screen", "SCREEN", "ssh", "sshd", "zellij", "mosh-server"})
 _SHELLS: Final = frozenset({"sh", "bash", "dash", "ash", "zsh", "ksh", "mksh", "fish", "script"})
@@ -16,6 +18,12 @@ _EDITORS: Final = frozenset(
 _SEARCHERS: Final = frozenset(
     {"grep", "egrep", "rg", "ag", "pgrep", "pkill", "ps", "sudo", "su", "doas", "strace", "gdb"}
 )
+EVERYBODYS: Final = frozenset({"systemd", "init", "cron", "crond", "anacron", "atd", "sshd", "login"})
+"""They start everybody's programs."""
+_KEEPERS: Final = EVERYBODYS | frozenset(
+    {"supervisord", "circusd", "runsvdir", "s6-svscan", "monit", "slurmd", "slurmstepd", "dockerd", "containerd"}
+)
+"""What shares a service with one of them may be anybody's."""
 _INTERPRETERS: Final = ("python", "pypy")
 _MODULE: Final = re.compile(r"-[A-Za-z]*m")
 _MANY_IN_ONE: Final = frozenset({"busybox", "toybox", "coreutils"})
@@ -23,6 +31,10 @@ _FLAVOUR: Final = re.compile(
     r"\.?(?P<name>.+?)(?:[.-]?\d[\d.]*+|[.-](?:basic|tiny|nox|gtk\d?|athena|lucid|motif|session|auth|rs|static|wrapped))*"
 )
 """Of one program a host may have several: vim.basic, emacs-nox, bash-5.2, sshd-session, sudo-rs."""
+STARTED: Final = "it was started in the root after the freeze"
+_OUR_PROGRAMS: Final = frozenset({"flows.worker", "flows.engine", "flows.by_hand"})
+SERVICE: Final = "service"
+"""The role of who belongs by the service that it sits in alone."""
 _QUOTERS: Final = _SHELLS | _EDITORS | _SEARCHERS | _MANY_IN_ONE | _MULTIPLEXERS
 
 
@@ -41,10 +53,14 @@ class Matcher:
     def fits(self, process: Process) -> bool:
         """What it calls itself and, where asked for, whose it is and where it listens. Alone never enough."""
         return (
-            bool(re.search(self.pattern, process.line))
+            self.names(process)
             and self.user in {None, process.user}
             and (self.port is None or self.port in process.ports or process.placeless)
         )
+
+    def names(self, process: Process) -> bool:
+        """What it calls itself, whoever it belongs to and wherever it listens."""
+        return bool(re.search(self.pattern, process.line))
 
     def recognises(self, process: Process, root: PurePath) -> bool:
         """It must fit, and also work in, or run from, the workload's root."""
@@ -58,6 +74,22 @@ def matchers_of(fields: Mapping[str, Any], user: int | None) -> tuple[Matcher, .
         Matcher("training", fields["training_pattern"], user),
         Matcher("worker", fields["worker_pattern"], user),
     )
+
+
+@dataclass(frozen=True)
+class Named:
+    """What a workload block names beside its patterns: services that belong to it, command lines that do not."""
+
+    units: tuple[str, ...] = ()
+    bystanders: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, fields: Mapping[str, Any]) -> Self:
+        """Those of a block's fields; a block that an older version saved has none."""
+        return cls(tuple(fields.get("units") or ()), tuple(fields.get("bystanders") or ()))
+
+
+NOTHING_NAMED: Final = Named()
 
 
 @dataclass(frozen=True)
@@ -100,11 +132,20 @@ def program(process: Process) -> str:
 
 def runs_prefect(process: Process) -> bool:
     """True for what looks like a program of Prefect's: the worker, the server, a flow run. It may be the workload."""
-    name = program(process)
-    started = _started(process.command[1:]) if name.startswith(_INTERPRETERS) else name
+    started = _script(process)
     if started == "uvicorn":
         return any(word.startswith("prefect.server.") for word in process.command)
     return started == "prefect"
+
+
+def _keeps_others(process: Process) -> bool:
+    return not _KEEPERS.isdisjoint({program(process), _script(process)})
+
+
+def _script(process: Process) -> str:
+    """What an interpreter of Python starts; of another program its name."""
+    name = program(process)
+    return _started(process.command[1:]) if name.startswith(_INTERPRETERS) else name
 
 
 def _started(arguments: Iterable[str]) -> str:
@@ -123,14 +164,17 @@ def _started(arguments: Iterable[str]) -> str:
 
 
 def protected(snapshot: Mapping[int, Process], me: int, servers: Iterable[int] = ()) -> set[int]:
-    """Pids that are never touched: pid 1, ourselves, our ancestors, Prefect's processes of our own installation.
+    """Pids that are never touched: pid 1, ourselves, our ancestors, our own installation's worker and Prefect.
 
     Of another installation only the server that we talk to is spared, one of `servers`: any program can call itself
     Prefect's. Our descendants are not spared: a workload that an ancestor of ours started may be among them.
     """
     protected_pids = {1, me} | ancestry(snapshot, [me])
     protected_pids |= {
-        process.pid for process in snapshot.values() if runs_prefect(process) and _ours(process, snapshot.get(me))
+        process.pid
+        for process in snapshot.values()
+        if (runs_prefect(process) or not _OUR_PROGRAMS.isdisjoint(process.command[1:4]))
+        and _ours(process, snapshot.get(me))
     }
     return protected_pids | set(servers)
 
@@ -151,25 +195,54 @@ def members(
     matchers: Iterable[Matcher],
     root: PurePath,
     protected_pids: Iterable[int],
+    named: Named = NOTHING_NAMED,
 ) -> dict[Identity, Member]:
     """Every process of the workload, parents before children.
 
     A matching program that merely quotes (a shell, an editor) counts only as the parent of another match.
-    A descendant of a match belongs to it, whatever its command line says. One in a container is none of them: it is
-    frozen and ended through its container only.
+    A descendant of a match belongs to it, whatever its command line says, and so does who sits in a service of the
+    workload. Those that the block excuses do not, nor what descends from the workload through one of them alone. One in
+    a container is none of them: it is frozen and ended through its container only.
     """
-    untouchable = frozenset(protected_pids)
+    known, protected_now = tuple(matchers), frozenset(protected_pids)
+    spared = excused(snapshot, known, root, named)
+    untouchable = protected_now | spared
+    below = {pid: process for pid, process in snapshot.items() if pid not in spared} if spared else snapshot
     found: dict[int, Member] = {}
-    for matcher in matchers:
-        family = _family(snapshot, matcher, root, untouchable)
-        for pid in parents_first(snapshot, family | descendants(snapshot, family)):
+    for matcher in known:
+        family = _family(below, matcher, root, untouchable)
+        for pid in parents_first(below, family | descendants(below, family)):
             why = f"matches the {matcher.role} pattern" if pid in family else f"child of {snapshot[pid].parent}"
             found.setdefault(pid, Member(matcher.role, why))
+    served = sitting_with(
+        below, found.keys() - untouchable, named.units, lambda each: each.pid in protected_now or _keeps_others(each)
+    )
+    for pid in parents_first(below, served.keys() | descendants(below, served)):
+        found.setdefault(pid, Member(SERVICE, served.get(pid, f"child of {snapshot[pid].parent}")))
     return {
         snapshot[pid].identity: found[pid]
         for pid in parents_first(snapshot, found)
         if snapshot[pid].alive and pid not in untouchable and not snapshot[pid].container
     }
+
+
+def excused(
+    snapshot: Mapping[int, Process], matchers: Iterable[Matcher], root: PurePath, named: Named
+) -> frozenset[int]:
+    """Pids of those that the block's `bystanders` name: told, never signalled, and no contradiction.
+
+    What matches the workload's own patterns in its root, or where that may not be read, is not excused: a command line
+    is in the hands of who is contained.
+    """
+    if not named.bystanders:
+        return frozenset()
+    known = tuple(matchers)
+    return frozenset(
+        process.pid
+        for process in snapshot.values()
+        if any(re.search(pattern, process.line) for pattern in named.bystanders)
+        and not any(each.recognises(process, root) or (process.placeless and each.fits(process)) for each in known)
+    )
 
 
 def _family(
@@ -198,12 +271,17 @@ def _only_quotes(process: Process, root: PurePath) -> bool:
 class Survey:
     """What a look at the whole host says of the workload.
 
-    `alive` contradicts "nothing of the workload runs", with the reason, whoever it belongs to. `bystanders` only
-    match, or only work in the root: they are left alone, but a person should know of them.
+    `alive` contradicts "nothing of the workload runs", with the reason, whoever it belongs to. Of these `suspects` are
+    no members by the patterns: the reason is the fact that ties them. `bystanders` only match, or only work in the
+    root: they are left alone, but a person should know of them. `excused` are the block's `bystanders`, and shells and
+    editors, that one of these would be said of. `unread` may not be looked into.
     """
 
     alive: dict[Identity, str]
     bystanders: tuple[Process, ...]
+    suspects: Mapping[Identity, str] = field(default_factory=dict)
+    excused: tuple[Process, ...] = ()
+    unread: tuple[Process, ...] = ()
 
 
 def survey(  # noqa: PLR0913, PLR0917  each is one thing that a look depends on
@@ -213,44 +291,66 @@ def survey(  # noqa: PLR0913, PLR0917  each is one thing that a look depends on
     excluded_pids: Iterable[int],
     since: int,
     containers: Iterable[str] = (),
+    named: Named = NOTHING_NAMED,
+    facts: Facts = NO_FACTS,
 ) -> Survey:
     """Look for life. `since` is the moment of the first freeze in clock ticks since boot.
 
     What is in one of these `containers` is looked for there. In a container that nobody named, a match is told.
 
     Excluded ones that match are told as well: sparing them does not make them harmless. Shells and editors are
-    nobody's workload; one of another user's that matches is told, since its executable may not be read.
+    nobody's workload; one of another user's that matches is told, since its executable may not be read. Whom the block
+    tells apart by user or port from what it names is told, whatever else ties it.
     """
-    known, untouchable, named = tuple(matchers), frozenset(excluded_pids), frozenset(containers)
+    known, untouchable, inside_of = tuple(matchers), frozenset(excluded_pids), frozenset(containers)
+    spared = excused(snapshot, known, root, named)
     alive: dict[Identity, str] = {}
-    bystanders = []
+    suspects: dict[Identity, str] = {}
+    bystanders, left, unread = [], [], []
     for process in snapshot.values():
-        if not process.alive or process.container in named:
+        if not process.alive or process.container in inside_of:
             continue
         fits, inside = any(matcher.fits(process) for matcher in known), rooted(process, root)
-        if _only_quotes(process, root):
+        ours = process.pid in untouchable
+        told_apart = not fits and any(matcher.names(process) for matcher in known)
+        tie = "" if ours or told_apart else facts.tie(process, root)
+        if process.pid in spared:
+            left += [process] if not ours and (fits or inside or tie) else []
+        elif _only_quotes(process, root) and unit_of(process.cgroup) not in named.units:
             bystanders += [process] if fits and process.placeless else []
-        elif reason := _contradiction(process, fits, inside, process.pid in untouchable, since):
+            left += [process] if not ours and (inside or tie) else []
+        elif reason := _contradiction(process, fits, inside, ours, named):
             alive[process.identity] = reason
-        elif fits != inside and process.pid not in untouchable:
-            bystanders.append(process)
-    return Survey(alive, tuple(bystanders))
+        elif fact := _suspicion(process, inside and not ours, since, tie):
+            suspects[process.identity] = fact
+        else:
+            bystanders += [process] if fits != inside and not ours else []
+            unread += [process] if not ours and facts.unread(process, root) else []
+    return Survey(alive | suspects, tuple(bystanders), suspects, tuple(left), tuple(unread))
 
 
-def _contradiction(process: Process, fits: bool, inside: bool, excluded: bool, since: int) -> str:  # noqa: FBT001
-    if process.container:
-        return _in_a_container(process.container) if fits and inside else ""
+def _contradiction(process: Process, fits: bool, inside: bool, excluded: bool, named: Named) -> str:  # noqa: FBT001
     if fits and inside:
+        if process.container:
+            return f"it matches, {_in_a_container(process.container)}"
         return "it is ours to spare, and matches" if excluded else "it matches"
+    if process.container:
+        return ""
     if fits and process.placeless:
         return f"it matches, it is user {process.user}'s, and where it works may not be read"
-    if inside and not excluded and process.identity.start >= since:
-        return "it was started in the root after the freeze"
+    if named.units and not excluded and (unit := unit_of(process.cgroup)) in named.units:
+        return f"it sits in {unit}, which `units` names"
     return ""
+
+
+def _suspicion(process: Process, inside: bool, since: int, tie: str) -> str:  # noqa: FBT001
+    if process.container:
+        return tie and f"{tie}, {_in_a_container(process.container)}"
+    return tie or (STARTED if inside and process.identity.start >= since else "")
 
 
 def _in_a_container(container: str) -> str:
     return (
-        f"it matches, in container {container[:12]}, which the workload block does not name; "
+        f"in container {container[:12]}, which the workload block does not name; "
         f"add it to `containers`: docker ps --filter id={container[:12]} tells its name"
     )

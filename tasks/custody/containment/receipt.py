@@ -19,6 +19,7 @@ class Frozen:
 
     `frozen_at` is None where SIGSTOP did not take: `denied` says why, and is empty if the process had ended meanwhile.
     `why` says what it was recognised by, `lineage` who started it, nearest first, and `run` for which Prefect flow run.
+    `stood` says that it was stopped when the freeze met it, and no start of ours had done that.
     """
 
     identity: Identity
@@ -31,6 +32,7 @@ class Frozen:
     why: str = ""
     lineage: tuple[Source, ...] = ()
     run: str = ""
+    stood: bool = False
 
 
 @dataclass(frozen=True, repr=False)
@@ -208,7 +210,8 @@ class Containment(StepResult):
     """The check after the stop: what of the workload was found alive, and whether the lock refuses.
 
     `left_alone` names processes with a matching command line that have nothing to do with the workload's root.
-    `recovered` says that this incident has brought the API back: that is no life that contradicts it.
+    `recovered` says that this incident has brought the API back: that is no life that contradicts it. `notes` tell how
+    the block names each suspect, who was excused, and who may not be looked into.
     """
 
     at: datetime
@@ -217,6 +220,7 @@ class Containment(StepResult):
     reason: str = ""
     left_alone: tuple[str, ...] = ()
     recovered: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def contained(self) -> bool:
@@ -233,10 +237,11 @@ class Containment(StepResult):
         """In a few words."""
         if self.contained and self.recovered:
             return "recovered: what this incident brought back is at work, and training is let in"
+        notes = "".join(f"; {note}" for note in self.notes[:3])
         if self.contained:
             others = f"; {len(self.left_alone)} left alone: {self.left_alone[0]}" if self.left_alone else ""
-            return f"contained: nothing of the workload runs{others}. {self.reason}".strip()
-        return f"not contained: {'; '.join(self.alive[:3]) or self.reason}"
+            return f"contained: nothing of the workload runs{others}{notes}. {self.reason}".strip()
+        return f"not contained: {'; '.join(self.alive[:3]) or self.reason}{notes}"
 
 
 @dataclass(frozen=True)

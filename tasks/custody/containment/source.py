@@ -1,21 +1,18 @@
 """Decide what started a process, and what keeps bringing it back (runbook §3)."""
 
-import re
 from collections.abc import Collection, Container, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from pathlib import PurePath
 from typing import Final
 
-from tasks.custody.containment.membership import multiplexes, program, quotes, runs_prefect
+from tasks.custody.containment.membership import EVERYBODYS, multiplexes, program, quotes, runs_prefect
 from tasks.custody.containment.process import Identity, Process, ancestry, descendants, handed_down
+from tasks.custody.containment.service import unit_of
 from tasks.custody.evidence.redact import redact_command
 from tasks.custody.visible import visible
 
-_USER_MANAGER: Final = re.compile(r"user@\d+\.service")
 _SHOWN: Final = 100
 _ENDS: Final = 16
-_EVERYBODYS: Final = frozenset({"systemd", "init", "cron", "crond", "anacron", "atd", "sshd", "login"})
 
 
 @dataclass(frozen=True)
@@ -34,17 +31,6 @@ class Source:
 
 BETWEEN: Final = Source("generations that are not listed")
 """In a long lineage, what stands for those between the nearest and the outermost sixteen."""
-
-
-def unit_of(cgroup: str) -> str:
-    """The system service that a process belongs to by its control group; empty for a login, a scope or a user's own."""
-    for line in cgroup.splitlines():
-        path = PurePath(line.rpartition(":")[2])
-        if any(_USER_MANAGER.fullmatch(part) for part in path.parts):
-            continue
-        if services := [part for part in path.parts if part.endswith(".service")]:
-            return services[-1]
-    return ""
 
 
 def lineage(snapshot: Mapping[int, Process], pid: int) -> tuple[Source, ...]:
@@ -103,6 +89,6 @@ def may_be_ended(process: Process) -> bool:
 
     Nor what starts everybody's programs, nor a program of Prefect's.
     """
-    if multiplexes(process) or runs_prefect(process) or program(process) in _EVERYBODYS:
+    if multiplexes(process) or runs_prefect(process) or program(process) in EVERYBODYS:
         return False
     return not quotes(process) or (len(process.command) > 1 and not process.command[0].startswith("-"))

@@ -78,6 +78,9 @@ class Past:
 
     `runs` has the incident's own runs too: an evacuation that fails is no news. `stands` while its cordon stands, with
     a living guard, over a workload that was proven contained; `lifted` is when its cordon was lifted.
+
+    After a thaw the workload goes on, so what it does later is news although it began before: only an alarm that was
+    raised before the thaw belongs to such an incident.
     """
 
     incident: str
@@ -85,6 +88,7 @@ class Past:
     processes: frozenset[Identity] = frozenset()
     stands: bool = False
     lifted: datetime | None = None
+    thawed: bool = False
 
 
 def belongs_to(alarm: Alarm, past: Iterable[Past]) -> str:
@@ -97,8 +101,8 @@ def belongs_to(alarm: Alarm, past: Iterable[Past]) -> str:
     for each in newest:
         if alarm.run in each.runs or _contained(alarm, each):
             return each.incident
-    began = alarm.began or alarm.occurred
     for each in newest:
+        began = alarm.occurred if each.thawed else alarm.began or alarm.occurred
         if each.stands or (began and each.lifted and _surely_before(began, each.lifted)):
             return each.incident
     return ""

@@ -29,7 +29,19 @@ _PORT: Final = re.compile(
     r"^(?:(?:UVICORN_)?PORT=|--port[=\n]|-p[=\n]?|(?:--bind|-b)[=\n]?\S*:)(\d{1,5})$", re.MULTILINE
 )
 _USUAL_PORT: Final = "8000"
-_REST: Final = {"user": "", "api_port": None, "evidence_dir": None}
+_REST: Final[dict[str, Any]] = {
+    "user": "",
+    "api_port": None,
+    "evidence_dir": None,
+    "units": [],
+    "bystanders": [],
+}
+_SERVICE: Final = re.compile(r"[\w:.@\\][\w:.@\\-]*\.service", re.ASCII)
+_NOBODYS_UNIT: Final = re.compile(
+    r"(?:evacuation|systemd-|user@|getty@|sshd?@).*"
+    r"|(?:sshd?|crond?|anacron|atd|dbus|dbus-broker|docker|containerd|supervisord?|slurmd)\.service"
+)
+"""Services of ours, and those in which anybody's programs run."""
 
 
 def place(text: str) -> tuple[str, str]:
@@ -82,6 +94,16 @@ def pattern(text: str) -> str:
     return text
 
 
+def unit(text: str) -> str:
+    """Name of a systemd service that may be the workload's; ValueError if it is none, is ours, or is everybody's."""
+    if not _SERVICE.fullmatch(text) or _NOBODYS_UNIT.fullmatch(text):
+        raise ValueError(
+            f"expected a systemd service of the workload's own; got {text!r}. Nothing was saved. "
+            "Name it like portfolio-api.service"
+        )
+    return text
+
+
 def address(command: Iterable[str], environment: Mapping[str, str]) -> str:
     """Where a server that is started like this answers on this host: the last port named, the command's over PORT."""
     words = " ".join([*(f"{name}={value}" for name, value in environment.items()), *command]).split()
@@ -107,5 +129,9 @@ def recognisable(given: Mapping[str, Any], host: str) -> dict[str, Any]:
     fields = {"host": host, **_PATTERNS, **_REST, **given}
     for name in _PATTERNS:
         pattern(fields[name])
+    for each in fields["bystanders"]:
+        pattern(each)
+    for each in fields["units"]:
+        unit(each)
     absolute(Path(fields["root"]))
     return fields

@@ -42,6 +42,20 @@ NOT_CONTAINED: Final = Ending(
     "something that starts training is not paused; whatever the storage says",
     then="Stop by hand what the message names (a supervisor?), carry the incident on",
 )
+THAWED: Final = Ending(
+    "Thawed",
+    completed=True,
+    means="The evacuation was called off before anything was stopped: the workload goes on as it was, the incident "
+    "is over",
+    then="Write the postmortem; the next evacuation is an incident of its own",
+)
+PARTLY_THAWED: Final = Ending(
+    "PartlyThawed",
+    completed=False,
+    means="The workload goes on and the incident is over, but something of Prefect's is still paused, or the store has "
+    "no record of it; the message names it",
+    then="Resume by hand what is named, or `make uncordon`",
+)
 DRY_RUN: Final = Ending(
     "DryRun", completed=True, means="Nothing was touched", then="Read the artifacts `verdict-ID` and `plan-ID`"
 )
@@ -131,6 +145,7 @@ OF_WORD: Final = {
     Word.PARTIAL: PARTIAL,
     Word.UNVERIFIED: UNVERIFIED,
     Word.NOT_CONTAINED: NOT_CONTAINED,
+    Word.THAWED: THAWED,
 }
 
 
@@ -149,8 +164,8 @@ def ending_of(
     """
     if dry_run:
         return DRY_RUN
-    if word is Word.NOT_CONTAINED or not (recovering or word is Word.VERIFIED):
-        return OF_WORD[word]
+    if word in {Word.NOT_CONTAINED, Word.THAWED} or not (recovering or word is Word.VERIFIED):
+        return PARTLY_THAWED if word is Word.THAWED and not stored else OF_WORD[word]
     if isinstance(recovery, str):
         return NOT_RECOVERED
     if not stored:
@@ -186,6 +201,7 @@ OF_PREFECT: Final = (
 
 ENDINGS: Final = (
     *OF_WORD.values(),
+    PARTLY_THAWED,
     DRY_RUN,
     JOINED,
     RECOVERED,

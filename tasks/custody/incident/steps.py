@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any, Final, Literal, TypeAlias
 
 StepId: TypeAlias = Literal[
-    "cordon", "pause", "challenge", "freeze", "stop", "prove_contained", "watch", "prove_still_contained", "collect",
-    "judge_models", "seal", "check_seal", "claim_store", "offload", "verify", "promote", "recover",
+    "cordon", "pause", "challenge", "freeze", "thaw", "stop", "prove_contained", "watch", "prove_still_contained",
+    "collect", "judge_models", "seal", "check_seal", "claim_store", "offload", "verify", "promote", "recover",
     "prove_contained_again", "record",
 ]  # fmt: skip
 

@@ -7,18 +7,20 @@ from typing import Final
 
 from tasks.custody.containment.pause import Pause
 from tasks.custody.containment.receipt import Challenge, Containment, ObjectReceipt, lost_once, unproven
+from tasks.custody.containment.thaw import Thawed
 from tasks.custody.evidence.acquisition import Evidence
 
 _SHOWN: Final = 5
 
 
 class Word(StrEnum):
-    """The four verdicts, best first."""
+    """The verdicts, best first. A thawed incident has none of the other four: it was called off."""
 
     VERIFIED = "VERIFIED"
     PARTIAL = "PARTIAL"
     UNVERIFIED = "UNVERIFIED"
     NOT_CONTAINED = "NOTCONTAINED"
+    THAWED = "THAWED"
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,8 @@ def why_not_recover(word: Word | None, despite: str) -> str:
     """Why a recovery is refused after this verdict; empty if it may be. UNVERIFIED alone can be overridden."""
     if word in _RECOVERABLE or (word is Word.UNVERIFIED and despite):
         return ""
+    if word is Word.THAWED:
+        return "it was thawed, and nothing of it was stopped"
     if word is Word.UNVERIFIED:
         return "its evidence is not proven to be in the store, and a recovery may overwrite what is left of it"
     return "it is not contained" if word else "none of its runs has closed a record"
@@ -109,6 +113,7 @@ def judge(  # noqa: PLR0913  everything that a verdict is made of
             f"matches by its command line, or works in the root, but not both, so it was left alone: {text}"
             for text in (containment.left_alone if containment else ())
         ),
+        *(containment.notes if containment else ()),
     )
     missing = (
         *alive,
@@ -125,6 +130,17 @@ def judge(  # noqa: PLR0913  everything that a verdict is made of
     else:
         word = Word.PARTIAL if lost or gone or not evidence else Word.VERIFIED
     return Verdict(word, _safe(containment, alive, evidence, receipts), missing, notes, _next(word, incident))
+
+
+def judge_thaw(incident: str, thawed: Thawed | None, notes: Sequence[str], trouble: Sequence[str]) -> Verdict:
+    """Judge an incident that was called off. One of which something stays frozen is not over: it is NOTCONTAINED."""
+    if thawed is None or thawed.left:
+        then = f"run thaw again with incident_id={incident}, as root where it was denied; or carry the incident on."
+        missing = (*(thawed.left if thawed else ()), *trouble)
+        return Verdict(Word.NOT_CONTAINED, (), missing, tuple(notes), then)
+    missing = () if thawed.resumed.is_complete else (thawed.resumed.summary,)
+    then = "resume by hand what is named here, or make uncordon." if missing else "write the postmortem."
+    return Verdict(Word.THAWED, (thawed.summary,), missing, tuple(notes), then)
 
 
 def not_contained(containment: Containment | None) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """Run the evacuation here, and die by SIGKILL at one named entry of the custody log: `die.py ACTION OBJECT NAME`.
 
-NAME is that of saved blocks, or a TOML file: then it is the run by hand that dies.
+Or right after a signal of ours: `die.py SIGCONT 2 NAME`, as soon as the second one is sent. NAME is that of saved
+blocks, or a TOML file: then it is the run by hand that dies. The variable POLICY says how the workload is stopped.
 """
 
 import os
@@ -10,10 +11,13 @@ from typing import Any
 
 from flows import by_hand
 from flows.evacuate import evacuate
+from tasks.adapters.host import LinuxHost
+from tasks.custody.containment.process import Identity
 from tasks.custody.incident.log import CustodyLog
 
 MOMENT, OBJECT, name = sys.argv[1:]
-write = CustodyLog.write
+write, send = CustodyLog.write, LinuxHost.signal
+sent = list[signal.Signals]()
 
 
 def write_and_die(self: CustodyLog, action: str, subject: str = "", **facts: Any) -> None:
@@ -23,8 +27,19 @@ def write_and_die(self: CustodyLog, action: str, subject: str = "", **facts: Any
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+def signal_and_die(self: LinuxHost, identity: Identity, number: signal.Signals) -> None:
+    """Send it, and be gone if it is the one."""
+    send(self, identity, number)
+    if number.name == MOMENT:
+        sent.append(number)
+        if len(sent) == int(OBJECT):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
 CustodyLog.write = write_and_die  # type: ignore[method-assign]
+LinuxHost.signal = signal_and_die  # type: ignore[method-assign]
+policy = os.environ.get("POLICY", "graceful")
 if name.endswith(".toml"):
-    by_hand.main([name])
+    by_hand.main([name, "--policy", policy])
 else:
-    evacuate(name, name, return_state=True)
+    evacuate(name, name, policy=policy, return_state=True)

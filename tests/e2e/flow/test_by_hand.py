@@ -24,6 +24,7 @@ from tasks.adapters.host import LinuxHost
 from tasks.adapters.local_config import LocalConfig, using_local_config
 from tasks.adapters.prefect_scheduler import NO_SERVER, PrefectScheduler
 from tasks.audit.verify import audited
+from tasks.cli.status import status
 from tasks.custody.audit.signers import read_signers
 from tasks.custody.containment.pause import UNKNOWN, Kind, Launcher
 from tasks.drill.parts import SeaweedFS
@@ -31,6 +32,7 @@ from tasks.incident.layout import EARLY
 from tasks.prestart.freeze import freeze_described, thaw_again
 from tests.support.scenes import Scene
 from tests.support.small_disks import without_room
+from tests.support.workloads import wait_until
 
 DIE = Path(__file__).with_name("die.py")
 NOBODY = "http://127.0.0.1:9/api"
@@ -75,6 +77,24 @@ def died(scene: Scene, name: str, server: str) -> int:
     return len(list((scene.home / "results").glob("IR-*")))
 
 
+@pytest.mark.soak
+@pytest.mark.parametrize("count", [1, 3, 4])
+def test_what_a_start_that_was_killed_in_its_freeze_has_stopped_is_named_and_taken_by_the_next(
+    scene: Scene, file: Path, count: int
+) -> None:
+    scene.small.start_all()
+    command = [sys.executable, str(DIE), "SIGSTOP", str(count), str(file)]
+    killed = subprocess.run(command, env={**os.environ, "PREFECT_API_URL": NOBODY}, capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()[-2000:]
+    assert scene.incidents == []
+    told = list(status(scene.block, LinuxHost()))
+    assert f"alone     {count} stand frozen, no run is at work on it, no guard stands" in "\n".join(told)
+    assert told[-1].startswith("or        let it go on as it was: kill -CONT ")
+    assert by_hand(file).stdout.startswith("Verified: ")
+    assert scene.small.living() == []
+    assert len(json.loads((scene.home / "record/001/verdict.json").read_bytes())["stop"]["processes"]) == 4
+
+
 def cached(scene: Scene) -> list[str]:
     entries = [json.loads(line) for line in (scene.home / "custody.jsonl").read_text().splitlines()]
     return [entry["object"] for entry in entries if entry["action"] == "step cached"]
@@ -109,6 +129,18 @@ def test_what_was_begun_by_hand_is_carried_on_by_a_worker(scene: Scene, file: Pa
     assert state.name == "Verified", state.message
     assert len(scene.incidents) == 1
     assert len(cached(scene)) == kept
+
+
+def test_suspects_are_ended_by_hand_where_that_is_asked_for(scene: Scene, file: Path) -> None:
+    """A program in the root by the workload's own Python, of a name that no pattern knows."""
+    program = [str(scene.small.root / "venv/bin/python"), "-c", "import time; time.sleep(600)"]
+    scene.small.start(["setsid", "--fork", *program])
+    wait_until(lambda: [each for each in scene.small.living() if each.cmdline() == program], what="its start")
+    done = by_hand(file, "--suspects", "include")
+    assert done.stdout.startswith("Verified: "), done.stdout + done.stderr
+    assert scene.small.living() == []
+    facts = json.loads(next(scene.home.glob("record/001/verdict.json")).read_text())
+    assert [each["role"] for each in facts["stop"]["processes"]] == ["suspect"]
 
 
 def test_what_is_refused_is_let_go_again_and_says_what_to_do(scene: Scene, file: Path) -> None:

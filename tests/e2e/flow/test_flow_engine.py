@@ -3,16 +3,20 @@
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from flows.engine import Brief
+from flows.worker import await_server
 from tasks.custody.errors import Denied, Refused
 from tasks.preflight.privileges import effective_capabilities
 from tasks.system.priority import NICE, OOM
+from tests.support.workloads import free_port
 
 INSTEAD = """
 import gc, os, runpy
@@ -105,6 +109,21 @@ def test_a_worker_stands_before_everything_and_asks_often_and_a_training_of_it_g
     spared = OOM if effective_capabilities() >> SYS_RESOURCE & 1 else 0
     expected = f"['-m', 'prefect', 'worker', 'start', '--pool', 'p'] {seconds} {NICE} {spared}"
     assert told.stdout.splitlines()[:2] == [expected, "0 0"]
+
+
+def test_a_worker_waits_for_a_server_that_is_still_starting() -> None:
+    address = ("127.0.0.1", free_port())
+    with ThreadPoolExecutor(1) as apart:
+        waiting = apart.submit(await_server, f"http://127.0.0.1:{address[1]}/api")
+        with pytest.raises(TimeoutError):
+            waiting.result(0.5)
+        with socket.create_server(address):
+            waiting.result(20)
+
+
+@pytest.mark.parametrize("address", ["", "https://name.invalid/api", "no address", "/api"])
+def test_a_worker_leaves_other_trouble_with_its_server_to_prefect(address: str) -> None:
+    await_server(address)
 
 
 @pytest.mark.parametrize(

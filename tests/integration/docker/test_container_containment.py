@@ -15,6 +15,7 @@ from tasks.containment.containment_check import prove_contained
 from tasks.containment.cordon import cordon
 from tasks.containment.freeze import freeze
 from tasks.containment.stop import stop
+from tasks.containment.thaw import thaw
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.receipt import Containment, Freeze, Stop
 from tasks.record.dry_run_plan import plan
@@ -247,3 +248,23 @@ def test_our_own_container_is_not_touched(
         assert living_containers(context) == ()
     assert {each.identity.id for each in frozen.containers} == {theirs}
     assert containers.state(ours) == "running"
+
+
+def test_a_thaw_lets_paused_containers_go_on_and_leaves_one_that_a_person_had_paused(
+    containers: Containers, small: SmallWorkload
+) -> None:
+    ours, newcomer = containers.run(COUNTER), ""
+    theirs = containers.run(COUNTER)
+    containers.client.pause(theirs)
+    with case_of(containers.block(small)) as context:
+        freeze.fn(context)
+        cordon.fn(context)
+        assert {containers.state(ours), containers.state(theirs)} == {"paused"}
+        newcomer = containers.run(COUNTER)
+        wait_until(lambda: context.caught.exists() and newcomer in context.caught.read_text(), what="the guard's catch")
+        freeze.fn(context)  # carried on: by now the newcomer is one of the incident's own
+        thawed = made(thaw.fn(context))
+    assert [containers.state(each) for each in (ours, newcomer, theirs)] == ["running", "running", "paused"]
+    assert thawed.is_complete
+    assert len(thawed.thawed) == 2
+    assert [theirs[:12] in each for each in thawed.stood] == [True]

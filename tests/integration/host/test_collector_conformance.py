@@ -142,12 +142,13 @@ def test_on_a_workload_that_has_everything_it_leaves_evidence(world: World, coll
     assert evidence.summary in world.told
     if collector.name in HOSTS_TO_GIVE:
         assert evidence.outcome in {Outcome.COLLECTED, Outcome.EMPTY, Outcome.DENIED, Outcome.MISSING}
-    elif collector.of_containers:
+    elif collector.of_containers or collector.of_units:
         assert evidence.outcome is Outcome.EMPTY
     else:
         assert evidence.outcome is Outcome.COLLECTED, evidence.summary
         assert evidence.is_complete
-    if evidence.outcome is not Outcome.COLLECTED and not evidence.files and not collector.of_containers:
+    elsewhere = collector.of_containers or collector.of_units
+    if evidence.outcome is not Outcome.COLLECTED and not evidence.files and not elsewhere:
         assert evidence.reason
 
 

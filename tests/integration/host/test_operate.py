@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -56,6 +57,37 @@ def test_under_the_cordon_and_after_it(small: SmallWorkload) -> None:
         assert "src/train.py" in seen["held"]
         assert f"--param incident_id={INCIDENT}; " in seen["next"]
         assert seen["next"].endswith(f"make evacuate INCIDENT={INCIDENT}")
+
+
+def test_what_stands_frozen_with_nobody_at_work_on_it_is_named_with_the_two_ways_on(small: SmallWorkload) -> None:
+    """A run died after its freeze: also who is no match any more, and who runs on where no guard stands."""
+    block = small.block()
+    small.start_all()
+    with case_of(block) as context:
+        cordon.fn(context)
+        freeze.fn(context)
+        (block.evidence / "open.json").write_text(json.dumps({"id": INCIDENT}))
+        assert "alone" not in told(block)
+        context.close()
+        seen, lines = told(block), list(status(block, LinuxHost()))
+        assert re.match(r"4 stand frozen, the first since \S+ \(0:00:\d\d\), no run is at work", seen["alone"])
+        assert "the guard alone is there" in seen["alone"]
+        assert seen["next"].startswith("carry the incident on: ")
+        assert lines[-1] == "or        let it go on as it was: make thaw"
+        renamed = block.model_copy(update={"training_pattern": "nothing", "worker_pattern": "nothing"})
+        assert told(renamed)["alone"].startswith("4 stand frozen")
+        context.host.release(context.marker)
+        assert "no guard stands: what is thawed runs on" in told(block)["alone"]
+
+
+def test_what_a_start_that_died_has_frozen_is_named(small: SmallWorkload) -> None:
+    block, training = left_by_a_start_that_died(small)
+    seen, lines = told(block), list(status(block, LinuxHost()))
+    assert f"workload  process {training.pid} frozen: " in "\n".join(lines)
+    assert seen["alone"].startswith("1 stand frozen, the first since 2026-01-02T03:04:05+00:00 (")
+    assert lines[-1] == "or        let it go on as it was: make uncordon"
+    (block.evidence / EARLY).unlink()
+    assert list(status(block, LinuxHost()))[-1].endswith(f": kill -CONT {training.pid}")
 
 
 def test_uncordon_frees_the_lock_ends_what_was_caught_and_is_idempotent(small: SmallWorkload) -> None:

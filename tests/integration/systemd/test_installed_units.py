@@ -70,7 +70,7 @@ def test_the_server_comes_up_as_it_is_and_the_worker_gets_to_it(installed: Boote
         pid = installed.shown(unit, "MainPID")
         assert installed.shown(unit, "OOMScoreAdjust") == str(OOM)  # a machine without CAP_SYS_RESOURCE ignores it
         assert installed.run(["ps", "-o", "ni=", "-p", pid], check=True).stdout.strip() == str(NICE)
-    assert installed.shown(SERVER, "NRestarts") == "0"
+        assert installed.shown(unit, "NRestarts") == "0"
     first, second = (int(installed.shown(unit, "InactiveExitTimestampMonotonic")) for unit in (SERVER, WORKER))
     assert first < second
 

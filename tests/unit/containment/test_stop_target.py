@@ -30,3 +30,31 @@ def test_how_it_ended_is_told_by_what_it_was_sent(left: bool, sent: list[str], e
     assert target.receipt() == Stopped(
         Identity(7, 70), "api", "run", tuple((name, AT) for name in sent), end, None, "why"
     )
+
+
+@pytest.mark.parametrize(
+    ("left", "sent", "gone_at", "end", "reason"),
+    [
+        (True, [], None, End.SURVIVED, "SIGINT, SIGCONT announced by an earlier run (以前の実行が送信を予告)"),
+        (
+            False,
+            [],
+            None,
+            End.STOPPED,
+            "SIGINT, SIGCONT announced by an earlier run, and it ended at an unknown moment",
+        ),
+        (False, ["SIGKILL"], AT, End.KILLED, "SIGINT, SIGCONT announced by an earlier run (以前の実行が送信を予告)"),
+    ],
+)
+def test_what_an_earlier_run_has_announced_is_told(
+    left: bool,  # noqa: FBT001
+    sent: list[str],
+    gone_at: datetime | None,
+    end: End,
+    reason: str,
+) -> None:
+    announced = (("SIGINT", AT), ("SIGCONT", AT))
+    now = [(name, AT) for name in sent]
+    receipt = StopTarget(Identity(7, 70), "api", "run", False, False, left, now, gone_at, "", announced).receipt()
+    assert (receipt.signals, receipt.end, receipt.gone_at) == ((*announced, *now), end, gone_at)
+    assert receipt.reason.startswith(reason)

@@ -104,6 +104,12 @@ ALL, SOME = True, False
         (check(), ALL, "contained: nothing of the workload runs."),
         (check(reason="The lock refuses."), ALL, "contained: nothing of the workload runs. The lock refuses."),
         (check(left_alone=("x", "y")), ALL, "contained: nothing of the workload runs; 2 left alone: x."),
+        (
+            check(left_alone=("x",), notes=("1 excused: y",)),
+            ALL,
+            "contained: nothing of the workload runs; 1 left alone: x; 1 excused: y.",
+        ),
+        (check("a", notes=("b", "c", "d", "e")), SOME, "not contained: a; b; c; d"),
         (check("a", "b", "c", "d"), SOME, "not contained: a; b; c"),
         (check(cordoned=False, reason="nobody holds the lock"), SOME, "not contained: nobody holds the lock"),
         (

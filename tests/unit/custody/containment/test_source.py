@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.custody.containment.process import Identity, Process, ancestry
+from tasks.custody.containment.service import unit_of
 from tasks.custody.containment.source import (
     BETWEEN,
     Source,
@@ -17,7 +18,6 @@ from tasks.custody.containment.source import (
     may_be_ended,
     restarted,
     supervisor,
-    unit_of,
 )
 
 

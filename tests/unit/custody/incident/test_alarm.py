@@ -163,3 +163,18 @@ def test_a_pid_alone_may_have_been_used_again_since_the_cordon_was_lifted(
 ) -> None:
     past = [Past(OLD, processes=frozenset({Identity(41, 77)}), lifted=NOON)]
     assert belongs_to(Alarm(pid=41, start=start, began=began), past) == incident
+
+
+@pytest.mark.parametrize(
+    ("alarm", "incident"),
+    [
+        (Alarm(occurred=NOON - timedelta(minutes=1)), OLD),
+        (Alarm(occurred=NOON + timedelta(minutes=1), began=NOON - timedelta(hours=1)), ""),
+        (Alarm(occurred=NOON + timedelta(minutes=1), pid=41, start=77), ""),
+        (Alarm(began=NOON - timedelta(hours=1)), ""),
+        (Alarm(run=RUN), OLD),
+    ],
+)
+def test_what_a_thaw_let_go_may_fail_again_and_only_an_alarm_from_before_it_is_old(alarm: Alarm, incident: str) -> None:
+    past = Past(OLD, frozenset({RUN}), lifted=NOON, thawed=True)  # the run is one of the incident's own
+    assert belongs_to(alarm, [past]) == incident

@@ -1,5 +1,7 @@
 """What a file says of a workload is what its block would say, and what the block refuses freezes nothing."""
 
+from typing import Any
+
 import pytest
 
 from blocks.workload import Workload
@@ -16,13 +18,28 @@ def test_what_is_left_out_has_the_value_of_the_block() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"root": "/"}, {"root": "srv"}, {"api_pattern": ""}, {"worker_pattern": "("}, {"training_pattern": ".*"}]
+    "wrong",
+    [
+        {"root": "/"},
+        {"root": "srv"},
+        {"api_pattern": ""},
+        {"worker_pattern": "("},
+        {"training_pattern": ".*"},
+        {"bystanders": ["filebeat", ".*"]},
+        *({"units": [name]} for name in ("portfolio", "x/y.service", "evacuation-worker.service", "cron.service")),
+        *({"units": ["a.service", name]} for name in ("user@0.service", "ssh.service", "systemd-journald.service")),
+    ],
 )
-def test_what_the_block_refuses_is_refused(wrong: dict[str, str]) -> None:
+def test_what_the_block_refuses_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="expected"):
         recognisable(ROOT | wrong, "here")
     with pytest.raises(ValueError, match="expected"):
         Workload(**(ROOT | wrong))
+
+
+@pytest.mark.parametrize("name", ["portfolio-api.service", "api@1.service", "cron-of-ours.service"])
+def test_services_of_the_workloads_own_may_be_named(name: str) -> None:
+    assert Workload(**ROOT, units=[name]).units == recognisable(ROOT | {"units": [name]}, "here")["units"]
 
 
 def test_a_workload_without_a_root_is_refused() -> None:

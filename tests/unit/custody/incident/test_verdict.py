@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks.custody.containment.pause import Kind, Launcher, LauncherState, Resume
 from tasks.custody.containment.receipt import Containment, ObjectReceipt
+from tasks.custody.containment.thaw import Thawed
 from tasks.custody.evidence.acquisition import Evidence, Outcome, StoredFile
-from tasks.custody.incident.verdict import Word, judge, why_not_recover
+from tasks.custody.incident.verdict import Word, judge, judge_thaw, why_not_recover
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 ID = "IR-20260102T030405Z"
@@ -184,6 +186,7 @@ def test_what_was_left_alone_is_told_for_what_it_is() -> None:
     assert verdict.notes == (
         "matches by its command line, or works in the root, but not both, so it was left alone: 7: python x.py",
     )
+    assert judge("IR-20260102T030405Z", replace(CONTAINED, notes=("1 excused: 8",)), (), ()).notes == ("1 excused: 8",)
 
 
 @pytest.mark.parametrize(
@@ -194,6 +197,7 @@ def test_what_was_left_alone_is_told_for_what_it_is() -> None:
         (Word.UNVERIFIED, "the boss said so", ""),
         (Word.UNVERIFIED, "", "its evidence is not proven"),
         (Word.NOT_CONTAINED, "the boss said so", "it is not contained"),
+        (Word.THAWED, "the boss said so", "it was thawed"),
         (None, "the boss said so", "none of its runs"),
     ],
 )
@@ -201,3 +205,35 @@ def test_a_recovery_is_refused_unless_the_evidence_is_safe(word: Word | None, de
     said = why_not_recover(word, despite)
     assert said.startswith(why)
     assert bool(said) == bool(why)
+
+
+LET_GO = Thawed(NOW, ("process 1",), (), (), (), Resume(()))
+PAUSED = Resume((LauncherState(Launcher(Kind.POOL, "p"), None, "no answer"),))
+
+
+@pytest.mark.parametrize(
+    ("thawed", "trouble", "word", "missing", "then"),
+    [
+        (LET_GO, (), Word.THAWED, (), "write the postmortem."),
+        (
+            replace(LET_GO, resumed=PAUSED),
+            (),
+            Word.THAWED,
+            ("work pool p is still paused: no answer",),
+            "resume by hand",
+        ),
+        (replace(LET_GO, left=("process 2 stays",)), (), Word.NOT_CONTAINED, ("process 2 stays",), "run thaw again"),
+        (None, ("no disk",), Word.NOT_CONTAINED, ("no disk",), "run thaw again with incident_id=IR-x"),
+    ],
+)
+def test_a_thaw_that_leaves_something_frozen_does_not_end_the_incident(
+    thawed: Thawed | None, trouble: tuple[str, ...], word: Word, missing: tuple[str, ...], then: str
+) -> None:
+    made = judge_thaw("IR-x", thawed, ("a note",), trouble)
+    assert (made.word, made.missing, made.notes) == (word, missing, ("a note",))
+    assert made.next.startswith(then)
+
+
+def test_a_thawed_incident_is_never_better_than_what_an_audit_makes_of_its_facts() -> None:
+    """An audit judges the facts again: none of the other words may come out worse."""
+    assert list(Word)[-1] is Word.THAWED

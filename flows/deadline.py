@@ -1,0 +1,67 @@
+"""Keep the deadline of a question whose run has died: `python -m flows.deadline`, started by the run that asks.
+
+It needs no server and no worker. At the deadline it carries the incident on like a run by hand: that finds the
+deadline passed and does what the workload's block says.
+"""
+
+import json
+import os
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from tasks.custody.incident.question import question_of
+from tasks.custody.visible import say
+from tasks.incident.layout import CUSTODY_LOG, closings
+from tasks.incident.run_lock import at_work
+from tasks.system.atomic_files import caught_lines
+
+if TYPE_CHECKING:
+    from tasks.adapters.local_config import LocalConfig
+
+_LOOK_SECONDS: Final = 1.0
+
+
+def main() -> None:
+    """Wait until a run has closed the incident's record; past the deadline act, if no run is at work."""
+    orders = json.load(sys.stdin)
+    home, evidence, deadline = Path(orders["home"]), Path(orders["evidence"]), time.monotonic() + orders["seconds"]
+    while not any(int(closing.parent.name) >= orders["number"] for closing in closings(home)):
+        if time.monotonic() > deadline and not at_work(evidence):
+            if question_of(caught_lines(home / CUSTODY_LOG)).until:  # none once it was thawed
+                _act(orders)
+            return
+        time.sleep(_LOOK_SECONDS)
+
+
+def _act(orders: dict[str, Any]) -> None:
+    from flows.by_hand import on_own_server
+
+    say(f"{datetime.now(UTC).isoformat()} {orders['incident']}: past its deadline, nobody at work: carried on")
+    sys.stdout.flush()
+    on_own_server(lambda: _given(orders), lambda names, _: _carry_on(orders, names))
+
+
+def _given(orders: dict[str, Any]) -> tuple[dict[str, str], "LocalConfig"]:
+    from prefect.settings import get_current_settings
+
+    from blocks.workload import Workload
+    from tasks.adapters.local_config import LocalConfig
+
+    (workload, fields), (store, saved) = orders["workload"], orders["store"]
+    return {"workload": workload, "store": store}, LocalConfig(Workload(**fields), saved, get_current_settings())
+
+
+def _carry_on(orders: dict[str, Any], names: dict[str, str]) -> None:
+    from flows.evacuate import evacuate
+
+    alarm = {"event": "deadline", "message": "the run that asked has died"}
+    evacuate(**names, incident_id=orders["incident"], policy=orders["policy"], alarm=alarm, return_state=True)
+
+
+if __name__ == "__main__":
+    main()
+    sys.stdout.flush()
+    os._exit(0)  # Prefect would go on offering its events to the server that has ended with the run

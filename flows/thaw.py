@@ -1,0 +1,70 @@
+"""Let an evacuation go that was frozen and not yet stopped: everything as it was, with a record."""
+
+from typing import Any
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from flows.fields import BlockName, IncidentId, Sentence
+from tasks.containment.decision import thaw_decided
+from tasks.containment.thaw import thaw as thaw_workload
+from tasks.custody.containment.thaw import Thawed
+from tasks.custody.evidence.acquisition import Evidence
+from tasks.custody.incident.ending import THAWED
+from tasks.preflight.open_incident import Opened
+from tasks.preflight.reopen import Reopening, reopen
+from tasks.record.findings import looked_at
+from tasks.record.publish import final_state, publish
+from tasks.record.thawed import thawed_content
+from tasks.record.write import Record, record
+from tasks.runtime.context import RunContext
+from tasks.runtime.end_state import ended
+from tasks.runtime.flow_run import this_run
+from tasks.runtime.step import result_or_reason, submit
+from tasks.system.cancellation import heeding
+
+
+@flow(
+    name="thaw",
+    flow_run_name="thaw {workload}",
+    task_runner=ThreadPoolTaskRunner(max_workers=4),  # type: ignore[arg-type]
+    persist_result=False,
+)
+def thaw(
+    workload: BlockName, store: BlockName, incident_id: IncidentId | None = None, reason: Sentence = ""
+) -> State[Any]:
+    """Call an evacuation off that has frozen the workload and not yet stopped it: everything goes on as it was.
+
+    凍結済みで未停止の撤収を取り消し、ワークロードを元の状態に戻します。
+
+    Args:
+        workload: Name of the Workload block that is frozen. 対象の Workload ブロック名。
+        store: Name of the Evidence Store block that gets the record. 記録の保全先の Evidence Store ブロック名。
+        incident_id: IR-… of the incident; the open one if left out. 対象のインシデント ID。
+        reason: Why, in a sentence; it goes on record. 理由。
+    """
+    run, _ = this_run()
+    opened = reopen(Reopening(workload, store, incident_id, "", run, purpose="thaw", reason=reason))
+    if not isinstance(opened, Opened):
+        return ended(THAWED, opened.summary)
+    try:
+        with heeding(opened.context.cancelled):
+            return let_go(opened.context)
+    finally:
+        opened.context.close()
+
+
+def thawed_instead(context: RunContext) -> State[Any] | None:
+    """Have a person decide between stop and thaw, if the workload asks for that; None if it is to be stopped."""
+    looked = looked_at(context)
+    return let_go(context, looked) if thaw_decided(context, looked) else None
+
+
+def let_go(context: RunContext, looked: tuple[Evidence, ...] = ()) -> State[Any]:
+    """Thaw, and end the incident by its record; an evacuation of which a person says thaw ends by it too."""
+    thawed = result_or_reason(Thawed, submit(context, thaw_workload))
+    content = thawed_content(context, thawed, looked)
+    recorded = result_or_reason(Record, submit(context, record, content))
+    publish(context)
+    return final_state(context, content.verdict, recorded, None)

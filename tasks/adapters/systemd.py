@@ -1,0 +1,137 @@
+"""Have systemd act on units, keep them down by drop-ins, and read what it says of them; its stand-in for a dry run."""
+
+import os
+import socket
+import struct
+import subprocess
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from tasks.custody.containment.unit import condition
+
+_SECONDS: Final = 10.0
+_LONGER: Final = {"start": 60.0, "stop": 30.0}
+_SYSTEM: Final = Path("/etc/systemd/system")
+_DROP_IN: Final = "zz-evacuation-cordon.conf"  # of all drop-ins the last by name counts
+_ASKED: Final = ("Id", "LoadState", "ActiveState", "SubState", "MainPID", "TriggeredBy", "WatchdogUSec")
+_NOTIFY: Final = "/run/systemd/notify"
+_NO_WATCHDOG: Final = frozenset({"", "0", "infinity"})
+
+
+class Systemd:
+    """This host's systemd, by systemctl. Whatever it is told, the answer is empty, or why that failed."""
+
+    def tell(self, verb: str, *words: str) -> str:
+        """Run systemctl and wait until it has ended."""
+        try:
+            done = _run(verb, *words)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return str(error)
+        return (done.stderr.strip() or f"systemctl ended with {done.returncode}") if done.returncode else ""
+
+    def shown(self, unit: str) -> Mapping[str, str]:
+        """Some properties of a unit by their names; empty where systemd cannot be asked."""
+        with suppress(OSError, subprocess.TimeoutExpired):
+            done = _run("show", f"--property={','.join(_ASKED)}", "--", unit)
+            if done.returncode == 0:
+                return {name: value for name, _, value in (line.partition("=") for line in done.stdout.splitlines())}
+        return {}
+
+    def freeze(self, unit: str) -> str:
+        """Freeze a unit, with its watchdog off.
+
+        systemd 252 aborts a frozen unit that does not report. No drop-in changes the watchdog of a service that runs,
+        so systemd is told by a message in the name of the main process.
+        """
+        about = self.shown(unit)
+        if about.get("WatchdogUSec", "") not in _NO_WATCHDOG:
+            sender = struct.pack("3i", int(about["MainPID"]), os.geteuid(), os.getegid())
+            with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as door:
+                door.sendmsg([b"WATCHDOG_USEC=0"], [(socket.SOL_SOCKET, socket.SCM_CREDENTIALS, sender)], 0, _NOTIFY)
+        return self.tell("freeze", "--", unit)
+
+    def hold_down(self, marker: Path, drop_ins: Mapping[str, str]) -> str:
+        """Keep units from being started as long as the marker is there. If that fails no drop-in is left."""
+        places = {_SYSTEM / f"{unit}.d" / _DROP_IN: text for unit, text in drop_ins.items()}
+        if all(_text(place) == text for place, text in places.items()):
+            return ""
+        try:
+            for place, text in places.items():
+                place.parent.mkdir(mode=0o755, exist_ok=True)
+                place.write_text(text)
+                place.chmod(0o644)
+            failed = self.tell("daemon-reload")
+        except OSError as error:
+            failed = str(error)
+        if failed:
+            self.release(marker)
+        return failed
+
+    def release(self, marker: Path) -> tuple[str, ...]:
+        """Let the units that this marker keeps down be started again, and forget how they ended; their names."""
+        units: list[str] = []
+        for place in _SYSTEM.glob(f"*.d/{_DROP_IN}"):
+            with suppress(OSError):
+                if condition(marker) in _text(place).splitlines():
+                    place.unlink()
+                    units.append(place.parent.name.removesuffix(".d"))
+                    place.parent.rmdir()
+        if units:
+            self.tell("daemon-reload")
+        for unit in units:
+            self.tell("reset-failed", "--", unit)
+        return tuple(units)
+
+
+class RehearsalSystemd(Systemd):
+    """Tells systemd nothing, and records what it would be told."""
+
+    def __init__(self, would: Callable[[str, str], None]) -> None:
+        """Take what records an act on a unit."""
+        self._would = would
+        self._down: set[str] = set()
+
+    def tell(self, verb: str, *words: str) -> str:
+        """Record it."""
+        self._would(f"systemctl {verb}", words[-1])
+        self._down |= {words[-1]} if verb in {"stop", "kill"} else set()
+        return ""
+
+    def shown(self, unit: str) -> Mapping[str, str]:
+        """The unit as it would be."""
+        return {**super().shown(unit), **({"ActiveState": "inactive"} if unit in self._down else {})}
+
+    def freeze(self, unit: str) -> str:
+        """Record it."""
+        return self.tell("freeze", unit)
+
+    def hold_down(self, marker: Path, drop_ins: Mapping[str, str]) -> str:
+        """Record it."""
+        for unit in drop_ins:
+            self._would(f"keep down while {marker} is there", unit)
+        return ""
+
+    def release(self, marker: Path) -> tuple[str, ...]:
+        """None was kept down."""
+        del marker
+        return ()
+
+
+def _text(place: Path) -> str:
+    try:
+        return place.read_text()
+    except OSError:
+        return ""
+
+
+def _run(verb: str, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["systemctl", "--no-ask-password", verb, *words],  # noqa: S607  found by PATH, as a person's shell would
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=_LONGER.get(verb, _SECONDS),
+        check=False,
+    )

@@ -1,0 +1,60 @@
+"""`python -m tasks.cli thaw FILE [NAME]`: call a frozen evacuation off, without a Prefect server."""
+
+from pathlib import Path
+
+from tasks.adapters.host import LinuxHost
+from tasks.adapters.local_config import LocalConfig, using_local_config
+from tasks.cli.status import status
+from tasks.containment.thaw import thaw
+from tasks.custody.containment.thaw import Thawed
+from tasks.custody.errors import Refused
+from tasks.custody.incident.verdict import Word
+from tasks.custody.visible import say
+from tasks.preflight.open_incident import Opened
+from tasks.preflight.reopen import Reopening, reopen
+from tasks.record.publish import final_state
+from tasks.record.thawed import thawed_content
+from tasks.record.write import Record, record
+from tasks.runtime.actor import BY_HAND
+from tasks.runtime.context import RunContext
+
+
+def thaw_by_hand(arguments: list[str]) -> int:
+    """Exit 0 if everything goes on as it was, or did already; 1 if something does not. Raises EvacuationError.
+
+    The record goes to the store of the same file, if it has just one; else it stays on this host.
+    """
+    from prefect.settings import get_current_settings
+
+    from blocks.file import store_given, workload_given
+
+    if len(arguments) not in {1, 2}:
+        raise Refused("a file, and the name of a workload in it", repr(arguments), "As in: thaw evacuation.toml")
+    file = Path(arguments[0])
+    name, workload = workload_given(file, *arguments[1:])
+    try:
+        store, fields = store_given(file)
+    except Refused:
+        store, fields = "none", {}
+        say(f"{file} has no store, or several: the record stays on this host")
+    with using_local_config(LocalConfig(workload, fields, get_current_settings())):
+        opened = reopen.fn(Reopening(name, store, None, "", BY_HAND, purpose="thaw"))
+        if not isinstance(opened, Opened):
+            say(opened.summary)
+            return 0
+        try:
+            word = _let_go(opened.context)
+        finally:
+            opened.context.close()
+    say(*(f"  {line}" for line in status(workload, LinuxHost(workload.api_port))))
+    return 0 if word is Word.THAWED else 1
+
+
+def _let_go(context: RunContext) -> Word:
+    """Do what the flow does, its steps as plain functions; say how it ended."""
+    thawed = thaw.fn(context).result(raise_on_failure=False)
+    content = thawed_content(context, thawed if isinstance(thawed, Thawed) else str(thawed))
+    recorded = record.fn(context, content).result(raise_on_failure=False)
+    state = final_state(context, content.verdict, recorded if isinstance(recorded, Record) else str(recorded), None)
+    say(f"{state.name}: {state.message}")
+    return content.verdict.word

@@ -1,0 +1,46 @@
+"""Collect journal, properties and unit files of the systemd services that the workload block names."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from tasks.collectors.acquire import take
+from tasks.collectors.collector import Collector, Command, Gathered, Target
+from tasks.collectors.journal import require_systemd
+from tasks.custody.evidence.acquisition import Loss, StoredFile
+from tasks.custody.evidence.keys import stored_name
+
+_LINES: Final = 50_000
+
+
+def gather(target: Target, folder: Path) -> Iterator[StoredFile | Loss]:
+    """Small files first: of a long journal the last part is kept, in what room the others leave."""
+    require_systemd()
+    yield from take([source for unit in target.units for source in _small(unit)], target, folder)
+    yield from take([_journal(unit) for unit in target.units], target, folder)
+
+
+def _small(unit: str) -> tuple[Command, ...]:
+    place = f"units/{stored_name(unit.encode())}"
+    return (
+        Command(("systemctl", "show", "--", unit), f"{place}/show.txt"),
+        Command(("systemctl", "cat", "--no-pager", "--", unit), f"{place}/unit.txt"),
+    )
+
+
+def _journal(unit: str) -> Command:
+    form = ("--no-pager", "--utc", "--all", "--output=json", f"--lines={_LINES}")
+    return Command(
+        ("journalctl", *form, f"--unit={unit}"), f"units/{stored_name(unit.encode())}/journal.jsonl", keep="last"
+    )
+
+
+COLLECTOR = Collector(
+    name="units",
+    answers="How were the services of the workload set up, and what did they say?",
+    order=33,
+    sources=(Gathered(gather, "units"),),
+    deadline=60.0,
+    stalled=60.0,
+    of_units=True,
+)

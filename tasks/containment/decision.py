@@ -1,0 +1,101 @@
+"""Between look and stop: have a person decide whether an alarm's evacuation stops the workload or thaws it."""
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from tasks.adapters.detached_process import start_keeper
+from tasks.containment.containers import frozen_containers
+from tasks.containment.freeze import load_frozen
+from tasks.containment.thaw import why_not_thaw
+from tasks.custody.evidence.acquisition import Evidence
+from tasks.custody.incident.question import question_of, seconds_left
+from tasks.custody.visible import LINE_LIMIT, visible
+from tasks.incident.layout import DEADLINE_LOG
+from tasks.rendering.clock import both_times
+from tasks.rendering.markdown import prose
+from tasks.runtime.approval import await_decision
+from tasks.runtime.context import RunContext
+
+_QUESTION: Final = """\
+**{workload} is frozen for {incident}. Stop it, or thaw it?** 凍結済みです。停止するか解凍するかを選んでください。
+
+- Reason 理由: {reason}
+- Frozen 凍結: {processes}{denied}
+- Looked at 採取: {looked}
+
+What each answer does 選択肢:
+
+- `stop` 停止: what is frozen is ended, the evidence is collected, sealed and stored. It cannot be taken back.
+  凍結したものをすべて終了し、証跡を保全します。取り消せません。
+- `thaw` 解凍: everything goes on as it was, the cordon is lifted, the incident is over.
+  すべてを元の状態に戻し、インシデントを終えます。
+
+Without an answer until **{until}**: `{act}`. 期限までに回答がなければ{ja}します。
+"""
+
+
+def thaw_decided(context: RunContext, looked: Sequence[Evidence]) -> bool:
+    """Ask, if the workload's block says so, and wait; True if the workload is to be thawed, False if it is stopped.
+
+    Nobody is asked once something was stopped. An answer, and the deadline, hold for whichever run carries the
+    incident on. Without an answer in time the block decides; a run that is cancelled meanwhile decides nothing.
+    """
+    block = context.workload
+    if block.on_alarm != "ask" or context.dry_run or why_not_thaw(context.home):
+        return False
+    asked, now = question_of(context.log.entries()), datetime.now(UTC)
+    if asked.decision:
+        return asked.decision == "thaw"
+    left = seconds_left(asked, now, block.ask_seconds)
+    until = " / ".join(both_times(now + timedelta(seconds=left)))
+    if asked.until is None:
+        start_keeper(context.home / DEADLINE_LOG, _orders(context, left))
+        about = {"until": (now + timedelta(seconds=left)).isoformat(), "unanswered": block.unanswered}
+        context.log.write("asked", context.incident.id, **about, result=f"until {until}, else {block.unanswered}")
+    answer = await_decision(context.run, question(context, looked, until), left, context.cancelled)
+    if context.cancelled and not answer:
+        return False
+    decision = answer.decision if answer else block.unanswered
+    told = f"{decision}: {visible(answer.summary, LINE_LIMIT) if answer else f'nobody answered until {until}'}"
+    who = {"by": answer.by, "why": answer.why} if answer else {}
+    context.log.write("answered", context.incident.id, decision=decision, result=told, **who)
+    context.notes.append(f"an alarm started it, and a person was asked: {told}")
+    return decision == "thaw"
+
+
+def question(context: RunContext, looked: Sequence[Evidence], until: str) -> str:
+    """What the person reads: what was found, what each answer does, until when, and what is done without one."""
+    frozen, paused = load_frozen(context).values(), frozen_containers(context).values()
+    roles = ", ".join(f"{count} {role}" for role, count in sorted(Counter(each.role for each in frozen).items()))
+    denied = sum(bool(each.denied) for each in frozen) + sum(bool(each.denied) for each in paused)
+    whole = sum(each.outcome.is_complete for each in looked)
+    lacking = "".join(f"; {each.collector} {each.outcome}" for each in looked if not each.outcome.is_complete)
+    act, ja = ("thaw", "解凍") if context.workload.unanswered == "thaw" else ("stop", "停止")
+    return _QUESTION.format(
+        workload=prose(context.incident.workload),
+        incident=context.incident.id,
+        reason=prose(context.incident.reason),
+        processes=f"{len(frozen)} processes ({roles or 'none'}), {len(paused)} containers",
+        denied=f"; **{denied} could not be frozen 凍結できず**" if denied else "",
+        looked=f"{whole} of {len(looked)} complete{lacking}",
+        until=until,
+        act=act,
+        ja=ja,
+    )
+
+
+def _orders(context: RunContext, seconds: float) -> dict[str, object]:
+    """What a process needs that keeps the deadline if this run dies: the blocks too, for the server may be gone."""
+    fields = set(type(context.workload).model_fields)
+    return {
+        "home": str(context.home),
+        "evidence": str(context.base),
+        "number": context.number,
+        "seconds": seconds,
+        "incident": context.incident.id,
+        "policy": context.policy,
+        "workload": [context.incident.workload, context.workload.model_dump(mode="json", include=fields)],
+        "store": [context.store_name, context.saved],
+    }

@@ -1,0 +1,88 @@
+"""Look at the whole host for what is alive of the workload, by the patterns and by the facts of the kernel."""
+
+import os
+import sys
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path, PurePath
+from typing import Final
+
+from blocks.workload import Workload
+from tasks.adapters.host import Host
+from tasks.containment.cordon import matchers, named
+from tasks.containment.members import Snapshot, excluded_pids, excused_pids, find_members, own_pids, protected_pids
+from tasks.containment.uncordon import living
+from tasks.custody.containment.membership import Member, Survey, protected, survey
+from tasks.custody.containment.process import Identity, Process, ancestry, descendants, family, pids_of
+from tasks.custody.containment.suspect import included
+from tasks.custody.containment.traces import Facts, Traces
+from tasks.incident.directory import cordon_base, homes
+from tasks.incident.layout import CORDON, RECOVERED, SINCE
+from tasks.runtime.context import RunContext
+from tasks.system.accounts import number_of
+from tasks.system.atomic_files import identities
+from tasks.system.process_traces import file_id
+from tasks.system.processes import ticks
+
+_OURS: Final = os.path.realpath(sys.prefix)
+
+
+def look(host: Host, workload: Workload, visible: Snapshot, since: int, containers: Iterable[str] = ()) -> Survey:
+    """Judge these processes of this host; `since` is when the first was frozen, in clock ticks since boot.
+
+    What they have open and mapped is read here, in a fifth of a millisecond each: after a freeze, not before one.
+    """
+    root, us = PurePath(os.path.realpath(workload.root)), os.getpid()
+    kept = excluded_pids(visible)
+    called_ours = protected(visible, us) - ancestry(visible, [us]) - descendants(visible, [us]) - {1}
+    asked = [each for pid, each in visible.items() if (pid not in kept or pid in called_ours) and each.user >= 0]
+    facts = _facts(host, workload, root, asked)
+    false = {each.pid for each in asked if each.pid in called_ours and not _runs_ours(facts.traces.get(each.identity))}
+    return survey(visible, matchers(workload), root, kept - false, since, containers, named(workload), facts)
+
+
+def _runs_ours(traces: Traces | None) -> bool:
+    """Whether one that calls itself a Prefect of our installation maps code of it: anybody may call himself so."""
+    return traces is None or traces.denied or any(path.startswith(f"{_OURS}/") for path in traces.code)
+
+
+def suspects_now(host: Host, workload: Workload) -> list[tuple[Process, str]]:
+    """Those that a fact ties to the workload now, and the fact; what descends from a member is one itself."""
+    snapshot = host.snapshot()
+    ours = {host.guard(cordon_base(workload) / CORDON), *identities(home / RECOVERED for home in homes(workload))}
+    known = family(snapshot, ours) | {who.pid for who in living(host, workload)}
+    found = look(host, workload, snapshot, ticks()).suspects
+    return [(snapshot[who.pid], why) for who, why in found.items() if who.pid not in known]
+
+
+def suspects_to_end(context: RunContext, snapshot: Snapshot, frozen: Iterable[Identity]) -> dict[Identity, Member]:
+    """Suspects that this run is asked to freeze and to end as well, with the fact that ties each."""
+    known = pids_of(snapshot, {*frozen, *find_members(context, snapshot)})
+    settled = known | own_pids(context, snapshot)
+    visible = {pid: process for pid, process in snapshot.items() if pid not in settled}
+    found = look(context.host, context.workload, visible, context.journal(SINCE, int) or ticks())
+    spared = protected_pids(context, snapshot) | excluded_pids(snapshot) | excused_pids(context, snapshot)
+    return included(snapshot, found.suspects, known, context.root, spared)
+
+
+def _facts(host: Host, workload: Workload, root: PurePath, processes: Iterable[Process]) -> Facts:
+    interpreter = Path(root, workload.interpreter)
+    environment, user = None, number_of(workload.user)
+    with suppress(OSError):  # of a folder that is closed to us nothing is known
+        user = Path(root).stat().st_uid if user is None else user
+        environment = _environment(interpreter, root, user)
+    return Facts(environment, file_id(interpreter), user, host.traces(processes))
+
+
+def _environment(interpreter: Path, root: PurePath, user: int | None) -> PurePath | None:
+    """The virtual environment of the workload's own, links followed; None for the system's Python, or for ours.
+
+    The workload may have linked to another's: one outside the root must be root's or its own account's.
+    """
+    folder = Path(os.path.realpath(interpreter.parent.parent))
+    if folder in {Path(_OURS), Path(root)}:
+        return None
+    if folder.is_relative_to(root):
+        return folder
+    own = (folder / "pyvenv.cfg").is_file() or ((folder / "conda-meta").is_dir() and not (folder / "condabin").exists())
+    return folder if own and folder.stat().st_uid in {0, user} else None

@@ -1,0 +1,130 @@
+"""§1, §2 undone: let go of an evacuation that was frozen and not yet stopped, everything as it was."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from signal import SIGCONT, SIGTERM
+from typing import Final
+
+from tasks.adapters.host import lives, send_signal
+from tasks.containment.containers import frozen_containers
+from tasks.containment.cordon import caught, guard_of
+from tasks.containment.freeze import load_frozen
+from tasks.containment.pause_prefect import resume
+from tasks.containment.uncordon import doubtful, living
+from tasks.custody.containment.container import ContainerIdentity
+from tasks.custody.containment.process import Identity
+from tasks.custody.containment.thaw import Thawed, ran_before
+from tasks.custody.errors import EngineError, Refused
+from tasks.custody.incident.steps import step_of
+from tasks.incident.layout import (
+    CAUGHT,
+    CUSTODY_LOG,
+    EARLY,
+    FROZEN,
+    FROZEN_CONTAINERS,
+    STOPPED,
+    STOPPED_CONTAINERS,
+    of_any_boot,
+)
+from tasks.prestart.freeze import read_early, take_over
+from tasks.runtime.context import RunContext
+from tasks.runtime.step import step
+from tasks.system.atomic_files import caught_lines, read_private, rows_of
+
+_GONE_SECONDS: Final = 5.0
+
+
+@step("§2", "thaw", "thaw the workload", "解凍", last=True)
+def thaw(context: RunContext) -> Thawed:
+    """End the guard, let everything go that ran before it was frozen, and resume Prefect's side. Idempotent.
+
+    Newcomers that the guard caught go on too: without the evacuation they would have run. What somebody else had
+    stopped before us stays stopped. The guard goes first, because it would freeze everything again.
+    """
+    _relieve_guard(context)
+    # Whatever else freezes (control groups, units) is undone here as well, before the signals.
+    processes = _thaw_processes(context)
+    containers = _thaw_containers(context)
+    take_over(context.early)
+    thawed, stood, gone, left = (tuple(one + other) for one, other in zip(processes, containers, strict=True))
+    made = Thawed(datetime.now(UTC), thawed, stood, gone, left, resume(context.scheduler, context.marker))
+    about = {"thawed": made.thawed, "stood": made.stood, "gone": made.gone, "left": made.left}
+    context.log.write("thawed", context.incident.id, result=made.summary, **about)
+    return made
+
+
+def why_not_thaw(home: Path) -> str:
+    """Why an incident can no longer be as it was; empty while nothing of it was asked to end, in any boot."""
+    ended = (path for name in (STOPPED, STOPPED_CONTAINERS) for path in home.glob(of_any_boot(name)))
+    if any(rows_of(path, read_private) for path in ended):
+        return "something of it was stopped already"
+    log = caught_lines(home / CUSTODY_LOG)
+    begun = any(each.get("action") == "step started" and step_of(each)[0] == "stop" for each in log)
+    return "its stop has begun: something may have been asked to end" if begun else ""
+
+
+def require_believable(home: Path, bases: Iterable[Path]) -> None:
+    """Raise Refused where a file that decides what gets a signal may have been written by another user."""
+    doubts = [told for base in bases for name in (CAUGHT, EARLY) for told in doubtful(base / name)]
+    try:
+        for journal in (FROZEN, FROZEN_CONTAINERS):
+            with suppress(FileNotFoundError):
+                read_private(home / journal)
+    except OSError as error:
+        doubts.append(f"{error.filename}: {error.strerror}")
+    if doubts:
+        raise Refused("journals that only we can write", "; ".join(doubts), "Run this as the user of the evacuation.")
+
+
+def _relieve_guard(context: RunContext) -> None:
+    guard = guard_of(context)
+    context.host.release(context.marker)
+    if guard and lives(context.host, guard):  # one whose marker no disk has taken
+        send_signal(context.host, guard, SIGTERM)
+        context.host.wait_gone([guard], _GONE_SECONDS)
+
+
+def _thaw_processes(context: RunContext) -> tuple[list[str], ...]:
+    """What was thawed, what stood before us, what is gone, and what could not be thawed and why."""
+    host, frozen, now = context.host, load_frozen(context), living(context.host, context.workload)
+    newcomers = ((who, bool(row.get("stood"))) for row in caught(context) if (who := Identity.of(row)) and who in now)
+    early = ((who, False) for who in read_early(context.early) if who in now)
+    ran, stood = ran_before([*((who, each.stood) for who, each in frozen.items()), *newcomers, *early])
+    # in an uninterruptible wait a SIGSTOP is still to come, and SIGCONT takes it back
+    held = (who for who in sorted(ran) if (process := host.get_process(who)) and process.state in {"T", "t", "D"})
+    sent = {who: send_signal(host, who, SIGCONT) for who in held}
+    return (
+        [f"process {who.pid}" for who, denied in sent.items() if denied == ""],
+        [f"process {who.pid}" for who in sorted(stood) if lives(host, who)],
+        [f"process {who.pid}" for who in sorted(ran) if not lives(host, who)],
+        [f"process {who.pid} stays frozen: {denied}" for who, denied in sent.items() if denied],
+    )
+
+
+def _thaw_containers(context: RunContext) -> tuple[list[str], ...]:
+    """Tell the same of containers. One that was between two starts was ended by the freeze: a person starts it."""
+    frozen = frozen_containers(context)
+    ran, stood = ran_before([*((who, each.stood) for who, each in frozen.items()), *_caught_containers(context)])
+    names = {who: f"container {who.id[:12]}" for who in ran | stood}
+    names |= {who: each.summary for who, each in frozen.items()}
+    thawed, gone, left = list[str](), list[str](), list[str]()
+    for who in sorted(ran):
+        try:
+            now = context.engine.get_container(who.id)
+            if now and now.alive and now.identity == who:
+                context.engine.unpause(who.id)
+                thawed += [names[who]] * (now.state == "paused")
+            else:
+                between = who in frozen and not (frozen[who].paused_at or frozen[who].denied)
+                gone.append(f"{names[who]}{', between two starts: start it by hand' if between else ''}")
+        except EngineError as error:
+            left.append(f"{names[who]} stays paused: {error}")
+    return thawed, [names[who] for who in sorted(stood)], gone, left
+
+
+def _caught_containers(context: RunContext) -> Iterator[tuple[ContainerIdentity, bool]]:
+    for row in caught(context):
+        with suppress(KeyError, TypeError):
+            yield ContainerIdentity(**row["container"]), bool(row.get("stood"))

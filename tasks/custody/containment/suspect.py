@@ -1,0 +1,73 @@
+"""Decide which suspects are ended with the workload if that is asked for, and how a block names one either way."""
+
+import re
+from collections.abc import Collection, Mapping
+from itertools import takewhile
+from pathlib import PurePath
+from typing import Final
+
+from tasks.custody.containment.membership import STARTED, Member, quotes, rooted
+from tasks.custody.containment.process import Identity, Process, descendants, parents_first
+from tasks.custody.containment.service import unit_of
+from tasks.custody.containment.source import keeps_only, may_be_ended
+from tasks.custody.evidence.redact import command_line
+
+SUSPECT: Final = "suspect"
+"""The role of who was ended because of a fact, and matches no pattern."""
+_SHOWN: Final = 60
+
+
+def included(
+    snapshot: Mapping[int, Process],
+    suspects: Mapping[Identity, str],
+    members: Collection[int],
+    root: PurePath,
+    spared: Collection[int],
+) -> dict[Identity, Member]:
+    """Suspects, with the fact that ties each, and all that descends from them, parents first.
+
+    Left out, and only named, is one that keeps others' work too or is a person's: in a container, a Prefect worker, one
+    with a child that nothing ties to the workload, or that somebody has just started there by hand.
+    """
+    facts = {who.pid: fact for who, fact in suspects.items() if who.pid not in {*members, *spared}}
+    tied = {pid for pid, process in snapshot.items() if rooted(process, root) and may_be_ended(process)} - {*spared}
+    tied |= facts.keys() | {*members}
+    chosen = {
+        pid
+        for pid, fact in facts.items()
+        if not snapshot[pid].container
+        and may_be_ended(snapshot[pid])
+        and keeps_only(snapshot, pid, tied)
+        and not (fact == STARTED and _by_a_person(snapshot.get(snapshot[pid].parent)))
+    }
+    everyone = chosen | descendants(snapshot, chosen)
+    return {
+        snapshot[pid].identity: Member(SUSPECT, facts.get(pid) or f"child of {snapshot[pid].parent}")
+        for pid in parents_first(snapshot, everyone - {*members} - {*spared})
+        if snapshot[pid].alive and not snapshot[pid].container
+    }
+
+
+def _by_a_person(parent: Process | None) -> bool:
+    """Whether a shell at a prompt has started it."""
+    return parent is not None and quotes(parent) and not may_be_ended(parent)
+
+
+def advice(process: Process) -> str:
+    """Say how the workload block names a suspect, whether it belongs to the workload or not."""
+    if process.container:
+        return f"{process.pid}: add its container to `containers`. コンテナを containers に追加してください。"
+    unit = unit_of(process.cgroup)
+    belongs = f'units = ["{unit}"]' if unit else f"a pattern that fits {_pattern(process)!r}, or suspects=include"
+    return (
+        f"{process.pid} is a suspect. If it belongs to the workload: {belongs}; "
+        f"if not: bystanders = ['{_pattern(process)}']. "
+        "ワークロードの一部なら前者を、無関係なら bystanders をブロックに追加してください。"
+    )
+
+
+def _pattern(process: Process) -> str:
+    """A regular expression that fits the beginning of its command line, as far as nothing in it looks secret."""
+    both = zip(process.line[:_SHOWN], command_line(process.command), strict=False)
+    told = "".join(letter for letter, _ in takewhile(lambda pair: pair[0] == pair[1], both))
+    return "^" + re.escape(told).replace("\\ ", " ").replace("'", ".")

@@ -1,0 +1,64 @@
+"""§7: start the API again as the systemd service that it was."""
+
+from tasks.containment.units import keep_down, wakers
+from tasks.custody.containment.receipt import Frozen
+from tasks.recovery.api_client import failure
+from tasks.recovery.process_api import ProcessApi, frozen_before
+from tasks.runtime.context import RunContext
+
+
+def unit_of_api(context: RunContext) -> str:
+    """The service, of those that the block names, that the API ran in when it was frozen; empty if in none.
+
+    An API that renames itself is known by no pattern: then it is the only service that holds neither training nor
+    workers.
+    """
+    found: dict[str, set[str]] = {}
+    for process in frozen_before(context):
+        for unit in _units(context, process):
+            found.setdefault(unit, set()).add(process.role)
+    apis = [unit for unit, roles in found.items() if "api" in roles]
+    others = [unit for unit, roles in found.items() if not roles & {"training", "worker"}]
+    return next(iter(apis or (others if len(others) == 1 else [])), "")
+
+
+def _units(context: RunContext, frozen: Frozen) -> list[str]:
+    return [source.name for source in frozen.lineage if not source.identity and source.name in context.workload.units]
+
+
+class UnitApi(ProcessApi):
+    """The API as a service of systemd, which starts it as its unit says."""
+
+    def __init__(self, context: RunContext, unit: str) -> None:
+        """Nothing is started yet."""
+        super().__init__(context)
+        self.unit = unit
+        self.log = f"journalctl -u {unit}"
+
+    def again(self) -> bool:
+        """After an earlier recovery it may have been started again by systemd, as its unit asks."""
+        return bool(self.context.recovered()) and self._find()
+
+    def start(self) -> None:
+        """Have systemd start it, with the sockets and paths that wake it."""
+        failed = self.context.host.systemd.tell("start", "--", *wakers(self.context, self.unit), self.unit)
+        self.context.log.write("restarted", self.unit, command=["systemctl", "start", self.unit], failed=failed)
+        if failed or not self._find():
+            raise failure(f"systemd to start {self.unit}", failed or "a unit without a process")
+
+    def lives(self) -> bool:
+        """Whether systemd keeps it up: a service that it starts again is the one that was started."""
+        return self._find()
+
+    def end(self) -> None:
+        """Keep it down before it is killed."""
+        keep_down(self.context)
+        self.context.host.systemd.tell("kill", "--signal=SIGKILL", "--", self.unit)
+        super().end()
+        self.context.host.systemd.tell("stop", "--", self.unit)
+
+    def _find(self) -> bool:
+        pid = int(self.context.host.systemd.shown(self.unit).get("MainPID") or 0)
+        process = self.context.host.snapshot().get(pid)
+        self._started = process.identity if process else None
+        return process is not None

@@ -1,0 +1,355 @@
+"""Who hides from the patterns is found by facts of the kernel: real processes, renamed or far from the root."""
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from subprocess import DEVNULL, Popen
+
+import psutil
+import pytest
+
+from tasks.adapters.host import LinuxHost
+from tasks.cli.status import status
+from tasks.containment.containment_check import prove_contained, prove_still_contained
+from tasks.containment.cordon import await_cordon, cordon
+from tasks.containment.freeze import freeze
+from tasks.containment.stop import stop
+from tasks.custody.containment.receipt import Containment
+from tasks.prestart.freeze import freeze_described, thaw_again
+from tasks.record.dry_run_plan import plan
+from tasks.system.processes import untouchable
+from tests.integration.host.test_contain import in_a_process_of_its_own
+from tests.support.run_context import case_of, made
+from tests.support.workloads import SmallWorkload, wait_until, words_of
+
+MOUNTS = Path("/proc/self/mountinfo")
+RENAMED = """
+import ctypes, os, time
+def rename(title):
+    words = open("/proc/self/stat").read().rpartition(")")[2].split()
+    begin, end = int(words[45]), int(words[48])  # of the arguments, of the environment behind them
+    ctypes.memset(begin, 0, end - begin)
+    ctypes.memmove(begin, title, len(title))
+    ctypes.CDLL(None).prctl(15, title[:15], 0, 0, 0)
+WORKERS = 2
+for _ in range(WORKERS):
+    if os.fork() == 0:
+        rename(b"gunicorn: worker [portfolio]")
+        break
+else:
+    rename(b"gunicorn: master [portfolio]")
+open(f"renamed-{os.getpid()}", "w").close()
+while True:
+    time.sleep(0.05)
+"""
+"""What setproctitle does: gunicorn and celery have another command line then, and no environment."""
+
+
+@contextmanager
+def apart(command: Sequence[str], folder: Path, ready: Path | None = None) -> Iterator[psutil.Process]:
+    """A program that is nobody's child, for our own children are told apart; ended with all that it started."""
+    before = set(psutil.pids())
+    Popen(["setsid", "--fork", *command], cwd=folder, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL).wait()
+
+    def new() -> list[psutil.Process]:
+        new = [psutil.Process(pid) for pid in psutil.pids() if pid not in before]
+        return [each for each in new if words_of(each) == list(command)]
+
+    wait_until(new if ready is None else ready.exists, what="its start")
+    found = new()
+    try:
+        yield found[0] if found else psutil.Process()
+    finally:
+        for process in found:
+            if process.is_running():
+                process.kill()
+
+
+def contained(small: SmallWorkload, **fields: object) -> Containment:
+    """§1 to §3."""
+    with case_of(small.block(**fields)) as context:
+        cordon.fn(context)
+        freeze.fn(context)
+        stop.fn(context)
+        seen: Containment = made(prove_contained.fn(context))
+        return seen
+
+
+@pytest.fixture
+def renamed(small: SmallWorkload) -> set[int]:
+    """A gunicorn with two workers, started in the root by the workload's own Python; it ends with the workload."""
+    (small.root / "serve.py").write_text(RENAMED)
+    small.start(["setsid", "--fork", "venv/bin/python", "serve.py"])
+    wait_until(lambda: len(list(small.root.glob("renamed-*"))) == 3, what="three renamed processes")
+    return {int(path.name.partition("-")[2]) for path in small.root.glob("renamed-*")}
+
+
+def test_the_renamed_are_suspects_with_the_fact_that_ties_them(small: SmallWorkload, renamed: set[int]) -> None:
+    """It was called contained, and served on."""
+    assert {" ".join(words_of(psutil.Process(pid))) for pid in renamed} == {
+        "gunicorn: master [portfolio]",
+        "gunicorn: worker [portfolio]",
+    }
+    seen = contained(small)
+    assert not seen.contained
+    for pid in renamed:
+        (told,) = (each for each in seen.alive if each.startswith(f"{pid}: gunicorn: "))
+        assert "it works in the root with the workload's interpreter" in told
+    assert {psutil.Process(pid).status() for pid in renamed} == {psutil.STATUS_SLEEPING}
+
+
+@pytest.mark.parametrize("by", ["option", "policy"])
+def test_suspects_that_are_included_are_frozen_and_ended_with_the_fact(
+    small: SmallWorkload, renamed: set[int], by: str
+) -> None:
+    with case_of(small.block(grace_seconds=2)) as context:
+        context.suspects = "include" if by == "option" else None
+        context.policy = "kill" if by == "policy" else "graceful"
+        cordon.fn(context)
+        frozen = made(freeze.fn(context)).processes
+        assert {each.identity.pid for each in frozen} == renamed
+        assert {(each.role, each.why) for each in frozen} == {
+            ("suspect", "it works in the root with the workload's interpreter")
+        }
+        assert {psutil.Process(pid).status() for pid in renamed} == {psutil.STATUS_STOPPED}
+        assert {each.identity.pid for each in made(stop.fn(context)).processes} == renamed
+        assert made(prove_contained.fn(context)).contained
+    assert small.living() == []
+
+
+def test_a_renamed_child_of_a_member_is_a_member(small: SmallWorkload) -> None:
+    (small.root / "src/train.py").write_text(RENAMED)
+    small.start(["setsid", "--fork", *small.training_command])
+    wait_until(lambda: len(list(small.root.glob("renamed-*"))) == 3, what="three renamed processes")
+    master = next(each for each in small.living() if "master" in " ".join(words_of(each)))
+    pattern = "gunicorn: master"  # of the master alone
+    with case_of(small.block(api_pattern=pattern, grace_seconds=2)) as context:
+        cordon.fn(context)
+        frozen = {each.identity.pid: each.why for each in made(freeze.fn(context)).processes}
+        assert frozen.pop(master.pid) == "matches the api pattern"
+        assert set(frozen.values()) == {f"child of {master.pid}"}
+        assert len(frozen) == 2
+        stop.fn(context)
+        assert made(prove_contained.fn(context)).contained
+
+
+SLEEPS = "import time; open('{}', 'w').close(); time.sleep(600)"
+
+
+def test_who_calls_itself_our_own_worker_is_a_suspect_all_the_same(small: SmallWorkload) -> None:
+    """A command line is forged in a moment; what Prefect of our installation maps is not."""
+    us = psutil.Process()
+    forged = [str(Path(us.cwd(), us.cmdline()[0])), "-m", "prefect", "worker", "start"]
+    title = "\0".join(forged).encode()
+    renamed = RENAMED.replace("WORKERS = 2", "WORKERS = 0").replace('b"gunicorn: master [portfolio]"', repr(title))
+    small.start(["setsid", "--fork", "venv/bin/python", "-c", renamed, "x" * 400])
+    wait_until(lambda: list(small.root.glob("renamed-*")), what="the renamed process")
+    (process,) = small.living()
+    assert process.pid in untouchable(LinuxHost().snapshot())
+    (told,) = contained(small, training_pattern="no such training").alive
+    assert "it works in the root with the workload's interpreter" in told
+
+
+def test_code_of_an_environment_that_is_only_linked_ties_who_works_elsewhere(
+    small: SmallWorkload, tmp_path: Path
+) -> None:
+    """Its shared objects are mapped from where they really lie."""
+    real, ready = tmp_path / "envs/portfolio", tmp_path / "ready"
+    shutil.copytree(small.root / "venv", real, symlinks=True)
+    (real / "pyvenv.cfg").touch()
+    shutil.rmtree(small.root / "venv")
+    (small.root / "venv").symlink_to(real)
+    library = next(path for path in Path("/usr/lib").rglob("libz.so.*") if path.is_file())
+    shutil.copy(library, real / "lib/core.so")
+    code = f"import ctypes, time; ctypes.CDLL('{real}/lib/core.so'); open('{ready}', 'w').close(); time.sleep(600)"
+    with apart([sys.executable, "-c", code], tmp_path, ready) as process:
+        (told,) = contained(small).alive
+        assert told.startswith(f"{process.pid}: ")
+        assert f"it runs code of the workload's environment: {real}/lib/core.so" in told
+        (small.root / "venv").unlink()
+        assert contained(small).contained
+
+
+def test_who_writes_below_the_root_is_a_suspect_and_who_reads_there_is_not(
+    small: SmallWorkload, tmp_path: Path
+) -> None:
+    log, ready = small.root / "logs/train-20260101_000000.log", tmp_path / "ready"
+    code = f"import time; f = open('{log}', {{!r}}); open('{ready}', 'w').close(); time.sleep(600)"
+    with apart([sys.executable, "-c", code.format("r")], tmp_path, ready):
+        assert contained(small).contained
+    ready.unlink()
+    with apart([sys.executable, "-c", code.format("a")], tmp_path, ready) as process:
+        (told,) = contained(small).alive
+        assert told.startswith(f"{process.pid}: ")
+        assert f"open for writing: {log}" in told
+        assert process.status() == psutil.STATUS_SLEEPING
+
+
+def test_a_shared_writable_mapping_is_open_for_writing(small: SmallWorkload, tmp_path: Path) -> None:
+    log, ready = small.root / "logs/train-20260101_000000.log", tmp_path / "ready"
+    code = f"import mmap, time; f = open('{log}', 'r+b'); m = mmap.mmap(f.fileno(), 0); f.close()"
+    with apart([sys.executable, "-c", f"{code}; open('{ready}', 'w').close(); time.sleep(600)"], tmp_path, ready):
+        assert any("open for writing" in told for told in contained(small).alive)
+
+
+def test_an_editor_a_shell_and_another_server_in_the_root_are_told_and_contradict_nothing(
+    small: SmallWorkload, tmp_path: Path
+) -> None:
+    node = str(shutil.copy(shutil.which("sleep") or "", tmp_path / "node"))
+    vim = str(shutil.copy("/bin/bash", tmp_path / "vim.basic"))
+    edits = ["-c", "exec 7> .notes.swp; while :; do read -t 600 < /dev/zero; done"]
+    with apart([node, "600"], small.root), apart([vim, *edits], small.root):
+        wait_until((small.root / ".notes.swp").exists, what="the editor's file")
+        seen = contained(small)
+        assert seen.contained, seen.summary
+        assert [told for told in seen.left_alone if f"{node} 600" in told]
+        (excused,) = seen.notes
+        assert excused.startswith("1 excused 除外: ")
+        assert vim in excused
+        assert seen.notes[0] in seen.summary
+
+
+def test_who_the_block_excuses_is_never_signalled_and_is_told(small: SmallWorkload, renamed: set[int]) -> None:
+    with case_of(small.block(bystanders=[r"^gunicorn: (master|worker) \["])) as context:
+        context.policy = "kill"
+        cordon.fn(context)
+        assert made(freeze.fn(context)).processes == ()
+        stop.fn(context)
+        seen = made(prove_contained.fn(context))
+        assert seen.contained, seen.summary
+        assert seen.notes[0].startswith("3 excused 除外: ")
+    assert {psutil.Process(pid).status() for pid in renamed} == {psutil.STATUS_SLEEPING}
+
+
+def test_a_bystander_that_the_training_has_started_lives_on_and_its_other_child_does_not(
+    small: SmallWorkload,
+) -> None:
+    (small.root / "src/train.py").write_text(
+        "import subprocess, time\nfor name in ('601', '602'):\n    subprocess.Popen(['sleep', name])\ntime.sleep(600)\n"
+    )
+    small.start()
+    wait_until(lambda: len(small.living()) == 3, what="its children")
+    with case_of(small.block(bystanders=["^sleep 601"], grace_seconds=2)) as context:
+        cordon.fn(context)
+        freeze.fn(context)
+        stop.fn(context)
+        (left,) = small.living()
+        assert (left.cmdline(), left.status()) == (["sleep", "601"], psutil.STATUS_SLEEPING)
+        assert made(prove_contained.fn(context)).contained
+
+
+def test_a_bystander_may_listen_on_the_apis_port(small: SmallWorkload, tmp_path: Path) -> None:
+    code = f"import socket, time; s = socket.create_server(('127.0.0.1', {small.port})); time.sleep(600)"
+    with apart([sys.executable, "-c", code], tmp_path):
+        wait_until(small.healthy, what="its port")
+        assert not contained(small).contained
+        assert contained(small, bystanders=["import socket, time"]).contained
+
+
+def test_a_rehearsal_lists_members_suspects_and_excused(small: SmallWorkload, renamed: set[int]) -> None:
+    small.start_all(workers=1)
+    with case_of(small.block(bystanders=["^gunicorn: worker"]), dry_run=True) as context:
+        for verb in (cordon, freeze, stop, prove_contained, prove_still_contained):
+            verb.fn(context)
+        rows = plan(context.log.entries())
+    by_act = {act: [row for row in rows if row["act"] == act] for act in ("freeze", "name", "leave alone")}
+    assert len(by_act["freeze"]) == 3
+    (suspect,) = by_act["name"]
+    assert "gunicorn: master" in suspect["on"]
+    assert "works in the root with the workload's interpreter" in suspect["why"]
+    assert [row["why"] for row in by_act["leave alone"]] == ["the block's bystanders"] * 2
+    assert {psutil.Process(pid).status() for pid in renamed} == {psutil.STATUS_SLEEPING}
+
+
+def test_status_names_suspects(small: SmallWorkload, renamed: set[int]) -> None:
+    told = [line for line in status(small.block(), LinuxHost()) if line.startswith("suspect ")]
+    assert {int(line.split()[2].rstrip(":")) for line in told} == renamed
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs to run as root to become somebody else")
+def test_what_may_not_be_read_is_told_with_a_number_and_proves_nothing(small: SmallWorkload, tmp_path: Path) -> None:
+    with apart([sys.executable, "-c", "import time; time.sleep(600)"], tmp_path) as process:
+        told = in_a_process_of_its_own(
+            small,
+            "(seen := prove_contained.fn(case).data).contained, *seen.notes, sep='\\n'",
+            first="os.setgroups([]); os.setgid(65534); os.setuid(65534)",
+        )
+    del process
+    assert "may not be looked into, which proves nothing" in told
+
+
+@pytest.fixture
+def service(small: SmallWorkload) -> Iterator[Path]:
+    """A control group named as that of a systemd service; all that is left in it is ended."""
+    unified = next((Path(line.split()[4]) for line in MOUNTS.read_text().splitlines() if " - cgroup2 " in line), None)
+    if unified is None or os.geteuid() != 0:
+        pytest.skip("needs root and control groups of version 2")
+    group = unified / f"workload-{os.getpid()}-{small.port}.service"
+    group.mkdir()
+    yield group
+    (group / "cgroup.kill").write_text("1")
+    wait_until(lambda: not (group / "cgroup.procs").read_text(), what="the end of all in it")
+    group.rmdir()
+
+
+def serving(small: SmallWorkload, group: Path, command: Sequence[str], folder: Path) -> psutil.Process:
+    """A program that is started in a service, as systemd does: the leader of a session, with pid 1 for its parent."""
+    before = set((group / "cgroup.procs").read_text().split())
+    enter = 'echo 0 > "$0/cgroup.procs" && exec setsid --fork "$@"'
+    environment = {**os.environ, "WORKERS": "0"}
+    small.started.append(Popen(["sh", "-c", enter, str(group), *command], cwd=folder, env=environment))
+
+    def new() -> set[str]:
+        found = set((group / "cgroup.procs").read_text().split()) - before
+        return {pid for pid in found if words_of(psutil.Process(int(pid))) == list(command)}
+
+    small.started[-1].wait()
+    wait_until(new, what="its start")
+    return psutil.Process(int(new().pop()))
+
+
+@pytest.mark.parametrize("early", [True, False], ids=["early freeze", "freeze"])
+def test_who_sits_in_a_service_whose_main_process_is_a_member_is_one(
+    small: SmallWorkload, service: Path, tmp_path: Path, *, early: bool
+) -> None:
+    main = serving(small, service, small.training_command, small.root)
+    stray = serving(small, service, ["sleep", "601"], tmp_path)
+    if main.ppid() != 1:
+        pytest.skip("orphans have another parent than pid 1 here")
+    block = small.block(grace_seconds=1)
+    if early:
+        frozen = freeze_described({"root": str(small.root), "evidence_dir": str(block.evidence)})
+        assert frozen
+        assert {who.pid for who in frozen.frozen} == {main.pid, stray.pid}
+        thaw_again(frozen)
+    with case_of(block) as context:
+        cordon.fn(context)
+        why = {each.identity.pid: each.why for each in made(freeze.fn(context)).processes}
+        assert why == {
+            main.pid: "matches the training pattern",
+            stray.pid: f"sits in {service.name}, whose main process is {main.pid}",
+        }
+        stop.fn(context)
+        assert made(prove_contained.fn(context)).contained
+    assert not (service / "cgroup.procs").read_text()
+
+
+def test_who_sits_in_a_service_that_the_block_names_is_a_member_for_the_guard_too(
+    small: SmallWorkload, service: Path, tmp_path: Path
+) -> None:
+    first = serving(small, service, ["sleep", "601"], tmp_path)
+    with case_of(small.block(units=[service.name], grace_seconds=1)) as context:
+        cordon.fn(context)
+        assert await_cordon(context).held
+        wait_until(lambda: first.status() == psutil.STATUS_STOPPED, what="the guard's look")
+        (frozen,) = made(freeze.fn(context)).processes
+        assert (frozen.identity.pid, frozen.role) == (first.pid, "service")
+        assert frozen.why == f"sits in {service.name}, which `units` names"
+        stop.fn(context)
+        assert made(prove_contained.fn(context)).contained
+        second = serving(small, service, ["sleep", "602"], tmp_path)
+        wait_until(lambda: second.status() == psutil.STATUS_STOPPED, what="the guard's catch")
+        assert not made(prove_contained.fn(context)).contained

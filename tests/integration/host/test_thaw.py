@@ -1,0 +1,262 @@
+"""A frozen evacuation is called off: everything as it was, by real processes, without a Prefect server."""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from unittest.mock import Mock
+
+import psutil
+import pytest
+
+from tasks.adapters.host import LinuxHost
+from tasks.cli.__main__ import main
+from tasks.cli.status import status
+from tasks.cli.thaw import thaw_by_hand
+from tasks.containment.cordon import caught, cordon
+from tasks.containment.freeze import freeze
+from tasks.containment.stop import stop
+from tasks.custody.errors import Refused
+from tasks.incident.current import last_verdict, unfinished_incident
+from tasks.incident.joining import past
+from tasks.incident.layout import CAUGHT, FROZEN, STOPPED
+from tasks.runtime.context import RunContext
+from tasks.system.processes import start_of
+from tests.support.run_context import INCIDENT, case_of
+from tests.support.workloads import SmallWorkload, stand, wait_until
+
+STOOD = psutil.STATUS_STOPPED
+
+
+def keep_guard(context: RunContext) -> None:
+    """Let the guard stand when the case is closed, as after a real run."""
+    context.host = LinuxHost()
+    context.host.release = Mock(return_value=False)  # type: ignore[method-assign]
+
+
+class Frozen:
+    """An incident of a small workload that a run has frozen and left, with the file that an operator has."""
+
+    def __init__(self, small: SmallWorkload, folder: Path) -> None:
+        """Nothing is frozen yet."""
+        self.small, self.block = small, small.block()
+        self.toml, self.home = folder / "evacuation.toml", self.block.evidence / INCIDENT
+        self.toml.write_text(f"[workload.test]\nroot = {json.dumps(str(small.root))}\nlock = '{self.block.lock}'\n")
+
+    def freeze(self, *, with_stop: bool = False) -> None:
+        """As a run that was cancelled, or killed, right after it."""
+        with case_of(self.block) as context:
+            (self.block.evidence / "open.json").write_bytes((context.home / "incident.json").read_bytes())
+            cordon.fn(context)
+            freeze.fn(context)
+            if with_stop:
+                stop.fn(context)
+            marker = context.marker.read_bytes()
+            keep_guard(context)
+        assert self.block.evidence.joinpath("cordon.json").read_bytes() == marker
+
+    def thaw(self) -> int:
+        """As typed."""
+        return thaw_by_hand([str(self.toml)])
+
+    def states(self) -> dict[int, str]:
+        """How each process in the root stands."""
+        return {process.pid: process.status() for process in self.small.living()}
+
+    def entries(self) -> list[dict[str, object]]:
+        """The custody log."""
+        return [json.loads(line) for line in (self.home / "custody.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture
+def frozen(small: SmallWorkload, tmp_path: Path) -> Iterator[Frozen]:
+    yield Frozen(small, tmp_path)
+    LinuxHost().release(small.block().evidence / "cordon.json")
+
+
+def test_everything_goes_on_the_lock_is_free_and_the_incident_is_over(
+    frozen: Frozen, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frozen.small.start_all()
+    frozen.freeze()
+    assert any(line.endswith("make thaw") for line in status(frozen.block, LinuxHost()))
+    before = frozen.states()
+    assert set(before.values()) == {STOOD}
+    assert len(before) == 4
+    assert frozen.thaw() == 0
+    after = frozen.states()
+    assert after.keys() == before.keys()
+    assert STOOD not in after.values()
+    assert frozen.small.healthy()
+    host = LinuxHost()
+    assert not host.refuses(frozen.block.lock)
+    assert not host.guard(frozen.block.evidence / "cordon.json")
+    assert json.loads((frozen.home / "record/001/closing.json").read_bytes())["verdict"] == "THAWED"
+    assert "4 let go" in json.loads((frozen.home / "record/001/verdict.json").read_bytes())["verdict"]["safe"][0]
+    assert "解凍済み" in (frozen.home / "record/001/postmortem.md").read_text()
+    assert [entry["action"] for entry in frozen.entries()].count("thawed") == 1
+    assert unfinished_incident(frozen.block) is None
+    told = capsys.readouterr().out
+    assert "THAWED 解凍済み" in told
+    assert f"incident  {INCIDENT}  PartlyThawed; its evidence is THAWED" in told
+    assert any(line.startswith("next      write the postmortem") for line in status(frozen.block, host))
+
+
+def test_a_second_time_nothing_is_done_and_it_is_no_error(frozen: Frozen, capsys: pytest.CaptureFixture[str]) -> None:
+    frozen.small.start_all()
+    frozen.freeze()
+    assert frozen.thaw() == 0
+    (training,) = (each for each in frozen.small.living() if each.pid == frozen.small.started[1].pid)
+    stand(training)  # by a person, after the thaw
+    assert frozen.thaw() == 0
+    assert training.status() == STOOD
+    assert "was thawed already" in capsys.readouterr().out
+    assert not (frozen.home / "record/002").exists()
+
+
+def test_what_a_person_had_stopped_before_stays_stopped_and_is_named(frozen: Frozen) -> None:
+    frozen.small.start_all()
+    training = psutil.Process(frozen.small.started[1].pid)
+    (mine, other) = training.children()
+    stand(mine)
+    frozen.freeze()
+    frozen.freeze()  # carried on: by now everything stands
+    assert set(frozen.states().values()) == {STOOD}
+    assert frozen.thaw() == 0
+    assert mine.status() == STOOD
+    assert STOOD not in {training.status(), other.status()}
+    (entry,) = (each for each in frozen.entries() if each["action"] == "thawed")
+    assert entry["stood"] == [f"process {mine.pid}"]
+
+
+def test_a_strangers_stopped_job_in_the_root_is_not_touched(frozen: Frozen) -> None:
+    frozen.small.start_all()
+    with psutil.Popen(["sleep", "600"], cwd=frozen.small.root) as stranger:
+        stand(stranger)
+        frozen.freeze()
+        with (frozen.block.evidence / CAUGHT).open("a") as file:
+            row = {
+                "at": "2099-01-01T00:00:00+00:00",
+                "identity": {"pid": stranger.pid, "start": start_of(stranger.pid)},
+            }
+            file.write(json.dumps(row) + "\n")
+        assert frozen.thaw() == 0
+        assert stranger.status() == STOOD
+        stranger.kill()
+
+
+def test_a_newcomer_that_the_guard_caught_goes_on_as_well(frozen: Frozen) -> None:
+    frozen.small.start_all()
+    frozen.freeze()
+    newcomer = psutil.Process(frozen.small.start(WORKERS="0").pid)
+    wait_until(lambda: newcomer.status() == STOOD, what="the guard's catch")
+    rows = frozen.block.evidence / CAUGHT
+    wait_until(lambda: rows.exists() and str(newcomer.pid) in rows.read_text(), what="the guard's word")
+    assert frozen.thaw() == 0
+    assert newcomer.status() != STOOD
+    assert STOOD not in frozen.states().values()
+
+
+def test_what_the_guard_met_before_the_freeze_is_known_to_have_run(frozen: Frozen) -> None:
+    """The guard stops it first, so the freeze finds it stopped: nobody but us has done that."""
+    frozen.small.start_all()
+    with case_of(frozen.block) as context:
+        (frozen.block.evidence / "open.json").write_bytes((context.home / "incident.json").read_bytes())
+        cordon.fn(context)
+        wait_until(lambda: len(caught(context)) == 4, what="the guard, which meets the workload first")
+        freeze.fn(context)
+        keep_guard(context)
+    assert json.loads((frozen.home / FROZEN).read_bytes())[0]["stood"] is True
+    assert frozen.thaw() == 0
+    assert STOOD not in frozen.states().values()
+
+
+def test_after_a_stop_it_can_no_longer_be_as_it_was(frozen: Frozen) -> None:
+    frozen.small.start_all()
+    frozen.freeze(with_stop=True)
+    with pytest.raises(Refused, match=r"something of it was stopped already.*Carry it on"):
+        frozen.thaw()
+    assert LinuxHost().guard(frozen.block.evidence / "cordon.json")
+
+
+def test_once_a_stop_has_begun_it_is_refused_although_no_receipt_was_written(frozen: Frozen) -> None:
+    frozen.small.start_all()
+    frozen.freeze(with_stop=True)
+    (frozen.home / STOPPED).unlink()
+    with pytest.raises(Refused, match="its stop has begun"):
+        frozen.thaw()
+
+
+def test_while_a_run_is_at_work_that_one_is_to_be_cancelled_first(frozen: Frozen) -> None:
+    frozen.small.start_all()
+    frozen.freeze()
+    with case_of(frozen.block) as context:
+        with pytest.raises(Refused, match="Cancel that run"):
+            frozen.thaw()
+        keep_guard(context)
+    assert set(frozen.states().values()) == {STOOD}
+
+
+def test_without_an_incident_and_on_another_host_it_is_refused(frozen: Frozen) -> None:
+    with pytest.raises(Refused, match="an incident of test on this host; got none"):
+        frozen.thaw()
+    frozen.toml.write_text(frozen.toml.read_text() + 'host = "elsewhere"\n')
+    with pytest.raises(Refused, match="to run on elsewhere"):
+        frozen.thaw()
+
+
+@pytest.mark.parametrize("name", [CAUGHT, f"{INCIDENT}/{FROZEN}"])
+def test_a_file_that_others_may_have_written_lets_nobody_go(frozen: Frozen, tmp_path: Path, name: str) -> None:
+    frozen.small.start_all()
+    frozen.freeze()
+    path = frozen.block.evidence / name
+    written = tmp_path / "written"
+    written.write_bytes(path.read_bytes() if path.exists() else b"")
+    path.unlink(missing_ok=True)
+    path.symlink_to(written)
+    with pytest.raises(Refused, match="journals that only we can write"):
+        frozen.thaw()
+    assert set(frozen.states().values()) == {STOOD}
+
+
+DIE = """
+import os, signal, sys
+from tasks.adapters import host
+from tasks.cli.thaw import thaw_by_hand
+from tasks.containment import thaw
+
+sent = []
+def send_and_die(*given):
+    if len(sent) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    sent.append(host.send_signal(*given))
+    return sent[-1]
+thaw.send_signal = send_and_die
+thaw_by_hand([sys.argv[1]])
+"""
+
+
+def test_killed_half_way_and_done_again_as_a_person_types_it(frozen: Frozen, monkeypatch: pytest.MonkeyPatch) -> None:
+    frozen.small.start_all()
+    frozen.freeze()
+    died = subprocess.run([sys.executable, "-c", DIE, frozen.toml], capture_output=True, check=False)
+    assert died.returncode == -signal.SIGKILL, died.stderr.decode()
+    assert list(frozen.states().values()).count(STOOD) == 2
+    assert last_verdict(frozen.home) is None
+    monkeypatch.setattr(sys, "argv", ["python -m tasks.cli", "thaw", str(frozen.toml), "test"])
+    assert main() == 0
+    assert STOOD not in frozen.states().values()
+    assert json.loads((frozen.home / "record/001/closing.json").read_bytes())["verdict"] == "THAWED"
+
+
+def test_what_was_let_go_may_fail_again_and_that_is_news(frozen: Frozen) -> None:
+    frozen.small.start_all()
+    frozen.freeze()
+    (before,) = past([frozen.block.evidence])
+    assert len(before.processes) == 4
+    frozen.thaw()
+    (after,) = past([frozen.block.evidence])
+    assert (after.processes, after.thawed, after.stands) == (frozenset(), True, False)
+    assert after.lifted
