@@ -111,7 +111,7 @@ NEIGHBOURS: Final = (
     Neighbour("nano", ["nano", "src/train.py"], program="nano"),
     Neighbour("a shell with a stopped job", ["bash", "-c", _SHELL], 2),
     Neighbour(
-        "tmux", ["tmux", "-S", "HOME/socket", "-f", "/dev/null", "new-session", f"tail -F {LOG}"], 3, program="tmux"
+        "tmux", ["tmux", "-S", "HOME/socket", "-f", "/dev/null", "new-session", f"tail -F {LOG}"], 4, program="tmux"
     ),
     Neighbour(
         "rsync", ["rsync", "-a", "--bwlimit=1", "./src/", "HOME/copy/"], 3, "rsync", files={"src/big": "x" * 300_000}
@@ -187,7 +187,12 @@ class Beside:
             wait_until(self._there, 60, self.neighbour.name)
         except AssertionError as error:
             raise AssertionError(f"{error}: {self.account.told()}") from error
-        self.before = self.seen()
+        wait_until(self._rests, what=f"{self.neighbour.name} at rest")
+
+    def _rests(self) -> bool:
+        """What has only begun to become another program is not at rest."""
+        last, self.before = self.before, self.seen()
+        return last == self.before
 
     def _there(self) -> bool:
         shown = not self.neighbour.shows or any(self.where.glob(self.neighbour.shows))

@@ -14,6 +14,7 @@ from tasks.containment.freeze import freeze
 from tasks.containment.stop import stop
 from tasks.containment.watch import watch
 from tasks.custody.containment.receipt import Containment
+from tasks.runtime.context import Suspects
 from tests.support.neighbours import NEIGHBOURS, Beside, Neighbour, lacking
 from tests.support.run_context import case_of, made
 from tests.support.strangers import at_work, multiprocessing, training
@@ -32,7 +33,7 @@ class After:
     root: Path
 
 
-def evacuated(neighbours: tuple[Neighbour, ...], suspects: str, folder: Path) -> Iterator[After]:
+def evacuated(neighbours: tuple[Neighbour, ...], suspects: Suspects, folder: Path) -> Iterator[After]:
     """Evacuate a workload with two workers while its neighbours are at work."""
     folder.mkdir(exist_ok=True)
     stranger = training("a training", multiprocessing("fork"), 2)
@@ -48,7 +49,7 @@ def evacuated(neighbours: tuple[Neighbour, ...], suspects: str, folder: Path) ->
             each.settle()
         excuses = [each.bystanders for each in neighbours if each.bystanders]
         with case_of(workload.model_copy(update={"bystanders": excuses})) as context:
-            context.suspects = suspects  # type: ignore[attr-defined]
+            context.suspects = suspects
             cordon.fn(context)
             wait_until(lambda: await_cordon(context).held, what="the guard's turn")
             for step in (freeze, stop, prove_contained, watch):
@@ -104,7 +105,7 @@ def test_neighbours_do_not_contradict_containment(after: After) -> None:
 @pytest.mark.soak
 @pytest.mark.parametrize("suspects", ["name", "include"])
 @pytest.mark.parametrize("neighbour", [pytest.param(each, id=each.name) for each in NEIGHBOURS if each.soak])
-def test_a_large_neighbour_goes_on_and_is_told_of(neighbour: Neighbour, suspects: str, tmp_path: Path) -> None:
+def test_a_large_neighbour_goes_on_and_is_told_of(neighbour: Neighbour, suspects: Suspects, tmp_path: Path) -> None:
     if program := lacking(neighbour):
         pytest.skip(f"{program} is not installed")
     for after in evacuated((neighbour,), suspects, tmp_path):

@@ -19,6 +19,7 @@ from tasks.containment.cordon import await_cordon, cordon
 from tasks.containment.freeze import freeze
 from tasks.containment.stop import stop
 from tasks.containment.watch import watch
+from tasks.runtime.context import Suspects
 from tests.support.accounts import PROJECT, Account
 from tests.support.run_context import case_of, made
 from tests.support.strangers import ENDED, PASSING, STRANGERS, Stranger, at_work, missing
@@ -37,10 +38,10 @@ class Told:
     alive: tuple[str, ...]
 
 
-def contain(workload: Workload, suspects: str) -> Told:
+def contain(workload: Workload, suspects: Suspects) -> Told:
     """§1 to §3 as the flow does them, with both checks."""
     with case_of(workload) as context:
-        context.suspects = suspects  # type: ignore[attr-defined]
+        context.suspects = suspects
         cordon.fn(context)
         wait_until(lambda: await_cordon(context).held, what="the guard's turn")
         freeze.fn(context)
@@ -51,7 +52,7 @@ def contain(workload: Workload, suspects: str) -> Told:
     return Told(first.contained and last.contained, last.alive if first.contained else first.alive)
 
 
-def contain_as_the_account(workload: Workload, suspects: str, account: Account) -> Told:
+def contain_as_the_account(workload: Workload, suspects: Suspects, account: Account) -> Told:
     """The same by a run that has no more rights than the workload."""
     fields = workload.model_dump_json(exclude_unset=True)
     places = {"PYTHONPATH": str(PROJECT), "PREFECT_HOME": str(account.folder)}
@@ -71,7 +72,7 @@ def require_a_true_word(told: Told, account: Account) -> None:
         assert told.contained, f"nobody lives any more, but {told}"
 
 
-def cases(suspects: tuple[str, ...], *, quick: bool) -> list[Any]:
+def cases(suspects: tuple[Suspects, ...], *, quick: bool) -> list[Any]:
     """In the suite each is contained with its suspects, and by default where the word is another then."""
     return [
         pytest.param(stranger, suspect, id=f"{stranger.name}, {suspect}")
@@ -81,7 +82,7 @@ def cases(suspects: tuple[str, ...], *, quick: bool) -> list[Any]:
     ]
 
 
-def try_as_root(stranger: Stranger, suspects: str, folder: Path) -> None:
+def try_as_root(stranger: Stranger, suspects: Suspects, folder: Path) -> None:
     if lacking := missing(stranger):
         pytest.skip(f"{lacking} is not installed")
     with at_work(stranger, folder) as (workload, account):
@@ -94,24 +95,24 @@ def try_as_root(stranger: Stranger, suspects: str, folder: Path) -> None:
             assert any(stranger.by_default in each for each in told.alive), told
 
 
-def try_as_its_account(stranger: Stranger, suspects: str, folder: Path) -> None:
+def try_as_its_account(stranger: Stranger, suspects: Suspects, folder: Path) -> None:
     if lacking := missing(stranger):
         pytest.skip(f"{lacking} is not installed")
     with at_work(stranger, folder) as (workload, account):
         require_a_true_word(contain_as_the_account(workload, suspects, account), account)
 
 
-BOTH = ("include", "name")
+BOTH: tuple[Suspects, ...] = ("include", "name")
 
 
 @pytest.mark.parametrize(("stranger", "suspects"), cases(BOTH, quick=True))
-def test_as_root_nothing_survives_and_no_word_is_false(stranger: Stranger, suspects: str, tmp_path: Path) -> None:
+def test_as_root_nothing_survives_and_no_word_is_false(stranger: Stranger, suspects: Suspects, tmp_path: Path) -> None:
     try_as_root(stranger, suspects, tmp_path / "place")
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize(("stranger", "suspects"), cases(BOTH, quick=False))
-def test_as_root_nothing_survives_of_the_others(stranger: Stranger, suspects: str, tmp_path: Path) -> None:
+def test_as_root_nothing_survives_of_the_others(stranger: Stranger, suspects: Suspects, tmp_path: Path) -> None:
     try_as_root(stranger, suspects, tmp_path / "place")
 
 
@@ -124,11 +125,11 @@ def test_with_the_workloads_own_rights_no_word_is_false(stranger: Stranger, tmp_
 @pytest.mark.parametrize("suspects", BOTH)
 @pytest.mark.parametrize("stranger", [pytest.param(each, id=each.name) for each in STRANGERS])
 def test_with_the_workloads_own_rights_no_word_is_false_of_any(
-    stranger: Stranger, suspects: str, tmp_path: Path
+    stranger: Stranger, suspects: Suspects, tmp_path: Path
 ) -> None:
     try_as_its_account(stranger, suspects, tmp_path / "place")
 
 
 if __name__ == "__main__":
-    last = contain(Workload.model_validate_json(sys.argv[1]), sys.argv[2])
+    last = contain(Workload.model_validate_json(sys.argv[1]), "include" if sys.argv[2] == "include" else "name")
     print(json.dumps({"contained": last.contained, "alive": last.alive}))
