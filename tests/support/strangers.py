@@ -14,7 +14,7 @@ from tests.support.environments import furnish
 from tests.support.workloads import SmallWorkload, wait_until
 
 TRAIN: Final = "src/train.py"
-TRAINING: Final = f"venv/bin/python -u {TRAIN} --mode full"
+TRAINING: Final = f"venv/bin/python -u {TRAIN} --dataset TAG --mode full"
 ENDED: Final = ""
 ENVIRONMENT: Final = "runs code of the workload's environment"
 INTERPRETER: Final = "works in the root with the workload's interpreter"
@@ -28,15 +28,16 @@ SPIN: Final = "while True:\n    time.sleep(0.05)\n"
 class Stranger:
     """A workload that somebody else wrote, or one that hides.
 
-    `command` is typed in the root, and the block's pattern for it is `pattern`, as one would write it for that line. It
-    is at work when `marks` processes have left a mark and the account has `processes`. Without suspects=include it is
+    `command` is typed in the root, and the block's pattern for it is `pattern`, as one would write it for that line;
+    TAG in them is a word that no other test's training has: whose place may not be read counts by its line alone. It is
+    at work when `marks` processes have left a mark and the account has `processes`. Without suspects=include it is
     ended, or not contained: `by_default` is then a piece of the fact that has to be told. `requirements` are what its
     environment holds, `program` is one of the machine that it needs.
     """
 
     name: str
     command: str = TRAINING
-    pattern: str = r"python -u src/train\.py .*--mode full"
+    pattern: str = r"python -u src/train\.py --dataset TAG --mode full"
     files: Mapping[str, str] = field(default_factory=dict)
     marks: int = 0
     processes: int = 1
@@ -210,15 +211,16 @@ STRANGERS: Final = (
         "renamed", "venv/bin/python serve.py", r"python serve\.py", {"serve.py": _RENAMED}, 3, by_default=INTERPRETER
     ),
     training("renamed fork chain", f"{RENAME}rename(b'dbus-daemon')\n{_CHAIN}", by_default=PASSING),
-    training("threaded", _THREADED),
+    training("threaded", _THREADED, soak=True),
     training("double fork", _DAEMON, by_default=WRITES),
-    training("hydra", _HYDRA),
+    training("hydra", _HYDRA, soak=True),
     Stranger(
         "borrowed argv[0]",
         f'bash -c "exec -a bash {TRAINING}"',
-        r"-u src/train\.py .*--mode full",
+        r"-u src/train\.py --dataset TAG --mode full",
         {TRAIN: f"import os, time\n{MARK}{SPIN}"},
         1,
+        soak=True,
     ),
     training("multiprocessing fork", multiprocessing("fork"), 2),
     training("multiprocessing spawn", multiprocessing("spawn"), 2),
@@ -282,12 +284,13 @@ def at_work(stranger: Stranger, folder: Path) -> Iterator[tuple[Workload, Accoun
         furnish(small.root, stranger.requirements)
         for path in (small.root, *(each for each in small.root.rglob("*") if "venv" not in each.parts)):
             account.give(path)
-        account.start(shlex.split(stranger.command), small.root, PYTHONUNBUFFERED="1")
+        tag, pattern = f"of-{account.uid}", stranger.pattern.replace("TAG", f"of-{account.uid}")
+        account.start(shlex.split(stranger.command.replace("TAG", tag)), small.root, PYTHONUNBUFFERED="1")
         try:
             wait_until(lambda: _is_at_work(stranger, small.root, account), 60, f"{stranger.name} at work")
         except AssertionError as error:
             raise AssertionError(f"{error}: {account.told()}") from error
-        yield small.block(training_pattern=stranger.pattern, api_pattern=stranger.pattern, grace_seconds=2), account
+        yield small.block(training_pattern=pattern, api_pattern=pattern, grace_seconds=2), account
 
 
 def _is_at_work(stranger: Stranger, root: Path, account: Account) -> bool:
