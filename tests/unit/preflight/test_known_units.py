@@ -59,7 +59,7 @@ def test_the_service_in_which_this_run_lives_is_refused(monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("name", ["api", "api.socket", "../api.service", "-api.service", "a b.service", ".service"])
 def test_only_the_full_name_of_a_service_is_taken(name: str) -> None:
-    with pytest.raises(ValidationError, match="expected the full name of a systemd service"):
+    with pytest.raises(ValidationError, match="expected a systemd service of the workload"):
         Workload(root=Path("/srv/x"), units=[name])
 
 
