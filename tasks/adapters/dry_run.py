@@ -2,7 +2,7 @@
 
 import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from tasks.custody.evidence.parts import Parts
 from tasks.custody.evidence.redact import command_line
 from tasks.custody.incident.log import CustodyLog
 from tasks.custody.store.retention import NOTHING, Retention
+from tasks.system.control_group import ControlGroup
 
 if TYPE_CHECKING:
     from blocks.port import Store, StoredObject
@@ -78,6 +79,11 @@ class RehearsalHost:
         elif number is signal.SIGCONT:
             self._frozen.discard(identity)
 
+    def group(self, path: str) -> "RehearsalGroup | None":
+        """One that records what would be done to it."""
+        group = self._host.group(path)
+        return RehearsalGroup(group.place, self._would) if group else None
+
     def wait_gone(self, identities: Iterable[Identity], seconds: float) -> frozenset[Identity]:
         """Nothing is waited for: who is asked to end is taken to have ended."""
         del seconds
@@ -122,6 +128,30 @@ class RehearsalHost:
         del log, user, environment
         expected = "a real run expects it refused, or caught by the guard"
         self._would("launch", f"{command_line(command)} in {folder}", expected)
+
+
+@dataclass(frozen=True)
+class RehearsalGroup(ControlGroup):
+    """A control group that is not made, and to which nothing is written."""
+
+    would: Callable[[str, str], None]
+
+    def make(self) -> str:
+        """Record it."""
+        self.would("make the control group", str(self.place))
+        return ""
+
+    def remove(self) -> str:
+        """It was never made."""
+        return ""
+
+    def _write(self, name: str, value: str, *accepted: int) -> str:
+        del accepted
+        self.would(f"write {value} to {name}", str(self.place))
+        return ""
+
+    def _await(self, line: str) -> bool:
+        return bool(line)
 
 
 class RehearsalStore:

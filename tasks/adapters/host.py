@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -19,6 +20,7 @@ from tasks.custody.containment.traces import Traces
 from tasks.system import file_lock as lock
 from tasks.system import processes
 from tasks.system.atomic_files import read_marker, write_marker
+from tasks.system.control_group import ControlGroup, Hierarchy
 from tasks.system.process_traces import read_traces
 from tasks.system.processes import GONE
 
@@ -53,6 +55,9 @@ class Host(Protocol):
 
     def signal(self, identity: Identity, number: signal.Signals) -> None:
         """Send a signal to exactly this process. ProcessLookupError if it is gone, PermissionError if denied."""
+
+    def group(self, path: str) -> ControlGroup | None:
+        """The control group that the kernel calls by this path; None where it cannot be had."""
 
     def wait_gone(self, identities: Iterable[Identity], seconds: float) -> frozenset[Identity]:
         """Wait until they have ended, at most so long; give back those that have not."""
@@ -147,6 +152,14 @@ class LinuxHost:
             signal.pidfd_send_signal(descriptor, number)
         finally:
             os.close(descriptor)
+
+    @cached_property
+    def _hierarchy(self) -> Hierarchy | None:
+        return Hierarchy.find()
+
+    def group(self, path: str) -> ControlGroup | None:
+        """Find it below the first writable mount of version 2."""
+        return self._hierarchy.group(path) if self._hierarchy else None
 
     def wait_gone(self, identities: Iterable[Identity], seconds: float) -> frozenset[Identity]:
         """Wait on pidfds, which become readable when the process has ended; on some at a time, for files are few."""

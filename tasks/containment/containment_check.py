@@ -9,11 +9,12 @@ from tasks.containment.api_port import others_on_port
 from tasks.containment.containers import find_containers, frozen_containers, living_containers
 from tasks.containment.cordon import await_cordon, matchers
 from tasks.containment.freeze import load_frozen, load_returned
-from tasks.containment.members import Snapshot, excluded_pids, excused_pids, own_pids
+from tasks.containment.members import Snapshot, excluded_pids, excused_pids, held_groups, inside, own_pids
 from tasks.containment.short_lived import NO_PID, met_in_passing
 from tasks.containment.suspects import look
 from tasks.containment.units import standing_units
 from tasks.custody.containment.ends import End
+from tasks.custody.containment.groups import keeper_of, path_of
 from tasks.custody.containment.membership import Survey
 from tasks.custody.containment.passing import come_and_gone
 from tasks.custody.containment.process import Identity, Process, pids_of
@@ -51,7 +52,7 @@ def check_containment(context: RunContext) -> Containment:
     return Containment(
         at=datetime.now(UTC),
         alive=(
-            *(f"{_tell(visible[who.pid])} ({reason})" for who, reason in alive.items()),
+            *(f"{_tell(visible[who.pid])} ({reason}{_drained(visible[who.pid])})" for who, reason in alive.items()),
             *_listening(context, mine | excused_pids(context, visible), alive),
             *_passing(context, last),
             *living_containers(context),
@@ -110,6 +111,7 @@ def _passing(context: RunContext, last: int) -> list[str]:
         f"{len(found)} processes came and went during the check, too fast to be stopped, as "
         f"{_tell(met[who.pid])} ({reason}); end them by their systemd unit or control group "
         f"({met[who.pid].cgroup.rpartition(':')[2].strip()}) or restart the host, then carry the incident on"
+        f"{_drained(met[who.pid])}"
         for who, reason in list(found.items())[:1]
     ]
 
@@ -138,7 +140,7 @@ def look_for_life(context: RunContext) -> tuple[set[int], Snapshot, Survey]:
     visible = {pid: process for pid, process in snapshot.items() if pid not in mine}
     since, containers = context.journal(SINCE, int) or ticks(), _known_containers(context)
     seen = look(context.host, context.workload, visible, since, containers)
-    left = (visible[pid] for pid in pids_of(visible, load_frozen(context)))
+    left = (visible[pid] for pid in pids_of(visible, load_frozen(context)) | inside(visible, held_groups(context)))
     more = {each.identity: "it was frozen and lives" for each in left if each.alive and each.identity not in seen.alive}
     return mine, visible, replace(seen, alive=seen.alive | more)
 
@@ -157,6 +159,12 @@ def prove_contained(context: RunContext) -> Containment:
 def prove_still_contained(context: RunContext) -> Containment:
     """Look again when the evidence is safe: a supervisor may have brought the workload back meanwhile."""
     return check_containment(context)
+
+
+def _drained(process: Process) -> str:
+    """How a person ends one that is in an orchestrator's hands; containers are told of elsewhere."""
+    keeper = "" if process.container else keeper_of(path_of(process.cgroup))
+    return keeper and f"; {keeper}"
 
 
 def _tell(process: Process) -> str:

@@ -9,6 +9,7 @@ from typing import Final
 from tasks.adapters.host import Host, freeze_process
 from tasks.containment.api_port import note_listener
 from tasks.containment.containers import containers_key, freeze_containers, frozen_containers, stopped_containers
+from tasks.containment.control_groups import Groups
 from tasks.containment.earlier_boots import note_reboots
 from tasks.containment.members import Snapshot, find_members
 from tasks.containment.suspects import suspects_to_end
@@ -30,13 +31,17 @@ _FREEZE_SECONDS: Final = 10.0
 _SETTLE_SECONDS: Final = 2.0
 _POLL_SECONDS: Final = 0.005
 _ROUNDS: Final = 8
+_BY_SIGNALS: Final = 2
+"""Looks after which a control group is asked for."""
 
 
 @step("§2", "freeze", "freeze the workload", "凍結")
 def freeze(context: RunContext) -> Freeze:
     """SIGSTOP every process of the workload, parents first, again until a look finds no new one (runbook §2, §3).
 
-    Its containers are paused right after: no engine can delay that, and nothing is written before all stand: no disk.
+    What two looks do not settle goes into a control group of the incident, which holds what comes and goes faster than
+    any look; groups that hold the workload alone are frozen where they are. Its containers are paused right after: no
+    engine can delay that. Of what was done to whom nothing is written before all stand: no disk can delay that.
     Looks anew in every run; what earlier runs of the incident froze stays in the result, so that steps which
     depend on it are repeated for new life and for nothing else.
     """
@@ -45,18 +50,24 @@ def freeze(context: RunContext) -> Freeze:
     deadline = time.monotonic() + _FREEZE_SECONDS
     looks = list[tuple[Snapshot, dict[Identity, Frozen]]]()
     settled = False
+    groups = Groups(context)
+    groups.freeze()
     while not settled and time.monotonic() < deadline:
+        if len(looks) >= _BY_SIGNALS:
+            groups.catch()
         snapshot: Snapshot = context.host.snapshot()
         new = {who: member for who, member in find_members(context, snapshot).items() if who not in fresh}
         halted = {who: halt(context.host, snapshot[who.pid], member, before.get(who)) for who, member in new.items()}
         fresh |= halted
         looks.append((snapshot, halted))
-        settled = not new
+        settled = not new and not groups.hold_in_place(snapshot) and not groups.churns()
     freeze_units(context)
     earlier = load_frozen(context)
     looks += _freeze_suspects(context, {*earlier, *fresh}) if context.includes_suspects else []
     for snapshot, halted in looks:
         fresh |= describe(snapshot, halted)
+    for who in {each.identity for each in snapshot.values()} & fresh.keys():
+        fresh[who] = replace(fresh[who], way=groups.way(snapshot[who.pid]))
     fresh |= {who: replace(each, stood=earlier[who].stood) for who, each in fresh.items() if who in earlier}
     context.freeze_budget.begin()
     if context.journal(SINCE, int) is None:
@@ -64,15 +75,21 @@ def freeze(context: RunContext) -> Freeze:
     everyone = sorted({**earlier, **fresh}.values(), key=lambda process: process.identity)
     context.journal(FROZEN, list[Frozen], everyone)
     take_over(context.early)
-    _confirm(context.host, fresh)
+    groups.thaw()  # a signal that was sent to a frozen group shows then: all that look at states go by that
+    waiting = _confirm(context.host, fresh)
+    groups.freeze()
     note_listener(context, fresh)
     for identity, process in fresh.items():
         about = {"role": process.role, "why": process.why, "command": process.command, "denied": process.denied}
-        about |= {"at": str(process.frozen_at), "source": ", started by ".join(map(str, process.lineage))}
+        about |= {
+            "at": str(process.frozen_at),
+            "way": process.way,
+            "source": ", started by ".join(map(str, process.lineage)),
+        }
         context.log.write("frozen", str(identity.pid), **about)
     note_reboots(context)
     containers, trouble = freeze_containers(context)
-    return Freeze(_now(), tuple(everyone), settled, containers, trouble)
+    return Freeze(_now(), tuple(everyone), settled, containers, trouble, waiting)
 
 
 def _freeze_suspects(context: RunContext, known: set[Identity]) -> list[tuple[Snapshot, dict[Identity, Frozen]]]:
@@ -114,14 +131,16 @@ def describe(snapshot: Snapshot, halted: Mapping[Identity, Frozen]) -> dict[Iden
     }
 
 
-def _confirm(host: Host, fresh: Mapping[Identity, Frozen]) -> None:
-    """Wait until the kernel shows each as stopped; a process in an uninterruptible wait takes a moment."""
+def _confirm(host: Host, fresh: Mapping[Identity, Frozen]) -> tuple[str, ...]:
+    """Wait until the kernel shows each as stopped; name those that are in an uninterruptible wait even then."""
     waiting = {identity for identity, process in fresh.items() if process.frozen_at}
     deadline = time.monotonic() + _SETTLE_SECONDS
     while waiting and time.monotonic() < deadline:
         waiting = {who for who in waiting if (now := host.get_process(who)) and now.alive and not now.stopped}
         if waiting:
             time.sleep(_POLL_SECONDS)
+    left = {who for who in waiting if (now := host.get_process(who)) and now.state == "D"}
+    return tuple(f"{who.pid} {fresh[who].command}" for who in sorted(left))
 
 
 def load_stopped(context: RunContext) -> dict[Identity, Stopped]:

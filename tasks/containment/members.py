@@ -1,26 +1,47 @@
 """Who belongs to the workload, and who is never touched."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from os import getpid
 
 from tasks.containment.cordon import guard_of, matchers, named
+from tasks.custody.containment.groups import Held, path_of, within
 from tasks.custody.containment.membership import Member, excused, members
 from tasks.custody.containment.process import Identity, Process, descendants, family, pids_of
+from tasks.incident.layout import GROUPS
 from tasks.runtime.context import RunContext
 from tasks.system.processes import untouchable
 
 Snapshot = Mapping[int, Process]
 
 
-def find_members(context: RunContext, snapshot: Snapshot) -> dict[Identity, Member]:
-    """Every living process of the workload, parents first."""
-    spared = protected_pids(context, snapshot)
-    return members(snapshot, matchers(context.workload), context.root, spared, named(context.workload))
+def find_members(
+    context: RunContext, snapshot: Snapshot, groups: Iterable[str] | None = None
+) -> dict[Identity, Member]:
+    """Every living process of the workload, parents first; with whoever is in a control group that holds it.
+
+    These groups are those of the incident's journal, unless others are given.
+    """
+    spared, tops = protected_pids(context, snapshot), held_groups(context) if groups is None else groups
+    found = members(snapshot, matchers(context.workload), context.root, spared, named(context.workload))
+    rest = inside(snapshot, tops).difference(spared, (who.pid for who in found))
+    return found | {snapshot[pid].identity: Member("helper", "in the workload's control group") for pid in rest}
 
 
 def excused_pids(context: RunContext, snapshot: Snapshot) -> frozenset[int]:
     """Pids of those that the block's `bystanders` excuse."""
     return excused(snapshot, matchers(context.workload), context.root, named(context.workload))
+
+
+def held_groups(context: RunContext) -> list[str]:
+    """The control groups that this incident has frozen."""
+    return [row.group for row in context.journal(GROUPS, list[Held]) or [] if not row.identity]
+
+
+def inside(snapshot: Snapshot, groups: Iterable[str]) -> set[int]:
+    """Pids of those that live in these control groups or below."""
+    tops = tuple(groups)
+    living = (process for process in snapshot.values() if tops and process.alive and not process.container)
+    return {each.pid for each in living if any(within(path_of(each.cgroup), top) for top in tops)}
 
 
 def protected_pids(context: RunContext, snapshot: Snapshot) -> set[int]:

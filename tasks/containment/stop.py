@@ -10,15 +10,17 @@ from typing import Final
 
 from tasks.adapters.host import lives, send_signal
 from tasks.containment.containers import stop_containers
+from tasks.containment.control_groups import Groups
 from tasks.containment.cordon import matchers
 from tasks.containment.descent import Kin
 from tasks.containment.freeze import collect_key, halt, load_announced, load_frozen, load_stopped
-from tasks.containment.members import excused_pids, find_members, protected_pids
+from tasks.containment.members import excused_pids, find_members, inside, protected_pids
 from tasks.containment.units import ASKED, kill_units, main_processes, stop_units, thaw_units
 from tasks.custody.containment.ends import End
+from tasks.custody.containment.groups import Way
 from tasks.custody.containment.membership import Member
 from tasks.custody.containment.newcomer import Newcomer, classify_newcomer
-from tasks.custody.containment.process import Identity, Process, copies, descendants, gentle_signal
+from tasks.custody.containment.process import Identity, Process, copies, descendants, gentle_signal, pids_of
 from tasks.custody.containment.receipt import Frozen, Stop, Stopped
 from tasks.custody.containment.service import unit_of
 from tasks.custody.containment.unit import may_live
@@ -37,6 +39,7 @@ _HELPER: Final = Member("helper", "started during the stop")
 def stop(context: RunContext) -> Stop:
     """End everything that was frozen: the signal that each process heeds, a thaw, the grace, SIGKILL (runbook §3).
 
+    Before, whoever may be moved goes into the incident's control group, so that nobody who is born meanwhile is lost.
     Policy kill, for a compromised host: SIGKILL while it is frozen, and no thaw.
     Before each thaw and each kill a journal is on disk that tells what is sent to whom, for the run that comes after
     one that dies here.
@@ -45,6 +48,7 @@ def stop(context: RunContext) -> Stop:
     with ThreadPoolExecutor(1) as beside, Kin(context.host, processes) as kin:
         containers = beside.submit(stop_containers, context)
         stopping = Stopping(context, processes.values(), kin)
+        stopping.hold()
         stopping.ask_systemd()
         if context.policy == "graceful":
             stopping.ask()
@@ -62,7 +66,7 @@ def stop(context: RunContext) -> Stop:
     context.journal(STOPPING, list[Stopped], [receipt for receipt in fresh if receipt.end is End.SURVIVED])
     for receipt in fresh:
         signals = [name for name, _ in receipt.signals]
-        context.log.write("stopped", str(receipt.identity.pid), end=receipt.end, signals=signals)
+        context.log.write("stopped", str(receipt.identity.pid), end=receipt.end, signals=signals, way=receipt.way)
     return Stop(datetime.now(UTC), tuple(receipts), containers.result())
 
 
@@ -84,6 +88,7 @@ class StopTarget:
     gone_at: datetime | None = None
     reason: str = ""
     announced: tuple[tuple[str, datetime], ...] = ()
+    way: Way = Way.SIGNALS
 
     @property
     def end(self) -> End:
@@ -104,7 +109,7 @@ class StopTarget:
         now = datetime.now(UTC)
         signals = (*self.signals, *((number.name, now) for number in planned))
         reason = "; ".join(filter(None, (self._doubt, self.reason)))
-        return Stopped(self.identity, self.role, self.command, signals, self.end, self.gone_at, reason)
+        return Stopped(self.identity, self.role, self.command, signals, self.end, self.gone_at, reason, self.way)
 
     @property
     def _doubt(self) -> str:
@@ -120,7 +125,7 @@ class Stopping:
 
     def __init__(self, context: RunContext, processes: Iterable[Frozen | Stopped], kin: Kin) -> None:
         """Begin with what was frozen, with what an earlier run had in hand, and with who descends from it."""
-        self.context, self.host, self.kin = context, context.host, kin
+        self.context, self.host, self.kin, self.groups = context, context.host, kin, Groups(context)
         self.units = frozenset[str]()
         self.protected_pids = protected_pids(context, self.host.snapshot())
         announced = {who: receipt.signals for who, receipt in load_announced(context).items()}
@@ -136,6 +141,17 @@ class Stopping:
         """Those that are not gone, by their pids."""
         return sorted((target for target in self.targets.values() if target.left), key=lambda each: each.identity)
 
+    def hold(self) -> None:
+        """Hold by control groups whom signals hold; name those whose group is not ours to empty."""
+        self._take_in_newcomers()
+        snapshot = self.host.snapshot()
+        self.groups.hold_in_place(snapshot)
+        self.groups.move(snapshot[pid] for pid in pids_of(snapshot, {target.identity for target in self.left}))
+        self.groups.freeze()
+        self._take_in_newcomers()
+        for target in self.left:
+            target.reason = self.groups.refused.get(target.identity, target.reason)
+
     def ask_systemd(self) -> None:
         """Have systemd stop the services that the block names; nobody in them runs before the thaw of `ask`."""
         seen = [(target, self.host.get_process(target.identity)) for target in self.left]
@@ -147,15 +163,16 @@ class Stopping:
     def ask(self) -> None:
         """Queue each its gentle signal while it is frozen, then thaw: it acts on the signal before anything else."""
         asked = dict[Identity, list[Signals]]()
-        for target in self.left:
+        for target in self._thawed():
             process = self.host.get_process(target.identity)
             gentle = gentle_signal(process.masks) if process and not target.sent else None
             asked[target.identity] = [gentle] if gentle else []
         self._announce({who: [*gentle, SIGCONT] for who, gentle in asked.items()})
-        for target in self.left:
+        for target in self._thawed():
             for gentle in asked[target.identity]:
                 self._send(target, gentle)
-        for target in self.left:
+        self.groups.thaw()
+        for target in self._thawed():
             self._send(target, SIGCONT)
         if self.left:
             self.context.log.write("deviation", "thaw", reason="policy graceful: asked to end before it is killed")
@@ -186,13 +203,20 @@ class Stopping:
         if self.context.policy == "kill":
             self._kill_in_frozen_units()
         for _ in range(_KILL_ROUNDS):
+            self.groups.freeze()  # so that all who are in it get a receipt
             self._take_in_newcomers()
             if not self.left or self.context.cancelled:
                 break
             self._announce({target.identity: [SIGKILL] for target in self.left})
             for target in self.left:
                 self._send(target, SIGKILL)
+            self.groups.kill()
+            for target in self.left:
+                if target.way is not Way.SIGNALS and SIGKILL.name not in dict(target.sent):
+                    target.sent.append((SIGKILL.name, datetime.now(UTC)))  # by the kernel, where a signal was denied
             self._wait_gone(_SETTLE_SECONDS)
+        if not self.left and not self.context.cancelled:
+            self.groups.let_go()
 
     def _kill_in_frozen_units(self) -> None:
         """Kill all but the main process of each service, and have systemd thaw it: that one stands by a signal.
@@ -208,12 +232,14 @@ class Stopping:
     def freeze_again(self) -> None:
         """Leave nobody thawed: under a standing cordon no other run and no guard would stop them."""
         for _ in range(_KILL_ROUNDS):
+            self.groups.freeze()
             self._take_in_newcomers()
             runs = [each for each in self.left if (now := self.host.get_process(each.identity)) and not now.stopped]
             if not runs:
                 break
             for target in runs:
                 self._send(target, SIGSTOP)
+            self.groups.thaw()
             self._wait_gone(_LOOK_AGAIN_SECONDS)
 
     def _take_in_newcomers(self) -> None:
@@ -226,6 +252,7 @@ class Stopping:
         found, kin = find_members(self.context, snapshot), self.kin.known
         excused = excused_pids(self.context, snapshot)
         spared = self.protected_pids | excused | (descendants(snapshot, excused) - {who.pid for who in found})
+        kin |= {pid: snapshot[pid].identity for pid in inside(snapshot, self.groups.paths)}
         everyone = dict.fromkeys([*found, *(process.identity for process in snapshot.values())])  # parents first
         for identity in (who for who in everyone if who not in self.targets):
             process, member = snapshot[identity.pid], found.get(identity, _HELPER)
@@ -237,6 +264,9 @@ class Stopping:
                 self.targets[identity] = StopTarget(identity, member.role, command, newcomer=True)
             elif made is Newcomer.TOLD:
                 halt(self.host, process, member)
+        for target in self.left:
+            if (now := snapshot.get(target.identity.pid)) and now.identity == target.identity:
+                target.way = self.groups.way(now)
         self._hold_newcomers(snapshot)
         self._name_helpers_of_systemd(snapshot)
 

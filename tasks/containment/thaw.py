@@ -9,10 +9,12 @@ from typing import Final
 
 from tasks.adapters.host import lives, send_signal
 from tasks.containment.containers import frozen_containers
+from tasks.containment.control_groups import release_groups
 from tasks.containment.cordon import caught, guard_of
 from tasks.containment.freeze import load_frozen
 from tasks.containment.pause_prefect import resume
 from tasks.containment.uncordon import doubtful, living
+from tasks.containment.units import thaw_units
 from tasks.custody.containment.container import ContainerIdentity
 from tasks.custody.containment.process import Identity
 from tasks.custody.containment.thaw import Thawed, ran_before
@@ -44,12 +46,14 @@ def thaw(context: RunContext) -> Thawed:
     stopped before us stays stopped. The guard goes first, because it would freeze everything again.
     """
     _relieve_guard(context)
-    # Whatever else freezes (control groups, units) is undone here as well, before the signals.
+    context.host.systemd.release(context.marker)
+    thaw_units(context)
+    kept = release_groups(context.host, context.workload)
     processes = _thaw_processes(context)
     containers = _thaw_containers(context)
     take_over(context.early)
     thawed, stood, gone, left = (tuple(one + other) for one, other in zip(processes, containers, strict=True))
-    made = Thawed(datetime.now(UTC), thawed, stood, gone, left, resume(context.scheduler, context.marker))
+    made = Thawed(datetime.now(UTC), thawed, stood, gone, (*left, *kept), resume(context.scheduler, context.marker))
     about = {"thawed": made.thawed, "stood": made.stood, "gone": made.gone, "left": made.left}
     context.log.write("thawed", context.incident.id, result=made.summary, **about)
     return made

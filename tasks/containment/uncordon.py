@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from tasks.adapters.container_engine import Engine
 from tasks.adapters.host import Host, send_signal
 from tasks.adapters.prefect_scheduler import Scheduler
+from tasks.containment.control_groups import release_groups
 from tasks.containment.cordon import matchers, named
 from tasks.containment.pause_prefect import resume
 from tasks.custody.containment.container import ContainerIdentity, workload_containers
@@ -70,7 +71,8 @@ def uncordon(
 
     Newcomers that were caught are ended, not thawed: under the cordon they were refused, whoever started them may do so
     again now. Who ran before the guard stood is no newcomer: it is the workload itself, of which a run that died or was
-    cancelled before its freeze has written nothing down. The guard goes first, else it would freeze them anew.
+    cancelled before its freeze has written nothing down. The guard goes first, else it would freeze them anew. Whom an
+    incident has stopped stays stopped, back in the control group that it came from.
     """
     marker = cordon_base(workload) / CORDON
     incident = str(read_marker(marker).get("incident", ""))
@@ -82,7 +84,7 @@ def uncordon(
     before = [ran_before(told) for who, told in found.items() if who.start < since]
     ended = (*_end(host, newcomers), *(_end_containers(engine, workload) if engine else ()))
     doubts = (told for base in bases(workload) for told in doubtful(base / CAUGHT))
-    left = (*before, *map(left_frozen, others.values()), *doubts)
+    left = (*before, *map(left_frozen, others.values()), *doubts, *release_groups(host, workload))
     for each in left:
         logger.warning("%s", each)
     made = Uncordoned(stood, ended, resume(scheduler, marker), left, units)

@@ -11,7 +11,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePath
 from typing import Any, Final
@@ -24,12 +24,14 @@ from tasks.custody.visible import say
 from tasks.incident import layout
 from tasks.incident.layout import CORDON, EARLY, FROZEN, INCIDENT, RECOVERED, incidents_in
 from tasks.incident.run_lock import at_work, give_up_ownership, keep_ownership, take_ownership
+from tasks.prestart.groups import freeze_in_place
 from tasks.prestart.prefect_http import NotNow, ask_server, fields_of
 from tasks.system.accounts import number_of
 from tasks.system.atomic_files import identities, open_new, read_ours, rows_of
 from tasks.system.processes import untouchable
 
 FLOW: Final = "evacuate"
+_Find = Callable[[Mapping[int, Process]], dict[Identity, Member]]
 _FREEZE_SECONDS: Final = 5.0
 _unkept: Final[dict[Identity, datetime]] = {}
 """Whom this process has stopped and could write down on no disk."""
@@ -41,6 +43,8 @@ class EarlyFreeze:
 
     path: Path
     frozen: tuple[Identity, ...]
+    groups: tuple[str, ...] = ()
+    """Control groups that it has frozen in place."""
 
 
 def freeze_early(environment: Mapping[str, str]) -> EarlyFreeze | None:
@@ -135,23 +139,37 @@ def _freeze(workload: Mapping[str, Any], evidence: Path, incident: str | None) -
     the hand of a person, a guard or an incident, nor what an incident has frozen and that runs again.
     """
     frozen: dict[Identity, str] = {}
+    host, find = LinuxHost(workload["api_port"]), _finder(workload, evidence, incident)
     try:
-        _halt(workload, evidence, incident, frozen)
+        _halt(host, find, _named(workload, evidence, FROZEN), frozen)
     except Exception as reason:  # noqa: BLE001  who stands already has to be written down whatever went wrong
         say(f"not all was frozen before the start of the run: {type(reason).__name__}: {reason}", error=True)
     early = EarlyFreeze(evidence / EARLY, tuple(frozen))
+    rows = [{"pid": who.pid, "start": who.start, "at": at} for who, at in frozen.items()]
     try:
-        rows = [{"pid": who.pid, "start": who.start, "at": at} for who, at in frozen.items()]
         _write(early.path, [*_others(early), *rows])
     except OSError as error:
         say(f"{early.path}: {error}: which processes are frozen is known to this process alone", error=True)
         _unkept.update({who: datetime.fromisoformat(at) for who, at in frozen.items()})
-    return early
+        return early
+    return _freeze_groups(early, rows, host, find)
 
 
-def _halt(workload: Mapping[str, Any], evidence: Path, incident: str | None, frozen: dict[Identity, str]) -> None:
-    host, find = LinuxHost(workload["api_port"]), _finder(workload, evidence, incident)
-    seen, held = set[Identity](), _named(workload, evidence, FROZEN)
+def _freeze_groups(early: EarlyFreeze, rows: list[dict[str, Any]], host: LinuxHost, find: _Find) -> EarlyFreeze:
+    """Hold by the kernel, once the signals are sent and it is written down, what is in groups of the workload alone."""
+
+    def note(paths: list[str]) -> None:
+        _write(early.path, [*_others(early), *rows, *({"group": path} for path in paths)])
+
+    try:
+        return replace(early, groups=tuple(freeze_in_place(host, host.snapshot(), find, note)))
+    except Exception as reason:  # noqa: BLE001  the signals hold, and the run looks again
+        say(f"no control group was frozen before the start of the run: {reason}", error=True)
+        return early
+
+
+def _halt(host: LinuxHost, find: _Find, held: set[Identity], frozen: dict[Identity, str]) -> None:
+    seen = set[Identity]()
     deadline = time.monotonic() + _FREEZE_SECONDS
     while time.monotonic() < deadline:
         snapshot = host.snapshot()
@@ -186,21 +204,22 @@ def _named(workload: Mapping[str, Any], evidence: Path, journal: str, incidents:
 
 def _others(early: EarlyFreeze) -> list[dict[str, Any]]:
     """Rows of a start that died before its run could freeze: nothing else names whom it has stopped."""
-    own = set(early.frozen)
-    return [row for row in rows_of(early.path, read_ours) if Identity.of(row) not in own]
+    own = {*early.frozen, *early.groups}
+    return [row for row in rows_of(early.path, read_ours) if (Identity.of(row) or row.get("group")) not in own]
 
 
 def _write(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write down whom to thaw again; no file if nobody is."""
-    path.unlink(missing_ok=True)
-    if rows:
-        with open_new(path, 0o600) as file:
-            file.write(json.dumps(rows).encode())
+    """Write down whom to thaw again, whole or not at all; no file if nobody is."""
+    if not rows:
+        path.unlink(missing_ok=True)
+        return
+    beside = path.with_name(f".{path.name}.new")
+    with open_new(beside, 0o600) as file:
+        file.write(json.dumps(rows).encode())
+    beside.replace(path)
 
 
-def _finder(
-    workload: Mapping[str, Any], evidence: Path, incident: str | None
-) -> Callable[[Mapping[int, Process]], dict[Identity, Member]]:
+def _finder(workload: Mapping[str, Any], evidence: Path, incident: str | None) -> _Find:
     """Read from the disk once what every look needs; give back how the members in a look are found.
 
     Whether what a recovery has started is new life, only the run can tell: that is left alone here. With its children
@@ -230,6 +249,11 @@ def read_early(path: Path) -> dict[Identity, datetime]:
     return found
 
 
+def early_groups(path: Path) -> list[str]:
+    """Which control groups an early freeze has frozen in place."""
+    return [str(row["group"]) for row in rows_of(path, read_ours) if "group" in row]
+
+
 def take_over(path: Path) -> None:
     """Let the run's own freeze stand for the early one, which is then not undone."""
     _unkept.clear()
@@ -240,8 +264,11 @@ def take_over(path: Path) -> None:
 def thaw_again(early: EarlyFreeze) -> None:
     """Where the run did not take them over (it was refused, or failed before its freeze) nothing is left touched."""
     if early.path.exists() or _unkept:
+        host = LinuxHost()
         for identity in early.frozen:
-            send_signal(LinuxHost(), identity, signal.SIGCONT)
+            send_signal(host, identity, signal.SIGCONT)
+        for group in filter(None, map(host.group, early.groups)):
+            group.thaw()
         _unkept.clear()
         with suppress(OSError):
             _write(early.path, _others(early))

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Final
 
 from tasks.custody.containment.ends import End
+from tasks.custody.containment.groups import Way
 from tasks.custody.containment.receipt import Freeze, ObjectReceipt, Stop, Watch
 from tasks.custody.containment.suspect import SUSPECT
 from tasks.custody.evidence.acquisition import Evidence, Loss, Outcome, Seal
@@ -16,6 +17,11 @@ from tasks.rendering.clock import clock, short
 from tasks.rendering.document import Badge, Both, Cell, Code, Figure, Link, Said, Table, Tone, table
 
 _NOTHING: Final = Both("なし", "none")
+_WAYS: Final[Mapping[Way, Cell]] = {
+    Way.SIGNALS: Both("シグナル", Way.SIGNALS),
+    Way.IN_PLACE: Both("元の制御グループ", Way.IN_PLACE),
+    Way.INCIDENT: Both("インシデントの制御グループ", Way.INCIDENT),
+}
 
 Signals = Iterable[tuple[str, datetime]]
 
@@ -44,13 +50,13 @@ def _processes(freeze: Freeze | None, stop: Stop | None) -> Iterable[Receipt]:
     frozen = {each.identity: each for each in (freeze.processes if freeze else ())}
     for each in stop.processes if stop else ():
         was = frozen.pop(each.identity, None)
-        who = (Figure(str(each.identity.pid)), Figure(each.role))
+        who = (Figure(str(each.identity.pid)), Figure(each.role), _WAYS[each.way])
         reason = each.reason or (was.why if was and was.role == SUSPECT else "")
         yield _receipt(
             who, was.frozen_at if was else None, each.signals, each.end, each.gone_at, (each.command, reason)
         )
     for was in frozen.values():
-        who = (Figure(str(was.identity.pid)), Figure(was.role))
+        who = (Figure(str(was.identity.pid)), Figure(was.role), _WAYS[was.way])
         yield _receipt(who, was.frozen_at, (), None, None, (was.command, was.denied))
 
 

@@ -11,6 +11,8 @@ from contextlib import suppress
 from functools import partial
 from itertools import count
 from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
 from typing import Self
 
 import psutil
@@ -44,7 +46,9 @@ class Account:
         self.uid, self.folder = next(_numbers), folder
         folder.mkdir()
         open_the_way(folder)
+        self.passing = Path(mkdtemp(prefix="account-"))  # the name of a socket may be no longer than a hundred bytes
         self.give(folder)
+        self.give(self.passing)
         self._launch = opened(folder.with_name(f"{folder.name}-opened"))
         self._launch += ["setpriv", f"--reuid={self.uid}", f"--regid={self.uid}", "--clear-groups"]
 
@@ -54,19 +58,20 @@ class Account:
 
     def _environment(self, more: Mapping[str, str]) -> dict[str, str]:
         kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
-        return {**kept, "HOME": str(self.folder), "TMPDIR": str(self.folder), "TERM": "xterm", **more}
+        return {**kept, "HOME": str(self.folder), "TMPDIR": str(self.passing), "TERM": "xterm", **more}
 
     def start(self, command: Sequence[str], cwd: Path, **environment: str) -> None:
         """Start a program that is nobody's child: our own children are told apart."""
-        subprocess.run(
-            [*self._launch, "setsid", "--fork", *command],
-            cwd=cwd,
-            env=self._environment(environment),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            check=True,
-        )
+        with (self.passing / "output").open("ab") as output:
+            subprocess.run(
+                [*self._launch, "setsid", "--fork", *command],
+                cwd=cwd,
+                env=self._environment(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                check=True,
+            )
 
     def run(self, command: Sequence[str], **environment: str) -> str:
         """Run a program to its end; what it prints."""
@@ -119,8 +124,8 @@ class Account:
         return found
 
     def told(self) -> list[str]:
-        """What they are, for whoever reads why a test has failed."""
-        found = []
+        """What they have printed and what they are, for whoever reads why a test has failed."""
+        found = [(self.passing / "output").read_text(errors="replace")[-1000:]]
         for pid, process in self.processes().items():
             try:
                 found.append(f"{pid} {process.status()} {process.name()}: {' '.join(process.cmdline())[:120]}")
@@ -152,6 +157,7 @@ class Account:
 
         self._ended(kill_everybody)
         wait_until(lambda: not self.lives(), what=f"the end of user {self.uid}")
+        rmtree(self.passing, ignore_errors=True)
 
     def __enter__(self) -> Self:
         """Nothing runs yet."""

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from tasks.custody.containment.container import FrozenContainer, StoppedContainer
 from tasks.custody.containment.ends import End
+from tasks.custody.containment.groups import Way
 from tasks.custody.containment.process import NOBODY, Identity
 from tasks.custody.containment.source import Source
 from tasks.custody.evidence.keys import SNAPSHOTS
@@ -19,7 +20,8 @@ class Frozen:
 
     `frozen_at` is None where SIGSTOP did not take: `denied` says why, and is empty if the process had ended meanwhile.
     `why` says what it was recognised by, `lineage` who started it, nearest first, and `run` for which Prefect flow run.
-    `stood` says that it was stopped when the freeze met it, and no start of ours had done that.
+    `way` says what held it beside the signal; `stood` that it was stopped when the freeze met it, and no start of ours
+    had done that.
     """
 
     identity: Identity
@@ -33,6 +35,7 @@ class Frozen:
     lineage: tuple[Source, ...] = ()
     run: str = ""
     stood: bool = False
+    way: Way = Way.SIGNALS
 
 
 @dataclass(frozen=True, repr=False)
@@ -40,7 +43,8 @@ class Freeze(StepResult):
     """Everything of the workload that this incident has frozen, earlier runs included.
 
     `settled` is False where new processes came as fast as they were frozen, until the time was up. `engine` says why
-    the container engine could not be asked, where the workload has containers.
+    the container engine could not be asked, where the workload has containers. `waiting` names who was still in an
+    uninterruptible wait (state D) after two seconds: it acts on the signal before anything else, but when is not known.
     """
 
     at: datetime
@@ -48,6 +52,7 @@ class Freeze(StepResult):
     settled: bool
     containers: tuple[FrozenContainer, ...] = ()
     engine: str = ""
+    waiting: tuple[str, ...] = ()
 
     @property
     def is_complete(self) -> bool:
@@ -71,12 +76,14 @@ class Freeze(StepResult):
             words.append(f"not frozen: {', '.join(self._denied)}")
         if self.engine:
             words.append(f"containers are not known: {self.engine}")
+        if self.waiting:
+            words.append(f"in state D, not frozen yet (割り込み不可の待ち状態): {', '.join(self.waiting)}")
         return "; ".join(words) or "nothing of the workload runs"
 
 
 @dataclass(frozen=True)
 class Stopped:
-    """Receipt of one process: the signals it was sent with their times, and how it ended."""
+    """Receipt of one process: the signals it was sent with their times, how it ended, and what held it until then."""
 
     identity: Identity
     role: str
@@ -85,6 +92,7 @@ class Stopped:
     end: End
     gone_at: datetime | None
     reason: str = ""
+    way: Way = Way.SIGNALS
 
 
 @dataclass(frozen=True, repr=False)

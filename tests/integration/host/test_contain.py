@@ -368,6 +368,7 @@ def test_what_the_workload_could_not_protect_from_us_is_told_as_survivor(
         raise PermissionError(identity.pid, number)
 
     monkeypatch.setattr(LinuxHost, "signal", denied)
+    monkeypatch.setattr(LinuxHost, "group", lambda *_: None)
     monkeypatch.setattr("tasks.containment.freeze._SETTLE_SECONDS", 0.1)
     monkeypatch.setattr("tasks.containment.stop._SETTLE_SECONDS", 0.01)
     with case_of(small.block(grace_seconds=0.2)) as context:

@@ -60,14 +60,57 @@ print(json.dumps(told))
 """
 
 
-def contained_by(folder: Path, launch: Sequence[str]) -> dict[str, Any]:
+CHAIN = """
+import json, os, sys, time
+from pathlib import Path
+from tests.support.run_context import case_of
+from tests.support.workloads import SmallWorkload, wait_until
+from tasks.containment import freeze as module
+from tasks.containment.containment_check import prove_contained
+from tasks.containment.cordon import cordon
+from tasks.containment.stop import stop
+module._FREEZE_SECONDS = 1.0
+os.umask(0o022)
+with SmallWorkload(Path(sys.argv[1]) / "work load") as small:
+    mark, sign, enough = f"mark-{small.port}", small.root / "sign", small.root / "enough"
+    chain = f"import os, sys, time # {mark}\\nend = time.monotonic() + 60\\n"
+    chain += "while time.monotonic() < end and not os.path.exists('enough'):\\n    if os.fork(): os._exit(0)\\n"
+    chain += "    time.sleep(0.001); open('sign', 'a').write('.')\\n"
+    small.start([sys.executable, "-I", "-S", "-c", chain])
+    wait_until(sign.exists, what="the chain")
+    with case_of(small.block(training_pattern=mark, api_pattern=mark, worker_pattern=mark, grace_seconds=1)) as case:
+        cordon.fn(case)
+        ways = {each.way for each in module.freeze.fn(case).data.processes}
+        stop.fn(case)
+        told = {"alive": prove_contained.fn(case).data.alive, "ways": sorted(ways - {"signals"})}
+    before = sign.stat().st_size
+    time.sleep(0.5)
+    told["runs"] = sign.stat().st_size > before
+    enough.touch()
+print(json.dumps(told))
+"""
+
+
+def opened(folder: Path) -> list[str]:
+    """A launcher in whose own mount namespace anybody reaches our interpreter, also one in a closed home."""
+    interpreter = Path(sys.executable).resolve()
+    closed = next((parent for parent in reversed(interpreter.parents) if not parent.stat().st_mode & 0o001), None)
+    if closed is None:
+        return []
+    (folder / interpreter.relative_to(closed).parts[0]).mkdir(parents=True)
+    script = 'mount --rbind "$1/$2" "$3/$2" && mount --rbind "$3" "$1" && shift 3 && exec "$@"'
+    inner = interpreter.relative_to(closed).parts[0]
+    return ["unshare", "--mount", "sh", "-c", script, "sh", str(closed), inner, str(folder)]
+
+
+def contained_by(folder: Path, launch: Sequence[str], program: str = CONTAIN) -> dict[str, Any]:
     """Contain a workload from beginning to end in a process with fewer rights; what it tells of it."""
     inside = folder / "of its own"
     inside.mkdir()
     inside.chmod(0o777)
     paths = {"PYTHONPATH": str(Path(__file__).parents[3]), "PREFECT_HOME": str(inside), "HOME": str(inside)}
     done = subprocess.run(
-        [*opened(folder / "opened"), *launch, sys.executable, "-c", CONTAIN, str(inside)],
+        [*opened(folder / "opened"), *launch, sys.executable, "-c", program, str(inside)],
         env={**os.environ, **paths},
         cwd="/",
         capture_output=True,
@@ -105,3 +148,11 @@ def test_root_without_capabilities_contains_what_is_his_own(place: Path) -> None
     told = contained_by(place, ["setpriv", "--bounding-set=-all", "--inh-caps=-all"])
     assert names(told.pop("missing")) == NAMES
     assert told == CONTAINED
+
+
+@am_root
+def test_without_a_control_group_a_chain_of_forks_is_never_called_contained(place: Path) -> None:
+    """A signal may meet a generation by luck, and then it has ended."""
+    told = contained_by(place, ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"], CHAIN)
+    assert not told["ways"]
+    assert bool(told["alive"]) or not told["runs"]

@@ -14,6 +14,7 @@ from tasks.containment.freeze import freeze
 from tasks.containment.stop import stop
 from tasks.containment.watch import watch
 from tasks.custody.containment.receipt import Containment
+from tasks.custody.incident.description import TRAINING
 from tasks.runtime.context import Suspects
 from tests.support.neighbours import NEIGHBOURS, Beside, Neighbour, lacking
 from tests.support.run_context import case_of, made
@@ -48,7 +49,8 @@ def evacuated(neighbours: tuple[Neighbour, ...], suspects: Suspects, folder: Pat
         for each in beside:
             each.settle()
         excuses = [each.bystanders for each in neighbours if each.bystanders]
-        with case_of(workload.model_copy(update={"bystanders": excuses})) as context:
+        usual = {"training_pattern": TRAINING, "bystanders": excuses}
+        with case_of(workload.model_copy(update=usual)) as context:
             context.suspects = suspects
             cordon.fn(context)
             wait_until(lambda: await_cordon(context).held, what="the guard's turn")

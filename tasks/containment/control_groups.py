@@ -1,0 +1,246 @@
+"""Hold the workload by control groups: what alone is in one, where it is; the rest in a group of the incident."""
+
+import logging
+import time
+from collections.abc import Callable, Collection, Iterable
+from functools import partial
+from operator import methodcaller
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from tasks.adapters.host import Host, lives
+from tasks.containment.cordon import matchers, named
+from tasks.containment.members import Snapshot, find_members, inside, own_pids, protected_pids
+from tasks.containment.short_lived import NO_PID
+from tasks.custody.containment.groups import INCIDENT_PREFIX, Held, Way, keeper_of, path_of, within
+from tasks.custody.containment.membership import members
+from tasks.custody.containment.process import Identity, Process, descendants
+from tasks.custody.containment.service import unit_of
+from tasks.incident.directory import bases, homes
+from tasks.incident.layout import EARLY, GROUPS
+from tasks.prestart.freeze import early_groups
+from tasks.prestart.groups import freeze_in_place
+from tasks.runtime.context import RunContext
+from tasks.system.atomic_files import read_private, rows_of
+from tasks.system.control_group import ControlGroup
+
+if TYPE_CHECKING:
+    from blocks.workload import Workload
+
+logger = logging.getLogger(__name__)
+
+_CATCH_SECONDS: Final = 5.0
+_PUT_BACK_SECONDS: Final = 5.0
+_LOOKS: Final = 50
+_PAUSE_SECONDS: Final = 0.001
+
+
+class Groups:
+    """The control groups that hold the workload of an incident. Each is in the journal before it is used.
+
+    `refused` says of whom may not be moved why. Where the incident can have no group, `unavailable` says why.
+    """
+
+    def __init__(self, context: RunContext) -> None:
+        """Take up what the start of this run and earlier runs of the incident hold."""
+        self.context, self.host = context, context.host
+        self.refused: dict[Identity, str] = {}
+        self.unavailable = ""
+        self._last = self.host.arrivals(NO_PID)[0]
+        self._keep(context.journal(GROUPS, list[Held]) or [])
+        for path in early_groups(context.early):
+            if path not in self.paths and (group := self.host.group(path)) and group.frozen:
+                self._keep([*self.rows, Held(path)])
+
+    def _keep(self, rows: list[Held]) -> None:
+        self.rows, self.paths = rows, [row.group for row in rows if not row.identity]
+        name = f"/{INCIDENT_PREFIX}{self.context.incident.id}"
+        self.own = next((path for path in self.paths if path.endswith(name)), "")
+        if rows or self.context.journal(GROUPS, list[Held]):
+            self.context.journal(GROUPS, list[Held], rows)
+
+    def way(self, process: Process) -> Way:
+        """How a process is held."""
+        path = path_of(process.cgroup)
+        if within(path, self.own):
+            return Way.INCIDENT
+        return Way.IN_PLACE if any(within(path, top) for top in self.paths) else Way.SIGNALS
+
+    def freeze(self) -> None:
+        """Stop all that is in them, and all that will come."""
+        self._each("freeze")
+
+    def thaw(self) -> None:
+        """Let go all that no signal has stopped. One that was sent SIGSTOP in a frozen group stops before it acts."""
+        self._each("thaw")
+
+    def kill(self) -> None:
+        """End all that is in them at once. Where the kernel cannot, SIGKILL to each does it, for nobody forks there."""
+        self._each("kill")
+
+    def let_go(self) -> None:
+        """Thaw them for what else may come there, and remove the incident's own: nothing of the workload is left."""
+        self.thaw()
+        group = self.host.group(self.own) if self.own else None
+        if not group or not (reason := group.remove()):
+            self._keep([])
+        else:
+            logger.warning("%s", reason)
+
+    def hold_in_place(self, snapshot: Snapshot) -> bool:
+        """Freeze the groups that hold nobody but members; True if there were any."""
+        before, known = self.rows, self.paths
+        find = partial(find_members, self.context, groups=known)
+
+        def note(paths: list[str]) -> None:
+            self._keep([*before, *map(Held, paths)])
+
+        return bool(freeze_in_place(self.host, snapshot, find, note, known))
+
+    def churns(self) -> bool:
+        """Whether members come and go, so that a look at the whole host meets none: nobody comes if no pid is new."""
+        last, self._last = self._last, self.host.arrivals(NO_PID)[0]
+        if self.unavailable or last == self._last:
+            return False
+        snapshot = self.host.snapshot()
+        newest = self._newest(snapshot)
+        for _ in range(_LOOKS):
+            if found := {process.pid: process for process in newest()}:
+                self.hold_in_place(snapshot | found)
+                return True
+        return False
+
+    def catch(self) -> None:
+        """Move in whoever does not stand, each at once, again until a round finds nobody outside; then freeze.
+
+        A round is one look at the whole host, and fifty at those that have come meanwhile, the latest first. Where each
+        generation lives for a millisecond, a look at the whole host comes too late for it.
+        """
+        deadline, outside = time.monotonic() + _CATCH_SECONDS, True
+        while outside and not self.unavailable and time.monotonic() < deadline:
+            snapshot = self.host.snapshot()
+            found, newest = find_members(self.context, snapshot), self._newest(snapshot)
+            outside = self.move(each for who in found if not (each := snapshot[who.pid]).stopped)
+            for _ in range(_LOOKS):
+                outside |= self.move(newest(), hurry=True)
+        self.freeze()
+
+    def move(self, processes: Iterable[Process], *, hurry: bool = False) -> bool:
+        """Move into the incident's group whom no group holds yet; False if nobody was outside who may be moved.
+
+        Whence is written down first. In a hurry, where none would live until then, if nobody else came from there.
+        """
+        outside = [each for each in processes if self._is_outside(each)]
+        group = self._open() if outside else None
+        if not group:
+            return False
+        known = {row.group if hurry else row.identity for row in self.rows if row.identity}
+        rows = [Held(path_of(each.cgroup), each.identity) for each in outside]
+        if new := [row for row in rows if (row.group if hurry else row.identity) not in known]:
+            self._keep([*self.rows, *new])
+        for process in outside:
+            if lives(self.host, process.identity) and (reason := group.add(process.pid)):
+                self.refused[process.identity] = reason
+        return True
+
+    def _is_outside(self, process: Process) -> bool:
+        path = path_of(process.cgroup)
+        if not process.alive or process.identity in self.refused or self.way(process) is not Way.SIGNALS:
+            return False
+        if unit_of(process.cgroup) in self.context.workload.units:
+            return False  # held and ended through systemd
+        if reason := keeper_of(path) if path else "its control group is not known":
+            self.refused[process.identity] = reason
+        return not reason
+
+    def _open(self) -> ControlGroup | None:
+        """Make the incident's group: at the top or, where only that may be written to, below the one that we are in."""
+        name, reasons = f"{INCIDENT_PREFIX}{self.context.incident.id}", dict[str, None]()
+        ours = path_of(Path("/proc/self/cgroup").read_text()).rstrip("/")
+        for path in [self.own] if self.own else [f"/{name}", f"{ours}/{name}"]:
+            group = self.host.group(path)
+            reason = group.barred if group else "no control groups of version 2 that can be written to"
+            if group and not reason:
+                self._keep([Held(path), *self.rows] if path != self.own else self.rows)
+                if not (reason := group.make()):
+                    return group
+            reasons[reason] = None
+        self.unavailable = "; ".join(reasons)
+        return None
+
+    def _newest(self, snapshot: Snapshot) -> Callable[[], list[Process]]:
+        """Look at those that have come since the last time, the latest first, for members by themselves or by descent.
+
+        A look must cost less than such a process lives, however many members there are.
+        """
+        context, last = self.context, self.host.arrivals(NO_PID)[0]
+        asked, own = (matchers(context.workload), context.root), own_pids(context, snapshot)
+        spared, names = protected_pids(context, snapshot), named(context.workload)
+        kept = {pid: snapshot[pid] for pid in spared if pid in snapshot}
+        kin = {who.pid for who in find_members(context, snapshot)}
+
+        def look() -> list[Process]:
+            nonlocal last
+            time.sleep(_PAUSE_SECONDS)
+            last, new = self.host.arrivals(last)
+            came = {process.pid: process for process in new if not process.container}
+            kin.difference_update(process.pid for process in new)  # of whom had their pids before them none is left
+            ours = spared | descendants(kept | came, own)
+            found = {who.pid for who in members(kept | came, *asked, ours, names)} if came else set()
+            kin.update(found | (descendants(came, kin) - ours))
+            return [process for pid, process in came.items() if pid in kin]
+
+        return look
+
+    def _each(self, act: str) -> None:
+        for group in filter(None, map(self.host.group, self.paths)):
+            if group.place.exists() and (reason := methodcaller(act)(group)):
+                logger.warning("%s", reason)
+
+
+def release_groups(host: Host, workload: "Workload") -> tuple[str, ...]:
+    """Thaw all control groups that incidents of this workload hold, put everybody back, and remove the incidents' own.
+
+    Whom a signal has stopped stays stopped. Returns, for a person, who could not be put back, and why.
+    """
+    journals = [home / GROUPS for home in homes(workload)]
+    rows = [row for path in journals for row in rows_of(path, read_private)]
+    early = [group for base in bases(workload) for group in early_groups(base / EARLY)]
+    origins = {who: str(row["group"]) for row in rows if (who := Identity.of({"identity": row.get("identity")}))}
+    paths = [*(str(row["group"]) for row in rows if not row.get("identity")), *early]
+    own = {path for path in paths if f"/{INCIDENT_PREFIX}" in path}
+    left = _put_back(host, own, origins)
+    groups = [group for path in paths if (group := host.group(path)) and group.place.exists()]
+    told = [reason for group in groups if (reason := group.thaw())]
+    told += [reason for path in own if (group := host.group(path)) and (reason := group.remove())]
+    for path in journals if not any(group.frozen for group in groups) else ():
+        path.unlink(missing_ok=True)
+    return (*left, *told)
+
+
+def _put_back(host: Host, own: Collection[str], origins: dict[Identity, str]) -> list[str]:
+    """Move all that is in these groups to where it came from: what was born in them to where its parent came from.
+
+    An orphan goes where the first of all came from. They stand meanwhile, so that none forks.
+    """
+    for group in filter(None, map(host.group, own)):
+        group.freeze()
+    done, left, deadline = set[Identity](), list[str](), time.monotonic() + _PUT_BACK_SECONDS
+    while time.monotonic() < deadline:
+        snapshot = host.snapshot()
+        todo = [each for pid in inside(snapshot, own) if (each := snapshot[pid]).identity not in done]
+        if not todo:
+            break
+        for process in sorted(todo, key=lambda each: each.identity.start):
+            above = snapshot.get(process.parent)
+            kin = [each.identity for each in (process, above) if each and each.identity in origins]
+            path = next((origins[who] for who in kin), next(iter(origins.values()), ""))
+            origins[process.identity] = path
+            done.add(process.identity)
+            origin = host.group(path)
+            if reason := origin.add(process.pid) if origin else "where it came from is not known":
+                left.append(
+                    f"process {process.pid} stays in {path_of(process.cgroup)}: {reason}. "
+                    "元の制御グループに戻せませんでした。"
+                )
+    return left

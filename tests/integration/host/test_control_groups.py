@@ -1,0 +1,369 @@
+"""The kernel holds and ends what no look at /proc catches. Each program runs under a user of its own: it is counted."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from tasks.adapters.prefect_scheduler import PrefectScheduler
+from tasks.containment.containment_check import prove_contained, stance
+from tasks.containment.control_groups import Groups
+from tasks.containment.cordon import cordon
+from tasks.containment.freeze import freeze, load_frozen
+from tasks.containment.stop import stop
+from tasks.containment.uncordon import uncordon
+from tasks.custody.containment.ends import End
+from tasks.custody.containment.groups import Held, Way
+from tasks.incident.layout import EARLY, GROUPS
+from tasks.incident.run_lock import give_up_ownership
+from tasks.prestart.freeze import freeze_described, thaw_again
+from tasks.runtime.context import RunContext
+from tasks.system.control_group import ControlGroup
+from tests.integration.host.test_cancel import cancelled_when, has
+from tests.integration.host.test_early_freeze import described
+from tests.support.cases import CHAIN, FAMILY, HEADLESS, HIERARCHY, PATTERN, Case, new_group, path_below
+from tests.support.run_context import INCIDENT, case_of, made
+from tests.support.workloads import SmallWorkload, wait_until
+
+if TYPE_CHECKING:
+    from tasks.custody.containment.receipt import Containment, Freeze, Stop
+
+pytestmark = pytest.mark.skipif(
+    HIERARCHY is None or os.geteuid() != 0, reason="no control groups of version 2, or no root to make users with"
+)
+WAKERS = """
+family = [os.getpid()]
+for _ in range(3):
+    child = os.fork()
+    if child == 0: break
+    family.append(child)
+while True:
+    for pid in family:
+        if pid != os.getpid(): os.kill(pid, signal.SIGCONT)
+    beat(); time.sleep(0.001)
+"""
+FLEES = """
+def flee(*_):
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            os.chdir("/")
+            program = f"while (1) {{ exit if fork; syswrite(S, '.'); select(undef, undef, undef, 0.001) }}"
+            os.execv("/usr/bin/perl", ["perl", "-e", f"open(S, '>>&={sign}'); {program}"])
+    os._exit(0)
+os.set_inheritable(sign, True)
+signal.signal(signal.SIGINT, flee if os.fork() else signal.SIG_IGN)
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+while True: beat(); time.sleep(0.005)
+"""
+WAITS = """
+libc = ctypes.CDLL(None)
+if libc.vfork() == 0:
+    while True: beat(); time.sleep(0.005)
+"""
+Start = Callable[..., Case]
+
+
+def own_group() -> ControlGroup:
+    assert HIERARCHY
+    return ControlGroup(HIERARCHY.place / f"evacuation-{INCIDENT}")
+
+
+@pytest.fixture
+def origin() -> Iterator[ControlGroup]:
+    """A group that things run in before anybody looks."""
+    yield from new_group()
+
+
+@pytest.fixture
+def start(small: SmallWorkload, origin: ControlGroup) -> Iterator[Start]:
+    """Start programs, in a group if asked to; all of them end with the test, and the incident's group with them."""
+    cases = list[Case]()
+
+    def started(program: str, group: ControlGroup | None = None, root: Path = small.root) -> Case:
+        cases.append(Case(root, program, group))
+        return cases[-1]
+
+    yield started
+    own_group().kill()
+    origin.thaw()
+    for case in cases:
+        case.end()
+    wait_until(lambda: not own_group().remove(), what="an empty group of the incident")
+
+
+@pytest.fixture
+def context(small: SmallWorkload) -> Iterator[RunContext]:
+    with case_of(small.block(training_pattern=PATTERN, grace_seconds=2)) as opened:
+        cordon.fn(opened)
+        yield opened
+
+
+def ways(context: RunContext, case: Case) -> set[Way]:
+    pids = {each.pid for each in case.living()}
+    return {each.way for each in load_frozen(context).values() if each.identity.pid in pids}
+
+
+def end(context: RunContext, *cases: Case) -> None:
+    """Stop, and see that nothing is left of them, by the product's word and by the kernel's."""
+    stopped: Stop = made(stop.fn(context))
+    assert stopped.is_complete
+    assert not any(case.living() or case.runs() for case in cases)
+    found: Containment = made(prove_contained.fn(context))
+    assert found.alive == ()
+    assert not own_group().place.exists()
+
+
+@pytest.mark.parametrize("policy", ["graceful", "kill"])
+def test_a_fork_chain_is_frozen_ended_and_proven(
+    policy: str, start: Start, context: RunContext, tmp_path: Path
+) -> None:
+    """A look at /proc and a signal to whom it found end nobody: each generation is gone before."""
+    chain, bystander = start(CHAIN), start(FAMILY, root=tmp_path)
+    context.policy = policy  # type: ignore[assignment]  # one of both
+    frozen: Freeze = made(freeze.fn(context))
+    assert frozen.is_complete
+    assert not chain.runs()
+    assert chain.states() == {"T"}
+    assert ways(context, chain) == {Way.INCIDENT}
+    end(context, chain)
+    assert bystander.runs()
+
+
+def test_who_wakes_each_other_stands_all_the_same(start: Start, context: RunContext) -> None:
+    wakers = start(WAKERS)
+    frozen: Freeze = made(freeze.fn(context))
+    assert frozen.settled
+    assert not wakers.runs()
+    for process in wakers.living():
+        process.send_signal(signal.SIGCONT)
+    end(context, wakers)
+
+
+def test_who_is_born_in_the_grace_is_a_member_whatever_it_makes_of_itself(start: Start, context: RunContext) -> None:
+    """A chain of its own session, name and folder, whose parents are all gone: no look and no descent shows it."""
+    fleeing = start(FLEES)
+    freeze.fn(context)
+    assert fleeing.states() == {"T"}
+    end(context, fleeing)
+
+
+def test_a_cancelled_run_leaves_nobody_running(start: Start, small: SmallWorkload) -> None:
+    fleeing = start(FLEES)
+    with case_of(small.block(training_pattern=PATTERN, grace_seconds=60)) as context:
+        cordon.fn(context)
+        freeze.fn(context)
+        before = fleeing.size()
+        with cancelled_when(context, lambda: has(context, "deviation") and fleeing.size() > before + 20):
+            stop.fn(context)
+        assert not fleeing.runs()
+        assert fleeing.states() == {"T"}
+    with case_of(small.block(training_pattern=PATTERN)) as context:
+        freeze.fn(context)
+        end(context, fleeing)
+
+
+@pytest.mark.parametrize("program", [FAMILY, CHAIN, HEADLESS], ids=["family", "chain", "headless"])
+def test_a_group_of_members_alone_is_frozen_where_it_is(
+    program: str, start: Start, context: RunContext, origin: ControlGroup
+) -> None:
+    case = start(program, origin)
+    frozen: Freeze = made(freeze.fn(context))
+    assert frozen.settled
+    assert origin.frozen
+    assert not case.runs()
+    assert ways(context, case) == {Way.IN_PLACE}
+    assert {case.group(each.pid) for each in case.living()} == {path_below(origin)}
+    for process in case.living():
+        process.send_signal(signal.SIGCONT)
+    assert not case.runs()
+    end(context, case)
+    assert not origin.frozen
+    assert start(FAMILY, origin).runs(), "what its manager starts in it later must not be born frozen"
+
+
+def test_a_group_that_a_stranger_is_in_is_not_frozen(
+    start: Start, context: RunContext, origin: ControlGroup, tmp_path: Path
+) -> None:
+    case, stranger = start(FAMILY, origin), start(FAMILY, origin, tmp_path)
+    freeze.fn(context)
+    assert not origin.frozen
+    assert not case.runs()
+    assert ways(context, case) == {Way.SIGNALS}
+    end(context, case)
+    assert stranger.runs()
+    assert {stranger.group(each.pid) for each in stranger.living()} == {path_below(origin)}
+    assert {each.way for each in made(stop.fn(context)).processes} == {Way.INCIDENT}
+
+
+def test_nobody_is_moved_out_of_an_orchestrators_group(start: Start, context: RunContext, origin: ControlGroup) -> None:
+    pod = ControlGroup(origin.place / "kubepods")
+    assert not pod.make()
+    case = start(CHAIN, pod)
+    freeze.fn(context)
+    stop.fn(context)
+    found: Containment = made(prove_contained.fn(context))
+    if case.runs():
+        assert any("kubectl delete pod" in each for each in found.alive)
+        assert {case.group(each.pid) for each in case.living()} <= {path_below(pod)}
+
+
+@pytest.mark.parametrize("program", [FAMILY, CHAIN, HEADLESS], ids=["family", "chain", "headless"])
+def test_who_was_moved_goes_back_with_the_cordons_release(
+    program: str, start: Start, context: RunContext, origin: ControlGroup, tmp_path: Path
+) -> None:
+    case, stranger = start(program, origin), start(FAMILY, origin, tmp_path)
+    freeze.fn(context)
+    groups = Groups(context)
+    groups.move(context.host.snapshot()[each.pid] for each in case.living())
+    groups.freeze()
+    assert {case.group(each.pid) for each in case.living()} == {groups.own}
+    assert not uncordon(context.host, PrefectScheduler(), context.workload, context.log).left
+    assert {case.group(each.pid) for each in case.living()} == {path_below(origin)}
+    assert not own_group().place.exists()
+    assert not (context.home / GROUPS).exists()
+    assert not case.runs(), "what an incident has stopped is for that incident to end"
+    for process in case.living():
+        process.send_signal(signal.SIGCONT)
+    assert case.runs()
+    assert stranger.runs()
+
+
+def test_who_cannot_go_back_runs_where_it_is_and_is_told(
+    start: Start, context: RunContext, origin: ControlGroup, tmp_path: Path
+) -> None:
+    case, _ = start(FAMILY, origin), start(FAMILY, origin, tmp_path)
+    freeze.fn(context)
+    groups = Groups(context)
+    groups.move(context.host.snapshot()[each.pid] for each in case.living())
+    context.journal(GROUPS, list[Held], [replace(row, group="/gone") if row.identity else row for row in groups.rows])
+    told = uncordon(context.host, PrefectScheduler(), context.workload, context.log).left
+    assert {int(each.split()[1]) for each in told if each.startswith("process")} == {p.pid for p in case.living()}
+    assert all("No such file or directory" in each for each in told[:4])
+    for process in case.living():
+        process.send_signal(signal.SIGCONT)
+    assert case.runs()
+
+
+@pytest.mark.parametrize("moment", ["frozen", "thawed"])
+def test_a_run_that_is_killed_after_the_move_is_carried_on(moment: str, start: Start, small: SmallWorkload) -> None:
+    case = start(CHAIN if moment == "frozen" else FLEES)
+    before = case.size()
+    run = subprocess.Popen([sys.executable, "-c", RUN, str(small.root), moment], cwd=Path(__file__).parents[3])
+    if moment == "thawed":
+        wait_until(lambda: own_group().place.exists() and case.size() > before + 20 and case.runs(), what="the grace")
+    else:
+        wait_until((small.root / "at").exists, what="the freeze")
+    run.kill()
+    run.wait()
+    with case_of(small.block(training_pattern=PATTERN, grace_seconds=2)) as context:
+        cordon.fn(context)
+        freeze.fn(context)
+        assert not case.runs()
+        assert stance(context, None) == "frozen, not stopped"
+        end(context, case)
+
+
+RUN = """
+import sys, time
+from pathlib import Path
+from tests.support.cases import PATTERN
+from tests.support.run_context import case_of
+from tests.support.workloads import SmallWorkload
+from tasks.containment.freeze import freeze
+from tasks.containment.stop import stop
+small = SmallWorkload.__new__(SmallWorkload)
+small.root, small.port = Path(sys.argv[1]), 1
+with case_of(small.block(training_pattern=PATTERN, grace_seconds=60)) as context:
+    freeze.fn(context)
+    if sys.argv[2] == "frozen":
+        (small.root / "at").touch()
+        time.sleep(60)
+    stop.fn(context)
+"""
+
+
+def test_an_uninterruptible_wait_is_named(start: Start, context: RunContext) -> None:
+    case = start(WAITS)
+    frozen: Freeze = made(freeze.fn(context))
+    waiting = next(each.pid for each in case.living() if each.status() == psutil.STATUS_DISK_SLEEP)
+    assert [each.split()[0] for each in frozen.waiting] == [str(waiting)]
+    assert "割り込み不可" in frozen.summary
+    end(context, case)
+
+
+def test_a_rehearsal_moves_and_freezes_nobody(start: Start, small: SmallWorkload, origin: ControlGroup) -> None:
+    alone, other = start(FAMILY, origin), start(FAMILY)
+    with case_of(small.block(training_pattern=PATTERN), dry_run=True) as context:
+        freeze.fn(context)
+        stop.fn(context)
+        acts = {entry["act"] for entry in context.log.entries() if entry["action"] == "would"}
+    assert {"write 1 to cgroup.freeze", "make the control group"} <= acts
+    assert {f"write {each.pid} to cgroup.procs" for each in other.living()} <= acts
+    assert alone.runs()
+    assert other.runs()
+    assert not origin.frozen
+    assert not own_group().place.exists()
+
+
+def early_of(small: SmallWorkload) -> dict[str, object]:
+    return described(small, training_pattern=PATTERN)
+
+
+def test_the_early_freeze_moves_nobody_and_is_undone_if_the_run_is_refused(
+    start: Start, small: SmallWorkload, origin: ControlGroup
+) -> None:
+    alone, other = start(FAMILY, origin), start(FAMILY)
+    early = freeze_described(early_of(small))
+    assert early
+    assert origin.frozen
+    assert not alone.runs()
+    assert not other.runs()
+    assert {other.group(each.pid) for each in other.living()} == {"/"}
+    thaw_again(early)
+    assert not origin.frozen
+    assert alone.runs()
+    assert other.runs()
+    assert not early.path.exists()
+
+
+def test_the_run_takes_over_what_its_start_has_frozen(start: Start, small: SmallWorkload, origin: ControlGroup) -> None:
+    case = start(FAMILY, origin)
+    early = freeze_described(early_of(small))
+    assert early
+    give_up_ownership(early.path.parent)
+    with case_of(small.block(training_pattern=PATTERN)) as context:
+        freeze.fn(context)
+        assert not (context.base / EARLY).exists()
+        thaw_again(early)
+        assert not case.runs()
+        assert ways(context, case) == {Way.IN_PLACE}
+        end(context, case)
+    assert not origin.frozen
+
+
+def test_what_somebody_else_has_frozen_stays_frozen(start: Start, small: SmallWorkload, origin: ControlGroup) -> None:
+    case = start(FAMILY, origin)
+    assert not origin.freeze()
+    early = freeze_described(early_of(small))
+    assert early
+    thaw_again(early)
+    assert origin.frozen
+    assert not case.runs()
+
+
+def test_receipts_of_a_stop_name_each_that_the_kernel_ended(start: Start, context: RunContext) -> None:
+    case = start(
+        FAMILY.replace("while True", "signal.signal(2, signal.SIG_IGN); signal.signal(15, signal.SIG_IGN)\nwhile True")
+    )
+    freeze.fn(context)
+    pids = {each.pid for each in case.living()}
+    stopped: Stop = made(stop.fn(context))
+    assert {each.identity.pid for each in stopped.processes if each.end is End.KILLED} == pids
