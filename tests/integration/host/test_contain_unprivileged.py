@@ -91,18 +91,6 @@ print(json.dumps(told))
 """
 
 
-def opened(folder: Path) -> list[str]:
-    """A launcher in whose own mount namespace anybody reaches our interpreter, also one in a closed home."""
-    interpreter = Path(sys.executable).resolve()
-    closed = next((parent for parent in reversed(interpreter.parents) if not parent.stat().st_mode & 0o001), None)
-    if closed is None:
-        return []
-    (folder / interpreter.relative_to(closed).parts[0]).mkdir(parents=True)
-    script = 'mount --rbind "$1/$2" "$3/$2" && mount --rbind "$3" "$1" && shift 3 && exec "$@"'
-    inner = interpreter.relative_to(closed).parts[0]
-    return ["unshare", "--mount", "sh", "-c", script, "sh", str(closed), inner, str(folder)]
-
-
 def contained_by(folder: Path, launch: Sequence[str], program: str = CONTAIN) -> dict[str, Any]:
     """Contain a workload from beginning to end in a process with fewer rights; what it tells of it."""
     inside = folder / "of its own"
