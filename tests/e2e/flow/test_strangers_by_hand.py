@@ -11,13 +11,13 @@ import pytest
 from tasks.adapters.host import LinuxHost
 from tasks.incident.layout import CORDON
 from tests.e2e.flow.test_by_hand import NOBODY, toml
-from tests.support.strangers import STRANGERS, at_work
+from tests.support.strangers import ENDED, STRANGERS, at_work
 
 pytestmark = [
     pytest.mark.soak,
     pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a workload an account of its own"),
 ]
-BY_HAND = ("renamed fork chain", "renamed", "gunicorn", "celery")
+BY_HAND = ("fork chain", "renamed", "gunicorn", "celery")
 
 
 @pytest.mark.parametrize("suspects", ["include", "name"])
@@ -35,7 +35,7 @@ def test_a_stranger_is_evacuated_by_hand_without_a_false_word(name: str, suspect
         environment = {**os.environ, "PREFECT_API_URL": NOBODY}
         try:
             done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-            if suspects == "include":
+            if suspects == "include" or stranger.by_default == ENDED:
                 assert "nothing of it runs" in done.stdout, done.stdout + done.stderr
                 assert not account.lives(), account.told()
             else:
