@@ -74,7 +74,7 @@ _SHELL: Final = "set -m; sleep 3600 & kill -STOP $!; while :; do read -r -t 3600
 
 _SERVE: Final = """
 programs=$(ls -d /usr/lib/postgresql/*/bin | tail -1)
-"$programs/initdb" -D db >/dev/null && exec "$programs/postgres" -D db -k "$HOME" -h ''
+"$programs/initdb" -D db >/dev/null && exec "$programs/postgres" -D db -k "$TMPDIR" -h ''
 """
 
 
@@ -132,8 +132,9 @@ NEIGHBOURS: Final = (
     ),
     Neighbour(
         "Jupyter",
-        ["HOME/venv/bin/jupyter", "server", "--no-browser", "--port=0"],
+        ["HOME/venv/bin/jupyter-server", "--no-browser", "--port=0"],
         bystanders="jupyter",
+        shows="HOME/.local/share/jupyter/runtime/jpserver-*.json",
         requirements="strangers-soak",
         soak=True,
     ),
@@ -195,7 +196,9 @@ class Beside:
         return last == self.before
 
     def _there(self) -> bool:
-        shown = not self.neighbour.shows or any(self.where.glob(self.neighbour.shows))
+        _, at_home, name = self.neighbour.shows.rpartition("HOME/")
+        place = self.account.folder if at_home else self.where
+        shown = not self.neighbour.shows or any(place.glob(name))
         return shown and len(self.seen()) >= self.neighbour.processes
 
     def seen(self) -> dict[int, Seen]:
