@@ -72,12 +72,6 @@ while True:
 _SHELL: Final = "set -m; sleep 3600 & kill -STOP $!; while :; do read -r -t 3600 line; done"
 
 
-_SERVE: Final = """
-programs=$(ls -d /usr/lib/postgresql/*/bin | tail -1)
-"$programs/initdb" -D db >/dev/null && exec "$programs/postgres" -D db -k "$TMPDIR" -h ''
-"""
-
-
 @dataclass(frozen=True)
 class Neighbour:
     """A program beside the workload, in its root unless it has a root of its own.
@@ -138,7 +132,6 @@ NEIGHBOURS: Final = (
         requirements="strangers-soak",
         soak=True,
     ),
-    Neighbour("PostgreSQL", ["sh", "-c", _SERVE], 5, "pg_lsclusters", "postgres", shows="db/postmaster.pid", soak=True),
 )
 
 
