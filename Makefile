@@ -74,7 +74,7 @@ mutants: $(STAMP)  ## which changed lines the tests notice: SET=laws|acts SEED=1
 soak: $(STAMP)  ## the long campaigns, of which the test suite runs a sample
 	$(BIN)/python -m pytest -m soak $(ARGS)
 
-bench-contain: $(STAMP)  ## the runbook's steps 0-3 as typed and the flow side by side; SMALL=1 shows that it runs; writes build/bench/contain.json
+bench-contain: $(STAMP)  ## the runbook's steps 0-3 as typed and the flow side by side, and trees of 10 to 2,000 processes; SMALL=1 shows that it runs; writes build/bench/contain.json
 	$(BIN)/python -m benchmarks.contain $(if $(SMALL),--small)
 
 bench-trigger: $(STAMP)  ## from an event to a contained workload on a busy machine, beside the default worker; SMALL=1 shows that it runs; writes build/bench/trigger.json
@@ -101,6 +101,9 @@ lock: $(STAMP)  ## compile the requirements anew, with hashes
 	compile() { $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-annotate --no-header "$$@"; }
 	compile pyproject.toml -o requirements.txt
 	compile --extra drill --group dev pyproject.toml -o requirements-dev.txt
+	for name in strangers strangers-soak; do
+		compile tests/support/requirements/$$name.in -o tests/support/requirements/$$name.txt
+	done
 	cd examples/workload && ../../$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
 		--no-annotate --no-header requirements.in -o requirements.txt
 

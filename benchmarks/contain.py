@@ -4,7 +4,7 @@ Both meet the sample workload in mid-training, with eight workers that compute, 
 of the process (the runbook's shell; what a worker starts for a flow run) until the API, or the training, is frozen,
 gone, or (the training only) uses no more processor time, as seen from outside. Both start with the same environment
 and priority, and what they import has been imported once before on the quiet machine. The runbook is confined to what
-the bench started (benchmarks/runbook.py).
+the bench started (benchmarks/runbook.py). Trees of processes are frozen beside it (benchmarks/trees.py).
 """
 
 import argparse
@@ -27,6 +27,7 @@ from prefect.states import Pending
 
 from benchmarks.rows import RESULTS, Row, median, quicker, table, under, write
 from benchmarks.runbook import typed
+from benchmarks.trees import tree_rows
 from benchmarks.watched import Watched, watch
 from blocks import EvidenceStore
 from tasks.adapters.host import LinuxHost
@@ -43,16 +44,20 @@ _FREEZE_GOAL_SECONDS: Final = 0.5
 
 @dataclass(frozen=True)
 class Size:
-    """So many pairs; seconds that a clock runs at most, and after which survivors are counted; workers waited for."""
+    """So many pairs; seconds that a clock runs at most, and after which survivors are counted; workers waited for.
+
+    `trees` are how many processes each tree has.
+    """
 
     pairs: int = 3
     cap: float = 40.0
     survivors_after: float = 10.0
     workers: int = WORKERS
+    trees: tuple[int, ...] = (10, 200, 2000)
 
 
 FULL: Final = Size()
-SMALL: Final = Size(pairs=1, cap=5.0, survivors_after=0.5, workers=1)
+SMALL: Final = Size(pairs=1, cap=5.0, survivors_after=0.5, workers=1, trees=(10,))
 """Shows that the bench runs. Its figures mean nothing."""
 
 
@@ -205,7 +210,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for side, run in ((peer, bench.runbook), (ours, bench.flow)):
                 side.append(run())
                 say(f"pair {number}, {run.__name__}: {side[-1]}")
-    result = rows(ours, peer, size)
+    result = rows(ours, peer, size) + tree_rows(folder, size.trees)
     write("contain", result, conditioned)
     say(f"{table(result)}\n{conditioned}")
     return 0 if all(row.holds for row in result) else 1

@@ -12,6 +12,7 @@ import pytest
 from benchmarks.contain import Clocks, conditions, main, rows
 from benchmarks.rows import table
 from benchmarks.runbook import typed
+from benchmarks.trees import seconds_to_freeze
 from benchmarks.watched import Watched, watch
 from tasks.drill.sample import living_in
 from tests.support.workloads import SmallWorkload, wait_until
@@ -69,6 +70,12 @@ def test_what_only_waits_is_at_rest_where_that_counts(small: SmallWorkload) -> N
     assert api_seen.living() == {}
 
 
+@pytest.mark.parametrize("shape", ["wide", "deep"])
+def test_a_tree_is_frozen_whole_and_ended(shape: str, tmp_path: Path) -> None:
+    assert 0 < seconds_to_freeze(tmp_path / "tree", 30, shape) < 5
+    wait_until(lambda: living_in(tmp_path) == [], what="the tree's end")
+
+
 def test_it_is_said_whether_the_runbooks_imports_were_compiled(tmp_path: Path) -> None:
     assert conditions(tmp_path).endswith("environment: no")
     cached = tmp_path / "venv/lib/python3.11/site-packages/sklearn/__pycache__"
@@ -95,9 +102,11 @@ def test_the_whole_bench_in_its_smallest_form(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr("benchmarks.contain.RESULTS", tmp_path)
     monkeypatch.setattr("benchmarks.rows.RESULTS", tmp_path)
     assert main(["--small"]) in {0, 1}  # whether the goals hold is a question for a machine at rest
-    api, training, frozen, left = json.loads((tmp_path / "contain.json").read_text())["rows"]
+    api, training, frozen, left, wide, deep = json.loads((tmp_path / "contain.json").read_text())["rows"]
     assert 0 < api["ours"] < 5
     assert 0 < training["ours"] < 5 == training["peer"]
     assert frozen["ours"] > 0
+    assert 0 < wide["ours"] < 5
+    assert 0 < deep["ours"] < 5
     assert (left["ours"], left["peer"] > 0) == (0, True)
     assert living_in(tmp_path) == []

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.accounts import opened
 from tests.unit.preflight.test_privileges import NAMES, names
 
 am_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs to run as root to become somebody else")
@@ -88,18 +89,6 @@ with SmallWorkload(Path(sys.argv[1]) / "work load") as small:
     enough.touch()
 print(json.dumps(told))
 """
-
-
-def opened(folder: Path) -> list[str]:
-    """A launcher in whose own mount namespace anybody reaches our interpreter, also one in a closed home."""
-    interpreter = Path(sys.executable).resolve()
-    closed = next((parent for parent in reversed(interpreter.parents) if not parent.stat().st_mode & 0o001), None)
-    if closed is None:
-        return []
-    (folder / interpreter.relative_to(closed).parts[0]).mkdir(parents=True)
-    script = 'mount --rbind "$1/$2" "$3/$2" && mount --rbind "$3" "$1" && shift 3 && exec "$@"'
-    inner = interpreter.relative_to(closed).parts[0]
-    return ["unshare", "--mount", "sh", "-c", script, "sh", str(closed), inner, str(folder)]
 
 
 def contained_by(folder: Path, launch: Sequence[str], program: str = CONTAIN) -> dict[str, Any]:
