@@ -19,7 +19,7 @@ from tasks.custody.containment.process import Identity, Listener, Process
 from tasks.custody.containment.traces import Traces
 from tasks.system import file_lock as lock
 from tasks.system import processes
-from tasks.system.atomic_files import read_marker, write_marker
+from tasks.system.atomic_files import read_marker, sync_folder, write_marker
 from tasks.system.control_group import ControlGroup, Hierarchy
 from tasks.system.process_traces import read_traces
 from tasks.system.processes import GONE
@@ -210,6 +210,7 @@ class LinuxHost:
                 os.close(descriptor)
         try:
             write_marker(Path(orders.marker), {**orders.about(), **asdict(identity)})
+            sync_folder(Path(orders.marker).parent)
         except OSError as error:
             logger.error("The cordon's marker cannot be written: %s. The guard stands all the same.", error)  # noqa: TRY400
         return identity

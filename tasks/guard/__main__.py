@@ -194,7 +194,7 @@ def kept_orders(marker: Path) -> GuardConfig:
     return replace(
         orders,
         caught=str(Path(orders.caught).with_name(CAUGHT)),
-        known=tuple(str(Path(journal).with_name(FROZEN)) for journal in orders.known),
+        known=tuple({str(Path(journal).with_name(FROZEN)): None for journal in orders.known}),
         known_containers=tuple(str(Path(journal).with_name(FROZEN_CONTAINERS)) for journal in orders.known_containers),
         spared=(),
     )

@@ -16,7 +16,10 @@ _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def write_marker(marker: Path, about: Mapping[str, Any]) -> None:
-    """Write it whole or not at all. It survives a loss of power: a guarded training refuses under it."""
+    """Write it whole or not at all. With `sync_folder` it survives a loss of power: a training refuses under it.
+
+    A guard that has been named by its marker has to get into line for the lock at once, and cannot wait for a disk.
+    """
     beside = marker.with_name(f".{marker.name}.{os.getpid()}")
     with open_new(beside) as file:
         file.write((json.dumps(about, indent=2, sort_keys=True) + "\n").encode())
@@ -24,7 +27,6 @@ def write_marker(marker: Path, about: Mapping[str, Any]) -> None:
         os.fsync(file.fileno())
     beside.chmod(0o644)
     beside.replace(marker)
-    _sync_folder(marker.parent)
 
 
 def write_whole(path: Path, data: bytes | Iterable[bytes]) -> None:
@@ -36,13 +38,13 @@ def write_whole(path: Path, data: bytes | Iterable[bytes]) -> None:
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError:
         beside.unlink(missing_ok=True)
         raise
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Flush a file's new name to the disk: a loss of power would else bring back what lay there. Some disks cannot."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

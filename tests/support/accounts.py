@@ -73,12 +73,13 @@ class Account:
                 check=True,
             )
 
-    def run(self, command: Sequence[str], **environment: str) -> str:
-        """Run a program to its end; what it prints."""
+    def run(self, command: Sequence[str], given: str = "", **environment: str) -> str:
+        """Run a program to its end on this standard input; what it prints."""
         done = subprocess.run(
             [*self._launch, *command],
             cwd="/",
             env=self._environment(environment),
+            input=given,
             capture_output=True,
             text=True,
             timeout=120,

@@ -105,7 +105,10 @@ NEIGHBOURS: Final = (
     Neighbour("nano", ["nano", "src/train.py"], program="nano"),
     Neighbour("a shell with a stopped job", ["bash", "-c", _SHELL], 2),
     Neighbour(
-        "tmux", ["tmux", "-S", "HOME/socket", "-f", "/dev/null", "new-session", f"tail -F {LOG}"], 4, program="tmux"
+        "tmux",
+        ["tmux", "-S", "HOME/socket", "-f", "/dev/null", "new-session", f"exec tail -F {LOG}"],
+        3,
+        program="tmux",
     ),
     Neighbour(
         "rsync", ["rsync", "-a", "--bwlimit=1", "./src/", "HOME/copy/"], 3, "rsync", files={"src/big": "x" * 300_000}
@@ -186,7 +189,7 @@ class Beside:
     def _rests(self) -> bool:
         """What has only begun to become another program is not at rest."""
         last, self.before = self.before, self.seen()
-        return last == self.before
+        return last == self.before and not any("sh -c exec" in each.command for each in last.values())
 
     def _there(self) -> bool:
         _, at_home, name = self.neighbour.shows.rpartition("HOME/")

@@ -34,6 +34,7 @@ SNAPSHOTS: Final = "snapshots/"
 LATEST: Final = "latest/"
 TURNS: Final = "promotions/"
 CONTAINERS: Final = "containers"
+UNITS: Final = "units"
 SNAPSHOT_FOLDERS: Final = ("models", "artifacts", "logs")
 
 
@@ -76,10 +77,10 @@ def placed_name(raw: bytes) -> str:
     """Turn a workload's source path into its place in the evidence folder, beside the files that we make ourselves.
 
     Law: its first part is never the name of one of ours, which all lie at the top and have a dot, but for SHA256SUMS,
-    the folder of what we make of containers, and attempt-N/ for what an earlier attempt got.
+    the folders of what we make of containers and units, and attempt-N/ for what an earlier attempt got.
     """
     first, slash, _ = raw.partition(b"/")
-    ours = first in {SUMS.encode(), CONTAINERS.encode()} or _ATTEMPT.fullmatch(first)
+    ours = first in {SUMS.encode(), CONTAINERS.encode(), UNITS.encode()} or _ATTEMPT.fullmatch(first)
     apart = slash and b"." not in first and not ours
     return stored_name(raw if apart else b"./" + raw)
 

@@ -206,7 +206,7 @@ def altered_case(
     monkeypatch.setenv("PYTHONPATH", str(HOME.parents[1]))
     monkeypatch.setattr(module, "discover", lambda: known)
     monkeypatch.setattr(module, "attempt", partial(attempt, program=program))
-    return case_of(workload.block(containers=["name=of-no-container"]))
+    return case_of(workload.block(containers=["name=of-no-container"], units=["of-no-unit.service"]))
 
 
 def marked(token: str) -> list[int]:

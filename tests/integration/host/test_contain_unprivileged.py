@@ -98,7 +98,8 @@ def contained_by(folder: Path, launch: Sequence[str], program: str = CONTAIN) ->
     inside.chmod(0o777)
     paths = {"PYTHONPATH": str(Path(__file__).parents[3]), "PREFECT_HOME": str(inside), "HOME": str(inside)}
     done = subprocess.run(
-        [*opened(folder / "opened"), *launch, sys.executable, "-c", program, str(inside)],
+        [*opened(folder / "opened"), *launch, sys.executable, "-", str(inside)],
+        input=program,
         env={**os.environ, **paths},
         cwd="/",
         capture_output=True,

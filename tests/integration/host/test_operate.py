@@ -73,7 +73,9 @@ def test_what_stands_frozen_with_nobody_at_work_on_it_is_named_with_the_two_ways
         assert re.match(r"4 stand frozen, the first since \S+ \(0:00:\d\d\), no run is at work", seen["alone"])
         assert "the guard alone is there" in seen["alone"]
         assert seen["next"].startswith("carry the incident on: ")
-        assert lines[-1] == "or        let it go on as it was: make thaw"
+        assert (
+            lines[-1] == "or        nothing was stopped yet, so it can be called off, everything as it was: make thaw"
+        )
         renamed = block.model_copy(update={"training_pattern": "nothing", "worker_pattern": "nothing"})
         assert told(renamed)["alone"].startswith("4 stand frozen")
         context.host.release(context.marker)

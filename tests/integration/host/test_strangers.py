@@ -58,7 +58,7 @@ def contain_as_the_account(workload: Workload, suspects: Suspects, account: Acco
     own = workload.model_copy(update={"worker_pattern": "no such worker"})
     fields = own.model_dump_json(exclude_unset=True)
     places = {"PYTHONPATH": str(PROJECT), "PREFECT_HOME": str(account.folder)}
-    told = account.run([sys.executable, __file__, fields, suspects], **places)
+    told = account.run([sys.executable, __file__, suspects], fields, **places)
     given: dict[str, Any] = json.loads(told.splitlines()[-1])
     return Told(given["contained"], tuple(given["alive"]))
 
@@ -136,5 +136,5 @@ def test_with_the_workloads_own_rights_no_word_is_false_of_any(
 
 
 if __name__ == "__main__":
-    last = contain(Workload.model_validate_json(sys.argv[1]), "include" if sys.argv[2] == "include" else "name")
+    last = contain(Workload.model_validate_json(sys.stdin.read()), "include" if sys.argv[1] == "include" else "name")
     print(json.dumps({"contained": last.contained, "alive": last.alive}))

@@ -168,7 +168,7 @@ def test_a_systemd_unit_is_asked_to_stop(
         stop.fn(context)
         launch()
         seen = made(watch.fn(context))
-        assert asked.read_text() == f"stop -- {unit.name}\n"
+        assert asked.read_text() == f"--no-ask-password stop -- {unit.name}\n"
         assert (seen.stopped if answer == "exit 0" else seen.standing) == (f"systemd unit {unit.name}",)
         assert seen.is_complete is (answer == "exit 0")
         assert small.living() == []
