@@ -71,7 +71,8 @@ def require_a_true_word(told: Told, account: Account) -> None:
         passing = any(PASSING in each for each in told.alive)
         assert passing or named & account.processes().keys(), f"nobody who lives is named: {told}; {account.told()}"
     else:
-        assert told.contained, f"nobody lives any more, but {told}"
+        passed = any(PASSING in each for each in told.alive)  # the guard may catch them after the check
+        assert told.contained or passed, f"nobody lives any more, but {told}"
 
 
 def cases(suspects: tuple[Suspects, ...], *, quick: bool) -> list[Any]:

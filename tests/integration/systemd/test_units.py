@@ -60,6 +60,7 @@ def serve(host: BootedHost, folder: Path, name: str, **fields: object) -> Served
     return workload
 
 
+@pytest.mark.soak  # its watchdog of a second needs a machine that is not busy
 def test_a_service_is_frozen_kept_down_and_stopped_through_systemd_under_both_policies(
     host: BootedHost, tmp_path: Path
 ) -> None:
