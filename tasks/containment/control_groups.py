@@ -47,17 +47,19 @@ class Groups:
         self.refused: dict[Identity, str] = {}
         self.unavailable = ""
         self._last = self.host.arrivals(NO_PID)[0]
-        self._keep(context.journal(GROUPS, list[Held]) or [])
+        self._set(context.journal(GROUPS, list[Held]) or [])
         for path in early_groups(context.early):
             if path not in self.paths and (group := self.host.group(path)) and group.frozen:
                 self._keep([*self.rows, Held(path)])
 
     def _keep(self, rows: list[Held]) -> None:
+        self._set(rows)
+        self.context.journal(GROUPS, list[Held], rows)
+
+    def _set(self, rows: list[Held]) -> None:
         self.rows, self.paths = rows, [row.group for row in rows if not row.identity]
         name = f"/{name_of(self.context.incident.id, self.context.home)}"
         self.own = next((path for path in self.paths if path.endswith(name)), "")
-        if rows or self.context.journal(GROUPS, list[Held]):
-            self.context.journal(GROUPS, list[Held], rows)
 
     def way(self, process: Process) -> Way:
         """How a process is held."""
@@ -80,6 +82,8 @@ class Groups:
 
     def let_go(self) -> None:
         """Thaw them for what else may come there, and remove the incident's own: nothing of the workload is left."""
+        if not self.rows:
+            return
         self.thaw()
         group = self.host.group(self.own) if self.own else None
         if not group or not (reason := group.remove()):
@@ -161,7 +165,8 @@ class Groups:
             group = self.host.group(path)
             reason = group.barred if group else "no control groups of version 2 that can be written to"
             if group and not reason:
-                self._keep([Held(path), *self.rows] if path != self.own else self.rows)
+                if path != self.own:
+                    self._keep([Held(path), *self.rows])
                 if not (reason := group.make()):
                     return group
             reasons[reason] = None
