@@ -27,7 +27,7 @@ from tasks.incident.run_lock import at_work, give_up_ownership, keep_ownership, 
 from tasks.prestart.groups import freeze_in_place
 from tasks.prestart.prefect_http import NotNow, ask_server, fields_of
 from tasks.system.accounts import number_of
-from tasks.system.atomic_files import identities, open_new, read_ours, rows_of
+from tasks.system.atomic_files import identities, read_ours, rows_of, write_whole
 from tasks.system.processes import untouchable
 
 FLOW: Final = "evacuate"
@@ -210,13 +210,10 @@ def _others(early: EarlyFreeze) -> list[dict[str, Any]]:
 
 def _write(path: Path, rows: list[dict[str, Any]]) -> None:
     """Write down whom to thaw again, whole or not at all; no file if nobody is."""
-    if not rows:
+    if rows:
+        write_whole(path, json.dumps(rows).encode(), 0o600, flush=False)
+    else:
         path.unlink(missing_ok=True)
-        return
-    beside = path.with_name(f".{path.name}.new")
-    with open_new(beside, 0o600) as file:
-        file.write(json.dumps(rows).encode())
-    beside.replace(path)
 
 
 def _finder(workload: Mapping[str, Any], evidence: Path, incident: str | None) -> _Find:

@@ -29,16 +29,21 @@ def write_marker(marker: Path, about: Mapping[str, Any]) -> None:
     beside.replace(marker)
 
 
-def write_whole(path: Path, data: bytes | Iterable[bytes]) -> None:
-    """Write a file whole or not at all, also through a loss of power. A disk that fills meanwhile keeps no half."""
+def write_whole(path: Path, data: bytes | Iterable[bytes], mode: int = 0o666, *, flush: bool = True) -> None:
+    """Write a file whole or not at all, also through a loss of power. A disk that fills meanwhile keeps no half.
+
+    Without `flush` no disk is waited for, and a loss of power may take the file.
+    """
     beside = path.with_name(f".{path.name}.new")
     try:
-        with open_new(beside) as file:
+        with open_new(beside, mode) as file:
             file.writelines([data] if isinstance(data, bytes) else data)
-            file.flush()
-            os.fsync(file.fileno())
+            if flush:
+                file.flush()
+                os.fsync(file.fileno())
         beside.replace(path)
-        sync_folder(path.parent)
+        if flush:
+            sync_folder(path.parent)
     except OSError:
         beside.unlink(missing_ok=True)
         raise
