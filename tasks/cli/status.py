@@ -38,12 +38,12 @@ def status(workload: Workload, host: Host) -> Iterator[str]:
     for told in held(host, workload).values():
         yield f"held      {told}: caught under the cordon, frozen"
     since = _frozen_since(workload)
-    alive_now = living(host, workload)
-    alive_now |= {who: process for who in since if (process := host.get_process(who)) and process.stopped}
+    members = living(host, workload)
+    alive_now = members | {who: process for who in since if (process := host.get_process(who)) and process.stopped}
     for process in alive_now.values():
         state = "frozen" if process.stopped else "runs"
         yield f"workload  process {process.pid} {state}: {command_line(process.command, _SHOWN)}"
-    for process, why in suspects_now(host, workload):
+    for process, why in suspects_now(host, workload, members):
         yield f"suspect   process {process.pid}: {command_line(process.command, _SHOWN)}: {why}"
     containers = _containers(workload)
     yield from (f"workload  {told}" for told in containers)

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from pathlib import Path, PurePath
 from typing import Final
@@ -11,7 +11,6 @@ from blocks.workload import Workload
 from tasks.adapters.host import Host
 from tasks.containment.cordon import matchers, named
 from tasks.containment.members import Snapshot, excluded_pids, excused_pids, find_members, own_pids, protected_pids
-from tasks.containment.uncordon import living
 from tasks.custody.containment.membership import Member, Survey, protected, survey
 from tasks.custody.containment.process import Identity, Process, ancestry, descendants, family, pids_of
 from tasks.custody.containment.suspect import included
@@ -46,13 +45,13 @@ def _runs_ours(traces: Traces | None) -> bool:
     return traces is None or traces.denied or any(path.startswith(f"{_OURS}/") for path in traces.code)
 
 
-def suspects_now(host: Host, workload: Workload) -> list[tuple[Process, str]]:
-    """Those that a fact ties to the workload now, and the fact; what descends from a member is one itself."""
+def suspects_now(host: Host, workload: Workload, found: Collection[Identity]) -> list[tuple[Process, str]]:
+    """Those that a fact ties to the workload now, and the fact. `found` are its members by pattern, who are none."""
     snapshot = host.snapshot()
     ours = {host.guard(cordon_base(workload) / CORDON), *identities(home / RECOVERED for home in homes(workload))}
-    known = family(snapshot, ours) | {who.pid for who in living(host, workload)}
-    found = look(host, workload, snapshot, ticks()).suspects
-    return [(snapshot[who.pid], why) for who, why in found.items() if who.pid not in known]
+    known = family(snapshot, ours) | pids_of(snapshot, found)
+    suspects = look(host, workload, snapshot, ticks()).suspects
+    return [(snapshot[who.pid], why) for who, why in suspects.items() if who.pid not in known]
 
 
 def suspects_to_end(context: RunContext, snapshot: Snapshot, frozen: Iterable[Identity]) -> dict[Identity, Member]:
