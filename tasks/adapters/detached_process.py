@@ -78,9 +78,7 @@ def start_guard(descriptor: int | None, orders: GuardConfig) -> Identity:
         env=_guard_environment(orders),
         start_new_session=True,
     )
-    with process.stdin as pipe:  # type: ignore[union-attr]
-        pipe.write(orders.to_bytes())
-    return _let_go(process)
+    return _ordered(process, orders.to_bytes())
 
 
 def _guard_environment(orders: GuardConfig) -> dict[str, str]:
@@ -137,8 +135,12 @@ def start_keeper(log: Path, orders: Mapping[str, Any]) -> Identity:
             env=environment,
             start_new_session=True,
         )
+    return _ordered(process, json.dumps(orders).encode())
+
+
+def _ordered(process: subprocess.Popen[bytes], orders: bytes) -> Identity:
     with process.stdin as pipe:  # type: ignore[union-attr]
-        pipe.write(json.dumps(orders).encode())
+        pipe.write(orders)
     return _let_go(process)
 
 

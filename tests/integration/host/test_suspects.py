@@ -23,17 +23,11 @@ from tasks.record.dry_run_plan import plan
 from tasks.system.processes import untouchable
 from tests.integration.host.test_contain import in_a_process_of_its_own
 from tests.support.run_context import case_of, made
+from tests.support.strangers import RENAME
 from tests.support.workloads import SmallWorkload, wait_until, words_of
 
 MOUNTS = Path("/proc/self/mountinfo")
-RENAMED = """
-import ctypes, os, time
-def rename(title):
-    words = open("/proc/self/stat").read().rpartition(")")[2].split()
-    begin, end = int(words[45]), int(words[48])  # of the arguments, of the environment behind them
-    ctypes.memset(begin, 0, end - begin)
-    ctypes.memmove(begin, title, len(title))
-    ctypes.CDLL(None).prctl(15, title[:15], 0, 0, 0)
+_SERVE = """
 WORKERS = 2
 for _ in range(WORKERS):
     if os.fork() == 0:
@@ -45,6 +39,7 @@ open(f"renamed-{os.getpid()}", "w").close()
 while True:
     time.sleep(0.05)
 """
+RENAMED = RENAME + _SERVE
 """What setproctitle does: gunicorn and celery have another command line then, and no environment."""
 
 
