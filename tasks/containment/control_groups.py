@@ -12,8 +12,9 @@ from tasks.adapters.host import Host, lives
 from tasks.containment.cordon import matchers, named
 from tasks.containment.members import Snapshot, find_members, inside, own_pids, protected_pids
 from tasks.containment.short_lived import NO_PID
+from tasks.containment.suspects import suspects_to_end
 from tasks.custody.containment.groups import INCIDENT_PREFIX, Held, Way, keeper_of, name_of, path_of, within
-from tasks.custody.containment.membership import members
+from tasks.custody.containment.membership import Member, members
 from tasks.custody.containment.process import Identity, Process, descendants
 from tasks.custody.containment.service import unit_of
 from tasks.incident.directory import bases, homes
@@ -38,7 +39,8 @@ _PAUSE_SECONDS: Final = 0.001
 class Groups:
     """The control groups that hold the workload of an incident. Each is in the journal before it is used.
 
-    `refused` says of whom may not be moved why. Where the incident can have no group, `unavailable` says why.
+    `refused` says of whom may not be moved why. Where the incident can have no group, `unavailable` says why. While
+    `with_suspects`, those whom a fact ties to the workload are caught as its members are.
     """
 
     def __init__(self, context: RunContext) -> None:
@@ -46,6 +48,7 @@ class Groups:
         self.context, self.host = context, context.host
         self.refused: dict[Identity, str] = {}
         self.unavailable = ""
+        self.with_suspects = False
         self._last = self.host.arrivals(NO_PID)[0]
         self._set(context.journal(GROUPS, list[Held]) or [])
         for path in early_groups(context.early):
@@ -101,6 +104,11 @@ class Groups:
 
         return bool(freeze_in_place(self.host, snapshot, find, note, known))
 
+    def find(self, snapshot: Snapshot) -> dict[Identity, Member]:
+        """Members and, where they are wanted, suspects."""
+        found = find_members(self.context, snapshot)
+        return found | (suspects_to_end(self.context, snapshot, found) if self.with_suspects else {})
+
     def churns(self) -> bool:
         """Whether members come and go, so that a look at the whole host meets none: nobody comes if no pid is new."""
         last, self._last = self._last, self.host.arrivals(NO_PID)[0]
@@ -123,7 +131,7 @@ class Groups:
         deadline, outside = time.monotonic() + _CATCH_SECONDS, True
         while outside and not self.unavailable and time.monotonic() < deadline:
             snapshot = self.host.snapshot()
-            found, newest = find_members(self.context, snapshot), self._newest(snapshot)
+            found, newest = self.find(snapshot), self._newest(snapshot)
             outside = self.move(each for who in found if not (each := snapshot[who.pid]).stopped)
             for _ in range(_LOOKS):
                 outside |= self.move(newest(), hurry=True)
@@ -182,7 +190,7 @@ class Groups:
         asked, own = (matchers(context.workload), context.root), own_pids(context, snapshot)
         spared, names = protected_pids(context, snapshot), named(context.workload)
         kept = {pid: snapshot[pid] for pid in spared if pid in snapshot}
-        kin = {who.pid for who in find_members(context, snapshot)}
+        kin = {who.pid for who in self.find(snapshot)}
 
         def look() -> list[Process]:
             nonlocal last
@@ -192,6 +200,8 @@ class Groups:
             kin.difference_update(process.pid for process in new)  # of whom had their pids before them none is left
             ours = spared | descendants(kept | came, own)
             found = {who.pid for who in members(kept | came, *asked, ours, names)} if came else set()
+            if came and self.with_suspects:
+                found |= {who.pid for who in suspects_to_end(context, kept | came, ())}
             kin.update(found | (descendants(came, kin) - ours))
             return [process for pid, process in came.items() if pid in kin]
 

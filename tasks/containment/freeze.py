@@ -11,8 +11,7 @@ from tasks.containment.api_port import note_listener
 from tasks.containment.containers import containers_key, freeze_containers, frozen_containers, stopped_containers
 from tasks.containment.control_groups import Groups
 from tasks.containment.earlier_boots import note_reboots
-from tasks.containment.members import Snapshot, find_members
-from tasks.containment.suspects import suspects_to_end
+from tasks.containment.members import Snapshot
 from tasks.containment.units import freeze_units
 from tasks.custody.containment.container import ContainerIdentity
 from tasks.custody.containment.ends import End
@@ -30,9 +29,9 @@ from tasks.system.processes import flow_run_of, ticks
 _FREEZE_SECONDS: Final = 10.0
 _SETTLE_SECONDS: Final = 2.0
 _POLL_SECONDS: Final = 0.005
-_ROUNDS: Final = 8
 _BY_SIGNALS: Final = 2
 """Looks after which a control group is asked for."""
+Looks = list[tuple[Snapshot, dict[Identity, Frozen]]]
 
 
 @step("§2", "freeze", "freeze the workload", "凍結")
@@ -47,23 +46,15 @@ def freeze(context: RunContext) -> Freeze:
     """
     began, before = ticks(), read_early(context.early)
     fresh: dict[Identity, Frozen] = {}
-    deadline = time.monotonic() + _FREEZE_SECONDS
-    looks = list[tuple[Snapshot, dict[Identity, Frozen]]]()
-    settled = False
     groups = Groups(context)
     groups.freeze()
-    while not settled and time.monotonic() < deadline:
-        if len(looks) >= _BY_SIGNALS:
-            groups.catch()
-        snapshot: Snapshot = context.host.snapshot()
-        new = {who: member for who, member in find_members(context, snapshot).items() if who not in fresh}
-        halted = {who: halt(context.host, snapshot[who.pid], member, before.get(who)) for who, member in new.items()}
-        fresh |= halted
-        looks.append((snapshot, halted))
-        settled = not new and not groups.hold_in_place(snapshot) and not groups.churns()
+    looks, settled = _settle(groups, fresh, before)
     freeze_units(context)
     earlier = load_frozen(context)
-    looks += _freeze_suspects(context, {*earlier, *fresh}) if context.includes_suspects else []
+    if context.includes_suspects:  # when the members stand: what these are told by takes longer to read
+        groups.with_suspects = True
+        more, all_settled = _settle(groups, fresh, {})
+        looks, settled = looks + more, settled and all_settled
     for snapshot, halted in looks:
         fresh |= describe(snapshot, halted)
     for who in {each.identity for each in snapshot.values()} & fresh.keys():
@@ -92,17 +83,24 @@ def freeze(context: RunContext) -> Freeze:
     return Freeze(_now(), tuple(everyone), settled, containers, trouble, waiting)
 
 
-def _freeze_suspects(context: RunContext, known: set[Identity]) -> list[tuple[Snapshot, dict[Identity, Frozen]]]:
-    """Freeze suspects too, when the members stand: what they are told by takes longer to read."""
-    looks = list[tuple[Snapshot, dict[Identity, Frozen]]]()
-    for _ in range(_ROUNDS):
-        snapshot = context.host.snapshot()
-        found = suspects_to_end(context, snapshot, known)
-        if not (new := {who: member for who, member in found.items() if who not in known}):
-            break
-        looks.append((snapshot, {who: halt(context.host, snapshot[who.pid], member) for who, member in new.items()}))
-        known |= new.keys()
-    return looks
+def _settle(groups: Groups, fresh: dict[Identity, Frozen], before: Mapping[Identity, datetime]) -> tuple[Looks, bool]:
+    """Stop whoever is found and not yet `fresh`, again until a look finds no new one; False if none ended so.
+
+    What two looks do not settle goes into the incident's control group.
+    """
+    host, looks = groups.host, Looks()
+    deadline = time.monotonic() + _FREEZE_SECONDS
+    while time.monotonic() < deadline:
+        if len(looks) >= _BY_SIGNALS:
+            groups.catch()
+        snapshot: Snapshot = host.snapshot()
+        new = {who: member for who, member in groups.find(snapshot).items() if who not in fresh}
+        halted = {who: halt(host, snapshot[who.pid], member, before.get(who)) for who, member in new.items()}
+        fresh |= halted
+        looks.append((snapshot, halted))
+        if not new and not groups.hold_in_place(snapshot) and not groups.churns():
+            return looks, True
+    return looks, False
 
 
 def halt(host: Host, process: Process, member: Member, before: datetime | None = None) -> Frozen:

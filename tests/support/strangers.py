@@ -32,8 +32,7 @@ class Stranger:
     TAG in them is a word that no other test's training has: whose place may not be read counts by its line alone. It is
     at work when `marks` processes have left a mark and the account has `processes`. Without suspects=include it is
     ended, or not contained: `by_default` is then a piece of the fact that has to be told. `requirements` are what its
-    environment holds, `program` is one of the machine that it needs. `fault` says what the product lacks where suspects
-    are included and it is not ended all the same.
+    environment holds, `program` is one of the machine that it needs.
     """
 
     name: str
@@ -45,7 +44,6 @@ class Stranger:
     by_default: str = ENDED
     requirements: str = ""
     program: str = ""
-    fault: str = ""
     soak: bool = False
 
 
@@ -216,7 +214,6 @@ STRANGERS: Final = (
         "renamed fork chain",
         f"{RENAME}rename(b'dbus-daemon')\n{_CHAIN}",
         by_default=PASSING,
-        fault="who comes and goes is caught by the patterns alone: suspects are looked for in whole looks, too slowly",
     ),
     training("threaded", _THREADED, soak=True),
     training("double fork", _DAEMON, by_default=WRITES),
