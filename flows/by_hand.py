@@ -179,10 +179,18 @@ def _told(state: "State[Any]", known: "LocalConfig") -> int:
     """What came out, how the workload stands, and what to do next."""
     from tasks.adapters.host import LinuxHost
     from tasks.cli.status import status
+    from tasks.custody.incident.ending import DRY_RUN
+    from tasks.incident.directory import find_home
+    from tasks.incident.layout import RECORD
+    from tasks.record.dry_run_plan import PLAN_FILE
 
     if isinstance(reason := state.result(raise_on_failure=False), EvacuationError):
         raise reason
     say(f"{state.name}: {state.message}")
+    if state.name == DRY_RUN.name:
+        home = find_home(known.workload, str(state.message).partition(":")[0], dry_run=True)
+        for path in sorted(home.glob(f"{RECORD}/*/{PLAN_FILE}"))[-1:]:
+            say(*(f"  {line}" for line in path.read_text().splitlines()))
     for line in status(known.workload, LinuxHost(known.workload.api_port)):
         say(f"  {line}")
     return 0 if state.is_completed() else 1
