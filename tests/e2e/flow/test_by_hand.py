@@ -89,7 +89,8 @@ def test_what_a_start_that_was_killed_in_its_freeze_has_stopped_is_named_and_tak
     assert scene.incidents == []
     told = list(status(scene.block, LinuxHost()))
     assert f"alone     {count} stand frozen, no run is at work on it, no guard stands" in "\n".join(told)
-    assert told[-1].startswith("or        let it go on as it was: kill -CONT ")
+    assert told[-2:-1] == ["or        let it go on as it was:"]
+    assert told[-1].startswith("          kill -CONT ")
     assert by_hand(file).stdout.startswith("Verified: ")
     assert scene.small.living() == []
     assert len(json.loads((scene.home / "record/001/verdict.json").read_bytes())["stop"]["processes"]) == 4
