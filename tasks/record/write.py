@@ -182,7 +182,9 @@ def carried(  # noqa: PLR0913  what a recovery adds to what is known
     if back:
         verdict = last.verdict.after_recovery(back.summary)
     else:
-        verdict = last.verdict.after_failed_recovery(context.incident.id, _left(containment))
+        verdict = last.verdict.after_failed_recovery(
+            context.incident.id, _left(containment), workload=context.incident.workload
+        )
     facts = {
         "carried_from": f"record/{last.number:03d}",
         **last.facts,
