@@ -23,7 +23,7 @@ from tasks.custody.visible import say
 from tasks.prestart.freeze import freeze_described, thaw_again, uninterrupted
 from tasks.system.cancellation import await_result
 from tasks.system.managed_process import ManagedProcessError
-from tasks.system.priority import take_priority
+from tasks.system.priority import give_way, take_priority
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
@@ -69,9 +69,9 @@ def main(arguments: Sequence[str]) -> int:
     given = _parser().parse_args(arguments)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _interrupt)
-    take_priority()
     early = None
     try:
+        take_priority()
         try:
             with uninterrupted():
                 described = _described(given.workload)
@@ -86,6 +86,8 @@ def main(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("cancelled 中止: `make status` tells how the workload stands ワークロードの状態を確認", file=sys.stderr)
         return 130
+    finally:
+        give_way()  # the session's priority would stay with the operator's shell
 
 
 def _interrupt(*_: object) -> NoReturn:

@@ -155,6 +155,18 @@ def test_what_is_refused_is_let_go_again_and_says_what_to_do(scene: Scene, file:
     assert not (scene.block.evidence / EARLY).exists()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may raise its priority")
+def test_the_shell_that_it_was_typed_in_computes_as_before_afterwards(tmp_path: Path) -> None:
+    """The kernel gives priority to a whole session: a training started from that shell would have had ours."""
+    if not Path("/proc/self/autogroup").exists():
+        return
+    line = '"$0" -m flows.by_hand "$1"; cat /proc/self/autogroup'
+    shell = ["sh", "-c", line, sys.executable, str(tmp_path / "none.toml")]
+    done = subprocess.run(shell, start_new_session=True, capture_output=True, text=True, check=True)
+    assert "expected a TOML file" in done.stderr
+    assert done.stdout.split()[-1] == "0"
+
+
 @pytest.mark.parametrize(
     "change", [{"root": "/"}, {"training_pattern": ".*"}, {"host": "elsewhere"}, {"api_port": "x"}]
 )
