@@ -3,10 +3,14 @@
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from tasks.custody.containment.container import Container, ContainerIdentity
 from tasks.custody.errors import ContainerGone
+from tasks.runtime.context import RunContext
+
+if TYPE_CHECKING:
+    from tasks.adapters.container_engine import Engine
 
 Hook = Callable[[str, str], None]
 
@@ -115,3 +119,10 @@ class MemoryEngine:
         """What it takes to make it again."""
         self.before("inspect", id_)
         return {"Id": id_, "State": self.there[id_].state, "Restart": self.there[id_].restart}
+
+
+def engine_of(run: RunContext, *there: Container) -> MemoryEngine:
+    """Put an engine in memory behind a run's door."""
+    engine = MemoryEngine(*there)
+    run.engine = cast("Engine", engine)  # of what an engine can do it lacks what no act needs
+    return engine

@@ -13,7 +13,7 @@ from tasks.custody.containment.ends import End
 from tasks.custody.containment.thaw import Thawed
 from tasks.custody.errors import EngineError
 from tasks.runtime.context import RunContext
-from tests.support.memory_engine import ASKED, MemoryEngine, container, obey
+from tests.support.memory_engine import ASKED, container, engine_of, obey
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload
 
@@ -27,7 +27,7 @@ def thawed(run: RunContext) -> Thawed:
 
 def test_who_ran_goes_on_and_who_stood_before_us_stays(small: SmallWorkload) -> None:
     with case_of(small.block(containers=ASKED)) as run:
-        run.engine = engine = MemoryEngine(ONE, replace(TWO, state="paused"))
+        engine = engine_of(run, ONE, replace(TWO, state="paused"))
         freeze_containers(run)
         result = thawed(run)
     assert (result.thawed, result.stood) == ((ONE.summary,), (TWO.summary,))
@@ -37,7 +37,7 @@ def test_who_ran_goes_on_and_who_stood_before_us_stays(small: SmallWorkload) -> 
 
 def test_one_that_has_ended_is_told_and_one_between_two_starts_is_a_persons_to_start(small: SmallWorkload) -> None:
     with case_of(small.block(containers=ASKED)) as run:
-        run.engine = engine = MemoryEngine(ONE, replace(TWO, state="restarting", restart="always"), THREE)
+        engine = engine_of(run, ONE, replace(TWO, state="restarting", restart="always"), THREE)
 
         def refuse(act: str, id_: str) -> None:
             if act == "pause" and id_ == THREE.id:
@@ -57,7 +57,7 @@ def test_one_that_has_ended_is_told_and_one_between_two_starts_is_a_persons_to_s
 
 def test_one_that_the_engine_does_not_let_go_is_told(small: SmallWorkload) -> None:
     with case_of(small.block(containers=ASKED)) as run:
-        run.engine = engine = MemoryEngine(ONE)
+        engine = engine_of(run, ONE)
         freeze_containers(run)
 
         def refuse(act: str, _: str) -> None:
@@ -71,7 +71,7 @@ def test_one_that_the_engine_does_not_let_go_is_told(small: SmallWorkload) -> No
 
 def test_what_the_guard_has_caught_goes_on_too(small: SmallWorkload) -> None:
     with case_of(small.block(containers=ASKED)) as run:
-        run.engine = engine = MemoryEngine(replace(ONE, state="paused"), replace(TWO, state="paused"))
+        engine = engine_of(run, replace(ONE, state="paused"), replace(TWO, state="paused"))
         now = datetime.now(UTC).isoformat()
         rows = [{"at": now, "container": asdict(each.identity), "stood": each is TWO} for each in (ONE, TWO)]
         run.caught.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
@@ -91,14 +91,14 @@ def test_what_comes_back_is_ended_once_and_what_its_source_brings_twice_stays_pa
     small: SmallWorkload, label: str
 ) -> None:
     with case_of(small.block(containers=ASKED)) as run:
-        run.engine = MemoryEngine()
+        engine = engine_of(run)
         returns = ContainerReturns(run)
         for each in (ONE, TWO):
-            run.engine.there[each.id] = replace(each, labels={label: "web"} if label else {})
+            engine.there[each.id] = replace(each, labels={label: "web"} if label else {})
             returns._next = 0.0
             assert returns.look()
         returns._next = 0.0
         assert not returns.look()
         assert [each.end for each in returns.found.values()] == [End.KILLED, End.HELD if label else End.KILLED]
         assert list(returns.standing) == (["swarm service web"] if label else [])
-        assert run.engine.there[TWO.id].state == ("paused" if label else "exited")
+        assert engine.there[TWO.id].state == ("paused" if label else "exited")

@@ -16,12 +16,12 @@ from tasks.containment.containers import (
     stop_containers,
     stopped_containers,
 )
-from tasks.custody.containment.container import Container, ContainerIdentity
+from tasks.custody.containment.container import ContainerIdentity
 from tasks.custody.containment.ends import End
 from tasks.custody.errors import EngineError
 from tasks.incident.layout import STOPPING_CONTAINERS
 from tasks.runtime.context import RunContext
-from tests.support.memory_engine import ASKED, Hook, MemoryEngine, container, obey
+from tests.support.memory_engine import ASKED, Hook, container, engine_of, obey
 from tests.support.run_context import case_of
 from tests.support.workloads import SmallWorkload
 
@@ -32,11 +32,6 @@ ONE, TWO = container(1), container(2)
 def run(small: SmallWorkload) -> Iterator[RunContext]:
     with case_of(small.block(containers=ASKED, grace_seconds=0.1)) as context:
         yield context
-
-
-def engine_of(run: RunContext, *there: Container) -> MemoryEngine:
-    run.engine = MemoryEngine(*there)
-    return run.engine
 
 
 def broken(act: str, id_: str = "") -> Hook:

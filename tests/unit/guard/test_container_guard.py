@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -16,6 +16,9 @@ from tasks.guard import containers
 from tasks.guard.containers import ContainerGuard
 from tasks.incident.run_lock import take_ownership
 from tests.support.memory_engine import ASKED, MemoryEngine, container, obey
+
+if TYPE_CHECKING:
+    from tasks.adapters.container_engine import DockerEngine
 
 ONE, TWO = container(1), container(2)
 
@@ -45,7 +48,7 @@ class Watch:
         )
         self.guard = ContainerGuard(orders, self.notes.append)
         self.engine = MemoryEngine(*there)
-        self.guard.engine = self.engine  # type: ignore[assignment]  # it speaks as the one that it replaces
+        self.guard.engine = cast("DockerEngine", self.engine)
 
     def states(self) -> list[str]:
         """How they stand after a look."""
