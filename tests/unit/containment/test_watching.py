@@ -110,9 +110,9 @@ def test_who_comes_back_is_frozen_written_down_and_killed(run: RunContext, monke
     ("keeper", "ended"),
     [
         (KEEPER, True),
-        (replace(KEEPER, command=("/usr/bin/tmux",)), False),
-        (replace(KEEPER, command=("-bash",)), False),
-        (replace(KEEPER, command=("/usr/sbin/sshd", "-D")), False),
+        (replace(KEEPER, executable="/usr/bin/tmux"), False),
+        (replace(KEEPER, command=("-bash",), executable="/bin/bash"), False),
+        (replace(KEEPER, executable="/usr/sbin/sshd"), False),
     ],
 )
 def test_what_brings_it_back_is_ended_only_if_nobodys_login_hangs_on_it(
