@@ -15,6 +15,7 @@ from tasks.custody.containment.receipt import Frozen, Returned
 from tasks.custody.containment.source import Source
 from tasks.incident.layout import FROZEN, RETURNED
 from tasks.runtime.context import RunContext
+from tests.support.paper_clock import PaperClock
 from tests.support.paper_host import PaperHost, process
 from tests.support.run_context import case_of
 from tests.support.workloads import SmallWorkload
@@ -22,23 +23,6 @@ from tests.support.workloads import SmallWorkload
 KEEPER = process(1, ("/usr/bin/keeper", "--serve"))
 
 TRAINING = ("venv/bin/python", "-u", "src/train.py", "--dataset", "builtin", "--mode", "full")
-
-
-class Clock:
-    """Time that passes while somebody sleeps, and as little as a look takes."""
-
-    def __init__(self) -> None:
-        """Begin at some time."""
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        """A look takes a thousandth of a second."""
-        self.now += 0.001
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        """It passes at once."""
-        self.now += seconds
 
 
 @pytest.fixture
@@ -154,7 +138,7 @@ def test_an_ancestor_of_ours_is_never_what_is_ended(run: RunContext, monkeypatch
 
 
 def test_it_watches_as_long_as_the_block_says(run: RunContext, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = Clock()
+    clock = PaperClock()
     monkeypatch.setattr(steps, "time", clock)
     run.stopped_at = began = clock.now
     watching(run).go_on()
@@ -162,7 +146,7 @@ def test_it_watches_as_long_as_the_block_says(run: RunContext, monkeypatch: pyte
 
 
 def test_each_return_makes_it_begin_again_a_few_times(run: RunContext, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = Clock()
+    clock = PaperClock()
     monkeypatch.setattr(steps, "time", clock)
     run.stopped_at = began = clock.now
     made, looks = watching(run), iter(range(1000))
