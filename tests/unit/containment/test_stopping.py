@@ -11,6 +11,8 @@ from tasks.containment.descent import Kin
 from tasks.containment.freeze import load_announced
 from tasks.containment.stop import Stopping
 from tasks.containment.units import ASKED
+from tasks.custody.containment.ends import End
+from tasks.custody.containment.groups import Way
 from tasks.custody.containment.process import Identity, Masks, Process
 from tasks.custody.containment.receipt import Frozen
 from tasks.incident.layout import FROZEN, STOPPING_UNITS
@@ -231,3 +233,18 @@ def test_who_survives_is_announced_to_the_next_run_and_nobody_else(
 
 def deny() -> None:
     raise PermissionError
+
+
+def test_one_that_a_group_holds_is_ended_by_the_kernel_where_a_signal_is_denied(
+    run: RunContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = add(run, 1), add(run, 2)
+    made = stopping(run, one, other)
+    monkeypatch.setattr(made.groups, "way", lambda each: Way.INCIDENT if each.pid == one.pid else Way.SIGNALS)
+    monkeypatch.setattr(made.groups, "kill", lambda: host_of(run).processes.pop(one.pid, None))
+    before(run, monkeypatch, lambda who, _: deny() if who == one.identity else None)
+    host_of(run).processes[other.pid] = replace(other, identity=replace(other.identity, start=99))
+    made.kill()
+    receipts = {who: target.receipt() for who, target in made.targets.items()}
+    assert (receipts[one.identity].end, receipts[one.identity].way) == (End.KILLED, Way.INCIDENT)
+    assert (receipts[other.identity].end, receipts[other.identity].way) == (End.GONE, Way.SIGNALS)
