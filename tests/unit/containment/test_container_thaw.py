@@ -86,6 +86,17 @@ def test_nothing_comes_back_where_no_containers_are_named(small: SmallWorkload) 
         assert ContainerReturns(run).look() is False
 
 
+def test_an_engine_that_cannot_be_asked_brings_nothing_back_and_is_written_down(small: SmallWorkload) -> None:
+    with case_of(small.block(containers=ASKED)) as run:
+
+        def silent(*_: str) -> None:
+            raise EngineError("an answer", "none", "It is not known.", "Look at it.")
+
+        engine_of(run, ONE).before = silent
+        assert ContainerReturns(run).look() is False
+        assert "engine not asked" in {each["action"] for each in run.log.entries()}
+
+
 @pytest.mark.parametrize("label", ["com.docker.swarm.service.name", ""])
 def test_what_comes_back_is_ended_once_and_what_its_source_brings_twice_stays_paused(
     small: SmallWorkload, label: str
