@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from signal import SIGCONT, SIGKILL, SIGSTOP, SIGTERM, Signals
+from typing import Any
 
 from tasks.adapters.host import LinuxHost
 from tasks.adapters.systemd import Systemd
@@ -15,9 +16,9 @@ FIRST = 50_000_000
 _STATES = {SIGSTOP: "T", SIGCONT: "S"}
 
 
-def process(number: int, command: tuple[str, ...] = ("/bin/one",), parent: int = 1, **about: object) -> Process:
+def process(number: int, command: tuple[str, ...] = ("/bin/one",), parent: int = 1, **about: Any) -> Process:
     """One of user 0, whose pid is made of the number."""
-    return replace(Process(Identity(FIRST + number, number), parent, "S", command, user=0), **about)  # type: ignore[arg-type]
+    return replace(Process(Identity(FIRST + number, number), parent, "S", command, user=0), **about)
 
 
 class PaperSystemd(Systemd):

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from signal import SIGSTOP, Signals
+from typing import Any
 
 import pytest
 
@@ -65,7 +66,7 @@ def host_of(run: RunContext) -> LookedAt:
     return run.host
 
 
-def add(run: RunContext, number: int, **about: object) -> Process:
+def add(run: RunContext, number: int, **about: Any) -> Process:
     one = process(number, TRAINING, cwd=str(run.root), **about)
     host_of(run).processes[one.pid] = one
     return one

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from signal import SIGCONT, SIGINT, SIGKILL, SIGSTOP, SIGTERM, Signals
+from typing import Any
 
 import pytest
 
@@ -39,7 +40,7 @@ def host_of(run: RunContext) -> PaperHost:
     return run.host
 
 
-def add(run: RunContext, number: int, parent: int = 1, **about: object) -> Process:
+def add(run: RunContext, number: int, parent: int = 1, **about: Any) -> Process:
     made = process(number, TRAINING, parent, **{"cwd": str(run.root), "state": "T", **about})
     host_of(run).processes[made.pid] = made
     return made
