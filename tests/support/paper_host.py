@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from signal import SIGCONT, SIGKILL, SIGSTOP, SIGTERM, Signals
-from typing import Any
+from typing import Any, cast
 
 from tasks.adapters.host import LinuxHost
 from tasks.adapters.systemd import Systemd
@@ -49,6 +49,49 @@ class PaperSystemd(Systemd):
         return ()
 
 
+class PaperGroup:
+    """A control group of a host on paper. `refused` says of a pid why it may not be moved here."""
+
+    def __init__(self, host: "PaperHost", path: str) -> None:
+        """It is there when somebody makes it."""
+        self.host, self.path, self.place = host, path, self
+        self.there, self.frozen, self.barred = False, False, ""
+        self.refused: dict[int, str] = {}
+
+    def exists(self) -> bool:
+        """Whether it was made."""
+        return self.there
+
+    def make(self) -> str:
+        """Make it."""
+        self.there = True
+        return ""
+
+    def add(self, pid: int) -> str:
+        """Move one here."""
+        if reason := self.refused.get(pid, ""):
+            return reason
+        self.host.processes[pid] = replace(self.host.processes[pid], cgroup=f"0::{self.path}\n")
+        return ""
+
+    def freeze(self) -> str:
+        """Hold it."""
+        self.frozen = True
+        return ""
+
+    def thaw(self) -> str:
+        """Let it go."""
+        self.frozen = False
+        return ""
+
+    def remove(self) -> str:
+        """Remove it, if nobody is here."""
+        if any(each.cgroup == f"0::{self.path}\n" for each in self.host.processes.values()):
+            return f"{self.path}: Device or resource busy"
+        self.there = False
+        return ""
+
+
 class PaperHost(LinuxHost):
     """Processes by their pids. `sent` is every signal with its pid, in order."""
 
@@ -59,6 +102,7 @@ class PaperHost(LinuxHost):
         self.sent: list[tuple[int, Signals]] = []
         self.stands: Identity | None = None
         self.systemd = PaperSystemd()
+        self.groups: dict[str, PaperGroup] | None = None
 
     def snapshot(self) -> dict[int, Process]:
         """All of them."""
@@ -94,6 +138,7 @@ class PaperHost(LinuxHost):
         return self.stands
 
     def group(self, path: str) -> ControlGroup | None:
-        """There are none."""
-        del path
-        return None
+        """There are none, unless the test gives some."""
+        if self.groups is None:
+            return None
+        return cast("ControlGroup", self.groups.setdefault(path, PaperGroup(self, path)))

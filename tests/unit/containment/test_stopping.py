@@ -18,7 +18,7 @@ from tasks.custody.containment.process import Identity, Masks, Process
 from tasks.custody.containment.receipt import Frozen
 from tasks.incident.layout import FROZEN, STOPPING_UNITS
 from tasks.runtime.context import RunContext
-from tests.support.paper_host import PaperHost, PaperSystemd, process
+from tests.support.paper_host import PaperGroup, PaperHost, PaperSystemd, process
 from tests.support.run_context import case_of
 from tests.support.workloads import SmallWorkload
 
@@ -249,3 +249,17 @@ def test_one_that_a_group_holds_is_ended_by_the_kernel_where_a_signal_is_denied(
     receipts = {who: target.receipt() for who, target in made.targets.items()}
     assert (receipts[one.identity].end, receipts[one.identity].way) == (End.KILLED, Way.INCIDENT)
     assert (receipts[other.identity].end, receipts[other.identity].way) == (End.GONE, Way.SIGNALS)
+
+
+def test_who_is_alone_in_a_group_is_held_there_and_the_others_by_the_incidents(run: RunContext) -> None:
+    host_of(run).groups = groups = dict[str, PaperGroup]()
+    alone, beside = add(run, 1, cgroup="0::/of.its/own\n"), add(run, 2, cgroup="0::/user.slice\n")
+    stranger = process(3, ("/bin/other",), cgroup="0::/user.slice\n")
+    host_of(run).processes[stranger.pid] = stranger
+    made = stopping(run, alone, beside)
+    made.hold()
+    assert {target.identity: target.way for target in made.targets.values()} == {
+        alone.identity: Way.IN_PLACE,
+        beside.identity: Way.INCIDENT,
+    }
+    assert {path for path, group in groups.items() if group.frozen} == {"/of.its/own", made.groups.own}
