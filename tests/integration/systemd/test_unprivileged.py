@@ -18,12 +18,18 @@ MANAGER = f"/user.slice/user-{USER}.slice/user@{USER}.service"
 ROOT = "/srv/own/root"
 BEATS = """
 import os, time
+os.umask(0)
 sign, end = os.open("sign", os.O_WRONLY | os.O_APPEND | os.O_CREAT), time.monotonic() + 120
 def beat(): os.write(sign, b".") if time.monotonic() < end else os._exit(0)
 """
 BESIDE = 'python3 -c "$1" & cd /; exec sleep 300'
 """Start a program, and be a bystander in its control group."""
-BECOME = f"user = {OTHER} if os.fork() == 0 else {USER}\nos.setgid(user); os.setuid(user)\n"
+BECOME = f"""
+user = {OTHER} if os.fork() == 0 else {USER}
+os.setgid(user); os.setuid(user)
+os.execvp("python3", ["python3", "-c", {BEATS + "while True: beat(); time.sleep(0.005)"!r}])
+"""
+"""Root's program becomes one of each user; by its exec it may be looked into again."""
 MIXED = "/system.slice/mixed.service"
 PLACES = {
     MIXED: [],
@@ -88,7 +94,6 @@ def evacuated(host: BootedHost) -> dict[str, Any]:
     done = host.run(as_user([sys.executable, script, ROOT]))
     assert done.returncode == 0, done.stdout + done.stderr
     seen: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    assert not host.run(["find", "/sys/fs/cgroup", "-name", "evacuation-*"]).stdout
     return seen
 
 
@@ -98,11 +103,13 @@ def test_a_fork_chain_is_held_and_ended_wherever_it_is(shared: BootedHost, place
     seen = evacuated(shared)
     assert (seen["settled"], seen["stands"], seen["alive"], seen["runs"]) == (True, True, [], False), seen
     assert {way for end, way, _ in seen["held"] if end in {"stopped", "killed"}} == {Way.INCIDENT}
+    assert not shared.run(["find", "/sys/fs/cgroup", "-name", "evacuation-*"]).stdout
     assert groups_of(shared, "^sleep 300") == {place}, "who is beside it is not touched"
 
 
 def test_a_child_that_became_another_user_is_told_and_keeps_nobody_else_from_being_held(shared: BootedHost) -> None:
-    start(shared, MIXED, BECOME + "while True: beat(); time.sleep(0.005)")
+    start(shared, MIXED, BECOME)
+    wait_until(lambda: "def beat" in shared.run(["pgrep", "-a", "-u", str(USER), "python3"]).stdout, what="its exec")
     seen = evacuated(shared)
     held = {end: (way, reason) for end, way, reason in seen["held"]}
     assert held["stopped"] == (Way.INCIDENT, "")
