@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePath
 from typing import Any, Final
 
-from tasks.adapters.host import LinuxHost, freeze_process, send_signal
+from tasks.adapters.host import LinuxHost, freeze_process, thaw_process
 from tasks.custody.containment.membership import Member, Named, matchers_of, members
 from tasks.custody.containment.process import Identity, Process, family, pids_of
 from tasks.custody.incident.description import recognisable
@@ -271,7 +271,7 @@ def thaw_again(early: EarlyFreeze) -> None:
     if early.path.exists() or _unkept:
         host = LinuxHost()
         for identity in early.frozen:
-            send_signal(host, identity, signal.SIGCONT)
+            thaw_process(host, identity)
         for group in filter(None, map(host.group, early.groups)):
             group.thaw()
         _unkept.clear()

@@ -228,12 +228,12 @@ from tasks.cli.thaw import thaw_by_hand
 from tasks.containment import thaw
 
 sent = []
-def send_and_die(*given):
+def thaw_and_die(*given):
     if len(sent) == 2:
         os.kill(os.getpid(), signal.SIGKILL)
-    sent.append(host.send_signal(*given))
+    sent.append(host.thaw_process(*given))
     return sent[-1]
-thaw.send_signal = send_and_die
+thaw.thaw_process = thaw_and_die
 thaw_by_hand([sys.argv[1]])
 """
 
