@@ -1,16 +1,18 @@
 """Load blocks by name, saved ones or those of a run by hand; refuse unknown names."""
 
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from tasks.adapters.local_config import local_config
+from tasks.adapters.local_config import local_config, own_server
 from tasks.custody.errors import Refused
 
 if TYPE_CHECKING:
     from blocks.store import EvidenceStore
 
 _STORE: Final = "evidence-store"
+_HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
 def require_store(name: str) -> Mapping[str, Any]:
@@ -32,6 +34,38 @@ def store_to_read(name: str) -> "EvidenceStore":
     from blocks.store import EvidenceStore
 
     return EvidenceStore.model_validate({**require_store(name), "signing": None})
+
+
+def secret_headers(reference: str) -> dict[str, str]:
+    """HTTP headers that a saved Secret block holds, named like secret/NAME; none without a name.
+
+    Raises Refused, without any part of the value. By hand the server of people's deployments is asked.
+    """
+    from blocks.saved import saved_block
+
+    if not reference:
+        return {}
+    with own_server() as known:
+        if not known:
+            raise Refused(f"a Prefect server that has {reference}", "none", "Set PREFECT_API_URL to its address.")
+        return headers_of(reference, saved_block(reference).get())
+
+
+def headers_of(reference: str, value: Any) -> dict[str, str]:
+    """The value of that block as headers. Raises Refused, without any part of it."""
+    if isinstance(value, Mapping) and all(map(_is_header, value.items())):
+        return dict(value)
+    raise Refused(
+        f"the value of {reference} to be JSON of header names with their texts",
+        "something else, which is not shown",
+        'Save it like {"X-API-Key": "..."}.',
+    )
+
+
+def _is_header(item: tuple[Any, Any]) -> bool:
+    name, text = item
+    plain = isinstance(text, str) and text.isascii() and text.isprintable() and text == text.strip()
+    return plain and isinstance(name, str) and bool(_HEADER.fullmatch(name))
 
 
 def load_block(kind: type[Any], name: str) -> Any:
