@@ -28,7 +28,7 @@ from tasks.system.processes import standpoint
 
 _SHOWN: Final = 100
 _FINISHED: Final = frozenset({"VERIFIED", "PARTIAL", "THAWED"})
-_HANGS: Final = "whoever typed it waits; make uncordon ends it 起動した人の画面は止まったまま"
+_HANGS: Final = "          whoever typed it waits; make uncordon ends it 起動した人の画面は止まったまま"
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,9 @@ def status(workload: Workload, host: Host, called: Called = NAMELESS) -> Iterato
     yield f"cordon    {_cordon(workload, host)}"
     for launcher, before in read_prior(cordon_base(workload) / CORDON).items():
         yield f"paused    {launcher}{', before us already' if before else ''}"
-    for told in held(host, workload).values():
-        yield f"held      {told}: caught under the cordon, frozen; {_HANGS}"
+    caught = [f"{told}: caught under the cordon, frozen" for told in held(host, workload).values()]
+    yield from (f"held      {told}" for told in caught)
+    yield from [_HANGS] * bool(caught)
     since = _frozen_since(workload)
     members = living(host, workload)
     alive_now = members | {who: process for who in since if (process := host.get_process(who)) and process.stopped}

@@ -17,7 +17,7 @@ _PAUSED: Final = "container paused"
 _TOLD: Final = {"suspect": "name", "excused": "leave alone"}
 _NOTHING: Final = (Outcome.EMPTY, Outcome.MISSING)
 _SHORT: Final = 12
-_ATTENTION: Final = ("would name", "would keep out of", "would lack", "would leave alone")
+_ATTENTION: Final = ("would name", "would keep out of", "would lack", "would not prove", "would leave alone")
 """Rows that a person should look at before all others, in this order."""
 
 

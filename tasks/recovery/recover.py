@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from tasks.adapters.saved_blocks import secret_headers
@@ -23,6 +23,9 @@ from tasks.recovery.served_model import SealedModels, prove_served
 from tasks.recovery.unit_api import UnitApi, unit_of_api
 from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
+
+if TYPE_CHECKING:
+    from blocks.workload import Workload
 
 _PROBE_SECONDS: Final = 10.0
 _PATIENCE_SECONDS: Final = 12.0
@@ -80,7 +83,7 @@ def _require_quiet(context: RunContext) -> None:
         raise failure("nothing of the workload to run before its recovery", "; ".join(alive[:3]))
     with socket.socket() as probe:
         probe.settimeout(_PROBE_SECONDS)
-        if probe.connect_ex(_address(context)) == 0:
+        if probe.connect_ex(address_of(context.workload)) == 0:
             raise failure(
                 f"nobody to listen on {shown_address(context.workload)} before the restart", "somebody who does"
             )
@@ -88,7 +91,7 @@ def _require_quiet(context: RunContext) -> None:
 
 def _way_back(context: RunContext) -> Revival:
     """As it ran: an API that was a container, or a service that the block names, comes back as one."""
-    if was := api_container(context, _address(context)[1]):
+    if was := api_container(context, address_of(context.workload)[1]):
         return ContainerApi(context, was)
     unit = unit_of_api(context)
     return UnitApi(context, unit) if unit else ProcessApi(context)
@@ -100,14 +103,15 @@ def _require_unchanged(context: RunContext, way: Revival, models: SealedModels) 
     models.require_unchanged(shown_address(context.workload), way.folder, names)
 
 
-def _address(context: RunContext) -> tuple[str, int]:
-    url = urlsplit(context.workload.api_address)
+def address_of(workload: "Workload") -> tuple[str, int]:
+    """Host and port of the API."""
+    url = urlsplit(workload.api_address)
     return url.hostname or "127.0.0.1", url.port or (443 if url.scheme == "https" else 80)
 
 
 def _prove(context: RunContext, way: Revival, models: SealedModels, headers: Mapping[str, str]) -> Recovery:
     block = context.workload
-    listens = partial(way.listens, _address(context)[1])
+    listens = partial(way.listens, address_of(context.workload)[1])
     with Api(block, headers) as api:
         health, unhealthy = wait_healthy(api, partial(_lives, context, way), listens, block.recovery_seconds, way.log)
         context.log.write("healthy", api.url, result=f"not proven: {unhealthy}" if unhealthy else health)

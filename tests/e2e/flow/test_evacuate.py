@@ -294,6 +294,9 @@ def test_a_dry_run_sends_nothing_stops_nothing_and_shows_its_plan(scene: Scene) 
     acts = {"hold the lock", "freeze", "send SIGINT", "collect", "create", "add"}
     assert {f"would {act}" for act in acts} <= {row["act"] for row in rows}
     assert "it would end VERIFIED 検証済み; unless" in str(state.message)
+    asked = (scene.small.root / "logs/api-20260101.log").read_text()
+    assert "GET /schema" in asked
+    assert "POST" not in asked
     on_disk = Path(str(state.message).rpartition(", and ")[2]).read_text()
     assert f"would freeze  {training['on']}  {training['why']}\n" in on_disk
 
