@@ -107,6 +107,7 @@ def test_a_fork_chain_is_held_and_ended_wherever_it_is(shared: BootedHost, place
     assert groups_of(shared, "^sleep 300") == {place}, "who is beside it is not touched"
 
 
+@pytest.mark.soak  # a stop tries for 40 s to end whom it may not signal
 def test_a_child_that_became_another_user_is_told_and_keeps_nobody_else_from_being_held(shared: BootedHost) -> None:
     start(shared, MIXED, BECOME)
     wait_until(lambda: "def beat" in shared.run(["pgrep", "-a", "-u", str(USER), "python3"]).stdout, what="its exec")
