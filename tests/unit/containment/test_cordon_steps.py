@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from signal import SIGKILL, SIGTERM, Signals
+from signal import SIGCONT, SIGKILL, SIGTERM, Signals
 from typing import Any
 
 import pytest
@@ -149,6 +149,41 @@ def test_a_guard_whose_marker_no_disk_has_taken_is_gone_before_anybody_is_thawed
     result = made(thaw.fn(run))
     assert result.thawed == (f"process {stopped.pid}",)
     assert host.acts == [f"SIGTERM {OLD.pid}", f"wait {OLD.pid}", f"SIGCONT {stopped.pid}"]
+
+
+def test_what_a_start_that_died_has_frozen_is_let_go_and_forgotten(run: RunContext) -> None:
+    one, gone = process(3, TRAINING, cwd=str(run.root), state="T"), process(4)
+    host_of(run).processes[one.pid] = one
+    rows = [{"pid": each.pid, "start": each.identity.start, "at": "2026-01-02T03:04:05+00:00"} for each in (one, gone)]
+    run.early.write_text(json.dumps(rows))
+    run.early.chmod(0o644)
+    result = made(thaw.fn(run))
+    assert (result.thawed, result.gone) == ((f"process {one.pid}",), ())
+    assert (one.pid, SIGCONT) in host_of(run).sent
+    assert not run.early.exists()
+
+
+def test_a_stranger_that_a_file_of_ours_names_is_not_let_go(run: RunContext) -> None:
+    stranger = process(3, ("/bin/other",), state="T")
+    host_of(run).processes[stranger.pid] = stranger
+    at = run.incident.opened_at.isoformat()
+    write(run, {"at": at, "identity": {"pid": stranger.pid, "start": 3}}, {"at": at, "identity": {"pid": "none"}})
+    assert made(thaw.fn(run)).thawed == ()
+    assert stranger.pid not in {pid for pid, _ in host_of(run).sent}
+
+
+def test_a_launch_that_stands_is_caught_whatever_could_be_written_down(
+    run: RunContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cordon_trial, "time", clock := PaperClock(0.0))
+    pause = clock.sleep
+
+    def stand(seconds: float) -> None:
+        pause(seconds)
+        host_of(run).processes[LAUNCHER.pid] = replace(LAUNCHER, state="T")
+
+    monkeypatch.setattr(clock, "sleep", stand)
+    assert made(challenge.fn(run)).caught == f"the guard froze process {LAUNCHER.pid}"
 
 
 def test_a_launch_that_ends_by_itself_is_waited_after_for_what_it_may_have_detached(
