@@ -65,7 +65,7 @@ def headers_of(reference: str, value: Any) -> dict[str, str]:
     raise Refused(
         f"the value of {reference} to be a text of JSON with header names and their texts",
         "a JSON object, which Prefect does not hide" if isinstance(value, Mapping) else "another, which is not shown",
-        'Save the text {"X-API-Key": "..."}, with a new key if this one could be read. JSON は文字列で保存してください。',
+        'Save the text {"X-API-Key": "..."}, with a new key if this one was shown. 文字列で保存してください。',
     )
 
 
