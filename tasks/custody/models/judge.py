@@ -92,11 +92,12 @@ def _garbled(name: Name, read: Read) -> bool:
     """What honest files give such a reader too: an inner pickle counts its memo anew, so it finds another word there.
 
     Forgiven only for what nobody can import, numpy, what joblib imports as well, and a single word that joblib's
-    reading remembers too, if it is no module of Python.
+    reading remembers too, if it is no module of Python, or copy: a parameter of many estimators.
     """
     first, *rest = name.module.split(".")
     known = first == "numpy" or name.module in {each.module for each in read.names}
-    word = not rest and first in read.words and first not in sys.stdlib_module_names
+    python = first in sys.stdlib_module_names and (first != "copy" or name.name == "_reconstruct")
+    word = not rest and first in read.words and not python
     return name.name in _WORDS_OF_ARRAYS and (known or word or not all(map(str.isidentifier, (first, *rest))))
 
 
