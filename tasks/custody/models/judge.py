@@ -36,7 +36,7 @@ def judge(
     """
     read = Read()
     outcome, reason = _whole(file, read, limit)
-    dangerous = {str(name) for stream in read.streams for name in scan(stream)}
+    dangerous = {str(name) for name in _second_opinion(read, scan)}
     strangers = {str(name) for name in read.names if not allowed(*name, own)} | dangerous
     about = {"imports": plain_all(sorted(strangers)), **about_itself(read.top)}
     read.odd |= {f"calls {plain(name)}" for name in read.called if allowed(*name, own) and not may_call(*name, own)}
@@ -49,6 +49,15 @@ def judge(
     if outcome is Soundness.SOUND and (other := _other_reading(file, read, own, limit)):
         return {**about, **other}
     return {"outcome": outcome, "reason": reason, **about}
+
+
+def _second_opinion(read: Read, scan: Scanner) -> Iterator[Name]:
+    """A file that breaks the scanner is suspect by that alone: it breaks it to be heard no further."""
+    for stream in read.streams:
+        try:
+            yield from scan(stream)
+        except Exception as error:  # noqa: BLE001  what a hostile file makes of somebody else's code
+            read.odd.add(f"breaks its scanner: {type(error).__name__}")
 
 
 def _whole(file: BinaryIO, read: Read, limit: int) -> tuple[Soundness, str]:
