@@ -41,13 +41,13 @@ evacuate: $(STAMP)  ## without a Prefect server: WORKLOAD=evacuation.toml STORE=
 		$(if $(SUSPECTS),--suspects "$(SUSPECTS)") \
 		$(if $(DRY),--dry-run) $(if $(RECOVER),--recover)
 
-status: $(STAMP)  ## how a workload stands: WORKLOAD=evacuation.toml
-	$(BIN)/python -m tasks.cli status "$(WORKLOAD)"
+status: $(STAMP)  ## how a workload stands: WORKLOAD=evacuation.toml, FILE:NAME where it has several
+	$(BIN)/python -m tasks.cli status "$(WORKLOAD)" $(if $(NAME),"$(NAME)")
 
-uncordon: $(STAMP)  ## let training in again: WORKLOAD=evacuation.toml
-	$(BIN)/python -m tasks.cli uncordon "$(WORKLOAD)"
+uncordon: $(STAMP)  ## let training in again: WORKLOAD=evacuation.toml, FILE:NAME where it has several
+	$(BIN)/python -m tasks.cli uncordon "$(WORKLOAD)" $(if $(NAME),"$(NAME)")
 
-thaw: $(STAMP)  ## call an evacuation off that has frozen and not yet stopped, everything as it was: WORKLOAD=evacuation.toml NAME= where it has several
+thaw: $(STAMP)  ## call an evacuation off that has frozen and not yet stopped, everything as it was: WORKLOAD=evacuation.toml, FILE:NAME where it has several
 	$(BIN)/python -m tasks.cli thaw "$(WORKLOAD)" $(if $(NAME),"$(NAME)")
 
 audit: $(STAMP)  ## prove an incident from its store: STORE=store.toml INCIDENT=IR-… SIGNERS=file DEEP=1; without INCIDENT list them

@@ -170,6 +170,7 @@ def verdict_of(context: RunContext, findings: Findings) -> Verdict:
         findings.evidence,
         receipts,
         (*([f"the run was cancelled: {context.cancelled.summary}"] if context.cancelled else []), *findings.trouble),
+        workload=context.incident.workload,
         ways_in=ways_in(findings.pause, findings.challenge),
         notes=(*notes_of(findings), *context.notes, *unsigned(findings.seals, who_signs(context))),
     )
