@@ -7,6 +7,7 @@ that is given the folder's name as text would use it just the same, when it is f
 """
 
 import re
+import sys
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
@@ -28,6 +29,8 @@ _NEVER_NAMES: Final = _set(
     "delattr eval exec execfile execv execve getattr globals import_module importlib itemgetter locals methodcaller "
     "open os popen posix runstring setattr spawn subprocess sys system vars"
 )
+
+_OF_OTHERS: Final = _set("joblib lightgbm numpy pandas scipy sklearn xgboost") | sys.stdlib_module_names
 
 _FUNCTIONS: Final = (
     "abs absolute add arccos arcsin arctan around array asarray cbrt ceil clip cos cosh divide exp exp2 expm1 floor "
@@ -174,6 +177,12 @@ def may_call(module: str, name: str, own: Collection[str] = ()) -> bool:
 def trusted(module: str, name: str, own: Collection[str]) -> bool:
     """Whether an operator trusts this name."""
     return f"{module}.{name}" in own or _within(module, own)
+
+
+def may_be_own(dotted: str) -> bool:
+    """Whether a name may be of an operator's own code: one that a block takes, and of no package that is known here."""
+    words = dotted.split(".")
+    return words[0] not in _OF_OTHERS and all(map(str.isidentifier, words)) and not never(dotted)
 
 
 def _within(module: str, own: Collection[str]) -> bool:

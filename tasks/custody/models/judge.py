@@ -7,13 +7,14 @@ from contextlib import suppress
 from typing import Any, BinaryIO, Final
 
 from tasks.custody.models.content import Content, Torn, Undecided
-from tasks.custody.models.imports import allowed, may_call, never, trusted
+from tasks.custody.models.imports import allowed, may_be_own, may_call, never, trusted
 from tasks.custody.models.inspection import Soundness, plain, plain_all
 from tasks.custody.models.joblib_arrays import Made, Name
 from tasks.custody.models.pickle_reader import Read, read_as_joblib, read_as_pickle
 
 LIMIT: Final = 1 << 33
 _DEEPEST: Final = 20_000
+_TRUSTED: Final = 20
 _WORDS_OF_ARRAYS: Final = frozenset({"_reconstruct", "dtype", "ndarray"})
 _CONTAINERS: Final = ("_codecs", "builtins", "collections", "copyreg", "joblib", "numpy")
 
@@ -44,11 +45,18 @@ def judge(
         name.module.partition(".")[0] for name in read.names if allowed(*name, own) and not trusted(*name, own)
     }
     read.odd |= {f"would import {name} from the workload's own folder" for name in installed if planted(name)}
+    if strangers and outcome is Soundness.SOUND and not (dangerous or read.odd):
+        about["trust"] = _trust(strangers)
     if strangers or read.odd:
         return {"outcome": Soundness.SUSPECT, "reason": _suspicion(strangers, read.odd, reason), **about}
     if outcome is Soundness.SOUND and (other := _other_reading(file, read, own, limit)):
         return {**about, **other}
     return {"outcome": outcome, "reason": reason, **about}
+
+
+def _trust(strangers: Collection[str]) -> tuple[str, ...]:
+    """All of them, if each may be of the operator's own code, and they are as few as a person can look at."""
+    return tuple(sorted(strangers)) if len(strangers) <= _TRUSTED and all(map(may_be_own, strangers)) else ()
 
 
 def _second_opinion(read: Read, scan: Scanner) -> Iterator[Name]:
