@@ -83,9 +83,11 @@ def _rehearsed(context: RunContext, verdict: Verdict) -> str:
     """How the evacuation would end, and what a rehearsal cannot know."""
     word = f"{verdict.word} {JAPANESE[verdict.word]}"
     missing = f", for: {'; '.join(verdict.missing)}" if verdict.missing else ""
+    first = f"first: {verdict.first}; " if verdict.first else ""
     return (
-        f"it would end {word}{missing}; unless the stop, the store's writes or the record go otherwise, none of which "
-        f"was tried 予行のみ. Nothing was touched. The plan: the artifact '{artifact_key(PLAN, context.incident.id)}', "
+        f"{first}it would end {word}{missing}; "
+        "unless the stop, the store's writes or the record go otherwise, none of which was tried "
+        f"予行のみ. Nothing was touched. The plan: the artifact '{artifact_key(PLAN, context.incident.id)}', "
         f"and {context.record / PLAN_FILE}"
     )
 

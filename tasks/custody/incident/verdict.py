@@ -25,18 +25,19 @@ class Word(StrEnum):
 
 @dataclass(frozen=True)
 class Verdict:
-    """The word, and in plain sentences what is safe, what is missing, and what to do next."""
+    """The word, and in plain sentences what is safe, what is missing, what to do next; `first` goes before them all."""
 
     word: Word
     safe: tuple[str, ...]
     missing: tuple[str, ...]
     notes: tuple[str, ...]
     next: str
+    first: str = ""
 
     @property
     def message(self) -> str:
         """One line for the state message and the log."""
-        parts = [f"{self.word}."]
+        parts = [f"{self.word}.", *([f"First: {self.first}."] if self.first else [])]
         if self.safe:
             parts.append(f"Safe: {_listed(self.safe)}.")
         if self.missing:
@@ -96,13 +97,14 @@ def judge(  # noqa: PLR0913  everything that a verdict is made of
     workload: str = "NAME",
     ways_in: Sequence[str] = (),
     notes: Sequence[str] = (),
+    first: str = "",
 ) -> Verdict:
     """Judge an incident of this workload.
 
     Laws: not contained outranks everything; no receipts, or one object unproven, is UNVERIFIED; a lost needed
     collector, or one lost file, is PARTIAL. `trouble` names steps that failed before they could leave a receipt,
     `ways_in` what may still start the workload although the cordon should have closed it, `notes` what else a person
-    should know.
+    should know, `first` what before all else.
     """
     alive = (*not_contained(containment), *ways_in)
     bad, gone = unproven(receipts), lost_once(receipts)
@@ -127,7 +129,8 @@ def judge(  # noqa: PLR0913  everything that a verdict is made of
         word = Word.UNVERIFIED
     else:
         word = Word.PARTIAL if lost or gone or not evidence else Word.VERIFIED
-    return Verdict(word, _safe(containment, alive, evidence, receipts), missing, notes, _next(word, incident, workload))
+    safe = _safe(containment, alive, evidence, receipts)
+    return Verdict(word, safe, missing, notes, _next(word, incident, workload), first)
 
 
 def _others(left_alone: Sequence[str]) -> tuple[str, ...]:

@@ -92,6 +92,12 @@ def test_what_may_be_missing_is_a_note_too() -> None:
     assert verdict.notes == ("logs missing: why",)
 
 
+def test_what_comes_first_is_said_before_all_else() -> None:
+    verdict = judge(ID, CONTAINED, [LOGS], [PROVEN], first="no model is sound")
+    assert verdict.message.startswith("VERIFIED. First: no model is sound. Safe: ")
+    assert "First" not in judge(ID, CONTAINED, [LOGS], [PROVEN]).message
+
+
 def test_what_is_missing_is_named_the_urgent_first() -> None:
     verdict = judge(ID, ALIVE, [logs(Outcome.FAILED)], [UNPROVEN], ["§6 verify: broken"])
     assert verdict.missing == ("training 7: python", "incidents/b: not there", "§6 verify: broken", "logs failed: why")
