@@ -49,6 +49,7 @@ LOSSES: Final = "_loss"
 _CLASS: Final = r"_?[A-Z]\w*"
 _CYTHON: Final = r"__pyx_unpickle_\w+"
 _MEASURES: Final = "corrcoef|deviance|distances|error|kernel|kernels|loss|ratio|ratios|score|similarity"
+_OFFSETS: Final = r"\w*(Begin|Day|End|Hour|Micro|Milli|Minute|Month|Nano|Second|Week)"
 _NEW_INDEX: Final = "_new_(Datetime|Interval|Period|Timedelta)?Index"
 
 
@@ -87,7 +88,7 @@ _ALLOWED: Final[Mapping[str, str]] = {
     r"joblib\._store_backends": "FileSystemStoreBackend",
     LOSSES: rf"Cy[A-Z]\w*|{_CYTHON}",
     r"sklearn\.compose\._column_transformer": "make_column_selector",
-    "pandas": r"Categorical|DataFrame|Flags|Index|NA|Period|Series|Time(delta|stamp)|get_dummies|[A-Z]\w*(Dtype|Index)",
+    "pandas": r"Categorical|DataFrame|Flags|Index|NA|Series|Time(delta|stamp)|get_dummies|[A-Z]\w*(Dtype|Index)",
     r"pandas\.core\.reshape\.(encoding|reshape)": "get_dummies",
     r"pandas\.arrays": r"[A-Z]\w*Array",
     r"pandas\.core\.(frame|series)": _words("DataFrame Series"),
@@ -100,7 +101,7 @@ _ALLOWED: Final[Mapping[str, str]] = {
     r"pandas\._libs\.(arrays|interval)": _CYTHON,
     r"pandas\._libs\.missing": _words("NA NAType"),
     r"pandas\._libs\.sparse": _words("BlockIndex IntIndex"),
-    r"pandas\._libs\.tslibs\.offsets": r"[A-Z]\w*",
+    r"pandas\._libs\.tslibs\.offsets": _OFFSETS,
     r"pandas\._libs\.tslibs\.\w+": _words("Timedelta Timestamp _nat_unpickle _timedelta_unpickle _unpickle_timestamp"),
     r"sklearn\.(_isotonic|_loss|base|calibration|cluster|compose|covariance|cross_decomposition|decomposition|"
     r"discriminant_analysis|dummy|ensemble|feature_extraction|feature_selection|frozen|gaussian_process|impute|"
@@ -134,7 +135,7 @@ _CALLED: Final[Mapping[str, str]] = {
     r"pandas\._libs\.(arrays|interval)": _CYTHON,
     r"pandas\._libs\.tslibs\.\w+": _ALLOWED[r"pandas\._libs\.tslibs\.\w+"],
     r"pandas\._libs\.sparse": _ALLOWED[r"pandas\._libs\.sparse"],
-    r"pandas\._libs\.tslibs\.offsets": r"[A-Z]\w*",
+    r"pandas\._libs\.tslibs\.offsets": _OFFSETS,
     rf"sklearn\._loss\._loss|{LOSSES}": rf"Cy[A-Z]\w*|{_CYTHON}",
     r"sklearn\.linear_model\._sgd_fast": r"[A-Z]\w*",
     r"sklearn\.tree\._(criterion|splitter|tree)": r"[A-Z]\w*",

@@ -37,6 +37,7 @@ LOSS = b"c_loss\nCyHalfBinomialLoss\n"
         b"cjoblib.memory\nMemorizedFunc\n.",
         b"cjoblib._store_backends\nconcurrency_safe_rename\n.",
         b"cjoblib._store_backends\nFileSystemStoreBackend\n)R.",
+        b"cpandas._libs.tslibs.offsets\nOffsetMeta\n(S'A'\n)}tR.",  # it would make a class
         b"c_loss\nsystem\n.",
         b"c_loss.more\nCyHalfBinomialLoss\n.",
         LOSS + b")R.",  # nobody has registered it yet: Python would look for a file of that name
