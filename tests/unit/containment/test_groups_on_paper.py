@@ -199,3 +199,12 @@ def test_rows_that_name_nobody_are_read_as_groups(run: RunContext) -> None:
     group_of(run, own(run)).there = True
     assert release_groups(run.host, run.workload) == ()
     assert where(run) == [HOME]
+
+
+def test_who_still_runs_is_caught_and_held(run: RunContext) -> None:
+    one = add(run, 1)
+    groups = Groups(run)
+    groups.catch()
+    assert where(run) == [own(run)]
+    assert group_of(run, own(run)).frozen
+    assert Held(HOME, one.identity) in rows(run)

@@ -16,6 +16,7 @@ from tasks.guard import containers
 from tasks.guard.containers import ContainerGuard
 from tasks.incident.run_lock import take_ownership
 from tests.support.memory_engine import ASKED, MemoryEngine, container, obey
+from tests.support.paper_clock import PaperClock
 
 if TYPE_CHECKING:
     from tasks.adapters.container_engine import DockerEngine
@@ -126,8 +127,10 @@ def test_a_pause_that_is_denied_is_told_and_one_that_is_gone_is_nobody(watch: Ca
 def test_the_watch_goes_on_when_the_engine_does_not_answer(
     watch: Callable[..., Watch], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(containers, "_PAUSE_SECONDS", 0.0)
-    post, answers = watch(ONE), iter([EngineError("an answer", "none", "It runs.", "Wait."), None, StopIteration()])
+    monkeypatch.setattr(containers, "time", clock := PaperClock())
+    rounds = iter(range(2))
+    monkeypatch.setattr(clock, "sleep", lambda _: next(rounds))
+    post, answers = watch(ONE), iter([EngineError("an answer", "none", "It runs.", "Wait."), None, None])
 
     def answer(act: str, _: str) -> None:
         if act == "list" and (error := next(answers)):
