@@ -41,13 +41,13 @@ evacuate: $(STAMP)  ## without a Prefect server: WORKLOAD=evacuation.toml STORE=
 		$(if $(SUSPECTS),--suspects "$(SUSPECTS)") \
 		$(if $(DRY),--dry-run) $(if $(RECOVER),--recover)
 
-status: $(STAMP)  ## how a workload stands: WORKLOAD=evacuation.toml
-	$(BIN)/python -m tasks.cli status "$(WORKLOAD)"
+status: $(STAMP)  ## how a workload stands: WORKLOAD=evacuation.toml, FILE:NAME where it has several
+	$(BIN)/python -m tasks.cli status "$(WORKLOAD)" $(if $(NAME),"$(NAME)")
 
-uncordon: $(STAMP)  ## let training in again: WORKLOAD=evacuation.toml
-	$(BIN)/python -m tasks.cli uncordon "$(WORKLOAD)"
+uncordon: $(STAMP)  ## let training in again: WORKLOAD=evacuation.toml, FILE:NAME where it has several
+	$(BIN)/python -m tasks.cli uncordon "$(WORKLOAD)" $(if $(NAME),"$(NAME)")
 
-thaw: $(STAMP)  ## call an evacuation off that has frozen and not yet stopped, everything as it was: WORKLOAD=evacuation.toml NAME= where it has several
+thaw: $(STAMP)  ## call an evacuation off that has frozen and not yet stopped, everything as it was: WORKLOAD=evacuation.toml, FILE:NAME where it has several
 	$(BIN)/python -m tasks.cli thaw "$(WORKLOAD)" $(if $(NAME),"$(NAME)")
 
 audit: $(STAMP)  ## prove an incident from its store: STORE=store.toml INCIDENT=IR-… SIGNERS=file DEEP=1; without INCIDENT list them
@@ -102,14 +102,15 @@ fmt: $(STAMP)  ## format and mend what can be mended
 	$(BIN)/ruff check --fix .
 
 lock: $(STAMP)  ## compile the requirements anew, with hashes
-	compile() { $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-annotate --no-header "$$@"; }
+	compile() { "$(CURDIR)/$(BIN)/uv" pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-annotate --no-header "$$@"; }
 	compile pyproject.toml -o requirements.txt
 	compile --extra drill --group dev pyproject.toml -o requirements-dev.txt
-	for name in strangers strangers-soak; do
+	for name in models-old-soak models-soak strangers strangers-soak; do
 		compile tests/support/requirements/$$name.in -o tests/support/requirements/$$name.txt
 	done
-	cd examples/workload && ../../$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
-		--no-annotate --no-header requirements.in -o requirements.txt
+	for name in workload gunicorn; do
+		(cd examples/$$name && compile requirements.in -o requirements.txt)
+	done
 
 clean:  ## remove what the drills and tests left in build/
 	rm -rf build

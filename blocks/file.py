@@ -31,8 +31,12 @@ _SAVED = ("credentials", "promoter", "signing")
 
 
 def load(path: Path) -> list[tuple[str, Block]]:
-    """Every block of a file, all of them validated. Raises Refused."""
-    return [(name, _block(kind, name, fields)) for kind, named in _read(path).items() for name, fields in named.items()]
+    """Every block of a file, all of them fit to be saved. Raises Refused, and ValueError for two ports of an API."""
+    made = [(name, _block(kind, name, fields)) for kind, named in _read(path).items() for name, fields in named.items()]
+    for _, block in made:
+        if isinstance(block, Workload):
+            block.require_one_port()
+    return made
 
 
 def workloads(path: Path) -> dict[str, Workload]:

@@ -14,12 +14,12 @@ _ACCESS: Final = (
     "s3:GetObjectLegalHold and s3:GetBucketObjectLockConfiguration."
 )
 _KEYS: Final = "Correct the access key and secret in the store's credentials block."
-_EXPIRED: Final = "Renew the temporary credentials, then run the evacuation again."
+_EXPIRED: Final = "Renew the temporary credentials, then run this again."
 _SOURCE: Final = "Give the store block complete credentials, or this host a role or a profile."
 _REGION: Final = "Set the bucket's own region in the store block."
 _WAIT: Final = (
-    "Check the endpoint, the network, and that the store has room; the evidence stays sealed on this host, so run the "
-    "evacuation again."
+    "Check the endpoint and the network, for a write also that the store has room; then run this again. What an "
+    "incident has sealed stays on its host."
 )
 _CHANGED: Final = "The source changed after it was hashed, or was damaged on the way: compare it with its manifest."
 _REMEDIES: Final = {

@@ -30,7 +30,7 @@ class SigningKey(Block):
     )
     _code_example: ClassVar[str] = (
         "from pathlib import Path\n\nfrom blocks import SigningKey\n\n"
-        'key = Path("evacuation_key").read_text()  # ssh-keygen -t ed25519 -f evacuation_key\n'
+        'key = Path("/root/evacuation-key/key").read_text()  # ssh-keygen -t ed25519 -f /root/evacuation-key/key\n'
         'SigningKey(private_key=key, identity="evacuation@gpu1").save("evacuation")'
     )
 

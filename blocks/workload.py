@@ -2,12 +2,13 @@
 
 import socket
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
+from urllib.parse import urlsplit
 
 from prefect.blocks.core import Block
-from pydantic import AfterValidator, Field, HttpUrl, field_validator, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, HttpUrl, field_validator, model_validator
 
-from tasks.custody.incident.description import API, TRAINING, WORKER, absolute, address, pattern, unit
+from tasks.custody.incident.description import API, TRAINING, WORKER, absolute, address, pattern, ports_named, unit
 from tasks.custody.models.imports import never
 
 
@@ -35,10 +36,16 @@ Pattern = Annotated[str, AfterValidator(pattern)]
 PythonName = Annotated[str, AfterValidator(_python_name)]
 UnitName = Annotated[str, AfterValidator(unit)]
 AbsolutePath = Annotated[Path, AfterValidator(absolute)]
+UrlPath = Annotated[str, Field(pattern=r"^/[^\s?#]*$", max_length=200)]
+Pointer = Annotated[str, Field(pattern=r"^(/.*)?$", max_length=200)]
+
+_THIS_HOST = frozenset({"localhost", "127.0.0.1", "0.0.0.0", "::1", "::"})  # noqa: S104  only compared with
 
 
 class Workload(Block):
     """A machine-learning workload on one host: an API and a training job under one root folder."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     _block_type_name: ClassVar[str] = "Workload"
     _block_type_slug: ClassVar[str] = "workload"
@@ -72,6 +79,34 @@ class Workload(Block):
         pattern=r"^(https?://[^/\s]+)?$",
         description="Where the API answers, without a path. If empty: http://127.0.0.1 and the port that api_command "
         "names (--port, -p, --bind, PORT=; else 8000).",
+    )
+    health_path: UrlPath = Field(default="/health", description="Path that a recovery asks by GET; 2xx is healthy.")
+    model_at: Pointer = Field(
+        default="/model",
+        description="JSON pointer into that answer, as in /data/model/file: where the API names the model that it "
+        "serves, by path or base name. Empty if it names none: then the model files themselves are the proof.",
+    )
+    reload_path: str = Field(
+        default="/reload",
+        pattern=r"^(/[^\s?#]*)?$",
+        description="Path that is asked by POST, with ?path=, to load a model. Empty if there is none: the API is then "
+        "expected to serve a sound model that its command or environment names, or any of the workload's.",
+    )
+    predict_path: UrlPath = Field(default="/predict", description="Path that is asked for one prediction, by POST.")
+    canary_request: dict[str, Any] | list[Any] | None = Field(
+        default=None,
+        description="JSON body of that request; not hidden. A row made from /schema if left out.",
+    )
+    prediction_at: Pointer = Field(
+        default="",
+        description="JSON pointer to the prediction in its answer, as in /outputs/0/data. If empty: prediction, "
+        "predictions, pred_proba or pred.",
+    )
+    api_headers: str = Field(
+        default="",
+        pattern=r"^(secret/[a-z0-9-]+)?$",
+        description="Saved Secret block with the headers that the API wants, a key for example, as in "
+        'secret/portfolio-api; its value is a text like {"X-API-Key": "..."}, which Prefect hides, unlike an object.',
     )
     training_pattern: Pattern = Field(
         default=TRAINING,
@@ -227,6 +262,27 @@ class Workload(Block):
                 "Give the lock that the training job takes"
             )
         return self
+
+    def save(self, *args: Any, **kwargs: Any) -> Any:
+        """Save it. ValueError where `require_one_port` says so; what was saved earlier is loaded all the same."""
+        self.require_one_port()
+        return super().save(*args, **kwargs)
+
+    def require_one_port(self) -> None:
+        """ValueError where api_url, on this host, has another port than api_command names, and api_port is left out.
+
+        The block's own api_command names none, nor does any with containers or units: these start the API by their own.
+        """
+        url = urlsplit(self.api_url)
+        usual = self.api_command == type(self).model_fields["api_command"].default
+        named = [] if usual or self.containers or self.units else ports_named(self.api_command, self.api_environment)
+        port = str(url.port or {"https": 443}.get(url.scheme, 80))
+        if self.api_port is None and url.hostname in _THIS_HOST and named and named[-1] != port:
+            raise ValueError(
+                f"expected one port of the API; got {port} in api_url and {named[-1]} in api_command. Nothing was "
+                "saved. Correct one of them or leave api_url out; with a proxy before the API give api_port as well. "
+                "api_url と api_command のポートを一致させてください"
+            )
 
     @property
     def api_address(self) -> str:

@@ -23,7 +23,7 @@ from tasks.custody.visible import say
 from tasks.prestart.freeze import freeze_described, thaw_again, uninterrupted
 from tasks.system.cancellation import await_result
 from tasks.system.managed_process import ManagedProcessError
-from tasks.system.priority import take_priority
+from tasks.system.priority import give_way, take_priority
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
@@ -69,9 +69,9 @@ def main(arguments: Sequence[str]) -> int:
     given = _parser().parse_args(arguments)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _interrupt)
-    take_priority()
     early = None
     try:
+        take_priority()
         try:
             with uninterrupted():
                 described = _described(given.workload)
@@ -86,6 +86,8 @@ def main(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("cancelled 中止: `make status` tells how the workload stands ワークロードの状態を確認", file=sys.stderr)
         return 130
+    finally:
+        give_way()  # the session's priority would stay with the operator's shell
 
 
 def _interrupt(*_: object) -> NoReturn:
@@ -119,7 +121,10 @@ def _described(text: str) -> Mapping[str, Any]:
 
 
 def _run(wanted: argparse.Namespace) -> int:
-    return on_own_server(lambda: _given(wanted), lambda names, known: _told(_evacuate(names, wanted), known))
+    def body(names: dict[str, str], known: "LocalConfig") -> int:
+        return _told(_evacuate(names, wanted), known, names["workload"], wanted.workload)
+
+    return on_own_server(lambda: _given(wanted), body)
 
 
 def on_own_server(
@@ -175,15 +180,23 @@ def _evacuate(names: Mapping[str, str], wanted: argparse.Namespace) -> "State[An
     return evacuate(**names, **asked, return_state=True)
 
 
-def _told(state: "State[Any]", known: "LocalConfig") -> int:
+def _told(state: "State[Any]", known: "LocalConfig", name: str, file: str) -> int:
     """What came out, how the workload stands, and what to do next."""
     from tasks.adapters.host import LinuxHost
-    from tasks.cli.status import status
+    from tasks.cli.status import Called, status
+    from tasks.custody.incident.ending import DRY_RUN
+    from tasks.incident.directory import find_home
+    from tasks.incident.layout import RECORD
+    from tasks.record.dry_run_plan import PLAN_FILE
 
     if isinstance(reason := state.result(raise_on_failure=False), EvacuationError):
         raise reason
     say(f"{state.name}: {state.message}")
-    for line in status(known.workload, LinuxHost(known.workload.api_port)):
+    if state.name == DRY_RUN.name:
+        home = find_home(known.workload, str(state.message).partition(":")[0], dry_run=True)
+        for path in sorted(home.glob(f"{RECORD}/*/{PLAN_FILE}"))[-1:]:
+            say(*(f"  {line}" for line in path.read_text().splitlines()))
+    for line in status(known.workload, LinuxHost(known.workload.api_port), Called(name, file)):
         say(f"  {line}")
     return 0 if state.is_completed() else 1
 

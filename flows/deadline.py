@@ -17,6 +17,7 @@ from tasks.custody.visible import say
 from tasks.incident.layout import CUSTODY_LOG, closings
 from tasks.incident.run_lock import at_work
 from tasks.system.atomic_files import caught_lines
+from tasks.system.priority import take_priority
 
 if TYPE_CHECKING:
     from tasks.adapters.local_config import LocalConfig
@@ -39,6 +40,7 @@ def main() -> None:
 def _act(orders: dict[str, Any]) -> None:
     from flows.by_hand import on_own_server
 
+    take_priority()  # that of the run that started us is its session's
     say(f"{datetime.now(UTC).isoformat()} {orders['incident']}: past its deadline, nobody at work: carried on")
     sys.stdout.flush()
     on_own_server(lambda: _given(orders), lambda names, _: _carry_on(orders, names))

@@ -30,6 +30,7 @@ from tasks.record.publish import final_state, publish
 from tasks.record.write import Record, record
 from tasks.recovery.recover import prove_contained_again
 from tasks.recovery.recover import recover as recover_api
+from tasks.recovery.rehearsal import rehearse_recovery
 from tasks.runtime.context import Policy, RunContext, Suspects
 from tasks.runtime.end_state import ended
 from tasks.runtime.flow_run import this_run
@@ -134,6 +135,8 @@ def _evacuate(
     recovered = submit(context, recover_api, seals, intact, verdict, after=[still, promoted]) if recover else None
     if recovered and not result_of(recovered, Recovery):
         submit(context, prove_contained_again)
+    if context.dry_run:
+        submit(context, rehearse_recovery, seals)
 
     # §8 record
     found = findings_of(context, evidence)

@@ -5,7 +5,8 @@ or timeout. Third parties are imported once: each mutant is tried in a fork of t
 
 What the tests of its own package leave costs minutes each, for so much else is tried then. With `--ran coverage.json`
 those tests alone that ran the line: `pytest --cov=tasks --cov-context=test` of pytest-cov, then
-`coverage json --show-contexts`.
+`coverage json --show-contexts`. With `--took junit.xml`, of the same run, the quick ones of them first. `--start 40`
+goes on with an earlier table.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import importlib
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -26,6 +28,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import psutil
 import pytest
@@ -192,11 +195,28 @@ def outcome(copy: Path, arguments: list[str], seconds: float) -> str:
         os.killpg(child, signal.SIGKILL)
     if not done[0]:
         os.waitpid(child, 0)
-    for process in psutil.process_iter(["cwd"]):
-        if (process.info["cwd"] or "").startswith(f"{copy.parent}/"):
+    for process in psutil.process_iter(["cwd", "environ"]):
+        of_theirs = (process.info["cwd"] or "", (process.info["environ"] or {}).get("PYTHONPATH", ""))  # a guard: in /
+        if any(path.startswith(f"{copy.parent}/") for path in of_theirs):
             process.kill()
     words = {0: "survived", 1: "killed", 2: "killed"}  # 2: it could not even be imported
     return words.get(os.waitstatus_to_exitcode(done[1]), "failed") if done[0] else "timeout"
+
+
+def failed_test(copy: Path) -> str:
+    """Name the test that noticed, from what pytest has printed."""
+    found = re.search(r"^(?:FAILED|ERROR) (\S+)", (copy.parent / "out").read_text(errors="replace"), re.MULTILINE)
+    return found[1] if found else ""
+
+
+def durations(report: Path) -> dict[str, float]:
+    """Sum the seconds of each test, and of each file of tests, of a report that `pytest --junit-xml` has written."""
+    took = dict[str, float]()
+    for case in ET.parse(report).iter("testcase"):  # noqa: S314  # our own file
+        file = case.attrib["classname"].replace(".", "/") + ".py"
+        for name in (file, f"{file}::{case.attrib['name'].partition('[')[0]}"):
+            took[name] = took.get(name, 0) + float(case.attrib["time"])
+    return took
 
 
 def ran(coverage: dict[str, Any], mutant: Mutant, chosen: str) -> list[str]:
@@ -207,7 +227,7 @@ def ran(coverage: dict[str, Any], mutant: Mutant, chosen: str) -> list[str]:
     lines = coverage["files"].get(mutant.file, {}).get("contexts", {})
     known = [int(line) for line in lines if int(line) <= mutant.line]
     names = {context.partition("|")[0].partition("[")[0] for context in lines[str(max(known))]} if known else set()
-    tiers = ("tests/unit/", "tests/integration/host/")[: 1 if chosen == "laws" else 2]
+    tiers = ("tests/unit/", "tests/integration/host/", "tests/integration/prefect/")[: 1 if chosen == "laws" else 3]
     tests = [name for tier in tiers for name in sorted(names) if name.startswith(tier)]
     apart = [name for start, names in IN_PROCESSES.items() if mutant.file.startswith(start) for name in names]
     return tests + [f"tests/integration/host/test_{name}.py" for name in apart]
@@ -227,28 +247,34 @@ def main(report: Callable[[str], None] = print) -> None:
     parser.add_argument("set", choices=SETS)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--number", type=int, default=60)
+    parser.add_argument("--start", type=int, default=1)
+    parser.add_argument("--seconds", type=float)
     parser.add_argument("--ran", type=Path)
+    parser.add_argument("--took", type=Path)
     asked = parser.parse_args()
     coverage = json.loads(asked.ran.read_text()) if asked.ran else {}
+    took = durations(asked.took) if asked.took else {}
     for name in PRELOADED.split():
         importlib.import_module(name)
     table = HERE / f"build/mutants/{asked.set}-{asked.seed}.tsv"
     table.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="mutants-") as folder, table.open("w") as rows:
+    with tempfile.TemporaryDirectory(prefix="mutants-") as folder, table.open("a" if asked.start > 1 else "w") as rows:
         copy = Path(folder) / "copy"
         copy_checkout(copy)
-        for number, mutant in enumerate(mutants(asked.set, asked.seed, asked.number), 1):
-            place, word = copy / mutant.file, "survived"
+        drawn = list(enumerate(mutants(asked.set, asked.seed, asked.number), 1))
+        for number, mutant in drawn[asked.start - 1 :]:
+            place, word, noticed = copy / mutant.file, "survived", ""
             whole = place.read_text()
             place.write_text(mutant.text)
             stages = own_tests(mutant.file, asked.set)
             if coverage:
-                stages[-1] = ran(coverage, mutant, asked.set) or stages[-1]
+                stages[-1] = sorted(ran(coverage, mutant, asked.set), key=lambda test: took.get(test, 0)) or stages[-1]
             for stage in stages:
                 if word == "survived":
-                    word = outcome(copy, [*ONLY, *stage], SECONDS[asked.set])
+                    word = outcome(copy, [*ONLY, *stage], asked.seconds or SECONDS[asked.set])
+                    noticed = failed_test(copy) if word == "killed" else ""
             place.write_text(whole)
-            row = f"{number}\t{word}\t{mutant.file}:{mutant.line}\t{mutant.how}"
+            row = f"{number}\t{word}\t{mutant.file}:{mutant.line}\t{mutant.how}\t{noticed}"
             rows.write(f"{row}\n")
             rows.flush()
             report(row)

@@ -72,6 +72,9 @@ class Engine(Protocol):
     def start(self, id_: str) -> None:
         """Start one that is stopped."""
 
+    def remove(self, id_: str) -> None:
+        """Remove one that does not run."""
+
     def create(self, name: str, about: Mapping[str, Any]) -> str:
         """Make it anew from what `inspect` told of it; its new id."""
 
@@ -255,6 +258,11 @@ class DockerEngine:
         """As `docker start`."""
         with self._asking("start a container") as client:
             client.start(id_)
+
+    def remove(self, id_: str) -> None:
+        """As `docker rm` of one that does not run."""
+        with self._asking("remove a container") as client:
+            client.remove_container(id_)
 
     def create(self, name: str, about: Mapping[str, Any]) -> str:
         """As `docker create` with every option that the container had, from the very image that it ran."""

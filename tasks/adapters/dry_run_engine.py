@@ -96,6 +96,10 @@ class RehearsalEngine:
         self._would("start the container", id_[:12])
         self._states[id_] = "running"
 
+    def remove(self, id_: str) -> None:
+        """Record the removal."""
+        self._would("remove the container", id_[:12])
+
     def create(self, name: str, about: Mapping[str, Any]) -> str:
         """Record the container."""
         del about

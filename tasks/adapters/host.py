@@ -112,7 +112,17 @@ def lives(host: Host, identity: Identity) -> bool:
 def freeze_process(host: Host, process: Process, number: signal.Signals = signal.SIGSTOP) -> str | None:
     """Stop a process where it stands. Empty once it is done; why not, if denied; None if it is gone."""
     denied = send_signal(host, process.identity, number)
+    if process.parent == 1 and denied == "" and number is signal.SIGSTOP:  # its watchdog would abort it
+        host.systemd.watch(process.pid, on=False)
     return denied and f"{denied}, it belongs to user {process.user}"
+
+
+def thaw_process(host: Host, identity: Identity) -> str | None:
+    """Undo `freeze_process`. Empty once it is done; why not, if denied; None if it is gone."""
+    denied = send_signal(host, identity, signal.SIGCONT)
+    if denied == "":
+        host.systemd.watch(identity.pid, on=True)
+    return denied
 
 
 class LinuxHost:

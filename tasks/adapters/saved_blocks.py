@@ -1,16 +1,19 @@
 """Load blocks by name, saved ones or those of a run by hand; refuse unknown names."""
 
+import json
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from tasks.adapters.local_config import local_config
+from tasks.adapters.local_config import local_config, own_server
 from tasks.custody.errors import Refused
 
 if TYPE_CHECKING:
     from blocks.store import EvidenceStore
 
 _STORE: Final = "evidence-store"
+_HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
 def require_store(name: str) -> Mapping[str, Any]:
@@ -32,6 +35,44 @@ def store_to_read(name: str) -> "EvidenceStore":
     from blocks.store import EvidenceStore
 
     return EvidenceStore.model_validate({**require_store(name), "signing": None})
+
+
+def secret_headers(reference: str) -> dict[str, str]:
+    """HTTP headers that a saved Secret block holds, named like secret/NAME; none without a name.
+
+    Raises Refused, without any part of the value. By hand the server of people's deployments is asked.
+    """
+    from blocks.saved import saved_block
+
+    if not reference:
+        return {}
+    with own_server() as known:
+        if not known:
+            raise Refused(f"a Prefect server that has {reference}", "none", "Set PREFECT_API_URL to its address.")
+        return headers_of(reference, saved_block(reference).value.get_secret_value())
+
+
+def headers_of(reference: str, value: Any) -> dict[str, str]:
+    """The value of that block, a text, as headers. Raises Refused, without any part of it.
+
+    Prefect's API and UI hide a text, and show an object's parts to whoever may read blocks.
+    """
+    found = None
+    with suppress(ValueError, TypeError):
+        found = json.loads(value)
+    if isinstance(found, Mapping) and all(map(_is_header, found.items())):
+        return dict(found)
+    raise Refused(
+        f"the value of {reference} to be a text of JSON with header names and their texts",
+        "a JSON object, which Prefect does not hide" if isinstance(value, Mapping) else "another, which is not shown",
+        'Save the text {"X-API-Key": "..."}, with a new key if this one was shown. 文字列で保存してください。',
+    )
+
+
+def _is_header(item: tuple[Any, Any]) -> bool:
+    name, text = item
+    plain = isinstance(text, str) and text.isascii() and text.isprintable() and text == text.strip()
+    return plain and isinstance(name, str) and bool(_HEADER.fullmatch(name))
 
 
 def load_block(kind: type[Any], name: str) -> Any:

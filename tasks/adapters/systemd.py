@@ -4,7 +4,7 @@ import os
 import socket
 import struct
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -12,7 +12,11 @@ from typing import Final
 from tasks.custody.containment.unit import condition
 
 _SECONDS: Final = 10.0
+_ATTACH_SECONDS: Final = 2.0
 _LONGER: Final = {"start": 60.0, "stop": 30.0}
+_SYSTEMCTL: Final = ("systemctl", "--no-ask-password")
+_MANAGER: Final = ("org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager")
+_ATTACH: Final = ("busctl", "call", *_MANAGER, "AttachProcessesToUnit", "ssau")
 _SYSTEM: Final = Path("/etc/systemd/system")
 _DROP_IN: Final = "zz-evacuation-cordon.conf"  # of all drop-ins the last by name counts
 _ASKED: Final = ("Id", "LoadState", "ActiveState", "SubState", "MainPID", "TriggeredBy", "WatchdogUSec")
@@ -25,16 +29,16 @@ class Systemd:
 
     def tell(self, verb: str, *words: str) -> str:
         """Run systemctl and wait until it has ended."""
-        try:
-            done = _run(verb, *words)
-        except (OSError, subprocess.TimeoutExpired) as error:
-            return str(error)
-        return (done.stderr.strip() or f"systemctl ended with {done.returncode}") if done.returncode else ""
+        return _failure([*_SYSTEMCTL, verb, *words], _LONGER.get(verb, _SECONDS))
+
+    def attach(self, unit: str, below: str, pids: Sequence[int]) -> str:
+        """Have it move processes of our user, wherever they are, into a group below one that is delegated to us."""
+        return _failure([*_ATTACH, unit, below, str(len(pids)), *map(str, pids)], _ATTACH_SECONDS)
 
     def shown(self, unit: str) -> Mapping[str, str]:
         """Some properties of a unit by their names; empty where systemd cannot be asked."""
         with suppress(OSError, subprocess.TimeoutExpired):
-            done = _run("show", f"--property={','.join(_ASKED)}", "--", unit)
+            done = _run([*_SYSTEMCTL, "show", f"--property={','.join(_ASKED)}", "--", unit])
             if done.returncode == 0:
                 return {name: value for name, _, value in (line.partition("=") for line in done.stdout.splitlines())}
         return {}
@@ -47,10 +51,19 @@ class Systemd:
         """
         about = self.shown(unit)
         if about.get("WatchdogUSec", "") not in _NO_WATCHDOG:
-            sender = struct.pack("3i", int(about["MainPID"]), os.geteuid(), os.getegid())
-            with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as door:
-                door.sendmsg([b"WATCHDOG_USEC=0"], [(socket.SOL_SOCKET, socket.SCM_CREDENTIALS, sender)], 0, _NOTIFY)
+            _set_watchdog(int(about["MainPID"]), b"0")
         return self.tell("freeze", "--", unit)
+
+    def watch(self, pid: int, *, on: bool) -> None:
+        """Switch the watchdog of a service off, or on as it was; `pid` is its main process, as its environment tells.
+
+        Does nothing for other processes, and without CAP_SYS_ADMIN.
+        """
+        with suppress(OSError):
+            rows = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+            told = dict(row.partition(b"=")[::2] for row in rows if row.startswith(b"WATCHDOG_"))
+            if told.get(b"WATCHDOG_PID") == b"%d" % pid and (usual := told.get(b"WATCHDOG_USEC", b"")).isdigit():
+                _set_watchdog(pid, usual if on else b"0")
 
     def hold_down(self, marker: Path, drop_ins: Mapping[str, str]) -> str:
         """Keep units from being started as long as the marker is there. If that fails no drop-in is left."""
@@ -99,6 +112,9 @@ class RehearsalSystemd(Systemd):
         self._down |= {words[-1]} if verb in {"stop", "kill"} else set()
         return ""
 
+    def watch(self, pid: int, *, on: bool) -> None:
+        """Nobody is frozen."""
+
     def shown(self, unit: str) -> Mapping[str, str]:
         """The unit as it would be."""
         return {**super().shown(unit), **({"ActiveState": "inactive"} if unit in self._down else {})}
@@ -126,12 +142,23 @@ def _text(place: Path) -> str:
         return ""
 
 
-def _run(verb: str, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        ["systemctl", "--no-ask-password", verb, *words],  # noqa: S607  found by PATH, as a person's shell would
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=_LONGER.get(verb, _SECONDS),
-        check=False,
+def _set_watchdog(pid: int, microseconds: bytes) -> None:
+    sender = struct.pack("3i", pid, os.geteuid(), os.getegid())
+    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as door:
+        told = [b"WATCHDOG_USEC=" + microseconds]
+        door.sendmsg(told, [(socket.SOL_SOCKET, socket.SCM_CREDENTIALS, sender)], socket.MSG_DONTWAIT, _NOTIFY)
+
+
+def _failure(command: Sequence[str], seconds: float) -> str:
+    """Why a command failed; empty if it did not."""
+    try:
+        done = _run(command, seconds)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    return (done.stderr.strip() or f"{command[0]} ended with {done.returncode}") if done.returncode else ""
+
+
+def _run(command: Sequence[str], seconds: float = _SECONDS) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(  # found by PATH, as a person's shell would
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=seconds, check=False
     )

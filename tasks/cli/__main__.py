@@ -1,4 +1,4 @@
-"""Run an operator's command without Prefect: `python -m tasks.cli status|uncordon|thaw evacuation.toml [NAME]`.
+"""Run an operator's command without Prefect: `python -m tasks.cli status|uncordon|thaw FILE`, or FILE:NAME.
 
 On a store: `python -m tasks.cli audit STORE [INCIDENT]`, `rollback STORE [TURN]`, `lower STORE [TURN]`,
 `pull STORE INTO`.
@@ -18,11 +18,12 @@ from tasks.adapters.host import Host, LinuxHost
 from tasks.adapters.prefect_scheduler import PrefectScheduler
 from tasks.cli.audit import audit_by_hand
 from tasks.cli.latest import lower_by_hand, pull_by_hand, rollback_by_hand
-from tasks.cli.status import last, status
+from tasks.cli.status import NAMELESS, Called, last, status
 from tasks.cli.thaw import thaw_by_hand
 from tasks.containment.pause_prefect import read_prior
 from tasks.containment.uncordon import doubtful, held_by_incidents, left_frozen, living, uncordon
 from tasks.custody.errors import EvacuationError, Refused
+from tasks.custody.incident.description import place
 from tasks.custody.incident.incident import parse_id
 from tasks.custody.incident.log import CustodyLog
 from tasks.custody.visible import say
@@ -34,7 +35,7 @@ from tasks.runtime.actor import BY_HAND, actor
 from tasks.system.atomic_files import read_marker, read_private
 
 
-def let_go(workload: Workload, host: Host) -> Iterator[str]:
+def let_go(workload: Workload, host: Host, called: Called = NAMELESS) -> Iterator[str]:
     """Undo the cordon, say what was done, and tell it in the incident's custody log. Refused while a run is at work."""
     base, marker = base_of(workload), cordon_base(workload) / CORDON
     stands = marker.exists() or read_prior(marker)
@@ -60,7 +61,7 @@ def let_go(workload: Workload, host: Host) -> Iterator[str]:
             yield uncordon(host, PrefectScheduler(), workload, log, asked).summary
     finally:
         os.close(ownership)
-    yield from status(workload, host)
+    yield from status(workload, host, called)
 
 
 def _thaw_left(path: Path, workload: Workload, host: Host) -> Iterator[str]:
@@ -108,19 +109,21 @@ _BY_HAND: Final[dict[str, Callable[[list[str]], int]]] = {
     "rollback": rollback_by_hand,
     "thaw": thaw_by_hand,
 }
-_VERBS: Final[dict[str, Callable[[Workload, Host], Iterator[str]]]] = {"status": status, "uncordon": let_go}
+_VERBS: Final[dict[str, Callable[[Workload, Host, Called], Iterator[str]]]] = {"status": status, "uncordon": let_go}
 
 
-def chosen(arguments: list[str]) -> tuple[str, dict[str, Workload]]:
-    """Return the command, and the workloads that it is for. Raises Refused."""
+def chosen(arguments: list[str]) -> tuple[str, dict[Called, Workload]]:
+    """Return the command, and the workloads that it is for, each by what it is called. Raises Refused."""
     match arguments:
-        case [verb, file, *names] if verb in _VERBS and len(names) <= 1:
-            found = workloads(Path(file))
+        case [verb, text, *more] if verb in _VERBS and len(more) <= 1:
+            file, name = place(text)
+            found, names = workloads(Path(file)), more or [name] * bool(name)
         case _:
             raise Refused(f"one of {', '.join(_VERBS)} and a file", repr(arguments), "As in: status evacuation.toml")
     if unknown := set(names) - found.keys():
         raise Refused(f"one of {', '.join(found)}", ", ".join(unknown), "Correct the name of the workload.")
-    return verb, {name: found[name] for name in names or found}
+    several = len(found) > 1
+    return verb, {Called(name, f"{file}:{name}" if several else file): found[name] for name in names or found}
 
 
 def main() -> int:
@@ -129,10 +132,10 @@ def main() -> int:
         if by_hand := _BY_HAND.get("".join(sys.argv[1:2])):
             return by_hand(sys.argv[2:])
         verb, which = chosen(sys.argv[1:])
-        for name, workload in which.items():
-            say(f"{name} on {workload.host}, {workload.root}")
+        for called, workload in which.items():
+            say(f"{called.name} on {workload.host}, {workload.root}")
             host = LinuxHost(workload.api_port)
-            for line in _VERBS[verb](workload, host):
+            for line in _VERBS[verb](workload, host, called):
                 say(f"  {line}")
     except EvacuationError as error:
         say(error, error=True)

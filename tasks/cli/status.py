@@ -3,7 +3,9 @@
 import json
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from shlex import quote
 from typing import Any, Final
 
 from blocks.workload import Workload
@@ -26,17 +28,38 @@ from tasks.system.processes import standpoint
 
 _SHOWN: Final = 100
 _FINISHED: Final = frozenset({"VERIFIED", "PARTIAL", "THAWED"})
+_HANGS: Final = "          whoever typed it waits; make uncordon ends it 起動した人の画面は止まったまま"
 
 
-def status(workload: Workload, host: Host) -> Iterator[str]:
-    """A line for each thing that an operator asks first; the last says what to do next."""
+@dataclass(frozen=True)
+class Called:
+    """What an operator calls a workload: the name of its block, and the file that describes it, FILE or FILE:NAME."""
+
+    name: str = "NAME"
+    file: str = "evacuation.toml"
+
+    def run(self, flow: str, incident: str) -> str:
+        """The command for a worker's run of an incident."""
+        return f".venv/bin/prefect deployment run {flow}/{self.name} --param incident_id={incident} --watch"
+
+    def make(self, target: str, *more: str) -> str:
+        """The command that needs no server."""
+        return " ".join(["make", target, f"WORKLOAD={quote(self.file)}", *more])
+
+
+NAMELESS: Final = Called()
+
+
+def status(workload: Workload, host: Host, called: Called = NAMELESS) -> Iterator[str]:
+    """A line for each thing that an operator asks first; the last say what to do next, a command a line."""
     incident, verdict, end = _incident(workload)
     yield f"incident  {incident or 'none'}" + (f"  {_told(verdict, end)}" if incident else "")
     yield f"cordon    {_cordon(workload, host)}"
     for launcher, before in read_prior(cordon_base(workload) / CORDON).items():
         yield f"paused    {launcher}{', before us already' if before else ''}"
-    for told in held(host, workload).values():
-        yield f"held      {told}: caught under the cordon, frozen"
+    caught = [f"{told}: caught under the cordon, frozen" for told in held(host, workload).values()]
+    yield from (f"held      {told}" for told in caught)
+    yield from [_HANGS] * bool(caught)
     since = _frozen_since(workload)
     members = living(host, workload)
     alive_now = members | {who: process for who in since if (process := host.get_process(who)) and process.stopped}
@@ -54,13 +77,20 @@ def status(workload: Workload, host: Host) -> Iterator[str]:
     alone = bool(frozen or _paused(containers)) and not owner(base_of(workload))
     if alone:
         yield f"alone     {_alone(workload, host, list(frozen.values()), _paused(containers))}"
-    after = next_step(incident, verdict, cordoned=_stands(workload), alive=alive)
-    yield f"next      {after if incident or not alone else 'evacuate it: make evacuate'}"
+    after = next_step(incident, verdict, called, cordoned=_stands(workload), alive=alive)
+    evacuate = ("evacuate it:", called.make("evacuate"))
+    yield from _step("next", *(after if incident or not alone else evacuate))
     if alive and incident and verdict not in _FINISHED and not why_not_thaw(find_home(workload, incident)):
-        yield "or        nothing was stopped yet, so it can be called off, everything as it was: make thaw"
+        yield from _step("or", "nothing was stopped yet, so call it off, everything as it was:", called.make("thaw"))
     elif alone and not incident:
         by_hand = f"kill -CONT {' '.join(map(str, frozen))}"
-        yield f"or        let it go on as it was: {'make uncordon' if all(frozen.values()) else by_hand}"
+        let_go = called.make("uncordon") if all(frozen.values()) else by_hand
+        yield from _step("or", "let it go on as it was:", let_go)
+
+
+def _step(label: str, words: str, *commands: str) -> Iterator[str]:
+    yield f"{label:<9} {words}"
+    yield from (f"{'':<9} {command}" for command in commands)
 
 
 def _frozen_since(workload: Workload) -> dict[Identity, str]:
@@ -104,20 +134,23 @@ def _containers(workload: Workload) -> list[str]:
     return [f"{container.summary} {container.state}" for container in found]
 
 
-def next_step(incident: str, verdict: str, *, cordoned: bool, alive: bool) -> str:
-    """What to do now."""
-    run = "prefect deployment run {}/NAME --param incident_id={}"
-    again = f"{run.format('evacuate', incident)}; without a server: make evacuate INCIDENT={incident}"
+def next_step(incident: str, verdict: str, called: Called, *, cordoned: bool, alive: bool) -> tuple[str, ...]:
+    """What to do now: a sentence, and the commands of which one does it, each to be pasted as it stands."""
+    again = (called.run("evacuate", incident), called.make("evacuate", f"INCIDENT={incident}"))
     if not incident:
-        return "nothing: no incident was ever opened here"
+        return ("nothing: no incident was ever opened here",)
     if verdict not in _FINISHED:
-        return f"carry the incident on: {again}"
+        return ("carry the incident on, by a worker or without a server:", *again)
     if cordoned and alive:
-        return f"something of the workload lives under the cordon: carry the incident on: {again}"
+        return ("something of the workload lives under the cordon: carry the incident on:", *again)
     if cordoned:
-        back = f"{run.format('recover', incident)}; without a server: make evacuate INCIDENT={incident} RECOVER=1"
-        return f"bring the API back: {back}; or only let training in: make uncordon"
-    return "write the postmortem, if that is not done yet"
+        back = (called.run("recover", incident), called.make("evacuate", f"INCIDENT={incident}", "RECOVER=1"))
+        return (
+            "bring the API back, by a worker or without a server; or, the last line, only let training in:",
+            *back,
+            called.make("uncordon"),
+        )
+    return ("write the postmortem, if that is not done yet",)
 
 
 def _told(verdict: str, end: str) -> str:

@@ -4,10 +4,11 @@ from pathlib import Path
 
 from tasks.adapters.host import LinuxHost
 from tasks.adapters.local_config import LocalConfig, using_local_config
-from tasks.cli.status import status
+from tasks.cli.status import Called, status
 from tasks.containment.thaw import thaw
 from tasks.custody.containment.thaw import Thawed
 from tasks.custody.errors import Refused
+from tasks.custody.incident.description import place
 from tasks.custody.incident.verdict import Word
 from tasks.custody.visible import say
 from tasks.preflight.open_incident import Opened
@@ -30,10 +31,11 @@ def thaw_by_hand(arguments: list[str]) -> int:
 
     if len(arguments) not in {1, 2}:
         raise Refused("a file, and the name of a workload in it", repr(arguments), "As in: thaw evacuation.toml")
-    file = Path(arguments[0])
-    name, workload = workload_given(file, *arguments[1:])
+    text, *more = arguments
+    file, named = place(text)
+    name, workload = workload_given(Path(file), *(more or [named]))
     try:
-        store, fields = store_given(file)
+        store, fields = store_given(Path(file))
     except Refused:
         store, fields = "none", {}
         say(f"{file} has no store, or several: the record stays on this host")
@@ -46,7 +48,7 @@ def thaw_by_hand(arguments: list[str]) -> int:
             word = _let_go(opened.context)
         finally:
             opened.context.close()
-    say(*(f"  {line}" for line in status(workload, LinuxHost(workload.api_port))))
+    say(*(f"  {line}" for line in status(workload, LinuxHost(workload.api_port), Called(name, text))))
     return 0 if word is Word.THAWED else 1
 
 

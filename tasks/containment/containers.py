@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,6 +37,7 @@ _REMOVAL_SECONDS: Final = 5.0
 _POLL_SECONDS: Final = 0.05
 _AT_ONCE: Final = 8
 _SIGKILL: Final = "SIGKILL"
+_BETWEEN_STARTS: Final = "restarting"
 
 
 def find_containers(context: RunContext) -> list[Container]:
@@ -64,7 +66,8 @@ def freeze_containers(context: RunContext) -> tuple[tuple[FrozenContainer, ...],
     trouble = ""
     try:
         for _ in range(_ROUNDS):
-            new = [container for container in find_containers(context) if container.identity not in fresh]
+            seen = find_containers(context)
+            new = [each for each in seen if each.identity not in fresh or each.state == _BETWEEN_STARTS]
             if not new:
                 break
             with ThreadPoolExecutor(_AT_ONCE) as pool:
@@ -86,11 +89,9 @@ def freeze_container(context: RunContext, container: Container) -> FrozenContain
     """Pause one where it stands; one that is between two starts runs nothing, and is kept from the next."""
     seen, denied, paused_at = datetime.now(UTC), "", None
     try:
-        if container.state == "restarting":
+        if container.state == _BETWEEN_STARTS:
             _keep_config(context, container)
-            context.engine.forbid_restart(container.id)
-            context.engine.signal(container.id, _SIGKILL)
-            _wait_settled(context, container)
+            _keep_down(context, container)
         else:
             context.engine.pause(container.id)
             paused_at = datetime.now(UTC)
@@ -113,14 +114,18 @@ def freeze_container(context: RunContext, container: Container) -> FrozenContain
     )
 
 
-def _wait_settled(context: RunContext, container: Container) -> None:
-    """The engine ends the pause between two starts at its leisure."""
+def _keep_down(context: RunContext, container: Container) -> None:
+    """Forbid the next start, again until it is down or in another life: one may be under way while it is forbidden."""
     deadline = time.monotonic() + _KILL_SECONDS
     while (
         (now := context.engine.get_container(container.id))
-        and now.state == container.state
+        and now.alive
+        and now.identity == container.identity
         and time.monotonic() < deadline
     ):
+        with suppress(ContainerGone):
+            context.engine.forbid_restart(container.id)
+            context.engine.signal(container.id, _SIGKILL)
         time.sleep(_POLL_SECONDS)
 
 

@@ -1,6 +1,7 @@
 """Hold the workload by control groups: what alone is in one, where it is; the rest in a group of the incident."""
 
 import logging
+import os
 import time
 from collections.abc import Callable, Collection, Iterable
 from functools import partial
@@ -13,7 +14,17 @@ from tasks.containment.cordon import matchers, named
 from tasks.containment.members import Snapshot, find_members, inside, own_pids, protected_pids
 from tasks.containment.short_lived import NO_PID
 from tasks.containment.suspects import suspects_to_end
-from tasks.custody.containment.groups import INCIDENT_PREFIX, Held, Way, keeper_of, name_of, path_of, within
+from tasks.custody.containment.groups import (
+    INCIDENT_PREFIX,
+    Held,
+    Way,
+    delegated,
+    keeper_of,
+    name_of,
+    path_of,
+    places_of,
+    within,
+)
 from tasks.custody.containment.membership import Member, members
 from tasks.custody.containment.process import Identity, Process, descendants
 from tasks.custody.containment.service import unit_of
@@ -32,6 +43,8 @@ logger = logging.getLogger(__name__)
 
 _CATCH_SECONDS: Final = 5.0
 _PUT_BACK_SECONDS: Final = 5.0
+_ASKS: Final = 3
+_ASK_SECONDS: Final = 5.0
 _LOOKS: Final = 50
 _PAUSE_SECONDS: Final = 0.001
 
@@ -47,7 +60,7 @@ class Groups:
         """Take up what the start of this run and earlier runs of the incident hold."""
         self.context, self.host = context, context.host
         self.refused: dict[Identity, str] = {}
-        self.unavailable = ""
+        self.unavailable, self._patience = "", _ASK_SECONDS
         self.with_suspects = False
         self._last = self.host.arrivals(NO_PID)[0]
         self._set(context.journal(GROUPS, list[Held]) or [])
@@ -150,10 +163,23 @@ class Groups:
         rows = [Held(path_of(each.cgroup), each.identity) for each in outside]
         if new := [row for row in rows if (row.group if hurry else row.identity) not in known]:
             self._keep([*self.rows, *new])
-        for process in outside:
-            if lives(self.host, process.identity) and (reason := group.add(process.pid)):
-                self.refused[process.identity] = reason
+        living = [each for each in outside if lives(self.host, each.identity)]
+        refused = {each: reason for each in living if (reason := group.add(each.pid))}
+        self.refused |= {each.identity: reason for each, reason in refused.items()}
+        self._ask_systemd([each.identity for each in refused if each.user == os.geteuid()])
         return True
+
+    def _ask_systemd(self, refused: list[Identity]) -> None:
+        """Have systemd move those of our own user. It moves none of them if one has ended meanwhile."""
+        unit, below = delegated(self.own)
+        for _ in range(_ASKS if unit and self._patience > 0 else 0):
+            refused, began = [who for who in refused if lives(self.host, who)], time.monotonic()
+            failed = self.host.systemd.attach(unit, below, [who.pid for who in refused]) if refused else ""
+            self.refused |= dict.fromkeys(refused, failed)
+            if not failed:
+                break
+            self._patience -= time.monotonic() - began
+        self.refused = {who: reason for who, reason in self.refused.items() if reason}
 
     def _is_outside(self, process: Process) -> bool:
         path = path_of(process.cgroup)
@@ -168,8 +194,8 @@ class Groups:
     def _open(self) -> ControlGroup | None:
         """Make the incident's group: at the top or, where only that may be written to, below the one that we are in."""
         name, reasons = name_of(self.context.incident.id, self.context.home), dict[str, None]()
-        ours = path_of(Path("/proc/self/cgroup").read_text()).rstrip("/")
-        for path in [self.own] if self.own else [f"/{name}", f"{ours}/{name}"]:
+        ours = path_of(Path("/proc/self/cgroup").read_text())
+        for path in [self.own] if self.own else places_of(name, ours, os.geteuid()):
             group = self.host.group(path)
             reason = group.barred if group else "no control groups of version 2 that can be written to"
             if group and not reason:

@@ -24,7 +24,7 @@ from tasks.incident.layout import FROZEN, RETURNED, SINCE, STOPPED, STOPPING
 from tasks.prestart.freeze import read_early, take_over
 from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
-from tasks.system.processes import flow_run_of, ticks
+from tasks.system.processes import age_of, flow_run_of, ticks
 
 _FREEZE_SECONDS: Final = 10.0
 _SETTLE_SECONDS: Final = 2.0
@@ -70,17 +70,26 @@ def freeze(context: RunContext) -> Freeze:
     waiting = _confirm(context.host, fresh)
     groups.freeze()
     note_listener(context, fresh)
-    for identity, process in fresh.items():
-        about = {"role": process.role, "why": process.why, "command": process.command, "denied": process.denied}
-        about |= {
-            "at": str(process.frozen_at),
-            "way": process.way,
-            "source": ", started by ".join(map(str, process.lineage)),
-        }
-        context.log.write("frozen", str(identity.pid), **about)
+    _tell(context, fresh)
     note_reboots(context)
     containers, trouble = freeze_containers(context)
     return Freeze(_now(), tuple(everyone), settled, containers, trouble, waiting)
+
+
+def _tell(context: RunContext, fresh: Mapping[Identity, Frozen]) -> None:
+    for identity, process in fresh.items():
+        context.log.write(
+            "frozen",
+            str(identity.pid),
+            role=process.role,
+            why=process.why,
+            command=process.command,
+            denied=process.denied,
+            at=str(process.frozen_at),
+            way=process.way,
+            ran_seconds=round(age_of(identity.start)),
+            source=", started by ".join(map(str, process.lineage)),
+        )
 
 
 def _settle(groups: Groups, fresh: dict[Identity, Frozen], before: Mapping[Identity, datetime]) -> tuple[Looks, bool]:

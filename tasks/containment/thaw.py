@@ -4,10 +4,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from signal import SIGCONT, SIGTERM
+from signal import SIGTERM
 from typing import Final
 
-from tasks.adapters.host import lives, send_signal
+from tasks.adapters.host import lives, send_signal, thaw_process
 from tasks.containment.containers import frozen_containers
 from tasks.containment.control_groups import release_groups
 from tasks.containment.cordon import caught, guard_of
@@ -98,7 +98,7 @@ def _thaw_processes(context: RunContext) -> tuple[list[str], ...]:
     ran, stood = ran_before([*((who, each.stood) for who, each in frozen.items()), *newcomers, *early])
     # in an uninterruptible wait a SIGSTOP is still to come, and SIGCONT takes it back
     held = (who for who in sorted(ran) if (process := host.get_process(who)) and process.state in {"T", "t", "D"})
-    sent = {who: send_signal(host, who, SIGCONT) for who in held}
+    sent = {who: thaw_process(host, who) for who in held}
     return (
         [f"process {who.pid}" for who, denied in sent.items() if denied == ""],
         [f"process {who.pid}" for who in sorted(stood) if lives(host, who)],

@@ -29,7 +29,7 @@ from tasks.custody.models.inspection import (
 from tasks.custody.store.manifest import digest
 from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
-from tasks.system.accounts import groups_of
+from tasks.system.accounts import clean_environment, groups_of
 from tasks.system.sandbox import Limits, run_confined
 
 _ALL_SECONDS: Final = 600.0
@@ -147,9 +147,8 @@ def _judge(context: RunContext, file: StoredFile, until: float) -> dict[str, Any
 
 
 def _read(file: BinaryIO, seconds: float, block: Workload) -> dict[str, Any]:
-    imported_from = block.api_environment.get("PYTHONPATH", "").split(":")
-    folders = {str(block.root / folder) for folder in ["", *imported_from]}
-    command = [sys.executable, "-m", "tasks.evidence.model_scanner", json.dumps(block.model_imports), *sorted(folders)]
+    told = (json.dumps(each) for each in (block.model_imports, *_import_path(block)))
+    command = [sys.executable, "-m", "tasks.evidence.model_scanner", *told]
     answer = run_confined(command, file, Limits(seconds, _MEMORY), Path(__file__).parents[2])
     if answer.late:
         return _unknown(f"reading it took more than {seconds:.3g} s")
@@ -159,6 +158,20 @@ def _read(file: BinaryIO, seconds: float, block: Workload) -> dict[str, Any]:
         return _unknown(f"reading it broke its reader, which ended with {answer.ended}: too large, or made to do so")
     lists = {name: tuple(value) for name, value in about.items() if isinstance(value, list)}
     return about | lists | {"outcome": Soundness(about["outcome"])}
+
+
+def _import_path(block: Workload) -> tuple[list[str], list[str]]:
+    """Folders that the API imports from first, and prefixes below which packages are installed for it.
+
+    The first are the root, those of PYTHONPATH, and those that its command names or of whose files it names one.
+    """
+    words = [block.root / word.rpartition("=")[2] for word in block.api_command]
+    named = {word if word.is_dir() else word.parent for word in words if word.exists()}
+    told = {block.root / folder for folder in block.api_environment.get("PYTHONPATH", "").split(":")}
+    interpreter = block.root / block.interpreter
+    home = clean_environment(block.root.stat().st_uid).get("HOME", "/")
+    prefixes = {interpreter.parent.parent, interpreter.resolve().parent.parent, Path(home) / ".local"}
+    return sorted(map(str, {block.root, *named, *told})), sorted(map(str, prefixes))
 
 
 def _loaded(context: RunContext, file: BinaryIO, seconds: float, read: Mapping[str, Any]) -> dict[str, Any]:

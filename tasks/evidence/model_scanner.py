@@ -1,7 +1,8 @@
-"""Judge one model in a process of its own: `python -m tasks.evidence.model_scanner OWN FOLDER…`.
+"""Judge one model in a process of its own: `python -m tasks.evidence.model_scanner OWN FOLDERS PREFIXES`.
 
-The model comes on stdin, JSON goes to stdout. The folders are those from which its API imports before it looks for
-what is installed. A model that swells, nests without end or crashes its reader costs this process and one finding.
+The model comes on stdin, JSON goes to stdout. The arguments are lists as JSON: names that an operator trusts, folders
+from which the API imports before it looks for what is installed, and prefixes below which packages are installed for
+it. A model that swells, nests without end or crashes its reader costs this process and one finding.
 """
 
 import io
@@ -10,10 +11,12 @@ import logging
 import sys
 from collections.abc import Iterable, Iterator
 from glob import escape
+from itertools import chain
 from pathlib import Path
 
 from picklescan.scanner import SafetyLevel, scan_pickle_bytes
 
+from tasks.custody.models.imports import LOSSES
 from tasks.custody.models.joblib_arrays import Name
 from tasks.custody.models.judge import judge
 
@@ -30,13 +33,31 @@ def planted(name: str, folders: Iterable[str]) -> bool:
     return any(True for folder in folders for pattern in patterns for _ in Path(folder).glob(pattern))
 
 
+def installed(prefixes: Iterable[str]) -> Iterator[str]:
+    """Folders that an interpreter imports from by itself, with those that .pth files add."""
+    for prefix in prefixes:
+        for library in Path(prefix).glob("lib*/python3*"):
+            yield str(library)
+            for packages in library.glob("*-packages"):
+                yield str(packages)
+                lines = [
+                    line for link in packages.glob("*.pth") for line in link.read_text(errors="replace").split("\n")
+                ]
+                yield from (str(packages / line) for line in lines if line and not line.startswith(("#", "import")))
+
+
 def main() -> None:
     """Judge and tell."""
     logging.disable()
-    own, *folders = sys.argv[1:]
+    own, folders, prefixes = map(json.loads, sys.argv[1:])
     with open(0, "rb") as file:
-        judged = judge(file, json.loads(own), scan, planted=lambda name: planted(name, folders))
-    print(json.dumps(judged))
+        found = judge(
+            file,
+            own,
+            scan,
+            planted=lambda name: planted(name, chain(folders, installed(prefixes) if name == LOSSES else ())),
+        )
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":

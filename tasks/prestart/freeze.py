@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePath
 from typing import Any, Final
 
-from tasks.adapters.host import LinuxHost, freeze_process, send_signal
+from tasks.adapters.host import LinuxHost, freeze_process, thaw_process
 from tasks.custody.containment.membership import Member, Named, matchers_of, members
 from tasks.custody.containment.process import Identity, Process, family, pids_of
 from tasks.custody.incident.description import recognisable
@@ -31,6 +31,12 @@ from tasks.system.atomic_files import identities, read_ours, rows_of, write_whol
 from tasks.system.processes import untouchable
 
 FLOW: Final = "evacuate"
+
+
+class NothingToFreeze(Exception):
+    """The run is no evacuation, or a dry run."""
+
+
 _Find = Callable[[Mapping[int, Process]], dict[Identity, Member]]
 _FREEZE_SECONDS: Final = 5.0
 _unkept: Final[dict[Identity, datetime]] = {}
@@ -77,6 +83,8 @@ def _tried(known: Callable[[], tuple[dict[str, Any], str | None]]) -> EarlyFreez
         _require_known_here(workload, evidence, incident)
         with _owned(evidence):
             return _freeze(workload, evidence, incident)
+    except NothingToFreeze:
+        return None
     except Exception as reason:  # noqa: BLE001  the run must start whatever is wrong here
         say(f"not frozen before the start of the run: {type(reason).__name__}: {reason}", error=True)
         return None
@@ -88,7 +96,7 @@ def _workload(environment: Mapping[str, str]) -> tuple[dict[str, Any], str | Non
         run = ask(f"/flow_runs/{environment['PREFECT__FLOW_RUN_ID']}")
         parameters = run["parameters"]
         if ask(f"/flows/{run['flow_id']}")["name"] != FLOW or parameters.get("dry_run"):
-            raise NotNow("it is no evacuation, or a dry run")
+            raise NothingToFreeze
         fields = fields_of(ask, parameters["workload"])
     return _here(fields), parameters.get("incident_id")
 
@@ -263,7 +271,7 @@ def thaw_again(early: EarlyFreeze) -> None:
     if early.path.exists() or _unkept:
         host = LinuxHost()
         for identity in early.frozen:
-            send_signal(host, identity, signal.SIGCONT)
+            thaw_process(host, identity)
         for group in filter(None, map(host.group, early.groups)):
             group.thaw()
         _unkept.clear()

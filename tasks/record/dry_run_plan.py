@@ -1,26 +1,49 @@
-"""Build the plan of a dry run: what a real one would do, to whom and why, in the order of the acts."""
+"""Build the plan of a dry run: what a real one would do, why and to whom, what needs attention first."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import timedelta
 from typing import Any, Final
 
+from tasks.custody.evidence.acquisition import Outcome
 from tasks.custody.incident.steps import step_of
+from tasks.custody.models.inspection import Soundness
 
+PLAN_FILE: Final = "plan.txt"
+"""In the record of a dry run: the plan, a row a line."""
 Row = dict[str, str]
-_DONE: Final = frozenset({"step done", "step incomplete"})
 _FREEZES: Final = frozenset({"SIGSTOP", "pause the container"})
 _FROZEN: Final = "frozen"
 _PAUSED: Final = "container paused"
 _TOLD: Final = {"suspect": "name", "excused": "leave alone"}
+_NOTHING: Final = (Outcome.EMPTY, Outcome.MISSING)
 _SHORT: Final = 12
+_ATTENTION: Final = ("would name", "would keep out of", "would lack", "would not prove", "would leave alone")
+"""Rows that a person should look at before all others, in this order."""
 
 
 def plan(entries: Iterable[Mapping[str, Any]]) -> list[Row]:
-    """Rows of a table, made from the custody log of the dry run."""
+    """Rows of a table, made from the custody log of the dry run: what needs attention, then the acts in their order."""
     known = [each for entry in entries for each in (entry, *_left(entry))]
     found = {entry["object"]: entry for entry in known if entry["action"] == _FROZEN}
     found |= {entry["object"][:_SHORT]: entry for entry in known if entry["action"] == _PAUSED}
-    rows = (_row(entry, found) for entry in known)
-    return [dict(row) for row in dict.fromkeys(tuple(row.items()) for row in rows if row)]
+    rows = filter(None, (_row(entry, found) for entry in known))
+    told = dict.fromkeys((f"would {row['act'].removeprefix('would ')}", row["why"], row["on"]) for row in rows)
+    return [{"act": act, "why": why, "on": on} for act, why, on in sorted(told, key=lambda row: _rank(row[0]))]
+
+
+def needs_attention(row: Row) -> bool:
+    """Whether a person should look at this row before all others."""
+    return _rank(row["act"]) < len(_ATTENTION)
+
+
+def as_text(rows: Iterable[Row]) -> str:
+    """The plan as a file: a row a line, `!` before what needs attention."""
+    lines = (f"{'!' if needs_attention(row) else ' '} {row['act']}  {row['on']}  {row['why']}".rstrip() for row in rows)
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _rank(act: str) -> int:
+    return next((at for at, name in enumerate(_ATTENTION) if act.startswith(name)), len(_ATTENTION))
 
 
 def _left(entry: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -30,20 +53,38 @@ def _left(entry: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def _row(entry: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]]) -> Row | None:
-    act, subject = str(entry.get("act", "")), str(entry["object"])
-    if entry["action"] in {_FROZEN, _PAUSED}:
-        return _first(entry)
-    if told := _TOLD.get(entry["action"]):
-        return {"act": told, "on": f"{entry['object']}: {entry['command']}", "why": str(entry["why"])}
-    step_id, of = step_of(entry)
-    if entry["action"] in _DONE and step_id == "collect":
-        return {"act": step_id, "on": of, "why": str(entry.get("result", ""))}
-    if entry["action"] != "would" or act in _FREEZES:
-        return None
-    if member := found.get(subject):
-        first = _first(member)
-        return {"act": act, "on": first["on"], "why": first["why"].partition(":")[0]}
-    return {"act": act, "on": subject, "why": str(entry.get("why", ""))}
+    act, subject, why = str(entry.get("act", "")), str(entry["object"]), str(entry.get("why", ""))
+    match entry["action"]:
+        case "frozen" | "container paused":
+            return _first(entry)
+        case "suspect" | "excused" as told:
+            return {"act": _TOLD[told], "on": f"{subject}: {entry['command']}", "why": why}
+        case "step done" | "step incomplete" as end:
+            return _collected(entry, complete=end == "step done")
+        case "model judged":
+            return _judged(subject, str(entry["result"]))
+        case "would" if act not in _FREEZES:
+            return _further(act, found[subject]) if subject in found else {"act": act, "on": subject, "why": why}
+    return None
+
+
+def _collected(entry: Mapping[str, Any], *, complete: bool) -> Row | None:
+    (step_id, of), result = step_of(entry), str(entry.get("result", ""))
+    act = "find nothing of" if result.startswith(_NOTHING) else "collect"
+    return {"act": act if complete else "lack", "on": of, "why": result} if step_id == "collect" else None
+
+
+def _judged(model: str, found: str) -> Row:
+    is_sound = found.startswith(f"{model} is {Soundness.SOUND}")
+    act = "let into latest/ if it is proven" if is_sound else "keep out of latest/ and of recovery"
+    return {"act": act, "on": model, "why": found.removeprefix(f"{model} is ")}
+
+
+def _further(act: str, member: Mapping[str, Any]) -> Row:
+    """What is done to a member of the workload after the first."""
+    first = _first(member)
+    sent = "send " if act.startswith("SIG") else ""
+    return {"act": f"{sent}{act}", "on": first["on"], "why": first["why"].partition(":")[0]}
 
 
 def _first(entry: Mapping[str, Any]) -> Row:
@@ -52,7 +93,12 @@ def _first(entry: Mapping[str, Any]) -> Row:
         return {
             "act": "freeze",
             "on": f"{entry['object']}: {entry['command']}",
-            "why": f"{entry['role']}: {entry['why']}",
+            "why": f"{entry['role']}: {entry['why']}{_age(entry.get('ran_seconds'))}",
         }
     told = f"container {entry['name']} ({entry['object'][:_SHORT]}, {entry['image']})"
     return {"act": "pause", "on": told, "why": f"container: {entry['why']}"}
+
+
+def _age(seconds: float | None) -> str:
+    """How long it has run: what ends a training of a week is decided otherwise than what ends one of a minute."""
+    return "" if seconds is None else f", has run for {timedelta(seconds=round(seconds))}"

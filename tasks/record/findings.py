@@ -170,8 +170,10 @@ def verdict_of(context: RunContext, findings: Findings) -> Verdict:
         findings.evidence,
         receipts,
         (*([f"the run was cancelled: {context.cancelled.summary}"] if context.cancelled else []), *findings.trouble),
+        workload=context.incident.workload,
         ways_in=ways_in(findings.pause, findings.challenge),
         notes=(*notes_of(findings), *context.notes, *unsigned(findings.seals, who_signs(context))),
+        first=findings.inspection.none_sound(context.workload.model_imports) if findings.inspection else "",
     )
     return verdict.after_recovery(back.summary) if (back := _recovered(findings)) else verdict
 

@@ -10,11 +10,13 @@ from prefect.client.schemas.objects import State
 from prefect.states import Cancelled
 
 from tasks.custody.containment.receipt import Recovery
+from tasks.custody.evidence.redact import redact
 from tasks.custody.incident.ending import DRY_RUN, NOT_CONTAINED, NOT_RECOVERED, UNVERIFIED, Ending, ending_of
 from tasks.custody.incident.verdict import Verdict, Word
 from tasks.custody.visible import visible_rows
 from tasks.incident.layout import ENDED
 from tasks.record.artifacts import PLAN
+from tasks.record.dry_run_plan import PLAN_FILE
 from tasks.record.labels import JAPANESE, STANDS
 from tasks.record.write import Record
 from tasks.runtime.artifact import PrefectArtifact
@@ -69,24 +71,40 @@ def final_state(
     whole = recorded.stored and not (recorded.verdict.word is Word.THAWED and recorded.verdict.missing)
     end = ending_of(recorded.verdict.word, recovery, dry_run=context.dry_run, stored=whole)
     if end is DRY_RUN:
-        told = f"nothing was touched 予行のみ; see the artifact '{artifact_key(PLAN, context.incident.id)}'"
-        return _ended(context, end, told)
+        return _ended(context, end, _rehearsed(context, recorded.verdict))
     message = f"{_in_both(recorded.verdict)}{_unless_stored(recorded)}"
-    failed = f"The API did not come back: {recovery}" if isinstance(recovery, str) else ""
+    failed = _not_back(context, recovery) if isinstance(recovery, str) else ""
     if end is NOT_RECOVERED:
         return _ended(context, end, f"{failed} The incident is {message}")
     return _ended(context, end, f"{message} {failed}".rstrip())
 
 
+def _rehearsed(context: RunContext, verdict: Verdict) -> str:
+    """How the evacuation would end, and what a rehearsal cannot know."""
+    word = f"{verdict.word} {JAPANESE[verdict.word]}"
+    missing = f", for: {'; '.join(verdict.missing)}" if verdict.missing else ""
+    first = f"first: {verdict.first}; " if verdict.first else ""
+    return (
+        f"{first}it would end {word}{missing}; "
+        "unless the stop, the store's writes or the record go otherwise, none of which was tried "
+        f"予行のみ. Nothing was touched. The plan: the artifact '{artifact_key(PLAN, context.incident.id)}', "
+        f"and {context.record / PLAN_FILE}"
+    )
+
+
 def recovered_state(context: RunContext, recorded: Record | None, recovery: Recovery | str) -> State[Any]:
     """The state that a recovery ends in. Only one that was proven whole, with its record in the store, is Completed."""
-    told = recovery if isinstance(recovery, str) else recovery.summary
+    told = _not_back(context, recovery) if isinstance(recovery, str) else recovery.summary
     if recorded is None:
         return _ended(context, UNVERIFIED, f"{told} But the record could not be written; see the log")
     if context.cancelled:
         return _cancelled(context, recorded.verdict)
     end = ending_of(recorded.verdict.word, recovery, recovering=True, stored=recorded.stored)
     return _ended(context, end, f"{told} The incident is {_in_both(recorded.verdict)}{_unless_stored(recorded)}")
+
+
+def _not_back(context: RunContext, why: str) -> str:
+    return f"The API at {redact(context.workload.api_address)} did not come back API は復旧していません: {why}"
 
 
 def _ended(context: RunContext, end: Ending, told: str) -> State[Any]:

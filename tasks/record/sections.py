@@ -100,6 +100,7 @@ def _summary(data: ReportData) -> list[Block]:
     if isinstance(recovery, str):
         first.append((Both("復旧", "recovery"), Said(f"it failed: {recovery}")))
     sentences = (
+        (Both("最初に", "first"), (verdict.first,) if verdict.first else ()),
         (Both("安全", "safe"), verdict.safe),
         (Both("欠落", "missing"), verdict.missing),
         (Both("注記", "note"), verdict.notes),

@@ -37,7 +37,7 @@ def thawed_content(context: RunContext, thawed: Thawed | str, looked: tuple[Evid
     notes = (*context.notes, *([unsealed] * bool(looked)))
     return replace(
         made,
-        verdict=judge_thaw(context.incident.id, receipt, notes, trouble),
+        verdict=judge_thaw(context.incident.id, receipt, notes, trouble, workload=context.incident.workload),
         facts={**made.facts, **last, **told, "thaw": receipt and asdict(receipt)},
         seals=sealed(context),
     )

@@ -23,6 +23,7 @@ from tasks.custody.store.manifest import canonical, digest, digest_bytes
 from tasks.evidence.signing import Signer, sign, who_signs
 from tasks.incident.layout import RECORD, closings
 from tasks.record.artifacts import build_artifacts
+from tasks.record.dry_run_plan import PLAN_FILE, as_text, plan
 from tasks.record.excerpts import quotes
 from tasks.record.postmortem import postmortem
 from tasks.record.render import MARKDOWN, pages
@@ -125,7 +126,8 @@ def _write_pages(context: RunContext, data: ReportData) -> tuple[str, ...]:
     """
     made = pages(data)
     trouble = [*made.trouble, *_bring_to_the_ui(context, data, made.document)]
-    for name, page in made.files.items():
+    planned = {PLAN_FILE: as_text(plan(data.entries)).encode()} if data.dry_run else {}
+    for name, page in {**made.files, **planned}.items():
         try:
             write = context.write if name == MARKDOWN else write_whole
             write(context.record / name, page)
@@ -180,7 +182,9 @@ def carried(  # noqa: PLR0913  what a recovery adds to what is known
     if back:
         verdict = last.verdict.after_recovery(back.summary)
     else:
-        verdict = last.verdict.after_failed_recovery(context.incident.id, _left(containment))
+        verdict = last.verdict.after_failed_recovery(
+            context.incident.id, _left(containment), workload=context.incident.workload
+        )
     facts = {
         "carried_from": f"record/{last.number:03d}",
         **last.facts,

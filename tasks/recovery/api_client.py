@@ -1,22 +1,24 @@
 """§7: ask the API that was brought back. It is the workload's: nothing it says is trusted, no answer is endless."""
 
+import base64
 import json
-import os
-import posixpath
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import httpx
 
 from tasks.custody.errors import EvacuationError
-from tasks.custody.evidence.redact import redact
+from tasks.custody.evidence.redact import HIDDEN, redact
 from tasks.custody.models.canary import row_of
-from tasks.custody.store.manifest import digest
+from tasks.custody.models.contract import prediction_in
+
+if TYPE_CHECKING:
+    from blocks.workload import Workload
 
 _ANSWER_SECONDS: Final = 10.0
 _ANSWER_BYTES: Final = 1 << 20
@@ -25,7 +27,9 @@ _POLL_SECONDS: Final = 0.2
 _SHOWN: Final = 200
 _UNAVAILABLE: Final = 503
 _UNPROCESSABLE: Final = 422
-_ANSWERS: Final = ("prediction", "predictions", "pred_proba", "pred")
+_REFUSED: Final = frozenset({401, 403})
+_SHORT: Final = 6
+"""Texts of fewer letters stand in any answer: they are no keys, and hiding them would garble it."""
 
 
 class NotRecovered(EvacuationError):
@@ -44,10 +48,12 @@ def failure(expected: str, got: str) -> NotRecovered:
 
 @dataclass(frozen=True)
 class ApiResponse:
-    """What the API said; status 0 with the reason where it said nothing."""
+    """What the API at a URL said; status 0 with the reason where it said nothing. `hidden` is never shown of it."""
 
     status: int
-    body: bytes
+    body: bytes = field(repr=False)
+    url: str = ""
+    hidden: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def good(self) -> bool:
@@ -56,9 +62,15 @@ class ApiResponse:
 
     @property
     def summary(self) -> str:
-        """The status and the beginning of the text, as it may be written down."""
-        text = redact(self.body.decode(errors="backslashreplace"))[:_SHOWN]
-        return f"HTTP {self.status}: {text!r}" if self.status else f"no answer: {text}"
+        """Who said it, the status and the beginning of the text, as it may be written down."""
+        text = self.shown(self.body.decode(errors="backslashreplace"))
+        return f"{self.url} answers HTTP {self.status}: {text!r}" if self.status else f"no answer of {self.url}: {text}"
+
+    def shown(self, text: str) -> str:
+        """The beginning of something that it said, without the keys that were sent."""
+        for secret in self.hidden:
+            text = text.replace(secret, HIDDEN)
+        return redact(text)[:_SHOWN]
 
     @property
     def content(self) -> Any:
@@ -78,12 +90,17 @@ class Prediction:
 
 
 class Api:
-    """The API at one address."""
+    """The API of a workload, asked by the contract in its block. The headers, which hold its key, are shown nowhere."""
 
-    def __init__(self, url: str) -> None:
-        """No proxy, no compression, no redirects."""
+    def __init__(self, block: "Workload", headers: Mapping[str, str] | None = None) -> None:
+        """No proxy, no compression, no redirects, so that no key goes elsewhere."""
+        self.block, self.url = block, shown_address(block)
+        self._hidden = tuple(sorted(_forms((headers or {}).values()), key=len, reverse=True))
         self._client = httpx.Client(
-            base_url=url, timeout=_ANSWER_SECONDS, trust_env=False, headers={"accept-encoding": "identity"}
+            base_url=block.api_address,
+            timeout=_ANSWER_SECONDS,
+            trust_env=False,
+            headers={**(headers or {}), "accept-encoding": "identity"},
         )
 
     def __enter__(self) -> Self:
@@ -99,6 +116,10 @@ class Api:
 
     def ask(self, method: str, path: str, **request: Any) -> ApiResponse:
         """One answer, bounded in size and time."""
+        status, body = self._ask(method, path, request)
+        return ApiResponse(status, body, f"{self.url}{path}", self._hidden)
+
+    def _ask(self, method: str, path: str, request: Mapping[str, Any]) -> tuple[int, bytes]:
         deadline = time.monotonic() + _ANSWER_SECONDS
         body = b""
         try:
@@ -106,97 +127,78 @@ class Api:
                 for piece in answer.iter_raw(_PIECE):
                     body += piece
                     if len(body) > _ANSWER_BYTES or time.monotonic() > deadline:
-                        return ApiResponse(0, b"%d bytes and no end" % len(body))
-                return ApiResponse(answer.status_code, body)
+                        return 0, b"%d bytes and no end" % len(body)
+                return answer.status_code, body
         except httpx.HTTPError as error:
-            return ApiResponse(0, f"{type(error).__name__}: {error}".encode())
-
-    def must(self, method: str, path: str, what: str, **request: Any) -> ApiResponse:
-        """One good answer, or the failure that `what` was not done."""
-        answer = self.ask(method, path, **request)
-        if not answer.good:
-            raise failure(f"the API to {what}", answer.summary)
-        return answer
+            return 0, f"{type(error).__name__}: {error}".encode()
 
 
-def wait_healthy(api: Api, lives: Callable[[], bool], seconds: float, log: Path | str) -> str:
-    """Poll until it answers, and only as long as what we started lives. How long it took, for the record."""
-    began = time.monotonic()
-    last = "no answer"
-    while (waited := time.monotonic() - began) < seconds:
-        if not lives():
-            raise failure("the API to keep running", f"what was started ended; see {log}")
-        answer = api.ask("GET", "/health")
-        if answer.good:
-            return f"HTTP {answer.status} after {waited:.1f} s"
-        last = answer.summary
-        time.sleep(_POLL_SECONDS)
-    raise failure(f"an answer from /health in {seconds:g} s", last)
+def shown_address(block: "Workload") -> str:
+    """Where the API answers, as it may be written down."""
+    return redact(block.api_address)
 
 
-def reload(api: Api, path: str, sha256: str, models: Path) -> None:
-    """Have it load one file by its name in the models folder, and no other: /reload opens any path that it is given."""
-    file = _inside(models, path)
-    if not file:
-        raise failure(f"the manifest's newest model to be a file in {models}", path)
-    if (now := digest(file)) != sha256:
-        raise failure(f"{path} to have sha256 {sha256}, as in the manifest", now)
-    api.must("POST", "/reload", f"reload {path}", params={"path": path})
+def _forms(secrets: Iterable[str]) -> Iterator[str]:
+    """What an error page may repeat of header values: each whole, its words, and the user and password of Basic."""
+    for secret in secrets:
+        words = [secret, *secret.split()]
+        with suppress(ValueError):
+            words += base64.b64decode(words[-1], validate=True).decode().split(":", 1)
+        yield from (form for word in words for form in (word, json.dumps(word)[1:-1]) if len(word) >= _SHORT)
 
 
-def served(said: str, asked: str, models: Path) -> Path:
-    """The file that the API's word means after it was asked for one; it must lie in the models folder."""
-    path = _inside(models, meant(said, asked))
-    if not path:
-        raise failure(f"the API to serve {asked}, or another file in {models}", repr(said))
-    return path
+def wait_healthy(
+    api: Api, lives: Callable[[], bool], listens: Callable[[], bool], seconds: float, log: Path | str
+) -> tuple[str, str]:
+    """Poll until it answers well, as long as what we started lives. How that ended, and why it is no proof, if so.
 
-
-def say_served(api: Api) -> str:
-    """What the API says it serves, which proves nothing: a path, or the base name of one."""
-    said = api.must("GET", "/health", "say which model it serves").content
-    return str(said.get("model") if isinstance(said, Mapping) else None)[:_SHOWN]
-
-
-def meant(said: str, asked: str) -> str:
-    """The path that /health means: a base name means the file that the API was asked for, if it is that one's."""
-    return asked if said == posixpath.basename(asked) else said
-
-
-def _inside(models: Path, name: str) -> Path | None:
-    """The file that a name in the models folder leads to; None if it leads out of the workload or nowhere.
-
-    A link may lead to another folder of the workload, as models/current to ../store/release-3.
+    Nobody is asked before what we started listens: the question may hold a key. One that answers and wants another
+    path or key (3xx, 4xx) is up, and not proven healthy. NotRecovered if it ends, or never answers so.
     """
-    with suppress(OSError, ValueError, RuntimeError):
-        path = models.parent / name
-        real, named = path.resolve(), Path(os.path.normpath(path)).is_relative_to(models)
-        there = models.parent if named else models
-        if real.is_relative_to(there.resolve()) and real.is_file():
-            return real
-    return None
+    began = time.monotonic()
+    path, last = api.block.health_path, ApiResponse(0, b"what was started does not listen there", api.url)
+    while (waited := time.monotonic() - began) < seconds and last.status not in _REFUSED:
+        if not lives():
+            raise failure("the API to keep running", f"what was started for {api.url} ended; see {log}")
+        if listens():
+            last = api.ask("GET", path)
+        if last.good:
+            return f"HTTP {last.status} after {waited:.1f} s", ""
+        time.sleep(_POLL_SECONDS)
+    if httpx.codes.is_redirect(last.status) or httpx.codes.is_client_error(last.status):
+        return last.summary, f"that it is healthy: {last.summary}{_advice(last)}"
+    raise failure(f"an answer from {api.url}{path} in {seconds:g} s", last.summary)
+
+
+def _advice(answer: ApiResponse) -> str:
+    return " (does it want a key? api_headers; キーが必要なら api_headers)" if answer.status in _REFUSED else ""
 
 
 def predict(api: Api) -> Prediction:
-    """One prediction with a row made from /schema.
+    """One prediction, with the block's canary_request or else with a row made from /schema.
 
-    503, another error, or an answer without a prediction is a failure. A row that the API refuses (422) is neither a
-    failure nor a proof: the row is our invention. Where /schema names no columns the row is empty, and an API that
-    fills in what is missing may answer it; all that such a row can show otherwise is that no model is loaded (503).
+    NotRecovered without a model (503) and without an answer; any other answer that holds no prediction proves nothing,
+    and is told. Where /schema names no columns the row is empty, and an API that fills in what is missing may answer
+    it.
     """
-    schema = api.ask("GET", "/schema")
-    if schema.status in {0, _UNAVAILABLE}:
-        raise failure("the API to have a model loaded", schema.summary)
-    row = row_of(schema.content) if schema.good else {}
-    answer = api.ask("POST", "/predict", json={"features": row})
-    content = answer.content if answer.good else None
-    found = (
-        [content[name] for name in _ANSWERS if content.get(name) is not None] if isinstance(content, Mapping) else []
-    )
-    if found:
-        return Prediction(redact(json.dumps(found[0]))[:_SHOWN])
+    block, why = api.block, ""
+    request: Any = block.canary_request
+    if request is None:
+        schema = api.ask("GET", "/schema")
+        _require_model(schema)
+        row = row_of(schema.content) if schema.good else {}
+        request = {"features": row}
+        why = "" if row else f"/schema names no columns ({schema.summary}), "
+    answer = api.ask("POST", block.predict_path, json=request)
+    _require_model(answer)
+    found = prediction_in(answer.content, block.prediction_at) if answer.good else None
+    if found is not None:
+        return Prediction(answer.shown(json.dumps(found)))
     if answer.status == _UNPROCESSABLE:
-        return Prediction(unproven=f"that it predicts: it refuses the row that we made up ({answer.summary})")
-    if not row and answer.status not in {0, _UNAVAILABLE}:
-        return Prediction(unproven=f"that it predicts: /schema names no columns ({schema.summary})")
-    raise failure("a prediction from /predict", answer.summary)
+        why += "it refuses the row that we made up, " if block.canary_request is None else "it refuses canary_request, "
+    return Prediction(unproven=f"that it predicts: {why}{answer.summary}{_advice(answer)}")
+
+
+def _require_model(answer: ApiResponse) -> None:
+    if answer.status in {0, _UNAVAILABLE}:
+        raise failure("the API to have a model loaded", answer.summary)

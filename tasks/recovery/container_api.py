@@ -3,6 +3,7 @@
 import hashlib
 import posixpath
 import re
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, Final
 
@@ -12,10 +13,7 @@ from tasks.containment.containers import kept_config
 from tasks.custody.containment.container import Container, ContainerIdentity, FrozenContainer, publishes
 from tasks.custody.containment.process import Identity
 from tasks.custody.errors import ContainerGone, EngineError
-from tasks.custody.evidence.acquisition import StoredFile
 from tasks.incident.layout import FROZEN_CONTAINERS, RECOVERED, RECOVERED_CONTAINERS, of_any_boot
-from tasks.recovery.api_client import Api, failure, meant, say_served
-from tasks.recovery.process_api import path_of
 from tasks.runtime.context import RunContext
 from tasks.system.processes import start_of
 
@@ -63,7 +61,16 @@ class ContainerApi:
         self.context, self.engine, self.was = context, context.engine, was
         self.container = was.name
         self.log = f"docker logs {was.name}"
-        self._id = ""
+        self._id, self._made = "", False
+
+    @property
+    def root(self) -> str:
+        """Its working directory."""
+        return now.folder if (now := self._now) else "/"
+
+    @property
+    def _models(self) -> str:
+        return posixpath.join(self.root, "models")
 
     @property
     def _now(self) -> Container | None:
@@ -83,13 +90,27 @@ class ContainerApi:
         self._id = next((id_ for id_ in earlier if (now := self.engine.get_container(id_)) and now.alive), "")
         return bool(self._id)
 
-    def start(self) -> None:
-        """As `docker start` if it still exists, else as `docker run` with every option that it had."""
+    @property
+    def words(self) -> Iterable[str]:
+        """Its command and its environment, as they were kept."""
+        about = kept_config(self.context, self.was.identity)
+        return [about["Path"], *about["Args"], *(about["Config"].get("Env") or [])]
+
+    @property
+    def folder(self) -> "ContainerApi":
+        """Its own."""
+        return self
+
+    def prepare(self) -> None:
+        """Make it again with every option that it had, if it is gone."""
         was = self.was.identity
-        there = self.engine.get_container(was.id)
-        self._id = was.id if there else self.engine.create(self.was.name, kept_config(self.context, was))
+        self._made = self.engine.get_container(was.id) is None
+        self._id = self.engine.create(self.was.name, kept_config(self.context, was)) if self._made else was.id
+
+    def start(self) -> None:
+        """As `docker start`."""
         self.engine.start(self._id)
-        how = "started" if there else "made anew"
+        how = "made anew" if self._made else "started"
         self.context.log.write("restarted", self._id, name=self.was.name, image=self.was.image, how=how)
 
     def lives(self) -> bool:
@@ -103,31 +124,28 @@ class ContainerApi:
         processes = self.context.host.snapshot().values()
         return any(process.container == self._id and port in _ports(process.pid) for process in processes)
 
-    def load(self, api: Api, model: StoredFile) -> tuple[str, str, str]:
-        """By the path as the container knows it; what it serves is read through the engine, not from its word."""
-        folder = now.folder if (now := self._now) else "/"
-        models = posixpath.join(folder, "models")
-        path = inside(models, path_of(model))
-        if not path:
-            raise failure(f"the manifest's newest model to be a file in {models}", path_of(model))
-        api.must("POST", "/reload", f"reload {path}", params={"path": path})
-        said = say_served(api)
-        serves = inside(models, meant(said, path))
-        if not serves:
-            raise failure(f"the API to serve a file in {models} of its container", repr(said))
-        return f"{self.container}:{serves}", self._digest(models, serves), said
+    def known_as(self, name: str) -> str:
+        """By the path as the container knows it."""
+        return inside(self._models, name)
 
-    def _digest(self, models: str, path: str) -> str:
-        archive = self.engine.archive(self._id, path)
-        if archive and archive.link and inside(models, archive.link):
-            archive = self.engine.archive(self._id, archive.link)
+    def listed(self, sealed: Iterable[str]) -> list[str]:
+        """What was collected out of it."""
+        return [name for name in sealed if name.startswith("/") and self.known_as(name)]
+
+    def digest(self, name: str) -> str:
+        """Read through the engine; nothing for a folder, a device, or a link that leads elsewhere."""
+        path = self.known_as(name)
+        archive = self.engine.archive(self._id, path) if path else None
+        if archive and archive.link:
+            target = self.known_as(archive.link)
+            archive = self.engine.archive(self._id, target) if target else None
         if archive is None:
-            raise failure(f"a file at {path} in the container", "nothing")
+            return ""
         hashed = hashlib.sha256()
         with archive.opened() as tar:
             content = tar.extractfile(member) if (member := tar.next()) and member.isreg() else None
             if content is None:
-                raise failure(f"a file at {path} in the container", "a folder, a device or a link that leads elsewhere")
+                return ""
             while block := content.read(_BLOCK):
                 hashed.update(block)
         return hashed.hexdigest()
@@ -140,11 +158,13 @@ class ContainerApi:
             self.context.journal(RECOVERED, list[Identity], [*self.context.recovered(), self.identity])
 
     def end(self) -> None:
-        """Its restart forbidden first, else its end would be its beginning."""
+        """Its restart forbidden first, else its end would be its beginning; one that was made and not started goes."""
         now = self._now
-        if now is None or not now.alive:
-            return
         with suppress(EngineError, TimeoutError):
+            if now is None or not now.alive:
+                if self._made:
+                    self.engine.remove(self._id)
+                return
             if now.restart != "no" and not now.auto_remove:
                 self.engine.forbid_restart(now.id)
             self.engine.signal(now.id, "SIGKILL")

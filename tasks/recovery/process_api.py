@@ -1,8 +1,9 @@
 """§7: start the API as a process of the host again, tell it from a stranger's, end it if need be."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from posixpath import commonpath
 from signal import SIGKILL
 from typing import Final, Protocol
 
@@ -12,12 +13,10 @@ from pydantic import TypeAdapter, ValidationError
 from tasks.adapters.host import lives
 from tasks.custody.containment.process import NOBODY, Identity, Process, family
 from tasks.custody.containment.receipt import Frozen
-from tasks.custody.evidence.acquisition import StoredFile
-from tasks.custody.evidence.keys import unquote
+from tasks.custody.evidence.pattern import literal_folder
 from tasks.custody.evidence.redact import redact_command
-from tasks.custody.store.manifest import digest
 from tasks.incident.layout import FROZEN, RECOVERED, of_any_boot
-from tasks.recovery.api_client import Api, reload, say_served, served
+from tasks.recovery.served_model import HostFolder, ModelFolder
 from tasks.runtime.context import RunContext
 from tasks.system.accounts import clean_environment
 
@@ -43,6 +42,17 @@ class Revival(Protocol):
     def again(self) -> bool:
         """Take the one that an earlier recovery brought back, if it lives."""
 
+    @property
+    def words(self) -> Iterable[str]:
+        """Words and values that it is started with: they may name its model."""
+
+    @property
+    def folder(self) -> ModelFolder:
+        """Where its models lie."""
+
+    def prepare(self) -> None:
+        """Do what comes before its files can be looked at and it can be started."""
+
     def start(self) -> None:
         """Start it."""
 
@@ -51,9 +61,6 @@ class Revival(Protocol):
 
     def listens(self, port: int) -> bool:
         """Whether it is the one that answers there."""
-
-    def load(self, api: Api, model: StoredFile) -> tuple[str, str, str]:
-        """Have it load the manifest's model; path and digest of the file that it then says it serves, and its word."""
 
     def keep(self) -> None:
         """Write down that it is ours: no new life of the workload."""
@@ -83,6 +90,21 @@ class ProcessApi:
         self._started = next((who for who in self.context.recovered() if lives(self.context.host, who)), None)
         return self._started is not None
 
+    @property
+    def words(self) -> Iterable[str]:
+        """Its command and its environment."""
+        return [*self.context.workload.api_command, *self.context.workload.api_environment.values()]
+
+    @property
+    def folder(self) -> HostFolder:
+        """The folder below which all models lie that the block's patterns can match, as models/."""
+        block = self.context.workload
+        models = commonpath([literal_folder(each) for each in block.models] or ["models"])
+        return HostFolder(block.root, block.root / models, tuple(block.models))
+
+    def prepare(self) -> None:
+        """Nothing."""
+
     def start(self) -> None:
         """As the user of its receipt, in a scope or session of its own."""
         block, user = self.context.workload, _api_user(self.context)
@@ -103,14 +125,6 @@ class ProcessApi:
                     if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port:
                         return True
         return False
-
-    def load(self, api: Api, model: StoredFile) -> tuple[str, str, str]:
-        """Only a file of the models folder is asked for, and only one is believed."""
-        models, asked = self.context.workload.root / "models", path_of(model)
-        reload(api, asked, model.sha256, models)
-        said = say_served(api)
-        path = served(said, asked, models)
-        return str(path), digest(path), said
 
     def keep(self) -> None:
         """Beside those that came before."""
@@ -143,8 +157,3 @@ def _api_user(context: RunContext) -> int:
     """As the freeze found it; the owner of the root where no API was frozen."""
     users = (process.user for process in frozen_before(context) if process.role == "api")
     return next(users, context.workload.root.stat().st_uid)
-
-
-def path_of(model: StoredFile) -> str:
-    """The model's path as the workload knows it."""
-    return unquote(model.source).decode(errors="backslashreplace")

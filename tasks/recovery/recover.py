@@ -1,34 +1,35 @@
 """§7: lift the cordon, bring the API back, and prove that it serves the model that is in the manifest."""
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from posixpath import basename
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
+from tasks.adapters.saved_blocks import secret_headers
 from tasks.containment.containment_check import check_containment
 from tasks.containment.cordon import hold
 from tasks.containment.pause_prefect import pause_named
 from tasks.containment.uncordon import uncordon
 from tasks.custody.containment.receipt import Containment, Recovery
-from tasks.custody.evidence.acquisition import Seal, StoredFile
+from tasks.custody.evidence.acquisition import Seal
 from tasks.custody.incident.verdict import Verdict, why_not_recover
-from tasks.evidence.model_inspection import sound_models
-from tasks.evidence.seal import read_manifest
-from tasks.recovery.api_client import Api, Prediction, failure, predict, wait_healthy
+from tasks.recovery.api_client import Api, Prediction, failure, predict, shown_address, wait_healthy
 from tasks.recovery.container_api import ContainerApi, api_container, restore_restart_policies
-from tasks.recovery.process_api import ProcessApi, Revival, path_of
+from tasks.recovery.process_api import ProcessApi, Revival
+from tasks.recovery.served_model import SealedModels, prove_served
 from tasks.recovery.unit_api import UnitApi, unit_of_api
 from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
 
+if TYPE_CHECKING:
+    from blocks.workload import Workload
+
 _PROBE_SECONDS: Final = 10.0
 _PATIENCE_SECONDS: Final = 12.0
 """What a cancelled recovery has to contain again: an answer of the API that is waited for takes 10 s at most."""
-_NO_MODEL: Final = "no model: the manifest names none that is sound"
 
 
 @step("§7", "recover", "recover the API", "復旧", patience=_PATIENCE_SECONDS)
@@ -41,16 +42,19 @@ def recover(context: RunContext, seals: Sequence[Seal], intact: Seal, verdict: V
     del intact
     if why_not := why_not_recover(verdict.word, despite):
         raise failure("an incident whose evidence is safe", why_not)
-    model = _newest_model(context, seals)
+    headers = secret_headers(context.workload.api_headers)
+    models = SealedModels.read(context, seals)
     way = _way_back(context)
     if way.again():
-        return _prove(context, way, seals, model)
+        return _prove(context, way, models, headers)
     _require_quiet(context)
     try:
+        way.prepare()
+        _require_unchanged(context, way, models)
         engine = context.engine if context.workload.containers else None
         let_go = uncordon(context.host, context.scheduler, context.workload, context.log, engine)
         way.start()
-        recovery = _prove(context, way, seals, model)
+        recovery = _prove(context, way, models, headers)
         way.keep()
         restore_restart_policies(context)
     except BaseException:
@@ -79,63 +83,45 @@ def _require_quiet(context: RunContext) -> None:
         raise failure("nothing of the workload to run before its recovery", "; ".join(alive[:3]))
     with socket.socket() as probe:
         probe.settimeout(_PROBE_SECONDS)
-        if probe.connect_ex(_address(context)) == 0:
-            raise failure(f"nobody to listen on {context.workload.api_address} before the restart", "somebody who does")
+        if probe.connect_ex(address_of(context.workload)) == 0:
+            raise failure(
+                f"nobody to listen on {shown_address(context.workload)} before the restart", "somebody who does"
+            )
 
 
 def _way_back(context: RunContext) -> Revival:
     """As it ran: an API that was a container, or a service that the block names, comes back as one."""
-    if was := api_container(context, _address(context)[1]):
+    if was := api_container(context, address_of(context.workload)[1]):
         return ContainerApi(context, was)
     unit = unit_of_api(context)
     return UnitApi(context, unit) if unit else ProcessApi(context)
 
 
-def _newest_model(context: RunContext, seals: Sequence[Seal]) -> StoredFile | None:
-    models = [
-        file
-        for sealed in seals
-        for file in sound_models(context, sealed.volume, read_manifest(context, sealed.volume).files)
-        if file.stored.startswith("models/")
-    ]
-    return max(models, key=lambda file: file.mtime_ns or 0, default=None)
+def _require_unchanged(context: RunContext, way: Revival, models: SealedModels) -> None:
+    """NotRecovered unless each model that the API may load at its start is as in the manifest, and none is suspect."""
+    names = models.starting(context, way.folder, way.words)
+    models.require_unchanged(shown_address(context.workload), way.folder, names)
 
 
-def _undecided(context: RunContext, seals: Sequence[Seal], model: StoredFile, said: str) -> str:
-    """What a base name in /health leaves open: files of the manifests that have the same one, and another content."""
-    path = path_of(model)
-    files = (file for sealed in seals for file in read_manifest(context, sealed.volume).files if file.source)
-    others = sorted({path_of(file) for file in files if file.sha256 != model.sha256} - {path})
-    namesakes = [other for other in others if basename(other) == said]
-    return f"which model it serves: {said!r} is {path}, or {' or '.join(namesakes)}" if namesakes else ""
-
-
-def _address(context: RunContext) -> tuple[str, int]:
-    url = urlsplit(context.workload.api_address)
+def address_of(workload: "Workload") -> tuple[str, int]:
+    """Host and port of the API."""
+    url = urlsplit(workload.api_address)
     return url.hostname or "127.0.0.1", url.port or (443 if url.scheme == "https" else 80)
 
 
-def _prove(context: RunContext, way: Revival, seals: Sequence[Seal], model: StoredFile | None) -> Recovery:
+def _prove(context: RunContext, way: Revival, models: SealedModels, headers: Mapping[str, str]) -> Recovery:
     block = context.workload
-    _, port = _address(context)
-    with Api(block.api_address) as api:
-        health = wait_healthy(api, partial(_lives, context, way), block.recovery_seconds, way.log)
-        if not way.listens(port):
-            raise failure(f"what was started to listen on port {port}", "somebody else's answers")
-        context.log.write("healthy", block.api_address, result=health)
-        made = Recovery(datetime.now(UTC), way.identity, _NO_MODEL, "", health, container=way.container)
-        if model is None:
-            return replace(made, unproven=("which model it serves",))
-        path, sha256, said = way.load(api, model)
-        if sha256 != model.sha256:
-            raise failure(f"the API to serve sha256 {model.sha256}, as in the manifest", f"{path}: sha256 {sha256}")
-        if undecided := _undecided(context, seals, model, said):
-            sha256 = ""
-        else:
-            context.log.write("model proven", path, sha256=sha256)
-        prediction = prove_prediction(context, api)
-    unproven = tuple(filter(None, (undecided, prediction.unproven)))
-    return replace(made, model=path_of(model), sha256=sha256, prediction=prediction.answer, unproven=unproven)
+    listens = partial(way.listens, address_of(context.workload)[1])
+    with Api(block, headers) as api:
+        health, unhealthy = wait_healthy(api, partial(_lives, context, way), listens, block.recovery_seconds, way.log)
+        context.log.write("healthy", api.url, result=f"not proven: {unhealthy}" if unhealthy else health)
+        expected = models.expected(context, models.starting(context, way.folder, way.words))
+        made = prove_served(context, api, way.folder, models, expected)
+        prediction = prove_prediction(context, api) if expected else Prediction()
+        _require_unchanged(context, way, models)
+    unproven = tuple(filter(None, (unhealthy, *made.unproven, prediction.unproven)))
+    about = {"health": health, "prediction": prediction.answer, "container": way.container, "url": api.url}
+    return Recovery(datetime.now(UTC), way.identity, made.model, made.sha256, unproven=unproven, **about)
 
 
 def _lives(context: RunContext, way: Revival) -> bool:
@@ -146,7 +132,7 @@ def _lives(context: RunContext, way: Revival) -> bool:
 def prove_prediction(context: RunContext, api: Api) -> Prediction:
     """One canary prediction, told in the custody log."""
     made = predict(api)
-    context.log.write("predicted", context.workload.api_address, result=made.answer or f"not proven: {made.unproven}")
+    context.log.write("predicted", api.url, result=made.answer or f"not proven: {made.unproven}")
     return made
 
 

@@ -1,5 +1,7 @@
 """§7: start the API again as the systemd service that it was."""
 
+from collections.abc import Iterable
+
 from tasks.containment.units import keep_down, wakers
 from tasks.custody.containment.receipt import Frozen
 from tasks.recovery.api_client import failure
@@ -38,6 +40,11 @@ class UnitApi(ProcessApi):
     def again(self) -> bool:
         """After an earlier recovery it may have been started again by systemd, as its unit asks."""
         return bool(self.context.recovered()) and self._find()
+
+    @property
+    def words(self) -> Iterable[str]:
+        """Command lines of the service as it was frozen."""
+        return [each.command for each in frozen_before(self.context) if self.unit in _units(self.context, each)]
 
     def start(self) -> None:
         """Have systemd start it, with the sockets and paths that wake it."""

@@ -169,8 +169,9 @@ def _told(context: RunContext, name: str, about: Mapping[str, str], ja: str, bod
     action = "step done" if made.is_complete else "step incomplete"
     context.log.write(action, name, **about, seconds=round(time.monotonic() - began, 3), result=made.summary)
     told = visible(made.summary, LINE_LIMIT)
-    logger.info("%s: %s", name, told)
-    message = f"{ja}: {told}"
+    as_if, in_ja = ("would: ", " (予行)") if context.dry_run else ("", "")
+    logger.info("%s: %s%s", name, as_if, told)
+    message = f"{ja}{in_ja}: {as_if}{told}"
     return Completed(message=message, data=made) if made.is_complete else Failed(message=message, data=made)
 
 

@@ -125,7 +125,14 @@ def _source(store: "Store", what: str, past: History) -> RestoreSource:
     stamp = what.removeprefix("snapshots/").strip("/")
     prefix = snapshot_key(stamp, "")
     whole, _, volume = stamp.rpartition(".")
-    incident = parse_id(f"IR-{whole if volume.isdecimal() and whole else stamp}")
+    try:
+        incident = parse_id(f"IR-{whole if volume.isdecimal() and whole else stamp}")
+    except Refused as error:
+        raise Refused(
+            "latest, an incident IR-…, or a snapshot's stamp YYYYmmddTHHMMSSZ",
+            what,
+            "List the incidents: make audit STORE=…; the stamp of a snapshot is the id of its incident without IR-.",
+        ) from error
     return RestoreSource(what, prefix, "", _promised(store, incident, prefix))
 
 

@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 _START_SECONDS: Final = 10.0
 _DOOR_SECONDS: Final = 3.0
 _POLL_SECONDS: Final = 0.01
+_READINGS: Final = 3
 _PEER: Final = struct.Struct("3i")
 
 
@@ -172,14 +173,22 @@ def _first_holder(pids: Iterable[int], lock: Path) -> Process | None:
 
 
 def _listed(lock: Path, *, waiting: bool = False) -> list[int]:
-    """Who took the lock, or who waits for it, by /proc/locks."""
+    """Who took the lock, or who waits for it, by /proc/locks.
+
+    The kernel tells it page by page, and passes over some where others were unlocked in between: a reading that finds
+    nobody is not believed at once.
+    """
     try:
         there = lock.lstat()
-        lines = Path("/proc/locks").read_text().splitlines()
     except OSError:
         return []
     wanted = f"{os.major(there.st_dev):02x}:{os.minor(there.st_dev):02x}:{there.st_ino}"
-    return [pid for line in lines if (pid := _pid(waiting, line.split(), wanted))]
+    for _ in range(_READINGS):
+        with suppress(OSError):
+            lines = Path("/proc/locks").read_text().splitlines()
+            if found := [pid for line in lines if (pid := _pid(waiting, line.split(), wanted))]:
+                return found
+    return []
 
 
 def _pid(waiting: bool, words: list[str], wanted: str) -> int:  # noqa: FBT001  it is matched with the words

@@ -47,8 +47,12 @@ def ticks() -> int:
 
 def began() -> datetime:
     """When this process was started, by the host's clock."""
-    age = time.clock_gettime(time.CLOCK_BOOTTIME) - start_of(os.getpid()) / os.sysconf("SC_CLK_TCK")
-    return datetime.now(UTC) - timedelta(seconds=age)
+    return datetime.now(UTC) - timedelta(seconds=age_of(start_of(os.getpid())))
+
+
+def age_of(start: int) -> float:
+    """How long ago that was, in seconds; `start` is in clock ticks since boot."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - start / os.sysconf("SC_CLK_TCK")
 
 
 def flow_run_of(pid: int) -> str:

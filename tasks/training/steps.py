@@ -3,7 +3,6 @@
 import fcntl
 import os
 import socket
-import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +23,7 @@ from tasks.custody.incident.incident import Incident
 from tasks.incident.layout import CORDON, FROZEN, OPEN
 from tasks.system.atomic_files import read_marker, read_plain
 from tasks.system.file_lock import holder, open_lock
+from tasks.system.processes import age_of
 from tasks.training.process import Ended
 
 EVENT: Final = "training.failed"
@@ -152,8 +152,7 @@ def raise_alarm(name: str, run: str, ended: Ended) -> str:
 
 def _began(identity: Identity) -> datetime:
     """When a process was started: the kernel counts in clock ticks since boot."""
-    age = time.clock_gettime(time.CLOCK_BOOTTIME) - identity.start / os.sysconf("SC_CLK_TCK")
-    return datetime.now(UTC) - timedelta(seconds=age)
+    return datetime.now(UTC) - timedelta(seconds=age_of(identity.start))
 
 
 def conclude(workload: Workload, name: str, run: str, ended: Ended) -> State[Any]:

@@ -5,7 +5,9 @@ went on: who was frozen for a moment only is found out too.
 """
 
 import json
+import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -50,6 +52,7 @@ for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGCONT, sig
 """
 """Notes each signal that it gets, in a file of the account's."""
 
+_NOBODY: Final = 65534
 _ORDERS: Final = ("keeper.py", "orders.json")
 
 _SHIPPER: Final = f"""{_NOTING.replace("PLACE", "os.environ['HOME'] + '/signals'")}
@@ -77,8 +80,9 @@ class Neighbour:
     """A program beside the workload, in its root unless it has a root of its own.
 
     ROOT and HOME in `command` are the workload's root and the account's folder, PYTHON is our interpreter. It is there
-    when it has so many `processes`, and a file that `shows` matches. `program` of the machine is what it needs, and
-    `bystanders` the block's own word for it, where a fact ties it to the workload.
+    when it has so many `processes`, and a file that `shows` matches. `program` of the machine is what it needs,
+    `database` the folder of one that is made for it, and `bystanders` the block's own word for it, where a fact ties it
+    to the workload.
     """
 
     name: str
@@ -90,8 +94,22 @@ class Neighbour:
     shows: str = ""
     own_root: bool = False
     requirements: str = ""
+    database: str = ""
     soak: bool = False
 
+
+# Debian keeps the programs of each version apart.
+_NEWEST: Final = max(
+    Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: int(folder.parent.name), default=Path("/postgresql")
+)
+POSTGRES: Final = str(_NEWEST / "postgres")
+_SERVER: Final = f'exec {POSTGRES} -D database -k "$TMPDIR" -c listen_addresses= -c autovacuum=off'
+_REACHED: Final = '-h "$TMPDIR" -U postgres'
+_CLIENT: Final = (
+    f"(cd; {_SERVER}) & "
+    f"until {_NEWEST}/pg_isready -q {_REACHED}; do sleep 0.05; done; "
+    f'exec {_NEWEST}/psql -X -L "HOME/typed" {_REACHED} postgres'
+)
 
 LOG: Final = "logs/train-20260101_000000.log"
 NEIGHBOURS: Final = (
@@ -118,6 +136,22 @@ NEIGHBOURS: Final = (
         "VS Code's server",
         ["node", "-e", "setInterval(() => {}, 1000)", "server-main.js", "--start-server"],
         program="node",
+    ),
+    Neighbour(
+        "PostgreSQL",
+        ["sh", "-c", _SERVER],
+        5,
+        program=POSTGRES,
+        bystanders=r"^(\S*/)?postgres\b",
+        database="database",
+    ),
+    Neighbour(
+        "psql",
+        ["sh", "-c", _CLIENT],
+        7,
+        program=POSTGRES,
+        shows="HOME/typed",
+        database="HOME/database",
     ),
     Neighbour(
         "another workload",
@@ -170,6 +204,9 @@ class Beside:
             self.where.chmod(0o777)
         (folder / "shipper.py").write_text(_SHIPPER)
         (folder / "keeper.py").write_text(_KEEPER)
+        if neighbour.database:
+            _, at_home, name = neighbour.database.rpartition("HOME/")
+            lay(folder / name if at_home else self.where / name, self.account)
         places = {"ROOT": str(root), "HOME": str(folder), "PYTHON": sys.executable}
         command = [_placed(word, places) for word in neighbour.command]
         (folder / "orders.json").write_text(json.dumps([str(self._told), command, str(self.where)]))
@@ -211,6 +248,18 @@ class Beside:
         """What the kernel told its parent of it, and what it was sent itself, so far as it notes that."""
         notes = [path for path in (self.where / "signals", self.account.folder / "signals") if path.exists()]
         return [line for path in (self._told, *notes) if path.exists() for line in path.read_text().splitlines()]
+
+
+def lay(database: Path, account: Account) -> None:
+    """Make an account's database as somebody who has a name: its maker wants one, its server does not."""
+    database.mkdir()
+    os.chown(database, _NOBODY, _NOBODY)
+    somebody = ["setpriv", f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups"]
+    ways = ["--username=postgres", "--auth=trust", "--no-sync", "--no-locale"]
+    command = [*somebody, str(_NEWEST / "initdb"), *ways, "-D", str(database)]
+    subprocess.run(command, cwd="/", stdout=subprocess.DEVNULL, check=True)
+    for path in (database, *database.rglob("*")):
+        account.give(path)
 
 
 def _placed(word: str, places: Mapping[str, str]) -> str:

@@ -45,6 +45,7 @@ _KEPT: Final = tuple(
         ("group outside of our namespace", r"(?<=^/)\.\.", ""),
     )
 )
+_UNIT: Final = re.compile(r"/(?:[^/]+\.slice/)*([^/]+\.(?:service|scope))(?=/)")
 _SCOPE: Final = re.compile(r".*/([^/]+\.scope)(?=/|$)")
 _SHARED: Final = re.compile(r"init\.scope|session-.*\.scope")
 
@@ -68,6 +69,18 @@ class Held:
 def name_of(incident: str, home: PurePath) -> str:
     """Name the group of an incident, by its folder too: workloads of one host may be evacuated in the same second."""
     return f"{INCIDENT_PREFIX}{incident}-{sha256(os.fsencode(home)).hexdigest()[:8]}"
+
+
+def places_of(name: str, own: str, user: int) -> tuple[str, ...]:
+    """Paths for a group of this name, best first: at the top, in what the user's own systemd has, in `own`."""
+    manager = f"/user.slice/user-{user}.slice/user@{user}.service"
+    return tuple(f"{top.rstrip('/')}/{name}" for top in ("/", manager, own))
+
+
+def delegated(path: str) -> tuple[str, str]:
+    """Split a group's path into the unit of the system's systemd that it is in, and what is below; empty if in none."""
+    found = _UNIT.match(path)
+    return (found[1], path[found.end() :]) if found else ("", "")
 
 
 def path_of(cgroup: str) -> str:

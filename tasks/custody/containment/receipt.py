@@ -311,6 +311,7 @@ class Recovery(StepResult):
     prediction: str = ""
     unproven: tuple[str, ...] = ()
     container: str = ""
+    url: str = ""
 
     @property
     def is_complete(self) -> bool:
@@ -321,7 +322,7 @@ class Recovery(StepResult):
     def summary(self) -> str:
         """In a few words."""
         what = f"container {self.container}" if self.container else f"pid {self.process.pid}"
-        words = f"the API answers ({what}) with {self.model}"
+        words = f"the API {f'at {self.url} ' if self.url else ''}answers ({what}) with {self.model}"
         words += f", sha256 {self.sha256[:12]} as in the manifest" if self.sha256 else ""
         words += f", and predicts {self.prediction}" if self.prediction else ""
         return f"{words}; not proven: {'; '.join(self.unproven)}" if self.unproven else words

@@ -106,9 +106,13 @@ def unit(text: str) -> str:
 
 def address(command: Iterable[str], environment: Mapping[str, str]) -> str:
     """Where a server that is started like this answers on this host: the last port named, the command's over PORT."""
+    return f"http://127.0.0.1:{[_USUAL_PORT, *ports_named(command, environment)][-1]}"
+
+
+def ports_named(command: Iterable[str], environment: Mapping[str, str]) -> list[str]:
+    """Ports that a server's command and environment name; the last one counts."""
     words = " ".join([*(f"{name}={value}" for name, value in environment.items()), *command]).split()
-    *_, port = [_USUAL_PORT, *_PORT.findall("\n".join(words))]
-    return f"http://127.0.0.1:{port}"
+    return [str(port) for port in _PORT.findall("\n".join(words))]
 
 
 def absolute(path: Path) -> Path:

@@ -25,18 +25,19 @@ class Word(StrEnum):
 
 @dataclass(frozen=True)
 class Verdict:
-    """The word, and in plain sentences what is safe, what is missing, and what to do next."""
+    """The word, and in plain sentences what is safe, what is missing, what to do next; `first` goes before them all."""
 
     word: Word
     safe: tuple[str, ...]
     missing: tuple[str, ...]
     notes: tuple[str, ...]
     next: str
+    first: str = ""
 
     @property
     def message(self) -> str:
         """One line for the state message and the log."""
-        parts = [f"{self.word}."]
+        parts = [f"{self.word}.", *([f"First: {self.first}."] if self.first else [])]
         if self.safe:
             parts.append(f"Safe: {_listed(self.safe)}.")
         if self.missing:
@@ -48,13 +49,13 @@ class Verdict:
         last = "write the postmortem." if self.word in _RECOVERABLE else self.next
         return replace(self, safe=(*self._safe_whatever_runs, f"{_RECOVERED} {told}"), next=last)
 
-    def after_failed_recovery(self, incident: str, alive: Sequence[str]) -> "Verdict":
+    def after_failed_recovery(self, incident: str, alive: Sequence[str], *, workload: str = "NAME") -> "Verdict":
         """The same verdict when the API did not come back, unless something of what was started lives on."""
         safe = self._safe_whatever_runs
         if not alive:
             return replace(self, safe=(_CONTAINED, *safe))
-        word = Word.NOT_CONTAINED
-        return replace(self, word=word, safe=safe, missing=(*alive, *self.missing), next=_next(word, incident))
+        word, then = Word.NOT_CONTAINED, _next(Word.NOT_CONTAINED, incident, workload)
+        return replace(self, word=word, safe=safe, missing=(*alive, *self.missing), next=then)
 
     def of_what_was_not_kept(self) -> "Verdict":
         """Return the verdict where no folder took a file: containment alone is safe, and no run can be carried on."""
@@ -93,15 +94,17 @@ def judge(  # noqa: PLR0913  everything that a verdict is made of
     receipts: Sequence[ObjectReceipt],
     trouble: Sequence[str] = (),
     *,
+    workload: str = "NAME",
     ways_in: Sequence[str] = (),
     notes: Sequence[str] = (),
+    first: str = "",
 ) -> Verdict:
-    """Judge an incident.
+    """Judge an incident of this workload.
 
     Laws: not contained outranks everything; no receipts, or one object unproven, is UNVERIFIED; a lost needed
     collector, or one lost file, is PARTIAL. `trouble` names steps that failed before they could leave a receipt,
     `ways_in` what may still start the workload although the cordon should have closed it, `notes` what else a person
-    should know.
+    should know, `first` what before all else.
     """
     alive = (*not_contained(containment), *ways_in)
     bad, gone = unproven(receipts), lost_once(receipts)
@@ -109,10 +112,7 @@ def judge(  # noqa: PLR0913  everything that a verdict is made of
     notes = (
         *notes,
         *(_describe(item) for item in evidence if not item.outcome.is_complete and not item.lost),
-        *(
-            f"matches by its command line, or works in the root, but not both, so it was left alone: {text}"
-            for text in (containment.left_alone if containment else ())
-        ),
+        *_others(containment.left_alone if containment else ()),
         *(containment.notes if containment else ()),
     )
     missing = (
@@ -129,13 +129,25 @@ def judge(  # noqa: PLR0913  everything that a verdict is made of
         word = Word.UNVERIFIED
     else:
         word = Word.PARTIAL if lost or gone or not evidence else Word.VERIFIED
-    return Verdict(word, _safe(containment, alive, evidence, receipts), missing, notes, _next(word, incident))
+    safe = _safe(containment, alive, evidence, receipts)
+    return Verdict(word, safe, missing, notes, _next(word, incident, workload), first)
 
 
-def judge_thaw(incident: str, thawed: Thawed | None, notes: Sequence[str], trouble: Sequence[str]) -> Verdict:
+def _others(left_alone: Sequence[str]) -> tuple[str, ...]:
+    """One note of all that only look like the workload; verdict.json names each."""
+    if not left_alone:
+        return ()
+    more = f", and {len(left_alone) - 1} more in verdict.json" if left_alone[1:] else ""
+    why = "by its command line or by where it works, but not by both"
+    return (f"left alone, since it matches {why}: {left_alone[0]}{more}",)
+
+
+def judge_thaw(
+    incident: str, thawed: Thawed | None, notes: Sequence[str], trouble: Sequence[str], *, workload: str = "NAME"
+) -> Verdict:
     """Judge an incident that was called off. One of which something stays frozen is not over: it is NOTCONTAINED."""
     if thawed is None or thawed.left:
-        then = f"run thaw again with incident_id={incident}, as root where it was denied; or carry the incident on."
+        then = f"again, as root where it was denied: {_run('thaw', workload, incident)}"
         missing = (*(thawed.left if thawed else ()), *trouble)
         return Verdict(Word.NOT_CONTAINED, (), missing, tuple(notes), then)
     missing = () if thawed.resumed.is_complete else (thawed.resumed.summary,)
@@ -171,7 +183,7 @@ def _safe(
     if containment and containment.contained and not alive:
         found.append(_CONTAINED)
     if files := sum(len(item.files) for item in evidence) - len(lost_once(receipts)):
-        found.append(f"{files} files of evidence on this host")
+        found.append(f"{files} files collected on this host")
     if proven:
         read = sum(receipt.read for receipt in proven)
         told = f", {read} of them by reading every byte back" if read else ""
@@ -185,11 +197,16 @@ def _describe(item: Evidence) -> str:
     return f"{item.collector} {item.outcome}: {item.reason or 'no reason given'}"
 
 
-def _next(word: Word, incident: str) -> str:
-    again = f"run the evacuation again with incident_id={incident}"
+def _next(word: Word, incident: str, workload: str) -> str:
+    """What to do, and at the end the command that does it."""
+    again = _run("evacuate", workload, incident)
     return {
-        Word.VERIFIED: f"write the postmortem; to bring the API back, run recover with incident_id={incident}.",
-        Word.PARTIAL: f"mend the cause of the loss, then {again}.",
-        Word.UNVERIFIED: f"mend the store or the network, then {again}; finished steps are not repeated.",
-        Word.NOT_CONTAINED: f"stop what is named here by hand, then {again}.",
+        Word.VERIFIED: f"write the postmortem; to bring the API back: {_run('recover', workload, incident)}",
+        Word.PARTIAL: f"mend the cause of the loss, then: {again}",
+        Word.UNVERIFIED: f"mend the store or the network, then (finished steps are not repeated): {again}",
+        Word.NOT_CONTAINED: f"stop what is named here by hand, then: {again}",
     }[word]
+
+
+def _run(flow: str, workload: str, incident: str) -> str:
+    return f".venv/bin/prefect deployment run {flow}/{workload} --param incident_id={incident} --watch"

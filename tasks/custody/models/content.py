@@ -47,6 +47,12 @@ class _Packed:
         return self._file.read(_BLOCK) if getattr(self._stream, "needs_input", True) else b""
 
 
+def _lz4() -> Any:
+    from lz4.frame import LZ4FrameDecompressor  # who has no such model loads none of its code
+
+    return LZ4FrameDecompressor()
+
+
 _GZIP: Final = 31
 _ZLIB: Final = b"\x78"
 _COMPRESSED: Final[Mapping[bytes, Callable[[], Any]]] = {
@@ -55,9 +61,9 @@ _COMPRESSED: Final[Mapping[bytes, Callable[[], Any]]] = {
     b"BZh": bz2.BZ2Decompressor,
     b"\xfd7zXZ": lzma.LZMADecompressor,
     b"\x5d\x00\x00": lzma.LZMADecompressor,
+    b"\x04\x22\x4d\x18": _lz4,
 }
-_LZ4: Final = b"\x04\x22\x4d\x18"
-_BROKEN: Final = (zlib.error, lzma.LZMAError, EOFError, OSError, ValueError)
+_BROKEN: Final = (zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, ValueError)
 HEAD: Final = 6
 
 
@@ -74,7 +80,7 @@ def looks_like_a_pickle(head: bytes) -> bool:
 def _is_packed(head: bytes) -> bool:
     if head.startswith(_ZLIB):  # also the letter x: RFC 1950 has a check in the first two bytes
         return len(head) > 1 and int.from_bytes(head[:2]) % 31 == 0
-    return head.startswith((*_COMPRESSED, _LZ4))
+    return head.startswith(tuple(_COMPRESSED))
 
 
 class Content:
@@ -84,8 +90,6 @@ class Content:
         """Look at the first bytes; joblib tells compressed files by them, not by their names."""
         file.seek(0)
         head = file.read(HEAD)
-        if head.startswith(_LZ4):
-            raise Undecided("compressed by lz4, which is not read here")
         made = next((make for magic, make in _COMPRESSED.items() if head.startswith(magic)), None)
         self.compressed = made is not None
         self._stream: _Stream = _Packed(file, made()) if made else file

@@ -7,6 +7,7 @@ that is given the folder's name as text would use it just the same, when it is f
 """
 
 import re
+import sys
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
@@ -29,19 +30,27 @@ _NEVER_NAMES: Final = _set(
     "open os popen posix runstring setattr spawn subprocess sys system vars"
 )
 
-_UFUNCS: Final = (
-    "abs absolute cbrt ceil cos exp exp2 expm1 floor log log10 log1p log2 max maximum mean median min minimum sign sin "
-    "sqrt std sum"
+_OF_OTHERS: Final = _set("joblib lightgbm numpy pandas scipy sklearn xgboost") | sys.stdlib_module_names
+
+_FUNCTIONS: Final = (
+    "abs absolute add arccos arcsin arctan around array asarray cbrt ceil clip cos cosh divide exp exp2 expm1 floor "
+    "isfinite isinf isnan log log10 log1p log2 max maximum mean median min minimum multiply nan_to_num nanmax nanmean "
+    "nanmedian nanmin nanstd negative power ravel reciprocal reshape rint round sign sin sinh sqrt square squeeze std "
+    "subtract sum tan tanh transpose trunc var"
 )
 _SCALARS: Final = (
     "bool bool_ bytes_ complex128 complex64 datetime64 float16 float32 float64 int16 int32 int64 int8 intp longlong "
-    "object_ str_ timedelta64 uint16 uint32 uint64 uint8 ulonglong void"
+    "object_ str_ timedelta64 uint16 uint32 uint64 uint8 ulonglong void "
+    "character complexfloating flexible floating generic inexact integer number signedinteger unsignedinteger"
 )
 
 LOSSES: Final = "_loss"
 """By this name, which no package has, scikit-learn before 1.9 registers its module sklearn._loss._loss."""
 _CLASS: Final = r"_?[A-Z]\w*"
 _CYTHON: Final = r"__pyx_unpickle_\w+"
+_MEASURES: Final = "corrcoef|deviance|distances|error|kernel|kernels|loss|ratio|ratios|score|similarity"
+_OFFSETS: Final = r"\w*(Begin|Day|End|Hour|Micro|Milli|Minute|Month|Nano|Second|Week)"
+_NEW_INDEX: Final = "_new_(Datetime|Interval|Period|Timedelta)?Index"
 
 
 def _words(text: str) -> str:
@@ -57,9 +66,10 @@ _ALLOWED: Final[Mapping[str, str]] = {
     "datetime": _words("date datetime time timedelta timezone"),
     "decimal": "Decimal",
     r"pathlib(\._local)?": _words("PosixPath PurePosixPath"),
-    "numpy": _words(f"dtype matrix ndarray {_SCALARS} {_UFUNCS}"),
+    "numpy": _words(f"dtype matrix ndarray {_SCALARS} {_FUNCTIONS}"),
     r"numpy\._?core\.multiarray": _words("_reconstruct scalar"),
     r"numpy\._?core\.numeric": "_frombuffer",
+    r"numpy\._?core\._multiarray_umath": _words(_FUNCTIONS),
     r"numpy\.matrixlib\.defmatrix": "matrix",
     r"numpy\.dtypes": r"[A-Z]\w*DType",
     r"numpy\.ma(\.core)?": _words("MaskedArray _mareconstruct"),
@@ -69,23 +79,29 @@ _ALLOWED: Final[Mapping[str, str]] = {
     r"numpy\.random\.mtrand": "RandomState",
     r"scipy\.sparse\._?(bsr|coo|csc|csr|dia|dok|lil)": r"(bsr|coo|csc|csr|dia|dok|lil)_(array|matrix)",
     r"scipy\.interpolate\._(bsplines|interpolate)": _words("BSpline PPoly interp1d"),
+    r"scipy\.special\.(_special_ufuncs|_ufuncs)": _words(
+        "boxcox boxcox1p erf expit inv_boxcox inv_boxcox1p logit xlogy"
+    ),
     r"scipy\._lib\.array_api_compat\.numpy\._aliases": "asarray",
     r"joblib\.numpy_pickle": "NumpyArrayWrapper",
     r"joblib\.memory": "Memory",
     r"joblib\._store_backends": "FileSystemStoreBackend",
     LOSSES: rf"Cy[A-Z]\w*|{_CYTHON}",
     r"sklearn\.compose\._column_transformer": "make_column_selector",
-    "pandas": r"Categorical|DataFrame|Flags|Series|Timedelta|Timestamp|Index|[A-Z]\w*(Dtype|Index)",
+    "pandas": r"Categorical|DataFrame|Flags|Index|NA|Series|Time(delta|stamp)|get_dummies|[A-Z]\w*(Dtype|Index)",
+    r"pandas\.core\.reshape\.(encoding|reshape)": "get_dummies",
     r"pandas\.arrays": r"[A-Z]\w*Array",
     r"pandas\.core\.(frame|series)": _words("DataFrame Series"),
     r"pandas\.core\.internals\.(blocks|managers)": _words("BlockManager SingleBlockManager new_block"),
-    r"pandas\.core\.indexes\.\w+": r"_new_(Datetime)?Index|[A-Z]\w*Index|Index",
+    r"pandas\.core\.indexes\.\w+": rf"{_NEW_INDEX}|[A-Z]\w*Index|Index",
     r"pandas\.core\.dtypes\.dtypes": r"[A-Z]\w*Dtype",
-    r"pandas\.core\.arrays\.\w+": r"[A-Z]\w*(Dtype|Array)|Categorical",
+    r"pandas\.core\.arrays\.\w+(\.\w+)*": r"[A-Z]\w*(Dtype|Array)|Categorical",
     r"pandas\.core\.flags": "Flags",
     r"pandas\._libs\.internals": _words("BlockPlacement _unpickle_block"),
-    r"pandas\._libs\.arrays": _CYTHON,
-    r"pandas\._libs\.missing": "NAType",
+    r"pandas\._libs\.(arrays|interval)": _CYTHON,
+    r"pandas\._libs\.missing": _words("NA NAType"),
+    r"pandas\._libs\.sparse": _words("BlockIndex IntIndex"),
+    r"pandas\._libs\.tslibs\.offsets": _OFFSETS,
     r"pandas\._libs\.tslibs\.\w+": _words("Timedelta Timestamp _nat_unpickle _timedelta_unpickle _unpickle_timestamp"),
     r"sklearn\.(_isotonic|_loss|base|calibration|cluster|compose|covariance|cross_decomposition|decomposition|"
     r"discriminant_analysis|dummy|ensemble|feature_extraction|feature_selection|frozen|gaussian_process|impute|"
@@ -95,7 +111,7 @@ _ALLOWED: Final[Mapping[str, str]] = {
     r"sklearn\.utils\._(bunch|metadata_requests|random|typedefs|weight_vector)": rf"{_CLASS}|{_CYTHON}",
     r"sklearn\.cluster\._kmeans": r"_kmeans_single_\w+",
     r"sklearn\.metrics\._\w+|sklearn\.neighbors\._\w+": "newObj",
-    r"sklearn\.metrics\.\w+(\.\w+)*": r"[a-z]\w*_(error|kernel|kernels|loss|score)|_passthrough_scorer",
+    r"sklearn\.metrics\.\w+(\.\w+)*": rf"[a-z]\w*_({_MEASURES})|_passthrough_scorer",
     r"sklearn\.feature_selection\._(mutual_info|univariate_selection)": _words(
         "chi2 f_classif f_oneway f_regression mutual_info_classif mutual_info_regression r_regression"
     ),
@@ -114,10 +130,12 @@ _CALLED: Final[Mapping[str, str]] = {
     r"numpy\.random\._?bit_generator": _CYTHON,
     r"pandas(\.core\.(arrays|dtypes)(\.\w+)+)?": r"[A-Z]\w*Dtype",
     r"pandas\.core\.internals\.(blocks|managers)": _words("BlockManager SingleBlockManager new_block"),
-    r"pandas\.core\.indexes\.\w+": r"_new_(Datetime)?Index",
+    r"pandas\.core\.indexes\.\w+": _NEW_INDEX,
     r"pandas\._libs\.internals": _words("BlockPlacement _unpickle_block"),
     r"pandas\._libs\.(arrays|interval)": _CYTHON,
     r"pandas\._libs\.tslibs\.\w+": _ALLOWED[r"pandas\._libs\.tslibs\.\w+"],
+    r"pandas\._libs\.sparse": _ALLOWED[r"pandas\._libs\.sparse"],
+    r"pandas\._libs\.tslibs\.offsets": _OFFSETS,
     rf"sklearn\._loss\._loss|{LOSSES}": rf"Cy[A-Z]\w*|{_CYTHON}",
     r"sklearn\.linear_model\._sgd_fast": r"[A-Z]\w*",
     r"sklearn\.tree\._(criterion|splitter|tree)": r"[A-Z]\w*",
@@ -160,6 +178,12 @@ def may_call(module: str, name: str, own: Collection[str] = ()) -> bool:
 def trusted(module: str, name: str, own: Collection[str]) -> bool:
     """Whether an operator trusts this name."""
     return f"{module}.{name}" in own or _within(module, own)
+
+
+def may_be_own(dotted: str) -> bool:
+    """Whether a name may be of an operator's own code: one that a block takes, and of no package that is known here."""
+    words = dotted.split(".")
+    return words[0] not in _OF_OTHERS and all(map(str.isidentifier, words)) and not never(dotted)
 
 
 def _within(module: str, own: Collection[str]) -> bool:

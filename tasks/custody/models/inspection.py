@@ -29,7 +29,8 @@ class ModelFinding:
     """One model, by digest. `imports` are those outside the allowlist.
 
     Everything after them is what the file says of itself: read from its opcodes as plain data, or, if it was
-    `inspected`, told by the object in a process apart. `warnings` say what else a person should know.
+    `inspected`, told by the object in a process apart. `warnings` say what else a person should know; `trust` are the
+    names without which it would be sound, in the form of the block's model_imports.
     """
 
     stored: str
@@ -44,6 +45,7 @@ class ModelFinding:
     classes: tuple[str, ...] = ()
     inspected: bool = False
     warnings: tuple[str, ...] = ()
+    trust: tuple[str, ...] = ()
 
     @property
     def summary(self) -> str:
@@ -72,6 +74,18 @@ class Inspection(StepResult):
             for each in self.findings
             if each.outcome is not Soundness.SOUND
         )
+
+    def none_sound(self, own: Collection[str]) -> str:
+        """Say that no model is sound, with the line for a block that trusts `own` so far. Empty if one is sound."""
+        if not self.findings or any(each.outcome is Soundness.SOUND for each in self.findings):
+            return ""
+        first = next((each for each in self.findings if each.trust), self.findings[0])
+        names = [*own, *sorted({name for each in self.findings for name in each.trust} - set(own))]
+        cure = (
+            f". If you trust what it imports: model_imports = {json.dumps(names)} in the block" if first.trust else ""
+        )
+        held = f"none of {len(self.findings)} can be promoted or brought back ({first.summary})"
+        return f"no model is sound, 健全なモデルなし: {held}{cure}"
 
     def to_bytes(self) -> bytes:
         """Canonical JSON, as it is sealed."""

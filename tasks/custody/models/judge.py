@@ -7,13 +7,14 @@ from contextlib import suppress
 from typing import Any, BinaryIO, Final
 
 from tasks.custody.models.content import Content, Torn, Undecided
-from tasks.custody.models.imports import allowed, may_call, never, trusted
+from tasks.custody.models.imports import allowed, may_be_own, may_call, never, trusted
 from tasks.custody.models.inspection import Soundness, plain, plain_all
 from tasks.custody.models.joblib_arrays import Made, Name
 from tasks.custody.models.pickle_reader import Read, read_as_joblib, read_as_pickle
 
 LIMIT: Final = 1 << 33
 _DEEPEST: Final = 20_000
+_TRUSTED: Final = 20
 _WORDS_OF_ARRAYS: Final = frozenset({"_reconstruct", "dtype", "ndarray"})
 _CONTAINERS: Final = ("_codecs", "builtins", "collections", "copyreg", "joblib", "numpy")
 
@@ -36,7 +37,7 @@ def judge(
     """
     read = Read()
     outcome, reason = _whole(file, read, limit)
-    dangerous = {str(name) for stream in read.streams for name in scan(stream)}
+    dangerous = {str(name) for name in _second_opinion(read, scan)}
     strangers = {str(name) for name in read.names if not allowed(*name, own)} | dangerous
     about = {"imports": plain_all(sorted(strangers)), **about_itself(read.top)}
     read.odd |= {f"calls {plain(name)}" for name in read.called if allowed(*name, own) and not may_call(*name, own)}
@@ -44,11 +45,27 @@ def judge(
         name.module.partition(".")[0] for name in read.names if allowed(*name, own) and not trusted(*name, own)
     }
     read.odd |= {f"would import {name} from the workload's own folder" for name in installed if planted(name)}
+    if strangers and outcome is Soundness.SOUND and not (dangerous or read.odd):
+        about["trust"] = _trust(strangers)
     if strangers or read.odd:
         return {"outcome": Soundness.SUSPECT, "reason": _suspicion(strangers, read.odd, reason), **about}
     if outcome is Soundness.SOUND and (other := _other_reading(file, read, own, limit)):
         return {**about, **other}
     return {"outcome": outcome, "reason": reason, **about}
+
+
+def _trust(strangers: Collection[str]) -> tuple[str, ...]:
+    """All of them, if each may be of the operator's own code, and they are as few as a person can look at."""
+    return tuple(sorted(strangers)) if len(strangers) <= _TRUSTED and all(map(may_be_own, strangers)) else ()
+
+
+def _second_opinion(read: Read, scan: Scanner) -> Iterator[Name]:
+    """A file that breaks the scanner is suspect by that alone: it breaks it to be heard no further."""
+    for stream in read.streams:
+        try:
+            yield from scan(stream)
+        except Exception as error:  # noqa: BLE001  what a hostile file makes of somebody else's code
+            read.odd.add(f"breaks its scanner: {type(error).__name__}")
 
 
 def _whole(file: BinaryIO, read: Read, limit: int) -> tuple[Soundness, str]:
@@ -92,11 +109,12 @@ def _garbled(name: Name, read: Read) -> bool:
     """What honest files give such a reader too: an inner pickle counts its memo anew, so it finds another word there.
 
     Forgiven only for what nobody can import, numpy, what joblib imports as well, and a single word that joblib's
-    reading remembers too, if it is no module of Python.
+    reading remembers too, if it is no module of Python, or copy: a parameter of many estimators.
     """
     first, *rest = name.module.split(".")
     known = first == "numpy" or name.module in {each.module for each in read.names}
-    word = not rest and first in read.words and first not in sys.stdlib_module_names
+    python = first in sys.stdlib_module_names and (first != "copy" or name.name == "_reconstruct")
+    word = not rest and first in read.words and not python
     return name.name in _WORDS_OF_ARRAYS and (known or word or not all(map(str.isidentifier, (first, *rest))))
 
 

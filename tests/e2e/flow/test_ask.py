@@ -185,6 +185,7 @@ def test_cancelled_while_it_waits_it_stays_frozen_and_can_be_thawed(scene: Scene
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(600)  # a run starts, asks, dies, and another one ends it
 @pytest.mark.parametrize(("act", "verdict"), [("stop", "VERIFIED"), ("thaw", "THAWED")])
 def test_the_deadline_is_kept_although_run_and_worker_died(scene: Scene, act: str, verdict: str) -> None:
     scene.save(workload=scene.small.block(on_alarm="ask", ask_seconds=20, unanswered=act))

@@ -89,7 +89,8 @@ def test_what_a_start_that_was_killed_in_its_freeze_has_stopped_is_named_and_tak
     assert scene.incidents == []
     told = list(status(scene.block, LinuxHost()))
     assert f"alone     {count} stand frozen, no run is at work on it, no guard stands" in "\n".join(told)
-    assert told[-1].startswith("or        let it go on as it was: kill -CONT ")
+    assert told[-2:-1] == ["or        let it go on as it was:"]
+    assert told[-1].startswith("          kill -CONT ")
     assert by_hand(file).stdout.startswith("Verified: ")
     assert scene.small.living() == []
     assert len(json.loads((scene.home / "record/001/verdict.json").read_bytes())["stop"]["processes"]) == 4
@@ -152,6 +153,18 @@ def test_what_is_refused_is_let_go_again_and_says_what_to_do(scene: Scene, file:
     assert ":NAME" in done.stderr
     assert psutil.STATUS_STOPPED not in {process.status() for process in scene.small.living()}
     assert not (scene.block.evidence / EARLY).exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may raise its priority")
+def test_the_shell_that_it_was_typed_in_computes_as_before_afterwards(tmp_path: Path) -> None:
+    """The kernel gives priority to a whole session: a training started from that shell would have had ours."""
+    if not Path("/proc/self/autogroup").exists():
+        return
+    line = '"$0" -m flows.by_hand "$1"; cat /proc/self/autogroup'
+    shell = ["sh", "-c", line, sys.executable, str(tmp_path / "none.toml")]
+    done = subprocess.run(shell, start_new_session=True, capture_output=True, text=True, check=True)
+    assert "expected a TOML file" in done.stderr
+    assert done.stdout.split()[-1] == "0"
 
 
 @pytest.mark.parametrize(

@@ -289,9 +289,16 @@ def test_a_dry_run_sends_nothing_stops_nothing_and_shows_its_plan(scene: Scene) 
         artifacts = client.read_artifacts(artifact_filter=ArtifactFilter(flow_run_id=this))
     (plan,) = [each for each in artifacts if str(each.key).startswith("plan-")]
     rows = json.loads(str(plan.data))
-    training = next(row for row in rows if row["act"] == "freeze" and "src/train.py" in row["on"])
-    assert training["why"] == "training: matches the training pattern"
-    assert {"hold the lock", "freeze", "SIGINT", "collect", "create", "add"} <= {row["act"] for row in rows}
+    training = next(row for row in rows if row["act"] == "would freeze" and "src/train.py" in row["on"])
+    assert training["why"].startswith("training: matches the training pattern, has run for 0:0")
+    acts = {"hold the lock", "freeze", "send SIGINT", "collect", "create", "add"}
+    assert {f"would {act}" for act in acts} <= {row["act"] for row in rows}
+    assert "it would end VERIFIED 検証済み; unless" in str(state.message)
+    asked = (scene.small.root / "logs/api-20260101.log").read_text()
+    assert "GET /schema" in asked
+    assert "POST" not in asked
+    on_disk = Path(str(state.message).rpartition(", and ")[2]).read_text()
+    assert f"would freeze  {training['on']}  {training['why']}\n" in on_disk
 
 
 def test_a_folder_serves_as_a_store(scene: Scene, tmp_path: Path) -> None:

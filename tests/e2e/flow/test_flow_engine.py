@@ -50,6 +50,29 @@ def test_a_run_puts_itself_before_everything_else() -> None:
         assert int(group) == NICE
 
 
+CARRIES_ON = """
+import os
+from pathlib import Path
+import flows.by_hand, flows.deadline
+group = Path("/proc/self/autogroup")
+def told(*_):
+    print(os.getpriority(os.PRIO_PROCESS, 0), group.read_text().split()[-1] if group.exists() else 0)
+flows.by_hand.on_own_server = told
+flows.deadline._act({"incident": "IR-20260102T030405Z"})
+"""
+
+
+@am_root
+def test_what_carries_on_at_a_deadline_puts_itself_before_everything_else_too() -> None:
+    """It lives in a session of its own, which has nothing of the priority of the run that started it."""
+    command = [sys.executable, "-c", CARRIES_ON]
+    done = subprocess.run(command, start_new_session=True, capture_output=True, text=True, check=True)
+    nice, group = done.stdout.splitlines()[-1].split()
+    assert int(nice) == NICE
+    if AUTOGROUP.exists() and AUTOGROUP.read_text().strip() == "1":
+        assert int(group) == NICE
+
+
 BRINGS_BACK = """
 import os, sys
 from pathlib import Path

@@ -5,11 +5,7 @@ import os
 import pickle
 import shutil
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
@@ -19,6 +15,7 @@ from prefect.client.schemas.objects import State
 from prefect.utilities.callables import parameter_schema
 
 from blocks.store import EvidenceStore
+from blocks.workload import Workload
 from flows.recover import recover
 from tasks.custody.incident.log import broken
 from tasks.custody.incident.verdict import Word, why_not_recover
@@ -26,7 +23,9 @@ from tasks.custody.models.canary import row_of
 from tasks.custody.store.manifest import digest_bytes
 from tasks.drill.sample import end_all_in
 from tasks.incident.run_lock import take_ownership
-from tasks.recovery.api_client import Api, NotRecovered, failure, predict, reload, say_served, served, wait_healthy
+from tasks.recovery.api_client import Api, NotRecovered, failure, predict, wait_healthy
+from tasks.recovery.served_model import HostFolder, reload, served
+from tests.support.answering_api import api_that
 from tests.support.scenes import Scene, steps_of
 from tests.support.workloads import free_port, wait_until
 
@@ -89,11 +88,11 @@ def test_the_api_comes_back_proven_and_the_record_carries_the_evidence_on(scene:
     assert told(scene, 3)["carried_from"] == "record/001"
 
 
-def test_a_canary_that_predicts_nothing_is_no_recovery_and_contains_again(scene: Scene, tmp_path: Path) -> None:
+def test_an_api_without_a_model_is_ended_and_one_that_predicts_nothing_is_left_up(scene: Scene, tmp_path: Path) -> None:
     (tmp_path / "disk").mkdir()
     scene.save(workload=scene.small.block(recovery_seconds=5), store=EvidenceStore(folder=tmp_path / "disk"))
     assert scene.evacuate().name == "Verified"
-    change_api(scene, '200, {"pred_proba": self', '200, {"mumble": self')
+    change_api(scene, '200, {"pred_proba": self', '503, {"mumble": self')
     state = bring_back(scene)
     assert (state.type.value, state.name) == ("FAILED", "NotRecovered"), state.message
     assert "mumble" in str(state.message)
@@ -102,10 +101,15 @@ def test_a_canary_that_predicts_nothing_is_no_recovery_and_contains_again(scene:
     assert told(scene, 2)["verdict"]["word"] == "VERIFIED"
     assert told(scene, 2)["recovery"] is None
     assert "the workload is contained" in told(scene, 2)["verdict"]["safe"]
-    change_api(scene, '200, {"mumble": self', '422, {"detail": self')
-    state = bring_back(scene)
-    assert (state.type.value, state.name) == ("FAILED", "PartlyRecovered"), state.message
-    assert "it refuses the row that we made up" in str(state.message)
+    for answer, words in (('200, {"mumble": self', "mumble"), ('422, {"detail": self', "it refuses the row that we")):
+        change_api(scene, '503, {"mumble": self', answer)
+        state = bring_back(scene)
+        assert (state.type.value, state.name) == ("FAILED", "PartlyRecovered"), state.message
+        assert words in str(state.message)
+        assert f"{scene.block.api_address}/predict answers HTTP {answer[:3]}" in str(state.message)
+        change_api(scene, answer, '503, {"mumble": self')
+        if answer.startswith("200"):
+            end_all_in(scene.small.root)
     assert len(scene.small.living()) == 1
     assert not refused(scene.block.lock)
 
@@ -149,7 +153,7 @@ def test_unverified_is_refused_unless_a_reason_is_given(scene: Scene, tmp_path: 
     assert "UNVERIFIED" in str(state.message)
     assert told(scene, 2)["verdict"]["word"] == "UNVERIFIED"
     assert told(scene, 2)["despite"] == "the store is gone for good, users wait"
-    assert "run the evacuation again" in told(scene, 2)["verdict"]["next"]
+    assert f"prefect deployment run evacuate/{scene.name} --param incident_id=" in told(scene, 2)["verdict"]["next"]
 
 
 def test_a_broken_seal_or_record_touches_nothing_and_life_is_no_state_to_recover_from(
@@ -234,35 +238,6 @@ def test_the_form_explains_every_parameter() -> None:
         assert len(schema.get("description", "")) > 10, name
 
 
-@contextmanager
-def api_that(answers: dict[str, tuple[int, bytes]]) -> Iterator[Api]:
-    """A real server that gives these answers, by path."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            status, body = answers[self.path.partition("?")[0]]
-            self.send_response(status)
-            self.end_headers()
-            self.wfile.write(body)
-
-        do_POST = do_GET  # noqa: N815  the server's own names
-
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        with Api(f"http://127.0.0.1:{server.server_address[1]}") as api:
-            yield api
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
 MODEL = digest_bytes(b"model")
 SCHEMA = (200, b'{"features": {"age": "number"}}')
 COLUMNS = (200, b'{"required_columns": ["age", "city"], "numeric_columns": ["age"]}')
@@ -296,15 +271,26 @@ def test_a_prediction_is_told(schema: tuple[int, bytes], answer: tuple[int, byte
         (COLUMNS, (422, b"no such city")),
         (NO_COLUMNS, (500, b"")),
         (NO_COLUMNS, (422, b"")),
+        (COLUMNS, (500, b"")),
+        (COLUMNS, (200, b'{"pred_proba": null}')),
+        (COLUMNS, (200, b'{"pred_proba": [[null, ""]]}')),
+        (SCHEMA, (500, b"")),
+        (SCHEMA, (302, b"")),
+        (SCHEMA, (401, b"no key")),
+        (SCHEMA, (200, b"{}")),
+        (SCHEMA, (200, b'{"prediction": null}')),
+        (SCHEMA, (200, b"ok")),
+        (SCHEMA, (200, b"<html>")),
     ],
 )
-def test_a_row_that_is_refused_or_cannot_be_made_proves_nothing_and_says_so(
+def test_a_row_that_is_refused_or_an_answer_without_a_prediction_proves_nothing_and_says_so(
     schema: tuple[int, bytes], answer: tuple[int, bytes]
 ) -> None:
     with api_that({"/schema": schema, "/predict": answer}) as api:
         made = predict(api)
     assert made.answer == ""
-    assert made.unproven
+    assert made.unproven.startswith("that it predicts: ")
+    assert api.url in made.unproven
 
 
 @pytest.mark.parametrize(
@@ -313,21 +299,12 @@ def test_a_row_that_is_refused_or_cannot_be_made_proves_nothing_and_says_so(
         ((503, b"no model loaded"), (200, b'{"prediction": 1}')),
         (SCHEMA, (503, b"no model loaded")),
         (COLUMNS, (503, b"no model loaded")),
-        (COLUMNS, (500, b"")),
-        (COLUMNS, (200, b'{"pred_proba": null}')),
         (NO_COLUMNS, (503, b"no model loaded")),  # by an empty schema the real API says this, and what it can't read
-        (SCHEMA, (500, b"")),
-        (SCHEMA, (302, b"")),
-        (SCHEMA, (200, b"{}")),
-        (SCHEMA, (200, b'{"prediction": null}')),
-        (SCHEMA, (200, b"ok")),
         (SCHEMA, (200, b'{"prediction": "' + b"x" * (2 << 20) + b'"}')),
     ],
 )
-def test_no_model_an_error_or_an_answer_without_a_prediction_is_a_failure(
-    schema: tuple[int, bytes], answer: tuple[int, bytes]
-) -> None:
-    with api_that({"/schema": schema, "/predict": answer}) as api, pytest.raises(NotRecovered):
+def test_no_model_or_no_end_of_an_answer_is_a_failure(schema: tuple[int, bytes], answer: tuple[int, bytes]) -> None:
+    with api_that({"/schema": schema, "/predict": answer}) as api, pytest.raises(NotRecovered, match=r"127\.0\.0\.1"):
         predict(api)
 
 
@@ -340,11 +317,12 @@ def test_only_files_of_the_models_folder_are_loaded_and_believed(tmp_path: Path)
     (tmp_path / "evil.joblib").write_bytes(b"model")
     (models / "link.joblib").symlink_to(tmp_path / "evil.joblib")
     (models / "current").symlink_to("../store")
+    folder = HostFolder(models.parent, models)
     with api_that({"/reload": (200, b"{}")}) as api:
-        reload(api, "models/good.joblib", MODEL, models)
-        reload(api, "models/current/good.joblib", MODEL, models)
+        assert reload(api, "models/good.joblib", MODEL, folder) == ""
+        assert reload(api, "models/current/good.joblib", MODEL, folder) == ""
         with pytest.raises(NotRecovered, match="to have sha256 0000"):
-            reload(api, "models/good.joblib", "0" * 64, models)
+            reload(api, "models/good.joblib", "0" * 64, folder)
         for path in (
             "models/link.joblib",
             "models/../../evil.joblib",
@@ -355,21 +333,23 @@ def test_only_files_of_the_models_folder_are_loaded_and_believed(tmp_path: Path)
             "models/no",
         ):
             with pytest.raises(NotRecovered):
-                reload(api, path, MODEL, models)
+                reload(api, path, MODEL, folder)
     for said in ("models/link.joblib", "/etc/passwd", "models/no", "link.joblib", "evil.joblib", "", "None", "\0"):
         with pytest.raises(NotRecovered):
-            served(said, "models/good.joblib", models)
+            served(said, ["models/good.joblib"], folder)
     for said in ("models/good.joblib", str(models / "good.joblib"), "./models/good.joblib", "good.joblib"):
-        assert served(said, "models/good.joblib", models) == models / "good.joblib"
+        assert folder.real(served(said, ["models/good.joblib"], folder)) == models / "good.joblib"
     for said in ("models/current/good.joblib", "good.joblib"):
-        assert served(said, "models/current/good.joblib", models) == models.parent / "store/good.joblib"
+        path = served(said, ["models/current/good.joblib"], folder)
+        assert folder.real(path) == models.parent / "store/good.joblib"
 
 
-@pytest.mark.parametrize("said", [b'{"model": null}', b'{"model": 7}', b"[]", b"ok", b'{"model": "\\u0000"}'])
-def test_a_word_that_is_no_name_is_no_file(tmp_path: Path, said: bytes) -> None:
+def test_a_reload_that_is_refused_is_told_with_its_url(tmp_path: Path) -> None:
     (tmp_path / "models").mkdir()
-    with api_that({"/health": (200, said)}) as api, pytest.raises(NotRecovered):
-        served(say_served(api), "models/a.joblib", tmp_path / "models")
+    (tmp_path / "models/a.joblib").write_bytes(b"model")
+    with api_that({"/load": (404, b"Not Found")}, reload_path="/load") as api:
+        told = reload(api, "models/a.joblib", MODEL, HostFolder(tmp_path, tmp_path / "models"))
+        assert told == f"that it reloads models/a.joblib: {api.url}/load answers HTTP 404: 'Not Found'"
 
 
 def test_a_base_name_that_two_models_have_is_not_decided_and_a_path_is(scene: Scene, tmp_path: Path) -> None:
@@ -396,11 +376,13 @@ def test_a_base_name_that_two_models_have_is_not_decided_and_a_path_is(scene: Sc
 
 
 def test_an_api_that_never_answers_is_waited_for_no_longer_than_it_lives(tmp_path: Path) -> None:
-    with Api(f"http://127.0.0.1:{free_port()}") as api:
-        with pytest.raises(NotRecovered, match=r"an answer from /health in 0\.3 s"):
-            wait_healthy(api, lambda: True, 0.3, tmp_path)
+    url = f"http://127.0.0.1:{free_port()}"
+    with Api(Workload(root="/srv/a", api_url=url)) as api:
+        for listens in (True, False):
+            with pytest.raises(NotRecovered, match=rf"an answer from {url}/health in 0\.3 s"):
+                wait_healthy(api, lambda: True, lambda: listens, 0.3, tmp_path)  # noqa: B023  called at once
         with pytest.raises(NotRecovered, match="keep running"):
-            wait_healthy(api, lambda: False, 60, tmp_path)
+            wait_healthy(api, lambda: False, lambda: True, 60, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -228,10 +228,10 @@ def test_a_dry_run_touches_no_container(containers: Containers, small: SmallWork
         assert contained.contained
         acts = [entry["act"] for entry in context.log.entries() if entry["action"] == "would"]
         rows = plan(context.log.entries())
-    first = next(row for row in rows if row["act"] == "pause")
+    first = next(row for row in rows if row["act"] == "would pause")
     assert id_[:12] in first["on"]
     assert first["why"] == f"container: {containers.asked}"
-    assert {"act": "SIGINT to the container", "on": first["on"], "why": "container"} in rows
+    assert {"act": "would send SIGINT to the container", "on": first["on"], "why": "container"} in rows
     after = containers.client.inspect_container(id_)
     assert (after["State"], after["HostConfig"]) == (before["State"], before["HostConfig"])
     assert {"pause the container", "take its restart policy from the container", "SIGINT to the container"} <= set(acts)

@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from tasks.system.control_group import ControlGroup
 from tests.support.accounts import opened
+from tests.support.cases import HIERARCHY, new_group
 from tests.unit.preflight.test_privileges import NAMES, names
 
 am_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs to run as root to become somebody else")
@@ -25,6 +27,15 @@ def place() -> Iterator[Path]:
     made.chmod(0o755)
     yield made
     shutil.rmtree(made)
+
+
+@pytest.fixture
+def delegated() -> Iterator[ControlGroup]:
+    """A group that belongs to nobody, as a service with Delegate=yes has one."""
+    for group in new_group():
+        for path in (group.place, group.place / "cgroup.procs"):
+            os.chown(path, 65534, 65534)
+        yield group
 
 
 CONTAIN = """
@@ -137,6 +148,18 @@ def test_root_without_capabilities_contains_what_is_his_own(place: Path) -> None
     told = contained_by(place, ["setpriv", "--bounding-set=-all", "--inh-caps=-all"])
     assert names(told.pop("missing")) == NAMES
     assert told == CONTAINED
+
+
+@am_root
+@pytest.mark.skipif(HIERARCHY is None, reason="no control groups of version 2")
+def test_in_a_delegated_group_nobody_ends_a_chain_of_forks_that_is_in_it_too(
+    place: Path, delegated: ControlGroup
+) -> None:
+    inside = ["sh", "-c", 'echo 0 >"$0/cgroup.procs"; exec "$@"', str(delegated.place)]
+    at_once = CHAIN.replace("_FREEZE_SECONDS = 1.0", "_BY_SIGNALS = 0")  # a signal may meet a generation by luck
+    told = contained_by(place, [*inside, "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"], at_once)
+    assert told == {"alive": [], "ways": ["control group of the incident"], "runs": False}
+    assert not [each for each in delegated.place.iterdir() if each.is_dir()]
 
 
 @am_root

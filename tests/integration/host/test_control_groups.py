@@ -68,6 +68,9 @@ libc = ctypes.CDLL(None)
 if libc.vfork() == 0:
     while True: beat(); time.sleep(0.005)
 """
+STUBBORN = FAMILY.replace(
+    "while True", "signal.signal(2, signal.SIG_IGN); signal.signal(15, signal.SIG_IGN)\nwhile True"
+)
 Start = Callable[..., Case]
 
 
@@ -135,6 +138,28 @@ def test_a_fork_chain_is_frozen_ended_and_proven(
     assert ways(context, chain) <= {Way.INCIDENT, Way.SIGNALS}, "by a signal where the guard met one just in time"
     end(context, chain)
     assert bystander.runs()
+
+
+@pytest.mark.parametrize("policy", ["graceful", "kill"])
+def test_before_linux_5_14_signals_end_who_is_in_a_group(
+    policy: str, start: Start, context: RunContext, origin: ControlGroup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such a kernel has no cgroup.kill. What the freeze holds forks nobody, so that a signal to each ends all."""
+    write, refused = ControlGroup._write, list[str]()
+
+    def written(self: ControlGroup, name: str, value: str, *accepted: int) -> str:
+        if name != "cgroup.kill":
+            return write(self, name, value, *accepted)
+        refused.append(write(self, "cgroup.kill that is not there", value, *accepted))
+        return refused[-1]
+
+    monkeypatch.setattr(ControlGroup, "_write", written)
+    chain, stubborn = start(CHAIN), start(STUBBORN, origin)
+    context.policy = policy  # type: ignore[assignment]  # one of both
+    freeze.fn(context)
+    end(context, chain, stubborn)
+    assert refused
+    assert all("No such file or directory" in each for each in refused)
 
 
 def test_who_wakes_each_other_stands_all_the_same(start: Start, context: RunContext) -> None:
@@ -362,9 +387,7 @@ def test_what_somebody_else_has_frozen_stays_frozen(start: Start, small: SmallWo
 
 
 def test_receipts_of_a_stop_name_each_that_the_kernel_ended(start: Start, context: RunContext) -> None:
-    case = start(
-        FAMILY.replace("while True", "signal.signal(2, signal.SIG_IGN); signal.signal(15, signal.SIG_IGN)\nwhile True")
-    )
+    case = start(STUBBORN)
     freeze.fn(context)
     pids = {each.pid for each in case.living()}
     stopped: Stop = made(stop.fn(context))

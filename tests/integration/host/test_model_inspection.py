@@ -197,6 +197,16 @@ def test_the_operator_s_own_classes_can_be_allowed(small: SmallWorkload) -> None
         ("joblib.pyc", "suspect"),
         ("sklearn/__init__.py", "suspect"),
         ("lib/numpy.py", "suspect"),
+        ("api/numpy.py", "suspect"),
+        ("served/_loss.py", "suspect"),
+        ("venv/lib/python3.12/_loss.pyc", "suspect"),
+        ("venv/lib/python3.12/site-packages/_loss.cpython-312-x86_64-linux-gnu.so", "suspect"),
+        ("venv/lib64/python3.12/site-packages/_loss/__init__.py", "suspect"),
+        ("elsewhere/_loss.py", "suspect"),
+        ("venv/lib/python3.12/site-packages/numpy/__init__.py", "sound"),
+        ("venv/lib/python3.12/site-packages/sklearn/_loss/__init__.py", "sound"),
+        ("elsewhere/numpy/__init__.py", "sound"),
+        ("notes/_loss.py", "sound"),
         ("_loss/notes.txt", "sound"),
         ("_loss.csv", "sound"),
         ("pandas.py", "sound"),
@@ -207,9 +217,14 @@ def test_a_model_whose_imports_lie_in_the_workload_s_own_folder_is_suspect(
     small: SmallWorkload, beside: str, outcome: str
 ) -> None:
     shutil.copy(Path(__file__).parents[2] / "support/sklearn-1.7.1.joblib", small.root / "models/model_builtin.joblib")
-    (small.root / beside).parent.mkdir(exist_ok=True)
+    packages = small.root / "venv/lib/python3.12/site-packages"
+    for folder in (packages, small.root / "api", small.root / "served", (small.root / beside).parent):
+        folder.mkdir(parents=True, exist_ok=True)
+    (packages / "more.pth").write_text("# where more lies\nimport os\n../../../../elsewhere\n")
+    (small.root / "api/app.py").touch()
     (small.root / beside).touch()
-    with case_of(small.block(api_environment={"PYTHONPATH": "lib:/nowhere"})) as context:
+    api = {"api_command": ["venv/bin/python", "api/app.py", "--app-dir=served", "--port", "8000"]}
+    with case_of(small.block(**api, api_environment={"PYTHONPATH": "lib:/nowhere"})) as context:
         assert outcomes(judged(context)) == {"builtin": outcome}
 
 

@@ -16,7 +16,7 @@ from blocks.workload import Workload
 from tasks.adapters.detached_process import GUARD
 from tasks.adapters.host import LinuxHost
 from tasks.cli.__main__ import let_go
-from tasks.cli.status import status
+from tasks.cli.status import Called, status
 from tasks.containment.cordon import caught, cordon
 from tasks.containment.freeze import freeze
 from tasks.containment.uncordon import held
@@ -55,8 +55,10 @@ def test_under_the_cordon_and_after_it(small: SmallWorkload) -> None:
         assert seen["incident"] == f"{INCIDENT}  not finished"
         assert f"holds {block.lock} since " in seen["cordon"]
         assert "src/train.py" in seen["held"]
-        assert f"--param incident_id={INCIDENT}; " in seen["next"]
-        assert seen["next"].endswith(f"make evacuate INCIDENT={INCIDENT}")
+        lines = list(status(block, LinuxHost(), Called("small", "one.toml")))
+        by_worker = f".venv/bin/prefect deployment run evacuate/small --param incident_id={INCIDENT} --watch"
+        assert f"          {by_worker}" in lines
+        assert f"          make evacuate WORKLOAD=one.toml INCIDENT={INCIDENT}" in lines
 
 
 def test_what_stands_frozen_with_nobody_at_work_on_it_is_named_with_the_two_ways_on(small: SmallWorkload) -> None:
@@ -72,10 +74,11 @@ def test_what_stands_frozen_with_nobody_at_work_on_it_is_named_with_the_two_ways
         seen, lines = told(block), list(status(block, LinuxHost()))
         assert re.match(r"4 stand frozen, the first since \S+ \(0:00:\d\d\), no run is at work", seen["alone"])
         assert "the guard alone is there" in seen["alone"]
-        assert seen["next"].startswith("carry the incident on: ")
-        assert (
-            lines[-1] == "or        nothing was stopped yet, so it can be called off, everything as it was: make thaw"
-        )
+        assert seen["next"].startswith("carry the incident on, ")
+        assert lines[-2:] == [
+            "or        nothing was stopped yet, so call it off, everything as it was:",
+            "          make thaw WORKLOAD=evacuation.toml",
+        ]
         renamed = block.model_copy(update={"training_pattern": "nothing", "worker_pattern": "nothing"})
         assert told(renamed)["alone"].startswith("4 stand frozen")
         context.host.release(context.marker)
@@ -87,9 +90,9 @@ def test_what_a_start_that_died_has_frozen_is_named(small: SmallWorkload) -> Non
     seen, lines = told(block), list(status(block, LinuxHost()))
     assert f"workload  process {training.pid} frozen: " in "\n".join(lines)
     assert seen["alone"].startswith("1 stand frozen, the first since 2026-01-02T03:04:05+00:00 (")
-    assert lines[-1] == "or        let it go on as it was: make uncordon"
+    assert lines[-2:] == ["or        let it go on as it was:", "          make uncordon WORKLOAD=evacuation.toml"]
     (block.evidence / EARLY).unlink()
-    assert list(status(block, LinuxHost()))[-1].endswith(f": kill -CONT {training.pid}")
+    assert list(status(block, LinuxHost()))[-1].endswith(f"  kill -CONT {training.pid}")
 
 
 def test_uncordon_frees_the_lock_ends_what_was_caught_and_is_idempotent(small: SmallWorkload) -> None:

@@ -250,12 +250,15 @@ def test_a_rehearsal_lists_members_suspects_and_excused(small: SmallWorkload, re
         for verb in (cordon, freeze, stop, prove_contained, prove_still_contained):
             verb.fn(context)
         rows = plan(context.log.entries())
-    by_act = {act: [row for row in rows if row["act"] == act] for act in ("freeze", "name", "leave alone")}
-    assert len(by_act["freeze"]) == 3
-    (suspect,) = by_act["name"]
+    by_act = {
+        act: [row for row in rows if row["act"] == act] for act in ("would freeze", "would name", "would leave alone")
+    }
+    assert len(by_act["would freeze"]) == 3
+    assert [row["act"] for row in rows[:3]] == ["would name", "would leave alone", "would leave alone"]
+    (suspect,) = by_act["would name"]
     assert "gunicorn: master" in suspect["on"]
     assert "works in the root with the workload's interpreter" in suspect["why"]
-    assert [row["why"] for row in by_act["leave alone"]] == ["the block's bystanders"] * 2
+    assert [row["why"] for row in by_act["would leave alone"]] == ["the block's bystanders"] * 2
     assert {psutil.Process(pid).status() for pid in renamed} == {psutil.STATUS_SLEEPING}
 
 

@@ -1,10 +1,11 @@
-"""On a booted host: contain a service under both policies, and print what was seen of it on the way."""
+"""On a booted host: begin to contain a service, contain it under both policies, and print what was seen on the way."""
 
 import json
 import os
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,15 @@ from tasks.containment.cordon import cordon
 from tasks.containment.freeze import freeze
 from tasks.containment.stop import stop
 from tasks.containment.uncordon import uncordon
+from tasks.prestart.freeze import freeze_described, thaw_again
 from tests.support.run_context import case_of, made
+from tests.support.workloads import wait_until
 
 _, block = workload_given(Path(sys.argv[1]), "")
 UNIT = block.units[0]
 DROP_IN = Path(f"/etc/systemd/system/{UNIT}.d/zz-evacuation-cordon.conf")
 SAID = Path(f"{block.root}.said")
-LONGER_THAN_ITS_WATCHDOG = 1.5
+LONGER_THAN_ITS_WATCHDOG = 2.5
 
 
 def shown(name: str) -> str:
@@ -33,6 +36,19 @@ def start() -> bool:
     """Have systemd start it; whether it then has a process."""
     subprocess.run(["systemctl", "start", UNIT], check=True)
     return shown("MainPID") != "0"
+
+
+def begun() -> dict[str, object]:
+    """What it is while the start of a run holds it, and once that run was refused."""
+    given = tomllib.loads(Path(sys.argv[1]).read_text())["workload"].popitem()[1]
+    seen: dict[str, object] = {"before": shown("MainPID")}
+    early = freeze_described(given)
+    assert early
+    time.sleep(LONGER_THAN_ITS_WATCHDOG)
+    seen |= {"main": shown("MainPID"), "frozen": [who.pid for who in early.frozen], "watchdog": shown("WatchdogUSec")}
+    thaw_again(early)
+    wait_until(lambda: shown("WatchdogUSec") == "2s", what="the watchdog")
+    return seen | {"after": shown("MainPID")}
 
 
 def evacuated(policy: Any) -> dict[str, object]:
@@ -54,5 +70,6 @@ def evacuated(policy: Any) -> dict[str, object]:
     return seen
 
 
-print(json.dumps({policy: evacuated(policy) for policy in ("graceful", "kill")}), flush=True)
+told = {"begun": begun(), **{policy: evacuated(policy) for policy in ("graceful", "kill")}}
+print(json.dumps(told), flush=True)
 os._exit(0)

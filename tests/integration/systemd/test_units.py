@@ -8,6 +8,7 @@ from typing import Final
 
 import pytest
 
+from tests.integration.systemd.test_systemd_units import WORKER, values
 from tests.support.booted_host import PROJECT, BootedHost
 from tests.support.served_workload import ServedWorkload
 
@@ -51,7 +52,7 @@ def serve(host: BootedHost, folder: Path, name: str, **fields: object) -> Served
     host.write(f"{workload.root}.watched", WATCHED)
     first, *rest = workload.small.api_command
     words = f"{workload.root}/{first} {workload.root}.watched uvicorn/__main__.py {' '.join(rest[1:])}"
-    lines = ["Type=notify", "WatchdogSec=1", "Restart=always", "RestartSec=0", f"WorkingDirectory={workload.root}"]
+    lines = ["Type=notify", "WatchdogSec=2", "Restart=always", "RestartSec=0", f"WorkingDirectory={workload.root}"]
     lines += [f"ExecStart={words}", f"ExecStop=sh -c 'sleep 0.5; echo stop >>{workload.root}.said'"]
     lines += [f"ExecStopPost=sh -c 'echo post >>{workload.root}.said'", "[Install]", "WantedBy=multi-user.target"]
     host.write(f"/etc/systemd/system/{workload.api}", "\n".join(["[Service]", *lines, ""]))
@@ -60,15 +61,19 @@ def serve(host: BootedHost, folder: Path, name: str, **fields: object) -> Served
     return workload
 
 
-@pytest.mark.soak  # its watchdog of a second needs a machine that is not busy
 def test_a_service_is_frozen_kept_down_and_stopped_through_systemd_under_both_policies(
     host: BootedHost, tmp_path: Path
 ) -> None:
     workload = serve(host, tmp_path, "watched")
-    command = ["env", f"PYTHONPATH={PROJECT}", sys.executable, str(Path(__file__).with_name("evacuated_service.py"))]
-    done = host.run([*command, workload.file])
+    rights = " ".join(values(WORKER, "CapabilityBoundingSet"))
+    started = ["systemd-run", "--quiet", "--wait", "--pipe", "--collect", f"--property=CapabilityBoundingSet={rights}"]
+    script = str(Path(__file__).with_name("evacuated_service.py"))
+    done = host.run([*started, f"--setenv=PYTHONPATH={PROJECT}", sys.executable, script, workload.file])
     assert done.returncode == 0, done.stdout + done.stderr
     seen = json.loads(done.stdout.splitlines()[-1])
+    begun = seen["begun"]
+    assert begun["main"] == begun["after"] == begun["before"] == str(begun["frozen"][0]), begun
+    assert begun["watchdog"] == "0"
     for policy, said in {"graceful": "stop\npost\n", "kill": False}.items():
         about = seen[policy]
         assert (about["main"], about["frozen"], about["kept down"]) == (about["before"], "frozen", True), about

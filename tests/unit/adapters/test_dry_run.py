@@ -83,7 +83,7 @@ def test_a_rehearsal_plans_the_launch_and_tells_of_none(small: SmallWorkload) ->
         held = made(cordon.fn(context))
         freeze.fn(context)
         tried = made(challenge.fn(context))
-        (row,) = [row for row in plan(context.log.entries()) if row["act"] == "launch"]
+        (row,) = [row for row in plan(context.log.entries()) if row["act"] == "would launch"]
     assert held.summary == f"{context.workload.lock} would be held by a guard"
     assert not tried.caught
     assert tried.is_complete

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tasks.cli.__main__ import chosen
-from tasks.cli.status import next_step
+from tasks.cli.status import Called, next_step
 from tasks.custody.errors import Refused
 from tests.support.workloads import SmallWorkload
 
@@ -18,13 +18,16 @@ from tests.support.workloads import SmallWorkload
         ("IR-x", "", True, False, "carry the incident on"),
         ("IR-x", "UNVERIFIED", True, False, "carry the incident on"),
         ("IR-x", "VERIFIED", True, True, "lives under the cordon"),
-        ("IR-x", "VERIFIED", True, False, "make uncordon"),
-        ("IR-x", "VERIFIED", True, False, "without a server: make evacuate INCIDENT=IR-x RECOVER=1"),
+        ("IR-x", "UNVERIFIED", True, False, "make evacuate WORKLOAD='a file.toml:one' INCIDENT=IR-x"),
+        ("IR-x", "VERIFIED", True, False, "make uncordon WORKLOAD='a file.toml:one'"),
+        ("IR-x", "VERIFIED", True, False, "make evacuate WORKLOAD='a file.toml:one' INCIDENT=IR-x RECOVER=1"),
+        ("IR-x", "VERIFIED", True, False, ".venv/bin/prefect deployment run recover/one --param incident_id=IR-x"),
         ("IR-x", "PARTIAL", False, True, "postmortem"),
     ],
 )
 def test_the_next_step(incident: str, verdict: str, cordoned: bool, alive: bool, words: str) -> None:  # noqa: FBT001
-    assert words in next_step(incident, verdict, cordoned=cordoned, alive=alive)
+    told = next_step(incident, verdict, Called("one", "a file.toml:one"), cordoned=cordoned, alive=alive)
+    assert words in "\n".join(told)
 
 
 @pytest.mark.parametrize("arguments", [[], ["status"], ["destroy", "x.toml"], ["status", "none.toml"]])

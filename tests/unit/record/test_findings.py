@@ -1,6 +1,7 @@
 """What a run's steps made is found by their ids, whatever their titles say."""
 
 from concurrent.futures import Future
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
@@ -13,7 +14,8 @@ from tasks.collectors import discover
 from tasks.custody.containment.receipt import Containment, Freeze, Recovery, Watch
 from tasks.custody.evidence.acquisition import Outcome, Seal
 from tasks.custody.incident.steps import StepId
-from tasks.record.findings import every_collector, findings_of
+from tasks.custody.models.inspection import Inspection, ModelFinding, Soundness
+from tasks.record.findings import every_collector, findings_of, verdict_of
 from tasks.runtime.context import RunContext
 from tests.support.report_factory import NOW, WHO
 from tests.support.run_context import case_of
@@ -76,3 +78,17 @@ def test_a_collector_that_crashed_leaves_a_failed_attempt(small: SmallWorkload) 
         assert findings_of(context, evidence).trouble == ()
     assert [each.collector for each in evidence] == list(discover())
     assert {each.outcome for each in evidence} == {Outcome.FAILED}
+
+
+def test_that_no_model_is_sound_is_said_first_with_the_line_for_the_block(small: SmallWorkload) -> None:
+    ours = ModelFinding("models/a.joblib", "aa", Soundness.SUSPECT, "would import src.a.B", trust=("src.a.B",))
+    first = []
+    for found in ((ours,), (ours, replace(ours, outcome=Soundness.SOUND))):
+        with case_of(small.block(model_imports=["mine"])) as context:
+            ended(context, "prove_still_contained", Completed(data=contained()))
+            ended(context, "judge_models", Completed(data=Inspection(found)))
+            verdict = verdict_of(context, findings_of(context, ()))
+        first.append(verdict.message.partition(". ")[2])
+    assert first[0].startswith("First: no model is sound, 健全なモデルなし: ")
+    assert 'model_imports = ["mine", "src.a.B"]' in first[0]
+    assert "First" not in first[1]

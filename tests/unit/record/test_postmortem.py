@@ -287,3 +287,9 @@ def test_nothing_to_stop_is_a_result_and_no_table() -> None:
     text = section("暫定対処", freeze=Freeze(NOW, (), settled=True), stop=Stop(NOW, ()), watch=None)
     assert "nothing of the workload runs" in text
     assert "| PID" not in text
+
+
+def test_what_comes_first_stands_before_what_is_safe() -> None:
+    verdict = Verdict(Word.VERIFIED, ("all of it",), (), (), "mend it.", "no model is sound")
+    text = section("事象概要", verdict=verdict)
+    assert text.index("no model is sound") < text.index("all of it")

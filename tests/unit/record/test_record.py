@@ -105,7 +105,7 @@ def test_pages_of_the_ui_that_cannot_be_made_are_told_and_the_record_closes(
     context.dry_run = True
     told = made(record.fn(context, content()))
     assert "the pages of the UI could not be made: IndexError" in told.summary
-    assert set(closed(context)) == PAGES | OTHERS
+    assert set(closed(context)) == PAGES | OTHERS | {"plan.txt"}
 
 
 def test_the_state_of_a_step_begins_with_its_key_term_in_japanese(context: RunContext) -> None:
@@ -193,9 +193,11 @@ def test_the_state_the_page_in_the_ui_and_status_tell_the_same_end(
     assert shown.partition(";")[0].lower() == str(state.name).lower()
     assert word in shown
     if state.name == "NotRecovered":
-        assert str(state.message).startswith(
-            f"{context.incident.id}: The API did not come back: no answer from /health"
+        url = context.workload.api_address
+        told = (
+            f"{context.incident.id}: The API at {url} did not come back API は復旧していません: no answer from /health"
         )
+        assert str(state.message).startswith(told)
 
 
 def nothing_taken(*_: object, **__: object) -> None:

@@ -17,6 +17,8 @@ from tasks.custody.evidence.parts import Parts
 from tasks.custody.store.retention import Retention
 from tasks.evidence.seal import read_manifest
 from tasks.incident.layout import LEDGER
+from tasks.runtime.progress import Progress
+from tasks.storage import verify
 from tasks.storage.upload_ledger import Ledger
 from tests.support.deliveries import bad, proven, run_of, sent
 from tests.support.memory_store import MemoryStore
@@ -94,6 +96,24 @@ def test_each_byte_crosses_once_and_the_snapshot_is_copied(small: SmallWorkload)
         assert len(store.came) == len(set(store.came))
         assert done.sent == done.size
         assert proven(context, seals).is_complete
+
+
+def test_each_object_that_is_proven_counts_once_in_the_progress(
+    small: SmallWorkload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = list[Progress]()
+
+    def made(objects: int, size: int) -> Progress:
+        shown.append(Progress(objects, size))
+        return shown[-1]
+
+    monkeypatch.setattr(verify, "Progress", made)
+    with run_of(small, MemoryStore()) as (context, seals):
+        sent(context, seals)
+        receipts = proven(context, seals)
+    (progress,) = shown
+    assert progress.done == progress.objects == len(receipts.objects)
+    assert progress.done_size == progress.size
 
 
 def test_what_a_folder_has_twice_is_sent_once(small: SmallWorkload) -> None:

@@ -124,10 +124,10 @@ def test_a_dry_run_shows_each_file_of_latest_and_what_would_become_of_it(
         promoted(context, sealed(context))
         rows = {row["on"]: row["act"] for row in plan(context.log.entries()) if row["on"].startswith("latest/")}
     assert {each.key: place.read(each.key) for each in place.list("")} == before
-    assert rows["latest/artifacts/summary_new.json"] == "add"
-    assert rows["latest/models/model_second.joblib"] == "replace"
-    assert rows[OWN] == "keep"
-    assert rows["latest/notes.txt"] == "keep"
+    assert rows["latest/artifacts/summary_new.json"] == "would add"
+    assert rows["latest/models/model_second.joblib"] == "would replace"
+    assert rows[OWN] == "would keep"
+    assert rows["latest/notes.txt"] == "would keep"
     assert rows["latest/models/model_old.joblib"] == "would delete"
     assert rows.keys() == {key for key in before if key.startswith("latest/")} | {"latest/artifacts/summary_new.json"}
 

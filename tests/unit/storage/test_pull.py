@@ -154,10 +154,12 @@ def test_what_is_not_there_is_refused(place: Store, into: Path, what: str) -> No
         pull(place, what, into)
 
 
-@pytest.mark.parametrize("what", ["", "..", "IR-1", "snapshots/../incidents", "last"])
+@pytest.mark.parametrize("what", ["", "..", "IR-1", "snapshots/../incidents", "last", "yesterday"])
 def test_what_is_nothing_of_ours_is_refused(place: Store, into: Path, what: str) -> None:
-    with pytest.raises(Refused):
+    with pytest.raises(Refused) as refused:
         pull(place, what, into)
+    shape = "an incident id IR-" if what == "IR-1" else "latest, an incident IR-…, or a snapshot's stamp"
+    assert f"expected {shape}" in str(refused.value)
 
 
 def test_a_folder_that_is_not_there_is_refused_and_so_is_one_without_room(

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -100,3 +100,44 @@ def test_a_plain_file_is_taken_and_refuses_others(tmp_path: Path) -> None:
     assert lock.has_lock(os.getpid(), path)
     os.close(mine)
     assert not lock.refuses(path)
+
+
+@pytest.fixture
+def _on_one_processor() -> Iterator[None]:
+    """The kernel keeps a list for each: what is locked there stands before what was locked there earlier."""
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed)})
+    yield
+    os.sched_setaffinity(0, allowed)
+
+
+@pytest.mark.usefixtures("_on_one_processor")
+def test_a_lock_that_one_reading_of_the_kernels_list_passes_over_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It tells the list page by page, and goes on by number: what is unlocked meanwhile hides what is locked.
+
+    A guard on a busy host took a run that lived for dead, and froze again what that run had thawed to end it.
+    """
+    path, read, told = tmp_path / "a.lock", Path.read_text, list[str]()
+    path.touch()
+    with locked_by_another(path), ExitStack() as stack:
+        for number in range(200):
+            other = tmp_path / f"other-{number}"
+            other.touch()
+            stack.enter_context(locked_by_another(other))
+
+        def torn(self: Path, *how: str) -> str:
+            if self != Path("/proc/locks") or told:
+                return read(self, *how)
+            with self.open("rb", buffering=0) as file:
+                page = file.read(4096)
+                stack.close()
+                told.append((page + file.read()).decode())
+            return told[0]
+
+        monkeypatch.setattr(Path, "read_text", torn)
+        found = lock.taker(path)
+        assert f":{path.stat().st_ino} " not in told[0]
+        assert found
+        assert found.pid == os.getpid()

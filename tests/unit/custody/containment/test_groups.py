@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.custody.containment.groups import alone, keeper_of, path_of, within
+from tasks.custody.containment.groups import alone, delegated, keeper_of, path_of, places_of, within
 
 ID = "0123456789abcdef" * 4
 UID = "1b3f2c44-9d2e-4a51-8f0e-0a1b2c3d4e5f"
@@ -157,6 +157,28 @@ def test_what_is_everybodys_or_ours_is_never_frozen_with_members_alone(path: str
 
 def test_what_holds_us_is_not_frozen() -> None:
     assert not alone({7}, {7: "/mine"}, "/mine/below")
+
+
+def test_a_group_of_an_incident_is_made_at_the_top_or_by_the_users_manager_or_below_ours() -> None:
+    assert places_of("x", OWN, 1000) == ("/x", f"{USER}/x", f"{OWN}/x")
+    assert places_of("x", "/", 7) == ("/x", "/user.slice/user-7.slice/user@7.service/x", "/x")
+
+
+@pytest.mark.parametrize(
+    ("path", "unit", "below"),
+    [
+        (f"{USER}/evacuation-x", "user@1000.service", "/evacuation-x"),
+        (f"{USER}/app.slice/a.service/evacuation-x", "user@1000.service", "/app.slice/a.service/evacuation-x"),
+        ("/system.slice/worker.service/evacuation-x", "worker.service", "/evacuation-x"),
+        ("/user.slice/user-1000.slice/session-3.scope/evacuation-x", "session-3.scope", "/evacuation-x"),
+        ("/evacuation-x", "", ""),
+        ("/batch/evacuation-x", "", ""),
+        ("/system.slice/evacuation-x.service", "", ""),
+        ("", "", ""),
+    ],
+)
+def test_the_unit_that_systemd_has_delegated_is_the_first_on_the_way_down(path: str, unit: str, below: str) -> None:
+    assert delegated(path) == (unit, below)
 
 
 PATHS = st.sampled_from([*ALL, OWN, "/system.slice", "/mine/below", "/mine/below/deep"])

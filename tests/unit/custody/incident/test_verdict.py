@@ -92,6 +92,12 @@ def test_what_may_be_missing_is_a_note_too() -> None:
     assert verdict.notes == ("logs missing: why",)
 
 
+def test_what_comes_first_is_said_before_all_else() -> None:
+    verdict = judge(ID, CONTAINED, [LOGS], [PROVEN], first="no model is sound")
+    assert verdict.message.startswith("VERIFIED. First: no model is sound. Safe: ")
+    assert "First" not in judge(ID, CONTAINED, [LOGS], [PROVEN]).message
+
+
 def test_what_is_missing_is_named_the_urgent_first() -> None:
     verdict = judge(ID, ALIVE, [logs(Outcome.FAILED)], [UNPROVEN], ["§6 verify: broken"])
     assert verdict.missing == ("training 7: python", "incidents/b: not there", "§6 verify: broken", "logs failed: why")
@@ -115,14 +121,14 @@ def test_a_lost_file_is_named_once_and_not_again_for_its_copy() -> None:
     copy = replace(LOST, key="snapshots/20260102T030405Z/models/m")
     verdict = judge(ID, CONTAINED, [LOGS], [PROVEN, LOST, copy])
     assert verdict.missing == ("incidents/c: changed",)
-    assert "files of evidence on this host" not in str(verdict.safe)
+    assert "files collected on this host" not in str(verdict.safe)
 
 
 def test_what_is_safe_is_counted() -> None:
     verdict = judge(ID, CONTAINED, [LOGS], [PROVEN, UNPROVEN])
     assert verdict.safe == (
         "the workload is contained",
-        "1 files of evidence on this host",
+        "1 files collected on this host",
         "1 objects proven by the store's own digests",
     )
     assert judge(ID, ALIVE, [], []).safe == ()
@@ -183,9 +189,10 @@ def test_one_more_loss_never_makes_the_verdict_better(
 def test_what_was_left_alone_is_told_for_what_it_is() -> None:
     """A bystander matches, or works in the root: the note does not say which where it does not know."""
     verdict = judge("IR-20260102T030405Z", replace(CONTAINED, left_alone=("7: python x.py",)), (), ())
-    assert verdict.notes == (
-        "matches by its command line, or works in the root, but not both, so it was left alone: 7: python x.py",
-    )
+    why = "left alone, since it matches by its command line or by where it works, but not by both"
+    assert verdict.notes == (f"{why}: 7: python x.py",)
+    many = judge("IR-20260102T030405Z", replace(CONTAINED, left_alone=("7: python x.py", "8", "9")), (), ())
+    assert many.notes == (f"{why}: 7: python x.py, and 2 more in verdict.json",)
     assert judge("IR-20260102T030405Z", replace(CONTAINED, notes=("1 excused: 8",)), (), ()).notes == ("1 excused: 8",)
 
 
@@ -222,8 +229,14 @@ PAUSED = Resume((LauncherState(Launcher(Kind.POOL, "p"), None, "no answer"),))
             ("work pool p is still paused: no answer",),
             "resume by hand",
         ),
-        (replace(LET_GO, left=("process 2 stays",)), (), Word.NOT_CONTAINED, ("process 2 stays",), "run thaw again"),
-        (None, ("no disk",), Word.NOT_CONTAINED, ("no disk",), "run thaw again with incident_id=IR-x"),
+        (replace(LET_GO, left=("process 2 stays",)), (), Word.NOT_CONTAINED, ("process 2 stays",), "again, as root"),
+        (
+            None,
+            ("no disk",),
+            Word.NOT_CONTAINED,
+            ("no disk",),
+            "again, as root where it was denied: .venv/bin/prefect deployment run thaw/NAME --param incident_id=IR-x",
+        ),
     ],
 )
 def test_a_thaw_that_leaves_something_frozen_does_not_end_the_incident(

@@ -37,6 +37,7 @@ LOSS = b"c_loss\nCyHalfBinomialLoss\n"
         b"cjoblib.memory\nMemorizedFunc\n.",
         b"cjoblib._store_backends\nconcurrency_safe_rename\n.",
         b"cjoblib._store_backends\nFileSystemStoreBackend\n)R.",
+        b"cpandas._libs.tslibs.offsets\nOffsetMeta\n(S'A'\n)}tR.",  # it would make a class
         b"c_loss\nsystem\n.",
         b"c_loss.more\nCyHalfBinomialLoss\n.",
         LOSS + b")R.",  # nobody has registered it yet: Python would look for a file of that name
@@ -46,6 +47,29 @@ LOSS = b"c_loss\nCyHalfBinomialLoss\n"
 )
 def test_what_an_enemy_makes_of_the_names_of_honest_models_is_suspect(model: bytes) -> None:
     assert judge(io.BytesIO(model), (), scan)["outcome"] is Soundness.SUSPECT
+
+
+@pytest.mark.parametrize(
+    ("model", "trust"),
+    [
+        (b"csrc.features\nCleaner\n)R.", ("src.features.Cleaner",)),
+        (b"(csrc.b\nB\ncsrc.a\nA\nt.", ("src.a.A", "src.b.B")),
+        (b"(csrc.features\nCleaner\ncos\nsystem\nt.", ()),  # what can never be trusted
+        (b"cuuid\nUUID\n.", ()),  # what the second opinion would still call dangerous
+        (b"csrc.features\nCleaner\n)R", ()),  # torn as well
+        (b"csrc.features\nCleaner\n}S'a'\nNsb.", ()),  # changes it
+        (b"csrc fea\nCleaner\n.", ()),  # no name that a block takes
+        (b"cnumpy\nload\n.", ()),  # nothing of the operator's own
+        (b"cgraphlib\nTopologicalSorter\n.", ()),
+        (b"N.", ()),
+    ],
+)
+def test_what_would_make_a_model_sound_is_told_and_does(model: bytes, trust: tuple[str, ...]) -> None:
+    found = judge(io.BytesIO(model), (), scan)
+    assert found.get("trust", ()) == trust
+    if trust:
+        assert found["outcome"] is Soundness.SUSPECT
+        assert judge(io.BytesIO(model), trust, scan)["outcome"] is Soundness.SOUND
 
 
 def test_tables_and_generators_may_lie_in_a_model() -> None:

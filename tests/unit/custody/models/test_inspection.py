@@ -1,5 +1,7 @@
 """What is said of models: in words that can be shown, and never better than the worst that was found."""
 
+import re
+
 import pytest
 
 from tasks.custody.models.content import looks_like_a_model, looks_like_a_pickle
@@ -24,6 +26,26 @@ def test_what_is_found_is_counted_and_what_is_not_sound_is_noted() -> None:
     note = "; it is kept as evidence and was not promoted"
     assert found.notes == tuple(f"{each}{note}" for each in (TORN.summary, ODD.summary, TORN.summary))
     assert (TORN.summary, ODD.summary) == ("models/b.pkl is torn: cut", "models/c.pkl is unknown")
+
+
+OURS = ModelFinding("models/d.pkl", "dd", Soundness.SUSPECT, "would import src.a.B", trust=("src.a.B", "src.c.D"))
+
+
+def test_that_no_model_is_sound_is_told_with_the_line_for_the_block() -> None:
+    assert Inspection().none_sound([]) == Inspection((SOUND, OURS)).none_sound([]) == ""
+    plain = "no model is sound, 健全なモデルなし: none of 1 can be promoted or brought back (models/b.pkl is torn: cut)"
+    assert Inspection((TORN,)).none_sound(["mine"]) == plain
+    told = Inspection((OURS, TORN)).none_sound(["mine"])
+    assert told.startswith(
+        "no model is sound, 健全なモデルなし: none of 2 can be promoted or brought back (models/d.pkl is"
+    )
+    assert told.endswith('If you trust what it imports: model_imports = ["mine", "src.a.B", "src.c.D"] in the block')
+
+
+def test_findings_that_were_sealed_before_there_was_a_line_for_the_block_are_read() -> None:
+    before = re.sub(rb'\s*"trust": \[\],', b"", now := Inspection((SOUND,)).to_bytes())
+    assert len(before) < len(now)
+    assert Inspection.from_bytes(before) == Inspection((SOUND,))
 
 
 def test_a_model_is_held_for_the_worst_that_was_found_of_its_bytes_under_its_name() -> None:

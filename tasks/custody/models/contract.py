@@ -1,0 +1,57 @@
+"""Find in an API's answer what the workload's contract says of it, and in its start the models that it names."""
+
+import posixpath
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import PurePosixPath
+from typing import Any, Final
+
+_PLACE: Final = re.compile("0|[1-9][0-9]{0,8}")
+_USUAL: Final = ("/prediction", "/predictions", "/pred_proba", "/pred")
+
+
+def value_at(document: Any, pointer: str) -> Any:
+    """The value that a JSON pointer (RFC 6901) leads to, as in /outputs/0/data; None if there is none."""
+    for part in pointer.split("/")[1:]:
+        name = part.replace("~1", "/").replace("~0", "~")
+        if isinstance(document, Mapping):
+            document = document.get(name)
+        elif isinstance(document, list) and _PLACE.fullmatch(name) and int(name) < len(document):
+            document = document[int(name)]
+        else:
+            return None
+    return document
+
+
+def prediction_in(document: Any, pointer: str) -> Any:
+    """The prediction in an answer, at the pointer or else under one of the usual names; None if it holds no value."""
+    values = (value_at(document, each) for each in ([pointer] if pointer else _USUAL))
+    return next((value for value in values if _holds_a_value(value)), None)
+
+
+def _holds_a_value(value: Any) -> bool:
+    """Whether any leaf is more than null or an empty text."""
+    waiting = [value]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, list):
+            waiting += each
+        elif isinstance(each, Mapping):
+            waiting += each.values()
+        elif each not in {None, ""}:
+            return True
+    return False
+
+
+def models_named(words: Iterable[str], root: str, names: Iterable[str]) -> list[str]:
+    """Those of the model files that a start's words name: by path, or by a folder below the root that holds them.
+
+    A word counts as it is and behind its first "=", relative to the root or absolute.
+    """
+    each = {part for words_in in words for word in words_in.split() for part in (word, word.partition("=")[2]) if part}
+    said = {_path(root, part) for part in each} - {_path(root, ""), *_path(root, "").parents}
+    return [name for name in names if said & {_path(root, name), *_path(root, name).parents}]
+
+
+def _path(root: str, name: str) -> PurePosixPath:
+    return PurePosixPath(posixpath.normpath(posixpath.join(root, name)))

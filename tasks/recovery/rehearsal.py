@@ -1,0 +1,98 @@
+"""§7 rehearsed: ask the API that runs what a recovery would ask one that it has started."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tasks.adapters.host import LinuxHost
+from tasks.adapters.saved_blocks import secret_headers
+from tasks.containment.freeze import load_frozen
+from tasks.custody.errors import EvacuationError
+from tasks.custody.evidence.acquisition import Seal
+from tasks.custody.models.canary import row_of
+from tasks.custody.models.contract import value_at
+from tasks.custody.step_result import StepResult
+from tasks.recovery.api_client import Api, ApiResponse, failure, predict, shown_address
+from tasks.recovery.recover import address_of
+from tasks.recovery.served_model import SealedModels, path_of
+from tasks.runtime.context import RunContext
+from tasks.runtime.step import step
+
+
+@dataclass(frozen=True, repr=False)
+class RehearsedRecovery(StepResult):
+    """What a recovery would prove of the API, and what not and why."""
+
+    proven: tuple[str, ...]
+    unproven: tuple[str, ...]
+
+    @property
+    def summary(self) -> str:
+        """In a few words."""
+        return "; ".join([*self.proven, *(f"not proven: {each}" for each in self.unproven)])
+
+
+@step("§7", "rehearse_recovery", "what the API says now", "API の応答")
+def rehearse_recovery(context: RunContext, seals: Sequence[Seal]) -> RehearsedRecovery:
+    """Ask by GET alone, and predict only with the block's own canary_request; nothing is reloaded.
+
+    Where the contract has a key it is sent to a process of the workload only.
+    """
+    block = context.workload
+    try:
+        headers = secret_headers(block.api_headers)
+        if headers and not _is_the_workloads(context):
+            raise failure("a process of the workload to listen there", "none that is seen, so the key was not sent")
+        with Api(block, headers) as api:
+            rows = answers_of(api, SealedModels.read(context, seals))
+    except EvacuationError as error:
+        rows = {"the API": (False, f"expected {error.expected}; got {error.got}")}
+    for what, (good, why) in rows.items():
+        act = "prove" if good else "not prove"
+        context.log.write("would", f"{what} of {shown_address(block)}", act=act, why=why)
+    told = [(good, f"{what}: {why}") for what, (good, why) in rows.items()]
+    return RehearsedRecovery(tuple(text for good, text in told if good), tuple(text for good, text in told if not good))
+
+
+def answers_of(api: Api, models: SealedModels) -> dict[str, tuple[bool, str]]:
+    """Whether health, model and prediction would be proven, each with what was said."""
+    block = api.block
+    health = api.ask("GET", block.health_path)
+    rows = {"the health": (health.good, health.summary)}
+    if health.good and block.model_at:
+        rows["the model"] = _model(health, block.model_at, models)
+    if health.good and block.canary_request is not None:
+        rows["a prediction"] = _prediction(api)
+    elif health.good:
+        rows["a prediction"] = _row(api.ask("GET", "/schema"))
+    return rows
+
+
+def _prediction(api: Api) -> tuple[bool, str]:
+    try:
+        made = predict(api)
+    except EvacuationError as error:
+        return False, error.got
+    return bool(made.answer), made.answer or made.unproven
+
+
+def _model(health: ApiResponse, pointer: str, models: SealedModels) -> tuple[bool, str]:
+    said = value_at(health.content, pointer)
+    if not isinstance(said, str):
+        return False, f"nothing at {pointer} (model_at) in {health.summary}"
+    if not models.sound:
+        return False, f"it says {health.shown(said)!r}, and no model is sound"
+    return True, f"it says {health.shown(said)!r}; the newest sound one is {path_of(models.sound[0])}"
+
+
+def _row(schema: ApiResponse) -> tuple[bool, str]:
+    row = row_of(schema.content) if schema.good else {}
+    if row:
+        return True, f"not tried; with a row made from /schema: {json.dumps(row)[:200]}"
+    return False, f"/schema names no columns, so give a canary_request: {schema.summary}"
+
+
+def _is_the_workloads(context: RunContext) -> bool:
+    """By the real host: to the rehearsal's nothing of it runs any more."""
+    owners, members = LinuxHost().owners(address_of(context.workload)[1]), load_frozen(context)
+    return any(each.process and each.process.identity in members for each in owners)

@@ -1,0 +1,212 @@
+"""§7: prove which model the API serves: by its files before and after its start, and by what it says of itself."""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from posixpath import basename
+from typing import Protocol
+
+from tasks.custody.evidence.acquisition import Seal, StoredFile
+from tasks.custody.evidence.keys import unquote
+from tasks.custody.evidence.pattern import ends_with
+from tasks.custody.models.contract import models_named, value_at
+from tasks.custody.models.inspection import ModelFinding, Soundness
+from tasks.custody.store.manifest import digest
+from tasks.evidence.model_inspection import sealed_findings, sound_models
+from tasks.evidence.seal import read_manifest
+from tasks.recovery.api_client import Api, failure
+from tasks.runtime.context import RunContext
+
+
+class ModelFolder(Protocol):
+    """Where the API's models lie, and how it knows them."""
+
+    @property
+    def root(self) -> str:
+        """The folder that its relative names start from."""
+
+    def known_as(self, name: str) -> str:
+        """The path by which the API knows a model; empty for what lies elsewhere."""
+
+    def digest(self, name: str) -> str:
+        """The sha256 of what lies there now; empty if that is no file of the folder."""
+
+    def listed(self, sealed: Iterable[str]) -> list[str]:
+        """Names of the models that are there now, as far as that can be seen; `sealed` are those of the manifests."""
+
+
+@dataclass(frozen=True)
+class HostFolder:
+    """A folder of models on this host, below the workload's root."""
+
+    workload: Path
+    models: Path
+    patterns: tuple[str, ...] = ()
+
+    @property
+    def root(self) -> str:
+        """The workload's."""
+        return str(self.workload)
+
+    def real(self, name: str) -> Path | None:
+        """The file that a name in the models folder leads to; None if it leads out of the workload or nowhere.
+
+        A link may lead to another folder of the workload, as models/current to ../store/release-3.
+        """
+        with suppress(OSError, ValueError, RuntimeError):
+            path = self.workload / name
+            real, named = path.resolve(), Path(os.path.normpath(path)).is_relative_to(self.models)
+            there = self.workload if named else self.models
+            if real.is_relative_to(there.resolve()) and real.is_file():
+                return real
+        return None
+
+    def known_as(self, name: str) -> str:
+        """By the same name."""
+        return name if self.real(name) else ""
+
+    def digest(self, name: str) -> str:
+        """Read what is there."""
+        return digest(path) if (path := self.real(name)) else ""
+
+    def listed(self, sealed: Iterable[str]) -> list[str]:
+        """What the block's patterns match."""
+        from tasks.collectors.matching import found
+
+        del sealed
+        names, _ = found(os.fsencode(self.workload), self.patterns)
+        return [name.decode(errors="backslashreplace") for name in names]
+
+
+@dataclass(frozen=True)
+class Served:
+    """Which model the API serves, and what of that is not proven."""
+
+    model: str
+    sha256: str
+    unproven: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class SealedModels:
+    """Files of the manifests by their path, the last sealed first to count, and what is known of the models in them."""
+
+    files: Mapping[str, StoredFile]
+    sound: tuple[StoredFile, ...]
+    findings: tuple[ModelFinding, ...]
+
+    @classmethod
+    def read(cls, context: RunContext, seals: Sequence[Seal]) -> "SealedModels":
+        """Read manifests and findings; the newest sound model comes first."""
+        volumes = [(sealed.volume, read_manifest(context, sealed.volume).files) for sealed in seals]
+        files = {path_of(file): file for _, each in volumes for file in each if file.source}
+        every = [file for volume, each in volumes for file in sound_models(context, volume, each)]
+        models = [file for file in every if _is_of_models(context, file)]
+        found = [finding for volume, _ in volumes for finding in sealed_findings(context, volume)]
+        return cls(files, tuple(sorted(models, key=lambda file: file.mtime_ns or 0, reverse=True)), tuple(found))
+
+    def starting(self, context: RunContext, folder: ModelFolder, words: Iterable[str]) -> list[str]:
+        """Names of the models that the API may load at its start: those that its start names.
+
+        Else the one that it is told to reload, or, where there is none, all that lie there: new ones too, unless an
+        earlier recovery has let training in.
+        """
+        there, sound = folder.listed(self.files), [path_of(file) for file in self.sound]
+        if named := models_named(words, folder.root, there) or models_named(words, folder.root, sound):
+            return named
+        if context.workload.reload_path and sound:
+            return sound[:1]
+        return [name for name in there if name in self.files or not context.recovered()]
+
+    def require_unchanged(self, url: str, folder: ModelFolder, names: Iterable[str]) -> None:
+        """NotRecovered if one of these files is suspect, or is not what the manifest says."""
+        for name in names:
+            sealed, now = self.files.get(name), folder.digest(name)
+            if sealed is None:
+                raise failure(f"the API at {url} to serve a model of the manifest", f"{name}, which is not in it")
+            if now != sealed.sha256:
+                got = f"{name}: {f'sha256 {now}' if now else 'no such file'}"
+                raise failure(f"the API at {url} to serve sha256 {sealed.sha256}, as in the manifest", got)
+            bad = [each for each in self.findings if each.sha256 == now and each.outcome is Soundness.SUSPECT]
+            if bad:
+                got = f"{name}: {bad[0].reason} (model_imports allows what is your own; 自作なら model_imports)"
+                raise failure(f"the API at {url} to start on no suspect model", got)
+
+    def expected(self, context: RunContext, names: Sequence[str]) -> list[StoredFile]:
+        """What the API may serve: the newest sound model, where it is told to load that, else a sound one of these."""
+        if context.workload.reload_path:
+            return [*self.sound[:1]]
+        return [file for file in self.sound if path_of(file) in names]
+
+    def undecided(self, path: str, said: str) -> str:
+        """What a base name leaves open: files of the manifests that have the same one, and another content."""
+        others = {name for name, file in self.files.items() if file.sha256 != self.files[path].sha256} - {path}
+        namesakes = sorted(name for name in others if basename(name) == said)
+        return f"which model it serves: {said!r} is {path}, or {' or '.join(namesakes)}" if namesakes else ""
+
+
+def _is_of_models(context: RunContext, file: StoredFile) -> bool:
+    return file.stored.startswith("models/") or ends_with(path_of(file), context.workload.models)
+
+
+def path_of(model: StoredFile) -> str:
+    """The model's path as the workload knows it."""
+    return unquote(model.source).decode(errors="backslashreplace")
+
+
+def prove_served(
+    context: RunContext, api: Api, folder: ModelFolder, models: SealedModels, expected: Sequence[StoredFile]
+) -> Served:
+    """Have the API load the newest sound model if it can, ask which one it serves, and compare that with the manifest.
+
+    NotRecovered if it serves none of those expected. Where its contract has no place for a name, that its files are as
+    in the manifest is the proof.
+    """
+    block = context.workload
+    if not expected:
+        return Served("no model: the manifest names none that is sound", "", ("which model it serves",))
+    paths = [path_of(file) for file in expected]
+    unproven = [reload(api, paths[0], expected[0].sha256, folder)] if block.reload_path else []
+    digests = {file.sha256: path for file, path in zip(expected, paths, strict=True)}
+    if block.model_at:
+        answer = api.ask("GET", block.health_path)
+        said = value_at(answer.content, block.model_at) if answer.good else None
+        if isinstance(said, str):
+            path = served(answer.shown(said), paths, folder)
+            if (sha256 := folder.digest(path)) not in digests:
+                wanted = f"the API at {api.url} to serve sha256 {expected[0].sha256}, as in the manifest"
+                raise failure(wanted, f"{path}: sha256 {sha256}")
+            paths, digests = [digests[sha256]], {sha256: digests[sha256]}
+            unproven.append(models.undecided(paths[0], said))
+        else:
+            unproven.append(f"which model it serves: nothing at {block.model_at} (model_at) in {answer.summary}")
+    told = tuple(filter(None, unproven))
+    sha256 = "" if told or len(digests) > 1 else next(iter(digests))
+    if not told:
+        context.log.write("model proven", " or ".join(paths), sha256=sha256 or sorted(digests))
+    return Served(" or ".join(paths), sha256, told)
+
+
+def reload(api: Api, path: str, sha256: str, folder: ModelFolder) -> str:
+    """Have it load one file by its name in the models folder, and no other: /reload opens any path that it is given.
+
+    Why that is not proven, if it says no; NotRecovered if the file is not what the manifest says.
+    """
+    known = folder.known_as(path)
+    if not known:
+        raise failure(f"the manifest's newest model to be a file of the models folder of {api.url}", path)
+    if (now := folder.digest(path)) != sha256:
+        raise failure(f"{path} to have sha256 {sha256}, as in the manifest, for {api.url}", now)
+    answer = api.ask("POST", api.block.reload_path, params={"path": known})
+    return "" if answer.good else f"that it reloads {path}: {answer.summary}"
+
+
+def served(said: str, asked: Sequence[str], folder: ModelFolder) -> str:
+    """The file that the API's word means, a path or the base name of one that was asked for; NotRecovered if none."""
+    name = next((each for each in asked if said == basename(each)), said)
+    path = folder.known_as(name)
+    if not path:
+        raise failure(f"the API to serve {asked[0]}, or another model of the workload", repr(said))
+    return path

@@ -1,0 +1,65 @@
+"""What a rehearsal asks the API that runs, and what it makes of the answers, on a real HTTP server."""
+
+import json
+from typing import Any
+
+import pytest
+
+from tasks.custody.evidence.acquisition import StoredFile
+from tasks.recovery.rehearsal import answers_of, rehearse_recovery
+from tasks.recovery.served_model import SealedModels
+from tests.support.answering_api import api_that
+from tests.support.run_context import case_of, made
+from tests.support.workloads import SmallWorkload
+
+ONE = StoredFile("models/one.joblib", "models/one.joblib", 3, "0" * 64, mtime_ns=1)
+SOUND = SealedModels({"models/one.joblib": ONE}, (ONE,), ())
+
+
+def answers(**said: Any) -> dict[str, tuple[int, bytes]]:
+    return {f"/{path}": (200, json.dumps(body).encode()) for path, body in said.items()}
+
+
+@pytest.mark.parametrize(
+    ("said", "block", "good", "bad"),
+    [
+        (answers(health={"model": "one.joblib"}, schema={"required_columns": ["a"]}), {}, 3, ""),
+        (answers(health={"model": "one.joblib"}, schema={}), {}, 2, "/schema names no columns"),
+        (answers(health={"name": "one"}, schema={"required_columns": ["a"]}), {}, 2, "nothing at /model (model_at)"),
+        (answers(health={}, schema={"required_columns": ["a"]}), {"model_at": ""}, 2, ""),
+        ({"/health": (401, b"a key is wanted")}, {}, 0, "HTTP 401"),
+        (answers(health={"model": "one"}, score={"pred": 1}), {"predict_path": "/score", "canary_request": {}}, 3, ""),
+        (answers(health={"model": "one"}, score={}), {"predict_path": "/score", "canary_request": {}}, 2, "predicts"),
+    ],
+)
+def test_what_a_recovery_would_prove(said: Any, block: Any, good: int, bad: str) -> None:
+    with api_that(said, **block) as api:
+        rows = answers_of(api, SOUND)
+    assert sum(proven for proven, _ in rows.values()) == good
+    assert any(bad in why for proven, why in rows.values() if not proven) is bool(bad)
+
+
+def test_nothing_is_predicted_that_the_block_does_not_give_and_nothing_is_reloaded() -> None:
+    asked = dict[str, Any](answers(health={"model": "one.joblib"}, schema={"required_columns": ["a"]}))
+    with api_that(asked) as api:
+        rows = answers_of(api, SOUND)
+    assert rows["a prediction"] == (True, 'not tried; with a row made from /schema: {"a": 0.0}')
+
+
+def test_a_model_that_it_names_proves_nothing_where_none_is_sound() -> None:
+    with api_that(answers(health={"model": "one.joblib"}, schema={})) as api:
+        assert answers_of(api, SealedModels({}, (), ()))["the model"][1].endswith("and no model is sound")
+
+
+def test_a_key_is_sent_to_a_process_of_the_workload_alone(
+    small: SmallWorkload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.recovery.rehearsal.secret_headers", lambda name: {"X-Key": f"key of {name}"})
+    with (
+        api_that({"/health": (200, b"{}")}, key=("X-Key", "key of secret/one")) as stranger,
+        case_of(small.block(api_headers="secret/one", api_url=stranger.url), dry_run=True) as context,
+    ):
+        told = made(rehearse_recovery.fn(context, ()))
+        (row,) = [entry for entry in context.log.entries() if entry.get("act") == "not prove"]
+    assert "the key was not sent" in told.summary
+    assert "the key was not sent" in row["why"]

@@ -1,0 +1,115 @@
+"""Containers let go: who runs again, who stays as it was found, and what a person has to do by hand."""
+
+import json
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+
+import pytest
+
+from tasks.containment.containers import freeze_containers
+from tasks.containment.thaw import thaw
+from tasks.containment.watch_containers import ContainerReturns
+from tasks.custody.containment.ends import End
+from tasks.custody.containment.thaw import Thawed
+from tasks.custody.errors import EngineError
+from tasks.runtime.context import RunContext
+from tests.support.memory_engine import ASKED, container, engine_of, obey
+from tests.support.run_context import case_of, made
+from tests.support.workloads import SmallWorkload
+
+ONE, TWO, THREE = container(1), container(2), container(3)
+
+
+def thawed(run: RunContext) -> Thawed:
+    result: Thawed = made(thaw.fn(run))
+    return result
+
+
+def test_who_ran_goes_on_and_who_stood_before_us_stays(small: SmallWorkload) -> None:
+    with case_of(small.block(containers=ASKED)) as run:
+        engine = engine_of(run, ONE, replace(TWO, state="paused"))
+        freeze_containers(run)
+        result = thawed(run)
+    assert (result.thawed, result.stood) == ((ONE.summary,), (TWO.summary,))
+    assert (result.gone, result.left) == ((), ())
+    assert [each.state for each in engine.there.values()] == ["running", "paused"]
+
+
+def test_one_that_has_ended_is_told_and_one_between_two_starts_is_a_persons_to_start(small: SmallWorkload) -> None:
+    with case_of(small.block(containers=ASKED)) as run:
+        engine = engine_of(run, ONE, replace(TWO, state="restarting", restart="always"), THREE)
+
+        def refuse(act: str, id_: str) -> None:
+            if act == "pause" and id_ == THREE.id:
+                raise EngineError("a pause", "no", "It runs.", "Look at it.")
+
+        engine.before = refuse
+        freeze_containers(run)
+        engine.before = obey
+        assert engine.there[TWO.id].state == "exited"
+        for each in (ONE, THREE):
+            engine.end(each.id, 0)
+        result = thawed(run)
+    hint = ", between two starts: start it by hand"
+    assert result.gone == (ONE.summary, f"{TWO.summary}{hint}", THREE.summary)
+    assert result.thawed == ()
+
+
+def test_one_that_the_engine_does_not_let_go_is_told(small: SmallWorkload) -> None:
+    with case_of(small.block(containers=ASKED)) as run:
+        engine = engine_of(run, ONE)
+        freeze_containers(run)
+
+        def refuse(act: str, _: str) -> None:
+            if act == "unpause":
+                raise EngineError("a thaw", "no", "It stands.", "Look at it.")
+
+        engine.before = refuse
+        (told,) = thawed(run).left
+    assert told.startswith(f"{ONE.summary} stays paused: ")
+
+
+def test_what_the_guard_has_caught_goes_on_too(small: SmallWorkload) -> None:
+    with case_of(small.block(containers=ASKED)) as run:
+        engine = engine_of(run, replace(ONE, state="paused"), replace(TWO, state="paused"))
+        now = datetime.now(UTC).isoformat()
+        rows = [{"at": now, "container": asdict(each.identity), "stood": each is TWO} for each in (ONE, TWO)]
+        run.caught.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+        run.caught.chmod(0o600)
+        result = thawed(run)
+    assert (result.thawed, result.stood) == ((f"container {ONE.id[:12]}",), (f"container {TWO.id[:12]}",))
+    assert [each.state for each in engine.there.values()] == ["running", "paused"]
+
+
+def test_nothing_comes_back_where_no_containers_are_named(small: SmallWorkload) -> None:
+    with case_of(small.block()) as run:
+        assert ContainerReturns(run).look() is False
+
+
+def test_an_engine_that_cannot_be_asked_brings_nothing_back_and_is_written_down(small: SmallWorkload) -> None:
+    with case_of(small.block(containers=ASKED)) as run:
+
+        def silent(*_: str) -> None:
+            raise EngineError("an answer", "none", "It is not known.", "Look at it.")
+
+        engine_of(run, ONE).before = silent
+        assert ContainerReturns(run).look() is False
+        assert "engine not asked" in {each["action"] for each in run.log.entries()}
+
+
+@pytest.mark.parametrize("label", ["com.docker.swarm.service.name", ""])
+def test_what_comes_back_is_ended_once_and_what_its_source_brings_twice_stays_paused(
+    small: SmallWorkload, label: str
+) -> None:
+    with case_of(small.block(containers=ASKED)) as run:
+        engine = engine_of(run)
+        returns = ContainerReturns(run)
+        for each in (ONE, TWO):
+            engine.there[each.id] = replace(each, labels={label: "web"} if label else {})
+            returns._next = 0.0
+            assert returns.look()
+        returns._next = 0.0
+        assert not returns.look()
+        assert [each.end for each in returns.found.values()] == [End.KILLED, End.HELD if label else End.KILLED]
+        assert list(returns.standing) == (["swarm service web"] if label else [])
+        assert engine.there[TWO.id].state == ("paused" if label else "exited")

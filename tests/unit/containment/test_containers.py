@@ -1,0 +1,212 @@
+"""Containers paused, ended and looked for: what a real engine shows seldom, with an engine in memory."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from tasks.containment.containers import (
+    containers_key,
+    find_containers,
+    freeze_containers,
+    kept_config,
+    living_containers,
+    stop_container,
+    stop_containers,
+    stopped_containers,
+)
+from tasks.custody.containment.container import ContainerIdentity
+from tasks.custody.containment.ends import End
+from tasks.custody.errors import EngineError
+from tasks.incident.layout import STOPPING_CONTAINERS
+from tasks.runtime.context import RunContext
+from tests.support.memory_engine import ASKED, Hook, container, engine_of, obey
+from tests.support.run_context import case_of
+from tests.support.workloads import SmallWorkload
+
+ONE, TWO = container(1), container(2)
+
+
+@pytest.fixture
+def run(small: SmallWorkload) -> Iterator[RunContext]:
+    with case_of(small.block(containers=ASKED, grace_seconds=0.1)) as context:
+        yield context
+
+
+def broken(act: str, id_: str = "") -> Hook:
+    def before(what: str, which: str) -> None:
+        if what == act and id_ in {"", which}:
+            raise EngineError("an answer", "nothing", "It is not done.", "Look at it.")
+
+    return before
+
+
+def test_paused_asked_and_ended_each_with_a_receipt(run: RunContext) -> None:
+    engine = engine_of(run, ONE, replace(TWO, restart="always"))
+    (first, second), trouble = freeze_containers(run)
+    assert not trouble
+    assert first.paused_at
+    assert (first.identity, first.stood, first.denied, first.why) == (ONE.identity, False, "", ASKED[0])
+    assert {each.state for each in engine.there.values()} == {"paused"}
+    receipts = stop_containers(run)
+    assert [(each.end, each.exit_code, each.removed, each.reason) for each in receipts] == [
+        (End.STOPPED, 0, False, "")
+    ] * 2
+    assert [[name for name, _ in each.signals] for each in receipts] == [["SIGTERM"]] * 2
+    assert all(each.gone_at for each in receipts)
+    assert sorted(act for act in engine.acts if act[0] == "forbid restart") == [("forbid restart", TWO.id)]
+    assert kept_config(run, second.identity)["Restart"] == "always"
+    assert living_containers(run) == ()
+
+
+def test_one_that_is_deaf_is_killed_and_one_that_removes_itself_is_removed(run: RunContext) -> None:
+    engine = engine_of(run, ONE, replace(TWO, auto_remove=True, restart="no"))
+    engine.deaf = {ONE.id}
+    freeze_containers(run)
+    first, second = stop_containers(run)
+    assert ([name for name, _ in first.signals], first.end, first.exit_code) == (
+        ["SIGTERM", "SIGKILL"],
+        End.KILLED,
+        137,
+    )
+    assert [(each.end, each.removed) for each in (first, second)] == [(End.KILLED, False), (End.STOPPED, True)]
+
+
+def test_under_policy_kill_nothing_is_asked(run: RunContext) -> None:
+    run.policy = "kill"
+    engine = engine_of(run, ONE)
+    freeze_containers(run)
+    (receipt,) = stop_containers(run)
+    assert ([name for name, _ in receipt.signals], receipt.end) == (["SIGKILL"], End.KILLED)
+    assert [act[2] for act in engine.acts if act[0] == "signal"] == ["SIGKILL"]
+
+
+def test_one_that_the_engine_cannot_end_survives_and_is_ended_by_the_next_run(run: RunContext) -> None:
+    engine = engine_of(run, ONE)
+    freeze_containers(run)
+    engine.before = broken("signal")
+    (receipt,) = stop_containers(run)
+    assert (receipt.end, receipt.gone_at, receipt.signals) == (End.SURVIVED, None, ())
+    assert "an answer" in receipt.reason
+    assert stopped_containers(run) == {}
+    assert living_containers(run) == (f"{ONE.summary} is paused ({ASKED[0]})",)
+    engine.before = obey
+    (again,) = stop_containers(run)
+    assert again.end is End.STOPPED
+    assert stop_containers(run) == (again,)
+
+
+def test_one_that_the_engine_ended_although_it_did_not_say_so_is_no_survivor(run: RunContext) -> None:
+    engine = engine_of(run, ONE)
+    freeze_containers(run)
+
+    def late(act: str, id_: str) -> None:
+        if act == "signal":
+            engine.end(id_, 3)
+            broken("signal")(act, id_)
+
+    engine.before = late
+    (receipt,) = stop_containers(run)
+    assert (receipt.end, receipt.exit_code) == (End.GONE, 3)
+    assert receipt.gone_at
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_one_that_has_ended_by_itself_is_gone_unless_a_run_was_ending_it(run: RunContext, begun: bool) -> None:  # noqa: FBT001
+    engine = engine_of(run, ONE)
+    freeze_containers(run)
+    if begun:
+        run.journal(STOPPING_CONTAINERS, list[ContainerIdentity], [ONE.identity])
+    engine.end(ONE.id, 4)
+    (receipt,) = stop_containers(run)
+    assert (receipt.end, receipt.exit_code, receipt.gone_at) == (End.STOPPED if begun else End.GONE, 4, None)
+    assert ("a run that died was stopping it" in receipt.reason) is begun
+    assert run.journal(STOPPING_CONTAINERS, list[ContainerIdentity]) == []
+
+
+def test_nobody_is_said_to_have_begun_an_end_unless_it_is_told(run: RunContext) -> None:
+    engine = engine_of(run, ONE)
+    ((frozen,), _) = freeze_containers(run)
+    engine.end(ONE.id, 4)
+    receipt = stop_container(run, frozen, gently=False)
+    assert (receipt.end, receipt.reason) == (End.GONE, "")
+
+
+def test_one_that_was_started_again_is_another_and_is_not_ended_with_the_first(run: RunContext) -> None:
+    engine = engine_of(run, ONE)
+    freeze_containers(run)
+    engine.change(ONE.id, identity=replace(ONE.identity, started_at="later"), state="running")
+    (receipt,) = stop_containers(run)
+    assert receipt.end is End.GONE
+    assert not [act for act in engine.acts if act[0] == "signal"]
+    assert living_containers(run) == (f"{ONE.summary} is running ({ASKED[0]})",)
+
+
+def test_one_that_was_paused_before_us_stood(run: RunContext) -> None:
+    engine_of(run, replace(ONE, state="paused"))
+    ((frozen,), _) = freeze_containers(run)
+    assert frozen.stood
+    assert frozen.paused_at
+    ((again,), _) = freeze_containers(run)
+    assert again.stood
+
+
+def test_what_we_have_paused_does_not_stand_by_itself_in_a_later_run(run: RunContext) -> None:
+    engine_of(run, ONE)
+    freeze_containers(run)
+    ((again,), _) = freeze_containers(run)
+    assert not again.stood
+
+
+def test_one_that_we_have_paused_and_that_has_another_name_now_is_told(run: RunContext) -> None:
+    engine = engine_of(run, ONE)
+    freeze_containers(run)
+    engine.change(ONE.id, image="renamed:1", name="other")
+    assert living_containers(run) == (f"{engine.there[ONE.id].summary} was paused by us and is paused",)
+
+
+def test_a_list_that_lags_behind_counts_no_container_that_has_ended(run: RunContext) -> None:
+    engine = engine_of(run, ONE)
+    engine.listed = (ONE,)
+    engine.end(ONE.id, 0)
+    assert living_containers(run) == ()
+
+
+def test_an_engine_that_cannot_be_asked_proves_nothing(run: RunContext) -> None:
+    engine = engine_of(run, ONE)
+    engine.before = broken("list")
+    everyone, trouble = freeze_containers(run)
+    assert everyone == ()
+    assert "an answer" in trouble
+    (told,) = living_containers(run)
+    assert told.startswith("whether its containers run is not known: ")
+
+
+def test_a_pause_that_is_denied_is_told_and_the_others_are_paused(run: RunContext) -> None:
+    engine = engine_of(run, ONE, TWO)
+    engine.before = broken("pause", ONE.id)
+    (first, second), _ = freeze_containers(run)
+    assert (first.denied, first.paused_at) == ("nothing", None)
+    assert second.paused_at
+
+
+def test_without_containers_in_the_block_no_engine_is_asked(small: SmallWorkload) -> None:
+    with case_of(small.block()) as context:
+        engine_of(context, ONE).before = broken("list")
+        assert find_containers(context) == []
+
+
+def test_a_configuration_is_kept_as_it_was_at_the_first_look(run: RunContext) -> None:
+    engine = engine_of(run, replace(ONE, restart="always"))
+    freeze_containers(run)
+    engine.change(ONE.id, restart="no", state="running")
+    freeze_containers(run)
+    (path,) = run.home.glob("container-*.json")
+    assert json.loads(path.read_text())["Restart"] == "always"
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_the_cache_keys_that_stores_hold_already_stay() -> None:
+    others = [ContainerIdentity("f" * 64, "t2"), ContainerIdentity("0123456789abcdef" * 4, "t1")]
+    assert containers_key(others) == "0123456789ab.t1,ffffffffffff.t2"

@@ -1,0 +1,79 @@
+"""Who is asked whether to stop or to thaw, and whose answer holds for a run that carries the incident on."""
+
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tasks.containment import decision
+from tasks.containment.decision import thaw_decided
+from tasks.custody.incident.question import question_of
+from tasks.runtime.context import RunContext
+from tests.support.run_context import case_of
+from tests.support.workloads import SmallWorkload
+
+
+def answers(monkeypatch: pytest.MonkeyPatch, answer: object = None) -> list[Any]:
+    """A person who gives this answer; the orders of each keeper of the deadline that was started."""
+    keepers = list[Any]()
+    monkeypatch.setattr(decision, "start_keeper", lambda _, orders: keepers.append(orders))
+    monkeypatch.setattr(decision, "await_decision", lambda *_: answer)
+    return keepers
+
+
+def said(word: str) -> SimpleNamespace:
+    return SimpleNamespace(decision=word, summary="a person said so", by="ana", why="it is fine")
+
+
+@pytest.mark.parametrize("word", ["thaw", "stop"])
+def test_an_answer_is_followed_and_holds_for_the_next_run(
+    small: SmallWorkload, monkeypatch: pytest.MonkeyPatch, word: str
+) -> None:
+    with case_of(small.block(on_alarm="ask")) as run:
+        keepers = answers(monkeypatch, said(word))
+        assert thaw_decided(run, []) is (word == "thaw")
+        assert len(keepers) == 1
+        (told,) = run.notes
+        assert "a person said so" in told
+        answers(monkeypatch, said("stop" if word == "thaw" else "thaw"))
+        assert thaw_decided(run, []) is (word == "thaw")
+
+
+@pytest.mark.parametrize("word", ["thaw", "stop"])
+def test_without_an_answer_the_block_decides(small: SmallWorkload, monkeypatch: pytest.MonkeyPatch, word: str) -> None:
+    with case_of(small.block(on_alarm="ask", unanswered=word, ask_seconds=600)) as run:
+        keepers = answers(monkeypatch)
+        assert thaw_decided(run, []) is (word == "thaw")
+        assert keepers[0]["incident"] == run.incident.id
+        assert 590 < keepers[0]["seconds"] <= 600
+        asked = question_of(run.log.entries())
+    assert asked.decision == word
+    assert asked.until
+    assert timedelta(0) < asked.until - datetime.now(UTC) <= timedelta(seconds=600)
+
+
+def test_the_deadline_has_one_keeper_and_a_run_that_is_cancelled_decides_nothing(
+    small: SmallWorkload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with case_of(small.block(on_alarm="ask", unanswered="thaw")) as run:
+        keepers = answers(monkeypatch)
+        run.cancelled.order(15)
+        assert not thaw_decided(run, [])
+        assert not thaw_decided(run, [])
+        assert len(keepers) == 1
+        assert question_of(run.log.entries()).decision == ""
+
+
+@pytest.mark.parametrize("changes", [{}, {"on_alarm": "evacuate"}])
+def test_nobody_is_asked_unless_the_block_says_so(
+    small: SmallWorkload, monkeypatch: pytest.MonkeyPatch, changes: dict[str, str]
+) -> None:
+    with case_of(small.block(**changes)) as run:
+        assert not answers(monkeypatch, said("thaw"))
+        assert not thaw_decided(run, [])
+        assert asked_of(run) == []
+
+
+def asked_of(run: RunContext) -> list[str]:
+    return [each["action"] for each in run.log.entries() if each["action"] in {"asked", "answered"}]

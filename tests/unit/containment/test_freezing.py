@@ -1,0 +1,179 @@
+"""The freeze, look by look, on paper: when it has settled, what is asked of groups, and what is written down."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from signal import SIGSTOP, Signals
+from typing import Any
+
+import pytest
+
+from tasks.containment import freeze as steps
+from tasks.containment.containment_check import FROZEN_ONLY, NOT_CONTAINED, stance
+from tasks.containment.control_groups import Groups
+from tasks.containment.freeze import freeze, halt, load_frozen
+from tasks.custody.containment.membership import Member
+from tasks.custody.containment.process import Identity, Process
+from tasks.custody.containment.receipt import Freeze
+from tasks.custody.errors import EngineError
+from tasks.incident.layout import SINCE
+from tasks.runtime.context import RunContext
+from tests.support.memory_engine import ASKED, container, engine_of
+from tests.support.paper_clock import PaperClock
+from tests.support.paper_host import PaperHost, process
+from tests.support.run_context import case_of, made
+from tests.support.workloads import SmallWorkload
+
+TRAINING = ("venv/bin/python", "-u", "src/train.py", "--dataset", "builtin", "--mode", "full")
+MEMBER = Member("training", "matches the training pattern")
+
+
+class LookedAt(PaperHost):
+    """A host that counts the looks at it, before each of which something may happen; `stuck` obey no signal."""
+
+    def __init__(self, *processes: Process) -> None:
+        """Nobody has looked."""
+        super().__init__(*processes)
+        self.looks = 0
+        self.happens: Callable[[int], object] = lambda _: None
+        self.stuck: set[int] = set()
+        self.denied: set[int] = set()
+
+    def snapshot(self) -> dict[int, Process]:
+        """Look."""
+        self.looks += 1
+        self.happens(self.looks)
+        return super().snapshot()
+
+    def signal(self, identity: Identity, number: Signals) -> None:
+        """Deny it, or send it."""
+        if identity.pid in self.denied:
+            raise PermissionError
+        super().signal(identity, number)
+        if identity.pid in self.stuck:
+            self.processes[identity.pid] = replace(self.processes[identity.pid], state="D")
+
+
+@pytest.fixture
+def run(small: SmallWorkload) -> Iterator[RunContext]:
+    with case_of(small.block()) as context:
+        context.host = LookedAt()
+        yield context
+
+
+def host_of(run: RunContext) -> LookedAt:
+    assert isinstance(run.host, LookedAt)
+    return run.host
+
+
+def add(run: RunContext, number: int, **about: Any) -> Process:
+    one = process(number, TRAINING, cwd=str(run.root), **about)
+    host_of(run).processes[one.pid] = one
+    return one
+
+
+def frozen(run: RunContext) -> Freeze:
+    result: Freeze = made(freeze.fn(run))
+    return result
+
+
+def test_who_runs_is_stopped_and_two_looks_are_enough(run: RunContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    catches = list[int]()
+    monkeypatch.setattr(steps, "time", PaperClock(0.5))
+    monkeypatch.setattr(Groups, "catch", lambda _: catches.append(0))
+    one, two = add(run, 1), add(run, 2, state="T")
+    result = frozen(run)
+    assert result.settled
+    assert [(each.identity, each.stood, each.denied) for each in result.processes] == [
+        (one.identity, False, ""),
+        (two.identity, True, ""),
+    ]
+    assert all(each.frozen_at for each in result.processes)
+    assert {each.state for each in run.host.snapshot().values()} == {"T"}
+    assert [number for _, number in host_of(run).sent] == [SIGSTOP, SIGSTOP]
+    assert catches == []
+    assert result.waiting == ()
+
+
+def test_those_that_come_at_each_look_are_caught_by_groups_until_the_time_is_up(
+    run: RunContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, catches = PaperClock(0.001), list[int]()
+    monkeypatch.setattr(steps, "time", clock)
+    monkeypatch.setattr(Groups, "catch", lambda _: catches.append(host_of(run).looks))
+    began = clock.now
+
+    def happens(look: int) -> None:
+        clock.sleep(0.5)
+        add(run, look)
+
+    host_of(run).happens = happens
+    result = frozen(run)
+    assert not result.settled
+    assert began + 10 <= clock.now < began + 25
+    assert catches[:1] == [2]
+
+
+def test_one_that_may_not_be_stopped_is_written_down_with_the_reason(run: RunContext) -> None:
+    one = add(run, 1, user=77)
+    host_of(run).denied = {one.pid}
+    (told,) = frozen(run).processes
+    assert (told.denied, told.frozen_at) == ("SIGSTOP denied, it belongs to user 77", None)
+    assert load_frozen(run)[one.identity].denied
+
+
+def test_one_in_an_uninterruptible_wait_is_named(run: RunContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "time", PaperClock(0.01))
+    one, other = add(run, 1), add(run, 2)
+    host_of(run).stuck = {one.pid}
+    result = frozen(run)
+    assert [told.split()[0] for told in result.waiting] == [str(one.pid)]
+    assert other.pid != one.pid
+
+
+def test_when_the_first_was_frozen_is_kept_by_later_runs(run: RunContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    add(run, 1)
+    for now in (500, 900):
+        monkeypatch.setattr(steps, "ticks", lambda now=now: now)
+        frozen(run)
+    assert run.journal(SINCE, int) == 500
+
+
+def test_what_we_have_frozen_does_not_stand_by_itself_in_a_later_run(run: RunContext) -> None:
+    add(run, 1)
+    assert [each.stood for each in frozen(run).processes] == [False]
+    assert [each.stood for each in frozen(run).processes] == [False]
+
+
+@pytest.mark.parametrize(
+    ("state", "early", "stood", "since_early"),
+    [("T", True, False, True), ("S", True, False, False), ("T", False, True, False), ("S", False, False, False)],
+)
+def test_the_early_freeze_counts_if_what_it_stopped_still_stands(
+    state: str,
+    early: bool,  # noqa: FBT001
+    stood: bool,  # noqa: FBT001
+    since_early: bool,  # noqa: FBT001
+) -> None:
+    one = process(1, state=state)
+    then = datetime(2026, 1, 2, tzinfo=UTC)
+    told = halt(PaperHost(one), one, MEMBER, then if early else None)
+    assert (told.stood, told.frozen_at == then) == (stood, since_early)
+
+
+def test_how_it_stands_if_the_engine_cannot_be_asked(small: SmallWorkload) -> None:
+    with case_of(small.block(containers=ASKED)) as run:
+        run.host = LookedAt()
+        engine = engine_of(run, container(1))
+        add(run, 1)
+        frozen(run)
+        assert stance(run, None) == FROZEN_ONLY
+        engine.change(container(1).id, state="running")
+        assert stance(run, None) == NOT_CONTAINED
+        engine.change(container(1).id, state="paused")
+
+        def silent(*_: str) -> None:
+            raise EngineError("an answer", "none", "It is not known.", "Look at it.")
+
+        engine.before = silent
+        assert stance(run, None) == NOT_CONTAINED

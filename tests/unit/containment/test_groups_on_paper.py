@@ -1,0 +1,201 @@
+"""Whom the incident's control group takes in, from where, and how everybody gets back: on paper."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tasks.containment.control_groups import Groups, release_groups
+from tasks.custody.containment.groups import Held, Way, name_of
+from tasks.custody.containment.process import Process
+from tasks.incident.layout import GROUPS
+from tasks.runtime.context import RunContext
+from tests.support.paper_host import PaperGroup, PaperHost, process
+from tests.support.run_context import INCIDENT, case_of
+from tests.support.workloads import SmallWorkload
+
+TRAINING = ("venv/bin/python", "-u", "src/train.py", "--dataset", "builtin", "--mode", "full")
+HOME, OTHER = "/user.slice/one.scope", "/user.slice/two.scope"
+
+
+class Busy(PaperHost):
+    """A host on which pids are given out; `new` are those that come at the next look at newcomers."""
+
+    def __init__(self) -> None:
+        """It has control groups."""
+        super().__init__()
+        self.groups = {}
+        self.last, self.new = 0, list[Process]()
+
+    def arrivals(self, last: int) -> tuple[int, list[Process]]:
+        """Who came since."""
+        if last < 0:
+            return self.last, []
+        self.last += 1
+        new, self.new = self.new, []
+        self.processes |= {each.pid: each for each in new}
+        return self.last, new
+
+
+@pytest.fixture
+def run(small: SmallWorkload) -> Iterator[RunContext]:
+    with case_of(small.block(units=["api.service"])) as context:
+        context.host = Busy()
+        yield context
+
+
+def host_of(run: RunContext) -> Busy:
+    assert isinstance(run.host, Busy)
+    return run.host
+
+
+def add(run: RunContext, number: int, group: str = HOME, **about: Any) -> Process:
+    one = process(number, TRAINING, cwd=str(run.root), cgroup=f"0::{group}\n", **about)
+    host_of(run).processes[one.pid] = one
+    group_of(run, group).there = True
+    return one
+
+
+def group_of(run: RunContext, path: str) -> PaperGroup:
+    groups = host_of(run).groups
+    assert groups is not None
+    return groups.setdefault(path, PaperGroup(host_of(run), path))
+
+
+def own(run: RunContext) -> str:
+    return f"/{name_of(INCIDENT, run.home)}"
+
+
+def where(run: RunContext) -> list[str]:
+    return [each.cgroup.strip().removeprefix("0::") for each in host_of(run).processes.values()]
+
+
+def rows(run: RunContext) -> list[Held]:
+    return run.journal(GROUPS, list[Held]) or []
+
+
+def test_each_is_moved_in_and_the_journal_says_from_where(run: RunContext) -> None:
+    one, two = add(run, 1), add(run, 2, OTHER)
+    groups = Groups(run)
+    assert groups.move([one, two])
+    assert where(run) == [own(run)] * 2
+    assert rows(run) == [Held(own(run)), Held(HOME, one.identity), Held(OTHER, two.identity)]
+    assert [groups.way(each) for each in host_of(run).processes.values()] == [Way.INCIDENT] * 2
+    assert not groups.move(host_of(run).processes.values())
+
+
+def test_two_of_one_group_are_both_written_down_unless_it_is_urgent(run: RunContext) -> None:
+    one, two, three = add(run, 1), add(run, 2), add(run, 3)
+    groups = Groups(run)
+    groups.move([one, two])
+    assert [row.identity for row in rows(run)[1:]] == [one.identity, two.identity]
+    assert groups.move([three], hurry=True)
+    assert len(rows(run)) == 3
+    assert where(run) == [own(run)] * 3
+
+
+@pytest.mark.parametrize(
+    ("group", "about"),
+    [
+        ("/slurm/uid_0/job_7", {}),
+        ("/system.slice/api.service", {}),
+        (HOME, {"state": "Z"}),
+        ("", {}),
+    ],
+    ids=["an orchestrator's", "held by systemd", "a zombie", "nobody knows where"],
+)
+def test_nobody_is_moved_who_may_not_be(run: RunContext, group: str, about: dict[str, str]) -> None:
+    one = add(run, 1, group, **about)
+    groups = Groups(run)
+    assert not groups.move([one])
+    assert where(run) == [group]
+    assert bool(groups.refused) is (group in {"", "/slurm/uid_0/job_7"})
+
+
+def test_one_whom_the_kernel_does_not_move_is_refused_and_not_tried_again(run: RunContext) -> None:
+    one = add(run, 1)
+    group_of(run, own(run)).refused = {one.pid: "not permitted"}
+    groups = Groups(run)
+    assert groups.move([one])
+    assert groups.refused == {one.identity: "not permitted"}
+    assert not groups.move([one])
+
+
+def test_a_group_that_is_barred_is_not_used_and_not_written_down(run: RunContext) -> None:
+    one = add(run, 1)
+    host_of(run).group = lambda path: barred(group_of(run, path))  # type: ignore[assignment,method-assign,return-value]
+    groups = Groups(run)
+    assert not groups.move([one])
+    assert groups.unavailable == "closed to us"
+    assert rows(run) == []
+    assert where(run) == [HOME]
+
+
+def barred(group: PaperGroup) -> PaperGroup:
+    group.barred = "closed to us"
+    return group
+
+
+def test_pids_that_are_no_members_are_no_churn(run: RunContext) -> None:
+    groups = Groups(run)
+    host_of(run).new = [process(9, ("/bin/other",))]
+    host_of(run).last += 1
+    assert groups.churns() is False
+
+
+def test_members_that_come_and_go_are_churn_and_what_they_alone_are_in_is_frozen(run: RunContext) -> None:
+    groups = Groups(run)
+    new = add(run, 3, "/of.their/own")
+    del host_of(run).processes[new.pid]
+    host_of(run).new = [new]
+    host_of(run).last += 1
+    assert groups.churns() is True
+    assert group_of(run, "/of.their/own").frozen
+
+
+def test_everybody_goes_back_and_who_was_born_here_goes_where_its_parent_came_from(run: RunContext) -> None:
+    one, two = add(run, 1), add(run, 2, OTHER)
+    Groups(run).move([one, two])
+    born = add(run, 3, own(run), parent=two.pid)
+    orphan = add(run, 4, own(run))
+    Groups(run).freeze()
+    assert release_groups(run.host, run.workload) == ()
+    assert where(run) == [HOME, OTHER, OTHER, HOME]
+    assert not group_of(run, own(run)).there
+    assert not group_of(run, own(run)).frozen
+    assert not list(run.home.glob(GROUPS))
+    assert {born.pid, orphan.pid} <= host_of(run).processes.keys()
+
+
+def test_who_cannot_go_back_is_named_and_the_group_stays_written_down_only_while_it_is_frozen(run: RunContext) -> None:
+    one = add(run, 1)
+    Groups(run).move([one])
+    group_of(run, HOME).refused = {one.pid: "no such group"}
+    first, second = release_groups(run.host, run.workload)
+    assert first.startswith(f"process {one.pid} stays in {own(run)}: no such group.")
+    assert second == f"{own(run)}: Device or resource busy"
+    assert not group_of(run, own(run)).frozen
+
+
+def test_a_group_of_members_alone_is_frozen_where_it_is_and_let_go(run: RunContext) -> None:
+    one = add(run, 1, "/of.its/own")
+    groups = Groups(run)
+    assert groups.hold_in_place(run.host.snapshot())
+    assert group_of(run, "/of.its/own").frozen
+    assert rows(run) == [Held("/of.its/own")]
+    assert groups.way(one) is Way.IN_PLACE
+    assert not groups.hold_in_place(run.host.snapshot())
+    assert release_groups(run.host, run.workload) == ()
+    assert not group_of(run, "/of.its/own").frozen
+    assert group_of(run, "/of.its/own").there
+
+
+def test_rows_that_name_nobody_are_read_as_groups(run: RunContext) -> None:
+    one = add(run, 1, own(run))
+    path = run.home / GROUPS
+    path.write_text(json.dumps([{"group": own(run)}, {"group": HOME, "identity": {"pid": one.pid, "start": 1}}]))
+    path.chmod(0o600)
+    group_of(run, own(run)).there = True
+    assert release_groups(run.host, run.workload) == ()
+    assert where(run) == [HOME]

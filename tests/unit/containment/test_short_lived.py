@@ -1,0 +1,50 @@
+"""Who comes and goes between two looks: how long is looked, and who is told of."""
+
+import pytest
+
+from tasks.containment import short_lived
+from tasks.containment.short_lived import met_in_passing
+from tasks.custody.containment.process import Process
+from tests.support.paper_clock import PaperClock
+from tests.support.paper_host import PaperHost, process
+
+STAYS, GOES = process(1), process(2)
+
+
+class BusyHost(PaperHost):
+    """A host on which somebody comes at every look, and which may take its time for one."""
+
+    def __init__(self, clock: PaperClock, seconds: float = 0.0) -> None:
+        """One stays, and nobody has come yet."""
+        super().__init__(STAYS)
+        self.clock, self.seconds, self.looks = clock, seconds, 0
+
+    def arrivals(self, last: int) -> tuple[int, list[Process]]:
+        """Both, each time."""
+        self.looks += 1
+        self.clock.sleep(self.seconds)
+        return last + 1, [STAYS, GOES]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "looks", "passed"),
+    [(0.0, 300, (0.3, 0.7)), (0.003, 300, (0.9, 2.0)), (0.1, 18, (2.0, 2.3))],
+    ids=["idle", "busy", "so busy that few looks are had"],
+)
+def test_it_looks_long_enough_and_no_longer(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, looks: int, passed: tuple[float, float]
+) -> None:
+    clock = PaperClock(0.0)
+    host, began = BusyHost(clock, seconds), clock.now
+    monkeypatch.setattr(short_lived, "time", clock)
+    assert met_in_passing(host, 7) == [GOES]
+    assert looks <= host.looks <= looks * 6
+    assert passed[0] <= clock.now - began <= passed[1]
+
+
+def test_where_no_pid_was_given_out_nobody_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = PaperClock()
+    began = clock.now
+    monkeypatch.setattr(short_lived, "time", clock)
+    assert met_in_passing(PaperHost(STAYS), 7) == []
+    assert clock.now == began

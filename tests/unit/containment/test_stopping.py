@@ -1,0 +1,265 @@
+"""One stop, step by step, on paper: who is sent what in which order, and who is met in the middle of it."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from signal import SIGCONT, SIGINT, SIGKILL, SIGSTOP, SIGTERM, Signals
+from typing import Any
+
+import pytest
+
+from tasks.containment import stop as steps
+from tasks.containment.descent import Kin
+from tasks.containment.freeze import load_announced
+from tasks.containment.stop import Stopping
+from tasks.containment.units import ASKED
+from tasks.custody.containment.ends import End
+from tasks.custody.containment.groups import Way
+from tasks.custody.containment.process import Identity, Masks, Process
+from tasks.custody.containment.receipt import Frozen
+from tasks.incident.layout import FROZEN, STOPPING_UNITS
+from tasks.runtime.context import RunContext
+from tests.support.paper_host import PaperGroup, PaperHost, PaperSystemd, process
+from tests.support.run_context import case_of
+from tests.support.workloads import SmallWorkload
+
+TRAINING = ("venv/bin/python", "-u", "src/train.py", "--dataset", "builtin", "--mode", "full")
+UNIT = "api.service"
+RUNS = {"ActiveState": "active", "SubState": "running"}
+CGROUP = f"0::/system.slice/{UNIT}\n"
+
+
+@pytest.fixture
+def run(small: SmallWorkload) -> Iterator[RunContext]:
+    with case_of(small.block(units=[UNIT], grace_seconds=0.1)) as context:
+        context.host = PaperHost()
+        yield context
+
+
+def host_of(run: RunContext) -> PaperHost:
+    assert isinstance(run.host, PaperHost)
+    return run.host
+
+
+def add(run: RunContext, number: int, parent: int = 1, **about: Any) -> Process:
+    made = process(number, TRAINING, parent, **{"cwd": str(run.root), "state": "T", **about})
+    host_of(run).processes[made.pid] = made
+    return made
+
+
+def stopping(run: RunContext, *frozen: Process) -> Stopping:
+    at = run.incident.opened_at
+    rows = [Frozen(each.identity, "training", "train", 0, at, at) for each in frozen]
+    return Stopping(run, rows, Kin(run.host, [each.identity for each in rows]))
+
+
+def sent(run: RunContext, who: Process) -> list[Signals]:
+    return [number for pid, number in host_of(run).sent if pid == who.pid]
+
+
+def before(run: RunContext, monkeypatch: pytest.MonkeyPatch, act: Callable[[Identity, Signals], object]) -> None:
+    """Call this before each signal to one that is there."""
+    obey = host_of(run).signal
+
+    def signal(identity: Identity, number: Signals) -> None:
+        if run.host.get_process(identity):
+            act(identity, number)
+        obey(identity, number)
+
+    monkeypatch.setattr(run.host, "signal", signal)
+
+
+def test_asked_thawed_and_killed_each_announced_before(run: RunContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, deaf = add(run, 1), add(run, 2, masks=Masks(ignored=1 << SIGINT - 1))
+    announced = list[tuple[str, ...]]()
+    before(
+        run,
+        monkeypatch,
+        lambda who, _: announced.append(tuple(name for name, _ in load_announced(run)[who].signals)),
+    )
+    host_of(run).processes[deaf.pid] = deaf
+    made = stopping(run, one, deaf)
+    made.hold()
+    made.ask()
+    assert sent(run, one) == [SIGINT, SIGCONT]
+    assert sent(run, deaf) == [SIGTERM]  # this one ends by it, on paper
+    assert announced == [("SIGINT", "SIGCONT"), ("SIGTERM", "SIGCONT"), ("SIGINT", "SIGCONT")]
+    made.kill()
+    assert sent(run, one) == [SIGINT, SIGCONT, SIGKILL]
+    assert made.left == []
+    assert announced[3:] == [("SIGINT", "SIGCONT", "SIGKILL")]
+
+
+def test_one_that_ends_between_two_looks_is_no_trouble(run: RunContext) -> None:
+    one, two = add(run, 1), add(run, 2)
+    made = stopping(run, one, two)
+    del host_of(run).processes[one.pid]
+    made.hold()
+    made.kill()
+    assert made.left == []
+    assert sent(run, two) == [SIGKILL]
+
+
+def test_a_pid_that_another_has_got_is_not_the_one_that_was_frozen(run: RunContext) -> None:
+    one = add(run, 1)
+    made = stopping(run, one)
+    other = replace(one, identity=replace(one.identity, start=99), command=("/bin/other",), cwd="/")
+    host_of(run).processes[one.pid] = other
+    made.hold()
+    made.kill()
+    assert sent(run, other) == []
+    assert made.left == []
+
+
+def test_a_newcomer_that_is_met_before_anybody_is_asked_is_ended_with_the_others(run: RunContext) -> None:
+    one = add(run, 1)
+    made = stopping(run, one)
+    new = add(run, 2, one.pid, state="S")
+    made.hold()
+    assert made.targets[new.identity].newcomer
+    assert sent(run, new) == [SIGSTOP]
+    made.kill()
+    assert sent(run, new) == [SIGSTOP, SIGKILL]
+
+
+def test_a_newcomer_that_is_born_while_others_are_killed_is_ended_too(
+    run: RunContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, born = add(run, 1), list[Process]()
+
+    def give_birth(*_: object) -> None:
+        if not born:
+            born.append(add(run, 2, one.pid, state="S"))
+
+    before(run, monkeypatch, give_birth)
+    made = stopping(run, one)
+    made.kill()
+    (new,) = born
+    assert SIGKILL in sent(run, new)
+    assert made.left == []
+
+
+def test_a_copy_of_one_that_starts_a_helper_is_not_frozen(run: RunContext) -> None:
+    one = add(run, 1)
+    made = stopping(run, one)
+    copy = add(run, 2, one.pid, state="S", forked=True)
+    made.hold()
+    assert sent(run, copy) == []
+    assert not made.targets[copy.identity].held
+
+
+def test_what_systemd_is_asked_to_stop_is_sent_no_signal_but_its_thaw(run: RunContext) -> None:
+    host_of(run).systemd = PaperSystemd(api=RUNS)
+    one, other = add(run, 1, cgroup=CGROUP), add(run, 2)
+    made = stopping(run, one, other)
+    made.hold()
+    made.ask_systemd()
+    assert made.units == {UNIT}
+    assert [name for name, _ in made.targets[one.identity].sent] == [ASKED]
+    made.ask()
+    assert sent(run, one) == [SIGCONT]
+    assert sent(run, other) == [SIGINT, SIGCONT]
+
+
+def test_the_guard_is_told_of_a_units_own_commands_for_its_end_and_of_nobody_else(run: RunContext) -> None:
+    host_of(run).systemd = PaperSystemd(api=RUNS)
+    one = add(run, 1, cgroup=CGROUP)
+    made = stopping(run, one)
+    made.hold()
+    made.ask_systemd()
+    assert run.journal(STOPPING_UNITS, list[Identity]) is None
+    helper, other = add(run, 2, one.pid, state="S", cgroup=CGROUP), add(run, 3, one.pid, state="S")
+    made._take_in_newcomers()
+    assert run.journal(STOPPING_UNITS, list[Identity]) == [helper.identity]
+    assert (sent(run, helper), sent(run, other)) == ([], [SIGSTOP])
+    del host_of(run).processes[helper.pid]
+    made._take_in_newcomers()
+    assert run.journal(STOPPING_UNITS, list[Identity]) == []
+
+
+def test_under_policy_kill_a_units_main_process_stands_until_systemd_has_thawed_it(
+    run: RunContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run.policy = "kill"
+    main, worker = add(run, 1, cgroup=CGROUP), add(run, 2, cgroup=CGROUP)
+    host_of(run).systemd = systemd = PaperSystemd(api={**RUNS, "MainPID": str(main.pid)})
+    order = list[tuple[str, int] | str]()
+    before(run, monkeypatch, lambda who, number: order.append((number.name, who.pid)))
+    tell = systemd.tell
+
+    def note(verb: str, *words: str) -> str:
+        order.append(verb)
+        return tell(verb, *words)
+
+    monkeypatch.setattr(systemd, "tell", note)
+    made = stopping(run, main, worker)
+    made.kill()
+    assert order == [("SIGSTOP", main.pid), ("SIGKILL", worker.pid), "thaw", ("SIGKILL", main.pid)]
+
+
+def test_whom_a_guard_stops_once_more_goes_on(run: RunContext) -> None:
+    one = add(run, 1)
+    made = stopping(run, one)
+    made.ask()
+    host_of(run).processes[one.pid] = one
+    made._thaw_again()
+    assert sent(run, one) == [SIGINT, SIGCONT, SIGCONT]
+
+
+def test_a_run_that_is_cancelled_leaves_nobody_running(run: RunContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = add(run, 1)
+    made = stopping(run, one)
+    made.ask()
+    run.cancelled.order(SIGTERM)
+    made.kill()
+    thaws = list[str]()
+    monkeypatch.setattr(made.groups, "freeze", lambda: thaws.append("freeze"))
+    monkeypatch.setattr(made.groups, "thaw", lambda: thaws.append("thaw"))
+    made.freeze_again()
+    assert sent(run, one) == [SIGINT, SIGCONT, SIGSTOP]
+    assert thaws == ["freeze", "thaw", "freeze"]
+
+
+def test_who_survives_is_announced_to_the_next_run_and_nobody_else(
+    run: RunContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steps, "_KILL_ROUNDS", 1)
+    one, immortal = add(run, 1), add(run, 2)
+    at = run.incident.opened_at
+    rows = [Frozen(each.identity, "training", "train", 0, at, at) for each in (one, immortal)]
+    run.journal(FROZEN, list[Frozen], rows)
+    before(run, monkeypatch, lambda who, _: deny() if who == immortal.identity else None)
+    steps.stop.fn(run)
+    assert set(load_announced(run)) == {immortal.identity}
+
+
+def deny() -> None:
+    raise PermissionError
+
+
+def test_one_that_a_group_holds_is_ended_by_the_kernel_where_a_signal_is_denied(
+    run: RunContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = add(run, 1), add(run, 2)
+    made = stopping(run, one, other)
+    monkeypatch.setattr(made.groups, "way", lambda each: Way.INCIDENT if each.pid == one.pid else Way.SIGNALS)
+    monkeypatch.setattr(made.groups, "kill", lambda: host_of(run).processes.pop(one.pid, None))
+    before(run, monkeypatch, lambda who, _: deny() if who == one.identity else None)
+    host_of(run).processes[other.pid] = replace(other, identity=replace(other.identity, start=99))
+    made.kill()
+    receipts = {who: target.receipt() for who, target in made.targets.items()}
+    assert (receipts[one.identity].end, receipts[one.identity].way) == (End.KILLED, Way.INCIDENT)
+    assert (receipts[other.identity].end, receipts[other.identity].way) == (End.GONE, Way.SIGNALS)
+
+
+def test_who_is_alone_in_a_group_is_held_there_and_the_others_by_the_incidents(run: RunContext) -> None:
+    host_of(run).groups = groups = dict[str, PaperGroup]()
+    alone, beside = add(run, 1, cgroup="0::/of.its/own\n"), add(run, 2, cgroup="0::/user.slice\n")
+    stranger = process(3, ("/bin/other",), cgroup="0::/user.slice\n")
+    host_of(run).processes[stranger.pid] = stranger
+    made = stopping(run, alone, beside)
+    made.hold()
+    assert {target.identity: target.way for target in made.targets.values()} == {
+        alone.identity: Way.IN_PLACE,
+        beside.identity: Way.INCIDENT,
+    }
+    assert {path for path, group in groups.items() if group.frozen} == {"/of.its/own", made.groups.own}

@@ -1,0 +1,104 @@
+"""What systemd is told of a workload's units, what of their answers counts, and what a person is told of a refusal."""
+
+from collections.abc import Iterator, Mapping
+
+import pytest
+
+from tasks.containment.units import (
+    freeze_units,
+    kill_units,
+    main_processes,
+    standing_units,
+    stop_units,
+    thaw_units,
+)
+from tasks.runtime.context import RunContext
+from tests.support.paper_host import PaperHost, PaperSystemd, process
+from tests.support.run_context import case_of
+from tests.support.workloads import SmallWorkload
+
+RUNS = {"ActiveState": "active", "SubState": "running"}
+DOWN = {"ActiveState": "inactive", "SubState": "dead"}
+CGROUP = "0::/system.slice/api.service\n"
+UNIT = "api.service"
+
+
+@pytest.fixture
+def run(small: SmallWorkload) -> Iterator[RunContext]:
+    with case_of(small.block(units=[UNIT])) as context:
+        context.host = PaperHost()
+        yield context
+
+
+def systemd_of(run: RunContext, about: Mapping[str, str]) -> PaperSystemd:
+    assert isinstance(run.host, PaperHost)
+    run.host.systemd = made = PaperSystemd(api=about)
+    return made
+
+
+def test_what_runs_is_thawed_and_asked_to_stop_and_counts_as_asked(run: RunContext) -> None:
+    systemd = systemd_of(run, {**RUNS, "TriggeredBy": "api.socket api.timer"})
+    assert stop_units(run) == {UNIT}
+    assert systemd.told == [("thaw", UNIT), ("stop", "api.socket"), ("stop", UNIT)]
+    assert stop_units(run) == frozenset()
+
+
+def test_what_systemd_refuses_to_stop_does_not_count_as_asked_and_is_told(
+    run: RunContext, caplog: pytest.LogCaptureFixture
+) -> None:
+    systemd_of(run, RUNS).failing = {"stop"}
+    assert stop_units(run) == frozenset()
+    (told,) = run.notes
+    assert told.startswith(f"expected systemd to stop {UNIT}; got: stop failed.")
+    assert told in caplog.text
+
+
+def test_under_policy_kill_nothing_is_thawed_or_asked(run: RunContext) -> None:
+    run.policy = "kill"
+    systemd = systemd_of(run, RUNS)
+    assert stop_units(run) == frozenset()
+    assert systemd.told == []
+
+
+def test_only_what_may_live_is_frozen_and_thawed(run: RunContext) -> None:
+    systemd = systemd_of(run, RUNS)
+    freeze_units(run)
+    thaw_units(run)
+    assert systemd.told == [("freeze", UNIT), ("thaw", UNIT)]
+    systemd = systemd_of(run, DOWN)
+    freeze_units(run)
+    thaw_units(run)
+    assert systemd.told == []
+
+
+@pytest.mark.parametrize(("main", "expected"), [("2", 2), ("9", 1), ("0", 1), ("", 1)])
+def test_by_whose_end_a_unit_ends(run: RunContext, main: str, expected: int) -> None:
+    first, second, dead = (process(number, cgroup=CGROUP) for number in (1, 2, 3))
+    other = process(4, cgroup="0::/system.slice/other.service\n")
+    run.host = PaperHost(first, second, other)
+    pid = {"2": second.pid, "9": dead.pid}.get(main, 0)
+    systemd_of(run, {**RUNS, "MainPID": str(pid) if main else ""})
+    assert main_processes(run, run.host.snapshot()) == {first.pid if expected == 1 else second.pid}
+
+
+def test_a_unit_of_which_a_zombie_alone_is_left_has_no_main_process(run: RunContext) -> None:
+    run.host = PaperHost(process(1, cgroup=CGROUP, state="Z"))
+    systemd_of(run, RUNS)
+    assert main_processes(run, run.host.snapshot()) == frozenset()
+
+
+def test_what_outlives_the_signals_is_killed_and_what_waits_for_its_restart_is_stopped(run: RunContext) -> None:
+    systemd = systemd_of(run, RUNS)
+    kill_units(run)
+    assert systemd.told == [("kill", UNIT)]
+    systemd = systemd_of(run, {"ActiveState": "activating", "SubState": "auto-restart"})
+    kill_units(run)
+    assert systemd.told == [("stop", UNIT)]
+
+
+def test_what_systemd_does_not_call_down_stands(run: RunContext) -> None:
+    systemd_of(run, RUNS)
+    assert standing_units(run) == (f"systemd unit {UNIT} is active (running); stop it: systemctl stop {UNIT}",)
+    for about in (DOWN, {"ActiveState": "active", "SubState": "exited"}):
+        systemd_of(run, about)
+        assert standing_units(run) == ()

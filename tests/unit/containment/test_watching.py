@@ -1,0 +1,159 @@
+"""What the watch does with whom it meets: on paper, what real processes show seldom."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from signal import SIGKILL, SIGSTOP, Signals
+
+import pytest
+
+from tasks.containment import watch as steps
+from tasks.containment.freeze import load_returned
+from tasks.containment.watch import Watching
+from tasks.custody.containment.ends import End
+from tasks.custody.containment.process import Identity, Process
+from tasks.custody.containment.receipt import Frozen, Returned
+from tasks.custody.containment.source import Source
+from tasks.incident.layout import FROZEN, RETURNED
+from tasks.runtime.context import RunContext
+from tests.support.paper_clock import PaperClock
+from tests.support.paper_host import PaperHost, process
+from tests.support.run_context import case_of
+from tests.support.workloads import SmallWorkload
+
+KEEPER = process(1, ("/usr/bin/keeper", "--serve"))
+
+TRAINING = ("venv/bin/python", "-u", "src/train.py", "--dataset", "builtin", "--mode", "full")
+
+
+@pytest.fixture
+def run(small: SmallWorkload) -> Iterator[RunContext]:
+    with case_of(small.block(watch_seconds=10, stop_supervisors=True)) as context:
+        context.host = PaperHost(KEEPER)
+        yield context
+
+
+def trains(run: RunContext, number: int, parent: int = KEEPER.pid) -> Identity:
+    """A training that the keeper starts."""
+    assert isinstance(run.host, PaperHost)
+    made = process(number, TRAINING, parent, cwd=str(run.root))
+    run.host.processes[made.pid] = made
+    return made.identity
+
+
+def watching(run: RunContext) -> Watching:
+    """A watch over a workload that the keeper had started."""
+    source = Source(" ".join(run.host.snapshot()[KEEPER.pid].command), KEEPER.identity)
+    at = run.incident.opened_at
+    run.journal(FROZEN, list[Frozen], [Frozen(Identity(1, 1), "training", "", 0, at, at, lineage=(source,))])
+    return Watching(run)
+
+
+def returned(who: Identity, end: End) -> Returned:
+    return Returned(who, "training", "train", "nobody", end)
+
+
+@pytest.mark.parametrize(
+    ("lives", "end", "expected"),
+    [
+        (False, End.SURVIVED, End.KILLED),
+        (True, End.SURVIVED, End.SURVIVED),
+        (False, End.HELD, End.HELD),
+        (True, End.HELD, End.HELD),
+    ],
+)
+def test_what_a_run_that_died_was_about_to_kill_is_settled_by_whether_it_lives(
+    run: RunContext,
+    lives: bool,  # noqa: FBT001
+    end: End,
+    expected: End,
+) -> None:
+    who = trains(run, 2) if lives else Identity(KEEPER.pid + 1, 2)
+    run.journal(RETURNED, list[Returned], [returned(who, end)])
+    assert [each.end for each in Watching(run).found.values()] == [expected]
+
+
+def test_who_comes_back_is_frozen_written_down_and_killed(run: RunContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = run.host
+    assert isinstance(host, PaperHost)
+    made, who, known = watching(run), trains(run, 2), list[Returned]()
+    obey = host.signal
+
+    def seen(identity: Identity, number: Signals) -> None:
+        if number is SIGKILL and identity == who:
+            known.extend(load_returned(run))
+        obey(identity, number)
+
+    monkeypatch.setattr(host, "signal", seen)
+    assert made.look()
+    assert [(each.identity, each.end) for each in known] == [(who, End.SURVIVED)]
+    assert [number for pid, number in host.sent if pid == who.pid] == [SIGSTOP, SIGKILL]
+    assert made.found[who].end is End.KILLED
+
+
+@pytest.mark.parametrize(
+    ("keeper", "ended"),
+    [
+        (KEEPER, True),
+        (replace(KEEPER, executable="/usr/bin/tmux"), False),
+        (replace(KEEPER, command=("-bash",), executable="/bin/bash"), False),
+        (replace(KEEPER, executable="/usr/sbin/sshd"), False),
+    ],
+)
+def test_what_brings_it_back_is_ended_only_if_nobodys_login_hangs_on_it(
+    run: RunContext,
+    keeper: Process,
+    ended: bool,  # noqa: FBT001
+) -> None:
+    assert isinstance(run.host, PaperHost)
+    run.host.processes[keeper.pid] = keeper
+    made = watching(run)
+    trains(run, 2)
+    made.look()
+    assert ((keeper.pid, SIGKILL) in run.host.sent) is ended
+    assert bool(made.stopped) is ended
+
+
+def test_what_keeps_others_too_is_not_ended_and_what_it_brings_twice_stays_frozen(run: RunContext) -> None:
+    assert isinstance(run.host, PaperHost)
+    run.host.processes[KEEPER.pid + 7] = process(8, ("/bin/other",), KEEPER.pid)
+    made = watching(run)
+    first = trains(run, 2)
+    assert made.look()
+    second = trains(run, 3)
+    assert made.look()
+    assert not made.look()
+    assert [made.found[who].end for who in (first, second)] == [End.KILLED, End.HELD]
+    assert [number for pid, number in run.host.sent if pid == second.pid] == [SIGSTOP]
+    assert [source.identity for source in made.standing] == [KEEPER.identity]
+    assert {pid for pid, _ in run.host.sent} == {first.pid, second.pid}
+
+
+def test_an_ancestor_of_ours_is_never_what_is_ended(run: RunContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(run.host, PaperHost)
+    monkeypatch.setattr(steps, "protected_pids", lambda *_: {KEEPER.pid})
+    made = watching(run)
+    trains(run, 2)
+    made.look()
+    assert KEEPER.pid not in {pid for pid, _ in run.host.sent}
+
+
+def test_it_watches_as_long_as_the_block_says(run: RunContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = PaperClock()
+    monkeypatch.setattr(steps, "time", clock)
+    run.stopped_at = began = clock.now
+    watching(run).go_on()
+    assert began + 10 <= clock.now < began + 12
+
+
+def test_each_return_makes_it_begin_again_a_few_times(run: RunContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = PaperClock()
+    monkeypatch.setattr(steps, "time", clock)
+    run.stopped_at = began = clock.now
+    made, looks = watching(run), iter(range(1000))
+    monkeypatch.setattr(made, "look", lambda: next(looks) == 50)
+    made.go_on()
+    assert began + 14 <= clock.now < began + 17
+    monkeypatch.setattr(made, "look", lambda: True)
+    run.stopped_at = began = clock.now
+    made.go_on()
+    assert clock.now < began + 25

@@ -1,0 +1,64 @@
+"""The plan of a dry run: what is said of each entry of its custody log, and in which order."""
+
+from typing import Any
+
+import pytest
+
+from tasks.record.dry_run_plan import as_text, needs_attention, plan
+
+FROZEN = {"action": "frozen", "object": "7", "command": "train.py", "role": "training", "why": "matches"}
+
+
+def collected(action: str, result: str) -> dict[str, Any]:
+    return {"action": action, "object": "§4 collect gpu", "step_id": "collect", "of": "gpu", "result": result}
+
+
+@pytest.mark.parametrize(
+    ("entry", "act", "why"),
+    [
+        (FROZEN, "would freeze", "training: matches"),
+        ({**FROZEN, "ran_seconds": 90061}, "would freeze", "training: matches, has run for 1 day, 1:01:01"),
+        (collected("step done", "collected: 1 files, 9 bytes"), "would collect", "collected: 1 files, 9 bytes"),
+        (collected("step done", "missing: 0 files, 0 bytes"), "would find nothing of", "missing: 0 files, 0 bytes"),
+        (collected("step incomplete", "failed: no"), "would lack", "failed: no"),
+        ({"action": "suspect", "object": "8", "command": "x", "why": "maps"}, "would name", "maps"),
+        ({"action": "would", "object": "latest/x", "act": "would delete"}, "would delete", ""),
+        (
+            {"action": "model judged", "object": "models/m", "result": "models/m is suspect: imports os"},
+            "would keep out of latest/ and of recovery",
+            "suspect: imports os",
+        ),
+        (
+            {"action": "model judged", "object": "models/m", "result": "models/m is sound"},
+            "would let into latest/ if it is proven",
+            "sound",
+        ),
+    ],
+)
+def test_each_row_says_what_would_be_done_and_why(entry: dict[str, Any], act: str, why: str) -> None:
+    (row,) = plan([entry])
+    assert (row["act"], row["why"]) == (act, why)
+
+
+def test_a_signal_and_another_act_on_a_member_name_it() -> None:
+    told = [FROZEN, *({"action": "would", "object": "7", "act": act} for act in ("SIGTERM", "SIGSTOP", "set aside"))]
+    assert [(row["act"], row["on"]) for row in plan(told)][1:] == [
+        ("would send SIGTERM", "7: train.py"),
+        ("would set aside", "7: train.py"),
+    ]
+
+
+def test_what_needs_attention_comes_first_and_is_marked_and_the_acts_keep_their_order() -> None:
+    suspect = {"action": "suspect", "object": "8", "command": "gunicorn", "why": "maps"}
+    torn = {"action": "model judged", "object": "models/m", "result": "models/m is torn"}
+    kept = {"action": "turn", "object": "1", "left": {"keep": ["latest/notes"]}}
+    rows = plan([FROZEN, kept, collected("step incomplete", "failed: no"), torn, suspect])
+    assert [row["act"] for row in rows] == [
+        "would name",
+        "would keep out of latest/ and of recovery",
+        "would lack",
+        "would freeze",
+        "would keep",
+    ]
+    assert [needs_attention(row) for row in rows] == [True, True, True, False, False]
+    assert [line[:2] for line in as_text(rows).splitlines()] == ["! "] * 3 + ["  "] * 2
