@@ -194,10 +194,8 @@ def test_the_state_the_page_in_the_ui_and_status_tell_the_same_end(
     assert word in shown
     if state.name == "NotRecovered":
         url = context.workload.api_address
-        told = (
-            f"{context.incident.id}: The API at {url} did not come back API は復旧していません: no answer from /health"
-        )
-        assert str(state.message).startswith(told)
+        why = f"The API at {url} did not come back API は復旧していません: no answer from /health"
+        assert str(state.message).startswith(f"{context.incident.id}: {why}")
 
 
 def nothing_taken(*_: object, **__: object) -> None:
