@@ -16,6 +16,7 @@ from blocks.contract import absent, opened, require_digest, require_key, require
 from blocks.port import PIECE, StoredObject, untold
 from tasks.custody.errors import PermanentStoreError, StoreError, TransientStoreError
 from tasks.custody.evidence.parts import Parts
+from tasks.custody.store.promises import KEPT, Promises
 
 _INCOMING: Final = ".incoming"
 _HEAP_DEPTH: Final = 2
@@ -51,6 +52,10 @@ class DirectoryStore:
     def unfit(self) -> str:
         """The block asks no folder to retain: whoever may write there may delete."""
         return ""
+
+    def promises(self) -> Promises:
+        """A file system links once, and is read back whenever it is asked for a digest."""
+        return KEPT
 
     def create(
         self,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final, Protocol, runtime_checkable
 
 from tasks.custody.evidence.parts import Parts
+from tasks.custody.store.promises import Promises
 
 PIECE: Final = 1 << 20
 """Bytes of one piece of a stream, at most."""
@@ -53,6 +54,9 @@ class Store(Protocol):
 
     def unfit(self) -> str:
         """Why objects cannot be retained here as the store's block asks; empty if they can, or if nothing is asked."""
+
+    def promises(self) -> Promises:
+        """What this store was seen to do, tried once, on objects of no value, before anything is created."""
 
     def create(
         self,

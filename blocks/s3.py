@@ -3,11 +3,14 @@
 import base64
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
+from hashlib import sha256 as sha256_of
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
@@ -30,14 +33,17 @@ from blocks.contract import (
     vanished,
 )
 from blocks.port import PIECE, StoredObject, untold
+from blocks.s3_canary import CANARIES, NEW, Canary
 from blocks.s3_clients import boto3_client, obstore_client, signed_pool, trusted
 from blocks.s3_errors import explain
 from blocks.s3_lock import ObjectLock
 from blocks.s3_parts import Divided, base64_of
 from blocks.s3_retry import patiently
 from blocks.s3_wire import Body, Wire, pieces
+from tasks.custody.errors import Conflict, Denied
 from tasks.custody.evidence.parts import Parts
 from tasks.custody.store.manifest import digest_bytes
+from tasks.custody.store.promises import Promises, Way, in_one_request
 from tasks.custody.store.retention import NOTHING, Retention
 
 if TYPE_CHECKING:
@@ -45,9 +51,6 @@ if TYPE_CHECKING:
 
 STREAM_ABOVE: Final = 4 << 20
 """Larger files are streamed: obstore holds the whole of a create-only object in memory, for each of many threads."""
-ONE_PIECE: Final = 5 << 30
-"""Bytes that S3 copies in one request, at most."""
-_NEW: Final = {"If-None-Match": "*"}
 
 
 class S3Store:
@@ -76,6 +79,8 @@ class S3Store:
             self._objects = obstore_client(session, bucket, where, region, authority)
             self._wire = Wire(keys, signed_pool(where, authority), f"{where}/{bucket}", region)
         self._lock, self._bucket_seen = ObjectLock(self._s3, bucket, retention), False
+        self._asked, self._trying = retention.lock, Lock()
+        self._promises: Promises | None = None
         self._divided = Divided(self._s3, self._wire, bucket, self._lock)
 
     @property
@@ -88,6 +93,15 @@ class S3Store:
         with self._telling(f"the Object Lock configuration of {self.place}"):
             return self._lock.unfit
 
+    def promises(self) -> Promises:
+        """By canary objects below the prefix."""
+        with self._trying:
+            if self._promises is None:
+                with self._telling(f"what {self.place} does, tried on objects of no value"):
+                    asked = self._asked if self._lock.headers else ""
+                    self._promises = Canary(self._s3, self._wire, self._bucket, self._prefix, asked).tried()
+            return self._promises
+
     def create(
         self,
         key: str,
@@ -96,50 +110,84 @@ class S3Store:
         parts: Parts | None = None,
         tell: Callable[[int], object] = untold,
     ) -> None:
-        """Send in one conditional PUT, which a store can digest as a whole, or in parts.
+        """Send in one conditional PUT, which a store can digest as a whole, or in parts, as its promises allow.
 
         What is sent is hashed here first if it is small; for a stream the store compares with our digest. An object
         that is to be locked is signed here whatever its size: obstore can send no lock.
         """
-        if _size(source) > STREAM_ABOVE and self.ensure_present(key, sha256, parts):
+        size = _size(source)
+        way = self.promises().way(size, divided=parts is not None)
+        if (size > STREAM_ABOVE or way is Way.LOOKED) and self.ensure_present(key, sha256, parts):
             return
-        try:
-            with self._telling(f"{key} to be created in {self.place}"):
-                self._create(key, source, sha256, parts, tell)
-        except FileExistsError:
-            if not self.ensure_present(key, sha256, parts):
-                raise vanished(self.place, key) from None
+        with self._once(f"{key} to be created in {self.place}", key, sha256, parts, way):
+            if not isinstance(source, Path) or size <= STREAM_ABOVE:
+                self._put_small(key, source, sha256)
+            elif parts and way is not Way.SENT:
+                self._divided.send(self._name(key), source, parts, tell)
+            else:
+                size = parts.total if parts else size
+                with opened(source) as file:
+                    self._put(self._name(key), partial(pieces, file.fileno(), source, 0, size), size, sha256)
+                tell(size)
         if parts:
             self._retain(key)
 
-    def _create(
-        self, key: str, source: Path | bytes, sha256: str, parts: Parts | None, tell: Callable[[int], object]
-    ) -> None:
-        name = self._name(key)
-        if isinstance(source, Path) and (size := _size(source)) > STREAM_ABOVE:
-            if parts:
-                return self._divided.send(name, source, parts, tell)
-            with opened(source) as file:
-                return self._put(name, partial(pieces, file.fileno(), source, 0, size), size, sha256)
-        data = read_source(source)
+    @contextmanager
+    def _once(self, expected: str, key: str, sha256: str, parts: Parts | None, way: Way) -> Iterator[None]:
+        """Take what is there already for what is created in here, if it is the same content."""
+        try:
+            with self._telling(expected):
+                yield
+        except FileExistsError:
+            if not self.ensure_present(key, sha256, parts):
+                raise vanished(self.place, key) from None
+        if way is Way.LOOKED:
+            self._look_again(key, sha256, parts)
+
+    def _put_small(self, key: str, source: Path | bytes, sha256: str) -> None:
+        data, name = read_source(source), self._name(key)
         require_digest(key, digest_bytes(data), sha256)
         if self._lock.headers:
-            return self._put(name, data, len(data), sha256)
-        patiently(lambda: obstore.put(self._objects, name, data, mode="create"))
-        return None
+            self._put(name, data, len(data), sha256)
+        else:
+            patiently(lambda: obstore.put(self._objects, name, data, mode="create"))
 
     def _put(self, name: str, body: Body, size: int, sha256: str) -> None:
-        headers = {**_NEW, "Content-Length": str(size), "x-amz-checksum-sha256": base64_of(sha256)}
+        headers = {**NEW, "Content-Length": str(size), "x-amz-checksum-sha256": base64_of(sha256)}
         self._lock.create_by_headers(
             lambda lock: self._wire.ask("PUT", name, {**headers, **lock}, body=body, sha256=sha256)
         )
 
     def ensure_present(self, key: str, sha256: str, parts: Parts | None = None) -> bool:
         """By the store's own digest. An object of an earlier run may have no lock: it gets the one that is asked."""
-        if not settled(self.place, key, self.head(key), sha256, parts):
+        if not settled(self.place, key, self._known(key, sha256, parts), sha256, parts):
             return False
         self._retain(key)
         return True
+
+    def _known(self, key: str, sha256: str, parts: Parts | None) -> StoredObject | None:
+        """What lies at a key: by the store's word, and by its bytes where that says nothing of this content."""
+        there = self.head(key)
+        said = there is None or there.says(sha256, parts) or (parts and parts.contradicted_by(there.composite))
+        if said or there is None:
+            return there
+        seen = sha256_of()
+        for piece in self.stream(key):
+            seen.update(piece)
+        return replace(there, sha256=seen.hexdigest())
+
+    def _look_again(self, key: str, sha256: str, parts: Parts | None) -> None:
+        """What was created without a condition lies there, and, where versions are kept, nothing lay there before."""
+        with suppress(Denied):
+            if (times := (self.rewritten(key) or {}).get(key, 1)) > 1:
+                raise Conflict(
+                    f"one version of {key} in {self.place}",
+                    f"{times}: somebody else wrote it at the same moment",
+                    "The store has no condition against it; it keeps all of them.",
+                    "Keep them for the investigation: compare each with the file, and ask who wrote it.",
+                )
+        if not self.ensure_present(key, sha256, parts):
+            raise vanished(self.place, key)
 
     def _retain(self, key: str) -> None:
         """Not every store gives a copy the lock that it is asked for."""
@@ -149,32 +197,41 @@ class S3Store:
                 self._lock.complete(self._name(key), _stored(key, found), since)
 
     def copy(self, source: str, key: str, sha256: str, parts: Parts | None = None, *, replace: bool = False) -> None:
-        """Copy inside the bucket; the bytes stay there.
+        """Copy inside the bucket; the bytes stay there, unless nothing else keeps what is at the key.
 
         For what may be overwritten no lock is asked; some servers give a copy that of its source.
         """
-        try:
-            with self._telling(f"{source} to be copied to {key} in {self.place}"):
+        size = parts.total if parts else 0
+        way = Way.CONDITION if replace else self.promises().way(size, divided=parts is not None, copied=True)
+        if way is Way.LOOKED and self.ensure_present(key, sha256, parts):
+            return
+        with self._once(f"{source} to be copied to {key} in {self.place}", key, sha256, parts, way):
+            if way is Way.SENT:
+                self._send_again(source, key, sha256)
+            else:
                 self._copy(self._name(source), self._name(key), parts, replace=replace)
             if not replace:
                 self._retain(key)
-        except FileExistsError:
-            if not self.ensure_present(key, sha256, parts):
-                raise vanished(self.place, key) from None
 
     def _copy(self, source: str, name: str, parts: Parts | None, *, replace: bool) -> None:
-        if parts and parts.total > ONE_PIECE:
+        if parts and not in_one_request(parts.total):
             return self._divided.copy(source, name, parts, replace=replace)
         headers = {"x-amz-copy-source": quote(f"/{self._bucket}/{source}", safe="/-_.~"), "Content-Length": "0"}
         if replace:
             self._wire.ask("PUT", name, headers)
         else:
-            self._lock.create_by_headers(lambda lock: self._wire.ask("PUT", name, {**headers, **_NEW, **lock}))
+            self._lock.create_by_headers(lambda lock: self._wire.ask("PUT", name, {**headers, **NEW, **lock}))
         return None
+
+    def _send_again(self, source: str, key: str, sha256: str) -> None:
+        """Read an object and send it as a new one, piece by piece: a condition that a copy lacks, a PUT has."""
+        if (there := self._head(self._name(source))) is None:
+            raise absent(self.place, source)
+        self._put(self._name(key), partial(self.stream, source), int(there["content-length"]), sha256)
 
     def remove(self, key: str, sha256: str, parts: Parts | None = None) -> None:
         """Look, then delete; a bucket with versions keeps what was there. The store has no condition for it."""
-        there = settled(self.place, require_removable(key), self.head(key), sha256, parts)
+        there = settled(self.place, require_removable(key), self._known(key, sha256, parts), sha256, parts)
         with self._telling(f"{key} to be removed from {self.place}"):
             if there:
                 self._s3.delete_object(Bucket=self._bucket, Key=self._name(key))
@@ -185,10 +242,17 @@ class S3Store:
             return [name.removeprefix(self._prefix) for name in self._divided.end_unfinished(self._prefix + prefix)]
 
     def head(self, key: str) -> StoredObject | None:
-        """Ask for the digest that the store computed when it took the object."""
+        """Ask for the digest that the store computed when it took the object; one that it was seen to make up is none.
+
+        Who only reads has not tried that.
+        """
         with self._telling(f"the digest of {key} in {self.place}"):
             found = self._head(self._name(key))
-        return None if found is None else _stored(key, found)
+        if found is None:
+            return None
+        there = _stored(key, found)
+        believed = self._promises is None or self._promises.digests
+        return there if believed else replace(there, sha256=None, composite="")
 
     def _head(self, name: str) -> Mapping[str, str] | None:
         try:
@@ -232,10 +296,11 @@ class S3Store:
             kept = Counter(
                 each["Key"] for page in pages for each in (*page.get("Versions", ()), *page.get("DeleteMarkers", ()))
             )
-        return {key.removeprefix(self._prefix): times for key, times in sorted(kept.items()) if times > 1}
+        told = {name.removeprefix(self._prefix): times for name, times in sorted(kept.items()) if times > 1}
+        return {key: times for key, times in told.items() if not key.startswith(CANARIES)}
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
-        """All pages, then sorted: not every store sorts as S3 does."""
+        """All pages but the canary objects, then sorted: not every store sorts as S3 does."""
         with self._telling(f"a listing of {self.place}/{prefix}"):
             pages = self._s3.get_paginator("list_objects_v2").paginate(
                 Bucket=self._bucket, Prefix=self._prefix + prefix
@@ -243,7 +308,8 @@ class S3Store:
             found = [item for page in pages for item in page.get("Contents", [])]
         for item in sorted(found, key=lambda item: item["Key"]):
             key = item["Key"].removeprefix(self._prefix)
-            yield StoredObject(key, item["Size"], None, modified=item["LastModified"])
+            if not key.startswith(CANARIES):
+                yield StoredObject(key, item["Size"], None, modified=item["LastModified"])
 
     def _name(self, key: str) -> str:
         return self._prefix + require_key(key)

@@ -34,7 +34,10 @@ def trusted(authority: Path | None) -> Path | None:
 
 
 def boto3_client(session: "boto3.Session", endpoint: str | None, region: str, authority: Path | None) -> "S3Client":
-    """TLS is always verified. No managed transfer is used: its CRT variety would ignore the endpoint."""
+    """TLS is always verified. What is read is compared with the store's digest only where that is asked.
+
+    No managed transfer is used: its CRT variety would ignore the endpoint.
+    """
     return session.client(
         "s3",
         region_name=region,
@@ -45,6 +48,7 @@ def boto3_client(session: "boto3.Session", endpoint: str | None, region: str, au
             read_timeout=_ANSWER,
             retries={"mode": "standard", "total_max_attempts": _TRIES},
             s3={"addressing_style": "path"},
+            response_checksum_validation="when_required",
             signature_version="s3v4",
             max_pool_connections=_CONNECTIONS,
             ignore_configured_endpoint_urls=True,

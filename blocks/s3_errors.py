@@ -21,6 +21,7 @@ _WAIT: Final = (
     "Check the endpoint and the network, for a write also that the store has room; then run this again. What an "
     "incident has sealed stays on its host."
 )
+_CHANGED: Final = "The source changed after it was hashed, or was damaged on the way: compare it with its manifest."
 _REMEDIES: Final = {
     "AccessDenied": _ACCESS,
     "AllAccessDisabled": _ACCESS,
@@ -37,7 +38,8 @@ _REMEDIES: Final = {
     "301": _REGION,
     "400": f"{_REGION} If it is right: {_EXPIRED}",
     "RequestTimeTooSkewed": "Set this host's clock, then run the evacuation again.",
-    "BadDigest": "The source changed after it was hashed, or was damaged on the way: compare it with its manifest.",
+    "BadDigest": _CHANGED,
+    "XAmzContentSHA256Mismatch": _CHANGED,
     "EntityTooLarge": "The store takes at most 5 GiB in one piece, and this file was sealed undivided: move it by hand "
     "and record its digest.",
     "EntityTooSmall": "The store wants larger parts than this incident was sealed with: move this file by hand.",
@@ -67,6 +69,11 @@ def explain(error: Exception, expected: str) -> StoreError:
     kind = TransientStoreError if transient else Denied if code in _DENIED else PermanentStoreError
     remedy = _WAIT if transient else _REMEDIES.get(code, "Read what the store says; the evidence stays on this host.")
     return kind(expected, f"{code}: {said.rstrip('. ')}" if said else code, "The store did not do it.", remedy)
+
+
+def is_denial(error: Exception) -> bool:
+    """Whether this identity may not do it."""
+    return _code_and_words(error)[0] in _DENIED
 
 
 def is_transient(error: Exception) -> bool:

@@ -29,6 +29,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 TOGETHER = {
+    "ceph": "a gateway of Ceph",
     "docker": "an engine, and images that are built while its other tests run",
     "drill": "one after the other, so that no two drills compute at once",
     "triggers": "one after the other, so that no two drills compute at once",
@@ -45,7 +46,7 @@ settings.register_profile("patient", deadline=None)
 settings.register_profile("fast", deadline=None, max_examples=30)
 settings.load_profile("patient")
 
-SERVERS = {"prefect", "s3", "docker", "browser", "systemd", "host"}
+SERVERS = {"prefect", "s3", "ceph", "docker", "browser", "systemd", "host"}
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tasks.adapters.host import Host
     from tasks.adapters.prefect_scheduler import Scheduler, States
     from tasks.custody.containment.traces import Traces
+    from tasks.custody.store.promises import Promises
 
 _FREEZES = frozenset({signal.SIGSTOP})
 _ENDS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGKILL})
@@ -155,7 +156,7 @@ class RehearsalGroup(ControlGroup):
 
 
 class RehearsalStore:
-    """Reads the real store and sends nothing to it."""
+    """Reads the real store and sends nothing of the incident to it."""
 
     def __init__(self, store: "Store", log: CustodyLog, retention: Retention = NOTHING) -> None:
         """Wrap a store, and what would be asked of it."""
@@ -170,6 +171,10 @@ class RehearsalStore:
     def unfit(self) -> str:
         """Ask the real store."""
         return self._store.unfit()
+
+    def promises(self) -> "Promises":
+        """Try the real store, as a run would: that writes to its canary objects, and is all that is ever sent."""
+        return self._store.promises()
 
     def create(
         self,

@@ -159,6 +159,6 @@ def _latest(store: "Store", promoted: Mapping[str, str]) -> Iterator[Finding]:
         lambda key: see(store, Promise(key, promoted[key], None, ""), None, deep=False), promoted, QUESTIONS
     )
     for each in seen:
-        if each.sha256 != promoted[each.key]:
-            got = each.sha256 or each.trouble or "no object"
+        if (told := each.sha256 or each.read) != promoted[each.key]:
+            got = told or each.trouble or "no object"
             yield note(each.key, "latest/ no longer has what this incident promoted", promoted[each.key], got)

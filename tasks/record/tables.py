@@ -218,7 +218,7 @@ def models(inspection: Inspection) -> Table | None:
 def objects(receipts: Sequence[ObjectReceipt], address: Callable[[str], str]) -> Table | None:
     """A row for each object and what the store said of it, what is not proven first. None if none was asked for."""
     rows = [
-        (Link(each.key, address(each.key)), _proven(each), Figure(str(each.size)), Code(each.sha256), Said(each.reason))
+        (Link(each.key, address(each.key)), _proven(each), Figure(str(each.size)), Code(each.sha256), _why(each))
         for each in sorted(receipts, key=lambda each: (each.proven, each.lost, each.key))
     ]
     head = (
@@ -229,6 +229,12 @@ def objects(receipts: Sequence[ObjectReceipt], address: Callable[[str], str]) ->
         Both("理由", "reason"),
     )
     return table(head, rows, f"{VERDICT}: objects") if rows else None
+
+
+def _why(receipt: ObjectReceipt) -> Cell:
+    if receipt.exclusive or receipt.reason:
+        return Said(receipt.reason)
+    return Both("上書きしていないことはストアの保証ではない", "that it overwrote nothing is not the store's word")
 
 
 def _proven(receipt: ObjectReceipt) -> Badge:

@@ -187,7 +187,8 @@ def _object(store: "Store", there: "StoredObject", known: Collection[ObjectRef])
     for each in known:
         if there.agrees(each.sha256, each.parts):
             return each
-    return ObjectRef(there.sha256 or read_back(store, there.key, there.size), there.size)
+    sha256 = there.sha256 or read_back(store, there.key, there.size)
+    return next((each for each in known if each.sha256 == sha256), ObjectRef(sha256, there.size))
 
 
 def _rows(request: ChangeRequest, past: History, there: Latest) -> tuple[Row, ...]:

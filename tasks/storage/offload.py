@@ -60,6 +60,10 @@ def _claim(context: RunContext) -> None:
 def claim_store(context: RunContext) -> Sent:
     """Write the first object, which says whose incident this is: a bad store is known now, while we collect."""
     _claim(context)
+    promises = context.store.promises()
+    context.notes += [f"{context.store.place}: {each}" for each in promises.notes]
+    if promises.notes:
+        context.log.write("store tried", context.store.place, result="; ".join(promises.notes))
     if told := context.store.unfit():
         context.notes.append(f"not retained as asked: {told}")
         context.log.write("not retained", context.store.place, result=told)
@@ -183,7 +187,13 @@ def prove(context: RunContext, item: Expected, retention: Retention = NOTHING, *
     if there and not reason:
         since = context.incident.opened_at
         reason = retention.lacking(there.lock, there.retained_until, held=there.held, since=since)
-    return ObjectReceipt(item.key, item.sha256, item.size, proven=not reason, reason=reason, read=read)
+    promises = context.store.promises()
+    if there and not reason and retention.lock and not promises.locks:
+        reason = f"{retention.lock} was asked, and this store was not seen to keep a lock"
+    exclusive = promises.exclusive(item.size, divided=item.parts is not None)
+    return ObjectReceipt(
+        item.key, item.sha256, item.size, proven=not reason, reason=reason, read=read, exclusive=exclusive
+    )
 
 
 def _differs(store: "Store", item: Expected, there: "StoredObject", *, deep: bool) -> tuple[str, bool]:

@@ -17,7 +17,7 @@ from tasks.custody.incident.incident import parse_id
 from tasks.custody.step_result import StepResult
 from tasks.custody.store.objects import all_objects
 from tasks.storage.latest_transaction import History, history
-from tasks.storage.untrusted_reads import DOCUMENT_LIMIT, fetch, keys_of
+from tasks.storage.untrusted_reads import DOCUMENT_LIMIT, fetch, keys_of, read_back
 from tasks.system.parallel import side_by_side
 from tasks.system.write_beneath import Local, Mismatch, land, local
 
@@ -195,11 +195,11 @@ def _bring(store: "Store", source: RestoreSource, folder: Path, overwrite: bool,
 
 
 def _told(store: "Store", key: str) -> str:
-    """The store's own digest of what no document names."""
+    """The store's own digest of what no document names; of its bytes where it tells none."""
     there = store.head(key)
-    if there is None or there.sha256 is None:
-        raise Mismatch("neither a document nor the store has a digest of it")
-    return there.sha256
+    if there is None:
+        raise Mismatch("it is no longer in the store")
+    return there.sha256 or read_back(store, key, there.size)
 
 
 def _why_left(before: Local, modified: datetime | None) -> str:

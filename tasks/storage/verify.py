@@ -32,7 +32,8 @@ def verify(context: RunContext, seals: Sequence[Seal], sent: Sent, read_back: bo
         progress = Progress(len(expected), sum(item.size for item in expected))
         with shown("verify", context.incident.id, progress):
             prove_one = partial(_proved, context, files, progress, read_back)
-            receipts = list(side_by_side(prove_one, expected, THREADS if read_back else QUESTIONS))
+            threads = QUESTIONS if context.store.promises().digests and not read_back else THREADS
+            receipts = list(side_by_side(prove_one, expected, threads))
         told = f"{sum(each.proven for each in receipts)} of {len(receipts)} objects proven"
         if read := sum(each.read for each in receipts):
             told += f", {read} of them read back"

@@ -8,6 +8,7 @@ from threading import Lock
 from blocks.contract import absent, read_source, require_digest, require_key, require_removable, settled
 from blocks.port import StoredObject, untold
 from tasks.custody.evidence.parts import Parts
+from tasks.custody.store.promises import KEPT, Promises
 
 
 class MemoryStore:
@@ -25,6 +26,10 @@ class MemoryStore:
     def unfit(self) -> str:
         """Nothing is asked of it."""
         return ""
+
+    def promises(self) -> Promises:
+        """It keeps them all."""
+        return KEPT
 
     def create(
         self,

@@ -258,6 +258,7 @@ class ObjectReceipt:
 
     `lost` is one that was never sent: for want of room it was hashed in the workload, and has changed or gone since.
     `read` is one whose bytes were read back and hashed: as was asked, or for want of a digest that could be compared.
+    `exclusive` is False where it is not the store's own word that nothing was overwritten: it has no condition for it.
     """
 
     key: str
@@ -267,6 +268,7 @@ class ObjectReceipt:
     reason: str = ""
     lost: bool = False
     read: bool = False
+    exclusive: bool = True
 
 
 @dataclass(frozen=True, repr=False)

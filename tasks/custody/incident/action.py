@@ -37,6 +37,7 @@ MEANINGS: Final = {
     "lost": "A file that was hashed in place had changed or gone before it could be sent",
     "ended unfinished uploads": "What broken-off transfers had left in the store was removed; no object was touched",
     "not retained": "The store cannot keep objects from deletion as the block asks, and why",
+    "store tried": "What the store was not seen to do, tried on objects of no value, and what is done instead",
     "verified": "How many objects of a manifest the store's own digests prove",
     "turn begun": "latest/ is about to change: the digest of the plan in the store, and what is left as it is",
     "promoted": "A file of latest/ was added, replaced or deleted: the digests before and after",

@@ -187,6 +187,8 @@ def _safe(
     if proven:
         read = sum(receipt.read for receipt in proven)
         told = f", {read} of them by reading every byte back" if read else ""
+        if looked := sum(not receipt.exclusive for receipt in proven):
+            told += f"; that {looked} of them overwrote nothing is not the store's word: they were looked for"
         found.append(f"{len(proven)} objects proven by the store's own digests{told}")
     return tuple(found)
 

@@ -86,6 +86,7 @@ class Exchange(BaseHTTPRequestHandler):
     ) -> None:
         """Ask the server; `change` may alter the answer's headers, `meanwhile` hears of the bytes that have passed."""
         headers = {name: value for name, value in self.headers.items() if name.lower() != "expect"}
+        headers = self.server.proxy.ask(self.command, self.path, headers)
         self.upstream.request(self.command, self.path, self.body(meanwhile), headers)
         answered = self.upstream.getresponse()
         content = answered.read()
@@ -99,6 +100,7 @@ class Exchange(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             told["Content-Length"] = str(len(content))
         change(told)
+        self.server.proxy.tell(self.command, self.path, told)
         self.server.proxy.note(self.command, unquote(self.path), answered.status)
         self.log_request(answered.status)
         self.send_response_only(answered.status)
@@ -237,16 +239,27 @@ class Proxy:
         """What a client is given."""
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
+    def ask(self, method: str, target: str, headers: dict[str, str]) -> dict[str, str]:
+        """The headers of a request as the server gets them."""
+        del method, target
+        return headers
+
+    def tell(self, method: str, target: str, headers: dict[str, str]) -> None:
+        """Alter the headers of an answer."""
+
     def rule_for(self, method: str, path: str) -> Rule | None:
-        """The first that takes it."""
+        """The first that takes it. What is tried on canary objects is passed on uncounted, unless a rule names them."""
         with self._lock:
+            if "/canary/" in path:
+                return next((rule for rule in self.rules if "canary" in rule.path and rule.takes(method, path)), None)
             self.asked[method] += 1
             return next((rule for rule in self.rules if rule.takes(method, path)), None)
 
     def note(self, method: str, path: str, status: int) -> None:
         """What the client is about to hear."""
         with self._lock:
-            self.answered[method, path, status] += 1
+            if "/canary/" not in path:
+                self.answered[method, path, status] += 1
 
     def stored(self, pattern: str = "/evidence/") -> Counter[str]:
         """How often the client was told that an object, or a part of one, was taken."""

@@ -13,10 +13,10 @@ from uuid import uuid4
 import pytest
 from prefect_aws import AwsCredentials
 
-from blocks import s3
 from blocks.s3 import S3Store
 from tasks.custody.errors import Conflict, PermanentStoreError
 from tasks.custody.evidence.parts import Parts, divide
+from tasks.custody.store import promises
 from tasks.custody.store.retention import NOTHING, Retention
 from tasks.drill.parts import SeaweedFS
 
@@ -192,7 +192,7 @@ def test_what_is_too_large_for_one_copy_is_copied_in_the_same_parts(
 ) -> None:
     store = place.store
     store.create("large", large.path, large.sha256, large.parts)
-    monkeypatch.setattr(s3, "ONE_PIECE", PART)
+    monkeypatch.setattr(promises, "ONE_REQUEST", PART)
     store.copy("large", "copy", large.sha256, large.parts)
     store.copy("large", "copy", large.sha256, large.parts)
     store.create("latest/x", b"old", hashlib.sha256(b"old").hexdigest())

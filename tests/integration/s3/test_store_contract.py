@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -60,13 +61,22 @@ def sha(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def described(store: Store, key: str) -> StoredObject | None:
+    """What the store says of an object; where it was seen to tell no digest that counts, with that of its bytes."""
+    there = store.head(key)
+    if there is None or store.promises().digests:
+        return there
+    assert (there.sha256, there.composite) == (None, "")
+    return replace(there, sha256=sha(b"".join(store.stream(key))))
+
+
 def put(store: Store, key: str, data: bytes) -> None:
     store.create(key, data, sha(data))
 
 
 def test_what_is_created_can_be_looked_at_and_read(store: Store) -> None:
     put(store, "incidents/IR-1/evidence/a.txt", b"content")
-    assert store.head("incidents/IR-1/evidence/a.txt") == StoredObject(
+    assert described(store, "incidents/IR-1/evidence/a.txt") == StoredObject(
         "incidents/IR-1/evidence/a.txt", 7, sha(b"content")
     )
     assert store.read("incidents/IR-1/evidence/a.txt") == b"content"
@@ -111,7 +121,7 @@ def test_a_bucket_that_keeps_versions_tells_what_was_overwritten_or_deleted(
 
 def test_an_empty_object_is_an_object(store: Store) -> None:
     put(store, "empty", b"")
-    assert store.head("empty") == StoredObject("empty", 0, sha(b""))
+    assert described(store, "empty") == StoredObject("empty", 0, sha(b""))
     assert store.read("empty") == b""
 
 
@@ -189,7 +199,7 @@ def test_a_listing_does_not_end_at_a_thousand(store: Store) -> None:
 def test_a_copy_has_the_digest_of_its_source(store: Store) -> None:
     put(store, "incidents/a%25.bin", b"content")
     store.copy("incidents/a%25.bin", "snapshots/a%25.bin", sha(b"content"))
-    assert store.head("snapshots/a%25.bin") == StoredObject("snapshots/a%25.bin", 7, sha(b"content"))
+    assert described(store, "snapshots/a%25.bin") == StoredObject("snapshots/a%25.bin", 7, sha(b"content"))
 
 
 def test_a_copy_never_overwrites_unless_told_to(store: Store) -> None:
@@ -202,7 +212,7 @@ def test_a_copy_never_overwrites_unless_told_to(store: Store) -> None:
     assert sha(b"old") in str(raised.value)
     assert sha(b"new") in str(raised.value)
     store.copy("new", "latest/x", sha(b"new"), replace=True)
-    assert store.head("latest/x") == StoredObject("latest/x", 3, sha(b"new"))
+    assert described(store, "latest/x") == StoredObject("latest/x", 3, sha(b"new"))
     assert store.read("old") == b"old"
 
 
@@ -239,7 +249,7 @@ def test_a_file_in_parts_is_the_same_object_in_every_store(store: Store, tmp_pat
     store.copy("large", "copy", sha256, parts)
     store.copy("large", "latest/large", sha256, parts, replace=True)
     for key in ("large", "copy", "latest/large"):
-        there = store.head(key)
+        there = described(store, key)
         assert there
         assert there.size == 5 * size
         assert there.agrees(sha256, parts)
@@ -286,8 +296,8 @@ def test_obstore_writes_the_key_that_boto3_lists(seaweed: SeaweedFS, credentials
         aws_access_key_id=seaweed.access_key,
         aws_secret_access_key=seaweed.secret_key,
     )
-    listed = client.list_objects_v2(Bucket=seaweed.bucket, Prefix=prefix)["Contents"]
-    assert [item["Key"] for item in listed] == [f"{prefix}/{name}"]
+    listed = [item["Key"] for item in client.list_objects_v2(Bucket=seaweed.bucket, Prefix=prefix)["Contents"]]
+    assert [key for key in listed if not key.startswith(f"{prefix}/canary/")] == [f"{prefix}/{name}"]
 
 
 def test_a_large_file_is_streamed_under_the_same_contract(

@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 
-from blocks.port import Store
+from blocks.contract import settled
+from blocks.port import Store, StoredObject
 from tasks.custody.errors import PermanentStoreError, StoreError
 from tasks.custody.evidence.keys import begun_key, done_key, kept_key, latest_name
 from tasks.custody.store.latest import GIVEN_UP, Act, LatestTransaction
 from tasks.custody.store.manifest import digest_bytes
 from tasks.storage.latest_transaction import LatestBusy, change_latest, history
+from tasks.storage.rollback import Undoing, rollback
 from tests.support.holdings import (
     FIRST,
     LOG,
@@ -23,6 +25,7 @@ from tests.support.holdings import (
     SCORES,
     SECOND,
     THIRD,
+    Unheard,
     latest,
     overwrite,
     put,
@@ -221,4 +224,26 @@ def test_a_number_that_somebody_else_took_is_named_and_nothing_changes(data: byt
     store.create(begun_key(1), data, digest_bytes(data))
     with pytest.raises(PermanentStoreError, match="record of a turn"):
         turn_for(store, snapshot(store, FIRST, model="1"))
+    assert latest(store) == {}
+
+
+class SilentStore(MemoryStore):
+    """Tells no digest, as Ceph's gateway does."""
+
+    def head(self, key: str) -> StoredObject | None:
+        """Size alone."""
+        there = super().head(key)
+        return there and replace(there, sha256=None)
+
+    def ensure_present(self, key: str, sha256: str, parts: object = None) -> bool:
+        """By the content itself."""
+        del parts
+        return settled(self.place, key, super().head(key), sha256)
+
+
+def test_what_lies_in_latest_is_known_by_its_bytes_where_no_digest_is_told() -> None:
+    store = SilentStore()
+    turn_for(store, snapshot(store, FIRST, model="1", log="1"))
+    turn_for(store, snapshot(store, SECOND, model="2", log="1"))
+    rollback(store, Undoing("a test", before=1), Unheard())
     assert latest(store) == {}

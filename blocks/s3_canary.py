@@ -1,0 +1,170 @@
+"""Try on objects of no value what a bucket does: digests, conditions, locks. No error tells of what it ignores."""
+
+import base64
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256 as sha256_of
+from typing import TYPE_CHECKING, Final, TypedDict
+from urllib.parse import quote
+from uuid import uuid4
+
+from botocore.exceptions import ClientError
+
+from blocks.s3_errors import is_denial, is_transient
+from blocks.s3_wire import Wire
+from tasks.custody.store.promises import Promises
+from tasks.custody.store.retention import Lock
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.literals import ObjectLockRetentionModeType
+    from mypy_boto3_s3.type_defs import CompletedPartTypeDef, ObjectLockRetentionTypeDef
+
+CANARIES: Final = "canary/"
+"""Below the store's prefix. What lies there may be removed at any time."""
+NEW: Final = {"If-None-Match": "*"}
+_NOTHING: Final[Mapping[str, str]] = {}
+_TAKEN: Final = {"PreconditionFailed", "412"}
+_BAD_REQUEST: Final = 400
+_LOCKED: Final = timedelta(minutes=5)
+
+
+class _Where(TypedDict):
+    Bucket: str
+    Key: str
+
+
+class Canary:
+    """Two small objects that stay, one for each wrong digest that is taken, and one for each lock that is tried."""
+
+    def __init__(self, client: "S3Client", wire: Wire, bucket: str, prefix: str, lock: Lock) -> None:
+        """Nothing is sent yet. `lock` is the mode that is asked for, empty if none is."""
+        self._s3, self._wire, self._bucket, self._lock = client, wire, bucket, lock
+        self._folder = prefix + CANARIES
+
+    def tried(self) -> Promises:
+        """Try all of it. Errors are those of the clients; where this identity may not write there, nothing is seen."""
+        try:
+            for name in ("one", "other"):
+                self._present(name)
+        except ClientError as error:
+            if not is_denial(error):
+                raise
+            said = error.response["Error"].get("Code", "")
+            refused = f"{said} at {self._folder}; allow s3:PutObject and s3:GetObject there"
+            return Promises(*(False,) * 5, locks=not self._lock, untried=refused)
+        return Promises(
+            refuses=self._refuses(),
+            tells=self._told("other") == _checksum(b"other"),
+            puts=self._conditional(lambda: self._put("one", NEW)),
+            copies=self._conditional(self._copy),
+            parts=self._conditional(self._complete),
+            locks=not self._lock or self._locks(),
+        )
+
+    def _present(self, name: str) -> None:
+        """Put it there; a condition that a store does not know must not keep it from being there."""
+        try:
+            self._put(name, NEW)
+        except ClientError as error:
+            if is_denial(error) or is_transient(error) or _code(error) == "NoSuchBucket":
+                raise
+            if _code(error) not in _TAKEN:
+                self._put(name)
+
+    def _put(self, name: str, headers: Mapping[str, str] = _NOTHING, wrong: bytes | None = None) -> Mapping[str, str]:
+        """Put a name as its own content; `wrong` is what the checksum beside it is made of instead."""
+        data = name.encode()
+        checksum = _checksum(wrong or data)
+        given = {**headers, "Content-Length": str(len(data)), "x-amz-checksum-sha256": checksum}
+        answer = self._wire.ask("PUT", self._folder + name, given, body=data, sha256=sha256_of(data).hexdigest())
+        return answer.headers
+
+    def _told(self, name: str) -> str:
+        try:
+            asked = self._wire.ask("HEAD", self._folder + name, {"x-amz-checksum-mode": "ENABLED"})
+        except ClientError as error:
+            if is_transient(error):
+                raise
+            return ""
+        return asked.headers.get("x-amz-checksum-sha256", "")
+
+    def _refuses(self) -> bool:
+        """A new name each time: a bad store keeps one."""
+        try:
+            self._put(f"wrong-{uuid4().hex}", NEW, wrong=b"another")
+        except ClientError as error:
+            if is_transient(error):
+                raise
+            return error.response["ResponseMetadata"]["HTTPStatusCode"] == _BAD_REQUEST
+        return False
+
+    def _conditional(self, act: Callable[[], object]) -> bool:
+        """Whether what may only create is refused because something is there."""
+        try:
+            act()
+        except ClientError as error:
+            if is_transient(error):
+                raise
+            return _code(error) in _TAKEN
+        return False
+
+    def _copy(self) -> None:
+        source = quote(f"/{self._bucket}/{self._folder}other", safe="/-_.~")
+        self._wire.ask("PUT", f"{self._folder}one", {**NEW, "x-amz-copy-source": source, "Content-Length": "0"})
+
+    def _complete(self) -> None:
+        name = f"{self._folder}one"
+        where: _Where = {"Bucket": self._bucket, "Key": name}
+        begun = self._s3.create_multipart_upload(**where, ChecksumAlgorithm="SHA256")["UploadId"]
+        told = {"Content-Length": "3", "x-amz-checksum-sha256": _checksum(b"one")}
+        query = f"?partNumber=1&uploadId={quote(begun, safe='-_.~')}"
+        try:
+            made = self._wire.ask("PUT", name, told, query=query, body=b"one", sha256=sha256_of(b"one").hexdigest())
+            parts: list[CompletedPartTypeDef] = [
+                {"PartNumber": 1, "ETag": made.headers["etag"], "ChecksumSHA256": _checksum(b"one")}
+            ]
+            self._s3.complete_multipart_upload(
+                **where, UploadId=begun, IfNoneMatch="*", MultipartUpload={"Parts": parts}
+            )
+        finally:
+            with suppress(ClientError):
+                self._s3.abort_multipart_upload(**where, UploadId=begun)
+
+    def _locks(self) -> bool:
+        """Whether a lock of some minutes is neither shortened nor ended by deleting, as far as one may try."""
+        until = datetime.now(UTC) + _LOCKED
+        spelled = until.strftime("%Y-%m-%dT%H:%M:%SZ")
+        asked = {"x-amz-object-lock-mode": self._lock.upper(), "x-amz-object-lock-retain-until-date": spelled}
+        try:
+            version = self._put("locked", asked).get("x-amz-version-id", "")
+        except ClientError as error:
+            if is_transient(error):
+                raise
+            return False
+        where: _Where = {"Bucket": self._bucket, "Key": f"{self._folder}locked"}
+        mode: ObjectLockRetentionModeType = "COMPLIANCE" if self._lock == "compliance" else "GOVERNANCE"
+        sooner: ObjectLockRetentionTypeDef = {"Mode": mode, "RetainUntilDate": until - _LOCKED / 2}
+        return (
+            bool(version)
+            and self._denied(lambda: self._s3.put_object_retention(**where, VersionId=version, Retention=sooner))
+            and self._denied(lambda: self._s3.delete_object(**where, VersionId=version))
+        )
+
+    def _denied(self, act: Callable[[], object]) -> bool:
+        try:
+            act()
+        except ClientError as error:
+            if is_transient(error):
+                raise
+            return True
+        return False
+
+
+def _code(error: ClientError) -> str:
+    return error.response["Error"].get("Code", "")
+
+
+def _checksum(data: bytes) -> str:
+    return base64.b64encode(sha256_of(data).digest()).decode()

@@ -1,0 +1,56 @@
+"""A real server that keeps only some of S3's promises: a proxy takes out of requests what is not to be heeded."""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+from blocks.s3_sign import signed
+from tasks.custody.store.promises import KEPT, Promises
+from tests.integration.s3.proxy import Exchange, Proxy
+
+if TYPE_CHECKING:
+    from botocore.credentials import ReadOnlyCredentials
+
+CHECKSUM = "x-amz-checksum-sha256"
+REGION = "us-east-1"
+
+
+@dataclass
+class Forgetful(Proxy):
+    """What is not kept is ignored, and nothing tells of it; a digest that is not compared is told as it was said."""
+
+    keys: "ReadOnlyCredentials | None" = None
+    kept: Promises = KEPT
+    said: dict[str, str] = field(default_factory=dict)
+
+    def ask(self, method: str, target: str, headers: dict[str, str]) -> dict[str, str]:
+        """Without what this store ignores, signed again if anything was taken out."""
+        given = {name.lower(): value for name, value in headers.items()}
+        whole = method == "PUT" and "uploadId=" not in target
+        condition = self.kept.copies if "x-amz-copy-source" in given else self.kept.puts if whole else self.kept.parts
+        ignored = set() if condition else {"if-none-match"}
+        if whole and not self.kept.refuses and CHECKSUM in given:
+            self.said[unquote(target)] = given[CHECKSUM]
+            ignored |= {CHECKSUM, "x-amz-sdk-checksum-algorithm"}
+        if not ignored & given.keys():
+            return headers
+        left = {name: value for name, value in given.items() if name not in {*ignored, "authorization"}}
+        ours = {name: value for name, value in left.items() if name.startswith("x-amz-") or name == "host"}
+        assert self.keys is not None
+        return left | signed(self.keys, REGION, method, target, ours, given["x-amz-content-sha256"])
+
+    def tell(self, method: str, target: str, headers: dict[str, str]) -> None:
+        """The digest that was said, or none."""
+        if method not in {"HEAD", "GET"}:
+            return
+        for name in [name for name in headers if name.lower().startswith("x-amz-checksum")]:
+            if not self.kept.tells or (not self.kept.refuses and unquote(target) in self.said):
+                del headers[name]
+        if self.kept.tells and not self.kept.refuses and unquote(target) in self.said:
+            headers[CHECKSUM] = self.said[unquote(target)]
+
+
+def keep_no_lock(exchange: Exchange) -> None:
+    """Say that a locked version was deleted, as a store does that keeps no lock."""
+    exchange.send_response_only(204)
+    exchange.end_headers()

@@ -1,0 +1,225 @@
+"""A store is believed for what it was seen to do: a server that keeps each promise or not, in all combinations."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import pytest
+from prefect_aws import AwsCredentials
+
+from blocks import s3
+from blocks.s3 import S3Store
+from blocks.s3_parts import base64_of
+from tasks.custody.errors import Conflict
+from tasks.custody.evidence.keys import evidence_key
+from tasks.custody.evidence.parts import Parts, divide
+from tasks.custody.store import promises
+from tasks.custody.store.latest import ObjectRef
+from tasks.custody.store.objects import Expected
+from tasks.custody.store.promises import Promises, Way
+from tasks.custody.store.retention import NOTHING, Retention
+from tasks.drill.parts import SeaweedFS
+from tasks.storage.latest_transaction import at_key
+from tasks.storage.offload import prove
+from tests.integration.s3.forgetful import Forgetful, keep_no_lock
+from tests.integration.s3.proxy import Rule
+from tests.support.run_context import INCIDENT, case_of
+from tests.support.workloads import SmallWorkload
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+
+def keeps(kept: str) -> Promises:
+    """The promises in their order, "1" for each that is kept."""
+    refuses, tells, puts, copies, parts = (each == "1" for each in kept)
+    return Promises(refuses, tells, puts, copies, parts)
+
+
+ALL = [keeps("".join(kept)) for kept in product("10", repeat=5)]
+PAIRS = [keeps(kept) for kept in ("11111", "10000", "01011", "00101", "01100", "10110")]
+"""Each two promises in all four ways; and `ALL` is soak."""
+COMBINATIONS = [pytest.param(PAIRS, id="pairs"), pytest.param(ALL, marks=pytest.mark.soak, id="all")]
+STREAMED, ONE_REQUEST = 1000, 2000
+SIZES = {"small": 100, "streamed": 1500, "divided": 1800, "too large for one request": 3000}
+
+
+@dataclass
+class Place:
+    """One bucket behind a forgetful door, and its owner's own client, who goes past it."""
+
+    door: Forgetful
+    bucket: str
+    owner: "S3Client"
+    credentials: AwsCredentials
+
+    def store(self, kept: Promises, asked: Retention = NOTHING) -> S3Store:
+        """An empty store that keeps so much."""
+        self.door.kept = kept
+        prefix, endpoint = uuid4().hex, self.door.endpoint
+        return S3Store(self.bucket, prefix, credentials=self.credentials, endpoint=endpoint, retention=asked)
+
+    def forge(self, store: S3Store, key: str, data: bytes, claimed: str) -> None:
+        """Put other bytes there, of which a store that compares no digest claims that they have this one."""
+        name = f"{store.place.removeprefix(f's3://{self.bucket}/')}/{key}"
+        self.owner.put_object(Bucket=self.bucket, Key=name, Body=data)
+        self.door.said[f"/{self.bucket}/{name}"] = base64_of(claimed)
+
+
+@dataclass(frozen=True)
+class Content:
+    """A file, its digest, and its parts if it is sent in such."""
+
+    path: Path
+    data: bytes
+    sha256: str
+    parts: Parts | None
+
+    def create(self, store: S3Store, key: str) -> None:
+        """As an offload does."""
+        store.create(key, self.path, self.sha256, self.parts)
+
+    def copy(self, store: S3Store, source: str, key: str) -> None:
+        """As a snapshot is filled."""
+        store.copy(source, key, self.sha256, self.parts)
+
+
+@pytest.fixture(params=["no versions", pytest.param("versions", marks=pytest.mark.soak)])
+def place(request: pytest.FixtureRequest, seaweed: SeaweedFS, credentials: AwsCredentials) -> Iterator[Place]:
+    owner = credentials.get_boto3_session().client("s3", endpoint_url=seaweed.endpoint)
+    bucket = f"promises-{uuid4().hex[:8]}"
+    owner.create_bucket(Bucket=bucket, ObjectLockEnabledForBucket=request.param == "versions")
+    keys = credentials.get_boto3_session().get_credentials()
+    assert keys is not None
+    with Forgetful(seaweed.endpoint, keys=keys.get_frozen_credentials()) as door:
+        yield Place(door, bucket, owner, credentials)
+    owner.close()
+
+
+@pytest.fixture
+def contents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Content, Content]]:
+    """Two of each size."""
+    monkeypatch.setattr(s3, "STREAM_ABOVE", STREAMED)
+    monkeypatch.setattr(promises, "ONE_REQUEST", ONE_REQUEST)
+    return [(content(tmp_path, size, b"a"), content(tmp_path, size, b"b")) for size in SIZES.values()]
+
+
+def content(folder: Path, size: int, letter: bytes) -> Content:
+    path, data = folder / f"{letter.decode()}{size}", letter * size
+    path.write_bytes(data)
+    sha256, parts = divide(path, size, size)
+    return Content(path, data, sha256, parts if size > SIZES["streamed"] else None)
+
+
+def somebody_is_quicker(monkeypatch: pytest.MonkeyPatch, store: S3Store) -> None:
+    """The next look finds nothing, and then there is something."""
+    real, looks = store.ensure_present, [False]
+    monkeypatch.setattr(store, "ensure_present", lambda *args: looks.pop() if looks else real(*args))
+
+
+@pytest.mark.parametrize("combinations", COMBINATIONS)
+def test_what_a_server_keeps_is_seen_and_nothing_of_it_is_left_to_trust(
+    place: Place, combinations: list[Promises]
+) -> None:
+    for kept in combinations:
+        store = place.store(kept)
+        assert store.promises() == kept
+        assert bool(store.promises().notes) == (kept != promises.KEPT)
+        assert list(store.list("")) == []
+
+
+@pytest.mark.parametrize("combinations", COMBINATIONS)
+def test_nothing_is_overwritten_and_the_same_content_is_done_whatever_is_kept(
+    place: Place, contents: list[tuple[Content, Content]], combinations: list[Promises]
+) -> None:
+    for kept in combinations:
+        store = place.store(kept)
+        for number, (ours, theirs) in enumerate(contents):
+            theirs.create(store, f"theirs/{number}")
+            for _ in "12":
+                ours.create(store, f"sent/{number}")
+                store.copy(f"sent/{number}", f"copied/{number}", ours.sha256, ours.parts)
+            for key in (f"sent/{number}", f"copied/{number}"):
+                with pytest.raises(Conflict):
+                    theirs.create(store, key)
+                with pytest.raises(Conflict):
+                    store.copy(f"theirs/{number}", key, theirs.sha256, theirs.parts)
+                assert store.ensure_present(key, ours.sha256, ours.parts)
+                assert at_key(store, key, ObjectRef(ours.sha256, len(ours.data), key, ours.parts)).proven
+                assert b"".join(store.stream(key)) == ours.data
+            store.copy(f"theirs/{number}", f"latest/{number}", theirs.sha256, theirs.parts, replace=True)
+            store.copy(f"sent/{number}", f"latest/{number}", ours.sha256, ours.parts, replace=True)
+            with pytest.raises(Conflict):
+                store.remove(f"latest/{number}", theirs.sha256, theirs.parts)
+            store.remove(f"latest/{number}", ours.sha256, ours.parts)
+        assert [each for each in (store.rewritten("") or {}) if not each.startswith("latest/")] == []
+
+
+@pytest.mark.parametrize("place", ["no versions", "versions"], indirect=True)
+@pytest.mark.parametrize("combinations", COMBINATIONS)
+def test_a_race_overwrites_only_where_the_receipt_does_not_say_exclusive_and_versions_tell_of_it(
+    place: Place,
+    contents: list[tuple[Content, Content]],
+    combinations: list[Promises],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for kept in combinations:
+        store = place.store(kept)
+        for number, (ours, theirs) in enumerate(contents):
+            divided, size = ours.parts is not None, len(ours.data)
+            ours.create(store, f"ours/{number}")
+            for copied in (False, True):
+                key = f"{copied}/{number}"
+                theirs.create(store, key)
+                looked = kept.way(size, divided=divided, copied=copied) is Way.LOOKED
+                if looked and store.rewritten("") is None:
+                    assert not kept.exclusive(size, divided=divided)
+                    continue
+                with monkeypatch.context() as patch:
+                    if looked or (not copied and size > STREAMED):
+                        somebody_is_quicker(patch, store)
+                    with pytest.raises(Conflict):
+                        store.copy(f"ours/{number}", key, ours.sha256, ours.parts) if copied else ours.create(
+                            store, key
+                        )
+                assert ((store.rewritten(key) or {}).get(key, 1) > 1) == looked
+
+
+@pytest.mark.parametrize("combinations", COMBINATIONS)
+def test_no_receipt_is_proven_of_other_bytes_whatever_the_store_claims(
+    place: Place, contents: list[tuple[Content, Content]], combinations: list[Promises], small: SmallWorkload
+) -> None:
+    for kept in combinations:
+        store = place.store(kept)
+        with case_of(small.block(), store) as context:
+            for number, (ours, theirs) in enumerate(contents):
+                key = evidence_key(INCIDENT, 1, f"logs/{number}")
+                ours.create(store, key)
+                item = Expected(key, ours.sha256, len(ours.data), f"logs/{number}", parts=ours.parts)
+                receipt = prove(context, item)
+                assert receipt.proven
+                assert receipt.read or kept.digests
+                assert receipt.exclusive == kept.exclusive(len(ours.data), divided=ours.parts is not None)
+                place.forge(store, key, theirs.data, claimed=ours.sha256)
+                assert not prove(context, item).proven
+                with pytest.raises(Conflict):
+                    ours.create(store, key)
+
+
+@pytest.mark.parametrize("place", ["versions"], indirect=True)
+def test_a_lock_that_is_told_and_not_kept_proves_nothing(place: Place, small: SmallWorkload) -> None:
+    asked = Retention("governance", 3)
+    assert place.store(promises.KEPT, asked).promises().locks
+    place.door.rules = [Rule(keep_no_lock, "DELETE", "canary/locked", times=99)]
+    store = place.store(promises.KEPT, asked)
+    assert store.promises() == replace(promises.KEPT, locks=False)
+    with case_of(small.block(), store) as context:
+        key, sha256 = evidence_key(INCIDENT, 1, "logs/a"), hashlib.sha256(b"a").hexdigest()
+        store.create(key, b"a", sha256)
+        receipt = prove(context, Expected(key, sha256, 1, "logs/a"), asked)
+        assert not receipt.proven
+        assert "keep a lock" in receipt.reason
