@@ -51,7 +51,7 @@ class ApiResponse:
     """What the API at a URL said; status 0 with the reason where it said nothing. `hidden` is never shown of it."""
 
     status: int
-    body: bytes
+    body: bytes = field(repr=False)
     url: str = ""
     hidden: tuple[str, ...] = field(default=(), repr=False)
 

@@ -5,11 +5,7 @@ import os
 import pickle
 import shutil
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
@@ -29,6 +25,7 @@ from tasks.drill.sample import end_all_in
 from tasks.incident.run_lock import take_ownership
 from tasks.recovery.api_client import Api, NotRecovered, failure, predict, wait_healthy
 from tasks.recovery.served_model import HostFolder, reload, served
+from tests.support.answering_api import api_that
 from tests.support.scenes import Scene, steps_of
 from tests.support.workloads import free_port, wait_until
 
@@ -239,35 +236,6 @@ def test_a_recovery_of_what_is_not_contained_claims_no_containment() -> None:
 def test_the_form_explains_every_parameter() -> None:
     for name, schema in parameter_schema(recover).properties.items():
         assert len(schema.get("description", "")) > 10, name
-
-
-@contextmanager
-def api_that(answers: dict[str, tuple[int, bytes]], **block: Any) -> Iterator[Api]:
-    """A real server that gives these answers, by path; the fields change the block."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            status, body = answers[self.path.partition("?")[0]]
-            self.send_response(status)
-            self.end_headers()
-            self.wfile.write(body)
-
-        do_POST = do_GET  # noqa: N815  the server's own names
-
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        with Api(Workload(root="/srv/a", api_url=f"http://127.0.0.1:{server.server_address[1]}", **block)) as api:
-            yield api
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 MODEL = digest_bytes(b"model")

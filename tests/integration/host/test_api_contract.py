@@ -1,0 +1,248 @@
+"""What the contract of a workload's block makes of an API's answers and of its model files, on a real HTTP server."""
+
+import json
+import pickle
+from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from tasks.custody.evidence.acquisition import StoredFile
+from tasks.custody.models.inspection import ModelFinding, Soundness
+from tasks.custody.store.manifest import digest_bytes
+from tasks.recovery.api_client import Api, NotRecovered, predict, wait_healthy
+from tasks.recovery.served_model import HostFolder, SealedModels, Served, prove_served
+from tasks.runtime.context import RunContext
+from tests.support.answering_api import api_that
+from tests.support.run_context import case_of
+from tests.support.workloads import SmallWorkload
+
+KEY: Final = "k3y/of+the=API"
+NAMES: Final = ("models/model_new.joblib", "models/model_old.joblib", "models/churn/model.pkl")
+
+
+def health(api: Api, seconds: float = 0.3) -> tuple[str, str]:
+    return wait_healthy(api, lambda: True, lambda: True, seconds, Path("log"))
+
+
+@dataclass
+class Sealed:
+    """Models on a disk, as they were sealed."""
+
+    context: RunContext
+    folder: HostFolder
+    models: SealedModels
+
+    def write(self, name: str, content: object) -> None:
+        """Write one that is not sealed."""
+        (self.folder.workload / name).write_bytes(pickle.dumps(content))
+
+    def starting(self, *words: str, **block: Any) -> list[str]:
+        """What an API may start with whose start has these words."""
+        self.context.workload = self.context.workload.model_copy(update=block)
+        return self.models.starting(self.context, self.folder, words)
+
+    def prove(self, api: Api, *names: str) -> Served:
+        """Prove what this API serves, which may have started with these."""
+        self.context.workload = api.block
+        expected = self.models.expected(self.context, names or NAMES)
+        return prove_served(self.context, api, self.folder, self.models, expected)
+
+
+@pytest.fixture
+def sealed(small: SmallWorkload) -> Iterator[Sealed]:
+    with sealed_in(small) as made:
+        yield made
+
+
+@contextmanager
+def sealed_in(small: SmallWorkload) -> Iterator[Sealed]:
+    (small.root / "models/model_builtin.joblib").unlink()
+    (small.root / "models/churn").mkdir()
+    block = small.block(models=["models/model_*.joblib", "models/churn"])
+    with case_of(block) as context:
+        made = Sealed(
+            context, HostFolder(small.root, small.root / "models", tuple(block.models)), SealedModels({}, (), ())
+        )
+        files = {}
+        for number, name in enumerate(NAMES):
+            made.write(name, name)
+            data = (small.root / name).read_bytes()
+            files[name] = StoredFile(name, name, len(data), digest_bytes(data), mtime_ns=9 - number)
+        found = tuple(ModelFinding(name, file.sha256, Soundness.SOUND) for name, file in files.items())
+        made.models = SealedModels(files, tuple(files.values()), found)
+        yield made
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ({"model": "model_old.joblib"}, "/model"),
+        ({"model": "models/model_old.joblib"}, "/model"),
+        ({"data": {"model": {"file": "./models/model_old.joblib"}}}, "/data/model/file"),
+        ({"models": [{"path": "model_old.joblib"}]}, "/models/0/path"),
+    ],
+)
+def test_an_api_names_its_model_by_path_or_base_name_wherever_that_is(sealed: Sealed, answer: Any, said: str) -> None:
+    answers = {"/ping": (200, json.dumps(answer).encode())}
+    with api_that(answers, health_path="/ping", model_at=said, reload_path="") as api:
+        made = sealed.prove(api)
+    assert made == Served(NAMES[1], sealed.models.files[NAMES[1]].sha256)
+
+
+def test_an_api_that_names_none_is_proven_by_its_files(sealed: Sealed) -> None:
+    with api_that({}, model_at="", reload_path="") as api:
+        assert sealed.prove(api, NAMES[2]) == Served(NAMES[2], sealed.models.files[NAMES[2]].sha256)
+        assert sealed.prove(api) == Served(" or ".join(NAMES), "")
+
+
+@pytest.mark.parametrize("answer", [b"{}", b'{"model": null}', b'{"model": 7}', b"[]", b"ok", b'{"model": ["a"]}'])
+def test_one_that_should_name_its_model_and_does_not_is_not_proven(sealed: Sealed, answer: bytes) -> None:
+    with api_that({"/health": (200, answer)}, reload_path="") as api:
+        made = sealed.prove(api, NAMES[2])
+    assert (made.model, made.sha256) == (NAMES[2], "")
+    assert f"nothing at /model (model_at) in {api.url}/health answers HTTP 200" in made.unproven[0]
+
+
+@pytest.mark.parametrize("said", ["model_else.joblib", "/etc/passwd", "models/model_forged.joblib", "\0", ""])
+def test_one_that_serves_another_model_is_no_recovery(sealed: Sealed, said: str) -> None:
+    sealed.write("models/model_forged.joblib", "forged")
+    answers = {"/health": (200, json.dumps({"model": said}).encode()), "/reload": (200, b"{}")}
+    for reload in ("", "/reload"):
+        with api_that(answers, reload_path=reload) as api, pytest.raises(NotRecovered):
+            sealed.prove(api)
+
+
+def test_one_that_must_reload_serves_the_newest_and_no_other(sealed: Sealed) -> None:
+    for number, name in enumerate(NAMES[:2]):
+        answers = {"/health": (200, json.dumps({"model": name}).encode()), "/reload": (500, b"no such file")}
+        with api_that(answers) as api:
+            if number:
+                with pytest.raises(NotRecovered, match=rf"{api.url} to serve sha256"):
+                    sealed.prove(api)
+            else:
+                assert sealed.prove(api).unproven == (
+                    f"that it reloads {name}: {api.url}/reload answers HTTP 500: 'no such file'",
+                )
+
+
+@pytest.mark.parametrize(
+    ("words", "reload", "names"),
+    [
+        (["MODEL_PATH=models/model_old.joblib"], "/reload", [NAMES[1]]),
+        (["--model-uri", "models/churn"], "", [NAMES[2]]),
+        (["uvicorn", "api.app:app"], "/reload", [NAMES[0]]),
+        (["uvicorn", "api.app:app"], "", sorted(NAMES)),
+    ],
+)
+def test_what_it_may_start_with_is_what_its_start_names_else_what_it_reloads_else_everything(
+    sealed: Sealed, words: list[str], reload: str, names: list[str]
+) -> None:
+    assert sorted(sealed.starting(*words, reload_path=reload)) == names
+
+
+def test_no_start_on_a_model_that_is_new_changed_gone_or_suspect(sealed: Sealed) -> None:
+    def check(*words: str) -> None:
+        sealed.models.require_unchanged("http://a:1", sealed.folder, sealed.starting(*words, reload_path=""))
+
+    check()
+    sealed.write("models/churn/python_model.pkl", "new")
+    for words in ((), ("-m", "models/churn")):
+        with pytest.raises(NotRecovered, match=r"http://a:1 .*python_model.pkl, which is not in it"):
+            check(*words)
+    check(NAMES[1])
+    sealed.write(NAMES[1], "changed")
+    with pytest.raises(NotRecovered, match=r"as in the manifest; got models/model_old.joblib: sha256 "):
+        check(NAMES[1])
+    (sealed.folder.workload / NAMES[1]).unlink()
+    with pytest.raises(NotRecovered, match="no such file"):
+        check(NAMES[1])
+    (first, *others) = sealed.models.findings
+    bad = replace(first, outcome=Soundness.SUSPECT, reason="would import os.system")
+    sealed.models = replace(sealed.models, findings=(bad, *others))
+    with pytest.raises(NotRecovered, match=r"no suspect model; got models/model_new.joblib: would import os.system"):
+        check(NAMES[0])
+
+
+def test_after_an_earlier_recovery_a_new_model_is_the_workloads_own_business(
+    sealed: Sealed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sealed.write("models/model_trained.joblib", "trained since")
+    assert "models/model_trained.joblib" in sealed.starting(reload_path="")
+    monkeypatch.setattr(sealed.context, "recovered", lambda: frozenset({1}))
+    assert sorted(sealed.starting(reload_path="")) == sorted(NAMES)
+
+
+@pytest.mark.parametrize(
+    ("status", "why"), [(401, "does it want a key"), (403, "does it want a key"), (404, "HTTP 404"), (307, "HTTP 307")]
+)
+def test_one_that_answers_and_wants_another_path_or_a_key_is_up_and_not_proven_healthy(status: int, why: str) -> None:
+    with api_that({"/health": (status, b"no")}) as api:
+        told, unhealthy = health(api)
+    assert told == f"{api.url}/health answers HTTP {status}: 'no'"
+    assert why in unhealthy
+
+
+def test_one_that_is_broken_is_no_recovery() -> None:
+    with (
+        api_that({"/health": (500, b"boom")}) as api,
+        pytest.raises(NotRecovered, match=rf"{api.url}/health in 0\.3 s"),
+    ):
+        health(api)
+
+
+@pytest.mark.parametrize(
+    ("contract", "path", "answer", "found"),
+    [
+        ({"predict_path": "/invocations"}, "/invocations", {"predictions": [0.5]}, "[0.5]"),
+        (
+            {"predict_path": "/v2/infer", "prediction_at": "/outputs/0/data"},
+            "/v2/infer",
+            {"outputs": [{"data": [1]}]},
+            "[1]",
+        ),
+        ({"prediction_at": "/0/score"}, "/predict", [{"score": 0.5}], "0.5"),
+    ],
+)
+def test_a_canary_is_asked_and_read_as_the_contract_says(
+    contract: dict[str, Any], path: str, answer: object, found: str
+) -> None:
+    block: dict[str, Any] = {"canary_request": {"inputs": [[1.0]]}, **contract}
+    with api_that({path: (200, json.dumps(answer).encode())}, **block) as api:
+        assert predict(api).answer == found
+    with api_that({path: (200, b'{"detail": "wrong"}')}, **block) as api:
+        assert predict(api).unproven.startswith(f"that it predicts: {api.url}{path} answers HTTP 200")
+    with api_that({path: (422, b"no")}, **block) as api:
+        assert "it refuses canary_request" in predict(api).unproven
+
+
+ECHOES: Final = {
+    "/health": (200, json.dumps({"model": f"Bearer {KEY}"}).encode()),
+    "/predict": (200, json.dumps({"pred": f"for {KEY}"}).encode()),
+    "/reload": (400, f"Authorization: Bearer {KEY}".encode()),
+}
+
+
+def test_the_key_goes_along_and_without_it_the_api_is_up_and_not_proven() -> None:
+    answers = {"/health": (200, b"{}"), "/predict": (200, b'{"pred": 1}'), "/schema": (404, b"")}
+    with api_that(answers, {"X-API-Key": KEY}, ("X-API-Key", KEY)) as api:
+        assert health(api)[1] == ""
+        assert predict(api).answer == "1"
+    with api_that(answers, key=("X-API-Key", KEY)) as api:
+        assert "401" in health(api)[1]
+        assert "api_headers" in predict(api).unproven
+
+
+@pytest.mark.parametrize("header", [f"Bearer {KEY}", KEY, "Basic " + b64encode(f"somebody:{KEY}".encode()).decode()])
+def test_what_an_answer_repeats_of_a_key_is_not_shown(sealed: Sealed, header: str) -> None:
+    with api_that(ECHOES, {"Authorization": header}, reload_path="", canary_request={}) as api:
+        refused = api.ask("POST", "/reload")
+        shown = [predict(api).answer, refused.summary, repr(refused)]
+        with pytest.raises(NotRecovered) as caught:
+            sealed.prove(api)
+    assert "[redacted]" in shown[0]
+    assert not [each for each in [*shown, str(caught.value), repr(caught.value)] if KEY in each]
