@@ -98,14 +98,15 @@ fmt: $(STAMP)  ## format and mend what can be mended
 	$(BIN)/ruff check --fix .
 
 lock: $(STAMP)  ## compile the requirements anew, with hashes
-	compile() { $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-annotate --no-header "$$@"; }
+	compile() { "$(CURDIR)/$(BIN)/uv" pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-annotate --no-header "$$@"; }
 	compile pyproject.toml -o requirements.txt
 	compile --extra drill --group dev pyproject.toml -o requirements-dev.txt
 	for name in strangers strangers-soak; do
 		compile tests/support/requirements/$$name.in -o tests/support/requirements/$$name.txt
 	done
-	cd examples/workload && ../../$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
-		--no-annotate --no-header requirements.in -o requirements.txt
+	for name in workload gunicorn; do
+		(cd examples/$$name && compile requirements.in -o requirements.txt)
+	done
 
 clean:  ## remove what the drills and tests left in build/
 	rm -rf build

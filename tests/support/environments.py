@@ -34,12 +34,16 @@ def _link(source: str, target: str) -> None:
 
 
 def _made(requirements: str) -> Path:
-    """Made by one of those who want it at the same time; a copy works too, as programs find their own interpreter."""
+    """The environment of tests/support/requirements/NAME.txt, or of a path without its .txt.
+
+    Made by one of those who want it at the same time; a copy works too, as programs find their own interpreter.
+    """
     pinned = REQUIREMENTS / f"{requirements}.txt"
     key = hashlib.sha256(pinned.read_bytes() + sys.executable.encode()).hexdigest()[:12]
-    made = _CACHE / f"{requirements}-{key}"
+    name = requirements.strip("/").replace("/", "-")
+    made = _CACHE / f"{name}-{key}"
     _CACHE.mkdir(parents=True, exist_ok=True)
-    with (_CACHE / f"{requirements}.lock").open("w") as lock:
+    with (_CACHE / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not made.exists():
             part = made.with_suffix(".part")
