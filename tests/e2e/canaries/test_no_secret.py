@@ -13,12 +13,14 @@ import subprocess
 import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 from uuid import UUID, uuid4
 
 import pytest
+from prefect.blocks.system import Secret
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect_aws import AwsCredentials, MinIOCredentials
 from pydantic import SecretStr, ValidationError
@@ -51,6 +53,7 @@ WORKER = {
     "AWS_ACCESS_KEY_ID": "AKIANOBODYKNOWSTHIS2",
 }
 WORKLOAD = {"WANDB_API_KEY": canary("Wandb"), "REDIS_URL": f"redis://:{canary('Redis')}@cache:6379/0"}
+API_KEY = {"the API's key": canary("Api")}
 REFUSED = {"secret": canary("Refused"), "minio": canary("Minio")}
 
 
@@ -62,7 +65,7 @@ def planted(stage: "Stage") -> dict[str, str]:
     key = {
         f"private key, line {number}": line for number, line in enumerate(lines) if len(line) > 30 and " " not in line
     }
-    return {**bare, **REFUSED, "the store's secret": stage.store.secret_key, **key}
+    return {**bare, **REFUSED, **API_KEY, "the store's secret": stage.store.secret_key, **key}
 
 
 @dataclass(frozen=True)
@@ -76,12 +79,12 @@ class Stage:
     worker: Worker
     key: SigningKey
 
-    def run(self, store: EvidenceStore, **parameters: Any) -> str:
+    def run(self, store: EvidenceStore, flow: str = "evacuate", **parameters: Any) -> str:
         """Save the store block, trigger the deployment as a person would; the state that the run ends in."""
         with temporary_settings({PREFECT_API_URL: self.server.api}):
             store.save(NAME, overwrite=True)
         words = [word for name, value in parameters.items() for word in ("--param", f"{name}={json.dumps(value)}")]
-        told = prefect(self.server, "deployment", "run", f"evacuate/{NAME}", *words)
+        told = prefect(self.server, "deployment", "run", f"{flow}/{NAME}", *words)
         found = re.search(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", told)
         assert found, told
         with client_of(self.server) as client:
@@ -109,6 +112,24 @@ class Stage:
         return json.dumps(told, ensure_ascii=False).encode()
 
 
+def guard_api(small: SmallWorkload) -> None:
+    """Have the API demand a key of which the root has the digest alone, and repeat it where it refuses a reload."""
+    (key,) = API_KEY.values()
+    check = f"""
+        import hashlib
+        key = self.headers.get("X-API-Key", "")
+        if hashlib.sha256(key.encode()).hexdigest() != "{sha256(key.encode()).hexdigest()}":
+            return self.answer(401, {{"detail": "no key"}})
+        if self.path.startswith("/reload"):
+            return self.answer(400, {{"detail": "you sent " + key}})
+"""
+    program = small.root / "uvicorn/__main__.py"
+    text = program.read_text()
+    for method in ("do_GET", "do_POST"):
+        text = text.replace(f"    def {method}(self):\n", f"    def {method}(self):{check}")
+    program.write_text(text)
+
+
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory, seaweed: SeaweedFS) -> Iterator[Stage]:
     folder = tmp_path_factory.mktemp("can aries")
@@ -117,10 +138,12 @@ def stage(tmp_path_factory: pytest.TempPathFactory, seaweed: SeaweedFS) -> Itera
     key = SigningKey(private_key=SecretStr(key_file.read_text()), identity="evacuation@test")
     key_file.unlink()
     with SmallWorkload(folder / "work load") as small, PrefectServer(folder / "prefect") as server:
+        guard_api(small)
         prefect(server, "block", "register", "-m", "blocks")
         with temporary_settings({PREFECT_API_URL: server.api}):
             key.save(NAME)
-            small.block().save(NAME)
+            Secret(value={"X-API-Key": API_KEY["the API's key"]}).save("portfolio-api")
+            small.block(api_headers="secret/portfolio-api").save(NAME)
             EvidenceStore(folder=folder).save(NAME)
         deploy(server)
         with Worker(folder / "worker", server, POOL, WORKER) as worker:
@@ -175,9 +198,10 @@ def test_no_secret_is_left_anywhere(stage: Stage) -> None:
     for kind in ("unreachable", "refused", "chain", "right"):
         ended[kind] = stage.run(block(stage, kind), reason=f"a test: {kind}")
     assert ended == dict.fromkeys(("unreachable", "refused", "chain"), "Unverified") | {"right": "Verified"}
+    assert stage.run(block(stage, "right"), "recover") == "PartlyRecovered"
 
     secrets = planted(stage)
-    assert len(secrets) >= 11
+    assert len(secrets) >= 12
     evidence = small.block().evidence
     (incident,) = evidence.glob("IR-*")
     places = {
@@ -189,7 +213,7 @@ def test_no_secret_is_left_anywhere(stage: Stage) -> None:
     searched = {path.name for path in files_below(stage.folder)}
     assert {"prefect.db", "custody.jsonl", "manifest.json", "envinfo.json"} <= searched
     assert len(list((incident / "results").iterdir())) > 5
-    assert len(list(incident.glob("record/*"))) == 4
+    assert len(list(incident.glob("record/*"))) == 5
     assert [path for path in files_below(stage.worker.folder) if path.stat().st_size], "the worker said nothing"
 
     store = block(stage, "right").open()
@@ -199,7 +223,7 @@ def test_no_secret_is_left_anywhere(stage: Stage) -> None:
 
     told = stage.everything_told()
     assert found_in(told, secrets) == [], "through the API"
-    for word in (incident.name, "§5 offload", "Unverified", "a test: refused", "postmortem"):
+    for word in (incident.name, "§5 offload", "Unverified", "a test: refused", "postmortem", "you sent [redacted]"):
         assert word in told.decode(), f"the search through the API did not see {word}"
 
 

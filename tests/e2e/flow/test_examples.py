@@ -52,6 +52,7 @@ def assert_it_is_proven_and_can_be_pulled(scene: Scene, into: Path, model: str) 
     """An audit by the store alone finds nothing, and the promoted model comes back as it is."""
     found = audited(scene.store, scene.home.name, None, deep=False)
     assert found.word is not AuditWord.BROKEN, found.summary
+    into.mkdir()
     assert pull(scene.store, "latest", into).is_complete
     assert (into / model).read_bytes() == (scene.small.root / model).read_bytes()
 

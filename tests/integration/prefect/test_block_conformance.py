@@ -55,12 +55,31 @@ def test_importing_the_workload_block_brings_no_cloud_library() -> None:
         ("models", ["../models/*"], "relative to the root"),
         ("grace_seconds", 0, "greater than 0"),
         ("api_url", "localhost:8000", "pattern"),
+        ("health_path", "health", "pattern"),
+        ("health_path", "", "pattern"),
+        ("predict_path", "/predict?x=1", "pattern"),
+        ("reload_path", "reload", "pattern"),
+        ("model_at", "data.model", "pattern"),
+        ("prediction_at", "0", "pattern"),
+        ("api_headers", "portfolio-api", "pattern"),
         ("api_command", [], "at least 1 item"),
     ],
 )
 def test_a_workload_that_cannot_work_is_not_saved(field: str, value: object, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         Workload(**({"root": "/srv/portfolio"} | {field: value}))
+
+
+def test_a_key_in_the_place_of_its_blocks_name_is_refused_and_not_repeated() -> None:
+    with pytest.raises(ValueError, match="api_headers") as refused:
+        Workload(root="/srv/portfolio", api_headers="sk-0123456789abcdef")
+    assert "0123456789" not in f"{refused.value!s}{refused.value!r}"
+
+
+@pytest.mark.parametrize("example", ["gunicorn", "scoring"])
+def test_the_contract_of_each_example_is_valid(example: str) -> None:
+    (described,) = load(Path(__file__).parents[3] / f"examples/{example}/evacuation.toml")
+    assert isinstance(described[1], Workload)
 
 
 def test_the_example_file_is_valid() -> None:

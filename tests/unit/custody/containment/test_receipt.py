@@ -121,6 +121,11 @@ ALL, SOME = True, False
         (RECOVERED, ALL, "the API answers (pid 41) with m.joblib, sha256 abababababab as in the manifest"),
         (replace(RECOVERED, sha256="", container="api"), ALL, "the API answers (container api) with m.joblib"),
         (
+            replace(RECOVERED, sha256="", url="http://127.0.0.1:8000"),
+            ALL,
+            "the API at http://127.0.0.1:8000 answers (pid 41) with m.joblib",
+        ),
+        (
             replace(RECOVERED, sha256="", prediction="0.5", unproven=("a", "b")),
             SOME,
             "the API answers (pid 41) with m.joblib, and predicts 0.5; not proven: a; b",

@@ -1,9 +1,11 @@
 """What a file says of a workload is what its block would say, and what the block refuses freezes nothing."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from blocks.file import load, workload_given
 from blocks.workload import Workload
 from tasks.custody.errors import Refused
 from tasks.custody.incident.description import one, place, recognisable, tables
@@ -104,3 +106,41 @@ def test_what_the_command_leaves_open_its_environment_says_and_what_is_given_is_
     assert Workload(**ROOT, api_command=shell).api_address == "http://127.0.0.1:9008"
     given = Workload(**ROOT, api_command=shell, api_url="https://api.example:443")
     assert given.api_address == "https://api.example:443"
+
+
+COMMAND = ["gunicorn", "--bind", "127.0.0.1:9001", "app:app"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "agree"),
+    [
+        ({"api_command": COMMAND}, True),
+        ({"api_command": COMMAND, "api_url": "http://127.0.0.1:9001"}, True),
+        ({"api_command": COMMAND, "api_url": "http://localhost:9001"}, True),
+        ({"api_command": COMMAND, "api_url": "https://api.example"}, True),
+        ({"api_command": ["make", "api"], "api_url": "http://127.0.0.1:9000"}, True),
+        ({"api_url": "http://127.0.0.1:9000"}, True),
+        ({"api_command": COMMAND, "api_url": "https://localhost", "api_port": 9001}, True),
+        ({"api_command": COMMAND, "api_url": "http://127.0.0.1:9000"}, False),
+        ({"api_command": COMMAND, "api_url": "http://localhost"}, False),
+        ({"api_command": COMMAND, "api_url": "https://[::1]"}, False),
+        ({"api_command": ["serve"], "api_environment": {"PORT": "9001"}, "api_url": "http://0.0.0.0:9"}, False),
+    ],
+)
+def test_two_ports_that_disagree_are_not_saved_and_what_was_saved_is_read(
+    fields: dict[str, Any], *, agree: bool
+) -> None:
+    block = Workload(**(ROOT | fields))
+    if agree:
+        return block.require_one_port()
+    for act in (block.require_one_port, lambda: block.save("portfolio")):
+        with pytest.raises(ValueError, match="expected one port"):
+            act()
+
+
+def test_a_file_with_two_ports_is_not_saved_and_may_be_evacuated_by_hand(tmp_path: Path) -> None:
+    file = tmp_path / "evacuation.toml"
+    file.write_text(f'[workload.a]\nroot = "/srv/a"\napi_command = {COMMAND}\napi_url = "http://127.0.0.1:9"\n')
+    assert workload_given(file)[1].api_address == "http://127.0.0.1:9"
+    with pytest.raises(ValueError, match="got 9 in api_url and 9001 in api_command"):
+        load(file)
