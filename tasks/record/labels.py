@@ -73,7 +73,7 @@ RUN_ENDS: Final = {
     PARTLY_RECOVERED.name: (
         Tone.FAIR,
         Both("復旧: API は動いているが、未確認の点あり", "the API is back and stays up, but not all of it is proven"),
-        "未確認の点を手で確かめる。",
+        "ブロックの契約を直して recover を再度実行するか、未確認の点を手で確かめる。",
     ),
     PARTLY_THAWED.name: (
         Tone.FAIR,

@@ -75,9 +75,10 @@ RECOVERED: Final = Ending(
 PARTLY_RECOVERED: Final = Ending(
     "PartlyRecovered",
     completed=False,
-    means="The API is back and stays up, but the message names what was not proven: it refused our made-up row, there "
-    "is no sound model, something is still paused",
-    then="Prove that by hand",
+    means="The API is back and stays up, but the message names what was not proven: it wants a key, gave no "
+    "prediction, refused our made-up row or to reload, does not name its model, there is no sound model, something is "
+    "still paused",
+    then="Mend the contract in the workload's block and run `recover` again, or prove that by hand",
 )
 NOT_RECOVERED: Final = Ending(
     "NotRecovered",
