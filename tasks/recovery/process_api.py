@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from posixpath import commonpath
 from signal import SIGKILL
 from typing import Final, Protocol
 
@@ -12,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from tasks.adapters.host import lives
 from tasks.custody.containment.process import NOBODY, Identity, Process, family
 from tasks.custody.containment.receipt import Frozen
+from tasks.custody.evidence.pattern import literal_folder
 from tasks.custody.evidence.redact import redact_command
 from tasks.incident.layout import FROZEN, RECOVERED, of_any_boot
 from tasks.recovery.served_model import HostFolder, ModelFolder
@@ -95,10 +97,10 @@ class ProcessApi:
 
     @property
     def folder(self) -> HostFolder:
-        """The folder models/, or the one that the block's first pattern of models begins with."""
+        """The folder below which all models lie that the block's patterns can match, as models/."""
         block = self.context.workload
-        first, *rest = block.models[0].split("/") if block.models else ["models"]
-        return HostFolder(block.root, block.root / first if rest else block.root, tuple(block.models))
+        models = commonpath([literal_folder(each) for each in block.models] or ["models"])
+        return HostFolder(block.root, block.root / models, tuple(block.models))
 
     def prepare(self) -> None:
         """Nothing."""

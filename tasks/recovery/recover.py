@@ -94,11 +94,10 @@ def _way_back(context: RunContext) -> Revival:
     return UnitApi(context, unit) if unit else ProcessApi(context)
 
 
-def _require_unchanged(context: RunContext, way: Revival, models: SealedModels) -> list[str]:
-    """The models that the API may load at its start, each as in the manifest and not suspect; else NotRecovered."""
+def _require_unchanged(context: RunContext, way: Revival, models: SealedModels) -> None:
+    """NotRecovered unless each model that the API may load at its start is as in the manifest, and none is suspect."""
     names = models.starting(context, way.folder, way.words)
     models.require_unchanged(shown_address(context.workload), way.folder, names)
-    return names
 
 
 def _address(context: RunContext) -> tuple[str, int]:
@@ -112,8 +111,7 @@ def _prove(context: RunContext, way: Revival, models: SealedModels, headers: Map
     with Api(block, headers) as api:
         health, unhealthy = wait_healthy(api, partial(_lives, context, way), listens, block.recovery_seconds, way.log)
         context.log.write("healthy", api.url, result=f"not proven: {unhealthy}" if unhealthy else health)
-        names = _require_unchanged(context, way, models)
-        expected = models.expected(context, names)
+        expected = models.expected(context, models.starting(context, way.folder, way.words))
         made = prove_served(context, api, way.folder, models, expected)
         prediction = prove_prediction(context, api) if expected else Prediction()
         _require_unchanged(context, way, models)

@@ -110,14 +110,14 @@ class SealedModels:
     def starting(self, context: RunContext, folder: ModelFolder, words: Iterable[str]) -> list[str]:
         """Names of the models that the API may load at its start: those that its start names.
 
-        Else the one that it is told to reload, or, where it cannot reload, all that are there: new ones too, unless an
+        Else the one that it is told to reload, or, where there is none, all that lie there: new ones too, unless an
         earlier recovery has let training in.
         """
-        there = folder.listed(self.files)
-        if named := models_named(words, folder.root, dict.fromkeys([*there, *map(path_of, self.sound)])):
+        there, sound = folder.listed(self.files), [path_of(file) for file in self.sound]
+        if named := models_named(words, folder.root, there) or models_named(words, folder.root, sound):
             return named
-        if context.workload.reload_path:
-            return [path_of(file) for file in self.sound[:1]]
+        if context.workload.reload_path and sound:
+            return sound[:1]
         return [name for name in there if name in self.files or not context.recovered()]
 
     def require_unchanged(self, url: str, folder: ModelFolder, names: Iterable[str]) -> None:
@@ -131,7 +131,8 @@ class SealedModels:
                 raise failure(f"the API at {url} to serve sha256 {sealed.sha256}, as in the manifest", got)
             bad = [each for each in self.findings if each.sha256 == now and each.outcome is Soundness.SUSPECT]
             if bad:
-                raise failure(f"the API at {url} to start on no suspect model", f"{name}: {bad[0].reason}")
+                got = f"{name}: {bad[0].reason} (model_imports allows what is your own; 自作なら model_imports)"
+                raise failure(f"the API at {url} to start on no suspect model", got)
 
     def expected(self, context: RunContext, names: Sequence[str]) -> list[StoredFile]:
         """What the API may serve: the newest sound model, where it is told to load that, else a sound one of these."""

@@ -15,6 +15,7 @@ from tasks.custody.evidence.acquisition import StoredFile
 from tasks.custody.models.inspection import ModelFinding, Soundness
 from tasks.custody.store.manifest import digest_bytes
 from tasks.recovery.api_client import Api, NotRecovered, predict, wait_healthy
+from tasks.recovery.process_api import ProcessApi
 from tasks.recovery.served_model import HostFolder, SealedModels, Served, prove_served
 from tasks.runtime.context import RunContext
 from tests.support.answering_api import api_that
@@ -137,6 +138,7 @@ def test_one_that_must_reload_serves_the_newest_and_no_other(sealed: Sealed) -> 
         (["--model-uri", "models/churn"], "", [NAMES[2]]),
         (["uvicorn", "api.app:app"], "/reload", [NAMES[0]]),
         (["uvicorn", "api.app:app"], "", sorted(NAMES)),
+        (["-m", "models/gone.joblib"], "", sorted(NAMES)),
     ],
 )
 def test_what_it_may_start_with_is_what_its_start_names_else_what_it_reloads_else_everything(
@@ -164,8 +166,13 @@ def test_no_start_on_a_model_that_is_new_changed_gone_or_suspect(sealed: Sealed)
     (first, *others) = sealed.models.findings
     bad = replace(first, outcome=Soundness.SUSPECT, reason="would import os.system")
     sealed.models = replace(sealed.models, findings=(bad, *others))
-    with pytest.raises(NotRecovered, match=r"no suspect model; got models/model_new.joblib: would import os.system"):
+    told = r"no suspect model; got models/model_new.joblib: would import os.system"
+    with pytest.raises(NotRecovered, match=told):
         check(NAMES[0])
+    sealed.models = replace(sealed.models, sound=())
+    (sealed.folder.workload / "models/churn/python_model.pkl").unlink()
+    with pytest.raises(NotRecovered, match=told):
+        sealed.models.require_unchanged("http://a:1", sealed.folder, sealed.starting("api", reload_path="/reload"))
 
 
 def test_after_an_earlier_recovery_a_new_model_is_the_workloads_own_business(
@@ -246,3 +253,22 @@ def test_what_an_answer_repeats_of_a_key_is_not_shown(sealed: Sealed, header: st
             sealed.prove(api)
     assert "[redacted]" in shown[0]
     assert not [each for each in [*shown, str(caught.value), repr(caught.value)] if KEY in each]
+
+
+@pytest.mark.parametrize(
+    ("patterns", "folder"),
+    [
+        (["models/model_*.joblib"], "models"),
+        (["models/churn", "models/old/*.pkl"], "models"),
+        (["mlruns/**/model.pkl"], "mlruns"),
+        (["**/model.pkl"], ""),
+        (["model.joblib"], ""),
+        (["models/*.joblib", "store/*.joblib"], ""),
+        ([], "models"),
+    ],
+)
+def test_models_are_believed_below_the_folder_that_all_patterns_share(
+    small: SmallWorkload, patterns: list[str], folder: str
+) -> None:
+    with case_of(small.block(models=patterns)) as context:
+        assert ProcessApi(context).folder.models == small.root / folder
