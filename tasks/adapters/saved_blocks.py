@@ -1,6 +1,5 @@
 """Load blocks by name, saved ones or those of a run by hand; refuse unknown names."""
 
-import json
 import re
 from collections.abc import Mapping
 from contextlib import suppress
@@ -42,28 +41,20 @@ def secret_headers(reference: str) -> dict[str, str]:
 
     Raises Refused, without any part of the value. By hand the server of people's deployments is asked.
     """
-    from prefect.client.orchestration import get_client
-    from prefect.exceptions import ObjectNotFound
+    from blocks.saved import saved_block
 
-    kind, _, name = reference.partition("/")
-    if not name:
+    if not reference:
         return {}
     with own_server() as known:
         if not known:
             raise Refused(f"a Prefect server that has {reference}", "none", "Set PREFECT_API_URL to its address.")
-        with get_client(sync_client=True) as client:
-            try:
-                value = client.read_block_document_by_name(name, kind).data.get("value")
-            except ObjectNotFound as error:
-                raise unknown_block(kind, name) from error
-    return _headers(reference, value)
+        return headers_of(reference, saved_block(reference).get())
 
 
-def _headers(reference: str, value: Any) -> dict[str, str]:
-    with suppress(ValueError):
-        value = json.loads(value) if isinstance(value, str) else value
+def headers_of(reference: str, value: Any) -> dict[str, str]:
+    """The value of that block as headers. Raises Refused, without any part of it."""
     if isinstance(value, Mapping) and all(map(_is_header, value.items())):
-        return {str(name): text for name, text in value.items()}
+        return dict(value)
     raise Refused(
         f"the value of {reference} to be JSON of header names with their texts",
         "something else, which is not shown",

@@ -110,6 +110,7 @@ def test_a_container_that_serves_another_model_is_ended_again(scene: Scene, cont
     assert state.name == "NotRecovered", state.message
     assert "to serve sha256" in str(state.message)
     assert living(containers) == []
+    assert containers.client.containers(all=True, filters={"name": f"{containers.mark}-api"}) == []
 
 
 def bring_back(scene: Scene) -> State:

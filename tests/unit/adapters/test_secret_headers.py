@@ -3,14 +3,15 @@
 from typing import Any
 
 import pytest
+from prefect.blocks.system import Secret
 
-from tasks.adapters.saved_blocks import _headers, secret_headers
+from tasks.adapters.saved_blocks import headers_of, secret_headers
 from tasks.custody.errors import Refused
 
 
 @pytest.mark.parametrize("value", [{"X-API-Key": "k 1", "token": ""}, '{"X-API-Key": "k 1", "token": ""}'])
 def test_they_are_a_mapping_or_its_json(value: Any) -> None:
-    assert _headers("secret/a", value) == {"X-API-Key": "k 1", "token": ""}
+    assert headers_of("secret/a", Secret(value=value).get()) == {"X-API-Key": "k 1", "token": ""}
 
 
 def test_no_name_means_none_and_no_server_is_asked() -> None:
@@ -23,7 +24,6 @@ def test_no_name_means_none_and_no_server_is_asked() -> None:
         "S3cret",
         '{"X-API-Key": "S3cret"',
         '["S3cret"]',
-        None,
         7,
         ["S3cret"],
         {"X-API-Key": 7, "token": "S3cret"},
@@ -36,6 +36,6 @@ def test_no_name_means_none_and_no_server_is_asked() -> None:
 )
 def test_what_is_none_is_refused_and_not_shown(value: Any) -> None:
     with pytest.raises(Refused, match="secret/a") as refused:
-        _headers("secret/a", value)
+        headers_of("secret/a", Secret(value=value).get())
     assert "S3cret" not in f"{refused.value!s}{refused.value!r}"
     assert refused.value.__cause__ is None

@@ -109,6 +109,12 @@ def test_what_the_command_leaves_open_its_environment_says_and_what_is_given_is_
     assert given.api_address == "https://api.example:443"
 
 
+def test_a_block_that_says_nothing_of_a_contract_has_the_runbooks() -> None:
+    names = ("health_path", "model_at", "reload_path", "predict_path", "canary_request", "prediction_at", "api_headers")
+    contract = [getattr(Workload(**ROOT), name) for name in names]
+    assert contract == ["/health", "/model", "/reload", "/predict", None, "", ""]
+
+
 COMMAND = ["gunicorn", "--bind", "127.0.0.1:9001", "app:app"]
 
 
