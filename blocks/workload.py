@@ -106,7 +106,7 @@ class Workload(Block):
         default="",
         pattern=r"^(secret/[a-z0-9-]+)?$",
         description="Saved Secret block with the headers that the API wants, a key for example, as in "
-        'secret/portfolio-api; its value is JSON like {"X-API-Key": "..."}.',
+        'secret/portfolio-api; its value is a text like {"X-API-Key": "..."}, which Prefect hides, unlike an object.',
     )
     training_pattern: Pattern = Field(
         default=TRAINING,

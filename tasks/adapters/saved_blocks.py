@@ -1,5 +1,6 @@
 """Load blocks by name, saved ones or those of a run by hand; refuse unknown names."""
 
+import json
 import re
 from collections.abc import Mapping
 from contextlib import suppress
@@ -48,17 +49,23 @@ def secret_headers(reference: str) -> dict[str, str]:
     with own_server() as known:
         if not known:
             raise Refused(f"a Prefect server that has {reference}", "none", "Set PREFECT_API_URL to its address.")
-        return headers_of(reference, saved_block(reference).get())
+        return headers_of(reference, saved_block(reference).value.get_secret_value())
 
 
 def headers_of(reference: str, value: Any) -> dict[str, str]:
-    """The value of that block as headers. Raises Refused, without any part of it."""
-    if isinstance(value, Mapping) and all(map(_is_header, value.items())):
-        return dict(value)
+    """The value of that block, a text, as headers. Raises Refused, without any part of it.
+
+    Prefect's API and UI hide a text, and show an object's parts to whoever may read blocks.
+    """
+    found = None
+    with suppress(ValueError, TypeError):
+        found = json.loads(value)
+    if isinstance(found, Mapping) and all(map(_is_header, found.items())):
+        return dict(found)
     raise Refused(
-        f"the value of {reference} to be JSON of header names with their texts",
-        "something else, which is not shown",
-        'Save it like {"X-API-Key": "..."}.',
+        f"the value of {reference} to be a text of JSON with header names and their texts",
+        "a JSON object, which Prefect does not hide" if isinstance(value, Mapping) else "another, which is not shown",
+        'Save the text {"X-API-Key": "..."}, with a new key if this one was shown. 文字列で保存してください。',
     )
 
 

@@ -142,7 +142,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory, seaweed: SeaweedFS) -> Itera
         prefect(server, "block", "register", "-m", "blocks")
         with temporary_settings({PREFECT_API_URL: server.api}):
             key.save(NAME)
-            Secret(value={"X-API-Key": API_KEY["the API's key"]}).save("portfolio-api")
+            Secret(value=json.dumps({"X-API-Key": API_KEY["the API's key"]})).save("portfolio-api")
             small.block(api_headers="secret/portfolio-api").save(NAME)
             EvidenceStore(folder=folder).save(NAME)
         deploy(server)

@@ -74,7 +74,7 @@ def test_gunicorn_with_a_key_is_left_up_without_it_and_recovered_with_it(
     assert f"that it is healthy: {url}/api/health/heartbeat answers HTTP 401" in str(state.message)
     assert "api_headers" in str(state.message)
     wait_until(lambda: len(small.living()) == 3, what="its workers, left up")
-    Secret(value={"token": KEY}).save(reference.partition("/")[2])
+    Secret(value=json.dumps({"token": KEY})).save(reference.partition("/")[2])
     scene.save(workload=small.block(api_headers=reference))
     state = bring_back(scene)
     assert (state.type.value, state.name) == ("COMPLETED", "Recovered"), state.message
