@@ -271,11 +271,11 @@ class Workload(Block):
     def require_one_port(self) -> None:
         """ValueError where api_url, on this host, has another port than api_command names, and api_port is left out.
 
-        The block's own api_command names none: an API in a container or service is not started by it.
+        The block's own api_command names none, nor does any with containers or units: these start the API by their own.
         """
         url = urlsplit(self.api_url)
         usual = self.api_command == type(self).model_fields["api_command"].default
-        named = [] if usual else ports_named(self.api_command, self.api_environment)
+        named = [] if usual or self.containers or self.units else ports_named(self.api_command, self.api_environment)
         port = str(url.port or {"https": 443}.get(url.scheme, 80))
         if self.api_port is None and url.hostname in _THIS_HOST and named and named[-1] != port:
             raise ValueError(

@@ -127,6 +127,8 @@ COMMAND = ["gunicorn", "--bind", "127.0.0.1:9001", "app:app"]
         ({"api_command": COMMAND, "api_url": "https://api.example"}, True),
         ({"api_command": ["make", "api"], "api_url": "http://127.0.0.1:9000"}, True),
         ({"api_url": "http://127.0.0.1:9000"}, True),
+        ({"api_command": COMMAND, "api_url": "http://127.0.0.1:9000", "containers": ["name=api"]}, True),
+        ({"api_command": COMMAND, "api_url": "http://127.0.0.1:9000", "units": ["house-api.service"]}, True),
         ({"api_command": COMMAND, "api_url": "https://localhost", "api_port": 9001}, True),
         ({"api_command": COMMAND, "api_url": "http://127.0.0.1:9000"}, False),
         ({"api_command": COMMAND, "api_url": "http://localhost"}, False),
