@@ -72,7 +72,7 @@ def evacuate(  # noqa: PLR0913, PLR0917  each is a field of the form that a pers
         detected_at: When the trouble was noticed, with a time zone; when this run was asked for if left out. 検知時刻。
         incident_id: IR-YYYYmmddTHHMMSSZ to carry that one on, with its finished steps; else a new one. 継続する ID。
         policy: graceful asks each process to end first; kill, for a compromised host, thaws nothing. 停止の方針。
-        dry_run: Show what would be done; stop nothing, send nothing. 予行(何も止めず、何も送らない)。
+        dry_run: Show what would be done; stop nothing, send no evidence. 予行(何も止めず、証跡を送らない)。
         latest: Whether latest/ follows once everything is proven; as the store block says if left out. latest/ の方針。
         recover: Afterwards uncordon, restart the API and prove the model that it serves. 復旧まで行う。
         read_back: Verify by reading every byte back, not by the store's own digests alone. 全バイトを読み戻して検証。
