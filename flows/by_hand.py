@@ -105,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--incident", dest="incident_id", help="IR-… to carry that incident on")
     parser.add_argument("--policy", choices=("graceful", "kill"), default="graceful")
     parser.add_argument("--suspects", choices=("name", "include"), help="include: end them too")
-    parser.add_argument("--dry-run", action="store_true", help="show what would be done; stop nothing, send no evidence")
+    parser.add_argument("--dry-run", action="store_true", help="show what would be done; nothing stops")
     parser.add_argument("--recover", action="store_true", help="bring the API back after VERIFIED or PARTIAL")
     return parser
 

@@ -227,7 +227,8 @@ class Groups:
             ours = spared | descendants(kept | came, own)
             found = {who.pid for who in members(kept | came, *asked, ours, names)} if came else set()
             if came and self.with_suspects:
-                found |= {who.pid for who in suspects_to_end(context, kept | came, ())}
+                above = {each.parent: snapshot[each.parent] for each in came.values() if each.parent in snapshot}
+                found |= {who.pid for who in suspects_to_end(context, kept | above | came, ())}
             kin.update(found | (descendants(came, kin) - ours))
             return [process for pid, process in came.items() if pid in kin]
 

@@ -165,13 +165,19 @@ def _import_path(block: Workload) -> tuple[list[str], list[str]]:
 
     The first are the root, those of PYTHONPATH, and those that its command names or of whose files it names one.
     """
-    words = [block.root / word.rpartition("=")[2] for word in block.api_command]
-    named = {word if word.is_dir() else word.parent for word in words if word.exists()}
+    named = {folder for word in block.api_command if (folder := _folder_of(block.root / word.rpartition("=")[2]))}
     told = {block.root / folder for folder in block.api_environment.get("PYTHONPATH", "").split(":")}
     interpreter = block.root / block.interpreter
     home = clean_environment(block.root.stat().st_uid).get("HOME", "/")
     prefixes = {interpreter.parent.parent, interpreter.resolve().parent.parent, Path(home) / ".local"}
     return sorted(map(str, {block.root, *named, *told})), sorted(map(str, prefixes))
+
+
+def _folder_of(path: Path) -> Path | None:
+    """The folder that is there, or in which a file is; none of a word that is no path, as a whole script is one."""
+    with suppress(OSError, ValueError):
+        return path if path.is_dir() else path.parent if path.exists() else None
+    return None
 
 
 def _loaded(context: RunContext, file: BinaryIO, seconds: float, read: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import json
 import logging
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from glob import escape
 from itertools import chain
 from pathlib import Path
@@ -40,10 +41,14 @@ def installed(prefixes: Iterable[str]) -> Iterator[str]:
             yield str(library)
             for packages in library.glob("*-packages"):
                 yield str(packages)
-                lines = [
-                    line for link in packages.glob("*.pth") for line in link.read_text(errors="replace").split("\n")
-                ]
+                lines = [line for link in packages.glob("*.pth") for line in _lines(link)]
                 yield from (str(packages / line) for line in lines if line and not line.startswith(("#", "import")))
+
+
+def _lines(link: Path) -> list[str]:
+    with suppress(OSError):
+        return link.read_text(errors="replace").split("\n")
+    return []
 
 
 def main() -> None:

@@ -228,6 +228,12 @@ def test_a_model_whose_imports_lie_in_the_workload_s_own_folder_is_suspect(
         assert outcomes(judged(context)) == {"builtin": outcome}
 
 
+def test_a_whole_script_among_the_words_of_the_command_costs_no_judgement(small: SmallWorkload) -> None:
+    shutil.copy(Path(__file__).parents[2] / "support/sklearn-1.7.1.joblib", small.root / "models/model_builtin.joblib")
+    with case_of(small.block(api_command=["sh", "-c", f"exec python app.py # {'x' * 5000}", "a\0b"])) as context:
+        assert outcomes(judged(context)) == {"builtin": "sound"}
+
+
 def test_what_an_operator_trusts_may_lie_there(small: SmallWorkload) -> None:
     (small.root / "models/model_builtin.joblib").write_bytes(b"\x80\x04csrc.features\nCleaner\n)R.")
     (small.root / "src/__init__.py").touch()

@@ -9,7 +9,7 @@ import pytest
 from tasks.containment.control_groups import Groups, release_groups
 from tasks.custody.containment.groups import Held, Way, name_of
 from tasks.custody.containment.process import Process
-from tasks.incident.layout import GROUPS
+from tasks.incident.layout import GROUPS, SINCE
 from tasks.runtime.context import RunContext
 from tests.support.paper_host import PaperGroup, PaperHost, process
 from tests.support.run_context import INCIDENT, case_of
@@ -208,3 +208,17 @@ def test_who_still_runs_is_caught_and_held(run: RunContext) -> None:
     assert where(run) == [own(run)]
     assert group_of(run, own(run)).frozen
     assert Held(HOME, one.identity) in rows(run)
+
+
+def test_who_was_started_by_hand_is_not_caught_as_a_suspect_and_who_was_not_is(run: RunContext) -> None:
+    run.journal(SINCE, int, 1)
+    for shell, caught in ((("bash",), False), (("bash", "-c", "count"), True)):
+        about: dict[str, Any] = {"executable": "/usr/bin/bash", "cwd": str(run.root), "cgroup": f"0::{HOME}\n"}
+        above = process(10, shell, **about)
+        host_of(run).processes = {above.pid: above}
+        groups = Groups(run)
+        groups.with_suspects = True
+        found: dict[str, Any] = {"executable": "/usr/bin/wc", "cwd": str(run.root), "cgroup": f"0::{HOME}\n"}
+        newest = groups._newest(run.host.snapshot())
+        host_of(run).new = [process(11, ("wc", "-l"), above.pid, **found)]
+        assert bool(newest()) is caught
