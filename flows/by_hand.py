@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
 
     from tasks.adapters.local_config import LocalConfig
+    from tasks.cli.status import Called
 
 T = TypeVar("T")
 
@@ -122,7 +123,10 @@ def _described(text: str) -> Mapping[str, Any]:
 
 def _run(wanted: argparse.Namespace) -> int:
     def body(names: dict[str, str], known: "LocalConfig") -> int:
-        return _told(_evacuate(names, wanted), known, names["workload"], wanted.workload)
+        from tasks.cli.status import Called
+
+        called = Called(names["workload"], wanted.workload, wanted.store or "")
+        return _told(_evacuate(names, wanted), known, called)
 
     return on_own_server(lambda: _given(wanted), body)
 
@@ -180,10 +184,10 @@ def _evacuate(names: Mapping[str, str], wanted: argparse.Namespace) -> "State[An
     return evacuate(**names, **asked, return_state=True)
 
 
-def _told(state: "State[Any]", known: "LocalConfig", name: str, file: str) -> int:
+def _told(state: "State[Any]", known: "LocalConfig", called: "Called") -> int:
     """What came out, how the workload stands, and what to do next."""
     from tasks.adapters.host import LinuxHost
-    from tasks.cli.status import Called, status
+    from tasks.cli.status import status
     from tasks.custody.incident.ending import DRY_RUN
     from tasks.incident.directory import find_home
     from tasks.incident.layout import RECORD
@@ -196,7 +200,7 @@ def _told(state: "State[Any]", known: "LocalConfig", name: str, file: str) -> in
         home = find_home(known.workload, str(state.message).partition(":")[0], dry_run=True)
         for path in sorted(home.glob(f"{RECORD}/*/{PLAN_FILE}"))[-1:]:
             say(*(f"  {line}" for line in path.read_text().splitlines()))
-    for line in status(known.workload, LinuxHost(known.workload.api_port), Called(name, file)):
+    for line in status(known.workload, LinuxHost(known.workload.api_port), called):
         say(f"  {line}")
     return 0 if state.is_completed() else 1
 

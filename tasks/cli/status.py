@@ -28,15 +28,18 @@ from tasks.system.processes import standpoint
 
 _SHOWN: Final = 100
 _FINISHED: Final = frozenset({"VERIFIED", "PARTIAL", "THAWED"})
-_HANGS: Final = "          whoever typed it waits; make uncordon ends it 起動した人の画面は止まったまま"
 
 
 @dataclass(frozen=True)
 class Called:
-    """What an operator calls a workload: the name of its block, and the file that describes it, FILE or FILE:NAME."""
+    """What an operator calls a workload: the name of its block, and the file that describes it, FILE or FILE:NAME.
+
+    `store` is the file of the store where that is another one.
+    """
 
     name: str = "NAME"
     file: str = "evacuation.toml"
+    store: str = ""
 
     def run(self, flow: str, incident: str) -> str:
         """The command for a worker's run of an incident."""
@@ -44,7 +47,8 @@ class Called:
 
     def make(self, target: str, *more: str) -> str:
         """The command that needs no server."""
-        return " ".join(["make", target, f"WORKLOAD={quote(self.file)}", *more])
+        store = [f"STORE={quote(self.store)}"] * bool(self.store and target == "evacuate")
+        return " ".join(["make", target, f"WORKLOAD={quote(self.file)}", *store, *more])
 
 
 NAMELESS: Final = Called()
@@ -59,7 +63,8 @@ def status(workload: Workload, host: Host, called: Called = NAMELESS) -> Iterato
         yield f"paused    {launcher}{', before us already' if before else ''}"
     caught = [f"{told}: caught under the cordon, frozen" for told in held(host, workload).values()]
     yield from (f"held      {told}" for told in caught)
-    yield from [_HANGS] * bool(caught)
+    if caught:
+        yield f"{'':<9} whoever typed it waits; this ends it 起動した人の画面は止まったまま: {called.make('uncordon')}"
     since = _frozen_since(workload)
     members = living(host, workload)
     alive_now = members | {who: process for who in since if (process := host.get_process(who)) and process.stopped}

@@ -87,7 +87,7 @@ def _rehearsed(context: RunContext, verdict: Verdict) -> str:
     return (
         f"{first}it would end {word}{missing}; "
         "unless the stop, the store's writes or the record go otherwise, none of which was tried "
-        f"予行のみ. Nothing was touched. The plan: the artifact '{artifact_key(PLAN, context.incident.id)}', "
+        f"予行のみ. No evidence was sent. The plan: the artifact '{artifact_key(PLAN, context.incident.id)}', "
         f"and {context.record / PLAN_FILE}"
     )
 

@@ -30,6 +30,14 @@ def test_the_next_step(incident: str, verdict: str, cordoned: bool, alive: bool,
     assert words in "\n".join(told)
 
 
+def test_the_store_of_another_file_is_named_where_evidence_is_sent() -> None:
+    called = Called("one", "one.toml", "a store.toml")
+    assert (
+        called.make("evacuate", "INCIDENT=IR-x") == "make evacuate WORKLOAD=one.toml STORE='a store.toml' INCIDENT=IR-x"
+    )
+    assert called.make("uncordon") == "make uncordon WORKLOAD=one.toml"
+
+
 @pytest.mark.parametrize("arguments", [[], ["status"], ["destroy", "x.toml"], ["status", "none.toml"]])
 def test_anything_else_is_refused(arguments: list[str]) -> None:
     with pytest.raises(Refused):
