@@ -98,6 +98,7 @@ def test_goals_are_judged_by_medians_and_our_worst_survivors() -> None:
     assert not rows(ours, [Clocks(5.9, 7.9, 1)])[0].holds
 
 
+@pytest.mark.soak
 def test_the_whole_bench_in_its_smallest_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.contain.RESULTS", tmp_path)
     monkeypatch.setattr("benchmarks.rows.RESULTS", tmp_path)

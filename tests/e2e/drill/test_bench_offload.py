@@ -47,6 +47,7 @@ def test_the_runbook_and_we_leave_the_same_files_in_three_places(bench: Bench) -
     assert bench.figures.typed["first"][0] > 0
 
 
+@pytest.mark.soak
 def test_the_whole_bench_on_a_small_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.offload.RESULTS", tmp_path)
     monkeypatch.setattr("benchmarks.rows.RESULTS", tmp_path)

@@ -3,12 +3,15 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from tasks.custody.evidence.keys import unquote
 from tests.integration.host.test_hostile_trees import PATTERNS, require_accounted
 from tests.support.hostile_trees import CANARY, CANARY_NAME, KINDS, make_hostile
 from tests.support.scenes import Scene
 
 
+@pytest.mark.soak
 def test_a_hostile_tree_goes_through_the_whole_flow(scene: Scene, tmp_path: Path) -> None:
     tree = make_hostile(scene.small.root, tmp_path / "outside", seed=4, count=150)
     scene.save(workload=scene.small.block(**PATTERNS))

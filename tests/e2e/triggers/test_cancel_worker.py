@@ -36,6 +36,7 @@ def patient(stage: Stage) -> Iterator[Stage]:
     assert carried_on["state_name"] == "Verified", carried_on["state"]["message"]
 
 
+@pytest.mark.soak
 def test_a_cancel_in_the_grace_leaves_everything_frozen_and_on_record(patient: Stage) -> None:
     before = set(patient.incidents)
     run = patient.start("evacuate", reason="to be cancelled")

@@ -32,7 +32,7 @@ from tests.support.workloads import wait_until
 
 NAME = "portfolio"
 EVERY = pytest.mark.parametrize("name", INCIDENTS)
-REBOOTED = pytest.mark.parametrize("rebooted", [False, True])
+REBOOTED = pytest.mark.parametrize("rebooted", [pytest.param(False, marks=pytest.mark.soak), True])
 
 
 @pytest.fixture

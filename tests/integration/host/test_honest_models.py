@@ -35,7 +35,7 @@ def made_here(tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 
 def test_every_estimator_of_scikit_learn_that_can_be_saved_is_sound(made_here: Made) -> None:
-    fitted = {name: found for name, found in made_here.items() if " of " in name}
+    fitted = {name: found for name, found in made_here.items() if " of " in name and not name.startswith("array ")}
     assert len({name.split()[0] for name in fitted}) > 200
     assert {name: found for name, found in fitted.items() if found["outcome"] is not Soundness.SOUND} == {}
     assert {name for name, found in fitted.items() if not found.get("sklearn")} == set()

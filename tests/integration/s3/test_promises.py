@@ -159,7 +159,7 @@ def test_nothing_is_overwritten_and_the_same_content_is_done_whatever_is_kept(
         assert [each for each in (store.rewritten("") or {}) if not each.startswith("latest/")] == []
 
 
-@pytest.mark.parametrize("place", ["no versions", "versions"], indirect=True)
+@pytest.mark.parametrize("place", [pytest.param("no versions", marks=pytest.mark.soak), "versions"], indirect=True)
 @pytest.mark.parametrize("combinations", COMBINATIONS)
 def test_a_race_overwrites_only_where_the_receipt_does_not_say_exclusive_and_versions_tell_of_it(
     place: Place,
