@@ -129,8 +129,9 @@ class ContainerApi:
         return inside(self._models, name)
 
     def listed(self, sealed: Iterable[str]) -> list[str]:
-        """What was collected out of it."""
-        return [name for name in sealed if name.startswith("/") and self.known_as(name)]
+        """What was collected out of it and lies there now."""
+        known = ((name, self.known_as(name)) for name in sealed if name.startswith("/"))
+        return [name for name, path in known if path and self.engine.archive(self._id, path)]
 
     def digest(self, name: str) -> str:
         """Read through the engine; nothing for a folder, a device, or a link that leads elsewhere."""

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from posixpath import basename
-from typing import Protocol
+from typing import Final, Protocol
 
 from tasks.custody.evidence.acquisition import Seal, StoredFile
 from tasks.custody.evidence.keys import unquote
@@ -18,6 +18,14 @@ from tasks.evidence.model_inspection import sealed_findings, sound_models
 from tasks.evidence.seal import read_manifest
 from tasks.recovery.api_client import Api, failure
 from tasks.runtime.context import RunContext
+
+_CURE_OF_ONE: Final = "model_imports allows what is your own; 自作なら model_imports"
+_CURE_OF_SEVERAL: Final = (
+    "name the model that the API starts with, as MODEL_PATH in api_environment or in api_command; or allow what is "
+    "your own by model_imports; or take the file away; "
+    "起動に使うモデルを api_environment の MODEL_PATH か api_command で指定するか、自作なら model_imports に挙げるか、"
+    "このファイルを移動してください"
+)
 
 
 class ModelFolder(Protocol):
@@ -107,20 +115,24 @@ class SealedModels:
         found = [finding for volume, _ in volumes for finding in sealed_findings(context, volume)]
         return cls(files, tuple(sorted(models, key=lambda file: file.mtime_ns or 0, reverse=True)), tuple(found))
 
-    def starting(self, context: RunContext, folder: ModelFolder, words: Iterable[str]) -> list[str]:
+    def starting(
+        self, context: RunContext, folder: ModelFolder, words: Iterable[str], *, lives: bool = False
+    ) -> list[str]:
         """Names of the models that the API may load at its start: those that its start names.
 
-        Else the one that it is told to reload, or, where there is none, all that lie there: new ones too, unless an
-        earlier recovery has let training in.
+        Else all that lie there, whatever it is told to reload afterwards: new ones too, unless an earlier recovery has
+        let training in. For one that lives, what it is told to reload is enough.
         """
         there, sound = folder.listed(self.files), [path_of(file) for file in self.sound]
+        reloaded = sound[:1] if context.workload.reload_path else []
         if named := models_named(words, folder.root, there) or models_named(words, folder.root, sound):
             return named
-        if context.workload.reload_path and sound:
-            return sound[:1]
-        return [name for name in there if name in self.files or not context.recovered()]
+        if lives and reloaded:
+            return reloaded
+        loadable = [name for name in there if name in self.files or not context.recovered()]
+        return [*loadable, *(name for name in reloaded if name not in loadable)]
 
-    def require_unchanged(self, url: str, folder: ModelFolder, names: Iterable[str]) -> None:
+    def require_unchanged(self, url: str, folder: ModelFolder, names: Sequence[str]) -> None:
         """NotRecovered if one of these files is suspect, or is not what the manifest says."""
         for name in names:
             sealed, now = self.files.get(name), folder.digest(name)
@@ -131,8 +143,8 @@ class SealedModels:
                 raise failure(f"the API at {url} to serve sha256 {sealed.sha256}, as in the manifest", got)
             bad = [each for each in self.findings if each.sha256 == now and each.outcome is Soundness.SUSPECT]
             if bad:
-                got = f"{name}: {bad[0].reason} (model_imports allows what is your own; 自作なら model_imports)"
-                raise failure(f"the API at {url} to start on no suspect model", got)
+                cure = _CURE_OF_ONE if len(names) == 1 else _CURE_OF_SEVERAL
+                raise failure(f"the API at {url} to start on no suspect model", f"{name}: {bad[0].reason} ({cure})")
 
     def expected(self, context: RunContext, names: Sequence[str]) -> list[StoredFile]:
         """What the API may serve: the newest sound model, where it is told to load that, else a sound one of these."""

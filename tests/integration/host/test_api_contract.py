@@ -136,15 +136,29 @@ def test_one_that_must_reload_serves_the_newest_and_no_other(sealed: Sealed) -> 
     [
         (["MODEL_PATH=models/model_old.joblib"], "/reload", [NAMES[1]]),
         (["--model-uri", "models/churn"], "", [NAMES[2]]),
-        (["uvicorn", "api.app:app"], "/reload", [NAMES[0]]),
+        (["uvicorn", "api.app:app"], "/reload", sorted(NAMES)),
         (["uvicorn", "api.app:app"], "", sorted(NAMES)),
         (["-m", "models/gone.joblib"], "", sorted(NAMES)),
     ],
 )
-def test_what_it_may_start_with_is_what_its_start_names_else_what_it_reloads_else_everything(
+def test_what_it_may_start_with_is_what_its_start_names_else_everything_whatever_it_reloads_later(
     sealed: Sealed, words: list[str], reload: str, names: list[str]
 ) -> None:
     assert sorted(sealed.starting(*words, reload_path=reload)) == names
+
+
+def test_one_that_lives_and_reloads_is_asked_for_what_it_reloads_alone(sealed: Sealed) -> None:
+    assert sealed.models.starting(sealed.context, sealed.folder, ["api"], lives=True) == [NAMES[0]]
+
+
+def test_a_suspect_beside_others_is_refused_with_the_ways_to_go_on(sealed: Sealed) -> None:
+    (first, *others) = sealed.models.findings
+    bad = replace(first, outcome=Soundness.SUSPECT, reason="would import os.system")
+    sealed.models = replace(sealed.models, findings=(bad, *others), sound=sealed.models.sound[1:])
+    names = sealed.starting("api", reload_path="/reload")
+    with pytest.raises(NotRecovered, match=r"model_new.joblib: would import os.system \(name the model.*MODEL_PATH"):
+        sealed.models.require_unchanged("http://a:1", sealed.folder, names)
+    sealed.models.require_unchanged("http://a:1", sealed.folder, sealed.starting(f"MODEL_PATH={NAMES[1]}"))
 
 
 def test_no_start_on_a_model_that_is_new_changed_gone_or_suspect(sealed: Sealed) -> None:
