@@ -14,7 +14,7 @@ from tasks.custody.evidence.pattern import ends_with
 from tasks.custody.evidence.redact import redact
 from tasks.custody.models.content import HEAD, looks_like_a_model
 from tasks.custody.models.contract import models_named, value_at
-from tasks.custody.models.inspection import ModelFinding, Soundness, named_as_model, why_unsound
+from tasks.custody.models.inspection import ModelFinding, Soundness, goes_along, named_as_model, why_unsound
 from tasks.custody.store.manifest import digest
 from tasks.evidence.model_inspection import sealed_findings, sound_models
 from tasks.evidence.seal import read_manifest
@@ -175,7 +175,7 @@ class SealedModels:
 
     def unsound(self, names: Iterable[str]) -> str:
         """Which model it serves is open where these hold models that are not sound; what is no model does not count."""
-        judged = {finding.sha256 for finding in self.findings}
+        judged = {finding.sha256 for finding in self.findings if not goes_along(finding)}
         files = {name: file for name in names if (file := self.files.get(name))}
         models = {name: file for name, file in files.items() if file.sha256 in judged or named_as_model(name)}
         why = {name: why_unsound(file.stored, file.sha256, self.findings) for name, file in models.items()}

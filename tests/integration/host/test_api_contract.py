@@ -12,7 +12,7 @@ from typing import Any, Final
 import pytest
 
 from tasks.custody.evidence.acquisition import StoredFile
-from tasks.custody.models.inspection import ModelFinding, Soundness
+from tasks.custody.models.inspection import OTHER_FORMAT, ModelFinding, Soundness
 from tasks.custody.store.manifest import digest_bytes
 from tasks.recovery.api_client import Api, NotRecovered, predict, wait_healthy
 from tasks.recovery.process_api import ProcessApi
@@ -112,11 +112,24 @@ def test_one_that_may_serve_a_model_that_is_not_sound_is_not_proven(sealed: Seal
     assert "which model it serves: it may be one that is not sound, models/model_new.joblib" in made.unproven[0]
 
 
-def test_what_is_no_model_leaves_nothing_open(sealed: Sealed) -> None:
-    about = StoredFile("models/churn/MLmodel", "models/churn/MLmodel", 1, "0" * 64)
-    sealed.models = replace(sealed.models, files={**sealed.models.files, "models/churn/MLmodel": about})
+@pytest.mark.parametrize(
+    ("name", "why", "counts"),
+    [
+        ("MLmodel", "", False),
+        ("MLmodel", OTHER_FORMAT, False),
+        ("conda.yaml", f"{OTHER_FORMAT}; as a pickle: no", False),
+        ("MLmodel", "reading it took more than 3 s", True),
+        ("model.onnx", OTHER_FORMAT, True),
+        ("other.pkl", "", True),
+    ],
+)
+def test_text_beside_a_model_leaves_nothing_open(sealed: Sealed, name: str, why: str, *, counts: bool) -> None:
+    path = f"models/churn/{name}"
+    found = [ModelFinding(path, "0" * 64, Soundness.UNKNOWN, why)] if why else []
+    files = {**sealed.models.files, path: StoredFile(path, path, 1, "0" * 64)}
+    sealed.models = replace(sealed.models, files=files, findings=(*sealed.models.findings, *found))
     with api_that({}, model_at="", reload_path="") as api:
-        assert sealed.prove(api, NAMES[2], "models/churn/MLmodel").unproven == ()
+        assert bool(sealed.prove(api, NAMES[2], path).unproven) == counts
 
 
 def test_a_file_counts_as_it_was_sealed_last_and_once(sealed: Sealed) -> None:
