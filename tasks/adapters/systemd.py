@@ -19,7 +19,7 @@ _MANAGER: Final = ("org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org
 _ATTACH: Final = ("busctl", "call", *_MANAGER, "AttachProcessesToUnit", "ssau")
 _SYSTEM: Final = Path("/etc/systemd/system")
 _DROP_IN: Final = "zz-evacuation-cordon.conf"  # of all drop-ins the last by name counts
-_ASKED: Final = ("Id", "LoadState", "ActiveState", "SubState", "MainPID", "TriggeredBy", "WatchdogUSec")
+_ASKED: Final = ("Id", "LoadState", "ActiveState", "SubState", "MainPID", "TriggeredBy", "WatchdogUSec", "Environment")
 _NOTIFY: Final = "/run/systemd/notify"
 _NO_WATCHDOG: Final = frozenset({"", "0", "infinity"})
 

@@ -18,6 +18,7 @@ from tasks.custody.evidence.keys import MODELS, in_snapshot, unquote
 from tasks.custody.evidence.pattern import ends_with
 from tasks.custody.models.content import HEAD, looks_like_a_model, looks_like_a_pickle
 from tasks.custody.models.inspection import (
+    OTHER_FORMAT,
     Inspection,
     ModelFinding,
     Soundness,
@@ -137,7 +138,7 @@ def _judge(context: RunContext, file: StoredFile, until: float) -> dict[str, Any
         known = named_as_model(file.stored) or looks_like_a_pickle(opened.read(HEAD))
         about = _read(opened, seconds, context.workload)
         if about["outcome"] is Soundness.TORN and not known:
-            return _unknown(f"of a format that is not read here; as a pickle: {about['reason']}")
+            return _unknown(f"{OTHER_FORMAT}; as a pickle: {about['reason']}")
         if file.in_place and digest(path) != file.sha256:
             return {"outcome": Soundness.TORN, "reason": "it changed while it was judged"}
         if about["outcome"] is Soundness.SOUND and context.workload.inspect_models:

@@ -3,7 +3,7 @@
 import hashlib
 import posixpath
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from typing import Any, Final
 
@@ -13,7 +13,7 @@ from tasks.containment.containers import kept_config
 from tasks.custody.containment.container import Container, ContainerIdentity, FrozenContainer, publishes
 from tasks.custody.containment.process import Identity
 from tasks.custody.errors import ContainerGone, EngineError
-from tasks.incident.layout import FROZEN_CONTAINERS, RECOVERED, RECOVERED_CONTAINERS, of_any_boot
+from tasks.incident.layout import FROZEN_CONTAINERS, MADE_CONTAINERS, RECOVERED, RECOVERED_CONTAINERS, of_any_boot
 from tasks.runtime.context import RunContext
 from tasks.system.processes import start_of
 
@@ -46,11 +46,15 @@ def _is_api_on_the_host(about: dict[str, Any], pattern: str) -> bool:
 def restore_restart_policies(context: RunContext) -> None:
     """Give every container that still exists the restart policy back that the stop took from it."""
     for each in containers_of(context):
-        with suppress(ContainerGone, OSError):
-            policy = kept_config(context, each.identity)["HostConfig"]["RestartPolicy"]
-            if policy.get("Name") not in {None, "", "no"}:
-                context.engine.allow_restart(each.identity.id, policy)
-                context.log.write("restart policy restored", each.identity.id, policy=policy["Name"])
+        _restore_restart_policy(context, each.identity, each.identity.id)
+
+
+def _restore_restart_policy(context: RunContext, was: ContainerIdentity, id_: str) -> None:
+    with suppress(ContainerGone, OSError):
+        policy = kept_config(context, was)["HostConfig"]["RestartPolicy"]
+        if policy.get("Name") not in {None, "", "no"}:
+            context.engine.allow_restart(id_, policy)
+            context.log.write("restart policy restored", id_, policy=policy["Name"])
 
 
 class ContainerApi:
@@ -102,10 +106,22 @@ class ContainerApi:
         return self
 
     def prepare(self) -> None:
-        """Make it again with every option that it had, if it is gone."""
+        """Make it again with every option that it had, if it is gone: once, for the name is then taken."""
         was = self.was.identity
         self._made = self.engine.get_container(was.id) is None
-        self._id = self.engine.create(self.was.name, kept_config(self.context, was)) if self._made else was.id
+        self._id = self._earlier() or self._create() if self._made else was.id
+
+    def _earlier(self) -> str:
+        """The one that an earlier recovery made, and left for its logs."""
+        made = self.context.journal(MADE_CONTAINERS, list[str]) or []
+        there = (now for id_ in reversed(made) if (now := self.engine.get_container(id_)))
+        return next((now.id for now in there if now.name == self.was.name), "")
+
+    def _create(self) -> str:
+        id_ = self.engine.create(self.was.name, kept_config(self.context, self.was.identity))
+        made = self.context.journal(MADE_CONTAINERS, list[str]) or []
+        self.context.journal(MADE_CONTAINERS, list[str], [*made, id_])
+        return id_
 
     def start(self) -> None:
         """As `docker start`."""
@@ -129,8 +145,14 @@ class ContainerApi:
         return inside(self._models, name)
 
     def listed(self, sealed: Iterable[str]) -> list[str]:
-        """What was collected out of it."""
-        return [name for name in sealed if name.startswith("/") and self.known_as(name)]
+        """What was collected out of it and lies there now."""
+        known = ((name, self.known_as(name)) for name in sealed if name.startswith("/"))
+        return [name for name, path in known if path and self.engine.archive(self._id, path)]
+
+    def appeared(self, before: Collection[str]) -> list[str]:
+        """Unseen: only what was collected is listed."""
+        del before
+        return []
 
     def digest(self, name: str) -> str:
         """Read through the engine; nothing for a folder, a device, or a link that leads elsewhere."""
@@ -153,22 +175,25 @@ class ContainerApi:
     def keep(self) -> None:
         """The container, and its first process: the cordon counts as released by our own recovery."""
         if now := self._now:
+            if self._made and now.restart in {"", "no"}:
+                _restore_restart_policy(self.context, self.was.identity, now.id)
             kept = [*self.context.recovered_containers(), now.identity]
             self.context.journal(RECOVERED_CONTAINERS, list[ContainerIdentity], kept)
             self.context.journal(RECOVERED, list[Identity], [*self.context.recovered(), self.identity])
 
     def end(self) -> None:
-        """Its restart forbidden first, else its end would be its beginning; one that was made and not started goes."""
-        now = self._now
+        """Its restart forbidden first, else its end would be its beginning. Only one that never ran is removed."""
         with suppress(EngineError, TimeoutError):
-            if now is None or not now.alive:
-                if self._made:
-                    self.engine.remove(self._id)
+            if (now := self._now) is None:
                 return
-            if now.restart != "no" and not now.auto_remove:
+            if self._made and now.state == "created":
+                self.engine.remove(now.id)
+                return
+            if now.restart not in {"", "no"} and not now.auto_remove:
                 self.engine.forbid_restart(now.id)
-            self.engine.signal(now.id, "SIGKILL")
-            self.engine.end_of(now.id, _GONE_SECONDS)
+            if now.alive:
+                self.engine.signal(now.id, "SIGKILL")
+                self.engine.end_of(now.id, _GONE_SECONDS)
 
 
 def inside(models: str, name: str) -> str:

@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -16,7 +16,7 @@ from tasks.containment.uncordon import uncordon
 from tasks.custody.containment.receipt import Containment, Recovery
 from tasks.custody.evidence.acquisition import Seal
 from tasks.custody.incident.verdict import Verdict, why_not_recover
-from tasks.recovery.api_client import Api, Prediction, failure, predict, shown_address, wait_healthy
+from tasks.recovery.api_client import Api, NotRecovered, Prediction, failure, predict, shown_address, wait_healthy
 from tasks.recovery.container_api import ContainerApi, api_container, restore_restart_policies
 from tasks.recovery.process_api import ProcessApi, Revival
 from tasks.recovery.served_model import SealedModels, prove_served
@@ -46,15 +46,15 @@ def recover(context: RunContext, seals: Sequence[Seal], intact: Seal, verdict: V
     models = SealedModels.read(context, seals)
     way = _way_back(context)
     if way.again():
-        return _prove(context, way, models, headers)
+        return _prove_again(context, way, models, headers)
     _require_quiet(context)
     try:
         way.prepare()
-        _require_unchanged(context, way, models)
+        before = _require_unchanged(context, way, models)
         engine = context.engine if context.workload.containers else None
         let_go = uncordon(context.host, context.scheduler, context.workload, context.log, engine)
         way.start()
-        recovery = _prove(context, way, models, headers)
+        recovery = _prove(context, way, models, headers, before)
         way.keep()
         restore_restart_policies(context)
     except BaseException:
@@ -97,10 +97,36 @@ def _way_back(context: RunContext) -> Revival:
     return UnitApi(context, unit) if unit else ProcessApi(context)
 
 
-def _require_unchanged(context: RunContext, way: Revival, models: SealedModels) -> None:
+@dataclass(frozen=True)
+class _Before:
+    """What was found before the proof: the models that the API may have loaded, and all that were listed."""
+
+    names: tuple[str, ...]
+    listed: frozenset[str]
+
+
+def _require_unchanged(context: RunContext, way: Revival, models: SealedModels, *, lives: bool = False) -> _Before:
     """NotRecovered unless each model that the API may load at its start is as in the manifest, and none is suspect."""
-    names = models.starting(context, way.folder, way.words)
-    models.require_unchanged(shown_address(context.workload), way.folder, names)
+    before = _Before(
+        tuple(models.starting(context, way.folder, way.words, lives=lives)),
+        frozenset(way.folder.listed(models.files)),
+    )
+    models.require_unchanged(shown_address(context.workload), way.folder, before.names)
+    return before
+
+
+def _prove_again(context: RunContext, way: Revival, models: SealedModels, headers: Mapping[str, str]) -> Recovery:
+    """Prove one that an earlier recovery brought back. One that fails is ended, and the lock is held again.
+
+    Unless other life of the workload, which that recovery has let in, would be caught by the guard.
+    """
+    try:
+        return _prove(context, way, models, headers, _require_unchanged(context, way, models, lives=True))
+    except NotRecovered:
+        way.end()
+        if not check_containment(context).alive:
+            _hold_again(context)
+        raise
 
 
 def address_of(workload: "Workload") -> tuple[str, int]:
@@ -109,17 +135,20 @@ def address_of(workload: "Workload") -> tuple[str, int]:
     return url.hostname or "127.0.0.1", url.port or (443 if url.scheme == "https" else 80)
 
 
-def _prove(context: RunContext, way: Revival, models: SealedModels, headers: Mapping[str, str]) -> Recovery:
+def _prove(
+    context: RunContext, way: Revival, models: SealedModels, headers: Mapping[str, str], before: _Before
+) -> Recovery:
     block = context.workload
     listens = partial(way.listens, address_of(context.workload)[1])
     with Api(block, headers) as api:
         health, unhealthy = wait_healthy(api, partial(_lives, context, way), listens, block.recovery_seconds, way.log)
         context.log.write("healthy", api.url, result=f"not proven: {unhealthy}" if unhealthy else health)
-        expected = models.expected(context, models.starting(context, way.folder, way.words))
-        made = prove_served(context, api, way.folder, models, expected)
-        prediction = prove_prediction(context, api) if expected else Prediction()
-        _require_unchanged(context, way, models)
-    unproven = tuple(filter(None, (unhealthy, *made.unproven, prediction.unproven)))
+        made = prove_served(context, api, way.folder, models, before.names)
+        prediction = prove_prediction(context, api) if models.expected(context, before.names) else Prediction()
+        models.require_unchanged(api.url, way.folder, before.names)
+    new = [] if context.recovered() else way.folder.appeared(before.listed)
+    appeared = f"that it serves no model that is new since its start: {', '.join(new)}" if new else ""
+    unproven = tuple(filter(None, (unhealthy, *made.unproven, prediction.unproven, appeared)))
     about = {"health": health, "prediction": prediction.answer, "container": way.container, "url": api.url}
     return Recovery(datetime.now(UTC), way.identity, made.model, made.sha256, unproven=unproven, **about)
 
@@ -140,5 +169,9 @@ def _contain_again(context: RunContext, way: Revival) -> None:
     """End what was started with all that belongs to it, cordon again, look; what an earlier recovery let go stays."""
     way.end()
     if not context.recovered():
-        hold(context, "recovery failed")
-        context.log.write("contained again", context.incident.id, result=_contained_again(context).summary)
+        _hold_again(context)
+
+
+def _hold_again(context: RunContext) -> None:
+    hold(context, "recovery failed")
+    context.log.write("contained again", context.incident.id, result=_contained_again(context).summary)

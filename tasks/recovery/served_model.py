@@ -1,23 +1,33 @@
 """§7: prove which model the API serves: by its files before and after its start, and by what it says of itself."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from posixpath import basename
-from typing import Protocol
+from typing import Final, Protocol
 
 from tasks.custody.evidence.acquisition import Seal, StoredFile
 from tasks.custody.evidence.keys import unquote
 from tasks.custody.evidence.pattern import ends_with
+from tasks.custody.evidence.redact import redact
+from tasks.custody.models.content import HEAD, looks_like_a_model
 from tasks.custody.models.contract import models_named, value_at
-from tasks.custody.models.inspection import ModelFinding, Soundness
+from tasks.custody.models.inspection import ModelFinding, Soundness, goes_along, named_as_model, why_unsound
 from tasks.custody.store.manifest import digest
 from tasks.evidence.model_inspection import sealed_findings, sound_models
 from tasks.evidence.seal import read_manifest
 from tasks.recovery.api_client import Api, failure
 from tasks.runtime.context import RunContext
+
+_CURE_OF_ONE: Final = "model_imports allows what is your own; 自作なら model_imports"
+_CURE_OF_SEVERAL: Final = (
+    "name the model that the API starts with, as MODEL_PATH in api_environment or in api_command; or allow what is "
+    "your own by model_imports; or take the file away; "
+    "起動に使うモデルを api_environment の MODEL_PATH か api_command で指定するか、自作なら model_imports に挙げるか、"
+    "このファイルを移動してください"
+)
 
 
 class ModelFolder(Protocol):
@@ -35,6 +45,9 @@ class ModelFolder(Protocol):
 
     def listed(self, sealed: Iterable[str]) -> list[str]:
         """Names of the models that are there now, as far as that can be seen; `sealed` are those of the manifests."""
+
+    def appeared(self, before: Collection[str]) -> list[str]:
+        """Models, by name or first bytes, that are listed now and were not before, as far as that can be seen."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +92,18 @@ class HostFolder:
         names, _ = found(os.fsencode(self.workload), self.patterns)
         return [name.decode(errors="backslashreplace") for name in names]
 
+    def appeared(self, before: Collection[str]) -> list[str]:
+        """What is new and looks like a model."""
+        new = [name for name in self.listed(()) if name not in before]
+        return [name for name in new if named_as_model(name) or looks_like_a_model(self._head(name))]
+
+    def _head(self, name: str) -> bytes:
+        with suppress(OSError):
+            if path := self.real(name):
+                with path.open("rb") as opened:
+                    return opened.read(HEAD)
+        return b""
+
 
 @dataclass(frozen=True)
 class Served:
@@ -107,20 +132,24 @@ class SealedModels:
         found = [finding for volume, _ in volumes for finding in sealed_findings(context, volume)]
         return cls(files, tuple(sorted(models, key=lambda file: file.mtime_ns or 0, reverse=True)), tuple(found))
 
-    def starting(self, context: RunContext, folder: ModelFolder, words: Iterable[str]) -> list[str]:
+    def starting(
+        self, context: RunContext, folder: ModelFolder, words: Iterable[str], *, lives: bool = False
+    ) -> list[str]:
         """Names of the models that the API may load at its start: those that its start names.
 
-        Else the one that it is told to reload, or, where there is none, all that lie there: new ones too, unless an
-        earlier recovery has let training in.
+        Else all that lie there, whatever it is told to reload afterwards: new ones too, unless an earlier recovery has
+        let training in. For one that lives, what it is told to reload is enough.
         """
         there, sound = folder.listed(self.files), [path_of(file) for file in self.sound]
+        reloaded = sound[:1] if context.workload.reload_path else []
         if named := models_named(words, folder.root, there) or models_named(words, folder.root, sound):
             return named
-        if context.workload.reload_path and sound:
-            return sound[:1]
-        return [name for name in there if name in self.files or not context.recovered()]
+        if lives and reloaded:
+            return reloaded
+        loadable = [name for name in there if name in self.files or not context.recovered()]
+        return [*loadable, *(name for name in reloaded if name not in loadable)]
 
-    def require_unchanged(self, url: str, folder: ModelFolder, names: Iterable[str]) -> None:
+    def require_unchanged(self, url: str, folder: ModelFolder, names: Sequence[str]) -> None:
         """NotRecovered if one of these files is suspect, or is not what the manifest says."""
         for name in names:
             sealed, now = self.files.get(name), folder.digest(name)
@@ -131,20 +160,33 @@ class SealedModels:
                 raise failure(f"the API at {url} to serve sha256 {sealed.sha256}, as in the manifest", got)
             bad = [each for each in self.findings if each.sha256 == now and each.outcome is Soundness.SUSPECT]
             if bad:
-                got = f"{name}: {bad[0].reason} (model_imports allows what is your own; 自作なら model_imports)"
-                raise failure(f"the API at {url} to start on no suspect model", got)
+                cure = _CURE_OF_ONE if len(names) == 1 else _CURE_OF_SEVERAL
+                raise failure(f"the API at {url} to start on no suspect model", f"{name}: {bad[0].reason} ({cure})")
 
     def expected(self, context: RunContext, names: Sequence[str]) -> list[StoredFile]:
-        """What the API may serve: the newest sound model, where it is told to load that, else a sound one of these."""
-        if context.workload.reload_path:
-            return [*self.sound[:1]]
-        return [file for file in self.sound if path_of(file) in names]
+        """What the API may serve: the newest sound model, where it is told to load that, else a sound one of these.
 
-    def undecided(self, path: str, said: str) -> str:
+        What lay at a path before it was sealed again counts no more, and a path counts once.
+        """
+        last = {path: file for file in self.sound if self.files[path := path_of(file)].sha256 == file.sha256}
+        if context.workload.reload_path:
+            return [*last.values()][:1]
+        return [file for path, file in last.items() if path in names]
+
+    def unsound(self, names: Iterable[str]) -> str:
+        """Which model it serves is open where these hold models that are not sound; what is no model does not count."""
+        judged = {finding.sha256 for finding in self.findings if not goes_along(finding)}
+        files = {name: file for name in names if (file := self.files.get(name))}
+        models = {name: file for name, file in files.items() if file.sha256 in judged or named_as_model(name)}
+        why = {name: why_unsound(file.stored, file.sha256, self.findings) for name, file in models.items()}
+        told = ", ".join(f"{name} ({reason})" for name, reason in why.items() if reason)
+        return f"which model it serves: it may be one that is not sound, {told}" if told else ""
+
+    def undecided(self, path: str, said: str, shown: str) -> str:
         """What a base name leaves open: files of the manifests that have the same one, and another content."""
         others = {name for name, file in self.files.items() if file.sha256 != self.files[path].sha256} - {path}
         namesakes = sorted(name for name in others if basename(name) == said)
-        return f"which model it serves: {said!r} is {path}, or {' or '.join(namesakes)}" if namesakes else ""
+        return f"which model it serves: {shown!r} is {path}, or {' or '.join(namesakes)}" if namesakes else ""
 
 
 def _is_of_models(context: RunContext, file: StoredFile) -> bool:
@@ -157,15 +199,15 @@ def path_of(model: StoredFile) -> str:
 
 
 def prove_served(
-    context: RunContext, api: Api, folder: ModelFolder, models: SealedModels, expected: Sequence[StoredFile]
+    context: RunContext, api: Api, folder: ModelFolder, models: SealedModels, names: Sequence[str]
 ) -> Served:
     """Have the API load the newest sound model if it can, ask which one it serves, and compare that with the manifest.
 
-    NotRecovered if it serves none of those expected. Where its contract has no place for a name, that its files are as
-    in the manifest is the proof.
+    `names` are those that it may have loaded at its start. NotRecovered if it serves none of those expected. Where its
+    contract has no place for a name, that its files are as in the manifest is the proof.
     """
     block = context.workload
-    if not expected:
+    if not (expected := models.expected(context, names)):
         return Served("no model: the manifest names none that is sound", "", ("which model it serves",))
     paths = [path_of(file) for file in expected]
     unproven = [reload(api, paths[0], expected[0].sha256, folder)] if block.reload_path else []
@@ -174,14 +216,16 @@ def prove_served(
         answer = api.ask("GET", block.health_path)
         said = value_at(answer.content, block.model_at) if answer.good else None
         if isinstance(said, str):
-            path = served(answer.shown(said), paths, folder)
+            path = served(said, paths, folder, answer.shown)
             if (sha256 := folder.digest(path)) not in digests:
                 wanted = f"the API at {api.url} to serve sha256 {expected[0].sha256}, as in the manifest"
-                raise failure(wanted, f"{path}: sha256 {sha256}")
+                raise failure(wanted, f"{answer.shown(path)}: sha256 {sha256}")
             paths, digests = [digests[sha256]], {sha256: digests[sha256]}
-            unproven.append(models.undecided(paths[0], said))
+            unproven.append(models.undecided(paths[0], said, answer.shown(said)))
         else:
             unproven.append(f"which model it serves: nothing at {block.model_at} (model_at) in {answer.summary}")
+    elif not block.reload_path:
+        unproven.append(models.unsound(names))
     told = tuple(filter(None, unproven))
     sha256 = "" if told or len(digests) > 1 else next(iter(digests))
     if not told:
@@ -203,10 +247,10 @@ def reload(api: Api, path: str, sha256: str, folder: ModelFolder) -> str:
     return "" if answer.good else f"that it reloads {path}: {answer.summary}"
 
 
-def served(said: str, asked: Sequence[str], folder: ModelFolder) -> str:
+def served(said: str, asked: Sequence[str], folder: ModelFolder, shown: Callable[[str], str] = redact) -> str:
     """The file that the API's word means, a path or the base name of one that was asked for; NotRecovered if none."""
     name = next((each for each in asked if said == basename(each)), said)
     path = folder.known_as(name)
     if not path:
-        raise failure(f"the API to serve {asked[0]}, or another model of the workload", repr(said))
+        raise failure(f"the API to serve {asked[0]}, or another model of the workload", repr(shown(said)))
     return path

@@ -43,8 +43,9 @@ class UnitApi(ProcessApi):
 
     @property
     def words(self) -> Iterable[str]:
-        """Command lines of the service as it was frozen."""
-        return [each.command for each in frozen_before(self.context) if self.unit in _units(self.context, each)]
+        """Command lines of the service as it was frozen, and the environment that its unit gives it."""
+        frozen = [each.command for each in frozen_before(self.context) if self.unit in _units(self.context, each)]
+        return [*frozen, self.context.host.systemd.shown(self.unit).get("Environment", "")]
 
     def start(self) -> None:
         """Have systemd start it, with the sockets and paths that wake it."""

@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 from typing import Any, Final
 
 _PLACE: Final = re.compile("0|[1-9][0-9]{0,8}")
+_SEPARATORS: Final = re.compile("[\"',;=]")
 _USUAL: Final = ("/prediction", "/predictions", "/pred_proba", "/pred")
 
 
@@ -46,11 +47,16 @@ def _holds_a_value(value: Any) -> bool:
 def models_named(words: Iterable[str], root: str, names: Iterable[str]) -> list[str]:
     """Those of the model files that a start's words name: by path, or by a folder below the root that holds them.
 
-    A word counts as it is and behind its first "=", relative to the root or absolute.
+    A word counts as it is, behind its first "=", and cut at quotes and separators; relative to the root or absolute, as
+    a file:// URL too.
     """
-    each = {part for words_in in words for word in words_in.split() for part in (word, word.partition("=")[2]) if part}
-    said = {_path(root, part) for part in each} - {_path(root, ""), *_path(root, "").parents}
+    each = {part for words_in in words for word in words_in.split() for part in _parts(word) if part}
+    said = {_path(root, part.removeprefix("file://")) for part in each} - {_path(root, ""), *_path(root, "").parents}
     return [name for name in names if said & {_path(root, name), *_path(root, name).parents}]
+
+
+def _parts(word: str) -> list[str]:
+    return [word, word.partition("=")[2], *_SEPARATORS.split(word)]
 
 
 def _path(root: str, name: str) -> PurePosixPath:

@@ -13,6 +13,8 @@ from tasks.custody.store.manifest import canonical
 _TEXT: Final = 200
 _MANY: Final = 200
 _SUFFIXES: Final = frozenset({".joblib", ".pickle", ".pkl"})
+OTHER_FORMAT: Final = "of a format that is not read here"
+_BESIDE: Final = frozenset({"", ".md", ".toml", ".txt", ".yaml", ".yml"})
 
 
 class Soundness(StrEnum):
@@ -105,6 +107,12 @@ def _finding(raw: Mapping[str, Any]) -> ModelFinding:
 def named_as_model(stored: str) -> bool:
     """Whether a file is a model by its name; others are by the block's patterns, or by their first bytes."""
     return PurePosixPath(stored).suffix.lower() in _SUFFIXES
+
+
+def goes_along(finding: ModelFinding) -> bool:
+    """Whether it is by name and content no model, but text that lies beside one, as MLmodel and conda.yaml."""
+    unread = finding.outcome is Soundness.UNKNOWN and finding.reason.startswith(OTHER_FORMAT)
+    return unread and PurePosixPath(finding.stored).suffix.lower() in _BESIDE
 
 
 def why_unsound(stored: str, sha256: str, findings: Iterable[ModelFinding]) -> str:

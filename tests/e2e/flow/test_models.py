@@ -85,6 +85,7 @@ def test_a_judge_that_fails_stops_neither_the_seal_nor_the_upload(
 
 
 def test_recovery_brings_back_the_newest_sound_model_and_no_other(hostile: Scene) -> None:
+    hostile.save(workload=hostile.small.block(api_environment={"MODEL_PATH": "models/model_sound.joblib"}))
     models = hostile.small.root / "models"
     for number, kind in enumerate(("sound", "builtin", "torn", "evil", "bomb")):
         os.utime(models / f"model_{kind}.joblib", (1_700_000_000 + number, 1_700_000_000 + number))
@@ -94,6 +95,16 @@ def test_recovery_brings_back_the_newest_sound_model_and_no_other(hostile: Scene
     entries = [json.loads(line) for line in (hostile.home / "custody.jsonl").read_text().splitlines()]
     (proven,) = [entry for entry in entries if entry["action"] == "model proven"]
     assert proven["object"].endswith("model_builtin.joblib")
+
+
+def test_an_api_that_names_no_model_is_not_started_with_a_suspect_beside_it(hostile: Scene, tmp_path: Path) -> None:
+    hostile.small.start_all()
+    state = hostile.evacuate(recover=True)
+    assert state.name == "NotRecovered", state.message
+    assert "model_evil.joblib: would import posix.mknod" in str(state.message)
+    assert "MODEL_PATH in api_environment" in str(state.message)
+    assert hostile.small.living() == []
+    assert not (tmp_path / "canary").exists()
 
 
 @pytest.mark.parametrize("sensitive", ["scan", "withhold"])

@@ -114,6 +114,33 @@ def test_an_api_without_a_model_is_ended_and_one_that_predicts_nothing_is_left_u
     assert not refused(scene.block.lock)
 
 
+def test_an_api_may_write_beside_its_models_and_a_second_proof_that_fails_contains_it_again(
+    scene: Scene, tmp_path: Path
+) -> None:
+    (tmp_path / "disk").mkdir()
+    scene.save(workload=scene.small.block(models=["models/**"]), store=EvidenceStore(folder=tmp_path / "disk"))
+    assert scene.evacuate().name == "Verified"
+    change_api(scene, "COLUMNS = [", "open('models/last_used.json', 'w').write('{}')\nCOLUMNS = [")
+    state = bring_back(scene)
+    assert state.name == "Recovered", state.message
+    assert (scene.small.root / "models/last_used.json").exists()
+    model = scene.small.root / "models/model_builtin.joblib"
+    good = model.read_bytes()
+    for let_in in (True, False):
+        if let_in:
+            scene.small.start()
+        model.write_bytes(pickle.dumps("forged"))
+        state = bring_back(scene)
+        assert (state.type.value, state.name) == ("FAILED", "NotRecovered"), state.message
+        assert "model_builtin.joblib" in str(state.message)
+        assert bool(scene.small.living()) == let_in
+        assert refused(scene.block.lock) != let_in
+        model.write_bytes(good)
+        end_all_in(scene.small.root)
+        state = bring_back(scene)
+        assert state.name == "Recovered", state.message
+
+
 def test_a_release_to_which_a_link_leads_is_promoted_and_comes_back(scene: Scene, tmp_path: Path) -> None:
     (tmp_path / "disk").mkdir()
     release = scene.small.root / "store/release-3"

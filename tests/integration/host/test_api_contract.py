@@ -12,7 +12,7 @@ from typing import Any, Final
 import pytest
 
 from tasks.custody.evidence.acquisition import StoredFile
-from tasks.custody.models.inspection import ModelFinding, Soundness
+from tasks.custody.models.inspection import OTHER_FORMAT, ModelFinding, Soundness
 from tasks.custody.store.manifest import digest_bytes
 from tasks.recovery.api_client import Api, NotRecovered, predict, wait_healthy
 from tasks.recovery.process_api import ProcessApi
@@ -50,8 +50,7 @@ class Sealed:
     def prove(self, api: Api, *names: str) -> Served:
         """Prove what this API serves, which may have started with these."""
         self.context.workload = api.block
-        expected = self.models.expected(self.context, names or NAMES)
-        return prove_served(self.context, api, self.folder, self.models, expected)
+        return prove_served(self.context, api, self.folder, self.models, names or NAMES)
 
 
 @pytest.fixture
@@ -101,6 +100,69 @@ def test_an_api_that_names_none_is_proven_by_its_files(sealed: Sealed) -> None:
         assert sealed.prove(api) == Served(" or ".join(NAMES), "")
 
 
+@pytest.mark.parametrize("outcome", [Soundness.TORN, Soundness.UNKNOWN, None])
+def test_one_that_may_serve_a_model_that_is_not_sound_is_not_proven(sealed: Sealed, outcome: Soundness | None) -> None:
+    (_, *others) = sealed.models.findings
+    found = [replace(sealed.models.findings[0], outcome=outcome)] if outcome else []
+    sealed.models = replace(sealed.models, findings=(*found, *others), sound=sealed.models.sound[1:])
+    with api_that({}, model_at="", reload_path="") as api:
+        made = sealed.prove(api)
+        assert sealed.prove(api, NAMES[2]).unproven == ()
+    assert made.sha256 == ""
+    assert "which model it serves: it may be one that is not sound, models/model_new.joblib" in made.unproven[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "why", "counts"),
+    [
+        ("MLmodel", "", False),
+        ("MLmodel", OTHER_FORMAT, False),
+        ("conda.yaml", f"{OTHER_FORMAT}; as a pickle: no", False),
+        ("MLmodel", "reading it took more than 3 s", True),
+        ("model.onnx", OTHER_FORMAT, True),
+        ("other.pkl", "", True),
+    ],
+)
+def test_text_beside_a_model_leaves_nothing_open(sealed: Sealed, name: str, why: str, *, counts: bool) -> None:
+    path = f"models/churn/{name}"
+    found = [ModelFinding(path, "0" * 64, Soundness.UNKNOWN, why)] if why else []
+    files = {**sealed.models.files, path: StoredFile(path, path, 1, "0" * 64)}
+    sealed.models = replace(sealed.models, files=files, findings=(*sealed.models.findings, *found))
+    with api_that({}, model_at="", reload_path="") as api:
+        assert bool(sealed.prove(api, NAMES[2], path).unproven) == counts
+
+
+def test_a_file_counts_as_it_was_sealed_last_and_once(sealed: Sealed) -> None:
+    new, old, _ = sealed.models.sound
+    replaced = replace(new, sha256="0" * 64)
+    files = {**sealed.models.files, NAMES[0]: replaced}
+    sealed.models = replace(sealed.models, files=files, sound=(new, old, old))
+    assert sealed.models.expected(sealed.context, NAMES) == [old]
+    with api_that({}, model_at="", reload_path="") as api:
+        assert sealed.prove(api, *NAMES[:2]).unproven
+        assert sealed.prove(api, NAMES[1]) == Served(NAMES[1], old.sha256)
+
+
+def test_a_name_is_compared_as_it_was_said_however_it_is_shown(sealed: Sealed) -> None:
+    name = f"models/model_{'x' * 230}.joblib"
+    sealed.write(name, name)
+    data = (sealed.folder.workload / name).read_bytes()
+    file = StoredFile(name, name, len(data), digest_bytes(data))
+    sealed.models = replace(sealed.models, files={name: file}, sound=(file,))
+    for said in (name, name.partition("/")[2]):
+        answers = {"/health": (200, json.dumps({"model": said}).encode())}
+        with api_that(answers, reload_path="") as api:
+            assert sealed.prove(api, name) == Served(name, file.sha256)
+
+
+def test_only_models_that_appear_are_told(sealed: Sealed) -> None:
+    before = sealed.folder.listed(())
+    for name, content in (("last_used.json", b"{}"), ("lock", b""), ("python_model.pkl", b""), ("bare", b"\x80\x04")):
+        (sealed.folder.workload / "models/churn" / name).write_bytes(content)
+    assert len(sealed.folder.listed(())) == len(before) + 4
+    assert sorted(sealed.folder.appeared(before)) == ["models/churn/bare", "models/churn/python_model.pkl"]
+
+
 @pytest.mark.parametrize("answer", [b"{}", b'{"model": null}', b'{"model": 7}', b"[]", b"ok", b'{"model": ["a"]}'])
 def test_one_that_should_name_its_model_and_does_not_is_not_proven(sealed: Sealed, answer: bytes) -> None:
     with api_that({"/health": (200, answer)}, reload_path="") as api:
@@ -136,15 +198,29 @@ def test_one_that_must_reload_serves_the_newest_and_no_other(sealed: Sealed) -> 
     [
         (["MODEL_PATH=models/model_old.joblib"], "/reload", [NAMES[1]]),
         (["--model-uri", "models/churn"], "", [NAMES[2]]),
-        (["uvicorn", "api.app:app"], "/reload", [NAMES[0]]),
+        (["uvicorn", "api.app:app"], "/reload", sorted(NAMES)),
         (["uvicorn", "api.app:app"], "", sorted(NAMES)),
         (["-m", "models/gone.joblib"], "", sorted(NAMES)),
     ],
 )
-def test_what_it_may_start_with_is_what_its_start_names_else_what_it_reloads_else_everything(
+def test_what_it_may_start_with_is_what_its_start_names_else_everything_whatever_it_reloads_later(
     sealed: Sealed, words: list[str], reload: str, names: list[str]
 ) -> None:
     assert sorted(sealed.starting(*words, reload_path=reload)) == names
+
+
+def test_one_that_lives_and_reloads_is_asked_for_what_it_reloads_alone(sealed: Sealed) -> None:
+    assert sealed.models.starting(sealed.context, sealed.folder, ["api"], lives=True) == [NAMES[0]]
+
+
+def test_a_suspect_beside_others_is_refused_with_the_ways_to_go_on(sealed: Sealed) -> None:
+    (first, *others) = sealed.models.findings
+    bad = replace(first, outcome=Soundness.SUSPECT, reason="would import os.system")
+    sealed.models = replace(sealed.models, findings=(bad, *others), sound=sealed.models.sound[1:])
+    names = sealed.starting("api", reload_path="/reload")
+    with pytest.raises(NotRecovered, match=r"model_new.joblib: would import os.system \(name the model.*MODEL_PATH"):
+        sealed.models.require_unchanged("http://a:1", sealed.folder, names)
+    sealed.models.require_unchanged("http://a:1", sealed.folder, sealed.starting(f"MODEL_PATH={NAMES[1]}"))
 
 
 def test_no_start_on_a_model_that_is_new_changed_gone_or_suspect(sealed: Sealed) -> None:

@@ -1,13 +1,18 @@
 """What a rehearsal asks the API that runs, and what it makes of the answers, on a real HTTP server."""
 
 import json
+import os
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 
+from tasks.custody.containment.process import Identity
 from tasks.custody.evidence.acquisition import StoredFile
-from tasks.recovery.rehearsal import answers_of, rehearse_recovery
+from tasks.recovery.rehearsal import _is_the_workloads, answers_of, rehearse_recovery
 from tasks.recovery.served_model import SealedModels
+from tasks.system.processes import start_of
 from tests.support.answering_api import api_that
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload
@@ -63,3 +68,23 @@ def test_a_key_is_sent_to_a_process_of_the_workload_alone(
         (row,) = [entry for entry in context.log.entries() if entry.get("act") == "not prove"]
     assert "the key was not sent" in told.summary
     assert "the key was not sent" in row["why"]
+
+
+LISTEN = (
+    "import socket,sys; s=socket.create_server(('127.0.0.2', int(sys.argv[1]))); print(flush=True); sys.stdin.read()"
+)
+
+
+def test_no_key_is_sent_where_a_stranger_listens_on_another_address_of_the_port(
+    small: SmallWorkload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    us = Identity(os.getpid(), start_of(os.getpid()))
+    monkeypatch.setattr("tasks.recovery.rehearsal.load_frozen", lambda _: {us})
+    with api_that({}) as api, case_of(small.block(api_url=api.url), dry_run=True) as context:
+        assert _is_the_workloads(context)
+        command = [sys.executable, "-c", LISTEN, api.url.rpartition(":")[2]]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as stranger:
+            assert stranger.stdout
+            stranger.stdout.readline()
+            assert not _is_the_workloads(context)
+            stranger.communicate()

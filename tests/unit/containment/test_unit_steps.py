@@ -12,6 +12,8 @@ from tasks.containment.units import (
     stop_units,
     thaw_units,
 )
+from tasks.custody.models.contract import models_named
+from tasks.recovery.unit_api import UnitApi
 from tasks.runtime.context import RunContext
 from tests.support.paper_host import PaperHost, PaperSystemd, process
 from tests.support.run_context import case_of
@@ -51,6 +53,14 @@ def test_what_systemd_refuses_to_stop_does_not_count_as_asked_and_is_told(
     (told,) = run.notes
     assert told.startswith(f"expected systemd to stop {UNIT}; got: stop failed.")
     assert told in caplog.text
+
+
+def test_the_environment_of_a_unit_may_name_its_model(run: RunContext) -> None:
+    systemd_of(run, {**RUNS, "Environment": 'LANG=C "MODEL_PATH=models/model_builtin.joblib"'})
+    root = str(run.workload.root)
+    assert models_named(UnitApi(run, UNIT).words, root, ["models/model_builtin.joblib", "models/b.joblib"]) == [
+        "models/model_builtin.joblib"
+    ]
 
 
 def test_under_policy_kill_nothing_is_thawed_or_asked(run: RunContext) -> None:
