@@ -26,7 +26,7 @@ from tasks.drill.parts import SeaweedFS
 from tasks.storage.latest_transaction import at_key
 from tasks.storage.offload import prove
 from tests.integration.s3.forgetful import Forgetful, keep_no_lock
-from tests.integration.s3.proxy import Rule
+from tests.integration.s3.proxy import Rule, lose_the_answer
 from tests.support.run_context import INCIDENT, case_of
 from tests.support.workloads import SmallWorkload
 
@@ -187,6 +187,30 @@ def test_a_race_overwrites_only_where_the_receipt_does_not_say_exclusive_and_ver
                             store, key
                         )
                 assert ((store.rewritten(key) or {}).get(key, 1) > 1) == looked
+
+
+@pytest.mark.parametrize("place", ["versions"], indirect=True)
+def test_our_own_put_that_was_repeated_is_no_stranger_and_a_strangers_version_is_named_on_every_run(
+    place: Place, contents: list[tuple[Content, Content]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for kept in (keeps("11000"), keeps("00000")):
+        store = place.store(kept)
+        store.promises()
+        for number, (ours, theirs) in enumerate(contents):
+            place.door.rules = [Rule(lose_the_answer, "PUT", f"ours/{number}$")]
+            ours.create(store, f"ours/{number}")
+            ours.create(store, f"ours/{number}")
+            place.door.rules = [Rule(lose_the_answer, "PUT", f"copied/{number}$")]
+            ours.copy(store, f"ours/{number}", f"copied/{number}")
+            ours.copy(store, f"ours/{number}", f"copied/{number}")
+            theirs.create(store, f"both/{number}")
+            with monkeypatch.context() as patch:
+                somebody_is_quicker(patch, store)
+                with pytest.raises(Conflict, match="version"):
+                    ours.create(store, f"both/{number}")
+            with pytest.raises(Conflict, match="version"):
+                ours.create(store, f"both/{number}")
+        assert (store.rewritten("ours/0") or {}) == {"ours/0": 2}
 
 
 @pytest.mark.parametrize("combinations", COMBINATIONS)
