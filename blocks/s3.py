@@ -117,18 +117,19 @@ class S3Store:
         """
         size = _size(source)
         way = self.promises().way(size, divided=parts is not None)
+        new = self.promises().conditional(way)
         look = self._looked if way is Way.LOOKED else self.ensure_present
         if (size > STREAM_ABOVE or way is Way.LOOKED) and look(key, sha256, parts):
             return
         with self._once(f"{key} to be created in {self.place}", key, sha256, parts, way):
             if not isinstance(source, Path) or size <= STREAM_ABOVE:
-                self._put_small(key, source, sha256)
+                self._put_small(key, source, sha256, new=new)
             elif parts and way is not Way.SENT:
-                self._divided.send(self._name(key), source, parts, tell)
+                self._divided.send(self._name(key), source, parts, tell, new=new)
             else:
                 size = parts.total if parts else size
                 with opened(source) as file:
-                    self._put(self._name(key), partial(pieces, file.fileno(), source, 0, size), size, sha256)
+                    self._put(self._name(key), partial(pieces, file.fileno(), source, 0, size), size, sha256, new=new)
                 tell(size)
         if parts:
             self._retain(key)
@@ -145,16 +146,16 @@ class S3Store:
         if way is Way.LOOKED and not self._looked(key, sha256, parts):
             raise vanished(self.place, key)
 
-    def _put_small(self, key: str, source: Path | bytes, sha256: str) -> None:
+    def _put_small(self, key: str, source: Path | bytes, sha256: str, *, new: bool) -> None:
         data, name = read_source(source), self._name(key)
         require_digest(key, digest_bytes(data), sha256)
         if self._lock.headers:
-            self._put(name, data, len(data), sha256)
+            self._put(name, data, len(data), sha256, new=new)
         else:
-            patiently(lambda: obstore.put(self._objects, name, data, mode="create"))
+            patiently(lambda: obstore.put(self._objects, name, data, mode="create" if new else "overwrite"))
 
-    def _put(self, name: str, body: Body, size: int, sha256: str) -> None:
-        headers = {**NEW, "Content-Length": str(size), "x-amz-checksum-sha256": base64_of(sha256)}
+    def _put(self, name: str, body: Body, size: int, sha256: str, *, new: bool = True) -> None:
+        headers = {**(NEW if new else {}), "Content-Length": str(size), "x-amz-checksum-sha256": base64_of(sha256)}
         self._lock.create_by_headers(
             lambda lock: self._wire.ask("PUT", name, {**headers, **lock}, body=body, sha256=sha256)
         )
@@ -218,18 +219,21 @@ class S3Store:
             if way is Way.SENT:
                 self._send_again(source, key, sha256)
             else:
-                self._copy(self._name(source), self._name(key), parts, replace=replace)
+                new = not replace and self.promises().conditional(way)
+                self._copy(self._name(source), self._name(key), parts, replace=replace, new=new)
             if not replace:
                 self._retain(key)
 
-    def _copy(self, source: str, name: str, parts: Parts | None, *, replace: bool) -> None:
+    def _copy(self, source: str, name: str, parts: Parts | None, *, replace: bool, new: bool) -> None:
         if parts and not in_one_request(parts.total):
-            return self._divided.copy(source, name, parts, replace=replace)
+            return self._divided.copy(source, name, parts, replace=replace, new=new)
         headers = {"x-amz-copy-source": quote(f"/{self._bucket}/{source}", safe="/-_.~"), "Content-Length": "0"}
         if replace:
             self._wire.ask("PUT", name, headers)
         else:
-            self._lock.create_by_headers(lambda lock: self._wire.ask("PUT", name, {**headers, **NEW, **lock}))
+            self._lock.create_by_headers(
+                lambda lock: self._wire.ask("PUT", name, {**headers, **(NEW if new else {}), **lock})
+            )
         return None
 
     def _send_again(self, source: str, key: str, sha256: str) -> None:

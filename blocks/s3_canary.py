@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.literals import ObjectLockRetentionModeType
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef, ObjectLockRetentionTypeDef
 
-CANARIES: Final = "canary/"
+CANARIES: Final = ".evacuation-canary/"
 """Below the store's prefix. What lies there may be removed at any time."""
 NEW: Final = {"If-None-Match": "*"}
 _NOTHING: Final[Mapping[str, str]] = {}
 _TAKEN: Final = {"PreconditionFailed", "412"}
 _BAD_REQUEST: Final = 400
+_UNKNOWN: Final = {_BAD_REQUEST, 501}
+"""How a server refuses a header that it does not know."""
 _LOCKED: Final = timedelta(minutes=5)
 
 
@@ -42,6 +44,8 @@ class Canary:
         """Nothing is sent yet. `lock` is the mode that is asked for, empty if none is."""
         self._s3, self._wire, self._bucket, self._lock = client, wire, bucket, lock
         self._folder = prefix + CANARIES
+        self._new: Mapping[str, str] = NEW
+        self._rejects = False
 
     def tried(self) -> Promises:
         """Try all of it. Errors are those of the clients; where this identity may not write there, nothing is seen."""
@@ -61,6 +65,7 @@ class Canary:
             copies=self._conditional(self._copy),
             parts=self._conditional(self._complete),
             locks=not self._lock or self._locks(),
+            rejects=self._rejects,
         )
 
     def _present(self, name: str) -> None:
@@ -72,6 +77,7 @@ class Canary:
                 raise
             if _code(error) not in _TAKEN:
                 self._put(name)
+                self._new, self._rejects = _NOTHING, True
 
     def _put(self, name: str, headers: Mapping[str, str] = _NOTHING, wrong: bytes | None = None) -> Mapping[str, str]:
         """Put a name as its own content; `wrong` is what the checksum beside it is made of instead."""
@@ -93,11 +99,11 @@ class Canary:
     def _refuses(self) -> bool:
         """A new name each time: a bad store keeps one."""
         try:
-            self._put(f"wrong-{uuid4().hex}", NEW, wrong=b"another")
+            self._put(f"wrong-{uuid4().hex}", self._new, wrong=b"another")
         except ClientError as error:
             if is_transient(error):
                 raise
-            return error.response["ResponseMetadata"]["HTTPStatusCode"] == _BAD_REQUEST
+            return _status(error) == _BAD_REQUEST
         return False
 
     def _conditional(self, act: Callable[[], object]) -> bool:
@@ -107,6 +113,7 @@ class Canary:
         except ClientError as error:
             if is_transient(error):
                 raise
+            self._rejects |= _status(error) in _UNKNOWN
             return _code(error) in _TAKEN
         return False
 
@@ -137,13 +144,14 @@ class Canary:
         until = datetime.now(UTC) + _LOCKED
         spelled = until.strftime("%Y-%m-%dT%H:%M:%SZ")
         asked = {"x-amz-object-lock-mode": self._lock.upper(), "x-amz-object-lock-retain-until-date": spelled}
+        name = f"locked-{uuid4().hex}"
         try:
-            version = self._put("locked", asked).get("x-amz-version-id", "")
+            version = self._put(name, {**self._new, **asked}).get("x-amz-version-id", "")
         except ClientError as error:
             if is_transient(error):
                 raise
             return False
-        where: _Where = {"Bucket": self._bucket, "Key": f"{self._folder}locked"}
+        where: _Where = {"Bucket": self._bucket, "Key": self._folder + name}
         mode: ObjectLockRetentionModeType = "COMPLIANCE" if self._lock == "compliance" else "GOVERNANCE"
         sooner: ObjectLockRetentionTypeDef = {"Mode": mode, "RetainUntilDate": until - _LOCKED / 2}
         return (
@@ -160,6 +168,10 @@ class Canary:
                 raise
             return True
         return False
+
+
+def _status(error: ClientError) -> int:
+    return error.response["ResponseMetadata"]["HTTPStatusCode"]
 
 
 def _code(error: ClientError) -> str:

@@ -6,7 +6,7 @@ from urllib.parse import unquote
 
 from blocks.s3_sign import signed
 from tasks.custody.store.promises import KEPT, Promises
-from tests.integration.s3.proxy import Exchange, Proxy
+from tests.integration.s3.proxy import Act, Exchange, Proxy
 
 if TYPE_CHECKING:
     from botocore.credentials import ReadOnlyCredentials
@@ -48,6 +48,18 @@ class Forgetful(Proxy):
                 del headers[name]
         if self.kept.tells and not self.kept.refuses and unquote(target) in self.said:
             headers[CHECKSUM] = self.said[unquote(target)]
+
+
+def know_no_condition(status: int) -> Act:
+    """An error for whatever is asked on a condition, as from a server that knows none; the rest is done."""
+
+    def act(exchange: Exchange) -> None:
+        if "if-none-match" in exchange.headers:
+            exchange.refuse(status, "NotImplemented")
+        else:
+            exchange.pass_on()
+
+    return act
 
 
 def keep_no_lock(exchange: Exchange) -> None:

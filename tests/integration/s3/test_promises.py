@@ -25,8 +25,8 @@ from tasks.custody.store.retention import NOTHING, Retention
 from tasks.drill.parts import SeaweedFS
 from tasks.storage.latest_transaction import at_key
 from tasks.storage.offload import prove
-from tests.integration.s3.forgetful import Forgetful, keep_no_lock
-from tests.integration.s3.proxy import Rule, lose_the_answer
+from tests.integration.s3.forgetful import Forgetful, keep_no_lock, know_no_condition
+from tests.integration.s3.proxy import Proxy, Rule, lose_the_answer, refuse
 from tests.support.run_context import INCIDENT, case_of
 from tests.support.workloads import SmallWorkload
 
@@ -193,10 +193,10 @@ def test_a_race_overwrites_only_where_the_receipt_does_not_say_exclusive_and_ver
 def test_our_own_put_that_was_repeated_is_no_stranger_and_a_strangers_version_is_named_on_every_run(
     place: Place, contents: list[tuple[Content, Content]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for kept in (keeps("11000"), keeps("00000")):
-        store = place.store(kept)
+    for kept, sizes in (("11000", 1), ("00000", 2)):
+        store = place.store(keeps(kept))
         store.promises()
-        for number, (ours, theirs) in enumerate(contents):
+        for number, (ours, theirs) in enumerate(contents[:sizes]):
             place.door.rules = [Rule(lose_the_answer, "PUT", f"ours/{number}$")]
             ours.create(store, f"ours/{number}")
             ours.create(store, f"ours/{number}")
@@ -232,6 +232,62 @@ def test_no_receipt_is_proven_of_other_bytes_whatever_the_store_claims(
                 assert not prove(context, item).proven
                 with pytest.raises(Conflict):
                     ours.create(store, key)
+
+
+KNOWS_NONE = {
+    "of a copy": ("PUT", "canary/one$", 2, keeps("11101")),
+    "of parts": ("POST", "canary/one", 0, keeps("11110")),
+    "of anything": ("PUT|POST", "canary/", 0, keeps("11000")),
+}
+
+
+@pytest.mark.parametrize("status", [400, 501])
+@pytest.mark.parametrize(("method", "path", "skip", "kept"), KNOWS_NONE.values(), ids=KNOWS_NONE)
+def test_a_store_that_answers_a_condition_with_an_error_is_used_without_it(  # noqa: PLR0913, PLR0917  a table's columns
+    place: Place,
+    contents: list[tuple[Content, Content]],
+    status: int,
+    method: str,
+    path: str,
+    skip: int,
+    kept: Promises,
+) -> None:
+    store = place.store(promises.KEPT)
+    refused = know_no_condition(status)
+    place.door.rules = [Rule(refused, method, path, skip=skip, times=99)]
+    assert store.promises() == replace(kept, rejects=True)
+    if kept.puts:
+        return
+    place.door.rules = [Rule(refused, "PUT|POST", times=10**6, path="")]
+    for number, (ours, theirs) in enumerate(contents):
+        for _ in "12":
+            ours.create(store, f"sent/{number}")
+            ours.copy(store, f"sent/{number}", f"copied/{number}")
+        for key in (f"sent/{number}", f"copied/{number}"):
+            with pytest.raises(Conflict):
+                theirs.create(store, key)
+            assert b"".join(store.stream(key)) == ours.data
+
+
+def test_where_the_canary_may_not_be_put_a_lock_counts_as_it_is_told(
+    small: SmallWorkload, seaweed: SeaweedFS, credentials: AwsCredentials
+) -> None:
+    asked = Retention("governance", 3)
+    with Proxy(seaweed.endpoint, [Rule(refuse(403, "AccessDenied"), "PUT", "canary/", times=99)]) as door:
+        bucket, owner = (
+            f"promises-{uuid4().hex[:8]}",
+            credentials.get_boto3_session().client("s3", endpoint_url=seaweed.endpoint),
+        )
+        owner.create_bucket(Bucket=bucket, ObjectLockEnabledForBucket=True)
+        store = S3Store(bucket, "untried", credentials=credentials, endpoint=door.endpoint, retention=asked)
+        assert store.promises().untried
+        with case_of(small.block(), store) as context:
+            key, sha256 = evidence_key(INCIDENT, 1, "logs/a"), hashlib.sha256(b"a").hexdigest()
+            store.create(key, b"a", sha256)
+            assert prove(context, Expected(key, sha256, 1, "logs/a"), asked).proven
+            longer = prove(context, Expected(key, sha256, 1, "logs/a"), Retention("governance", 9))
+            assert "locked until" in longer.reason
+        owner.close()
 
 
 @pytest.mark.parametrize("place", ["versions"], indirect=True)
