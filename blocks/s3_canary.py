@@ -50,14 +50,18 @@ class Canary:
     def tried(self) -> Promises:
         """Try all of it. Errors are those of the clients; where this identity may not write there, nothing is seen."""
         try:
-            for name in ("one", "other"):
-                self._present(name)
+            return self._tried()
         except ClientError as error:
             if not is_denial(error):
                 raise
             said = error.response["Error"].get("Code", "")
             refused = f"{said} at {self._folder}; allow s3:PutObject and s3:GetObject there"
+            refused += ", and s3:PutObjectRetention" if self._lock else ""
             return Promises(*(False,) * 5, locks=not self._lock, untried=refused)
+
+    def _tried(self) -> Promises:
+        for name in ("one", "other"):
+            self._present(name)
         return Promises(
             refuses=self._refuses(),
             tells=self._told("other") == _checksum(b"other"),
@@ -91,7 +95,7 @@ class Canary:
         try:
             asked = self._wire.ask("HEAD", self._folder + name, {"x-amz-checksum-mode": "ENABLED"})
         except ClientError as error:
-            if is_transient(error):
+            if is_denial(error) or is_transient(error):
                 raise
             return ""
         return asked.headers.get("x-amz-checksum-sha256", "")
@@ -101,7 +105,7 @@ class Canary:
         try:
             self._put(f"wrong-{uuid4().hex}", self._new, wrong=b"another")
         except ClientError as error:
-            if is_transient(error):
+            if is_denial(error) or is_transient(error):
                 raise
             return _status(error) == _BAD_REQUEST
         return False
@@ -111,7 +115,7 @@ class Canary:
         try:
             act()
         except ClientError as error:
-            if is_transient(error):
+            if is_denial(error) or is_transient(error):
                 raise
             self._rejects |= _status(error) in _UNKNOWN
             return _code(error) in _TAKEN
@@ -148,7 +152,7 @@ class Canary:
         try:
             version = self._put(name, {**self._new, **asked}).get("x-amz-version-id", "")
         except ClientError as error:
-            if is_transient(error):
+            if is_denial(error) or is_transient(error):
                 raise
             return False
         where: _Where = {"Bucket": self._bucket, "Key": self._folder + name}

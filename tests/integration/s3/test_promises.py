@@ -269,11 +269,12 @@ def test_a_store_that_answers_a_condition_with_an_error_is_used_without_it(  # n
             assert b"".join(store.stream(key)) == ours.data
 
 
-def test_where_the_canary_may_not_be_put_a_lock_counts_as_it_is_told(
-    small: SmallWorkload, seaweed: SeaweedFS, credentials: AwsCredentials
+@pytest.mark.parametrize(("method", "path"), [("PUT", "canary/"), ("HEAD", "canary/"), ("PUT", "canary/locked")])
+def test_where_the_canary_may_not_be_tried_a_lock_counts_as_it_is_told(
+    method: str, path: str, small: SmallWorkload, seaweed: SeaweedFS, credentials: AwsCredentials
 ) -> None:
     asked = Retention("governance", 3)
-    with Proxy(seaweed.endpoint, [Rule(refuse(403, "AccessDenied"), "PUT", "canary/", times=99)]) as door:
+    with Proxy(seaweed.endpoint, [Rule(refuse(403, "AccessDenied"), method, path, times=99)]) as door:
         bucket, owner = (
             f"promises-{uuid4().hex[:8]}",
             credentials.get_boto3_session().client("s3", endpoint_url=seaweed.endpoint),
@@ -281,6 +282,7 @@ def test_where_the_canary_may_not_be_put_a_lock_counts_as_it_is_told(
         owner.create_bucket(Bucket=bucket, ObjectLockEnabledForBucket=True)
         store = S3Store(bucket, "untried", credentials=credentials, endpoint=door.endpoint, retention=asked)
         assert store.promises().untried
+        assert not any("heeds no" in note for note in store.promises().notes)
         with case_of(small.block(), store) as context:
             key, sha256 = evidence_key(INCIDENT, 1, "logs/a"), hashlib.sha256(b"a").hexdigest()
             store.create(key, b"a", sha256)
