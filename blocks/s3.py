@@ -43,7 +43,7 @@ from blocks.s3_wire import Body, Wire, pieces
 from tasks.custody.errors import Denied
 from tasks.custody.evidence.parts import Parts
 from tasks.custody.store.manifest import digest_bytes
-from tasks.custody.store.promises import Promises, Way, in_one_request
+from tasks.custody.store.promises import KEPT, Promises, Way, in_one_request
 from tasks.custody.store.retention import NOTHING, Retention
 
 if TYPE_CHECKING:
@@ -266,9 +266,10 @@ class S3Store:
             found = self._head(self._name(key), version)
         if found is None:
             return None
-        there = _stored(key, found)
-        believed = self._promises is None or self._promises.digests
-        return there if believed else replace(there, sha256=None, composite="")
+        there, seen = _stored(key, found), self._promises or KEPT
+        if not seen.digests:
+            return replace(there, sha256=None, composite="")
+        return there if seen.refuses_parts else replace(there, composite="")
 
     def _head(self, name: str, version: str = "") -> Mapping[str, str] | None:
         query = f"?versionId={quote(version, safe='-_.~')}" if version else ""

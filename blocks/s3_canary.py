@@ -45,7 +45,7 @@ class Canary:
         self._s3, self._wire, self._bucket, self._lock = client, wire, bucket, lock
         self._folder = prefix + CANARIES
         self._new: Mapping[str, str] = NEW
-        self._rejects = False
+        self._rejects, self._refuses_parts = False, False
 
     def tried(self) -> Promises:
         """Try all of it. Errors are those of the clients; where this identity may not write there, nothing is seen."""
@@ -70,6 +70,7 @@ class Canary:
             parts=self._conditional(self._complete),
             locks=not self._lock or self._locks(),
             rejects=self._rejects,
+            refuses_parts=self._refuses_parts,
         )
 
     def _present(self, name: str) -> None:
@@ -132,6 +133,7 @@ class Canary:
         told = {"Content-Length": "3", "x-amz-checksum-sha256": _checksum(b"one")}
         query = f"?partNumber=1&uploadId={quote(begun, safe='-_.~')}"
         try:
+            self._refuses_parts = self._refuses_part(name, query)
             made = self._wire.ask("PUT", name, told, query=query, body=b"one", sha256=sha256_of(b"one").hexdigest())
             parts: list[CompletedPartTypeDef] = [
                 {"PartNumber": 1, "ETag": made.headers["etag"], "ChecksumSHA256": _checksum(b"one")}
@@ -142,6 +144,17 @@ class Canary:
         finally:
             with suppress(ClientError):
                 self._s3.abort_multipart_upload(**where, UploadId=begun)
+
+    def _refuses_part(self, name: str, query: str) -> bool:
+        """One that is taken is overwritten by the next of its number."""
+        told = {"Content-Length": "3", "x-amz-checksum-sha256": _checksum(b"another")}
+        try:
+            self._wire.ask("PUT", name, told, query=query, body=b"one", sha256=sha256_of(b"one").hexdigest())
+        except ClientError as error:
+            if is_denial(error) or is_transient(error):
+                raise
+            return _status(error) == _BAD_REQUEST
+        return False
 
     def _locks(self) -> bool:
         """Whether a lock of some minutes is neither shortened nor ended by deleting, as far as one may try."""

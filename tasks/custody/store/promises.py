@@ -29,7 +29,8 @@ class Promises:
     It refuses content that differs from the SHA-256 beside it (`refuses`), tells that digest later (`tells`), honours
     the condition that nothing lies at the key when an object is put, copied, or completed from parts (`puts`, `copies`,
     `parts`), and keeps a lock (`locks`; True where none is asked). `rejects`: it was seen to answer some of these
-    conditions with an error, whatever lies there.
+    conditions with an error, whatever lies there. `refuses_parts`: it refuses a part of an upload that differs from the
+    SHA-256 beside it.
     """
 
     refuses: bool = True
@@ -40,6 +41,7 @@ class Promises:
     locks: bool = True
     untried: str = ""
     rejects: bool = False
+    refuses_parts: bool = True
 
     @property
     def digests(self) -> bool:
@@ -79,6 +81,8 @@ class Promises:
             yield f"it {'tells no digest' if self.refuses else 'takes a wrong digest'}"
         if not self.digests:
             yield "every byte is read back instead of trusting its digests"
+        elif not self.refuses_parts:
+            yield "it was not seen to refuse a wrong digest of a part: what is sent in parts is read back"
         if self.untried and not self.locks:
             yield "a lock counts where it tells of one; that it keeps locks was not seen"
         if not self.puts:

@@ -62,6 +62,16 @@ def know_no_condition(status: int) -> Act:
     return act
 
 
+def take_it_unread(exchange: Exchange) -> None:
+    """Say that it was taken, as a store does that compares it with no digest."""
+    for _ in exchange.body():
+        pass
+    exchange.send_response_only(200)
+    exchange.send_header("ETag", '"0"')
+    exchange.send_header("Content-Length", "0")
+    exchange.end_headers()
+
+
 def keep_no_lock(exchange: Exchange) -> None:
     """Say that a locked version was deleted, as a store does that keeps no lock."""
     exchange.send_response_only(204)

@@ -25,7 +25,7 @@ from tasks.custody.store.retention import NOTHING, Retention
 from tasks.drill.parts import SeaweedFS
 from tasks.storage.latest_transaction import at_key
 from tasks.storage.offload import prove
-from tests.integration.s3.forgetful import Forgetful, keep_no_lock, know_no_condition
+from tests.integration.s3.forgetful import Forgetful, keep_no_lock, know_no_condition, take_it_unread
 from tests.integration.s3.proxy import Proxy, Rule, lose_the_answer, refuse
 from tests.support.run_context import INCIDENT, case_of
 from tests.support.workloads import SmallWorkload
@@ -290,6 +290,21 @@ def test_where_the_canary_may_not_be_tried_a_lock_counts_as_it_is_told(
             longer = prove(context, Expected(key, sha256, 1, "logs/a"), Retention("governance", 9))
             assert "locked until" in longer.reason
         owner.close()
+
+
+def test_a_digest_of_parts_counts_only_where_a_wrong_one_of_a_part_was_refused(
+    place: Place, contents: list[tuple[Content, Content]], small: SmallWorkload
+) -> None:
+    key, (divided, _) = evidence_key(INCIDENT, 1, "logs/a"), contents[2]
+    for rules, told in (([], True), ([Rule(take_it_unread, "PUT", r"canary/one\?")], False)):
+        store = place.store(promises.KEPT)
+        place.door.rules = rules
+        assert store.promises() == replace(promises.KEPT, refuses_parts=told)
+        with case_of(small.block(), store) as context:
+            divided.create(store, key)
+            receipt = prove(context, Expected(key, divided.sha256, len(divided.data), "logs/a", parts=divided.parts))
+            assert receipt.proven
+            assert receipt.read != told
 
 
 @pytest.mark.parametrize("place", ["versions"], indirect=True)
