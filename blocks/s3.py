@@ -40,10 +40,10 @@ from blocks.s3_lock import ObjectLock
 from blocks.s3_parts import Divided, base64_of
 from blocks.s3_retry import patiently
 from blocks.s3_wire import Body, Wire, pieces
-from tasks.custody.errors import Conflict, Denied
+from tasks.custody.errors import Denied
 from tasks.custody.evidence.parts import Parts
 from tasks.custody.store.manifest import digest_bytes
-from tasks.custody.store.promises import Promises, Way, in_one_request
+from tasks.custody.store.promises import KEPT, Promises, Way, in_one_request
 from tasks.custody.store.retention import NOTHING, Retention
 
 if TYPE_CHECKING:
@@ -117,17 +117,19 @@ class S3Store:
         """
         size = _size(source)
         way = self.promises().way(size, divided=parts is not None)
-        if (size > STREAM_ABOVE or way is Way.LOOKED) and self.ensure_present(key, sha256, parts):
+        new = self.promises().conditional(way)
+        look = self._looked if way is Way.LOOKED else self.ensure_present
+        if (size > STREAM_ABOVE or way is Way.LOOKED) and look(key, sha256, parts):
             return
         with self._once(f"{key} to be created in {self.place}", key, sha256, parts, way):
             if not isinstance(source, Path) or size <= STREAM_ABOVE:
-                self._put_small(key, source, sha256)
+                self._put_small(key, source, sha256, new=new)
             elif parts and way is not Way.SENT:
-                self._divided.send(self._name(key), source, parts, tell)
+                self._divided.send(self._name(key), source, parts, tell, new=new)
             else:
                 size = parts.total if parts else size
                 with opened(source) as file:
-                    self._put(self._name(key), partial(pieces, file.fileno(), source, 0, size), size, sha256)
+                    self._put(self._name(key), partial(pieces, file.fileno(), source, 0, size), size, sha256, new=new)
                 tell(size)
         if parts:
             self._retain(key)
@@ -141,19 +143,19 @@ class S3Store:
         except FileExistsError:
             if not self.ensure_present(key, sha256, parts):
                 raise vanished(self.place, key) from None
-        if way is Way.LOOKED:
-            self._look_again(key, sha256, parts)
+        if way is Way.LOOKED and not self._looked(key, sha256, parts):
+            raise vanished(self.place, key)
 
-    def _put_small(self, key: str, source: Path | bytes, sha256: str) -> None:
+    def _put_small(self, key: str, source: Path | bytes, sha256: str, *, new: bool) -> None:
         data, name = read_source(source), self._name(key)
         require_digest(key, digest_bytes(data), sha256)
         if self._lock.headers:
-            self._put(name, data, len(data), sha256)
+            self._put(name, data, len(data), sha256, new=new)
         else:
-            patiently(lambda: obstore.put(self._objects, name, data, mode="create"))
+            patiently(lambda: obstore.put(self._objects, name, data, mode="create" if new else "overwrite"))
 
-    def _put(self, name: str, body: Body, size: int, sha256: str) -> None:
-        headers = {**NEW, "Content-Length": str(size), "x-amz-checksum-sha256": base64_of(sha256)}
+    def _put(self, name: str, body: Body, size: int, sha256: str, *, new: bool = True) -> None:
+        headers = {**(NEW if new else {}), "Content-Length": str(size), "x-amz-checksum-sha256": base64_of(sha256)}
         self._lock.create_by_headers(
             lambda lock: self._wire.ask("PUT", name, {**headers, **lock}, body=body, sha256=sha256)
         )
@@ -165,29 +167,37 @@ class S3Store:
         self._retain(key)
         return True
 
-    def _known(self, key: str, sha256: str, parts: Parts | None) -> StoredObject | None:
+    def _known(self, key: str, sha256: str, parts: Parts | None, version: str = "") -> StoredObject | None:
         """What lies at a key: by the store's word, and by its bytes where that says nothing of this content."""
-        there = self.head(key)
+        there = self._told(key, version)
         said = there is None or there.says(sha256, parts) or (parts and parts.contradicted_by(there.composite))
         if said or there is None:
             return there
         seen = sha256_of()
-        for piece in self.stream(key):
+        for piece in self._stream(key, version):
             seen.update(piece)
         return replace(there, sha256=seen.hexdigest())
 
-    def _look_again(self, key: str, sha256: str, parts: Parts | None) -> None:
-        """What was created without a condition lies there, and, where versions are kept, nothing lay there before."""
+    def _looked(self, key: str, sha256: str, parts: Parts | None) -> bool:
+        """Whether this content lies there and, as far as one may look, no version of the key has another.
+
+        A PUT of ours whose answer was lost, and which was sent again, leaves two versions of one content.
+        """
+        there = self.ensure_present(key, sha256, parts)
         with suppress(Denied):
-            if (times := (self.rewritten(key) or {}).get(key, 1)) > 1:
-                raise Conflict(
-                    f"one version of {key} in {self.place}",
-                    f"{times}: somebody else wrote it at the same moment",
-                    "The store has no condition against it; it keeps all of them.",
-                    "Keep them for the investigation: compare each with the file, and ask who wrote it.",
-                )
-        if not self.ensure_present(key, sha256, parts):
-            raise vanished(self.place, key)
+            several = (self.rewritten(key) or {}).get(key, 1) > 1
+            for version in self._versions(key) if several else ():
+                known = self._known(key, sha256, parts, version)
+                settled(self.place, f"version {version} of {key}", known, sha256, parts)
+        return there
+
+    def _versions(self, key: str) -> Sequence[str]:
+        """All that have content."""
+        name = self._name(key)
+        with self._telling(f"the versions of {key} in {self.place}"):
+            pages = self._s3.get_paginator("list_object_versions").paginate(Bucket=self._bucket, Prefix=name)
+            found = [each for page in pages for each in page.get("Versions", ())]
+        return [each["VersionId"] for each in found if each["Key"] == name]
 
     def _retain(self, key: str) -> None:
         """Not every store gives a copy the lock that it is asked for."""
@@ -203,24 +213,27 @@ class S3Store:
         """
         size = parts.total if parts else 0
         way = Way.CONDITION if replace else self.promises().way(size, divided=parts is not None, copied=True)
-        if way is Way.LOOKED and self.ensure_present(key, sha256, parts):
+        if way is Way.LOOKED and self._looked(key, sha256, parts):
             return
         with self._once(f"{source} to be copied to {key} in {self.place}", key, sha256, parts, way):
             if way is Way.SENT:
                 self._send_again(source, key, sha256)
             else:
-                self._copy(self._name(source), self._name(key), parts, replace=replace)
+                new = not replace and self.promises().conditional(way)
+                self._copy(self._name(source), self._name(key), parts, replace=replace, new=new)
             if not replace:
                 self._retain(key)
 
-    def _copy(self, source: str, name: str, parts: Parts | None, *, replace: bool) -> None:
+    def _copy(self, source: str, name: str, parts: Parts | None, *, replace: bool, new: bool) -> None:
         if parts and not in_one_request(parts.total):
-            return self._divided.copy(source, name, parts, replace=replace)
+            return self._divided.copy(source, name, parts, replace=replace, new=new)
         headers = {"x-amz-copy-source": quote(f"/{self._bucket}/{source}", safe="/-_.~"), "Content-Length": "0"}
         if replace:
             self._wire.ask("PUT", name, headers)
         else:
-            self._lock.create_by_headers(lambda lock: self._wire.ask("PUT", name, {**headers, **NEW, **lock}))
+            self._lock.create_by_headers(
+                lambda lock: self._wire.ask("PUT", name, {**headers, **(NEW if new else {}), **lock})
+            )
         return None
 
     def _send_again(self, source: str, key: str, sha256: str) -> None:
@@ -246,17 +259,22 @@ class S3Store:
 
         Who only reads has not tried that.
         """
+        return self._told(key)
+
+    def _told(self, key: str, version: str = "") -> StoredObject | None:
         with self._telling(f"the digest of {key} in {self.place}"):
-            found = self._head(self._name(key))
+            found = self._head(self._name(key), version)
         if found is None:
             return None
-        there = _stored(key, found)
-        believed = self._promises is None or self._promises.digests
-        return there if believed else replace(there, sha256=None, composite="")
+        there, seen = _stored(key, found), self._promises or KEPT
+        if not seen.digests:
+            return replace(there, sha256=None, composite="")
+        return there if seen.refuses_parts else replace(there, composite="")
 
-    def _head(self, name: str) -> Mapping[str, str] | None:
+    def _head(self, name: str, version: str = "") -> Mapping[str, str] | None:
+        query = f"?versionId={quote(version, safe='-_.~')}" if version else ""
         try:
-            return self._wire.ask("HEAD", name, {"x-amz-checksum-mode": "ENABLED"}).headers
+            return self._wire.ask("HEAD", name, {"x-amz-checksum-mode": "ENABLED"}, query=query).headers
         except ClientError as error:
             if error.response["Error"]["Code"] != "404":
                 raise
@@ -274,9 +292,13 @@ class S3Store:
 
     def stream(self, key: str) -> Iterator[bytes]:
         """The bytes as they come, compared with nothing: what differs is for the reader to find."""
+        return self._stream(key)
+
+    def _stream(self, key: str, version: str = "") -> Iterator[bytes]:
+        which = {"VersionId": version} if version else {}
         with self._telling(f"{key} to be read from {self.place}"):
             try:
-                found = self._s3.get_object(Bucket=self._bucket, Key=self._name(key))
+                found = self._s3.get_object(Bucket=self._bucket, Key=self._name(key), **which)  # type: ignore[arg-type]
             except self._s3.exceptions.NoSuchKey:
                 raise absent(self.place, key) from None
             with closing(found["Body"]) as body:

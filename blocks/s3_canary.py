@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.literals import ObjectLockRetentionModeType
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef, ObjectLockRetentionTypeDef
 
-CANARIES: Final = "canary/"
+CANARIES: Final = ".evacuation-canary/"
 """Below the store's prefix. What lies there may be removed at any time."""
 NEW: Final = {"If-None-Match": "*"}
 _NOTHING: Final[Mapping[str, str]] = {}
 _TAKEN: Final = {"PreconditionFailed", "412"}
 _BAD_REQUEST: Final = 400
+_UNKNOWN: Final = {_BAD_REQUEST, 501}
+"""How a server refuses a header that it does not know."""
 _LOCKED: Final = timedelta(minutes=5)
 
 
@@ -42,18 +44,24 @@ class Canary:
         """Nothing is sent yet. `lock` is the mode that is asked for, empty if none is."""
         self._s3, self._wire, self._bucket, self._lock = client, wire, bucket, lock
         self._folder = prefix + CANARIES
+        self._new: Mapping[str, str] = NEW
+        self._rejects, self._refuses_parts = False, False
 
     def tried(self) -> Promises:
         """Try all of it. Errors are those of the clients; where this identity may not write there, nothing is seen."""
         try:
-            for name in ("one", "other"):
-                self._present(name)
+            return self._tried()
         except ClientError as error:
             if not is_denial(error):
                 raise
             said = error.response["Error"].get("Code", "")
             refused = f"{said} at {self._folder}; allow s3:PutObject and s3:GetObject there"
+            refused += ", and s3:PutObjectRetention" if self._lock else ""
             return Promises(*(False,) * 5, locks=not self._lock, untried=refused)
+
+    def _tried(self) -> Promises:
+        for name in ("one", "other"):
+            self._present(name)
         return Promises(
             refuses=self._refuses(),
             tells=self._told("other") == _checksum(b"other"),
@@ -61,6 +69,8 @@ class Canary:
             copies=self._conditional(self._copy),
             parts=self._conditional(self._complete),
             locks=not self._lock or self._locks(),
+            rejects=self._rejects,
+            refuses_parts=self._refuses_parts,
         )
 
     def _present(self, name: str) -> None:
@@ -72,6 +82,7 @@ class Canary:
                 raise
             if _code(error) not in _TAKEN:
                 self._put(name)
+                self._new, self._rejects = _NOTHING, True
 
     def _put(self, name: str, headers: Mapping[str, str] = _NOTHING, wrong: bytes | None = None) -> Mapping[str, str]:
         """Put a name as its own content; `wrong` is what the checksum beside it is made of instead."""
@@ -85,7 +96,7 @@ class Canary:
         try:
             asked = self._wire.ask("HEAD", self._folder + name, {"x-amz-checksum-mode": "ENABLED"})
         except ClientError as error:
-            if is_transient(error):
+            if is_denial(error) or is_transient(error):
                 raise
             return ""
         return asked.headers.get("x-amz-checksum-sha256", "")
@@ -93,11 +104,11 @@ class Canary:
     def _refuses(self) -> bool:
         """A new name each time: a bad store keeps one."""
         try:
-            self._put(f"wrong-{uuid4().hex}", NEW, wrong=b"another")
+            self._put(f"wrong-{uuid4().hex}", self._new, wrong=b"another")
         except ClientError as error:
-            if is_transient(error):
+            if is_denial(error) or is_transient(error):
                 raise
-            return error.response["ResponseMetadata"]["HTTPStatusCode"] == _BAD_REQUEST
+            return _status(error) == _BAD_REQUEST
         return False
 
     def _conditional(self, act: Callable[[], object]) -> bool:
@@ -105,8 +116,9 @@ class Canary:
         try:
             act()
         except ClientError as error:
-            if is_transient(error):
+            if is_denial(error) or is_transient(error):
                 raise
+            self._rejects |= _status(error) in _UNKNOWN
             return _code(error) in _TAKEN
         return False
 
@@ -121,6 +133,7 @@ class Canary:
         told = {"Content-Length": "3", "x-amz-checksum-sha256": _checksum(b"one")}
         query = f"?partNumber=1&uploadId={quote(begun, safe='-_.~')}"
         try:
+            self._refuses_parts = self._refuses_part(name, query)
             made = self._wire.ask("PUT", name, told, query=query, body=b"one", sha256=sha256_of(b"one").hexdigest())
             parts: list[CompletedPartTypeDef] = [
                 {"PartNumber": 1, "ETag": made.headers["etag"], "ChecksumSHA256": _checksum(b"one")}
@@ -132,18 +145,30 @@ class Canary:
             with suppress(ClientError):
                 self._s3.abort_multipart_upload(**where, UploadId=begun)
 
+    def _refuses_part(self, name: str, query: str) -> bool:
+        """One that is taken is overwritten by the next of its number."""
+        told = {"Content-Length": "3", "x-amz-checksum-sha256": _checksum(b"another")}
+        try:
+            self._wire.ask("PUT", name, told, query=query, body=b"one", sha256=sha256_of(b"one").hexdigest())
+        except ClientError as error:
+            if is_denial(error) or is_transient(error):
+                raise
+            return _status(error) == _BAD_REQUEST
+        return False
+
     def _locks(self) -> bool:
         """Whether a lock of some minutes is neither shortened nor ended by deleting, as far as one may try."""
         until = datetime.now(UTC) + _LOCKED
         spelled = until.strftime("%Y-%m-%dT%H:%M:%SZ")
         asked = {"x-amz-object-lock-mode": self._lock.upper(), "x-amz-object-lock-retain-until-date": spelled}
+        name = f"locked-{uuid4().hex}"
         try:
-            version = self._put("locked", asked).get("x-amz-version-id", "")
+            version = self._put(name, {**self._new, **asked}).get("x-amz-version-id", "")
         except ClientError as error:
-            if is_transient(error):
+            if is_denial(error) or is_transient(error):
                 raise
             return False
-        where: _Where = {"Bucket": self._bucket, "Key": f"{self._folder}locked"}
+        where: _Where = {"Bucket": self._bucket, "Key": self._folder + name}
         mode: ObjectLockRetentionModeType = "COMPLIANCE" if self._lock == "compliance" else "GOVERNANCE"
         sooner: ObjectLockRetentionTypeDef = {"Mode": mode, "RetainUntilDate": until - _LOCKED / 2}
         return (
@@ -160,6 +185,10 @@ class Canary:
                 raise
             return True
         return False
+
+
+def _status(error: ClientError) -> int:
+    return error.response["ResponseMetadata"]["HTTPStatusCode"]
 
 
 def _code(error: ClientError) -> str:

@@ -82,14 +82,19 @@ def is_transient(error: Exception) -> bool:
 
 
 def _passes(code: str) -> bool:
-    return code in _TRANSIENT or code in _UNREACHABLE or code.startswith("5")
+    return code in _TRANSIENT or code in _UNREACHABLE or _is_fault(code)
+
+
+def _is_fault(status: str) -> bool:
+    """Of the server, which may pass; what it has never learned (501) it will not know the next time."""
+    return status.startswith("5") and status != "501"
 
 
 def _code_and_words(error: Exception) -> tuple[str, str]:
     if isinstance(error, ClientError):
         status = str(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", ""))
         code = error.response["Error"].get("Code", status)
-        return (status if status.startswith("5") else code), error.response["Error"].get("Message", "")
+        return (status if _is_fault(status) else code), error.response["Error"].get("Message", "")
     if isinstance(error, BaseError | FileNotFoundError):
         return _read_obstore(str(error))
     return type(error).__name__, str(error)
@@ -100,7 +105,7 @@ def _read_obstore(text: str) -> tuple[str, str]:
     head = text.split("\n\nDebug source", 1)[0]
     status = re.search(r"status code: (\d{3})", head)
     code = re.search(r"<Code>(\w+)</Code>", head)
-    if status and (status[1].startswith("5") or not code):
+    if status and (_is_fault(status[1]) or not code):
         return status[1], head[:300]
     if code:
         message = re.search(r"<Message>([^<]*)</Message>", head)

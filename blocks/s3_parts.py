@@ -40,8 +40,8 @@ class Divided:
         """Nothing is sent yet."""
         self._s3, self._wire, self._bucket, self._lock = client, wire, bucket, lock
 
-    def send(self, name: str, source: Path, parts: Parts, tell: Callable[[int], object]) -> None:
-        """Send what the server has not kept, then put it together under a key that nobody else has meanwhile."""
+    def send(self, name: str, source: Path, parts: Parts, tell: Callable[[int], object], *, new: bool) -> None:
+        """Send what the server has not kept, then put it together, if `new` only where nobody else has the key."""
         with source.open("rb") as file:
             begun = list(self._begun(name))
             upload, done = (
@@ -54,10 +54,10 @@ class Divided:
                 tell(part.length)
 
             self._together(put, [part for part in parts if part.number not in done])
-        self._complete(name, upload, parts, done)
+        self._complete(name, upload, parts, done, new=new)
         self._end(name, (each for each in begun if each != upload))
 
-    def copy(self, source: str, name: str, parts: Parts, *, replace: bool) -> None:
+    def copy(self, source: str, name: str, parts: Parts, *, replace: bool, new: bool) -> None:
         """Copy inside the bucket, in the same parts, so that the copy has the same digest."""
         upload, done = self._begin(name, locked=not replace), dict[int, str]()
 
@@ -73,7 +73,7 @@ class Divided:
         except BaseException:
             self._end(name, [upload])
             raise
-        self._complete(name, upload, parts, done, replace=replace)
+        self._complete(name, upload, parts, done, new=new)
 
     def unfinished(self, prefix: str) -> Iterator[tuple[str, str]]:
         """Name and id of each upload under a prefix that was begun and neither completed nor ended, newest first."""
@@ -132,13 +132,13 @@ class Divided:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
 
-    def _complete(self, name: str, upload: str, parts: Parts, done: dict[int, str], *, replace: bool = False) -> None:
+    def _complete(self, name: str, upload: str, parts: Parts, done: dict[int, str], *, new: bool) -> None:
         made: list[CompletedPartTypeDef] = [
             {"PartNumber": part.number, "ETag": done[part.number], "ChecksumSHA256": base64_of(part.sha256)}
             for part in parts
         ]
         address: dict[str, str] = {"Bucket": self._bucket, "Key": name, "UploadId": upload}
-        only = {} if replace else {"IfNoneMatch": "*"}
+        only = {"IfNoneMatch": "*"} if new else {}
         try:
             self._s3.complete_multipart_upload(**address, **only, MultipartUpload={"Parts": made})  # type: ignore[arg-type]
         except ClientError as error:

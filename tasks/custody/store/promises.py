@@ -28,7 +28,9 @@ class Promises:
 
     It refuses content that differs from the SHA-256 beside it (`refuses`), tells that digest later (`tells`), honours
     the condition that nothing lies at the key when an object is put, copied, or completed from parts (`puts`, `copies`,
-    `parts`), and keeps a lock (`locks`; True where none is asked).
+    `parts`), and keeps a lock (`locks`; True where none is asked). `rejects`: it was seen to answer some of these
+    conditions with an error, whatever lies there. `refuses_parts`: it refuses a part of an upload that differs from the
+    SHA-256 beside it.
     """
 
     refuses: bool = True
@@ -38,6 +40,8 @@ class Promises:
     parts: bool = True
     locks: bool = True
     untried: str = ""
+    rejects: bool = False
+    refuses_parts: bool = True
 
     @property
     def digests(self) -> bool:
@@ -56,6 +60,15 @@ class Promises:
         ways = {self.way(size, divided=divided, copied=copied) for copied in (False, True)}
         return Way.LOOKED not in ways
 
+    def conditional(self, way: Way) -> bool:
+        """Whether the condition is sent: where it is not kept it does no harm, unless it is an error there."""
+        return not (self.rejects and way is Way.LOOKED)
+
+    @property
+    def locks_as_told(self) -> bool:
+        """Whether a lock that it tells of counts: not where it was seen not to keep one."""
+        return self.locks or bool(self.untried)
+
     @property
     def notes(self) -> tuple[str, ...]:
         """What is done in another way here and why, a sentence each; none of a store that keeps all of them."""
@@ -63,21 +76,26 @@ class Promises:
 
     def _notes(self) -> Iterator[str]:
         if self.untried:
-            yield f"what this store does could not be tried, so none of it is relied on: {self.untried}"
+            yield f"what this store does could not be tried, so no digest or condition is relied on: {self.untried}"
         elif not self.digests:
             yield f"it {'tells no digest' if self.refuses else 'takes a wrong digest'}"
         if not self.digests:
             yield "every byte is read back instead of trusting its digests"
+        elif not self.refuses_parts:
+            yield "it was not seen to refuse a wrong digest of a part: what is sent in parts is read back"
+        if self.untried and not self.locks:
+            yield "a lock counts where it tells of one; that it keeps locks was not seen"
         if not self.puts:
-            yield "it has no condition on new objects: each is looked for before and after, and others may come between"
+            why = "" if self.untried else "it has no condition on new objects: "
+            yield f"{why}each new object is looked for before and after, and others may come between"
         if self.puts and not self.copies:
-            yield "it copies over what is there: bytes are sent again instead of copied"
+            yield "it heeds no condition on copies: bytes are sent again instead of copied"
         if self.puts and not self.parts:
             yield (
-                "it completes parts over what is there: large files are sent whole; above "
+                "it heeds no condition on parts: large files are sent whole; above "
                 f"{ONE_REQUEST >> 30} GiB they are looked for before and after"
             )
-        if not self.locks:
+        if not self.locks_as_told:
             yield "it does not keep a lock: what is stored can be deleted before its time"
 
 

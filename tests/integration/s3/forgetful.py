@@ -6,7 +6,7 @@ from urllib.parse import unquote
 
 from blocks.s3_sign import signed
 from tasks.custody.store.promises import KEPT, Promises
-from tests.integration.s3.proxy import Exchange, Proxy
+from tests.integration.s3.proxy import Act, Exchange, Proxy
 
 if TYPE_CHECKING:
     from botocore.credentials import ReadOnlyCredentials
@@ -48,6 +48,28 @@ class Forgetful(Proxy):
                 del headers[name]
         if self.kept.tells and not self.kept.refuses and unquote(target) in self.said:
             headers[CHECKSUM] = self.said[unquote(target)]
+
+
+def know_no_condition(status: int) -> Act:
+    """An error for whatever is asked on a condition, as from a server that knows none; the rest is done."""
+
+    def act(exchange: Exchange) -> None:
+        if "if-none-match" in exchange.headers:
+            exchange.refuse(status, "NotImplemented")
+        else:
+            exchange.pass_on()
+
+    return act
+
+
+def take_it_unread(exchange: Exchange) -> None:
+    """Say that it was taken, as a store does that compares it with no digest."""
+    for _ in exchange.body():
+        pass
+    exchange.send_response_only(200)
+    exchange.send_header("ETag", '"0"')
+    exchange.send_header("Content-Length", "0")
+    exchange.end_headers()
 
 
 def keep_no_lock(exchange: Exchange) -> None:

@@ -16,6 +16,7 @@ from typing import Any, Self
 from urllib.parse import unquote, urlsplit
 
 PIECE = 1 << 16
+CANARY = "/.evacuation-canary/"
 Act = Callable[["Exchange"], None]
 
 
@@ -250,7 +251,7 @@ class Proxy:
     def rule_for(self, method: str, path: str) -> Rule | None:
         """The first that takes it. What is tried on canary objects is passed on uncounted, unless a rule names them."""
         with self._lock:
-            if "/canary/" in path:
+            if CANARY in path:
                 return next((rule for rule in self.rules if "canary" in rule.path and rule.takes(method, path)), None)
             self.asked[method] += 1
             return next((rule for rule in self.rules if rule.takes(method, path)), None)
@@ -258,7 +259,7 @@ class Proxy:
     def note(self, method: str, path: str, status: int) -> None:
         """What the client is about to hear."""
         with self._lock:
-            if "/canary/" not in path:
+            if CANARY not in path:
                 self.answered[method, path, status] += 1
 
     def stored(self, pattern: str = "/evidence/") -> Counter[str]:

@@ -25,8 +25,8 @@ from tasks.custody.store.retention import NOTHING, Retention
 from tasks.drill.parts import SeaweedFS
 from tasks.storage.latest_transaction import at_key
 from tasks.storage.offload import prove
-from tests.integration.s3.forgetful import Forgetful, keep_no_lock
-from tests.integration.s3.proxy import Rule
+from tests.integration.s3.forgetful import Forgetful, keep_no_lock, know_no_condition, take_it_unread
+from tests.integration.s3.proxy import Proxy, Rule, lose_the_answer, refuse
 from tests.support.run_context import INCIDENT, case_of
 from tests.support.workloads import SmallWorkload
 
@@ -189,6 +189,30 @@ def test_a_race_overwrites_only_where_the_receipt_does_not_say_exclusive_and_ver
                 assert ((store.rewritten(key) or {}).get(key, 1) > 1) == looked
 
 
+@pytest.mark.parametrize("place", ["versions"], indirect=True)
+def test_our_own_put_that_was_repeated_is_no_stranger_and_a_strangers_version_is_named_on_every_run(
+    place: Place, contents: list[tuple[Content, Content]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for kept, sizes in (("11000", 1), ("00000", 2)):
+        store = place.store(keeps(kept))
+        store.promises()
+        for number, (ours, theirs) in enumerate(contents[:sizes]):
+            place.door.rules = [Rule(lose_the_answer, "PUT", f"ours/{number}$")]
+            ours.create(store, f"ours/{number}")
+            ours.create(store, f"ours/{number}")
+            place.door.rules = [Rule(lose_the_answer, "PUT", f"copied/{number}$")]
+            ours.copy(store, f"ours/{number}", f"copied/{number}")
+            ours.copy(store, f"ours/{number}", f"copied/{number}")
+            theirs.create(store, f"both/{number}")
+            with monkeypatch.context() as patch:
+                somebody_is_quicker(patch, store)
+                with pytest.raises(Conflict, match="version"):
+                    ours.create(store, f"both/{number}")
+            with pytest.raises(Conflict, match="version"):
+                ours.create(store, f"both/{number}")
+        assert (store.rewritten("ours/0") or {}) == {"ours/0": 2}
+
+
 @pytest.mark.parametrize("combinations", COMBINATIONS)
 def test_no_receipt_is_proven_of_other_bytes_whatever_the_store_claims(
     place: Place, contents: list[tuple[Content, Content]], combinations: list[Promises], small: SmallWorkload
@@ -208,6 +232,79 @@ def test_no_receipt_is_proven_of_other_bytes_whatever_the_store_claims(
                 assert not prove(context, item).proven
                 with pytest.raises(Conflict):
                     ours.create(store, key)
+
+
+KNOWS_NONE = {
+    "of a copy": ("PUT", "canary/one$", 2, keeps("11101")),
+    "of parts": ("POST", "canary/one", 0, keeps("11110")),
+    "of anything": ("PUT|POST", "canary/", 0, keeps("11000")),
+}
+
+
+@pytest.mark.parametrize("status", [400, 501])
+@pytest.mark.parametrize(("method", "path", "skip", "kept"), KNOWS_NONE.values(), ids=KNOWS_NONE)
+def test_a_store_that_answers_a_condition_with_an_error_is_used_without_it(  # noqa: PLR0913, PLR0917  a table's columns
+    place: Place,
+    contents: list[tuple[Content, Content]],
+    status: int,
+    method: str,
+    path: str,
+    skip: int,
+    kept: Promises,
+) -> None:
+    store = place.store(promises.KEPT)
+    refused = know_no_condition(status)
+    place.door.rules = [Rule(refused, method, path, skip=skip, times=99)]
+    assert store.promises() == replace(kept, rejects=True)
+    if kept.puts:
+        return
+    place.door.rules = [Rule(refused, "PUT|POST", times=10**6, path="")]
+    for number, (ours, theirs) in enumerate(contents):
+        for _ in "12":
+            ours.create(store, f"sent/{number}")
+            ours.copy(store, f"sent/{number}", f"copied/{number}")
+        for key in (f"sent/{number}", f"copied/{number}"):
+            with pytest.raises(Conflict):
+                theirs.create(store, key)
+            assert b"".join(store.stream(key)) == ours.data
+
+
+@pytest.mark.parametrize(("method", "path"), [("PUT", "canary/"), ("HEAD", "canary/"), ("PUT", "canary/locked")])
+def test_where_the_canary_may_not_be_tried_a_lock_counts_as_it_is_told(
+    method: str, path: str, small: SmallWorkload, seaweed: SeaweedFS, credentials: AwsCredentials
+) -> None:
+    asked = Retention("governance", 3)
+    with Proxy(seaweed.endpoint, [Rule(refuse(403, "AccessDenied"), method, path, times=99)]) as door:
+        bucket, owner = (
+            f"promises-{uuid4().hex[:8]}",
+            credentials.get_boto3_session().client("s3", endpoint_url=seaweed.endpoint),
+        )
+        owner.create_bucket(Bucket=bucket, ObjectLockEnabledForBucket=True)
+        store = S3Store(bucket, "untried", credentials=credentials, endpoint=door.endpoint, retention=asked)
+        assert store.promises().untried
+        assert not any("heeds no" in note for note in store.promises().notes)
+        with case_of(small.block(), store) as context:
+            key, sha256 = evidence_key(INCIDENT, 1, "logs/a"), hashlib.sha256(b"a").hexdigest()
+            store.create(key, b"a", sha256)
+            assert prove(context, Expected(key, sha256, 1, "logs/a"), asked).proven
+            longer = prove(context, Expected(key, sha256, 1, "logs/a"), Retention("governance", 9))
+            assert "locked until" in longer.reason
+        owner.close()
+
+
+def test_a_digest_of_parts_counts_only_where_a_wrong_one_of_a_part_was_refused(
+    place: Place, contents: list[tuple[Content, Content]], small: SmallWorkload
+) -> None:
+    key, (divided, _) = evidence_key(INCIDENT, 1, "logs/a"), contents[2]
+    for rules, told in (([], True), ([Rule(take_it_unread, "PUT", r"canary/one\?")], False)):
+        store = place.store(promises.KEPT)
+        place.door.rules = rules
+        assert store.promises() == replace(promises.KEPT, refuses_parts=told)
+        with case_of(small.block(), store) as context:
+            divided.create(store, key)
+            receipt = prove(context, Expected(key, divided.sha256, len(divided.data), "logs/a", parts=divided.parts))
+            assert receipt.proven
+            assert receipt.read != told
 
 
 @pytest.mark.parametrize("place", ["versions"], indirect=True)

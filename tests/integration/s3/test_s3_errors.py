@@ -150,6 +150,7 @@ def quoted(status: int, code: str) -> GenericError:
         (answer(418, "NeverHeardOf"), PermanentStoreError, "what the store says"),
         (answer(503, "SlowDown"), TransientStoreError, "again"),
         (answer(500, "InternalError"), TransientStoreError, "again"),
+        (answer(501, "NotImplemented"), PermanentStoreError, "what the store says"),
         (answer(502, "BadGateway"), TransientStoreError, "again"),
         (answer(409, "ConditionalRequestConflict"), TransientStoreError, "again"),
         (EndpointConnectionError(endpoint_url="http://x"), TransientStoreError, "network"),

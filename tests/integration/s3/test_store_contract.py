@@ -297,7 +297,7 @@ def test_obstore_writes_the_key_that_boto3_lists(seaweed: SeaweedFS, credentials
         aws_secret_access_key=seaweed.secret_key,
     )
     listed = [item["Key"] for item in client.list_objects_v2(Bucket=seaweed.bucket, Prefix=prefix)["Contents"]]
-    assert [key for key in listed if not key.startswith(f"{prefix}/canary/")] == [f"{prefix}/{name}"]
+    assert [key for key in listed if not key.startswith(f"{prefix}/.evacuation-canary/")] == [f"{prefix}/{name}"]
 
 
 def test_a_large_file_is_streamed_under_the_same_contract(

@@ -56,8 +56,11 @@ def test_a_digest_counts_only_where_a_wrong_one_is_refused() -> None:
         (Promises(puts=False), ["before and after"]),
         (Promises(copies=False), ["sent again instead of copied"]),
         (Promises(parts=False), ["sent whole; above 5 GiB"]),
+        (Promises(refuses_parts=False), ["of a part"]),
         (Promises(locks=False), ["does not keep a lock"]),
-        (Promises(refuses=False, tells=False, puts=False, untried="403"), ["not be tried", "read", "befo"]),
+        (Promises(tells=False, locks=False), ["tells no digest", "read back", "does not keep a lock"]),
+        (Promises(refuses=False, tells=False, puts=False, untried="403"), ["not be tried", "read", "each new"]),
+        (Promises(refuses=False, locks=False, untried="403"), ["not be tried", "read", "a lock counts"]),
     ],
 )
 def test_what_is_done_in_another_way_is_said(seen: Promises, told: list[str]) -> None:
