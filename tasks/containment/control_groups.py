@@ -13,7 +13,7 @@ from tasks.adapters.host import Host, lives
 from tasks.containment.cordon import matchers, named
 from tasks.containment.members import Snapshot, find_members, inside, own_pids, protected_pids
 from tasks.containment.short_lived import NO_PID
-from tasks.containment.suspects import suspects_to_end
+from tasks.containment.suspects import suspects_at_a_glance, suspects_to_end
 from tasks.custody.containment.groups import (
     INCIDENT_PREFIX,
     Held,
@@ -216,7 +216,7 @@ class Groups:
         asked, own = (matchers(context.workload), context.root), own_pids(context, snapshot)
         spared, names = protected_pids(context, snapshot), named(context.workload)
         kept = {pid: snapshot[pid] for pid in spared if pid in snapshot}
-        kin = {who.pid for who in self.find(snapshot)}
+        kin, glance = {who.pid for who in self.find(snapshot)}, suspects_at_a_glance(context)
 
         def look() -> list[Process]:
             nonlocal last
@@ -228,7 +228,9 @@ class Groups:
             found = {who.pid for who in members(kept | came, *asked, ours, names)} if came else set()
             if came and self.with_suspects:
                 above = {each.parent: snapshot[each.parent] for each in came.values() if each.parent in snapshot}
-                found |= {who.pid for who in suspects_to_end(context, kept | above | came, ())}
+                table = kept | above | came
+                tied = glance(table, {*kin, *found}, {*ours, *above}) or suspects_to_end(context, table, ())
+                found |= {who.pid for who in tied}
             kin.update(found | (descendants(came, kin) - ours))
             return [process for pid, process in came.items() if pid in kin]
 

@@ -2,8 +2,9 @@
 
 import os
 import sys
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Final
 
@@ -62,6 +63,32 @@ def suspects_to_end(context: RunContext, snapshot: Snapshot, frozen: Iterable[Id
     found = look(context.host, context.workload, visible, context.journal(SINCE, int) or ticks())
     spared = protected_pids(context, snapshot) | excluded_pids(snapshot) | excused_pids(context, snapshot)
     return included(snapshot, found.suspects, known, context.root, spared)
+
+
+def suspects_at_a_glance(
+    context: RunContext,
+) -> Callable[[Snapshot, Collection[int], Collection[int]], dict[Identity, Member]]:
+    """Judge newcomers by what was read when they were met, for one that lives for a millisecond is gone before more is.
+
+    It is given a snapshot, the pids that are known as members, and those that are spared.
+    """
+    facts = _facts(context.host, context.workload, context.root, ())
+    program = os.path.realpath(Path(context.root, context.workload.interpreter))
+    apart = matchers(context.workload)
+
+    def tie(process: Process) -> str:
+        if any(matcher.names(process) for matcher in apart):  # a member, or told apart by user or port
+            return ""
+        traces = Traces(program=facts.interpreter if process.executable == program else None)
+        return replace(facts, traces={process.identity: traces}).tie(process, context.root)
+
+    def judge(snapshot: Snapshot, members: Collection[int], spared: Collection[int]) -> dict[Identity, Member]:
+        asked = (process for pid, process in snapshot.items() if pid not in spared and pid not in members)
+        found = {process.identity: fact for process in asked if (fact := tie(process))}
+        ours = {*spared, *excused_pids(context, snapshot)} if found else ()
+        return included(snapshot, found, members, context.root, ours)
+
+    return judge
 
 
 def _facts(host: Host, workload: Workload, root: PurePath, processes: Iterable[Process]) -> Facts:
