@@ -1,18 +1,18 @@
 """Try on objects of no value what a bucket does: digests, conditions, locks. No error tells of what it ignores."""
 
-import base64
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from hashlib import sha256 as sha256_of
-from typing import TYPE_CHECKING, Final, TypedDict
+from typing import TYPE_CHECKING, Final, TypedDict, TypeVar
 from urllib.parse import quote
 from uuid import uuid4
 
 from botocore.exceptions import ClientError
 
 from blocks.s3_errors import is_denial, is_transient
+from blocks.s3_parts import base64_of
 from blocks.s3_wire import Wire
+from tasks.custody.store.manifest import digest_bytes
 from tasks.custody.store.promises import Promises
 from tasks.custody.store.retention import Lock
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.literals import ObjectLockRetentionModeType
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef, ObjectLockRetentionTypeDef
+
+T = TypeVar("T")
 
 CANARIES: Final = ".evacuation-canary/"
 """Below the store's prefix. What lies there may be removed at any time."""
@@ -75,52 +77,36 @@ class Canary:
 
     def _present(self, name: str) -> None:
         """Put it there; a condition that a store does not know must not keep it from being there."""
-        try:
-            self._put(name, NEW)
-        except ClientError as error:
-            if is_denial(error) or is_transient(error) or _code(error) == "NoSuchBucket":
-                raise
-            if _code(error) not in _TAKEN:
-                self._put(name)
-                self._new, self._rejects = _NOTHING, True
+        answer = _answered(lambda: self._put(name, NEW))
+        if isinstance(answer, ClientError) and _code(answer) not in _TAKEN:
+            if _code(answer) == "NoSuchBucket":
+                raise answer
+            self._put(name)
+            self._new, self._rejects = _NOTHING, True
 
     def _put(self, name: str, headers: Mapping[str, str] = _NOTHING, wrong: bytes | None = None) -> Mapping[str, str]:
         """Put a name as its own content; `wrong` is what the checksum beside it is made of instead."""
         data = name.encode()
         checksum = _checksum(wrong or data)
         given = {**headers, "Content-Length": str(len(data)), "x-amz-checksum-sha256": checksum}
-        answer = self._wire.ask("PUT", self._folder + name, given, body=data, sha256=sha256_of(data).hexdigest())
-        return answer.headers
+        return self._wire.ask("PUT", self._folder + name, given, body=data, sha256=digest_bytes(data)).headers
 
     def _told(self, name: str) -> str:
-        try:
-            asked = self._wire.ask("HEAD", self._folder + name, {"x-amz-checksum-mode": "ENABLED"})
-        except ClientError as error:
-            if is_denial(error) or is_transient(error):
-                raise
-            return ""
-        return asked.headers.get("x-amz-checksum-sha256", "")
+        place, asked = self._folder + name, {"x-amz-checksum-mode": "ENABLED"}
+        answer = _answered(lambda: self._wire.ask("HEAD", place, asked))
+        return "" if isinstance(answer, ClientError) else answer.headers.get("x-amz-checksum-sha256", "")
 
     def _refuses(self) -> bool:
         """A new name each time: a bad store keeps one."""
-        try:
-            self._put(f"wrong-{uuid4().hex}", self._new, wrong=b"another")
-        except ClientError as error:
-            if is_denial(error) or is_transient(error):
-                raise
-            return _status(error) == _BAD_REQUEST
-        return False
+        return _is_bad(_answered(lambda: self._put(f"wrong-{uuid4().hex}", self._new, wrong=b"another")))
 
     def _conditional(self, act: Callable[[], object]) -> bool:
         """Whether what may only create is refused because something is there."""
-        try:
-            act()
-        except ClientError as error:
-            if is_denial(error) or is_transient(error):
-                raise
-            self._rejects |= _status(error) in _UNKNOWN
-            return _code(error) in _TAKEN
-        return False
+        answer = _answered(act)
+        if not isinstance(answer, ClientError):
+            return False
+        self._rejects |= _status(answer) in _UNKNOWN
+        return _code(answer) in _TAKEN
 
     def _copy(self) -> None:
         source = quote(f"/{self._bucket}/{self._folder}other", safe="/-_.~")
@@ -130,14 +116,11 @@ class Canary:
         name = f"{self._folder}one"
         where: _Where = {"Bucket": self._bucket, "Key": name}
         begun = self._s3.create_multipart_upload(**where, ChecksumAlgorithm="SHA256")["UploadId"]
-        told = {"Content-Length": "3", "x-amz-checksum-sha256": _checksum(b"one")}
-        query = f"?partNumber=1&uploadId={quote(begun, safe='-_.~')}"
         try:
-            self._refuses_parts = self._refuses_part(name, query)
-            made = self._wire.ask("PUT", name, told, query=query, body=b"one", sha256=sha256_of(b"one").hexdigest())
-            parts: list[CompletedPartTypeDef] = [
-                {"PartNumber": 1, "ETag": made.headers["etag"], "ChecksumSHA256": _checksum(b"one")}
-            ]
+            # one that is taken is overwritten by the next of its number
+            self._refuses_parts = _is_bad(_answered(lambda: self._put_part(begun, b"another")))
+            tag = self._put_part(begun, b"one")["etag"]
+            parts: list[CompletedPartTypeDef] = [{"PartNumber": 1, "ETag": tag, "ChecksumSHA256": _checksum(b"one")}]
             self._s3.complete_multipart_upload(
                 **where, UploadId=begun, IfNoneMatch="*", MultipartUpload={"Parts": parts}
             )
@@ -145,16 +128,11 @@ class Canary:
             with suppress(ClientError):
                 self._s3.abort_multipart_upload(**where, UploadId=begun)
 
-    def _refuses_part(self, name: str, query: str) -> bool:
-        """One that is taken is overwritten by the next of its number."""
-        told = {"Content-Length": "3", "x-amz-checksum-sha256": _checksum(b"another")}
-        try:
-            self._wire.ask("PUT", name, told, query=query, body=b"one", sha256=sha256_of(b"one").hexdigest())
-        except ClientError as error:
-            if is_denial(error) or is_transient(error):
-                raise
-            return _status(error) == _BAD_REQUEST
-        return False
+    def _put_part(self, upload: str, claimed: bytes) -> Mapping[str, str]:
+        """Put the first part of "one"; the checksum beside it is that of `claimed`."""
+        name, told = f"{self._folder}one", {"Content-Length": "3", "x-amz-checksum-sha256": _checksum(claimed)}
+        query = f"?partNumber=1&uploadId={quote(upload, safe='-_.~')}"
+        return self._wire.ask("PUT", name, told, query=query, body=b"one", sha256=digest_bytes(b"one")).headers
 
     def _locks(self) -> bool:
         """Whether a lock of some minutes is neither shortened nor ended by deleting, as far as one may try."""
@@ -162,12 +140,10 @@ class Canary:
         spelled = until.strftime("%Y-%m-%dT%H:%M:%SZ")
         asked = {"x-amz-object-lock-mode": self._lock.upper(), "x-amz-object-lock-retain-until-date": spelled}
         name = f"locked-{uuid4().hex}"
-        try:
-            version = self._put(name, {**self._new, **asked}).get("x-amz-version-id", "")
-        except ClientError as error:
-            if is_denial(error) or is_transient(error):
-                raise
+        answer = _answered(lambda: self._put(name, {**self._new, **asked}))
+        if isinstance(answer, ClientError):
             return False
+        version = answer.get("x-amz-version-id", "")
         where: _Where = {"Bucket": self._bucket, "Key": self._folder + name}
         mode: ObjectLockRetentionModeType = "COMPLIANCE" if self._lock == "compliance" else "GOVERNANCE"
         sooner: ObjectLockRetentionTypeDef = {"Mode": mode, "RetainUntilDate": until - _LOCKED / 2}
@@ -187,6 +163,21 @@ class Canary:
         return False
 
 
+def _answered(act: Callable[[], T]) -> T | ClientError:
+    """What came of an act, or the error that it was answered with; one of our rights or of the moment is raised."""
+    try:
+        return act()
+    except ClientError as error:
+        if is_denial(error) or is_transient(error):
+            raise
+        return error
+
+
+def _is_bad(answer: object) -> bool:
+    """Whether a request was refused as it was, and not for what its condition asks."""
+    return isinstance(answer, ClientError) and _status(answer) == _BAD_REQUEST
+
+
 def _status(error: ClientError) -> int:
     return error.response["ResponseMetadata"]["HTTPStatusCode"]
 
@@ -196,4 +187,4 @@ def _code(error: ClientError) -> str:
 
 
 def _checksum(data: bytes) -> str:
-    return base64.b64encode(sha256_of(data).digest()).decode()
+    return base64_of(digest_bytes(data))
