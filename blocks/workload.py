@@ -3,12 +3,21 @@
 import socket
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
-from urllib.parse import urlsplit
 
 from prefect.blocks.core import Block
 from pydantic import AfterValidator, ConfigDict, Field, HttpUrl, field_validator, model_validator
 
-from tasks.custody.incident.description import API, TRAINING, WORKER, absolute, address, pattern, ports_named, unit
+from tasks.custody.incident.description import (
+    API,
+    TRAINING,
+    WORKER,
+    absolute,
+    address,
+    leads_to,
+    pattern,
+    ports_named,
+    unit,
+)
 from tasks.custody.models.imports import never
 
 
@@ -273,11 +282,10 @@ class Workload(Block):
 
         The block's own api_command names none, nor does any with containers or units: these start the API by their own.
         """
-        url = urlsplit(self.api_url)
+        host, port = leads_to(self.api_url)
         usual = self.api_command == type(self).model_fields["api_command"].default
         named = [] if usual or self.containers or self.units else ports_named(self.api_command, self.api_environment)
-        port = str(url.port or {"https": 443}.get(url.scheme, 80))
-        if self.api_port is None and url.hostname in _THIS_HOST and named and named[-1] != port:
+        if self.api_port is None and host in _THIS_HOST and named and named[-1] != str(port):
             raise ValueError(
                 f"expected one port of the API; got {port} in api_url and {named[-1]} in api_command. Nothing was "
                 "saved. Correct one of them or leave api_url out; with a proxy before the API give api_port as well. "

@@ -5,11 +5,11 @@ import socket
 from collections.abc import Iterable
 from ipaddress import ip_address
 from typing import Final
-from urllib.parse import urlsplit
 
 from blocks.workload import Workload
 from tasks.custody.containment.membership import program
 from tasks.custody.containment.process import Identity, Listener
+from tasks.custody.incident.description import leads_to
 from tasks.incident.layout import LISTENED
 from tasks.runtime.context import RunContext
 
@@ -30,11 +30,10 @@ def port_of(workload: Workload) -> int | None:
     if workload.api_port:
         return workload.api_port
     try:
-        url = urlsplit(workload.api_address)
-        port = url.port or {"http": 80, "https": 443}[url.scheme]
+        host, port = leads_to(workload.api_address)
     except ValueError:
         return None
-    return port if _is_here(url.hostname or "") else None
+    return port if _is_here(host) else None
 
 
 def _is_here(host: str) -> bool:

@@ -5,6 +5,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeAlias
+from urllib.parse import urlsplit
 
 from tasks.custody.errors import Refused
 
@@ -113,6 +114,12 @@ def ports_named(command: Iterable[str], environment: Mapping[str, str]) -> list[
     """Ports that a server's command and environment name; the last one counts."""
     words = " ".join([*(f"{name}={value}" for name, value in environment.items()), *command]).split()
     return [str(port) for port in _PORT.findall("\n".join(words))]
+
+
+def leads_to(url: str) -> tuple[str, int]:
+    """Host and port that a URL leads to; the host is empty where it names none. ValueError for a port that is none."""
+    where = urlsplit(url)
+    return where.hostname or "", where.port or {"https": 443}.get(where.scheme, 80)
 
 
 def absolute(path: Path) -> Path:
