@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
 
 from tasks.adapters.saved_blocks import secret_headers
 from tasks.containment.containment_check import check_containment
@@ -15,6 +14,7 @@ from tasks.containment.pause_prefect import pause_named
 from tasks.containment.uncordon import uncordon
 from tasks.custody.containment.receipt import Containment, Recovery
 from tasks.custody.evidence.acquisition import Seal
+from tasks.custody.incident.description import leads_to
 from tasks.custody.incident.verdict import Verdict, why_not_recover
 from tasks.recovery.api_client import Api, NotRecovered, Prediction, failure, predict, shown_address, wait_healthy
 from tasks.recovery.container_api import ContainerApi, api_container, restore_restart_policies
@@ -107,10 +107,9 @@ class _Before:
 
 def _require_unchanged(context: RunContext, way: Revival, models: SealedModels, *, lives: bool = False) -> _Before:
     """NotRecovered unless each model that the API may load at its start is as in the manifest, and none is suspect."""
-    before = _Before(
-        tuple(models.starting(context, way.folder, way.words, lives=lives)),
-        frozenset(way.folder.listed(models.files)),
-    )
+    there = way.folder.listed(models.files)
+    names = models.starting(context, way.folder.root, there, way.words, lives=lives)
+    before = _Before(tuple(names), frozenset(there))
     models.require_unchanged(shown_address(context.workload), way.folder, before.names)
     return before
 
@@ -131,8 +130,8 @@ def _prove_again(context: RunContext, way: Revival, models: SealedModels, header
 
 def address_of(workload: "Workload") -> tuple[str, int]:
     """Host and port of the API."""
-    url = urlsplit(workload.api_address)
-    return url.hostname or "127.0.0.1", url.port or (443 if url.scheme == "https" else 80)
+    host, port = leads_to(workload.api_address)
+    return host or "127.0.0.1", port
 
 
 def _prove(

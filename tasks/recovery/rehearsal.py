@@ -10,11 +10,10 @@ from tasks.containment.freeze import load_frozen
 from tasks.custody.errors import EvacuationError
 from tasks.custody.evidence.acquisition import Seal
 from tasks.custody.models.canary import row_of
-from tasks.custody.models.contract import value_at
 from tasks.custody.step_result import StepResult
 from tasks.recovery.api_client import Api, ApiResponse, failure, predict, shown_address
 from tasks.recovery.recover import address_of
-from tasks.recovery.served_model import SealedModels, path_of
+from tasks.recovery.served_model import SealedModels, named_in, path_of
 from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
 
@@ -77,9 +76,9 @@ def _prediction(api: Api) -> tuple[bool, str]:
 
 
 def _model(health: ApiResponse, pointer: str, models: SealedModels) -> tuple[bool, str]:
-    said = value_at(health.content, pointer)
-    if not isinstance(said, str):
-        return False, f"nothing at {pointer} (model_at) in {health.summary}"
+    said, silent = named_in(health, pointer)
+    if silent:
+        return False, silent
     if not models.sound:
         return False, f"it says {health.shown(said)!r}, and no model is sound"
     return True, f"it says {health.shown(said)!r}; the newest sound one is {path_of(models.sound[0])}"

@@ -18,7 +18,7 @@ from tasks.custody.models.inspection import ModelFinding, Soundness, goes_along,
 from tasks.custody.store.manifest import digest
 from tasks.evidence.model_inspection import sealed_findings, sound_models
 from tasks.evidence.seal import read_manifest
-from tasks.recovery.api_client import Api, failure
+from tasks.recovery.api_client import Api, ApiResponse, failure
 from tasks.runtime.context import RunContext
 
 _CURE_OF_ONE: Final = "model_imports allows what is your own; 自作なら model_imports"
@@ -133,16 +133,16 @@ class SealedModels:
         return cls(files, tuple(sorted(models, key=lambda file: file.mtime_ns or 0, reverse=True)), tuple(found))
 
     def starting(
-        self, context: RunContext, folder: ModelFolder, words: Iterable[str], *, lives: bool = False
+        self, context: RunContext, root: str, there: Sequence[str], words: Iterable[str], *, lives: bool = False
     ) -> list[str]:
-        """Names of the models that the API may load at its start: those that its start names.
+        """Names of the models that the API may load at its start: those that its start names, relative to `root`.
 
-        Else all that lie there, whatever it is told to reload afterwards: new ones too, unless an earlier recovery has
-        let training in. For one that lives, what it is told to reload is enough.
+        Else all that lie `there`, whatever it is told to reload afterwards: new ones too, unless an earlier recovery
+        has let training in. For one that lives, what it is told to reload is enough.
         """
-        there, sound = folder.listed(self.files), [path_of(file) for file in self.sound]
+        sound = [path_of(file) for file in self.sound]
         reloaded = sound[:1] if context.workload.reload_path else []
-        if named := models_named(words, folder.root, there) or models_named(words, folder.root, sound):
+        if named := models_named(words, root, there) or models_named(words, root, sound):
             return named
         if lives and reloaded:
             return reloaded
@@ -214,8 +214,8 @@ def prove_served(
     digests = {file.sha256: path for file, path in zip(expected, paths, strict=True)}
     if block.model_at:
         answer = api.ask("GET", block.health_path)
-        said = value_at(answer.content, block.model_at) if answer.good else None
-        if isinstance(said, str):
+        said, silent = named_in(answer, block.model_at)
+        if not silent:
             path = served(said, paths, folder, answer.shown)
             if (sha256 := folder.digest(path)) not in digests:
                 wanted = f"the API at {api.url} to serve sha256 {expected[0].sha256}, as in the manifest"
@@ -223,7 +223,7 @@ def prove_served(
             paths, digests = [digests[sha256]], {sha256: digests[sha256]}
             unproven.append(models.undecided(paths[0], said, answer.shown(said)))
         else:
-            unproven.append(f"which model it serves: nothing at {block.model_at} (model_at) in {answer.summary}")
+            unproven.append(f"which model it serves: {silent}")
     elif not block.reload_path:
         unproven.append(models.unsound(names))
     told = tuple(filter(None, unproven))
@@ -245,6 +245,12 @@ def reload(api: Api, path: str, sha256: str, folder: ModelFolder) -> str:
         raise failure(f"{path} to have sha256 {sha256}, as in the manifest, for {api.url}", now)
     answer = api.ask("POST", api.block.reload_path, params={"path": known})
     return "" if answer.good else f"that it reloads {path}: {answer.summary}"
+
+
+def named_in(health: ApiResponse, pointer: str) -> tuple[str, str]:
+    """The model that the API's answer names, or why it names none."""
+    said = value_at(health.content, pointer) if health.good else None
+    return (said, "") if isinstance(said, str) else ("", f"nothing at {pointer} (model_at) in {health.summary}")
 
 
 def served(said: str, asked: Sequence[str], folder: ModelFolder, shown: Callable[[str], str] = redact) -> str:

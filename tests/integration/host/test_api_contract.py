@@ -45,7 +45,8 @@ class Sealed:
     def starting(self, *words: str, **block: Any) -> list[str]:
         """What an API may start with whose start has these words."""
         self.context.workload = self.context.workload.model_copy(update=block)
-        return self.models.starting(self.context, self.folder, words)
+        there = self.folder.listed(self.models.files)
+        return self.models.starting(self.context, self.folder.root, there, words)
 
     def prove(self, api: Api, *names: str) -> Served:
         """Prove what this API serves, which may have started with these."""
@@ -210,7 +211,7 @@ def test_what_it_may_start_with_is_what_its_start_names_else_everything_whatever
 
 
 def test_one_that_lives_and_reloads_is_asked_for_what_it_reloads_alone(sealed: Sealed) -> None:
-    assert sealed.models.starting(sealed.context, sealed.folder, ["api"], lives=True) == [NAMES[0]]
+    assert sealed.models.starting(sealed.context, sealed.folder.root, NAMES, ["api"], lives=True) == [NAMES[0]]
 
 
 def test_a_suspect_beside_others_is_refused_with_the_ways_to_go_on(sealed: Sealed) -> None:
