@@ -19,6 +19,7 @@ from tasks.custody.containment.container import workload_containers
 from tasks.custody.containment.process import Identity
 from tasks.custody.errors import EngineError
 from tasks.custody.evidence.redact import command_line
+from tasks.custody.incident.verdict import deployment_run
 from tasks.incident.current import last_opened
 from tasks.incident.directory import base_of, bases, cordon_base, find_home, homes
 from tasks.incident.layout import CAUGHT, CORDON, EARLY, ENDED, FROZEN, INCIDENT, closings
@@ -43,7 +44,7 @@ class Called:
 
     def run(self, flow: str, incident: str) -> str:
         """The command for a worker's run of an incident."""
-        return f".venv/bin/prefect deployment run {flow}/{self.name} --param incident_id={incident} --watch"
+        return deployment_run(flow, self.name, incident)
 
     def make(self, target: str, *more: str) -> str:
         """The command that needs no server."""

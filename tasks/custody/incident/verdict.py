@@ -147,7 +147,7 @@ def judge_thaw(
 ) -> Verdict:
     """Judge an incident that was called off. One of which something stays frozen is not over: it is NOTCONTAINED."""
     if thawed is None or thawed.left:
-        then = f"again, as root where it was denied: {_run('thaw', workload, incident)}"
+        then = f"again, as root where it was denied: {deployment_run('thaw', workload, incident)}"
         missing = (*(thawed.left if thawed else ()), *trouble)
         return Verdict(Word.NOT_CONTAINED, (), missing, tuple(notes), then)
     missing = () if thawed.resumed.is_complete else (thawed.resumed.summary,)
@@ -199,14 +199,15 @@ def _describe(item: Evidence) -> str:
 
 def _next(word: Word, incident: str, workload: str) -> str:
     """What to do, and at the end the command that does it."""
-    again = _run("evacuate", workload, incident)
+    again = deployment_run("evacuate", workload, incident)
     return {
-        Word.VERIFIED: f"write the postmortem; to bring the API back: {_run('recover', workload, incident)}",
+        Word.VERIFIED: f"write the postmortem; to bring the API back: {deployment_run('recover', workload, incident)}",
         Word.PARTIAL: f"mend the cause of the loss, then: {again}",
         Word.UNVERIFIED: f"mend the store or the network, then (finished steps are not repeated): {again}",
         Word.NOT_CONTAINED: f"stop what is named here by hand, then: {again}",
     }[word]
 
 
-def _run(flow: str, workload: str, incident: str) -> str:
+def deployment_run(flow: str, workload: str, incident: str) -> str:
+    """Return the command that has a worker run this flow for an incident, to be pasted as it stands."""
     return f".venv/bin/prefect deployment run {flow}/{workload} --param incident_id={incident} --watch"
