@@ -216,7 +216,8 @@ class Groups:
         asked, own = (matchers(context.workload), context.root), own_pids(context, snapshot)
         spared, names = protected_pids(context, snapshot), named(context.workload)
         kept = {pid: snapshot[pid] for pid in spared if pid in snapshot}
-        kin, glance = {who.pid for who in self.find(snapshot)}, suspects_at_a_glance(context)
+        kin = {who.pid for who in self.find(snapshot)}
+        glance = suspects_at_a_glance(context) if self.with_suspects else None
 
         def look() -> list[Process]:
             nonlocal last
@@ -226,7 +227,7 @@ class Groups:
             kin.difference_update(process.pid for process in new)  # of whom had their pids before them none is left
             ours = spared | descendants(kept | came, own)
             found = {who.pid for who in members(kept | came, *asked, ours, names)} if came else set()
-            if came and self.with_suspects:
+            if came and glance:
                 above = {each.parent: snapshot[each.parent] for each in came.values() if each.parent in snapshot}
                 table = kept | above | came
                 tied = glance(table, {*kin, *found}, {*ours, *above}) or suspects_to_end(context, table, ())
