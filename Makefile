@@ -42,10 +42,10 @@ evacuate: $(STAMP)  ## without a Prefect server: WORKLOAD=evacuation.toml STORE=
 		$(if $(DRY),--dry-run) $(if $(RECOVER),--recover)
 
 status: $(STAMP)  ## how a workload stands: WORKLOAD=evacuation.toml, FILE:NAME where it has several
-	$(BIN)/python -m tasks.cli status "$(WORKLOAD)" $(if $(NAME),"$(NAME)")
+	$(BIN)/python -m tasks.cli status "$(WORKLOAD)"
 
 uncordon: $(STAMP)  ## let training in again: WORKLOAD=evacuation.toml, FILE:NAME where it has several
-	$(BIN)/python -m tasks.cli uncordon "$(WORKLOAD)" $(if $(NAME),"$(NAME)")
+	$(BIN)/python -m tasks.cli uncordon "$(WORKLOAD)"
 
 thaw: $(STAMP)  ## call an evacuation off that has frozen and not yet stopped, everything as it was: WORKLOAD=evacuation.toml, FILE:NAME where it has several
 	$(BIN)/python -m tasks.cli thaw "$(WORKLOAD)" $(if $(NAME),"$(NAME)")

@@ -31,16 +31,14 @@ from tasks.system.atomic_files import identities, read_ours, rows_of, write_whol
 from tasks.system.processes import untouchable
 
 FLOW: Final = "evacuate"
-
-
-class NothingToFreeze(Exception):
-    """The run is no evacuation, or a dry run."""
-
-
 _Find = Callable[[Mapping[int, Process]], dict[Identity, Member]]
 _FREEZE_SECONDS: Final = 5.0
 _unkept: Final[dict[Identity, datetime]] = {}
 """Whom this process has stopped and could write down on no disk."""
+
+
+class NothingToFreeze(Exception):
+    """The run is no evacuation, or a dry run."""
 
 
 @dataclass(frozen=True)

@@ -55,10 +55,10 @@ def _left(entry: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 def _row(entry: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]]) -> Row | None:
     act, subject, why = str(entry.get("act", "")), str(entry["object"]), str(entry.get("why", ""))
     match entry["action"]:
-        case "frozen" | "container paused":
+        case action if action in {_FROZEN, _PAUSED}:
             return _first(entry)
-        case "suspect" | "excused" as told:
-            return {"act": _TOLD[told], "on": f"{subject}: {entry['command']}", "why": why}
+        case action if action in _TOLD:
+            return {"act": _TOLD[action], "on": f"{subject}: {entry['command']}", "why": why}
         case "step done" | "step incomplete" as end:
             return _collected(entry, complete=end == "step done")
         case "model judged":
