@@ -46,6 +46,8 @@ _SCALARS: Final = (
 
 LOSSES: Final = "_loss"
 """By this name, which no package has, scikit-learn before 1.9 registers its module sklearn._loss._loss."""
+REGISTER_LOSSES: Final = ("sklearn._loss.", "sklearn.linear_model.", "sklearn.ensemble.")
+"""Packages that import it when they are imported themselves."""
 _CLASS: Final = r"_?[A-Z]\w*"
 _CYTHON: Final = r"__pyx_unpickle_\w+"
 _MEASURES: Final = "corrcoef|deviance|distances|error|kernel|kernels|loss|ratio|ratios|score|similarity"

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 
 from tasks.custody.models.content import Content, Torn, Undecided
-from tasks.custody.models.imports import LOSSES
+from tasks.custody.models.imports import LOSSES, REGISTER_LOSSES
 from tasks.custody.models.joblib_arrays import (
     MEMMAPS,
     NUMPY_DTYPE,
@@ -110,7 +110,7 @@ class _Reader(_Unpickler):  # type: ignore[misc]
             module, name = NAME_MAPPING[module, name]
         elif self.proto < 3 and module in IMPORT_MAPPING:  # noqa: PLR2004
             module = IMPORT_MAPPING[module]
-        if module == LOSSES and not any(f"{each.module}.".startswith("sklearn._loss.") for each in self._into.names):
+        if module == LOSSES and not any(f"{each.module}.".startswith(REGISTER_LOSSES) for each in self._into.names):
             self._into.odd.add(f"imports {LOSSES} before scikit-learn has registered it")
         named = Name(module, name)
         if named not in MEMMAPS:
