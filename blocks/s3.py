@@ -50,11 +50,11 @@ if TYPE_CHECKING:
     from prefect_aws import AwsCredentials, MinIOCredentials
 
 STREAM_ABOVE: Final = 4 << 20
-"""Larger files are streamed: obstore holds the whole of a create-only object in memory, for each of many threads."""
+"""Bytes above which a file is streamed: obstore holds a whole create-only object in memory, in each thread."""
 
 
 class S3Store:
-    """A bucket and a prefix. Made once, then used from many threads."""
+    """A store in one bucket, under one prefix. Safe for use from many threads."""
 
     def __init__(  # noqa: PLR0913  the fields of the block
         self,
@@ -66,7 +66,7 @@ class S3Store:
         region: str | None = None,
         retention: Retention = NOTHING,
     ) -> None:
-        """Make both clients; nothing is sent yet, unless the credentials need a token."""
+        """Make the clients. Sends nothing yet, unless the credentials need a token."""
         self._bucket, self._prefix = bucket, f"{prefix}/" if prefix else ""
         with self._telling(f"credentials for {self.place}"):
             session = credentials.get_boto3_session() if credentials else boto3.Session()
@@ -85,16 +85,16 @@ class S3Store:
 
     @property
     def place(self) -> str:
-        """The runbook's form of it."""
+        """The location as the runbook writes it: s3://bucket/prefix."""
         return f"s3://{self._bucket}/{self._prefix}".rstrip("/")
 
     def unfit(self) -> str:
-        """Why the bucket cannot retain as it is asked to."""
+        """Return why the bucket cannot retain objects as the block asks; empty if it can."""
         with self._telling(f"the Object Lock configuration of {self.place}"):
             return self._lock.unfit
 
     def promises(self) -> Promises:
-        """By canary objects below the prefix."""
+        """Return the bucket's guarantees, tested once with canary objects below the prefix."""
         with self._trying:
             if self._promises is None:
                 with self._telling(f"what {self.place} does, tried on objects of no value"):
@@ -110,10 +110,10 @@ class S3Store:
         parts: Parts | None = None,
         tell: Callable[[int], object] = untold,
     ) -> None:
-        """Send in one conditional PUT, which a store can digest as a whole, or in parts, as its promises allow.
+        """Create an object by one conditional PUT, or in parts, depending on the store's promises.
 
-        What is sent is hashed here first if it is small; for a stream the store compares with our digest. An object
-        that is to be locked is signed here whatever its size: obstore can send no lock.
+        Small content is hashed here first; for a stream the store compares the digest. Objects to be locked are signed
+        here at any size: obstore cannot send a lock.
         """
         size = _size(source)
         way = self.promises().way(size, divided=parts is not None)
@@ -136,7 +136,7 @@ class S3Store:
 
     @contextmanager
     def _once(self, expected: str, key: str, sha256: str, parts: Parts | None, way: Way) -> Iterator[None]:
-        """Take what is there already for what is created in here, if it is the same content."""
+        """Accept an object that exists already in place of creating it, if its content is the same."""
         try:
             with self._telling(expected):
                 yield
@@ -161,14 +161,14 @@ class S3Store:
         )
 
     def ensure_present(self, key: str, sha256: str, parts: Parts | None = None) -> bool:
-        """By the store's own digest. An object of an earlier run may have no lock: it gets the one that is asked."""
+        """Return whether the store's digest is that of this content. Adds a lock that an earlier run left out."""
         if not settled(self.place, key, self._known(key, sha256, parts), sha256, parts):
             return False
         self._retain(key)
         return True
 
     def _known(self, key: str, sha256: str, parts: Parts | None, version: str = "") -> StoredObject | None:
-        """What lies at a key: by the store's word, and by its bytes where that says nothing of this content."""
+        """Return the object at a key: by the store's digest, or hashed here if its digest does not decide."""
         there = self._told(key, version)
         said = there is None or there.says(sha256, parts) or (parts and parts.contradicted_by(there.composite))
         if said or there is None:
@@ -179,9 +179,9 @@ class S3Store:
         return replace(there, sha256=seen.hexdigest())
 
     def _looked(self, key: str, sha256: str, parts: Parts | None) -> bool:
-        """Whether this content lies there and, as far as one may look, no version of the key has another.
+        """Return whether this content is at the key. Raises Conflict if any readable version of the key differs.
 
-        A PUT of ours whose answer was lost, and which was sent again, leaves two versions of one content.
+        A PUT whose response was lost, and which was then retried, leaves two versions of one content.
         """
         there = self.ensure_present(key, sha256, parts)
         with suppress(Denied):
@@ -192,7 +192,7 @@ class S3Store:
         return there
 
     def _versions(self, key: str) -> Sequence[str]:
-        """All that have content."""
+        """Return the ids of all versions of a key, without delete markers."""
         name = self._name(key)
         with self._telling(f"the versions of {key} in {self.place}"):
             pages = self._s3.get_paginator("list_object_versions").paginate(Bucket=self._bucket, Prefix=name)
@@ -200,16 +200,16 @@ class S3Store:
         return [each["VersionId"] for each in found if each["Key"] == name]
 
     def _retain(self, key: str) -> None:
-        """Not every store gives a copy the lock that it is asked for."""
+        """Add the lock that an object lacks: some stores ignore the lock of a copy."""
         with self._telling(f"{key} to be retained in {self.place}"):
             if self._lock.headers and (found := self._head(self._name(key))) is not None:
                 since = parsedate_to_datetime(found["last-modified"])
                 self._lock.complete(self._name(key), _stored(key, found), since)
 
     def copy(self, source: str, key: str, sha256: str, parts: Parts | None = None, *, replace: bool = False) -> None:
-        """Copy inside the bucket; the bytes stay there, unless nothing else keeps what is at the key.
+        """Copy inside the bucket. The content is sent again only if the bucket has no conditional copy.
 
-        For what may be overwritten no lock is asked; some servers give a copy that of its source.
+        With `replace` no lock is asked; some servers give a copy that of its source.
         """
         size = parts.total if parts else 0
         way = Way.CONDITION if replace else self.promises().way(size, divided=parts is not None, copied=True)
@@ -237,27 +237,27 @@ class S3Store:
         return None
 
     def _send_again(self, source: str, key: str, sha256: str) -> None:
-        """Read an object and send it as a new one, piece by piece: a condition that a copy lacks, a PUT has."""
+        """Download an object and upload it as a new one in pieces: PUT has the condition that the copy lacks."""
         if (there := self._head(self._name(source))) is None:
             raise absent(self.place, source)
         self._put(self._name(key), partial(self.stream, source), int(there["content-length"]), sha256)
 
     def remove(self, key: str, sha256: str, parts: Parts | None = None) -> None:
-        """Look, then delete; a bucket with versions keeps what was there. The store has no condition for it."""
+        """Check the digest, then delete: S3 has no conditional deletion. A bucket with versions keeps the content."""
         there = settled(self.place, require_removable(key), self._known(key, sha256, parts), sha256, parts)
         with self._telling(f"{key} to be removed from {self.place}"):
             if there:
                 self._s3.delete_object(Bucket=self._bucket, Key=self._name(key))
 
     def end_unfinished(self, prefix: str) -> Sequence[str]:
-        """End uploads in parts that nobody will continue."""
+        """Abort unfinished multipart uploads under a prefix and return their keys."""
         with self._telling(f"unfinished uploads under {self.place}/{prefix} to be ended"):
             return [name.removeprefix(self._prefix) for name in self._divided.end_unfinished(self._prefix + prefix)]
 
     def head(self, key: str) -> StoredObject | None:
-        """Ask for the digest that the store computed when it took the object; one that it was seen to make up is none.
+        """Return the object with the digest that the store computed. A digest that failed the canary test is None.
 
-        Who only reads has not tried that.
+        A store used only for reading has not been tested.
         """
         return self._told(key)
 
@@ -282,7 +282,7 @@ class S3Store:
             return None
 
     def read(self, key: str) -> bytes:
-        """The content, compared with the store's checksum by boto3."""
+        """Return the content, which boto3 compares with the store's checksum."""
         with self._telling(f"{key} to be read from {self.place}"):
             try:
                 found = self._s3.get_object(Bucket=self._bucket, Key=self._name(key), ChecksumMode="ENABLED")
@@ -291,7 +291,7 @@ class S3Store:
             return found["Body"].read()
 
     def stream(self, key: str) -> Iterator[bytes]:
-        """The bytes as they come, compared with nothing: what differs is for the reader to find."""
+        """Yield the content, not compared with any checksum: the reader has to hash it."""
         return self._stream(key)
 
     def _stream(self, key: str, version: str = "") -> Iterator[bytes]:
@@ -305,7 +305,7 @@ class S3Store:
                 yield from body.iter_chunks(PIECE)
 
     def rewritten(self, prefix: str) -> dict[str, int] | None:
-        """Versions and delete markers of each key that has more than one; None while versioning was never switched on.
+        """Return the versions and delete markers of each key with more than one; None if versioning was never enabled.
 
         Needs s3:GetBucketVersioning and s3:ListBucketVersions.
         """
@@ -322,7 +322,7 @@ class S3Store:
         return {key: times for key, times in told.items() if not key.startswith(CANARIES)}
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
-        """All pages but the canary objects, then sorted: not every store sorts as S3 does."""
+        """Yield all objects but the canaries, sorted by key here: not every store sorts as S3 does."""
         with self._telling(f"a listing of {self.place}/{prefix}"):
             pages = self._s3.get_paginator("list_objects_v2").paginate(
                 Bucket=self._bucket, Prefix=self._prefix + prefix
@@ -337,7 +337,7 @@ class S3Store:
         return self._prefix + require_key(key)
 
     def _require_bucket(self) -> None:
-        """HEAD says 404 for a missing key and a missing bucket alike: tell them apart, once."""
+        """Raise a NoSuchBucket error if the bucket is missing: HEAD answers 404 for a missing key too. Asks once."""
         if not self._bucket_seen:
             try:
                 self._s3.head_bucket(Bucket=self._bucket)
@@ -367,7 +367,7 @@ def _size(source: Path | bytes) -> int:
 
 
 def _stored(key: str, found: Mapping[str, str]) -> StoredObject:
-    """The headers of a HEAD. A digest of parts ("…-3") is a digest of digests, and kept apart."""
+    """Return the object of a HEAD response. A composite digest ("…-3", a digest of digests) is kept apart."""
     digest, dash, parts = found.get("x-amz-checksum-sha256", "").partition("-")
     sha256 = base64.b64decode(digest).hex()
     until = found.get("x-amz-object-lock-retain-until-date")

@@ -1,7 +1,7 @@
-"""Send one small request and read its answer (RFC 9112) over a connection of urllib3 that stays open.
+"""Send one small HTTP/1.1 request and read its response (RFC 9112) over a persistent connection of urllib3.
 
-An incident asks two or three of them for each file. What urllib3, http.client and the parser of mail headers do around
-each of them costs more than all the rest; connecting, TLS and the pool are theirs still.
+An incident sends two or three of them a file. What urllib3 and http.client do around each costs more than all the rest.
+Connecting, TLS and the pool are still urllib3's.
 """
 
 import ssl
@@ -23,9 +23,10 @@ _BODY_LIMIT: Final = 1 << 24
 _END: Final = b"\r\n"
 
 
+
 @dataclass(frozen=True)
 class S3Response:
-    """What came back: status, headers by their names in lower case, and the body."""
+    """A response: status, headers by lower-case name, and body."""
 
     status: int
     headers: Mapping[str, str]
@@ -33,10 +34,10 @@ class S3Response:
 
 
 class Line(HTTPConnectionPool):
-    """Connections to one place."""
+    """A connection pool for one endpoint."""
 
     def ask(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> S3Response:
-        """Send it once. Errors are those of urllib3; after one the connection is never used again."""
+        """Send a request once. Raises urllib3's errors; a connection is closed after an error."""
         connection = cast("HTTPConnection", self._get_conn())
         try:
             if connection.is_closed:
@@ -74,14 +75,14 @@ def _exchange(
 
 
 class Reader:
-    """What a server says, never more of it than is bearable."""
+    """Reads responses from a socket, within limits on head and body."""
 
     def __init__(self, origin: socket) -> None:
-        """Nothing has come yet."""
+        """Start with an empty buffer."""
         self._origin, self.left, self.ended = origin, b"", False
 
     def head(self) -> tuple[int, dict[str, str]]:
-        """The status and the headers of an answer; what is said twice is joined (RFC 9110, 5.3)."""
+        """Return status and headers of a response. Repeated headers are joined with commas (RFC 9110, 5.3)."""
         first, *lines = self._until(_END + _END).decode("latin-1").split("\r\n")
         version, _, rest = first.partition(" ")
         if not version.startswith("HTTP/1.") or not rest[:3].isdigit():
@@ -93,7 +94,7 @@ class Reader:
         return int(rest[:3]), headers
 
     def body(self, headers: Mapping[str, str]) -> bytes:
-        """By its chunks, its length, or all that comes until the end."""
+        """Return the body: chunked, of the given length, or up to the end of the connection."""
         if headers.get("transfer-encoding", "").lower() == "chunked":
             return self._chunks()
         if length := headers.get("content-length"):

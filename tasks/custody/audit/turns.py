@@ -1,4 +1,4 @@
-"""Check that each transaction of latest/ by an incident is told by one of its records."""
+"""Check that each transaction of latest/ by an incident is named by one of its records."""
 
 from collections.abc import Collection, Iterator
 
@@ -8,7 +8,7 @@ from tasks.custody.store.latest import LatestTransaction
 
 
 def turns_hold(incident: str, told: Collection[str], turns: Collection[LatestTransaction]) -> Iterator[Finding]:
-    """`told` are keys that the incident's records name, `turns` all that could be read."""
+    """Yield findings on transactions. `told` are the keys that the records name, `turns` all readable transactions."""
     carried_on = {each.carries_on for each in turns if begun_key(each.number) in told}
     mine = {each.number for each in turns if each.incident == incident}
     for turn in turns:
