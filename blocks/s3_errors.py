@@ -28,6 +28,7 @@ _REMEDIES: Final = {
     "403": _ACCESS,
     "InvalidAccessKeyId": _KEYS,
     "SignatureDoesNotMatch": _KEYS,
+    "InvalidHeader": _KEYS,
     "InvalidToken": _EXPIRED,
     "ExpiredToken": _EXPIRED,
     "NoSuchBucket": "Create the bucket, or correct its name in the store block.",

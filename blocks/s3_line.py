@@ -4,6 +4,7 @@ An incident sends two or three of them a file. What urllib3 and http.client do a
 Connecting, TLS and the pool are still urllib3's.
 """
 
+import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from socket import socket
 from typing import TYPE_CHECKING, Final, cast
 
 from urllib3.connectionpool import HTTPConnectionPool
-from urllib3.exceptions import ProtocolError, ReadTimeoutError, SSLError
+from urllib3.exceptions import InvalidHeader, ProtocolError, ReadTimeoutError, SSLError
 
 if TYPE_CHECKING:
     from urllib3.connection import HTTPConnection
@@ -22,6 +23,7 @@ _HEAD_LIMIT: Final = 1 << 16
 _BODY_LIMIT: Final = 1 << 24
 _END: Final = b"\r\n"
 
+_DIGITS: Final = {10: re.compile("[0-9]{1,16}"), 16: re.compile("[0-9A-Fa-f]{1,16}")}
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Line(HTTPConnectionPool):
     """A connection pool for one endpoint."""
 
     def ask(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> S3Response:
-        """Send a request once. Raises urllib3's errors; a connection is closed after an error."""
+        """Send a request once. Raises urllib3's errors, InvalidHeader before sending; then closes the connection."""
         connection = cast("HTTPConnection", self._get_conn())
         try:
             if connection.is_closed:
@@ -62,6 +64,8 @@ def _exchange(
     connection: "HTTPConnection", method: str, target: str, headers: Mapping[str, str], body: bytes
 ) -> S3Response:
     lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
+    if wrong := [line.partition(":")[0] for line in lines if not (line.isascii() and line.isprintable())]:
+        raise InvalidHeader(f"a line break, or another character than printable ASCII, in {wrong[0]!r}")
     connection.sock.sendall("\r\n".join(lines).encode("latin-1") + body)
     reader = Reader(connection.sock)
     status, told = reader.head()
@@ -85,7 +89,7 @@ class Reader:
         """Return status and headers of a response. Repeated headers are joined with commas (RFC 9110, 5.3)."""
         first, *lines = self._until(_END + _END).decode("latin-1").split("\r\n")
         version, _, rest = first.partition(" ")
-        if not version.startswith("HTTP/1.") or not rest[:3].isdigit():
+        if not version.startswith("HTTP/1.") or not rest[:3].isdecimal():
             raise ProtocolError(f"no HTTP: {first[:80]!r}")
         headers: dict[str, str] = {}
         for name, _, value in (line.partition(":") for line in lines):
@@ -136,12 +140,9 @@ class Reader:
 
 
 def _size(text: str, base: int) -> int:
-    try:
-        size = int(text.strip(), base)
-    except ValueError:
-        size = -1
-    _require(size >= 0)
-    return size
+    """Parse a size of digits only (RFC 9112, 6.2 and 7.1): int() also takes signs, underscores and 0x."""
+    _require(_DIGITS[base].fullmatch(text.strip()) is not None)
+    return int(text, base)
 
 
 def _require(holds: bool) -> None:  # noqa: FBT001
