@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from blocks.contract import absent, opened, require_digest, require_key, require_removable, settled
-from blocks.port import PIECE, StoredObject, untold
+from blocks.port import PIECE, StoredObject, ignore_progress
 from tasks.custody.errors import PermanentStoreError, StoreError, TransientStoreError
 from tasks.custody.evidence.parts import Parts
 from tasks.custody.store.promises import KEPT, Promises
@@ -63,7 +63,7 @@ class DirectoryStore:
         source: Path | bytes,
         sha256: str,
         parts: Parts | None = None,
-        tell: Callable[[int], object] = untold,
+        tell: Callable[[int], object] = ignore_progress,
     ) -> None:
         """Write a temporary file, compare its digest, flush it to disk, then hard-link it: atomic, never overwrites."""
         del parts, tell
@@ -77,7 +77,7 @@ class DirectoryStore:
         """Remove temporary files of one incident. Ignores a wider prefix, where another host may be writing."""
         if prefix.count("/") < _HEAP_DEPTH:
             return ()
-        with self._telling(prefix):
+        with self._explaining(prefix):
             left = sorted((self._folder / _INCOMING).glob(f"{_heap(prefix)}*"))
             for path in left:
                 path.unlink(missing_ok=True)
@@ -94,14 +94,14 @@ class DirectoryStore:
     def remove(self, key: str, sha256: str, parts: Parts | None = None) -> None:
         """Remove the file. Empty folders stay."""
         if self.ensure_present(require_removable(key), sha256, parts):
-            with self._telling(key):
+            with self._explaining(key):
                 self._path(key).unlink(missing_ok=True)
                 _flush_folder(self._path(key).parent)
 
     def head(self, key: str) -> StoredObject | None:
         """Return the object with a digest from reading the whole file: a file system stores none."""
         path = self._path(key)
-        with self._telling(key):
+        with self._explaining(key):
             if not _is_object(path):
                 return None
             with path.open("rb") as file:
@@ -112,7 +112,7 @@ class DirectoryStore:
         path = self._path(key)
         if not _is_object(path):
             raise absent(self.place, key)
-        with self._telling(key):
+        with self._explaining(key):
             return path.read_bytes()
 
     def stream(self, key: str) -> Iterator[bytes]:
@@ -120,13 +120,13 @@ class DirectoryStore:
         path = self._path(key)
         if not _is_object(path):
             raise absent(self.place, key)
-        with self._telling(key), path.open("rb") as file:
+        with self._explaining(key), path.open("rb") as file:
             while piece := file.read(PIECE):
                 yield piece
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
         """Yield all objects under a prefix, sorted by key, without digests."""
-        with self._telling(prefix):
+        with self._explaining(prefix):
             keys = sorted(key for key in self._keys(prefix.rpartition("/")[0]) if key.startswith(prefix))
             yield from (_listed(key, (self._folder / key).stat()) for key in keys)
 
@@ -153,7 +153,7 @@ class DirectoryStore:
         return self._root() / key
 
     def _put(self, path: Path, key: str, source: Path | bytes, sha256: str, *, replace: bool) -> None:
-        with self._telling(key):
+        with self._explaining(key):
             if not replace and self.ensure_present(key, sha256):
                 return
             incoming = self._folder / _INCOMING
@@ -180,7 +180,7 @@ class DirectoryStore:
         _flush_folder(path.parent)
 
     @contextmanager
-    def _telling(self, key: str) -> Iterator[None]:
+    def _explaining(self, key: str) -> Iterator[None]:
         try:
             yield
         except OSError as error:

@@ -40,7 +40,7 @@ class StoredObject:
         return self.sha256 or (sha256 if self.agrees(sha256, parts) else None)
 
 
-def untold(size: int) -> None:
+def ignore_progress(size: int) -> None:
     """Ignore a progress report: the default of `tell`."""
 
 
@@ -66,7 +66,7 @@ class Store(Protocol):
         source: Path | bytes,
         sha256: str,
         parts: Parts | None = None,
-        tell: Callable[[int], object] = untold,
+        tell: Callable[[int], object] = ignore_progress,
     ) -> None:
         """Create an object. The store checks the digest while it receives the content.
 

@@ -68,12 +68,12 @@ def _exchange(
         raise InvalidHeader(f"a line break, or another character than printable ASCII, in {wrong[0]!r}")
     connection.sock.sendall("\r\n".join(lines).encode("latin-1") + body)
     reader = Reader(connection.sock)
-    status, told = reader.head()
+    status, answered = reader.head()
     while status < HTTPStatus.OK:
-        status, told = reader.head()
+        status, answered = reader.head()
     nothing = method == "HEAD" or status in {HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED}
-    answer = S3Response(status, told, b"" if nothing else reader.body(told))
-    if reader.ended or reader.left or told.get("connection", "").lower() == "close":
+    answer = S3Response(status, answered, b"" if nothing else reader.body(answered))
+    if reader.ended or reader.left or answered.get("connection", "").lower() == "close":
         connection.close()
     return answer
 
@@ -145,6 +145,6 @@ def _size(text: str, base: int) -> int:
     return int(text, base)
 
 
-def _require(holds: bool) -> None:  # noqa: FBT001
-    if not holds:
+def _require(condition: bool) -> None:  # noqa: FBT001
+    if not condition:
         raise ProtocolError("an answer that is malformed, or longer than any that S3 gives to such a request")

@@ -33,7 +33,7 @@ _GONE: Final = {"NoSuchUpload", "404"}
 _MAY_NOT: Final = {"AccessDenied", "403", "MethodNotAllowed", "NotImplemented"}
 
 
-class Divided:
+class MultipartObjects:
     """Multipart objects in one bucket. Raises the clients' errors."""
 
     def __init__(self, client: "S3Client", wire: Wire, bucket: str, lock: ObjectLock) -> None:

@@ -16,7 +16,7 @@ T = TypeVar("T")
 _WAITS: Final = 0.1, 0.4, 1.6
 
 
-def patiently(act: Callable[[], T]) -> T:
+def with_retries(act: Callable[[], T]) -> T:
     """Call `act`, and retry it up to three times after a transient error. Raises other errors at once.
 
     The pauses are random, of at most 0.1, 0.4 and 1.6 seconds. Longer faults are left to the step, which knows what is

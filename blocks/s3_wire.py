@@ -15,7 +15,7 @@ import urllib3
 from botocore.exceptions import ClientError
 
 from blocks.s3_line import Line, S3Response
-from blocks.s3_retry import patiently
+from blocks.s3_retry import with_retries
 from blocks.s3_sign import signed
 from tasks.custody.errors import PermanentStoreError
 
@@ -57,7 +57,7 @@ class Wire:
         `sha256` is the digest of the body, and part of the signature. A streamed body needs a Content-Length header.
         """
         target, mine = f"{self._path}/{quote(name, safe='/-_.~')}{query}", {"host": self._host, **headers}
-        return patiently(lambda: self._once(method, target, mine, body, sha256))
+        return with_retries(lambda: self._once(method, target, mine, body, sha256))
 
     def _once(self, method: str, target: str, headers: Mapping[str, str], body: Body, sha256: str) -> S3Response:
         keys = self._credentials.get_frozen_credentials()

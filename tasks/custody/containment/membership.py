@@ -205,9 +205,9 @@ def members(
     containers are left out: they are frozen and stopped through their container.
     """
     known, protected_now = tuple(matchers), frozenset(protected_pids)
-    spared = excused(snapshot, known, root, named)
-    untouchable = protected_now | spared
-    below = {pid: process for pid, process in snapshot.items() if pid not in spared} if spared else snapshot
+    excused_pids = excused(snapshot, known, root, named)
+    untouchable = protected_now | excused_pids
+    below = {pid: process for pid, process in snapshot.items() if pid not in excused_pids} if excused_pids else snapshot
     found: dict[int, Member] = {}
     for matcher in known:
         family = _family(below, matcher, root, untouchable)
@@ -302,7 +302,7 @@ def survey(  # noqa: PLR0913, PLR0917  each is one thing that a look depends on
     A process that a matcher rejects only by user or port is reported, whatever else ties it.
     """
     known, untouchable, inside_of = tuple(matchers), frozenset(excluded_pids), frozenset(containers)
-    spared = excused(snapshot, known, root, named)
+    excused_pids = excused(snapshot, known, root, named)
     alive: dict[Identity, str] = {}
     suspects: dict[Identity, str] = {}
     bystanders, left, unread = [], [], []
@@ -310,21 +310,21 @@ def survey(  # noqa: PLR0913, PLR0917  each is one thing that a look depends on
         if not process.alive or process.container in inside_of:
             continue
         fits, inside = any(matcher.fits(process) for matcher in known), rooted(process, root)
-        ours = process.pid in untouchable
+        excluded = process.pid in untouchable
         told_apart = not fits and any(matcher.names(process) for matcher in known)
-        tie = "" if ours or told_apart else facts.tie(process, root)
-        if process.pid in spared:
-            left += [process] if not ours and (fits or inside or tie) else []
+        tie = "" if excluded or told_apart else facts.tie(process, root)
+        if process.pid in excused_pids:
+            left += [process] if not excluded and (fits or inside or tie) else []
         elif _only_quotes(process, root) and unit_of(process.cgroup) not in named.units:
             bystanders += [process] if fits and process.placeless else []
-            left += [process] if not ours and (inside or tie) else []
-        elif reason := _contradiction(process, fits, inside, ours, named):
+            left += [process] if not excluded and (inside or tie) else []
+        elif reason := _contradiction(process, fits, inside, excluded, named):
             alive[process.identity] = reason
-        elif fact := _suspicion(process, inside and not ours, since, tie):
+        elif fact := _suspicion(process, inside and not excluded, since, tie):
             suspects[process.identity] = fact
         else:
-            bystanders += [process] if fits != inside and not ours else []
-            unread += [process] if not ours and facts.unread(process, root) else []
+            bystanders += [process] if fits != inside and not excluded else []
+            unread += [process] if not excluded and facts.unread(process, root) else []
     return Survey(alive | suspects, tuple(bystanders), suspects, tuple(left), tuple(unread))
 
 

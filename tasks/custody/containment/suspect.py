@@ -22,15 +22,17 @@ def included(
     suspects: Mapping[Identity, str],
     members: Collection[int],
     root: PurePath,
-    spared: Collection[int],
+    protected_pids: Collection[int],
 ) -> dict[Identity, Member]:
     """Return the suspects to end, with the fact that ties each, and their descendants, parents first.
 
     Suspects that hold others' or a person's work are only reported: those in a container, a Prefect worker, one with a
     child that nothing ties to the workload, or one just started there by hand.
     """
-    facts = {who.pid: fact for who, fact in suspects.items() if who.pid not in {*members, *spared}}
-    tied = {pid for pid, process in snapshot.items() if rooted(process, root) and may_be_ended(process)} - {*spared}
+    facts = {who.pid: fact for who, fact in suspects.items() if who.pid not in {*members, *protected_pids}}
+    tied = {pid for pid, process in snapshot.items() if rooted(process, root) and may_be_ended(process)} - {
+        *protected_pids
+    }
     tied |= facts.keys() | {*members}
     chosen = {
         pid
@@ -43,7 +45,7 @@ def included(
     everyone = chosen | descendants(snapshot, chosen)
     return {
         snapshot[pid].identity: Member(SUSPECT, facts.get(pid) or f"child of {snapshot[pid].parent}")
-        for pid in parents_first(snapshot, everyone - {*members} - {*spared})
+        for pid in parents_first(snapshot, everyone - {*members} - {*protected_pids})
         if snapshot[pid].alive and not snapshot[pid].container
     }
 

@@ -25,9 +25,11 @@ def drop_in(unit: str, marker: Path, policy: str) -> str:
     return "\n".join([*lines, ""])
 
 
-def units_without(spared: Iterable[int], units: Iterable[str], snapshot: Mapping[int, Process]) -> tuple[str, ...]:
+def units_without(
+    protected_pids: Iterable[int], units: Iterable[str], snapshot: Mapping[int, Process]
+) -> tuple[str, ...]:
     """Return the units without a protected pid: systemd freezes and ends a unit as a whole."""
-    taken = {unit_of(snapshot[pid].cgroup) for pid in spared if pid in snapshot}
+    taken = {unit_of(snapshot[pid].cgroup) for pid in protected_pids if pid in snapshot}
     return tuple(unit for unit in units if unit not in taken)
 
 

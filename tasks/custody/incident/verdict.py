@@ -44,10 +44,10 @@ class Verdict:
             parts.append(f"Missing: {_listed(self.missing)}.")
         return " ".join([*parts, f"Next: {self.next}"])
 
-    def after_recovery(self, told: str) -> "Verdict":
+    def after_recovery(self, summary: str) -> "Verdict":
         """Return the verdict after a recovery: the API runs, and only losses are left to fix."""
         last = "write the postmortem." if self.word in _RECOVERABLE else self.next
-        return replace(self, safe=(*self._safe_whatever_runs, f"{_RECOVERED} {told}"), next=last)
+        return replace(self, safe=(*self._safe_whatever_runs, f"{_RECOVERED} {summary}"), next=last)
 
     def after_failed_recovery(self, incident: str, alive: Sequence[str], *, workload: str = "NAME") -> "Verdict":
         """Return the verdict after a failed recovery: NOTCONTAINED if something of it is still alive."""
@@ -72,9 +72,9 @@ _RECOVERED: Final = "it was contained, and now"
 _RECOVERABLE: Final = frozenset({Word.VERIFIED, Word.PARTIAL})
 
 
-def why_not_recover(word: Word | None, despite: str) -> str:
+def why_not_recover(word: Word | None, override_reason: str) -> str:
     """Return why a recovery is refused after this verdict; empty if allowed. Only UNVERIFIED can be overridden."""
-    if word in _RECOVERABLE or (word is Word.UNVERIFIED and despite):
+    if word in _RECOVERABLE or (word is Word.UNVERIFIED and override_reason):
         return ""
     if word is Word.THAWED:
         return "it was thawed, and nothing of it was stopped"

@@ -70,7 +70,7 @@ def sign(key: PrivateKey, data: Data, namespace: str = NAMESPACE) -> bytes:
 
 def signer(signature: bytes, data: Data, namespace: str = NAMESPACE) -> PublicKey:
     """Return the key that signed exactly this data. Raises BadSignature if none did. Does not decide on trust."""
-    with _telling():
+    with _explaining():
         fields = _Fields(_content(signature))
         if fields.take(len(_MAGIC)) != _MAGIC or fields.number() != _VERSION:
             raise ValueError("no SSH signature of version 1")
@@ -174,7 +174,7 @@ def _content(signature: bytes) -> bytes:
 
 
 @contextmanager
-def _telling() -> Iterator[None]:
+def _explaining() -> Iterator[None]:
     try:
         yield
     except (ValueError, NotImplementedError, InvalidSignature, UnsupportedAlgorithm) as error:
