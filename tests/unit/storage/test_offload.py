@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from blocks.port import StoredObject, untold
+from blocks.port import StoredObject, ignore_progress
 from tasks.custody.errors import Conflict, TransientStoreError
 from tasks.custody.evidence import parts as division
 from tasks.custody.evidence.keys import evidence_key
@@ -45,7 +45,7 @@ class Counting(MemoryStore):
         source: Path | bytes,
         sha256: str,
         parts: Parts | None = None,
-        tell: Callable[[int], object] = untold,
+        tell: Callable[[int], object] = ignore_progress,
     ) -> None:
         """Count it, unless the connection is lost by now."""
         if key.startswith("incidents/") and "/evidence/" in key:
