@@ -18,7 +18,7 @@ _RUNBOOK: Final = ("Id", "Cordon", "Stop API", "Stop training", "Evidence", "Off
 def page(text: str) -> str:
     """Return the page with its tables made again."""
     before, _, rest = text.partition(_BEGIN)
-    tables = "\n".join(map(written, (_sections(), _responsibilities(), _modules())))
+    tables = "\n".join(map(written, (_sections(), _responsibilities())))
     return f"{before}{_BEGIN}\n{tables}\n{_END}{rest.partition(_END)[2]}"
 
 
@@ -37,17 +37,6 @@ def modules(package: str) -> dict[str, str]:
     return {path.stem: _first_line(path) for path in sorted(_folder(package).glob("*.py")) if path.stem != "__init__"}
 
 
-@cache
-def imports(package: str) -> list[str]:
-    """Packages that a package imports, from the top down; custody is a single one to those outside."""
-    nodes = [node for path in _folder(package).glob("*.py") for node in ast.walk(ast.parse(path.read_text()))]
-    names = [name.name for node in nodes if isinstance(node, ast.Import) for name in node.names]
-    names += [f"{node.module}.{name.name}" for node in nodes if isinstance(node, ast.ImportFrom) for name in node.names]
-    known = [each for each in packages() if "tasks.custody" in package or not each.startswith("tasks.custody.")]
-    homes = {max((each for each in known if f"{name}.".startswith(f"{each}.")), key=len, default="") for name in names}
-    return [each for each in known if each in homes - {package}]
-
-
 def _sections() -> Chapter:
     rows = []
     for section, title in enumerate(_RUNBOOK):
@@ -60,20 +49,9 @@ def _sections() -> Chapter:
 
 
 def _responsibilities() -> Chapter:
-    rows = []
-    for package, row in packages().items():
-        imported = ", ".join(each.removeprefix("tasks.") for each in imports(package))
-        rows.append((str(row), _link(package), _first_line(_folder(package) / "__init__.py"), imported or "—"))
-    about = "A package imports from rows below its own alone, and custody from itself; `make check` holds it."
-    return Chapter("Packages", about, ("Row", "Package", "What lives there, and what may not", "Imports"), rows)
-
-
-def _modules() -> Chapter:
-    rows = []
-    for package in packages():
-        told = (f"`{name}` {line.partition('. ')[0].rstrip('.')}" for name, line in modules(package).items())
-        rows.append((_link(package), "<br>".join(told)))
-    return Chapter("Modules", "The first sentence of each.", ("Package", "Modules"), rows)
+    rows = [(str(row), _link(each), _first_line(_folder(each) / "__init__.py")) for each, row in packages().items()]
+    about = "A package imports only from rows below its own, custody also from itself; `make check` enforces it."
+    return Chapter("Packages", about, ("Row", "Package", "What lives there, and what may not"), rows)
 
 
 def _folder(package: str) -> Path:

@@ -1,4 +1,4 @@
-"""List the incidents of a store as a table of what it says of them. Nothing of it is proven."""
+"""List the incidents of a store as a table of what the store says of them; nothing of it is proven."""
 
 import re
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ _LIMIT: Final = 1 << 20
 
 @dataclass
 class _Heap:
-    """The objects of one incident, counted while the listing goes by."""
+    """Objects of one incident, counted during the listing."""
 
     objects: int = 0
     size: int = 0
@@ -43,7 +43,7 @@ class _Heap:
 
 
 def holdings(store: "Store") -> list[dict[str, str]]:
-    """A row for each incident, the newest last. What lies below incidents/ under no id of ours is a row of its own."""
+    """Return a row for each incident, the newest last; objects below incidents/ without a valid id share one row."""
     heaps = dict[str, _Heap]()
     for each in store.list("incidents/"):
         incident, _, name = each.key.removeprefix("incidents/").partition("/")
@@ -72,7 +72,7 @@ def _row(store: "Store", incident: str, heap: _Heap) -> dict[str, str]:
 
 
 def _said(store: "Store", key: str) -> dict[str, Any]:
-    """A small document, or nothing if it is none."""
+    """Return a small JSON document; an empty dict if it cannot be read."""
     try:
         return document(fetch(store, key, _LIMIT))
     except (StoreError, Unreadable):
@@ -80,7 +80,7 @@ def _said(store: "Store", key: str) -> dict[str, Any]:
 
 
 def columns(rows: list[dict[str, str]]) -> Iterator[str]:
-    """The table for a terminal."""
+    """Yield the table as terminal lines."""
     width = {name: max(len(name), *(len(row[name]) for row in rows)) for name in COLUMNS} if rows else {}
     for row in [{name: name for name in COLUMNS}, *rows] if rows else []:
         yield "  ".join(row[name].ljust(width[name]) for name in COLUMNS).rstrip()

@@ -1,4 +1,4 @@
-"""Format an audit as terminal lines, Markdown and table rows. What a bucket says is never markup."""
+"""Format an audit as terminal lines, Markdown and table rows. Text from a bucket is never markup."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -30,7 +30,7 @@ _MEANS: Final = {
 
 
 def lines(audit: Audit) -> Iterator[str]:
-    """For a terminal; the word comes first and last."""
+    """Yield the audit as terminal lines; the first and the last begin with its word."""
     english, japanese = _MEANS[audit.word]
     yield f"{audit.word}  {audit.incident} in {shown(audit.place)}"
     yield f"  meaning   {english}"
@@ -49,7 +49,7 @@ def lines(audit: Audit) -> Iterator[str]:
 
 
 def markdown(audit: Audit) -> str:
-    """For the UI."""
+    """Return the audit as Markdown for the UI."""
     english, japanese = _MEANS[audit.word]
     found = [
         f"| {each.severity} | {_plain(each.object)} | {_plain(_words(each))} |" for each in audit.findings[:_SHOWN]
@@ -73,7 +73,7 @@ def markdown(audit: Audit) -> str:
 
 
 def rows(audit: Audit) -> list[dict[str, str]]:
-    """For a table of the UI; one row says that there is nothing, too."""
+    """Return the findings as table rows for the UI; a single row if there are none."""
     found = [
         {
             "severity": each.severity,

@@ -20,7 +20,7 @@ from tasks.runtime.end_state import ended
 
 
 def _may_help(task_: Any, run: Any, state: State[Any]) -> bool:
-    """An audit that is not proven is a result; only a store that did not answer is asked again."""
+    """Return whether a retry may help: only if the store did not answer. An audit that is not proven is a result."""
     del task_, run
     return isinstance(state.result(raise_on_failure=False), TransientStoreError)
 
@@ -35,7 +35,7 @@ def _may_help(task_: Any, run: Any, state: State[Any]) -> bool:
     retry_condition_fn=_may_help,
 )
 def audit_incident(store: str, incident: str, allowed_signers: str, *, deep: bool) -> State[Audit]:
-    """Read the incident from the store that the block names; Failed, with the audit, unless all of it is proven."""
+    """Audit the incident in the store of this block; Failed, with the audit as data, unless all of it is proven."""
     signers = read_signers(allowed_signers) if allowed_signers.strip() else None
     found = audited(store_to_read(store).open(), incident, signers, deep=deep)
     return (Completed if found.is_complete else Failed)(message=found.summary, data=found)
@@ -43,7 +43,7 @@ def audit_incident(store: str, incident: str, allowed_signers: str, *, deep: boo
 
 @task(name="§6 list the incidents", cache_policy=NO_CACHE, persist_result=False)
 def list_incidents(store: str) -> list[dict[str, str]]:
-    """A row for each incident that the store holds, in a table beside the run."""
+    """Return a row for each incident in the store, and show them as a table in the UI."""
     found = holdings(store_to_read(store).open())
     create_table_artifact(
         visible_rows(found) or [{"id": "none"}], key="incidents", description="Incidents of the store 一覧"
@@ -53,13 +53,13 @@ def list_incidents(store: str) -> list[dict[str, str]]:
 
 @task(name="§6 show the audit", cache_policy=NO_CACHE, persist_result=False)
 def show(found: Audit) -> None:
-    """Put the audit beside the run in the UI."""
+    """Show the audit in the UI: the report, and a table of findings."""
     about = f"{found.incident}: {found.word}"
     create_markdown_artifact(markdown(found), key="audit", description=f"{about}: audit 監査")
     create_table_artifact(visible_rows(rows(found)), key="audit-findings", description=f"{about}: findings 指摘")
 
 
 def audited_state(found: Audit) -> State[Any]:
-    """The state that the run ends in. Only PROVEN is Completed."""
+    """Return the state that the run ends in; only PROVEN is Completed."""
     message = f"{found.incident}: {found.summary}. The incident's own verdict: {found.verdict}"
     return ended(ENDINGS[found.word], message)

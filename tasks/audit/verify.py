@@ -1,4 +1,4 @@
-"""§6 by an auditor: prove a past incident from its store alone, trusting neither us nor the host."""
+"""§6 by an auditor: prove a past incident from its store alone, without trusting this project or the host."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -28,21 +28,19 @@ if TYPE_CHECKING:
 _TURNS_READ: Final = 1000
 _WORST_FIRST: Final = tuple(Severity)
 _NEVER: Final = (
-    "That the host's clocks were right: every time is the host's own word.",
-    "That what was collected is what was there: whoever ruled the host before us could have shown us something else.",
-    "That no run came after the last record: whoever may delete in the store could have cut the end off.",
+    "That the host's clocks were right: every time comes from the host.",
+    "That what was collected is what was there: an intruder with root on the host could have shown something else.",
+    "That no run came after the last record: with the right to delete in the store, the end could have been removed.",
 )
-_NOT_READ: Final = (
-    "That the store gives back the bytes whose digests it names: not every byte was read (deep does that)."
-)
-_VERSIONS_HIDDEN: Final = "That nothing was overwritten and put back: the store did not tell of its versions."
+_NOT_READ: Final = "That the store returns the bytes whose digests it names: not every byte was read (deep does that)."
+_VERSIONS_HIDDEN: Final = "That nothing was overwritten and put back: the store did not list its versions."
 _NO_VERSIONS: Final = "That nothing was overwritten and put back: the store keeps no versions of its objects."
 
 
 def audited(store: "Store", incident: str, signers: Sequence[AllowedSigner] | None, *, deep: bool) -> Audit:
     """Read everything of the incident once, and compare each object with what its documents say.
 
-    Raises Refused where there is no such incident, StoreError where the store cannot be listed.
+    Raises Refused if there is no such incident, StoreError if the store cannot be listed.
     """
     layout, keys = keys_of(store, parse_id(incident))
     if not keys:
@@ -83,7 +81,7 @@ def audited(store: "Store", incident: str, signers: Sequence[AllowedSigner] | No
 
 @dataclass
 class _Tally:
-    """What came out of comparing objects with their promises, counted while it went by."""
+    """Results of comparing objects with their promises, added up one by one."""
 
     retained: Retained
     objects: int = 0
@@ -100,7 +98,7 @@ class _Tally:
 
 
 def _compared(store: "Store", read: Mapping[str, str], found: Examination, *, deep: bool) -> _Tally:
-    """Every object that is named, and every document: one that nobody names must at least be what was read of it."""
+    """Compare every object that a document names, and every document that was read with what the store has now."""
     by_itself = {key: Promise(key, sha256, None, "what was read of it") for key, sha256 in read.items()}
     every, tally = {**by_itself, **found.promises}, _Tally(Retained(found.asked))
     threads = THREADS if deep else QUESTIONS
@@ -120,7 +118,7 @@ def _unproven(found: Examination, versions: Mapping[str, int] | None, *, hidden:
 
 
 def _rewritten(versions: Mapping[str, int] | None) -> Iterator[Finding]:
-    """Objects are created once: a second version, or the mark of a deletion, is somebody's hand."""
+    """Yield a finding for each object with a second version or a delete marker: objects are created once."""
     for key, times in (versions or {}).items():
         yield broken(key, "it was written or deleted again", "one version, created once", f"{times} versions and marks")
 
@@ -128,7 +126,7 @@ def _rewritten(versions: Mapping[str, int] | None) -> Iterator[Finding]:
 def _versions(
     store: "Store", layout: Layout, turns: Collection[str]
 ) -> tuple[Mapping[str, int] | None, tuple[Finding, ...]]:
-    """None where the store keeps no versions; where it does not tell of them, that is open."""
+    """Return how often each key was written; None without versions. A finding if the store cannot list them."""
     if not isinstance(store, Versioned):
         return None, ()
     found = dict[str, int]()
@@ -144,7 +142,7 @@ def _versions(
 
 
 def _turns(store: "Store", told: Collection[str], incident: str) -> Iterator[Finding]:
-    """What is no turn, or cannot be read, tells nothing of the incident; what its records name is compared anyway."""
+    """Yield findings on turns of latest/. One that cannot be read is skipped; what records name is compared anyway."""
     turns = list[LatestTransaction]()
     for number in sorted({turn_of(each.key) for each in store.list(TURNS)} - {0})[-_TURNS_READ:]:
         with suppress(StoreError):
@@ -154,7 +152,7 @@ def _turns(store: "Store", told: Collection[str], incident: str) -> Iterator[Fin
 
 
 def _latest(store: "Store", promoted: Mapping[str, str]) -> Iterator[Finding]:
-    """latest/ follows the newest incident, and people: that it changed since is worth a note, and no fault."""
+    """Yield a note for each file of latest/ that has changed since: later incidents and people may change it."""
     seen = side_by_side(
         lambda key: see(store, Promise(key, promoted[key], None, ""), None, deep=False), promoted, QUESTIONS
     )

@@ -15,15 +15,17 @@ from tasks.custody.incident.ending import ENDINGS
 
 HEARTBEAT: Final = "prefect.flow-run.heartbeat"
 SILENT_SECONDS: Final = 90
-"""Three heartbeats; prefect.yaml has each run send one in 30 s."""
+"""Three heartbeats: prefect.yaml has each run send one in 30 s."""
 ENDED: Final = frozenset(f"prefect.flow-run.{name}" for name in (*(each.name for each in ENDINGS), "TimedOut"))
-"""Every state in which a run ends, as an event."""
+"""Events of every state in which a run ends."""
 RESTING: Final = frozenset(f"prefect.flow-run.{name}" for name in ("Suspended", "Paused", "AwaitingRetry"))
-"""States without a process: a run that waits for a person, or for its next attempt, is neither silent nor too long."""
+"""States without a process: a run that waits for a person or its next attempt is neither silent nor too long."""
 _UNTOLD: Final = frozenset(f"prefect.flow-run.{name}" for name in ("Joined", "DryRun", "Completed", "Cancelled"))
 TOLD: Final = (ENDED - _UNTOLD) | {"prefect.flow-run.Paused"}
-"""Those that people are told of, and an evacuation that waits for their answer. An alarm that joins, a rehearsal and
-what they have cancelled are no news."""
+"""States that people are notified of, with an evacuation that waits for an answer. Runs that joined, rehearsed or were
+
+cancelled by a person are left out.
+"""
 LONG_MINUTES: Final = 30.0
 OF_AN_EVACUATION: Final = ResourceSpecification(
     {"prefect.resource.role": ["tag"], "prefect.resource.id": ["prefect.tag.evacuation"]}
@@ -36,7 +38,7 @@ _SILENT: Final = (
 
 
 def silent_runs(seconds: float = SILENT_SECONDS) -> AutomationCore:
-    """Mark as Crashed what has sent heartbeats and sends none any more, and has not ended."""
+    """Return the automation that marks a run as Crashed if its heartbeats have stopped and it has not ended."""
     return AutomationCore(
         name="evacuation: a run has gone silent",
         description="An evacuation or recovery whose process and worker both died is marked Crashed. 無応答の検知。",
@@ -61,7 +63,7 @@ def _of_evacuations() -> dict[str, ResourceSpecification]:
 
 
 def told_people(block: UUID) -> AutomationCore:
-    """Tell people by a notification block how an evacuation or recovery has ended, that it crashed or went silent."""
+    """Return the automation that notifies people how an evacuation or recovery ended, or that it crashed."""
     return AutomationCore(
         name="evacuation: tell people",
         description="How an evacuation or recovery has ended, or that it has gone silent. 結果の通知。",
@@ -77,7 +79,7 @@ def told_people(block: UUID) -> AutomationCore:
 
 
 def long_runs(block: UUID, minutes: float = LONG_MINUTES) -> AutomationCore:
-    """Tell people of a run that gives signs of life and does not end."""
+    """Return the automation that notifies people of a run that is alive and has not ended after `minutes`."""
     return AutomationCore(
         name="evacuation: a run does not end",
         description="An evacuation or recovery that has not ended in time. 長時間終了しない実行の通知。",
@@ -102,7 +104,7 @@ def long_runs(block: UUID, minutes: float = LONG_MINUTES) -> AutomationCore:
 
 
 def put(client: SyncPrefectClient, automation: AutomationCore) -> None:
-    """Make it, or change the one of this name; whether it is enabled stays as a person has left it."""
+    """Create or update the automation of this name; whether it is enabled is not changed."""
     found = client.read_automations_by_name(automation.name)
     if not found:
         client.create_automation(automation)

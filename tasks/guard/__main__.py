@@ -1,7 +1,7 @@
 """§1: hold the training lock, look for newcomers every quarter of a second and freeze them, until told to end.
 
-Most launchers never look at a lock. So the guard also watches for processes that match the workload, freezes them
-and writes them down. It outlives the flow, the worker and the login, and needs the standard library alone.
+Most launchers never look at a lock. So the guard also watches for processes that match the workload, freezes them and
+writes them down. It outlives the flow, the worker and the login, and uses the standard library alone.
 """
 
 import fcntl
@@ -47,10 +47,10 @@ AGAIN: Final = "again"
 
 
 class Guard:
-    """One guard on its post."""
+    """A guard process: its configuration, and what it has caught."""
 
     def __init__(self, orders: GuardConfig, descriptor: int) -> None:
-        """Take the orders, and the open lock file (or -1 where it could not be opened)."""
+        """Take the configuration, and the open lock file's descriptor (-1 if it could not be opened)."""
         self.orders, self.descriptor = orders, descriptor
         self.host = LinuxHost(*(matcher.port for matcher in orders.matchers))
         self.me = Identity(os.getpid(), start_of(os.getpid()))
@@ -60,12 +60,14 @@ class Guard:
         self._unwritten: list[dict[str, Any]] = []
 
     def stand(self) -> None:
-        """Say that we stand here, wait for the lock where somebody else has it, and watch until we are relieved."""
+        """Wait for the lock, and freeze newcomers until SIGTERM, or until the marker names a newer guard."""
         for ignored in (signal.SIGINT, signal.SIGHUP):
             signal.signal(ignored, signal.SIG_IGN)
         self._stay_named()
         door = self._door()
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # before any thread: one without it would end us
+        signal.pthread_sigmask(
+            signal.SIG_BLOCK, {signal.SIGTERM}
+        )  # before any thread starts: SIGTERM in a thread without it would end the guard
         if door:
             threading.Thread(target=lock.hand_over, args=(door, self.descriptor), daemon=True).start()
         if self.descriptor != _NO_LOCK:
@@ -82,19 +84,19 @@ class Guard:
         self._write()  # a container may have been caught since the last look
 
     def _door(self) -> socket.socket | None:
-        """Open the door at which the guard that relieves us gets the lock; None without a lock, or if that fails.
+        """Open the socket over which the next guard gets the lock; None without a lock, or if that fails.
 
-        It is opened after our marker is written, which must not replace that guard's, and before SIGTERM is blocked, by
-        which whoever asks knows that no door will come.
+        Call it after our marker is written, which must not replace the next guard's, and before SIGTERM is blocked: a
+        blocked SIGTERM tells the next guard that no socket will come.
         """
         with suppress(OSError):
             return lock.open_door(self.me) if self.descriptor != _NO_LOCK else None
         return None
 
     def _stay_named(self) -> None:
-        """See that the marker names us, for nobody else finds us, to ask or to end us: who started us may have died.
+        """Write our name into the marker if it is missing: without it no process can find this guard.
 
-        If it names a guard that was started after us, we are relieved. A full disk does not keep us from our post.
+        If the marker names a guard that was started later, this one ends. A full disk is ignored.
         """
         named = self.host.guard(Path(self.orders.marker))
         self.relieved = named is not None and named.start > self.me.start
@@ -104,7 +106,7 @@ class Guard:
             write_marker(Path(self.orders.marker), {**self.orders.about(), **asdict(self.me)})
 
     def watch(self) -> None:
-        """Freeze every newcomer where it stands, and whoever of them was thawed behind our back."""
+        """Freeze every newcomer, and every caught process that was thawed since."""
         snapshot = self.host.snapshot()
         mine = self._in_hand(snapshot) | protected(snapshot, os.getpid())
         found = members(snapshot, self.orders.matchers, PurePath(self.orders.root), mine, self.orders.named)
@@ -119,21 +121,21 @@ class Guard:
         self._stay_named()
 
     def _in_hand(self, snapshot: dict[int, Process]) -> set[int]:
-        """Pids that the guard leaves alone, read in every look: a run writes down whom it froze before any thaw."""
+        """Return the pids that the guard leaves alone, read in each look: a run writes it down before a thaw."""
         self.frozen = identities(self.orders.known)
-        spared = family(snapshot, identities(self.orders.started)) | pids_of(snapshot, self.orders.spared)
-        return spared | in_hand(snapshot, self.frozen, run_lives=partial(at_work, Path(self.orders.evidence)))
+        excluded_pids = family(snapshot, identities(self.orders.started)) | pids_of(snapshot, self.orders.spared)
+        return excluded_pids | in_hand(snapshot, self.frozen, run_lives=partial(at_work, Path(self.orders.evidence)))
 
     def _freeze(self, process: Process) -> str | None:
-        """Stop it where it stands. Empty, or why that was denied; None if it is gone."""
-        # whoever is thawed again and again would compute in between; what a run froze is for a run to end
+        """Stop a process. Return an empty text, the reason if that was denied, or None if the process is gone."""
+        # a process that is thawed repeatedly computes in between, so it is killed; what a run froze, a run ends
         again = self.caught[process.identity] > _THAWS and process.identity not in self.frozen
         denied = freeze_process(self.host, process, signal.SIGKILL if again else signal.SIGSTOP)
         self.caught[process.identity] += denied is not None
         return denied
 
     def _write(self) -> None:
-        """A disk that takes nothing must not end the watch: what was caught is written when there is room again."""
+        """Write down what was caught. If the disk is full, the rest is kept for the next look."""
         if not self._unwritten:
             return
         with suppress(OSError), _appended(self.orders.caught) as file:
@@ -160,9 +162,9 @@ def _caught(process: Process, member: Member, denied: str, line: Iterable[Source
 
 
 def _appended(path: str) -> FileIO:
-    """Where the workload may have put a pipe or a link in its place: neither waited for nor followed.
+    """Open a file to append, without following a link or waiting for a pipe that the workload may have put there.
 
-    Another user's file would not be believed, whatever we add to it: ours takes its place.
+    Another user's file is replaced, because what it says would not be trusted.
     """
     with suppress(FileNotFoundError):
         if os.lstat(path).st_uid != os.geteuid():
@@ -172,23 +174,27 @@ def _appended(path: str) -> FileIO:
 
 
 def _say_ready() -> None:
-    """Tell systemd, once, where a unit of it has started us: what it starts after us is frozen from now on."""
+    """Tell systemd once that the guard watches: what systemd starts after it is frozen from now on."""
     if place := os.environ.pop("NOTIFY_SOCKET", ""):
         with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
             systemd.sendto(b"READY=1", place.replace("@", "\0", 1) if place.startswith("@") else place)
 
 
 def kept_orders(marker: Path) -> GuardConfig:
-    """Read the orders of a cordon that stands from its marker, for this boot: its journals, and nobody spared by pid.
+    """Read the guard's configuration from the marker of a cordon that stands, with the journals of this boot.
 
-    Raises OSError or ValueError if there are none, or none of ours.
+    No process is excluded by its pid. Raises OSError or ValueError if there is no configuration, or none of ours.
     """
     try:
         orders = GuardConfig.of(json.loads(read_ours(marker))["orders"])
     except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{marker} holds no orders for a guard; carry the incident on, which starts one") from error
+        raise ValueError(
+            f"{marker} has no configuration of a guard; carry the incident on, which starts a guard"
+        ) from error
     if orders.marker != str(marker):
-        raise ValueError(f"expected the marker {orders.marker}, by its own words; got {marker}")
+        raise ValueError(
+            f"expected the marker {orders.marker}, which the file names; got {marker}. No guard was started"
+        )
     if Path(orders.caught).name == CAUGHT:
         return orders
     return replace(
@@ -201,7 +207,7 @@ def kept_orders(marker: Path) -> GuardConfig:
 
 
 def _taken_up(marker: Path) -> tuple[GuardConfig, int]:
-    """The orders of a cordon whose guard is gone, and its lock. Exits if one stands, or if there are no orders."""
+    """Return configuration and lock of a cordon without a guard. Exits if a guard lives or nothing is configured."""
     try:
         orders = kept_orders(marker)
     except (OSError, ValueError) as error:
@@ -216,9 +222,10 @@ def _taken_up(marker: Path) -> tuple[GuardConfig, int]:
 
 
 def main() -> None:
-    """Stand guard. The arguments are the lock's descriptor and the marker; the orders come through standard input.
+    """Run the guard: arguments are the lock's descriptor and the marker; the configuration comes on standard input.
 
-    With `again` for the descriptor, the orders are those that the marker keeps: after a reboot, or a guard's death.
+    With `again` instead of the descriptor the configuration is read from the marker: after a reboot, or a guard's
+    death.
     """
     lock_of, marker = sys.argv[1:]
     if lock_of == AGAIN:
@@ -226,7 +233,7 @@ def main() -> None:
     else:
         orders, descriptor = GuardConfig.from_bytes(sys.stdin.buffer.read()), int(lock_of)
     Guard(orders, descriptor).stand()
-    os._exit(0)  # a thread that still waits for the lock would hold us
+    os._exit(0)  # a thread that still waits for the lock would keep the process alive
 
 
 if __name__ == "__main__":

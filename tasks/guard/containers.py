@@ -1,4 +1,4 @@
-"""§1: pause and write down containers of the workload that are started under the cordon."""
+"""§1: pause containers of the workload that are started under the cordon, and write them down."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -20,16 +20,16 @@ _SHARE: Final = 20
 
 
 class ContainerGuard:
-    """One guard's watch on the engine, which may be slow, hang or be away: processes are watched without it."""
+    """Watch the engine in a thread of its own, because it may be slow, hang or be away."""
 
     def __init__(self, orders: GuardConfig, note: Callable[[dict[str, Any]], None]) -> None:
-        """Take the orders, and whom to tell of each newcomer."""
+        """Take the configuration, and the function that is called with each newcomer."""
         self.orders, self.note = orders, note
         self.engine = DockerEngine(orders.docker_host)
         self.caught: set[ContainerIdentity] = set()
 
     def stand(self) -> None:
-        """Watch for ever. An engine that cannot be asked now may be asked later."""
+        """Watch for ever. An engine that does not answer is asked again."""
         while True:
             began = time.monotonic()
             try:
@@ -39,7 +39,7 @@ class ContainerGuard:
             time.sleep(max(_PAUSE_SECONDS, (time.monotonic() - began) * (_SHARE - 1)))
 
     def watch(self) -> None:
-        """Pause every newcomer, and whoever of them was thawed behind our back."""
+        """Pause every newcomer, and every caught container that was resumed since."""
         asked = self.orders.containers
         living = workload_containers(self.engine.containers(asked), asked, standpoint().own)
         frozen, started = _identities(self.orders.known_containers), _identities(self.orders.started_containers)

@@ -1,4 +1,4 @@
-"""Read and write open.json: which incident of a workload is open. One that was killed while it opened is carried on."""
+"""Read and write open.json: which incident of a workload is open, also one whose run was killed while it opened."""
 
 import json
 import logging
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 def last_opened(workload: "Workload") -> bytes:
-    """What the last run wrote of the incident that it opened. OSError where there is nothing."""
+    """Return the newest open.json of the workload. Raises OSError if there is none."""
     return read_plain([base_of(workload) / OPEN, *_notes(workload)][-1])
 
 
@@ -35,7 +35,7 @@ def note_opened(workload: "Workload", incident: Incident) -> bool:
             write_whole(base / OPEN, said)
         except OSError:
             with suppress(OSError):
-                (base / OPEN).unlink()  # an older incident's
+                (base / OPEN).unlink()  # it names an older incident
         else:
             return True
     return False
@@ -43,10 +43,10 @@ def note_opened(workload: "Workload", incident: Incident) -> bool:
 
 @contextmanager
 def opening(workload: "Workload", incident: Incident) -> Iterator[None]:
-    """Write down which incident is open before its folder is made: a run that is killed in between is carried on.
+    """Write down which incident is open before its folder is made, so that a run killed in between is carried on.
 
-    Taken back where it could not be opened, for every later run would insist on it. Where the disk is full there is
-    no base to write it to before the folder is made; then it is written down afterwards.
+    If it could not be opened, this is undone, because every later run would insist on it. If the disk is full, there is
+    no base before the folder is made; then it is written down afterwards.
     """
     before = _said(workload)
     noted = note_opened(workload, incident)
@@ -56,11 +56,11 @@ def opening(workload: "Workload", incident: Incident) -> Iterator[None]:
         _say_again(workload, before)
         raise
     if not noted and not note_opened(workload, incident):
-        logger.error("Which incident is open could not be kept on disk: carry it on with incident_id=%s", incident.id)
+        logger.error("No disk takes which incident is open. To carry it on, give incident_id=%s", incident.id)
 
 
 def _notes(workload: "Workload") -> list[Path]:
-    """Those that are there, the newest last."""
+    """Return the paths that exist, the newest last."""
     there = (base / OPEN for base in reversed(bases(workload)) if lexists(base / OPEN))
     return sorted(there, key=lambda path: path.lstat().st_mtime_ns)
 
@@ -83,30 +83,30 @@ def _say_again(workload: "Workload", said: Mapping[Path, bytes]) -> None:
 
 
 def read_incident(home: Path) -> Incident | None:
-    """The incident that an earlier run opened in this folder."""
+    """Return the incident that an earlier run opened in this folder; None if there is none."""
     path = home / INCIDENT
     return TypeAdapter(Incident).validate_json(path.read_bytes()) if path.exists() else None
 
 
 def last_verdict(home: Path) -> Word | None:
-    """The word of the incident's last closed record; None if no run has closed."""
+    """Return the verdict of the incident's last closed record; None if no run has closed."""
     closed = closings(home)
     return Word(json.loads(closed[-1].read_bytes())["verdict"]) if closed else None
 
 
 def last_incident(workload: "Workload") -> str | None:
-    """The incident that the last run opened; none if what is written there is no incident (a loss of power)."""
+    """Return the id of the incident that the last run opened; None if there is none, or the file is damaged."""
     try:
         return TypeAdapter(Incident).validate_json(last_opened(workload)).id
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        logger.error("%s is damaged and is not followed: %s", OPEN, error)  # noqa: TRY400
+        logger.error("%s is damaged and ignored: %s", OPEN, error)  # noqa: TRY400
         return None
 
 
 def unfinished_incident(workload: "Workload") -> str | None:
-    """The incident that has to be carried on before another may be opened."""
+    """Return the id of the incident that has to be carried on before another may be opened; None if there is none."""
     incident = last_incident(workload)
     if incident is None:
         return None

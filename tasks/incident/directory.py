@@ -1,8 +1,8 @@
 """Find or make an incident's folder: in evidence_dir, else in fallback_dir, else in memory.
 
 A full disk must never keep a workload from being contained. So there are up to three bases: the evidence folder, the
-fallback folder of the workload block, and as a last resort a folder in memory, which a reboot clears. Its name cannot
-be guessed, so nobody can take it first. Where no folder can be had at all, the incident lives in its run's own memory.
+fallback folder of the workload block, and a folder in memory, which a reboot clears. Its name cannot be guessed, so
+that no other account can create it first. If no folder can be made, the incident lives in its run's own memory.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CL
 class IncidentDirectory:
     """The private folder of an incident. `reserved` bytes were taken there; `volatile` is one in memory.
 
-    `real` is False where no folder can be had: what a run writes there fails, and the run must do without.
+    `real` is False if no folder could be made: what a run writes there fails, and the run goes on without it.
     """
 
     path: Path
@@ -43,7 +43,7 @@ class IncidentDirectory:
 
     @property
     def summary(self) -> str:
-        """What of it a person has to know."""
+        """What a person has to know of it."""
         if not self.real:
             return "no folder of this host takes a file: nothing of this incident outlives its run"
         words = f"{self.reserved} bytes are reserved" if self.reserved else "there is no room for a reserve"
@@ -51,24 +51,24 @@ class IncidentDirectory:
 
 
 def bases(workload: "Workload") -> tuple[Path, ...]:
-    """Folders that may hold incidents. The first has the lock of the workload's runs: the evidence folder, if any."""
+    """Return the folders that may hold incidents, first the one with the lock of the workload's runs."""
     own = [] if workload.evidence.is_symlink() else [workload.evidence]
     there = [*own, *(base for base in _others(workload) if _private(base))]
     return tuple(sorted(there, key=lambda base: not os.access(base / OWNER, os.W_OK)))
 
 
 def base_of(workload: "Workload") -> Path:
-    """Where the lock of the workload's runs lies."""
+    """Return the folder that holds the lock of the workload's runs."""
     return next(iter(bases(workload)), workload.evidence)
 
 
 def cordon_base(workload: "Workload") -> Path:
-    """Where the cordon's marker stands, with the list of what was paused beside it."""
+    """Return the folder with the cordon's marker and the list of what was paused."""
     return next((base for base in bases(workload) if _cordoned(base)), base_of(workload))
 
 
 def cordon_dir(workload: "Workload", home: Path) -> Path:
-    """Where the guard of an incident leaves its marker: where one stands, else where the incident found room."""
+    """Return the folder for the marker of an incident's guard: where a marker exists, else where the incident lies."""
     standing = cordon_base(workload)
     if _cordoned(standing):
         return standing
@@ -80,7 +80,7 @@ def _cordoned(base: Path) -> bool:
 
 
 def make_base(workload: "Workload") -> Path:
-    """The same, made if it is not there: the evidence folder, else the next; the evidence folder if none can be had."""
+    """Return the folder for the lock of the workload's runs, created if needed; the evidence folder if none works."""
     if os.access((base := base_of(workload)) / OWNER, os.W_OK):
         return base
     with suppress(OSError):
@@ -92,25 +92,25 @@ def make_base(workload: "Workload") -> Path:
 
 
 def find_home(workload: "Workload", incident: str, *, dry_run: bool = False) -> Path:
-    """Folder of an incident wherever an earlier run has opened it; of a new one in the first base."""
+    """Return the folder of an incident wherever an earlier run has opened it; of a new one in the first base."""
     homes = [home_in(base, incident, dry_run=dry_run) for base in bases(workload) or (workload.evidence,)]
     return next((home for home in homes if _private(home) and (home / INCIDENT).is_file()), homes[0])
 
 
 def homes(workload: "Workload") -> list[Path]:
-    """Folders of all real incidents on this host."""
+    """Return the folders of all real incidents on this host."""
     return [home for base in bases(workload) for home in incidents_in(base)]
 
 
 def home_in(base: Path, incident: str, *, dry_run: bool) -> Path:
-    """Folder of an incident in a base; a dry run's lies apart and is never carried on as a real one."""
+    """Return the folder of an incident in a base. A dry run's is separate, and never carried on as a real one."""
     return base / DRY_RUN / incident if dry_run else base / incident
 
 
 def open_home(workload: "Workload", incident: Incident, *, dry_run: bool) -> IncidentDirectory:
-    """Take up the incident's folder, or make it: where the whole reserve fits, else where anything does.
+    """Open the incident's folder, or make it: where the whole reserve fits, else where anything does.
 
-    A link, or another user's folder, in its place is not used. Where nothing can be written at all it is not `real`.
+    A link, or another user's folder, is not used. If nothing can be written anywhere, the result is not `real`.
     """
     whole = workload.reserve_mb * MIB
     disks, memory = [workload.evidence, *_fallback(workload)], _memory(workload)
@@ -128,12 +128,12 @@ def open_home(workload: "Workload", incident: Incident, *, dry_run: bool) -> Inc
 
 
 def _settle(home: Path, incident: Incident, reserve: int) -> bool:
-    """Make the folder, take the reserve, write the incident down: all of it or nothing."""
+    """Make the folder, take the reserve and write the incident down; undo all of it and return False if one fails."""
     if not make_private(home):
         return False
     try:
         if reserve and not take(home / RESERVE, reserve):
-            raise OSError  # noqa: TRY301  one way out
+            raise OSError  # noqa: TRY301  handled below
         write_whole(home / INCIDENT, TypeAdapter(Incident).dump_json(incident, indent=1))
     except OSError:
         (home / RESERVE).unlink(missing_ok=True)
@@ -144,7 +144,7 @@ def _settle(home: Path, incident: Incident, reserve: int) -> bool:
 
 
 def fallback_home(workload: "Workload", home: Path, *, dry_run: bool) -> Path | None:
-    """Our folder on the fallback disk for what does not fit. None without one, or where the home itself lies there."""
+    """Return our folder on the fallback disk. None without one, or if the incident itself lies there."""
     for base in _fallback(workload):
         folder = home_in(base, home.name, dry_run=dry_run)
         if not home.is_relative_to(base) and make_private(base) and make_private(folder):
@@ -153,7 +153,7 @@ def fallback_home(workload: "Workload", home: Path, *, dry_run: bool) -> Path | 
 
 
 def make_private(folder: Path) -> bool:
-    """Make a folder that is ours alone; False if that fails, or if another's or a link lies there."""
+    """Make a folder that only this account can read; False if that fails, or a link or another's folder lies there."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not _private(folder):
@@ -173,7 +173,7 @@ def _private(folder: Path) -> bool:
 
 
 def _others(workload: "Workload") -> list[Path]:
-    """Folders of this workload's on the fallback disk, if that is there, and in memory."""
+    """Return this workload's folders on the fallback disk, if that exists, and in memory."""
     return [*_fallback(workload), *_memory(workload)]
 
 
@@ -183,12 +183,12 @@ def _fallback(workload: "Workload") -> list[Path]:
 
 
 def _memory(workload: "Workload") -> list[Path]:
-    """Those in memory that are ours, whichever run has made them; where there is none, one that nobody can guess."""
+    """Return our folders in memory, of whichever run; if there is none, a new name that cannot be guessed."""
     named = f"{_name(workload)}-{os.geteuid()}"
     ours = [folder for folder in sorted(layout.MEMORY.glob(f"{named}*")) if _private(folder)]
     return ours or [layout.MEMORY / f"{named}-{_UNGUESSED}"]
 
 
 def _name(workload: "Workload") -> str:
-    """Workloads may share a disk, and their incidents may have the same id."""
+    """Return a name by the evidence folder, because workloads on one disk may have incidents of the same id."""
     return f"evacuation-{hashlib.sha256(os.fsencode(workload.evidence)).hexdigest()[:16]}"

@@ -1,7 +1,7 @@
 """Join an incident instead of opening one: read what the host's incidents have contained, leave the trigger there, end.
 
-Needs the standard library alone, so that fifty alarms at once cost fifty short processes and no import of Prefect. Only
-the owner of an incident writes its custody log: who joins leaves one file, created once, which the owner takes over.
+Standard library alone, so that fifty alarms at once cost fifty short processes and no import of Prefect. Only the owner
+of an incident writes its custody log: a run that joins leaves one file, created once, which the owner copies into it.
 """
 
 import json
@@ -38,9 +38,9 @@ _POLL_SECONDS: Final = 0.1
 
 
 def incident_of(alarm: Alarm | None, bases: Sequence[Path], wait: float = WAIT_SECONDS) -> str:
-    """The incident that a trigger joins; empty if it is the first of its own.
+    """Return the incident that a trigger joins; empty if it opens a new one.
 
-    Waits while another run is at work that has not opened its incident yet: if that is refused, the next one must go.
+    Waits up to `wait` seconds for a run at work that has not opened its incident yet: it may be refused.
     """
     deadline = time.monotonic() + wait
     while True:
@@ -54,7 +54,7 @@ def incident_of(alarm: Alarm | None, bases: Sequence[Path], wait: float = WAIT_S
 
 
 def leave(bases: Sequence[Path], incident: str, run: str, alarm: Alarm | None) -> bool:
-    """Leave the trigger with the incident, once however often it is tried. False if no disk takes it."""
+    """Write the trigger into the incident's folder; idempotent. False if no disk takes it."""
     for home in _homes(bases):
         if home.name == incident:
             about = {"run": run, "at": _now(), "alarm": alarm.facts if alarm else {}}
@@ -63,7 +63,7 @@ def leave(bases: Sequence[Path], incident: str, run: str, alarm: Alarm | None) -
 
 
 def left(home: Path) -> list[dict[str, Any]]:
-    """The triggers that were left with an incident, in the order in which they came."""
+    """Return the triggers in an incident's folder, in the order in which they came."""
     found = []
     for path in (home / TRIGGERS).glob("*.json"):
         with suppress(OSError, ValueError):
@@ -73,21 +73,21 @@ def left(home: Path) -> list[dict[str, Any]]:
 
 
 def joined_message(incident: str) -> str:
-    """What the run that joins says of itself."""
+    """Return the message of a run that joins."""
     return (
-        f"{incident}: this trigger belongs to it and is kept in its custody log; nothing more was to be done. "
+        f"{incident}: this trigger belongs to that incident and is in its custody log; nothing more was done. "
         "既存のインシデントに合流しました。"
     )
 
 
 def past(bases: Iterable[Path]) -> Iterator[Past]:
-    """What the incidents of this host have contained, as far as it can be read."""
+    """Yield what each incident of this host has contained, as far as it can be read."""
     every = list(bases)
     standing = {incident for base in every if (incident := _standing(base))}
     homes = sorted(_homes(every), key=lambda home: home.name)
     for home in homes:
         entries, word = list(caught_lines(home / CUSTODY_LOG)), _last_word(home)
-        # a thaw that was killed half-way counts: what it has let go may fail again
+        # a thaw that was killed half-way counts: what it has thawed may fail again
         thawed = word not in _CONTAINED and any(each.get("step_id") == "thaw" for each in entries)
         rows = [*_rows(home, of_any_boot(FROZEN)), *_rows(home, of_any_boot(FROZEN_CONTAINERS))]
         here = [*_rows(home, FROZEN), *_rows(home, RETURNED)]
@@ -105,7 +105,7 @@ def past(bases: Iterable[Path]) -> Iterator[Past]:
 
 
 def _homes(bases: Iterable[Path]) -> Iterator[Path]:
-    """Private folders alone: what another user or a link put there says nothing."""
+    """Yield private folders only: a link or another user's folder proves nothing."""
     for home in (home for base in bases for home in incidents_in(base)):
         about = home.lstat()
         if stat.S_ISDIR(about.st_mode) and about.st_uid == os.geteuid() and not about.st_mode & 0o077:
@@ -113,7 +113,7 @@ def _homes(bases: Iterable[Path]) -> Iterator[Path]:
 
 
 def _standing(base: Path) -> str:
-    """The incident whose cordon stands there, with a living guard: after a reboot it is a marker alone."""
+    """Return the incident whose cordon has a living guard; after a reboot there may be only the marker."""
     marker = base / CORDON
     return str(read_marker(marker).get("incident", "")) if LinuxHost().guard(marker) else ""
 
@@ -156,7 +156,7 @@ def _create(folder: Path, name: str, about: Mapping[str, Any]) -> bool:
                 file.flush()
                 os.fsync(file.fileno())
             with suppress(FileExistsError):
-                (folder / name).hardlink_to(beside)  # whole or not at all, and never over another
+                (folder / name).hardlink_to(beside)  # atomic, and never over another file
         finally:
             beside.unlink(missing_ok=True)
     except OSError:

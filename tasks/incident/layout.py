@@ -1,8 +1,8 @@
 """Name every file that an incident leaves on this host. Standard library alone.
 
-Below a *base* (the evidence folder, a folder on the fallback disk, one in memory) lie the files that concern the
-workload, and a private folder `IR-…` for each incident. What also lies in the store (manifest, closing, verdict,
-segments) has its name in `tasks.custody.evidence.keys`, because an audit knows the store alone.
+Below a *base* (the evidence folder, a folder on the fallback disk, one in memory) lie the files of the workload, and a
+private folder `IR-…` for each incident. The names of what also lies in the store (manifest, closing, verdict, segments)
+are in `tasks.custody.evidence.keys`, because an audit sees only the store.
 """
 
 from pathlib import Path
@@ -16,9 +16,9 @@ MEMORY: Final = Path("/dev/shm")  # noqa: S108  memory is what is wanted, and in
 
 # In a base
 OWNER: Final = ".owner"
-"""The lock of the run that works on the workload, and what for."""
+"""The lock of the run that works on the workload, with its purpose."""
 REHEARSAL: Final = ".rehearsal"
-"""The same of a dry run, which keeps no real one out."""
+"""The lock of a dry run, which does not exclude a real one."""
 OPEN: Final = "open.json"
 """The incident that is open, or was the last."""
 CORDON: Final = "cordon.json"
@@ -30,7 +30,7 @@ EARLY: Final = f"early-{_BOOT}.json"
 CAUGHT: Final = f"caught-{_BOOT}.jsonl"
 """Newcomers that the guard has frozen under the cordon."""
 DRY_RUN: Final = "dry-run"
-"""The folder of what rehearsals leave."""
+"""The folder of dry runs."""
 
 # In an incident's folder
 INCIDENT: Final = "incident.json"
@@ -44,35 +44,35 @@ RESULTS: Final = "results"
 RECORD: Final = "record"
 """A folder `NNN` for each run's record."""
 TRIGGERS: Final = "triggers"
-"""A file for each run that has joined it, made once; the custody log takes it over."""
+"""A file for each run that has joined, created once; the custody log takes it over."""
 CLAIMED: Final = "claimed-by-another.json"
-"""Why the store says that the incident is another workload's or host's."""
+"""Why the store says that the incident belongs to another workload or host."""
 ENDED: Final = "ended.json"
 """How its last run ended, and the number of that run's record."""
 LEDGER: Final = "ledger.jsonl"
-"""What the store is proven to have, so that nothing is sent twice."""
+"""What the store has accepted, so that nothing is sent twice."""
 UNPROVEN: Final = "unproven.json"
 """Keys that the last verification could not prove; they are sent again."""
 TURNED: Final = "turned.json"
-"""What its runs have told of latest/ in the store, key and digest."""
+"""Objects that its runs have written about turns of latest/: key and digest."""
 LOST_IN_PLACE: Final = "lost-in-place.json"
 """Files that had changed before they could be sent; the next run collects them again."""
 CONTAINER_FILES: Final = "container-files.json"
-"""Which files were taken out of containers."""
+"""Which files were copied out of containers."""
 DEADLINE_LOG: Final = "deadline.log"
-"""What the process says that keeps a question's deadline if the run dies that asked."""
+"""Output of the process that keeps a question's deadline if the run that asked dies."""
 CAUGHT_LOGGED: Final = "caught-logged.json"
-"""Newcomers of the guard that the custody log has already."""
+"""Newcomers of the guard that are in the custody log already."""
 RECOVERED: Final = "recovered.json"
-"""Processes that its own recovery has started; they are no new life of the workload."""
+"""Processes that its own recovery has started, so that they do not count as new life of the workload."""
 RECOVERED_CONTAINERS: Final = "recovered-containers.json"
 """Containers that its own recovery has started."""
 MADE_CONTAINERS: Final = "made-containers.json"
-"""Ids of containers that its own recoveries have made in place of one that was gone."""
+"""Ids of containers that its own recoveries have created in place of one that was gone."""
 FROZEN: Final = f"frozen-{_BOOT}.json"
 """The processes that it has frozen in this boot."""
 STOPPING: Final = f"stopping-{_BOOT}.json"
-"""What a stop was about to send, and to which processes; those that have their receipts are in it no more."""
+"""What a stop was about to send, and to which processes; those with receipts are removed from it."""
 STOPPED: Final = f"stopped-{_BOOT}.json"
 """The receipts of the processes that it has stopped in this boot."""
 RETURNED: Final = f"returned-{_BOOT}.json"
@@ -82,13 +82,13 @@ STOPPING_UNITS: Final = f"stopping-units-{_BOOT}.json"
 SINCE: Final = f"since-{_BOOT}.json"
 """When its first freeze of this boot began, in clock ticks."""
 LISTENED: Final = f"listened-{_BOOT}.json"
-"""That a process of the workload listened on the API's port when it was frozen."""
+"""Whether a process of the workload listened on the API's port at the freeze."""
 GROUPS: Final = f"groups-{_BOOT}.json"
-"""The control groups that it has frozen in this boot, and from which ones it has taken whom."""
+"""The control groups that it has frozen in this boot, and the groups from which it has moved processes."""
 FROZEN_CONTAINERS: Final = f"frozen-containers-{_BOOT}.json"
 """The containers that it has paused in this boot."""
 STOPPING_CONTAINERS: Final = f"stopping-containers-{_BOOT}.json"
-"""The containers that a stop was about to end; those that have their receipts are in it no more."""
+"""The containers that a stop was about to end; those with receipts are removed from it."""
 STOPPED_CONTAINERS: Final = f"stopped-containers-{_BOOT}.json"
 """The receipts of the containers that it has stopped."""
 RETURNED_CONTAINERS: Final = f"returned-containers-{_BOOT}.json"
@@ -96,32 +96,32 @@ RETURNED_CONTAINERS: Final = f"returned-containers-{_BOOT}.json"
 
 
 def of_any_boot(name: str) -> str:
-    """Turn a journal's name into the pattern of that journal from any boot of this host."""
+    """Return the glob pattern of a journal from any boot of this host."""
     return name.replace(_BOOT, "?" * len(_BOOT))
 
 
 def of_boot(name: str, boot: str) -> str:
-    """Turn a journal's name into the name of that journal from another boot."""
+    """Return the name of a journal from another boot."""
     return name.replace(_BOOT, boot)
 
 
 def earlier_boots(home: Path) -> list[str]:
-    """The other boots of this host in which an incident froze something, as its journals name them."""
+    """Return the other boots of this host in which an incident froze something, as its journals name them."""
     before, after = FROZEN.split(_BOOT)
     names = (path.name for path in home.glob(of_any_boot(FROZEN)))
     return sorted({name.removeprefix(before).removesuffix(after) for name in names} - {_BOOT})
 
 
 def incidents_in(base: Path) -> list[Path]:
-    """Folders of the real incidents below a base, oldest first."""
+    """Return the folders of the real incidents below a base, oldest first."""
     return sorted(base.glob("IR-*"))
 
 
 def closings(home: Path) -> list[Path]:
-    """The closing of each finished record of an incident, oldest first."""
+    """Return the closing of each finished record of an incident, oldest first."""
     return sorted(home.glob(f"{RECORD}/*/{CLOSING}"))
 
 
 def manifests(home: Path) -> list[Path]:
-    """The manifest of each sealed volume of an incident."""
+    """Return the manifest of each sealed volume of an incident."""
     return sorted(home.glob(f"evidence*/{MANIFEST}"))

@@ -1,7 +1,7 @@
-"""Let one run at a time work on a workload (.owner), and nobody who is no run of ours keep us out.
+"""Let only one run at a time work on a workload (.owner), and ignore a lock that is not held by a run of ours.
 
-A run of root counts for everybody. That of another account counts only where the evidence folder is its own and what
-the folder lies in is not: else it may be the workload's account, which must not fend off an evacuation.
+A run of root counts for every account. A run of another account counts only if that account owns the evidence folder
+and not its parent: otherwise it may be the workload's account, which must not prevent an evacuation.
 """
 
 import fcntl
@@ -25,10 +25,10 @@ _kept: Final[dict[Path, int]] = {}
 
 
 def take_ownership(evidence: Path, purpose: Purpose = "evacuation", *, dry_run: bool = False) -> int | None:
-    """Lock the workload's evidence folder for this process; None if another one of ours has it.
+    """Lock the workload's evidence folder for this process; None if another run of ours has it.
 
-    A dry run has a lock of its own: a rehearsal must never keep the real one out. A lock that is held by nobody of
-    ours (whoever may write to the folder can hold it) is put aside: it must not fend off an evacuation.
+    A dry run has a separate lock, so that it never excludes a real run. A lock that is not held by a run of ours (any
+    process that may write to the folder can hold it) is replaced after two seconds.
     """
     path = _path(evidence, dry_run=dry_run)
     if (kept := _kept.pop(path, None)) is not None:
@@ -48,10 +48,10 @@ def take_ownership(evidence: Path, purpose: Purpose = "evacuation", *, dry_run: 
 
 
 def _locked(path: Path) -> int | None:
-    """The locked file, if it still lies at the path: another may have put it aside. None if it is not to be had."""
+    """Return the descriptor of the locked file if it still lies at the path; None if the lock cannot be taken."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
-    except PermissionError:  # of another account: it may be at work, or have left it
+    except PermissionError:  # another account's: its run may be at work, or dead
         return None
     with suppress(BlockingIOError):
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -62,36 +62,36 @@ def _locked(path: Path) -> int | None:
 
 
 def keep_ownership(evidence: Path, descriptor: int) -> None:
-    """Keep the lock for this same process's next `take_ownership`: in between nobody else can open an incident."""
+    """Keep the lock for the next `take_ownership` of this process: no other run can open an incident in between."""
     _kept[_path(evidence, dry_run=False)] = descriptor
 
 
 def give_up_ownership(evidence: Path) -> None:
-    """Let go of what was kept and never taken: the run was refused before it opened an incident."""
+    """Release a kept lock that was never taken: the run was refused before it opened an incident."""
     if (kept := _kept.pop(_path(evidence, dry_run=False), None)) is not None:
         os.close(kept)
 
 
 def owner(evidence: Path, *, dry_run: bool = False) -> str:
-    """What the run of ours that has the lock is there for; empty if nobody of ours has it."""
+    """Return the purpose of the run of ours that has the lock; empty if there is none."""
     return str(_signed(_path(evidence, dry_run=dry_run)).get("purpose", ""))
 
 
 def at_work(evidence: Path) -> bool:
-    """Tell whether a run of our own account works on the workload, also one whose signature no disk has taken."""
+    """Return whether a run of our own account works on the workload, even if no disk took its name."""
     path = _path(evidence, dry_run=False)
     run = None if path.is_symlink() else lock.taker(path)
     return run is not None and run.alive and run.user == os.geteuid()
 
 
 def incident_at_work(evidence: Path) -> str:
-    """The incident that an evacuation has opened and works on now; empty if there is none yet."""
+    """Return the incident that an evacuation works on now; empty if none is open yet."""
     signed = _signed(_path(evidence, dry_run=False))
     return str(signed.get("incident", "")) if signed.get("purpose") == "evacuation" else ""
 
 
 def _signed(path: Path) -> dict[str, Any]:
-    """What the owner has said of itself, if it is a living run of ours and has the lock."""
+    """Return what the owner has written about itself, if it is a living run of ours and has the lock."""
     try:
         signed = json.loads(read_plain(path))
     except (OSError, ValueError):
@@ -103,7 +103,7 @@ def _signed(path: Path) -> dict[str, Any]:
 
 
 def _trusted(evidence: Path) -> set[int]:
-    """Accounts whose runs count."""
+    """Return the accounts whose runs count."""
     with suppress(OSError):
         return {0, os.geteuid(), *({evidence.stat().st_uid} - {evidence.parent.stat().st_uid})}
     return {0, os.geteuid()}
@@ -114,9 +114,9 @@ def _path(evidence: Path, *, dry_run: bool) -> Path:
 
 
 def sign(descriptor: int, purpose: Purpose, incident: str = "") -> None:
-    """Say who we are, and for which incident. A disk that takes nothing keeps nobody from evacuating."""
+    """Write into the lock file who has it, and for which incident. A full disk is ignored."""
     with suppress(OSError):
-        os.fchmod(descriptor, 0o644)  # a run of another account reads who we are
+        os.fchmod(descriptor, 0o644)  # a run of another account has to read it
         me = {"purpose": purpose, "incident": incident, "pid": os.getpid(), "start": start_of(os.getpid())}
         said = json.dumps(me).encode()
         os.pwrite(descriptor, said, 0)

@@ -1,1 +1,1 @@
-"""What a run does before Prefect is imported: freeze, or join. Standard library alone; whatever can wait, waits."""
+"""What a run does before Prefect is imported: freeze, or join. Standard library alone; what can wait is not here."""

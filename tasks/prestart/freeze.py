@@ -1,7 +1,7 @@
-"""§2 before anything heavy is imported: freeze what the run that is about to start will freeze anyway.
+"""§2 before Prefect is imported: freeze what the run that is about to start will freeze anyway.
 
-On a machine whose every core computes, the import of Prefect alone takes seconds. This needs the standard library, the
-run's parameters and its workload block. Whatever it cannot do, or must not do, is left to the run itself.
+On a busy machine the import of Prefect alone takes seconds. This uses the standard library, the run's parameters and
+its workload block. What it cannot or must not do is left to the run.
 """
 
 import json
@@ -34,7 +34,7 @@ FLOW: Final = "evacuate"
 _Find = Callable[[Mapping[int, Process]], dict[Identity, Member]]
 _FREEZE_SECONDS: Final = 5.0
 _unkept: Final[dict[Identity, datetime]] = {}
-"""Whom this process has stopped and could write down on no disk."""
+"""Processes that this one has stopped and could write down on no disk."""
 
 
 class NothingToFreeze(Exception):
@@ -43,7 +43,7 @@ class NothingToFreeze(Exception):
 
 @dataclass(frozen=True)
 class EarlyFreeze:
-    """Whom this start has stopped; the file may name more, of a start that died. It lies there until a run's freeze."""
+    """The processes that this start has stopped. The file may also name those of a start that died."""
 
     path: Path
     frozen: tuple[Identity, ...]
@@ -54,19 +54,19 @@ class EarlyFreeze:
 def freeze_early(environment: Mapping[str, str]) -> EarlyFreeze | None:
     """Freeze the workload of the flow run that the environment names. None if that was not done.
 
-    Nothing goes wrong here for the run: it looks anew in any case.
+    A failure here is reported and does not stop the run, which freezes again in any case.
     """
     return _tried(lambda: _workload(environment))
 
 
 def freeze_described(given: Mapping[str, Any], incident: str | None = None) -> EarlyFreeze | None:
-    """The same for a workload that a file describes, where no server can be asked."""
+    """Freeze a workload that a file describes, without a server. None if that was not done."""
     return _tried(lambda: (_here(recognisable(given, socket.gethostname())), incident))
 
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Keep an order to end waiting until it is known whom to thaw: else nobody would know who has been frozen."""
+    """Delay SIGTERM and SIGINT until it is written down which processes are frozen, so that they can be thawed."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
     try:
         yield
@@ -89,7 +89,7 @@ def _tried(known: Callable[[], tuple[dict[str, Any], str | None]]) -> EarlyFreez
 
 
 def _workload(environment: Mapping[str, str]) -> tuple[dict[str, Any], str | None]:
-    """Fields of the workload block, and the incident that is asked for, if it is a real evacuation on this host."""
+    """Return the fields of the workload block and the requested incident, for a real evacuation on this host."""
     with ask_server(environment) as ask:
         run = ask(f"/flow_runs/{environment['PREFECT__FLOW_RUN_ID']}")
         parameters = run["parameters"]
@@ -106,7 +106,7 @@ def _here(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def evidence_of(workload: Mapping[str, Any]) -> Path:
-    """The folder of the workload's incidents, made if a disk takes it. NotNow where the block fits another host."""
+    """Return the folder of the workload's incidents, created if possible. NotNow if the block fits another host."""
     folder = Path(workload["evidence_dir"] or Path(workload["root"]) / "evidence")
     if folder.is_symlink() or not Path(workload["root"]).is_dir():
         raise NotNow("the block does not fit this host")
@@ -117,9 +117,9 @@ def evidence_of(workload: Mapping[str, Any]) -> Path:
 
 @contextmanager
 def _owned(evidence: Path) -> Iterator[None]:
-    """Never beside a run that is at work: it thaws what it stops. The run itself goes on with the same lock.
+    """Hold the lock of the workload's runs, for the run that follows. NotNow while another run works, which may thaw.
 
-    Where no disk takes the lock, a run at work has its own in memory, which this need not know the name of.
+    If no disk takes the lock, a run at work has its lock in memory, under a name that is not known here.
     """
     try:
         descriptor = take_ownership(evidence)
@@ -139,30 +139,30 @@ def _owned(evidence: Path) -> Iterator[None]:
 
 
 def _freeze(workload: Mapping[str, Any], evidence: Path, incident: str | None) -> EarlyFreeze:
-    """Parents first, again until a look finds no new one; then write down whom, and when.
+    """Freeze parents first, until a look finds no new process; then write down which, and when.
 
-    Only what this start has stopped is written down, to be thawed if the run is refused: not what stood already, by
-    the hand of a person, a guard or an incident, nor what an incident has frozen and that runs again.
+    Only what this start has stopped is written down, to be thawed if the run is refused: not what was stopped already,
+    and not what an incident has frozen and that runs again.
     """
     frozen: dict[Identity, str] = {}
     host, find = LinuxHost(workload["api_port"]), _finder(workload, evidence, incident)
     try:
         _halt(host, find, _named(workload, evidence, FROZEN), frozen)
-    except Exception as reason:  # noqa: BLE001  who stands already has to be written down whatever went wrong
+    except Exception as reason:  # noqa: BLE001  what is frozen has to be written down whatever went wrong
         say(f"not all was frozen before the start of the run: {type(reason).__name__}: {reason}", error=True)
     early = EarlyFreeze(evidence / EARLY, tuple(frozen))
     rows = [{"pid": who.pid, "start": who.start, "at": at} for who, at in frozen.items()]
     try:
         _write(early.path, [*_others(early), *rows])
     except OSError as error:
-        say(f"{early.path}: {error}: which processes are frozen is known to this process alone", error=True)
+        say(f"{early.path}: {error}: only this process knows which processes are frozen", error=True)
         _unkept.update({who: datetime.fromisoformat(at) for who, at in frozen.items()})
         return early
     return _freeze_groups(early, rows, host, find)
 
 
 def _freeze_groups(early: EarlyFreeze, rows: list[dict[str, Any]], host: LinuxHost, find: _Find) -> EarlyFreeze:
-    """Hold by the kernel, once the signals are sent and it is written down, what is in groups of the workload alone."""
+    """Freeze the control groups that hold only the workload, after the signals are sent and written down."""
 
     def note(paths: list[str]) -> None:
         _write(early.path, [*_others(early), *rows, *({"group": path} for path in paths)])
@@ -190,13 +190,13 @@ def _halt(host: LinuxHost, find: _Find, held: set[Identity], frozen: dict[Identi
 
 
 def _require_known_here(workload: Mapping[str, Any], evidence: Path, incident: str | None) -> None:
-    """NotNow for an incident that this host does not know: a mistyped id is refused by the run before its freeze."""
+    """NotNow for an incident that this host does not know: the run refuses a mistyped id before its freeze."""
     if incident and not any((base / incident / INCIDENT).is_file() for base in _bases(workload, evidence)):
         raise NotNow(f"{incident[:80]!r} is unknown on this host, so the store is asked first")
 
 
 def _bases(workload: Mapping[str, Any], evidence: Path) -> Iterator[Path]:
-    """Where incidents of this host lie, wherever they found room."""
+    """Yield every folder in which incidents of this host may lie."""
     yield evidence
     others = [Path(workload["fallback_dir"])] if workload.get("fallback_dir") else []
     for disk in (*others, layout.MEMORY):
@@ -204,18 +204,18 @@ def _bases(workload: Mapping[str, Any], evidence: Path) -> Iterator[Path]:
 
 
 def _named(workload: Mapping[str, Any], evidence: Path, journal: str, incidents: str = "IR-*") -> set[Identity]:
-    """Processes that these incidents of this host name in their journals of this name."""
+    """Return the processes in the journals of this name of these incidents."""
     return identities(path for base in _bases(workload, evidence) for path in base.glob(f"{incidents}/{journal}"))
 
 
 def _others(early: EarlyFreeze) -> list[dict[str, Any]]:
-    """Rows of a start that died before its run could freeze: nothing else names whom it has stopped."""
+    """Return the rows of a start that died before its run could freeze: only this file names what it stopped."""
     own = {*early.frozen, *early.groups}
     return [row for row in rows_of(early.path, read_ours) if (Identity.of(row) or row.get("group")) not in own]
 
 
 def _write(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write down whom to thaw again, whole or not at all; no file if nobody is."""
+    """Write down what has to be thawed, atomically; remove the file if there is nothing."""
     if rows:
         write_whole(path, json.dumps(rows).encode(), 0o600, flush=False)
     else:
@@ -223,10 +223,10 @@ def _write(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def _finder(workload: Mapping[str, Any], evidence: Path, incident: str | None) -> _Find:
-    """Read from the disk once what every look needs; give back how the members in a look are found.
+    """Read from the disk what every look needs, and return the function that finds the members in a snapshot.
 
-    Whether what a recovery has started is new life, only the run can tell: that is left alone here. With its children
-    it is where the run may carry that incident on: it would spare them, and they stood for ever.
+    Only the run can tell whether a process that a recovery has started is to be frozen: it is left alone here. So are
+    its children if the run may carry that incident on, because the run would leave them alone, frozen for ever.
     """
     matchers, root = matchers_of(workload, number_of(workload["user"])), PurePath(os.path.realpath(workload["root"]))
     named = Named.of(workload)
@@ -236,14 +236,14 @@ def _finder(workload: Mapping[str, Any], evidence: Path, incident: str | None) -
     carried_on = _named(workload, evidence, RECOVERED, incident or newest)
 
     def find(snapshot: Mapping[int, Process]) -> dict[Identity, Member]:
-        spared = untouchable(snapshot) | pids_of(snapshot, ours) | family(snapshot, carried_on)
-        return members(snapshot, matchers, root, spared, named)
+        excluded_pids = untouchable(snapshot) | pids_of(snapshot, ours) | family(snapshot, carried_on)
+        return members(snapshot, matchers, root, excluded_pids, named)
 
     return find
 
 
 def read_early(path: Path) -> dict[Identity, datetime]:
-    """Whom an early freeze has stopped, and when."""
+    """Return the processes that an early freeze has stopped, and when."""
     found = dict(_unkept)
     for row in rows_of(path, read_ours):
         with suppress(KeyError, TypeError, ValueError):
@@ -253,19 +253,19 @@ def read_early(path: Path) -> dict[Identity, datetime]:
 
 
 def early_groups(path: Path) -> list[str]:
-    """Which control groups an early freeze has frozen in place."""
+    """Return the control groups that an early freeze has frozen in place."""
     return [str(row["group"]) for row in rows_of(path, read_ours) if "group" in row]
 
 
 def take_over(path: Path) -> None:
-    """Let the run's own freeze stand for the early one, which is then not undone."""
+    """Forget the early freeze once the run's own freeze has replaced it, so that it is not undone."""
     _unkept.clear()
     with suppress(OSError):
         path.unlink()
 
 
 def thaw_again(early: EarlyFreeze) -> None:
-    """Where the run did not take them over (it was refused, or failed before its freeze) nothing is left touched."""
+    """Thaw what an early freeze has stopped, if the run was refused or failed before its own freeze."""
     if early.path.exists() or _unkept:
         host = LinuxHost()
         for identity in early.frozen:

@@ -1,4 +1,4 @@
-"""Freeze the control groups that hold the workload alone, where they are. Standard library alone."""
+"""Freeze the control groups that hold only the workload, where they are. Standard library alone."""
 
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -17,10 +17,10 @@ def freeze_in_place(
     note: Callable[[list[str]], object],
     known: Collection[str] = (),
 ) -> list[str]:
-    """Freeze each group that holds nobody but those whom `find` finds; return the paths of those that stand.
+    """Freeze each group that holds only processes that `find` finds; return the paths of the groups that are frozen.
 
-    `note` writes the paths down before anything is done. What somebody else has frozen is left alone, and a group that
-    a stranger has come into meanwhile is let go again. Those that are `known` are not looked at.
+    `note` is called with the paths before anything is done. A group that is frozen already is left alone, and one that
+    another process enters meanwhile is thawed again. Groups in `known` are skipped.
     """
     paths = _alone(snapshot, find).difference(known)
     found = {path: group for path in paths if (group := host.group(path)) and not group.frozen}

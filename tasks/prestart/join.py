@@ -1,4 +1,4 @@
-"""Join an alarm's run to its incident before Prefect is imported. What is unsure here is left to the run itself."""
+"""Join an alarm's run to its incident before Prefect is imported. In doubt the run itself decides."""
 
 import os
 import socket
@@ -17,7 +17,7 @@ _ANSWER_SECONDS: Final = 30.0
 
 
 def join_early(environment: Mapping[str, str]) -> bool:
-    """End the flow run that the environment names as Joined, if an alarm set it off that belongs to an incident."""
+    """End the flow run that the environment names as Joined, if an alarm started it that belongs to an incident."""
     try:
         run = environment["PREFECT__FLOW_RUN_ID"]
         asked = _asked(environment, run)
@@ -32,7 +32,7 @@ def join_early(environment: Mapping[str, str]) -> bool:
 
 
 def _asked(environment: Mapping[str, str], run: str) -> tuple[Alarm, Path] | None:
-    """The alarm of the run and the evidence folder of its workload; None for a run that a person has started."""
+    """Return the run's alarm and its workload's evidence folder; None for a run that a person has started."""
     with ask_server(environment, _ANSWER_SECONDS) as ask:
         about = ask(f"/flow_runs/{run}")
         parameters: dict[str, Any] = about["parameters"]
@@ -49,7 +49,7 @@ def _asked(environment: Mapping[str, str], run: str) -> tuple[Alarm, Path] | Non
 
 
 def began(alarm: Alarm, ask: Any) -> Alarm:
-    """The same with the time at which its training run began, if the server still knows it."""
+    """Return the alarm with the start time of its training run, if the server still knows it."""
     try:
         start = ask(f"/flow_runs/{alarm.run}")["start_time"]
     except NotNow:

@@ -1,4 +1,4 @@
-"""Ask the Prefect server by the standard library alone."""
+"""Ask the Prefect server over HTTP by the standard library alone."""
 
 import base64
 import json
@@ -12,11 +12,11 @@ _ANSWER_SECONDS: Final = 3.0
 
 
 class NotNow(Exception):
-    """The run has to do it by itself, for this reason."""
+    """Raised if this cannot be done before Prefect is imported, with the reason; the run does it."""
 
 
 def fields_of(ask: Callable[..., Any], workload: object) -> dict[str, Any]:
-    """Fields of a saved workload block."""
+    """Return the fields of a saved workload block."""
     name = quote(str(workload), safe="")
     fields: dict[str, Any] = ask(f"/block_types/slug/workload/block_documents/name/{name}")["data"]
     return fields
@@ -24,7 +24,7 @@ def fields_of(ask: Callable[..., Any], workload: object) -> dict[str, Any]:
 
 @contextmanager
 def ask_server(environment: Mapping[str, str], seconds: float = _ANSWER_SECONDS) -> Iterator[Callable[..., Any]]:
-    """A way to ask the Prefect server: a path (and what is posted there), answered by its JSON. One connection."""
+    """Yield a function that sends a path (and a body to post) to the server and returns its JSON. One connection."""
     url = urlsplit(environment["PREFECT_API_URL"])
     kind = HTTPSConnection if url.scheme == "https" else HTTPConnection
     connection = kind(url.hostname or "", url.port, timeout=seconds)
@@ -46,7 +46,7 @@ def ask_server(environment: Mapping[str, str], seconds: float = _ANSWER_SECONDS)
 
 
 def answers(environment: Mapping[str, str]) -> bool:
-    """Whether the Prefect server is there. One that is busy is given as long as for any other answer."""
+    """Return whether the Prefect server answers within the usual time limit."""
     try:
         with ask_server(environment) as ask:
             ask("/health")

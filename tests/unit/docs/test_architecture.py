@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from prefect import Task
 
-from docs.packages import PAGE, imports, modules, packages, page
+from docs.packages import PAGE, modules, packages, page
 from tests.support.pages import PROJECT
 
 
@@ -40,11 +40,6 @@ def test_every_package_is_on_the_page() -> None:
     there = {path.parent for root in ("flows", "tasks", "blocks") for path in (PROJECT / root).rglob("*.py")}
     named = {".".join(folder.relative_to(PROJECT).parts) for folder in there} - {"tasks"}
     assert named == {each for _, package, *_ in rows("Packages") for each in linked(package)}
-
-
-def test_the_imports_on_the_page_are_those_of_rows_below() -> None:
-    for package, row in packages().items():
-        assert all(packages()[each] > row for each in imports(package) if "tasks.custody" not in package), package
 
 
 def test_every_section_of_the_runbook_names_packages_and_modules_that_there_are() -> None:

@@ -183,7 +183,7 @@ def test_orders_are_taken_from_a_marker_that_is_where_it_says(marker: Path, post
     assert kept_orders(marker).root == post.guard.orders.root
     other = marker.with_name("copy.json")
     other.write_text(marker.read_text())
-    with pytest.raises(ValueError, match="by its own words"):
+    with pytest.raises(ValueError, match="which the file names"):
         kept_orders(other)
 
 
