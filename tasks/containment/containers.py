@@ -24,7 +24,6 @@ from tasks.custody.containment.container import (
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.process import Masks
 from tasks.custody.errors import ContainerGone, EngineError
-from tasks.incident.layout import FROZEN_CONTAINERS, STOPPED_CONTAINERS, STOPPING_CONTAINERS
 from tasks.runtime.context import RunContext
 from tasks.system.cancellation import apart
 from tasks.system.processes import standpoint
@@ -45,19 +44,19 @@ def find_containers(context: RunContext) -> list[Container]:
     asked = context.workload.containers
     if not asked:
         return []
-    recovered = {each.id for each in context.recovered_containers()}
-    found = workload_containers(context.engine.containers(asked), asked, standpoint().own)
+    recovered = {each.id for each in context.state.recovered_containers.read()}
+    found = workload_containers(context.adapters.engine.containers(asked), asked, standpoint().own)
     return [container for container in found if container.id not in recovered]
 
 
 def frozen_containers(context: RunContext) -> dict[ContainerIdentity, FrozenContainer]:
     """Every container that this incident has paused so far, whichever run did it."""
-    return {each.identity: each for each in context.journal(FROZEN_CONTAINERS, list[FrozenContainer]) or []}
+    return {each.identity: each for each in context.state.frozen_containers.read()}
 
 
 def stopped_containers(context: RunContext) -> dict[ContainerIdentity, StoppedContainer]:
     """Receipts of the containers that this incident has ended so far."""
-    return {each.identity: each for each in context.journal(STOPPED_CONTAINERS, list[StoppedContainer]) or []}
+    return {each.identity: each for each in context.state.stopped_containers.read()}
 
 
 def freeze_containers(context: RunContext) -> tuple[tuple[FrozenContainer, ...], str]:
@@ -74,11 +73,11 @@ def freeze_containers(context: RunContext) -> tuple[tuple[FrozenContainer, ...],
                 fresh |= {each.identity: each for each in pool.map(lambda one: freeze_container(context, one), new)}
     except EngineError as error:
         trouble = str(error)
-        context.log.write("engine not asked", context.engine.place, reason=trouble)
+        context.log.write("engine not asked", context.adapters.engine.place, reason=trouble)
     earlier = frozen_containers(context)
     fresh |= {who: replace(each, stood=earlier[who].stood) for who, each in fresh.items() if who in earlier}
     everyone = tuple(sorted({**earlier, **fresh}.values(), key=lambda each: each.identity))
-    context.journal(FROZEN_CONTAINERS, list[FrozenContainer], list(everyone))
+    context.state.frozen_containers.write(list(everyone))
     for each in fresh.values():
         about = {"name": each.name, "image": each.image, "why": each.why, "denied": each.denied}
         context.log.write("container paused", each.identity.id, **about)
@@ -93,7 +92,7 @@ def freeze_container(context: RunContext, container: Container) -> FrozenContain
             _keep_config(context, container)
             _keep_down(context, container)
         else:
-            context.engine.pause(container.id)
+            context.adapters.engine.pause(container.id)
             paused_at = datetime.now(UTC)
         _keep_config(context, container)
     except ContainerGone:
@@ -118,14 +117,14 @@ def _keep_down(context: RunContext, container: Container) -> None:
     """Forbid the next start, again until it is down or in another life: one may be under way while it is forbidden."""
     deadline = time.monotonic() + _KILL_SECONDS
     while (
-        (now := context.engine.get_container(container.id))
+        (now := context.adapters.engine.get_container(container.id))
         and now.alive
         and now.identity == container.identity
         and time.monotonic() < deadline
     ):
         with suppress(ContainerGone):
-            context.engine.forbid_restart(container.id)
-            context.engine.signal(container.id, _SIGKILL)
+            context.adapters.engine.forbid_restart(container.id)
+            context.adapters.engine.signal(container.id, _SIGKILL)
         time.sleep(_POLL_SECONDS)
 
 
@@ -137,7 +136,7 @@ def _keep_config(context: RunContext, container: Container) -> None:
     path = _config(context, container.identity)
     if path.exists():
         return
-    about = json.dumps(context.engine.inspect(container.id)).encode()
+    about = json.dumps(context.adapters.engine.inspect(container.id)).encode()
     try:
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600), "wb") as file:
             file.write(about)
@@ -148,7 +147,7 @@ def _keep_config(context: RunContext, container: Container) -> None:
 
 
 def _config(context: RunContext, container: ContainerIdentity) -> Path:
-    return context.home / f"container-{container.id}.json"
+    return context.directory.path / f"container-{container.id}.json"
 
 
 def kept_config(context: RunContext, container: ContainerIdentity) -> dict[str, Any]:
@@ -161,18 +160,18 @@ def stop_containers(context: RunContext) -> tuple[StoppedContainer, ...]:
     """End all that were paused, side by side; those that an earlier run has ended keep their receipts."""
     earlier = stopped_containers(context)
     left = {identity: each for identity, each in frozen_containers(context).items() if identity not in earlier}
-    begun = set(context.journal(STOPPING_CONTAINERS, list[ContainerIdentity]) or ())
+    begun = set(context.state.stopping_containers.read())
     if left:
-        context.journal(STOPPING_CONTAINERS, list[ContainerIdentity], list(left))
-    gently = context.policy == "graceful"
+        context.state.stopping_containers.write(list(left))
+    gently = context.run.policy == "graceful"
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         stops = [pool.submit(stop_container, context, left[who], gently=gently, begun=who in begun) for who in left]
     fresh = [each.result() for each in stops]
     receipts = sorted([*earlier.values(), *fresh], key=lambda receipt: receipt.identity)
     ended = [receipt for receipt in receipts if receipt.end is not End.SURVIVED]
-    context.journal(STOPPED_CONTAINERS, list[StoppedContainer], ended)
+    context.state.stopped_containers.write(ended)
     if left:
-        context.journal(STOPPING_CONTAINERS, list[ContainerIdentity], [])
+        context.state.stopping_containers.write([])
     for receipt in fresh:
         about = {"signals": [name for name, _ in receipt.signals], "removed": receipt.removed, "reason": receipt.reason}
         context.log.write("stopped", receipt.identity.id, end=receipt.end, exit_code=receipt.exit_code, **about)
@@ -201,7 +200,7 @@ class StoppingContainer:
     def __init__(self, context: RunContext, frozen: FrozenContainer, *, begun: bool = False) -> None:
         """Nothing is sent yet, but for what a run that died may have sent."""
         self.begun = begun
-        self.context, self.engine, self.frozen = context, context.engine, frozen
+        self.context, self.engine, self.frozen = context, context.adapters.engine, frozen
         self.id = frozen.identity.id
         self.sent: list[tuple[str, datetime]] = []
         self.ended, self.removed, self.reason = False, False, ""
@@ -232,7 +231,7 @@ class StoppingContainer:
             self.removed = self._removed()
 
     def _masks(self, container: Container) -> Masks | None:
-        process = self.context.host.snapshot().get(container.pid)
+        process = self.context.adapters.host.snapshot().get(container.pid)
         return process.masks if process and process.container == self.id else None
 
     def _send(self, name: str, seconds: float) -> None:
@@ -296,10 +295,12 @@ def living_containers(context: RunContext) -> tuple[str, ...]:
     try:
         listed = find_containers(context)
         # the engine's list may lag behind what it knows of each
-        living = [each for each in listed if (now := context.engine.get_container(each.identity.id)) and now.alive]
+        living = [
+            each for each in listed if (now := context.adapters.engine.get_container(each.identity.id)) and now.alive
+        ]
         told = {each.identity: f"{each.summary} is {each.state} ({_why(context, each)})" for each in living}
         for frozen in frozen_containers(context).values():
-            now = context.engine.get_container(frozen.identity.id)
+            now = context.adapters.engine.get_container(frozen.identity.id)
             if now and now.alive and now.identity == frozen.identity:
                 told.setdefault(now.identity, f"{now.summary} was paused by us and is {now.state}")
     except EngineError as error:

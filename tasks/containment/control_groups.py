@@ -58,23 +58,23 @@ class Groups:
 
     def __init__(self, context: RunContext) -> None:
         """Take up what the start of this run and earlier runs of the incident hold."""
-        self.context, self.host = context, context.host
+        self.context, self.host = context, context.adapters.host
         self.refused: dict[Identity, str] = {}
         self.unavailable, self._patience = "", _ASK_SECONDS
         self.with_suspects = False
         self._last = self.host.arrivals(NO_PID)[0]
-        self._set(context.journal(GROUPS, list[Held]) or [])
-        for path in early_groups(context.early):
+        self._set(context.state.groups.read())
+        for path in early_groups(context.cordon_files.early):
             if path not in self.paths and (group := self.host.group(path)) and group.frozen:
                 self._keep([*self.rows, Held(path)])
 
     def _keep(self, rows: list[Held]) -> None:
         self._set(rows)
-        self.context.journal(GROUPS, list[Held], rows)
+        self.context.state.groups.write(rows)
 
     def _set(self, rows: list[Held]) -> None:
         self.rows, self.paths = rows, [row.group for row in rows if not row.identity]
-        name = f"/{name_of(self.context.incident.id, self.context.home)}"
+        name = f"/{name_of(self.context.incident.id, self.context.directory.path)}"
         self.own = next((path for path in self.paths if path.endswith(name)), "")
 
     def way(self, process: Process) -> Way:
@@ -193,7 +193,7 @@ class Groups:
 
     def _open(self) -> ControlGroup | None:
         """Make the incident's group: at the top or, where only that may be written to, below the one that we are in."""
-        name, reasons = name_of(self.context.incident.id, self.context.home), dict[str, None]()
+        name, reasons = name_of(self.context.incident.id, self.context.directory.path), dict[str, None]()
         ours = path_of(Path("/proc/self/cgroup").read_text())
         for path in [self.own] if self.own else places_of(name, ours, os.geteuid()):
             group = self.host.group(path)
@@ -213,7 +213,7 @@ class Groups:
         A look must cost less than such a process lives, however many members there are.
         """
         context, last = self.context, self.host.arrivals(NO_PID)[0]
-        asked, own = (matchers(context.workload), context.root), own_pids(context, snapshot)
+        asked, own = (matchers(context.workload), context.directory.root), own_pids(context, snapshot)
         spared, names = protected_pids(context, snapshot), named(context.workload)
         kept = {pid: snapshot[pid] for pid in spared if pid in snapshot}
         kin = {who.pid for who in self.find(snapshot)}

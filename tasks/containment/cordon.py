@@ -2,14 +2,17 @@
 
 import time
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from os import getpid
+from pathlib import Path
 from signal import SIGTERM
 from typing import Any, Final
 
 from blocks.workload import Workload
 from tasks.adapters.guard_config import GuardConfig
-from tasks.containment.units import keep_down
+from tasks.adapters.host import Host
+from tasks.containment.units import Units
 from tasks.custody.containment.membership import Matcher, Named, matchers_of
 from tasks.custody.containment.process import Identity
 from tasks.custody.containment.receipt import Cordon
@@ -30,51 +33,52 @@ _SHOWN: Final = 80
 @step("§1", "cordon", "cordon: hold the training lock", "学習ロックの確保")
 def cordon(context: RunContext) -> Cordon:
     """Hold the lock by a guard that outlives run and worker. Done twice it is still one cordon (runbook §1)."""
-    if context.recovered():
+    if context.state.recovered.read():
         return _released(context)
+    units = Units(context)
     try:
         hold(context, context.incident.reason)
     finally:
-        keep_down(context)
-    return cordon_state(context)
+        units.keep_down()
+    return replace(cordon_state(context), warnings=tuple(units.warnings))
 
 
 def hold(context: RunContext, reason: str) -> None:
     """Put a guard on the lock. One that stands stays if it guards this lock, for this incident, as we would."""
-    standing = context.host.guard(context.marker)
+    standing = context.adapters.host.guard(context.cordon_files.marker)
     wanted = orders(context, reason)
     lock = context.workload.lock
-    if standing and wanted.same_watch(read_marker(context.marker)) and context.host.refuses(lock):
+    if standing and wanted.same_watch(read_marker(context.cordon_files.marker)) and context.adapters.host.refuses(lock):
         return
-    context.guard = context.host.hold(wanted)
+    context.adapters.host.hold(wanted)
     if standing:
         with suppress(ProcessLookupError):
-            context.host.signal(standing, SIGTERM)
-        context.host.wait_gone([standing], _HANDOVER_SECONDS)
+            context.adapters.host.signal(standing, SIGTERM)
+        context.adapters.host.wait_gone([standing], _HANDOVER_SECONDS)
         await_cordon(context)  # from a guard of an older version the lock comes a moment after its end
 
 
 def orders(context: RunContext, reason: str) -> GuardConfig:
     """What this incident's guard is told."""
-    snapshot = context.host.snapshot()
+    snapshot = context.adapters.host.snapshot()
     us = untouchable(snapshot) - {1}
     return GuardConfig(
         incident=context.incident.id,
         reason=reason,
         since=datetime.now(UTC).isoformat(),
         lock=str(context.workload.lock),
-        marker=str(context.marker),
-        caught=str(context.caught),
-        known=(str(context.home / FROZEN), str(context.home / STOPPING_UNITS)),
+        marker=str(context.cordon_files.marker),
+        caught=str(context.cordon_files.caught),
+        known=(str(context.directory.path / FROZEN), str(context.directory.path / STOPPING_UNITS)),
         containers=tuple(context.workload.containers),
-        known_containers=(str(context.home / FROZEN_CONTAINERS),),
+        known_containers=(str(context.directory.path / FROZEN_CONTAINERS),),
         docker_host=context.workload.docker_host,
-        root=str(context.root),
+        root=str(context.directory.root),
         matchers=matchers(context.workload),
         spared=tuple(process.identity for process in snapshot.values() if process.pid in us),
-        started=(str(context.home / RECOVERED),),
-        started_containers=(str(context.home / RECOVERED_CONTAINERS),),
-        evidence=str(context.base),
+        started=(str(context.directory.path / RECOVERED),),
+        started_containers=(str(context.directory.path / RECOVERED_CONTAINERS),),
+        evidence=str(context.directory.base),
         named=named(context.workload),
     )
 
@@ -89,19 +93,19 @@ def named(workload: Workload) -> Named:
     return Named.of(dict(workload))
 
 
-def guard_of(context: RunContext) -> Identity | None:
+def guard_of(host: Host, marker: Path) -> Identity | None:
     """The guard that stands: by its marker, or the one that this run has started and that is about to write it."""
-    return context.host.guard(context.marker) or context.guard
+    return host.guard(marker) or host.started_guard
 
 
 def cordon_state(context: RunContext) -> Cordon:
     """Look who holds the lock. After our own recovery nobody has to."""
-    if context.recovered():
+    if context.state.recovered.read():
         return _released(context)
     lock = context.workload.lock
-    guard = guard_of(context)
-    about = read_marker(context.marker)
-    held = guard is not None and context.host.has_lock(guard, lock) and context.host.refuses(lock)
+    guard = guard_of(context.adapters.host, context.cordon_files.marker)
+    about = read_marker(context.cordon_files.marker)
+    held = guard is not None and context.adapters.host.has_lock(guard, lock) and context.adapters.host.refuses(lock)
     since = str(about.get("since", context.incident.opened_at.isoformat()))
     incident = str(about.get("incident", context.incident.id))
     return Cordon(str(lock), held, guard, since, incident, "" if held else _why_not(context, guard))
@@ -110,7 +114,7 @@ def cordon_state(context: RunContext) -> Cordon:
 def _why_not(context: RunContext, guard: Identity | None) -> str:
     if guard is None:
         return "no guard stands"
-    holder = context.host.holder(context.workload.lock)
+    holder = context.adapters.host.holder(context.workload.lock)
     if holder is None or holder.identity == guard:
         link = ": a symbolic link lies there, which is not followed" if context.workload.lock.is_symlink() else ""
         return f"the lock could not be taken{link}"
@@ -125,9 +129,9 @@ def await_cordon(context: RunContext) -> Cordon:
     deadline = time.monotonic() + _START_SECONDS
     while True:
         state = cordon_state(context)
-        if stands := context.host.guard(context.marker) is not None:
+        if stands := context.adapters.host.guard(context.cordon_files.marker) is not None:
             deadline = min(deadline, time.monotonic() + _HANDOVER_SECONDS)
-        settled = state.held and (context.recovered() or stands or not context.directory.real)
+        settled = state.held and (context.state.recovered.read() or stands or not context.directory.real)
         if settled or state.guard is None or time.monotonic() > deadline or _another_holds(context, state.guard):
             return state
         time.sleep(_POLL_SECONDS)
@@ -135,7 +139,7 @@ def await_cordon(context: RunContext) -> Cordon:
 
 def _another_holds(context: RunContext, guard: Identity) -> bool:
     """Whether somebody has the lock who lives on: not the guard, not us who took it for the guard."""
-    holder = context.host.holder(context.workload.lock)
+    holder = context.adapters.host.holder(context.workload.lock)
     return holder is not None and holder.alive and holder.identity != guard and holder.pid != getpid()
 
 
@@ -148,7 +152,9 @@ def _released(context: RunContext) -> Cordon:
 
 def caught(context: RunContext) -> list[dict[str, Any]]:
     """Newcomers that the guard has frozen since this incident was opened."""
-    return [line for line in caught_lines(context.caught) if _caught_at(line) >= context.incident.opened_at]
+    return [
+        line for line in caught_lines(context.cordon_files.caught) if _caught_at(line) >= context.incident.opened_at
+    ]
 
 
 def _caught_at(line: dict[str, Any]) -> datetime:

@@ -36,7 +36,7 @@ def with_earlier_boots(
 
     Who was frozen and has no receipt of its end was ended by the reboot.
     """
-    for boot in earlier_boots(context.home):
+    for boot in earlier_boots(context.directory.path):
         if freeze:
             processes, containers = _read(context, FROZEN, boot, Frozen), _frozen_containers(context, boot)
             freeze = replace(
@@ -54,7 +54,7 @@ def with_earlier_boots(
 def note_reboots(context: RunContext) -> None:
     """Tell once of each reboot in the custody log what it has ended."""
     noted = {entry["object"] for entry in context.log.entries() if entry["action"] == "rebooted"}
-    for boot in earlier_boots(context.home):
+    for boot in earlier_boots(context.directory.path):
         if boot not in noted:
             ends = [each.end for each in _receipts(context, boot)]
             ends += [each.end for each in _container_receipts(context, boot)]
@@ -91,7 +91,7 @@ def _frozen_containers(context: RunContext, boot: str) -> list[FrozenContainer]:
 
 
 def _read(context: RunContext, name: str, boot: str, kind: type[T]) -> list[T]:
-    path = context.home / of_boot(name, boot)
+    path = context.directory.path / of_boot(name, boot)
     try:
         return TypeAdapter(list[kind]).validate_json(read_private(path))  # type: ignore[valid-type]
     except FileNotFoundError:

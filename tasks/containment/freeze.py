@@ -12,7 +12,7 @@ from tasks.containment.containers import containers_key, freeze_containers, froz
 from tasks.containment.control_groups import Groups
 from tasks.containment.earlier_boots import note_reboots
 from tasks.containment.members import Snapshot
-from tasks.containment.units import freeze_units
+from tasks.containment.units import Units
 from tasks.custody.containment.container import ContainerIdentity
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.membership import Member
@@ -20,7 +20,6 @@ from tasks.custody.containment.process import Identity, Process, handed_down
 from tasks.custody.containment.receipt import Freeze, Frozen, Returned, Stopped
 from tasks.custody.containment.source import lineages
 from tasks.custody.evidence.redact import command_line
-from tasks.incident.layout import FROZEN, RETURNED, SINCE, STOPPED, STOPPING
 from tasks.prestart.freeze import read_early, take_over
 from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
@@ -44,14 +43,15 @@ def freeze(context: RunContext) -> Freeze:
     Looks anew in every run; what earlier runs of the incident froze stays in the result, so that steps which
     depend on it are repeated for new life and for nothing else.
     """
-    began, before = ticks(), read_early(context.early)
+    began, before = ticks(), read_early(context.cordon_files.early)
     fresh: dict[Identity, Frozen] = {}
     groups = Groups(context)
     groups.freeze()
     looks, settled = _settle(groups, fresh, before)
-    freeze_units(context)
+    units = Units(context)
+    units.freeze()
     earlier = load_frozen(context)
-    if context.includes_suspects:  # when the members stand: what these are told by takes longer to read
+    if context.run.includes_suspects:  # when the members stand: what these are told by takes longer to read
         groups.with_suspects = True
         more, all_settled = _settle(groups, fresh, {})
         looks, settled = looks + more, settled and all_settled
@@ -60,20 +60,20 @@ def freeze(context: RunContext) -> Freeze:
     for who in {each.identity for each in snapshot.values()} & fresh.keys():
         fresh[who] = replace(fresh[who], way=groups.way(snapshot[who.pid]))
     fresh |= {who: replace(each, stood=earlier[who].stood) for who, each in fresh.items() if who in earlier}
-    context.freeze_budget.begin()
-    if context.journal(SINCE, int) is None:
-        context.journal(SINCE, int, began)
+    stood_at = _now()
+    if not context.state.since.read():
+        context.state.since.write(began)
     everyone = sorted({**earlier, **fresh}.values(), key=lambda process: process.identity)
-    context.journal(FROZEN, list[Frozen], everyone)
-    take_over(context.early)
+    context.state.frozen.write(everyone)
+    take_over(context.cordon_files.early)
     groups.thaw()  # a signal that was sent to a frozen group shows then: all that look at states go by that
-    waiting = _confirm(context.host, fresh)
+    waiting = _confirm(context.adapters.host, fresh)
     groups.freeze()
     note_listener(context, fresh)
     _tell(context, fresh)
     note_reboots(context)
     containers, trouble = freeze_containers(context)
-    return Freeze(_now(), tuple(everyone), settled, containers, trouble, waiting)
+    return Freeze(stood_at, tuple(everyone), settled, containers, trouble, waiting, tuple(units.warnings))
 
 
 def _tell(context: RunContext, fresh: Mapping[Identity, Frozen]) -> None:
@@ -152,13 +152,13 @@ def _confirm(host: Host, fresh: Mapping[Identity, Frozen]) -> tuple[str, ...]:
 
 def load_stopped(context: RunContext) -> dict[Identity, Stopped]:
     """Receipts of everything that this incident has ended so far, whichever run did it."""
-    receipts = [*load_announced(context).values(), *(context.journal(STOPPED, list[Stopped]) or [])]
+    receipts = [*load_announced(context).values(), *(context.state.stopped.read())]
     return {receipt.identity: receipt for receipt in receipts if receipt.end is not End.SURVIVED}
 
 
 def load_announced(context: RunContext) -> dict[Identity, Stopped]:
     """What a stop that was broken off was about to send, as receipts; what has not ended yet survives."""
-    return {receipt.identity: receipt for receipt in context.journal(STOPPING, list[Stopped]) or []}
+    return {receipt.identity: receipt for receipt in context.state.stopping.read()}
 
 
 def stop_key(context: RunContext) -> str:
@@ -179,12 +179,12 @@ def _key(identities: Collection[Identity], containers: Collection[ContainerIdent
 
 def load_frozen(context: RunContext) -> dict[Identity, Frozen]:
     """Everything that this incident has frozen so far, whichever run did it."""
-    return {process.identity: process for process in context.journal(FROZEN, list[Frozen]) or []}
+    return {process.identity: process for process in context.state.frozen.read()}
 
 
 def load_returned(context: RunContext) -> list[Returned]:
     """Processes that were started after the stop, whichever run of this incident met them."""
-    return context.journal(RETURNED, list[Returned]) or []
+    return context.state.returned.read()
 
 
 def _now() -> datetime:

@@ -14,7 +14,7 @@ from tasks.containment.cordon import caught, guard_of
 from tasks.containment.freeze import load_frozen
 from tasks.containment.pause_prefect import resume
 from tasks.containment.uncordon import doubtful, living
-from tasks.containment.units import thaw_units
+from tasks.containment.units import Units
 from tasks.custody.containment.container import ContainerIdentity
 from tasks.custody.containment.process import Identity
 from tasks.custody.containment.thaw import Thawed, ran_before
@@ -46,14 +46,23 @@ def thaw(context: RunContext) -> Thawed:
     stopped before us stays stopped. The guard goes first, because it would freeze everything again.
     """
     _relieve_guard(context)
-    context.host.systemd.release(context.marker)
-    thaw_units(context)
-    kept = release_groups(context.host, context.workload)
+    context.adapters.host.systemd.release(context.cordon_files.marker)
+    units = Units(context)
+    units.thaw()
+    kept = release_groups(context.adapters.host, context.workload)
     processes = _thaw_processes(context)
     containers = _thaw_containers(context)
-    take_over(context.early)
+    take_over(context.cordon_files.early)
     thawed, stood, gone, left = (tuple(one + other) for one, other in zip(processes, containers, strict=True))
-    made = Thawed(datetime.now(UTC), thawed, stood, gone, (*left, *kept), resume(context.scheduler, context.marker))
+    made = Thawed(
+        datetime.now(UTC),
+        thawed,
+        stood,
+        gone,
+        (*left, *kept),
+        resume(context.adapters.scheduler, context.cordon_files.marker),
+        tuple(units.warnings),
+    )
     about = {"thawed": made.thawed, "stood": made.stood, "gone": made.gone, "left": made.left}
     context.log.write("thawed", context.incident.id, result=made.summary, **about)
     return made
@@ -83,18 +92,18 @@ def require_believable(home: Path, bases: Iterable[Path]) -> None:
 
 
 def _relieve_guard(context: RunContext) -> None:
-    guard = guard_of(context)
-    context.host.release(context.marker)
-    if guard and lives(context.host, guard):  # one whose marker no disk has taken
-        send_signal(context.host, guard, SIGTERM)
-        context.host.wait_gone([guard], _GONE_SECONDS)
+    guard = guard_of(context.adapters.host, context.cordon_files.marker)
+    context.adapters.host.release(context.cordon_files.marker)
+    if guard and lives(context.adapters.host, guard):  # one whose marker no disk has taken
+        send_signal(context.adapters.host, guard, SIGTERM)
+        context.adapters.host.wait_gone([guard], _GONE_SECONDS)
 
 
 def _thaw_processes(context: RunContext) -> tuple[list[str], ...]:
     """What was thawed, what stood before us, what is gone, and what could not be thawed and why."""
-    host, frozen, now = context.host, load_frozen(context), living(context.host, context.workload)
+    host, frozen, now = context.adapters.host, load_frozen(context), living(context.adapters.host, context.workload)
     newcomers = ((who, bool(row.get("stood"))) for row in caught(context) if (who := Identity.of(row)) and who in now)
-    early = ((who, False) for who in read_early(context.early) if who in now)
+    early = ((who, False) for who in read_early(context.cordon_files.early) if who in now)
     ran, stood = ran_before([*((who, each.stood) for who, each in frozen.items()), *newcomers, *early])
     # in an uninterruptible wait a SIGSTOP is still to come, and SIGCONT takes it back
     held = (who for who in sorted(ran) if (process := host.get_process(who)) and process.state in {"T", "t", "D"})
@@ -116,9 +125,9 @@ def _thaw_containers(context: RunContext) -> tuple[list[str], ...]:
     thawed, gone, left = list[str](), list[str](), list[str]()
     for who in sorted(ran):
         try:
-            now = context.engine.get_container(who.id)
+            now = context.adapters.engine.get_container(who.id)
             if now and now.alive and now.identity == who:
-                context.engine.unpause(who.id)
+                context.adapters.engine.unpause(who.id)
                 thawed += [names[who]] * (now.state == "paused")
             else:
                 between = who in frozen and not (frozen[who].paused_at or frozen[who].denied)

@@ -50,12 +50,12 @@ def _what_is_judged(context: RunContext, evidence: Sequence[Evidence]) -> str:
 @step("§4", "judge_models", "judge the models", "モデルの判定", key=_what_is_judged)
 def judge_models(context: RunContext, evidence: Sequence[Evidence]) -> Inspection:
     """Judge what this run's folder holds; keep the findings in it, for the seal to cover. Read those sealed before."""
-    before = [finding for volume in range(1, context.volume) for finding in sealed_findings(context, volume)]
-    files = {file.stored: file for item in evidence if item.volume == context.volume for file in item.files}
-    models = [file for file in files.values() if is_model(context, context.volume, file)]
+    before = [finding for volume in range(1, context.run.volume) for finding in sealed_findings(context, volume)]
+    files = {file.stored: file for item in evidence if item.volume == context.run.volume for file in item.files}
+    models = [file for file in files.values() if is_model(context, context.run.volume, file)]
     found = Inspection(tuple(_judge_all(context, models)))
     if models:
-        context.write(context.folder(context.volume) / MODELS, found.to_bytes())
+        context.directory.write(context.directory.evidence_dir(context.run.volume) / MODELS, found.to_bytes())
     for finding in found.findings:
         context.log.write("model judged", finding.stored, sha256=finding.sha256, result=finding.summary)
     return Inspection((*before, *found.findings))
@@ -63,7 +63,7 @@ def judge_models(context: RunContext, evidence: Sequence[Evidence]) -> Inspectio
 
 def sealed_findings(context: RunContext, volume: int) -> tuple[ModelFinding, ...]:
     """What was found of the models of a sealed folder; nothing where nobody judged them."""
-    path = context.folder(volume) / MODELS
+    path = context.directory.evidence_dir(volume) / MODELS
     return Inspection.from_bytes(path.read_bytes()).findings if path.exists() else ()
 
 
@@ -81,7 +81,7 @@ def _why_held(context: RunContext, volume: int, file: StoredFile, findings: Sequ
     if why := not_plain(file.stored) or ("" if file.size else "it is empty") or unsteady(file.stored, file.note):
         return why
     try:
-        return torn_json(context.path_of(volume, file))
+        return torn_json(context.directory.locate(volume, file))
     except OSError as error:
         return f"it could not be read again: {error.strerror or error}"
 
@@ -100,7 +100,7 @@ def is_model(context: RunContext, volume: int, file: StoredFile) -> bool:
     source = unquote(file.source).decode(errors="surrogateescape")
     if named_as_model(file.stored) or (ends_with(source, context.workload.models) and not source.endswith(".json")):
         return True
-    with suppress(OSError), context.path_of(volume, file).open("rb") as opened:
+    with suppress(OSError), context.directory.locate(volume, file).open("rb") as opened:
         return looks_like_a_model(opened.read(HEAD))
     return False
 
@@ -133,7 +133,7 @@ def _judge(context: RunContext, file: StoredFile, until: float) -> dict[str, Any
     seconds = min(_SECONDS + file.size / _BYTES_A_SECOND, until - time.monotonic())
     if seconds <= 0:
         return _unknown(f"not judged: the {_ALL_SECONDS:g} s for all models were used up")
-    path = context.path_of(context.volume, file)
+    path = context.directory.locate(context.run.volume, file)
     with path.open("rb") as opened:
         known = named_as_model(file.stored) or looks_like_a_pickle(opened.read(HEAD))
         about = _read(opened, seconds, context.workload)
@@ -244,7 +244,7 @@ def _second_look(context: RunContext, file: StoredFile, finding: ModelFinding) -
     if source.startswith(b"/"):
         return finding
     try:
-        now = os.stat(os.path.join(os.fsencode(context.root), source))  # noqa: PTH116, PTH118  a hostile name is bytes
+        now = os.stat(os.path.join(os.fsencode(context.directory.root), source))  # noqa: PTH116, PTH118  a hostile name is bytes
     except OSError:
         return replace(finding, warnings=(*finding.warnings, "its source is gone: there was no second look at it"))
     if steady(file, now.st_size, now.st_mtime_ns):

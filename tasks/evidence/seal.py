@@ -41,8 +41,8 @@ _OURS: Final = frozenset({COVERAGE, MODELS, SEGMENT})
 
 def volumes_to_seal(context: RunContext, evidence: Iterable[Evidence]) -> list[int]:
     """The sealed folders, and this run's own if it is the first or holds something new."""
-    fresh = context.volume == 1 or any(item.volume == context.volume and item.files for item in evidence)
-    return list(range(1, context.volume + fresh))
+    fresh = context.run.volume == 1 or any(item.volume == context.run.volume and item.files for item in evidence)
+    return list(range(1, context.run.volume + fresh))
 
 
 def _by_volume(context: RunContext, volume: int, evidence: Sequence[Evidence]) -> str:
@@ -53,24 +53,24 @@ def _by_volume(context: RunContext, volume: int, evidence: Sequence[Evidence]) -
 @step("§4", "seal", "seal volume {volume}", "封印", key=_by_volume)
 def seal(context: RunContext, volume: int, evidence: Sequence[Evidence]) -> Seal:
     """Write coverage, custody segment, SHA256SUMS, signature, and the manifest last: with it the folder is closed."""
-    folder = context.folder(volume)
+    folder = context.directory.evidence_dir(volume)
     if not (folder / MANIFEST).exists():
-        give_all(context.reserve)
+        give_all(context.directory.reserve)
         folder.mkdir(mode=0o700, exist_ok=True)
         for half_written in (*folder.glob(".*.new"), folder / SIGNATURE):
             half_written.unlink(missing_ok=True)
         _withhold(context, volume, evidence)
         tell_deviations(context, evidence)
-        context.write(folder / COVERAGE, canonical(_statement(context, volume, evidence)))
-        take_over_triggers(context)
-        context.write(folder / SEGMENT, b"".join(context.log.lines(context.segments_end())))
+        context.directory.write(folder / COVERAGE, canonical(_statement(context, volume, evidence)))
+        take_over_triggers(context.directory.path, context.log)
+        context.directory.write(folder / SEGMENT, b"".join(context.log.lines(context.directory.segments_end())))
         files = tuple(_divided(context, volume, file) for file in _files(context, volume, evidence))
         manifest = Manifest(context.incident.id, volume, _now(), files)
         sha256, size = manifest.written
         require_readable(f"the manifest of {folder}", len(files), size, _UNSEALED, _SPLIT)
-        context.write(folder / SUMS, manifest.sums())
-        if signature := sign(context, f"{folder.name}/{MANIFEST}", manifest.pieces(), sha256):
-            context.write(folder / SIGNATURE, signature)
+        context.directory.write(folder / SUMS, manifest.sums())
+        if signature := sign(context.store, context.log, f"{folder.name}/{MANIFEST}", manifest.pieces(), sha256):
+            context.directory.write(folder / SIGNATURE, signature)
         write_whole(folder / MANIFEST, manifest.pieces())
         told = {"files": len(manifest.files), "bytes": manifest.size}
         context.log.write("sealed", folder.name, digest=digest(folder / MANIFEST), **told)
@@ -94,7 +94,7 @@ def _withhold(context: RunContext, volume: int, evidence: Sequence[Evidence]) ->
     if context.workload.sensitive != "withhold":
         return
     for folder in _places(context, volume):
-        where = "" if folder == context.folder(volume) else str(folder)
+        where = "" if folder == context.directory.evidence_dir(volume) else str(folder)
         named = {
             file.stored for item in evidence if item.volume == volume for file in item.files if file.where == where
         }
@@ -108,7 +108,7 @@ def _withhold(context: RunContext, volume: int, evidence: Sequence[Evidence]) ->
 
 def _places(context: RunContext, volume: int) -> tuple[Path, ...]:
     """Where files of a volume lie."""
-    return tuple(filter(None, (context.folder(volume), context.fallback_volume(volume))))
+    return tuple(filter(None, (context.directory.evidence_dir(volume), context.directory.fallback_dir(volume))))
 
 
 def _statement(context: RunContext, volume: int, evidence: Sequence[Evidence]) -> dict[str, Any]:
@@ -122,7 +122,7 @@ def _now() -> str:
 
 def read_manifest(context: RunContext, volume: int) -> Manifest:
     """The manifest of a sealed folder."""
-    return Manifest.at(context.folder(volume) / MANIFEST)
+    return Manifest.at(context.directory.evidence_dir(volume) / MANIFEST)
 
 
 @step("§4", "check_seal", "check: the seal holds", "封印の確認")
@@ -132,7 +132,10 @@ def check_seal(context: RunContext, seals: Sequence[Seal]) -> Seal:
     What was hashed in place is in the workload's hands: if that has changed it is lost, which `offload` finds.
     """
     for sealed in seals:
-        folder, path_of = context.folder(sealed.volume), partial(context.path_of, sealed.volume)
+        folder, path_of = (
+            context.directory.evidence_dir(sealed.volume),
+            partial(context.directory.locate, sealed.volume),
+        )
         for name, said in ((MANIFEST, sealed.manifest_sha256), (SUMS, sealed.sums_sha256)):
             require_intact([StoredFile(name, "", 0, said)], folder, path_of)
         require_same_hand(sealed, folder)
@@ -144,7 +147,7 @@ def check_seal(context: RunContext, seals: Sequence[Seal]) -> Seal:
 
 def _require_nothing_more(context: RunContext, volume: int, files: Sequence[StoredFile]) -> None:
     for folder in _places(context, volume):
-        where = "" if folder == context.folder(volume) else str(folder)
+        where = "" if folder == context.directory.evidence_dir(volume) else str(folder)
         named = {file.stored for file in files if file.where == where} | (frozenset() if where else _CLOSING)
         if more := sorted(_names(folder) - named):
             raise Tampered(
@@ -157,7 +160,7 @@ def _require_nothing_more(context: RunContext, volume: int, files: Sequence[Stor
 
 def sealed(context: RunContext) -> tuple[Seal, ...]:
     """The seals of all folders that earlier runs have closed."""
-    return tuple(_seal(context.folder(volume)) for volume in range(1, context.volume))
+    return tuple(_seal(context.directory.evidence_dir(volume)) for volume in range(1, context.run.volume))
 
 
 def _seal(folder: Path) -> Seal:
@@ -181,7 +184,7 @@ def _files(context: RunContext, volume: int, evidence: Iterable[Evidence]) -> tu
 
     Then those that lie in the workload alone, if there is no copy.
     """
-    folder, fallback_volume = context.folder(volume), context.fallback_volume(volume)
+    folder, fallback_volume = context.directory.evidence_dir(volume), context.directory.fallback_dir(volume)
     acquired: dict[tuple[str, str], set[StoredFile]] = defaultdict(set)
     for file in (file for item in evidence if item.volume == volume for file in item.files):
         acquired[file.stored, file.where].add(file)

@@ -27,11 +27,11 @@ class Staging:
 @contextmanager
 def staging(context: RunContext, collector: str) -> Iterator[Staging]:
     """Empty folders for an attempt, gone afterwards."""
-    folder = context.home / _STAGING / collector
-    fallback = context.fallback / _STAGING / collector if context.fallback else None
+    folder = context.directory.path / _STAGING / collector
+    fallback = context.directory.fallback / _STAGING / collector if context.directory.fallback else None
     for each in filter(None, (folder, fallback)):
         shutil.rmtree(each, ignore_errors=True)
-    with_reserve(context.reserve, 1, lambda: folder.mkdir(mode=0o700, parents=True, exist_ok=True))
+    with_reserve(context.directory.reserve, 1, lambda: folder.mkdir(mode=0o700, parents=True, exist_ok=True))
     if fallback:
         try:
             fallback.mkdir(mode=0o700, parents=True)
@@ -46,11 +46,14 @@ def staging(context: RunContext, collector: str) -> Iterator[Staging]:
 
 def keep(context: RunContext, at: Staging, file: StoredFile) -> StoredFile:
     """Move a whole file into the evidence folder, or into its twin on the fallback disk; say where it lies now."""
-    return with_reserve(context.reserve, 1, lambda: _keep(context, at, file))
+    return with_reserve(context.directory.reserve, 1, lambda: _keep(context, at, file))
 
 
 def _keep(context: RunContext, at: Staging, file: StoredFile) -> StoredFile:
-    folder, fallback_volume = context.folder(context.volume), context.fallback_volume(context.volume)
+    folder, fallback_volume = (
+        context.directory.evidence_dir(context.run.volume),
+        context.directory.fallback_dir(context.run.volume),
+    )
     for base in filter(None, (folder, fallback_volume)):
         if (base / file.stored).exists():
             if digest(base / file.stored) == file.sha256:

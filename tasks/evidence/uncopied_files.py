@@ -16,7 +16,7 @@ from tasks.system.open_beneath import open_below, real_name
 @contextmanager
 def opened(context: RunContext, file: StoredFile) -> Iterator[Path]:
     """A path to the open file: whoever gives its name to another meanwhile changes nothing. OSError if it is gone."""
-    root, name = os.fsencode(context.root), unquote(file.source)
+    root, name = os.fsencode(context.directory.root), unquote(file.source)
     real = real_name(root, name)
     if real is None:
         raise FileNotFoundError(errno.ENOENT, "it leads out of the workload by now", file.source)
@@ -34,7 +34,7 @@ def reading(context: RunContext, volume: int, file: StoredFile) -> Iterator[Path
         with opened(context, file) as path:
             yield path
     else:
-        yield context.path_of(volume, file)
+        yield context.directory.locate(volume, file)
 
 
 def as_sealed(context: RunContext, file: StoredFile) -> bool:

@@ -59,7 +59,7 @@ def _read(context: RunContext, coverage: Iterable[Evidence], pattern: str) -> It
 
 def _content(context: RunContext, volume: int, file: StoredFile) -> bytes | None:
     try:
-        with context.path_of(volume, file).open("rb") as opened:
+        with context.directory.locate(volume, file).open("rb") as opened:
             data = opened.read(_LIMIT + 1)
     except OSError as error:
         logger.error("The postmortem goes without %s: %s", file.stored, error)  # noqa: TRY400

@@ -13,7 +13,7 @@ from tasks.containment.containers import kept_config
 from tasks.custody.containment.container import Container, ContainerIdentity, FrozenContainer, publishes
 from tasks.custody.containment.process import Identity
 from tasks.custody.errors import ContainerGone, EngineError
-from tasks.incident.layout import FROZEN_CONTAINERS, MADE_CONTAINERS, RECOVERED, RECOVERED_CONTAINERS, of_any_boot
+from tasks.incident.layout import FROZEN_CONTAINERS, of_any_boot
 from tasks.runtime.context import RunContext
 from tasks.system.processes import start_of
 
@@ -23,7 +23,9 @@ _BLOCK: Final = 1 << 20
 
 def containers_of(context: RunContext) -> list[FrozenContainer]:
     """Every container that this incident has paused, before a reboot too."""
-    journals = sorted(context.home.glob(of_any_boot(FROZEN_CONTAINERS)), key=lambda path: path.stat().st_mtime)
+    journals = sorted(
+        context.directory.path.glob(of_any_boot(FROZEN_CONTAINERS)), key=lambda path: path.stat().st_mtime
+    )
     kind = TypeAdapter(list[FrozenContainer])
     return [each for journal in journals for each in kind.validate_json(journal.read_bytes())]
 
@@ -53,7 +55,7 @@ def _restore_restart_policy(context: RunContext, was: ContainerIdentity, id_: st
     with suppress(ContainerGone, OSError):
         policy = kept_config(context, was)["HostConfig"]["RestartPolicy"]
         if policy.get("Name") not in {None, "", "no"}:
-            context.engine.allow_restart(id_, policy)
+            context.adapters.engine.allow_restart(id_, policy)
             context.log.write("restart policy restored", id_, policy=policy["Name"])
 
 
@@ -62,7 +64,7 @@ class ContainerApi:
 
     def __init__(self, context: RunContext, was: FrozenContainer) -> None:
         """Nothing is started yet."""
-        self.context, self.engine, self.was = context, context.engine, was
+        self.context, self.engine, self.was = context, context.adapters.engine, was
         self.container = was.name
         self.log = f"docker logs {was.name}"
         self._id, self._made = "", False
@@ -90,7 +92,7 @@ class ContainerApi:
 
     def again(self) -> bool:
         """Look among those that this incident has brought back."""
-        earlier = [each.id for each in self.context.recovered_containers()]
+        earlier = [each.id for each in self.context.state.recovered_containers.read()]
         self._id = next((id_ for id_ in earlier if (now := self.engine.get_container(id_)) and now.alive), "")
         return bool(self._id)
 
@@ -113,14 +115,14 @@ class ContainerApi:
 
     def _earlier(self) -> str:
         """The one that an earlier recovery made, and left for its logs."""
-        made = self.context.journal(MADE_CONTAINERS, list[str]) or []
+        made = self.context.state.made_containers.read()
         there = (now for id_ in reversed(made) if (now := self.engine.get_container(id_)))
         return next((now.id for now in there if now.name == self.was.name), "")
 
     def _create(self) -> str:
         id_ = self.engine.create(self.was.name, kept_config(self.context, self.was.identity))
-        made = self.context.journal(MADE_CONTAINERS, list[str]) or []
-        self.context.journal(MADE_CONTAINERS, list[str], [*made, id_])
+        made = self.context.state.made_containers.read()
+        self.context.state.made_containers.write([*made, id_])
         return id_
 
     def start(self) -> None:
@@ -137,7 +139,7 @@ class ContainerApi:
         """The engine itself says that the port leads to it, or one of its processes listens on the host's network."""
         if published_now(self.engine.inspect(self._id), port):
             return True
-        processes = self.context.host.snapshot().values()
+        processes = self.context.adapters.host.snapshot().values()
         return any(process.container == self._id and port in _ports(process.pid) for process in processes)
 
     def known_as(self, name: str) -> str:
@@ -177,9 +179,9 @@ class ContainerApi:
         if now := self._now:
             if self._made and now.restart in {"", "no"}:
                 _restore_restart_policy(self.context, self.was.identity, now.id)
-            kept = [*self.context.recovered_containers(), now.identity]
-            self.context.journal(RECOVERED_CONTAINERS, list[ContainerIdentity], kept)
-            self.context.journal(RECOVERED, list[Identity], [*self.context.recovered(), self.identity])
+            kept = [*self.context.state.recovered_containers.read(), now.identity]
+            self.context.state.recovered_containers.write(kept)
+            self.context.state.recovered.write([*self.context.state.recovered.read(), self.identity])
 
     def end(self) -> None:
         """Its restart forbidden first, else its end would be its beginning. Only one that never ran is removed."""

@@ -51,8 +51,8 @@ def recover(context: RunContext, seals: Sequence[Seal], intact: Seal, verdict: V
     try:
         way.prepare()
         before = _require_unchanged(context, way, models)
-        engine = context.engine if context.workload.containers else None
-        let_go = uncordon(context.host, context.scheduler, context.workload, context.log, engine)
+        engine = context.adapters.engine if context.workload.containers else None
+        let_go = uncordon(context.adapters.host, context.adapters.scheduler, context.workload, context.log, engine)
         way.start()
         recovery = _prove(context, way, models, headers, before)
         way.keep()
@@ -79,7 +79,7 @@ def _require_quiet(context: RunContext) -> None:
 
     After an earlier recovery other life is the workload's own business.
     """
-    if not context.recovered() and (alive := check_containment(context).alive):
+    if not context.state.recovered.read() and (alive := check_containment(context).alive):
         raise failure("nothing of the workload to run before its recovery", "; ".join(alive[:3]))
     with socket.socket() as probe:
         probe.settimeout(_PROBE_SECONDS)
@@ -145,7 +145,7 @@ def _prove(
         made = prove_served(context, api, way.folder, models, before.names)
         prediction = prove_prediction(context, api) if models.expected(context, before.names) else Prediction()
         models.require_unchanged(api.url, way.folder, before.names)
-    new = [] if context.recovered() else way.folder.appeared(before.listed)
+    new = [] if context.state.recovered.read() else way.folder.appeared(before.listed)
     appeared = f"that it serves no model that is new since its start: {', '.join(new)}" if new else ""
     unproven = tuple(filter(None, (unhealthy, *made.unproven, prediction.unproven, appeared)))
     about = {"health": health, "prediction": prediction.answer, "container": way.container, "url": api.url}
@@ -167,7 +167,7 @@ def prove_prediction(context: RunContext, api: Api) -> Prediction:
 def _contain_again(context: RunContext, way: Revival) -> None:
     """End what was started with all that belongs to it, cordon again, look; what an earlier recovery let go stays."""
     way.end()
-    if not context.recovered():
+    if not context.state.recovered.read():
         _hold_again(context)
 
 

@@ -146,7 +146,7 @@ class SealedModels:
             return named
         if lives and reloaded:
             return reloaded
-        loadable = [name for name in there if name in self.files or not context.recovered()]
+        loadable = [name for name in there if name in self.files or not context.state.recovered.read()]
         return [*loadable, *(name for name in reloaded if name not in loadable)]
 
     def require_unchanged(self, url: str, folder: ModelFolder, names: Sequence[str]) -> None:

@@ -53,6 +53,7 @@ class Freeze(StepResult):
     containers: tuple[FrozenContainer, ...] = ()
     engine: str = ""
     waiting: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def is_complete(self) -> bool:
@@ -102,6 +103,7 @@ class Stop(StepResult):
     at: datetime
     processes: tuple[Stopped, ...]
     containers: tuple[StoppedContainer, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def is_complete(self) -> bool:
@@ -173,6 +175,7 @@ class Challenge(StepResult):
     at: datetime
     caught: str = ""
     skipped: str = ""
+    warnings: tuple[str, ...] = ()
 
     @property
     def is_complete(self) -> bool:
@@ -197,6 +200,7 @@ class Cordon(StepResult):
     since: str
     incident: str
     reason: str = ""
+    warnings: tuple[str, ...] = ()
 
     @property
     def is_complete(self) -> bool:

@@ -244,7 +244,7 @@ def test_a_container_that_was_thawed_to_end_is_paused_again(small: SmallWorkload
     engine = Engine(Container(identity, "train", "image", "sha256:1", "paused", restart="no", stop_signal="SIGTERM"))
     frozen = FrozenContainer(identity, "train", "image", "no", auto_remove=False, why="", seen_at=now, paused_at=now)
     with case_of(small.block(grace_seconds=60)) as context:
-        context.__dict__["engine"] = engine
+        context.adapters.__dict__["engine"] = engine
         began = time.monotonic()
         with cancelled_when(context, lambda: engine.did):
             receipt = stop_container(context, frozen, gently=True)

@@ -50,8 +50,8 @@ def evacuated(small: SmallWorkload, tree: Hostile) -> None:
         receipts = made(verify.fn(context, seals, sent))
         assert all(receipt.proven for receipt in receipts.objects)
         manifest = read_manifest(context, 1)
-        on_disk = [path for path in context.home.rglob("*") if path.is_file()]
-        assert not any(path.is_symlink() for path in context.home.rglob("*"))
+        on_disk = [path for path in context.directory.path.rglob("*") if path.is_file()]
+        assert not any(path.is_symlink() for path in context.directory.path.rglob("*"))
         for path in on_disk:
             data = path.read_bytes()
             assert CANARY not in data, path

@@ -19,7 +19,6 @@ from tasks.containment.containers import (
 from tasks.custody.containment.container import ContainerIdentity
 from tasks.custody.containment.ends import End
 from tasks.custody.errors import EngineError
-from tasks.incident.layout import STOPPING_CONTAINERS
 from tasks.runtime.context import RunContext
 from tests.support.memory_engine import ASKED, Hook, container, engine_of, obey
 from tests.support.run_context import case_of
@@ -74,7 +73,7 @@ def test_one_that_is_deaf_is_killed_and_one_that_removes_itself_is_removed(run: 
 
 
 def test_under_policy_kill_nothing_is_asked(run: RunContext) -> None:
-    run.policy = "kill"
+    run.run = replace(run.run, policy="kill")
     engine = engine_of(run, ONE)
     freeze_containers(run)
     (receipt,) = stop_containers(run)
@@ -117,12 +116,12 @@ def test_one_that_has_ended_by_itself_is_gone_unless_a_run_was_ending_it(run: Ru
     engine = engine_of(run, ONE)
     freeze_containers(run)
     if begun:
-        run.journal(STOPPING_CONTAINERS, list[ContainerIdentity], [ONE.identity])
+        run.state.stopping_containers.write([ONE.identity])
     engine.end(ONE.id, 4)
     (receipt,) = stop_containers(run)
     assert (receipt.end, receipt.exit_code, receipt.gone_at) == (End.STOPPED if begun else End.GONE, 4, None)
     assert ("a run that died was stopping it" in receipt.reason) is begun
-    assert run.journal(STOPPING_CONTAINERS, list[ContainerIdentity]) == []
+    assert run.state.stopping_containers.read() == []
 
 
 def test_nobody_is_said_to_have_begun_an_end_unless_it_is_told(run: RunContext) -> None:
@@ -202,7 +201,7 @@ def test_a_configuration_is_kept_as_it_was_at_the_first_look(run: RunContext) ->
     freeze_containers(run)
     engine.change(ONE.id, restart="no", state="running")
     freeze_containers(run)
-    (path,) = run.home.glob("container-*.json")
+    (path,) = run.directory.path.glob("container-*.json")
     assert json.loads(path.read_text())["Restart"] == "always"
     assert path.stat().st_mode & 0o777 == 0o600
 
