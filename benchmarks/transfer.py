@@ -121,12 +121,12 @@ def _latest(context: RunContext, seals: Sequence[Seal]) -> None:
     """All of it may go: that it is sound is for other steps to say."""
     verdict = Verdict(Word.VERIFIED, (), (), (), "")
     made = _made(promote.fn(context, seals, verdict, "guarded"))
-    named = sum(1 for file in read_manifest(context, 1).files if file.source)
+    named = sum(1 for file in read_manifest(context.directory, 1).files if file.source)
     _require(len(made.objects) == named and made.is_complete, "every file of latest/")
 
 
 def _one_prefix(context: RunContext, wanted: Sequence[Expected]) -> None:
-    manifest = read_manifest(context, 1)
+    manifest = read_manifest(context.directory, 1)
     progress = Progress(len(wanted), sum(item.size for item in wanted))
     there = Delivery(
         context, Ledger(context.directory.path, context.store.evidence.place), manifest, {}, progress
@@ -146,7 +146,7 @@ def _require(holds: bool, what: str) -> None:  # noqa: FBT001
 
 def _acts(context: RunContext) -> dict[str, Callable[[], Any]]:
     copied, seals = list[Evidence](), list(sealed(context))
-    wanted = evidence_objects(read_manifest(context, 1)) if seals else []
+    wanted = evidence_objects(read_manifest(context.directory, 1)) if seals else []
     return {
         "copy": lambda: copied.append(_made(collect.fn(context, "artifacts"))),
         "seal": lambda: seals.append(_made(seal.fn(context, 1, copied))),

@@ -13,8 +13,9 @@ from tasks.evidence.seal import check_seal, sealed
 from tasks.preflight.open_incident import Opened
 from tasks.preflight.reopen import Reopening, recovery_asked, reopen
 from tasks.record.findings import note_cancelled, reached
+from tasks.record.last_record import carried, last_record
 from tasks.record.publish import publish, recovered_state
-from tasks.record.write import Record, carried, last_record, record
+from tasks.record.write import Record, record
 from tasks.recovery.recover import prove_contained_again
 from tasks.recovery.recover import recover as recover_api
 from tasks.runtime.approval import ask

@@ -23,6 +23,7 @@ from tasks.custody.containment.suspect import advice
 from tasks.custody.errors import EngineError
 from tasks.custody.evidence.redact import command_line
 from tasks.runtime.context import RunContext
+from tasks.runtime.state import IncidentState
 from tasks.runtime.step import step
 from tasks.system.processes import ticks
 
@@ -44,7 +45,7 @@ def check_containment(context: RunContext) -> Containment:
     last, _ = context.adapters.host.arrivals(NO_PID)
     state = await_cordon(context)
     mine, visible, seen = look_for_life(context)
-    held = {each.identity: each.source for each in load_returned(context) if each.end is End.HELD}
+    held = {each.identity: each.source for each in load_returned(context.state) if each.end is End.HELD}
     alive = {
         who: f"left frozen, {held[who]} brings it back" if who in held else reason for who, reason in seen.alive.items()
     }
@@ -71,7 +72,7 @@ def check_containment(context: RunContext) -> Containment:
 
 def _notes(context: RunContext, visible: Snapshot, seen: Survey) -> tuple[str, ...]:
     """How the block names each suspect; in one line each who was excused, and who may not be looked into."""
-    suspects = [visible[who.pid] for who in sorted(seen.suspects.keys() - load_frozen(context).keys())]
+    suspects = [visible[who.pid] for who in sorted(seen.suspects.keys() - load_frozen(context.state).keys())]
     for each in suspects:
         why = seen.suspects[each.identity]
         context.log.write("suspect", str(each.pid), command=command_line(each.command), why=why)
@@ -91,7 +92,7 @@ def _listed(processes: Sequence[Process]) -> str:
 
 def _listening(context: RunContext, mine: Iterable[int], told: Container[Identity]) -> list[str]:
     """Who else listens on the API's port."""
-    found = others_on_port(context, mine, _known_containers(context))
+    found = others_on_port(context, mine, _known_containers(context.state))
     return [
         f"{_tell(each.process) if each.process else f'a program of user {each.user}'} ({reason})"
         for each, reason in found
@@ -127,7 +128,7 @@ def stance(context: RunContext, containment: Containment | None) -> str:
         return CONTAINED
     if context.state.recovered.read():
         return RELEASED
-    frozen, (_, visible, seen) = load_frozen(context), look_for_life(context)
+    frozen, (_, visible, seen) = load_frozen(context.state), look_for_life(context)
     still = [who in frozen and visible[who.pid].stopped for who in seen.alive]
     try:
         still += [container.state == "paused" for container in find_containers(context)]
@@ -141,15 +142,18 @@ def look_for_life(context: RunContext) -> tuple[set[int], Snapshot, Survey]:
     snapshot = context.adapters.host.snapshot()
     mine = own_pids(context, snapshot)
     visible = {pid: process for pid, process in snapshot.items() if pid not in mine}
-    since, containers = context.state.since.read() or ticks(), _known_containers(context)
+    since, containers = context.state.since.read() or ticks(), _known_containers(context.state)
     seen = look(context.adapters.host, context.workload, visible, since, containers)
-    left = (visible[pid] for pid in pids_of(visible, load_frozen(context)) | inside(visible, held_groups(context)))
+    left = (
+        visible[pid]
+        for pid in pids_of(visible, load_frozen(context.state)) | inside(visible, held_groups(context.state))
+    )
     more = {each.identity: "it was frozen and lives" for each in left if each.alive and each.identity not in seen.alive}
     return mine, visible, replace(seen, alive=seen.alive | more)
 
 
-def _known_containers(context: RunContext) -> set[str]:
-    return {each.id for each in (*frozen_containers(context), *context.state.recovered_containers.read())}
+def _known_containers(state: IncidentState) -> set[str]:
+    return {each.id for each in (*frozen_containers(state), *state.recovered_containers.read())}
 
 
 @step("§3", "prove_contained", "check: nothing of the workload is left", "封じ込めの確認")

@@ -18,6 +18,7 @@ from tasks.custody.containment.process import Identity
 from tasks.custody.containment.receipt import Cordon
 from tasks.custody.evidence.redact import command_line
 from tasks.incident.layout import FROZEN, FROZEN_CONTAINERS, RECOVERED, RECOVERED_CONTAINERS, STOPPING_UNITS
+from tasks.incident.paths import CordonFiles
 from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
 from tasks.system.accounts import number_of
@@ -45,22 +46,21 @@ def cordon(context: RunContext) -> Cordon:
 
 def hold(context: RunContext, reason: str) -> None:
     """Put a guard on the lock. One that stands stays if it guards this lock, for this incident, as we would."""
-    standing = context.adapters.host.guard(context.cordon_files.marker)
-    wanted = orders(context, reason)
-    lock = context.workload.lock
-    if standing and wanted.same_watch(read_marker(context.cordon_files.marker)) and context.adapters.host.refuses(lock):
+    host, marker = context.adapters.host, context.cordon_files.marker
+    standing, wanted = host.guard(marker), orders(context, reason)
+    if standing and wanted.same_watch(read_marker(marker)) and host.refuses(context.workload.lock):
         return
-    context.adapters.host.hold(wanted)
+    host.hold(wanted)
     if standing:
         with suppress(ProcessLookupError):
-            context.adapters.host.signal(standing, SIGTERM)
-        context.adapters.host.wait_gone([standing], _HANDOVER_SECONDS)
+            host.signal(standing, SIGTERM)
+        host.wait_gone([standing], _HANDOVER_SECONDS)
         await_cordon(context)  # from a guard of an older version the lock comes a moment after its end
 
 
 def orders(context: RunContext, reason: str) -> GuardConfig:
     """What this incident's guard is told."""
-    snapshot = context.adapters.host.snapshot()
+    snapshot, home = context.adapters.host.snapshot(), context.directory.path
     us = untouchable(snapshot) - {1}
     return GuardConfig(
         incident=context.incident.id,
@@ -69,15 +69,15 @@ def orders(context: RunContext, reason: str) -> GuardConfig:
         lock=str(context.workload.lock),
         marker=str(context.cordon_files.marker),
         caught=str(context.cordon_files.caught),
-        known=(str(context.directory.path / FROZEN), str(context.directory.path / STOPPING_UNITS)),
+        known=(str(home / FROZEN), str(home / STOPPING_UNITS)),
         containers=tuple(context.workload.containers),
-        known_containers=(str(context.directory.path / FROZEN_CONTAINERS),),
+        known_containers=(str(home / FROZEN_CONTAINERS),),
         docker_host=context.workload.docker_host,
         root=str(context.directory.root),
         matchers=matchers(context.workload),
         spared=tuple(process.identity for process in snapshot.values() if process.pid in us),
-        started=(str(context.directory.path / RECOVERED),),
-        started_containers=(str(context.directory.path / RECOVERED_CONTAINERS),),
+        started=(str(home / RECOVERED),),
+        started_containers=(str(home / RECOVERED_CONTAINERS),),
         evidence=str(context.directory.base),
         named=named(context.workload),
     )
@@ -102,44 +102,43 @@ def cordon_state(context: RunContext) -> Cordon:
     """Look who holds the lock. After our own recovery nobody has to."""
     if context.state.recovered.read():
         return _released(context)
-    lock = context.workload.lock
-    guard = guard_of(context.adapters.host, context.cordon_files.marker)
-    about = read_marker(context.cordon_files.marker)
-    held = guard is not None and context.adapters.host.has_lock(guard, lock) and context.adapters.host.refuses(lock)
+    host, lock, marker = context.adapters.host, context.workload.lock, context.cordon_files.marker
+    guard, about = guard_of(host, marker), read_marker(marker)
+    held = guard is not None and host.has_lock(guard, lock) and host.refuses(lock)
     since = str(about.get("since", context.incident.opened_at.isoformat()))
     incident = str(about.get("incident", context.incident.id))
-    return Cordon(str(lock), held, guard, since, incident, "" if held else _why_not(context, guard))
+    return Cordon(str(lock), held, guard, since, incident, "" if held else _why_not(host, lock, guard))
 
 
-def _why_not(context: RunContext, guard: Identity | None) -> str:
+def _why_not(host: Host, lock: Path, guard: Identity | None) -> str:
     if guard is None:
         return "no guard stands"
-    holder = context.adapters.host.holder(context.workload.lock)
+    holder = host.holder(lock)
     if holder is None or holder.identity == guard:
-        link = ": a symbolic link lies there, which is not followed" if context.workload.lock.is_symlink() else ""
+        link = ": a symbolic link lies there, which is not followed" if lock.is_symlink() else ""
         return f"the lock could not be taken{link}"
     return f"process {holder.pid} ({command_line(holder.command, _SHOWN)}) holds it; the guard waits"
 
 
 def await_cordon(context: RunContext) -> Cordon:
-    """The same, but give the guard the moment that it needs to write its marker and to get the lock from the stopped.
+    """Look, and give the guard the moment that it needs to write its marker and to get the lock from the stopped.
 
     Whoever else holds the lock is not waited for, nor a marker where no folder takes one.
     """
-    deadline = time.monotonic() + _START_SECONDS
+    host, lock, deadline = context.adapters.host, context.workload.lock, time.monotonic() + _START_SECONDS
     while True:
         state = cordon_state(context)
-        if stands := context.adapters.host.guard(context.cordon_files.marker) is not None:
+        if stands := host.guard(context.cordon_files.marker) is not None:
             deadline = min(deadline, time.monotonic() + _HANDOVER_SECONDS)
         settled = state.held and (context.state.recovered.read() or stands or not context.directory.real)
-        if settled or state.guard is None or time.monotonic() > deadline or _another_holds(context, state.guard):
+        if settled or state.guard is None or time.monotonic() > deadline or _another_holds(host, lock, state.guard):
             return state
         time.sleep(_POLL_SECONDS)
 
 
-def _another_holds(context: RunContext, guard: Identity) -> bool:
+def _another_holds(host: Host, lock: Path, guard: Identity) -> bool:
     """Whether somebody has the lock who lives on: not the guard, not us who took it for the guard."""
-    holder = context.adapters.host.holder(context.workload.lock)
+    holder = host.holder(lock)
     return holder is not None and holder.alive and holder.identity != guard and holder.pid != getpid()
 
 
@@ -150,11 +149,9 @@ def _released(context: RunContext) -> Cordon:
     )
 
 
-def caught(context: RunContext) -> list[dict[str, Any]]:
-    """Newcomers that the guard has frozen since this incident was opened."""
-    return [
-        line for line in caught_lines(context.cordon_files.caught) if _caught_at(line) >= context.incident.opened_at
-    ]
+def caught(files: CordonFiles, since: datetime) -> list[dict[str, Any]]:
+    """Newcomers that the guard has frozen `since` this incident was opened."""
+    return [line for line in caught_lines(files.caught) if _caught_at(line) >= since]
 
 
 def _caught_at(line: dict[str, Any]) -> datetime:

@@ -10,7 +10,7 @@ from pathlib import Path
 from signal import SIGKILL, SIGSTOP
 from typing import Final
 
-from tasks.adapters.host import send_signal
+from tasks.adapters.host import Host, send_signal
 from tasks.collectors.matching import found
 from tasks.containment.cordon import caught, cordon_state
 from tasks.custody.containment.process import Identity, family
@@ -42,7 +42,7 @@ def challenge(context: RunContext) -> Challenge:
     try:
         made = _fate(context, started, began)
     finally:
-        _end(context, started)
+        _end(context.adapters.host, started)
     command, left = redact_command(context.workload.training_command), _empty_logs(context) - before
     context.log.write("challenged", str(started.pid), command=command, result=made.summary, left=sorted(left))
     told = f"empty logs appeared in the workload while a launch was tried: {', '.join(sorted(left))}"
@@ -89,7 +89,7 @@ def _fate(context: RunContext, started: Identity, began: datetime) -> Challenge:
         code = context.adapters.host.exit_code(started)
         if code in context.workload.training_refused:
             return Challenge(datetime.now(UTC), caught=f"the launcher was refused and ended with {code}")
-        if pid := _frozen_of(context, started) or _caught_since(context, began):
+        if pid := _frozen_of(context.adapters.host, started) or _caught_since(context, began):
             return Challenge(datetime.now(UTC), caught=f"the guard froze process {pid}")
         if code is not None and ended is None:
             ended = time.monotonic()
@@ -105,29 +105,29 @@ def _caught_since(context: RunContext, began: datetime) -> int | None:
     since = began.isoformat()
     found = (
         entry["identity"]["pid"]
-        for entry in caught(context)
+        for entry in caught(context.cordon_files, context.incident.opened_at)
         if str(entry.get("at", "")) >= since and "identity" in entry
     )
     return next(found, None)
 
 
-def _frozen_of(context: RunContext, started: Identity) -> int | None:
-    snapshot = context.adapters.host.snapshot()
+def _frozen_of(host: Host, started: Identity) -> int | None:
+    snapshot = host.snapshot()
     return next((pid for pid in sorted(family(snapshot, {started})) if snapshot[pid].stopped), None)
 
 
-def _end(context: RunContext, started: Identity) -> None:
+def _end(host: Host, started: Identity) -> None:
     """End all of it: frozen first, again until a look finds no new child, so that none is orphaned and missed."""
     everyone: set[Identity] = set()
-    while new := _kin(context, started) - everyone:
+    while new := _kin(host, started) - everyone:
         for identity in new:
-            send_signal(context.adapters.host, identity, SIGSTOP)
+            send_signal(host, identity, SIGSTOP)
         everyone |= new
     for identity in everyone:
-        send_signal(context.adapters.host, identity, SIGKILL)
-    context.adapters.host.wait_gone(everyone, _GONE_SECONDS)
+        send_signal(host, identity, SIGKILL)
+    host.wait_gone(everyone, _GONE_SECONDS)
 
 
-def _kin(context: RunContext, started: Identity) -> set[Identity]:
-    snapshot = context.adapters.host.snapshot()
+def _kin(host: Host, started: Identity) -> set[Identity]:
+    snapshot = host.snapshot()
     return {snapshot[pid].identity for pid in family(snapshot, {started}) if snapshot[pid].alive}

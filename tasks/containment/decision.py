@@ -66,7 +66,7 @@ def thaw_decided(context: RunContext, looked: Sequence[Evidence]) -> bool:
 
 def question(context: RunContext, looked: Sequence[Evidence], until: str) -> str:
     """What the person reads: what was found, what each answer does, until when, and what is done without one."""
-    frozen, paused = load_frozen(context).values(), frozen_containers(context).values()
+    frozen, paused = load_frozen(context.state).values(), frozen_containers(context.state).values()
     roles = ", ".join(f"{count} {role}" for role, count in sorted(Counter(each.role for each in frozen).items()))
     denied = sum(bool(each.denied) for each in frozen) + sum(bool(each.denied) for each in paused)
     whole = sum(each.outcome.is_complete for each in looked)

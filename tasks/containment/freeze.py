@@ -20,8 +20,10 @@ from tasks.custody.containment.process import Identity, Process, handed_down
 from tasks.custody.containment.receipt import Freeze, Frozen, Returned, Stopped
 from tasks.custody.containment.source import lineages
 from tasks.custody.evidence.redact import command_line
+from tasks.custody.incident.log import CustodyLog
 from tasks.prestart.freeze import read_early, take_over
 from tasks.runtime.context import RunContext
+from tasks.runtime.state import IncidentState
 from tasks.runtime.step import step
 from tasks.system.processes import age_of, flow_run_of, ticks
 
@@ -50,7 +52,7 @@ def freeze(context: RunContext) -> Freeze:
     looks, settled = _settle(groups, fresh, before)
     units = Units(context)
     units.freeze()
-    earlier = load_frozen(context)
+    earlier = load_frozen(context.state)
     if context.run.includes_suspects:  # when the members stand: what these are told by takes longer to read
         groups.with_suspects = True
         more, all_settled = _settle(groups, fresh, {})
@@ -70,15 +72,15 @@ def freeze(context: RunContext) -> Freeze:
     waiting = _confirm(context.adapters.host, fresh)
     groups.freeze()
     note_listener(context, fresh)
-    _tell(context, fresh)
-    note_reboots(context)
+    _tell(context.log, fresh)
+    note_reboots(context.state, context.log)
     containers, trouble = freeze_containers(context)
     return Freeze(stood_at, tuple(everyone), settled, containers, trouble, waiting, tuple(units.warnings))
 
 
-def _tell(context: RunContext, fresh: Mapping[Identity, Frozen]) -> None:
+def _tell(log: CustodyLog, fresh: Mapping[Identity, Frozen]) -> None:
     for identity, process in fresh.items():
-        context.log.write(
+        log.write(
             "frozen",
             str(identity.pid),
             role=process.role,
@@ -150,26 +152,26 @@ def _confirm(host: Host, fresh: Mapping[Identity, Frozen]) -> tuple[str, ...]:
     return tuple(f"{who.pid} {fresh[who].command}" for who in sorted(left))
 
 
-def load_stopped(context: RunContext) -> dict[Identity, Stopped]:
+def load_stopped(state: IncidentState) -> dict[Identity, Stopped]:
     """Receipts of everything that this incident has ended so far, whichever run did it."""
-    receipts = [*load_announced(context).values(), *(context.state.stopped.read())]
+    receipts = [*load_announced(state).values(), *(state.stopped.read())]
     return {receipt.identity: receipt for receipt in receipts if receipt.end is not End.SURVIVED}
 
 
-def load_announced(context: RunContext) -> dict[Identity, Stopped]:
+def load_announced(state: IncidentState) -> dict[Identity, Stopped]:
     """What a stop that was broken off was about to send, as receipts; what has not ended yet survives."""
-    return {receipt.identity: receipt for receipt in context.state.stopping.read()}
+    return {receipt.identity: receipt for receipt in state.stopping.read()}
 
 
 def stop_key(context: RunContext) -> str:
     """Cache key of what was frozen and has no receipt of its end: it may still write."""
-    processes = load_frozen(context).keys() - load_stopped(context).keys()
-    return _key(processes, frozen_containers(context).keys() - stopped_containers(context).keys())
+    processes = load_frozen(context.state).keys() - load_stopped(context.state).keys()
+    return _key(processes, frozen_containers(context.state).keys() - stopped_containers(context.state).keys())
 
 
 def collect_key(context: RunContext) -> str:
     """Cache key of acts on the world: what this incident has frozen so far."""
-    return _key(load_frozen(context), frozen_containers(context))
+    return _key(load_frozen(context.state), frozen_containers(context.state))
 
 
 def _key(identities: Collection[Identity], containers: Collection[ContainerIdentity]) -> str:
@@ -177,14 +179,14 @@ def _key(identities: Collection[Identity], containers: Collection[ContainerIdent
     return f"{processes};{containers_key(containers)}" if containers else processes
 
 
-def load_frozen(context: RunContext) -> dict[Identity, Frozen]:
+def load_frozen(state: IncidentState) -> dict[Identity, Frozen]:
     """Everything that this incident has frozen so far, whichever run did it."""
-    return {process.identity: process for process in context.state.frozen.read()}
+    return {process.identity: process for process in state.frozen.read()}
 
 
-def load_returned(context: RunContext) -> list[Returned]:
+def load_returned(state: IncidentState) -> list[Returned]:
     """Processes that were started after the stop, whichever run of this incident met them."""
-    return context.state.returned.read()
+    return state.returned.read()
 
 
 def _now() -> datetime:

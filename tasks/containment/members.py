@@ -8,6 +8,7 @@ from tasks.custody.containment.groups import path_of, within
 from tasks.custody.containment.membership import Member, excused, members
 from tasks.custody.containment.process import Identity, Process, descendants, family, pids_of
 from tasks.runtime.context import RunContext
+from tasks.runtime.state import IncidentState
 from tasks.system.processes import untouchable
 
 Snapshot = Mapping[int, Process]
@@ -20,7 +21,7 @@ def find_members(
 
     These groups are those of the incident's journal, unless others are given.
     """
-    spared, tops = protected_pids(context, snapshot), held_groups(context) if groups is None else groups
+    spared, tops = protected_pids(context, snapshot), held_groups(context.state) if groups is None else groups
     found = members(snapshot, matchers(context.workload), context.directory.root, spared, named(context.workload))
     rest = inside(snapshot, tops).difference(spared, (who.pid for who in found))
     return found | {snapshot[pid].identity: Member("helper", "in the workload's control group") for pid in rest}
@@ -31,9 +32,9 @@ def excused_pids(context: RunContext, snapshot: Snapshot) -> frozenset[int]:
     return excused(snapshot, matchers(context.workload), context.directory.root, named(context.workload))
 
 
-def held_groups(context: RunContext) -> list[str]:
+def held_groups(state: IncidentState) -> list[str]:
     """The control groups that this incident has frozen."""
-    return [row.group for row in context.state.groups.read() if not row.identity]
+    return [row.group for row in state.groups.read() if not row.identity]
 
 
 def inside(snapshot: Snapshot, groups: Iterable[str]) -> set[int]:

@@ -3,18 +3,18 @@
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from signal import SIGCONT, SIGKILL, SIGSTOP, Signals
 from typing import Final
 
 from tasks.adapters.host import lives, send_signal
-from tasks.containment.containers import stop_containers
 from tasks.containment.control_groups import Groups
 from tasks.containment.cordon import matchers
 from tasks.containment.descent import Kin
 from tasks.containment.freeze import collect_key, halt, load_announced, load_frozen, load_stopped
 from tasks.containment.members import excused_pids, find_members, inside, protected_pids
+from tasks.containment.stop_containers import stop_containers
+from tasks.containment.stop_target import StopTarget
 from tasks.containment.units import ASKED, Units
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.groups import Way
@@ -43,7 +43,7 @@ def stop(context: RunContext) -> Stop:
     Before each thaw and each kill a journal is on disk that tells what is sent to whom, for the run that comes after
     one that dies here.
     """
-    processes = load_announced(context) | load_frozen(context)
+    processes = load_announced(context.state) | load_frozen(context.state)
     with ThreadPoolExecutor(1) as beside, Kin(context.adapters.host, processes) as kin:
         containers = beside.submit(stop_containers, context)
         stopping = Stopping(context, processes.values(), kin)
@@ -57,7 +57,7 @@ def stop(context: RunContext) -> Stop:
             stopping.freeze_again()
         else:
             stopping.units.kill()
-    stopped_at, earlier = datetime.now(UTC), load_stopped(context)
+    stopped_at, earlier = datetime.now(UTC), load_stopped(context.state)
     fresh = [target.receipt() for target in stopping.targets.values() if target.identity not in earlier]
     receipts = sorted([*earlier.values(), *fresh], key=lambda receipt: receipt.identity)
     context.state.stopped.write([receipt for receipt in receipts if receipt.end is not End.SURVIVED])
@@ -68,56 +68,6 @@ def stop(context: RunContext) -> Stop:
     return Stop(stopped_at, tuple(receipts), containers.result(), tuple(stopping.units.warnings))
 
 
-@dataclass
-class StopTarget:
-    """A process that a stop has to end: what it was sent, whether it is there still, and when it was gone.
-
-    A `newcomer` was met during the stop; one that is `held` is frozen, and not waited for in the grace. `announced` is
-    what an earlier run was about to send it, which may have died before it did.
-    """
-
-    identity: Identity
-    role: str
-    command: str
-    newcomer: bool = False
-    held: bool = False
-    left: bool = True
-    sent: list[tuple[str, datetime]] = field(default_factory=list)
-    gone_at: datetime | None = None
-    reason: str = ""
-    announced: tuple[tuple[str, datetime], ...] = ()
-    way: Way = Way.SIGNALS
-
-    @property
-    def end(self) -> End:
-        """How it ended, by what it was sent."""
-        if self.left:
-            return End.SURVIVED
-        if any(name == SIGKILL.name for name, _ in self.signals):
-            return End.KILLED
-        return End.STOPPED if self.signals else End.GONE
-
-    @property
-    def signals(self) -> tuple[tuple[str, datetime], ...]:
-        """What it was sent, after what an earlier run had announced."""
-        return (*self.announced, *self.sent)
-
-    def receipt(self, *planned: Signals) -> Stopped:
-        """What was done, and how it ended; with `planned` what is about to be sent as well."""
-        now = datetime.now(UTC)
-        signals = (*self.signals, *((number.name, now) for number in planned))
-        reason = "; ".join(filter(None, (self._doubt, self.reason)))
-        return Stopped(self.identity, self.role, self.command, signals, self.end, self.gone_at, reason, self.way)
-
-    @property
-    def _doubt(self) -> str:
-        if not self.announced:
-            return ""
-        names = ", ".join(name for name, _ in self.announced)
-        ended = "" if self.left or self.gone_at else ", and it ended at an unknown moment"
-        return f"{names} announced by an earlier run{ended} (以前の実行が送信を予告)"
-
-
 class Stopping:
     """One stop in progress."""
 
@@ -126,7 +76,7 @@ class Stopping:
         self.context, self.host, self.kin, self.groups = context, context.adapters.host, kin, Groups(context)
         self.units, self.asked = Units(context), frozenset[str]()
         self.protected_pids = protected_pids(context, self.host.snapshot())
-        announced = {who: receipt.signals for who, receipt in load_announced(context).items()}
+        announced = {who: receipt.signals for who, receipt in load_announced(context.state).items()}
         self.targets = {
             (who := each.identity): StopTarget(
                 who, each.role, each.command, left=lives(self.host, who), announced=announced.get(who, ())

@@ -52,9 +52,11 @@ class Watching:
     def __init__(self, context: RunContext) -> None:
         """Begin with what started the processes that were stopped."""
         self.context, self.host = context, context.adapters.host
-        self.earlier = {source for process in load_frozen(context).values() for source in process.lineage}
+        self.earlier = {source for process in load_frozen(context.state).values() for source in process.lineage}
         self.returns: Counter[Source] = Counter()
-        self.found: dict[Identity, Returned] = {each.identity: self._settled(each) for each in load_returned(context)}
+        self.found: dict[Identity, Returned] = {
+            each.identity: self._settled(each) for each in load_returned(context.state)
+        }
         self.standing: dict[Source, None] = {}
         self.stopped: dict[Source, None] = {}
         self.containers = ContainerReturns(context)
@@ -176,10 +178,10 @@ class Watching:
 
 def _log_caught(context: RunContext) -> None:
     """Take over into the custody log whom the guard has caught, each once; what a run froze as well is no newcomer."""
-    entries = caught(context)
+    entries = caught(context.cordon_files, context.incident.opened_at)
     done = context.state.caught_logged.read()
-    frozen_by_us: set[tuple[Any, ...]] = {(who.pid, who.start) for who in load_frozen(context)}
-    frozen_by_us |= {(who.id, who.started_at) for who in frozen_containers(context)}
+    frozen_by_us: set[tuple[Any, ...]] = {(who.pid, who.start) for who in load_frozen(context.state)}
+    frozen_by_us |= {(who.id, who.started_at) for who in frozen_containers(context.state)}
     for entry in entries[done:]:
         who = tuple(entry.get("identity", entry.get("container", {})).values())
         if who in frozen_by_us:

@@ -5,13 +5,8 @@ from collections import Counter
 from dataclasses import replace
 from typing import Final
 
-from tasks.containment.containers import (
-    StoppingContainer,
-    find_containers,
-    freeze_container,
-    frozen_containers,
-    stop_container,
-)
+from tasks.containment.containers import find_containers, freeze_container, frozen_containers
+from tasks.containment.stop_containers import StoppingContainer, stop_container
 from tasks.custody.containment.container import Container, ContainerIdentity, StoppedContainer
 from tasks.custody.containment.ends import End
 from tasks.custody.errors import EngineError
@@ -49,7 +44,7 @@ class ContainerReturns:
         return bool(new)
 
     def _newcomers(self) -> list[Container]:
-        known = frozen_containers(self.context).keys() | self.found.keys()
+        known = frozen_containers(self.context.state).keys() | self.found.keys()
         return [container for container in find_containers(self.context) if container.identity not in known]
 
     def _deal_with(self, container: Container) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from blocks.workload import Workload
 from tasks.collectors import discover
 from tasks.collectors.attempt import attempt
 from tasks.collectors.collector import Collector, Files, Target
@@ -32,8 +33,8 @@ def _key(context: RunContext, collector: str, budget: FreezeBudget | None = None
     del budget
     what = discover()[collector]
     living = "" if what.while_frozen else stop_key(context)
-    asked = [_globs(context).get(source.field) for source in what.sources if isinstance(source, Files)]
-    containers = f":{context.workload.containers}:{_globs(context)}" if what.of_containers else ""
+    asked = [_globs(context.workload).get(source.field) for source in what.sources if isinstance(source, Files)]
+    containers = f":{context.workload.containers}:{_globs(context.workload)}" if what.of_containers else ""
     sensitive = context.workload.sensitive if asked or containers else ""
     lost = f":{sources}" if (sources := _lost(context, what)) else ""
     return f"{collector}:{collect_key(context)}:{living}:{asked}{containers}:{sensitive}{lost}"
@@ -42,13 +43,13 @@ def _key(context: RunContext, collector: str, budget: FreezeBudget | None = None
 def _lost(context: RunContext, what: Collector) -> list[str]:
     """Files of this collector's that were hashed in place and could not be sent: there may be room for them now."""
     sources = [source for source in what.sources if isinstance(source, Files)]
-    patterns = [each for source in sources for each in source.patterns or _globs(context)[source.field]]
+    patterns = [each for source in sources for each in source.patterns or _globs(context.workload)[source.field]]
     lost = context.state.lost_in_place.read()
     return [name for name in lost if any(fits(os.fsdecode(unquote(name)), pattern) for pattern in patterns)]
 
 
-def _globs(context: RunContext) -> dict[str, list[str]]:
-    block = context.workload
+def _globs(workload: Workload) -> dict[str, list[str]]:
+    block = workload
     return {"logs": block.logs, "artifacts": block.artifacts, "models": block.models}
 
 
@@ -64,10 +65,12 @@ def collect(context: RunContext, collector: str, budget: FreezeBudget | None = N
     `budget` is what those that look at frozen processes share.
     """
     what, began = discover()[collector], datetime.now(UTC)
-    with staging(context, collector) as at:
+    with staging(context.directory, collector) as at:
         lines, trouble = _attempt(context, what, at, budget)
         evidence = _evidence(context, what, began, lines, trouble)
-        evidence = replace(evidence, files=tuple(keep(context, at, file) for file in evidence.files))
+        evidence = replace(
+            evidence, files=tuple(keep(context.directory, context.run.volume, at, file) for file in evidence.files)
+        )
     for line in lines:
         if "room" in line:
             context.log.write("room", collector, **line["room"], elsewhere=_elsewhere(evidence.files))
@@ -100,15 +103,15 @@ def _attempt(
 def _note_found(context: RunContext, files: Sequence[StoredFile]) -> None:
     """Which kinds of the workload's files its containers have: the root may then have none."""
     inside = [unquote(file.source).decode(errors="surrogateescape") for file in files if file.source]
-    kinds = {kind for kind, globs in _globs(context).items() if any(ends_with(path, globs) for path in inside)}
+    kinds = {kind for kind, globs in _globs(context.workload).items() if any(ends_with(path, globs) for path in inside)}
     context.state.container_files.write(sorted(kinds | set(context.state.container_files.read())))
 
 
-def needed(context: RunContext, what: Collector) -> bool:
+def needed(workload: Workload, what: Collector) -> bool:
     """Whether its loss counts: as the block says, else as it says itself; of containers where the block names some."""
-    asked = context.workload.needed
+    asked = workload.needed
     itself = what.needed if asked is None else what.name in asked
-    return itself or (what.of_containers and bool(context.workload.containers))
+    return itself or (what.of_containers and bool(workload.containers))
 
 
 def _target(context: RunContext, what: Collector, seconds: float, at: Staging) -> Target:
@@ -118,11 +121,11 @@ def _target(context: RunContext, what: Collector, seconds: float, at: Staging) -
         root=str(block.root),
         interpreter=block.interpreter,
         owner=block.root.stat().st_uid,
-        globs=_globs(context),
-        frozen=[(who.pid, who.start) for who in sorted(load_frozen(context))],
+        globs=_globs(context.workload),
+        frozen=[(who.pid, who.start) for who in sorted(load_frozen(context.state))],
         seconds=seconds,
         limit=what.limit,
-        containers=tuple((who.id, each.name) for who, each in frozen_containers(context).items()),
+        containers=tuple((who.id, each.name) for who, each in frozen_containers(context.state).items()),
         asked=tuple(block.containers),
         docker_host=block.docker_host,
         elsewhere=tuple(context.state.container_files.read()),
@@ -144,7 +147,7 @@ def _evidence(
         losses.append(trouble)
     return Evidence(
         collector=what.name,
-        needed=needed(context, what),
+        needed=needed(context.workload, what),
         may_be_missing=what.name in context.workload.may_be_missing,
         outcome=sum_up(files, losses),
         reason="; ".join(f"{loss.source}: {loss.reason}" for loss in losses[:3]),

@@ -23,6 +23,7 @@ from tasks.evidence.order_deviations import tell_deviations
 from tasks.evidence.signing import require_same_hand, sign, signed_by
 from tasks.evidence.staging import put_aside
 from tasks.evidence.uncopied_files import reading
+from tasks.incident.paths import IncidentDirectory
 from tasks.runtime.context import RunContext
 from tasks.runtime.joined_triggers import take_over_triggers
 from tasks.runtime.step import step
@@ -60,11 +61,11 @@ def seal(context: RunContext, volume: int, evidence: Sequence[Evidence]) -> Seal
         for half_written in (*folder.glob(".*.new"), folder / SIGNATURE):
             half_written.unlink(missing_ok=True)
         _withhold(context, volume, evidence)
-        tell_deviations(context, evidence)
+        tell_deviations(context.log, evidence)
         context.directory.write(folder / COVERAGE, canonical(_statement(context, volume, evidence)))
         take_over_triggers(context.directory.path, context.log)
         context.directory.write(folder / SEGMENT, b"".join(context.log.lines(context.directory.segments_end())))
-        files = tuple(_divided(context, volume, file) for file in _files(context, volume, evidence))
+        files = tuple(_divided(context, volume, file) for file in _files(context.directory, volume, evidence))
         manifest = Manifest(context.incident.id, volume, _now(), files)
         sha256, size = manifest.written
         require_readable(f"the manifest of {folder}", len(files), size, _UNSEALED, _SPLIT)
@@ -74,7 +75,7 @@ def seal(context: RunContext, volume: int, evidence: Sequence[Evidence]) -> Seal
         write_whole(folder / MANIFEST, manifest.pieces())
         told = {"files": len(manifest.files), "bytes": manifest.size}
         context.log.write("sealed", folder.name, digest=digest(folder / MANIFEST), **told)
-        _sync(*_places(context, volume))
+        _sync(*_places(context.directory, volume))
         context.log.sync()
     return _seal(folder)
 
@@ -83,7 +84,7 @@ def _divided(context: RunContext, volume: int, file: StoredFile) -> StoredFile:
     """With the parts of a large file of which no collector has told any, as long as it is what it was."""
     context.cancelled.check()
     if part_size(file.size) and not file.parts:
-        with suppress(OSError), reading(context, volume, file) as path:
+        with suppress(OSError), reading(context.directory, volume, file) as path:
             sha256, parts = hashed(path, file.size)
             return replace(file, parts=parts) if sha256 == file.sha256 else file
     return file
@@ -93,7 +94,7 @@ def _withhold(context: RunContext, volume: int, evidence: Sequence[Evidence]) ->
     """What this run's attempts store they have searched; what earlier ones left may be from before that was asked."""
     if context.workload.sensitive != "withhold":
         return
-    for folder in _places(context, volume):
+    for folder in _places(context.directory, volume):
         where = "" if folder == context.directory.evidence_dir(volume) else str(folder)
         named = {
             file.stored for item in evidence if item.volume == volume for file in item.files if file.where == where
@@ -106,9 +107,9 @@ def _withhold(context: RunContext, volume: int, evidence: Sequence[Evidence]) ->
                 (folder / name).unlink()
 
 
-def _places(context: RunContext, volume: int) -> tuple[Path, ...]:
+def _places(directory: IncidentDirectory, volume: int) -> tuple[Path, ...]:
     """Where files of a volume lie."""
-    return tuple(filter(None, (context.directory.evidence_dir(volume), context.directory.fallback_dir(volume))))
+    return tuple(filter(None, (directory.evidence_dir(volume), directory.fallback_dir(volume))))
 
 
 def _statement(context: RunContext, volume: int, evidence: Sequence[Evidence]) -> dict[str, Any]:
@@ -120,9 +121,9 @@ def _now() -> str:
     return datetime.now(UTC).isoformat().replace("+00:00", "Z")
 
 
-def read_manifest(context: RunContext, volume: int) -> Manifest:
+def read_manifest(directory: IncidentDirectory, volume: int) -> Manifest:
     """The manifest of a sealed folder."""
-    return Manifest.at(context.directory.evidence_dir(volume) / MANIFEST)
+    return Manifest.at(directory.evidence_dir(volume) / MANIFEST)
 
 
 @step("§4", "check_seal", "check: the seal holds", "封印の確認")
@@ -139,15 +140,15 @@ def check_seal(context: RunContext, seals: Sequence[Seal]) -> Seal:
         for name, said in ((MANIFEST, sealed.manifest_sha256), (SUMS, sealed.sums_sha256)):
             require_intact([StoredFile(name, "", 0, said)], folder, path_of)
         require_same_hand(sealed, folder)
-        files = read_manifest(context, sealed.volume).files
+        files = read_manifest(context.directory, sealed.volume).files
         require_intact((file for file in files if not file.in_place), folder, path_of)
-        _require_nothing_more(context, sealed.volume, files)
+        _require_nothing_more(context.directory, sealed.volume, files)
     return seals[-1]
 
 
-def _require_nothing_more(context: RunContext, volume: int, files: Sequence[StoredFile]) -> None:
-    for folder in _places(context, volume):
-        where = "" if folder == context.directory.evidence_dir(volume) else str(folder)
+def _require_nothing_more(directory: IncidentDirectory, volume: int, files: Sequence[StoredFile]) -> None:
+    for folder in _places(directory, volume):
+        where = "" if folder == directory.evidence_dir(volume) else str(folder)
         named = {file.stored for file in files if file.where == where} | (frozenset() if where else _CLOSING)
         if more := sorted(_names(folder) - named):
             raise Tampered(
@@ -179,12 +180,12 @@ def _names(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir() or path.is_symlink()}
 
 
-def _files(context: RunContext, volume: int, evidence: Iterable[Evidence]) -> tuple[StoredFile, ...]:
+def _files(directory: IncidentDirectory, volume: int, evidence: Iterable[Evidence]) -> tuple[StoredFile, ...]:
     """Every file that lies there: as it was acquired, or, if no attempt of this run names it, as it lies.
 
     Then those that lie in the workload alone, if there is no copy.
     """
-    folder, fallback_volume = context.directory.evidence_dir(volume), context.directory.fallback_dir(volume)
+    folder, fallback_volume = directory.evidence_dir(volume), directory.fallback_dir(volume)
     acquired: dict[tuple[str, str], set[StoredFile]] = defaultdict(set)
     for file in (file for item in evidence if item.volume == volume for file in item.files):
         acquired[file.stored, file.where].add(file)

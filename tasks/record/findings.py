@@ -63,7 +63,7 @@ class Findings:
 def findings_of(steps: StepRunner, evidence: tuple[Evidence, ...]) -> Findings:
     """Wait for all steps of the run that are submitted, and take what they made; `evidence` is what was sealed."""
     context = steps.context
-    freeze, stop = with_earlier_boots(context, steps.made(Freeze, "freeze"), steps.made(Stop, "stop"))
+    freeze, stop = with_earlier_boots(context.state, steps.made(Freeze, "freeze"), steps.made(Stop, "stop"))
     return Findings(
         freeze=freeze,
         stop=stop,
@@ -143,7 +143,7 @@ def _crashed(context: RunContext, name: str) -> Evidence:
     now = datetime.now(UTC)
     return Evidence(
         collector=name,
-        needed=needed(context, discover()[name]),
+        needed=needed(context.workload, discover()[name]),
         may_be_missing=name in context.workload.may_be_missing,
         outcome=Outcome.FAILED,
         reason="the run was cancelled" if context.cancelled else "the step itself failed",
@@ -203,6 +203,7 @@ def content_of(context: RunContext, findings: Findings) -> RecordContent:
         recovery=_recovered(findings),
         inspection=findings.inspection,
         objects=findings.proven.objects if findings.proven else (),
+        watch=findings.watch,
     )
 
 

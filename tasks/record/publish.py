@@ -10,6 +10,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Cancelled
 from prefect.utilities.annotations import quote
 
+from blocks.workload import Workload
 from tasks.custody.containment.receipt import Cordon, Recovery
 from tasks.custody.evidence.redact import redact
 from tasks.custody.incident.ending import DRY_RUN, NOT_CONTAINED, NOT_RECOVERED, UNVERIFIED, Ending, ending_of
@@ -66,10 +67,11 @@ def final_state(
     `recorded` is the reason where the record could not be written; `recovery` is None where none was wanted, and the
     reason where it failed; `cordon` is the one that stands.
     """
-    lost = _lost(context, _unwritten(recorded), cordon) if _unwritten(recorded) else ""
+    why_lost = recorded if isinstance(recorded, str) else recorded.lost
+    lost = _lost(context, why_lost, cordon) if why_lost else ""
     if context.cancelled:
         return _cancelled(context, verdict, lost)
-    if isinstance(recorded, str) or not recorded.kept:
+    if isinstance(recorded, str) or lost:
         kept = verdict if context.directory.real else verdict.of_what_was_not_kept()
         end = NOT_CONTAINED if verdict.word is Word.NOT_CONTAINED else UNVERIFIED
         return _ended(context, end, f"{_in_both(kept)} {lost}")
@@ -78,7 +80,7 @@ def final_state(
     if end is DRY_RUN:
         return _ended(context, end, _rehearsed(context, recorded.verdict))
     message = f"{_in_both(recorded.verdict)}{_unless_stored(recorded)}"
-    failed = _not_back(context, recovery) if isinstance(recovery, str) else ""
+    failed = _not_back(context.workload, recovery) if isinstance(recovery, str) else ""
     if end is NOT_RECOVERED:
         return _ended(context, end, f"{failed} The incident is {message}")
     return _ended(context, end, f"{message} {failed}".rstrip())
@@ -99,8 +101,8 @@ def _rehearsed(context: RunContext, verdict: Verdict) -> str:
 
 def recovered_state(context: RunContext, recorded: Record | None, recovery: Recovery | str) -> State[Any]:
     """The state that a recovery ends in. Only one that was proven whole, with its record in the store, is Completed."""
-    told = _not_back(context, recovery) if isinstance(recovery, str) else recovery.summary
-    if recorded is None or not recorded.kept:
+    told = _not_back(context.workload, recovery) if isinstance(recovery, str) else recovery.summary
+    if recorded is None or recorded.lost:
         return _ended(context, UNVERIFIED, f"{told} But the record could not be written; see the log")
     if context.cancelled:
         return _cancelled(context, recorded.verdict)
@@ -108,21 +110,14 @@ def recovered_state(context: RunContext, recorded: Record | None, recovery: Reco
     return _ended(context, end, f"{told} The incident is {_in_both(recorded.verdict)}{_unless_stored(recorded)}")
 
 
-def _not_back(context: RunContext, why: str) -> str:
-    return f"The API at {redact(context.workload.api_address)} did not come back API は復旧していません: {why}"
+def _not_back(workload: Workload, why: str) -> str:
+    return f"The API at {redact(workload.api_address)} did not come back API は復旧していません: {why}"
 
 
 def _ended(context: RunContext, end: Ending, told: str) -> State[Any]:
     """The state, which `status` tells of afterwards as well."""
     context.state.ended.write({"record": context.run.number, "end": end.name})
     return ended(end, f"{context.incident.id}: {told}")
-
-
-def _unwritten(recorded: Record | str) -> str:
-    """Why the record is not on this host; empty if it is."""
-    if isinstance(recorded, str):
-        return recorded
-    return "" if recorded.kept else recorded.reason
 
 
 def _lost(context: RunContext, reason: str, cordon: Cordon | None) -> str:

@@ -13,7 +13,8 @@ from tasks.custody.incident.verdict import judge_thaw
 from tasks.evidence.seal import sealed
 from tasks.incident.layout import closings
 from tasks.record.findings import content_of, findings_of
-from tasks.record.write import RecordContent, coverage_of, last_record
+from tasks.record.last_record import coverage_of, last_record
+from tasks.record.write import RecordContent
 from tasks.runtime.step import StepRunner
 
 
@@ -28,7 +29,7 @@ def thawed_content(steps: StepRunner, thawed: Thawed | str, looked: tuple[Eviden
         earlier = last_record(context.directory.path)
         last = {"carried_from": f"record/{earlier.number:03d}", **earlier.facts}
     found = findings_of(steps, tuple({each.collector: each for each in (*coverage_of(last), *looked)}.values()))
-    frozen, paused = load_frozen(context).values(), frozen_containers(context).values()
+    frozen, paused = load_frozen(context.state).values(), frozen_containers(context.state).values()
     freeze = found.freeze or Freeze(datetime.now(UTC), tuple(frozen), settled=True, containers=tuple(paused))
     made = content_of(context, replace(found, freeze=freeze))
     told = {name: fact for name, fact in made.facts.items() if fact}

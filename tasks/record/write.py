@@ -1,6 +1,5 @@
 """§8: write the record of a run: verdict, postmortem, custody segment, closing.json last; on disk, then stored."""
 
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -8,20 +7,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
-
 from tasks.collectors import discover
-from tasks.custody.containment.receipt import Containment, Freeze, ObjectReceipt, Recovery, Stop, Watch
-from tasks.custody.errors import Tampered
+from tasks.custody.containment.receipt import Freeze, ObjectReceipt, Recovery, Stop, Watch
 from tasks.custody.evidence.acquisition import Evidence, Seal
 from tasks.custody.evidence.keys import CLOSING, MANIFEST, SEGMENT, VERDICT, record_key, volume_folder
-from tasks.custody.incident.verdict import Verdict, not_contained
-from tasks.custody.models.inspection import Inspection, ModelFinding
+from tasks.custody.incident.verdict import Verdict
+from tasks.custody.models.inspection import Inspection
 from tasks.custody.step_result import StepResult
 from tasks.custody.store.latest import Promotion
 from tasks.custody.store.manifest import canonical, digest, digest_bytes
 from tasks.evidence.signing import Signer, sign, who_signs
-from tasks.incident.layout import RECORD, closings
+from tasks.incident.layout import RECORD
 from tasks.record.artifacts import build_artifacts
 from tasks.record.dry_run_plan import PLAN_FILE, as_text, plan
 from tasks.record.excerpts import quotes
@@ -54,6 +50,7 @@ class RecordContent(StepResult):
     recovery: Recovery | None
     inspection: Inspection | None = None
     objects: tuple[ObjectReceipt, ...] = ()
+    watch: Watch | None = None
 
     @property
     def summary(self) -> str:
@@ -65,7 +62,7 @@ class RecordContent(StepResult):
 class Record(StepResult):
     """The record of one run, in its folder on disk; `stored` once the store vouches for every file of it.
 
-    `kept` is False where the disk did not take it: then its `artifacts`, for the UI, are all that there is of it.
+    `lost` says why the disk did not take it: then its `artifacts`, for the UI, are all that there is of it.
     """
 
     folder: str
@@ -73,7 +70,7 @@ class Record(StepResult):
     stored: bool
     reason: str
     artifacts: tuple[PrefectArtifact, ...] = ()
-    kept: bool = True
+    lost: str = ""
 
     @property
     def is_complete(self) -> bool:
@@ -84,15 +81,6 @@ class Record(StepResult):
     def summary(self) -> str:
         """In a few words."""
         return f"{self.verdict.word}; record in {self.folder}" + (f"; {self.reason}" if self.reason else "")
-
-
-@dataclass(frozen=True)
-class LastRecord:
-    """The incident's last closed record, read back: its number, its verdict, and the facts beneath it."""
-
-    number: int
-    verdict: Verdict
-    facts: Mapping[str, Any]
 
 
 @step("§8", "record", "write the record", "記録", last=True)
@@ -110,7 +98,7 @@ def record(context: RunContext, content: RecordContent) -> Record:
         trouble = _write_pages(context, folder, data, made.files, [*made.trouble, *untold])
         _close(context, folder, content)
     except OSError as error:
-        return replace(written, reason=str(error), kept=False)
+        return replace(written, reason=str(error), lost=str(error))
     if context.cancelled:
         return replace(written, reason="not sent: the run was cancelled")
     try:
@@ -166,87 +154,6 @@ def _artifacts(data: ReportData, document: Document) -> tuple[tuple[PrefectArtif
         return (), (f"the pages of the UI could not be made: {type(error).__name__}: {error}",)
 
 
-def last_record(home: Path) -> LastRecord:
-    """Read the last closed record back; Tampered unless its verdict is the one that its closing vouches for."""
-    closing = closings(home)[-1]
-    said = json.loads(closing.read_bytes())["files"][VERDICT]
-    data = closing.with_name(VERDICT).read_bytes()
-    if (sha256 := digest_bytes(data)) != said:
-        raise Tampered(
-            f"{closing.with_name(VERDICT)} with sha256 {said}, as its {CLOSING} says",
-            sha256,
-            "Nothing was touched.",
-            "Compare the record with the one in the store.",
-        )
-    facts = json.loads(data)
-    return LastRecord(int(closing.parent.name), TypeAdapter(Verdict).validate_python(facts["verdict"]), facts)
-
-
-def carried(  # noqa: PLR0913  what a recovery adds to what is known
-    context: RunContext,
-    last: LastRecord,
-    seals: tuple[Seal, ...],
-    *,
-    recovery: Recovery | str,
-    containment: Containment | str | None,
-    despite: str,
-) -> RecordContent:
-    """Make the content of a recovery's record: the facts are those of the last record, and say so.
-
-    The verdict stays what it was, unless a failed recovery left something alive. `containment` is the look after it,
-    why there was none, or None where nothing had to be contained again.
-    """
-    back = None if isinstance(recovery, str) else recovery
-    if back:
-        verdict = last.verdict.after_recovery(back.summary)
-    else:
-        verdict = last.verdict.after_failed_recovery(
-            context.incident.id, _left(containment), workload=context.incident.workload
-        )
-    facts = {
-        "carried_from": f"record/{last.number:03d}",
-        **last.facts,
-        "recovery": back and asdict(back),
-        "not_recovered": "" if back else recovery,
-        "despite": despite,
-    }
-    if isinstance(containment, Containment):
-        facts["containment"] = asdict(containment)
-    findings = _read(tuple[ModelFinding, ...], facts.get("models"))
-    return RecordContent(
-        verdict=verdict,
-        facts=facts,
-        seals=seals,
-        freeze=_read(Freeze, facts["freeze"]),
-        stop=_read(Stop, facts["stop"]),
-        coverage=coverage_of(facts),
-        promoted=_read(Promotion, facts.get("promotion")),
-        recovery=back,
-        inspection=None if findings is None else Inspection(findings),
-        objects=_read(tuple[ObjectReceipt, ...], facts.get("objects")) or (),
-    )
-
-
-def coverage_of(facts: Mapping[str, Any]) -> tuple[Evidence, ...]:
-    """Read back what an earlier record says of the collectors."""
-    return _read(tuple[Evidence, ...], facts.get("coverage")) or ()
-
-
-def _left(containment: Containment | str | None) -> tuple[str, ...]:
-    if isinstance(containment, str):
-        return (f"whether the workload runs was not established: {containment}",)
-    return not_contained(containment) if containment else ()
-
-
-def _read(kind: type[T], fact: Any) -> T | None:
-    """What a record of another version of this program says may not be read; the facts themselves are carried on."""
-    try:
-        return TypeAdapter(kind).validate_python(fact) if fact is not None else None
-    except ValidationError as error:
-        logger.error("The postmortem goes without what an earlier record says: %s", error)  # noqa: TRY400
-        return None
-
-
 def _send(context: RunContext) -> None:
     """Send this record and any earlier one that did not get there; each closing last."""
     for folder in sorted((context.directory.path / RECORD).iterdir()):
@@ -288,13 +195,13 @@ def _report_data(context: RunContext, content: RecordContent) -> ReportData:
         verdict=content.verdict,
         freeze=content.freeze,
         stop=content.stop,
-        watch=_read(Watch, content.facts.get("watch")),
+        watch=content.watch,
         coverage=content.coverage,
         inspection=content.inspection,
         seals=content.seals,
         promoted=content.promoted,
         recovery=content.recovery or content.facts.get("not_recovered") or None,
-        quotes=quotes(context, content.coverage),
+        quotes=quotes(context.directory, content.coverage),
         entries=context.log.entries(),
         retention=context.store.retention,
         questions={name: collector.answers for name, collector in discover().items()},

@@ -7,34 +7,28 @@ from collections.abc import Collection, Iterable
 from contextlib import suppress
 from typing import Any, Final
 
-from pydantic import TypeAdapter
-
 from tasks.containment.containers import kept_config
 from tasks.custody.containment.container import Container, ContainerIdentity, FrozenContainer, publishes
 from tasks.custody.containment.process import Identity
 from tasks.custody.errors import ContainerGone, EngineError
-from tasks.incident.layout import FROZEN_CONTAINERS, of_any_boot
 from tasks.runtime.context import RunContext
+from tasks.runtime.state import IncidentState
 from tasks.system.processes import start_of
 
 _GONE_SECONDS: Final = 10.0
 _BLOCK: Final = 1 << 20
 
 
-def containers_of(context: RunContext) -> list[FrozenContainer]:
+def containers_of(state: IncidentState) -> list[FrozenContainer]:
     """Every container that this incident has paused, before a reboot too."""
-    journals = sorted(
-        context.directory.path.glob(of_any_boot(FROZEN_CONTAINERS)), key=lambda path: path.stat().st_mtime
-    )
-    kind = TypeAdapter(list[FrozenContainer])
-    return [each for journal in journals for each in kind.validate_json(journal.read_bytes())]
+    return [each for journal in state.frozen_containers.of_boots() for each in journal]
 
 
 def api_container(context: RunContext, port: int) -> FrozenContainer | None:
     """The paused container that was the API: it published the API's port, or runs its command on the host's network."""
-    for each in reversed(containers_of(context)):
+    for each in reversed(containers_of(context.state)):
         with suppress(OSError):
-            about = kept_config(context, each.identity)
+            about = kept_config(context.directory.path, each.identity)
             if publishes(about, port) or _is_api_on_the_host(about, context.workload.api_pattern):
                 return each
     return None
@@ -47,13 +41,13 @@ def _is_api_on_the_host(about: dict[str, Any], pattern: str) -> bool:
 
 def restore_restart_policies(context: RunContext) -> None:
     """Give every container that still exists the restart policy back that the stop took from it."""
-    for each in containers_of(context):
+    for each in containers_of(context.state):
         _restore_restart_policy(context, each.identity, each.identity.id)
 
 
 def _restore_restart_policy(context: RunContext, was: ContainerIdentity, id_: str) -> None:
     with suppress(ContainerGone, OSError):
-        policy = kept_config(context, was)["HostConfig"]["RestartPolicy"]
+        policy = kept_config(context.directory.path, was)["HostConfig"]["RestartPolicy"]
         if policy.get("Name") not in {None, "", "no"}:
             context.adapters.engine.allow_restart(id_, policy)
             context.log.write("restart policy restored", id_, policy=policy["Name"])
@@ -99,7 +93,7 @@ class ContainerApi:
     @property
     def words(self) -> Iterable[str]:
         """Its command and its environment, as they were kept."""
-        about = kept_config(self.context, self.was.identity)
+        about = kept_config(self.context.directory.path, self.was.identity)
         return [about["Path"], *about["Args"], *(about["Config"].get("Env") or [])]
 
     @property
@@ -120,7 +114,7 @@ class ContainerApi:
         return next((now.id for now in there if now.name == self.was.name), "")
 
     def _create(self) -> str:
-        id_ = self.engine.create(self.was.name, kept_config(self.context, self.was.identity))
+        id_ = self.engine.create(self.was.name, kept_config(self.context.directory.path, self.was.identity))
         made = self.context.state.made_containers.read()
         self.context.state.made_containers.write([*made, id_])
         return id_

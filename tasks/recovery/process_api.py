@@ -8,16 +8,15 @@ from signal import SIGKILL
 from typing import Final, Protocol
 
 import psutil
-from pydantic import TypeAdapter, ValidationError
 
 from tasks.adapters.host import lives
 from tasks.custody.containment.process import NOBODY, Identity, Process, family
 from tasks.custody.containment.receipt import Frozen
 from tasks.custody.evidence.pattern import literal_folder
 from tasks.custody.evidence.redact import redact_command
-from tasks.incident.layout import FROZEN, of_any_boot
-from tasks.recovery.served_model import HostFolder, ModelFolder
+from tasks.recovery.models_folder import HostFolder, ModelFolder
 from tasks.runtime.context import RunContext
+from tasks.runtime.state import IncidentState
 from tasks.system.accounts import clean_environment
 
 _GONE_SECONDS: Final = 10.0
@@ -150,16 +149,12 @@ class ProcessApi:
         return [snapshot[pid] for pid in family(snapshot, {self.identity})]
 
 
-def frozen_before(context: RunContext) -> Iterator[Frozen]:
+def frozen_before(state: IncidentState) -> Iterator[Frozen]:
     """Every process as the freeze found it, before a reboot too; those of the last boot first."""
-    for journal in sorted(
-        context.directory.path.glob(of_any_boot(FROZEN)), key=lambda path: path.stat().st_mtime, reverse=True
-    ):
-        with suppress(ValidationError):
-            yield from TypeAdapter(list[Frozen]).validate_json(journal.read_bytes())
+    return (process for journal in reversed(state.frozen.of_boots()) for process in journal)
 
 
 def _api_user(context: RunContext) -> int:
     """As the freeze found it; the owner of the root where no API was frozen."""
-    users = (process.user for process in frozen_before(context) if process.role == "api")
+    users = (process.user for process in frozen_before(context.state) if process.role == "api")
     return next(users, context.workload.root.stat().st_uid)

@@ -15,6 +15,7 @@ from tasks.containment.uncordon import uncordon
 from tasks.custody.containment.receipt import Containment, Recovery
 from tasks.custody.evidence.acquisition import Seal
 from tasks.custody.incident.description import leads_to
+from tasks.custody.incident.log import CustodyLog
 from tasks.custody.incident.verdict import Verdict, why_not_recover
 from tasks.recovery.api_client import Api, NotRecovered, Prediction, failure, predict, shown_address, wait_healthy
 from tasks.recovery.container_api import ContainerApi, api_container, restore_restart_policies
@@ -143,7 +144,9 @@ def _prove(
         health, unhealthy = wait_healthy(api, partial(_lives, context, way), listens, block.recovery_seconds, way.log)
         context.log.write("healthy", api.url, result=f"not proven: {unhealthy}" if unhealthy else health)
         made = prove_served(context, api, way.folder, models, before.names)
-        prediction = prove_prediction(context, api) if models.expected(context, before.names) else Prediction()
+        prediction = (
+            prove_prediction(context.log, api) if models.expected(context.workload, before.names) else Prediction()
+        )
         models.require_unchanged(api.url, way.folder, before.names)
     new = [] if context.state.recovered.read() else way.folder.appeared(before.listed)
     appeared = f"that it serves no model that is new since its start: {', '.join(new)}" if new else ""
@@ -157,10 +160,10 @@ def _lives(context: RunContext, way: Revival) -> bool:
     return way.lives()
 
 
-def prove_prediction(context: RunContext, api: Api) -> Prediction:
+def prove_prediction(log: CustodyLog, api: Api) -> Prediction:
     """One canary prediction, told in the custody log."""
     made = predict(api)
-    context.log.write("predicted", api.url, result=made.answer or f"not proven: {made.unproven}")
+    log.write("predicted", api.url, result=made.answer or f"not proven: {made.unproven}")
     return made
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from blocks.workload import Workload
 from tasks.containment.units import Units, wakers
 from tasks.custody.containment.receipt import Frozen
 from tasks.recovery.api_client import failure
@@ -16,16 +17,16 @@ def unit_of_api(context: RunContext) -> str:
     workers.
     """
     found: dict[str, set[str]] = {}
-    for process in frozen_before(context):
-        for unit in _units(context, process):
+    for process in frozen_before(context.state):
+        for unit in _units(context.workload, process):
             found.setdefault(unit, set()).add(process.role)
     apis = [unit for unit, roles in found.items() if "api" in roles]
     others = [unit for unit, roles in found.items() if not roles & {"training", "worker"}]
     return next(iter(apis or (others if len(others) == 1 else [])), "")
 
 
-def _units(context: RunContext, frozen: Frozen) -> list[str]:
-    return [source.name for source in frozen.lineage if not source.identity and source.name in context.workload.units]
+def _units(workload: Workload, frozen: Frozen) -> list[str]:
+    return [source.name for source in frozen.lineage if not source.identity and source.name in workload.units]
 
 
 class UnitApi(ProcessApi):
@@ -44,7 +45,11 @@ class UnitApi(ProcessApi):
     @property
     def words(self) -> Iterable[str]:
         """Command lines of the service as it was frozen, and the environment that its unit gives it."""
-        frozen = [each.command for each in frozen_before(self.context) if self.unit in _units(self.context, each)]
+        frozen = [
+            each.command
+            for each in frozen_before(self.context.state)
+            if self.unit in _units(self.context.workload, each)
+        ]
         return [*frozen, self.context.adapters.host.systemd.shown(self.unit).get("Environment", "")]
 
     def start(self) -> None:

@@ -3,9 +3,10 @@
 import logging
 from contextlib import suppress
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from tasks.custody.containment.container import ContainerIdentity, FrozenContainer, StoppedContainer
 from tasks.custody.containment.groups import Held
@@ -41,6 +42,24 @@ class Journal(Generic[T]):
             return self._adapter.validate_json(read_private(self.path))
         return self._kind()
 
+    def of_boot(self, boot: str) -> T:
+        """Return what another boot of this host wrote; the empty value where that is damaged, which is told."""
+        return self._load(self.path.with_name(layout.of_boot(self.path.name, boot)))
+
+    def of_boots(self) -> list[T]:
+        """Return what each boot of this host wrote, the oldest first."""
+        there = self.path.parent.glob(layout.of_any_boot(self.path.name))
+        return [self._load(path) for path in sorted(there, key=lambda path: path.stat().st_mtime)]
+
+    def _load(self, path: Path) -> T:
+        try:
+            return self._adapter.validate_json(read_private(path))
+        except FileNotFoundError:
+            return self._kind()
+        except (OSError, ValidationError) as error:
+            logger.error("What a journal of an earlier boot says is not told: %s: %s", path, error)  # noqa: TRY400
+            return self._kind()
+
     def write(self, value: T) -> None:
         """Write it whole or not at all.
 
@@ -59,6 +78,7 @@ class IncidentState:
 
     def __init__(self, directory: IncidentDirectory) -> None:
         """Name them all; nothing is read yet."""
+        self.home = directory.path
 
         def journal(name: str, kind: type[T]) -> Journal[T]:
             return Journal(directory, name, kind)

@@ -18,6 +18,7 @@ from tasks.evidence.seal import read_manifest
 from tasks.evidence.signing import read_signature
 from tasks.runtime.context import RunContext
 from tasks.runtime.progress import Progress, shown
+from tasks.runtime.state import IncidentState
 from tasks.runtime.step import step
 from tasks.storage.untrusted_reads import read_back
 from tasks.storage.upload_ledger import Ledger, elsewhere
@@ -98,7 +99,7 @@ def offload(context: RunContext, seals: Sequence[Seal], intact: Seal) -> Sent:
 
 def _offload(context: RunContext, ledger: Ledger, sealed: Seal) -> Sent:
     """One evidence folder: its files, the snapshot from them, and the manifest last."""
-    manifest, folder = read_manifest(context, sealed.volume), context.directory.evidence_dir(sealed.volume)
+    manifest, folder = read_manifest(context.directory, sealed.volume), context.directory.evidence_dir(sealed.volume)
     wanted, copies = evidence_objects(manifest), snapshot_objects(manifest, context.incident.snapshot)
     closing = closing_objects(manifest, read_signature(folder))
     every = (*wanted, *copies, *closing)
@@ -114,7 +115,7 @@ def _offload(context: RunContext, ledger: Ledger, sealed: Seal) -> Sent:
     with shown("offload", context.incident.id, progress):
         there = delivery.deliver(wanted)
         lost = {item.stored for item in wanted if item.key not in there}
-        _note_lost(context, [file.source for file in manifest.files if file.stored in lost])
+        _note_lost(context.state, [file.source for file in manifest.files if file.stored in lost])
         copies = [item for item in copies if item.origin in there]
         deque(side_by_side(delivery.copy, copies, QUESTIONS), maxlen=0)
         for item in closing:
@@ -173,11 +174,11 @@ def _retain_turns(context: RunContext) -> None:
             context.store.evidence.ensure_present(key, sha256)
 
 
-def _note_lost(context: RunContext, sources: Sequence[str]) -> None:
+def _note_lost(state: IncidentState, sources: Sequence[str]) -> None:
     """What can no longer be sent as it was sealed is collected anew by the next run, as it is then."""
-    known = context.state.lost_in_place.read()
+    known = state.lost_in_place.read()
     if not set(sources) <= set(known):
-        context.state.lost_in_place.write(sorted({*known, *sources}))
+        state.lost_in_place.write(sorted({*known, *sources}))
 
 
 def prove(context: RunContext, item: Expected, retention: Retention = NOTHING, *, deep: bool = False) -> ObjectReceipt:

@@ -13,11 +13,12 @@ from tasks.custody.incident.incident import is_ahead
 from tasks.custody.incident.verdict import Verdict, Word
 from tasks.custody.store.latest import Act, LatestPolicy, ObjectRef, Promotion, surplus_of, unsure_of
 from tasks.custody.store.objects import latest_held
-from tasks.evidence.model_inspection import held_back
+from tasks.evidence.model_findings import held_back
 from tasks.evidence.seal import read_manifest
 from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
-from tasks.storage.latest_transaction import ChangeRequest, History, LatestBusy, NotOurs, change_latest, history
+from tasks.storage.latest_history import History, history
+from tasks.storage.latest_transaction import ChangeRequest, LatestBusy, NotOurs, change_latest
 from tasks.storage.offload import transient
 
 _SHOWN: Final = 10
@@ -73,7 +74,7 @@ def _wanted(context: RunContext, seals: Sequence[Seal]) -> tuple[dict[str, Objec
     """What latest/ is to have by key, what is held back and why by stored name, and all keys that the workload has."""
     wanted, held, has = dict[str, ObjectRef](), dict[str, str](), set[str]()
     for sealed in seals:
-        manifest = read_manifest(context, sealed.volume)
+        manifest = read_manifest(context.directory, sealed.volume)
         back = held_back(context, sealed.volume, manifest.files)
         passed = [file.stored for file in manifest.files if file.stored not in back]
         held = {stored: why for stored, why in held.items() if stored not in passed} | back

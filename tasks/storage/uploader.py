@@ -114,10 +114,10 @@ class Delivery:
             self.progress.add(0, size, "sent")
 
         try:
-            with reading(self.context, self.manifest.volume, file) as path:
+            with reading(self.context.directory, self.manifest.volume, file) as path:
                 self.context.store.evidence.create(item.key, path, item.sha256, item.parts, tell)
         except (OSError, StoreError) as error:
-            if not file.in_place or as_sealed(self.context, file):
+            if not file.in_place or as_sealed(self.context.directory.root, file):
                 raise
             self.context.log.write("lost", item.stored, reason=str(error), sealed=item.sha256)
             there = self.context.store.evidence.head(item.key)  # an earlier run may have sent it while it was whole

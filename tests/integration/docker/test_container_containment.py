@@ -85,7 +85,10 @@ def test_what_always_restarts_stays_stopped(containers: Containers, small: Small
     with case_of(containers.block(small)) as context, evacuated(context) as (frozen, _, contained):
         assert contained.contained
         assert frozen.containers[0].restart == "always"
-        assert kept_config(context, frozen.containers[0].identity)["HostConfig"]["RestartPolicy"]["Name"] == "always"
+        assert (
+            kept_config(context.directory.path, frozen.containers[0].identity)["HostConfig"]["RestartPolicy"]["Name"]
+            == "always"
+        )
         kept = context.directory.path / f"container-{id_}.json"
         assert stat.S_IMODE(kept.stat().st_mode) == 0o600
     assert containers.state(id_) == "exited"

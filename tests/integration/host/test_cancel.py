@@ -23,11 +23,11 @@ from prefect.states import Completed
 from tasks.collectors import discover
 from tasks.collectors.attempt import attempt
 from tasks.collectors.collector import Target
-from tasks.containment.containers import stop_container
 from tasks.containment.containment_check import CONTAINED, FROZEN_ONLY, NOT_CONTAINED, prove_still_contained, stance
 from tasks.containment.cordon import cordon
 from tasks.containment.freeze import freeze
 from tasks.containment.stop import stop
+from tasks.containment.stop_containers import stop_container
 from tasks.containment.watch import watch
 from tasks.custody.containment.container import Container, ContainerIdentity, FrozenContainer
 from tasks.custody.containment.ends import End

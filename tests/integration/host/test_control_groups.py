@@ -111,7 +111,7 @@ def context(small: SmallWorkload) -> Iterator[RunContext]:
 
 def ways(context: RunContext, case: Case) -> set[Way]:
     pids = {each.pid for each in case.living()}
-    return {each.way for each in load_frozen(context).values() if each.identity.pid in pids}
+    return {each.way for each in load_frozen(context.state).values() if each.identity.pid in pids}
 
 
 def end(context: RunContext, *cases: Case) -> None:

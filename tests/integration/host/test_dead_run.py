@@ -158,7 +158,7 @@ def hold_frozen(context: RunContext, small: SmallWorkload) -> Identity:
     small.start(WORKERS="0")
     wait_until(lambda: states(small) == {psutil.STATUS_STOPPED}, what="the training's freeze")
     freeze.fn(context)
-    (who,) = load_frozen(context)
+    (who,) = load_frozen(context.state)
     return who
 
 

@@ -137,9 +137,15 @@ def test_uncordon_ends_nobody_who_ran_before_the_cordon(small: SmallWorkload) ->
     before = {process.pid for process in small.living()}
     with case_of(block) as context:
         cordon.fn(context)
-        wait_until(lambda: len(caught(context)) == len(before), what="the guard, which meets the workload first")
+        wait_until(
+            lambda: len(caught(context.cordon_files, context.incident.opened_at)) == len(before),
+            what="the guard, which meets the workload first",
+        )
         launch(small)
-        wait_until(lambda: len(caught(context)) > len(before), what="the guard's catch")
+        wait_until(
+            lambda: len(caught(context.cordon_files, context.incident.opened_at)) > len(before),
+            what="the guard's catch",
+        )
         context.close()
         (first, *_) = let_go(block, LinuxHost())
     assert {process.pid for process in small.living()} == before

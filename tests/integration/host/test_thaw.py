@@ -165,7 +165,10 @@ def test_what_the_guard_met_before_the_freeze_is_known_to_have_run(frozen: Froze
     with case_of(frozen.block) as context:
         (frozen.block.evidence / "open.json").write_bytes((context.directory.path / "incident.json").read_bytes())
         cordon.fn(context)
-        wait_until(lambda: len(caught(context)) == 4, what="the guard, which meets the workload first")
+        wait_until(
+            lambda: len(caught(context.cordon_files, context.incident.opened_at)) == 4,
+            what="the guard, which meets the workload first",
+        )
         freeze.fn(context)
         keep_guard(context)
     assert json.loads((frozen.home / FROZEN).read_bytes())[0]["stood"] is True

@@ -97,7 +97,7 @@ def test_sealed_evidence_that_grows_or_goes_while_it_is_sent_is_stored_as_sealed
 
 
 def _sealed(context: RunContext, name: str) -> tuple[str, Parts | None]:
-    return next((file.sha256, file.parts) for file in read_manifest(context, 1).files if file.stored == name)
+    return next((file.sha256, file.parts) for file in read_manifest(context.directory, 1).files if file.stored == name)
 
 
 @pytest.fixture
@@ -111,7 +111,9 @@ def test_a_file_without_room_for_a_copy_that_changes_while_it_is_sent_is_proven_
     laden: SmallWorkload, door: Door, proxy: Proxy, disk: Path, how: str, *, lost: bool
 ) -> None:
     with run_of(laden, door(), evidence_dir=disk / "incidents", reserve_mb=1) as (context, seals):
-        assert next(file for file in read_manifest(context, 1).files if file.stored == LARGE).where == IN_PLACE
+        assert (
+            next(file for file in read_manifest(context.directory, 1).files if file.stored == LARGE).where == IN_PLACE
+        )
         proxy.rules = [Rule(meanwhile(lambda: change(laden.root / LARGE, how)), path=f"/evidence/{LARGE}")]
         sent(context, seals)
         receipts = proven(context, seals)

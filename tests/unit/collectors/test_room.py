@@ -232,7 +232,7 @@ def test_what_does_not_fit_goes_to_the_fallback_disk_and_is_sealed_there(block: 
     with case_of(block, MemoryStore()) as context:
         evidence = evidence_of(context, "models", "logs")
         seals = [sealed(context, evidence)]
-        (file,) = [file for file in read_manifest(context, 1).files if file.stored == MODEL]
+        (file,) = [file for file in read_manifest(context.directory, 1).files if file.stored == MODEL]
         assert Path(file.where).is_relative_to(tmp_path / "other disk")
         assert context.directory.locate(1, file) == Path(file.where) / MODEL
         assert digest(context.directory.locate(1, file)) == file.sha256
@@ -267,7 +267,7 @@ def test_both_disks_full_leaves_it_in_place(block: Workload, tmp_path: Path) -> 
         block = block.model_copy(update={"fallback_dir": other})
         with case_of(block, MemoryStore()) as context:
             seals = [sealed(context, evidence_of(context, "models", "logs"))]
-            assert {file.where for file in read_manifest(context, 1).files} == {"", IN_PLACE}
+            assert {file.where for file in read_manifest(context.directory, 1).files} == {"", IN_PLACE}
             assert all(receipt.proven for receipt in offloaded(context, seals).objects)
         shutil.rmtree(block.evidence)
 
@@ -313,7 +313,7 @@ def test_a_copy_of_an_earlier_attempt_counts_before_one_in_place(
         assert {file.where for file in third.files} == {IN_PLACE}
         ballast.unlink()
         seals = [sealed(context, [third])]
-        files = {file.stored: file for file in read_manifest(context, 1).files}
+        files = {file.stored: file for file in read_manifest(context.directory, 1).files}
         assert files["logs/train-20260101_000000.log"].where == IN_PLACE
         assert files["attempt-1/logs/train-20260101_000000.log"].sha256 == first.files[0].sha256
         assert made(check_seal.fn(context, seals))

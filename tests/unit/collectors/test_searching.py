@@ -94,7 +94,7 @@ def test_what_an_earlier_run_stored_before_it_was_to_be_withheld_is_not_sealed(
     with case_of(leaky.block(fallback_dir=tmp_path / "other disk", sensitive="withhold")) as context:
         evidence = made(collect.fn(context, "logs"))
         made(seal.fn(context, 1, [evidence]))
-        stored = {file.stored for file in read_manifest(context, 1).files}
+        stored = {file.stored for file in read_manifest(context.directory, 1).files}
         assert stored > {"harmless.log", "logs/train-20260101_000000.log"}
         assert not [name for name in stored if name.endswith(LEAK)]
         assert not [

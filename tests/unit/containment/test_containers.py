@@ -12,10 +12,9 @@ from tasks.containment.containers import (
     freeze_containers,
     kept_config,
     living_containers,
-    stop_container,
-    stop_containers,
     stopped_containers,
 )
+from tasks.containment.stop_containers import stop_container, stop_containers
 from tasks.custody.containment.container import ContainerIdentity
 from tasks.custody.containment.ends import End
 from tasks.custody.errors import EngineError
@@ -55,7 +54,7 @@ def test_paused_asked_and_ended_each_with_a_receipt(run: RunContext) -> None:
     assert [[name for name, _ in each.signals] for each in receipts] == [["SIGTERM"]] * 2
     assert all(each.gone_at for each in receipts)
     assert sorted(act for act in engine.acts if act[0] == "forbid restart") == [("forbid restart", TWO.id)]
-    assert kept_config(run, second.identity)["Restart"] == "always"
+    assert kept_config(run.directory.path, second.identity)["Restart"] == "always"
     assert living_containers(run) == ()
 
 
@@ -88,7 +87,7 @@ def test_one_that_the_engine_cannot_end_survives_and_is_ended_by_the_next_run(ru
     (receipt,) = stop_containers(run)
     assert (receipt.end, receipt.gone_at, receipt.signals) == (End.SURVIVED, None, ())
     assert "an answer" in receipt.reason
-    assert stopped_containers(run) == {}
+    assert stopped_containers(run.state) == {}
     assert living_containers(run) == (f"{ONE.summary} is paused ({ASKED[0]})",)
     engine.before = obey
     (again,) = stop_containers(run)

@@ -119,7 +119,7 @@ def test_who_was_caught_when_the_incident_was_opened_or_later_counts(run: RunCon
     opened = run.incident.opened_at
     times = [opened - timedelta(microseconds=1), opened, opened + timedelta(microseconds=1)]
     write(run, *({"at": at.isoformat(), "number": number} for number, at in enumerate(times)), {"at": "never"}, {})
-    assert [row["number"] for row in caught(run)] == [1, 2]
+    assert [row["number"] for row in caught(run.cordon_files, run.incident.opened_at)] == [1, 2]
 
 
 @pytest.mark.parametrize(

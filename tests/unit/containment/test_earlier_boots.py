@@ -41,7 +41,7 @@ def stopped(end: End, signals: Signals) -> Stopped:
 
 
 def told(context: RunContext) -> tuple[Freeze, Stop]:
-    freeze, stop = with_earlier_boots(context, Freeze(AT, (), settled=True), Stop(AT, ()))
+    freeze, stop = with_earlier_boots(context.state, Freeze(AT, (), settled=True), Stop(AT, ()))
     assert freeze
     assert stop
     return freeze, stop
@@ -87,7 +87,7 @@ def test_all_boots_are_told_and_this_one_last(small: SmallWorkload) -> None:
         for boot in ("11111111", "22222222"):
             keep(context, FROZEN, Frozen, frozen(), boot=boot)
         context.state.frozen.write([frozen()])
-        freeze, stop = with_earlier_boots(context, Freeze(AT, (frozen(),), settled=True), Stop(AT, (here,)))
+        freeze, stop = with_earlier_boots(context.state, Freeze(AT, (frozen(),), settled=True), Stop(AT, (here,)))
     assert freeze == Freeze(AT, (frozen(),) * 3, settled=True)
     assert stop
     assert [each.end for each in stop.processes] == [End.REBOOT, End.REBOOT, End.STOPPED]
@@ -109,11 +109,11 @@ def test_containers_of_an_earlier_boot(small: SmallWorkload) -> None:
 
 def test_a_reboot_is_noted_once(small: SmallWorkload) -> None:
     with case_of(small.block()) as context:
-        note_reboots(context)
+        note_reboots(context.state, context.log)
         keep(context, FROZEN, Frozen, frozen(), frozen(who=Identity(8, 80)))
         keep(context, STOPPED, Stopped, stopped(End.KILLED, KILLED))
-        note_reboots(context)
-        note_reboots(context)
+        note_reboots(context.state, context.log)
+        note_reboots(context.state, context.log)
         (entry,) = [entry for entry in context.log.entries() if entry["action"] == "rebooted"]
     assert (entry["object"], entry["result"]) == (BOOT, "1 of 2 had no receipt of their end in the boot before")
 

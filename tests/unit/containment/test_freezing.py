@@ -118,7 +118,7 @@ def test_one_that_may_not_be_stopped_is_written_down_with_the_reason(run: RunCon
     host_of(run).denied = {one.pid}
     (told,) = frozen(run).processes
     assert (told.denied, told.frozen_at) == ("SIGSTOP denied, it belongs to user 77", None)
-    assert load_frozen(run)[one.identity].denied
+    assert load_frozen(run.state)[one.identity].denied
 
 
 def test_one_in_an_uninterruptible_wait_is_named(run: RunContext, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tasks.containment.control_groups import Groups, release_groups
+from tasks.containment.control_groups import Groups
+from tasks.containment.release_groups import release_groups
 from tasks.custody.containment.groups import Held, Way, name_of
 from tasks.custody.containment.process import Process
 from tasks.incident.layout import GROUPS

@@ -73,7 +73,7 @@ def test_asked_thawed_and_killed_each_announced_before(run: RunContext, monkeypa
     before(
         run,
         monkeypatch,
-        lambda who, _: announced.append(tuple(name for name, _ in load_announced(run)[who].signals)),
+        lambda who, _: announced.append(tuple(name for name, _ in load_announced(run.state)[who].signals)),
     )
     host_of(run).processes[deaf.pid] = deaf
     made = stopping(run, one, deaf)
@@ -228,7 +228,7 @@ def test_who_survives_is_announced_to_the_next_run_and_nobody_else(
     run.state.frozen.write(rows)
     before(run, monkeypatch, lambda who, _: deny() if who == immortal.identity else None)
     steps.stop.fn(run)
-    assert set(load_announced(run)) == {immortal.identity}
+    assert set(load_announced(run.state)) == {immortal.identity}
 
 
 def deny() -> None:

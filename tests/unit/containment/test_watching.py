@@ -80,7 +80,7 @@ def test_who_comes_back_is_frozen_written_down_and_killed(run: RunContext, monke
 
     def seen(identity: Identity, number: Signals) -> None:
         if number is SIGKILL and identity == who:
-            known.extend(load_returned(run))
+            known.extend(load_returned(run.state))
         obey(identity, number)
 
     monkeypatch.setattr(host, "signal", seen)

@@ -48,7 +48,7 @@ def segment(context: RunContext, volume: int) -> list[bytes]:
 def test_a_seal_covers_every_file_and_holds(context: RunContext) -> None:
     evidence = collected(context, *NAMES)
     made = sealed(context, evidence)
-    manifest = read_manifest(context, 1)
+    manifest = read_manifest(context.directory, 1)
     on_disk = {
         str(path.relative_to(context.directory.evidence_dir(1)))
         for path in context.directory.evidence_dir(1).rglob("*")
@@ -86,7 +86,7 @@ def test_an_auditor_can_check_it_without_us(context: RunContext) -> None:
 
 def test_nothing_at_all_can_be_sealed_too(context: RunContext) -> None:
     made = sealed(context, [])
-    assert {file.stored for file in read_manifest(context, 1).files} == {COVERAGE, SEGMENT}
+    assert {file.stored for file in read_manifest(context.directory, 1).files} == {COVERAGE, SEGMENT}
     assert check_seal.fn(context, [made]).data == made
 
 
@@ -185,7 +185,7 @@ def test_what_an_earlier_attempt_left_is_in_the_manifest_with_a_note(context: Ru
     (left,) = collected(context, "logs")
     kept = (context.directory.evidence_dir(1) / "logs/train-20260101_000000.log").read_bytes()
     made = sealed(context, collected(context, "packages"))
-    files = {file.stored: file for file in read_manifest(context, 1).files}
+    files = {file.stored: file for file in read_manifest(context.directory, 1).files}
     for file in left.files:
         assert files[file.stored] == StoredFile(
             file.stored, "", len(kept), digest_bytes(kept), None, "left by an earlier attempt of this incident"
@@ -205,7 +205,7 @@ def test_a_seal_that_was_killed_half_way_is_made_whole_by_the_next(small: SmallW
         made = sealed(context, evidence)
         assert check_seal.fn(context, [made]).data == made
         assert broken(segment(context, 1)) == []
-        assert {file.stored for file in read_manifest(context, 1).files} == {
+        assert {file.stored for file in read_manifest(context.directory, 1).files} == {
             *(file.stored for item in evidence for file in item.files),
             *(COVERAGE, SEGMENT),
         }
@@ -232,7 +232,7 @@ def test_a_file_of_the_workload_named_like_our_own_does_not_touch_ours(small: Sm
         assert (context.directory.evidence_dir(1) / "pip_freeze.txt").read_text() == "scikit-learn==1.7.2\n"
         theirs = [
             file.stored
-            for file in read_manifest(context, 1).files
+            for file in read_manifest(context.directory, 1).files
             if (context.directory.evidence_dir(1) / file.stored).read_bytes() == b"theirs"
         ]
         assert len(theirs) == 4
@@ -272,7 +272,7 @@ def test_a_later_run_makes_a_supplement_only_of_something_new(small: SmallWorklo
         assert {
             path: path.read_bytes() for path in context.directory.evidence_dir(1).rglob("*") if path.is_file()
         } == before
-        assert {file.stored for file in read_manifest(context, 2).files} == {
+        assert {file.stored for file in read_manifest(context.directory, 2).files} == {
             *(COVERAGE, SEGMENT, "logs/train-20260101_000000.log")
         }
     with case_of(small.block()) as context:
@@ -289,7 +289,7 @@ def test_the_digests_of_one_volume_are_not_taken_for_anothers(small: SmallWorklo
         left.write_text("what a run took that was killed before it could say so")
         seals = [first, sealed(context, [*evidence, *collected(context, "packages")], 2)]
         assert check_seal.fn(context, seals).data == seals[1]
-        (file,) = [file for file in read_manifest(context, 2).files if file.stored.startswith("logs/")]
+        (file,) = [file for file in read_manifest(context.directory, 2).files if file.stored.startswith("logs/")]
         assert file.note == "left by an earlier attempt of this incident"
 
 

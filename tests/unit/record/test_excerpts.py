@@ -45,7 +45,7 @@ def test_what_was_sealed_is_quoted_and_nothing_else(tmp_path: Path) -> None:
     with case_of(workload, MemoryStore()) as context:
         folder = context.directory.evidence_dir(1)
         found = quotes(
-            context,
+            context.directory,
             [
                 evidence(
                     stored(folder, "artifacts/summary_a.json", b'{"git_commit": "abc"}'),

@@ -20,6 +20,7 @@ from tasks.custody.incident.verdict import Verdict, Word
 from tasks.custody.store.manifest import digest
 from tasks.incident.current import note_opened
 from tasks.incident.layout import INCIDENT
+from tasks.record.last_record import carried, last_record
 from tasks.record.publish import final_state
 from tasks.record.render import HTML, MARKDOWN
 from tasks.record.sections import PICTURE
@@ -140,9 +141,22 @@ def test_a_page_that_the_disk_does_not_take_is_told_and_nothing_half_is_in_the_c
 
 
 def test_facts_of_another_version_cost_no_record(context: RunContext) -> None:
-    told = made(record.fn(context, content(facts={"watch": {"of": "another version"}})))
-    assert told.stored
-    assert set(closed(context)) == PAGES | OTHERS
+    record.fn(context, content())
+    last = last_record(context.directory.path)
+    odd = replace(last, facts={**last.facts, "freeze": None, "stop": 1, "watch": {"of": "another version"}})
+    told = carried(context, odd, (), recovery="why not", containment=None, despite="")
+    assert (told.stop, told.watch, told.facts["stop"]) == (None, None, 1)
+
+
+def test_of_a_record_that_the_disk_does_not_take_the_ui_has_the_pages(
+    context: RunContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.record.write.sign", lambda *_: (_ for _ in ()).throw(OSError("no space left")))
+    recorded = made(record.fn(context, content()))
+    assert (recorded.lost, recorded.stored) == ("no space left", False)
+    assert recorded.artifacts
+    state = final_state(context, recorded.verdict, recorded, None)
+    assert "But the record could not be written, 記録を書けません: no space left" in str(state.message)
 
 
 @pytest.mark.parametrize(

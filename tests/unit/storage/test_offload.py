@@ -247,7 +247,7 @@ def test_large_files_are_sealed_with_their_parts(small: SmallWorkload, monkeypat
     (small.root / "models/model_builtin.joblib").write_bytes(data := os.urandom((1 << 20) + 5))
     store = Counting()
     with run_of(small, store) as (context, seals):
-        files = {file.stored: file for file in read_manifest(context, 1).files}
+        files = {file.stored: file for file in read_manifest(context.directory, 1).files}
         parts = files["models/model_builtin.joblib"].parts
         assert parts
         assert (parts.size, parts.total, len(parts.digests)) == (1 << 20, len(data), 2)
