@@ -1,6 +1,7 @@
 """§8: show a run's artifacts in Prefect, and set the state that carries the verdict."""
 
 import logging
+from collections.abc import Sequence
 from typing import Any, Final
 
 from prefect import task
@@ -32,14 +33,13 @@ _SHOW_SECONDS: Final = 10.0
 
 
 @task(name=_SHOW, task_run_name=_SHOW, cache_policy=NO_CACHE, persist_result=False)
-def show(artifacts: quote) -> None:
+def show(artifacts: Sequence[PrefectArtifact]) -> None:
     """Put what the record tells beside the run in the UI: what is read first goes last, to lead to all others.
 
     The keys are the incident's own, so that the UI shows one incident's runs as the versions of one page.
     """
     made = dict[str, object]()
-    told: tuple[PrefectArtifact, ...] = artifacts.unquote()
-    for artifact in reversed(told):
+    for artifact in reversed(artifacts):
         made[artifact.key] = _put(artifact.linked_to(made))
 
 

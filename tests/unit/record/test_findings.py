@@ -1,5 +1,6 @@
 """What a run's steps made is found by their ids, whatever their titles say."""
 
+import json
 from concurrent.futures import Future
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -8,6 +9,7 @@ from uuid import uuid4
 
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectConcurrentFuture
+from prefect.serializers import JSONSerializer
 from prefect.states import Completed, Failed
 
 from tasks.collectors import discover
@@ -116,3 +118,12 @@ def test_what_the_steps_warn_of_is_a_note_of_the_verdict_in_each_run_that_carrie
             notes = verdict_of(context, findings_of(steps, ())).notes
         assert {"systemd could not stop it", "not retained"} <= {*notes}
         assert "an alarm started it, and a person was asked: stop: ana: it is bad" in notes
+
+
+def test_a_cached_result_keeps_its_warnings_and_one_of_an_earlier_version_has_none() -> None:
+    serializer = JSONSerializer()
+    stop = Stop(NOW, (), warnings=("systemd could not stop it",))
+    assert serializer.loads(serializer.dumps(stop)) == stop
+    before = json.loads(serializer.dumps(stop))
+    del before["data"]["warnings"]
+    assert serializer.loads(json.dumps(before).encode()) == replace(stop, warnings=())
