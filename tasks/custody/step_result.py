@@ -16,6 +16,11 @@ class StepResult(ABC):
         """False makes the step Failed, so that it is retried and never cached."""
         return True
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Sentences that become notes of the verdict. A field of the result, so that a cached one still has them."""
+        return ()
+
     def __repr__(self) -> str:
         """Return class and summary only."""
         return f"<{type(self).__name__}: {self.summary}>"

@@ -52,6 +52,7 @@ class Freeze(StepResult):
     containers: tuple[FrozenContainer, ...] = ()
     engine: str = ""
     waiting: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def is_complete(self) -> bool:
@@ -101,6 +102,7 @@ class Stop(StepResult):
     at: datetime
     processes: tuple[Stopped, ...]
     containers: tuple[StoppedContainer, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def is_complete(self) -> bool:
@@ -172,6 +174,7 @@ class Challenge(StepResult):
     at: datetime
     caught: str = ""
     skipped: str = ""
+    warnings: tuple[str, ...] = ()
 
     @property
     def is_complete(self) -> bool:
@@ -196,6 +199,7 @@ class Cordon(StepResult):
     since: str
     incident: str
     reason: str = ""
+    warnings: tuple[str, ...] = ()
 
     @property
     def is_complete(self) -> bool:

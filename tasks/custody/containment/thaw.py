@@ -32,6 +32,7 @@ class Thawed(StepResult):
     gone: tuple[str, ...]
     left: tuple[str, ...]
     resumed: Resume
+    warnings: tuple[str, ...] = ()
 
     @property
     def is_complete(self) -> bool:

@@ -34,6 +34,12 @@ def question_of(entries: Iterable[Mapping[str, Any]]) -> Question:
     return found
 
 
+def answers(entries: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Notes for the verdict: what was answered, whichever run asked."""
+    told = [str(entry.get("result")) for entry in entries if entry.get("action") == "answered"]
+    return tuple(f"an alarm started it, and a person was asked: {each}" for each in told)
+
+
 def seconds_left(question: Question, now: datetime, allowed: float) -> float:
     """Return the seconds left to answer, at most `allowed`, even if the clock was changed."""
     return min(allowed, (question.until - now).total_seconds()) if question.until else allowed

@@ -18,6 +18,7 @@ class Sent(StepResult):
     place: str
     sent: int = 0
     copied: int = 0
+    warnings: tuple[str, ...] = ()
 
     @property
     def summary(self) -> str:
