@@ -133,8 +133,11 @@ def _cause(data: ReportData) -> list[Block]:
 def _timeline(data: ReportData) -> list[Block]:
     told = runs(data.entries)
     about = Both("各手順の開始と終了 (JST)", "when each step began and ended (JST)")
-    drawn: list[Block] = [Picture(PICTURE, about, picture(told, data.incident.id))] if told else []
-    return [*drawn, moments(data.entries)]
+    return [Picture(PICTURE, about, picture(told, data.incident.id))] if told else [Facts(((about, _UNKNOWN),))]
+
+
+def _moments(data: ReportData) -> list[Block]:
+    return [moments(data.entries)]
 
 
 def _actions(data: ReportData) -> list[Block]:
@@ -146,8 +149,11 @@ def _actions(data: ReportData) -> list[Block]:
         (Both("latest/", "latest/"), _summed(data.promoted, Both("変更なし", "not changed"))),
         (Both("復旧", "recovery"), back),
     )
-    rows = receipts(data.freeze, data.stop, data.watch)
-    return [Facts(facts), *([rows] if rows else [])]
+    return [Facts(facts)]
+
+
+def _receipts(data: ReportData) -> list[Block]:
+    return [receipts(data.freeze, data.stop, data.watch) or Facts(((Both("プロセス", "processes"), _NONE),))]
 
 
 def _summed(made: StepResult | None, otherwise: Both = _UNKNOWN) -> Cell:
@@ -210,7 +216,9 @@ SCOPE: Final = Chapter(Both("影響範囲", "Scope"), _scope)
 DETECTED: Final = Chapter(Both("検知時刻", "Detected"), _detected)
 CAUSE: Final = Chapter(Both("原因仮説", "Suspected cause"), _cause)
 TIMELINE: Final = Chapter(Both("時系列", "Timeline"), _timeline)
+MOMENTS: Final = Chapter(Both("時系列の表", "Every moment of the timeline"), _moments)
 ACTIONS: Final = Chapter(Both("暫定対処", "Immediate actions"), _actions)
+RECEIPTS: Final = Chapter(Both("プロセスごとの受領書", "One receipt a process"), _receipts)
 FIX: Final = Chapter(Both("恒久対策", "Permanent fix"), _left_open)
 PREVENTION: Final = Chapter(Both("再発防止", "Prevention"), _left_open)
 EVIDENCE: Final = Chapter(Both("証跡", "Evidence"), _evidence)
