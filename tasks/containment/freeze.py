@@ -17,7 +17,7 @@ from tasks.custody.containment.container import ContainerIdentity
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.membership import Member
 from tasks.custody.containment.process import Identity, Process, handed_down
-from tasks.custody.containment.receipt import Freeze, Frozen, Returned, Stopped
+from tasks.custody.containment.receipt import Freeze, Frozen, Stopped
 from tasks.custody.containment.source import lineages
 from tasks.custody.evidence.redact import command_line
 from tasks.custody.incident.log import CustodyLog
@@ -182,11 +182,6 @@ def _key(identities: Collection[Identity], containers: Collection[ContainerIdent
 def load_frozen(state: IncidentState) -> dict[Identity, Frozen]:
     """Everything that this incident has frozen so far, whichever run did it."""
     return {process.identity: process for process in state.frozen.read()}
-
-
-def load_returned(state: IncidentState) -> list[Returned]:
-    """Processes that were started after the stop, whichever run of this incident met them."""
-    return state.returned.read()
 
 
 def _now() -> datetime:

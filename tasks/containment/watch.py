@@ -12,7 +12,7 @@ from typing import Any, Final
 from tasks.adapters.host import lives, send_signal
 from tasks.containment.containers import frozen_containers
 from tasks.containment.cordon import caught
-from tasks.containment.freeze import halt, load_frozen, load_returned
+from tasks.containment.freeze import halt, load_frozen
 from tasks.containment.members import Snapshot, find_members, protected_pids
 from tasks.containment.watch_containers import ContainerReturns
 from tasks.custody.containment.ends import End
@@ -54,9 +54,8 @@ class Watching:
         self.context, self.host = context, context.adapters.host
         self.earlier = {source for process in load_frozen(context.state).values() for source in process.lineage}
         self.returns: Counter[Source] = Counter()
-        self.found: dict[Identity, Returned] = {
-            each.identity: self._settled(each) for each in load_returned(context.state)
-        }
+        returned = context.state.returned.read()
+        self.found: dict[Identity, Returned] = {each.identity: self._settled(each) for each in returned}
         self.standing: dict[Source, None] = {}
         self.stopped: dict[Source, None] = {}
         self.containers = ContainerReturns(context)

@@ -133,16 +133,14 @@ def check_seal(context: RunContext, seals: Sequence[Seal]) -> Seal:
     What was hashed in place is in the workload's hands: if that has changed it is lost, which `offload` finds.
     """
     for sealed in seals:
-        folder, path_of = (
-            context.directory.evidence_dir(sealed.volume),
-            partial(context.directory.locate, sealed.volume),
-        )
+        directory, path_of = context.directory, partial(context.directory.locate, sealed.volume)
+        folder = directory.evidence_dir(sealed.volume)
         for name, said in ((MANIFEST, sealed.manifest_sha256), (SUMS, sealed.sums_sha256)):
             require_intact([StoredFile(name, "", 0, said)], folder, path_of)
         require_same_hand(sealed, folder)
-        files = read_manifest(context.directory, sealed.volume).files
+        files = read_manifest(directory, sealed.volume).files
         require_intact((file for file in files if not file.in_place), folder, path_of)
-        _require_nothing_more(context.directory, sealed.volume, files)
+        _require_nothing_more(directory, sealed.volume, files)
     return seals[-1]
 
 

@@ -25,10 +25,8 @@ def verify(context: RunContext, seals: Sequence[Seal], sent: Sent, read_back: bo
     del sent
     objects: list[ObjectReceipt] = []
     for sealed in seals:
-        manifest, signature = (
-            read_manifest(context.directory, sealed.volume),
-            read_signature(context.directory.evidence_dir(sealed.volume)),
-        )
+        manifest = read_manifest(context.directory, sealed.volume)
+        signature = read_signature(context.directory.evidence_dir(sealed.volume))
         files = {file.stored: file for file in manifest.files}
         expected = all_objects(manifest, context.incident.snapshot, signature)
         progress = Progress(len(expected), sum(item.size for item in expected))
@@ -58,11 +56,7 @@ def _proved(
     receipt, file = prove(context, item, context.store.retention, deep=deep), files.get(item.stored)
     progress.add(1, item.size)
     gone = file is not None and file.in_place and receipt.reason == NOT_THERE
-    if (
-        file
-        and gone
-        and context.store.evidence.head(item.origin or item.key) is None
-        and not as_sealed(context.directory.root, file)
-    ):
+    sent = file and gone and context.store.evidence.head(item.origin or item.key)
+    if file and gone and not sent and not as_sealed(context.directory.root, file):
         return replace(receipt, lost=True, reason="there was no room for a copy, and it has changed or gone since")
     return receipt
