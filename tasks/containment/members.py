@@ -17,7 +17,7 @@ Snapshot = Mapping[int, Process]
 def find_members(
     context: RunContext, snapshot: Snapshot, groups: Iterable[str] | None = None
 ) -> dict[Identity, Member]:
-    """Every living process of the workload, parents first; with whoever is in a control group that holds it.
+    """Every living process of the workload, parents first; with all that is in a control group that holds it.
 
     These groups are those of the incident's journal, unless others are given.
     """

@@ -84,7 +84,7 @@ class Watching:
             self._keep()
 
     def look(self) -> bool:
-        """Freeze whoever is there, and deal with what has started them; True if anybody new was there."""
+        """Freeze each process that is there, and deal with what has started it; True if one is new."""
         snapshot = self.host.snapshot()
         settled = {who for who, each in self.found.items() if each.end is End.HELD}
         new = {who: member for who, member in find_members(self.context, snapshot).items() if who not in settled}
@@ -176,7 +176,7 @@ class Watching:
 
 
 def _log_caught(context: RunContext) -> None:
-    """Take over into the custody log whom the guard has caught, each once; what a run froze as well is no newcomer."""
+    """Copy what the guard caught into the custody log, each once; a process that a run froze as well is no newcomer."""
     entries = caught(context.cordon_files, context.incident.opened_at)
     done = context.state.caught_logged.read()
     frozen_by_us: set[tuple[Any, ...]] = {(who.pid, who.start) for who in load_frozen(context.state)}

@@ -144,7 +144,7 @@ class ProcessApi:
                 break
 
     def _family(self) -> list[Process]:
-        """What was started and all that descends from it; nobody where it is gone, whoever has its pid by now."""
+        """What was started and all that descends from it; empty where it is gone, even if another has its pid now."""
         snapshot = self.context.adapters.host.snapshot()
         return [snapshot[pid] for pid in family(snapshot, {self.identity})]
 

@@ -37,7 +37,7 @@ class History:
 
 
 def history(store: "Store") -> History:
-    """Read the last transaction; an object under a number takes that number, whoever put it there."""
+    """Read the last transaction; an object under a number takes that number, wherever it came from."""
     number, last_done = 0, 0
     for key in (each.key for each in store.list(TURNS)):
         number = max(number, turn_of(key))

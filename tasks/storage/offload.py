@@ -172,7 +172,7 @@ def _retain_turns(context: RunContext) -> None:
 
 
 def _note_lost(state: IncidentState, sources: Sequence[str]) -> None:
-    """What can no longer be sent as it was sealed is collected anew by the next run, as it is then."""
+    """What can no longer be sent as it was sealed is collected again by the next run, as it is then."""
     known = state.lost_in_place.read()
     if not set(sources) <= set(known):
         state.lost_in_place.write(sorted({*known, *sources}))

@@ -21,7 +21,7 @@ from tasks.system.parallel import QUESTIONS, THREADS, side_by_side
 
 @step("§6", "verify", "check: the store's own digests agree", "検証", retries=2, delay=2.0, retry_if=transient)
 def verify(context: RunContext, seals: Sequence[Seal], sent: Sent, read_back: bool = False) -> Receipts:  # noqa: FBT001, FBT002
-    """A receipt for every object that the manifests name, looked at anew in every run (runbook §6)."""
+    """A receipt for every object that the manifests name, asked for again in every run (runbook §6)."""
     del sent
     objects: list[ObjectReceipt] = []
     for sealed in seals:
