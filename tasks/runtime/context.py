@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from tasks.custody.incident.incident import Incident
@@ -26,15 +26,18 @@ Suspects: TypeAlias = Literal["name", "include"]
 
 @dataclass(frozen=True)
 class RunInfo:
-    """A run of an incident: its id in Prefect, what it was asked, the number of its record, its volume of evidence."""
+    """A run of an incident: its id in Prefect, and what it is asked.
+
+    `number` of its record and `volume` of its evidence are known once the incident is open.
+    """
 
     id: str
-    number: int
-    volume: int
     dry_run: bool = False
     policy: Policy = "graceful"
     suspects: Suspects | None = None
     trigger: str = BY_HAND
+    number: int = 0
+    volume: int = 0
 
     @property
     def includes_suspects(self) -> bool:
@@ -80,33 +83,24 @@ class RunContext:
             self._lock = None
 
 
-def open_context(  # noqa: PLR0913  what a run is asked
-    incident: Incident,
-    workload: "Workload",
-    store: str,
-    run: str,
-    *,
-    dry_run: bool,
-    lock: int,
-    saved: Mapping[str, Any],
-    policy: Policy = "graceful",
-    suspects: Suspects | None = None,
-    trigger: str = BY_HAND,
+def open_context(  # noqa: PLR0913, PLR0917  what a run is opened with
+    incident: Incident, workload: "Workload", run: RunInfo, store: str, saved: Mapping[str, Any], lock: int
 ) -> RunContext:
     """Make the incident's folder if this run opens it, carry its custody log on, and open the adapters.
 
-    `store` is the name of the store's block and `saved` its fields, `run` the id in Prefect.
+    `store` is the name of the store's block and `saved` its fields, as the server gave them at the start.
     """
-    at = open_directory(workload, incident, dry_run=dry_run)
-    log = CustodyLog(at.path / CUSTODY_LOG, actor(run, trigger), make_room=lambda size: give(at.reserve, size))
+    at = open_directory(workload, incident, dry_run=run.dry_run)
+    who, give_way = actor(run.id, run.trigger), lambda size: give(at.reserve, size)
+    log = CustodyLog(at.path / CUSTODY_LOG, who, make_room=give_way)
     return RunContext(
         incident,
         workload,
-        RunInfo(run, at.next_number(), at.open_volume(), dry_run, policy, suspects, trigger),
+        replace(run, number=at.next_number(), volume=at.open_volume()),
         at,
-        open_cordon_files(workload, at, dry_run=dry_run),
+        open_cordon_files(workload, at, dry_run=run.dry_run),
         log,
-        open_adapters(workload, log, dry_run=dry_run),
-        StoreAccess(store, saved, log, dry_run=dry_run),
+        open_adapters(workload, log, dry_run=run.dry_run),
+        StoreAccess(store, saved, log, dry_run=run.dry_run),
         lock,
     )
