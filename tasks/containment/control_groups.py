@@ -14,16 +14,7 @@ from tasks.containment.cordon import matchers, named
 from tasks.containment.members import Snapshot, find_members, own_pids, protected_pids
 from tasks.containment.short_lived import NO_PID
 from tasks.containment.suspects import suspects_at_a_glance, suspects_to_end
-from tasks.custody.containment.groups import (
-    Held,
-    Way,
-    delegated,
-    keeper_of,
-    name_of,
-    path_of,
-    places_of,
-    within,
-)
+from tasks.custody.containment.groups import Held, Way, delegated, keeper_of, name_of, path_of, places_of, within
 from tasks.custody.containment.membership import Member, members
 from tasks.custody.containment.process import Identity, Process, descendants
 from tasks.custody.containment.service import unit_of

@@ -98,7 +98,8 @@ def record(context: RunContext, content: RecordContent) -> Record:
         trouble = _write_pages(context, folder, data, made.files, [*made.trouble, *untold])
         _close(context, folder, content)
     except OSError as error:
-        return replace(written, reason=str(error), lost=str(error))
+        why = str(error) or type(error).__name__
+        return replace(written, reason=why, lost=why)
     if context.cancelled:
         return replace(written, reason="not sent: the run was cancelled")
     try:
