@@ -94,7 +94,10 @@ def named(workload: Workload) -> Named:
 
 
 def guard_of(host: Host, marker: Path) -> Identity | None:
-    """The guard that stands: by its marker, or the one that this run has started and that is about to write it."""
+    """The guard that stands: by its marker, or the one that this run has started and that is about to write it.
+
+    Asked of the host and not taken from the cordon's result: a recovery that fails starts another guard.
+    """
     return host.guard(marker) or host.started_guard
 
 
