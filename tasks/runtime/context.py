@@ -1,17 +1,22 @@
 """Hold what one run of one incident works with: the run, its places, facts, log, adapters and store."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from tasks.adapters.container_engine import DockerEngine, Engine
+from tasks.adapters.dry_run import RehearsalHost, RehearsalScheduler
+from tasks.adapters.dry_run_engine import RehearsalEngine
+from tasks.adapters.host import Host, LinuxHost
+from tasks.adapters.prefect_scheduler import PrefectScheduler, Scheduler
 from tasks.custody.incident.incident import Incident
 from tasks.custody.incident.log import CustodyLog
 from tasks.incident.directory import open_cordon_files, open_directory
 from tasks.incident.layout import CUSTODY_LOG
 from tasks.incident.paths import CordonFiles, IncidentDirectory
 from tasks.runtime.actor import BY_HAND, actor
-from tasks.runtime.adapters import Adapters, open_adapters
 from tasks.runtime.state import IncidentState
 from tasks.runtime.store_access import StoreAccess
 from tasks.system.cancellation import Cancellation, still_acts
@@ -43,6 +48,37 @@ class RunInfo:
     def includes_suspects(self) -> bool:
         """Whether suspects are frozen and ended as well: as was asked, else under policy kill."""
         return (self.suspects or ("include" if self.policy == "kill" else "name")) == "include"
+
+
+class Adapters:
+    """The host, the container engine (connected to on first use), and Prefect's scheduler."""
+
+    def __init__(self, host: Host, scheduler: Scheduler, open_engine: Callable[[], Engine]) -> None:
+        """Nothing is asked yet."""
+        self.host, self.scheduler, self._open_engine = host, scheduler, open_engine
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The container engine."""
+        return self._open_engine()
+
+    def close(self) -> None:
+        """Close the connection to the engine, if there is one. Idempotent."""
+        if engine := self.__dict__.pop("engine", None):
+            engine.close()
+
+
+def open_adapters(workload: "Workload", log: CustodyLog, *, dry_run: bool) -> Adapters:
+    """Open the real ones; for a dry run, ones that look at the real ones and write acts into `log` alone."""
+    host, scheduler = LinuxHost(workload.api_port), PrefectScheduler()
+
+    def engine() -> Engine:
+        real = DockerEngine(workload.docker_host)
+        return RehearsalEngine(real, log) if dry_run else real
+
+    if dry_run:
+        return Adapters(RehearsalHost(host, log), RehearsalScheduler(scheduler, log), engine)
+    return Adapters(host, scheduler, engine)
 
 
 class RunContext:

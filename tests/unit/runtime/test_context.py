@@ -11,8 +11,7 @@ from tasks.adapters.container_engine import Engine
 from tasks.custody.incident.log import CustodyLog
 from tasks.custody.store.retention import NOTHING
 from tasks.incident.paths import CordonFiles, IncidentDirectory
-from tasks.runtime.adapters import Adapters
-from tasks.runtime.context import RunContext, RunInfo
+from tasks.runtime.context import Adapters, RunContext, RunInfo
 from tasks.runtime.store_access import StoreAccess
 from tests.support.run_context import case_of
 from tests.support.workloads import SmallWorkload
