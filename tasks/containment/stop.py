@@ -225,28 +225,25 @@ class Stopping:
         """Tell the guard which newcomers are a service's own commands for its end, which it would freeze."""
         new = [each.identity for each in self.targets.values() if each.newcomer and each.identity.pid in snapshot]
         helpers = [who for who in new if self._is_stopped_by_systemd(snapshot[who.pid])]
-        if helpers != (self.context.state.stopping_units.read()):
+        if helpers != self.context.state.stopping_units.read():
             self.context.state.stopping_units.write(helpers)
 
     def _hold_newcomers(self, snapshot: Mapping[int, Process]) -> None:
         """Freeze newcomers that match the workload; not a fork that has not yet executed its own program."""
         becoming = copies(snapshot, {target.identity.pid for target in self.left if not target.newcomer})
+        known, root = matchers(self.context.workload), self.context.directory.root
         for target in self._thawed():
             process = snapshot.get(target.identity.pid)
             if not target.newcomer or not process or process.identity != target.identity or process.pid in becoming:
                 continue
-            if self._is_stopped_by_systemd(process):
-                continue
-            if any(
-                matcher.recognises(process, self.context.directory.root) for matcher in matchers(self.context.workload)
-            ):
+            if not self._is_stopped_by_systemd(process) and any(each.recognises(process, root) for each in known):
                 target.held = True
                 self._send(target, SIGSTOP)
 
     def _announce(self, planned: Mapping[Identity, Sequence[Signals]]) -> None:
         """Write down which signal each process gets, before it is sent."""
-        rows = [target.receipt(*planned.get(who, ())) for who, target in self.targets.items()]
         if planned:
+            rows = [target.receipt(*planned.get(who, ())) for who, target in self.targets.items()]
             self.context.state.stopping.write(rows)
 
     def _wait_gone(self, seconds: float) -> None:
