@@ -120,7 +120,7 @@ def _withhold(context: RunContext, volume: int, evidence: Sequence[Evidence]) ->
 
 def _places(directory: IncidentDirectory, volume: int) -> tuple[Path, ...]:
     """Where files of a volume lie."""
-    return tuple(filter(None, (directory.evidence_dir(volume), directory.fallback_dir(volume))))
+    return tuple(filter(None, (directory.evidence_dir(volume), directory.fallback_volume(volume))))
 
 
 def _statement(context: RunContext, volume: int, evidence: Sequence[Evidence]) -> dict[str, Any]:
@@ -194,7 +194,7 @@ def _files(directory: IncidentDirectory, volume: int, evidence: Iterable[Evidenc
 
     Then those that lie in the workload alone, if there is no copy.
     """
-    folder, fallback_volume = directory.evidence_dir(volume), directory.fallback_dir(volume)
+    folder, fallback_volume = directory.evidence_dir(volume), directory.fallback_volume(volume)
     acquired: dict[tuple[str, str], set[StoredFile]] = defaultdict(set)
     for file in (file for item in evidence if item.volume == volume for file in item.files):
         acquired[file.stored, file.where].add(file)
