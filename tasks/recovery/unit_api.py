@@ -69,6 +69,6 @@ class UnitApi(ProcessApi):
 
     def _find(self) -> bool:
         pid = int(self.systemd.shown(self.unit).get("MainPID") or 0)
-        process = self.context.adapters.host.snapshot().get(pid)
+        process = self.host.snapshot().get(pid)
         self._started = process.identity if process else None
         return process is not None
