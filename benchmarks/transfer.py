@@ -33,7 +33,7 @@ from tasks.evidence.collect import collect
 from tasks.evidence.seal import check_seal, read_manifest, seal, sealed
 from tasks.incident.current import read_incident
 from tasks.incident.run_lock import take_ownership
-from tasks.runtime.context import RunContext, open_context
+from tasks.runtime.context import RunContext, RunInfo, open_context
 from tasks.runtime.progress import Progress
 from tasks.storage.offload import offload, prove
 from tasks.storage.promote import promote
@@ -101,7 +101,7 @@ def _case(job: Job) -> Iterator[RunContext]:
         aws_secret_access_key=SecretStr(os.environ["AWS_SECRET_ACCESS_KEY"]),
     )
     about = Incident(job.incident, "bench", socket.gethostname(), boot_id(), now, now, "a bench", "nobody")
-    context = open_context(about, workload, "bench", "bench", dry_run=False, lock=ownership, saved={})
+    context = open_context(about, workload, RunInfo("bench"), "bench", {}, ownership)
     context.store.evidence = EvidenceStore(
         bucket=job.bucket, prefix="ours", endpoint=job.endpoint, region="us-east-1", credentials=keys
     ).open()

@@ -17,7 +17,7 @@ _ANY: Final = 0
 
 
 def note_listener(context: RunContext, members: Iterable[Identity]) -> None:
-    """Write down that a process of the workload listens on the API's port: then it is the API's, whoever named it."""
+    """Write down that a process of the workload listens on the API's port, which then counts as named."""
     if (port := port_of(context.workload)) and not context.workload.names_port:
         ours = frozenset(members)
         if any(each.process and each.process.identity in ours for each in context.adapters.host.owners(port)):

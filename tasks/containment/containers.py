@@ -155,7 +155,7 @@ def kept_config(home: Path, container: ContainerIdentity) -> dict[str, Any]:
 
 
 def living_containers(context: RunContext) -> tuple[str, ...]:
-    """Look anew: containers of the workload that may run something, paused ones too; or that it is not known."""
+    """Look again: containers of the workload that may run something, paused ones too; or that it is not known."""
     try:
         listed = find_containers(context)
         # the engine's list may lag behind what it knows of each

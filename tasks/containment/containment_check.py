@@ -8,7 +8,7 @@ from typing import Final
 from tasks.containment.api_port import others_on_port
 from tasks.containment.containers import find_containers, frozen_containers, living_containers
 from tasks.containment.cordon import await_cordon, matchers
-from tasks.containment.freeze import load_frozen, load_returned
+from tasks.containment.freeze import load_frozen
 from tasks.containment.members import Snapshot, excluded_pids, excused_pids, held_groups, inside, own_pids
 from tasks.containment.short_lived import NO_PID, met_in_passing
 from tasks.containment.suspects import look
@@ -42,10 +42,11 @@ def check_containment(context: RunContext) -> Containment:
 
     Nor anybody who comes and goes faster than a look, nor another program on the API's port.
     """
-    last, _ = context.adapters.host.arrivals(NO_PID)
-    state = await_cordon(context)
+    host, state = context.adapters.host, context.state
+    last, _ = host.arrivals(NO_PID)
+    cordon = await_cordon(context)
     mine, visible, seen = look_for_life(context)
-    held = {each.identity: each.source for each in load_returned(context.state) if each.end is End.HELD}
+    held = {each.identity: each.source for each in state.returned.read() if each.end is End.HELD}
     alive = {
         who: f"left frozen, {held[who]} brings it back" if who in held else reason for who, reason in seen.alive.items()
     }
@@ -56,17 +57,13 @@ def check_containment(context: RunContext) -> Containment:
             *_listening(context, mine | excused_pids(context, visible), alive),
             *_passing(context, last),
             *living_containers(context),
-            *(
-                ()
-                if context.state.recovered.read()
-                else standing_units(context.adapters.host.systemd, context.workload.units)
-            ),
+            *standing_units(host.systemd, () if state.recovered.read() else context.workload.units),
         ),
-        cordoned=state.held,
-        reason=state.summary,
+        cordoned=cordon.held,
+        reason=cordon.summary,
         left_alone=tuple(_tell(process) for process in seen.bystanders),
         notes=_notes(context, visible, seen),
-        recovered=bool(context.state.recovered.read() or context.state.recovered_containers.read()),
+        recovered=bool(state.recovered.read() or state.recovered_containers.read()),
     )
 
 
@@ -139,15 +136,13 @@ def stance(context: RunContext, containment: Containment | None) -> str:
 
 def look_for_life(context: RunContext) -> tuple[set[int], Snapshot, Survey]:
     """Look at the host: our own pids, every other process, and which of these contradict "nothing of it runs"."""
-    snapshot = context.adapters.host.snapshot()
+    host, state = context.adapters.host, context.state
+    snapshot = host.snapshot()
     mine = own_pids(context, snapshot)
     visible = {pid: process for pid, process in snapshot.items() if pid not in mine}
-    since, containers = context.state.since.read() or ticks(), _known_containers(context.state)
-    seen = look(context.adapters.host, context.workload, visible, since, containers)
-    left = (
-        visible[pid]
-        for pid in pids_of(visible, load_frozen(context.state)) | inside(visible, held_groups(context.state))
-    )
+    since, containers = state.since.read() or ticks(), _known_containers(state)
+    seen = look(host, context.workload, visible, since, containers)
+    left = (visible[pid] for pid in pids_of(visible, load_frozen(state)) | inside(visible, held_groups(state)))
     more = {each.identity: "it was frozen and lives" for each in left if each.alive and each.identity not in seen.alive}
     return mine, visible, replace(seen, alive=seen.alive | more)
 

@@ -14,16 +14,7 @@ from tasks.containment.cordon import matchers, named
 from tasks.containment.members import Snapshot, find_members, own_pids, protected_pids
 from tasks.containment.short_lived import NO_PID
 from tasks.containment.suspects import suspects_at_a_glance, suspects_to_end
-from tasks.custody.containment.groups import (
-    Held,
-    Way,
-    delegated,
-    keeper_of,
-    name_of,
-    path_of,
-    places_of,
-    within,
-)
+from tasks.custody.containment.groups import Held, Way, delegated, keeper_of, name_of, path_of, places_of, within
 from tasks.custody.containment.membership import Member, members
 from tasks.custody.containment.process import Identity, Process, descendants
 from tasks.custody.containment.service import unit_of
@@ -44,8 +35,8 @@ _PAUSE_SECONDS: Final = 0.001
 class Groups:
     """The control groups that hold the workload of an incident. Each is in the journal before it is used.
 
-    `refused` says of whom may not be moved why. Where the incident can have no group, `unavailable` says why. While
-    `with_suspects`, those whom a fact ties to the workload are caught as its members are.
+    `refused` holds why a process may not be moved. Where the incident can have no group, `unavailable` says why. While
+    `with_suspects`, processes that a fact ties to the workload are caught as its members are.
     """
 
     def __init__(self, context: RunContext) -> None:
@@ -128,7 +119,7 @@ class Groups:
         return False
 
     def catch(self) -> None:
-        """Move in whoever does not stand, each at once, again until a round finds nobody outside; then freeze.
+        """Move in each process that is not stopped, at once, again until a round finds nobody outside; then freeze.
 
         A round is one look at the whole host, and fifty at those that have come meanwhile, the latest first. Where each
         generation lives for a millisecond, a look at the whole host comes too late for it.
@@ -143,7 +134,7 @@ class Groups:
         self.freeze()
 
     def move(self, processes: Iterable[Process], *, hurry: bool = False) -> bool:
-        """Move into the incident's group whom no group holds yet; False if nobody was outside who may be moved.
+        """Move into the incident's group what no group holds yet; False if nothing outside may be moved.
 
         Whence is written down first. In a hurry, where none would live until then, if nobody else came from there.
         """
@@ -216,7 +207,7 @@ class Groups:
             time.sleep(_PAUSE_SECONDS)
             last, new = self.host.arrivals(last)
             came = {process.pid: process for process in new if not process.container}
-            kin.difference_update(process.pid for process in new)  # of whom had their pids before them none is left
+            kin.difference_update(process.pid for process in new)  # the earlier processes of these pids are gone
             ours = spared | descendants(kept | came, own)
             found = {who.pid for who in members(kept | came, *asked, ours, names)} if came else set()
             if came and glance:

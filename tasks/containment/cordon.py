@@ -33,7 +33,7 @@ _SHOWN: Final = 80
 
 @step("§1", "cordon", "cordon: hold the training lock", "学習ロックの確保")
 def cordon(context: RunContext) -> Cordon:
-    """Hold the lock by a guard that outlives run and worker. Done twice it is still one cordon (runbook §1)."""
+    """Hold the lock by a guard that outlives run and worker. Idempotent (runbook §1)."""
     if context.state.recovered.read():
         return _released(context)
     units = Units(context)
@@ -94,7 +94,10 @@ def named(workload: Workload) -> Named:
 
 
 def guard_of(host: Host, marker: Path) -> Identity | None:
-    """The guard that stands: by its marker, or the one that this run has started and that is about to write it."""
+    """The guard that stands: by its marker, or the one that this run has started and that is about to write it.
+
+    Asked of the host and not taken from the cordon's result: a recovery that fails starts another guard.
+    """
     return host.guard(marker) or host.started_guard
 
 
@@ -123,7 +126,7 @@ def _why_not(host: Host, lock: Path, guard: Identity | None) -> str:
 def await_cordon(context: RunContext) -> Cordon:
     """Look, and give the guard the moment that it needs to write its marker and to get the lock from the stopped.
 
-    Whoever else holds the lock is not waited for, nor a marker where no folder takes one.
+    Another holder of the lock is not waited for, nor a marker where no folder takes one.
     """
     host, lock, deadline = context.adapters.host, context.workload.lock, time.monotonic() + _START_SECONDS
     while True:

@@ -101,7 +101,7 @@ def _fate(context: RunContext, started: Identity, began: datetime) -> Challenge:
 
 
 def _caught_since(context: RunContext, began: datetime) -> int | None:
-    """A launcher may detach what it starts: whom the guard has caught since then counts."""
+    """The pid of a process that the guard has caught since then: a launcher may detach what it starts."""
     since = began.isoformat()
     found = (
         entry["identity"]["pid"]

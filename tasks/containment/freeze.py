@@ -17,7 +17,7 @@ from tasks.custody.containment.container import ContainerIdentity
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.membership import Member
 from tasks.custody.containment.process import Identity, Process, handed_down
-from tasks.custody.containment.receipt import Freeze, Frozen, Returned, Stopped
+from tasks.custody.containment.receipt import Freeze, Frozen, Stopped
 from tasks.custody.containment.source import lineages
 from tasks.custody.evidence.redact import command_line
 from tasks.custody.incident.log import CustodyLog
@@ -41,8 +41,8 @@ def freeze(context: RunContext) -> Freeze:
 
     What two looks do not settle goes into a control group of the incident, which holds what comes and goes faster than
     any look; groups that hold the workload alone are frozen where they are. Its containers are paused right after: no
-    engine can delay that. Of what was done to whom nothing is written before all stand: no disk can delay that.
-    Looks anew in every run; what earlier runs of the incident froze stays in the result, so that steps which
+    engine can delay that. Journals and log are written after all stand: no disk can delay that.
+    Looks again in every run; what earlier runs of the incident froze stays in the result, so that steps which
     depend on it are repeated for new life and for nothing else.
     """
     began, before = ticks(), read_early(context.cordon_files.early)
@@ -95,7 +95,7 @@ def _tell(log: CustodyLog, fresh: Mapping[Identity, Frozen]) -> None:
 
 
 def _settle(groups: Groups, fresh: dict[Identity, Frozen], before: Mapping[Identity, datetime]) -> tuple[Looks, bool]:
-    """Stop whoever is found and not yet `fresh`, again until a look finds no new one; False if none ended so.
+    """Stop each process that is found and not yet `fresh`, until a look finds no new one; False if the time ran out.
 
     What two looks do not settle goes into the incident's control group.
     """
@@ -129,7 +129,7 @@ def halt(host: Host, process: Process, member: Member, before: datetime | None =
 def describe(snapshot: Snapshot, halted: Mapping[Identity, Frozen]) -> dict[Identity, Frozen]:
     """Complete the records of one look: command, lineage, flow run. Nothing that takes time comes before a signal.
 
-    A flow run is a process's own, or that of whoever started it, as `train` does.
+    A flow run is a process's own, or that of the process that started it, as `train` does.
     """
     pids = [identity.pid for identity in halted]
     lines = lineages(snapshot, pids)
@@ -182,11 +182,6 @@ def _key(identities: Collection[Identity], containers: Collection[ContainerIdent
 def load_frozen(state: IncidentState) -> dict[Identity, Frozen]:
     """Everything that this incident has frozen so far, whichever run did it."""
     return {process.identity: process for process in state.frozen.read()}
-
-
-def load_returned(state: IncidentState) -> list[Returned]:
-    """Processes that were started after the stop, whichever run of this incident met them."""
-    return state.returned.read()
 
 
 def _now() -> datetime:

@@ -17,7 +17,7 @@ Snapshot = Mapping[int, Process]
 def find_members(
     context: RunContext, snapshot: Snapshot, groups: Iterable[str] | None = None
 ) -> dict[Identity, Member]:
-    """Every living process of the workload, parents first; with whoever is in a control group that holds it.
+    """Every living process of the workload, parents first; with all that is in a control group that holds it.
 
     These groups are those of the incident's journal, unless others are given.
     """
@@ -51,9 +51,8 @@ def protected_pids(context: RunContext, snapshot: Snapshot) -> set[int]:
 
 def own_pids(context: RunContext, snapshot: Snapshot) -> set[int]:
     """Pids of our guard, and of the API that our own recovery brought back with all that descends from it."""
-    return family(snapshot, context.state.recovered.read()) | pids_of(
-        snapshot, {guard_of(context.adapters.host, context.cordon_files.marker)}
-    )
+    guard = guard_of(context.adapters.host, context.cordon_files.marker)
+    return family(snapshot, context.state.recovered.read()) | pids_of(snapshot, {guard})
 
 
 def excluded_pids(snapshot: Snapshot) -> set[int]:

@@ -22,7 +22,7 @@ _SECONDS: Final = 10.0
 
 @step("§1", "pause", "cordon: pause Prefect's side", "起動元の一時停止")
 def pause(context: RunContext) -> Pause:
-    """Pause what starts training from Prefect's own side. Done twice it is still one pause (runbook §1)."""
+    """Pause what starts training from Prefect's own side. Idempotent (runbook §1)."""
     return pause_named(context)
 
 
@@ -50,7 +50,7 @@ def named_by(workload: Workload) -> tuple[Launcher, ...]:
 
 
 def resume(scheduler: Scheduler, marker: Path) -> Resume:
-    """Let go of what we have paused, and of nothing else. Done twice it is done once; what fails stays written down.
+    """Let go of what we have paused, and of nothing else. Idempotent; what fails stays written down.
 
     Goes by the list beside the cordon's marker, not by the block: that may have been changed meanwhile.
     """

@@ -6,10 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from tasks.adapters.host import Host
 from tasks.containment.members import inside
-from tasks.custody.containment.groups import (
-    INCIDENT_PREFIX,
-    path_of,
-)
+from tasks.custody.containment.groups import INCIDENT_PREFIX, path_of
 from tasks.custody.containment.process import Identity
 from tasks.incident.directory import bases, homes
 from tasks.incident.layout import EARLY, GROUPS

@@ -14,7 +14,7 @@ _PAUSE_SECONDS: Final = 0.0002
 
 
 def met_in_passing(host: Host, last: int) -> list[Process]:
-    """Look at whoever comes for a third of a second, and tell who is gone again. `last` is a pid given out earlier.
+    """Look for new processes for 0.3 s; return those that are gone again. `last` is a pid given out earlier.
 
     Where no pid has been given out since then, nobody comes and there is nothing to wait for. On a host that is so busy
     that few looks are had, it takes longer.

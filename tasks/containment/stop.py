@@ -38,9 +38,9 @@ _HELPER: Final = Member("helper", "started during the stop")
 def stop(context: RunContext) -> Stop:
     """End everything that was frozen: the signal that each process heeds, a thaw, the grace, SIGKILL (runbook §3).
 
-    Before, whoever may be moved goes into the incident's control group, so that nobody who is born meanwhile is lost.
+    Before, what may be moved goes into the incident's control group, so that no process born meanwhile is missed.
     Policy kill, for a compromised host: SIGKILL while it is frozen, and no thaw.
-    Before each thaw and each kill a journal is on disk that tells what is sent to whom, for the run that comes after
+    Before each thaw and each kill a journal on disk tells which signal each process gets, for the run that comes after
     one that dies here.
     """
     processes = load_announced(context.state) | load_frozen(context.state)
@@ -90,7 +90,7 @@ class Stopping:
         return sorted((target for target in self.targets.values() if target.left), key=lambda each: each.identity)
 
     def hold(self) -> None:
-        """Hold by control groups whom signals hold; name those whose group is not ours to empty."""
+        """Hold by control groups what signals hold; note each process whose group is not ours to empty."""
         self._take_in_newcomers()
         snapshot = self.host.snapshot()
         self.groups.hold_in_place(snapshot)
@@ -140,7 +140,7 @@ class Stopping:
         return [target for target in self.left if not target.held]
 
     def _thaw_again(self) -> None:
-        """A guard that looked before our journal was written may stop once more whom we have just thawed."""
+        """A guard that looked before our journal was written may stop again what we have just thawed."""
         for target in self._thawed():
             process = self.host.get_process(target.identity)
             if process and process.stopped:
@@ -191,7 +191,7 @@ class Stopping:
             self._wait_gone(_LOOK_AGAIN_SECONDS)
 
     def _take_in_newcomers(self) -> None:
-        """Take in what was started anew; leave alone what a process of ours needs to end by.
+        """Take in what was started meanwhile; leave alone what a process of ours needs to end by.
 
         loky ends its workers with the help of pgrep: frozen, it held up the training's own end for the whole grace.
         """
@@ -225,28 +225,25 @@ class Stopping:
         """Tell the guard which newcomers are a service's own commands for its end, which it would freeze."""
         new = [each.identity for each in self.targets.values() if each.newcomer and each.identity.pid in snapshot]
         helpers = [who for who in new if self._is_stopped_by_systemd(snapshot[who.pid])]
-        if helpers != (self.context.state.stopping_units.read()):
+        if helpers != self.context.state.stopping_units.read():
             self.context.state.stopping_units.write(helpers)
 
     def _hold_newcomers(self, snapshot: Mapping[int, Process]) -> None:
-        """Freeze those of them that are the workload anew; not one that is still the copy of who starts a helper."""
+        """Freeze newcomers that match the workload; not a fork that has not yet executed its own program."""
         becoming = copies(snapshot, {target.identity.pid for target in self.left if not target.newcomer})
+        known, root = matchers(self.context.workload), self.context.directory.root
         for target in self._thawed():
             process = snapshot.get(target.identity.pid)
             if not target.newcomer or not process or process.identity != target.identity or process.pid in becoming:
                 continue
-            if self._is_stopped_by_systemd(process):
-                continue
-            if any(
-                matcher.recognises(process, self.context.directory.root) for matcher in matchers(self.context.workload)
-            ):
+            if not self._is_stopped_by_systemd(process) and any(each.recognises(process, root) for each in known):
                 target.held = True
                 self._send(target, SIGSTOP)
 
     def _announce(self, planned: Mapping[Identity, Sequence[Signals]]) -> None:
-        """Have it on disk what is sent to whom before it is sent."""
-        rows = [target.receipt(*planned.get(who, ())) for who, target in self.targets.items()]
+        """Write down which signal each process gets, before it is sent."""
         if planned:
+            rows = [target.receipt(*planned.get(who, ())) for who, target in self.targets.items()]
             self.context.state.stopping.write(rows)
 
     def _wait_gone(self, seconds: float) -> None:

@@ -6,12 +6,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from tasks.containment.containers import frozen_containers, stopped_containers
-from tasks.custody.containment.container import (
-    Container,
-    FrozenContainer,
-    StoppedContainer,
-    gentle_signal_of,
-)
+from tasks.custody.containment.container import Container, FrozenContainer, StoppedContainer, gentle_signal_of
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.process import Masks
 from tasks.custody.errors import ContainerGone, EngineError

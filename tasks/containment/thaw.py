@@ -94,16 +94,9 @@ def _relieve_guard(host: Host, marker: Path) -> None:
 
 def _thaw_processes(context: RunContext) -> tuple[list[str], ...]:
     """What was thawed, what stood before us, what is gone, and what could not be thawed and why."""
-    host, frozen, now = (
-        context.adapters.host,
-        load_frozen(context.state),
-        living(context.adapters.host, context.workload),
-    )
-    newcomers = (
-        (who, bool(row.get("stood")))
-        for row in caught(context.cordon_files, context.incident.opened_at)
-        if (who := Identity.of(row)) and who in now
-    )
+    host, rows = context.adapters.host, caught(context.cordon_files, context.incident.opened_at)
+    frozen, now = load_frozen(context.state), living(host, context.workload)
+    newcomers = ((who, bool(row.get("stood"))) for row in rows if (who := Identity.of(row)) and who in now)
     early = ((who, False) for who in read_early(context.cordon_files.early) if who in now)
     ran, stood = ran_before([*((who, each.stood) for who, each in frozen.items()), *newcomers, *early])
     # in an uninterruptible wait a SIGSTOP is still to come, and SIGCONT takes it back
@@ -119,16 +112,16 @@ def _thaw_processes(context: RunContext) -> tuple[list[str], ...]:
 
 def _thaw_containers(context: RunContext) -> tuple[list[str], ...]:
     """Tell the same of containers. One that was between two starts was ended by the freeze: a person starts it."""
-    frozen = frozen_containers(context.state)
+    engine, frozen = context.adapters.engine, frozen_containers(context.state)
     ran, stood = ran_before([*((who, each.stood) for who, each in frozen.items()), *_caught_containers(context)])
     names = {who: f"container {who.id[:12]}" for who in ran | stood}
     names |= {who: each.summary for who, each in frozen.items()}
     thawed, gone, left = list[str](), list[str](), list[str]()
     for who in sorted(ran):
         try:
-            now = context.adapters.engine.get_container(who.id)
+            now = engine.get_container(who.id)
             if now and now.alive and now.identity == who:
-                context.adapters.engine.unpause(who.id)
+                engine.unpause(who.id)
                 thawed += [names[who]] * (now.state == "paused")
             else:
                 between = who in frozen and not (frozen[who].paused_at or frozen[who].denied)

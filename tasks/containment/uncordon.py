@@ -39,7 +39,7 @@ _GONE_SECONDS: Final = 5.0
 class Uncordoned(StepResult):
     """What was let go: whether a cordon stood, which newcomers were still held and were ended, Prefect's side.
 
-    `left` tells whom a person has to look at: what stays frozen, because it could not be made sure that we have frozen
+    `left` tells what a person has to look at: what stays frozen, because it could not be made sure that we have frozen
     it, and why. `units` are the systemd units that may be started again.
     """
 
@@ -67,11 +67,11 @@ class Uncordoned(StepResult):
 def uncordon(
     host: Host, scheduler: Scheduler, workload: "Workload", log: CustodyLog, engine: Engine | None = None
 ) -> Uncordoned:
-    """Undo the cordon. Done twice, or without a cordon, it is no error.
+    """Undo the cordon. Idempotent; without a cordon it does nothing.
 
-    Newcomers that were caught are ended, not thawed: under the cordon they were refused, whoever started them may do so
-    again now. Who ran before the guard stood is no newcomer: it is the workload itself, of which a run that died or was
-    cancelled before its freeze has written nothing down. The guard goes first, else it would freeze them anew. Whom an
+    Newcomers that were caught are ended, not thawed: under the cordon they were refused, and may be started again
+    now. Who ran before the guard stood is no newcomer: it is the workload itself, of which a run that died or was
+    cancelled before its freeze has written nothing down. The guard goes first, else it would freeze them again. What an
     incident has stopped stays stopped, back in the control group that it came from.
     """
     marker = cordon_base(workload) / CORDON
@@ -175,7 +175,7 @@ def _end(host: Host, newcomers: dict[Identity, str]) -> Iterator[str]:
 
 
 def _end_containers(engine: Engine, workload: "Workload") -> Iterator[str]:
-    """The same for containers that the guard has paused; an engine that cannot be asked keeps them paused."""
+    """End the containers that the guard has paused; if the engine does not answer they stay paused."""
     own = {entry["identity"]["id"] for entry in _kept(workload, FROZEN_CONTAINERS)}
     caught, asked = list(_caught_containers(workload)), workload.containers
     with suppress(EngineError):

@@ -46,7 +46,7 @@ class Units:
             self._tell("freeze", unit, self._systemd.freeze(unit))
 
     def thaw(self) -> None:
-        """Undo `freeze`. Whoever a signal holds still stands."""
+        """Undo `freeze`. A process that a signal has stopped stays stopped."""
         for unit in self._living():
             self._tell("thaw", unit, self._systemd.tell("thaw", "--", unit))
 

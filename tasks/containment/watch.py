@@ -12,7 +12,7 @@ from typing import Any, Final
 from tasks.adapters.host import lives, send_signal
 from tasks.containment.containers import frozen_containers
 from tasks.containment.cordon import caught
-from tasks.containment.freeze import halt, load_frozen, load_returned
+from tasks.containment.freeze import halt, load_frozen
 from tasks.containment.members import Snapshot, find_members, protected_pids
 from tasks.containment.watch_containers import ContainerReturns
 from tasks.custody.containment.ends import End
@@ -54,9 +54,8 @@ class Watching:
         self.context, self.host = context, context.adapters.host
         self.earlier = {source for process in load_frozen(context.state).values() for source in process.lineage}
         self.returns: Counter[Source] = Counter()
-        self.found: dict[Identity, Returned] = {
-            each.identity: self._settled(each) for each in load_returned(context.state)
-        }
+        returned = context.state.returned.read()
+        self.found: dict[Identity, Returned] = {each.identity: self._settled(each) for each in returned}
         self.standing: dict[Source, None] = {}
         self.stopped: dict[Source, None] = {}
         self.containers = ContainerReturns(context)
@@ -85,7 +84,7 @@ class Watching:
             self._keep()
 
     def look(self) -> bool:
-        """Freeze whoever is there, and deal with what has started them; True if anybody new was there."""
+        """Freeze each process that is there, and deal with what has started it; True if one is new."""
         snapshot = self.host.snapshot()
         settled = {who for who, each in self.found.items() if each.end is End.HELD}
         new = {who: member for who, member in find_members(self.context, snapshot).items() if who not in settled}
@@ -177,7 +176,7 @@ class Watching:
 
 
 def _log_caught(context: RunContext) -> None:
-    """Take over into the custody log whom the guard has caught, each once; what a run froze as well is no newcomer."""
+    """Copy what the guard caught into the custody log, each once; a process that a run froze as well is no newcomer."""
     entries = caught(context.cordon_files, context.incident.opened_at)
     done = context.state.caught_logged.read()
     frozen_by_us: set[tuple[Any, ...]] = {(who.pid, who.start) for who in load_frozen(context.state)}

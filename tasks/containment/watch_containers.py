@@ -29,7 +29,7 @@ class ContainerReturns:
         self._next = 0.0
 
     def look(self) -> bool:
-        """Deal with whoever is there anew; True if anybody was. The engine is not asked all the time."""
+        """Deal with each container that has come back; True if one has. The engine is asked twice a second at most."""
         if not self.context.workload.containers or time.monotonic() < self._next:
             return False
         self._next = time.monotonic() + _EVERY_SECONDS

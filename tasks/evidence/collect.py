@@ -48,8 +48,7 @@ def _lost(context: RunContext, what: Collector) -> list[str]:
     return [name for name in lost if any(fits(os.fsdecode(unquote(name)), pattern) for pattern in patterns)]
 
 
-def _globs(workload: Workload) -> dict[str, list[str]]:
-    block = workload
+def _globs(block: Workload) -> dict[str, list[str]]:
     return {"logs": block.logs, "artifacts": block.artifacts, "models": block.models}
 
 
@@ -68,9 +67,8 @@ def collect(context: RunContext, collector: str, budget: FreezeBudget | None = N
     with staging(context.directory, collector) as at:
         lines, trouble = _attempt(context, what, at, budget)
         evidence = _evidence(context, what, began, lines, trouble)
-        evidence = replace(
-            evidence, files=tuple(keep(context.directory, context.run.volume, at, file) for file in evidence.files)
-        )
+        kept = (keep(context.directory, evidence.volume, at, file) for file in evidence.files)
+        evidence = replace(evidence, files=tuple(kept))
     for line in lines:
         if "room" in line:
             context.log.write("room", collector, **line["room"], elsewhere=_elsewhere(evidence.files))

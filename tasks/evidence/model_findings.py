@@ -8,12 +8,7 @@ from tasks.custody.evidence.artifact import not_plain, torn_json, unsteady
 from tasks.custody.evidence.keys import MODELS, in_snapshot, unquote
 from tasks.custody.evidence.pattern import ends_with
 from tasks.custody.models.content import HEAD, looks_like_a_model
-from tasks.custody.models.inspection import (
-    Inspection,
-    ModelFinding,
-    named_as_model,
-    why_unsound,
-)
+from tasks.custody.models.inspection import Inspection, ModelFinding, named_as_model, why_unsound
 from tasks.incident.paths import IncidentDirectory
 from tasks.runtime.context import RunContext
 

@@ -1,7 +1,7 @@
 """§4: close the evidence folder by manifest.json, SHA256SUMS and signature. Later findings go into a supplement."""
 
 import os
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -17,9 +17,11 @@ from tasks.custody.evidence.coverage import statement
 from tasks.custody.evidence.keys import COVERAGE, MANIFEST, MODELS, SEGMENT, SIGNATURE, SUMS
 from tasks.custody.evidence.parts import hashed, part_size
 from tasks.custody.evidence.secrets import search
+from tasks.custody.evidence.volatility import deviations
+from tasks.custody.incident.log import CustodyLog
+from tasks.custody.incident.steps import step_of
 from tasks.custody.store.manifest import Manifest, canonical, digest, require_intact
 from tasks.custody.store.rows import require_readable
-from tasks.evidence.order_deviations import tell_deviations
 from tasks.evidence.signing import require_same_hand, sign, signed_by
 from tasks.evidence.staging import put_aside
 from tasks.evidence.uncopied_files import reading
@@ -61,7 +63,7 @@ def seal(context: RunContext, volume: int, evidence: Sequence[Evidence]) -> Seal
         for half_written in (*folder.glob(".*.new"), folder / SIGNATURE):
             half_written.unlink(missing_ok=True)
         _withhold(context, volume, evidence)
-        tell_deviations(context.log, evidence)
+        _tell_deviations(context.log, evidence)
         context.directory.write(folder / COVERAGE, canonical(_statement(context, volume, evidence)))
         take_over_triggers(context.directory.path, context.log)
         context.directory.write(folder / SEGMENT, b"".join(context.log.lines(context.directory.segments_end())))
@@ -78,6 +80,15 @@ def seal(context: RunContext, volume: int, evidence: Sequence[Evidence]) -> Seal
         _sync(*_places(context.directory, volume))
         context.log.sync()
     return _seal(folder)
+
+
+def _tell_deviations(log: CustodyLog, evidence: Sequence[Evidence]) -> None:
+    """Log each that was taken out of the order of volatility, with its reason (RFC 3227 §4.1: every step, and how)."""
+    order = {name: collector.order for name, collector in discover().items()}
+    begun = (step_of(entry) for entry in log.entries() if entry["action"] == "step started")
+    tries = Counter(collector for step_id, collector in begun if step_id == "collect")
+    for each in deviations(evidence, order, tries):
+        log.write("deviation", each.collector, kind="order of volatility", reason=each.reason, after=list(each.after))
 
 
 def _divided(context: RunContext, volume: int, file: StoredFile) -> StoredFile:
@@ -109,7 +120,7 @@ def _withhold(context: RunContext, volume: int, evidence: Sequence[Evidence]) ->
 
 def _places(directory: IncidentDirectory, volume: int) -> tuple[Path, ...]:
     """Where files of a volume lie."""
-    return tuple(filter(None, (directory.evidence_dir(volume), directory.fallback_dir(volume))))
+    return tuple(filter(None, (directory.evidence_dir(volume), directory.fallback_volume(volume))))
 
 
 def _statement(context: RunContext, volume: int, evidence: Sequence[Evidence]) -> dict[str, Any]:
@@ -133,16 +144,14 @@ def check_seal(context: RunContext, seals: Sequence[Seal]) -> Seal:
     What was hashed in place is in the workload's hands: if that has changed it is lost, which `offload` finds.
     """
     for sealed in seals:
-        folder, path_of = (
-            context.directory.evidence_dir(sealed.volume),
-            partial(context.directory.locate, sealed.volume),
-        )
+        directory, path_of = context.directory, partial(context.directory.locate, sealed.volume)
+        folder = directory.evidence_dir(sealed.volume)
         for name, said in ((MANIFEST, sealed.manifest_sha256), (SUMS, sealed.sums_sha256)):
             require_intact([StoredFile(name, "", 0, said)], folder, path_of)
         require_same_hand(sealed, folder)
-        files = read_manifest(context.directory, sealed.volume).files
+        files = read_manifest(directory, sealed.volume).files
         require_intact((file for file in files if not file.in_place), folder, path_of)
-        _require_nothing_more(context.directory, sealed.volume, files)
+        _require_nothing_more(directory, sealed.volume, files)
     return seals[-1]
 
 
@@ -185,7 +194,7 @@ def _files(directory: IncidentDirectory, volume: int, evidence: Iterable[Evidenc
 
     Then those that lie in the workload alone, if there is no copy.
     """
-    folder, fallback_volume = directory.evidence_dir(volume), directory.fallback_dir(volume)
+    folder, fallback_volume = directory.evidence_dir(volume), directory.fallback_volume(volume)
     acquired: dict[tuple[str, str], set[StoredFile]] = defaultdict(set)
     for file in (file for item in evidence if item.volume == volume for file in item.files):
         acquired[file.stored, file.where].add(file)

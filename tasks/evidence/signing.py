@@ -24,7 +24,7 @@ _UNLOCKED: Final = _MAGIC + b"\0\0\0\x04none"
 
 @dataclass(frozen=True)
 class Signer:
-    """Who signs: the public half of the key, and whom it stands for."""
+    """Who signs: the public half of the key, and the name that it stands for."""
 
     identity: str
     fingerprint: str

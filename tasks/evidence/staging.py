@@ -50,7 +50,7 @@ def keep(directory: IncidentDirectory, volume: int, at: Staging, file: StoredFil
 
 
 def _keep(directory: IncidentDirectory, volume: int, at: Staging, file: StoredFile) -> StoredFile:
-    folder, fallback = directory.evidence_dir(volume), directory.fallback_dir(volume)
+    folder, fallback = directory.evidence_dir(volume), directory.fallback_volume(volume)
     for base in filter(None, (folder, fallback)):
         if (base / file.stored).exists():
             if digest(base / file.stored) == file.sha256:

@@ -15,7 +15,7 @@ from tasks.system.open_beneath import open_below, real_name
 
 @contextmanager
 def opened(root: PurePath, file: StoredFile) -> Iterator[Path]:
-    """A path to the open file: whoever gives its name to another meanwhile changes nothing. OSError if it is gone."""
+    """A path to the open file, which stays the same if its name is given to another. OSError if it is gone."""
     base, name = os.fsencode(root), unquote(file.source)
     real = real_name(base, name)
     if real is None:

@@ -65,7 +65,7 @@ class IncidentDirectory:
         """Evidence folder of a volume."""
         return self.path / volume_folder(volume)
 
-    def fallback_dir(self, volume: int) -> Path | None:
+    def fallback_volume(self, volume: int) -> Path | None:
         """Where files of a volume lie for which its folder had no room, on the fallback disk."""
         return self.fallback / volume_folder(volume) if self.fallback else None
 

@@ -38,7 +38,7 @@ from tasks.preflight.requirements import (
     require_same_workload,
 )
 from tasks.runtime.actor import BY_HAND
-from tasks.runtime.context import Policy, RunContext, Suspects, open_context
+from tasks.runtime.context import Policy, RunContext, RunInfo, Suspects, open_context
 from tasks.runtime.flow_run import origin, own_launchers
 from tasks.runtime.joined_triggers import take_over_triggers
 from tasks.system.processes import boot_id
@@ -201,18 +201,8 @@ def _open(
     )
     require_same_workload(incident, request.workload)
     with nullcontext() if request.dry_run else opening(workload, incident):
-        context = open_context(
-            incident,
-            workload,
-            request.store,
-            request.run,
-            dry_run=request.dry_run,
-            lock=ownership,
-            saved=saved,
-            policy=request.policy,
-            suspects=request.suspects,
-            trigger=request.trigger,
-        )
+        run = RunInfo(request.run, request.dry_run, request.policy, request.suspects, request.trigger)
+        context = open_context(incident, workload, run, request.store, saved, ownership)
     how = {"dry_run": request.dry_run, "policy": request.policy, "triggered": request.created.isoformat()}
     context.log.write("run opened", incident_id, reason=request.reason, number=context.run.number, **how)
     if alarm:

@@ -19,7 +19,7 @@ _SYSLOG: Final = 34
 
 
 def missing_rights(effective: int, euid: int, owner: int) -> tuple[str, ...]:
-    """A sentence for each capability that is missing; `owner` is the user whom the workload's root belongs to."""
+    """A sentence for each capability that is missing; `owner` owns the workload's root."""
     whose = "other users" if euid == owner else f"the workload's own user {owner} and of others"
     needed = (
         ((_KILL,), "KILL", f"processes of {whose} cannot be frozen or stopped"),

@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import Final, TypeAlias
 
 from tasks.custody.evidence.keys import MANIFEST, evidence_key, record_key
-from tasks.record.chapter import Chapter, document
 from tasks.record.dry_run_plan import plan
 from tasks.record.render import HTML, with_pictures
 from tasks.record.report_data import ReportData
@@ -20,6 +19,8 @@ from tasks.record.sections import (
     RECEIPTS,
     SUMMARY,
     TIMELINE,
+    Chapter,
+    document,
 )
 from tasks.record.tables import objects
 from tasks.rendering.document import Block, Both, Cell, Code, Document, Facts, Link, Remark, Section, Tone

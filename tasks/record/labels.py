@@ -4,14 +4,7 @@ from typing import Final
 
 from tasks.custody.containment.ends import End
 from tasks.custody.evidence.acquisition import Outcome
-from tasks.custody.incident.ending import (
-    DRY_RUN,
-    NOT_RECOVERED,
-    PARTLY_RECOVERED,
-    PARTLY_THAWED,
-    RECOVERED,
-    UNVERIFIED,
-)
+from tasks.custody.incident.ending import DRY_RUN, NOT_RECOVERED, PARTLY_RECOVERED, PARTLY_THAWED, RECOVERED, UNVERIFIED
 from tasks.custody.incident.verdict import Word
 from tasks.custody.models.inspection import Soundness
 from tasks.rendering.document import Both, Tone

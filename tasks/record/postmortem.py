@@ -2,7 +2,6 @@
 
 from typing import Final
 
-from tasks.record.chapter import document
 from tasks.record.report_data import ReportData
 from tasks.record.sections import (
     ACTIONS,
@@ -20,6 +19,7 @@ from tasks.record.sections import (
     SCORES,
     SUMMARY,
     TIMELINE,
+    document,
 )
 from tasks.rendering.document import Both, Document
 

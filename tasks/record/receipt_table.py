@@ -29,7 +29,7 @@ Signals = Iterable[tuple[str, datetime]]
 def receipts(freeze: Freeze | None, stop: Stop | None, watch: Watch | None) -> Table | None:
     """A row for each process and container: when it was frozen, what it was sent, how it ended. None if there is none.
 
-    Whoever was frozen and has no receipt of its end is in it too: that is the one to be looked for.
+    A process that was frozen and has no receipt of its end is in it too: that one has to be looked for.
     """
     rows = [*_processes(freeze, stop), *_containers(freeze, stop), *_returned(watch)]
     rows.sort(key=lambda row: list(ENDS).index(row[0]) if row[0] else -1)

@@ -1,7 +1,8 @@
 """Write what each chapter tells of an incident, for the postmortem and the pages of the UI."""
 
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from tasks.custody.containment.receipt import Recovery
@@ -11,7 +12,6 @@ from tasks.custody.incident.timeline import EARLY, Moment, runs
 from tasks.custody.incident.verdict import Word
 from tasks.custody.step_result import StepResult
 from tasks.custody.store.retention import Retention
-from tasks.record.chapter import Chapter
 from tasks.record.labels import ACTIONS as ACTS
 from tasks.record.labels import COMPLETE, RUN_ENDS, VERDICTS
 from tasks.record.receipt_table import receipts
@@ -27,6 +27,7 @@ from tasks.rendering.document import (
     Cell,
     Code,
     Command,
+    Document,
     Facts,
     Figure,
     Open,
@@ -34,6 +35,7 @@ from tasks.rendering.document import (
     Quoted,
     Remark,
     Said,
+    Section,
     Tone,
     listing,
     some,
@@ -49,9 +51,37 @@ _UNKNOWN: Final = Both("確認できず", "not established")
 _DETECTED: Final = Both("検知", "detected")
 
 
-def _left_open(data: ReportData) -> list[Block]:
-    del data
-    return [Open()]
+@dataclass(frozen=True)
+class Chapter:
+    """A heading, and what is told beneath it."""
+
+    title: Both
+    make: Callable[[ReportData], Sequence[Block]]
+
+
+def document(title: Both, data: ReportData, chapters: Iterable[Chapter]) -> Document:
+    """Chapters under one title. What could not be told is named in the document's `trouble`."""
+    trouble: list[str] = []
+    sections = tuple(Section(each.title, tuple(_told(each, data, trouble))) for each in chapters)
+    return Document(title, data.incident.id, sections, tuple(trouble))
+
+
+def _told(chapter: Chapter, data: ReportData, trouble: list[str]) -> Sequence[Block]:
+    """A chapter that cannot be told says so in its place: no fact, however odd, costs the others."""
+    try:
+        return chapter.make(data)
+    except Exception as error:  # noqa: BLE001  the facts are hostile, and the record is written whatever they are
+        trouble.append(f"{chapter.title.en} could not be told: {type(error).__name__}: {error}")
+        return [could_not_be_made(trouble[-1])]
+
+
+def could_not_be_made(trouble: str) -> Remark:
+    """What stands in the place of what could not be made."""
+    words = Both(
+        "作成できなかった。事実は verdict.json と custody.jsonl にある。",
+        "It could not be made. The facts are in verdict.json and custody.jsonl.",
+    )
+    return Remark(Tone.BAD, (words, Said(trouble)))
 
 
 def _summary(data: ReportData) -> list[Block]:
@@ -219,8 +249,8 @@ TIMELINE: Final = Chapter(Both("時系列", "Timeline"), _timeline)
 MOMENTS: Final = Chapter(Both("時系列の表", "Every moment of the timeline"), _moments)
 ACTIONS: Final = Chapter(Both("暫定対処", "Immediate actions"), _actions)
 RECEIPTS: Final = Chapter(Both("プロセスごとの受領書", "One receipt a process"), _receipts)
-FIX: Final = Chapter(Both("恒久対策", "Permanent fix"), _left_open)
-PREVENTION: Final = Chapter(Both("再発防止", "Prevention"), _left_open)
+FIX: Final = Chapter(Both("恒久対策", "Permanent fix"), lambda _: [Open()])
+PREVENTION: Final = Chapter(Both("再発防止", "Prevention"), lambda _: [Open()])
 EVIDENCE: Final = Chapter(Both("証跡", "Evidence"), _evidence)
 MISSING: Final = Chapter(Both("欠落", "What is missing, and why"), _missing)
 MODELS: Final = Chapter(Both("モデル", "Models"), _models)

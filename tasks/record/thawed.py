@@ -35,7 +35,8 @@ def thawed_content(steps: StepRunner, thawed: Thawed | str, looked: tuple[Eviden
     told = {name: fact for name, fact in made.facts.items() if fact}
     receipt, trouble = (None, (thawed,)) if isinstance(thawed, str) else (thawed, found.trouble)
     unsealed = f"what was looked at lies unsealed in {context.directory.evidence_dir(context.run.volume)}"
-    notes = (*found.warnings, *([unsealed] * bool(looked)))
+    own = receipt.warnings if receipt else ()  # by hand, the thaw is no submitted step
+    notes = tuple(dict.fromkeys((*found.warnings, *own, *([unsealed] * bool(looked)))))
     return replace(
         made,
         verdict=judge_thaw(context.incident.id, receipt, notes, trouble, workload=context.incident.workload),

@@ -98,7 +98,8 @@ def record(context: RunContext, content: RecordContent) -> Record:
         trouble = _write_pages(context, folder, data, made.files, [*made.trouble, *untold])
         _close(context, folder, content)
     except OSError as error:
-        return replace(written, reason=str(error), lost=str(error))
+        why = str(error) or type(error).__name__
+        return replace(written, reason=why, lost=why)
     if context.cancelled:
         return replace(written, reason="not sent: the run was cancelled")
     try:
@@ -158,9 +159,8 @@ def _send(context: RunContext) -> None:
     """Send this record and any earlier one that did not get there; each closing last."""
     for folder in sorted((context.directory.path / RECORD).iterdir()):
         for path in sorted(_whole(folder), key=lambda path: (path.name == CLOSING, path.name)):
-            context.store.evidence.create(
-                record_key(context.incident.id, int(folder.name), path.name), path, digest(path)
-            )
+            key = record_key(context.incident.id, int(folder.name), path.name)
+            context.store.evidence.create(key, path, digest(path))
 
 
 def _whole(folder: Path) -> list[Path]:

@@ -75,7 +75,7 @@ class ProcessApi:
 
     def __init__(self, context: RunContext) -> None:
         """Nothing is started yet."""
-        self.context = context
+        self.context, self.host = context, context.adapters.host
         self.log = str(context.directory.path / "api-restart.log")
         self._started: Identity | None = None
 
@@ -86,9 +86,8 @@ class ProcessApi:
 
     def again(self) -> bool:
         """Look among those that this incident has brought back."""
-        self._started = next(
-            (who for who in self.context.state.recovered.read() if lives(self.context.adapters.host, who)), None
-        )
+        earlier = self.context.state.recovered.read()
+        self._started = next((who for who in earlier if lives(self.host, who)), None)
         return self._started is not None
 
     @property
@@ -110,15 +109,13 @@ class ProcessApi:
         """As the user of its receipt, in a scope or session of its own."""
         block, user = self.context.workload, _api_user(self.context)
         environment = clean_environment(user) | block.api_environment
-        self._started = self.context.adapters.host.start(
-            block.api_command, block.root, Path(self.log), user, environment
-        )
+        self._started = self.host.start(block.api_command, block.root, Path(self.log), user, environment)
         about = {"command": redact_command(block.api_command), "user": user}
         self.context.log.write("restarted", str(self.identity.pid), **about)
 
     def lives(self) -> bool:
         """Ask the kernel."""
-        return self._started is not None and lives(self.context.adapters.host, self._started)
+        return self._started is not None and lives(self.host, self._started)
 
     def listens(self, port: int) -> bool:
         """It, or a child of it, owns the listening socket."""
@@ -139,13 +136,13 @@ class ProcessApi:
             family = [process.identity for process in self._family()]
             for identity in family:
                 with suppress(ProcessLookupError):
-                    self.context.adapters.host.signal(identity, SIGKILL)
-            if not self.context.adapters.host.wait_gone(family, _GONE_SECONDS):
+                    self.host.signal(identity, SIGKILL)
+            if not self.host.wait_gone(family, _GONE_SECONDS):
                 break
 
     def _family(self) -> list[Process]:
-        """What was started and all that descends from it; nobody where it is gone, whoever has its pid by now."""
-        snapshot = self.context.adapters.host.snapshot()
+        """What was started and all that descends from it; empty where it is gone, even if another has its pid now."""
+        snapshot = self.host.snapshot()
         return [snapshot[pid] for pid in family(snapshot, {self.identity})]
 
 

@@ -144,9 +144,8 @@ def _prove(
         health, unhealthy = wait_healthy(api, partial(_lives, context, way), listens, block.recovery_seconds, way.log)
         context.log.write("healthy", api.url, result=f"not proven: {unhealthy}" if unhealthy else health)
         made = prove_served(context, api, way.folder, models, before.names)
-        prediction = (
-            prove_prediction(context.log, api) if models.expected(context.workload, before.names) else Prediction()
-        )
+        expected = models.expected(context.workload, before.names)
+        prediction = prove_prediction(context.log, api) if expected else Prediction()
         models.require_unchanged(api.url, way.folder, before.names)
     new = [] if context.state.recovered.read() else way.folder.appeared(before.listed)
     appeared = f"that it serves no model that is new since its start: {', '.join(new)}" if new else ""

@@ -35,7 +35,7 @@ class UnitApi(ProcessApi):
     def __init__(self, context: RunContext, unit: str) -> None:
         """Nothing is started yet."""
         super().__init__(context)
-        self.unit = unit
+        self.unit, self.systemd = unit, context.adapters.host.systemd
         self.log = f"journalctl -u {unit}"
 
     def again(self) -> bool:
@@ -45,18 +45,13 @@ class UnitApi(ProcessApi):
     @property
     def words(self) -> Iterable[str]:
         """Command lines of the service as it was frozen, and the environment that its unit gives it."""
-        frozen = [
-            each.command
-            for each in frozen_before(self.context.state)
-            if self.unit in _units(self.context.workload, each)
-        ]
-        return [*frozen, self.context.adapters.host.systemd.shown(self.unit).get("Environment", "")]
+        before, workload = frozen_before(self.context.state), self.context.workload
+        frozen = [each.command for each in before if self.unit in _units(workload, each)]
+        return [*frozen, self.systemd.shown(self.unit).get("Environment", "")]
 
     def start(self) -> None:
         """Have systemd start it, with the sockets and paths that wake it."""
-        failed = self.context.adapters.host.systemd.tell(
-            "start", "--", *wakers(self.context.adapters.host.systemd, self.unit), self.unit
-        )
+        failed = self.systemd.tell("start", "--", *wakers(self.systemd, self.unit), self.unit)
         self.context.log.write("restarted", self.unit, command=["systemctl", "start", self.unit], failed=failed)
         if failed or not self._find():
             raise failure(f"systemd to start {self.unit}", failed or "a unit without a process")
@@ -68,12 +63,12 @@ class UnitApi(ProcessApi):
     def end(self) -> None:
         """Keep it down before it is killed."""
         Units(self.context).keep_down()
-        self.context.adapters.host.systemd.tell("kill", "--signal=SIGKILL", "--", self.unit)
+        self.systemd.tell("kill", "--signal=SIGKILL", "--", self.unit)
         super().end()
-        self.context.adapters.host.systemd.tell("stop", "--", self.unit)
+        self.systemd.tell("stop", "--", self.unit)
 
     def _find(self) -> bool:
-        pid = int(self.context.adapters.host.systemd.shown(self.unit).get("MainPID") or 0)
-        process = self.context.adapters.host.snapshot().get(pid)
+        pid = int(self.systemd.shown(self.unit).get("MainPID") or 0)
+        process = self.host.snapshot().get(pid)
         self._started = process.identity if process else None
         return process is not None

@@ -110,8 +110,7 @@ def _answered(run: UUID, question: str, over: Event, cancelled: Cancellation) ->
 def ask(question: str, key: str) -> Approval:
     """Suspend this run until a person has answered, and give the answer in the run that is resumed.
 
-    `key` names what is asked: the same is never asked twice, and another is asked anew. Raises Refused outside a
-    deployment, where nobody could resume it.
+    `key` names what is asked: a key is asked once. Raises Refused outside a deployment, where nobody could resume it.
     """
     key = _NO_KEY.sub("-", key.lower())  # the server keeps the form under it, and takes no other letters
     try:

@@ -26,7 +26,7 @@ class PrefectArtifact:
     content: str | Rows
 
     def linked_to(self, made: Mapping[str, object]) -> "PrefectArtifact":
-        """The same, its links by key leading to the artifacts that were made of them, by key, themselves."""
+        """Return a copy whose by-key links point to the created artifact ids in `made`."""
         if not isinstance(self.content, str):
             return self
         text = self.content

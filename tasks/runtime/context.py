@@ -1,17 +1,22 @@
 """Hold what one run of one incident works with: the run, its places, facts, log, adapters and store."""
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from tasks.adapters.container_engine import DockerEngine, Engine
+from tasks.adapters.dry_run import RehearsalHost, RehearsalScheduler
+from tasks.adapters.dry_run_engine import RehearsalEngine
+from tasks.adapters.host import Host, LinuxHost
+from tasks.adapters.prefect_scheduler import PrefectScheduler, Scheduler
 from tasks.custody.incident.incident import Incident
 from tasks.custody.incident.log import CustodyLog
 from tasks.incident.directory import open_cordon_files, open_directory
 from tasks.incident.layout import CUSTODY_LOG
 from tasks.incident.paths import CordonFiles, IncidentDirectory
 from tasks.runtime.actor import BY_HAND, actor
-from tasks.runtime.adapters import Adapters, open_adapters
 from tasks.runtime.state import IncidentState
 from tasks.runtime.store_access import StoreAccess
 from tasks.system.cancellation import Cancellation, still_acts
@@ -26,20 +31,54 @@ Suspects: TypeAlias = Literal["name", "include"]
 
 @dataclass(frozen=True)
 class RunInfo:
-    """A run of an incident: its id in Prefect, what it was asked, the number of its record, its volume of evidence."""
+    """A run of an incident: its id in Prefect, and what it is asked.
+
+    `number` of its record and `volume` of its evidence are known once the incident is open.
+    """
 
     id: str
-    number: int
-    volume: int
     dry_run: bool = False
     policy: Policy = "graceful"
     suspects: Suspects | None = None
     trigger: str = BY_HAND
+    number: int = 0
+    volume: int = 0
 
     @property
     def includes_suspects(self) -> bool:
         """Whether suspects are frozen and ended as well: as was asked, else under policy kill."""
         return (self.suspects or ("include" if self.policy == "kill" else "name")) == "include"
+
+
+class Adapters:
+    """The host, the container engine (connected to on first use), and Prefect's scheduler."""
+
+    def __init__(self, host: Host, scheduler: Scheduler, open_engine: Callable[[], Engine]) -> None:
+        """Nothing is asked yet."""
+        self.host, self.scheduler, self._open_engine = host, scheduler, open_engine
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The container engine."""
+        return self._open_engine()
+
+    def close(self) -> None:
+        """Close the connection to the engine, if there is one. Idempotent."""
+        if engine := self.__dict__.pop("engine", None):
+            engine.close()
+
+
+def open_adapters(workload: "Workload", log: CustodyLog, *, dry_run: bool) -> Adapters:
+    """Open the real ones; for a dry run, ones that look at the real ones and write acts into `log` alone."""
+    host, scheduler = LinuxHost(workload.api_port), PrefectScheduler()
+
+    def engine() -> Engine:
+        real = DockerEngine(workload.docker_host)
+        return RehearsalEngine(real, log) if dry_run else real
+
+    if dry_run:
+        return Adapters(RehearsalHost(host, log), RehearsalScheduler(scheduler, log), engine)
+    return Adapters(host, scheduler, engine)
 
 
 class RunContext:
@@ -80,33 +119,24 @@ class RunContext:
             self._lock = None
 
 
-def open_context(  # noqa: PLR0913  what a run is asked
-    incident: Incident,
-    workload: "Workload",
-    store: str,
-    run: str,
-    *,
-    dry_run: bool,
-    lock: int,
-    saved: Mapping[str, Any],
-    policy: Policy = "graceful",
-    suspects: Suspects | None = None,
-    trigger: str = BY_HAND,
+def open_context(  # noqa: PLR0913, PLR0917  what a run is opened with
+    incident: Incident, workload: "Workload", run: RunInfo, store: str, saved: Mapping[str, Any], lock: int
 ) -> RunContext:
     """Make the incident's folder if this run opens it, carry its custody log on, and open the adapters.
 
-    `store` is the name of the store's block and `saved` its fields, `run` the id in Prefect.
+    `store` is the name of the store's block and `saved` its fields, as the server gave them at the start.
     """
-    at = open_directory(workload, incident, dry_run=dry_run)
-    log = CustodyLog(at.path / CUSTODY_LOG, actor(run, trigger), make_room=lambda size: give(at.reserve, size))
+    at = open_directory(workload, incident, dry_run=run.dry_run)
+    who, give_way = actor(run.id, run.trigger), lambda size: give(at.reserve, size)
+    log = CustodyLog(at.path / CUSTODY_LOG, who, make_room=give_way)
     return RunContext(
         incident,
         workload,
-        RunInfo(run, at.next_number(), at.open_volume(), dry_run, policy, suspects, trigger),
+        replace(run, number=at.next_number(), volume=at.open_volume()),
         at,
-        open_cordon_files(workload, at, dry_run=dry_run),
+        open_cordon_files(workload, at, dry_run=run.dry_run),
         log,
-        open_adapters(workload, log, dry_run=dry_run),
-        StoreAccess(store, saved, log, dry_run=dry_run),
+        open_adapters(workload, log, dry_run=run.dry_run),
+        StoreAccess(store, saved, log, dry_run=run.dry_run),
         lock,
     )

@@ -8,12 +8,7 @@ from typing import TYPE_CHECKING
 from tasks.custody.containment.receipt import ObjectReceipt
 from tasks.custody.errors import PermanentStoreError
 from tasks.custody.evidence.keys import LATEST, TURNS, begun_key, done_key, turn_of
-from tasks.custody.store.latest import (
-    LatestTransaction,
-    ObjectRef,
-    TurnProof,
-    kept_by,
-)
+from tasks.custody.store.latest import LatestTransaction, ObjectRef, TurnProof, kept_by
 from tasks.custody.store.manifest import digest_bytes
 from tasks.storage.untrusted_reads import DOCUMENT_LIMIT, fetch, read_back
 from tasks.system.parallel import QUESTIONS, side_by_side
@@ -37,7 +32,7 @@ class History:
 
 
 def history(store: "Store") -> History:
-    """Read the last transaction; an object under a number takes that number, whoever put it there."""
+    """Read the last transaction; an object under a number takes that number, wherever it came from."""
     number, last_done = 0, 0
     for key in (each.key for each in store.list(TURNS)):
         number = max(number, turn_of(key))

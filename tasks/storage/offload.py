@@ -60,15 +60,15 @@ def _claim(context: RunContext) -> None:
 def claim_store(context: RunContext) -> Sent:
     """Write the first object, which says whose incident this is: a bad store is known now, while we collect."""
     _claim(context)
-    promises = context.store.evidence.promises()
-    warnings = [f"{context.store.evidence.place}: {each}" for each in promises.notes]
-    if promises.notes:
-        context.log.write("store tried", context.store.evidence.place, result="; ".join(promises.notes))
-    if told := context.store.evidence.unfit():
+    store = context.store.evidence
+    warnings = [f"{store.place}: {each}" for each in store.promises().notes]
+    if warnings:
+        context.log.write("store tried", store.place, result="; ".join(store.promises().notes))
+    if told := store.unfit():
         warnings.append(f"not retained as asked: {told}")
-        context.log.write("not retained", context.store.evidence.place, result=told)
+        context.log.write("not retained", store.place, result=told)
         logger.warning("What is stored can be deleted by whoever may delete there: %s", told)
-    return Sent(1, 0, context.store.evidence.place, warnings=tuple(warnings))
+    return Sent(1, 0, store.place, warnings=tuple(warnings))
 
 
 def _by_seals(context: RunContext, seals: Sequence[Seal], intact: Seal) -> str:
@@ -99,7 +99,8 @@ def offload(context: RunContext, seals: Sequence[Seal], intact: Seal) -> Sent:
 
 def _offload(context: RunContext, ledger: Ledger, sealed: Seal) -> Sent:
     """One evidence folder: its files, the snapshot from them, and the manifest last."""
-    manifest, folder = read_manifest(context.directory, sealed.volume), context.directory.evidence_dir(sealed.volume)
+    store, folder = context.store.evidence, context.directory.evidence_dir(sealed.volume)
+    manifest = read_manifest(context.directory, sealed.volume)
     wanted, copies = evidence_objects(manifest), snapshot_objects(manifest, context.incident.snapshot)
     closing = closing_objects(manifest, read_signature(folder))
     every = (*wanted, *copies, *closing)
@@ -122,14 +123,10 @@ def _offload(context: RunContext, ledger: Ledger, sealed: Seal) -> Sent:
             delivery.close(item, folder / item.stored)
     these = [*(item for item in wanted if item.key in there), *copies, *closing]
     context.log.write(
-        "offloaded",
-        folder.name,
-        digest=sealed.manifest_sha256,
-        objects=len(these),
-        result=f"to {context.store.evidence.place}",
+        "offloaded", folder.name, digest=sealed.manifest_sha256, objects=len(these), result=f"to {store.place}"
     )
     size = sum(item.size for item in these if not item.origin)
-    return Sent(len(these), size, context.store.evidence.place, progress.ways["sent"], progress.ways["copied"])
+    return Sent(len(these), size, store.place, progress.ways["sent"], progress.ways["copied"])
 
 
 def _listed(context: RunContext, ledger: Ledger, folders: Collection[str]) -> dict[str, int]:
@@ -169,13 +166,13 @@ def _retain_turns(context: RunContext) -> None:
     """What earlier runs of the incident told of latest/ gets the retention that is asked for now."""
     if not context.store.retention:
         return
-    for key, sha256 in (context.state.turned.read()).items():
+    for key, sha256 in context.state.turned.read().items():
         with suppress(Conflict):  # the audit names it
             context.store.evidence.ensure_present(key, sha256)
 
 
 def _note_lost(state: IncidentState, sources: Sequence[str]) -> None:
-    """What can no longer be sent as it was sealed is collected anew by the next run, as it is then."""
+    """What can no longer be sent as it was sealed is collected again by the next run, as it is then."""
     known = state.lost_in_place.read()
     if not set(sources) <= set(known):
         state.lost_in_place.write(sorted({*known, *sources}))

@@ -85,9 +85,8 @@ def _wanted(context: RunContext, seals: Sequence[Seal]) -> tuple[dict[str, Objec
 
 def _unsure(context: RunContext, seals: Sequence[Seal]) -> frozenset[str]:
     """By the coverage statements: what was lost of the workload may still be there."""
-    statements = [
-        read_coverage((context.directory.evidence_dir(sealed.volume) / COVERAGE).read_bytes()) for sealed in seals
-    ]
+    folders = [context.directory.evidence_dir(sealed.volume) for sealed in seals]
+    statements = [read_coverage((folder / COVERAGE).read_bytes()) for folder in folders]
     return unsure_of([item for attempts in statements for item in attempts])
 
 

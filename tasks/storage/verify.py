@@ -21,14 +21,12 @@ from tasks.system.parallel import QUESTIONS, THREADS, side_by_side
 
 @step("§6", "verify", "check: the store's own digests agree", "検証", retries=2, delay=2.0, retry_if=transient)
 def verify(context: RunContext, seals: Sequence[Seal], sent: Sent, read_back: bool = False) -> Receipts:  # noqa: FBT001, FBT002
-    """A receipt for every object that the manifests name, looked at anew in every run (runbook §6)."""
+    """A receipt for every object that the manifests name, asked for again in every run (runbook §6)."""
     del sent
     objects: list[ObjectReceipt] = []
     for sealed in seals:
-        manifest, signature = (
-            read_manifest(context.directory, sealed.volume),
-            read_signature(context.directory.evidence_dir(sealed.volume)),
-        )
+        manifest = read_manifest(context.directory, sealed.volume)
+        signature = read_signature(context.directory.evidence_dir(sealed.volume))
         files = {file.stored: file for file in manifest.files}
         expected = all_objects(manifest, context.incident.snapshot, signature)
         progress = Progress(len(expected), sum(item.size for item in expected))
@@ -58,11 +56,7 @@ def _proved(
     receipt, file = prove(context, item, context.store.retention, deep=deep), files.get(item.stored)
     progress.add(1, item.size)
     gone = file is not None and file.in_place and receipt.reason == NOT_THERE
-    if (
-        file
-        and gone
-        and context.store.evidence.head(item.origin or item.key) is None
-        and not as_sealed(context.directory.root, file)
-    ):
+    sent = file and gone and context.store.evidence.head(item.origin or item.key)
+    if file and gone and not sent and not as_sealed(context.directory.root, file):
         return replace(receipt, lost=True, reason="there was no room for a copy, and it has changed or gone since")
     return receipt

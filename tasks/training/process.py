@@ -141,7 +141,7 @@ class Training:
                 yield data
 
     def _family(self) -> frozenset[Identity]:
-        """The living of its tree: its children's children, and whoever is still in its session."""
+        """The living of its tree: its children's children, and what is still in its session."""
         snapshot = self._host.snapshot()
         pids = {self.identity.pid} | descendants(snapshot, [self.identity.pid])
         pids |= {pid for pid in snapshot if _session(pid) == self.identity.pid}

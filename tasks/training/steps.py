@@ -60,9 +60,7 @@ def standing(evidence: Path) -> str | None:
         return None
     except OSError as error:
         raise Refused(
-            "to be able to look whether a cordon stands",
-            str(error),
-            f"Let the training's user search {evidence}.",
+            "to be able to look whether a cordon stands", str(error), f"Let the training's user search {evidence}."
         ) from error
     return str(read_marker(marker).get("incident") or "an incident that its marker does not name")
 

@@ -91,6 +91,7 @@ def test_what_is_killed_is_on_disk_before(small: SmallWorkload, events: list[Eve
 
 DIE = """
 import os, signal, sys
+from dataclasses import replace
 from pathlib import Path
 from tasks.adapters.host import LinuxHost
 from tasks.containment.freeze import freeze

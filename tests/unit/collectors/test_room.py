@@ -255,7 +255,7 @@ def test_a_file_that_is_planted_on_the_fallback_disk_breaks_the_seal(block: Work
     block = block.model_copy(update={"fallback_dir": tmp_path / "other disk"})
     with case_of(block) as context:
         seals = [sealed(context, evidence_of(context, "models"))]
-        fallback_volume = context.directory.fallback_dir(1)
+        fallback_volume = context.directory.fallback_volume(1)
         assert fallback_volume
         (fallback_volume / "models/planted").write_text("x")
         with pytest.raises(Tampered, match="models/planted"):

@@ -84,7 +84,7 @@ def test_what_an_earlier_run_stored_before_it_was_to_be_withheld_is_not_sealed(
     (tmp_path / "other disk").mkdir()
     with case_of(leaky.block(fallback_dir=tmp_path / "other disk")) as context:
         collect.fn(context, "logs")
-        (fallback_volume,) = filter(None, [context.directory.fallback_dir(1)])
+        (fallback_volume,) = filter(None, [context.directory.fallback_volume(1)])
         for again in (context.directory.evidence_dir(1) / "attempt-1" / LEAK, fallback_volume / LEAK):
             again.parent.mkdir(parents=True)
             again.write_bytes((leaky.root / LEAK).read_bytes())

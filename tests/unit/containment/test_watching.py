@@ -8,7 +8,6 @@ from signal import SIGKILL, SIGSTOP, Signals
 import pytest
 
 from tasks.containment import watch as steps
-from tasks.containment.freeze import load_returned
 from tasks.containment.watch import Watching, watch
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.process import Identity, Process
@@ -80,7 +79,7 @@ def test_who_comes_back_is_frozen_written_down_and_killed(run: RunContext, monke
 
     def seen(identity: Identity, number: Signals) -> None:
         if number is SIGKILL and identity == who:
-            known.extend(load_returned(run.state))
+            known.extend(run.state.returned.read())
         obey(identity, number)
 
     monkeypatch.setattr(host, "signal", seen)

@@ -13,12 +13,15 @@ from prefect.serializers import JSONSerializer
 from prefect.states import Completed, Failed
 
 from tasks.collectors import discover
+from tasks.custody.containment.pause import Resume
 from tasks.custody.containment.receipt import Containment, Freeze, Recovery, Stop, Watch
+from tasks.custody.containment.thaw import Thawed
 from tasks.custody.evidence.acquisition import Outcome, Seal
 from tasks.custody.incident.steps import StepId
 from tasks.custody.models.inspection import Inspection, ModelFinding, Soundness
 from tasks.custody.store.sent import Sent
 from tasks.record.findings import every_collector, findings_of, verdict_of
+from tasks.record.thawed import thawed_content
 from tasks.runtime.step import StepRunner
 from tests.support.report_factory import NOW, WHO
 from tests.support.run_context import case_of
@@ -127,3 +130,13 @@ def test_a_cached_result_keeps_its_warnings_and_one_of_an_earlier_version_has_no
     before = json.loads(serializer.dumps(stop))
     del before["data"]["warnings"]
     assert serializer.loads(json.dumps(before).encode()) == replace(stop, warnings=())
+
+
+def test_what_a_thaw_warns_of_is_a_note_once_by_hand_and_in_a_flow(small: SmallWorkload) -> None:
+    thawed = Thawed(NOW, (), (), (), (), Resume((), ()), warnings=("systemd could not thaw it",))
+    for by_hand in (True, False):
+        with case_of(small.block()) as context:
+            steps = StepRunner(context)
+            if not by_hand:
+                ended(steps, "thaw", Completed(data=thawed))
+            assert thawed_content(steps, thawed).verdict.notes.count("systemd could not thaw it") == 1
