@@ -10,9 +10,9 @@ from typing import Any, Final
 from blocks.workload import Workload
 from tasks.adapters.guard_config import GuardConfig
 from tasks.containment.units import keep_down
+from tasks.custody.containment.cordon import Cordon
 from tasks.custody.containment.membership import Matcher, Named, matchers_of
 from tasks.custody.containment.process import Identity
-from tasks.custody.containment.receipt import Cordon
 from tasks.custody.evidence.redact import command_line
 from tasks.incident.layout import FROZEN, FROZEN_CONTAINERS, RECOVERED, RECOVERED_CONTAINERS, STOPPING_UNITS
 from tasks.runtime.context import RunContext

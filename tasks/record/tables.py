@@ -6,12 +6,13 @@ from typing import Final
 
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.groups import Way
-from tasks.custody.containment.receipt import Freeze, ObjectReceipt, Stop, Watch
+from tasks.custody.containment.receipt import Freeze, Stop, Watch
 from tasks.custody.containment.suspect import SUSPECT
 from tasks.custody.evidence.acquisition import Evidence, Loss, Outcome, Seal
 from tasks.custody.evidence.coverage import impact
 from tasks.custody.evidence.keys import CLOSING, VERDICT, volume_folder
 from tasks.custody.models.inspection import Inspection
+from tasks.custody.store.receipts import ObjectReceipt
 from tasks.record.labels import ENDS, OUTCOMES, SOUNDNESS
 from tasks.rendering.clock import clock, short
 from tasks.rendering.document import Badge, Both, Cell, Code, Figure, Link, Said, Table, Tone, table

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from tasks.collectors import discover
-from tasks.custody.containment.receipt import Containment, Freeze, ObjectReceipt, Recovery, Stop, Watch
+from tasks.custody.containment.receipt import Containment, Freeze, Recovery, Stop, Watch
 from tasks.custody.errors import Tampered
 from tasks.custody.evidence.acquisition import Evidence, Seal
 from tasks.custody.evidence.keys import CLOSING, MANIFEST, SEGMENT, VERDICT, record_key, volume_folder
@@ -20,6 +20,7 @@ from tasks.custody.models.inspection import Inspection, ModelFinding
 from tasks.custody.step_result import StepResult
 from tasks.custody.store.latest import Promotion
 from tasks.custody.store.manifest import canonical, digest, digest_bytes
+from tasks.custody.store.receipts import ObjectReceipt
 from tasks.evidence.signing import Signer, sign, who_signs
 from tasks.incident.layout import RECORD, closings
 from tasks.record.artifacts import build_artifacts

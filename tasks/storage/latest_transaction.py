@@ -10,7 +10,6 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from tasks.custody.containment.receipt import ObjectReceipt, unproven
 from tasks.custody.errors import Conflict, Denied, PermanentStoreError, Refused, StoreError, TransientStoreError
 from tasks.custody.evidence.keys import LATEST, TURNS, begun_key, done_key, kept_key, latest_name, turn_of
 from tasks.custody.store.latest import (
@@ -24,12 +23,10 @@ from tasks.custody.store.latest import (
     Promotion,
     Row,
     TurnProof,
-    kept_by,
-    pending,
-    plan,
-    why_not_now,
 )
+from tasks.custody.store.latest_plan import kept_by, pending, plan, why_not_now
 from tasks.custody.store.manifest import canonical, digest, digest_bytes
+from tasks.custody.store.receipts import ObjectReceipt, unproven
 from tasks.custody.store.rows import require_readable
 from tasks.storage.untrusted_reads import DOCUMENT_LIMIT, fetch, read_back
 from tasks.system.parallel import QUESTIONS, side_by_side
