@@ -45,7 +45,6 @@ def signed(  # noqa: PLR0913, PLR0917  the parts of a request
 
 @lru_cache(maxsize=4)
 def _key(secret: str, day: str, region: str) -> bytes:
-    """Derive the signing key of one day."""
     key = f"AWS4{secret}".encode()
     for each in (day, region, "s3", "aws4_request"):
         key = _mac(key, each)

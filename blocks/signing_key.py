@@ -18,7 +18,7 @@ _MAKE: Final = "Make one with ssh-keygen -t ed25519"
 
 
 class SigningKey(Block):
-    """A private key of OpenSSH, and the identity that it signs for."""
+    """A private key of OpenSSH, and the name that it signs by."""
 
     model_config = ConfigDict(hide_input_in_errors=True)
 
@@ -36,7 +36,7 @@ class SigningKey(Block):
 
     private_key: SecretStr = Field(description="The private key as ssh-keygen writes it: Ed25519, ECDSA, or RSA.")
     passphrase: SecretStr | None = Field(default=None, description="The passphrase of the key, if it has one.")
-    identity: str = Field(description="The identity of the key in an allowed_signers file, as in evacuation@gpu1.")
+    identity: str = Field(description="Whom the key stands for in an allowed_signers file, as in evacuation@gpu1.")
 
     _key: PrivateKey = PrivateAttr()
 

@@ -7,8 +7,8 @@ from ipaddress import ip_address
 from typing import Final
 
 from blocks.workload import Workload
-from tasks.custody.containment.membership import program
 from tasks.custody.containment.process import Identity, Listener
+from tasks.custody.containment.program import program
 from tasks.custody.incident.description import leads_to
 from tasks.runtime.context import RunContext
 

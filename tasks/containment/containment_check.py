@@ -15,10 +15,10 @@ from tasks.containment.suspects import look
 from tasks.containment.units import standing_units
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.groups import keeper_of, path_of
-from tasks.custody.containment.membership import Survey
 from tasks.custody.containment.passing import come_and_gone
 from tasks.custody.containment.process import Identity, Process, pids_of
 from tasks.custody.containment.receipt import Containment
+from tasks.custody.containment.survey import Survey
 from tasks.custody.containment.suspect import advice
 from tasks.custody.errors import EngineError
 from tasks.custody.evidence.redact import command_line

@@ -13,9 +13,9 @@ from blocks.workload import Workload
 from tasks.adapters.guard_config import GuardConfig
 from tasks.adapters.host import Host
 from tasks.containment.units import Units
+from tasks.custody.containment.cordon import Cordon
 from tasks.custody.containment.membership import Matcher, Named, matchers_of
 from tasks.custody.containment.process import Identity
-from tasks.custody.containment.receipt import Cordon
 from tasks.custody.evidence.redact import command_line
 from tasks.incident.layout import FROZEN, FROZEN_CONTAINERS, RECOVERED, RECOVERED_CONTAINERS, STOPPING_UNITS
 from tasks.incident.paths import CordonFiles

@@ -13,8 +13,8 @@ from typing import Final
 from tasks.adapters.host import Host, send_signal
 from tasks.collectors.matching import found
 from tasks.containment.cordon import caught, cordon_state
+from tasks.custody.containment.cordon import Challenge
 from tasks.custody.containment.process import Identity, family
-from tasks.custody.containment.receipt import Challenge
 from tasks.custody.evidence.keys import quote
 from tasks.custody.evidence.redact import redact_command
 from tasks.runtime.context import RunContext

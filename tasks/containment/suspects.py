@@ -12,8 +12,9 @@ from blocks.workload import Workload
 from tasks.adapters.host import Host
 from tasks.containment.cordon import matchers, named
 from tasks.containment.members import Snapshot, excluded_pids, excused_pids, find_members, own_pids, protected_pids
-from tasks.custody.containment.membership import Member, Survey, protected, survey
+from tasks.custody.containment.membership import Member, protected
 from tasks.custody.containment.process import Identity, Process, ancestry, descendants, family, pids_of
+from tasks.custody.containment.survey import Survey, survey
 from tasks.custody.containment.suspect import included
 from tasks.custody.containment.traces import Facts, Traces
 from tasks.incident.directory import cordon_base, homes

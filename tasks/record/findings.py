@@ -9,18 +9,9 @@ from prefect.client.schemas.objects import State
 from tasks.collectors import discover
 from tasks.containment.containment_check import CONTAINED, stance
 from tasks.containment.earlier_boots import with_earlier_boots
+from tasks.custody.containment.cordon import Challenge, Cordon
 from tasks.custody.containment.pause import Pause
-from tasks.custody.containment.receipt import (
-    Challenge,
-    Containment,
-    Cordon,
-    Freeze,
-    ObjectReceipt,
-    Receipts,
-    Recovery,
-    Stop,
-    Watch,
-)
+from tasks.custody.containment.receipt import Containment, Freeze, Recovery, Stop, Watch
 from tasks.custody.evidence.acquisition import Evidence, Outcome, Seal
 from tasks.custody.evidence.secrets import notes_of as secrets_told
 from tasks.custody.incident.question import answers
@@ -29,6 +20,7 @@ from tasks.custody.incident.verdict import Verdict, judge, ways_in
 from tasks.custody.models.inspection import Inspection
 from tasks.custody.step_result import StepResult
 from tasks.custody.store.latest import Promotion
+from tasks.custody.store.receipts import ObjectReceipt, Receipts
 from tasks.evidence.collect import needed
 from tasks.evidence.signing import unsigned, who_signs
 from tasks.record.write import RecordContent

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from tasks.custody.containment.receipt import Containment, Freeze, ObjectReceipt, Recovery, Stop, Watch
+from tasks.custody.containment.receipt import Containment, Freeze, Recovery, Stop, Watch
 from tasks.custody.errors import Tampered
 from tasks.custody.evidence.acquisition import Evidence, Seal
 from tasks.custody.evidence.keys import CLOSING, VERDICT
@@ -17,6 +17,7 @@ from tasks.custody.incident.verdict import Verdict, not_contained
 from tasks.custody.models.inspection import Inspection, ModelFinding
 from tasks.custody.store.latest import Promotion
 from tasks.custody.store.manifest import digest_bytes
+from tasks.custody.store.receipts import ObjectReceipt
 from tasks.incident.layout import closings
 from tasks.record.write import RecordContent
 from tasks.runtime.context import RunContext

@@ -12,7 +12,8 @@ from prefect.states import Cancelled
 from prefect.utilities.annotations import quote
 
 from blocks.workload import Workload
-from tasks.custody.containment.receipt import Cordon, Recovery
+from tasks.custody.containment.cordon import Cordon
+from tasks.custody.containment.receipt import Recovery
 from tasks.custody.evidence.redact import redact
 from tasks.custody.incident.ending import DRY_RUN, NOT_CONTAINED, NOT_RECOVERED, UNVERIFIED, Ending, ending_of
 from tasks.custody.incident.verdict import Verdict, Word

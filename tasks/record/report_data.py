@@ -4,13 +4,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tasks.custody.containment.receipt import Freeze, ObjectReceipt, Recovery, Stop, Watch
+from tasks.custody.containment.receipt import Freeze, Recovery, Stop, Watch
 from tasks.custody.evidence.acquisition import Evidence, Seal
 from tasks.custody.incident.ending import Ending, ending_of
 from tasks.custody.incident.incident import Incident
 from tasks.custody.incident.verdict import Verdict
 from tasks.custody.models.inspection import Inspection
 from tasks.custody.store.latest import Promotion
+from tasks.custody.store.receipts import ObjectReceipt
 from tasks.custody.store.retention import NOTHING, Retention
 
 

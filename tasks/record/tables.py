@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from tasks.custody.containment.receipt import ObjectReceipt
 from tasks.custody.evidence.acquisition import Evidence, Loss, Outcome, Seal
 from tasks.custody.evidence.coverage import impact
 from tasks.custody.evidence.keys import CLOSING, VERDICT, volume_folder
 from tasks.custody.models.inspection import Inspection
+from tasks.custody.store.receipts import ObjectReceipt
 from tasks.record.labels import OUTCOMES, SOUNDNESS
 from tasks.rendering.document import Badge, Both, Cell, Code, Figure, Link, Said, Table, Tone, table
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tasks.collectors import discover
-from tasks.custody.containment.receipt import Freeze, ObjectReceipt, Recovery, Stop, Watch
+from tasks.custody.containment.receipt import Freeze, Recovery, Stop, Watch
 from tasks.custody.evidence.acquisition import Evidence, Seal
 from tasks.custody.evidence.keys import CLOSING, MANIFEST, SEGMENT, VERDICT, record_key, volume_folder
 from tasks.custody.incident.verdict import Verdict
@@ -16,6 +16,7 @@ from tasks.custody.models.inspection import Inspection
 from tasks.custody.step_result import StepResult
 from tasks.custody.store.latest import Promotion
 from tasks.custody.store.manifest import canonical, digest, digest_bytes
+from tasks.custody.store.receipts import ObjectReceipt
 from tasks.evidence.signing import Signer, sign, who_signs
 from tasks.incident.layout import RECORD
 from tasks.record.artifacts import build_artifacts

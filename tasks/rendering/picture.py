@@ -121,7 +121,6 @@ def _panel(run: Run) -> tuple[Element, int]:
 
 
 def _bands(panel: Element, sections: list[str]) -> None:
-    """Draw a background for every second section."""
     names = list(dict.fromkeys(sections))
     for place, section in enumerate(sections):
         if names.index(section) % 2:
@@ -129,24 +128,19 @@ def _bands(panel: Element, sections: list[str]) -> None:
 
 
 def _reused(panel: Element, top: int, section: str, number: int) -> None:
-    """Draw the reused steps of a section."""
     _label(panel, 12, top + 12, f"{section} {_SECTIONS.get(section, '')}: {number} 再利用 cached", "small dim")
     for place in range(min(number, _DIAMONDS)):
         _diamond(panel, _LEFT + 8 + 14 * place, top + 8)
 
 
 class _Scale:
-    """Maps times to horizontal positions."""
-
     def __init__(self, began: datetime, ended: datetime) -> None:
         self.began, self.seconds = began, max((ended - began).total_seconds(), 0.001)
 
     def place(self, at: datetime) -> float:
-        """Return the position of a time."""
         return self.at((at - self.began).total_seconds())
 
     def at(self, seconds: float) -> float:
-        """Return the position of seconds after the beginning."""
         return round(_LEFT + _SPAN * min(max(seconds / self.seconds, 0.0), 1.0), 1)
 
 
@@ -167,7 +161,6 @@ def _ticks(panel: Element, scale: _Scale, bottom: int) -> None:
 
 
 def _steps(panel: Element, scale: _Scale, top: int, step: str, bars: list[Bar]) -> None:
-    """Draw one row with every attempt at one step."""
     _label(panel, 12, top + 12, visible(step, _LABEL), "small")
     for bar in bars:
         left, right = scale.place(bar.began), scale.place(bar.ended)
@@ -207,7 +200,6 @@ def _moments(panel: Element, scale: _Scale, run: Run, bottom: int) -> None:
 
 
 def _named(kind: Course | Moment) -> str:
-    """Return the name in the style sheet."""
     return kind.replace(" ", "-")
 
 

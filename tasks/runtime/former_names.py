@@ -9,10 +9,10 @@ from types import ModuleType
 from typing import Final
 
 from tasks.custody import evidence
-from tasks.custody.containment import receipt
+from tasks.custody.containment import cordon, receipt
 from tasks.custody.evidence import acquisition
 from tasks.custody.models import inspection
-from tasks.custody.store import latest, sent
+from tasks.custody.store import latest, receipts, sent
 
 _MODULES: Final[dict[str, ModuleType]] = {
     "tasks.custody.inspection": inspection,
@@ -20,11 +20,17 @@ _MODULES: Final[dict[str, ModuleType]] = {
     "tasks.custody.turn": latest,
     "tasks.offload": sent,
 }
+_MOVED: Final = (
+    (evidence, acquisition, ("Evidence", "Seal")),
+    (receipt, cordon, ("Challenge", "Cordon")),
+    (receipt, receipts, ("ObjectReceipt", "Receipts")),
+)
 
 
 def know_former_names() -> None:
     """Let an import of an old module name give today's module."""
     for name, module in _MODULES.items():
         sys.modules.setdefault(name, module)
-    for name in ("Evidence", "Seal"):
-        setattr(evidence, name, getattr(acquisition, name))
+    for former, module, classes in _MOVED:
+        for name in classes:
+            setattr(former, name, getattr(module, name))

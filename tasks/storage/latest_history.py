@@ -5,11 +5,12 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tasks.custody.containment.receipt import ObjectReceipt
 from tasks.custody.errors import PermanentStoreError
 from tasks.custody.evidence.keys import LATEST, TURNS, begun_key, done_key, turn_of
-from tasks.custody.store.latest import LatestTransaction, ObjectRef, TurnProof, kept_by
+from tasks.custody.store.latest import LatestTransaction, ObjectRef, TurnProof
+from tasks.custody.store.latest_plan import kept_by
 from tasks.custody.store.manifest import digest_bytes
+from tasks.custody.store.receipts import ObjectReceipt
 from tasks.storage.untrusted_reads import DOCUMENT_LIMIT, fetch, read_back
 from tasks.system.parallel import QUESTIONS, side_by_side
 

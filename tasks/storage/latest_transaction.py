@@ -9,7 +9,6 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from tasks.custody.containment.receipt import ObjectReceipt, unproven
 from tasks.custody.errors import Conflict, Denied, Refused, StoreError, TransientStoreError
 from tasks.custody.evidence.keys import begun_key, done_key, kept_key, latest_name
 from tasks.custody.store.latest import (
@@ -22,12 +21,10 @@ from tasks.custody.store.latest import (
     Promotion,
     Row,
     TurnProof,
-    kept_by,
-    pending,
-    plan,
-    why_not_now,
 )
+from tasks.custody.store.latest_plan import kept_by, pending, plan, why_not_now
 from tasks.custody.store.manifest import canonical, digest, digest_bytes
+from tasks.custody.store.receipts import ObjectReceipt, unproven
 from tasks.custody.store.rows import require_readable
 from tasks.storage.latest_history import History, at_key, history, present
 from tasks.system.parallel import QUESTIONS, side_by_side

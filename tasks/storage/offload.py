@@ -6,12 +6,12 @@ from collections.abc import Collection, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from tasks.custody.containment.receipt import ObjectReceipt
 from tasks.custody.errors import Conflict, PermanentStoreError, StoreError, TransientStoreError
 from tasks.custody.evidence.acquisition import Seal
 from tasks.custody.evidence.keys import claim_key, snapshot_key
 from tasks.custody.store.manifest import canonical, digest_bytes
 from tasks.custody.store.objects import Expected, closing_objects, evidence_objects, snapshot_objects
+from tasks.custody.store.receipts import ObjectReceipt
 from tasks.custody.store.retention import NOTHING, Retention
 from tasks.custody.store.sent import Sent
 from tasks.evidence.seal import read_manifest

@@ -11,7 +11,8 @@ from tasks.custody.evidence.acquisition import Seal
 from tasks.custody.evidence.keys import COVERAGE, claim_key, latest_key
 from tasks.custody.incident.incident import is_ahead
 from tasks.custody.incident.verdict import Verdict, Word
-from tasks.custody.store.latest import Act, LatestPolicy, ObjectRef, Promotion, surplus_of, unsure_of
+from tasks.custody.store.latest import Act, LatestPolicy, ObjectRef, Promotion
+from tasks.custody.store.latest_plan import surplus_of, unsure_of
 from tasks.custody.store.objects import latest_held
 from tasks.evidence.model_findings import held_back
 from tasks.evidence.seal import read_manifest

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from tasks.custody.containment.receipt import ObjectReceipt, Receipts
 from tasks.custody.evidence.acquisition import Seal, StoredFile
 from tasks.custody.evidence.keys import volume_folder
 from tasks.custody.store.objects import Expected, all_objects
+from tasks.custody.store.receipts import ObjectReceipt, Receipts
 from tasks.custody.store.sent import Sent
 from tasks.evidence.seal import read_manifest
 from tasks.evidence.signing import read_signature

@@ -80,7 +80,6 @@ class ControlGroup:
         return "" if self._await(f"frozen {value}") else f"{self.place}: not `frozen {value}` after {_SECONDS:g} s"
 
     def _await(self, line: str) -> bool:
-        """Wait until cgroup.events has this line."""
         deadline = time.monotonic() + _SECONDS
         with suppress(OSError), (self.place / "cgroup.events").open() as events:
             change = select.poll()

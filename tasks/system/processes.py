@@ -12,8 +12,9 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from tasks.custody.containment.container import Standpoint
-from tasks.custody.containment.membership import protected, runs_prefect
+from tasks.custody.containment.membership import protected
 from tasks.custody.containment.process import Identity, Listener, Masks, Process
+from tasks.custody.containment.program import runs_prefect
 
 _LISTEN: Final = "0A"
 _NAME: Final = -1

@@ -5,8 +5,8 @@ from contextlib import contextmanager
 
 from blocks.port import Store
 from blocks.workload import Workload
-from tasks.custody.containment.receipt import ObjectReceipt, Receipts
 from tasks.custody.evidence.acquisition import Seal
+from tasks.custody.store.receipts import ObjectReceipt, Receipts
 from tasks.custody.store.sent import Sent
 from tasks.evidence.collect import collect
 from tasks.evidence.seal import check_seal, seal, sealed

@@ -6,8 +6,9 @@ from typing import Any, Final
 
 from tasks.custody.audit.finding import Finding, broken, shown, unclear
 from tasks.custody.audit.untrusted import Older, Unreadable, document, parsed, typed
+from tasks.custody.containment.cordon import Challenge
 from tasks.custody.containment.pause import Pause
-from tasks.custody.containment.receipt import Challenge, Containment, ObjectReceipt
+from tasks.custody.containment.receipt import Containment
 from tasks.custody.evidence.acquisition import Evidence
 from tasks.custody.evidence.coverage import attempts
 from tasks.custody.evidence.keys import volume_folder
@@ -16,6 +17,7 @@ from tasks.custody.incident.verdict import Verdict, Word, judge, ways_in
 from tasks.custody.store.latest import Promotion
 from tasks.custody.store.manifest import Manifest, canonical
 from tasks.custody.store.objects import all_objects
+from tasks.custody.store.receipts import ObjectReceipt
 
 _SHOWN: Final = 3
 _ADDED: Final = ("pause", "challenge")

@@ -127,5 +127,4 @@ def _scope_alone(path: str, shared: AbstractSet[str]) -> bool:
 
 
 def _upwards(path: str) -> set[str]:
-    """Return the group and its ancestors."""
     return {str(each) for each in (PurePosixPath(path), *PurePosixPath(path).parents)} if path else set()

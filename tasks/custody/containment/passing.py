@@ -4,8 +4,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import PurePath
 from typing import Final
 
-from tasks.custody.containment.membership import Matcher, quotes, survey
+from tasks.custody.containment.membership import Matcher
 from tasks.custody.containment.process import Identity, Process
+from tasks.custody.containment.program import quotes
+from tasks.custody.containment.survey import survey
 
 _ENOUGH: Final = 3
 

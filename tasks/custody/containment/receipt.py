@@ -1,4 +1,4 @@
-"""Define the results of freeze, stop, watch, cordon, containment, stored objects and recovery."""
+"""Define the results of freeze, stop, watch, containment check and recovery (runbook §2, §3, §7)."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -8,9 +8,8 @@ from datetime import datetime
 from tasks.custody.containment.container import FrozenContainer, StoppedContainer
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.groups import Way
-from tasks.custody.containment.process import NOBODY, Identity
+from tasks.custody.containment.process import Identity
 from tasks.custody.containment.source import Source
-from tasks.custody.evidence.keys import SNAPSHOTS
 from tasks.custody.step_result import StepResult
 
 
@@ -168,55 +167,6 @@ class Watch(StepResult):
 
 
 @dataclass(frozen=True, repr=False)
-class Challenge(StepResult):
-    """A test launch under the cordon. `caught` is empty if nothing stopped it; `skipped` says why there was no test."""
-
-    at: datetime
-    caught: str = ""
-    skipped: str = ""
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether no training could be started."""
-        return bool(self.caught or self.skipped)
-
-    @property
-    def summary(self) -> str:
-        """The outcome of the test launch."""
-        if self.skipped:
-            return f"no launch was tried: {self.skipped}"
-        return f"a launch was caught: {self.caught}" if self.caught else "a training could be started under the cordon"
-
-
-@dataclass(frozen=True, repr=False)
-class Cordon(StepResult):
-    """The holder of the training lock. `held` is False if another process holds it; `reason` says which."""
-
-    lock: str
-    held: bool
-    guard: Identity | None
-    since: str
-    incident: str
-    reason: str = ""
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether the guard holds the lock."""
-        return self.held
-
-    @property
-    def summary(self) -> str:
-        """The lock and its holder."""
-        if self.guard == NOBODY:
-            return f"{self.lock} would be held by a guard"
-        if self.held:
-            return f"{self.lock} is held by guard {self.guard.pid if self.guard else '?'} since {self.since}"
-        return f"{self.lock} is not ours: {self.reason}"
-
-
-@dataclass(frozen=True, repr=False)
 class Containment(StepResult):
     """The check after the stop: what of the workload is alive, and whether the lock refuses new training.
 
@@ -255,50 +205,6 @@ class Containment(StepResult):
         return f"not contained: {'; '.join(self.alive[:3]) or self.reason}{notes}"
 
 
-@dataclass(frozen=True)
-class ObjectReceipt:
-    """One object, and what the store says about it. `proven` only if the store's own digest agrees.
-
-    `lost` was never sent: for lack of room it was hashed in place, and has changed or vanished since. `read` was proven
-    by reading its bytes back, on request or because the store has no comparable digest. `exclusive` is False if the
-    store cannot guarantee that nothing was overwritten: it has no conditional write.
-    """
-
-    key: str
-    sha256: str
-    size: int
-    proven: bool
-    reason: str = ""
-    lost: bool = False
-    read: bool = False
-    exclusive: bool = True
-
-
-@dataclass(frozen=True, repr=False)
-class Receipts(StepResult):
-    """Receipts of many objects: of an offload, a verification or a promotion."""
-
-    objects: tuple[ObjectReceipt, ...]
-    reason: str = ""
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether the store vouches for every object."""
-        return not unproven(self.objects)
-
-    @property
-    def summary(self) -> str:
-        """Number and size of proven objects, and the first that is not proven or lost."""
-        size = sum(receipt.size for receipt in self.objects if receipt.proven)
-        bad, gone = unproven(self.objects), lost(self.objects)
-        words = f"{len(self.objects) - len(bad) - len(gone)} objects, {size} bytes"
-        if bad:
-            words += f"; {len(bad)} not: {bad[0].key}: {bad[0].reason}"
-        if gone:
-            words += f"; {len(gone)} lost: {gone[0].key}: {gone[0].reason}"
-        return f"{words}; {self.reason}" if self.reason else words
-
-
 @dataclass(frozen=True, repr=False)
 class Recovery(StepResult):
     """The recovered API: the process that we started, the model it serves, and its answers.
@@ -329,18 +235,3 @@ class Recovery(StepResult):
         words += f", sha256 {self.sha256[:12]} as in the manifest" if self.sha256 else ""
         words += f", and predicts {self.prediction}" if self.prediction else ""
         return f"{words}; not proven: {'; '.join(self.unproven)}" if self.unproven else words
-
-
-def unproven(receipts: Iterable[ObjectReceipt]) -> list[ObjectReceipt]:
-    """Return the objects that the store did not vouch for, without those that are lost."""
-    return [receipt for receipt in receipts if not (receipt.proven or receipt.lost)]
-
-
-def lost(receipts: Iterable[ObjectReceipt]) -> list[ObjectReceipt]:
-    """Return the objects whose sealed content no longer exists anywhere."""
-    return [receipt for receipt in receipts if receipt.lost]
-
-
-def lost_once(receipts: Iterable[ObjectReceipt]) -> list[ObjectReceipt]:
-    """Return the lost objects without their copies in snapshots, which are lost with them."""
-    return [receipt for receipt in lost(receipts) if not receipt.key.startswith(SNAPSHOTS)]

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Final
 
-from tasks.custody.containment.membership import EVERYBODYS, multiplexes, program, quotes, runs_prefect
 from tasks.custody.containment.process import Identity, Process, ancestry, descendants, handed_down
+from tasks.custody.containment.program import EVERYBODYS, multiplexes, program, quotes, runs_prefect
 from tasks.custody.containment.service import unit_of
 from tasks.custody.evidence.redact import redact_command
 from tasks.custody.visible import visible

@@ -6,10 +6,12 @@ from itertools import takewhile
 from pathlib import PurePath
 from typing import Final
 
-from tasks.custody.containment.membership import STARTED, Member, quotes, rooted
+from tasks.custody.containment.membership import Member, rooted
 from tasks.custody.containment.process import Identity, Process, descendants, parents_first
+from tasks.custody.containment.program import quotes
 from tasks.custody.containment.service import unit_of
 from tasks.custody.containment.source import keeps_only, may_be_ended
+from tasks.custody.containment.survey import STARTED
 from tasks.custody.evidence.redact import command_line
 
 SUSPECT: Final = "suspect"

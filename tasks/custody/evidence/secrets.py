@@ -109,7 +109,6 @@ def _placed(line: int, text: bytes, places: Iterable[tuple[int, str]]) -> Iterat
 
 
 def _unsearched(limit: int | None, *, binary: bool, ended: bool) -> str:
-    """Return what was not searched for, and where."""
     parts = ["binary: only for keys and tokens of well-known shapes"] if binary else []
     return "; ".join([*parts, *([] if ended else [f"what follows its first {limit} bytes"])])
 

@@ -93,7 +93,6 @@ class _Open:
         )
 
     def attempt(self, step: str) -> int:
-        """Return the number of the next attempt at the step."""
         return 1 + sum(bar.step == step for bar in self.bars)
 
 

@@ -5,10 +5,12 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
+from tasks.custody.containment.cordon import Challenge
 from tasks.custody.containment.pause import Pause
-from tasks.custody.containment.receipt import Challenge, Containment, ObjectReceipt, lost_once, unproven
+from tasks.custody.containment.receipt import Containment
 from tasks.custody.containment.thaw import Thawed
 from tasks.custody.evidence.acquisition import Evidence
+from tasks.custody.store.receipts import ObjectReceipt, lost_once, unproven
 
 _SHOWN: Final = 5
 

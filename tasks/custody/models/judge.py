@@ -155,7 +155,6 @@ def _objects(top: object) -> Iterator[Made]:
 
 
 def _strings(array: Made) -> list[str]:
-    """Return the items of a text array."""
     for made in _objects(array):
         for state in made.states:
             if isinstance(state, tuple) and state and isinstance(state[-1], list):

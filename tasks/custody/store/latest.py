@@ -1,11 +1,11 @@
-"""Plan a numbered transaction ("turn") of latest/: what is added, replaced, kept or deleted, and why (runbook §5).
+"""Define a numbered transaction ("turn") of latest/, how it is stored, and its result (runbook §5).
 
 The process that creates the number has the turn, so two cannot run at once. A turn without a commit is resumed by the
 next one.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -13,11 +13,10 @@ from typing import Any, Final, Literal, TypeAlias
 
 from pydantic import TypeAdapter
 
-from tasks.custody.containment.receipt import ObjectReceipt, unproven
-from tasks.custody.evidence.acquisition import Evidence
-from tasks.custody.evidence.keys import SNAPSHOT_FOLDERS, begun_key, done_key, in_snapshot, kept_key, latest_name
+from tasks.custody.evidence.keys import begun_key, done_key, latest_name
 from tasks.custody.evidence.parts import Parts
 from tasks.custody.step_result import StepResult
+from tasks.custody.store.receipts import ObjectReceipt, unproven
 from tasks.custody.store.rows import read_rows, spelled
 
 LatestPolicy: TypeAlias = Literal["never", "guarded", "mirror"]
@@ -150,84 +149,6 @@ def _row(said: bytes) -> Row:
     return replace(row, after=row.before) if row.after == row.before else row
 
 
-def plan(
-    number: int,
-    present: Latest,
-    wanted: Latest,
-    *,
-    surplus: Collection[str] = (),
-    remove: Collection[str] = (),
-) -> tuple[Row, ...]:
-    """Return what the turn of this number does with each file.
-
-    `remove` may be deleted if their content is held elsewhere; `surplus` is what a mirror would delete. Afterwards
-    everything wanted is present, and everything replaced or deleted is held elsewhere. Planning again gives only KEEP;
-    the `before` of all rows is what was present.
-    """
-    surplus, remove = frozenset(surplus), frozenset(remove)
-
-    def row(key: str) -> Row:
-        before, after = present.get(key), wanted.get(key)
-        if before is None:
-            return Row(key, Act.ADD, None, after)
-        if after is None:
-            gone = key in remove and before.key
-            left = Act.WOULD_DELETE if key in surplus | remove else Act.KEEP
-            return Row(key, Act.DELETE if gone else left, before, None if gone else before)
-        if before.sha256 == after.sha256:
-            known = before if before.key else after
-            return Row(key, Act.KEEP, known, known)
-        return Row(
-            key, Act.REPLACE, before if before.key else replace(before, key=kept_key(number, latest_name(key))), after
-        )
-
-    return tuple(row(key) for key in sorted({*present, *wanted}))
-
-
-def surplus_of(
-    present: Latest, wanted: Latest, spared: Collection[str], unsure: Collection[str] = ()
-) -> frozenset[str]:
-    """Return what a mirror deletes: files that the workload no longer has, in folders of which it has any.
-
-    A missing folder deletes nothing, nor does an incompletely collected one (`unsure`). Files that exist but may not be
-    promoted (`spared`) keep their last good state.
-    """
-    folders = {_folder(key) for key in wanted} - {*unsure}
-    return frozenset(
-        key
-        for key in present
-        if key not in wanted and key not in spared and in_snapshot(latest_name(key)) and _folder(key) in folders
-    )
-
-
-def unsure_of(attempts: Collection[Evidence]) -> frozenset[str]:
-    """Return the folders that were not collected completely: files not found there may still exist."""
-    lost = {part for item in attempts for loss in item.losses for part in loss.source.split("/")}
-    bare = {item.collector for item in attempts if not item.outcome.is_complete}
-    return frozenset(SNAPSHOT_FOLDERS) & (lost | bare)
-
-
-def _folder(key: str) -> str:
-    return latest_name(key).partition("/")[0]
-
-
-def pending(turn: LatestTransaction) -> tuple[dict[str, ObjectRef], frozenset[str]]:
-    """Return what remains of an uncommitted turn: files to write, and keys to delete."""
-    coming = {row.key: row.after for row in turn.rows if row.act in {Act.ADD, Act.REPLACE} and row.after}
-    return coming, frozenset(row.key for row in turn.rows if row.act is Act.DELETE)
-
-
-def why_not_now(last: LatestTransaction, incident: str, now: datetime) -> str:
-    """Return why an uncommitted turn may not be resumed yet; empty if it may.
-
-    An incident's earlier run is known to be dead: only one run at a time owns the workload.
-    """
-    if (incident and last.incident == incident) or now - last.begun_at > GIVEN_UP:
-        return ""
-    who = last.incident or (f"lowering {last.lowered}" if last.lowered else f"a rollback before turn {last.undoes}")
-    return f"turn {last.number} ({who}, by {last.by}) is under way since {last.begun_at:%Y-%m-%d %H:%M:%S} UTC"
-
-
 @dataclass(frozen=True)
 class TurnProof:
     """Digests of a turn's two documents, and of the content that it kept from latest/, by key."""
@@ -270,9 +191,3 @@ class Promotion(StepResult):
         words = f"turn {self.turn.number}: {self.counts}"
         words += f"; {len(bad)} not: {bad[0].key}: {bad[0].reason}" if bad else ""
         return f"{words}; {self.reason}" if self.reason else words
-
-
-def kept_by(number: int, rows: Iterable[Row]) -> dict[str, str]:
-    """Return the copies that a turn made of content that it replaced, digest by key."""
-    befores = ((row.key, row.before) for row in rows if row.act is Act.REPLACE and row.before)
-    return {held.key: held.sha256 for key, held in befores if held.key == kept_key(number, latest_name(key))}

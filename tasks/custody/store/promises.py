@@ -77,21 +77,21 @@ class Promises:
         if self.untried:
             yield f"what this store does could not be tried, so no digest or condition is relied on: {self.untried}"
         elif not self.digests:
-            yield f"it {'tells no digest' if self.refuses else 'takes a wrong digest'}"
+            yield f"it {'reports no digest' if self.refuses else 'accepts a wrong digest'}"
         if not self.digests:
             yield "every byte is read back instead of trusting its digests"
         elif not self.refuses_parts:
-            yield "it was not seen to refuse a wrong digest of a part: what is sent in parts is read back"
+            yield "it did not refuse a wrong digest of a part: what is sent in parts is read back"
         if self.untried and not self.locks:
-            yield "a lock counts where it tells of one; that it keeps locks was not seen"
+            yield "locks that it reports count, although it could not be tested that it keeps them"
         if not self.puts:
             why = "" if self.untried else "it has no condition on new objects: "
-            yield f"{why}each new object is looked for before and after, and others may come between"
+            yield f"{why}each new object is looked for before and after; another writer may come between"
         if self.puts and not self.copies:
-            yield "it heeds no condition on copies: bytes are sent again instead of copied"
+            yield "it ignores the condition on copies: bytes are sent again instead of copied"
         if self.puts and not self.parts:
             yield (
-                "it heeds no condition on parts: large files are sent whole; above "
+                "it ignores the condition on uploads in parts: large files are sent whole; above "
                 f"{ONE_REQUEST >> 30} GiB they are looked for before and after"
             )
         if not self.locks_as_told:

@@ -95,7 +95,6 @@ def _until_end(lines: Iterator[bytes], make: Callable[[bytes], T]) -> tuple[byte
 
 
 def _lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield lines without their ends."""
     rest, size = b"", 0
     for piece in pieces:
         if (size := size + len(piece)) > BYTES_LIMIT:

@@ -108,7 +108,6 @@ def _make(key: PrivateKey, kind: bytes, message: bytes) -> bytes:
 
 
 def _check(line: str, made: bytes, message: bytes) -> None:
-    """Raise an error unless the key made this signature."""
     fields = _Fields(made)
     kind, raw = fields.text(), fields.text()
     fields.end()

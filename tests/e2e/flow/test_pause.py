@@ -22,8 +22,9 @@ from tasks.adapters.prefect_scheduler import PrefectScheduler
 from tasks.cli.__main__ import let_go as uncordon_by_hand
 from tasks.cli.status import status
 from tasks.containment.pause_prefect import pause, read_prior, resume
+from tasks.custody.containment.cordon import Challenge
 from tasks.custody.containment.pause import Kind, Launcher, LauncherState, Pause, launchers, with_first_seen
-from tasks.custody.containment.receipt import Challenge, Containment
+from tasks.custody.containment.receipt import Containment
 from tasks.custody.errors import Refused
 from tasks.custody.incident.verdict import Word
 from tasks.incident.layout import PRIOR

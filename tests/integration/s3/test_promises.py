@@ -282,7 +282,7 @@ def test_where_the_canary_may_not_be_tried_a_lock_counts_as_it_is_told(
         owner.create_bucket(Bucket=bucket, ObjectLockEnabledForBucket=True)
         store = S3Store(bucket, "untried", credentials=credentials, endpoint=door.endpoint, retention=asked)
         assert store.promises().untried
-        assert not any("heeds no" in note for note in store.promises().notes)
+        assert not any("ignores the condition" in note for note in store.promises().notes)
         with case_of(small.block(), store) as context:
             key, sha256 = evidence_key(INCIDENT, 1, "logs/a"), hashlib.sha256(b"a").hexdigest()
             store.create(key, b"a", sha256)

@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blocks.workload import Workload
-from tasks.custody.containment.receipt import Receipts, lost_once, unproven
 from tasks.custody.errors import Tampered
 from tasks.custody.evidence.acquisition import IN_PLACE, Evidence, Outcome, Seal
 from tasks.custody.evidence.keys import MANIFEST
 from tasks.custody.evidence.room import Free, Place, places
 from tasks.custody.store.manifest import digest
+from tasks.custody.store.receipts import Receipts, lost_once, unproven
 from tasks.custody.store.sent import Sent
 from tasks.evidence.collect import _key, collect
 from tasks.evidence.seal import check_seal, read_manifest, seal

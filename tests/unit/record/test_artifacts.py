@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from blocks.store import EvidenceStore
-from tasks.custody.containment.receipt import ObjectReceipt
+from tasks.custody.store.receipts import ObjectReceipt
 from tasks.record.artifacts import build_artifacts
 from tasks.record.postmortem import postmortem
 from tasks.runtime.artifact import PrefectArtifact

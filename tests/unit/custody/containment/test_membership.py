@@ -9,19 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.custody.containment.membership import (
-    Matcher,
-    Member,
-    members,
-    program,
-    protected,
-    quotes,
-    rooted,
-    runs_prefect,
-    survey,
-)
+from tasks.custody.containment.membership import Matcher, Member, members, protected, rooted
 from tasks.custody.containment.process import Identity, Process, descendants
+from tasks.custody.containment.program import program, quotes, runs_prefect
 from tasks.custody.containment.source import keeps_only, lineages
+from tasks.custody.containment.survey import survey
 
 ROOT = PurePath("/srv/work load")
 TRAIN = Matcher("training", r"python\S* -u src/train\.py .*--mode full")

@@ -6,8 +6,9 @@ from pathlib import PurePath
 
 import pytest
 
-from tasks.custody.containment.membership import STARTED, Matcher, Named, excused, members, protected, survey
+from tasks.custody.containment.membership import Matcher, Named, excused, members, protected
 from tasks.custody.containment.process import Identity, Process
+from tasks.custody.containment.survey import STARTED, survey
 from tasks.custody.containment.suspect import advice, included
 from tasks.custody.containment.traces import Facts, Traces
 from tasks.custody.incident.description import pattern

@@ -6,26 +6,12 @@ from datetime import UTC, datetime
 import pytest
 
 from tasks.custody.containment.container import ContainerIdentity, FrozenContainer, StoppedContainer
+from tasks.custody.containment.cordon import Challenge, Cordon
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.process import NOBODY, Identity
-from tasks.custody.containment.receipt import (
-    Challenge,
-    Containment,
-    Cordon,
-    Freeze,
-    Frozen,
-    ObjectReceipt,
-    Receipts,
-    Recovery,
-    Returned,
-    Stop,
-    Stopped,
-    Watch,
-    lost,
-    lost_once,
-    unproven,
-)
+from tasks.custody.containment.receipt import Containment, Freeze, Frozen, Recovery, Returned, Stop, Stopped, Watch
 from tasks.custody.step_result import StepResult
+from tasks.custody.store.receipts import ObjectReceipt, Receipts, lost, lost_once, unproven
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 WHO = Identity(41, 77)

@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.custody.containment.pause import Kind, Launcher, LauncherState, Resume
-from tasks.custody.containment.receipt import Containment, ObjectReceipt
+from tasks.custody.containment.receipt import Containment
 from tasks.custody.containment.thaw import Thawed
 from tasks.custody.evidence.acquisition import Evidence, Outcome, StoredFile
 from tasks.custody.incident.verdict import Verdict, Word, judge, judge_thaw, why_not_recover
+from tasks.custody.store.receipts import ObjectReceipt
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 ID = "IR-20260102T030405Z"

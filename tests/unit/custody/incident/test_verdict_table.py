@@ -9,10 +9,12 @@ from typing import Final
 
 import pytest
 
+from tasks.custody.containment.cordon import Challenge
 from tasks.custody.containment.pause import Kind, Launcher, LauncherState, Pause
-from tasks.custody.containment.receipt import Challenge, Containment, ObjectReceipt
+from tasks.custody.containment.receipt import Containment
 from tasks.custody.evidence.acquisition import Evidence, Outcome
 from tasks.custody.incident.verdict import Word, judge, ways_in
+from tasks.custody.store.receipts import ObjectReceipt
 
 NOW: Final = datetime(2026, 1, 2, tzinfo=UTC)
 ID: Final = "IR-20260102T030405Z"

@@ -51,16 +51,16 @@ def test_a_digest_counts_only_where_a_wrong_one_is_refused() -> None:
     ("seen", "told"),
     [
         (KEPT, []),
-        (Promises(tells=False), ["tells no digest", "read back"]),
-        (Promises(refuses=False), ["takes a wrong digest", "read back"]),
+        (Promises(tells=False), ["reports no digest", "read back"]),
+        (Promises(refuses=False), ["accepts a wrong digest", "read back"]),
         (Promises(puts=False), ["before and after"]),
         (Promises(copies=False), ["sent again instead of copied"]),
         (Promises(parts=False), ["sent whole; above 5 GiB"]),
         (Promises(refuses_parts=False), ["of a part"]),
         (Promises(locks=False), ["does not keep a lock"]),
-        (Promises(tells=False, locks=False), ["tells no digest", "read back", "does not keep a lock"]),
+        (Promises(tells=False, locks=False), ["reports no digest", "read back", "does not keep a lock"]),
         (Promises(refuses=False, tells=False, puts=False, untried="403"), ["not be tried", "read", "each new"]),
-        (Promises(refuses=False, locks=False, untried="403"), ["not be tried", "read", "a lock counts"]),
+        (Promises(refuses=False, locks=False, untried="403"), ["not be tried", "read", "locks that it reports count"]),
     ],
 )
 def test_what_is_done_in_another_way_is_said(seen: Promises, told: list[str]) -> None:

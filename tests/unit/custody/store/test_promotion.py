@@ -2,9 +2,10 @@
 
 import pytest
 
-from tasks.custody.containment.receipt import ObjectReceipt
 from tasks.custody.evidence.keys import begun_key, done_key, kept_key
-from tasks.custody.store.latest import Act, ObjectRef, Promotion, Row, TurnProof, kept_by
+from tasks.custody.store.latest import Act, ObjectRef, Promotion, Row, TurnProof
+from tasks.custody.store.latest_plan import kept_by
+from tasks.custody.store.receipts import ObjectReceipt
 from tasks.custody.store.sent import Sent
 
 PROOF = TurnProof(3, "b" * 64, "d" * 64, {"promotions/000003/kept/m": "e" * 64})

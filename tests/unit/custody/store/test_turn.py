@@ -11,20 +11,8 @@ from hypothesis import strategies as st
 
 from tasks.custody.evidence.acquisition import Evidence, Loss, Outcome
 from tasks.custody.evidence.keys import begun_key, done_key, kept_key, latest_name, turn_of
-from tasks.custody.store.latest import (
-    CHANGES,
-    GIVEN_UP,
-    Act,
-    Latest,
-    LatestTransaction,
-    ObjectRef,
-    kept_by,
-    pending,
-    plan,
-    surplus_of,
-    unsure_of,
-    why_not_now,
-)
+from tasks.custody.store.latest import CHANGES, GIVEN_UP, Act, Latest, LatestTransaction, ObjectRef
+from tasks.custody.store.latest_plan import kept_by, pending, plan, surplus_of, unsure_of, why_not_now
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 KEYS = [f"latest/{folder}/{name}" for folder in ("models", "artifacts", "logs", "other") for name in "abc"]

@@ -1,0 +1,66 @@
+"""Define the results of an offload, a verification or a promotion, object by object (runbook §5, §6)."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from tasks.custody.evidence.keys import SNAPSHOTS
+from tasks.custody.step_result import StepResult
+
+
+@dataclass(frozen=True)
+class ObjectReceipt:
+    """One object, and what the store says about it. `proven` only if the store's own digest agrees.
+
+    `lost` was never sent: for lack of room it was hashed in place, and has changed or vanished since. `read` was proven
+    by reading its bytes back, on request or because the store has no comparable digest. `exclusive` is False if the
+    store cannot guarantee that nothing was overwritten: it has no conditional write.
+    """
+
+    key: str
+    sha256: str
+    size: int
+    proven: bool
+    reason: str = ""
+    lost: bool = False
+    read: bool = False
+    exclusive: bool = True
+
+
+@dataclass(frozen=True, repr=False)
+class Receipts(StepResult):
+    """Receipts of many objects: of an offload, a verification or a promotion."""
+
+    objects: tuple[ObjectReceipt, ...]
+    reason: str = ""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the store vouches for every object."""
+        return not unproven(self.objects)
+
+    @property
+    def summary(self) -> str:
+        """Number and size of proven objects, and the first that is not proven or lost."""
+        size = sum(receipt.size for receipt in self.objects if receipt.proven)
+        bad, gone = unproven(self.objects), lost(self.objects)
+        words = f"{len(self.objects) - len(bad) - len(gone)} objects, {size} bytes"
+        if bad:
+            words += f"; {len(bad)} not: {bad[0].key}: {bad[0].reason}"
+        if gone:
+            words += f"; {len(gone)} lost: {gone[0].key}: {gone[0].reason}"
+        return f"{words}; {self.reason}" if self.reason else words
+
+
+def unproven(receipts: Iterable[ObjectReceipt]) -> list[ObjectReceipt]:
+    """Return the objects that the store did not vouch for, without those that are lost."""
+    return [receipt for receipt in receipts if not (receipt.proven or receipt.lost)]
+
+
+def lost(receipts: Iterable[ObjectReceipt]) -> list[ObjectReceipt]:
+    """Return the objects whose sealed content no longer exists anywhere."""
+    return [receipt for receipt in receipts if receipt.lost]
+
+
+def lost_once(receipts: Iterable[ObjectReceipt]) -> list[ObjectReceipt]:
+    """Return the lost objects without their copies in snapshots, which are lost with them."""
+    return [receipt for receipt in lost(receipts) if not receipt.key.startswith(SNAPSHOTS)]
