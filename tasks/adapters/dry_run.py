@@ -93,7 +93,7 @@ class RehearsalHost:
 
     def hold(self, orders: "GuardConfig") -> Identity:
         """Record the cordon."""
-        self._would("hold the lock", orders.lock, "no new training; the guard freezes whoever does not ask for it")
+        self._would("hold the lock", orders.lock, "no new training; the guard freezes what does not ask for it")
         self._cordon = (NOBODY, Path(orders.lock))
         return self._cordon[0]
 

@@ -62,7 +62,7 @@ def mounts(mountinfo: str) -> dict[str, tuple[str, str]]:
 
 def _limits(mounted: tuple[str, str] | None, path: str) -> dict[str, Any]:
     if mounted is None:
-        return {"not read": "its hierarchy is mounted nowhere that we see"}
+        return {"not read": "its hierarchy is not mounted in our namespace"}
     top, place = mounted
     relative = os.path.relpath(path, top)
     if relative.startswith("../") or relative == ".." or ".." in PurePosixPath(path).parts:

@@ -77,9 +77,7 @@ class Copying:
     def _opened(self, descriptor: int, name: bytes, real: bytes) -> StoredFile | Loss:
         before = os.fstat(descriptor)
         if self._foreign(before, real):
-            reason = (
-                f"a hard link to a file of user {before.st_uid}, who is none of the workload's, and closed to others"
-            )
+            reason = f"a hard link to a private file of user {before.st_uid}, who is no user of the workload"
             return Loss(quote(name), Outcome.DENIED, reason)
         note = "" if real == os.path.normpath(name) else f"a link to {quote(real)}"
         if reason := self._too_much(descriptor, before):

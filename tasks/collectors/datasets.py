@@ -86,7 +86,7 @@ def _asked(target: Target) -> tuple[list[Asked], list[dict[str, Any]]]:
             homes.setdefault(home.place, home)
     owner = (target.owner, group_of(target.owner))
     if not homes:
-        by = "the owner's home, for no process lived that could say another"
+        by = "the owner's home, because no living process names another"
         homes[Path()] = Asked(Path(home_of(target.owner), _HOME), by, *owner)
     return [Asked(Path(target.root, "data"), "data/ of the root", *owner), *homes.values()], told
 

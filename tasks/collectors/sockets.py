@@ -166,7 +166,7 @@ def make(target: Target) -> bytes:
         _ROW.format(one.kind, one.state, printable([one.local]), one.peer, _told(holders.get(inode, [])))
         for inode, one in islice(shown, _MOST)
     ]
-    notes = [f"{denied} processes would not tell what they hold\n"] if denied else []
+    notes = [f"{denied} processes could not be read\n"] if denied else []
     notes += [f"{len(shown) - _MOST} more are not shown\n"] if len(shown) > _MOST else []
     head = _ROW.format("KIND", "STATE", "LOCAL", "PEER", "HELD BY")
     return "".join([head, *rows, *notes]).encode(errors="backslashreplace")

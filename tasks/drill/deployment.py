@@ -36,7 +36,7 @@ def save_blocks(server: PrefectServer, store: SeaweedFS, workload: Workload) -> 
 
 
 def deploy(server: PrefectServer) -> None:
-    """As `make deploy` does it."""
+    """Deploy as `make deploy` does."""
     _run(server, "tasks.deployment", "--name", NAME, "--pool", POOL)
 
 

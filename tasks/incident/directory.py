@@ -45,7 +45,7 @@ class IncidentDirectory:
     def summary(self) -> str:
         """What a person has to know of it."""
         if not self.real:
-            return "no folder of this host takes a file: nothing of this incident outlives its run"
+            return "no folder of this host can be written: nothing of this incident outlives its run"
         words = f"{self.reserved} bytes are reserved" if self.reserved else "there is no room for a reserve"
         return f"{words}; it lies in memory, a reboot clears it" if self.volatile else words
 
