@@ -41,7 +41,7 @@ def runs_python(pid: int) -> bool:
     return any(b"python" in line.rpartition(b"/")[2] for line in maps.splitlines() if b"r-xp" in line)
 
 
-def look(spy: str, pid: int, start: int, seconds: float) -> Look:
+def read_stacks(spy: str, pid: int, start: int, seconds: float) -> Look:
     """Return the stacks of one process, or why there are none."""
     try:
         if start_of(pid) != start:
@@ -88,7 +88,7 @@ def _indented(words: str) -> str:
 
 def _in_time(spy: str, pid: int, start: int, until: float) -> Look:
     left = min(_EACH_SECONDS, until - time.monotonic())
-    return look(spy, pid, start, left) if left > 0 else (Outcome.TIMED_OUT, "the time was used up")
+    return read_stacks(spy, pid, start, left) if left > 0 else (Outcome.TIMED_OUT, "the time was used up")
 
 
 def _whole(data: bytes, looks: Iterable[Look]) -> bytes:
