@@ -16,7 +16,7 @@ POOL ?= evacuation
 ENGINE ?= $(CURDIR)/$(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help drill deploy evacuate status uncordon thaw audit pull rollback lower test test-fast mutants check fmt soak ceph bench-contain bench-offload bench-trigger reference lock clean
+.PHONY: help drill deploy evacuate status uncordon thaw audit pull rollback lower test test-fast mutants check fmt soak ceph ceph-installed bench-contain bench-offload bench-trigger reference lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*##/\t/' | expand -t 12
@@ -71,9 +71,13 @@ test-fast: $(STAMP)  ## the unit tests, which need no server: under a minute
 mutants: $(STAMP)  ## which changed lines the tests notice: SET=laws|acts SEED=1 NUMBER=60 RAN=coverage.json; writes build/mutants/
 	$(BIN)/python -m tests.mutants $(or $(SET),laws) --seed $(or $(SEED),1) --number $(or $(NUMBER),60) $(if $(RAN),--ran "$(RAN)")
 
-ceph: $(STAMP)  ## the store's contract and a whole incident on Ceph's gateway, which it installs (Debian, root): two minutes
-	command -v radosgw >/dev/null || apt-get install -y --no-install-recommends ceph-mon ceph-osd ceph-mgr radosgw ceph-common
-	$(BIN)/python -m pytest tests/integration/ceph -m soak $(ARGS)
+ceph-installed:  ## install the gateway of Ceph that tests run on (Debian, root)
+	command -v radosgw >/dev/null && exit
+	apt-get update
+	DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends ceph-mon ceph-osd ceph-mgr radosgw ceph-common
+
+ceph: $(STAMP) ceph-installed  ## the store's contract and a whole incident on Ceph's gateway: two minutes
+	$(BIN)/python -m pytest tests/integration/ceph $(ARGS)
 
 soak: $(STAMP)  ## the long campaigns, of which the test suite runs a sample
 	$(BIN)/python -m pytest -m soak $(ARGS)

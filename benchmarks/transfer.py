@@ -33,7 +33,7 @@ from tasks.evidence.collect import collect
 from tasks.evidence.seal import check_seal, read_manifest, seal, sealed
 from tasks.incident.current import read_incident
 from tasks.incident.run_lock import take_ownership
-from tasks.runtime.context import RunContext
+from tasks.runtime.context import RunContext, open_context
 from tasks.runtime.progress import Progress
 from tasks.storage.offload import offload, prove
 from tasks.storage.promote import promote
@@ -101,11 +101,11 @@ def _case(job: Job) -> Iterator[RunContext]:
         aws_secret_access_key=SecretStr(os.environ["AWS_SECRET_ACCESS_KEY"]),
     )
     about = Incident(job.incident, "bench", socket.gethostname(), boot_id(), now, now, "a bench", "nobody")
-    context = RunContext(about, workload, "bench", "bench", dry_run=False, ownership=ownership, saved={})
-    context.store = EvidenceStore(
+    context = open_context(about, workload, "bench", "bench", dry_run=False, lock=ownership, saved={})
+    context.store.evidence = EvidenceStore(
         bucket=job.bucket, prefix="ours", endpoint=job.endpoint, region="us-east-1", credentials=keys
     ).open()
-    context.incident = read_incident(context.home) or context.incident
+    context.incident = read_incident(context.directory.path) or context.incident
     try:
         yield context
     finally:
@@ -121,14 +121,16 @@ def _latest(context: RunContext, seals: Sequence[Seal]) -> None:
     """All of it may go: that it is sound is for other steps to say."""
     verdict = Verdict(Word.VERIFIED, (), (), (), "")
     made = _made(promote.fn(context, seals, verdict, "guarded"))
-    named = sum(1 for file in read_manifest(context, 1).files if file.source)
+    named = sum(1 for file in read_manifest(context.directory, 1).files if file.source)
     _require(len(made.objects) == named and made.is_complete, "every file of latest/")
 
 
 def _one_prefix(context: RunContext, wanted: Sequence[Expected]) -> None:
-    manifest = read_manifest(context, 1)
+    manifest = read_manifest(context.directory, 1)
     progress = Progress(len(wanted), sum(item.size for item in wanted))
-    there = Delivery(context, Ledger(context.home, context.store.place), manifest, {}, progress).deliver(wanted)
+    there = Delivery(
+        context, Ledger(context.directory.path, context.store.evidence.place), manifest, {}, progress
+    ).deliver(wanted)
     _require(len(there) == len(wanted), "every file")
 
 
@@ -144,14 +146,14 @@ def _require(holds: bool, what: str) -> None:  # noqa: FBT001
 
 def _acts(context: RunContext) -> dict[str, Callable[[], Any]]:
     copied, seals = list[Evidence](), list(sealed(context))
-    wanted = evidence_objects(read_manifest(context, 1)) if seals else []
+    wanted = evidence_objects(read_manifest(context.directory, 1)) if seals else []
     return {
         "copy": lambda: copied.append(_made(collect.fn(context, "artifacts"))),
         "seal": lambda: seals.append(_made(seal.fn(context, 1, copied))),
         "check": lambda: check_seal.fn(context, seals),
         "offload": lambda: offload.fn(context, seals, seals[-1]),
         "verify": lambda: _require(
-            _made(verify.fn(context, seals, Sent(0, 0, context.place))).is_complete, "every object"
+            _made(verify.fn(context, seals, Sent(0, 0, context.store.label))).is_complete, "every object"
         ),
         "latest": lambda: _latest(context, seals),
         "one prefix": lambda: _one_prefix(context, wanted),

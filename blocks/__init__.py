@@ -1,4 +1,4 @@
-"""Configuration as Prefect blocks, and the stores behind one interface. Nothing here knows a step of the runbook."""
+"""Configuration as Prefect blocks, and one interface for every evidence store. Knows no step of the runbook."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -21,5 +21,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """Names that `prefect block register -m blocks` finds."""
+    """List the names that `prefect block register -m blocks` registers."""
     return [*globals(), *__all__]

@@ -1,4 +1,4 @@
-"""Save blocks from a file: `python -m blocks evacuation.toml`. Saving again replaces what is saved under the name."""
+"""Save blocks from a file: `python -m blocks evacuation.toml`. Replaces blocks of the same names."""
 
 import sys
 from pathlib import Path
@@ -16,7 +16,7 @@ def _only(arguments: list[str]) -> Path:
 
 
 def main() -> int:
-    """Save every block of the file that is named; exit 2 with the reason if one is not valid."""
+    """Save every block of the given file. Exits with 2 and the reason if one is invalid."""
     try:
         with asking_server():
             for name, block in load(_only(sys.argv[1:])):

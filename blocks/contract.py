@@ -1,4 +1,4 @@
-"""The laws that every store keeps, whatever it is made of."""
+"""Rules and errors that every store shares."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,9 +13,9 @@ from tasks.custody.evidence.parts import Parts
 
 
 def require_key(key: str) -> str:
-    """Return a key that means the same thing in every store, else refuse it.
+    """Return the key if every store reads it alike. Raises PermanentStoreError otherwise.
 
-    Segments of printable ASCII without backslash, none of them empty, "." or "..".
+    Segments are printable ASCII without backslash; none is empty, "." or "..".
     """
     plain = key.isascii() and key.isprintable() and "\\" not in key
     if plain and all(segment not in {"", ".", ".."} for segment in key.split("/")):
@@ -29,14 +29,14 @@ def require_key(key: str) -> str:
 
 
 def require_removable(key: str) -> str:
-    """Refuse to delete anywhere but in latest/."""
+    """Return a key of latest/, the only place where deleting is allowed. Raises PermanentStoreError for other keys."""
     if key.startswith(LATEST):
         return require_key(key)
     raise PermanentStoreError(f"a key below {LATEST}", key[:200], "Nothing was deleted.", "Evidence is never deleted.")
 
 
 def require_digest(key: str, got: str, sha256: str) -> None:
-    """Refuse content that is not what the caller says it is, before anybody can see it under its key."""
+    """Raise PermanentStoreError if the content's digest is not `sha256`. Called before the object is visible."""
     if got != sha256:
         raise PermanentStoreError(
             f"content with sha256 {sha256} for {key}",
@@ -47,7 +47,7 @@ def require_digest(key: str, got: str, sha256: str) -> None:
 
 
 def read_source(source: Path | bytes) -> bytes:
-    """All of a small source in memory, so that what is hashed is what is sent."""
+    """Read a small source into memory, so that the bytes hashed are the bytes sent."""
     try:
         return source if isinstance(source, bytes) else source.read_bytes()
     except OSError as error:
@@ -55,7 +55,7 @@ def read_source(source: Path | bytes) -> bytes:
 
 
 def unreadable(source: Path | bytes, error: OSError) -> StoreError:
-    """The file to store could not be read: no store can mend that."""
+    """Return the error for a source file that cannot be read; it is permanent."""
     return PermanentStoreError(
         f"a readable file {source!s}",
         error.strerror or str(error),
@@ -66,7 +66,7 @@ def unreadable(source: Path | bytes, error: OSError) -> StoreError:
 
 @contextmanager
 def opened(source: Path | bytes) -> Iterator[IO[bytes]]:
-    """A source to stream from."""
+    """Open a source for streaming."""
     if isinstance(source, bytes):
         yield BytesIO(source)
         return
@@ -79,7 +79,7 @@ def opened(source: Path | bytes) -> Iterator[IO[bytes]]:
 
 
 def settled(place: str, key: str, found: StoredObject | None, sha256: str, parts: Parts | None = None) -> bool:
-    """Whether a key has this content: False if it has none; with other content it is a conflict, never overwritten."""
+    """Return whether the key has this content; False if there is no object. Raises Conflict for other content."""
     if found is None:
         return False
     if not found.agrees(sha256, parts):
@@ -101,14 +101,14 @@ def _digest_of(found: StoredObject) -> str:
 
 
 def vanished(place: str, key: str) -> StoreError:
-    """The store refused to create a key because it exists, and then has no such object."""
+    """Return the error for a store that refused to create an existing key, and then has no such object."""
     return TransientStoreError(
         f"{key} in {place}, which the store said exists", "no such object", "Nothing was stored.", "Try again."
     )
 
 
 def absent(place: str, key: str) -> StoreError:
-    """The error for reading what is not there."""
+    """Return the error for reading an object that does not exist."""
     return PermanentStoreError(
         f"an object {key} in {place}", "none", "Nothing was read.", "List the place, and check the incident id."
     )

@@ -1,4 +1,4 @@
-"""Keep evidence in a folder: an external disk, a mounted share, or a drill without a network."""
+"""Keep evidence in a folder: an external disk, a mounted share, or for a drill without network."""
 
 import errno
 import os
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from blocks.contract import absent, opened, require_digest, require_key, require_removable, settled
-from blocks.port import PIECE, StoredObject, untold
+from blocks.port import PIECE, StoredObject, ignore_progress
 from tasks.custody.errors import PermanentStoreError, StoreError, TransientStoreError
 from tasks.custody.evidence.parts import Parts
 from tasks.custody.store.promises import KEPT, Promises
@@ -35,13 +35,13 @@ _REMEDIES: Final = {
 
 
 class DirectoryStore:
-    """Objects are files; a key is a path below the folder. Nobody ever sees an object that is not whole.
+    """A store whose objects are files and whose keys are paths. Objects become visible only when complete.
 
-    A full disk is a permanent error: nothing in a run frees space, so trying again only costs time.
+    A full disk is a permanent error: nothing in a run frees space, so a retry only costs time.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Take a folder that exists: making one would fill the root disk where a mount is missing."""
+        """Take an existing folder. It is not created: under a missing mount, that would fill the root disk."""
         self._folder = folder
 
     @property
@@ -50,11 +50,11 @@ class DirectoryStore:
         return str(self._folder)
 
     def unfit(self) -> str:
-        """The block asks no folder to retain: whoever may write there may delete."""
+        """Return nothing: the block cannot ask for retention in a folder, where every writer may also delete."""
         return ""
 
     def promises(self) -> Promises:
-        """A file system links once, and is read back whenever it is asked for a digest."""
+        """Return full guarantees: a hard link never overwrites, and every digest is computed from the file."""
         return KEPT
 
     def create(
@@ -63,28 +63,28 @@ class DirectoryStore:
         source: Path | bytes,
         sha256: str,
         parts: Parts | None = None,
-        tell: Callable[[int], object] = untold,
+        tell: Callable[[int], object] = ignore_progress,
     ) -> None:
-        """Write beside, compare the digest, flush to the disk, then link: atomic, and refused if the name exists."""
+        """Write a temporary file, compare its digest, flush it to disk, then hard-link it: atomic, never overwrites."""
         del parts, tell
         self._put(self._path(key), key, source, sha256, replace=False)
 
     def ensure_present(self, key: str, sha256: str, parts: Parts | None = None) -> bool:
-        """Read back, as `look` does."""
+        """Return whether the file has this content, by hashing it. Raises Conflict for other content."""
         return settled(self.place, key, self.head(key), sha256, parts)
 
     def end_unfinished(self, prefix: str) -> Sequence[str]:
-        """Remove half-written files of an incident; a prefix that is wider may be another host's at this moment."""
+        """Remove temporary files of one incident. Ignores a wider prefix, where another host may be writing."""
         if prefix.count("/") < _HEAP_DEPTH:
             return ()
-        with self._telling(prefix):
+        with self._explaining(prefix):
             left = sorted((self._folder / _INCOMING).glob(f"{_heap(prefix)}*"))
             for path in left:
                 path.unlink(missing_ok=True)
         return (prefix,) * len(left)
 
     def copy(self, source: str, key: str, sha256: str, parts: Parts | None = None, *, replace: bool = False) -> None:
-        """Copy the bytes: a hard link would let a change of one be a change of both."""
+        """Copy the bytes. Not by a hard link, which would share later changes."""
         del parts
         original = self._path(source)
         if not _is_object(original):
@@ -92,41 +92,41 @@ class DirectoryStore:
         self._put(self._path(key), key, original, sha256, replace=replace)
 
     def remove(self, key: str, sha256: str, parts: Parts | None = None) -> None:
-        """Remove the file; the folders that it leaves empty are no objects."""
+        """Remove the file. Empty folders stay."""
         if self.ensure_present(require_removable(key), sha256, parts):
-            with self._telling(key):
+            with self._explaining(key):
                 self._path(key).unlink(missing_ok=True)
                 _flush_folder(self._path(key).parent)
 
     def head(self, key: str) -> StoredObject | None:
-        """Read the whole object back and hash it: a file system keeps no digest of its own."""
+        """Return the object with a digest from reading the whole file: a file system stores none."""
         path = self._path(key)
-        with self._telling(key):
+        with self._explaining(key):
             if not _is_object(path):
                 return None
             with path.open("rb") as file:
                 return StoredObject(key, os.fstat(file.fileno()).st_size, file_digest(file, "sha256").hexdigest())
 
     def read(self, key: str) -> bytes:
-        """The content of a small object."""
+        """Return the content of a small object."""
         path = self._path(key)
         if not _is_object(path):
             raise absent(self.place, key)
-        with self._telling(key):
+        with self._explaining(key):
             return path.read_bytes()
 
     def stream(self, key: str) -> Iterator[bytes]:
-        """The content, in bounded memory."""
+        """Yield the content in bounded memory."""
         path = self._path(key)
         if not _is_object(path):
             raise absent(self.place, key)
-        with self._telling(key), path.open("rb") as file:
+        with self._explaining(key), path.open("rb") as file:
             while piece := file.read(PIECE):
                 yield piece
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
-        """All objects under a prefix, sorted by key, without digests."""
-        with self._telling(prefix):
+        """Yield all objects under a prefix, sorted by key, without digests."""
+        with self._explaining(prefix):
             keys = sorted(key for key in self._keys(prefix.rpartition("/")[0]) if key.startswith(prefix))
             yield from (_listed(key, (self._folder / key).stat()) for key in keys)
 
@@ -153,7 +153,7 @@ class DirectoryStore:
         return self._root() / key
 
     def _put(self, path: Path, key: str, source: Path | bytes, sha256: str, *, replace: bool) -> None:
-        with self._telling(key):
+        with self._explaining(key):
             if not replace and self.ensure_present(key, sha256):
                 return
             incoming = self._folder / _INCOMING
@@ -180,7 +180,7 @@ class DirectoryStore:
         _flush_folder(path.parent)
 
     @contextmanager
-    def _telling(self, key: str) -> Iterator[None]:
+    def _explaining(self, key: str) -> Iterator[None]:
         try:
             yield
         except OSError as error:
@@ -199,12 +199,12 @@ def _listed(key: str, found: os.stat_result) -> StoredObject:
 
 
 def _heap(key: str) -> str:
-    """What the half-written files of one incident begin with."""
+    """Return the file name prefix of an incident's temporary files."""
     return f"{sha256_of('/'.join(key.split('/')[:_HEAP_DEPTH]).encode()).hexdigest()[:16]}-"
 
 
 def _is_object(path: Path) -> bool:
-    """Only regular files are objects: a link may lead out of the store."""
+    """Return whether the path is a regular file. Links are no objects: they may lead out of the store."""
     try:
         return stat.S_ISREG(path.lstat().st_mode)
     except (FileNotFoundError, NotADirectoryError):
@@ -212,7 +212,7 @@ def _is_object(path: Path) -> bool:
 
 
 def _pour(origin: IO[bytes], target: IO[bytes]) -> str:
-    """Copy and hash in one pass, in bounded memory."""
+    """Copy and hash in one pass, in bounded memory. Returns the SHA-256 in hexadecimal."""
     seen = sha256_of()
     while chunk := origin.read(PIECE):
         seen.update(chunk)
@@ -221,7 +221,7 @@ def _pour(origin: IO[bytes], target: IO[bytes]) -> str:
 
 
 def _make_folders(folder: Path) -> None:
-    """Make what is missing, and flush each new name to the disk."""
+    """Create missing folders and flush each new name to disk."""
     missing = [path for path in (folder, *folder.parents) if not path.is_dir()]
     for path in reversed(missing):
         path.mkdir(mode=0o700, exist_ok=True)

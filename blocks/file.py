@@ -1,4 +1,4 @@
-"""Read blocks from a file: tables [workload.NAME] and [store.NAME] of TOML, with the fields of the blocks."""
+"""Read blocks from a TOML file with tables [workload.NAME] and [store.NAME], whose keys are the blocks' fields."""
 
 import logging
 from pathlib import Path
@@ -27,11 +27,11 @@ _AT_ONCE: Final = {PREFECT_API_REQUEST_TIMEOUT: 3.0, PREFECT_CLIENT_MAX_RETRIES:
 B = TypeVar("B", bound=Block)
 _KINDS: dict[str, type[Block]] = {"workload": Workload, "store": EvidenceStore}
 _SAVED = ("credentials", "promoter", "signing")
-"""Fields that name another block, as "signing-key/evacuation": secrets have no place in a file."""
+"""Fields that may name a saved block, such as "signing-key/evacuation", to keep secrets out of the file."""
 
 
 def load(path: Path) -> list[tuple[str, Block]]:
-    """Every block of a file, all of them fit to be saved. Raises Refused, and ValueError for two ports of an API."""
+    """Return every block of a file, validated for saving. Raises Refused, or ValueError if an API has two ports."""
     made = [(name, _block(kind, name, fields)) for kind, named in _read(path).items() for name, fields in named.items()]
     for _, block in made:
         if isinstance(block, Workload):
@@ -40,15 +40,15 @@ def load(path: Path) -> list[tuple[str, Block]]:
 
 
 def workloads(path: Path) -> dict[str, Workload]:
-    """The workloads of a file alone: this needs no server, whatever the stores in it refer to. Raises Refused."""
+    """Return the workloads of a file, without asking a server. Raises Refused."""
     found = [item for kind, named in _read(path).items() if kind == "workload" for item in named.items()]
     return {name: _checked(Workload, "workload", name, fields) for name, fields in found}
 
 
 def store(path: Path, name: str = "") -> EvidenceStore:
-    """The store of that name, or the only one, to read from: nothing is signed, so no key is loaded. Raises Refused.
+    """Return the named or only store, for reading: without its signing key. Raises Refused.
 
-    Needs no server unless its credentials name a saved block.
+    Asks the Prefect server only if its credentials name a saved block.
     """
     called, found = one(_read(path), "store", str(path), name)
     fields = {field: value for field, value in found.items() if field != "signing"}
@@ -56,15 +56,15 @@ def store(path: Path, name: str = "") -> EvidenceStore:
 
 
 def workload_given(path: Path, name: str = "") -> tuple[str, Workload]:
-    """Name and block of the workload that a run without a server is for. Raises Refused."""
+    """Return name and block of the named or only workload, for a run without a server. Raises Refused."""
     called, fields = one(_read(path), "workload", str(path), name)
     return called, _checked(Workload, "workload", called, fields)
 
 
 def store_given(path: Path, name: str = "") -> tuple[str, dict[str, Any]]:
-    """Name and fields of the store of such a run, as a server would give them. Raises Refused.
+    """Return name and fields of the named or only store, for a run without a server. Raises Refused.
 
-    Where the server that has its credentials or its key is dead, their names stay: a containment does not wait for it.
+    If the server with its credentials or key does not answer, the references stay: containment does not wait for it.
     """
     called, fields = one(_read(path), "store", str(path), name)
     if any(isinstance(fields.get(field), dict) for field in _SAVED) and path.stat().st_mode & _OTHERS:
@@ -74,23 +74,23 @@ def store_given(path: Path, name: str = "") -> tuple[str, dict[str, Any]]:
 
 
 def _saved_in(fields: dict[str, Any]) -> dict[str, str]:
-    """Fields that name a saved block."""
+    """Return the fields that name a saved block."""
     return {field: fields[field] for field in _SAVED if isinstance(fields.get(field), str)}
 
 
 def _saved_fields(reference: str) -> Any:
-    """Fields of a saved block, or its name alone where the server has none to give."""
+    """Return the fields of a saved block, or its reference if the server does not give them."""
     from prefect.client.orchestration import get_client
 
     kind, _, name = reference.partition("/")
     if PREFECT_API_URL.value() is None:
-        logger.warning("%s could not be had: no Prefect server is known; PREFECT_API_URL names it", reference)
+        logger.warning("%s was not loaded: PREFECT_API_URL names no Prefect server", reference)
         return reference
     try:
         with temporary_settings(_AT_ONCE), get_client(sync_client=True) as client:
             return client.read_block_document_by_name(name, kind).data
-    except Exception as error:  # noqa: BLE001  whatever is wrong with the server, the workload has to be contained
-        logger.warning("%s could not be had from a Prefect server: %s: %s", reference, type(error).__name__, error)
+    except Exception as error:  # noqa: BLE001  containment goes on without the server
+        logger.warning("%s was not loaded from the Prefect server: %s: %s", reference, type(error).__name__, error)
         return reference
 
 

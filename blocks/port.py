@@ -1,4 +1,4 @@
-"""Define the store as the steps see it: one small interface, whatever lies behind it."""
+"""Define the interface of a store that the steps use, and the object descriptions that it returns."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,17 +10,16 @@ from tasks.custody.evidence.parts import Parts
 from tasks.custody.store.promises import Promises
 
 PIECE: Final = 1 << 20
-"""Bytes of one piece of a stream, at most."""
+"""Maximum bytes of one piece of a stream."""
 
 
 @dataclass(frozen=True)
 class StoredObject:
-    """What the store itself says of an object. `sha256` is hex, None where the store keeps no digest of the whole.
+    """An object as the store describes it. `sha256` is hexadecimal; None if the store keeps no digest of the whole.
 
-    `composite` is then its digest of the parts that came, as `Parts` has it, if it keeps that.
-    `lock` and `retained_until` say in which mode ("governance" or "compliance") and until when nobody may delete it,
-    `held` whether it is under legal hold, as far as the store tells; a listing does not. `modified` is when it was
-    written, where the store tells that.
+    `composite` is the store's digest of the uploaded parts (as in `Parts`), if it keeps one. `lock` is the lock mode
+    ("governance" or "compliance"), `retained_until` when it ends, `held` whether there is a legal hold, and `modified`
+    when the object was written: as far as the store reports them. A listing reports no locks.
     """
 
     key: str
@@ -33,30 +32,33 @@ class StoredObject:
     modified: datetime | None = field(default=None, compare=False)
 
     def agrees(self, sha256: str, parts: Parts | None = None) -> bool:
-        """Whether the store's own word is that of this content; a digest of the whole counts before one of parts."""
+        """Return whether the store's digest is that of this content. A digest of the whole precedes `composite`."""
         return self.sha256 == sha256 if self.sha256 else parts is not None and self.composite == parts.composite
 
     def says(self, sha256: str, parts: Parts | None = None) -> str | None:
-        """The store's own digest of the content: by its word on the parts the expected one; None if it tells none."""
+        """Return the digest by the store's word; `sha256` if its digest of the parts agrees, None if it cannot tell."""
         return self.sha256 or (sha256 if self.agrees(sha256, parts) else None)
 
 
-def untold(size: int) -> None:
-    """Nobody wants to know how far it is."""
+def ignore_progress(size: int) -> None:
+    """Ignore a progress report: the default of `tell`."""
 
 
 class Store(Protocol):
-    """Keys are relative to the store's place. Errors are TransientStoreError, PermanentStoreError or Conflict."""
+    """An evidence store. Keys are relative to its place.
+
+    Errors are TransientStoreError, PermanentStoreError or Conflict.
+    """
 
     @property
     def place(self) -> str:
-        """Where it is, for people: s3://bucket/prefix or a folder."""
+        """The location for people: s3://bucket/prefix or a folder."""
 
     def unfit(self) -> str:
-        """Why objects cannot be retained here as the store's block asks; empty if they can, or if nothing is asked."""
+        """Return why objects cannot be retained as the store's block asks; empty if they can, or if it asks nothing."""
 
     def promises(self) -> Promises:
-        """What this store was seen to do, tried once, on objects of no value, before anything is created."""
+        """Return what this store was seen to guarantee. Tried once, on canary objects, before anything is created."""
 
     def create(
         self,
@@ -64,50 +66,50 @@ class Store(Protocol):
         source: Path | bytes,
         sha256: str,
         parts: Parts | None = None,
-        tell: Callable[[int], object] = untold,
+        tell: Callable[[int], object] = ignore_progress,
     ) -> None:
-        """Create an object whose digest the store checks while it takes it.
+        """Create an object. The store checks the digest while it receives the content.
 
-        Never overwrites: the same key with the same digest is done already, with another one it is a Conflict. What is
-        created is retained as the block asks, also what was there already; nothing is ever shortened. A large file goes
-        in `parts`; what the store has kept of them from an earlier try is not sent again. `tell` hears of the bytes of
-        each part that was sent.
+        Never overwrites: an object with the same digest is a success, other content a Conflict. The object is retained
+        as the block asks, also one that exists; retention is never shortened. A large file is sent in `parts`; parts
+        that the store kept from an earlier try are not sent again. `tell` is called with the number of bytes of each
+        part sent.
         """
 
     def ensure_present(self, key: str, sha256: str, parts: Parts | None = None) -> bool:
-        """Whether this content is at the key; if so it is retained as the block asks. Other content is a Conflict."""
+        """Return whether this content is at the key, and retain it as the block asks. Other content is a Conflict."""
 
     def copy(self, source: str, key: str, sha256: str, parts: Parts | None = None, *, replace: bool = False) -> None:
-        """Copy inside the store. Creates like `create`; `replace` (for latest/ only) may overwrite, retains nothing."""
+        """Copy inside the store, by the rules of `create`. `replace` (only for latest/) overwrites, retains nothing."""
 
     def remove(self, key: str, sha256: str, parts: Parts | None = None) -> None:
-        """Remove this content from latest/, and never anything else: the only deletion that there is.
+        """Remove this content from latest/: the only deletion that a store offers.
 
-        Nothing at the key is done already; other content is a Conflict.
+        Nothing at the key is a success; other content is a Conflict.
         """
 
     def end_unfinished(self, prefix: str) -> Sequence[str]:
-        """End what broken-off creations under a prefix have left, and say of which keys. No object is touched."""
+        """Abort unfinished uploads under a prefix and return their keys. Changes no object."""
 
     def head(self, key: str) -> StoredObject | None:
-        """The object as the store's own digest describes it, None if there is none."""
+        """Return the object with the store's own digest, None if there is none."""
 
     def read(self, key: str) -> bytes:
-        """The content of a small object."""
+        """Return the content of a small object."""
 
     def stream(self, key: str) -> Iterator[bytes]:
-        """The content of an object of any size, piece by piece and as it is: whoever reads it hashes it."""
+        """Yield the content of an object of any size, not compared with any digest: the reader has to hash it."""
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
-        """All objects under a prefix, sorted by key; digests may be None here."""
+        """Yield all objects under a prefix, sorted by key. Digests may be None."""
 
 
 @runtime_checkable
 class Versioned(Protocol):
-    """A store that may remember what was overwritten or deleted."""
+    """A store that may keep versions of overwritten or deleted objects."""
 
     def rewritten(self, prefix: str) -> Mapping[str, int] | None:
-        """How often each key under a prefix was written or deleted, if more than once.
+        """Return how often each key under a prefix was written or deleted, for keys with more than one.
 
-        None if the store keeps no versions: then an overwriting leaves no trace.
+        None if the store keeps no versions, so that overwriting leaves no trace.
         """

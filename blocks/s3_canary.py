@@ -1,4 +1,4 @@
-"""Try on objects of no value what a bucket does: digests, conditions, locks. No error tells of what it ignores."""
+"""Test a bucket's guarantees on canary objects: digests, conditions, locks. Servers ignore some without an error."""
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 CANARIES: Final = ".evacuation-canary/"
-"""Below the store's prefix. What lies there may be removed at any time."""
+"""Key prefix below the store's prefix. Its objects may be removed at any time."""
 NEW: Final = {"If-None-Match": "*"}
 _NOTHING: Final[Mapping[str, str]] = {}
 _TAKEN: Final = {"PreconditionFailed", "412"}
 _BAD_REQUEST: Final = 400
 _UNKNOWN: Final = {_BAD_REQUEST, 501}
-"""How a server refuses a header that it does not know."""
+"""Statuses by which servers refuse a header that they do not support."""
 _LOCKED: Final = timedelta(minutes=5)
 
 
@@ -40,17 +40,17 @@ class _Where(TypedDict):
 
 
 class Canary:
-    """Two small objects that stay, one for each wrong digest that is taken, and one for each lock that is tried."""
+    """Two small objects that stay, and one more for each wrong digest that is accepted and each lock that is tried."""
 
     def __init__(self, client: "S3Client", wire: Wire, bucket: str, prefix: str, lock: Lock) -> None:
-        """Nothing is sent yet. `lock` is the mode that is asked for, empty if none is."""
+        """Take the clients. Sends nothing yet. `lock` is the lock mode asked, empty for none."""
         self._s3, self._wire, self._bucket, self._lock = client, wire, bucket, lock
         self._folder = prefix + CANARIES
         self._new: Mapping[str, str] = NEW
         self._rejects, self._refuses_parts = False, False
 
     def tried(self) -> Promises:
-        """Try all of it. Errors are those of the clients; where this identity may not write there, nothing is seen."""
+        """Run all tests. Raises the clients' errors; if writing is denied, all guarantees are False."""
         try:
             return self._tried()
         except ClientError as error:
@@ -76,7 +76,7 @@ class Canary:
         )
 
     def _present(self, name: str) -> None:
-        """Put it there; a condition that a store does not know must not keep it from being there."""
+        """Create a canary; without the condition if the store does not support it."""
         answer = _answered(lambda: self._put(name, NEW))
         if isinstance(answer, ClientError) and _code(answer) not in _TAKEN:
             if _code(answer) == "NoSuchBucket":
@@ -85,7 +85,7 @@ class Canary:
             self._new, self._rejects = _NOTHING, True
 
     def _put(self, name: str, headers: Mapping[str, str] = _NOTHING, wrong: bytes | None = None) -> Mapping[str, str]:
-        """Put a name as its own content; `wrong` is what the checksum beside it is made of instead."""
+        """Put an object whose content is its name. The checksum header is that of `wrong` if given."""
         data = name.encode()
         checksum = _checksum(wrong or data)
         given = {**headers, "Content-Length": str(len(data)), "x-amz-checksum-sha256": checksum}
@@ -97,11 +97,11 @@ class Canary:
         return "" if isinstance(answer, ClientError) else answer.headers.get("x-amz-checksum-sha256", "")
 
     def _refuses(self) -> bool:
-        """A new name each time: a bad store keeps one."""
+        """Return whether a wrong checksum is refused. Uses a new name each time: a bad store keeps the object."""
         return _is_bad(_answered(lambda: self._put(f"wrong-{uuid4().hex}", self._new, wrong=b"another")))
 
     def _conditional(self, act: Callable[[], object]) -> bool:
-        """Whether what may only create is refused because something is there."""
+        """Return whether creating an existing object is refused by its condition."""
         answer = _answered(act)
         if not isinstance(answer, ClientError):
             return False
@@ -117,7 +117,7 @@ class Canary:
         where: _Where = {"Bucket": self._bucket, "Key": name}
         begun = self._s3.create_multipart_upload(**where, ChecksumAlgorithm="SHA256")["UploadId"]
         try:
-            # one that is taken is overwritten by the next of its number
+            # a part that is accepted is overwritten by the next of its number
             self._refuses_parts = _is_bad(_answered(lambda: self._put_part(begun, b"another")))
             tag = self._put_part(begun, b"one")["etag"]
             parts: list[CompletedPartTypeDef] = [{"PartNumber": 1, "ETag": tag, "ChecksumSHA256": _checksum(b"one")}]
@@ -129,13 +129,13 @@ class Canary:
                 self._s3.abort_multipart_upload(**where, UploadId=begun)
 
     def _put_part(self, upload: str, claimed: bytes) -> Mapping[str, str]:
-        """Put the first part of "one"; the checksum beside it is that of `claimed`."""
+        """Put the first part of "one", with the checksum of `claimed`."""
         name, told = f"{self._folder}one", {"Content-Length": "3", "x-amz-checksum-sha256": _checksum(claimed)}
         query = f"?partNumber=1&uploadId={quote(upload, safe='-_.~')}"
         return self._wire.ask("PUT", name, told, query=query, body=b"one", sha256=digest_bytes(b"one")).headers
 
     def _locks(self) -> bool:
-        """Whether a lock of some minutes is neither shortened nor ended by deleting, as far as one may try."""
+        """Return whether a lock of five minutes prevents shortening and deleting, as far as this identity may try."""
         until = datetime.now(UTC) + _LOCKED
         spelled = until.strftime("%Y-%m-%dT%H:%M:%SZ")
         asked = {"x-amz-object-lock-mode": self._lock.upper(), "x-amz-object-lock-retain-until-date": spelled}
@@ -164,7 +164,7 @@ class Canary:
 
 
 def _answered(act: Callable[[], T]) -> T | ClientError:
-    """What came of an act, or the error that it was answered with; one of our rights or of the moment is raised."""
+    """Return the result of `act`, or the ClientError that it raised. Raises denials and transient errors."""
     try:
         return act()
     except ClientError as error:
@@ -174,7 +174,7 @@ def _answered(act: Callable[[], T]) -> T | ClientError:
 
 
 def _is_bad(answer: object) -> bool:
-    """Whether a request was refused as it was, and not for what its condition asks."""
+    """Return whether the request itself was refused (400), not its condition."""
     return isinstance(answer, ClientError) and _status(answer) == _BAD_REQUEST
 
 

@@ -1,4 +1,4 @@
-"""Make the clients of an S3 store: time-outs, connections, certificates; pinned to one endpoint and one region."""
+"""Make the clients of an S3 store, with their timeouts, connections and certificates, for one endpoint and region."""
 
 import os
 from datetime import timedelta
@@ -29,14 +29,14 @@ _TRIES: Final = 3
 
 
 def trusted(authority: Path | None) -> Path | None:
-    """Whose certificates count: those of the credentials block, else AWS_CA_BUNDLE's, else the usual ones (None)."""
+    """Return the CA file to trust: that of the credentials block, else AWS_CA_BUNDLE; None for the system's default."""
     return authority or (Path(bundle) if (bundle := os.environ.get("AWS_CA_BUNDLE")) else None)
 
 
 def boto3_client(session: "boto3.Session", endpoint: str | None, region: str, authority: Path | None) -> "S3Client":
-    """TLS is always verified. What is read is compared with the store's digest only where that is asked.
+    """Make a boto3 client that always verifies TLS. Response checksums are checked only where a call asks for it.
 
-    No managed transfer is used: its CRT variety would ignore the endpoint.
+    Managed transfers are not used: their CRT variant ignores the endpoint.
     """
     return session.client(
         "s3",
@@ -57,10 +57,10 @@ def boto3_client(session: "boto3.Session", endpoint: str | None, region: str, au
 
 
 class _Patient(HTTPConnection):
-    """Soon known to be unreachable, and patient with what it sends: urllib3 has one limit for both."""
+    """A connection with a short timeout for connecting and a long one for sending; urllib3 has one for both."""
 
     def connect(self) -> None:
-        """Within the time of a connection; from then on the limit is that of an answer again."""
+        """Connect within the connection timeout, then set the response timeout."""
         patience, self.timeout = self.timeout, _CONNECT
         try:
             super().connect()
@@ -82,7 +82,7 @@ class _SecureLine(Line, HTTPSConnectionPool):
 
 
 def signed_pool(endpoint: str, authority: Path | None) -> urllib3.PoolManager:
-    """Connections for requests that we sign: TLS verified and proxies found as boto3 does."""
+    """Make a connection pool for requests that we sign. Verifies TLS, and finds proxies as boto3 does."""
     proxy = get_environ_proxies(endpoint).get(endpoint.partition("://")[0])
     make = partial(urllib3.ProxyManager, proxy) if proxy else urllib3.PoolManager
     pool = make(
@@ -97,7 +97,7 @@ def signed_pool(endpoint: str, authority: Path | None) -> urllib3.PoolManager:
 
 
 def obstore_client(session: "boto3.Session", bucket: str, endpoint: str, region: str, authority: Path | None) -> Bucket:
-    """Every setting that obstore would otherwise take from the environment is given."""
+    """Make an obstore client. Sets every option that obstore would otherwise read from the environment."""
     options: ClientConfig = {
         "allow_http": endpoint.startswith("http://"),
         "allow_invalid_certificates": False,

@@ -1,4 +1,4 @@
-"""Turn errors of S3 into those of our tree: whether to try again, and what to do if not."""
+"""Translate errors of the S3 clients to those of `tasks.custody.errors`: transient or not, and what to do."""
 
 import re
 from typing import Final
@@ -28,6 +28,7 @@ _REMEDIES: Final = {
     "403": _ACCESS,
     "InvalidAccessKeyId": _KEYS,
     "SignatureDoesNotMatch": _KEYS,
+    "InvalidHeader": _KEYS,
     "InvalidToken": _EXPIRED,
     "ExpiredToken": _EXPIRED,
     "NoSuchBucket": "Create the bucket, or correct its name in the store block.",
@@ -63,7 +64,7 @@ _UNREACHABLE: Final = {
 
 
 def explain(error: Exception, expected: str) -> StoreError:
-    """Turn what either client raised into the error tree: the store's own word, and what to do about it."""
+    """Return a StoreError for an error of any client: the store's own words, and the remedy."""
     code, said = _code_and_words(error)
     transient = _passes(code)
     kind = TransientStoreError if transient else Denied if code in _DENIED else PermanentStoreError
@@ -72,12 +73,12 @@ def explain(error: Exception, expected: str) -> StoreError:
 
 
 def is_denial(error: Exception) -> bool:
-    """Whether this identity may not do it."""
+    """Return whether the error means that this identity lacks a permission."""
     return _code_and_words(error)[0] in _DENIED
 
 
 def is_transient(error: Exception) -> bool:
-    """Whether trying again may help."""
+    """Return whether a retry may succeed."""
     return _passes(_code_and_words(error)[0])
 
 
@@ -86,7 +87,7 @@ def _passes(code: str) -> bool:
 
 
 def _is_fault(status: str) -> bool:
-    """Of the server, which may pass; what it has never learned (501) it will not know the next time."""
+    """Return whether a status is a temporary server fault. 501 (not implemented) is not temporary."""
     return status.startswith("5") and status != "501"
 
 
@@ -101,7 +102,7 @@ def _code_and_words(error: Exception) -> tuple[str, str]:
 
 
 def _read_obstore(text: str) -> tuple[str, str]:
-    """The code and message are in the XML that obstore quotes; without one the connection failed."""
+    """Return code and message from the XML that obstore quotes. Without XML, the connection failed."""
     head = text.split("\n\nDebug source", 1)[0]
     status = re.search(r"status code: (\d{3})", head)
     code = re.search(r"<Code>(\w+)</Code>", head)

@@ -1,9 +1,10 @@
-"""Send one small request and read its answer (RFC 9112) over a connection of urllib3 that stays open.
+"""Send one small HTTP/1.1 request and read its response (RFC 9112) over a persistent connection of urllib3.
 
-An incident asks two or three of them for each file. What urllib3, http.client and the parser of mail headers do around
-each of them costs more than all the rest; connecting, TLS and the pool are theirs still.
+An incident sends two or three of them a file. What urllib3 and http.client do around each costs more than all the rest.
+Connecting, TLS and the pool are still urllib3's.
 """
 
+import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from socket import socket
 from typing import TYPE_CHECKING, Final, cast
 
 from urllib3.connectionpool import HTTPConnectionPool
-from urllib3.exceptions import ProtocolError, ReadTimeoutError, SSLError
+from urllib3.exceptions import InvalidHeader, ProtocolError, ReadTimeoutError, SSLError
 
 if TYPE_CHECKING:
     from urllib3.connection import HTTPConnection
@@ -22,10 +23,12 @@ _HEAD_LIMIT: Final = 1 << 16
 _BODY_LIMIT: Final = 1 << 24
 _END: Final = b"\r\n"
 
+_DIGITS: Final = {10: re.compile("[0-9]{1,16}"), 16: re.compile("[0-9A-Fa-f]{1,16}")}
+
 
 @dataclass(frozen=True)
 class S3Response:
-    """What came back: status, headers by their names in lower case, and the body."""
+    """A response: status, headers by lower-case name, and body."""
 
     status: int
     headers: Mapping[str, str]
@@ -33,10 +36,10 @@ class S3Response:
 
 
 class Line(HTTPConnectionPool):
-    """Connections to one place."""
+    """A connection pool for one endpoint."""
 
     def ask(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> S3Response:
-        """Send it once. Errors are those of urllib3; after one the connection is never used again."""
+        """Send a request once. Raises urllib3's errors, InvalidHeader before sending; then closes the connection."""
         connection = cast("HTTPConnection", self._get_conn())
         try:
             if connection.is_closed:
@@ -61,30 +64,32 @@ def _exchange(
     connection: "HTTPConnection", method: str, target: str, headers: Mapping[str, str], body: bytes
 ) -> S3Response:
     lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
+    if wrong := [line.partition(":")[0] for line in lines if not (line.isascii() and line.isprintable())]:
+        raise InvalidHeader(f"a line break, or another character than printable ASCII, in {wrong[0]!r}")
     connection.sock.sendall("\r\n".join(lines).encode("latin-1") + body)
     reader = Reader(connection.sock)
-    status, told = reader.head()
+    status, answered = reader.head()
     while status < HTTPStatus.OK:
-        status, told = reader.head()
+        status, answered = reader.head()
     nothing = method == "HEAD" or status in {HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED}
-    answer = S3Response(status, told, b"" if nothing else reader.body(told))
-    if reader.ended or reader.left or told.get("connection", "").lower() == "close":
+    answer = S3Response(status, answered, b"" if nothing else reader.body(answered))
+    if reader.ended or reader.left or answered.get("connection", "").lower() == "close":
         connection.close()
     return answer
 
 
 class Reader:
-    """What a server says, never more of it than is bearable."""
+    """Reads responses from a socket, within limits on head and body."""
 
     def __init__(self, origin: socket) -> None:
-        """Nothing has come yet."""
+        """Start with an empty buffer."""
         self._origin, self.left, self.ended = origin, b"", False
 
     def head(self) -> tuple[int, dict[str, str]]:
-        """The status and the headers of an answer; what is said twice is joined (RFC 9110, 5.3)."""
+        """Return status and headers of a response. Repeated headers are joined with commas (RFC 9110, 5.3)."""
         first, *lines = self._until(_END + _END).decode("latin-1").split("\r\n")
         version, _, rest = first.partition(" ")
-        if not version.startswith("HTTP/1.") or not rest[:3].isdigit():
+        if not version.startswith("HTTP/1.") or not rest[:3].isdecimal():
             raise ProtocolError(f"no HTTP: {first[:80]!r}")
         headers: dict[str, str] = {}
         for name, _, value in (line.partition(":") for line in lines):
@@ -93,7 +98,7 @@ class Reader:
         return int(rest[:3]), headers
 
     def body(self, headers: Mapping[str, str]) -> bytes:
-        """By its chunks, its length, or all that comes until the end."""
+        """Return the body: chunked, of the given length, or up to the end of the connection."""
         if headers.get("transfer-encoding", "").lower() == "chunked":
             return self._chunks()
         if length := headers.get("content-length"):
@@ -135,14 +140,11 @@ class Reader:
 
 
 def _size(text: str, base: int) -> int:
-    try:
-        size = int(text.strip(), base)
-    except ValueError:
-        size = -1
-    _require(size >= 0)
-    return size
+    """Parse a size of digits only (RFC 9112, 6.2 and 7.1): int() also takes signs, underscores and 0x."""
+    _require(_DIGITS[base].fullmatch(text.strip()) is not None)
+    return int(text, base)
 
 
-def _require(holds: bool) -> None:  # noqa: FBT001
-    if not holds:
+def _require(condition: bool) -> None:  # noqa: FBT001
+    if not condition:
         raise ProtocolError("an answer that is malformed, or longer than any that S3 gives to such a request")

@@ -1,4 +1,4 @@
-"""Set Object Lock: what is created is locked as it is created, and what is there without a lock gets one."""
+"""Apply Object Lock: lock objects as they are created, and lock existing objects that have no lock."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -20,24 +20,24 @@ _NO_LOCKS: Final = {"MethodNotAllowed", "NotImplemented", "ObjectLockConfigurati
 
 
 class ObjectLock:
-    """Retention in one bucket. Errors are botocore's own: the store explains them."""
+    """Retention in one bucket. Raises botocore's errors, which the store translates."""
 
     def __init__(self, client: "S3Client", bucket: str, asked: Retention) -> None:
-        """Nothing is sent yet."""
+        """Take what retention is asked. Sends nothing yet."""
         self._s3, self._bucket, self._asked = client, bucket, asked
         self._refusal = ""
 
     @property
     def unfit(self) -> str:
-        """Why the bucket cannot do what is asked; empty if it can, or if nothing of it is known yet.
+        """Why the bucket cannot retain as asked; empty if it can, or if it has not refused so far.
 
-        Objects are then stored without a lock: evidence that can be deleted is worth more than none.
+        Objects are then stored without a lock: evidence that can be deleted is better than none.
         """
         return self._refusal or ((self._told or "") if self._asked else "")
 
     @cached_property
     def _told(self) -> str | None:
-        """What the bucket says of itself, as `unfit`; None if this identity may not ask."""
+        """What the bucket's configuration says, as in `unfit`; None if this identity may not read it."""
         try:
             found = self._s3.get_object_lock_configuration(Bucket=self._bucket)
         except ClientError as error:
@@ -52,7 +52,7 @@ class ObjectLock:
 
     @property
     def headers(self) -> dict[str, Any]:
-        """Arguments of a PUT or a copy that creates; none if nothing is asked, or the bucket can't."""
+        """Lock arguments of a creating PUT or copy; empty if nothing is asked or the bucket cannot lock."""
         if not self._asked or self.unfit:
             return {}
         lock = {"ObjectLockMode": self._asked.lock.upper(), "ObjectLockRetainUntilDate": self._asked.until(_now())}
@@ -60,9 +60,9 @@ class ObjectLock:
         return (lock if self._asked.lock else {}) | (hold if self._asked.hold else {})
 
     def create(self, act: Callable[..., T]) -> T:
-        """Call with the lock as arguments; without it where the store refuses that, and takes the same unlocked.
+        """Call `act` with the lock as arguments, and without if the store refuses only the lock.
 
-        A bucket without Object Lock answers InvalidRequest, which may mean anything else as well.
+        A bucket without Object Lock answers InvalidRequest, which has other meanings too: hence the second try.
         """
         try:
             return act(**self.headers)
@@ -74,11 +74,11 @@ class ObjectLock:
             return made
 
     def create_by_headers(self, act: Callable[[dict[str, str]], T]) -> T:
-        """The same for whoever speaks HTTP itself."""
+        """Call `act` with the lock as HTTP headers, by the rules of `create`."""
         return self.create(lambda **lock: act({_HEADERS[name]: _spelled(value) for name, value in lock.items()}))
 
     def complete(self, name: str, there: StoredObject, since: datetime) -> None:
-        """Give an object, stored at `since`, what it lacks. Never shortens, and leaves the mode of a lock as it is."""
+        """Add the missing lock or hold to an object stored at `since`. Never shortens a lock or changes its mode."""
         try:
             self._complete(name, there, since)
         except ClientError as error:

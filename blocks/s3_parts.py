@@ -1,7 +1,7 @@
-"""Send large objects to S3 in parts: several at a time, each with its SHA-256, and continued where a try broke off.
+"""Upload large objects to S3 in parallel parts, each with its SHA-256, and resume interrupted uploads.
 
-Which parts are there the server says, not a note of ours: unfinished uploads of a key are listed, and their parts
-compared with those that were sealed.
+The server says which parts exist, not a local note: unfinished uploads of the key are listed, and their parts compared
+with the sealed ones.
 """
 
 import base64
@@ -27,21 +27,21 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 AT_ONCE: Final = 8
-"""Parts of one object that are on their way together; none is held in memory whole."""
+"""Parts of one object in transfer at a time. Parts are streamed, never held in memory."""
 _Read = Callable[[int, int], Iterable[bytes]]
 _GONE: Final = {"NoSuchUpload", "404"}
 _MAY_NOT: Final = {"AccessDenied", "403", "MethodNotAllowed", "NotImplemented"}
 
 
-class Divided:
-    """Objects in parts in one bucket. Errors are those of the clients."""
+class MultipartObjects:
+    """Multipart objects in one bucket. Raises the clients' errors."""
 
     def __init__(self, client: "S3Client", wire: Wire, bucket: str, lock: ObjectLock) -> None:
-        """Nothing is sent yet."""
+        """Take clients and lock. Sends nothing yet."""
         self._s3, self._wire, self._bucket, self._lock = client, wire, bucket, lock
 
     def send(self, name: str, source: Path, parts: Parts, tell: Callable[[int], object], *, new: bool) -> None:
-        """Send what the server has not kept, then put it together, if `new` only where nobody else has the key."""
+        """Upload the parts that the server does not have, then complete the object; `new` asks for a free key."""
         with source.open("rb") as file:
             begun = list(self._begun(name))
             upload, done = (
@@ -58,7 +58,7 @@ class Divided:
         self._end(name, (each for each in begun if each != upload))
 
     def copy(self, source: str, name: str, parts: Parts, *, replace: bool, new: bool) -> None:
-        """Copy inside the bucket, in the same parts, so that the copy has the same digest."""
+        """Copy inside the bucket in the same parts, so that the copy has the same composite digest."""
         upload, done = self._begin(name, locked=not replace), dict[int, str]()
 
         def copy(part: Part) -> None:
@@ -76,21 +76,21 @@ class Divided:
         self._complete(name, upload, parts, done, new=new)
 
     def unfinished(self, prefix: str) -> Iterator[tuple[str, str]]:
-        """Name and id of each upload under a prefix that was begun and neither completed nor ended, newest first."""
+        """Yield name and id of each unfinished upload under a prefix, newest first."""
         pages = self._s3.get_paginator("list_multipart_uploads").paginate(Bucket=self._bucket, Prefix=prefix)
         found = [each for page in pages for each in page.get("Uploads", ())]
         for each in sorted(found, key=lambda each: each["Initiated"], reverse=True):
             yield each["Key"], each["UploadId"]
 
     def end_unfinished(self, prefix: str) -> Sequence[str]:
-        """End them all; their names."""
+        """Abort all unfinished uploads under a prefix and return their names."""
         ended = list(self.unfinished(prefix))
         for name, upload in ended:
             self._end(name, [upload])
         return [name for name, _ in ended]
 
     def _begun(self, name: str) -> Iterator[str]:
-        """Earlier uploads of one key. Where they may not be listed the file is sent from its beginning."""
+        """Yield unfinished uploads of one key; none if listing is denied, so the whole file is sent."""
         try:
             yield from (upload for found, upload in self.unfinished(name) if found == name)
         except ClientError as error:
@@ -104,7 +104,7 @@ class Divided:
         return str((self._lock.create(begin) if locked else begin())["UploadId"])
 
     def _kept(self, name: str, upload: str, parts: Parts, read: _Read) -> tuple[str, dict[int, str]]:
-        """The upload, and the tags of those of its parts that are ours; an upload that is gone is none."""
+        """Return the upload id, and the tags of its parts that are ours; ("", {}) if the upload no longer exists."""
         pages = self._s3.get_paginator("list_parts").paginate(Bucket=self._bucket, Key=name, UploadId=upload)
         try:
             there = {each["PartNumber"]: each for page in pages for each in page.get("Parts", ())}
@@ -122,7 +122,7 @@ class Divided:
         return self._wire.ask("PUT", name, headers, query=query, body=body, sha256=part.sha256).headers["etag"]
 
     def _together(self, act: Callable[[Part], None], parts: Iterable[Part]) -> None:
-        """Several at a time; the first error lets those on their way end, begins no more, and is raised."""
+        """Run `act` on several parts at a time. After an error, finish those running, start no more, and raise it."""
         with ThreadPoolExecutor(AT_ONCE) as pool:
             futures = [pool.submit(act, part) for part in parts]
             try:
@@ -147,7 +147,7 @@ class Divided:
             raise
 
     def _end(self, name: str, uploads: Iterable[str]) -> None:
-        """End uploads that nobody continues. One that may not be ended costs room, and nothing of the evidence."""
+        """Abort uploads. A failure costs storage but no evidence: it is logged as a warning."""
         for upload in uploads:
             try:
                 self._s3.abort_multipart_upload(Bucket=self._bucket, Key=name, UploadId=upload)
@@ -157,14 +157,14 @@ class Divided:
 
 
 def base64_of(sha256: str) -> str:
-    """A digest as S3's headers have it."""
+    """Return a hexadecimal digest as base64, as S3's headers have it."""
     return base64.b64encode(bytes.fromhex(sha256)).decode()
 
 
 def _is(there: "PartTypeDef", part: Part, read: _Read) -> bool:
-    """Whether the server has kept our part: by its SHA-256, or, where it tells none, by its tag, the part's MD5.
+    """Return whether the server has our part, by its SHA-256 or, if it reports none, by its tag (the part's MD5).
 
-    That says what need not be sent again, and no more: what is put together is judged by the digest of the whole.
+    This decides only what need not be sent again: the completed object is checked by the digest of the whole.
     """
     if there["Size"] != part.length:
         return False

@@ -1,4 +1,4 @@
-"""Try single requests to S3 again, after which pauses and how often, so that a step need not ask for all again."""
+"""Retry single S3 requests, so that a step need not repeat all of its requests."""
 
 import random
 import time
@@ -16,10 +16,11 @@ T = TypeVar("T")
 _WAITS: Final = 0.1, 0.4, 1.6
 
 
-def patiently(act: Callable[[], T]) -> T:
-    """Try again what may pass, three times, after pauses that grow and are never the same; the rest is raised at once.
+def with_retries(act: Callable[[], T]) -> T:
+    """Call `act`, and retry it up to three times after a transient error. Raises other errors at once.
 
-    They are short: what lasts longer is for the step to try again, which knows what has been done.
+    The pauses are random, of at most 0.1, 0.4 and 1.6 seconds. Longer faults are left to the step, which knows what is
+    already done.
     """
     for wait in _WAITS:
         try:
@@ -27,5 +28,5 @@ def patiently(act: Callable[[], T]) -> T:
         except (BaseError, ClientError, HTTPError) as error:
             if not is_transient(error):
                 raise
-        time.sleep(random.uniform(0, wait))  # noqa: S311  no secret: only to keep many from coming back at once
+        time.sleep(random.uniform(0, wait))  # noqa: S311  jitter, not a secret
     return act()

@@ -1,7 +1,7 @@
-"""Sign requests by AWS Signature Version 4 (Amazon S3 API reference, "Authenticating requests").
+"""Sign requests with AWS Signature Version 4 (Amazon S3 API reference, "Authenticating requests").
 
-botocore builds a mail message around each, which costs more than all the rest of a small request. A law over any
-request holds this one to botocore's signature.
+botocore builds a mail message for each request, which costs more than the rest of a small request. A property test
+compares this signature with botocore's.
 """
 
 import hmac
@@ -20,7 +20,10 @@ _ALGORITHM: Final = "AWS4-HMAC-SHA256"
 def signed(  # noqa: PLR0913, PLR0917  the parts of a request
     keys: "ReadOnlyCredentials", region: str, method: str, target: str, headers: Mapping[str, str], body_sha256: str
 ) -> dict[str, str]:
-    """The headers, in lower case, with those that sign them. `target` is path and query, quoted as they are sent."""
+    """Return the headers in lower case, including those of the signature.
+
+    `target` is the path and query, quoted exactly as they are sent; `body_sha256` is hexadecimal.
+    """
     moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     given = {name.lower(): value for name, value in headers.items()}
     given |= {"x-amz-content-sha256": body_sha256, "x-amz-date": moment}
@@ -42,7 +45,7 @@ def signed(  # noqa: PLR0913, PLR0917  the parts of a request
 
 @lru_cache(maxsize=4)
 def _key(secret: str, day: str, region: str) -> bytes:
-    """What signs all requests of one day."""
+    """Derive the signing key of one day."""
     key = f"AWS4{secret}".encode()
     for each in (day, region, "s3", "aws4_request"):
         key = _mac(key, each)

@@ -1,4 +1,4 @@
-"""Load blocks that a Prefect server has saved; explain what goes wrong with them or with the server."""
+"""Load blocks from a Prefect server, and explain errors of the blocks or of the server."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ from tasks.custody.errors import Refused
 
 @contextmanager
 def asking_server() -> Iterator[None]:
-    """Raise Refused where the Prefect server that is asked for blocks does not answer, or answers with an error."""
+    """Raise Refused if the Prefect server does not answer a request for blocks, or answers with an error."""
     try:
         yield
     except httpx.HTTPError as error:
@@ -25,7 +25,7 @@ def asking_server() -> Iterator[None]:
 
 
 def saved_block(reference: str) -> Any:
-    """Load a block by its reference, as in aws-credentials/evacuation. Raises Refused if there is none of that name."""
+    """Load a block by its reference, such as aws-credentials/evacuation. Raises Refused if no such block is saved."""
     try:
         return Block.load(reference)
     except ValueError as error:

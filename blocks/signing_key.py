@@ -1,4 +1,4 @@
-"""Define the signing key block: who vouches for manifests and closings. The key never touches a disk of ours."""
+"""Define the signing key block, which signs manifests and closings. The key is never written to a disk."""
 
 import re
 from typing import ClassVar, Final, Self
@@ -18,7 +18,7 @@ _MAKE: Final = "Make one with ssh-keygen -t ed25519"
 
 
 class SigningKey(Block):
-    """A private key of OpenSSH, and the name that it signs by."""
+    """A private key of OpenSSH, and the identity that it signs for."""
 
     model_config = ConfigDict(hide_input_in_errors=True)
 
@@ -36,7 +36,7 @@ class SigningKey(Block):
 
     private_key: SecretStr = Field(description="The private key as ssh-keygen writes it: Ed25519, ECDSA, or RSA.")
     passphrase: SecretStr | None = Field(default=None, description="The passphrase of the key, if it has one.")
-    identity: str = Field(description="Whom the key stands for in an allowed_signers file, as in evacuation@gpu1.")
+    identity: str = Field(description="The identity of the key in an allowed_signers file, as in evacuation@gpu1.")
 
     _key: PrivateKey = PrivateAttr()
 
@@ -52,7 +52,7 @@ class SigningKey(Block):
 
     @model_validator(mode="after")
     def _opens(self) -> Self:
-        """Once: a nested block is validated twice, and a passphrase may take many seconds each time."""
+        """Decode the key once: Prefect validates a nested block twice, and a passphrase may take seconds each time."""
         if not hasattr(self, "_key"):
             word = self.passphrase.get_secret_value() if self.passphrase else ""
             self._key = _opened(self.private_key.get_secret_value(), word)
@@ -65,7 +65,7 @@ class SigningKey(Block):
 
     @property
     def fingerprint(self) -> str:
-        """What `ssh-keygen -l` shows of it."""
+        """The fingerprint, as `ssh-keygen -l` shows it."""
         return public_key(self._key).fingerprint
 
     @property
@@ -74,12 +74,12 @@ class SigningKey(Block):
         return f'{self.identity} namespaces="{NAMESPACE}" {self.public_key}'
 
     def sign(self, data: Data) -> bytes:
-        """The content of the .sig file, for data as a whole or piece by piece."""
+        """Return the content of the .sig file for `data`, given whole or in pieces."""
         return sign(self._key, data)
 
 
 def _opened(text: str, passphrase: str) -> PrivateKey:
-    """No message holds a part of what was given."""
+    """Decode a private key. Raises ValueError with a message that contains no part of the key."""
     if _PUBLIC.match(text.strip()):
         raise _wrong("a private key", "a public one", "Give the file without .pub")
     if _PEM.search(text):

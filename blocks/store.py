@@ -1,4 +1,4 @@
-"""Define the evidence store block: where the evidence goes, and with whose credentials."""
+"""Define the evidence store block: where evidence goes, and with which credentials."""
 
 import re
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ _SEGMENT = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9!_.*'()+=@:,-]+")
 
 
 def _divide(value: Mapping[str, Any]) -> dict[str, Any]:
-    """Take the runbook's s3://bucket/prefix apart; a prefix given twice must be the same one."""
+    """Split the runbook's s3://bucket/prefix. Raises ValueError if a prefix beside it differs."""
     bucket, prefix = value.get("bucket"), value.get("prefix", "")
     if not isinstance(bucket, str) or not isinstance(prefix, str):
         return dict(value)
@@ -37,7 +37,7 @@ def _divide(value: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class EvidenceStore(Block):
-    """Where evidence is kept: a bucket of S3 or of anything that speaks S3, or a folder on another disk."""
+    """Where evidence is kept: a bucket with an S3 API, or a folder on another disk."""
 
     model_config = ConfigDict(hide_input_in_errors=True)
 
@@ -190,13 +190,13 @@ class EvidenceStore(Block):
 
     @property
     def place(self) -> str:
-        """Where it is, for people: s3://bucket/prefix or the folder."""
+        """The location for people: s3://bucket/prefix or the folder."""
         return str(self.folder) if self.bucket is None else f"s3://{self.bucket}/{self.prefix}".rstrip("/")
 
     def address(self, key: str) -> str:
-        """Where a browser finds an object, or a folder that ends in a slash, with the rights of whoever looks.
+        """Return the URL of an object, or of a folder that ends in a slash, for a browser with its own access rights.
 
-        That is the console of AWS, or the address at another store's endpoint; empty for a folder of this host.
+        It leads to the AWS console, or to another store's endpoint. Empty for a folder of this host.
         """
         if self.bucket is None:
             return ""
@@ -208,15 +208,15 @@ class EvidenceStore(Block):
 
     @property
     def retention(self) -> Retention:
-        """What is asked for what an incident leaves."""
+        """The retention asked for objects of an incident."""
         return Retention(self.lock, self.lock_days, self.legal_hold)
 
     def open(self) -> "Store":
-        """Give the store behind the block. Its clients are loaded only now."""
+        """Open the store of the block. Imports its client libraries only now."""
         return self._open(self.credentials)
 
     def open_latest(self) -> "Store":
-        """The same in the name of who changes latest/."""
+        """Open the store with the credentials that may change latest/."""
         return self._open(self.promoter or self.credentials)
 
     def _open(self, credentials: MinIOCredentials | AwsCredentials | None) -> "Store":
@@ -237,9 +237,9 @@ class EvidenceStore(Block):
 
 
 def with_usable_key(saved: Mapping[str, Any]) -> tuple[EvidenceStore, str]:
-    """The block; without its signing key if only that cannot be used, and why. The reason holds no part of the key.
+    """Return the block and "", or the block without its signing key and the reason, if only the key is unusable.
 
-    Raises whatever else is wrong with it.
+    The reason contains no part of the key. Raises the validation error if other fields are invalid.
     """
     try:
         return EvidenceStore.model_validate(saved), ""

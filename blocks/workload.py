@@ -1,4 +1,4 @@
-"""Define the workload block: what to evacuate, how to recognise it, its grace."""
+"""Define the workload block: what to evacuate and how to recognise it."""
 
 import socket
 from pathlib import Path
@@ -273,14 +273,15 @@ class Workload(Block):
         return self
 
     def save(self, *args: Any, **kwargs: Any) -> Any:
-        """Save it. ValueError where `require_one_port` says so; what was saved earlier is loaded all the same."""
+        """Save the block. Raises ValueError as `require_one_port` does; blocks saved earlier still load."""
         self.require_one_port()
         return super().save(*args, **kwargs)
 
     def require_one_port(self) -> None:
-        """ValueError where api_url, on this host, has another port than api_command names, and api_port is left out.
+        """Raise ValueError if api_url on this host and api_command name different ports and api_port is empty.
 
-        The block's own api_command names none, nor does any with containers or units: these start the API by their own.
+        The default api_command is not compared, nor that of a block with containers or units, which start the API
+        themselves.
         """
         host, port = leads_to(self.api_url)
         usual = self.api_command == type(self).model_fields["api_command"].default
@@ -299,11 +300,11 @@ class Workload(Block):
 
     @property
     def names_port(self) -> bool:
-        """Whether somebody chose the API's port: it is not the one of this block's defaults."""
+        """Whether the block's author chose the API's port: it is not the default."""
         usual = self.api_command == type(self).model_fields["api_command"].default
         return bool(self.api_port or self.api_url) or not usual
 
     @property
     def evidence(self) -> Path:
-        """Folder that holds this workload's incidents."""
+        """The folder with this workload's incidents."""
         return self.evidence_dir or self.root / "evidence"

@@ -17,7 +17,7 @@ from tasks.containment.freeze import freeze
 from tasks.containment.pause_prefect import pause
 from tasks.containment.stop import stop
 from tasks.containment.watch import watch
-from tasks.custody.containment.receipt import Recovery
+from tasks.custody.containment.receipt import Freeze, Recovery, Stop
 from tasks.custody.incident.alarm import Alarm
 from tasks.custody.incident.ending import JOINED
 from tasks.custody.store.latest import LatestPolicy
@@ -34,7 +34,8 @@ from tasks.recovery.rehearsal import rehearse_recovery
 from tasks.runtime.context import Policy, RunContext, Suspects
 from tasks.runtime.end_state import ended
 from tasks.runtime.flow_run import this_run
-from tasks.runtime.step import result_of, result_or_reason, submit
+from tasks.runtime.freeze_budget import FreezeBudget
+from tasks.runtime.step import StepRunner, result_of, result_or_reason
 from tasks.storage.offload import claim_store, offload
 from tasks.storage.promote import promote
 from tasks.storage.verify import verify
@@ -100,48 +101,52 @@ def _evacuate(
     first = [name for name, collector in discover().items() if collector.while_frozen]
     later = [name for name in discover() if name not in first]
 
+    steps = StepRunner(context)
+    submit = steps.submit
+
     # §1 cordon, §2 freeze, and claim the incident in the store
-    cordoned = submit(context, cordon)
-    paused = submit(context, pause, after=[cordoned])
-    frozen = submit(context, freeze, after=[cordoned])
-    claimed = submit(context, claim_store, after=[frozen])
+    cordoned = submit(cordon)
+    paused = submit(pause, after=[cordoned])
+    frozen = submit(freeze, after=[cordoned])
+    budget = FreezeBudget.of(result_of(frozen, Freeze))
+    claimed = submit(claim_store, after=[frozen])
 
     # §3 look while it is frozen, ask a person where an alarm's evacuation has to, then stop
-    looked = [submit(context, collect, name, after=[frozen]) for name in first]
-    if alarmed and (thawed := thawed_instead(context)):
+    looked = [submit(collect, name, budget, after=[frozen]) for name in first]
+    if alarmed and (thawed := thawed_instead(steps)):
         return thawed
-    stopped = submit(context, stop, after=looked)
-    contained = submit(context, prove_contained, after=[stopped, cordoned, paused])
+    stopped = submit(stop, after=looked)
+    contained = submit(prove_contained, after=[stopped, cordoned, paused])
 
     # §4 collect in parallel, judge the models, then seal
-    collected = looked + [submit(context, collect, name, after=[stopped]) for name in later]
-    evidence = every_collector(context)
-    judged = submit(context, judge_models, evidence, after=collected)
-    seals = [submit(context, seal, volume, evidence, after=[judged]) for volume in volumes_to_seal(context, evidence)]
-    intact = submit(context, check_seal, seals)
+    collected = looked + [submit(collect, name, after=[stopped]) for name in later]
+    evidence = every_collector(steps)
+    judged = submit(judge_models, evidence, after=collected)
+    seals = [submit(seal, volume, evidence, after=[judged]) for volume in volumes_to_seal(context, evidence)]
+    intact = submit(check_seal, seals)
 
     # §5 offload, §6 verify
-    sent = submit(context, offload, seals, intact, after=[claimed])
-    proven = submit(context, verify, seals, sent, read_back)
+    sent = submit(offload, seals, intact, after=[claimed])
+    proven = submit(verify, seals, sent, read_back)
 
     # §1, §3 again: has anything come back, could anything? Then judge
-    challenged = submit(context, challenge, after=[contained, *seals])
-    watched = submit(context, watch, after=[stopped, challenged, proven])
-    still = submit(context, prove_still_contained, after=[watched, contained])
-    verdict = verdict_of(context, findings_of(context, evidence))
+    challenged = submit(challenge, after=[contained, *seals])
+    watched = submit(watch, result_of(stopped, Stop), after=[stopped, challenged, proven])
+    still = submit(prove_still_contained, after=[watched, contained])
+    verdict = verdict_of(context, findings_of(steps, evidence))
 
     # §5 let latest/ follow, §7 recover
-    promoted = submit(context, promote, seals, verdict, latest or context.latest, after=[still])
-    recovered = submit(context, recover_api, seals, intact, verdict, after=[still, promoted]) if recover else None
+    promoted = submit(promote, seals, verdict, latest or context.store.latest_policy, after=[still])
+    recovered = submit(recover_api, seals, intact, verdict, after=[still, promoted]) if recover else None
     if recovered and not result_of(recovered, Recovery):
-        submit(context, prove_contained_again)
-    if context.dry_run:
-        submit(context, rehearse_recovery, seals)
+        submit(prove_contained_again)
+    if context.run.dry_run:
+        submit(rehearse_recovery, seals)
 
     # §8 record
-    found = findings_of(context, evidence)
-    note_end(context, found)
+    found = findings_of(steps, evidence)
+    note_end(steps, found)
     content = content_of(context, found)
-    recorded = result_or_reason(Record, submit(context, record, content))
-    publish(context)
-    return final_state(context, content.verdict, recorded, found.recovery)
+    recorded = result_or_reason(Record, submit(record, content))
+    publish(recorded)
+    return final_state(context, content.verdict, recorded, found.recovery, found.cordon)

@@ -13,15 +13,16 @@ from tasks.evidence.seal import check_seal, sealed
 from tasks.preflight.open_incident import Opened
 from tasks.preflight.reopen import Reopening, recovery_asked, reopen
 from tasks.record.findings import note_cancelled, reached
+from tasks.record.last_record import carried, last_record
 from tasks.record.publish import publish, recovered_state
-from tasks.record.write import Record, carried, last_record, record
+from tasks.record.write import Record, record
 from tasks.recovery.recover import prove_contained_again
 from tasks.recovery.recover import recover as recover_api
 from tasks.runtime.approval import ask
 from tasks.runtime.context import RunContext
 from tasks.runtime.end_state import ended
 from tasks.runtime.flow_run import this_run
-from tasks.runtime.step import result_of, result_or_reason, submit
+from tasks.runtime.step import StepRunner, result_of, result_or_reason
 from tasks.system.cancellation import heeding
 
 
@@ -64,18 +65,18 @@ def recover(
 
 
 def _recover(context: RunContext, despite: str) -> State[Any]:
-    last, seals = last_record(context), sealed(context)
+    steps, last, seals = StepRunner(context), last_record(context.directory.path), sealed(context)
 
     # §4: does the seal hold? §7: recover
-    intact = submit(context, check_seal, seals)
-    recovered = submit(context, recover_api, seals, intact, last.verdict, despite)
+    intact = steps.submit(check_seal, seals)
+    recovered = steps.submit(recover_api, seals, intact, last.verdict, despite)
     recovery = result_or_reason(Recovery, recovered, intact)
-    failed = isinstance(recovery, str) and not context.recovered()
-    again = result_or_reason(Containment, submit(context, prove_contained_again)) if failed else None
+    failed = isinstance(recovery, str) and not context.state.recovered.read()
+    again = result_or_reason(Containment, steps.submit(prove_contained_again)) if failed else None
 
     # §8: record
     note_cancelled(context, again if isinstance(again, Containment) else None, reached(recovery))
     content = carried(context, last, seals, recovery=recovery, containment=again, despite=despite)
-    recorded = result_of(submit(context, record, content), Record)
-    publish(context)
+    recorded = result_of(steps.submit(record, content), Record)
+    publish(recorded)
     return recovered_state(context, recorded, recovery)

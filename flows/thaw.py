@@ -18,10 +18,9 @@ from tasks.record.findings import looked_at
 from tasks.record.publish import final_state, publish
 from tasks.record.thawed import thawed_content
 from tasks.record.write import Record, record
-from tasks.runtime.context import RunContext
 from tasks.runtime.end_state import ended
 from tasks.runtime.flow_run import this_run
-from tasks.runtime.step import result_or_reason, submit
+from tasks.runtime.step import StepRunner, result_or_reason
 from tasks.system.cancellation import heeding
 
 
@@ -50,21 +49,21 @@ def thaw(
         return ended(THAWED, opened.summary)
     try:
         with heeding(opened.context.cancelled):
-            return let_go(opened.context)
+            return let_go(StepRunner(opened.context))
     finally:
         opened.context.close()
 
 
-def thawed_instead(context: RunContext) -> State[Any] | None:
+def thawed_instead(steps: StepRunner) -> State[Any] | None:
     """Have a person decide between stop and thaw, if the workload asks for that; None if it is to be stopped."""
-    looked = looked_at(context)
-    return let_go(context, looked) if thaw_decided(context, looked) else None
+    looked = looked_at(steps)
+    return let_go(steps, looked) if thaw_decided(steps.context, looked) else None
 
 
-def let_go(context: RunContext, looked: tuple[Evidence, ...] = ()) -> State[Any]:
+def let_go(steps: StepRunner, looked: tuple[Evidence, ...] = ()) -> State[Any]:
     """Thaw, and end the incident by its record; an evacuation of which a person says thaw ends by it too."""
-    thawed = result_or_reason(Thawed, submit(context, thaw_workload))
-    content = thawed_content(context, thawed, looked)
-    recorded = result_or_reason(Record, submit(context, record, content))
-    publish(context)
-    return final_state(context, content.verdict, recorded, None)
+    thawed = result_or_reason(Thawed, steps.submit(thaw_workload))
+    content = thawed_content(steps, thawed, looked)
+    recorded = result_or_reason(Record, steps.submit(record, content))
+    publish(recorded)
+    return final_state(steps.context, content.verdict, recorded, None)

@@ -97,9 +97,14 @@ class RehearsalHost:
         self._cordon = (NOBODY, Path(orders.lock))
         return self._cordon[0]
 
+    @property
+    def started_guard(self) -> Identity | None:
+        """The guard that would have been started."""
+        return self._cordon[0] if self._cordon else None
+
     def guard(self, marker: Path) -> Identity | None:
         """Return the guard that would live."""
-        return self._cordon[0] if self._cordon else self._host.guard(marker)
+        return self.started_guard or self._host.guard(marker)
 
     def has_lock(self, identity: Identity, path: Path) -> bool:
         """Return True for the lock that would be held."""

@@ -65,6 +65,10 @@ class Host(Protocol):
     def hold(self, orders: GuardConfig) -> Identity:
         """Start a guard that takes the lock, outlives us, watches, and writes the marker."""
 
+    @property
+    def started_guard(self) -> Identity | None:
+        """The guard that `hold` started last: where no folder takes its marker, only who started it knows of it."""
+
     def guard(self, marker: Path) -> Identity | None:
         """Return the living guard that a marker names."""
 
@@ -132,6 +136,7 @@ class LinuxHost:
         """Take the ports whose listeners are looked up in every snapshot."""
         self._ports = frozenset(port for port in ports if port)
         self.systemd = Systemd()
+        self.started_guard: Identity | None = None
 
     def snapshot(self) -> dict[int, Process]:
         """Read /proc once."""
@@ -212,7 +217,7 @@ class LinuxHost:
         path, standing = Path(orders.lock), self.guard(Path(orders.marker))
         descriptor = lock.take(path, standing)
         try:
-            identity = launch.start_guard(descriptor, orders)
+            identity = self.started_guard = launch.start_guard(descriptor, orders)
             if standing and descriptor is not None:
                 self._await_line(identity, path)
         finally:

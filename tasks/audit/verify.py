@@ -18,7 +18,7 @@ from tasks.custody.evidence.keys import TURNS, turn_of
 from tasks.custody.incident.incident import parse_id
 from tasks.custody.store.latest import LatestTransaction
 from tasks.custody.store.manifest import digest_bytes
-from tasks.storage.latest_transaction import read_transaction
+from tasks.storage.latest_history import read_transaction
 from tasks.storage.untrusted_reads import keys_of, read_documents, see
 from tasks.system.parallel import QUESTIONS, THREADS, side_by_side
 

@@ -13,7 +13,7 @@ from tasks.cli.store_argument import named_store
 from tasks.custody.errors import Refused
 from tasks.custody.store.latest import Act
 from tasks.custody.visible import say
-from tasks.storage.latest_transaction import history
+from tasks.storage.latest_history import history
 from tasks.storage.restore import RestoreOutcome, pull
 from tasks.storage.rollback import Undoing, lower, lowering, plan_of, rollback
 

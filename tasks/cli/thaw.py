@@ -18,6 +18,7 @@ from tasks.record.thawed import thawed_content
 from tasks.record.write import Record, record
 from tasks.runtime.actor import BY_HAND
 from tasks.runtime.context import RunContext
+from tasks.runtime.step import StepRunner
 
 
 def thaw_by_hand(arguments: list[str]) -> int:
@@ -55,7 +56,7 @@ def thaw_by_hand(arguments: list[str]) -> int:
 def _let_go(context: RunContext) -> Word:
     """Do what the flow does, its steps as plain functions; say how it ended."""
     thawed = thaw.fn(context).result(raise_on_failure=False)
-    content = thawed_content(context, thawed if isinstance(thawed, Thawed) else str(thawed))
+    content = thawed_content(StepRunner(context), thawed if isinstance(thawed, Thawed) else str(thawed))
     recorded = record.fn(context, content).result(raise_on_failure=False)
     state = final_state(context, content.verdict, recorded if isinstance(recorded, Record) else str(recorded), None)
     say(f"{state.name}: {state.message}")

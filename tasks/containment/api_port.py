@@ -10,7 +10,6 @@ from blocks.workload import Workload
 from tasks.custody.containment.membership import program
 from tasks.custody.containment.process import Identity, Listener
 from tasks.custody.incident.description import leads_to
-from tasks.incident.layout import LISTENED
 from tasks.runtime.context import RunContext
 
 _PROXIES: Final = frozenset({"docker-proxy", "rootlessport"})
@@ -21,8 +20,8 @@ def note_listener(context: RunContext, members: Iterable[Identity]) -> None:
     """Write down that a process of the workload listens on the API's port: then it is the API's, whoever named it."""
     if (port := port_of(context.workload)) and not context.workload.names_port:
         ours = frozenset(members)
-        if any(each.process and each.process.identity in ours for each in context.host.owners(port)):
-            context.journal(LISTENED, bool, value=True)
+        if any(each.process and each.process.identity in ours for each in context.adapters.host.owners(port)):
+            context.state.listened.write(True)
 
 
 def port_of(workload: Workload) -> int | None:
@@ -57,10 +56,12 @@ def others_on_port(context: RunContext, ours: Iterable[int], known: Iterable[str
     Where the block leaves the port at its default, it is the API's only if a process of the workload listened there.
     """
     port = port_of(context.workload)
-    if not port or not (context.workload.names_port or context.journal(LISTENED, bool)):
+    if not port or not (context.workload.names_port or context.state.listened.read()):
         return []
     mine, inside = frozenset(ours), frozenset(known)
-    others = [each for each in context.host.owners(port) if not _explained(each, mine, inside, context.workload)]
+    others = [
+        each for each in context.adapters.host.owners(port) if not _explained(each, mine, inside, context.workload)
+    ]
     advice = "end it, give the API's own port as api_port, or excuse it by bystanders"
     hidden = "" if os.geteuid() == 0 else "; run the evacuation as root to see which"
     return [

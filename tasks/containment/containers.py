@@ -5,35 +5,32 @@ import logging
 import os
 import time
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from blocks.workload import Workload
+from tasks.adapters.container_engine import Engine
 from tasks.custody.containment.container import (
     Container,
     ContainerIdentity,
     FrozenContainer,
     StoppedContainer,
     belongs,
-    gentle_signal_of,
     workload_containers,
 )
-from tasks.custody.containment.ends import End
-from tasks.custody.containment.process import Masks
 from tasks.custody.errors import ContainerGone, EngineError
-from tasks.incident.layout import FROZEN_CONTAINERS, STOPPED_CONTAINERS, STOPPING_CONTAINERS
 from tasks.runtime.context import RunContext
-from tasks.system.cancellation import apart
+from tasks.runtime.state import IncidentState
 from tasks.system.processes import standpoint
 
 logger = logging.getLogger(__name__)
 
 _ROUNDS: Final = 8
 _KILL_SECONDS: Final = 10.0
-_REMOVAL_SECONDS: Final = 5.0
 _POLL_SECONDS: Final = 0.05
 _AT_ONCE: Final = 8
 _SIGKILL: Final = "SIGKILL"
@@ -45,19 +42,19 @@ def find_containers(context: RunContext) -> list[Container]:
     asked = context.workload.containers
     if not asked:
         return []
-    recovered = {each.id for each in context.recovered_containers()}
-    found = workload_containers(context.engine.containers(asked), asked, standpoint().own)
+    recovered = {each.id for each in context.state.recovered_containers.read()}
+    found = workload_containers(context.adapters.engine.containers(asked), asked, standpoint().own)
     return [container for container in found if container.id not in recovered]
 
 
-def frozen_containers(context: RunContext) -> dict[ContainerIdentity, FrozenContainer]:
+def frozen_containers(state: IncidentState) -> dict[ContainerIdentity, FrozenContainer]:
     """Every container that this incident has paused so far, whichever run did it."""
-    return {each.identity: each for each in context.journal(FROZEN_CONTAINERS, list[FrozenContainer]) or []}
+    return {each.identity: each for each in state.frozen_containers.read()}
 
 
-def stopped_containers(context: RunContext) -> dict[ContainerIdentity, StoppedContainer]:
+def stopped_containers(state: IncidentState) -> dict[ContainerIdentity, StoppedContainer]:
     """Receipts of the containers that this incident has ended so far."""
-    return {each.identity: each for each in context.journal(STOPPED_CONTAINERS, list[StoppedContainer]) or []}
+    return {each.identity: each for each in state.stopped_containers.read()}
 
 
 def freeze_containers(context: RunContext) -> tuple[tuple[FrozenContainer, ...], str]:
@@ -74,11 +71,11 @@ def freeze_containers(context: RunContext) -> tuple[tuple[FrozenContainer, ...],
                 fresh |= {each.identity: each for each in pool.map(lambda one: freeze_container(context, one), new)}
     except EngineError as error:
         trouble = str(error)
-        context.log.write("engine not asked", context.engine.place, reason=trouble)
-    earlier = frozen_containers(context)
+        context.log.write("engine not asked", context.adapters.engine.place, reason=trouble)
+    earlier = frozen_containers(context.state)
     fresh |= {who: replace(each, stood=earlier[who].stood) for who, each in fresh.items() if who in earlier}
     everyone = tuple(sorted({**earlier, **fresh}.values(), key=lambda each: each.identity))
-    context.journal(FROZEN_CONTAINERS, list[FrozenContainer], list(everyone))
+    context.state.frozen_containers.write(list(everyone))
     for each in fresh.values():
         about = {"name": each.name, "image": each.image, "why": each.why, "denied": each.denied}
         context.log.write("container paused", each.identity.id, **about)
@@ -91,9 +88,9 @@ def freeze_container(context: RunContext, container: Container) -> FrozenContain
     try:
         if container.state == _BETWEEN_STARTS:
             _keep_config(context, container)
-            _keep_down(context, container)
+            _keep_down(context.adapters.engine, container)
         else:
-            context.engine.pause(container.id)
+            context.adapters.engine.pause(container.id)
             paused_at = datetime.now(UTC)
         _keep_config(context, container)
     except ContainerGone:
@@ -114,18 +111,18 @@ def freeze_container(context: RunContext, container: Container) -> FrozenContain
     )
 
 
-def _keep_down(context: RunContext, container: Container) -> None:
+def _keep_down(engine: Engine, container: Container) -> None:
     """Forbid the next start, again until it is down or in another life: one may be under way while it is forbidden."""
     deadline = time.monotonic() + _KILL_SECONDS
     while (
-        (now := context.engine.get_container(container.id))
+        (now := engine.get_container(container.id))
         and now.alive
         and now.identity == container.identity
         and time.monotonic() < deadline
     ):
         with suppress(ContainerGone):
-            context.engine.forbid_restart(container.id)
-            context.engine.signal(container.id, _SIGKILL)
+            engine.forbid_restart(container.id)
+            engine.signal(container.id, _SIGKILL)
         time.sleep(_POLL_SECONDS)
 
 
@@ -134,10 +131,10 @@ def _keep_config(context: RunContext, container: Container) -> None:
 
     It holds the workload's secrets: for us alone, and never sent anywhere.
     """
-    path = _config(context, container.identity)
+    path = _config(context.directory.path, container.identity)
     if path.exists():
         return
-    about = json.dumps(context.engine.inspect(container.id)).encode()
+    about = json.dumps(context.adapters.engine.inspect(container.id)).encode()
     try:
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600), "wb") as file:
             file.write(about)
@@ -147,148 +144,14 @@ def _keep_config(context: RunContext, container: Container) -> None:
         logger.error("%s cannot be made again as it was: %s", container.summary, error)  # noqa: TRY400
 
 
-def _config(context: RunContext, container: ContainerIdentity) -> Path:
-    return context.home / f"container-{container.id}.json"
+def _config(home: Path, container: ContainerIdentity) -> Path:
+    return home / f"container-{container.id}.json"
 
 
-def kept_config(context: RunContext, container: ContainerIdentity) -> dict[str, Any]:
+def kept_config(home: Path, container: ContainerIdentity) -> dict[str, Any]:
     """The configuration as it was when the container was paused."""
-    kept: dict[str, Any] = json.loads(_config(context, container).read_bytes())
+    kept: dict[str, Any] = json.loads(_config(home, container).read_bytes())
     return kept
-
-
-def stop_containers(context: RunContext) -> tuple[StoppedContainer, ...]:
-    """End all that were paused, side by side; those that an earlier run has ended keep their receipts."""
-    earlier = stopped_containers(context)
-    left = {identity: each for identity, each in frozen_containers(context).items() if identity not in earlier}
-    begun = set(context.journal(STOPPING_CONTAINERS, list[ContainerIdentity]) or ())
-    if left:
-        context.journal(STOPPING_CONTAINERS, list[ContainerIdentity], list(left))
-    gently = context.policy == "graceful"
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        stops = [pool.submit(stop_container, context, left[who], gently=gently, begun=who in begun) for who in left]
-    fresh = [each.result() for each in stops]
-    receipts = sorted([*earlier.values(), *fresh], key=lambda receipt: receipt.identity)
-    ended = [receipt for receipt in receipts if receipt.end is not End.SURVIVED]
-    context.journal(STOPPED_CONTAINERS, list[StoppedContainer], ended)
-    if left:
-        context.journal(STOPPING_CONTAINERS, list[ContainerIdentity], [])
-    for receipt in fresh:
-        about = {"signals": [name for name, _ in receipt.signals], "removed": receipt.removed, "reason": receipt.reason}
-        context.log.write("stopped", receipt.identity.id, end=receipt.end, exit_code=receipt.exit_code, **about)
-    return tuple(receipts)
-
-
-def stop_container(
-    context: RunContext, frozen: FrozenContainer, *, gently: bool, begun: bool = False
-) -> StoppedContainer:
-    """End one, unless the engine cannot do it: then it survives, with the reason.
-
-    `begun` says that a run that died was about to end it, so it has not ended by itself.
-    """
-    stopping = StoppingContainer(context, frozen, begun=begun)
-    try:
-        stopping.end(gently=gently)
-    except EngineError as error:
-        stopping.reason = str(error)
-    stopping.look_once_more()
-    return stopping.receipt()
-
-
-class StoppingContainer:
-    """One container's end in progress."""
-
-    def __init__(self, context: RunContext, frozen: FrozenContainer, *, begun: bool = False) -> None:
-        """Nothing is sent yet, but for what a run that died may have sent."""
-        self.begun = begun
-        self.context, self.engine, self.frozen = context, context.engine, frozen
-        self.id = frozen.identity.id
-        self.sent: list[tuple[str, datetime]] = []
-        self.ended, self.removed, self.reason = False, False, ""
-        self.exit_code: int | None = None
-        self.gone_at: datetime | None = None
-
-    def end(self, *, gently: bool) -> None:
-        """Its restart forbidden, the stop signal that it hears queued while it is paused, the grace, SIGKILL.
-
-        The engine thaws it to let it act on the signal. Not gently: SIGKILL is queued, so the thaw finds it dead.
-        """
-        container = self.engine.get_container(self.id)
-        if container and container.alive and container.identity == self.frozen.identity:
-            if container.restart != "no" and not container.auto_remove:
-                self.engine.forbid_restart(self.id)
-            gentle = gentle_signal_of(container, self._masks(container)) if gently else None
-            if gentle:
-                self._send(gentle.name, self.context.workload.grace_seconds)
-            if not self.ended and self.context.cancelled:
-                self.engine.pause(self.id)
-            elif not self.ended:
-                self._send(_SIGKILL, _KILL_SECONDS)
-        else:
-            self.ended, self.exit_code = True, container.exit_code if container else None
-            if self.begun:
-                self.reason = "a run that died was stopping it; it ended at an unknown moment (終了時刻は不明)"
-        if self.ended:
-            self.removed = self._removed()
-
-    def _masks(self, container: Container) -> Masks | None:
-        process = self.context.host.snapshot().get(container.pid)
-        return process.masks if process and process.container == self.id else None
-
-    def _send(self, name: str, seconds: float) -> None:
-        """Wait for the end from before the signal: an exit code is gone with the container (`docker run --rm`)."""
-        waiting, _ = apart(lambda: self.engine.end_of(self.id, seconds))
-        try:
-            self.engine.signal(self.id, name)
-            self.sent.append((name, datetime.now(UTC)))
-        except ContainerGone:
-            pass
-        while not waiting.done() and not self.context.cancelled:
-            wait([waiting], _POLL_SECONDS)
-        try:
-            self.exit_code = waiting.result(0)
-        except TimeoutError:
-            return
-        self.ended, self.gone_at = True, datetime.now(UTC)
-
-    def look_once_more(self) -> None:
-        """An engine that was late to answer has kept nothing alive: what counts is whether it lives now."""
-        if self.ended:
-            return
-        try:
-            now = self.engine.get_container(self.id)
-        except EngineError:
-            return
-        if not (now and now.alive and now.identity == self.frozen.identity):
-            self.ended, self.gone_at = True, datetime.now(UTC)
-            self.exit_code = now.exit_code if now else None
-
-    def _removed(self) -> bool:
-        deadline = time.monotonic() + _REMOVAL_SECONDS
-        while (there := self.engine.get_container(self.id)) and there.auto_remove and time.monotonic() < deadline:
-            time.sleep(_POLL_SECONDS)
-        return there is None
-
-    def receipt(self, end: End | None = None) -> StoppedContainer:
-        """What was done, and how it ended."""
-        return StoppedContainer(
-            identity=self.frozen.identity,
-            name=self.frozen.name,
-            image=self.frozen.image,
-            signals=tuple(self.sent),
-            end=end or self._end(),
-            exit_code=self.exit_code,
-            gone_at=self.gone_at,
-            removed=self.removed,
-            reason=self.reason,
-        )
-
-    def _end(self) -> End:
-        if not self.ended:
-            return End.SURVIVED
-        if any(name == _SIGKILL for name, _ in self.sent):
-            return End.KILLED
-        return End.STOPPED if self.sent or self.begun else End.GONE
 
 
 def living_containers(context: RunContext) -> tuple[str, ...]:
@@ -296,10 +159,12 @@ def living_containers(context: RunContext) -> tuple[str, ...]:
     try:
         listed = find_containers(context)
         # the engine's list may lag behind what it knows of each
-        living = [each for each in listed if (now := context.engine.get_container(each.identity.id)) and now.alive]
-        told = {each.identity: f"{each.summary} is {each.state} ({_why(context, each)})" for each in living}
-        for frozen in frozen_containers(context).values():
-            now = context.engine.get_container(frozen.identity.id)
+        living = [
+            each for each in listed if (now := context.adapters.engine.get_container(each.identity.id)) and now.alive
+        ]
+        told = {each.identity: f"{each.summary} is {each.state} ({_why(context.workload, each)})" for each in living}
+        for frozen in frozen_containers(context.state).values():
+            now = context.adapters.engine.get_container(frozen.identity.id)
             if now and now.alive and now.identity == frozen.identity:
                 told.setdefault(now.identity, f"{now.summary} was paused by us and is {now.state}")
     except EngineError as error:
@@ -307,8 +172,8 @@ def living_containers(context: RunContext) -> tuple[str, ...]:
     return tuple(told.values())
 
 
-def _why(context: RunContext, container: Container) -> str:
-    return ", ".join(entry for entry in context.workload.containers if belongs(container, entry))
+def _why(workload: Workload, container: Container) -> str:
+    return ", ".join(entry for entry in workload.containers if belongs(container, entry))
 
 
 def containers_key(identities: Iterable[ContainerIdentity]) -> str:

@@ -22,8 +22,8 @@ from tasks.custody.containment.receipt import Containment
 from tasks.custody.containment.suspect import advice
 from tasks.custody.errors import EngineError
 from tasks.custody.evidence.redact import command_line
-from tasks.incident.layout import SINCE
 from tasks.runtime.context import RunContext
+from tasks.runtime.state import IncidentState
 from tasks.runtime.step import step
 from tasks.system.processes import ticks
 
@@ -42,10 +42,10 @@ def check_containment(context: RunContext) -> Containment:
 
     Nor anybody who comes and goes faster than a look, nor another program on the API's port.
     """
-    last, _ = context.host.arrivals(NO_PID)
+    last, _ = context.adapters.host.arrivals(NO_PID)
     state = await_cordon(context)
     mine, visible, seen = look_for_life(context)
-    held = {each.identity: each.source for each in load_returned(context) if each.end is End.HELD}
+    held = {each.identity: each.source for each in load_returned(context.state) if each.end is End.HELD}
     alive = {
         who: f"left frozen, {held[who]} brings it back" if who in held else reason for who, reason in seen.alive.items()
     }
@@ -56,19 +56,23 @@ def check_containment(context: RunContext) -> Containment:
             *_listening(context, mine | excused_pids(context, visible), alive),
             *_passing(context, last),
             *living_containers(context),
-            *standing_units(context),
+            *(
+                ()
+                if context.state.recovered.read()
+                else standing_units(context.adapters.host.systemd, context.workload.units)
+            ),
         ),
         cordoned=state.held,
         reason=state.summary,
         left_alone=tuple(_tell(process) for process in seen.bystanders),
         notes=_notes(context, visible, seen),
-        recovered=bool(context.recovered() or context.recovered_containers()),
+        recovered=bool(context.state.recovered.read() or context.state.recovered_containers.read()),
     )
 
 
 def _notes(context: RunContext, visible: Snapshot, seen: Survey) -> tuple[str, ...]:
     """How the block names each suspect; in one line each who was excused, and who may not be looked into."""
-    suspects = [visible[who.pid] for who in sorted(seen.suspects.keys() - load_frozen(context).keys())]
+    suspects = [visible[who.pid] for who in sorted(seen.suspects.keys() - load_frozen(context.state).keys())]
     for each in suspects:
         why = seen.suspects[each.identity]
         context.log.write("suspect", str(each.pid), command=command_line(each.command), why=why)
@@ -88,7 +92,7 @@ def _listed(processes: Sequence[Process]) -> str:
 
 def _listening(context: RunContext, mine: Iterable[int], told: Container[Identity]) -> list[str]:
     """Who else listens on the API's port."""
-    found = others_on_port(context, mine, _known_containers(context))
+    found = others_on_port(context, mine, _known_containers(context.state))
     return [
         f"{_tell(each.process) if each.process else f'a program of user {each.user}'} ({reason})"
         for each, reason in found
@@ -98,15 +102,15 @@ def _listening(context: RunContext, mine: Iterable[int], told: Container[Identit
 
 def _passing(context: RunContext, last: int) -> list[str]:
     """Whether processes of the workload come and go; `last` is the last pid that was given out before the look."""
-    met = {process.pid: process for process in met_in_passing(context.host, last)}
+    met = {process.pid: process for process in met_in_passing(context.adapters.host, last)}
     if not met:
         return []
-    snapshot = context.host.snapshot()
+    snapshot = context.adapters.host.snapshot()
     mine, kept = own_pids(context, met | snapshot), excluded_pids(met | snapshot)
     kept |= excused_pids(context, met | snapshot)
     others = [process for pid, process in met.items() if pid not in mine]
-    since = context.journal(SINCE, int) or ticks()
-    found = come_and_gone(others, snapshot, matchers(context.workload), context.root, kept, since)
+    since = context.state.since.read() or ticks()
+    found = come_and_gone(others, snapshot, matchers(context.workload), context.directory.root, kept, since)
     return [
         f"{len(found)} processes came and went during the check, too fast to be stopped, as "
         f"{_tell(met[who.pid])} ({reason}); end them by their systemd unit or control group "
@@ -118,13 +122,13 @@ def _passing(context: RunContext, last: int) -> list[str]:
 
 def stance(context: RunContext, containment: Containment | None) -> str:
     """How the workload stands, in words that a cancelled run can be told by."""
-    if context.dry_run:
+    if context.run.dry_run:
         return UNTOUCHED
     if containment and containment.contained:
         return CONTAINED
-    if context.recovered():
+    if context.state.recovered.read():
         return RELEASED
-    frozen, (_, visible, seen) = load_frozen(context), look_for_life(context)
+    frozen, (_, visible, seen) = load_frozen(context.state), look_for_life(context)
     still = [who in frozen and visible[who.pid].stopped for who in seen.alive]
     try:
         still += [container.state == "paused" for container in find_containers(context)]
@@ -135,18 +139,21 @@ def stance(context: RunContext, containment: Containment | None) -> str:
 
 def look_for_life(context: RunContext) -> tuple[set[int], Snapshot, Survey]:
     """Look at the host: our own pids, every other process, and which of these contradict "nothing of it runs"."""
-    snapshot = context.host.snapshot()
+    snapshot = context.adapters.host.snapshot()
     mine = own_pids(context, snapshot)
     visible = {pid: process for pid, process in snapshot.items() if pid not in mine}
-    since, containers = context.journal(SINCE, int) or ticks(), _known_containers(context)
-    seen = look(context.host, context.workload, visible, since, containers)
-    left = (visible[pid] for pid in pids_of(visible, load_frozen(context)) | inside(visible, held_groups(context)))
+    since, containers = context.state.since.read() or ticks(), _known_containers(context.state)
+    seen = look(context.adapters.host, context.workload, visible, since, containers)
+    left = (
+        visible[pid]
+        for pid in pids_of(visible, load_frozen(context.state)) | inside(visible, held_groups(context.state))
+    )
     more = {each.identity: "it was frozen and lives" for each in left if each.alive and each.identity not in seen.alive}
     return mine, visible, replace(seen, alive=seen.alive | more)
 
 
-def _known_containers(context: RunContext) -> set[str]:
-    return {each.id for each in (*frozen_containers(context), *context.recovered_containers())}
+def _known_containers(state: IncidentState) -> set[str]:
+    return {each.id for each in (*frozen_containers(state), *state.recovered_containers.read())}
 
 
 @step("§3", "prove_contained", "check: nothing of the workload is left", "封じ込めの確認")

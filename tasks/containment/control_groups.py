@@ -3,19 +3,18 @@
 import logging
 import os
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from operator import methodcaller
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from tasks.adapters.host import Host, lives
+from tasks.adapters.host import lives
 from tasks.containment.cordon import matchers, named
-from tasks.containment.members import Snapshot, find_members, inside, own_pids, protected_pids
+from tasks.containment.members import Snapshot, find_members, own_pids, protected_pids
 from tasks.containment.short_lived import NO_PID
 from tasks.containment.suspects import suspects_at_a_glance, suspects_to_end
 from tasks.custody.containment.groups import (
-    INCIDENT_PREFIX,
     Held,
     Way,
     delegated,
@@ -28,21 +27,14 @@ from tasks.custody.containment.groups import (
 from tasks.custody.containment.membership import Member, members
 from tasks.custody.containment.process import Identity, Process, descendants
 from tasks.custody.containment.service import unit_of
-from tasks.incident.directory import bases, homes
-from tasks.incident.layout import EARLY, GROUPS
 from tasks.prestart.freeze import early_groups
 from tasks.prestart.groups import freeze_in_place
 from tasks.runtime.context import RunContext
-from tasks.system.atomic_files import read_private, rows_of
 from tasks.system.control_group import ControlGroup
-
-if TYPE_CHECKING:
-    from blocks.workload import Workload
 
 logger = logging.getLogger(__name__)
 
 _CATCH_SECONDS: Final = 5.0
-_PUT_BACK_SECONDS: Final = 5.0
 _ASKS: Final = 3
 _ASK_SECONDS: Final = 5.0
 _LOOKS: Final = 50
@@ -58,23 +50,23 @@ class Groups:
 
     def __init__(self, context: RunContext) -> None:
         """Take up what the start of this run and earlier runs of the incident hold."""
-        self.context, self.host = context, context.host
+        self.context, self.host = context, context.adapters.host
         self.refused: dict[Identity, str] = {}
         self.unavailable, self._patience = "", _ASK_SECONDS
         self.with_suspects = False
         self._last = self.host.arrivals(NO_PID)[0]
-        self._set(context.journal(GROUPS, list[Held]) or [])
-        for path in early_groups(context.early):
+        self._set(context.state.groups.read())
+        for path in early_groups(context.cordon_files.early):
             if path not in self.paths and (group := self.host.group(path)) and group.frozen:
                 self._keep([*self.rows, Held(path)])
 
     def _keep(self, rows: list[Held]) -> None:
         self._set(rows)
-        self.context.journal(GROUPS, list[Held], rows)
+        self.context.state.groups.write(rows)
 
     def _set(self, rows: list[Held]) -> None:
         self.rows, self.paths = rows, [row.group for row in rows if not row.identity]
-        name = f"/{name_of(self.context.incident.id, self.context.home)}"
+        name = f"/{name_of(self.context.incident.id, self.context.directory.path)}"
         self.own = next((path for path in self.paths if path.endswith(name)), "")
 
     def way(self, process: Process) -> Way:
@@ -193,7 +185,7 @@ class Groups:
 
     def _open(self) -> ControlGroup | None:
         """Make the incident's group: at the top or, where only that may be written to, below the one that we are in."""
-        name, reasons = name_of(self.context.incident.id, self.context.home), dict[str, None]()
+        name, reasons = name_of(self.context.incident.id, self.context.directory.path), dict[str, None]()
         ours = path_of(Path("/proc/self/cgroup").read_text())
         for path in [self.own] if self.own else places_of(name, ours, os.geteuid()):
             group = self.host.group(path)
@@ -213,7 +205,7 @@ class Groups:
         A look must cost less than such a process lives, however many members there are.
         """
         context, last = self.context, self.host.arrivals(NO_PID)[0]
-        asked, own = (matchers(context.workload), context.root), own_pids(context, snapshot)
+        asked, own = (matchers(context.workload), context.directory.root), own_pids(context, snapshot)
         spared, names = protected_pids(context, snapshot), named(context.workload)
         kept = {pid: snapshot[pid] for pid in spared if pid in snapshot}
         kin = {who.pid for who in self.find(snapshot)}
@@ -241,51 +233,3 @@ class Groups:
         for group in filter(None, map(self.host.group, self.paths)):
             if group.place.exists() and (reason := methodcaller(act)(group)):
                 logger.warning("%s", reason)
-
-
-def release_groups(host: Host, workload: "Workload") -> tuple[str, ...]:
-    """Thaw all control groups that incidents of this workload hold, put everybody back, and remove the incidents' own.
-
-    Whom a signal has stopped stays stopped. Returns, for a person, who could not be put back, and why.
-    """
-    journals = [home / GROUPS for home in homes(workload)]
-    rows = [row for path in journals for row in rows_of(path, read_private)]
-    early = [group for base in bases(workload) for group in early_groups(base / EARLY)]
-    origins = {who: str(row["group"]) for row in rows if (who := Identity.of({"identity": row.get("identity")}))}
-    paths = [*(str(row["group"]) for row in rows if not row.get("identity")), *early]
-    own = {path for path in paths if f"/{INCIDENT_PREFIX}" in path}
-    left = _put_back(host, own, origins)
-    groups = [group for path in paths if (group := host.group(path)) and group.place.exists()]
-    told = [reason for group in groups if (reason := group.thaw())]
-    told += [reason for path in own if (group := host.group(path)) and (reason := group.remove())]
-    for path in journals if not any(group.frozen for group in groups) else ():
-        path.unlink(missing_ok=True)
-    return (*left, *told)
-
-
-def _put_back(host: Host, own: Collection[str], origins: dict[Identity, str]) -> list[str]:
-    """Move all that is in these groups to where it came from: what was born in them to where its parent came from.
-
-    An orphan goes where the first of all came from. They stand meanwhile, so that none forks.
-    """
-    for group in filter(None, map(host.group, own)):
-        group.freeze()
-    done, left, deadline = set[Identity](), list[str](), time.monotonic() + _PUT_BACK_SECONDS
-    while time.monotonic() < deadline:
-        snapshot = host.snapshot()
-        todo = [each for pid in inside(snapshot, own) if (each := snapshot[pid]).identity not in done]
-        if not todo:
-            break
-        for process in sorted(todo, key=lambda each: each.identity.start):
-            above = snapshot.get(process.parent)
-            kin = [each.identity for each in (process, above) if each and each.identity in origins]
-            path = next((origins[who] for who in kin), next(iter(origins.values()), ""))
-            origins[process.identity] = path
-            done.add(process.identity)
-            origin = host.group(path)
-            if reason := origin.add(process.pid) if origin else "where it came from is not known":
-                left.append(
-                    f"process {process.pid} stays in {path_of(process.cgroup)}: {reason}. "
-                    "元の制御グループに戻せませんでした。"
-                )
-    return left

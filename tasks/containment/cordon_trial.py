@@ -4,12 +4,13 @@ import os
 import stat
 import time
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from signal import SIGKILL, SIGSTOP
 from typing import Final
 
-from tasks.adapters.host import send_signal
+from tasks.adapters.host import Host, send_signal
 from tasks.collectors.matching import found
 from tasks.containment.cordon import caught, cordon_state
 from tasks.custody.containment.process import Identity, family
@@ -41,18 +42,17 @@ def challenge(context: RunContext) -> Challenge:
     try:
         made = _fate(context, started, began)
     finally:
-        _end(context, started)
+        _end(context.adapters.host, started)
     command, left = redact_command(context.workload.training_command), _empty_logs(context) - before
     context.log.write("challenged", str(started.pid), command=command, result=made.summary, left=sorted(left))
-    if left:
-        context.notes.append(f"empty logs appeared in the workload while a launch was tried: {', '.join(sorted(left))}")
-    return made
+    told = f"empty logs appeared in the workload while a launch was tried: {', '.join(sorted(left))}"
+    return replace(made, warnings=(told,) if left else ())
 
 
 def _empty_logs(context: RunContext) -> frozenset[str]:
     """What a launcher leaves that makes its log and is refused. It lies in the workload, where we remove nothing."""
-    names, _ = found(os.fsencode(context.root), context.workload.logs)
-    return frozenset(quote(name) for name in names if _is_empty(Path(context.root, os.fsdecode(name))))
+    names, _ = found(os.fsencode(context.directory.root), context.workload.logs)
+    return frozenset(quote(name) for name in names if _is_empty(Path(context.directory.root, os.fsdecode(name))))
 
 
 def _is_empty(path: Path) -> bool:
@@ -65,9 +65,9 @@ def _is_empty(path: Path) -> bool:
 def _not_now(context: RunContext) -> str:
     if not context.workload.training_command:
         return "the workload block names no training_command"
-    if context.policy == "kill":
+    if context.run.policy == "kill":
         return "nothing of a compromised workload is run"
-    if context.recovered():
+    if context.state.recovered.read():
         return "the cordon was released by this incident's own recovery"
     state = cordon_state(context)
     return "" if state.held else state.summary
@@ -76,8 +76,8 @@ def _not_now(context: RunContext) -> str:
 def _launch(context: RunContext) -> Identity | None:
     block = context.workload
     owner = block.root.stat().st_uid
-    log = context.home / "challenge.log"
-    return context.host.start(block.training_command, block.root, log, owner, clean_environment(owner))
+    log = context.directory.path / "challenge.log"
+    return context.adapters.host.start(block.training_command, block.root, log, owner, clean_environment(owner))
 
 
 def _fate(context: RunContext, started: Identity, began: datetime) -> Challenge:
@@ -86,15 +86,15 @@ def _fate(context: RunContext, started: Identity, began: datetime) -> Challenge:
     ended: float | None = None
     while time.monotonic() < deadline and (ended is None or time.monotonic() < ended + _CAUGHT_SECONDS):
         context.cancelled.check()
-        code = context.host.exit_code(started)
+        code = context.adapters.host.exit_code(started)
         if code in context.workload.training_refused:
             return Challenge(datetime.now(UTC), caught=f"the launcher was refused and ended with {code}")
-        if pid := _frozen_of(context, started) or _caught_since(context, began):
+        if pid := _frozen_of(context.adapters.host, started) or _caught_since(context, began):
             return Challenge(datetime.now(UTC), caught=f"the guard froze process {pid}")
         if code is not None and ended is None:
             ended = time.monotonic()
         time.sleep(_POLL_SECONDS)
-    code = context.host.exit_code(started)
+    code = context.adapters.host.exit_code(started)
     refused = ", ".join(map(str, context.workload.training_refused))
     why = f"the launcher ended with {code} by itself, which is none of {refused} (training_refused): nothing is proven"
     return Challenge(datetime.now(UTC), skipped=why if code else "")
@@ -105,29 +105,29 @@ def _caught_since(context: RunContext, began: datetime) -> int | None:
     since = began.isoformat()
     found = (
         entry["identity"]["pid"]
-        for entry in caught(context)
+        for entry in caught(context.cordon_files, context.incident.opened_at)
         if str(entry.get("at", "")) >= since and "identity" in entry
     )
     return next(found, None)
 
 
-def _frozen_of(context: RunContext, started: Identity) -> int | None:
-    snapshot = context.host.snapshot()
+def _frozen_of(host: Host, started: Identity) -> int | None:
+    snapshot = host.snapshot()
     return next((pid for pid in sorted(family(snapshot, {started})) if snapshot[pid].stopped), None)
 
 
-def _end(context: RunContext, started: Identity) -> None:
+def _end(host: Host, started: Identity) -> None:
     """End all of it: frozen first, again until a look finds no new child, so that none is orphaned and missed."""
     everyone: set[Identity] = set()
-    while new := _kin(context, started) - everyone:
+    while new := _kin(host, started) - everyone:
         for identity in new:
-            send_signal(context.host, identity, SIGSTOP)
+            send_signal(host, identity, SIGSTOP)
         everyone |= new
     for identity in everyone:
-        send_signal(context.host, identity, SIGKILL)
-    context.host.wait_gone(everyone, _GONE_SECONDS)
+        send_signal(host, identity, SIGKILL)
+    host.wait_gone(everyone, _GONE_SECONDS)
 
 
-def _kin(context: RunContext, started: Identity) -> set[Identity]:
-    snapshot = context.host.snapshot()
+def _kin(host: Host, started: Identity) -> set[Identity]:
+    snapshot = host.snapshot()
     return {snapshot[pid].identity for pid in family(snapshot, {started}) if snapshot[pid].alive}

@@ -43,7 +43,7 @@ def thaw_decided(context: RunContext, looked: Sequence[Evidence]) -> bool:
     incident on. Without an answer in time the block decides; a run that is cancelled meanwhile decides nothing.
     """
     block = context.workload
-    if block.on_alarm != "ask" or context.dry_run or why_not_thaw(context.home):
+    if block.on_alarm != "ask" or context.run.dry_run or why_not_thaw(context.directory.path):
         return False
     asked, now = question_of(context.log.entries()), datetime.now(UTC)
     if asked.decision:
@@ -51,23 +51,22 @@ def thaw_decided(context: RunContext, looked: Sequence[Evidence]) -> bool:
     left = seconds_left(asked, now, block.ask_seconds)
     until = " / ".join(both_times(now + timedelta(seconds=left)))
     if asked.until is None:
-        start_keeper(context.home / DEADLINE_LOG, _orders(context, left))
+        start_keeper(context.directory.path / DEADLINE_LOG, _orders(context, left))
         about = {"until": (now + timedelta(seconds=left)).isoformat(), "unanswered": block.unanswered}
         context.log.write("asked", context.incident.id, **about, result=f"until {until}, else {block.unanswered}")
-    answer = await_decision(context.run, question(context, looked, until), left, context.cancelled)
+    answer = await_decision(context.run.id, question(context, looked, until), left, context.cancelled)
     if context.cancelled and not answer:
         return False
     decision = answer.decision if answer else block.unanswered
     told = f"{decision}: {visible(answer.summary, LINE_LIMIT) if answer else f'nobody answered until {until}'}"
     who = {"by": answer.by, "why": answer.why} if answer else {}
     context.log.write("answered", context.incident.id, decision=decision, result=told, **who)
-    context.notes.append(f"an alarm started it, and a person was asked: {told}")
     return decision == "thaw"
 
 
 def question(context: RunContext, looked: Sequence[Evidence], until: str) -> str:
     """What the person reads: what was found, what each answer does, until when, and what is done without one."""
-    frozen, paused = load_frozen(context).values(), frozen_containers(context).values()
+    frozen, paused = load_frozen(context.state).values(), frozen_containers(context.state).values()
     roles = ", ".join(f"{count} {role}" for role, count in sorted(Counter(each.role for each in frozen).items()))
     denied = sum(bool(each.denied) for each in frozen) + sum(bool(each.denied) for each in paused)
     whole = sum(each.outcome.is_complete for each in looked)
@@ -90,12 +89,12 @@ def _orders(context: RunContext, seconds: float) -> dict[str, object]:
     """What a process needs that keeps the deadline if this run dies: the blocks too, for the server may be gone."""
     fields = set(type(context.workload).model_fields)
     return {
-        "home": str(context.home),
-        "evidence": str(context.base),
-        "number": context.number,
+        "home": str(context.directory.path),
+        "evidence": str(context.directory.base),
+        "number": context.run.number,
         "seconds": seconds,
         "incident": context.incident.id,
-        "policy": context.policy,
+        "policy": context.run.policy,
         "workload": [context.incident.workload, context.workload.model_dump(mode="json", include=fields)],
-        "store": [context.store_name, context.saved],
+        "store": [context.store.name, context.store.saved],
     }

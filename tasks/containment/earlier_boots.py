@@ -1,71 +1,56 @@
 """§3: read what an incident froze and stopped in earlier boots of this host, and what a reboot has ended."""
 
-import logging
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Final, TypeVar
+from typing import Final
 
-from pydantic import TypeAdapter, ValidationError
-
-from tasks.custody.containment.container import FrozenContainer, StoppedContainer
+from tasks.custody.containment.container import StoppedContainer
 from tasks.custody.containment.ends import End
-from tasks.custody.containment.receipt import Freeze, Frozen, Stop, Stopped
-from tasks.incident.layout import (
-    FROZEN,
-    FROZEN_CONTAINERS,
-    STOPPED,
-    STOPPED_CONTAINERS,
-    STOPPING,
-    earlier_boots,
-    of_boot,
-)
-from tasks.runtime.context import RunContext
-from tasks.system.atomic_files import read_private
-
-logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
+from tasks.custody.containment.receipt import Freeze, Stop, Stopped
+from tasks.custody.incident.log import CustodyLog
+from tasks.incident.layout import earlier_boots
+from tasks.runtime.state import IncidentState
 
 _REASON: Final = "no receipt of its end in that boot: the reboot ended it, at the latest (遅くとも再起動で終了)"
 
 
 def with_earlier_boots(
-    context: RunContext, freeze: Freeze | None, stop: Stop | None
+    state: IncidentState, freeze: Freeze | None, stop: Stop | None
 ) -> tuple[Freeze | None, Stop | None]:
     """Add what the incident froze and stopped in earlier boots. Nobody of these is there: their pids are others' now.
 
     Who was frozen and has no receipt of its end was ended by the reboot.
     """
-    for boot in earlier_boots(context.home):
+    for boot in earlier_boots(state.home):
         if freeze:
-            processes, containers = _read(context, FROZEN, boot, Frozen), _frozen_containers(context, boot)
+            processes, containers = state.frozen.of_boot(boot), state.frozen_containers.of_boot(boot)
             freeze = replace(
                 freeze, processes=(*processes, *freeze.processes), containers=(*containers, *freeze.containers)
             )
         if stop:
             stop = replace(
                 stop,
-                processes=(*_receipts(context, boot), *stop.processes),
-                containers=(*_container_receipts(context, boot), *stop.containers),
+                processes=(*_receipts(state, boot), *stop.processes),
+                containers=(*_container_receipts(state, boot), *stop.containers),
             )
     return freeze, stop
 
 
-def note_reboots(context: RunContext) -> None:
+def note_reboots(state: IncidentState, log: CustodyLog) -> None:
     """Tell once of each reboot in the custody log what it has ended."""
-    noted = {entry["object"] for entry in context.log.entries() if entry["action"] == "rebooted"}
-    for boot in earlier_boots(context.home):
+    noted = {entry["object"] for entry in log.entries() if entry["action"] == "rebooted"}
+    for boot in earlier_boots(state.home):
         if boot not in noted:
-            ends = [each.end for each in _receipts(context, boot)]
-            ends += [each.end for each in _container_receipts(context, boot)]
+            ends = [each.end for each in _receipts(state, boot)]
+            ends += [each.end for each in _container_receipts(state, boot)]
             result = f"{ends.count(End.REBOOT)} of {len(ends)} had no receipt of their end in the boot before"
-            context.log.write("rebooted", boot, result=result)
+            log.write("rebooted", boot, result=result)
 
 
-def _receipts(context: RunContext, boot: str) -> Iterator[Stopped]:
-    announced = {each.identity: each for each in _read(context, STOPPING, boot, Stopped)}
-    receipts = {**announced, **{each.identity: each for each in _read(context, STOPPED, boot, Stopped)}}
-    frozen = {each.identity: each for each in _read(context, FROZEN, boot, Frozen)}
+def _receipts(state: IncidentState, boot: str) -> Iterator[Stopped]:
+    announced = {each.identity: each for each in state.stopping.of_boot(boot)}
+    receipts = {**announced, **{each.identity: each for each in state.stopped.of_boot(boot)}}
+    frozen = {each.identity: each for each in state.frozen.of_boot(boot)}
     for who in {**frozen, **receipts}:
         receipt, was = receipts.get(who), frozen.get(who)
         if receipt and receipt.end is not End.SURVIVED:
@@ -76,26 +61,11 @@ def _receipts(context: RunContext, boot: str) -> Iterator[Stopped]:
             yield Stopped(who, each.role, each.command, signals, end, None, reason)
 
 
-def _container_receipts(context: RunContext, boot: str) -> Iterator[StoppedContainer]:
-    receipts = {each.identity: each for each in _read(context, STOPPED_CONTAINERS, boot, StoppedContainer)}
+def _container_receipts(state: IncidentState, boot: str) -> Iterator[StoppedContainer]:
+    receipts = {each.identity: each for each in state.stopped_containers.of_boot(boot)}
     yield from receipts.values()
-    for each in _frozen_containers(context, boot):
+    for each in state.frozen_containers.of_boot(boot):
         if each.identity not in receipts:
             end, reason = (End.REBOOT, _REASON) if each.paused_at or each.denied else (End.GONE, "")
             about = (each.identity, each.name, each.image)
             yield StoppedContainer(*about, (), end, exit_code=None, gone_at=None, removed=False, reason=reason)
-
-
-def _frozen_containers(context: RunContext, boot: str) -> list[FrozenContainer]:
-    return _read(context, FROZEN_CONTAINERS, boot, FrozenContainer)
-
-
-def _read(context: RunContext, name: str, boot: str, kind: type[T]) -> list[T]:
-    path = context.home / of_boot(name, boot)
-    try:
-        return TypeAdapter(list[kind]).validate_json(read_private(path))  # type: ignore[valid-type]
-    except FileNotFoundError:
-        return []
-    except (OSError, ValidationError) as error:
-        logger.error("What a journal of an earlier boot says is not told: %s: %s", path, error)  # noqa: TRY400
-        return []

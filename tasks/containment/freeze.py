@@ -12,7 +12,7 @@ from tasks.containment.containers import containers_key, freeze_containers, froz
 from tasks.containment.control_groups import Groups
 from tasks.containment.earlier_boots import note_reboots
 from tasks.containment.members import Snapshot
-from tasks.containment.units import freeze_units
+from tasks.containment.units import Units
 from tasks.custody.containment.container import ContainerIdentity
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.membership import Member
@@ -20,9 +20,10 @@ from tasks.custody.containment.process import Identity, Process, handed_down
 from tasks.custody.containment.receipt import Freeze, Frozen, Returned, Stopped
 from tasks.custody.containment.source import lineages
 from tasks.custody.evidence.redact import command_line
-from tasks.incident.layout import FROZEN, RETURNED, SINCE, STOPPED, STOPPING
+from tasks.custody.incident.log import CustodyLog
 from tasks.prestart.freeze import read_early, take_over
 from tasks.runtime.context import RunContext
+from tasks.runtime.state import IncidentState
 from tasks.runtime.step import step
 from tasks.system.processes import age_of, flow_run_of, ticks
 
@@ -44,14 +45,15 @@ def freeze(context: RunContext) -> Freeze:
     Looks anew in every run; what earlier runs of the incident froze stays in the result, so that steps which
     depend on it are repeated for new life and for nothing else.
     """
-    began, before = ticks(), read_early(context.early)
+    began, before = ticks(), read_early(context.cordon_files.early)
     fresh: dict[Identity, Frozen] = {}
     groups = Groups(context)
     groups.freeze()
     looks, settled = _settle(groups, fresh, before)
-    freeze_units(context)
-    earlier = load_frozen(context)
-    if context.includes_suspects:  # when the members stand: what these are told by takes longer to read
+    units = Units(context)
+    units.freeze()
+    earlier = load_frozen(context.state)
+    if context.run.includes_suspects:  # when the members stand: what these are told by takes longer to read
         groups.with_suspects = True
         more, all_settled = _settle(groups, fresh, {})
         looks, settled = looks + more, settled and all_settled
@@ -60,25 +62,25 @@ def freeze(context: RunContext) -> Freeze:
     for who in {each.identity for each in snapshot.values()} & fresh.keys():
         fresh[who] = replace(fresh[who], way=groups.way(snapshot[who.pid]))
     fresh |= {who: replace(each, stood=earlier[who].stood) for who, each in fresh.items() if who in earlier}
-    context.freeze_budget.begin()
-    if context.journal(SINCE, int) is None:
-        context.journal(SINCE, int, began)
+    stood_at = _now()
+    if not context.state.since.read():
+        context.state.since.write(began)
     everyone = sorted({**earlier, **fresh}.values(), key=lambda process: process.identity)
-    context.journal(FROZEN, list[Frozen], everyone)
-    take_over(context.early)
+    context.state.frozen.write(everyone)
+    take_over(context.cordon_files.early)
     groups.thaw()  # a signal that was sent to a frozen group shows then: all that look at states go by that
-    waiting = _confirm(context.host, fresh)
+    waiting = _confirm(context.adapters.host, fresh)
     groups.freeze()
     note_listener(context, fresh)
-    _tell(context, fresh)
-    note_reboots(context)
+    _tell(context.log, fresh)
+    note_reboots(context.state, context.log)
     containers, trouble = freeze_containers(context)
-    return Freeze(_now(), tuple(everyone), settled, containers, trouble, waiting)
+    return Freeze(stood_at, tuple(everyone), settled, containers, trouble, waiting, tuple(units.warnings))
 
 
-def _tell(context: RunContext, fresh: Mapping[Identity, Frozen]) -> None:
+def _tell(log: CustodyLog, fresh: Mapping[Identity, Frozen]) -> None:
     for identity, process in fresh.items():
-        context.log.write(
+        log.write(
             "frozen",
             str(identity.pid),
             role=process.role,
@@ -150,26 +152,26 @@ def _confirm(host: Host, fresh: Mapping[Identity, Frozen]) -> tuple[str, ...]:
     return tuple(f"{who.pid} {fresh[who].command}" for who in sorted(left))
 
 
-def load_stopped(context: RunContext) -> dict[Identity, Stopped]:
+def load_stopped(state: IncidentState) -> dict[Identity, Stopped]:
     """Receipts of everything that this incident has ended so far, whichever run did it."""
-    receipts = [*load_announced(context).values(), *(context.journal(STOPPED, list[Stopped]) or [])]
+    receipts = [*load_announced(state).values(), *(state.stopped.read())]
     return {receipt.identity: receipt for receipt in receipts if receipt.end is not End.SURVIVED}
 
 
-def load_announced(context: RunContext) -> dict[Identity, Stopped]:
+def load_announced(state: IncidentState) -> dict[Identity, Stopped]:
     """What a stop that was broken off was about to send, as receipts; what has not ended yet survives."""
-    return {receipt.identity: receipt for receipt in context.journal(STOPPING, list[Stopped]) or []}
+    return {receipt.identity: receipt for receipt in state.stopping.read()}
 
 
 def stop_key(context: RunContext) -> str:
     """Cache key of what was frozen and has no receipt of its end: it may still write."""
-    processes = load_frozen(context).keys() - load_stopped(context).keys()
-    return _key(processes, frozen_containers(context).keys() - stopped_containers(context).keys())
+    processes = load_frozen(context.state).keys() - load_stopped(context.state).keys()
+    return _key(processes, frozen_containers(context.state).keys() - stopped_containers(context.state).keys())
 
 
 def collect_key(context: RunContext) -> str:
     """Cache key of acts on the world: what this incident has frozen so far."""
-    return _key(load_frozen(context), frozen_containers(context))
+    return _key(load_frozen(context.state), frozen_containers(context.state))
 
 
 def _key(identities: Collection[Identity], containers: Collection[ContainerIdentity]) -> str:
@@ -177,14 +179,14 @@ def _key(identities: Collection[Identity], containers: Collection[ContainerIdent
     return f"{processes};{containers_key(containers)}" if containers else processes
 
 
-def load_frozen(context: RunContext) -> dict[Identity, Frozen]:
+def load_frozen(state: IncidentState) -> dict[Identity, Frozen]:
     """Everything that this incident has frozen so far, whichever run did it."""
-    return {process.identity: process for process in context.journal(FROZEN, list[Frozen]) or []}
+    return {process.identity: process for process in state.frozen.read()}
 
 
-def load_returned(context: RunContext) -> list[Returned]:
+def load_returned(state: IncidentState) -> list[Returned]:
     """Processes that were started after the stop, whichever run of this incident met them."""
-    return context.journal(RETURNED, list[Returned]) or []
+    return state.returned.read()
 
 
 def _now() -> datetime:

@@ -4,11 +4,11 @@ from collections.abc import Iterable, Mapping
 from os import getpid
 
 from tasks.containment.cordon import guard_of, matchers, named
-from tasks.custody.containment.groups import Held, path_of, within
+from tasks.custody.containment.groups import path_of, within
 from tasks.custody.containment.membership import Member, excused, members
 from tasks.custody.containment.process import Identity, Process, descendants, family, pids_of
-from tasks.incident.layout import GROUPS
 from tasks.runtime.context import RunContext
+from tasks.runtime.state import IncidentState
 from tasks.system.processes import untouchable
 
 Snapshot = Mapping[int, Process]
@@ -21,20 +21,20 @@ def find_members(
 
     These groups are those of the incident's journal, unless others are given.
     """
-    spared, tops = protected_pids(context, snapshot), held_groups(context) if groups is None else groups
-    found = members(snapshot, matchers(context.workload), context.root, spared, named(context.workload))
+    spared, tops = protected_pids(context, snapshot), held_groups(context.state) if groups is None else groups
+    found = members(snapshot, matchers(context.workload), context.directory.root, spared, named(context.workload))
     rest = inside(snapshot, tops).difference(spared, (who.pid for who in found))
     return found | {snapshot[pid].identity: Member("helper", "in the workload's control group") for pid in rest}
 
 
 def excused_pids(context: RunContext, snapshot: Snapshot) -> frozenset[int]:
     """Pids of those that the block's `bystanders` excuse."""
-    return excused(snapshot, matchers(context.workload), context.root, named(context.workload))
+    return excused(snapshot, matchers(context.workload), context.directory.root, named(context.workload))
 
 
-def held_groups(context: RunContext) -> list[str]:
+def held_groups(state: IncidentState) -> list[str]:
     """The control groups that this incident has frozen."""
-    return [row.group for row in context.journal(GROUPS, list[Held]) or [] if not row.identity]
+    return [row.group for row in state.groups.read() if not row.identity]
 
 
 def inside(snapshot: Snapshot, groups: Iterable[str]) -> set[int]:
@@ -51,7 +51,9 @@ def protected_pids(context: RunContext, snapshot: Snapshot) -> set[int]:
 
 def own_pids(context: RunContext, snapshot: Snapshot) -> set[int]:
     """Pids of our guard, and of the API that our own recovery brought back with all that descends from it."""
-    return family(snapshot, context.recovered()) | pids_of(snapshot, {guard_of(context)})
+    return family(snapshot, context.state.recovered.read()) | pids_of(
+        snapshot, {guard_of(context.adapters.host, context.cordon_files.marker)}
+    )
 
 
 def excluded_pids(snapshot: Snapshot) -> set[int]:

@@ -28,15 +28,15 @@ def pause(context: RunContext) -> Pause:
 
 def pause_named(context: RunContext) -> Pause:
     """Pause each launcher that the block names. What was paused before us is written down first, and stays so."""
-    if context.recovered():
+    if context.state.recovered.read():
         return Pause((), reason="released by this incident's own recovery")
     deadline = time.monotonic() + _SECONDS
     named = named_by(context.workload)
-    seen = context.scheduler.list_states(named, _SECONDS)
-    prior = with_first_seen(read_prior(context.marker), seen)
-    _write_prior(context.marker, prior)
+    seen = context.adapters.scheduler.list_states(named, _SECONDS)
+    prior = with_first_seen(read_prior(context.cordon_files.marker), seen)
+    _write_prior(context.cordon_files.marker, prior)
     running = [state.launcher for state in seen if state.paused is False]
-    now = context.scheduler.set_paused(running, deadline - time.monotonic(), paused=True)
+    now = context.adapters.scheduler.set_paused(running, deadline - time.monotonic(), paused=True)
     states = {state.launcher: state for state in (*seen, *now)}
     for state in states.values():
         before = prior.get(state.launcher)

@@ -3,19 +3,19 @@
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from signal import SIGCONT, SIGKILL, SIGSTOP, Signals
 from typing import Final
 
 from tasks.adapters.host import lives, send_signal
-from tasks.containment.containers import stop_containers
 from tasks.containment.control_groups import Groups
 from tasks.containment.cordon import matchers
 from tasks.containment.descent import Kin
 from tasks.containment.freeze import collect_key, halt, load_announced, load_frozen, load_stopped
 from tasks.containment.members import excused_pids, find_members, inside, protected_pids
-from tasks.containment.units import ASKED, kill_units, main_processes, stop_units, thaw_units
+from tasks.containment.stop_containers import stop_containers
+from tasks.containment.stop_target import StopTarget
+from tasks.containment.units import ASKED, Units
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.groups import Way
 from tasks.custody.containment.membership import Member
@@ -25,7 +25,6 @@ from tasks.custody.containment.receipt import Frozen, Stop, Stopped
 from tasks.custody.containment.service import unit_of
 from tasks.custody.containment.unit import may_live
 from tasks.custody.evidence.redact import command_line
-from tasks.incident.layout import STOPPED, STOPPING, STOPPING_UNITS
 from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
 
@@ -44,80 +43,29 @@ def stop(context: RunContext) -> Stop:
     Before each thaw and each kill a journal is on disk that tells what is sent to whom, for the run that comes after
     one that dies here.
     """
-    processes = load_announced(context) | load_frozen(context)
-    with ThreadPoolExecutor(1) as beside, Kin(context.host, processes) as kin:
+    processes = load_announced(context.state) | load_frozen(context.state)
+    with ThreadPoolExecutor(1) as beside, Kin(context.adapters.host, processes) as kin:
         containers = beside.submit(stop_containers, context)
         stopping = Stopping(context, processes.values(), kin)
         stopping.hold()
         stopping.ask_systemd()
-        if context.policy == "graceful":
+        if context.run.policy == "graceful":
             stopping.ask()
             stopping.wait()
         stopping.kill()
         if context.cancelled:
             stopping.freeze_again()
         else:
-            kill_units(context)
-    context.stopped_at = time.monotonic()
-    earlier = load_stopped(context)
+            stopping.units.kill()
+    stopped_at, earlier = datetime.now(UTC), load_stopped(context.state)
     fresh = [target.receipt() for target in stopping.targets.values() if target.identity not in earlier]
     receipts = sorted([*earlier.values(), *fresh], key=lambda receipt: receipt.identity)
-    context.journal(STOPPED, list[Stopped], [receipt for receipt in receipts if receipt.end is not End.SURVIVED])
-    context.journal(STOPPING, list[Stopped], [receipt for receipt in fresh if receipt.end is End.SURVIVED])
+    context.state.stopped.write([receipt for receipt in receipts if receipt.end is not End.SURVIVED])
+    context.state.stopping.write([receipt for receipt in fresh if receipt.end is End.SURVIVED])
     for receipt in fresh:
         signals = [name for name, _ in receipt.signals]
         context.log.write("stopped", str(receipt.identity.pid), end=receipt.end, signals=signals, way=receipt.way)
-    return Stop(datetime.now(UTC), tuple(receipts), containers.result())
-
-
-@dataclass
-class StopTarget:
-    """A process that a stop has to end: what it was sent, whether it is there still, and when it was gone.
-
-    A `newcomer` was met during the stop; one that is `held` is frozen, and not waited for in the grace. `announced` is
-    what an earlier run was about to send it, which may have died before it did.
-    """
-
-    identity: Identity
-    role: str
-    command: str
-    newcomer: bool = False
-    held: bool = False
-    left: bool = True
-    sent: list[tuple[str, datetime]] = field(default_factory=list)
-    gone_at: datetime | None = None
-    reason: str = ""
-    announced: tuple[tuple[str, datetime], ...] = ()
-    way: Way = Way.SIGNALS
-
-    @property
-    def end(self) -> End:
-        """How it ended, by what it was sent."""
-        if self.left:
-            return End.SURVIVED
-        if any(name == SIGKILL.name for name, _ in self.signals):
-            return End.KILLED
-        return End.STOPPED if self.signals else End.GONE
-
-    @property
-    def signals(self) -> tuple[tuple[str, datetime], ...]:
-        """What it was sent, after what an earlier run had announced."""
-        return (*self.announced, *self.sent)
-
-    def receipt(self, *planned: Signals) -> Stopped:
-        """What was done, and how it ended; with `planned` what is about to be sent as well."""
-        now = datetime.now(UTC)
-        signals = (*self.signals, *((number.name, now) for number in planned))
-        reason = "; ".join(filter(None, (self._doubt, self.reason)))
-        return Stopped(self.identity, self.role, self.command, signals, self.end, self.gone_at, reason, self.way)
-
-    @property
-    def _doubt(self) -> str:
-        if not self.announced:
-            return ""
-        names = ", ".join(name for name, _ in self.announced)
-        ended = "" if self.left or self.gone_at else ", and it ended at an unknown moment"
-        return f"{names} announced by an earlier run{ended} (以前の実行が送信を予告)"
+    return Stop(stopped_at, tuple(receipts), containers.result(), tuple(stopping.units.warnings))
 
 
 class Stopping:
@@ -125,10 +73,10 @@ class Stopping:
 
     def __init__(self, context: RunContext, processes: Iterable[Frozen | Stopped], kin: Kin) -> None:
         """Begin with what was frozen, with what an earlier run had in hand, and with who descends from it."""
-        self.context, self.host, self.kin, self.groups = context, context.host, kin, Groups(context)
-        self.units = frozenset[str]()
+        self.context, self.host, self.kin, self.groups = context, context.adapters.host, kin, Groups(context)
+        self.units, self.asked = Units(context), frozenset[str]()
         self.protected_pids = protected_pids(context, self.host.snapshot())
-        announced = {who: receipt.signals for who, receipt in load_announced(context).items()}
+        announced = {who: receipt.signals for who, receipt in load_announced(context.state).items()}
         self.targets = {
             (who := each.identity): StopTarget(
                 who, each.role, each.command, left=lives(self.host, who), announced=announced.get(who, ())
@@ -155,9 +103,9 @@ class Stopping:
     def ask_systemd(self) -> None:
         """Have systemd stop the services that the block names; nobody in them runs before the thaw of `ask`."""
         seen = [(target, self.host.get_process(target.identity)) for target in self.left]
-        self.units = stop_units(self.context)
+        self.asked = self.units.stop()
         for target, process in seen:
-            if process and unit_of(process.cgroup) in self.units:
+            if process and unit_of(process.cgroup) in self.asked:
                 target.sent.append((ASKED, datetime.now(UTC)))
 
     def ask(self) -> None:
@@ -186,7 +134,7 @@ class Stopping:
             self._thaw_again()
 
     def _runs(self) -> bool:
-        return bool(self._thawed()) or any(may_live(self.host.systemd.shown(unit)) for unit in self.units)
+        return bool(self._thawed()) or any(may_live(self.host.systemd.shown(unit)) for unit in self.asked)
 
     def _thawed(self) -> list[StopTarget]:
         return [target for target in self.left if not target.held]
@@ -200,7 +148,7 @@ class Stopping:
 
     def kill(self) -> None:
         """Kill who is left, again until nobody new is found."""
-        if self.context.policy == "kill":
+        if self.context.run.policy == "kill":
             self._kill_in_frozen_units()
         for _ in range(_KILL_ROUNDS):
             self.groups.freeze()  # so that all who are in it get a receipt
@@ -224,10 +172,10 @@ class Stopping:
         A service whose main process ends while systemd calls it frozen cannot be started again before a reboot.
         """
         self._take_in_newcomers()
-        if mains := main_processes(self.context, self.host.snapshot()):
+        if mains := self.units.main_processes(self.host.snapshot()):
             for target in self.left:
                 self._send(target, SIGSTOP if target.identity.pid in mains else SIGKILL)
-            thaw_units(self.context)
+            self.units.thaw()
 
     def freeze_again(self) -> None:
         """Leave nobody thawed: under a standing cordon no other run and no guard would stop them."""
@@ -271,14 +219,14 @@ class Stopping:
         self._name_helpers_of_systemd(snapshot)
 
     def _is_stopped_by_systemd(self, process: Process) -> bool:
-        return unit_of(process.cgroup) in self.units
+        return unit_of(process.cgroup) in self.asked
 
     def _name_helpers_of_systemd(self, snapshot: Mapping[int, Process]) -> None:
         """Tell the guard which newcomers are a service's own commands for its end, which it would freeze."""
         new = [each.identity for each in self.targets.values() if each.newcomer and each.identity.pid in snapshot]
         helpers = [who for who in new if self._is_stopped_by_systemd(snapshot[who.pid])]
-        if helpers != (self.context.journal(STOPPING_UNITS, list[Identity]) or []):
-            self.context.journal(STOPPING_UNITS, list[Identity], helpers)
+        if helpers != (self.context.state.stopping_units.read()):
+            self.context.state.stopping_units.write(helpers)
 
     def _hold_newcomers(self, snapshot: Mapping[int, Process]) -> None:
         """Freeze those of them that are the workload anew; not one that is still the copy of who starts a helper."""
@@ -289,7 +237,9 @@ class Stopping:
                 continue
             if self._is_stopped_by_systemd(process):
                 continue
-            if any(matcher.recognises(process, self.context.root) for matcher in matchers(self.context.workload)):
+            if any(
+                matcher.recognises(process, self.context.directory.root) for matcher in matchers(self.context.workload)
+            ):
                 target.held = True
                 self._send(target, SIGSTOP)
 
@@ -297,7 +247,7 @@ class Stopping:
         """Have it on disk what is sent to whom before it is sent."""
         rows = [target.receipt(*planned.get(who, ())) for who, target in self.targets.items()]
         if planned:
-            self.context.journal(STOPPING, list[Stopped], rows)
+            self.context.state.stopping.write(rows)
 
     def _wait_gone(self, seconds: float) -> None:
         waiting = self.left

@@ -17,7 +17,7 @@ from tasks.custody.containment.process import Identity, Process, ancestry, desce
 from tasks.custody.containment.suspect import included
 from tasks.custody.containment.traces import Facts, Traces
 from tasks.incident.directory import cordon_base, homes
-from tasks.incident.layout import CORDON, RECOVERED, SINCE
+from tasks.incident.layout import CORDON, RECOVERED
 from tasks.runtime.context import RunContext
 from tasks.system.accounts import number_of
 from tasks.system.atomic_files import identities
@@ -60,9 +60,9 @@ def suspects_to_end(context: RunContext, snapshot: Snapshot, frozen: Iterable[Id
     known = pids_of(snapshot, {*frozen, *find_members(context, snapshot)})
     settled = known | own_pids(context, snapshot)
     visible = {pid: process for pid, process in snapshot.items() if pid not in settled}
-    found = look(context.host, context.workload, visible, context.journal(SINCE, int) or ticks())
+    found = look(context.adapters.host, context.workload, visible, context.state.since.read() or ticks())
     spared = protected_pids(context, snapshot) | excluded_pids(snapshot) | excused_pids(context, snapshot)
-    return included(snapshot, found.suspects, known, context.root, spared)
+    return included(snapshot, found.suspects, known, context.directory.root, spared)
 
 
 def suspects_at_a_glance(
@@ -72,21 +72,21 @@ def suspects_at_a_glance(
 
     It is given a snapshot, the pids that are known as members, and those that are spared.
     """
-    facts = _facts(context.host, context.workload, context.root, ())
-    program = os.path.realpath(Path(context.root, context.workload.interpreter))
+    facts = _facts(context.adapters.host, context.workload, context.directory.root, ())
+    program = os.path.realpath(Path(context.directory.root, context.workload.interpreter))
     apart = matchers(context.workload)
 
     def tie(process: Process) -> str:
         if any(matcher.names(process) for matcher in apart):  # a member, or told apart by user or port
             return ""
         traces = Traces(program=facts.interpreter if process.executable == program else None)
-        return replace(facts, traces={process.identity: traces}).tie(process, context.root)
+        return replace(facts, traces={process.identity: traces}).tie(process, context.directory.root)
 
     def judge(snapshot: Snapshot, members: Collection[int], spared: Collection[int]) -> dict[Identity, Member]:
         asked = (process for pid, process in snapshot.items() if pid not in spared and pid not in members)
         found = {process.identity: fact for process in asked if (fact := tie(process))}
         ours = {*spared, *excused_pids(context, snapshot)} if found else ()
-        return included(snapshot, found, members, context.root, ours)
+        return included(snapshot, found, members, context.directory.root, ours)
 
     return judge
 

@@ -7,14 +7,14 @@ from pathlib import Path
 from signal import SIGTERM
 from typing import Final
 
-from tasks.adapters.host import lives, send_signal, thaw_process
+from tasks.adapters.host import Host, lives, send_signal, thaw_process
 from tasks.containment.containers import frozen_containers
-from tasks.containment.control_groups import release_groups
 from tasks.containment.cordon import caught, guard_of
 from tasks.containment.freeze import load_frozen
 from tasks.containment.pause_prefect import resume
+from tasks.containment.release_groups import release_groups
 from tasks.containment.uncordon import doubtful, living
-from tasks.containment.units import thaw_units
+from tasks.containment.units import Units
 from tasks.custody.containment.container import ContainerIdentity
 from tasks.custody.containment.process import Identity
 from tasks.custody.containment.thaw import Thawed, ran_before
@@ -45,15 +45,17 @@ def thaw(context: RunContext) -> Thawed:
     Newcomers that the guard caught go on too: without the evacuation they would have run. What somebody else had
     stopped before us stays stopped. The guard goes first, because it would freeze everything again.
     """
-    _relieve_guard(context)
-    context.host.systemd.release(context.marker)
-    thaw_units(context)
-    kept = release_groups(context.host, context.workload)
+    host, marker, units = context.adapters.host, context.cordon_files.marker, Units(context)
+    _relieve_guard(host, marker)
+    host.systemd.release(marker)
+    units.thaw()
+    kept = release_groups(host, context.workload)
     processes = _thaw_processes(context)
     containers = _thaw_containers(context)
-    take_over(context.early)
+    take_over(context.cordon_files.early)
     thawed, stood, gone, left = (tuple(one + other) for one, other in zip(processes, containers, strict=True))
-    made = Thawed(datetime.now(UTC), thawed, stood, gone, (*left, *kept), resume(context.scheduler, context.marker))
+    resumed, warnings = resume(context.adapters.scheduler, marker), tuple(units.warnings)
+    made = Thawed(datetime.now(UTC), thawed, stood, gone, (*left, *kept), resumed, warnings)
     about = {"thawed": made.thawed, "stood": made.stood, "gone": made.gone, "left": made.left}
     context.log.write("thawed", context.incident.id, result=made.summary, **about)
     return made
@@ -82,19 +84,27 @@ def require_believable(home: Path, bases: Iterable[Path]) -> None:
         raise Refused("journals that only we can write", "; ".join(doubts), "Run this as the user of the evacuation.")
 
 
-def _relieve_guard(context: RunContext) -> None:
-    guard = guard_of(context)
-    context.host.release(context.marker)
-    if guard and lives(context.host, guard):  # one whose marker no disk has taken
-        send_signal(context.host, guard, SIGTERM)
-        context.host.wait_gone([guard], _GONE_SECONDS)
+def _relieve_guard(host: Host, marker: Path) -> None:
+    guard = guard_of(host, marker)
+    host.release(marker)
+    if guard and lives(host, guard):  # one whose marker no disk has taken
+        send_signal(host, guard, SIGTERM)
+        host.wait_gone([guard], _GONE_SECONDS)
 
 
 def _thaw_processes(context: RunContext) -> tuple[list[str], ...]:
     """What was thawed, what stood before us, what is gone, and what could not be thawed and why."""
-    host, frozen, now = context.host, load_frozen(context), living(context.host, context.workload)
-    newcomers = ((who, bool(row.get("stood"))) for row in caught(context) if (who := Identity.of(row)) and who in now)
-    early = ((who, False) for who in read_early(context.early) if who in now)
+    host, frozen, now = (
+        context.adapters.host,
+        load_frozen(context.state),
+        living(context.adapters.host, context.workload),
+    )
+    newcomers = (
+        (who, bool(row.get("stood")))
+        for row in caught(context.cordon_files, context.incident.opened_at)
+        if (who := Identity.of(row)) and who in now
+    )
+    early = ((who, False) for who in read_early(context.cordon_files.early) if who in now)
     ran, stood = ran_before([*((who, each.stood) for who, each in frozen.items()), *newcomers, *early])
     # in an uninterruptible wait a SIGSTOP is still to come, and SIGCONT takes it back
     held = (who for who in sorted(ran) if (process := host.get_process(who)) and process.state in {"T", "t", "D"})
@@ -109,16 +119,16 @@ def _thaw_processes(context: RunContext) -> tuple[list[str], ...]:
 
 def _thaw_containers(context: RunContext) -> tuple[list[str], ...]:
     """Tell the same of containers. One that was between two starts was ended by the freeze: a person starts it."""
-    frozen = frozen_containers(context)
+    frozen = frozen_containers(context.state)
     ran, stood = ran_before([*((who, each.stood) for who, each in frozen.items()), *_caught_containers(context)])
     names = {who: f"container {who.id[:12]}" for who in ran | stood}
     names |= {who: each.summary for who, each in frozen.items()}
     thawed, gone, left = list[str](), list[str](), list[str]()
     for who in sorted(ran):
         try:
-            now = context.engine.get_container(who.id)
+            now = context.adapters.engine.get_container(who.id)
             if now and now.alive and now.identity == who:
-                context.engine.unpause(who.id)
+                context.adapters.engine.unpause(who.id)
                 thawed += [names[who]] * (now.state == "paused")
             else:
                 between = who in frozen and not (frozen[who].paused_at or frozen[who].denied)
@@ -129,6 +139,6 @@ def _thaw_containers(context: RunContext) -> tuple[list[str], ...]:
 
 
 def _caught_containers(context: RunContext) -> Iterator[tuple[ContainerIdentity, bool]]:
-    for row in caught(context):
+    for row in caught(context.cordon_files, context.incident.opened_at):
         with suppress(KeyError, TypeError):
             yield ContainerIdentity(**row["container"]), bool(row.get("stood"))

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 from tasks.adapters.container_engine import Engine
 from tasks.adapters.host import Host, send_signal
 from tasks.adapters.prefect_scheduler import Scheduler
-from tasks.containment.control_groups import release_groups
 from tasks.containment.cordon import matchers, named
 from tasks.containment.pause_prefect import resume
+from tasks.containment.release_groups import release_groups
 from tasks.custody.containment.container import ContainerIdentity, workload_containers
 from tasks.custody.containment.membership import members
 from tasks.custody.containment.pause import Resume

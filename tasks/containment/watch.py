@@ -18,11 +18,10 @@ from tasks.containment.watch_containers import ContainerReturns
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.membership import Member
 from tasks.custody.containment.process import Identity
-from tasks.custody.containment.receipt import Returned, Watch
+from tasks.custody.containment.receipt import Returned, Stop, Watch
 from tasks.custody.containment.service import unit_of
 from tasks.custody.containment.source import Source, keeps_only, lineages, may_be_ended, supervisor
 from tasks.custody.evidence.redact import command_line
-from tasks.incident.layout import CAUGHT_LOGGED, RETURNED
 from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
 
@@ -33,14 +32,16 @@ _TWICE: Final = 2
 
 
 @step("§3", "watch", "watch: does anything bring it back?", "再出現の監視")
-def watch(context: RunContext) -> Watch:
+def watch(context: RunContext, stopped: Stop | None = None) -> Watch:
     """Watch until nothing has come back for the workload's `watch_seconds`, counted from the stop (runbook §3).
+
+    It may be an earlier run that `stopped`; where nothing was stopped, the seconds count from now.
 
     What comes back is ended once. If the same source brings it back again, it is a supervisor: it is stopped where the
     block allows that; else what it brought stays frozen, which keeps it from starting another, and a person is told.
     """
     watching = Watching(context)
-    watching.go_on()
+    watching.go_on(stopped.at if stopped else datetime.now(UTC))
     _log_caught(context)
     return watching.made()
 
@@ -50,10 +51,12 @@ class Watching:
 
     def __init__(self, context: RunContext) -> None:
         """Begin with what started the processes that were stopped."""
-        self.context, self.host = context, context.host
-        self.earlier = {source for process in load_frozen(context).values() for source in process.lineage}
+        self.context, self.host = context, context.adapters.host
+        self.earlier = {source for process in load_frozen(context.state).values() for source in process.lineage}
         self.returns: Counter[Source] = Counter()
-        self.found: dict[Identity, Returned] = {each.identity: self._settled(each) for each in load_returned(context)}
+        self.found: dict[Identity, Returned] = {
+            each.identity: self._settled(each) for each in load_returned(context.state)
+        }
         self.standing: dict[Source, None] = {}
         self.stopped: dict[Source, None] = {}
         self.containers = ContainerReturns(context)
@@ -63,10 +66,11 @@ class Watching:
         gone = each.end is End.SURVIVED and not lives(self.host, each.identity)
         return replace(each, end=End.KILLED) if gone else each
 
-    def go_on(self) -> None:
-        """Look again and again; each return makes the watch begin anew, a few times at most."""
+    def go_on(self, since: datetime) -> None:
+        """Look again and again; each return makes the watch begin again, a few times at most."""
         seconds = self.context.workload.watch_seconds
-        deadline = (self.context.stopped_at or time.monotonic()) + seconds
+        passed = (datetime.now(UTC) - since).total_seconds()
+        deadline = time.monotonic() + seconds - max(0.0, passed)
         rounds = 0
         try:
             while True:
@@ -128,7 +132,7 @@ class Watching:
             self.context.log.write("came back", str(who.pid), **about)
 
     def _keep(self) -> None:
-        self.context.journal(RETURNED, list[Returned], list(self.found.values()))
+        self.context.state.returned.write(list(self.found.values()))
 
     def _may_stop(self, snapshot: Snapshot, source: Source, family: Iterable[Identity]) -> bool:
         """The block allows it, and nobody else's work hangs on it: a unit of the workload alone, no login, not us."""
@@ -174,14 +178,14 @@ class Watching:
 
 def _log_caught(context: RunContext) -> None:
     """Take over into the custody log whom the guard has caught, each once; what a run froze as well is no newcomer."""
-    entries = caught(context)
-    done = context.journal(CAUGHT_LOGGED, int) or 0
-    frozen_by_us: set[tuple[Any, ...]] = {(who.pid, who.start) for who in load_frozen(context)}
-    frozen_by_us |= {(who.id, who.started_at) for who in frozen_containers(context)}
+    entries = caught(context.cordon_files, context.incident.opened_at)
+    done = context.state.caught_logged.read()
+    frozen_by_us: set[tuple[Any, ...]] = {(who.pid, who.start) for who in load_frozen(context.state)}
+    frozen_by_us |= {(who.id, who.started_at) for who in frozen_containers(context.state)}
     for entry in entries[done:]:
         who = tuple(entry.get("identity", entry.get("container", {})).values())
         if who in frozen_by_us:
             continue
         about = {name: entry.get(name, "") for name in ("at", "role", "why", "command", "source", "denied")}
         context.log.write("caught", str(who[0]) if who else "?", **about)
-    context.journal(CAUGHT_LOGGED, int, len(entries))
+    context.state.caught_logged.write(len(entries))

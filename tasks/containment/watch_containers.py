@@ -5,17 +5,11 @@ from collections import Counter
 from dataclasses import replace
 from typing import Final
 
-from tasks.containment.containers import (
-    StoppingContainer,
-    find_containers,
-    freeze_container,
-    frozen_containers,
-    stop_container,
-)
+from tasks.containment.containers import find_containers, freeze_container, frozen_containers
+from tasks.containment.stop_containers import StoppingContainer, stop_container
 from tasks.custody.containment.container import Container, ContainerIdentity, StoppedContainer
 from tasks.custody.containment.ends import End
 from tasks.custody.errors import EngineError
-from tasks.incident.layout import RETURNED_CONTAINERS
 from tasks.runtime.context import RunContext
 
 _EVERY_SECONDS: Final = 0.5
@@ -28,7 +22,7 @@ class ContainerReturns:
     def __init__(self, context: RunContext) -> None:
         """Begin with what earlier runs have met."""
         self.context = context
-        kept = context.journal(RETURNED_CONTAINERS, list[StoppedContainer]) or []
+        kept = context.state.returned_containers.read()
         self.found: dict[ContainerIdentity, StoppedContainer] = {each.identity: each for each in kept}
         self.returns: Counter[str] = Counter()
         self.standing: dict[str, None] = {}
@@ -44,13 +38,13 @@ class ContainerReturns:
             for container in new:
                 self._deal_with(container)
         except EngineError as error:
-            self.context.log.write("engine not asked", self.context.engine.place, reason=str(error))
+            self.context.log.write("engine not asked", self.context.adapters.engine.place, reason=str(error))
             return False
-        self.context.journal(RETURNED_CONTAINERS, list[StoppedContainer], list(self.found.values()))
+        self.context.state.returned_containers.write(list(self.found.values()))
         return bool(new)
 
     def _newcomers(self) -> list[Container]:
-        known = frozen_containers(self.context).keys() | self.found.keys()
+        known = frozen_containers(self.context.state).keys() | self.found.keys()
         return [container for container in find_containers(self.context) if container.identity not in known]
 
     def _deal_with(self, container: Container) -> None:

@@ -1,41 +1,41 @@
-"""Define what can go wrong as one tree of exceptions.
+"""Define all errors of the project as one tree of exceptions.
 
 EvacuationError
-├── Refused              bad input; nothing has been touched
-├── Tampered             sealed evidence is no longer what its manifest says
-├── TooMany              more files than could be read back
-├── BadSignature         a signature is not one of this data
-├── EngineError          the container engine did not tell or do what it was asked
-│   ├── EngineUnreachable      nobody answers there, may answer us, or answers in time
-│   └── ContainerGone          it knows no such container, or nothing of it runs any more
+├── Refused              bad input; nothing was changed
+├── Tampered             sealed evidence differs from its manifest
+├── TooMany              more files than can be read back
+├── BadSignature         no valid signature of this data
+├── EngineError          a request to the container engine failed
+│   ├── EngineUnreachable      no answer, no permission, or no answer in time
+│   └── ContainerGone          no such container, or it no longer runs
 └── StoreError           the store did not take or give an object
-    ├── TransientStoreError    trying again may help
-    ├── PermanentStoreError    trying again will not help; the message says what will
-    │   └── Denied             this identity may not do it
-    └── Conflict               the key exists with other content; it is never overwritten
+    ├── TransientStoreError    a retry may help
+    ├── PermanentStoreError    a retry does not help; the message says what does
+    │   └── Denied             this identity lacks a permission
+    └── Conflict               the key exists with other content; never overwritten
 """
 
 from tasks.custody.visible import LINE_LIMIT, visible
 
 
 class EvacuationError(Exception):
-    """An error that says what was expected, what came, what follows, and what to do."""
+    """An error whose message says what was expected, what came, what follows, and what to do."""
 
     def __init__(self, expected: str, got: str, consequence: str, remedy: str) -> None:
-        """Keep the four parts; the message is made of them."""
+        """Keep the four parts of the message."""
         super().__init__(expected, got, consequence, remedy)
         self.expected, self.got, self.consequence, self.remedy = expected, got, consequence, remedy
 
     def __str__(self) -> str:
-        """One line that a tired person can act on, whatever it quotes."""
+        """Return the message as one safe line."""
         return visible(f"expected {self.expected}; got {self.got}. {self.consequence} {self.remedy}", LINE_LIMIT)
 
 
 class Refused(EvacuationError):
-    """The input was refused before anything was touched."""
+    """The input was refused before anything was changed."""
 
     def __init__(self, expected: str, got: str, remedy: str) -> None:
-        """Say what to give instead."""
+        """Take the expectation, the actual input, and the remedy."""
         super().__init__(expected, got, "Nothing was touched.", remedy)
 
 
@@ -44,23 +44,23 @@ class Tampered(EvacuationError):
 
 
 class TooMany(EvacuationError):
-    """More files than any reader of ours would read back: nothing is written of them."""
+    """There are more files than our readers accept; nothing was written of them."""
 
 
 class BadSignature(EvacuationError):
-    """A signature is not one of this data, or is none at all."""
+    """The signature is missing, or is not one of this data."""
 
 
 class EngineError(EvacuationError):
-    """The container engine did not tell or do what it was asked."""
+    """A request to the container engine failed."""
 
 
 class EngineUnreachable(EngineError):
-    """Nobody answers at the engine's address, may answer us, or answers in time."""
+    """The engine does not answer, denies access, or does not answer in time."""
 
 
 class ContainerGone(EngineError):
-    """The engine knows no such container, or nothing of it runs any more."""
+    """The engine has no such container, or it no longer runs."""
 
 
 class StoreError(EvacuationError):
@@ -68,15 +68,15 @@ class StoreError(EvacuationError):
 
 
 class TransientStoreError(StoreError):
-    """Trying again may help."""
+    """A retry may help."""
 
 
 class PermanentStoreError(StoreError):
-    """Trying again will not help."""
+    """A retry does not help."""
 
 
 class Denied(PermanentStoreError):
-    """This identity may not do it."""
+    """This identity lacks a permission."""
 
 
 class Conflict(StoreError):

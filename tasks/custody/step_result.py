@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 
 
 class StepResult(ABC):
-    """A result of a step. Its long content stays out of logs: `repr` tells it in a few words."""
+    """The result of a step. Its `repr` is short, to keep long content out of logs."""
 
     @property
     @abstractmethod
@@ -13,9 +13,14 @@ class StepResult(ABC):
 
     @property
     def is_complete(self) -> bool:
-        """False makes the step Failed: retried, and never cached."""
+        """False makes the step Failed, so that it is retried and never cached."""
         return True
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Sentences that become notes of the verdict. A field of the result, so that a cached one still has them."""
+        return ()
+
     def __repr__(self) -> str:
-        """Short, whatever the size of the content."""
+        """Return class and summary only."""
         return f"<{type(self).__name__}: {self.summary}>"

@@ -1,7 +1,7 @@
-"""Make foreign text safe to print: what would hide, move or break the text around it is shown by its name instead.
+"""Make untrusted text safe to print: characters that hide, move or break surrounding text are shown by name.
 
-Whatever others may have written passes through here on its way out: to a terminal (`say`), into a log line, a state's
-message, an artifact or a page. The standard library alone: the guard and what runs before Prefect use it.
+Everything that others may have written passes through here before it is shown: on a terminal (`say`), in a log line, a
+state's message, an artifact or a page. Standard library only, for guard and prestart.
 """
 
 import re
@@ -24,10 +24,10 @@ _BLANK: Final = (
 
 
 def visible(text: str, limit: int = TEXT_LIMIT) -> str:
-    """One line of what was said: what fits in `limit` letters, and a count of what does not.
+    """Return text as one safe line of at most `limit` characters, followed by the count of those cut off.
 
-    Laws: the result is printable and holds no line break, no control and no direction mark; each letter beyond the
-    printable ones is named, as ␛ or ⟨U+202E⟩; plain text stays as it is; doing it twice is doing it once.
+    The result is printable, without line breaks, control characters and direction marks; such characters are named, as
+    ␛ or ⟨U+202E⟩. Plain text is unchanged. Idempotent.
     """
     shown, marks, room = list[str](), 0, limit
     cut = _CUT.search(text)
@@ -42,12 +42,12 @@ def visible(text: str, limit: int = TEXT_LIMIT) -> str:
 
 
 def visible_rows(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The rows of a table, each text in them made visible."""
+    """Return the rows of a table with all their texts made visible."""
     return [{name: visible(it) if isinstance(it, str) else it for name, it in row.items()} for row in rows]
 
 
 def say(*lines: object, error: bool = False) -> None:
-    """Print each as one line for a person; on stderr if it is an error. Letters that the terminal lacks are escaped."""
+    """Print each object as one line for a person, on stderr if `error`. Escapes characters that the terminal lacks."""
     stream = sys.stderr if error else sys.stdout
     encoding = stream.encoding or "utf-8"
     for line in lines:

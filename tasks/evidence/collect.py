@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from blocks.workload import Workload
 from tasks.collectors import discover
 from tasks.collectors.attempt import attempt
 from tasks.collectors.collector import Collector, Files, Target
@@ -19,20 +20,21 @@ from tasks.custody.evidence.pattern import ends_with, fits
 from tasks.custody.evidence.secrets import Hit, Search
 from tasks.custody.store.manifest import digest_of
 from tasks.evidence.staging import Staging, keep, staging
-from tasks.incident.layout import CONTAINER_FILES, LOST_IN_PLACE
 from tasks.runtime.context import RunContext
+from tasks.runtime.freeze_budget import FreezeBudget
 from tasks.runtime.step import step
 from tasks.system.disk_reserve import MIB
 
 _MARGIN: Final = 4
 
 
-def _key(context: RunContext, collector: str) -> str:
+def _key(context: RunContext, collector: str, budget: FreezeBudget | None = None) -> str:
     """What an attempt depends on: what has lived, what may still write, and what the block asks for."""
+    del budget
     what = discover()[collector]
     living = "" if what.while_frozen else stop_key(context)
-    asked = [_globs(context).get(source.field) for source in what.sources if isinstance(source, Files)]
-    containers = f":{context.workload.containers}:{_globs(context)}" if what.of_containers else ""
+    asked = [_globs(context.workload).get(source.field) for source in what.sources if isinstance(source, Files)]
+    containers = f":{context.workload.containers}:{_globs(context.workload)}" if what.of_containers else ""
     sensitive = context.workload.sensitive if asked or containers else ""
     lost = f":{sources}" if (sources := _lost(context, what)) else ""
     return f"{collector}:{collect_key(context)}:{living}:{asked}{containers}:{sensitive}{lost}"
@@ -41,13 +43,13 @@ def _key(context: RunContext, collector: str) -> str:
 def _lost(context: RunContext, what: Collector) -> list[str]:
     """Files of this collector's that were hashed in place and could not be sent: there may be room for them now."""
     sources = [source for source in what.sources if isinstance(source, Files)]
-    patterns = [each for source in sources for each in source.patterns or _globs(context)[source.field]]
-    lost = context.journal(LOST_IN_PLACE, list[str]) or []
+    patterns = [each for source in sources for each in source.patterns or _globs(context.workload)[source.field]]
+    lost = context.state.lost_in_place.read()
     return [name for name in lost if any(fits(os.fsdecode(unquote(name)), pattern) for pattern in patterns)]
 
 
-def _globs(context: RunContext) -> dict[str, list[str]]:
-    block = context.workload
+def _globs(workload: Workload) -> dict[str, list[str]]:
+    block = workload
     return {"logs": block.logs, "artifacts": block.artifacts, "models": block.models}
 
 
@@ -57,13 +59,18 @@ def worth_repeating(made: object) -> bool:
 
 
 @step("§4", "collect", "collect {collector}", "採取", key=_key, retries=1, delay=0.5, retry_if=worth_repeating)
-def collect(context: RunContext, collector: str) -> Evidence:
-    """Acquire into a staging folder, then move what is whole into the evidence folder (runbook §4)."""
+def collect(context: RunContext, collector: str, budget: FreezeBudget | None = None) -> Evidence:
+    """Acquire into a staging folder, then move what is whole into the evidence folder (runbook §4).
+
+    `budget` is what those that look at frozen processes share.
+    """
     what, began = discover()[collector], datetime.now(UTC)
-    with staging(context, collector) as at:
-        lines, trouble = _attempt(context, what, at)
+    with staging(context.directory, collector) as at:
+        lines, trouble = _attempt(context, what, at, budget)
         evidence = _evidence(context, what, began, lines, trouble)
-        evidence = replace(evidence, files=tuple(keep(context, at, file) for file in evidence.files))
+        evidence = replace(
+            evidence, files=tuple(keep(context.directory, context.run.volume, at, file) for file in evidence.files)
+        )
     for line in lines:
         if "room" in line:
             context.log.write("room", collector, **line["room"], elsewhere=_elsewhere(evidence.files))
@@ -79,34 +86,32 @@ def _elsewhere(files: Sequence[StoredFile]) -> dict[str, int]:
     return dict(Counter(file.where for file in files if file.where))
 
 
-def _attempt(context: RunContext, what: Collector, at: Staging) -> tuple[list[Any], Loss | None]:
+def _attempt(
+    context: RunContext, what: Collector, at: Staging, budget: FreezeBudget | None
+) -> tuple[list[Any], Loss | None]:
     block = context.workload
     if (what.of_containers and not block.containers) or (what.of_units and not block.units):
         return [], None
-    hurried = what.while_frozen and not what.unhurried
-    seconds = min(what.deadline, context.freeze_budget.left()) if hurried else what.deadline
-    if not seconds:
-        return [], _too_late(context, what)
+    hurried = budget if what.while_frozen and not what.unhurried else None
+    seconds = min(what.deadline, hurried.left()) if hurried else what.deadline
+    if hurried and not seconds:
+        reason = f"not begun: the {hurried.seconds:g} s for looking at the frozen processes were used up"
+        return [], Loss(what.name, Outcome.TIMED_OUT, reason)
     return attempt(what, _target(context, what, seconds, at), at.folder, cancelled=context.cancelled)
 
 
 def _note_found(context: RunContext, files: Sequence[StoredFile]) -> None:
     """Which kinds of the workload's files its containers have: the root may then have none."""
     inside = [unquote(file.source).decode(errors="surrogateescape") for file in files if file.source]
-    kinds = {kind for kind, globs in _globs(context).items() if any(ends_with(path, globs) for path in inside)}
-    context.journal(CONTAINER_FILES, list[str], sorted(kinds | set(context.journal(CONTAINER_FILES, list[str]) or [])))
+    kinds = {kind for kind, globs in _globs(context.workload).items() if any(ends_with(path, globs) for path in inside)}
+    context.state.container_files.write(sorted(kinds | set(context.state.container_files.read())))
 
 
-def needed(context: RunContext, what: Collector) -> bool:
+def needed(workload: Workload, what: Collector) -> bool:
     """Whether its loss counts: as the block says, else as it says itself; of containers where the block names some."""
-    asked = context.workload.needed
+    asked = workload.needed
     itself = what.needed if asked is None else what.name in asked
-    return itself or (what.of_containers and bool(context.workload.containers))
-
-
-def _too_late(context: RunContext, what: Collector) -> Loss:
-    reason = f"not begun: the {context.freeze_budget.seconds:g} s for looking at the frozen processes were used up"
-    return Loss(what.name, Outcome.TIMED_OUT, reason)
+    return itself or (what.of_containers and bool(workload.containers))
 
 
 def _target(context: RunContext, what: Collector, seconds: float, at: Staging) -> Target:
@@ -116,17 +121,17 @@ def _target(context: RunContext, what: Collector, seconds: float, at: Staging) -
         root=str(block.root),
         interpreter=block.interpreter,
         owner=block.root.stat().st_uid,
-        globs=_globs(context),
-        frozen=[(who.pid, who.start) for who in sorted(load_frozen(context))],
+        globs=_globs(context.workload),
+        frozen=[(who.pid, who.start) for who in sorted(load_frozen(context.state))],
         seconds=seconds,
         limit=what.limit,
-        containers=tuple((who.id, each.name) for who, each in frozen_containers(context).items()),
+        containers=tuple((who.id, each.name) for who, each in frozen_containers(context.state).items()),
         asked=tuple(block.containers),
         docker_host=block.docker_host,
-        elsewhere=tuple(context.journal(CONTAINER_FILES, list[str]) or []),
+        elsewhere=tuple(context.state.container_files.read()),
         sensitive=block.sensitive,
         fallback=str(at.fallback or ""),
-        reserve=str(context.reserve),
+        reserve=str(context.directory.reserve),
         margin=context.workload.reserve_mb * MIB // _MARGIN,
         copies=not context.directory.volatile,
         units=tuple(block.units),
@@ -142,13 +147,13 @@ def _evidence(
         losses.append(trouble)
     return Evidence(
         collector=what.name,
-        needed=needed(context, what),
+        needed=needed(context.workload, what),
         may_be_missing=what.name in context.workload.may_be_missing,
         outcome=sum_up(files, losses),
         reason="; ".join(f"{loss.source}: {loss.reason}" for loss in losses[:3]),
         started_at=began,
         ended_at=datetime.now(UTC),
-        volume=context.volume,
+        volume=context.run.volume,
         files=files,
         losses=tuple(losses),
         searches=tuple(_search(line["search"]) for line in lines if "search" in line),

@@ -13,10 +13,9 @@ from typing import Any, BinaryIO, Final
 
 from blocks.workload import Workload
 from tasks.custody.evidence.acquisition import Evidence, StoredFile
-from tasks.custody.evidence.artifact import not_plain, torn_json, unsteady
-from tasks.custody.evidence.keys import MODELS, in_snapshot, unquote
-from tasks.custody.evidence.pattern import ends_with
-from tasks.custody.models.content import HEAD, looks_like_a_model, looks_like_a_pickle
+from tasks.custody.evidence.artifact import unsteady
+from tasks.custody.evidence.keys import MODELS, unquote
+from tasks.custody.models.content import HEAD, looks_like_a_pickle
 from tasks.custody.models.inspection import (
     OTHER_FORMAT,
     Inspection,
@@ -25,9 +24,9 @@ from tasks.custody.models.inspection import (
     named_as_model,
     plain,
     plain_all,
-    why_unsound,
 )
 from tasks.custody.store.manifest import digest
+from tasks.evidence.model_findings import is_model, sealed_findings
 from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
 from tasks.system.accounts import clean_environment, groups_of
@@ -50,59 +49,17 @@ def _what_is_judged(context: RunContext, evidence: Sequence[Evidence]) -> str:
 @step("§4", "judge_models", "judge the models", "モデルの判定", key=_what_is_judged)
 def judge_models(context: RunContext, evidence: Sequence[Evidence]) -> Inspection:
     """Judge what this run's folder holds; keep the findings in it, for the seal to cover. Read those sealed before."""
-    before = [finding for volume in range(1, context.volume) for finding in sealed_findings(context, volume)]
-    files = {file.stored: file for item in evidence if item.volume == context.volume for file in item.files}
-    models = [file for file in files.values() if is_model(context, context.volume, file)]
+    before = [
+        finding for volume in range(1, context.run.volume) for finding in sealed_findings(context.directory, volume)
+    ]
+    files = {file.stored: file for item in evidence if item.volume == context.run.volume for file in item.files}
+    models = [file for file in files.values() if is_model(context, context.run.volume, file)]
     found = Inspection(tuple(_judge_all(context, models)))
     if models:
-        context.write(context.folder(context.volume) / MODELS, found.to_bytes())
+        context.directory.write(context.directory.evidence_dir(context.run.volume) / MODELS, found.to_bytes())
     for finding in found.findings:
         context.log.write("model judged", finding.stored, sha256=finding.sha256, result=finding.summary)
     return Inspection((*before, *found.findings))
-
-
-def sealed_findings(context: RunContext, volume: int) -> tuple[ModelFinding, ...]:
-    """What was found of the models of a sealed folder; nothing where nobody judged them."""
-    path = context.folder(volume) / MODELS
-    return Inspection.from_bytes(path.read_bytes()).findings if path.exists() else ()
-
-
-def held_back(context: RunContext, volume: int, files: Iterable[StoredFile]) -> dict[str, str]:
-    """Which of a volume's sealed files of the workload are kept out of latest/, each with the reason."""
-    findings = sealed_findings(context, volume)
-    return {file.stored: why for file in files if (why := _why_held(context, volume, file, findings))}
-
-
-def _why_held(context: RunContext, volume: int, file: StoredFile, findings: Sequence[ModelFinding]) -> str:
-    if not (file.source and in_snapshot(file.stored)):
-        return ""
-    if is_model(context, volume, file) or any(finding.stored == file.stored for finding in findings):
-        return why_unsound(file.stored, file.sha256, findings)
-    if why := not_plain(file.stored) or ("" if file.size else "it is empty") or unsteady(file.stored, file.note):
-        return why
-    try:
-        return torn_json(context.path_of(volume, file))
-    except OSError as error:
-        return f"it could not be read again: {error.strerror or error}"
-
-
-def sound_models(context: RunContext, volume: int, files: Iterable[StoredFile]) -> list[StoredFile]:
-    """Those of the sealed files of a folder that are models, found to be sound."""
-    findings = sealed_findings(context, volume)
-    judged = {finding.sha256 for finding in findings}
-    return [file for file in files if file.sha256 in judged and not why_unsound(file.stored, file.sha256, findings)]
-
-
-def is_model(context: RunContext, volume: int, file: StoredFile) -> bool:
-    """By its name, by the block's patterns, or by its first bytes."""
-    if not file.source:
-        return False
-    source = unquote(file.source).decode(errors="surrogateescape")
-    if named_as_model(file.stored) or (ends_with(source, context.workload.models) and not source.endswith(".json")):
-        return True
-    with suppress(OSError), context.path_of(volume, file).open("rb") as opened:
-        return looks_like_a_model(opened.read(HEAD))
-    return False
 
 
 def _judge_all(context: RunContext, models: Iterable[StoredFile]) -> list[ModelFinding]:
@@ -133,7 +90,7 @@ def _judge(context: RunContext, file: StoredFile, until: float) -> dict[str, Any
     seconds = min(_SECONDS + file.size / _BYTES_A_SECOND, until - time.monotonic())
     if seconds <= 0:
         return _unknown(f"not judged: the {_ALL_SECONDS:g} s for all models were used up")
-    path = context.path_of(context.volume, file)
+    path = context.directory.locate(context.run.volume, file)
     with path.open("rb") as opened:
         known = named_as_model(file.stored) or looks_like_a_pickle(opened.read(HEAD))
         about = _read(opened, seconds, context.workload)
@@ -143,7 +100,7 @@ def _judge(context: RunContext, file: StoredFile, until: float) -> dict[str, Any
             return {"outcome": Soundness.TORN, "reason": "it changed while it was judged"}
         if about["outcome"] is Soundness.SOUND and context.workload.inspect_models:
             opened.seek(0)
-            about |= _loaded(context, opened, seconds, about)
+            about |= _loaded(context.workload, opened, seconds, about)
     return about
 
 
@@ -181,13 +138,13 @@ def _folder_of(path: Path) -> Path | None:
     return None
 
 
-def _loaded(context: RunContext, file: BinaryIO, seconds: float, read: Mapping[str, Any]) -> dict[str, Any]:
+def _loaded(workload: Workload, file: BinaryIO, seconds: float, read: Mapping[str, Any]) -> dict[str, Any]:
     """Load it as the workload's user, never as root; what its own interpreter cannot load is not sound."""
-    interpreter = context.workload.root / context.workload.interpreter
+    interpreter = workload.root / workload.interpreter
     own = interpreter.exists()
     program = [str(interpreter) if own else sys.executable, "-I", "-c", _source()]
-    program += [str(context.workload.root)] if context.workload.model_imports else []
-    answer = run_confined(program, file, _as_workload(context, seconds), None)
+    program += [str(workload.root)] if workload.model_imports else []
+    answer = run_confined(program, file, _as_workload(workload, seconds), None)
     walls = tuple(f"inspected without a wall that this host does not have: {wall}" for wall in answer.without)
     try:
         told = json.loads(answer.said)
@@ -227,10 +184,10 @@ def _source() -> str:
     return Path(__file__).with_name("model_loader.py").read_text()
 
 
-def _as_workload(context: RunContext, seconds: float) -> Limits:
+def _as_workload(workload: Workload, seconds: float) -> Limits:
     if os.geteuid() != 0:
         return Limits(seconds, _LOADED_MEMORY)
-    user = context.workload.root.stat().st_uid or _NOBODY
+    user = workload.root.stat().st_uid or _NOBODY
     return Limits(seconds, _LOADED_MEMORY, user, groups_of(user))
 
 
@@ -244,7 +201,7 @@ def _second_look(context: RunContext, file: StoredFile, finding: ModelFinding) -
     if source.startswith(b"/"):
         return finding
     try:
-        now = os.stat(os.path.join(os.fsencode(context.root), source))  # noqa: PTH116, PTH118  a hostile name is bytes
+        now = os.stat(os.path.join(os.fsencode(context.directory.root), source))  # noqa: PTH116, PTH118  a hostile name is bytes
     except OSError:
         return replace(finding, warnings=(*finding.warnings, "its source is gone: there was no second look at it"))
     if steady(file, now.st_size, now.st_mtime_ns):

@@ -6,16 +6,14 @@ from collections.abc import Sequence
 from tasks.collectors import discover
 from tasks.custody.evidence.acquisition import Evidence
 from tasks.custody.evidence.volatility import deviations
+from tasks.custody.incident.log import CustodyLog
 from tasks.custody.incident.steps import step_of
-from tasks.runtime.context import RunContext
 
 
-def tell_deviations(context: RunContext, evidence: Sequence[Evidence]) -> None:
+def tell_deviations(log: CustodyLog, evidence: Sequence[Evidence]) -> None:
     """An entry for each, with its reason (RFC 3227 §4.1: every step that was taken, and how)."""
     order = {name: collector.order for name, collector in discover().items()}
-    begun = (step_of(entry) for entry in context.log.entries() if entry["action"] == "step started")
+    begun = (step_of(entry) for entry in log.entries() if entry["action"] == "step started")
     tries = Counter(collector for step_id, collector in begun if step_id == "collect")
     for each in deviations(evidence, order, tries):
-        context.log.write(
-            "deviation", each.collector, kind="order of volatility", reason=each.reason, after=list(each.after)
-        )
+        log.write("deviation", each.collector, kind="order of volatility", reason=each.reason, after=list(each.after))

@@ -23,6 +23,7 @@ from tasks.evidence.order_deviations import tell_deviations
 from tasks.evidence.signing import require_same_hand, sign, signed_by
 from tasks.evidence.staging import put_aside
 from tasks.evidence.uncopied_files import reading
+from tasks.incident.paths import IncidentDirectory
 from tasks.runtime.context import RunContext
 from tasks.runtime.joined_triggers import take_over_triggers
 from tasks.runtime.step import step
@@ -41,8 +42,8 @@ _OURS: Final = frozenset({COVERAGE, MODELS, SEGMENT})
 
 def volumes_to_seal(context: RunContext, evidence: Iterable[Evidence]) -> list[int]:
     """The sealed folders, and this run's own if it is the first or holds something new."""
-    fresh = context.volume == 1 or any(item.volume == context.volume and item.files for item in evidence)
-    return list(range(1, context.volume + fresh))
+    fresh = context.run.volume == 1 or any(item.volume == context.run.volume and item.files for item in evidence)
+    return list(range(1, context.run.volume + fresh))
 
 
 def _by_volume(context: RunContext, volume: int, evidence: Sequence[Evidence]) -> str:
@@ -53,28 +54,28 @@ def _by_volume(context: RunContext, volume: int, evidence: Sequence[Evidence]) -
 @step("§4", "seal", "seal volume {volume}", "封印", key=_by_volume)
 def seal(context: RunContext, volume: int, evidence: Sequence[Evidence]) -> Seal:
     """Write coverage, custody segment, SHA256SUMS, signature, and the manifest last: with it the folder is closed."""
-    folder = context.folder(volume)
+    folder = context.directory.evidence_dir(volume)
     if not (folder / MANIFEST).exists():
-        give_all(context.reserve)
+        give_all(context.directory.reserve)
         folder.mkdir(mode=0o700, exist_ok=True)
         for half_written in (*folder.glob(".*.new"), folder / SIGNATURE):
             half_written.unlink(missing_ok=True)
         _withhold(context, volume, evidence)
-        tell_deviations(context, evidence)
-        context.write(folder / COVERAGE, canonical(_statement(context, volume, evidence)))
-        take_over_triggers(context)
-        context.write(folder / SEGMENT, b"".join(context.log.lines(context.segments_end())))
-        files = tuple(_divided(context, volume, file) for file in _files(context, volume, evidence))
+        tell_deviations(context.log, evidence)
+        context.directory.write(folder / COVERAGE, canonical(_statement(context, volume, evidence)))
+        take_over_triggers(context.directory.path, context.log)
+        context.directory.write(folder / SEGMENT, b"".join(context.log.lines(context.directory.segments_end())))
+        files = tuple(_divided(context, volume, file) for file in _files(context.directory, volume, evidence))
         manifest = Manifest(context.incident.id, volume, _now(), files)
         sha256, size = manifest.written
         require_readable(f"the manifest of {folder}", len(files), size, _UNSEALED, _SPLIT)
-        context.write(folder / SUMS, manifest.sums())
-        if signature := sign(context, f"{folder.name}/{MANIFEST}", manifest.pieces(), sha256):
-            context.write(folder / SIGNATURE, signature)
+        context.directory.write(folder / SUMS, manifest.sums())
+        if signature := sign(context.store, context.log, f"{folder.name}/{MANIFEST}", manifest.pieces(), sha256):
+            context.directory.write(folder / SIGNATURE, signature)
         write_whole(folder / MANIFEST, manifest.pieces())
         told = {"files": len(manifest.files), "bytes": manifest.size}
         context.log.write("sealed", folder.name, digest=digest(folder / MANIFEST), **told)
-        _sync(*_places(context, volume))
+        _sync(*_places(context.directory, volume))
         context.log.sync()
     return _seal(folder)
 
@@ -83,7 +84,7 @@ def _divided(context: RunContext, volume: int, file: StoredFile) -> StoredFile:
     """With the parts of a large file of which no collector has told any, as long as it is what it was."""
     context.cancelled.check()
     if part_size(file.size) and not file.parts:
-        with suppress(OSError), reading(context, volume, file) as path:
+        with suppress(OSError), reading(context.directory, volume, file) as path:
             sha256, parts = hashed(path, file.size)
             return replace(file, parts=parts) if sha256 == file.sha256 else file
     return file
@@ -93,8 +94,8 @@ def _withhold(context: RunContext, volume: int, evidence: Sequence[Evidence]) ->
     """What this run's attempts store they have searched; what earlier ones left may be from before that was asked."""
     if context.workload.sensitive != "withhold":
         return
-    for folder in _places(context, volume):
-        where = "" if folder == context.folder(volume) else str(folder)
+    for folder in _places(context.directory, volume):
+        where = "" if folder == context.directory.evidence_dir(volume) else str(folder)
         named = {
             file.stored for item in evidence if item.volume == volume for file in item.files if file.where == where
         }
@@ -106,9 +107,9 @@ def _withhold(context: RunContext, volume: int, evidence: Sequence[Evidence]) ->
                 (folder / name).unlink()
 
 
-def _places(context: RunContext, volume: int) -> tuple[Path, ...]:
+def _places(directory: IncidentDirectory, volume: int) -> tuple[Path, ...]:
     """Where files of a volume lie."""
-    return tuple(filter(None, (context.folder(volume), context.fallback_volume(volume))))
+    return tuple(filter(None, (directory.evidence_dir(volume), directory.fallback_dir(volume))))
 
 
 def _statement(context: RunContext, volume: int, evidence: Sequence[Evidence]) -> dict[str, Any]:
@@ -120,9 +121,9 @@ def _now() -> str:
     return datetime.now(UTC).isoformat().replace("+00:00", "Z")
 
 
-def read_manifest(context: RunContext, volume: int) -> Manifest:
+def read_manifest(directory: IncidentDirectory, volume: int) -> Manifest:
     """The manifest of a sealed folder."""
-    return Manifest.at(context.folder(volume) / MANIFEST)
+    return Manifest.at(directory.evidence_dir(volume) / MANIFEST)
 
 
 @step("§4", "check_seal", "check: the seal holds", "封印の確認")
@@ -132,19 +133,22 @@ def check_seal(context: RunContext, seals: Sequence[Seal]) -> Seal:
     What was hashed in place is in the workload's hands: if that has changed it is lost, which `offload` finds.
     """
     for sealed in seals:
-        folder, path_of = context.folder(sealed.volume), partial(context.path_of, sealed.volume)
+        folder, path_of = (
+            context.directory.evidence_dir(sealed.volume),
+            partial(context.directory.locate, sealed.volume),
+        )
         for name, said in ((MANIFEST, sealed.manifest_sha256), (SUMS, sealed.sums_sha256)):
             require_intact([StoredFile(name, "", 0, said)], folder, path_of)
         require_same_hand(sealed, folder)
-        files = read_manifest(context, sealed.volume).files
+        files = read_manifest(context.directory, sealed.volume).files
         require_intact((file for file in files if not file.in_place), folder, path_of)
-        _require_nothing_more(context, sealed.volume, files)
+        _require_nothing_more(context.directory, sealed.volume, files)
     return seals[-1]
 
 
-def _require_nothing_more(context: RunContext, volume: int, files: Sequence[StoredFile]) -> None:
-    for folder in _places(context, volume):
-        where = "" if folder == context.folder(volume) else str(folder)
+def _require_nothing_more(directory: IncidentDirectory, volume: int, files: Sequence[StoredFile]) -> None:
+    for folder in _places(directory, volume):
+        where = "" if folder == directory.evidence_dir(volume) else str(folder)
         named = {file.stored for file in files if file.where == where} | (frozenset() if where else _CLOSING)
         if more := sorted(_names(folder) - named):
             raise Tampered(
@@ -157,7 +161,7 @@ def _require_nothing_more(context: RunContext, volume: int, files: Sequence[Stor
 
 def sealed(context: RunContext) -> tuple[Seal, ...]:
     """The seals of all folders that earlier runs have closed."""
-    return tuple(_seal(context.folder(volume)) for volume in range(1, context.volume))
+    return tuple(_seal(context.directory.evidence_dir(volume)) for volume in range(1, context.run.volume))
 
 
 def _seal(folder: Path) -> Seal:
@@ -176,12 +180,12 @@ def _names(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir() or path.is_symlink()}
 
 
-def _files(context: RunContext, volume: int, evidence: Iterable[Evidence]) -> tuple[StoredFile, ...]:
+def _files(directory: IncidentDirectory, volume: int, evidence: Iterable[Evidence]) -> tuple[StoredFile, ...]:
     """Every file that lies there: as it was acquired, or, if no attempt of this run names it, as it lies.
 
     Then those that lie in the workload alone, if there is no copy.
     """
-    folder, fallback_volume = context.folder(volume), context.fallback_volume(volume)
+    folder, fallback_volume = directory.evidence_dir(volume), directory.fallback_dir(volume)
     acquired: dict[tuple[str, str], set[StoredFile]] = defaultdict(set)
     for file in (file for item in evidence if item.volume == volume for file in item.files):
         acquired[file.stored, file.where].add(file)

@@ -11,8 +11,9 @@ from typing import Any, Final
 from tasks.custody.errors import BadSignature, Tampered
 from tasks.custody.evidence.acquisition import Seal
 from tasks.custody.evidence.keys import MANIFEST, SIGNATURE, volume_folder
+from tasks.custody.incident.log import CustodyLog
 from tasks.custody.store.manifest import pieces_of
-from tasks.runtime.context import RunContext
+from tasks.runtime.store_access import StoreAccess
 
 logger = logging.getLogger(__name__)
 
@@ -58,27 +59,23 @@ def tell_key(saved: Mapping[str, Any]) -> None:
         logger.warning("Manifests and closings will be unsigned: %s. Correct the signing-key block.", told)
 
 
-def who_signs(context: RunContext) -> Signer | str:
+def who_signs(store: StoreAccess) -> Signer | str:
     """Who signs for this run, or why nobody does."""
-    try:
-        key = context.block.signing
-    except Exception as error:  # noqa: BLE001  whatever is wrong with the block, the evidence is sealed
-        return f"the store block cannot be used: {type(error).__name__}"
-    if key is None:
-        return context.keyless or "no signing key in the store block"
-    return Signer(key.identity, key.fingerprint, key.public_key)
+    if key := store.signing_key:
+        return Signer(key.identity, key.fingerprint, key.public_key)
+    return store.signing_problem
 
 
-def sign(context: RunContext, name: str, data: bytes | Iterable[bytes], sha256: str) -> bytes:
+def sign(store: StoreAccess, log: CustodyLog, name: str, data: bytes | Iterable[bytes], sha256: str) -> bytes:
     """The signature of a manifest or a closing; empty where nobody can sign. The custody log tells both."""
-    who, made = who_signs(context), b""
-    if isinstance(who, Signer) and context.block.signing:
+    who, made = who_signs(store), b""
+    if key := store.signing_key:
         try:
-            made = context.block.signing.sign(data)
-        except Exception as error:  # noqa: BLE001  the same
+            made = key.sign(data)
+        except Exception as error:  # noqa: BLE001  whatever is wrong with the key, the evidence is sealed
             who = f"the key failed: {type(error).__name__}: {error}"
     told = f"by {who.identity}, {who.fingerprint}" if isinstance(who, Signer) else who
-    context.log.write("signed" if made else "unsigned", name, digest=sha256, result=told)
+    log.write("signed" if made else "unsigned", name, digest=sha256, result=told)
     return made
 
 

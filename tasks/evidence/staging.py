@@ -10,7 +10,7 @@ from pathlib import Path
 from tasks.collectors.room import move
 from tasks.custody.evidence.acquisition import StoredFile
 from tasks.custody.store.manifest import digest
-from tasks.runtime.context import RunContext
+from tasks.incident.paths import IncidentDirectory
 from tasks.system.disk_reserve import with_reserve
 
 _STAGING = "staging"
@@ -25,13 +25,13 @@ class Staging:
 
 
 @contextmanager
-def staging(context: RunContext, collector: str) -> Iterator[Staging]:
+def staging(directory: IncidentDirectory, collector: str) -> Iterator[Staging]:
     """Empty folders for an attempt, gone afterwards."""
-    folder = context.home / _STAGING / collector
-    fallback = context.fallback / _STAGING / collector if context.fallback else None
+    folder = directory.path / _STAGING / collector
+    fallback = directory.fallback / _STAGING / collector if directory.fallback else None
     for each in filter(None, (folder, fallback)):
         shutil.rmtree(each, ignore_errors=True)
-    with_reserve(context.reserve, 1, lambda: folder.mkdir(mode=0o700, parents=True, exist_ok=True))
+    with_reserve(directory.reserve, 1, lambda: folder.mkdir(mode=0o700, parents=True, exist_ok=True))
     if fallback:
         try:
             fallback.mkdir(mode=0o700, parents=True)
@@ -44,23 +44,21 @@ def staging(context: RunContext, collector: str) -> Iterator[Staging]:
             shutil.rmtree(each, ignore_errors=True)
 
 
-def keep(context: RunContext, at: Staging, file: StoredFile) -> StoredFile:
+def keep(directory: IncidentDirectory, volume: int, at: Staging, file: StoredFile) -> StoredFile:
     """Move a whole file into the evidence folder, or into its twin on the fallback disk; say where it lies now."""
-    return with_reserve(context.reserve, 1, lambda: _keep(context, at, file))
+    return with_reserve(directory.reserve, 1, lambda: _keep(directory, volume, at, file))
 
 
-def _keep(context: RunContext, at: Staging, file: StoredFile) -> StoredFile:
-    folder, fallback_volume = context.folder(context.volume), context.fallback_volume(context.volume)
-    for base in filter(None, (folder, fallback_volume)):
+def _keep(directory: IncidentDirectory, volume: int, at: Staging, file: StoredFile) -> StoredFile:
+    folder, fallback = directory.evidence_dir(volume), directory.fallback_dir(volume)
+    for base in filter(None, (folder, fallback)):
         if (base / file.stored).exists():
             if digest(base / file.stored) == file.sha256:
                 return replace(file, where="" if base == folder else str(base))
             put_aside(base, file.stored)
     if file.in_place:
         return file
-    source, base = (
-        (at.fallback, fallback_volume) if file.where and at.fallback and fallback_volume else (at.folder, folder)
-    )
+    source, base = (at.fallback, fallback) if file.where and at.fallback and fallback else (at.folder, folder)
     base.mkdir(mode=0o700, exist_ok=True)
     move(source / file.stored, base / file.stored)
     return replace(file, where="" if base == folder else str(base))

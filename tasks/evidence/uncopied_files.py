@@ -4,23 +4,23 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from tasks.custody.evidence.acquisition import StoredFile
 from tasks.custody.evidence.keys import unquote
 from tasks.custody.store.manifest import digest
-from tasks.runtime.context import RunContext
+from tasks.incident.paths import IncidentDirectory
 from tasks.system.open_beneath import open_below, real_name
 
 
 @contextmanager
-def opened(context: RunContext, file: StoredFile) -> Iterator[Path]:
+def opened(root: PurePath, file: StoredFile) -> Iterator[Path]:
     """A path to the open file: whoever gives its name to another meanwhile changes nothing. OSError if it is gone."""
-    root, name = os.fsencode(context.root), unquote(file.source)
-    real = real_name(root, name)
+    base, name = os.fsencode(root), unquote(file.source)
+    real = real_name(base, name)
     if real is None:
         raise FileNotFoundError(errno.ENOENT, "it leads out of the workload by now", file.source)
-    descriptor = open_below(root, real)
+    descriptor = open_below(base, real)
     try:
         yield Path(f"/proc/self/fd/{descriptor}")
     finally:
@@ -28,19 +28,19 @@ def opened(context: RunContext, file: StoredFile) -> Iterator[Path]:
 
 
 @contextmanager
-def reading(context: RunContext, volume: int, file: StoredFile) -> Iterator[Path]:
+def reading(directory: IncidentDirectory, volume: int, file: StoredFile) -> Iterator[Path]:
     """A path to the bytes of any file of evidence, wherever they lie."""
     if file.in_place:
-        with opened(context, file) as path:
+        with opened(directory.root, file) as path:
             yield path
     else:
-        yield context.path_of(volume, file)
+        yield directory.locate(volume, file)
 
 
-def as_sealed(context: RunContext, file: StoredFile) -> bool:
+def as_sealed(root: PurePath, file: StoredFile) -> bool:
     """Whether it still is what was hashed."""
     try:
-        with opened(context, file) as path:
+        with opened(root, file) as path:
             return digest(path) == file.sha256
     except OSError:
         return False

@@ -10,15 +10,15 @@ import os
 import secrets
 import stat
 from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Final
 
 from pydantic import TypeAdapter
 
 from tasks.custody.incident.incident import Incident
 from tasks.incident import layout
-from tasks.incident.layout import CORDON, DRY_RUN, INCIDENT, OWNER, PRIOR, RESERVE, incidents_in
+from tasks.incident.layout import CAUGHT, CORDON, DRY_RUN, EARLY, INCIDENT, OWNER, PRIOR, RESERVE, incidents_in
+from tasks.incident.paths import CordonFiles, IncidentDirectory
 from tasks.system.atomic_files import write_whole
 from tasks.system.disk_reserve import MIB, take
 
@@ -27,27 +27,6 @@ if TYPE_CHECKING:
 
 _UNGUESSED: Final = secrets.token_hex(16)
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-
-
-@dataclass(frozen=True)
-class IncidentDirectory:
-    """The private folder of an incident. `reserved` bytes were taken there; `volatile` is one in memory.
-
-    `real` is False if no folder could be made: what a run writes there fails, and the run goes on without it.
-    """
-
-    path: Path
-    reserved: int
-    volatile: bool
-    real: bool = True
-
-    @property
-    def summary(self) -> str:
-        """What a person has to know of it."""
-        if not self.real:
-            return "no folder of this host can be written: nothing of this incident outlives its run"
-        words = f"{self.reserved} bytes are reserved" if self.reserved else "there is no room for a reserve"
-        return f"{words}; it lies in memory, a reboot clears it" if self.volatile else words
 
 
 def bases(workload: "Workload") -> tuple[Path, ...]:
@@ -107,24 +86,38 @@ def home_in(base: Path, incident: str, *, dry_run: bool) -> Path:
     return base / DRY_RUN / incident if dry_run else base / incident
 
 
-def open_home(workload: "Workload", incident: Incident, *, dry_run: bool) -> IncidentDirectory:
-    """Open the incident's folder, or make it: where the whole reserve fits, else where anything does.
+def open_directory(workload: "Workload", incident: Incident, *, dry_run: bool) -> IncidentDirectory:
+    """Take up the incident's folder, or make it, and find the places beside it."""
+    base, root = base_of(workload), PurePath(os.path.realpath(workload.root))
+    path, reserved, volatile, real = _open_home(workload, incident, dry_run=dry_run)
+    fallback = fallback_home(workload, path, dry_run=dry_run)
+    return IncidentDirectory(path, reserved, volatile, real, base, fallback, root)
 
-    A link, or another user's folder, is not used. If nothing can be written anywhere, the result is not `real`.
+
+def open_cordon_files(workload: "Workload", at: IncidentDirectory, *, dry_run: bool) -> CordonFiles:
+    """Find where the guard's marker stands, or will; a dry run keeps all of it in its own folder."""
+    folder = at.path if dry_run or not at.real else cordon_dir(workload, at.path)
+    return CordonFiles(folder / CORDON, folder / CAUGHT, (at.path if dry_run else at.base) / EARLY)
+
+
+def _open_home(workload: "Workload", incident: Incident, *, dry_run: bool) -> tuple[Path, int, bool, bool]:
+    """Path, bytes reserved, whether it is in memory, whether it is there. Where the whole reserve fits, else anything.
+
+    A link, or another user's folder, in its place is not used.
     """
     whole = workload.reserve_mb * MIB
     disks, memory = [workload.evidence, *_fallback(workload)], _memory(workload)
     found = find_home(workload, incident.id, dry_run=dry_run)
     if _private(found) and (found / INCIDENT).is_file():
         volatile = any(found.is_relative_to(base) for base in memory)
-        return IncidentDirectory(found, whole if take(found / RESERVE, whole) else 0, volatile)
+        return found, whole if take(found / RESERVE, whole) else 0, volatile, True
     for size, tried in ((whole, disks), (min(whole, MIB), [*disks, *memory]), (0, [*disks, *memory])):
         for base in tried:
             home = home_in(base, incident.id, dry_run=dry_run)
             usable = not base.is_symlink() if base == workload.evidence else make_private(base)
             if usable and _settle(home, incident, size):
-                return IncidentDirectory(home, size, base in memory)
-    return IncidentDirectory(home_in(memory[0], incident.id, dry_run=dry_run), 0, volatile=True, real=False)
+                return home, size, base in memory, True
+    return home_in(memory[0], incident.id, dry_run=dry_run), 0, True, False
 
 
 def _settle(home: Path, incident: Incident, reserve: int) -> bool:

@@ -38,7 +38,7 @@ from tasks.preflight.requirements import (
     require_same_workload,
 )
 from tasks.runtime.actor import BY_HAND
-from tasks.runtime.context import Policy, RunContext, Suspects
+from tasks.runtime.context import Policy, RunContext, Suspects, open_context
 from tasks.runtime.flow_run import origin, own_launchers
 from tasks.runtime.joined_triggers import take_over_triggers
 from tasks.system.processes import boot_id
@@ -201,23 +201,23 @@ def _open(
     )
     require_same_workload(incident, request.workload)
     with nullcontext() if request.dry_run else opening(workload, incident):
-        context = RunContext(
+        context = open_context(
             incident,
             workload,
             request.store,
             request.run,
             dry_run=request.dry_run,
-            ownership=ownership,
+            lock=ownership,
             saved=saved,
             policy=request.policy,
             suspects=request.suspects,
             trigger=request.trigger,
         )
     how = {"dry_run": request.dry_run, "policy": request.policy, "triggered": request.created.isoformat()}
-    context.log.write("run opened", incident_id, reason=request.reason, number=context.number, **how)
+    context.log.write("run opened", incident_id, reason=request.reason, number=context.run.number, **how)
     if alarm:
         context.log.write("triggered", request.run, alarm=alarm.facts)
-    take_over_triggers(context)
+    take_over_triggers(context.directory.path, context.log)
     if not request.dry_run:
         sign(ownership, "evacuation", incident_id)
     tell_rights(context)

@@ -51,10 +51,10 @@ def in_strange_hands(folder: Path, euid: int) -> str:
 def tell_room(context: RunContext) -> None:
     """Say where the incident is kept, and what is short there; nothing is refused for it."""
     about, fallback = context.directory, context.workload.fallback_dir
-    context.log.write("home", str(about.path), result=about.summary, fallback=str(context.fallback or ""))
-    if not about.reserved or about.volatile or context.base != context.workload.evidence:
+    context.log.write("home", str(about.path), result=about.summary, fallback=str(context.directory.fallback or ""))
+    if not about.reserved or about.volatile or context.directory.base != context.workload.evidence:
         logger.warning("%s: %s", about.path, about.summary)
-    if fallback and context.fallback is None and not about.path.is_relative_to(fallback):
+    if fallback and context.directory.fallback is None and not about.path.is_relative_to(fallback):
         logger.warning("fallback_dir %s cannot be used: it is no folder, or not ours to write to", fallback)
 
 

@@ -18,7 +18,7 @@ from tasks.incident.layout import manifests
 from tasks.incident.run_lock import Purpose, take_ownership
 from tasks.preflight.open_incident import AlreadyRunning, Opened
 from tasks.preflight.requirements import require_here, require_same_workload
-from tasks.runtime.context import RunContext
+from tasks.runtime.context import open_context
 from tasks.runtime.flow_run import origin, own_launchers
 
 
@@ -73,18 +73,18 @@ def reopen(request: Reopening) -> Opened | AlreadyRunning | AlreadyThawed:
             os.close(ownership)
             return AlreadyThawed(f"{incident.id} was thawed already; nothing was done. すでに解凍済みです。")
         (_require_thawable if thaws else _require_recoverable)(workload, incident.id, request.despite)
-        context = RunContext(
+        context = open_context(
             incident,
             workload,
             request.store,
             request.run,
             dry_run=False,
-            ownership=ownership,
+            lock=ownership,
             saved=saved,
             trigger=trigger,
         )
         why = request.reason or request.purpose
-        context.log.write("run opened", incident.id, reason=why, number=context.number, despite=request.despite)
+        context.log.write("run opened", incident.id, reason=why, number=context.run.number, despite=request.despite)
         if request.approved:
             context.log.write("approved", incident.id, result=request.approved)
     except BaseException:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Final, TypeAlias
 
 from tasks.custody.evidence.keys import MANIFEST, evidence_key, record_key
+from tasks.record.chapter import Chapter, document
 from tasks.record.dry_run_plan import plan
 from tasks.record.render import HTML, with_pictures
 from tasks.record.report_data import ReportData
@@ -14,11 +15,11 @@ from tasks.record.sections import (
     EVIDENCE,
     MISSING,
     MODELS,
+    MOMENTS,
     PROOF,
+    RECEIPTS,
     SUMMARY,
     TIMELINE,
-    Chapter,
-    document,
 )
 from tasks.record.tables import objects
 from tasks.rendering.document import Block, Both, Cell, Code, Document, Facts, Link, Remark, Section, Tone
@@ -33,9 +34,9 @@ def build_artifacts(data: ReportData, postmortem: Document) -> Sequence[PrefectA
     """Build every artifact, numbered as it is read; the first leads to all others."""
     others: list[_Page] = [
         *([(PLAN, _PLAN, plan(data.entries))] if data.dry_run else []),
-        ("manifest", _MANIFEST, document(_MANIFEST, data, (PROOF, EVIDENCE, MISSING, MODELS))),
-        ("receipts", _RECEIPTS, document(_RECEIPTS, data, (ACTIONS, _OBJECTS))),
-        ("timeline", TIMELINE.title, document(TIMELINE.title, data, (DETECTED, TIMELINE))),
+        ("manifest", _MANIFEST, document(_MANIFEST, data, (PROOF, MISSING, MODELS, EVIDENCE))),
+        ("receipts", _RECEIPTS, document(_RECEIPTS, data, (ACTIONS, RECEIPTS, _OBJECTS))),
+        ("timeline", TIMELINE.title, document(TIMELINE.title, data, (DETECTED, TIMELINE, MOMENTS))),
         ("postmortem", postmortem.title, postmortem),
     ]
     verdict = document(_VERDICT, data, (SUMMARY, _PLACES))

@@ -8,8 +8,8 @@ from typing import Final
 
 from tasks.custody.evidence.acquisition import Evidence, StoredFile
 from tasks.custody.store.manifest import digest_bytes
+from tasks.incident.paths import IncidentDirectory
 from tasks.record.report_data import Quote, Quotes
-from tasks.runtime.context import RunContext
 
 logger = logging.getLogger(__name__)
 
@@ -20,17 +20,17 @@ _SCORES: Final = "scores.json"
 _TRACEBACKS: Final = "traceback.txt"
 
 
-def quotes(context: RunContext, coverage: Sequence[Evidence]) -> Quotes:
+def quotes(directory: IncidentDirectory, coverage: Sequence[Evidence]) -> Quotes:
     """What can be read of it, whatever was lost: a file that is no longer what was sealed is not quoted."""
     return Quotes(
-        summaries=tuple(_data(context, coverage, _SUMMARIES)),
-        scores=tuple(_data(context, coverage, _SCORES)),
-        tracebacks=tuple(_tracebacks(context, coverage)),
+        summaries=tuple(_data(directory, coverage, _SUMMARIES)),
+        scores=tuple(_data(directory, coverage, _SCORES)),
+        tracebacks=tuple(_tracebacks(directory, coverage)),
     )
 
 
-def _data(context: RunContext, coverage: Iterable[Evidence], pattern: str) -> Iterable[Quote]:
-    for stored, data in _read(context, coverage, pattern):
+def _data(directory: IncidentDirectory, coverage: Iterable[Evidence], pattern: str) -> Iterable[Quote]:
+    for stored, data in _read(directory, coverage, pattern):
         try:
             content = json.loads(data)
         except (ValueError, RecursionError):
@@ -38,13 +38,13 @@ def _data(context: RunContext, coverage: Iterable[Evidence], pattern: str) -> It
         yield Quote(stored, content)
 
 
-def _tracebacks(context: RunContext, coverage: Iterable[Evidence]) -> Iterable[Quote]:
-    for _, data in _read(context, coverage, _TRACEBACKS):
+def _tracebacks(directory: IncidentDirectory, coverage: Iterable[Evidence]) -> Iterable[Quote]:
+    for _, data in _read(directory, coverage, _TRACEBACKS):
         for log, text in picked_out(data.decode(errors="backslashreplace")):
             yield Quote(log, text)
 
 
-def _read(context: RunContext, coverage: Iterable[Evidence], pattern: str) -> Iterable[tuple[str, bytes]]:
+def _read(directory: IncidentDirectory, coverage: Iterable[Evidence], pattern: str) -> Iterable[tuple[str, bytes]]:
     found = {
         (item.volume, file.stored): file
         for item in coverage
@@ -52,14 +52,14 @@ def _read(context: RunContext, coverage: Iterable[Evidence], pattern: str) -> It
         if fnmatch.fnmatchcase(file.stored, pattern) and file.size <= _LIMIT and not file.in_place
     }
     for (volume, stored), file in sorted(found.items())[:_FILES]:
-        data = _content(context, volume, file)
+        data = _content(directory, volume, file)
         if data is not None:
             yield stored, data
 
 
-def _content(context: RunContext, volume: int, file: StoredFile) -> bytes | None:
+def _content(directory: IncidentDirectory, volume: int, file: StoredFile) -> bytes | None:
     try:
-        with context.path_of(volume, file).open("rb") as opened:
+        with directory.locate(volume, file).open("rb") as opened:
             data = opened.read(_LIMIT + 1)
     except OSError as error:
         logger.error("The postmortem goes without %s: %s", file.stored, error)  # noqa: TRY400

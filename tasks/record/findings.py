@@ -2,10 +2,9 @@
 
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from prefect.client.schemas.objects import State
-from prefect.futures import PrefectFuture
 
 from tasks.collectors import discover
 from tasks.containment.containment_check import CONTAINED, stance
@@ -14,6 +13,7 @@ from tasks.custody.containment.pause import Pause
 from tasks.custody.containment.receipt import (
     Challenge,
     Containment,
+    Cordon,
     Freeze,
     ObjectReceipt,
     Receipts,
@@ -23,6 +23,7 @@ from tasks.custody.containment.receipt import (
 )
 from tasks.custody.evidence.acquisition import Evidence, Outcome, Seal
 from tasks.custody.evidence.secrets import notes_of as secrets_told
+from tasks.custody.incident.question import answers
 from tasks.custody.incident.steps import StepId
 from tasks.custody.incident.verdict import Verdict, judge, ways_in
 from tasks.custody.models.inspection import Inspection
@@ -32,12 +33,10 @@ from tasks.evidence.collect import needed
 from tasks.evidence.signing import unsigned, who_signs
 from tasks.record.write import RecordContent
 from tasks.runtime.context import RunContext
-from tasks.runtime.step import end_of, result_of, result_or_reason, words
+from tasks.runtime.step import StepRunner, end_of, result_of, result_or_reason, words
 from tasks.system.cancellation import RunCancelled
 
 _SPEAK_FOR_THEMSELVES: Final = frozenset[StepId]({"collect", "judge_models", "claim_store", "recover"})
-
-N = TypeVar("N", bound=StepResult)
 
 
 @dataclass(frozen=True)
@@ -57,59 +56,55 @@ class Findings:
     promoted: Promotion | None = None
     recovery: Recovery | str | None = None
     inspection: Inspection | None = None
+    warnings: tuple[str, ...] = ()
+    cordon: Cordon | None = None
 
 
-def findings_of(context: RunContext, evidence: tuple[Evidence, ...]) -> Findings:
+def findings_of(steps: StepRunner, evidence: tuple[Evidence, ...]) -> Findings:
     """Wait for all steps of the run that are submitted, and take what they made; `evidence` is what was sealed."""
-    freeze, stop = with_earlier_boots(context, _made(context, Freeze, "freeze"), _made(context, Stop, "stop"))
+    context = steps.context
+    freeze, stop = with_earlier_boots(context.state, steps.made(Freeze, "freeze"), steps.made(Stop, "stop"))
     return Findings(
         freeze=freeze,
         stop=stop,
-        containment=_made(context, Containment, "prove_contained_again", "prove_still_contained"),
-        pause=_made(context, Pause, "pause"),
-        challenge=_made(context, Challenge, "challenge"),
-        watch=_made(context, Watch, "watch"),
+        containment=steps.made(Containment, "prove_contained_again", "prove_still_contained"),
+        pause=steps.made(Pause, "pause"),
+        challenge=steps.made(Challenge, "challenge"),
+        watch=steps.made(Watch, "watch"),
         evidence=evidence,
-        seals=tuple(made for future in _submitted(context, "seal") if (made := result_of(future, Seal))),
-        proven=_made(context, Receipts, "verify"),
-        trouble=troubles(context),
-        promoted=_made(context, Promotion, "promote"),
-        recovery=_recovery(context),
-        inspection=_made(context, Inspection, "judge_models"),
+        seals=tuple(made for future in steps.futures("seal") if (made := result_of(future, Seal))),
+        proven=steps.made(Receipts, "verify"),
+        trouble=troubles(steps),
+        promoted=steps.made(Promotion, "promote"),
+        recovery=_recovery(steps),
+        inspection=steps.made(Inspection, "judge_models"),
+        warnings=(*steps.warnings(), *answers(context.log.entries())),
+        cordon=steps.made(Cordon, "cordon"),
     )
 
 
-def _submitted(context: RunContext, *step_ids: StepId) -> list[PrefectFuture[Any]]:
-    return [future for wanted in step_ids for step_id, _, future in context.steps if step_id == wanted]
+def _recovery(steps: StepRunner) -> Recovery | str | None:
+    futures = steps.futures("recover", "check_seal")
+    return result_or_reason(Recovery, *futures) if steps.futures("recover") else None
 
 
-def _made(context: RunContext, kind: type[N], *step_ids: StepId) -> N | None:
-    """What the first of these steps that was submitted has made; None if nothing."""
-    return result_of(next(iter(_submitted(context, *step_ids)), None), kind)
-
-
-def _recovery(context: RunContext) -> Recovery | str | None:
-    futures = _submitted(context, "recover", "check_seal")
-    return result_or_reason(Recovery, *futures) if _submitted(context, "recover") else None
-
-
-def troubles(context: RunContext) -> tuple[str, ...]:
+def troubles(steps: StepRunner) -> tuple[str, ...]:
     """Steps that ended without making anything, in plain words; steps that only waited for those are not named."""
-    told = [(title, end_of(future)) for step, title, future in context.steps if step not in _SPEAK_FOR_THEMSELVES]
+    told = [(title, end_of(future)) for step, title, future in steps.submitted if step not in _SPEAK_FOR_THEMSELVES]
     bad = [(title, state) for title, state in told if not state.is_completed() and not _ended_with(state, StepResult)]
     first = [(title, state) for title, state in bad if state.is_final()]
     own = [(title, state) for title, state in first if not _ended_with(state, RunCancelled)]
     return tuple(f"{title}: {words(state)}" for title, state in (own if own != first else first or bad))
 
 
-def note_end(context: RunContext, found: Findings) -> None:
+def note_end(steps: StepRunner, found: Findings) -> None:
     """Tell in the custody log which steps an earlier run of the incident had done, and that this one was cancelled."""
-    for step_id, title, future in context.steps:
+    for step_id, title, future in steps.submitted:
         if end_of(future).name == "Cached":
-            context.log.write("step cached", title, step_id=step_id)
+            steps.context.log.write("step cached", title, step_id=step_id)
     proven = found.proven and found.proven.objects and found.proven.is_complete
     back = [] if found.recovery is None else [reached(found.recovery)]
-    note_cancelled(context, found.containment, "stored" if proven else "not stored", *back)
+    note_cancelled(steps.context, found.containment, "stored" if proven else "not stored", *back)
 
 
 def note_cancelled(context: RunContext, containment: Containment | None, *more: str) -> None:
@@ -131,30 +126,30 @@ def _ended_with(state: State[Any], kind: type[StepResult | RunCancelled]) -> boo
     return state.is_final() and isinstance(state.result(raise_on_failure=False), kind)
 
 
-def looked_at(context: RunContext) -> tuple[Evidence, ...]:
+def looked_at(steps: StepRunner) -> tuple[Evidence, ...]:
     """Wait for the collectors that have begun, and for the pause of Prefect's side; what the collectors made."""
-    _made(context, Pause, "pause")
-    made = (result_of(future, Evidence) for future in _submitted(context, "collect"))
+    steps.made(Pause, "pause")
+    made = (result_of(future, Evidence) for future in steps.futures("collect"))
     return tuple(item for item in made if item)
 
 
-def every_collector(context: RunContext) -> tuple[Evidence, ...]:
+def every_collector(steps: StepRunner) -> tuple[Evidence, ...]:
     """Wait for the collectors; one Evidence each: a step that crashed before it left one is a failed attempt."""
-    left = {item.collector: item for item in looked_at(context)}
-    return tuple(left.get(name) or _crashed(context, name) for name in discover())
+    left = {item.collector: item for item in looked_at(steps)}
+    return tuple(left.get(name) or _crashed(steps.context, name) for name in discover())
 
 
 def _crashed(context: RunContext, name: str) -> Evidence:
     now = datetime.now(UTC)
     return Evidence(
         collector=name,
-        needed=needed(context, discover()[name]),
+        needed=needed(context.workload, discover()[name]),
         may_be_missing=name in context.workload.may_be_missing,
         outcome=Outcome.FAILED,
         reason="the run was cancelled" if context.cancelled else "the step itself failed",
         started_at=now,
         ended_at=now,
-        volume=context.volume,
+        volume=context.run.volume,
     )
 
 
@@ -172,7 +167,7 @@ def verdict_of(context: RunContext, findings: Findings) -> Verdict:
         (*([f"the run was cancelled: {context.cancelled.summary}"] if context.cancelled else []), *findings.trouble),
         workload=context.incident.workload,
         ways_in=ways_in(findings.pause, findings.challenge),
-        notes=(*notes_of(findings), *context.notes, *unsigned(findings.seals, who_signs(context))),
+        notes=(*notes_of(findings), *findings.warnings, *unsigned(findings.seals, who_signs(context.store))),
         first=findings.inspection.none_sound(context.workload.model_imports) if findings.inspection else "",
     )
     return verdict.after_recovery(back.summary) if (back := _recovered(findings)) else verdict
@@ -208,6 +203,7 @@ def content_of(context: RunContext, findings: Findings) -> RecordContent:
         recovery=_recovered(findings),
         inspection=findings.inspection,
         objects=findings.proven.objects if findings.proven else (),
+        watch=findings.watch,
     )
 
 

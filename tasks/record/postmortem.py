@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from tasks.record.chapter import document
 from tasks.record.report_data import ReportData
 from tasks.record.sections import (
     ACTIONS,
@@ -11,20 +12,23 @@ from tasks.record.sections import (
     FIX,
     MISSING,
     MODELS,
+    MOMENTS,
     PREVENTION,
     PROOF,
+    RECEIPTS,
     SCOPE,
     SCORES,
     SUMMARY,
     TIMELINE,
-    document,
 )
 from tasks.rendering.document import Both, Document
 
 _OF_THE_RUNBOOK: Final = (SUMMARY, SCOPE, DETECTED, CAUSE, TIMELINE, ACTIONS, FIX, PREVENTION)
-_OF_THE_EVIDENCE: Final = (EVIDENCE, MISSING, MODELS, SCORES, PROOF)
+_OF_THE_EVIDENCE: Final = (MISSING, MODELS, SCORES, PROOF)
+_LONG_TABLES: Final = (MOMENTS, RECEIPTS, EVIDENCE)
 
 
 def postmortem(data: ReportData) -> Document:
-    """The runbook's eight fields in its order, and then the evidence."""
-    return document(Both("ポストモーテム", "Postmortem"), data, (*_OF_THE_RUNBOOK, *_OF_THE_EVIDENCE))
+    """The runbook's eight fields in its order, then the evidence, and last the tables that may be long."""
+    chapters = (*_OF_THE_RUNBOOK, *_OF_THE_EVIDENCE, *_LONG_TABLES)
+    return document(Both("ポストモーテム", "Postmortem"), data, chapters)

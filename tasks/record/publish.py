@@ -1,6 +1,7 @@
 """§8: show a run's artifacts in Prefect, and set the state that carries the verdict."""
 
 import logging
+from collections.abc import Sequence
 from typing import Any, Final
 
 from prefect import task
@@ -8,13 +9,14 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled
+from prefect.utilities.annotations import quote
 
-from tasks.custody.containment.receipt import Recovery
+from blocks.workload import Workload
+from tasks.custody.containment.receipt import Cordon, Recovery
 from tasks.custody.evidence.redact import redact
 from tasks.custody.incident.ending import DRY_RUN, NOT_CONTAINED, NOT_RECOVERED, UNVERIFIED, Ending, ending_of
 from tasks.custody.incident.verdict import Verdict, Word
 from tasks.custody.visible import visible_rows
-from tasks.incident.layout import ENDED
 from tasks.record.artifacts import PLAN
 from tasks.record.dry_run_plan import PLAN_FILE
 from tasks.record.labels import JAPANESE, STANDS
@@ -31,13 +33,13 @@ _SHOW_SECONDS: Final = 10.0
 
 
 @task(name=_SHOW, task_run_name=_SHOW, cache_policy=NO_CACHE, persist_result=False)
-def show(context: RunContext) -> None:
+def show(artifacts: Sequence[PrefectArtifact]) -> None:
     """Put what the record tells beside the run in the UI: what is read first goes last, to lead to all others.
 
     The keys are the incident's own, so that the UI shows one incident's runs as the versions of one page.
     """
     made = dict[str, object]()
-    for artifact in reversed(context.artifacts):
+    for artifact in reversed(artifacts):
         made[artifact.key] = _put(artifact.linked_to(made))
 
 
@@ -47,33 +49,38 @@ def _put(artifact: PrefectArtifact) -> object:
     return create_table_artifact(visible_rows(artifact.content), key=artifact.key, description=artifact.about)
 
 
-def publish(context: RunContext) -> None:
-    """Show the record in the UI, as a favour: nothing waits long for it, and its failure changes nothing."""
-    future = show.submit(context)
-    future.wait(timeout=_SHOW_SECONDS)
+def publish(recorded: Record | str | None) -> None:
+    """Show the record in the UI, best effort: nothing waits long for it, and its failure changes nothing."""
+    if isinstance(recorded, Record):
+        show.submit(quote(recorded.artifacts)).wait(timeout=_SHOW_SECONDS)
 
 
 def final_state(
-    context: RunContext, verdict: Verdict, recorded: Record | str, recovery: Recovery | str | None
+    context: RunContext,
+    verdict: Verdict,
+    recorded: Record | str,
+    recovery: Recovery | str | None,
+    cordon: Cordon | None = None,
 ) -> State[Any]:
     """The state that the run ends in. Only VERIFIED, with its record in the store, is Completed.
 
     `recorded` is the reason where the record could not be written; `recovery` is None where none was wanted, and the
-    reason where it failed.
+    reason where it failed; `cordon` is the one that stands.
     """
-    lost = _lost(context, recorded) if isinstance(recorded, str) else ""
+    why_lost = recorded if isinstance(recorded, str) else recorded.lost
+    lost = _lost(context, why_lost, cordon) if why_lost else ""
     if context.cancelled:
         return _cancelled(context, verdict, lost)
-    if isinstance(recorded, str):
+    if isinstance(recorded, str) or lost:
         kept = verdict if context.directory.real else verdict.of_what_was_not_kept()
         end = NOT_CONTAINED if verdict.word is Word.NOT_CONTAINED else UNVERIFIED
         return _ended(context, end, f"{_in_both(kept)} {lost}")
     whole = recorded.stored and not (recorded.verdict.word is Word.THAWED and recorded.verdict.missing)
-    end = ending_of(recorded.verdict.word, recovery, dry_run=context.dry_run, stored=whole)
+    end = ending_of(recorded.verdict.word, recovery, dry_run=context.run.dry_run, stored=whole)
     if end is DRY_RUN:
         return _ended(context, end, _rehearsed(context, recorded.verdict))
     message = f"{_in_both(recorded.verdict)}{_unless_stored(recorded)}"
-    failed = _not_back(context, recovery) if isinstance(recovery, str) else ""
+    failed = _not_back(context.workload, recovery) if isinstance(recovery, str) else ""
     if end is NOT_RECOVERED:
         return _ended(context, end, f"{failed} The incident is {message}")
     return _ended(context, end, f"{message} {failed}".rstrip())
@@ -88,14 +95,14 @@ def _rehearsed(context: RunContext, verdict: Verdict) -> str:
         f"{first}it would end {word}{missing}; "
         "unless the stop, the store's writes or the record go otherwise, none of which was tried "
         f"予行のみ. No evidence was sent. The plan: the artifact '{artifact_key(PLAN, context.incident.id)}', "
-        f"and {context.record / PLAN_FILE}"
+        f"and {context.directory.record_dir(context.run.number) / PLAN_FILE}"
     )
 
 
 def recovered_state(context: RunContext, recorded: Record | None, recovery: Recovery | str) -> State[Any]:
     """The state that a recovery ends in. Only one that was proven whole, with its record in the store, is Completed."""
-    told = _not_back(context, recovery) if isinstance(recovery, str) else recovery.summary
-    if recorded is None:
+    told = _not_back(context.workload, recovery) if isinstance(recovery, str) else recovery.summary
+    if recorded is None or recorded.lost:
         return _ended(context, UNVERIFIED, f"{told} But the record could not be written; see the log")
     if context.cancelled:
         return _cancelled(context, recorded.verdict)
@@ -103,21 +110,22 @@ def recovered_state(context: RunContext, recorded: Record | None, recovery: Reco
     return _ended(context, end, f"{told} The incident is {_in_both(recorded.verdict)}{_unless_stored(recorded)}")
 
 
-def _not_back(context: RunContext, why: str) -> str:
-    return f"The API at {redact(context.workload.api_address)} did not come back API は復旧していません: {why}"
+def _not_back(workload: Workload, why: str) -> str:
+    return f"The API at {redact(workload.api_address)} did not come back API は復旧していません: {why}"
 
 
 def _ended(context: RunContext, end: Ending, told: str) -> State[Any]:
     """The state, which `status` tells of afterwards as well."""
-    context.journal(ENDED, dict[str, Any], {"record": context.number, "end": end.name})
+    context.state.ended.write({"record": context.run.number, "end": end.name})
     return ended(end, f"{context.incident.id}: {told}")
 
 
-def _lost(context: RunContext, reason: str) -> str:
+def _lost(context: RunContext, reason: str, cordon: Cordon | None) -> str:
     """What a run without a record leaves behind; also printed, for nothing else may tell of it."""
     told = f"But the record could not be written, 記録を書けません: {reason}"
     if not context.directory.real:
-        guard = f"; the guard, process {context.guard.pid}, holds the lock without a marker" if context.guard else ""
+        holder = cordon.guard if cordon else None
+        guard = f"; the guard, process {holder.pid}, holds the lock without a marker" if holder else ""
         told += (
             f". No folder of this host takes a file, so nothing of this incident was kept: not its custody log, which "
             f"processes it has frozen and stopped, evidence, manifest, nor that it is open{guard}"
@@ -132,7 +140,7 @@ def _cancelled(context: RunContext, verdict: Verdict, lost: str = "") -> State[A
     ja = "・".join(STANDS[each] for each in (told, *told.split(", ")) if each in STANDS)
     message = f"{context.incident.id}: cancelled: {told} 中止 {ja}. {_in_both(verdict)} {lost}".rstrip()
     logger.warning("%s", message)
-    context.journal(ENDED, dict[str, Any], {"record": context.number, "end": f"cancelled: {told}"})
+    context.state.ended.write({"record": context.run.number, "end": f"cancelled: {told}"})
     return Cancelled(message=message)
 
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
+from tasks.record.chapter import could_not_be_made
 from tasks.record.postmortem import postmortem
 from tasks.record.report_data import ReportData
-from tasks.record.sections import could_not_be_made
 from tasks.rendering.document import Document, Picture
 from tasks.rendering.markdown import markdown
 from tasks.rendering.webpage import html

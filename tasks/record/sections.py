@@ -1,8 +1,7 @@
 """Write what each chapter tells of an incident, for the postmortem and the pages of the UI."""
 
 import shlex
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from tasks.custody.containment.receipt import Recovery
@@ -10,12 +9,15 @@ from tasks.custody.evidence.keys import VERDICT
 from tasks.custody.incident.ending import OF_WORD
 from tasks.custody.incident.timeline import EARLY, Moment, runs
 from tasks.custody.incident.verdict import Word
+from tasks.custody.step_result import StepResult
 from tasks.custody.store.retention import Retention
+from tasks.record.chapter import Chapter
 from tasks.record.labels import ACTIONS as ACTS
 from tasks.record.labels import COMPLETE, RUN_ENDS, VERDICTS
+from tasks.record.receipt_table import receipts
 from tasks.record.report_data import ReportData
 from tasks.record.score_tables import searches, summaries
-from tasks.record.tables import collectors, digests, losses, models, receipts, secrets
+from tasks.record.tables import collectors, digests, losses, models, secrets
 from tasks.record.timeline_table import moments
 from tasks.rendering.clock import both_times
 from tasks.rendering.document import (
@@ -25,7 +27,6 @@ from tasks.rendering.document import (
     Cell,
     Code,
     Command,
-    Document,
     Facts,
     Figure,
     Open,
@@ -33,7 +34,6 @@ from tasks.rendering.document import (
     Quoted,
     Remark,
     Said,
-    Section,
     Tone,
     listing,
     some,
@@ -47,39 +47,6 @@ _TRACEBACKS: Final = 3
 _NONE: Final = Both("なし", "none")
 _UNKNOWN: Final = Both("確認できず", "not established")
 _DETECTED: Final = Both("検知", "detected")
-
-
-@dataclass(frozen=True)
-class Chapter:
-    """A heading, and what is told beneath it."""
-
-    title: Both
-    make: Callable[[ReportData], Sequence[Block]]
-
-
-def document(title: Both, data: ReportData, chapters: Iterable[Chapter]) -> Document:
-    """Chapters under one title. What could not be told is named in the document's `trouble`."""
-    trouble: list[str] = []
-    sections = tuple(Section(each.title, tuple(_told(each, data, trouble))) for each in chapters)
-    return Document(title, data.incident.id, sections, tuple(trouble))
-
-
-def _told(chapter: Chapter, data: ReportData, trouble: list[str]) -> Sequence[Block]:
-    """A chapter that cannot be told says so in its place: no fact, however odd, costs the others."""
-    try:
-        return chapter.make(data)
-    except Exception as error:  # noqa: BLE001  the facts are hostile, and the record is written whatever they are
-        trouble.append(f"{chapter.title.en} could not be told: {type(error).__name__}: {error}")
-        return [could_not_be_made(trouble[-1])]
-
-
-def could_not_be_made(trouble: str) -> Remark:
-    """What stands in the place of what could not be made."""
-    words = Both(
-        "作成できなかった。事実は verdict.json と custody.jsonl にある。",
-        "It could not be made. The facts are in verdict.json and custody.jsonl.",
-    )
-    return Remark(Tone.BAD, (words, Said(trouble)))
 
 
 def _left_open(data: ReportData) -> list[Block]:
@@ -166,26 +133,31 @@ def _cause(data: ReportData) -> list[Block]:
 def _timeline(data: ReportData) -> list[Block]:
     told = runs(data.entries)
     about = Both("各手順の開始と終了 (JST)", "when each step began and ended (JST)")
-    drawn: list[Block] = [Picture(PICTURE, about, picture(told, data.incident.id))] if told else []
-    return [*drawn, moments(data.entries)]
+    return [Picture(PICTURE, about, picture(told, data.incident.id))] if told else [Facts(((about, _UNKNOWN),))]
+
+
+def _moments(data: ReportData) -> list[Block]:
+    return [moments(data.entries)]
 
 
 def _actions(data: ReportData) -> list[Block]:
-    recovery = data.recovery
-    failed = isinstance(recovery, str)
-    facts: list[tuple[Both, Cell]] = [
-        (Both("凍結", "frozen"), Said(data.freeze.summary) if data.freeze else _UNKNOWN),
-        (Both("停止", "stopped"), Said(data.stop.summary) if data.stop else _UNKNOWN),
-        (Both("再出現", "came back"), Said(data.watch.summary) if data.watch else _UNKNOWN),
-        (
-            Both("latest/", "latest/"),
-            Said(data.promoted.summary) if data.promoted else Both("変更なし", "not changed"),
-        ),
-    ]
-    back = Said(f"it failed: {recovery}") if failed else Said(recovery.summary) if recovery else _NONE  # type: ignore[union-attr]
-    facts.append((Both("復旧", "recovery"), back))
-    rows = receipts(data.freeze, data.stop, data.watch)
-    return [Facts(tuple(facts)), *([rows] if rows else [])]
+    back = Said(f"it failed: {data.recovery}") if isinstance(data.recovery, str) else _summed(data.recovery, _NONE)
+    facts: tuple[tuple[Both, Cell], ...] = (
+        (Both("凍結", "frozen"), _summed(data.freeze)),
+        (Both("停止", "stopped"), _summed(data.stop)),
+        (Both("再出現", "came back"), _summed(data.watch)),
+        (Both("latest/", "latest/"), _summed(data.promoted, Both("変更なし", "not changed"))),
+        (Both("復旧", "recovery"), back),
+    )
+    return [Facts(facts)]
+
+
+def _receipts(data: ReportData) -> list[Block]:
+    return [receipts(data.freeze, data.stop, data.watch) or Facts(((Both("プロセス", "processes"), _NONE),))]
+
+
+def _summed(made: StepResult | None, otherwise: Both = _UNKNOWN) -> Cell:
+    return Said(made.summary) if made else otherwise
 
 
 def _evidence(data: ReportData) -> list[Block]:
@@ -244,7 +216,9 @@ SCOPE: Final = Chapter(Both("影響範囲", "Scope"), _scope)
 DETECTED: Final = Chapter(Both("検知時刻", "Detected"), _detected)
 CAUSE: Final = Chapter(Both("原因仮説", "Suspected cause"), _cause)
 TIMELINE: Final = Chapter(Both("時系列", "Timeline"), _timeline)
+MOMENTS: Final = Chapter(Both("時系列の表", "Every moment of the timeline"), _moments)
 ACTIONS: Final = Chapter(Both("暫定対処", "Immediate actions"), _actions)
+RECEIPTS: Final = Chapter(Both("プロセスごとの受領書", "One receipt a process"), _receipts)
 FIX: Final = Chapter(Both("恒久対策", "Permanent fix"), _left_open)
 PREVENTION: Final = Chapter(Both("再発防止", "Prevention"), _left_open)
 EVIDENCE: Final = Chapter(Both("証跡", "Evidence"), _evidence)

@@ -1,105 +1,18 @@
 """Build the tables of the record: receipts, coverage, models, digests. What is worst comes first in each."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
 
-from tasks.custody.containment.ends import End
-from tasks.custody.containment.groups import Way
-from tasks.custody.containment.receipt import Freeze, ObjectReceipt, Stop, Watch
-from tasks.custody.containment.suspect import SUSPECT
+from tasks.custody.containment.receipt import ObjectReceipt
 from tasks.custody.evidence.acquisition import Evidence, Loss, Outcome, Seal
 from tasks.custody.evidence.coverage import impact
 from tasks.custody.evidence.keys import CLOSING, VERDICT, volume_folder
 from tasks.custody.models.inspection import Inspection
-from tasks.record.labels import ENDS, OUTCOMES, SOUNDNESS
-from tasks.rendering.clock import clock, short
+from tasks.record.labels import OUTCOMES, SOUNDNESS
 from tasks.rendering.document import Badge, Both, Cell, Code, Figure, Link, Said, Table, Tone, table
 
-_NOTHING: Final = Both("なし", "none")
-_WAYS: Final[Mapping[Way, Cell]] = {
-    Way.SIGNALS: Both("シグナル", Way.SIGNALS),
-    Way.IN_PLACE: Both("元の制御グループ", Way.IN_PLACE),
-    Way.INCIDENT: Both("インシデントの制御グループ", Way.INCIDENT),
-}
 
-Signals = Iterable[tuple[str, datetime]]
-
-
-def receipts(freeze: Freeze | None, stop: Stop | None, watch: Watch | None) -> Table | None:
-    """A row for each process and container: when it was frozen, what it was sent, how it ended. None if there is none.
-
-    Whoever was frozen and has no receipt of its end is in it too: that is the one to be looked for.
-    """
-    rows = [*_processes(freeze, stop), *_containers(freeze, stop), *_returned(watch)]
-    rows.sort(key=lambda row: list(ENDS).index(row[0]) if row[0] else -1)
-    head = (
-        Both("PID / ID", "PID / ID"),
-        Both("凍結 (JST)", "frozen"),
-        Both("シグナル (JST)", "signals"),
-        Both("終わり方", "end"),
-        Both("コマンド", "command"),
-    )
-    return table(head, [cells for _, cells in rows], f"{VERDICT}: freeze, stop, watch") if rows else None
-
-
-Receipt = tuple[End | None, tuple[Cell, ...]]
-
-
-def _processes(freeze: Freeze | None, stop: Stop | None) -> Iterable[Receipt]:
-    frozen = {each.identity: each for each in (freeze.processes if freeze else ())}
-    for each in stop.processes if stop else ():
-        was = frozen.pop(each.identity, None)
-        who = (Figure(str(each.identity.pid)), Figure(each.role), _WAYS[each.way])
-        reason = each.reason or (was.why if was and was.role == SUSPECT else "")
-        yield _receipt(
-            who, was.frozen_at if was else None, each.signals, each.end, each.gone_at, (each.command, reason)
-        )
-    for was in frozen.values():
-        who = (Figure(str(was.identity.pid)), Figure(was.role), _WAYS[was.way])
-        yield _receipt(who, was.frozen_at, (), None, None, (was.command, was.denied))
-
-
-def _containers(freeze: Freeze | None, stop: Stop | None) -> Iterable[Receipt]:
-    frozen = {each.identity: each for each in (freeze.containers if freeze else ())}
-    for each in stop.containers if stop else ():
-        was = frozen.pop(each.identity, None)
-        who = (Figure(each.identity.id[:12]), Both("コンテナ", "container"))
-        yield _receipt(
-            who, was.paused_at if was else None, each.signals, each.end, each.gone_at, (each.summary, each.reason)
-        )
-    for was in frozen.values():
-        who = (Figure(was.identity.id[:12]), Both("コンテナ", "container"))
-        yield _receipt(who, was.paused_at, (), None, None, (was.summary, was.denied))
-
-
-def _returned(watch: Watch | None) -> Iterable[Receipt]:
-    for process in watch.returned if watch else ():
-        who = (Figure(str(process.identity.pid)), Figure(process.role), Both("再出現", "came back"))
-        yield _receipt(who, None, (), process.end, None, (process.command, process.source))
-    for each in watch.containers if watch else ():
-        which = (Figure(each.identity.id[:12]), Both("再出現", "came back"))
-        yield _receipt(which, None, each.signals, each.end, each.gone_at, (each.summary, each.reason))
-
-
-def _receipt(  # noqa: PLR0913, PLR0917  a receipt's columns
-    who: Cell,
-    frozen_at: datetime | None,
-    signals: Signals,
-    end: End | None,
-    gone_at: datetime | None,
-    told: tuple[str, str],
-) -> Receipt:
-    command, reason = told
-    sent = tuple(Figure(f"{name} {clock(at)}") for name, at in signals)
-    when: tuple[Cell, ...] = (Figure(short(gone_at)),) if gone_at else ()
-    why: tuple[Cell, ...] = (Said(reason),) if reason else ()
-    return end, (who, Figure(short(frozen_at)), sent or _NOTHING, (_ended(end), *when), (Code(command[:200]), *why))
-
-
-def _ended(end: End | None) -> Badge:
-    tone, told = ENDS[end] if end else (Tone.BAD, Both("記録なし", "no receipt"))
-    return Badge(tone, told.en, Both(told.ja, told.ja))
+def _heads(*named: tuple[str, str]) -> tuple[Both, ...]:
+    return tuple(Both(ja, en) for ja, en in named)
 
 
 def collectors(coverage: Sequence[Evidence]) -> Table:
@@ -115,13 +28,13 @@ def collectors(coverage: Sequence[Evidence]) -> Table:
         )
         for item in sorted(coverage, key=_worst_first)
     ]
-    head = (
-        Both("採取", "collector"),
-        Both("結果", "outcome"),
-        Both("ファイル数", "files"),
-        Both("バイト数", "bytes"),
-        Both("区分", "kind"),
-        Both("理由", "reason"),
+    head = _heads(
+        ("採取", "collector"),
+        ("結果", "outcome"),
+        ("ファイル数", "files"),
+        ("バイト数", "bytes"),
+        ("区分", "kind"),
+        ("理由", "reason"),
     )
     return table(head, rows, f"{VERDICT}: coverage")
 
@@ -142,12 +55,8 @@ def losses(coverage: Sequence[Evidence], questions: Mapping[str, str]) -> Table 
         for item in sorted(coverage, key=_worst_first)
         for loss in item.losses or _whole(item)
     ]
-    head = (
-        Both("採取", "collector"),
-        Both("対象", "source"),
-        Both("結果", "outcome"),
-        Both("理由", "reason"),
-        Both("影響", "impact"),
+    head = _heads(
+        ("採取", "collector"), ("対象", "source"), ("結果", "outcome"), ("理由", "reason"), ("影響", "impact")
     )
     return table(head, rows, f"{VERDICT}: coverage") if rows else None
 
@@ -184,11 +93,7 @@ def secrets(coverage: Sequence[Evidence]) -> Table | None:
         for search in item.searches
         if search.summary or search.unsearched
     ]
-    head = (
-        Both("ファイル", "file"),
-        Both("秘密と見られる箇所", "what looks like a secret"),
-        Both("未検索", "not searched"),
-    )
+    head = _heads(("ファイル", "file"), ("秘密と見られる箇所", "what looks like a secret"), ("未検索", "not searched"))
     return table(head, rows, f"{VERDICT}: coverage") if rows else None
 
 
@@ -205,12 +110,12 @@ def models(inspection: Inspection) -> Table | None:
         why = "; ".join([each.reason, *each.warnings, *(f"imports {name}" for name in each.imports)])
         badge = Badge(tone, str(each.outcome), Both(ja, ja))
         rows.append((Code(each.stored), badge, Said(why.strip("; ")), Said(about), Code(each.sha256)))
-    head = (
-        Both("モデル", "model"),
-        Both("判定", "finding"),
-        Both("理由", "reason"),
-        Both("内容 (自己申告)", "what it says it is"),
-        Both("sha256", "sha256"),
+    head = _heads(
+        ("モデル", "model"),
+        ("判定", "finding"),
+        ("理由", "reason"),
+        ("内容 (自己申告)", "what it says it is"),
+        ("sha256", "sha256"),
     )
     return table(head, rows, "models.json") if rows else None
 
@@ -221,12 +126,8 @@ def objects(receipts: Sequence[ObjectReceipt], address: Callable[[str], str]) ->
         (Link(each.key, address(each.key)), _proven(each), Figure(str(each.size)), Code(each.sha256), _why(each))
         for each in sorted(receipts, key=lambda each: (each.proven, each.lost, each.key))
     ]
-    head = (
-        Both("オブジェクト", "object"),
-        Both("確認", "proof"),
-        Both("バイト数", "bytes"),
-        Both("sha256", "sha256"),
-        Both("理由", "reason"),
+    head = _heads(
+        ("オブジェクト", "object"), ("確認", "proof"), ("バイト数", "bytes"), ("sha256", "sha256"), ("理由", "reason")
     )
     return table(head, rows, f"{VERDICT}: objects") if rows else None
 
@@ -261,12 +162,12 @@ def digests(seals: Sequence[Seal]) -> Table | None:
         )
         for each in seals
     ]
-    head = (
-        Both("フォルダー", "folder"),
-        Both("ファイル数", "files"),
-        Both("バイト数", "bytes"),
-        Both("manifest.json sha256", "manifest.json sha256"),
-        Both("SHA256SUMS sha256", "SHA256SUMS sha256"),
-        Both("署名", "signed by"),
+    head = _heads(
+        ("フォルダー", "folder"),
+        ("ファイル数", "files"),
+        ("バイト数", "bytes"),
+        ("manifest.json sha256", "manifest.json sha256"),
+        ("SHA256SUMS sha256", "SHA256SUMS sha256"),
+        ("署名", "signed by"),
     )
     return table(head, rows, CLOSING) if rows else None

@@ -13,28 +13,29 @@ from tasks.custody.incident.verdict import judge_thaw
 from tasks.evidence.seal import sealed
 from tasks.incident.layout import closings
 from tasks.record.findings import content_of, findings_of
-from tasks.record.write import RecordContent, coverage_of, last_record
-from tasks.runtime.context import RunContext
+from tasks.record.last_record import coverage_of, last_record
+from tasks.record.write import RecordContent
+from tasks.runtime.step import StepRunner
 
 
-def thawed_content(context: RunContext, thawed: Thawed | str, looked: tuple[Evidence, ...] = ()) -> RecordContent:
+def thawed_content(steps: StepRunner, thawed: Thawed | str, looked: tuple[Evidence, ...] = ()) -> RecordContent:
     """Make the content of the record that ends a thawed incident: this run's facts, over those of an earlier record.
 
     `thawed` is the reason where the step failed. `looked` is what was collected while frozen; it stays on this host,
     unsealed.
     """
-    last = dict[str, Any]()
-    if closings(context.home):
-        earlier = last_record(context)
+    context, last = steps.context, dict[str, Any]()
+    if closings(context.directory.path):
+        earlier = last_record(context.directory.path)
         last = {"carried_from": f"record/{earlier.number:03d}", **earlier.facts}
-    found = findings_of(context, tuple({each.collector: each for each in (*coverage_of(last), *looked)}.values()))
-    frozen, paused = load_frozen(context).values(), frozen_containers(context).values()
+    found = findings_of(steps, tuple({each.collector: each for each in (*coverage_of(last), *looked)}.values()))
+    frozen, paused = load_frozen(context.state).values(), frozen_containers(context.state).values()
     freeze = found.freeze or Freeze(datetime.now(UTC), tuple(frozen), settled=True, containers=tuple(paused))
     made = content_of(context, replace(found, freeze=freeze))
     told = {name: fact for name, fact in made.facts.items() if fact}
     receipt, trouble = (None, (thawed,)) if isinstance(thawed, str) else (thawed, found.trouble)
-    unsealed = f"what was looked at lies unsealed in {context.folder(context.volume)}"
-    notes = (*context.notes, *([unsealed] * bool(looked)))
+    unsealed = f"what was looked at lies unsealed in {context.directory.evidence_dir(context.run.volume)}"
+    notes = (*found.warnings, *([unsealed] * bool(looked)))
     return replace(
         made,
         verdict=judge_thaw(context.incident.id, receipt, notes, trouble, workload=context.incident.workload),

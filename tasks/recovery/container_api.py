@@ -7,32 +7,28 @@ from collections.abc import Collection, Iterable
 from contextlib import suppress
 from typing import Any, Final
 
-from pydantic import TypeAdapter
-
 from tasks.containment.containers import kept_config
 from tasks.custody.containment.container import Container, ContainerIdentity, FrozenContainer, publishes
 from tasks.custody.containment.process import Identity
 from tasks.custody.errors import ContainerGone, EngineError
-from tasks.incident.layout import FROZEN_CONTAINERS, MADE_CONTAINERS, RECOVERED, RECOVERED_CONTAINERS, of_any_boot
 from tasks.runtime.context import RunContext
+from tasks.runtime.state import IncidentState
 from tasks.system.processes import start_of
 
 _GONE_SECONDS: Final = 10.0
 _BLOCK: Final = 1 << 20
 
 
-def containers_of(context: RunContext) -> list[FrozenContainer]:
+def containers_of(state: IncidentState) -> list[FrozenContainer]:
     """Every container that this incident has paused, before a reboot too."""
-    journals = sorted(context.home.glob(of_any_boot(FROZEN_CONTAINERS)), key=lambda path: path.stat().st_mtime)
-    kind = TypeAdapter(list[FrozenContainer])
-    return [each for journal in journals for each in kind.validate_json(journal.read_bytes())]
+    return [each for journal in state.frozen_containers.of_boots() for each in journal]
 
 
 def api_container(context: RunContext, port: int) -> FrozenContainer | None:
     """The paused container that was the API: it published the API's port, or runs its command on the host's network."""
-    for each in reversed(containers_of(context)):
+    for each in reversed(containers_of(context.state)):
         with suppress(OSError):
-            about = kept_config(context, each.identity)
+            about = kept_config(context.directory.path, each.identity)
             if publishes(about, port) or _is_api_on_the_host(about, context.workload.api_pattern):
                 return each
     return None
@@ -45,15 +41,15 @@ def _is_api_on_the_host(about: dict[str, Any], pattern: str) -> bool:
 
 def restore_restart_policies(context: RunContext) -> None:
     """Give every container that still exists the restart policy back that the stop took from it."""
-    for each in containers_of(context):
+    for each in containers_of(context.state):
         _restore_restart_policy(context, each.identity, each.identity.id)
 
 
 def _restore_restart_policy(context: RunContext, was: ContainerIdentity, id_: str) -> None:
     with suppress(ContainerGone, OSError):
-        policy = kept_config(context, was)["HostConfig"]["RestartPolicy"]
+        policy = kept_config(context.directory.path, was)["HostConfig"]["RestartPolicy"]
         if policy.get("Name") not in {None, "", "no"}:
-            context.engine.allow_restart(id_, policy)
+            context.adapters.engine.allow_restart(id_, policy)
             context.log.write("restart policy restored", id_, policy=policy["Name"])
 
 
@@ -62,7 +58,7 @@ class ContainerApi:
 
     def __init__(self, context: RunContext, was: FrozenContainer) -> None:
         """Nothing is started yet."""
-        self.context, self.engine, self.was = context, context.engine, was
+        self.context, self.engine, self.was = context, context.adapters.engine, was
         self.container = was.name
         self.log = f"docker logs {was.name}"
         self._id, self._made = "", False
@@ -90,14 +86,14 @@ class ContainerApi:
 
     def again(self) -> bool:
         """Look among those that this incident has brought back."""
-        earlier = [each.id for each in self.context.recovered_containers()]
+        earlier = [each.id for each in self.context.state.recovered_containers.read()]
         self._id = next((id_ for id_ in earlier if (now := self.engine.get_container(id_)) and now.alive), "")
         return bool(self._id)
 
     @property
     def words(self) -> Iterable[str]:
         """Its command and its environment, as they were kept."""
-        about = kept_config(self.context, self.was.identity)
+        about = kept_config(self.context.directory.path, self.was.identity)
         return [about["Path"], *about["Args"], *(about["Config"].get("Env") or [])]
 
     @property
@@ -113,14 +109,14 @@ class ContainerApi:
 
     def _earlier(self) -> str:
         """The one that an earlier recovery made, and left for its logs."""
-        made = self.context.journal(MADE_CONTAINERS, list[str]) or []
+        made = self.context.state.made_containers.read()
         there = (now for id_ in reversed(made) if (now := self.engine.get_container(id_)))
         return next((now.id for now in there if now.name == self.was.name), "")
 
     def _create(self) -> str:
-        id_ = self.engine.create(self.was.name, kept_config(self.context, self.was.identity))
-        made = self.context.journal(MADE_CONTAINERS, list[str]) or []
-        self.context.journal(MADE_CONTAINERS, list[str], [*made, id_])
+        id_ = self.engine.create(self.was.name, kept_config(self.context.directory.path, self.was.identity))
+        made = self.context.state.made_containers.read()
+        self.context.state.made_containers.write([*made, id_])
         return id_
 
     def start(self) -> None:
@@ -137,7 +133,7 @@ class ContainerApi:
         """The engine itself says that the port leads to it, or one of its processes listens on the host's network."""
         if published_now(self.engine.inspect(self._id), port):
             return True
-        processes = self.context.host.snapshot().values()
+        processes = self.context.adapters.host.snapshot().values()
         return any(process.container == self._id and port in _ports(process.pid) for process in processes)
 
     def known_as(self, name: str) -> str:
@@ -177,9 +173,9 @@ class ContainerApi:
         if now := self._now:
             if self._made and now.restart in {"", "no"}:
                 _restore_restart_policy(self.context, self.was.identity, now.id)
-            kept = [*self.context.recovered_containers(), now.identity]
-            self.context.journal(RECOVERED_CONTAINERS, list[ContainerIdentity], kept)
-            self.context.journal(RECOVERED, list[Identity], [*self.context.recovered(), self.identity])
+            kept = [*self.context.state.recovered_containers.read(), now.identity]
+            self.context.state.recovered_containers.write(kept)
+            self.context.state.recovered.write([*self.context.state.recovered.read(), self.identity])
 
     def end(self) -> None:
         """Its restart forbidden first, else its end would be its beginning. Only one that never ran is removed."""

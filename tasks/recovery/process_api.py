@@ -8,16 +8,15 @@ from signal import SIGKILL
 from typing import Final, Protocol
 
 import psutil
-from pydantic import TypeAdapter, ValidationError
 
 from tasks.adapters.host import lives
 from tasks.custody.containment.process import NOBODY, Identity, Process, family
 from tasks.custody.containment.receipt import Frozen
 from tasks.custody.evidence.pattern import literal_folder
 from tasks.custody.evidence.redact import redact_command
-from tasks.incident.layout import FROZEN, RECOVERED, of_any_boot
-from tasks.recovery.served_model import HostFolder, ModelFolder
+from tasks.recovery.models_folder import HostFolder, ModelFolder
 from tasks.runtime.context import RunContext
+from tasks.runtime.state import IncidentState
 from tasks.system.accounts import clean_environment
 
 _GONE_SECONDS: Final = 10.0
@@ -77,7 +76,7 @@ class ProcessApi:
     def __init__(self, context: RunContext) -> None:
         """Nothing is started yet."""
         self.context = context
-        self.log = str(context.home / "api-restart.log")
+        self.log = str(context.directory.path / "api-restart.log")
         self._started: Identity | None = None
 
     @property
@@ -87,7 +86,9 @@ class ProcessApi:
 
     def again(self) -> bool:
         """Look among those that this incident has brought back."""
-        self._started = next((who for who in self.context.recovered() if lives(self.context.host, who)), None)
+        self._started = next(
+            (who for who in self.context.state.recovered.read() if lives(self.context.adapters.host, who)), None
+        )
         return self._started is not None
 
     @property
@@ -109,13 +110,15 @@ class ProcessApi:
         """As the user of its receipt, in a scope or session of its own."""
         block, user = self.context.workload, _api_user(self.context)
         environment = clean_environment(user) | block.api_environment
-        self._started = self.context.host.start(block.api_command, block.root, Path(self.log), user, environment)
+        self._started = self.context.adapters.host.start(
+            block.api_command, block.root, Path(self.log), user, environment
+        )
         about = {"command": redact_command(block.api_command), "user": user}
         self.context.log.write("restarted", str(self.identity.pid), **about)
 
     def lives(self) -> bool:
         """Ask the kernel."""
-        return self._started is not None and lives(self.context.host, self._started)
+        return self._started is not None and lives(self.context.adapters.host, self._started)
 
     def listens(self, port: int) -> bool:
         """It, or a child of it, owns the listening socket."""
@@ -128,7 +131,7 @@ class ProcessApi:
 
     def keep(self) -> None:
         """Beside those that came before."""
-        self.context.journal(RECOVERED, list[Identity], [*self.context.recovered(), self.identity])
+        self.context.state.recovered.write([*self.context.state.recovered.read(), self.identity])
 
     def end(self) -> None:
         """Again, until no child is left."""
@@ -136,24 +139,22 @@ class ProcessApi:
             family = [process.identity for process in self._family()]
             for identity in family:
                 with suppress(ProcessLookupError):
-                    self.context.host.signal(identity, SIGKILL)
-            if not self.context.host.wait_gone(family, _GONE_SECONDS):
+                    self.context.adapters.host.signal(identity, SIGKILL)
+            if not self.context.adapters.host.wait_gone(family, _GONE_SECONDS):
                 break
 
     def _family(self) -> list[Process]:
         """What was started and all that descends from it; nobody where it is gone, whoever has its pid by now."""
-        snapshot = self.context.host.snapshot()
+        snapshot = self.context.adapters.host.snapshot()
         return [snapshot[pid] for pid in family(snapshot, {self.identity})]
 
 
-def frozen_before(context: RunContext) -> Iterator[Frozen]:
+def frozen_before(state: IncidentState) -> Iterator[Frozen]:
     """Every process as the freeze found it, before a reboot too; those of the last boot first."""
-    for journal in sorted(context.home.glob(of_any_boot(FROZEN)), key=lambda path: path.stat().st_mtime, reverse=True):
-        with suppress(ValidationError):
-            yield from TypeAdapter(list[Frozen]).validate_json(journal.read_bytes())
+    return (process for journal in reversed(state.frozen.of_boots()) for process in journal)
 
 
 def _api_user(context: RunContext) -> int:
     """As the freeze found it; the owner of the root where no API was frozen."""
-    users = (process.user for process in frozen_before(context) if process.role == "api")
+    users = (process.user for process in frozen_before(context.state) if process.role == "api")
     return next(users, context.workload.root.stat().st_uid)

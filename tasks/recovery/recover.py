@@ -15,6 +15,7 @@ from tasks.containment.uncordon import uncordon
 from tasks.custody.containment.receipt import Containment, Recovery
 from tasks.custody.evidence.acquisition import Seal
 from tasks.custody.incident.description import leads_to
+from tasks.custody.incident.log import CustodyLog
 from tasks.custody.incident.verdict import Verdict, why_not_recover
 from tasks.recovery.api_client import Api, NotRecovered, Prediction, failure, predict, shown_address, wait_healthy
 from tasks.recovery.container_api import ContainerApi, api_container, restore_restart_policies
@@ -51,8 +52,8 @@ def recover(context: RunContext, seals: Sequence[Seal], intact: Seal, verdict: V
     try:
         way.prepare()
         before = _require_unchanged(context, way, models)
-        engine = context.engine if context.workload.containers else None
-        let_go = uncordon(context.host, context.scheduler, context.workload, context.log, engine)
+        engine = context.adapters.engine if context.workload.containers else None
+        let_go = uncordon(context.adapters.host, context.adapters.scheduler, context.workload, context.log, engine)
         way.start()
         recovery = _prove(context, way, models, headers, before)
         way.keep()
@@ -79,7 +80,7 @@ def _require_quiet(context: RunContext) -> None:
 
     After an earlier recovery other life is the workload's own business.
     """
-    if not context.recovered() and (alive := check_containment(context).alive):
+    if not context.state.recovered.read() and (alive := check_containment(context).alive):
         raise failure("nothing of the workload to run before its recovery", "; ".join(alive[:3]))
     with socket.socket() as probe:
         probe.settimeout(_PROBE_SECONDS)
@@ -143,9 +144,11 @@ def _prove(
         health, unhealthy = wait_healthy(api, partial(_lives, context, way), listens, block.recovery_seconds, way.log)
         context.log.write("healthy", api.url, result=f"not proven: {unhealthy}" if unhealthy else health)
         made = prove_served(context, api, way.folder, models, before.names)
-        prediction = prove_prediction(context, api) if models.expected(context, before.names) else Prediction()
+        prediction = (
+            prove_prediction(context.log, api) if models.expected(context.workload, before.names) else Prediction()
+        )
         models.require_unchanged(api.url, way.folder, before.names)
-    new = [] if context.recovered() else way.folder.appeared(before.listed)
+    new = [] if context.state.recovered.read() else way.folder.appeared(before.listed)
     appeared = f"that it serves no model that is new since its start: {', '.join(new)}" if new else ""
     unproven = tuple(filter(None, (unhealthy, *made.unproven, prediction.unproven, appeared)))
     about = {"health": health, "prediction": prediction.answer, "container": way.container, "url": api.url}
@@ -157,17 +160,17 @@ def _lives(context: RunContext, way: Revival) -> bool:
     return way.lives()
 
 
-def prove_prediction(context: RunContext, api: Api) -> Prediction:
+def prove_prediction(log: CustodyLog, api: Api) -> Prediction:
     """One canary prediction, told in the custody log."""
     made = predict(api)
-    context.log.write("predicted", api.url, result=made.answer or f"not proven: {made.unproven}")
+    log.write("predicted", api.url, result=made.answer or f"not proven: {made.unproven}")
     return made
 
 
 def _contain_again(context: RunContext, way: Revival) -> None:
     """End what was started with all that belongs to it, cordon again, look; what an earlier recovery let go stays."""
     way.end()
-    if not context.recovered():
+    if not context.state.recovered.read():
         _hold_again(context)
 
 

@@ -93,5 +93,5 @@ def _row(schema: ApiResponse) -> tuple[bool, str]:
 
 def _is_the_workloads(context: RunContext) -> bool:
     """Whether each that listens there is; by the real host: to the rehearsal's nothing of it runs any more."""
-    owners, members = LinuxHost().owners(address_of(context.workload)[1]), load_frozen(context)
+    owners, members = LinuxHost().owners(address_of(context.workload)[1]), load_frozen(context.state)
     return bool(owners) and all(each.process and each.process.identity in members for each in owners)

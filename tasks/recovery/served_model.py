@@ -1,24 +1,21 @@
 """§7: prove which model the API serves: by its files before and after its start, and by what it says of itself."""
 
-import os
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from posixpath import basename
-from typing import Final, Protocol
+from typing import Final
 
+from blocks.workload import Workload
 from tasks.custody.evidence.acquisition import Seal, StoredFile
 from tasks.custody.evidence.keys import unquote
 from tasks.custody.evidence.pattern import ends_with
 from tasks.custody.evidence.redact import redact
-from tasks.custody.models.content import HEAD, looks_like_a_model
 from tasks.custody.models.contract import models_named, value_at
 from tasks.custody.models.inspection import ModelFinding, Soundness, goes_along, named_as_model, why_unsound
-from tasks.custody.store.manifest import digest
-from tasks.evidence.model_inspection import sealed_findings, sound_models
+from tasks.evidence.model_findings import sealed_findings, sound_models
 from tasks.evidence.seal import read_manifest
 from tasks.recovery.api_client import Api, ApiResponse, failure
+from tasks.recovery.models_folder import ModelFolder
 from tasks.runtime.context import RunContext
 
 _CURE_OF_ONE: Final = "model_imports allows what is your own; 自作なら model_imports"
@@ -28,81 +25,6 @@ _CURE_OF_SEVERAL: Final = (
     "起動に使うモデルを api_environment の MODEL_PATH か api_command で指定するか、自作なら model_imports に挙げるか、"
     "このファイルを移動してください"
 )
-
-
-class ModelFolder(Protocol):
-    """Where the API's models lie, and how it knows them."""
-
-    @property
-    def root(self) -> str:
-        """The folder that its relative names start from."""
-
-    def known_as(self, name: str) -> str:
-        """The path by which the API knows a model; empty for what lies elsewhere."""
-
-    def digest(self, name: str) -> str:
-        """The sha256 of what lies there now; empty if that is no file of the folder."""
-
-    def listed(self, sealed: Iterable[str]) -> list[str]:
-        """Names of the models that are there now, as far as that can be seen; `sealed` are those of the manifests."""
-
-    def appeared(self, before: Collection[str]) -> list[str]:
-        """Models, by name or first bytes, that are listed now and were not before, as far as that can be seen."""
-
-
-@dataclass(frozen=True)
-class HostFolder:
-    """A folder of models on this host, below the workload's root."""
-
-    workload: Path
-    models: Path
-    patterns: tuple[str, ...] = ()
-
-    @property
-    def root(self) -> str:
-        """The workload's."""
-        return str(self.workload)
-
-    def real(self, name: str) -> Path | None:
-        """The file that a name in the models folder leads to; None if it leads out of the workload or nowhere.
-
-        A link may lead to another folder of the workload, as models/current to ../store/release-3.
-        """
-        with suppress(OSError, ValueError, RuntimeError):
-            path = self.workload / name
-            real, named = path.resolve(), Path(os.path.normpath(path)).is_relative_to(self.models)
-            there = self.workload if named else self.models
-            if real.is_relative_to(there.resolve()) and real.is_file():
-                return real
-        return None
-
-    def known_as(self, name: str) -> str:
-        """By the same name."""
-        return name if self.real(name) else ""
-
-    def digest(self, name: str) -> str:
-        """Read what is there."""
-        return digest(path) if (path := self.real(name)) else ""
-
-    def listed(self, sealed: Iterable[str]) -> list[str]:
-        """What the block's patterns match."""
-        from tasks.collectors.matching import found
-
-        del sealed
-        names, _ = found(os.fsencode(self.workload), self.patterns)
-        return [name.decode(errors="backslashreplace") for name in names]
-
-    def appeared(self, before: Collection[str]) -> list[str]:
-        """What is new and looks like a model."""
-        new = [name for name in self.listed(()) if name not in before]
-        return [name for name in new if named_as_model(name) or looks_like_a_model(self._head(name))]
-
-    def _head(self, name: str) -> bytes:
-        with suppress(OSError):
-            if path := self.real(name):
-                with path.open("rb") as opened:
-                    return opened.read(HEAD)
-        return b""
 
 
 @dataclass(frozen=True)
@@ -125,11 +47,11 @@ class SealedModels:
     @classmethod
     def read(cls, context: RunContext, seals: Sequence[Seal]) -> "SealedModels":
         """Read manifests and findings; the newest sound model comes first."""
-        volumes = [(sealed.volume, read_manifest(context, sealed.volume).files) for sealed in seals]
+        volumes = [(sealed.volume, read_manifest(context.directory, sealed.volume).files) for sealed in seals]
         files = {path_of(file): file for _, each in volumes for file in each if file.source}
-        every = [file for volume, each in volumes for file in sound_models(context, volume, each)]
-        models = [file for file in every if _is_of_models(context, file)]
-        found = [finding for volume, _ in volumes for finding in sealed_findings(context, volume)]
+        every = [file for volume, each in volumes for file in sound_models(context.directory, volume, each)]
+        models = [file for file in every if _is_of_models(context.workload, file)]
+        found = [finding for volume, _ in volumes for finding in sealed_findings(context.directory, volume)]
         return cls(files, tuple(sorted(models, key=lambda file: file.mtime_ns or 0, reverse=True)), tuple(found))
 
     def starting(
@@ -146,7 +68,7 @@ class SealedModels:
             return named
         if lives and reloaded:
             return reloaded
-        loadable = [name for name in there if name in self.files or not context.recovered()]
+        loadable = [name for name in there if name in self.files or not context.state.recovered.read()]
         return [*loadable, *(name for name in reloaded if name not in loadable)]
 
     def require_unchanged(self, url: str, folder: ModelFolder, names: Sequence[str]) -> None:
@@ -163,13 +85,13 @@ class SealedModels:
                 cure = _CURE_OF_ONE if len(names) == 1 else _CURE_OF_SEVERAL
                 raise failure(f"the API at {url} to start on no suspect model", f"{name}: {bad[0].reason} ({cure})")
 
-    def expected(self, context: RunContext, names: Sequence[str]) -> list[StoredFile]:
+    def expected(self, workload: Workload, names: Sequence[str]) -> list[StoredFile]:
         """What the API may serve: the newest sound model, where it is told to load that, else a sound one of these.
 
         What lay at a path before it was sealed again counts no more, and a path counts once.
         """
         last = {path: file for file in self.sound if self.files[path := path_of(file)].sha256 == file.sha256}
-        if context.workload.reload_path:
+        if workload.reload_path:
             return [*last.values()][:1]
         return [file for path, file in last.items() if path in names]
 
@@ -189,8 +111,8 @@ class SealedModels:
         return f"which model it serves: {shown!r} is {path}, or {' or '.join(namesakes)}" if namesakes else ""
 
 
-def _is_of_models(context: RunContext, file: StoredFile) -> bool:
-    return file.stored.startswith("models/") or ends_with(path_of(file), context.workload.models)
+def _is_of_models(workload: Workload, file: StoredFile) -> bool:
+    return file.stored.startswith("models/") or ends_with(path_of(file), workload.models)
 
 
 def path_of(model: StoredFile) -> str:
@@ -207,7 +129,7 @@ def prove_served(
     contract has no place for a name, that its files are as in the manifest is the proof.
     """
     block = context.workload
-    if not (expected := models.expected(context, names)):
+    if not (expected := models.expected(context.workload, names)):
         return Served("no model: the manifest names none that is sound", "", ("which model it serves",))
     paths = [path_of(file) for file in expected]
     unproven = [reload(api, paths[0], expected[0].sha256, folder)] if block.reload_path else []

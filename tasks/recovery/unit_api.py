@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable
 
-from tasks.containment.units import keep_down, wakers
+from blocks.workload import Workload
+from tasks.containment.units import Units, wakers
 from tasks.custody.containment.receipt import Frozen
 from tasks.recovery.api_client import failure
 from tasks.recovery.process_api import ProcessApi, frozen_before
@@ -16,16 +17,16 @@ def unit_of_api(context: RunContext) -> str:
     workers.
     """
     found: dict[str, set[str]] = {}
-    for process in frozen_before(context):
-        for unit in _units(context, process):
+    for process in frozen_before(context.state):
+        for unit in _units(context.workload, process):
             found.setdefault(unit, set()).add(process.role)
     apis = [unit for unit, roles in found.items() if "api" in roles]
     others = [unit for unit, roles in found.items() if not roles & {"training", "worker"}]
     return next(iter(apis or (others if len(others) == 1 else [])), "")
 
 
-def _units(context: RunContext, frozen: Frozen) -> list[str]:
-    return [source.name for source in frozen.lineage if not source.identity and source.name in context.workload.units]
+def _units(workload: Workload, frozen: Frozen) -> list[str]:
+    return [source.name for source in frozen.lineage if not source.identity and source.name in workload.units]
 
 
 class UnitApi(ProcessApi):
@@ -39,17 +40,23 @@ class UnitApi(ProcessApi):
 
     def again(self) -> bool:
         """After an earlier recovery it may have been started again by systemd, as its unit asks."""
-        return bool(self.context.recovered()) and self._find()
+        return bool(self.context.state.recovered.read()) and self._find()
 
     @property
     def words(self) -> Iterable[str]:
         """Command lines of the service as it was frozen, and the environment that its unit gives it."""
-        frozen = [each.command for each in frozen_before(self.context) if self.unit in _units(self.context, each)]
-        return [*frozen, self.context.host.systemd.shown(self.unit).get("Environment", "")]
+        frozen = [
+            each.command
+            for each in frozen_before(self.context.state)
+            if self.unit in _units(self.context.workload, each)
+        ]
+        return [*frozen, self.context.adapters.host.systemd.shown(self.unit).get("Environment", "")]
 
     def start(self) -> None:
         """Have systemd start it, with the sockets and paths that wake it."""
-        failed = self.context.host.systemd.tell("start", "--", *wakers(self.context, self.unit), self.unit)
+        failed = self.context.adapters.host.systemd.tell(
+            "start", "--", *wakers(self.context.adapters.host.systemd, self.unit), self.unit
+        )
         self.context.log.write("restarted", self.unit, command=["systemctl", "start", self.unit], failed=failed)
         if failed or not self._find():
             raise failure(f"systemd to start {self.unit}", failed or "a unit without a process")
@@ -60,13 +67,13 @@ class UnitApi(ProcessApi):
 
     def end(self) -> None:
         """Keep it down before it is killed."""
-        keep_down(self.context)
-        self.context.host.systemd.tell("kill", "--signal=SIGKILL", "--", self.unit)
+        Units(self.context).keep_down()
+        self.context.adapters.host.systemd.tell("kill", "--signal=SIGKILL", "--", self.unit)
         super().end()
-        self.context.host.systemd.tell("stop", "--", self.unit)
+        self.context.adapters.host.systemd.tell("stop", "--", self.unit)
 
     def _find(self) -> bool:
-        pid = int(self.context.host.systemd.shown(self.unit).get("MainPID") or 0)
-        process = self.context.host.snapshot().get(pid)
+        pid = int(self.context.adapters.host.systemd.shown(self.unit).get("MainPID") or 0)
+        process = self.context.adapters.host.snapshot().get(pid)
         self._started = process.identity if process else None
         return process is not None

@@ -1,1 +1,1 @@
-"""Documents as Markdown, HTML and SVG, safe against hostile text. Nothing here knows Prefect or reads a file."""
+"""Documents as Markdown, HTML and SVG, safe against hostile text. Independent of Prefect, and reads no file."""

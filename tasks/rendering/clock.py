@@ -1,4 +1,4 @@
-"""Format times for people, in Japan's time and in UTC."""
+"""Format times for people, in JST and UTC."""
 
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Final
@@ -7,18 +7,18 @@ JST: Final = timezone(timedelta(hours=9), "JST")
 
 
 def both_times(moment: datetime) -> tuple[str, str]:
-    """A moment in JST and in UTC, to the millisecond."""
+    """Return a time in JST and in UTC, to the millisecond."""
     jst, utc = moment.astimezone(JST), moment.astimezone(UTC)
     return f"{_digits(jst)} JST", f"{_digits(utc)} UTC"
 
 
 def short(moment: datetime | None) -> str:
-    """A moment in JST without its year; empty if there was none."""
+    """Return a time in JST without its year; empty for None."""
     return _digits(moment.astimezone(JST))[5:] if moment else ""
 
 
 def clock(moment: datetime) -> str:
-    """The time of the day in JST."""
+    """Return the time of day in JST."""
     return _digits(moment.astimezone(JST))[11:]
 
 

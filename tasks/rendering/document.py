@@ -1,4 +1,4 @@
-"""Define a document before it is Markdown or HTML. Our words are `Both`; all others are foreign, and never markup."""
+"""Define a document, to be rendered as Markdown or HTML. `Both` is our own text; all other text is never markup."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ LINE_LIMIT: Final = 80
 
 @dataclass(frozen=True)
 class Both:
-    """Our own words in both languages."""
+    """Our own text in both languages."""
 
     ja: str
     en: str
@@ -19,14 +19,14 @@ class Both:
 
 @dataclass(frozen=True)
 class Said:
-    """A sentence of a step or a verdict: English, but names and reasons in it are foreign."""
+    """A sentence of a step or verdict: English, but names and reasons in it are untrusted."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Quoted:
-    """What a person wrote, in a language that nobody told us."""
+    """Text of a person, in an unknown language."""
 
     text: str
 
@@ -40,7 +40,7 @@ class Code:
 
 @dataclass(frozen=True)
 class Link:
-    """A name as code, and the address of our own making behind it; on a page that stands alone only the name."""
+    """A name as code with an address made by us; on a standalone page only the name."""
 
     name: str
     address: str
@@ -48,18 +48,18 @@ class Link:
 
 @dataclass(frozen=True)
 class Figure:
-    """A time, a number, a word of few letters: it stays on one line."""
+    """A time, number or short word, kept on one line."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Open:
-    """A field that only people can fill in."""
+    """A field for people to fill in."""
 
 
 class Tone(StrEnum):
-    """How good the news is."""
+    """The tone of a message, from good to bad."""
 
     GOOD = "good"
     FAIR = "fair"
@@ -69,7 +69,7 @@ class Tone(StrEnum):
 
 @dataclass(frozen=True)
 class Badge:
-    """A word of ours that is to be found at a glance."""
+    """A word of ours that stands out."""
 
     tone: Tone
     word: str
@@ -81,14 +81,14 @@ Cell: TypeAlias = Both | Said | Quoted | Code | Link | Figure | Open | Badge | t
 
 @dataclass(frozen=True)
 class Facts:
-    """A list of facts, each with its name."""
+    """A list of named facts."""
 
     items: tuple[tuple[Both, Cell], ...]
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows below a head. `left_out` says how many rows more there are, and `where` they can be read."""
+    """Rows below a head. `left_out` more rows are not shown; `where` has all of them."""
 
     head: tuple[Both, ...]
     rows: tuple[tuple[Cell, ...], ...]
@@ -98,7 +98,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Listing:
-    """Lines of a file, as they stand there. `left_out` lines before the first are not shown."""
+    """Lines of a file. `left_out` lines before the first are not shown."""
 
     lines: tuple[str, ...]
     left_out: int = 0
@@ -115,7 +115,7 @@ class Command:
 
 @dataclass(frozen=True)
 class Picture:
-    """A drawing, with what it tells for those who cannot see it. `svg` is a whole SVG document of our own making."""
+    """A drawing, with a text alternative. `svg` is an SVG document of our own."""
 
     name: str
     about: Both
@@ -124,7 +124,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Remark:
-    """A remark that nobody may overlook."""
+    """A remark that stands out."""
 
     tone: Tone
     words: Cell
@@ -143,7 +143,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Document:
-    """The whole. `subject` is what it is about: an incident's id. `trouble` says what could not be told in it."""
+    """A document. `subject` is its subject, an incident's id. `trouble` says what it could not include."""
 
     title: Both
     subject: str
@@ -152,18 +152,18 @@ class Document:
 
 
 def table(head: Sequence[Both], rows: Sequence[tuple[Cell, ...]], where: str) -> Table:
-    """A table of a size that a person can read; the rest is counted, and found in `where`."""
+    """Return a table of at most 200 rows; the others are counted, and found in `where`."""
     return Table(tuple(head), tuple(rows[:ROW_LIMIT]), max(0, len(rows) - ROW_LIMIT), where)
 
 
 def listing(text: str, where: str) -> Listing:
-    """The last lines of a text: a traceback tells its error last."""
+    """Return the last lines of a text, where a traceback has its error."""
     lines = text.splitlines()
     return Listing(tuple(lines[-LINE_LIMIT:]), max(0, len(lines) - LINE_LIMIT), where)
 
 
 def some(texts: Iterable[str], limit: int, where: str) -> tuple[str, ...]:
-    """The first few sentences, and how many more there are."""
+    """Return the first sentences, and how many more there are."""
     every = tuple(texts)
     more = (f"… {len(every) - limit} more; all are in {where}",) if len(every) > limit else ()
     return every[:limit] + more

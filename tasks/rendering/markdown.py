@@ -1,7 +1,7 @@
-"""Write a document as Markdown. Foreign text cannot be escaped everywhere, so what could become a link is set as code.
+"""Render a document as Markdown. Untrusted words that renderers could make a link are set as code.
 
-Renderers that follow GitHub make links of bare addresses even where they are escaped (tried in both of Prefect's UIs,
-which find them in the text after it was parsed); in a code span they never do.
+Renderers that follow GitHub make links of bare addresses even if escaped (tested with both of Prefect's UIs, which find
+them in the text after parsing), but never in a code span.
 """
 
 import re
@@ -36,30 +36,30 @@ _PUNCTUATION: Final = re.compile(r"([\\`*_\[\]<>|~&$])")
 _ADDRESS: Final = re.compile(r"://|www\.|@|xmpp:|mailto:", re.IGNORECASE)
 _IN_CODE: Final = str.maketrans({"`": "ˋ", "|": "│"})
 _PLAIN: Final = re.compile(r"[A-Za-z0-9._%/:-]+")
-"""A link's name that is no markup: one of Prefect's UIs shows what stands there as it stands."""
+"""A link name without markup: one of Prefect's UIs shows such names unparsed."""
 _NOTHING: Final = "—"
 _OPEN: Final = "**[ 未記入 / to be filled in ]**"
 _SIGNS: Final = {Tone.GOOD: "✔", Tone.FAIR: "▲", Tone.BAD: "✖", Tone.QUIET: "·"}
 
 
 def markdown(document: Document, pictures: Mapping[str, str] | None = None) -> str:
-    """The document. `pictures` says where those lie that are not beside it, by name."""
+    """Return the document as Markdown. `pictures` has the addresses of pictures, by name, that are not beside it."""
     heading = f"# {_both(document.title)} {prose(document.subject)}"
     parts = [heading, *(_section(section, pictures or {}) for section in document.sections)]
     return "\n\n".join(parts) + "\n"
 
 
 def prose(text: str) -> str:
-    """Foreign text in running text: words that could become a link as code, what is markup escaped in the others.
+    """Return untrusted text for running text: words that could become links as code, others escaped.
 
-    It never begins a line, so that what is markup only there needs no escape.
+    Must not begin a line, as markup of line beginnings is not escaped.
     """
     words = visible(text).split(" ")
     return " ".join(code(word) if _ADDRESS.search(word) else _PUNCTUATION.sub(r"\\\1", word) for word in words)
 
 
 def code(text: str) -> str:
-    """Foreign text as code. The two signs that could end a code span or a cell are shown as signs that look alike."""
+    """Return untrusted text as code. Backticks and pipes, which could end it, are replaced by similar characters."""
     shown = visible(text).translate(_IN_CODE)
     return f"`{shown}`" if shown.strip() else _NOTHING
 
@@ -76,7 +76,7 @@ def _block(block: Block, pictures: Mapping[str, str]) -> str:
 
 @singledispatch
 def block_text(block: object) -> str:
-    """One block."""
+    """Return one block as Markdown."""
     raise TypeError(f"expected a block of a document, got {type(block).__name__}")
 
 

@@ -1,4 +1,4 @@
-"""Draw the timeline: each step a bar over time, a panel for each run of the incident. SVG without a script."""
+"""Draw the timeline as SVG without scripts: a bar for each step, a panel for each run of the incident."""
 
 import math
 from collections import Counter
@@ -52,7 +52,7 @@ _SECTIONS: Final = {
 
 
 def picture(runs: Iterable[Run], incident: str) -> str:
-    """The picture as an SVG document. Runs that don't fit are counted; the table has them all."""
+    """Return the picture as an SVG document. It shows the last 8 runs and counts the others."""
     every = tuple(runs)
     shown = every[-_RUNS:]
     panels, top = [], _BAND
@@ -80,7 +80,7 @@ def _root(height: int, incident: str, runs: int, left_out: int) -> Element:
         },
     )
     SubElement(root, "title", id="timeline-title").text = f"時系列 / Timeline {visible(incident)}"
-    told = f"{runs} run(s); each step is a bar over time in JST. The same is in the table."
+    told = f"{runs} run(s); each step is a bar over time in JST. The table has the same data."
     SubElement(root, "desc", id="timeline-desc").text = f"各手順の開始と終了を時間軸上の棒で示す。{told}"
     SubElement(root, "style").text = PICTURE_STYLE
     _rect(root, 0, 0, WIDTH, height, "ground")
@@ -121,7 +121,7 @@ def _panel(run: Run) -> tuple[Element, int]:
 
 
 def _bands(panel: Element, sections: list[str]) -> None:
-    """A ground for every second section of the runbook, so that the eye finds them."""
+    """Draw a background for every second section."""
     names = list(dict.fromkeys(sections))
     for place, section in enumerate(sections):
         if names.index(section) % 2:
@@ -129,29 +129,29 @@ def _bands(panel: Element, sections: list[str]) -> None:
 
 
 def _reused(panel: Element, top: int, section: str, number: int) -> None:
-    """The steps of a section that were not done again."""
+    """Draw the reused steps of a section."""
     _label(panel, 12, top + 12, f"{section} {_SECTIONS.get(section, '')}: {number} 再利用 cached", "small dim")
     for place in range(min(number, _DIAMONDS)):
         _diamond(panel, _LEFT + 8 + 14 * place, top + 8)
 
 
 class _Scale:
-    """Where a moment lies."""
+    """Maps times to horizontal positions."""
 
     def __init__(self, began: datetime, ended: datetime) -> None:
         self.began, self.seconds = began, max((ended - began).total_seconds(), 0.001)
 
     def place(self, at: datetime) -> float:
-        """Its place from the left."""
+        """Return the position of a time."""
         return self.at((at - self.began).total_seconds())
 
     def at(self, seconds: float) -> float:
-        """The place of so many seconds after the beginning."""
+        """Return the position of seconds after the beginning."""
         return round(_LEFT + _SPAN * min(max(seconds / self.seconds, 0.0), 1.0), 1)
 
 
 def tick_seconds(seconds: float) -> float:
-    """The distance between two marks of the time axis, so that there are few enough to be read."""
+    """Return the distance of marks on the time axis that gives at most 8 of them."""
     wanted = seconds / _MOST_TICKS
     if wanted <= _TICKS[0] / 2:
         return float(10 ** math.ceil(math.log10(wanted)))
@@ -167,7 +167,7 @@ def _ticks(panel: Element, scale: _Scale, bottom: int) -> None:
 
 
 def _steps(panel: Element, scale: _Scale, top: int, step: str, bars: list[Bar]) -> None:
-    """One row: every attempt at one step."""
+    """Draw one row with every attempt at one step."""
     _label(panel, 12, top + 12, visible(step, _LABEL), "small")
     for bar in bars:
         left, right = scale.place(bar.began), scale.place(bar.ended)
@@ -183,7 +183,7 @@ def _steps(panel: Element, scale: _Scale, top: int, step: str, bars: list[Bar]) 
 
 
 def _beside(panel: Element, left: float, right: float, top: int, words: str) -> None:
-    """How long it took: right of the bar, else within it, else left of it."""
+    """Write the duration right of the bar, else inside, else left of it."""
     width = _width(words) + _GAP
     if right + width < WIDTH - _RIGHT:
         _label(panel, right + _GAP, top + 12, words, "small dim")
@@ -194,7 +194,7 @@ def _beside(panel: Element, left: float, right: float, top: int, words: str) -> 
 
 
 def _moments(panel: Element, scale: _Scale, run: Run, bottom: int) -> None:
-    """The moments that count, each with its line; where two lie close, the second is told a line lower."""
+    """Draw the moments that matter; the label of a close second one is a line lower."""
     edge = 0.0
     for name, at in sorted(run.moments.items(), key=lambda each: each[1]):
         words = f"{_MOMENTS[name]} {at.astimezone(JST):%H:%M:%S}.{at.microsecond // 1000:03d}"
@@ -207,12 +207,12 @@ def _moments(panel: Element, scale: _Scale, run: Run, bottom: int) -> None:
 
 
 def _named(kind: Course | Moment) -> str:
-    """As the style sheet calls it."""
+    """Return the name in the style sheet."""
     return kind.replace(" ", "-")
 
 
 def _width(words: str) -> float:
-    """About how wide a small label is: signs of Japanese are twice as wide as letters."""
+    """Return the approximate width of a small label: Japanese characters are twice as wide."""
     return sum(11.5 if ord(letter) >= _WIDE else 6.2 for letter in words)
 
 

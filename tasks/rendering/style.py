@@ -1,4 +1,4 @@
-"""Define the CSS of page and picture: on a phone, on a desk, on paper, by day and by night. Fonts are the reader's."""
+"""Define the CSS of page and picture, for phone, desktop and print, light and dark. Uses the reader's fonts."""
 
 from typing import Final
 

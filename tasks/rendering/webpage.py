@@ -1,4 +1,4 @@
-"""Write a document as one HTML page that loads nothing: a tree, where foreign text is only ever an element's text."""
+"""Render a document as one HTML page that loads nothing. Built as a tree, so untrusted text is never markup."""
 
 from collections.abc import Iterable
 from functools import singledispatch
@@ -34,7 +34,7 @@ _OPEN: Final = Both("未記入", "to be filled in")
 
 
 def html(document: Document) -> str:
-    """The page."""
+    """Return the document as an HTML page."""
     root = Element("html", lang="ja")
     head = SubElement(root, "head")
     SubElement(head, "meta", charset="utf-8")
@@ -63,7 +63,7 @@ def _section(section: Section) -> Element:
 
 @singledispatch
 def block_elements(block: object) -> Iterable[Element]:
-    """One block."""
+    """Return one block as HTML elements."""
     raise TypeError(f"expected a block of a document, got {type(block).__name__}")
 
 

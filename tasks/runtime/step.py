@@ -94,14 +94,6 @@ def step(  # noqa: PLR0913  what a step is known by, and how it is tried again
     return decorate
 
 
-def submit(context: RunContext, body: Step[..., Any], *args: Any, after: Iterable[Any] = ()) -> PrefectFuture[Any]:
-    """Start a step. Futures among the arguments are hard edges; `after` are soft ones: they may have failed."""
-    soft = [allow_failure(edge) for edge in after if edge is not None]
-    future = body.with_options(result_storage=context.results).submit(context, *map(_unwalked, args), wait_for=soft)
-    context.steps.append((body.step_id, _title(str(body.task_run_name), body.fn, (context, *args), {}), future))
-    return future
-
-
 @dataclass(frozen=True)
 class _Edge:
     """A hard edge. Of a future that is an argument by itself Prefect asks the server, and fails where that is dead."""
@@ -149,6 +141,39 @@ def result_or_reason(kind: type[N], future: PrefectFuture[Any], *before: Prefect
     return next((words(state) for state in states if state.is_failed()), words(states[-1]))
 
 
+class StepRunner:
+    """Start the steps of one run, and find what each has made."""
+
+    def __init__(self, context: RunContext) -> None:
+        """Nothing is started yet."""
+        self.context = context
+        self.submitted: list[tuple[StepId, str, PrefectFuture[Any]]] = []
+
+    def submit(self, body: Step[..., Any], *args: Any, after: Iterable[Any] = ()) -> PrefectFuture[Any]:
+        """Start a step. Futures among the arguments are hard edges; `after` are soft ones: they may have failed."""
+        soft = [allow_failure(edge) for edge in after if edge is not None]
+        started = body.with_options(result_storage=self.context.directory.results)
+        future = started.submit(self.context, *map(_unwalked, args), wait_for=soft)
+        title = _title(str(body.task_run_name), body.fn, (self.context, *args), {})
+        self.submitted.append((body.step_id, title, future))
+        return future
+
+    def futures(self, *step_ids: StepId) -> list[PrefectFuture[Any]]:
+        """Those of these steps that were submitted, in the order of `step_ids`."""
+        return [future for wanted in step_ids for step_id, _, future in self.submitted if step_id == wanted]
+
+    def made(self, kind: type[N], *step_ids: StepId) -> N | None:
+        """What the first of these steps that was submitted has made; None if nothing."""
+        return result_of(next(iter(self.futures(*step_ids)), None), kind)
+
+    def warnings(self) -> tuple[str, ...]:
+        """What all steps of the run, cached ones too, have to tell beside how they ended."""
+        states = [end_of(future) for _, _, future in self.submitted]
+        results = [state.result(raise_on_failure=False) for state in states if state.is_final()]
+        told = [each for made in results if isinstance(made, StepResult) for each in made.warnings]
+        return tuple(dict.fromkeys(told))
+
+
 def words(state: State[Any]) -> str:
     """Why a step ended as it did."""
     reason = state.result(raise_on_failure=False) if state.is_final() else None
@@ -169,7 +194,7 @@ def _told(context: RunContext, name: str, about: Mapping[str, str], ja: str, bod
     action = "step done" if made.is_complete else "step incomplete"
     context.log.write(action, name, **about, seconds=round(time.monotonic() - began, 3), result=made.summary)
     told = visible(made.summary, LINE_LIMIT)
-    as_if, in_ja = ("would: ", " (予行)") if context.dry_run else ("", "")
+    as_if, in_ja = ("would: ", " (予行)") if context.run.dry_run else ("", "")
     logger.info("%s: %s%s", name, as_if, told)
     message = f"{ja}{in_ja}: {as_if}{told}"
     return Completed(message=message, data=made) if made.is_complete else Failed(message=message, data=made)

@@ -1,9 +1,8 @@
 """§5: change latest/ in one transaction: read, lock, plan, verify backups, write intent, apply, commit."""
 
-import hashlib
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,8 +10,8 @@ from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from tasks.custody.containment.receipt import ObjectReceipt, unproven
-from tasks.custody.errors import Conflict, Denied, PermanentStoreError, Refused, StoreError, TransientStoreError
-from tasks.custody.evidence.keys import LATEST, TURNS, begun_key, done_key, kept_key, latest_name, turn_of
+from tasks.custody.errors import Conflict, Denied, Refused, StoreError, TransientStoreError
+from tasks.custody.evidence.keys import begun_key, done_key, kept_key, latest_name
 from tasks.custody.store.latest import (
     AT_WORK,
     CHANGES,
@@ -20,7 +19,6 @@ from tasks.custody.store.latest import (
     Latest,
     LatestPolicy,
     LatestTransaction,
-    ObjectRef,
     Promotion,
     Row,
     TurnProof,
@@ -31,11 +29,11 @@ from tasks.custody.store.latest import (
 )
 from tasks.custody.store.manifest import canonical, digest, digest_bytes
 from tasks.custody.store.rows import require_readable
-from tasks.storage.untrusted_reads import DOCUMENT_LIMIT, fetch, read_back
+from tasks.storage.latest_history import History, at_key, history, present
 from tasks.system.parallel import QUESTIONS, side_by_side
 
 if TYPE_CHECKING:
-    from blocks.port import Store, StoredObject
+    from blocks.port import Store
 
 _IN_MEMORY: Final = 10_000
 _LEFT: Final = "latest/ was left as it is."
@@ -55,20 +53,6 @@ class LatestBusy(Refused):
 
 class NotOurs(Refused):
     """The store does not let this identity change latest/."""
-
-
-@dataclass(frozen=True)
-class History:
-    """How far latest/ has come: the highest number that is taken, and the transaction that has it."""
-
-    number: int = 0
-    last: LatestTransaction | None = None
-    proof: TurnProof | None = None
-
-    @property
-    def open(self) -> LatestTransaction | None:
-        """The last transaction, if it was begun and is not done."""
-        return self.last if self.proof is None else None
 
 
 @dataclass(frozen=True)
@@ -108,49 +92,6 @@ def change_latest(
     return _commit(store, request, transaction, begun, log)
 
 
-def history(store: "Store") -> History:
-    """Read the last transaction; an object under a number takes that number, whoever put it there."""
-    number, last_done = 0, 0
-    for key in (each.key for each in store.list(TURNS)):
-        number = max(number, turn_of(key))
-        last_done = max(last_done, turn_of(key) if key == done_key(turn_of(key)) else 0)
-    if not number:
-        return History()
-    last, begun = read_transaction(store, number)
-    if last_done < number:
-        return History(number, last)
-    done = digest_bytes(fetch(store, done_key(number), DOCUMENT_LIMIT))
-    return History(number, last, TurnProof(number, begun, done, kept_by(number, last.rows)))
-
-
-def read_transaction(store: "Store", number: int) -> tuple[LatestTransaction, str]:
-    """Read what a transaction was about to do, and the digest of that. PermanentStoreError if it cannot be made out."""
-    whole = hashlib.sha256()
-
-    def hashed() -> Iterator[bytes]:
-        for piece in store.stream(begun_key(number)):
-            whole.update(piece)
-            yield piece
-
-    try:
-        found = LatestTransaction.read(hashed())
-    except ValueError as error:
-        said = str(error).partition("\n")[0]
-        raise _unreadable(store, number, said) from error
-    if found.number != number:
-        raise _unreadable(store, number, f"the record of turn {found.number}")
-    return found, whole.hexdigest()
-
-
-def _unreadable(store: "Store", number: int, said: str) -> PermanentStoreError:
-    return PermanentStoreError(
-        f"{begun_key(number)} in {store.place} to be the record of a turn",
-        said,
-        "latest/ was left as it is.",
-        "Find out who wrote it; what latest/ was is in the turns before it (docs/latest.md).",
-    )
-
-
 def _lock(past: History, request: ChangeRequest, now: datetime, *, take_over: bool) -> None:
     """Leave latest/ to a transaction that is open. The lock is a number: who writes the intent under it has it."""
     if past.open and not take_over and (why_not := why_not_now(past.open, request.incident, now)):
@@ -173,22 +114,6 @@ def plan_change(store: "Store", request: ChangeRequest, past: History, now: date
         carries_on=past.open.number if past.open else None,
         lowered="" if request.lower_to is None else newest,
     )
-
-
-def present(store: "Store", last: LatestTransaction | None) -> dict[str, ObjectRef]:
-    """All of latest/ by the store's own digests, each with the key that the last transaction knows to hold the same."""
-    known = {row.key: tuple(each for each in (row.after, row.before) if each) for row in last.rows} if last else {}
-    keys = [each.key for each in store.list(LATEST)]
-    seen = side_by_side(store.head, keys, QUESTIONS)
-    return {there.key: _object(store, there, known.get(there.key, ())) for there in seen if there}
-
-
-def _object(store: "Store", there: "StoredObject", known: Collection[ObjectRef]) -> ObjectRef:
-    for each in known:
-        if there.agrees(each.sha256, each.parts):
-            return each
-    sha256 = there.sha256 or read_back(store, there.key, there.size)
-    return next((each for each in known if each.sha256 == sha256), ObjectRef(sha256, there.size))
 
 
 def _rows(request: ChangeRequest, past: History, there: Latest) -> tuple[Row, ...]:
@@ -307,12 +232,3 @@ def _receipts(store: "Store", wanted: Latest, transaction: LatestTransaction) ->
         ObjectReceipt(key, ref.sha256, ref.size, proven=True) if key in kept else now[key]
         for key, ref in wanted.items()
     )
-
-
-def at_key(store: "Store", key: str, ref: ObjectRef) -> ObjectReceipt:
-    """What the store says of the content at a key, its bytes read back where it has no digest to compare."""
-    there = store.head(key)
-    said = there and there.says(ref.sha256, ref.parts)
-    got = said or (read_back(store, key, ref.size) if there else "no object")
-    reason = "" if got == ref.sha256 else f"expected sha256 {ref.sha256}, the store has {got}"
-    return ObjectReceipt(key, ref.sha256, ref.size, proven=not reason, reason=reason, read=bool(there) and not said)

@@ -13,7 +13,8 @@ from tasks.custody.errors import Refused
 from tasks.custody.store.latest import Act, ObjectRef, Promotion
 from tasks.custody.store.manifest import canonical, digest_bytes
 from tasks.custody.visible import visible_rows
-from tasks.storage.latest_transaction import ChangeRequest, LatestBusy, change_latest, history, present
+from tasks.storage.latest_history import history, present
+from tasks.storage.latest_transaction import ChangeRequest, LatestBusy, change_latest
 
 if TYPE_CHECKING:
     from blocks.port import Store

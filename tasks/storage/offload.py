@@ -16,9 +16,9 @@ from tasks.custody.store.retention import NOTHING, Retention
 from tasks.custody.store.sent import Sent
 from tasks.evidence.seal import read_manifest
 from tasks.evidence.signing import read_signature
-from tasks.incident.layout import CLAIMED, LOST_IN_PLACE, TURNED, UNPROVEN
 from tasks.runtime.context import RunContext
 from tasks.runtime.progress import Progress, shown
+from tasks.runtime.state import IncidentState
 from tasks.runtime.step import step
 from tasks.storage.untrusted_reads import read_back
 from tasks.storage.upload_ledger import Ledger, elsewhere
@@ -50,9 +50,9 @@ def _claim(context: RunContext) -> None:
         }
     )
     try:
-        context.store.create(claim_key(incident.id), claim, digest_bytes(claim))
+        context.store.evidence.create(claim_key(incident.id), claim, digest_bytes(claim))
     except Conflict as conflict:
-        context.journal(CLAIMED, str, str(conflict))
+        context.state.claimed.write(str(conflict))
         raise
 
 
@@ -60,23 +60,23 @@ def _claim(context: RunContext) -> None:
 def claim_store(context: RunContext) -> Sent:
     """Write the first object, which says whose incident this is: a bad store is known now, while we collect."""
     _claim(context)
-    promises = context.store.promises()
-    context.notes += [f"{context.store.place}: {each}" for each in promises.notes]
+    promises = context.store.evidence.promises()
+    warnings = [f"{context.store.evidence.place}: {each}" for each in promises.notes]
     if promises.notes:
-        context.log.write("store tried", context.store.place, result="; ".join(promises.notes))
-    if told := context.store.unfit():
-        context.notes.append(f"not retained as asked: {told}")
-        context.log.write("not retained", context.store.place, result=told)
+        context.log.write("store tried", context.store.evidence.place, result="; ".join(promises.notes))
+    if told := context.store.evidence.unfit():
+        warnings.append(f"not retained as asked: {told}")
+        context.log.write("not retained", context.store.evidence.place, result=told)
         logger.warning("What is stored can be deleted by whoever may delete there: %s", told)
-    return Sent(1, 0, context.store.place)
+    return Sent(1, 0, context.store.evidence.place, warnings=tuple(warnings))
 
 
 def _by_seals(context: RunContext, seals: Sequence[Seal], intact: Seal) -> str:
     """What is sent, where to, how long it is kept, and what the last look found missing there, which is sent again."""
     del intact
-    missing = context.journal(UNPROVEN, list[str]) or []
-    kept = f"{retention}:" if (retention := context.retention) else ""
-    return f"{context.place}:{kept}{','.join(sealed.manifest_sha256 for sealed in seals)}:{','.join(missing)}"
+    missing = context.state.unproven.read()
+    kept = f"{retention}:" if (retention := context.store.retention) else ""
+    return f"{context.store.label}:{kept}{','.join(sealed.manifest_sha256 for sealed in seals)}:{','.join(missing)}"
 
 
 @step("§5", "offload", "offload", "退避", key=_by_seals, retries=3, delay=2.0, retry_if=transient)
@@ -84,14 +84,14 @@ def offload(context: RunContext, seals: Sequence[Seal], intact: Seal) -> Sent:
     """Send what is sealed and intact. Each byte crosses once, the snapshot is copied inside the store (runbook §5)."""
     del intact
     _claim(context)
-    ledger = Ledger(context.home, context.store.place)
+    ledger = Ledger(context.directory.path, context.store.evidence.place)
     volumes = [_offload(context, ledger, sealed) for sealed in seals]
     _end_unfinished(context, len(seals))
     _retain_turns(context)
     return Sent(
         objects=sum(each.objects for each in volumes),
         size=sum(each.size for each in volumes),
-        place=context.store.place,
+        place=context.store.evidence.place,
         sent=sum(each.sent for each in volumes),
         copied=sum(each.copied for each in volumes),
     )
@@ -99,7 +99,7 @@ def offload(context: RunContext, seals: Sequence[Seal], intact: Seal) -> Sent:
 
 def _offload(context: RunContext, ledger: Ledger, sealed: Seal) -> Sent:
     """One evidence folder: its files, the snapshot from them, and the manifest last."""
-    manifest, folder = read_manifest(context, sealed.volume), context.folder(sealed.volume)
+    manifest, folder = read_manifest(context.directory, sealed.volume), context.directory.evidence_dir(sealed.volume)
     wanted, copies = evidence_objects(manifest), snapshot_objects(manifest, context.incident.snapshot)
     closing = closing_objects(manifest, read_signature(folder))
     every = (*wanted, *copies, *closing)
@@ -115,17 +115,21 @@ def _offload(context: RunContext, ledger: Ledger, sealed: Seal) -> Sent:
     with shown("offload", context.incident.id, progress):
         there = delivery.deliver(wanted)
         lost = {item.stored for item in wanted if item.key not in there}
-        _note_lost(context, [file.source for file in manifest.files if file.stored in lost])
+        _note_lost(context.state, [file.source for file in manifest.files if file.stored in lost])
         copies = [item for item in copies if item.origin in there]
         deque(side_by_side(delivery.copy, copies, QUESTIONS), maxlen=0)
         for item in closing:
             delivery.close(item, folder / item.stored)
     these = [*(item for item in wanted if item.key in there), *copies, *closing]
     context.log.write(
-        "offloaded", folder.name, digest=sealed.manifest_sha256, objects=len(these), result=f"to {context.store.place}"
+        "offloaded",
+        folder.name,
+        digest=sealed.manifest_sha256,
+        objects=len(these),
+        result=f"to {context.store.evidence.place}",
     )
     size = sum(item.size for item in these if not item.origin)
-    return Sent(len(these), size, context.store.place, progress.ways["sent"], progress.ways["copied"])
+    return Sent(len(these), size, context.store.evidence.place, progress.ways["sent"], progress.ways["copied"])
 
 
 def _listed(context: RunContext, ledger: Ledger, folders: Collection[str]) -> dict[str, int]:
@@ -133,11 +137,11 @@ def _listed(context: RunContext, ledger: Ledger, folders: Collection[str]) -> di
 
     Where retention is asked each object is asked for itself: a listing does not tell of it.
     """
-    if context.retention or not any(key.startswith(tuple(folders)) for key in ledger.known):
+    if context.store.retention or not any(key.startswith(tuple(folders)) for key in ledger.known):
         return {}
-    doubted = set(context.journal(UNPROVEN, list[str]) or [])
+    doubted = set(context.state.unproven.read())
     try:
-        found = [each for folder in folders for each in context.store.list(folder)]
+        found = [each for folder in folders for each in context.store.evidence.list(folder)]
     except PermanentStoreError as error:
         logger.warning("Each object is asked for by itself: %s", error)
         return {}
@@ -153,28 +157,28 @@ def _end_unfinished(context: RunContext, volumes: int) -> None:
             claim_key(context.incident.id).removesuffix("claim.json"),
             *(snapshot_key(each, "") for each in snapshots),
         ]
-        ended = [key for prefix in prefixes for key in context.store.end_unfinished(prefix)]
+        ended = [key for prefix in prefixes for key in context.store.evidence.end_unfinished(prefix)]
     except StoreError as error:
         logger.warning("Unfinished uploads were left as they are: %s", error)
         return
     if ended:
-        context.log.write("ended unfinished uploads", context.store.place, uploads=len(ended), first=ended[0])
+        context.log.write("ended unfinished uploads", context.store.evidence.place, uploads=len(ended), first=ended[0])
 
 
 def _retain_turns(context: RunContext) -> None:
     """What earlier runs of the incident told of latest/ gets the retention that is asked for now."""
-    if not context.retention:
+    if not context.store.retention:
         return
-    for key, sha256 in (context.journal(TURNED, dict[str, str]) or {}).items():
+    for key, sha256 in (context.state.turned.read()).items():
         with suppress(Conflict):  # the audit names it
-            context.store.ensure_present(key, sha256)
+            context.store.evidence.ensure_present(key, sha256)
 
 
-def _note_lost(context: RunContext, sources: Sequence[str]) -> None:
+def _note_lost(state: IncidentState, sources: Sequence[str]) -> None:
     """What can no longer be sent as it was sealed is collected anew by the next run, as it is then."""
-    known = context.journal(LOST_IN_PLACE, list[str]) or []
+    known = state.lost_in_place.read()
     if not set(sources) <= set(known):
-        context.journal(LOST_IN_PLACE, list[str], sorted({*known, *sources}))
+        state.lost_in_place.write(sorted({*known, *sources}))
 
 
 def prove(context: RunContext, item: Expected, retention: Retention = NOTHING, *, deep: bool = False) -> ObjectReceipt:
@@ -182,12 +186,12 @@ def prove(context: RunContext, item: Expected, retention: Retention = NOTHING, *
 
     Where it has none that can be compared, or where that is asked (`deep`), every byte is read back and hashed.
     """
-    there = context.store.head(item.key)
-    reason, read = _differs(context.store, item, there, deep=deep) if there else (NOT_THERE, False)
+    there = context.store.evidence.head(item.key)
+    reason, read = _differs(context.store.evidence, item, there, deep=deep) if there else (NOT_THERE, False)
     if there and not reason:
         since = context.incident.opened_at
         reason = retention.lacking(there.lock, there.retained_until, held=there.held, since=since)
-    promises = context.store.promises()
+    promises = context.store.evidence.promises()
     if there and not reason and retention.lock and not promises.locks_as_told:
         reason = f"{retention.lock} was asked, and this store was not seen to keep a lock"
     exclusive = promises.exclusive(item.size, divided=item.parts is not None)

@@ -13,12 +13,12 @@ from tasks.custody.incident.incident import is_ahead
 from tasks.custody.incident.verdict import Verdict, Word
 from tasks.custody.store.latest import Act, LatestPolicy, ObjectRef, Promotion, surplus_of, unsure_of
 from tasks.custody.store.objects import latest_held
-from tasks.evidence.model_inspection import held_back
+from tasks.evidence.model_findings import held_back
 from tasks.evidence.seal import read_manifest
-from tasks.incident.layout import TURNED
 from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
-from tasks.storage.latest_transaction import ChangeRequest, History, LatestBusy, NotOurs, change_latest, history
+from tasks.storage.latest_history import History, history
+from tasks.storage.latest_transaction import ChangeRequest, LatestBusy, NotOurs, change_latest
 from tasks.storage.offload import transient
 
 _SHOWN: Final = 10
@@ -27,7 +27,7 @@ _SHOWN: Final = 10
 def _once(context: RunContext, seals: Sequence[Seal], verdict: Verdict, policy: LatestPolicy) -> str:
     """An incident promotes what it sealed once: run again later, it must not bring the past back."""
     sealed = ",".join(each.manifest_sha256 for each in seals)
-    return f"{context.place}:{sealed}:{verdict.word}:{policy}:{'promoter' if context.has_promoter else ''}"
+    return f"{context.store.label}:{sealed}:{verdict.word}:{policy}:{'promoter' if context.store.has_promoter else ''}"
 
 
 @step("§5", "promote", "promote latest/", "latest/ の更新", key=_once, retries=2, delay=2.0, retry_if=transient)
@@ -37,21 +37,21 @@ def promote(context: RunContext, seals: Sequence[Seal], verdict: Verdict, policy
         return _left("the policy is never")
     if verdict.word is not Word.VERIFIED:
         return _left(f"the incident is {verdict.word}")
-    store = context.latest_store
+    store = context.store.latest
     try:
         if why_not := _out_of_turn(context, history(store)):
             return _left(why_not)
         wanted, held, spared = _wanted(context, seals)
         surplus = partial(surplus_of, wanted=wanted, spared=spared, unsure=_unsure(context, seals))
-        request = ChangeRequest(wanted, f"run {context.run}", context.incident.id, policy, surplus=surplus)
+        request = ChangeRequest(wanted, f"run {context.run.id}", context.incident.id, policy, surplus=surplus)
         made = change_latest(store, request, context.log, now=datetime.now(UTC))
     except LatestBusy as busy:
         return replace(_left(str(busy)), again=True)
     except NotOurs as error:
         return _left(f"skipped, {error}")
     if made.turn:  # a later run that asks for another retention gives it to what this one has told of latest/ as well
-        told = context.journal(TURNED, dict[str, str]) or {}
-        context.journal(TURNED, dict[str, str], {**told, **made.turn.digests})
+        told = context.state.turned.read()
+        context.state.turned.write({**told, **made.turn.digests})
     return replace(made, reason="; ".join(filter(None, (_told(held), _waits(policy, made)))))
 
 
@@ -61,7 +61,7 @@ def _out_of_turn(context: RunContext, past: History) -> str:
     if past.last and past.last.newest > incident:
         remedy = "; it is from the future: make lower" if is_ahead(past.last.newest, datetime.now(UTC)) else ""
         return f"{past.last.newest} is later and has promoted{remedy}"
-    times = (each.modified for each in context.store.list(claim) if each.key == claim and each.modified)
+    times = (each.modified for each in context.store.evidence.list(claim) if each.key == claim and each.modified)
     ahead = (f"{at:%Y-%m-%d %H:%M:%S} UTC" for at in times if is_ahead(incident, at))
     return "".join(f"{incident} is from the future: the store got its claim at {at}" for at in ahead)
 
@@ -74,7 +74,7 @@ def _wanted(context: RunContext, seals: Sequence[Seal]) -> tuple[dict[str, Objec
     """What latest/ is to have by key, what is held back and why by stored name, and all keys that the workload has."""
     wanted, held, has = dict[str, ObjectRef](), dict[str, str](), set[str]()
     for sealed in seals:
-        manifest = read_manifest(context, sealed.volume)
+        manifest = read_manifest(context.directory, sealed.volume)
         back = held_back(context, sealed.volume, manifest.files)
         passed = [file.stored for file in manifest.files if file.stored not in back]
         held = {stored: why for stored, why in held.items() if stored not in passed} | back
@@ -85,7 +85,9 @@ def _wanted(context: RunContext, seals: Sequence[Seal]) -> tuple[dict[str, Objec
 
 def _unsure(context: RunContext, seals: Sequence[Seal]) -> frozenset[str]:
     """By the coverage statements: what was lost of the workload may still be there."""
-    statements = [read_coverage((context.folder(sealed.volume) / COVERAGE).read_bytes()) for sealed in seals]
+    statements = [
+        read_coverage((context.directory.evidence_dir(sealed.volume) / COVERAGE).read_bytes()) for sealed in seals
+    ]
     return unsure_of([item for attempts in statements for item in attempts])
 
 

@@ -16,7 +16,7 @@ from tasks.custody.evidence.keys import CLOSING, LATEST, record_key, snapshot_ke
 from tasks.custody.incident.incident import parse_id
 from tasks.custody.step_result import StepResult
 from tasks.custody.store.objects import all_objects
-from tasks.storage.latest_transaction import History, history
+from tasks.storage.latest_history import History, history
 from tasks.storage.untrusted_reads import DOCUMENT_LIMIT, fetch, keys_of, read_back
 from tasks.system.parallel import side_by_side
 from tasks.system.write_beneath import Local, Mismatch, land, local

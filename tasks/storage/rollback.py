@@ -8,18 +8,8 @@ from typing import TYPE_CHECKING, Final
 from tasks.custody.errors import Refused
 from tasks.custody.incident.incident import is_ahead
 from tasks.custody.store.latest import CHANGES, LatestTransaction, ObjectRef, Promotion, Row
-from tasks.storage.latest_transaction import (
-    ChangeRequest,
-    History,
-    Log,
-    at_key,
-    change_latest,
-    history,
-    plan_change,
-    present,
-    read_transaction,
-    verify_backups,
-)
+from tasks.storage.latest_history import History, at_key, history, present, read_transaction
+from tasks.storage.latest_transaction import ChangeRequest, Log, change_latest, plan_change, verify_backups
 
 if TYPE_CHECKING:
     from blocks.port import Store

@@ -47,8 +47,8 @@ def elsewhere(context: RunContext, wanted: Iterable[str]) -> dict[str, str]:
     """Keys in this store at which earlier incidents of the host have left content that is wanted, by its SHA-256."""
     wanted, found = frozenset(wanted), dict[str, str]()
     for home in homes(context.workload):
-        for each in _read(home / LEDGER) if home != context.home else ():
-            if each.place == context.place and each.sha256 in wanted:
+        for each in _read(home / LEDGER) if home != context.directory.path else ():
+            if each.place == context.store.label and each.sha256 in wanted:
                 found.setdefault(each.sha256, each.key)
     return found
 

@@ -62,14 +62,14 @@ class Delivery:
     def copy(self, item: Expected) -> None:
         """Fill another prefix from what is there."""
         if not self._there(item):
-            self.context.store.copy(item.origin, item.key, item.sha256, item.parts)
+            self.context.store.evidence.copy(item.origin, item.key, item.sha256, item.parts)
         self._done(item, "there")
 
     def close(self, item: Expected, path: Path) -> None:
         """Send one of those that close the folder, in their order."""
         there = self._there(item)
         if not there:
-            self.context.store.create(item.key, path, item.sha256)
+            self.context.store.evidence.create(item.key, path, item.sha256)
         self._done(item, "there" if there else "sent")
 
     def _deliver(self, item: Expected) -> bool:
@@ -89,17 +89,17 @@ class Delivery:
         self.context.cancelled.check()
         if self.ledger.known.get(item.key) != item.sha256:
             return False
-        return self.listed.get(item.key) == item.size or self.context.store.ensure_present(
+        return self.listed.get(item.key) == item.size or self.context.store.evidence.ensure_present(
             item.key, item.sha256, item.parts
         )
 
     def _taken_over(self, origin: str, item: Expected) -> bool:
         """Copy what the store itself says is the same content; what it cannot copy is sent."""
-        there = self.context.store.head(origin)
+        there = self.context.store.evidence.head(origin)
         if there is None or not there.agrees(item.sha256, item.parts):
             return False
         try:
-            self.context.store.copy(origin, item.key, item.sha256, item.parts)
+            self.context.store.evidence.copy(origin, item.key, item.sha256, item.parts)
         except PermanentStoreError as error:
             logger.warning("Sent anew: %s", error)
             return False
@@ -114,15 +114,15 @@ class Delivery:
             self.progress.add(0, size, "sent")
 
         try:
-            with reading(self.context, self.manifest.volume, file) as path:
-                self.context.store.create(item.key, path, item.sha256, item.parts, tell)
+            with reading(self.context.directory, self.manifest.volume, file) as path:
+                self.context.store.evidence.create(item.key, path, item.sha256, item.parts, tell)
         except (OSError, StoreError) as error:
-            if not file.in_place or as_sealed(self.context, file):
+            if not file.in_place or as_sealed(self.context.directory.root, file):
                 raise
             self.context.log.write("lost", item.stored, reason=str(error), sealed=item.sha256)
-            there = self.context.store.head(item.key)  # an earlier run may have sent it while it was whole
+            there = self.context.store.evidence.head(item.key)  # an earlier run may have sent it while it was whole
             return there is not None and item.sha256 == (
-                there.says(item.sha256, item.parts) or read_back(self.context.store, item.key, item.size)
+                there.says(item.sha256, item.parts) or read_back(self.context.store.evidence, item.key, item.size)
             )
         return self._done(item, "there" if item.parts else "sent", item.size - sum(parts))
 

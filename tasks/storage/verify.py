@@ -12,7 +12,6 @@ from tasks.custody.store.sent import Sent
 from tasks.evidence.seal import read_manifest
 from tasks.evidence.signing import read_signature
 from tasks.evidence.uncopied_files import as_sealed
-from tasks.incident.layout import UNPROVEN
 from tasks.runtime.context import RunContext
 from tasks.runtime.progress import Progress, shown
 from tasks.runtime.step import step
@@ -26,13 +25,16 @@ def verify(context: RunContext, seals: Sequence[Seal], sent: Sent, read_back: bo
     del sent
     objects: list[ObjectReceipt] = []
     for sealed in seals:
-        manifest, signature = read_manifest(context, sealed.volume), read_signature(context.folder(sealed.volume))
+        manifest, signature = (
+            read_manifest(context.directory, sealed.volume),
+            read_signature(context.directory.evidence_dir(sealed.volume)),
+        )
         files = {file.stored: file for file in manifest.files}
         expected = all_objects(manifest, context.incident.snapshot, signature)
         progress = Progress(len(expected), sum(item.size for item in expected))
         with shown("verify", context.incident.id, progress):
             prove_one = partial(_proved, context, files, progress, read_back)
-            threads = QUESTIONS if context.store.promises().digests and not read_back else THREADS
+            threads = QUESTIONS if context.store.evidence.promises().digests and not read_back else THREADS
             receipts = list(side_by_side(prove_one, expected, threads))
         told = f"{sum(each.proven for each in receipts)} of {len(receipts)} objects proven"
         if read := sum(each.read for each in receipts):
@@ -40,7 +42,7 @@ def verify(context: RunContext, seals: Sequence[Seal], sent: Sent, read_back: bo
         context.log.write("verified", volume_folder(sealed.volume), digest=sealed.manifest_sha256, result=told)
         objects += receipts
     missing = [receipt.key for receipt in objects if not receipt.proven]
-    context.journal(UNPROVEN, list[str], missing)
+    context.state.unproven.write(missing)
     return Receipts(tuple(objects))
 
 
@@ -53,9 +55,14 @@ def _proved(
 ) -> ObjectReceipt:
     """What the store says; and if it says nothing of a file that was hashed in place, what is left of that one."""
     context.cancelled.check()
-    receipt, file = prove(context, item, context.retention, deep=deep), files.get(item.stored)
+    receipt, file = prove(context, item, context.store.retention, deep=deep), files.get(item.stored)
     progress.add(1, item.size)
     gone = file is not None and file.in_place and receipt.reason == NOT_THERE
-    if file and gone and context.store.head(item.origin or item.key) is None and not as_sealed(context, file):
+    if (
+        file
+        and gone
+        and context.store.evidence.head(item.origin or item.key) is None
+        and not as_sealed(context.directory.root, file)
+    ):
         return replace(receipt, lost=True, reason="there was no room for a copy, and it has changed or gone since")
     return receipt

@@ -1,1 +1,1 @@
-"""Primitives of the operating system: files, locks, processes, sandbox. Of the other packages only custody is used."""
+"""Primitives of the operating system: files, locks, processes, sandbox. Uses no other package but custody."""

@@ -1,4 +1,4 @@
-"""Start the workload's own programs as their user, with a clean environment. Never with our rights or our secrets."""
+"""Start the workload's own programs as their user with a clean environment, without our rights or secrets."""
 
 import os
 import pwd
@@ -8,12 +8,12 @@ _NOGROUP: Final = 65534
 
 
 def number_of(name: str) -> int | None:
-    """Number of an account of this host; None for no name. KeyError if there is none of that name."""
+    """Return the uid of an account of this host; None for an empty name. Raises KeyError for an unknown one."""
     return pwd.getpwnam(name).pw_uid if name else None
 
 
 def clean_environment(user: int) -> dict[str, str]:
-    """What a login of that user would have at the least, and nothing of ours."""
+    """Return the minimal login environment of that user, without any variable of ours."""
     try:
         account = pwd.getpwuid(user)
     except KeyError:
@@ -24,7 +24,7 @@ def clean_environment(user: int) -> dict[str, str]:
 
 
 def groups_of(user: int) -> tuple[int, ...]:
-    """A user's groups, its own first. Without an account, no group."""
+    """Return a user's groups, the primary one first; nogroup if there is no such account."""
     try:
         account = pwd.getpwuid(user)
     except KeyError:
@@ -34,7 +34,7 @@ def groups_of(user: int) -> tuple[int, ...]:
 
 
 def as_user(user: int) -> dict[str, Any]:
-    """Arguments for Popen: as root that user with its own groups, else ourselves. Without an account, no group."""
+    """Return Popen arguments that make root become that user with its groups. Empty if we are not root."""
     if os.geteuid() != 0 or user <= 0:
         return {}
     own, *_ = groups = groups_of(user)

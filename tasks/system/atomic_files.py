@@ -1,4 +1,4 @@
-"""Write markers and other files whole or not at all, and read those that others may have put there."""
+"""Write markers and other files atomically, and read files that others may have replaced."""
 
 import errno
 import json
@@ -16,9 +16,9 @@ _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def write_marker(marker: Path, about: Mapping[str, Any]) -> None:
-    """Write it whole or not at all. With `sync_folder` it survives a loss of power: a training refuses under it.
+    """Write a marker atomically. It survives a power loss only after `sync_folder`, which is the caller's choice.
 
-    A guard that has been named by its marker has to get into line for the lock at once, and cannot wait for a disk.
+    A guard that its marker names has to queue for the lock at once, and cannot wait for a disk.
     """
     beside = marker.with_name(f".{marker.name}.{os.getpid()}")
     with open_new(beside) as file:
@@ -30,9 +30,9 @@ def write_marker(marker: Path, about: Mapping[str, Any]) -> None:
 
 
 def write_whole(path: Path, data: bytes | Iterable[bytes], mode: int = 0o666, *, flush: bool = True) -> None:
-    """Write a file whole or not at all, also through a loss of power. A disk that fills meanwhile keeps no half.
+    """Write a file atomically, also through a power loss. On a full disk nothing of it stays.
 
-    Without `flush` no disk is waited for, and a loss of power may take the file.
+    Without `flush` it does not wait for the disk, and a power loss may lose the file.
     """
     beside = path.with_name(f".{path.name}.new")
     try:
@@ -50,7 +50,7 @@ def write_whole(path: Path, data: bytes | Iterable[bytes], mode: int = 0o666, *,
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush a file's new name to the disk: a loss of power would else bring back what lay there. Some disks cannot."""
+    """Flush a folder to disk, so that a power loss does not restore the old file of a name. Ignores errors."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -60,7 +60,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def read_marker(marker: Path) -> dict[str, Any]:
-    """What the marker says; nothing where there is none, or one that is no marker."""
+    """Return the content of a marker; empty if it is missing or invalid."""
     try:
         about = json.loads(read_plain(marker))
     except (OSError, ValueError, RecursionError):
@@ -69,7 +69,10 @@ def read_marker(marker: Path) -> dict[str, Any]:
 
 
 def read_plain(path: Path) -> bytes:
-    """Read a file where the workload may have put another: a pipe in its place kept the freeze waiting for ever."""
+    """Read a regular file from a directory that the workload can write to.
+
+    Does not follow a final symlink or block on a FIFO. Raises OSError for them.
+    """
     return _read(os.open(path, _READ), path)
 
 
@@ -81,9 +84,10 @@ def _read(descriptor: int, path: Path) -> bytes:
 
 
 def read_ours(path: Path) -> bytes:
-    """Read a file that decides who gets a signal. PermissionError if others than we and root may have written it.
+    """Read a file that decides which processes get a signal.
 
-    Who owns a folder above can remove or move such a file, but cannot change what it says.
+    Raises PermissionError if others than we and root may have written it. The owner of a folder above can remove or
+    move such a file, but not change its content.
     """
     descriptor = os.open(path, _READ)
     about = os.fstat(descriptor)
@@ -94,7 +98,7 @@ def read_ours(path: Path) -> bytes:
 
 
 def read_private(path: Path) -> bytes:
-    """Read a file of an incident's folder. PermissionError if others may write in that folder, or it is not ours."""
+    """Read a file in an incident's folder. Raises PermissionError if others own the folder or may write to it."""
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         about = os.fstat(folder)
@@ -108,7 +112,7 @@ def read_private(path: Path) -> bytes:
 
 
 def rows_of(path: Path, read: Callable[[Path], bytes]) -> list[dict[str, Any]]:
-    """Read a file that is a JSON list of objects. Empty if it is missing or damaged, or may not be believed."""
+    """Read a JSON list of objects with `read`. Empty if it is missing, damaged or not trusted."""
     try:
         rows = json.loads(read(path))
     except (OSError, ValueError, RecursionError):
@@ -117,13 +121,13 @@ def rows_of(path: Path, read: Callable[[Path], bytes]) -> list[dict[str, Any]]:
 
 
 def identities(journals: Iterable[Path | str]) -> set[Identity]:
-    """Read which processes these journals name, each in an incident's folder."""
+    """Return the processes that these journals name, each in an incident's folder."""
     rows = (row for journal in journals for row in rows_of(Path(journal), read_private))
     return {identity for row in rows if (identity := Identity.of(row))}
 
 
 def caught_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """What a guard of ours has written down. A line that a full disk has torn takes no other with it."""
+    """Yield the lines of a guard's journal. A line torn by a full disk is skipped."""
     with suppress(OSError):
         for line in read_ours(path).splitlines():
             with suppress(ValueError, RecursionError):
@@ -132,6 +136,6 @@ def caught_lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def open_new(path: Path, mode: int = 0o666) -> BinaryIO:
-    """Open a new file in the place of whatever lies there: through a link we would overwrite what it leads to."""
+    """Create a file, replacing what has its name. A link of that name is not followed."""
     path.unlink(missing_ok=True)
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb")

@@ -1,4 +1,4 @@
-"""Cancel a run by a flag that every long wait looks at: the step in hand ends soon, no other begins."""
+"""Cancel a run by a flag that every long wait checks: the current step ends soon, and no other begins."""
 
 import signal
 import threading
@@ -13,9 +13,9 @@ from typing import Final, TypeVar
 T = TypeVar("T")
 
 PATIENCE_SECONDS: Final = 5.0
-"""How long a step that does not heed the flag is waited for. Prefect's worker kills 30 s after it asked."""
+"""How long to wait for a step that ignores the flag. Prefect's worker kills 30 s after its request."""
 _HEED_SECONDS: Final = 0.1
-"""How soon an order to end is noticed by whoever waits."""
+"""How often a wait checks the flag."""
 _left: Final[list[threading.Thread]] = []
 
 
@@ -24,30 +24,30 @@ class RunCancelled(Exception):
 
 
 class Cancellation:
-    """Whether a run was told to end: by which signal and when, and how things stood then."""
+    """Whether a run was told to end: by which signal and when, and the state at that time."""
 
     def __init__(self) -> None:
-        """It may go on."""
+        """Start without an order to end."""
         self.at: datetime | None = None
         self.by = ""
         self.summary = ""
 
     def __bool__(self) -> bool:
-        """True once it was told to end."""
+        """Return whether it was told to end."""
         return self.at is not None
 
     def order(self, number: int, _: FrameType | None = None) -> None:
-        """Tell it to end. Only the first time counts. Takes no lock: it runs inside a signal handler."""
+        """Record the order to end; only the first counts. Takes no lock, as it runs inside a signal handler."""
         if self.at is None:
             self.by, self.at = signal.Signals(number).name, datetime.now(UTC)
 
     def check(self) -> None:
-        """Raise RunCancelled once it was told to end."""
+        """Raise RunCancelled if the run was told to end."""
         if self:
             raise RunCancelled("not finished: the run was cancelled")
 
     def bounded(self, body: Callable[[], T], patience: float) -> T:
-        """Do it apart. Once cancelled it has so many seconds left; RunCancelled leaves it to end with this process."""
+        """Run `body` in a thread; once cancelled, wait `patience` seconds, then raise RunCancelled and leave it."""
         done, thread = apart(body)
         while not done.done() and not self:
             wait([done], _HEED_SECONDS)
@@ -59,10 +59,10 @@ class Cancellation:
 
 
 def await_result(future: Future[T]) -> T:
-    """Wait for a result in short turns, so that a signal is heeded.
+    """Wait for a result in short turns, so that signals are handled.
 
-    Python runs a signal's handler in the main thread alone: one that came just before an endless wait began, or to
-    another thread, would be heeded when that wait ends by itself.
+    Python runs signal handlers in the main thread only: a signal that arrives just before an endless wait, or in
+    another thread, would be handled when that wait ends.
     """
     while not future.done():
         wait([future], _HEED_SECONDS)
@@ -70,13 +70,13 @@ def await_result(future: Future[T]) -> T:
 
 
 def apart(body: Callable[[], T]) -> tuple[Future[T], threading.Thread]:
-    """Start it in a thread that keeps no process from ending."""
+    """Run `body` in a daemon thread, which does not keep the process alive."""
     done, context = Future[T](), copy_context()
 
     def run() -> None:
         try:
             done.set_result(context.run(body))
-        except BaseException as error:  # noqa: BLE001  whoever waits for the result gets it
+        except BaseException as error:  # noqa: BLE001  raised by the future's result()
             done.set_exception(error)
 
     thread = threading.Thread(target=run, daemon=True)
@@ -85,16 +85,16 @@ def apart(body: Callable[[], T]) -> tuple[Future[T], threading.Thread]:
 
 
 def still_acts() -> bool:
-    """Whether a step that was left behind is still at work: what belongs to it is given up with this process alone."""
+    """Return whether a step left behind by `bounded` still runs; its resources are freed when this process ends."""
     return any(thread.is_alive() for thread in _left)
 
 
 @contextmanager
 def heeding(cancelled: Cancellation) -> Iterator[None]:
-    """Take SIGTERM and SIGINT as the order to end. Outside the main thread, which alone gets signals, nothing changes.
+    """Handle SIGTERM and SIGINT as the order to end. Changes nothing outside the main thread, which alone gets signals.
 
-    Prefect's worker sends SIGTERM when a run is cancelled, and SIGKILL after 30 s. Prefect's own handler would raise
-    an exception wherever the main thread happens to be.
+    Prefect's worker sends SIGTERM to a cancelled run, and SIGKILL after 30 s. Prefect's own handler would raise an
+    exception wherever the main thread is.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

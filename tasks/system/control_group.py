@@ -1,6 +1,6 @@
-"""Control groups of version 2: where they are mounted, and one group: fill it, freeze it, end all that is in it.
+"""Control groups (cgroup v2): find the mount; create, fill, freeze and kill one group.
 
-An act returns an empty text if it was done, else why not: what the kernel refused belongs in an incident's record.
+Actions return an empty text on success, else the reason, which goes into an incident's record.
 """
 
 import os
@@ -26,17 +26,17 @@ class ControlGroup:
 
     @property
     def frozen(self) -> bool:
-        """Whether somebody has asked for its freeze."""
+        """Whether a freeze was requested."""
         return self._text("cgroup.freeze").strip() == "1"
 
     @property
     def barred(self) -> str:
-        """Why the group is of no use: nobody may be moved here out of the group above. Empty if some may."""
+        """Why no process can be moved here from the parent group; empty if that is possible."""
         usable = os.access(self.place.parent / "cgroup.procs", os.W_OK)
-        return "" if usable else f"{self.place.parent}: nobody may be moved out of it by user {os.geteuid()}"
+        return "" if usable else f"{self.place.parent}: user {os.geteuid()} may not move processes out of it"
 
     def make(self) -> str:
-        """Make the group, or take the one that is there."""
+        """Create the group, or use an existing one."""
         try:
             self.place.mkdir(exist_ok=True)
         except OSError as error:
@@ -44,26 +44,26 @@ class ControlGroup:
         return ""
 
     def add(self, pid: int) -> str:
-        """Move a process here with all its threads. One that has ended is not refused.
+        """Move a process with all its threads here. A process that has ended is no error.
 
-        Nor is a zombie, which the kernel accepts and leaves where it is.
+        Nor is a zombie, which the kernel accepts but does not move.
         """
         return self._write("cgroup.procs", str(pid), ESRCH) if pid > 0 else ""  # 0 would move ourselves
 
     def freeze(self) -> str:
-        """Stop all that is here and below, and all that will come, until `thaw`; SIGCONT does not help them."""
+        """Freeze all processes here and below, and later ones, until `thaw`. SIGCONT does not wake them."""
         return self._set_frozen("1")
 
     def thaw(self) -> str:
-        """Let them run again, except those that a signal has stopped as well. A group that is gone holds nobody."""
+        """Let the processes run again, except those that a signal has stopped too. A missing group is no error."""
         return self._set_frozen("0") if self.place.exists() else ""
 
     def kill(self) -> str:
-        """End all that is here and below with SIGKILL, frozen or not. Refused before Linux 5.14."""
+        """Kill all processes here and below, frozen or not. Fails before Linux 5.14."""
         return self._write("cgroup.kill", "1")
 
     def remove(self) -> str:
-        """Remove the group and those below it, all of them empty."""
+        """Remove the group and those below it, which must be empty."""
         for place, _, _ in os.walk(self.place, topdown=False):
             try:
                 Path(place).rmdir()
@@ -74,10 +74,10 @@ class ControlGroup:
 
     def _set_frozen(self, value: str) -> str:
         if self._text("cgroup.type").strip() == "threaded":
-            return f"{self.place} is threaded: only the group above it that is not can be frozen"
+            return f"{self.place} is threaded: only a group above it that is not threaded can be frozen"
         if reason := self._write("cgroup.freeze", value):
             return reason
-        return "" if self._await(f"frozen {value}") else f"{self.place}: after {_SECONDS:g} s not `frozen {value}`"
+        return "" if self._await(f"frozen {value}") else f"{self.place}: not `frozen {value}` after {_SECONDS:g} s"
 
     def _await(self, line: str) -> bool:
         """Wait until cgroup.events has this line."""
@@ -109,14 +109,14 @@ class ControlGroup:
 
 @dataclass(frozen=True)
 class Hierarchy:
-    """Where version 2 is mounted, and the kernel's name for the group at that place."""
+    """The mount point of cgroup v2, and the kernel's path of the group there."""
 
     place: Path
     root: str = "/"
 
     @classmethod
     def find(cls, mountinfo: str | None = None) -> "Hierarchy | None":
-        """Find the first writable mount; None if there is none."""
+        """Return the first writable mount; None if there is none."""
         text = Path("/proc/self/mountinfo").read_text() if mountinfo is None else mountinfo
         for line in text.splitlines():
             left, _, right = line.partition(" - ")
@@ -127,6 +127,6 @@ class Hierarchy:
         return None
 
     def group(self, path: str) -> ControlGroup | None:
-        """Return the group that the kernel calls by this path; None if it lies outside of what is mounted."""
+        """Return the group of a kernel path; None if it is outside the mount."""
         relative = os.path.relpath(path, self.root) if path.startswith("/") else ".."
         return None if ".." in f"{path}/{relative}".split("/") else ControlGroup(self.place / relative)

@@ -1,4 +1,4 @@
-"""Keep a file as room for what must be written on a full disk (log, journals, manifest), given back bit by bit."""
+"""Reserve disk space in a file for what must be written on a full disk (log, journals, manifest)."""
 
 import errno
 import os
@@ -13,12 +13,12 @@ T = TypeVar("T")
 
 
 def full(error: OSError) -> bool:
-    """Whether it is room that was missing, and nothing else."""
+    """Return whether the error means that the disk or quota is full."""
     return error.errno in _FULL
 
 
 def take(path: Path, size: int) -> bool:
-    """Fill so much of the disk, really and not as a hole; False, and nothing taken, where there is no room for it."""
+    """Allocate `size` bytes, not as a hole. Returns False, and allocates nothing, if there is no room."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError:
@@ -35,7 +35,7 @@ def take(path: Path, size: int) -> bool:
 
 
 def give(path: Path, size: int) -> bool:
-    """Give back at least so much, in whole MiB; False where nothing is left to give."""
+    """Release at least `size` bytes, in whole MiB. Returns False if nothing is left."""
     try:
         left = path.stat(follow_symlinks=False).st_size
         if left:
@@ -46,12 +46,12 @@ def give(path: Path, size: int) -> bool:
 
 
 def give_all(path: Path) -> None:
-    """Give back what is left. Without a reserve this does nothing."""
+    """Release all that is left, if anything."""
     path.unlink(missing_ok=True)
 
 
 def with_reserve(path: Path, size: int, write: Callable[[], T]) -> T:
-    """Write; where the disk is full give back a part of the reserve and write again, as long as there is one."""
+    """Call `write`; on a full disk release a part of the reserve and retry, while there is any."""
     while True:
         try:
             return write()

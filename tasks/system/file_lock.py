@@ -1,4 +1,4 @@
-"""Take the training lock, ask who has it, hand it over, try it as a launcher would (runbook §1)."""
+"""Take the training lock, find its holder, hand it over, try it as a launcher would (runbook §1)."""
 
 import errno
 import fcntl
@@ -27,14 +27,14 @@ _PEER: Final = struct.Struct("3i")
 
 
 _CAREFUL: Final = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-"""Follow no link and never wait: others may write to the folder, and a lease on a file keeps an open waiting."""
+"""Never follow links, never block: others may write to the folder, and a lease would block an open."""
 
 
 def open_lock(lock: Path) -> int:
-    """Open the lock file, without O_CREAT first: in /tmp that can fail on another user's file, even for root.
+    """Open the lock file; without O_CREAT first, which in /tmp fails on another user's file, even for root.
 
-    OSError for a link, a second name of another file, or a device: locked, they would harm somebody else. A pipe in
-    its place is locked as it is, since a launcher meets it too.
+    Raises OSError for a link, a hard link or a device, which must not be locked. A FIFO is accepted, since a launcher
+    would find it too.
     """
     try:
         return _own(lock, os.open(lock, os.O_RDWR | _CAREFUL))
@@ -47,13 +47,14 @@ def _own(lock: Path, descriptor: int) -> int:
     if (stat.S_ISREG(about.st_mode) or stat.S_ISFIFO(about.st_mode)) and about.st_nlink <= 1:
         return descriptor
     os.close(descriptor)
-    raise OSError(errno.EINVAL, "it is no file of its own", str(lock))
+    raise OSError(errno.EINVAL, "it is a link or a device", str(lock))
 
 
 def take(lock: Path, standing: Identity | None = None) -> int | None:
-    """The open lock file, locked unless somebody else has it; None if it cannot be opened at all.
+    """Return the open lock file, locked unless another process holds it; None if it cannot be opened.
 
-    Of a guard that stands it is the one that this guard has open: the lock on it is then ours too, and never free.
+    If `standing` is a running guard, the descriptor is that guard's own: the lock then passes to us without ever being
+    free.
     """
     try:
         descriptor = (handed(standing, lock) if standing else None) or open_lock(lock)
@@ -66,12 +67,12 @@ def take(lock: Path, standing: Identity | None = None) -> int | None:
 
 
 def door(guard: Identity) -> str:
-    """Name the socket at which a guard hands over the lock. It is no file: no folder is needed, and no room."""
+    """Return the name of the socket at which a guard hands over the lock: an abstract one, which needs no file."""
     return f"\0evacuation-guard-{guard.pid}-{guard.start}"
 
 
 def open_door(guard: Identity) -> socket.socket:
-    """Open the socket of this process. OSError if that cannot be done: its successor then has to wait for the lock."""
+    """Open this process's socket. Raises OSError on failure: its successor then has to wait for the lock."""
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(door(guard))
     listening.listen()
@@ -79,7 +80,7 @@ def open_door(guard: Identity) -> socket.socket:
 
 
 def hand_over(listening: socket.socket, descriptor: int) -> None:
-    """Give the open lock file to each process of our own user that asks, for ever: a lock belongs to the open file."""
+    """Send the open lock file to each process of our user that asks, for ever. A flock belongs to the open file."""
     while True:
         asking, _ = listening.accept()
         with asking, suppress(OSError):
@@ -88,9 +89,10 @@ def hand_over(listening: socket.socket, descriptor: int) -> None:
 
 
 def handed(guard: Identity, lock: Path) -> int | None:
-    """Ask a guard for the lock file that it has open; None if that is another file, or if it hands over nothing.
+    """Ask a guard for its open lock file; None if that is another file, or the guard sends none.
 
-    One that is just starting is waited for: it opens its door before it blocks SIGTERM. An older version has no door.
+    Waits for a guard that is just starting, which opens its socket before it blocks SIGTERM. Older versions have no
+    socket.
     """
     deadline = time.monotonic() + _START_SECONDS
     while True:
@@ -122,20 +124,20 @@ def _asked(guard: Identity, lock: Path) -> int | None:
 
 
 def _peer(connection: socket.socket) -> tuple[int, int]:
-    """Pid and user of the process at the other end, as the kernel has noted them."""
+    """Return pid and uid of the process at the other end, by the kernel."""
     pid, user, _ = _PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
     return pid, user
 
 
 def waits(pid: int, lock: Path) -> bool:
-    """Ask the kernel whether a process stands in line for the lock."""
+    """Return whether a process is queued for the lock, by the kernel."""
     return pid in _listed(lock, waiting=True)
 
 
 def has_lock(pid: int, lock: Path) -> bool:
-    """Ask the kernel: the lock's file is open there with a lock on it, and still lies at the path.
+    """Return whether a process has the lock's file open and locked, and the file is still at the path.
 
-    Of a process whose files may not be read, an account without rights learns only whether it took the lock.
+    If the process's files are not readable, the answer is only whether it took the lock, by /proc/locks.
     """
     try:
         wanted = lock.lstat()
@@ -157,14 +159,14 @@ def _locks(pid: int, descriptor: str, wanted: os.stat_result) -> bool:
 
 
 def holder(lock: Path) -> Process | None:
-    """Who has the lock: who took it, by /proc/locks, if it is still open there; else whoever has inherited it."""
+    """Return the process that holds the lock: the one that took it, else one that inherited the open file."""
     took = _listed(lock)
     everyone = (int(name) for name in os.listdir("/proc") if name.isdigit()) if took else ()
     return _first_holder((*took, *everyone), lock)
 
 
 def taker(lock: Path) -> Process | None:
-    """Find the process that took the lock and still has it. None if it is gone, whoever has inherited the open file."""
+    """Return the process that took the lock and still has it; None if it has ended, even if the file was inherited."""
     return _first_holder(_listed(lock), lock)
 
 
@@ -173,10 +175,9 @@ def _first_holder(pids: Iterable[int], lock: Path) -> Process | None:
 
 
 def _listed(lock: Path, *, waiting: bool = False) -> list[int]:
-    """Who took the lock, or who waits for it, by /proc/locks.
+    """Return the pids that took the lock, or wait for it, by /proc/locks.
 
-    The kernel tells it page by page, and passes over some where others were unlocked in between: a reading that finds
-    nobody is not believed at once.
+    The kernel may skip entries while others unlock, so an empty reading is repeated.
     """
     try:
         there = lock.lstat()
@@ -199,7 +200,7 @@ def _pid(waiting: bool, words: list[str], wanted: str) -> int:  # noqa: FBT001  
 
 
 def refuses(lock: Path) -> bool:
-    """Try the lock as a launcher would; what is missing, or is no lock file of its own, refuses nobody."""
+    """Return whether the lock refuses a launcher. A missing file, a link or a device refuses nobody."""
     try:
         descriptor = _own(lock, os.open(lock, os.O_RDONLY | _CAREFUL))
     except OSError:

@@ -1,4 +1,4 @@
-"""Find free ports of this machine, and ask what listens there."""
+"""Find free TCP ports of this machine, and ask HTTP servers."""
 
 import contextlib
 import json
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def free_ports(*services: str, above: int = 0) -> dict[str, int]:
-    """A port a service, below the range that the kernel hands out; the one that lies so far above it is free too."""
+    """Return a port for each service, below the kernel's ephemeral range; the port `above` higher is free too."""
     candidates = random.sample(range(12_000, 22_500), 200)
     free = [port for port in candidates if _free(port) and _free(port + above)]
     return dict(zip(services, free, strict=False))
@@ -27,12 +27,12 @@ def _free(port: int) -> bool:
 
 
 def answers(url: str) -> bool:
-    """Whether there is a good answer."""
+    """Return whether a URL answers with success."""
     return ask(url) is not None
 
 
 def ask(url: str, body: Any = None) -> bytes | None:
-    """The answer's content, None while there is no good one."""
+    """Return the content of the answer; None without a successful one."""
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"})  # noqa: S310  always http
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))

@@ -1,9 +1,8 @@
-"""Run a child process with a log, a readiness condition, and an end that nothing of it escapes.
+"""Run a child process with a log and a readiness check, and end it with all of its process group.
 
-It runs under a keeper: this file started as a script, in a session of its own, with a pipe to us
-as its standard input. When the pipe closes, because we closed it or because we died in any way, the keeper
-ends the part and everything in its process group. A parent-death signal would be simpler, but it follows
-the thread that started the part, and drills start parts from threads that end before them.
+It runs under a keeper: this file as a script, in its own session, with a pipe from us as standard input. When the pipe
+closes, because we closed it or died, the keeper ends the process and its group. A parent-death signal would be simpler,
+but is sent when the thread that started the process ends, and drills start processes from short-lived threads.
 """
 
 import contextlib
@@ -20,41 +19,41 @@ from typing import Final, Self
 _KEEPER: Final = (sys.executable, "-I", "-S", str(Path(__file__).resolve()))
 _POLL_SECONDS: Final = 0.05
 _TAIL: Final = 1500
-_OUTLIVED: Final[list[subprocess.Popen[bytes]]] = []  # referenced for ever: Popen warns of processes that it forgets
+_OUTLIVED: Final[list[subprocess.Popen[bytes]]] = []  # kept alive: Popen warns when one is collected
 
 
 class ManagedProcessError(Exception):
-    """A part did not come up; the message ends with the end of its log."""
+    """A process did not become ready; the message ends with the end of its log."""
 
 
 class ManagedProcess:
-    """A process with a log, a condition that says it is ready, and an end. Use it as a context manager."""
+    """A process with a log and a readiness check. Use it as a context manager."""
 
     name = "part"
     ready_seconds = 30.0
     grace_seconds = 10.0
 
     def __init__(self, folder: Path) -> None:
-        """Keep everything that the part writes in the caller's folder."""
+        """Keep log and data in the caller's folder."""
         self.folder = folder.absolute()
         self.log = self.folder / f"{self.name}.log"
         self._keeper: subprocess.Popen[bytes] | None = None
 
     def command(self) -> Sequence[str]:
-        """What is run."""
+        """Return the command to run."""
         raise NotImplementedError
 
     def environment(self) -> Mapping[str, str]:
-        """What it is run with: ours, without what would turn a Prefect part to somebody else's server."""
+        """Return its environment: ours, without Prefect's variables, which would lead to another server."""
         return {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
 
     def ready(self) -> bool:
-        """Whether the part does its work now."""
+        """Return whether the process is ready."""
         raise NotImplementedError
 
     @property
     def pid(self) -> int:
-        """Pid of the keeper: the leader of the session and group that holds all of the part."""
+        """Pid of the keeper, which leads the session and the process group."""
         return self._running().pid
 
     def _running(self) -> subprocess.Popen[bytes]:
@@ -65,7 +64,7 @@ class ManagedProcess:
         return self._keeper
 
     def start(self) -> None:
-        """Start the part and wait until it is ready."""
+        """Start the process and wait until it is ready. Raises ManagedProcessError after `ready_seconds`."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with self.log.open("ab") as log:
             self._keeper = subprocess.Popen(
@@ -97,7 +96,7 @@ class ManagedProcess:
         return f"expected a ready {self.name}; got {got}. It was stopped. Read {self.log}, which ends:\n{tail}"
 
     def stop(self) -> None:
-        """End the part and all of its process group; harmless if it is gone already."""
+        """End the process and its process group. Idempotent."""
         keeper, self._keeper = self._keeper, None
         if keeper is None:
             return
@@ -110,27 +109,27 @@ class ManagedProcess:
             keeper.wait()
 
     def let_go(self) -> subprocess.Popen[bytes]:
-        """Give the keeper to somebody else, who now holds the pipe; this object is as if it had never started."""
+        """Return the keeper, whose pipe the caller then holds; this object is as if never started."""
         keeper, self._keeper = self._running(), None
         return keeper
 
     def restart(self) -> None:
-        """Stop and start again, on the same data and the same ports."""
+        """Stop and start again, with the same data and ports."""
         self.stop()
         self.start()
 
     def __enter__(self) -> Self:
-        """Start."""
+        """Start the process."""
         self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop, whatever happened."""
+        """Stop the process."""
         self.stop()
 
 
 def outlive(parts: Iterable[ManagedProcess]) -> int:
-    """Leave parts running after us. Returns the pid of a process that holds their pipes: they end when it ends."""
+    """Leave processes running after us. Returns the pid of a process that holds their pipes: they end with it."""
     keepers = [part.let_go() for part in parts]
     pipes = [keeper.stdin.fileno() for keeper in keepers if keeper.stdin]
     holder = subprocess.Popen(
@@ -150,7 +149,7 @@ def outlive(parts: Iterable[ManagedProcess]) -> int:
 
 
 def keep(grace_seconds: float, command: Sequence[str]) -> None:
-    """Run a command until it ends or our standard input closes, then end all of our process group, us included."""
+    """Run a command until it ends or standard input closes, then kill our process group, including us."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL)

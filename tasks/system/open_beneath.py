@@ -1,4 +1,4 @@
-"""Open files below a root that others write to. No link is followed out of it; nothing but regular files is read."""
+"""Open files below a root that others can write to. Follows no link out of it, and reads regular files only."""
 
 import errno
 import os
@@ -9,17 +9,17 @@ from pathlib import Path
 
 
 class NoFile(OSError):
-    """What has the name is no regular file: a pipe, a socket, a device, a folder."""
+    """The name is no regular file: a FIFO, a socket, a device or a folder."""
 
     def __init__(self) -> None:
-        """Say so."""
+        """Set the message."""
         super().__init__(errno.EINVAL, "not a regular file: a pipe, a socket or a device")
 
 
 def real_name(root: bytes, name: bytes) -> bytes | None:
-    """The name below the root that a name really leads to, over links within the root; None if it leads out.
+    """Return the name below the root that a name resolves to; None if it leads out of the root.
 
-    OSError for links without end.
+    Raises OSError for a loop of links.
     """
     if not _may_lead_elsewhere(root, name):
         return os.path.normpath(name)
@@ -31,7 +31,7 @@ def real_name(root: bytes, name: bytes) -> bytes | None:
 
 
 def _may_lead_elsewhere(root: bytes, name: bytes) -> bool:
-    """Whether to follow it from the file system's root on, which costs ten times as much as this."""
+    """Return whether the name needs a full resolution, which costs ten times as much as this check."""
     place, parts = root, name.split(b"/")
     if name.startswith(b"/") or b".." in parts:
         return True
@@ -43,9 +43,9 @@ def _may_lead_elsewhere(root: bytes, name: bytes) -> bool:
 
 
 def open_below(root: bytes, name: bytes) -> int:
-    """Open a regular file without following a link in any of its segments. NoFile for anything else.
+    """Open a regular file without following links in any segment. Raises NoFile for other types.
 
-    That is looked at before it is opened: opening a pipe lets its writer go on, and some devices act on it.
+    Its type is checked before it is opened: opening a FIFO unblocks its writer, and opening some devices has effects.
     """
     *folders, last = name.split(b"/")
     place = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -74,9 +74,9 @@ def _opened(seen: int) -> int:
 
 @contextmanager
 def folder_below(root: bytes, name: bytes) -> Iterator[tuple[int, bytes | None]]:
-    """Open a folder, over links too, for a look at it; and its real name below the root, None if it lies outside.
+    """Open a folder, also over links, and yield it with its real name below the root; None if it is outside.
 
-    Asked of the kernel after it was opened: whoever turns a link meanwhile turns nothing.
+    The kernel tells the name of the opened folder, so changing a link meanwhile has no effect.
     """
     folder = os.open(os.path.join(root, name), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -87,7 +87,7 @@ def folder_below(root: bytes, name: bytes) -> Iterator[tuple[int, bytes | None]]
 
 
 def real_file(root: bytes, name: bytes) -> Path:
-    """The path of a regular file below the root. FileNotFoundError if it is gone, something else, or leads out."""
+    """Return the path of a regular file below the root. Raises FileNotFoundError for anything else."""
     real = real_name(root, name)
     path = os.path.join(os.path.realpath(root), real or b"")
     if real is None or not stat.S_ISREG(os.lstat(path).st_mode):

@@ -1,4 +1,4 @@
-"""Work on many items in parallel, in their order and in bounded memory; how many at a time."""
+"""Process many items in parallel, in order and in bounded memory."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sized
@@ -10,21 +10,21 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 THREADS: Final = 16
-"""Contents at a time: each of them may have some MiB in memory."""
+"""Default number of threads: each item may have some MiB in memory."""
 QUESTIONS: Final = 64
-"""Requests at a time that carry next to nothing: over a network they do little but wait for their answer."""
+"""Threads for requests without content, which mostly wait for the network."""
 _AHEAD: Final = 1024
 _TOGETHER, _ROUNDS = 16, 4
-"""How many a thread takes at once, where there are so many times as many as threads: each handing over costs."""
+"""Items of a batch, if there are so many batches for each thread: submitting each item would cost more."""
 
 
 def side_by_side(act: Callable[[A], B], items: Iterable[A], threads: int = THREADS) -> Iterator[B]:
-    """Do it for many, in their order; only a thousand are begun ahead. The first error ends it, and begins no more."""
+    """Yield `act` of each item, in order. At most a thousand are started ahead; the first error ends it."""
     few = max(1, min(_TOGETHER, len(items) // threads // _ROUNDS)) if isinstance(items, Sized) else 1
     source, failures = iter(items), list[BaseException]()
 
     def unless_failed(item: A) -> B:
-        """What is left out fails as the first did: one that came before it may not have got as far as its act."""
+        """After a failure, raise the same error: an earlier item in the order may not have run."""
         if failures:
             raise failures[0]
         try:

@@ -1,7 +1,7 @@
-"""Raise a process above everything that computes on this machine, or put it back.
+"""Run a process at higher priority than the machine's computations, or reset it.
 
-Nice alone does not help: with sched_autogroup the kernel first divides the processor among sessions, and only then by
-nice within each. Below a control group of its own (a systemd unit) neither counts across groups: there CPUWeight does.
+Nice alone does not suffice: with sched_autogroup the kernel first divides the processor among sessions. In separate
+control groups (systemd units) neither counts across groups: CPUWeight does.
 """
 
 import os
@@ -13,11 +13,11 @@ from typing import Final
 
 NICE: Final = -15
 OOM: Final = -900
-"""Out of reach of the kernel where memory runs out, as far as that goes: a training that fills it is why we run."""
+"""Makes the kernel's OOM killer choose others: a training that fills the memory may be why we run."""
 
 
 def take_priority() -> None:
-    """For this process and what it starts; where the right (SYS_NICE, SYS_RESOURCE) is missing, it goes without."""
+    """Raise the priority of this process and its later children, as far as it has SYS_NICE and SYS_RESOURCE."""
     who = os.getpid()
     with suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, who, NICE)
@@ -26,7 +26,7 @@ def take_priority() -> None:
 
 
 def give_way(pid: int | None = None) -> None:
-    """Take that back for what is a program like any other. Needs no right."""
+    """Reset the priority of an ordinary program. Needs no right."""
     who = pid or os.getpid()
     with suppress(OSError):
         if os.getpriority(os.PRIO_PROCESS, who) < 0:
@@ -37,7 +37,7 @@ def give_way(pid: int | None = None) -> None:
 
 
 def _marks(pid: int) -> Iterable[tuple[str, int]]:
-    """What stands in its files, in /proc; a kernel may lack the first."""
+    """Yield the values of its files in /proc; a kernel may lack autogroup."""
     for name in ("autogroup", "oom_score_adj"):
         with suppress(OSError, ValueError, IndexError):
             yield name, int(Path(f"/proc/{pid}/{name}").read_text().split()[-1])
@@ -49,7 +49,7 @@ def _write(pid: int, name: str, value: int) -> None:
 
 
 def main(command: list[str]) -> None:
-    """Become a program that stands before what computes: `python -m tasks.system.priority prefect server start`."""
+    """Run a command at higher priority: `python -m tasks.system.priority prefect server start`."""
     take_priority()
     os.execvp(command[0], command)  # noqa: S606  no shell is wanted
 

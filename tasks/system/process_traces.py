@@ -1,4 +1,4 @@
-"""Read what processes have open and mapped from /proc: it is too dear for a freeze, and read after it."""
+"""Read open and mapped files of processes from /proc. Too slow for a freeze, so done after it."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -17,7 +17,7 @@ _MODE, _PATH = 1, 5
 
 
 def read_traces(processes: Iterable[Process]) -> dict[Identity, Traces]:
-    """Read those of these processes that are still there; of one that may not be read, only that."""
+    """Return the traces of those processes that still exist, `denied` for unreadable ones."""
     found = {}
     for process in processes:
         with suppress(ProcessLookupError):
@@ -28,7 +28,7 @@ def read_traces(processes: Iterable[Process]) -> dict[Identity, Traces]:
 
 
 def file_id(path: str | Path) -> FileId | None:
-    """Which file a path leads to; None if to none, or if it may not be read."""
+    """Return device and inode of the file that a path leads to; None if there is none, or it is not readable."""
     with suppress(OSError):
         about = os.stat(path)
         return about.st_dev, about.st_ino
@@ -54,7 +54,7 @@ def _read(where: str) -> Traces:
 
 
 def _files(folder: str) -> Iterator[tuple[str, bool]]:
-    """What is open, and whether it may be written to: a link's own mode says how its file was opened (proc(5))."""
+    """Yield open files, and whether each is writable: the mode of the link in /proc shows it (proc(5))."""
     for name in os.listdir(folder):
         with suppress(FileNotFoundError, ProcessLookupError):
             path = os.readlink(f"{folder}/{name}")

@@ -1,4 +1,4 @@
-"""Read processes from /proc, as the kernel shows them. What may not be read stays empty."""
+"""Read processes from /proc. Unreadable fields are empty."""
 
 import os
 import re
@@ -28,12 +28,12 @@ GONE: Final = (FileNotFoundError, ProcessLookupError)
 
 
 def boot_id() -> str:
-    """The kernel's id of this boot: pids and start times mean nothing across boots."""
+    """Return the kernel's id of this boot: pids and start times are valid within one boot."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 def start_of(pid: int) -> int:
-    """Start time of a process in clock ticks since boot. ProcessLookupError if it is gone."""
+    """Return the start time of a process in clock ticks since boot. Raises ProcessLookupError if it has ended."""
     try:
         return int(_stat(pid)[19])
     except GONE as error:
@@ -41,22 +41,22 @@ def start_of(pid: int) -> int:
 
 
 def ticks() -> int:
-    """Now, in clock ticks since boot, as the kernel counts the start of a process."""
+    """Return the current time in clock ticks since boot, as the kernel counts process starts."""
     return int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK"))
 
 
 def began() -> datetime:
-    """When this process was started, by the host's clock."""
+    """Return when this process was started, by the host's clock."""
     return datetime.now(UTC) - timedelta(seconds=age_of(start_of(os.getpid())))
 
 
 def age_of(start: int) -> float:
-    """How long ago that was, in seconds; `start` is in clock ticks since boot."""
+    """Return the seconds since `start`, given in clock ticks since boot."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) - start / os.sysconf("SC_CLK_TCK")
 
 
 def flow_run_of(pid: int) -> str:
-    """The Prefect flow run that a process was started for; empty if none, or if its environment may not be read."""
+    """Return the Prefect flow run that a process was started for; empty if none, or if that is not readable."""
     with suppress(OSError):
         if found := _FLOW_RUN.search(_bytes(place_of(pid), "environ")):
             return found[1].decode()
@@ -64,12 +64,12 @@ def flow_run_of(pid: int) -> str:
 
 
 def listeners(ports: frozenset[int]) -> dict[str, int]:
-    """Sockets that listen on these TCP ports, by the name that they have among a process's open files."""
+    """Return the listening sockets of these TCP ports, by their name among a process's open files."""
     return {name: port for name, port, _ in _listening(ports)}
 
 
 def owners(port: int) -> list[Listener]:
-    """Who listens on a TCP port, by the files that each process has open; where those may not be read, without it."""
+    """Return the listeners on a TCP port with their processes; without a process if its files are not readable."""
     sockets = {name: user for name, _, user in _listening(frozenset({port}))}
     found, seen = [], set[str]()
     for pid in (int(name) for name in os.listdir("/proc") if name.isdigit() and sockets):
@@ -81,7 +81,7 @@ def owners(port: int) -> list[Listener]:
 
 
 def _listening(ports: frozenset[int]) -> Iterator[tuple[str, int, int]]:
-    """Sockets that listen on these ports: the name that each has among open files, its port, its user."""
+    """Yield name, port and uid of each socket that listens on these ports."""
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         with suppress(OSError):
             for line in Path(table).read_text().splitlines()[1:]:
@@ -92,7 +92,7 @@ def _listening(ports: frozenset[int]) -> Iterator[tuple[str, int, int]]:
 
 
 def untouchable(snapshot: Mapping[int, Process], environment: Mapping[str, str] = os.environ) -> set[int]:
-    """Pids that are never touched: what `protected` spares, with the Prefect server of this host that we talk to."""
+    """Return the pids never touched: those of `protected`, and the Prefect server of this host that we use."""
     with suppress(ValueError):
         if port := urlsplit(environment.get("PREFECT_API_URL", "")).port:
             sockets = listeners(frozenset({port}))
@@ -102,20 +102,20 @@ def untouchable(snapshot: Mapping[int, Process], environment: Mapping[str, str] 
 
 
 def read_processes(ports: frozenset[int]) -> dict[int, Process]:
-    """Read every process once, and which of them listen on these ports; those that vanish meanwhile are not in it."""
+    """Read every process once, and which listen on these ports. Processes that end meanwhile are left out."""
     listening = listeners(ports) if ports else None
     found = (read_process(int(name), listening) for name in os.listdir("/proc") if name.isdigit())
     return {process.pid: process for process in found if process}
 
 
 def get_process(identity: Identity) -> Process | None:
-    """Read one process; None if its pid is gone or belongs to another by now."""
+    """Return one process; None if it has ended or its pid was reused."""
     process = read_process(identity.pid)
     return process if process and process.identity == identity else None
 
 
 def read_process(pid: int, listening: Mapping[str, int] | None = None) -> Process | None:
-    """Read one process from /proc; what may not be read stays empty; None if it is gone, or no process but a thread."""
+    """Return one process from /proc; None if it has ended, or the id is a thread's."""
     try:
         stat = _stat(pid)
         if int(stat[6]) & _KERNEL_THREAD:
@@ -152,7 +152,7 @@ def read_process(pid: int, listening: Mapping[str, int] | None = None) -> Proces
 
 
 def _denied(where: int | str) -> bool:
-    """Whether it may not be read where a process works: of one that ends meanwhile there is nothing to read."""
+    """Return whether reading the working directory is denied; False for a process that has ended."""
     try:
         os.readlink(f"/proc/{where}/cwd")
     except PermissionError:
@@ -163,10 +163,10 @@ def _denied(where: int | str) -> bool:
 
 
 def arrivals(last: int) -> tuple[int, list[Process]]:
-    """Read the processes whose pids were given out after `last`, newest first; with the last pid that was given out.
+    """Return the last pid given out, and the processes whose pids were given out after `last`, newest first.
 
-    The kernel tells that one (/proc/loadavg), so this costs microseconds, and meets who lives for a millisecond.
-    Nobody is read where `last` is negative.
+    The kernel reports the last pid in /proc/loadavg, so this costs microseconds, and finds processes that live for a
+    millisecond. With a negative `last` no process is read.
     """
     now = int(Path("/proc/loadavg").read_text().split()[-1])
     first = max(last if last < now else 0, now - _MOST) + 1  # after the highest pid the lowest are given out again
@@ -176,27 +176,27 @@ def arrivals(last: int) -> tuple[int, list[Process]]:
 
 @cache
 def standpoint() -> Standpoint:
-    """Where we look from, which does not change while we live."""
+    """Return our own container, constant for the life of this process."""
     return Standpoint.of(_text("self", "cgroup"), _text(1, "cgroup"), _text("self", "mountinfo"))
 
 
 def _stat(pid: int | str) -> list[str]:
-    """The words of /proc/PID/stat after the name, which may hold anything; the name itself last."""
+    """Return the fields of /proc/PID/stat after the name, which may contain anything; the name is last."""
     before, _, after = _bytes(pid, "stat").rpartition(b")")
     return [*after.decode().split(), before.partition(b"(")[2].decode(errors="backslashreplace")]
 
 
 def place_of(pid: int) -> int | str:
-    """Where in /proc a process shows what it has: one whose main thread has exited, at another thread."""
+    """Return where in /proc to read a process: at another thread if its main thread has exited."""
     with suppress(*GONE):
         return pid if _stat(pid)[0] != "Z" else _living_thread(pid)[0]
     return pid
 
 
 def _living_thread(pid: int) -> tuple[int | str, str]:
-    """Where in /proc a process is found whose main thread has exited, and its state.
+    """Return path and state of a living thread of a process whose main thread has exited.
 
-    As long as others of its threads compute it is no zombie, but only they have its command line, folder and program.
+    Such a process is no zombie, but only its other threads show command line, folder and program.
     """
     with suppress(OSError):
         for thread in os.listdir(f"/proc/{pid}/task"):
@@ -218,7 +218,7 @@ def _text(pid: int | str, name: str) -> str:
 
 
 def _bytes(pid: int | str, name: str) -> bytes:
-    """A file of /proc, in the fewest calls: the guard reads all of them several times a second, for days."""
+    """Read a file of /proc in the fewest system calls: the guard reads all of them several times a second, for days."""
     descriptor = os.open(f"/proc/{pid}/{name}", os.O_RDONLY | os.O_CLOEXEC)
     try:
         parts = []

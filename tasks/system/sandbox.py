@@ -1,7 +1,7 @@
-"""Run a program on a hostile file, which is its stdin: `python -m tasks.system.sandbox LIMITS PROGRAM…`.
+"""Run a program on a hostile file, given as stdin: `python -m tasks.system.sandbox LIMITS PROGRAM…`.
 
-What the program may not do: use the network, write to any file, gain rights, see our environment or our descriptors,
-take more memory or time than it is given, and, as another user, start processes. Standard library alone.
+The program cannot use the network, write files, gain rights, see our environment or descriptors, exceed its memory or
+time, or, as another user, start processes. Standard library only.
 """
 
 import ctypes
@@ -34,7 +34,7 @@ _TCP_SINCE, _TCP = 4, 3
 
 @dataclass(frozen=True)
 class Limits:
-    """What a program may take. `user` and `groups` are who it becomes, the first group its own; None is who we are."""
+    """Limits in seconds and bytes. The program runs as `user` with `groups`, the primary one first; None for ours."""
 
     seconds: float
     memory: int
@@ -44,7 +44,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class SandboxResult:
-    """What came of it: what it printed, how it ended, which walls this host does not have, or why it did not start."""
+    """The program's output and exit code, whether it was late, missing protections, and why it did not start."""
 
     said: bytes
     ended: int
@@ -54,7 +54,7 @@ class SandboxResult:
 
 
 def run_confined(program: Sequence[str], file: BinaryIO, limits: Limits, folder: Path | None = None) -> SandboxResult:
-    """Run it to its end or its deadline, in a session of its own, and in an empty folder if none is given."""
+    """Run a program until it ends or its time is up, in its own session, and in an empty folder by default."""
     with tempfile.TemporaryDirectory(prefix="confined-") as own:
         if limits.user is not None:
             os.chown(own, limits.user, -1)
@@ -92,7 +92,7 @@ def _run(program: Sequence[str], file: BinaryIO, limits: Limits, folder: str) ->
 
 
 def _hear(process: "subprocess.Popen[bytes]", pipes: Sequence[int], seconds: float) -> tuple[list[bytes], bool]:
-    """What it says on each pipe until it ends or is late; whoever it left behind may hold them open for longer."""
+    """Return the output of each pipe, until the program ends or is late. Children may hold the pipes open longer."""
     heard = {pipe: bytearray() for pipe in pipes}
     until = time.monotonic() + seconds
     ended = os.pidfd_open(process.pid)
@@ -112,7 +112,7 @@ def _hear(process: "subprocess.Popen[bytes]", pipes: Sequence[int], seconds: flo
 
 
 def _take(pipe: int, heard: bytearray) -> bool:
-    """Take what is there now; false at its end, or at the limit."""
+    """Read what is available now. Returns False at the end, or at the limit."""
     with suppress(BlockingIOError):
         while len(heard) < _ANSWER_LIMIT:
             if not (said := os.read(pipe, _ANSWER_LIMIT - len(heard))):
@@ -128,7 +128,7 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 
 def main() -> None:
-    """Build the walls, tell which are missing, become the program."""
+    """Set up the protections, report missing ones, then execute the program."""
     given, telling, folder = json.loads(sys.argv[1])
     limits = Limits(**given)
     os.set_inheritable(telling, False)
@@ -154,7 +154,7 @@ def _libc() -> ctypes.CDLL:
 
 
 def _cut_network() -> bool:
-    """A network of its own, without any interface: as root, else where users may make namespaces."""
+    """Enter a network namespace without interfaces: as root, or if users may create namespaces."""
     return any(_libc().unshare(flags) == 0 for flags in (_CLONE_NEWNET, _CLONE_NEWNET | _CLONE_NEWUSER))
 
 
@@ -174,7 +174,7 @@ def _limit(limits: Limits) -> None:
 
 
 def _forbid_writes() -> bool:
-    """Landlock: from here on no file can be made, changed, renamed or removed, and no TCP port reached."""
+    """Use Landlock to deny creating, changing, renaming and removing files, and connecting to TCP ports."""
     libc = _libc()
     abi = libc.syscall(_LANDLOCK_CREATE, None, 0, 1)
     if abi < 1:

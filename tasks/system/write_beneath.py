@@ -1,4 +1,4 @@
-"""Write below a folder that others write to. No link is followed, nothing half written or wrong is ever seen."""
+"""Write below a folder that others can write to. Follows no link, and never shows partial or wrong content."""
 
 import os
 import stat
@@ -14,19 +14,19 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Mismatch(Exception):
-    """What came is not what was promised; nothing was written."""
+    """The content has another digest than promised; nothing was written."""
 
 
 @dataclass(frozen=True)
 class Local:
-    """What a name has here: the digest of a regular file, empty for anything else, and when it was written last."""
+    """A local name: the digest of a regular file (empty for other types), and its modification time."""
 
     sha256: str
     modified: datetime
 
 
 def local(root: Path, name: str) -> Local | None:
-    """What is there; None if nothing is. OSError where a link or a file stands in the way."""
+    """Return what has this name; None if nothing. Raises OSError if a link or file blocks the path."""
     try:
         with _parent(root, name, make=False) as (folder, last):
             found = os.stat(last, dir_fd=folder, follow_symlinks=False)
@@ -43,7 +43,7 @@ def _digest(folder: int, last: str, found: os.stat_result) -> str:
 
 
 def land(root: Path, name: str, pieces: Iterable[bytes], expected: str, modified: datetime | None) -> None:
-    """Write beside, hashing meanwhile, and take the name only if the digest is the expected one. Raises Mismatch."""
+    """Write a temporary file, and rename it if its digest is as expected. Raises Mismatch otherwise."""
     with _parent(root, name, make=True) as (folder, last):
         beside = f".pull-{token_hex(8)}"
         file = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=folder)
@@ -67,7 +67,7 @@ def land(root: Path, name: str, pieces: Iterable[bytes], expected: str, modified
 
 @contextmanager
 def _parent(root: Path, name: str, *, make: bool) -> Iterator[tuple[int, str]]:
-    """The folder that a name lies in, opened step by step from the root on."""
+    """Open the folder of a name, segment by segment from the root."""
     *folders, last = name.split("/")
     place = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -31,7 +31,7 @@ def run_of(
 def run_on(block: Workload, store: Store, incident: str = INCIDENT) -> Iterator[tuple[RunContext, list[Seal]]]:
     """The same of any block."""
     with case_of(block, store, incident=incident) as context:
-        context.incident = read_incident(context.home) or context.incident
+        context.incident = read_incident(context.directory.path) or context.incident
         if not (seals := list(sealed(context))):
             evidence = [made(collect.fn(context, name)) for name in ("logs", "artifacts", "models")]
             seals = [made(seal.fn(context, 1, evidence))]
@@ -47,7 +47,7 @@ def sent(context: RunContext, seals: list[Seal]) -> Sent:
 
 def proven(context: RunContext, seals: list[Seal], *, read_back: bool = False) -> Receipts:
     """Ask the store of every object."""
-    done = made(verify.fn(context, seals, Sent(0, 0, context.place), read_back))
+    done = made(verify.fn(context, seals, Sent(0, 0, context.store.label), read_back))
     assert isinstance(done, Receipts)
     return done
 

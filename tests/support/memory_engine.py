@@ -124,5 +124,5 @@ class MemoryEngine:
 def engine_of(run: RunContext, *there: Container) -> MemoryEngine:
     """Put an engine in memory behind a run's door."""
     engine = MemoryEngine(*there)
-    run.engine = cast("Engine", engine)  # of what an engine can do it lacks what no act needs
+    run.adapters.engine = cast("Engine", engine)  # of what an engine can do it lacks what no act needs
     return engine

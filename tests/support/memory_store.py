@@ -6,7 +6,7 @@ from pathlib import Path
 from threading import Lock
 
 from blocks.contract import absent, read_source, require_digest, require_key, require_removable, settled
-from blocks.port import StoredObject, untold
+from blocks.port import StoredObject, ignore_progress
 from tasks.custody.evidence.parts import Parts
 from tasks.custody.store.promises import KEPT, Promises
 
@@ -37,7 +37,7 @@ class MemoryStore:
         source: Path | bytes,
         sha256: str,
         parts: Parts | None = None,
-        tell: Callable[[int], object] = untold,
+        tell: Callable[[int], object] = ignore_progress,
     ) -> None:
         """Create, or leave what is there."""
         del parts, tell

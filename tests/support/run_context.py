@@ -12,7 +12,7 @@ from blocks.port import Store
 from blocks.workload import Workload
 from tasks.custody.incident.incident import Incident
 from tasks.incident.run_lock import take_ownership
-from tasks.runtime.context import RunContext
+from tasks.runtime.context import RunContext, open_context
 from tasks.system.processes import boot_id
 
 INCIDENT = "IR-20260102T030405Z"
@@ -33,21 +33,21 @@ def case_of(
     assert ownership is not None
     now = datetime.now(UTC)
     about = Incident(incident, "test", socket.gethostname(), boot_id(), now, now, "a test", "the tests")
-    context = RunContext(
+    context = open_context(
         about,
         workload,
         "unused",
         "run-1",
         dry_run=dry_run,
-        ownership=ownership,
+        lock=ownership,
         saved=saved or {"folder": workload.evidence},
     )
     if store:
-        context.store = store
+        context.store.evidence = store
     try:
         yield context
     finally:
-        context.host.release(context.marker)
+        context.adapters.host.release(context.cordon_files.marker)
         context.close()
 
 

@@ -35,11 +35,11 @@ def evacuated(folder: Path, store: Store, key: SigningKey | None, place: Evidenc
         block = small.block(needed=["logs", "models"], containers=[])
         signing = place or EvidenceStore(folder=folder, signing=key)
         with case_of(block, store) as context:
-            context.block = signing
+            context.store.block = signing
             one_run(context, [made(collect.fn(context, name)) for name in NAMES])
         (small.root / "logs/train-20260101_000000.log").write_text("iteration 1\niteration 2\n")
         with case_of(block, store) as context:
-            context.incident, context.block = read_incident(context.home) or context.incident, signing
+            context.incident, context.store.block = read_incident(context.directory.path) or context.incident, signing
             one_run(context, [made(collect.fn(context, name)) for name in NAMES])
     return INCIDENT
 
@@ -47,7 +47,7 @@ def evacuated(folder: Path, store: Store, key: SigningKey | None, place: Evidenc
 def lossy(folder: Path, store: Store, key: SigningKey) -> str:
     """One run that was denied something needed, and says so: PARTIAL. Gives the incident's id."""
     with SmallWorkload(folder) as small, case_of(small.block(needed=["logs"]), store) as context:
-        context.block = EvidenceStore(folder=folder, signing=key)
+        context.store.block = EvidenceStore(folder=folder, signing=key)
         evidence = [made(collect.fn(context, name)) for name in NAMES]
         denied = [replace(each, outcome=Outcome.DENIED, reason="not permitted", needed=True) for each in evidence[:1]]
         one_run(context, [*denied, *evidence[1:]])
@@ -57,7 +57,7 @@ def lossy(folder: Path, store: Store, key: SigningKey) -> str:
 def one_run(context: RunContext, evidence: Sequence[Evidence], **changes: object) -> None:
     """What a run does after the stop, step by step."""
     claim_store.fn(context)
-    seals: list[Seal] = [*sealed(context), made(seal.fn(context, context.volume, evidence))]
+    seals: list[Seal] = [*sealed(context), made(seal.fn(context, context.run.volume, evidence))]
     intact = made(check_seal.fn(context, seals))
     sent = made(offload.fn(context, seals, intact))
     proven = made(verify.fn(context, seals, sent))

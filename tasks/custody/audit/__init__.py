@@ -1,1 +1,1 @@
-"""Laws of an audit: what an incident's objects must be to one another. Nothing here reads a store or trusts input."""
+"""Rules of an audit: how an incident's objects must agree. Accesses no store, and trusts no input."""

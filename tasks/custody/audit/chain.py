@@ -1,4 +1,4 @@
-"""Check the custody log across all segments as one hash chain, however many runs wrote it."""
+"""Check the custody log across all segments as one hash chain."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +14,7 @@ _SEARCHED: Final = 100_000
 
 
 def lines_of(segment: bytes) -> list[bytes]:
-    """A segment's lines, each with its end."""
+    """Return a segment's lines with their ends."""
     return [line + b"\n" for line in segment.removesuffix(b"\n").split(b"\n")] if segment else []
 
 
@@ -27,7 +27,7 @@ def _entry(line: bytes) -> dict[str, Any]:
 
 
 def in_order(segments: Mapping[str, bytes]) -> list[str]:
-    """Keys of the segments in the order in which they were written, by the number of their first line."""
+    """Return the segments' keys in the order of writing, by the number of their first line."""
 
     def first(key: str) -> tuple[int, str]:
         number = _entry(segments[key].split(b"\n", 1)[0]).get("seq")
@@ -37,7 +37,7 @@ def in_order(segments: Mapping[str, bytes]) -> list[str]:
 
 
 def chain(segments: Mapping[str, bytes]) -> Iterator[Finding]:
-    """Each place where a line was dropped, swapped, edited or added, from the very first line on."""
+    """Yield each place where a line was dropped, swapped, edited or added, from the first line on."""
     previous, sequence = log.START, 0
     for key in in_order(segments):
         lines = lines_of(segments[key])
@@ -53,7 +53,7 @@ def chain(segments: Mapping[str, bytes]) -> Iterator[Finding]:
 
 
 def _clock(key: str, lines: Sequence[bytes]) -> Iterator[Finding]:
-    """A clock that was set back is no fault of the chain, but an auditor must know. Of a broken one no time counts."""
+    """Note a clock that was set back: no break of the chain, but an auditor must know."""
     times = [time for line in lines if (time := _time(_entry(line).get("utc")))]
     for before, after in pairwise(times):
         if after < before:
@@ -69,6 +69,6 @@ def _time(text: object) -> datetime | None:
 
 
 def last_verdict(segment: bytes) -> str:
-    """The word that a segment's last entry of a verdict has; empty if it has none."""
+    """Return the word of a segment's last verdict entry; empty if there is none."""
     entries = (_entry(line) for line in islice(reversed(lines_of(segment)), _SEARCHED))
     return next((str(entry.get("word", "")) for entry in entries if entry.get("action") == "verdict"), "")

@@ -1,4 +1,4 @@
-"""Apply all laws of an audit to the documents of one incident."""
+"""Apply all rules of an audit to the documents of one incident."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,11 +37,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Examination:
-    """What the documents say: promises to compare with the objects, and what is to be said of them as they are.
+    """What the documents say: promises to compare with the objects, and findings on the documents themselves.
 
-    `latest` is what latest/ got from this incident, digest by key; it may have changed since. `turns` are the keys of
-    what was told of that. `admitted` are objects that the record itself says never came to the store, `in_place` the
-    keys of files that were sealed where they lay.
+    `latest` is what latest/ got from this incident, digest by key; it may have changed since. `turns` are the keys that
+    the records name of those transactions. `admitted` are objects that the record reports as not stored, `in_place` the
+    keys of files sealed at their source.
     """
 
     promises: Mapping[str, Promise]
@@ -56,7 +56,7 @@ class Examination:
 
 
 class _Reader:
-    """Reads documents, and keeps what was wrong with those that could not be read."""
+    """Reads documents, and collects findings on those that are unreadable."""
 
     def __init__(self, documents: Mapping[str, bytes]) -> None:
         self._documents = documents
@@ -75,7 +75,7 @@ class _Reader:
             return None
 
     def read_each(self, keys: Mapping[K, str], how: Callable[[bytes], T]) -> dict[K, T]:
-        """Those that are there and could be read."""
+        """Return the documents that exist and are readable."""
         read = ((name, self.read(key, how)) for name, key in keys.items())
         return {name: found for name, found in read if found is not None}
 
@@ -83,7 +83,7 @@ class _Reader:
 def examine(
     layout: Layout, keys: Mapping[str, object], documents: Mapping[str, bytes], signers: Sequence[AllowedSigner] | None
 ) -> Examination:
-    """Judge what could be read. `keys` are all keys that belong to the incident, `documents` the content of some."""
+    """Judge the documents. `keys` are all keys of the incident, `documents` the content of those that were read."""
     reader = _Reader(documents)
     records = {number: _record(layout, number, reader, documents) for number in layout.records}
     manifests = reader.read_each({volume: layout.manifest(volume) for volume in layout.volumes}, read_manifest)
@@ -174,9 +174,9 @@ def _volumes_hold(
 
 
 def _chain_holds(layout: Layout, keys: Mapping[str, object], documents: Mapping[str, bytes]) -> Iterator[Finding]:
-    """Without one of its segments a chain cannot be walked; that it was not read is told elsewhere."""
+    """Check the chain if all segments were read; an unread one has its own finding."""
     if unread := [key for key in layout.segments if key in keys and key not in documents]:
-        yield unclear(unread[0], "the custody chain was not walked, for this segment of it could not be read")
+        yield unclear(unread[0], "the custody chain was not checked, because this segment could not be read")
     else:
         yield from chain({key: documents[key] for key in layout.segments if key in documents})
 
@@ -187,10 +187,10 @@ def _known(
     records: Mapping[int, RecordOf],
     manifests: Mapping[int, Manifest],
 ) -> Iterator[str]:
-    """Keys that need no document to name them.
+    """Yield keys that no document needs to name.
 
-    These are the claim, closings, manifests, their signatures, and what lies in a folder whose own document is missing
-    or could not be read: that was told already.
+    These are the claim, closings, manifests, their signatures, and the content of folders whose own document is missing
+    or unreadable, for which there is a finding already.
     """
     yield claim_key(layout.incident)
     for key in layout.signed:

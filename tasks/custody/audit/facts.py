@@ -1,4 +1,4 @@
-"""Read verdict.json back and check that its verdict follows from its receipts."""
+"""Parse verdict.json and check that its verdict follows from its receipts."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ _CLAIMED: Final = ("workload", "host", "boot", "opened_at")
 
 @dataclass(frozen=True)
 class Facts:
-    """What a verdict was made of, as far as it is recorded; `carried_from` names the record that it was taken from."""
+    """The facts that a verdict is based on, as recorded; `carried_from` names the record that it was taken from."""
 
     incident: Incident
     run: str
@@ -40,18 +40,18 @@ class Facts:
 
     @property
     def latest(self) -> tuple[ObjectReceipt, ...]:
-        """What latest/ got from this run."""
+        """Receipts of what latest/ got from this run."""
         return self.promotion.objects if self.promotion else ()
 
     @property
     def turns(self) -> dict[str, str]:
-        """Digests, by key, of what this run has told of its turn of latest/, and of what it kept in it."""
+        """Digests, by key, of this run's transaction of latest/ and of the content that it kept."""
         turn = self.promotion and self.promotion.turn
         return turn.digests if turn else {}
 
 
 def read_facts(data: bytes) -> Facts:
-    """verdict.json, and the claim that this incident must have made. Raises Unreadable, or Older of an old one."""
+    """Parse verdict.json, and build the claim that the incident must have made. Raises Unreadable, or Older."""
     said = document(data)
     if older := [name for name in _ADDED if name not in said]:
         raise Older("the facts of a verdict", f"one without {' and '.join(older)}, as an older version wrote it")
@@ -64,12 +64,12 @@ def read_facts(data: bytes) -> Facts:
 
 
 def read_coverage(data: bytes) -> tuple[Evidence, ...]:
-    """coverage.json of an evidence folder. Raises Unreadable."""
+    """Parse coverage.json of an evidence folder. Raises Unreadable."""
     return typed(tuple[Evidence, ...], attempts(parsed(data)))
 
 
 def judged_again(key: str, facts: Facts) -> Iterator[Finding]:
-    """A verdict may be worse than what is recorded, where a step failed without leaving a receipt; never better."""
+    """Compare the verdict with one computed from its facts. It may be worse, if a step left no receipt, not better."""
     receipts = (*facts.objects, *facts.latest)
     ways = ways_in(facts.pause, facts.challenge)
     again = judge(facts.incident.id, facts.containment, facts.coverage, receipts, ways_in=ways)
@@ -83,7 +83,7 @@ def judged_again(key: str, facts: Facts) -> Iterator[Finding]:
 
 
 def receipts_cover(key: str, facts: Facts, manifests: Mapping[int, Manifest]) -> Iterator[Finding]:
-    """Who says that every object was proven, or lost, must have a receipt of each that the manifests name."""
+    """Check that a VERIFIED or PARTIAL record has a receipt for each object that the manifests name."""
     if facts.verdict.word not in {Word.VERIFIED, Word.PARTIAL}:
         return
     proven = {receipt.key: receipt.sha256 for receipt in facts.objects if receipt.proven or receipt.lost}
@@ -98,9 +98,9 @@ def receipts_cover(key: str, facts: Facts, manifests: Mapping[int, Manifest]) ->
 def coverage_holds(
     key: str, facts: Facts, manifests: Mapping[int, Manifest], sealed: Mapping[int, tuple[Evidence, ...]]
 ) -> Iterator[Finding]:
-    """What was sealed of an attempt stands: a later record must not make a loss of it, nor a success, nor leave it out.
+    """Check that the record keeps every sealed attempt: it may not change its outcome or leave it out.
 
-    Only an attempt that was made again takes the place of an earlier one.
+    Only a repeated attempt replaces an earlier one.
     """
     latest = {item.collector: item.volume for item in sorted(facts.coverage, key=lambda item: item.volume)}
     for item in (item for volume, each in sealed.items() if volume in manifests for item in each):

@@ -1,4 +1,4 @@
-"""Define what an audit says: findings, what it could not prove, and one word."""
+"""Define the result of an audit: findings, what could not be proven, and one word."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ _SHOWN: Final = 300
 
 
 class Severity(StrEnum):
-    """What a finding means for the word, the worst first."""
+    """The effect of a finding on the word, the worst first."""
 
     BROKEN = "broken"
     OPEN = "open"
@@ -19,7 +19,7 @@ class Severity(StrEnum):
 
 
 class AuditWord(StrEnum):
-    """The three outcomes of a validation (as ETSI EN 319 102-1 has them: passed, failed, indeterminate)."""
+    """The three outcomes of a validation (in ETSI EN 319 102-1: passed, failed, indeterminate)."""
 
     PROVEN = "PROVEN"
     BROKEN = "BROKEN"
@@ -28,7 +28,7 @@ class AuditWord(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is not as it should be, or that an auditor must know. `object` is the key that it is about."""
+    """A fault, or a fact that an auditor must know. `object` is the key that it is about."""
 
     severity: Severity
     object: str
@@ -38,34 +38,34 @@ class Finding:
 
     @property
     def summary(self) -> str:
-        """One line, safe for a terminal whatever the bucket holds."""
+        """One line that is safe for a terminal."""
         differs = f": expected {self.expected}; got {self.got}" if self.expected else ""
         return shown(f"{self.severity}: {self.object}: {self.what}{differs}")
 
 
 def shown(text: object, limit: int = _SHOWN) -> str:
-    """Text of a bucket for a person: one line of bounded length, its control characters escaped."""
+    """Return text from a bucket as one printable line of bounded length."""
     safe = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in str(text)[: limit + 1])
     return safe if len(safe) <= limit else f"{safe[:limit]}…"
 
 
 def broken(key: str, what: str, expected: str = "", got: str = "") -> Finding:
-    """The bucket contradicts itself: something was changed, removed or added, or was never true."""
+    """Return a finding for a contradiction: something was changed, removed or added, or was never true."""
     return Finding(Severity.BROKEN, key, what, expected, got)
 
 
 def unclear(key: str, what: str, expected: str = "", got: str = "") -> Finding:
-    """It could not be proven, and could hide something."""
+    """Return a finding for something that could not be proven, and could hide a fault."""
     return Finding(Severity.OPEN, key, what, expected, got)
 
 
 def note(key: str, what: str, expected: str = "", got: str = "") -> Finding:
-    """Worth knowing, and no fault."""
+    """Return a finding that is worth knowing, and no fault."""
     return Finding(Severity.NOTE, key, what, expected, got)
 
 
 def judged(findings: Iterable[Finding]) -> AuditWord:
-    """One contradiction breaks it; what is open keeps it from being proven; a note changes nothing."""
+    """Return BROKEN if any finding is, INDETERMINATE if any is open, else PROVEN. Notes change nothing."""
     worst = {finding.severity for finding in findings}
     if Severity.BROKEN in worst:
         return AuditWord.BROKEN
@@ -74,10 +74,10 @@ def judged(findings: Iterable[Finding]) -> AuditWord:
 
 @dataclass(frozen=True, repr=False)
 class Audit(StepResult):
-    """An incident as its bucket shows it.
+    """The result of an audit of one incident.
 
-    `verdict` is what its last closing says, `signed` who signed, `retained` until when nobody may delete it. `objects`
-    and `size` count what was compared; `deep` tells whether every byte was read back.
+    `verdict` is the last closing's, `signed` names the signers, `retained` the retention. `objects` and `size` count
+    what was compared; `deep` says whether every byte was read back.
     """
 
     incident: str
@@ -93,17 +93,17 @@ class Audit(StepResult):
 
     @property
     def word(self) -> AuditWord:
-        """Computed, never set."""
+        """The word, computed from the findings."""
         return judged(self.findings)
 
     @property
     def is_complete(self) -> bool:
-        """Only a proven incident is a completed audit."""
+        """Whether the incident is proven."""
         return self.word is AuditWord.PROVEN
 
     @property
     def summary(self) -> str:
-        """One line: the word, what it is about, the worst of the findings."""
+        """One line: the word, its subject, the worst finding."""
         read = "every byte read back" if self.deep else "by the store's own digests"
         words = f"{self.word}: {self.objects} objects, {self.size} bytes, {read}; {self.signed}"
         faults = [finding for finding in self.findings if finding.severity is not Severity.NOTE]

@@ -1,4 +1,4 @@
-"""Sort an incident's keys in a bucket into volumes, records and gaps."""
+"""Sort an incident's keys in a bucket into volumes and records, and find gaps."""
 
 import re
 from collections.abc import Collection, Iterable
@@ -26,7 +26,7 @@ _RECORD: Final = re.compile(r"record/(\d{3})/.")
 
 @dataclass(frozen=True)
 class Layout:
-    """The numbers of an incident's evidence folders and of its records, as far as any object of them is there."""
+    """The numbers of an incident's evidence folders and records of which any object exists."""
 
     incident: str
     volumes: tuple[int, ...]
@@ -34,23 +34,23 @@ class Layout:
 
     @property
     def snapshot(self) -> str:
-        """Stamp of the incident's snapshot."""
+        """The time stamp of the incident's snapshot."""
         return self.incident.removeprefix("IR-")
 
     def manifest(self, volume: int) -> str:
-        """Key of a manifest."""
+        """Return the key of a manifest."""
         return evidence_key(self.incident, volume, MANIFEST)
 
     def closing(self, record: int) -> str:
-        """Key of a closing."""
+        """Return the key of a closing."""
         return record_key(self.incident, record, CLOSING)
 
     def verdict(self, record: int) -> str:
-        """Key of a verdict."""
+        """Return the key of a verdict."""
         return record_key(self.incident, record, VERDICT)
 
     def coverage(self, volume: int) -> str:
-        """Key of a coverage statement."""
+        """Return the key of a coverage statement."""
         return evidence_key(self.incident, volume, COVERAGE)
 
     @property
@@ -61,12 +61,12 @@ class Layout:
 
     @property
     def signed(self) -> tuple[str, ...]:
-        """Keys of what is signed: each manifest and each closing."""
+        """Keys of the signed documents: each manifest and each closing."""
         return (*map(self.manifest, self.volumes), *map(self.closing, self.records))
 
     @property
     def documents(self) -> tuple[str, ...]:
-        """Keys of everything whose content says something about other objects, what is signed first."""
+        """Keys of all documents that describe other objects, signed ones first."""
         signatures = (f"{key}{SIGNATURE}" for key in self.signed)
         verdicts = map(self.verdict, self.records)
         coverage = map(self.coverage, self.volumes)
@@ -74,17 +74,17 @@ class Layout:
         return (claim, *self.signed, *signatures, *verdicts, *self.segments, *coverage)
 
     def folder(self, volume: int) -> str:
-        """Prefix of an evidence folder."""
+        """Return the prefix of an evidence folder."""
         return evidence_key(self.incident, volume, "")
 
     def snapshot_folder(self, volume: int) -> str:
-        """Prefix of the snapshot that was filled from an evidence folder."""
+        """Return the prefix of the snapshot of an evidence folder."""
         return snapshot_key(self.snapshot if volume == 1 else f"{self.snapshot}.{volume}", "")
 
     def owns(self, key: str) -> bool:
-        """Whether a key belongs to the incident, so that some document of it must name it.
+        """Return whether a key belongs to the incident, so that one of its documents must name it.
 
-        A stamp with a host at its end may look like that of another incident's supplement: IR-…-gpu.2 is a host's name.
+        A stamp with a host name may look like another incident's supplement: IR-…-gpu.2 is a valid id of a host gpu.2.
         """
         if key.startswith(f"incidents/{self.incident}/"):
             return True
@@ -94,12 +94,12 @@ class Layout:
 
 
 def listings(incident: str) -> tuple[str, ...]:
-    """Prefixes to list: everything of the incident lies below one of them, and some of others."""
+    """Return the prefixes to list. They cover all keys of the incident, and some of others."""
     return f"incidents/{incident}/", f"snapshots/{incident.removeprefix('IR-')}"
 
 
 def laid_out(incident: str, keys: Iterable[str]) -> Layout:
-    """Sort the keys below incidents/ID/ into folders; a number that we would never write is no folder of ours."""
+    """Return the layout of the keys below incidents/ID/. Ignores folders with numbers that we never write."""
     inside = [key.removeprefix(f"incidents/{incident}/") for key in keys if key.startswith(f"incidents/{incident}/")]
     volumes = {int(match[2] or 1) for name in inside if (match := _VOLUME.match(name)) and _ours(match)}
     records = {int(match[1]) for name in inside if (match := _RECORD.match(name))}
@@ -111,5 +111,5 @@ def _ours(match: re.Match[str]) -> bool:
 
 
 def gaps(numbers: Collection[int]) -> tuple[int, ...]:
-    """Numbers below the highest that are missing: they are given one after the other, from 1."""
+    """Return the missing numbers below the highest one, counting from 1."""
     return tuple(sorted(set(range(1, max(numbers, default=0))) - set(numbers)))

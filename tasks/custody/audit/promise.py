@@ -1,4 +1,4 @@
-"""Compare what an incident's documents promise of its objects with what the objects are."""
+"""Compare what an incident's documents say about its objects with the objects themselves."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -10,9 +10,9 @@ from tasks.custody.evidence.parts import contradicted
 
 @dataclass(frozen=True)
 class Promise:
-    """An object as a document names it. `size` is None where the document gives a digest only.
+    """An object as a document describes it. `size` is None if the document gives a digest only.
 
-    `composite` is what a store says of it that took it in the parts that the manifest names, empty without parts.
+    `composite` is the digest by parts that a store reports if it received the manifest's parts; empty without parts.
     """
 
     key: str
@@ -24,12 +24,10 @@ class Promise:
 
 @dataclass(frozen=True)
 class Seen:
-    """An object as the store has it. `sha256` is the store's own word, `read` what its bytes gave when they were read.
+    """An object as the store has it. `sha256` is the store's digest, `read` the digest of its bytes read back.
 
-    `composite` is the store's word where it took the object in parts.
-
-    None of a digest means that it was not to be had; `trouble` says why an object could not be read. Retention is as
-    the store tells it, if it does.
+    `composite` is the store's digest by parts. Digests that are not available are None; `trouble` says why an object
+    could not be read. Retention is as the store reports it.
     """
 
     key: str
@@ -46,13 +44,13 @@ class Seen:
 
 @dataclass
 class Book:
-    """Promises by key; two documents that promise different things of one object are found out."""
+    """Promises by key, and findings on documents that contradict each other."""
 
     promises: dict[str, Promise] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
 
     def add(self, promises: Iterable[Promise]) -> None:
-        """Enter each; the first to name an object is the one that is kept."""
+        """Add promises; the first for a key is kept."""
         for promise in promises:
             first = self.promises.setdefault(promise.key, promise)
             if first.sha256 != promise.sha256:
@@ -61,9 +59,9 @@ class Book:
 
 
 def kept(promise: Promise, seen: Seen, admitted: Severity = Severity.BROKEN) -> Finding | None:
-    """Compare one object with its promise; None if it is what it should be, by all that is known of it.
+    """Compare one object with its promise; returns a finding, or None if they agree.
 
-    `admitted` is less than BROKEN where the record itself says that the object never came to the store.
+    `admitted` is less severe than BROKEN if the record itself reports that the object was not stored.
     """
     if not seen.there:
         what = f"{promise.by} names it, and it is not in the store"
@@ -80,7 +78,7 @@ def kept(promise: Promise, seen: Seen, admitted: Severity = Severity.BROKEN) -> 
 
 
 def _by_parts(promise: Promise, seen: Seen) -> Finding | None:
-    """What the store's digest of the parts is worth where it has none of the whole."""
+    """Judge the store's digest by parts if it has none of the whole."""
     agrees = seen.composite != "" and seen.composite == promise.composite
     if seen.sha256 is None and seen.read is None and not agrees:
         return unclear(promise.key, "the store has no digest of it, and it was not read", promise.sha256, "none")
@@ -91,7 +89,7 @@ def _by_parts(promise: Promise, seen: Seen) -> Finding | None:
 
 
 def unnamed(keys: Iterable[str], named: Mapping[str, object] | frozenset[str]) -> Iterator[Finding]:
-    """Objects that no document names: somebody has put them there."""
+    """Yield a finding for each object that no document names: somebody added it."""
     for key in keys:
         if key not in named:
             yield broken(shown(key), "no document of the incident names it", "no such object", "an object")

@@ -1,4 +1,4 @@
-"""Check the record of each run: its closing against what it closes."""
+"""Check each run's record: its closing against the closed files."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from tasks.custody.store.retention import NOTHING, Retention
 
 @dataclass(frozen=True)
 class RecordOf:
-    """One record as far as it could be read; `closing` is None where the run did not come to it."""
+    """One record as far as it is readable; `closing` is None if the run did not write one."""
 
     number: int
     closing: Closing | None
@@ -27,7 +27,7 @@ class RecordOf:
 
 
 def volume_of(path: str) -> int | None:
-    """Which evidence folder a closing means by evidence.2/manifest.json."""
+    """Return the number of the evidence folder in a closing's path, such as evidence.2/manifest.json."""
     folder, _, name = path.partition("/")
     number = folder.removeprefix("evidence.") if folder.startswith("evidence.") else "1"
     known = name == MANIFEST and number.isdecimal() and len(number) < 4 and folder == volume_folder(int(number))  # noqa: PLR2004
@@ -35,7 +35,7 @@ def volume_of(path: str) -> int | None:
 
 
 def promises_of(layout: Layout, record: RecordOf) -> Iterator[Promise]:
-    """What a closing names, and what follows from the verdict beside it."""
+    """Yield what a closing says about objects, and what follows from the verdict beside it."""
     by = layout.closing(record.number)
     if record.closing:
         for name, sha256 in record.closing.files.items():
@@ -54,15 +54,15 @@ def promises_of(layout: Layout, record: RecordOf) -> Iterator[Promise]:
 
 
 def named_signers(layout: Layout, records: Mapping[int, RecordOf]) -> dict[str, str]:
-    """Fingerprints that closings give of their own signers, by the closing's key."""
+    """Return the fingerprint of the signer that each closing names, by the closing's key."""
     closings = {layout.closing(number): each.closing for number, each in records.items()}
     return {key: each.signer.fingerprint for key, each in closings.items() if each and each.signer}
 
 
 def admitted(records: Mapping[int, RecordOf], in_place: frozenset[str]) -> dict[str, Severity]:
-    """Objects that no run has ever proven, by its own word: lost for want of room, or not yet sent.
+    """Return objects that no record reports as proven: lost for lack of room, or not sent yet.
 
-    `in_place` are the keys of files that were sealed where they lay; no other can be lost like that.
+    `in_place` are the keys of files sealed at their source; only these can be lost.
     """
     receipts = [receipt for each in records.values() if each.facts for receipt in each.facts.objects]
     proven = {receipt.key for receipt in receipts if receipt.proven}
@@ -71,7 +71,7 @@ def admitted(records: Mapping[int, RecordOf], in_place: frozenset[str]) -> dict[
 
 
 def asked(records: Mapping[int, RecordOf]) -> Asked | None:
-    """The strongest retention that any closing asks for: a later run that asks for less takes nothing back."""
+    """Return the strongest retention that a closing asks for: later runs that ask for less do not weaken it."""
     strongest = reduce(Retention.stronger, _retentions(records).values(), NOTHING)
     opened = [each.facts.incident.opened_at for each in records.values() if each.facts]
     return Asked(strongest, max(opened)) if strongest and opened else None
@@ -82,7 +82,7 @@ def _retentions(records: Mapping[int, RecordOf]) -> dict[int, Retention]:
 
 
 def asked_alike(layout: Layout, records: Mapping[int, RecordOf]) -> Iterator[Finding]:
-    """Runs of one incident that asked for different retentions."""
+    """Note runs of one incident that asked for different retentions."""
     said = _retentions(records)
     if len(set(said.values())) > 1:
         told = "; ".join(f"record {number:03d}: {each.summary}" for number, each in said.items())
@@ -91,7 +91,7 @@ def asked_alike(layout: Layout, records: Mapping[int, RecordOf]) -> Iterator[Fin
 
 
 def unclosed(layout: Layout, keys: Mapping[str, object]) -> Iterator[Finding]:
-    """Records without a closing, and numbers that are missing: a run died there, or somebody removed it."""
+    """Yield findings for records without a closing and missing numbers: a run died, or somebody removed them."""
     if not layout.records:
         yield unclear(layout.closing(1), "no run has closed a record", "at least one record", "none")
     for number in gaps(layout.records):
@@ -106,7 +106,7 @@ def unclosed(layout: Layout, keys: Mapping[str, object]) -> Iterator[Finding]:
 
 
 def closing_holds(layout: Layout, record: RecordOf) -> Iterator[Finding]:
-    """A closing, its verdict and its custody segment tell the same."""
+    """Check that closing, verdict and custody segment agree."""
     key, closing, facts = layout.closing(record.number), record.closing, record.facts
     if closing is None:
         return
@@ -134,7 +134,7 @@ def closing_holds(layout: Layout, record: RecordOf) -> Iterator[Finding]:
 
 
 def restated(records: Mapping[int, RecordOf]) -> str:
-    """The verdict of the last closing, in its own words."""
+    """Return the verdict of the last closing, with its message."""
     last = max((number for number, each in records.items() if each.closing), default=None)
     if last is None:
         return "none: no run has closed a record that could be read"
@@ -144,6 +144,6 @@ def restated(records: Mapping[int, RecordOf]) -> str:
 
 
 def vouched_manifests(records: Mapping[int, RecordOf]) -> frozenset[int]:
-    """Evidence folders whose manifest some closing names."""
+    """Return the evidence folders whose manifest a closing names."""
     closings = [each.closing for each in records.values() if each.closing]
     return frozenset(volume for each in closings for path in each.manifests if (volume := volume_of(path)))

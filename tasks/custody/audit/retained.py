@@ -1,4 +1,4 @@
-"""Check Object Lock: whether an incident's objects are kept as it asked."""
+"""Check Object Lock: whether an incident's objects are retained as asked."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from tasks.custody.store.retention import Retention
 
 @dataclass(frozen=True)
 class Asked:
-    """The strongest that any closing says was asked, of an incident that was opened at `since`."""
+    """The strongest retention that any closing asks for; `since` is when the incident was opened."""
 
     retention: Retention
     since: datetime
@@ -20,7 +20,7 @@ class Asked:
 
 @dataclass
 class Retained:
-    """Counts, object by object, what the store says; nothing is kept of the single ones but the first that lacks it."""
+    """Counts what the store says about each object's retention; keeps only the first key for each fault."""
 
     asked: Asked | None
     lacking: Counter[str] = field(default_factory=Counter)
@@ -29,7 +29,7 @@ class Retained:
     earliest: datetime | None = None
 
     def add(self, seen: Seen) -> None:
-        """Take one object that is there. latest/ and what was asked to be kept nowhere is never given here."""
+        """Count one existing object. Not for latest/ and other objects without retention."""
         held = ["legal hold"] if seen.held else []
         self.locks[" and ".join([*([seen.lock] if seen.lock else []), *held]) or "no lock"] += 1
         if seen.retained_until and (self.earliest is None or seen.retained_until < self.earliest):
@@ -43,18 +43,18 @@ class Retained:
 
     @property
     def findings(self) -> Iterator[Finding]:
-        """One for each thing that is lacking, however many objects lack it."""
+        """One finding for each kind of fault, with the number of objects."""
         for reason, count in self.lacking.most_common():
             yield unclear(self.first[reason], f"{reason} ({count} objects)")
 
     @property
     def summary(self) -> str:
-        """In a few words."""
+        """The number of objects by lock."""
         words = ", ".join(f"{count} under {lock}" for lock, count in self.locks.most_common())
         return f"{words}; the first lock ends {self.earliest:%Y-%m-%d %H:%M} UTC" if self.earliest else words
 
     @property
     def unproven(self) -> Iterator[str]:
-        """What an absent lock leaves open."""
+        """What missing locks leave open."""
         if not self.asked:
             yield "That nobody could delete it: the incident does not say that a lock or a hold was asked for."

@@ -1,4 +1,4 @@
-"""Check who signed each manifest and closing, in ssh-keygen's format."""
+"""Check the signature of each manifest and closing, in ssh-keygen's format."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,8 +13,8 @@ from tasks.custody.errors import BadSignature
 from tasks.custody.store.signature import PublicKey, signer
 
 _TIME: Final = re.compile(rb'^  "(?:closed_utc|generated_utc)": "([^"]*)",?$', re.MULTILINE)
-"""Where it stands in canonical JSON; of another spelling the audit says that it is broken."""
-_NOBODY: Final = "Who made this: nobody signed it, and whoever may write to the store could have made it all anew."
+"""The place of the time in canonical JSON; other spellings are reported as broken."""
+_NOBODY: Final = "Who made this: it is unsigned, and anybody who may write to the store could have made all of it."
 _NOT_VOUCHED: Final = (
     "Whose the signing key is: no allowed signers were given, so each signature vouches for itself alone."
 )
@@ -22,19 +22,19 @@ _NOT_VOUCHED: Final = (
 
 @dataclass(frozen=True)
 class Hand:
-    """The key under a document, and whose it is by the auditor's own word; empty where nobody vouches for it."""
+    """The key that signed a document, and its owner by the allowed signers; empty if they do not name it."""
 
     key: PublicKey
     who: str
 
     def __str__(self) -> str:
-        """The name and the fingerprint that ssh-keygen shows."""
+        """Return owner and fingerprint."""
         return f"{self.who} ({self.key.fingerprint})" if self.who else self.key.fingerprint
 
 
 @dataclass(frozen=True)
 class Signatures:
-    """What the signatures of an incident prove."""
+    """What an incident's signatures prove."""
 
     hands: tuple[Hand, ...]
     unsigned: tuple[str, ...]
@@ -44,12 +44,12 @@ class Signatures:
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """What is wrong with single documents, and what is open of all of them."""
+        """Findings on single documents, and on all of them."""
         return *self.faults, *self.unvouched
 
     @property
     def summary(self) -> str:
-        """In a sentence, whatever came out."""
+        """The signers, and whether they are allowed ones."""
         names = ", ".join(dict.fromkeys(shown(str(hand), 120) for hand in self.hands))
         if not names:
             return "not signed"
@@ -58,7 +58,7 @@ class Signatures:
 
     @property
     def unproven(self) -> tuple[str, ...]:
-        """What no signature proves."""
+        """What the signatures do not prove."""
         if not self.hands:
             return (_NOBODY,)
         if not self.vouched:
@@ -73,9 +73,9 @@ def signatures(
     signers: Sequence[AllowedSigner] | None,
     named: Mapping[str, str],
 ) -> Signatures:
-    """Check each; without `signers` against the key that the signature carries itself, which proves no more than that.
+    """Check each signature; without `signers` only against the key in the signature, which does not prove its owner.
 
-    `named` are the fingerprints that closings give of their own signers, by key.
+    `named` are the fingerprints of the signers that closings name, by key.
     """
     hands, unsigned, findings = list[Hand](), list[str](), list[Finding]()
     for key in (key for key in layout.signed if key in documents):
@@ -99,7 +99,7 @@ def signatures(
 
 
 def _unvouched(incident: str, hands: Sequence[Hand]) -> Iterator[Finding]:
-    """Anybody can sign with a key of their own: without allowed signers a signature proves nobody."""
+    """Yield a finding if no allowed signers are given: anybody can sign with a key of their own."""
     keys = dict.fromkeys(hand.key.fingerprint for hand in hands)
     if keys:
         yield unclear(incident, "nobody vouches for the key that signed it", "allowed signers", "none were given")
@@ -122,7 +122,7 @@ def _trusted(key: str, hand: Hand, signers: Sequence[AllowedSigner] | None, name
 
 
 def _time(data: bytes) -> datetime | None:
-    """The time that a document gives itself: ssh-keygen's verify-time. Nobody vouches for it but its signer."""
+    """Return the time that a document states, for ssh-keygen's verify-time. Only its signer vouches for it."""
     try:
         at = datetime.fromisoformat(found[1].decode()) if (found := _TIME.search(data)) else None
     except ValueError:

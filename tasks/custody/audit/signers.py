@@ -1,4 +1,4 @@
-"""Parse ssh-keygen's allowed_signers file: whom an auditor trusts to sign (ssh-keygen(1))."""
+"""Parse ssh-keygen's allowed_signers file: the signers that an auditor trusts (ssh-keygen(1))."""
 
 import base64
 import re
@@ -20,7 +20,7 @@ _EXAMPLE: Final = "As in: evacuation@example.net ssh-ed25519 AAAA…"
 
 @dataclass(frozen=True)
 class AllowedSigner:
-    """One line: who may sign with which key, for what, and when."""
+    """One line: who may sign with which key, for which namespaces, and when."""
 
     who: str
     key: PublicKey
@@ -29,7 +29,7 @@ class AllowedSigner:
     before: datetime | None = None
 
     def may_sign(self, at: datetime | None) -> bool:
-        """Whether a signature of ours by this key counts, made at the time that the document itself gives."""
+        """Return whether this key may sign our documents at the time that the document states."""
         if not _matches(NAMESPACE, self.namespaces):
             return False
         if self.after is None and self.before is None:
@@ -40,20 +40,20 @@ class AllowedSigner:
 
 
 def _matches(name: str, patterns: str) -> bool:
-    """A pattern list as ssh has them: one that is negated outranks the others."""
+    """Match an ssh pattern list: a negated pattern outranks the others."""
     each = patterns.split(",")
     refused = any(_like(name, one[1:]) for one in each if one.startswith("!"))
     return not refused and any(_like(name, one) for one in each if not one.startswith("!"))
 
 
 def _like(name: str, pattern: str) -> bool:
-    """As ssh compares: * and ? stand for something, and no other sign does."""
+    """Match an ssh pattern, in which only * and ? are special."""
     signs = (_WILD.get(sign, re.escape(sign)) for sign in re.sub(r"\*+", "*", pattern))
     return re.fullmatch("".join(signs), name, re.DOTALL) is not None
 
 
 def read_signers(text: str) -> tuple[AllowedSigner, ...]:
-    """Every line of the file. Raises Refused where one says what we would not hold to."""
+    """Parse every line of the file. Raises Refused for options that are not supported."""
     return tuple(
         _signer(line.strip()) for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")
     )
@@ -76,7 +76,7 @@ def _signer(line: str) -> AllowedSigner:
 
 
 def _is_key(kind: str, blob: str) -> bool:
-    """Whether the base64 is whole, and of a key of that kind, which it begins with (RFC 4253 §6.6)."""
+    """Return whether the base64 is a key of that kind, whose name it begins with (RFC 4253 §6.6)."""
     try:
         content = base64.b64decode(blob, validate=True)
     except ValueError:
@@ -91,7 +91,7 @@ def _options(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _time(text: str, line: str) -> datetime:
-    """A date, or a date and time, of the auditor's own zone, or of UTC with a Z at its end."""
+    """Parse a date, with or without time, in local time, or in UTC if it ends in Z."""
     stamp = text.removesuffix("Z")
     form = next((form for form in _STAMPS if len(stamp) == len(datetime(2000, 1, 1, tzinfo=UTC).strftime(form))), "")
     try:

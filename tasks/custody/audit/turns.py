@@ -1,4 +1,4 @@
-"""Check that each transaction of latest/ by an incident is told by one of its records."""
+"""Check that each transaction of latest/ by an incident is named by one of its records."""
 
 from collections.abc import Collection, Iterator
 
@@ -7,17 +7,17 @@ from tasks.custody.evidence.keys import begun_key
 from tasks.custody.store.latest import LatestTransaction
 
 
-def turns_hold(incident: str, told: Collection[str], turns: Collection[LatestTransaction]) -> Iterator[Finding]:
-    """`told` are keys that the incident's records name, `turns` all that could be read."""
-    carried_on = {each.carries_on for each in turns if begun_key(each.number) in told}
+def turns_hold(incident: str, named: Collection[str], turns: Collection[LatestTransaction]) -> Iterator[Finding]:
+    """Yield findings on transactions. `named` are the keys that records name, `turns` all readable transactions."""
+    carried_on = {each.carries_on for each in turns if begun_key(each.number) in named}
     mine = {each.number for each in turns if each.incident == incident}
     for turn in turns:
         key = begun_key(turn.number)
-        if key in told and turn.incident != incident:
+        if key in named and turn.incident != incident:
             yield broken(key, "it is a turn of another incident", incident, shown(turn.incident, 80))
         elif turn.number in mine and turn.number in carried_on:
             yield note(key, "the run that began this turn died, and a later one has carried it on")
-        elif turn.number in mine and key not in told:
+        elif turn.number in mine and key not in named:
             what = "no record tells of this turn of latest/: its run died, or it was put there"
             yield unclear(key, what, "a record of it", turn.summary)
         elif turn.lowered == incident:

@@ -1,4 +1,4 @@
-"""Parse documents from a bucket that may be forged, within limits or not at all."""
+"""Parse documents from a bucket that may be forged, within limits."""
 
 import json
 import re
@@ -22,22 +22,22 @@ T = TypeVar("T")
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 PLAIN: Final = re.compile(r"(?:(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._~%+=@:,-]{1,255}(?:/(?!\Z)|\Z))+")
-"""Names that a store takes and a terminal shows: no segment is empty, "." or ".."."""
+"""Names that are safe for stores and terminals: no segment is empty, "." or ".."."""
 
 _AS_WRITTEN: Final = "canonical JSON (sorted, indented by 2, ASCII) with the fields of a manifest and no other"
 
 
 class Unreadable(Exception):
-    """What a document should have been, and what it is."""
+    """A document is not what it should be."""
 
     def __init__(self, expected: str, got: str) -> None:
-        """Keep both."""
+        """Keep what was expected and what came."""
         super().__init__(f"expected {expected}; got {got}")
         self.expected, self.got = expected, got
 
 
 class Older(Unreadable):
-    """A document of a version that did not tell yet what an audit needs."""
+    """A document of an older version, without the fields that an audit needs."""
 
 
 _Item = tuple[str, str, int, Sha256, int | None, str, str, str, tuple[int, int, tuple[Sha256, ...]] | None]
@@ -52,14 +52,14 @@ def _fields(file: StoredFile) -> tuple[object, ...]:
 
 @dataclass(frozen=True)
 class Named:
-    """Whom a closing names as its signer."""
+    """The signer that a closing names."""
 
     fingerprint: str
 
 
 @dataclass(frozen=True)
 class Closing:
-    """closing.json: what one run vouches for. `signer` is None without a key, `retention` where none was asked."""
+    """closing.json: what one run vouches for. `signer` is None without a key, `retention` if none was asked."""
 
     incident: str
     record: int
@@ -84,7 +84,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def parsed(data: bytes) -> Any:
-    """JSON without anything that two readers could read differently."""
+    """Parse JSON, refusing what two readers could read differently: duplicate names, NaN. Raises Unreadable."""
     try:
         return json.loads(data.decode(), parse_constant=_refuse, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
@@ -92,7 +92,7 @@ def parsed(data: bytes) -> Any:
 
 
 def document(data: bytes) -> dict[str, Any]:
-    """A JSON object in its one canonical spelling, as all that we write."""
+    """Parse a JSON object in canonical form. Raises Unreadable."""
     found = parsed(data)
     if not isinstance(found, dict):
         raise Unreadable("a JSON object", type(found).__name__)
@@ -106,7 +106,7 @@ def document(data: bytes) -> dict[str, Any]:
 
 
 def typed(kind: type[T], value: object, *, strict: bool = False) -> T:
-    """A value of the right shape."""
+    """Return a value validated as `kind`. Raises Unreadable."""
     try:
         found: T = _adapter(kind).validate_python(value, strict=strict or None)  # type: ignore[arg-type]  # hashable
     except (ValidationError, RecursionError) as error:
@@ -116,7 +116,7 @@ def typed(kind: type[T], value: object, *, strict: bool = False) -> T:
 
 @cache
 def _adapter(kind: Any) -> TypeAdapter[Any]:
-    """Made once a kind: the making takes longer than most documents."""
+    """Return the adapter, cached: building one takes longer than validating most documents."""
     return TypeAdapter(kind)
 
 
@@ -132,7 +132,7 @@ def _said(error: ValidationError | RecursionError) -> str:
 
 
 def read_closing(data: bytes) -> Closing:
-    """closing.json; its files lie beside it, and its manifests below the incident."""
+    """Parse closing.json. Its names must be plain, and its retention within limits. Raises Unreadable."""
     found = typed(Closing, document(data))
     for name in (*found.files, *found.manifests):
         if not PLAIN.fullmatch(name):
@@ -143,7 +143,7 @@ def read_closing(data: bytes) -> Closing:
 
 
 def read_manifest(data: bytes | Iterable[bytes]) -> Manifest:
-    """manifest.json, in one or in pieces: every item with a plain name of its own, a size and a digest."""
+    """Parse manifest.json, whole or in pieces. Items have unique plain names, sizes and digests. Raises Unreadable."""
     try:
         said, files = read_rows([data] if isinstance(data, bytes) else data, "items", _item)
         manifest = Manifest(said["incident"], said["volume"], said["generated_utc"], tuple(files))

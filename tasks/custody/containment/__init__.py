@@ -1,1 +1,1 @@
-"""Decisions on processes and containers, and their receipts. Nothing here sends a signal: a snapshot is judged."""
+"""Decisions on processes and containers, and their receipts. Pure: judges a snapshot and sends no signal."""

@@ -1,4 +1,4 @@
-"""Decide which containers belong to the workload and which is ours; define their receipts (runbook §2, §3)."""
+"""Decide which containers belong to the workload and which one we run in; define receipts (runbook §2, §3)."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -28,7 +28,7 @@ _HUB: Final = ("docker.io/library/", "index.docker.io/library/", "library/", "do
 
 @dataclass(frozen=True, order=True)
 class ContainerIdentity:
-    """A container for one of its lives: its full id, and when it was started. The id alone outlives a restart."""
+    """One run of a container: its full id and its start time. The id alone outlives a restart."""
 
     id: str
     started_at: str
@@ -36,10 +36,10 @@ class ContainerIdentity:
 
 @dataclass(frozen=True)
 class Container:
-    """One container as the engine told of it.
+    """One container as the engine describes it.
 
-    `descends_from` holds those of the image names that were asked for, of which the engine says that the container's
-    image is a child. `pid` is its first process, 0 where none runs; `stop_signal` is empty where its image names none.
+    `descends_from` holds the requested image names that the engine reports as ancestors of the container's image. `pid`
+    is its first process, 0 if none runs; `stop_signal` is empty if its image names none.
     """
 
     identity: ContainerIdentity
@@ -63,24 +63,24 @@ class Container:
 
     @property
     def alive(self) -> bool:
-        """True while it may run something, now or at its next restart."""
+        """Whether it runs, or may run again by its restart policy."""
         return self.state in ALIVE
 
     @property
     def summary(self) -> str:
-        """As a person finds it again in `docker ps`."""
+        """Name, short id and image, to find it in `docker ps`."""
         return f"container {self.name} ({self.id[:_SHORT]}, {self.image})"
 
     @property
     def source(self) -> str:
-        """What starts it again when it ends, as far as it tells; empty if nothing that is known of."""
+        """The orchestrator that starts it again when it ends, by its labels; empty if unknown."""
         return next((f"{kind} {self.labels[label]}" for label, kind in _STARTERS.items() if label in self.labels), "")
 
 
 def belongs(container: Container, asked: str) -> bool:
-    """Try one entry of the workload block's `containers`: image=NAME, label=KEY, label=KEY=VALUE or name=NAME.
+    """Return whether a container fits an entry of `containers`: image=NAME, label=KEY, label=KEY=VALUE or name=NAME.
 
-    An image counts by its name, by its id, and, as in `docker ps --filter ancestor`, for the images made from it.
+    An image counts by its name, its id and, as in `docker ps --filter ancestor`, for images built from it.
     """
     kind, _, wanted = asked.partition("=")
     if kind == "image":
@@ -98,14 +98,14 @@ def _is_id(wanted: str, image_id: str) -> bool:
 
 
 def reference(name: str) -> str:
-    """An image's name in full: the engine takes a name without a tag for `latest`, and the Hub for granted."""
+    """Return an image's full name: with the tag `latest` if it has none, and without Docker Hub's prefixes."""
     for prefix in _HUB:
         name = name.removeprefix(prefix)
     return name if _TAGGED.search(name) else f"{name}:latest"
 
 
 def workload_containers(containers: Iterable[Container], asked: Iterable[str], own: str | None) -> list[Container]:
-    """Living containers that belong to the workload; never the one that we run in ourselves."""
+    """Return the living containers of the workload, without the one that we run in."""
     wanted = tuple(asked)
     return [
         container
@@ -115,19 +115,19 @@ def workload_containers(containers: Iterable[Container], asked: Iterable[str], o
 
 
 def container_of(cgroup: str) -> str | None:
-    """Id of the innermost container that a process is in, from the text of /proc/PID/cgroup.
+    """Return the id of the innermost container of a process, from the text of /proc/PID/cgroup.
 
-    Both cgroup versions and both drivers of Docker, podman, and containerd or CRI-O under Kubernetes.
-    A monitor that podman puts beside the container is no part of it.
+    Knows cgroup versions 1 and 2, both cgroup drivers of Docker, podman, and containerd and CRI-O under Kubernetes.
+    podman's monitor beside a container is not part of it.
     """
     found = [match for match in _IN_CGROUP.finditer(cgroup) if _MONITORS not in (match["kind"] or "")]
     return found[-1]["id"] if found else None
 
 
 def own_container(cgroup: str, mounts: str) -> str | None:
-    """Id of the container that we run in, from our own cgroup and /proc/self/mountinfo.
+    """Return the id of the container that we run in, from our cgroup and /proc/self/mountinfo.
 
-    A cgroup namespace hides the id from ourselves; the files that every engine mounts into /etc still tell it.
+    A cgroup namespace hides our own id; the files that every engine mounts into /etc show it.
     """
     found = _OWN_MOUNT.search(mounts)
     return container_of(cgroup) or (found["id"] if found else None)
@@ -135,10 +135,10 @@ def own_container(cgroup: str, mounts: str) -> str | None:
 
 @dataclass(frozen=True)
 class Standpoint:
-    """Where we look from: the container that we run in, and the one that pid 1 runs in, if any.
+    """The container that we run in (`own`) and that of pid 1 (`world`), None if none.
 
-    Run in a container with the host's pids we see two worlds; everything that shares pid 1's container is in none from
-    there. `hidden` says that a cgroup namespace shows us our own container's processes at the top.
+    In a container with the host's pid namespace, processes of other containers are visible. Those in pid 1's container
+    count as in none. `hidden` says that a cgroup namespace shows our own container as the root group.
     """
 
     own: str | None = None
@@ -147,23 +147,23 @@ class Standpoint:
 
     @classmethod
     def of(cls, ours: str, inits: str, mounts: str) -> "Standpoint":
-        """From the cgroups of ourselves and of pid 1, and our mounts."""
+        """Return the standpoint, from the cgroups of this process and of pid 1, and /proc/self/mountinfo."""
         own = own_container(ours, mounts)
         hidden = own is not None and container_of(ours) is None
         shared = hidden and _ABOVE not in inits
         return cls(own, own if shared else container_of(inits), hidden and not shared)
 
     def container(self, cgroup: str) -> str | None:
-        """The container of a process as seen from here."""
+        """Return the container id of a process with this cgroup; None for none, or for pid 1's container."""
         told = container_of(cgroup) or (self.own if self.hidden and cgroup and _ABOVE not in cgroup else None)
         return None if told == self.world else told
 
 
 def gentle_signal_of(container: Container, masks: Masks | None) -> Signals | None:
-    """The signal that ends the container gently: the one that its image names, else SIGTERM, if its init catches it.
+    """Return the signal that ends a container gracefully: its image's, else SIGTERM, else SIGINT, if init handles it.
 
-    The first process of a container is deaf to what it has no handler for: then SIGINT, where that is caught; else
-    none, and the grace would be waited out in vain. Where its masks cannot be read, the first is tried.
+    Pid 1 of a container ignores signals without a handler. None if it handles none of them: waiting for the grace would
+    be in vain. If the masks are not readable, the first is returned.
     """
     named = _named(container.stop_signal) or SIGTERM
     if masks is None:
@@ -172,7 +172,7 @@ def gentle_signal_of(container: Container, masks: Masks | None) -> Signals | Non
 
 
 def _reaches_init(masks: Masks, number: Signals) -> bool:
-    """A handler takes it, or it is blocked and waited for, as tini (`docker run --init`) does."""
+    """Return whether the signal has a handler, or is blocked and waited for, as in tini (`docker run --init`)."""
     return bool((masks.caught | masks.blocked) >> (number - 1) & 1)
 
 
@@ -185,17 +185,17 @@ def _named(stop_signal: str) -> Signals | None:
 
 
 def publishes(about: Mapping[str, Any], port: int) -> bool:
-    """Whether a container is told to publish something under this port of the host, by what the engine knows of it."""
+    """Return whether the container publishes this port of the host, by the engine's `inspect`."""
     bound = (about["HostConfig"].get("PortBindings") or {}).values()
     return any(binding.get("HostPort") == str(port) for bindings in bound for binding in bindings or ())
 
 
 @dataclass(frozen=True)
 class FrozenContainer:
-    """A container of the workload as the freeze found it.
+    """A container of the workload, as the freeze found it.
 
-    `paused_at` is None where the pause did not take: `denied` says why, and is empty if nothing of it ran any more.
-    `stood` says that it was paused when the freeze met it.
+    `paused_at` is None if it was not paused: `denied` is the reason, empty if it had ended. `stood` says that it was
+    already paused.
     """
 
     identity: ContainerIdentity
@@ -211,15 +211,16 @@ class FrozenContainer:
 
     @property
     def summary(self) -> str:
-        """As a person finds it again in `docker ps`."""
+        """Name, short id and image, to find it in `docker ps`."""
         return f"container {self.name} ({self.identity.id[:_SHORT]}, {self.image})"
 
 
 @dataclass(frozen=True)
 class StoppedContainer:
-    """Receipt of one container: the signals it was sent with their times, and how it ended.
+    """Receipt of one stopped container: the signals sent, with times, and how it ended.
 
-    `removed` tells that it vanished with its end (`docker run --rm`); others are left stopped, to be looked into.
+    `removed` says that the engine removed it at its end (`docker run --rm`); other containers stay, stopped, for
+    inspection.
     """
 
     identity: ContainerIdentity
@@ -234,5 +235,5 @@ class StoppedContainer:
 
     @property
     def summary(self) -> str:
-        """Its name, its image, and whether anything of it is left to be looked into."""
+        """Name and image, and whether it was removed."""
         return f"{self.name} ({self.image}){', removed with its end' if self.removed else ''}"

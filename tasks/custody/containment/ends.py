@@ -1,10 +1,10 @@
-"""Define how a member of the workload, a process or a container, ended."""
+"""Define how a process or container of the workload ended."""
 
 from enum import StrEnum
 
 
 class End(StrEnum):
-    """How it ended."""
+    """How a process or container ended."""
 
     STOPPED = "stopped"
     KILLED = "killed"

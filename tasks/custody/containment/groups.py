@@ -1,7 +1,7 @@
-"""Decide which processes can be held by their control group, and from whose group none may be taken. By paths alone.
+"""Decide which processes can be frozen by control group, and from which groups none may be taken. Reads paths only.
 
-A path holds what its maker called a group, and only an engine knows whether a container of that name is its own:
-a false name keeps a process from being held, which is told, and never lets it pass for held.
+A group's path holds a name that its creator chose; only an engine knows whether a container of that name exists. A
+false name keeps a process from being frozen by group, which is reported; it never counts as frozen.
 """
 
 import os
@@ -60,58 +60,58 @@ class Way(StrEnum):
 
 @dataclass(frozen=True)
 class Held:
-    """A control group that an incident has frozen; with an `identity`, one that it has taken this process from."""
+    """A control group that an incident has frozen; with `identity`, the group that this process was moved from."""
 
     group: str
     identity: Identity | None = None
 
 
 def name_of(incident: str, home: PurePath) -> str:
-    """Name the group of an incident, by its folder too: workloads of one host may be evacuated in the same second."""
+    """Return the name of an incident's group. It includes the folder: two workloads may share an incident id."""
     return f"{INCIDENT_PREFIX}{incident}-{sha256(os.fsencode(home)).hexdigest()[:8]}"
 
 
 def places_of(name: str, own: str, user: int) -> tuple[str, ...]:
-    """Paths for a group of this name, best first: at the top, in what the user's own systemd has, in `own`."""
+    """Return candidate paths of the group, best first: at the root, in the user's systemd manager, in `own`."""
     manager = f"/user.slice/user-{user}.slice/user@{user}.service"
     return tuple(f"{top.rstrip('/')}/{name}" for top in ("/", manager, own))
 
 
 def delegated(path: str) -> tuple[str, str]:
-    """Split a group's path into the unit of the system's systemd that it is in, and what is below; empty if in none."""
+    """Split a group's path into its unit of the system's systemd and the rest; ("", "") if it is in none."""
     found = _UNIT.match(path)
     return (found[1], path[found.end() :]) if found else ("", "")
 
 
 def path_of(cgroup: str) -> str:
-    """Return the path of version 2 in the text of /proc/PID/cgroup; empty if there is none."""
+    """Return the cgroup v2 path in the text of /proc/PID/cgroup; empty if there is none."""
     return next((line.removeprefix("0::") for line in cgroup.splitlines() if line.startswith("0::")), "")
 
 
 def within(path: str, top: str) -> bool:
-    """Return whether a group is `top` or lies below it; False if either is not known."""
+    """Return whether a group is `top` or below it; False if either is unknown."""
     return bool(path and top) and f"{path}/".startswith(f"{top.rstrip('/')}/")
 
 
 def keeper_of(path: str) -> str:
-    """Tell whose a group is from which no process may be taken, and how a person drains it; empty if one may."""
+    """Return whose group this is, if no process may be taken from it, and how to drain it; empty if any may."""
     for kind, pattern, drain in _KEPT:
         if found := pattern.search(path):
             name = found.groupdict("").get("name", "")
             if drain is _KUBERNETES:
-                name = name.replace("_", "-")  # systemd spells it so
+                name = name.replace("_", "-")  # systemd escapes it
             line = f"; a person drains it by (手動で退避): {drain.format(name=shlex.quote(name))}" if drain else ""
             return visible(f"it is in the {f'{kind} {name}'.strip()}{line}")
     return ""
 
 
 def alone(members: AbstractSet[int], groups: Mapping[int, str], own: str) -> frozenset[str]:
-    """Choose the groups that can be frozen where they are. `groups` has the path of every process of the host.
+    """Return the groups that can be frozen in place. `groups` has the path of every process of the host.
 
-    Everybody in one and below it, and in the scope of systemd's that it belongs to, is a member. It is not the root,
-    not everybody's, not `own` (the group that we run in) or above it, and no orchestrator's or incident's to manage.
-    Nor is it a service's, which only systemd may freeze: when the main process of one ends that was frozen behind its
-    back, systemd 257 starts ExecStopPost in the frozen group, and waits for it for ever.
+    All processes in such a group, below it, and in its systemd scope are members. It is not the root, not a shared
+    group, not `own` (our group) or above it, and not managed by an orchestrator or incident. A service's group is
+    excluded too, because only systemd may freeze it: if its main process ends while frozen by others, systemd 257
+    starts ExecStopPost in the frozen group and waits for it for ever.
     """
     strangers = {path for pid, path in groups.items() if pid not in members}
     shared = {"/"}.union(_upwards(own), *map(_upwards, strangers))
@@ -127,5 +127,5 @@ def _scope_alone(path: str, shared: AbstractSet[str]) -> bool:
 
 
 def _upwards(path: str) -> set[str]:
-    """Return the group and all above it."""
+    """Return the group and its ancestors."""
     return {str(each) for each in (PurePosixPath(path), *PurePosixPath(path).parents)} if path else set()

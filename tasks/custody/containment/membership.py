@@ -1,4 +1,4 @@
-"""Decide who belongs to the workload, who only looks like it, and who is spared: we, Prefect (runbook §2, §3)."""
+"""Decide which processes belong to the workload, which only resemble it, and which are protected (runbook §2, §3)."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -19,30 +19,30 @@ _SEARCHERS: Final = frozenset(
     {"grep", "egrep", "rg", "ag", "pgrep", "pkill", "ps", "sudo", "su", "doas", "strace", "gdb"}
 )
 EVERYBODYS: Final = frozenset({"systemd", "init", "cron", "crond", "anacron", "atd", "sshd", "login"})
-"""They start everybody's programs."""
+"""Programs that start processes of every user."""
 _KEEPERS: Final = EVERYBODYS | frozenset(
     {"supervisord", "circusd", "runsvdir", "s6-svscan", "monit", "slurmd", "slurmstepd", "dockerd", "containerd"}
 )
-"""What shares a service with one of them may be anybody's."""
+"""Programs that make a service shared: another process in it may belong to anything."""
 _INTERPRETERS: Final = ("python", "pypy")
 _MODULE: Final = re.compile(r"-[A-Za-z]*m")
 _MANY_IN_ONE: Final = frozenset({"busybox", "toybox", "coreutils"})
 _FLAVOUR: Final = re.compile(
     r"\.?(?P<name>.+?)(?:[.-]?\d[\d.]*+|[.-](?:basic|tiny|nox|gtk\d?|athena|lucid|motif|session|auth|rs|static|wrapped))*"
 )
-"""Of one program a host may have several: vim.basic, emacs-nox, bash-5.2, sshd-session, sudo-rs."""
+"""Variants of a program's name on a host: vim.basic, emacs-nox, bash-5.2, sshd-session, sudo-rs."""
 STARTED: Final = "it was started in the root after the freeze"
 _OUR_PROGRAMS: Final = frozenset({"flows.worker", "flows.engine", "flows.by_hand"})
 SERVICE: Final = "service"
-"""The role of who belongs by the service that it sits in alone."""
+"""The role of processes that belong to the workload only by their systemd service."""
 _QUOTERS: Final = _SHELLS | _EDITORS | _SEARCHERS | _MANY_IN_ONE | _MULTIPLEXERS
 
 
 @dataclass(frozen=True)
 class Matcher:
-    """How one part of the workload is recognised: a role, and a regular expression on the full command line.
+    """Recognises one part of the workload: its role, and a regular expression on the full command line.
 
-    Where a user or a port is given, the process must be that user's, or listen there, as well.
+    If `user` or `port` is given, the process must also be that user's, or listen on that port.
     """
 
     role: str
@@ -51,7 +51,7 @@ class Matcher:
     port: int | None = None
 
     def fits(self, process: Process) -> bool:
-        """What it calls itself and, where asked for, whose it is and where it listens. Alone never enough."""
+        """Return whether command line, user and port match. Never sufficient alone: see `recognises`."""
         return (
             self.names(process)
             and self.user in {None, process.user}
@@ -59,16 +59,16 @@ class Matcher:
         )
 
     def names(self, process: Process) -> bool:
-        """What it calls itself, whoever it belongs to and wherever it listens."""
+        """Return whether the command line matches, without regard to user and port."""
         return bool(re.search(self.pattern, process.line))
 
     def recognises(self, process: Process, root: PurePath) -> bool:
-        """It must fit, and also work in, or run from, the workload's root."""
+        """Return whether the process fits, and works in or runs from the workload's root."""
         return rooted(process, root) and self.fits(process)
 
 
 def matchers_of(fields: Mapping[str, Any], user: int | None) -> tuple[Matcher, ...]:
-    """The matchers that a workload block's fields describe; `user` is the number of the account that it names."""
+    """Return the matchers of a workload block's fields; `user` is the uid of the account that it names."""
     return (
         Matcher("api", fields["api_pattern"], user, fields["api_port"]),
         Matcher("training", fields["training_pattern"], user),
@@ -78,14 +78,14 @@ def matchers_of(fields: Mapping[str, Any], user: int | None) -> tuple[Matcher, .
 
 @dataclass(frozen=True)
 class Named:
-    """What a workload block names beside its patterns: services that belong to it, command lines that do not."""
+    """Processes that a workload block names beside its patterns: its services, and unrelated command lines."""
 
     units: tuple[str, ...] = ()
     bystanders: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, fields: Mapping[str, Any]) -> Self:
-        """Those of a block's fields; a block that an older version saved has none."""
+        """Return those of a block's fields; blocks saved by older versions have none."""
         return cls(tuple(fields.get("units") or ()), tuple(fields.get("bystanders") or ()))
 
 
@@ -94,36 +94,36 @@ NOTHING_NAMED: Final = Named()
 
 @dataclass(frozen=True)
 class Member:
-    """A process of the workload: which part of it, and why we think so."""
+    """A process of the workload: its role, and the reason."""
 
     role: str
     why: str
 
 
 def rooted(process: Process, root: PurePath) -> bool:
-    """True if the working directory or the executable lies under the root.
+    """Return whether the working directory or executable is below the root.
 
-    A virtual environment's python is a link to one outside: so the path that it was called by counts as well.
+    The executable of a virtual environment is a link to one outside, so the path it was called by counts too.
     """
     places = (process.cwd, process.executable, *process.command[:1])
     return any(PurePath(place).is_relative_to(root) for place in places if place)
 
 
 def quotes(process: Process) -> bool:
-    """True for a program that may carry the pattern as text without being the workload: a shell, an editor, a grep."""
+    """Return whether the program may carry the pattern as text only: a shell, an editor, grep."""
     return program(process) in _QUOTERS
 
 
 def multiplexes(process: Process) -> bool:
-    """True for a program that holds a person's other work too: its other children are nobody's workload."""
+    """Return whether the program (tmux, ssh) holds a person's other work: its other children are not the workload's."""
     return program(process) in _MULTIPLEXERS
 
 
 def program(process: Process) -> str:
-    """Name of the program that a process runs: of its executable, whatever it is called by.
+    """Return the name of the program that a process runs, from its executable.
 
-    The first word of a command line is what its parent wrote. Where the executable may not be read, the kernel's name
-    of the program has to do.
+    The command line's first word is chosen by the parent, so it does not count. If the executable is not readable, the
+    kernel's short name is used.
     """
     name = PurePath(process.executable).name or process.name.split(" ", 1)[0].rstrip(":")
     found = _FLAVOUR.fullmatch(name)
@@ -131,7 +131,7 @@ def program(process: Process) -> str:
 
 
 def runs_prefect(process: Process) -> bool:
-    """True for what looks like a program of Prefect's: the worker, the server, a flow run. It may be the workload."""
+    """Return whether the process looks like Prefect's worker, server or flow run. It may still be the workload."""
     started = _script(process)
     if started == "uvicorn":
         return any(word.startswith("prefect.server.") for word in process.command)
@@ -143,13 +143,13 @@ def _keeps_others(process: Process) -> bool:
 
 
 def _script(process: Process) -> str:
-    """What an interpreter of Python starts; of another program its name."""
+    """Return the script or package that a Python interpreter runs; for other programs the program's name."""
     name = program(process)
     return _started(process.command[1:]) if name.startswith(_INTERPRETERS) else name
 
 
 def _started(arguments: Iterable[str]) -> str:
-    """The package or script that these arguments of a Python interpreter start."""
+    """Return the package or script that these arguments of a Python interpreter start."""
     words = iter(arguments)
     for word in words:
         if _MODULE.fullmatch(word):
@@ -164,10 +164,10 @@ def _started(arguments: Iterable[str]) -> str:
 
 
 def protected(snapshot: Mapping[int, Process], me: int, servers: Iterable[int] = ()) -> set[int]:
-    """Pids that are never touched: pid 1, ourselves, our ancestors, our own installation's worker and Prefect.
+    """Return the pids never touched: pid 1, ourselves, our ancestors, and the worker and Prefect of our installation.
 
-    Of another installation only the server that we talk to is spared, one of `servers`: any program can call itself
-    Prefect's. Our descendants are not spared: a workload that an ancestor of ours started may be among them.
+    Of other installations only `servers`, the Prefect servers that we use, are protected: any program can name itself
+    Prefect. Our descendants are not: a workload that our ancestor started may be among them.
     """
     protected_pids = {1, me} | ancestry(snapshot, [me])
     protected_pids |= {
@@ -180,12 +180,12 @@ def protected(snapshot: Mapping[int, Process], me: int, servers: Iterable[int] =
 
 
 def _ours(process: Process, me: Process | None) -> bool:
-    """Whether a Python program runs in the same environment as we do: the same executable, called by the same path."""
+    """Return whether a program runs in our Python environment: same executable, called by the same path."""
     return me is None or (process.executable == me.executable and _called(process) == _called(me) != "")
 
 
 def _called(process: Process) -> str:
-    """The path that an interpreter was called by, which tells it where its packages are; empty where it is no path."""
+    """Return the absolute path an interpreter was called by, which decides its packages; empty if it is no path."""
     word = next(iter(process.command), "")
     return str(PurePath(process.cwd, word)) if "/" in word else ""
 
@@ -197,17 +197,17 @@ def members(
     protected_pids: Iterable[int],
     named: Named = NOTHING_NAMED,
 ) -> dict[Identity, Member]:
-    """Every process of the workload, parents before children.
+    """Return every process of the workload, parents before children.
 
-    A matching program that merely quotes (a shell, an editor) counts only as the parent of another match.
-    A descendant of a match belongs to it, whatever its command line says, and so does who sits in a service of the
-    workload. Those that the block excuses do not, nor what descends from the workload through one of them alone. One in
-    a container is none of them: it is frozen and ended through its container only.
+    A matching program that only quotes the pattern (a shell, an editor) counts if it is the ancestor of another match.
+    Descendants of a match belong to it whatever their command line, and so do processes in a service of the workload.
+    The block's `bystanders` do not, nor descendants connected to the workload only through one of them. Processes in
+    containers are left out: they are frozen and stopped through their container.
     """
     known, protected_now = tuple(matchers), frozenset(protected_pids)
-    spared = excused(snapshot, known, root, named)
-    untouchable = protected_now | spared
-    below = {pid: process for pid, process in snapshot.items() if pid not in spared} if spared else snapshot
+    excused_pids = excused(snapshot, known, root, named)
+    untouchable = protected_now | excused_pids
+    below = {pid: process for pid, process in snapshot.items() if pid not in excused_pids} if excused_pids else snapshot
     found: dict[int, Member] = {}
     for matcher in known:
         family = _family(below, matcher, root, untouchable)
@@ -229,10 +229,10 @@ def members(
 def excused(
     snapshot: Mapping[int, Process], matchers: Iterable[Matcher], root: PurePath, named: Named
 ) -> frozenset[int]:
-    """Pids of those that the block's `bystanders` name: told, never signalled, and no contradiction.
+    """Return the pids that the block's `bystanders` name: reported, never signalled, and no contradiction.
 
-    What matches the workload's own patterns in its root, or where that may not be read, is not excused: a command line
-    is in the hands of who is contained.
+    A process that matches the workload's own patterns in its root, or whose root is not readable, is not excused: the
+    contained processes could choose such a command line.
     """
     if not named.bystanders:
         return frozenset()
@@ -248,7 +248,7 @@ def excused(
 def _family(
     snapshot: Mapping[int, Process], matcher: Matcher, root: PurePath, protected_pids: frozenset[int]
 ) -> set[int]:
-    """Processes that match by themselves."""
+    """Return the processes that match by themselves."""
     matched = {
         process.pid: process
         for process in snapshot.values()
@@ -263,18 +263,18 @@ def _family(
 
 
 def _only_quotes(process: Process, root: PurePath) -> bool:
-    """A program of the workload's own is no shell or editor of the host, whatever its file is called."""
+    """Return whether it is a shell or editor of the host. Programs below the root are always the workload's."""
     return quotes(process) and not PurePath(process.executable).is_relative_to(root)
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What a look at the whole host says of the workload.
+    """What a survey of the whole host says about the workload.
 
-    `alive` contradicts "nothing of the workload runs", with the reason, whoever it belongs to. Of these `suspects` are
-    no members by the patterns: the reason is the fact that ties them. `bystanders` only match, or only work in the
-    root: they are left alone, but a person should know of them. `excused` are the block's `bystanders`, and shells and
-    editors, that one of these would be said of. `unread` may not be looked into.
+    `alive` contradicts "nothing of the workload runs", with the reason. `suspects` are those of `alive` that match no
+    pattern, with the fact that ties each to the workload. `bystanders` only match or only work in the root: left alone,
+    but reported. `excused` are the block's `bystanders`, and shells and editors, that one of these would apply to.
+    `unread` may not be inspected.
     """
 
     alive: dict[Identity, str]
@@ -294,16 +294,15 @@ def survey(  # noqa: PLR0913, PLR0917  each is one thing that a look depends on
     named: Named = NOTHING_NAMED,
     facts: Facts = NO_FACTS,
 ) -> Survey:
-    """Look for life. `since` is the moment of the first freeze in clock ticks since boot.
+    """Find processes of the workload on the host. `since` is the first freeze in clock ticks since boot.
 
-    What is in one of these `containers` is looked for there. In a container that nobody named, a match is told.
-
-    Excluded ones that match are told as well: sparing them does not make them harmless. Shells and editors are
-    nobody's workload; one of another user's that matches is told, since its executable may not be read. Whom the block
-    tells apart by user or port from what it names is told, whatever else ties it.
+    Processes in one of the given `containers` are left to the containers' check. A match in an unnamed container is
+    reported. Excluded processes that match are reported too: excluding them does not make them harmless. Shells and
+    editors are not the workload's, but one of another user that matches is reported, as its executable is not readable.
+    A process that a matcher rejects only by user or port is reported, whatever else ties it.
     """
     known, untouchable, inside_of = tuple(matchers), frozenset(excluded_pids), frozenset(containers)
-    spared = excused(snapshot, known, root, named)
+    excused_pids = excused(snapshot, known, root, named)
     alive: dict[Identity, str] = {}
     suspects: dict[Identity, str] = {}
     bystanders, left, unread = [], [], []
@@ -311,21 +310,21 @@ def survey(  # noqa: PLR0913, PLR0917  each is one thing that a look depends on
         if not process.alive or process.container in inside_of:
             continue
         fits, inside = any(matcher.fits(process) for matcher in known), rooted(process, root)
-        ours = process.pid in untouchable
+        excluded = process.pid in untouchable
         told_apart = not fits and any(matcher.names(process) for matcher in known)
-        tie = "" if ours or told_apart else facts.tie(process, root)
-        if process.pid in spared:
-            left += [process] if not ours and (fits or inside or tie) else []
+        tie = "" if excluded or told_apart else facts.tie(process, root)
+        if process.pid in excused_pids:
+            left += [process] if not excluded and (fits or inside or tie) else []
         elif _only_quotes(process, root) and unit_of(process.cgroup) not in named.units:
             bystanders += [process] if fits and process.placeless else []
-            left += [process] if not ours and (inside or tie) else []
-        elif reason := _contradiction(process, fits, inside, ours, named):
+            left += [process] if not excluded and (inside or tie) else []
+        elif reason := _contradiction(process, fits, inside, excluded, named):
             alive[process.identity] = reason
-        elif fact := _suspicion(process, inside and not ours, since, tie):
+        elif fact := _suspicion(process, inside and not excluded, since, tie):
             suspects[process.identity] = fact
         else:
-            bystanders += [process] if fits != inside and not ours else []
-            unread += [process] if not ours and facts.unread(process, root) else []
+            bystanders += [process] if fits != inside and not excluded else []
+            unread += [process] if not excluded and facts.unread(process, root) else []
     return Survey(alive | suspects, tuple(bystanders), suspects, tuple(left), tuple(unread))
 
 
@@ -333,11 +332,11 @@ def _contradiction(process: Process, fits: bool, inside: bool, excluded: bool, n
     if fits and inside:
         if process.container:
             return f"it matches, {_in_a_container(process.container)}"
-        return "it is ours to spare, and matches" if excluded else "it matches"
+        return "it is protected, and matches" if excluded else "it matches"
     if process.container:
         return ""
     if fits and process.placeless:
-        return f"it matches, it is user {process.user}'s, and where it works may not be read"
+        return f"it matches, is user {process.user}'s, and its working directory is not readable"
     if named.units and not excluded and (unit := unit_of(process.cgroup)) in named.units:
         return f"it sits in {unit}, which `units` names"
     return ""

@@ -1,4 +1,4 @@
-"""Who a newcomer is to the guard, and what a stop does with one. Pure decisions over a snapshot."""
+"""Classify processes that appear after the freeze, for the guard and the stop. Pure decisions on a snapshot."""
 
 from collections.abc import Callable, Collection, Container, Mapping
 from enum import Enum, auto
@@ -10,9 +10,9 @@ from tasks.custody.containment.source import restarted
 def in_hand(
     snapshot: Mapping[int, Process], frozen: Collection[Identity], *, run_lives: Callable[[], bool]
 ) -> set[int]:
-    """Pids that are a run's to thaw and to end: whom it has frozen, and the copies that these are forking.
+    """Return the pids that the run has to thaw and end: the processes it froze, and copies that these are forking.
 
-    If the run has died, who still stands is left to the next one, and who runs is in nobody's hand.
+    If the run has died, frozen processes are left to the next run; running ones are left to the guard.
     """
     held = pids_of(snapshot, frozen)
     running = {pid for pid in held if not snapshot[pid].stopped} | copies(snapshot, held)
@@ -20,7 +20,7 @@ def in_hand(
 
 
 class Newcomer(Enum):
-    """What becomes of it: it is ended with the others, frozen for the watch to tell of, or not touched."""
+    """What is done with a newcomer: end it with the others, leave it frozen for the watch to report, or leave it."""
 
     TAKEN_IN = auto()
     TOLD = auto()
@@ -34,10 +34,10 @@ def classify_newcomer(
     kin: Mapping[int, Identity],
     protected_pids: Container[int],
 ) -> Newcomer:
-    """Decide on a process that was started during the stop. `kin` is, by pid, what descends from the stopped.
+    """Decide on a process started during the stop. `kin` maps pids to identities of descendants of stopped processes.
 
-    What a supervisor has started again is left to the watch: killed here, it would only come back. What somebody else
-    has started in the root, and is no member, is not ours to end: a person may copy files.
+    A process that a supervisor restarted is left to the watch: killed here, it would come back. A process that somebody
+    else started in the root, and that is no member, is left alone: a person may be copying files.
     """
     process, known = snapshot[identity.pid], kin.get(identity.pid) == identity
     if identity.pid in protected_pids or process.container or not process.alive:

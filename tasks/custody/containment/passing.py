@@ -1,4 +1,4 @@
-"""Decide what processes that come and go mean where none was found alive."""
+"""Decide whether short-lived processes contradict containment when no living one was found."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import PurePath
@@ -18,11 +18,11 @@ def come_and_gone(  # noqa: PLR0913, PLR0917  each is one thing that a look depe
     excluded_pids: Iterable[int],
     since: int,
 ) -> dict[Identity, str]:
-    """Which of these short-lived processes contradict "nothing of the workload runs", with the reason; none if few.
+    """Return short-lived processes that contradict "nothing of the workload runs", with reasons; none if under three.
 
-    A chain of forks, of which each generation is gone before it can be stopped, is met like this and not otherwise.
-    What a shell that lives runs in the root, and does not match, is a person's: it says nothing. `since` is the moment
-    of the first freeze in clock ticks since boot.
+    This detects a chain of forks in which each generation ends before it can be stopped. Unmatched processes that a
+    living shell runs in the root are a person's and do not count. `since` is the first freeze in clock ticks since
+    boot.
     """
     known = tuple(matchers)
     met = {process.pid: process for process in passed}

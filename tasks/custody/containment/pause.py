@@ -1,4 +1,4 @@
-"""Decide what on Prefect's side the cordon pauses; define the receipt of the pause (runbook §1)."""
+"""Decide what the cordon pauses in Prefect; define the receipts of pause and release (runbook §1)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,19 +20,19 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, order=True)
 class Launcher:
-    """Something of Prefect's that starts runs. The name is flow/deployment, pool/queue, or the pool's."""
+    """A Prefect object that starts runs. The name is flow/deployment, pool/queue, or the pool's."""
 
     kind: Kind
     name: str
 
     def __str__(self) -> str:
-        """As people name it."""
+        """Return kind and name, for messages."""
         return f"{self.kind} {self.name}"
 
 
 @dataclass(frozen=True)
 class LauncherState:
-    """A launcher as the server shows it. `paused` is None where it could not be asked; `reason` says why."""
+    """A launcher as the server shows it. `paused` is None if the server could not be asked; `reason` says why."""
 
     launcher: Launcher
     paused: bool | None
@@ -41,7 +41,7 @@ class LauncherState:
 
 @dataclass(frozen=True, repr=False)
 class Pause(StepResult):
-    """The launchers that the workload names, after the pause; `before` are those that were paused before us."""
+    """The launchers that the workload names, after the pause; `before` were already paused."""
 
     states: tuple[LauncherState, ...]
     before: tuple[Launcher, ...] = ()
@@ -49,7 +49,7 @@ class Pause(StepResult):
 
     @property
     def open(self) -> tuple[str, ...]:
-        """Each launcher that may still start training, with the reason."""
+        """Launchers that may still start training, with the reason."""
         return tuple(
             f"{state.launcher} is not paused: {state.reason or 'the server says so'}"
             for state in self.states
@@ -58,12 +58,12 @@ class Pause(StepResult):
 
     @property
     def is_complete(self) -> bool:
-        """True if every launcher is paused."""
+        """Whether every launcher is paused."""
         return not self.open
 
     @property
     def summary(self) -> str:
-        """In a few words."""
+        """The paused launchers and those still open."""
         if self.reason or not self.states:
             return self.reason or "the workload names nothing of Prefect's to pause"
         paused = ", ".join(str(state.launcher) for state in self.states if state.paused)
@@ -73,24 +73,24 @@ class Pause(StepResult):
 
 @dataclass(frozen=True, repr=False)
 class Resume(StepResult):
-    """The launchers that we had paused, after the release; `kept` were paused before us and stay so."""
+    """The launchers that we had paused, after the release; `kept` were paused before and stay paused."""
 
     states: tuple[LauncherState, ...]
     kept: tuple[Launcher, ...] = ()
 
     @property
     def left(self) -> tuple[LauncherState, ...]:
-        """Those that are not known to start runs again; one that is gone needs no release."""
+        """Launchers not known to start runs again. One that no longer exists needs no release."""
         return tuple(state for state in self.states if state.paused is not False and state.reason != UNKNOWN)
 
     @property
     def is_complete(self) -> bool:
-        """True if everything that we had paused starts runs again."""
+        """Whether everything that we had paused starts runs again."""
         return not self.left
 
     @property
     def summary(self) -> str:
-        """In a few words."""
+        """The resumed launchers and those still paused."""
         resumed = ", ".join(str(state.launcher) for state in self.states if state.paused is False)
         kept = ", ".join(map(str, self.kept))
         words = [f"resumed: {resumed}"] * bool(resumed) + [f"paused before us, so left: {kept}"] * bool(kept)
@@ -99,11 +99,11 @@ class Resume(StepResult):
 
 
 def launchers(deployments: list[str], queues: list[str], pools: list[str]) -> tuple[Launcher, ...]:
-    """What a workload block names, each once."""
+    """Return the launchers that a workload block names, without duplicates."""
     named = {Kind.DEPLOYMENT: deployments, Kind.QUEUE: queues, Kind.POOL: pools}
     return tuple(dict.fromkeys(Launcher(kind, name) for kind, names in named.items() for name in names))
 
 
 def with_first_seen(prior: Mapping[Launcher, bool], seen: tuple[LauncherState, ...]) -> dict[Launcher, bool]:
-    """Whether each was paused before us: what was written down first counts, for later we only see our own pause."""
+    """Return whether each launcher was paused before us. The first record counts: later ones may see our own pause."""
     return {state.launcher: state.paused for state in seen if state.paused is not None} | dict(prior)

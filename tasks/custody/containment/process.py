@@ -1,4 +1,4 @@
-"""Define a process and its kin; decide the order of the freeze and the signal of the stop (runbook §2, §3)."""
+"""Define a process and its relatives; decide the order of the freeze and the signal of the stop (runbook §2, §3)."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -11,14 +11,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, order=True)
 class Identity:
-    """A process for its whole life: pid and start time in clock ticks since boot. A pid alone is reused."""
+    """A process, unambiguous during a boot: pid and start time in clock ticks since boot. A pid alone is reused."""
 
     pid: int
     start: int
 
     @classmethod
     def of(cls, row: Any) -> Self | None:
-        """The process that a row of a journal or a marker names; None if it names none."""
+        """Return the process that a row of a journal or marker names; None if it names none."""
         try:
             about = row.get("identity", row)
             return cls(int(about["pid"]), int(about["start"]))
@@ -27,7 +27,7 @@ class Identity:
 
 
 NOBODY: Final = Identity(-1, -1)
-"""Stands for a process that was never started: no kernel gives this pid, so nobody is it or descends from it."""
+"""Stands for a process that was never started: the kernel never gives this pid."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Masks:
     caught: int = 0
 
     def heeds(self, number: Signals) -> bool:
-        """True if the signal would reach the process: neither blocked nor ignored."""
+        """Return whether the signal reaches the process: neither blocked nor ignored."""
         return not (self.blocked | self.ignored) >> (number - 1) & 1
 
 
@@ -47,12 +47,11 @@ class Masks:
 class Process:
     """One process as it was seen. `state` is the letter of /proc/PID/stat.
 
-    Unreadable fields are empty; `placeless` says that cwd and executable may not be read at all: it is another user's.
-    `cgroup` is the process's control group as the kernel names it, and `container` the id of the container that it is
-    in as seen from here; `ports` are those watched ones that it listens on. A `forked` one is the copy of its parent
-    that it was made as: it has not become another program by exec. `name` is the kernel's short name of its program,
-    which everybody may read, and which the process itself can change. `group` and `session` are the pids of those who
-    made its process group and session, which all their descendants inherit that do not make one of their own.
+    Unreadable fields are empty. `placeless` says that cwd and executable may not be read, as of another user's process.
+    `cgroup` is the text of /proc/PID/cgroup, `container` the id of its container as seen from here; `ports` are those
+    of the watched ports on which it listens. `forked` says that it has not called exec since its parent forked it.
+    `name` is the kernel's short name, readable by everybody and settable by the process. `group` and `session` are the
+    ids of its process group and session, inherited by descendants that create none of their own.
     """
 
     identity: Identity
@@ -79,38 +78,38 @@ class Process:
 
     @property
     def line(self) -> str:
-        """The command line that a pattern is tried on; its beginning, for a hostile one must not hold up a freeze.
+        """The command line for patterns: one line of at most 16384 characters, so that a hostile one delays no freeze.
 
-        It is one line, whatever an argument holds: no `.*` stops at a line break in it.
+        Line breaks in arguments become spaces: `.*` would stop at them.
         """
         return " ".join(self.command)[:_LINE].replace("\n", " ")
 
     @property
     def alive(self) -> bool:
-        """False for a zombie: it computes nothing and holds nothing."""
+        """Whether it is no zombie: a zombie computes nothing and holds nothing."""
         return self.state not in {"Z", "X", "x"}
 
     @property
     def stopped(self) -> bool:
-        """True while it stands, by a signal or for a tracer."""
+        """Whether it is stopped, by a signal or a tracer."""
         return self.state in {"T", "t"}
 
 
 @dataclass(frozen=True)
 class Listener:
-    """Who listens on a port: the user that opened the socket, and the process where it may be seen."""
+    """The listener on a port: the user that opened the socket, and the process if it is visible."""
 
     user: int
     process: Process | None = None
 
 
 def pids_of(snapshot: Mapping[int, Process], identities: Collection[Identity | None]) -> set[int]:
-    """Pids at which the snapshot shows exactly these processes: a pid alone may be another's by now."""
+    """Return the pids at which the snapshot shows exactly these processes: a pid alone may be reused."""
     return {pid for pid, process in snapshot.items() if process.identity in identities}
 
 
 def descendants(snapshot: Mapping[int, Process], roots: Iterable[int]) -> set[int]:
-    """Pids of all children, their children and so on; without the roots."""
+    """Return the pids of all children, their children and so on, without the roots."""
     children: dict[int, list[int]] = {}
     for process in snapshot.values():
         children.setdefault(process.parent, []).append(process.pid)
@@ -125,40 +124,40 @@ def descendants(snapshot: Mapping[int, Process], roots: Iterable[int]) -> set[in
 
 
 def family(snapshot: Mapping[int, Process], identities: Collection[Identity | None]) -> set[int]:
-    """Pids of these processes and of all that descends from them; nobody of one that is gone."""
+    """Return the pids of these processes and their descendants; none for a process that has ended."""
     there = pids_of(snapshot, identities)
     return there | descendants(snapshot, there)
 
 
 def copies(snapshot: Mapping[int, Process], pids: Iterable[int]) -> set[int]:
-    """Pids of the copies that these, as long as they live, have forked of themselves.
+    """Return the pids of forks of these living processes that have not called exec yet.
 
-    Each helper is one at first, with the command line of whom it helps, and that one waits for its exec.
+    Every subprocess starts as such a fork, with its parent's command line, and the parent waits for its exec.
     """
     living = {pid for pid in pids if pid in snapshot and snapshot[pid].alive}
     return {process.pid for process in snapshot.values() if process.forked and process.parent in living} - living
 
 
 def parents_first(snapshot: Mapping[int, Process], pids: Iterable[int]) -> list[int]:
-    """Pids in an order in which no child comes before its parent."""
+    """Return the pids in an order in which no child precedes its parent."""
     wanted = list(pids)
     depths = handed_down(snapshot, wanted, 0, lambda _, above: above + 1)
     return sorted(wanted, key=lambda pid: (depths.get(pid, 0), pid))
 
 
 def ancestry(snapshot: Mapping[int, Process], pids: Iterable[int]) -> set[int]:
-    """Pids of these and of all their ancestors, as far as the snapshot holds them."""
+    """Return these pids and all their ancestors in the snapshot."""
     return set(handed_down(snapshot, pids, None, lambda *_: None))
 
 
 def handed_down(
     snapshot: Mapping[int, Process], pids: Iterable[int], first: T, step: Callable[[Process, T], T]
 ) -> dict[int, T]:
-    """Compute a value for each of these processes and their ancestors from the value of its parent, topmost first.
+    """Compute a value for each of these processes and their ancestors from its parent's value, topmost first.
 
-    `first` stands for what is above the topmost. Each process is computed once: the work grows with their number, not
-    with their depth. A table that was read while pids were reused may hold a loop, which is cut above its
-    highest pid, whoever is asked for first.
+    `first` is the value above the topmost. Each process is computed once: time is linear in their number, independent
+    of depth. A snapshot taken while pids were reused may contain a loop; it is cut above its highest pid, independent
+    of the order of `pids`.
     """
     known: dict[int, T] = {}
     for start in pids:
@@ -178,8 +177,8 @@ def handed_down(
 
 
 def gentle_signal(masks: Masks) -> Signals | None:
-    """The signal that the process will really heed: SIGINT (runbook §3), else SIGTERM, else none.
+    """Return the signal that the process heeds: SIGINT (runbook §3), else SIGTERM, else None.
 
-    `pkill` sends SIGTERM, which leaves loky workers running; a program started with `&` from a script ignores SIGINT.
+    `pkill` sends SIGTERM, which leaves loky workers running; a program started with `&` in a script ignores SIGINT.
     """
     return next((number for number in (SIGINT, SIGTERM) if masks.heeds(number)), None)

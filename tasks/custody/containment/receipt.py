@@ -1,4 +1,4 @@
-"""Define the receipts of freeze, stop, watch, cordon, containment, stored objects and recovery."""
+"""Define the results of freeze, stop, watch, cordon, containment, stored objects and recovery."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -16,12 +16,11 @@ from tasks.custody.step_result import StepResult
 
 @dataclass(frozen=True)
 class Frozen:
-    """A process of the workload as the freeze found it.
+    """A process of the workload, as the freeze found it.
 
-    `frozen_at` is None where SIGSTOP did not take: `denied` says why, and is empty if the process had ended meanwhile.
-    `why` says what it was recognised by, `lineage` who started it, nearest first, and `run` for which Prefect flow run.
-    `way` says what held it beside the signal; `stood` that it was stopped when the freeze met it, and no start of ours
-    had done that.
+    `frozen_at` is None if SIGSTOP failed: `denied` is the reason, empty if the process had ended. `why` says what it
+    was recognised by, `lineage` what started it, nearest first, and `run` for which Prefect flow run. `way` says what
+    froze it besides the signal. `stood` says that it was already stopped, and not by us.
     """
 
     identity: Identity
@@ -40,11 +39,11 @@ class Frozen:
 
 @dataclass(frozen=True, repr=False)
 class Freeze(StepResult):
-    """Everything of the workload that this incident has frozen, earlier runs included.
+    """Everything of the workload that this incident has frozen, including earlier runs.
 
-    `settled` is False where new processes came as fast as they were frozen, until the time was up. `engine` says why
-    the container engine could not be asked, where the workload has containers. `waiting` names who was still in an
-    uninterruptible wait (state D) after two seconds: it acts on the signal before anything else, but when is not known.
+    `settled` is False if new processes appeared as fast as they were frozen, until the time limit. `engine` says why
+    the container engine could not be asked. `waiting` names processes still in uninterruptible sleep (state D) after
+    two seconds: they stop before doing anything else, at an unknown time.
     """
 
     at: datetime
@@ -53,10 +52,11 @@ class Freeze(StepResult):
     containers: tuple[FrozenContainer, ...] = ()
     engine: str = ""
     waiting: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def is_complete(self) -> bool:
-        """True if none was denied, and the last look found no new one."""
+        """Whether nothing was denied and the last pass found no new process."""
         return self.settled and not self.engine and not self._denied
 
     @property
@@ -66,7 +66,7 @@ class Freeze(StepResult):
 
     @property
     def summary(self) -> str:
-        """In a few words."""
+        """Counts of frozen processes and containers, and what was not frozen."""
         if not self.settled:
             return f"{len(self.processes)} processes frozen, and new ones still come"
         words = [f"{sum(1 for each in self.processes if each.frozen_at)} processes frozen"] if self.processes else []
@@ -75,7 +75,7 @@ class Freeze(StepResult):
         if self._denied:
             words.append(f"not frozen: {', '.join(self._denied)}")
         if self.engine:
-            words.append(f"containers are not known: {self.engine}")
+            words.append(f"containers unknown: {self.engine}")
         if self.waiting:
             words.append(f"in state D, not frozen yet (割り込み不可の待ち状態): {', '.join(self.waiting)}")
         return "; ".join(words) or "nothing of the workload runs"
@@ -83,7 +83,7 @@ class Freeze(StepResult):
 
 @dataclass(frozen=True)
 class Stopped:
-    """Receipt of one process: the signals it was sent with their times, how it ended, and what held it until then."""
+    """Receipt of one process: the signals sent, with times, how it ended, and what held it until then."""
 
     identity: Identity
     role: str
@@ -97,21 +97,22 @@ class Stopped:
 
 @dataclass(frozen=True, repr=False)
 class Stop(StepResult):
-    """Receipts of one stop; empty if there was nothing to stop, which is a result too."""
+    """Receipts of one stop; empty if there was nothing to stop."""
 
     at: datetime
     processes: tuple[Stopped, ...]
     containers: tuple[StoppedContainer, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def is_complete(self) -> bool:
-        """True if none survived."""
+        """Whether none survived."""
         ends = [*(each.end for each in self.processes), *(each.end for each in self.containers)]
         return End.SURVIVED not in ends
 
     @property
     def summary(self) -> str:
-        """In a few words."""
+        """Counts by how processes and containers ended."""
         told = [_counted(each.end for each in self.processes)] if self.processes else []
         if self.containers:
             told.append(f"containers: {_counted(each.end for each in self.containers)}")
@@ -125,7 +126,7 @@ def _counted(ends: Iterable[End]) -> str:
 
 @dataclass(frozen=True)
 class Returned:
-    """A process of the workload that was started after the stop; `source` says by what, as far as it can be known."""
+    """A process of the workload that was started after the stop; `source` says what started it, if known."""
 
     identity: Identity
     role: str
@@ -136,10 +137,10 @@ class Returned:
 
 @dataclass(frozen=True, repr=False)
 class Watch(StepResult):
-    """Whether anything brought the workload back: what came, what brings it, and which of that was stopped.
+    """Whether the workload came back after the stop: what came, what started it, and which of that was stopped.
 
-    `standing` are the supervisors that still stand, `stopped` those that were stopped at the workload block's word.
-    `containers` are those that were started anew, and how each was ended.
+    `standing` are supervisors that still run, `stopped` those stopped because the workload block allows it.
+    `containers` are those started again, and how each was ended.
     """
 
     at: datetime
@@ -150,13 +151,13 @@ class Watch(StepResult):
 
     @property
     def is_complete(self) -> bool:
-        """True if nothing brings it back any more."""
+        """Whether nothing starts it any more."""
         ends = {*(each.end for each in self.returned), *(each.end for each in self.containers)}
         return not self.standing and not ends & {End.HELD, End.SURVIVED}
 
     @property
     def summary(self) -> str:
-        """In a few words."""
+        """What came back, and by which supervisor."""
         came = len(self.returned) + len(self.containers)
         if not came:
             return "nothing came back"
@@ -168,20 +169,21 @@ class Watch(StepResult):
 
 @dataclass(frozen=True, repr=False)
 class Challenge(StepResult):
-    """A real launch against the cordon. `caught` is empty if nothing stopped it; `skipped` says why none was made."""
+    """A test launch under the cordon. `caught` is empty if nothing stopped it; `skipped` says why there was no test."""
 
     at: datetime
     caught: str = ""
     skipped: str = ""
+    warnings: tuple[str, ...] = ()
 
     @property
     def is_complete(self) -> bool:
-        """True unless a training could be started."""
+        """Whether no training could be started."""
         return bool(self.caught or self.skipped)
 
     @property
     def summary(self) -> str:
-        """In a few words."""
+        """The outcome of the test launch."""
         if self.skipped:
             return f"no launch was tried: {self.skipped}"
         return f"a launch was caught: {self.caught}" if self.caught else "a training could be started under the cordon"
@@ -189,7 +191,7 @@ class Challenge(StepResult):
 
 @dataclass(frozen=True, repr=False)
 class Cordon(StepResult):
-    """Who holds the training lock. `held` is False where somebody else does; `reason` then says who."""
+    """The holder of the training lock. `held` is False if another process holds it; `reason` says which."""
 
     lock: str
     held: bool
@@ -197,15 +199,16 @@ class Cordon(StepResult):
     since: str
     incident: str
     reason: str = ""
+    warnings: tuple[str, ...] = ()
 
     @property
     def is_complete(self) -> bool:
-        """True if the lock is ours."""
+        """Whether the guard holds the lock."""
         return self.held
 
     @property
     def summary(self) -> str:
-        """In a few words."""
+        """The lock and its holder."""
         if self.guard == NOBODY:
             return f"{self.lock} would be held by a guard"
         if self.held:
@@ -215,11 +218,11 @@ class Cordon(StepResult):
 
 @dataclass(frozen=True, repr=False)
 class Containment(StepResult):
-    """The check after the stop: what of the workload was found alive, and whether the lock refuses.
+    """The check after the stop: what of the workload is alive, and whether the lock refuses new training.
 
-    `left_alone` names processes with a matching command line that have nothing to do with the workload's root.
-    `recovered` says that this incident has brought the API back: that is no life that contradicts it. `notes` tell how
-    the block names each suspect, who was excused, and who may not be looked into.
+    `left_alone` are processes with a matching command line outside the workload's root. `recovered` says that this
+    incident has brought the API back, which is no contradiction. `notes` say how the block would name each suspect,
+    which processes are excused, and which may not be inspected.
     """
 
     at: datetime
@@ -232,17 +235,17 @@ class Containment(StepResult):
 
     @property
     def contained(self) -> bool:
-        """Contained means: nothing of the workload runs, and the lock refuses new training."""
+        """Whether nothing of the workload runs and the lock refuses new training."""
         return not self.alive and self.cordoned
 
     @property
     def is_complete(self) -> bool:
-        """The check holds."""
+        """Whether the workload is contained."""
         return self.contained
 
     @property
     def summary(self) -> str:
-        """In a few words."""
+        """Whether the workload is contained, and what contradicts it."""
         if self.contained and self.recovered:
             return "recovered: what this incident brought back is at work, and training is let in"
         notes = "".join(f"; {note}" for note in self.notes[:3])
@@ -254,11 +257,11 @@ class Containment(StepResult):
 
 @dataclass(frozen=True)
 class ObjectReceipt:
-    """One object and what the store itself says of it. `proven` only if the store's own digest agrees.
+    """One object, and what the store says about it. `proven` only if the store's own digest agrees.
 
-    `lost` is one that was never sent: for want of room it was hashed in the workload, and has changed or gone since.
-    `read` is one whose bytes were read back and hashed: as was asked, or for want of a digest that could be compared.
-    `exclusive` is False where it is not the store's own word that nothing was overwritten: it has no condition for it.
+    `lost` was never sent: for lack of room it was hashed in place, and has changed or vanished since. `read` was proven
+    by reading its bytes back, on request or because the store has no comparable digest. `exclusive` is False if the
+    store cannot guarantee that nothing was overwritten: it has no conditional write.
     """
 
     key: str
@@ -280,12 +283,12 @@ class Receipts(StepResult):
 
     @property
     def is_complete(self) -> bool:
-        """True if the store vouches for every object."""
+        """Whether the store vouches for every object."""
         return not unproven(self.objects)
 
     @property
     def summary(self) -> str:
-        """In a few words."""
+        """Number and size of proven objects, and the first that is not proven or lost."""
         size = sum(receipt.size for receipt in self.objects if receipt.proven)
         bad, gone = unproven(self.objects), lost(self.objects)
         words = f"{len(self.objects) - len(bad) - len(gone)} objects, {size} bytes"
@@ -298,9 +301,9 @@ class Receipts(StepResult):
 
 @dataclass(frozen=True, repr=False)
 class Recovery(StepResult):
-    """The API is back: the process we started, the model that it answers with, what it said when it was asked.
+    """The recovered API: the process that we started, the model it serves, and its answers.
 
-    `unproven` names what could not be proven of it, empty if all was; the API stays up all the same.
+    `unproven` names what could not be proven, empty if nothing; the API stays up nevertheless.
     """
 
     at: datetime
@@ -315,12 +318,12 @@ class Recovery(StepResult):
 
     @property
     def is_complete(self) -> bool:
-        """True if everything of it was proven."""
+        """Whether everything was proven."""
         return not self.unproven
 
     @property
     def summary(self) -> str:
-        """In a few words."""
+        """Process, model and prediction, and what is not proven."""
         what = f"container {self.container}" if self.container else f"pid {self.process.pid}"
         words = f"the API {f'at {self.url} ' if self.url else ''}answers ({what}) with {self.model}"
         words += f", sha256 {self.sha256[:12]} as in the manifest" if self.sha256 else ""
@@ -329,15 +332,15 @@ class Recovery(StepResult):
 
 
 def unproven(receipts: Iterable[ObjectReceipt]) -> list[ObjectReceipt]:
-    """Objects that the store did not vouch for although they are there to be sent."""
+    """Return the objects that the store did not vouch for, without those that are lost."""
     return [receipt for receipt in receipts if not (receipt.proven or receipt.lost)]
 
 
 def lost(receipts: Iterable[ObjectReceipt]) -> list[ObjectReceipt]:
-    """Objects that nobody has any more as they were sealed."""
+    """Return the objects whose sealed content no longer exists anywhere."""
     return [receipt for receipt in receipts if receipt.lost]
 
 
 def lost_once(receipts: Iterable[ObjectReceipt]) -> list[ObjectReceipt]:
-    """The same without their copies in snapshots, which were lost with them."""
+    """Return the lost objects without their copies in snapshots, which are lost with them."""
     return [receipt for receipt in lost(receipts) if not receipt.key.startswith(SNAPSHOTS)]

@@ -1,4 +1,4 @@
-"""Decide who belongs to the workload by the systemd service that it sits in (runbook §2, §3)."""
+"""Decide which processes belong to the workload by their systemd service (runbook §2, §3)."""
 
 import re
 from collections.abc import Callable, Collection, Mapping
@@ -13,7 +13,7 @@ _USER_MANAGER: Final = re.compile(r"user@\d+\.service")
 
 @lru_cache(maxsize=1024)
 def unit_of(cgroup: str) -> str:
-    """The system service that a process belongs to by its control group; empty for a login, a scope or a user's own."""
+    """Return the system service of a process with this cgroup; empty for logins, scopes and users' own services."""
     for line in cgroup.splitlines():
         path = PurePath(line.rpartition(":")[2])
         if any(_USER_MANAGER.fullmatch(part) for part in path.parts):
@@ -29,10 +29,10 @@ def sitting_with(
     units: Collection[str],
     keeps_others: Callable[[Process], bool],
 ) -> dict[int, str]:
-    """Pids of those who sit in a service of the workload, with the fact: `units` names it, or its main process does.
+    """Return the pids in a service of the workload, with the reason: `units` names it, or its main process is a member.
 
-    A service in which one sits that `keeps_others`, a cron or a supervisor, makes nobody a member: what an earlier cron
-    has left there may be older than the present one.
+    A service that contains a process for which `keeps_others` is true (cron, a supervisor) makes nobody a member:
+    leftovers of an earlier cron may be older than the present one.
     """
     leaders = {unit_of(snapshot[pid].cgroup) for pid in members if _may_lead(snapshot[pid])} - {"", *units}
     if not leaders and not units:
@@ -50,5 +50,5 @@ def sitting_with(
 
 
 def _may_lead(process: Process) -> bool:
-    """Systemd makes what it starts the leader of a session; what only lost its parent is in that of who started it."""
+    """Return whether systemd started it. systemd makes its processes session leaders; orphans keep their session."""
     return process.alive and process.parent == 1 and process.session == process.pid

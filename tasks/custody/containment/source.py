@@ -1,4 +1,4 @@
-"""Decide what started a process, and what keeps bringing it back (runbook §3)."""
+"""Decide what started a process, and what keeps restarting it (runbook §3)."""
 
 from collections.abc import Collection, Container, Iterable, Mapping
 from dataclasses import dataclass
@@ -17,29 +17,29 @@ _ENDS: Final = 16
 
 @dataclass(frozen=True)
 class Source:
-    """What a process was started by: a process that lives on, or a systemd unit (then without an identity)."""
+    """What started a process: a process that still lives, or a systemd unit (then `identity` is None)."""
 
     name: str
     identity: Identity | None = None
 
     def __str__(self) -> str:
-        """Name it so that a person finds it."""
+        """Return a text by which a person can find it."""
         if self == BETWEEN:
             return self.name
         return f"process {self.identity.pid} ({self.name})" if self.identity else visible(f"systemd unit {self.name}")
 
 
 BETWEEN: Final = Source("generations that are not listed")
-"""In a long lineage, what stands for those between the nearest and the outermost sixteen."""
+"""Placeholder in a long lineage, for all but the nearest and outermost sixteen."""
 
 
 def lineage(snapshot: Mapping[int, Process], pid: int) -> tuple[Source, ...]:
-    """Who started the process, who started that one and so on, nearest first, pid 1 left out; its unit last."""
+    """Return the ancestors of a process, nearest first, without pid 1, followed by its systemd unit."""
     return lineages(snapshot, [pid])[pid]
 
 
 def lineages(snapshot: Mapping[int, Process], pids: Collection[int]) -> dict[int, tuple[Source, ...]]:
-    """Lineages of many processes, in time that grows with their number. Long ones are cut in the middle."""
+    """Return the lineages of many processes, in linear time. Long ones are cut in the middle."""
     nobody: tuple[Source, ...] = ()
     lines = handed_down(snapshot, pids, nobody, partial(_line, snapshot))
     units = {pid: unit_of(snapshot[pid].cgroup) for pid in pids}
@@ -56,19 +56,19 @@ def _line(snapshot: Mapping[int, Process], process: Process, above: tuple[Source
 
 @lru_cache(maxsize=4096)
 def _shown(command: tuple[str, ...]) -> str:
-    """Told for each descendant: in a chain of three hundred the freeze took eleven seconds, and did not settle."""
+    """Return a command for display. Cached: uncached, the freeze of a chain of 300 processes took eleven seconds."""
     return visible(" ".join(redact_command(command))[:_SHOWN])
 
 
 def supervisor(line: Iterable[Source], earlier: Collection[Source]) -> Source | None:
-    """The nearest that started this process and an earlier one of the workload too: what brings it back."""
+    """Return the nearest source that also started an earlier process of the workload: the one that restarts it."""
     return next((source for source in line if source in earlier and source != BETWEEN), None)
 
 
 def restarted(snapshot: Mapping[int, Process], pid: int, kin: Container[int]) -> bool:
-    """True if something that lives on has started the process: a parent that is none of its kin, or systemd for a unit.
+    """Return whether a living process outside `kin`, or systemd for a unit, has started the process.
 
-    A child of the workload whose parent has died was adopted, by pid 1 or by a user's systemd, and not restarted.
+    A child of the workload that pid 1 or a user's systemd adopted is not restarted.
     """
     parent = snapshot.get(snapshot[pid].parent)
     if parent is None or parent.pid in kin:
@@ -79,15 +79,18 @@ def restarted(snapshot: Mapping[int, Process], pid: int, kin: Container[int]) ->
 
 
 def keeps_only(snapshot: Mapping[int, Process], pid: int, family: Collection[int]) -> bool:
-    """True if all that lives below a process is of this family, or leads to it. A supervisord keeps other work too."""
+    """Return whether all living descendants of a process belong to `family` or lead to it.
+
+    A supervisord may keep other work too.
+    """
     below = descendants(snapshot, [pid]) - ancestry(snapshot, family)
     return not any(snapshot[one].alive for one in below)
 
 
 def may_be_ended(process: Process) -> bool:
-    """Ending what brings the workload back must not end a person's login: no terminal multiplexer, no bare shell.
+    """Return whether a source may be stopped. Not a terminal multiplexer or bare shell, which may be a person's login.
 
-    Nor what starts everybody's programs, nor a program of Prefect's.
+    Nor a program that starts processes of every user, nor Prefect.
     """
     if multiplexes(process) or runs_prefect(process) or program(process) in EVERYBODYS:
         return False

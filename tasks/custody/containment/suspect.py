@@ -1,4 +1,4 @@
-"""Decide which suspects are ended with the workload if that is asked for, and how a block names one either way."""
+"""Decide which suspects are ended with the workload on request, and how a block names a suspect."""
 
 import re
 from collections.abc import Collection, Mapping
@@ -13,7 +13,7 @@ from tasks.custody.containment.source import keeps_only, may_be_ended
 from tasks.custody.evidence.redact import command_line
 
 SUSPECT: Final = "suspect"
-"""The role of who was ended because of a fact, and matches no pattern."""
+"""The role of a process that is ended because of a fact, and matches no pattern."""
 _SHOWN: Final = 60
 
 
@@ -22,15 +22,17 @@ def included(
     suspects: Mapping[Identity, str],
     members: Collection[int],
     root: PurePath,
-    spared: Collection[int],
+    protected_pids: Collection[int],
 ) -> dict[Identity, Member]:
-    """Suspects, with the fact that ties each, and all that descends from them, parents first.
+    """Return the suspects to end, with the fact that ties each, and their descendants, parents first.
 
-    Left out, and only named, is one that keeps others' work too or is a person's: in a container, a Prefect worker, one
-    with a child that nothing ties to the workload, or that somebody has just started there by hand.
+    Suspects that hold others' or a person's work are only reported: those in a container, a Prefect worker, one with a
+    child that nothing ties to the workload, or one just started there by hand.
     """
-    facts = {who.pid: fact for who, fact in suspects.items() if who.pid not in {*members, *spared}}
-    tied = {pid for pid, process in snapshot.items() if rooted(process, root) and may_be_ended(process)} - {*spared}
+    facts = {who.pid: fact for who, fact in suspects.items() if who.pid not in {*members, *protected_pids}}
+    tied = {pid for pid, process in snapshot.items() if rooted(process, root) and may_be_ended(process)} - {
+        *protected_pids
+    }
     tied |= facts.keys() | {*members}
     chosen = {
         pid
@@ -43,18 +45,18 @@ def included(
     everyone = chosen | descendants(snapshot, chosen)
     return {
         snapshot[pid].identity: Member(SUSPECT, facts.get(pid) or f"child of {snapshot[pid].parent}")
-        for pid in parents_first(snapshot, everyone - {*members} - {*spared})
+        for pid in parents_first(snapshot, everyone - {*members} - {*protected_pids})
         if snapshot[pid].alive and not snapshot[pid].container
     }
 
 
 def _by_a_person(parent: Process | None) -> bool:
-    """Whether a shell at a prompt has started it."""
+    """Return whether the parent is an interactive shell."""
     return parent is not None and quotes(parent) and not may_be_ended(parent)
 
 
 def advice(process: Process) -> str:
-    """Say how the workload block names a suspect, whether it belongs to the workload or not."""
+    """Return how to name a suspect in the workload block, whether it belongs to the workload or not."""
     if process.container:
         return f"{process.pid}: add its container to `containers`. コンテナを containers に追加してください。"
     unit = unit_of(process.cgroup)
@@ -67,7 +69,7 @@ def advice(process: Process) -> str:
 
 
 def _pattern(process: Process) -> str:
-    """A regular expression that fits the beginning of its command line, as far as nothing in it looks secret."""
+    """Return a regular expression for the start of its command line, cut before anything that looks secret."""
     both = zip(process.line[:_SHOWN], command_line(process.command), strict=False)
     told = "".join(letter for letter, _ in takewhile(lambda pair: pair[0] == pair[1], both))
     return "^" + re.escape(told).replace("\\ ", " ").replace("'", ".")

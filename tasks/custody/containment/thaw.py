@@ -1,4 +1,4 @@
-"""Decide which frozen processes and containers a thaw lets go; define its receipt."""
+"""Decide which frozen processes and containers a thaw releases; define its result."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ T = TypeVar("T")
 
 
 def ran_before(seen: Iterable[tuple[T, bool]]) -> tuple[frozenset[T], frozenset[T]]:
-    """Split what our files name into what ran before it was frozen, and what somebody else had stopped before us.
+    """Split what our files name into what ran before our freeze, and what was already stopped by somebody else.
 
-    Each pair says whether it stood already when one of our freezes or the guard met it. Several may have met the same:
-    one that saw it run is enough, because what the others saw was our own stop.
+    Each pair says whether it was already stopped when a freeze or the guard found it. If several found the same, one
+    that saw it running is enough: the others saw our own stop.
     """
     pairs = list(seen)
     ran = frozenset(who for who, stood in pairs if not stood)
@@ -24,7 +24,7 @@ def ran_before(seen: Iterable[tuple[T, bool]]) -> tuple[frozenset[T], frozenset[
 
 @dataclass(frozen=True, repr=False)
 class Thawed(StepResult):
-    """What was let go. `stood` was stopped before us and stays so, `left` could not be let go, `gone` has ended."""
+    """The result of a thaw. `stood` was already stopped and stays so, `left` was not released, `gone` has ended."""
 
     at: datetime
     thawed: tuple[str, ...]
@@ -32,15 +32,16 @@ class Thawed(StepResult):
     gone: tuple[str, ...]
     left: tuple[str, ...]
     resumed: Resume
+    warnings: tuple[str, ...] = ()
 
     @property
     def is_complete(self) -> bool:
-        """True if nothing that we have frozen or paused stays so."""
+        """Whether nothing that we froze or paused stays so."""
         return not self.left and self.resumed.is_complete
 
     @property
     def summary(self) -> str:
-        """In a few words."""
+        """What was released, and what was not."""
         words = [f"{len(self.thawed)} let go, the lock is free"]
         words += [f"stopped before us, so left: {', '.join(self.stood)}"] * bool(self.stood)
         words += [f"ended while frozen: {', '.join(self.gone)}"] * bool(self.gone)

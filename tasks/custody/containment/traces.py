@@ -1,4 +1,4 @@
-"""Decide what ties a process to the workload that no pattern knows: its program, its code, what it has open."""
+"""Decide what ties an unmatched process to the workload: its program, its code, its open files."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -12,15 +12,15 @@ from tasks.custody.visible import visible
 _GPU: Final = re.compile(r"/dev/(?:nvidia.*|kfd|dri/render.*)")
 
 FileId = tuple[int, int]
-"""Device and inode: a file whatever it is called."""
+"""Device and inode, which identify a file independent of its name."""
 
 
 @dataclass(frozen=True)
 class Traces:
-    """What a process has open and mapped, by the names of the kernel, and which file its program is.
+    """The open and mapped files of a process, by the kernel's names, and the file of its program.
 
-    `read` are files that it has open for reading alone, `written` those that it may write to; `code` are files that are
-    mapped to be run. `denied` says that these may not be read, which is no proof of anything.
+    `read` are files open for reading only, `written` those open for writing, `code` those mapped executable. `denied`
+    says that these are not readable, which proves nothing.
     """
 
     program: FileId | None = None
@@ -32,10 +32,10 @@ class Traces:
 
 @dataclass(frozen=True)
 class Facts:
-    """What was read of the workload's own Python, and of processes, after the freeze.
+    """What was read about the workload's Python and about processes after the freeze.
 
-    `environment` is the folder of its virtual environment, links followed, `interpreter` its program, and `user` whom
-    the workload belongs to; each None where there is none of its own.
+    `environment` is the resolved folder of its virtual environment, `interpreter` its program, and `user` the uid of
+    the workload's account; each None if the workload has none of its own.
     """
 
     environment: PurePath | None = None
@@ -44,7 +44,7 @@ class Facts:
     traces: Mapping[Identity, Traces] = field(default_factory=dict)
 
     def tie(self, process: Process, root: PurePath) -> str:
-        """The fact that ties a process to the workload; empty if none does. A working directory alone is none."""
+        """Return the fact that ties a process to the workload, empty if none. A working directory alone is none."""
         traces = self.traces.get(process.identity, Traces())
         code = _below(self.environment, (process.executable, *sorted(traces.code)))
         works = bool(_below(root, [process.cwd]))
@@ -60,7 +60,7 @@ class Facts:
         return ""
 
     def unread(self, process: Process, root: PurePath) -> bool:
-        """Whether a process that may be the workload's may not be looked into."""
+        """Return whether a process that may be the workload's is not readable."""
         if not self.traces.get(process.identity, Traces()).denied:
             return False
         return bool(_below(root, [process.cwd])) or (process.placeless and process.user == self.user)
@@ -70,5 +70,5 @@ NO_FACTS: Final = Facts()
 
 
 def _below(folder: PurePath | None, paths: Iterable[str]) -> str:
-    """The first of these paths, as the kernel gives them, that is a folder or lies below it."""
+    """Return the first of these paths that is the folder or below it; empty if none."""
     return next((path for path in paths if folder and f"{path}/".startswith(f"{folder}/")), "")

@@ -1,4 +1,4 @@
-"""Decide how systemd services of a workload are kept down, and which of them may be acted on (runbook §1)."""
+"""Decide how systemd services of a workload are kept down, and which may be acted on (runbook §1)."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -8,14 +8,15 @@ from tasks.custody.containment.service import unit_of
 
 
 def condition(marker: Path) -> str:
-    """The line of a unit's drop-in by which systemd does not start it while the marker is there."""
+    """Return the drop-in line that keeps systemd from starting a unit while the marker exists."""
     return f"ConditionPathExists=!{str(marker).replace('%', '%%')}"
 
 
 def drop_in(unit: str, marker: Path, policy: str) -> str:
-    """What keeps a unit down: over a reboot too, with the marker's disk mounted first, and whoever asks for its start.
+    """Return the drop-in that keeps a unit down, also over a reboot and against any request to start it.
 
-    Under policy kill systemd shall run nothing more of the workload: its commands for the end are taken away.
+    The marker's file system is mounted first. Policy kill also clears the unit's stop commands, so that no more code of
+    the workload runs.
     """
     quoted = str(marker).replace("%", "%%").replace("\\", "\\\\").replace('"', '\\"')
     lines = ["[Unit]", condition(marker), f'RequiresMountsFor="{quoted}"']
@@ -24,18 +25,20 @@ def drop_in(unit: str, marker: Path, policy: str) -> str:
     return "\n".join([*lines, ""])
 
 
-def units_without(spared: Iterable[int], units: Iterable[str], snapshot: Mapping[int, Process]) -> tuple[str, ...]:
-    """Those of the units in which none of the spared pids lives: systemd freezes and ends a unit as a whole."""
-    taken = {unit_of(snapshot[pid].cgroup) for pid in spared if pid in snapshot}
+def units_without(
+    protected_pids: Iterable[int], units: Iterable[str], snapshot: Mapping[int, Process]
+) -> tuple[str, ...]:
+    """Return the units without a protected pid: systemd freezes and ends a unit as a whole."""
+    taken = {unit_of(snapshot[pid].cgroup) for pid in protected_pids if pid in snapshot}
     return tuple(unit for unit in units if unit not in taken)
 
 
 def may_live(about: Mapping[str, str]) -> bool:
-    """Whether processes of a unit may live, by its properties. One that waits for its restart has none."""
+    """Return whether processes of a unit may be alive, by its properties. One waiting for its restart has none."""
     sub = about.get("SubState", "dead")
     return not is_down(about) and sub != "exited" and not sub.startswith("auto-restart")
 
 
 def is_down(about: Mapping[str, str]) -> bool:
-    """Whether systemd calls the unit down, or knows none of that name."""
+    """Return whether the unit is inactive, failed or unknown to systemd."""
     return about.get("ActiveState", "inactive") in {"inactive", "failed"}

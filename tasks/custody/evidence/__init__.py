@@ -1,1 +1,1 @@
-"""What is collected: outcomes, names, parts, redaction, coverage. Files are read here, never written."""
+"""Collected evidence: outcomes, names, parts, redaction, coverage. Reads files, and writes none."""

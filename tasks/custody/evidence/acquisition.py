@@ -1,4 +1,4 @@
-"""Define evidence: what one collector got, what it did not get and why; and the seal."""
+"""Define evidence: what a collector took, what it did not take and why; and the seal."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from tasks.custody.step_result import StepResult
 
 
 class Outcome(StrEnum):
-    """How an attempt to collect ended. Every attempt has one; an empty result is a result."""
+    """How an attempt to collect ended. Every attempt has an outcome; EMPTY is one too."""
 
     COLLECTED = "collected"
     EMPTY = "empty"
@@ -24,7 +24,7 @@ class Outcome(StrEnum):
 
     @property
     def is_complete(self) -> bool:
-        """True if everything that was asked for has been taken."""
+        """Whether everything that was asked for was taken."""
         return self in {Outcome.COLLECTED, Outcome.EMPTY}
 
 
@@ -33,7 +33,7 @@ _SETTLED = frozenset({Outcome.COLLECTED, Outcome.EMPTY, Outcome.WITHHELD, Outcom
 
 
 def worst(outcomes: Iterable[Outcome]) -> Outcome:
-    """Sum up an attempt of many files: one lost file makes the whole attempt incomplete."""
+    """Return the outcome of an attempt at many files: one lost file makes the attempt incomplete."""
     return max(outcomes, key=_WORST_LAST.index, default=Outcome.EMPTY)
 
 
@@ -42,12 +42,12 @@ IN_PLACE = "in place"
 
 @dataclass(frozen=True)
 class StoredFile:
-    """One file of evidence. `source` is percent-encoded bytes; `mtime_ns` is the source's, None if we generated it.
+    """One file of evidence. `source` is percent-encoded; `mtime_ns` is the source's, None if we generated the file.
 
-    `where` its bytes lie on the host: "" in the evidence folder, IN_PLACE at the source and nowhere else, or the folder
-    on another disk that holds it under its stored name. `access` is the source's mode and owner, as in
-    "-rw-r--r-- 1000:1000". `parts` are those in which a large file is sent: with them a store's digest of what came in
-    parts is proof.
+    `where` the content is on the host: "" for the evidence folder, IN_PLACE if only at the source, or the folder on
+    another disk that holds it under its stored name. `access` is the source's mode and owner, as in "-rw-r--r--
+    1000:1000". `parts` are those in which a large file is uploaded; they are needed to check a store's composite
+    digest.
     """
 
     stored: str
@@ -62,13 +62,13 @@ class StoredFile:
 
     @property
     def in_place(self) -> bool:
-        """True if there was no room for a copy: what was hashed is the workload's own file, which may change."""
+        """Whether there was no room for a copy: the hashed file is the workload's own and may change."""
         return self.where == IN_PLACE
 
 
 @dataclass(frozen=True)
 class Loss:
-    """One thing that was there, or was expected, and is not in the evidence."""
+    """Something expected or present that is not in the evidence."""
 
     source: str
     outcome: Outcome
@@ -77,9 +77,9 @@ class Loss:
 
 @dataclass(frozen=True, repr=False)
 class Evidence(StepResult):
-    """The record of one collector's attempt. `volume` tells which evidence folder it wrote to.
+    """The record of one collector's attempt. `volume` is the number of the evidence folder.
 
-    `needed` and `may_be_missing` are what the workload declared of this collector; `searches` tell of secrets in the
+    `needed` and `may_be_missing` are the workload's settings for this collector; `searches` list secrets found in the
     workload's files.
     """
 
@@ -102,27 +102,27 @@ class Evidence(StepResult):
 
     @property
     def lost(self) -> bool:
-        """True if something needed is not in the evidence."""
+        """Whether something needed is not in the evidence."""
         declared = self.outcome is Outcome.WITHHELD or (self.may_be_missing and self.outcome is Outcome.MISSING)
         return self.needed and not (self.outcome.is_complete or declared)
 
     @property
     def is_complete(self) -> bool:
-        """False if the attempt is worth repeating: something could not be taken, or something needed was not there."""
+        """Whether a repetition is pointless. False if something could not be taken, or something needed was missing."""
         return self.outcome in _SETTLED and not self.lost
 
     @property
     def summary(self) -> str:
-        """In a few words."""
+        """Outcome, number of files, bytes and reason."""
         words = f"{self.outcome}: {len(self.files)} files, {self.size} bytes"
         return f"{words}; {self.reason}" if self.reason else words
 
 
 @dataclass(frozen=True, repr=False)
 class Seal(StepResult):
-    """The closing of one evidence folder: digests of its manifest and its sums, and what they cover.
+    """The seal of one evidence folder: digests of its manifest and SHA256SUMS, and how many files they cover.
 
-    `signed_by` is the fingerprint of the key that signed the manifest, empty if none did.
+    `signed_by` is the fingerprint of the manifest's signing key, empty if unsigned.
     """
 
     volume: int
@@ -134,6 +134,6 @@ class Seal(StepResult):
 
     @property
     def summary(self) -> str:
-        """In a few words."""
+        """Files, bytes, the manifest's digest and its signer."""
         signed = f"signed by {self.signed_by}" if self.signed_by else "unsigned"
         return f"sealed {self.files} files, {self.size} bytes, manifest sha256 {self.manifest_sha256[:12]}, {signed}"

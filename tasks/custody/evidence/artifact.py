@@ -1,4 +1,4 @@
-"""Decide which files that are no models latest/ may get: whole ones, of kinds (suffixes) that nobody can run."""
+"""Decide which files other than models may enter latest/: complete ones, with suffixes that nothing executes."""
 
 import json
 import re
@@ -16,20 +16,20 @@ _UNSTEADY: Final = ("it changed while it was read", "it was truncated while it w
 
 
 def not_plain(stored: str) -> str:
-    """Why a file is of no kind that is promoted unjudged; empty if it is."""
+    """Return why a file may not be promoted unjudged, by its suffix; empty if it may."""
     if _PLAIN.fullmatch(stored) or _LOG.fullmatch(stored):
         return ""
     return "neither a model that was judged nor of a plain kind, such as json, csv, png, log or txt"
 
 
 def unsteady(stored: str, note: str) -> str:
-    """Why a copy may be none of any one moment; empty if it is whole. A log that grew is whole up to where it ends."""
+    """Return why a copy may mix several moments; empty if it is consistent. A log that only grew is consistent."""
     said = [words for words in _UNSTEADY if words in note]
     return "" if not said or (said == [_UNSTEADY[-1]] and _LOG.fullmatch(stored)) else said[0]
 
 
 def torn_json(path: Path) -> str:
-    """Why a file that is called JSON is not; empty for one that parses, and for any file that is called otherwise."""
+    """Return why a .json file is not complete JSON; empty if it is, and for other suffixes."""
     if path.suffix.lower() != ".json":
         return ""
     try:

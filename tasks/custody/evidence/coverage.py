@@ -1,4 +1,4 @@
-"""Build coverage.json: what was expected, what came of it, which questions stay open (runbook §4)."""
+"""Build coverage.json: what was expected, what was taken, which questions stay open (runbook §4)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -10,10 +10,10 @@ _LOST: Final = tuple(outcome for outcome in Outcome if not outcome.is_complete)
 
 
 def statement(incident: str, volume: int, evidence: Sequence[Evidence], answers: Mapping[str, str]) -> dict[str, Any]:
-    """Everything that was attempted; `answers` is the question that each collector is there for.
+    """Return the content of coverage.json; `answers` maps each collector to the question that it answers.
 
-    `losses` has a list for each kind, so that an empty one says that nothing was lost in that way. `attempts` are the
-    records themselves, from which the rest follows.
+    `losses` has a list for each kind, so that an empty list says that nothing was lost in that way. `attempts` are the
+    records from which the rest follows.
     """
     return {
         "incident": incident,
@@ -25,12 +25,12 @@ def statement(incident: str, volume: int, evidence: Sequence[Evidence], answers:
 
 
 def attempts(said: Any) -> Any:
-    """The records in a coverage.json that was read back; before there were statements it was a list of them."""
+    """Return the records in a parsed coverage.json. In older versions the file was a list of them."""
     return said.get("attempts") if isinstance(said, dict) else said
 
 
 def impact(item: Evidence, question: str) -> str:
-    """Which question stays open, in a sentence; empty if it is answered."""
+    """Return which question stays open, in a sentence; empty if it is answered."""
     question = question or f"What would {item.collector} have shown?"
     if item.outcome.is_complete:
         return ""

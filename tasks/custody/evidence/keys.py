@@ -1,4 +1,4 @@
-"""Name each object in the store and each file of evidence and record; encode hostile names (runbook §5)."""
+"""Name each object in the store and each file of evidence and record; encode hostile file names (runbook §5)."""
 
 import hashlib
 import re
@@ -25,9 +25,9 @@ SEGMENT: Final = "custody.jsonl"
 COVERAGE: Final = "coverage.json"
 """In sealed evidence: what each collector was to get, what it got, and what is missing and why."""
 MODELS: Final = "models.json"
-"""In sealed evidence: what each model was found to be."""
+"""In sealed evidence: the judgement of each model."""
 VERDICT: Final = "verdict.json"
-"""In a record: the verdict, and all the facts that it rests on."""
+"""In a record: the verdict and all facts that it is based on."""
 CLOSING: Final = "closing.json"
 """In a record, written last: the digests of its other files and of the manifests. With `.sig` its signature."""
 SNAPSHOTS: Final = "snapshots/"
@@ -48,36 +48,36 @@ def _segment(raw: bytes) -> str:
 
 
 def quote(raw: bytes) -> str:
-    """Percent-encode a source path so that text can carry it. Law: unquote(quote(x)) == x."""
+    """Percent-encode a source path as text. unquote(quote(x)) == x."""
     return quote_from_bytes(raw, safe=_SAFE + "/")
 
 
 def unquote(text: str) -> bytes:
-    """Give back the source path's bytes."""
+    """Decode a source path from text."""
     return unquote_to_bytes(text)
 
 
 def stored_name(raw: bytes) -> str:
-    """Turn a relative source path into its stored name.
+    """Return the stored name of a relative source path.
 
-    Laws: different sources get different names; each segment is printable ASCII of at most
-    SEGMENT_LIMIT letters and is neither empty, "." nor ".."; all of it has at most NAME_LIMIT letters, for a key of
-    S3 has 1024 bytes; plain names stay as they are.
+    Different sources get different names. Each segment is printable ASCII of at most SEGMENT_LIMIT characters, and none
+    is empty, "." or "..". The name has at most NAME_LIMIT characters, as an S3 key has 1024 bytes. Plain names are
+    unchanged.
     """
     parts = [part for part in raw.split(b"/") if part]
     name = "/".join(map(_segment, parts))
     if len(name) <= NAME_LIMIT:
         return name
-    # a segment that is nothing but "~" and a digest is no other's: of a long one a beginning always stays
+    # unique: a long segment keeps its beginning before the "~"
     kept, _, _ = name[: NAME_LIMIT - _DIGEST].rpartition("/")
     return f"{kept}/~{hashlib.sha256(b'/'.join(parts)).hexdigest()}"
 
 
 def placed_name(raw: bytes) -> str:
-    """Turn a workload's source path into its place in the evidence folder, beside the files that we make ourselves.
+    """Return the place of a workload's source path in the evidence folder, distinct from files that we generate.
 
-    Law: its first part is never the name of one of ours, which all lie at the top and have a dot, but for SHA256SUMS,
-    the folders of what we make of containers and units, and attempt-N/ for what an earlier attempt got.
+    Its first part is never the name of a generated file. These are at the top and have a dot in their name, except
+    SHA256SUMS, the folders of containers and units, and attempt-N/ for what an earlier attempt took.
     """
     first, slash, _ = raw.partition(b"/")
     ours = first in {SUMS.encode(), CONTAINERS.encode(), UNITS.encode()} or _ATTEMPT.fullmatch(first)
@@ -86,61 +86,61 @@ def placed_name(raw: bytes) -> str:
 
 
 def volume_folder(volume: int) -> str:
-    """Name the evidence folder: evidence/ first, then a supplement for each later finding."""
+    """Return the name of an evidence folder: evidence, then evidence.2 and so on for supplements."""
     return "evidence" if volume == 1 else f"evidence.{volume}"
 
 
 def claim_key(incident: str) -> str:
-    """Key of the claim: the first object of an incident, which says whose it is."""
+    """Return the key of the claim: the first object of an incident, which names its owner."""
     return f"incidents/{incident}/claim.json"
 
 
 def evidence_key(incident: str, volume: int, stored: str) -> str:
-    """Key of one sealed file."""
+    """Return the key of one sealed file."""
     return f"incidents/{incident}/{volume_folder(volume)}/{stored}"
 
 
 def record_key(incident: str, number: int, name: str) -> str:
-    """Key of one file of a run's record."""
+    """Return the key of one file of a run's record."""
     return f"incidents/{incident}/record/{number:03d}/{name}"
 
 
 def snapshot_key(snapshot: str, stored: str) -> str:
-    """Key of a workload file in the incident's snapshot."""
+    """Return the key of a workload file in the incident's snapshot."""
     return f"{SNAPSHOTS}{snapshot}/{stored}"
 
 
 def latest_key(stored: str) -> str:
-    """Key that `make s3-pull` and the API's reload read."""
+    """Return the key that `make s3-pull` and the API's reload read."""
     return f"{LATEST}{stored}"
 
 
 def latest_name(key: str) -> str:
-    """The stored name of a key of latest/; empty if it is none."""
+    """Return the stored name of a key of latest/; empty for other keys."""
     return key.removeprefix(LATEST) if key.startswith(LATEST) else ""
 
 
 def begun_key(turn: int) -> str:
-    """Key of what a turn of latest/ is about to do: whoever creates it has the turn."""
+    """Return the key of the intent of a transaction of latest/. Creating it reserves the number."""
     return f"{TURNS}{turn:06d}/begun.json"
 
 
 def done_key(turn: int) -> str:
-    """Key of the word that a turn of latest/ is done."""
+    """Return the key that marks a transaction of latest/ as committed."""
     return f"{TURNS}{turn:06d}/done.json"
 
 
 def kept_key(turn: int, stored: str) -> str:
-    """Key of what a turn replaces in latest/, kept there if nobody else is known to have it."""
+    """Return the key for content that a transaction replaces in latest/, if no other object is known to have it."""
     return f"{TURNS}{turn:06d}/kept/{stored}"
 
 
 def turn_of(key: str) -> int:
-    """The number of the turn that a key belongs to; 0 if to none."""
+    """Return the number of the transaction that a key belongs to; 0 if none."""
     match = _TURN.match(key)
     return int(match[1]) if match else 0
 
 
 def in_snapshot(stored: str) -> bool:
-    """Tell whether a stored file belongs to the three folders of the runbook's s3-push."""
+    """Return whether a stored file belongs to the three folders of the runbook's s3-push."""
     return "/" in stored and stored.split("/", 1)[0] in SNAPSHOT_FOLDERS

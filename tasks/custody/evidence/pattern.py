@@ -1,4 +1,4 @@
-"""Match names, without a disk, against the glob patterns of the workload block."""
+"""Match path names, without a file system, against the workload block's glob patterns."""
 
 import fnmatch
 import glob
@@ -6,15 +6,15 @@ from collections.abc import Iterable
 
 
 def fits(path: str, pattern: str) -> bool:
-    """As the same pattern finds it on a disk: `**` stands for any folders, a hidden name wants a dot in the pattern.
+    """Return whether a glob would find the path: `**` matches any folders, hidden names need a dot in the pattern.
 
-    A folder that is named is meant with all that is in it.
+    A pattern that names a folder includes everything in it.
     """
     return _fits(_parts(path), _parts(pattern))
 
 
 def ends_with(path: str, patterns: Iterable[str]) -> bool:
-    """True if a file at this place, in a folder that is not known, may have been found by one of them."""
+    """Return whether the path, below an unknown folder, may match one of the patterns."""
     names = _parts(path)
     return any(_fits(names[start:], _parts(pattern)) for pattern in patterns for start in range(len(names)))
 
@@ -32,7 +32,7 @@ def _fits(names: list[str], parts: list[str]) -> bool:
 
 
 def names_something(part: str) -> bool:
-    """Whether a folder that fits is meant, with all that is in it: `*` and `*.*` mean files, and pass folders by."""
+    """Return whether the part names folders too, with their content. `*` and `*.*` match files only."""
     return bool(part.strip("*?."))
 
 
@@ -41,7 +41,7 @@ def _one(name: str, part: str) -> bool:
 
 
 def literal_folder(pattern: str) -> str:
-    """The folder that everything that fits lies below: the parts before the first with a wildcard, never the last."""
+    """Return the folder above all matches: the parts before the first wildcard, without the last part."""
     parts = _parts(pattern)[:-1]
     wild = next((number for number, part in enumerate(parts) if glob.has_magic(part)), len(parts))
     return "/".join(parts[:wild])

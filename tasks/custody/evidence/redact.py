@@ -1,10 +1,10 @@
-"""Redact what we generate ourselves: a value that looks secret is replaced before anything is hashed (runbook §4).
+"""Redact what we generate: replace values that look secret before anything is hashed (runbook §4).
 
-What is hidden: the value of a secret-looking name, option or parameter of a query or a connection string; what follows
-the colon or percent sign in the value of a user option; the password of any URL and all of the userinfo of an http one
-(a token often stands there alone); the headers Authorization and Cookie, and a bearer token anywhere; keys and tokens
-of a known shape; and the value of a short option of a program that is known to take a secret there (mysql -pSECRET,
-curl -u, any program's login -p). Other programs' -p stays: it is a port as often as not.
+Replaced are: the value of a secret-looking name, option, or parameter of a query or connection string; what follows the
+colon or percent sign in the value of a user option; the password of any URL, and the whole userinfo of an http URL
+(often a token); the headers Authorization and Cookie, and bearer tokens anywhere; keys and tokens of known shape; and
+the value of a short option of a program known to take a secret there (mysql -pSECRET, curl -u, login -p of any
+program). Other programs' -p stays: it often is a port.
 """
 
 import re
@@ -23,7 +23,7 @@ _SECRET: Final = re.compile(SECRET_WORD, re.IGNORECASE)
 _PART: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _ENDING: Final = re.compile(r"\w*(?:pass|pwd|key|auth|jwt|webhook)|keys|\w*pw|creds?|pin|otp|bearer")
 _CARRIER: Final = frozenset({"url", "uri", "string", "value", "data", "base", "b"})
-"""Last parts of a name that say only how its secret is written, as in SLACK_WEBHOOK_URL or SSH_KEY_B64."""
+"""Last parts of a name that say only how a secret is encoded, as in SLACK_WEBHOOK_URL or SSH_KEY_B64."""
 _PLAIN: Final = re.compile(
     r"oldpwd|compass|bypass|(?:tres|sur|encom)pass|(?:mon|don|tur|hot|turn|pub)key|(?:ho|jo|whis)c?key"
 )
@@ -35,7 +35,7 @@ _IN_A_QUERY: Final = frozenset({"sig", "signature", "code"})
 _VALUE: Final = re.compile(r"""(?:"[^"\n]*"|'[^'\n]*'|\S)++""")
 _OPTION: Final = re.compile(r"-[\w.-]+")
 _LONG: Final = re.compile(r"--[A-Za-z]")
-"""So begins the next option; any other word, with a dash too, is the value of the option before it."""
+"""Begins the next option. Any other word, even with one dash, is the value of the option before it."""
 _NAMED: Final = re.compile(
     r"""(?<![\w.-])(?P<name>[\w.-]++)(?:(?P<sign>\\?["']?[ \t]*+[=:]+>?\s*)|(?P<gap>[ \t]++)(?![=:]|--[A-Za-z]))"""
 )
@@ -67,7 +67,7 @@ _CLIENT: Final = re.compile(
     r"|(?P<w>ldap\w+)|(?P<k>openssl)"
 )
 _FLAGS: Final = {"u": "#0-46afgGiIjJklLMnNOpqRsSvVZ", "P": "0-9acDejlmnoqrTuvyX", "w": "cLMnvxZ"}
-"""Short options without a value that may stand before the letter in one word: curl -sSLu, zip -rP, ldapsearch -xw."""
+"""Short options without a value that may precede the letter in one word: curl -sSLu, zip -rP, ldapsearch -xw."""
 _TAKES: Final = {
     name: re.compile(rf"(?P<said>-{f'[{_FLAGS[name]}]*' if name in _FLAGS else ''}{name})(?P<value>.*)", re.DOTALL)
     for name in ("p", "P", "a", "u", "w", "k")
@@ -75,7 +75,7 @@ _TAKES: Final = {
 
 
 def redact(text: str) -> str:
-    """Hide what looks secret in a text."""
+    """Return the text with secrets replaced by HIDDEN."""
     for pattern in (_URL, _HTTP):
         text = pattern.sub(rf"\g<name>{HIDDEN}@", text)
     for pattern in (_BEARER, _HEADER):
@@ -88,7 +88,7 @@ def redact(text: str) -> str:
 
 
 def redact_command(command: Sequence[str]) -> list[str]:
-    """Hide secrets in a command line, also where the value is the argument after its option."""
+    """Return the command line with secrets replaced, also where the value is the argument after its option."""
     words: list[str] = []
     option = ""
     for word in command:
@@ -99,12 +99,12 @@ def redact_command(command: Sequence[str]) -> list[str]:
 
 
 def command_line(command: Sequence[str], limit: int = LINE_LIMIT) -> str:
-    """A foreign command line as one line that may be written down and shown: secrets hidden, the rest visible."""
+    """Return an untrusted command line as one printable line, with secrets replaced."""
     return visible(" ".join(redact_command(command)), limit)
 
 
 def redact_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Hide values of variables with secret-looking names, and secrets inside other values."""
+    """Return the variables with secrets replaced: values of secret-looking names, and secrets inside other values."""
     return {name: HIDDEN if _hides(name, value) else redact(value) for name, value in sorted(environment.items())}
 
 
@@ -113,9 +113,9 @@ def _hides(name: str, value: str) -> bool:
 
 
 def secret_name(name: str, *, alone: bool = False) -> bool:
-    """Whether a secret is what is kept under this name: by words anywhere in it, or by the word that it ends with.
+    """Return whether a name denotes a secret: by words anywhere in it, or by its last word.
 
-    `alone` is for options and parameters: there a bare `key` or `pwd` names a secret, elsewhere it means little.
+    `alone` is for options and parameters, where a bare `key` or `pwd` denotes a secret; elsewhere it does not.
     """
     if _SECRET.search(name):
         return True
@@ -130,7 +130,7 @@ def secret_name(name: str, *, alone: bool = False) -> bool:
 
 
 def _redact_named(text: str) -> Iterator[str]:
-    """The text in pieces, without the values of its names and options. No value is looked at twice."""
+    """Yield the text in pieces, without the values of secret names and options. Linear time."""
     done = 0
     while found := _NAMED.search(text, done):
         yield text[done : found.end()]
@@ -143,9 +143,9 @@ def _redact_named(text: str) -> Iterator[str]:
 
 
 def _instead(name: str, text: str, at: int, before: str) -> tuple[str, int] | None:
-    """What is shown in the place of a value that begins here, and where it ends; None if it may be read.
+    """Return the replacement of the value at this position and its end; None if it is no secret.
 
-    `before` is the letter in front of the name.
+    `before` is the character before the name.
     """
     option, parameter = name.startswith("-"), before in {"?", "&", ";"}
     if secret_name(name, alone=option or parameter) or (parameter and name.lower().rpartition("-")[2] in _IN_A_QUERY):
@@ -164,7 +164,7 @@ def _redact_clients(text: str) -> str:
 
 
 def _hide_for_clients(words: Iterable[str]) -> Iterator[str]:
-    """The words, without the secrets that follow the short option of the program that was named last."""
+    """Yield the words, without secrets after a short option of the last named program."""
     option, due = "", False
     for word in words:
         if due and not _LONG.match(word):

@@ -1,4 +1,4 @@
-"""Decide where the bytes of a file go when room is short."""
+"""Decide where a file's content is kept when disk space is short."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Place(StrEnum):
-    """The places in the order in which they are tried."""
+    """Places for content, in the order in which they are tried."""
 
     EVIDENCE = "evidence folder"
     FALLBACK = "fallback folder"
@@ -15,9 +15,9 @@ class Place(StrEnum):
 
 @dataclass(frozen=True)
 class Free:
-    """Bytes that may still be filled. `fallback` is None where there is no such folder.
+    """Bytes that may still be used. `fallback` is None without a fallback folder.
 
-    `copies` is False where the evidence folder is a last resort that only what we make ourselves may fill.
+    `copies` is False if the evidence folder is reserved for files that we generate.
     """
 
     evidence: int
@@ -26,13 +26,13 @@ class Free:
 
     @property
     def summary(self) -> str:
-        """In a few words."""
+        """Free bytes of each folder."""
         words = f"{self.evidence} bytes free in the evidence folder"
         return words if self.fallback is None else f"{words}, {self.fallback} in the fallback folder"
 
 
 def places(need: int, free: Free) -> tuple[Place, ...]:
-    """Where to try to put a file that needs so many bytes, best first; in place is the last, for it needs none."""
+    """Return where to try to put a file of `need` bytes, best first. IN_PLACE, which needs no room, is last."""
     fits = {
         Place.EVIDENCE: free.copies and need <= free.evidence,
         Place.FALLBACK: free.fallback is not None and need <= free.fallback,
@@ -42,6 +42,6 @@ def places(need: int, free: Free) -> tuple[Place, ...]:
 
 
 def room_told(needs: Iterable[int], free: Free) -> dict[str, object]:
-    """The estimate before the first copy, for the custody log."""
+    """Return the estimate before the first copy, for the custody log."""
     sizes = tuple(needs)
     return {"files": len(sizes), "needed": sum(sizes), "free": free.summary, "fits": sum(sizes) <= free.evidence}

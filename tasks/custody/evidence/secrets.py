@@ -1,8 +1,8 @@
-"""Find secrets in the workload's own files, which stay byte for byte as they are. Places are told, never values.
+"""Find secrets in the workload's files, which are kept unchanged. Reports places, never values.
 
-Shapes that are nothing but a secret (a private key, an access key of a cloud), and what is assigned to a secret-looking
-name or follows it. No measure of randomness: logs are full of digests and floats, and a list that cries wolf is not
-read. Hostile text costs linear time: no pattern tries a letter more than once.
+Finds known shapes (a private key, a cloud's access key) and values assigned to secret-looking names. Entropy is not
+measured: logs are full of digests and floats, and a list full of false alarms is not read. Linear time on hostile text:
+no pattern tries a character more than once.
 """
 
 import re
@@ -25,7 +25,7 @@ _RARE: Final = 50
 
 @dataclass(frozen=True)
 class Hit:
-    """A line, counted from 1, and the rule that it fits. In a binary file lines mean little."""
+    """A line number, from 1, and the matching rule. In a binary file the line means little."""
 
     line: int
     rule: str
@@ -33,7 +33,7 @@ class Hit:
 
 @dataclass(frozen=True)
 class Search:
-    """What was found in a file, by stored name, and what of it was not searched; `more` hits are not listed."""
+    """The hits in a file, by stored name, and what was not searched; `more` counts hits that are not listed."""
 
     stored: str
     hits: tuple[Hit, ...] = ()
@@ -42,7 +42,7 @@ class Search:
 
     @property
     def summary(self) -> str:
-        """Lines and rules."""
+        """Rules with their lines."""
         rules: dict[str, list[str]] = {}
         for hit in self.hits:
             rules.setdefault(hit.rule, []).append(str(hit.line))
@@ -71,12 +71,12 @@ _CLASSES: Final = tuple(re.compile(each) for each in (r"[a-z]", r"[A-Z]", r"\d",
 
 
 def search(file: BinaryIO, stored: str, limit: int | None = LIMIT) -> Search:
-    """Look through a file, its first `limit` bytes or all of it. Of very many hits the first are listed."""
+    """Search the first `limit` bytes of a file, or all of it. Lists the first 200 hits."""
     listed: list[Hit] = []
     known: set[Hit] = set()
     more, binary = 0, False
     for line, block in _blocks(file, limit):
-        known = {hit for hit in known if hit.line >= line}  # a line that is longer than a block may be met again
+        known = {hit for hit in known if hit.line >= line}  # a line longer than a block is searched again
         dense = is_binary(block)
         new = _hits(line, block, binary=dense) - known
         known |= new
@@ -89,19 +89,19 @@ def search(file: BinaryIO, stored: str, limit: int | None = LIMIT) -> Search:
 
 
 def is_binary(block: bytes) -> bool:
-    """Whether it is no text. NUL alone tells nothing: a crash leaves holes in logs, and UTF-16 is full of it."""
+    """Return whether a block is not text. NUL alone does not count: crashes leave it in logs, and UTF-16 has many."""
     text = block.replace(b"\0", b"")
     return (len(text) - len(text.translate(None, _CONTROL))) * _RARE > len(text)
 
 
 def _hits(line: int, block: bytes, *, binary: bool) -> set[Hit]:
-    """The hits of a block that begins with this line; in a text with NUL also those that are read over it."""
+    """Return the hits of a block that begins at this line. Text with NUL is also searched with the NULs removed."""
     texts = {block} if binary else {block, block.replace(b"\0", b"")}
     return {hit for text in texts for hit in _placed(line, text, find(text, binary=binary))}
 
 
 def _placed(line: int, text: bytes, places: Iterable[tuple[int, str]]) -> Iterator[Hit]:
-    """Lines are counted once, onwards: a text may be nothing but hits."""
+    """Yield hits with line numbers, counted in one pass: a text may consist of hits only."""
     before = 0
     for at, rule in sorted(places):
         line, before = line + text.count(b"\n", before, at), at
@@ -109,13 +109,13 @@ def _placed(line: int, text: bytes, places: Iterable[tuple[int, str]]) -> Iterat
 
 
 def _unsearched(limit: int | None, *, binary: bool, ended: bool) -> str:
-    """What was not looked for, and where not."""
+    """Return what was not searched for, and where."""
     parts = ["binary: only for keys and tokens of well-known shapes"] if binary else []
     return "; ".join([*parts, *([] if ended else [f"what follows its first {limit} bytes"])])
 
 
 def find(text: bytes, *, binary: bool = False) -> Iterator[tuple[int, str]]:
-    """Where which rule is met. Pictures and weights have no long row of letters: two looks, and no pattern is tried."""
+    """Yield offset and rule of each hit. Pictures and weights contain no long word, so no pattern is tried on them."""
     if ARMOUR in text or _ROW in text.translate(_LETTERS):
         for rule, patterns in _SHAPES.items():
             for pattern in patterns:
@@ -138,7 +138,7 @@ def _value(match: "re.Match[bytes]") -> str:
 
 
 def looks_secret(name: str, value: str) -> bool:
-    """Whether what is assigned to a secret-looking name may be a secret: no number, no placeholder, no plain word."""
+    """Return whether a value assigned to a secret-looking name may be one: no number, placeholder or plain word."""
     if _ABOUT.search(name) or _NO_SECRET.match(value):
         return False
     kinds = sum(bool(each.search(value)) for each in _CLASSES)
@@ -148,9 +148,9 @@ def looks_secret(name: str, value: str) -> bool:
 
 
 def _blocks(file: BinaryIO, limit: int | None) -> Iterator[tuple[int, bytes]]:
-    """The content in pieces that end with a line or are the last, and how many lines lie before each, plus one.
+    """Yield the content in pieces that end with a line, each with the number of its first line.
 
-    A line that is longer than a piece is cut, with an overlap, so that nothing of a usual length is cut in two.
+    A line longer than a piece is cut, with an overlap, so that no secret of usual length is cut in two.
     """
     line, rest, left = 1, b"", limit
     while new := file.read(_BLOCK if left is None else min(_BLOCK, left)):
@@ -165,7 +165,7 @@ def _blocks(file: BinaryIO, limit: int | None) -> Iterator[tuple[int, bytes]]:
 
 
 def notes_of(searches: Iterable[Search]) -> tuple[str, ...]:
-    """What the verdict says of them."""
+    """Return the verdict's note on secrets found; empty if none."""
     found = [each for each in searches if each.hits]
     if not found:
         return ()

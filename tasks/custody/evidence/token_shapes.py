@@ -1,12 +1,12 @@
-"""List the keys and tokens known by shape alone. Each pattern begins with letters that are found quickly."""
+"""List the keys and tokens recognised by shape. Each pattern begins with literals, which are found quickly."""
 
 from collections.abc import Mapping
 from typing import Final
 
 LETTERS: Final = 13
-"""Letters, digits, _ and - in a row: every shape but that of a private key has at least so many."""
+"""Minimum run of letters, digits, _ and - in every shape but a private key's."""
 ARMOUR: Final = b"-----BEGIN "
-"""With it a private key begins."""
+"""The beginning of a private key."""
 SHAPES: Final[Mapping[str, tuple[str, ...]]] = {
     "private key": (r"-----BEGIN (?:[A-Z0-9]{1,20} ){0,4}PRIVATE KEY(?: BLOCK)?-----",),
     "AWS access key": (r"AKIA[A-Z2-7]{16}(?![A-Za-z0-9])", r"ASIA[A-Z2-7]{16}(?![A-Za-z0-9])"),

@@ -1,4 +1,4 @@
-"""Find what was taken out of the order of volatility (RFC 3227 §2.1), and why."""
+"""Find what was collected out of the order of volatility (RFC 3227 §2.1), and why."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from tasks.custody.evidence.acquisition import Evidence, Outcome
 
 @dataclass(frozen=True)
 class Deviation:
-    """A collector that began only after others had taken what is less volatile."""
+    """A collector that began only after less volatile evidence had been taken."""
 
     collector: str
     after: tuple[str, ...]
@@ -16,7 +16,10 @@ class Deviation:
 
 
 def deviations(evidence: Sequence[Evidence], order: Mapping[str, int], tries: Mapping[str, int]) -> Iterator[Deviation]:
-    """Each one, with its reason. `order` is small for what is volatile; `tries` counts how often one was begun."""
+    """Yield each deviation with its reason.
+
+    `order` is low for volatile evidence; `tries` counts how often a collector was started.
+    """
     known = [item for item in evidence if item.collector in order]
     for late in sorted(known, key=lambda item: order[item.collector]):
         before = [

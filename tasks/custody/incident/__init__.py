@@ -1,1 +1,1 @@
-"""Incident, alarm, custody log, timeline, verdict, endings. The only file written here is the custody log."""
+"""Incident, alarm, custody log, timeline, verdict, endings. Writes only the custody log."""

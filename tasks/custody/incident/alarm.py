@@ -1,7 +1,7 @@
-"""Read an alarm; decide whether it is news or belongs to an incident.
+"""Parse an alarm; decide whether it is news or belongs to an incident.
 
-Nothing in an alarm is trusted to be there or to have its type: one that cannot be read must not keep an evacuation
-from starting, and what is left out of it only makes it more likely to be news.
+Fields of an alarm may be missing or of any type: an unreadable alarm must not prevent an evacuation, and a missing
+field only makes it more likely to count as news.
 """
 
 import re
@@ -20,7 +20,7 @@ _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 @dataclass(frozen=True)
 class Alarm:
-    """Which training failed, how, and when, as far as it was told. `began` is when that training was started.
+    """Which training failed, how, and when, as far as known. `began` is when that training was started.
 
     `start` is the start of process `pid` in clock ticks since boot: a pid alone is reused.
     """
@@ -38,7 +38,7 @@ class Alarm:
 
     @classmethod
     def of(cls, said: Mapping[str, Any] | None) -> "Alarm | None":
-        """Read what an automation handed over (`parameters` in prefect.yaml); None where it handed over nothing."""
+        """Parse the parameters that an automation passes (`parameters` in prefect.yaml); None if there are none."""
         if not said:
             return None
         payload = said.get("payload")
@@ -58,7 +58,7 @@ class Alarm:
 
     @property
     def summary(self) -> str:
-        """In a sentence: the reason of an incident that nobody gave another."""
+        """One sentence: the default reason of an incident."""
         parts = [f"{self.event or 'an alarm'} of {self.name or 'a training'}"]
         parts += [f"on {self.host}"] if self.host else []
         parts += [f"exit code {self.exit_code}"] if self.exit_code is not None else []
@@ -67,19 +67,19 @@ class Alarm:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """For the custody log: what is known of it, as JSON takes it."""
+        """The known fields as JSON values, for the custody log."""
         found = {name: value for name, value in asdict(self).items() if value not in {None, ""}}
         return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in found.items()}
 
 
 @dataclass(frozen=True)
 class Past:
-    """What an incident on this host has contained: processes of this boot, and the flow runs that they belonged to.
+    """What an earlier incident on this host has contained: processes of this boot, and their flow runs.
 
-    `runs` has the incident's own runs too: an evacuation that fails is no news. `stands` while its cordon stands, with
-    a living guard, over a workload that was proven contained; `lifted` is when its cordon was lifted.
+    `runs` includes the incident's own runs: a failed evacuation is no news. `stands` is True while its cordon stands,
+    with a living guard, and the workload was proven contained; `lifted` is when the cordon was lifted.
 
-    After a thaw the workload goes on, so what it does later is news although it began before: only an alarm that was
+    After a thaw the workload goes on. Its later alarms are news even if the training began earlier, so only an alarm
     raised before the thaw belongs to such an incident.
     """
 
@@ -92,10 +92,10 @@ class Past:
 
 
 def belongs_to(alarm: Alarm, past: Iterable[Past]) -> str:
-    """The incident that the alarm belongs to, the newest first; empty if it is news.
+    """Return the newest incident that the alarm belongs to; empty if it is news.
 
-    It names somebody whom the incident has contained; or the workload stands contained at this moment; or the training
-    that it tells of began before the cordon was lifted, so it is none that was let in since.
+    An alarm belongs to an incident that contained its process or run, that stands contained at this moment, or whose
+    cordon was lifted after the alarm's training began.
     """
     newest = sorted(past, key=lambda each: each.incident, reverse=True)
     for each in newest:
@@ -109,13 +109,16 @@ def belongs_to(alarm: Alarm, past: Iterable[Past]) -> str:
 
 
 def _surely_before(moment: datetime, lifted: datetime) -> bool:
-    """Whether it was earlier. A time in whole seconds, as `date` tells it, may lie anywhere in its second."""
+    """Return whether it was earlier. A time in whole seconds may be anywhere in its second."""
     latest = moment if moment.microsecond else moment + timedelta(seconds=1)
     return latest <= lifted and moment != lifted
 
 
 def _contained(alarm: Alarm, past: Past) -> bool:
-    """By pid and start; by the pid alone, which may have been used again, unless the training began since."""
+    """Return whether the incident contained the alarm's process, by pid and start.
+
+    Without a start the pid alone counts, unless the training began after the cordon was lifted.
+    """
     if alarm.start is None and alarm.began and past.lifted and alarm.began >= past.lifted:
         return False
     return any(who.pid == alarm.pid and alarm.start in {None, who.start} for who in past.processes)
@@ -129,7 +132,7 @@ def _text(value: object) -> str:
 
 
 def _lines(value: object) -> str:
-    """The end of a log counts most."""
+    """Return the last line of a log."""
     return _text(value[-1]) if isinstance(value, list) and value else ""
 
 
@@ -146,7 +149,7 @@ def _number(value: object) -> int | None:
 
 
 def _time(value: object) -> datetime | None:
-    """With a zone, else it means nothing here."""
+    """Parse a time; None without a zone."""
     try:
         time = datetime.fromisoformat(str(value))
     except ValueError:

@@ -1,4 +1,4 @@
-"""Define how a workload is described: default patterns, port, and which fields are refused, also before Prefect."""
+"""Define a workload's description: default patterns, ports, and refused values. Used before Prefect is imported."""
 
 import re
 import tomllib
@@ -42,17 +42,17 @@ _NOBODYS_UNIT: Final = re.compile(
     r"(?:evacuation|systemd-|user@|getty@|sshd?@).*"
     r"|(?:sshd?|crond?|anacron|atd|dbus|dbus-broker|docker|containerd|supervisord?|slurmd)\.service"
 )
-"""Services of ours, and those in which anybody's programs run."""
+"""Our services, and those in which programs of any kind run."""
 
 
 def place(text: str) -> tuple[str, str]:
-    """A file, and the name of the table that is meant: FILE, or FILE:NAME where it has several of a kind."""
+    """Split FILE or FILE:NAME into a file and the name of a table; the name is empty for FILE."""
     file, _, name = text.rpartition(":")
     return (file, name) if file.endswith(FILE) else (text, "")
 
 
 def tables(file: str, text: str) -> Tables:
-    """Tables [workload.NAME] and [store.NAME] of a TOML file's text. Raises Refused."""
+    """Parse the tables [workload.NAME] and [store.NAME] of TOML text. Raises Refused."""
     try:
         found = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -69,7 +69,7 @@ def _named(table: object) -> bool:
 
 
 def one(found: Tables, kind: str, file: str, name: str = "") -> tuple[str, dict[str, Any]]:
-    """Name and fields of the table that is meant, which is the only one where no name is given. Raises Refused."""
+    """Return name and fields of the named table, or of the only one if no name is given. Raises Refused."""
     named = found.get(kind, {})
     chosen = [name] if name in named else list(named) if not name else []
     if len(chosen) != 1:
@@ -79,7 +79,7 @@ def one(found: Tables, kind: str, file: str, name: str = "") -> tuple[str, dict[
 
 
 def pattern(text: str) -> str:
-    """A regular expression on command lines; ValueError if it is none, or one that fits what is nobody's workload."""
+    """Return a valid regular expression for command lines. Raises ValueError if it is invalid or too general."""
     try:
         compiled = re.compile(text)
     except re.error as error:
@@ -96,7 +96,7 @@ def pattern(text: str) -> str:
 
 
 def unit(text: str) -> str:
-    """Name of a systemd service that may be the workload's; ValueError if it is none, is ours, or is everybody's."""
+    """Return the name of a systemd service of the workload. Raises ValueError if it is none, ours, or a shared one."""
     if not _SERVICE.fullmatch(text) or _NOBODYS_UNIT.fullmatch(text):
         raise ValueError(
             f"expected a systemd service of the workload's own; got {text!r}. Nothing was saved. "
@@ -106,24 +106,24 @@ def unit(text: str) -> str:
 
 
 def address(command: Iterable[str], environment: Mapping[str, str]) -> str:
-    """Where a server that is started like this answers on this host: the last port named, the command's over PORT."""
+    """Return the URL of a server on this host by its command and environment: the last port named, else 8000."""
     return f"http://127.0.0.1:{[_USUAL_PORT, *ports_named(command, environment)][-1]}"
 
 
 def ports_named(command: Iterable[str], environment: Mapping[str, str]) -> list[str]:
-    """Ports that a server's command and environment name; the last one counts."""
+    """Return the ports that a server's command and environment name; the last one counts."""
     words = " ".join([*(f"{name}={value}" for name, value in environment.items()), *command]).split()
     return [str(port) for port in _PORT.findall("\n".join(words))]
 
 
 def leads_to(url: str) -> tuple[str, int]:
-    """Host and port that a URL leads to; the host is empty where it names none. ValueError for a port that is none."""
+    """Return host and port of a URL; the host is empty if it names none. Raises ValueError for an invalid port."""
     where = urlsplit(url)
     return where.hostname or "", where.port or {"https": 443}.get(where.scheme, 80)
 
 
 def absolute(path: Path) -> Path:
-    """A path that means the same from everywhere, and is not the whole host; else ValueError."""
+    """Return an absolute path below /, without "..". Raises ValueError for other paths."""
     if not path.is_absolute() or ".." in path.parts or path == Path("/"):
         raise ValueError(
             f"expected an absolute path below /, without '..'; got {str(path)!r}. Nothing was saved. "
@@ -133,9 +133,9 @@ def absolute(path: Path) -> Path:
 
 
 def recognisable(given: Mapping[str, Any], host: str) -> dict[str, Any]:
-    """What it takes to recognise a workload, out of the fields of a file; what is left out has the block's value.
+    """Return the fields that recognise a workload, with the block's defaults for missing ones.
 
-    ValueError or KeyError where the block would refuse what whom is frozen hangs on.
+    Raises ValueError or KeyError if a field that decides which processes are frozen is invalid, by the block's rules.
     """
     fields = {"host": host, **_PATTERNS, **_REST, **given}
     for name in _PATTERNS:

@@ -1,4 +1,4 @@
-"""Define how a run ends: each state that a person meets in Prefect, what it means and what to do then."""
+"""Define how a run ends: each final state in Prefect, its meaning, and what to do next."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -9,7 +9,7 @@ from tasks.custody.incident.verdict import Word
 
 @dataclass(frozen=True)
 class Ending:
-    """The name of a run's last state; `completed` says of which type it is, Completed or Failed."""
+    """A final state of a run. `completed` says whether its type is Completed or Failed."""
 
     name: str
     completed: bool
@@ -27,20 +27,20 @@ PARTIAL: Final = Ending(
     "Partial",
     completed=False,
     means="Contained and every object proven, but something needed was lost; the message names it",
-    then="Mend the cause, carry the incident on",
+    then="Fix the cause, carry the incident on",
 )
 UNVERIFIED: Final = Ending(
     "Unverified",
     completed=False,
     means="At least one object, or the record, is not proven to be in the store. It is on this host",
-    then="Mend the store or the network, carry the incident on",
+    then="Fix the store or the network, carry the incident on",
 )
 NOT_CONTAINED: Final = Ending(
     "NotContained",
     completed=False,
-    means="Something of the workload lives or comes back, somebody else holds the lock, a launch was not caught, or "
-    "something that starts training is not paused; whatever the storage says",
-    then="Stop by hand what the message names (a supervisor?), carry the incident on",
+    means="Something of the workload runs or comes back, another process holds the lock, a launch was not caught, or "
+    "something that starts training is not paused. The storage may still be verified",
+    then="Stop by hand what the message names (such as a supervisor), carry the incident on",
 )
 THAWED: Final = Ending(
     "Thawed",
@@ -52,7 +52,7 @@ THAWED: Final = Ending(
 PARTLY_THAWED: Final = Ending(
     "PartlyThawed",
     completed=False,
-    means="The workload goes on and the incident is over, but something of Prefect's is still paused, or the store has "
+    means="The workload goes on and the incident is over, but something in Prefect is still paused, or the store has "
     "no record of it; the message names it",
     then="Resume by hand what is named, or `make uncordon`",
 )
@@ -62,7 +62,7 @@ DRY_RUN: Final = Ending(
 JOINED: Final = Ending(
     "Joined",
     completed=True,
-    means="Another run works on this workload right now, or an incident has contained already what the alarm tells of; "
+    means="Another run is working on this workload, or an incident has already contained what the alarm reports; "
     "this run did nothing",
     then="Look at the incident that the message names",
 )
@@ -75,21 +75,21 @@ RECOVERED: Final = Ending(
 PARTLY_RECOVERED: Final = Ending(
     "PartlyRecovered",
     completed=False,
-    means="The API is back and stays up, but the message names what was not proven: it wants a key, gave no "
-    "prediction, refused our made-up row or to reload, does not name its model, there is no sound model, something is "
+    means="The API is back and stays up, but the message names what was not proven: it needs a key, gave no "
+    "prediction, refused the made-up row or to reload, does not name its model, there is no sound model, something is "
     "still paused",
-    then="Mend the contract in the workload's block and run `recover` again, or prove that by hand",
+    then="Correct the API's fields in the workload block and run `recover` again, or prove it by hand",
 )
 NOT_RECOVERED: Final = Ending(
     "NotRecovered",
     completed=False,
     means="The evidence is as safe as the message says, but the API did not come back; the workload is contained again",
-    then="Read the message and `api-restart.log` in the incident's folder, mend, run `recover` again",
+    then="Read the message and `api-restart.log` in the incident's folder, fix the cause, run `recover` again",
 )
 PROVEN: Final = Ending(
     "Proven",
     completed=True,
-    means="An audit: nothing contradicts the incident's own documents, all are signed by who may sign, everything that "
+    means="An audit: nothing contradicts the incident's documents, all are signed by an allowed signer, all that "
     "they name is there",
     then="Keep its report",
 )
@@ -103,7 +103,7 @@ INDETERMINATE: Final = Ending(
     "Indeterminate",
     completed=False,
     means="An audit: nothing is contradicted, but something could not be proven",
-    then="Read its findings (audit.md), give what was lacking, audit again",
+    then="Read its findings (audit.md), supply what was missing, audit again",
 )
 LISTED: Final = Ending(
     "Listed",
@@ -114,7 +114,7 @@ LISTED: Final = Ending(
 REFUSED: Final = Ending(
     "Refused",
     completed=True,
-    means="A training was not started: a cordon stands, or somebody else holds the lock",
+    means="A training was not started: a cordon stands, or another process holds the lock",
     then="Train again when the cordon is lifted",
 )
 REHEARSED: Final = Ending(
@@ -127,7 +127,7 @@ NOT_REHEARSED: Final = Ending(
     "NotRehearsed",
     completed=False,
     means="A drill did not prove what it should, or the dry run was refused; the message says which",
-    then="Read the run's log, mend it, and run the drill again: an evacuation would fail in the same way",
+    then="Read the run's log, fix the cause, and run the drill again: an evacuation would fail in the same way",
 )
 MIRRORED: Final = Ending(
     "Mirrored",
@@ -139,7 +139,7 @@ DECLINED: Final = Ending(
     "Declined",
     completed=True,
     means="A person was asked and said no; nothing was done",
-    then="Run it again when the answer would be another one",
+    then="Run it again if the answer changes",
 )
 OF_WORD: Final = {
     Word.VERIFIED: VERIFIED,
@@ -158,10 +158,10 @@ def ending_of(
     dry_run: bool = False,
     stored: bool = True,
 ) -> Ending:
-    """Decide how a run ends: by its verdict, by its recovery, and by whether the store has its record.
+    """Return how a run ends: by its verdict, its recovery, and whether the store has its record.
 
-    `recovery` is None where none was wanted, and the reason where it failed. `recovering` says that the run only
-    recovers: the verdict on the evidence is then an earlier run's, and only NOTCONTAINED outranks the recovery.
+    `recovery` is None if none was requested, and the reason if it failed. `recovering` says that the run only recovers:
+    the verdict on the evidence is then an earlier run's, and only NOTCONTAINED outranks the recovery.
     """
     if dry_run:
         return DRY_RUN
@@ -188,17 +188,17 @@ OF_PREFECT: Final = (
         "Cancelled",
         completed=False,
         means="A training that an evacuation has stopped, which raises no alarm; or a run that a person cancelled: its "
-        "log and the artifact `verdict-ID` say how far it came, as in `contained, not stored`",
+        "log and the artifact `verdict-ID` say how far it got, as in `contained, not stored`",
         then="Train again when the cordon is lifted; carry a cancelled incident on",
     ),
     Ending(
         "Crashed",
         completed=False,
-        means="The process of the run was killed, or no sign of life of it has come for 90 s",
-        then="Run the deployment again: the incident carries on where it stood",
+        means="The process of the run was killed, or sent no heartbeat for 90 s",
+        then="Run the deployment again: the incident continues where it stopped",
     ),
 )
-"""States under Prefect's own names."""
+"""States with Prefect's own names."""
 
 ENDINGS: Final = (
     *OF_WORD.values(),
@@ -219,4 +219,4 @@ ENDINGS: Final = (
     DECLINED,
     *OF_PREFECT,
 )
-"""All of them, in the order in which the reference has them."""
+"""All endings, in the order of the reference."""

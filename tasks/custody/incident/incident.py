@@ -1,4 +1,4 @@
-"""Define the incident and its id: one evacuation of one workload, however many runs it takes (runbook §0)."""
+"""Define the incident and its id: one evacuation of one workload, in one or several runs (runbook §0)."""
 
 import re
 from dataclasses import dataclass
@@ -10,15 +10,15 @@ from tasks.custody.errors import Refused
 ID_SHAPE = "IR-YYYYmmddTHHMMSSZ, optionally followed by -host (a-z, 0-9, dot, dash; 63 letters at most)"
 _HOST = r"(-[a-z0-9][a-z0-9.-]{0,62})?"
 ID_PATTERN = r"^(IR-[0-9]{8}T[0-9]{6}Z" + _HOST + r")?$"
-"""For forms: such an id, or nothing."""
+"""For forms: an incident id, or nothing."""
 _ID = re.compile(r"IR-(?P<stamp>\d{8}T\d{6}Z)" + _HOST, re.ASCII)
 _STAMP = "%Y%m%dT%H%M%SZ"
 SKEW: Final = timedelta(minutes=5)
-"""How far the clocks of two hosts may differ: as much as Kerberos allows by default (RFC 4120)."""
+"""Allowed difference between two hosts' clocks: Kerberos' default (RFC 4120)."""
 
 
 def parse_id(text: str) -> str:
-    """Return the id unchanged if it has the runbook's shape and names a real time, else refuse it."""
+    """Return the id unchanged if it has the runbook's shape and a valid time. Raises Refused otherwise."""
     match = _ID.fullmatch(text)
     try:
         if match and ".." not in text:
@@ -34,19 +34,19 @@ def parse_id(text: str) -> str:
 
 
 def new_id(created: datetime, suffix: str = "") -> str:
-    """Name an incident after the recorded creation time of the run that opens it, so that a retry is the same one."""
+    """Return the id for the creation time of the run that opens the incident, so that a retry gets the same id."""
     name = f"IR-{created.astimezone(UTC).strftime(_STAMP)}"
     return parse_id(f"{name}-{suffix}") if suffix else name
 
 
 def is_ahead(incident: str, now: datetime) -> bool:
-    """Tell whether an id names a time that has not come yet, by more than clocks may differ. Ids sort by time."""
+    """Return whether an id's time is in the future by more than SKEW. Ids sort by time."""
     return incident > new_id(now + SKEW)
 
 
 @dataclass(frozen=True)
 class Incident:
-    """Who is evacuated, since when, and why. Written once, when the incident is opened."""
+    """What is evacuated, since when, and why. Written once, when the incident is opened."""
 
     id: str
     workload: str
@@ -59,5 +59,5 @@ class Incident:
 
     @property
     def snapshot(self) -> str:
-        """Name of the incident's snapshot: its own UTC stamp, never a second look at the clock."""
+        """Name of the incident's snapshot: the UTC time in its id, not the current time."""
         return self.id.removeprefix("IR-")

@@ -1,4 +1,4 @@
-"""Write and check the custody log: append-only JSON lines, each with the hash of the line before (RFC 3227 §4.1)."""
+"""Write and check the custody log: append-only JSON lines, each with the hash of the previous (RFC 3227 §4.1)."""
 
 import errno
 import hashlib
@@ -21,21 +21,18 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 def chained(previous: str, sequence: int, fields: Mapping[str, Any]) -> bytes:
-    """One line: the fields, its number, and the hash of the line before."""
+    """Return one line: the fields, its number, and the hash of the previous line."""
     entry = {"seq": sequence, "prev": previous, **fields}
     return (json.dumps(entry, ensure_ascii=True, allow_nan=False) + "\n").encode()
 
 
 def head(line: bytes) -> str:
-    """Hash that the next line carries."""
+    """Return the hash of a line, which the next one carries."""
     return hashlib.sha256(line).hexdigest()
 
 
 def broken(lines: Iterable[bytes], previous: str = START, sequence: int = 0) -> list[str]:
-    """Walk a chain from a known head; a message for each place where a line was dropped, swapped or edited.
-
-    After some such places it is not walked any further, and the last message says so.
-    """
+    """Check a chain from a known head. Returns a message for each dropped, swapped or edited line, 20 at most."""
     found = list(islice(_breaks(lines, previous, sequence), _TOLD + 1))
     return found if len(found) <= _TOLD else [*found[:_TOLD], "and more"]
 
@@ -56,21 +53,21 @@ def _breaks(lines: Iterable[bytes], previous: str, sequence: int) -> Iterator[st
 
 
 def _write_whole(descriptor: int, line: bytes) -> None:
-    """A full disk may take a part of the line: take that back, so that the next line begins where a line begins."""
+    """Write a line or nothing: on a full disk, truncate a partial line, so that the next one begins on its own."""
     if (written := os.write(descriptor, line)) != len(line):
         os.ftruncate(descriptor, os.fstat(descriptor).st_size - written)
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 class CustodyLog:
-    """The log of one incident on disk. One process writes it, the owner of the incident; its threads take turns."""
+    """The log of one incident on disk. Written by one process, the owner of the incident; safe for its threads."""
 
     def __init__(
         self, path: Path, actor: Mapping[str, str], make_room: Callable[[int], bool] = lambda _: False
     ) -> None:
-        """Carry on where an earlier run stopped; a line torn by a kill is kept beside the log, never in it.
+        """Continue an earlier run's log. A last line torn by a kill is moved to a file beside the log.
 
-        `make_room` is asked for so many bytes when the disk is full, and says whether there is hope.
+        `make_room` is called with the number of bytes missing on a full disk, and returns whether to try again.
         """
         self.path, self._make_room = path, make_room
         self._actor = dict(actor)
@@ -90,7 +87,7 @@ class CustodyLog:
             os.truncate(self.path, len(whole) + len(newline))
 
     def write(self, action: str, subject: str = "", **facts: Any) -> None:
-        """Append one entry: when (UTC, the host's zone, monotonic), who, what, on what, with which result."""
+        """Append one entry: time (UTC, zone, monotonic), actor, action, object, and further facts."""
         with self._lock:
             now = datetime.now(UTC)
             fields = {
@@ -108,10 +105,10 @@ class CustodyLog:
             try:
                 self._flush()
             except OSError as error:
-                logger.error("The custody log cannot be written, its entries wait: %s", error)  # noqa: TRY400
+                logger.error("The custody log cannot be written, entries are kept in memory: %s", error)  # noqa: TRY400
 
     def _flush(self) -> None:
-        """Write what waits. A disk that takes nothing must not stop a containment; `sync` tells of it."""
+        """Write the entries in memory. A failing disk must not stop a containment; `sync` raises its error."""
         descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:
             while self._waiting:
@@ -129,18 +126,18 @@ class CustodyLog:
                     raise
 
     def sync(self) -> None:
-        """Make everything written so far survive a loss of power. OSError if the disk does not take it."""
+        """Flush everything written so far to disk. Raises OSError if the disk does not take it."""
         with self._lock:
             self._flush()
             with self.path.open("rb") as file:
                 os.fsync(file.fileno())
 
     def lines(self, start: int = 0) -> list[bytes]:
-        """Lines from number `start` on, each once: those on disk, then those that wait."""
+        """Return the lines from number `start` on: those on disk, then those in memory."""
         with self._lock:
             on_disk = self.path.read_bytes().splitlines(keepends=True) if self.path.exists() else []
             return [*on_disk, *self._waiting][start:]
 
     def entries(self) -> list[dict[str, Any]]:
-        """All entries, parsed."""
+        """Return all entries, parsed."""
         return [json.loads(line) for line in self.lines()]

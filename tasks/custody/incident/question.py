@@ -1,4 +1,4 @@
-"""Read from the custody log whether a person was asked to decide between stop and thaw, and what was decided."""
+"""Read from the custody log whether a person was asked to choose between stop and thaw, and the answer."""
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -11,16 +11,16 @@ Decision: TypeAlias = Literal["stop", "thaw"]
 
 @dataclass(frozen=True)
 class Question:
-    """Until when a person may answer, None if nobody was asked yet; and what was decided, empty while it is open."""
+    """The deadline for an answer, None if nobody was asked; and the decision, empty while the question is open."""
 
     until: datetime | None = None
     decision: Decision | Literal[""] = ""
 
 
 def question_of(entries: Iterable[Mapping[str, Any]]) -> Question:
-    """The question of an incident, whichever run asked it. A thaw ends it, and so does a cancellation if it is open.
+    """Return the question of an incident. A thaw closes it, and so does a cancellation while it is open.
 
-    The first asking sets the deadline, also for a run that carries the incident on.
+    The first time it was asked sets the deadline, also for later runs of the incident.
     """
     found = Question()
     for entry in entries:
@@ -34,6 +34,12 @@ def question_of(entries: Iterable[Mapping[str, Any]]) -> Question:
     return found
 
 
+def answers(entries: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Notes for the verdict: what was answered, whichever run asked."""
+    told = [str(entry.get("result")) for entry in entries if entry.get("action") == "answered"]
+    return tuple(f"an alarm started it, and a person was asked: {each}" for each in told)
+
+
 def seconds_left(question: Question, now: datetime, allowed: float) -> float:
-    """Seconds that a person still has, never more than `allowed`, whatever the clock was set to meanwhile."""
+    """Return the seconds left to answer, at most `allowed`, even if the clock was changed."""
     return min(allowed, (question.until - now).total_seconds()) if question.until else allowed

@@ -1,4 +1,4 @@
-"""Which step of the runbook an entry of the custody log tells of: by its id, for titles are for people."""
+"""Identify the runbook step of a custody log entry, by its id: titles are for people."""
 
 from collections.abc import Mapping
 from typing import Any, Final, Literal, TypeAlias
@@ -14,13 +14,13 @@ _TITLES_OF_0_1: Final[Mapping[str, StepId]] = {
     "§3 check: nothing of the workload is left": "prove_contained",
     "§4 collect ": "collect",
 }
-"""Of the steps that are looked for in a log."""
+"""The steps that are searched for in logs."""
 
 
 def step_of(entry: Mapping[str, Any]) -> tuple[str, str]:
-    """Return the id of the step that an entry tells of, and what it was done to: "collect" and the collector's name.
+    """Return the id of an entry's step and its object, such as "collect" and the collector's name; empty if none.
 
-    Each is empty if there is none. Version 0.1 wrote no id: its entries are known by their titles.
+    Version 0.1 wrote no id: its entries are known by their titles.
     """
     if "step_id" in entry:
         return str(entry["step_id"]), str(entry.get("of", ""))

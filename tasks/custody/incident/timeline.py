@@ -1,4 +1,4 @@
-"""Read from the custody log when each step of each run of an incident began and ended."""
+"""Read from the custody log when each step of each run began and ended."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ _ENDS: Final = {"step done": "done", "step incomplete": "incomplete", "step fail
 
 
 class Course(StrEnum):
-    """How a step went."""
+    """How a step ended."""
 
     DONE = "done"
     INCOMPLETE = "incomplete"
@@ -22,7 +22,7 @@ class Course(StrEnum):
 
 
 class Moment(StrEnum):
-    """What a run is looked up for first."""
+    """The moments of a run that matter most."""
 
     FROZEN = "frozen"
     NONE_LEFT = "none left"
@@ -43,20 +43,20 @@ class Bar:
 
     @property
     def section(self) -> str:
-        """The runbook's § that the step belongs to."""
+        """The runbook section (§) of the step."""
         return section_of(self.step)
 
     @property
     def lasted(self) -> timedelta:
-        """How long it took."""
+        """The duration."""
         return self.ended - self.began
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run of the incident. `cached` are the steps whose results an earlier run had left.
+    """One run of the incident. `cached` are steps whose results came from an earlier run.
 
-    `triggered` is when somebody or something asked for it, None in logs that do not tell.
+    `triggered` is when the run was requested, None in older logs.
     """
 
     number: int
@@ -70,7 +70,7 @@ class Run:
 
 @dataclass
 class _Open:
-    """A run while its entries are read."""
+    """A run whose entries are still being read."""
 
     number: int
     began: datetime
@@ -82,7 +82,7 @@ class _Open:
     triggered: datetime | None = None
 
     def closed(self, course: Course) -> Run:
-        """The run, with what it had not ended."""
+        """Return the run; steps without an end get `course`."""
         left = [
             Bar(step, self.attempt(step), began, max(began, self.ended), course) for step, began in self.started.items()
         ]
@@ -93,20 +93,20 @@ class _Open:
         )
 
     def attempt(self, step: str) -> int:
-        """Which attempt at the step comes next."""
+        """Return the number of the next attempt at the step."""
         return 1 + sum(bar.step == step for bar in self.bars)
 
 
 def section_of(title: str) -> str:
-    """Return the runbook's § that every step's title begins with; empty for what is no step's."""
+    """Return the runbook section (§) at the start of a step's title; empty if there is none."""
     first = title.split(" ", 1)[0]
     return first if first.startswith("§") else ""
 
 
 def runs(entries: Sequence[Mapping[str, Any]]) -> tuple[Run, ...]:
-    """All runs that the log tells of, in their order.
+    """Return all runs in the log, in order.
 
-    A step that an earlier run began and never ended was cut off with it; in the last run it is under way.
+    A step without an end was cut off in an earlier run; in the last run it is under way.
     """
     found: list[_Open] = []
     for entry in entries:
@@ -136,13 +136,13 @@ def _take(run: _Open, entry: Mapping[str, Any], at: datetime) -> None:
 
 
 def frozen_at(entry: Mapping[str, Any]) -> datetime | None:
-    """When the process of an entry "frozen" was stopped; None if it could not be."""
+    """Return when the process of an entry "frozen" was stopped; None if it was not."""
     at = entry.get("at")
     return moment(at) if at not in {None, "None"} else None
 
 
 def _frozen_before(run: _Open, at: datetime | None) -> None:
-    """What was frozen before the run could open its log is a step too: it is the containment itself."""
+    """Add a step for processes frozen before the run opened its log."""
     if at is None or at >= run.began:
         return
     early = [bar for bar in run.bars if bar.step == EARLY]
@@ -156,12 +156,12 @@ EARLY: Final = "§2 freeze before Prefect starts"
 
 
 def moment(text: str | datetime) -> datetime:
-    """A time of the log."""
+    """Parse a time of the log."""
     return text if isinstance(text, datetime) else datetime.fromisoformat(text)
 
 
 def in_order(bars: Iterable[Bar]) -> dict[str, list[Bar]]:
-    """Attempts by step, the steps in the order of the runbook's § and then of their beginning."""
+    """Return the attempts by step, ordered by section and start."""
     rows: dict[str, list[Bar]] = {}
     for bar in sorted(bars, key=lambda bar: (bar.section, bar.began)):
         rows.setdefault(bar.step, []).append(bar)

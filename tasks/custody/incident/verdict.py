@@ -1,4 +1,4 @@
-"""Compute the verdict, one word, from receipts (runbook §8). It is never assumed."""
+"""Compute the verdict, one word, from receipts (runbook §8)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ _SHOWN: Final = 5
 
 
 class Word(StrEnum):
-    """The verdicts, best first. A thawed incident has none of the other four: it was called off."""
+    """The verdicts, best first; THAWED stands apart, for an incident that was called off."""
 
     VERIFIED = "VERIFIED"
     PARTIAL = "PARTIAL"
@@ -25,7 +25,7 @@ class Word(StrEnum):
 
 @dataclass(frozen=True)
 class Verdict:
-    """The word, and in plain sentences what is safe, what is missing, what to do next; `first` goes before them all."""
+    """The word, and sentences on what is safe, what is missing and what to do next; `first` precedes them all."""
 
     word: Word
     safe: tuple[str, ...]
@@ -44,13 +44,13 @@ class Verdict:
             parts.append(f"Missing: {_listed(self.missing)}.")
         return " ".join([*parts, f"Next: {self.next}"])
 
-    def after_recovery(self, told: str) -> "Verdict":
-        """The same verdict when the API is back: that is what is safe now, and only losses are left to be mended."""
+    def after_recovery(self, summary: str) -> "Verdict":
+        """Return the verdict after a recovery: the API runs, and only losses are left to fix."""
         last = "write the postmortem." if self.word in _RECOVERABLE else self.next
-        return replace(self, safe=(*self._safe_whatever_runs, f"{_RECOVERED} {told}"), next=last)
+        return replace(self, safe=(*self._safe_whatever_runs, f"{_RECOVERED} {summary}"), next=last)
 
     def after_failed_recovery(self, incident: str, alive: Sequence[str], *, workload: str = "NAME") -> "Verdict":
-        """The same verdict when the API did not come back, unless something of what was started lives on."""
+        """Return the verdict after a failed recovery: NOTCONTAINED if something of it is still alive."""
         safe = self._safe_whatever_runs
         if not alive:
             return replace(self, safe=(_CONTAINED, *safe))
@@ -58,7 +58,7 @@ class Verdict:
         return replace(self, word=word, safe=safe, missing=(*alive, *self.missing), next=then)
 
     def of_what_was_not_kept(self) -> "Verdict":
-        """Return the verdict where no folder took a file: containment alone is safe, and no run can be carried on."""
+        """Return the verdict if no folder took a file: only containment is safe, and the incident cannot be resumed."""
         safe = tuple(each for each in self.safe if each == _CONTAINED)
         return replace(self, safe=safe, next="free some room, or give fallback_dir; then run the evacuation again.")
 
@@ -72,9 +72,9 @@ _RECOVERED: Final = "it was contained, and now"
 _RECOVERABLE: Final = frozenset({Word.VERIFIED, Word.PARTIAL})
 
 
-def why_not_recover(word: Word | None, despite: str) -> str:
-    """Why a recovery is refused after this verdict; empty if it may be. UNVERIFIED alone can be overridden."""
-    if word in _RECOVERABLE or (word is Word.UNVERIFIED and despite):
+def why_not_recover(word: Word | None, override_reason: str) -> str:
+    """Return why a recovery is refused after this verdict; empty if allowed. Only UNVERIFIED can be overridden."""
+    if word in _RECOVERABLE or (word is Word.UNVERIFIED and override_reason):
         return ""
     if word is Word.THAWED:
         return "it was thawed, and nothing of it was stopped"
@@ -101,10 +101,9 @@ def judge(  # noqa: PLR0913  everything that a verdict is made of
 ) -> Verdict:
     """Judge an incident of this workload.
 
-    Laws: not contained outranks everything; no receipts, or one object unproven, is UNVERIFIED; a lost needed
-    collector, or one lost file, is PARTIAL. `trouble` names steps that failed before they could leave a receipt,
-    `ways_in` what may still start the workload although the cordon should have closed it, `notes` what else a person
-    should know, `first` what before all else.
+    Not contained outranks everything. No receipts, or an unproven object, is UNVERIFIED. A lost needed collector, or a
+    lost file, is PARTIAL. `trouble` names steps that failed without a receipt, `ways_in` what may still start the
+    workload despite the cordon, `notes` what else a person should know, `first` what precedes everything.
     """
     alive = (*not_contained(containment), *ways_in)
     bad, gone = unproven(receipts), lost_once(receipts)
@@ -134,18 +133,18 @@ def judge(  # noqa: PLR0913  everything that a verdict is made of
 
 
 def _others(left_alone: Sequence[str]) -> tuple[str, ...]:
-    """One note of all that only look like the workload; verdict.json names each."""
+    """Return one note on all processes that only resemble the workload; verdict.json names each."""
     if not left_alone:
         return ()
     more = f", and {len(left_alone) - 1} more in verdict.json" if left_alone[1:] else ""
-    why = "by its command line or by where it works, but not by both"
+    why = "by its command line or its working directory, but not by both"
     return (f"left alone, since it matches {why}: {left_alone[0]}{more}",)
 
 
 def judge_thaw(
     incident: str, thawed: Thawed | None, notes: Sequence[str], trouble: Sequence[str], *, workload: str = "NAME"
 ) -> Verdict:
-    """Judge an incident that was called off. One of which something stays frozen is not over: it is NOTCONTAINED."""
+    """Judge a thawed incident. If something stays frozen it is not over: NOTCONTAINED."""
     if thawed is None or thawed.left:
         then = f"again, as root where it was denied: {deployment_run('thaw', workload, incident)}"
         missing = (*(thawed.left if thawed else ()), *trouble)
@@ -156,7 +155,7 @@ def judge_thaw(
 
 
 def not_contained(containment: Containment | None) -> tuple[str, ...]:
-    """What contradicts containment; empty if nothing does."""
+    """Return what contradicts containment; empty if nothing does."""
     if containment is None:
         return ("whether the workload still runs was not established",)
     if not containment.cordoned:
@@ -165,8 +164,8 @@ def not_contained(containment: Containment | None) -> tuple[str, ...]:
 
 
 def ways_in(pause: Pause | None, challenge: Challenge | None) -> tuple[str, ...]:
-    """What may still start the workload although the cordon should have closed it."""
-    found = list(pause.open) if pause else ["whether Prefect's side is paused was not established"]
+    """Return what may still start the workload despite the cordon."""
+    found = list(pause.open) if pause else ["whether Prefect's launchers are paused was not established"]
     if challenge and not challenge.is_complete:
         found.append(challenge.summary)
     return tuple(found)
@@ -188,7 +187,7 @@ def _safe(
         read = sum(receipt.read for receipt in proven)
         told = f", {read} of them by reading every byte back" if read else ""
         if looked := sum(not receipt.exclusive for receipt in proven):
-            told += f"; that {looked} of them overwrote nothing is not the store's word: they were looked for"
+            told += f"; {looked} of them written after a check, as the store has no conditional write"
         found.append(f"{len(proven)} objects proven by the store's own digests{told}")
     return tuple(found)
 
@@ -198,16 +197,16 @@ def _describe(item: Evidence) -> str:
 
 
 def _next(word: Word, incident: str, workload: str) -> str:
-    """What to do, and at the end the command that does it."""
+    """Return what to do next, ending with the command that does it."""
     again = deployment_run("evacuate", workload, incident)
     return {
         Word.VERIFIED: f"write the postmortem; to bring the API back: {deployment_run('recover', workload, incident)}",
-        Word.PARTIAL: f"mend the cause of the loss, then: {again}",
-        Word.UNVERIFIED: f"mend the store or the network, then (finished steps are not repeated): {again}",
+        Word.PARTIAL: f"fix the cause of the loss, then: {again}",
+        Word.UNVERIFIED: f"fix the store or the network, then (finished steps are not repeated): {again}",
         Word.NOT_CONTAINED: f"stop what is named here by hand, then: {again}",
     }[word]
 
 
 def deployment_run(flow: str, workload: str, incident: str) -> str:
-    """Return the command that has a worker run this flow for an incident, to be pasted as it stands."""
+    """Return the command by which a worker runs this flow for an incident, ready to paste."""
     return f".venv/bin/prefect deployment run {flow}/{workload} --param incident_id={incident} --watch"

@@ -1,1 +1,1 @@
-"""The judgement of model files. Nothing here unpickles, or imports a name that a model asks for."""
+"""The judgement of model files. Unpickles nothing, and imports no name that a model asks for."""

@@ -1,4 +1,4 @@
-"""Build the row of a canary prediction from the columns in the API's /schema."""
+"""Build the row of a test prediction from the columns in the API's /schema."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -10,12 +10,11 @@ _WRAPPERS: Final = ("features", "properties", "columns")
 
 
 def row_of(schema: Any) -> dict[str, Any]:
-    """One value for each column: 0 or 0.0 for a number, False for a truth, an empty text for anything else.
+    """Return a value for each column: 0 or 0.0 for a number, False for a boolean, an empty text for anything else.
 
-    {"required_columns": [...], "numeric_columns": [...]} is understood, and three shapes more, also in each other:
-    {"features": ...}, a list of names, and names with their types, plain ({"age": "number"}, or float64) or as in JSON
-    Schema ({"properties": {"age": {"type": "number"}}}). Names without a type are numbers. Empty where there is
-    nothing to make a row of.
+    Accepts {"required_columns": [...], "numeric_columns": [...]}, and three more shapes, also nested: {"features":
+    ...}, a list of names, and names with types, plain ({"age": "number"}, or float64) or as in JSON Schema
+    ({"properties": {"age": {"type": "number"}}}). Names without a type are numbers. Empty if the schema has no columns.
     """
     if isinstance(schema, list):
         return {name: 0.0 for name in schema if isinstance(name, str)}

@@ -1,4 +1,4 @@
-"""Decompress a model file as joblib would: bounded, and read once from front to end."""
+"""Decompress a model file as joblib would, in one pass and within limits."""
 
 import bz2
 import io
@@ -12,11 +12,11 @@ _LINE_LIMIT: Final = 1 << 20
 
 
 class Torn(Exception):
-    """The content ends, or goes wrong, before its format says so."""
+    """The content ends, or becomes invalid, before its format says so."""
 
 
 class Undecided(Exception):
-    """The content cannot be judged: it is over a limit, or of a form that is not known here."""
+    """The content cannot be judged: it exceeds a limit, or is of an unknown form."""
 
 
 class _Stream(Protocol):
@@ -24,7 +24,7 @@ class _Stream(Protocol):
 
 
 class _Packed:
-    """One compressed stream. What it swells to is taken in small pieces, and nothing may follow its end."""
+    """One compressed stream, decompressed in small pieces. Data after its end is refused."""
 
     def __init__(self, file: BinaryIO, stream: Any) -> None:
         self._file, self._stream = file, stream
@@ -41,14 +41,14 @@ class _Packed:
         return b""
 
     def _more(self) -> bytes:
-        """What zlib has not taken yet, or what the others ask for."""
+        """Return zlib's unconsumed input, or more input if the decompressor needs it."""
         if tail := getattr(self._stream, "unconsumed_tail", b""):
             return bytes(tail)
         return self._file.read(_BLOCK) if getattr(self._stream, "needs_input", True) else b""
 
 
 def _lz4() -> Any:
-    from lz4.frame import LZ4FrameDecompressor  # who has no such model loads none of its code
+    from lz4.frame import LZ4FrameDecompressor  # loaded for such models only
 
     return LZ4FrameDecompressor()
 
@@ -68,12 +68,12 @@ HEAD: Final = 6
 
 
 def looks_like_a_model(head: bytes) -> bool:
-    """Whether a file begins like a pickle of protocol 2 or later, or like something that joblib would decompress."""
+    """Return whether a file begins like a pickle of protocol 2 or later, or a compression format that joblib knows."""
     return looks_like_a_pickle(head) or _is_packed(head)
 
 
 def looks_like_a_pickle(head: bytes) -> bool:
-    """Whether a file begins like a pickle of protocol 2 or later."""
+    """Return whether a file begins like a pickle of protocol 2 or later."""
     return len(head) > 1 and head[0] == 0x80 and 2 <= head[1] <= 5  # noqa: PLR2004  the PROTO opcode and its argument
 
 
@@ -84,10 +84,10 @@ def _is_packed(head: bytes) -> bool:
 
 
 class Content:
-    """What an unpickler reads from, and no more than `limit` bytes of it. Skipped bytes are not kept."""
+    """The content that an unpickler reads, at most `limit` bytes. Skipped bytes are not kept."""
 
     def __init__(self, file: BinaryIO, limit: int) -> None:
-        """Look at the first bytes; joblib tells compressed files by them, not by their names."""
+        """Recognise the compression by the first bytes, as joblib does."""
         file.seek(0)
         head = file.read(HEAD)
         made = next((make for magic, make in _COMPRESSED.items() if head.startswith(magic)), None)
@@ -99,7 +99,7 @@ class Content:
         self._ahead = b""
 
     def read(self, size: int) -> bytes:
-        """Exactly so many bytes, or Torn."""
+        """Return exactly `size` bytes. Raises Torn if there are fewer."""
         if not self.compressed and size > (there := self._size - self._file.tell()):
             raise Torn(f"it ends {size - there} bytes too early")
         found = self._some(size)
@@ -108,7 +108,7 @@ class Content:
         return found
 
     def readline(self) -> bytes:
-        """To the next end of line, which an argument in text form has."""
+        """Return the rest of the line, as arguments in text form have it."""
         line = bytearray()
         while not line.endswith(b"\n"):
             line += self.read(1)
@@ -117,7 +117,7 @@ class Content:
         return bytes(line)
 
     def skip(self, size: int) -> None:
-        """Pass over the bytes of an array."""
+        """Skip the bytes of an array."""
         if not self.compressed:
             if size > self._size - self._file.tell():
                 raise Torn(f"an array of {size} bytes is not all there")
@@ -130,12 +130,12 @@ class Content:
             size -= passed
 
     def require_end(self) -> None:
-        """Nothing follows; a compressed stream has its own end mark and checksum."""
+        """Raise Undecided if something follows. A compressed stream has its own end mark and checksum."""
         if self._some(1):
             raise Undecided("something follows its end")
 
     def _some(self, size: int) -> bytes:
-        """Up to so many bytes; a size that is a lie costs no memory."""
+        """Return up to `size` bytes; a false size costs no memory."""
         if self.compressed and size > self._left:
             raise Undecided("it holds more than is read here")
         parts, wanted = [], size

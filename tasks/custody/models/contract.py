@@ -1,4 +1,4 @@
-"""Find in an API's answer what the workload's contract says of it, and in its start the models that it names."""
+"""Extract from an API's answer what the workload block asks for, and from its start command the models it names."""
 
 import posixpath
 import re
@@ -12,7 +12,7 @@ _USUAL: Final = ("/prediction", "/predictions", "/pred_proba", "/pred")
 
 
 def value_at(document: Any, pointer: str) -> Any:
-    """The value that a JSON pointer (RFC 6901) leads to, as in /outputs/0/data; None if there is none."""
+    """Return the value at a JSON pointer (RFC 6901), such as /outputs/0/data; None if there is none."""
     for part in pointer.split("/")[1:]:
         name = part.replace("~1", "/").replace("~0", "~")
         if isinstance(document, Mapping):
@@ -25,13 +25,13 @@ def value_at(document: Any, pointer: str) -> Any:
 
 
 def prediction_in(document: Any, pointer: str) -> Any:
-    """The prediction in an answer, at the pointer or else under one of the usual names; None if it holds no value."""
+    """Return the prediction at the pointer, or else under a usual name; None if there is no value."""
     values = (value_at(document, each) for each in ([pointer] if pointer else _USUAL))
     return next((value for value in values if _holds_a_value(value)), None)
 
 
 def _holds_a_value(value: Any) -> bool:
-    """Whether any leaf is more than null or an empty text."""
+    """Return whether any leaf is other than null or an empty text."""
     waiting = [value]
     while waiting:
         each = waiting.pop()
@@ -45,10 +45,10 @@ def _holds_a_value(value: Any) -> bool:
 
 
 def models_named(words: Iterable[str], root: str, names: Iterable[str]) -> list[str]:
-    """Those of the model files that a start's words name: by path, or by a folder below the root that holds them.
+    """Return the model files that the words of a start command name, by path or by a folder above them.
 
-    A word counts as it is, behind its first "=", and cut at quotes and separators; relative to the root or absolute, as
-    a file:// URL too.
+    Each word is tried as a whole, after its first "=", and split at quotes and separators; relative to the root or
+    absolute, also as a file:// URL.
     """
     each = {part for words_in in words for word in words_in.split() for part in _parts(word) if part}
     said = {_path(root, part.removeprefix("file://")) for part in each} - {_path(root, ""), *_path(root, "").parents}

@@ -1,9 +1,9 @@
-"""Decide which names a model may import: what real models are made of, and nothing that does more than hold data.
+"""Decide which names a model may import: those of real models, and none that does more than hold data.
 
-An allowlist, for a blocklist is never complete. Left out on purpose: scipy.stats (the state of its distributions holds
-source text that is run when they are loaded), functools.partial, and whatever opens, loads or calls. joblib.Memory is
-in: loading one sets attributes and nothing else (calling it, which makes a folder, stays forbidden), and a pipeline
-that is given the folder's name as text would use it just the same, when it is fitted again.
+An allowlist, because a blocklist is never complete. Left out on purpose: scipy.stats (its distributions' state holds
+source text that is executed on load), functools.partial, and everything that opens, loads or calls. joblib.Memory is
+allowed: loading one only sets attributes. Calling it, which creates a folder, stays forbidden; a pipeline given the
+folder's name as text would use it in the same way when fitted again.
 """
 
 import re
@@ -16,7 +16,7 @@ def _set(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# Suspect whatever an operator allows.
+# Suspect even if an operator allows them.
 _NEVER_MODULES: Final = _set(
     "_ctypes _io _operator _osx_support _pickle _posixsubprocess _pyrepl _thread asyncio bdb builtins cProfile cffi "
     "cloudpickle code codeop commands ctypes dill ensurepip ftplib functools gc http idlelib imaplib importlib inspect "
@@ -45,7 +45,9 @@ _SCALARS: Final = (
 )
 
 LOSSES: Final = "_loss"
-"""By this name, which no package has, scikit-learn before 1.9 registers its module sklearn._loss._loss."""
+"""The name, of no package, under which scikit-learn before 1.9 registers its module sklearn._loss._loss."""
+REGISTER_LOSSES: Final = ("sklearn._loss.", "sklearn.linear_model.", "sklearn.ensemble.")
+"""Prefixes of the modules whose import registers it."""
 _CLASS: Final = r"_?[A-Z]\w*"
 _CYTHON: Final = r"__pyx_unpickle_\w+"
 _MEASURES: Final = "corrcoef|deviance|distances|error|kernel|kernels|loss|ratio|ratios|score|similarity"
@@ -118,7 +120,7 @@ _ALLOWED: Final[Mapping[str, str]] = {
     r"xgboost\.(core|sklearn)": r"Booster|XGB\w+",
     r"lightgbm\.(basic|sklearn)": r"Booster|LGBM\w+",
 }
-# What a model may call, beside making an object of a class without its __init__: what puts plain data together.
+# What a model may call, besides creating objects without __init__: functions that assemble plain data.
 _CALLED: Final[Mapping[str, str]] = {
     **{module: _ALLOWED[module] for module in ("builtins", "collections", "copyreg", "_codecs", "datetime", "decimal")},
     r"pathlib(\._local)?": _ALLOWED[r"pathlib(\._local)?"],
@@ -153,10 +155,10 @@ _CALLED_PATTERNS: Final = _compiled(_CALLED)
 
 
 def allowed(module: str, name: str, own: Collection[str] = ()) -> bool:
-    """Whether a model may import this name; `own` are packages, modules or whole names that an operator trusts.
+    """Return whether a model may import this name. `own` are packages, modules or full names that an operator trusts.
 
-    Laws: what can run or reach anything is never allowed, whatever `own` says; a dotted name (an attribute of an
-    attribute) only if `own` holds it in full.
+    Names that can run or reach anything are never allowed, even in `own`. A dotted name (an attribute of an attribute)
+    is allowed only if `own` contains it in full.
     """
     whole = f"{module}.{name}"
     if (module, name) in _HARMLESS_BUILTINS:
@@ -171,17 +173,17 @@ def allowed(module: str, name: str, own: Collection[str] = ()) -> bool:
 
 
 def may_call(module: str, name: str, own: Collection[str] = ()) -> bool:
-    """Whether a model may call what it may import: reconstructors, and what an operator trusts."""
+    """Return whether a model may call an allowed name: reconstructors, and what an operator trusts."""
     return allowed(module, name, own) and (trusted(module, name, own) or _fits(_CALLED_PATTERNS, module, name))
 
 
 def trusted(module: str, name: str, own: Collection[str]) -> bool:
-    """Whether an operator trusts this name."""
+    """Return whether an operator trusts this name."""
     return f"{module}.{name}" in own or _within(module, own)
 
 
 def may_be_own(dotted: str) -> bool:
-    """Whether a name may be of an operator's own code: one that a block takes, and of no package that is known here."""
+    """Return whether a name may be from an operator's own code: valid for a block, and of no package known here."""
     words = dotted.split(".")
     return words[0] not in _OF_OTHERS and all(map(str.isidentifier, words)) and not never(dotted)
 
@@ -198,6 +200,6 @@ _HARMLESS_BUILTINS: Final = frozenset(("builtins", name) for name in _ALLOWED["b
 
 
 def never(dotted: str) -> bool:
-    """Whether a dotted name is suspect whoever allows it."""
+    """Return whether a dotted name is always suspect."""
     first, *rest = dotted.split(".")
     return first in _NEVER_MODULES or not _NEVER_NAMES.isdisjoint(rest)

@@ -1,4 +1,4 @@
-"""Define what a model has been found to be (sound, torn, suspect, unknown), and which files are models."""
+"""Define the judgement of a model (sound, torn, suspect, unknown), and which files are models."""
 
 import json
 from collections.abc import Collection, Iterable, Mapping
@@ -18,7 +18,7 @@ _BESIDE: Final = frozenset({"", ".md", ".toml", ".txt", ".yaml", ".yml"})
 
 
 class Soundness(StrEnum):
-    """What a model may be. Only a sound one is ever promoted or brought back; all are evidence."""
+    """The judgement of a model. Only sound models are promoted or restored; all are evidence."""
 
     SOUND = "sound"
     TORN = "torn"
@@ -28,11 +28,11 @@ class Soundness(StrEnum):
 
 @dataclass(frozen=True)
 class ModelFinding:
-    """One model, by digest. `imports` are those outside the allowlist.
+    """The finding on one model, by digest. `imports` are names outside the allowlist.
 
-    Everything after them is what the file says of itself: read from its opcodes as plain data, or, if it was
-    `inspected`, told by the object in a process apart. `warnings` say what else a person should know; `trust` are the
-    names without which it would be sound, in the form of the block's model_imports.
+    The fields after them are what the file says about itself: read from its opcodes as plain data, or, if `inspected`,
+    reported by the loaded object in a separate process. `warnings` say what else a person should know; `trust` are the
+    names whose trust would make it sound, as entries of the block's model_imports.
     """
 
     stored: str
@@ -51,26 +51,26 @@ class ModelFinding:
 
     @property
     def summary(self) -> str:
-        """In a sentence."""
+        """File, judgement and reason."""
         return f"{self.stored} is {self.outcome}{': ' if self.reason else ''}{self.reason}"
 
 
 @dataclass(frozen=True, repr=False)
 class Inspection(StepResult):
-    """What all models of an incident have been found to be."""
+    """The findings on all models of an incident."""
 
     findings: tuple[ModelFinding, ...] = ()
 
     @property
     def summary(self) -> str:
-        """In a few words."""
+        """Number of models by judgement."""
         counts = {kind: sum(each.outcome is kind for each in self.findings) for kind in Soundness}
         found = ", ".join(f"{number} {kind}" for kind, number in counts.items() if number)
         return f"{len(self.findings)} models{': ' if found else ''}{found}"
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the verdict says of those that are not sound."""
+        """The verdict's notes on models that are not sound."""
         return tuple(
             f"{each.summary}; it is kept as evidence and was not promoted"
             for each in self.findings
@@ -78,7 +78,7 @@ class Inspection(StepResult):
         )
 
     def none_sound(self, own: Collection[str]) -> str:
-        """Say that no model is sound, with the line for a block that trusts `own` so far. Empty if one is sound."""
+        """Return that no model is sound, with the line for a block that trusts `own`. Empty if one is sound."""
         if not self.findings or any(each.outcome is Soundness.SOUND for each in self.findings):
             return ""
         first = next((each for each in self.findings if each.trust), self.findings[0])
@@ -90,12 +90,12 @@ class Inspection(StepResult):
         return f"no model is sound, 健全なモデルなし: {held}{cure}"
 
     def to_bytes(self) -> bytes:
-        """Canonical JSON, as it is sealed."""
+        """Return canonical JSON, as it is sealed."""
         return canonical({"models": [asdict(each) for each in self.findings]})
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Inspection":
-        """Read what to_bytes wrote. Law: reading and writing again gives the same bytes."""
+        """Parse what to_bytes wrote; writing again gives the same bytes."""
         return cls(tuple(_finding(raw) for raw in json.loads(data)["models"]))
 
 
@@ -105,18 +105,18 @@ def _finding(raw: Mapping[str, Any]) -> ModelFinding:
 
 
 def named_as_model(stored: str) -> bool:
-    """Whether a file is a model by its name; others are by the block's patterns, or by their first bytes."""
+    """Return whether a file's suffix is a model's. Others are models by the block's patterns or their first bytes."""
     return PurePosixPath(stored).suffix.lower() in _SUFFIXES
 
 
 def goes_along(finding: ModelFinding) -> bool:
-    """Whether it is by name and content no model, but text that lies beside one, as MLmodel and conda.yaml."""
+    """Return whether it is no model by name and content, but text beside one, such as MLmodel or conda.yaml."""
     unread = finding.outcome is Soundness.UNKNOWN and finding.reason.startswith(OTHER_FORMAT)
     return unread and PurePosixPath(finding.stored).suffix.lower() in _BESIDE
 
 
 def why_unsound(stored: str, sha256: str, findings: Iterable[ModelFinding]) -> str:
-    """Why a model may not be promoted; empty if it may. What nobody has judged is held."""
+    """Return why a model may not be promoted; empty if it may. A model without a finding may not."""
     judged = [each for each in findings if each.sha256 == sha256]
     same = [each for each in judged if each.stored == stored] or judged
     if not same:
@@ -126,14 +126,14 @@ def why_unsound(stored: str, sha256: str, findings: Iterable[ModelFinding]) -> s
 
 
 def plain(value: object) -> str:
-    """A word of a hostile file as text that can be shown: printable, on one line, not too long."""
+    """Return a word of a hostile file as one printable line of at most 200 characters."""
     text = str(value)[: _TEXT + 1]
     shown = "".join(letter if letter.isprintable() else "?" for letter in text)
     return shown if len(text) <= _TEXT else f"{shown[:_TEXT]}…"
 
 
 def plain_all(values: object) -> tuple[str, ...]:
-    """The same for a list; what follows the first 200 is counted."""
+    """Return the first 200 words of a hostile file as printable lines, and the number of the others."""
     if not isinstance(values, Collection) or isinstance(values, str | bytes):
         return ()
     shown = tuple(plain(each) for each, _ in zip(values, range(_MANY), strict=False))

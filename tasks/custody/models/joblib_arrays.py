@@ -1,7 +1,7 @@
-"""Compute where arrays lie in a joblib file, and how long they are, by what numpy would take from their dtypes.
+"""Compute position and length of arrays in a joblib file, by numpy's rules for dtypes.
 
-Whatever an honest file does not hold is refused: a reader that counts otherwise than joblib takes the bytes of an array
-for opcodes, or opcodes for an array.
+Everything that honest files do not contain is refused: a reader that counts differently from joblib would take an
+array's bytes for opcodes, or opcodes for an array.
 """
 
 import re
@@ -20,13 +20,13 @@ class Name(NamedTuple):
     name: str
 
     def __str__(self) -> str:
-        """As a person writes it."""
+        """Return module.name."""
         return f"{self.module}.{self.name}"
 
 
 @dataclass(eq=False)
 class Made:
-    """An object that the pickle would have made: of what, from which arguments, with which state."""
+    """An object that the pickle would create: its class or function, its arguments, its states."""
 
     of: object
     arguments: object
@@ -34,18 +34,18 @@ class Made:
 
     @property
     def kind(self) -> Name | None:
-        """Its class, or the function that makes it."""
+        """Its class, or the function that creates it."""
         if self.of == RECONSTRUCTOR and isinstance(self.arguments, tuple) and self.arguments:
             return self.arguments[0] if isinstance(self.arguments[0], Name) else None
         return self.of if isinstance(self.of, Name) else None
 
     @property
     def state(self) -> dict[str, Any]:
-        """Its attributes, where its state is a plain dictionary."""
+        """Its attributes, if its states are plain dictionaries."""
         return {key: value for each in self.states if isinstance(each, dict) for key, value in each.items()}
 
     def __str__(self) -> str:
-        """What it is of."""
+        """Return the name of its class or function."""
         return str(self.kind or "something")
 
 
@@ -56,25 +56,25 @@ MEMMAPS: Final = frozenset(Name(module, "memmap") for module in ("numpy", "numpy
 
 _STATE: Final = frozenset({"subclass", "shape", "order", "dtype", "allow_mmap"})
 _ALIGNMENT: Final = "numpy_array_alignment_bytes"
-# These take a pair as their state; for others its second part is set attribute by attribute, of whatever name.
+# These accept a pair as state; for other classes, pickle sets each item of its second part as an attribute.
 _TAKE_PAIRS: Final = frozenset(
     {Name("numpy.random._pickle", "__bit_generator_ctor"), Name("pandas._libs.arrays", "__pyx_unpickle_NDArrayBacked")}
 )
 _SLOTTED: Final = Name("scipy.interpolate._interpolate", "interp1d")
 
-# From numpy's dtype.__reduce__: kind and bytes (U: characters), then flags; the lowest says that it holds objects.
+# From numpy's dtype.__reduce__: kind and bytes (U: characters), then flags; the lowest bit means Python objects.
 _FIXED: Final = re.compile(r"b1|[iu][1248]|f(2|4|8|12|16)|c(8|16|24|32)|[mM]8|O8")
 _SIZED: Final = re.compile(r"[SUV][1-9][0-9]{0,8}")
 _FLAGS: Final = {"O": 63, "U": 8}
 _OBJECT_FLAG: Final = 1
-# The version of the state, and how much follows what all have: for times their unit.
+# The version of the state, and the number of additional fields: a time's unit.
 _VERSION: Final = (3, 0)
 _VERSIONS: Final = {"m": (4, 1), "M": (4, 1)}
 _WIDE: Final = 4
 
 
 def wraps(kind: Name | None) -> bool:
-    """Whether joblib takes an object of this kind for the wrapper of an array."""
+    """Return whether joblib treats an object of this kind as the wrapper of an array."""
     if kind is None or not kind.module.endswith(("joblib.numpy_pickle", "joblib.numpy_pickle_compat")):
         return False
     if kind.name in {"NDArrayWrapper", "ZNDArrayWrapper"}:
@@ -83,12 +83,12 @@ def wraps(kind: Name | None) -> bool:
 
 
 def is_watched(name: Name) -> bool:
-    """Whether it matters where an array begins or ends what is done with this name."""
+    """Return whether the use of this name decides where an array begins or ends."""
     return name == NUMPY_DTYPE or name in MEMMAPS or wraps(name)
 
 
 def plain_dtype(arguments: object) -> bool:
-    """Whether numpy makes a new dtype of them, and never one that is there already, which a state would change."""
+    """Return whether numpy creates a new dtype from these arguments, not a shared one, which a state would change."""
     return isinstance(arguments, tuple) and _plain(arguments) and arguments[1:] == (False, True)
 
 
@@ -97,7 +97,7 @@ def _plain(arguments: tuple[Any, ...]) -> bool:
 
 
 def plain_wrapping(state: object) -> bool:
-    """Whether this is the state that joblib gives a wrapper."""
+    """Return whether this is the state that joblib gives a wrapper."""
     if not isinstance(state, dict) or any(type(key) is not str for key in state):
         return False
     alignment = state.get(_ALIGNMENT)
@@ -110,7 +110,7 @@ def plain_wrapping(state: object) -> bool:
 
 
 def odd_state(made: object, state: object) -> bool:
-    """Whether a state may set an attribute whose name cannot be seen, or an object's class."""
+    """Return whether a state may set an attribute whose name cannot be seen, or an object's class."""
     kind = made.kind if isinstance(made, Made) else None
     match state:
         case dict():
@@ -129,7 +129,7 @@ def _odd_keys(state: Mapping[Any, Any]) -> bool:
 
 
 def array_extent(wrapper: Made) -> tuple[int, bool]:
-    """How many bytes of an array follow its wrapper, and whether they are a pickle instead."""
+    """Return the number of bytes of an array after its wrapper, and whether they are a pickle instead."""
     shape, dtype = wrapper.state["shape"], wrapper.state["dtype"]
     if not isinstance(shape, tuple) or not all(type(side) is int and side >= 0 for side in shape):
         raise Undecided("an array whose shape is not plain")
@@ -138,7 +138,7 @@ def array_extent(wrapper: Made) -> tuple[int, bool]:
 
 
 def item_extent(dtype: object) -> tuple[int, bool]:
-    """How many bytes an item of this dtype takes, and whether it holds Python objects."""
+    """Return the number of bytes of an item of this dtype, and whether it holds Python objects."""
     match dtype:
         case Made(of=name, arguments=(str(code), *_) as made_of, states=[tuple(state)]) if name == NUMPY_DTYPE:
             if plain_dtype(made_of):
@@ -147,7 +147,7 @@ def item_extent(dtype: object) -> tuple[int, bool]:
 
 
 def _extent(code: str, state: tuple[Any, ...]) -> tuple[int, bool]:
-    """Law: numpy, which believes the state before the code, would say the same."""
+    """Return what numpy would compute; numpy believes the state rather than the code."""
     if not (_FIXED.fullmatch(code) or _SIZED.fullmatch(code)):
         raise Undecided(f"an array of the unknown dtype {code[:20]!r}")
     kind, size = code[0], int(code[1:]) * (_WIDE if code[0] == "U" else 1)
@@ -165,7 +165,7 @@ def _extent(code: str, state: tuple[Any, ...]) -> tuple[int, bool]:
 
 
 def _holds_objects(kind: str, base: object, names: object, fields: object) -> bool:
-    """A structure holds objects if one of its fields does."""
+    """Return whether the dtype holds objects. A structure does if one of its fields does."""
     match kind, base, names, fields:
         case _, None, None, None:
             return kind == "O"

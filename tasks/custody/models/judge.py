@@ -1,4 +1,4 @@
-"""Judge whether a model is whole and harmless, as its format shows (runbook §4). Nothing is unpickled."""
+"""Judge from its format whether a model is complete and harmless (runbook §4). Unpickles nothing."""
 
 import sys
 from collections import deque
@@ -19,7 +19,7 @@ _WORDS_OF_ARRAYS: Final = frozenset({"_reconstruct", "dtype", "ndarray"})
 _CONTAINERS: Final = ("_codecs", "builtins", "collections", "copyreg", "joblib", "numpy")
 
 Scanner = Callable[[bytes], Iterable[Name]]
-"""Finds the dangerous imports of a plain pickle: a second opinion."""
+"""Finds dangerous imports in a plain pickle: a second opinion."""
 
 
 def judge(
@@ -29,11 +29,11 @@ def judge(
     limit: int = LIMIT,
     planted: Callable[[str], bool] = lambda _: False,
 ) -> dict[str, Any]:
-    """The fields of a ModelFinding: outcome, reason, imports outside the allowlist, and what it says of itself.
+    """Return the fields of a ModelFinding: outcome, reason, imports outside the allowlist, and self-description.
 
-    Laws: what is cut off is torn; a name outside the allowlist is suspect wherever it stands, in a torn file too; what
-    cannot be read to its end is unknown. Never sound by default. Nor is one sound that imports what is `planted`: of
-    such a name the API's own folders hold a module, which would be loaded in place of the installed one.
+    A truncated file is torn. A file with a name outside the allowlist is suspect, even if torn. A file that cannot be
+    read to its end is unknown. A model is also suspect if it imports a name for which `planted` is true: the API's own
+    folders hold a module of that name, which would be loaded in place of the installed one.
     """
     read = Read()
     outcome, reason = _whole(file, read, limit)
@@ -55,16 +55,16 @@ def judge(
 
 
 def _trust(strangers: Collection[str]) -> tuple[str, ...]:
-    """All of them, if each may be of the operator's own code, and they are as few as a person can look at."""
+    """Return the unknown names if each may be from the operator's own code and they are few enough to review."""
     return tuple(sorted(strangers)) if len(strangers) <= _TRUSTED and all(map(may_be_own, strangers)) else ()
 
 
 def _second_opinion(read: Read, scan: Scanner) -> Iterator[Name]:
-    """A file that breaks the scanner is suspect by that alone: it breaks it to be heard no further."""
+    """Yield the scanner's findings. A file on which the scanner fails is suspect: it may be meant to end the scan."""
     for stream in read.streams:
         try:
             yield from scan(stream)
-        except Exception as error:  # noqa: BLE001  what a hostile file makes of somebody else's code
+        except Exception as error:  # noqa: BLE001  a hostile file may raise anything in third-party code
             read.odd.add(f"breaks its scanner: {type(error).__name__}")
 
 
@@ -85,7 +85,7 @@ def _suspicion(strangers: Collection[str], odd: Collection[str], torn: str) -> s
 
 
 def _other_reading(file: BinaryIO, read: Read, own: Collection[str], limit: int) -> dict[str, Any]:
-    """What pickle.load, which takes an array for opcodes, would see besides: one file must not be two."""
+    """Return the finding if pickle.load, which takes arrays for opcodes, would read something else than joblib."""
     content, other = Content(file, limit), Read()
     if content.compressed:
         return {}
@@ -106,10 +106,11 @@ def _other_reading(file: BinaryIO, read: Read, own: Collection[str], limit: int)
 
 
 def _garbled(name: Name, read: Read) -> bool:
-    """What honest files give such a reader too: an inner pickle counts its memo anew, so it finds another word there.
+    """Return whether a name is an artefact of that reading, which honest files produce too.
 
-    Forgiven only for what nobody can import, numpy, what joblib imports as well, and a single word that joblib's
-    reading remembers too, if it is no module of Python, or copy: a parameter of many estimators.
+    An inner pickle restarts its memo, so pickle.load finds other words in it. Accepted are only names that cannot be
+    imported, numpy's, those that joblib's reading imports too, and single words in joblib's memo that are no module of
+    Python, or are `copy`, a parameter of many estimators.
     """
     first, *rest = name.module.split(".")
     known = first == "numpy" or name.module in {each.module for each in read.names}
@@ -119,7 +120,7 @@ def _garbled(name: Name, read: Read) -> bool:
 
 
 def about_itself(top: object) -> dict[str, Any]:
-    """Estimator, version and features, as far as they lie in the file as plain data."""
+    """Return estimator, version and features, as far as the file has them as plain data."""
     found: dict[str, Any] = {}
     for made in _objects(top):
         kind, state = made.kind, made.state
@@ -135,7 +136,7 @@ def about_itself(top: object) -> dict[str, Any]:
 
 
 def _objects(top: object) -> Iterator[Made]:
-    """Outermost first. An object may hold itself."""
+    """Yield all objects, outermost first. Handles cycles."""
     seen: set[int] = set()
     queue = deque([top])
     while queue and len(seen) < _DEEPEST:
@@ -154,7 +155,7 @@ def _objects(top: object) -> Iterator[Made]:
 
 
 def _strings(array: Made) -> list[str]:
-    """The items of an array of text."""
+    """Return the items of a text array."""
     for made in _objects(array):
         for state in made.states:
             if isinstance(state, tuple) and state and isinstance(state[-1], list):

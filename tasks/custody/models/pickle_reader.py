@@ -1,8 +1,8 @@
-"""Read a pickle, joblib's kind too, without obeying it: nothing is imported, nothing is called.
+"""Read a pickle, including joblib's format, without executing it: nothing is imported or called.
 
-Python's own unpickler in its slow form, which joblib builds on too, with every opcode replaced that would import, call
-or change an object: these leave a `Name` or a `Made` behind. So memo, frames and stack mean exactly what they would
-mean to whoever loads the file, and no trick with them hides a name.
+Uses Python's own pure-Python unpickler, on which joblib builds too. Every opcode that would import, call or change an
+object is replaced by one that leaves a `Name` or `Made`. Memo, frames and stack therefore mean what they mean in a real
+load, and no trick with them hides a name.
 """
 
 import io
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 
 from tasks.custody.models.content import Content, Torn, Undecided
-from tasks.custody.models.imports import LOSSES
+from tasks.custody.models.imports import LOSSES, REGISTER_LOSSES
 from tasks.custody.models.joblib_arrays import (
     MEMMAPS,
     NUMPY_DTYPE,
@@ -34,7 +34,7 @@ _CONTROL_LIMIT: Final = 1 << 28
 
 @dataclass
 class Read:
-    """What a file has been found to name, call and do; `words` it remembers, `streams` are its pickles, no arrays."""
+    """What a file names, calls and does; `words` are the strings in its memo, `streams` its pickles without arrays."""
 
     names: set[Name] = field(default_factory=set)
     called: set[Name] = field(default_factory=set)
@@ -45,7 +45,7 @@ class Read:
 
 
 class _Kept:
-    """The content, and a copy of everything but the arrays: an opcode scanner needs a stream without them."""
+    """The content, with a copy of everything but the arrays for the opcode scanner."""
 
     def __init__(self, content: Content) -> None:
         self.content, self.copy = content, io.BytesIO()
@@ -64,13 +64,13 @@ class _Kept:
 
 
 def read_as_joblib(content: Content, into: Read) -> None:
-    """As joblib.load reads: the bytes of an array follow its wrapper."""
+    """Read as joblib.load does: an array's bytes follow its wrapper."""
     into.top = _Reader(content, into, arrays=True).load_kept()
     content.require_end()
 
 
 def read_as_pickle(content: Content, into: Read) -> None:
-    """As pickle.load reads, to whom an array's bytes are opcodes: until the end, or until it would give up."""
+    """Read as pickle.load does, which takes an array's bytes for opcodes, up to the end or the first error."""
     _Reader(content, into, arrays=False).load_kept()
 
 
@@ -81,7 +81,7 @@ class _Reader(_Unpickler):  # type: ignore[misc]
     dispatch: ClassVar[dict[int, Any]] = dict(_Unpickler.dispatch)
 
     def __init__(self, content: Content, into: Read, *, arrays: bool) -> None:
-        # latin1 reads text of Python 2 that ASCII cannot; names that matter are ASCII in both.
+        # latin1 decodes all texts of Python 2; relevant names are ASCII.
         kept = _Kept(content)
         super().__init__(kept, encoding="latin1")
         self._content, self._kept, self._into, self._arrays = content, kept, into, arrays
@@ -94,7 +94,7 @@ class _Reader(_Unpickler):  # type: ignore[misc]
             raise
         except EOFError as error:
             raise Torn("it ends before its last opcode") from error
-        except Exception as error:  # whatever Python's own unpickler trips over, a real load would too
+        except Exception as error:  # a real load would raise it too
             raise Torn(f"{type(error).__name__}: {error}"[:200]) from error
         finally:
             self._into.streams.append(self._kept.copy.getvalue())
@@ -110,7 +110,7 @@ class _Reader(_Unpickler):  # type: ignore[misc]
             module, name = NAME_MAPPING[module, name]
         elif self.proto < 3 and module in IMPORT_MAPPING:  # noqa: PLR2004
             module = IMPORT_MAPPING[module]
-        if module == LOSSES and not any(f"{each.module}.".startswith("sklearn._loss.") for each in self._into.names):
+        if module == LOSSES and not any(f"{each.module}.".startswith(REGISTER_LOSSES) for each in self._into.names):
             self._into.odd.add(f"imports {LOSSES} before scikit-learn has registered it")
         named = Name(module, name)
         if named not in MEMMAPS:
@@ -119,7 +119,7 @@ class _Reader(_Unpickler):  # type: ignore[misc]
         return watched
 
     def _watched(self, value: Any) -> Any:
-        """A name that sizes of arrays depend on is new each time it is pushed, and must be used up as joblib does."""
+        """Return a copy of a name that array sizes depend on; each copy must be used as joblib does."""
         if not isinstance(value, Name) or not is_watched(value):
             return value
         fresh = Name(*value)
@@ -174,7 +174,7 @@ class _Reader(_Unpickler):  # type: ignore[misc]
         return made
 
     def _reconstructed(self, made: Made) -> None:
-        """What protocols 0 and 1 say instead of NEWOBJ."""
+        """Handle the form that protocols 0 and 1 use instead of NEWOBJ."""
         match made.arguments:
             case (Name() as of, Name(module="builtins"), _):
                 self._wrap(made, of, plainly=made.arguments[1:] == OF_OBJECT)
@@ -182,7 +182,7 @@ class _Reader(_Unpickler):  # type: ignore[misc]
                 self._into.odd.add("reconstructs something in an unknown way")
 
     def _wrap(self, made: Made, of: object, *, plainly: bool) -> None:
-        """From here on the wrapper is what is watched."""
+        """Watch the wrapper instead of its name."""
         if isinstance(of, Name) and wraps(of) and plainly and id(of) in self._open:
             del self._open[id(of)]
             self._open[id(made)] = made
@@ -210,7 +210,7 @@ class _Reader(_Unpickler):  # type: ignore[misc]
             self.stack[-1] = self._pass_array(made)
 
     def _unwrap(self, wrapper: Made, state: object) -> bool:
-        """Whether a wrapper gets its only state, as joblib writes it."""
+        """Return whether a wrapper gets its only state, in joblib's form."""
         if self._open.pop(id(wrapper), None) is None or not plain_wrapping(state):
             self._into.odd.add("wraps an array in an unknown way")
             return False
@@ -220,7 +220,7 @@ class _Reader(_Unpickler):  # type: ignore[misc]
         return True
 
     def _change(self, state: object) -> None:
-        """A state, or items, for what lies on top of the stack."""
+        """Record a state or items for the object on top of the stack."""
         made = self.stack[-1]
         if isinstance(made, Made):
             made.states.append(state)
@@ -261,7 +261,7 @@ class _Reader(_Unpickler):  # type: ignore[misc]
             self._change(items)
 
     def load_bytearray8(self) -> None:
-        """The real one believes the length before it reads."""
+        """Read the content before allocating: the real opcode believes the length."""
         size = int.from_bytes(self.read(8), "little")
         self.append(bytearray(self.read(size)))
 
@@ -269,7 +269,7 @@ class _Reader(_Unpickler):  # type: ignore[misc]
         raise Undecided("its arrays lie outside the file")
 
     def load_readonly_buffer(self) -> None:
-        """What lies there stays as it is."""
+        """Do nothing: the object stays unchanged."""
 
     def _pass_array(self, wrapper: Made) -> Made:
         size, holds_objects = array_extent(wrapper)

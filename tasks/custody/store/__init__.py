@@ -1,1 +1,1 @@
-"""What lies in a store: manifest, ledger, signatures, transactions of latest/. Nothing here talks to a store."""
+"""The content of a store: manifest, ledger, signatures, transactions of latest/. Accesses no store."""

@@ -1,7 +1,7 @@
-"""Plan a transaction of latest/: what is added, replaced, kept or deleted, and why not (runbook §5). It is numbered.
+"""Plan a numbered transaction ("turn") of latest/: what is added, replaced, kept or deleted, and why (runbook §5).
 
-Whoever creates the number has the turn, so two at once are impossible; a turn that was begun and never done is
-carried on by the next one (runbook §5).
+The process that creates the number has the turn, so two cannot run at once. A turn without a commit is resumed by the
+next one.
 """
 
 from collections import Counter
@@ -23,13 +23,13 @@ from tasks.custody.store.rows import read_rows, spelled
 LatestPolicy: TypeAlias = Literal["never", "guarded", "mirror"]
 
 AT_WORK: Final = timedelta(minutes=10)
-"""How long whoever has a turn may change latest/."""
+"""How long a turn's owner may change latest/."""
 GIVEN_UP: Final = timedelta(minutes=15)
-"""After so long others may carry it on: the clocks of two hosts may differ by what lies between."""
+"""After this time others may resume the turn; the difference allows for clock skew between hosts."""
 
 
 class Act(StrEnum):
-    """What a turn does with one file of latest/."""
+    """What a transaction does with one file of latest/."""
 
     ADD = "add"
     REPLACE = "replace"
@@ -43,7 +43,7 @@ CHANGES: Final = (Act.ADD, Act.REPLACE, Act.DELETE)
 
 @dataclass(frozen=True, slots=True)
 class ObjectRef:
-    """A content of latest/, and the key below incidents/, snapshots/ or promotions/ that holds the same for good."""
+    """Content of latest/, and the permanent key below incidents/, snapshots/ or promotions/ that holds it too."""
 
     sha256: str
     size: int
@@ -56,7 +56,7 @@ Latest: TypeAlias = Mapping[str, ObjectRef]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One file of latest/ before and after a turn; None where there is none."""
+    """One file of latest/ before and after a transaction; None if it does not exist."""
 
     key: str
     act: Act
@@ -66,11 +66,11 @@ class Row:
 
 @dataclass(frozen=True)
 class LatestTransaction:
-    """A change of latest/ as a whole, the files that stay as they are included.
+    """A change of latest/ as a whole, including unchanged files.
 
-    `incident` is whose files it brings; for a rollback it is empty, and `undoes` is the turn before which latest/ is
-    brought back. `newest` is the latest incident that has promoted so far; `lowered` is what it was before a turn that
-    lowered it. `carries_on` is a turn that was never done.
+    `incident` is the source of its files. It is empty for a rollback; `undoes` is then the turn whose previous state is
+    restored. `newest` is the latest incident that has promoted so far; `lowered` is its previous value, if a turn
+    lowered it. `carries_on` is the uncommitted turn that this one resumes.
     """
 
     number: int
@@ -85,22 +85,22 @@ class LatestTransaction:
     lowered: str = ""
 
     def to_bytes(self) -> bytes:
-        """Its one spelling."""
+        """Return canonical JSON."""
         return b"".join(self.pieces())
 
     def pieces(self) -> Iterator[bytes]:
-        """The same piece by piece: all of it is a quarter of a gigabyte of 300,000 files."""
+        """Yield canonical JSON in pieces: for 300,000 files it has a quarter of a gigabyte."""
         fields = {name: value for name, value in vars(self).items() if name != "rows"}
         return spelled({**fields, "begun_at": self.begun_at.isoformat()}, "rows", map(_told, self.rows))
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "LatestTransaction":
-        """Read back. ValueError for what is none, or names keys that no turn of ours would."""
+        """Parse a transaction. Raises ValueError if it is invalid, or names keys outside the store's layout."""
         return cls.read([data])
 
     @classmethod
     def read(cls, pieces: Iterable[bytes]) -> "LatestTransaction":
-        """The same piece by piece."""
+        """Parse a transaction from pieces. Raises ValueError as `from_bytes`."""
         fields, rows = read_rows(pieces, "rows", _row)
         turn = replace(_TURN.validate_python({**fields, "rows": ()}), rows=tuple(rows))
         if turn.begun_at.tzinfo is None:
@@ -109,17 +109,17 @@ class LatestTransaction:
 
     @property
     def before(self) -> dict[str, ObjectRef]:
-        """All of latest/ before it."""
+        """All of latest/ before the transaction."""
         return {row.key: row.before for row in self.rows if row.before}
 
     @property
     def after(self) -> dict[str, ObjectRef]:
-        """All of latest/ after it."""
+        """All of latest/ after the transaction."""
         return {row.key: row.after for row in self.rows if row.after}
 
     @property
     def summary(self) -> str:
-        """How many files of each act."""
+        """The number of files for each act."""
         counts = Counter(row.act for row in self.rows)
         return ", ".join(f"{counts[act]} {act}" for act in Act if counts[act]) or "no file"
 
@@ -140,7 +140,7 @@ def _held(held: ObjectRef | None) -> dict[str, Any] | None:
 
 
 def _row(said: bytes) -> Row:
-    """Read back; what did not change is kept once."""
+    """Parse a row. An unchanged content is stored once."""
     row = _ROW.validate_json(said)
     if not latest_name(row.key):
         raise ValueError("its rows lie in latest/")
@@ -158,11 +158,11 @@ def plan(
     surplus: Collection[str] = (),
     remove: Collection[str] = (),
 ) -> tuple[Row, ...]:
-    """What the turn of that number does, file by file.
+    """Return what the turn of this number does with each file.
 
-    `remove` may be deleted where somebody is known to hold the same, `surplus` is what a mirror would delete.
-    Laws: what is wanted is there afterwards; what is replaced or deleted is held somewhere; planned again it is
-    nothing but keeping; the `before` of all rows is what was present.
+    `remove` may be deleted if their content is held elsewhere; `surplus` is what a mirror would delete. Afterwards
+    everything wanted is present, and everything replaced or deleted is held elsewhere. Planning again gives only KEEP;
+    the `before` of all rows is what was present.
     """
     surplus, remove = frozenset(surplus), frozenset(remove)
 
@@ -187,10 +187,10 @@ def plan(
 def surplus_of(
     present: Latest, wanted: Latest, spared: Collection[str], unsure: Collection[str] = ()
 ) -> frozenset[str]:
-    """What a mirror deletes: files that the workload no longer has, in folders of which it has any.
+    """Return what a mirror deletes: files that the workload no longer has, in folders of which it has any.
 
-    A folder that is missing wipes nothing, nor does one that was not seen whole (`unsure`), and what the workload has
-    but may not promote (`spared`) keeps its last good state.
+    A missing folder deletes nothing, nor does an incompletely collected one (`unsure`). Files that exist but may not be
+    promoted (`spared`) keep their last good state.
     """
     folders = {_folder(key) for key in wanted} - {*unsure}
     return frozenset(
@@ -201,7 +201,7 @@ def surplus_of(
 
 
 def unsure_of(attempts: Collection[Evidence]) -> frozenset[str]:
-    """Folders of which something was lost, or that were not collected: what is not in them may yet be there."""
+    """Return the folders that were not collected completely: files not found there may still exist."""
     lost = {part for item in attempts for loss in item.losses for part in loss.source.split("/")}
     bare = {item.collector for item in attempts if not item.outcome.is_complete}
     return frozenset(SNAPSHOT_FOLDERS) & (lost | bare)
@@ -212,15 +212,15 @@ def _folder(key: str) -> str:
 
 
 def pending(turn: LatestTransaction) -> tuple[dict[str, ObjectRef], frozenset[str]]:
-    """What is left to do of a turn that was never done: what was to come, and what was to go."""
+    """Return what remains of an uncommitted turn: files to write, and keys to delete."""
     coming = {row.key: row.after for row in turn.rows if row.act in {Act.ADD, Act.REPLACE} and row.after}
     return coming, frozenset(row.key for row in turn.rows if row.act is Act.DELETE)
 
 
 def why_not_now(last: LatestTransaction, incident: str, now: datetime) -> str:
-    """Why a turn that was begun and is not done may not be carried on yet; empty if it may.
+    """Return why an uncommitted turn may not be resumed yet; empty if it may.
 
-    An incident's earlier run is known to be dead: only one at a time has the workload.
+    An incident's earlier run is known to be dead: only one run at a time owns the workload.
     """
     if (incident and last.incident == incident) or now - last.begun_at > GIVEN_UP:
         return ""
@@ -230,7 +230,7 @@ def why_not_now(last: LatestTransaction, incident: str, now: datetime) -> str:
 
 @dataclass(frozen=True)
 class TurnProof:
-    """Digests of a turn's two documents, and by key of what it kept of latest/ because nobody else had it."""
+    """Digests of a turn's two documents, and of the content that it kept from latest/, by key."""
 
     number: int
     begun: str
@@ -239,15 +239,15 @@ class TurnProof:
 
     @property
     def digests(self) -> dict[str, str]:
-        """All of them by key."""
+        """All digests by key."""
         return {begun_key(self.number): self.begun, done_key(self.number): self.done, **self.kept}
 
 
 @dataclass(frozen=True, repr=False)
 class Promotion(StepResult):
-    """What came of latest/: receipts of the files that are this incident's now, and the turn that brought them.
+    """The result for latest/: receipts of the files that are now this incident's, and the turn that wrote them.
 
-    `reason` says why it was left as it is, or what was held back. `again` is True where another try may do better.
+    `reason` says why latest/ is unchanged, or what was held back. `again` says that a retry may succeed.
     """
 
     objects: tuple[ObjectReceipt, ...] = ()
@@ -258,12 +258,12 @@ class Promotion(StepResult):
 
     @property
     def is_complete(self) -> bool:
-        """True if there is nothing left to do."""
+        """Whether nothing is left to do."""
         return not self.again and not unproven(self.objects)
 
     @property
     def summary(self) -> str:
-        """In a few words."""
+        """The turn and its counts, or why there was none."""
         if self.turn is None:
             return self.reason
         bad = unproven(self.objects)
@@ -273,6 +273,6 @@ class Promotion(StepResult):
 
 
 def kept_by(number: int, rows: Iterable[Row]) -> dict[str, str]:
-    """Copies that a turn itself has made of what it replaced, digest by key."""
+    """Return the copies that a turn made of content that it replaced, digest by key."""
     befores = ((row.key, row.before) for row in rows if row.act is Act.REPLACE and row.before)
     return {held.key: held.sha256 for key, held in befores if held.key == kept_key(number, latest_name(key))}

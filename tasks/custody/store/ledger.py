@@ -1,7 +1,7 @@
-"""Define the ledger: what a store has taken, by its own check of the digest, a line an object.
+"""Define the ledger: objects that a store accepted after checking their digest, one line each.
 
-It says what need not be sent again, and where the same content may lie already; it proves nothing. Whoever relies on
-it asks the store. Torn and foreign lines are passed over: what is not known is sent again, and found to be there.
+It is a hint for what need not be sent again and where content may already be; it proves nothing, so readers ask the
+store. Torn and unknown lines are skipped: the object is then sent again and found present.
 """
 
 import json
@@ -11,19 +11,19 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Entry:
-    """An object that was proven to be in a place when this was written."""
+    """An object that was proven to be at a place when this was written."""
 
     place: str
     key: str
     sha256: str
 
     def to_line(self) -> bytes:
-        """One line, its end included. Law: reading it gives the same entry."""
+        """Return the entry as one line with its end."""
         return json.dumps(vars(self), ensure_ascii=True, sort_keys=True).encode() + b"\n"
 
 
 def entries(lines: Iterable[bytes]) -> Iterator[Entry]:
-    """What can be read. Law: of a file that is cut off anywhere, the entries of the lines that are whole."""
+    """Yield the readable entries. A file cut off anywhere yields its complete lines."""
     for line in lines:
         if line.endswith(b"\n") and (entry := _entry(line)):
             yield entry

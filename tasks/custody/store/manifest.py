@@ -1,7 +1,7 @@
-"""Build and check the manifest: every evidence file with its digest, closed once and never rewritten (runbook §4).
+"""Build and check the manifest: every evidence file with its digest, written once, never changed (runbook §4).
 
-Keeps the fields of the runbook's own `make manifest` (generated_utc, items: path, bytes, sha256,
-mtime), so that its readers still work.
+Has the fields of the runbook's own `make manifest` (generated_utc, items: path, bytes, sha256, mtime), so that its
+readers still work.
 """
 
 import hashlib
@@ -24,23 +24,23 @@ from tasks.custody.store.rows import read_rows, spelled
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
+    """Return the SHA-256 of a file in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def pieces_of(file: BinaryIO) -> Iterator[bytes]:
-    """What is left of an open file, piece by piece."""
+    """Yield the rest of an open file in pieces."""
     return iter(lambda: file.read(_LARGE), b"")
 
 
 def digest_bytes(data: bytes) -> str:
-    """SHA-256 of bytes, in hex."""
+    """Return the SHA-256 of bytes in hexadecimal."""
     return hashlib.sha256(data).hexdigest()
 
 
 def digest_of(files: Iterable[StoredFile]) -> str:
-    """One SHA-256 for many files: that of their lines in SHA256SUMS, so that anybody can make it again."""
+    """Return one SHA-256 for many files: that of their lines in SHA256SUMS, so that anybody can recompute it."""
     return digest_bytes(_sums({file.stored: file.sha256 for file in files}))
 
 
@@ -49,12 +49,12 @@ def _sums(digests: Mapping[str, str]) -> bytes:
 
 
 def canonical(value: Any) -> bytes:
-    """JSON with one spelling only: the same value is always the same bytes."""
+    """Return canonical JSON: equal values give equal bytes."""
     return ("".join(_CANONICAL.iterencode(value)) + "\n").encode()
 
 
 def is_canonical(value: Any, data: bytes) -> bool:
-    """Whether these bytes are the value's one spelling. Stops where they differ: a spelling may be far longer."""
+    """Return whether the bytes are the value's canonical JSON. Stops at the first difference, to bound the work."""
     at = 0
     for piece in chain(_CANONICAL.iterencode(value), "\n"):
         if not data.startswith(text := piece.encode(), at):
@@ -88,22 +88,22 @@ class Manifest:
     files: tuple[StoredFile, ...]
 
     def to_bytes(self) -> bytes:
-        """Canonical JSON, items sorted by path."""
+        """Return canonical JSON with items sorted by path."""
         return b"".join(self.pieces())
 
     def pieces(self) -> Iterator[bytes]:
-        """The same piece by piece: all of it is a hundred megabytes of 300,000 files."""
+        """Yield canonical JSON in pieces: for 300,000 files it has a hundred megabytes."""
         items = map(item_of, sorted(self.files, key=lambda file: file.stored))
         return spelled(self.frame, "items", items)
 
     @property
     def frame(self) -> dict[str, Any]:
-        """What it says beside its items."""
+        """The fields other than the items."""
         return {"incident": self.incident, "volume": self.volume, "generated_utc": self.generated_utc}
 
     @cached_property
     def written(self) -> tuple[str, int]:
-        """SHA-256 and length of what it is written as."""
+        """SHA-256 and length of its canonical JSON."""
         whole, size = hashlib.sha256(), 0
         for piece in self.pieces():
             whole.update(piece)
@@ -112,36 +112,36 @@ class Manifest:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Manifest":
-        """Read what to_bytes wrote. Law: reading and writing again gives the same bytes."""
+        """Parse what to_bytes wrote; writing again gives the same bytes."""
         return cls.read([data])
 
     @classmethod
     def read(cls, pieces: Iterable[bytes]) -> "Manifest":
-        """The same piece by piece."""
+        """Parse a manifest from pieces."""
         raw, files = read_rows(pieces, "items", lambda row: file_of(json.loads(row)))
         return cls(raw["incident"], raw["volume"], raw["generated_utc"], tuple(files))
 
     @classmethod
     def at(cls, path: Path) -> "Manifest":
-        """Read that of a sealed folder."""
+        """Parse the manifest at a path."""
         with path.open("rb") as file:
             return cls.read(pieces_of(file))
 
     def sums(self) -> bytes:
-        """The same digests as `sha256sum -c` reads them, the manifest's own included."""
+        """Return the digests in the format of `sha256sum -c`, including the manifest's own."""
         lines = {file.stored: file.sha256 for file in self.files} | {MANIFEST: self.written[0]}
         return _sums(lines)
 
     @property
     def size(self) -> int:
-        """Bytes of all items."""
+        """Total bytes of all items."""
         return sum(file.size for file in self.files)
 
 
 def differences(files: Iterable[StoredFile], path_of: Callable[[StoredFile], Path]) -> list[str]:
-    """Compare what lies on the disk with a manifest's files; one line for each file that is gone or changed.
+    """Compare files on disk with those of a manifest; returns one line for each missing or changed file.
 
-    Large files are hashed a few at a time, which uses all processors; small ones are quicker one after the other.
+    Large files are hashed in parallel; small ones are faster in sequence.
     """
     every = list(files)
     with ThreadPoolExecutor(_AT_ONCE) as pool:
@@ -159,7 +159,7 @@ def _difference(file: StoredFile, path_of: Callable[[StoredFile], Path]) -> str:
 
 
 def require_intact(files: Iterable[StoredFile], folder: Path, path_of: Callable[[StoredFile], Path]) -> None:
-    """Raise Tampered unless the folder, and what of it lies elsewhere, is still what was sealed."""
+    """Raise Tampered unless all files, in the folder and elsewhere, have their sealed content."""
     if found := differences(files, path_of):
         raise Tampered(
             f"the sealed files in {folder}",
@@ -170,7 +170,7 @@ def require_intact(files: Iterable[StoredFile], folder: Path, path_of: Callable[
 
 
 def item_of(file: StoredFile) -> dict[str, Any]:
-    """How a manifest tells of a file."""
+    """Return the manifest's item of a file."""
     seconds = None if file.mtime_ns is None else file.mtime_ns / 10**9
     item: dict[str, Any] = {
         "path": file.stored,
@@ -186,7 +186,7 @@ def item_of(file: StoredFile) -> dict[str, Any]:
 
 
 def file_of(item: dict[str, Any]) -> StoredFile:
-    """What item_of told. Texts that many files share are kept once."""
+    """Return the file of a manifest's item. Texts that many files share are stored once."""
     said = {name: item.get(name, "") for name in _SAID}
     if isinstance(said["access"], str):
         said["access"] = sys.intern(said["access"])

@@ -1,4 +1,4 @@
-"""List the objects that an incident leaves in the store, in their order. The manifest comes last (runbook §5)."""
+"""List the objects that an incident stores, in order. The manifest comes last (runbook §5)."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -12,9 +12,9 @@ from tasks.custody.store.manifest import Manifest, digest_bytes
 
 @dataclass(frozen=True)
 class Expected:
-    """An object that must be in the store with this digest. `origin` is the key it is copied from, if it is a copy.
+    """An object that the store must have with this digest. A copy has the key of its source in `origin`.
 
-    `parts` are those in which it is sent, if it is large.
+    `parts` are those in which a large object is uploaded.
     """
 
     key: str
@@ -26,12 +26,12 @@ class Expected:
 
 
 def evidence_objects(manifest: Manifest) -> list[Expected]:
-    """The sealed files themselves, without the manifest."""
+    """Return the sealed files, without the manifest."""
     return [_evidence(manifest, file.stored, file.sha256, file.size, file.parts) for file in manifest.files]
 
 
 def once(objects: Iterable[Expected]) -> tuple[list[Expected], list[Expected]]:
-    """What has to be sent, and what has the content of one of those and can be copied from it; empty files are sent."""
+    """Split objects into those to send and those to copy from one of them. Empty objects are always sent."""
     first, again = dict[str, Expected](), list[Expected]()
     alone = list[Expected]()
     for item in objects:
@@ -44,27 +44,27 @@ def once(objects: Iterable[Expected]) -> tuple[list[Expected], list[Expected]]:
 
 
 def closing_objects(manifest: Manifest, signature: bytes = b"") -> list[Expected]:
-    """The sums, the signature if any, the manifest as the very last object: an incident without one is unfinished."""
+    """Return SHA256SUMS, the signature if any, and last the manifest: without it, an incident is unfinished."""
     beside = ((SUMS, manifest.sums()), (SIGNATURE, signature))
     closing = [(name, digest_bytes(data), len(data)) for name, data in beside if data]
     return [_evidence(manifest, *each) for each in (*closing, (MANIFEST, *manifest.written))]
 
 
 def snapshot_objects(manifest: Manifest, snapshot: str) -> list[Expected]:
-    """Models, artifacts and logs again, under the incident's own snapshot; a supplement has one of its own."""
+    """Return models, artifacts and logs under the incident's snapshot; a supplement has its own snapshot."""
     snapshot = snapshot if manifest.volume == 1 else f"{snapshot}.{manifest.volume}"
     return [_copy(manifest, file, snapshot_key(snapshot, file.stored)) for file in _workload_files(manifest)]
 
 
 def latest_held(manifest: Manifest, snapshot: str, promotable: Iterable[str]) -> dict[str, ObjectRef]:
-    """What latest/ gets: of the workload's files those that passed their checks, as the snapshot holds them."""
+    """Return what latest/ gets: the workload's files that passed their checks, by their keys in the snapshot."""
     passed = set(promotable)
     wanted = [item for item in snapshot_objects(manifest, snapshot) if item.stored in passed]
     return {latest_key(item.stored): ObjectRef(item.sha256, item.size, item.key, item.parts) for item in wanted}
 
 
 def all_objects(manifest: Manifest, snapshot: str, signature: bytes = b"") -> list[Expected]:
-    """Everything that has to be proven before an incident is VERIFIED."""
+    """Return all objects that must be proven before an incident is VERIFIED."""
     closing = closing_objects(manifest, signature)
     return [*evidence_objects(manifest), *snapshot_objects(manifest, snapshot), *closing]
 

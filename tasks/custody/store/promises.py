@@ -1,4 +1,4 @@
-"""Decide, by what a store was seen to do, how an object is created there and what then counts as its proof."""
+"""Decide from a store's tested guarantees how an object is created there and what proves it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,16 +6,16 @@ from enum import StrEnum
 from typing import Final
 
 ONE_REQUEST: Final = 5 << 30
-"""Bytes that S3 takes, or copies, in one request, at most."""
+"""Maximum bytes that S3 takes, or copies, in one request."""
 
 
 def in_one_request(size: int) -> bool:
-    """Whether so many bytes can be sent or copied in one request."""
+    """Return whether so many bytes can be sent or copied in one request."""
     return size <= ONE_REQUEST
 
 
 class Way(StrEnum):
-    """How an object is created where nothing may be overwritten."""
+    """How an object is created if nothing may be overwritten."""
 
     CONDITION = "by the store's own condition"
     SENT = "sent in one conditional request"
@@ -24,13 +24,12 @@ class Way(StrEnum):
 
 @dataclass(frozen=True)
 class Promises:
-    """What a store was seen to do, each False as well where it could not be tried; `untried` says why.
+    """The guarantees that a store was seen to keep. All are False if they could not be tested; `untried` says why.
 
-    It refuses content that differs from the SHA-256 beside it (`refuses`), tells that digest later (`tells`), honours
-    the condition that nothing lies at the key when an object is put, copied, or completed from parts (`puts`, `copies`,
-    `parts`), and keeps a lock (`locks`; True where none is asked). `rejects`: it was seen to answer some of these
-    conditions with an error, whatever lies there. `refuses_parts`: it refuses a part of an upload that differs from the
-    SHA-256 beside it.
+    `refuses`: refuses content that differs from the SHA-256 sent with it. `tells`: reports that digest later. `puts`,
+    `copies`, `parts`: an object put, copied or completed from parts never overwrites, if the request has that
+    condition. `locks`: keeps a lock; True if none is asked. `rejects`: answers some of these conditions with an error
+    even if no object exists. `refuses_parts`: refuses a part that differs from the SHA-256 sent with it.
     """
 
     refuses: bool = True
@@ -45,33 +44,33 @@ class Promises:
 
     @property
     def digests(self) -> bool:
-        """Whether a digest that it tells is its own: one that is never compared is only what the sender said."""
+        """Whether the store computes the digests that it reports; one never compared is only the sender's claim."""
         return self.refuses and self.tells
 
     def way(self, size: int, *, divided: bool = False, copied: bool = False) -> Way:
-        """How an object of `size` bytes is created, of parts if `divided`, of another object if `copied`."""
+        """Return how to create an object of `size` bytes, in parts if `divided`, from another object if `copied`."""
         whole = self.copies if copied else self.puts
         if self.parts if divided and not (copied and in_one_request(size)) else whole:
             return Way.CONDITION
         return Way.SENT if self.puts and in_one_request(size) else Way.LOOKED
 
     def exclusive(self, size: int, *, divided: bool = False) -> bool:
-        """Whether it is the store's own word that such an object overwrote nothing, however it came there."""
+        """Return whether the store guarantees that such an object overwrote nothing, sent or copied."""
         ways = {self.way(size, divided=divided, copied=copied) for copied in (False, True)}
         return Way.LOOKED not in ways
 
     def conditional(self, way: Way) -> bool:
-        """Whether the condition is sent: where it is not kept it does no harm, unless it is an error there."""
+        """Return whether to send the condition. It does no harm if ignored, but some stores answer with an error."""
         return not (self.rejects and way is Way.LOOKED)
 
     @property
     def locks_as_told(self) -> bool:
-        """Whether a lock that it tells of counts: not where it was seen not to keep one."""
+        """Whether a reported lock counts: not if the store was seen to ignore locks."""
         return self.locks or bool(self.untried)
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What is done in another way here and why, a sentence each; none of a store that keeps all of them."""
+        """What is done differently at this store and why, a sentence each; empty if it keeps all guarantees."""
         return tuple(self._notes())
 
     def _notes(self) -> Iterator[str]:

@@ -1,7 +1,7 @@
-"""Write and read canonical JSON with one long list, object by object: a manifest, a transaction of latest/.
+"""Write and read canonical JSON with one long list, row by row: a manifest, or a transaction of latest/.
 
-As a whole it is what `manifest.canonical` writes: sorted, indented by 2. So its lines say where each object begins and
-ends, and whoever reads it needs room for one object at a time. What comes may be forged: all sizes have limits.
+The document is what `manifest.canonical` writes: sorted, indented by 2. Its lines therefore show where each row begins
+and ends, and a reader needs memory for one row at a time. Input may be forged: all sizes have limits.
 """
 
 import json
@@ -14,22 +14,22 @@ from tasks.custody.errors import TooMany
 T = TypeVar("T")
 
 ROWS_LIMIT: Final = 1_000_000
-"""Objects of such a list: the files of one evidence folder, or those of latest/. No more are written, none are read."""
+"""Maximum rows of a list, written or read: files of one evidence folder, or of latest/."""
 BYTES_LIMIT: Final = 1 << 30
-"""Bytes of such a document: a million objects with names of a usual length."""
+"""Maximum bytes of a document: a million rows with names of usual length."""
 ROW_LIMIT: Final = 2 << 20
-"""Bytes of one object: two contents of ten thousand parts."""
+"""Maximum bytes of one row: two contents of ten thousand parts."""
 _FRAME_LIMIT: Final = 1 << 16
 _TOGETHER: Final = 1000
 _scalar = json.JSONEncoder(ensure_ascii=True, allow_nan=False).encode
 
 
 class Misspelled(ValueError):
-    """Not the one spelling of such a document, or beyond its limits."""
+    """The document is not canonical JSON, or exceeds a limit."""
 
 
 def spell(value: Any, margin: str = "\n") -> str:
-    """Canonical JSON of one object, each of its lines after this margin. Law: that of `canonical`, without its end."""
+    """Return canonical JSON of one value, with `margin` before each line, as `canonical` without its line end."""
     if value and isinstance(value, Mapping):
         inner = [f"{_scalar(name)}: {spell(each, f'{margin}  ')}" for name, each in sorted(value.items())]
         return f"{{{margin}  {f',{margin}  '.join(inner)}{margin}}}"
@@ -39,7 +39,7 @@ def spell(value: Any, margin: str = "\n") -> str:
 
 
 def spelled(fields: Mapping[str, Any], name: str, rows: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
-    """The whole document piece by piece: `fields`, and under `name` the rows."""
+    """Yield the document in pieces: `fields`, and the rows as the list `name`."""
     empty = f'\n  "{name}": []'
     head, _, tail = (spell({**fields, name: []}) + "\n").partition(empty)
     before, source = f"{head}{empty[:-1]}\n    ", iter(rows)
@@ -50,9 +50,9 @@ def spelled(fields: Mapping[str, Any], name: str, rows: Iterable[Mapping[str, An
 
 
 def read_rows(pieces: Iterable[bytes], name: str, make: Callable[[bytes], T]) -> tuple[dict[str, Any], list[T]]:
-    """Read such a document: its fields beside the list, and what `make` makes of each row.
+    """Parse a document; returns its fields, and what `make` returns for each row.
 
-    Raises Misspelled, and whatever `make` raises of a row that is none. In another spelling the list would be missed.
+    Raises Misspelled, and any error of `make`. Other spellings are refused, because the list would be missed in them.
     """
     lines, around, rows = _lines(pieces), bytearray(), None
     for line in lines:
@@ -67,7 +67,7 @@ def read_rows(pieces: Iterable[bytes], name: str, make: Callable[[bytes], T]) ->
 
 
 def _fields(around: bytes, name: str) -> dict[str, Any]:
-    """What is around the list, in its one spelling with an empty list."""
+    """Parse the text around the list, which must be canonical with an empty list."""
     try:
         fields = json.loads(around)
         if isinstance(fields, dict) and fields.pop(name, None) == [] and b"".join(spelled(fields, name, ())) == around:
@@ -78,7 +78,7 @@ def _fields(around: bytes, name: str) -> dict[str, Any]:
 
 
 def _until_end(lines: Iterator[bytes], make: Callable[[bytes], T]) -> tuple[bytes, list[T]]:
-    """The rows of the list, and the line that ends it."""
+    """Return the line that ends the list, and its rows."""
     rows, row, size, more = list[T](), list[bytes](), 0, True
     for line in lines:
         if not row and not more and line in {b"  ]", b"  ],"}:
@@ -95,7 +95,7 @@ def _until_end(lines: Iterator[bytes], make: Callable[[bytes], T]) -> tuple[byte
 
 
 def _lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Lines without their ends."""
+    """Yield lines without their ends."""
     rest, size = b"", 0
     for piece in pieces:
         if (size := size + len(piece)) > BYTES_LIMIT:
@@ -109,7 +109,7 @@ def _lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def require_readable(what: str, rows: int, size: int, consequence: str, remedy: str) -> None:
-    """Refuse to write what nobody could read back."""
+    """Raise TooMany for a document that exceeds the limits of reading."""
     if rows > ROWS_LIMIT or size > BYTES_LIMIT:
         raise TooMany(
             f"at most {ROWS_LIMIT} files and {BYTES_LIMIT} bytes in {what}",

@@ -1,4 +1,4 @@
-"""Define what an offload has sent."""
+"""Define the result of an offload."""
 
 from dataclasses import dataclass
 
@@ -7,10 +7,10 @@ from tasks.custody.step_result import StepResult
 
 @dataclass(frozen=True, repr=False)
 class Sent(StepResult):
-    """What was offered to the store and taken; whether it is really there, verify says.
+    """What the store accepted; `verify` checks whether it is there.
 
-    Of its `size`, `sent` bytes crossed the network, `copied` were copied inside the store from where an earlier
-    incident had left them.
+    Of `size` bytes, `sent` crossed the network, and `copied` were copied inside the store from an earlier incident's
+    objects.
     """
 
     objects: int
@@ -18,10 +18,11 @@ class Sent(StepResult):
     place: str
     sent: int = 0
     copied: int = 0
+    warnings: tuple[str, ...] = ()
 
     @property
     def summary(self) -> str:
-        """In a few words."""
+        """Objects, bytes and how they got there."""
         words = f"{self.objects} objects, {self.size} bytes to {self.place}"
         there = self.size - self.sent - self.copied
         ways = {"sent": self.sent, "copied inside the store": self.copied, "there already": there}

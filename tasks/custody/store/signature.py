@@ -1,4 +1,4 @@
-"""Make and read signatures as `ssh-keygen -Y sign` makes them (PROTOCOL.sshsig), so that a public tool proves them."""
+"""Make and verify signatures in the format of `ssh-keygen -Y sign` (PROTOCOL.sshsig), for proof by a public tool."""
 
 import base64
 import hashlib
@@ -20,10 +20,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from tasks.custody.errors import BadSignature
 
 NAMESPACE: Final = "evacuation"
-"""What our signatures are for: one made for git or for a file of another kind proves nothing here."""
+"""The purpose of our signatures: one made for git or another kind of file is not valid here."""
 
 Data: TypeAlias = bytes | Iterable[bytes]
-"""What is signed, as a whole or piece by piece."""
+"""The signed data, whole or in pieces."""
 PrivateKey: TypeAlias = Ed25519PrivateKey | RSAPrivateKey | EllipticCurvePrivateKey
 
 _MAGIC: Final = b"SSHSIG"
@@ -44,24 +44,24 @@ _ECDSA: Final[dict[bytes, HashAlgorithm]] = {
 
 @dataclass(frozen=True)
 class PublicKey:
-    """A public key as ssh writes it: `ssh-ed25519 AAAA…`, without a comment."""
+    """A public key in ssh's format: `ssh-ed25519 AAAA…`, without a comment."""
 
     line: str
 
     @property
     def fingerprint(self) -> str:
-        """What `ssh-keygen -l` shows: SHA256 and the digest, without padding."""
+        """The fingerprint as `ssh-keygen -l` shows it: "SHA256:" and the digest, without padding."""
         digest = hashlib.sha256(base64.b64decode(self.line.split()[1])).digest()
         return f"SHA256:{base64.b64encode(digest).decode().rstrip('=')}"
 
 
 def public_key(key: PrivateKey) -> PublicKey:
-    """The half that everybody may know."""
+    """Return the public half of a key."""
     return PublicKey(key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode())
 
 
 def sign(key: PrivateKey, data: Data, namespace: str = NAMESPACE) -> bytes:
-    """Sign in the armour that ssh-keygen writes; with Ed25519 and RSA the very same bytes."""
+    """Return a signature in ssh-keygen's armour; with Ed25519 and RSA the same bytes as ssh-keygen's."""
     blob = base64.b64decode(public_key(key).line.split()[1])
     made = _make(key, _Fields(blob).text(), _message(data, namespace, b"", _HASH))
     parts = (blob, namespace.encode(), b"", _HASH.encode(), made)
@@ -69,8 +69,8 @@ def sign(key: PrivateKey, data: Data, namespace: str = NAMESPACE) -> bytes:
 
 
 def signer(signature: bytes, data: Data, namespace: str = NAMESPACE) -> PublicKey:
-    """Whose key signed exactly this data; BadSignature if none did. Whether to trust that key is another question."""
-    with _telling():
+    """Return the key that signed exactly this data. Raises BadSignature if none did. Does not decide on trust."""
+    with _explaining():
         fields = _Fields(_content(signature))
         if fields.take(len(_MAGIC)) != _MAGIC or fields.number() != _VERSION:
             raise ValueError("no SSH signature of version 1")
@@ -87,7 +87,7 @@ def signer(signature: bytes, data: Data, namespace: str = NAMESPACE) -> PublicKe
 
 
 def _message(data: Data, namespace: str, reserved: bytes, algorithm: str) -> bytes:
-    """What the key really signs: never the bare data, so that no other protocol can be made to take it."""
+    """Return the bytes that the key signs: never the bare data, to exclude use in other protocols."""
     if algorithm not in _HASHES:
         raise ValueError(f"the hash algorithm {algorithm[:80]!r}")
     digest = hashlib.new(algorithm)
@@ -108,7 +108,7 @@ def _make(key: PrivateKey, kind: bytes, message: bytes) -> bytes:
 
 
 def _check(line: str, made: bytes, message: bytes) -> None:
-    """Raise unless the key made this."""
+    """Raise an error unless the key made this signature."""
     fields = _Fields(made)
     kind, raw = fields.text(), fields.text()
     fields.end()
@@ -127,7 +127,7 @@ def _check(line: str, made: bytes, message: bytes) -> None:
 
 
 class _Fields:
-    """The fields of ssh's wire format (RFC 4251 §5), one after the other."""
+    """Reads fields of ssh's wire format (RFC 4251 §5) in sequence."""
 
     def __init__(self, data: bytes) -> None:
         self._left = data
@@ -154,7 +154,7 @@ def _string(data: bytes) -> bytes:
 
 
 def _integer(value: int) -> bytes:
-    """A positive integer: big-endian, a leading zero where the first bit is set."""
+    """Encode a positive integer: big-endian, with a leading zero if the first bit is set."""
     return value.to_bytes(value.bit_length() // 8 + 1, "big")
 
 
@@ -165,7 +165,7 @@ def _armour(blob: bytes) -> bytes:
 
 
 def _content(signature: bytes) -> bytes:
-    """Law: one spelling only. A byte that is changed is seen, one that means nothing included."""
+    """Decode a signature. Only ssh-keygen's armour is accepted, so every changed byte is noticed."""
     lines = signature.decode("ascii").splitlines()
     blob = base64.b64decode("".join(lines[1:-1]), validate=True)
     if _armour(blob) != signature:
@@ -174,13 +174,13 @@ def _content(signature: bytes) -> bytes:
 
 
 @contextmanager
-def _telling() -> Iterator[None]:
+def _explaining() -> Iterator[None]:
     try:
         yield
     except (ValueError, NotImplementedError, InvalidSignature, UnsupportedAlgorithm) as error:
         got = "a signature of other data, or by another key" if isinstance(error, InvalidSignature) else str(error)
         raise BadSignature(
-            "an SSH signature of this very data",
+            "an SSH signature of this data",
             got,
             "It proves nothing.",
             "Compare the file and its .sig with another copy of them; keep both as they are for the investigation.",

@@ -24,7 +24,8 @@ from tasks.custody.store.manifest import digest_bytes
 from tasks.drill.sample import end_all_in
 from tasks.incident.run_lock import take_ownership
 from tasks.recovery.api_client import Api, NotRecovered, failure, predict, wait_healthy
-from tasks.recovery.served_model import HostFolder, reload, served
+from tasks.recovery.models_folder import HostFolder
+from tasks.recovery.served_model import reload, served
 from tests.support.answering_api import api_that
 from tests.support.scenes import Scene, steps_of
 from tests.support.workloads import free_port, wait_until

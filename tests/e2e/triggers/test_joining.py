@@ -33,12 +33,12 @@ def context(small: SmallWorkload) -> Iterator[RunContext]:
 
 def close(context: RunContext, word: str) -> None:
     """A record of this verdict, as far as it is looked at."""
-    (context.home / "record/001").mkdir(parents=True)
-    (context.home / "record/001/closing.json").write_text(json.dumps({"verdict": word}))
+    (context.directory.path / "record/001").mkdir(parents=True)
+    (context.directory.path / "record/001/closing.json").write_text(json.dumps({"verdict": word}))
 
 
 def joined(context: RunContext, alarm: Alarm) -> str:
-    return belongs_to(alarm, past([context.base]))
+    return belongs_to(alarm, past([context.directory.base]))
 
 
 def test_whom_the_freeze_has_met_is_known_for_ever_by_pid_and_by_the_run_it_worked_for(small: SmallWorkload) -> None:
@@ -51,15 +51,15 @@ def test_whom_the_freeze_has_met_is_known_for_ever_by_pid_and_by_the_run_it_work
         assert joined(context, Alarm(run=run)) == INCIDENT
         assert joined(context, Alarm(pid=who.pid, start=who.start)) == INCIDENT
         assert joined(context, Alarm(pid=who.pid, start=who.start + 1)) == ""
-        (context.home / FROZEN).rename(context.home / "frozen-another0.json")  # a reboot later
+        (context.directory.path / FROZEN).rename(context.directory.path / "frozen-another0.json")  # a reboot later
         assert joined(context, Alarm(run=run)) == INCIDENT
         assert joined(context, Alarm(pid=who.pid, start=who.start)) == ""
 
 
 def test_newcomers_that_were_held_are_known_too(context: RunContext) -> None:
     row = {"identity": {"pid": 41, "start": 7}}
-    (context.base / CAUGHT).write_text(json.dumps(row) + "\n")
-    (context.home / RETURNED).write_text(json.dumps([{"identity": {"pid": 42, "start": 7}}]))
+    (context.directory.base / CAUGHT).write_text(json.dumps(row) + "\n")
+    (context.directory.path / RETURNED).write_text(json.dumps([{"identity": {"pid": 42, "start": 7}}]))
     assert {joined(context, Alarm(pid=pid, start=7)) for pid in (41, 42)} == {INCIDENT}
 
 
@@ -71,22 +71,22 @@ def test_a_cordon_is_joined_only_over_a_workload_that_was_proven_contained(
     if word:
         close(context, word)
     assert joined(context, ALARM) == incident
-    context.host.release(context.marker)
+    context.adapters.host.release(context.cordon_files.marker)
     assert joined(context, ALARM) == ""
 
 
 def test_a_marker_without_a_guard_of_ours_is_joined_by_nobody(context: RunContext) -> None:
     close(context, "VERIFIED")
     me = {"pid": os.getpid(), "start": start_of(os.getpid())}
-    context.marker.write_text(json.dumps({"incident": INCIDENT, **me}))
+    context.cordon_files.marker.write_text(json.dumps({"incident": INCIDENT, **me}))
     assert joined(context, ALARM) == ""
 
 
 def test_a_folder_that_others_may_write_to_says_nothing(context: RunContext) -> None:
-    forged = context.base / "IR-20990101T000000Z"
+    forged = context.directory.base / "IR-20990101T000000Z"
     forged.mkdir(mode=0o755)
     (forged / FROZEN).write_text(json.dumps([{"identity": {"pid": 41, "start": 7}}]))
-    (context.base / "IR-20990102T000000Z").symlink_to(forged)
+    (context.directory.base / "IR-20990102T000000Z").symlink_to(forged)
     assert joined(context, Alarm(pid=41, start=7)) == ""
     forged.chmod(0o700)
     assert joined(context, Alarm(pid=41, start=7)) == forged.name
@@ -94,8 +94,8 @@ def test_a_folder_that_others_may_write_to_says_nothing(context: RunContext) -> 
 
 def test_damaged_files_are_no_reason_not_to_evacuate(context: RunContext) -> None:
     for name in (FROZEN, "custody.jsonl", RETURNED):
-        (context.home / name).write_text('[{"identity": 1}, 2, {"run": 3}]\n{"actor"\n')
-    (context.base / CAUGHT).write_text("{\n")
+        (context.directory.path / name).write_text('[{"identity": 1}, 2, {"run": 3}]\n{"actor"\n')
+    (context.directory.base / CAUGHT).write_text("{\n")
     close(context, "VERIFIED")
     assert joined(context, ALARM) == ""
 
@@ -128,22 +128,27 @@ def test_the_lock_that_was_kept_is_taken_on_by_the_same_process_and_by_nobody_el
 
 
 def test_a_trigger_is_left_once_and_taken_over_once(context: RunContext) -> None:
-    assert leave([context.base], INCIDENT, "run-a", ALARM)
-    assert leave([context.base], INCIDENT, "run-a", Alarm(exit_code=9))
-    assert leave([context.base], INCIDENT, "run-b", None)
-    assert not leave([context.base], "IR-20990101T000000Z", "run-c", ALARM)
-    assert [(each["run"], each["alarm"].get("exit_code")) for each in left(context.home)] == [
+    assert leave([context.directory.base], INCIDENT, "run-a", ALARM)
+    assert leave([context.directory.base], INCIDENT, "run-a", Alarm(exit_code=9))
+    assert leave([context.directory.base], INCIDENT, "run-b", None)
+    assert not leave([context.directory.base], "IR-20990101T000000Z", "run-c", ALARM)
+    assert [(each["run"], each["alarm"].get("exit_code")) for each in left(context.directory.path)] == [
         ("run-a", 3),
         ("run-b", None),
     ]
-    assert sorted(path.name for path in (context.home / "triggers").iterdir()) == ["run-a.json", "run-b.json"]
-    assert [take_over_triggers(context), take_over_triggers(context)] == [2, 0]
+    assert sorted(path.name for path in (context.directory.path / "triggers").iterdir()) == ["run-a.json", "run-b.json"]
+    assert [
+        take_over_triggers(context.directory.path, context.log),
+        take_over_triggers(context.directory.path, context.log),
+    ] == [2, 0]
     logged = [entry["object"] for entry in context.log.entries() if entry["action"] == "triggered"]
     assert logged == ["run-a", "run-b"]
 
 
 def test_fifty_at_once_leave_fifty(context: RunContext) -> None:
     with ThreadPoolExecutor(50) as pool:
-        done = list(pool.map(lambda number: leave([context.base], INCIDENT, f"run-{number}", ALARM), range(50)))
+        done = list(
+            pool.map(lambda number: leave([context.directory.base], INCIDENT, f"run-{number}", ALARM), range(50))
+        )
     assert all(done)
-    assert len({each["run"] for each in left(context.home)}) == 50
+    assert len({each["run"] for each in left(context.directory.path)}) == 50

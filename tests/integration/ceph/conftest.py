@@ -1,4 +1,4 @@
-"""A gateway of Ceph with two buckets, one of which keeps versions. Soak: it takes half a minute to start."""
+"""A gateway of Ceph with two buckets, one of which keeps versions."""
 
 import os
 import shutil
@@ -15,13 +15,6 @@ from tests.support.ceph import PROGRAMS, CephGateway
 
 REGION = "us-east-1"
 LOCKED = "vault"
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark all of this folder."""
-    for item in items:
-        if item.path.parent.name == "ceph":
-            item.add_marker(pytest.mark.soak)
 
 
 @pytest.fixture(scope="session")

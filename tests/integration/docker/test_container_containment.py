@@ -5,6 +5,7 @@ import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -84,8 +85,11 @@ def test_what_always_restarts_stays_stopped(containers: Containers, small: Small
     with case_of(containers.block(small)) as context, evacuated(context) as (frozen, _, contained):
         assert contained.contained
         assert frozen.containers[0].restart == "always"
-        assert kept_config(context, frozen.containers[0].identity)["HostConfig"]["RestartPolicy"]["Name"] == "always"
-        kept = context.home / f"container-{id_}.json"
+        assert (
+            kept_config(context.directory.path, frozen.containers[0].identity)["HostConfig"]["RestartPolicy"]["Name"]
+            == "always"
+        )
+        kept = context.directory.path / f"container-{id_}.json"
         assert stat.S_IMODE(kept.stat().st_mode) == 0o600
     assert containers.state(id_) == "exited"
 
@@ -119,7 +123,7 @@ def test_one_whose_first_process_is_deaf_is_not_waited_for(containers: Container
 def test_policy_kill_thaws_nothing(containers: Containers, small: SmallWorkload) -> None:
     id_ = containers.run(COUNTER)
     with case_of(containers.block(small)) as context:
-        context.policy = "kill"
+        context.run = replace(context.run, policy="kill")
         cordon.fn(context)
         freeze.fn(context)
         before = containers.client.logs(id_)
@@ -261,7 +265,10 @@ def test_a_thaw_lets_paused_containers_go_on_and_leaves_one_that_a_person_had_pa
         cordon.fn(context)
         assert {containers.state(ours), containers.state(theirs)} == {"paused"}
         newcomer = containers.run(COUNTER)
-        wait_until(lambda: context.caught.exists() and newcomer in context.caught.read_text(), what="the guard's catch")
+        wait_until(
+            lambda: context.cordon_files.caught.exists() and newcomer in context.cordon_files.caught.read_text(),
+            what="the guard's catch",
+        )
         freeze.fn(context)  # carried on: by now the newcomer is one of the incident's own
         thawed = made(thaw.fn(context))
     assert [containers.state(each) for each in (ours, newcomer, theirs)] == ["running", "running", "paused"]

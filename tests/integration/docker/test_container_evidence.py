@@ -31,7 +31,7 @@ def taken(context: RunContext, collector: str) -> Evidence:
 
 
 def content(context: RunContext, stored: str) -> bytes:
-    return (context.folder(1) / stored).read_bytes()
+    return (context.directory.evidence_dir(1) / stored).read_bytes()
 
 
 def test_each_container_is_looked_into_while_it_is_paused(containers: Containers, small: SmallWorkload) -> None:

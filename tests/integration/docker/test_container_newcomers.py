@@ -38,8 +38,8 @@ def test_a_container_that_is_started_during_the_cordon_is_paused_and_written_dow
         assert made(prove_contained.fn(context)).contained
         id_ = containers.run(COUNTER)
         wait_until(lambda: containers.state(id_) == "paused", what="the guard's pause")
-        wait_until(lambda: lines(context.caught), what="the guard's note")
-        (caught,) = lines(context.caught)
+        wait_until(lambda: lines(context.cordon_files.caught), what="the guard's note")
+        (caught,) = lines(context.cordon_files.caught)
         assert (caught["container"]["id"], caught["role"]) == (id_, "container")
         assert not made(prove_contained.fn(context)).contained
         came = made(watch.fn(context))
@@ -59,7 +59,7 @@ def test_the_guard_leaves_a_container_that_a_run_thaws_to_the_run(containers: Co
     containers.run(["python3", "-c", f"{slow}while True: time.sleep(0.05)"])
     with case_of(containers.block(small, grace_seconds=20)) as context:
         cordon.fn(context)
-        wait_until(lambda: lines(context.caught), what="the guard's eye on it")
+        wait_until(lambda: lines(context.cordon_files.caught), what="the guard's eye on it")
         frozen = made(freeze.fn(context))
         (receipt,) = made(stop.fn(context)).containers
         watch.fn(context)
@@ -74,20 +74,20 @@ def test_status_tells_of_a_paused_newcomer_and_uncordon_ends_it(containers: Cont
     with case_of(block) as context:
         evacuate(context)
         id_ = containers.run(COUNTER)
-        wait_until(lambda: lines(context.caught), what="the guard's note")
-        told = list(status(block, context.host))
+        wait_until(lambda: lines(context.cordon_files.caught), what="the guard's note")
+        told = list(status(block, context.adapters.host))
         assert any(id_[:12] in line and line.endswith("paused") for line in told)
         assert "workload  nothing of it runs" not in told
-        done = uncordon(context.host, context.scheduler, block, context.log, context.engine)
+        done = uncordon(context.adapters.host, context.adapters.scheduler, block, context.log, context.adapters.engine)
         assert any(id_[:12] in each for each in done.ended)
         wait_until(lambda: containers.state(id_) == "exited", what="its end")
-        assert "workload  nothing of it runs" in list(status(block, context.host))
+        assert "workload  nothing of it runs" in list(status(block, context.adapters.host))
 
 
 def test_status_says_that_an_engine_cannot_be_asked(small: SmallWorkload, tmp_path: Path) -> None:
     block = small.block(containers=["image=api"], docker_host=f"unix://{tmp_path}/none.sock")
     with case_of(block) as context:
-        assert any("whether its containers run is not known" in line for line in status(block, context.host))
+        assert any("whether its containers run is not known" in line for line in status(block, context.adapters.host))
 
 
 def test_what_somebody_starts_again_is_ended_again(containers: Containers, small: SmallWorkload) -> None:
@@ -126,8 +126,8 @@ def test_a_guard_without_an_engine_still_watches_processes(small: SmallWorkload,
     with case_of(block) as context:
         cordon.fn(context)
         small.start(WORKERS="0")
-        wait_until(lambda: lines(context.caught), what="the guard's note")
-        assert lines(context.caught)[0]["role"] == "training"
+        wait_until(lambda: lines(context.cordon_files.caught), what="the guard's note")
+        assert lines(context.cordon_files.caught)[0]["role"] == "training"
 
 
 def test_a_block_that_names_other_containers_gets_another_guard(small: SmallWorkload) -> None:
@@ -135,6 +135,8 @@ def test_a_block_that_names_other_containers_gets_another_guard(small: SmallWork
         first = made(cordon.fn(context)).guard
         context.workload = small.block(containers=["image=api"], docker_host="unix:///nowhere.sock")
         cordon.fn(context)
-        wait_until(lambda: context.host.guard(context.marker) not in {None, first}, what="the new guard")
-        old = context.host.get_process(first)
+        wait_until(
+            lambda: context.adapters.host.guard(context.cordon_files.marker) not in {None, first}, what="the new guard"
+        )
+        old = context.adapters.host.get_process(first)
     assert old is None or not old.alive

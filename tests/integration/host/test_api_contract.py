@@ -15,8 +15,9 @@ from tasks.custody.evidence.acquisition import StoredFile
 from tasks.custody.models.inspection import OTHER_FORMAT, ModelFinding, Soundness
 from tasks.custody.store.manifest import digest_bytes
 from tasks.recovery.api_client import Api, NotRecovered, predict, wait_healthy
+from tasks.recovery.models_folder import HostFolder
 from tasks.recovery.process_api import ProcessApi
-from tasks.recovery.served_model import HostFolder, SealedModels, Served, prove_served
+from tasks.recovery.served_model import SealedModels, Served, prove_served
 from tasks.runtime.context import RunContext
 from tests.support.answering_api import api_that
 from tests.support.run_context import case_of
@@ -138,7 +139,7 @@ def test_a_file_counts_as_it_was_sealed_last_and_once(sealed: Sealed) -> None:
     replaced = replace(new, sha256="0" * 64)
     files = {**sealed.models.files, NAMES[0]: replaced}
     sealed.models = replace(sealed.models, files=files, sound=(new, old, old))
-    assert sealed.models.expected(sealed.context, NAMES) == [old]
+    assert sealed.models.expected(sealed.context.workload, NAMES) == [old]
     with api_that({}, model_at="", reload_path="") as api:
         assert sealed.prove(api, *NAMES[:2]).unproven
         assert sealed.prove(api, NAMES[1]) == Served(NAMES[1], old.sha256)

@@ -91,7 +91,7 @@ def test_a_port_that_nobody_named_is_anybodys_unless_the_workload_listened_there
 
 def test_what_our_own_recovery_started_may_listen(small: SmallWorkload) -> None:
     with case_of(small.block()) as context, stranger(small.port) as pid:
-        context.journal("recovered.json", list[Identity], [Identity(pid, start_of(pid))])
+        context.state.recovered.write([Identity(pid, start_of(pid))])
         assert made(prove_contained.fn(context)).contained
 
 

@@ -67,7 +67,7 @@ def test_one_that_starts_while_its_start_is_forbidden_is_kept_down_all_the_same(
     for under_way in (0, 1, 3):
         engine = Engine(under_way)
         with case_of(small.block(containers=["image=image"])) as context:
-            context.__dict__["engine"] = engine
+            context.adapters.__dict__["engine"] = engine
             frozen, trouble = freeze_containers(context)
             assert trouble == ""
             assert engine.state == "exited", under_way

@@ -23,11 +23,11 @@ from prefect.states import Completed
 from tasks.collectors import discover
 from tasks.collectors.attempt import attempt
 from tasks.collectors.collector import Target
-from tasks.containment.containers import stop_container
 from tasks.containment.containment_check import CONTAINED, FROZEN_ONLY, NOT_CONTAINED, prove_still_contained, stance
 from tasks.containment.cordon import cordon
 from tasks.containment.freeze import freeze
 from tasks.containment.stop import stop
+from tasks.containment.stop_containers import stop_container
 from tasks.containment.watch import watch
 from tasks.custody.containment.container import Container, ContainerIdentity, FrozenContainer
 from tasks.custody.containment.ends import End
@@ -244,7 +244,7 @@ def test_a_container_that_was_thawed_to_end_is_paused_again(small: SmallWorkload
     engine = Engine(Container(identity, "train", "image", "sha256:1", "paused", restart="no", stop_signal="SIGTERM"))
     frozen = FrozenContainer(identity, "train", "image", "no", auto_remove=False, why="", seen_at=now, paused_at=now)
     with case_of(small.block(grace_seconds=60)) as context:
-        context.__dict__["engine"] = engine
+        context.adapters.__dict__["engine"] = engine
         began = time.monotonic()
         with cancelled_when(context, lambda: engine.did):
             receipt = stop_container(context, frozen, gently=True)

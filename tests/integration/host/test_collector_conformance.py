@@ -109,8 +109,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             told = {str(entry["result"]) for entry in context.log.entries() if "result" in entry}
             yield World(
                 evidence,
-                context.folder(1),
-                context.home / "staging",
+                context.directory.evidence_dir(1),
+                context.directory.path / "staging",
                 unchanged=picture(root) == before,
                 left=ours(),
                 told=told,
@@ -218,7 +218,6 @@ def test_each_ends_at_its_deadline_with_all_that_it_started(
 ) -> None:
     token = str(uuid4().int)
     with altered_case(monkeypatch, small, "hang", token, deadline=2.0) as context:
-        context.freeze_budget.seconds = 600
         began = time.monotonic()
         evidence = all_of(context, at_once=16)
         assert time.monotonic() - began < 60
@@ -234,7 +233,6 @@ def test_each_ends_before_its_deadline_when_it_does_nothing(
 ) -> None:
     token = str(uuid4().int)
     with altered_case(monkeypatch, small, "hang", token, deadline=500.0, stalled=2.0) as context:
-        context.freeze_budget.seconds = 600
         evidence = all_of(context, at_once=16)
     assert {each.reason.partition(": ")[2] for each in evidence.values()} == {"neither read nor wrote for 2 s"}
     wait_until(lambda: marked(token) == [], what="the end of what hung")
@@ -245,7 +243,6 @@ def test_none_stores_more_than_its_limit_however_much_there_is(
 ) -> None:
     token = str(uuid4().int)
     with altered_case(monkeypatch, small, "flood", token, limit=10_000) as context:
-        context.freeze_budget.seconds = 600
         evidence = all_of(context)
     for name, each in evidence.items():
         assert each.outcome is Outcome.TRUNCATED, (name, each.summary)
@@ -272,9 +269,9 @@ def test_the_frozen_processes_are_described_and_their_secrets_are_not(small: Sma
         freeze.fn(context)
         for name in ("tree", "processes", "sockets", "stacks"):
             assert evidence_of(context, name).outcome is Outcome.COLLECTED
-        tree = (context.folder(1) / "tree.json").read_text()
-        table = (context.folder(1) / "ps_top.txt").read_text()
-        everything = b"".join(path.read_bytes() for path in context.folder(1).iterdir()).decode()
+        tree = (context.directory.evidence_dir(1) / "tree.json").read_text()
+        table = (context.directory.evidence_dir(1) / "ps_top.txt").read_text()
+        everything = b"".join(path.read_bytes() for path in context.directory.evidence_dir(1).iterdir()).decode()
     described = {about["pid"]: about for about in json.loads(tree)}
     assert described[process.pid]["cwd"] == str(small.root)
     assert described[process.pid]["state"] == "T (stopped)"
@@ -288,7 +285,7 @@ def test_no_command_line_can_forge_a_row_of_the_process_table(small: SmallWorklo
     small.start([*small.training_command, "\n       1        0   99.9   99.9          999 forged"], WORKERS="0")
     with case_of(small.block()) as context:
         collect.fn(context, "processes")
-        table = (context.folder(1) / "ps_top.txt").read_text()
+        table = (context.directory.evidence_dir(1) / "ps_top.txt").read_text()
     assert "forged" in table
     assert all(line.split()[0].isdigit() for line in table.splitlines()[1:])
     assert not [line for line in table.splitlines() if line.split()[-1] == "forged" and line.split()[0] == "1"]
@@ -302,7 +299,7 @@ def test_one_package_with_rotten_metadata_loses_neither_the_others_nor_the_envir
     with case_of(small.block()) as context:
         assert evidence_of(context, "packages").outcome is Outcome.COLLECTED
         assert evidence_of(context, "environment").outcome is Outcome.COLLECTED
-        frozen = (context.folder(1) / "pip_freeze.txt").read_text()
-        assert json.loads((context.folder(1) / "envinfo.json").read_bytes())["sklearn"] == "1.7.2"
+        frozen = (context.directory.evidence_dir(1) / "pip_freeze.txt").read_text()
+        assert json.loads((context.directory.evidence_dir(1) / "envinfo.json").read_bytes())["sklearn"] == "1.7.2"
     assert "scikit-learn==1.7.2\n" in frozen
     assert "rotten==1.0\n" in frozen

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from textwrap import indent
 from typing import TYPE_CHECKING
@@ -270,7 +271,7 @@ def test_everybody_is_stopped_before_anybody_is_described(
     with chained(small, 40), case_of(small.block()) as context:
         receipts = made(freeze.fn(context)).processes
         assert events == ["signal"] * 40 + ["told"] * 40
-        context.policy = "kill"
+        context.run = replace(context.run, policy="kill")
         stop.fn(context)
     times = [receipt.frozen_at for receipt in sorted(receipts, key=lambda each: len(each.lineage))]
     assert times == sorted(times, key=str)
@@ -280,7 +281,7 @@ def test_everybody_is_stopped_before_anybody_is_described(
 def test_more_processes_than_files_that_may_be_open_are_waited_for(small: SmallWorkload) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with chained(small, 330), case_of(small.block()) as context:
-        context.policy = "kill"
+        context.run = replace(context.run, policy="kill")
         freeze.fn(context)
         resource.setrlimit(resource.RLIMIT_NOFILE, (len(list(Path("/proc/self/fd").iterdir())) + 280, hard))
         try:
@@ -385,9 +386,9 @@ def test_find_spares_what_our_own_recovery_started(small: SmallWorkload) -> None
     api = small.start(small.api_command)
     wait_until(small.healthy, what="the API's answer")
     with case_of(small.block()) as context:
-        assert [identity.pid for identity in find_members(context, context.host.snapshot())] == [api.pid]
-        context.journal("recovered.json", list[Identity], [Identity(api.pid, start_of(api.pid))])
-        assert find_members(context, context.host.snapshot()) == {}
+        assert [identity.pid for identity in find_members(context, context.adapters.host.snapshot())] == [api.pid]
+        context.state.recovered.write([Identity(api.pid, start_of(api.pid))])
+        assert find_members(context, context.adapters.host.snapshot()) == {}
 
 
 def test_a_helper_that_a_process_needs_to_end_is_left_to_work(small: SmallWorkload) -> None:
@@ -415,7 +416,7 @@ def test_a_helper_that_is_still_the_copy_of_who_starts_it_is_left_to_become_one(
             cordon.fn(context)
             assert await_cordon(context).held
         ends = {receipt.identity.pid: receipt.end for receipt in made(stop.fn(context)).processes}
-        assert not context.caught.exists()
+        assert not context.cordon_files.caught.exists()
     assert (small.root / "saved").exists()
     assert ends.pop(training.pid) is End.STOPPED
     assert list(ends.values()) == [End.GONE]

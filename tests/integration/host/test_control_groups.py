@@ -20,7 +20,7 @@ from tasks.containment.freeze import freeze, load_frozen
 from tasks.containment.stop import stop
 from tasks.containment.uncordon import uncordon
 from tasks.custody.containment.ends import End
-from tasks.custody.containment.groups import Held, Way, name_of
+from tasks.custody.containment.groups import Way, name_of
 from tasks.incident.layout import EARLY, GROUPS
 from tasks.incident.run_lock import give_up_ownership
 from tasks.prestart.freeze import freeze_described, thaw_again
@@ -111,7 +111,7 @@ def context(small: SmallWorkload) -> Iterator[RunContext]:
 
 def ways(context: RunContext, case: Case) -> set[Way]:
     pids = {each.pid for each in case.living()}
-    return {each.way for each in load_frozen(context).values() if each.identity.pid in pids}
+    return {each.way for each in load_frozen(context.state).values() if each.identity.pid in pids}
 
 
 def end(context: RunContext, *cases: Case) -> None:
@@ -130,7 +130,7 @@ def test_a_fork_chain_is_frozen_ended_and_proven(
 ) -> None:
     """A look at /proc and a signal to whom it found end nobody: each generation is gone before."""
     chain, bystander = start(CHAIN), start(FAMILY, root=tmp_path)
-    context.policy = policy  # type: ignore[assignment]  # one of both
+    context.run = replace(context.run, policy=policy)  # type: ignore[arg-type]  # one of both
     frozen: Freeze = made(freeze.fn(context))
     assert frozen.is_complete
     assert not chain.runs()
@@ -155,7 +155,7 @@ def test_before_linux_5_14_signals_end_who_is_in_a_group(
 
     monkeypatch.setattr(ControlGroup, "_write", written)
     chain, stubborn = start(CHAIN), start(STUBBORN, origin)
-    context.policy = policy  # type: ignore[assignment]  # one of both
+    context.run = replace(context.run, policy=policy)  # type: ignore[arg-type]  # one of both
     freeze.fn(context)
     end(context, chain, stubborn)
     assert refused
@@ -247,13 +247,13 @@ def test_who_was_moved_goes_back_with_the_cordons_release(
     case, stranger = start(program, origin), start(FAMILY, origin, tmp_path)
     freeze.fn(context)
     groups = Groups(context)
-    groups.move(context.host.snapshot()[each.pid] for each in case.living())
+    groups.move(context.adapters.host.snapshot()[each.pid] for each in case.living())
     groups.freeze()
     assert {case.group(each.pid) for each in case.living()} == {groups.own}
-    assert not uncordon(context.host, PrefectScheduler(), context.workload, context.log).left
+    assert not uncordon(context.adapters.host, PrefectScheduler(), context.workload, context.log).left
     assert {case.group(each.pid) for each in case.living()} == {path_below(origin)}
     assert not own_group(context.workload.root).place.exists()
-    assert not (context.home / GROUPS).exists()
+    assert not (context.directory.path / GROUPS).exists()
     assert not case.runs(), "what an incident has stopped is for that incident to end"
     for process in case.living():
         process.send_signal(signal.SIGCONT)
@@ -267,9 +267,9 @@ def test_who_cannot_go_back_runs_where_it_is_and_is_told(
     case, _ = start(FAMILY, origin), start(FAMILY, origin, tmp_path)
     freeze.fn(context)
     groups = Groups(context)
-    groups.move(context.host.snapshot()[each.pid] for each in case.living())
-    context.journal(GROUPS, list[Held], [replace(row, group="/gone") if row.identity else row for row in groups.rows])
-    told = uncordon(context.host, PrefectScheduler(), context.workload, context.log).left
+    groups.move(context.adapters.host.snapshot()[each.pid] for each in case.living())
+    context.state.groups.write([replace(row, group="/gone") if row.identity else row for row in groups.rows])
+    told = uncordon(context.adapters.host, PrefectScheduler(), context.workload, context.log).left
     assert {int(each.split()[1]) for each in told if each.startswith("process")} == {p.pid for p in case.living()}
     assert all("No such file or directory" in each for each in told[:4])
     for process in case.living():
@@ -368,7 +368,7 @@ def test_the_run_takes_over_what_its_start_has_frozen(start: Start, small: Small
     give_up_ownership(early.path.parent)
     with case_of(small.block(training_pattern=PATTERN)) as context:
         freeze.fn(context)
-        assert not (context.base / EARLY).exists()
+        assert not (context.directory.base / EARLY).exists()
         thaw_again(early)
         assert not case.runs()
         assert ways(context, case) == {Way.IN_PLACE}

@@ -61,9 +61,9 @@ def test_the_lock_refuses_as_soon_as_the_step_returns_and_until_released(small: 
         launcher = ["flock", "-n", "-E", "75", str(context.workload.lock), "true"]
         assert subprocess.run(launcher, check=False).returncode == 75
         assert state.held
-        assert context.host.release(context.marker)
+        assert context.adapters.host.release(context.cordon_files.marker)
         assert subprocess.run(launcher, check=False).returncode == 0
-        assert not context.host.release(context.marker)
+        assert not context.adapters.host.release(context.cordon_files.marker)
 
 
 def test_the_guard_outlives_the_process_that_cordoned(small: SmallWorkload) -> None:
@@ -92,7 +92,7 @@ def test_a_guard_that_was_killed_is_replaced(small: SmallWorkload) -> None:
         first = made(cordon.fn(context))
         assert first.guard
         os.kill(first.guard.pid, signal.SIGKILL)
-        wait_until(lambda: not context.host.refuses(context.workload.lock), what="the lock's end")
+        wait_until(lambda: not context.adapters.host.refuses(context.workload.lock), what="the lock's end")
         second = made(cordon.fn(context))
         assert second.held
         assert second.guard != first.guard
@@ -140,8 +140,8 @@ def test_a_launcher_that_ignores_the_lock_is_frozen_and_written_down(small: Smal
         cordon.fn(context)
         launch(small)
         wait_until(lambda: states(small) == {psutil.STATUS_STOPPED}, what="the guard's catch")
-        wait_until(lambda: caught(context.caught), what="what the guard writes")
-        first = caught(context.caught)[0]
+        wait_until(lambda: caught(context.cordon_files.caught), what="what the guard writes")
+        first = caught(context.cordon_files.caught)[0]
         assert first["identity"]["pid"] in {process.pid for process in small.living()}
         assert (first["role"], first["why"], first["denied"]) == ("training", "matches the training pattern", "")
         assert "src/train.py" in first["command"]
@@ -151,11 +151,11 @@ def test_a_newcomer_that_is_thawed_behind_the_guards_back_is_frozen_again(small:
     with case_of(small.block()) as context:
         cordon.fn(context)
         launch(small)
-        wait_until(lambda: caught(context.caught), what="the guard's catch")
-        written = caught(context.caught)
+        wait_until(lambda: caught(context.cordon_files.caught), what="the guard's catch")
+        written = caught(context.cordon_files.caught)
         psutil.Process(written[0]["identity"]["pid"]).resume()
         wait_until(lambda: states(small) == {psutil.STATUS_STOPPED}, what="the second catch")
-        assert [entry["identity"] for entry in caught(context.caught)[: len(written)]] == [
+        assert [entry["identity"] for entry in caught(context.cordon_files.caught)[: len(written)]] == [
             entry["identity"] for entry in written
         ]
 
@@ -168,7 +168,7 @@ def test_whom_a_run_has_in_hand_the_guard_leaves_to_it(small: SmallWorkload) -> 
         for process in small.living():
             process.resume()
         launch(small)
-        wait_until(lambda: caught(context.caught), what="a catch, which shows that the guard has looked")
+        wait_until(lambda: caught(context.cordon_files.caught), what="a catch, which shows that the guard has looked")
         wait_until(lambda: len([each for each in small.living() if each.status() != psutil.STATUS_STOPPED]) == 4)
         freeze.fn(context)
         stop.fn(context)
@@ -227,12 +227,12 @@ def test_a_guard_with_other_orders_is_relieved_and_the_lock_is_never_free(small:
         second = made(cordon.fn(context))
         assert second.guard != first.guard
         wait_until(
-            lambda: context.host.has_lock(second.guard, block.lock) if second.guard else False,
+            lambda: context.adapters.host.has_lock(second.guard, block.lock) if second.guard else False,
             what="the new guard's turn",
         )
-        gone = context.host.get_process(first.guard)
+        gone = context.adapters.host.get_process(first.guard)
         assert not gone or not gone.alive
-        assert json.loads(context.marker.read_text())["incident"] == context.incident.id
+        assert json.loads(context.cordon_files.marker.read_text())["incident"] == context.incident.id
 
 
 def test_a_real_launch_is_caught_by_the_guard_and_ended(small: SmallWorkload) -> None:
@@ -267,10 +267,11 @@ def test_the_empty_log_of_a_refused_launch_is_told_and_what_was_there_is_not(sma
     script = f"flock -n -E 75 {shlex.quote(str(block.lock))} true | tee 'logs/train-x 1.log'; exit ${{PIPESTATUS[0]}}"
     with case_of(small.block(training_command=["bash", "-c", script])) as context:
         cordon.fn(context)
-        assert made(challenge.fn(context)).caught == "the launcher was refused and ended with 75"
+        tried = made(challenge.fn(context))
+        assert tried.caught == "the launcher was refused and ended with 75"
         entry = next(entry for entry in context.log.entries() if entry["action"] == "challenged")
         assert entry["left"] == ["logs/train-x%201.log"]
-        assert context.notes == ["empty logs appeared in the workload while a launch was tried: logs/train-x%201.log"]
+        assert tried.warnings == ("empty logs appeared in the workload while a launch was tried: logs/train-x%201.log",)
     assert (small.root / "logs/train-x 1.log").exists()
 
 
@@ -293,7 +294,7 @@ def test_a_newcomer_that_is_thawed_again_and_again_is_ended(small: SmallWorkload
     with case_of(small.block()) as context:
         cordon.fn(context)
         small.start(["setsid", "--fork", *small.training_command], WORKERS="0").wait()
-        wait_until(lambda: caught(context.caught), what="the guard's catch")
+        wait_until(lambda: caught(context.cordon_files.caught), what="the guard's catch")
         (newcomer,) = small.living()
 
         def thawed_to_death() -> bool:
@@ -307,7 +308,7 @@ def test_a_newcomer_that_is_thawed_again_and_again_is_ended(small: SmallWorkload
 def test_nothing_is_launched_without_a_cordon_or_on_a_compromised_host(small: SmallWorkload) -> None:
     with case_of(small.block(training_command=small.training_command)) as context:
         assert "no guard stands" in made(challenge.fn(context)).skipped
-        context.policy = "kill"
+        context.run = replace(context.run, policy="kill")
         cordon.fn(context)
         assert "compromised" in made(challenge.fn(context)).skipped
     with case_of(small.block()) as context:
@@ -320,7 +321,7 @@ def test_a_forged_marker_does_not_make_a_training_our_guard(small: SmallWorkload
     training = small.living()[0]
     with case_of(small.block()) as context:
         about = {"pid": training.pid, "start": start_of(training.pid), "lock": str(context.workload.lock)}
-        context.marker.write_text(json.dumps(about))
+        context.cordon_files.marker.write_text(json.dumps(about))
         assert made(cordon.fn(context)).guard.pid != training.pid
         assert training.pid in {process.identity.pid for process in made(freeze.fn(context)).processes}
         stop.fn(context)
@@ -330,7 +331,7 @@ def test_a_forged_marker_does_not_make_a_training_our_guard(small: SmallWorkload
 def test_a_damaged_marker_stops_nothing(small: SmallWorkload, content: str) -> None:
     small.start_all()
     with case_of(small.block()) as context:
-        context.marker.write_text(content)
+        context.cordon_files.marker.write_text(content)
         assert made(cordon.fn(context)).held
         freeze.fn(context)
         stop.fn(context)
@@ -353,7 +354,7 @@ def test_a_pipe_or_a_link_in_place_of_our_files_neither_stops_the_guard_nor_is_f
         for count in (1, 2):
             launch(small)
             wait_until(lambda many=count: len(small.living()) >= many and states(small) == {"stopped"})  # type: ignore[misc]
-        assert context.host.release(context.marker)
+        assert context.adapters.host.release(context.cordon_files.marker)
     assert precious.read_text() == "as it was"
 
 
@@ -384,9 +385,12 @@ def test_a_guard_whose_marker_was_deleted_writes_it_again(small: SmallWorkload) 
     """Without it `make uncordon` found no cordon, and the guard stood for ever."""
     with case_of(small.block()) as context:
         guard = made(cordon.fn(context)).guard
-        wait_until(lambda: len(list(context.marker.parent.glob(".cordon.json.*"))) == 0, what="the guard on its post")
-        context.marker.unlink()
-        wait_until(lambda: context.host.guard(context.marker) == guard, what="the marker")
+        wait_until(
+            lambda: len(list(context.cordon_files.marker.parent.glob(".cordon.json.*"))) == 0,
+            what="the guard on its post",
+        )
+        context.cordon_files.marker.unlink()
+        wait_until(lambda: context.adapters.host.guard(context.cordon_files.marker) == guard, what="the marker")
 
 
 def test_a_marker_that_names_another_workloads_guard_does_not_end_that_guard(
@@ -398,8 +402,8 @@ def test_a_marker_that_names_another_workloads_guard_does_not_end_that_guard(
         case_of(small.block()) as context,
     ):
         guard = made(cordon.fn(theirs)).guard
-        context.marker.write_text(theirs.marker.read_text())
+        context.cordon_files.marker.write_text(theirs.cordon_files.marker.read_text())
         assert made(cordon.fn(context)).held
-        assert context.host.release(context.marker)
-        assert theirs.host.guard(theirs.marker) == guard
-        assert theirs.host.refuses(theirs.workload.lock)
+        assert context.adapters.host.release(context.cordon_files.marker)
+        assert theirs.adapters.host.guard(theirs.cordon_files.marker) == guard
+        assert theirs.adapters.host.refuses(theirs.workload.lock)

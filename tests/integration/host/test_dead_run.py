@@ -132,7 +132,7 @@ def test_the_next_run_ends_them_as_what_the_incident_froze(small: SmallWorkload,
         assert {receipt.end for receipt in stopped.processes} == {End.KILLED}
         assert watched.summary == "nothing came back"
         assert [entry for entry in context.log.entries() if entry["action"] == "caught"] == []
-        assert held(context.host, context.workload) == {}
+        assert held(context.adapters.host, context.workload) == {}
 
 
 def test_a_run_in_its_grace_is_not_disturbed(small: SmallWorkload) -> None:
@@ -158,7 +158,7 @@ def hold_frozen(context: RunContext, small: SmallWorkload) -> Identity:
     small.start(WORKERS="0")
     wait_until(lambda: states(small) == {psutil.STATUS_STOPPED}, what="the training's freeze")
     freeze.fn(context)
-    (who,) = load_frozen(context)
+    (who,) = load_frozen(context.state)
     return who
 
 
@@ -180,10 +180,10 @@ def test_a_journal_in_a_folder_that_others_may_write_to_spares_nobody(small: Sma
         small.start(WORKERS="0")
         wait_until(lambda: states(small) == {psutil.STATUS_STOPPED}, what="the training's freeze")
         (process,) = small.living()
-        context.home.chmod(0o777)
+        context.directory.path.chmod(0o777)
         for name in (FROZEN, "recovered.json"):
             forged = f'[{{"pid": {process.pid}, "start": {start_of(process.pid)}}}]'
-            (context.home / name).write_text(forged)
+            (context.directory.path / name).write_text(forged)
         process.resume()
         wait_until(lambda: process.status() == psutil.STATUS_STOPPED, 20, what="the guard's next look")
 
@@ -270,6 +270,8 @@ def test_only_a_container_that_belongs_to_the_workload_is_ended_with_the_cordon(
     engine = ListedEngine(caught, replace(stranger, image="another's"))
     with case_of(small.block(containers=["image=api"], docker_host="unix:///nowhere.sock")) as context:
         lines = [{"container": asdict(each.identity)} for each in (caught, caught, stranger)]
-        context.caught.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
-        done = uncordon(context.host, context.scheduler, context.workload, context.log, cast("Engine", engine))
+        context.cordon_files.caught.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+        done = uncordon(
+            context.adapters.host, context.adapters.scheduler, context.workload, context.log, cast("Engine", engine)
+        )
     assert (engine.ended, done.ended) == ([caught.id], (caught.summary,))

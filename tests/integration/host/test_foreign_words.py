@@ -94,13 +94,16 @@ def test_a_hostile_supervisor_and_what_the_guard_has_caught_are_told_harmlessly(
         again = "import subprocess, sys, time; subprocess.Popen(sys.argv[2:]); time.sleep(600)"
         (small.root / "again.py").write_text(again)
         small.start([sys.executable, "again.py", HOSTILE, *small.training_command, HOSTILE], WORKERS="0")
-        wait_until(lambda: context.caught.exists() and context.caught.read_text(), what="what the guard has caught")
+        wait_until(
+            lambda: context.cordon_files.caught.exists() and context.cordon_files.caught.read_text(),
+            what="what the guard has caught",
+        )
         lines = list(status(context.workload, LinuxHost()))
         frozen = made(freeze.fn(context))
     lineage = [str(source) for each in frozen.processes for source in each.lineage]
     assert any("owned" in each for each in lineage)
     assert any("owned" in each for each in lines if each.startswith("held"))
     assert not harmful("".join([*lineage, *lines]))
-    caught = context.caught.read_text().encode().decode("unicode_escape")
+    caught = context.cordon_files.caught.read_text().encode().decode("unicode_escape")
     assert "owned" in caught
     assert not {"\x1b", "\x07", "\r"} & set(caught)

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import psutil
 import pytest
@@ -16,7 +17,7 @@ from tasks.adapters.host import LinuxHost
 from tasks.containment.cordon import cordon
 from tasks.custody.containment.process import Identity
 from tasks.guard.__main__ import AGAIN, kept_orders
-from tasks.incident.layout import CAUGHT, CORDON, FROZEN
+from tasks.incident.layout import CAUGHT, FROZEN
 from tasks.runtime.context import RunContext
 from tasks.system.atomic_files import caught_lines
 from tests.support.run_context import case_of
@@ -31,11 +32,11 @@ def unguarded(small: SmallWorkload) -> Iterator[RunContext]:
     """A cordon that stands, and whose guard was killed."""
     with case_of(small.block()) as context:
         cordon.fn(context)
-        guard = context.host.guard(context.marker)
+        guard = context.adapters.host.guard(context.cordon_files.marker)
         assert guard
         psutil.Process(guard.pid).kill()
-        context.guard = None
-        wait_until(lambda: context.host.guard(context.marker) is None, what="the guard's end")
+        cast("LinuxHost", context.adapters.host).started_guard = None
+        wait_until(lambda: context.adapters.host.guard(context.cordon_files.marker) is None, what="the guard's end")
         yield context
 
 
@@ -60,17 +61,25 @@ def as_of_another_boot(marker: Path) -> None:
 
 
 def test_a_guard_is_started_again_as_the_one_that_the_run_had_started(small: SmallWorkload) -> None:
-    with unguarded(small) as context, started_again(context.marker) as guard:
-        wait_until(lambda: context.host.guard(context.marker) == Identity.of(told(context.marker)), what="the guard")
-        assert told(context.marker)["pid"] == guard.pid
+    with unguarded(small) as context, started_again(context.cordon_files.marker) as guard:
+        wait_until(
+            lambda: (
+                context.adapters.host.guard(context.cordon_files.marker)
+                == Identity.of(told(context.cordon_files.marker))
+            ),
+            what="the guard",
+        )
+        assert told(context.cordon_files.marker)["pid"] == guard.pid
         small.start(WORKERS="0")
         wait_until(lambda: {each.status() for each in small.living()} == {psutil.STATUS_STOPPED}, what="its catch")
-        assert context.host.refuses(context.workload.lock)
+        assert context.adapters.host.refuses(context.workload.lock)
         cordon.fn(context)
-        assert told(context.marker)["pid"] == guard.pid  # a run that carries the incident on needs no other
-        with started_again(context.marker) as another:
+        assert (
+            told(context.cordon_files.marker)["pid"] == guard.pid
+        )  # a run that carries the incident on needs no other
+        with started_again(context.cordon_files.marker) as another:
             assert another.wait(60) == 0
-        context.host.release(context.marker)
+        context.adapters.host.release(context.cordon_files.marker)
         assert guard.wait(60) == 0
 
 
@@ -84,13 +93,13 @@ def test_after_a_reboot_it_writes_to_journals_of_this_boot_and_spares_nobody_by_
     small: SmallWorkload,
 ) -> None:
     with unguarded(small) as context:
-        as_of_another_boot(context.marker)
-        orders = kept_orders(context.marker)
-        assert orders.known == (str(context.home / FROZEN),)
+        as_of_another_boot(context.cordon_files.marker)
+        orders = kept_orders(context.cordon_files.marker)
+        assert orders.known == (str(context.directory.path / FROZEN),)
         assert orders.spared == ()
-        with started_again(context.marker):
+        with started_again(context.cordon_files.marker):
             small.start(WORKERS="0")
-            wait_until(lambda: list(caught_lines(context.caught)), what="a line in this boot's journal")
+            wait_until(lambda: list(caught_lines(context.cordon_files.caught)), what="a line in this boot's journal")
             wait_until(lambda: {each.status() for each in small.living()} == {psutil.STATUS_STOPPED})
 
 
@@ -99,15 +108,15 @@ def test_systemd_hears_of_it_after_its_first_look(small: SmallWorkload, tmp_path
         systemd.bind(str(tmp_path / "notify"))
         systemd.settimeout(60)
         small.start(WORKERS="0")
-        with started_again(context.marker, NOTIFY_SOCKET=str(tmp_path / "notify")):
+        with started_again(context.cordon_files.marker, NOTIFY_SOCKET=str(tmp_path / "notify")):
             assert systemd.recv(64) == b"READY=1"
-            assert len(list(caught_lines(context.caught))) == 1
+            assert len(list(caught_lines(context.cordon_files.caught))) == 1
 
 
 @pytest.mark.parametrize("forged", ["of another account", "open to others", "of version 0.1", "moved", "torn", "gone"])
 def test_a_marker_that_is_not_ours_or_holds_no_orders_starts_nothing(small: SmallWorkload, forged: str) -> None:
     with unguarded(small) as context:
-        marker = context.marker
+        marker = context.cordon_files.marker
         about = json.loads(marker.read_bytes())
         if forged == "of another account":
             os.chown(marker, 1234, -1)
@@ -125,4 +134,4 @@ def test_a_marker_that_is_not_ours_or_holds_no_orders_starts_nothing(small: Smal
             _, said = guard.communicate(timeout=60)
             assert guard.returncode == 2
             assert said.startswith("no guard was started: ")
-        assert LinuxHost().guard(context.cordon_dir / CORDON) is None
+        assert LinuxHost().guard(context.cordon_files.marker) is None

@@ -89,7 +89,7 @@ def test_five_incidents_in_a_row_leave_the_lock_to_nobody(small: SmallWorkload) 
     taken, unnamed, guards, held = list[int](), list[int](), set[Identity | None](), list[bool]()
     with case_of(small.block()) as context:
         guards.add(made(cordon.fn(context)).guard)
-        with hammered(context.workload.lock, taken), looked_at(context.marker, unnamed):
+        with hammered(context.workload.lock, taken), looked_at(context.cordon_files.marker, unnamed):
             for number in range(5):
                 next_incident(context, number)
                 state = made(cordon.fn(context))
@@ -97,7 +97,7 @@ def test_five_incidents_in_a_row_leave_the_lock_to_nobody(small: SmallWorkload) 
                 guards.add(state.guard)
         assert (taken, unnamed, held) == ([0], [0], [True] * 5)
         assert len(guards) == 6
-        assert {who for who in guards if who and lives(who)} == {LinuxHost().guard(context.marker)}
+        assert {who for who in guards if who and lives(who)} == {LinuxHost().guard(context.cordon_files.marker)}
 
 
 def test_a_guard_that_hands_over_nothing_is_followed_by_one_that_waits_already(
@@ -108,7 +108,7 @@ def test_a_guard_that_hands_over_nothing_is_followed_by_one_that_waits_already(
     signal = LinuxHost.signal
 
     def told(self: LinuxHost, identity: Identity, number: int) -> None:
-        follower = context.guard
+        follower = context.adapters.host.started_guard
         assert follower
         order.append("waits" if lock.waits(follower.pid, context.workload.lock) else "is not there yet")
         signal(self, identity, number)  # type: ignore[arg-type]
@@ -192,10 +192,10 @@ def test_a_guard_that_was_relieved_and_never_told_leaves_by_itself(small: SmallW
         first = made(cordon.fn(context)).guard
         assert first
         told = replace(orders(context, "why"), incident="IR-20260102T030409Z")
-        second = context.host.hold(told)
+        second = context.adapters.host.hold(told)
         wait_until(lambda: not lives(first), what="the end of the first")
-        assert context.host.guard(context.marker) == second
-        assert context.host.has_lock(second, context.workload.lock)
+        assert context.adapters.host.guard(context.cordon_files.marker) == second
+        assert context.adapters.host.has_lock(second, context.workload.lock)
 
 
 def test_a_guard_that_is_told_to_go_ends_by_itself(small: SmallWorkload) -> None:
@@ -204,8 +204,8 @@ def test_a_guard_that_is_told_to_go_ends_by_itself(small: SmallWorkload) -> None
         guard = made(cordon.fn(context)).guard
         assert guard
         wait_until(
-            lambda: not (look := context.host.get_process(guard)) or not look.masks.heeds(signal.SIGTERM),
+            lambda: not (look := context.adapters.host.get_process(guard)) or not look.masks.heeds(signal.SIGTERM),
             what="its post",
         )
-        assert context.host.release(context.marker)
-        assert context.host.exit_code(guard) == 0
+        assert context.adapters.host.release(context.cordon_files.marker)
+        assert context.adapters.host.exit_code(guard) == 0

@@ -49,9 +49,9 @@ def evacuated(small: SmallWorkload, tree: Hostile) -> None:
         sent = made(offload.fn(context, seals, made(check_seal.fn(context, seals))))
         receipts = made(verify.fn(context, seals, sent))
         assert all(receipt.proven for receipt in receipts.objects)
-        manifest = read_manifest(context, 1)
-        on_disk = [path for path in context.home.rglob("*") if path.is_file()]
-        assert not any(path.is_symlink() for path in context.home.rglob("*"))
+        manifest = read_manifest(context.directory, 1)
+        on_disk = [path for path in context.directory.path.rglob("*") if path.is_file()]
+        assert not any(path.is_symlink() for path in context.directory.path.rglob("*"))
         for path in on_disk:
             data = path.read_bytes()
             assert CANARY not in data, path

@@ -70,7 +70,7 @@ def test_the_freeze_waits_for_no_disk_and_its_journal_is_there_before_the_thaw(
         freeze.fn(context)
         assert before(events, new(SINCE)) == [("sent", "SIGSTOP")] * 4
         stop.fn(context)
-        folder = ("on disk", context.home.name)
+        folder = ("on disk", context.directory.path.name)
         for moment in (("sent", "SIGINT"), ("sent", "SIGCONT")):
             flushed = before(events, moment)
             for name in (SINCE, FROZEN, STOPPING):
@@ -80,13 +80,13 @@ def test_the_freeze_waits_for_no_disk_and_its_journal_is_there_before_the_thaw(
 def test_what_is_killed_is_on_disk_before(small: SmallWorkload, events: list[Event]) -> None:
     small.start_all()
     with case_of(small.block()) as context:
-        context.policy = "kill"
+        context.run = replace(context.run, policy="kill")
         freeze.fn(context)
         stop.fn(context)
         flushed = before(events, ("sent", "SIGKILL"))
-        assert ("on disk", context.home.name) in flushed[flushed.index(new(STOPPING)) :]
-        assert json.loads((context.home / STOPPING).read_bytes()) == []
-        assert len(json.loads((context.home / STOPPED).read_bytes())) == 4
+        assert ("on disk", context.directory.path.name) in flushed[flushed.index(new(STOPPING)) :]
+        assert json.loads((context.directory.path / STOPPING).read_bytes()) == []
+        assert len(json.loads((context.directory.path / STOPPED).read_bytes())) == 4
 
 
 DIE = """
@@ -107,7 +107,7 @@ def signal_and_die(self, identity, number):
         os.kill(os.getpid(), signal.SIGKILL)
 LinuxHost.signal = signal_and_die
 with case_of(small.block(grace_seconds=30)) as case:
-    case.policy = policy
+    case.run = replace(case.run, policy=policy)
     freeze.fn(case)
     stop.fn(case)
 """
@@ -140,7 +140,7 @@ def test_the_next_run_tells_what_one_that_died_in_its_stop_was_sending(
     with after_a_run_that_died(small, policy, name, count) as context:
         if name != "SIGINT":
             wait_until(lambda: len(small.living()) <= 4 - count, what="the end of those that it had sent it to")
-        context.policy = "kill" if policy == "kill" else "graceful"
+        context.run = replace(context.run, policy="kill" if policy == "kill" else "graceful")
         freeze.fn(context)
         stopped: Stop = made(stop.fn(context))
         assert len(stopped.processes) == 4
@@ -156,7 +156,7 @@ def test_the_next_run_tells_what_one_that_died_in_its_stop_was_sending(
 def test_what_a_watch_that_died_was_about_to_kill_is_told_as_killed(small: SmallWorkload) -> None:
     with case_of(small.block()) as context:
         gone = Returned(Identity(1 << 22, 1), "api", "run", "a loop", End.SURVIVED)
-        context.journal(RETURNED, list[Returned], [gone])
+        context.state.returned.write([gone])
         watched: Watch = made(watch.fn(context))
         assert watched.returned == (replace(gone, end=End.KILLED),)
         assert watched.is_complete
@@ -167,5 +167,5 @@ def test_what_comes_back_is_on_disk_before_it_is_killed(small: SmallWorkload, ev
         small.start(WORKERS="0")
         watched: Watch = made(watch.fn(context))
         assert [each.end for each in watched.returned] == [End.KILLED]
-        assert ("on disk", context.home.name) in before(events, ("sent", "SIGKILL"))
+        assert ("on disk", context.directory.path.name) in before(events, ("sent", "SIGKILL"))
         assert new(RETURNED) in before(events, ("sent", "SIGKILL"))

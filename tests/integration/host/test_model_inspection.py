@@ -19,7 +19,8 @@ from tasks.custody.evidence.keys import MODELS
 from tasks.custody.models.inspection import Inspection, Soundness
 from tasks.evidence import model_inspection as inspect_models
 from tasks.evidence.collect import collect
-from tasks.evidence.model_inspection import held_back, judge_models
+from tasks.evidence.model_findings import held_back
+from tasks.evidence.model_inspection import judge_models
 from tasks.runtime.context import RunContext
 from tasks.system.sandbox import Limits
 from tests.support.run_context import case_of, made
@@ -83,7 +84,7 @@ def test_each_hostile_model_costs_one_finding_and_is_never_run(small: SmallWorkl
     (models / "model_memo.joblib").write_bytes(b"\x80\x04]" + b"\x94" * 12_000_000 + b".")
     with case_of(small.block()) as context:
         inspection = judged(context)
-        kept = Inspection.from_bytes((context.folder(1) / MODELS).read_bytes())
+        kept = Inspection.from_bytes((context.directory.evidence_dir(1) / MODELS).read_bytes())
     assert outcomes(inspection) == {
         "builtin": "sound",
         "sound": "sound",
@@ -178,7 +179,7 @@ def test_a_workload_without_models_leaves_no_file(small: SmallWorkload) -> None:
     (small.root / "models/model_builtin.joblib").unlink()
     with case_of(small.block()) as context:
         assert judged(context).findings == ()
-        assert not (context.folder(1) / MODELS).exists()
+        assert not (context.directory.evidence_dir(1) / MODELS).exists()
 
 
 def test_the_operator_s_own_classes_can_be_allowed(small: SmallWorkload) -> None:

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -51,7 +51,7 @@ def evacuated(neighbours: tuple[Neighbour, ...], suspects: Suspects, folder: Pat
         excuses = [each.bystanders for each in neighbours if each.bystanders]
         usual = {"training_pattern": TRAINING, "bystanders": excuses}
         with case_of(workload.model_copy(update=usual)) as context:
-            context.suspects = suspects
+            context.run = replace(context.run, suspects=suspects)
             cordon.fn(context)
             wait_until(lambda: await_cordon(context).held, what="the guard's turn")
             for step in (freeze, stop, prove_contained, watch):

@@ -50,7 +50,7 @@ def test_under_the_cordon_and_after_it(small: SmallWorkload) -> None:
         cordon.fn(context)
         (block.evidence / "open.json").write_text(json.dumps({"id": INCIDENT}))
         launch(small)
-        wait_until(context.caught.exists, what="the guard's catch")
+        wait_until(context.cordon_files.caught.exists, what="the guard's catch")
         seen = told(block)
         assert seen["incident"] == f"{INCIDENT}  not finished"
         assert f"holds {block.lock} since " in seen["cordon"]
@@ -81,7 +81,7 @@ def test_what_stands_frozen_with_nobody_at_work_on_it_is_named_with_the_two_ways
         ]
         renamed = block.model_copy(update={"training_pattern": "nothing", "worker_pattern": "nothing"})
         assert told(renamed)["alone"].startswith("4 stand frozen")
-        context.host.release(context.marker)
+        context.adapters.host.release(context.cordon_files.marker)
         assert "no guard stands: what is thawed runs on" in told(block)["alone"]
 
 
@@ -100,18 +100,18 @@ def test_uncordon_frees_the_lock_ends_what_was_caught_and_is_idempotent(small: S
     with case_of(block) as context:
         cordon.fn(context)
         launch(small)
-        wait_until(context.caught.exists, what="the guard's catch")
-        guard = context.host.guard(context.marker)
+        wait_until(context.cordon_files.caught.exists, what="the guard's catch")
+        guard = context.adapters.host.guard(context.cordon_files.marker)
         context.close()
         first = list(let_go(block, LinuxHost()))
         assert "the lock is free" in first[0]
         assert "src/train.py" in first[0]
         assert small.living() == []
         assert not LinuxHost().refuses(block.lock)
-        assert not LinuxHost().guard(context.marker)
+        assert not LinuxHost().guard(context.cordon_files.marker)
         assert guard
         assert list(let_go(block, LinuxHost())) == ["no cordon stands; nothing was done"]
-        entries = [json.loads(line) for line in (context.home / "custody.jsonl").read_text().splitlines()]
+        entries = [json.loads(line) for line in (context.directory.path / "custody.jsonl").read_text().splitlines()]
         assert (entries[-1]["action"], entries[-1]["actor"]["run"]) == ("uncordoned", "by hand")
 
 
@@ -120,7 +120,9 @@ def test_uncordon_leaves_alone_what_the_incident_itself_has_frozen(small: SmallW
     small.start_all()
     with case_of(block) as context:
         cordon.fn(context)
-        wait_until(context.caught.exists, what="the guard, which meets the workload before the freeze does")
+        wait_until(
+            context.cordon_files.caught.exists, what="the guard, which meets the workload before the freeze does"
+        )
         freeze.fn(context)
         context.close()
         list(let_go(block, LinuxHost()))
@@ -135,9 +137,15 @@ def test_uncordon_ends_nobody_who_ran_before_the_cordon(small: SmallWorkload) ->
     before = {process.pid for process in small.living()}
     with case_of(block) as context:
         cordon.fn(context)
-        wait_until(lambda: len(caught(context)) == len(before), what="the guard, which meets the workload first")
+        wait_until(
+            lambda: len(caught(context.cordon_files, context.incident.opened_at)) == len(before),
+            what="the guard, which meets the workload first",
+        )
         launch(small)
-        wait_until(lambda: len(caught(context)) > len(before), what="the guard's catch")
+        wait_until(
+            lambda: len(caught(context.cordon_files, context.incident.opened_at)) > len(before),
+            what="the guard's catch",
+        )
         context.close()
         (first, *_) = let_go(block, LinuxHost())
     assert {process.pid for process in small.living()} == before
@@ -151,7 +159,7 @@ def test_uncordon_is_refused_while_an_evacuation_is_at_work(small: SmallWorkload
         cordon.fn(context)
         with pytest.raises(Refused, match="no evacuation of this workload at work"):
             list(let_go(block, LinuxHost()))
-        assert context.host.guard(context.marker)
+        assert context.adapters.host.guard(context.cordon_files.marker)
 
 
 @pytest.mark.parametrize("incident", ["../../etc", "IR-20260102T030406Z", ""])
@@ -167,11 +175,11 @@ def test_a_marker_that_a_reboot_left_is_told_and_removed(small: SmallWorkload) -
     block = small.block()
     with case_of(block) as context:
         marker = {"incident": INCIDENT, "pid": 2**22, "start": 1, "since": "then", "reason": "why"}
-        context.marker.write_text(json.dumps(marker))
+        context.cordon_files.marker.write_text(json.dumps(marker))
         assert told(block)["cordon"].startswith(f"marker without a guard (a reboot?) since then for {INCIDENT}: why")
         context.close()
         list(let_go(block, LinuxHost()))
-        assert not context.marker.exists()
+        assert not context.cordon_files.marker.exists()
 
 
 def test_as_a_person_types_it(small: SmallWorkload, tmp_path: Path) -> None:
@@ -193,10 +201,10 @@ def test_a_line_that_a_full_disk_has_torn_takes_no_other_newcomer_with_it(small:
     with case_of(small.block()) as context:
         cordon.fn(context)
         small.start(WORKERS="0")
-        wait_until(lambda: held(context.host, context.workload), what="the newcomer to be caught")
-        with context.caught.open("a") as file:
+        wait_until(lambda: held(context.adapters.host, context.workload), what="the newcomer to be caught")
+        with context.cordon_files.caught.open("a") as file:
             file.write('{"at": "2026-11-2')
-        assert len(held(context.host, context.workload)) == 1
+        assert len(held(context.adapters.host, context.workload)) == 1
 
 
 def left_by_a_start_that_died(small: SmallWorkload) -> tuple[Workload, psutil.Process]:
@@ -245,7 +253,7 @@ def test_a_stranger_that_a_file_of_ours_names_is_neither_ended_nor_thawed(
     block = small.block()
     with case_of(block) as context, stopped_sleeper(small.root if place == "in the root" else tmp_path) as stranger:
         cordon.fn(context)
-        context.caught.write_text(caught_line(stranger))
+        context.cordon_files.caught.write_text(caught_line(stranger))
         row = {"pid": stranger.pid, "start": start_of(stranger.pid), "at": "2026-01-02T03:04:05+00:00"}
         (block.evidence / EARLY).write_text(json.dumps([row]))
         context.close()
@@ -266,26 +274,26 @@ def test_a_file_that_others_may_have_written_ends_nobody_and_is_named(
     block = small.block()
     with case_of(block) as context:
         cordon.fn(context)
-        assert context.host.release(context.marker)
+        assert context.adapters.host.release(context.cordon_files.marker)
         training = psutil.Process(small.start(WORKERS="0").pid)
         wait_until(lambda: training.status() == psutil.STATUS_SLEEPING, what="the training at work")
         stand(training)
         written = tmp_path / "written"
         written.write_text(caught_line(training))
-        context.marker.write_text(json.dumps({"incident": INCIDENT, "pid": 2**22, "start": 1}))
-        context.caught.unlink(missing_ok=True)
+        context.cordon_files.marker.write_text(json.dumps({"incident": INCIDENT, "pid": 2**22, "start": 1}))
+        context.cordon_files.caught.unlink(missing_ok=True)
         if forge == "a link":
-            context.caught.symlink_to(written)
+            context.cordon_files.caught.symlink_to(written)
         elif forge == "a pipe":
-            os.mkfifo(context.caught)
+            os.mkfifo(context.cordon_files.caught)
         else:
-            written.rename(context.caught)
-            context.caught.chmod(0o666 if forge == "others may write" else 0o644)
-            os.chown(context.caught, 12345 if forge == "another user's" else -1, -1)
+            written.rename(context.cordon_files.caught)
+            context.cordon_files.caught.chmod(0o666 if forge == "others may write" else 0o644)
+            os.chown(context.cordon_files.caught, 12345 if forge == "another user's" else -1, -1)
         context.close()
         said = list(let_go(block, LinuxHost()))
         assert training.status() == psutil.STATUS_STOPPED
-        assert [line for line in said if str(context.caught) in line and "stays frozen" in line]
+        assert [line for line in said if str(context.cordon_files.caught) in line and "stays frozen" in line]
 
 
 def test_what_a_file_in_a_folder_of_the_workloads_account_names_is_ended_if_it_is_the_workload(
@@ -299,7 +307,7 @@ def test_what_a_file_in_a_folder_of_the_workloads_account_names_is_ended_if_it_i
             os.chown(block.evidence, 12345, -1)
         cordon.fn(context)
         launch(small)
-        wait_until(lambda: held(context.host, block), what="the guard's catch")
+        wait_until(lambda: held(context.adapters.host, block), what="the guard's catch")
         context.close()
         assert "ended, it was caught" in "".join(let_go(block, LinuxHost()))
         assert small.living() == []
@@ -310,11 +318,11 @@ def test_a_caught_file_that_was_put_there_before_keeps_no_newcomer_from_its_end(
         pytest.skip("only root can give a file away")
     block = small.block()
     with case_of(block) as context:
-        context.caught.write_text("")
-        os.chown(context.caught, 12345, -1)
+        context.cordon_files.caught.write_text("")
+        os.chown(context.cordon_files.caught, 12345, -1)
         cordon.fn(context)
         launch(small)
-        wait_until(lambda: held(context.host, block), 20, what="the guard's catch in a file of its own")
+        wait_until(lambda: held(context.adapters.host, block), 20, what="the guard's catch in a file of its own")
 
 
 def test_a_journal_that_another_user_has_put_there_is_not_read(small: SmallWorkload) -> None:
@@ -322,23 +330,25 @@ def test_a_journal_that_another_user_has_put_there_is_not_read(small: SmallWorkl
     with case_of(block) as context:
         cordon.fn(context)
         launch(small)
-        wait_until(lambda: held(context.host, block), what="the guard's catch")
+        wait_until(lambda: held(context.adapters.host, block), what="the guard's catch")
         forged = block.evidence / "IR-20260101T000000Z"
         forged.mkdir()
         forged.chmod(0o777)
-        (forged / FROZEN).write_text(json.dumps([json.loads(line) for line in context.caught.read_text().splitlines()]))
-        assert held(context.host, block), "a forged journal would have kept them frozen for ever"
+        (forged / FROZEN).write_text(
+            json.dumps([json.loads(line) for line in context.cordon_files.caught.read_text().splitlines()])
+        )
+        assert held(context.adapters.host, block), "a forged journal would have kept them frozen for ever"
 
 
 def test_a_marker_never_makes_us_end_whoever_only_bears_the_guards_name(small: SmallWorkload) -> None:
     block = small.block()
     with case_of(block) as context:
-        marker = str(context.marker)
+        marker = str(context.cordon_files.marker)
         for arguments in ((GUARD, marker), ("-m", GUARD, marker), ("-m", GUARD, "3", marker, "x")):
             with stopped_sleeper(small.root.parent, *arguments) as stranger:
                 about = {"incident": INCIDENT, "pid": stranger.pid, "start": start_of(stranger.pid)}
-                context.marker.write_text(json.dumps(about))
-                assert context.host.release(context.marker)
+                context.cordon_files.marker.write_text(json.dumps(about))
+                assert context.adapters.host.release(context.cordon_files.marker)
                 stranger.resume()
                 wait_until(lambda who=stranger: who.status() == psutil.STATUS_SLEEPING, 5)  # type: ignore[misc]
 
@@ -348,25 +358,25 @@ def test_an_incident_whose_folder_was_exchanged_is_not_written_into(small: Small
     with case_of(block) as context:
         cordon.fn(context)
         context.close()
-        context.home.rename(block.evidence / "aside")
-        context.home.mkdir()
-        context.home.chmod(0o777)
-        (context.home / "incident.json").write_text("{}")
+        context.directory.path.rename(block.evidence / "aside")
+        context.directory.path.mkdir()
+        context.directory.path.chmod(0o777)
+        (context.directory.path / "incident.json").write_text("{}")
         with pytest.raises(Refused, match="an incident of this host"):
             list(let_go(block, LinuxHost()))
-        assert sorted(path.name for path in context.home.iterdir()) == ["incident.json"]
+        assert sorted(path.name for path in context.directory.path.iterdir()) == ["incident.json"]
 
 
 def test_a_journal_of_an_exchanged_folder_makes_nothing_recovered(small: SmallWorkload) -> None:
     """Its `recovered.json` spared whom it named, and told that our own recovery had let training in."""
     with case_of(small.block()) as context:
         training = psutil.Process(small.start(WORKERS="0").pid)
-        context.home.rename(context.home.with_name("aside"))
-        context.home.mkdir()
-        context.home.chmod(0o777)
+        context.directory.path.rename(context.directory.path.with_name("aside"))
+        context.directory.path.mkdir()
+        context.directory.path.chmod(0o777)
         named = {"pid": training.pid, "start": start_of(training.pid)}
-        (context.home / "recovered.json").write_text(json.dumps([named]))
-        assert context.recovered() == frozenset()
+        (context.directory.path / "recovered.json").write_text(json.dumps([named]))
+        assert context.state.recovered.read() == []
 
 
 def test_nobody_is_thawed_by_a_file_that_others_may_have_written(small: SmallWorkload) -> None:

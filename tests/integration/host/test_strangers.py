@@ -7,7 +7,7 @@ word, and so is "not contained" with none.
 import json
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ class Told:
 def contain(workload: Workload, suspects: Suspects) -> Told:
     """§1 to §3 as the flow does them, with both checks."""
     with case_of(workload) as context:
-        context.suspects = suspects
+        context.run = replace(context.run, suspects=suspects)
         cordon.fn(context)
         wait_until(lambda: await_cordon(context).held, what="the guard's turn")
         freeze.fn(context)

@@ -5,6 +5,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from subprocess import DEVNULL, Popen
 
@@ -101,8 +102,8 @@ def test_suspects_that_are_included_are_frozen_and_ended_with_the_fact(
     small: SmallWorkload, renamed: set[int], by: str
 ) -> None:
     with case_of(small.block(grace_seconds=2)) as context:
-        context.suspects = "include" if by == "option" else None
-        context.policy = "kill" if by == "policy" else "graceful"
+        context.run = replace(context.run, suspects="include" if by == "option" else None)
+        context.run = replace(context.run, policy="kill" if by == "policy" else "graceful")
         cordon.fn(context)
         frozen = made(freeze.fn(context)).processes
         assert {each.identity.pid for each in frozen} == renamed
@@ -209,7 +210,7 @@ def test_an_editor_a_shell_and_another_server_in_the_root_are_told_and_contradic
 
 def test_who_the_block_excuses_is_never_signalled_and_is_told(small: SmallWorkload, renamed: set[int]) -> None:
     with case_of(small.block(bystanders=[r"^gunicorn: (master|worker) \["])) as context:
-        context.policy = "kill"
+        context.run = replace(context.run, policy="kill")
         cordon.fn(context)
         assert made(freeze.fn(context)).processes == ()
         stop.fn(context)

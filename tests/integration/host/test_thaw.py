@@ -32,8 +32,8 @@ STOOD = psutil.STATUS_STOPPED
 
 def keep_guard(context: RunContext) -> None:
     """Let the guard stand when the case is closed, as after a real run."""
-    context.host = LinuxHost()
-    context.host.release = Mock(return_value=False)  # type: ignore[method-assign]
+    context.adapters.host = LinuxHost()
+    context.adapters.host.release = Mock(return_value=False)  # type: ignore[method-assign]
 
 
 class Frozen:
@@ -48,12 +48,12 @@ class Frozen:
     def freeze(self, *, with_stop: bool = False) -> None:
         """As a run that was cancelled, or killed, right after it."""
         with case_of(self.block) as context:
-            (self.block.evidence / "open.json").write_bytes((context.home / "incident.json").read_bytes())
+            (self.block.evidence / "open.json").write_bytes((context.directory.path / "incident.json").read_bytes())
             cordon.fn(context)
             freeze.fn(context)
             if with_stop:
                 stop.fn(context)
-            marker = context.marker.read_bytes()
+            marker = context.cordon_files.marker.read_bytes()
             keep_guard(context)
         assert self.block.evidence.joinpath("cordon.json").read_bytes() == marker
 
@@ -163,9 +163,12 @@ def test_what_the_guard_met_before_the_freeze_is_known_to_have_run(frozen: Froze
     """The guard stops it first, so the freeze finds it stopped: nobody but us has done that."""
     frozen.small.start_all()
     with case_of(frozen.block) as context:
-        (frozen.block.evidence / "open.json").write_bytes((context.home / "incident.json").read_bytes())
+        (frozen.block.evidence / "open.json").write_bytes((context.directory.path / "incident.json").read_bytes())
         cordon.fn(context)
-        wait_until(lambda: len(caught(context)) == 4, what="the guard, which meets the workload first")
+        wait_until(
+            lambda: len(caught(context.cordon_files, context.incident.opened_at)) == 4,
+            what="the guard, which meets the workload first",
+        )
         freeze.fn(context)
         keep_guard(context)
     assert json.loads((frozen.home / FROZEN).read_bytes())[0]["stood"] is True

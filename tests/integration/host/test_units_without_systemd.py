@@ -30,10 +30,10 @@ def test_without_systemd_a_word_says_so_and_nothing_half_done_is_left(
         pytest.skip("needs systemctl (Debian's systemd)")
     small.start_all()
     with case_of(small.block(units=["portfolio-api.service"])) as context:
-        for verb in (cordon, freeze, stop):
-            assert made(verb.fn(context)).is_complete
+        results = [made(verb.fn(context)) for verb in (cordon, freeze, stop)]
+        assert all(each.is_complete for each in results)
         assert made(prove_contained.fn(context)).alive == ()
-        (note,) = context.notes
+        (note,) = (told for each in results for told in each.warnings)
     assert note.startswith("expected systemd to keep down portfolio-api.service; got: ")
     assert "シグナルのみで封じ込め" in note
     assert list(etc.iterdir()) == []

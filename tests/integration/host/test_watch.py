@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ def evacuated(context: RunContext) -> Watch:
 
 def is_caught(context: RunContext, small: SmallWorkload) -> bool:
     """Whether the guard has written down somebody who lives now."""
-    lines = context.caught.read_text().splitlines() if context.caught.exists() else []
+    lines = context.cordon_files.caught.read_text().splitlines() if context.cordon_files.caught.exists() else []
     return bool({json.loads(line)["identity"]["pid"] for line in lines} & {process.pid for process in small.living()})
 
 
@@ -177,7 +178,7 @@ def test_a_systemd_unit_is_asked_to_stop(
 def test_policy_kill_thaws_nothing(small: SmallWorkload) -> None:
     small.start_all()
     with case_of(small.block()) as context:
-        context.policy = "kill"
+        context.run = replace(context.run, policy="kill")
         cordon.fn(context)
         freeze.fn(context)
         receipts: Any = made(stop.fn(context)).processes

@@ -17,7 +17,7 @@ from tasks.custody.evidence.acquisition import Evidence, Loss, Outcome, StoredFi
 from tasks.evidence import collect as module
 from tasks.evidence.collect import collect, sum_up
 from tasks.runtime.context import RunContext
-from tasks.runtime.step import result_of, submit
+from tasks.runtime.step import StepRunner, result_of
 from tests.support.run_context import case_of
 from tests.support.workloads import SmallWorkload, wait_until
 
@@ -88,11 +88,11 @@ def test_a_collector_that_hangs_is_ended_with_all_its_children_and_keeps_what_it
     assert evidence.outcome is Outcome.TIMED_OUT
     assert evidence.reason == "disk: not done after 1.5 s"
     assert [file.stored for file in evidence.files] == ["df.txt"]
-    assert (context.folder(1) / "df.txt").read_text() == "what was known\n"
+    assert (context.directory.evidence_dir(1) / "df.txt").read_text() == "what was known\n"
     for name in ("child", "grandchild"):
         pid = int((tmp_path / name).read_text())
         wait_until(partial(gone, pid), what=f"the end of the {name}")
-    assert list((context.home / "staging").iterdir()) == []
+    assert list((context.directory.path / "staging").iterdir()) == []
     assert context.log.entries()[-1]["action"] == "step incomplete"
 
 
@@ -145,7 +145,7 @@ def test_a_second_attempt_takes_the_place_of_a_failed_one(context: RunContext, f
     first, second = collect.fn(context, "disk"), collect.fn(context, "disk")
     assert (first.is_failed(), made_by(first).outcome) == (True, Outcome.FAILED)
     assert (second.is_completed(), made_by(second).outcome) == (True, Outcome.COLLECTED)
-    assert (context.folder(1) / "df.txt").read_text() == "free\n"
+    assert (context.directory.evidence_dir(1) / "df.txt").read_text() == "free\n"
 
 
 @pytest.mark.usefixtures("prefect")
@@ -157,7 +157,7 @@ def test_prefect_tries_again_what_failed_and_never_keeps_a_failure(
 
             @flow(persist_result=False)
             def only_disk() -> None:
-                future = submit(context, collect, "disk")
+                future = StepRunner(context).submit(collect, "disk")
                 future.wait()
                 states.append(future.state)
                 assert result_of(future, Evidence) is not None

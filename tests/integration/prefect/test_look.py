@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,13 @@ from tasks.collectors.collector import Incomplete, NothingThere
 from tasks.containment.freeze import freeze
 from tasks.containment.stop import stop
 from tasks.custody.containment.process import Identity, Process
+from tasks.custody.containment.receipt import Freeze
 from tasks.custody.evidence.acquisition import Evidence, Outcome
 from tasks.evidence import collect as module
 from tasks.evidence.collect import collect
 from tasks.runtime.context import RunContext
 from tasks.runtime.freeze_budget import LOOK_SECONDS, FreezeBudget
-from tasks.runtime.step import submit
+from tasks.runtime.step import StepRunner, result_of
 from tasks.system.processes import start_of
 from tests.support.run_context import case_of
 from tests.support.workloads import SmallWorkload, wait_until
@@ -63,8 +64,8 @@ where_it_stood()
 """
 
 
-def evidence_of(context: RunContext, collector: str) -> Evidence:
-    made = collect.fn(context, collector).data
+def evidence_of(context: RunContext, collector: str, budget: FreezeBudget | None = None) -> Evidence:
+    made = collect.fn(context, collector, budget).data
     assert isinstance(made, Evidence)
     return made
 
@@ -80,8 +81,10 @@ def test_everything_that_a_process_held_is_in_the_tree(small: SmallWorkload) -> 
     with case_of(small.block()) as context:
         freeze.fn(context)
         assert evidence_of(context, "tree").outcome is Outcome.COLLECTED
-        described = {one["pid"]: one for one in json.loads((context.folder(1) / "tree.json").read_bytes())}
-        drawn = (context.folder(1) / "tree.txt").read_text().splitlines()
+        described = {
+            one["pid"]: one for one in json.loads((context.directory.evidence_dir(1) / "tree.json").read_bytes())
+        }
+        drawn = (context.directory.evidence_dir(1) / "tree.txt").read_text().splitlines()
     one = described[training.pid]
     (child,) = one["children"]
     assert described[child]["parent"] == training.pid
@@ -169,7 +172,7 @@ def test_no_command_line_can_forge_a_row_of_the_drawn_tree(small: SmallWorkload)
     with case_of(small.block()) as context:
         freeze.fn(context)
         evidence_of(context, "tree")
-        drawn = (context.folder(1) / "tree.txt").read_text()
+        drawn = (context.directory.evidence_dir(1) / "tree.txt").read_text()
     assert "forged" in drawn
     assert len(drawn.splitlines()) == 2
 
@@ -192,7 +195,7 @@ def test_python_stacks_are_taken_and_what_has_none_says_why(small: SmallWorkload
     with case_of(small.block()) as context:
         freeze.fn(context)
         assert evidence_of(context, "stacks").outcome is Outcome.COLLECTED
-        text = (context.folder(1) / "stacks.txt").read_text()
+        text = (context.directory.evidence_dir(1) / "stacks.txt").read_text()
     paragraphs = {part.partition(":")[0]: part for part in text.split("\n\n")}
     assert "where_it_stood (train.py:" in paragraphs[str(training.pid)]
     assert "a_function_in_a_thread (train.py:" in paragraphs[str(training.pid)]
@@ -244,8 +247,8 @@ def test_gpus_are_asked_for_where_there_are_any(
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
     with case_of(small.block()) as context:
         assert evidence_of(context, "gpu").outcome is Outcome.COLLECTED
-        assert "memory.used" in (context.folder(1) / "gpu.csv").read_text()
-        assert "pid" in (context.folder(1) / "gpu_processes.csv").read_text()
+        assert "memory.used" in (context.directory.evidence_dir(1) / "gpu.csv").read_text()
+        assert "pid" in (context.directory.evidence_dir(1) / "gpu_processes.csv").read_text()
 
 
 def test_sockets_of_the_host_are_told_with_everybody_who_holds_them(small: SmallWorkload) -> None:
@@ -254,7 +257,7 @@ def test_sockets_of_the_host_are_told_with_everybody_who_holds_them(small: Small
         try:
             with case_of(small.block()) as context:
                 assert evidence_of(context, "sockets").outcome is Outcome.COLLECTED
-                rows = (context.folder(1) / "sockets.txt").read_text().splitlines()
+                rows = (context.directory.evidence_dir(1) / "sockets.txt").read_text().splitlines()
         finally:
             child.kill()
             child.wait()
@@ -265,22 +268,11 @@ def test_sockets_of_the_host_are_told_with_everybody_who_holds_them(small: Small
     assert [row for row in rows if row.split()[1:4] == ["established", there, here]]
 
 
-def test_a_budget_runs_from_its_beginning_and_begun_anew_is_whole() -> None:
-    budget = FreezeBudget(100.0)
-    assert 99 < budget.left() <= 100
-    budget._until = time.monotonic() - 1
-    assert budget.left() == 0
-    budget.begin()
-    assert budget.left() > 99
-    assert LOOK_SECONDS == 20
-
-
-def test_the_budget_begins_with_each_freeze(small: SmallWorkload) -> None:
-    with case_of(small.block()) as context:
-        context.freeze_budget = FreezeBudget(100.0)
-        context.freeze_budget._until = 0.0
-        freeze.fn(context)
-        assert 90 < context.freeze_budget.left() <= 100
+def test_a_budget_counts_from_when_all_stood_frozen() -> None:
+    assert 19 < FreezeBudget.of(None).left() <= LOOK_SECONDS == 20
+    for passed, left in ((0, 100), (40, 60), (200, 0), (-200, 100)):
+        freeze = Freeze(datetime.now(UTC) - timedelta(seconds=passed), (), settled=True)
+        assert left - 1 <= FreezeBudget.of(freeze, 100.0).left() <= left
 
 
 @pytest.fixture
@@ -298,9 +290,9 @@ def hanging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("hanging")
 def test_an_attempt_has_what_is_left_of_the_budget_and_none_begins_without(small: SmallWorkload) -> None:
     with case_of(small.block()) as context:
-        context.freeze_budget = FreezeBudget(1.0)
+        budget = FreezeBudget.of(None, 1.0)
         began = time.monotonic()
-        first, second = evidence_of(context, "disk"), evidence_of(context, "disk")
+        first, second = evidence_of(context, "disk", budget), evidence_of(context, "disk", budget)
         assert time.monotonic() - began < 3
         assert first.outcome is second.outcome is Outcome.TIMED_OUT
         assert first.reason.startswith("disk: not done after ")
@@ -314,13 +306,14 @@ def test_the_stop_waits_no_longer_than_the_budget(small: SmallWorkload) -> None:
     small.start(WORKERS="0")
     wait_until(lambda: len(small.living()) == 1, what="the training")
     with case_of(small.block()) as context:
-        context.freeze_budget = FreezeBudget(1.5)
+        steps = StepRunner(context)
 
         @flow(persist_result=False)
         def contain() -> None:
-            frozen = submit(context, freeze)
-            looked = [submit(context, collect, name, after=[frozen]) for name in ("disk", "tree")]
-            submit(context, stop, after=looked).wait()
+            frozen = steps.submit(freeze)
+            budget = FreezeBudget.of(result_of(frozen, Freeze), 1.5)
+            looked = [steps.submit(collect, name, budget, after=[frozen]) for name in ("disk", "tree")]
+            steps.submit(stop, after=looked).wait()
 
         contain()
         times = {(entry["action"], entry["object"][:4]): entry["utc"] for entry in context.log.entries()}

@@ -71,12 +71,12 @@ def test_sealed_evidence_that_is_cut_short_while_it_is_sent_is_not_stored_at_all
 ) -> None:
     content, began = (laden.root / name).read_bytes(), time.monotonic()
     with run_of(laden, door()) as (context, seals):
-        path = context.folder(1) / name
+        path = context.directory.evidence_dir(1) / name
         proxy.rules = [Rule(meanwhile(lambda: change(path, "truncated")), path=f"/evidence/{name}")]
         with pytest.raises(PermanentStoreError, match="after it was hashed"):
             sent(context, seals)
         assert time.monotonic() - began < 30
-        assert context.store.head(evidence_key(INCIDENT, 1, name)) is None
+        assert context.store.evidence.head(evidence_key(INCIDENT, 1, name)) is None
         path.write_bytes(content)
         sent(context, seals)
         assert proven(context, seals, read_back=True).is_complete
@@ -88,16 +88,16 @@ def test_sealed_evidence_that_grows_or_goes_while_it_is_sent_is_stored_as_sealed
 ) -> None:
     with run_of(laden, door()) as (context, seals):
         for name in (STREAMED, LARGE):
-            act = meanwhile(partial(change, context.folder(1) / name, how))
+            act = meanwhile(partial(change, context.directory.evidence_dir(1) / name, how))
             proxy.rules.append(Rule(act, path=f"/evidence/{name}"))
         sent(context, seals)
         for name in (STREAMED, LARGE):
-            assert context.store.ensure_present(evidence_key(INCIDENT, 1, name), *_sealed(context, name))
+            assert context.store.evidence.ensure_present(evidence_key(INCIDENT, 1, name), *_sealed(context, name))
     assert not [rule for rule in proxy.rules if rule.times]
 
 
 def _sealed(context: RunContext, name: str) -> tuple[str, Parts | None]:
-    return next((file.sha256, file.parts) for file in read_manifest(context, 1).files if file.stored == name)
+    return next((file.sha256, file.parts) for file in read_manifest(context.directory, 1).files if file.stored == name)
 
 
 @pytest.fixture
@@ -111,7 +111,9 @@ def test_a_file_without_room_for_a_copy_that_changes_while_it_is_sent_is_proven_
     laden: SmallWorkload, door: Door, proxy: Proxy, disk: Path, how: str, *, lost: bool
 ) -> None:
     with run_of(laden, door(), evidence_dir=disk / "incidents", reserve_mb=1) as (context, seals):
-        assert next(file for file in read_manifest(context, 1).files if file.stored == LARGE).where == IN_PLACE
+        assert (
+            next(file for file in read_manifest(context.directory, 1).files if file.stored == LARGE).where == IN_PLACE
+        )
         proxy.rules = [Rule(meanwhile(lambda: change(laden.root / LARGE, how)), path=f"/evidence/{LARGE}")]
         sent(context, seals)
         receipts = proven(context, seals)

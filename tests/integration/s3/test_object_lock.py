@@ -151,7 +151,7 @@ def test_a_bucket_without_object_lock_takes_the_evidence_and_is_told_of(vault: V
     key = uuid4().hex
     assert (
         lacking(ASKED, put(store, key))
-        == "it is not locked, or hides it for want of s3:GetObjectRetention; governance for 30 days was asked"
+        == "it is not locked, or the lock is hidden without s3:GetObjectRetention; governance for 30 days was asked"
     )
     store.copy(key, f"{key}-copy", sha(b"x"))
     assert seen(store, f"{key}-copy").sha256 == sha(b"x")

@@ -175,7 +175,7 @@ def test_the_stores_own_words_for_it(place: Place) -> None:
 def test_a_writer_alone_skips_promotion_and_says_so(place: Place, small: SmallWorkload) -> None:
     before = place.block("owner").open().list("latest/")
     with case_of(small.block(), place.block("writer").open(), incident="IR-20260202T030405Z") as context:
-        context.block = place.block("writer")
+        context.store.block = place.block("writer")
         made_of = tuple(made(collect.fn(context, name)) for name in ("logs", "models"))
         judge_models.fn(context, made_of)
         seals = (made(seal.fn(context, 1, made_of)),)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,16 +57,16 @@ def evacuated(policy: Any) -> dict[str, object]:
     seen: dict[str, object] = {"before": shown("MainPID")}
     SAID.unlink(missing_ok=True)
     with case_of(block, incident=f"IR-2026010{1 + len(policy)}T030405Z") as context:
-        context.policy = policy
-        cordon.fn(context)
-        freeze.fn(context)
+        context.run = replace(context.run, policy=policy)
+        results = [made(cordon.fn(context)), made(freeze.fn(context))]
         time.sleep(LONGER_THAN_ITS_WATCHDOG)
         seen |= {"frozen": shown("FreezerState"), "main": shown("MainPID"), "kept down": DROP_IN.exists()}
-        receipts = made(stop.fn(context)).processes
+        results.append(made(stop.fn(context)))
+        receipts = results[-1].processes
         seen["ends"] = [[receipt.end, [name for name, _ in receipt.signals]] for receipt in receipts]
         seen |= {"contained": made(prove_contained.fn(context)).alive, "said": SAID.exists() and SAID.read_text()}
-        seen |= {"started under it": start(), "notes": context.notes}
-        seen["let go"] = uncordon(context.host, context.scheduler, block, context.log).units
+        seen |= {"started under it": start(), "notes": [told for each in results for told in each.warnings]}
+        seen["let go"] = uncordon(context.adapters.host, context.adapters.scheduler, block, context.log).units
         seen |= {"still kept down": DROP_IN.parent.exists(), "started again": start()}
     return seen
 

@@ -68,7 +68,7 @@ def test_on_any_host_the_signals_of_a_rehearsal_are_for_members_alone(
     )
     asked = members(paper.snapshot(), matchers(block), PurePath(small.root), set())
     with case_of(block, dry_run=True) as context:
-        context.host = RehearsalHost(paper, context.log)
+        context.adapters.host = RehearsalHost(paper, context.log)
         for verb in (cordon, freeze, stop, prove_contained, challenge, watch, prove_still_contained):
             verb.fn(context)
         would = [entry for entry in context.log.entries() if entry["action"] == "would"]
@@ -92,4 +92,4 @@ def test_a_rehearsal_plans_the_launch_and_tells_of_none(small: SmallWorkload) ->
     assert "hunter22" not in row["on"]
     assert row["why"] == "a real run expects it refused, or caught by the guard"
     assert len(small.living()) == 4
-    assert not Path(context.home / "challenge.log").exists()
+    assert not Path(context.directory.path / "challenge.log").exists()

@@ -103,7 +103,7 @@ def test_a_retention_that_no_block_can_ask_for_is_broken(unsigned: Objects, hold
 
 @pytest.mark.parametrize(
     ("opened", "told"),
-    [("2026-01-02T03:04:05", "the time zone"), ("9999-12-31T00:00:00+00:00", "after the last date that there is")],
+    [("2026-01-02T03:04:05", "the time zone"), ("9999-12-31T00:00:00+00:00", "after the last possible date")],
 )
 def test_an_incident_that_was_opened_at_no_real_time_is_a_finding(
     unsigned: Objects, holding: Holding, opened: str, told: str

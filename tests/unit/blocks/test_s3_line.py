@@ -8,7 +8,7 @@ from threading import Thread
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
-from urllib3.exceptions import ProtocolError, ReadTimeoutError
+from urllib3.exceptions import InvalidHeader, ProtocolError, ReadTimeoutError
 
 from blocks.s3_line import Line, Reader, S3Response
 
@@ -59,11 +59,17 @@ def test_an_answer_that_breaks_off_is_none(data: bytes, kept: int) -> None:
     [
         b"SSH-2.0-OpenSSH\r\n\r\n",
         b"HTTP/1.1 abc\r\n\r\n",
+        b"HTTP/1.1 \xb200\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1_1\r\n\r\nhello world",
+        b"HTTP/1.1 200 OK\r\nContent-Length: +11\r\n\r\nhello world",
+        b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nabc\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0xb\r\nhello world\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0_b\r\nhello world\r\n0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nX: " + b"x" * (1 << 17),
         b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * ((1 << 24) + 1),
     ],
@@ -119,6 +125,23 @@ def test_a_connection_is_kept_until_the_server_ends_it() -> None:
     assert [each.body for each in answers] == [b"hello world", b""] * 2
     assert len(connections) == 2
     assert requests[0] == b"GET /a?b=c HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@pytest.mark.parametrize("name", ["a", "x-amz-security-token", "authorization"])
+@pytest.mark.parametrize("end", ["\r\nEvil: 1", "\n", "\r", "\0", "\u2028"])
+def test_a_header_that_would_begin_another_is_not_sent(name: str, end: str) -> None:
+    requests = list[bytes]()
+
+    def serve(taken: socket.socket) -> None:
+        requests.append(asked(taken))
+        taken.sendall(COUNTED)
+
+    with server(serve) as line:
+        with pytest.raises(InvalidHeader, match=name) as refused:
+            line.ask("GET", "/", {"Host": "x", name: f"secret{end}"}, b"")
+        assert "secret" not in str(refused.value)
+        assert line.ask("GET", "/", {"Host": "x"}, b"").status == 200
+    assert b"".join(requests) == b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 def test_the_answer_to_a_head_has_no_body_whatever_its_length_says() -> None:

@@ -59,7 +59,7 @@ def test_the_block_decides_which_are_needed_and_else_they_do_themselves(
     small: SmallWorkload, asked: list[str] | None, needed: set[str]
 ) -> None:
     with case_of(small.block(needed=asked)) as context:
-        assert {name for name in ("logs", "disk") if module.needed(context, discover()[name])} == needed
+        assert {name for name in ("logs", "disk") if module.needed(context.workload, discover()[name])} == needed
 
 
 def test_the_reference_lists_them_in_the_order_of_volatility() -> None:

@@ -20,6 +20,7 @@ from tasks.custody.store.manifest import digest
 from tasks.custody.store.sent import Sent
 from tasks.evidence.collect import _key, collect
 from tasks.evidence.seal import check_seal, read_manifest, seal
+from tasks.incident.layout import UNPROVEN
 from tasks.runtime.context import RunContext
 from tasks.storage.offload import offload
 from tasks.storage.verify import verify
@@ -105,10 +106,10 @@ def test_the_custody_log_goes_on_when_the_disk_is_full(block: Workload, disk: Pa
         fill(disk)
         for number in range(300):
             context.log.write("something", str(number), why="x" * 500)
-        on_disk = (context.home / "custody.jsonl").read_text().splitlines()
+        on_disk = (context.directory.path / "custody.jsonl").read_text().splitlines()
         assert json.loads(on_disk[-1])["object"] == "299"
-        context.journal("a.json", list[str], ["y" * 10_000])
-        assert (context.home / "a.json").exists()
+        context.state.unproven.write(["y" * 10_000])
+        assert (context.directory.path / UNPROVEN).exists()
 
 
 def test_a_model_that_does_not_fit_is_hashed_in_place_sent_and_proven(
@@ -126,14 +127,17 @@ def test_a_model_that_does_not_fit_is_hashed_in_place_sent_and_proven(
         assert (told["files"], told["fits"], told["elsewhere"]) == (2, False, {IN_PLACE: 1})
         assert told["needed"] >= 6 * MIB
         seals = [sealed(context, evidence)]
-        item = {item["path"]: item for item in json.loads((context.folder(1) / MANIFEST).read_bytes())["items"]}[MODEL]
+        item = {
+            item["path"]: item
+            for item in json.loads((context.directory.evidence_dir(1) / MANIFEST).read_bytes())["items"]
+        }[MODEL]
         assert (item["in_place"], item["where"]) == (True, IN_PLACE)
-        assert not (context.folder(1) / MODEL).exists()
+        assert not (context.directory.evidence_dir(1) / MODEL).exists()
         receipts = offloaded(context, seals)
         assert receipts.is_complete
         assert all(receipt.proven for receipt in receipts.objects)
         key = f"incidents/{context.incident.id}/evidence/{MODEL}"
-        assert context.store.read(key) == (small.root / MODEL).read_bytes()
+        assert context.store.evidence.read(key) == (small.root / MODEL).read_bytes()
     assert not (disk / "incidents" / context.incident.id / "reserve").exists()
 
 
@@ -149,8 +153,8 @@ def test_a_file_in_place_that_changed_is_lost_and_all_the_rest_is_proven(small: 
         assert [receipt.key for receipt in lost_once(receipts.objects)] == [
             f"incidents/{context.incident.id}/evidence/{MODEL}"
         ]
-        assert context.store.head(f"incidents/{context.incident.id}/evidence/{MANIFEST}")
-        assert context.store.head(f"incidents/{context.incident.id}/evidence/{MODEL}") is None
+        assert context.store.evidence.head(f"incidents/{context.incident.id}/evidence/{MANIFEST}")
+        assert context.store.evidence.head(f"incidents/{context.incident.id}/evidence/{MODEL}") is None
         assert "lost" in {entry["action"] for entry in context.log.entries()}
         model.write_bytes(before)
         receipts = offloaded(context, seals)
@@ -191,7 +195,7 @@ def test_whatever_stands_in_its_place_is_not_read_and_hangs_nothing(
         (file,) = [file for file in evidence[0].files if file.in_place]
         if what != "gone":
             with pytest.raises(FileNotFoundError):
-                context.path_of(1, file)
+                context.directory.locate(1, file)
 
 
 def test_what_was_sent_before_it_changed_is_proven_for_good(small: SmallWorkload, block: Workload) -> None:
@@ -214,7 +218,7 @@ def test_a_store_that_fails_loses_nothing_that_is_still_there(block: Workload, m
 
         context.log.write("claimed")
         intact = made(check_seal.fn(context, seals))
-        monkeypatch.setattr(context.store, "create", refuse)
+        monkeypatch.setattr(context.store.evidence, "create", refuse)
         with pytest.raises(PermanentStoreError):
             offload.fn(context, seals, intact)
         receipts = made(verify.fn(context, seals, Sent(0, 0, "")))
@@ -228,20 +232,20 @@ def test_what_does_not_fit_goes_to_the_fallback_disk_and_is_sealed_there(block: 
     with case_of(block, MemoryStore()) as context:
         evidence = evidence_of(context, "models", "logs")
         seals = [sealed(context, evidence)]
-        (file,) = [file for file in read_manifest(context, 1).files if file.stored == MODEL]
+        (file,) = [file for file in read_manifest(context.directory, 1).files if file.stored == MODEL]
         assert Path(file.where).is_relative_to(tmp_path / "other disk")
-        assert context.path_of(1, file) == Path(file.where) / MODEL
-        assert digest(context.path_of(1, file)) == file.sha256
+        assert context.directory.locate(1, file) == Path(file.where) / MODEL
+        assert digest(context.directory.locate(1, file)) == file.sha256
         for folder in (Path(file.where), *Path(file.where).parents):
             if folder == tmp_path / "other disk":
                 break
             assert folder.stat().st_mode & 0o077 == 0
-        assert not list((context.fallback or Path()).glob("staging/*"))
+        assert not list((context.directory.fallback or Path()).glob("staging/*"))
         assert all(receipt.proven for receipt in offloaded(context, seals).objects)
-        context.path_of(1, file).write_bytes(b"forged")
+        context.directory.locate(1, file).write_bytes(b"forged")
         with pytest.raises(Tampered, match=MODEL):
             check_seal.fn(context, seals)
-        context.path_of(1, file).unlink()
+        context.directory.locate(1, file).unlink()
         with pytest.raises(Tampered, match="gone"):
             check_seal.fn(context, seals)
 
@@ -251,7 +255,7 @@ def test_a_file_that_is_planted_on_the_fallback_disk_breaks_the_seal(block: Work
     block = block.model_copy(update={"fallback_dir": tmp_path / "other disk"})
     with case_of(block) as context:
         seals = [sealed(context, evidence_of(context, "models"))]
-        fallback_volume = context.fallback_volume(1)
+        fallback_volume = context.directory.fallback_dir(1)
         assert fallback_volume
         (fallback_volume / "models/planted").write_text("x")
         with pytest.raises(Tampered, match="models/planted"):
@@ -263,7 +267,7 @@ def test_both_disks_full_leaves_it_in_place(block: Workload, tmp_path: Path) -> 
         block = block.model_copy(update={"fallback_dir": other})
         with case_of(block, MemoryStore()) as context:
             seals = [sealed(context, evidence_of(context, "models", "logs"))]
-            assert {file.where for file in read_manifest(context, 1).files} == {"", IN_PLACE}
+            assert {file.where for file in read_manifest(context.directory, 1).files} == {"", IN_PLACE}
             assert all(receipt.proven for receipt in offloaded(context, seals).objects)
         shutil.rmtree(block.evidence)
 
@@ -291,7 +295,7 @@ def test_what_we_make_ourselves_draws_on_the_reserve(block: Workload, disk: Path
         fill(disk)
         (evidence,) = evidence_of(context, "packages")
         assert evidence.outcome is Outcome.COLLECTED
-        assert (context.folder(1) / "pip_freeze.txt").exists()
+        assert (context.directory.evidence_dir(1) / "pip_freeze.txt").exists()
         seals = [sealed(context, [evidence])]
         assert made(check_seal.fn(context, seals))
 
@@ -309,7 +313,7 @@ def test_a_copy_of_an_earlier_attempt_counts_before_one_in_place(
         assert {file.where for file in third.files} == {IN_PLACE}
         ballast.unlink()
         seals = [sealed(context, [third])]
-        files = {file.stored: file for file in read_manifest(context, 1).files}
+        files = {file.stored: file for file in read_manifest(context.directory, 1).files}
         assert files["logs/train-20260101_000000.log"].where == IN_PLACE
         assert files["attempt-1/logs/train-20260101_000000.log"].sha256 == first.files[0].sha256
         assert made(check_seal.fn(context, seals))

@@ -27,7 +27,9 @@ def collected(small: SmallWorkload, collector: str, **changes: Any) -> tuple[Evi
         evidence = made(collect.fn(context, collector))
         assert isinstance(evidence, Evidence)
         return evidence, {
-            path for path in context.home.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()
+            path
+            for path in context.directory.path.rglob("*")
+            if path.is_file() and SECRET.encode() in path.read_bytes()
         }
 
 
@@ -82,8 +84,8 @@ def test_what_an_earlier_run_stored_before_it_was_to_be_withheld_is_not_sealed(
     (tmp_path / "other disk").mkdir()
     with case_of(leaky.block(fallback_dir=tmp_path / "other disk")) as context:
         collect.fn(context, "logs")
-        (fallback_volume,) = filter(None, [context.fallback_volume(1)])
-        for again in (context.folder(1) / "attempt-1" / LEAK, fallback_volume / LEAK):
+        (fallback_volume,) = filter(None, [context.directory.fallback_dir(1)])
+        for again in (context.directory.evidence_dir(1) / "attempt-1" / LEAK, fallback_volume / LEAK):
             again.parent.mkdir(parents=True)
             again.write_bytes((leaky.root / LEAK).read_bytes())
         (fallback_volume / "harmless.log").write_text("harmless\n")
@@ -92,11 +94,15 @@ def test_what_an_earlier_run_stored_before_it_was_to_be_withheld_is_not_sealed(
     with case_of(leaky.block(fallback_dir=tmp_path / "other disk", sensitive="withhold")) as context:
         evidence = made(collect.fn(context, "logs"))
         made(seal.fn(context, 1, [evidence]))
-        stored = {file.stored for file in read_manifest(context, 1).files}
+        stored = {file.stored for file in read_manifest(context.directory, 1).files}
         assert stored > {"harmless.log", "logs/train-20260101_000000.log"}
         assert not [name for name in stored if name.endswith(LEAK)]
-        assert not [path for path in context.home.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]
-        told = [json.loads(line) for line in (context.home / "custody.jsonl").read_text().splitlines()]
+        assert not [
+            path
+            for path in context.directory.path.rglob("*")
+            if path.is_file() and SECRET.encode() in path.read_bytes()
+        ]
+        told = [json.loads(line) for line in (context.directory.path / "custody.jsonl").read_text().splitlines()]
     withheld = [line for line in told if "withheld" in line.values()]
     assert len(withheld) == 3
     assert "GitHub token in line 2" in str(withheld[0])

@@ -74,8 +74,8 @@ def test_what_the_guard_has_caught_goes_on_too(small: SmallWorkload) -> None:
         engine = engine_of(run, replace(ONE, state="paused"), replace(TWO, state="paused"))
         now = datetime.now(UTC).isoformat()
         rows = [{"at": now, "container": asdict(each.identity), "stood": each is TWO} for each in (ONE, TWO)]
-        run.caught.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-        run.caught.chmod(0o600)
+        run.cordon_files.caught.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+        run.cordon_files.caught.chmod(0o600)
         result = thawed(run)
     assert (result.thawed, result.stood) == ((f"container {ONE.id[:12]}",), (f"container {TWO.id[:12]}",))
     assert [each.state for each in engine.there.values()] == ["running", "paused"]

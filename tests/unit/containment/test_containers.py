@@ -12,14 +12,12 @@ from tasks.containment.containers import (
     freeze_containers,
     kept_config,
     living_containers,
-    stop_container,
-    stop_containers,
     stopped_containers,
 )
+from tasks.containment.stop_containers import stop_container, stop_containers
 from tasks.custody.containment.container import ContainerIdentity
 from tasks.custody.containment.ends import End
 from tasks.custody.errors import EngineError
-from tasks.incident.layout import STOPPING_CONTAINERS
 from tasks.runtime.context import RunContext
 from tests.support.memory_engine import ASKED, Hook, container, engine_of, obey
 from tests.support.run_context import case_of
@@ -56,7 +54,7 @@ def test_paused_asked_and_ended_each_with_a_receipt(run: RunContext) -> None:
     assert [[name for name, _ in each.signals] for each in receipts] == [["SIGTERM"]] * 2
     assert all(each.gone_at for each in receipts)
     assert sorted(act for act in engine.acts if act[0] == "forbid restart") == [("forbid restart", TWO.id)]
-    assert kept_config(run, second.identity)["Restart"] == "always"
+    assert kept_config(run.directory.path, second.identity)["Restart"] == "always"
     assert living_containers(run) == ()
 
 
@@ -74,7 +72,7 @@ def test_one_that_is_deaf_is_killed_and_one_that_removes_itself_is_removed(run: 
 
 
 def test_under_policy_kill_nothing_is_asked(run: RunContext) -> None:
-    run.policy = "kill"
+    run.run = replace(run.run, policy="kill")
     engine = engine_of(run, ONE)
     freeze_containers(run)
     (receipt,) = stop_containers(run)
@@ -89,7 +87,7 @@ def test_one_that_the_engine_cannot_end_survives_and_is_ended_by_the_next_run(ru
     (receipt,) = stop_containers(run)
     assert (receipt.end, receipt.gone_at, receipt.signals) == (End.SURVIVED, None, ())
     assert "an answer" in receipt.reason
-    assert stopped_containers(run) == {}
+    assert stopped_containers(run.state) == {}
     assert living_containers(run) == (f"{ONE.summary} is paused ({ASKED[0]})",)
     engine.before = obey
     (again,) = stop_containers(run)
@@ -117,12 +115,12 @@ def test_one_that_has_ended_by_itself_is_gone_unless_a_run_was_ending_it(run: Ru
     engine = engine_of(run, ONE)
     freeze_containers(run)
     if begun:
-        run.journal(STOPPING_CONTAINERS, list[ContainerIdentity], [ONE.identity])
+        run.state.stopping_containers.write([ONE.identity])
     engine.end(ONE.id, 4)
     (receipt,) = stop_containers(run)
     assert (receipt.end, receipt.exit_code, receipt.gone_at) == (End.STOPPED if begun else End.GONE, 4, None)
     assert ("a run that died was stopping it" in receipt.reason) is begun
-    assert run.journal(STOPPING_CONTAINERS, list[ContainerIdentity]) == []
+    assert run.state.stopping_containers.read() == []
 
 
 def test_nobody_is_said_to_have_begun_an_end_unless_it_is_told(run: RunContext) -> None:
@@ -202,7 +200,7 @@ def test_a_configuration_is_kept_as_it_was_at_the_first_look(run: RunContext) ->
     freeze_containers(run)
     engine.change(ONE.id, restart="no", state="running")
     freeze_containers(run)
-    (path,) = run.home.glob("container-*.json")
+    (path,) = run.directory.path.glob("container-*.json")
     assert json.loads(path.read_text())["Restart"] == "always"
     assert path.stat().st_mode & 0o777 == 0o600
 

@@ -13,7 +13,7 @@ import pytest
 from tasks.adapters.guard_config import GuardConfig
 from tasks.containment import cordon as steps
 from tasks.containment import cordon_trial
-from tasks.containment.cordon import caught, hold
+from tasks.containment.cordon import caught, guard_of, hold
 from tasks.containment.cordon_trial import challenge
 from tasks.containment.thaw import thaw
 from tasks.containment.uncordon import uncordon
@@ -96,30 +96,30 @@ LAUNCHER = process(9, ("launch",))
 @pytest.fixture
 def run(small: SmallWorkload) -> Iterator[RunContext]:
     with case_of(small.block(training_command=["launch"], training_refused=[7])) as context:
-        context.host = GuardedHost()
+        context.adapters.host = GuardedHost()
         yield context
 
 
 def host_of(run: RunContext) -> GuardedHost:
-    assert isinstance(run.host, GuardedHost)
-    return run.host
+    assert isinstance(run.adapters.host, GuardedHost)
+    return run.adapters.host
 
 
 def write(run: RunContext, *rows: dict[str, Any]) -> None:
-    run.caught.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    run.cordon_files.caught.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
 
 
 def test_a_guard_with_other_orders_is_relieved_and_waited_for(run: RunContext) -> None:
     hold(run, "why")
     assert host_of(run).acts == [f"SIGTERM {OLD.pid}", f"wait {OLD.pid}"]
-    assert run.guard == NEW.identity
+    assert guard_of(run.adapters.host, run.cordon_files.marker) == NEW.identity
 
 
 def test_who_was_caught_when_the_incident_was_opened_or_later_counts(run: RunContext) -> None:
     opened = run.incident.opened_at
     times = [opened - timedelta(microseconds=1), opened, opened + timedelta(microseconds=1)]
     write(run, *({"at": at.isoformat(), "number": number} for number, at in enumerate(times)), {"at": "never"}, {})
-    assert [row["number"] for row in caught(run)] == [1, 2]
+    assert [row["number"] for row in caught(run.cordon_files, run.incident.opened_at)] == [1, 2]
 
 
 @pytest.mark.parametrize(
@@ -132,18 +132,20 @@ def test_uncordon_ends_whom_the_guard_has_caught_and_nobody_who_ran_before_it(
     left: bool,  # noqa: FBT001
 ) -> None:
     since = 50
-    who = replace(process(3, TRAINING, cwd=str(run.root), state="T"), identity=Identity(process(3).pid, since + after))
-    run.host = GuardedHost(who)
-    run.marker.write_text(json.dumps({"pid": OLD.pid, "start": since}))
+    who = replace(
+        process(3, TRAINING, cwd=str(run.directory.root), state="T"), identity=Identity(process(3).pid, since + after)
+    )
+    run.adapters.host = GuardedHost(who)
+    run.cordon_files.marker.write_text(json.dumps({"pid": OLD.pid, "start": since}))
     write(run, {"at": "now", "identity": {"pid": who.pid, "start": since + after}, "command": "train"})
-    result = uncordon(run.host, run.scheduler, run.workload, run.log)
+    result = uncordon(run.adapters.host, run.adapters.scheduler, run.workload, run.log)
     assert (bool(result.ended), bool(result.left)) == (ended, left)
-    assert ((who.pid, SIGKILL) in run.host.sent) is ended
+    assert ((who.pid, SIGKILL) in run.adapters.host.sent) is ended
 
 
 def test_a_guard_whose_marker_no_disk_has_taken_is_gone_before_anybody_is_thawed(run: RunContext) -> None:
     host = host_of(run)
-    stopped = process(3, TRAINING, cwd=str(run.root), state="T")
+    stopped = process(3, TRAINING, cwd=str(run.directory.root), state="T")
     host.processes[stopped.pid] = stopped
     write(run, {"at": run.incident.opened_at.isoformat(), "identity": {"pid": stopped.pid, "start": 3}})
     result = made(thaw.fn(run))
@@ -152,15 +154,15 @@ def test_a_guard_whose_marker_no_disk_has_taken_is_gone_before_anybody_is_thawed
 
 
 def test_what_a_start_that_died_has_frozen_is_let_go_and_forgotten(run: RunContext) -> None:
-    one, gone = process(3, TRAINING, cwd=str(run.root), state="T"), process(4)
+    one, gone = process(3, TRAINING, cwd=str(run.directory.root), state="T"), process(4)
     host_of(run).processes[one.pid] = one
     rows = [{"pid": each.pid, "start": each.identity.start, "at": "2026-01-02T03:04:05+00:00"} for each in (one, gone)]
-    run.early.write_text(json.dumps(rows))
-    run.early.chmod(0o644)
+    run.cordon_files.early.write_text(json.dumps(rows))
+    run.cordon_files.early.chmod(0o644)
     result = made(thaw.fn(run))
     assert (result.thawed, result.gone) == ((f"process {one.pid}",), ())
     assert (one.pid, SIGCONT) in host_of(run).sent
-    assert not run.early.exists()
+    assert not run.cordon_files.early.exists()
 
 
 def test_a_stranger_that_a_file_of_ours_names_is_not_let_go(run: RunContext) -> None:

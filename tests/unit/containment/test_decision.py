@@ -8,6 +8,7 @@ import pytest
 
 from tasks.containment import decision
 from tasks.containment.decision import thaw_decided
+from tasks.custody.incident import question
 from tasks.custody.incident.question import question_of
 from tasks.runtime.context import RunContext
 from tests.support.run_context import case_of
@@ -34,7 +35,7 @@ def test_an_answer_is_followed_and_holds_for_the_next_run(
         keepers = answers(monkeypatch, said(word))
         assert thaw_decided(run, []) is (word == "thaw")
         assert len(keepers) == 1
-        (told,) = run.notes
+        (told,) = question.answers(run.log.entries())
         assert "a person said so" in told
         answers(monkeypatch, said("stop" if word == "thaw" else "thaw"))
         assert thaw_decided(run, []) is (word == "thaw")

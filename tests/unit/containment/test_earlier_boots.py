@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 def keep(context: RunContext, name: str, kind: type[T], *rows: T, boot: str = BOOT) -> None:
     """As a run of that boot would."""
-    path = context.home / of_boot(name, boot)
+    path = context.directory.path / of_boot(name, boot)
     path.write_bytes(TypeAdapter(list[kind]).dump_json(list(rows)))  # type: ignore[valid-type]
 
 
@@ -41,7 +41,7 @@ def stopped(end: End, signals: Signals) -> Stopped:
 
 
 def told(context: RunContext) -> tuple[Freeze, Stop]:
-    freeze, stop = with_earlier_boots(context, Freeze(AT, (), settled=True), Stop(AT, ()))
+    freeze, stop = with_earlier_boots(context.state, Freeze(AT, (), settled=True), Stop(AT, ()))
     assert freeze
     assert stop
     return freeze, stop
@@ -86,8 +86,8 @@ def test_all_boots_are_told_and_this_one_last(small: SmallWorkload) -> None:
     with case_of(small.block()) as context:
         for boot in ("11111111", "22222222"):
             keep(context, FROZEN, Frozen, frozen(), boot=boot)
-        context.journal(FROZEN, list[Frozen], [frozen()])
-        freeze, stop = with_earlier_boots(context, Freeze(AT, (frozen(),), settled=True), Stop(AT, (here,)))
+        context.state.frozen.write([frozen()])
+        freeze, stop = with_earlier_boots(context.state, Freeze(AT, (frozen(),), settled=True), Stop(AT, (here,)))
     assert freeze == Freeze(AT, (frozen(),) * 3, settled=True)
     assert stop
     assert [each.end for each in stop.processes] == [End.REBOOT, End.REBOOT, End.STOPPED]
@@ -109,11 +109,11 @@ def test_containers_of_an_earlier_boot(small: SmallWorkload) -> None:
 
 def test_a_reboot_is_noted_once(small: SmallWorkload) -> None:
     with case_of(small.block()) as context:
-        note_reboots(context)
+        note_reboots(context.state, context.log)
         keep(context, FROZEN, Frozen, frozen(), frozen(who=Identity(8, 80)))
         keep(context, STOPPED, Stopped, stopped(End.KILLED, KILLED))
-        note_reboots(context)
-        note_reboots(context)
+        note_reboots(context.state, context.log)
+        note_reboots(context.state, context.log)
         (entry,) = [entry for entry in context.log.entries() if entry["action"] == "rebooted"]
     assert (entry["object"], entry["result"]) == (BOOT, "1 of 2 had no receipt of their end in the boot before")
 
@@ -125,9 +125,9 @@ def test_a_journal_that_cannot_be_believed_is_told_and_left_out(
     with case_of(small.block()) as context:
         keep(context, FROZEN, Frozen, frozen())
         if damage == "torn":
-            (context.home / of_boot(FROZEN, BOOT)).write_bytes(b"[{")
+            (context.directory.path / of_boot(FROZEN, BOOT)).write_bytes(b"[{")
         else:
-            context.home.chmod(0o777)
+            context.directory.path.chmod(0o777)
         assert told(context) == (Freeze(AT, (), settled=True), Stop(AT, ()))
-        context.home.chmod(0o700)
+        context.directory.path.chmod(0o700)
     assert of_boot(FROZEN, BOOT) in caplog.text

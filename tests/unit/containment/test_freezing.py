@@ -16,7 +16,6 @@ from tasks.custody.containment.membership import Member
 from tasks.custody.containment.process import Identity, Process
 from tasks.custody.containment.receipt import Freeze
 from tasks.custody.errors import EngineError
-from tasks.incident.layout import SINCE
 from tasks.runtime.context import RunContext
 from tests.support.memory_engine import ASKED, container, engine_of
 from tests.support.paper_clock import PaperClock
@@ -57,17 +56,17 @@ class LookedAt(PaperHost):
 @pytest.fixture
 def run(small: SmallWorkload) -> Iterator[RunContext]:
     with case_of(small.block()) as context:
-        context.host = LookedAt()
+        context.adapters.host = LookedAt()
         yield context
 
 
 def host_of(run: RunContext) -> LookedAt:
-    assert isinstance(run.host, LookedAt)
-    return run.host
+    assert isinstance(run.adapters.host, LookedAt)
+    return run.adapters.host
 
 
 def add(run: RunContext, number: int, **about: Any) -> Process:
-    one = process(number, TRAINING, cwd=str(run.root), **about)
+    one = process(number, TRAINING, cwd=str(run.directory.root), **about)
     host_of(run).processes[one.pid] = one
     return one
 
@@ -89,7 +88,7 @@ def test_who_runs_is_stopped_and_two_looks_are_enough(run: RunContext, monkeypat
         (two.identity, True, ""),
     ]
     assert all(each.frozen_at for each in result.processes)
-    assert {each.state for each in run.host.snapshot().values()} == {"T"}
+    assert {each.state for each in run.adapters.host.snapshot().values()} == {"T"}
     assert [number for _, number in host_of(run).sent] == [SIGSTOP, SIGSTOP]
     assert catches == []
     assert result.waiting == ()
@@ -119,7 +118,7 @@ def test_one_that_may_not_be_stopped_is_written_down_with_the_reason(run: RunCon
     host_of(run).denied = {one.pid}
     (told,) = frozen(run).processes
     assert (told.denied, told.frozen_at) == ("SIGSTOP denied, it belongs to user 77", None)
-    assert load_frozen(run)[one.identity].denied
+    assert load_frozen(run.state)[one.identity].denied
 
 
 def test_one_in_an_uninterruptible_wait_is_named(run: RunContext, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,7 +135,7 @@ def test_when_the_first_was_frozen_is_kept_by_later_runs(run: RunContext, monkey
     for now in (500, 900):
         monkeypatch.setattr(steps, "ticks", lambda now=now: now)
         frozen(run)
-    assert run.journal(SINCE, int) == 500
+    assert run.state.since.read() == 500
 
 
 def test_what_we_have_frozen_does_not_stand_by_itself_in_a_later_run(run: RunContext) -> None:
@@ -163,7 +162,7 @@ def test_the_early_freeze_counts_if_what_it_stopped_still_stands(
 
 def test_how_it_stands_if_the_engine_cannot_be_asked(small: SmallWorkload) -> None:
     with case_of(small.block(containers=ASKED)) as run:
-        run.host = LookedAt()
+        run.adapters.host = LookedAt()
         engine = engine_of(run, container(1))
         add(run, 1)
         frozen(run)

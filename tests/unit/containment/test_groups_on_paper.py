@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from tasks.containment.control_groups import Groups, release_groups
+from tasks.containment.control_groups import Groups
+from tasks.containment.release_groups import release_groups
 from tasks.custody.containment.groups import Held, Way, name_of
 from tasks.custody.containment.process import Process
-from tasks.incident.layout import GROUPS, SINCE
+from tasks.incident.layout import GROUPS
 from tasks.runtime.context import RunContext
 from tests.support.paper_host import PaperGroup, PaperHost, process
 from tests.support.run_context import INCIDENT, case_of
@@ -41,17 +42,17 @@ class Busy(PaperHost):
 @pytest.fixture
 def run(small: SmallWorkload) -> Iterator[RunContext]:
     with case_of(small.block(units=["api.service"])) as context:
-        context.host = Busy()
+        context.adapters.host = Busy()
         yield context
 
 
 def host_of(run: RunContext) -> Busy:
-    assert isinstance(run.host, Busy)
-    return run.host
+    assert isinstance(run.adapters.host, Busy)
+    return run.adapters.host
 
 
 def add(run: RunContext, number: int, group: str = HOME, **about: Any) -> Process:
-    one = process(number, TRAINING, cwd=str(run.root), cgroup=f"0::{group}\n", **about)
+    one = process(number, TRAINING, cwd=str(run.directory.root), cgroup=f"0::{group}\n", **about)
     host_of(run).processes[one.pid] = one
     group_of(run, group).there = True
     return one
@@ -64,7 +65,7 @@ def group_of(run: RunContext, path: str) -> PaperGroup:
 
 
 def own(run: RunContext) -> str:
-    return f"/{name_of(INCIDENT, run.home)}"
+    return f"/{name_of(INCIDENT, run.directory.path)}"
 
 
 def where(run: RunContext) -> list[str]:
@@ -72,7 +73,7 @@ def where(run: RunContext) -> list[str]:
 
 
 def rows(run: RunContext) -> list[Held]:
-    return run.journal(GROUPS, list[Held]) or []
+    return run.state.groups.read()
 
 
 def test_each_is_moved_in_and_the_journal_says_from_where(run: RunContext) -> None:
@@ -160,11 +161,11 @@ def test_everybody_goes_back_and_who_was_born_here_goes_where_its_parent_came_fr
     born = add(run, 3, own(run), parent=two.pid)
     orphan = add(run, 4, own(run))
     Groups(run).freeze()
-    assert release_groups(run.host, run.workload) == ()
+    assert release_groups(run.adapters.host, run.workload) == ()
     assert where(run) == [HOME, OTHER, OTHER, HOME]
     assert not group_of(run, own(run)).there
     assert not group_of(run, own(run)).frozen
-    assert not list(run.home.glob(GROUPS))
+    assert not list(run.directory.path.glob(GROUPS))
     assert {born.pid, orphan.pid} <= host_of(run).processes.keys()
 
 
@@ -172,7 +173,7 @@ def test_who_cannot_go_back_is_named_and_the_group_stays_written_down_only_while
     one = add(run, 1)
     Groups(run).move([one])
     group_of(run, HOME).refused = {one.pid: "no such group"}
-    first, second = release_groups(run.host, run.workload)
+    first, second = release_groups(run.adapters.host, run.workload)
     assert first.startswith(f"process {one.pid} stays in {own(run)}: no such group.")
     assert second == f"{own(run)}: Device or resource busy"
     assert not group_of(run, own(run)).frozen
@@ -181,23 +182,23 @@ def test_who_cannot_go_back_is_named_and_the_group_stays_written_down_only_while
 def test_a_group_of_members_alone_is_frozen_where_it_is_and_let_go(run: RunContext) -> None:
     one = add(run, 1, "/of.its/own")
     groups = Groups(run)
-    assert groups.hold_in_place(run.host.snapshot())
+    assert groups.hold_in_place(run.adapters.host.snapshot())
     assert group_of(run, "/of.its/own").frozen
     assert rows(run) == [Held("/of.its/own")]
     assert groups.way(one) is Way.IN_PLACE
-    assert not groups.hold_in_place(run.host.snapshot())
-    assert release_groups(run.host, run.workload) == ()
+    assert not groups.hold_in_place(run.adapters.host.snapshot())
+    assert release_groups(run.adapters.host, run.workload) == ()
     assert not group_of(run, "/of.its/own").frozen
     assert group_of(run, "/of.its/own").there
 
 
 def test_rows_that_name_nobody_are_read_as_groups(run: RunContext) -> None:
     one = add(run, 1, own(run))
-    path = run.home / GROUPS
+    path = run.directory.path / GROUPS
     path.write_text(json.dumps([{"group": own(run)}, {"group": HOME, "identity": {"pid": one.pid, "start": 1}}]))
     path.chmod(0o600)
     group_of(run, own(run)).there = True
-    assert release_groups(run.host, run.workload) == ()
+    assert release_groups(run.adapters.host, run.workload) == ()
     assert where(run) == [HOME]
 
 
@@ -211,14 +212,18 @@ def test_who_still_runs_is_caught_and_held(run: RunContext) -> None:
 
 
 def test_who_was_started_by_hand_is_not_caught_as_a_suspect_and_who_was_not_is(run: RunContext) -> None:
-    run.journal(SINCE, int, 1)
+    run.state.since.write(1)
     for shell, caught in ((("bash",), False), (("bash", "-c", "count"), True)):
-        about: dict[str, Any] = {"executable": "/usr/bin/bash", "cwd": str(run.root), "cgroup": f"0::{HOME}\n"}
+        about: dict[str, Any] = {
+            "executable": "/usr/bin/bash",
+            "cwd": str(run.directory.root),
+            "cgroup": f"0::{HOME}\n",
+        }
         above = process(10, shell, **about)
         host_of(run).processes = {above.pid: above}
         groups = Groups(run)
         groups.with_suspects = True
-        found: dict[str, Any] = {"executable": "/usr/bin/wc", "cwd": str(run.root), "cgroup": f"0::{HOME}\n"}
-        newest = groups._newest(run.host.snapshot())
+        found: dict[str, Any] = {"executable": "/usr/bin/wc", "cwd": str(run.directory.root), "cgroup": f"0::{HOME}\n"}
+        newest = groups._newest(run.adapters.host.snapshot())
         host_of(run).new = [process(11, ("wc", "-l"), above.pid, **found)]
         assert bool(newest()) is caught

@@ -41,7 +41,7 @@ class PaperScheduler:
 
 def server_of(run: RunContext) -> PaperScheduler:
     scheduler = PaperScheduler(nightly=False, stopped=True)
-    run.scheduler = cast("Scheduler", scheduler)
+    run.adapters.scheduler = cast("Scheduler", scheduler)
     return scheduler
 
 
@@ -51,14 +51,14 @@ def test_what_ran_is_paused_and_resumed_and_what_stood_before_stays(small: Small
         made = pause_named(run)
         assert (made.is_complete, made.before) == (True, (STOPPED,))
         assert server.paused == {NIGHTLY: True, STOPPED: True}
-        assert read_prior(run.marker) == {NIGHTLY: False, STOPPED: True}
+        assert read_prior(run.cordon_files.marker) == {NIGHTLY: False, STOPPED: True}
         assert pause_named(run) == made
-        assert read_prior(run.marker) == {NIGHTLY: False, STOPPED: True}
-        released = resume(run.scheduler, run.marker)
+        assert read_prior(run.cordon_files.marker) == {NIGHTLY: False, STOPPED: True}
+        released = resume(run.adapters.scheduler, run.cordon_files.marker)
         assert (released.is_complete, released.kept) == (True, (STOPPED,))
         assert server.paused == {NIGHTLY: False, STOPPED: True}
-        assert not run.marker.with_name(PRIOR).exists()
-        assert resume(run.scheduler, run.marker).states == ()
+        assert not run.cordon_files.marker.with_name(PRIOR).exists()
+        assert resume(run.adapters.scheduler, run.cordon_files.marker).states == ()
 
 
 def test_what_could_not_be_paused_or_resumed_is_told_and_stays_written_down(small: SmallWorkload) -> None:
@@ -67,8 +67,8 @@ def test_what_could_not_be_paused_or_resumed_is_told_and_stays_written_down(smal
         server.deaf = {NIGHTLY}
         assert pause_named(run).open == ("work pool nightly is not paused: the server says so",)
         server.paused[NIGHTLY] = True
-        assert not resume(run.scheduler, run.marker).is_complete
-        assert read_prior(run.marker) == {NIGHTLY: False}
+        assert not resume(run.adapters.scheduler, run.cordon_files.marker).is_complete
+        assert read_prior(run.cordon_files.marker) == {NIGHTLY: False}
 
 
 def test_a_disk_that_takes_no_list_is_told_and_pauses_all_the_same(
@@ -76,7 +76,7 @@ def test_a_disk_that_takes_no_list_is_told_and_pauses_all_the_same(
 ) -> None:
     with case_of(small.block(pause_pools=POOLS)) as run:
         server = server_of(run)
-        run.marker.with_name(PRIOR).mkdir()
+        run.cordon_files.marker.with_name(PRIOR).mkdir()
         assert pause_named(run).is_complete
         assert server.paused[NIGHTLY]
     assert "could not be kept on disk" in caplog.text

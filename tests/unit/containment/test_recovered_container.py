@@ -61,7 +61,7 @@ def recovery(small: SmallWorkload, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     monkeypatch.setattr("tasks.recovery.container_api.kept_config", lambda *_: KEPT)
     with case_of(small.block()) as context:
         engine = MakingEngine()
-        context.engine = cast("Engine", engine)
+        context.adapters.engine = cast("Engine", engine)
         yield ContainerApi(context, WAS), engine
 
 

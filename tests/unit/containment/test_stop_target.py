@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tasks.containment.stop import StopTarget
+from tasks.containment.stop_target import StopTarget
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.process import Identity
 from tasks.custody.containment.receipt import Stopped

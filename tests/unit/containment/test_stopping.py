@@ -16,7 +16,6 @@ from tasks.custody.containment.ends import End
 from tasks.custody.containment.groups import Way
 from tasks.custody.containment.process import Identity, Masks, Process
 from tasks.custody.containment.receipt import Frozen
-from tasks.incident.layout import FROZEN, STOPPING_UNITS
 from tasks.runtime.context import RunContext
 from tests.support.paper_host import PaperGroup, PaperHost, PaperSystemd, process
 from tests.support.run_context import case_of
@@ -31,17 +30,17 @@ CGROUP = f"0::/system.slice/{UNIT}\n"
 @pytest.fixture
 def run(small: SmallWorkload) -> Iterator[RunContext]:
     with case_of(small.block(units=[UNIT], grace_seconds=0.1)) as context:
-        context.host = PaperHost()
+        context.adapters.host = PaperHost()
         yield context
 
 
 def host_of(run: RunContext) -> PaperHost:
-    assert isinstance(run.host, PaperHost)
-    return run.host
+    assert isinstance(run.adapters.host, PaperHost)
+    return run.adapters.host
 
 
 def add(run: RunContext, number: int, parent: int = 1, **about: Any) -> Process:
-    made = process(number, TRAINING, parent, **{"cwd": str(run.root), "state": "T", **about})
+    made = process(number, TRAINING, parent, **{"cwd": str(run.directory.root), "state": "T", **about})
     host_of(run).processes[made.pid] = made
     return made
 
@@ -49,7 +48,7 @@ def add(run: RunContext, number: int, parent: int = 1, **about: Any) -> Process:
 def stopping(run: RunContext, *frozen: Process) -> Stopping:
     at = run.incident.opened_at
     rows = [Frozen(each.identity, "training", "train", 0, at, at) for each in frozen]
-    return Stopping(run, rows, Kin(run.host, [each.identity for each in rows]))
+    return Stopping(run, rows, Kin(run.adapters.host, [each.identity for each in rows]))
 
 
 def sent(run: RunContext, who: Process) -> list[Signals]:
@@ -61,11 +60,11 @@ def before(run: RunContext, monkeypatch: pytest.MonkeyPatch, act: Callable[[Iden
     obey = host_of(run).signal
 
     def signal(identity: Identity, number: Signals) -> None:
-        if run.host.get_process(identity):
+        if run.adapters.host.get_process(identity):
             act(identity, number)
         obey(identity, number)
 
-    monkeypatch.setattr(run.host, "signal", signal)
+    monkeypatch.setattr(run.adapters.host, "signal", signal)
 
 
 def test_asked_thawed_and_killed_each_announced_before(run: RunContext, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,7 +73,7 @@ def test_asked_thawed_and_killed_each_announced_before(run: RunContext, monkeypa
     before(
         run,
         monkeypatch,
-        lambda who, _: announced.append(tuple(name for name, _ in load_announced(run)[who].signals)),
+        lambda who, _: announced.append(tuple(name for name, _ in load_announced(run.state)[who].signals)),
     )
     host_of(run).processes[deaf.pid] = deaf
     made = stopping(run, one, deaf)
@@ -153,7 +152,7 @@ def test_what_systemd_is_asked_to_stop_is_sent_no_signal_but_its_thaw(run: RunCo
     made = stopping(run, one, other)
     made.hold()
     made.ask_systemd()
-    assert made.units == {UNIT}
+    assert made.asked == {UNIT}
     assert [name for name, _ in made.targets[one.identity].sent] == [ASKED]
     made.ask()
     assert sent(run, one) == [SIGCONT]
@@ -166,20 +165,20 @@ def test_the_guard_is_told_of_a_units_own_commands_for_its_end_and_of_nobody_els
     made = stopping(run, one)
     made.hold()
     made.ask_systemd()
-    assert run.journal(STOPPING_UNITS, list[Identity]) is None
+    assert not run.state.stopping_units.path.exists()
     helper, other = add(run, 2, one.pid, state="S", cgroup=CGROUP), add(run, 3, one.pid, state="S")
     made._take_in_newcomers()
-    assert run.journal(STOPPING_UNITS, list[Identity]) == [helper.identity]
+    assert run.state.stopping_units.read() == [helper.identity]
     assert (sent(run, helper), sent(run, other)) == ([], [SIGSTOP])
     del host_of(run).processes[helper.pid]
     made._take_in_newcomers()
-    assert run.journal(STOPPING_UNITS, list[Identity]) == []
+    assert run.state.stopping_units.read() == []
 
 
 def test_under_policy_kill_a_units_main_process_stands_until_systemd_has_thawed_it(
     run: RunContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run.policy = "kill"
+    run.run = replace(run.run, policy="kill")
     main, worker = add(run, 1, cgroup=CGROUP), add(run, 2, cgroup=CGROUP)
     host_of(run).systemd = systemd = PaperSystemd(api={**RUNS, "MainPID": str(main.pid)})
     order = list[tuple[str, int] | str]()
@@ -226,10 +225,10 @@ def test_who_survives_is_announced_to_the_next_run_and_nobody_else(
     one, immortal = add(run, 1), add(run, 2)
     at = run.incident.opened_at
     rows = [Frozen(each.identity, "training", "train", 0, at, at) for each in (one, immortal)]
-    run.journal(FROZEN, list[Frozen], rows)
+    run.state.frozen.write(rows)
     before(run, monkeypatch, lambda who, _: deny() if who == immortal.identity else None)
     steps.stop.fn(run)
-    assert set(load_announced(run)) == {immortal.identity}
+    assert set(load_announced(run.state)) == {immortal.identity}
 
 
 def deny() -> None:

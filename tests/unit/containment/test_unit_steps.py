@@ -1,17 +1,11 @@
 """What systemd is told of a workload's units, what of their answers counts, and what a person is told of a refusal."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import pytest
 
-from tasks.containment.units import (
-    freeze_units,
-    kill_units,
-    main_processes,
-    standing_units,
-    stop_units,
-    thaw_units,
-)
+from tasks.containment.units import Units, standing_units
 from tasks.custody.models.contract import models_named
 from tasks.recovery.unit_api import UnitApi
 from tasks.runtime.context import RunContext
@@ -28,29 +22,30 @@ UNIT = "api.service"
 @pytest.fixture
 def run(small: SmallWorkload) -> Iterator[RunContext]:
     with case_of(small.block(units=[UNIT])) as context:
-        context.host = PaperHost()
+        context.adapters.host = PaperHost()
         yield context
 
 
 def systemd_of(run: RunContext, about: Mapping[str, str]) -> PaperSystemd:
-    assert isinstance(run.host, PaperHost)
-    run.host.systemd = made = PaperSystemd(api=about)
+    assert isinstance(run.adapters.host, PaperHost)
+    run.adapters.host.systemd = made = PaperSystemd(api=about)
     return made
 
 
 def test_what_runs_is_thawed_and_asked_to_stop_and_counts_as_asked(run: RunContext) -> None:
     systemd = systemd_of(run, {**RUNS, "TriggeredBy": "api.socket api.timer"})
-    assert stop_units(run) == {UNIT}
+    assert Units(run).stop() == {UNIT}
     assert systemd.told == [("thaw", UNIT), ("stop", "api.socket"), ("stop", UNIT)]
-    assert stop_units(run) == frozenset()
+    assert Units(run).stop() == frozenset()
 
 
 def test_what_systemd_refuses_to_stop_does_not_count_as_asked_and_is_told(
     run: RunContext, caplog: pytest.LogCaptureFixture
 ) -> None:
     systemd_of(run, RUNS).failing = {"stop"}
-    assert stop_units(run) == frozenset()
-    (told,) = run.notes
+    units = Units(run)
+    assert units.stop() == frozenset()
+    (told,) = units.warnings
     assert told.startswith(f"expected systemd to stop {UNIT}; got: stop failed.")
     assert told in caplog.text
 
@@ -64,20 +59,20 @@ def test_the_environment_of_a_unit_may_name_its_model(run: RunContext) -> None:
 
 
 def test_under_policy_kill_nothing_is_thawed_or_asked(run: RunContext) -> None:
-    run.policy = "kill"
+    run.run = replace(run.run, policy="kill")
     systemd = systemd_of(run, RUNS)
-    assert stop_units(run) == frozenset()
+    assert Units(run).stop() == frozenset()
     assert systemd.told == []
 
 
 def test_only_what_may_live_is_frozen_and_thawed(run: RunContext) -> None:
     systemd = systemd_of(run, RUNS)
-    freeze_units(run)
-    thaw_units(run)
+    Units(run).freeze()
+    Units(run).thaw()
     assert systemd.told == [("freeze", UNIT), ("thaw", UNIT)]
     systemd = systemd_of(run, DOWN)
-    freeze_units(run)
-    thaw_units(run)
+    Units(run).freeze()
+    Units(run).thaw()
     assert systemd.told == []
 
 
@@ -85,30 +80,32 @@ def test_only_what_may_live_is_frozen_and_thawed(run: RunContext) -> None:
 def test_by_whose_end_a_unit_ends(run: RunContext, main: str, expected: int) -> None:
     first, second, dead = (process(number, cgroup=CGROUP) for number in (1, 2, 3))
     other = process(4, cgroup="0::/system.slice/other.service\n")
-    run.host = PaperHost(first, second, other)
+    run.adapters.host = PaperHost(first, second, other)
     pid = {"2": second.pid, "9": dead.pid}.get(main, 0)
     systemd_of(run, {**RUNS, "MainPID": str(pid) if main else ""})
-    assert main_processes(run, run.host.snapshot()) == {first.pid if expected == 1 else second.pid}
+    assert Units(run).main_processes(run.adapters.host.snapshot()) == {first.pid if expected == 1 else second.pid}
 
 
 def test_a_unit_of_which_a_zombie_alone_is_left_has_no_main_process(run: RunContext) -> None:
-    run.host = PaperHost(process(1, cgroup=CGROUP, state="Z"))
+    run.adapters.host = PaperHost(process(1, cgroup=CGROUP, state="Z"))
     systemd_of(run, RUNS)
-    assert main_processes(run, run.host.snapshot()) == frozenset()
+    assert Units(run).main_processes(run.adapters.host.snapshot()) == frozenset()
 
 
 def test_what_outlives_the_signals_is_killed_and_what_waits_for_its_restart_is_stopped(run: RunContext) -> None:
     systemd = systemd_of(run, RUNS)
-    kill_units(run)
+    Units(run).kill()
     assert systemd.told == [("kill", UNIT)]
     systemd = systemd_of(run, {"ActiveState": "activating", "SubState": "auto-restart"})
-    kill_units(run)
+    Units(run).kill()
     assert systemd.told == [("stop", UNIT)]
 
 
 def test_what_systemd_does_not_call_down_stands(run: RunContext) -> None:
     systemd_of(run, RUNS)
-    assert standing_units(run) == (f"systemd unit {UNIT} is active (running); stop it: systemctl stop {UNIT}",)
+    assert standing_units(run.adapters.host.systemd, [UNIT]) == (
+        f"systemd unit {UNIT} is active (running); stop it: systemctl stop {UNIT}",
+    )
     for about in (DOWN, {"ActiveState": "active", "SubState": "exited"}):
         systemd_of(run, about)
-        assert standing_units(run) == ()
+        assert standing_units(run.adapters.host.systemd, [UNIT]) == ()

@@ -2,22 +2,22 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from signal import SIGKILL, SIGSTOP, Signals
 
 import pytest
 
 from tasks.containment import watch as steps
 from tasks.containment.freeze import load_returned
-from tasks.containment.watch import Watching
+from tasks.containment.watch import Watching, watch
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.process import Identity, Process
-from tasks.custody.containment.receipt import Frozen, Returned
+from tasks.custody.containment.receipt import Frozen, Returned, Stop
 from tasks.custody.containment.source import Source
-from tasks.incident.layout import FROZEN, RETURNED
 from tasks.runtime.context import RunContext
 from tests.support.paper_clock import PaperClock
 from tests.support.paper_host import PaperHost, process
-from tests.support.run_context import case_of
+from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload
 
 KEEPER = process(1, ("/usr/bin/keeper", "--serve"))
@@ -28,23 +28,23 @@ TRAINING = ("venv/bin/python", "-u", "src/train.py", "--dataset", "builtin", "--
 @pytest.fixture
 def run(small: SmallWorkload) -> Iterator[RunContext]:
     with case_of(small.block(watch_seconds=10, stop_supervisors=True)) as context:
-        context.host = PaperHost(KEEPER)
+        context.adapters.host = PaperHost(KEEPER)
         yield context
 
 
 def trains(run: RunContext, number: int, parent: int = KEEPER.pid) -> Identity:
     """A training that the keeper starts."""
-    assert isinstance(run.host, PaperHost)
-    made = process(number, TRAINING, parent, cwd=str(run.root))
-    run.host.processes[made.pid] = made
+    assert isinstance(run.adapters.host, PaperHost)
+    made = process(number, TRAINING, parent, cwd=str(run.directory.root))
+    run.adapters.host.processes[made.pid] = made
     return made.identity
 
 
 def watching(run: RunContext) -> Watching:
     """A watch over a workload that the keeper had started."""
-    source = Source(" ".join(run.host.snapshot()[KEEPER.pid].command), KEEPER.identity)
+    source = Source(" ".join(run.adapters.host.snapshot()[KEEPER.pid].command), KEEPER.identity)
     at = run.incident.opened_at
-    run.journal(FROZEN, list[Frozen], [Frozen(Identity(1, 1), "training", "", 0, at, at, lineage=(source,))])
+    run.state.frozen.write([Frozen(Identity(1, 1), "training", "", 0, at, at, lineage=(source,))])
     return Watching(run)
 
 
@@ -68,19 +68,19 @@ def test_what_a_run_that_died_was_about_to_kill_is_settled_by_whether_it_lives(
     expected: End,
 ) -> None:
     who = trains(run, 2) if lives else Identity(KEEPER.pid + 1, 2)
-    run.journal(RETURNED, list[Returned], [returned(who, end)])
+    run.state.returned.write([returned(who, end)])
     assert [each.end for each in Watching(run).found.values()] == [expected]
 
 
 def test_who_comes_back_is_frozen_written_down_and_killed(run: RunContext, monkeypatch: pytest.MonkeyPatch) -> None:
-    host = run.host
+    host = run.adapters.host
     assert isinstance(host, PaperHost)
     made, who, known = watching(run), trains(run, 2), list[Returned]()
     obey = host.signal
 
     def seen(identity: Identity, number: Signals) -> None:
         if number is SIGKILL and identity == who:
-            known.extend(load_returned(run))
+            known.extend(load_returned(run.state))
         obey(identity, number)
 
     monkeypatch.setattr(host, "signal", seen)
@@ -104,18 +104,18 @@ def test_what_brings_it_back_is_ended_only_if_nobodys_login_hangs_on_it(
     keeper: Process,
     ended: bool,  # noqa: FBT001
 ) -> None:
-    assert isinstance(run.host, PaperHost)
-    run.host.processes[keeper.pid] = keeper
+    assert isinstance(run.adapters.host, PaperHost)
+    run.adapters.host.processes[keeper.pid] = keeper
     made = watching(run)
     trains(run, 2)
     made.look()
-    assert ((keeper.pid, SIGKILL) in run.host.sent) is ended
+    assert ((keeper.pid, SIGKILL) in run.adapters.host.sent) is ended
     assert bool(made.stopped) is ended
 
 
 def test_what_keeps_others_too_is_not_ended_and_what_it_brings_twice_stays_frozen(run: RunContext) -> None:
-    assert isinstance(run.host, PaperHost)
-    run.host.processes[KEEPER.pid + 7] = process(8, ("/bin/other",), KEEPER.pid)
+    assert isinstance(run.adapters.host, PaperHost)
+    run.adapters.host.processes[KEEPER.pid + 7] = process(8, ("/bin/other",), KEEPER.pid)
     made = watching(run)
     first = trains(run, 2)
     assert made.look()
@@ -123,37 +123,48 @@ def test_what_keeps_others_too_is_not_ended_and_what_it_brings_twice_stays_froze
     assert made.look()
     assert not made.look()
     assert [made.found[who].end for who in (first, second)] == [End.KILLED, End.HELD]
-    assert [number for pid, number in run.host.sent if pid == second.pid] == [SIGSTOP]
+    assert [number for pid, number in run.adapters.host.sent if pid == second.pid] == [SIGSTOP]
     assert [source.identity for source in made.standing] == [KEEPER.identity]
-    assert {pid for pid, _ in run.host.sent} == {first.pid, second.pid}
+    assert {pid for pid, _ in run.adapters.host.sent} == {first.pid, second.pid}
 
 
 def test_an_ancestor_of_ours_is_never_what_is_ended(run: RunContext, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert isinstance(run.host, PaperHost)
+    assert isinstance(run.adapters.host, PaperHost)
     monkeypatch.setattr(steps, "protected_pids", lambda *_: {KEEPER.pid})
     made = watching(run)
     trains(run, 2)
     made.look()
-    assert KEEPER.pid not in {pid for pid, _ in run.host.sent}
+    assert KEEPER.pid not in {pid for pid, _ in run.adapters.host.sent}
 
 
 def test_it_watches_as_long_as_the_block_says(run: RunContext, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = PaperClock()
     monkeypatch.setattr(steps, "time", clock)
-    run.stopped_at = began = clock.now
-    watching(run).go_on()
+    began = clock.now
+    watching(run).go_on(datetime.now(UTC))
     assert began + 10 <= clock.now < began + 12
+
+
+def test_the_seconds_count_from_the_stop_whichever_run_did_it(run: RunContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that carried the incident on, its stop cached, watched for the whole time again."""
+    clock = PaperClock()
+    monkeypatch.setattr(steps, "time", clock)
+    for passed, left in ((4, 6), (3600, 0)):
+        began = clock.now
+        stopped = Stop(datetime.now(UTC) - timedelta(seconds=passed), ())
+        assert made(watch.fn(run, stopped)).is_complete
+        assert began + left - 0.5 <= clock.now < began + left + 1
 
 
 def test_each_return_makes_it_begin_again_a_few_times(run: RunContext, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = PaperClock()
     monkeypatch.setattr(steps, "time", clock)
-    run.stopped_at = began = clock.now
+    began = clock.now
     made, looks = watching(run), iter(range(1000))
     monkeypatch.setattr(made, "look", lambda: next(looks) == 50)
-    made.go_on()
+    made.go_on(datetime.now(UTC))
     assert began + 14 <= clock.now < began + 17
     monkeypatch.setattr(made, "look", lambda: True)
-    run.stopped_at = began = clock.now
-    made.go_on()
+    began = clock.now
+    made.go_on(datetime.now(UTC))
     assert clock.now < began + 25

@@ -42,14 +42,18 @@ def sealed(context: RunContext, evidence: list[Evidence], volume: int = 1) -> Se
 
 
 def segment(context: RunContext, volume: int) -> list[bytes]:
-    return (context.folder(volume) / SEGMENT).read_bytes().splitlines(keepends=True)
+    return (context.directory.evidence_dir(volume) / SEGMENT).read_bytes().splitlines(keepends=True)
 
 
 def test_a_seal_covers_every_file_and_holds(context: RunContext) -> None:
     evidence = collected(context, *NAMES)
     made = sealed(context, evidence)
-    manifest = read_manifest(context, 1)
-    on_disk = {str(path.relative_to(context.folder(1))) for path in context.folder(1).rglob("*") if path.is_file()}
+    manifest = read_manifest(context.directory, 1)
+    on_disk = {
+        str(path.relative_to(context.directory.evidence_dir(1)))
+        for path in context.directory.evidence_dir(1).rglob("*")
+        if path.is_file()
+    }
     assert {file.stored for file in manifest.files} | {MANIFEST, SUMS} == on_disk
     assert (made.files, made.size) == (len(manifest.files), manifest.size)
     assert check_seal.fn(context, [made]).data == made
@@ -64,7 +68,7 @@ def test_a_seal_covers_every_file_and_holds(context: RunContext) -> None:
 def test_the_coverage_names_every_attempt_failed_ones_too(context: RunContext) -> None:
     lost = Evidence("kernel", False, False, Outcome.DENIED, "not permitted", NOW, NOW, 1)
     sealed(context, [*collected(context, "packages"), lost])
-    coverage = json.loads((context.folder(1) / COVERAGE).read_bytes())
+    coverage = json.loads((context.directory.evidence_dir(1) / COVERAGE).read_bytes())
     assert [(item["collector"], item["outcome"]) for item in coverage["statement"]] == [
         ("packages", "collected"),
         ("kernel", "denied"),
@@ -75,12 +79,14 @@ def test_the_coverage_names_every_attempt_failed_ones_too(context: RunContext) -
 
 def test_an_auditor_can_check_it_without_us(context: RunContext) -> None:
     sealed(context, collected(context, *NAMES))
-    subprocess.run(["sha256sum", "--check", "--strict", "--quiet", SUMS], cwd=context.folder(1), check=True)
+    subprocess.run(
+        ["sha256sum", "--check", "--strict", "--quiet", SUMS], cwd=context.directory.evidence_dir(1), check=True
+    )
 
 
 def test_nothing_at_all_can_be_sealed_too(context: RunContext) -> None:
     made = sealed(context, [])
-    assert {file.stored for file in read_manifest(context, 1).files} == {COVERAGE, SEGMENT}
+    assert {file.stored for file in read_manifest(context.directory, 1).files} == {COVERAGE, SEGMENT}
     assert check_seal.fn(context, [made]).data == made
 
 
@@ -91,7 +97,7 @@ def test_more_files_than_could_be_read_back_are_not_sealed_and_the_message_says_
     monkeypatch.setattr("tasks.custody.store.rows.ROWS_LIMIT", 3)
     with pytest.raises(TooMany, match=r"at most 3 files .* Nothing is sealed or sent: .* carry the incident on\."):
         seal.fn(context, 1, evidence)
-    assert not (context.folder(1) / MANIFEST).exists()
+    assert not (context.directory.evidence_dir(1) / MANIFEST).exists()
     monkeypatch.undo()
     assert sealed(context, evidence).files > len(NAMES)
 
@@ -156,7 +162,7 @@ def test_any_tampering_is_named_and_stops_the_evacuation_of_the_folder(
     context: RunContext, tamper: Callable[[Path], str]
 ) -> None:
     made = sealed(context, collected(context, "packages", "logs", "models"))
-    name = tamper(context.folder(1))
+    name = tamper(context.directory.evidence_dir(1))
     with pytest.raises(Tampered) as raised:
         check_seal.fn(context, [made])
     assert name in str(raised.value)
@@ -166,18 +172,20 @@ def test_any_tampering_is_named_and_stops_the_evacuation_of_the_folder(
 def test_sealing_twice_gives_the_same_seal_and_changes_no_byte(context: RunContext) -> None:
     evidence = collected(context, *NAMES)
     first = sealed(context, evidence)
-    before = {path: path.read_bytes() for path in context.folder(1).rglob("*") if path.is_file()}
+    before = {path: path.read_bytes() for path in context.directory.evidence_dir(1).rglob("*") if path.is_file()}
     context.log.write("something happens in between")
     assert sealed(context, evidence) == first
     assert sealed(context, []) == first
-    assert {path: path.read_bytes() for path in context.folder(1).rglob("*") if path.is_file()} == before
+    assert {
+        path: path.read_bytes() for path in context.directory.evidence_dir(1).rglob("*") if path.is_file()
+    } == before
 
 
 def test_what_an_earlier_attempt_left_is_in_the_manifest_with_a_note(context: RunContext) -> None:
     (left,) = collected(context, "logs")
-    kept = (context.folder(1) / "logs/train-20260101_000000.log").read_bytes()
+    kept = (context.directory.evidence_dir(1) / "logs/train-20260101_000000.log").read_bytes()
     made = sealed(context, collected(context, "packages"))
-    files = {file.stored: file for file in read_manifest(context, 1).files}
+    files = {file.stored: file for file in read_manifest(context.directory, 1).files}
     for file in left.files:
         assert files[file.stored] == StoredFile(
             file.stored, "", len(kept), digest_bytes(kept), None, "left by an earlier attempt of this incident"
@@ -190,14 +198,14 @@ def test_a_seal_that_was_killed_half_way_is_made_whole_by_the_next(small: SmallW
     with case_of(small.block()) as context:
         evidence = collected(context, *NAMES)
         sealed(context, evidence)
-        (context.folder(1) / MANIFEST).rename(context.folder(1) / f".{MANIFEST}.new")
-        (context.folder(1) / f".{SUMS}.new").write_bytes(b"half a li")
+        (context.directory.evidence_dir(1) / MANIFEST).rename(context.directory.evidence_dir(1) / f".{MANIFEST}.new")
+        (context.directory.evidence_dir(1) / f".{SUMS}.new").write_bytes(b"half a li")
     with case_of(small.block()) as context:
-        assert context.volume == 1
+        assert context.run.volume == 1
         made = sealed(context, evidence)
         assert check_seal.fn(context, [made]).data == made
         assert broken(segment(context, 1)) == []
-        assert {file.stored for file in read_manifest(context, 1).files} == {
+        assert {file.stored for file in read_manifest(context.directory, 1).files} == {
             *(file.stored for item in evidence for file in item.files),
             *(COVERAGE, SEGMENT),
         }
@@ -221,11 +229,11 @@ def test_a_file_of_the_workload_named_like_our_own_does_not_touch_ours(small: Sm
     with case_of(small.block(artifacts=["*", "*/*.json"])) as context:
         made = sealed(context, collected(context, "packages", "artifacts"))
         assert check_seal.fn(context, [made]).data == made
-        assert (context.folder(1) / "pip_freeze.txt").read_text() == "scikit-learn==1.7.2\n"
+        assert (context.directory.evidence_dir(1) / "pip_freeze.txt").read_text() == "scikit-learn==1.7.2\n"
         theirs = [
             file.stored
-            for file in read_manifest(context, 1).files
-            if (context.folder(1) / file.stored).read_bytes() == b"theirs"
+            for file in read_manifest(context.directory, 1).files
+            if (context.directory.evidence_dir(1) / file.stored).read_bytes() == b"theirs"
         ]
         assert len(theirs) == 4
 
@@ -237,7 +245,7 @@ def test_the_custody_segments_follow_each_other_without_a_gap(small: SmallWorklo
         assert first == context.log.lines()[: len(first)]
         assert broken(first) == []
     with case_of(small.block()) as context:
-        sealed(context, collected(context, "logs"), context.volume)
+        sealed(context, collected(context, "logs"), context.run.volume)
         second = segment(context, 2)
         assert broken(second, head(first[-1]), len(first)) == []
         assert first + second == context.log.lines()[: len(first) + len(second)]
@@ -249,9 +257,9 @@ def test_a_later_run_makes_a_supplement_only_of_something_new(small: SmallWorklo
         assert volumes_to_seal(context, evidence) == [1]
         assert volumes_to_seal(context, []) == [1]
         first = sealed(context, evidence)
-        before = {path: path.read_bytes() for path in context.folder(1).rglob("*") if path.is_file()}
+        before = {path: path.read_bytes() for path in context.directory.evidence_dir(1).rglob("*") if path.is_file()}
     with case_of(small.block()) as context:
-        assert context.volume == 2
+        assert context.run.volume == 2
         assert volumes_to_seal(context, evidence) == [1]
         nothing = Evidence("kernel", False, False, Outcome.DENIED, "no", NOW, NOW, 2)
         assert volumes_to_seal(context, [*evidence, nothing]) == [1]
@@ -261,12 +269,14 @@ def test_a_later_run_makes_a_supplement_only_of_something_new(small: SmallWorklo
         seals = [sealed(context, [evidence[0], *later], volume) for volume in (1, 2)]
         assert seals[0] == first
         assert check_seal.fn(context, seals).data == seals[1]
-        assert {path: path.read_bytes() for path in context.folder(1).rglob("*") if path.is_file()} == before
-        assert {file.stored for file in read_manifest(context, 2).files} == {
+        assert {
+            path: path.read_bytes() for path in context.directory.evidence_dir(1).rglob("*") if path.is_file()
+        } == before
+        assert {file.stored for file in read_manifest(context.directory, 2).files} == {
             *(COVERAGE, SEGMENT, "logs/train-20260101_000000.log")
         }
     with case_of(small.block()) as context:
-        assert context.volume == 3
+        assert context.run.volume == 3
 
 
 def test_the_digests_of_one_volume_are_not_taken_for_anothers(small: SmallWorkload) -> None:
@@ -274,12 +284,12 @@ def test_the_digests_of_one_volume_are_not_taken_for_anothers(small: SmallWorklo
         evidence = collected(context, "logs")
         first = sealed(context, evidence)
     with case_of(small.block()) as context:
-        left = context.folder(2) / "logs/train-20260101_000000.log"
+        left = context.directory.evidence_dir(2) / "logs/train-20260101_000000.log"
         left.parent.mkdir(parents=True)
         left.write_text("what a run took that was killed before it could say so")
         seals = [first, sealed(context, [*evidence, *collected(context, "packages")], 2)]
         assert check_seal.fn(context, seals).data == seals[1]
-        (file,) = [file for file in read_manifest(context, 2).files if file.stored.startswith("logs/")]
+        (file,) = [file for file in read_manifest(context.directory, 2).files if file.stored.startswith("logs/")]
         assert file.note == "left by an earlier attempt of this incident"
 
 
@@ -288,6 +298,6 @@ def test_a_broken_supplement_is_noticed_behind_a_whole_first_volume(small: Small
         first = sealed(context, collected(context, "packages"))
     with case_of(small.block()) as context:
         seals = [first, sealed(context, collected(context, "logs"), 2)]
-        (context.folder(2) / "logs/train-20260101_000000.log").write_text("other")
+        (context.directory.evidence_dir(2) / "logs/train-20260101_000000.log").write_text("other")
         with pytest.raises(Tampered, match=r"evidence\.2"):
             check_seal.fn(context, seals)

@@ -24,7 +24,7 @@ from tests.support.workloads import SmallWorkload
 
 
 def signing(context: RunContext, key: SigningKey | None) -> RunContext:
-    context.block = EvidenceStore(folder=context.workload.evidence, signing=key)
+    context.store.block = EvidenceStore(folder=context.workload.evidence, signing=key)
     return context
 
 
@@ -37,7 +37,7 @@ def context(small: SmallWorkload, signing_key: SigningKey) -> Iterator[RunContex
 def sealed(context: RunContext) -> Seal:
     evidence = collect.fn(context, "logs").data
     assert isinstance(evidence, Evidence)
-    made = seal.fn(context, context.volume, [evidence]).data
+    made = seal.fn(context, context.run.volume, [evidence]).data
     assert isinstance(made, Seal)
     return made
 
@@ -45,12 +45,12 @@ def sealed(context: RunContext) -> Seal:
 def test_anybody_can_prove_it_with_the_line_that_the_block_shows(context: RunContext, signing_key: SigningKey) -> None:
     made = sealed(context)
     assert made.signed_by == signing_key.fingerprint
-    (context.home / "allowed_signers").write_text(signing_key.allowed_signers + "\n")
+    (context.directory.path / "allowed_signers").write_text(signing_key.allowed_signers + "\n")
     command = ["ssh-keygen", "-Y", "verify", "-f", "../allowed_signers", "-I", signing_key.identity, "-n", "evacuation"]
-    with (context.folder(1) / MANIFEST).open("rb") as manifest:
-        subprocess.run([*command, "-s", SIGNATURE], stdin=manifest, cwd=context.folder(1), check=True)
+    with (context.directory.evidence_dir(1) / MANIFEST).open("rb") as manifest:
+        subprocess.run([*command, "-s", SIGNATURE], stdin=manifest, cwd=context.directory.evidence_dir(1), check=True)
     assert check_seal.fn(context, [made]).data == made
-    assert list(unsigned([made], who_signs(context))) == []
+    assert list(unsigned([made], who_signs(context.store))) == []
 
 
 def test_the_custody_log_says_who_signed_what(context: RunContext, signing_key: SigningKey) -> None:
@@ -63,7 +63,7 @@ def test_the_custody_log_says_who_signed_what(context: RunContext, signing_key: 
 
 def test_the_signature_goes_up_before_the_manifest_and_is_proven_like_the_rest(context: RunContext) -> None:
     sealed(context)
-    manifest, told = read_manifest(context, 1), read_signature(context.folder(1))
+    manifest, told = read_manifest(context.directory, 1), read_signature(context.directory.evidence_dir(1))
     names = [item.stored for item in closing_objects(manifest, told)]
     assert names == [SUMS, SIGNATURE, MANIFEST]
     every = {item.stored: item.sha256 for item in all_objects(manifest, "s", told)}
@@ -89,7 +89,7 @@ def test_a_signature_that_is_gone_damaged_or_anothers_stops_the_offload(
     context: RunContext, tamper: Callable[[Path], None]
 ) -> None:
     made = sealed(context)
-    tamper(context.folder(1))
+    tamper(context.directory.evidence_dir(1))
     with pytest.raises(Tampered, match="to be signed by"):
         check_seal.fn(context, [made])
 
@@ -97,7 +97,7 @@ def test_a_signature_that_is_gone_damaged_or_anothers_stops_the_offload(
 @pytest.mark.parametrize("plant", [replace, lambda folder: (folder / SIGNATURE).write_bytes(b"x")])
 def test_a_signature_that_was_planted_stops_it_too(context: RunContext, plant: Callable[[Path], None]) -> None:
     made = sealed(signing(context, None))
-    plant(context.folder(1))
+    plant(context.directory.evidence_dir(1))
     with pytest.raises(Tampered, match="to be unsigned"):
         check_seal.fn(context, [made])
 
@@ -106,11 +106,11 @@ def test_killed_between_signature_and_manifest_it_is_sealed_anew(small: SmallWor
     for key in (signing_key, None):
         with case_of(small.block(), incident="IR-20260102T030405Z" + ("" if key else "-2")) as context:
             sealed(signing(context, signing_key))
-            stale = read_signature(context.folder(1))
-            (context.folder(1) / MANIFEST).unlink()
+            stale = read_signature(context.directory.evidence_dir(1))
+            (context.directory.evidence_dir(1) / MANIFEST).unlink()
             made = sealed(signing(context, key))
             assert check_seal.fn(context, [made]).data == made
-            assert read_signature(context.folder(1)) != stale
+            assert read_signature(context.directory.evidence_dir(1)) != stale
             assert bool(made.signed_by) == bool(key)
 
 
@@ -126,20 +126,20 @@ class Broken:
 
 
 def test_a_key_that_fails_costs_the_signature_and_nothing_else(context: RunContext) -> None:
-    object.__setattr__(context.block, "signing", Broken())
+    object.__setattr__(context.store.block, "signing", Broken())
     made = sealed(context)
     assert check_seal.fn(context, [made]).data == made
     assert made.signed_by == ""
     (entry,) = [entry for entry in context.log.entries() if entry["action"] == "unsigned"]
     assert "the token is gone" in entry["result"]
-    assert list(unsigned([made], who_signs(context))) == ["evidence was sealed unsigned"]
+    assert list(unsigned([made], who_signs(context.store))) == ["evidence was sealed unsigned"]
 
 
 def test_a_store_block_that_cannot_be_made_still_lets_evidence_be_sealed(small: SmallWorkload) -> None:
     with case_of(small.block(), saved={"bucket": "No bucket"}) as context:
         made = sealed(context)
         assert check_seal.fn(context, [made]).data == made
-        assert list(unsigned([made], who_signs(context))) == [
+        assert list(unsigned([made], who_signs(context.store))) == [
             "unsigned: the store block cannot be used: ValidationError"
         ]
 
@@ -152,14 +152,14 @@ def test_a_key_that_cannot_be_opened_leaves_the_store_usable_and_is_told_as_why_
     key = {"private_key": path.read_text(), "passphrase": "wrong word", "identity": "x@y"}
     with case_of(small.block(), saved={"folder": str(tmp_path), "signing": key}) as context:
         made = sealed(context)
-        assert context.store.place == str(tmp_path)
+        assert context.store.evidence.place == str(tmp_path)
         assert check_seal.fn(context, [made]).data == made
-        (note,) = unsigned([made], who_signs(context))
+        (note,) = unsigned([made], who_signs(context.store))
         assert note.startswith("unsigned: the key in the store block cannot be used: expected a key and its passphrase")
-        kept = b"".join(each.read_bytes() for each in context.home.rglob("*") if each.is_file()).decode(
+        kept = b"".join(each.read_bytes() for each in context.directory.path.rglob("*") if each.is_file()).decode(
             errors="replace"
         )
-    for told in (note, caplog.text, kept, repr(context), repr(context.block)):
+    for told in (note, caplog.text, kept, repr(context), repr(context.store.block)):
         assert "wrong word" not in told
         assert path.read_text().splitlines()[2] not in told
 
@@ -186,4 +186,4 @@ def test_the_start_of_a_run_warns_of_a_key_that_cannot_be_opened_without_opening
 
 def test_no_key_is_said_once(context: RunContext) -> None:
     made = sealed(signing(context, None))
-    assert list(unsigned([made], who_signs(context))) == ["unsigned: no signing key in the store block"]
+    assert list(unsigned([made], who_signs(context.store))) == ["unsigned: no signing key in the store block"]

@@ -5,9 +5,10 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from pydantic import TypeAdapter
@@ -29,14 +30,14 @@ from tasks.incident.directory import (
     home_in,
     homes,
     make_base,
-    open_home,
+    open_directory,
 )
 from tasks.incident.layout import CORDON, INCIDENT, OPEN, OWNER
 from tasks.incident.run_lock import take_ownership
 from tasks.preflight import open_incident as preflight
 from tasks.preflight.open_incident import Request
-from tasks.runtime.context import RunContext
-from tests.support.run_context import case_of
+from tasks.runtime.context import RunContext, open_context
+from tests.support.run_context import case_of, made
 from tests.support.small_disks import MIB, fill, make_read_only, small_disk
 from tests.support.workloads import SmallWorkload
 
@@ -75,10 +76,10 @@ def with_fallback(block: Workload, tmp_path: Path) -> Workload:
 
 def test_with_room_it_lies_in_the_evidence_folder_with_its_reserve(block: Workload) -> None:
     assert make_base(block) == block.evidence
-    home = open_home(block, incident(), dry_run=False)
+    home = open_directory(block, incident(), dry_run=False)
     assert (home.path, home.reserved, home.volatile) == (block.evidence / ID, 4 * MIB, False)
     assert home.path.stat().st_mode & 0o777 == 0o700
-    assert open_home(block, incident(), dry_run=False) == home
+    assert open_directory(block, incident(), dry_run=False) == home
 
 
 def test_a_full_disk_sends_it_to_the_fallback_disk_where_it_is_found_again(
@@ -87,14 +88,14 @@ def test_a_full_disk_sends_it_to_the_fallback_disk_where_it_is_found_again(
     block = with_fallback(block, tmp_path)
     make_base(block)
     ballast = fill(disk, leave=MIB)
-    home = open_home(block, incident(), dry_run=False)
+    home = open_directory(block, incident(), dry_run=False)
     assert home.path.is_relative_to(tmp_path / "other disk")
     assert home.reserved == 4 * MIB
     assert not (block.evidence / ID).exists(), "nothing half made is left"
     assert note_opened(block, incident())
     ballast.unlink()
     assert find_home(block, ID) == home.path
-    assert open_home(block, incident(), dry_run=False) == home
+    assert open_directory(block, incident(), dry_run=False) == home
     assert homes(block) == [home.path]
     assert last_incident(block) == unfinished_incident(block) == ID
     assert fallback_home(block, home.path, dry_run=False) is None, "it is there already"
@@ -103,7 +104,7 @@ def test_a_full_disk_sends_it_to_the_fallback_disk_where_it_is_found_again(
 def test_without_a_fallback_disk_it_lies_in_memory_and_says_so(block: Workload, disk: Path, memory: Path) -> None:
     make_base(block)
     fill(disk)
-    home = open_home(block, incident(), dry_run=False)
+    home = open_directory(block, incident(), dry_run=False)
     assert home.path.is_relative_to(memory)
     assert home.volatile
     assert "a reboot clears it" in home.summary
@@ -113,7 +114,7 @@ def test_without_a_fallback_disk_it_lies_in_memory_and_says_so(block: Workload, 
 def test_a_little_room_is_enough_for_the_evidence_folder_without_the_whole_reserve(block: Workload, disk: Path) -> None:
     make_base(block)
     fill(disk, leave=2 * MIB)
-    home = open_home(block, incident(), dry_run=False)
+    home = open_directory(block, incident(), dry_run=False)
     assert (home.path, home.reserved) == (block.evidence / ID, MIB)
 
 
@@ -123,12 +124,13 @@ def test_where_nothing_can_be_written_the_run_does_without(block: Workload, disk
     memory.rmdir()
     with small_disk(memory, 1) as full:
         fill(full)
-        home = open_home(block, incident(), dry_run=False)
+        home = open_directory(block, incident(), dry_run=False)
         assert (home.real, home.reserved) == (False, 0)
         assert "nothing of this incident outlives its run" in home.summary
         with case_of(block) as context:
             context.log.write("something")
-            assert context.journal("a fact.json", str, "kept in memory") == context.journal("a fact.json", str)
+            context.state.claimed.write("kept in memory")
+            assert context.state.claimed.read() == "kept in memory"
             assert [entry["action"] for entry in context.log.entries()] == ["something"]
 
 
@@ -140,15 +142,14 @@ def test_where_no_folder_takes_the_marker_nothing_waits_for_it(block: Workload, 
     with small_disk(memory, 1) as full:
         fill(full)
         with case_of(block) as context:
-            cordon.fn(context)
-            assert context.guard
+            guard = made(cordon.fn(context)).guard
             try:
                 began = time.monotonic()
                 assert await_cordon(context).held
                 assert time.monotonic() - began < 5
             finally:
-                context.host.signal(context.guard, signal.SIGTERM)
-            assert not context.host.wait_gone([context.guard], 10)
+                context.adapters.host.signal(guard, signal.SIGTERM)
+            assert not context.adapters.host.wait_gone([guard], 10)
 
 
 def squat(place: Path, how: str, uid: int, tmp_path: Path) -> None:
@@ -174,10 +175,10 @@ def test_who_takes_the_names_in_memory_that_can_be_guessed_keeps_nobody_out(
     named = guessed.name.rpartition("-")[0]
     for name in (named, f"{named}-", f"{named}-{'0' * 32}"):
         squat(memory / name, how, 65534, tmp_path)
-    home = open_home(block, incident(), dry_run=False)
+    home = open_directory(block, incident(), dry_run=False)
     assert (home.real, home.volatile, home.path.parent.parent) == (True, True, memory)
     assert home.path.parent.stat().st_mode & 0o777 == 0o700
-    assert open_home(block, incident(), dry_run=False).path == find_home(block, ID) == home.path
+    assert open_directory(block, incident(), dry_run=False).path == find_home(block, ID) == home.path
     assert list(tmp_path.rglob(INCIDENT)) == [home.path / INCIDENT]
 
 
@@ -187,12 +188,12 @@ def test_another_process_finds_what_this_one_has_put_into_memory(
     assert memory.is_dir()
     make_base(block)
     fill(disk)
-    home = open_home(block, incident(), dry_run=False)
+    home = open_directory(block, incident(), dry_run=False)
     assert note_opened(block, incident())
     monkeypatch.setattr("tasks.incident.directory._UNGUESSED", "another process's own")
     assert find_home(block, ID) == home.path
     assert last_incident(block) == ID
-    assert open_home(block, incident("IR-20260102T030406Z"), dry_run=False).path.parent == home.path.parent
+    assert open_directory(block, incident("IR-20260102T030406Z"), dry_run=False).path.parent == home.path.parent
 
 
 def test_the_folder_in_memory_of_the_version_before_is_carried_on(block: Workload, disk: Path, memory: Path) -> None:
@@ -205,8 +206,8 @@ def test_the_folder_in_memory_of_the_version_before_is_carried_on(block: Workloa
     (before / OWNER).touch(0o600)
     assert base_of(block) == block.evidence
     assert find_home(block, ID) == before / ID
-    assert open_home(block, incident(), dry_run=False).path == before / ID
-    assert open_home(block, incident("IR-20260102T030406Z"), dry_run=False).path.parent == before
+    assert open_directory(block, incident(), dry_run=False).path == before / ID
+    assert open_directory(block, incident("IR-20260102T030406Z"), dry_run=False).path.parent == before
 
 
 @pytest.mark.parametrize("how", ["a link", "a file"])
@@ -218,7 +219,7 @@ def test_something_else_in_place_of_the_evidence_folder_sends_it_to_the_next(
     base = make_base(block)
     assert base.parent == memory
     os.close(take_ownership(base) or -1)
-    assert open_home(block, incident(), dry_run=False).path.parent == base
+    assert open_directory(block, incident(), dry_run=False).path.parent == base
     assert note_opened(block, incident())
     assert cordon_dir(block, base / ID) == base
     assert last_incident(block) == ID
@@ -255,7 +256,7 @@ def test_a_disk_that_went_read_only_gives_way_too(block: Workload, disk: Path, t
     base = make_base(block)
     assert base.is_relative_to(tmp_path / "other disk")
     os.close(take_ownership(base) or -1)
-    assert open_home(block, incident(), dry_run=False).path.parent == base
+    assert open_directory(block, incident(), dry_run=False).path.parent == base
     assert note_opened(block, incident())
     assert last_incident(block) == ID
 
@@ -275,7 +276,7 @@ def test_two_workloads_on_one_fallback_disk_do_not_meet(
     for workload in (one, other):
         make_base(workload)
     fill(disk)
-    first, second = (open_home(workload, incident(), dry_run=False).path for workload in (one, other))
+    first, second = (open_directory(workload, incident(), dry_run=False).path for workload in (one, other))
     assert first != second
 
 
@@ -285,11 +286,11 @@ def test_another_users_folder_on_the_fallback_disk_is_not_used(
     block = with_fallback(block, tmp_path)
     make_base(block)
     fill(disk)
-    where = open_home(block, incident(), dry_run=False).path.parent
+    where = open_directory(block, incident(), dry_run=False).path.parent
     shutil.rmtree(where)
     where.symlink_to(tmp_path)
     assert bases(block) == (block.evidence,)
-    assert open_home(block, incident("IR-20260102T030406Z"), dry_run=False).path.is_relative_to(memory)
+    assert open_directory(block, incident("IR-20260102T030406Z"), dry_run=False).path.is_relative_to(memory)
 
 
 def test_the_last_one_opened_is_known_wherever_it_was_written_down(block: Workload, disk: Path, tmp_path: Path) -> None:
@@ -299,7 +300,7 @@ def test_the_last_one_opened_is_known_wherever_it_was_written_down(block: Worklo
     assert note_opened(block, incident())
     assert (block.evidence / OPEN).exists()
     ballast = fill(disk)
-    open_home(block, incident(later), dry_run=False)
+    open_directory(block, incident(later), dry_run=False)
     assert note_opened(block, incident(later))
     assert not (block.evidence / OPEN).exists(), "the older one must not be carried on"
     assert last_incident(block) == later
@@ -309,38 +310,36 @@ def test_the_last_one_opened_is_known_wherever_it_was_written_down(block: Worklo
     assert b"IR-20260102T030405Z" in last_opened(block)
 
 
-def run_at(minute: int, block: Workload, made: type[RunContext] = RunContext) -> RunContext:
+def run_at(minute: int, block: Workload, made: Callable[..., RunContext] = open_context) -> RunContext:
     """What a run does that was created then, from the lock on; `made` takes the place of the case."""
     ownership = take_ownership(make_base(block))
     assert ownership is not None
     created = NOW.replace(minute=minute)
     request = Request("test", "test", "why", None, None, dry_run=False, policy="graceful", run="a run", created=created)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(preflight, "RunContext", made)
+        patched.setattr(preflight, "open_context", made)
         return preflight._open(request, block, {"folder": block.evidence}, None, ownership)
 
 
-class Killed(RunContext):
-    """The run is killed when the incident has its folder, and nothing else of it is there."""
-
-    def __init__(self, about: Incident, workload: Workload, *_: object, **__: object) -> None:
-        """Make the folder, and die."""
-        open_home(workload, about, dry_run=False)
-        os.kill(os.getpid(), signal.SIGKILL)
+def killed(about: Incident, workload: Workload, *_: object, **__: object) -> NoReturn:
+    """Make the incident's folder, and die: nothing else of it is there."""
+    open_directory(workload, about, dry_run=False)
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
 
 
 def test_an_incident_whose_opening_was_broken_off_is_carried_on(small: SmallWorkload, memory: Path) -> None:
     """It left a folder that nothing named, and the next run opened a second incident."""
     block = small.block(reserve_mb=1)
     assert memory.is_dir()
-    run = multiprocessing.get_context("fork").Process(target=run_at, args=(1, block, Killed))
+    run = multiprocessing.get_context("fork").Process(target=run_at, args=(1, block, killed))
     run.start()
     run.join()
     assert run.exitcode == -signal.SIGKILL
     (home,) = homes(block)
     context = run_at(2, block)
     context.close()
-    assert homes(block) == [home] == [context.home]
+    assert homes(block) == [home] == [context.directory.path]
     assert [each["object"] for each in context.log.entries() if each["action"] == "run opened"] == [home.name]
 
 
@@ -359,7 +358,7 @@ def test_a_rehearsal_lies_apart_in_every_base(block: Workload, disk: Path, tmp_p
     block = with_fallback(block, tmp_path)
     make_base(block)
     fill(disk)
-    home = open_home(block, incident(), dry_run=True).path
+    home = open_directory(block, incident(), dry_run=True).path
     assert home.parent.name == "dry-run"
     assert find_home(block, ID, dry_run=True) == home
     assert find_home(block, ID) == home_in(block.evidence, ID, dry_run=False)
@@ -373,13 +372,15 @@ def test_a_case_on_a_full_disk_and_what_an_operator_sees_of_it(block: Workload, 
     with case_of(block) as context:
         note_opened(block, context.incident)
         context.log.write("something")
-        assert context.base == block.evidence
-        assert context.marker == context.home.parent / CORDON, "on the full disk nobody would find the guard again"
+        assert context.directory.base == block.evidence
+        assert context.cordon_files.marker == context.directory.path.parent / CORDON, (
+            "on the full disk nobody would find the guard again"
+        )
         lines = list(status(block, LinuxHost()))
         assert lines[0] == f"incident  {context.incident.id}  not finished"
-        assert (context.home / INCIDENT).exists()
-        assert not (context.home / "reserve").stat().st_size % MIB
-    assert not (context.home / "reserve").exists(), "others may have the room when the run is over"
+        assert (context.directory.path / INCIDENT).exists()
+        assert not (context.directory.path / "reserve").stat().st_size % MIB
+    assert not (context.directory.path / "reserve").exists(), "others may have the room when the run is over"
     assert (block.evidence / OWNER).exists()
 
 
@@ -388,7 +389,7 @@ def test_a_link_in_place_of_the_incidents_folder_sends_it_to_the_next(
 ) -> None:
     make_base(block)
     (block.evidence / ID).symlink_to(tmp_path)
-    home = open_home(block, incident(), dry_run=False)
+    home = open_directory(block, incident(), dry_run=False)
     assert home.path.is_relative_to(memory)
     assert find_home(block, ID) == home.path
     assert not (tmp_path / INCIDENT).exists()

@@ -43,9 +43,9 @@ def stored(folder: Path, name: str, data: bytes, sealed: bytes | None = None) ->
 def test_what_was_sealed_is_quoted_and_nothing_else(tmp_path: Path) -> None:
     workload = Workload(root=tmp_path / "root", evidence_dir=tmp_path / "evidence", patterns=["x"])
     with case_of(workload, MemoryStore()) as context:
-        folder = context.folder(1)
+        folder = context.directory.evidence_dir(1)
         found = quotes(
-            context,
+            context.directory,
             [
                 evidence(
                     stored(folder, "artifacts/summary_a.json", b'{"git_commit": "abc"}'),

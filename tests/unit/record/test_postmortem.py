@@ -45,7 +45,7 @@ def test_peoples_fields_are_visibly_open(field: str) -> None:
 def test_times_are_in_jst_and_utc() -> None:
     assert both_times(NOW) == ("2026-01-03 00:04:05.678 JST", "2026-01-02 15:04:05.678 UTC")
     assert section("検知時刻").count("2026-01-03 00:04:05.678 JST · 2026-01-02 15:04:05.678 UTC") == 2
-    first = next(line for line in section("時系列").split("\n") if "実行開始" in line)
+    first = next(line for line in section("時系列の表").split("\n") if "実行開始" in line)
     assert first.startswith("| 2026-01-03 00:04:05.678 JST | 2026-01-02 15:04:05.678 UTC |")
 
 
@@ -80,7 +80,7 @@ def test_the_early_freeze_is_an_event_between_the_trigger_and_the_opening() -> N
     ]
     times = re.findall(r"(15:04:\S+) UTC", detected)
     assert times == sorted(times)
-    rows = [line for line in section("時系列", entries=entries).split("\n") if line.startswith("| 2026")]
+    rows = [line for line in section("時系列の表", entries=entries).split("\n") if line.startswith("| 2026")]
     assert [row.split(" | ")[2].partition(" / ")[2] for row in rows[:3]] == [
         "triggered",
         "frozen before Prefect was started",
@@ -101,7 +101,7 @@ def test_a_moment_that_nobody_established_is_not_claimed() -> None:
 
 
 def test_the_timeline_tells_the_steps_and_leaves_the_rest_to_the_custody_log() -> None:
-    text = section("時系列")
+    text = section("時系列の表")
     assert "(0.2 s)" in text
     assert "手順からの逸脱 / deviation" in text
     assert "not of the timeline" not in text
@@ -109,7 +109,7 @@ def test_the_timeline_tells_the_steps_and_leaves_the_rest_to_the_custody_log() -
 
 def test_steps_that_were_not_done_again_are_one_line() -> None:
     entries = [entry(n, "step cached", f"§4 collect {n}") for n in range(9)]
-    (line,) = [line for line in section("時系列", entries=entries).split("\n") if "再利用" in line]
+    (line,) = [line for line in section("時系列の表", entries=entries).split("\n") if "再利用" in line]
     assert "9 steps" in line
 
 
@@ -171,7 +171,7 @@ def test_a_recovery_that_failed_is_told_with_its_reason() -> None:
 
 
 def test_each_process_and_container_has_its_receipt() -> None:
-    rows = [line for line in section("暫定対処").split("\n") if line.startswith("| ")]
+    rows = [line for line in section("プロセスごとの受領書").split("\n") if line.startswith("| ")]
     assert len(rows) == 2 + 4
     assert "no receipt" in rows[2], "the process that was frozen and has no end comes first"
     assert "left frozen" in rows[3]
@@ -252,7 +252,7 @@ def test_scores_and_the_workloads_own_versions_are_referred_to() -> None:
 @pytest.mark.parametrize("odd", [None, 1, "text", [1, None], [{}], [{"best": 3}], [{"best": [{"params": 1}]}], {}])
 def test_scores_of_any_shape_cost_nothing_else(odd: Any) -> None:
     document = postmortem(story(quotes=Quotes((Quote("a", odd),), (Quote("scores.json", odd),))))
-    assert len(document.sections) == 13
+    assert len(document.sections) == len(postmortem(story()).sections)
 
 
 def test_the_picked_out_error_stands_by_the_cause() -> None:

@@ -4,6 +4,7 @@ import json
 import re
 import resource
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from tasks.custody.evidence.keys import CLOSING, SEGMENT, VERDICT
 from tasks.custody.incident.verdict import Verdict, Word
 from tasks.custody.store.manifest import digest
 from tasks.incident.current import note_opened
-from tasks.incident.layout import ENDED, INCIDENT
+from tasks.incident.layout import INCIDENT
+from tasks.record.last_record import carried, last_record
 from tasks.record.publish import final_state
 from tasks.record.render import HTML, MARKDOWN
 from tasks.record.sections import PICTURE
@@ -56,7 +58,9 @@ def content(**changes: Any) -> RecordContent:
 
 
 def closed(context: RunContext) -> dict[str, str]:
-    files: dict[str, str] = json.loads((context.record / CLOSING).read_bytes())["files"]
+    files: dict[str, str] = json.loads((context.directory.record_dir(context.run.number) / CLOSING).read_bytes())[
+        "files"
+    ]
     return files
 
 
@@ -71,18 +75,22 @@ def test_the_closing_covers_the_pages_and_the_store_has_them(context: RunContext
     told = made(record.fn(context, content()))
     assert (told.stored, told.reason) == (True, "")
     assert set(closed(context)) == PAGES | OTHERS
-    assert closed(context) == {name: digest(context.record / name) for name in PAGES | OTHERS}
-    there = {each.key.rpartition("/")[2] for each in context.store.list(f"incidents/{context.incident.id}/record/")}
+    assert closed(context) == {
+        name: digest(context.directory.record_dir(context.run.number) / name) for name in PAGES | OTHERS
+    }
+    there = {
+        each.key.rpartition("/")[2] for each in context.store.evidence.list(f"incidents/{context.incident.id}/record/")
+    }
     assert there == PAGES | OTHERS | {CLOSING}
 
 
 def test_the_page_says_what_the_custody_log_says(context: RunContext) -> None:
     context.log.write("step done", "§2 freeze the workload", seconds=0.1, result="14 processes frozen")
-    record.fn(context, content())
-    assert "14 processes frozen" in (context.record / MARKDOWN).read_text()
-    assert "14 processes frozen" in (context.record / HTML).read_text()
+    told = made(record.fn(context, content()))
+    assert "14 processes frozen" in (context.directory.record_dir(context.run.number) / MARKDOWN).read_text()
+    assert "14 processes frozen" in (context.directory.record_dir(context.run.number) / HTML).read_text()
     assert {"timeline", "postmortem"} <= {
-        leaf.key.partition("-")[0] for leaf in context.artifacts if "](data:image/svg+xml;base64," in leaf.content
+        leaf.key.partition("-")[0] for leaf in told.artifacts if "](data:image/svg+xml;base64," in leaf.content
     }
 
 
@@ -94,15 +102,15 @@ def test_a_page_that_cannot_be_made_is_told_and_the_record_closes(
     assert told.stored
     assert "postmortem.html could not be made: ValueError: no page today" in told.summary
     assert set(closed(context)) == (PAGES - {HTML}) | OTHERS
-    assert "no page today" in (context.record / MARKDOWN).read_text()
-    assert "page missing" in (context.record / SEGMENT).read_text()
+    assert "no page today" in (context.directory.record_dir(context.run.number) / MARKDOWN).read_text()
+    assert "page missing" in (context.directory.record_dir(context.run.number) / SEGMENT).read_text()
 
 
 def test_pages_of_the_ui_that_cannot_be_made_are_told_and_the_record_closes(
     context: RunContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tasks.record.artifacts.plan", lambda entries: [][len(list(entries))])
-    context.dry_run = True
+    context.run = replace(context.run, dry_run=True)
     told = made(record.fn(context, content()))
     assert "the pages of the UI could not be made: IndexError" in told.summary
     assert set(closed(context)) == PAGES | OTHERS | {"plan.txt"}
@@ -129,13 +137,26 @@ def test_a_page_that_the_disk_does_not_take_is_told_and_nothing_half_is_in_the_c
     assert told.stored
     assert "postmortem.html could not be written" in told.summary
     assert set(closed(context)) == (PAGES - {HTML}) | OTHERS
-    assert "page missing" in (context.record / SEGMENT).read_text()
+    assert "page missing" in (context.directory.record_dir(context.run.number) / SEGMENT).read_text()
 
 
 def test_facts_of_another_version_cost_no_record(context: RunContext) -> None:
-    told = made(record.fn(context, content(facts={"watch": {"of": "another version"}})))
-    assert told.stored
-    assert set(closed(context)) == PAGES | OTHERS
+    record.fn(context, content())
+    last = last_record(context.directory.path)
+    odd = replace(last, facts={**last.facts, "freeze": None, "stop": 1, "watch": {"of": "another version"}})
+    told = carried(context, odd, (), recovery="why not", containment=None, despite="")
+    assert (told.stop, told.watch, told.facts["stop"]) == (None, None, 1)
+
+
+def test_of_a_record_that_the_disk_does_not_take_the_ui_has_the_pages(
+    context: RunContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.record.write.sign", lambda *_: (_ for _ in ()).throw(OSError("no space left")))
+    recorded = made(record.fn(context, content()))
+    assert (recorded.lost, recorded.stored) == ("no space left", False)
+    assert recorded.artifacts
+    state = final_state(context, recorded.verdict, recorded, None)
+    assert "But the record could not be written, 記録を書けません: no space left" in str(state.message)
 
 
 @pytest.mark.parametrize(
@@ -176,16 +197,16 @@ def test_the_state_the_page_in_the_ui_and_status_tell_the_same_end(
     reached: bool,  # noqa: FBT001  pytest gives it by name
 ) -> None:
     if not reached:
-        monkeypatch.setattr(context.store, "create", nothing_taken)
+        monkeypatch.setattr(context.store.evidence, "create", nothing_taken)
     note_opened(context.workload, context.incident)
-    (context.home / INCIDENT).write_text("{}")
+    (context.directory.path / INCIDENT).write_text("{}")
     facts = {"watch": None, "not_recovered": recovery if isinstance(recovery, str) else ""}
     back = recovery if isinstance(recovery, Recovery) else None
     told = content(facts=facts, recovery=back, verdict=Verdict(word, ("a",), (), (), "next."))
     recorded = made(record.fn(context, told))
     assert recorded.stored == reached
     state = final_state(context, recorded.verdict, recorded, recovery)
-    first = next(line for line in str(context.artifacts[0].content).split("\n") if re.match("[✔▲✖] ", line))
+    first = next(line for line in str(recorded.artifacts[0].content).split("\n") if re.match("[✔▲✖] ", line))
     assert f"**{state.name}**".lower() in first.lower()
     assert state.is_completed() == first.startswith("✔")
     line = next(status(context.workload, LinuxHost()))
@@ -204,15 +225,15 @@ def nothing_taken(*_: object, **__: object) -> None:
 
 def test_status_of_an_incident_of_a_version_that_did_not_write_down_its_end(context: RunContext) -> None:
     note_opened(context.workload, context.incident)
-    (context.home / INCIDENT).write_text("{}")
+    (context.directory.path / INCIDENT).write_text("{}")
     made(record.fn(context, content()))
     assert next(status(context.workload, LinuxHost())) == f"incident  {context.incident.id}  PARTIAL"
 
 
 def test_an_end_that_is_older_than_the_last_record_is_not_told(context: RunContext) -> None:
     note_opened(context.workload, context.incident)
-    (context.home / INCIDENT).write_text("{}")
-    context.journal(ENDED, dict[str, Any], {"record": 1, "end": "NotRecovered"})
-    context.number = 2
+    (context.directory.path / INCIDENT).write_text("{}")
+    context.state.ended.write({"record": 1, "end": "NotRecovered"})
+    context.run = replace(context.run, number=2)
     made(record.fn(context, content()))
     assert next(status(context.workload, LinuxHost())) == f"incident  {context.incident.id}  PARTIAL"

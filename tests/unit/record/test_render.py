@@ -232,7 +232,11 @@ def test_a_page_that_cannot_be_made_is_named_in_the_one_that_can(monkeypatch: py
 def test_a_section_that_cannot_be_told_costs_no_other() -> None:
     made = pages(story(entries=[{"utc": "not a time", "action": "step done", "object": "x"}]))
     assert set(made.files) == {MARKDOWN, HTML}
-    assert [each.split(":")[0] for each in made.trouble] == ["Detected could not be told", "Timeline could not be told"]
+    assert [each.split(":")[0] for each in made.trouble] == [
+        "Detected could not be told",
+        "Timeline could not be told",
+        "Every moment of the timeline could not be told",
+    ]
     text = made.files[MARKDOWN].decode()
     assert "## 暫定対処" in text
     assert "not a time" in text

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from blocks.port import StoredObject, untold
+from blocks.port import StoredObject, ignore_progress
 from tasks.custody.errors import Conflict, TransientStoreError
 from tasks.custody.evidence import parts as division
 from tasks.custody.evidence.keys import evidence_key
@@ -45,7 +45,7 @@ class Counting(MemoryStore):
         source: Path | bytes,
         sha256: str,
         parts: Parts | None = None,
-        tell: Callable[[int], object] = untold,
+        tell: Callable[[int], object] = ignore_progress,
     ) -> None:
         """Count it, unless the connection is lost by now."""
         if key.startswith("incidents/") and "/evidence/" in key:
@@ -134,13 +134,13 @@ def test_after_a_break_only_what_is_missing_is_sent(small: SmallWorkload) -> Non
         sent(context, seals)
     before, store.left = list(store.came), None
     with run_of(small, store) as (context, seals):
-        with (context.home / LEDGER).open("ab") as torn:
+        with (context.directory.path / LEDGER).open("ab") as torn:
             torn.write(b'{"key": "incidents/')
         sent(context, seals)
         assert len(before) == 3
         assert len(store.came) == len(set(store.came))
         assert proven(context, seals).is_complete
-        assert set(Ledger(context.home, context.place).known) >= set(store.came)
+        assert set(Ledger(context.directory.path, context.store.label).known) >= set(store.came)
 
 
 def test_what_the_store_has_lost_is_sent_again_whatever_the_ledger_says(small: SmallWorkload) -> None:
@@ -176,7 +176,7 @@ def test_where_retention_is_asked_each_object_is_asked_for(small: SmallWorkload)
     with run_of(small, store) as (context, seals):
         sent(context, seals)
         store.looked.clear()
-        context.__dict__["block"] = SimpleNamespace(retention=Retention("governance", 30), signing=None)
+        context.store.__dict__["block"] = SimpleNamespace(retention=Retention("governance", 30), signing=None)
         sent(context, seals)
         assert {each for each in store.looked if each.startswith("snapshots/")}
 
@@ -247,7 +247,7 @@ def test_large_files_are_sealed_with_their_parts(small: SmallWorkload, monkeypat
     (small.root / "models/model_builtin.joblib").write_bytes(data := os.urandom((1 << 20) + 5))
     store = Counting()
     with run_of(small, store) as (context, seals):
-        files = {file.stored: file for file in read_manifest(context, 1).files}
+        files = {file.stored: file for file in read_manifest(context.directory, 1).files}
         parts = files["models/model_builtin.joblib"].parts
         assert parts
         assert (parts.size, parts.total, len(parts.digests)) == (1 << 20, len(data), 2)

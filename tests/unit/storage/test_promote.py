@@ -47,7 +47,7 @@ def context(small: SmallWorkload, place: MemoryStore) -> Iterator[RunContext]:
 def sealed(context: RunContext) -> Seal:
     evidence = tuple(made(collect.fn(context, name)) for name in ("logs", "artifacts", "models"))
     judge_models.fn(context, evidence)
-    one: Seal = made(seal.fn(context, context.volume, evidence))
+    one: Seal = made(seal.fn(context, context.run.volume, evidence))
     offload.fn(context, (one,), one)
     return one
 
@@ -120,7 +120,7 @@ def test_a_dry_run_shows_each_file_of_latest_and_what_would_become_of_it(
     (small.root / "artifacts/summary_new.json").write_text("{}")
     before = {each.key: place.read(each.key) for each in place.list("")}
     with case_of(small.block(), incident=SECOND, dry_run=True) as context:
-        context.store = RehearsalStore(place, context.log)
+        context.store.evidence = RehearsalStore(place, context.log)
         promoted(context, sealed(context))
         rows = {row["on"]: row["act"] for row in plan(context.log.entries()) if row["on"].startswith("latest/")}
     assert {each.key: place.read(each.key) for each in place.list("")} == before

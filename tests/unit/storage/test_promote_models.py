@@ -33,7 +33,7 @@ def promoted(context: RunContext, *before: Seal) -> tuple[tuple[Seal, ...], Prom
     """A run of an incident that has sealed these volumes."""
     evidence = tuple(made(collect.fn(context, name)) for name in ("logs", "models"))
     judge_models.fn(context, evidence)
-    seals = (*before, made(seal.fn(context, context.volume, evidence)))
+    seals = (*before, made(seal.fn(context, context.run.volume, evidence)))
     offload.fn(context, seals, seals[-1])
     receipts = made(promote.fn(context, seals, VERIFIED, "guarded"))
     assert isinstance(receipts, Promotion)

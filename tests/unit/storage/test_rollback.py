@@ -12,7 +12,8 @@ from tasks.cli import __main__ as operate
 from tasks.custody.errors import Refused
 from tasks.custody.evidence.keys import begun_key
 from tasks.custody.store.latest import Promotion
-from tasks.storage.latest_transaction import LatestBusy, change_latest, history
+from tasks.storage.latest_history import history
+from tasks.storage.latest_transaction import LatestBusy, change_latest
 from tasks.storage.rollback import Undoing, lower, rollback
 from tests.support.holdings import (
     FIRST,

@@ -15,7 +15,8 @@ from tasks.custody.errors import PermanentStoreError, StoreError
 from tasks.custody.evidence.keys import begun_key, done_key, kept_key, latest_name
 from tasks.custody.store.latest import GIVEN_UP, Act, LatestTransaction
 from tasks.custody.store.manifest import digest_bytes
-from tasks.storage.latest_transaction import LatestBusy, change_latest, history
+from tasks.storage.latest_history import history
+from tasks.storage.latest_transaction import LatestBusy, change_latest
 from tasks.storage.rollback import Undoing, rollback
 from tests.support.holdings import (
     FIRST,

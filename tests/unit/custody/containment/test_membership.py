@@ -328,7 +328,7 @@ def test_prefects_programs_are_spared_where_they_are_ours_and_members_where_they
     pattern = (Matcher("training", r"prefect\.engine"),)
     assert [who.pid for who in members(snapshot, pattern, ROOT, spared)] == [13, 14, 15]
     alive = survey(snapshot, pattern, ROOT, spared, since=0).alive
-    assert {who.pid for who, reason in alive.items() if reason == "it is ours to spare, and matches"} == {12}
+    assert {who.pid for who, reason in alive.items() if reason == "it is protected, and matches"} == {12}
 
 
 @pytest.mark.parametrize(
@@ -389,8 +389,8 @@ def test_a_survey_tells_why_each_contradicts() -> None:
     seen = survey(snapshot, (API, TRAIN), ROOT, {11}, since=400)
     assert {who.pid: reason for who, reason in seen.alive.items()} == {
         10: "it matches",
-        11: "it is ours to spare, and matches",
-        12: "it matches, it is user 33's, and where it works may not be read",
+        11: "it is protected, and matches",
+        12: "it matches, is user 33's, and its working directory is not readable",
         50: "it was started in the root after the freeze",
     }
     assert [left.pid for left in seen.bystanders] == [14]

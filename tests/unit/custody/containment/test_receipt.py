@@ -78,7 +78,7 @@ ALL, SOME = True, False
             SOME,
             "1 processes frozen; 1 containers paused; not frozen: container api (cccccccccccc, img:1): no answer",
         ),
-        (Freeze(NOON, (), settled=True, engine="away"), SOME, "containers are not known: away"),
+        (Freeze(NOON, (), settled=True, engine="away"), SOME, "containers unknown: away"),
         (Stop(NOON, ()), ALL, "nothing to stop"),
         (Stop(NOON, ended(End.KILLED, End.STOPPED, End.KILLED)), ALL, "1 stopped, 2 killed"),
         (Stop(NOON, ended(End.SURVIVED)), SOME, "1 survived"),

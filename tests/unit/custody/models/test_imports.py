@@ -30,6 +30,18 @@ LOSS = b"c_loss\nCyHalfBinomialLoss\n"
 
 
 @pytest.mark.parametrize(
+    "first",
+    [
+        b"csklearn._loss.loss\nHalfBinomialLoss\n",
+        b"csklearn.linear_model._stochastic_gradient\nSGDClassifier\n",
+        b"csklearn.ensemble._hist_gradient_boosting.gradient_boosting\nHistGradientBoostingClassifier\n",
+    ],
+)
+def test_a_loss_is_sound_after_a_name_whose_package_registers_it(first: bytes) -> None:
+    assert judge(io.BytesIO(first + b"0" + LOSS + b"."), (), scan)["outcome"] is Soundness.SOUND
+
+
+@pytest.mark.parametrize(
     "model",
     [
         b"cjoblib.memory\nMemory\n(S'/tmp/cache'\ntR.",  # it would make the folder
@@ -43,6 +55,8 @@ LOSS = b"c_loss\nCyHalfBinomialLoss\n"
         LOSS + b")R.",  # nobody has registered it yet: Python would look for a file of that name
         LOSS + b")R0csklearn._loss.loss\nHalfBinomialLoss\n.",
         b"csklearn._lossy\nX\n0" + LOSS + b")R.",
+        b"csklearn.pipeline\nPipeline\n0" + LOSS + b")R.",  # its import does not register it
+        b"csklearn.linear_models\nX\n0" + LOSS + b")R.",
     ],
 )
 def test_what_an_enemy_makes_of_the_names_of_honest_models_is_suspect(model: bytes) -> None:

@@ -61,7 +61,7 @@ def test_what_is_locked_as_asked_lacks_nothing_however_late_it_is_sent(
             "",
             None,
             True,
-            "it is not locked, or hides it for want of s3:GetObjectRetention; governance for 30 days was asked",
+            "it is not locked, or the lock is hidden without s3:GetObjectRetention; governance for 30 days was asked",
         ),
         (Retention("governance", 30), "governance", OPENED + timedelta(29), False, "until 2026-01-31, not until 2026"),
         (Retention("compliance", 30), "governance", OPENED + timedelta(31), False, "governance mode, compliance was"),

@@ -1,0 +1,71 @@
+"""§1, §2 undone: thaw the control groups that incidents hold, and put everybody back."""
+
+import time
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Final
+
+from tasks.adapters.host import Host
+from tasks.containment.members import inside
+from tasks.custody.containment.groups import (
+    INCIDENT_PREFIX,
+    path_of,
+)
+from tasks.custody.containment.process import Identity
+from tasks.incident.directory import bases, homes
+from tasks.incident.layout import EARLY, GROUPS
+from tasks.prestart.freeze import early_groups
+from tasks.system.atomic_files import read_private, rows_of
+
+if TYPE_CHECKING:
+    from blocks.workload import Workload
+
+
+_PUT_BACK_SECONDS: Final = 5.0
+
+
+def release_groups(host: Host, workload: "Workload") -> tuple[str, ...]:
+    """Thaw all control groups that incidents of this workload hold, put everybody back, and remove the incidents' own.
+
+    Whom a signal has stopped stays stopped. Returns, for a person, who could not be put back, and why.
+    """
+    journals = [home / GROUPS for home in homes(workload)]
+    rows = [row for path in journals for row in rows_of(path, read_private)]
+    early = [group for base in bases(workload) for group in early_groups(base / EARLY)]
+    origins = {who: str(row["group"]) for row in rows if (who := Identity.of({"identity": row.get("identity")}))}
+    paths = [*(str(row["group"]) for row in rows if not row.get("identity")), *early]
+    own = {path for path in paths if f"/{INCIDENT_PREFIX}" in path}
+    left = _put_back(host, own, origins)
+    groups = [group for path in paths if (group := host.group(path)) and group.place.exists()]
+    told = [reason for group in groups if (reason := group.thaw())]
+    told += [reason for path in own if (group := host.group(path)) and (reason := group.remove())]
+    for path in journals if not any(group.frozen for group in groups) else ():
+        path.unlink(missing_ok=True)
+    return (*left, *told)
+
+
+def _put_back(host: Host, own: Collection[str], origins: dict[Identity, str]) -> list[str]:
+    """Move all that is in these groups to where it came from: what was born in them to where its parent came from.
+
+    An orphan goes where the first of all came from. They stand meanwhile, so that none forks.
+    """
+    for group in filter(None, map(host.group, own)):
+        group.freeze()
+    done, left, deadline = set[Identity](), list[str](), time.monotonic() + _PUT_BACK_SECONDS
+    while time.monotonic() < deadline:
+        snapshot = host.snapshot()
+        todo = [each for pid in inside(snapshot, own) if (each := snapshot[pid]).identity not in done]
+        if not todo:
+            break
+        for process in sorted(todo, key=lambda each: each.identity.start):
+            above = snapshot.get(process.parent)
+            kin = [each.identity for each in (process, above) if each and each.identity in origins]
+            path = next((origins[who] for who in kin), next(iter(origins.values()), ""))
+            origins[process.identity] = path
+            done.add(process.identity)
+            origin = host.group(path)
+            if reason := origin.add(process.pid) if origin else "where it came from is not known":
+                left.append(
+                    f"process {process.pid} stays in {path_of(process.cgroup)}: {reason}. "
+                    "元の制御グループに戻せませんでした。"
+                )
+    return left

@@ -1,0 +1,60 @@
+"""§3: what a stop knows of one process: what it was sent, and how it ended."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from signal import SIGKILL, Signals
+
+from tasks.custody.containment.ends import End
+from tasks.custody.containment.groups import Way
+from tasks.custody.containment.process import Identity
+from tasks.custody.containment.receipt import Stopped
+
+
+@dataclass
+class StopTarget:
+    """A process that a stop has to end: what it was sent, whether it is there still, and when it was gone.
+
+    A `newcomer` was met during the stop; one that is `held` is frozen, and not waited for in the grace. `announced` is
+    what an earlier run was about to send it, which may have died before it did.
+    """
+
+    identity: Identity
+    role: str
+    command: str
+    newcomer: bool = False
+    held: bool = False
+    left: bool = True
+    sent: list[tuple[str, datetime]] = field(default_factory=list)
+    gone_at: datetime | None = None
+    reason: str = ""
+    announced: tuple[tuple[str, datetime], ...] = ()
+    way: Way = Way.SIGNALS
+
+    @property
+    def end(self) -> End:
+        """How it ended, by what it was sent."""
+        if self.left:
+            return End.SURVIVED
+        if any(name == SIGKILL.name for name, _ in self.signals):
+            return End.KILLED
+        return End.STOPPED if self.signals else End.GONE
+
+    @property
+    def signals(self) -> tuple[tuple[str, datetime], ...]:
+        """What it was sent, after what an earlier run had announced."""
+        return (*self.announced, *self.sent)
+
+    def receipt(self, *planned: Signals) -> Stopped:
+        """What was done, and how it ended; with `planned` what is about to be sent as well."""
+        now = datetime.now(UTC)
+        signals = (*self.signals, *((number.name, now) for number in planned))
+        reason = "; ".join(filter(None, (self._doubt, self.reason)))
+        return Stopped(self.identity, self.role, self.command, signals, self.end, self.gone_at, reason, self.way)
+
+    @property
+    def _doubt(self) -> str:
+        if not self.announced:
+            return ""
+        names = ", ".join(name for name, _ in self.announced)
+        ended = "" if self.left or self.gone_at else ", and it ended at an unknown moment"
+        return f"{names} announced by an earlier run{ended} (以前の実行が送信を予告)"

@@ -1,0 +1,62 @@
+"""§4, §5: read what was found of the models of a sealed folder, and what is kept out of latest/ for it."""
+
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+
+from tasks.custody.evidence.acquisition import StoredFile
+from tasks.custody.evidence.artifact import not_plain, torn_json, unsteady
+from tasks.custody.evidence.keys import MODELS, in_snapshot, unquote
+from tasks.custody.evidence.pattern import ends_with
+from tasks.custody.models.content import HEAD, looks_like_a_model
+from tasks.custody.models.inspection import (
+    Inspection,
+    ModelFinding,
+    named_as_model,
+    why_unsound,
+)
+from tasks.incident.paths import IncidentDirectory
+from tasks.runtime.context import RunContext
+
+
+def sealed_findings(directory: IncidentDirectory, volume: int) -> tuple[ModelFinding, ...]:
+    """What was found of the models of a sealed folder; nothing where nobody judged them."""
+    path = directory.evidence_dir(volume) / MODELS
+    return Inspection.from_bytes(path.read_bytes()).findings if path.exists() else ()
+
+
+def held_back(context: RunContext, volume: int, files: Iterable[StoredFile]) -> dict[str, str]:
+    """Which of a volume's sealed files of the workload are kept out of latest/, each with the reason."""
+    findings = sealed_findings(context.directory, volume)
+    return {file.stored: why for file in files if (why := _why_held(context, volume, file, findings))}
+
+
+def _why_held(context: RunContext, volume: int, file: StoredFile, findings: Sequence[ModelFinding]) -> str:
+    if not (file.source and in_snapshot(file.stored)):
+        return ""
+    if is_model(context, volume, file) or any(finding.stored == file.stored for finding in findings):
+        return why_unsound(file.stored, file.sha256, findings)
+    if why := not_plain(file.stored) or ("" if file.size else "it is empty") or unsteady(file.stored, file.note):
+        return why
+    try:
+        return torn_json(context.directory.locate(volume, file))
+    except OSError as error:
+        return f"it could not be read again: {error.strerror or error}"
+
+
+def sound_models(directory: IncidentDirectory, volume: int, files: Iterable[StoredFile]) -> list[StoredFile]:
+    """Those of the sealed files of a folder that are models, found to be sound."""
+    findings = sealed_findings(directory, volume)
+    judged = {finding.sha256 for finding in findings}
+    return [file for file in files if file.sha256 in judged and not why_unsound(file.stored, file.sha256, findings)]
+
+
+def is_model(context: RunContext, volume: int, file: StoredFile) -> bool:
+    """By its name, by the block's patterns, or by its first bytes."""
+    if not file.source:
+        return False
+    source = unquote(file.source).decode(errors="surrogateescape")
+    if named_as_model(file.stored) or (ends_with(source, context.workload.models) and not source.endswith(".json")):
+        return True
+    with suppress(OSError), context.directory.locate(volume, file).open("rb") as opened:
+        return looks_like_a_model(opened.read(HEAD))
+    return False

@@ -1,0 +1,117 @@
+"""§7, §8: read the last record of an incident back, and carry its facts on."""
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from tasks.custody.containment.receipt import Containment, Freeze, ObjectReceipt, Recovery, Stop, Watch
+from tasks.custody.errors import Tampered
+from tasks.custody.evidence.acquisition import Evidence, Seal
+from tasks.custody.evidence.keys import CLOSING, VERDICT
+from tasks.custody.incident.verdict import Verdict, not_contained
+from tasks.custody.models.inspection import Inspection, ModelFinding
+from tasks.custody.store.latest import Promotion
+from tasks.custody.store.manifest import digest_bytes
+from tasks.incident.layout import closings
+from tasks.record.write import RecordContent
+from tasks.runtime.context import RunContext
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class LastRecord:
+    """The incident's last closed record, read back: its number, its verdict, and the facts beneath it."""
+
+    number: int
+    verdict: Verdict
+    facts: Mapping[str, Any]
+
+
+def last_record(home: Path) -> LastRecord:
+    """Read the last closed record back; Tampered unless its verdict is the one that its closing vouches for."""
+    closing = closings(home)[-1]
+    said = json.loads(closing.read_bytes())["files"][VERDICT]
+    data = closing.with_name(VERDICT).read_bytes()
+    if (sha256 := digest_bytes(data)) != said:
+        raise Tampered(
+            f"{closing.with_name(VERDICT)} with sha256 {said}, as its {CLOSING} says",
+            sha256,
+            "Nothing was touched.",
+            "Compare the record with the one in the store.",
+        )
+    facts = json.loads(data)
+    return LastRecord(int(closing.parent.name), TypeAdapter(Verdict).validate_python(facts["verdict"]), facts)
+
+
+def carried(  # noqa: PLR0913  what a recovery adds to what is known
+    context: RunContext,
+    last: LastRecord,
+    seals: tuple[Seal, ...],
+    *,
+    recovery: Recovery | str,
+    containment: Containment | str | None,
+    despite: str,
+) -> RecordContent:
+    """Make the content of a recovery's record: the facts are those of the last record, and say so.
+
+    The verdict stays what it was, unless a failed recovery left something alive. `containment` is the look after it,
+    why there was none, or None where nothing had to be contained again.
+    """
+    back = None if isinstance(recovery, str) else recovery
+    if back:
+        verdict = last.verdict.after_recovery(back.summary)
+    else:
+        verdict = last.verdict.after_failed_recovery(
+            context.incident.id, _left(containment), workload=context.incident.workload
+        )
+    facts = {
+        "carried_from": f"record/{last.number:03d}",
+        **last.facts,
+        "recovery": back and asdict(back),
+        "not_recovered": "" if back else recovery,
+        "despite": despite,
+    }
+    if isinstance(containment, Containment):
+        facts["containment"] = asdict(containment)
+    findings = _read(tuple[ModelFinding, ...], facts.get("models"))
+    return RecordContent(
+        verdict=verdict,
+        facts=facts,
+        seals=seals,
+        freeze=_read(Freeze, facts["freeze"]),
+        stop=_read(Stop, facts["stop"]),
+        coverage=coverage_of(facts),
+        promoted=_read(Promotion, facts.get("promotion")),
+        recovery=back,
+        inspection=None if findings is None else Inspection(findings),
+        objects=_read(tuple[ObjectReceipt, ...], facts.get("objects")) or (),
+        watch=_read(Watch, facts.get("watch")),
+    )
+
+
+def coverage_of(facts: Mapping[str, Any]) -> tuple[Evidence, ...]:
+    """Read back what an earlier record says of the collectors."""
+    return _read(tuple[Evidence, ...], facts.get("coverage")) or ()
+
+
+def _left(containment: Containment | str | None) -> tuple[str, ...]:
+    if isinstance(containment, str):
+        return (f"whether the workload runs was not established: {containment}",)
+    return not_contained(containment) if containment else ()
+
+
+def _read(kind: type[T], fact: Any) -> T | None:
+    """What a record of another version of this program says may not be read; the facts themselves are carried on."""
+    try:
+        return TypeAdapter(kind).validate_python(fact) if fact is not None else None
+    except ValidationError as error:
+        logger.error("The postmortem goes without what an earlier record says: %s", error)  # noqa: TRY400
+        return None

@@ -1,0 +1,102 @@
+"""Build the table of receipts: how each process and container was frozen and ended."""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Final
+
+from tasks.custody.containment.ends import End
+from tasks.custody.containment.groups import Way
+from tasks.custody.containment.receipt import Freeze, Stop, Watch
+from tasks.custody.containment.suspect import SUSPECT
+from tasks.custody.evidence.keys import VERDICT
+from tasks.record.labels import ENDS
+from tasks.rendering.clock import clock, short
+from tasks.rendering.document import Badge, Both, Cell, Code, Figure, Said, Table, Tone, table
+
+_NOTHING: Final = Both("なし", "none")
+
+
+_WAYS: Final[Mapping[Way, Cell]] = {
+    Way.SIGNALS: Both("シグナル", Way.SIGNALS),
+    Way.IN_PLACE: Both("元の制御グループ", Way.IN_PLACE),
+    Way.INCIDENT: Both("インシデントの制御グループ", Way.INCIDENT),
+}
+
+
+Signals = Iterable[tuple[str, datetime]]
+
+
+def receipts(freeze: Freeze | None, stop: Stop | None, watch: Watch | None) -> Table | None:
+    """A row for each process and container: when it was frozen, what it was sent, how it ended. None if there is none.
+
+    Whoever was frozen and has no receipt of its end is in it too: that is the one to be looked for.
+    """
+    rows = [*_processes(freeze, stop), *_containers(freeze, stop), *_returned(watch)]
+    rows.sort(key=lambda row: list(ENDS).index(row[0]) if row[0] else -1)
+    head = (
+        Both("PID / ID", "PID / ID"),
+        Both("凍結 (JST)", "frozen"),
+        Both("シグナル (JST)", "signals"),
+        Both("終わり方", "end"),
+        Both("コマンド", "command"),
+    )
+    return table(head, [cells for _, cells in rows], f"{VERDICT}: freeze, stop, watch") if rows else None
+
+
+Receipt = tuple[End | None, tuple[Cell, ...]]
+
+
+def _processes(freeze: Freeze | None, stop: Stop | None) -> Iterable[Receipt]:
+    frozen = {each.identity: each for each in (freeze.processes if freeze else ())}
+    for each in stop.processes if stop else ():
+        was = frozen.pop(each.identity, None)
+        who = (Figure(str(each.identity.pid)), Figure(each.role), _WAYS[each.way])
+        reason = each.reason or (was.why if was and was.role == SUSPECT else "")
+        yield _receipt(
+            who, was.frozen_at if was else None, each.signals, each.end, each.gone_at, (each.command, reason)
+        )
+    for was in frozen.values():
+        who = (Figure(str(was.identity.pid)), Figure(was.role), _WAYS[was.way])
+        yield _receipt(who, was.frozen_at, (), None, None, (was.command, was.denied))
+
+
+def _containers(freeze: Freeze | None, stop: Stop | None) -> Iterable[Receipt]:
+    frozen = {each.identity: each for each in (freeze.containers if freeze else ())}
+    for each in stop.containers if stop else ():
+        was = frozen.pop(each.identity, None)
+        who = (Figure(each.identity.id[:12]), Both("コンテナ", "container"))
+        yield _receipt(
+            who, was.paused_at if was else None, each.signals, each.end, each.gone_at, (each.summary, each.reason)
+        )
+    for was in frozen.values():
+        who = (Figure(was.identity.id[:12]), Both("コンテナ", "container"))
+        yield _receipt(who, was.paused_at, (), None, None, (was.summary, was.denied))
+
+
+def _returned(watch: Watch | None) -> Iterable[Receipt]:
+    for process in watch.returned if watch else ():
+        who = (Figure(str(process.identity.pid)), Figure(process.role), Both("再出現", "came back"))
+        yield _receipt(who, None, (), process.end, None, (process.command, process.source))
+    for each in watch.containers if watch else ():
+        which = (Figure(each.identity.id[:12]), Both("再出現", "came back"))
+        yield _receipt(which, None, each.signals, each.end, each.gone_at, (each.summary, each.reason))
+
+
+def _receipt(  # noqa: PLR0913, PLR0917  a receipt's columns
+    who: Cell,
+    frozen_at: datetime | None,
+    signals: Signals,
+    end: End | None,
+    gone_at: datetime | None,
+    told: tuple[str, str],
+) -> Receipt:
+    command, reason = told
+    sent = tuple(Figure(f"{name} {clock(at)}") for name, at in signals)
+    when: tuple[Cell, ...] = (Figure(short(gone_at)),) if gone_at else ()
+    why: tuple[Cell, ...] = (Said(reason),) if reason else ()
+    return end, (who, Figure(short(frozen_at)), sent or _NOTHING, (_ended(end), *when), (Code(command[:200]), *why))
+
+
+def _ended(end: End | None) -> Badge:
+    tone, told = ENDS[end] if end else (Tone.BAD, Both("記録なし", "no receipt"))
+    return Badge(tone, told.en, Both(told.ja, told.ja))

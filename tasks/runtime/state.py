@@ -1,0 +1,107 @@
+"""Keep the small facts of an incident in journals: files beside its evidence, one for each fact."""
+
+import logging
+from contextlib import suppress
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from tasks.custody.containment.container import ContainerIdentity, FrozenContainer, StoppedContainer
+from tasks.custody.containment.groups import Held
+from tasks.custody.containment.process import Identity
+from tasks.custody.containment.receipt import Frozen, Returned, Stopped
+from tasks.incident import layout
+from tasks.incident.paths import IncidentDirectory
+from tasks.system.atomic_files import read_private
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class Journal(Generic[T]):
+    """One fact of an incident, which every later run of it finds."""
+
+    def __init__(self, directory: IncidentDirectory, name: str, kind: type[T]) -> None:
+        """Name the file; nothing is read yet."""
+        self.path = directory.path / name
+        self._directory, self._kind = directory, kind
+        self._kept: T | None = None
+
+    @cached_property
+    def _adapter(self) -> TypeAdapter[T]:
+        return TypeAdapter(self._kind)
+
+    def read(self) -> T:
+        """Return what was written last; the empty value of its type where nothing was."""
+        if self._kept is not None:
+            return self._kept
+        with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+            return self._adapter.validate_json(read_private(self.path))
+        return self._kind()
+
+    def of_boot(self, boot: str) -> T:
+        """Return what another boot of this host wrote; the empty value where that is damaged, which is told."""
+        return self._load(self.path.with_name(layout.of_boot(self.path.name, boot)))
+
+    def of_boots(self) -> list[T]:
+        """Return what each boot of this host wrote, the oldest first."""
+        there = self.path.parent.glob(layout.of_any_boot(self.path.name))
+        return [self._load(path) for path in sorted(there, key=lambda path: path.stat().st_mtime)]
+
+    def _load(self, path: Path) -> T:
+        try:
+            return self._adapter.validate_json(read_private(path))
+        except FileNotFoundError:
+            return self._kind()
+        except (OSError, ValidationError) as error:
+            logger.error("What a journal of an earlier boot says is not told: %s: %s", path, error)  # noqa: TRY400
+            return self._kind()
+
+    def write(self, value: T) -> None:
+        """Write it whole or not at all.
+
+        A disk that takes nothing does not stop a containment: the fact then lives as long as this run.
+        """
+        self._kept = value
+        try:
+            self._directory.write(self.path, self._adapter.dump_json(value, indent=1))
+        except OSError as error:
+            told = "%s could not be kept on disk: %s. This run goes on without it."
+            logger.error(told, self.path, error)  # noqa: TRY400
+
+
+class IncidentState:
+    """The journals of an incident; `tasks.incident.layout` says what each holds. Those of containment are a boot's."""
+
+    def __init__(self, directory: IncidentDirectory) -> None:
+        """Name them all; nothing is read yet."""
+        self.home = directory.path
+
+        def journal(name: str, kind: type[T]) -> Journal[T]:
+            return Journal(directory, name, kind)
+
+        self.since = journal(layout.SINCE, int)
+        self.frozen = journal(layout.FROZEN, list[Frozen])
+        self.groups = journal(layout.GROUPS, list[Held])
+        self.listened = journal(layout.LISTENED, bool)
+        self.stopping = journal(layout.STOPPING, list[Stopped])
+        self.stopping_units = journal(layout.STOPPING_UNITS, list[Identity])
+        self.stopped = journal(layout.STOPPED, list[Stopped])
+        self.returned = journal(layout.RETURNED, list[Returned])
+        self.frozen_containers = journal(layout.FROZEN_CONTAINERS, list[FrozenContainer])
+        self.stopping_containers = journal(layout.STOPPING_CONTAINERS, list[ContainerIdentity])
+        self.stopped_containers = journal(layout.STOPPED_CONTAINERS, list[StoppedContainer])
+        self.returned_containers = journal(layout.RETURNED_CONTAINERS, list[StoppedContainer])
+        self.caught_logged = journal(layout.CAUGHT_LOGGED, int)
+        self.container_files = journal(layout.CONTAINER_FILES, list[str])
+        self.claimed = journal(layout.CLAIMED, str)
+        self.lost_in_place = journal(layout.LOST_IN_PLACE, list[str])
+        self.unproven = journal(layout.UNPROVEN, list[str])
+        self.turned = journal(layout.TURNED, dict[str, str])
+        self.recovered = journal(layout.RECOVERED, list[Identity])
+        self.recovered_containers = journal(layout.RECOVERED_CONTAINERS, list[ContainerIdentity])
+        self.made_containers = journal(layout.MADE_CONTAINERS, list[str])
+        self.ended = journal(layout.ENDED, dict[str, Any])
