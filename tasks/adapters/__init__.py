@@ -1,1 +1,1 @@
-"""Doors to host, engine, Prefect and blocks, with their dry-run twins. They act when told, and decide nothing."""
+"""Adapters to host, engine, Prefect and blocks, with their dry-run twins. They act when called, and decide nothing."""

@@ -9,13 +9,13 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Archive:
-    """A file or folder of a container. A link names its target, as the container knows it."""
+    """A file or folder of a container. `link` is a link's target in the container."""
 
     link: str
     content: Iterator[bytes]
 
     def opened(self) -> tarfile.TarFile:
-        """Its members in turn; each is to be read before the next."""
+        """Open the tar stream; each member must be read before the next."""
         return tarfile.open(fileobj=_Stream(self.content), mode="r|")
 
 
@@ -23,15 +23,15 @@ class _Stream(io.RawIOBase):
     """Chunks as a file that tarfile can read."""
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
-        """Nothing is read yet."""
+        """Take the chunks; nothing is read yet."""
         self._chunks, self._left = chunks, b""
 
     def readable(self) -> bool:
-        """It is."""
+        """Return True."""
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """What is left of the last chunk, or else of the next."""
+        """Fill the buffer from the current chunk, or from the next."""
         chunk = self._left or next(self._chunks, b"")
         size = min(len(buffer), len(chunk))
         buffer[:size], self._left = chunk[:size], chunk[size:]

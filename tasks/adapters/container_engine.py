@@ -18,83 +18,83 @@ _LINK: Final = 1 << 27  # Go's os.ModeSymlink
 
 
 class Engine(Protocol):
-    """What the steps may ask of an engine. A dry run puts another one behind the same door.
+    """What the steps may do with an engine; a dry run has another implementation.
 
-    Every method may raise EngineError; EngineUnreachable means that the next question will fare no better.
+    Every method may raise EngineError; EngineUnreachable means that the next call would fail too.
     """
 
     @property
     def place(self) -> str:
-        """Its address."""
+        """The engine's address."""
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
 
     def containers(self, asked: Sequence[str]) -> tuple[Container, ...]:
-        """Living containers; `descends_from` tells for each image that is asked for whether it is an ancestor."""
+        """Return the living containers; `descends_from` says which of the requested images are ancestors."""
 
     def get_container(self, id_: str) -> Container | None:
-        """One container as it is now, None if it is gone."""
+        """Return one container as it is now, None if it is gone."""
 
     def pause(self, id_: str) -> None:
-        """Freeze all of its processes where they stand. ContainerGone if nothing of it runs."""
+        """Freeze all of its processes. Raises ContainerGone if it does not run."""
 
     def unpause(self, id_: str) -> None:
-        """Let its processes go on. ContainerGone if nothing of it runs."""
+        """Resume its processes. Raises ContainerGone if it does not run."""
 
     def forbid_restart(self, id_: str) -> None:
-        """Take its restart policy away, so that its end is its end."""
+        """Remove its restart policy."""
 
     def allow_restart(self, id_: str, policy: Mapping[str, Any]) -> None:
-        """Give its restart policy back."""
+        """Restore its restart policy."""
 
     def signal(self, id_: str, name: str) -> None:
-        """Send its first process a signal. A paused one gets it queued and is then thawed: it acts on it first."""
+        """Send its first process a signal. A paused one gets it queued and is then thawed, so it handles that first."""
 
     def end_of(self, id_: str, seconds: float) -> int | None:
-        """Wait until it has ended, at most so long; its exit code. TimeoutError if it still runs."""
+        """Wait up to `seconds` until it has ended; return its exit code. Raises TimeoutError if it still runs."""
 
     def inspect(self, id_: str) -> dict[str, Any]:
-        """Everything that the engine knows of it: its environment too, so nothing to be shown as it is."""
+        """Return everything that the engine knows of it, its environment too: redact before showing."""
 
     def top(self, id_: str) -> dict[str, Any]:
-        """Its processes."""
+        """Return its processes."""
 
     def logs(self, id_: str) -> Iterator[bytes]:
-        """What it has written to its output so far, each line with its time."""
+        """Yield what it has written to its output so far, each line with its time."""
 
     def diff(self, id_: str) -> list[dict[str, Any]]:
-        """What differs in its files from its image."""
+        """Return how its files differ from its image."""
 
     def archive(self, id_: str, path: str) -> Archive | None:
-        """A file or folder of it, in its volumes and bind mounts too; None if nothing lies there."""
+        """Return a file or folder of it, in its volumes and bind mounts too; None if there is none."""
 
     def start(self, id_: str) -> None:
-        """Start one that is stopped."""
+        """Start a stopped container."""
 
     def remove(self, id_: str) -> None:
-        """Remove one that does not run."""
+        """Remove a container that does not run."""
 
     def create(self, name: str, about: Mapping[str, Any]) -> str:
-        """Make it anew from what `inspect` told of it; its new id."""
+        """Create it again from what `inspect` returned; return the new id."""
 
 
 class DockerEngine:
-    """A Docker engine at an address as in DOCKER_HOST; that variable, or the usual socket, where none is given."""
+    """A Docker engine at `address`, else at DOCKER_HOST, else at the usual socket."""
 
     def __init__(self, address: str = "", seconds: float = SECONDS) -> None:
-        """Nothing is asked yet."""
+        """Take address and time limit in seconds; nothing is asked yet."""
         self._environment = {**os.environ, **({"DOCKER_HOST": address} if address else {})}
         self._seconds = seconds
 
     @property
     def place(self) -> str:
-        """Its address."""
+        """The engine's address."""
         return self._environment.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
 
     @cached_property
     def _client(self) -> Any:
-        """The SDK's client, in the engine's own version; its own way of asking for that leaves a socket open."""
+        """The SDK's client in the engine's API version; the SDK's own way to ask for that leaves a socket open."""
         from docker import APIClient
         from docker.constants import DEFAULT_DOCKER_API_VERSION
         from docker.utils import kwargs_from_env
@@ -106,14 +106,14 @@ class DockerEngine:
         return APIClient(version=version, **settings)
 
     def _knock(self) -> None:
-        """A socket that is not there or denied says so in the system's own words."""
+        """Connect once, so that a missing or denied socket raises the system's own error."""
         if self.place.startswith("unix://"):
             with socket.socket(socket.AF_UNIX) as door:
                 door.settimeout(self._seconds)
                 door.connect(self.place.removeprefix("unix://"))
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         if client := self.__dict__.pop("_client", None):
             client.close()
 
@@ -138,7 +138,7 @@ class DockerEngine:
         )
 
     def containers(self, asked: Sequence[str]) -> tuple[Container, ...]:
-        """One list, one look at each; a container that vanishes meanwhile is not in it."""
+        """List, then inspect each; a container that is gone meanwhile is left out."""
         with self._asking("list its containers") as client:
             rows = client.containers(all=True, filters={"status": sorted(ALIVE)})
             images = [entry.partition("=")[2] for entry in asked if entry.startswith("image=")]
@@ -164,15 +164,15 @@ class DockerEngine:
             return None
 
     def pause(self, id_: str) -> None:
-        """As `docker pause`; paused twice is paused."""
+        """Do as `docker pause`; idempotent."""
         self._stand(id_, still=True)
 
     def unpause(self, id_: str) -> None:
-        """As `docker unpause`; one that is not paused stays as it is."""
+        """Do as `docker unpause`; idempotent."""
         self._stand(id_, still=False)
 
     def _stand(self, id_: str, *, still: bool) -> None:
-        """Pause it or thaw it, also where the guard or the engine itself does so at the same moment."""
+        """Pause or thaw it, also if the guard or the engine does so at the same moment."""
         if self._is_paused(id_) is still:
             return
         try:
@@ -187,22 +187,22 @@ class DockerEngine:
         return now is not None and now.state == "paused"
 
     def forbid_restart(self, id_: str) -> None:
-        """As `docker update --restart no`."""
+        """Do as `docker update --restart no`."""
         self.allow_restart(id_, {"Name": "no"})
 
     def allow_restart(self, id_: str, policy: Mapping[str, Any]) -> None:
-        """As `docker update --restart`."""
+        """Do as `docker update --restart`."""
         with self._asking("change a container's restart policy") as client:
             client.update_container(id_, restart_policy=dict(policy))
 
     def signal(self, id_: str, name: str) -> None:
-        """As `docker kill --signal`. The engine thaws only for the stop signal and SIGKILL; for others we do."""
+        """Do as `docker kill --signal`. The engine thaws only for the stop signal and SIGKILL; for others we do."""
         with self._asking(f"send {name} to a container") as client:
             client.kill(id_, name)
         self._stand(id_, still=False)
 
     def end_of(self, id_: str, seconds: float) -> int | None:
-        """As `docker wait`; the code is None where the container had vanished before."""
+        """Return what `docker wait` returns; None if the container was gone before."""
         from requests.exceptions import ConnectionError as Broken
         from requests.exceptions import ReadTimeout
 
@@ -217,29 +217,29 @@ class DockerEngine:
             raise
 
     def inspect(self, id_: str) -> dict[str, Any]:
-        """As `docker inspect`."""
+        """Return what `docker inspect` shows."""
         with self._asking("describe a container") as client:
             found: dict[str, Any] = client.inspect_container(id_)
             return found
 
     def top(self, id_: str) -> dict[str, Any]:
-        """As `docker top`."""
+        """Return what `docker top` shows."""
         with self._asking("list a container's processes") as client:
             found: dict[str, Any] = client.top(id_)
             return found
 
     def logs(self, id_: str) -> Iterator[bytes]:
-        """As `docker logs --timestamps`."""
+        """Yield what `docker logs --timestamps` shows."""
         with self._asking("give a container's log") as client:
             yield from client.logs(id_, stdout=True, stderr=True, timestamps=True, stream=True, follow=False)
 
     def diff(self, id_: str) -> list[dict[str, Any]]:
-        """As `docker diff`."""
+        """Return what `docker diff` shows."""
         with self._asking("compare a container with its image") as client:
             return client.diff(id_) or []
 
     def archive(self, id_: str, path: str) -> Archive | None:
-        """As `docker cp CONTAINER:PATH -`."""
+        """Return what `docker cp CONTAINER:PATH -` writes."""
         try:
             with self._asking("give files of a container") as client:
                 content, stat = client.get_archive(id_, path, chunk_size=_CHUNK)
@@ -255,23 +255,23 @@ class DockerEngine:
             yield from content
 
     def start(self, id_: str) -> None:
-        """As `docker start`."""
+        """Do as `docker start`."""
         with self._asking("start a container") as client:
             client.start(id_)
 
     def remove(self, id_: str) -> None:
-        """As `docker rm` of one that does not run."""
+        """Do as `docker rm` of one that does not run."""
         with self._asking("remove a container") as client:
             client.remove_container(id_)
 
     def create(self, name: str, about: Mapping[str, Any]) -> str:
-        """As `docker create` with every option that the container had, from the very image that it ran."""
+        """Do as `docker create` with every option that the container had, from the exact image that it ran."""
         with self._asking("make a container") as client:
             return str(client.create_container_from_config(creation(about), name=name)["Id"])
 
 
 def container_from(about: Mapping[str, Any], descends_from: tuple[str, ...] = ()) -> Container:
-    """Read an inspection."""
+    """Read a container from its inspection."""
     state, config, host = about["State"], about["Config"], about["HostConfig"]
     return Container(
         identity=ContainerIdentity(about["Id"], state["StartedAt"]),
@@ -291,7 +291,7 @@ def container_from(about: Mapping[str, Any], descends_from: tuple[str, ...] = ()
 
 
 def creation(about: Mapping[str, Any]) -> dict[str, Any]:
-    """What `docker create` has to be told for the same container again, without what the engine had made up for it."""
+    """Return the arguments of `docker create` for the same container, without what the engine had generated."""
     config = dict(about["Config"])
     if config.get("Hostname") == about["Id"][:12]:
         del config["Hostname"]
@@ -313,7 +313,7 @@ def _refusal(what: str, error: Any) -> EngineError:
 
 
 def _cause(error: BaseException, seconds: float) -> str:
-    """The system's own words, from below the layers that wrap them."""
+    """Return the system's own message, from below the exceptions that wrap it."""
     below = list(_below(error))
     if any(isinstance(each, TimeoutError) or "Timeout" in type(each).__name__ for each in below):
         return f"no answer within {seconds:g} s"

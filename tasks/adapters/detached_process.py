@@ -23,9 +23,9 @@ _SESSION: Final = ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")
 
 
 def scoped(command: Sequence[str], name: str, *, systemd: bool, root: bool, user: int = 0) -> list[str]:
-    """A command that outlives us: what a systemd service starts dies with the service unless it has its own scope.
+    """Return a command that outlives us in a systemd scope of its own: a service takes its processes down with it.
 
-    Only root may make a scope of the system's, so it is systemd-run that becomes the user, and not we before it.
+    Only root may make a scope of the system's, so systemd-run changes to the user, not we before it.
     """
     if not systemd:
         return list(command)
@@ -45,7 +45,7 @@ def scoped(command: Sequence[str], name: str, *, systemd: bool, root: bool, user
 
 
 def session_of(environment: Mapping[str, str], *, root: bool) -> dict[str, str]:
-    """Where a user's own systemd is reached. Without it `systemd-run --user` starts nothing, and says so to nobody."""
+    """Return the environment to reach a user's own systemd, without which `systemd-run --user` fails silently."""
     return {} if root else {name: environment[name] for name in _SESSION if name in environment}
 
 
@@ -54,14 +54,14 @@ def _session() -> dict[str, str]:
 
 
 def outliving(command: Sequence[str], name: str, user: int = 0) -> list[str]:
-    """The same here and now; where no systemd can be reached (cron, su) a session of its own has to do."""
+    """Return a command that outlives us on this host; without a reachable systemd (cron, su) it only has a session."""
     root = os.geteuid() == 0
     systemd = _SYSTEMD.is_dir() and (root or bool(_session()))
     return scoped(command, name, systemd=systemd, root=root, user=user)
 
 
 def start_guard(descriptor: int | None, orders: GuardConfig) -> Identity:
-    """Start a guard and hand it the open lock and its orders. It inherits nothing else of ours."""
+    """Start a guard and hand it the open lock and its configuration. It inherits no other file."""
     process = subprocess.Popen(
         outliving(
             [
@@ -82,7 +82,7 @@ def start_guard(descriptor: int | None, orders: GuardConfig) -> Identity:
 
 
 def _guard_environment(orders: GuardConfig) -> dict[str, str]:
-    """The standard library and our own code; only who watches containers is given the Docker SDK and its settings."""
+    """Return the paths of our code alone; a guard of containers also gets the Docker SDK and its settings."""
     folders = [str(Path(__file__).parents[2])]
     settings = _session()
     if orders.containers:
@@ -92,7 +92,7 @@ def _guard_environment(orders: GuardConfig) -> dict[str, str]:
 
 
 def apart(command: Sequence[str], name: str, user: int, environment: Mapping[str, str]) -> dict[str, Any]:
-    """Arguments for Popen: as root as that user, else as ourselves, in a scope or at least a session of its own."""
+    """Return arguments for Popen: as root as that user, else as ourselves, in a scope or a session of its own."""
     return {
         "args": outliving(command, name, user),
         "env": {**_session(), **environment},
@@ -104,7 +104,7 @@ def apart(command: Sequence[str], name: str, user: int, environment: Mapping[str
 def start_program(
     command: Sequence[str], folder: Path, log: Path, user: int, environment: Mapping[str, str]
 ) -> Identity:
-    """Start it detached; its output goes to the log. As root, as the given user; else as ourselves."""
+    """Start a detached program whose output goes to the log; as root as the given user, else as ourselves."""
     with log.open("ab") as output:
         process = subprocess.Popen(
             **apart(command, "evacuated", user, environment),
@@ -113,12 +113,12 @@ def start_program(
             stdout=output,
             stderr=subprocess.STDOUT,
         )
-    give_way(process.pid)  # a run puts itself before everything else; what it leaves behind is like any other
+    give_way(process.pid)  # a run has raised its priority; what it starts gets the normal one
     return _let_go(process)
 
 
 def start_keeper(log: Path, orders: Mapping[str, Any]) -> Identity:
-    """Start a process that keeps a question's deadline if we die. Its orders hold secrets, so they touch no disk."""
+    """Start a process that keeps a question's deadline if we die. Its input holds secrets, so it is never on disk."""
     command = outliving([sys.executable, "-P", "-m", KEEPER], "deadline")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT__")}
     try:
@@ -145,13 +145,13 @@ def _ordered(process: subprocess.Popen[bytes], orders: bytes) -> Identity:
 
 
 def _let_go(process: subprocess.Popen[bytes]) -> Identity:
-    """Tell subprocess that the child is meant to outlive us, else it warns when the object is collected."""
+    """Detach the child from subprocess, which would warn when the object is collected."""
     process.returncode = 0
     return Identity(process.pid, start_of(process.pid))
 
 
 def exit_code(pid: int) -> int | None:
-    """How a child of ours ended, negative if by a signal; None while it runs. It can be asked again."""
+    """Return how our child ended, negative if by a signal; None while it runs. May be called again."""
     try:
         ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:

@@ -1,4 +1,4 @@
-"""Stand in for host, store and Prefect in a dry run. They answer as if it were done, and write down what would be."""
+"""Stand in for host, store and Prefect in a dry run: answer as if each act were done, and record it."""
 
 import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -30,10 +30,10 @@ _ENDS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGKILL})
 
 
 class RehearsalHost:
-    """Looks at the real host and changes nothing on it."""
+    """Read the real host and change nothing on it."""
 
     def __init__(self, host: "Host", log: CustodyLog) -> None:
-        """Wrap a host."""
+        """Take the real host, and the log for what would be done."""
         self._host, self._log = host, log
         self._frozen: set[Identity] = set()
         self._ended: set[Identity] = set()
@@ -47,21 +47,21 @@ class RehearsalHost:
         return replace(process, state="T") if process.identity in self._frozen else process
 
     def snapshot(self) -> dict[int, Process]:
-        """The real processes, less those that would have ended."""
+        """Return the real processes, without those that would have ended."""
         seen = self._host.snapshot().values()
         return {process.pid: self._as_if(process) for process in seen if process.identity not in self._ended}
 
     def get_process(self, identity: Identity) -> Process | None:
-        """One process as it would be."""
+        """Return one process as it would be."""
         process = None if identity in self._ended else self._host.get_process(identity)
         return self._as_if(process) if process else None
 
     def arrivals(self, last: int) -> tuple[int, list[Process]]:
-        """Nobody: the workload goes on, and who comes and goes in it means nothing."""
+        """Return none: the workload goes on, so its new processes prove nothing."""
         return last, []
 
     def owners(self, port: int) -> list[Listener]:
-        """Those that would not have ended."""
+        """Return those that would not have ended."""
         return [
             each for each in self._host.owners(port) if not each.process or each.process.identity not in self._ended
         ]
@@ -81,19 +81,19 @@ class RehearsalHost:
             self._frozen.discard(identity)
 
     def group(self, path: str) -> "RehearsalGroup | None":
-        """One that records what would be done to it."""
+        """Return a group that records what would be done to it."""
         group = self._host.group(path)
         return RehearsalGroup(group.place, self._would) if group else None
 
     def wait_gone(self, identities: Iterable[Identity], seconds: float) -> frozenset[Identity]:
-        """Nothing is waited for: who is asked to end is taken to have ended."""
+        """Return none at once: a process that would be signalled counts as ended."""
         del seconds
         self._ended |= set(identities)
         return frozenset()
 
     def hold(self, orders: "GuardConfig") -> Identity:
         """Record the cordon."""
-        self._would("hold the lock", orders.lock, "no new training; the guard freezes whoever does not ask for it")
+        self._would("hold the lock", orders.lock, "no new training; the guard freezes what does not ask for it")
         self._cordon = (NOBODY, Path(orders.lock))
         return self._cordon[0]
 
@@ -103,23 +103,23 @@ class RehearsalHost:
         return self._cordon[0] if self._cordon else None
 
     def guard(self, marker: Path) -> Identity | None:
-        """The guard that would stand."""
+        """Return the guard that would live."""
         return self.started_guard or self._host.guard(marker)
 
     def has_lock(self, identity: Identity, path: Path) -> bool:
-        """True for the lock that would be held."""
+        """Return True for the lock that would be held."""
         return (identity, path) == self._cordon or self._host.has_lock(identity, path)
 
     def refuses(self, path: Path) -> bool:
-        """True for the lock that would be held."""
+        """Return True for the lock that would be held."""
         return (self._cordon is not None and self._cordon[1] == path) or self._host.refuses(path)
 
     def holder(self, path: Path) -> Process | None:
-        """The real holder."""
+        """Return the real holder."""
         return self._host.holder(path)
 
     def exit_code(self, identity: Identity) -> int | None:
-        """Ask the real host: a rehearsal starts nobody."""
+        """Ask the real host: a dry run starts no process."""
         return self._host.exit_code(identity)
 
     def release(self, marker: Path) -> bool:
@@ -130,7 +130,7 @@ class RehearsalHost:
         return stands
 
     def start(self, command: Sequence[str], folder: Path, log: Path, user: int, environment: Mapping[str, str]) -> None:
-        """Record the launch against the cordon, the only start of an evacuation without recovery."""
+        """Record the launch that tests the cordon, the only start of an evacuation without recovery."""
         del log, user, environment
         expected = "a real run expects it refused, or caught by the guard"
         self._would("launch", f"{command_line(command)} in {folder}", expected)
@@ -138,17 +138,17 @@ class RehearsalHost:
 
 @dataclass(frozen=True)
 class RehearsalGroup(ControlGroup):
-    """A control group that is not made, and to which nothing is written."""
+    """A control group that is not created or written to."""
 
     would: Callable[[str, str], None]
 
     def make(self) -> str:
-        """Record it."""
+        """Record that it would be created."""
         self.would("make the control group", str(self.place))
         return ""
 
     def remove(self) -> str:
-        """It was never made."""
+        """Do nothing: it was never created."""
         return ""
 
     def _write(self, name: str, value: str, *accepted: int) -> str:
@@ -161,10 +161,10 @@ class RehearsalGroup(ControlGroup):
 
 
 class RehearsalStore:
-    """Reads the real store and sends nothing of the incident to it."""
+    """Read the real store and send nothing of the incident to it."""
 
     def __init__(self, store: "Store", log: CustodyLog, retention: Retention = NOTHING) -> None:
-        """Wrap a store, and what would be asked of it."""
+        """Take the real store, the log, and the retention that would be requested."""
         self._store, self._log, self._retention = store, log, retention
         self._written: dict[str, StoredObject] = {}
 
@@ -178,7 +178,7 @@ class RehearsalStore:
         return self._store.unfit()
 
     def promises(self) -> "Promises":
-        """Try the real store, as a run would: that writes to its canary objects, and is all that is ever sent."""
+        """Test the real store as a run would: this writes to its canary objects, and nothing else is ever sent."""
         return self._store.promises()
 
     def create(
@@ -189,7 +189,7 @@ class RehearsalStore:
         parts: Parts | None = None,
         tell: Callable[[int], object] = str,
     ) -> None:
-        """Record the object; a conflict with what is really there is told as it would be."""
+        """Record the object; a conflict with an object that exists is raised as in a real run."""
         del tell
         there = self.head(key)
         if there and not there.agrees(sha256, parts):
@@ -202,12 +202,12 @@ class RehearsalStore:
         self._keep(key, len(source) if isinstance(source, bytes) else source.stat().st_size, sha256, "create")
 
     def ensure_present(self, key: str, sha256: str, parts: Parts | None = None) -> bool:
-        """As it would be."""
+        """Return whether the content would be there."""
         there = self.head(key)
         return there is not None and there.agrees(sha256, parts)
 
     def end_unfinished(self, prefix: str) -> tuple[str, ...]:
-        """End nothing."""
+        """Do nothing."""
         del prefix
         return ()
 
@@ -232,7 +232,7 @@ class RehearsalStore:
         self._written[key] = StoredObject(key, size, sha256, retained_until=until, lock=asked.lock, held=asked.hold)
 
     def head(self, key: str) -> "StoredObject | None":
-        """What would be there."""
+        """Return the object that would be there."""
         return self._written.get(key) or self._store.head(key)
 
     def read(self, key: str) -> bytes:
@@ -249,15 +249,15 @@ class RehearsalStore:
 
 
 class RehearsalScheduler:
-    """Looks at the real Prefect server and pauses nothing on it."""
+    """Read the real Prefect server and pause nothing on it."""
 
     def __init__(self, scheduler: "Scheduler", log: CustodyLog) -> None:
-        """Wrap a scheduler."""
+        """Take the real scheduler, and the log for what would be done."""
         self._scheduler, self._log = scheduler, log
         self._set: dict[Launcher, bool] = {}
 
     def list_states(self, launchers: Iterable[Launcher], seconds: float) -> "States":
-        """Each as it would be."""
+        """Return each as it would be."""
         seen = self._scheduler.list_states(launchers, seconds)
         return tuple(replace(state, paused=self._set.get(state.launcher, state.paused)) for state in seen)
 

@@ -1,4 +1,4 @@
-"""Stand in for the container engine in a dry run. It reads the real one and writes down what would be changed."""
+"""Stand in for the container engine in a dry run: read the real one and record what would be changed."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -11,10 +11,10 @@ from tasks.custody.incident.log import CustodyLog
 
 
 class RehearsalEngine:
-    """Answers as if each act had been done."""
+    """Answer as if each act had been done."""
 
     def __init__(self, engine: Engine, log: CustodyLog) -> None:
-        """Wrap an engine."""
+        """Take the real engine, and the log for what would be done."""
         self._engine, self._log = engine, log
         self._states: dict[str, str] = {}
 
@@ -24,7 +24,7 @@ class RehearsalEngine:
         return self._engine.place
 
     def close(self) -> None:
-        """Let go of the real engine."""
+        """Close the real engine."""
         self._engine.close()
 
     def _would(self, act: str, subject: str) -> None:
@@ -34,12 +34,12 @@ class RehearsalEngine:
         return replace(container, state=self._states.get(container.id, container.state))
 
     def containers(self, asked: Sequence[str]) -> tuple[Container, ...]:
-        """The real ones, less those that would have ended."""
+        """Return the real ones, without those that would have ended."""
         seen = (self._as_if(container) for container in self._engine.containers(asked))
         return tuple(container for container in seen if container.alive)
 
     def get_container(self, id_: str) -> Container | None:
-        """One container as it would be."""
+        """Return one container as it would be."""
         container = self._engine.get_container(id_)
         return self._as_if(container) if container else None
 
@@ -62,12 +62,12 @@ class RehearsalEngine:
         self._would(f"give the container its restart policy {policy.get('Name')}", id_[:12])
 
     def signal(self, id_: str, name: str) -> None:
-        """Record the signal: whoever gets one is taken to end by it."""
+        """Record the signal; the container counts as ended by it."""
         self._would(f"{name} to the container", id_[:12])
         self._states[id_] = "exited"
 
     def end_of(self, id_: str, seconds: float) -> int | None:
-        """Nothing is waited for."""
+        """Return at once."""
         del id_, seconds
         return None
 

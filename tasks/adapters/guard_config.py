@@ -1,4 +1,4 @@
-"""Define what a guard is told, and what its marker says: lock, matchers, files to write (runbook §1)."""
+"""Define the guard's configuration, and what its marker says: lock, matchers, files to write (runbook §1)."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -10,13 +10,13 @@ from tasks.custody.containment.process import Identity
 
 @dataclass(frozen=True)
 class GuardConfig:
-    """Everything that a guard needs, as plain data: it is handed over as JSON.
+    """Everything that a guard needs, as plain data: it is passed as JSON.
 
-    `caught` is the file that newcomers are written to. `known` are journals of processes that the incident has frozen:
-    as long as a run is at work, by the lock in the folder `evidence`, they are its to thaw and to end. `started` are
-    journals of processes that a recovery has started. `spared` are whoever started the evacuation, and their ancestors.
-    `named` is what the block names beside its patterns. `containers` is how its containers are recognised on the engine
-    at `docker_host`; without any it is not watched.
+    `caught` is the file for newcomers. `known` are journals of processes that the incident has frozen: while a run is
+    at work, by the lock in the folder `evidence`, only the run thaws and ends them. `started` are journals of processes
+    that a recovery has started. `spared` are the processes that started the evacuation, and their ancestors. `named` is
+    what the block names beside its patterns. `containers` is how its containers are recognised on the engine at
+    `docker_host`; without any the engine is not watched.
     """
 
     incident: str
@@ -38,12 +38,12 @@ class GuardConfig:
     named: Named = NOTHING_NAMED
 
     def same_watch(self, about: dict[str, Any]) -> bool:
-        """Whether a standing guard, by what its marker says, already does what these orders ask for."""
+        """Return whether a living guard, by its marker's content, already does what this configuration says."""
         mine = self.about()
         return all(about.get(name) == mine[name] for name in ("incident", "lock", "watches"))
 
     def about(self) -> dict[str, Any]:
-        """The marker's content, but for the guard's own identity; by its `orders` a guard is started again."""
+        """Return the marker's content without the guard's identity; a guard can be started again from its `orders`."""
         watches = [[matcher.role, matcher.pattern, matcher.user, matcher.port] for matcher in self.matchers]
         return {
             "incident": self.incident,
@@ -56,21 +56,21 @@ class GuardConfig:
 
     @property
     def _named(self) -> dict[str, list[str]]:
-        """As far as the block names any: a guard of an older version, which knows of none, then watches the same."""
+        """What the block names, without empty fields: a guard of an older version, without them, watches the same."""
         return {field: list(names) for field, names in asdict(self.named).items() if names}
 
     def to_bytes(self) -> bytes:
-        """For the pipe to the guard."""
+        """Return the JSON for the pipe to the guard."""
         return json.dumps(asdict(self)).encode()
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "GuardConfig":
-        """What came through the pipe. ValueError or TypeError if it is not whole."""
+        """Read what `to_bytes` wrote. Raises ValueError or TypeError if it is not whole."""
         return cls.of(json.loads(data))
 
     @classmethod
     def of(cls, told: dict[str, Any]) -> "GuardConfig":
-        """Read the orders from what JSON made of them. KeyError or TypeError if they are not whole."""
+        """Read the configuration from parsed JSON. Raises KeyError or TypeError if it is not whole."""
         told["matchers"] = tuple(Matcher(**matcher) for matcher in told["matchers"])
         for name in ("known", "containers", "known_containers", "started", "started_containers"):
             told[name] = tuple(told[name])

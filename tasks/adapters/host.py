@@ -1,4 +1,4 @@
-"""Act on the host: read processes, send signals, take the lock, start the API. Everything else decides, this acts."""
+"""Act on the host: read processes, send signals, take the lock, start the API. Decisions are made elsewhere."""
 
 import logging
 import os
@@ -32,72 +32,72 @@ _TOGETHER: Final = 256
 
 
 class Host(Protocol):
-    """What the steps may do to a host. A dry run puts another host behind the same door."""
+    """What the steps may do to a host; a dry run has another implementation."""
 
     @property
     def systemd(self) -> Systemd:
         """The host's systemd."""
 
     def snapshot(self) -> dict[int, Process]:
-        """All processes as they are now, by pid."""
+        """Return all processes as they are now, by pid."""
 
     def get_process(self, identity: Identity) -> Process | None:
-        """One process as it is now, None if it is gone."""
+        """Return one process as it is now, None if it is gone."""
 
     def arrivals(self, last: int) -> tuple[int, list[Process]]:
-        """Processes whose pids were given out after `last`, newest first, and the last pid that was given out."""
+        """Return the processes with pids given out after `last`, newest first, and the last pid that was given out."""
 
     def owners(self, port: int) -> list[Listener]:
-        """Who listens on a TCP port of this host."""
+        """Return the processes that listen on a TCP port of this host."""
 
     def traces(self, processes: Iterable[Process]) -> dict[Identity, Traces]:
-        """What these processes have open and mapped; those that are gone are left out."""
+        """Return what these processes have open and mapped, without those that are gone."""
 
     def signal(self, identity: Identity, number: signal.Signals) -> None:
         """Send a signal to exactly this process. ProcessLookupError if it is gone, PermissionError if denied."""
 
     def group(self, path: str) -> ControlGroup | None:
-        """The control group that the kernel calls by this path; None where it cannot be had."""
+        """Return the control group at the kernel's path; None if it cannot be used."""
 
     def wait_gone(self, identities: Iterable[Identity], seconds: float) -> frozenset[Identity]:
-        """Wait until they have ended, at most so long; give back those that have not."""
+        """Wait up to `seconds` until they have ended; return those that have not."""
 
     def hold(self, orders: GuardConfig) -> Identity:
-        """Start a guard that takes the lock, keeps it when we are gone, watches, and says so in the marker."""
+        """Start a guard that takes the lock, outlives us, watches, and writes the marker."""
 
     @property
     def started_guard(self) -> Identity | None:
         """The guard that `hold` started last: where no folder takes its marker, only who started it knows of it."""
 
     def guard(self, marker: Path) -> Identity | None:
-        """The living guard that a marker names."""
+        """Return the living guard that a marker names."""
 
     def has_lock(self, identity: Identity, path: Path) -> bool:
-        """True if this process has the lock."""
+        """Return whether this process has the lock."""
 
     def refuses(self, path: Path) -> bool:
-        """Try the lock as a launcher would; True if it is refused."""
+        """Try the lock as a launcher would; return whether it is refused."""
 
     def holder(self, path: Path) -> Process | None:
-        """Who has the lock, as far as the kernel tells."""
+        """Return the process that has the lock, as far as the kernel tells."""
 
     def release(self, marker: Path) -> bool:
-        """End the guard and remove the marker; False if there was nothing to release."""
+        """End the guard and remove the marker; False if there was no guard or marker."""
 
     def exit_code(self, identity: Identity) -> int | None:
-        """How a process that we started ended; None while it runs. Negative: the signal that ended it."""
+        """Return how a process that we started ended, negative if by a signal; None while it runs."""
 
     def start(
         self, command: Sequence[str], folder: Path, log: Path, user: int, environment: Mapping[str, str]
     ) -> Identity | None:
         """Start a program that outlives us, as that user, in a session of its own, with this environment only.
 
-        None in a dry run, which starts nothing.
+        Returns None in a dry run, which starts nothing.
         """
 
 
 def send_signal(host: Host, identity: Identity, number: signal.Signals) -> str | None:
-    """Send a signal to exactly this process. Empty once it is sent; why not, if denied; None if it is gone."""
+    """Send a signal to exactly this process. Return an empty text, the reason if denied, or None if it is gone."""
     try:
         host.signal(identity, number)
     except ProcessLookupError:
@@ -108,13 +108,13 @@ def send_signal(host: Host, identity: Identity, number: signal.Signals) -> str |
 
 
 def lives(host: Host, identity: Identity) -> bool:
-    """Whether a process is there and computes: a zombie does not."""
+    """Return whether a process exists and is no zombie."""
     process = host.get_process(identity)
     return process is not None and process.alive
 
 
 def freeze_process(host: Host, process: Process, number: signal.Signals = signal.SIGSTOP) -> str | None:
-    """Stop a process where it stands. Empty once it is done; why not, if denied; None if it is gone."""
+    """Stop a process. Return an empty text, the reason if denied, or None if it is gone."""
     denied = send_signal(host, process.identity, number)
     if process.parent == 1 and denied == "" and number is signal.SIGSTOP:  # its watchdog would abort it
         host.systemd.watch(process.pid, on=False)
@@ -122,7 +122,7 @@ def freeze_process(host: Host, process: Process, number: signal.Signals = signal
 
 
 def thaw_process(host: Host, identity: Identity) -> str | None:
-    """Undo `freeze_process`. Empty once it is done; why not, if denied; None if it is gone."""
+    """Undo `freeze_process`. Return an empty text, the reason if denied, or None if it is gone."""
     denied = send_signal(host, identity, signal.SIGCONT)
     if denied == "":
         host.systemd.watch(identity.pid, on=True)
@@ -130,10 +130,10 @@ def thaw_process(host: Host, identity: Identity) -> str | None:
 
 
 class LinuxHost:
-    """This host, through /proc and pidfds. A pidfd makes identity exact: a reused pid is never signalled."""
+    """This host, through /proc and pidfds. A pidfd identifies a process exactly: a reused pid is never signalled."""
 
     def __init__(self, *ports: int | None) -> None:
-        """Who listens on these ports is looked up in every snapshot."""
+        """Take the ports whose listeners are looked up in every snapshot."""
         self._ports = frozenset(port for port in ports if port)
         self.systemd = Systemd()
         self.started_guard: Identity | None = None
@@ -143,11 +143,11 @@ class LinuxHost:
         return processes.read_processes(self._ports)
 
     def arrivals(self, last: int) -> tuple[int, list[Process]]:
-        """Read those alone that are new."""
+        """Read only the new processes."""
         return processes.arrivals(last)
 
     def owners(self, port: int) -> list[Listener]:
-        """Ask the kernel for the sockets, and every process for its files."""
+        """Ask the kernel for the sockets, and read every process's descriptors."""
         return processes.owners(port)
 
     def traces(self, processes: Iterable[Process]) -> dict[Identity, Traces]:
@@ -155,11 +155,11 @@ class LinuxHost:
         return read_traces(processes)
 
     def get_process(self, identity: Identity) -> Process | None:
-        """Read that one."""
+        """Read one process from /proc."""
         return processes.get_process(identity)
 
     def signal(self, identity: Identity, number: signal.Signals) -> None:
-        """Send through a pidfd opened before the identity was checked, so that nothing can slip in between."""
+        """Send through a pidfd that was opened before the identity was checked, so that no other process is hit."""
         descriptor = os.pidfd_open(identity.pid)
         try:
             if processes.start_of(identity.pid) != identity.start:
@@ -177,7 +177,7 @@ class LinuxHost:
         return self._hierarchy.group(path) if self._hierarchy else None
 
     def wait_gone(self, identities: Iterable[Identity], seconds: float) -> frozenset[Identity]:
-        """Wait on pidfds, which become readable when the process has ended; on some at a time, for files are few."""
+        """Wait on pidfds, which become readable when the process ends; some at a time, because descriptors are few."""
         deadline = time.monotonic() + seconds
         everyone, left = list(identities), frozenset[Identity]()
         for first in range(0, len(everyone), _TOGETHER):
@@ -207,12 +207,12 @@ class LinuxHost:
         return frozenset(alive.values())
 
     def hold(self, orders: GuardConfig) -> Identity:
-        """Take the lock here, so that it holds at once, and hand the open file to the guard, which keeps it.
+        """Take the lock here, so that it holds at once, and pass the open file to the guard, which keeps it.
 
-        Where somebody else holds the lock the guard waits for it; where it cannot be opened the guard watches
-        without it. A guard that stands hands over its own, which is so never free; behind one of an older version the
-        new one stands in line when we return. We write its marker, and it does so itself: nothing is half done if we
-        die here.
+        If another process holds the lock, the guard waits for it; if the file cannot be opened, the guard watches
+        without it. A living guard hands over its lock, which is never free in between; behind a guard of an older
+        version, the new one waits for the lock when this returns. Both we and the guard write the marker, so that it is
+        there even if we die here.
         """
         path, standing = Path(orders.lock), self.guard(Path(orders.marker))
         descriptor = lock.take(path, standing)
@@ -227,7 +227,7 @@ class LinuxHost:
             write_marker(Path(orders.marker), {**orders.about(), **asdict(identity)})
             sync_folder(Path(orders.marker).parent)
         except OSError as error:
-            logger.error("The cordon's marker cannot be written: %s. The guard stands all the same.", error)  # noqa: TRY400
+            logger.error("The cordon's marker cannot be written: %s. The guard watches without it.", error)  # noqa: TRY400
         return identity
 
     def _await_line(self, guard: Identity, path: Path) -> None:
@@ -236,7 +236,7 @@ class LinuxHost:
             time.sleep(_POLL_SECONDS)
 
     def guard(self, marker: Path) -> Identity | None:
-        """Look whether the process that the marker names lives and is a guard of ours: a marker can be forged."""
+        """Return the process that the marker names if it lives and is a guard of ours: a marker can be forged."""
         identity = Identity.of(read_marker(marker))
         process = self.get_process(identity) if identity else None
         if not process or not process.alive or process.user != os.geteuid():
@@ -254,7 +254,7 @@ class LinuxHost:
         return lock.refuses(path)
 
     def holder(self, path: Path) -> Process | None:
-        """The process that took it."""
+        """Return the process that took the lock."""
         return lock.holder(path)
 
     def release(self, marker: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Hold the blocks that a run by hand reads from files. The Prefect server that people deploy to is not asked."""
+"""Hold the blocks that a run by hand reads from files, without the Prefect server that people deploy to."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LocalConfig:
-    """A workload, the fields of a store, and the settings of whoever runs it, which name their own server, if any."""
+    """A workload, the fields of a store, and the settings of the person who runs it, which may name their server."""
 
     workload: "Workload"
     store: Mapping[str, Any]
@@ -26,7 +26,7 @@ _GIVEN: Final = ContextVar[LocalConfig | None]("given", default=None)
 
 @contextmanager
 def using_local_config(given: LocalConfig) -> Iterator[None]:
-    """Blocks are these while the body runs, and in the threads that Prefect starts for it, under whatever name."""
+    """Make these the blocks of every name, while the body runs and in the threads that Prefect starts for it."""
     token = _GIVEN.set(given)
     try:
         yield
@@ -35,13 +35,13 @@ def using_local_config(given: LocalConfig) -> Iterator[None]:
 
 
 def local_config() -> LocalConfig | None:
-    """What was given; None in a run that a server has brought."""
+    """Return the blocks of a run by hand; None in a run of a server."""
     return _GIVEN.get()
 
 
 @contextmanager
 def own_server() -> Iterator[bool]:
-    """Speak to the server that has people's deployments: the run's own, or by hand theirs. False if none is known."""
+    """Use the server with people's deployments: the run's own, or by hand the person's. False if none is known."""
     known = local_config()
     if known is None:
         yield True

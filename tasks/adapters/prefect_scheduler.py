@@ -19,24 +19,24 @@ NO_SERVER: Final = "no Prefect server is known that could be asked; PREFECT_API_
 
 
 class Scheduler(Protocol):
-    """What the steps may do to Prefect's side. A dry run puts another one behind the same door."""
+    """What the steps may do on Prefect's side; a dry run has another implementation."""
 
     def list_states(self, launchers: Iterable[Launcher], seconds: float) -> States:
-        """Each as the server shows it; one that could not be asked in so many seconds says why. Never raises."""
+        """Return the state of each, or why it could not be read within `seconds`. Never raises."""
 
     def set_paused(self, launchers: Iterable[Launcher], seconds: float, *, paused: bool) -> States:
-        """Pause or resume each, and look at it again; one where that failed says why. Never raises."""
+        """Pause or resume each and read it again; return each state, or why that failed. Never raises."""
 
 
 class PrefectScheduler:
-    """The Prefect server of this run. It may be the casualty: an answer may take as long as it is given, no longer."""
+    """The Prefect server of this run, with time limits, because the server may be the casualty."""
 
     def list_states(self, launchers: Iterable[Launcher], seconds: float) -> States:
-        """One after the other: SQLite under the server takes one writer at a time."""
+        """Ask one after the other: SQLite under the server takes one writer at a time."""
         return asyncio.run(_each(_paused, launchers, seconds))
 
     def set_paused(self, launchers: Iterable[Launcher], seconds: float, *, paused: bool) -> States:
-        """Each proven by a second look."""
+        """Set each, and prove it by reading it again."""
 
         async def act(client: PrefectClient, launcher: Launcher) -> bool:
             await _set_paused(client, launcher, paused=paused)
@@ -56,7 +56,7 @@ async def _each(
             states[launcher] = LauncherState(launcher, await act(client, launcher))
         except ObjectNotFound:
             states[launcher] = LauncherState(launcher, None, UNKNOWN)
-        except Exception as error:  # noqa: BLE001  whatever the server or the network does, containment goes on
+        except Exception as error:  # noqa: BLE001  containment goes on after any error of server or network
             states[launcher] = LauncherState(launcher, None, f"{type(error).__name__}: {error}"[:300])
 
     with own_server() as known:

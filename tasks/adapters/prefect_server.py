@@ -12,24 +12,24 @@ _QUIET: Final = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1
 
 
 class PrefectServer(ManagedProcess):
-    """A real Prefect server with a UI and a database of its own."""
+    """A real Prefect server with a UI and its own database."""
 
     name = "prefect-server"
     ready_seconds = 240.0
 
     def __init__(self, folder: Path) -> None:
-        """Choose a port; it stays for the life of this object."""
+        """Choose a port for the life of this object."""
         super().__init__(folder)
         self.port = free_ports("server")["server"]
 
     @property
     def ui(self) -> str:
-        """URL for people."""
+        """URL of the UI."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
     def api(self) -> str:
-        """URL for programs."""
+        """URL of the API."""
         return f"{self.ui}/api"
 
     @property
@@ -38,15 +38,15 @@ class PrefectServer(ManagedProcess):
         return {**super().environment(), "PREFECT_API_URL": self.api, "PREFECT_HOME": str(self.folder), **_QUIET}
 
     def command(self) -> Sequence[str]:
-        """The server in the foreground, as the keeper needs it."""
+        """Return the command of the server in the foreground, as the keeper needs it."""
         return [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(self.port)]
 
     def environment(self) -> Mapping[str, str]:
-        """Without a UI API URL the page would call port 4200."""
+        """Return the server's environment. Without a UI API URL the page would call port 4200."""
         database = f"sqlite+aiosqlite:///{self.folder / 'prefect.db'}"
         own = {"PREFECT_SERVER_DATABASE_CONNECTION_URL": database, "PREFECT_UI_API_URL": self.api}
         return {**self.env, **own}
 
     def ready(self) -> bool:
-        """The API says that it is healthy."""
+        """Return whether the API says that it is healthy."""
         return ask(f"{self.api}/health") == b"true"

@@ -17,7 +17,7 @@ _HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
 def require_store(name: str) -> Mapping[str, Any]:
-    """The fields of the store's block, which must be saved. It is made of them later, when the server may be gone."""
+    """Return the fields of the saved store block; the block is built later, when the server may be gone."""
     from prefect.client.orchestration import get_client
     from prefect.exceptions import ObjectNotFound
 
@@ -31,14 +31,14 @@ def require_store(name: str) -> Mapping[str, Any]:
 
 
 def store_to_read(name: str) -> "EvidenceStore":
-    """The saved store, to read from: nothing is signed, so a key that cannot be opened keeps nobody out."""
+    """Return the saved store for reading. Nothing is signed, so a key that cannot be opened does not matter."""
     from blocks.store import EvidenceStore
 
     return EvidenceStore.model_validate({**require_store(name), "signing": None})
 
 
 def secret_headers(reference: str) -> dict[str, str]:
-    """HTTP headers that a saved Secret block holds, named like secret/NAME; none without a name.
+    """Return the HTTP headers in a saved Secret block, named like secret/NAME; none without a name.
 
     Raises Refused, without any part of the value. By hand the server of people's deployments is asked.
     """
@@ -53,9 +53,9 @@ def secret_headers(reference: str) -> dict[str, str]:
 
 
 def headers_of(reference: str, value: Any) -> dict[str, str]:
-    """The value of that block, a text, as headers. Raises Refused, without any part of it.
+    """Return the text of a Secret block as headers. Raises Refused, without any part of it.
 
-    Prefect's API and UI hide a text, and show an object's parts to whoever may read blocks.
+    Prefect's API and UI hide a text, but show an object's parts to anybody who may read blocks.
     """
     found = None
     with suppress(ValueError, TypeError):
@@ -64,7 +64,9 @@ def headers_of(reference: str, value: Any) -> dict[str, str]:
         return dict(found)
     raise Refused(
         f"the value of {reference} to be a text of JSON with header names and their texts",
-        "a JSON object, which Prefect does not hide" if isinstance(value, Mapping) else "another, which is not shown",
+        "a JSON object, which Prefect does not hide"
+        if isinstance(value, Mapping)
+        else "another value, which is not shown",
         'Save the text {"X-API-Key": "..."}, with a new key if this one was shown. 文字列で保存してください。',
     )
 
@@ -76,7 +78,7 @@ def _is_header(item: tuple[Any, Any]) -> bool:
 
 
 def load_block(kind: type[Any], name: str) -> Any:
-    """Load a block by name; an unknown name is refused with the names that are there. By hand it is the given one."""
+    """Load a block by name, or the file's in a run by hand. Refuses an unknown name, and lists the known ones."""
     if (known := local_config()) and isinstance(known.workload, kind):
         return known.workload
     try:
@@ -88,7 +90,7 @@ def load_block(kind: type[Any], name: str) -> Any:
 
 
 def unknown_block(slug: str, name: str) -> Refused:
-    """The error for a block name that the server does not know; says which names it does know."""
+    """Return the error for a block name that the server does not know, with the names that it knows."""
     from prefect.client.orchestration import get_client
     from prefect.exceptions import PrefectHTTPStatusError
 

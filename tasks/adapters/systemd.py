@@ -1,4 +1,4 @@
-"""Have systemd act on units, keep them down by drop-ins, and read what it says of them; its stand-in for a dry run."""
+"""Make systemd act on units and keep them down by drop-ins, and read their properties; with a twin for a dry run."""
 
 import os
 import socket
@@ -18,25 +18,25 @@ _SYSTEMCTL: Final = ("systemctl", "--no-ask-password")
 _MANAGER: Final = ("org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager")
 _ATTACH: Final = ("busctl", "call", *_MANAGER, "AttachProcessesToUnit", "ssau")
 _SYSTEM: Final = Path("/etc/systemd/system")
-_DROP_IN: Final = "zz-evacuation-cordon.conf"  # of all drop-ins the last by name counts
+_DROP_IN: Final = "zz-evacuation-cordon.conf"  # of all drop-ins the last by name wins
 _ASKED: Final = ("Id", "LoadState", "ActiveState", "SubState", "MainPID", "TriggeredBy", "WatchdogUSec", "Environment")
 _NOTIFY: Final = "/run/systemd/notify"
 _NO_WATCHDOG: Final = frozenset({"", "0", "infinity"})
 
 
 class Systemd:
-    """This host's systemd, by systemctl. Whatever it is told, the answer is empty, or why that failed."""
+    """This host's systemd, by systemctl. Commands return an empty text, or why they failed."""
 
     def tell(self, verb: str, *words: str) -> str:
         """Run systemctl and wait until it has ended."""
         return _failure([*_SYSTEMCTL, verb, *words], _LONGER.get(verb, _SECONDS))
 
     def attach(self, unit: str, below: str, pids: Sequence[int]) -> str:
-        """Have it move processes of our user, wherever they are, into a group below one that is delegated to us."""
+        """Move processes of our user, from any group, into a group below one that is delegated to us."""
         return _failure([*_ATTACH, unit, below, str(len(pids)), *map(str, pids)], _ATTACH_SECONDS)
 
     def shown(self, unit: str) -> Mapping[str, str]:
-        """Some properties of a unit by their names; empty where systemd cannot be asked."""
+        """Return some properties of a unit by name; empty if systemd does not answer."""
         with suppress(OSError, subprocess.TimeoutExpired):
             done = _run([*_SYSTEMCTL, "show", f"--property={','.join(_ASKED)}", "--", unit])
             if done.returncode == 0:
@@ -46,8 +46,8 @@ class Systemd:
     def freeze(self, unit: str) -> str:
         """Freeze a unit, with its watchdog off.
 
-        systemd 252 aborts a frozen unit that does not report. No drop-in changes the watchdog of a service that runs,
-        so systemd is told by a message in the name of the main process.
+        systemd 252 aborts a frozen unit that does not report. No drop-in changes the watchdog of a running service, so
+        systemd gets a message in the name of the main process.
         """
         about = self.shown(unit)
         if about.get("WatchdogUSec", "") not in _NO_WATCHDOG:
@@ -55,7 +55,7 @@ class Systemd:
         return self.tell("freeze", "--", unit)
 
     def watch(self, pid: int, *, on: bool) -> None:
-        """Switch the watchdog of a service off, or on as it was; `pid` is its main process, as its environment tells.
+        """Switch the watchdog of a service off, or on as its environment says; `pid` is its main process.
 
         Does nothing for other processes, and without CAP_SYS_ADMIN.
         """
@@ -66,7 +66,7 @@ class Systemd:
                 _set_watchdog(pid, usual if on else b"0")
 
     def hold_down(self, marker: Path, drop_ins: Mapping[str, str]) -> str:
-        """Keep units from being started as long as the marker is there. If that fails no drop-in is left."""
+        """Keep units from starting while the marker exists. If that fails no drop-in is left."""
         places = {_SYSTEM / f"{unit}.d" / _DROP_IN: text for unit, text in drop_ins.items()}
         if all(_text(place) == text for place, text in places.items()):
             return ""
@@ -83,7 +83,7 @@ class Systemd:
         return failed
 
     def release(self, marker: Path) -> tuple[str, ...]:
-        """Let the units that this marker keeps down be started again, and forget how they ended; their names."""
+        """Let the units that this marker keeps down start again, and reset their failed state; return their names."""
         units: list[str] = []
         for place in _SYSTEM.glob(f"*.d/{_DROP_IN}"):
             with suppress(OSError):
@@ -99,10 +99,10 @@ class Systemd:
 
 
 class RehearsalSystemd(Systemd):
-    """Tells systemd nothing, and records what it would be told."""
+    """Record what systemd would be told, and tell it nothing."""
 
     def __init__(self, would: Callable[[str, str], None]) -> None:
-        """Take what records an act on a unit."""
+        """Take the function that records an act on a unit."""
         self._would = would
         self._down: set[str] = set()
 
@@ -113,10 +113,10 @@ class RehearsalSystemd(Systemd):
         return ""
 
     def watch(self, pid: int, *, on: bool) -> None:
-        """Nobody is frozen."""
+        """Do nothing: no process is frozen."""
 
     def shown(self, unit: str) -> Mapping[str, str]:
-        """The unit as it would be."""
+        """Return the unit's properties as they would be."""
         return {**super().shown(unit), **({"ActiveState": "inactive"} if unit in self._down else {})}
 
     def freeze(self, unit: str) -> str:
@@ -130,7 +130,7 @@ class RehearsalSystemd(Systemd):
         return ""
 
     def release(self, marker: Path) -> tuple[str, ...]:
-        """None was kept down."""
+        """Return none: no unit was kept down."""
         del marker
         return ()
 
@@ -150,7 +150,7 @@ def _set_watchdog(pid: int, microseconds: bytes) -> None:
 
 
 def _failure(command: Sequence[str], seconds: float) -> str:
-    """Why a command failed; empty if it did not."""
+    """Return why a command failed; empty if it did not."""
     try:
         done = _run(command, seconds)
     except (OSError, subprocess.TimeoutExpired) as error:

@@ -65,7 +65,7 @@ def _row(store: "Store", incident: str, heap: _Heap) -> dict[str, str]:
         last = max(heap.closings, default=0)
         verdict = str(_said(store, record_key(incident, last, CLOSING)).get("verdict", "?")) if last else "not closed"
     values = (
-        *(incident or "(no id of ours)", told.get("opened_at", ""), told.get("host", ""), told.get("workload", "")),
+        *(incident or "(no valid id)", told.get("opened_at", ""), told.get("host", ""), told.get("workload", "")),
         *(verdict, len(heap.closings), heap.signed if incident else "", heap.objects, heap.size),
     )
     return dict(zip(COLUMNS, (shown(value, 80) for value in values), strict=True))
@@ -84,6 +84,4 @@ def columns(rows: list[dict[str, str]]) -> Iterator[str]:
     width = {name: max(len(name), *(len(row[name]) for row in rows)) for name in COLUMNS} if rows else {}
     for row in [{name: name for name in COLUMNS}, *rows] if rows else []:
         yield "  ".join(row[name].ljust(width[name]) for name in COLUMNS).rstrip()
-    yield (
-        f"{len(rows)} incidents; what they say of themselves is proven by an audit of each" if rows else "no incidents"
-    )
+    yield (f"{len(rows)} incidents; only an audit of each proves what it says" if rows else "no incidents")

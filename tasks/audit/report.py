@@ -42,7 +42,7 @@ def lines(audit: Audit) -> Iterator[str]:
     yield from (f"  {each.summary}" for each in audit.findings[:_SHOWN])
     if more := len(audit.findings) - _SHOWN:
         yield from (f"  and {more} more findings",) if more > 0 else ()
-    yield "  not proven, whatever the word:"
+    yield "  not proven by this audit:"
     yield from (f"    {sentence}" for sentence in audit.unproven)
     yield f"  next      {ENDINGS[audit.word].then}"
     yield f"{audit.word} incident={audit.incident} objects={audit.objects} findings={len(audit.findings)}"

@@ -9,7 +9,7 @@ from tasks.collectors.collector import Collector
 
 @cache
 def discover() -> dict[str, Collector]:
-    """All collectors by name, in the order of volatility."""
+    """Return all collectors by name, in the order of volatility."""
     modules = (
         importlib.import_module(f"{__name__}.{module.name}")
         for module in pkgutil.iter_modules(__path__)
@@ -20,6 +20,6 @@ def discover() -> dict[str, Collector]:
 
 
 def named(name: str) -> Collector:
-    """One of them, without the cost of the others: its module has its name."""
+    """Return one collector without importing the others: its module has its name."""
     collector: Collector = importlib.import_module(f"{__name__}.{name}").COLLECTOR
     return collector

@@ -1,7 +1,7 @@
 """Run one collector in its own process: `python -m tasks.collectors NAME FOLDER`, the target as JSON on stdin.
 
-Prints a JSON line for the room that is needed, for each file, loss or finding when it is known, and "end" last: what
-is missing after the last line was lost with this process.
+Prints a JSON line for the estimated room, for each file, loss or finding as soon as it is known, and "end" last: if
+that is missing, the process died before the rest.
 """
 
 import json
@@ -25,7 +25,7 @@ _KINDS: Final = {StoredFile: "file", Loss: "loss", Search: "search"}
 
 
 def main(find: Callable[[str], Collector] = named) -> None:
-    """Run the collector and tell."""
+    """Run the collector and print what it yields."""
     name, folder = sys.argv[1:]
     target = Target(**json.load(sys.stdin))
     os.umask(0o077)
@@ -39,10 +39,10 @@ def main(find: Callable[[str], Collector] = named) -> None:
 
 
 def limit_memory() -> None:
-    """A hostile file costs a collector and not the host's memory: what it was asked for is then a MemoryError.
+    """Limit this process's memory, so that a hostile file costs a collector a MemoryError and not the host its memory.
 
-    The limit is of memory alone (RLIMIT_DATA): programs and libraries that are mapped, which may be huge, are no part
-    of it. OpenBLAS would take its share for each core before it has anything to do.
+    The limit is RLIMIT_DATA, which leaves out mapped programs and libraries: those may be huge. OpenBLAS gets one
+    thread, because it would reserve memory for each core.
     """
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)

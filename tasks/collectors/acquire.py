@@ -28,12 +28,12 @@ from tasks.custody.store.manifest import digest_bytes
 
 
 def acquire(collector: Collector, target: Target, folder: Path) -> Iterator[StoredFile | Loss]:
-    """Run every source; one that fails leaves a Loss and the others still run."""
+    """Run every source and yield files and losses; a source that fails yields a Loss and the others still run."""
     yield from take(collector.sources, target, folder)
 
 
 def take(sources: Iterable[Source], target: Target, folder: Path) -> Iterator[StoredFile | Loss]:
-    """One source after the other; each may store what the others left."""
+    """Run the sources one after the other; each may store what the earlier ones left of the limit."""
     room = target.limit
     for source in sources:
         for item in _tried(source, replace(target, limit=room), folder):
@@ -54,7 +54,7 @@ def _tried(source: Source, target: Target, folder: Path) -> Iterator[StoredFile 
         yield Loss(name, reason.outcome, str(reason))
     except PermissionError as error:
         yield Loss(name, Outcome.DENIED, str(error))
-    except Exception as error:  # noqa: BLE001  a collector may fail in any way; none may pass in silence
+    except Exception as error:  # noqa: BLE001  a collector may fail in any way; each failure is a loss
         yield Loss(name, Outcome.FAILED, f"{type(error).__name__}: {error}")
 
 
@@ -76,13 +76,13 @@ def _from_source(source: Source, target: Target, folder: Path) -> Iterator[Store
 
 
 def _store(room: Room, stored: str, data: bytes, limit: int) -> Iterator[StoredFile | Loss]:
-    """Keep what we made; of too much its beginning."""
+    """Store bytes that we made; of too many the first `limit`, with a Loss."""
     kept = data[:limit]
     if kept or not data:
         where = room.where(room.keep(stored, kept))
         yield StoredFile(stored, "", len(kept), digest_bytes(kept), where=where)
     if len(kept) < len(data):
-        yield Loss(stored, Outcome.TRUNCATED, f"the first {limit} of {len(data)} bytes: more may not be stored")
+        yield Loss(stored, Outcome.TRUNCATED, f"the first {limit} of {len(data)} bytes: the limit is reached")
 
 
 def _copy_all(target: Target, source: Files, room: Room) -> Iterator[StoredFile | Loss]:
@@ -100,7 +100,7 @@ def _copy_all(target: Target, source: Files, room: Room) -> Iterator[StoredFile 
 
 
 def owners_of(target: Target) -> frozenset[int]:
-    """Users of the workload: the root's owner, and who runs those of its processes that are still there."""
+    """Return the users of the workload: the root's owner, and the users of its processes that still live."""
     owners = {target.owner}
     for pid, start in target.frozen:
         with suppress(OSError):

@@ -1,4 +1,4 @@
-"""Supervise one collector's process group: end it at its deadline, or when it reads and writes no byte for long."""
+"""Supervise one collector's process group: end it at its deadline, or when it reads and writes nothing for too long."""
 
 import json
 import os
@@ -27,8 +27,8 @@ def attempt(
     program: tuple[str, ...] = (),
     cancelled: Cancellation | None = None,
 ) -> tuple[list[Any], Loss | None]:
-    """What it told, line by line, and what was wrong with the attempt as a whole."""
-    # in memory: on a full disk what it tells would be lost, and with it what it has hashed in place
+    """Run a collector; return what it yielded, line by line, and the loss if the attempt as a whole failed."""
+    # in memory, because a full disk would lose its lines, and with them what was hashed in place
     with _in_memory("asked") as asked, _in_memory("told") as out, _in_memory("complaints") as err:
         asked.write(json.dumps(asdict(target)).encode())
         asked.seek(0)
@@ -54,7 +54,7 @@ def _all_of(file: BinaryIO) -> bytes:
 
 
 def _wait(process: Running, pulse: "Pulse", cancelled: Cancellation | None) -> tuple[int | None, str]:
-    """How it ended, and why it was ended; nothing if it ended by itself. Whatever it started ends with it."""
+    """Return the exit code and why it was ended, empty if it ended by itself. Its process group ends with it."""
     code = None
     try:
         while not (late := pulse.over(time.monotonic(), moved(process.pid))):
@@ -74,7 +74,7 @@ def _wait(process: Running, pulse: "Pulse", cancelled: Cancellation | None) -> t
 
 
 def moved(pid: int) -> int | None:
-    """The bytes that a process has read and written, also by copying within the kernel; None if nobody tells."""
+    """Return the bytes that a process has read and written, copies within the kernel included; None if unknown."""
     try:
         lines = Path(f"/proc/{pid}/io").read_text().splitlines()
         return sum(int(line.partition(":")[2]) for line in lines if line.startswith(("rchar", "wchar")))
@@ -83,16 +83,16 @@ def moved(pid: int) -> int | None:
 
 
 class Pulse:
-    """When an attempt is over, by all the time that it has and by the time since it last did anything."""
+    """Decide when an attempt is over, by its total time and by the time since it last read or wrote."""
 
     def __init__(self, seconds: float, stalled: float) -> None:
-        """Both begin to run when it is first looked at."""
+        """Take both limits in seconds; they begin with the first call of `over`."""
         self.seconds, self.stalled = seconds, stalled
         self._began: float | None = None
         self._moved_at, self._moved = 0.0, -1
 
     def over(self, now: float, moved: int | None) -> str:
-        """Why it is over at this moment; nothing if it may go on. Who cannot be seen to move is given all its time."""
+        """Return why it is over at this moment; empty if it may go on. If `moved` is None only the total counts."""
         if self._began is None:
             self._began = now
         if moved is None or moved != self._moved:
@@ -104,5 +104,5 @@ class Pulse:
         return ""
 
     def left(self, now: float) -> float:
-        """Seconds until it can be over at the latest; never nothing."""
+        """Return the seconds until its total time is over, at least a millisecond."""
         return max(0.001, self.seconds - (now - (now if self._began is None else self._began)))

@@ -22,7 +22,7 @@ _MOST: Final = 1 << 16
 
 
 def make(target: Target) -> bytes:
-    """One object a group, with the pids that lie in it itself; and what the whole host says of OOM kills."""
+    """Return one object a group, with the pids directly in it, and the host's count of OOM kills."""
     groups: dict[tuple[str, str], list[int]] = {}
     for pid, start in target.frozen:
         for hierarchy, path in _places(pid) if still(pid, start) else ():
@@ -38,7 +38,7 @@ def make(target: Target) -> bytes:
 
 
 def _places(pid: int) -> Iterator[tuple[str, str]]:
-    """Hierarchy and path, as /proc/PID/cgroup says; version 2 has no name."""
+    """Yield hierarchy and path from /proc/PID/cgroup; version 2 has an empty name."""
     with suppress(OSError):
         for line in text(pid, "cgroup").splitlines():
             _, _, rest = line.partition(":")
@@ -47,7 +47,7 @@ def _places(pid: int) -> Iterator[tuple[str, str]]:
 
 
 def mounts(mountinfo: str) -> dict[str, tuple[str, str]]:
-    """For each hierarchy, which of its groups is mounted, and where."""
+    """Return for each hierarchy which of its groups is mounted, and where."""
     found: dict[str, tuple[str, str]] = {}
     for line in mountinfo.splitlines():
         left, _, right = line.partition(" - ")
@@ -62,7 +62,7 @@ def mounts(mountinfo: str) -> dict[str, tuple[str, str]]:
 
 def _limits(mounted: tuple[str, str] | None, path: str) -> dict[str, Any]:
     if mounted is None:
-        return {"not read": "its hierarchy is mounted nowhere that we see"}
+        return {"not read": "its hierarchy is not mounted in our namespace"}
     top, place = mounted
     relative = os.path.relpath(path, top)
     if relative.startswith("../") or relative == ".." or ".." in PurePosixPath(path).parts:
@@ -82,7 +82,7 @@ def _said(path: Path) -> str | None:
 
 
 def oom_kills(vmstat: str) -> int | str:
-    """How often the kernel has killed for want of memory since the boot."""
+    """Return how often the kernel has killed for lack of memory since the boot."""
     counts = dict(line.split(maxsplit=1) for line in vmstat.splitlines() if " " in line)
     return int(counts["oom_kill"]) if "oom_kill" in counts else "not known"
 

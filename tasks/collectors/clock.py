@@ -1,7 +1,7 @@
-"""Collect what the host's clock says and how far it can be trusted. Without it no time in the evidence means anything.
+"""Collect what the host's clock says and how far it can be trusted, which every time in the evidence depends on.
 
-RFC 3227 §2.2 asks for the difference between the system's clock and UTC. Who disciplines the clock is asked of the
-kernel (adjtimex, read only), and of chrony and systemd-timesyncd where there are any.
+RFC 3227 §2.2 asks for the difference between the system's clock and UTC. The kernel is asked how its clock is
+synchronised (adjtimex, read only), and so are chrony and systemd-timesyncd if they are installed.
 """
 
 import ctypes
@@ -42,7 +42,7 @@ class _Timex(ctypes.Structure):
 
 
 def kernel() -> dict[str, Any]:
-    """What the kernel knows of its clock's error, in microseconds. Asking changes nothing: no mode is set."""
+    """Return what the kernel knows of its clock's error, in microseconds. Reads only: no mode is set."""
     told = _Timex()
     state = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.byref(told))
     if state < 0:
@@ -66,7 +66,7 @@ def _asked(command: Command, target: Target) -> str:
 
 
 def zone() -> str:
-    """The time zone by name, as /etc/localtime leads to it."""
+    """Return the time zone's name, from the link /etc/localtime."""
     try:
         return str(Path("/etc/localtime").readlink()).rpartition("zoneinfo/")[2]
     except OSError as error:
@@ -74,7 +74,7 @@ def zone() -> str:
 
 
 def make(target: Target) -> bytes:
-    """All clocks read one right after the other, so that the times of the custody log can be set against each other."""
+    """Read all clocks one right after the other, so that times of the custody log can be compared."""
     clocks = {
         "realtime_ns": time.clock_gettime_ns(time.CLOCK_REALTIME),
         "monotonic_ns": time.clock_gettime_ns(time.CLOCK_MONOTONIC),

@@ -15,14 +15,14 @@ TIB: Final = 1 << 40
 
 @dataclass(frozen=True)
 class Target:
-    """What a collector is told of the workload. Plain data: it crosses a process boundary as JSON.
+    """What a collector knows of the workload. Plain data: it crosses a process boundary as JSON.
 
-    `seconds` is all the time that this attempt has, and `limit` the bytes that it may still store; a source of many
-    parts leaves off before, and keeps what it has.
-    `containers` are the ids and names of those that were paused, `asked` how the block recognises them, and `elsewhere`
-    the fields of which files were found in them. `units` are the systemd services that the block names.
-    `fallback` is a folder on another disk for what does not fit, `reserve` the file that keeps room for what must be
-    stored, `margin` the bytes that copies leave free; without `copies` only what we make ourselves is stored.
+    `seconds` is the time that this attempt has, and `limit` the bytes that it may still store; a source of many parts
+    stops before, and keeps what it has. `containers` are ids and names of the paused ones, `asked` how the block
+    recognises them, and `elsewhere` the fields of which files were found in them. `units` are the systemd services that
+    the block names. `fallback` is a folder on another disk for what does not fit, `reserve` the file that keeps room
+    for what must be stored, `margin` the bytes that copies leave free; without `copies` only what we make ourselves is
+    stored.
     """
 
     incident: str
@@ -47,10 +47,10 @@ class Target:
 
 @dataclass(frozen=True)
 class Command:
-    """The output of a program, in the file `stored`; `last` keeps its last lines only.
+    """Store the output of a program in the file `stored`, without a shell; `last` keeps only its last lines.
 
-    Runs without a shell. Of more than may be stored its `keep` part is kept. As root, `as_owner` runs it with the
-    rights of the workload's owner, never with ours. `environment` are variables besides PATH, HOME and LC_ALL.
+    Of output above the limit the `keep` part is kept. As root, `as_owner` runs it with the rights of the workload's
+    owner. `environment` are variables besides PATH, HOME and LC_ALL.
     """
 
     argv: tuple[str, ...]
@@ -63,7 +63,7 @@ class Command:
 
 @dataclass(frozen=True)
 class Files:
-    """The workload's files that match `patterns`, byte for byte; without any, those of this field of the block."""
+    """Store the workload's files that match `patterns`, byte for byte; without patterns, those of this block field."""
 
     field: str
     patterns: tuple[str, ...] = ()
@@ -71,7 +71,7 @@ class Files:
 
 @dataclass(frozen=True)
 class Made:
-    """A file that a function of ours makes from what it reads; it redacts what it makes."""
+    """Store what `make` returns in the file `stored`; `make` redacts it."""
 
     make: Callable[[Target], bytes]
     stored: str
@@ -79,7 +79,7 @@ class Made:
 
 @dataclass(frozen=True)
 class Gathered:
-    """As many files as a function of ours finds; each file or loss is told as soon as it is known."""
+    """Store as many files as `gather` finds; it yields each file or loss as soon as it is known."""
 
     gather: Callable[[Target, Path], Iterator[StoredFile | Loss]]
     stored: str
@@ -93,12 +93,12 @@ class Collector:
     """One source of evidence.
 
     `order` is its place in the order of volatility (RFC 3227 §2.1), small first. `while_frozen` collectors run before
-    anything is stopped. `deadline` is in seconds and ends the collector's whole process group; so do `stalled` seconds
-    in which it neither reads nor writes a byte. `limit` is the most that it may store, in bytes. A `needed` one makes
-    the verdict PARTIAL when it is lost, unless the workload block says which ones do. An `unhurried` one has
-    all of its time although everything stands still meanwhile: what it takes would vanish with what is stopped. Those
-    `of_containers` are needed where the workload block names containers, and have nothing to do elsewhere;
-    nor have those `of_units` where it names no systemd services.
+    the stop. `deadline` and `stalled` are in seconds: its process group is ended at the deadline, or after `stalled`
+    seconds without a byte read or written. `limit` is the most bytes that it may store. The loss of a `needed` one
+    makes the verdict PARTIAL, unless the workload block names the needed ones. An `unhurried` one keeps its own
+    deadline while the workload is frozen, because what it takes would vanish with the stop. Collectors `of_containers`
+    are needed if the workload block names containers, and do nothing otherwise; those `of_units` do nothing without
+    systemd services.
     """
 
     name: str
@@ -116,22 +116,22 @@ class Collector:
 
 
 class NothingThere(Exception):
-    """Raised by a `Made` source: what it should tell about does not exist here."""
+    """Raised by a `Made` source if what it collects does not exist on this host."""
 
 
 class Incomplete(Exception):
     """Raised by a `Made` source that got a part: the part is kept, the rest is a loss with this outcome and reason."""
 
     def __init__(self, data: bytes, outcome: Outcome, reason: str) -> None:
-        """Keep all three."""
+        """Take the part, and outcome and reason of the rest."""
         super().__init__(reason)
         self.data, self.outcome = data, outcome
 
 
 class Unanswered(Exception):
-    """Raised by a source that got nothing of what is there: a loss with this outcome and reason."""
+    """Raised by a source that got nothing of what exists: a loss with this outcome and reason."""
 
     def __init__(self, outcome: Outcome, reason: str) -> None:
-        """Keep the outcome."""
+        """Take outcome and reason."""
         super().__init__(reason)
         self.outcome = outcome

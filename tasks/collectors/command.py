@@ -1,6 +1,6 @@
-"""Run a program for its output: no shell, redacted, bounded, and with root's rights only where they are needed.
+"""Run a program for its output: no shell, redacted, bounded, and with root's rights only if they are needed.
 
-Lines are whole: a cut one could show the half of a secret by which nothing would know it.
+Only whole lines are kept: half a secret on a cut line would not be recognised.
 """
 
 import os
@@ -27,11 +27,11 @@ _NOT_THERE: Final = (
     "cannot talk to daemon",
     "no files found for",
 )
-_PARTLY: Final = "not seeing messages from other users"  # journalctl shows what it may and ends well
+_PARTLY: Final = "not seeing messages from other users"  # journalctl shows what it may and exits with 0
 
 
 def run(command: Command, target: Target) -> bytes:
-    """What the program says, redacted; of too much the part that the command declares, as Incomplete."""
+    """Return the program's output, redacted. Output above the limit raises Incomplete with the declared part."""
     if not shutil.which(command.argv[0]):
         raise NothingThere(f"{command.argv[0]} is not installed")
     with _start(command, target) as process:
@@ -42,7 +42,7 @@ def run(command: Command, target: Target) -> bytes:
     lines = redact(_whole_lines(said, command, cut=cut).decode(errors="backslashreplace")).splitlines(keepends=True)
     data = "".join(lines[-command.last :]).encode()
     if cut:
-        raise Incomplete(data, Outcome.TRUNCATED, f"its {command.keep} {target.limit} bytes: more may not be stored")
+        raise Incomplete(data, Outcome.TRUNCATED, f"its {command.keep} {target.limit} bytes: the limit is reached")
     if _PARTLY in complained:
         raise Incomplete(data, Outcome.DENIED, complained.partition("\n")[0][:_WORDS])
     return data
@@ -65,7 +65,7 @@ def _start(command: Command, target: Target) -> subprocess.Popen[bytes]:
 
 
 def _listen(process: subprocess.Popen[bytes], command: Command, limit: int) -> tuple[bytes, bytes, bool]:
-    """What it says, how it complains, and whether something was left out. One that has said enough is ended."""
+    """Return its output, its errors, and whether something was left out. A program that exceeds the limit is ended."""
     said, complaint, cut = bytearray(), bytearray(), False
     for voice, block in _blocks(process):
         if voice is process.stderr:
@@ -101,14 +101,14 @@ def _whole_lines(said: bytes, command: Command, *, cut: bool) -> bytes:
 
 
 def owner(target: Target) -> int | None:
-    """As whom root runs a program of the repository: the first who is not root of those who may configure it."""
+    """Return the user as whom root runs a program of the repository: the first of its owners who is not root."""
     root = Path(target.root)
     places = (place for place in (root / ".git", root / ".git/config") if place.exists())
     return next((user for user in (target.owner, *(place.stat().st_uid for place in places)) if user), None)
 
 
 def group_of(user: int) -> int:
-    """The user's own group, never root's: a folder may well belong to a user and yet to root's group."""
+    """Return the user's own group, never root's: a folder of a user may belong to root's group."""
     try:
         return pwd.getpwuid(user).pw_gid or _NOGROUP
     except KeyError:

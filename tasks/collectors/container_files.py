@@ -27,7 +27,7 @@ _NANO: Final = 1_000_000_000
 
 
 def gather(target: Target, folder: Path) -> Iterator[StoredFile | Loss]:
-    """For each container its log, then what the block's patterns match below its working directory."""
+    """Yield for each container its log, then the files below its working directory that the block's patterns match."""
     taking = Taking(target, Room.of(target, folder), time.monotonic() + target.seconds * _SHARE, target.limit)
     with closing(DockerEngine(target.docker_host)) as engine:
         for id_, name in to_look_into(target, engine).items():
@@ -37,7 +37,7 @@ def gather(target: Target, folder: Path) -> Iterator[StoredFile | Loss]:
 
 @dataclass
 class Taking:
-    """One attempt: what it may take until when, how many bytes, and which names are taken already."""
+    """One attempt: its deadline, the bytes left, and the names that are used already."""
 
     target: Target
     space: Room
@@ -46,7 +46,7 @@ class Taking:
     taken: set[str] = field(default_factory=set)
 
     def log(self, engine: Engine, id_: str, name: str) -> Iterator[StoredFile | Loss]:
-        """What it wrote to its output, each line with its time; as it stands, like every log file."""
+        """Store the container's output, each line with its time; not redacted, like every log file."""
         stored, cut = place(name, "container.log"), list[Loss]()
 
         def write(out: BinaryIO) -> None:
@@ -54,7 +54,7 @@ class Taking:
             for chunk in engine.logs(id_):
                 out.write(chunk[: self.room - out.tell()])
                 if out.tell() >= self.room:
-                    cut.append(Loss(stored, Outcome.TRUNCATED, f"its first {self.room} bytes: more may not be stored"))
+                    cut.append(Loss(stored, Outcome.TRUNCATED, f"its first {self.room} bytes: the limit is reached"))
                 elif time.monotonic() > self.until:
                     cut.append(Loss(stored, Outcome.TIMED_OUT, "the rest of the log: the time was used up"))
                 if cut:
@@ -68,7 +68,7 @@ class Taking:
             yield Loss(stored, Outcome.FAILED, getattr(error, "got", str(error)))
 
     def files(self, engine: Engine, id_: str, name: str) -> Iterator[StoredFile | Loss]:
-        """Folder by folder, each asked for once."""
+        """Store the matched files, folder by folder, each requested once."""
         about = engine.inspect(id_)
         workdir = about["Config"]["WorkingDir"] or "/"
         patterns = [pattern for patterns in self.target.globs.values() for pattern in patterns]
@@ -85,7 +85,7 @@ class Taking:
                 yield Loss(one.summary(below), Outcome.FAILED, getattr(error, "got", str(error)))
 
     def _is_ours(self, mounts: Iterable[dict[str, Any]], inside: str, below: str) -> bool:
-        """The very folder of the root, mounted into the container: it is collected from the root."""
+        """Return whether it is the root's own folder, mounted into the container: that is collected from the root."""
         there = str(Path(self.target.root) / below)
         return any(mount["Destination"] == inside and mount.get("Source") == there for mount in mounts)
 
@@ -113,7 +113,7 @@ class Taking:
             yield self._linked(one, path)
 
     def _linked(self, one: "Container", path: str) -> StoredFile | Loss:
-        """A link counts as what it leads to, as long as that is the workload's own."""
+        """Store what a link leads to, if that belongs to the workload."""
         inside = posixpath.normpath(posixpath.join(one.workdir, path))
         archive = one.engine.archive(one.id, inside)
         if archive and archive.link:
@@ -131,7 +131,7 @@ class Taking:
             return (
                 self._take(one, path, tar, member)
                 if member
-                else Loss(one.summary(path), Outcome.FAILED, "nothing came")
+                else Loss(one.summary(path), Outcome.FAILED, "the engine sent nothing")
             )
 
     def _take(self, one: "Container", path: str, tar: tarfile.TarFile, member: tarfile.TarInfo) -> StoredFile | Loss:
@@ -156,7 +156,7 @@ class Taking:
         return self._kept(stored, source, int(member.mtime * _NANO), f"in container {one.name}", where)
 
     def _name(self, one: "Container", path: str) -> str:
-        """The name that it would have in the root, unless the root or another container has that."""
+        """Return the name that it would have in the root, or one below the container's if that is used already."""
         raw = path.encode(errors="surrogateescape")
         stored = placed_name(raw)
         if stored in self.taken or (Path(self.target.root) / path).exists():
@@ -174,7 +174,7 @@ class Taking:
 
 @dataclass(frozen=True)
 class Container:
-    """The container whose files are taken, and below which folder."""
+    """A container, and the folder below which its files are taken."""
 
     engine: Engine
     id: str
@@ -183,7 +183,7 @@ class Container:
     below: str
 
     def summary(self, path: str) -> str:
-        """A file of it, for a loss."""
+        """Return the name of one of its files, for a loss."""
         inside = posixpath.normpath(posixpath.join(self.workdir, path))
         return f"{self.name}:{quote(inside.encode(errors='surrogateescape'))}"
 

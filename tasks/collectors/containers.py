@@ -21,7 +21,7 @@ _COMMANDS: Final = frozenset({"Cmd", "Entrypoint", "Args", "Command", "Test"})
 
 
 def gather(target: Target, folder: Path) -> Iterator[StoredFile | Loss]:
-    """An index of all, and for each its inspection, its processes and what differs from its image."""
+    """Yield an index of all containers, and for each its inspection, processes and difference from its image."""
     room = target.limit
     for item in _told(target, folder):
         if isinstance(item, StoredFile) and item.size > room:
@@ -58,25 +58,25 @@ def _ask(engine: Engine, id_: str, file: str) -> bytes:
 
 
 def to_look_into(target: Target, engine: Engine) -> dict[str, str]:
-    """Those that were paused, and any that has come since; ids and names."""
+    """Return ids and names of the paused containers, and of any started since."""
     asked = target.asked
     living = {each.id: each.name for each in workload_containers(engine.containers(asked), asked, standpoint().own)}
     return {**dict(target.containers), **living}
 
 
 def place(name: str, file: str) -> str:
-    """Where what we make of a container is stored."""
+    """Return where a file that we make of a container is stored."""
     return f"{CONTAINERS}/{stored_name(name.encode())}/{file}"
 
 
 def store(room: Room, stored: str, data: bytes) -> StoredFile:
-    """Write a file of ours."""
+    """Write such a file."""
     where = room.where(room.keep(stored, data))
     return StoredFile(stored, "", len(data), digest_bytes(data), where=where)
 
 
 def redacted(value: Any, name: str = "") -> Any:
-    """An inspection without secrets: the environment, labels and options by name, command lines word by word."""
+    """Return an inspection without secrets: environment, labels and options by name, command lines word by word."""
     if isinstance(value, Mapping):
         plain = redact_environment({key: item for key, item in value.items() if isinstance(item, str)})
         return {key: plain.get(key, item) if key in plain else redacted(item, key) for key, item in value.items()}
@@ -95,7 +95,7 @@ def _redacted_words(words: list[str], name: str) -> list[str]:
 
 
 def table(top: Mapping[str, Any]) -> bytes:
-    """As `docker top` prints it, a process a line."""
+    """Format the processes as `docker top` prints them, a process a line."""
     rows = [top["Titles"], *(top["Processes"] or [])]
     return "".join(f"{redact(printable(row))}\n" for row in rows).encode(errors="backslashreplace")
 

@@ -1,4 +1,4 @@
-"""Copy one file of the workload as it is, or hash it where it lies. Either leaves a result or a loss."""
+"""Copy one file of the workload as it is, or hash it where it lies; the result is a stored file or a loss."""
 
 import os
 import stat
@@ -26,7 +26,7 @@ _DEEPEST: Final = 64
 class Copying:
     """One attempt at many files below a root, of `limit` bytes at most.
 
-    What two names share is copied once: `_taken` knows the inodes. `owners` are users of the workload besides the
+    A file with two names is copied once: `_taken` holds the inodes. `owners` are users of the workload besides the
     owner of its root.
     """
 
@@ -38,7 +38,7 @@ class Copying:
     _clones: bool = True
 
     def take(self, name: bytes) -> StoredFile | Loss | None:
-        """Whatever is wrong with one file, a bad block of the disk or a trap, it costs that file and no other.
+        """Take one file. An error, such as a bad block of the disk, costs this file and no other.
 
         None for a folder of the workload, which is no file.
         """
@@ -69,7 +69,7 @@ class Copying:
             os.close(descriptor)
 
     def _folder(self, name: bytes, real: bytes) -> Loss | None:
-        """No file: what lies in it counts where the patterns name it. A link to it is recorded, though."""
+        """Return None for a folder, whose files count if a pattern names them; a Loss for a link to one."""
         if not os.path.islink(os.path.join(self.root, name)):
             return None
         return Loss(quote(name), Outcome.MISSING, f"a link to the folder {quote(real)}, which is no file")
@@ -77,9 +77,7 @@ class Copying:
     def _opened(self, descriptor: int, name: bytes, real: bytes) -> StoredFile | Loss:
         before = os.fstat(descriptor)
         if self._foreign(before, real):
-            reason = (
-                f"a hard link to a file of user {before.st_uid}, who is none of the workload's, and closed to others"
-            )
+            reason = f"a hard link to a private file of user {before.st_uid}, who is no user of the workload"
             return Loss(quote(name), Outcome.DENIED, reason)
         note = "" if real == os.path.normpath(name) else f"a link to {quote(real)}"
         if reason := self._too_much(descriptor, before):
@@ -99,14 +97,14 @@ class Copying:
         return made
 
     def _foreign(self, about: os.stat_result, real: bytes) -> bool:
-        """As root: whether somebody may have linked here what only its owner may read (fs.protected_hardlinks is 0)."""
+        """As root: return whether the file may be another user's that was linked here (fs.protected_hardlinks is 0)."""
         if os.geteuid() or about.st_nlink == 1 or about.st_mode & stat.S_IROTH:
             return False
         places = self.root, os.path.dirname(os.path.join(os.path.realpath(self.root), real))
         return about.st_uid not in self.owners | {os.stat(place).st_uid for place in places}
 
     def _too_much(self, descriptor: int, before: os.stat_result) -> str:
-        """Why a file is left where it is: smaller ones after it still have their chance."""
+        """Return why a file is too large to take; smaller ones after it are still tried."""
         if before.st_size > self.limit:
             return f"{before.st_size} bytes where {self.limit} may still be stored"
         if before.st_size - before.st_blocks * _UNIT > _HOLES:
@@ -116,7 +114,7 @@ class Copying:
         return ""
 
     def _copy(self, descriptor: int, before: os.stat_result, stored: str) -> tuple[Place, int, str, Parts | None]:
-        """Where it went, how long the copy is, its digest and its parts. In place the source itself is hashed."""
+        """Return its place, the copy's size, its digest and its parts. In place the source itself is hashed."""
         need = min(before.st_size, before.st_blocks * _UNIT) + _BESIDES
 
         def write(out: BinaryIO) -> None:
@@ -130,7 +128,7 @@ class Copying:
         return place, size, *hashed(path, size)
 
     def _shared(self, descriptor: int, before: os.stat_result, stored: str) -> Place | None:
-        """A copy that shares its source's blocks takes no room: tried whatever is free, until one was refused."""
+        """Make a copy that shares its source's blocks and takes no room; None once the file system has refused one."""
         if not (self._clones and self.room.copies and before.st_size):
             return None
         self._clones = False
@@ -140,7 +138,7 @@ class Copying:
         return Place.EVIDENCE if self._clones else None
 
     def _again(self, before: os.stat_result, name: bytes, note: str) -> StoredFile | None:
-        """Another name of what this attempt has taken already, unchanged since: one copy then has both names."""
+        """Give a copy of this attempt a second name, if the source is unchanged since; else None."""
         first = self._taken.get(_same(before))
         if first is None or not (first.in_place or self.room.link(first, placed_name(name))):
             return None
@@ -149,7 +147,7 @@ class Copying:
 
 
 def changes(before: os.stat_result, after: os.stat_result, there: int | None) -> tuple[str, ...]:
-    """What happened to a file while it was read: the same open file twice, and the inode that has its name now."""
+    """Return what happened to a file while it was read: compares the open file twice, and the inode at its name."""
     said = []
     if after.st_size > before.st_size > 0:
         said.append(f"it grew while it was read: its first {before.st_size} bytes are here")

@@ -1,7 +1,7 @@
 """Collect which data the training could read: name, size, time and digest.
 
-Taken while the processes stand still, because their command lines and environments say where to look. Digests have a
-few seconds only, for the stop waits; a file without one says so.
+Runs while the processes are frozen, because their command lines and environments name the folders. Digests have a few
+seconds only, because the stop waits; a file without one says so.
 """
 
 import os
@@ -36,7 +36,7 @@ _UNKNOWN: Final = "not known"
 
 
 def arguments(command: Sequence[str]) -> list[str]:
-    """The options of a command line that speak of data, each with its value."""
+    """Return the options of a command line that name data, each with its value."""
     found = []
     for word, after in zip(command, [*command[1:], "-"], strict=False):
         if option := _OPTION.fullmatch(word):
@@ -47,7 +47,7 @@ def arguments(command: Sequence[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class Asked:
-    """A folder to look into, who named it, and with whose rights it is looked into."""
+    """A folder to read, the process that named it, and the user with whose rights it is read."""
 
     place: Path
     by: str
@@ -57,7 +57,7 @@ class Asked:
 
 
 def _of_process(pid: int) -> tuple[list[str], Asked | None]:
-    """Its data arguments and its data home, as sklearn.datasets.get_data_home finds it."""
+    """Return its data arguments and its data home, as sklearn.datasets.get_data_home finds it."""
     process = psutil.Process(pid)
     status = fields(text(pid, "status"))
     rights = (process.uids().real, process.gids().real, tuple(map(int, status.get("Groups", "").split())))
@@ -70,7 +70,7 @@ def _of_process(pid: int) -> tuple[list[str], Asked | None]:
 
 
 def _asked(target: Target) -> tuple[list[Asked], list[dict[str, Any]]]:
-    """Each data home once, and the data arguments of each process."""
+    """Return each data home once, and the data arguments of each process."""
     homes: dict[Path, Asked] = {}
     told = []
     for pid, start in target.frozen:
@@ -86,13 +86,13 @@ def _asked(target: Target) -> tuple[list[Asked], list[dict[str, Any]]]:
             homes.setdefault(home.place, home)
     owner = (target.owner, group_of(target.owner))
     if not homes:
-        by = "the owner's home, for no process lived that could say another"
+        by = "the owner's home, because no living process names another"
         homes[Path()] = Asked(Path(home_of(target.owner), _HOME), by, *owner)
     return [Asked(Path(target.root, "data"), "data/ of the root", *owner), *homes.values()], told
 
 
 def home_of(user: int) -> str:
-    """A user's home; a folder that is nowhere for a user that has no entry."""
+    """Return a user's home; a path that does not exist for a user without an entry."""
     try:
         return pwd.getpwuid(user).pw_dir
     except KeyError:
@@ -101,7 +101,7 @@ def home_of(user: int) -> str:
 
 @contextmanager
 def acting_as(asked: Asked) -> Iterator[None]:
-    """As root, with the rights of the workload: its environment could name any place of the host."""
+    """Act, as root, with the rights of the workload: its environment could name any folder of the host."""
     if os.geteuid() or not asked.user:
         yield
         return
@@ -119,13 +119,13 @@ def acting_as(asked: Asked) -> Iterator[None]:
 
 @dataclass
 class Looking:
-    """One look at folders of data: how long digests may take, and how many files are told of."""
+    """One attempt at folders of data: the deadline for digests, and the number of files that are listed."""
 
     until: float
     left: int = _MOST
 
     def folder(self, asked: Asked) -> Any:
-        """Its files, or why they are not known. No link is followed below it."""
+        """Return its files, or why they are not known. No link below it is followed."""
         with acting_as(asked):
             return self._folder(asked.place)
 
@@ -180,7 +180,7 @@ def _kind(name: bytes, folder: int, mode: int) -> str:
 
 
 def make(target: Target) -> bytes:
-    """Data arguments by process, then each folder that the workload's data may lie in."""
+    """Return the data arguments by process, then each folder that may hold the workload's data."""
     folders, told = _asked(target)
     look = Looking(time.monotonic() + min(_HASH_SECONDS, target.seconds * _SHARE))
     looked = [{"folder": str(each.place), "named_by": each.by, "files": look.folder(each)} for each in folders]

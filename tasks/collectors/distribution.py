@@ -31,21 +31,21 @@ class Distribution:
 
     @cached_property
     def record(self) -> bytes | None:
-        """RECORD as it stands; None if there is none, as with packages that apt installs."""
+        """RECORD as it is; None if there is none, as in packages that apt installs."""
         with suppress(OSError):
             return read_below(self.site, f"{self.info}/RECORD", _RECORD_BYTES)
         return None
 
     @cached_property
     def files(self) -> dict[str, str]:
-        """The SHA-256 in hex that RECORD gives each file; empty for those that it names without one."""
+        """SHA-256 in hex by file, from RECORD; empty for a file without a digest."""
         lines = (self.record or b"").decode(errors="surrogateescape").splitlines()
         with suppress(csv.Error):
             return {row[0]: _hex(row[1]) for row in csv.reader(lines) if len(row) >= 2}  # noqa: PLR2004
         return {}
 
     def summary(self, until: float) -> dict[str, Any]:
-        """Where it came from, and which of its files are no longer what was installed."""
+        """Return where it came from, and which of its files differ from what was installed."""
         name, _, version = self.info.removesuffix(".dist-info").partition("-")
         verdicts = dict(self._compared(until))
         by = {word: sorted(file for file, said in verdicts.items() if said == word) for word in set(verdicts.values())}
@@ -65,7 +65,7 @@ class Distribution:
         }
 
     def _compared(self, until: float) -> Iterator[tuple[str, str]]:
-        """Files outside of the folder are left alone: a RECORD may name any place of the host."""
+        """Compare the files inside the folder only: RECORD may name any file of the host."""
         for name, sha in self.files.items():
             if sha and _inside(name):
                 yield _printable(name), self._verdict(name, sha, until)
@@ -98,7 +98,7 @@ class Distribution:
 
 
 def unclaimed(site: Path, packages: Iterable[Distribution]) -> list[str]:
-    """Entries of the folder that no RECORD names: somebody, or a package manager without RECORD, put them there."""
+    """Return entries of the folder that no RECORD names: put there by hand, or by a package manager without RECORD."""
     claimed = {PurePosixPath(name).parts[0] for package in packages for name in package.files if name}
     own = {package.info for package in packages} | {"__pycache__"}
     return sorted(_printable(name) for name in set(os.listdir(site)) - claimed - own)[:_MOST]  # noqa: PTH208
@@ -109,7 +109,7 @@ def _inside(name: str) -> bool:
 
 
 def _hex(written: str) -> str:
-    """RECORD writes digests in URL-safe base64 without padding; other algorithms than SHA-256 are not compared."""
+    """Turn RECORD's URL-safe base64 without padding into hex; empty for other algorithms than SHA-256."""
     kind, _, value = written.partition("=")
     with suppress(ValueError):
         return base64.urlsafe_b64decode(value + "=" * (-len(value) % 4)).hex() if kind == "sha256" else ""

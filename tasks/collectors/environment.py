@@ -19,7 +19,7 @@ _CONFIG_BYTES = 1 << 16
 
 
 def commit(root: Path, git: str = ".git") -> str | None:
-    """The checked-out commit, read from the files of `git`; None where there is no repository, or something else."""
+    """Return the checked-out commit, read from the files of `git`; None without a valid repository."""
     named = head(root, git)
     if named and named.startswith("refs/"):
         named = _of_ref(root, git, named)
@@ -27,7 +27,7 @@ def commit(root: Path, git: str = ".git") -> str | None:
 
 
 def head(root: Path, git: str = ".git") -> str | None:
-    """What HEAD says: the full name of a branch, or a commit."""
+    """Return what HEAD says: the full name of a branch, or a commit."""
     try:
         return _text(root, f"{git}/HEAD").removeprefix("ref: ")
     except (OSError, ValueError):
@@ -50,12 +50,12 @@ def _text(root: Path, name: str) -> str:
 
 
 def pyvenv_cfg(target: Target) -> str:
-    """What the virtual environment says of itself; an OSError if it cannot be read or leads out of the workload."""
+    """Return the virtual environment's pyvenv.cfg. Raises OSError if it is unreadable or leads out of the workload."""
     return read_inside(bounds_of(target), prefix_of(target) / "pyvenv.cfg", _CONFIG_BYTES).decode(errors="replace")
 
 
 def python_version(target: Target) -> str | None:
-    """As the virtual environment says of itself."""
+    """Return the Python version from pyvenv.cfg."""
     try:
         said = pyvenv_cfg(target)
     except OSError:
@@ -66,7 +66,7 @@ def python_version(target: Target) -> str | None:
 
 
 def make(target: Target) -> bytes:
-    """The runbook's fields, and those that tie them to a host and its clock."""
+    """Return the runbook's fields, and those that identify the host and its clock."""
     try:
         packages = installed(target)
     except (NothingThere, Unanswered):

@@ -15,7 +15,7 @@ _UNIT = 512
 
 
 def estimate(collector: Collector, target: Target, folder: Path) -> dict[str, object] | None:
-    """For the custody log; None for a collector that copies no files of the workload. Links count as nothing."""
+    """Return the room and number of files for the custody log; None if it copies no files. Links count as zero."""
     sources = [source for source in collector.sources if isinstance(source, Files)]
     if not sources:
         return None

@@ -1,8 +1,8 @@
 """Collect the state of the workload's repository, read by git through a git directory of our own.
 
-A repository can make git run programs by its configuration alone (fsmonitor, hooks, filters, textconv, diff drivers,
-those of its submodules), and a filter cannot be switched off by name. So git never sees that configuration: it gets
-ours, a copy of the index, and the workload's objects and files to read. As root it has the owner's rights besides.
+A repository's configuration can make git run programs (fsmonitor, hooks, filters, textconv, diff drivers, those of its
+submodules), and a filter cannot be switched off by name. So git never sees that configuration: it gets ours, a copy of
+the index, and read access to the workload's objects and files. As root it runs with the owner's rights.
 """
 
 import os
@@ -36,7 +36,7 @@ _QUESTIONS: Final = {
 
 
 def gather(target: Target, folder: Path) -> Iterator[StoredFile | Loss]:
-    """Each question to git, then the submodules, which it is not asked about: it would run git in them."""
+    """Run each git command, then list the submodules without git: it would run git in them."""
     with _own_repository(target, folder) as (place, objects):
         words = ("git", f"--git-dir={place}", "--work-tree=.", "--no-optional-locks", "--no-pager")
         around = (
@@ -52,9 +52,9 @@ def gather(target: Target, folder: Path) -> Iterator[StoredFile | Loss]:
 
 @contextmanager
 def _own_repository(target: Target, folder: Path) -> Iterator[tuple[Path, str]]:
-    """A git directory that only we can write to and the owner can read, and where the workload's objects are.
+    """Yield a git directory that only we can write and the owner can read, and the folder of the workload's objects.
 
-    It lies in the evidence's staging, which is removed however the attempt ends; another user can't enter that.
+    It lies in the evidence's staging, which is removed however the attempt ends; another user cannot enter that.
     """
     root = Path(target.root)
     full = commit(root)
@@ -96,7 +96,7 @@ def _furnish(place: Path, root: Path, full: str) -> None:
 
 
 def _copy_index(into: Path, root: Path) -> None:
-    """Copy it with its time: git believes size and time of a file only where the index is a second younger."""
+    """Copy the index with its time: git trusts a file's size and time only if the index is a second younger."""
     written = (root / ".git/index").lstat().st_mtime_ns
     into.write_bytes(_index(root))
     os.utime(into, ns=(written, written))
@@ -105,12 +105,12 @@ def _copy_index(into: Path, root: Path) -> None:
 def _index(root: Path) -> bytes:
     data = read_below(root, ".git/index", _INDEX_BYTES)
     if not data.startswith(b"DIRC"):
-        raise NothingThere("the repository's index is none")
+        raise NothingThere("the repository's index is not valid")
     return data
 
 
 def submodules(target: Target) -> bytes:
-    """Each folder below the root that is a repository of its own by .gitmodules, and the commit that it stands at."""
+    """Return each submodule of .gitmodules below the root, and the commit that is checked out there."""
     root = Path(target.root)
     try:
         named = read_below(root, ".gitmodules", MIB).decode(errors="backslashreplace")
@@ -121,7 +121,7 @@ def submodules(target: Target) -> bytes:
 
 
 def _stands_at(root: Path, path: str) -> str | None:
-    """A submodule keeps its repository in its own folder, or names a folder below the root's .git."""
+    """Return the commit of a submodule, whose repository lies in its own folder or below the root's .git."""
     if Path(path).is_absolute() or ".." in Path(path).parts:
         return None
     try:

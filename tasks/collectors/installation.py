@@ -1,7 +1,7 @@
 """Collect where each installed package came from and whether its files are still those installed.
 
-packages.json: a file that differs from its package's RECORD, or that no RECORD names, is a hint that somebody was
-there. Comparing has some seconds only; a file that they were too short for counts as not checked.
+packages.json: a file that differs from its package's RECORD, or that no RECORD names, may have been tampered with.
+Comparing has some seconds only; a file that is not reached counts as not checked.
 """
 
 import time
@@ -18,7 +18,7 @@ _SHARE: Final = 0.5
 
 
 def make(target: Target) -> bytes:
-    """Every package by its RECORD, by folder."""
+    """Return every package compared with its RECORD, by folder."""
     until = time.monotonic() + min(_HASH_SECONDS, target.seconds * _SHARE)
     told: list[dict[str, Any]] = []
     for folder in folders_of(target):

@@ -1,4 +1,4 @@
-"""Collect path, version and digests of the Python that the workload runs and of its library. It is not run."""
+"""Collect path, version and digests of the Python that the workload runs, and of its library, without running it."""
 
 import os
 import re
@@ -17,7 +17,7 @@ _NAMED: Final = re.compile(r"python(\d+\.\d+)")
 
 
 def make(target: Target) -> bytes:
-    """The path as the workload names it, the file that it leads to, and that file's digest."""
+    """Return the path that the workload names, the file that it leads to, and that file's digest."""
     named = Path(target.root) / target.interpreter
     if not named.exists():
         raise NothingThere(f"no interpreter at {named}")

@@ -15,14 +15,14 @@ _OPENED: Final = re.compile(r"IR-(\d{8}T\d{6})Z")
 
 
 def since(incident: str) -> int:
-    """From when on, in seconds since 1970: an hour before the incident was opened."""
+    """Return the begin in seconds since 1970: an hour before the incident was opened."""
     found = _OPENED.match(incident)
     opened = datetime.strptime(found[1], "%Y%m%dT%H%M%S").replace(tzinfo=UTC) if found else datetime.now(UTC)
     return int((opened - _BEFORE).timestamp())
 
 
 def words(target: Target) -> tuple[str, ...]:
-    """The question: matches of one field are alternatives, and so is what stands behind a plus."""
+    """Return journalctl's matches: those of one field are alternatives, and so is what follows a plus."""
     pids = {1, *(pid for pid, _ in target.frozen[:_MOST_PIDS])}
     who = [f"_PID={pid}" for pid in sorted(pids)]
     window = ("--no-pager", "--utc", "--output=short-iso-precise", f"--since=@{since(target.incident)}")
@@ -30,13 +30,13 @@ def words(target: Target) -> tuple[str, ...]:
 
 
 def require_systemd() -> None:
-    """Raise NothingThere on a host that systemd has not booted."""
+    """Raise NothingThere if systemd has not booted this host."""
     if not BOOTED.exists():
         raise NothingThere(f"no systemd on this host: {BOOTED} does not exist")
 
 
 def make(target: Target) -> bytes:
-    """Of too much the last part."""
+    """Return the journal; if it is too long, its last part."""
     require_systemd()
     return run(Command(words(target), "journal.txt", keep="last"), target)
 

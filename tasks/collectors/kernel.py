@@ -9,7 +9,7 @@ _PLACES: Final = ("/proc/version", "/proc/cmdline", "/proc/sys/kernel/tainted", 
 
 
 def make(target: Target) -> bytes:
-    """Version, command line, taint (a mask, 0 is clean) and modules."""
+    """Return version, command line, taint (a mask, 0 is clean) and modules."""
     del target
     return tables(_PLACES)
 

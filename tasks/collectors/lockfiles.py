@@ -1,4 +1,4 @@
-"""Collect the files from which environment and image were made, byte for byte. With them the run can be built again."""
+"""Collect the files from which environment and image were made, byte for byte, so that the run can be rebuilt."""
 
 from tasks.collectors.collector import Collector, Files
 

@@ -17,7 +17,7 @@ _DENIED = frozenset({errno.EACCES, errno.EPERM, errno.ELOOP})
 
 
 def found(root: bytes, patterns: Iterable[str]) -> tuple[list[bytes], list[Loss]]:
-    """Names that any of the patterns matches, each once and sorted, and what could not be looked into."""
+    """Return the names that any of the patterns matches, each once and sorted, and the losses of what is unreadable."""
     items = dict.fromkeys(item for pattern in patterns for item in matches(root, os.fsencode(pattern)))
     losses = {item.source: item for item in items if isinstance(item, Loss)}
     names = sorted(item for item in items if isinstance(item, bytes) and quote(item) not in losses)
@@ -25,11 +25,11 @@ def found(root: bytes, patterns: Iterable[str]) -> tuple[list[bytes], list[Loss]
 
 
 def matches(root: bytes, pattern: bytes) -> Iterator[bytes | Loss]:
-    """Names that a pattern matches; a folder that cannot be read is a Loss and not a gap.
+    """Yield the names that a pattern matches; a folder that cannot be read is a Loss.
 
-    A folder that a pattern names, and not just any folder, is taken whole: a model may be one. So is the folder that a
-    matched link leads to, under the link's name, unless it was taken by another name before. `a/**/b` goes into real
-    folders only. Outside the workload not even names are read.
+    A folder that a pattern matches by name is taken whole, because a model may be one. So is the folder that a matched
+    link leads to, under the link's name, unless it was taken by another name. `a/**/b` enters real folders only.
+    Nothing outside of the workload is read, not even names.
     """
     parts = [part for part in pattern.split(b"/") if part not in {b"", b"."}]
     yield from _Walk(root, [(b"", parts)]).names()
@@ -37,9 +37,9 @@ def matches(root: bytes, pattern: bytes) -> Iterator[bytes | Loss]:
 
 @dataclass
 class _Walk:
-    """Folders still to be looked into, each with what of the pattern is for it. Matched links to folders come last.
+    """Folders still to be read, each with its rest of the pattern. Matched links to folders come last.
 
-    So real names win, and an endless walk is none: what was walked (by its inode, and for what) is not walked again.
+    So real names win. The walk ends: a folder (by its inode and rest of the pattern) is read once.
     """
 
     root: bytes
@@ -88,7 +88,7 @@ class _Walk:
 
 
 def _onward(path: bytes, first: bytes, rest: list[bytes]) -> list[bytes] | None:
-    """What of a pattern is for what lies in a name that fits its first part; None if the name itself is meant."""
+    """Return the rest of a pattern for what lies in a name that fits its first part; None if the name itself fits."""
     if first == b"**" and rest:
         return [first, *rest] if os.path.isdir(path) and not os.path.islink(path) else []
     if rest:
@@ -102,14 +102,14 @@ def _onward(path: bytes, first: bytes, rest: list[bytes]) -> list[bytes] | None:
 
 
 def _holds_itself(root: bytes, link: bytes, real: bytes) -> bool:
-    """Whether the folder of this real name, to which the name leads, holds that name."""
+    """Return whether the folder with this real name contains the link that leads to it."""
     if not os.path.islink(os.path.join(root, link)):
         return False
     return real == b"." or ((real_name(root, os.path.dirname(link)) or b"") + b"/").startswith(real + b"/")
 
 
 def _fitting(folder: int, pattern: bytes) -> list[bytes]:
-    """Names in an open folder that fit one part of a pattern; hidden ones only if it begins with a dot."""
+    """Return the names in an open folder that fit one part of a pattern; hidden ones only if it begins with a dot."""
     if pattern != _WHOLE and not glob.has_magic(pattern):
         os.stat(pattern, dir_fd=folder, follow_symlinks=False)
         return [pattern]
@@ -121,6 +121,6 @@ def _fitting(folder: int, pattern: bytes) -> list[bytes]:
 
 
 def lost(name: bytes, error: OSError) -> Loss:
-    """The loss of one name, by what the kernel says of it."""
+    """Return the loss of one name, by the kernel's error."""
     outcome = Outcome.DENIED if error.errno in _DENIED else Outcome.FAILED
     return Loss(quote(name), outcome, error.strerror or str(error))

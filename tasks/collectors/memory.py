@@ -12,7 +12,7 @@ _PLACES: Final = (
 
 
 def make(target: Target) -> bytes:
-    """The kernel's own tables; the pressure's are the PSI of the whole host."""
+    """Return the kernel's own tables; pressure is the PSI of the whole host."""
     del target
     return tables(_PLACES)
 

@@ -1,11 +1,11 @@
-"""Collect the mount tables of the host and of frozen processes' namespaces. No mounted place is read: it could hang."""
+"""Collect the mount tables of the host and of frozen processes' namespaces. No mount is read: it could hang."""
 
 from tasks.collectors.collector import Collector, Made, Target
 from tasks.collectors.procfs import each_namespace, tables
 
 
 def make(target: Target) -> bytes:
-    """The table of each namespace; what a namespace of the workload has is gone with its last process."""
+    """Return the table of each namespace; a namespace of the workload ends with its last process."""
     spaces = each_namespace("mnt", target.frozen)
     return b"\n".join(f"==== {name}\n".encode() + tables([f"/proc/{pid}/mountinfo"]) for name, pid in spaces.items())
 

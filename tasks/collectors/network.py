@@ -1,4 +1,4 @@
-"""Collect addresses, routes, neighbours of host and network namespaces from files; what no file tells, from `ip`."""
+"""Collect addresses, routes, neighbours of host and network namespaces from files; what is in no file, from `ip`."""
 
 import socket
 from typing import Final
@@ -13,7 +13,7 @@ _ROW: Final = "{:<16} {:<8} {:<44} {}\n"
 
 
 def make(target: Target) -> bytes:
-    """Our own addresses as a table, then the kernel's tables by namespace."""
+    """Return our own addresses as a table, then the kernel's tables by namespace."""
     parts = [_addresses().encode(errors="backslashreplace"), tables(("/etc/resolv.conf", "/etc/hosts"))]
     for name, pid in each_namespace("net", target.frozen).items():
         parts += [f"==== {name}\n".encode(), tables(f"/proc/{pid}/net/{table}" for table in _TABLES)]

@@ -1,4 +1,4 @@
-"""Collect the packages of the workload's environment (runbook §4, `pip freeze`) from dist-info. Nothing is run."""
+"""Collect the packages of the workload's environment (runbook §4, `pip freeze`) from dist-info, without running it."""
 
 import os
 from collections.abc import Iterator
@@ -15,19 +15,19 @@ _METADATA_BYTES: Final = 1 << 20
 
 
 def prefix_of(target: Target) -> Path:
-    """The folder of the environment that the workload's interpreter is in, as the block names it."""
+    """Return the folder of the environment that the block's interpreter is in."""
     return (Path(target.root) / target.interpreter).parent.parent
 
 
 def bounds_of(target: Target) -> Path:
-    """What no link may lead out of: the root, or the environment itself if the block names one elsewhere."""
+    """Return the folder that no link may lead out of: the root, or an environment that lies elsewhere."""
     prefix = Path(os.path.normpath(prefix_of(target)))
     root = Path(os.path.normpath(target.root))
     return root if prefix.is_relative_to(root) else prefix
 
 
 def folders_of(target: Target) -> list[Path]:
-    """The site-packages folders beside the workload's interpreter, each once however it is reached."""
+    """Return the site-packages folders of the workload's interpreter, each once."""
     prefix, bounds = prefix_of(target), bounds_of(target)
     found = [folder for folder in sorted(prefix.glob("lib*/python*/site-packages")) if folder.is_dir()]
     if not found:
@@ -40,13 +40,13 @@ def folders_of(target: Target) -> list[Path]:
 
 
 def installed(target: Target) -> dict[str, str]:
-    """Names and versions."""
+    """Return versions by name."""
     bounds = bounds_of(target)
     return dict(sorted(named for folder in folders_of(target) for named in _named(bounds, folder)))
 
 
 def _named(bounds: Path, folder: Path) -> Iterator[tuple[str, str]]:
-    """As each package's metadata says, else as its folder is called. Bytes: old metadata is not always UTF-8."""
+    """Yield name and version by each package's metadata, else by its folder's name. Bytes: not always UTF-8."""
     for info in (*folder.glob("*.dist-info"), *folder.glob("*.egg-info")):
         name, _, version = info.stem.partition("-")
         fields = BytesHeaderParser().parsebytes(_metadata(bounds, info))
@@ -61,7 +61,7 @@ def _metadata(bounds: Path, info: Path) -> bytes:
 
 
 def make(target: Target) -> bytes:
-    """One name==version a line, as `pip freeze` prints them."""
+    """Return one name==version a line, as `pip freeze` prints them."""
     return "".join(f"{name}=={version}\n" for name, version in installed(target).items()).encode()
 
 

@@ -14,19 +14,19 @@ _BLOCK: Final = 1 << 20
 
 
 class Endless(Exception):
-    """A file that has no size, as in /proc, yields more than may be stored."""
+    """Raised if a file without a size, as in /proc, yields more than may be stored."""
 
 
 def clone(source: int, out: int, size: int) -> None:
-    """Let both share the blocks of the first `size` bytes (XFS, btrfs). OSError where that is not possible."""
+    """Share the blocks of the first `size` bytes with `out` (XFS, btrfs). Raises OSError if that is not possible."""
     fcntl.ioctl(out, _FICLONE, source)
     os.truncate(out, min(size, os.fstat(out).st_size))
 
 
 def pour(source: int, out: int, size: int, limit: int) -> None:
-    """Copy the first `size` bytes: what grows is not followed. A file without a size is read to its end.
+    """Copy the first `size` bytes, even if the file grows. A file without a size is read to its end.
 
-    Raises Endless, and OSError as the disks say it.
+    Raises Endless, and OSError as the disks report it.
     """
     if not size:
         _read_all(source, out, limit)
@@ -37,7 +37,7 @@ def pour(source: int, out: int, size: int, limit: int) -> None:
 
 
 def extents(source: int, size: int) -> Iterator[tuple[int, int]]:
-    """Where there is data and no hole: begin and end of each piece. All of it where the file system keeps no holes."""
+    """Yield begin and end of each piece with data, without holes; the whole file if the file system keeps no holes."""
     at = 0
     while at < size:
         try:
@@ -53,7 +53,7 @@ def extents(source: int, size: int) -> Iterator[tuple[int, int]]:
 
 
 def _copy(source: int, out: int, at: int, end: int) -> None:
-    """In the kernel where it can; between two kinds of file systems, and of some odd files, it cannot."""
+    """Copy in the kernel if it can: it cannot between some file systems, or from some special files."""
     try:
         while at < end and (copied := os.copy_file_range(source, out, min(_CHUNK, end - at), at, at)):
             at += copied

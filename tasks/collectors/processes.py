@@ -22,7 +22,7 @@ def _row(process: psutil.Process, now: float, total: int) -> tuple[float, str]:
 
 
 def make(target: Target) -> bytes:
-    """A table of all processes, the busiest first; elapsed time in seconds."""
+    """Return a table of all processes, the busiest first; elapsed time in seconds."""
     del target
     now, total = time.time(), psutil.virtual_memory().total
     rows = []

@@ -1,4 +1,4 @@
-"""Read and parse the kernel's tables under /proc/PID. A line ends at a newline alone: a name may hold any other end."""
+"""Read and parse the kernel's tables under /proc/PID. Lines end only at a newline: names may hold other separators."""
 
 import os
 import re
@@ -22,34 +22,34 @@ _MASKS: Final = ("SigPnd", "ShdPnd", "SigBlk", "SigIgn", "SigCgt")
 
 
 def text(pid: int, name: str) -> str:
-    """A table of a process; bytes that are no text are shown as such."""
+    """Return a table of a process; bytes that are not UTF-8 become escapes."""
     return Path(f"/proc/{pid}/{name}").read_bytes().decode(errors="backslashreplace")
 
 
 def link(pid: int, name: str) -> str:
-    """Where a link of a process leads to."""
+    """Return the target of a link of a process."""
     return os.fsencode(Path(f"/proc/{pid}/{name}").readlink()).decode(errors="backslashreplace")
 
 
 def numbers(folder: str) -> list[int]:
-    """The entries of a folder below /proc that are numbers: processes, threads, descriptors."""
+    """Return the numeric entries of a folder below /proc: processes, threads, descriptors."""
     return sorted(int(entry.name) for entry in Path("/proc", folder).iterdir() if entry.name.isdigit())
 
 
 def fields(status: str) -> dict[str, str]:
-    """The lines of /proc/PID/status."""
+    """Return the lines of /proc/PID/status by name."""
     lines = (line.partition(":") for line in status.split("\n") if line)
     return {key: value.strip() for key, _, value in lines}
 
 
 def signal_names(mask: int) -> list[str]:
-    """The signals of a mask by name; bit 0 is signal 1."""
+    """Return the signals of a mask by name; bit 0 is signal 1."""
     numbers = [bit + 1 for bit in range(_WORDS) if mask >> bit & 1]
     return [_NAMES.get(number, str(number)) for number in numbers]
 
 
 def signals(status: str) -> dict[str, Any]:
-    """What is pending, blocked, ignored and caught, as the kernel writes it and by name."""
+    """Return what is pending, blocked, ignored and caught, as the kernel's mask and by name."""
     known = fields(status)
     masks = {name: known[name] for name in _MASKS if name in known}
     named: dict[str, Any] = {name: _named(mask) for name, mask in masks.items()}
@@ -61,13 +61,13 @@ def _named(mask: str) -> dict[str, Any]:
 
 
 def limits(table: str) -> dict[str, dict[str, str]]:
-    """/proc/PID/limits, by name."""
+    """Return /proc/PID/limits by name."""
     rows = (_LIMIT.fullmatch(line) for line in table.split("\n")[1:])
     return {row["name"]: {part: row[part] for part in ("soft", "hard", "unit")} for row in rows if row}
 
 
 def mapped(table: str) -> list[dict[str, Any]]:
-    """/proc/PID/maps summed up by what is mapped, the largest first. A mapped file may be gone from its folder."""
+    """Return /proc/PID/maps summed up by mapped file, the largest first. The file may have been deleted."""
     sizes, counts = Counter[str](), Counter[str]()
     for line in filter(None, table.split("\n")):
         span, *_, path = [*line.split(maxsplit=5), "", ""][:6]
@@ -87,12 +87,12 @@ def mapped(table: str) -> list[dict[str, Any]]:
 
 
 def printable(words: Iterable[str]) -> str:
-    """One line that no name can break or colour."""
+    """Return the text on one line, without control characters."""
     return "".join(letter if letter.isprintable() else "?" for letter in " ".join(words))
 
 
 def tables(places: Iterable[str]) -> bytes:
-    """The kernel's own tables, one after the other, without secrets; one that cannot be read says so in its place."""
+    """Return the kernel's own tables one after the other, redacted; one that cannot be read says so in its place."""
     return "".join(f"== {place}\n{_table(Path(place))}\n" for place in places).encode(errors="backslashreplace")
 
 
@@ -106,7 +106,7 @@ def _table(place: Path) -> str:
 
 
 def each_namespace(kind: str, frozen: Iterable[tuple[int, int]]) -> dict[str, int]:
-    """The namespaces of one kind that the frozen processes live in, each with one that does; ours comes first."""
+    """Return the namespaces of one kind that frozen processes live in, each with one of them; ours comes first."""
     found: dict[str, int] = {}
     for pid in (os.getpid(), *(pid for pid, start in frozen if still(pid, start))):
         with suppress(OSError):
@@ -115,7 +115,7 @@ def each_namespace(kind: str, frozen: Iterable[tuple[int, int]]) -> dict[str, in
 
 
 def still(pid: int, start: int) -> bool:
-    """Whether the pid belongs to that process yet."""
+    """Return whether the pid still belongs to that process."""
     with suppress(OSError):
         return start_of(pid) == start
     return False

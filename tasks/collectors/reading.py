@@ -1,4 +1,4 @@
-"""Read a file of the workload for a summary: never through a link, never a pipe, never more than asked."""
+"""Read a file of the workload for a summary, without following a link, waiting for a pipe, or exceeding a limit."""
 
 import errno
 import hashlib
@@ -18,7 +18,7 @@ _BLOCK: Final = 1 << 20
 
 @contextmanager
 def opened(root: Path, name: str) -> Iterator[int]:
-    """A regular file below the root, opened without following a link in any part of its name."""
+    """Open a regular file below the root without following a link in any part of its name."""
     descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         for part in Path(name).parts:
@@ -33,15 +33,15 @@ def opened(root: Path, name: str) -> Iterator[int]:
 
 
 def read_below(root: Path, name: str, most: int) -> bytes:
-    """The first bytes of a file below the root."""
+    """Return the first `most` bytes of a file below the root."""
     with opened(root, name) as descriptor, os.fdopen(os.dup(descriptor), "rb") as file:
         return file.read(most)
 
 
 def read_inside(root: Path, path: Path, most: int) -> bytes:
-    """The same of a path that may be a link, also in its folders, as long as it leads to no place outside the root.
+    """Return the first `most` bytes of a path whose parts may be links, if it stays inside the root.
 
-    PermissionError if it does: what we may read the workload may not.
+    Raises PermissionError if it leads out: the workload may have no right to read what we may read.
     """
     inside = inside_of(root, path)
     if inside is None:
@@ -50,20 +50,20 @@ def read_inside(root: Path, path: Path, most: int) -> bytes:
 
 
 def inside_of(root: Path, path: Path) -> str | None:
-    """Where below the root a path really leads; None if it leads out."""
+    """Return where below the root a path really leads; None if it leads out."""
     name = real_name(os.fsencode(root), os.fsencode(path))
     return None if name is None else os.fsdecode(name)
 
 
 def read_end(root: Path, name: str, most: int) -> bytes:
-    """The last bytes of a file below the root."""
+    """Return the last `most` bytes of a file below the root."""
     with opened(root, name) as descriptor, os.fdopen(os.dup(descriptor), "rb") as file:
         file.seek(max(0, os.fstat(descriptor).st_size - most))
         return file.read(most)
 
 
 def digest_in_time(descriptor: int, until: float) -> str | None:
-    """SHA-256 of an open file in hex; None if the time was used up before its end."""
+    """Return the SHA-256 of an open file in hex; None if it is not finished in time."""
     sha = hashlib.sha256()
     while time.monotonic() < until:
         if not (block := os.read(descriptor, _BLOCK)):
@@ -73,7 +73,7 @@ def digest_in_time(descriptor: int, until: float) -> str | None:
 
 
 def digest_of(path: Path, until: float) -> str | None:
-    """The same of a path that may be a link; None also for what is no regular file or may not be read."""
+    """Return the SHA-256 of a path that may be a link; None also if it is no regular file or unreadable."""
     with suppress(OSError):
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:

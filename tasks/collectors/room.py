@@ -1,4 +1,4 @@
-"""Put each acquired file into a place that has room, whole or not at all."""
+"""Write each acquired file where there is room, whole or not at all."""
 
 import errno
 import os
@@ -21,7 +21,7 @@ _NEXT = frozenset(
 
 @dataclass(frozen=True)
 class Room:
-    """Two folders: the attempt's own on the evidence disk, and the one on another disk if there is any."""
+    """Two folders: the attempt's own on the evidence disk, and one on another disk if there is any."""
 
     folder: Path
     fallback: Path | None
@@ -31,21 +31,21 @@ class Room:
 
     @classmethod
     def of(cls, target: Target, folder: Path) -> "Room":
-        """What the target says of it."""
+        """Make the room that the target describes."""
         fallback = Path(target.fallback) if target.fallback else None
         return cls(folder, fallback, Path(target.reserve), target.margin, target.copies)
 
     @property
     def free(self) -> Free:
-        """What may still be filled at this moment. The reserve counts as filled, and a margin is left to others."""
+        """Bytes that may still be filled at this moment, without the reserve and a margin for other programs."""
         fallback = _free(self.fallback) if self.fallback else None
         return Free(max(0, _free(self.folder) - self.margin), fallback, self.copies)
 
     def put(self, stored: str, places: Iterable[Place], write: Callable[[BinaryIO], None]) -> Place:
         """Write a file in the first place that takes all of it; Place.IN_PLACE if none does and that was allowed.
 
-        OSError ENOSPC if it was not. What takes no file is full, gone, read-only, or knows no file as large or no name
-        as long. Nothing half written is left behind.
+        Raises OSError ENOSPC if it was not allowed. A place may be full, gone, read-only, or unable to hold the size or
+        name. A partly written file is removed.
         """
         for place in places:
             if place is Place.IN_PLACE:
@@ -60,12 +60,12 @@ class Room:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), stored)
 
     def keep(self, stored: str, data: bytes) -> Place:
-        """Put what we made ourselves: it is small and nowhere else, so the reserve gives way to it."""
+        """Write a small file that we made and that exists nowhere else: the reserve is released for it if needed."""
         copies = [Place.EVIDENCE] if self.fallback is None else [Place.EVIDENCE, Place.FALLBACK]
         return with_reserve(self.reserve, len(data), lambda: self.put(stored, copies, lambda out: _all(out, data)))
 
     def link(self, first: StoredFile, stored: str) -> bool:
-        """Give what was put a second name; False where the file system has no links."""
+        """Give a written file a second name; False if the file system has no links."""
         base = Path(first.where) if first.where else self.folder
         (base / stored).parent.mkdir(parents=True, exist_ok=True)
         with suppress(OSError):
@@ -74,11 +74,11 @@ class Room:
         return False
 
     def path(self, stored: str, place: Place) -> Path:
-        """Where it was put."""
+        """Return where it was written."""
         return self._base(place) / stored
 
     def where(self, place: Place) -> str:
-        """The same as StoredFile says it."""
+        """Return the place as StoredFile names it."""
         return {Place.EVIDENCE: "", Place.FALLBACK: str(self.fallback), Place.IN_PLACE: str(place)}[place]
 
     def _base(self, place: Place) -> Path:
@@ -93,12 +93,12 @@ def _free(folder: Path) -> int:
     try:
         about = os.statvfs(folder)
     except OSError:
-        return 0  # a disk that is gone takes nothing
+        return 0  # a disk that is gone has no room
     return about.f_bavail * about.f_frsize
 
 
 def move(source: Path, destination: Path) -> None:
-    """Give a file its name, in a folder of our own that is made if it is not there."""
+    """Rename a file into a folder of ours, which is created if needed."""
     try:
         source.replace(destination)
     except FileNotFoundError:
@@ -107,7 +107,7 @@ def move(source: Path, destination: Path) -> None:
 
 
 def _write(base: Path, stored: str, write: Callable[[BinaryIO], None]) -> None:
-    """Under a name that no file of the workload can have, then move: stored names never begin with a dot."""
+    """Write under a temporary name that begins with a dot, which no stored name does, then rename."""
     part, path = base / _PART, base / stored
     part.unlink(missing_ok=True)
     try:

@@ -39,7 +39,7 @@ _NUMBERS: Final = ("rank_test_score", "mean_test_score", "std_test_score", "iter
 
 
 def summary(data: bytes, *, whole: bool) -> dict[str, Any]:
-    """One table. Raises ValueError for what is no table."""
+    """Summarise one table. Raises ValueError if it is no table."""
     table = read(data if whole else data[: data.rfind(b"\n") + 1])
     numbers = {name: _numbers(table, name) for name in _NUMBERS}
     cut = not whole or len(table) * len(table.columns) >= _CELLS
@@ -55,7 +55,7 @@ def summary(data: bytes, *, whole: bool) -> dict[str, Any]:
 
 
 def read(data: bytes) -> "pd.DataFrame":
-    """All of it as text; as many rows as there is room for."""
+    """Read the table as text, as many rows as there is room for."""
     import pandas as pd
 
     columns = widest(data)
@@ -68,7 +68,7 @@ def read(data: bytes) -> "pd.DataFrame":
 
 
 def widest(data: bytes) -> int:
-    """Columns of the widest row, which may go on over many lines; known before a wide one costs a gigabyte."""
+    """Return the number of columns of the widest row (a row may span lines), before parsing it costs a gigabyte."""
     rows = csv.reader(io.StringIO(data.decode("latin-1"), newline=""))
     return max((len(row) for row in rows), default=0) or 1
 
@@ -115,7 +115,7 @@ def _plain(number: float) -> float | int | None:
 
 
 def make(target: Target) -> bytes:
-    """One object a table. What cannot be read says why; the collector of artifacts has the file itself."""
+    """Return one object a table. An unreadable one says why; the file itself is in the collector of artifacts."""
     names, _ = found(os.fsencode(target.root), target.globs["artifacts"])
     tables = [name for name in names if PurePosixPath(os.fsdecode(name)).match("cv_results_*.csv")]
     if not tables:

@@ -1,4 +1,4 @@
-"""Search each of the workload's own files for secrets as it is acquired. A hit is told by line and rule, not value."""
+"""Search each of the workload's own files for secrets as it is acquired; hits name line and rule, never the value."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -15,7 +15,7 @@ Item = StoredFile | Loss
 
 
 def searched(items: Iterable[Item], target: Target, folder: Path, *, all_of_them: bool) -> Iterator[Item | Search]:
-    """What was acquired, each of the workload's files followed by what was found in it, if anything is to be said."""
+    """Yield what was acquired, each of the workload's files followed by the findings in it, if there are any."""
     for item in items:
         if isinstance(item, StoredFile) and (item.source or all_of_them):
             yield from _told(item, target, folder)
@@ -40,7 +40,7 @@ def _told(file: StoredFile, target: Target, folder: Path) -> Iterator[Item | Sea
 
 
 def _open(file: StoredFile, target: Target, folder: Path) -> int:
-    """Where its bytes lie: a copy, or the source itself if there was no room for one."""
+    """Open its bytes: the copy, or the source itself if there was no room for one."""
     if not file.in_place:
         return os.open(_copy(file, folder), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     root = os.fsencode(target.root)
@@ -55,7 +55,7 @@ def _copy(file: StoredFile, folder: Path) -> Path:
 
 
 def _withheld(file: StoredFile, found: Search, folder: Path) -> Loss:
-    """Kept out of the evidence and of every prefix; digest and size tell it again to whoever has it."""
+    """Remove a file from the evidence; the loss has its digest and size, by which its owner can recognise it."""
     if not file.in_place:
         with suppress(FileNotFoundError):
             _copy(file, folder).unlink()

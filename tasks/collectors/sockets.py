@@ -1,6 +1,6 @@
 """Collect sockets of the host and of the frozen processes, with state and peer, from the kernel's own tables.
 
-The peer of a unix socket is not in them. A table belongs to a network namespace, so containers' are read as well.
+The tables do not have the peer of a unix socket. A table belongs to a network namespace, so containers' are read too.
 """
 
 import os
@@ -48,7 +48,7 @@ _READ: Final[dict[str, dict[int, Socket]]] = {}
 
 
 def address(text: str) -> str:
-    """`0100007F:1F90` as 127.0.0.1:8080; each word of four bytes is printed as a number of this machine."""
+    """Return `0100007F:1F90` as 127.0.0.1:8080; each word of four bytes is in this machine's byte order."""
     number, _, port = text.partition(":")
     words = [int(number[at : at + 8], 16) for at in range(0, len(number), 8)]
     packed = struct.pack(f"={len(words)}I", *words)
@@ -57,7 +57,7 @@ def address(text: str) -> str:
 
 
 def inet(kind: str, text: str) -> dict[int, Socket]:
-    """/proc/net/tcp and its like, by inode."""
+    """Parse /proc/net/tcp and its like, by inode."""
     rows = (line.split() for line in text.splitlines()[1:])
     return {int(row[9]): Socket(kind, _state(kind, row[3]), address(row[1]), address(row[2])) for row in rows}
 
@@ -70,7 +70,7 @@ def _state(kind: str, text: str) -> str:
 
 
 def unix(text: str) -> dict[int, Socket]:
-    """/proc/net/unix, by inode. A path may hold a newline: what then is no line of the kernel's is passed over."""
+    """Parse /proc/net/unix, by inode. A path may hold a newline: lines that do not parse are skipped."""
     rows = (_UNIX_LINE.fullmatch(line) for line in text.split("\n"))
     return {int(row["inode"]): Socket("unix", _unix_state(row), row["path"] or "", "") for row in rows if row}
 
@@ -80,7 +80,7 @@ def _unix_state(row: re.Match[str]) -> str:
 
 
 def tables_of(pid: int) -> dict[int, Socket]:
-    """The sockets that a process could have, by inode: all of its network namespace, which is read once."""
+    """Return all sockets of a process's network namespace, by inode; each namespace is read once."""
     namespace = link(pid, "ns/net")
     if namespace not in _READ:
         _READ[namespace] = _read(pid)
@@ -96,19 +96,19 @@ def _read(pid: int) -> dict[int, Socket]:
 
 
 def descriptors(pid: int) -> Iterator[tuple[int, str]]:
-    """What each descriptor of a process leads to; one that is closed meanwhile is left out."""
+    """Yield each descriptor of a process with its target; one that is closed meanwhile is left out."""
     for number in numbers(f"{pid}/fd"):
         with suppress(FileNotFoundError):
             yield number, link(pid, f"fd/{number}")
 
 
 def inode_of(link: str) -> int | None:
-    """The inode of a descriptor that is a socket."""
+    """Return the inode of a descriptor that is a socket, else None."""
     return int(link[len("socket:[") : -1]) if link.startswith("socket:[") else None
 
 
 def of_process(pid: int) -> list[dict[str, Any]]:
-    """The sockets that a process holds, by descriptor."""
+    """Return the sockets that a process holds, by descriptor."""
     known = tables_of(pid)
     held = [(descriptor, inode) for descriptor, link in descriptors(pid) if (inode := inode_of(link)) is not None]
     return [
@@ -118,7 +118,7 @@ def of_process(pid: int) -> list[dict[str, Any]]:
 
 
 def _owners(pids: Iterable[int]) -> tuple[dict[int, list[int]], int]:
-    """Who holds which socket, and how many processes would not tell."""
+    """Return the pids by socket, and the number of processes that could not be read."""
     holders: dict[int, list[int]] = {}
     denied = 0
     for pid in pids:
@@ -133,7 +133,7 @@ def _owners(pids: Iterable[int]) -> tuple[dict[int, list[int]], int]:
 
 
 def _everywhere(pids: Iterable[int]) -> dict[int, Socket]:
-    """The sockets of every namespace that a process lives in."""
+    """Return the sockets of every namespace that these processes live in."""
     found: dict[int, Socket] = {}
     for pid in pids:
         with suppress(OSError):
@@ -154,7 +154,7 @@ def _command(pid: int) -> str:
 
 
 def make(target: Target) -> bytes:
-    """A table as `ss -a` prints it: listening first, each with all processes that hold it."""
+    """Return a table like `ss -a`: listening first, each with all processes that hold it."""
     del target
     pids = numbers("")
     found = _everywhere(pids or [os.getpid()])
@@ -166,7 +166,7 @@ def make(target: Target) -> bytes:
         _ROW.format(one.kind, one.state, printable([one.local]), one.peer, _told(holders.get(inode, [])))
         for inode, one in islice(shown, _MOST)
     ]
-    notes = [f"{denied} processes would not tell what they hold\n"] if denied else []
+    notes = [f"{denied} processes could not be read\n"] if denied else []
     notes += [f"{len(shown) - _MOST} more are not shown\n"] if len(shown) > _MOST else []
     head = _ROW.format("KIND", "STATE", "LOCAL", "PEER", "HELD BY")
     return "".join([head, *rows, *notes]).encode(errors="backslashreplace")

@@ -1,7 +1,7 @@
 """Collect Python stacks of the frozen processes, read from outside by py-spy.
 
-`--nonblocking`, because a stopped process cannot be paused again. py-spy is an optional extra; it reads the memory of
-a hostile process, so each look has a short time of its own.
+`--nonblocking`, because a stopped process cannot be paused again. py-spy is an optional extra. It reads the memory of a
+hostile process, so each process has a short deadline of its own.
 """
 
 import shutil
@@ -27,7 +27,7 @@ Look = tuple[Outcome, str]
 
 
 def find_spy() -> str:
-    """The py-spy of our own environment, else the host's."""
+    """Return the py-spy of our own environment, else the host's."""
     beside = Path(sys.executable).with_name("py-spy")
     found = str(beside) if beside.is_file() else shutil.which("py-spy")
     if not found:
@@ -36,13 +36,13 @@ def find_spy() -> str:
 
 
 def runs_python(pid: int) -> bool:
-    """Whether an interpreter is mapped into the process, whatever it is called."""
+    """Return whether a Python interpreter is mapped into the process, whatever its name."""
     maps = Path(f"/proc/{pid}/maps").read_bytes()
     return any(b"python" in line.rpartition(b"/")[2] for line in maps.splitlines() if b"r-xp" in line)
 
 
-def look(spy: str, pid: int, start: int, seconds: float) -> Look:
-    """The stacks of one process, or why there are none."""
+def read_stacks(spy: str, pid: int, start: int, seconds: float) -> Look:
+    """Return the stacks of one process, or why there are none."""
     try:
         if start_of(pid) != start:
             return Outcome.EMPTY, "gone"
@@ -73,7 +73,7 @@ def _dump(spy: str, pid: int, seconds: float) -> Look:
 
 
 def make(target: Target) -> bytes:
-    """A paragraph a process, in the order of their pids."""
+    """Return a paragraph a process, in the order of their pids."""
     spy = find_spy()
     until = time.monotonic() + target.seconds * _SHARE
     looks = {pid: _in_time(spy, pid, start, until) for pid, start in target.frozen}
@@ -82,13 +82,13 @@ def make(target: Target) -> bytes:
 
 
 def _indented(words: str) -> str:
-    """No name of a thread or function can forge the heading of another process."""
+    """Indent the lines, so that no name of a thread or function can forge the heading of another process."""
     return "".join(f"    {printable([line])}\n" for line in words.splitlines() if line)
 
 
 def _in_time(spy: str, pid: int, start: int, until: float) -> Look:
     left = min(_EACH_SECONDS, until - time.monotonic())
-    return look(spy, pid, start, left) if left > 0 else (Outcome.TIMED_OUT, "the time was used up")
+    return read_stacks(spy, pid, start, left) if left > 0 else (Outcome.TIMED_OUT, "the time was used up")
 
 
 def _whole(data: bytes, looks: Iterable[Look]) -> bytes:

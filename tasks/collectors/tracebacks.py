@@ -1,8 +1,8 @@
 """Collect traceback.txt: of each log of the workload the last tracebacks, whole, and its last lines.
 
 Text, for people and for the postmortem. A log begins with a line `== NAME`, then come `-- N tracebacks, the last M:`
-and `-- the last N lines:`; everything quoted from the log is indented by four spaces, so that no log can forge a
-heading. It is ours and not the log itself, so it is redacted; the log is in the evidence byte for byte besides.
+and `-- the last N lines:`. Everything quoted from the log is indented by four spaces, so that no log can forge a
+heading. This summary is redacted; the log itself is in the evidence byte for byte.
 """
 
 import json
@@ -33,7 +33,7 @@ _BETWEEN: Final = re.compile(
 
 
 def tracebacks(lines: Iterable[str]) -> list[list[str]]:
-    """Each traceback with the chain that led to it, from its heading to the line that names the exception."""
+    """Return each traceback with its chain of causes, from its heading to the line that names the exception."""
     blocks: list[list[str]] = []
     between: list[str] | None = None
     inside = False
@@ -57,7 +57,7 @@ def tracebacks(lines: Iterable[str]) -> list[list[str]]:
 
 
 def unfolded(text: str) -> Iterator[str]:
-    """The lines of a log; one that is a JSON object with a traceback in it is told as that one's lines."""
+    """Yield the lines of a log; a JSON object with a traceback becomes the traceback's lines."""
     for line in text.split("\n"):
         told = None
         if line.startswith("{") and _HEAD in line:
@@ -67,7 +67,7 @@ def unfolded(text: str) -> Iterator[str]:
 
 
 def excerpt(name: str, text: str) -> str:
-    """The part of one log."""
+    """Return the section of one log."""
     lines = redact(text).split("\n")
     blocks = tracebacks(unfolded("\n".join(lines)))
     shown = blocks[-_TRACEBACKS:]
@@ -85,7 +85,7 @@ def _indented(lines: list[str]) -> str:
 
 
 def make(target: Target) -> bytes:
-    """The newest log last. One that cannot be read says so in its place; the collector of logs tells of its loss."""
+    """Return all sections, the newest log last. An unreadable log says so; the collector of logs reports its loss."""
     root = Path(target.root)
     names, _ = found(os.fsencode(root), target.globs["logs"])
     if not names:
@@ -107,7 +107,7 @@ def _of(root: Path, name: bytes) -> str:
     except OSError as error:
         return f"== {quote(name)}\n-- not read: {error.strerror or error}\n"
     whole = data if len(data) < _READ else data.partition(b"\n")[2]
-    without_holes = whole.replace(b"\0", b"")  # what stands on both sides of one may be a secret
+    without_holes = whole.replace(b"\0", b"")  # a secret may lie on both sides of one
     return excerpt(quote(name), without_holes.decode(errors="backslashreplace"))
 
 

@@ -29,7 +29,7 @@ _ROW: Final = "{:>8} {:>8} {:<5} {:<12} {:>9} {:>7} {:<20} {}\n"
 
 
 def _at_most(items: Iterable[Any]) -> list[Any]:
-    """A process may hold a million of anything: the rest is named as not read."""
+    """Return the first items; a process may hold a million, so the rest is named as not read."""
     some = list(islice(items, _MOST + 1))
     return some if len(some) <= _MOST else [*some[:_MOST], {"not read": f"more than {_MOST}"}]
 
@@ -103,7 +103,7 @@ def _describe(pid: int, start: int) -> dict[str, Any]:
 
 
 def make(target: Target) -> bytes:
-    """One object a process. What could not be read says so in its place."""
+    """Return one object a process. What could not be read says so in its place."""
     until = time.monotonic() + target.seconds * _SHARE
     described: list[dict[str, Any]] = [
         _describe(pid, start) if time.monotonic() < until else {"pid": pid, "start_ticks": start, "not read": _LATE}
@@ -128,7 +128,7 @@ def _whole(data: bytes, described: list[dict[str, Any]]) -> bytes:
 
 
 def draw(target: Target) -> bytes:
-    """The same processes as `ps f` shows them, for people."""
+    """Return the same processes as a tree like `ps f`, for people."""
     found = (read_process(pid) for pid, start in target.frozen if still(pid, start))
     known = {process.pid: process for process in found if process}
     head = _ROW.format("PID", "PPID", "STATE", "USER", "CPU", "RSS", "STARTED", "COMMAND")
@@ -137,7 +137,7 @@ def draw(target: Target) -> bytes:
 
 
 def _down(known: dict[int, Process]) -> Iterator[tuple[Process, int]]:
-    """Parents before their children, each with its depth; without recursion, for a chain may be endless."""
+    """Yield parents before their children, each with its depth; without recursion, because a chain may be endless."""
     children: dict[int, list[int]] = {}
     for pid, process in sorted(known.items(), reverse=True):
         children.setdefault(process.parent if process.parent in known else 0, []).append(pid)

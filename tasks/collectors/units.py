@@ -14,7 +14,7 @@ _LINES: Final = 50_000
 
 
 def gather(target: Target, folder: Path) -> Iterator[StoredFile | Loss]:
-    """Small files first: of a long journal the last part is kept, in what room the others leave."""
+    """Yield small files first: of a long journal the last part is kept, in the room that the others leave."""
     require_systemd()
     yield from take([source for unit in target.units for source in _small(unit)], target, folder)
     yield from take([_journal(unit) for unit in target.units], target, folder)

@@ -1,8 +1,8 @@
-"""Fork each collector's process from a warm one: a new interpreter would cost it a tenth of a second.
+"""Fork each collector's process from a warm one, because a new interpreter costs a tenth of a second.
 
-That is what the frozen workload waits for, thirty times. `python -m tasks.collectors.zygote DESCRIPTOR` has imported
-all collectors, has one thread, and forks when it is asked to; what is forked is in a session of its own, with the
-environment, the folder and the three standard files of the request. It ends with whoever started it.
+The frozen workload would wait for that thirty times. `python -m tasks.collectors.zygote DESCRIPTOR` has imported all
+collectors, has one thread, and forks on request. A forked process has a session of its own, and the environment, the
+folder and the three standard files of the request. The zygote ends with the process that started it.
 """
 
 import atexit
@@ -33,21 +33,21 @@ _GO: Final = b"go"
 
 
 class Running(Protocol):
-    """A collector's process, as far as an attempt needs to know it."""
+    """What an attempt needs to know of a collector's process."""
 
     @property
     def pid(self) -> int:
-        """Leads a process group of its own."""
+        """Pid, which is that of its process group too."""
 
     def wait(self, timeout: float) -> int:
-        """Its exit code. Raises subprocess.TimeoutExpired."""
+        """Return its exit code. Raises subprocess.TimeoutExpired."""
 
 
 class Forked:
-    """A process that is no child of ours: the zygote tells of its end."""
+    """A process that is not our child: the zygote reports its end."""
 
     def __init__(self, line: socket.socket) -> None:
-        """Wait until it stands. Raises OSError if it does not."""
+        """Wait until it runs. Raises OSError if it does not."""
         self._line = line
         line.settimeout(_READY_SECONDS)
         word, _, number = line.recv(_MESSAGE).decode().partition(" ")
@@ -58,11 +58,11 @@ class Forked:
         line.send(_GO)
 
     def __del__(self) -> None:
-        """One that is stuck in the kernel is not waited for."""
+        """Close the line. A process that is stuck in the kernel is not waited for."""
         self._line.close()
 
     def wait(self, timeout: float) -> int:
-        """Its exit code; -1 if the zygote has ended before it and can tell nothing."""
+        """Return its exit code; -1 if the zygote ended before it."""
         self._line.settimeout(timeout)
         try:
             told = self._line.recv(_MESSAGE)
@@ -75,16 +75,16 @@ class Forked:
 
 
 class Zygote:
-    """The one of this process. Made when it is first asked, and again if it was lost."""
+    """The zygote of this process, started on first use, and again if it died."""
 
     def __init__(self) -> None:
-        """Nothing is started yet."""
+        """Start nothing yet."""
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._line: socket.socket | None = None
 
     def fork(self, words: Sequence[str], files: Sequence[int]) -> Forked:
-        """A process that runs a collector. Raises OSError, and whoever asked starts an interpreter instead."""
+        """Return a process that runs a collector. Raises OSError; the caller then starts an interpreter instead."""
         request = json.dumps({"words": [*words], "environment": {**os.environ}, "folder": str(Path.cwd())}).encode()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
@@ -97,18 +97,18 @@ class Zygote:
 
     @property
     def pid(self) -> int | None:
-        """Of the warm process, if there is one."""
+        """Pid of the warm process; None if there is none."""
         return self._process.pid if self._process else None
 
     def end(self) -> None:
-        """Let it go; what it has forked goes on to its own end."""
+        """End the zygote; forked processes go on to their own end."""
         with self._lock:
             self._end()
 
     def _ask(self, request: bytes, descriptors: list[int]) -> None:
         try:
             socket.send_fds(self._standing(), [request], descriptors)
-        except BrokenPipeError:  # it is just ending
+        except BrokenPipeError:  # it is about to end
             self._end()
             socket.send_fds(self._standing(), [request], descriptors)
 
@@ -143,7 +143,7 @@ atexit.register(_OURS.end)
 
 
 def start(words: Sequence[str], files: Sequence[int], program: Sequence[str] = ()) -> Running:
-    """A process for one collector, its standard files given: forked, or of a program of its own where that fails."""
+    """Start a collector's process with these standard files: forked, or a new interpreter if that fails."""
     if not program:
         with suppress(OSError):
             return _OURS.fork(words, files)
@@ -154,7 +154,7 @@ def start(words: Sequence[str], files: Sequence[int], program: Sequence[str] = (
 
 
 def serve(line: socket.socket) -> None:
-    """Fork for each request, and tell of each end, until nobody asks any more."""
+    """Fork for each request and report each end, until the asker closes the line."""
     with selectors.DefaultSelector() as waiting:
         waiting.register(line, selectors.EVENT_READ)
         while True:
@@ -186,7 +186,7 @@ def _tell(end: int, pid: int, asker: int) -> None:
 
 
 def _become(request: dict[str, Any], asker: int, *files: int) -> NoReturn:
-    """Be a collector's process; never come back."""
+    """Turn into a collector's process; never returns."""
     code = 1
     try:
         os.setsid()
@@ -201,7 +201,7 @@ def _become(request: dict[str, Any], asker: int, *files: int) -> NoReturn:
         sys.argv = ["tasks.collectors", *request["words"]]
         main()
         code = 0
-    except BaseException:  # noqa: BLE001  what an interpreter does at its end
+    except BaseException:  # noqa: BLE001  as an interpreter does at its end
         traceback.print_exc()
     finally:
         with suppress(OSError):
@@ -211,7 +211,7 @@ def _become(request: dict[str, Any], asker: int, *files: int) -> NoReturn:
 
 
 def _wanted(asker: int) -> bool:
-    """Whoever has not waited for us has an interpreter do the work by now: two must not write to the same files."""
+    """Return whether the asker still waits. If not, an interpreter does the work: two would write the same files."""
     try:
         os.write(asker, f"pid {os.getpid()}".encode())
         return os.read(asker, len(_GO)) == _GO

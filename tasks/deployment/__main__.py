@@ -45,14 +45,14 @@ class DeploymentTarget:
 
 
 def saved(name: str, store: str) -> DeploymentTarget:
-    """A workload whose blocks are on the server. Raises Refused for a name that it does not know."""
+    """Return the target of blocks that are saved on the server. Raises Refused for an unknown name."""
     workload: Workload = load_block(Workload, name)
     require_store(store)
     return DeploymentTarget(name, store, workload.host)
 
 
 def save(path: Path) -> list[DeploymentTarget]:
-    """Save every block of a file, and give back its workloads. Raises Refused where a workload has no store."""
+    """Save every block of a file; return its workloads as targets. Raises Refused if a workload has no store."""
     blocks = load(path)
     stores = [name for name, block in blocks if isinstance(block, EvidenceStore)]
     found = [(name, block) for name, block in blocks if isinstance(block, Workload)]
@@ -69,13 +69,13 @@ def save(path: Path) -> list[DeploymentTarget]:
 
 
 def register() -> None:
-    """Make the forms of the blocks known in the UI."""
+    """Register the block types, so that the UI has their forms."""
     for kind in (Workload, EvidenceStore, SigningKey):
         kind.register_type_and_schema()
 
 
 def make_pool(client: SyncPrefectClient, pool: str) -> None:
-    """The evacuation's own pool; one of that name stays as it is. Raises Refused for one of another type."""
+    """Create the evacuation's pool unless there is one of that name. Raises Refused for a pool of another type."""
     try:
         there = client.read_work_pool(pool)
     except ObjectNotFound:
@@ -92,7 +92,7 @@ def make_pool(client: SyncPrefectClient, pool: str) -> None:
 
 
 def make_queues(client: SyncPrefectClient, pool: str, host: str) -> None:
-    """The queues of a host; those that are there keep whether they are paused."""
+    """Create or update the queues of a host; whether an existing one is paused does not change."""
     for suffix, priority in _PRIORITIES.items():
         about = _ABOUT[suffix]
         try:
@@ -105,7 +105,7 @@ def make_queues(client: SyncPrefectClient, pool: str, host: str) -> None:
 
 
 def notification_block(client: SyncPrefectClient, notify: str) -> UUID:
-    """The saved block that tells people. Raises Refused for a name that the server does not know."""
+    """Return the id of the saved notification block. Raises Refused for a name that the server does not know."""
     kind, _, name = notify.partition("/")
     try:
         return client.read_block_document_by_name(name, kind).id
@@ -118,7 +118,7 @@ def notification_block(client: SyncPrefectClient, notify: str) -> UUID:
 
 
 def deploy(target: DeploymentTarget, pool: str, engine: str) -> None:
-    """Deploy prefect.yaml for one workload, with its alarms. RuntimeError with what Prefect said if that failed."""
+    """Deploy prefect.yaml for one workload, with its alarms. Raises RuntimeError with what Prefect printed."""
     about = {"WORKLOAD": target.workload, "STORE": target.store, "POOL": pool, "QUEUE": target.host, "PYTHON": engine}
     done = subprocess.run(
         [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"],
@@ -135,7 +135,7 @@ def deploy(target: DeploymentTarget, pool: str, engine: str) -> None:
 
 
 def deploy_all(targets: list[DeploymentTarget], pool: str, engine: str, notify: str = "") -> Iterator[str]:
-    """Deploy each; what is left to do, a line each. `notify` is a saved notification block, as TYPE/NAME."""
+    """Deploy each; yield what is left to do, a line each. `notify` is a saved notification block, as TYPE/NAME."""
     with get_client(sync_client=True) as client:
         people = notification_block(client, notify) if notify else None
         make_pool(client, pool)

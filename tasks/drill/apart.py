@@ -14,7 +14,7 @@ _END_SECONDS: Final = 60.0
 
 
 def run_drill(tell: Callable[[str], None], command: Sequence[str] = DRILL) -> tuple[bool, str]:
-    """Run it to its end, which also comes when we are interrupted: whether all was proven, and its last line."""
+    """Run the drill to its end, also after an interrupt; return whether all was proven, and its last line."""
     if not (PROJECT / "examples/workload").is_dir():
         raise Refused(
             "the sample workload of a checkout of this project",

@@ -22,7 +22,7 @@ POOL: Final = "evacuation"
 
 
 def save_blocks(server: PrefectServer, store: SeaweedFS, workload: Workload) -> SigningKey:
-    """Register the block types as a user would, and save them. Secrets stay in the blocks of credentials and key."""
+    """Register the block types as a user would, and save them. Only the blocks of credentials and key hold secrets."""
     prefect(server, "block", "register", "-m", "blocks")
     key = new_key()
     with temporary_settings({PREFECT_API_URL: server.api}):
@@ -36,7 +36,7 @@ def save_blocks(server: PrefectServer, store: SeaweedFS, workload: Workload) -> 
 
 
 def deploy(server: PrefectServer) -> None:
-    """As `make deploy` does it."""
+    """Deploy as `make deploy` does."""
     _run(server, "tasks.deployment", "--name", NAME, "--pool", POOL)
 
 
@@ -62,6 +62,6 @@ def _run(server: PrefectServer, module: str, *arguments: str) -> str:
 
 @contextmanager
 def client_of(server: PrefectServer) -> Iterator[SyncPrefectClient]:
-    """A client of the drill's own server, whatever profile the person uses."""
+    """Yield a client of the drill's own server, whatever profile the person uses."""
     with temporary_settings({PREFECT_API_URL: server.api}), get_client(sync_client=True) as client:
         yield client

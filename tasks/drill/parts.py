@@ -17,13 +17,13 @@ _SERVICES: Final = ("master", "volume", "filer", "s3", "admin")
 
 
 class SeaweedFS(ManagedProcess):
-    """A real S3 server with one bucket. Where a free port is lost to another program, others are tried."""
+    """A real S3 server with one bucket. If another program takes a free port first, other ports are tried."""
 
     name = "seaweedfs"
     tries = 3
 
     def __init__(self, folder: Path, bucket: str = "evidence") -> None:
-        """Choose ports and make up credentials; they stay for the life of this object."""
+        """Choose ports and credentials for the life of this object."""
         super().__init__(folder)
         self.bucket = bucket
         self.access_key, self.secret_key = secrets.token_hex(10).upper(), secrets.token_urlsafe(30)
@@ -35,7 +35,7 @@ class SeaweedFS(ManagedProcess):
         return f"http://127.0.0.1:{self.ports['s3']}"
 
     def command(self) -> Sequence[str]:
-        """One process with all services, only on loopback, without telemetry and without surprises at deletion."""
+        """Return the command: all services in one process, on loopback, no telemetry, no deletion of full buckets."""
         ports = [f"-{service}.port={port}" for service, port in self.ports.items()]
         flags = {
             "dir": "data",
@@ -64,13 +64,13 @@ class SeaweedFS(ManagedProcess):
         ]
 
     def ready(self) -> bool:
-        """The S3 service answers, the filer, which needs no signature, knows the bucket, and there is room for data."""
+        """Return whether S3 answers, the filer (which needs no signature) knows the bucket, and there is free space."""
         bucket = f"http://127.0.0.1:{self.ports['filer']}/buckets/{self.bucket}/"
         room = f"http://127.0.0.1:{self.ports['master']}/dir/assign"
         return answers(f"{self.endpoint}/healthz") and answers(bucket) and answers(room)
 
     def start(self) -> None:
-        """Start on ports that are free; only a store that has data already insists on its own."""
+        """Start on free ports; a store with data keeps its own."""
         (self.folder / "data").mkdir(parents=True, exist_ok=True, mode=0o700)
         self._write_identity()
         fresh = not self.log.exists()
@@ -85,7 +85,7 @@ class SeaweedFS(ManagedProcess):
                 return
 
     def stop(self) -> None:
-        """Also remove the sockets that it opens, in its folder and in /tmp under its gRPC ports, and often forgets."""
+        """Stop, and remove the sockets that it often leaves in its folder and, by gRPC port, in /tmp."""
         super().stop()
         for left in self.folder.glob("*.sock"):
             left.unlink()
@@ -109,24 +109,24 @@ class Worker(ManagedProcess):
     grace_seconds = 15.0
 
     def __init__(self, folder: Path, server: PrefectServer, pool: str, env: Mapping[str, str] | None = None) -> None:
-        """Serve one pool, which is made if there is none; `env` goes to the runs as well."""
+        """Serve one pool, which is created if needed; `env` is passed to the runs too."""
         self.name = f"worker-{pool}"
         super().__init__(folder)
         self.server, self.pool, self._env, self._registered = server, pool, dict(env or {}), ""
 
     def command(self) -> Sequence[str]:
-        """A new name each time: under an old one the server calls it online before it is."""
+        """Return the command with a new worker name: the server would report an old one as online too early."""
         self._registered = f"{self.name}-{secrets.token_hex(4)}"
         start = [sys.executable, "-m", "prefect", "worker", "start"]
         return [*start, "--pool", self.pool, "--type", "process", "--name", self._registered]
 
     def environment(self) -> Mapping[str, str]:
-        """The server's, and the logs of our own packages."""
+        """Return the server's environment, with the logs of our own packages."""
         own = {"PREFECT_WORKER_QUERY_SECONDS": "1", "PREFECT_LOGGING_EXTRA_LOGGERS": "flows,tasks,blocks"}
         return {**self.server.env, **own, **self._env}
 
     def ready(self) -> bool:
-        """The server has heard from it."""
+        """Return whether the server has heard from it."""
         answer = ask(f"{self.server.api}/work_pools/{self.pool}/workers/filter", {})
         return any(
             worker["name"] == self._registered and worker["status"] == "ONLINE"

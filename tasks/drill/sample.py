@@ -29,10 +29,10 @@ _LOOK_AGAIN_SECONDS: Final = 0.01
 
 
 class SampleWorkload:
-    """A copy of examples/workload. What it started ends with it, found by the folder that it works in."""
+    """A copy of examples/workload. Its processes end with it, found by the folder that they work in."""
 
     def __init__(self, root: Path, workers: int = WORKERS) -> None:
-        """Choose the places; `build` makes them. It is at work once so many of the training's workers compute."""
+        """Choose the places, which `build` creates. It is at work once `workers` of the training's workers compute."""
         self.root, self._workers = root.absolute(), workers
         self.lock = self.root.parent / "train.lock"
         self.port = _free_port()
@@ -41,11 +41,11 @@ class SampleWorkload:
 
     @property
     def api_command(self) -> list[str]:
-        """How the API is started."""
+        """The API's command."""
         return ["venv/bin/python", "-m", "uvicorn", "api.app:app", "--host", "127.0.0.1", "--port", str(self.port)]
 
     def block(self) -> Workload:
-        """The workload block that describes it."""
+        """Return the workload block that describes it."""
         return Workload(
             root=self.root,
             lock=self.lock,
@@ -56,7 +56,7 @@ class SampleWorkload:
         )
 
     def build(self) -> None:
-        """Copy the sources, make the virtual environment from its lock file, train a first model."""
+        """Copy the sources, create the virtual environment from its lock file, train a first model."""
         shutil.copytree(SOURCE, self.root, ignore=shutil.ignore_patterns("__pycache__", "venv"))
         for folder in ("models", "artifacts", "logs"):
             (self.root / folder).mkdir(exist_ok=True)
@@ -86,7 +86,7 @@ class SampleWorkload:
 
     @staticmethod
     def environment() -> dict[str, str]:
-        """Ours, without what would make a nested make or git act on another folder."""
+        """Return our environment without what would make a nested make or git act on another folder."""
         drop = ("MAKE", "MFLAGS", "GIT_", "PREFECT_", "VIRTUAL_ENV")
         return {name: value for name, value in os.environ.items() if not name.startswith(drop)}
 
@@ -119,17 +119,17 @@ class SampleWorkload:
 
     @property
     def sessions(self) -> tuple[int, ...]:
-        """Sessions of the API and of the training: nothing of the workload leaves them."""
+        """Sessions of the API and of the training: no process of the workload leaves them."""
         return tuple(process.pid for process in self._started)
 
     def healthy(self) -> bool:
-        """Whether the API answers."""
+        """Return whether the API answers."""
         with contextlib.suppress(httpx.HTTPError):
             return httpx.get(f"{self.url}/health", timeout=5, trust_env=False).is_success
         return False
 
     def predict(self) -> dict[str, Any]:
-        """One prediction, with a row made from the API's own schema."""
+        """Return one prediction, for a row made from the API's own schema."""
         with httpx.Client(base_url=self.url, timeout=30, trust_env=False) as api:
             columns = api.get("/schema").raise_for_status().json()["required_columns"]
             answer = api.post("/predict", json={"features": dict.fromkeys(columns, 1.0)})
@@ -137,22 +137,22 @@ class SampleWorkload:
             return found
 
     def launch_training(self) -> int:
-        """Try to start a training run the guarded way, as a person would; the launcher's exit code."""
+        """Try to start a training the guarded way, as a person would; return the launcher's exit code."""
         guarded = ["flock", "-n", "-E", str(REFUSED), str(self.lock), "make", "--silent", "train-fast"]
         return subprocess.run(
             guarded, cwd=self.root, env=self.environment(), stdin=subprocess.DEVNULL, capture_output=True, check=False
         ).returncode
 
     def living(self) -> list[psutil.Process]:
-        """Every process that works in the root, found without any of the evacuation's own code."""
+        """Return every process that works in the root, found without the evacuation's own code."""
         return living_in(self.root)
 
     def computing(self) -> list[psutil.Process]:
-        """The training's worker processes that have used the processor."""
+        """Return the training's worker processes that have used the processor."""
         return [process for process in self.living() if _is_worker(process)]
 
     def __enter__(self) -> Self:
-        """Nothing runs yet."""
+        """Return itself; nothing runs yet."""
         return self
 
     def end(self) -> None:
@@ -162,14 +162,14 @@ class SampleWorkload:
             self._started.pop().wait()
 
     def __exit__(self, *_: object) -> None:
-        """End it, whatever happened."""
+        """End it after any result."""
         self.end()
 
 
 def end_all_in(root: Path) -> None:
     """Kill every process that works in the folder, each by its own pid, until none is left.
 
-    One that nobody has reaped yet is gone as well: not every pid 1 is in a hurry.
+    A zombie counts as gone: some init processes reap late.
     """
     while living := living_in(root):
         for process in living:
@@ -179,7 +179,7 @@ def end_all_in(root: Path) -> None:
 
 
 def living_in(root: Path) -> list[psutil.Process]:
-    """Every process that works in the folder, found without any of the evacuation's own code."""
+    """Return every process that works in the folder, found without the evacuation's own code."""
     return [process for process in psutil.process_iter() if _works_in(process, root)]
 
 

@@ -1,4 +1,4 @@
-"""Print what a drill does: each step as it ends, a table at the end, and one last line that a script can read."""
+"""Print what a drill does: each step as it ends, a table at the end, and one last line for scripts."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,12 +17,12 @@ _WIDTH: Final = 110
 
 
 def say(text: str) -> None:
-    """One line, at once."""
+    """Print one line at once."""
     print(text, flush=True)
 
 
 def follow(client: SyncPrefectClient, run_id: UUID, deadline: float, tell: Callable[[str], None]) -> FlowRun:
-    """Tell each step as it ends, until the run has ended. TimeoutError after `deadline` seconds."""
+    """Pass each step to `tell` as it ends, until the run has ended. Raises TimeoutError after `deadline` seconds."""
     end = time.monotonic() + deadline
     told: set[UUID] = set()
     while True:
@@ -44,12 +44,12 @@ def _ended(step: TaskRun) -> bool:
 
 
 def _long_ago(run: FlowRun) -> bool:
-    """The server learns of the last steps after the run has ended; some never run, because another one failed."""
+    """Return whether the run ended long ago: the server hears of its last steps later, and some never run."""
     return run.end_time is None or (datetime.now(UTC) - run.end_time).total_seconds() > _LATE_SECONDS
 
 
 def steps(client: SyncPrefectClient, run_id: UUID) -> Sequence[TaskRun]:
-    """The run's steps in the order in which they ended."""
+    """Return the run's steps in the order in which they ended."""
     found = client.read_task_runs(
         flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run_id])), sort=TaskRunSort.END_TIME_DESC
     )
@@ -57,12 +57,12 @@ def steps(client: SyncPrefectClient, run_id: UUID) -> Sequence[TaskRun]:
 
 
 def line(step: TaskRun) -> str:
-    """One step as it ends."""
+    """Format one step that has ended."""
     return f"  {step.name:42} {_ending(step)}"
 
 
 def table(steps: Sequence[TaskRun]) -> str:
-    """All steps in order: what, how it ended, how long it took, what it says of itself."""
+    """Format all steps in order: name, end, seconds, message."""
     width = max(len(step.name) for step in steps)
     head = f"  {'step':{width}}  {'state':9}  {'seconds':>7}  result\n  {'-' * (width + 60)}"
     return "\n".join([head, *(f"  {step.name:{width}}  {_ending(step)}" for step in steps)])
@@ -74,6 +74,6 @@ def _ending(step: TaskRun) -> str:
 
 
 def last_line(word: str, facts: Mapping[str, Any]) -> str:
-    """The verdict first, then name=value; seconds with two decimals."""
+    """Format the verdict, then name=value; seconds with two decimals."""
     parts = [f"{name}={value:.2f}" if isinstance(value, float) else f"{name}={value}" for name, value in facts.items()]
     return " ".join([word, *parts])

@@ -1,4 +1,4 @@
-"""Show with public tools that the drill's bucket keeps what it is given, and that its signatures hold."""
+"""Show with public tools that the drill's bucket keeps its objects, and that its signatures hold."""
 
 import shutil
 import subprocess
@@ -21,13 +21,13 @@ IDENTITY: Final = "evacuation@drill"
 
 
 def credentials(store: SeaweedFS) -> AwsCredentials:
-    """Those of the store's only user, who may do anything that a lock does not forbid."""
+    """Return those of the store's only user, who may do anything that a lock does not forbid."""
     secret = SecretStr(store.secret_key)
     return AwsCredentials(aws_access_key_id=store.access_key, aws_secret_access_key=secret, region_name="us-east-1")
 
 
 def lock_bucket(store: SeaweedFS) -> None:
-    """Switch Object Lock on, which needs versions."""
+    """Enable Object Lock, which needs versions."""
     client = _client(store)
     client.put_bucket_versioning(Bucket=store.bucket, VersioningConfiguration={"Status": "Enabled"})
     client.put_object_lock_configuration(Bucket=store.bucket, ObjectLockConfiguration={"ObjectLockEnabled": "Enabled"})
@@ -35,13 +35,13 @@ def lock_bucket(store: SeaweedFS) -> None:
 
 
 def new_key() -> SigningKey:
-    """What `ssh-keygen -t ed25519` makes. It lives as long as the drill's Prefect server."""
+    """Return a key as `ssh-keygen -t ed25519` makes it, for the life of the drill's Prefect server."""
     made = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
     return SigningKey(private_key=SecretStr(made.decode()), identity=IDENTITY)
 
 
 def refuses_deletion(store: SeaweedFS, key: str) -> bool:
-    """Whether even the store's own user cannot delete it."""
+    """Return whether even the store's own user cannot delete the object."""
     client = _client(store)
     try:
         version = client.head_object(Bucket=store.bucket, Key=key)["VersionId"]
@@ -54,7 +54,7 @@ def refuses_deletion(store: SeaweedFS, key: str) -> bool:
 
 
 def proven_by_ssh_keygen(evidence: Path, allowed: Path) -> str | None:
-    """What `ssh-keygen -Y verify` prints of the manifest; None where that program is missing, empty if it says no."""
+    """Return what `ssh-keygen -Y verify` prints of the manifest; None without that program, empty if it refuses."""
     if not (program := shutil.which("ssh-keygen")):
         return None
     command = [program, "-Y", "verify", "-f", str(allowed), "-I", IDENTITY, "-n", "evacuation"]

@@ -56,7 +56,7 @@ def opening(workload: "Workload", incident: Incident) -> Iterator[None]:
         _say_again(workload, before)
         raise
     if not noted and not note_opened(workload, incident):
-        logger.error("No disk takes which incident is open. To carry it on, give incident_id=%s", incident.id)
+        logger.error("No disk could store which incident is open. To carry it on, give incident_id=%s", incident.id)
 
 
 def _notes(workload: "Workload") -> list[Path]:

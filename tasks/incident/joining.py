@@ -75,7 +75,7 @@ def left(home: Path) -> list[dict[str, Any]]:
 def joined_message(incident: str) -> str:
     """Return the message of a run that joins."""
     return (
-        f"{incident}: this trigger belongs to that incident and is in its custody log; nothing more was done. "
+        f"{incident}: this trigger belongs to that incident and is kept in its custody log; nothing else was done. "
         "既存のインシデントに合流しました。"
     )
 

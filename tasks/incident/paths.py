@@ -29,10 +29,10 @@ class CordonFiles:
 class IncidentDirectory:
     """The private folder of an incident, `path`, and the places that belong to it.
 
-    `reserved` bytes were taken there; `volatile` is one in memory. `real` is False where no folder can be had: what a
-    run writes there fails, and the run must do without. `base` is the folder with the lock of the workload's runs,
-    `fallback` the incident's folder on the fallback disk for what does not fit, and `root` the workload's, as the
-    kernel names it: a root that is a link shows in no process's working directory.
+    `reserved` bytes were taken there; `volatile` is one in memory. `real` is False if no folder could be made: what a
+    run writes there fails, and the run goes on without it. `base` is the folder with the lock of the workload's runs,
+    `fallback` the incident's folder on the fallback disk for what does not fit, and `root` the workload's, with links
+    resolved, because processes show the resolved path as their working directory.
     """
 
     path: Path
@@ -45,9 +45,9 @@ class IncidentDirectory:
 
     @property
     def summary(self) -> str:
-        """What of it a person has to know."""
+        """What a person has to know of it."""
         if not self.real:
-            return "no folder of this host takes a file: nothing of this incident outlives its run"
+            return "no folder of this host can be written: nothing of this incident outlives its run"
         words = f"{self.reserved} bytes are reserved" if self.reserved else "there is no room for a reserve"
         return f"{words}; it lies in memory, a reboot clears it" if self.volatile else words
 
@@ -62,40 +62,40 @@ class IncidentDirectory:
         return self.path / RESULTS
 
     def evidence_dir(self, volume: int) -> Path:
-        """Evidence folder of a volume."""
+        """Return the evidence folder of a volume."""
         return self.path / volume_folder(volume)
 
     def fallback_volume(self, volume: int) -> Path | None:
-        """Where files of a volume lie for which its folder had no room, on the fallback disk."""
+        """Return the folder on the fallback disk for files of a volume that do not fit; None without one."""
         return self.fallback / volume_folder(volume) if self.fallback else None
 
     def record_dir(self, number: int) -> Path:
-        """Folder of a run's record."""
+        """Return the folder of a run's record."""
         return self.path / RECORD / f"{number:03d}"
 
     def next_number(self) -> int:
-        """The number of the record that comes next: 1 for the first run."""
+        """Return the number of the next record, 1 for the first run."""
         return 1 + max((int(path.name) for path in self.path.glob(f"{RECORD}/*")), default=0)
 
     def open_volume(self) -> int:
-        """The first volume of evidence that is not sealed."""
+        """Return the first volume of evidence that is not sealed."""
         return next(n for n in range(1, 1000) if not (self.evidence_dir(n) / MANIFEST).exists())
 
     def locate(self, volume: int, file: StoredFile) -> Path:
-        """Where the bytes of a file of evidence lie on this host. FileNotFoundError for one in place that is gone.
+        """Return where the bytes of a file of evidence lie on this host. FileNotFoundError if one in place is gone.
 
-        In place means in the workload's hands: whoever relies on its bytes compares the digest, as `offload` does.
+        The workload can change a file in place: compare its digest before use, as `offload` does.
         """
         if file.in_place:
             return real_file(os.fsencode(self.root), unquote(file.source))
         return (Path(file.where) if file.where else self.evidence_dir(volume)) / file.stored
 
     def write(self, path: Path, data: bytes) -> None:
-        """Write a file whole or not at all; a full disk gives way, as long as the reserve lasts."""
+        """Write a file whole or not at all; on a full disk the reserve is released for it."""
         with_reserve(self.reserve, len(data), lambda: write_whole(path, data))
 
     def segments_end(self) -> int:
-        """How many lines of the custody log lie in segments that will not be written again."""
+        """Return how many lines of the custody log are in segments that are closed."""
         sealed = [manifest.with_name(SEGMENT) for manifest in manifests(self.path)]
         segments = [*sealed, *self.path.glob(f"{RECORD}/*/{SEGMENT}")]
         return sum(segment.read_bytes().count(b"\n") for segment in segments)

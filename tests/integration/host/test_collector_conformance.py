@@ -246,7 +246,7 @@ def test_none_stores_more_than_its_limit_however_much_there_is(
         evidence = all_of(context)
     for name, each in evidence.items():
         assert each.outcome is Outcome.TRUNCATED, (name, each.summary)
-        assert "may not be stored" in each.reason
+        assert "the limit is reached" in each.reason
         assert 0 < each.size <= 10_000
     wait_until(lambda: marked(token) == [], what="the end of what never ends")
 

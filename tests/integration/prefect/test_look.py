@@ -230,11 +230,11 @@ def test_a_spy_that_does_not_get_through_is_an_outcome(
     spy = tmp_path / "py-spy"
     spy.write_text(f"#!/bin/sh\n{script}\n")
     spy.chmod(0o755)
-    assert stacks.look(str(spy), os.getpid(), start_of(os.getpid()), 0.3) == (outcome, words)
+    assert stacks.read_stacks(str(spy), os.getpid(), start_of(os.getpid()), 0.3) == (outcome, words)
 
 
 def test_a_process_that_is_gone_has_no_stack() -> None:
-    assert stacks.look("/nowhere", os.getpid(), 1, 1) == (Outcome.EMPTY, "gone")
+    assert stacks.read_stacks("/nowhere", os.getpid(), 1, 1) == (Outcome.EMPTY, "gone")
 
 
 def test_gpus_are_asked_for_where_there_are_any(

@@ -237,6 +237,6 @@ def test_a_list_of_rubbish_is_a_list(objects: Objects, holding: Holding) -> None
     }
     table = {row["id"]: row for row in holdings(holding(objects | rubbish))}
     assert table[INCIDENT]["verdict"] == "VERIFIED"
-    assert table["(no id of ours)"]["objects"] == "3"
+    assert table["(no valid id)"]["objects"] == "3"
     assert table["IR-20260101T000000Z"]["opened"] == ""
     assert all(line.isprintable() for line in columns(list(table.values())))
