@@ -47,7 +47,7 @@ from tasks.custody.store.promises import KEPT, Promises, Way, in_one_request
 from tasks.custody.store.retention import NOTHING, Retention
 
 if TYPE_CHECKING:
-    from prefect_aws import AwsCredentials, MinIOCredentials
+    from blocks.store_fields import Credentials
 
 STREAM_ABOVE: Final = 4 << 20
 """Larger files are streamed: obstore holds the whole of a create-only object in memory, for each of many threads."""
@@ -61,7 +61,7 @@ class S3Store:
         bucket: str,
         prefix: str,
         *,
-        credentials: "AwsCredentials | MinIOCredentials | None" = None,
+        credentials: "Credentials | None" = None,
         endpoint: str | None = None,
         region: str | None = None,
         retention: Retention = NOTHING,

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tasks.adapters.host import Host, lives
-from tasks.containment.cordon import matchers, named
 from tasks.containment.members import Snapshot, find_members, inside, own_pids, protected_pids
+from tasks.containment.patterns import matchers, named
 from tasks.containment.short_lived import NO_PID
 from tasks.containment.suspects import suspects_at_a_glance, suspects_to_end
 from tasks.custody.containment.groups import (
@@ -37,7 +37,7 @@ from tasks.system.atomic_files import read_private, rows_of
 from tasks.system.control_group import ControlGroup
 
 if TYPE_CHECKING:
-    from blocks.workload import Workload
+    from blocks.workload_fields import WorkloadFields
 
 logger = logging.getLogger(__name__)
 
@@ -243,7 +243,7 @@ class Groups:
                 logger.warning("%s", reason)
 
 
-def release_groups(host: Host, workload: "Workload") -> tuple[str, ...]:
+def release_groups(host: Host, workload: "WorkloadFields") -> tuple[str, ...]:
     """Thaw all control groups that incidents of this workload hold, put everybody back, and remove the incidents' own.
 
     Whom a signal has stopped stays stopped. Returns, for a person, who could not be put back, and why.

@@ -7,17 +7,16 @@ from os import getpid
 from signal import SIGTERM
 from typing import Any, Final
 
-from blocks.workload import Workload
 from tasks.adapters.guard_config import GuardConfig
+from tasks.containment.members import guard_of
+from tasks.containment.patterns import matchers, named
 from tasks.containment.units import keep_down
-from tasks.custody.containment.membership import Matcher, Named, matchers_of
 from tasks.custody.containment.process import Identity
 from tasks.custody.containment.receipt import Cordon
 from tasks.custody.evidence.redact import command_line
 from tasks.incident.layout import FROZEN, FROZEN_CONTAINERS, RECOVERED, RECOVERED_CONTAINERS, STOPPING_UNITS
 from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
-from tasks.system.accounts import number_of
 from tasks.system.atomic_files import caught_lines, read_marker
 from tasks.system.processes import untouchable
 
@@ -77,21 +76,6 @@ def orders(context: RunContext, reason: str) -> GuardConfig:
         evidence=str(context.base),
         named=named(context.workload),
     )
-
-
-def matchers(workload: Workload) -> tuple[Matcher, ...]:
-    """How the workload block recognises its processes."""
-    return matchers_of(dict(workload), number_of(workload.user))
-
-
-def named(workload: Workload) -> Named:
-    """What the workload block names beside its patterns."""
-    return Named.of(dict(workload))
-
-
-def guard_of(context: RunContext) -> Identity | None:
-    """The guard that stands: by its marker, or the one that this run has started and that is about to write it."""
-    return context.host.guard(context.marker) or context.guard
 
 
 def cordon_state(context: RunContext) -> Cordon:

@@ -2,20 +2,23 @@
 
 from collections.abc import Iterable, Mapping
 from os import getpid
+from typing import TYPE_CHECKING
 
-from tasks.containment.cordon import guard_of, matchers, named
+from tasks.containment.patterns import matchers, named
 from tasks.custody.containment.groups import Held, path_of, within
 from tasks.custody.containment.membership import Member, excused, members
 from tasks.custody.containment.process import Identity, Process, descendants, family, pids_of
 from tasks.incident.layout import GROUPS
-from tasks.runtime.context import RunContext
 from tasks.system.processes import untouchable
+
+if TYPE_CHECKING:
+    from tasks.runtime.context import RunContext
 
 Snapshot = Mapping[int, Process]
 
 
 def find_members(
-    context: RunContext, snapshot: Snapshot, groups: Iterable[str] | None = None
+    context: "RunContext", snapshot: Snapshot, groups: Iterable[str] | None = None
 ) -> dict[Identity, Member]:
     """Every living process of the workload, parents first; with whoever is in a control group that holds it.
 
@@ -27,12 +30,12 @@ def find_members(
     return found | {snapshot[pid].identity: Member("helper", "in the workload's control group") for pid in rest}
 
 
-def excused_pids(context: RunContext, snapshot: Snapshot) -> frozenset[int]:
+def excused_pids(context: "RunContext", snapshot: Snapshot) -> frozenset[int]:
     """Pids of those that the block's `bystanders` excuse."""
     return excused(snapshot, matchers(context.workload), context.root, named(context.workload))
 
 
-def held_groups(context: RunContext) -> list[str]:
+def held_groups(context: "RunContext") -> list[str]:
     """The control groups that this incident has frozen."""
     return [row.group for row in context.journal(GROUPS, list[Held]) or [] if not row.identity]
 
@@ -44,12 +47,12 @@ def inside(snapshot: Snapshot, groups: Iterable[str]) -> set[int]:
     return {each.pid for each in living if any(within(path_of(each.cgroup), top) for top in tops)}
 
 
-def protected_pids(context: RunContext, snapshot: Snapshot) -> set[int]:
+def protected_pids(context: "RunContext", snapshot: Snapshot) -> set[int]:
     """Pids that are never touched: what keeps us alive, our guard, and what our own recovery started."""
     return own_pids(context, snapshot) | untouchable(snapshot)
 
 
-def own_pids(context: RunContext, snapshot: Snapshot) -> set[int]:
+def own_pids(context: "RunContext", snapshot: Snapshot) -> set[int]:
     """Pids of our guard, and of the API that our own recovery brought back with all that descends from it."""
     return family(snapshot, context.recovered()) | pids_of(snapshot, {guard_of(context)})
 
@@ -57,3 +60,8 @@ def own_pids(context: RunContext, snapshot: Snapshot) -> set[int]:
 def excluded_pids(snapshot: Snapshot) -> set[int]:
     """Those that are never touched, and our own collectors, which may work in the root."""
     return untouchable(snapshot) | descendants(snapshot, [getpid()])
+
+
+def guard_of(context: "RunContext") -> Identity | None:
+    """The guard that stands: by its marker, or the one that this run has started and that is about to write it."""
+    return context.host.guard(context.marker) or context.guard

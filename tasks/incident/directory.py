@@ -23,7 +23,7 @@ from tasks.system.atomic_files import write_whole
 from tasks.system.disk_reserve import MIB, take
 
 if TYPE_CHECKING:
-    from blocks.workload import Workload
+    from blocks.workload_fields import WorkloadFields
 
 _UNGUESSED: Final = secrets.token_hex(16)
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -50,24 +50,24 @@ class IncidentDirectory:
         return f"{words}; it lies in memory, a reboot clears it" if self.volatile else words
 
 
-def bases(workload: "Workload") -> tuple[Path, ...]:
+def bases(workload: "WorkloadFields") -> tuple[Path, ...]:
     """Folders that may hold incidents. The first has the lock of the workload's runs: the evidence folder, if any."""
     own = [] if workload.evidence.is_symlink() else [workload.evidence]
     there = [*own, *(base for base in _others(workload) if _private(base))]
     return tuple(sorted(there, key=lambda base: not os.access(base / OWNER, os.W_OK)))
 
 
-def base_of(workload: "Workload") -> Path:
+def base_of(workload: "WorkloadFields") -> Path:
     """Where the lock of the workload's runs lies."""
     return next(iter(bases(workload)), workload.evidence)
 
 
-def cordon_base(workload: "Workload") -> Path:
+def cordon_base(workload: "WorkloadFields") -> Path:
     """Where the cordon's marker stands, with the list of what was paused beside it."""
     return next((base for base in bases(workload) if _cordoned(base)), base_of(workload))
 
 
-def cordon_dir(workload: "Workload", home: Path) -> Path:
+def cordon_dir(workload: "WorkloadFields", home: Path) -> Path:
     """Where the guard of an incident leaves its marker: where one stands, else where the incident found room."""
     standing = cordon_base(workload)
     if _cordoned(standing):
@@ -79,7 +79,7 @@ def _cordoned(base: Path) -> bool:
     return any(os.path.lexists(base / name) for name in (CORDON, PRIOR))
 
 
-def make_base(workload: "Workload") -> Path:
+def make_base(workload: "WorkloadFields") -> Path:
     """The same, made if it is not there: the evidence folder, else the next; the evidence folder if none can be had."""
     if os.access((base := base_of(workload)) / OWNER, os.W_OK):
         return base
@@ -91,13 +91,13 @@ def make_base(workload: "Workload") -> Path:
     return next((base for base in _others(workload) if make_private(base)), workload.evidence)
 
 
-def find_home(workload: "Workload", incident: str, *, dry_run: bool = False) -> Path:
+def find_home(workload: "WorkloadFields", incident: str, *, dry_run: bool = False) -> Path:
     """Folder of an incident wherever an earlier run has opened it; of a new one in the first base."""
     homes = [home_in(base, incident, dry_run=dry_run) for base in bases(workload) or (workload.evidence,)]
     return next((home for home in homes if _private(home) and (home / INCIDENT).is_file()), homes[0])
 
 
-def homes(workload: "Workload") -> list[Path]:
+def homes(workload: "WorkloadFields") -> list[Path]:
     """Folders of all real incidents on this host."""
     return [home for base in bases(workload) for home in incidents_in(base)]
 
@@ -107,7 +107,7 @@ def home_in(base: Path, incident: str, *, dry_run: bool) -> Path:
     return base / DRY_RUN / incident if dry_run else base / incident
 
 
-def open_home(workload: "Workload", incident: Incident, *, dry_run: bool) -> IncidentDirectory:
+def open_home(workload: "WorkloadFields", incident: Incident, *, dry_run: bool) -> IncidentDirectory:
     """Take up the incident's folder, or make it: where the whole reserve fits, else where anything does.
 
     A link, or another user's folder, in its place is not used. Where nothing can be written at all it is not `real`.
@@ -143,7 +143,7 @@ def _settle(home: Path, incident: Incident, reserve: int) -> bool:
     return True
 
 
-def fallback_home(workload: "Workload", home: Path, *, dry_run: bool) -> Path | None:
+def fallback_home(workload: "WorkloadFields", home: Path, *, dry_run: bool) -> Path | None:
     """Our folder on the fallback disk for what does not fit. None without one, or where the home itself lies there."""
     for base in _fallback(workload):
         folder = home_in(base, home.name, dry_run=dry_run)
@@ -172,23 +172,23 @@ def _private(folder: Path) -> bool:
     return stat.S_ISDIR(about.st_mode) and about.st_uid == os.geteuid()
 
 
-def _others(workload: "Workload") -> list[Path]:
+def _others(workload: "WorkloadFields") -> list[Path]:
     """Folders of this workload's on the fallback disk, if that is there, and in memory."""
     return [*_fallback(workload), *_memory(workload)]
 
 
-def _fallback(workload: "Workload") -> list[Path]:
+def _fallback(workload: "WorkloadFields") -> list[Path]:
     disk = workload.fallback_dir
     return [disk / _name(workload)] if disk and disk.is_dir() else []
 
 
-def _memory(workload: "Workload") -> list[Path]:
+def _memory(workload: "WorkloadFields") -> list[Path]:
     """Those in memory that are ours, whichever run has made them; where there is none, one that nobody can guess."""
     named = f"{_name(workload)}-{os.geteuid()}"
     ours = [folder for folder in sorted(layout.MEMORY.glob(f"{named}*")) if _private(folder)]
     return ours or [layout.MEMORY / f"{named}-{_UNGUESSED}"]
 
 
-def _name(workload: "Workload") -> str:
+def _name(workload: "WorkloadFields") -> str:
     """Workloads may share a disk, and their incidents may have the same id."""
     return f"evacuation-{hashlib.sha256(os.fsencode(workload.evidence)).hexdigest()[:16]}"

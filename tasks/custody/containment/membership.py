@@ -32,7 +32,8 @@ _FLAVOUR: Final = re.compile(
 )
 """Of one program a host may have several: vim.basic, emacs-nox, bash-5.2, sshd-session, sudo-rs."""
 STARTED: Final = "it was started in the root after the freeze"
-_OUR_PROGRAMS: Final = frozenset({"flows.worker", "flows.engine", "flows.by_hand"})
+_OUR_PROGRAMS: Final = frozenset({"flows.worker", "flows.engine", "flows.by_hand", "flows.cli", "evacuation"})
+"""By the module or the script that is run; flows.by_hand is that of version 0.1."""
 SERVICE: Final = "service"
 """The role of who belongs by the service that it sits in alone."""
 _QUOTERS: Final = _SHELLS | _EDITORS | _SEARCHERS | _MANY_IN_ONE | _MULTIPLEXERS
@@ -173,7 +174,7 @@ def protected(snapshot: Mapping[int, Process], me: int, servers: Iterable[int] =
     protected_pids |= {
         process.pid
         for process in snapshot.values()
-        if (runs_prefect(process) or not _OUR_PROGRAMS.isdisjoint(process.command[1:4]))
+        if (runs_prefect(process) or not _OUR_PROGRAMS.isdisjoint(PurePath(word).name for word in process.command[1:4]))
         and _ours(process, snapshot.get(me))
     }
     return protected_pids | set(servers)

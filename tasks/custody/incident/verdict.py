@@ -9,6 +9,7 @@ from tasks.custody.containment.pause import Pause
 from tasks.custody.containment.receipt import Challenge, Containment, ObjectReceipt, lost_once, unproven
 from tasks.custody.containment.thaw import Thawed
 from tasks.custody.evidence.acquisition import Evidence
+from tasks.custody.incident.commands import deployment_run
 
 _SHOWN: Final = 5
 
@@ -151,7 +152,7 @@ def judge_thaw(
         missing = (*(thawed.left if thawed else ()), *trouble)
         return Verdict(Word.NOT_CONTAINED, (), missing, tuple(notes), then)
     missing = () if thawed.resumed.is_complete else (thawed.resumed.summary,)
-    then = "resume by hand what is named here, or make uncordon." if missing else "write the postmortem."
+    then = "resume by hand what is named here, or evacuation uncordon." if missing else "write the postmortem."
     return Verdict(Word.THAWED, (thawed.summary,), missing, tuple(notes), then)
 
 
@@ -206,8 +207,3 @@ def _next(word: Word, incident: str, workload: str) -> str:
         Word.UNVERIFIED: f"mend the store or the network, then (finished steps are not repeated): {again}",
         Word.NOT_CONTAINED: f"stop what is named here by hand, then: {again}",
     }[word]
-
-
-def deployment_run(flow: str, workload: str, incident: str) -> str:
-    """Return the command that has a worker run this flow for an incident, to be pasted as it stands."""
-    return f".venv/bin/prefect deployment run {flow}/{workload} --param incident_id={incident} --watch"

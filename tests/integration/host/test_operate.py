@@ -15,8 +15,8 @@ import pytest
 from blocks.workload import Workload
 from tasks.adapters.detached_process import GUARD
 from tasks.adapters.host import LinuxHost
-from tasks.cli.__main__ import let_go
 from tasks.cli.status import Called, status
+from tasks.cli.uncordon import let_go
 from tasks.containment.cordon import caught, cordon
 from tasks.containment.freeze import freeze
 from tasks.containment.uncordon import held
@@ -58,7 +58,7 @@ def test_under_the_cordon_and_after_it(small: SmallWorkload) -> None:
         lines = list(status(block, LinuxHost(), Called("small", "one.toml")))
         by_worker = f".venv/bin/prefect deployment run evacuate/small --param incident_id={INCIDENT} --watch"
         assert f"          {by_worker}" in lines
-        assert f"          make evacuate WORKLOAD=one.toml INCIDENT={INCIDENT}" in lines
+        assert f"          evacuation run one.toml --incident {INCIDENT}" in lines
 
 
 def test_what_stands_frozen_with_nobody_at_work_on_it_is_named_with_the_two_ways_on(small: SmallWorkload) -> None:
@@ -77,7 +77,7 @@ def test_what_stands_frozen_with_nobody_at_work_on_it_is_named_with_the_two_ways
         assert seen["next"].startswith("carry the incident on, ")
         assert lines[-2:] == [
             "or        nothing was stopped yet, so call it off, everything as it was:",
-            "          make thaw WORKLOAD=evacuation.toml",
+            "          evacuation thaw evacuation.toml",
         ]
         renamed = block.model_copy(update={"training_pattern": "nothing", "worker_pattern": "nothing"})
         assert told(renamed)["alone"].startswith("4 stand frozen")
@@ -90,7 +90,7 @@ def test_what_a_start_that_died_has_frozen_is_named(small: SmallWorkload) -> Non
     seen, lines = told(block), list(status(block, LinuxHost()))
     assert f"workload  process {training.pid} frozen: " in "\n".join(lines)
     assert seen["alone"].startswith("1 stand frozen, the first since 2026-01-02T03:04:05+00:00 (")
-    assert lines[-2:] == ["or        let it go on as it was:", "          make uncordon WORKLOAD=evacuation.toml"]
+    assert lines[-2:] == ["or        let it go on as it was:", "          evacuation uncordon evacuation.toml"]
     (block.evidence / EARLY).unlink()
     assert list(status(block, LinuxHost()))[-1].endswith(f"  kill -CONT {training.pid}")
 
