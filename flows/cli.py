@@ -33,6 +33,11 @@ def main() -> NoReturn:
 def run(words: Sequence[str]) -> int:
     """Run one command; return its exit code. What cannot be understood, or is refused, touches nothing."""
     try:
+        match list(words):
+            case ["status", file] | ["status", file, "--json"] if not file.startswith("-"):
+                from tasks.cli.workloads import show_status
+
+                return show_status(file, as_json="--json" in words)  # the parser alone would take a third of its time
         with _at_the_front(words) if {*words[:1]} & _AT_THE_FRONT else nullcontext():
             from flows.commands import invoke
 
