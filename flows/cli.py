@@ -5,6 +5,7 @@ with their options and their help, are in flows/commands.py.
 """
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -19,14 +20,17 @@ RUN_OPTIONS: Final = frozenset({"--store", "--reason", "--incident", "--policy",
 """Options of `run` that take a value."""
 RUN_SWITCHES: Final = frozenset({"--recover", "--json"})
 """Those that take none, and with which the workload is frozen all the same."""
+_NOBODY_READS: Final = 128 + signal.SIGPIPE
 _AT_THE_FRONT: Final = frozenset({"run", "plan", "recover"})
 
 
 def main() -> NoReturn:
     """Run the command that was typed, and end this process by its exit code."""
-    code = run(sys.argv[1:])
-    sys.stdout.flush()
-    sys.stderr.flush()
+    try:
+        code = run(sys.argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:  # as in `evacuation audit STORE | head`
+        code = _NOBODY_READS
     os._exit(code)  # after a run Prefect would go on offering its events to the server that has ended with it
 
 

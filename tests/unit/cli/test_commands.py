@@ -3,6 +3,7 @@
 import inspect
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -166,6 +167,15 @@ def test_before_the_freeze_nothing_of_others_is_imported() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     own = {"flows", "tasks", "blocks", "__editable___evacuation_0_1_0_finder", "_distutils_hack", "sitecustomize"}
     assert set(done.stdout.split()) - set(sys.stdlib_module_names) - own == {"__main__"}
+
+
+def test_a_reader_that_has_gone_gets_no_traceback() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "flows.cli", "version"]
+    with os.fdopen(write, "w") as gone:
+        done = subprocess.run(command, stdout=gone, stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")
 
 
 def test_colour_is_left_out_where_nobody_wants_it() -> None:
