@@ -12,7 +12,7 @@ export UV_SYSTEM_CERTS ?= 1
 
 WORKLOAD ?= evacuation.toml
 EVACUATION := $(BIN)/evacuation
-word = $(if $(1),"$(1)")
+argument = $(if $(1),"$(1)")
 option = $(if $(2),--$(1) "$(2)")
 
 .DEFAULT_GOAL := help
@@ -50,13 +50,13 @@ thaw: $(STAMP)  ## call an evacuation off that has frozen and not yet stopped it
 	$(EVACUATION) thaw "$(WORKLOAD)"
 
 audit: $(STAMP)  ## prove an incident from its store: STORE=store.toml INCIDENT=IR-… SIGNERS=file DEEP=1; without INCIDENT list them
-	$(EVACUATION) audit $(call word,$(STORE)) $(call word,$(INCIDENT)) $(call option,signers,$(SIGNERS)) $(if $(DEEP),--deep)
+	$(EVACUATION) audit $(call argument,$(STORE)) $(call argument,$(INCIDENT)) $(call option,signers,$(SIGNERS)) $(if $(DEEP),--deep)
 
 pull: $(STAMP)  ## latest/ into a folder: STORE=store.toml INTO=folder; WHAT=IR-… or a snapshot's stamp, OVERWRITE=1 newer files too
-	$(EVACUATION) pull $(call word,$(STORE)) $(call word,$(INTO)) $(call word,$(WHAT)) $(if $(OVERWRITE),--overwrite)
+	$(EVACUATION) pull $(call argument,$(STORE)) $(call argument,$(INTO)) $(call argument,$(WHAT)) $(if $(OVERWRITE),--overwrite)
 
 rollback: $(STAMP)  ## latest/ as it was before its last turn: STORE=store.toml; TURN=n before that one, DRY=1 shows the plan, NEWEST=1 changes no file
-	$(EVACUATION) rollback $(call word,$(STORE)) $(call word,$(TURN)) \
+	$(EVACUATION) rollback $(call argument,$(STORE)) $(call argument,$(TURN)) \
 		$(if $(NEWEST),--newest-only) $(if $(DRY),--dry-run) $(if $(TAKE_OVER),--take-over)
 
 test: $(STAMP)  ## the test suite

@@ -44,8 +44,9 @@ def chosen(text: str) -> dict[Called, WorkloadFields]:
     """Return the workloads that FILE or FILE:NAME means, by what each is called. Raises Refused."""
     file, name = place(text)
     found = workloads(Path(file))
-    if name and name not in found:
-        raise Refused(f"one of {', '.join(found)}", name, "Correct the name of the workload.")
+    if not found or (name and name not in found):
+        known = f"one of {', '.join(found)}" if found else f"a [workload.NAME] in {file}"
+        raise Refused(known, name or "none", "Correct the name, or give the file of the workload.")
     several = len(found) > 1
     return {Called(each, f"{file}:{each}" if several else file): found[each] for each in ([name] if name else found)}
 

@@ -43,6 +43,12 @@ def test_what_is_no_file_is_refused(file: str) -> None:
         chosen(file)
 
 
+def test_a_file_of_stores_alone_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "store.toml").write_text('[store.a]\nfolder = "/srv/a"\n')
+    with pytest.raises(Refused, match=r"expected a \[workload.NAME\] in .*; got none"):
+        chosen(str(tmp_path / "store.toml"))
+
+
 def test_an_unknown_name_is_refused_with_those_that_are_known(small: SmallWorkload, tmp_path: Path) -> None:
     file = tmp_path / "evacuation.toml"
     file.write_text(f"[workload.small]\nroot = {json.dumps(str(small.root))}\n")
