@@ -16,7 +16,7 @@ argument = $(if $(1),"$(1)")
 option = $(if $(2),--$(1) "$(2)")
 
 .DEFAULT_GOAL := help
-.PHONY: help drill deploy evacuate status uncordon thaw audit pull rollback test test-fast mutants check fmt soak ceph bench-contain bench-offload bench-trigger bench-status reference lock clean
+.PHONY: help drill deploy evacuate status uncordon thaw audit pull rollback test test-fast mutants check fmt soak ceph bench-contain bench-offload bench-trigger bench-status reference lock wheel clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*##/\t/' | expand -t 12
@@ -112,5 +112,9 @@ lock: $(STAMP)  ## compile the requirements anew, with hashes
 		(cd examples/$$name && compile requirements.in -o requirements.txt)
 	done
 
+wheel: $(STAMP)  ## the wheel, in dist/: pipx install and uv tool install take it
+	rm -rf build/lib build/bdist.* # setuptools would put modules of an earlier build into it
+	$(BIN)/uv build --wheel
+
 clean:  ## remove what the drills and tests left in build/
-	rm -rf build
+	rm -rf build dist

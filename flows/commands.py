@@ -22,6 +22,10 @@ StoreName = Annotated[
 ]
 StoreFile = Annotated[str, Parameter(help="TOML file with the [store.NAME], if that is another file.")]
 What = Annotated[str, Parameter(name="WHAT", help="latest, an incident IR-…, or the stamp of a snapshot.")]
+Policy = Literal["graceful", "kill"]
+Suspects = Literal["name", "include"] | None
+Incident = Annotated[str, Parameter(name="INCIDENT", help="IR-…; without it the incidents are listed.")]
+Folder = Annotated[Path, Parameter(name="INTO", help="Folder that exists.")]
 Json = Annotated[bool, Parameter(name="--json", help="Print one JSON object, with a `schema` version.")]
 Turn = Annotated[int, Parameter(name="TURN", help="Turn of latest/ to go back before; the last one if 0.")]
 
@@ -65,8 +69,8 @@ def run(  # noqa: PLR0913  the options of an evacuation
     store: StoreFile = "",
     reason: str = "",
     incident: str | None = None,
-    policy: Literal["graceful", "kill"] = "graceful",
-    suspects: Literal["name", "include"] | None = None,
+    policy: Policy = "graceful",
+    suspects: Suspects = None,
     recover: bool = False,
     dry_run: bool = False,
     json: Json = False,
@@ -93,8 +97,8 @@ def plan(
     /,
     *,
     store: StoreFile = "",
-    policy: Literal["graceful", "kill"] = "graceful",
-    suspects: Literal["name", "include"] | None = None,
+    policy: Policy = "graceful",
+    suspects: Suspects = None,
     json: Json = False,
 ) -> int:
     """Show what `run` would do, and how it would end. Nothing stops, no evidence leaves this host.
@@ -159,13 +163,7 @@ def uncordon(workload: WorkloadFile, /) -> int:
     help_epilogue=_examples("audit store.toml", "audit store.toml IR-20261125T101836Z --signers signers --deep")
 )
 def audit(
-    store: StoreName,
-    incident: Annotated[str, Parameter(name="INCIDENT", help="IR-…; without it the incidents are listed.")] = "",
-    /,
-    *,
-    signers: Path | None = None,
-    deep: bool = False,
-    json: Json = False,
+    store: StoreName, incident: Incident = "", /, *, signers: Path | None = None, deep: bool = False, json: Json = False
 ) -> int:
     """Prove a past incident from its store alone, or list the incidents that a store holds.
 
@@ -181,7 +179,7 @@ def audit(
 @app.command(help_epilogue=_examples("pull store.toml /srv/p", "pull store.toml /srv/p IR-20261125T101836Z"))
 def pull(
     store: StoreName,
-    into: Annotated[Path, Parameter(name="INTO", help="Folder that exists.")],
+    into: Folder,
     what: Annotated[
         str, Parameter(name="WHAT", help="latest, an incident IR-…, or the stamp of a snapshot.")
     ] = "latest",

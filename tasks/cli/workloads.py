@@ -10,6 +10,7 @@ from tasks.cli.output import show
 from tasks.cli.status import Called, Status, look
 from tasks.custody.errors import Refused
 from tasks.custody.incident.description import place
+from tasks.custody.incident.exit_codes import INCOMPLETE
 from tasks.custody.visible import say
 
 
@@ -30,14 +31,17 @@ def show_status(text: str, *, as_json: bool) -> int:
 
 
 def uncordon_by_hand(text: str) -> int:
-    """Undo the cordon of each workload that is meant, and say what was done. Raises Refused."""
+    """Undo the cordon of the workloads that are meant; return 0 only if nothing stays frozen or paused."""
     from tasks.cli.uncordon import let_go
 
+    code = 0
     for called, workload in chosen(text).items():
         say(_title(called, workload))
         for line in let_go(workload, LinuxHost(workload.api_port), called):
             say(f"  {line}")
-    return 0
+        stands = _look(called, workload)
+        code = INCOMPLETE if stands.held or stands.alone or stands.paused else code
+    return code
 
 
 def chosen(text: str) -> dict[Called, WorkloadFields]:

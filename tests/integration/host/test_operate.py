@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from blocks.workload import Workload
+from flows.cli import run
 from tasks.adapters.detached_process import GUARD
 from tasks.adapters.host import LinuxHost
 from tasks.cli.status import Called, status
@@ -21,6 +22,7 @@ from tasks.containment.cordon import caught, cordon
 from tasks.containment.freeze import freeze
 from tasks.containment.uncordon import held
 from tasks.custody.errors import Refused
+from tasks.custody.incident.exit_codes import INCOMPLETE
 from tasks.incident.layout import EARLY, FROZEN
 from tasks.system.processes import start_of
 from tests.support.run_context import INCIDENT, case_of
@@ -390,3 +392,20 @@ def test_what_an_incident_holds_is_not_thawed_with_what_a_killed_start_has_left(
         context.close()
         list(let_go(block, LinuxHost()))
         assert training.status() == psutil.STATUS_STOPPED
+
+
+def test_uncordon_ends_with_0_only_if_nothing_stays_frozen(small: SmallWorkload, tmp_path: Path) -> None:
+    block = small.block()
+    training = psutil.Process(small.start(WORKERS="0").pid)
+    wait_until(lambda: training.status() == psutil.STATUS_SLEEPING, what="the training at work")
+    file = tmp_path / "evacuation.toml"
+    file.write_text(
+        f'[workload.small]\nroot = "{small.root}"\nlock = "{block.lock}"\nevidence_dir = "{block.evidence}"\n'
+    )
+    with case_of(block) as context:
+        cordon.fn(context)
+        freeze.fn(context)
+        context.close()
+        assert run(["uncordon", str(file)]) == INCOMPLETE
+        training.resume()
+        assert run(["uncordon", str(file)]) == 0
