@@ -11,12 +11,12 @@ STAMP := .venv/.synced
 export UV_SYSTEM_CERTS ?= 1
 
 WORKLOAD ?= evacuation.toml
-STORE ?= $(NAME)
-POOL ?= evacuation
-ENGINE ?= $(CURDIR)/$(BIN)/python
+EVACUATION := $(BIN)/evacuation
+argument = $(if $(1),"$(1)")
+option = $(if $(2),--$(1) "$(2)")
 
 .DEFAULT_GOAL := help
-.PHONY: help drill deploy evacuate status uncordon thaw audit pull rollback lower test test-fast mutants check fmt soak ceph ceph-installed bench-contain bench-offload bench-trigger reference lock clean
+.PHONY: help drill deploy evacuate status uncordon thaw audit pull rollback test test-fast mutants check fmt soak ceph ceph-installed bench-contain bench-offload bench-trigger bench-status reference lock wheel clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*##/\t/' | expand -t 12
@@ -29,38 +29,35 @@ $(STAMP): requirements-dev.txt pyproject.toml
 	touch $(STAMP)
 
 drill: $(STAMP)  ## evacuate a real sample workload to a real S3 server; KEEP=1 leaves server, UI and store up
-	$(BIN)/python -m flows.drill $(if $(KEEP),--keep)
+	$(EVACUATION) drill $(if $(KEEP),--keep)
 
 deploy: $(STAMP)  ## deploy the workloads of WORKLOAD=evacuation.toml, or the saved blocks NAME (and STORE), on POOL; NOTIFY=slack-webhook/NAME tells people
-	$(BIN)/python -m tasks.deployment $(if $(NAME),--name "$(NAME)" --store "$(STORE)",--file "$(WORKLOAD)") \
-		--pool "$(POOL)" --engine "$(ENGINE)" $(if $(NOTIFY),--notify "$(NOTIFY)")
+	$(EVACUATION) deploy $(if $(NAME),$(call option,name,$(NAME)) $(call option,store,$(STORE)),"$(WORKLOAD)") \
+		$(call option,pool,$(POOL)) $(call option,engine,$(ENGINE)) $(call option,notify,$(NOTIFY))
 
 evacuate: $(STAMP)  ## without a Prefect server: WORKLOAD=evacuation.toml STORE=that REASON= INCIDENT=IR-… POLICY=kill SUSPECTS=include DRY=1 RECOVER=1
-	$(BIN)/python -m flows.by_hand "$(WORKLOAD)" $(if $(STORE),"$(STORE)") $(if $(REASON),--reason "$(REASON)") \
-		$(if $(INCIDENT),--incident "$(INCIDENT)") $(if $(POLICY),--policy "$(POLICY)") \
-		$(if $(SUSPECTS),--suspects "$(SUSPECTS)") \
+	$(EVACUATION) run "$(WORKLOAD)" $(call option,store,$(STORE)) $(call option,reason,$(REASON)) \
+		$(call option,incident,$(INCIDENT)) $(call option,policy,$(POLICY)) $(call option,suspects,$(SUSPECTS)) \
 		$(if $(DRY),--dry-run) $(if $(RECOVER),--recover)
 
 status: $(STAMP)  ## how a workload stands: WORKLOAD=evacuation.toml, FILE:NAME where it has several
-	$(BIN)/python -m tasks.cli status "$(WORKLOAD)"
+	$(EVACUATION) status "$(WORKLOAD)"
 
 uncordon: $(STAMP)  ## let training in again: WORKLOAD=evacuation.toml, FILE:NAME where it has several
-	$(BIN)/python -m tasks.cli uncordon "$(WORKLOAD)"
+	$(EVACUATION) uncordon "$(WORKLOAD)"
 
-thaw: $(STAMP)  ## call an evacuation off that has frozen and not yet stopped, everything as it was: WORKLOAD=evacuation.toml, FILE:NAME where it has several
-	$(BIN)/python -m tasks.cli thaw "$(WORKLOAD)" $(if $(NAME),"$(NAME)")
+thaw: $(STAMP)  ## call an evacuation off that has frozen and not yet stopped it: WORKLOAD=evacuation.toml, FILE:NAME where it has several
+	$(EVACUATION) thaw "$(WORKLOAD)"
 
 audit: $(STAMP)  ## prove an incident from its store: STORE=store.toml INCIDENT=IR-… SIGNERS=file DEEP=1; without INCIDENT list them
-	$(BIN)/python -m tasks.cli audit "$(STORE)" $(if $(INCIDENT),"$(INCIDENT)") $(if $(SIGNERS),--signers "$(SIGNERS)") $(if $(DEEP),--deep)
+	$(EVACUATION) audit $(call argument,$(STORE)) $(call argument,$(INCIDENT)) $(call option,signers,$(SIGNERS)) $(if $(DEEP),--deep)
 
 pull: $(STAMP)  ## latest/ into a folder: STORE=store.toml INTO=folder; WHAT=IR-… or a snapshot's stamp, OVERWRITE=1 newer files too
-	$(BIN)/python -m tasks.cli pull "$(STORE)" "$(INTO)" $(WHAT) $(if $(OVERWRITE),--overwrite)
+	$(EVACUATION) pull $(call argument,$(STORE)) $(call argument,$(INTO)) $(call argument,$(WHAT)) $(if $(OVERWRITE),--overwrite)
 
-rollback: $(STAMP)  ## latest/ as it was before its last turn: STORE=store.toml; TURN=n before that one, DRY=1 shows the plan
-	$(BIN)/python -m tasks.cli rollback "$(STORE)" $(TURN) $(if $(DRY),--dry-run) $(if $(TAKE_OVER),--take-over)
-
-lower: $(STAMP)  ## let incidents promote again that one from the future keeps out of latest/: STORE=store.toml; TURN=n, DRY=1, TAKE_OVER=1
-	$(BIN)/python -m tasks.cli lower "$(STORE)" $(TURN) $(if $(DRY),--dry-run) $(if $(TAKE_OVER),--take-over)
+rollback: $(STAMP)  ## latest/ as it was before its last turn: STORE=store.toml; TURN=n before that one, DRY=1 shows the plan, NEWEST=1 changes no file
+	$(EVACUATION) rollback $(call argument,$(STORE)) $(call argument,$(TURN)) \
+		$(if $(NEWEST),--newest-only) $(if $(DRY),--dry-run) $(if $(TAKE_OVER),--take-over)
 
 test: $(STAMP)  ## the test suite
 	$(BIN)/python -m pytest -n 3 --dist loadscope $(ARGS)
@@ -91,6 +88,9 @@ bench-trigger: $(STAMP)  ## from an event to a contained workload on a busy mach
 bench-offload: $(STAMP)  ## our offload beside the runbook's, s5cmd and rclone: SETS="S M L" ROUNDS=3, SETS=tiny ROUNDS=1 shows that it runs; writes build/bench/offload.json
 	$(BIN)/python -m benchmarks.offload $(SETS) $(if $(ROUNDS),--rounds $(ROUNDS))
 
+bench-status: $(STAMP)  ## how long `evacuation status` takes, as a multiple of `python -c pass`; writes build/bench/status.json
+	$(BIN)/python -m benchmarks.status
+
 reference: $(STAMP)  ## docs/reference.md and the tables of docs/architecture.md, from the code
 	$(BIN)/python -m docs.reference
 	$(BIN)/python -m docs.packages
@@ -116,5 +116,9 @@ lock: $(STAMP)  ## compile the requirements anew, with hashes
 		(cd examples/$$name && compile requirements.in -o requirements.txt)
 	done
 
+wheel: $(STAMP)  ## the wheel, in dist/: pipx install and uv tool install take it
+	rm -rf build/lib build/bdist.* # setuptools would put modules of an earlier build into it
+	$(BIN)/uv build --wheel
+
 clean:  ## remove what the drills and tests left in build/
-	rm -rf build
+	rm -rf build dist

@@ -7,9 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from tasks.drill.deployment import PROJECT
-
-RESULTS: Final = PROJECT / "build" / "bench"
+RESULTS: Final = Path(__file__).parents[1] / "build/bench"
 _COLUMNS: Final = ("ours", "peer", "ratio")
 
 

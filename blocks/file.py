@@ -2,36 +2,33 @@
 
 import logging
 from pathlib import Path
-from typing import Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
-from prefect.blocks.core import Block
-from prefect.settings import (
-    PREFECT_API_REQUEST_TIMEOUT,
-    PREFECT_API_URL,
-    PREFECT_CLIENT_MAX_RETRIES,
-    temporary_settings,
-)
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from blocks.saved import saved_block
-from blocks.store import EvidenceStore
-from blocks.workload import Workload
+from blocks.workload_fields import WorkloadFields
 from tasks.custody.errors import Refused
 from tasks.custody.incident.description import Tables, one, tables
+
+if TYPE_CHECKING:
+    from prefect.blocks.core import Block
+
+    from blocks.store_fields import StoreFields
+    from blocks.workload import Workload
 
 logger = logging.getLogger(__name__)
 
 _OTHERS: Final = 0o077
-_AT_ONCE: Final = {PREFECT_API_REQUEST_TIMEOUT: 3.0, PREFECT_CLIENT_MAX_RETRIES: 0}
 
-B = TypeVar("B", bound=Block)
-_KINDS: dict[str, type[Block]] = {"workload": Workload, "store": EvidenceStore}
+M = TypeVar("M", bound=BaseModel)
 _SAVED = ("credentials", "promoter", "signing")
 """Fields that name another block, as "signing-key/evacuation": secrets have no place in a file."""
 
 
-def load(path: Path) -> list[tuple[str, Block]]:
+def load(path: Path) -> "list[tuple[str, Block]]":
     """Every block of a file, all of them fit to be saved. Raises Refused, and ValueError for two ports of an API."""
+    from blocks.workload import Workload
+
     made = [(name, _block(kind, name, fields)) for kind, named in _read(path).items() for name, fields in named.items()]
     for _, block in made:
         if isinstance(block, Workload):
@@ -39,24 +36,36 @@ def load(path: Path) -> list[tuple[str, Block]]:
     return made
 
 
-def workloads(path: Path) -> dict[str, Workload]:
-    """The workloads of a file alone: this needs no server, whatever the stores in it refer to. Raises Refused."""
+def workloads(path: Path) -> dict[str, WorkloadFields]:
+    """Read the workloads of a file. Needs no Prefect, whatever the stores in it refer to. Raises Refused."""
     found = [item for kind, named in _read(path).items() if kind == "workload" for item in named.items()]
-    return {name: _checked(Workload, "workload", name, fields) for name, fields in found}
+    return {name: _checked(WorkloadFields, "workload", name, fields) for name, fields in found}
 
 
-def store(path: Path, name: str = "") -> EvidenceStore:
-    """The store of that name, or the only one, to read from: nothing is signed, so no key is loaded. Raises Refused.
+def store(path: Path, name: str = "") -> "StoreFields":
+    """Read the store of that name, or the only one, to read from: nothing is signed, so no key is loaded.
 
-    Needs no server unless its credentials name a saved block.
+    Needs Prefect only for credentials that name a saved block, or that assume a role. Raises Refused.
     """
+    from blocks.store_fields import Keys, StoreFields
+
+    def plain(credentials: Any) -> bool:
+        return not credentials or (isinstance(credentials, dict) and credentials.keys() <= Keys.model_fields.keys())
+
     called, found = one(_read(path), "store", str(path), name)
     fields = {field: value for field, value in found.items() if field != "signing"}
-    return cast("EvidenceStore", _block("store", called, fields))
+    if all(plain(fields.get(field)) for field in _SAVED):
+        return _checked(StoreFields, "store", called, fields)
+    from blocks.saved import asking_server
+
+    with asking_server():
+        return cast("StoreFields", _block("store", called, fields))
 
 
-def workload_given(path: Path, name: str = "") -> tuple[str, Workload]:
+def workload_given(path: Path, name: str = "") -> "tuple[str, Workload]":
     """Name and block of the workload that a run without a server is for. Raises Refused."""
+    from blocks.workload import Workload
+
     called, fields = one(_read(path), "workload", str(path), name)
     return called, _checked(Workload, "workload", called, fields)
 
@@ -66,6 +75,8 @@ def store_given(path: Path, name: str = "") -> tuple[str, dict[str, Any]]:
 
     Where the server that has its credentials or its key is dead, their names stay: a containment does not wait for it.
     """
+    from blocks.store import EvidenceStore
+
     called, fields = one(_read(path), "store", str(path), name)
     if any(isinstance(fields.get(field), dict) for field in _SAVED) and path.stat().st_mode & _OTHERS:
         logger.warning("%s holds secrets, and others may read it: chmod 600", path)
@@ -81,13 +92,20 @@ def _saved_in(fields: dict[str, Any]) -> dict[str, str]:
 def _saved_fields(reference: str) -> Any:
     """Fields of a saved block, or its name alone where the server has none to give."""
     from prefect.client.orchestration import get_client
+    from prefect.settings import (
+        PREFECT_API_REQUEST_TIMEOUT,
+        PREFECT_API_URL,
+        PREFECT_CLIENT_MAX_RETRIES,
+        temporary_settings,
+    )
 
     kind, _, name = reference.partition("/")
     if PREFECT_API_URL.value() is None:
         logger.warning("%s could not be had: no Prefect server is known; PREFECT_API_URL names it", reference)
         return reference
+    at_once = {PREFECT_API_REQUEST_TIMEOUT: 3.0, PREFECT_CLIENT_MAX_RETRIES: 0}
     try:
-        with temporary_settings(_AT_ONCE), get_client(sync_client=True) as client:
+        with temporary_settings(at_once), get_client(sync_client=True) as client:
             return client.read_block_document_by_name(name, kind).data
     except Exception as error:  # noqa: BLE001  whatever is wrong with the server, the workload has to be contained
         logger.warning("%s could not be had from a Prefect server: %s: %s", reference, type(error).__name__, error)
@@ -101,14 +119,20 @@ def _read(path: Path) -> Tables:
         raise Refused("a TOML file", f"{path}: {error}", "Start from examples/evacuation.toml.") from error
 
 
-def _block(kind: str, name: str, fields: dict[str, Any]) -> Block:
+def _block(kind: str, name: str, fields: dict[str, Any]) -> "Block":
+    from blocks.saved import saved_block
+    from blocks.store import EvidenceStore
+    from blocks.workload import Workload
+
+    kinds: dict[str, type[Block]] = {"workload": Workload, "store": EvidenceStore}
+    cls = kinds[kind]
     if named := _saved_in(fields):
-        _require_known(_KINDS[kind], kind, name, fields)
+        _require_known(cls, kind, name, fields)
         fields = fields | {field: saved_block(reference) for field, reference in named.items()}
-    return _checked(_KINDS[kind], kind, name, fields)
+    return _checked(cls, kind, name, fields)
 
 
-def _checked(cls: type[B], kind: str, name: str, fields: dict[str, Any]) -> B:
+def _checked(cls: type[M], kind: str, name: str, fields: dict[str, Any]) -> M:
     _require_known(cls, kind, name, fields)
     try:
         return cls(**fields)
@@ -117,7 +141,7 @@ def _checked(cls: type[B], kind: str, name: str, fields: dict[str, Any]) -> B:
         raise Refused(f"a valid [{kind}.{name}]", said, "Correct the file.") from error
 
 
-def _require_known(cls: type[Block], kind: str, name: str, fields: dict[str, Any]) -> None:
+def _require_known(cls: type[BaseModel], kind: str, name: str, fields: dict[str, Any]) -> None:
     if unknown := fields.keys() - cls.model_fields:
         raise Refused(
             f"fields of {kind}: {', '.join(cls.model_fields)}",

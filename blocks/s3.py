@@ -35,7 +35,7 @@ from tasks.custody.store.promises import Promises, Way, in_one_request
 from tasks.custody.store.retention import NOTHING, Retention
 
 if TYPE_CHECKING:
-    from prefect_aws import AwsCredentials, MinIOCredentials
+    from blocks.store_fields import Credentials
 
 STREAM_ABOVE: Final = 4 << 20
 """Bytes above which a file is streamed: obstore holds a whole create-only object in memory, in each thread."""
@@ -49,7 +49,7 @@ class S3Store(S3Reader):
         bucket: str,
         prefix: str,
         *,
-        credentials: "AwsCredentials | MinIOCredentials | None" = None,
+        credentials: "Credentials | None" = None,
         endpoint: str | None = None,
         region: str | None = None,
         retention: Retention = NOTHING,

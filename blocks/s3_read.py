@@ -26,7 +26,7 @@ from tasks.custody.evidence.parts import Parts
 from tasks.custody.store.promises import KEPT, Promises
 
 if TYPE_CHECKING:
-    from prefect_aws import AwsCredentials, MinIOCredentials
+    from blocks.store_fields import Credentials
 
 
 class S3Reader:
@@ -36,7 +36,7 @@ class S3Reader:
         self,
         bucket: str,
         prefix: str,
-        credentials: "AwsCredentials | MinIOCredentials | None",
+        credentials: "Credentials | None",
         endpoint: str | None,
         region: str | None,
     ) -> None:

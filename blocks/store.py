@@ -1,45 +1,18 @@
 """Define the evidence store block: where the evidence goes, and with whose credentials."""
 
-import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Self
-from urllib.parse import SplitResult, quote, urlsplit
+from typing import Any, ClassVar
 
 from prefect.blocks.core import Block
 from prefect_aws import AwsCredentials, MinIOCredentials
-from pydantic import ConfigDict, Field, HttpUrl, ValidationError, field_validator, model_validator
+from pydantic import Field, HttpUrl, ValidationError, field_validator
 
 from blocks.signing_key import SigningKey
-from blocks.workload import AbsolutePath
-from tasks.custody.store.latest import LatestPolicy
-from tasks.custody.store.retention import Lock, Retention
-
-if TYPE_CHECKING:
-    from blocks.port import Store
-
-_BUCKET = re.compile(r"(?!\d+\.\d+\.\d+\.\d+$)(?!.*\.\.)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-_SEGMENT = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9!_.*'()+=@:,-]+")
+from blocks.store_fields import StoreFields
 
 
-def _divide(value: Mapping[str, Any]) -> dict[str, Any]:
-    """Take the runbook's s3://bucket/prefix apart; a prefix given twice must be the same one."""
-    bucket, prefix = value.get("bucket"), value.get("prefix", "")
-    if not isinstance(bucket, str) or not isinstance(prefix, str):
-        return dict(value)
-    bucket, _, inside = bucket.removeprefix("s3://").partition("/") if bucket.startswith("s3://") else (bucket, "", "")
-    inside, prefix = inside.strip("/"), prefix.strip("/")
-    if inside and prefix and inside != prefix:
-        raise ValueError(
-            f"expected one prefix; got {inside!r} in the bucket's URL and {prefix!r} beside it. Nothing was saved. "
-            "Give it in one place only"
-        )
-    return dict(value) | {"bucket": bucket, "prefix": inside or prefix}
-
-
-class EvidenceStore(Block):
+class EvidenceStore(Block, StoreFields):
     """Where evidence is kept: a bucket of S3 or of anything that speaks S3, or a folder on another disk."""
-
-    model_config = ConfigDict(hide_input_in_errors=True)
 
     _block_type_name: ClassVar[str] = "Evidence Store"
     _block_type_slug: ClassVar[str] = "evidence-store"
@@ -53,56 +26,20 @@ class EvidenceStore(Block):
         'EvidenceStore(bucket="s3://evidence/portfolio", region="ap-northeast-1", credentials=keys).save("evidence")'
     )
 
-    bucket: str | None = Field(
-        default=None, description="The bucket's name, or the runbook's s3://bucket/prefix. Empty if a folder is given."
-    )
-    prefix: str = Field(default="", description="Put before every key, without slashes at its ends.")
-    folder: AbsolutePath | None = Field(
-        default=None, description="An existing folder instead of a bucket, best on another disk than the workload's."
-    )
-    region: str | None = Field(
-        default=None,
-        pattern=r"^[a-z0-9-]+$",
-        description="The bucket's region; that of the credentials or the AWS configuration if empty.",
-    )
-    endpoint: str | None = Field(
-        default=None, description="URL of a store that is not AWS, as in https://minio.example:9000."
-    )
-    credentials: MinIOCredentials | AwsCredentials | None = Field(
+    credentials: MinIOCredentials | AwsCredentials | None = Field(  # type: ignore[assignment]
         default=None,
         union_mode="left_to_right",  # AwsCredentials has no field that must be given: first, it would take MinIO's
         description="Whose credentials to use; the usual AWS chain of the worker's host if empty.",
     )
-    promoter: MinIOCredentials | AwsCredentials | None = Field(
+    promoter: MinIOCredentials | AwsCredentials | None = Field(  # type: ignore[assignment]
         default=None,
         union_mode="left_to_right",
         description="Who changes latest/, where the credentials above may only create evidence (examples/policies). If "
         "empty they change it too, as far as the store lets them; where it doesn't, that is reported as skipped.",
     )
-    lock: Lock = Field(
-        default="",
-        description="Object Lock for what an incident leaves in the bucket: governance can be lifted by whoever has "
-        "that right, compliance by nobody before its time, the account's owner included. No lock if empty.",
-    )
-    lock_days: int = Field(
-        default=0, ge=0, le=36_500, description="How many days a lock lasts, counted from when an object is stored."
-    )
-    legal_hold: bool = Field(
-        default=False, description="Whether what is stored is put under legal hold too, until somebody takes that off."
-    )
-    latest: LatestPolicy = Field(
-        default="guarded",
-        description="What latest/ gets of a verified incident: nothing (never), what is sound, with nothing deleted "
-        "(guarded), or the same and, once a person has approved it, what the workload no longer has goes (mirror).",
-    )
     signing: SigningKey | None = Field(
         default=None, description="Who signs manifests and closings; they are unsigned, and it is said, if empty."
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _take_url_apart(cls, value: Any) -> Any:
-        return _divide(value) if isinstance(value, Mapping) else value
 
     @field_validator("credentials", mode="before")
     @classmethod
@@ -113,127 +50,6 @@ class EvidenceStore(Block):
                 "give. Nothing was saved. Start it, or leave credentials out, for the usual AWS chain of this host"
             )
         return value
-
-    @field_validator("bucket")
-    @classmethod
-    def _bucket_name(cls, bucket: str | None) -> str | None:
-        if bucket is not None and not _BUCKET.fullmatch(bucket):
-            raise ValueError(
-                "expected a bucket name of 3 to 63 lower case letters, digits, dots and dashes; "
-                f"got {bucket[:80]!r}. Nothing was saved. Give it as evidence or s3://evidence/prefix"
-            )
-        return bucket
-
-    @field_validator("prefix")
-    @classmethod
-    def _plain_prefix(cls, prefix: str) -> str:
-        if prefix and not all(_SEGMENT.fullmatch(segment) for segment in prefix.split("/")):
-            raise ValueError(
-                "expected a prefix of plain segments divided by single slashes; "
-                f"got {prefix[:80]!r}. Nothing was saved. Write it like team/portfolio"
-            )
-        return prefix
-
-    @field_validator("endpoint")
-    @classmethod
-    def _plain_url(cls, endpoint: str | None) -> str | None:
-        if endpoint is None:
-            return None
-        url = urlsplit(endpoint)
-        if not _is_endpoint(url):
-            got = "a URL with a user or password in it" if "@" in endpoint else repr(endpoint[:80])
-            raise ValueError(
-                f"expected an http or https URL of a host, without user, path or query; got {got}. "
-                "Nothing was saved. Write it like https://minio.example:9000"
-            )
-        return endpoint.rstrip("/")
-
-    @model_validator(mode="after")
-    def _one_place(self) -> Self:
-        if (self.bucket is None) == (self.folder is None):
-            got = "neither" if self.bucket is None else "both"
-            raise ValueError(
-                f"expected either a bucket or a folder; got {got}. Nothing was saved. "
-                "Give bucket= for S3, or folder= for another disk"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _retention_that_can_be(self) -> Self:
-        if bool(self.lock) != bool(self.lock_days):
-            got = f"lock={self.lock!r} and lock_days={self.lock_days}"
-            raise ValueError(
-                f"expected a lock with its days, or neither; got {got}. Nothing was saved. "
-                "Give lock= governance or compliance, and lock_days= how long"
-            )
-        if self.folder and self.retention:
-            raise ValueError(
-                "expected retention of a bucket only; got a folder, where whoever may write may delete. "
-                "Nothing was saved. Take lock and legal_hold out, or give a bucket with Object Lock"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _one_endpoint(self) -> Self:
-        for credentials in (each for each in (self.credentials, self.promoter) if each):
-            if isinstance(credentials, MinIOCredentials) and not self.endpoint:
-                raise ValueError(
-                    "expected an endpoint with MinIO credentials; got none. Nothing was saved. "
-                    "Give endpoint= the URL of the MinIO server"
-                )
-            if credentials.aws_client_parameters.endpoint_url not in {None, self.endpoint}:
-                raise ValueError(
-                    "expected the endpoint in the store block; got another one in the credentials' client parameters. "
-                    "Nothing was saved. Give it as endpoint= here, and take it out there"
-                )
-        return self
-
-    @property
-    def place(self) -> str:
-        """Where it is, for people: s3://bucket/prefix or the folder."""
-        return str(self.folder) if self.bucket is None else f"s3://{self.bucket}/{self.prefix}".rstrip("/")
-
-    def address(self, key: str) -> str:
-        """Where a browser finds an object, or a folder that ends in a slash, with the rights of whoever looks.
-
-        That is the console of AWS, or the address at another store's endpoint; empty for a folder of this host.
-        """
-        if self.bucket is None:
-            return ""
-        inside = quote(f"{self.prefix}/{key}".lstrip("/"))
-        if self.endpoint:
-            return f"{self.endpoint}/{self.bucket}/{inside}"
-        kind = "buckets" if key.endswith("/") else "object"
-        return f"https://console.aws.amazon.com/s3/{kind}/{self.bucket}?prefix={inside}"
-
-    @property
-    def retention(self) -> Retention:
-        """What is asked for what an incident leaves."""
-        return Retention(self.lock, self.lock_days, self.legal_hold)
-
-    def open(self) -> "Store":
-        """Give the store behind the block. Its clients are loaded only now."""
-        return self._open(self.credentials)
-
-    def open_latest(self) -> "Store":
-        """The same in the name of who changes latest/."""
-        return self._open(self.promoter or self.credentials)
-
-    def _open(self, credentials: MinIOCredentials | AwsCredentials | None) -> "Store":
-        if self.folder is not None:
-            from blocks.directory import DirectoryStore
-
-            return DirectoryStore(self.folder)
-        from blocks.s3 import S3Store
-
-        return S3Store(
-            str(self.bucket),
-            self.prefix,
-            credentials=credentials,
-            endpoint=self.endpoint,
-            region=self.region,
-            retention=self.retention,
-        )
 
 
 def with_usable_key(saved: Mapping[str, Any]) -> tuple[EvidenceStore, str]:
@@ -255,12 +71,3 @@ def _what_is_wrong(error: Exception) -> str:
         return type(error).__name__
     told = (each["msg"].removeprefix("Value error, ").replace("Nothing was saved. ", "") for each in error.errors())
     return "; ".join(told)
-
-
-def _is_endpoint(url: SplitResult) -> bool:
-    try:
-        plain = url.port is None or url.port > 0
-    except ValueError:
-        return False
-    rest = url.path.strip("/") or url.query or url.fragment
-    return plain and url.scheme in {"http", "https"} and bool(url.hostname) and "@" not in url.netloc and not rest

@@ -15,17 +15,22 @@ from prefect.utilities.callables import parameter_schema
 
 import blocks
 from docs.source import constants, used_actions
+from flows.commands import app
+from tasks.cli.output import NAME
 from tasks.collectors import discover
 from tasks.collectors.collector import MIB, TIB, Collector
 from tasks.custody.evidence import keys
 from tasks.custody.incident.action import MEANINGS
 from tasks.custody.incident.ending import ENDINGS, OF_PREFECT, Ending
+from tasks.custody.incident.exit_codes import EXIT_CODES, INCOMPLETE, INTERRUPTED, REFUSED
 
 PROJECT: Final = Path(__file__).parents[1]
 PAGE: Final = PROJECT / "docs/reference.md"
 _FILE: Final = re.compile(r"\.?[a-z][\w‹›-]*\.(json|jsonl|md|html|svg|sig)|SHA256SUMS")
 _TARGET: Final = re.compile(r"^([a-z-]+):(?:[^\n#=]*##\s*(.*))?[^\n=]*$", re.MULTILINE)
 _EXAMPLE: Final = {"incident": "IR-…", "snapshot": "…", "stored": "NAME", "name": "NAME", "number": 1}
+_REFUSED: Final = "the command line or its input was refused, or a server or store did not answer"
+_INTERRUPTED: Final = "interrupted before a run began: what was frozen goes on"
 _HEAD: Final = """# Reference
 
 Made from the code by `make reference`; a test fails when it is stale. How all of it is used: [operate.md](operate.md).
@@ -58,6 +63,8 @@ def reference(chapters: Iterable[Chapter] | None = None) -> str:
 
 def everything() -> Iterator[Chapter]:
     """Every chapter in its order."""
+    yield commands()
+    yield exit_codes()
     yield targets((PROJECT / "Makefile").read_text())
     yield from (flow_chapter(flow) for flow in flows())
     yield from (block_chapter(getattr(blocks, name)) for name in blocks.__all__)
@@ -67,6 +74,25 @@ def everything() -> Iterator[Chapter]:
     yield files(PROJECT / "tasks")
     yield actions(used_actions(PROJECT / "tasks"))
     yield events(PROJECT / "tasks")
+
+
+def commands() -> Chapter:
+    """What a person types."""
+    rows = [(f"`{NAME} {name}`", _first(app[name].default_command)) for name in app if not name.startswith("-")]
+    about = f"Each shows its options and examples by `{NAME} COMMAND --help`."
+    return Chapter("Commands", about, ("Command", "What it does"), rows)
+
+
+def exit_codes() -> Chapter:
+    """What the commands end with."""
+    shared = ((INCOMPLETE, "not everything was done"), (REFUSED, _REFUSED), (INTERRUPTED, _INTERRUPTED))
+    named = [(code, f"`{name}`") for name, code in EXIT_CODES.items()] + list(shared)
+    rows = [
+        (str(code), ", ".join(told for each, told in named if each == code))
+        for code in sorted({code for code, _ in named})
+    ]
+    about = f"What `{NAME}` ends with, by the [state](#states). 0: all that was asked for is proven."
+    return Chapter("Exit codes", about, ("Code", "It means"), rows)
 
 
 def targets(makefile: str) -> Chapter:
@@ -97,9 +123,9 @@ def block_chapter(block: type[Block]) -> Chapter:
 
 def states() -> Chapter:
     """How runs end."""
-    rows = [(f"`{each.name}`", _type(each), each.means, each.then) for each in ENDINGS]
+    rows = [(f"`{each.name}`", _type(each), str(EXIT_CODES[each.name]), each.means, each.then) for each in ENDINGS]
     about = "How a run ends; the message of its state says what is safe, what is missing and what to do next."
-    return Chapter("States", about, ("State", "Type", "It means", "What to do"), rows)
+    return Chapter("States", about, ("State", "Type", "Exit code", "It means", "What to do"), rows)
 
 
 def collectors(found: Mapping[str, Collector]) -> Chapter:

@@ -1,14 +1,12 @@
-"""Run the evacuation without a Prefect server: `python -m flows.by_hand evacuation.toml [evacuation.toml]`.
+"""Run evacuation or recovery without a Prefect server, with the blocks of a file: `evacuation run|plan|recover`.
 
-The server may be the casualty. This freezes first, by the standard library alone, and then runs the same flow on a
-server that lives as long as the run does, with the blocks of a file. It is the same incident as that of a worker:
-either carries on what the other has begun.
+The server may be the casualty. The workload is frozen first, by the standard library alone; then the same flow runs on
+a server that lives as long as the run does. It is the same incident as that of a worker: either carries on what the
+other has begun.
 """
 
-import argparse
 import os
 import signal
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,17 +17,15 @@ from flows.engine import PATIENCE, load
 from tasks.adapters.prefect_server import PrefectServer
 from tasks.custody.errors import EvacuationError, Refused
 from tasks.custody.incident.description import one, place, tables
-from tasks.custody.visible import say
+from tasks.custody.incident.exit_codes import EXIT_CODES
 from tasks.prestart.freeze import freeze_described, thaw_again, uninterrupted
 from tasks.system.cancellation import await_result
-from tasks.system.managed_process import ManagedProcessError
 from tasks.system.priority import give_way, take_priority
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
 
     from tasks.adapters.local_config import LocalConfig
-    from tasks.cli.status import Called
 
 T = TypeVar("T")
 
@@ -65,28 +61,27 @@ class ShortLived(PrefectServer):
         return {**super().environment(), **_IN_MEMORY}
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Exit 0 only if the run is Completed; 2 if refused with nothing touched, 130 if interrupted before the run."""
-    given = _parser().parse_args(arguments)
+@contextmanager
+def at_the_front(freeze: tuple[str, str | None] | None) -> Iterator[None]:
+    """Run at higher priority; first freeze this workload, for this incident, if one is given.
+
+    What the body did not take over, because the run was refused or failed before its own freeze, is thawed again.
+    Raises KeyboardInterrupt at a signal to end, Refused for a file that cannot be read.
+    """
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _interrupt)
     early = None
     try:
         take_priority()
         try:
-            with uninterrupted():
-                described = _described(given.workload)
-                early = None if given.dry_run else freeze_described(described, given.incident_id)
-            return _run(given)
+            if freeze:
+                with uninterrupted():
+                    workload, incident = freeze
+                    early = freeze_described(_described(workload), incident)
+            yield
         finally:
             if early:
                 thaw_again(early)
-    except (EvacuationError, ManagedProcessError) as error:
-        say(error, error=True)
-        return 2
-    except KeyboardInterrupt:
-        print("cancelled 中止: `make status` tells how the workload stands ワークロードの状態を確認", file=sys.stderr)
-        return 130
     finally:
         give_way()  # the session's priority would stay with the operator's shell
 
@@ -96,19 +91,6 @@ def _interrupt(*_: object) -> NoReturn:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m flows.by_hand", description=__doc__)
-    parser.add_argument("workload", help="a TOML file with a [workload.NAME], or FILE:NAME where it has several")
-    parser.add_argument("store", nargs="?", help="the same for a [store.NAME]; the workload's file if left out")
-    parser.add_argument("--reason", default="", help="why, in a sentence")
-    parser.add_argument("--incident", dest="incident_id", help="IR-… to carry that incident on")
-    parser.add_argument("--policy", choices=("graceful", "kill"), default="graceful")
-    parser.add_argument("--suspects", choices=("name", "include"), help="include: end them too")
-    parser.add_argument("--dry-run", action="store_true", help="show what would be done; nothing stops")
-    parser.add_argument("--recover", action="store_true", help="bring the API back after VERIFIED or PARTIAL")
-    return parser
 
 
 def _described(text: str) -> Mapping[str, Any]:
@@ -121,14 +103,28 @@ def _described(text: str) -> Mapping[str, Any]:
     return one(found, "workload", file, name)[1]
 
 
-def _run(wanted: argparse.Namespace) -> int:
+def evacuate_by_hand(workload: str, store: str, asked: Mapping[str, Any], *, as_json: bool) -> int:
+    """Run the flow `evacuate` with these parameters; return the exit code of its state. Raises EvacuationError."""
+
     def body(names: dict[str, str], known: "LocalConfig") -> int:
-        from tasks.cli.status import Called
+        from flows.evacuate import evacuate
 
-        called = Called(names["workload"], wanted.workload, wanted.store or "")
-        return _told(_evacuate(names, wanted), known, called)
+        state = evacuate(**names, **asked, return_state=True)
+        return _told("plan" if asked.get("dry_run") else "run", state, known, names, (workload, store), as_json=as_json)
 
-    return on_own_server(lambda: _given(wanted), body)
+    return on_own_server(lambda: _given(workload, store), body)
+
+
+def recover_by_hand(workload: str, store: str, asked: Mapping[str, Any], *, as_json: bool) -> int:
+    """Run the flow `recover` with these parameters; return the exit code of its state. Raises EvacuationError."""
+
+    def body(names: dict[str, str], known: "LocalConfig") -> int:
+        from flows.recover import recover
+
+        state = recover(**names, **asked, return_state=True)
+        return _told("recover", state, known, names, (workload, store), as_json=as_json)
+
+    return on_own_server(lambda: _given(workload, store), body)
 
 
 def on_own_server(
@@ -153,13 +149,14 @@ def on_own_server(
             server.stop()
 
 
-def _given(wanted: argparse.Namespace) -> tuple[dict[str, str], "LocalConfig"]:
+def _given(workload_text: str, store_text: str) -> tuple[dict[str, str], "LocalConfig"]:
     from prefect.settings import get_current_settings
 
     from blocks.file import store_given, workload_given
     from tasks.adapters.local_config import LocalConfig
 
-    (file, name), (there, called) = place(wanted.workload), place(wanted.store or place(wanted.workload)[0])
+    file, name = place(workload_text)
+    there, called = place(store_text or file)
     called_workload, workload = workload_given(Path(file), name)
     called_store, store = store_given(Path(there), called)
     return {"workload": called_workload, "store": called_store}, LocalConfig(workload, store, get_current_settings())
@@ -176,36 +173,38 @@ def _served_by(server: PrefectServer, known: "LocalConfig") -> Iterator[None]:
         yield
 
 
-def _evacuate(names: Mapping[str, str], wanted: argparse.Namespace) -> "State[Any]":
-    from flows.evacuate import evacuate
+def _told(  # noqa: PLR0913  what it is told of
+    verb: str,
+    state: "State[Any]",
+    known: "LocalConfig",
+    names: Mapping[str, str],
+    files: tuple[str, str],
+    *,
+    as_json: bool,
+) -> int:
+    """Print what came out, how the workload stands, and what to do next; return the exit code."""
+    from dataclasses import asdict
 
-    fields = ("reason", "incident_id", "policy", "suspects", "dry_run", "recover")
-    asked = {name: getattr(wanted, name) for name in fields}
-    return evacuate(**names, **asked, return_state=True)
-
-
-def _told(state: "State[Any]", known: "LocalConfig", called: "Called") -> int:
-    """What came out, how the workload stands, and what to do next."""
     from tasks.adapters.host import LinuxHost
-    from tasks.cli.status import status
-    from tasks.custody.incident.ending import DRY_RUN
+    from tasks.cli.output import show
+    from tasks.cli.status import Called, look
+
+    if isinstance(reason := state.result(raise_on_failure=False), EvacuationError):
+        raise reason
+    code = EXIT_CODES.get(str(state.name), EXIT_CODES["Failed"])
+    stands = look(known.workload, LinuxHost(known.workload.api_port), Called(names["workload"], *files))
+    plan = _plan(known, str(state.message)) if state.name == "DryRun" else []
+    lines = [f"{state.name}: {state.message}", *(f"  {line}" for line in (*plan, *stands.lines()))]
+    data = {"state": state.name, "message": state.message, "exit_code": code, "plan": plan, "status": asdict(stands)}
+    show(verb, lines, {"workload": names["workload"], **data}, as_json=as_json)
+    return code
+
+
+def _plan(known: "LocalConfig", message: str) -> list[str]:
     from tasks.incident.directory import find_home
     from tasks.incident.layout import RECORD
     from tasks.record.dry_run_plan import PLAN_FILE
 
-    if isinstance(reason := state.result(raise_on_failure=False), EvacuationError):
-        raise reason
-    say(f"{state.name}: {state.message}")
-    if state.name == DRY_RUN.name:
-        home = find_home(known.workload, str(state.message).partition(":")[0], dry_run=True)
-        for path in sorted(home.glob(f"{RECORD}/*/{PLAN_FILE}"))[-1:]:
-            say(*(f"  {line}" for line in path.read_text().splitlines()))
-    for line in status(known.workload, LinuxHost(known.workload.api_port), called):
-        say(f"  {line}")
-    return 0 if state.is_completed() else 1
-
-
-if __name__ == "__main__":
-    code = main(sys.argv[1:])
-    sys.stdout.flush()
-    os._exit(code)  # Prefect would go on offering its events to the server that has ended with the run
+    home = find_home(known.workload, message.partition(":")[0], dry_run=True)
+    plans = sorted(home.glob(f"{RECORD}/*/{PLAN_FILE}"))
+    return plans[-1].read_text().splitlines() if plans else []

@@ -1,15 +1,15 @@
 """Rehearse the whole evacuation on a throwaway workload with real parts.
 
-`python -m flows.drill [--keep]` starts an S3 server, a Prefect server and a worker, deploys, starts the sample
+`evacuation drill` starts an S3 server, a Prefect server and a worker, deploys, starts the sample
 workload, triggers the deployment as a person would, and proves the outcome with its own eyes. The flow does that in a
 process of its own, and then the dry run of the workload.
 """
 
-import argparse
 import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,12 +29,14 @@ from flows.evacuate import evacuate
 from flows.fields import BlockName
 from tasks.adapters.host import LinuxHost
 from tasks.adapters.prefect_server import PrefectServer
+from tasks.custody.errors import Refused
 from tasks.custody.evidence.keys import MANIFEST, SUMS
-from tasks.custody.incident.ending import NOT_REHEARSED, REHEARSED
+from tasks.custody.incident.ending import NOT_REHEARSED, OF_WORD, REHEARSED
+from tasks.custody.incident.exit_codes import EXIT_CODES, INTERRUPTED
 from tasks.custody.incident.timeline import frozen_at
 from tasks.custody.incident.verdict import Word
 from tasks.drill.apart import run_drill
-from tasks.drill.deployment import NAME, POOL, PROJECT, client_of, deploy, prefect, save_blocks
+from tasks.drill.deployment import NAME, POOL, client_of, deploy, prefect, save_blocks
 from tasks.drill.parts import SeaweedFS, Worker
 from tasks.drill.sample import REFUSED, SampleWorkload
 from tasks.drill.screen import follow, last_line, say, steps, table
@@ -42,6 +44,7 @@ from tasks.drill.vault import ALLOWED, lock_bucket, proven_by_ssh_keygen, refuse
 from tasks.incident.layout import CORDON, CUSTODY_LOG, OPEN, closings
 from tasks.runtime.end_state import ended
 from tasks.system.managed_process import outlive
+from tasks.system.shared_files import CHECKOUT
 
 _RUN_SECONDS: Final = 300.0
 
@@ -217,27 +220,41 @@ def leave_up(store: SeaweedFS, server: PrefectServer) -> None:
     say(f"End both with: kill {holder}")
 
 
-def main() -> int:
-    """Run the drill. Exit 0 for VERIFIED only, 130 on Ctrl-C."""
-    parser = argparse.ArgumentParser(prog="python -m flows.drill", description=__doc__)
-    parser.add_argument("--keep", action="store_true", help="leave the S3 server, the Prefect server and its UI up")
-    keep = parser.parse_args().keep
+def folder() -> Path:
+    """Return where the drills of this installation leave their evidence."""
+    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state")
+    return CHECKOUT / "build/drill" if CHECKOUT else state / "evacuation/drill"
+
+
+def require_programs() -> None:
+    """Raise Refused where a program that a drill needs is not installed."""
+    beside = Path(sys.executable).parent
+    lacking = [name for name in ("weed", "uv") if not (beside / name).exists()]
+    lacking += [name for name in ("make",) if not shutil.which(name)]
+    if lacking:
+        raise Refused(
+            f"weed and uv in {beside}, and make: the extra `drill`",
+            f"no {', no '.join(lacking)}",
+            "Install it with its extra: pipx install 'evacuation[drill]', or from a wheel: "
+            "pipx install 'evacuation[drill] @ file:///PATH/TO.whl'.",
+        )
+
+
+def drill_by_hand(*, keep: bool) -> int:
+    """Run the drill; return the exit code of its verdict. Raises Refused."""
+    require_programs()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
-    folder = PROJECT / "build" / "drill" / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.getpid()}"
-    folder.mkdir(parents=True)
+    place = folder() / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.getpid()}"
+    place.mkdir(parents=True)
     word, facts = str(Word.UNVERIFIED), dict[str, Any]()
     try:
-        with stage(folder, keep=keep) as on:
+        with stage(place, keep=keep) as on:
             word, facts = rehearse(on)
     except NotProven as reason:
         word, facts = reason.word, facts | {"not_proven": str(reason)}
     except KeyboardInterrupt:
         say("interrupted: everything that the drill started has ended")
-        return 130
+        return INTERRUPTED
     say(last_line(word, facts))
-    return 0 if word == Word.VERIFIED else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return EXIT_CODES[OF_WORD[Word(word)].name]

@@ -6,9 +6,9 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_KEY, PREFECT_API_URL, Settings, temporary_settings
-
 if TYPE_CHECKING:
+    from prefect.settings import Settings
+
     from blocks.workload import Workload
 
 
@@ -18,7 +18,7 @@ class LocalConfig:
 
     workload: "Workload"
     store: Mapping[str, Any]
-    settings: Settings
+    settings: "Settings"
 
 
 _GIVEN: Final = ContextVar[LocalConfig | None]("given", default=None)
@@ -46,6 +46,8 @@ def own_server() -> Iterator[bool]:
     if known is None:
         yield True
         return
+    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_KEY, PREFECT_API_URL, temporary_settings
+
     api = known.settings.api
     theirs = {PREFECT_API_URL: api.url, PREFECT_API_KEY: api.key, PREFECT_API_AUTH_STRING: api.auth_string}
     with temporary_settings(theirs):

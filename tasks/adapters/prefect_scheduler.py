@@ -3,15 +3,14 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
-from typing import Final, Protocol, TypeAlias
-
-from prefect.client.orchestration import PrefectClient, get_client
-from prefect.client.schemas.actions import WorkPoolUpdate
-from prefect.client.schemas.objects import WorkQueue
-from prefect.exceptions import ObjectNotFound
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from tasks.adapters.local_config import own_server
 from tasks.custody.containment.pause import UNKNOWN, Kind, Launcher, LauncherState
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import PrefectClient
+    from prefect.client.schemas.objects import WorkQueue
 
 States: TypeAlias = tuple[LauncherState, ...]
 
@@ -38,7 +37,7 @@ class PrefectScheduler:
     def set_paused(self, launchers: Iterable[Launcher], seconds: float, *, paused: bool) -> States:
         """Set each, and prove it by reading it again."""
 
-        async def act(client: PrefectClient, launcher: Launcher) -> bool:
+        async def act(client: "PrefectClient", launcher: Launcher) -> bool:
             await _set_paused(client, launcher, paused=paused)
             return await _paused(client, launcher)
 
@@ -46,12 +45,15 @@ class PrefectScheduler:
 
 
 async def _each(
-    act: Callable[[PrefectClient, Launcher], Awaitable[bool]], launchers: Iterable[Launcher], seconds: float
+    act: Callable[["PrefectClient", Launcher], Awaitable[bool]], launchers: Iterable[Launcher], seconds: float
 ) -> States:
+    from prefect.client.orchestration import get_client
+    from prefect.exceptions import ObjectNotFound
+
     late = f"the Prefect server did not answer in {seconds:.0f} s"
     states = {launcher: LauncherState(launcher, None, late) for launcher in launchers}
 
-    async def one(client: PrefectClient, launcher: Launcher) -> None:
+    async def one(client: "PrefectClient", launcher: Launcher) -> None:
         try:
             states[launcher] = LauncherState(launcher, await act(client, launcher))
         except ObjectNotFound:
@@ -70,7 +72,7 @@ async def _each(
     return tuple(states.values())
 
 
-async def _paused(client: PrefectClient, launcher: Launcher) -> bool:
+async def _paused(client: "PrefectClient", launcher: Launcher) -> bool:
     if launcher.kind is Kind.DEPLOYMENT:
         return (await client.read_deployment_by_name(launcher.name)).paused
     if launcher.kind is Kind.POOL:
@@ -78,14 +80,16 @@ async def _paused(client: PrefectClient, launcher: Launcher) -> bool:
     return (await _queue(client, launcher.name)).is_paused
 
 
-async def _queue(client: PrefectClient, name: str) -> WorkQueue:
+async def _queue(client: "PrefectClient", name: str) -> "WorkQueue":
     pool, slash, queue = name.partition("/")
     if not (pool and slash and queue):
         raise ValueError("expected pool/queue")
     return await client.read_work_queue_by_name(queue, pool)
 
 
-async def _set_paused(client: PrefectClient, launcher: Launcher, *, paused: bool) -> None:
+async def _set_paused(client: "PrefectClient", launcher: Launcher, *, paused: bool) -> None:
+    from prefect.client.schemas.actions import WorkPoolUpdate
+
     if launcher.kind is Kind.DEPLOYMENT:
         deployment = await client.read_deployment_by_name(launcher.name)
         await (client.pause_deployment if paused else client.resume_deployment)(deployment.id)

@@ -1,96 +1,92 @@
-"""`python -m tasks.cli rollback STORE [TURN]`, `lower STORE [TURN]` and `pull STORE INTO [WHAT]`, without a server.
+"""Bring latest/ into a folder, or back to what it was, without a Prefect server."""
 
-STORE is a file with one [store.NAME], FILE:NAME where it has several, or the name of a saved block.
-"""
-
-import argparse
 import getpass
 import socket
 from pathlib import Path
 from typing import Any
 
+from tasks.cli.output import command, note, show
 from tasks.cli.store_argument import named_store
 from tasks.custody.errors import Refused
-from tasks.custody.store.latest import Act
-from tasks.custody.visible import say
+from tasks.custody.incident.exit_codes import INCOMPLETE
 from tasks.storage.latest_history import history
 from tasks.storage.restore import RestoreOutcome, pull
 from tasks.storage.rollback import Undoing, lower, lowering, plan_of, rollback
 
 
-class _Screen:
-    """A line for each file that changes."""
+class _Changes:
+    """Keep what changed, of all that is logged."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, str]] = []
 
     def write(self, action: str, subject: str = "", **facts: Any) -> None:
-        """Only what changed is shown."""
+        """Keep a file that was changed."""
         if action == "promoted":
-            say(_told(subject, facts["act"]))
+            self.rows.append({"act": str(facts["act"]), "key": subject})
 
 
-def rollback_by_hand(arguments: list[str]) -> int:
-    """Exit 0 only if latest/ is what it was. Raises EvacuationError."""
-    given = _parser("rollback").parse_args(arguments)
-    store, asked = named_store(given.store).open_latest(), _asked(given)
-    if given.dry_run:
-        for row in plan_of(store, asked):
-            say(_told(row.key, row.act))
-        say(f"nothing was done in {store.place}; without the dry run it would be")
+def rollback_by_hand(store: str, turn: int, *, dry_run: bool, take_over: bool, as_json: bool) -> int:
+    """Make latest/ what it was before this turn; return 0 only if it is. Raises EvacuationError."""
+    opened, asked = named_store(store).open_latest(), _asked(turn, take_over=take_over)
+    if dry_run:
+        rows = [{"act": str(row.act), "key": row.key} for row in plan_of(opened, asked)]
+        ending = [f"nothing was done in {opened.place}; without the dry run it would be"]
+        data = {"place": opened.place, "dry_run": True, "changes": rows, "summary": ""}
+        show("rollback", [*map(_told, rows), *ending], data, as_json=as_json)
         return 0
-    made = rollback(store, asked, _Screen())
-    say(f"{store.place}: {made.summary}")
+    note(f"rolling latest/ back in {opened.place}")
+    made = rollback(opened, asked, changes := _Changes())
+    ending = [f"{opened.place}: {made.summary}"]
     if made.turn:
-        say(f"to take this back: make rollback STORE={given.store}")
-        say(f"to have it here: make pull STORE={given.store} INTO=…")
-    return 0 if made.is_complete else 1
+        ending += [f"to take this back: {command('rollback', store)}"]
+        ending += [f"to have it here: {command('pull', store, 'INTO')}"]
+    data = {"place": opened.place, "dry_run": False, "changes": changes.rows, "summary": made.summary}
+    show("rollback", [*map(_told, changes.rows), *ending], data, as_json=as_json)
+    return 0 if made.is_complete else INCOMPLETE
 
 
-def lower_by_hand(arguments: list[str]) -> int:
-    """Exit 0 only if incidents of today may promote again. Raises EvacuationError."""
-    given = _parser("lower").parse_args(arguments)
-    store, asked = named_store(given.store).open_latest(), _asked(given)
-    past, to = history(store).last, lowering(store, asked).lower_to
-    told = f"the newest incident of latest/ from {past.newest if past else 'none'} to {to or 'none'}"
-    if given.dry_run:
-        say(f"nothing was done in {store.place}; without the dry run it would lower {told}")
+def lower_by_hand(store: str, turn: int, *, dry_run: bool, take_over: bool, as_json: bool) -> int:
+    """Let incidents of today promote again; return 0 only if they may. No file changes. Raises EvacuationError."""
+    opened, asked = named_store(store).open_latest(), _asked(turn, take_over=take_over)
+    past, to = history(opened).last, lowering(opened, asked).lower_to
+    before = past.newest if past else ""
+    told = f"the newest incident of latest/ from {before or 'none'} to {to or 'none'}"
+    data = {"place": opened.place, "dry_run": dry_run, "newest_before": before, "newest": to}
+    if dry_run:
+        line = f"nothing was done in {opened.place}; without the dry run it would lower {told}"
+        show("rollback", [line], {**data, "summary": ""}, as_json=as_json)
         return 0
-    made = lower(store, asked, _Screen())
-    say(f"{store.place}: {made.summary}; lowered {told}")
-    return 0 if made.is_complete else 1
+    made = lower(opened, asked, _Changes())
+    line = f"{opened.place}: {made.summary}; lowered {told}"
+    show("rollback", [line], {**data, "summary": made.summary}, as_json=as_json)
+    return 0 if made.is_complete else INCOMPLETE
 
 
-def _asked(given: argparse.Namespace) -> Undoing:
-    return Undoing(f"{getpass.getuser()}@{socket.gethostname()}, by hand", given.turn, given.take_over)
+def _asked(turn: int, *, take_over: bool) -> Undoing:
+    return Undoing(f"{getpass.getuser()}@{socket.gethostname()}, by hand", turn, take_over)
 
 
-def pull_by_hand(arguments: list[str]) -> int:
-    """Exit 0 only if all of it is in the folder now. Raises EvacuationError."""
-    parser = argparse.ArgumentParser(prog="python -m tasks.cli pull", description=__doc__)
-    parser.add_argument("store", help="a TOML file with a [store.NAME], FILE:NAME, or the name of a saved block")
-    parser.add_argument("into", help="a folder that exists")
-    parser.add_argument("what", nargs="?", default="latest", help="latest, an incident IR-…, or a snapshot's stamp")
-    parser.add_argument("--overwrite", action="store_true", help="also replace files that are newer here")
-    given = parser.parse_args(arguments)
-    store = named_store(given.store)
-    if not given.into:
-        raise Refused("INTO=, a folder that exists", "none", "As in INTO=/srv/mlops-sklearn-portfolio.")
-    made = pull(store.open(), given.what, Path(given.into), overwrite=given.overwrite)
-    for each in made.files:
-        if each.outcome is not RestoreOutcome.SAME:
-            say(f"{each.outcome:>12}  {each.name}{f': {each.reason}' if each.reason else ''}")
-    say(f"{made.summary}, in {given.into}")
-    again = "mend what is named above, or give OVERWRITE=1 for newer files, and run this again; what is here stays"
-    say(f"next: {'start what reads it, or let it load it again' if made.is_complete else again}")
-    return 0 if made.is_complete else 1
+def pull_by_hand(store: str, into: Path, what: str, *, overwrite: bool, as_json: bool) -> int:
+    """Bring it into the folder; return 0 only if all of it is there now. Raises EvacuationError."""
+    opened = named_store(store).open()
+    if not str(into).strip("."):
+        raise Refused("INTO, a folder that exists", "none", "As in /srv/mlops-sklearn-portfolio.")
+    note(f"pulling {what} from {opened.place} into {into}")
+    made = pull(opened, what, into, overwrite=overwrite)
+    rows = [{"outcome": str(each.outcome), "name": each.name, "reason": each.reason} for each in made.files]
+    lines = [
+        f"{row['outcome']:>12}  {row['name']}{row['reason'] and ': ' + row['reason']}"
+        for row in rows
+        if row["outcome"] != RestoreOutcome.SAME
+    ]
+    again = "fix what is named above, or give --overwrite for newer files, and run this again; what is here stays"
+    following = "start what reads it, or let it load it again" if made.is_complete else again
+    about = {"place": opened.place, "into": str(into)}
+    data = {**about, "complete": made.is_complete, "summary": made.summary, "files": rows}
+    show("pull", [*lines, f"{made.summary}, in {into}", f"next: {following}"], data, as_json=as_json)
+    return 0 if made.is_complete else INCOMPLETE
 
 
-def _parser(verb: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=f"python -m tasks.cli {verb}", description=__doc__)
-    parser.add_argument("store", help="a TOML file with a [store.NAME], FILE:NAME, or the name of a saved block")
-    parser.add_argument("turn", nargs="?", type=int, default=0, help="before which turn; the last one if left out")
-    parser.add_argument("--dry-run", action="store_true", help="show what would be done")
-    parser.add_argument("--take-over", action="store_true", help="a turn is under way, and its run is known to be dead")
-    return parser
-
-
-def _told(key: str, act: Act) -> str:
-    return f"{act:>12}  {key}"
+def _told(row: dict[str, str]) -> str:
+    return f"{row['act']:>12}  {row['key']}"

@@ -1,29 +1,27 @@
-"""Print how a workload stands: its incident, its cordon, what of it runs. Reads files and /proc alone."""
+"""Tell how a workload stands: incident, cordon, what of it runs. Reads files and /proc alone, and needs no Prefect."""
 
 import json
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from shlex import quote
 from typing import Any, Final
 
-from blocks.workload import Workload
-from tasks.adapters.container_engine import DockerEngine
+from blocks.workload_fields import WorkloadFields
 from tasks.adapters.host import Host
-from tasks.containment.pause_prefect import read_prior
+from tasks.cli.output import command
+from tasks.containment.paused import read_prior
 from tasks.containment.suspects import suspects_now
-from tasks.containment.thaw import why_not_thaw
 from tasks.containment.uncordon import held, living
-from tasks.custody.containment.container import workload_containers
 from tasks.custody.containment.process import Identity
 from tasks.custody.errors import EngineError
 from tasks.custody.evidence.redact import command_line
-from tasks.custody.incident.verdict import deployment_run
+from tasks.custody.incident.commands import deployment_run
 from tasks.incident.current import last_opened
 from tasks.incident.directory import base_of, bases, cordon_base, find_home, homes
 from tasks.incident.layout import CAUGHT, CORDON, EARLY, ENDED, FROZEN, INCIDENT, closings
 from tasks.incident.run_lock import owner
+from tasks.incident.stopping import why_not_thaw
 from tasks.system.atomic_files import caught_lines, read_marker, read_ours, read_plain, read_private, rows_of
 from tasks.system.processes import standpoint
 
@@ -46,60 +44,121 @@ class Called:
         """The command for a worker's run of an incident."""
         return deployment_run(flow, self.name, incident)
 
-    def make(self, target: str, *more: str) -> str:
+    def command(self, verb: str, *more: str) -> str:
         """The command that needs no server."""
-        store = [f"STORE={quote(self.store)}"] * bool(self.store and target == "evacuate")
-        return " ".join(["make", target, f"WORKLOAD={quote(self.file)}", *store, *more])
+        store = ["--store", self.store] if self.store and verb in {"run", "recover"} else []
+        return command(verb, self.file, *store, *more)
 
 
 NAMELESS: Final = Called()
 
 
-def status(workload: Workload, host: Host, called: Called = NAMELESS) -> Iterator[str]:
-    """A line for each thing that an operator asks first; the last say what to do next, a command a line."""
+@dataclass(frozen=True)
+class Step:
+    """What to do now: a sentence, and the commands of which one does it, each to be pasted as it stands."""
+
+    words: str
+    commands: tuple[str, ...] = ()
+
+    def lines(self, label: str) -> Iterator[str]:
+        """For a terminal."""
+        yield f"{label:<9} {self.words}"
+        yield from (f"{'':<9} {each}" for each in self.commands)
+
+
+@dataclass(frozen=True)
+class Status:
+    """How a workload stands. `ended` is how the last run of the incident ended, `verdict` the word on its evidence."""
+
+    incident: str
+    verdict: str
+    ended: str
+    cordon: str
+    paused: tuple[str, ...]
+    held: tuple[str, ...]
+    processes: tuple[dict[str, Any], ...]
+    suspects: tuple[str, ...]
+    containers: tuple[str, ...]
+    alone: str
+    next: Step
+    alternative: Step | None
+    uncordon: str
+
+    def lines(self) -> Iterator[str]:
+        """A line for each thing that an operator asks first; the last say what to do next, a command a line."""
+        yield f"incident  {self.incident or 'none'}" + (f"  {_told(self.verdict, self.ended)}" if self.incident else "")
+        yield f"cordon    {self.cordon}"
+        yield from (f"paused    {each}" for each in self.paused)
+        yield from (f"held      {each}: caught under the cordon, frozen" for each in self.held)
+        if self.held:
+            yield f"{'':<9} whoever typed it waits; this ends it 起動した人の画面は止まったまま: {self.uncordon}"
+        yield from (f"workload  process {each['pid']} {each['state']}: {each['command']}" for each in self.processes)
+        yield from (f"suspect   {each}" for each in self.suspects)
+        yield from (f"workload  {each}" for each in self.containers)
+        if not self.processes and not self.containers:
+            yield "workload  nothing of it runs"
+        if self.alone:
+            yield f"alone     {self.alone}"
+        yield from self.next.lines("next")
+        if self.alternative:
+            yield from self.alternative.lines("or")
+
+
+def status(workload: WorkloadFields, host: Host, called: Called = NAMELESS) -> Iterator[str]:
+    """Say how a workload stands, line by line."""
+    return look(workload, host, called).lines()
+
+
+def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS) -> Status:
+    """Read how a workload stands."""
     incident, verdict, end = _incident(workload)
-    yield f"incident  {incident or 'none'}" + (f"  {_told(verdict, end)}" if incident else "")
-    yield f"cordon    {_cordon(workload, host)}"
-    for launcher, before in read_prior(cordon_base(workload) / CORDON).items():
-        yield f"paused    {launcher}{', before us already' if before else ''}"
-    caught = [f"{told}: caught under the cordon, frozen" for told in held(host, workload).values()]
-    yield from (f"held      {told}" for told in caught)
-    if caught:
-        yield f"{'':<9} whoever typed it waits; this ends it 起動した人の画面は止まったまま: {called.make('uncordon')}"
     since = _frozen_since(workload)
     members = living(host, workload)
     alive_now = members | {who: process for who in since if (process := host.get_process(who)) and process.stopped}
-    for process in alive_now.values():
-        state = "frozen" if process.stopped else "runs"
-        yield f"workload  process {process.pid} {state}: {command_line(process.command, _SHOWN)}"
-    for process, why in suspects_now(host, workload, members):
-        yield f"suspect   process {process.pid}: {command_line(process.command, _SHOWN)}: {why}"
     containers = _containers(workload)
-    yield from (f"workload  {told}" for told in containers)
-    if not alive_now and not containers:
-        yield "workload  nothing of it runs"
     alive = bool(alive_now or containers)
     frozen = {who.pid: since.get(who, "") for who, process in alive_now.items() if process.stopped}
     alone = bool(frozen or _paused(containers)) and not owner(base_of(workload))
-    if alone:
-        yield f"alone     {_alone(workload, host, list(frozen.values()), _paused(containers))}"
     after = next_step(incident, verdict, called, cordoned=_stands(workload), alive=alive)
-    evacuate = ("evacuate it:", called.make("evacuate"))
-    yield from _step("next", *(after if incident or not alone else evacuate))
+    alternative = None
     if alive and incident and verdict not in _FINISHED and not why_not_thaw(find_home(workload, incident)):
-        yield from _step("or", "nothing was stopped yet, so call it off, everything as it was:", called.make("thaw"))
+        words = "nothing was stopped yet, so call it off, everything as it was:"
+        alternative = Step(words, (called.command("thaw"),))
     elif alone and not incident:
         by_hand = f"kill -CONT {' '.join(map(str, frozen))}"
-        let_go = called.make("uncordon") if all(frozen.values()) else by_hand
-        yield from _step("or", "let it go on as it was:", let_go)
+        let_go = called.command("uncordon") if all(frozen.values()) else by_hand
+        alternative = Step("let it go on as it was:", (let_go,))
+    return Status(
+        incident=incident,
+        verdict=verdict,
+        ended=end,
+        cordon=_cordon(workload, host),
+        paused=tuple(
+            f"{launcher}{', before us already' if before else ''}"
+            for launcher, before in read_prior(cordon_base(workload) / CORDON).items()
+        ),
+        held=tuple(held(host, workload).values()),
+        processes=tuple(
+            {
+                "pid": process.pid,
+                "state": "frozen" if process.stopped else "runs",
+                "command": command_line(process.command, _SHOWN),
+            }
+            for process in alive_now.values()
+        ),
+        suspects=tuple(
+            f"process {process.pid}: {command_line(process.command, _SHOWN)}: {why}"
+            for process, why in suspects_now(host, workload, members)
+        ),
+        containers=tuple(containers),
+        alone=_alone(workload, host, list(frozen.values()), _paused(containers)) if alone else "",
+        next=after if incident or not alone else Step("evacuate it:", (called.command("run"),)),
+        alternative=alternative,
+        uncordon=called.command("uncordon"),
+    )
 
 
-def _step(label: str, words: str, *commands: str) -> Iterator[str]:
-    yield f"{label:<9} {words}"
-    yield from (f"{'':<9} {command}" for command in commands)
-
-
-def _frozen_since(workload: Workload) -> dict[Identity, str]:
+def _frozen_since(workload: WorkloadFields) -> dict[Identity, str]:
     """Whom our files name as frozen by us in this boot: by runs, by starts that died, by the guard; and since when."""
     rows = [row for home in homes(workload) for row in rows_of(home / FROZEN, read_private)]
     for base in bases(workload):
@@ -111,7 +170,7 @@ def _paused(containers: list[str]) -> int:
     return sum(told.endswith(" paused") for told in containers)
 
 
-def _alone(workload: Workload, host: Host, since: list[str], paused: int) -> str:
+def _alone(workload: WorkloadFields, host: Host, since: list[str], paused: int) -> str:
     """That something stands with nobody at work on it, since when, and whether a guard is there."""
     guarded = host.guard(cordon_base(workload) / CORDON) is not None
     guard = "the guard alone is there" if guarded else "no guard stands: what is thawed runs on"
@@ -127,11 +186,14 @@ def _age(since: str) -> str:
         return ""
 
 
-def _containers(workload: Workload) -> list[str]:
+def _containers(workload: WorkloadFields) -> list[str]:
     """Its living containers, paused ones too, or that they are not known; without any in the block nothing is asked."""
     asked = workload.containers
     if not asked:
         return []
+    from tasks.adapters.container_engine import DockerEngine
+    from tasks.custody.containment.container import workload_containers
+
     try:
         with closing(DockerEngine(workload.docker_host)) as engine:
             found = workload_containers(engine.containers(asked), asked, standpoint().own)
@@ -140,23 +202,21 @@ def _containers(workload: Workload) -> list[str]:
     return [f"{container.summary} {container.state}" for container in found]
 
 
-def next_step(incident: str, verdict: str, called: Called, *, cordoned: bool, alive: bool) -> tuple[str, ...]:
-    """What to do now: a sentence, and the commands of which one does it, each to be pasted as it stands."""
-    again = (called.run("evacuate", incident), called.make("evacuate", f"INCIDENT={incident}"))
+def next_step(incident: str, verdict: str, called: Called, *, cordoned: bool, alive: bool) -> Step:
+    """Decide what to do now."""
+    again = (called.run("evacuate", incident), called.command("run", "--incident", incident))
     if not incident:
-        return ("nothing: no incident was ever opened here",)
+        return Step("nothing: no incident was ever opened here")
     if verdict not in _FINISHED:
-        return ("carry the incident on, by a worker or without a server:", *again)
+        return Step("carry the incident on, by a worker or without a server:", again)
     if cordoned and alive:
-        return ("something of the workload lives under the cordon: carry the incident on:", *again)
+        return Step("something of the workload lives under the cordon: carry the incident on:", again)
     if cordoned:
-        back = (called.run("recover", incident), called.make("evacuate", f"INCIDENT={incident}", "RECOVER=1"))
-        return (
+        return Step(
             "bring the API back, by a worker or without a server; or, the last line, only let training in:",
-            *back,
-            called.make("uncordon"),
+            (called.run("recover", incident), called.command("recover"), called.command("uncordon")),
         )
-    return ("write the postmortem, if that is not done yet",)
+    return Step("write the postmortem, if that is not done yet")
 
 
 def _told(verdict: str, end: str) -> str:
@@ -166,7 +226,7 @@ def _told(verdict: str, end: str) -> str:
     return f"{end}; its evidence is {verdict}"
 
 
-def _incident(workload: Workload) -> tuple[str, str, str]:
+def _incident(workload: WorkloadFields) -> tuple[str, str, str]:
     """The incident that was opened last, the word of its last record, and how its last run ended; empty where unknown.
 
     A run that has closed a record and was killed before its end left nothing but the record.
@@ -182,7 +242,7 @@ def _incident(workload: Workload) -> tuple[str, str, str]:
     return incident, str(closing.get("verdict", "")), str(said.get("end", "")) if newest else ""
 
 
-def last(workload: Workload) -> str:
+def last(workload: WorkloadFields) -> str:
     """Id of the incident that was opened last; empty where there is none."""
     return str(_json(lambda: last_opened(workload)).get("id", ""))
 
@@ -195,11 +255,11 @@ def _json(read: Callable[[], bytes]) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _stands(workload: Workload) -> bool:
+def _stands(workload: WorkloadFields) -> bool:
     return (cordon_base(workload) / CORDON).exists()
 
 
-def _cordon(workload: Workload, host: Host) -> str:
+def _cordon(workload: WorkloadFields, host: Host) -> str:
     marker = cordon_base(workload) / CORDON
     about = read_marker(marker)
     if not _stands(workload):

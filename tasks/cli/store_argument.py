@@ -1,19 +1,25 @@
 """Parse the argument STORE: a file with one [store.NAME], FILE:NAME where it has several, or a saved block."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from blocks.file import store
-from blocks.saved import asking_server
-from blocks.store import EvidenceStore
-from tasks.adapters.saved_blocks import store_to_read
 from tasks.custody.errors import Refused
 from tasks.custody.incident.description import FILE, place
 
+if TYPE_CHECKING:
+    from blocks.store_fields import StoreFields
 
-def named_store(text: str) -> EvidenceStore:
-    """The store that is meant. A file needs no Prefect server, unless its credentials name a saved block."""
+
+def named_store(text: str) -> "StoreFields":
+    """Return the store that is meant. Needs Prefect only for what is saved on its server. Raises Refused."""
     if not text:
-        raise Refused("STORE=, a TOML file or the name of a saved store", "none", "As in STORE=evacuation.toml.")
+        raise Refused("STORE, a TOML file or the name of a saved store", "none", "Give it, as in evacuation.toml.")
     file, name = place(text)
+    if file.endswith(FILE):
+        return store(Path(file), name)
+    from blocks.saved import asking_server
+    from tasks.adapters.saved_blocks import store_to_read
+
     with asking_server():
-        return store(Path(file), name) if file.endswith(FILE) else store_to_read(text)
+        return store_to_read(text)

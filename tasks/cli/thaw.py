@@ -1,4 +1,4 @@
-"""`python -m tasks.cli thaw FILE [NAME]`: call a frozen evacuation off, without a Prefect server."""
+"""Call a frozen evacuation off, without a Prefect server."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from tasks.containment.thaw import thaw
 from tasks.custody.containment.thaw import Thawed
 from tasks.custody.errors import Refused
 from tasks.custody.incident.description import place
-from tasks.custody.incident.verdict import Word
+from tasks.custody.incident.exit_codes import EXIT_CODES
 from tasks.custody.visible import say
 from tasks.preflight.open_incident import Opened
 from tasks.preflight.reopen import Reopening, reopen
@@ -21,8 +21,8 @@ from tasks.runtime.context import RunContext
 from tasks.runtime.step import StepRunner
 
 
-def thaw_by_hand(arguments: list[str]) -> int:
-    """Exit 0 if everything goes on as it was, or did already; 1 if something does not. Raises EvacuationError.
+def thaw_by_hand(text: str) -> int:
+    """Return 0 if everything goes on as it was, or did already; else the code of the state. Raises EvacuationError.
 
     The record goes to the store of the same file, if it has just one; else it stays on this host.
     """
@@ -30,34 +30,31 @@ def thaw_by_hand(arguments: list[str]) -> int:
 
     from blocks.file import store_given, workload_given
 
-    if len(arguments) not in {1, 2}:
-        raise Refused("a file, and the name of a workload in it", repr(arguments), "As in: thaw evacuation.toml")
-    text, *more = arguments
     file, named = place(text)
-    name, workload = workload_given(Path(file), *(more or [named]))
+    name, workload = workload_given(Path(file), named)
     try:
         store, fields = store_given(Path(file))
     except Refused:
         store, fields = "none", {}
-        say(f"{file} has no store, or several: the record stays on this host")
+        say(f"{file} has no store, or several: the record stays on this host", error=True)
     with using_local_config(LocalConfig(workload, fields, get_current_settings())):
         opened = reopen.fn(Reopening(name, store, None, "", BY_HAND, purpose="thaw"))
         if not isinstance(opened, Opened):
             say(opened.summary)
             return 0
         try:
-            word = _let_go(opened.context)
+            code = _let_go(opened.context)
         finally:
             opened.context.close()
     say(*(f"  {line}" for line in status(workload, LinuxHost(workload.api_port), Called(name, text))))
-    return 0 if word is Word.THAWED else 1
+    return code
 
 
-def _let_go(context: RunContext) -> Word:
-    """Do what the flow does, its steps as plain functions; say how it ended."""
+def _let_go(context: RunContext) -> int:
+    """Do what the flow does, its steps as plain functions; say how it ended, and return its exit code."""
     thawed = thaw.fn(context).result(raise_on_failure=False)
     content = thawed_content(StepRunner(context), thawed if isinstance(thawed, Thawed) else str(thawed))
     recorded = record.fn(context, content).result(raise_on_failure=False)
     state = final_state(context, content.verdict, recorded if isinstance(recorded, Record) else str(recorded), None)
     say(f"{state.name}: {state.message}")
-    return content.verdict.word
+    return EXIT_CODES[str(state.name)]

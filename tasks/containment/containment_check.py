@@ -7,9 +7,10 @@ from typing import Final
 
 from tasks.containment.api_port import others_on_port
 from tasks.containment.containers import find_containers, frozen_containers, living_containers
-from tasks.containment.cordon import await_cordon, matchers
+from tasks.containment.cordon import await_cordon
 from tasks.containment.freeze import load_frozen
 from tasks.containment.members import Snapshot, excluded_pids, excused_pids, held_groups, inside, own_pids
+from tasks.containment.patterns import matchers
 from tasks.containment.short_lived import NO_PID, met_in_passing
 from tasks.containment.suspects import look
 from tasks.containment.units import standing_units

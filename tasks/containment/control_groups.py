@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from tasks.adapters.host import lives
-from tasks.containment.cordon import matchers, named
 from tasks.containment.members import Snapshot, find_members, own_pids, protected_pids
+from tasks.containment.patterns import matchers, named
 from tasks.containment.short_lived import NO_PID
 from tasks.containment.suspects import suspects_at_a_glance, suspects_to_end
 from tasks.custody.containment.groups import Held, Way, delegated, keeper_of, name_of, path_of, places_of, within

@@ -9,19 +9,18 @@ from pathlib import Path
 from signal import SIGTERM
 from typing import Any, Final
 
-from blocks.workload import Workload
 from tasks.adapters.guard_config import GuardConfig
 from tasks.adapters.host import Host
+from tasks.containment.members import guard_of
+from tasks.containment.patterns import matchers, named
 from tasks.containment.units import Units
 from tasks.custody.containment.cordon import Cordon
-from tasks.custody.containment.membership import Matcher, Named, matchers_of
 from tasks.custody.containment.process import Identity
 from tasks.custody.evidence.redact import command_line
 from tasks.incident.layout import FROZEN, FROZEN_CONTAINERS, RECOVERED, RECOVERED_CONTAINERS, STOPPING_UNITS
 from tasks.incident.paths import CordonFiles
 from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
-from tasks.system.accounts import number_of
 from tasks.system.atomic_files import caught_lines, read_marker
 from tasks.system.processes import untouchable
 
@@ -81,24 +80,6 @@ def orders(context: RunContext, reason: str) -> GuardConfig:
         evidence=str(context.directory.base),
         named=named(context.workload),
     )
-
-
-def matchers(workload: Workload) -> tuple[Matcher, ...]:
-    """How the workload block recognises its processes."""
-    return matchers_of(dict(workload), number_of(workload.user))
-
-
-def named(workload: Workload) -> Named:
-    """What the workload block names beside its patterns."""
-    return Named.of(dict(workload))
-
-
-def guard_of(host: Host, marker: Path) -> Identity | None:
-    """The guard that stands: by its marker, or the one that this run has started and that is about to write it.
-
-    Asked of the host and not taken from the cordon's result: a recovery that fails starts another guard.
-    """
-    return host.guard(marker) or host.started_guard
 
 
 def cordon_state(context: RunContext) -> Cordon:

@@ -8,11 +8,11 @@ from typing import Final
 from tasks.adapters.detached_process import start_keeper
 from tasks.containment.containers import frozen_containers
 from tasks.containment.freeze import load_frozen
-from tasks.containment.thaw import why_not_thaw
 from tasks.custody.evidence.acquisition import Evidence
 from tasks.custody.incident.question import question_of, seconds_left
 from tasks.custody.visible import LINE_LIMIT, visible
 from tasks.incident.layout import DEADLINE_LOG
+from tasks.incident.stopping import why_not_thaw
 from tasks.rendering.clock import both_times
 from tasks.rendering.markdown import prose
 from tasks.runtime.approval import await_decision

@@ -14,13 +14,13 @@ from tasks.prestart.freeze import early_groups
 from tasks.system.atomic_files import read_private, rows_of
 
 if TYPE_CHECKING:
-    from blocks.workload import Workload
+    from blocks.workload_fields import WorkloadFields
 
 
 _PUT_BACK_SECONDS: Final = 5.0
 
 
-def release_groups(host: Host, workload: "Workload") -> tuple[str, ...]:
+def release_groups(host: Host, workload: "WorkloadFields") -> tuple[str, ...]:
     """Thaw all control groups that incidents of this workload hold, put everybody back, and remove the incidents' own.
 
     Whom a signal has stopped stays stopped. Returns, for a person, who could not be put back, and why.

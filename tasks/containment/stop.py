@@ -9,10 +9,10 @@ from typing import Final
 
 from tasks.adapters.host import lives, send_signal
 from tasks.containment.control_groups import Groups
-from tasks.containment.cordon import matchers
 from tasks.containment.descent import Kin
 from tasks.containment.freeze import collect_key, halt, load_announced, load_frozen, load_stopped
 from tasks.containment.members import excused_pids, find_members, inside, protected_pids
+from tasks.containment.patterns import matchers
 from tasks.containment.stop_containers import stop_containers
 from tasks.containment.stop_target import StopTarget
 from tasks.containment.units import ASKED, Units

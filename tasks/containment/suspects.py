@@ -6,12 +6,12 @@ from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path, PurePath
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from blocks.workload import Workload
+from blocks.workload_fields import WorkloadFields
 from tasks.adapters.host import Host
-from tasks.containment.cordon import matchers, named
 from tasks.containment.members import Snapshot, excluded_pids, excused_pids, find_members, own_pids, protected_pids
+from tasks.containment.patterns import matchers, named
 from tasks.custody.containment.membership import Member, protected
 from tasks.custody.containment.process import Identity, Process, ancestry, descendants, family, pids_of
 from tasks.custody.containment.survey import Survey, survey
@@ -19,16 +19,18 @@ from tasks.custody.containment.suspect import included
 from tasks.custody.containment.traces import Facts, Traces
 from tasks.incident.directory import cordon_base, homes
 from tasks.incident.layout import CORDON, RECOVERED
-from tasks.runtime.context import RunContext
 from tasks.system.accounts import number_of
 from tasks.system.atomic_files import identities
 from tasks.system.process_traces import file_id
 from tasks.system.processes import ticks
 
+if TYPE_CHECKING:
+    from tasks.runtime.context import RunContext
+
 _OURS: Final = os.path.realpath(sys.prefix)
 
 
-def look(host: Host, workload: Workload, visible: Snapshot, since: int, containers: Iterable[str] = ()) -> Survey:
+def look(host: Host, workload: WorkloadFields, visible: Snapshot, since: int, containers: Iterable[str] = ()) -> Survey:
     """Judge these processes of this host; `since` is when the first was frozen, in clock ticks since boot.
 
     What they have open and mapped is read here, in a fifth of a millisecond each: after a freeze, not before one.
@@ -47,7 +49,7 @@ def _runs_ours(traces: Traces | None) -> bool:
     return traces is None or traces.denied or any(path.startswith(f"{_OURS}/") for path in traces.code)
 
 
-def suspects_now(host: Host, workload: Workload, found: Collection[Identity]) -> list[tuple[Process, str]]:
+def suspects_now(host: Host, workload: WorkloadFields, found: Collection[Identity]) -> list[tuple[Process, str]]:
     """Those that a fact ties to the workload now, and the fact. `found` are its members by pattern, who are none."""
     snapshot = host.snapshot()
     ours = {host.guard(cordon_base(workload) / CORDON), *identities(home / RECOVERED for home in homes(workload))}
@@ -56,7 +58,7 @@ def suspects_now(host: Host, workload: Workload, found: Collection[Identity]) ->
     return [(snapshot[who.pid], why) for who, why in suspects.items() if who.pid not in known]
 
 
-def suspects_to_end(context: RunContext, snapshot: Snapshot, frozen: Iterable[Identity]) -> dict[Identity, Member]:
+def suspects_to_end(context: "RunContext", snapshot: Snapshot, frozen: Iterable[Identity]) -> dict[Identity, Member]:
     """Suspects that this run is asked to freeze and to end as well, with the fact that ties each."""
     known = pids_of(snapshot, {*frozen, *find_members(context, snapshot)})
     settled = known | own_pids(context, snapshot)
@@ -67,7 +69,7 @@ def suspects_to_end(context: RunContext, snapshot: Snapshot, frozen: Iterable[Id
 
 
 def suspects_at_a_glance(
-    context: RunContext,
+    context: "RunContext",
 ) -> Callable[[Snapshot, Collection[int], Collection[int]], dict[Identity, Member]]:
     """Judge newcomers by what was read when they were met, for one that lives for a millisecond is gone before more is.
 
@@ -92,7 +94,7 @@ def suspects_at_a_glance(
     return judge
 
 
-def _facts(host: Host, workload: Workload, root: PurePath, processes: Iterable[Process]) -> Facts:
+def _facts(host: Host, workload: WorkloadFields, root: PurePath, processes: Iterable[Process]) -> Facts:
     interpreter = Path(root, workload.interpreter)
     environment, user = None, number_of(workload.user)
     with suppress(OSError):  # of a folder that is closed to us nothing is known

@@ -9,9 +9,10 @@ from typing import Final
 
 from tasks.adapters.host import Host, lives, send_signal, thaw_process
 from tasks.containment.containers import frozen_containers
-from tasks.containment.cordon import caught, guard_of
+from tasks.containment.cordon import caught
 from tasks.containment.freeze import load_frozen
-from tasks.containment.pause_prefect import resume
+from tasks.containment.members import guard_of
+from tasks.containment.paused import resume
 from tasks.containment.release_groups import release_groups
 from tasks.containment.uncordon import doubtful, living
 from tasks.containment.units import Units
@@ -19,21 +20,16 @@ from tasks.custody.containment.container import ContainerIdentity
 from tasks.custody.containment.process import Identity
 from tasks.custody.containment.thaw import Thawed, ran_before
 from tasks.custody.errors import EngineError, Refused
-from tasks.custody.incident.steps import step_of
 from tasks.incident.layout import (
     CAUGHT,
-    CUSTODY_LOG,
     EARLY,
     FROZEN,
     FROZEN_CONTAINERS,
-    STOPPED,
-    STOPPED_CONTAINERS,
-    of_any_boot,
 )
 from tasks.prestart.freeze import read_early, take_over
 from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
-from tasks.system.atomic_files import caught_lines, read_private, rows_of
+from tasks.system.atomic_files import read_private
 
 _GONE_SECONDS: Final = 5.0
 
@@ -59,16 +55,6 @@ def thaw(context: RunContext) -> Thawed:
     about = {"thawed": made.thawed, "stood": made.stood, "gone": made.gone, "left": made.left}
     context.log.write("thawed", context.incident.id, result=made.summary, **about)
     return made
-
-
-def why_not_thaw(home: Path) -> str:
-    """Why an incident can no longer be as it was; empty while nothing of it was asked to end, in any boot."""
-    ended = (path for name in (STOPPED, STOPPED_CONTAINERS) for path in home.glob(of_any_boot(name)))
-    if any(rows_of(path, read_private) for path in ended):
-        return "something of it was stopped already"
-    log = caught_lines(home / CUSTODY_LOG)
-    begun = any(each.get("action") == "step started" and step_of(each)[0] == "stop" for each in log)
-    return "its stop has begun: something may have been asked to end" if begun else ""
 
 
 def require_believable(home: Path, bases: Iterable[Path]) -> None:

@@ -9,12 +9,10 @@ from pathlib import Path, PurePath
 from signal import SIGKILL
 from typing import TYPE_CHECKING, Any, Final
 
-from tasks.adapters.container_engine import Engine
 from tasks.adapters.host import Host, send_signal
 from tasks.adapters.prefect_scheduler import Scheduler
-from tasks.containment.cordon import matchers, named
-from tasks.containment.pause_prefect import resume
-from tasks.containment.release_groups import release_groups
+from tasks.containment.patterns import matchers, named
+from tasks.containment.paused import resume
 from tasks.custody.containment.container import ContainerIdentity, workload_containers
 from tasks.custody.containment.membership import members
 from tasks.custody.containment.pause import Resume
@@ -28,7 +26,10 @@ from tasks.system.atomic_files import caught_lines, identities, read_marker, rea
 from tasks.system.processes import standpoint, untouchable
 
 if TYPE_CHECKING:
-    from blocks.workload import Workload
+    from blocks.workload_fields import WorkloadFields
+    from tasks.adapters.container_engine import Engine
+    from tasks.adapters.prefect_scheduler import Scheduler
+    from tasks.custody.containment.container import ContainerIdentity
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ class Uncordoned(StepResult):
 
 
 def uncordon(
-    host: Host, scheduler: Scheduler, workload: "Workload", log: CustodyLog, engine: Engine | None = None
+    host: Host, scheduler: "Scheduler", workload: "WorkloadFields", log: CustodyLog, engine: "Engine | None" = None
 ) -> Uncordoned:
     """Undo the cordon. Idempotent; without a cordon it does nothing.
 
@@ -74,6 +75,8 @@ def uncordon(
     cancelled before its freeze has written nothing down. The guard goes first, else it would freeze them again. What an
     incident has stopped stays stopped, back in the control group that it came from.
     """
+    from tasks.containment.release_groups import release_groups
+
     marker = cordon_base(workload) / CORDON
     incident = str(read_marker(marker).get("incident", ""))
     since = _guarded_since(marker)
@@ -99,12 +102,12 @@ def _guarded_since(marker: Path) -> int:
     return 0
 
 
-def held(host: Host, workload: "Workload") -> dict[Identity, str]:
+def held(host: Host, workload: "WorkloadFields") -> dict[Identity, str]:
     """Newcomers of the workload that are still frozen, by the guard or by a run, with their command lines."""
     return _frozen_newcomers(host, workload)[0]
 
 
-def _frozen_newcomers(host: Host, workload: "Workload") -> tuple[dict[Identity, str], dict[Identity, str]]:
+def _frozen_newcomers(host: Host, workload: "WorkloadFields") -> tuple[dict[Identity, str], dict[Identity, str]]:
     """Whom our files name and who is still frozen: who belongs to the workload now, and who does not.
 
     The account of the workload may own a folder above and put an older file there: so only what the evacuation itself
@@ -120,12 +123,12 @@ def _frozen_newcomers(host: Host, workload: "Workload") -> tuple[dict[Identity, 
     return mine, others
 
 
-def held_by_incidents(workload: "Workload") -> set[Identity]:
+def held_by_incidents(workload: "WorkloadFields") -> set[Identity]:
     """Whom the incidents of this host have frozen as the workload itself."""
     return identities(home / FROZEN for home in homes(workload))
 
 
-def living(host: Host, workload: "Workload") -> dict[Identity, Process]:
+def living(host: Host, workload: "WorkloadFields") -> dict[Identity, Process]:
     """Every living process of the workload, as a freeze would find it now."""
     snapshot = host.snapshot()
     root = PurePath(os.path.realpath(workload.root))
@@ -174,7 +177,7 @@ def _end(host: Host, newcomers: dict[Identity, str]) -> Iterator[str]:
     return (told for identity, told in newcomers.items() if identity not in left)
 
 
-def _end_containers(engine: Engine, workload: "Workload") -> Iterator[str]:
+def _end_containers(engine: "Engine", workload: "WorkloadFields") -> Iterator[str]:
     """End the containers that the guard has paused; if the engine does not answer they stay paused."""
     own = {entry["identity"]["id"] for entry in _kept(workload, FROZEN_CONTAINERS)}
     caught, asked = list(_caught_containers(workload)), workload.containers
@@ -185,18 +188,20 @@ def _end_containers(engine: Engine, workload: "Workload") -> Iterator[str]:
                 yield now.summary
 
 
-def _caught_containers(workload: "Workload") -> Iterator[ContainerIdentity]:
+def _caught_containers(workload: "WorkloadFields") -> Iterator["ContainerIdentity"]:
+    from tasks.custody.containment.container import ContainerIdentity
+
     for entry in _caught(workload):
         with suppress(KeyError, TypeError):
             yield ContainerIdentity(**entry["container"])
 
 
-def _caught(workload: "Workload") -> Iterator[dict[str, Any]]:
+def _caught(workload: "WorkloadFields") -> Iterator[dict[str, Any]]:
     for base in bases(workload):
         yield from caught_lines(base / CAUGHT)
 
 
-def _kept(workload: "Workload", journal: str) -> Iterator[Any]:
+def _kept(workload: "WorkloadFields", journal: str) -> Iterator[Any]:
     """What the journals of this name, one an incident, hold."""
     for home in homes(workload):
         yield from rows_of(home / journal, read_private)

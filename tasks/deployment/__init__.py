@@ -1,1 +1,1 @@
-"""What `make deploy` registers with a Prefect server. Nothing here runs during an evacuation."""
+"""What `evacuation deploy` registers with a Prefect server. Nothing here runs during an evacuation."""

@@ -4,7 +4,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Final
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -15,8 +14,8 @@ from blocks import EvidenceStore, SigningKey, Workload
 from tasks.adapters.prefect_server import PrefectServer
 from tasks.drill.parts import SeaweedFS
 from tasks.drill.vault import LOCK, credentials, new_key
+from tasks.system.shared_files import SHARED
 
-PROJECT: Final = Path(__file__).resolve().parents[2]
 NAME: Final = "sample"
 POOL: Final = "evacuation"
 
@@ -36,8 +35,8 @@ def save_blocks(server: PrefectServer, store: SeaweedFS, workload: Workload) -> 
 
 
 def deploy(server: PrefectServer) -> None:
-    """Deploy as `make deploy` does."""
-    _run(server, "tasks.deployment", "--name", NAME, "--pool", POOL)
+    """Deploy as `evacuation deploy` does."""
+    _run(server, "flows.cli", "deploy", "--name", NAME, "--pool", POOL)
 
 
 def prefect(server: PrefectServer, *arguments: str) -> str:
@@ -48,7 +47,7 @@ def prefect(server: PrefectServer, *arguments: str) -> str:
 def _run(server: PrefectServer, module: str, *arguments: str) -> str:
     done = subprocess.run(
         [sys.executable, "-m", module, *arguments],
-        cwd=PROJECT,
+        cwd=SHARED,
         env=server.env,
         stdin=subprocess.DEVNULL,
         capture_output=True,

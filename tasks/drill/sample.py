@@ -16,8 +16,9 @@ import httpx
 import psutil
 
 from blocks.workload import Workload
+from tasks.system.shared_files import SHARED
 
-SOURCE: Final = Path(__file__).resolve().parents[2] / "examples" / "workload"
+SOURCE: Final = SHARED / "examples/workload"
 REFUSED: Final = 75
 _SERVED: Final = {"MODEL_PATH": "models/model_builtin.joblib"}
 WORKERS: Final = 8

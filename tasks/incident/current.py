@@ -11,23 +11,23 @@ from typing import TYPE_CHECKING
 from pydantic import TypeAdapter
 
 from tasks.custody.incident.incident import Incident
-from tasks.custody.incident.verdict import Word
 from tasks.incident.directory import base_of, bases, find_home
 from tasks.incident.layout import CLAIMED, INCIDENT, OPEN, closings
 from tasks.system.atomic_files import read_plain, write_whole
 
 if TYPE_CHECKING:
-    from blocks.workload import Workload
+    from blocks.workload_fields import WorkloadFields
+    from tasks.custody.incident.verdict import Word
 
 logger = logging.getLogger(__name__)
 
 
-def last_opened(workload: "Workload") -> bytes:
+def last_opened(workload: "WorkloadFields") -> bytes:
     """Return the newest open.json of the workload. Raises OSError if there is none."""
     return read_plain([base_of(workload) / OPEN, *_notes(workload)][-1])
 
 
-def note_opened(workload: "Workload", incident: Incident) -> bool:
+def note_opened(workload: "WorkloadFields", incident: Incident) -> bool:
     """Write down which incident is open, in the first base that takes it; False if none does."""
     said = TypeAdapter(Incident).dump_json(incident, indent=1)
     for base in bases(workload):
@@ -42,7 +42,7 @@ def note_opened(workload: "Workload", incident: Incident) -> bool:
 
 
 @contextmanager
-def opening(workload: "Workload", incident: Incident) -> Iterator[None]:
+def opening(workload: "WorkloadFields", incident: Incident) -> Iterator[None]:
     """Write down which incident is open before its folder is made, so that a run killed in between is carried on.
 
     If it could not be opened, this is undone, because every later run would insist on it. If the disk is full, there is
@@ -59,13 +59,13 @@ def opening(workload: "Workload", incident: Incident) -> Iterator[None]:
         logger.error("No disk could store which incident is open. To carry it on, give incident_id=%s", incident.id)
 
 
-def _notes(workload: "Workload") -> list[Path]:
+def _notes(workload: "WorkloadFields") -> list[Path]:
     """Return the paths that exist, the newest last."""
     there = (base / OPEN for base in reversed(bases(workload)) if lexists(base / OPEN))
     return sorted(there, key=lambda path: path.lstat().st_mtime_ns)
 
 
-def _said(workload: "Workload") -> dict[Path, bytes]:
+def _said(workload: "WorkloadFields") -> dict[Path, bytes]:
     said = {}
     for path in _notes(workload):
         with suppress(OSError):
@@ -73,7 +73,7 @@ def _said(workload: "Workload") -> dict[Path, bytes]:
     return said
 
 
-def _say_again(workload: "Workload", said: Mapping[Path, bytes]) -> None:
+def _say_again(workload: "WorkloadFields", said: Mapping[Path, bytes]) -> None:
     for path in _notes(workload):
         with suppress(OSError):
             path.unlink()
@@ -88,13 +88,15 @@ def read_incident(home: Path) -> Incident | None:
     return TypeAdapter(Incident).validate_json(path.read_bytes()) if path.exists() else None
 
 
-def last_verdict(home: Path) -> Word | None:
+def last_verdict(home: Path) -> "Word | None":
     """Return the verdict of the incident's last closed record; None if no run has closed."""
+    from tasks.custody.incident.verdict import Word
+
     closed = closings(home)
     return Word(json.loads(closed[-1].read_bytes())["verdict"]) if closed else None
 
 
-def last_incident(workload: "Workload") -> str | None:
+def last_incident(workload: "WorkloadFields") -> str | None:
     """Return the id of the incident that the last run opened; None if there is none, or the file is damaged."""
     try:
         return TypeAdapter(Incident).validate_json(last_opened(workload)).id
@@ -105,7 +107,7 @@ def last_incident(workload: "Workload") -> str | None:
         return None
 
 
-def unfinished_incident(workload: "Workload") -> str | None:
+def unfinished_incident(workload: "WorkloadFields") -> str | None:
     """Return the id of the incident that has to be carried on before another may be opened; None if there is none."""
     incident = last_incident(workload)
     if incident is None:
@@ -113,5 +115,7 @@ def unfinished_incident(workload: "Workload") -> str | None:
     home = find_home(workload, incident)
     if (home / CLAIMED).exists():
         return None
+    from tasks.custody.incident.verdict import Word
+
     verdict = last_verdict(home)
     return None if verdict in {Word.VERIFIED, Word.PARTIAL, Word.THAWED} else incident

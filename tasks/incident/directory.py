@@ -23,30 +23,30 @@ from tasks.system.atomic_files import write_whole
 from tasks.system.disk_reserve import MIB, take
 
 if TYPE_CHECKING:
-    from blocks.workload import Workload
+    from blocks.workload_fields import WorkloadFields
 
 _UNGUESSED: Final = secrets.token_hex(16)
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-def bases(workload: "Workload") -> tuple[Path, ...]:
+def bases(workload: "WorkloadFields") -> tuple[Path, ...]:
     """Return the folders that may hold incidents, first the one with the lock of the workload's runs."""
     own = [] if workload.evidence.is_symlink() else [workload.evidence]
     there = [*own, *(base for base in _others(workload) if _private(base))]
     return tuple(sorted(there, key=lambda base: not os.access(base / OWNER, os.W_OK)))
 
 
-def base_of(workload: "Workload") -> Path:
+def base_of(workload: "WorkloadFields") -> Path:
     """Return the folder that holds the lock of the workload's runs."""
     return next(iter(bases(workload)), workload.evidence)
 
 
-def cordon_base(workload: "Workload") -> Path:
+def cordon_base(workload: "WorkloadFields") -> Path:
     """Return the folder with the cordon's marker and the list of what was paused."""
     return next((base for base in bases(workload) if _cordoned(base)), base_of(workload))
 
 
-def cordon_dir(workload: "Workload", home: Path) -> Path:
+def cordon_dir(workload: "WorkloadFields", home: Path) -> Path:
     """Return the folder for the marker of an incident's guard: where a marker exists, else where the incident lies."""
     standing = cordon_base(workload)
     if _cordoned(standing):
@@ -58,7 +58,7 @@ def _cordoned(base: Path) -> bool:
     return any(os.path.lexists(base / name) for name in (CORDON, PRIOR))
 
 
-def make_base(workload: "Workload") -> Path:
+def make_base(workload: "WorkloadFields") -> Path:
     """Return the folder for the lock of the workload's runs, created if needed; the evidence folder if none works."""
     if os.access((base := base_of(workload)) / OWNER, os.W_OK):
         return base
@@ -70,13 +70,13 @@ def make_base(workload: "Workload") -> Path:
     return next((base for base in _others(workload) if make_private(base)), workload.evidence)
 
 
-def find_home(workload: "Workload", incident: str, *, dry_run: bool = False) -> Path:
+def find_home(workload: "WorkloadFields", incident: str, *, dry_run: bool = False) -> Path:
     """Return the folder of an incident wherever an earlier run has opened it; of a new one in the first base."""
     homes = [home_in(base, incident, dry_run=dry_run) for base in bases(workload) or (workload.evidence,)]
     return next((home for home in homes if _private(home) and (home / INCIDENT).is_file()), homes[0])
 
 
-def homes(workload: "Workload") -> list[Path]:
+def homes(workload: "WorkloadFields") -> list[Path]:
     """Return the folders of all real incidents on this host."""
     return [home for base in bases(workload) for home in incidents_in(base)]
 
@@ -86,7 +86,7 @@ def home_in(base: Path, incident: str, *, dry_run: bool) -> Path:
     return base / DRY_RUN / incident if dry_run else base / incident
 
 
-def open_directory(workload: "Workload", incident: Incident, *, dry_run: bool) -> IncidentDirectory:
+def open_directory(workload: "WorkloadFields", incident: Incident, *, dry_run: bool) -> IncidentDirectory:
     """Take up the incident's folder, or make it, and find the places beside it."""
     base, root = base_of(workload), PurePath(os.path.realpath(workload.root))
     path, reserved, volatile, real = _open_home(workload, incident, dry_run=dry_run)
@@ -94,13 +94,13 @@ def open_directory(workload: "Workload", incident: Incident, *, dry_run: bool) -
     return IncidentDirectory(path, reserved, volatile, real, base, fallback, root)
 
 
-def open_cordon_files(workload: "Workload", at: IncidentDirectory, *, dry_run: bool) -> CordonFiles:
+def open_cordon_files(workload: "WorkloadFields", at: IncidentDirectory, *, dry_run: bool) -> CordonFiles:
     """Find where the guard's marker stands, or will; a dry run keeps all of it in its own folder."""
     folder = at.path if dry_run or not at.real else cordon_dir(workload, at.path)
     return CordonFiles(folder / CORDON, folder / CAUGHT, (at.path if dry_run else at.base) / EARLY)
 
 
-def _open_home(workload: "Workload", incident: Incident, *, dry_run: bool) -> tuple[Path, int, bool, bool]:
+def _open_home(workload: "WorkloadFields", incident: Incident, *, dry_run: bool) -> tuple[Path, int, bool, bool]:
     """Path, bytes reserved, whether it is in memory, whether it is there. Where the whole reserve fits, else anything.
 
     A link, or another user's folder, in its place is not used.
@@ -136,7 +136,7 @@ def _settle(home: Path, incident: Incident, reserve: int) -> bool:
     return True
 
 
-def fallback_home(workload: "Workload", home: Path, *, dry_run: bool) -> Path | None:
+def fallback_home(workload: "WorkloadFields", home: Path, *, dry_run: bool) -> Path | None:
     """Return our folder on the fallback disk. None without one, or if the incident itself lies there."""
     for base in _fallback(workload):
         folder = home_in(base, home.name, dry_run=dry_run)
@@ -165,23 +165,23 @@ def _private(folder: Path) -> bool:
     return stat.S_ISDIR(about.st_mode) and about.st_uid == os.geteuid()
 
 
-def _others(workload: "Workload") -> list[Path]:
+def _others(workload: "WorkloadFields") -> list[Path]:
     """Return this workload's folders on the fallback disk, if that exists, and in memory."""
     return [*_fallback(workload), *_memory(workload)]
 
 
-def _fallback(workload: "Workload") -> list[Path]:
+def _fallback(workload: "WorkloadFields") -> list[Path]:
     disk = workload.fallback_dir
     return [disk / _name(workload)] if disk and disk.is_dir() else []
 
 
-def _memory(workload: "Workload") -> list[Path]:
+def _memory(workload: "WorkloadFields") -> list[Path]:
     """Return our folders in memory, of whichever run; if there is none, a new name that cannot be guessed."""
     named = f"{_name(workload)}-{os.geteuid()}"
     ours = [folder for folder in sorted(layout.MEMORY.glob(f"{named}*")) if _private(folder)]
     return ours or [layout.MEMORY / f"{named}-{_UNGUESSED}"]
 
 
-def _name(workload: "Workload") -> str:
+def _name(workload: "WorkloadFields") -> str:
     """Return a name by the evidence folder, because workloads on one disk may have incidents of the same id."""
     return f"evacuation-{hashlib.sha256(os.fsencode(workload.evidence)).hexdigest()[:16]}"

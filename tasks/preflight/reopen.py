@@ -8,7 +8,7 @@ from prefect.cache_policies import NO_CACHE
 
 from blocks.workload import Workload
 from tasks.adapters.saved_blocks import load_block, require_store
-from tasks.containment.thaw import require_believable, why_not_thaw
+from tasks.containment.thaw import require_believable
 from tasks.custody.errors import Refused
 from tasks.custody.incident.incident import Incident, parse_id
 from tasks.custody.incident.verdict import Word, why_not_recover
@@ -16,6 +16,7 @@ from tasks.incident.current import last_incident, last_verdict, read_incident, u
 from tasks.incident.directory import base_of, bases, find_home
 from tasks.incident.layout import manifests
 from tasks.incident.run_lock import Purpose, take_ownership
+from tasks.incident.stopping import why_not_thaw
 from tasks.preflight.open_incident import AlreadyRunning, Opened
 from tasks.preflight.requirements import require_here, require_same_workload
 from tasks.runtime.context import RunInfo, open_context

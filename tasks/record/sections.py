@@ -235,7 +235,7 @@ def _proof(data: ReportData) -> list[Block]:
     sealed = digests(data.seals)
     unsealed = Remark(Tone.BAD, Both("封印された証跡はない。", "No evidence was sealed."))
     block, incident = shlex.quote(data.places.block), shlex.quote(data.incident.id)
-    audit = f"make audit STORE={block} INCIDENT={incident} SIGNERS=allowed_signers"
+    audit = f"evacuation audit {block} {incident} --signers allowed_signers"
     about = Both("保存先だけから検証する", "prove all of it again, from the store alone")
     record = Facts(((Both("この記録", "this record"), Code(f"record/{data.number:03d}/closing.json")),))
     return [sealed or unsealed, record, *([] if data.dry_run else [Command(about, audit)])]

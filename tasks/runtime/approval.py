@@ -119,5 +119,5 @@ def ask(question: str, key: str) -> Approval:
         )
     except RuntimeError as error:
         raise Refused(
-            "a run of a deployment, which can wait for a person", str(error), "Run the deployment (make deploy)."
+            "a run of a deployment, which can wait for a person", str(error), "Run the deployment (evacuation deploy)."
         ) from error

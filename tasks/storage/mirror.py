@@ -43,7 +43,7 @@ class Surplus:
         names = [f"- `{key}` ({each.size} bytes), held as `{each.key}`" for key, each in self.files.items()]
         more = [f"- … and {len(names) - _SHOWN} more"] if len(names) > _SHOWN else []
         head = f"**{len(names)} files will be deleted from latest/**: {self.incident} no longer has them. 削除の承認。"
-        tail = f"`make rollback` takes it back. Without an answer nothing is deleted (turn {self.turn})."
+        tail = f"`evacuation rollback` takes it back. Without an answer nothing is deleted (turn {self.turn})."
         return "\n".join([head, "", *names[:_SHOWN], *more, "", tail])
 
 

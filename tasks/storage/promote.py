@@ -60,7 +60,8 @@ def _out_of_turn(context: RunContext, past: History) -> str:
     """Why the incident must not promote, by its name: an earlier one brings the past, one from the future keeps it."""
     incident, claim = context.incident.id, claim_key(context.incident.id)
     if past.last and past.last.newest > incident:
-        remedy = "; it is from the future: make lower" if is_ahead(past.last.newest, datetime.now(UTC)) else ""
+        future = is_ahead(past.last.newest, datetime.now(UTC))
+        remedy = "; it is from the future: evacuation rollback --newest-only" if future else ""
         return f"{past.last.newest} is later and has promoted{remedy}"
     times = (each.modified for each in context.store.evidence.list(claim) if each.key == claim and each.modified)
     ahead = (f"{at:%Y-%m-%d %H:%M:%S} UTC" for at in times if is_ahead(incident, at))

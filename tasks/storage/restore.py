@@ -1,4 +1,4 @@
-"""Bring latest/, a snapshot or a whole incident into a folder (`make pull`), proven while it is written."""
+"""Bring latest/, a snapshot or a whole incident into a folder (`evacuation pull`), proven while it is written."""
 
 import shutil
 from collections import Counter
@@ -94,7 +94,7 @@ def pull(store: "Store", what: str, folder: Path, *, overwrite: bool = False) ->
     source = _source(store, what, past)
     there = {each.key: each for each in store.list(source.prefix) if not each.key.endswith("/")}
     if not there:
-        raise Refused(f"{what} in {store.place}", "no object of it", "List the incidents: make audit STORE=….")
+        raise Refused(f"{what} in {store.place}", "no object of it", "List the incidents: evacuation audit STORE.")
     _require_room(folder, {_name(source, each.key): each.size for each in there.values()})
     bring = partial(_bring, store, source, folder, overwrite)
     files = [
@@ -131,7 +131,7 @@ def _source(store: "Store", what: str, past: History) -> RestoreSource:
         raise Refused(
             "latest, an incident IR-…, or a snapshot's stamp YYYYmmddTHHMMSSZ",
             what,
-            "List the incidents: make audit STORE=…; the stamp of a snapshot is the id of its incident without IR-.",
+            "List the incidents: evacuation audit STORE; a snapshot's stamp is its incident's id without IR-.",
         ) from error
     return RestoreSource(what, prefix, "", _promised(store, incident, prefix))
 
@@ -154,7 +154,7 @@ def _promised(store: "Store", incident: str, prefix: str) -> dict[str, str]:
             f"{key} in {store.place} to be {error.expected}",
             error.got,
             "Nothing was pulled.",
-            f"Audit the incident: make audit STORE=… INCIDENT={incident}.",
+            f"Audit the incident: evacuation audit STORE {incident}.",
         ) from error
     return {key: sha256 for key, sha256 in found.items() if key.startswith(prefix)}
 
@@ -207,5 +207,5 @@ def _why_left(before: Local, modified: datetime | None) -> str:
     if not before.sha256:
         return "what is here is no file"
     if modified is None or before.modified > modified:
-        return f"what is here is newer ({before.modified:%Y-%m-%d %H:%M:%S} UTC); OVERWRITE=1 replaces it"
+        return f"what is here is newer ({before.modified:%Y-%m-%d %H:%M:%S} UTC); --overwrite replaces it"
     return ""

@@ -64,7 +64,7 @@ def lowering(store: "Store", asked: Undoing) -> ChangeRequest:
         raise Refused(
             f"{newest or 'an incident'}, the newest that has promoted, to be later than one before it",
             to or "none",
-            "Where its time has come meanwhile, give TURN=, the number of the turn that brought it.",
+            "Where its time has come meanwhile, give TURN, the number of the turn that brought it.",
         )
     return ChangeRequest({}, asked.by, lower_to=to)
 
@@ -105,5 +105,5 @@ def _require_held(store: "Store", number: int, wanted: Mapping[str, ObjectRef]) 
         raise Refused(
             f"everything that latest/ was before turn {number} to be held by an incident, a snapshot or a turn",
             f"nobody who holds {', '.join(gone[:_SHOWN])}{' and more' if len(gone) > _SHOWN else ''}",
-            "Pull what is held (make pull), or roll back to before another turn.",
+            "Pull what is held (evacuation pull), or roll back to before another turn.",
         )

@@ -111,7 +111,7 @@ class ServedWorkload:
 
     def by_hand(self, *more: str) -> list[str]:
         """The command of an evacuation by hand."""
-        return [sys.executable, "-m", "flows.by_hand", self.file, *more]
+        return [sys.executable, "-m", "flows.cli", "run", self.file, *more]
 
     def incident(self) -> str:
         """Id of its only incident."""

@@ -10,7 +10,8 @@ from tasks.custody.containment.process import Identity, Process, ancestry, desce
 from tasks.custody.containment.program import keeps_others, multiplexes, quotes, runs_prefect
 from tasks.custody.containment.service import sitting_with
 
-_OUR_PROGRAMS: Final = frozenset({"flows.worker", "flows.engine", "flows.by_hand"})
+_OUR_PROGRAMS: Final = frozenset({"flows.worker", "flows.engine", "flows.by_hand", "flows.cli", "evacuation"})
+"""By the module or the script that is run; flows.by_hand is that of version 0.1."""
 SERVICE: Final = "service"
 """The role of processes that belong to the workload only by their systemd service."""
 
@@ -96,7 +97,7 @@ def protected(snapshot: Mapping[int, Process], me: int, servers: Iterable[int] =
     protected_pids |= {
         process.pid
         for process in snapshot.values()
-        if (runs_prefect(process) or not _OUR_PROGRAMS.isdisjoint(process.command[1:4]))
+        if (runs_prefect(process) or not _OUR_PROGRAMS.isdisjoint(PurePath(word).name for word in process.command[1:4]))
         and _ours(process, snapshot.get(me))
     }
     return protected_pids | set(servers)

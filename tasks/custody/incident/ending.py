@@ -54,7 +54,7 @@ PARTLY_THAWED: Final = Ending(
     completed=False,
     means="The workload goes on and the incident is over, but something in Prefect is still paused, or the store has "
     "no record of it; the message names it",
-    then="Resume by hand what is named, or `make uncordon`",
+    then="Resume by hand what is named, or `evacuation uncordon`",
 )
 DRY_RUN: Final = Ending(
     "DryRun", completed=True, means="Nothing was touched", then="Read the artifacts `verdict-ID` and `plan-ID`"
@@ -133,7 +133,7 @@ MIRRORED: Final = Ending(
     "Mirrored",
     completed=True,
     means="What the workload no longer has was deleted from `latest/`, as a person approved; it is held elsewhere",
-    then="`make rollback` takes it back",
+    then="`evacuation rollback` takes it back",
 )
 DECLINED: Final = Ending(
     "Declined",

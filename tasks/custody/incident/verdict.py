@@ -10,6 +10,7 @@ from tasks.custody.containment.pause import Pause
 from tasks.custody.containment.receipt import Containment
 from tasks.custody.containment.thaw import Thawed
 from tasks.custody.evidence.acquisition import Evidence
+from tasks.custody.incident.commands import deployment_run
 from tasks.custody.store.receipts import ObjectReceipt, lost_once, unproven
 
 _SHOWN: Final = 5
@@ -152,7 +153,7 @@ def judge_thaw(
         missing = (*(thawed.left if thawed else ()), *trouble)
         return Verdict(Word.NOT_CONTAINED, (), missing, tuple(notes), then)
     missing = () if thawed.resumed.is_complete else (thawed.resumed.summary,)
-    then = "resume by hand what is named here, or make uncordon." if missing else "write the postmortem."
+    then = "resume by hand what is named here, or evacuation uncordon." if missing else "write the postmortem."
     return Verdict(Word.THAWED, (thawed.summary,), missing, tuple(notes), then)
 
 
@@ -207,8 +208,3 @@ def _next(word: Word, incident: str, workload: str) -> str:
         Word.UNVERIFIED: f"fix the store or the network, then (finished steps are not repeated): {again}",
         Word.NOT_CONTAINED: f"stop what is named here by hand, then: {again}",
     }[word]
-
-
-def deployment_run(flow: str, workload: str, incident: str) -> str:
-    """Return the command by which a worker runs this flow for an incident, ready to paste."""
-    return f".venv/bin/prefect deployment run {flow}/{workload} --param incident_id={incident} --watch"

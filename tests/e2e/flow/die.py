@@ -9,7 +9,7 @@ import signal
 import sys
 from typing import Any
 
-from flows import by_hand
+from flows import cli
 from flows.evacuate import evacuate
 from tasks.adapters.host import LinuxHost
 from tasks.custody.containment.process import Identity
@@ -40,6 +40,6 @@ CustodyLog.write = write_and_die  # type: ignore[method-assign]
 LinuxHost.signal = signal_and_die  # type: ignore[method-assign]
 policy = os.environ.get("POLICY", "graceful")
 if name.endswith(".toml"):
-    by_hand.main([name, "--policy", policy])
+    cli.run(["run", name, "--policy", policy])
 else:
     evacuate(name, name, policy=policy, return_state=True)

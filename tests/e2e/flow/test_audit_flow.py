@@ -19,8 +19,8 @@ from pydantic import SecretStr
 from blocks.signing_key import SigningKey
 from blocks.store import EvidenceStore
 from flows.audit import audit
+from flows.commands import invoke
 from flows.recover import recover
-from tasks.cli.audit import audit_by_hand
 from tasks.custody.evidence import parts
 from tasks.drill.parts import SeaweedFS
 from tests.support.scenes import Scene
@@ -96,7 +96,7 @@ def test_an_audit_proves_an_evacuation_and_says_which_object_was_changed_afterwa
     listed = by_hand(signed, seaweed, tmp_path)
     assert listed.returncode == 0, listed.stderr
     heads, row, last, then = listed.stdout.splitlines()
-    assert then.startswith("next: make audit STORE=")
+    assert then.startswith("next: .venv/bin/evacuation audit ")
     assert heads.split() == ["id", "opened", "host", "workload", "verdict", "records", "signed", "objects", "bytes"]
     assert row.split()[0] == incident
     assert row.split()[4:7] == ["VERIFIED", "1", "yes"]
@@ -205,4 +205,4 @@ def test_a_store_whose_key_cannot_be_opened_can_still_be_read(scene: Scene, tmp_
     with pytest.raises(RuntimeError, match="failed validation"):
         EvidenceStore.load(scene.name)
     assert run(scene).name == "Listed"
-    assert audit_by_hand([scene.name]) == 0
+    assert invoke(["audit", scene.name]) == 0

@@ -63,8 +63,8 @@ def file(scene: Scene, seaweed: SeaweedFS, signing_key: SigningKey, tmp_path: Pa
 
 
 def by_hand(file: Path, *more: str, within: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
-    """As `make evacuate` does it, for somebody whose Prefect server is dead."""
-    command = [*within, sys.executable, "-m", "flows.by_hand", str(file), *more]
+    """As `evacuation run` does it, for somebody whose Prefect server is dead."""
+    command = [*within, sys.executable, "-m", "flows.cli", "run", str(file), *more]
     environment = {**os.environ, "PREFECT_API_URL": NOBODY}
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
@@ -160,7 +160,7 @@ def test_the_shell_that_it_was_typed_in_computes_as_before_afterwards(tmp_path: 
     """The kernel gives priority to a whole session: a training started from that shell would have had ours."""
     if not Path("/proc/self/autogroup").exists():
         return
-    line = '"$0" -m flows.by_hand "$1"; cat /proc/self/autogroup'
+    line = '"$0" -m flows.cli run "$1"; cat /proc/self/autogroup'
     shell = ["sh", "-c", line, sys.executable, str(tmp_path / "none.toml")]
     done = subprocess.run(shell, start_new_session=True, capture_output=True, text=True, check=True)
     assert "expected a TOML file" in done.stderr
@@ -191,7 +191,7 @@ def test_where_no_folder_takes_a_file_it_is_contained_all_the_same_and_says_what
     done = by_hand(file, within=[*no_room, "env", "HOME=/run"])
     try:
         assert scene.small.living() == [], done.stderr
-        assert done.returncode == 1
+        assert done.returncode == 4
         assert LinuxHost().refuses(scene.block.lock)
         assert done.stdout.startswith("Unverified: ")
         assert "the workload is contained" in done.stdout

@@ -47,7 +47,7 @@ class ByHand:
         file = folder / "an evacuation.toml"
         file.write_text(toml("workload", "test", told) + toml("store", "test", store))
         self.environment = {**os.environ, "PREFECT_API_URL": NOBODY}
-        self.command = [sys.executable, "-m", "flows.by_hand", str(file)]
+        self.command = [sys.executable, "-m", "flows.cli", "run", str(file)]
         self.run = subprocess.Popen(
             self.command, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
@@ -114,7 +114,7 @@ def test_in_the_grace_what_was_thawed_is_frozen_again_before_another_run_may_beg
     by_hand = ByHand(small, folder_store(evidence), evidence)
     seconds, told = by_hand.cancel_at("deviation", "thaw", signal.SIGTERM)
     assert by_hand.states() == {psutil.STATUS_STOPPED}, told
-    assert by_hand.run.returncode == 1, told
+    assert by_hand.run.returncode == 6, told
     assert seconds < SOON
     assert f"Cancelled: {by_hand.home.name}: cancelled: frozen, not stopped" in told
     assert by_hand.verdict == "NOTCONTAINED"
@@ -137,7 +137,7 @@ def test_while_a_store_hangs_it_is_contained_and_not_stored_and_a_second_signal_
     for process in by_hand.small.living():
         process.send_signal(signal.SIGKILL)
     seconds, told = by_hand.cancel_at("step done", "§4 check", signal.SIGTERM, signal.SIGINT, signal.SIGTERM)
-    assert by_hand.run.returncode == 1, told
+    assert by_hand.run.returncode == 6, told
     assert seconds < SOON
     assert f"Cancelled: {by_hand.home.name}: cancelled: contained, not stored" in told
     assert by_hand.verdict == "UNVERIFIED"

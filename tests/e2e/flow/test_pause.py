@@ -19,9 +19,10 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from blocks.workload import Workload
 from tasks.adapters.host import LinuxHost
 from tasks.adapters.prefect_scheduler import PrefectScheduler
-from tasks.cli.__main__ import let_go as uncordon_by_hand
 from tasks.cli.status import status
-from tasks.containment.pause_prefect import pause, read_prior, resume
+from tasks.cli.uncordon import let_go as uncordon_by_hand
+from tasks.containment.pause_prefect import pause
+from tasks.containment.paused import read_prior, resume
 from tasks.custody.containment.cordon import Challenge
 from tasks.custody.containment.pause import Kind, Launcher, LauncherState, Pause, launchers, with_first_seen
 from tasks.custody.containment.receipt import Containment

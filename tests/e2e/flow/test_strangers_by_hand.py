@@ -33,7 +33,7 @@ def test_a_stranger_is_evacuated_by_hand_without_a_false_word(name: str, suspect
         file.write_text(
             toml("workload", "stranger", fields) + toml("store", "here", {"folder": str(tmp_path / "store")})
         )
-        command = [sys.executable, "-m", "flows.by_hand", str(file), "--suspects", suspects]
+        command = [sys.executable, "-m", "flows.cli", "run", str(file), "--suspects", suspects]
         environment = {**os.environ, "PREFECT_API_URL": NOBODY}
         try:
             done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

@@ -15,7 +15,7 @@ import pytest
 
 from tasks.adapters.host import LinuxHost
 from tasks.adapters.prefect_server import PrefectServer
-from tasks.drill.deployment import POOL, PROJECT
+from tasks.drill.deployment import POOL
 from tasks.drill.parts import Worker
 from tests.support.workloads import SmallWorkload, wait_until
 
@@ -51,14 +51,14 @@ class Stage:
         self.http = httpx.Client(base_url=server.api, timeout=30)
 
     def deploy(self, *arguments: str) -> str:
-        """`make deploy WORKLOAD=evacuation.toml`, without make."""
-        command = [sys.executable, "-m", "tasks.deployment", "--file", str(self.toml), *arguments]
+        """`evacuation deploy evacuation.toml`."""
+        command = [sys.executable, "-m", "flows.cli", "deploy", str(self.toml), *arguments]
         return self.run(command).stdout
 
     def run(self, command: Sequence[str], **environment: str) -> "subprocess.CompletedProcess[str]":
         """A command of an operator, whose shell knows the server."""
         done = subprocess.run(
-            command, env={**self.server.env, **environment}, cwd=PROJECT, capture_output=True, text=True, check=False
+            command, env={**self.server.env, **environment}, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done
@@ -151,8 +151,8 @@ class Stage:
         return [keeper, *keeper.children(recursive=True)]
 
     def uncordon(self) -> None:
-        """`make uncordon WORKLOAD=evacuation.toml`, without make."""
-        self.run([sys.executable, "-m", "tasks.cli", "uncordon", str(self.toml)])
+        """`evacuation uncordon evacuation.toml`."""
+        self.run([sys.executable, "-m", "flows.cli", "uncordon", str(self.toml)])
 
 
 @pytest.fixture(scope="session")

@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from tasks.custody.incident.ending import ENDINGS
-from tasks.deployment.__main__ import notification_block
 from tasks.deployment.automations import LONG_MINUTES, SILENT_SECONDS, long_runs, put, silent_runs
+from tasks.deployment.register import notification_block
 from tasks.drill.deployment import client_of
 from tasks.incident.layout import FROZEN
 from tests.e2e.triggers.conftest import Stage

@@ -12,13 +12,14 @@ import pytest
 
 from blocks.file import store as store_block
 from blocks.port import Store
+from blocks.store import EvidenceStore
+from flows.commands import invoke
 from flows.evacuate import evacuate
 from flows.recover import recover
 from tasks.adapters.host import LinuxHost
 from tasks.audit.verify import audited
-from tasks.cli.__main__ import let_go
-from tasks.cli.audit import audit_by_hand
 from tasks.cli.status import status
+from tasks.cli.uncordon import let_go
 from tasks.custody.audit.signers import read_signers
 from tasks.custody.errors import Refused
 from tasks.custody.incident.log import broken
@@ -63,7 +64,7 @@ def latest_of(store: Store) -> dict[str, str]:
 def save(it: Left) -> None:
     """The operator's file, saved on the server."""
     it.workload.save(NAME, overwrite=True)
-    store_block(it.file).save(NAME, overwrite=True)
+    EvidenceStore(**dict(store_block(it.file))).save(NAME, overwrite=True)
 
 
 @EVERY
@@ -178,20 +179,20 @@ def test_a_run_carries_it_on_to_verified_and_repeats_nothing(name: str, since: s
 
 def test_its_audit_holds_by_hand(verified: Left, capsys: pytest.CaptureFixture[str]) -> None:
     signers = ["--signers", str(verified.file.with_name("signers"))]
-    assert audit_by_hand([str(verified.file), verified.incident, "--deep", *signers]) == 0
+    assert invoke(["audit", str(verified.file), verified.incident, "--deep", *signers]) == 0
     assert capsys.readouterr().out.startswith(f"PROVEN  {verified.incident} in {verified.store.place}\n")
-    assert audit_by_hand([str(verified.file)]) == 0
+    assert invoke(["audit", str(verified.file)]) == 0
     assert " VERIFIED  1        yes " in capsys.readouterr().out
 
 
 def test_an_audit_says_of_what_was_not_finished_that_it_is_not(capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("half-sent", "in-the-grace"):
         with left(name) as it:
-            assert audit_by_hand([str(it.file), it.incident]) == 1
-            assert audit_by_hand([str(it.file)]) == 0
+            assert invoke(["audit", str(it.file), it.incident]) == 12
+            assert invoke(["audit", str(it.file)]) == 0
             assert " not closed " in capsys.readouterr().out
     with left("before-the-freeze") as it, pytest.raises(Refused, match=it.incident):
-        audit_by_hand([str(it.file), it.incident])
+        invoke(["audit", str(it.file), it.incident])
 
 
 def test_in_a_bucket_the_same_objects_are_audited_and_pulled(verified: Left, store: Store, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from unittest.mock import patch
 import psutil
 
 from blocks.directory import DirectoryStore
-from blocks.file import workloads
+from blocks.file import workload_given
 from blocks.workload import Workload
 from tasks.system.processes import boot_id
 from tests.e2e.upgrade.make import ARCHIVE, PLACE, PORT
@@ -107,7 +107,7 @@ def left(name: str, *, rebooted: bool = False) -> Iterator[Left]:
         small.port = PORT
         _unpack(("guard.zip", name))
         file = PLACE / name / "evacuation.toml"
-        workload = workloads(file)["portfolio"]
+        workload = workload_given(file)[1]
         (home,) = workload.evidence.glob("IR-*")
         _boot(workload.evidence, _ANOTHER_BOOT if rebooted else boot_id()[:8])
         it = Left(file, workload, small, home, DirectoryStore(PLACE / name / "store"))

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from tasks.adapters.host import LinuxHost
-from tasks.cli.__main__ import let_go
+from tasks.cli.uncordon import let_go
 from tasks.custody.containment.process import Process
 from tasks.incident.layout import EARLY, FROZEN, RECOVERED
 from tasks.incident.run_lock import give_up_ownership
@@ -162,14 +162,14 @@ def test_what_an_earlier_start_left_frozen_is_still_known_to_uncordon(small: Sma
 
 TOLD_TO_END = """
 import os, signal, sys
-from flows.by_hand import main
+from flows.cli import run
 from tasks.adapters.host import LinuxHost
 act = LinuxHost.signal
 def then_told_to_end(self, identity, number):
     act(self, identity, number)
     os.kill(os.getpid(), signal.Signals[sys.argv[2]])
 LinuxHost.signal = then_told_to_end
-sys.exit(main([sys.argv[1]]))
+sys.exit(run(["run", sys.argv[1]]))
 """
 
 

@@ -8,8 +8,8 @@ from typing import Final
 
 import pytest
 
+from flows.cli import run
 from tasks.adapters.host import LinuxHost
-from tasks.cli.__main__ import main
 from tasks.cli.status import status
 from tasks.containment.containment_check import prove_contained
 from tasks.containment.cordon import cordon
@@ -32,14 +32,13 @@ def start_hostile(small: SmallWorkload) -> None:
 
 
 def test_status_says_it_in_one_harmless_line(
-    small: SmallWorkload, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    small: SmallWorkload, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     start_hostile(small)
     file = tmp_path / "evacuation.toml"
     lock = small.block().lock
     file.write_text(f'[workload.small]\nroot = "{small.root}"\nlock = "{lock}"\n')
-    monkeypatch.setattr("sys.argv", ["operate", "status", str(file)])
-    assert main() == 0
+    assert run(["status", str(file)]) == 0
     said = capsys.readouterr().out.splitlines()
     assert not harmful("".join(said))
     (line,) = [line for line in said if "owned" in line]

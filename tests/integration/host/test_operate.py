@@ -13,14 +13,16 @@ import psutil
 import pytest
 
 from blocks.workload import Workload
+from flows.cli import run
 from tasks.adapters.detached_process import GUARD
 from tasks.adapters.host import LinuxHost
-from tasks.cli.__main__ import let_go
 from tasks.cli.status import Called, status
+from tasks.cli.uncordon import let_go
 from tasks.containment.cordon import caught, cordon
 from tasks.containment.freeze import freeze
 from tasks.containment.uncordon import held
 from tasks.custody.errors import Refused
+from tasks.custody.incident.exit_codes import INCOMPLETE
 from tasks.incident.layout import EARLY, FROZEN
 from tasks.system.processes import start_of
 from tests.support.run_context import INCIDENT, case_of
@@ -58,7 +60,7 @@ def test_under_the_cordon_and_after_it(small: SmallWorkload) -> None:
         lines = list(status(block, LinuxHost(), Called("small", "one.toml")))
         by_worker = f".venv/bin/prefect deployment run evacuate/small --param incident_id={INCIDENT} --watch"
         assert f"          {by_worker}" in lines
-        assert f"          make evacuate WORKLOAD=one.toml INCIDENT={INCIDENT}" in lines
+        assert f"          evacuation run one.toml --incident {INCIDENT}" in lines
 
 
 def test_what_stands_frozen_with_nobody_at_work_on_it_is_named_with_the_two_ways_on(small: SmallWorkload) -> None:
@@ -77,7 +79,7 @@ def test_what_stands_frozen_with_nobody_at_work_on_it_is_named_with_the_two_ways
         assert seen["next"].startswith("carry the incident on, ")
         assert lines[-2:] == [
             "or        nothing was stopped yet, so call it off, everything as it was:",
-            "          make thaw WORKLOAD=evacuation.toml",
+            "          evacuation thaw evacuation.toml",
         ]
         renamed = block.model_copy(update={"training_pattern": "nothing", "worker_pattern": "nothing"})
         assert told(renamed)["alone"].startswith("4 stand frozen")
@@ -90,7 +92,7 @@ def test_what_a_start_that_died_has_frozen_is_named(small: SmallWorkload) -> Non
     seen, lines = told(block), list(status(block, LinuxHost()))
     assert f"workload  process {training.pid} frozen: " in "\n".join(lines)
     assert seen["alone"].startswith("1 stand frozen, the first since 2026-01-02T03:04:05+00:00 (")
-    assert lines[-2:] == ["or        let it go on as it was:", "          make uncordon WORKLOAD=evacuation.toml"]
+    assert lines[-2:] == ["or        let it go on as it was:", "          evacuation uncordon evacuation.toml"]
     (block.evidence / EARLY).unlink()
     assert list(status(block, LinuxHost()))[-1].endswith(f"  kill -CONT {training.pid}")
 
@@ -400,3 +402,20 @@ def test_what_an_incident_holds_is_not_thawed_with_what_a_killed_start_has_left(
         context.close()
         list(let_go(block, LinuxHost()))
         assert training.status() == psutil.STATUS_STOPPED
+
+
+def test_uncordon_ends_with_0_only_if_nothing_stays_frozen(small: SmallWorkload, tmp_path: Path) -> None:
+    block = small.block()
+    training = psutil.Process(small.start(WORKERS="0").pid)
+    wait_until(lambda: training.status() == psutil.STATUS_SLEEPING, what="the training at work")
+    file = tmp_path / "evacuation.toml"
+    file.write_text(
+        f'[workload.small]\nroot = "{small.root}"\nlock = "{block.lock}"\nevidence_dir = "{block.evidence}"\n'
+    )
+    with case_of(block) as context:
+        cordon.fn(context)
+        freeze.fn(context)
+        context.close()
+        assert run(["uncordon", str(file)]) == INCOMPLETE
+        training.resume()
+        assert run(["uncordon", str(file)]) == 0

@@ -11,8 +11,8 @@ from unittest.mock import Mock
 import psutil
 import pytest
 
+from flows.cli import run
 from tasks.adapters.host import LinuxHost
-from tasks.cli.__main__ import main
 from tasks.cli.status import status
 from tasks.cli.thaw import thaw_by_hand
 from tasks.containment.cordon import caught, cordon
@@ -59,7 +59,7 @@ class Frozen:
 
     def thaw(self) -> int:
         """As typed."""
-        return thaw_by_hand([str(self.toml)])
+        return thaw_by_hand(str(self.toml))
 
     def states(self) -> dict[int, str]:
         """How each process in the root stands."""
@@ -81,7 +81,7 @@ def test_everything_goes_on_the_lock_is_free_and_the_incident_is_over(
 ) -> None:
     frozen.small.start_all()
     frozen.freeze()
-    assert any("make thaw WORKLOAD=" in line for line in status(frozen.block, LinuxHost()))
+    assert any("evacuation thaw " in line for line in status(frozen.block, LinuxHost()))
     before = frozen.states()
     assert set(before.values()) == {STOOD}
     assert len(before) == 4
@@ -237,19 +237,18 @@ def thaw_and_die(*given):
     sent.append(host.thaw_process(*given))
     return sent[-1]
 thaw.thaw_process = thaw_and_die
-thaw_by_hand([sys.argv[1]])
+thaw_by_hand(sys.argv[1])
 """
 
 
-def test_killed_half_way_and_done_again_as_a_person_types_it(frozen: Frozen, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_half_way_and_done_again_as_a_person_types_it(frozen: Frozen) -> None:
     frozen.small.start_all()
     frozen.freeze()
     died = subprocess.run([sys.executable, "-c", DIE, frozen.toml], capture_output=True, check=False)
     assert died.returncode == -signal.SIGKILL, died.stderr.decode()
     assert list(frozen.states().values()).count(STOOD) == 2
     assert last_verdict(frozen.home) is None
-    monkeypatch.setattr(sys, "argv", ["python -m tasks.cli", "thaw", str(frozen.toml), "test"])
-    assert main() == 0
+    assert run(["thaw", f"{frozen.toml}:test"]) == 0
     assert STOOD not in frozen.states().values()
     assert json.loads((frozen.home / "record/001/closing.json").read_bytes())["verdict"] == "THAWED"
 

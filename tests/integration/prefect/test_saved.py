@@ -33,13 +33,13 @@ def told(*command: str) -> str:
     [
         ("blocks", "FILE"),
         ("blocks", "NAMED"),
-        ("tasks.deployment", "--name", "portfolio"),
-        ("tasks.deployment", "--file", "FILE"),
-        ("tasks.deployment", "--file", "NAMED"),
-        ("tasks.cli", "audit", "evidence"),
-        ("tasks.cli", "audit", "NAMED"),
-        ("tasks.cli", "lower", "evidence"),
-        ("tasks.cli", "pull", "NAMED", "/tmp"),  # noqa: S108  nothing is written there
+        ("flows.cli", "deploy", "--name", "portfolio"),
+        ("flows.cli", "deploy", "FILE"),
+        ("flows.cli", "deploy", "NAMED"),
+        ("flows.cli", "audit", "evidence"),
+        ("flows.cli", "audit", "NAMED"),
+        ("flows.cli", "rollback", "evidence", "--newest-only"),
+        ("flows.cli", "pull", "NAMED", "/tmp"),  # noqa: S108  nothing is written there
     ],
 )
 def test_a_dead_server_is_told_in_one_line(tmp_path: Path, command: tuple[str, ...]) -> None:
@@ -70,11 +70,10 @@ def test_a_type_of_which_nothing_was_ever_saved_has_no_names() -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["audit"], "expected STORE="),
-        (["rollback"], "expected STORE="),
-        (["lower"], "expected STORE="),
-        (["pull"], "expected STORE="),
-        (["pull", "STORE=store.toml"], "expected INTO="),
+        (["audit"], 'Command "audit" parameter STORE requires an argument.'),
+        (["rollback"], 'Command "rollback" parameter STORE requires an argument.'),
+        (["pull"], 'Command "pull" parameter STORE requires an argument.'),
+        (["pull", "STORE=store.toml"], 'Command "pull" parameter INTO requires an argument.'),
     ],
 )
 def test_make_without_a_store_says_so_once(tmp_path: Path, arguments: list[str], words: str) -> None:

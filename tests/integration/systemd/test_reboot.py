@@ -71,7 +71,7 @@ def rebooted_in(folder: Path, *, guard: bool) -> Iterator[Rebooted]:
         if guard:
             wait_until(lambda: workload.states() == {"T"}, what="the guard's next look")
         incident, states = workload.incident(), workload.states()
-        status = host.run([sys.executable, "-m", "tasks.cli", "status", workload.file], check=True).stdout
+        status = host.run([sys.executable, "-m", "flows.cli", "status", workload.file], check=True).stdout
         done = workload.evacuate("--incident", incident)
         yield Rebooted(workload, began, incident, states, status, done.stdout)
 

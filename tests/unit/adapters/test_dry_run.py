@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from tasks.adapters.dry_run import RehearsalHost
 from tasks.adapters.host import LinuxHost
 from tasks.containment.containment_check import prove_contained, prove_still_contained
-from tasks.containment.cordon import cordon, matchers
+from tasks.containment.cordon import cordon
 from tasks.containment.cordon_trial import challenge
 from tasks.containment.freeze import freeze
+from tasks.containment.patterns import matchers
 from tasks.containment.stop import stop
 from tasks.containment.watch import watch
 from tasks.custody.containment.membership import members

@@ -1,4 +1,4 @@
-"""`make audit` as a person types it: which store is meant, what is refused, what it exits with."""
+"""`evacuation audit` as a person types it: which store is meant, what is refused, what it exits with."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from blocks.directory import DirectoryStore
-from tasks.cli.audit import audit_by_hand
+from flows.commands import invoke
 from tasks.cli.store_argument import named_store
 from tasks.custody.errors import Refused
 from tasks.custody.store.manifest import digest_bytes
@@ -40,27 +40,27 @@ def test_a_folder_is_audited_without_any_server(
     (tmp_path / "signers").write_text(allowed)
     arguments = [str(store), INCIDENT, "--signers", str(tmp_path / "signers"), "--deep"]
     with no_server():
-        assert audit_by_hand(arguments) == 0
+        assert invoke(["audit", *arguments]) == 0
         first, *_, last = capsys.readouterr().out.splitlines()
         assert first == f"PROVEN  {INCIDENT} in {tmp_path / 'disk'}"
         assert last.startswith(f"PROVEN incident={INCIDENT} ")
         (tmp_path / "disk/incidents" / INCIDENT / "evidence/pip_freeze.txt").write_text("other")
-        assert audit_by_hand(arguments) == 1
+        assert invoke(["audit", *arguments]) == 11
         assert f"broken: incidents/{INCIDENT}/evidence/pip_freeze.txt: not what" in capsys.readouterr().out
 
 
 def test_without_an_id_the_incidents_are_listed(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert audit_by_hand([f"{store}:archive"]) == 0
+    assert invoke(["audit", f"{store}:archive"]) == 0
     heads, row, _, following = capsys.readouterr().out.splitlines()
     assert heads.startswith("id ")
     assert row.startswith(INCIDENT)
     assert " VERIFIED  2        yes " in row
-    assert following == f"next: make audit STORE={store}:archive INCIDENT=IR-…"
+    assert following == f"next: evacuation audit '{store}:archive' INCIDENT"
 
 
 def test_an_empty_store_holds_no_incident(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "store.toml").write_text(f'[store.archive]\nfolder = "{tmp_path}"\n')
-    assert audit_by_hand([str(tmp_path / "store.toml")]) == 0
+    assert invoke(["audit", str(tmp_path / "store.toml")]) == 0
     assert capsys.readouterr().out == "no incidents\n"
 
 
@@ -97,4 +97,4 @@ def test_signers_that_cannot_be_read_are_refused(store: Path, tmp_path: Path, co
     if content is not None:
         (tmp_path / "signers").write_bytes(content)
     with pytest.raises(Refused, match="allowed_signers"):
-        audit_by_hand([str(store), INCIDENT, "--signers", str(tmp_path / "signers")])
+        invoke(["audit", str(store), INCIDENT, "--signers", str(tmp_path / "signers")])

@@ -13,8 +13,9 @@ import pytest
 from tasks.adapters.guard_config import GuardConfig
 from tasks.containment import cordon as steps
 from tasks.containment import cordon_trial
-from tasks.containment.cordon import caught, guard_of, hold
+from tasks.containment.cordon import caught, hold
 from tasks.containment.cordon_trial import challenge
+from tasks.containment.members import guard_of
 from tasks.containment.thaw import thaw
 from tasks.containment.uncordon import uncordon
 from tasks.custody.containment.process import Identity, Process

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from tasks.containment.pause_prefect import pause_named, read_prior, resume
+from tasks.containment.pause_prefect import pause_named
+from tasks.containment.paused import read_prior, resume
 from tasks.custody.containment.pause import Kind, Launcher, LauncherState
 from tasks.incident.layout import PRIOR
 from tasks.runtime.context import RunContext

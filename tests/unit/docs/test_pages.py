@@ -8,6 +8,7 @@ from prefect.utilities.callables import parameter_schema
 
 import blocks
 from docs.reference import flows, targets
+from flows.commands import COMMANDS
 from tasks.custody.incident.ending import ENDINGS
 from tests.support.pages import PAGES, PROJECT, Page
 
@@ -44,10 +45,12 @@ def pages_of(page: Page) -> set[str]:
     return named - {page.path.name.replace(".ja.md", ".md")}
 
 
-@pytest.mark.parametrize("name", [*BOTH, "docs/audit.md", "docs/training.md"])
+@pytest.mark.parametrize("name", [*BOTH, "docs/audit.md", "docs/latest.md", "docs/training.md"])
 def test_every_command_is_one_that_there_is(name: str) -> None:
     known = {row[0].strip("`") for row in targets((PROJECT / "Makefile").read_text()).rows} | {"make .venv/.synced"}
     for command in Page(PROJECT / name).commands:
+        if typed := re.match(r"(?:.venv/bin/)?evacuation ([a-z]+)", command):
+            assert typed[1] in COMMANDS, command
         if re.match(r"make [a-z.-]", command):
             assert " ".join(command.split()[:2]) in known, command
         if deployed := re.search(r"prefect deployment run (\w+)/", command):

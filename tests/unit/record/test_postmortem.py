@@ -150,7 +150,7 @@ def test_each_verdict_and_what_to_do_next_is_told_in_both_languages(word: Word) 
 
 def test_a_rehearsal_says_first_that_nothing_was_touched() -> None:
     assert section("事象概要", dry_run=True).split("\n")[2].startswith("▲ **DryRun** (予行")
-    assert "make audit" not in told(dry_run=True)
+    assert "evacuation audit" not in told(dry_run=True)
     assert "予行" not in told()
 
 
@@ -263,7 +263,7 @@ def test_the_picked_out_error_stands_by_the_cause() -> None:
 
 def test_the_record_says_how_it_is_proven_and_what_is_unsigned() -> None:
     text = section("ダイジェスト", places=story().places)
-    assert "make audit STORE='a reason' INCIDENT=IR-20260102T150405Z SIGNERS=allowed_signers" in text
+    assert "evacuation audit 'a reason' IR-20260102T150405Z --signers allowed_signers" in text
     assert f"`{'1' * 64}`" in text
     assert "署名なし / unsigned" in text
 

@@ -150,7 +150,9 @@ def test_what_an_incident_from_the_future_keeps_out_is_told_how_to_get_in(
 ) -> None:
     turn_for(place, snapshot(place, "IR-20990101T000000Z", model="3"))
     one = sealed(context)
-    assert promoted(context, one).summary.endswith("is later and has promoted; it is from the future: make lower")
+    assert promoted(context, one).summary.endswith(
+        "is later and has promoted; it is from the future: evacuation rollback --newest-only"
+    )
     lower(place, Undoing("root"), context.log)
     assert promoted(context, one).is_complete
     assert place.head(OWN)

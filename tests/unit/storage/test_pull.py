@@ -10,7 +10,7 @@ import pytest
 
 from blocks.directory import DirectoryStore
 from blocks.port import Store
-from tasks.cli import __main__ as operate
+from flows.cli import run
 from tasks.custody.errors import PermanentStoreError, Refused
 from tasks.custody.evidence.keys import begun_key
 from tasks.storage.latest_transaction import change_latest
@@ -196,7 +196,7 @@ def test_an_incident_and_its_snapshots_come_back_as_their_manifests_say(into: Pa
 
 
 def test_by_hand_it_names_each_file_and_exits_by_what_came(
-    into: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    into: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "disk").mkdir()
     store = DirectoryStore(tmp_path / "disk")
@@ -205,10 +205,7 @@ def test_by_hand_it_names_each_file_and_exits_by_what_came(
     (into / "logs").mkdir()
     (into / HERE[LOG]).write_text("newer")
     age(into / HERE[LOG], -1)
-    codes = []
-    for more in ([], ["--overwrite"], ["IR-1"]):
-        monkeypatch.setattr("sys.argv", ["operate", "pull", str(file), str(into), *more])
-        codes.append(operate.main())
+    codes = [run(["pull", str(file), str(into), *more]) for more in ([], ["--overwrite"], ["IR-1"])]
     assert codes == [1, 0, 2]
     told = capsys.readouterr()
     assert "left  logs/train.log: what is here is newer" in told.out

@@ -8,7 +8,7 @@ import pytest
 
 from blocks.directory import DirectoryStore
 from blocks.port import Store
-from tasks.cli import __main__ as operate
+from flows.cli import run
 from tasks.custody.errors import Refused
 from tasks.custody.evidence.keys import begun_key
 from tasks.custody.store.latest import Promotion
@@ -102,7 +102,7 @@ def test_a_turn_that_never_was_is_refused(turn: int) -> None:
 
 
 def test_by_hand_it_shows_its_plan_does_it_and_says_what_next(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "store"
     folder.mkdir()
@@ -111,12 +111,11 @@ def test_by_hand_it_shows_its_plan_does_it_and_says_what_next(
     turn_for(store, snapshot(store, FIRST, model="1"), now=NOW)
     turn_for(store, snapshot(store, SECOND, model="2", log="2"), now=NOW)
     for arguments, code in ([str(file), "--dry-run"], 0), ([str(file)], 0), ([str(file), "9"], 2):
-        monkeypatch.setattr("sys.argv", ["operate", "rollback", *arguments])
-        assert operate.main() == code
+        assert run(["rollback", *arguments]) == code
     told = capsys.readouterr()
     assert re.findall(r" (\w+)  latest", told.out) == ["delete", "replace", "replace", "delete"]
     assert "turn 3: 1 replace, 1 delete" in told.out
-    assert "make rollback" in told.out
+    assert "evacuation rollback" in told.out
     assert "one of the turns 1 to 3 of latest/; got 9" in told.err
     assert latest(store) == {MODEL: "1"}
     assert b"by hand" in store.read(begun_key(3))
@@ -146,7 +145,7 @@ def test_without_anything_from_the_future_only_a_turn_that_is_named_is_lowered()
         lower(store, Undoing("root"), Unheard())
     for incident in (FIRST, SECOND):
         turn_for(store, snapshot(store, incident, model=incident))
-    with pytest.raises(Refused, match="give TURN="):
+    with pytest.raises(Refused, match="give TURN"):
         lower(store, Undoing("root"), Unheard())
     with pytest.raises(Refused, match="one of the turns 1 to 2"):
         lower(store, Undoing("root", before=3), Unheard())
@@ -168,16 +167,13 @@ def test_a_promotion_from_the_future_that_was_broken_off_is_done_and_lowered() -
     assert not history(store).open
 
 
-def test_by_hand_lowering_says_from_what_to_what(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_by_hand_lowering_says_from_what_to_what(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder := tmp_path / "store").mkdir()
     (file := tmp_path / "store.toml").write_text(f'[store.a]\nfolder = "{folder}"\n')
     for incident in (FIRST, FUTURE):
         turn_for(DirectoryStore(folder), snapshot(DirectoryStore(folder), incident, model=incident))
     for arguments, code in ([str(file), "--dry-run"], 0), ([str(file)], 0), ([str(file)], 2):
-        monkeypatch.setattr("sys.argv", ["operate", "lower", *arguments])
-        assert operate.main() == code
+        assert run(["rollback", *arguments, "--newest-only"]) == code
     told = capsys.readouterr()
     assert told.out.count(f"from {FUTURE} to {FIRST}") == 2
     assert "nothing was done" in told.out.splitlines()[0]

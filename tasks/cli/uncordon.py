@@ -1,32 +1,20 @@
-"""Run an operator's command without Prefect: `python -m tasks.cli status|uncordon|thaw FILE`, or FILE:NAME.
-
-On a store: `python -m tasks.cli audit STORE [INCIDENT]`, `rollback STORE [TURN]`, `lower STORE [TURN]`,
-`pull STORE INTO`.
-"""
+"""Undo the cordon without a Prefect server."""
 
 import os
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Final
 
-from blocks.file import workloads
-from blocks.workload import Workload
+from blocks.workload_fields import WorkloadFields
 from tasks.adapters.container_engine import DockerEngine
-from tasks.adapters.host import Host, LinuxHost
+from tasks.adapters.host import Host
 from tasks.adapters.prefect_scheduler import PrefectScheduler
-from tasks.cli.audit import audit_by_hand
-from tasks.cli.latest import lower_by_hand, pull_by_hand, rollback_by_hand
 from tasks.cli.status import NAMELESS, Called, last, status
-from tasks.cli.thaw import thaw_by_hand
-from tasks.containment.pause_prefect import read_prior
+from tasks.containment.paused import read_prior
 from tasks.containment.uncordon import doubtful, held_by_incidents, left_frozen, living, uncordon
-from tasks.custody.errors import EvacuationError, Refused
-from tasks.custody.incident.description import place
+from tasks.custody.errors import Refused
 from tasks.custody.incident.incident import parse_id
 from tasks.custody.incident.log import CustodyLog
-from tasks.custody.visible import say
 from tasks.incident.directory import base_of, cordon_base, find_home
 from tasks.incident.layout import CORDON, CUSTODY_LOG, EARLY, INCIDENT
 from tasks.incident.run_lock import take_ownership
@@ -35,7 +23,7 @@ from tasks.runtime.actor import BY_HAND, actor
 from tasks.system.atomic_files import read_marker, read_private
 
 
-def let_go(workload: Workload, host: Host, called: Called = NAMELESS) -> Iterator[str]:
+def let_go(workload: WorkloadFields, host: Host, called: Called = NAMELESS) -> Iterator[str]:
     """Undo the cordon, say what was done, and tell it in the incident's custody log. Refused while a run is at work."""
     base, marker = base_of(workload), cordon_base(workload) / CORDON
     stands = marker.exists() or read_prior(marker)
@@ -64,7 +52,7 @@ def let_go(workload: Workload, host: Host, called: Called = NAMELESS) -> Iterato
     yield from status(workload, host, called)
 
 
-def _thaw_left(path: Path, workload: Workload, host: Host) -> Iterator[str]:
+def _thaw_left(path: Path, workload: WorkloadFields, host: Host) -> Iterator[str]:
     """A run that was killed between its early freeze and its cordon has left them, and nobody else would thaw them.
 
     An incident lets go itself of what it holds; what is no process of the workload is for a person to look at.
@@ -82,7 +70,7 @@ def _thaw_left(path: Path, workload: Workload, host: Host) -> Iterator[str]:
     yield from (left_frozen(f"process {who.pid}") for who in strangers)
 
 
-def _home(workload: Workload) -> Path:
+def _home(workload: WorkloadFields) -> Path:
     """Folder of the incident that the marker names, or, where it is gone, of the one that was opened last.
 
     Raises Refused where that is none of ours: the marker may be forged.
@@ -100,48 +88,3 @@ def _home(workload: Workload) -> Path:
             f"hand and remove it: {marker}",
         ) from error
     return home
-
-
-_BY_HAND: Final[dict[str, Callable[[list[str]], int]]] = {
-    "audit": audit_by_hand,
-    "lower": lower_by_hand,
-    "pull": pull_by_hand,
-    "rollback": rollback_by_hand,
-    "thaw": thaw_by_hand,
-}
-_VERBS: Final[dict[str, Callable[[Workload, Host, Called], Iterator[str]]]] = {"status": status, "uncordon": let_go}
-
-
-def chosen(arguments: list[str]) -> tuple[str, dict[Called, Workload]]:
-    """Return the command, and the workloads that it is for, each by what it is called. Raises Refused."""
-    match arguments:
-        case [verb, text, *more] if verb in _VERBS and len(more) <= 1:
-            file, name = place(text)
-            found, names = workloads(Path(file)), more or [name] * bool(name)
-        case _:
-            raise Refused(f"one of {', '.join(_VERBS)} and a file", repr(arguments), "As in: status evacuation.toml")
-    if unknown := set(names) - found.keys():
-        raise Refused(f"one of {', '.join(found)}", ", ".join(unknown), "Correct the name of the workload.")
-    several = len(found) > 1
-    return verb, {Called(name, f"{file}:{name}" if several else file): found[name] for name in names or found}
-
-
-def main() -> int:
-    """Exit 2 with the reason if it was refused."""
-    try:
-        if by_hand := _BY_HAND.get("".join(sys.argv[1:2])):
-            return by_hand(sys.argv[2:])
-        verb, which = chosen(sys.argv[1:])
-        for called, workload in which.items():
-            say(f"{called.name} on {workload.host}, {workload.root}")
-            host = LinuxHost(workload.api_port)
-            for line in _VERBS[verb](workload, host, called):
-                say(f"  {line}")
-    except EvacuationError as error:
-        say(error, error=True)
-        return 2
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,16 +1,16 @@
-"""Register what a Prefect server needs for a workload, in one command: `make deploy`. It is idempotent.
+"""Register what a Prefect server needs for a workload, in one command: `evacuation deploy`. It is idempotent.
 
 Block types and blocks, the pool, the queues of the workload's host, the deployments and alarms of prefect.yaml, and
 the automation that finds runs that have gone silent.
 """
 
-import argparse
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Final
 from uuid import UUID
 
@@ -23,11 +23,11 @@ from blocks.file import load
 from blocks.saved import asking_server
 from tasks.adapters.saved_blocks import load_block, require_store
 from tasks.custody.errors import Refused
+from tasks.custody.incident.exit_codes import REFUSED
 from tasks.custody.visible import say
 from tasks.deployment.automations import long_runs, put, silent_runs, told_people
+from tasks.system.shared_files import SHARED
 
-PROJECT: Final = Path(__file__).resolve().parents[2]
-POOL: Final = "evacuation"
 _PRIORITIES: Final = {"": 1, "-training": 2}
 _ABOUT: Final = {
     "": "Evacuations of the workloads of this host; its worker serves it.",
@@ -60,7 +60,7 @@ def save(path: Path) -> list[DeploymentTarget]:
         raise Refused(
             "a [workload.NAME] with a [store.NAME] of the same name, or one store for all",
             f"workloads {', '.join(name for name, _ in found) or 'none'}; stores {', '.join(stores) or 'none'}",
-            "Nothing was saved. Correct the file, or save the blocks and give NAME= and STORE=.",
+            "Nothing was saved. Correct the file, or save the blocks and give --name and --store.",
         )
     for name, block in blocks:
         block.save(name, overwrite=True)
@@ -87,7 +87,7 @@ def make_pool(client: SyncPrefectClient, pool: str) -> None:
         raise Refused(
             f"{pool} to be a pool of type process: the evacuation acts on the worker's own host",
             there.type,
-            "Nothing was deployed. Give POOL=, another name.",
+            "Nothing was deployed. Give --pool, another name.",
         )
 
 
@@ -122,7 +122,7 @@ def deploy(target: DeploymentTarget, pool: str, engine: str) -> None:
     about = {"WORKLOAD": target.workload, "STORE": target.store, "POOL": pool, "QUEUE": target.host, "PYTHON": engine}
     done = subprocess.run(
         [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"],
-        cwd=PROJECT,
+        cwd=SHARED,
         env={**os.environ, **{f"EVACUATION_{name}": value for name, value in about.items()}},
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -149,32 +149,32 @@ def deploy_all(targets: list[DeploymentTarget], pool: str, engine: str, notify: 
             put(client, long_runs(people))
     for host in sorted({target.host for target in targets}):
         queues = " ".join(f"--work-queue {host}{suffix}" for suffix in _PRIORITIES)
-        yield f"worker on {host}: .venv/bin/python -m flows.worker --pool {pool} {queues}"
+        yield f"worker on {host}: {quote(engine)} -m flows.worker --pool {pool} {queues}"
 
 
-def main() -> int:
-    """Exit 2 with the reason if it was refused."""
-    parser = argparse.ArgumentParser(prog="python -m tasks.deployment", description=__doc__)
-    parser.add_argument("--file", type=Path, help="save the blocks of this TOML file, and deploy its workloads")
-    parser.add_argument("--name", help="deploy this saved workload instead")
-    parser.add_argument("--store", help="name of its saved store, if that is another")
-    parser.add_argument("--pool", default=POOL)
-    parser.add_argument("--engine", default=sys.executable, help="the Python of the worker")
-    parser.add_argument(
-        "--notify", default="", help="the notification block that tells people, as in slack-webhook/ops"
-    )
-    asked = parser.parse_args()
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked: a saved workload with its store, the pool, the worker's Python, who tells people."""
+
+    name: str
+    store: str
+    pool: str
+    engine: str
+    notify: str
+
+
+def deploy_by_hand(file: str, wanted: Wanted) -> int:
+    """Deploy the workloads of a file, whose blocks are saved first, or a saved one. Raises EvacuationError."""
+    if bool(file) == bool(wanted.name):
+        got = "both" if file else "neither"
+        raise Refused("either FILE or --name", got, "As in: evacuation deploy evacuation.toml")
     try:
         with asking_server():
             register()
-            targets = [saved(asked.name, asked.store or asked.name)] if asked.name else save(asked.file)
-            for line in deploy_all(targets, asked.pool, asked.engine, asked.notify):
+            targets = save(Path(file)) if file else [saved(wanted.name, wanted.store or wanted.name)]
+            for line in deploy_all(targets, wanted.pool, wanted.engine or sys.executable, wanted.notify):
                 say(line)
-    except (Refused, ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError) as error:
         say(*str(error).splitlines(), error=True)
-        return 2
+        return REFUSED
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

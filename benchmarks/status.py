@@ -1,0 +1,43 @@
+"""How long `evacuation status` takes, as a multiple of `python -c pass`: `make bench-status`."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Final
+
+from benchmarks.rows import RESULTS
+
+_ROUNDS: Final = 15
+
+
+def seconds(command: Sequence[str]) -> float:
+    """Wall time of one run of a command that must succeed."""
+    began = time.perf_counter()
+    subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+    return time.perf_counter() - began
+
+
+def main() -> None:
+    """Run both in turn, and print and write the medians with their ratio."""
+    with TemporaryDirectory() as folder:
+        file = Path(folder, "evacuation.toml")
+        file.write_text(f'[workload.bench]\nroot = "{folder}"\nlock = "{folder}/lock"\n')
+        program = str(Path(sys.executable).with_name("evacuation"))
+        commands = {"pass": [sys.executable, "-c", "pass"], "status": [program, "status", str(file)]}
+        for command in commands.values():
+            seconds(command)
+        rounds = [{name: seconds(command) for name, command in commands.items()} for _ in range(_ROUNDS)]
+    found = {name: round(median(each[name] for each in rounds), 4) for name in commands}
+    found["ratio"] = round(median(each["status"] / each["pass"] for each in rounds), 2)
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    (RESULTS / "status.json").write_text(json.dumps(found, indent=1) + "\n")
+    print(f"pass {found['pass']:.3f} s, status {found['status']:.3f} s, ratio {found['ratio']:.1f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,294 @@
+"""Define the fields of a workload, with their rules, without Prefect: `status` answers before it could be imported."""
+
+import socket
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from tasks.custody.incident.description import (
+    API,
+    TRAINING,
+    WORKER,
+    absolute,
+    address,
+    leads_to,
+    pattern,
+    ports_named,
+    unit,
+)
+
+
+def _container(text: str) -> str:
+    kind, _, name = text.partition("=")
+    if kind not in {"image", "label", "name"} or not name:
+        raise ValueError(
+            f"expected image=NAME, label=KEY, label=KEY=VALUE or name=NAME; got {text!r}. Nothing was saved. "
+            "Write it like image=mlops-sklearn-portfolio:local"
+        )
+    return text
+
+
+def _python_name(text: str) -> str:
+    from tasks.custody.models.imports import never
+
+    if not all(part.isidentifier() for part in text.split(".")) or never(text):
+        raise ValueError(
+            f"expected a package, module or class of your own; got {text!r}. Nothing was saved. "
+            "Write it like src.features; what can run programs or reach files is suspect whoever allows it"
+        )
+    return text
+
+
+ContainerName = Annotated[str, AfterValidator(_container)]
+Pattern = Annotated[str, AfterValidator(pattern)]
+PythonName = Annotated[str, AfterValidator(_python_name)]
+UnitName = Annotated[str, AfterValidator(unit)]
+AbsolutePath = Annotated[Path, AfterValidator(absolute)]
+UrlPath = Annotated[str, Field(pattern=r"^/[^\s?#]*$", max_length=200)]
+Pointer = Annotated[str, Field(pattern=r"^(/.*)?$", max_length=200)]
+
+_THIS_HOST = frozenset({"localhost", "127.0.0.1", "0.0.0.0", "::1", "::"})  # noqa: S104  only compared with
+
+
+class WorkloadFields(BaseModel):
+    """What to evacuate: an API and a training job under one root folder on one host."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    host: str = Field(
+        default_factory=socket.gethostname,
+        min_length=1,
+        description="Host name of the machine that the workload runs on; the evacuation refuses to run elsewhere. "
+        "The machine on which the block is made if left out.",
+    )
+    root: AbsolutePath = Field(description="The workload's root folder. A process must work in it to be matched.")
+    api_pattern: Pattern = Field(default=API, description="Regular expression on the API's full command line.")
+    api_command: list[str] = Field(
+        default=["venv/bin/python", "-m", "uvicorn", "api.app:app", "--host", "127.0.0.1", "--port", "8000"],
+        description="How the API is started again, one argument an item, in the root folder. No shell.",
+        min_length=1,
+    )
+    api_environment: dict[str, str] = Field(
+        default={},
+        description="Variables for the API besides PATH, HOME, USER, LANG, as in MODEL_PATH. No secrets: not hidden.",
+    )
+    api_url: str = Field(
+        default="",
+        pattern=r"^(https?://[^/\s]+)?$",
+        description="Where the API answers, without a path. If empty: http://127.0.0.1 and the port that api_command "
+        "names (--port, -p, --bind, PORT=; else 8000).",
+    )
+    health_path: UrlPath = Field(default="/health", description="Path that a recovery asks by GET; 2xx is healthy.")
+    model_at: Pointer = Field(
+        default="/model",
+        description="JSON pointer into that answer, as in /data/model/file: where the API names the model that it "
+        "serves, by path or base name. Empty if it names none: then the model files themselves are the proof.",
+    )
+    reload_path: str = Field(
+        default="/reload",
+        pattern=r"^(/[^\s?#]*)?$",
+        description="Path that is asked by POST, with ?path=, to load a model. Empty if there is none: the API is then "
+        "expected to serve a sound model that its command or environment names, or any of the workload's.",
+    )
+    predict_path: UrlPath = Field(default="/predict", description="Path that is asked for one prediction, by POST.")
+    canary_request: dict[str, Any] | list[Any] | None = Field(
+        default=None,
+        description="JSON body of that request; not hidden. A row made from /schema if left out.",
+    )
+    prediction_at: Pointer = Field(
+        default="",
+        description="JSON pointer to the prediction in its answer, as in /outputs/0/data. If empty: prediction, "
+        "predictions, pred_proba or pred.",
+    )
+    api_headers: str = Field(
+        default="",
+        pattern=r"^(secret/[a-z0-9-]+)?$",
+        description="Saved Secret block with the headers that the API wants, a key for example, as in "
+        'secret/portfolio-api; its value is a text like {"X-API-Key": "..."}, which Prefect hides, unlike an object.',
+    )
+    training_pattern: Pattern = Field(
+        default=TRAINING,
+        description="Regular expression on the training job's full command line.",
+    )
+    worker_pattern: Pattern = Field(
+        default=WORKER,
+        description="Regular expression for worker processes that may outlive their parent.",
+    )
+    user: str = Field(
+        default="",
+        max_length=64,
+        description="Only processes of this account belong to the workload; whoever they belong to if empty.",
+    )
+    api_port: int | None = Field(
+        default=None, ge=1, le=65535, description="Only a process that listens on this port is the API, where given."
+    )
+    training_command: list[str] = Field(
+        default=[],
+        description="How a training is started, one argument an item, in the root folder, as in make, train-full. "
+        "The train flow runs it; the cordon is proven by launching it and seeing it caught.",
+    )
+    training_refused: list[int] = Field(
+        default=[75],
+        description="Exit codes by which training_command says that the lock refused it, as in flock -n -E 75.",
+    )
+    containers: list[ContainerName] = Field(
+        default=[],
+        description="Containers that belong to the workload: image=NAME, label=KEY or label=KEY=VALUE, or name=NAME.",
+    )
+    units: list[UnitName] = Field(
+        default=[],
+        description="systemd services of this host that belong to the workload, as in portfolio-api.service. They are "
+        "frozen, kept down and stopped through systemd.",
+    )
+    bystanders: list[Pattern] = Field(
+        default=[],
+        description="Regular expressions on the full command line of what works in the root, or writes there, and is "
+        "no part of the workload (a log shipper, a notebook server): told, never signalled. Not what matches a pattern "
+        "of the workload itself.",
+    )
+    docker_host: str = Field(
+        default="",
+        pattern=r"^(unix:///.+|tcp://.+|https?://.+)?$",
+        description="Address of the Docker engine, as in unix:///var/run/docker.sock; DOCKER_HOST or that if empty.",
+    )
+    lock: AbsolutePath = Field(
+        default=Path("/tmp/ml-train.lock"),  # noqa: S108  the runbook's own name for it
+        description="The lock file that keeps new training out while it is held.",
+    )
+    grace_seconds: float = Field(
+        default=30, gt=0, le=600, description="How long a process may take to end by itself before it is killed."
+    )
+    watch_seconds: float = Field(
+        default=3, ge=0, le=600, description="How long after the stop to watch for something that brings it back."
+    )
+    stop_supervisors: bool = Field(
+        default=False,
+        description="Whether what brings a stopped process back (a systemd unit, a shell loop) may be stopped itself.",
+    )
+    pause_deployments: list[str] = Field(
+        default=[], description="Prefect deployments that start training, paused by the cordon: flow/deployment."
+    )
+    pause_queues: list[str] = Field(
+        default=[], description="Prefect work queues that start training, paused by the cordon: pool/queue."
+    )
+    pause_pools: list[str] = Field(
+        default=[], description="Prefect work pools that start training, paused by the cordon. Never the evacuation's."
+    )
+    recovery_seconds: float = Field(
+        default=60, gt=0, le=3600, description="How long the API may take to answer again after a restart."
+    )
+    on_alarm: Literal["evacuate", "ask"] = Field(
+        default="evacuate",
+        description="What an evacuation does that an alarm has started: evacuate goes on to its end; ask freezes and "
+        "looks, and then waits for a person who says stop or thaw. One that a person starts is never asked about.",
+    )
+    ask_seconds: float = Field(
+        default=900, gt=0, le=86400, description="How long an alarm's evacuation waits for that person."
+    )
+    unanswered: Literal["stop", "thaw"] = Field(
+        default="stop", description="What is done if nobody has answered by then."
+    )
+    interpreter: str = Field(
+        default="venv/bin/python", min_length=1, description="The workload's Python, relative to the root or absolute."
+    )
+    evidence_dir: AbsolutePath | None = Field(
+        default=None, description="Where incidents are kept on this host; evidence/ in the root if empty."
+    )
+    fallback_dir: AbsolutePath | None = Field(
+        default=None,
+        description="An existing folder on another disk, for what the evidence folder has no room for; a file that "
+        "fits in neither is hashed where it lies and read again when it is sent.",
+    )
+    reserve_mb: int = Field(
+        default=64,
+        ge=0,
+        le=65536,
+        description="MiB that are set aside when an incident is opened, so that log, results and manifest find room.",
+    )
+    incident_suffix: str = Field(
+        default="",
+        pattern=r"^([a-z0-9][a-z0-9.-]{0,62})?$",
+        description="Put at the end of each incident id, as in gpu1. Needed where several workloads share a store.",
+    )
+    logs: list[str] = Field(default=["logs/*.log"], description="Glob patterns of log files, relative to the root.")
+    artifacts: list[str] = Field(
+        default=["artifacts/summary_*.json", "artifacts/cv_results_*.csv", "artifacts/*.png"],
+        description="Glob patterns of artifacts, relative to the root.",
+    )
+    models: list[str] = Field(
+        default=["models/model_*.joblib"], description="Glob patterns of models, relative to the root."
+    )
+    inspect_models: bool = Field(
+        default=False,
+        description="Whether models that look harmless are also loaded, by the workload's interpreter and user, cut "
+        "off from network and disk, to tell of estimator, versions and features.",
+    )
+    model_imports: list[PythonName] = Field(
+        default=[],
+        description="Packages, modules or classes of your own that models may import, as in src.features.",
+    )
+    sensitive: Literal["scan", "withhold"] = Field(
+        default="scan",
+        description="What becomes of the workload's files in which secrets are found: scan lists the places and keeps "
+        "the file, withhold leaves it out of the evidence and says so.",
+    )
+    needed: list[str] | None = Field(
+        default=None,
+        description="Collectors without which the verdict is PARTIAL; those that say so of themselves if left out "
+        "(processes, tree, packages, environment, logs, artifacts, models).",
+    )
+    may_be_missing: list[str] = Field(
+        default=[], description="Needed collectors for which finding no file at all is no loss."
+    )
+
+    @field_validator("logs", "artifacts", "models")
+    @classmethod
+    def _relative_globs(cls, globs: list[str]) -> list[str]:
+        for glob in globs:
+            if not glob or Path(glob).is_absolute() or ".." in Path(glob).parts:
+                raise ValueError(
+                    f"expected glob patterns relative to the root, without '..'; got {glob!r}. Nothing was saved. "
+                    "Write them like logs/*.log"
+                )
+        return globs
+
+    @model_validator(mode="after")
+    def _lock_is_not_evidence(self) -> Self:
+        if self.lock.is_relative_to(self.evidence):
+            raise ValueError(
+                f"expected a lock outside the evidence folder; got {str(self.lock)!r}. Nothing was saved. "
+                "Give the lock that the training job takes"
+            )
+        return self
+
+    def require_one_port(self) -> None:
+        """ValueError where api_url, on this host, has another port than api_command names, and api_port is left out.
+
+        The block's own api_command names none, nor does any with containers or units: these start the API by their own.
+        """
+        host, port = leads_to(self.api_url)
+        usual = self.api_command == type(self).model_fields["api_command"].default
+        named = [] if usual or self.containers or self.units else ports_named(self.api_command, self.api_environment)
+        if self.api_port is None and host in _THIS_HOST and named and named[-1] != str(port):
+            raise ValueError(
+                f"expected one port of the API; got {port} in api_url and {named[-1]} in api_command. Nothing was "
+                "saved. Correct one of them or leave api_url out; with a proxy before the API give api_port as well. "
+                "api_url と api_command のポートを一致させてください"
+            )
+
+    @property
+    def api_address(self) -> str:
+        """Where the API answers, without a path."""
+        return self.api_url or address(self.api_command, self.api_environment)
+
+    @property
+    def names_port(self) -> bool:
+        """Whether somebody chose the API's port: it is not the one of this block's defaults."""
+        usual = self.api_command == type(self).model_fields["api_command"].default
+        return bool(self.api_port or self.api_url) or not usual
+
+    @property
+    def evidence(self) -> Path:
+        """Folder that holds this workload's incidents."""
+        return self.evidence_dir or self.root / "evidence"

@@ -1,0 +1,83 @@
+"""Be the command `evacuation`: freeze first where that is asked for, then parse, act, and give the exit code.
+
+Until the workload is frozen nothing is imported but the standard library and what freezes. The commands themselves,
+with their options and their help, are in flows/commands.py.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Final, NoReturn
+
+from tasks.custody.errors import EvacuationError
+from tasks.custody.incident.exit_codes import INTERRUPTED, REFUSED
+from tasks.custody.visible import say
+from tasks.system.managed_process import ManagedProcessError
+
+RUN_OPTIONS: Final = frozenset({"--store", "--reason", "--incident", "--policy", "--suspects"})
+"""Options of `run` that take a value."""
+RUN_SWITCHES: Final = frozenset({"--recover", "--json"})
+"""Those that take none, and with which the workload is frozen all the same."""
+_NOBODY_READS: Final = 128 + signal.SIGPIPE
+_AT_THE_FRONT: Final = frozenset({"run", "plan", "recover"})
+
+
+def main() -> NoReturn:
+    """Run the command that was typed, and end this process by its exit code."""
+    try:
+        code = run(sys.argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:  # as in `evacuation audit STORE | head`
+        code = _NOBODY_READS
+    os._exit(code)  # after a run Prefect would go on offering its events to the server that has ended with it
+
+
+def run(words: Sequence[str]) -> int:
+    """Run one command; return its exit code. What cannot be understood, or is refused, touches nothing."""
+    try:
+        match list(words):
+            case ["status", file] | ["status", file, "--json"] if not file.startswith("-"):
+                from tasks.cli.workloads import show_status
+
+                return show_status(file, as_json="--json" in words)  # the parser alone would take a third of its time
+        with _at_the_front(words) if {*words[:1]} & _AT_THE_FRONT else nullcontext():
+            from flows.commands import invoke
+
+            return invoke(words)
+    except (EvacuationError, ManagedProcessError) as error:
+        say(error, error=True)
+        return REFUSED
+    except KeyboardInterrupt:
+        say("cancelled 中止: `evacuation status` tells how the workload stands ワークロードの状態を確認", error=True)
+        return INTERRUPTED
+
+
+def _at_the_front(words: Sequence[str]) -> AbstractContextManager[None]:
+    from flows.by_hand import at_the_front
+
+    return at_the_front(to_freeze(words))
+
+
+def to_freeze(words: Sequence[str]) -> tuple[str, str | None] | None:
+    """Return workload and incident of a `run` that can be understood at a glance; None for whatever else was typed.
+
+    Words that turn out to be wrong later are refused then, and the workload is let go again.
+    """
+    verb, rest, files = words[0], iter(words[1:]), list[str]()
+    given = dict[str, str | None]()
+    for word in rest:
+        name, equals, value = word.partition("=")
+        if name in RUN_OPTIONS:
+            given[name] = value if equals else next(rest, None)
+        elif not word.startswith("-"):
+            files.append(word)
+        elif word not in RUN_SWITCHES:
+            return None
+    complete = verb == "run" and len(files) == 1 and None not in given.values()
+    return (files[0], given.get("--incident")) if complete else None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,271 @@
+"""The commands of `evacuation`: what each is called, its options and its help. What they do is in tasks/ and flows/."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from cyclopts import App, CycloptsError, Parameter
+
+from tasks.cli.output import NAME, command, version
+from tasks.custody.incident.exit_codes import REFUSED
+from tasks.custody.visible import say
+
+WorkloadFile = Annotated[
+    str, Parameter(name="WORKLOAD", help="TOML file with a [workload.NAME]; FILE:NAME where it has several.")
+]
+StoreName = Annotated[
+    str,
+    Parameter(
+        name="STORE",
+        help="TOML file with a [store.NAME]; FILE:NAME where it has several; or a saved block.",
+    ),
+]
+StoreFile = Annotated[str, Parameter(help="TOML file with the [store.NAME], if that is another file.")]
+What = Annotated[str, Parameter(name="WHAT", help="latest, an incident IR-…, or the stamp of a snapshot.")]
+Policy = Literal["graceful", "kill"]
+Suspects = Literal["name", "include"] | None
+Incident = Annotated[str, Parameter(name="INCIDENT", help="IR-…; without it the incidents are listed.")]
+Folder = Annotated[Path, Parameter(name="INTO", help="Folder that exists.")]
+Json = Annotated[bool, Parameter(name="--json", help="Print one JSON object, with a `schema` version.")]
+Turn = Annotated[int, Parameter(name="TURN", help="Turn of latest/ to go back before; the last one if 0.")]
+
+app = App(
+    name=NAME,
+    help="Evacuate a machine-learning workload in an emergency: freeze, look, stop, seal, offload, verify, recover.",
+    help_epilogue="Exit code 0: all that was asked for is proven. All codes: docs/reference.md.",
+    help_format="plaintext",
+    version=version,
+    default_parameter=Parameter(negative="", show_default=False),
+    exit_on_error=False,
+    print_error=False,
+    suppress_keyboard_interrupt=False,
+    result_action="return_value",
+)
+app.register_install_completion_command(add_to_startup=False)
+
+
+def invoke(words: Sequence[str]) -> int:
+    """Parse and run; return the exit code."""
+    try:
+        done = app(list(words))
+    except CycloptsError as error:
+        verb = next(iter(words), "") if {*words[:1]} & {*app} else ""
+        say(f"{error} Nothing was touched. See: {command(verb, '--help') if verb else command('--help')}", error=True)
+        return REFUSED
+    return done if isinstance(done, int) else 0
+
+
+def _examples(*lines: str) -> str:
+    return "\n".join(["Examples:", *(f"  {NAME} {line}" for line in lines)])
+
+
+@app.command(
+    help_epilogue=_examples("run evacuation.toml --reason 'disk alarm'", "run w.toml --incident IR-20261124T162644Z")
+)
+def run(  # noqa: PLR0913  the options of an evacuation
+    workload: WorkloadFile,
+    /,
+    *,
+    store: StoreFile = "",
+    reason: str = "",
+    incident: str | None = None,
+    policy: Policy = "graceful",
+    suspects: Suspects = None,
+    recover: bool = False,
+    dry_run: bool = False,
+    json: Json = False,
+) -> int:
+    """Evacuate now, on this host, without a Prefect server. The workload is frozen before anything else is loaded.
+
+    Args:
+        reason: Why, in a sentence; it goes on record.
+        incident: IR-… of an incident to carry on.
+        policy: graceful, the default, lets processes end by themselves first; kill, for a compromised host, does not.
+        suspects: name only names processes that a fact ties to the workload; include ends them too.
+        recover: Bring the API back after VERIFIED or PARTIAL.
+        dry_run: Show what would be done, as `plan` does.
+    """
+    from flows.by_hand import evacuate_by_hand
+
+    asked = {"reason": reason, "incident_id": incident, "policy": policy, "suspects": suspects, "recover": recover}
+    return evacuate_by_hand(workload, store, {**asked, "dry_run": dry_run}, as_json=json)
+
+
+@app.command(help_epilogue=_examples("plan evacuation.toml", "plan evacuation.toml --policy kill --json"))
+def plan(
+    workload: WorkloadFile,
+    /,
+    *,
+    store: StoreFile = "",
+    policy: Policy = "graceful",
+    suspects: Suspects = None,
+    json: Json = False,
+) -> int:
+    """Show what `run` would do, and how it would end. Nothing stops, no evidence leaves this host.
+
+    Args:
+        policy: The policy to plan for.
+        suspects: include plans to end suspects too.
+    """
+    from flows.by_hand import evacuate_by_hand
+
+    return evacuate_by_hand(workload, store, {"policy": policy, "suspects": suspects, "dry_run": True}, as_json=json)
+
+
+@app.command(
+    help_epilogue=_examples("recover evacuation.toml", "recover evacuation.toml --despite 'the bucket is gone'")
+)
+def recover(
+    workload: WorkloadFile,
+    /,
+    *,
+    store: StoreFile = "",
+    incident: str | None = None,
+    despite: str = "",
+    json: Json = False,
+) -> int:
+    """Bring the API back after an evacuation, and prove the model that it serves. Training is let in again.
+
+    Args:
+        incident: IR-… of the incident; the last one if left out.
+        despite: Why to go on although the incident is UNVERIFIED; it goes on record.
+    """
+    from flows.by_hand import recover_by_hand
+
+    return recover_by_hand(workload, store, {"incident_id": incident, "despite": despite}, as_json=json)
+
+
+@app.command(help_epilogue=_examples("status evacuation.toml", "status evacuation.toml:portfolio --json"))
+def status(workload: WorkloadFile, /, *, json: Json = False) -> int:
+    """Tell how a workload stands, and what to do next. Reads files and /proc alone."""
+    from tasks.cli.workloads import show_status
+
+    return show_status(workload, as_json=json)
+
+
+@app.command(help_epilogue=_examples("thaw evacuation.toml"))
+def thaw(workload: WorkloadFile, /) -> int:
+    """Call an evacuation off that has frozen and not yet stopped: everything goes on as it was."""
+    from tasks.cli.thaw import thaw_by_hand
+
+    return thaw_by_hand(workload)
+
+
+@app.command(help_epilogue=_examples("uncordon evacuation.toml"))
+def uncordon(workload: WorkloadFile, /) -> int:
+    """Let training in again without a recovery: end the guard, and the newcomers that it caught."""
+    from tasks.cli.workloads import uncordon_by_hand
+
+    return uncordon_by_hand(workload)
+
+
+@app.command(
+    help_epilogue=_examples("audit store.toml", "audit store.toml IR-20261125T101836Z --signers signers --deep")
+)
+def audit(
+    store: StoreName, incident: Incident = "", /, *, signers: Path | None = None, deep: bool = False, json: Json = False
+) -> int:
+    """Prove a past incident from its store alone, or list the incidents that a store holds.
+
+    Args:
+        signers: allowed_signers file of ssh-keygen: who may sign.
+        deep: Read every byte back and hash it, instead of asking the store for its digests.
+    """
+    from tasks.cli.audit import audit_by_hand
+
+    return audit_by_hand(store, incident, signers, deep=deep, as_json=json)
+
+
+@app.command(help_epilogue=_examples("pull store.toml /srv/p", "pull store.toml /srv/p IR-20261125T101836Z"))
+def pull(
+    store: StoreName,
+    into: Folder,
+    what: Annotated[
+        str, Parameter(name="WHAT", help="latest, an incident IR-…, or the stamp of a snapshot.")
+    ] = "latest",
+    /,
+    *,
+    overwrite: bool = False,
+    json: Json = False,
+) -> int:
+    """Bring latest/, a snapshot or an incident into a folder, each file proven while it is written.
+
+    Args:
+        overwrite: Replace files that are newer here, too.
+    """
+    from tasks.cli.latest import pull_by_hand
+
+    return pull_by_hand(store, into, what, overwrite=overwrite, as_json=json)
+
+
+@app.command(help_epilogue=_examples("rollback store.toml --dry-run", "rollback store.toml 7"))
+def rollback(  # noqa: PLR0913  its options
+    store: StoreName,
+    turn: Turn = 0,
+    /,
+    *,
+    dry_run: bool = False,
+    newest_only: bool = False,
+    take_over: bool = False,
+    json: Json = False,
+) -> int:
+    """Make latest/ what it was before its last turn, or before the turn that is named.
+
+    Args:
+        dry_run: Show what would be done.
+        newest_only: Change no file; let incidents promote again that one from the future keeps out of latest/.
+        take_over: Go on although a turn is under way, because its run is known to be dead.
+    """
+    from tasks.cli.latest import lower_by_hand, rollback_by_hand
+
+    act = lower_by_hand if newest_only else rollback_by_hand
+    return act(store, turn, dry_run=dry_run, take_over=take_over, as_json=json)
+
+
+@app.command(help_epilogue=_examples("deploy evacuation.toml", "deploy --name portfolio --notify slack-webhook/ops"))
+def deploy(  # noqa: PLR0913  its options
+    file: Annotated[str, Parameter(name="FILE", help="TOML file: its blocks are saved, its workloads deployed.")] = "",
+    /,
+    *,
+    name: str = "",
+    store: str = "",
+    pool: str = "evacuation",
+    engine: str = "",
+    notify: str = "",
+) -> int:
+    """Register with the Prefect server what a workload needs: blocks, pool, queues, deployments, alarms. Idempotent.
+
+    Args:
+        name: Deploy this saved workload, instead of a file.
+        store: Name of its saved store, if that is another.
+        pool: Work pool; made if there is none.
+        engine: Python of the worker, if it is not this one.
+        notify: Saved notification block that tells people, as in slack-webhook/ops.
+    """
+    from tasks.deployment.register import Wanted, deploy_by_hand
+
+    return deploy_by_hand(file, Wanted(name, store, pool, engine, notify))
+
+
+@app.command(help_epilogue=_examples("drill", "drill --keep"))
+def drill(*, keep: bool = False) -> int:
+    """Rehearse the whole evacuation on a throwaway workload with real servers. Needs the extra `drill`.
+
+    Args:
+        keep: Leave the S3 server, the Prefect server and its UI up.
+    """
+    from flows.drill import drill_by_hand
+
+    return drill_by_hand(keep=keep)
+
+
+@app.command(name="version", help_epilogue=_examples("version --json"))
+def tell_version(*, json: Json = False) -> int:
+    """Print the version of this program, of Python and of Prefect."""
+    from tasks.cli.output import show_version
+
+    return show_version(as_json=json)
+
+
+COMMANDS: Final = tuple(name for name in app if not name.startswith("-"))
+"""Names of all commands."""

@@ -1,0 +1,60 @@
+"""Print what a command found: data on stdout, notes on stderr for a person alone, JSON with a schema on request."""
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from shlex import quote
+from typing import Any, Final
+
+from tasks.custody.visible import say
+
+SCHEMA: Final = 1
+"""Version of what `--json` prints; a field that goes, or changes its meaning, raises it. New fields do not."""
+NAME: Final = "evacuation"
+
+
+def program() -> str:
+    """Return how to call this command line: by its name, or by the path that it was called by if PATH lacks it."""
+    found, called = shutil.which(NAME), Path(sys.argv[0])
+    on_path = found is not None and os.path.realpath(found) == os.path.realpath(called)
+    return NAME if on_path or called.name != NAME else str(called)
+
+
+def command(verb: str, *words: str) -> str:
+    """Return a command of ours, ready to be pasted into a shell."""
+    return " ".join([quote(program()), verb, *map(quote, words)])
+
+
+def note(text: str) -> None:
+    """Tell a person what is going on. A pipe or a file gets nothing."""
+    if sys.stderr.isatty():
+        say(text, error=True)
+
+
+def show(verb: str, lines: Iterable[object], data: dict[str, Any], *, as_json: bool) -> None:
+    """Print the lines, or one JSON object: `schema`, `command`, and the data."""
+    if as_json:
+        print(json.dumps({"schema": SCHEMA, "command": verb, **data}, indent=2, default=str))
+    else:
+        say(*lines)
+
+
+def version() -> str:
+    """Return the version of this installation."""
+    from importlib.metadata import version as version_of
+
+    return version_of(NAME)
+
+
+def show_version(*, as_json: bool) -> int:
+    """Print which program this is, on what it runs."""
+    from importlib.metadata import version as version_of
+    from platform import python_version
+
+    versions = {"version": version(), "python": python_version(), "prefect": version_of("prefect")}
+    line = f"{NAME} {versions['version']} (Python {versions['python']}, Prefect {versions['prefect']})"
+    show("version", [line], versions, as_json=as_json)
+    return 0

@@ -1,0 +1,63 @@
+"""Tell of the workloads of a file, and let training in again."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+from blocks.file import workloads
+from blocks.workload_fields import WorkloadFields
+from tasks.adapters.host import LinuxHost
+from tasks.cli.output import show
+from tasks.cli.status import Called, Status, look
+from tasks.custody.errors import Refused
+from tasks.custody.incident.description import place
+from tasks.custody.incident.exit_codes import INCOMPLETE
+from tasks.custody.visible import say
+
+
+def show_status(text: str, *, as_json: bool) -> int:
+    """Print how each workload that is meant stands. Raises Refused."""
+    found = {called: (workload, _look(called, workload)) for called, workload in chosen(text).items()}
+    lines = (
+        line
+        for called, (workload, stands) in found.items()
+        for line in (_title(called, workload), *(f"  {each}" for each in stands.lines()))
+    )
+    data = [
+        {"name": called.name, "file": called.file, "host": workload.host, "root": str(workload.root), **asdict(stands)}
+        for called, (workload, stands) in found.items()
+    ]
+    show("status", lines, {"workloads": data}, as_json=as_json)
+    return 0
+
+
+def uncordon_by_hand(text: str) -> int:
+    """Undo the cordon of the workloads that are meant; return 0 only if nothing stays frozen or paused."""
+    from tasks.cli.uncordon import let_go
+
+    code = 0
+    for called, workload in chosen(text).items():
+        say(_title(called, workload))
+        for line in let_go(workload, LinuxHost(workload.api_port), called):
+            say(f"  {line}")
+        stands = _look(called, workload)
+        code = INCOMPLETE if stands.held or stands.alone or stands.paused else code
+    return code
+
+
+def chosen(text: str) -> dict[Called, WorkloadFields]:
+    """Return the workloads that FILE or FILE:NAME means, by what each is called. Raises Refused."""
+    file, name = place(text)
+    found = workloads(Path(file))
+    if not found or (name and name not in found):
+        known = f"one of {', '.join(found)}" if found else f"a [workload.NAME] in {file}"
+        raise Refused(known, name or "none", "Correct the name, or give the file of the workload.")
+    several = len(found) > 1
+    return {Called(each, f"{file}:{each}" if several else file): found[each] for each in ([name] if name else found)}
+
+
+def _look(called: Called, workload: WorkloadFields) -> Status:
+    return look(workload, LinuxHost(workload.api_port), called)
+
+
+def _title(called: Called, workload: WorkloadFields) -> str:
+    return f"{called.name} on {workload.host}, {workload.root}"

@@ -1,0 +1,188 @@
+"""The command line: what is understood at a glance, what is refused, what goes to which stream, what is imported."""
+
+import inspect
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from blocks.directory import DirectoryStore
+from flows import by_hand, commands
+from flows.cli import RUN_OPTIONS, RUN_SWITCHES, run, to_freeze
+from tasks.cli.output import SCHEMA
+from tasks.custody.incident.exit_codes import REFUSED
+from tests.support.holdings import FIRST, snapshot, turn_for
+from tests.support.workloads import SmallWorkload
+
+COMMANDS = [
+    "run",
+    "plan",
+    "recover",
+    "status",
+    "thaw",
+    "uncordon",
+    "audit",
+    "pull",
+    "rollback",
+    "deploy",
+    "drill",
+    "version",
+]
+
+
+@pytest.fixture
+def file(small: SmallWorkload, tmp_path: Path) -> Path:
+    """A workload and a store with one promotion."""
+    (folder := tmp_path / "store").mkdir()
+    turn_for(DirectoryStore(folder), snapshot(DirectoryStore(folder), FIRST, model="1"))
+    path = tmp_path / "evacuation.toml"
+    path.write_text(f'[workload.small]\nroot = "{small.root}"\n[store.small]\nfolder = "{folder}"\n')
+    return path
+
+
+def typed(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "flows.cli", *words]
+    return subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("words", "frozen"),
+    [
+        (["run", "a.toml"], ("a.toml", None)),
+        (["run", "--json", "--policy", "kill", "a.toml:b", "--recover"], ("a.toml:b", None)),
+        (["run", "a.toml", "--incident", "IR-1"], ("a.toml", "IR-1")),
+        (["run", "--incident=IR-1", "--reason=--help", "a.toml"], ("a.toml", "IR-1")),
+        (["run"], None),
+        (["run", "a.toml", "b.toml"], None),
+        (["run", "a.toml", "--dry-run"], None),
+        (["run", "a.toml", "--help"], None),
+        (["run", "a.toml", "-h"], None),
+        (["run", "a.toml", "--recovr"], None),
+        (["run", "a.toml", "--reason"], None),
+        (["plan", "a.toml"], None),
+        (["recover", "a.toml"], None),
+    ],
+)
+def test_only_a_run_that_is_understood_freezes_before_it_is_parsed(words: list[str], frozen: object) -> None:
+    assert to_freeze(words) == frozen
+
+
+def test_the_early_look_knows_every_option_of_run() -> None:
+    found = inspect.signature(commands.run).parameters.values()
+    options = {f"--{each.name.replace('_', '-')}": each.default for each in found if each.kind is each.KEYWORD_ONLY}
+    assert {name for name, default in options.items() if not isinstance(default, bool)} == RUN_OPTIONS
+    assert {name for name, default in options.items() if isinstance(default, bool)} == RUN_SWITCHES | {"--dry-run"}
+
+
+def test_what_turns_out_to_be_wrong_after_the_freeze_is_let_go_again(
+    file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told: list[Any] = []
+
+    def freeze(_: object, incident: str | None) -> str:
+        told.append(("frozen", incident))
+        return "early"
+
+    monkeypatch.setattr(by_hand, "freeze_described", freeze)
+    monkeypatch.setattr(by_hand, "thaw_again", lambda early: told.append(("thawed", early)))
+    assert run(["run", str(file), "--policy", "gentle"]) == REFUSED
+    assert told == [("frozen", None), ("thawed", "early")]
+    assert 'Invalid value "gentle" for --policy' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["nope"], 'Unknown command "nope"'),
+        (["status"], "WORKLOAD requires an argument"),
+        (["status", "a.toml", "b.toml"], "b.toml"),
+        (["status", "none.toml"], "expected a TOML file; got none.toml"),
+        (["run", "none.toml"], "expected a TOML file; got none.toml"),
+        (["rollback", "none.toml", "x"], "x"),
+        (["deploy"], "either FILE or --name; got neither"),
+    ],
+)
+def test_bad_input_is_refused_on_stderr_and_says_what_to_do(
+    words: Sequence[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(words) == REFUSED
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert said in told.err
+    assert "Nothing was touched." in told.err
+
+
+def test_help_names_every_command_and_each_has_examples(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--help"]) == 0
+    told = capsys.readouterr().out
+    for name in COMMANDS:
+        assert f"│ {name} " in told
+        assert run([name, "-h"]) == 0
+        assert f"  evacuation {name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("command", "keys"),
+    [
+        (["version"], {"version", "python", "prefect"}),
+        (["status", "FILE"], {"workloads"}),
+        (["audit", "FILE"], {"place", "incidents"}),
+        (["pull", "FILE", "INTO"], {"place", "into", "complete", "summary", "files"}),
+        (["rollback", "FILE", "--dry-run"], {"place", "dry_run", "changes", "summary"}),
+    ],
+)
+def test_json_is_one_object_with_a_schema_and_needs_no_prefect(
+    file: Path, tmp_path: Path, command: list[str], keys: set[str]
+) -> None:
+    words = [{"FILE": str(file), "INTO": str(tmp_path)}.get(word, word) for word in command]
+    program = "import sys; from flows.cli import run; code = run(sys.argv[1:])\nassert 'prefect' not in sys.modules\n"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{program}sys.exit(code)", *words, "--json"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "", "a pipe gets no progress"
+    told = json.loads(done.stdout)
+    assert (told["schema"], told["command"]) == (SCHEMA, command[0])
+    assert told.keys() == {"schema", "command"} | keys
+
+
+def test_status_needs_neither_docker_nor_a_store(file: Path) -> None:
+    heavy = "('prefect', 'docker', 'boto3', 'httpx', 'asyncio', 'tasks.runtime.context')"
+    program = f"import sys; from flows.cli import run; run(sys.argv[1:]); sys.exit(any(map(sys.modules.get, {heavy})))"
+    command = [sys.executable, "-c", program, "status", str(file)]
+    assert subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode == 0
+
+
+def test_before_the_freeze_nothing_of_others_is_imported() -> None:
+    program = "import sys; import flows.cli, flows.by_hand; print(*({name.split('.')[0] for name in sys.modules}))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    own = {"flows", "tasks", "blocks", "__editable___evacuation_0_1_0_finder", "_distutils_hack", "sitecustomize"}
+    assert set(done.stdout.split()) - set(sys.stdlib_module_names) - own == {"__main__"}
+
+
+def test_a_reader_that_has_gone_gets_no_traceback() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "flows.cli", "version"]
+    with os.fdopen(write, "w") as gone:
+        done = subprocess.run(command, stdout=gone, stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")
+
+
+def test_colour_is_left_out_where_nobody_wants_it() -> None:
+    assert "\x1b" not in typed("--help", NO_COLOR="1", FORCE_COLOR="").stdout
+
+
+def test_completion_is_written_for_a_shell(tmp_path: Path) -> None:
+    done = typed("--install-completion", "--shell", "bash", "--output", str(tmp_path / "evacuation"))
+    assert done.returncode == 0, done.stderr
+    assert "uncordon" in (tmp_path / "evacuation").read_text()

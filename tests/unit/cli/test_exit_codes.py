@@ -1,0 +1,35 @@
+"""Every state has its exit code, and 0 says that all that was asked for is proven."""
+
+import re
+
+import pytest
+
+from tasks.custody.incident.ending import ENDINGS
+from tasks.custody.incident.exit_codes import EXIT_CODES, INCOMPLETE, INTERRUPTED, REFUSED
+from tests.support.pages import PROJECT, Page
+
+
+def test_every_state_has_a_code_and_no_other_name_has() -> None:
+    assert set(EXIT_CODES) == {each.name for each in ENDINGS}
+
+
+@pytest.mark.parametrize("name", ["docs/operate.md", "docs/operate.ja.md"])
+def test_every_state_of_the_pages_has_a_code(name: str) -> None:
+    rows = [line for line in Page(PROJECT / name).prose.splitlines() if re.match(r"\| `[A-Z]", line)]
+    told = {state for row in rows for state in re.findall(r"`([A-Z]\w+)`", row.split("|")[1])}
+    assert len(told) > 20
+    assert told <= set(EXIT_CODES)
+
+
+def test_no_state_that_is_failed_has_code_0_and_joining_or_declining_is_not_what_was_asked_for() -> None:
+    other = {"Joined", "Declined", "Refused"}
+    assert {each.name for each in ENDINGS if each.completed} - other == {
+        name for name, code in EXIT_CODES.items() if code == 0
+    }
+
+
+def test_what_a_script_must_tell_apart_has_a_code_of_its_own() -> None:
+    alike = {"Failed": INCOMPLETE, "Crashed": INCOMPLETE}
+    own = [code for name, code in EXIT_CODES.items() if code and name not in alike]
+    assert len(own) == len(set(own))
+    assert {REFUSED, INTERRUPTED, INCOMPLETE}.isdisjoint(own)
