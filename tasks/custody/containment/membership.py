@@ -1,7 +1,7 @@
 """Decide who belongs to the workload, who only looks like it, and who is spared: we, Prefect (runbook §2, §3)."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any, Final, Self
@@ -32,8 +32,8 @@ _FLAVOUR: Final = re.compile(
 )
 """Of one program a host may have several: vim.basic, emacs-nox, bash-5.2, sshd-session, sudo-rs."""
 STARTED: Final = "it was started in the root after the freeze"
-_OUR_PROGRAMS: Final = frozenset({"flows.worker", "flows.engine", "flows.by_hand", "flows.cli", "evacuation"})
-"""By the module or the script that is run; flows.by_hand is that of version 0.1."""
+_OUR_PROGRAMS: Final = frozenset({"flows.worker", "flows.engine", "flows.by_hand", "flows.cli"})
+_OUR_SCRIPT: Final = "evacuation"
 SERVICE: Final = "service"
 """The role of who belongs by the service that it sits in alone."""
 _QUOTERS: Final = _SHELLS | _EDITORS | _SEARCHERS | _MANY_IN_ONE | _MULTIPLEXERS
@@ -174,10 +174,14 @@ def protected(snapshot: Mapping[int, Process], me: int, servers: Iterable[int] =
     protected_pids |= {
         process.pid
         for process in snapshot.values()
-        if (runs_prefect(process) or not _OUR_PROGRAMS.isdisjoint(PurePath(word).name for word in process.command[1:4]))
-        and _ours(process, snapshot.get(me))
+        if (runs_prefect(process) or _runs_ours(process.command)) and _ours(process, snapshot.get(me))
     }
     return protected_pids | set(servers)
+
+
+def _runs_ours(command: Sequence[str]) -> bool:
+    script = PurePath(*command[1:2]).name
+    return script == _OUR_SCRIPT or not _OUR_PROGRAMS.isdisjoint(command[1:4])
 
 
 def _ours(process: Process, me: Process | None) -> bool:
