@@ -88,7 +88,7 @@ def exit_codes() -> Chapter:
     shared = ((INCOMPLETE, "not everything was done"), (REFUSED, _REFUSED), (INTERRUPTED, _INTERRUPTED))
     named = [(code, f"`{name}`") for name, code in EXIT_CODES.items()] + list(shared)
     rows = [
-        (str(code), ", ".join(told for each, told in named if each == code))
+        (f"`{code}`", ", ".join(told for each, told in named if each == code))
         for code in sorted({code for code, _ in named})
     ]
     about = f"What `{NAME}` ends with, by the [state](#states). 0: all that was asked for is proven."

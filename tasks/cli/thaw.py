@@ -10,6 +10,7 @@ from tasks.custody.containment.thaw import Thawed
 from tasks.custody.errors import Refused
 from tasks.custody.incident.description import place
 from tasks.custody.incident.exit_codes import EXIT_CODES
+from tasks.custody.incident.verdict import Word
 from tasks.custody.visible import say
 from tasks.preflight.open_incident import Opened
 from tasks.preflight.reopen import Reopening, reopen
@@ -43,18 +44,22 @@ def thaw_by_hand(text: str) -> int:
             say(opened.summary)
             return 0
         try:
-            code = _let_go(opened.context)
+            code = _let_go(opened.context, stored=bool(fields))
         finally:
             opened.context.close()
     say(*(f"  {line}" for line in status(workload, LinuxHost(workload.api_port), Called(name, text))))
     return code
 
 
-def _let_go(context: RunContext) -> int:
-    """Do what the flow does, its steps as plain functions; say how it ended, and return its exit code."""
+def _let_go(context: RunContext, *, stored: bool) -> int:
+    """Do what the flow does, its steps as plain functions; say how it ended, and return its exit code.
+
+    `stored` says whether there is a store for the record: without one its absence there is no loss.
+    """
     thawed = thaw.fn(context).result(raise_on_failure=False)
     content = thawed_content(StepRunner(context), thawed if isinstance(thawed, Thawed) else str(thawed))
     recorded = record.fn(context, content).result(raise_on_failure=False)
     state = final_state(context, content.verdict, recorded if isinstance(recorded, Record) else str(recorded), None)
     say(f"{state.name}: {state.message}")
-    return EXIT_CODES[str(state.name)]
+    complete = content.verdict.word is Word.THAWED and not content.verdict.missing
+    return 0 if complete and not stored else EXIT_CODES[str(state.name)]

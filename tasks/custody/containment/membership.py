@@ -1,7 +1,7 @@
 """Decide which processes belong to the workload, which only resemble it, and which are protected (runbook §2, §3)."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, Final, Self
@@ -10,8 +10,9 @@ from tasks.custody.containment.process import Identity, Process, ancestry, desce
 from tasks.custody.containment.program import keeps_others, multiplexes, quotes, runs_prefect
 from tasks.custody.containment.service import sitting_with
 
-_OUR_PROGRAMS: Final = frozenset({"flows.worker", "flows.engine", "flows.by_hand", "flows.cli", "evacuation"})
-"""By the module or the script that is run; flows.by_hand is that of version 0.1."""
+_OUR_PROGRAMS: Final = frozenset({"flows.worker", "flows.engine", "flows.by_hand", "flows.cli"})
+"""By the module that is run; flows.by_hand is that of version 0.1."""
+_OUR_SCRIPT: Final = "evacuation"
 SERVICE: Final = "service"
 """The role of processes that belong to the workload only by their systemd service."""
 
@@ -97,10 +98,14 @@ def protected(snapshot: Mapping[int, Process], me: int, servers: Iterable[int] =
     protected_pids |= {
         process.pid
         for process in snapshot.values()
-        if (runs_prefect(process) or not _OUR_PROGRAMS.isdisjoint(PurePath(word).name for word in process.command[1:4]))
-        and _ours(process, snapshot.get(me))
+        if (runs_prefect(process) or _runs_ours(process.command)) and _ours(process, snapshot.get(me))
     }
     return protected_pids | set(servers)
+
+
+def _runs_ours(command: Sequence[str]) -> bool:
+    script = PurePath(*command[1:2]).name
+    return script == _OUR_SCRIPT or not _OUR_PROGRAMS.isdisjoint(command[1:4])
 
 
 def _ours(process: Process, me: Process | None) -> bool:

@@ -191,7 +191,7 @@ def test_as_a_person_types_it(small: SmallWorkload, tmp_path: Path) -> None:
     )
     for verb, words in (("status", "workload  nothing of it runs"), ("uncordon", "no cordon stands")):
         done = subprocess.run(
-            [sys.executable, "-m", "tasks.cli", verb, file], capture_output=True, text=True, check=False
+            [sys.executable, "-m", "flows.cli", verb, file], capture_output=True, text=True, check=False
         )
         assert (done.returncode, done.stderr) == (0, "")
         assert f"small on {small.block().host}, {small.root}" in done.stdout

@@ -146,7 +146,7 @@ def test_a_child_of_a_spared_process_that_matches_is_not_spared() -> None:
     # A regression: the first version spared our own children, and so called a workload contained that still ran.
     snapshot = table(
         process(10, 1, "make", "drill"),
-        process(11, 10, "python", "-m", "flows.drill", cwd="/"),
+        process(11, 10, "python", "-m", "flows.cli", "drill", cwd="/"),
         process(12, 11, *TRAINING),
         process(13, 12, "worker"),
         process(14, 10, *TRAINING),

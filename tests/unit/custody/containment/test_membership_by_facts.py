@@ -232,8 +232,11 @@ def test_our_worker_is_ours_by_how_it_is_started_and_another_installations_is_no
         21: beside(21, 1, ours, *worker),
         22: beside(22, 1, theirs, *worker),
         23: beside(23, 1, ours, "-m", "flows.training"),
+        24: beside(24, 1, ours, "/opt/evacuation/bin/evacuation", "run", "evacuation.toml"),
+        25: beside(25, 1, theirs, "/opt/evacuation/bin/evacuation", "run", "evacuation.toml"),
+        26: beside(26, 1, ours, "train.py", "/srv/evacuation"),
     }
-    assert protected(snapshot, 20) == {1, 20, 21}
+    assert protected(snapshot, 20) == {1, 20, 21, 24}
 
 
 def test_what_has_no_environment_of_its_own_ties_nobody_by_it() -> None:
