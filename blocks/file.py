@@ -1,4 +1,4 @@
-"""Read blocks from a file: tables [workload.NAME] and [store.NAME] of TOML, with the fields of the blocks."""
+"""Read blocks from a TOML file with tables [workload.NAME] and [store.NAME], whose keys are the blocks' fields."""
 
 import logging
 from pathlib import Path
@@ -22,11 +22,11 @@ _OTHERS: Final = 0o077
 
 M = TypeVar("M", bound=BaseModel)
 _SAVED = ("credentials", "promoter", "signing")
-"""Fields that name another block, as "signing-key/evacuation": secrets have no place in a file."""
+"""Fields that may name a saved block, such as "signing-key/evacuation", to keep secrets out of the file."""
 
 
 def load(path: Path) -> "list[tuple[str, Block]]":
-    """Every block of a file, all of them fit to be saved. Raises Refused, and ValueError for two ports of an API."""
+    """Return every block of a file, validated for saving. Raises Refused, or ValueError if an API has two ports."""
     from blocks.workload import Workload
 
     made = [(name, _block(kind, name, fields)) for kind, named in _read(path).items() for name, fields in named.items()]
@@ -63,7 +63,7 @@ def store(path: Path, name: str = "") -> "StoreFields":
 
 
 def workload_given(path: Path, name: str = "") -> "tuple[str, Workload]":
-    """Name and block of the workload that a run without a server is for. Raises Refused."""
+    """Return name and block of the named or only workload, for a run without a server. Raises Refused."""
     from blocks.workload import Workload
 
     called, fields = one(_read(path), "workload", str(path), name)
@@ -71,9 +71,9 @@ def workload_given(path: Path, name: str = "") -> "tuple[str, Workload]":
 
 
 def store_given(path: Path, name: str = "") -> tuple[str, dict[str, Any]]:
-    """Name and fields of the store of such a run, as a server would give them. Raises Refused.
+    """Return name and fields of the named or only store, for a run without a server. Raises Refused.
 
-    Where the server that has its credentials or its key is dead, their names stay: a containment does not wait for it.
+    If the server with its credentials or key does not answer, the references stay: containment does not wait for it.
     """
     from blocks.store import EvidenceStore
 
@@ -85,12 +85,12 @@ def store_given(path: Path, name: str = "") -> tuple[str, dict[str, Any]]:
 
 
 def _saved_in(fields: dict[str, Any]) -> dict[str, str]:
-    """Fields that name a saved block."""
+    """Return the fields that name a saved block."""
     return {field: fields[field] for field in _SAVED if isinstance(fields.get(field), str)}
 
 
 def _saved_fields(reference: str) -> Any:
-    """Fields of a saved block, or its name alone where the server has none to give."""
+    """Return the fields of a saved block, or its reference if the server does not give them."""
     from prefect.client.orchestration import get_client
     from prefect.settings import (
         PREFECT_API_REQUEST_TIMEOUT,
@@ -101,14 +101,14 @@ def _saved_fields(reference: str) -> Any:
 
     kind, _, name = reference.partition("/")
     if PREFECT_API_URL.value() is None:
-        logger.warning("%s could not be had: no Prefect server is known; PREFECT_API_URL names it", reference)
+        logger.warning("%s was not loaded: PREFECT_API_URL names no Prefect server", reference)
         return reference
     at_once = {PREFECT_API_REQUEST_TIMEOUT: 3.0, PREFECT_CLIENT_MAX_RETRIES: 0}
     try:
         with temporary_settings(at_once), get_client(sync_client=True) as client:
             return client.read_block_document_by_name(name, kind).data
     except Exception as error:  # noqa: BLE001  whatever is wrong with the server, the workload has to be contained
-        logger.warning("%s could not be had from a Prefect server: %s: %s", reference, type(error).__name__, error)
+        logger.warning("%s was not loaded from the Prefect server: %s: %s", reference, type(error).__name__, error)
         return reference
 
 

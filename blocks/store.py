@@ -1,4 +1,4 @@
-"""Define the evidence store block: where the evidence goes, and with whose credentials."""
+"""Define the evidence store block: where evidence goes, and with which credentials."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -53,9 +53,9 @@ class EvidenceStore(Block, StoreFields):
 
 
 def with_usable_key(saved: Mapping[str, Any]) -> tuple[EvidenceStore, str]:
-    """The block; without its signing key if only that cannot be used, and why. The reason holds no part of the key.
+    """Return the block and "", or the block without its signing key and the reason, if only the key is unusable.
 
-    Raises whatever else is wrong with it.
+    The reason contains no part of the key. Raises the validation error if other fields are invalid.
     """
     try:
         return EvidenceStore.model_validate(saved), ""

@@ -22,7 +22,7 @@ _SEGMENT = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9!_.*'()+=@:,-]+")
 
 
 def _divide(value: Mapping[str, Any]) -> dict[str, Any]:
-    """Take the runbook's s3://bucket/prefix apart; a prefix given twice must be the same one."""
+    """Split the runbook's s3://bucket/prefix. Raises ValueError if a prefix beside it differs."""
     bucket, prefix = value.get("bucket"), value.get("prefix", "")
     if not isinstance(bucket, str) or not isinstance(prefix, str):
         return dict(value)
@@ -178,7 +178,7 @@ class StoreFields(BaseModel):
             )
         if self.folder and self.retention:
             raise ValueError(
-                "expected retention of a bucket only; got a folder, where whoever may write may delete. "
+                "expected retention of a bucket only; got a folder, where every writer may delete. "
                 "Nothing was saved. Take lock and legal_hold out, or give a bucket with Object Lock"
             )
         return self
@@ -200,13 +200,13 @@ class StoreFields(BaseModel):
 
     @property
     def place(self) -> str:
-        """Where it is, for people: s3://bucket/prefix or the folder."""
+        """The location for people: s3://bucket/prefix or the folder."""
         return str(self.folder) if self.bucket is None else f"s3://{self.bucket}/{self.prefix}".rstrip("/")
 
     def address(self, key: str) -> str:
-        """Where a browser finds an object, or a folder that ends in a slash, with the rights of whoever looks.
+        """Return the URL of an object, or of a folder that ends in a slash, for a browser with its own access rights.
 
-        That is the console of AWS, or the address at another store's endpoint; empty for a folder of this host.
+        It leads to the AWS console, or to another store's endpoint. Empty for a folder of this host.
         """
         if self.bucket is None:
             return ""
@@ -218,15 +218,15 @@ class StoreFields(BaseModel):
 
     @property
     def retention(self) -> Retention:
-        """What is asked for what an incident leaves."""
+        """The retention asked for objects of an incident."""
         return Retention(self.lock, self.lock_days, self.legal_hold)
 
     def open(self) -> "Store":
-        """Give the store behind the block. Its clients are loaded only now."""
+        """Open the store. Imports its client libraries only now."""
         return self._open(self.credentials)
 
     def open_latest(self) -> "Store":
-        """The same in the name of who changes latest/."""
+        """Open the store with the credentials that may change latest/."""
         return self._open(self.promoter or self.credentials)
 
     def _open(self, credentials: "Credentials | None") -> "Store":

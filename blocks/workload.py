@@ -1,4 +1,4 @@
-"""Define the workload block: what to evacuate, how to recognise it, its grace."""
+"""Define the workload block: what to evacuate and how to recognise it."""
 
 from typing import Any, ClassVar
 
@@ -22,6 +22,6 @@ class Workload(Block, WorkloadFields):
     )
 
     def save(self, *args: Any, **kwargs: Any) -> Any:
-        """Save it. ValueError where `require_one_port` says so; what was saved earlier is loaded all the same."""
+        """Save the block. Raises ValueError as `require_one_port` does; blocks saved earlier still load."""
         self.require_one_port()
         return super().save(*args, **kwargs)

@@ -35,7 +35,7 @@ def _python_name(text: str) -> str:
     if not all(part.isidentifier() for part in text.split(".")) or never(text):
         raise ValueError(
             f"expected a package, module or class of your own; got {text!r}. Nothing was saved. "
-            "Write it like src.features; what can run programs or reach files is suspect whoever allows it"
+            "Write it like src.features; what can run programs or reach files is always suspect"
         )
     return text
 
@@ -263,9 +263,10 @@ class WorkloadFields(BaseModel):
         return self
 
     def require_one_port(self) -> None:
-        """ValueError where api_url, on this host, has another port than api_command names, and api_port is left out.
+        """Raise ValueError if api_url on this host and api_command name different ports and api_port is empty.
 
-        The block's own api_command names none, nor does any with containers or units: these start the API by their own.
+        The default api_command is not compared, nor that of a block with containers or units, which start the API
+        themselves.
         """
         host, port = leads_to(self.api_url)
         usual = self.api_command == type(self).model_fields["api_command"].default
@@ -284,11 +285,11 @@ class WorkloadFields(BaseModel):
 
     @property
     def names_port(self) -> bool:
-        """Whether somebody chose the API's port: it is not the one of this block's defaults."""
+        """Whether the block's author chose the API's port: it is not the default."""
         usual = self.api_command == type(self).model_fields["api_command"].default
         return bool(self.api_port or self.api_url) or not usual
 
     @property
     def evidence(self) -> Path:
-        """Folder that holds this workload's incidents."""
+        """The folder with this workload's incidents."""
         return self.evidence_dir or self.root / "evidence"

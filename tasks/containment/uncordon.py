@@ -10,10 +10,8 @@ from signal import SIGKILL
 from typing import TYPE_CHECKING, Any, Final
 
 from tasks.adapters.host import Host, send_signal
-from tasks.adapters.prefect_scheduler import Scheduler
 from tasks.containment.patterns import matchers, named
 from tasks.containment.paused import resume
-from tasks.custody.containment.container import ContainerIdentity, workload_containers
 from tasks.custody.containment.membership import members
 from tasks.custody.containment.pause import Resume
 from tasks.custody.containment.process import Identity, Process
