@@ -177,6 +177,8 @@ def _end(host: Host, newcomers: dict[Identity, str]) -> Iterator[str]:
 
 def _end_containers(engine: "Engine", workload: "WorkloadFields") -> Iterator[str]:
     """End the containers that the guard has paused; if the engine does not answer they stay paused."""
+    from tasks.custody.containment.container import workload_containers
+
     own = {entry["identity"]["id"] for entry in _kept(workload, FROZEN_CONTAINERS)}
     caught, asked = list(_caught_containers(workload)), workload.containers
     with suppress(EngineError):
