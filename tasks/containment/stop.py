@@ -22,8 +22,6 @@ from tasks.custody.containment.membership import Member
 from tasks.custody.containment.newcomer import Newcomer, classify_newcomer
 from tasks.custody.containment.process import Identity, Process, copies, descendants, gentle_signal, pids_of
 from tasks.custody.containment.receipt import Frozen, Stop, Stopped
-from tasks.custody.containment.service import unit_of
-from tasks.custody.containment.unit import may_live
 from tasks.custody.evidence.redact import command_line
 from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
@@ -74,7 +72,7 @@ class Stopping:
     def __init__(self, context: RunContext, processes: Iterable[Frozen | Stopped], kin: Kin) -> None:
         """Begin with what was frozen, with what an earlier run had in hand, and with who descends from it."""
         self.context, self.host, self.kin, self.groups = context, context.adapters.host, kin, Groups(context)
-        self.units, self.asked = Units(context), frozenset[str]()
+        self.units = Units(context)
         self.protected_pids = protected_pids(context, self.host.snapshot())
         announced = {who: receipt.signals for who, receipt in load_announced(context.state).items()}
         self.targets = {
@@ -103,9 +101,9 @@ class Stopping:
     def ask_systemd(self) -> None:
         """Have systemd stop the services that the block names; nobody in them runs before the thaw of `ask`."""
         seen = [(target, self.host.get_process(target.identity)) for target in self.left]
-        self.asked = self.units.stop()
+        self.units.stop()
         for target, process in seen:
-            if process and unit_of(process.cgroup) in self.asked:
+            if process and self.units.holds(process):
                 target.sent.append((ASKED, datetime.now(UTC)))
 
     def ask(self) -> None:
@@ -128,13 +126,12 @@ class Stopping:
     def wait(self) -> None:
         """Wait out the grace and take in who is born meanwhile; those of them that are frozen are not waited for."""
         deadline = time.monotonic() + self.context.workload.grace_seconds
-        while self._runs() and not self.context.cancelled and (rest := deadline - time.monotonic()) > 0:
+        while (self._thawed() or self.units.still_stopping()) and not self.context.cancelled:
+            if (rest := deadline - time.monotonic()) <= 0:
+                break
             self._wait_gone(min(_LOOK_AGAIN_SECONDS, rest))
             self._take_in_newcomers()
             self._thaw_again()
-
-    def _runs(self) -> bool:
-        return bool(self._thawed()) or any(may_live(self.host.systemd.shown(unit)) for unit in self.asked)
 
     def _thawed(self) -> list[StopTarget]:
         return [target for target in self.left if not target.held]
@@ -205,11 +202,10 @@ class Stopping:
         for identity in (who for who in everyone if who not in self.targets):
             process, member = snapshot[identity.pid], found.get(identity, _HELPER)
             made = classify_newcomer(snapshot, identity, found, kin, spared)
-            if identity in found and self._is_stopped_by_systemd(process):
+            if identity in found and self.units.holds(process):
                 made = Newcomer.TAKEN_IN
             if made is Newcomer.TAKEN_IN:
-                command = command_line(process.command)
-                self.targets[identity] = StopTarget(identity, member.role, command, newcomer=True)
+                self.targets[identity] = StopTarget(identity, member.role, command_line(process.command), newcomer=True)
             elif made is Newcomer.TOLD:
                 halt(self.host, process, member)
         for target in self.left:
@@ -218,13 +214,10 @@ class Stopping:
         self._hold_newcomers(snapshot)
         self._name_helpers_of_systemd(snapshot)
 
-    def _is_stopped_by_systemd(self, process: Process) -> bool:
-        return unit_of(process.cgroup) in self.asked
-
     def _name_helpers_of_systemd(self, snapshot: Mapping[int, Process]) -> None:
         """Tell the guard which newcomers are a service's own commands for its end, which it would freeze."""
         new = [each.identity for each in self.targets.values() if each.newcomer and each.identity.pid in snapshot]
-        helpers = [who for who in new if self._is_stopped_by_systemd(snapshot[who.pid])]
+        helpers = [who for who in new if self.units.holds(snapshot[who.pid])]
         if helpers != self.context.state.stopping_units.read():
             self.context.state.stopping_units.write(helpers)
 
@@ -236,7 +229,7 @@ class Stopping:
             process = snapshot.get(target.identity.pid)
             if not target.newcomer or not process or process.identity != target.identity or process.pid in becoming:
                 continue
-            if not self._is_stopped_by_systemd(process) and any(each.recognises(process, root) for each in known):
+            if not self.units.holds(process) and any(each.recognises(process, root) for each in known):
                 target.held = True
                 self._send(target, SIGSTOP)
 

@@ -21,13 +21,17 @@ _SETTLE_SECONDS: Final = 5.0
 
 
 class Units:
-    """The services of one workload, for one step: `warnings` tell what systemd could not be made to do."""
+    """The services of one workload, for one step: `warnings` tell what systemd could not be made to do.
+
+    `asked` are those that `stop` had systemd stop.
+    """
 
     def __init__(self, context: RunContext) -> None:
         """Leave out those in which this run, its worker or its server lives."""
         self._systemd, self._log = context.adapters.host.systemd, context.log
         self._marker, self._policy = context.cordon_files.marker, context.run.policy
         self.warnings: list[str] = []
+        self.asked = frozenset[str]()
         self.names: tuple[str, ...] = ()
         if context.workload.units:
             snapshot = context.adapters.host.snapshot()
@@ -50,12 +54,11 @@ class Units:
         for unit in self._living():
             self._tell("thaw", unit, self._systemd.tell("thaw", "--", unit))
 
-    def stop(self) -> frozenset[str]:
-        """Have systemd stop what wakes them and, under policy graceful, thaw and stop them (§3); those that it stops.
+    def stop(self) -> None:
+        """Have systemd stop what wakes them and, under policy graceful, thaw and stop them (§3).
 
         The signals still hold everyone in them.
         """
-        taken = set[str]()
         if self._policy == "graceful":
             self.thaw()
         for unit in self.names:
@@ -64,8 +67,15 @@ class Units:
             if self._policy == "graceful" and not is_down(self._systemd.shown(unit)):
                 failed = self._systemd.tell("stop", "--no-block", "--", unit)
                 self._tell("stop", unit, failed)
-                taken |= set() if failed else {unit}
-        return frozenset(taken)
+                self.asked |= set() if failed else {unit}
+
+    def holds(self, process: Process) -> bool:
+        """Whether a process is in a service that systemd was asked to stop."""
+        return unit_of(process.cgroup) in self.asked
+
+    def still_stopping(self) -> bool:
+        """Whether systemd has not stopped all that it was asked to."""
+        return any(may_live(self._systemd.shown(unit)) for unit in self.asked)
 
     def main_processes(self, snapshot: Mapping[int, Process]) -> frozenset[int]:
         """Pids by whose end systemd takes each of them for ended: its main process, or any where it knows none."""

@@ -152,7 +152,7 @@ def test_what_systemd_is_asked_to_stop_is_sent_no_signal_but_its_thaw(run: RunCo
     made = stopping(run, one, other)
     made.hold()
     made.ask_systemd()
-    assert made.asked == {UNIT}
+    assert made.units.asked == {UNIT}
     assert [name for name, _ in made.targets[one.identity].sent] == [ASKED]
     made.ask()
     assert sent(run, one) == [SIGCONT]

@@ -34,9 +34,13 @@ def systemd_of(run: RunContext, about: Mapping[str, str]) -> PaperSystemd:
 
 def test_what_runs_is_thawed_and_asked_to_stop_and_counts_as_asked(run: RunContext) -> None:
     systemd = systemd_of(run, {**RUNS, "TriggeredBy": "api.socket api.timer"})
-    assert Units(run).stop() == {UNIT}
+    units = Units(run)
+    units.stop()
+    assert units.asked == {UNIT}
     assert systemd.told == [("thaw", UNIT), ("stop", "api.socket"), ("stop", UNIT)]
-    assert Units(run).stop() == frozenset()
+    again = Units(run)
+    again.stop()
+    assert again.asked == frozenset()
 
 
 def test_what_systemd_refuses_to_stop_does_not_count_as_asked_and_is_told(
@@ -44,7 +48,8 @@ def test_what_systemd_refuses_to_stop_does_not_count_as_asked_and_is_told(
 ) -> None:
     systemd_of(run, RUNS).failing = {"stop"}
     units = Units(run)
-    assert units.stop() == frozenset()
+    units.stop()
+    assert units.asked == frozenset()
     (told,) = units.warnings
     assert told.startswith(f"expected systemd to stop {UNIT}; got: stop failed.")
     assert told in caplog.text
@@ -61,7 +66,9 @@ def test_the_environment_of_a_unit_may_name_its_model(run: RunContext) -> None:
 def test_under_policy_kill_nothing_is_thawed_or_asked(run: RunContext) -> None:
     run.run = replace(run.run, policy="kill")
     systemd = systemd_of(run, RUNS)
-    assert Units(run).stop() == frozenset()
+    again = Units(run)
+    again.stop()
+    assert again.asked == frozenset()
     assert systemd.told == []
 
 

@@ -13,7 +13,8 @@ import pytest
 from blocks.workload import Workload
 from tasks.adapters.host import LinuxHost
 from tasks.cli.status import status
-from tasks.custody.containment.receipt import Recovery
+from tasks.custody.containment.process import Identity
+from tasks.custody.containment.receipt import Cordon, Recovery
 from tasks.custody.errors import TransientStoreError
 from tasks.custody.evidence.keys import CLOSING, SEGMENT, VERDICT
 from tasks.custody.incident.verdict import Verdict, Word
@@ -237,3 +238,15 @@ def test_an_end_that_is_older_than_the_last_record_is_not_told(context: RunConte
     context.run = replace(context.run, number=2)
     made(record.fn(context, content()))
     assert next(status(context.workload, LinuxHost())) == f"incident  {context.incident.id}  PARTIAL"
+
+
+def test_the_guard_that_no_folder_lets_write_a_marker_is_named_also_where_an_earlier_run_started_it(
+    context: RunContext,
+) -> None:
+    context.directory = replace(context.directory, real=False)
+    guard = Identity(4711, 1)
+    cordon = Cordon("lock", True, guard, "now", context.incident.id)
+    verdict = Verdict(Word.UNVERIFIED, (), (), (), "next.")
+    for standing, named in ((cordon, True), (None, False)):
+        state = final_state(context, verdict, "no room", None, standing)
+        assert ("the guard, process 4711, holds the lock without a marker" in str(state.message)) is named
