@@ -16,6 +16,8 @@ from blocks.directory import DirectoryStore
 from flows import by_hand, commands
 from flows.cli import RUN_OPTIONS, RUN_SWITCHES, run, to_freeze
 from tasks.cli.output import SCHEMA
+from tasks.cli.store_argument import named_store
+from tasks.custody.errors import Refused
 from tasks.custody.incident.exit_codes import REFUSED
 from tests.support.holdings import FIRST, snapshot, turn_for
 from tests.support.workloads import SmallWorkload
@@ -186,3 +188,28 @@ def test_completion_is_written_for_a_shell(tmp_path: Path) -> None:
     done = typed("--install-completion", "--shell", "bash", "--output", str(tmp_path / "evacuation"))
     assert done.returncode == 0, done.stderr
     assert "uncordon" in (tmp_path / "evacuation").read_text()
+
+
+KEYS = """
+import sys
+from tasks.cli.store_argument import named_store
+credentials = named_store(sys.argv[1]).credentials
+found = credentials.get_boto3_session().get_credentials()
+print(found.access_key, found.secret_key, credentials.aws_client_parameters.verify_cert_path, "prefect" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize("names", ["aws_access_key_id aws_secret_access_key", "minio_root_user minio_root_password"])
+def test_credentials_that_stand_in_the_file_need_no_prefect(tmp_path: Path, names: str) -> None:
+    user, password = names.split()
+    file = tmp_path / "store.toml"
+    table = f'{{ {user} = "me", {password} = "word", aws_client_parameters = {{ verify_cert_path = "/ca.pem" }} }}'
+    file.write_text(f'[store.a]\nbucket = "evidence"\nendpoint = "http://s3"\ncredentials = {table}\n')
+    done = subprocess.run([sys.executable, "-c", KEYS, str(file)], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["me", "word", "/ca.pem", "False"], done.stderr
+
+
+def test_minio_credentials_without_an_endpoint_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "store.toml").write_text('[store.a]\nbucket = "evidence"\ncredentials = { minio_root_user = "me" }\n')
+    with pytest.raises(Refused, match="expected an endpoint with MinIO credentials"):
+        named_store(str(tmp_path / "store.toml"))
