@@ -13,8 +13,9 @@ import pytest
 from blocks.workload import Workload
 from tasks.adapters.host import LinuxHost
 from tasks.cli.status import status
+from tasks.custody.containment.cordon import Cordon
 from tasks.custody.containment.process import Identity
-from tasks.custody.containment.receipt import Cordon, Recovery
+from tasks.custody.containment.receipt import Recovery
 from tasks.custody.errors import TransientStoreError
 from tasks.custody.evidence.keys import CLOSING, SEGMENT, VERDICT
 from tasks.custody.incident.verdict import Verdict, Word
