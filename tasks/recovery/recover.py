@@ -13,6 +13,7 @@ from tasks.containment.cordon import hold
 from tasks.containment.pause_prefect import pause_named
 from tasks.containment.uncordon import uncordon
 from tasks.custody.containment.receipt import Containment, Recovery
+from tasks.custody.errors import Refused
 from tasks.custody.evidence.acquisition import Seal
 from tasks.custody.incident.description import leads_to
 from tasks.custody.incident.log import CustodyLog
@@ -43,11 +44,11 @@ def recover(context: RunContext, seals: Sequence[Seal], intact: Seal, verdict: V
     del intact
     if why_not := why_not_recover(verdict.word, despite):
         raise failure("an incident whose evidence is safe", why_not)
-    headers = secret_headers(context.workload.api_headers)
+    headers, keyless = _headers(context.workload)
     models = SealedModels.read(context, seals)
     way = _way_back(context)
     if way.again():
-        return _prove_again(context, way, models, headers)
+        return _with(_prove_again(context, way, models, headers), keyless)
     _require_quiet(context)
     try:
         way.prepare()
@@ -61,7 +62,19 @@ def recover(context: RunContext, seals: Sequence[Seal], intact: Seal, verdict: V
     except BaseException:
         _contain_again(context, way)
         raise
-    return recovery if let_go.is_complete else replace(recovery, unproven=(*recovery.unproven, let_go.summary))
+    return _with(recovery, keyless, "" if let_go.is_complete else let_go.summary)
+
+
+def _headers(workload: "Workload") -> tuple[Mapping[str, str], str]:
+    """The API's headers; or none, and what is then not proven: a key that is missing keeps no API down."""
+    try:
+        return secret_headers(workload.api_headers), ""
+    except Refused as error:
+        return {}, f"that it answers with its key: expected {error.expected}; got {error.got}. {error.remedy}"
+
+
+def _with(recovery: Recovery, *unproven: str) -> Recovery:
+    return replace(recovery, unproven=(*filter(None, unproven), *recovery.unproven))
 
 
 @step("§7", "prove_contained_again", "check: contained again", "再封じ込めの確認", last=True)

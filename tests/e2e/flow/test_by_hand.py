@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import psutil
 import pytest
+from prefect.blocks.system import Secret
 from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
 from prefect_aws import AwsCredentials
 
@@ -62,10 +64,12 @@ def file(scene: Scene, seaweed: SeaweedFS, signing_key: SigningKey, tmp_path: Pa
     return path
 
 
-def by_hand(file: Path, *more: str, within: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
+def by_hand(
+    file: Path, *more: str, within: Sequence[str] = (), server: str = NOBODY
+) -> subprocess.CompletedProcess[str]:
     """As `evacuation run` does it, for somebody whose Prefect server is dead."""
     command = [*within, sys.executable, "-m", "flows.cli", "run", str(file), *more]
-    environment = {**os.environ, "PREFECT_API_URL": NOBODY}
+    environment = {**os.environ, "PREFECT_API_URL": server}
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
@@ -239,6 +243,23 @@ def test_secrets_in_a_file_that_others_may_read_are_told(
     assert bool(told) == bool(caplog.text)
     assert told in caplog.text
     assert "secret-of-the-file" not in caplog.text
+
+
+def test_by_hand_the_key_of_the_api_comes_from_the_operators_own_server_and_keeps_no_api_down(
+    scene: Scene, file: Path
+) -> None:
+    scene.small.start_all()
+    name = f"k{uuid4().hex[:12]}"
+    file.write_text(
+        file.read_text().replace("[workload.", f'[workload.{scene.name}]\napi_headers = "secret/{name}"\n#')
+    )
+    server = str(PREFECT_API_URL.value())
+    done = by_hand(file, "--recover", server=server)
+    assert done.stdout.startswith("PartlyRecovered: "), done.stderr
+    assert "got ObjectNotFound" in done.stdout
+    Secret(value=json.dumps({"token": "a key"})).save(name)
+    done = by_hand(file, "--recover", "--incident", scene.home.name, server=server)
+    assert done.stdout.startswith("Verified: "), done.stdout
 
 
 def test_by_hand_the_launchers_are_those_of_the_operators_own_server(scene: Scene) -> None:
