@@ -184,7 +184,7 @@ def test_an_unknown_name_costs_only_itself(small: SmallWorkload, training: Train
 def test_a_server_that_does_not_answer_is_a_reason_in_time(
     small: SmallWorkload, monkeypatch: pytest.MonkeyPatch, *, answers: bool
 ) -> None:
-    monkeypatch.setattr("tasks.containment.pause_prefect._SECONDS", 0.5)
+    monkeypatch.setattr("tasks.containment.pause_prefect.SECONDS", 0.5)
     with socket.socket() as deaf:
         deaf.bind(("127.0.0.1", 0))
         if answers:
@@ -202,7 +202,7 @@ def test_a_launcher_that_is_gone_needs_no_release_but_one_that_cannot_be_asked_s
 ) -> None:
     block = small.block(**training.fields)
     pause_of(block)
-    monkeypatch.setattr("tasks.containment.pause_prefect._SECONDS", 0.3)
+    monkeypatch.setattr("tasks.containment.paused.SECONDS", 0.3)
     with temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{free_port()}/api"}):
         assert not let_go(block)
     assert len(read_prior(block.evidence / "cordon.json")) == 3
@@ -233,7 +233,7 @@ def test_a_disk_that_takes_nothing_does_not_stop_the_pause(
     def full(path: Path, data: bytes) -> None:
         raise OSError(28, f"No space left on device for {len(data)} bytes", path)
 
-    monkeypatch.setattr("tasks.containment.pause_prefect.write_whole", full)
+    monkeypatch.setattr("tasks.containment.paused.write_whole", full)
     assert pause_of(small.block(**training.fields)).is_complete
 
 
