@@ -19,9 +19,11 @@ from tasks.custody.evidence.redact import command_line
 from tasks.custody.incident.commands import deployment_run
 from tasks.incident.current import last_opened
 from tasks.incident.directory import base_of, bases, cordon_base, find_home, homes
+from tasks.incident.last_run import LastRun, last_run
 from tasks.incident.layout import CAUGHT, CORDON, EARLY, ENDED, FROZEN, INCIDENT, closings
 from tasks.incident.run_lock import owner
 from tasks.incident.stopping import why_not_thaw
+from tasks.rendering.clock import both_times
 from tasks.system.atomic_files import caught_lines, read_marker, read_ours, read_plain, read_private, rows_of
 from tasks.system.processes import standpoint
 
@@ -80,6 +82,7 @@ class Status:
     suspects: tuple[str, ...]
     containers: tuple[str, ...]
     alone: str
+    at_work: str
     next: Step
     alternative: Step | None
     uncordon: str
@@ -99,6 +102,8 @@ class Status:
             yield "workload  nothing of it runs"
         if self.alone:
             yield f"alone     {self.alone}"
+        if self.at_work:
+            yield f"at work   {self.at_work}"
         yield from self.next.lines("next")
         if self.alternative:
             yield from self.alternative.lines("or")
@@ -118,10 +123,14 @@ def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS) -> Sta
     containers = _containers(workload)
     alive = bool(alive_now or containers)
     frozen = {who.pid: since.get(who, "") for who, process in alive_now.items() if process.stopped}
-    alone = bool(frozen or _paused(containers)) and not owner(base_of(workload))
+    at_work = owner(base_of(workload))
+    alone = bool(frozen or _paused(containers)) and not at_work
     after = next_step(incident, verdict, called, cordoned=_stands(workload), alive=alive)
     alternative = None
-    if alive and incident and verdict not in _FINISHED and not why_not_thaw(find_home(workload, incident)):
+    if at_work:
+        run = last_run(find_home(workload, incident)) if incident else LastRun()
+        at_work, after, alternative = _while_at_work(at_work, run, called)
+    elif alive and incident and verdict not in _FINISHED and not why_not_thaw(find_home(workload, incident)):
         words = "nothing was stopped yet, so call it off, everything as it was:"
         alternative = Step(words, (called.command("thaw"),))
     elif alone and not incident:
@@ -152,6 +161,7 @@ def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS) -> Sta
         ),
         containers=tuple(containers),
         alone=_alone(workload, host, list(frozen.values()), _paused(containers)) if alone else "",
+        at_work=at_work,
         next=after if incident or not alone else Step("evacuate it:", (called.command("run"),)),
         alternative=alternative,
         uncordon=called.command("uncordon"),
@@ -217,6 +227,18 @@ def next_step(incident: str, verdict: str, called: Called, *, cordoned: bool, al
             (called.run("recover", incident), called.command("recover"), called.command("uncordon")),
         )
     return Step("write the postmortem, if that is not done yet")
+
+
+def _while_at_work(purpose: str, run: LastRun, called: Called) -> tuple[str, Step, Step | None]:
+    """What the run at work does, and how to wait for it, answer it or end it."""
+    told = f"{purpose}{f', run {run.id}' if run.id else ''} (実行中)"
+    cancel = (run.end_it,) if run.id else ()
+    if run.until is None:
+        return told, Step("wait for the run at work, or cancel it (Ctrl-C where it was typed):", cancel), None
+    until = " / ".join(both_times(run.until))
+    question = f"{told}; it waits for a person until {until}, then: {run.unanswered} (回答待ち)"
+    answer = Step("answer it, stop or thaw: in Prefect's UI open that run and press Resume 画面で Resume を押して回答")
+    return question, answer, Step("call it off from here, both lines:", (*cancel, called.command("thaw")))
 
 
 def _told(verdict: str, end: str) -> str:

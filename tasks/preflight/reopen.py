@@ -14,6 +14,7 @@ from tasks.custody.incident.incident import Incident, parse_id
 from tasks.custody.incident.verdict import Word, why_not_recover
 from tasks.incident.current import last_incident, last_verdict, read_incident, unfinished_incident
 from tasks.incident.directory import base_of, bases, find_home
+from tasks.incident.last_run import last_run
 from tasks.incident.layout import manifests
 from tasks.incident.run_lock import Purpose, take_ownership
 from tasks.incident.stopping import why_not_thaw
@@ -63,7 +64,11 @@ def reopen(request: Reopening) -> Opened | AlreadyRunning | AlreadyThawed:
     thaws = request.purpose == "thaw"
     ownership = take_ownership(base_of(workload), request.purpose)
     if ownership is None and thaws:
-        raise Refused("no run at work on this workload", "one that is", "Cancel that run in Prefect, then thaw.")
+        other = last_run(find_home(workload, incident.id))
+        answer = (
+            "Answer it by Resume in Prefect's UI, or cancel it, then thaw" if other.until else "Cancel it, then thaw"
+        )
+        raise Refused("no run at work on this workload", f"run {other.id or 'unknown'}", f"{answer}: {other.end_it}")
     if ownership is None:
         return AlreadyRunning(
             "expected to be the only run that works on this workload; got another one, on "

@@ -10,7 +10,7 @@ from tasks.custody.containment.process import Identity, Process, ancestry, desce
 from tasks.custody.containment.program import keeps_others, multiplexes, quotes, runs_prefect
 from tasks.custody.containment.service import sitting_with
 
-_OUR_PROGRAMS: Final = frozenset({"flows.worker", "flows.engine", "flows.by_hand", "flows.cli"})
+_OUR_PROGRAMS: Final = frozenset({"flows.worker", "flows.engine", "flows.by_hand", "flows.cli", "flows.deadline"})
 """By the module that is run; flows.by_hand is that of version 0.1."""
 _OUR_SCRIPT: Final = "evacuation"
 SERVICE: Final = "service"

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from prefect import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName, FlowRunFilterState, FlowRunFilterStateType
 from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.exceptions import PrefectHTTPStatusError
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from blocks.store import EvidenceStore
@@ -21,7 +23,9 @@ from flows.thaw import thaw
 from tasks.adapters.host import LinuxHost
 from tasks.adapters.prefect_server import PrefectServer
 from tasks.audit.verify import audited
+from tasks.cli.status import Called, status
 from tasks.custody.audit.finding import AuditWord
+from tasks.custody.errors import Refused
 from tasks.incident.layout import CORDON
 from tests.e2e.flow.test_early import environment
 from tests.support.scenes import Scene
@@ -68,9 +72,15 @@ class Waiting:
         keys = self.run.state.state_details.run_input_keyset
         assert keys
         with get_client(sync_client=True) as client:
-            path = f"/flow_runs/{self.run.id}/input/{keys['description']}"
-            wait_until(lambda: client._client.get(path).status_code == 200, what="the form")
-            return str(json.loads(client._client.get(path).text))
+            path, found = f"/flow_runs/{self.run.id}/input/{keys['description']}", list[str]()
+
+            def there() -> bool:
+                with suppress(PrefectHTTPStatusError):  # the form comes after the state
+                    found.append(json.loads(client._client.get(path).text))
+                return bool(found)
+
+            wait_until(there, what="the form")
+            return found[0]
 
     def entry(self, action: str) -> dict[str, Any]:
         """The only entry of the custody log that has this action."""
@@ -81,6 +91,18 @@ class Waiting:
 
 def standing(scene: Scene) -> set[str]:
     return {process.status() for process in scene.small.living()}
+
+
+def assert_the_way_out_is_told(waiting: Waiting) -> None:
+    """By the status, and by a thaw that cannot be while the run waits."""
+    scene, cancel = waiting.scene, f"prefect flow-run cancel {waiting.run.id}"
+    told = "\n".join(status(scene.block, LinuxHost(), Called("portfolio", "w.toml")))
+    assert f"at work   evacuation, run {waiting.run.id} (実行中); it waits for a person until " in told
+    assert " UTC, then: stop (回答待ち)" in told
+    assert "next      answer it, stop or thaw: in Prefect's UI open that run and press Resume" in told
+    assert told.endswith(f"          {cancel}\n          evacuation thaw w.toml")
+    with pytest.raises(Refused, match=f"got run {waiting.run.id}. .*Resume in Prefect's UI, .*: {cancel}"):
+        thaw(workload=scene.name, store=scene.name)
 
 
 def test_a_person_thaws_and_the_next_alarm_is_an_incident_of_its_own(scene: Scene) -> None:
@@ -100,11 +122,13 @@ def test_a_person_thaws_and_the_next_alarm_is_an_incident_of_its_own(scene: Scen
         assert waiting.answer(decision="perhaps", by="Hanako") == 200  # not 201: the form refuses it
         assert standing(scene) == {STOOD}
         assert scene.evacuate(alarm=ALARM).name == "Joined"
+        assert_the_way_out_is_told(waiting)
         assert waiting.answer(decision="thaw", by="Hanako", why="a known glitch") == 201
         state = waiting.state.result(60)
     assert (state.type, state.name) == (StateType.COMPLETED, "Thawed"), state.message
     assert STOOD not in standing(scene)
     assert len(scene.small.living()) == 4
+    assert "at work" not in "\n".join(status(scene.block, LinuxHost()))
     home = scene.home
     answered = waiting.entry("answered")
     assert (answered["decision"], answered["by"], answered["why"]) == ("thaw", "Hanako", "a known glitch")
