@@ -103,8 +103,8 @@ class RehearsalHost:
         return self._cordon[0] if self._cordon else None
 
     def guard(self, marker: Path) -> Identity | None:
-        """The guard that would stand."""
-        return self.started_guard or self._host.guard(marker)
+        """The guard that stands, else the one that would."""
+        return self._host.guard(marker) or self.started_guard
 
     def has_lock(self, identity: Identity, path: Path) -> bool:
         """True for the lock that would be held."""
