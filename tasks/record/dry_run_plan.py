@@ -14,10 +14,12 @@ Row = dict[str, str]
 _FREEZES: Final = frozenset({"SIGSTOP", "pause the container"})
 _FROZEN: Final = "frozen"
 _PAUSED: Final = "container paused"
-_TOLD: Final = {"suspect": "name", "excused": "leave alone"}
+_TOLD: Final = {"suspect": "name", "excused": "leave alone", "parent lives": "not end"}
 _NOTHING: Final = (Outcome.EMPTY, Outcome.MISSING)
 _SHORT: Final = 12
-_ATTENTION: Final = ("would name", "would keep out of", "would lack", "would not prove", "would leave alone")
+_ATTENTION: Final = tuple(
+    f"would {act}" for act in ("name", "not end", "keep out of", "lack", "not check", "not prove", "leave alone")
+)
 """Rows that a person should look at before all others, in this order."""
 
 

@@ -11,7 +11,7 @@ from tasks.custody.containment.service import sitting_with, unit_of
 from tasks.custody.containment.traces import NO_FACTS, Facts
 
 _MULTIPLEXERS: Final = frozenset({"tmux", "screen", "SCREEN", "ssh", "sshd", "zellij", "mosh-server"})
-_SHELLS: Final = frozenset({"sh", "bash", "dash", "ash", "zsh", "ksh", "mksh", "fish", "script"})
+SHELLS: Final = frozenset({"sh", "bash", "dash", "ash", "zsh", "ksh", "mksh", "fish", "script"})
 _EDITORS: Final = frozenset(
     {"vi", "vim", "nvi", "nvim", "nano", "emacs", "less", "more", "tail", "head", "cat", "tee", "watch"}
 )
@@ -35,7 +35,7 @@ STARTED: Final = "it was started in the root after the freeze"
 _OUR_PROGRAMS: Final = frozenset({"flows.worker", "flows.engine", "flows.by_hand"})
 SERVICE: Final = "service"
 """The role of processes that belong to the workload only by their systemd service."""
-_QUOTERS: Final = _SHELLS | _EDITORS | _SEARCHERS | _MANY_IN_ONE | _MULTIPLEXERS
+_QUOTERS: Final = SHELLS | _EDITORS | _SEARCHERS | _MANY_IN_ONE | _MULTIPLEXERS
 
 
 @dataclass(frozen=True)
