@@ -69,6 +69,10 @@ class RehearsalHost:
             each for each in self._host.owners(port) if not each.process or each.process.identity not in self._ended
         ]
 
+    def ports(self, identities: Iterable[Identity]) -> frozenset[int]:
+        """Ask the real host: they listen on."""
+        return self._host.ports(identities)
+
     def traces(self, processes: Iterable[Process]) -> dict[Identity, "Traces"]:
         """Ask the real host."""
         return self._host.traces(processes)

@@ -15,7 +15,7 @@ _Told = tuple[str, str, str]
 _FREEZES: Final = frozenset({"SIGSTOP", "pause the container"})
 _FROZEN: Final = "frozen"
 _PAUSED: Final = "container paused"
-_TOLD: Final = {"suspect": "name", "excused": "leave alone", "parent lives": "not end"}
+_TOLD: Final = {"suspect": "name", "excused": "leave alone", "parent lives": "not end", "port unchecked": "not check"}
 _NOTHING: Final = (Outcome.EMPTY, Outcome.MISSING)
 _SHORT: Final = 12
 _NAMED: Final = 3
@@ -80,7 +80,8 @@ def _row(entry: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]]) -> Ro
         case action if action in {_FROZEN, _PAUSED}:
             return _first(entry)
         case action if action in _TOLD:
-            return {"act": _TOLD[action], "on": f"{subject}: {entry['command']}", "why": why}
+            on = f"{subject}: {entry['command']}" if "command" in entry else subject
+            return {"act": _TOLD[action], "on": on, "why": why}
         case "step done" | "step incomplete" as end:
             return _collected(entry, complete=end == "step done")
         case "model judged":
