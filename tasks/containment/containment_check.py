@@ -12,7 +12,7 @@ from tasks.containment.freeze import load_frozen, load_returned
 from tasks.containment.members import Snapshot, excluded_pids, excused_pids, held_groups, inside, own_pids
 from tasks.containment.short_lived import NO_PID, met_in_passing
 from tasks.containment.supervisors import cure, parents_left
-from tasks.containment.suspects import look
+from tasks.containment.suspects import look, suggest_line
 from tasks.containment.units import standing_units
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.groups import keeper_of, path_of
@@ -81,9 +81,10 @@ def _notes(context: RunContext, visible: Snapshot, seen: Survey, parents: Mappin
     Only the log tells here of `parents`, which may start the workload again.
     """
     suspects = [visible[who.pid] for who in sorted(seen.suspects.keys() - load_frozen(context.state).keys())]
+    lines = {each.pid: suggest_line(context.adapters.host, context.workload, each) for each in suspects}
     for each in suspects:
-        why = seen.suspects[each.identity]
-        context.log.write("suspect", str(each.pid), command=command_line(each.command), why=why)
+        about = {"why": seen.suspects[each.identity], "line": lines[each.pid]}
+        context.log.write("suspect", str(each.pid), command=command_line(each.command), **about)
     named = excused_pids(context, visible)
     for process, why in parents.items():
         context.log.write("parent lives", str(process.pid), command=command_line(process.command), why=why)
@@ -91,8 +92,8 @@ def _notes(context: RunContext, visible: Snapshot, seen: Survey, parents: Mappin
         why = "the block's bystanders" if each.pid in named else "a shell, an editor or a multiplexer"
         context.log.write("excused", str(each.pid), command=command_line(each.command), why=why)
     counted = ((seen.excused, "excused 除外"), (seen.unread, "may not be looked into, which proves nothing 確認不可"))
-    lines = (f"{len(found)} {told}: {_listed(found)}" for found, told in counted if found)
-    return (*map(advice, suspects), *lines)
+    others = (f"{len(found)} {told}: {_listed(found)}" for found, told in counted if found)
+    return (*(advice(each, lines[each.pid]) for each in suspects), *others)
 
 
 def _listed(processes: Sequence[Process]) -> str:

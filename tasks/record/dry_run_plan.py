@@ -81,7 +81,8 @@ def _row(entry: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]]) -> Ro
             return _first(entry)
         case action if action in _TOLD:
             on = f"{subject}: {entry['command']}" if "command" in entry else subject
-            return {"act": _TOLD[action], "on": on, "why": why}
+            line = f"; if it belongs to the workload: {entry['line']}" if entry.get("line") else ""
+            return {"act": _TOLD[action], "on": on, "why": f"{why}{line}"}
         case "step done" | "step incomplete" as end:
             return _collected(entry, complete=end == "step done")
         case "model judged":

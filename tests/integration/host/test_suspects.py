@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -291,6 +292,29 @@ def test_a_rehearsal_spares_the_guard_of_a_standing_cordon(small: SmallWorkload,
         assert [row for row in rows if row["on"].partition(":")[0] == str(guard.pid)] == []
     finally:
         host.release(evidence / CORDON)
+
+
+@pytest.mark.parametrize(
+    ("code", "field"),
+    [
+        ("held = open('train.lock', 'w')", "training_pattern"),
+        ("import socket; held = socket.create_server(('127.0.0.1', 0))", "api_pattern"),
+        ("held = open('logs/x.log', 'w')", "worker_pattern"),
+    ],
+)
+def test_a_suspect_is_told_with_the_line_of_the_block_that_fits_it(small: SmallWorkload, code: str, field: str) -> None:
+    words = ["venv/bin/python", "-c", f"import time; {code}; open('ready', 'w'); time.sleep(600)"]
+    with apart(words, small.root, small.root / "ready") as suspect:
+        block = small.block(lock=small.root / "train.lock")
+        with case_of(block, dry_run=True) as context:
+            seen = made(prove_contained.fn(context))
+            (row,) = (row for row in plan(context.log.entries()) if row["on"].startswith(f"{suspect.pid}:"))
+        line = row["why"].partition("; if it belongs to the workload: ")[2]
+        ((told, pattern),) = tomllib.loads(line).items()
+        assert told == field
+        assert f"If it belongs to the workload: {line}, or" in seen.notes[0]
+        with case_of(small.block(lock=block.lock, **{field: pattern}), incident=LATER, dry_run=True) as context:
+            assert {each.identity.pid for each in made(freeze.fn(context)).processes} == {suspect.pid}
 
 
 def test_status_names_suspects(small: SmallWorkload, renamed: set[int]) -> None:

@@ -22,6 +22,11 @@ def collected(action: str, result: str) -> dict[str, Any]:
         (collected("step done", "missing: 0 files, 0 bytes"), "would find nothing of", "missing: 0 files, 0 bytes"),
         (collected("step incomplete", "failed: no"), "would lack", "failed: no"),
         ({"action": "suspect", "object": "8", "command": "x", "why": "maps"}, "would name", "maps"),
+        (
+            {"action": "suspect", "object": "8", "command": "x", "why": "maps", "line": "worker_pattern = 'x'"},
+            "would name",
+            "maps; if it belongs to the workload: worker_pattern = 'x'",
+        ),
         ({"action": "would", "object": "latest/x", "act": "would delete"}, "would delete", ""),
         (
             {"action": "model judged", "object": "models/m", "result": "models/m is suspect: imports os"},
