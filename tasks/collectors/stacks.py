@@ -98,13 +98,9 @@ def _in_time(spy: str, pid: int, start: int, until: float) -> Look:
 def _whole(data: bytes, looks: Iterable[Look]) -> bytes:
     lost = [(outcome, words) for outcome, words in looks if outcome not in {Outcome.COLLECTED, Outcome.EMPTY}]
     if lost:
-        raise Incomplete(data, worst(outcome for outcome, _ in lost), f"{len(lost)} processes: {_cause(lost[0][1])}")
+        cause = lost[0][1].partition(" Stack backtrace:")[0][:_SHOWN]
+        raise Incomplete(data, worst(outcome for outcome, _ in lost), f"{len(lost)} processes: {cause}")
     return data
-
-
-def _cause(words: str) -> str:
-    """What is said of the error, without the trace of py-spy's own code below it."""
-    return words.partition(" Stack backtrace:")[0][:_SHOWN]
 
 
 COLLECTOR = Collector(

@@ -1,6 +1,6 @@
 """§3: which process or unit may start the workload again, and whether the evacuation may stop it."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from tasks.containment.freeze import load_frozen, load_returned
@@ -39,21 +39,18 @@ def parents_left(context: RunContext, snapshot: Snapshot) -> Iterator[tuple[Proc
     """
     frozen, spared = load_frozen(context.state), protected_pids(context, snapshot)
     told = {each.source for each in load_returned(context.state)}
-    started: dict[Source, list[str]] = {}
+    started: dict[Source, set[str]] = {}
     for each in frozen.values():
         for source in each.lineage[:1]:
-            started.setdefault(source, []).append(each.role)
+            started.setdefault(source, set()).add("API" if each.role == "api" else each.role)
+    living: Mapping[Identity | None, Process] = {
+        each.identity: each for each in snapshot.values() if each.alive and each.pid not in spared
+    }
     for source, roles in started.items():
-        process = snapshot.get(source.identity.pid) if source.identity else None
-        if not process or process.identity != source.identity or not process.alive or process.identity in frozen:
-            continue
-        if process.pid in spared or str(source) in told or not may_restart(snapshot, process):
+        process = living.get(source.identity) if source.identity not in frozen and str(source) not in told else None
+        if not process or not may_restart(snapshot, process):
             continue
         may = may_stop(context, snapshot, source, frozen)
         if not (may and context.workload.stop_supervisors):
             advice = f"{_ALLOW}, or stop it first" if may else "stop it first"
-            yield process, f"it is the parent of the {_named(roles)} and may start it again: {advice}"
-
-
-def _named(roles: Iterable[str]) -> str:
-    return " and the ".join(sorted({"API" if role == "api" else role for role in roles}))
+            yield process, f"it is the parent of the {' and the '.join(sorted(roles))} and may start it again: {advice}"
