@@ -1,5 +1,6 @@
 """Stand in for host, store and Prefect in a dry run: answer as if each act were done, and record it."""
 
+import math
 import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from tasks.custody.evidence.redact import command_line
 from tasks.custody.incident.log import CustodyLog
 from tasks.custody.store.retention import NOTHING, Retention
 from tasks.system.control_group import ControlGroup
+from tasks.system.processes import ticks
 
 if TYPE_CHECKING:
     from blocks.port import Store, StoredObject
@@ -37,6 +39,7 @@ class RehearsalHost:
         self._host, self._log = host, log
         self._frozen: set[Identity] = set()
         self._ended: set[Identity] = set()
+        self._since = math.inf
         self.systemd = RehearsalSystemd(self._would)
         self._cordon: tuple[Identity, Path] | None = None
 
@@ -47,9 +50,9 @@ class RehearsalHost:
         return replace(process, state="T") if process.identity in self._frozen else process
 
     def snapshot(self) -> dict[int, Process]:
-        """Return the real processes, without those that would have ended."""
-        seen = self._host.snapshot().values()
-        return {process.pid: self._as_if(process) for process in seen if process.identity not in self._ended}
+        """Return the real processes, without those that would have ended or that a frozen workload could not start."""
+        seen = [each for each in self._host.snapshot().values() if each.identity not in self._ended]
+        return {each.pid: self._as_if(each) for each in seen if each.identity.start < self._since}
 
     def get_process(self, identity: Identity) -> Process | None:
         """Return one process as it would be."""
@@ -66,6 +69,10 @@ class RehearsalHost:
             each for each in self._host.owners(port) if not each.process or each.process.identity not in self._ended
         ]
 
+    def ports(self, identities: Iterable[Identity]) -> frozenset[int]:
+        """Ask the real host: they listen on."""
+        return self._host.ports(identities)
+
     def traces(self, processes: Iterable[Process]) -> dict[Identity, "Traces"]:
         """Ask the real host."""
         return self._host.traces(processes)
@@ -73,6 +80,7 @@ class RehearsalHost:
     def signal(self, identity: Identity, number: signal.Signals) -> None:
         """Record the signal."""
         self._would(number.name, str(identity.pid))
+        self._since = min(self._since, ticks())
         if number in _FREEZES:
             self._frozen.add(identity)
         elif number in _ENDS:
@@ -103,8 +111,8 @@ class RehearsalHost:
         return self._cordon[0] if self._cordon else None
 
     def guard(self, marker: Path) -> Identity | None:
-        """Return the guard that would live."""
-        return self.started_guard or self._host.guard(marker)
+        """Return the guard that stands, else the one that would."""
+        return self._host.guard(marker) or self.started_guard
 
     def has_lock(self, identity: Identity, path: Path) -> bool:
         """Return True for the lock that would be held."""
@@ -226,7 +234,7 @@ class RehearsalStore:
     def _keep(self, key: str, size: int, sha256: str, act: str) -> None:
         from blocks.port import StoredObject
 
-        self._log.write("would", key, act=act, sha256=sha256)
+        self._log.write("would", key, act=act, sha256=sha256, size=size)
         asked = NOTHING if self.unfit() else self._retention
         until = asked.until(datetime.now(UTC)) if asked.lock else None
         self._written[key] = StoredObject(key, size, sha256, retained_until=until, lock=asked.lock, held=asked.hold)

@@ -50,6 +50,9 @@ class Host(Protocol):
     def owners(self, port: int) -> list[Listener]:
         """Return the processes that listen on a TCP port of this host."""
 
+    def ports(self, identities: Iterable[Identity]) -> frozenset[int]:
+        """The TCP ports on which these processes listen."""
+
     def traces(self, processes: Iterable[Process]) -> dict[Identity, Traces]:
         """Return what these processes have open and mapped, without those that are gone."""
 
@@ -149,6 +152,10 @@ class LinuxHost:
     def owners(self, port: int) -> list[Listener]:
         """Ask the kernel for the sockets, and read every process's descriptors."""
         return processes.owners(port)
+
+    def ports(self, identities: Iterable[Identity]) -> frozenset[int]:
+        """Ask the kernel for the sockets, and these processes for their files."""
+        return processes.ports_of(who.pid for who in identities)
 
     def traces(self, processes: Iterable[Process]) -> dict[Identity, Traces]:
         """Read their files in /proc."""

@@ -20,7 +20,7 @@ def make(target: Target) -> bytes:
     """Return the path that the workload names, the file that it leads to, and that file's digest."""
     named = Path(target.root) / target.interpreter
     if not named.exists():
-        raise NothingThere(f"no interpreter at {named}")
+        raise NothingThere(f"no interpreter at {named}: set `interpreter` in the workload block")
     real = Path(os.path.realpath(named))
     about = real.stat()
     until = time.monotonic() + target.seconds * _SHARE

@@ -16,10 +16,11 @@ from tasks.collectors.collector import Collector, Incomplete, Made, NothingThere
 from tasks.collectors.procfs import printable
 from tasks.custody.evidence.acquisition import Outcome, worst
 from tasks.custody.evidence.redact import redact
-from tasks.system.processes import start_of
+from tasks.system.processes import read_process, start_of
 
 _EACH_SECONDS: Final = 3.0
 _SHARE: Final = 0.7
+_SHOWN: Final = 200
 _DENIED: Final = ("permission denied", "operation not permitted")
 _NOT_PYTHON: Final = "not a Python process"
 
@@ -48,7 +49,7 @@ def read_stacks(spy: str, pid: int, start: int, seconds: float) -> Look:
             return Outcome.EMPTY, "gone"
         if not runs_python(pid):
             return Outcome.EMPTY, _NOT_PYTHON
-        return _dump(spy, pid, seconds)
+        return _dump(spy, pid, start, seconds)
     except ProcessLookupError:
         return Outcome.EMPTY, "gone"
     except PermissionError as error:
@@ -57,7 +58,7 @@ def read_stacks(spy: str, pid: int, start: int, seconds: float) -> Look:
         return Outcome.TIMED_OUT, f"not done after {seconds:.1f} s"
 
 
-def _dump(spy: str, pid: int, seconds: float) -> Look:
+def _dump(spy: str, pid: int, start: int, seconds: float) -> Look:
     done = subprocess.run(
         [spy, "dump", "--nonblocking", "--pid", str(pid)],
         stdin=subprocess.DEVNULL,
@@ -67,6 +68,9 @@ def _dump(spy: str, pid: int, seconds: float) -> Look:
     )
     if done.returncode == 0:
         return Outcome.COLLECTED, redact(done.stdout.decode(errors="backslashreplace"))
+    now = read_process(pid)
+    if not now or now.identity.start != start or not now.alive:
+        return Outcome.EMPTY, "gone"
     words = " ".join(done.stderr.decode(errors="backslashreplace").split())
     denied = any(text in words.lower() for text in _DENIED)
     return (Outcome.DENIED if denied else Outcome.FAILED), words or f"py-spy ended with {done.returncode}"
@@ -94,7 +98,8 @@ def _in_time(spy: str, pid: int, start: int, until: float) -> Look:
 def _whole(data: bytes, looks: Iterable[Look]) -> bytes:
     lost = [(outcome, words) for outcome, words in looks if outcome not in {Outcome.COLLECTED, Outcome.EMPTY}]
     if lost:
-        raise Incomplete(data, worst(outcome for outcome, _ in lost), f"{len(lost)} processes: {lost[0][1]}")
+        cause = lost[0][1].partition(" Stack backtrace:")[0][:_SHOWN]
+        raise Incomplete(data, worst(outcome for outcome, _ in lost), f"{len(lost)} processes: {cause}")
     return data
 
 

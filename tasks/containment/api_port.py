@@ -2,13 +2,15 @@
 
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from ipaddress import ip_address
 from typing import Final
 
 from blocks.workload import Workload
+from tasks.adapters.host import Host
 from tasks.custody.containment.process import Identity, Listener
 from tasks.custody.containment.program import program
+from tasks.custody.containment.receipt import Frozen
 from tasks.custody.incident.description import leads_to
 from tasks.runtime.context import RunContext
 
@@ -16,12 +18,30 @@ _PROXIES: Final = frozenset({"docker-proxy", "rootlessport"})
 _ANY: Final = 0
 
 
-def note_listener(context: RunContext, members: Iterable[Identity]) -> None:
-    """Write down that a process of the workload listens on the API's port, which then counts as named."""
-    if (port := port_of(context.workload)) and not context.workload.names_port:
-        ours = frozenset(members)
-        if any(each.process and each.process.identity in ours for each in context.adapters.host.owners(port)):
-            context.state.listened.write(True)
+def note_listener(context: RunContext, members: Mapping[Identity, Frozen]) -> tuple[str, ...]:
+    """Write down that a process of the workload listens on the API's port: then it is the API's, whoever named it.
+
+    Return a warning if the workload listens on other ports only.
+    """
+    workload, host = context.workload, context.adapters.host
+    port = port_of(workload)
+    if not workload.names_port and port in host.ports(members):
+        context.state.listened.write(True)
+    api = [who for who, each in members.items() if each.role == "api"]
+    told = listening_elsewhere(host, workload, api or (members if workload.names_port else ()))
+    if told:
+        context.log.write("port unchecked", f"the API's port {port}", why=told)
+    return (told,) if told else ()
+
+
+def listening_elsewhere(host: Host, workload: Workload, members: Iterable[Identity]) -> str:
+    """Return where these processes listen and which field to set, if none is on the API's port; else an empty text."""
+    port, heard = port_of(workload), host.ports(members)
+    if not port or not heard or port in heard or workload.containers:
+        return ""
+    field = f'api_url = "http://127.0.0.1:{min(heard)}"' + (f", api_port = {min(heard)}" if workload.api_port else "")
+    others = ", ".join(map(str, sorted(heard)))
+    return f"the workload listens on port {others}, not on {port}: if that is the API, set {field} in the block"
 
 
 def port_of(workload: Workload) -> int | None:

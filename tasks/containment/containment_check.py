@@ -1,6 +1,6 @@
 """§3: check that nothing of the workload is left, and say how it stands."""
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
@@ -12,7 +12,8 @@ from tasks.containment.freeze import load_frozen
 from tasks.containment.members import Snapshot, excluded_pids, excused_pids, held_groups, inside, own_pids
 from tasks.containment.patterns import matchers
 from tasks.containment.short_lived import NO_PID, met_in_passing
-from tasks.containment.suspects import look
+from tasks.containment.supervisors import cure, parents_left
+from tasks.containment.suspects import look, suggest_line
 from tasks.containment.units import standing_units
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.groups import keeper_of, path_of
@@ -48,9 +49,12 @@ def check_containment(context: RunContext) -> Containment:
     cordon = await_cordon(context)
     mine, visible, seen = look_for_life(context)
     held = {each.identity: each.source for each in state.returned.read() if each.end is End.HELD}
-    alive = {
-        who: f"left frozen, {held[who]} brings it back" if who in held else reason for who, reason in seen.alive.items()
+    alive = seen.alive | {
+        who: f"left frozen, {source} brings it back{cure(context, visible, who, source)}"
+        for who, source in held.items()
+        if who in seen.alive
     }
+    parents = {} if context.state.recovered.read() else dict(parents_left(context, visible))
     return Containment(
         at=datetime.now(UTC),
         alive=(
@@ -63,24 +67,31 @@ def check_containment(context: RunContext) -> Containment:
         cordoned=cordon.held,
         reason=cordon.summary,
         left_alone=tuple(_tell(process) for process in seen.bystanders),
-        notes=_notes(context, visible, seen),
+        notes=_notes(context, visible, seen, parents),
+        may_return=tuple(f"process {_tell(process)}: {why}" for process, why in parents.items()),
         recovered=bool(state.recovered.read() or state.recovered_containers.read()),
     )
 
 
-def _notes(context: RunContext, visible: Snapshot, seen: Survey) -> tuple[str, ...]:
-    """How the block names each suspect; in one line each who was excused, and who may not be looked into."""
+def _notes(context: RunContext, visible: Snapshot, seen: Survey, parents: Mapping[Process, str]) -> tuple[str, ...]:
+    """How the block names each suspect; in one line each who was excused, and who may not be looked into.
+
+    Only the log tells here of `parents`, which may start the workload again.
+    """
     suspects = [visible[who.pid] for who in sorted(seen.suspects.keys() - load_frozen(context.state).keys())]
+    lines = {each.pid: suggest_line(context.adapters.host, context.workload, each) for each in suspects}
     for each in suspects:
-        why = seen.suspects[each.identity]
-        context.log.write("suspect", str(each.pid), command=command_line(each.command), why=why)
+        about = {"why": seen.suspects[each.identity], "line": lines[each.pid]}
+        context.log.write("suspect", str(each.pid), command=command_line(each.command), **about)
     named = excused_pids(context, visible)
-    for each in seen.excused:
+    for process, why in parents.items():
+        context.log.write("parent lives", str(process.pid), command=command_line(process.command), why=why)
+    for each in (each for each in seen.excused if each not in parents):
         why = "the block's bystanders" if each.pid in named else "a shell, an editor or a multiplexer"
         context.log.write("excused", str(each.pid), command=command_line(each.command), why=why)
     counted = ((seen.excused, "excused 除外"), (seen.unread, "may not be looked into, which proves nothing 確認不可"))
-    lines = (f"{len(found)} {told}: {_listed(found)}" for found, told in counted if found)
-    return (*map(advice, suspects), *lines)
+    others = (f"{len(found)} {told}: {_listed(found)}" for found, told in counted if found)
+    return (*(advice(each, lines[each.pid]) for each in suspects), *others)
 
 
 def _listed(processes: Sequence[Process]) -> str:

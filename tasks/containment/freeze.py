@@ -71,11 +71,11 @@ def freeze(context: RunContext) -> Freeze:
     groups.thaw()  # a signal that was sent to a frozen group shows then: all that look at states go by that
     waiting = _confirm(context.adapters.host, fresh)
     groups.freeze()
-    note_listener(context, fresh)
+    unheard = note_listener(context, fresh)
     _tell(context.log, fresh)
     note_reboots(context.state, context.log)
     containers, trouble = freeze_containers(context)
-    return Freeze(stood_at, tuple(everyone), settled, containers, trouble, waiting, tuple(units.warnings))
+    return Freeze(stood_at, tuple(everyone), settled, containers, trouble, waiting, (*units.warnings, *unheard))
 
 
 def _tell(log: CustodyLog, fresh: Mapping[Identity, Frozen]) -> None:

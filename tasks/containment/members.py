@@ -56,9 +56,10 @@ def protected_pids(context: "RunContext", snapshot: Snapshot) -> set[int]:
 
 
 def own_pids(context: "RunContext", snapshot: Snapshot) -> set[int]:
-    """Pids of our guard, and of the API that our own recovery brought back with all that descends from it."""
-    guard = guard_of(context.adapters.host, context.cordon_files.marker)
-    return family(snapshot, context.state.recovered.read()) | pids_of(snapshot, {guard})
+    """Pids of our guards, and of the API that our own recovery brought back with all that descends from it."""
+    host, files = context.adapters.host, context.cordon_files
+    guards = {guard_of(host, files.marker), host.guard(files.standing)}
+    return family(snapshot, context.state.recovered.read()) | pids_of(snapshot, guards)
 
 
 def excluded_pids(snapshot: Snapshot) -> set[int]:

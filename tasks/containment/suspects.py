@@ -15,7 +15,7 @@ from tasks.containment.patterns import matchers, named
 from tasks.custody.containment.membership import Member, protected
 from tasks.custody.containment.process import Identity, Process, ancestry, descendants, family, pids_of
 from tasks.custody.containment.survey import Survey, survey
-from tasks.custody.containment.suspect import included
+from tasks.custody.containment.suspect import included, line_for
 from tasks.custody.containment.traces import Facts, Traces
 from tasks.incident.directory import cordon_base, homes
 from tasks.incident.layout import CORDON, RECOVERED
@@ -47,6 +47,19 @@ def look(host: Host, workload: WorkloadFields, visible: Snapshot, since: int, co
 def _runs_ours(traces: Traces | None) -> bool:
     """Whether one that calls itself a Prefect of our installation maps code of it: anybody may call himself so."""
     return traces is None or traces.denied or any(path.startswith(f"{_OURS}/") for path in traces.code)
+
+
+def suggest_line(host: Host, workload: WorkloadFields, suspect: Process) -> str:
+    """Return the block's line that makes a suspect a member, by what it does; empty for one in a container.
+
+    Who has the lock open trains, who listens serves the API, anybody else is called a worker.
+    """
+    traces, lock = host.traces([suspect]).get(suspect.identity, Traces()), os.path.realpath(workload.lock)
+    if lock in traces.written | traces.read:
+        return line_for(suspect, "training_pattern", workload.training_pattern)
+    if host.ports([suspect.identity]):
+        return line_for(suspect, "api_pattern", workload.api_pattern)
+    return line_for(suspect, "worker_pattern", workload.worker_pattern)
 
 
 def suspects_now(host: Host, workload: WorkloadFields, found: Collection[Identity]) -> list[tuple[Process, str]]:

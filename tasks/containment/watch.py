@@ -13,14 +13,14 @@ from tasks.adapters.host import lives, send_signal
 from tasks.containment.containers import frozen_containers
 from tasks.containment.cordon import caught
 from tasks.containment.freeze import halt, load_frozen
-from tasks.containment.members import Snapshot, find_members, protected_pids
+from tasks.containment.members import Snapshot, find_members
+from tasks.containment.supervisors import may_stop
 from tasks.containment.watch_containers import ContainerReturns
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.membership import Member
 from tasks.custody.containment.process import Identity
 from tasks.custody.containment.receipt import Returned, Stop, Watch
-from tasks.custody.containment.service import unit_of
-from tasks.custody.containment.source import Source, keeps_only, lineages, may_be_ended, supervisor
+from tasks.custody.containment.source import Source, lineages, supervisor
 from tasks.custody.evidence.redact import command_line
 from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
@@ -117,7 +117,7 @@ class Watching:
         self._keep()  # before anybody is killed
         if source:
             self.returns[source] += 1
-        if source and self._may_stop(snapshot, source, family):
+        if source and self._is_allowed(source) and may_stop(self.context, snapshot, source, family):
             self._stop(source)
             end = self._kill(family)
         elif source and self.returns[source] >= _TWICE:
@@ -133,17 +133,8 @@ class Watching:
     def _keep(self) -> None:
         self.context.state.returned.write(list(self.found.values()))
 
-    def _may_stop(self, snapshot: Snapshot, source: Source, family: Iterable[Identity]) -> bool:
-        """The block allows it, and nobody else's work hangs on it: a unit of the workload alone, no login, not us."""
-        if not self.context.workload.stop_supervisors and source.name not in self.context.workload.units:
-            return False
-        known = {who.pid for who in family}
-        untouchable = protected_pids(self.context, snapshot)
-        if source.identity:
-            process = snapshot.get(source.identity.pid)
-            mine = bool(process and process.pid not in untouchable and may_be_ended(process))
-            return mine and keeps_only(snapshot, source.identity.pid, known)
-        return all(process.pid in known for process in snapshot.values() if unit_of(process.cgroup) == source.name)
+    def _is_allowed(self, source: Source) -> bool:
+        return self.context.workload.stop_supervisors or source.name in self.context.workload.units
 
     def _stop(self, source: Source) -> None:
         """Freeze it first, so that it starts nothing more, then end it."""

@@ -96,8 +96,10 @@ def open_directory(workload: "WorkloadFields", incident: Incident, *, dry_run: b
 
 def open_cordon_files(workload: "WorkloadFields", at: IncidentDirectory, *, dry_run: bool) -> CordonFiles:
     """Find where the guard's marker stands, or will; a dry run keeps all of it in its own folder."""
-    folder = at.path if dry_run or not at.real else cordon_dir(workload, at.path)
-    return CordonFiles(folder / CORDON, folder / CAUGHT, (at.path if dry_run else at.base) / EARLY)
+    standing = cordon_dir(workload, at.path)
+    folder = at.path if dry_run or not at.real else standing
+    early = (at.path if dry_run else at.base) / EARLY
+    return CordonFiles(folder / CORDON, folder / CAUGHT, early, standing / CORDON)
 
 
 def _open_home(workload: "WorkloadFields", incident: Incident, *, dry_run: bool) -> tuple[Path, int, bool, bool]:

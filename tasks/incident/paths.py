@@ -17,12 +17,13 @@ class CordonFiles:
     """The files of the cordon: they may lie in another folder than the incident, where an older marker stands.
 
     `marker` is the guard's own, `caught` the newcomers that it froze, `early` the processes that the start of the run
-    froze before it imported anything.
+    froze before it imported anything. `standing` is the marker of a real run: a dry run's own is another.
     """
 
     marker: Path
     caught: Path
     early: Path
+    standing: Path
 
 
 @dataclass(frozen=True)

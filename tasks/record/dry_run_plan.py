@@ -11,13 +11,17 @@ from tasks.custody.models.inspection import Soundness
 PLAN_FILE: Final = "plan.txt"
 """In the record of a dry run: the plan, a row a line."""
 Row = dict[str, str]
+_Told = tuple[str, str, str]
 _FREEZES: Final = frozenset({"SIGSTOP", "pause the container"})
 _FROZEN: Final = "frozen"
 _PAUSED: Final = "container paused"
-_TOLD: Final = {"suspect": "name", "excused": "leave alone"}
+_TOLD: Final = {"suspect": "name", "excused": "leave alone", "parent lives": "not end", "port unchecked": "not check"}
 _NOTHING: Final = (Outcome.EMPTY, Outcome.MISSING)
 _SHORT: Final = 12
-_ATTENTION: Final = ("would name", "would keep out of", "would lack", "would not prove", "would leave alone")
+_NAMED: Final = 3
+_ATTENTION: Final = tuple(
+    f"would {act}" for act in ("name", "not end", "keep out of", "lack", "not check", "not prove", "leave alone")
+)
 """Rows that a person should look at before all others, in this order."""
 
 
@@ -26,9 +30,27 @@ def plan(entries: Iterable[Mapping[str, Any]]) -> list[Row]:
     known = [each for entry in entries for each in (entry, *_left(entry))]
     found = {entry["object"]: entry for entry in known if entry["action"] == _FROZEN}
     found |= {entry["object"][:_SHORT]: entry for entry in known if entry["action"] == _PAUSED}
-    rows = filter(None, (_row(entry, found) for entry in known))
-    told = dict.fromkeys((f"would {row['act'].removeprefix('would ')}", row["why"], row["on"]) for row in rows)
-    return [{"act": act, "why": why, "on": on} for act, why, on in sorted(told, key=lambda row: _rank(row[0]))]
+    told: dict[_Told, int] = {}
+    for entry in known:
+        if row := _row(entry, found):
+            told[f"would {row['act'].removeprefix('would ')}", row["on"], row["why"]] = entry.get("size", 0)
+    return [{"act": act, "on": on, "why": why} for act, on, why in sorted(_folded(told), key=lambda row: _rank(row[0]))]
+
+
+def _folded(told: Mapping[_Told, int]) -> list[_Told]:
+    """Make one row of like acts on many files of a folder; what needs attention is told one by one."""
+    alike: dict[_Told, list[_Told]] = {}
+    for act, on, why in told:
+        folder = on.rpartition("/")[0] if "/" in on and _rank(act) == len(_ATTENTION) and ": " not in on else on
+        alike.setdefault((act, folder, why), []).append((act, on, why))
+    return [row for of, rows in alike.items() for row in ([_fold(*of, rows, told)] if len(rows) > _NAMED else rows)]
+
+
+def _fold(act: str, folder: str, why: str, rows: Iterable[_Told], sizes: Mapping[_Told, int]) -> _Told:
+    names = [on.removeprefix(f"{folder}/") for _, on, _ in rows]
+    size = sum(sizes[row] for row in rows)
+    of = f", {size:,} bytes" if size else ""
+    return act, f"{folder}/: {len(names)} files{of}: {', '.join(names[:_NAMED])}, …", why
 
 
 def needs_attention(row: Row) -> bool:
@@ -58,7 +80,9 @@ def _row(entry: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]]) -> Ro
         case action if action in {_FROZEN, _PAUSED}:
             return _first(entry)
         case action if action in _TOLD:
-            return {"act": _TOLD[action], "on": f"{subject}: {entry['command']}", "why": why}
+            on = f"{subject}: {entry['command']}" if "command" in entry else subject
+            line = f"; if it belongs to the workload: {entry['line']}" if entry.get("line") else ""
+            return {"act": _TOLD[action], "on": on, "why": f"{why}{line}"}
         case "step done" | "step incomplete" as end:
             return _collected(entry, complete=end == "step done")
         case "model judged":

@@ -92,8 +92,11 @@ def _rehearsed(context: RunContext, verdict: Verdict) -> str:
     word = f"{verdict.word} {JAPANESE[verdict.word]}"
     missing = f", for: {'; '.join(verdict.missing)}" if verdict.missing else ""
     first = f"first: {verdict.first}; " if verdict.first else ""
+    is_open = verdict.may_return and verdict.word is not Word.NOT_CONTAINED
+    worst = f"{Word.NOT_CONTAINED} {JAPANESE[Word.NOT_CONTAINED]}"
+    doubt = f", or {worst} if it is started again: {'; '.join(verdict.may_return)}" if is_open else ""
     return (
-        f"{first}it would end {word}{missing}; "
+        f"{first}it would end {word}{missing}{doubt}; "
         "unless the stop, the store's writes or the record go otherwise, none of which was tried "
         f"予行のみ. No evidence was sent. The plan: the artifact '{artifact_key(PLAN, context.incident.id)}', "
         f"and {context.directory.record_dir(context.run.number) / PLAN_FILE}"

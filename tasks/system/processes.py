@@ -3,7 +3,7 @@
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -81,14 +81,20 @@ def owners(port: int) -> list[Listener]:
     return [*found, *(Listener(user) for name, user in sockets.items() if name not in seen)]
 
 
-def _listening(ports: frozenset[int]) -> Iterator[tuple[str, int, int]]:
-    """Yield name, port and uid of each socket that listens on these ports."""
+def ports_of(pids: Iterable[int]) -> frozenset[int]:
+    """Return the TCP ports on which these processes listen, as far as their files are readable."""
+    listening = {name: port for name, port, _ in _listening()}
+    return frozenset(port for pid in pids for port in _ports(place_of(pid), listening))
+
+
+def _listening(ports: frozenset[int] | None = None) -> Iterator[tuple[str, int, int]]:
+    """Yield name, port and uid of each socket that listens on these ports; on any if none are given."""
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         with suppress(OSError):
             for line in Path(table).read_text().splitlines()[1:]:
                 words = line.split()
                 port = int(words[1].rpartition(":")[2], 16)
-                if words[3] == _LISTEN and port in ports:
+                if words[3] == _LISTEN and (ports is None or port in ports):
                     yield f"socket:[{words[9]}]", port, int(words[7])
 
 

@@ -8,7 +8,7 @@ from typing import Final
 from tasks.custody.containment.process import Process
 
 _MULTIPLEXERS: Final = frozenset({"tmux", "screen", "SCREEN", "ssh", "sshd", "zellij", "mosh-server"})
-_SHELLS: Final = frozenset({"sh", "bash", "dash", "ash", "zsh", "ksh", "mksh", "fish", "script"})
+SHELLS: Final = frozenset({"sh", "bash", "dash", "ash", "zsh", "ksh", "mksh", "fish", "script"})
 _EDITORS: Final = frozenset(
     {"vi", "vim", "nvi", "nvim", "nano", "emacs", "less", "more", "tail", "head", "cat", "tee", "watch"}
 )
@@ -28,7 +28,7 @@ _FLAVOUR: Final = re.compile(
     r"\.?(?P<name>.+?)(?:[.-]?\d[\d.]*+|[.-](?:basic|tiny|nox|gtk\d?|athena|lucid|motif|session|auth|rs|static|wrapped))*"
 )
 """Variants of a program's name on a host: vim.basic, emacs-nox, bash-5.2, sshd-session, sudo-rs."""
-_QUOTERS: Final = _SHELLS | _EDITORS | _SEARCHERS | _MANY_IN_ONE | _MULTIPLEXERS
+_QUOTERS: Final = SHELLS | _EDITORS | _SEARCHERS | _MANY_IN_ONE | _MULTIPLEXERS
 
 
 def quotes(process: Process) -> bool:

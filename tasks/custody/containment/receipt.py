@@ -172,7 +172,8 @@ class Containment(StepResult):
 
     `left_alone` are processes with a matching command line outside the workload's root. `recovered` says that this
     incident has brought the API back, which is no contradiction. `notes` say how the block would name each suspect,
-    which processes are excused, and which may not be inspected.
+    which processes are excused, and which may not be inspected. `may_return` are living processes that started the
+    workload and may do so again, and how to prevent it.
     """
 
     at: datetime
@@ -182,6 +183,7 @@ class Containment(StepResult):
     left_alone: tuple[str, ...] = ()
     recovered: bool = False
     notes: tuple[str, ...] = ()
+    may_return: tuple[str, ...] = ()
 
     @property
     def contained(self) -> bool:

@@ -6,13 +6,15 @@ from functools import lru_cache, partial
 from typing import Final
 
 from tasks.custody.containment.process import Identity, Process, ancestry, descendants, handed_down
-from tasks.custody.containment.program import EVERYBODYS, multiplexes, program, quotes, runs_prefect
+from tasks.custody.containment.program import EVERYBODYS, SHELLS, multiplexes, program, quotes, runs_prefect
 from tasks.custody.containment.service import unit_of
 from tasks.custody.evidence.redact import redact_command
 from tasks.custody.visible import visible
 
 _SHOWN: Final = 100
 _ENDS: Final = 16
+_BUILDERS: Final = frozenset({"make", "gmake", "just", "ninja"})
+"""Programs that run once what a person has asked for."""
 
 
 @dataclass(frozen=True)
@@ -95,3 +97,17 @@ def may_be_ended(process: Process) -> bool:
     if multiplexes(process) or runs_prefect(process) or program(process) in EVERYBODYS:
         return False
     return not quotes(process) or (len(process.command) > 1 and not process.command[0].startswith("-"))
+
+
+def may_restart(snapshot: Mapping[int, Process], process: Process) -> bool:
+    """Return whether a process may start again what it has started: a script, a supervisor.
+
+    Not a person's shell, which was given no script, nor an editor, nor make and the shells of its recipes.
+    """
+    above = snapshot.get(process.parent)
+    names = {program(process), program(above) if above and program(process) in SHELLS else ""}
+    if not may_be_ended(process) or not _BUILDERS.isdisjoint(names):
+        return False
+    if quotes(process):
+        return program(process) in SHELLS and any(not word.startswith(("-", "+")) for word in process.command[1:])
+    return True

@@ -1,5 +1,6 @@
 """Decide which suspects are ended with the workload on request, and how a block names a suspect."""
 
+import json
 import re
 from collections.abc import Collection, Mapping
 from itertools import takewhile
@@ -57,14 +58,29 @@ def _by_a_person(parent: Process | None) -> bool:
     return parent is not None and quotes(parent) and not may_be_ended(parent)
 
 
-def advice(process: Process) -> str:
-    """Return how to name a suspect in the workload block, whether it belongs to the workload or not."""
+def line_for(process: Process, field: str, current: str) -> str:
+    """Return the block's line that makes a suspect a member: its unit, else `field`, widened from its `current` value.
+
+    Empty for one in a container, whose name is not known here.
+    """
     if process.container:
+        return ""
+    if unit := unit_of(process.cgroup):
+        return f'units = ["{unit}"]'
+    wider = f"{current}|{_pattern(process)}"
+    quoted = json.dumps(wider) if "'" in wider else f"'{wider}'"
+    return f"{field} = {quoted}"
+
+
+def advice(process: Process, line: str) -> str:
+    """Return how to name a suspect in the workload block: by `line` if it belongs to the workload, and if it does not.
+
+    `line` is that of `line_for`.
+    """
+    if not line:
         return f"{process.pid}: add its container to `containers`. コンテナを containers に追加してください。"
-    unit = unit_of(process.cgroup)
-    belongs = f'units = ["{unit}"]' if unit else f"a pattern that fits {_pattern(process)!r}, or suspects=include"
     return (
-        f"{process.pid} is a suspect. If it belongs to the workload: {belongs}; "
+        f"{process.pid} is a suspect. If it belongs to the workload: {line}, or suspects=include; "
         f"if not: bystanders = ['{_pattern(process)}']. "
         "ワークロードの一部なら前者を、無関係なら bystanders をブロックに追加してください。"
     )

@@ -28,7 +28,10 @@ class Word(StrEnum):
 
 @dataclass(frozen=True)
 class Verdict:
-    """The word, and sentences on what is safe, what is missing and what to do next; `first` precedes them all."""
+    """The word, and sentences on what is safe, what is missing and what to do next; `first` precedes them all.
+
+    `may_return` are the parents of what was stopped that may start it again: then the word is NOTCONTAINED.
+    """
 
     word: Word
     safe: tuple[str, ...]
@@ -36,6 +39,7 @@ class Verdict:
     notes: tuple[str, ...]
     next: str
     first: str = ""
+    may_return: tuple[str, ...] = ()
 
     @property
     def message(self) -> str:
@@ -111,11 +115,13 @@ def judge(  # noqa: PLR0913  everything that a verdict is made of
     alive = (*not_contained(containment), *ways_in)
     bad, gone = unproven(receipts), lost_once(receipts)
     lost = [item for item in evidence if item.lost]
+    may_return = containment.may_return if containment else ()
     notes = (
         *notes,
         *(_describe(item) for item in evidence if not item.outcome.is_complete and not item.lost),
         *_others(containment.left_alone if containment else ()),
         *(containment.notes if containment else ()),
+        *may_return,
     )
     missing = (
         *alive,
@@ -132,7 +138,7 @@ def judge(  # noqa: PLR0913  everything that a verdict is made of
     else:
         word = Word.PARTIAL if lost or gone or not evidence else Word.VERIFIED
     safe = _safe(containment, alive, evidence, receipts)
-    return Verdict(word, safe, missing, notes, _next(word, incident, workload), first)
+    return Verdict(word, safe, missing, notes, _next(word, incident, workload), first, may_return)
 
 
 def _others(left_alone: Sequence[str]) -> tuple[str, ...]:

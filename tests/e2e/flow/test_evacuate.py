@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -299,6 +300,19 @@ def test_a_dry_run_sends_nothing_stops_nothing_and_shows_its_plan(scene: Scene) 
     assert "POST" not in asked
     on_disk = Path(str(state.message).rpartition(", and ")[2]).read_text()
     assert f"would freeze  {training['on']}  {training['why']}\n" in on_disk
+
+
+def test_a_dry_run_says_that_a_supervisor_may_undo_it(scene: Scene) -> None:
+    script = scene.small.root.parent / "supervise.sh"
+    script.write_text(f"cd '{scene.small.root}'\nwhile true; do {shlex.join(scene.small.training_command)}; done\n")
+    loop = scene.small.start(["bash", str(script)])
+    wait_until(lambda: len(scene.small.living()) == 4, what="the training under its supervisor")
+    state = scene.evacuate(dry_run=True)
+    assert (
+        f"it would end VERIFIED 検証済み, or NOTCONTAINED 封じ込め未完了 if it is started again: "
+        f"process {loop.pid}: bash {script}: it is the parent of the training and may start it again: "
+        "set stop_supervisors = true in the workload block, or stop it first; unless"
+    ) in str(state.message)
 
 
 def test_a_folder_serves_as_a_store(scene: Scene, tmp_path: Path) -> None:

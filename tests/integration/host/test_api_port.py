@@ -16,11 +16,12 @@ from tasks.containment.freeze import freeze
 from tasks.containment.stop import stop
 from tasks.custody.containment.process import Identity
 from tasks.custody.containment.receipt import Containment
+from tasks.record.dry_run_plan import needs_attention, plan
 from tasks.runtime.context import RunContext
 from tasks.system.processes import start_of
 from tests.integration.host.test_contain import in_a_process_of_its_own
 from tests.support.run_context import case_of, made
-from tests.support.workloads import SmallWorkload, wait_until
+from tests.support.workloads import SmallWorkload, free_port, wait_until
 
 LISTEN = "import socket, sys, time; s = socket.create_server(('127.0.0.1', int(sys.argv[1]))); time.sleep(600)"
 
@@ -87,6 +88,30 @@ def test_a_port_that_nobody_named_is_anybodys_unless_the_workload_listened_there
         with stranger(small.port) as pid:
             (told,) = made(prove_contained.fn(context)).alive
             assert told.startswith(f"{pid}: ")
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_an_api_on_another_port_than_the_blocks_is_told_with_the_field(small: SmallWorkload, *, dry_run: bool) -> None:
+    small.start_all()
+    wrong = free_port()
+    told = (
+        f"the workload listens on port {small.port}, not on {wrong}: if that is the API, "
+        f'set api_url = "http://127.0.0.1:{small.port}" in the block'
+    )
+    with case_of(small.block(api_command=["bash", "serve.sh", f"PORT={wrong}"]), dry_run=dry_run) as context:
+        cordon.fn(context)
+        assert made(freeze.fn(context)).warnings == (told,)
+        rows = plan(context.log.entries())
+    (row,) = (row for row in rows if row["act"] == "would not check")
+    assert needs_attention(row)
+    assert (row["on"], row["why"]) == (f"the API's port {wrong}", told)
+
+
+def test_an_api_on_its_own_port_is_no_alarm(small: SmallWorkload) -> None:
+    small.start_all()
+    with case_of(small.block(), dry_run=True) as context:
+        cordon.fn(context)
+        assert made(freeze.fn(context)).warnings == ()
 
 
 def test_what_our_own_recovery_started_may_listen(small: SmallWorkload) -> None:

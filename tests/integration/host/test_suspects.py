@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,14 +20,17 @@ from tasks.containment.cordon import await_cordon, cordon
 from tasks.containment.freeze import freeze
 from tasks.containment.stop import stop
 from tasks.custody.containment.receipt import Containment
+from tasks.incident.layout import CORDON
 from tasks.prestart.freeze import freeze_described, thaw_again
 from tasks.record.dry_run_plan import plan
+from tasks.runtime.context import Suspects
 from tasks.system.processes import untouchable
 from tests.integration.host.test_contain import in_a_process_of_its_own
 from tests.support.run_context import case_of, made
 from tests.support.strangers import RENAME
 from tests.support.workloads import SmallWorkload, wait_until, words_of
 
+LATER = "IR-20260102T030406Z"
 MOUNTS = Path("/proc/self/mountinfo")
 _SERVE = """
 WORKERS = 2
@@ -261,6 +265,56 @@ def test_a_rehearsal_lists_members_suspects_and_excused(small: SmallWorkload, re
     assert "works in the root with the workload's interpreter" in suspect["why"]
     assert [row["why"] for row in by_act["would leave alone"]] == ["the block's bystanders"] * 2
     assert {psutil.Process(pid).status() for pid in renamed} == {psutil.STATUS_SLEEPING}
+
+
+@pytest.mark.parametrize("suspects", ["name", "include"])
+def test_a_rehearsal_spares_the_guard_of_a_standing_cordon(small: SmallWorkload, suspects: Suspects) -> None:
+    """Another process has started it, and it holds the lock open for writing, below the root."""
+    small.start_all(workers=1)
+    lock = small.root / "train.lock"
+    in_a_process_of_its_own(
+        small,
+        "cordon.fn(case), os._exit(0)",
+        first="from functools import partialmethod; from tasks.containment.cordon import cordon\n"
+        f"SmallWorkload.block = partialmethod(SmallWorkload.block, lock=Path({str(lock)!r}))",
+    )
+    host, evidence = LinuxHost(), small.root.parent / "shared/evidence"
+    guard = host.guard(evidence / CORDON)
+    assert guard
+    try:
+        with case_of(small.block(lock=lock, evidence_dir=evidence), incident=LATER, dry_run=True) as context:
+            context.run = replace(context.run, suspects=suspects)
+            for verb in (cordon, freeze, stop):
+                verb.fn(context)
+            seen = made(prove_contained.fn(context))
+            rows = plan(context.log.entries())
+        assert seen.alive == ()
+        assert [row for row in rows if row["on"].partition(":")[0] == str(guard.pid)] == []
+    finally:
+        host.release(evidence / CORDON)
+
+
+@pytest.mark.parametrize(
+    ("code", "field"),
+    [
+        ("held = open('train.lock', 'w')", "training_pattern"),
+        ("import socket; held = socket.create_server(('127.0.0.1', 0))", "api_pattern"),
+        ("held = open('logs/x.log', 'w')", "worker_pattern"),
+    ],
+)
+def test_a_suspect_is_told_with_the_line_of_the_block_that_fits_it(small: SmallWorkload, code: str, field: str) -> None:
+    words = ["venv/bin/python", "-c", f"import time; {code}; open('ready', 'w'); time.sleep(600)"]
+    with apart(words, small.root, small.root / "ready") as suspect:
+        block = small.block(lock=small.root / "train.lock")
+        with case_of(block, dry_run=True) as context:
+            seen = made(prove_contained.fn(context))
+            (row,) = (row for row in plan(context.log.entries()) if row["on"].startswith(f"{suspect.pid}:"))
+        line = row["why"].partition("; if it belongs to the workload: ")[2]
+        ((told, pattern),) = tomllib.loads(line).items()
+        assert told == field
+        assert f"If it belongs to the workload: {line}, or" in seen.notes[0]
+        with case_of(small.block(lock=block.lock, **{field: pattern}), incident=LATER, dry_run=True) as context:
+            assert {each.identity.pid for each in made(freeze.fn(context)).processes} == {suspect.pid}
 
 
 def test_status_names_suspects(small: SmallWorkload, renamed: set[int]) -> None:

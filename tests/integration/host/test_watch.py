@@ -18,6 +18,8 @@ from tasks.containment.stop import stop
 from tasks.containment.watch import watch
 from tasks.custody.containment.ends import End
 from tasks.custody.containment.receipt import Watch
+from tasks.custody.incident.verdict import judge
+from tasks.record.dry_run_plan import needs_attention, plan
 from tasks.runtime.context import RunContext
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload, wait_until
@@ -71,7 +73,30 @@ def test_a_supervisor_in_a_shell_is_named_and_what_it_brings_stays_frozen(small:
         contained = made(prove_still_contained.fn(context))
         assert not contained.contained
         assert f"left frozen, process {loop.pid} (bash" in contained.alive[0]
+        assert "to have it stopped, set stop_supervisors = true in the workload block" in contained.alive[0]
         assert loop.poll() is None
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_a_rehearsal_tells_of_the_parent_that_may_start_it_again(small: SmallWorkload, *, allowed: bool) -> None:
+    loop = supervised(small)
+    with case_of(small.block(stop_supervisors=allowed), dry_run=True) as context:
+        evacuated(context)
+        contained = made(prove_still_contained.fn(context))
+        rows = [row for row in plan(context.log.entries()) if row["act"] == "would not end"]
+    assert contained.contained
+    verdict = judge("IR-1", contained, (), ())
+    if allowed:
+        assert (rows, verdict.may_return) == ([], ())
+        return
+    (row,) = rows
+    assert needs_attention(row)
+    assert row["on"] == f"{loop.pid}: bash {small.root.parent}/supervise.sh"
+    assert row["why"] == (
+        "it is the parent of the training and may start it again: "
+        "set stop_supervisors = true in the workload block, or stop it first"
+    )
+    assert verdict.may_return == (f"process {row['on']}: {row['why']}",)
 
 
 def test_a_supervisor_is_stopped_at_its_source_where_the_block_allows_it(small: SmallWorkload) -> None:

@@ -233,6 +233,25 @@ def test_a_spy_that_does_not_get_through_is_an_outcome(
     assert stacks.read_stacks(str(spy), os.getpid(), start_of(os.getpid()), 0.3) == (outcome, words)
 
 
+def test_one_that_ends_under_the_spy_is_no_loss(tmp_path: Path) -> None:
+    """A rehearsal freezes nobody, so the children of a training come and go."""
+    spy = tmp_path / "py-spy"
+    gone = "until grep -q 'State:.Z' /proc/$4/status; do :; done"
+    spy.write_text(f"#!/bin/sh\nkill -9 $4\n{gone}\necho 'Error: No such process' >&2\nexit 1\n")
+    spy.chmod(0o755)
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        wait_until(lambda: stacks.runs_python(child.pid), what="its Python")
+        assert stacks.read_stacks(str(spy), child.pid, start_of(child.pid), 9) == (Outcome.EMPTY, "gone")
+
+
+def test_the_reason_of_a_loss_has_no_trace(small: SmallWorkload, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = (Outcome.FAILED, "Error: it is odd Caused by: x Stack backtrace: 0: anyhow::error 1: py_spy::dump")
+    monkeypatch.setattr(stacks, "read_stacks", lambda *_: said)
+    asked = replace(target(small.root), frozen=[(os.getpid(), start_of(os.getpid()))])
+    with pytest.raises(Incomplete, match=r"1 processes: Error: it is odd Caused by: x$"):
+        stacks.make(asked)
+
+
 def test_a_process_that_is_gone_has_no_stack() -> None:
     assert stacks.read_stacks("/nowhere", os.getpid(), 1, 1) == (Outcome.EMPTY, "gone")
 

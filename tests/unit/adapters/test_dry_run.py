@@ -21,7 +21,7 @@ from tasks.custody.containment.process import Identity, Process
 from tasks.record.dry_run_plan import plan
 from tests.support.examples import scaled
 from tests.support.run_context import case_of, made
-from tests.support.workloads import SmallWorkload
+from tests.support.workloads import SmallWorkload, wait_until
 
 FIRST = 50_000_000
 """Above every pid that a kernel gives: nothing of this machine is met."""
@@ -75,6 +75,38 @@ def test_on_any_host_the_signals_of_a_rehearsal_are_for_members_alone(
         would = [entry for entry in context.log.entries() if entry["action"] == "would"]
     signalled = {entry["object"] for entry in would if entry["act"].startswith("SIG")}
     assert signalled == {str(who.pid) for who in asked}
+
+
+FORKS = """
+import os, time
+print("training", flush=True)
+while True:
+    if os.fork() == 0:
+        time.sleep(0.2)
+        os._exit(0)
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        pass
+    time.sleep(0.02)
+"""
+
+
+def test_nothing_of_a_workload_that_goes_on_is_said_to_come_back(small: SmallWorkload) -> None:
+    """Its training forks all the time."""
+    (small.root / "src/train.py").write_text(FORKS)
+    small.start()
+    wait_until(lambda: len(small.living()) > 3, what="the training's children")
+    with case_of(small.block(watch_seconds=0.5), dry_run=True) as context:
+        for verb in (cordon, freeze, stop, prove_contained):
+            verb.fn(context)
+        watched = made(watch.fn(context))
+        contained = made(prove_still_contained.fn(context))
+        rows = plan(context.log.entries())
+    assert watched.returned == ()
+    assert contained.contained
+    assert [row for row in rows if row["act"] == "would SIGKILL"] == []
 
 
 def test_a_rehearsal_plans_the_launch_and_tells_of_none(small: SmallWorkload) -> None:

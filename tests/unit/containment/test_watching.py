@@ -7,6 +7,7 @@ from signal import SIGKILL, SIGSTOP, Signals
 
 import pytest
 
+from tasks.containment import supervisors
 from tasks.containment import watch as steps
 from tasks.containment.watch import Watching, watch
 from tasks.custody.containment.ends import End
@@ -129,7 +130,7 @@ def test_what_keeps_others_too_is_not_ended_and_what_it_brings_twice_stays_froze
 
 def test_an_ancestor_of_ours_is_never_what_is_ended(run: RunContext, monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(run.adapters.host, PaperHost)
-    monkeypatch.setattr(steps, "protected_pids", lambda *_: {KEEPER.pid})
+    monkeypatch.setattr(supervisors, "protected_pids", lambda *_: {KEEPER.pid})
     made = watching(run)
     trains(run, 2)
     made.look()

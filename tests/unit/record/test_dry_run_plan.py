@@ -22,6 +22,11 @@ def collected(action: str, result: str) -> dict[str, Any]:
         (collected("step done", "missing: 0 files, 0 bytes"), "would find nothing of", "missing: 0 files, 0 bytes"),
         (collected("step incomplete", "failed: no"), "would lack", "failed: no"),
         ({"action": "suspect", "object": "8", "command": "x", "why": "maps"}, "would name", "maps"),
+        (
+            {"action": "suspect", "object": "8", "command": "x", "why": "maps", "line": "worker_pattern = 'x'"},
+            "would name",
+            "maps; if it belongs to the workload: worker_pattern = 'x'",
+        ),
         ({"action": "would", "object": "latest/x", "act": "would delete"}, "would delete", ""),
         (
             {"action": "model judged", "object": "models/m", "result": "models/m is suspect: imports os"},
@@ -46,6 +51,27 @@ def test_a_signal_and_another_act_on_a_member_name_it() -> None:
         ("would send SIGTERM", "7: train.py"),
         ("would set aside", "7: train.py"),
     ]
+
+
+def created(key: str, size: int = 1000) -> dict[str, Any]:
+    return {"action": "would", "object": key, "act": "create", "size": size}
+
+
+def test_many_files_of_a_folder_are_one_row_with_their_number_and_size() -> None:
+    models = [f"ckpt/{at}.pkl" for at in range(9)]
+    judged = ({"action": "model judged", "object": model, "result": f"{model} is sound"} for model in models)
+    rows = plan([*(created(f"snapshots/ckpt/{at}.pkl") for at in range(194)), created("snapshots/one.pkl"), *judged])
+    assert [(row["act"], row["on"], row["why"]) for row in rows] == [
+        ("would create", "snapshots/ckpt/: 194 files, 194,000 bytes: 0.pkl, 1.pkl, 2.pkl, …", ""),
+        ("would create", "snapshots/one.pkl", ""),
+        ("would let into latest/ if it is proven", "ckpt/: 9 files: 0.pkl, 1.pkl, 2.pkl, …", "sound"),
+    ]
+    assert list(rows[0]) == ["act", "on", "why"]
+
+
+def test_what_needs_attention_is_told_one_by_one() -> None:
+    torn = [{"action": "model judged", "object": f"m/{at}", "result": f"m/{at} is torn"} for at in range(9)]
+    assert len(plan(torn)) == 9
 
 
 def test_what_needs_attention_comes_first_and_is_marked_and_the_acts_keep_their_order() -> None:

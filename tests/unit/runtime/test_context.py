@@ -29,7 +29,7 @@ def test_no_constructor_touches_a_disk(small: SmallWorkload, monkeypatch: pytest
         at = IncidentDirectory(nowhere, 0, True, False, nowhere, None, PurePath(nowhere))
         doors = Adapters(opened.adapters.host, opened.adapters.scheduler, refused)
         store = StoreAccess("none", {}, opened.log, dry_run=False)
-        files = CordonFiles(nowhere, nowhere, nowhere)
+        files = CordonFiles(nowhere, nowhere, nowhere, nowhere)
         made = RunContext(opened.incident, opened.workload, RunInfo("run"), at, files, opened.log, doors, store, 0)
         monkeypatch.undo()
     assert made.state.frozen.read() == []

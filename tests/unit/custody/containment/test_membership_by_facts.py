@@ -1,5 +1,7 @@
 """Every case of membership by facts, a row each: who is a member, a suspect, excused, told, or nobody."""
 
+import re
+import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import PurePath
@@ -9,7 +11,7 @@ import pytest
 from tasks.custody.containment.membership import Matcher, Named, excused, members, protected
 from tasks.custody.containment.process import Identity, Process
 from tasks.custody.containment.survey import STARTED, survey
-from tasks.custody.containment.suspect import advice, included
+from tasks.custody.containment.suspect import advice, included, line_for
 from tasks.custody.containment.traces import Facts, Traces
 from tasks.custody.incident.description import pattern
 
@@ -309,10 +311,12 @@ def test_what_a_person_starts_by_hand_after_the_freeze_is_only_named(words: tupl
 )
 def test_the_block_is_told_how_to_name_each_either_way(command: tuple[str, ...]) -> None:
     process = one(*command, **INSIDE)
-    told = advice(process)
-    assert told.startswith("40 is a suspect. If it belongs to the workload: a pattern that fits")
+    line = line_for(process, "api_pattern", "o'ld" if "'" in process.line else "old")
+    told = advice(process, line)
+    assert told.startswith(f"40 is a suspect. If it belongs to the workload: {line}, or suspects=include; ")
+    assert {process.pid} == {pid for pid in (40,) if re.search(tomllib.loads(line)["api_pattern"], process.line)}
     assert "hunter22" not in told
     fitting = told.partition("bystanders = ['")[2].partition("']")[0]
     assert excused({40: process}, (TRAIN,), ROOT, Named(bystanders=(pattern(fitting),))) == {40}
-    assert 'units = ["portfolio-api.service"]' in advice(replace(process, cgroup=within(UNIT)))
-    assert "`containers`" in advice(replace(process, container="c" * 64))
+    assert line_for(replace(process, cgroup=within(UNIT)), "", "") == 'units = ["portfolio-api.service"]'
+    assert "`containers`" in advice(process, line_for(replace(process, container="c" * 64), "", ""))

@@ -16,6 +16,7 @@ from tasks.custody.containment.source import (
     lineage,
     lineages,
     may_be_ended,
+    may_restart,
     restarted,
     supervisor,
 )
@@ -99,6 +100,26 @@ def test_a_loop_may_be_ended(command: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("command", [("bash",), ("-bash",), ("-zsh", "-l"), ("tmux", "new"), ("sshd: me@pts/0",)])
 def test_a_persons_login_is_never_ended(command: tuple[str, ...]) -> None:
     assert not may_be_ended(process(10, 1, *command))
+
+
+@pytest.mark.parametrize(
+    ("words", "above", "expected"),
+    [
+        ("bash bin/serve.sh", "init", True),
+        ("/bin/sh -c x", "bash", True),
+        ("python supervise.py", "bash", True),
+        ("bash -i", "tmux", False),
+        ("-bash", "sshd: me@pts/0", False),
+        ("make train", "bash", False),
+        ("/bin/sh -c x", "make", False),
+        ("vim train.py", "bash", False),
+        ("tmux new", "init", False),
+        ("cron -f", "init", False),
+    ],
+)
+def test_a_script_may_start_it_again_and_a_person_at_work_may_not(words: str, above: str, *, expected: bool) -> None:
+    parent = process(10, 9, *words.split())
+    assert may_restart(table(process(9, 1, *above.split(maxsplit=1)), parent), parent) is expected
 
 
 def test_what_something_that_lives_on_has_started_is_told_from_an_orphan() -> None:

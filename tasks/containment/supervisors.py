@@ -1,0 +1,56 @@
+"""§3: which process or unit may start the workload again, and whether the evacuation may stop it."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
+
+from tasks.containment.freeze import load_frozen
+from tasks.containment.members import Snapshot, protected_pids
+from tasks.custody.containment.ends import End
+from tasks.custody.containment.process import Identity, Process
+from tasks.custody.containment.service import unit_of
+from tasks.custody.containment.source import Source, keeps_only, lineage, may_be_ended, may_restart
+from tasks.runtime.context import RunContext
+
+_ALLOW: Final = "set stop_supervisors = true in the workload block"
+
+
+def may_stop(context: RunContext, snapshot: Snapshot, source: Source, family: Iterable[Identity]) -> bool:
+    """Return whether nobody else's work hangs on a source: a unit of the workload alone, no login, not us."""
+    known = {who.pid for who in family}
+    if source.identity:
+        process = snapshot.get(source.identity.pid)
+        mine = process and process.pid not in protected_pids(context, snapshot) and may_be_ended(process)
+        return bool(mine) and keeps_only(snapshot, source.identity.pid, known)
+    return all(process.pid in known for process in snapshot.values() if unit_of(process.cgroup) == source.name)
+
+
+def cure(context: RunContext, snapshot: Snapshot, who: Identity, told: str) -> str:
+    """Return how the block lets the evacuation stop the source, `told` by its name, of a process left frozen."""
+    source = next((each for each in lineage(snapshot, who.pid) if str(each) == told), None)
+    held = [each.identity for each in context.state.returned.read() if each.end is End.HELD]
+    may = source and not context.workload.stop_supervisors and may_stop(context, snapshot, source, held)
+    return f"; to have it stopped, {_ALLOW}" if may else ""
+
+
+def parents_left(context: RunContext, snapshot: Snapshot) -> Iterator[tuple[Process, str]]:
+    """Yield each living process that started one of the frozen and may start it again, and how to prevent that.
+
+    Left out are those that the watch would stop, or has already seen bring something back.
+    """
+    frozen, spared = load_frozen(context.state), protected_pids(context, snapshot)
+    told = {each.source for each in context.state.returned.read()}
+    started: dict[Source, set[str]] = {}
+    for each in frozen.values():
+        for source in each.lineage[:1]:
+            started.setdefault(source, set()).add("API" if each.role == "api" else each.role)
+    living: Mapping[Identity | None, Process] = {
+        each.identity: each for each in snapshot.values() if each.alive and each.pid not in spared
+    }
+    for source, roles in started.items():
+        process = living.get(source.identity) if source.identity not in frozen and str(source) not in told else None
+        if not process or not may_restart(snapshot, process):
+            continue
+        may = may_stop(context, snapshot, source, frozen)
+        if not (may and context.workload.stop_supervisors):
+            advice = f"{_ALLOW}, or stop it first" if may else "stop it first"
+            yield process, f"it is the parent of the {' and the '.join(sorted(roles))} and may start it again: {advice}"
