@@ -26,7 +26,7 @@ from tasks.custody.models.inspection import (
     plain_all,
 )
 from tasks.custody.store.manifest import digest
-from tasks.evidence.model_findings import is_model, sealed_findings
+from tasks.evidence.model_findings import is_model, latest_place, sealed_findings
 from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
 from tasks.system.accounts import clean_environment, groups_of
@@ -58,7 +58,9 @@ def judge_models(context: RunContext, evidence: Sequence[Evidence]) -> Inspectio
     if models:
         context.directory.write(context.directory.evidence_dir(context.run.volume) / MODELS, found.to_bytes())
     for finding in found.findings:
-        context.log.write("model judged", finding.stored, sha256=finding.sha256, result=finding.summary)
+        latest = latest_place(files[finding.stored], context.workload.models)
+        told = {"sha256": finding.sha256, "result": finding.summary, "latest": latest}
+        context.log.write("model judged", finding.stored, **told)
     return Inspection((*before, *found.findings))
 
 

@@ -17,7 +17,14 @@ _PAUSED: Final = "container paused"
 _TOLD: Final = {"suspect": "name", "excused": "leave alone"}
 _NOTHING: Final = (Outcome.EMPTY, Outcome.MISSING)
 _SHORT: Final = 12
-_ATTENTION: Final = ("would name", "would keep out of", "would lack", "would not prove", "would leave alone")
+_ATTENTION: Final = (
+    "would name",
+    "would keep out of",
+    "would add nothing",
+    "would lack",
+    "would not prove",
+    "would leave alone",
+)
 """Rows that a person should look at before all others, in this order."""
 
 
@@ -62,8 +69,8 @@ def _row(entry: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]]) -> Ro
         case "step done" | "step incomplete" as end:
             return _collected(entry, complete=end == "step done")
         case "model judged":
-            return _judged(subject, str(entry["result"]))
-        case "would" if act not in _FREEZES:
+            return _judged(subject, str(entry["result"]), goes=bool(entry.get("latest", True)))
+        case "would" | "not promoted" if act not in _FREEZES:
             return _further(act, found[subject]) if subject in found else {"act": act, "on": subject, "why": why}
     return None
 
@@ -74,9 +81,10 @@ def _collected(entry: Mapping[str, Any], *, complete: bool) -> Row | None:
     return {"act": act if complete else "lack", "on": of, "why": result} if step_id == "collect" else None
 
 
-def _judged(model: str, found: str) -> Row:
+def _judged(model: str, found: str, *, goes: bool) -> Row:
     is_sound = found.startswith(f"{model} is {Soundness.SOUND}")
-    act = "let into latest/ if it is proven" if is_sound else "keep out of latest/ and of recovery"
+    let = "let into latest/ if it is proven" if goes else "keep as evidence, not in latest/,"
+    act = let if is_sound else "keep out of latest/ and of recovery"
     return {"act": act, "on": model, "why": found.removeprefix(f"{model} is ")}
 
 

@@ -41,6 +41,7 @@ MEANINGS: Final = {
     "verified": "How many objects of a manifest are proven by the store's own digests",
     "turn begun": "latest/ is about to change: the digest of the plan in the store, and what stays unchanged",
     "promoted": "A file of latest/ was added, replaced or deleted: the digests before and after",
+    "not promoted": "latest/ has no file of this incident, and why",
     "turn done": "latest/ has changed, and each file was proven",
     "approved": "A person was asked before a recovery and approved it: who, and why",
     "restarted": "The API was started again, by which command and user",
