@@ -57,9 +57,8 @@ def _why_held(context: RunContext, volume: int, file: StoredFile, findings: Sequ
         return f"it could not be read again: {error.strerror or error}"
 
 
-def sound_models(directory: IncidentDirectory, volume: int, files: Iterable[StoredFile]) -> list[StoredFile]:
+def sound_models(files: Iterable[StoredFile], findings: Sequence[ModelFinding]) -> list[StoredFile]:
     """Those of the sealed files of a folder that are models, found to be sound."""
-    findings = sealed_findings(directory, volume)
     judged = {finding.sha256 for finding in findings}
     return [file for file in files if file.sha256 in judged and not why_unsound(file.stored, file.sha256, findings)]
 

@@ -30,6 +30,7 @@ MEANINGS: Final = {
     "room": "What found no room in the evidence folder, and where it lies instead",
     "withheld": "A file was left out because secrets were found in it, as the block asks",
     "model judged": "A model was judged sound, torn, suspect or unknown, without unpickling it",
+    "model judged again": "By the block's present rules a sealed model is judged otherwise than when it was sealed",
     "sealed": "An evidence folder was closed: digest of its manifest, files, bytes",
     "signed": "A manifest or closing was signed, by which key",
     "unsigned": "A manifest or closing has no signature, and why",

@@ -181,8 +181,10 @@ def test_where_nothing_goes_to_latest_plan_and_promotion_say_so(small: SmallWork
         rows = rows_of(context)
     assert rows["elsewhere/model_builtin.joblib"] == "would keep as evidence, not in latest/,"
     assert rows["latest/"] == "would add nothing to"
-    found = Findings(**dict.fromkeys(Findings.__dataclass_fields__, ()) | {"promoted": done, "inspection": None})
-    assert notes_of(found)[-1].startswith("latest/ holds no file of this incident: it sealed nothing")
+    every: dict[str, Any] = dict.fromkeys(Findings.__dataclass_fields__, ())
+    assert notes_of(Findings(**{**every, "promoted": done, "inspection": None}))[-1].startswith(
+        "latest/ holds no file of this incident: it sealed nothing"
+    )
 
 
 def test_an_incident_whose_name_is_later_than_its_claim_keeps_nobody_out_of_latest(
