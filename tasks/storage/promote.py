@@ -53,10 +53,10 @@ def promote(context: RunContext, seals: Sequence[Seal], verdict: Verdict, policy
     if made.turn:  # a later run that asks for another retention gives it to what this one has told of latest/ as well
         told = context.state.turned.read()
         context.state.turned.write({**told, **made.turn.digests})
-    told = _told(held) or ("" if wanted else _NOTHING)
+    why = _told(held) or ("" if wanted else _NOTHING)
     if not wanted:
-        context.log.write("not promoted", LATEST, act="add nothing to", why=told)
-    return replace(made, reason="; ".join(filter(None, (told, _waits(policy, made)))))
+        context.log.write("not promoted", LATEST, act="add nothing to", why=why)
+    return replace(made, reason="; ".join(filter(None, (why, _waits(policy, made)))))
 
 
 def _out_of_turn(context: RunContext, past: History) -> str:

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import pytest
 
+from tasks.custody.containment.process import Identity
 from tasks.custody.evidence.acquisition import StoredFile
 from tasks.custody.models.inspection import OTHER_FORMAT, ModelFinding, Soundness
 from tasks.custody.store.manifest import digest_bytes
@@ -259,12 +260,10 @@ def test_no_start_on_a_model_that_is_new_changed_gone_or_suspect(sealed: Sealed)
         )
 
 
-def test_after_an_earlier_recovery_a_new_model_is_the_workloads_own_business(
-    sealed: Sealed, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_after_an_earlier_recovery_a_new_model_is_the_workloads_own_business(sealed: Sealed) -> None:
     sealed.write("models/model_trained.joblib", "trained since")
     assert "models/model_trained.joblib" in sealed.starting(reload_path="")
-    monkeypatch.setattr(sealed.context, "recovered", lambda: frozenset({1}))
+    sealed.context.state.recovered.write([Identity(1, 1)])
     assert sorted(sealed.starting(reload_path="")) == sorted(NAMES)
 
 
