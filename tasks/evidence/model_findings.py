@@ -5,8 +5,8 @@ from contextlib import suppress
 
 from tasks.custody.evidence.acquisition import StoredFile
 from tasks.custody.evidence.artifact import not_plain, torn_json, unsteady
-from tasks.custody.evidence.keys import MODELS, in_snapshot, unquote
-from tasks.custody.evidence.pattern import ends_with
+from tasks.custody.evidence.keys import MODELS, in_snapshot, placed_name, stored_name, unquote
+from tasks.custody.evidence.pattern import ends_with, fits
 from tasks.custody.models.content import HEAD, looks_like_a_model
 from tasks.custody.models.inspection import Inspection, ModelFinding, named_as_model, why_unsound
 from tasks.incident.paths import IncidentDirectory
@@ -25,8 +25,22 @@ def held_back(context: RunContext, volume: int, files: Iterable[StoredFile]) -> 
     return {file.stored: why for file in files if (why := _why_held(context, volume, file, findings))}
 
 
+def latest_place(file: StoredFile, patterns: Iterable[str]) -> str:
+    """Return the name of a sealed file below latest/; empty if it does not go there.
+
+    The files of models/, artifacts/ and logs/ go there, and those that the block's `models` patterns name elsewhere
+    below the root, under their path.
+    """
+    if not file.source or in_snapshot(file.stored):
+        return file.stored if file.source else ""
+    source = unquote(file.source)
+    path = source.decode(errors="surrogateescape")
+    named = file.stored == placed_name(source) and any(fits(path, pattern) for pattern in patterns)
+    return stored_name(source) if named else ""
+
+
 def _why_held(context: RunContext, volume: int, file: StoredFile, findings: Sequence[ModelFinding]) -> str:
-    if not (file.source and in_snapshot(file.stored)):
+    if not latest_place(file, context.workload.models):
         return ""
     if is_model(context, volume, file) or any(finding.stored == file.stored for finding in findings):
         return why_unsound(file.stored, file.sha256, findings)
@@ -38,9 +52,8 @@ def _why_held(context: RunContext, volume: int, file: StoredFile, findings: Sequ
         return f"it could not be read again: {error.strerror or error}"
 
 
-def sound_models(directory: IncidentDirectory, volume: int, files: Iterable[StoredFile]) -> list[StoredFile]:
+def sound_models(files: Iterable[StoredFile], findings: Sequence[ModelFinding]) -> list[StoredFile]:
     """Those of the sealed files of a folder that are models, found to be sound."""
-    findings = sealed_findings(directory, volume)
     judged = {finding.sha256 for finding in findings}
     return [file for file in files if file.sha256 in judged and not why_unsound(file.stored, file.sha256, findings)]
 

@@ -26,7 +26,7 @@ from tasks.custody.models.inspection import (
     plain_all,
 )
 from tasks.custody.store.manifest import digest
-from tasks.evidence.model_findings import is_model, sealed_findings
+from tasks.evidence.model_findings import is_model, latest_place, sealed_findings
 from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
 from tasks.system.accounts import clean_environment, groups_of
@@ -38,6 +38,7 @@ _BYTES_A_SECOND: Final = 20e6
 _MEMORY: Final = 2 << 30
 _LOADED_MEMORY: Final = 8 << 30
 _NOBODY: Final = 65534
+_RULED: Final = frozenset({Soundness.SOUND, Soundness.SUSPECT})
 
 
 def _what_is_judged(context: RunContext, evidence: Sequence[Evidence]) -> str:
@@ -58,8 +59,35 @@ def judge_models(context: RunContext, evidence: Sequence[Evidence]) -> Inspectio
     if models:
         context.directory.write(context.directory.evidence_dir(context.run.volume) / MODELS, found.to_bytes())
     for finding in found.findings:
-        context.log.write("model judged", finding.stored, sha256=finding.sha256, result=finding.summary)
+        latest = latest_place(files[finding.stored], context.workload.models)
+        context.log.write("model judged", finding.stored, sha256=finding.sha256, result=finding.summary, latest=latest)
     return Inspection((*before, *found.findings))
+
+
+def judge_again(context: RunContext, volume: int, files: Iterable[StoredFile]) -> tuple[ModelFinding, ...]:
+    """Judge a sealed folder's models by the block's present rules, from the sealed bytes. Nothing sealed is changed.
+
+    Only what the rules decide is judged again: a suspect model may be sound now, and a sound one suspect.
+    """
+    named, until = {file.stored: file for file in files}, time.monotonic() + _ALL_SECONDS
+
+    def again(finding: ModelFinding) -> ModelFinding:
+        context.cancelled.check()
+        file = named.get(finding.stored)
+        if finding.outcome not in _RULED or file is None or unsteady(file.stored, file.note):
+            return finding
+        about = _judge(context, volume, file, until, inspect=finding.outcome is Soundness.SUSPECT)
+        as_sealed = digest(context.directory.locate(volume, file)) == file.sha256 == finding.sha256
+        return ModelFinding(file.stored, file.sha256, **about) if as_sealed and about["outcome"] in _RULED else finding
+
+    sealed = sealed_findings(context.directory, volume)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = tuple(pool.map(again, sealed))
+    for before, now in zip(sealed, found, strict=True):
+        if now.outcome is not before.outcome:
+            told = f"{now.summary}; sealed as {before.outcome}"
+            context.log.write("model judged again", now.stored, sha256=now.sha256, result=told)
+    return found
 
 
 def _judge_all(context: RunContext, models: Iterable[StoredFile]) -> list[ModelFinding]:
@@ -76,7 +104,7 @@ def _judge_all(context: RunContext, models: Iterable[StoredFile]) -> list[ModelF
 def _judge_twins(context: RunContext, twins: Sequence[StoredFile], until: float) -> list[ModelFinding]:
     context.cancelled.check()
     try:
-        about = _judge(context, twins[0], until)
+        about = _judge(context, context.run.volume, twins[0], until)
     except OSError as error:
         about = _unknown(f"not judged: {error.strerror or error}")
     return [_second_look(context, file, ModelFinding(file.stored, file.sha256, **about)) for file in twins]
@@ -86,11 +114,11 @@ def _unknown(reason: str) -> dict[str, Any]:
     return {"outcome": Soundness.UNKNOWN, "reason": reason}
 
 
-def _judge(context: RunContext, file: StoredFile, until: float) -> dict[str, Any]:
+def _judge(context: RunContext, volume: int, file: StoredFile, until: float, *, inspect: bool = True) -> dict[str, Any]:
     seconds = min(_SECONDS + file.size / _BYTES_A_SECOND, until - time.monotonic())
     if seconds <= 0:
         return _unknown(f"not judged: the {_ALL_SECONDS:g} s for all models were used up")
-    path = context.directory.locate(context.run.volume, file)
+    path = context.directory.locate(volume, file)
     with path.open("rb") as opened:
         known = named_as_model(file.stored) or looks_like_a_pickle(opened.read(HEAD))
         about = _read(opened, seconds, context.workload)
@@ -98,7 +126,7 @@ def _judge(context: RunContext, file: StoredFile, until: float) -> dict[str, Any
             return _unknown(f"{OTHER_FORMAT}; as a pickle: {about['reason']}")
         if file.in_place and digest(path) != file.sha256:
             return {"outcome": Soundness.TORN, "reason": "it changed while it was judged"}
-        if about["outcome"] is Soundness.SOUND and context.workload.inspect_models:
+        if about["outcome"] is Soundness.SOUND and context.workload.inspect_models and inspect:
             opened.seek(0)
             about |= _loaded(context.workload, opened, seconds, about)
     return about

@@ -115,4 +115,7 @@ def unsigned(seals: Iterable[Seal], who: Signer | str) -> Iterator[str]:
     if isinstance(who, str):
         yield f"unsigned: {who}"
     else:
-        yield from (f"{volume_folder(each.volume)} was sealed unsigned" for each in seals if not each.signed_by)
+        later = "this record, which is signed, vouches for its manifest"
+        yield from (
+            f"{volume_folder(each.volume)} was sealed unsigned; {later}" for each in seals if not each.signed_by
+        )

@@ -19,9 +19,8 @@ _TOLD: Final = {"suspect": "name", "excused": "leave alone", "parent lives": "no
 _NOTHING: Final = (Outcome.EMPTY, Outcome.MISSING)
 _SHORT: Final = 12
 _NAMED: Final = 3
-_ATTENTION: Final = tuple(
-    f"would {act}" for act in ("name", "not end", "keep out of", "lack", "not check", "not prove", "leave alone")
-)
+_ACTS: Final = ("name", "not end", "keep out of", "add nothing", "lack", "not check", "not prove", "leave alone")
+_ATTENTION: Final = tuple(f"would {act}" for act in _ACTS)
 """Rows that a person should look at before all others, in this order."""
 
 
@@ -86,8 +85,8 @@ def _row(entry: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]]) -> Ro
         case "step done" | "step incomplete" as end:
             return _collected(entry, complete=end == "step done")
         case "model judged":
-            return _judged(subject, str(entry["result"]))
-        case "would" if act not in _FREEZES:
+            return _judged(subject, str(entry["result"]), goes=bool(entry.get("latest", True)))
+        case "would" | "not promoted" if act not in _FREEZES:
             return _further(act, found[subject]) if subject in found else {"act": act, "on": subject, "why": why}
     return None
 
@@ -98,9 +97,10 @@ def _collected(entry: Mapping[str, Any], *, complete: bool) -> Row | None:
     return {"act": act if complete else "lack", "on": of, "why": result} if step_id == "collect" else None
 
 
-def _judged(model: str, found: str) -> Row:
+def _judged(model: str, found: str, *, goes: bool) -> Row:
     is_sound = found.startswith(f"{model} is {Soundness.SOUND}")
-    act = "let into latest/ if it is proven" if is_sound else "keep out of latest/ and of recovery"
+    let = "let into latest/ if it is proven" if goes else "keep as evidence, not in latest/,"
+    act = let if is_sound else "keep out of latest/ and of recovery"
     return {"act": act, "on": model, "why": found.removeprefix(f"{model} is ")}
 
 

@@ -179,7 +179,10 @@ def notes_of(findings: Findings) -> tuple[str, ...]:
         for loss in item.losses
         if loss.outcome is Outcome.WITHHELD
     ]
-    return (*judged, *found, *withheld)
+    promoted = findings.promoted
+    bare = promoted and promoted.turn and not promoted.objects
+    latest = [f"latest/ holds no file of this incident: {promoted.reason}"] if promoted and bare else []
+    return (*judged, *found, *withheld, *latest)
 
 
 def content_of(context: RunContext, findings: Findings) -> RecordContent:

@@ -107,11 +107,12 @@ def recovered_state(context: RunContext, recorded: Record | None, recovery: Reco
     """The state that a recovery ends in. Only one that was proven whole, with its record in the store, is Completed."""
     told = _not_back(context.workload, recovery) if isinstance(recovery, str) else recovery.summary
     if recorded is None or recorded.lost:
-        return _ended(context, UNVERIFIED, f"{told} But the record could not be written; see the log")
+        return _ended(context, UNVERIFIED, f"{told.rstrip('. ')}. But the record could not be written; see the log")
     if context.cancelled:
         return _cancelled(context, recorded.verdict)
     end = ending_of(recorded.verdict.word, recovery, recovering=True, stored=recorded.stored)
-    return _ended(context, end, f"{told} The incident is {_in_both(recorded.verdict)}{_unless_stored(recorded)}")
+    message = f"{told.rstrip('. ')}. The incident is {_in_both(recorded.verdict)}{_unless_stored(recorded)}"
+    return _ended(context, end, message)
 
 
 def _not_back(workload: Workload, why: str) -> str:

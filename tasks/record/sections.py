@@ -93,7 +93,7 @@ def _summary(data: ReportData) -> list[Block]:
     if end is not OF_WORD[verdict.word]:
         tone, told, following = RUN_ENDS[end.name]
         badge, first = Badge(tone, end.name, told), [(Both("証跡の判定", "verdict on the evidence"), badge)]
-        then = f"{end.then}. {then}"
+        then = then if then.lower().startswith(end.then.lower()) else f"{end.then}. {then}"
     if isinstance(recovery, str):
         first.append((Both("復旧", "recovery"), Said(f"it failed: {recovery}")))
     sentences = (

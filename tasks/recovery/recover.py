@@ -45,7 +45,7 @@ def recover(context: RunContext, seals: Sequence[Seal], intact: Seal, verdict: V
     if why_not := why_not_recover(verdict.word, despite):
         raise failure("an incident whose evidence is safe", why_not)
     headers, keyless = _headers(context.workload)
-    models = SealedModels.read(context, seals)
+    models = SealedModels.read(context, seals, again=True)
     way = _way_back(context)
     if way.again():
         return _with(_prove_again(context, way, models, headers), keyless)
@@ -124,7 +124,7 @@ def _require_unchanged(context: RunContext, way: Revival, models: SealedModels, 
     there = way.folder.listed(models.files)
     names = models.starting(context, way.folder.root, there, way.words, lives=lives)
     before = _Before(tuple(names), frozenset(there))
-    models.require_unchanged(shown_address(context.workload), way.folder, before.names)
+    models.require_unchanged(context.workload, way.folder, before.names)
     return before
 
 
@@ -159,7 +159,7 @@ def _prove(
         made = prove_served(context, api, way.folder, models, before.names)
         expected = models.expected(context.workload, before.names)
         prediction = prove_prediction(context.log, api) if expected else Prediction()
-        models.require_unchanged(api.url, way.folder, before.names)
+        models.require_unchanged(context.workload, way.folder, before.names)
     new = [] if context.state.recovered.read() else way.folder.appeared(before.listed)
     appeared = f"that it serves no model that is new since its start: {', '.join(new)}" if new else ""
     unproven = tuple(filter(None, (unhealthy, *made.unproven, prediction.unproven, appeared)))

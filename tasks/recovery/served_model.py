@@ -1,9 +1,9 @@
 """§7: prove which model the API serves: by its files before and after its start, and by what it says of itself."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import json
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from posixpath import basename
-from typing import Final
 
 from blocks.workload import Workload
 from tasks.custody.evidence.acquisition import Seal, StoredFile
@@ -13,18 +13,11 @@ from tasks.custody.evidence.redact import redact
 from tasks.custody.models.contract import models_named, value_at
 from tasks.custody.models.inspection import ModelFinding, Soundness, goes_along, named_as_model, why_unsound
 from tasks.evidence.model_findings import sealed_findings, sound_models
+from tasks.evidence.model_inspection import judge_again
 from tasks.evidence.seal import read_manifest
-from tasks.recovery.api_client import Api, ApiResponse, failure
+from tasks.recovery.api_client import Api, ApiResponse, failure, shown_address
 from tasks.recovery.models_folder import ModelFolder
 from tasks.runtime.context import RunContext
-
-_CURE_OF_ONE: Final = "model_imports allows what is your own; 自作なら model_imports"
-_CURE_OF_SEVERAL: Final = (
-    "name the model that the API starts with, as MODEL_PATH in api_environment or in api_command; or allow what is "
-    "your own by model_imports; or take the file away; "
-    "起動に使うモデルを api_environment の MODEL_PATH か api_command で指定するか、自作なら model_imports に挙げるか、"
-    "このファイルを移動してください"
-)
 
 
 @dataclass(frozen=True)
@@ -45,14 +38,20 @@ class SealedModels:
     findings: tuple[ModelFinding, ...]
 
     @classmethod
-    def read(cls, context: RunContext, seals: Sequence[Seal]) -> "SealedModels":
-        """Read manifests and findings; the newest sound model comes first."""
+    def read(cls, context: RunContext, seals: Sequence[Seal], *, again: bool = False) -> "SealedModels":
+        """Read manifests and findings; the newest sound model comes first. `again` judges by the present rules."""
         volumes = [(sealed.volume, read_manifest(context.directory, sealed.volume).files) for sealed in seals]
         files = {path_of(file): file for _, each in volumes for file in each if file.source}
-        every = [file for volume, each in volumes for file in sound_models(context.directory, volume, each)]
+        findings = [
+            judge_again(context, volume, each) if again else sealed_findings(context.directory, volume)
+            for volume, each in volumes
+        ]
+        every = [
+            file for (_, each), judged in zip(volumes, findings, strict=True) for file in sound_models(each, judged)
+        ]
         models = [file for file in every if _is_of_models(context.workload, file)]
-        found = [finding for volume, _ in volumes for finding in sealed_findings(context.directory, volume)]
-        return cls(files, tuple(sorted(models, key=lambda file: file.mtime_ns or 0, reverse=True)), tuple(found))
+        found = tuple(finding for judged in findings for finding in judged)
+        return cls(files, tuple(sorted(models, key=lambda file: file.mtime_ns or 0, reverse=True)), found)
 
     def starting(
         self, context: RunContext, root: str, there: Sequence[str], words: Iterable[str], *, lives: bool = False
@@ -71,8 +70,9 @@ class SealedModels:
         loadable = [name for name in there if name in self.files or not context.state.recovered.read()]
         return [*loadable, *(name for name in reloaded if name not in loadable)]
 
-    def require_unchanged(self, url: str, folder: ModelFolder, names: Sequence[str]) -> None:
+    def require_unchanged(self, workload: Workload, folder: ModelFolder, names: Sequence[str]) -> None:
         """NotRecovered if one of these files is suspect, or is not what the manifest says."""
+        url, bad = shown_address(workload), dict[str, ModelFinding]()
         for name in names:
             sealed, now = self.files.get(name), folder.digest(name)
             if sealed is None:
@@ -80,10 +80,12 @@ class SealedModels:
             if now != sealed.sha256:
                 got = f"{name}: {f'sha256 {now}' if now else 'no such file'}"
                 raise failure(f"the API at {url} to serve sha256 {sealed.sha256}, as in the manifest", got)
-            bad = [each for each in self.findings if each.sha256 == now and each.outcome is Soundness.SUSPECT]
-            if bad:
-                cure = _CURE_OF_ONE if len(names) == 1 else _CURE_OF_SEVERAL
-                raise failure(f"the API at {url} to start on no suspect model", f"{name}: {bad[0].reason} ({cure})")
+            suspect = (each for each in self.findings if each.sha256 == now and each.outcome is Soundness.SUSPECT)
+            bad.update((name, each) for each in suspect)
+        if bad:
+            told = "; ".join(f"{name}: {each.reason}" for name, each in bad.items())
+            cure = _cure(workload, bad.values(), several=len(names) > 1)
+            raise failure(f"the API at {url} to start on no suspect model", f"{told} ({cure})")
 
     def expected(self, workload: Workload, names: Sequence[str]) -> list[StoredFile]:
         """What the API may serve: the newest sound model, where it is told to load that, else a sound one of these.
@@ -109,6 +111,25 @@ class SealedModels:
         others = {name for name, file in self.files.items() if file.sha256 != self.files[path].sha256} - {path}
         namesakes = sorted(name for name in others if basename(name) == said)
         return f"which model it serves: {shown!r} is {path}, or {' or '.join(namesakes)}" if namesakes else ""
+
+
+def _cure(workload: Workload, suspects: Collection[ModelFinding], *, several: bool) -> str:
+    """What lets a recovery go on, the line for the block ready to paste."""
+    cures = []
+    if all(each.trust for each in suspects):
+        names = sorted({name for each in suspects for name in each.trust} - set(workload.model_imports))
+        line = json.dumps([*workload.model_imports, *names])
+        cures.append(
+            f"if you trust what it imports, model_imports = {line} in the block, saved; 自作なら model_imports に追加"
+        )
+    if several and workload.reload_path:
+        cures.append("name the model that the API starts with, as MODEL_PATH in api_environment or in api_command")
+    if several:
+        cures.append("take the file away; このファイルを移動してください")
+    return "; or ".join(cures) or (
+        "no rule of the block can allow it: only another model can be brought back, which a new incident seals; "
+        "別のモデルで新しいインシデントとして撤収してください"
+    )
 
 
 def _is_of_models(workload: Workload, file: StoredFile) -> bool:

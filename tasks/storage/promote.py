@@ -8,13 +8,13 @@ from typing import Final
 
 from tasks.custody.audit.facts import read_coverage
 from tasks.custody.evidence.acquisition import Seal
-from tasks.custody.evidence.keys import COVERAGE, claim_key, latest_key
+from tasks.custody.evidence.keys import COVERAGE, LATEST, claim_key, latest_key
 from tasks.custody.incident.incident import is_ahead
 from tasks.custody.incident.verdict import Verdict, Word
 from tasks.custody.store.latest import Act, LatestPolicy, ObjectRef, Promotion
 from tasks.custody.store.latest_plan import surplus_of, unsure_of
 from tasks.custody.store.objects import latest_held
-from tasks.evidence.model_findings import held_back
+from tasks.evidence.model_findings import held_back, latest_place
 from tasks.evidence.seal import read_manifest
 from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
@@ -23,6 +23,7 @@ from tasks.storage.latest_transaction import ChangeRequest, LatestBusy, NotOurs,
 from tasks.storage.offload import transient
 
 _SHOWN: Final = 10
+_NOTHING: Final = "it sealed nothing in models/, artifacts/ or logs/, and no model by the block's patterns (models)"
 
 
 def _once(context: RunContext, seals: Sequence[Seal], verdict: Verdict, policy: LatestPolicy) -> str:
@@ -53,7 +54,10 @@ def promote(context: RunContext, seals: Sequence[Seal], verdict: Verdict, policy
     if made.turn:  # a later run that asks for another retention gives it to what this one has told of latest/ as well
         told = context.state.turned.read()
         context.state.turned.write({**told, **made.turn.digests})
-    return replace(made, reason="; ".join(filter(None, (_told(held), _waits(policy, made)))))
+    why = _told(held) or ("" if wanted else _NOTHING)
+    if not wanted:
+        context.log.write("not promoted", LATEST, act="add nothing to", why=why)
+    return replace(made, reason="; ".join(filter(None, (why, _waits(policy, made)))))
 
 
 def _out_of_turn(context: RunContext, past: History) -> str:
@@ -75,13 +79,15 @@ def _left(why: str) -> Promotion:
 def _wanted(context: RunContext, seals: Sequence[Seal]) -> tuple[dict[str, ObjectRef], dict[str, str], frozenset[str]]:
     """What latest/ is to have by key, what is held back and why by stored name, and all keys that the workload has."""
     wanted, held, has = dict[str, ObjectRef](), dict[str, str](), set[str]()
+    patterns = context.workload.models
     for sealed in seals:
         manifest = read_manifest(context.directory, sealed.volume)
         back = held_back(context, sealed.volume, manifest.files)
-        passed = [file.stored for file in manifest.files if file.stored not in back]
+        places = {file.stored: place for file in manifest.files if (place := latest_place(file, patterns))}
+        passed = {stored: place for stored, place in places.items() if stored not in back}
         held = {stored: why for stored, why in held.items() if stored not in passed} | back
         wanted |= latest_held(manifest, context.incident.snapshot, passed)
-        has |= {latest_key(file.stored) for file in manifest.files}
+        has |= {latest_key(places.get(file.stored, file.stored)) for file in manifest.files}
     return wanted, held, frozenset(has)
 
 

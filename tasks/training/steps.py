@@ -19,8 +19,10 @@ from blocks.workload import Workload
 from tasks.custody.containment.process import Identity
 from tasks.custody.containment.receipt import Frozen
 from tasks.custody.errors import Refused
+from tasks.custody.incident.ending import REFUSED
 from tasks.custody.incident.incident import Incident
 from tasks.incident.layout import CORDON, FROZEN, OPEN
+from tasks.runtime.end_state import ended as ended_in
 from tasks.system.atomic_files import read_marker, read_plain
 from tasks.system.file_lock import holder, open_lock
 from tasks.system.processes import age_of
@@ -154,11 +156,22 @@ def _began(identity: Identity) -> datetime:
 
 
 def conclude(workload: Workload, name: str, run: str, ended: Ended) -> State[Any]:
-    """Completed, Cancelled where an evacuation ended it, or Failed with an alarm."""
+    """Completed, Cancelled if an evacuation ended it, Refused if its launcher met a lock, or Failed with an alarm."""
     if incident := stopped_by(workload, ended):
         return Cancelled(message=f"{incident}: stopped by the evacuation; {ended.summary}")
     if ended.code == 0:
         return Completed(message=ended.summary)
+    if ended.code in workload.training_refused:
+        return ended_in(REFUSED, f"{ended.summary}, {_own_lock(workload)}")
     trouble = raise_alarm(name, run, ended)
     alarm = f"but the alarm could not be raised: {trouble}" if trouble else f"the alarm {EVENT} is raised"
     return Failed(message=f"{ended.summary}; {alarm}")
+
+
+def _own_lock(workload: Workload) -> str:
+    return (
+        f"by which it says that a lock refused it (training_refused). This flow holds {workload.lock} while it runs "
+        "training_command, so a training_command that locks it too can never start. Leave the lock to one of the two: "
+        "name the training without flock in training_command, or start the launcher by make, cron or hand "
+        "(docs/training.md)"
+    )

@@ -26,10 +26,16 @@ from tests.support.workloads import SmallWorkload
 NAMES = ("packages", "environment", "logs", "artifacts", "models")
 
 
-def evacuated(folder: Path, store: Store, key: SigningKey | None, place: EvidenceStore | None = None) -> str:
+def evacuated(
+    folder: Path,
+    store: Store,
+    key: SigningKey | None,
+    place: EvidenceStore | None = None,
+    then: SigningKey | None = None,
+) -> str:
     """Two runs: the second finds a longer log, so that there is a supplement. Gives the incident's id.
 
-    `place` is the store's block, where more of it counts than its key.
+    `place` is the store's block, where more of it counts than its key; `then` is the second run's key, if another.
     """
     with SmallWorkload(folder) as small:
         block = small.block(needed=["logs", "models"], containers=[])
@@ -40,6 +46,8 @@ def evacuated(folder: Path, store: Store, key: SigningKey | None, place: Evidenc
         (small.root / "logs/train-20260101_000000.log").write_text("iteration 1\niteration 2\n")
         with case_of(block, store) as context:
             context.incident, context.store.block = read_incident(context.directory.path) or context.incident, signing
+            if then:
+                context.store.block = EvidenceStore(folder=folder, signing=then)
             one_run(context, [made(collect.fn(context, name)) for name in NAMES])
     return INCIDENT
 

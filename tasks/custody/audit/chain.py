@@ -72,3 +72,10 @@ def last_verdict(segment: bytes) -> str:
     """Return the word of a segment's last verdict entry; empty if there is none."""
     entries = (_entry(line) for line in islice(reversed(lines_of(segment)), _SEARCHED))
     return next((str(entry.get("word", "")) for entry in entries if entry.get("action") == "verdict"), "")
+
+
+def left_unsigned(segment: bytes) -> Iterator[tuple[str, str]]:
+    """Yield name and digest of each manifest and closing that a segment says was left unsigned."""
+    for line in lines_of(segment):
+        if b'"unsigned"' in line and (entry := _entry(line)).get("action") == "unsigned":
+            yield str(entry.get("object", "")), str(entry.get("digest", ""))

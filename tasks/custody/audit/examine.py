@@ -15,6 +15,7 @@ from tasks.custody.audit.records import (
     asked,
     asked_alike,
     closing_holds,
+    covers,
     named_signers,
     promises_of,
     restated,
@@ -94,7 +95,9 @@ def examine(
     for volume, manifest in manifests.items():
         by = layout.manifest(volume)
         book.add(_promised(item, by) for item in all_objects(manifest, layout.snapshot))
-    signed = signatures(layout, keys, documents, signers, named_signers(layout, records))
+    signed = signatures(
+        layout, keys, documents, signers, named_signers(layout, records), covers(layout, records, manifests, documents)
+    )
     findings = [
         *book.findings,
         *reader.findings,

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import reduce
 
-from tasks.custody.audit.chain import last_verdict
+from tasks.custody.audit.chain import last_verdict, left_unsigned
 from tasks.custody.audit.facts import Facts
 from tasks.custody.audit.finding import Finding, Severity, broken, note, shown, unclear
 from tasks.custody.audit.layout import SIGNATURE, Layout, gaps
@@ -12,7 +12,7 @@ from tasks.custody.audit.promise import Promise
 from tasks.custody.audit.retained import Asked
 from tasks.custody.audit.untrusted import Closing
 from tasks.custody.evidence.keys import CLOSING, MANIFEST, SEGMENT, VERDICT, claim_key, record_key, volume_folder
-from tasks.custody.store.manifest import digest_bytes
+from tasks.custody.store.manifest import Manifest, digest_bytes
 from tasks.custody.store.retention import NOTHING, Retention
 
 
@@ -57,6 +57,35 @@ def named_signers(layout: Layout, records: Mapping[int, RecordOf]) -> dict[str, 
     """Return the fingerprint of the signer that each closing names, by the closing's key."""
     closings = {layout.closing(number): each.closing for number, each in records.items()}
     return {key: each.signer.fingerprint for key, each in closings.items() if each and each.signer}
+
+
+def covers(
+    layout: Layout,
+    records: Mapping[int, RecordOf],
+    manifests: Mapping[int, Manifest],
+    documents: Mapping[str, bytes],
+) -> dict[str, dict[str, str]]:
+    """Return the digests, by key, of manifests and earlier closings that each closing vouches for, by its key.
+
+    A closing names manifests itself. The digest of a closing that was left unsigned is in a later segment of the
+    custody log, whose own digest is in the closing or in a manifest that it names.
+    """
+    own = {key: digest_bytes(documents[key]) for key in (*layout.segments, *layout.signed) if key in documents}
+    found = dict[str, dict[str, str]]()
+    for number, closing in ((number, each.closing) for number, each in records.items() if each.closing):
+        named = {f"incidents/{layout.incident}/{path}": sha256 for path, sha256 in closing.manifests.items()}
+        segments = {record_key(layout.incident, number, SEGMENT): closing.files.get(SEGMENT, "")}
+        for volume, manifest in manifests.items():
+            if own.get(key := layout.manifest(volume)) == named.get(key, ""):
+                segments[layout.folder(volume) + SEGMENT] = _digest_in(manifest, SEGMENT)
+        told = (left_unsigned(documents[key]) for key, sha256 in segments.items() if own.get(key) == sha256)
+        told_keys = {f"incidents/{layout.incident}/{name}": sha256 for each in told for name, sha256 in each}
+        found[layout.closing(number)] = {**told_keys, **named}
+    return found
+
+
+def _digest_in(manifest: Manifest, stored: str) -> str:
+    return next((file.sha256 for file in manifest.files if file.stored == stored), "")
 
 
 def admitted(records: Mapping[int, RecordOf], in_place: frozenset[str]) -> dict[str, Severity]:

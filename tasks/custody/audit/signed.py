@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from tasks.custody.audit.finding import Finding, broken, shown, unclear
+from tasks.custody.audit.finding import Finding, Severity, broken, note, shown, unclear
 from tasks.custody.audit.layout import SIGNATURE, Layout
 from tasks.custody.audit.signers import AllowedSigner
 from tasks.custody.errors import BadSignature
+from tasks.custody.store.manifest import digest_bytes
 from tasks.custody.store.signature import PublicKey, signer
 
 _TIME: Final = re.compile(rb'^  "(?:closed_utc|generated_utc)": "([^"]*)",?$', re.MULTILINE)
@@ -54,7 +55,9 @@ class Signatures:
         if not names:
             return "not signed"
         words = f"signed by {names}" if self.vouched else f"signed by {names}, a key that nobody vouched for"
-        return f"{words}, but not everywhere" if self.unsigned or self.faults else words
+        if self.unsigned or any(each.severity is not Severity.NOTE for each in self.faults):
+            return f"{words}, but not everywhere"
+        return f"{words}; what earlier runs left unsigned, later signatures cover" if self.faults else words
 
     @property
     def unproven(self) -> tuple[str, ...]:
@@ -66,24 +69,24 @@ class Signatures:
         return ("That only its owner could use the signing key.",)
 
 
-def signatures(
+def signatures(  # noqa: PLR0913, PLR0917  all that says who signed what
     layout: Layout,
     keys: Mapping[str, object],
     documents: Mapping[str, bytes],
     signers: Sequence[AllowedSigner] | None,
     named: Mapping[str, str],
+    covers: Mapping[str, Mapping[str, str]],
 ) -> Signatures:
     """Check each signature; without `signers` only against the key in the signature, which does not prove its owner.
 
-    `named` are the fingerprints of the signers that closings name, by key.
+    `named` are the fingerprints of the signers that closings name, by key. `covers` are the digests, by key, that each
+    closing vouches for: an unsigned document with such a digest is covered by that closing's signature.
     """
-    hands, unsigned, findings = list[Hand](), list[str](), list[Finding]()
+    hands, unsigned, findings, good = list[Hand](), list[str](), list[Finding](), list[str]()
     for key in (key for key in layout.signed if key in documents):
         beside = f"{key}{SIGNATURE}"
         if beside not in keys:
             unsigned.append(key)
-            said = f"it names {shown(named[key], 80)} as its signer" if key in named else "it is not signed"
-            findings.append(unclear(key, f"{said}, and has no signature" if key in named else said, SIGNATURE, "none"))
         elif beside in documents:
             try:
                 found = signer(documents[beside], documents[key])
@@ -92,10 +95,32 @@ def signatures(
                 findings.append(broken(key, what, error.expected, shown(error.got)))
             else:
                 hands.append(_hand(found, documents[key], signers))
-                findings += _trusted(key, hands[-1], signers, named.get(key, found.fingerprint))
+                faults = [*_trusted(key, hands[-1], signers, named.get(key, found.fingerprint))]
+                findings += faults
+                good += [] if faults else [key]
+    covered = _covered(unsigned, documents, {by: covers.get(by, {}) for by in good})
+    findings += [_bare(key, named.get(key, ""), covered.get(key, "")) for key in unsigned]
+    unsigned = [key for key in unsigned if key in named or key not in covered]
     whole = f"incidents/{layout.incident}/"
     unvouched = tuple(_unvouched(whole, hands)) if signers is None else ()
     return Signatures(tuple(hands), tuple(unsigned), tuple(findings), signers is not None, unvouched)
+
+
+def _covered(
+    unsigned: Sequence[str], documents: Mapping[str, bytes], covers: Mapping[str, Mapping[str, str]]
+) -> dict[str, str]:
+    """Return which signed closing vouches for the digest of each unsigned document that one vouches for."""
+    digests = {key: digest_bytes(documents[key]) for key in unsigned}
+    return {key: by for by, told in covers.items() for key, sha256 in digests.items() if told.get(key) == sha256}
+
+
+def _bare(key: str, named: str, by: str) -> Finding:
+    if named:
+        return unclear(key, f"it names {shown(named, 80)} as its signer, and has no signature", SIGNATURE, "none")
+    if by:
+        return note(key, f"it was not signed itself: {by}, which was signed later, vouches for its digest")
+    cure = f"{SIGNATURE}, or a signed closing of a later run (carry the incident on with the signing key)"
+    return unclear(key, "it is not signed", cure, "none")
 
 
 def _unvouched(incident: str, hands: Sequence[Hand]) -> Iterator[Finding]:

@@ -114,8 +114,9 @@ LISTED: Final = Ending(
 REFUSED: Final = Ending(
     "Refused",
     completed=True,
-    means="A training was not started: a cordon stands, or another process holds the lock",
-    then="Train again when the cordon is lifted",
+    means="A training was not started: a cordon stands, another process holds the lock, or training_command takes the "
+    "lock that the flow holds",
+    then="Train again when the cordon is lifted; leave the lock to the flow or to training_command",
 )
 REHEARSED: Final = Ending(
     "Rehearsed",

@@ -1,6 +1,6 @@
 """List the objects that an incident stores, in order. The manifest comes last (runbook §5)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from tasks.custody.evidence.acquisition import StoredFile
@@ -56,11 +56,14 @@ def snapshot_objects(manifest: Manifest, snapshot: str) -> list[Expected]:
     return [_copy(manifest, file, snapshot_key(snapshot, file.stored)) for file in _workload_files(manifest)]
 
 
-def latest_held(manifest: Manifest, snapshot: str, promotable: Iterable[str]) -> dict[str, ObjectRef]:
-    """Return what latest/ gets: the workload's files that passed their checks, by their keys in the snapshot."""
-    passed = set(promotable)
-    wanted = [item for item in snapshot_objects(manifest, snapshot) if item.stored in passed]
-    return {latest_key(item.stored): ObjectRef(item.sha256, item.size, item.key, item.parts) for item in wanted}
+def latest_held(manifest: Manifest, snapshot: str, places: Mapping[str, str]) -> dict[str, ObjectRef]:
+    """Return what latest/ gets by key, each with the key that holds it: in the snapshot, else in the evidence.
+
+    `places` are the names below latest/ of the files that passed their checks, by stored name.
+    """
+    held = {item.stored: item for item in (*evidence_objects(manifest), *snapshot_objects(manifest, snapshot))}
+    wanted = ((place, held[stored]) for stored, place in places.items())
+    return {latest_key(place): ObjectRef(item.sha256, item.size, item.key, item.parts) for place, item in wanted}
 
 
 def all_objects(manifest: Manifest, snapshot: str, signature: bytes = b"") -> list[Expected]:

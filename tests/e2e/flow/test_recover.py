@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -164,6 +165,36 @@ def test_a_link_that_holds_itself_is_lost_and_said_to_be(scene: Scene, tmp_path:
     state = scene.evacuate()
     assert state.name == "Partial", state.message
     assert "models/model_all" in str(state.message)
+
+
+def test_a_model_that_was_sealed_as_suspect_is_judged_again_by_the_block_as_it_is_now(scene: Scene) -> None:
+    own = scene.small.root / "models/model_own.joblib"
+    own.write_bytes(b"cportfolio_features\nScaler\n.")
+    os.utime(own, (1, 1))
+    scene.save(workload=scene.small.block(model_imports=["mine"]))
+    scene.small.start_all()
+    assert scene.evacuate().name == "Verified"
+    sealed = (scene.home / "evidence/models.json").read_bytes()
+    state = bring_back(scene)
+    assert state.name == "NotRecovered", state.message
+    line = re.search(r"model_imports = (\[.*?\])", str(state.message))
+    assert line, state.message
+    names = json.loads(line[1])
+    assert names[0] == "mine"
+    assert names[1].startswith("portfolio_features")
+    assert scene.small.living() == []
+    scene.save(workload=scene.small.block(model_imports=names))
+    state = bring_back(scene)
+    assert state.name == "Recovered", state.message
+    assert (scene.home / "evidence/models.json").read_bytes() == sealed
+    (entry,) = [each for each in entries(scene) if each["action"] == "model judged again"]
+    assert entry["result"] == "models/model_own.joblib is sound; sealed as suspect"
+    assert entry["object"] in (scene.home / "record/003/custody.jsonl").read_text()
+    assert " 0.25. The incident is VERIFIED" in str(state.message)
+
+
+def entries(scene: Scene) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (scene.home / "custody.jsonl").read_text().splitlines()]
 
 
 def test_unverified_is_refused_unless_a_reason_is_given(scene: Scene, tmp_path: Path) -> None:

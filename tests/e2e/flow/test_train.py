@@ -189,6 +189,19 @@ def test_while_another_training_holds_the_lock_it_is_refused(trainee: Trainee) -
     assert str(trainee.block.lock) in str(state.message)
 
 
+def test_a_launcher_that_takes_our_lock_itself_is_refused_by_it_and_raises_no_alarm(trainee: Trainee) -> None:
+    lock = str(trainee.block.lock)
+    trainee.save(training_command=["flock", "-n", "-E", "75", lock, "true"])
+    state = trainee.train()
+    assert (state.type, state.name) == (StateType.COMPLETED, "Refused"), state.message
+    for words in ("exit code 75", lock, "training_refused", "docs/training.md"):
+        assert words in str(state.message)
+    assert trainee.events() == []
+    trainee.save(training_command=["sh", "-c", "exit 75"], training_refused=[7])
+    assert trainee.train().is_failed()
+    assert len(trainee.events()) == 1
+
+
 def test_the_lock_lives_exactly_as_long_as_the_training_tree_and_is_not_ours(trainee: Trainee) -> None:
     with trainee.training() as ended:
         assert refused(trainee.block.lock)

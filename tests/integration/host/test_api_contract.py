@@ -221,19 +221,21 @@ def test_a_suspect_beside_others_is_refused_with_the_ways_to_go_on(sealed: Seale
     bad = replace(first, outcome=Soundness.SUSPECT, reason="would import os.system")
     sealed.models = replace(sealed.models, findings=(bad, *others), sound=sealed.models.sound[1:])
     names = sealed.starting("api", reload_path="/reload")
-    with pytest.raises(NotRecovered, match=r"model_new.joblib: would import os.system \(name the model.*MODEL_PATH"):
-        sealed.models.require_unchanged("http://a:1", sealed.folder, names)
-    sealed.models.require_unchanged("http://a:1", sealed.folder, sealed.starting(f"MODEL_PATH={NAMES[1]}"))
+    with pytest.raises(
+        NotRecovered, match=r"model_new.joblib: would import os.system \(name the model.*MODEL_PATH.*take the file away"
+    ):
+        sealed.models.require_unchanged(sealed.context.workload, sealed.folder, names)
+    sealed.models.require_unchanged(sealed.context.workload, sealed.folder, sealed.starting(f"MODEL_PATH={NAMES[1]}"))
 
 
 def test_no_start_on_a_model_that_is_new_changed_gone_or_suspect(sealed: Sealed) -> None:
     def check(*words: str) -> None:
-        sealed.models.require_unchanged("http://a:1", sealed.folder, sealed.starting(*words, reload_path=""))
+        sealed.models.require_unchanged(sealed.context.workload, sealed.folder, sealed.starting(*words, reload_path=""))
 
     check()
     sealed.write("models/churn/python_model.pkl", "new")
     for words in ((), ("-m", "models/churn")):
-        with pytest.raises(NotRecovered, match=r"http://a:1 .*python_model.pkl, which is not in it"):
+        with pytest.raises(NotRecovered, match=r"http://127.0.0.1:\d+ .*python_model.pkl, which is not in it"):
             check(*words)
     check(NAMES[1])
     sealed.write(NAMES[1], "changed")
@@ -245,21 +247,23 @@ def test_no_start_on_a_model_that_is_new_changed_gone_or_suspect(sealed: Sealed)
     (first, *others) = sealed.models.findings
     bad = replace(first, outcome=Soundness.SUSPECT, reason="would import os.system")
     sealed.models = replace(sealed.models, findings=(bad, *others))
+    with pytest.raises(NotRecovered, match="no rule of the block can allow it: only another model"):
+        check(NAMES[0])
     told = r"no suspect model; got models/model_new.joblib: would import os.system"
     with pytest.raises(NotRecovered, match=told):
         check(NAMES[0])
     sealed.models = replace(sealed.models, sound=())
     (sealed.folder.workload / "models/churn/python_model.pkl").unlink()
     with pytest.raises(NotRecovered, match=told):
-        sealed.models.require_unchanged("http://a:1", sealed.folder, sealed.starting("api", reload_path="/reload"))
+        sealed.models.require_unchanged(
+            sealed.context.workload, sealed.folder, sealed.starting("api", reload_path="/reload")
+        )
 
 
-def test_after_an_earlier_recovery_a_new_model_is_the_workloads_own_business(
-    sealed: Sealed, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_after_an_earlier_recovery_a_new_model_is_the_workloads_own_business(sealed: Sealed) -> None:
     sealed.write("models/model_trained.joblib", "trained since")
     assert "models/model_trained.joblib" in sealed.starting(reload_path="")
-    monkeypatch.setattr(sealed.context.state.recovered, "read", lambda: [Identity(1, 1)])
+    sealed.context.state.recovered.write([Identity(1, 1)])
     assert sorted(sealed.starting(reload_path="")) == sorted(NAMES)
 
 

@@ -20,7 +20,7 @@ from tasks.custody.models.inspection import Inspection, Soundness
 from tasks.evidence import model_inspection as inspect_models
 from tasks.evidence.collect import collect
 from tasks.evidence.model_findings import held_back
-from tasks.evidence.model_inspection import judge_models
+from tasks.evidence.model_inspection import judge_again, judge_models
 from tasks.runtime.context import RunContext
 from tasks.system.sandbox import Limits
 from tests.support.run_context import case_of, made
@@ -116,6 +116,26 @@ def test_a_file_that_is_still_written_is_torn_and_one_that_is_gone_says_so(small
         (finding,) = made(judge_models.fn(context, (evidence,))).findings
     assert finding.outcome is Soundness.SOUND
     assert "no second look" in finding.warnings[0]
+
+
+def test_by_the_present_rules_a_sealed_model_may_be_judged_otherwise_and_stays_as_it_was_sealed(
+    small: SmallWorkload,
+) -> None:
+    (small.root / "models/model_own.joblib").write_bytes(b"cmine_own\nScaler\n.")
+    with case_of(small.block(model_imports=["mine_own"])) as context:
+        evidence = made(collect.fn(context, "models"))
+        trusting = made(judge_models.fn(context, (evidence,)))
+        sealed = (context.directory.evidence_dir(1) / MODELS).read_bytes()
+        assert outcomes(trusting) == {"builtin": "sound", "own": "sound"}
+        assert judge_again(context, 1, evidence.files) == trusting.findings
+        context.workload = small.block()
+        assert outcomes(Inspection(judge_again(context, 1, evidence.files))) == {"builtin": "sound", "own": "suspect"}
+        told = [each["object"] for each in context.log.entries() if each["action"] == "model judged again"]
+        assert told == ["models/model_own.joblib"]
+        own = context.directory.evidence_dir(1) / told[0]
+        own.write_bytes(b"cmine_own\nOther\n.")
+        assert judge_again(context, 1, evidence.files) == trusting.findings
+        assert (context.directory.evidence_dir(1) / MODELS).read_bytes() == sealed
 
 
 def test_a_file_that_changed_while_it_was_copied_is_torn(small: SmallWorkload) -> None:

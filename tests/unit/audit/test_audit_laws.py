@@ -24,7 +24,7 @@ from tasks.custody.store.latest import LatestTransaction
 from tasks.custody.store.manifest import canonical, digest_bytes
 from tests.support.memory_store import MemoryStore
 from tests.support.run_context import INCIDENT
-from tests.support.sealed_runs import lossy
+from tests.support.sealed_runs import evacuated, lossy
 from tests.unit.audit.conftest import Objects
 
 Holding = Callable[[dict[str, bytes]], MemoryStore]
@@ -246,6 +246,45 @@ def test_nobody_signed_is_said_and_is_not_proven(unsigned: Objects, holding: Hol
     assert audit.word is AuditWord.INDETERMINATE
     assert audit.signed == "not signed"
     assert any(sentence.startswith("Who made this") for sentence in audit.unproven)
+
+
+@pytest.fixture(scope="module")
+def later(signing_key: SigningKey, tmp_path_factory: pytest.TempPathFactory) -> Objects:
+    """An incident whose first run had no key, and whose second one had."""
+    store = MemoryStore()
+    evacuated(tmp_path_factory.mktemp("later") / "work load", store, None, then=signing_key)
+    return Objects({each.key: store.read(each.key) for each in store.list("")})
+
+
+def test_what_was_left_unsigned_is_covered_by_a_later_closing_that_is_signed(
+    later: Objects, holding: Holding, signers: tuple[AllowedSigner, ...]
+) -> None:
+    first = {f"{HOME}/evidence/manifest.json", f"{HOME}/record/001/closing.json"}
+    assert not [key for key in first if f"{key}.sig" in later]
+    audit = audited(holding(later), INCIDENT, signers, deep=True)
+    assert audit.word is AuditWord.PROVEN, audit.findings
+    told = findings(audit, Severity.NOTE)
+    covered = {key for key, what in told.items() if "record/002/closing.json, which was signed later" in what}
+    assert {f"{HOME}/{key}" for key in covered} == first
+    assert audit.signed.endswith("; what earlier runs left unsigned, later signatures cover")
+
+
+def test_only_a_signature_that_counts_covers_and_only_the_digest_that_it_names(
+    later: Objects, holding: Holding, signers: tuple[AllowedSigner, ...]
+) -> None:
+    last, first = f"{HOME}/record/002/closing.json", f"{HOME}/record/001/closing.json"
+    stripped = {key: data for key, data in later.items() if key != f"{last}.sig"}
+    audit = audited(holding(stripped), INCIDENT, signers, deep=False)
+    assert "it is not signed" in findings(audit, Severity.OPEN)["record/001/closing.json"]
+    forged_first = json.loads(later[first]) | {"closed_utc": "2026-01-02T03:04:05+00:00"}
+    audit = audited(holding(later | {first: canonical(forged_first)}), INCIDENT, signers, deep=False)
+    assert "it is not signed" in findings(audit, Severity.OPEN)["record/001/closing.json"]
+    assert audit.word is not AuditWord.PROVEN
+    stranger = read_signers(
+        "evacuation@test ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDiuf0v7R0P9Pz7mNPl4k2Nu1FIV6pg1zvbGzuZs9yMq"
+    )
+    audit = audited(holding(later), INCIDENT, stranger, deep=False)
+    assert "it is not signed" in findings(audit, Severity.OPEN)["record/001/closing.json"]
 
 
 def test_whose_the_key_is_is_not_proven_without_signers(objects: Objects, holding: Holding) -> None:

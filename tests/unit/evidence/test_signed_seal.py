@@ -132,7 +132,9 @@ def test_a_key_that_fails_costs_the_signature_and_nothing_else(context: RunConte
     assert made.signed_by == ""
     (entry,) = [entry for entry in context.log.entries() if entry["action"] == "unsigned"]
     assert "the token is gone" in entry["result"]
-    assert list(unsigned([made], who_signs(context.store))) == ["evidence was sealed unsigned"]
+    assert list(unsigned([made], who_signs(context.store))) == [
+        "evidence was sealed unsigned; this record, which is signed, vouches for its manifest"
+    ]
 
 
 def test_a_store_block_that_cannot_be_made_still_lets_evidence_be_sealed(small: SmallWorkload) -> None:

@@ -38,6 +38,16 @@ def collected(action: str, result: str) -> dict[str, Any]:
             "would let into latest/ if it is proven",
             "sound",
         ),
+        (
+            {"action": "model judged", "object": "containers/a/m", "result": "containers/a/m is sound", "latest": ""},
+            "would keep as evidence, not in latest/,",
+            "sound",
+        ),
+        (
+            {"action": "not promoted", "object": "latest/", "act": "add nothing to", "why": "why"},
+            "would add nothing to",
+            "why",
+        ),
     ],
 )
 def test_each_row_says_what_would_be_done_and_why(entry: dict[str, Any], act: str, why: str) -> None:

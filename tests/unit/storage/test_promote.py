@@ -1,5 +1,7 @@
 """What an incident makes of latest/: its policy, who came later, who is at work, and what a dry run shows of it."""
 
+import pickle
+import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,12 +18,15 @@ from tasks.evidence.collect import collect
 from tasks.evidence.model_inspection import judge_models
 from tasks.evidence.seal import seal
 from tasks.record.dry_run_plan import plan
+from tasks.record.findings import Findings, notes_of
 from tasks.runtime.context import RunContext
 from tasks.storage import offload as offloading
+from tasks.storage.latest_history import read_transaction
 from tasks.storage.latest_transaction import change_latest
 from tasks.storage.offload import offload
 from tasks.storage.promote import promote
-from tasks.storage.rollback import Undoing, lower
+from tasks.storage.restore import pull
+from tasks.storage.rollback import Undoing, lower, rollback
 from tests.support.holdings import SECOND, THIRD, overwrite, snapshot, turn_for
 from tests.support.memory_store import MemoryStore
 from tests.support.run_context import case_of, made
@@ -130,6 +135,56 @@ def test_a_dry_run_shows_each_file_of_latest_and_what_would_become_of_it(
     assert rows["latest/notes.txt"] == "would keep"
     assert rows["latest/models/model_old.joblib"] == "would delete"
     assert rows.keys() == {key for key in before if key.startswith("latest/")} | {"latest/artifacts/summary_new.json"}
+
+
+def rows_of(context: RunContext) -> dict[str, str]:
+    return {row["on"]: row["act"] for row in plan(context.log.entries())}
+
+
+def test_models_that_the_block_names_elsewhere_go_to_latest_under_their_path_and_can_be_taken_back(
+    small: SmallWorkload, place: MemoryStore
+) -> None:
+    shutil.copytree(small.root / "models", small.root / "store")
+    shutil.copy(small.root / "models/model_builtin.joblib", small.root / "top.joblib")
+    (small.root / "store/notes.joblib.txt").write_text("no model")
+    block = small.block(models=["store/*.joblib", "*.joblib"], artifacts=[], logs=[])
+    with case_of(block, place, incident=SECOND) as context:
+        one = sealed(context)
+        done = promoted(context, one)
+        assert done.summary == "turn 1: 2 add"
+    assert {each.key for each in place.list("latest/")} == {"latest/store/model_builtin.joblib", "latest/top.joblib"}
+    assert not [*place.list("snapshots/")]
+    (row,) = [row for row in read_transaction(place, 1)[0].rows if row.key == "latest/top.joblib"]
+    assert row.after
+    assert row.after.key.startswith(f"incidents/{SECOND}/evidence/")
+    changed = pickle.dumps({"weights": [2]})
+    (small.root / "store/model_builtin.joblib").write_bytes(changed)
+    with case_of(block, place, incident=THIRD) as context:
+        assert promoted(context, sealed(context), "mirror").summary == "turn 2: 1 replace, 1 keep"
+    pull(place, "latest", small.root)
+    assert (small.root / "store/model_builtin.joblib").read_bytes() == changed
+    assert rollback(place, Undoing("me"), _Deaf()).summary == "turn 3: 1 replace, 1 keep"
+    assert rollback(place, Undoing("me", 1), _Deaf()).summary == "turn 4: 2 delete"
+
+
+class _Deaf:
+    def write(self, action: str, subject: str = "", **facts: Any) -> None:
+        """Hear nothing."""
+
+
+def test_where_nothing_goes_to_latest_plan_and_promotion_say_so(small: SmallWorkload, place: MemoryStore) -> None:
+    (small.root / "models").rename(small.root / "elsewhere")
+    block = small.block(models=["store/*.joblib"], artifacts=["elsewhere/*"], logs=[])
+    with case_of(block, place) as context:
+        done = promoted(context, sealed(context))
+        assert done.summary.startswith("turn 1: no file; it sealed nothing in models/, artifacts/ or logs/")
+        rows = rows_of(context)
+    assert rows["elsewhere/model_builtin.joblib"] == "would keep as evidence, not in latest/,"
+    assert rows["latest/"] == "would add nothing to"
+    every: dict[str, Any] = dict.fromkeys(Findings.__dataclass_fields__, ())
+    assert notes_of(Findings(**{**every, "promoted": done, "inspection": None}))[-1].startswith(
+        "latest/ holds no file of this incident: it sealed nothing"
+    )
 
 
 def test_an_incident_whose_name_is_later_than_its_claim_keeps_nobody_out_of_latest(
