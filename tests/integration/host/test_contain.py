@@ -464,7 +464,7 @@ def test_a_match_whose_place_may_not_be_read_is_not_contained(small: SmallWorklo
     small.start(small.training_command)
     wait_until(lambda: len(small.living()) == 3, what="the training")
     nobody = "os.setgroups([]); os.setgid(65534); os.setuid(65534)"
-    assert "may not be read" in in_a_process_of_its_own(small, "prove_contained.fn(case).data.alive", first=nobody)
+    assert "is not readable" in in_a_process_of_its_own(small, "prove_contained.fn(case).data.alive", first=nobody)
 
 
 def test_a_helper_left_behind_by_a_dying_training_is_ended_or_told(small: SmallWorkload) -> None:
@@ -494,7 +494,7 @@ def test_what_comes_back_after_the_check_is_seen_by_the_last_look(small: SmallWo
 
 
 def test_an_ancestor_that_is_the_workload_is_spared_but_not_called_contained(small: SmallWorkload) -> None:
-    assert "ours to spare" in launched_by_the_training(small, "prove_contained.fn(case).data.alive")
+    assert "it is protected, and matches" in launched_by_the_training(small, "prove_contained.fn(case).data.alive")
 
 
 def test_a_command_line_that_is_no_text_is_frozen_like_any_other(small: SmallWorkload) -> None:
