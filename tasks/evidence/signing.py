@@ -115,7 +115,7 @@ def unsigned(seals: Iterable[Seal], who: Signer | str) -> Iterator[str]:
     if isinstance(who, str):
         yield f"unsigned: {who}"
     else:
-        later = "this record, which is signed, vouches for its manifest"
+        later = "a record whose closing is signed vouches for its manifest"
         yield from (
             f"{volume_folder(each.volume)} was sealed unsigned; {later}" for each in seals if not each.signed_by
         )

@@ -133,7 +133,7 @@ def test_a_key_that_fails_costs_the_signature_and_nothing_else(context: RunConte
     (entry,) = [entry for entry in context.log.entries() if entry["action"] == "unsigned"]
     assert "the token is gone" in entry["result"]
     assert list(unsigned([made], who_signs(context.store))) == [
-        "evidence was sealed unsigned; this record, which is signed, vouches for its manifest"
+        "evidence was sealed unsigned; a record whose closing is signed vouches for its manifest"
     ]
 
 

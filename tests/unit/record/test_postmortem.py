@@ -113,6 +113,13 @@ def test_steps_that_were_not_done_again_are_one_line() -> None:
     assert "9 steps" in line
 
 
+def test_after_a_recovery_the_next_step_is_said_once() -> None:
+    back = Recovery(NOW, WHO, "m", "0" * 64)
+    verdict = Verdict(Word.VERIFIED, (), (), (), "x").after_recovery("back")
+    text = markdown(postmortem(story(recovery=back, recovering=True, verdict=verdict)))
+    assert text.lower().count("write the postmortem") == 1
+
+
 @pytest.mark.parametrize("recovering", [False, True])
 @pytest.mark.parametrize("stored", [False, True])
 @pytest.mark.parametrize("word", Word)
