@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from blocks.file import load
+from blocks.file import load, save
 from blocks.saved import asking_server
 from tasks.custody.errors import Refused
 from tasks.custody.visible import say
@@ -19,9 +19,7 @@ def main() -> int:
     """Save every block of the given file. Exits with 2 and the reason if one is invalid."""
     try:
         with asking_server():
-            for name, block in load(_only(sys.argv[1:])):
-                block.save(name, overwrite=True)
-                print(f"saved {block.get_block_type_slug()}/{name}")
+            save(load(_only(sys.argv[1:])))
     except (Refused, ValueError) as error:
         say(*str(error).splitlines(), error=True)
         return 2

@@ -1,6 +1,9 @@
 """Read blocks from a TOML file with tables [workload.NAME] and [store.NAME], whose keys are the blocks' fields."""
 
 import logging
+import socket
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
@@ -9,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from blocks.workload_fields import WorkloadFields
 from tasks.custody.errors import Refused
 from tasks.custody.incident.description import Tables, one, tables
+from tasks.custody.visible import say
 
 if TYPE_CHECKING:
     from prefect.blocks.core import Block
@@ -34,6 +38,39 @@ def load(path: Path) -> "list[tuple[str, Block]]":
         if isinstance(block, Workload):
             block.require_one_port()
     return made
+
+
+def save(blocks: "list[tuple[str, Block]]") -> None:
+    """Save blocks, and print the name of each. What this host lacks of them is said, and saved all the same."""
+    from blocks.workload import Workload
+
+    for name, block in blocks:
+        block.save(name, overwrite=True)
+        print(f"saved {block.get_block_type_slug()}/{name}")
+        if isinstance(block, Workload):
+            say(*(f"{name}: {each}" for each in lacking(block)), error=True)
+
+
+def lacking(block: WorkloadFields) -> Iterator[str]:
+    """Yield what a workload names and neither this host nor the Prefect server has; nothing of another host's."""
+    if block.host == socket.gethostname():
+        if not block.root.is_dir():
+            yield f"root: {block.root} is no folder of this host. Correct it, or make it"
+        for word in block.api_command[:2]:
+            if "/" in word and block.root.is_dir() and not (block.root / word).exists():
+                yield f"api_command: {word} is not there, so a recovery could not start the API"
+    if block.api_headers and not _is_saved(block.api_headers):
+        yield f"api_headers: {block.api_headers} is not saved. Save it (docs/operate.md), or a recovery goes without it"
+
+
+def _is_saved(reference: str) -> bool:
+    from prefect.client.orchestration import get_client
+    from prefect.exceptions import ObjectNotFound
+
+    kind, _, name = reference.partition("/")
+    with get_client(sync_client=True) as client, suppress(ObjectNotFound):
+        return bool(client.read_block_document_by_name(name, kind, include_secrets=False))
+    return False
 
 
 def workloads(path: Path) -> dict[str, WorkloadFields]:

@@ -9,6 +9,7 @@ from tasks.cli.output import command, note, show
 from tasks.cli.store_argument import named_store
 from tasks.custody.errors import Refused
 from tasks.custody.incident.exit_codes import INCOMPLETE
+from tasks.custody.store.latest import CHANGES
 from tasks.storage.latest_history import history
 from tasks.storage.restore import RestoreOutcome, pull
 from tasks.storage.rollback import Undoing, lower, lowering, plan_of, rollback
@@ -30,8 +31,11 @@ def rollback_by_hand(store: str, turn: int, *, dry_run: bool, take_over: bool, a
     """Make latest/ what it was before this turn; return 0 only if it is. Raises EvacuationError."""
     opened, asked = named_store(store).open_latest(), _asked(turn, take_over=take_over)
     if dry_run:
-        rows = [{"act": str(row.act), "key": row.key} for row in plan_of(opened, asked)]
-        ending = [f"nothing was done in {opened.place}; without the dry run it would be"]
+        plan = plan_of(opened, asked)
+        rows = [{"act": str(row.act), "key": row.key} for row in plan]
+        real = "Without --dry-run the changes above would be made."
+        none = "There is nothing to undo: latest/ is what it was before that turn."
+        ending = [f"Nothing was done in {opened.place}. {real if any(row.act in CHANGES for row in plan) else none}"]
         data = {"place": opened.place, "dry_run": True, "changes": rows, "summary": ""}
         show("rollback", [*map(_told, rows), *ending], data, as_json=as_json)
         return 0

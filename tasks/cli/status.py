@@ -245,6 +245,8 @@ def _told(verdict: str, end: str) -> str:
     """How its last run ended; then what its evidence is, if that is something else."""
     if not verdict or end.upper() in {"", verdict}:
         return verdict or end or "not finished"
+    if verdict == "UNVERIFIED" and end.endswith(", stored"):
+        return f"{end}; the run was not judged to its end, so its evidence is {verdict}: carry it on"
     return f"{end}; its evidence is {verdict}"
 
 

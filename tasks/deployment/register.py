@@ -20,6 +20,7 @@ from prefect.exceptions import ObjectNotFound
 
 from blocks import EvidenceStore, SigningKey, Workload
 from blocks.file import load
+from blocks.file import save as save_blocks
 from blocks.saved import asking_server
 from tasks.adapters.saved_blocks import load_block, require_store
 from tasks.custody.errors import Refused
@@ -62,9 +63,7 @@ def save(path: Path) -> list[DeploymentTarget]:
             f"workloads {', '.join(name for name, _ in found) or 'none'}; stores {', '.join(stores) or 'none'}",
             "Nothing was saved. Correct the file, or save the blocks and give --name and --store.",
         )
-    for name, block in blocks:
-        block.save(name, overwrite=True)
-        print(f"saved {block.get_block_type_slug()}/{name}")
+    save_blocks(blocks)
     return [DeploymentTarget(name, name if name in stores else stores[0], block.host) for name, block in found]
 
 

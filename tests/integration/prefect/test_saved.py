@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from blocks.file import load, store
+from blocks.file import lacking, load, store
+from blocks.workload import Workload
 from tasks.adapters.saved_blocks import unknown_block
 from tasks.custody.errors import Refused
 
@@ -49,6 +50,17 @@ def test_a_dead_server_is_told_in_one_line(tmp_path: Path, command: tuple[str, .
     (line,) = told(*given).splitlines()
     assert line.startswith(f"expected a Prefect server that has the saved blocks at {NOBODY}; got ")
     assert "Nothing was touched. Start it" in line
+
+
+@pytest.mark.usefixtures("prefect")
+def test_what_a_workload_names_and_this_host_lacks_is_said(tmp_path: Path) -> None:
+    (tmp_path / "serve.sh").touch()
+    here = {"root": str(tmp_path), "api_command": ["bash", "serv/it.sh"], "api_headers": "secret/there-is-none"}
+    told = list(lacking(Workload(**here)))
+    assert [each.partition(":")[0] for each in told] == ["api_command", "api_headers"]
+    assert "serv/it.sh is not there" in told[0]
+    assert [each.partition(":")[0] for each in lacking(Workload(root=str(tmp_path / "gone")))] == ["root"]
+    assert list(lacking(Workload(root=str(tmp_path / "gone"), host="another"))) == []
 
 
 @pytest.mark.usefixtures("prefect")
