@@ -186,8 +186,9 @@ def _told(  # noqa: PLR0913  what it is told of
     from dataclasses import asdict
 
     from tasks.adapters.host import LinuxHost
+    from tasks.cli.next_step import Called
     from tasks.cli.output import show
-    from tasks.cli.status import Called, look
+    from tasks.cli.status import look
 
     if isinstance(reason := state.result(raise_on_failure=False), EvacuationError):
         raise reason

@@ -9,63 +9,23 @@ from typing import Any, Final
 
 from blocks.workload_fields import WorkloadFields
 from tasks.adapters.host import Host
-from tasks.cli.output import command
+from tasks.cli.next_step import FINISHED, NAMELESS, Called, Step, next_step, while_at_work
 from tasks.containment.paused import read_prior
 from tasks.containment.suspects import suspects_now
 from tasks.containment.uncordon import held, living
 from tasks.custody.containment.process import Identity
 from tasks.custody.errors import EngineError
 from tasks.custody.evidence.redact import command_line
-from tasks.custody.incident.commands import deployment_run
 from tasks.incident.current import last_opened
 from tasks.incident.directory import base_of, bases, cordon_base, find_home, homes
 from tasks.incident.last_run import LastRun, last_run
 from tasks.incident.layout import CAUGHT, CORDON, EARLY, ENDED, FROZEN, INCIDENT, closings
 from tasks.incident.run_lock import owner
 from tasks.incident.stopping import why_not_thaw
-from tasks.rendering.clock import both_times
 from tasks.system.atomic_files import caught_lines, read_marker, read_ours, read_plain, read_private, rows_of
 from tasks.system.processes import standpoint
 
 _SHOWN: Final = 100
-_FINISHED: Final = frozenset({"VERIFIED", "PARTIAL", "THAWED"})
-
-
-@dataclass(frozen=True)
-class Called:
-    """What an operator calls a workload: the name of its block, and the file that describes it, FILE or FILE:NAME.
-
-    `store` is the file of the store where that is another one.
-    """
-
-    name: str = "NAME"
-    file: str = "evacuation.toml"
-    store: str = ""
-
-    def run(self, flow: str, incident: str) -> str:
-        """The command for a worker's run of an incident."""
-        return deployment_run(flow, self.name, incident)
-
-    def command(self, verb: str, *more: str) -> str:
-        """The command that needs no server."""
-        store = ["--store", self.store] if self.store and verb in {"run", "recover"} else []
-        return command(verb, self.file, *store, *more)
-
-
-NAMELESS: Final = Called()
-
-
-@dataclass(frozen=True)
-class Step:
-    """What to do now: a sentence, and the commands of which one does it, each to be pasted as it stands."""
-
-    words: str
-    commands: tuple[str, ...] = ()
-
-    def lines(self, label: str) -> Iterator[str]:
-        """For a terminal."""
-        yield f"{label:<9} {self.words}"
-        yield from (f"{'':<9} {each}" for each in self.commands)
 
 
 @dataclass(frozen=True)
@@ -129,8 +89,8 @@ def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS) -> Sta
     alternative = None
     if at_work:
         run = last_run(find_home(workload, incident)) if incident else LastRun()
-        at_work, after, alternative = _while_at_work(at_work, run, called)
-    elif alive and incident and verdict not in _FINISHED and not why_not_thaw(find_home(workload, incident)):
+        at_work, after, alternative = while_at_work(at_work, run, called)
+    elif alive and incident and verdict not in FINISHED and not why_not_thaw(find_home(workload, incident)):
         words = "nothing was stopped yet, so call it off, everything as it was:"
         alternative = Step(words, (called.command("thaw"),))
     elif alone and not incident:
@@ -210,35 +170,6 @@ def _containers(workload: WorkloadFields) -> list[str]:
     except EngineError as error:
         return [f"whether its containers run is not known: {error}"]
     return [f"{container.summary} {container.state}" for container in found]
-
-
-def next_step(incident: str, verdict: str, called: Called, *, cordoned: bool, alive: bool) -> Step:
-    """Decide what to do now."""
-    again = (called.run("evacuate", incident), called.command("run", "--incident", incident))
-    if not incident:
-        return Step("nothing: no incident was ever opened here")
-    if verdict not in _FINISHED:
-        return Step("carry the incident on, by a worker or without a server:", again)
-    if cordoned and alive:
-        return Step("something of the workload lives under the cordon: carry the incident on:", again)
-    if cordoned:
-        return Step(
-            "bring the API back, by a worker or without a server; or, the last line, only let training in:",
-            (called.run("recover", incident), called.command("recover"), called.command("uncordon")),
-        )
-    return Step("write the postmortem, if that is not done yet")
-
-
-def _while_at_work(purpose: str, run: LastRun, called: Called) -> tuple[str, Step, Step | None]:
-    """What the run at work does, and how to wait for it, answer it or end it."""
-    told = f"{purpose}{f', run {run.id}' if run.id else ''} (実行中)"
-    cancel = (run.end_it,) if run.id else ()
-    if run.until is None:
-        return told, Step("wait for the run at work, or cancel it (Ctrl-C where it was typed):", cancel), None
-    until = " / ".join(both_times(run.until))
-    question = f"{told}; it waits for a person until {until}, then: {run.unanswered} (回答待ち)"
-    answer = Step("answer it, stop or thaw: in Prefect's UI open that run and press Resume 画面で Resume を押して回答")
-    return question, answer, Step("call it off from here, both lines:", (*cancel, called.command("thaw")))
 
 
 def _told(verdict: str, end: str) -> str:

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from tasks.adapters.host import LinuxHost
 from tasks.adapters.local_config import LocalConfig, using_local_config
-from tasks.cli.status import Called, status
+from tasks.cli.next_step import Called
+from tasks.cli.status import status
 from tasks.containment.thaw import thaw
 from tasks.custody.containment.thaw import Thawed
 from tasks.custody.errors import Refused

@@ -9,7 +9,8 @@ from blocks.workload_fields import WorkloadFields
 from tasks.adapters.container_engine import DockerEngine
 from tasks.adapters.host import Host
 from tasks.adapters.prefect_scheduler import PrefectScheduler
-from tasks.cli.status import NAMELESS, Called, last, status
+from tasks.cli.next_step import NAMELESS, Called
+from tasks.cli.status import last, status
 from tasks.containment.paused import read_prior
 from tasks.containment.uncordon import doubtful, held_by_incidents, left_frozen, living, uncordon
 from tasks.custody.errors import Refused

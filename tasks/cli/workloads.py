@@ -6,8 +6,9 @@ from pathlib import Path
 from blocks.file import workloads
 from blocks.workload_fields import WorkloadFields
 from tasks.adapters.host import LinuxHost
+from tasks.cli.next_step import Called
 from tasks.cli.output import show
-from tasks.cli.status import Called, Status, look
+from tasks.cli.status import Status, look
 from tasks.custody.errors import Refused
 from tasks.custody.incident.description import place
 from tasks.custody.incident.exit_codes import INCOMPLETE

@@ -23,7 +23,8 @@ from flows.thaw import thaw
 from tasks.adapters.host import LinuxHost
 from tasks.adapters.prefect_server import PrefectServer
 from tasks.audit.verify import audited
-from tasks.cli.status import Called, status
+from tasks.cli.next_step import Called
+from tasks.cli.status import status
 from tasks.custody.audit.finding import AuditWord
 from tasks.custody.errors import Refused
 from tasks.incident.layout import CORDON

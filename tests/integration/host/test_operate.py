@@ -16,7 +16,8 @@ from blocks.workload import Workload
 from flows.cli import run
 from tasks.adapters.detached_process import GUARD
 from tasks.adapters.host import LinuxHost
-from tasks.cli.status import Called, status
+from tasks.cli.next_step import Called
+from tasks.cli.status import status
 from tasks.cli.uncordon import let_go
 from tasks.containment.cordon import caught, cordon
 from tasks.containment.freeze import freeze

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.cli.status import Called, next_step
+from tasks.cli.next_step import Called, next_step
 from tasks.cli.workloads import chosen
 from tasks.custody.errors import Refused
 from tests.support.workloads import SmallWorkload
