@@ -13,7 +13,16 @@ from tasks.custody.errors import Refused
 
 @contextmanager
 def asking_server() -> Iterator[None]:
-    """Raise Refused if the Prefect server does not answer a request for blocks, or answers with an error."""
+    """Raise Refused if no Prefect server is named, or it does not answer a request for blocks, or with an error.
+
+    Without a named one Prefect would start a server of its own, and leave it running.
+    """
+    if PREFECT_API_URL.value() is None:
+        raise Refused(
+            "a Prefect server that has the saved blocks",
+            "none: PREFECT_API_URL is not set",
+            "export PREFECT_API_URL=http://127.0.0.1:4200/api, or use a TOML file that names no saved block.",
+        )
     try:
         yield
     except httpx.HTTPError as error:

@@ -105,6 +105,7 @@ def _described(text: str) -> Mapping[str, Any]:
 
 def evacuate_by_hand(workload: str, store: str, asked: Mapping[str, Any], *, as_json: bool) -> int:
     """Run the flow `evacuate` with these parameters; return the exit code of its state. Raises EvacuationError."""
+    _require_id(asked)
 
     def body(names: dict[str, str], known: "LocalConfig") -> int:
         from flows.evacuate import evacuate
@@ -117,6 +118,7 @@ def evacuate_by_hand(workload: str, store: str, asked: Mapping[str, Any], *, as_
 
 def recover_by_hand(workload: str, store: str, asked: Mapping[str, Any], *, as_json: bool) -> int:
     """Run the flow `recover` with these parameters; return the exit code of its state. Raises EvacuationError."""
+    _require_id(asked)
 
     def body(names: dict[str, str], known: "LocalConfig") -> int:
         from flows.recover import recover
@@ -125,6 +127,14 @@ def recover_by_hand(workload: str, store: str, asked: Mapping[str, Any], *, as_j
         return _told("recover", state, known, names, (workload, store), as_json=as_json)
 
     return on_own_server(lambda: _given(workload, store), body)
+
+
+def _require_id(asked: Mapping[str, Any]) -> None:
+    """Refuse a malformed incident id before a server is started."""
+    from tasks.custody.incident.incident import parse_id
+
+    if asked.get("incident_id"):
+        parse_id(asked["incident_id"])
 
 
 def on_own_server(

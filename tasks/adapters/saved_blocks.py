@@ -43,7 +43,7 @@ def secret_headers(reference: str) -> dict[str, str]:
 
     Raises Refused, without any part of the value. By hand the server of people's deployments is asked.
     """
-    from httpx import HTTPError
+    from httpx import HTTPError, InvalidURL
     from prefect.client.orchestration import get_client
     from prefect.exceptions import ObjectNotFound
 
@@ -56,7 +56,7 @@ def secret_headers(reference: str) -> dict[str, str]:
         try:  # without settings of its own, a client in a run is that of the run's own server
             with get_client({}, sync_client=True) as client:
                 value = client.read_block_document_by_name(name, kind).data.get("value")
-        except (ObjectNotFound, HTTPError) as error:
+        except (ObjectNotFound, HTTPError, InvalidURL, ValueError) as error:
             raise Refused(f"a Prefect server that has {reference}", type(error).__name__, _SAVE) from error
         return headers_of(reference, value)
 

@@ -6,11 +6,9 @@ from typing import Final
 
 from tasks.cli.output import command
 from tasks.custody.incident.commands import deployment_run
-from tasks.incident.last_run import LastRun
+from tasks.incident.joining import FINISHED
+from tasks.incident.open_question import OpenQuestion
 from tasks.rendering.clock import both_times
-
-FINISHED: Final = frozenset({"VERIFIED", "PARTIAL", "THAWED"})
-"""Verdicts after which an incident need not be carried on."""
 
 
 @dataclass(frozen=True)
@@ -67,13 +65,11 @@ def next_step(incident: str, verdict: str, called: Called, *, cordoned: bool, al
     return Step("write the postmortem, if that is not done yet")
 
 
-def while_at_work(purpose: str, run: LastRun, called: Called) -> tuple[str, Step, Step | None]:
+def while_at_work(purpose: str, asked: OpenQuestion | None, called: Called) -> tuple[str, Step, Step | None]:
     """What the run at work does, and how to wait for it, answer it or end it."""
-    told = f"{purpose}{f', run {run.id}' if run.id else ''} (実行中)"
-    cancel = (run.end_it,) if run.id else ()
-    if run.until is None:
-        return told, Step("wait for the run at work, or cancel it (Ctrl-C where it was typed):", cancel), None
-    until = " / ".join(both_times(run.until))
-    question = f"{told}; it waits for a person until {until}, then: {run.unanswered} (回答待ち)"
+    if asked is None:
+        return purpose, Step("wait for the run at work; or cancel it in Prefect, or by Ctrl-C where it was typed"), None
+    until = " / ".join(both_times(asked.until))
+    question = f"{purpose}, run {asked.run}: it waits for a person until {until}, then: {asked.unanswered} (回答待ち)"
     answer = Step("answer it, stop or thaw: in Prefect's UI open that run and press Resume 画面で Resume を押して回答")
-    return question, answer, Step("call it off from here, both lines:", (*cancel, called.command("thaw")))
+    return question, answer, Step("call it off from here, both lines:", (asked.cancel, called.command("thaw")))

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from blocks.workload_fields import WorkloadFields
 from tasks.adapters.host import Host
-from tasks.cli.next_step import FINISHED, NAMELESS, Called, Step, next_step, while_at_work
+from tasks.cli.next_step import NAMELESS, Called, Step, next_step, while_at_work
 from tasks.containment.paused import read_prior
 from tasks.containment.suspects import suspects_now
 from tasks.containment.uncordon import held, living
@@ -18,8 +18,9 @@ from tasks.custody.errors import EngineError
 from tasks.custody.evidence.redact import command_line
 from tasks.incident.current import last_opened
 from tasks.incident.directory import base_of, bases, cordon_base, find_home, homes
-from tasks.incident.last_run import LastRun, last_run
+from tasks.incident.joining import FINISHED
 from tasks.incident.layout import CAUGHT, CORDON, EARLY, ENDED, FROZEN, INCIDENT, closings
+from tasks.incident.open_question import open_question
 from tasks.incident.run_lock import owner
 from tasks.incident.stopping import why_not_thaw
 from tasks.system.atomic_files import caught_lines, read_marker, read_ours, read_plain, read_private, rows_of
@@ -85,15 +86,16 @@ def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS) -> Sta
     frozen = {who.pid: since.get(who, "") for who, process in alive_now.items() if process.stopped}
     at_work = owner(base_of(workload))
     alone = bool(frozen or _paused(containers)) and not at_work
+    unclaimed = alone and (not incident or (verdict in FINISHED and not _stands(workload)))
     after = next_step(incident, verdict, called, cordoned=_stands(workload), alive=alive)
     alternative = None
     if at_work:
-        run = last_run(find_home(workload, incident)) if incident else LastRun()
-        at_work, after, alternative = while_at_work(at_work, run, called)
+        asked = open_question(find_home(workload, incident)) if incident else None
+        at_work, after, alternative = while_at_work(at_work, asked, called)
     elif alive and incident and verdict not in FINISHED and not why_not_thaw(find_home(workload, incident)):
         words = "nothing was stopped yet, so call it off, everything as it was:"
         alternative = Step(words, (called.command("thaw"),))
-    elif alone and not incident:
+    elif unclaimed:
         by_hand = f"kill -CONT {' '.join(map(str, frozen))}"
         let_go = called.command("uncordon") if all(frozen.values()) else by_hand
         alternative = Step("let it go on as it was:", (let_go,))
@@ -122,7 +124,7 @@ def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS) -> Sta
         containers=tuple(containers),
         alone=_alone(workload, host, list(frozen.values()), _paused(containers)) if alone else "",
         at_work=at_work,
-        next=after if incident or not alone else Step("evacuate it:", (called.command("run"),)),
+        next=Step("evacuate it:", (called.command("run"),)) if unclaimed else after,
         alternative=alternative,
         uncordon=called.command("uncordon"),
     )

@@ -76,8 +76,11 @@ def judge_again(context: RunContext, volume: int, files: Iterable[StoredFile]) -
         file = named.get(finding.stored)
         if finding.outcome not in _RULED or file is None or unsteady(file.stored, file.note):
             return finding
-        about = _judge(context, volume, file, until, inspect=finding.outcome is Soundness.SUSPECT)
-        as_sealed = digest(context.directory.locate(volume, file)) == file.sha256 == finding.sha256
+        try:
+            about = _judge(context, volume, file, until, inspect=finding.outcome is Soundness.SUSPECT)
+            as_sealed = digest(context.directory.locate(volume, file)) == file.sha256 == finding.sha256
+        except OSError:  # one that was hashed in place may be gone; whether the API may load it is asked elsewhere
+            return finding
         return ModelFinding(file.stored, file.sha256, **about) if as_sealed and about["outcome"] in _RULED else finding
 
     sealed = sealed_findings(context.directory, volume)

@@ -33,6 +33,9 @@ from tasks.incident.run_lock import incident_at_work, owner
 from tasks.system.atomic_files import caught_lines, open_new, read_marker, read_plain, rows_of
 
 WAIT_SECONDS: Final = 120.0
+THAWED: Final = "THAWED"
+FINISHED: Final = frozenset({"VERIFIED", "PARTIAL", THAWED})
+"""Verdicts after which an incident need not be carried on."""
 _CONTAINED: Final = frozenset({"VERIFIED", "PARTIAL", "UNVERIFIED"})
 _POLL_SECONDS: Final = 0.1
 
@@ -86,7 +89,7 @@ def past(bases: Iterable[Path]) -> Iterator[Past]:
     standing = {incident for base in every if (incident := _standing(base))}
     homes = sorted(_homes(every), key=lambda home: home.name)
     for home in homes:
-        entries, word = list(caught_lines(home / CUSTODY_LOG)), _last_word(home)
+        entries, word = list(caught_lines(home / CUSTODY_LOG)), last_word(home)
         # a thaw that was killed half-way counts: what it has thawed may fail again
         thawed = word not in _CONTAINED and any(each.get("step_id") == "thaw" for each in entries)
         rows = [*_rows(home, of_any_boot(FROZEN)), *_rows(home, of_any_boot(FROZEN_CONTAINERS))]
@@ -140,7 +143,8 @@ def _lifted(entries: Iterable[Mapping[str, Any]]) -> datetime | None:
     return None
 
 
-def _last_word(home: Path) -> str:
+def last_word(home: Path) -> str:
+    """Return the verdict of an incident's last closed record; empty without one."""
     with suppress(IndexError, OSError, ValueError, KeyError, TypeError):
         return str(json.loads(read_plain(closings(home)[-1]))["verdict"])
     return ""

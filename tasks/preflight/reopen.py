@@ -14,8 +14,8 @@ from tasks.custody.incident.incident import Incident, parse_id
 from tasks.custody.incident.verdict import Word, why_not_recover
 from tasks.incident.current import last_incident, last_verdict, read_incident, unfinished_incident
 from tasks.incident.directory import base_of, bases, find_home
-from tasks.incident.last_run import last_run
 from tasks.incident.layout import manifests
+from tasks.incident.open_question import open_question
 from tasks.incident.run_lock import Purpose, take_ownership
 from tasks.incident.stopping import why_not_thaw
 from tasks.preflight.open_incident import AlreadyRunning, Opened
@@ -64,11 +64,11 @@ def reopen(request: Reopening) -> Opened | AlreadyRunning | AlreadyThawed:
     thaws = request.purpose == "thaw"
     ownership = take_ownership(base_of(workload), request.purpose)
     if ownership is None and thaws:
-        other = last_run(find_home(workload, incident.id))
-        answer = (
-            "Answer it by Resume in Prefect's UI, or cancel it, then thaw" if other.until else "Cancel it, then thaw"
-        )
-        raise Refused("no run at work on this workload", f"run {other.id or 'unknown'}", f"{answer}: {other.end_it}")
+        asked = open_question(find_home(workload, incident.id))
+        wait = "Cancel it in Prefect, or by Ctrl-C where it was typed, then thaw."
+        answer = f"Answer it by Resume in Prefect's UI, or cancel it, then thaw: {asked.cancel}" if asked else wait
+        got = f"run {asked.run}, which waits for a person" if asked else "one that is"
+        raise Refused("no run at work on this workload", got, answer)
     if ownership is None:
         return AlreadyRunning(
             "expected to be the only run that works on this workload; got another one, on "

@@ -22,6 +22,7 @@ from tasks.custody.containment.process import Identity, Process, family, pids_of
 from tasks.custody.incident.description import recognisable
 from tasks.custody.visible import say
 from tasks.incident import layout
+from tasks.incident.joining import FINISHED, THAWED, last_word
 from tasks.incident.layout import CORDON, EARLY, FROZEN, INCIDENT, RECOVERED, incidents_in
 from tasks.incident.run_lock import at_work, give_up_ownership, keep_ownership, take_ownership
 from tasks.prestart.groups import freeze_in_place
@@ -142,12 +143,12 @@ def _freeze(workload: Mapping[str, Any], evidence: Path, incident: str | None) -
     """Freeze parents first, until a look finds no new process; then write down which, and when.
 
     Only what this start has stopped is written down, to be thawed if the run is refused: not what was stopped already,
-    and not what an incident has frozen and that runs again.
+    and not what an incident has frozen and that runs again, unless that incident was thawed.
     """
     frozen: dict[Identity, str] = {}
     host, find = LinuxHost(workload["api_port"]), _finder(workload, evidence, incident)
     try:
-        _halt(host, find, _named(workload, evidence, FROZEN), frozen)
+        _halt(host, find, _held(workload, evidence), frozen)
     except Exception as reason:  # noqa: BLE001  what is frozen has to be written down whatever went wrong
         say(f"not all was frozen before the start of the run: {type(reason).__name__}: {reason}", error=True)
     early = EarlyFreeze(evidence / EARLY, tuple(frozen))
@@ -208,6 +209,12 @@ def _named(workload: Mapping[str, Any], evidence: Path, journal: str, incidents:
     return identities(path for base in _bases(workload, evidence) for path in base.glob(f"{incidents}/{journal}"))
 
 
+def _held(workload: Mapping[str, Any], evidence: Path) -> set[Identity]:
+    """Return the processes that an incident has frozen and not thawed."""
+    homes = [home for base in _bases(workload, evidence) for home in incidents_in(base)]
+    return identities(home / FROZEN for home in homes if last_word(home) != THAWED)
+
+
 def _others(early: EarlyFreeze) -> list[dict[str, Any]]:
     """Return the rows of a start that died before its run could freeze: only this file names what it stopped."""
     own = {*early.frozen, *early.groups}
@@ -225,18 +232,19 @@ def _write(path: Path, rows: list[dict[str, Any]]) -> None:
 def _finder(workload: Mapping[str, Any], evidence: Path, incident: str | None) -> _Find:
     """Read from the disk what every look needs, and return the function that finds the members in a snapshot.
 
-    Only the run can tell whether a process that a recovery has started is to be frozen: it is left alone here. So are
-    its children if the run may carry that incident on, because the run would leave them alone, frozen for ever.
+    What the recovery of an incident has started is left alone with its children if the run may carry that incident on,
+    because the run would leave them alone, frozen for ever. For a new incident they are the workload.
     """
     matchers, root = matchers_of(workload, number_of(workload["user"])), PurePath(os.path.realpath(workload["root"]))
     named = Named.of(workload)
     bases = list(_bases(workload, evidence))
-    ours = {LinuxHost().guard(base / CORDON) for base in bases} | _named(workload, evidence, RECOVERED)
-    newest = max((home.name for base in bases for home in incidents_in(base)), default="IR-")
-    carried_on = _named(workload, evidence, RECOVERED, incident or newest)
+    guards = {LinuxHost().guard(base / CORDON) for base in bases}
+    newest = max((home for base in bases for home in incidents_in(base)), key=lambda home: home.name, default=None)
+    open_now = newest.name if newest and last_word(newest) not in FINISHED else ""
+    carried_on = _named(workload, evidence, RECOVERED, incident or open_now) if incident or open_now else set()
 
     def find(snapshot: Mapping[int, Process]) -> dict[Identity, Member]:
-        excluded_pids = untouchable(snapshot) | pids_of(snapshot, ours) | family(snapshot, carried_on)
+        excluded_pids = untouchable(snapshot) | pids_of(snapshot, guards) | family(snapshot, carried_on)
         return members(snapshot, matchers, root, excluded_pids, named)
 
     return find

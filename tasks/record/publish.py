@@ -107,6 +107,8 @@ def recovered_state(context: RunContext, recorded: Record | None, recovery: Reco
     """The state that a recovery ends in. Only one that was proven whole, with its record in the store, is Completed."""
     told = _not_back(context.workload, recovery) if isinstance(recovery, str) else recovery.summary
     if recorded is None or recorded.lost:
+        if recorded and recorded.verdict.word is Word.NOT_CONTAINED:
+            return _ended(context, NOT_CONTAINED, f"{_in_both(recorded.verdict)} {recorded.lost}")
         return _ended(context, UNVERIFIED, f"{told.rstrip('. ')}. But the record could not be written; see the log")
     if context.cancelled:
         return _cancelled(context, recorded.verdict)

@@ -31,6 +31,9 @@ from tasks.training.process import Ended
 EVENT: Final = "training.failed"
 """A training of the resource `training.NAME` failed by itself; payload: workload, host, run_id, pid, start,
 began, exit_code, last_lines, still_running."""
+_REFUSAL_SECONDS: Final = 10.0
+_ANY_FAILURE: Final = frozenset({1})
+"""Exit codes of every failing program, and of a plain `flock -n` that was refused."""
 
 
 def tag_run(workload: str) -> None:
@@ -161,11 +164,16 @@ def conclude(workload: Workload, name: str, run: str, ended: Ended) -> State[Any
         return Cancelled(message=f"{incident}: stopped by the evacuation; {ended.summary}")
     if ended.code == 0:
         return Completed(message=ended.summary)
-    if ended.code in workload.training_refused:
+    if ended.code in set(workload.training_refused) - _ANY_FAILURE and _at_once(ended):
         return ended_in(REFUSED, f"{ended.summary}, {_own_lock(workload)}")
     trouble = raise_alarm(name, run, ended)
     alarm = f"but the alarm could not be raised: {trouble}" if trouble else f"the alarm {EVENT} is raised"
     return Failed(message=f"{ended.summary}; {alarm}")
+
+
+def _at_once(ended: Ended) -> bool:
+    """Whether it ended as a launcher does that a lock refuses; later the same code may be any failure of a training."""
+    return not ended.left and age_of(ended.identity.start) < _REFUSAL_SECONDS
 
 
 def _own_lock(workload: Workload) -> str:

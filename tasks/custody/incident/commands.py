@@ -3,4 +3,4 @@
 
 def deployment_run(flow: str, workload: str, incident: str) -> str:
     """Return the command that has a worker run this flow for an incident, to be pasted as it stands."""
-    return f".venv/bin/prefect deployment run {flow}/{workload} --param incident_id={incident} --watch"
+    return f"prefect deployment run {flow}/{workload} --param incident_id={incident} --watch"

@@ -54,7 +54,8 @@ class Verdict:
     def after_recovery(self, summary: str) -> "Verdict":
         """Return the verdict after a recovery: the API runs, and only losses are left to fix."""
         last = "write the postmortem." if self.word in _RECOVERABLE else self.next
-        return replace(self, safe=(*self._safe_whatever_runs, f"{_RECOVERED} {summary}"), next=last)
+        safe = (*self._safe_whatever_runs, f"{_RECOVERED} {summary}")
+        return replace(self, safe=safe, next=last, first="", may_return=())
 
     def after_failed_recovery(self, incident: str, alive: Sequence[str], *, workload: str = "NAME") -> "Verdict":
         """Return the verdict after a failed recovery: NOTCONTAINED if something of it is still alive."""

@@ -98,11 +98,13 @@ def assert_the_way_out_is_told(waiting: Waiting) -> None:
     """By the status, and by a thaw that cannot be while the run waits."""
     scene, cancel = waiting.scene, f"prefect flow-run cancel {waiting.run.id}"
     told = "\n".join(status(scene.block, LinuxHost(), Called("portfolio", "w.toml")))
-    assert f"at work   evacuation, run {waiting.run.id} (実行中); it waits for a person until " in told
+    assert f"at work   evacuation, run {waiting.run.id}: it waits for a person until " in told
     assert " UTC, then: stop (回答待ち)" in told
     assert "next      answer it, stop or thaw: in Prefect's UI open that run and press Resume" in told
     assert told.endswith(f"          {cancel}\n          evacuation thaw w.toml")
-    with pytest.raises(Refused, match=f"got run {waiting.run.id}. .*Resume in Prefect's UI, .*: {cancel}"):
+    with pytest.raises(
+        Refused, match=f"got run {waiting.run.id}, which waits for a person. .*Resume in Prefect's UI, .*: {cancel}"
+    ):
         thaw(workload=scene.name, store=scene.name)
 
 

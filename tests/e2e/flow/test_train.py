@@ -197,9 +197,10 @@ def test_a_launcher_that_takes_our_lock_itself_is_refused_by_it_and_raises_no_al
     for words in ("exit code 75", lock, "training_refused", "docs/training.md"):
         assert words in str(state.message)
     assert trainee.events() == []
-    trainee.save(training_command=["sh", "-c", "exit 75"], training_refused=[7])
-    assert trainee.train().is_failed()
-    assert len(trainee.events()) == 1
+    for count, (code, refused_by) in enumerate([(75, 7), (1, 1)], 1):  # 1 is any failure's
+        trainee.save(training_command=["sh", "-c", f"exit {code}"], training_refused=[refused_by])
+        assert trainee.train().is_failed()
+        assert len(trainee.events()) == count
 
 
 def test_the_lock_lives_exactly_as_long_as_the_training_tree_and_is_not_ours(trainee: Trainee) -> None:

@@ -115,17 +115,44 @@ def test_what_a_recovery_has_started_and_its_children_are_left_to_the_run(
     thaw_again(early)
 
 
-def test_the_children_of_what_an_earlier_incident_has_recovered_are_frozen(small: SmallWorkload) -> None:
+def finished(small: SmallWorkload, incident: str, word: str, journal: str, pid: int) -> None:
+    """An incident with a verdict, one of whose journals names this process."""
+    home = small.block().evidence / incident
+    (home / "record/001").mkdir(mode=0o700, parents=True)
+    home.chmod(0o700)
+    (home / "record/001/closing.json").write_text(json.dumps({"verdict": word}))
+    (home / journal).write_text(json.dumps([identity(psutil.Process(pid))]))
+
+
+@pytest.mark.parametrize("later", ["", INCIDENT])
+def test_what_an_incident_that_is_over_has_recovered_is_frozen_with_its_children(
+    small: SmallWorkload, later: str
+) -> None:
+    """A regression: the API that a recovery had started served for 24 s of the next incident."""
     recovered = small.start(WORKERS="2")
     wait_until(lambda: len(small.living()) == 3, what="its workers")
-    for incident in ("IR-20250102T030405Z", INCIDENT):
-        (small.block().evidence / incident).mkdir(mode=0o700, parents=True)
-    journal = small.block().evidence / "IR-20250102T030405Z" / RECOVERED
-    journal.write_text(json.dumps([identity(psutil.Process(recovered.pid))]))
+    finished(small, "IR-20250102T030405Z", "VERIFIED", RECOVERED, recovered.pid)
+    if later:
+        (small.block().evidence / later).mkdir(mode=0o700)
     early = freeze_described(described(small))
     assert early
-    assert {who.pid for who in early.frozen} == {each.pid for each in small.living()} - {recovered.pid}
+    assert {who.pid for who in early.frozen} == {each.pid for each in small.living()}
     thaw_again(early)
+
+
+@pytest.mark.parametrize(("word", "ours"), [("THAWED", True), ("UNVERIFIED", False)])
+def test_what_was_thawed_before_is_let_go_again_if_this_run_is_refused(
+    small: SmallWorkload, word: str, *, ours: bool
+) -> None:
+    """A regression: after a thaw, an interrupted run left the training frozen, and nothing named it."""
+    training = small.start()
+    finished(small, INCIDENT, word, FROZEN, training.pid)
+    early = freeze_described(described(small))
+    assert early
+    assert (training.pid in {who.pid for who in early.frozen}) is ours
+    wait_until(lambda: psutil.Process(training.pid).status() == psutil.STATUS_STOPPED, what="its stop")
+    thaw_again(early)
+    assert (psutil.Process(training.pid).status() != psutil.STATUS_STOPPED) is ours
 
 
 def test_whoever_has_the_pid_of_what_a_recovery_started_is_frozen(small: SmallWorkload) -> None:

@@ -59,7 +59,7 @@ def test_under_the_cordon_and_after_it(small: SmallWorkload) -> None:
         assert f"holds {block.lock} since " in seen["cordon"]
         assert "src/train.py" in seen["held"]
         lines = list(status(block, LinuxHost(), Called("small", "one.toml")))
-        by_worker = f".venv/bin/prefect deployment run evacuate/small --param incident_id={INCIDENT} --watch"
+        by_worker = f"prefect deployment run evacuate/small --param incident_id={INCIDENT} --watch"
         assert f"          {by_worker}" in lines
         assert f"          evacuation run one.toml --incident {INCIDENT}" in lines
 

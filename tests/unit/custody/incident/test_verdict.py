@@ -236,7 +236,7 @@ PAUSED = Resume((LauncherState(Launcher(Kind.POOL, "p"), None, "no answer"),))
             ("no disk",),
             Word.NOT_CONTAINED,
             ("no disk",),
-            "again, as root where it was denied: .venv/bin/prefect deployment run thaw/NAME --param incident_id=IR-x",
+            "again, as root where it was denied: prefect deployment run thaw/NAME --param incident_id=IR-x",
         ),
     ],
 )
