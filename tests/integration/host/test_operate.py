@@ -94,6 +94,15 @@ def test_what_a_start_that_died_has_frozen_is_named(small: SmallWorkload) -> Non
     assert f"workload  process {training.pid} frozen: " in "\n".join(lines)
     assert seen["alone"].startswith("1 stand frozen, the first since 2026-01-02T03:04:05+00:00 (")
     assert lines[-2:] == ["or        let it go on as it was:", "          evacuation uncordon evacuation.toml"]
+    record = block.evidence / INCIDENT / "record/001"
+    record.mkdir(parents=True, mode=0o700)
+    record.parents[1].chmod(0o700)
+    for path in (block.evidence / "open.json", record.parents[1] / "incident.json"):
+        path.write_text(json.dumps({"id": INCIDENT}))
+    (record / "closing.json").write_text(json.dumps({"verdict": "VERIFIED"}))
+    after = list(status(block, LinuxHost()))
+    assert "next      evacuate it:" in after, "an incident that is over holds nothing"
+    assert after[-2:] == lines[-2:]
     (block.evidence / EARLY).unlink()
     assert list(status(block, LinuxHost()))[-1].endswith(f"  kill -CONT {training.pid}")
 

@@ -257,7 +257,9 @@ SAFE = ("the workload is contained", "2 objects are proven")
 
 
 def test_a_recovered_api_takes_the_place_of_the_containment_in_what_is_safe() -> None:
-    back = Verdict(Word.PARTIAL, SAFE, ("kernel",), (), "carry on").after_recovery("the API answers")
+    before = Verdict(Word.PARTIAL, SAFE, ("kernel",), (), "carry on", "no model is sound", ("a supervisor",))
+    back = before.after_recovery("the API answers")
+    assert (back.first, back.may_return) == ("", ())
     assert back.safe == ("2 objects are proven", "it was contained, and now the API answers")
     assert (back.word, back.missing, back.next) == (Word.PARTIAL, ("kernel",), "write the postmortem.")
     assert back.after_recovery("the API serves").safe[1:] == ("it was contained, and now the API serves",)
