@@ -17,6 +17,8 @@ COPY pyproject.toml README.md prefect.yaml ./
 COPY blocks blocks
 COPY tasks tasks
 COPY flows flows
+RUN printf '#!/opt/venv/bin/python\nfrom flows.cli import main\n\nmain()\n' >/opt/venv/bin/evacuation \
+    && chmod +x /opt/venv/bin/evacuation
 
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONPATH=/opt/evacuation \

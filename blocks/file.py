@@ -79,6 +79,11 @@ def workloads(path: Path) -> dict[str, WorkloadFields]:
     return {name: _checked(WorkloadFields, "workload", name, fields) for name, fields in found}
 
 
+def has_store(path: Path) -> bool:
+    """Return whether the file describes a store. Raises Refused."""
+    return bool(_read(path).get("store"))
+
+
 def store(path: Path, name: str = "") -> "StoreFields":
     """Read the store of that name, or the only one, to read from: nothing is signed, so no key is loaded.
 

@@ -53,17 +53,17 @@ class ShortLived(PrefectServer):
         self.log = Path(f"/proc/{os.getpid()}/fd/{os.memfd_create(self.name)}")
 
     def command(self) -> Sequence[str]:
-        """As it is, without what works in the background."""
+        """Return the server's command with its background services off."""
         return [*super().command(), "--no-services"]
 
     def environment(self) -> Mapping[str, str]:
-        """The same, with a database in memory, and without a home, a UI or the types of Prefect's own blocks."""
+        """Return its environment with a database in memory, and without a home, a UI or Prefect's own block types."""
         return {**super().environment(), **_IN_MEMORY}
 
 
 @contextmanager
-def at_the_front(freeze: tuple[str, str | None] | None) -> Iterator[None]:
-    """Run at higher priority; first freeze this workload, for this incident, if one is given.
+def at_the_front(freeze: tuple[str, str, str | None] | None) -> Iterator[None]:
+    """Run at higher priority; first freeze this workload, for this store and incident, if they are given.
 
     What the body did not take over, because the run was refused or failed before its own freeze, is thawed again.
     Raises KeyboardInterrupt at a signal to end, Refused for a file that cannot be read.
@@ -76,8 +76,10 @@ def at_the_front(freeze: tuple[str, str | None] | None) -> Iterator[None]:
         try:
             if freeze:
                 with uninterrupted():
-                    workload, incident = freeze
-                    early = freeze_described(_described(workload), incident)
+                    workload, store, incident = freeze
+                    described = _described(workload, "workload")
+                    _described(store or place(workload)[0], "store")  # without one the run is refused
+                    early = freeze_described(described, incident)
             yield
         finally:
             if early:
@@ -93,14 +95,14 @@ def _interrupt(*_: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _described(text: str) -> Mapping[str, Any]:
-    """The fields of the workload as they stand in the file: what is wrong with them, the block says later."""
+def _described(text: str, kind: str) -> Mapping[str, Any]:
+    """Return the fields of a table as they stand in the file: what is wrong with them, the block says later."""
     file, name = place(text)
     try:
         found = tables(file, Path(file).read_text())
     except (OSError, UnicodeDecodeError) as error:
         raise Refused("a TOML file", f"{file}: {error}", "Start from examples/evacuation.toml.") from error
-    return one(found, "workload", file, name)[1]
+    return one(found, kind, file, name)[1]
 
 
 def evacuate_by_hand(workload: str, store: str, asked: Mapping[str, Any], *, as_json: bool) -> int:

@@ -20,6 +20,7 @@ RUN_OPTIONS: Final = frozenset({"--store", "--reason", "--incident", "--policy",
 """Options of `run` that take a value."""
 RUN_SWITCHES: Final = frozenset({"--recover", "--json"})
 """Those that take none, and with which the workload is frozen all the same."""
+_CHOICES: Final = {"--policy": frozenset({"graceful", "kill"}), "--suspects": frozenset({"name", "include"})}
 _NOBODY_READS: Final = 128 + signal.SIGPIPE
 _AT_THE_FRONT: Final = frozenset({"run", "plan", "recover"})
 
@@ -60,8 +61,8 @@ def _at_the_front(words: Sequence[str]) -> AbstractContextManager[None]:
     return at_the_front(to_freeze(words))
 
 
-def to_freeze(words: Sequence[str]) -> tuple[str, str | None] | None:
-    """Return workload and incident of a `run` that can be understood at a glance; None for whatever else was typed.
+def to_freeze(words: Sequence[str]) -> tuple[str, str, str | None] | None:
+    """Return workload, store and incident of a `run` that can be understood at a glance; None for anything else.
 
     Words that turn out to be wrong later are refused then, and the workload is let go again.
     """
@@ -70,13 +71,16 @@ def to_freeze(words: Sequence[str]) -> tuple[str, str | None] | None:
     for word in rest:
         name, equals, value = word.partition("=")
         if name in RUN_OPTIONS:
-            given[name] = value if equals else next(rest, None)
+            value = value if equals else next(rest, "-")
+            given[name] = value if equals or not value.startswith("-") else None
         elif not word.startswith("-"):
             files.append(word)
         elif word not in RUN_SWITCHES:
             return None
-    complete = verb == "run" and len(files) == 1 and None not in given.values()
-    return (files[0], given.get("--incident")) if complete else None
+    chosen = all(given[name] in choices for name, choices in _CHOICES.items() if name in given)
+    if verb != "run" or len(files) != 1 or None in given.values() or not chosen:
+        return None
+    return files[0], given.get("--store") or "", given.get("--incident")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ from tasks.custody.incident.exit_codes import EXIT_CODES
 
 def audit_by_hand(store: str, incident: str = "", signers: Path | None = None, *, deep: bool, as_json: bool) -> int:
     """Print what the audit found, or the list; return the exit code of its state. Raises EvacuationError."""
+    if (signers or deep) and not incident:
+        raise Refused("INCIDENT, as --signers and --deep are of one", "none", "Without it and them: the list.")
     opened = named_store(store).open()
     if not incident:
         rows = holdings(opened)

@@ -43,10 +43,14 @@ def show(verb: str, lines: Iterable[object], data: dict[str, Any], *, as_json: b
 
 
 def version() -> str:
-    """Return the version of this installation."""
+    """Return the version of this installation; unknown if its packages lie on the path as files alone."""
+    from importlib.metadata import PackageNotFoundError
     from importlib.metadata import version as version_of
 
-    return version_of(NAME)
+    try:
+        return version_of(NAME)
+    except PackageNotFoundError:
+        return "unknown"
 
 
 def show_version(*, as_json: bool) -> int:

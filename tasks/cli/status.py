@@ -207,6 +207,8 @@ def last(workload: WorkloadFields) -> str:
 def _json(read: Callable[[], bytes]) -> dict[str, Any]:
     try:
         content = json.loads(read())
+    except PermissionError:
+        raise
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -1,9 +1,10 @@
 """Tell of the workloads of a file, and let training in again."""
 
+import socket
 from dataclasses import asdict
 from pathlib import Path
 
-from blocks.file import workloads
+from blocks.file import has_store, workloads
 from blocks.workload_fields import WorkloadFields
 from tasks.adapters.host import LinuxHost
 from tasks.cli.next_step import Called
@@ -16,12 +17,12 @@ from tasks.custody.visible import say
 
 
 def show_status(text: str, *, as_json: bool) -> int:
-    """Print how each workload that is meant stands. Raises Refused."""
+    """Print how each workload that is meant stands, as this host shows it. Raises Refused."""
     found = {called: (workload, _look(called, workload)) for called, workload in chosen(text).items()}
     lines = (
         line
         for called, (workload, stands) in found.items()
-        for line in (_title(called, workload), *(f"  {each}" for each in stands.lines()))
+        for line in (_title(called, workload), *(f"  {each}" for each in (*_elsewhere(workload)[:1], *stands.lines())))
     )
     data = [
         {"name": called.name, "file": called.file, "host": workload.host, "root": str(workload.root), **asdict(stands)}
@@ -37,6 +38,8 @@ def uncordon_by_hand(text: str) -> int:
 
     code = 0
     for called, workload in chosen(text).items():
+        if elsewhere := _elsewhere(workload):
+            raise Refused(f"the host of the workload, {workload.host}", socket.gethostname(), *elsewhere[1:])
         say(_title(called, workload))
         for line in let_go(workload, LinuxHost(workload.api_port), called):
             say(f"  {line}")
@@ -52,12 +55,25 @@ def chosen(text: str) -> dict[Called, WorkloadFields]:
     if not found or (name and name not in found):
         known = f"one of {', '.join(found)}" if found else f"a [workload.NAME] in {file}"
         raise Refused(known, name or "none", "Correct the name, or give the file of the workload.")
-    several = len(found) > 1
-    return {Called(each, f"{file}:{each}" if several else file): found[each] for each in ([name] if name else found)}
+    several, store = len(found) > 1, "" if has_store(Path(file)) else "STORE.toml"
+    meant = [name] if name else found
+    return {Called(each, f"{file}:{each}" if several else file, store): found[each] for each in meant}
 
 
 def _look(called: Called, workload: WorkloadFields) -> Status:
-    return look(workload, LinuxHost(workload.api_port), called)
+    try:
+        return look(workload, LinuxHost(workload.api_port), called)
+    except PermissionError as error:
+        cure = "Run this as the user of the evacuation's worker, or as root."
+        raise Refused(
+            "the folders of its incidents to be readable", f"{error.filename}: {error.strerror}", cure
+        ) from error
+
+
+def _elsewhere(workload: WorkloadFields) -> tuple[str, ...]:
+    here = socket.gethostname()
+    told = f"host      this is {here}, not {workload.host}: nothing below is of the workload's host"
+    return (told, f"Run it on {workload.host}.") if workload.host != here else ()
 
 
 def _title(called: Called, workload: WorkloadFields) -> str:

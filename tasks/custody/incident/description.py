@@ -74,7 +74,8 @@ def one(found: Tables, kind: str, file: str, name: str = "") -> tuple[str, dict[
     chosen = [name] if name in named else list(named) if not name else []
     if len(chosen) != 1:
         known = ", ".join(named) or "none"
-        raise Refused(f"one {kind} in {file}", f"{name!r} of {known}" if name else known, f"Name it: {file}:NAME.")
+        cure = f"Name it: {file}:NAME." if named else f"Add a [{kind}.NAME], or give the file that has one (--{kind})."
+        raise Refused(f"one {kind} in {file}", f"{name!r} of {known}" if name else known, cure)
     return chosen[0], named[chosen[0]]
 
 

@@ -56,10 +56,13 @@ def typed(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("words", "frozen"),
     [
-        (["run", "a.toml"], ("a.toml", None)),
-        (["run", "--json", "--policy", "kill", "a.toml:b", "--recover"], ("a.toml:b", None)),
-        (["run", "a.toml", "--incident", "IR-1"], ("a.toml", "IR-1")),
-        (["run", "--incident=IR-1", "--reason=--help", "a.toml"], ("a.toml", "IR-1")),
+        (["run", "a.toml"], ("a.toml", "", None)),
+        (["run", "--json", "--policy", "kill", "a.toml:b", "--recover"], ("a.toml:b", "", None)),
+        (["run", "a.toml", "--incident", "IR-1"], ("a.toml", "", "IR-1")),
+        (["run", "--incident=IR-1", "--reason=--help", "a.toml", "--store", "s.toml"], ("a.toml", "s.toml", "IR-1")),
+        (["run", "a.toml", "--policy", "kil"], None),
+        (["run", "a.toml", "--suspects=all"], None),
+        (["run", "a.toml", "--reason", "--dry-run"], None),
         (["run"], None),
         (["run", "a.toml", "b.toml"], None),
         (["run", "a.toml", "--dry-run"], None),
@@ -93,9 +96,13 @@ def test_what_turns_out_to_be_wrong_after_the_freeze_is_let_go_again(
 
     monkeypatch.setattr(by_hand, "freeze_described", freeze)
     monkeypatch.setattr(by_hand, "thaw_again", lambda early: told.append(("thawed", early)))
-    assert run(["run", str(file), "--policy", "gentle"]) == REFUSED
-    assert told == [("frozen", None), ("thawed", "early")]
-    assert 'Invalid value "gentle" for --policy' in capsys.readouterr().err
+    assert run(["run", str(file), "--incident", "IR-1"]) == REFUSED
+    assert told == [("frozen", "IR-1"), ("thawed", "early")]
+    assert "expected an incident id" in capsys.readouterr().err
+    told.clear()
+    file.write_text(file.read_text().partition("[store")[0])
+    assert run(["run", str(file)]) == REFUSED
+    assert told == [], "without a store nothing is frozen"
 
 
 @pytest.mark.parametrize(
