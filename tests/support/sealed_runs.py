@@ -12,7 +12,7 @@ from tasks.custody.containment.pause import Pause
 from tasks.custody.containment.receipt import Containment
 from tasks.custody.evidence.acquisition import Evidence, Outcome, Seal
 from tasks.evidence.collect import collect
-from tasks.evidence.seal import check_seal, seal, sealed
+from tasks.evidence.seal import check_seal, seal, volumes_to_seal
 from tasks.incident.current import read_incident
 from tasks.record.findings import Findings, content_of, verdict_of
 from tasks.record.write import record
@@ -31,11 +31,12 @@ def evacuated(
     store: Store,
     key: SigningKey | None,
     place: EvidenceStore | None = None,
-    then: SigningKey | None = None,
+    then: Sequence[SigningKey | None] = (),
 ) -> str:
     """Two runs: the second finds a longer log, so that there is a supplement. Gives the incident's id.
 
-    `place` is the store's block, where more of it counts than its key; `then` is the second run's key, if another.
+    `place` is the store's block, where more of it counts than its key; `then` is the second run's key, if another,
+    and those of further runs, which find nothing new to seal.
     """
     with SmallWorkload(folder) as small:
         block = small.block(needed=["logs", "models"], containers=[])
@@ -47,8 +48,14 @@ def evacuated(
         with case_of(block, store) as context:
             context.incident, context.store.block = read_incident(context.directory.path) or context.incident, signing
             if then:
-                context.store.block = EvidenceStore(folder=folder, signing=then)
-            one_run(context, [made(collect.fn(context, name)) for name in NAMES])
+                context.store.block = EvidenceStore(folder=folder, signing=then[0])
+            evidence = [made(collect.fn(context, name)) for name in NAMES]
+            one_run(context, evidence)
+        for each in then[1:]:
+            with case_of(block, store) as context:
+                context.incident = read_incident(context.directory.path) or context.incident
+                context.store.block = EvidenceStore(folder=folder, signing=each)
+                one_run(context, evidence)
     return INCIDENT
 
 
@@ -65,7 +72,7 @@ def lossy(folder: Path, store: Store, key: SigningKey) -> str:
 def one_run(context: RunContext, evidence: Sequence[Evidence], **changes: object) -> None:
     """What a run does after the stop, step by step."""
     claim_store.fn(context)
-    seals: list[Seal] = [*sealed(context), made(seal.fn(context, context.run.volume, evidence))]
+    seals: list[Seal] = [made(seal.fn(context, each, evidence)) for each in volumes_to_seal(context, evidence)]
     intact = made(check_seal.fn(context, seals))
     sent = made(offload.fn(context, seals, intact))
     proven = made(verify.fn(context, seals, sent))

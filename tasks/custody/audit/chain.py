@@ -77,5 +77,6 @@ def last_verdict(segment: bytes) -> str:
 def left_unsigned(segment: bytes) -> Iterator[tuple[str, str]]:
     """Yield name and digest of each manifest and closing that a segment says was left unsigned."""
     for line in lines_of(segment):
-        if b'"unsigned"' in line and (entry := _entry(line)).get("action") == "unsigned":
-            yield str(entry.get("object", "")), str(entry.get("digest", ""))
+        match _entry(line) if b'"unsigned"' in line else {}:
+            case {"action": "unsigned", "object": str(name), "digest": str(sha256)}:
+                yield name, sha256

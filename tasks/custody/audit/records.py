@@ -64,28 +64,31 @@ def covers(
     records: Mapping[int, RecordOf],
     manifests: Mapping[int, Manifest],
     documents: Mapping[str, bytes],
-) -> dict[str, dict[str, str]]:
-    """Return the digests, by key, of manifests and earlier closings that each closing vouches for, by its key.
+) -> dict[str, frozenset[tuple[str, str]]]:
+    """Return key and digest of each document that each closing's custody segments tell was left unsigned, by its key.
 
-    A closing names manifests itself. The digest of a closing that was left unsigned is in a later segment of the
-    custody log, whose own digest is in the closing or in a manifest that it names.
+    These are the segments whose digest is in the closing, or in a manifest whose digest is in the closing.
     """
-    own = {key: digest_bytes(documents[key]) for key in (*layout.segments, *layout.signed) if key in documents}
-    found = dict[str, dict[str, str]]()
+    home = f"incidents/{layout.incident}/"
+    told = {
+        (key, digest_bytes(data)): [(f"{home}{name}", sha256) for name, sha256 in left_unsigned(data)]
+        for key, data in ((key, documents[key]) for key in layout.segments if key in documents)
+    }
+    sealed = {
+        (key := layout.manifest(volume), digest_bytes(documents[key])): _segment_of(layout, volume, manifest)
+        for volume, manifest in manifests.items()
+    }
+    found = dict[str, frozenset[tuple[str, str]]]()
     for number, closing in ((number, each.closing) for number, each in records.items() if each.closing):
-        named = {f"incidents/{layout.incident}/{path}": sha256 for path, sha256 in closing.manifests.items()}
-        segments = {record_key(layout.incident, number, SEGMENT): closing.files.get(SEGMENT, "")}
-        for volume, manifest in manifests.items():
-            if own.get(key := layout.manifest(volume)) == named.get(key, ""):
-                segments[layout.folder(volume) + SEGMENT] = _digest_in(manifest, SEGMENT)
-        told = (left_unsigned(documents[key]) for key, sha256 in segments.items() if own.get(key) == sha256)
-        told_keys = {f"incidents/{layout.incident}/{name}": sha256 for each in told for name, sha256 in each}
-        found[layout.closing(number)] = {**told_keys, **named}
+        named = [sealed.get((f"{home}{path}", sha256), ("", "")) for path, sha256 in closing.manifests.items()]
+        segments = [(record_key(layout.incident, number, SEGMENT), closing.files.get(SEGMENT, "")), *named]
+        found[layout.closing(number)] = frozenset(pair for each in segments for pair in told.get(each, ()))
     return found
 
 
-def _digest_in(manifest: Manifest, stored: str) -> str:
-    return next((file.sha256 for file in manifest.files if file.stored == stored), "")
+def _segment_of(layout: Layout, volume: int, manifest: Manifest) -> tuple[str, str]:
+    sha256 = next((file.sha256 for file in manifest.files if file.stored == SEGMENT), "")
+    return layout.folder(volume) + SEGMENT, sha256
 
 
 def admitted(records: Mapping[int, RecordOf], in_place: frozenset[str]) -> dict[str, Severity]:

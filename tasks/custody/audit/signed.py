@@ -1,7 +1,7 @@
 """Check the signature of each manifest and closing, in ssh-keygen's format."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -57,7 +57,7 @@ class Signatures:
         words = f"signed by {names}" if self.vouched else f"signed by {names}, a key that nobody vouched for"
         if self.unsigned or any(each.severity is not Severity.NOTE for each in self.faults):
             return f"{words}, but not everywhere"
-        return f"{words}; what earlier runs left unsigned, later signatures cover" if self.faults else words
+        return f"{words}; what was left unsigned, later signatures cover" if self.faults else words
 
     @property
     def unproven(self) -> tuple[str, ...]:
@@ -75,12 +75,12 @@ def signatures(  # noqa: PLR0913, PLR0917  all that says who signed what
     documents: Mapping[str, bytes],
     signers: Sequence[AllowedSigner] | None,
     named: Mapping[str, str],
-    covers: Mapping[str, Mapping[str, str]],
+    covers: Mapping[str, Collection[tuple[str, str]]],
 ) -> Signatures:
     """Check each signature; without `signers` only against the key in the signature, which does not prove its owner.
 
-    `named` are the fingerprints of the signers that closings name, by key. `covers` are the digests, by key, that each
-    closing vouches for: an unsigned document with such a digest is covered by that closing's signature.
+    `named` are the fingerprints of the signers that closings name, by key. `covers` are key and digest of each
+    document that a closing's custody segments tell was left unsigned, by the closing's key.
     """
     hands, unsigned, findings, good = list[Hand](), list[str](), list[Finding](), list[str]()
     for key in (key for key in layout.signed if key in documents):
@@ -98,27 +98,36 @@ def signatures(  # noqa: PLR0913, PLR0917  all that says who signed what
                 faults = [*_trusted(key, hands[-1], signers, named.get(key, found.fingerprint))]
                 findings += faults
                 good += [] if faults else [key]
-    covered = _covered(unsigned, documents, {by: covers.get(by, {}) for by in good})
+    covered = _covered(unsigned, documents, good, covers)
     findings += [_bare(key, named.get(key, ""), covered.get(key, "")) for key in unsigned]
-    unsigned = [key for key in unsigned if key in named or key not in covered]
+    unsigned = [key for key in unsigned if key not in covered]
     whole = f"incidents/{layout.incident}/"
     unvouched = tuple(_unvouched(whole, hands)) if signers is None else ()
     return Signatures(tuple(hands), tuple(unsigned), tuple(findings), signers is not None, unvouched)
 
 
 def _covered(
-    unsigned: Sequence[str], documents: Mapping[str, bytes], covers: Mapping[str, Mapping[str, str]]
+    unsigned: Sequence[str],
+    documents: Mapping[str, bytes],
+    good: Sequence[str],
+    covers: Mapping[str, Collection[tuple[str, str]]],
 ) -> dict[str, str]:
-    """Return which signed closing vouches for the digest of each unsigned document that one vouches for."""
-    digests = {key: digest_bytes(documents[key]) for key in unsigned}
-    return {key: by for by, told in covers.items() for key, sha256 in digests.items() if told.get(key) == sha256}
+    """Return the signed closing that covers each unsigned document: itself, or by closings that it covers."""
+    bare = {(key, digest_bytes(documents[key])) for key in unsigned}
+    covered, pending = dict[str, str](), [(key, key) for key in good]
+    while pending:
+        by, root = pending.pop()
+        fresh = [key for key, _ in bare.intersection(covers.get(by, ())) if key not in covered]
+        covered |= dict.fromkeys(fresh, root)
+        pending += [(key, root) for key in fresh]
+    return covered
 
 
 def _bare(key: str, named: str, by: str) -> Finding:
-    if named:
-        return unclear(key, f"it names {shown(named, 80)} as its signer, and has no signature", SIGNATURE, "none")
     if by:
         return note(key, f"it was not signed itself: {by}, which was signed later, vouches for its digest")
+    if named:
+        return unclear(key, f"it names {shown(named, 80)} as its signer, and has no signature", SIGNATURE, "none")
     cure = f"{SIGNATURE}, or a signed closing of a later run (carry the incident on with the signing key)"
     return unclear(key, "it is not signed", cure, "none")
 

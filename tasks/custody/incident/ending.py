@@ -89,8 +89,8 @@ NOT_RECOVERED: Final = Ending(
 PROVEN: Final = Ending(
     "Proven",
     completed=True,
-    means="An audit: nothing contradicts the incident's documents, all are signed by an allowed signer, all that "
-    "they name is there",
+    means="An audit: nothing contradicts the incident's documents, each is signed by an allowed signer, or covered by "
+    "a later closing that is, and all that they name is there",
     then="Keep its report",
 )
 BROKEN: Final = Ending(

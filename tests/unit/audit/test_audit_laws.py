@@ -11,7 +11,9 @@ import pytest
 
 from blocks.port import StoredObject
 from blocks.signing_key import SigningKey
+from blocks.store import EvidenceStore
 from tasks.audit.verify import audited
+from tasks.custody.audit.chain import left_unsigned
 from tasks.custody.audit.facts import read_facts
 from tasks.custody.audit.finding import Audit, AuditWord, Severity
 from tasks.custody.audit.layout import laid_out
@@ -19,12 +21,15 @@ from tasks.custody.audit.promise import Promise, Seen, kept
 from tasks.custody.audit.records import RecordOf, admitted
 from tasks.custody.audit.signers import AllowedSigner, read_signers
 from tasks.custody.audit.turns import turns_hold
-from tasks.custody.evidence.keys import begun_key, done_key
+from tasks.custody.evidence.keys import SEGMENT, begun_key, done_key
 from tasks.custody.store.latest import LatestTransaction
 from tasks.custody.store.manifest import canonical, digest_bytes
+from tasks.custody.store.signature import Data
+from tasks.evidence.collect import collect
 from tests.support.memory_store import MemoryStore
-from tests.support.run_context import INCIDENT
-from tests.support.sealed_runs import evacuated, lossy
+from tests.support.run_context import INCIDENT, case_of, made
+from tests.support.sealed_runs import NAMES, evacuated, lossy, one_run
+from tests.support.workloads import SmallWorkload
 from tests.unit.audit.conftest import Objects
 
 Holding = Callable[[dict[str, bytes]], MemoryStore]
@@ -252,7 +257,7 @@ def test_nobody_signed_is_said_and_is_not_proven(unsigned: Objects, holding: Hol
 def later(signing_key: SigningKey, tmp_path_factory: pytest.TempPathFactory) -> Objects:
     """An incident whose first run had no key, and whose second one had."""
     store = MemoryStore()
-    evacuated(tmp_path_factory.mktemp("later") / "work load", store, None, then=signing_key)
+    evacuated(tmp_path_factory.mktemp("later") / "work load", store, None, then=[signing_key])
     return Objects({each.key: store.read(each.key) for each in store.list("")})
 
 
@@ -266,15 +271,14 @@ def test_what_was_left_unsigned_is_covered_by_a_later_closing_that_is_signed(
     told = findings(audit, Severity.NOTE)
     covered = {key for key, what in told.items() if "record/002/closing.json, which was signed later" in what}
     assert {f"{HOME}/{key}" for key in covered} == first
-    assert audit.signed.endswith("; what earlier runs left unsigned, later signatures cover")
+    assert audit.signed.endswith("; what was left unsigned, later signatures cover")
 
 
 def test_only_a_signature_that_counts_covers_and_only_the_digest_that_it_names(
     later: Objects, holding: Holding, signers: tuple[AllowedSigner, ...]
 ) -> None:
-    last, first = f"{HOME}/record/002/closing.json", f"{HOME}/record/001/closing.json"
-    stripped = {key: data for key, data in later.items() if key != f"{last}.sig"}
-    audit = audited(holding(stripped), INCIDENT, signers, deep=False)
+    first = f"{HOME}/record/001/closing.json"
+    audit = audited(holding(stripped(later, "record/002/closing.json")), INCIDENT, signers, deep=False)
     assert "it is not signed" in findings(audit, Severity.OPEN)["record/001/closing.json"]
     forged_first = json.loads(later[first]) | {"closed_utc": "2026-01-02T03:04:05+00:00"}
     audit = audited(holding(later | {first: canonical(forged_first)}), INCIDENT, signers, deep=False)
@@ -285,6 +289,117 @@ def test_only_a_signature_that_counts_covers_and_only_the_digest_that_it_names(
     )
     audit = audited(holding(later), INCIDENT, stranger, deep=False)
     assert "it is not signed" in findings(audit, Severity.OPEN)["record/001/closing.json"]
+
+
+def stripped(objects: dict[str, bytes], *names: str) -> dict[str, bytes]:
+    """Without the signatures of these documents, as somebody leaves it who may write to the bucket."""
+    gone = {f"{HOME}/{name}.sig" for name in names}
+    assert gone <= objects.keys()
+    return {key: data for key, data in objects.items() if key not in gone}
+
+
+def test_a_manifest_whose_signature_was_taken_away_is_not_covered_by_a_closing_that_names_it(
+    tmp_path: Path, signing_key: SigningKey, holding: Holding, signers: tuple[AllowedSigner, ...]
+) -> None:
+    store = MemoryStore()
+    with SmallWorkload(tmp_path / "work load") as small, case_of(small.block(needed=["logs"]), store) as context:
+        context.store.block = EvidenceStore(folder=tmp_path, signing=signing_key)
+        one_run(context, [made(collect.fn(context, name)) for name in NAMES], proven=None)
+    objects = {each.key: store.read(each.key) for each in store.list("")}
+    assert audited(store, INCIDENT, signers, deep=False).word is AuditWord.PROVEN
+    audit = audited(holding(stripped(objects, "evidence/manifest.json")), INCIDENT, signers, deep=False)
+    assert audit.word is AuditWord.INDETERMINATE, audit.findings
+    assert "it is not signed" in findings(audit, Severity.OPEN)["evidence/manifest.json"]
+    assert audit.signed.endswith(", but not everywhere")
+
+
+@pytest.fixture(scope="module")
+def at_last(signing_key: SigningKey, tmp_path_factory: pytest.TempPathFactory) -> Objects:
+    """An incident of four runs, of which only the last had a key; the last two sealed nothing."""
+    store = MemoryStore()
+    evacuated(tmp_path_factory.mktemp("last") / "work load", store, None, then=[None, None, signing_key])
+    return Objects({each.key: store.read(each.key) for each in store.list("")})
+
+
+def test_a_closing_that_is_covered_covers_in_its_turn(
+    at_last: Objects, holding: Holding, signers: tuple[AllowedSigner, ...]
+) -> None:
+    assert [key for key in at_last if key.endswith(".sig")] == [f"{HOME}/record/004/closing.json.sig"]
+    audit = audited(holding(at_last), INCIDENT, signers, deep=True)
+    assert audit.word is AuditWord.PROVEN, audit.findings
+    told = findings(audit, Severity.NOTE)
+    names = {"evidence/manifest.json", "evidence.2/manifest.json", *(f"record/{n:03d}/closing.json" for n in (1, 2, 3))}
+    assert {name for name in told if "record/004/closing.json, which was signed" in told[name]} == names
+
+
+def cut(segment: bytes) -> bytes:
+    return segment[: segment.rstrip(b"\n").rindex(b"\n") + 1]
+
+
+def test_a_segment_that_was_changed_covers_nothing(
+    at_last: Objects, holding: Holding, signers: tuple[AllowedSigner, ...]
+) -> None:
+    link, first = f"{HOME}/record/004/custody.jsonl", f"{HOME}/record/002/closing.json"
+    forged_first = canonical(json.loads(at_last[first]) | {"closed_utc": "2026-01-02T03:04:05+00:00"})
+    old, new = (digest_bytes(data).encode() for data in (at_last[first], forged_first))
+    segment = f"{HOME}/record/003/custody.jsonl"
+    assert old in at_last[segment]
+    forged_segment = at_last[segment].replace(old, new)
+    closing = f"{HOME}/record/003/closing.json"
+    forged_closing = canonical(
+        (said := json.loads(at_last[closing])) | {"files": said["files"] | {SEGMENT: digest_bytes(forged_segment)}}
+    )
+    with_segment = at_last | {first: forged_first, segment: forged_segment}
+    for changed in (with_segment, with_segment | {closing: forged_closing}, at_last | {link: cut(at_last[link])}):
+        audit = audited(holding(changed), INCIDENT, signers, deep=False)
+        assert audit.word is AuditWord.BROKEN
+        assert "it is not signed" in findings(audit, Severity.OPEN)["record/002/closing.json"]
+
+
+def test_a_signed_closing_and_segment_of_another_incident_cover_nothing_here(
+    later: Objects, unsigned: Objects, holding: Holding, signers: tuple[AllowedSigner, ...]
+) -> None:
+    other = "IR-20260102T030406Z"
+    ours = {key.replace(INCIDENT, other).replace(STAMP, other.removeprefix("IR-")): later[key] for key in later}
+    audit = audited(holding(ours), other, signers, deep=False)
+    assert audit.word is AuditWord.BROKEN
+    replayed = {key: data for key, data in later.items() if key.startswith(f"{HOME}/record/002/")}
+    audit = audited(holding(unsigned | replayed), INCIDENT, signers, deep=False)
+    assert audit.word is AuditWord.BROKEN
+    assert "it is not signed" in findings(audit, Severity.OPEN)["record/001/closing.json"]
+
+
+def test_a_key_that_failed_leaves_what_a_later_signature_covers(
+    tmp_path: Path, signing_key: SigningKey, monkeypatch: pytest.MonkeyPatch, signers: tuple[AllowedSigner, ...]
+) -> None:
+    made_by_key, tries = SigningKey.sign, iter([True, True])
+
+    def fail_at_first(self: SigningKey, data: Data) -> bytes:
+        if next(tries, False):
+            raise OSError("the key is gone")
+        return made_by_key(self, data)
+
+    monkeypatch.setattr(SigningKey, "sign", fail_at_first)
+    store, first = MemoryStore(), f"{HOME}/record/001/closing.json"
+    evacuated(tmp_path / "work load", store, signing_key)
+    assert json.loads(store.read(first))["signer"]
+    assert store.head(f"{first}.sig") is None
+    audit = audited(store, INCIDENT, signers, deep=True)
+    assert audit.word is AuditWord.PROVEN, audit.findings
+    assert "vouches for its digest" in findings(audit, Severity.NOTE)["record/001/closing.json"]
+    assert audit.signed.endswith("; what was left unsigned, later signatures cover")
+
+
+def test_a_segment_tells_every_digest_that_was_left_unsigned_and_nothing_that_is_no_entry() -> None:
+    lines = [
+        {"action": "unsigned", "object": "evidence/manifest.json", "digest": "a" * 64},
+        {"action": "unsigned", "object": "evidence/manifest.json", "digest": "b" * 64},
+        {"action": "signed", "object": "unsigned", "digest": "c" * 64},
+        {"action": "unsigned", "object": ["evidence/manifest.json"], "digest": "d" * 64},
+        {"action": "unsigned", "object": "evidence/manifest.json"},
+    ]
+    segment = b"".join(json.dumps(line).encode() + b"\n" for line in lines) + b'"unsigned"\n{"unsigned"\n'
+    assert [sha256[0] for _, sha256 in left_unsigned(segment)] == ["a", "b"]
 
 
 def test_whose_the_key_is_is_not_proven_without_signers(objects: Objects, holding: Holding) -> None:
