@@ -74,7 +74,7 @@ ceph-installed:  ## install the gateway of Ceph that tests run on (Debian, root)
 	DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends ceph-mon ceph-osd ceph-mgr radosgw ceph-common
 
 ceph: $(STAMP) ceph-installed  ## the store's contract and a whole incident on Ceph's gateway: two minutes
-	$(BIN)/python -m pytest tests/integration/ceph $(ARGS)
+	$(BIN)/python -m pytest tests/integration/ceph -m "soak or not soak" $(ARGS)
 
 soak: $(STAMP)  ## the long campaigns, of which the test suite runs a sample
 	$(BIN)/python -m pytest -m soak $(ARGS)

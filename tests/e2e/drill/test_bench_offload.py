@@ -30,6 +30,7 @@ def keys_of(server: SeaweedFS) -> set[str]:
     return {each["Key"] for each in json.loads(listed.stdout)["Contents"]}
 
 
+@pytest.mark.soak
 def test_the_runbook_and_we_leave_the_same_files_in_three_places(bench: Bench) -> None:
     files = {str(path.relative_to(bench.root)) for path in bench.root.rglob("*") if path.is_file()}
     places = ("snapshots/20260102T030405Z/", "latest/", "incidents/IR-20260102T030405Z/evidence/")

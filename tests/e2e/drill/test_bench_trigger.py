@@ -42,6 +42,7 @@ def test_the_goals_are_for_root_and_the_default_worker_is_the_peer() -> None:
     assert where("root", quick) == "root: event to run 0.10 s, run to worker 0.40 s, worker to frozen 1.00 s"
 
 
+@pytest.mark.soak
 def test_the_whole_bench_in_its_smallest_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.trigger.RESULTS", tmp_path)
     monkeypatch.setattr("benchmarks.rows.RESULTS", tmp_path)

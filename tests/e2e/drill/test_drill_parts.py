@@ -227,6 +227,7 @@ def test_the_prefect_server_listens_on_loopback_only_and_knows_its_own_address(s
     assert (server.folder / "prefect.db").exists()
 
 
+@pytest.mark.soak
 def test_a_second_prefect_server_and_its_end(server: PrefectServer, tmp_path: Path) -> None:
     with PrefectServer(tmp_path / "second") as second:
         assert second.api != server.api

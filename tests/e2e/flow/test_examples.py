@@ -67,12 +67,13 @@ def test_gunicorn_with_a_key_is_left_up_without_it_and_recovered_with_it(
     assert state.name == "Verified", state.message
     assert small.living() == []
     reference = scene.block.api_headers
-    scene.save(workload=small.block(api_headers=""))
+    scene.save(workload=small.block(api_headers="secret/there-is-none"))
     state = bring_back(scene)
     assert (state.type.value, state.name) == ("FAILED", "PartlyRecovered"), state.message
     url = scene.block.api_address
     assert f"that it is healthy: {url}/api/health/heartbeat answers HTTP 401" in str(state.message)
     assert "api_headers" in str(state.message)
+    assert "secret/there-is-none; got ObjectNotFound" in str(state.message), "which keeps no API down"
     wait_until(lambda: len(small.living()) == 3, what="its workers, left up")
     Secret(value=json.dumps({"token": KEY})).save(reference.partition("/")[2])
     scene.save(workload=small.block(api_headers=reference))

@@ -39,7 +39,7 @@ def ceph_keys(ceph: CephGateway) -> AwsCredentials:
     return keys
 
 
-@pytest.fixture(params=["plain", "locked"])
+@pytest.fixture(params=[pytest.param("plain", marks=pytest.mark.soak), "locked"])
 def ceph_block(request: pytest.FixtureRequest, ceph: CephGateway, ceph_keys: AwsCredentials) -> EvidenceStore:
     """A store block in either bucket, under a prefix of its own; in the locked one it asks for a lock."""
     locked = request.param == "locked"

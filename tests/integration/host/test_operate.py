@@ -58,6 +58,8 @@ def test_under_the_cordon_and_after_it(small: SmallWorkload) -> None:
         assert seen["incident"] == f"{INCIDENT}  not finished"
         assert f"holds {block.lock} since " in seen["cordon"]
         assert "src/train.py" in seen["held"]
+        assert "at work   evacuation" in list(status(block, LinuxHost()))
+        context.close()
         lines = list(status(block, LinuxHost(), Called("small", "one.toml")))
         by_worker = f"prefect deployment run evacuate/small --param incident_id={INCIDENT} --watch"
         assert f"          {by_worker}" in lines

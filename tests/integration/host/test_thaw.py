@@ -196,7 +196,7 @@ def test_while_a_run_is_at_work_that_one_is_to_be_cancelled_first(frozen: Frozen
     frozen.small.start_all()
     frozen.freeze()
     with case_of(frozen.block) as context:
-        with pytest.raises(Refused, match="Cancel that run"):
+        with pytest.raises(Refused, match="Cancel it in Prefect"):
             frozen.thaw()
         keep_guard(context)
     assert set(frozen.states().values()) == {STOOD}
