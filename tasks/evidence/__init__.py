@@ -1,1 +1,1 @@
-"""§4: collectors run, models judged, the evidence sealed and signed. Nothing here sends to a store."""
+"""§4: run collectors, judge models, seal and sign the evidence. Nothing here sends to a store."""

@@ -1,4 +1,4 @@
-"""§4: run one collector under its deadline, and keep what it got with a written reason for what it did not."""
+"""§4: run one collector within its deadline; keep what it got, and a reason for each thing that it did not get."""
 
 import os
 from collections import Counter
@@ -29,7 +29,7 @@ _MARGIN: Final = 4
 
 
 def _key(context: RunContext, collector: str, budget: FreezeBudget | None = None) -> str:
-    """What an attempt depends on: what has lived, what may still write, and what the block asks for."""
+    """Cache key: what this incident has frozen, what may still write, and what the block asks for."""
     del budget
     what = discover()[collector]
     living = "" if what.while_frozen else stop_key(context)
@@ -41,7 +41,7 @@ def _key(context: RunContext, collector: str, budget: FreezeBudget | None = None
 
 
 def _lost(context: RunContext, what: Collector) -> list[str]:
-    """Files of this collector's that were hashed in place and could not be sent: there may be room for them now."""
+    """Return this collector's files that were hashed in place and could not be sent: they may have space now."""
     sources = [source for source in what.sources if isinstance(source, Files)]
     patterns = [each for source in sources for each in source.patterns or _globs(context.workload)[source.field]]
     lost = context.state.lost_in_place.read()
@@ -53,15 +53,15 @@ def _globs(block: Workload) -> dict[str, list[str]]:
 
 
 def worth_repeating(made: object) -> bool:
-    """What used up its time would do so again, and the stop waits for those that look at frozen processes."""
+    """Return False for a collector that timed out: it would do so again, and delay the stop."""
     return not (isinstance(made, Evidence) and made.outcome is Outcome.TIMED_OUT)
 
 
 @step("§4", "collect", "collect {collector}", "採取", key=_key, retries=1, delay=0.5, retry_if=worth_repeating)
 def collect(context: RunContext, collector: str, budget: FreezeBudget | None = None) -> Evidence:
-    """Acquire into a staging folder, then move what is whole into the evidence folder (runbook §4).
+    """Collect into a staging folder, then move complete files into the evidence folder (runbook §4).
 
-    `budget` is what those that look at frozen processes share.
+    `budget` is the time that collectors of frozen processes share.
     """
     what, began = discover()[collector], datetime.now(UTC)
     with staging(context.directory, collector) as at:
@@ -80,7 +80,7 @@ def collect(context: RunContext, collector: str, budget: FreezeBudget | None = N
 
 
 def _elsewhere(files: Sequence[StoredFile]) -> dict[str, int]:
-    """How many files had no room in the evidence folder, by where they lie."""
+    """Count the files that had no space in the evidence folder, by where they lie."""
     return dict(Counter(file.where for file in files if file.where))
 
 
@@ -99,14 +99,14 @@ def _attempt(
 
 
 def _note_found(context: RunContext, files: Sequence[StoredFile]) -> None:
-    """Which kinds of the workload's files its containers have: the root may then have none."""
+    """Log which kinds of the workload's files its containers have: the root may then have none."""
     inside = [unquote(file.source).decode(errors="surrogateescape") for file in files if file.source]
     kinds = {kind for kind, globs in _globs(context.workload).items() if any(ends_with(path, globs) for path in inside)}
     context.state.container_files.write(sorted(kinds | set(context.state.container_files.read())))
 
 
 def needed(workload: Workload, what: Collector) -> bool:
-    """Whether its loss counts: as the block says, else as it says itself; of containers where the block names some."""
+    """Return whether a loss of this collector counts: by the block, by the collector, or if containers are named."""
     asked = workload.needed
     itself = what.needed if asked is None else what.name in asked
     return itself or (what.of_containers and bool(workload.containers))
@@ -168,7 +168,7 @@ def _search(told: dict[str, Any]) -> Search:
 
 
 def sum_up(files: Sequence[StoredFile], losses: Sequence[Loss]) -> Outcome:
-    """One outcome for a whole attempt. Nothing but empty files is empty; a loss outweighs what was collected."""
+    """Return one outcome for an attempt: a loss outweighs what was collected, and empty files alone are EMPTY."""
     got = [Outcome.COLLECTED if file.size else Outcome.EMPTY for file in files]
     serious = [loss.outcome for loss in losses if loss.outcome not in {Outcome.WITHHELD, Outcome.MISSING}]
     if serious:

@@ -1,4 +1,4 @@
-"""§4, §5: read what was found of the models of a sealed folder, and what is kept out of latest/ for it."""
+"""§4, §5: read the findings on a sealed folder's models, and what they keep out of latest/."""
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -14,13 +14,13 @@ from tasks.runtime.context import RunContext
 
 
 def sealed_findings(directory: IncidentDirectory, volume: int) -> tuple[ModelFinding, ...]:
-    """What was found of the models of a sealed folder; nothing where nobody judged them."""
+    """Read the findings on a sealed folder's models; empty if they were not judged."""
     path = directory.evidence_dir(volume) / MODELS
     return Inspection.from_bytes(path.read_bytes()).findings if path.exists() else ()
 
 
 def held_back(context: RunContext, volume: int, files: Iterable[StoredFile]) -> dict[str, str]:
-    """Which of a volume's sealed files of the workload are kept out of latest/, each with the reason."""
+    """Return the sealed files of the workload that are kept out of latest/, by stored name, each with the reason."""
     findings = sealed_findings(context.directory, volume)
     return {file.stored: why for file in files if (why := _why_held(context, volume, file, findings))}
 
@@ -53,13 +53,13 @@ def _why_held(context: RunContext, volume: int, file: StoredFile, findings: Sequ
 
 
 def sound_models(files: Iterable[StoredFile], findings: Sequence[ModelFinding]) -> list[StoredFile]:
-    """Those of the sealed files of a folder that are models, found to be sound."""
+    """Return the sealed files that are models found to be sound."""
     judged = {finding.sha256 for finding in findings}
     return [file for file in files if file.sha256 in judged and not why_unsound(file.stored, file.sha256, findings)]
 
 
 def is_model(context: RunContext, volume: int, file: StoredFile) -> bool:
-    """By its name, by the block's patterns, or by its first bytes."""
+    """Return whether a file is a model, by its name, the block's patterns, or its first bytes."""
     if not file.source:
         return False
     source = unquote(file.source).decode(errors="surrogateescape")

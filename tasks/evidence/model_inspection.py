@@ -1,4 +1,4 @@
-"""§4: judge each model among the evidence before the seal, in sandboxed processes."""
+"""§4: judge each model in the evidence before the seal, in sandboxed processes."""
 
 import json
 import os
@@ -49,7 +49,10 @@ def _what_is_judged(context: RunContext, evidence: Sequence[Evidence]) -> str:
 
 @step("§4", "judge_models", "judge the models", "モデルの判定", key=_what_is_judged)
 def judge_models(context: RunContext, evidence: Sequence[Evidence]) -> Inspection:
-    """Judge what this run's folder holds; keep the findings in it, for the seal to cover. Read those sealed before."""
+    """Judge the models in this run's folder, and write the findings there before it is sealed.
+
+    Returns these findings and those of folders sealed before.
+    """
     before = [
         finding for volume in range(1, context.run.volume) for finding in sealed_findings(context.directory, volume)
     ]
@@ -65,9 +68,9 @@ def judge_models(context: RunContext, evidence: Sequence[Evidence]) -> Inspectio
 
 
 def judge_again(context: RunContext, volume: int, files: Iterable[StoredFile]) -> tuple[ModelFinding, ...]:
-    """Judge a sealed folder's models by the block's present rules, from the sealed bytes. Nothing sealed is changed.
+    """Judge a sealed folder's models by the block's present rules, from the sealed bytes. Changes nothing sealed.
 
-    Only what the rules decide is judged again: a suspect model may be sound now, and a sound one suspect.
+    Judges only what the rules decide: a suspect model may become sound, and a sound one suspect.
     """
     named, until = {file.stored: file for file in files}, time.monotonic() + _ALL_SECONDS
 
@@ -94,7 +97,7 @@ def judge_again(context: RunContext, volume: int, files: Iterable[StoredFile]) -
 
 
 def _judge_all(context: RunContext, models: Iterable[StoredFile]) -> list[ModelFinding]:
-    """Small ones first: what swells must not use up the time of the others. Twins are judged once."""
+    """Judge the models, small ones first, so that one that uses up the time costs no others. Identical files once."""
     names: dict[str, list[StoredFile]] = {}
     for file in sorted(models, key=lambda file: (file.size, file.stored)):
         names.setdefault(file.sha256, []).append(file)
@@ -150,9 +153,9 @@ def _read(file: BinaryIO, seconds: float, block: Workload) -> dict[str, Any]:
 
 
 def _import_path(block: Workload) -> tuple[list[str], list[str]]:
-    """Folders that the API imports from first, and prefixes below which packages are installed for it.
+    """Return folders that the API imports from first, and prefixes below which packages are installed for it.
 
-    The first are the root, those of PYTHONPATH, and those that its command names or of whose files it names one.
+    The folders are the root, those of PYTHONPATH, and those in the API's command or of files in it.
     """
     named = {folder for word in block.api_command if (folder := _folder_of(block.root / word.rpartition("=")[2]))}
     told = {block.root / folder for folder in block.api_environment.get("PYTHONPATH", "").split(":")}
@@ -163,14 +166,14 @@ def _import_path(block: Workload) -> tuple[list[str], list[str]]:
 
 
 def _folder_of(path: Path) -> Path | None:
-    """The folder that is there, or in which a file is; none of a word that is no path, as a whole script is one."""
+    """Return the folder, or the folder of the file, at a path; None if there is neither."""
     with suppress(OSError, ValueError):
         return path if path.is_dir() else path.parent if path.exists() else None
     return None
 
 
 def _loaded(workload: Workload, file: BinaryIO, seconds: float, read: Mapping[str, Any]) -> dict[str, Any]:
-    """Load it as the workload's user, never as root; what its own interpreter cannot load is not sound."""
+    """Load the model as the workload's user, never as root. One that its own interpreter cannot load is not sound."""
     interpreter = workload.root / workload.interpreter
     own = interpreter.exists()
     program = [str(interpreter) if own else sys.executable, "-I", "-c", _source()]
@@ -190,7 +193,7 @@ def _loaded(workload: Workload, file: BinaryIO, seconds: float, read: Mapping[st
 
 
 def as_told(told: Mapping[str, Any], *, made_with: str, own_interpreter: bool, walls: Sequence[str]) -> dict[str, Any]:
-    """The fields of a finding, out of what a loaded model said of itself: its word is not trusted, only shown."""
+    """Build a finding's fields from what the loaded model reports, which is shown but not trusted."""
     warnings = (*walls, *plain_all(told.get("warnings")))
     if "error" in told:
         error = plain(told["error"])
@@ -223,7 +226,7 @@ def _as_workload(workload: Workload, seconds: float) -> Limits:
 
 
 def _second_look(context: RunContext, file: StoredFile, finding: ModelFinding) -> ModelFinding:
-    """A file that is still being written is no whole model, however its copy looks. A container is no longer asked."""
+    """Mark a model as TORN if its source is still being written. Sources in containers are not looked at again."""
     if finding.outcome is Soundness.SUSPECT:
         return finding
     if why := unsteady(file.stored, file.note):
@@ -241,5 +244,5 @@ def _second_look(context: RunContext, file: StoredFile, finding: ModelFinding) -
 
 
 def steady(file: StoredFile, size: int, mtime_ns: int) -> bool:
-    """Whether a source still is what it was when it was copied, by size and time."""
+    """Return whether a source is as it was when it was copied, by size and time."""
     return (file.size, file.mtime_ns) == (size, mtime_ns)

@@ -1,4 +1,4 @@
-"""Load the model on stdin and tell of it as JSON: source text for the workload's own interpreter, any from 3.8 on.
+"""Load the model on stdin and report on it as JSON. Source text for the workload's own interpreter, 3.8 or later.
 
 Run by model_inspection.py behind the walls of tasks/system/sandbox.py; imports nothing of ours. Its argument is a
 folder to import the workload's own classes from, or nothing.

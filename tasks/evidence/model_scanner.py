@@ -23,19 +23,19 @@ from tasks.custody.models.judge import judge
 
 
 def scan(stream: bytes) -> Iterator[Name]:
-    """What picklescan, whose list of dangerous names is kept up to date, finds in a pickle without arrays."""
+    """Yield the dangerous names that picklescan finds in a pickle without arrays."""
     found = scan_pickle_bytes(io.BytesIO(stream), "model", multiple_pickles=False)
     return (Name(each.module, each.name) for each in found.globals if each.safety is SafetyLevel.Dangerous)
 
 
 def planted(name: str, folders: Iterable[str]) -> bool:
-    """Whether one of the folders holds what Python would import by a name: a module of source or C, or a package."""
+    """Return whether Python would import this name from one of the folders: as source, extension module or package."""
     patterns = [f"{escape(name)}{ending}" for ending in (".py", ".pyc", ".so", ".*.so", "/__init__.*")]
     return any(True for folder in folders for pattern in patterns for _ in Path(folder).glob(pattern))
 
 
 def installed(prefixes: Iterable[str]) -> Iterator[str]:
-    """Folders that an interpreter imports from by itself, with those that .pth files add."""
+    """Yield the folders that an interpreter imports from by default, and those that .pth files add."""
     for prefix in prefixes:
         for library in Path(prefix).glob("lib*/python3*"):
             yield str(library)
@@ -52,7 +52,7 @@ def _lines(link: Path) -> list[str]:
 
 
 def main() -> None:
-    """Judge and tell."""
+    """Judge the model on stdin and print the finding."""
     logging.disable()
     own, folders, prefixes = map(json.loads, sys.argv[1:])
     with open(0, "rb") as file:

@@ -1,4 +1,4 @@
-"""§4: close the evidence folder by manifest.json, SHA256SUMS and signature. Later findings go into a supplement."""
+"""§4: close the evidence folder by manifest.json, SHA256SUMS and a signature. Later findings go into a supplement."""
 
 import os
 from collections import Counter, defaultdict, deque
@@ -43,7 +43,7 @@ _OURS: Final = frozenset({COVERAGE, MODELS, SEGMENT})
 
 
 def volumes_to_seal(context: RunContext, evidence: Iterable[Evidence]) -> list[int]:
-    """The sealed folders, and this run's own if it is the first or holds something new."""
+    """Return the sealed folders, and this run's own if it is the first or holds something new."""
     fresh = context.run.volume == 1 or any(item.volume == context.run.volume and item.files for item in evidence)
     return list(range(1, context.run.volume + fresh))
 
@@ -55,7 +55,7 @@ def _by_volume(context: RunContext, volume: int, evidence: Sequence[Evidence]) -
 
 @step("§4", "seal", "seal volume {volume}", "封印", key=_by_volume)
 def seal(context: RunContext, volume: int, evidence: Sequence[Evidence]) -> Seal:
-    """Write coverage, custody segment, SHA256SUMS, signature, and the manifest last: with it the folder is closed."""
+    """Write coverage, custody segment, SHA256SUMS, signature, and last the manifest, which closes the folder."""
     folder = context.directory.evidence_dir(volume)
     if not (folder / MANIFEST).exists():
         give_all(context.directory.reserve)
@@ -83,7 +83,7 @@ def seal(context: RunContext, volume: int, evidence: Sequence[Evidence]) -> Seal
 
 
 def _tell_deviations(log: CustodyLog, evidence: Sequence[Evidence]) -> None:
-    """Log each that was taken out of the order of volatility, with its reason (RFC 3227 §4.1: every step, and how)."""
+    """Log each deviation from the order of volatility, with its reason (RFC 3227 §4.1)."""
     order = {name: collector.order for name, collector in discover().items()}
     begun = (step_of(entry) for entry in log.entries() if entry["action"] == "step started")
     tries = Counter(collector for step_id, collector in begun if step_id == "collect")
@@ -92,7 +92,7 @@ def _tell_deviations(log: CustodyLog, evidence: Sequence[Evidence]) -> None:
 
 
 def _divided(context: RunContext, volume: int, file: StoredFile) -> StoredFile:
-    """With the parts of a large file of which no collector has told any, as long as it is what it was."""
+    """Add the part digests of a large file if no collector has, as long as its content is unchanged."""
     context.cancelled.check()
     if part_size(file.size) and not file.parts:
         with suppress(OSError), reading(context.directory, volume, file) as path:
@@ -102,7 +102,7 @@ def _divided(context: RunContext, volume: int, file: StoredFile) -> StoredFile:
 
 
 def _withhold(context: RunContext, volume: int, evidence: Sequence[Evidence]) -> None:
-    """What this run's attempts store they have searched; what earlier ones left may be from before that was asked."""
+    """Remove files with secrets that earlier attempts left, if the block withholds. Skips this run's files."""
     if context.workload.sensitive != "withhold":
         return
     for folder in _places(context.directory, volume):
@@ -119,7 +119,7 @@ def _withhold(context: RunContext, volume: int, evidence: Sequence[Evidence]) ->
 
 
 def _places(directory: IncidentDirectory, volume: int) -> tuple[Path, ...]:
-    """Where files of a volume lie."""
+    """Return the folders in which files of a volume lie."""
     return tuple(filter(None, (directory.evidence_dir(volume), directory.fallback_volume(volume))))
 
 
@@ -133,15 +133,15 @@ def _now() -> str:
 
 
 def read_manifest(directory: IncidentDirectory, volume: int) -> Manifest:
-    """The manifest of a sealed folder."""
+    """Read the manifest of a sealed folder."""
     return Manifest.at(directory.evidence_dir(volume) / MANIFEST)
 
 
 @step("§4", "check_seal", "check: the seal holds", "封印の確認")
 def check_seal(context: RunContext, seals: Sequence[Seal]) -> Seal:
-    """Hash everything again before it is used: sealed evidence that has changed is not sent as if it had not.
+    """Hash all sealed files again, so that changed evidence is not sent. Raises Tampered.
 
-    What was hashed in place is in the workload's hands: if that has changed it is lost, which `offload` finds.
+    Files that were hashed in place are not covered: `offload` finds those that have changed.
     """
     for sealed in seals:
         directory, path_of = context.directory, partial(context.directory.locate, sealed.volume)
@@ -169,7 +169,7 @@ def _require_nothing_more(directory: IncidentDirectory, volume: int, files: Sequ
 
 
 def sealed(context: RunContext) -> tuple[Seal, ...]:
-    """The seals of all folders that earlier runs have closed."""
+    """Return the seals of all folders that earlier runs have closed."""
     return tuple(_seal(context.directory.evidence_dir(volume)) for volume in range(1, context.run.volume))
 
 
@@ -190,9 +190,9 @@ def _names(folder: Path) -> set[str]:
 
 
 def _files(directory: IncidentDirectory, volume: int, evidence: Iterable[Evidence]) -> tuple[StoredFile, ...]:
-    """Every file that lies there: as it was acquired, or, if no attempt of this run names it, as it lies.
+    """Return each file of the volume: as acquired, else, if no attempt of this run names it, as it lies there.
 
-    Then those that lie in the workload alone, if there is no copy.
+    Then those that lie in the workload alone.
     """
     folder, fallback_volume = directory.evidence_dir(volume), directory.fallback_volume(volume)
     acquired: dict[tuple[str, str], set[StoredFile]] = defaultdict(set)
@@ -201,9 +201,7 @@ def _files(directory: IncidentDirectory, volume: int, evidence: Iterable[Evidenc
     found = {name: _entry(folder, "", name, acquired[name, ""]) for name in _names(folder) - _CLOSING}
     if fallback_volume:
         for name in _names(fallback_volume):
-            named = (
-                put_aside(fallback_volume, name) if name in found else name
-            )  # two collectors at once, and room for one
+            named = put_aside(fallback_volume, name) if name in found else name  # two collectors at once, space for one
             found[named] = _entry(fallback_volume, str(fallback_volume), named, acquired[named, str(fallback_volume)])
     for (name, where), files in acquired.items():
         if where == IN_PLACE:
@@ -212,7 +210,7 @@ def _files(directory: IncidentDirectory, volume: int, evidence: Iterable[Evidenc
 
 
 def _entry(folder: Path, where: str, name: str, acquired: set[StoredFile]) -> StoredFile:
-    """Where two collectors took the same file at different times, the one that lies there counts."""
+    """Return the file's record; if two collectors took it at different times, the one whose digest matches."""
     if len(acquired) > 1:
         sha = digest(folder / name)
         acquired = {file for file in acquired if file.sha256 == sha}
@@ -226,7 +224,7 @@ def _as_it_lies(folder: Path, where: str, name: str) -> StoredFile:
 
 
 def _sync(*folders: Path) -> None:
-    """Many at a time: a disk writes them together, where one after the other would wait for it thousands of times."""
+    """Flush all files to disk, in parallel, which lets the disk group its writes."""
     paths = [folder / name for folder in folders for name in sorted(_names(folder))]
     deque(side_by_side(_flush, paths), maxlen=0)
 

@@ -1,4 +1,4 @@
-"""§4, §8: sign manifests and closings. A key that fails stops nothing: unsigned evidence is better than none."""
+"""§4, §8: sign manifests and closings. If the key fails, the evidence is sealed unsigned."""
 
 import binascii
 import logging
@@ -24,7 +24,7 @@ _UNLOCKED: Final = _MAGIC + b"\0\0\0\x04none"
 
 @dataclass(frozen=True)
 class Signer:
-    """Who signs: the public half of the key, and the name that it stands for."""
+    """The signing key: the identity that it stands for, its fingerprint, and its public half."""
 
     identity: str
     fingerprint: str
@@ -32,9 +32,9 @@ class Signer:
 
 
 def unready(saved: Mapping[str, Any]) -> str:
-    """Why the key in a store's block can surely not be opened; empty if it may, or if there is none.
+    """Return why the key of a store's block cannot be opened; empty if it may open, or if there is none.
 
-    What opens it, its library and a derivation of many seconds, must not delay containment (PROTOCOL.key of OpenSSH).
+    Checks the format alone (PROTOCOL.key of OpenSSH): opening the key takes seconds, which would delay containment.
     """
     if (key := saved.get("signing")) is None:
         return ""
@@ -54,20 +54,20 @@ def unready(saved: Mapping[str, Any]) -> str:
 
 
 def tell_key(saved: Mapping[str, Any]) -> None:
-    """Warn at the start; at the seal the verdict gets its note."""
+    """Warn at the start about a key that cannot be opened. The verdict notes it at the seal."""
     if told := unready(saved):
         logger.warning("Manifests and closings will be unsigned: %s. Correct the signing-key block.", told)
 
 
 def who_signs(store: StoreAccess) -> Signer | str:
-    """Who signs for this run, or why nobody does."""
+    """Return the signer of this run, or why there is none."""
     if key := store.signing_key:
         return Signer(key.identity, key.fingerprint, key.public_key)
     return store.signing_problem
 
 
 def sign(store: StoreAccess, log: CustodyLog, name: str, data: bytes | Iterable[bytes], sha256: str) -> bytes:
-    """The signature of a manifest or a closing; empty where nobody can sign. The custody log tells both."""
+    """Sign a manifest or closing, and log that. Returns an empty signature if there is no usable key."""
     who, made = who_signs(store), b""
     if key := store.signing_key:
         try:
@@ -80,14 +80,14 @@ def sign(store: StoreAccess, log: CustodyLog, name: str, data: bytes | Iterable[
 
 
 def read_signature(folder: Path) -> bytes:
-    """The signature beside a sealed manifest; empty if it has none."""
+    """Read the signature beside a sealed manifest; empty if there is none."""
     path = folder / SIGNATURE
     return path.read_bytes() if path.exists() else b""
 
 
 def signed_by(folder: Path) -> str:
-    """Fingerprint of the key that signed a folder's manifest; empty if none did, or what is there is no signature."""
-    from tasks.custody.store.signature import signer  # its library must not delay containment
+    """Return the fingerprint of the key that signed a folder's manifest; empty if there is no valid signature."""
+    from tasks.custody.store.signature import signer  # this library must not delay containment
 
     if not (signature := read_signature(folder)):
         return ""
@@ -99,7 +99,7 @@ def signed_by(folder: Path) -> str:
 
 
 def require_same_hand(sealed: Seal, folder: Path) -> None:
-    """Raise Tampered if the signature is gone, is no longer one of the manifest, or is another's."""
+    """Raise Tampered unless the manifest's signature is as it was at the seal, by the same key."""
     found = signed_by(folder)
     if found != sealed.signed_by or bool(read_signature(folder)) != bool(found):
         raise Tampered(
@@ -111,7 +111,7 @@ def require_same_hand(sealed: Seal, folder: Path) -> None:
 
 
 def unsigned(seals: Iterable[Seal], who: Signer | str) -> Iterator[str]:
-    """Notes for the verdict."""
+    """Yield a note for the verdict for each unsigned manifest."""
     if isinstance(who, str):
         yield f"unsigned: {who}"
     else:

@@ -1,4 +1,4 @@
-"""§4: move what an attempt has acquired to its place in the evidence. What lies there already is never lost."""
+"""§4: move what an attempt has collected into the evidence folder. Never loses what lies there already."""
 
 import itertools
 import shutil
@@ -18,7 +18,7 @@ _STAGING = "staging"
 
 @dataclass(frozen=True)
 class Staging:
-    """Where one attempt puts what it acquires: on the evidence disk, and on the fallback disk if there is one."""
+    """Folders that one attempt writes to: on the evidence disk, and on the fallback disk if there is one."""
 
     folder: Path
     fallback: Path | None
@@ -26,7 +26,7 @@ class Staging:
 
 @contextmanager
 def staging(directory: IncidentDirectory, collector: str) -> Iterator[Staging]:
-    """Empty folders for an attempt, gone afterwards."""
+    """Create empty folders for an attempt, and remove them afterwards."""
     folder = directory.path / _STAGING / collector
     fallback = directory.fallback / _STAGING / collector if directory.fallback else None
     for each in filter(None, (folder, fallback)):
@@ -36,7 +36,7 @@ def staging(directory: IncidentDirectory, collector: str) -> Iterator[Staging]:
         try:
             fallback.mkdir(mode=0o700, parents=True)
         except OSError:
-            fallback = None  # that disk is full, or gone: then there is one place less
+            fallback = None  # that disk is full or gone: one place less
     try:
         yield Staging(folder, fallback)
     finally:
@@ -45,7 +45,7 @@ def staging(directory: IncidentDirectory, collector: str) -> Iterator[Staging]:
 
 
 def keep(directory: IncidentDirectory, volume: int, at: Staging, file: StoredFile) -> StoredFile:
-    """Move a whole file into the evidence folder, or into its twin on the fallback disk; say where it lies now."""
+    """Move a complete file to the evidence folder, or to the fallback disk's; return its record with the new place."""
     return with_reserve(directory.reserve, 1, lambda: _keep(directory, volume, at, file))
 
 
@@ -65,7 +65,7 @@ def _keep(directory: IncidentDirectory, volume: int, at: Staging, file: StoredFi
 
 
 def put_aside(base: Path, stored: str) -> str:
-    """What another attempt got, and is different, is kept beside; gives back the name that it has there."""
+    """Rename another attempt's different file to attempt-N/, and return its new name."""
     number = next(n for n in itertools.count(1) if not (base / f"attempt-{n}" / stored).exists())
     move(base / stored, base / f"attempt-{number}" / stored)
     return f"attempt-{number}/{stored}"

@@ -1,4 +1,4 @@
-"""Open evidence files that were hashed where they lie, and trust them by their digest alone."""
+"""Open evidence files that were hashed in place. Only their digest is trusted."""
 
 import errno
 import os
@@ -15,7 +15,7 @@ from tasks.system.open_beneath import open_below, real_name
 
 @contextmanager
 def opened(root: PurePath, file: StoredFile) -> Iterator[Path]:
-    """A path to the open file, which stays the same if its name is given to another. OSError if it is gone."""
+    """Yield a path to the open file, which stays valid if its name is reused. OSError if it is gone."""
     base, name = os.fsencode(root), unquote(file.source)
     real = real_name(base, name)
     if real is None:
@@ -29,7 +29,7 @@ def opened(root: PurePath, file: StoredFile) -> Iterator[Path]:
 
 @contextmanager
 def reading(directory: IncidentDirectory, volume: int, file: StoredFile) -> Iterator[Path]:
-    """A path to the bytes of any file of evidence, wherever they lie."""
+    """Yield a path to the bytes of any evidence file, wherever it lies."""
     if file.in_place:
         with opened(directory.root, file) as path:
             yield path
@@ -38,7 +38,7 @@ def reading(directory: IncidentDirectory, volume: int, file: StoredFile) -> Iter
 
 
 def as_sealed(root: PurePath, file: StoredFile) -> bool:
-    """Whether it still is what was hashed."""
+    """Return whether the file still has the digest that was sealed."""
     try:
         with opened(root, file) as path:
             return digest(path) == file.sha256

@@ -1,1 +1,1 @@
-"""§0: bad input refused, the incident opened or opened again. Nothing here touches a process of the workload."""
+"""§0: check the input, open an incident or reopen one. Nothing here touches a process of the workload."""

@@ -1,4 +1,4 @@
-"""§0: refuse an incident id that nobody knows, before a mistyped one becomes an incident of its own."""
+"""§0: refuse an unknown incident id, so that a mistyped one does not open a new incident."""
 
 import logging
 from collections.abc import Mapping
@@ -21,9 +21,10 @@ _ANSWER_SECONDS: Final = 3.0
 
 
 def require_known(workload: "Workload", incident: str, saved: Mapping[str, Any]) -> None:
-    """Refuse an id that neither this host nor the store knows. A store that does not say so in time refuses nothing.
+    """Raise Refused for an id that neither this host nor the store knows.
 
-    `saved` are the fields of the store's block. An id from the future is refused whatever the store says.
+    `saved` are the fields of the store's block. A store that does not answer in time counts as knowing it. An id from
+    the future is refused in any case.
     """
     if (find_home(workload, incident) / INCIDENT).is_file():
         return
@@ -39,7 +40,7 @@ def require_known(workload: "Workload", incident: str, saved: Mapping[str, Any])
 
 
 def _place_without(incident: str, saved: Mapping[str, Any]) -> str:
-    """Where the store is, if it says in time that it has nothing of the incident; else empty."""
+    """Return the store's place if it answers in time that it has nothing of the incident; else empty."""
     answers: SimpleQueue[str | Exception] = SimpleQueue()
     Thread(target=_ask, args=(incident, saved, answers), daemon=True).start()
     try:

@@ -1,4 +1,4 @@
-"""§0: refuse bad input before anything is touched, then open the incident or carry it on."""
+"""§0: check the input before anything is touched, then open the incident or carry it on."""
 
 import logging
 import os
@@ -50,28 +50,28 @@ _A_MOMENT: Final = 1.0
 
 @dataclass(frozen=True)
 class Opened:
-    """The incident is open, and this run has the workload."""
+    """The incident is open, and this run holds the workload's lock."""
 
     context: RunContext
 
 
 @dataclass(frozen=True)
 class JoinedIncident:
-    """The trigger belongs to an incident that is there already, and was left with that; `summary` says which."""
+    """The trigger belongs to an incident that exists already, and was recorded with it; `summary` names it."""
 
     summary: str
 
 
 @dataclass(frozen=True)
 class AlreadyRunning:
-    """Another run works on the workload at this moment; `summary` says which, and what to do."""
+    """Another run is working on the workload; `summary` names it and says what to do."""
 
     summary: str
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a trigger asks for, and which run brings it."""
+    """What a trigger asks for, and the run that it started."""
 
     workload: str
     store: str
@@ -89,7 +89,7 @@ class Request:
 
 @task(name="§0 open the incident", task_run_name="§0 open the incident", cache_policy=NO_CACHE, persist_result=False)
 def open_incident(request: Request) -> Opened | JoinedIncident | AlreadyRunning:
-    """Check everything that can be checked without touching the workload, then open (runbook §0).
+    """Check all that can be checked without touching the workload, then open the incident (runbook §0).
 
     Raises Refused for bad input.
     """
@@ -99,7 +99,7 @@ def open_incident(request: Request) -> Opened | JoinedIncident | AlreadyRunning:
     require_here(workload)
     require_known_account(workload)
     require_known_collectors(workload)
-    if not given and not unfinished_incident(workload):  # what a run has stopped may be unknown by now
+    if not given and not unfinished_incident(workload):  # earlier stops may be unknown by now
         require_known_units(workload)
     own = own_launchers()
     require_not_ours(named_by(workload), own)
@@ -119,14 +119,14 @@ def open_incident(request: Request) -> Opened | JoinedIncident | AlreadyRunning:
 
 
 def _joined(request: Request, workload: Workload) -> JoinedIncident | None:
-    """What an alarm tells of may have been contained already, however late it comes."""
+    """Return the incident that has already contained what a late alarm reports; None if there is none."""
     if request.alarm is None or request.dry_run or request.incident_id:
         return None
     return _leave(request, workload, belongs_to(_with_beginning(request.alarm), past(bases(workload))))
 
 
 def _with_beginning(alarm: Alarm) -> Alarm:
-    """When the training run of the alarm began, if nobody told and the server still knows."""
+    """Fill in when the alarm's training run began, if the alarm lacks it and the server knows it."""
     from prefect.client.orchestration import get_client
     from prefect.exceptions import ObjectNotFound
 
@@ -140,7 +140,7 @@ def _with_beginning(alarm: Alarm) -> Alarm:
 
 
 def _leave(request: Request, workload: Workload, incident: str) -> JoinedIncident | None:
-    """Leave the trigger with the incident that it joins. Where no disk takes it, the log of the run alone tells."""
+    """Record the trigger with the incident that it joins. If no disk takes it, it is in this run's log only."""
     if not incident:
         return None
     if not leave(bases(workload), incident, request.run, request.alarm):
@@ -149,7 +149,7 @@ def _leave(request: Request, workload: Workload, incident: str) -> JoinedInciden
 
 
 def _busy(request: Request, workload: Workload) -> JoinedIncident | AlreadyRunning:
-    """Another run of ours is at work: join it, as soon as it has opened its incident."""
+    """Another run is at work: join its incident as soon as that is open. Raises Refused if an alarm cannot join."""
     wait = WAIT_SECONDS if request.alarm else _A_MOMENT
     at_work = "" if request.dry_run else incident_of(request.alarm, bases(workload), wait)
     if joined := _leave(request, workload, at_work):
@@ -168,7 +168,7 @@ def _busy(request: Request, workload: Workload) -> JoinedIncident | AlreadyRunni
 
 
 def _require_evacuation(purpose: str) -> None:
-    """Only another evacuation contains the workload in our place."""
+    """Raise Refused unless the other run is an evacuation: no other flow contains the workload."""
     if purpose not in {"evacuation", ""}:
         raise Refused(
             "no other work on this workload",
@@ -217,7 +217,7 @@ def _open(
 
 
 def choose_id(given: str | None, unfinished: str | None, created: datetime, suffix: str = "") -> str:
-    """Decide which incident a run belongs to: one open incident a workload, until it is safe."""
+    """Return the id of the incident of a run: the given one, else the workload's unfinished one, else a new one."""
     if given and unfinished and given != unfinished:
         raise Refused(
             f"the unfinished incident {unfinished} of this workload to be carried on first",
@@ -228,7 +228,7 @@ def choose_id(given: str | None, unfinished: str | None, created: datetime, suff
 
 
 def _own(base: Path, *, dry_run: bool) -> int | None:
-    """Take the workload's lock. Where no folder takes one, containment goes on all the same, and that is told."""
+    """Take the workload's lock. If the folder takes no lock, containment goes on without, and the log says so."""
     try:
         if not base.is_symlink():
             return take_ownership(base, dry_run=dry_run)

@@ -1,4 +1,4 @@
-"""§0: report which rights this run lacks, and what each costs. Nothing is refused for it."""
+"""§0: report which rights this run lacks, and what each costs. Refuses nothing."""
 
 import logging
 import os
@@ -19,7 +19,7 @@ _SYSLOG: Final = 34
 
 
 def missing_rights(effective: int, euid: int, owner: int) -> tuple[str, ...]:
-    """A sentence for each capability that is missing; `owner` owns the workload's root."""
+    """Return a sentence for each missing capability. `owner` is the user that owns the workload's root."""
     whose = "other users" if euid == owner else f"the workload's own user {owner} and of others"
     needed = (
         ((_KILL,), "KILL", f"processes of {whose} cannot be frozen or stopped"),
@@ -34,13 +34,13 @@ def missing_rights(effective: int, euid: int, owner: int) -> tuple[str, ...]:
 
 
 def effective_capabilities() -> int:
-    """CapEff of this process."""
+    """Return CapEff of this process."""
     lines = Path("/proc/self/status").read_text(errors="replace").split("\n")
     return next(int(line.split()[1], 16) for line in lines if line.startswith("CapEff:"))
 
 
 def in_strange_hands(folder: Path, euid: int) -> str:
-    """A sentence if somebody else owns the folder or one above it: who may rename it may put another in its place."""
+    """Return a sentence if another user owns the folder or a parent, and could replace it; else empty."""
     owners = {place: place.stat().st_uid for place in (folder, *folder.parents) if place.exists()}
     strange = next((place for place, owner in owners.items() if owner not in {0, euid}), None)
     if strange is None:
@@ -49,7 +49,7 @@ def in_strange_hands(folder: Path, euid: int) -> str:
 
 
 def tell_room(context: RunContext) -> None:
-    """Say where the incident is kept, and what is short there; nothing is refused for it."""
+    """Log where the incident is kept, and which space is short there. Refuses nothing."""
     about, fallback = context.directory, context.workload.fallback_dir
     context.log.write("home", str(about.path), result=about.summary, fallback=str(context.directory.fallback or ""))
     if not about.reserved or about.volatile or context.directory.base != context.workload.evidence:
@@ -59,7 +59,7 @@ def tell_room(context: RunContext) -> None:
 
 
 def tell_rights(context: RunContext) -> tuple[str, ...]:
-    """Say what is missing as warnings, and write it down for the postmortem."""
+    """Return missing rights as warnings, and log them for the postmortem."""
     user = os.geteuid()
     missing = missing_rights(effective_capabilities(), user, context.workload.root.stat().st_uid)
     if exposed := in_strange_hands(context.workload.evidence, user):

@@ -1,4 +1,4 @@
-"""§7: open an incident again for its recovery or its thaw, and refuse one for which that must not be done."""
+"""§7: reopen an incident for its recovery or thaw, and refuse one that must not be reopened."""
 
 import os
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from tasks.runtime.flow_run import origin, own_launchers
 
 @dataclass(frozen=True)
 class Reopening:
-    """What a trigger asks to recover or to thaw, which run brings it, and who approved it if somebody was asked."""
+    """What a trigger asks to recover or to thaw, the run that it started, and who approved it (empty if not asked)."""
 
     workload: str
     store: str
@@ -52,9 +52,9 @@ class AlreadyThawed:
     persist_result=False,
 )
 def reopen(request: Reopening) -> Opened | AlreadyRunning | AlreadyThawed:
-    """Check everything that can be checked without touching anything, then open.
+    """Check all that can be checked without touching anything, then open the incident.
 
-    Raises Refused for bad input and for an incident that must not be recovered, or that cannot be thawed.
+    Raises Refused for bad input, and for an incident that must not be recovered or cannot be thawed.
     """
     given = parse_id(request.incident_id) if request.incident_id is not None else None
     workload: Workload = load_block(Workload, request.workload)
@@ -92,7 +92,7 @@ def reopen(request: Reopening) -> Opened | AlreadyRunning | AlreadyThawed:
 
 
 def recovery_asked(workload: str, incident_id: str | None) -> tuple[str, str]:
-    """What a person is asked before a recovery, and the key of that question. Raises Refused for bad input."""
+    """Return the question for a recovery's approval, and its key. Raises Refused for bad input."""
     block: Workload = load_block(Workload, workload)
     incident = _incident(block, workload, parse_id(incident_id) if incident_id is not None else None)
     verdict = last_verdict(find_home(block, incident.id)) or "not judged yet"
@@ -118,7 +118,7 @@ def _incident(block: Workload, workload: str, given: str | None) -> Incident:
 
 
 def _require_recoverable(workload: Workload, incident: str, despite: str) -> None:
-    """Looked at under the workload's lock: no other run can change the verdict meanwhile."""
+    """Raise Refused unless the verdict allows a recovery. Call with the workload's lock, so that no run changes it."""
     unfinished, home = unfinished_incident(workload), find_home(workload, incident)
     why_not = why_not_recover(last_verdict(home), despite)
     if unfinished not in {None, incident}:
@@ -135,7 +135,7 @@ def _require_recoverable(workload: Workload, incident: str, despite: str) -> Non
 
 
 def _require_thawable(workload: Workload, incident: str, _: str) -> None:
-    """Look under the workload's lock, like a recovery: no run can stop anything meanwhile."""
+    """Raise Refused unless the incident can be thawed. Call with the workload's lock, so that no run stops anything."""
     home = find_home(workload, incident)
     if (unfinished := unfinished_incident(workload)) != incident:
         open_one = f"{unfinished} is open" if unfinished else "none is open"

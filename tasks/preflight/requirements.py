@@ -16,7 +16,7 @@ from tasks.system.processes import untouchable
 
 
 def require_here(workload: Workload) -> None:
-    """The evacuation runs where the workload runs, and nowhere else."""
+    """Raise Refused on any host but the workload's."""
     here = socket.gethostname()
     if workload.host not in {here, socket.getfqdn()}:
         raise Refused(
@@ -33,7 +33,7 @@ def require_here(workload: Workload) -> None:
 
 
 def require_known_account(workload: Workload) -> None:
-    """An account that does not exist here owns nothing: everything would be left running."""
+    """Raise Refused if the block's account does not exist here, because none of its processes would be found."""
     try:
         number_of(workload.user)
     except KeyError as error:
@@ -45,7 +45,7 @@ def require_known_account(workload: Workload) -> None:
 
 
 def require_known_collectors(workload: Workload) -> None:
-    """A needed collector that does not exist would be lost for ever without a word."""
+    """Raise Refused if the block needs a collector that does not exist."""
     unknown = sorted({*(workload.needed or ()), *workload.may_be_missing} - discover().keys())
     if unknown:
         raise Refused(
@@ -56,7 +56,7 @@ def require_known_collectors(workload: Workload) -> None:
 
 
 def require_known_units(workload: Workload) -> None:
-    """A service that does not exist would be left out without a word; our own would take this run along."""
+    """Raise Refused for a service that does not exist, or that this run itself lives in."""
     snapshot = LinuxHost().snapshot() if workload.units else {}
     ours = {*workload.units} - {*units_without(untouchable(snapshot), workload.units, snapshot)}
     for unit in workload.units:
@@ -79,7 +79,7 @@ def require_known_units(workload: Workload) -> None:
 
 
 def require_not_ours(named: Iterable[Launcher], own: Collection[Launcher]) -> None:
-    """An evacuation that pauses what itself comes from could not be carried on."""
+    """Raise Refused if the block names a launcher that this run came from: paused, it could not carry the run on."""
     if ours := [launcher for launcher in named if launcher in own]:
         raise Refused(
             "to pause what starts training, never what the evacuation itself comes from",
@@ -89,7 +89,7 @@ def require_not_ours(named: Iterable[Launcher], own: Collection[Launcher]) -> No
 
 
 def require_same_workload(incident: Incident, workload: str) -> None:
-    """An incident belongs to one workload."""
+    """Raise Refused if the incident belongs to another workload."""
     if incident.workload != workload:
         raise Refused(
             f"{incident.id} to be an incident of {workload}",

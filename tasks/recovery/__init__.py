@@ -1,1 +1,1 @@
-"""§7: the API brought back and its model proven. Nothing here runs unasked, or changes evidence."""
+"""§7: restart the API and prove which model it serves. Nothing here runs unasked, or changes evidence."""

@@ -1,4 +1,4 @@
-"""§7: ask the API that was brought back. It is the workload's: nothing it says is trusted, no answer is endless."""
+"""§7: send requests to the restarted API. The workload is not trusted: answers are bounded in size and time."""
 
 import base64
 import json
@@ -37,7 +37,7 @@ class NotRecovered(EvacuationError):
 
 
 def failure(expected: str, got: str) -> NotRecovered:
-    """Say what was expected of the API, and what came."""
+    """Build the error for an API that did not answer as expected."""
     return NotRecovered(
         expected,
         got,
@@ -48,7 +48,7 @@ def failure(expected: str, got: str) -> NotRecovered:
 
 @dataclass(frozen=True)
 class ApiResponse:
-    """What the API at a URL said; status 0 with the reason where it said nothing. `hidden` is never shown of it."""
+    """An answer of the API; status 0 with the reason in `body` if there was none. `hidden` values are never shown."""
 
     status: int
     body: bytes = field(repr=False)
@@ -57,24 +57,24 @@ class ApiResponse:
 
     @property
     def good(self) -> bool:
-        """2xx, and nothing else: a redirect leads away from what was asked."""
+        """True for status 2xx. A redirect is not good, because it leads elsewhere."""
         return httpx.codes.is_success(self.status)
 
     @property
     def summary(self) -> str:
-        """Who said it, the status and the beginning of the text, as it may be written down."""
+        """URL, status and the beginning of the body, without secrets."""
         text = self.shown(self.body.decode(errors="backslashreplace"))
         return f"{self.url} answers HTTP {self.status}: {text!r}" if self.status else f"no answer of {self.url}: {text}"
 
     def shown(self, text: str) -> str:
-        """The beginning of something that it said, without the keys that were sent."""
+        """Return the beginning of a text from the API, without the secrets that were sent."""
         for secret in self.hidden:
             text = text.replace(secret, HIDDEN)
         return redact(text)[:_SHOWN]
 
     @property
     def content(self) -> Any:
-        """The JSON of it; None if it is none."""
+        """The body parsed as JSON; None if it is not JSON."""
         try:
             return json.loads(self.body)
         except (ValueError, RecursionError):
@@ -83,17 +83,17 @@ class ApiResponse:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a canary prediction came to: the answer, or why it proves nothing."""
+    """Result of a canary prediction: the answer, or why it proves nothing."""
 
     answer: str = ""
     unproven: str = ""
 
 
 class Api:
-    """The API of a workload, asked by the contract in its block. The headers, which hold its key, are shown nowhere."""
+    """Client of a workload's API, by the contract in its block. Never shows the headers, which hold the API's key."""
 
     def __init__(self, block: "Workload", headers: Mapping[str, str] | None = None) -> None:
-        """No proxy, no compression, no redirects, so that no key goes elsewhere."""
+        """Configure the client without proxy, compression or redirects, so that no key goes elsewhere."""
         self.block, self.url = block, shown_address(block)
         self._hidden = tuple(sorted(_forms((headers or {}).values()), key=len, reverse=True))
         self._client = httpx.Client(
@@ -104,18 +104,18 @@ class Api:
         )
 
     def __enter__(self) -> Self:
-        """Keep the connection."""
+        """Return the client."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close it."""
+        """Close the connection."""
         del kind, error, trace
         self._client.close()
 
     def ask(self, method: str, path: str, **request: Any) -> ApiResponse:
-        """One answer, bounded in size and time."""
+        """Send a request; return its answer, of at most 1 MiB and 10 s."""
         status, body = self._ask(method, path, request)
         return ApiResponse(status, body, f"{self.url}{path}", self._hidden)
 
@@ -134,12 +134,12 @@ class Api:
 
 
 def shown_address(block: "Workload") -> str:
-    """Where the API answers, as it may be written down."""
+    """Return the API's address without secrets."""
     return redact(block.api_address)
 
 
 def _forms(secrets: Iterable[str]) -> Iterator[str]:
-    """What an error page may repeat of header values: each whole, its words, and the user and password of Basic."""
+    """Yield what an answer may repeat of header values: each value, its words, and user and password of Basic."""
     for secret in secrets:
         words = [secret, *secret.split()]
         with suppress(ValueError):
@@ -150,10 +150,10 @@ def _forms(secrets: Iterable[str]) -> Iterator[str]:
 def wait_healthy(
     api: Api, lives: Callable[[], bool], listens: Callable[[], bool], seconds: float, log: Path | str
 ) -> tuple[str, str]:
-    """Poll until it answers well, as long as what we started lives. How that ended, and why it is no proof, if so.
+    """Poll the API until it answers with 2xx, while its process lives. Return how that ended, and what is not proven.
 
-    Nobody is asked before what we started listens: the question may hold a key. One that answers and wants another
-    path or key (3xx, 4xx) is up, and not proven healthy. NotRecovered if it ends, or never answers so.
+    Sends nothing before the restarted API listens, because a request may hold a key. An API that answers 3xx or 4xx is
+    up, but not proven healthy. Raises NotRecovered if the API ends, or does not answer in `seconds`.
     """
     began = time.monotonic()
     path, last = api.block.health_path, ApiResponse(0, b"what was started does not listen there", api.url)
@@ -175,11 +175,10 @@ def _advice(answer: ApiResponse) -> str:
 
 
 def predict(api: Api) -> Prediction:
-    """One prediction, with the block's canary_request or else with a row made from /schema.
+    """Make one prediction, from the block's canary_request or else a row made from /schema.
 
-    NotRecovered without a model (503) and without an answer; any other answer that holds no prediction proves nothing,
-    and is told. Where /schema names no columns the row is empty, and an API that fills in what is missing may answer
-    it.
+    Raises NotRecovered if the API has no model (503) or does not answer. Any other answer without a prediction proves
+    nothing, and the result says why. If /schema names no columns the row is empty; an API may accept that.
     """
     block, why = api.block, ""
     request: Any = block.canary_request

@@ -1,4 +1,4 @@
-"""§7: start the API's container again, or make it again from the configuration that was kept."""
+"""§7: start the API's container again, or create it again from the saved configuration."""
 
 import hashlib
 import posixpath
@@ -20,12 +20,12 @@ _BLOCK: Final = 1 << 20
 
 
 def containers_of(state: IncidentState) -> list[FrozenContainer]:
-    """Every container that this incident has paused, before a reboot too."""
+    """Return every container that this incident has paused, in any boot."""
     return [each for journal in state.frozen_containers.of_boots() for each in journal]
 
 
 def api_container(context: RunContext, port: int) -> FrozenContainer | None:
-    """The paused container that was the API: it published the API's port, or runs its command on the host's network."""
+    """Return the paused container of the API: it had the API's port, or runs its command on the host's network."""
     for each in reversed(containers_of(context.state)):
         with suppress(OSError):
             about = kept_config(context.directory.path, each.identity)
@@ -40,7 +40,7 @@ def _is_api_on_the_host(about: dict[str, Any], pattern: str) -> bool:
 
 
 def restore_restart_policies(context: RunContext) -> None:
-    """Give every container that still exists the restart policy back that the stop took from it."""
+    """Restore the restart policy that the stop disabled, for every container that still exists."""
     for each in containers_of(context.state):
         _restore_restart_policy(context, each.identity, each.identity.id)
 
@@ -57,7 +57,7 @@ class ContainerApi:
     """The API as a container."""
 
     def __init__(self, context: RunContext, was: FrozenContainer) -> None:
-        """Nothing is started yet."""
+        """Keep the container to start."""
         self.context, self.engine, self.was = context, context.adapters.engine, was
         self.container = was.name
         self.log = f"docker logs {was.name}"
@@ -65,7 +65,7 @@ class ContainerApi:
 
     @property
     def root(self) -> str:
-        """Its working directory."""
+        """Working directory of the container."""
         return now.folder if (now := self._now) else "/"
 
     @property
@@ -78,37 +78,37 @@ class ContainerApi:
 
     @property
     def identity(self) -> Identity:
-        """Its first process."""
+        """Identity of the container's first process."""
         pid = now.pid if (now := self._now) else 0
         with suppress(ProcessLookupError):
             return Identity(pid, start_of(pid))
         return Identity(pid, 0)
 
     def again(self) -> bool:
-        """Look among those that this incident has brought back."""
+        """Take a live container that an earlier recovery of this incident started; False if there is none."""
         earlier = [each.id for each in self.context.state.recovered_containers.read()]
         self._id = next((id_ for id_ in earlier if (now := self.engine.get_container(id_)) and now.alive), "")
         return bool(self._id)
 
     @property
     def words(self) -> Iterable[str]:
-        """Its command and its environment, as they were kept."""
+        """Command and environment of the container, as saved."""
         about = kept_config(self.context.directory.path, self.was.identity)
         return [about["Path"], *about["Args"], *(about["Config"].get("Env") or [])]
 
     @property
     def folder(self) -> "ContainerApi":
-        """Its own."""
+        """The container itself is the folder of its models."""
         return self
 
     def prepare(self) -> None:
-        """Make it again with every option that it had, if it is gone: once, for the name is then taken."""
+        """Create the container again with its saved options, if it is gone. Idempotent."""
         was = self.was.identity
         self._made = self.engine.get_container(was.id) is None
         self._id = self._earlier() or self._create() if self._made else was.id
 
     def _earlier(self) -> str:
-        """The one that an earlier recovery made, and left for its logs."""
+        """Return the container that an earlier recovery created and left for its logs."""
         made = self.context.state.made_containers.read()
         there = (now for id_ in reversed(made) if (now := self.engine.get_container(id_)))
         return next((now.id for now in there if now.name == self.was.name), "")
@@ -120,38 +120,38 @@ class ContainerApi:
         return id_
 
     def start(self) -> None:
-        """As `docker start`."""
+        """Start the container."""
         self.engine.start(self._id)
         how = "made anew" if self._made else "started"
         self.context.log.write("restarted", self._id, name=self.was.name, image=self.was.image, how=how)
 
     def lives(self) -> bool:
-        """Ask the engine."""
+        """Return whether the engine says that the container runs."""
         return (now := self._now) is not None and now.state == "running"
 
     def listens(self, port: int) -> bool:
-        """The engine itself says that the port leads to it, or one of its processes listens on the host's network."""
+        """Return whether the container serves this port: published by the engine, or on the host's network."""
         if published_now(self.engine.inspect(self._id), port):
             return True
         processes = self.context.adapters.host.snapshot().values()
         return any(process.container == self._id and port in _ports(process.pid) for process in processes)
 
     def known_as(self, name: str) -> str:
-        """By the path as the container knows it."""
+        """Return the path of a model inside the container."""
         return inside(self._models, name)
 
     def listed(self, sealed: Iterable[str]) -> list[str]:
-        """What was collected out of it and lies there now."""
+        """Return the sealed models that exist in the container now."""
         known = ((name, self.known_as(name)) for name in sealed if name.startswith("/"))
         return [name for name, path in known if path and self.engine.archive(self._id, path)]
 
     def appeared(self, before: Collection[str]) -> list[str]:
-        """Unseen: only what was collected is listed."""
+        """Return an empty list: only sealed files are visible in a container."""
         del before
         return []
 
     def digest(self, name: str) -> str:
-        """Read through the engine; nothing for a folder, a device, or a link that leads elsewhere."""
+        """Hash a file through the engine; empty for a folder, a device, or a link that leads elsewhere."""
         path = self.known_as(name)
         archive = self.engine.archive(self._id, path) if path else None
         if archive and archive.link:
@@ -169,7 +169,7 @@ class ContainerApi:
         return hashed.hexdigest()
 
     def keep(self) -> None:
-        """The container, and its first process: the cordon counts as released by our own recovery."""
+        """Record the container and its first process, so that the cordon counts as released by our recovery."""
         if now := self._now:
             if self._made and now.restart in {"", "no"}:
                 _restore_restart_policy(self.context, self.was.identity, now.id)
@@ -178,7 +178,7 @@ class ContainerApi:
             self.context.state.recovered.write([*self.context.state.recovered.read(), self.identity])
 
     def end(self) -> None:
-        """Its restart forbidden first, else its end would be its beginning. Only one that never ran is removed."""
+        """Stop the container, with its restart policy disabled first. Remove it only if it never ran."""
         with suppress(EngineError, TimeoutError):
             if (now := self._now) is None:
                 return
@@ -193,13 +193,13 @@ class ContainerApi:
 
 
 def inside(models: str, name: str) -> str:
-    """The path in the container that a name leads to; empty if it leads out of its models folder."""
+    """Return a model's path in the container; empty if it lies outside the models folder."""
     path = posixpath.normpath(posixpath.join(posixpath.dirname(models), name))
     return path if path.startswith(f"{models}/") else ""
 
 
 def published_now(about: dict[str, Any], port: int) -> bool:
-    """Whether the engine has bound this port of the host for the container, by what it says of a running one."""
+    """Return whether a running container has this port of the host bound, from the engine's description of it."""
     bound = (about["NetworkSettings"].get("Ports") or {}).values()
     return any(int(binding["HostPort"]) == port for bindings in bound for binding in bindings or ())
 

@@ -1,4 +1,4 @@
-"""§7: where the API's models lie on this host."""
+"""§7: find the files of the API's models on this host."""
 
 import os
 from collections.abc import Collection, Iterable
@@ -13,23 +13,23 @@ from tasks.custody.store.manifest import digest
 
 
 class ModelFolder(Protocol):
-    """Where the API's models lie, and how it knows them."""
+    """Where the API's models lie, and the names by which the API knows them."""
 
     @property
     def root(self) -> str:
-        """The folder that its relative names start from."""
+        """Folder to which relative names refer."""
 
     def known_as(self, name: str) -> str:
-        """The path by which the API knows a model; empty for what lies elsewhere."""
+        """Return the path by which the API knows a model; empty if it lies elsewhere."""
 
     def digest(self, name: str) -> str:
-        """The sha256 of what lies there now; empty if that is no file of the folder."""
+        """Return the SHA-256 of a file of the folder; empty if there is none."""
 
     def listed(self, sealed: Iterable[str]) -> list[str]:
-        """Names of the models that are there now, as far as that can be seen; `sealed` are those of the manifests."""
+        """Return names of the models that exist now, as far as visible. `sealed` are the names in the manifests."""
 
     def appeared(self, before: Collection[str]) -> list[str]:
-        """Models, by name or first bytes, that are listed now and were not before, as far as that can be seen."""
+        """Return models, by name or first bytes, that are listed now and are not in `before`, as far as visible."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,11 @@ class HostFolder:
 
     @property
     def root(self) -> str:
-        """The workload's."""
+        """The workload's root."""
         return str(self.workload)
 
     def real(self, name: str) -> Path | None:
-        """The file that a name in the models folder leads to; None if it leads out of the workload or nowhere.
+        """Resolve a name to its file; None if that is outside the workload or missing.
 
         A link may lead to another folder of the workload, as models/current to ../store/release-3.
         """
@@ -59,15 +59,15 @@ class HostFolder:
         return None
 
     def known_as(self, name: str) -> str:
-        """By the same name."""
+        """Return the name itself."""
         return name if self.real(name) else ""
 
     def digest(self, name: str) -> str:
-        """Read what is there."""
+        """Hash the file."""
         return digest(path) if (path := self.real(name)) else ""
 
     def listed(self, sealed: Iterable[str]) -> list[str]:
-        """What the block's patterns match."""
+        """Return the files that match the block's patterns."""
         from tasks.collectors.matching import found
 
         del sealed
@@ -75,7 +75,7 @@ class HostFolder:
         return [name.decode(errors="backslashreplace") for name in names]
 
     def appeared(self, before: Collection[str]) -> list[str]:
-        """What is new and looks like a model."""
+        """Return new files that look like models."""
         new = [name for name in self.listed(()) if name not in before]
         return [name for name in new if named_as_model(name) or looks_like_a_model(self._head(name))]
 

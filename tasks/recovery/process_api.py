@@ -1,4 +1,4 @@
-"""§7: start the API as a process of the host again, tell it from a stranger's, end it if need be."""
+"""§7: start the API as a process of this host, tell it apart from other processes, and end it."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -24,48 +24,48 @@ _KILL_ROUNDS: Final = 10
 
 
 class Revival(Protocol):
-    """A way in which the API comes back."""
+    """One way to bring the API back."""
 
     @property
     def identity(self) -> Identity:
-        """The process that serves it, or the first of its container."""
+        """Identity of the process that serves the API, or of its container's first process."""
 
     @property
     def container(self) -> str:
-        """Name of its container; empty for a process of the host."""
+        """Name of the API's container; empty for a process of the host."""
 
     @property
     def log(self) -> str:
-        """Where a person reads what it says."""
+        """Where a person finds the API's output."""
 
     def again(self) -> bool:
-        """Take the one that an earlier recovery brought back, if it lives."""
+        """Take a live API that an earlier recovery started; False if there is none."""
 
     @property
     def words(self) -> Iterable[str]:
-        """Words and values that it is started with: they may name its model."""
+        """Command and environment of the API: they may name its model."""
 
     @property
     def folder(self) -> ModelFolder:
-        """Where its models lie."""
+        """Folder of the API's models."""
 
     def prepare(self) -> None:
-        """Do what comes before its files can be looked at and it can be started."""
+        """Prepare what is needed before the API's files are checked and it is started."""
 
     def start(self) -> None:
-        """Start it."""
+        """Start the API."""
 
     def lives(self) -> bool:
-        """Whether what was started lives."""
+        """Return whether the started API lives."""
 
     def listens(self, port: int) -> bool:
-        """Whether it is the one that answers there."""
+        """Return whether the started API is what listens on this port."""
 
     def keep(self) -> None:
-        """Write down that it is ours: no new life of the workload."""
+        """Record the API as started by us, so that it does not count as new life of the workload."""
 
     def end(self) -> None:
-        """End it with all that belongs to it."""
+        """End the API with all processes that belong to it."""
 
 
 class ProcessApi:
@@ -74,39 +74,39 @@ class ProcessApi:
     container = ""
 
     def __init__(self, context: RunContext) -> None:
-        """Nothing is started yet."""
+        """Keep the context; starts nothing."""
         self.context, self.host = context, context.adapters.host
         self.log = str(context.directory.path / "api-restart.log")
         self._started: Identity | None = None
 
     @property
     def identity(self) -> Identity:
-        """What was started."""
+        """Identity of the started process."""
         return self._started or NOBODY
 
     def again(self) -> bool:
-        """Look among those that this incident has brought back."""
+        """Take a live process that an earlier recovery of this incident started; False if there is none."""
         earlier = self.context.state.recovered.read()
         self._started = next((who for who in earlier if lives(self.host, who)), None)
         return self._started is not None
 
     @property
     def words(self) -> Iterable[str]:
-        """Its command and its environment."""
+        """Command and environment of the API."""
         return [*self.context.workload.api_command, *self.context.workload.api_environment.values()]
 
     @property
     def folder(self) -> HostFolder:
-        """The folder below which all models lie that the block's patterns can match, as models/."""
+        """The folder that contains all models matched by the block's patterns, such as models/."""
         block = self.context.workload
         models = commonpath([literal_folder(each) for each in block.models] or ["models"])
         return HostFolder(block.root, block.root / models, tuple(block.models))
 
     def prepare(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def start(self) -> None:
-        """As the user of its receipt, in a scope or session of its own."""
+        """Start the API as its former user, in a scope or session of its own."""
         block, user = self.context.workload, _api_user(self.context)
         environment = clean_environment(user) | block.api_environment
         self._started = self.host.start(block.api_command, block.root, Path(self.log), user, environment)
@@ -114,11 +114,11 @@ class ProcessApi:
         self.context.log.write("restarted", str(self.identity.pid), **about)
 
     def lives(self) -> bool:
-        """Ask the kernel."""
+        """Return whether the process lives."""
         return self._started is not None and lives(self.host, self._started)
 
     def listens(self, port: int) -> bool:
-        """It, or a child of it, owns the listening socket."""
+        """Return whether the process, or a child of it, owns the listening socket."""
         for process in self._family():
             with suppress(psutil.Error):
                 for connection in psutil.Process(process.pid).net_connections("inet"):
@@ -127,11 +127,11 @@ class ProcessApi:
         return False
 
     def keep(self) -> None:
-        """Beside those that came before."""
+        """Append the process to those that earlier recoveries started."""
         self.context.state.recovered.write([*self.context.state.recovered.read(), self.identity])
 
     def end(self) -> None:
-        """Again, until no child is left."""
+        """End the process and its children, repeatedly until none is left."""
         for _ in range(_KILL_ROUNDS):
             family = [process.identity for process in self._family()]
             for identity in family:
@@ -141,17 +141,17 @@ class ProcessApi:
                 break
 
     def _family(self) -> list[Process]:
-        """What was started and all that descends from it; empty where it is gone, even if another has its pid now."""
+        """Return the started process and its descendants; empty if it is gone, even if its pid is in use again."""
         snapshot = self.host.snapshot()
         return [snapshot[pid] for pid in family(snapshot, {self.identity})]
 
 
 def frozen_before(state: IncidentState) -> Iterator[Frozen]:
-    """Every process as the freeze found it, before a reboot too; those of the last boot first."""
+    """Yield every process that the incident froze, in any boot; those of the last boot first."""
     return (process for journal in reversed(state.frozen.of_boots()) for process in journal)
 
 
 def _api_user(context: RunContext) -> int:
-    """As the freeze found it; the owner of the root where no API was frozen."""
+    """Return the user of the frozen API; the owner of the workload's root if no API was frozen."""
     users = (process.user for process in frozen_before(context.state) if process.role == "api")
     return next(users, context.workload.root.stat().st_uid)

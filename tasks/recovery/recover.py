@@ -1,4 +1,4 @@
-"""§7: lift the cordon, bring the API back, and prove that it serves the model that is in the manifest."""
+"""§7: lift the cordon, restart the API, and prove that it serves the model of the manifest."""
 
 import socket
 from collections.abc import Mapping, Sequence
@@ -36,10 +36,10 @@ _PATIENCE_SECONDS: Final = 12.0
 
 @step("§7", "recover", "recover the API", "復旧", patience=_PATIENCE_SECONDS)
 def recover(context: RunContext, seals: Sequence[Seal], intact: Seal, verdict: Verdict, despite: str = "") -> Recovery:
-    """Uncordon, restart, wait for health, reload, compare digests, predict (runbook §7).
+    """Uncordon, restart the API, wait for health, reload, compare digests, predict (runbook §7).
 
-    A failure leaves the workload contained. Until everything is proven, what was started counts as new life: a run that
-    dies here leaves nothing half done that the next one would take for recovered.
+    After a failure the workload is contained again. Until everything is proven the API counts as new life, so that the
+    next run does not take a broken-off recovery for a finished one.
     """
     del intact
     if why_not := why_not_recover(verdict.word, despite):
@@ -66,7 +66,7 @@ def recover(context: RunContext, seals: Sequence[Seal], intact: Seal, verdict: V
 
 
 def _headers(workload: "Workload") -> tuple[Mapping[str, str], str]:
-    """The API's headers; or none, and what is then not proven: a key that is missing keeps no API down."""
+    """Return the API's headers, or none and what is then not proven: a missing key does not prevent the recovery."""
     try:
         return secret_headers(workload.api_headers), ""
     except Refused as error:
@@ -79,7 +79,7 @@ def _with(recovery: Recovery, *unproven: str) -> Recovery:
 
 @step("§7", "prove_contained_again", "check: contained again", "再封じ込めの確認", last=True)
 def prove_contained_again(context: RunContext) -> Containment:
-    """After a recovery that failed: nothing runs, the lock refuses, and Prefect's side is paused."""
+    """Check after a failed recovery: nothing runs, the lock is held, and Prefect's side is paused."""
     return _contained_again(context)
 
 
@@ -89,9 +89,9 @@ def _contained_again(context: RunContext) -> Containment:
 
 
 def _require_quiet(context: RunContext) -> None:
-    """Nothing of the workload runs before its recovery, and no stranger would answer in the API's place.
+    """Raise NotRecovered if the workload runs before its recovery, or if anything listens at the API's address.
 
-    After an earlier recovery other life is the workload's own business.
+    After an earlier recovery, running processes of the workload are allowed.
     """
     if not context.state.recovered.read() and (alive := check_containment(context).alive):
         raise failure("nothing of the workload to run before its recovery", "; ".join(alive[:3]))
@@ -104,7 +104,7 @@ def _require_quiet(context: RunContext) -> None:
 
 
 def _way_back(context: RunContext) -> Revival:
-    """As it ran: an API that was a container, or a service that the block names, comes back as one."""
+    """Return how to restart the API: as the container or systemd service that it was, else as a process."""
     if was := api_container(context, address_of(context.workload)[1]):
         return ContainerApi(context, was)
     unit = unit_of_api(context)
@@ -113,14 +113,14 @@ def _way_back(context: RunContext) -> Revival:
 
 @dataclass(frozen=True)
 class _Before:
-    """What was found before the proof: the models that the API may have loaded, and all that were listed."""
+    """State before the proof: the models that the API may have loaded, and all that were listed."""
 
     names: tuple[str, ...]
     listed: frozenset[str]
 
 
 def _require_unchanged(context: RunContext, way: Revival, models: SealedModels, *, lives: bool = False) -> _Before:
-    """NotRecovered unless each model that the API may load at its start is as in the manifest, and none is suspect."""
+    """Raise NotRecovered unless each model that the API may load at its start is as sealed, and none is suspect."""
     there = way.folder.listed(models.files)
     names = models.starting(context, way.folder.root, there, way.words, lives=lives)
     before = _Before(tuple(names), frozenset(there))
@@ -129,9 +129,9 @@ def _require_unchanged(context: RunContext, way: Revival, models: SealedModels, 
 
 
 def _prove_again(context: RunContext, way: Revival, models: SealedModels, headers: Mapping[str, str]) -> Recovery:
-    """Prove one that an earlier recovery brought back. One that fails is ended, and the lock is held again.
+    """Prove an API that an earlier recovery started. If that fails, end it and hold the lock again.
 
-    Unless other life of the workload, which that recovery has let in, would be caught by the guard.
+    The lock stays free if other processes of the workload run, because the guard would freeze them.
     """
     try:
         return _prove(context, way, models, headers, _require_unchanged(context, way, models, lives=True))
@@ -143,7 +143,7 @@ def _prove_again(context: RunContext, way: Revival, models: SealedModels, header
 
 
 def address_of(workload: "Workload") -> tuple[str, int]:
-    """Host and port of the API."""
+    """Return host and port of the API."""
     host, port = leads_to(workload.api_address)
     return host or "127.0.0.1", port
 
@@ -173,14 +173,14 @@ def _lives(context: RunContext, way: Revival) -> bool:
 
 
 def prove_prediction(log: CustodyLog, api: Api) -> Prediction:
-    """One canary prediction, told in the custody log."""
+    """Make one canary prediction, and log it."""
     made = predict(api)
     log.write("predicted", api.url, result=made.answer or f"not proven: {made.unproven}")
     return made
 
 
 def _contain_again(context: RunContext, way: Revival) -> None:
-    """End what was started with all that belongs to it, cordon again, look; what an earlier recovery let go stays."""
+    """End what was started. Restore the cordon and check it, unless an earlier recovery has lifted it."""
     way.end()
     if not context.state.recovered.read():
         _hold_again(context)

@@ -1,4 +1,4 @@
-"""§7 rehearsed: ask the API that runs what a recovery would ask one that it has started."""
+"""§7 rehearsed: send the running API the requests that a recovery would send to a restarted one."""
 
 import json
 from collections.abc import Sequence
@@ -20,22 +20,22 @@ from tasks.runtime.step import step
 
 @dataclass(frozen=True, repr=False)
 class RehearsedRecovery(StepResult):
-    """What a recovery would prove of the API, and what not and why."""
+    """What a recovery would prove of the API, and what it would not, with reasons."""
 
     proven: tuple[str, ...]
     unproven: tuple[str, ...]
 
     @property
     def summary(self) -> str:
-        """In a few words."""
+        """Proven and not proven items in one line."""
         return "; ".join([*self.proven, *(f"not proven: {each}" for each in self.unproven)])
 
 
 @step("§7", "rehearse_recovery", "what the API says now", "API の応答")
 def rehearse_recovery(context: RunContext, seals: Sequence[Seal]) -> RehearsedRecovery:
-    """Ask by GET alone, and predict only with the block's own canary_request; nothing is reloaded.
+    """Query the API by GET, and predict only with the block's canary_request. Reloads nothing.
 
-    Where the contract has a key it is sent to a process of the workload only.
+    A key is sent only if a process of the workload listens at the address.
     """
     block = context.workload
     try:
@@ -54,7 +54,7 @@ def rehearse_recovery(context: RunContext, seals: Sequence[Seal]) -> RehearsedRe
 
 
 def answers_of(api: Api, models: SealedModels) -> dict[str, tuple[bool, str]]:
-    """Whether health, model and prediction would be proven, each with what was said."""
+    """Return whether health, model and prediction would be proven, each with the API's answer."""
     block = api.block
     health = api.ask("GET", block.health_path)
     rows = {"the health": (health.good, health.summary)}
@@ -92,6 +92,6 @@ def _row(schema: ApiResponse) -> tuple[bool, str]:
 
 
 def _is_the_workloads(context: RunContext) -> bool:
-    """Whether each that listens there is; by the real host: to the rehearsal's nothing of it runs any more."""
+    """Return whether the workload owns all listeners, by the real host: in the rehearsed one it no longer runs."""
     owners, members = LinuxHost().owners(address_of(context.workload)[1]), load_frozen(context.state)
     return bool(owners) and all(each.process and each.process.identity in members for each in owners)

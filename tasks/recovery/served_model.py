@@ -1,4 +1,4 @@
-"""§7: prove which model the API serves: by its files before and after its start, and by what it says of itself."""
+"""§7: prove which model the API serves, by its files before and after the start, and by the API's own answer."""
 
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -31,7 +31,7 @@ class Served:
 
 @dataclass(frozen=True)
 class SealedModels:
-    """Files of the manifests by their path, the last sealed first to count, and what is known of the models in them."""
+    """Files of the manifests by path (the last sealed one for each), and the findings on their models."""
 
     files: Mapping[str, StoredFile]
     sound: tuple[StoredFile, ...]
@@ -56,10 +56,10 @@ class SealedModels:
     def starting(
         self, context: RunContext, root: str, there: Sequence[str], words: Iterable[str], *, lives: bool = False
     ) -> list[str]:
-        """Names of the models that the API may load at its start: those that its start names, relative to `root`.
+        """Return names of the models that the API may load at its start: those in `words`, relative to `root`.
 
-        Else all that lie `there`, whatever it is told to reload afterwards: new ones too, unless an earlier recovery
-        has let training in. For one that lives, what it is told to reload is enough.
+        If `words` name none: all that are `there`, and the one to reload. New ones count too, unless an earlier
+        recovery has let training in. For an API that `lives`, the one to reload is enough.
         """
         sound = [path_of(file) for file in self.sound]
         reloaded = sound[:1] if context.workload.reload_path else []
@@ -71,7 +71,7 @@ class SealedModels:
         return [*loadable, *(name for name in reloaded if name not in loadable)]
 
     def require_unchanged(self, workload: Workload, folder: ModelFolder, names: Sequence[str]) -> None:
-        """NotRecovered if one of these files is suspect, or is not what the manifest says."""
+        """Raise NotRecovered if one of these files is suspect, or differs from the manifest."""
         url, bad = shown_address(workload), dict[str, ModelFinding]()
         for name in names:
             sealed, now = self.files.get(name), folder.digest(name)
@@ -88,9 +88,9 @@ class SealedModels:
             raise failure(f"the API at {url} to start on no suspect model", f"{told} ({cure})")
 
     def expected(self, workload: Workload, names: Sequence[str]) -> list[StoredFile]:
-        """What the API may serve: the newest sound model, where it is told to load that, else a sound one of these.
+        """Return models that the API may serve: the newest sound one if it can reload, else sound ones of `names`.
 
-        What lay at a path before it was sealed again counts no more, and a path counts once.
+        Only the file sealed last at a path counts.
         """
         last = {path: file for file in self.sound if self.files[path := path_of(file)].sha256 == file.sha256}
         if workload.reload_path:
@@ -98,7 +98,7 @@ class SealedModels:
         return [file for path, file in last.items() if path in names]
 
     def unsound(self, names: Iterable[str]) -> str:
-        """Which model it serves is open where these hold models that are not sound; what is no model does not count."""
+        """Return why the served model is unproven, if one of these models is not sound; else empty."""
         judged = {finding.sha256 for finding in self.findings if not goes_along(finding)}
         files = {name: file for name in names if (file := self.files.get(name))}
         models = {name: file for name, file in files.items() if file.sha256 in judged or named_as_model(name)}
@@ -107,14 +107,14 @@ class SealedModels:
         return f"which model it serves: it may be one that is not sound, {told}" if told else ""
 
     def undecided(self, path: str, said: str, shown: str) -> str:
-        """What a base name leaves open: files of the manifests that have the same one, and another content."""
+        """Return why a base name is ambiguous: other sealed files have it, with another content. Else empty."""
         others = {name for name, file in self.files.items() if file.sha256 != self.files[path].sha256} - {path}
         namesakes = sorted(name for name in others if basename(name) == said)
         return f"which model it serves: {shown!r} is {path}, or {' or '.join(namesakes)}" if namesakes else ""
 
 
 def _cure(workload: Workload, suspects: Collection[ModelFinding], *, several: bool) -> str:
-    """What lets a recovery go on, the line for the block ready to paste."""
+    """Return what lets a recovery continue, with the line for the block ready to paste."""
     cures = []
     if all(each.trust for each in suspects):
         names = sorted({name for each in suspects for name in each.trust} - set(workload.model_imports))
@@ -137,17 +137,17 @@ def _is_of_models(workload: Workload, file: StoredFile) -> bool:
 
 
 def path_of(model: StoredFile) -> str:
-    """The model's path as the workload knows it."""
+    """Return the model's path as the workload knows it."""
     return unquote(model.source).decode(errors="backslashreplace")
 
 
 def prove_served(
     context: RunContext, api: Api, folder: ModelFolder, models: SealedModels, names: Sequence[str]
 ) -> Served:
-    """Have the API load the newest sound model if it can, ask which one it serves, and compare that with the manifest.
+    """Have the API load the newest sound model if it can, ask which one it serves, and compare with the manifest.
 
-    `names` are those that it may have loaded at its start. NotRecovered if it serves none of those expected. Where its
-    contract has no place for a name, that its files are as in the manifest is the proof.
+    `names` are those that it may have loaded at its start. Raises NotRecovered if the API serves none of the expected.
+    If its contract has no field for the model, the proof is that the files are as in the manifest.
     """
     block = context.workload
     if not (expected := models.expected(context.workload, names)):
@@ -177,9 +177,9 @@ def prove_served(
 
 
 def reload(api: Api, path: str, sha256: str, folder: ModelFolder) -> str:
-    """Have it load one file by its name in the models folder, and no other: /reload opens any path that it is given.
+    """Have the API load one file of the models folder, by name only: /reload opens any path that it is given.
 
-    Why that is not proven, if it says no; NotRecovered if the file is not what the manifest says.
+    Returns why that is not proven if the API refuses. Raises NotRecovered if the file differs from the manifest.
     """
     known = folder.known_as(path)
     if not known:
@@ -191,13 +191,13 @@ def reload(api: Api, path: str, sha256: str, folder: ModelFolder) -> str:
 
 
 def named_in(health: ApiResponse, pointer: str) -> tuple[str, str]:
-    """The model that the API's answer names, or why it names none."""
+    """Return the model that the API's answer names, or why it names none."""
     said = value_at(health.content, pointer) if health.good else None
     return (said, "") if isinstance(said, str) else ("", f"nothing at {pointer} (model_at) in {health.summary}")
 
 
 def served(said: str, asked: Sequence[str], folder: ModelFolder, shown: Callable[[str], str] = redact) -> str:
-    """The file that the API's word means, a path or the base name of one that was asked for; NotRecovered if none."""
+    """Return the file that the API named by path or base name; NotRecovered if it is not a file of the folder."""
     name = next((each for each in asked if said == basename(each)), said)
     path = folder.known_as(name)
     if not path:

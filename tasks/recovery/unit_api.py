@@ -1,4 +1,4 @@
-"""§7: start the API again as the systemd service that it was."""
+"""§7: restart the API as the systemd service that it was."""
 
 from collections.abc import Iterable
 
@@ -11,10 +11,9 @@ from tasks.runtime.context import RunContext
 
 
 def unit_of_api(context: RunContext) -> str:
-    """The service, of those that the block names, that the API ran in when it was frozen; empty if in none.
+    """Return the service of the block that the API ran in when it was frozen; empty if none.
 
-    An API that renames itself is known by no pattern: then it is the only service that holds neither training nor
-    workers.
+    An API that renames itself matches no pattern: then it is the only service with neither training nor workers.
     """
     found: dict[str, set[str]] = {}
     for process in frozen_before(context.state):
@@ -30,38 +29,38 @@ def _units(workload: Workload, frozen: Frozen) -> list[str]:
 
 
 class UnitApi(ProcessApi):
-    """The API as a service of systemd, which starts it as its unit says."""
+    """The API as a systemd service, started as its unit says."""
 
     def __init__(self, context: RunContext, unit: str) -> None:
-        """Nothing is started yet."""
+        """Keep the unit's name; starts nothing."""
         super().__init__(context)
         self.unit, self.systemd = unit, context.adapters.host.systemd
         self.log = f"journalctl -u {unit}"
 
     def again(self) -> bool:
-        """After an earlier recovery it may have been started again by systemd, as its unit asks."""
+        """Return whether systemd has the service up again after an earlier recovery."""
         return bool(self.context.state.recovered.read()) and self._find()
 
     @property
     def words(self) -> Iterable[str]:
-        """Command lines of the service as it was frozen, and the environment that its unit gives it."""
+        """Command lines of the service when it was frozen, and the environment of its unit."""
         before, workload = frozen_before(self.context.state), self.context.workload
         frozen = [each.command for each in before if self.unit in _units(workload, each)]
         return [*frozen, self.systemd.shown(self.unit).get("Environment", "")]
 
     def start(self) -> None:
-        """Have systemd start it, with the sockets and paths that wake it."""
+        """Start the service, with the sockets and paths that wake it."""
         failed = self.systemd.tell("start", "--", *wakers(self.systemd, self.unit), self.unit)
         self.context.log.write("restarted", self.unit, command=["systemctl", "start", self.unit], failed=failed)
         if failed or not self._find():
             raise failure(f"systemd to start {self.unit}", failed or "a unit without a process")
 
     def lives(self) -> bool:
-        """Whether systemd keeps it up: a service that it starts again is the one that was started."""
+        """Return whether systemd has the service up. A service that systemd has restarted counts too."""
         return self._find()
 
     def end(self) -> None:
-        """Keep it down before it is killed."""
+        """Forbid the service's start, then end it."""
         Units(self.context).keep_down()
         self.systemd.tell("kill", "--signal=SIGKILL", "--", self.unit)
         super().end()

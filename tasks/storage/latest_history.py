@@ -1,4 +1,4 @@
-"""§5: read how far latest/ has come, and what is in it."""
+"""§5: read the transactions of latest/, and what latest/ holds now."""
 
 import hashlib
 from collections.abc import Collection, Iterator
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class History:
-    """How far latest/ has come: the highest number that is taken, and the transaction that has it."""
+    """The state of latest/: the highest transaction number taken, and that transaction."""
 
     number: int = 0
     last: LatestTransaction | None = None
@@ -28,12 +28,12 @@ class History:
 
     @property
     def open(self) -> LatestTransaction | None:
-        """The last transaction, if it was begun and is not done."""
+        """The last transaction if it was begun and is not done, else None."""
         return self.last if self.proof is None else None
 
 
 def history(store: "Store") -> History:
-    """Read the last transaction; an object under a number takes that number, wherever it came from."""
+    """Read the last transaction from the store. Any object under a number takes that number, whoever wrote it."""
     number, last_done = 0, 0
     for key in (each.key for each in store.list(TURNS)):
         number = max(number, turn_of(key))
@@ -48,7 +48,7 @@ def history(store: "Store") -> History:
 
 
 def read_transaction(store: "Store", number: int) -> tuple[LatestTransaction, str]:
-    """Read what a transaction was about to do, and the digest of that. PermanentStoreError if it cannot be made out."""
+    """Read the intent of a transaction, and return it with its SHA-256. PermanentStoreError if it is unreadable."""
     whole = hashlib.sha256()
 
     def hashed() -> Iterator[bytes]:
@@ -76,7 +76,7 @@ def _unreadable(store: "Store", number: int, said: str) -> PermanentStoreError:
 
 
 def present(store: "Store", last: LatestTransaction | None) -> dict[str, ObjectRef]:
-    """All of latest/ by the store's own digests, each with the key that the last transaction knows to hold the same."""
+    """Return each object of latest/ by key, with the key at which the last transaction knows the same content."""
     known = {row.key: tuple(each for each in (row.after, row.before) if each) for row in last.rows} if last else {}
     keys = [each.key for each in store.list(LATEST)]
     seen = side_by_side(store.head, keys, QUESTIONS)
@@ -92,7 +92,7 @@ def _object(store: "Store", there: "StoredObject", known: Collection[ObjectRef])
 
 
 def at_key(store: "Store", key: str, ref: ObjectRef) -> ObjectReceipt:
-    """What the store says of the content at a key, its bytes read back where it has no digest to compare."""
+    """Compare the object at a key with `ref`. Reads its bytes back where the store has no comparable digest."""
     there = store.head(key)
     said = there and there.says(ref.sha256, ref.parts)
     got = said or (read_back(store, key, ref.size) if there else "no object")

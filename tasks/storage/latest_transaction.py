@@ -38,26 +38,26 @@ _FEWER: Final = "Remove from latest/ what nobody reads any more, or leave it out
 
 
 class Log(Protocol):
-    """Hears of each act, as the custody log does."""
+    """Receives each act of a transaction, as the custody log does."""
 
     def write(self, action: str, subject: str = "", **facts: Any) -> None:
-        """One act: what was done, to what, with which result."""
+        """Log one act: what was done, to which subject, with which facts."""
 
 
 class LatestBusy(Refused):
-    """Somebody else changes latest/ at this moment."""
+    """Another run is changing latest/."""
 
 
 class NotOurs(Refused):
-    """The store does not let this identity change latest/."""
+    """The store does not allow this identity to change latest/."""
 
 
 @dataclass(frozen=True)
 class ChangeRequest:
-    """What somebody wants of latest/: `wanted` is to be there, of the rest `remove` may go.
+    """A request to change latest/: objects in `wanted` are to be there, other keys in `remove` may be deleted.
 
-    `surplus` says, of what is there, what a mirror would let go. `lower_to` is the incident that counts as the newest
-    afterwards, where that is not decided by `incident`.
+    `surplus` returns which existing keys a mirror would delete. `lower_to` sets the incident that counts as the newest
+    afterwards; None leaves that to `incident`.
     """
 
     wanted: Latest
@@ -73,10 +73,11 @@ class ChangeRequest:
 def change_latest(
     store: "Store", request: ChangeRequest, log: Log, *, now: datetime, take_over: bool = False
 ) -> Promotion:
-    """Change latest/ as requested, in a transaction of its own.
+    """Change latest/ as requested, in one transaction.
 
-    Raises LatestBusy while another one is open (`take_over` says that its run is known to be dead) or if another run
-    was quicker, StoreError where the store fails: then the transaction is left open, and the next one carries it on.
+    Raises LatestBusy if another transaction is open (`take_over` states that its run is known to be dead) or another
+    run took the number first. Raises StoreError if the store fails: the transaction then stays open, and the next one
+    completes it.
     """
     past = history(store)
     _lock(past, request, now, take_over=take_over)
@@ -90,14 +91,14 @@ def change_latest(
 
 
 def _lock(past: History, request: ChangeRequest, now: datetime, *, take_over: bool) -> None:
-    """Leave latest/ to a transaction that is open. The lock is a number: who writes the intent under it has it."""
+    """Raise LatestBusy if another transaction is open. The run that creates the next number's intent has the lock."""
     if past.open and not take_over and (why_not := why_not_now(past.open, request.incident, now)):
         remedy = "Run this again when it is done, or after 15 minutes."
         raise LatestBusy("nobody else to change latest/", why_not, remedy)
 
 
 def plan_change(store: "Store", request: ChangeRequest, past: History, now: datetime) -> LatestTransaction:
-    """Plan what would be done now, with what an open transaction has left, where the request says nothing else."""
+    """Plan the transaction: the request, and what an open transaction left undone where the request does not decide."""
     newest = past.last.newest if past.last else ""
     return LatestTransaction(
         number=past.number + 1,
@@ -122,7 +123,7 @@ def _rows(request: ChangeRequest, past: History, there: Latest) -> tuple[Row, ..
 def verify_backups(
     store: "Store", request: ChangeRequest, past: History, transaction: LatestTransaction
 ) -> LatestTransaction:
-    """Plan again without the backups that the store no longer has: nothing is taken away that only latest/ holds."""
+    """Plan again without backups that the store no longer has, so that no content is deleted whose only copy it is."""
     going = [
         (row.key, row.before)
         for row in transaction.rows
@@ -139,13 +140,13 @@ def _makes_backup(number: int, row: Row) -> bool:
 
 
 def _adopts(last: LatestTransaction, transaction: LatestTransaction) -> bool:
-    """An earlier run of the incident has done it all, and only could not tell of it any more."""
+    """Return whether an earlier run of the incident did all of it, and ended before it could report that."""
     same = (last.incident, last.policy) == (transaction.incident, transaction.policy)
     return same and transaction.incident != "" and not any(row.act in CHANGES for row in transaction.rows)
 
 
 def _write_intent(store: "Store", transaction: LatestTransaction, log: Log) -> str:
-    """Create what tells of the transaction; its digest. Who creates it has the lock."""
+    """Create the transaction's intent object, which takes the lock, and return its SHA-256."""
     key = begun_key(transaction.number)
     try:
         begun = _create(store, key, transaction)
@@ -161,7 +162,7 @@ def _write_intent(store: "Store", transaction: LatestTransaction, log: Log) -> s
 
 
 def _create(store: "Store", key: str, transaction: LatestTransaction) -> str:
-    """Of many files it is sent from a file: it may fill the memory."""
+    """Create the intent object. A large one is written to a temporary file first, to bound memory."""
     if len(transaction.rows) <= _IN_MEMORY:
         data = transaction.to_bytes()
         store.create(key, data, digest_bytes(data))
@@ -176,7 +177,7 @@ def _create(store: "Store", key: str, transaction: LatestTransaction) -> str:
 
 
 def _apply(store: "Store", transaction: LatestTransaction, log: Log) -> None:
-    """File by file, what is deleted last. Ends before anybody may believe that this run is dead."""
+    """Apply each row, deletions last. Stops before the time after which other runs take this one for dead."""
     until = time.monotonic() + AT_WORK.total_seconds()
 
     def change(row: Row) -> None:
@@ -209,7 +210,7 @@ def _changed(store: "Store", key: str, reason: str) -> StoreError:
 
 
 def _commit(store: "Store", request: ChangeRequest, transaction: LatestTransaction, begun: str, log: Log) -> Promotion:
-    """Prove each file, then say that the transaction is done."""
+    """Prove each file, then mark the transaction as done."""
     receipts, number = _receipts(store, request.wanted, transaction), transaction.number
     if bad := unproven(receipts):
         raise _changed(store, bad[0].key, bad[0].reason)
@@ -221,7 +222,7 @@ def _commit(store: "Store", request: ChangeRequest, transaction: LatestTransacti
 
 
 def _receipts(store: "Store", wanted: Latest, transaction: LatestTransaction) -> tuple[ObjectReceipt, ...]:
-    """What the transaction kept was asked for when it was planned; of the rest the store is asked now."""
+    """Return receipts for all wanted objects. Those that the transaction kept were proven when it was planned."""
     kept = {row.key for row in transaction.rows if row.act is Act.KEEP}
     changed = [item for item in wanted.items() if item[0] not in kept]
     now = {each.key: each for each in side_by_side(lambda item: at_key(store, *item), changed, QUESTIONS)}

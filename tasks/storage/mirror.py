@@ -25,7 +25,7 @@ _HELD: Final = ("incidents/", "snapshots/")
 
 @dataclass(frozen=True)
 class Surplus:
-    """What the last promotion found in latest/ and not in the workload, and what an incident or snapshot holds."""
+    """Files of latest/ that the last promotion did not find in the workload, and that an incident or snapshot holds."""
 
     turn: int
     incident: str
@@ -33,13 +33,13 @@ class Surplus:
 
     @property
     def key(self) -> str:
-        """Names exactly this plan: if anything of it changes, a person is asked again."""
+        """Identifier of exactly this plan: a changed plan has another key, and a person is asked again."""
         about = {"turn": self.turn, "files": {key: each.sha256 for key, each in self.files.items()}}
         return f"mirror-{digest_bytes(canonical(about))[:32]}"
 
     @property
     def question(self) -> str:
-        """What a person has to know before answering."""
+        """Text of the approval form: the files to be deleted, and how to undo that."""
         names = [f"- `{key}` ({each.size} bytes), held as `{each.key}`" for key, each in self.files.items()]
         more = [f"- … and {len(names) - _SHOWN} more"] if len(names) > _SHOWN else []
         head = f"**{len(names)} files will be deleted from latest/**: {self.incident} no longer has them. 削除の承認。"
@@ -48,14 +48,17 @@ class Surplus:
 
 
 class _Unheard:
-    """The turn is its own record."""
+    """A log that keeps nothing: the transaction is its own record."""
 
     def write(self, action: str, subject: str = "", **facts: Any) -> None:
-        """Nothing else is kept."""
+        """Discard the entry."""
 
 
 def surplus(store: "Store") -> Surplus:
-    """By the last turn, if that was a promotion under the policy mirror. LatestBusy while a turn is not done."""
+    """Read the surplus from the last transaction, if it was a promotion under policy mirror.
+
+    LatestBusy while that transaction is not done, Refused if there is none.
+    """
     past = history(store)
     if past.last is None:
         raise Refused("a promotion to mirror", f"no turn of latest/ in {store.place}", "Run an evacuation first.")
@@ -68,7 +71,7 @@ def surplus(store: "Store") -> Surplus:
 
 
 def mirror(store: "Store", approved: Surplus, by: str) -> Promotion:
-    """Delete what was approved, as far as it is still the same and still held; in a turn, so that it can be undone."""
+    """Delete the approved files that are unchanged and still held elsewhere, in a transaction that can be undone."""
     there = present(store, history(store).last)
     same = {key for key, each in approved.files.items() if key in there and there[key].sha256 == each.sha256}
     request = ChangeRequest({}, f"{by} ({approved.incident})", policy="mirror", remove=same)
@@ -77,7 +80,7 @@ def mirror(store: "Store", approved: Surplus, by: str) -> Promotion:
 
 @task(name="§5 look for what the workload no longer has", cache_policy=NO_CACHE, persist_result=False)
 def plan_mirror(store: str) -> Surplus:
-    """Show it as a table beside the run."""
+    """Read the surplus, and show it as a table artifact of the run."""
     found = surplus(store_to_read(store).open_latest())
     rows = [{"delete": key, "bytes": each.size, "held as": each.key} for key, each in found.files.items()]
     create_table_artifact(
@@ -88,5 +91,5 @@ def plan_mirror(store: str) -> Surplus:
 
 @task(name="§5 mirror latest/", cache_policy=NO_CACHE, persist_result=False)
 def mirror_latest(store: str, approved: Surplus, by: str) -> Promotion:
-    """Once it is approved."""
+    """Delete the approved surplus."""
     return mirror(store_to_read(store).open_latest(), approved, by)

@@ -34,7 +34,7 @@ NOT_THERE: Final = "it is not in the store"
 
 
 def transient(error: object) -> bool:
-    """Trying again helps only where the store says so, or where it is not the store that failed."""
+    """Return whether a retry can help: the store says that the error is transient, or the error is not the store's."""
     return isinstance(error, TransientStoreError) or not isinstance(error, StoreError)
 
 
@@ -58,7 +58,7 @@ def _claim(context: RunContext) -> None:
 
 @step("§5", "claim_store", "claim the incident in the store", "保全先の確保")
 def claim_store(context: RunContext) -> Sent:
-    """Write the first object, which says whose incident this is: a bad store is known now, while we collect."""
+    """Create the incident's first object, its claim, so that an unusable store is known before the seal."""
     _claim(context)
     store = context.store.evidence
     warnings = [f"{store.place}: {each}" for each in store.promises().notes]
@@ -72,7 +72,7 @@ def claim_store(context: RunContext) -> Sent:
 
 
 def _by_seals(context: RunContext, seals: Sequence[Seal], intact: Seal) -> str:
-    """What is sent, where to, how long it is kept, and what the last look found missing there, which is sent again."""
+    """Cache key: the store, retention, sealed manifests, and the objects that the last verification found missing."""
     del intact
     missing = context.state.unproven.read()
     kept = f"{retention}:" if (retention := context.store.retention) else ""
@@ -81,7 +81,7 @@ def _by_seals(context: RunContext, seals: Sequence[Seal], intact: Seal) -> str:
 
 @step("§5", "offload", "offload", "退避", key=_by_seals, retries=3, delay=2.0, retry_if=transient)
 def offload(context: RunContext, seals: Sequence[Seal], intact: Seal) -> Sent:
-    """Send what is sealed and intact. Each byte crosses once, the snapshot is copied inside the store (runbook §5)."""
+    """Send the sealed, intact files. Uploads each byte once; copies the snapshot inside the store (runbook §5)."""
     del intact
     _claim(context)
     ledger = Ledger(context.directory.path, context.store.evidence.place)
@@ -98,7 +98,7 @@ def offload(context: RunContext, seals: Sequence[Seal], intact: Seal) -> Sent:
 
 
 def _offload(context: RunContext, ledger: Ledger, sealed: Seal) -> Sent:
-    """One evidence folder: its files, the snapshot from them, and the manifest last."""
+    """Send one evidence folder: its files, the snapshot copied from them, and the manifest last."""
     store, folder = context.store.evidence, context.directory.evidence_dir(sealed.volume)
     manifest = read_manifest(context.directory, sealed.volume)
     wanted, copies = evidence_objects(manifest), snapshot_objects(manifest, context.incident.snapshot)
@@ -130,9 +130,9 @@ def _offload(context: RunContext, ledger: Ledger, sealed: Seal) -> Sent:
 
 
 def _listed(context: RunContext, ledger: Ledger, folders: Collection[str]) -> dict[str, int]:
-    """What lies in these folders of the store, where an earlier run has left something; without what was not proven.
+    """Return sizes by key of the objects in these folders of the store, without those that were not proven.
 
-    Where retention is asked each object is asked for itself: a listing does not tell of it.
+    Empty if retention is asked for, because a listing does not tell it, or if no earlier run has sent anything.
     """
     if context.store.retention or not any(key.startswith(tuple(folders)) for key in ledger.known):
         return {}
@@ -146,7 +146,7 @@ def _listed(context: RunContext, ledger: Ledger, folders: Collection[str]) -> di
 
 
 def _end_unfinished(context: RunContext, volumes: int) -> None:
-    """What earlier tries left half sent, and nobody will continue, costs room in the store; no object is touched."""
+    """Abort unfinished multipart uploads of earlier runs, because they take space in the store. Deletes no object."""
     stamp = context.incident.snapshot
     snapshots = [stamp, *(f"{stamp}.{volume}" for volume in range(2, volumes + 1))]
     try:
@@ -163,7 +163,7 @@ def _end_unfinished(context: RunContext, volumes: int) -> None:
 
 
 def _retain_turns(context: RunContext) -> None:
-    """What earlier runs of the incident told of latest/ gets the retention that is asked for now."""
+    """Apply the present retention to the objects that earlier runs of the incident wrote about latest/."""
     if not context.store.retention:
         return
     for key, sha256 in context.state.turned.read().items():
@@ -172,16 +172,16 @@ def _retain_turns(context: RunContext) -> None:
 
 
 def _note_lost(state: IncidentState, sources: Sequence[str]) -> None:
-    """What can no longer be sent as it was sealed is collected again by the next run, as it is then."""
+    """Note files that can no longer be sent as sealed, so that the next run collects them again."""
     known = state.lost_in_place.read()
     if not set(sources) <= set(known):
         state.lost_in_place.write(sorted({*known, *sources}))
 
 
 def prove(context: RunContext, item: Expected, retention: Retention = NOTHING, *, deep: bool = False) -> ObjectReceipt:
-    """Ask the store for its own digest of one object, and whether it is retained as asked.
+    """Prove one object by the store's own digest, and check that it is retained as asked.
 
-    Where it has none that can be compared, or where that is asked (`deep`), every byte is read back and hashed.
+    Reads every byte back and hashes it if the store has no comparable digest, or if `deep`.
     """
     there = context.store.evidence.head(item.key)
     reason, read = _differs(context.store.evidence, item, there, deep=deep) if there else (NOT_THERE, False)
@@ -198,7 +198,7 @@ def prove(context: RunContext, item: Expected, retention: Retention = NOTHING, *
 
 
 def _differs(store: "Store", item: Expected, there: "StoredObject", *, deep: bool) -> tuple[str, bool]:
-    """Why it is not what was sealed, empty if it is; and whether every byte was read back to tell."""
+    """Return why the object differs from what was sealed (empty if it does not), and whether its bytes were read."""
     if item.parts and not there.sha256 and item.parts.contradicted_by(there.composite):
         return f"the store says {there.composite} of its parts; sealed as {item.parts.composite}", False
     said = there.says(item.sha256, item.parts)

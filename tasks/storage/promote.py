@@ -1,4 +1,4 @@
-"""§5: let latest/ follow a proven incident, which files and when. The API reads it, so it changes last."""
+"""§5: update latest/ from a proven incident. Runs last, because the API reads latest/."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -27,14 +27,14 @@ _NOTHING: Final = "it sealed nothing in models/, artifacts/ or logs/, and no mod
 
 
 def _once(context: RunContext, seals: Sequence[Seal], verdict: Verdict, policy: LatestPolicy) -> str:
-    """An incident promotes what it sealed once: run again later, it must not bring the past back."""
+    """Cache key: an incident promotes what it sealed once, so that a later run does not bring old content back."""
     sealed = ",".join(each.manifest_sha256 for each in seals)
     return f"{context.store.label}:{sealed}:{verdict.word}:{policy}:{'promoter' if context.store.has_promoter else ''}"
 
 
 @step("§5", "promote", "promote latest/", "latest/ の更新", key=_once, retries=2, delay=2.0, retry_if=transient)
 def promote(context: RunContext, seals: Sequence[Seal], verdict: Verdict, policy: LatestPolicy) -> Promotion:
-    """Only after VERIFIED, only what is sound, only if no later incident did so before, and in a turn of its own."""
+    """Promote sound files to latest/, in one transaction, if the incident is VERIFIED and none later has promoted."""
     if policy == "never":
         return _left("the policy is never")
     if verdict.word is not Word.VERIFIED:
@@ -61,7 +61,7 @@ def promote(context: RunContext, seals: Sequence[Seal], verdict: Verdict, policy
 
 
 def _out_of_turn(context: RunContext, past: History) -> str:
-    """Why the incident must not promote, by its name: an earlier one brings the past, one from the future keeps it."""
+    """Return why the incident must not promote: a later one has, or its own id lies in the future. Empty if it may."""
     incident, claim = context.incident.id, claim_key(context.incident.id)
     if past.last and past.last.newest > incident:
         future = is_ahead(past.last.newest, datetime.now(UTC))
@@ -77,7 +77,7 @@ def _left(why: str) -> Promotion:
 
 
 def _wanted(context: RunContext, seals: Sequence[Seal]) -> tuple[dict[str, ObjectRef], dict[str, str], frozenset[str]]:
-    """What latest/ is to have by key, what is held back and why by stored name, and all keys that the workload has."""
+    """Return the objects for latest/ by key, reasons by stored name for those held back, and the workload's keys."""
     wanted, held, has = dict[str, ObjectRef](), dict[str, str](), set[str]()
     patterns = context.workload.models
     for sealed in seals:
@@ -92,14 +92,14 @@ def _wanted(context: RunContext, seals: Sequence[Seal]) -> tuple[dict[str, Objec
 
 
 def _unsure(context: RunContext, seals: Sequence[Seal]) -> frozenset[str]:
-    """By the coverage statements: what was lost of the workload may still be there."""
+    """Return what may still exist in the workload although it was not collected, from the coverage statements."""
     folders = [context.directory.evidence_dir(sealed.volume) for sealed in seals]
     statements = [read_coverage((folder / COVERAGE).read_bytes()) for folder in folders]
     return unsure_of([item for attempts in statements for item in attempts])
 
 
 def _waits(policy: LatestPolicy, made: Promotion) -> str:
-    """A mirror's deletions are a person's to approve: the evacuation waits for nobody."""
+    """Return a notice that a mirror's deletions need an approval, which the evacuation does not await; else empty."""
     waits = policy == "mirror" and Act.WOULD_DELETE in made.counts
     return "what would be deleted waits for an approval: run the deployment mirror/NAME" if waits else ""
 

@@ -1,4 +1,4 @@
-"""Bring latest/, a snapshot or a whole incident into a folder (`evacuation pull`), proven while it is written."""
+"""Download latest/, a snapshot or an incident into a folder (`evacuation pull`), and verify each file while writing."""
 
 import shutil
 from collections import Counter
@@ -28,7 +28,7 @@ _SHOWN: Final = 3
 
 
 class RestoreOutcome(StrEnum):
-    """What became of one file."""
+    """Result for one file."""
 
     NEW = "new"
     REPLACED = "replaced"
@@ -40,7 +40,7 @@ class RestoreOutcome(StrEnum):
 
 @dataclass(frozen=True)
 class Pulled:
-    """One file: its name below the folder, what became of it, and why where it did not come."""
+    """One file: its name below the folder, its outcome, and the reason if it was not written."""
 
     name: str
     outcome: RestoreOutcome
@@ -50,7 +50,7 @@ class Pulled:
 
 @dataclass(frozen=True, repr=False)
 class Pull(StepResult):
-    """All files that were asked for. `changed` says that the store was changing meanwhile."""
+    """Result of a pull, for every file asked for. `changed` says that the store was changed meanwhile."""
 
     what: str
     files: tuple[Pulled, ...]
@@ -58,12 +58,12 @@ class Pull(StepResult):
 
     @property
     def is_complete(self) -> bool:
-        """True if all of it is in the folder now, as the store has it."""
+        """True if the folder now holds every file as the store has it."""
         return not self.changed and all(each.outcome in _HERE for each in self.files)
 
     @property
     def summary(self) -> str:
-        """In a few words."""
+        """Counts of the files by outcome."""
         counts = Counter(each.outcome for each in self.files)
         words = ", ".join(f"{counts[outcome]} {outcome}" for outcome in RestoreOutcome if counts[outcome]) or "no file"
         return f"{self.what}: {words}{f'; {self.changed}' if self.changed else ''}"
@@ -74,7 +74,7 @@ _HERE: Final = frozenset({RestoreOutcome.NEW, RestoreOutcome.REPLACED, RestoreOu
 
 @dataclass(frozen=True)
 class RestoreSource:
-    """What is asked for: a prefix of the store, where its files go below the folder, and what is promised of them."""
+    """What to pull: a prefix of the store, the folder that its files go to, and their expected digests."""
 
     what: str
     prefix: str
@@ -83,10 +83,10 @@ class RestoreSource:
 
 
 def pull(store: "Store", what: str, folder: Path, *, overwrite: bool = False) -> Pull:
-    """Bring `what` (latest, IR-…, or a snapshot's stamp) into a folder that exists; it never deletes there.
+    """Download `what` (latest, IR-…, or a snapshot's stamp) into an existing folder. Never deletes there.
 
-    A file that differs from the store's and is newer is left, unless `overwrite` says otherwise. Raises Refused where
-    there is no such thing or no room for it.
+    A local file that differs and is newer is kept, unless `overwrite`. Raises Refused if there is no such content, or
+    no space for it.
     """
     if not folder.is_dir():
         raise Refused("a folder that exists", str(folder), "Make it, or give another one as INTO.")
@@ -137,7 +137,7 @@ def _source(store: "Store", what: str, past: History) -> RestoreSource:
 
 
 def _promised(store: "Store", incident: str, prefix: str) -> dict[str, str]:
-    """Digests by key, as the incident's manifests and closings name them."""
+    """Return expected SHA-256 digests by key, from the incident's manifests and closings."""
     layout, keys = keys_of(store, incident)
     found = dict[str, str]()
     try:
@@ -160,7 +160,7 @@ def _promised(store: "Store", incident: str, prefix: str) -> dict[str, str]:
 
 
 def _require_room(folder: Path, sizes: Mapping[str, int]) -> None:
-    """A file of the same size here is most likely the same."""
+    """Raise Refused if the disk lacks space. A local file of the same size is taken to be the same."""
     size = sum(size for name, size in sizes.items() if not _is_here(folder / name, size))
     if (free := shutil.disk_usage(folder).free) < size:
         raise Refused(f"room for {size} bytes in {folder}", f"{free} free", "Free some, or give another folder.")
@@ -195,7 +195,7 @@ def _bring(store: "Store", source: RestoreSource, folder: Path, overwrite: bool,
 
 
 def _told(store: "Store", key: str) -> str:
-    """The store's own digest of what no document names; of its bytes where it tells none."""
+    """Return the digest of an object that no document names: the store's own, else that of its bytes."""
     there = store.head(key)
     if there is None:
         raise Mismatch("it is no longer in the store")
@@ -203,7 +203,7 @@ def _told(store: "Store", key: str) -> str:
 
 
 def _why_left(before: Local, modified: datetime | None) -> str:
-    """Why a file that differs is not replaced unasked; empty if it may be."""
+    """Return why a differing local file is not replaced without `overwrite`; empty if it may be."""
     if not before.sha256:
         return "what is here is no file"
     if modified is None or before.modified > modified:

@@ -1,4 +1,4 @@
-"""§5 undone: bring latest/ back to what it was before one of its transactions, from the keys that they name."""
+"""§5: return latest/ to its state before one of its transactions, by copying from the keys that transactions name."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -19,7 +19,10 @@ _SHOWN: Final = 10
 
 @dataclass(frozen=True)
 class Undoing:
-    """What is asked: before which turn (the last one if 0), by whom; `take_over` ends a turn whose run is dead."""
+    """Request for a rollback: before which transaction (0: the last), and by whom.
+
+    `take_over` supersedes an open transaction whose run is dead.
+    """
 
     by: str
     before: int = 0
@@ -27,10 +30,10 @@ class Undoing:
 
 
 def rollback(store: "Store", asked: Undoing, log: Log) -> Promotion:
-    """Bring it back in a turn of its own, so that it can be undone too.
+    """Return latest/ to an earlier state, in a transaction of its own, so that it can be undone too.
 
-    Raises Refused, with nothing touched, if there is no such turn, or if something of it is held by nobody any more;
-    LatestBusy while another has a turn.
+    Raises Refused, with nothing changed, if there is no such transaction or if content is no longer held anywhere;
+    LatestBusy while another transaction is open.
     """
     request = _request(store, asked)
     if not any(row.act in CHANGES for row in _rows(store, request)):
@@ -39,20 +42,21 @@ def rollback(store: "Store", asked: Undoing, log: Log) -> Promotion:
 
 
 def plan_of(store: "Store", asked: Undoing) -> tuple[Row, ...]:
-    """What a rollback would do now, file by file."""
+    """Plan a rollback file by file, without changing anything."""
     return _rows(store, _request(store, asked))
 
 
 def lower(store: "Store", asked: Undoing, log: Log) -> Promotion:
-    """Lower what keeps earlier incidents out of latest/, in a turn that tells by whom and from what. No file changes.
+    """Lower the newest promoted incident, so that earlier ones may promote again. Changes no file.
 
-    Raises Refused if there is nothing to lower, LatestBusy while another has a turn.
+    The transaction records the former value and who asked. Raises Refused if there is nothing to lower, LatestBusy
+    while another transaction is open.
     """
     return change_latest(store, lowering(store, asked), log, now=datetime.now(UTC), take_over=asked.take_over)
 
 
 def lowering(store: "Store", asked: Undoing) -> ChangeRequest:
-    """The newest incident as it was before the turn that is asked; else before incidents from the future."""
+    """Return the request that restores the newest incident before the given transaction, or before future ones."""
     past, now = history(store), datetime.now(UTC)
     if not 0 <= asked.before <= past.number:
         raise _no_turn(past, asked)
@@ -93,7 +97,7 @@ def _no_turn(past: History, asked: Undoing) -> Refused:
 
 
 def _held_by(content: ObjectRef, turns: Iterable[LatestTransaction]) -> ObjectRef:
-    """The key that holds it, which a later turn may have been the first to know."""
+    """Return the content with a key that holds it: its own, or one that a later transaction names."""
     rows = (row for turn in turns for row in turn.rows)
     known = (each for row in rows for each in (row.before, row.after) if each and each.key)
     return content if content.key else next((each for each in known if each.sha256 == content.sha256), content)

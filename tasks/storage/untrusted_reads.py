@@ -1,4 +1,4 @@
-"""Read a bucket that may be forged: in parallel, in bounded memory, and never more of an object than was named."""
+"""Read a bucket that may be forged: in parallel, in bounded memory, and no more bytes of an object than expected."""
 
 import hashlib
 from collections.abc import Mapping
@@ -25,14 +25,14 @@ DOCUMENTS_LIMIT: Final = 192 << 20
 
 
 def keys_of(store: "Store", incident: str) -> tuple[Layout, dict[str, int]]:
-    """Everything that belongs to the incident, with the sizes that the listing gives."""
+    """Return the layout of an incident in the store, and the listed size of each of its keys."""
     found = {each.key: each.size for prefix in listings(incident) for each in islice(store.list(prefix), KEYS_LIMIT)}
     layout = laid_out(incident, found)
     return layout, {key: size for key, size in found.items() if layout.owns(key)}
 
 
 def fetch(store: "Store", key: str, limit: int) -> bytes:
-    """A document, or its first bytes and some more if it is longer than the listing says."""
+    """Read at most `limit` bytes of a document and one piece more, so that an oversized one is noticed."""
     content = bytearray()
     for piece in store.stream(key):
         content += piece
@@ -42,7 +42,7 @@ def fetch(store: "Store", key: str, limit: int) -> bytes:
 
 
 def read_documents(store: "Store", layout: Layout, keys: Mapping[str, int]) -> tuple[dict[str, bytes], list[Finding]]:
-    """The content of the documents that are there, and what could not be read of them."""
+    """Read the documents that exist, and return findings for those that cannot be read."""
     wanted, troubles = _affordable(layout, keys)
 
     def read(key: str) -> bytes | Finding:
@@ -64,7 +64,7 @@ def read_documents(store: "Store", layout: Layout, keys: Mapping[str, int]) -> t
 
 
 def _affordable(layout: Layout, keys: Mapping[str, int]) -> tuple[list[str], list[Finding]]:
-    """What fits into memory, in the order of what an audit needs first."""
+    """Select the documents that fit into memory, in the order in which an audit needs them."""
     wanted, troubles = list[str](), list[Finding]()
     room = {False: DOCUMENTS_LIMIT, True: BYTES_LIMIT}
     manifests = {*map(layout.manifest, layout.volumes)}
@@ -79,7 +79,7 @@ def _affordable(layout: Layout, keys: Mapping[str, int]) -> tuple[list[str], lis
 
 
 def see(store: "Store", promise: Promise, read: str | None, *, deep: bool) -> Seen:
-    """What the store says of one object; its bytes are hashed if that proves nothing, or if all are to be."""
+    """Ask the store about one object. Hashes its bytes if the store's digest proves nothing, or if `deep`."""
     try:
         there = store.head(promise.key)
         if there is None:
@@ -103,7 +103,7 @@ def see(store: "Store", promise: Promise, read: str | None, *, deep: bool) -> Se
 
 
 def read_back(store: "Store", key: str, size: int) -> str:
-    """The digest of what comes; where more comes than was named the rest is not waited for, and the digest differs."""
+    """Hash an object's bytes. Stops reading past `size`; the digest then differs."""
     seen, count = hashlib.sha256(), 0
     for piece in store.stream(key):
         seen.update(piece)

@@ -15,15 +15,15 @@ logger = logging.getLogger(__name__)
 
 
 class Ledger:
-    """Written from many threads, each line in one piece; what a crash has torn is ended before the next line."""
+    """Ledger of proven uploads. Thread-safe: each line is written whole, after any line that a crash cut short."""
 
     def __init__(self, home: Path, place: str) -> None:
-        """Read what earlier runs of the incident have proven to be in this place."""
+        """Read the entries that earlier runs of the incident wrote for this store."""
         self._path, self._place, self._lock = home / LEDGER, place, Lock()
         self.known = {each.key: each.sha256 for each in _read(self._path) if each.place == place}
 
     def note(self, key: str, sha256: str) -> None:
-        """Write down what the store has taken. A disk that takes no line costs a later run time, and nothing else."""
+        """Append an uploaded object. A disk that is full costs a later run time, nothing else."""
         if self.known.get(key) == sha256:
             return
         with self._lock:
@@ -44,7 +44,7 @@ class Ledger:
 
 
 def elsewhere(context: RunContext, wanted: Iterable[str]) -> dict[str, str]:
-    """Keys in this store at which earlier incidents of the host have left content that is wanted, by its SHA-256."""
+    """Return keys by SHA-256 at which earlier incidents of this host have uploaded wanted content to this store."""
     wanted, found = frozenset(wanted), dict[str, str]()
     for home in homes(context.workload):
         for each in _read(home / LEDGER) if home != context.directory.path else ():
@@ -54,7 +54,7 @@ def elsewhere(context: RunContext, wanted: Iterable[str]) -> dict[str, str]:
 
 
 def _read(path: Path) -> Iterable[Entry]:
-    """The entries of a file; none of one that is not there, or is not ours to read."""
+    """Read the entries of a file; none if it is missing or not readable for us."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:

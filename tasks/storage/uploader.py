@@ -1,4 +1,4 @@
-"""§5: bring each sealed file to its key: what is there stays, what lies elsewhere in the store is copied, or sent."""
+"""§5: get each sealed file to its key: keep it if it is there, else copy it inside the store, else upload it."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -26,9 +26,9 @@ _SMALL: Final = 1 << 18
 
 @dataclass
 class Delivery:
-    """The files of one evidence folder on their way: each by the cheapest way that the store itself vouches for.
+    """Delivery of one evidence folder's files, each in the cheapest way that the store's own digest proves.
 
-    `elsewhere` are keys of earlier incidents by digest, `listed` sizes of what the store lists and nobody doubts.
+    `elsewhere` maps digests to keys of earlier incidents, `listed` keys to sizes that a listing gave.
     """
 
     context: RunContext
@@ -43,9 +43,9 @@ class Delivery:
         return {file.stored: file for file in self.manifest.files}
 
     def deliver(self, wanted: Sequence[Expected]) -> frozenset[str]:
-        """Small files many at a time, then large ones, each in parallel parts; the keys of those that are there then.
+        """Deliver files: small ones many at a time, large ones in parallel parts. Return the keys now in the store.
 
-        What the folder has twice is copied from the first.
+        A file that the folder has twice is uploaded once and copied.
         """
         firsts, again = once(wanted)
         whole = [item for item in firsts if not item.parts]
@@ -60,20 +60,20 @@ class Delivery:
         return {item.key for item, there in zip(items, made, strict=True) if there}
 
     def copy(self, item: Expected) -> None:
-        """Fill another prefix from what is there."""
+        """Copy a delivered object to another prefix."""
         if not self._there(item):
             self.context.store.evidence.copy(item.origin, item.key, item.sha256, item.parts)
         self._done(item, "there")
 
     def close(self, item: Expected, path: Path) -> None:
-        """Send one of those that close the folder, in their order."""
+        """Upload one of the documents that close the folder. Called in their order."""
         there = self._there(item)
         if not there:
             self.context.store.evidence.create(item.key, path, item.sha256)
         self._done(item, "there" if there else "sent")
 
     def _deliver(self, item: Expected) -> bool:
-        """False for what is lost."""
+        """Deliver one file; False if it is lost."""
         if self._there(item):
             return self._done(item, "there")
         origin = item.origin or self.elsewhere.get(item.sha256, "")
@@ -82,9 +82,9 @@ class Delivery:
         return self._send(item)
 
     def _there(self, item: Expected) -> bool:
-        """The ledger says which objects are worth the question, and the store answers it.
+        """Return whether the object is in the store. Only keys in the ledger are asked for.
 
-        A listing is enough not to send it again: of its digest `verify` asks, and doubts it if it is another one.
+        A key listed with the right size needs no request: `verify` checks its digest later.
         """
         self.context.cancelled.check()
         if self.ledger.known.get(item.key) != item.sha256:
@@ -94,7 +94,7 @@ class Delivery:
         )
 
     def _taken_over(self, origin: str, item: Expected) -> bool:
-        """Copy what the store itself says is the same content; what it cannot copy is sent."""
+        """Copy an object whose digest the store confirms. False if it cannot be copied and must be uploaded."""
         there = self.context.store.evidence.head(origin)
         if there is None or not there.agrees(item.sha256, item.parts):
             return False
@@ -106,7 +106,7 @@ class Delivery:
         return True
 
     def _send(self, item: Expected) -> bool:
-        """Send one file; False for one that was hashed in place, is no longer as sealed, and so is lost."""
+        """Upload one file; False if it is lost: hashed in place, and no longer as sealed."""
         file, parts = self._files[item.stored], list[int]()
 
         def tell(size: int) -> None:

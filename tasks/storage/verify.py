@@ -1,4 +1,4 @@
-"""§6: ask the store, object by object, for its own digest. A listing proves nothing."""
+"""§6: verify each object by the store's own digest. A listing proves nothing."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -21,7 +21,7 @@ from tasks.system.parallel import QUESTIONS, THREADS, side_by_side
 
 @step("§6", "verify", "check: the store's own digests agree", "検証", retries=2, delay=2.0, retry_if=transient)
 def verify(context: RunContext, seals: Sequence[Seal], sent: Sent, read_back: bool = False) -> Receipts:  # noqa: FBT001, FBT002
-    """A receipt for every object that the manifests name, asked for again in every run (runbook §6)."""
+    """Return a receipt for each object that the manifests name, asked for again in every run (runbook §6)."""
     del sent
     objects: list[ObjectReceipt] = []
     for sealed in seals:
@@ -51,7 +51,7 @@ def _proved(
     deep: bool,  # noqa: FBT001
     item: Expected,
 ) -> ObjectReceipt:
-    """What the store says; and if it says nothing of a file that was hashed in place, what is left of that one."""
+    """Prove one object. If a file that was hashed in place is not in the store, say what is left of it."""
     context.cancelled.check()
     receipt, file = prove(context, item, context.store.retention, deep=deep), files.get(item.stored)
     progress.add(1, item.size)

@@ -1,4 +1,4 @@
-"""Split a hostile program's output into lines, in bounded memory: binary, endless, or a flood."""
+"""Split untrusted program output into lines, in bounded memory: it may be binary, endless, or a flood."""
 
 import re
 import time
@@ -14,14 +14,14 @@ _END: Final = re.compile(rb"\r\n|\r|\n")
 
 
 class Lines:
-    """Cut bytes into lines; a carriage return ends one too, as in progress bars. Of a long line the start is kept."""
+    """Split bytes into lines, at a line feed or carriage return. Keeps only the start of a long line."""
 
     def __init__(self) -> None:
         """Begin with an empty line."""
         self._held, self._more, self._after_return = b"", 0, False
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """The lines that end in this data."""
+        """Yield the lines that end in this data."""
         if self._after_return:
             data = data.removeprefix(b"\n")
         self._after_return = data.endswith(b"\r")
@@ -32,7 +32,7 @@ class Lines:
         self._keep(rest)
 
     def rest(self) -> Iterator[bytes]:
-        """The last line, where nothing ended it."""
+        """Yield the last line, if nothing ended it."""
         if self._held:
             yield self._take()
 
@@ -48,7 +48,7 @@ class Lines:
 
 
 class Teller:
-    """Pass lines on, but not more at once than a log can take: what is left out is counted and told."""
+    """Pass lines on at a limited rate, and count those left out."""
 
     def __init__(
         self,
@@ -57,13 +57,13 @@ class Teller:
         rate: float = 50,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Up to `burst` lines at once, and `rate` a second in the long run. `last` are the last lines, told or not."""
+        """Allow `burst` lines at once and `rate` a second in the long run. `last` keeps the last lines in any case."""
         self._tell, self._burst, self._rate, self._clock = tell, burst, rate, clock
         self._allowed, self._at, self._left_out = float(burst), clock(), 0
         self.last: deque[bytes] = deque(maxlen=LAST_LINES)
 
     def __call__(self, line: bytes) -> None:
-        """One line."""
+        """Pass one line on, or count it as left out."""
         self.last.append(line)
         now = self._clock()
         self._allowed = min(self._burst, self._allowed + (now - self._at) * self._rate)
@@ -76,14 +76,14 @@ class Teller:
         self._tell(readable(line))
 
     def own_up(self) -> None:
-        """Tell how many lines were left out."""
+        """Report how many lines were left out."""
         if self._left_out:
             self._tell(f"[{self._left_out} lines left out here: they came too fast]")
             self._left_out = 0
 
 
 def readable(line: bytes) -> str:
-    """Text that a log and a database can take, whatever the bytes: escapes for what cannot be shown, secrets hidden."""
+    """Decode bytes for a log or database: undisplayable characters escaped, secrets hidden."""
     text = redact(line.decode(errors="backslashreplace"))
     return "".join(
         letter if letter.isprintable() or letter == "\t" else letter.encode("unicode_escape").decode()

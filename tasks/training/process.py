@@ -1,4 +1,4 @@
-"""Run the process tree of a training run under the lock: follow its lines; end it by signal, own grace, SIGKILL."""
+"""Run a training under the lock: follow its output; end its process tree by signal, grace and SIGKILL."""
 
 import logging
 import os
@@ -36,7 +36,7 @@ _SHOWN: Final = 500
 
 @dataclass(frozen=True)
 class Ended:
-    """How a training ended: its exit code (negative: the signal), its last lines, and what it left running."""
+    """How a training ended: exit code (negative: the signal), last lines, and what it left running."""
 
     identity: Identity
     code: int
@@ -45,17 +45,17 @@ class Ended:
 
     @property
     def summary(self) -> str:
-        """In a few words."""
+        """Exit code or signal, and the processes left running."""
         how = f"exit code {self.code}" if self.code >= 0 else f"signal {signal.Signals(-self.code).name}"
         left = f"; still running: {', '.join(map(str, self.left))}" if self.left else ""
         return f"training {self.identity.pid} ended with {how}{left}"
 
 
 class Training:
-    """One training run: its process tree holds the lock, and ends with the block it is used in unless it has ended."""
+    """A training run's process tree. It holds the lock, and is ended on leaving the `with` block if it still runs."""
 
     def __init__(self, workload: Workload, descriptor: int, environment: Mapping[str, str]) -> None:
-        """Start it as the workload's owner, apart from us. The lock is the tree's from here on, not ours."""
+        """Start the training as the workload's owner. The lock `descriptor` passes to its process tree."""
         self._host = LinuxHost()
         try:
             self._process = self._start(workload, descriptor, environment)
@@ -66,7 +66,7 @@ class Training:
     @staticmethod
     def _start(workload: Workload, descriptor: int, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
         owner = workload.root.stat().st_uid
-        give_way()  # the worker stands before everything that computes, and this is what computes
+        give_way()  # the worker runs at raised priority; training must not
         command = workload.training_command
         try:
             if not which(workload.root / command[0] if "/" in command[0] else command[0], path=os.defpath):
@@ -87,13 +87,13 @@ class Training:
             ) from error
 
     def __enter__(self) -> Self:
-        """It runs already."""
+        """Return the running training."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Whatever stops us from following it, a person's cancellation too, ends the whole tree."""
+        """End the process tree if the block is left before the training has ended, as at a cancellation."""
         del error, trace
         if kind:
             self.end()
@@ -103,7 +103,7 @@ class Training:
             self._process.stdout.close()
 
     def follow(self, tell: Callable[[str], None]) -> Ended:
-        """Pass its output on, line by line, until it has ended."""
+        """Pass the output on, line by line, until the training has ended."""
         lines, teller = Lines(), Teller(tell)
         for data in self._output():
             for line in lines.feed(data):
@@ -116,7 +116,7 @@ class Training:
         return Ended(self.identity, code, last, tuple(sorted(who.pid for who in self._family())))
 
     def _output(self) -> Iterator[bytes]:
-        """What comes until it ends, then what is left in the pipe: orphans of it may hold the pipe for ever."""
+        """Yield output until the training ends, then what is left in the pipe, which orphans may hold open for ever."""
         pipe, ended = self._process.stdout.fileno(), os.pidfd_open(self._process.pid)  # type: ignore[union-attr]
         os.set_blocking(pipe, False)
         poll = select.poll()
@@ -141,14 +141,14 @@ class Training:
                 yield data
 
     def _family(self) -> frozenset[Identity]:
-        """The living of its tree: its children's children, and what is still in its session."""
+        """Return the live processes of the training: descendants, and all in its session."""
         snapshot = self._host.snapshot()
         pids = {self.identity.pid} | descendants(snapshot, [self.identity.pid])
         pids |= {pid for pid in snapshot if _session(pid) == self.identity.pid}
         return frozenset(snapshot[pid].identity for pid in pids & snapshot.keys() if snapshot[pid].alive)
 
     def end(self) -> None:
-        """The signal that each heeds, a grace, then SIGKILL until nobody of the tree is left."""
+        """Send each process the signal that it heeds, wait a grace, then SIGKILL until none is left."""
         for identity in (family := self._family()):
             process = self._host.get_process(identity)
             if process and (gentle := gentle_signal(process.masks)):

@@ -1,4 +1,4 @@
-"""Refuse a training while a cordon stands, and raise the alarm when it fails by itself (runbook §1)."""
+"""Refuse a training while a cordon stands, and raise an alarm if it fails by itself (runbook §1)."""
 
 import fcntl
 import os
@@ -37,7 +37,7 @@ _ANY_FAILURE: Final = frozenset({1})
 
 
 def tag_run(workload: str) -> None:
-    """Put the tags on the run itself, however it was started: an alarm for failed training goes by them."""
+    """Tag this flow run, however it was started: the alarm for failed trainings selects by these tags."""
     context = FlowRunContext.get()
     run = context.flow_run if context else None
     wanted = {"training", f"workload:{workload}"}
@@ -47,7 +47,7 @@ def tag_run(workload: str) -> None:
 
 
 def require_command(workload: Workload, name: str) -> None:
-    """The block must say how a training is started."""
+    """Raise Refused if the block has no training command."""
     if not workload.training_command:
         raise Refused(
             f"the workload block {name} to say how a training is started",
@@ -57,7 +57,7 @@ def require_command(workload: Workload, name: str) -> None:
 
 
 def standing(evidence: Path) -> str | None:
-    """The incident whose cordon stands. The marker alone counts: it survives the reboot that ended its guard."""
+    """Return the incident of the standing cordon, from its marker alone: that survives a reboot, the guard does not."""
     marker = evidence / CORDON
     try:
         marker.lstat()
@@ -71,7 +71,7 @@ def standing(evidence: Path) -> str | None:
 
 
 def take_lock(workload: Workload) -> int | str:
-    """The locked lock file, or why training is refused now. Looks for the marker again once it has the lock."""
+    """Return the locked lock file, or why training is refused. Checks the marker again once it has the lock."""
     if incident := standing(workload.evidence):
         return _refusal(workload, incident)
     try:
@@ -102,7 +102,7 @@ def _refusal(workload: Workload, incident: str) -> str:
 
 
 def stopped_by(workload: Workload, ended: Ended) -> str | None:
-    """The incident that ended it: it is in the freeze's journal, or it failed while a cordon stood."""
+    """Return the incident that ended the training: its journal names it, or its cordon stood. None if neither."""
     try:
         incident = _froze(workload.evidence, ended.identity)
     except PermissionError:
@@ -124,9 +124,9 @@ def _froze(evidence: Path, identity: Identity) -> str | None:
 
 
 def raise_alarm(name: str, run: str, ended: Ended) -> str:
-    """Tell Prefect's automations that a training failed by itself; empty, or why that could not be done.
+    """Emit the event of a training that failed by itself; return why that was impossible, else empty.
 
-    The event's id is made of the run and the process: told twice, it is still one event.
+    The event's id is made of run and process, so that a repeated call makes no second event.
     """
     identity = ended.identity
     event = Event(
@@ -154,12 +154,12 @@ def raise_alarm(name: str, run: str, ended: Ended) -> str:
 
 
 def _began(identity: Identity) -> datetime:
-    """When a process was started: the kernel counts in clock ticks since boot."""
+    """Return when a process was started, from clock ticks since boot."""
     return datetime.now(UTC) - timedelta(seconds=age_of(identity.start))
 
 
 def conclude(workload: Workload, name: str, run: str, ended: Ended) -> State[Any]:
-    """Completed, Cancelled if an evacuation ended it, Refused if its launcher met a lock, or Failed with an alarm."""
+    """Return Completed, Cancelled by an evacuation, Refused if its launcher met a lock, or Failed with an alarm."""
     if incident := stopped_by(workload, ended):
         return Cancelled(message=f"{incident}: stopped by the evacuation; {ended.summary}")
     if ended.code == 0:
