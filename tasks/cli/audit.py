@@ -14,7 +14,7 @@ from tasks.custody.incident.exit_codes import EXIT_CODES
 
 
 def audit_by_hand(store: str, incident: str = "", signers: Path | None = None, *, deep: bool, as_json: bool) -> int:
-    """Print what the audit found, or the list; return the exit code of its state. Raises EvacuationError."""
+    """Print an audit's findings or a list of incidents; return the exit code of its state. Raises EvacuationError."""
     opened = named_store(store).open()
     if not incident:
         rows = holdings(opened)

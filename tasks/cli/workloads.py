@@ -1,4 +1,4 @@
-"""Tell of the workloads of a file, and let training in again."""
+"""Show and uncordon the workloads of a file."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +16,7 @@ from tasks.custody.visible import say
 
 
 def show_status(text: str, *, as_json: bool) -> int:
-    """Print how each workload that is meant stands. Raises Refused."""
+    """Print the state of each selected workload. Raises Refused."""
     found = {called: (workload, _look(called, workload)) for called, workload in chosen(text).items()}
     lines = (
         line
@@ -32,7 +32,7 @@ def show_status(text: str, *, as_json: bool) -> int:
 
 
 def uncordon_by_hand(text: str) -> int:
-    """Undo the cordon of the workloads that are meant; return 0 only if nothing stays frozen or paused."""
+    """Uncordon the selected workloads; return 0 only if nothing stays frozen or paused."""
     from tasks.cli.uncordon import let_go
 
     code = 0
@@ -46,7 +46,7 @@ def uncordon_by_hand(text: str) -> int:
 
 
 def chosen(text: str) -> dict[Called, WorkloadFields]:
-    """Return the workloads that FILE or FILE:NAME means, by what each is called. Raises Refused."""
+    """Return the workloads that FILE or FILE:NAME selects, by their names for an operator. Raises Refused."""
     file, name = place(text)
     found = workloads(Path(file))
     if not found or (name and name not in found):
