@@ -101,11 +101,11 @@ check: $(STAMP)  ## types, lint, rows of packages, lock
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-fmt: $(STAMP)  ## format and mend what can be mended
+fmt: $(STAMP)  ## format and fix what can be fixed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-lock: $(STAMP)  ## compile the requirements anew, with hashes
+lock: $(STAMP)  ## compile the requirements again, with hashes
 	compile() { "$(CURDIR)/$(BIN)/uv" pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-annotate --no-header "$$@"; }
 	compile pyproject.toml -o requirements.txt
 	compile --extra drill --group dev pyproject.toml -o requirements-dev.txt

@@ -1,1 +1,1 @@
-"""The order of the steps, and what people and workers start. What a step does or decides lies in tasks/."""
+"""Order the steps into flows, for people and workers to start. What a step does or decides lies in tasks/."""

@@ -1,8 +1,8 @@
 """Run evacuation or recovery without a Prefect server, with the blocks of a file: `evacuation run|plan|recover`.
 
-The server may be the casualty. The workload is frozen first, by the standard library alone; then the same flow runs on
-a server that lives as long as the run does. It is the same incident as that of a worker: either carries on what the
-other has begun.
+The server may be down in an emergency. The workload is frozen first, by the standard library alone; then the normal
+flow runs on a server that lives as long as the run. An incident can be carried on by worker or command line, whichever
+began it.
 """
 
 import os
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _IN_MEMORY: Final = {
-    "PREFECT_HOME": os.devnull,  # nothing can be made below it, by root neither
+    "PREFECT_HOME": os.devnull,  # nothing can be created below it, not even by root
     "PREFECT_SERVER_DATABASE_CONNECTION_URL": (
         "sqlite+aiosqlite:///file::memory:?cache=shared&uri=true&check_same_thread=false"
     ),
@@ -44,11 +44,11 @@ _LOGS: Final = {"PREFECT_LOGGING_EXTRA_LOGGERS": "flows,tasks,blocks", "PREFECT_
 class ShortLived(PrefectServer):
     """A server for one run that writes no file, because every folder may be full.
 
-    Nobody looks at it, so it needs no UI, and none of what a server does by itself.
+    It runs without UI and without background services.
     """
 
     def __init__(self) -> None:
-        """Choose a port, and take memory for the log."""
+        """Choose a port, and allocate the log in memory."""
         super().__init__(Path("/"))
         self.log = Path(f"/proc/{os.getpid()}/fd/{os.memfd_create(self.name)}")
 
@@ -65,8 +65,8 @@ class ShortLived(PrefectServer):
 def at_the_front(freeze: tuple[str, str, str | None] | None) -> Iterator[None]:
     """Run at higher priority; first freeze this workload, for this store and incident, if they are given.
 
-    What the body did not take over, because the run was refused or failed before its own freeze, is thawed again.
-    Raises KeyboardInterrupt at a signal to end, Refused for a file that cannot be read.
+    Thaws at the end what the body did not take over, because the run was refused or failed before its own freeze.
+    Raises KeyboardInterrupt at a signal to end, Refused for an unreadable file.
     """
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _interrupt)
@@ -85,18 +85,18 @@ def at_the_front(freeze: tuple[str, str, str | None] | None) -> Iterator[None]:
             if early:
                 thaw_again(early)
     finally:
-        give_way()  # the session's priority would stay with the operator's shell
+        give_way()  # the shell's session would keep the priority
 
 
 def _interrupt(*_: object) -> NoReturn:
-    """Once: a second signal must not keep what is frozen from being let go, or the server from ending."""
+    """Raise KeyboardInterrupt once: a second signal must not prevent the thaw or the server's end."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
 def _described(text: str, kind: str) -> Mapping[str, Any]:
-    """Return the fields of a table as they stand in the file: what is wrong with them, the block says later."""
+    """Read a table's fields from the file, unvalidated: the block reports later what is wrong with them."""
     file, name = place(text)
     try:
         found = tables(file, Path(file).read_text())
@@ -142,9 +142,9 @@ def _require_id(asked: Mapping[str, Any]) -> None:
 def on_own_server(
     given: Callable[[], tuple[dict[str, str], "LocalConfig"]], body: Callable[[dict[str, str], "LocalConfig"], T]
 ) -> T:
-    """Run the body on a server that ends with it, with the names and the blocks that are given.
+    """Run the body on a server of its own, with the names and blocks that `given` returns.
 
-    The server comes up while we import: each takes seconds, and a machine has more than one processor.
+    The server starts while this process imports Prefect: each takes seconds.
     """
     for name, value in {**PATIENCE, **_LOGS}.items():
         os.environ.setdefault(name, value)
@@ -194,7 +194,7 @@ def _told(  # noqa: PLR0913  what it is told of
     *,
     as_json: bool,
 ) -> int:
-    """Print what came out, how the workload stands, and what to do next; return the exit code."""
+    """Print the result, the workload's state and the next step; return the exit code."""
     from dataclasses import asdict
 
     from tasks.adapters.host import LinuxHost

@@ -1,7 +1,7 @@
-"""Be the command `evacuation`: freeze first where that is asked for, then parse, act, and give the exit code.
+"""Run the command `evacuation`: freeze first if the command does, then parse, act, and exit with a code.
 
-Until the workload is frozen nothing is imported but the standard library and what freezes. The commands themselves,
-with their options and their help, are in flows/commands.py.
+Until the workload is frozen it imports only the standard library and what freezes. The commands with their options and
+help are in flows/commands.py.
 """
 
 import os
@@ -19,30 +19,30 @@ from tasks.system.managed_process import ManagedProcessError
 RUN_OPTIONS: Final = frozenset({"--store", "--reason", "--incident", "--policy", "--suspects"})
 """Options of `run` that take a value."""
 RUN_SWITCHES: Final = frozenset({"--recover", "--json"})
-"""Those that take none, and with which the workload is frozen all the same."""
+"""Options of `run` without a value, with which the workload is still frozen first."""
 _CHOICES: Final = {"--policy": frozenset({"graceful", "kill"}), "--suspects": frozenset({"name", "include"})}
 _NOBODY_READS: Final = 128 + signal.SIGPIPE
 _AT_THE_FRONT: Final = frozenset({"run", "plan", "recover"})
 
 
 def main() -> NoReturn:
-    """Run the command that was typed, and end this process by its exit code."""
+    """Run the command that was typed, and end this process with its exit code."""
     try:
         code = run(sys.argv[1:])
         sys.stdout.flush()
     except BrokenPipeError:  # as in `evacuation audit STORE | head`
         code = _NOBODY_READS
-    os._exit(code)  # after a run Prefect would go on offering its events to the server that has ended with it
+    os._exit(code)  # Prefect would go on offering the run's events to the server, which has ended with the run
 
 
 def run(words: Sequence[str]) -> int:
-    """Run one command; return its exit code. What cannot be understood, or is refused, touches nothing."""
+    """Run one command; return its exit code. Nothing is touched if it cannot be parsed or is refused."""
     try:
         match list(words):
             case ["status", file] | ["status", file, "--json"] if not file.startswith("-"):
                 from tasks.cli.workloads import show_status
 
-                return show_status(file, as_json="--json" in words)  # the parser alone would take a third of its time
+                return show_status(file, as_json="--json" in words)  # the parser takes a third of the command's time
         with _at_the_front(words) if {*words[:1]} & _AT_THE_FRONT else nullcontext():
             from flows.commands import invoke
 
@@ -64,7 +64,7 @@ def _at_the_front(words: Sequence[str]) -> AbstractContextManager[None]:
 def to_freeze(words: Sequence[str]) -> tuple[str, str, str | None] | None:
     """Return workload, store and incident of a `run` that can be understood at a glance; None for anything else.
 
-    Words that turn out to be wrong later are refused then, and the workload is let go again.
+    If the words turn out to be wrong later, the run is refused and the workload is thawed.
     """
     verb, rest, files = words[0], iter(words[1:]), list[str]()
     given = dict[str, str | None]()

@@ -1,4 +1,4 @@
-"""The commands of `evacuation`: what each is called, its options and its help. What they do is in tasks/ and flows/."""
+"""Define the commands of `evacuation`: names, options and help. Their work is done in tasks/ and other flows/."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,7 +45,7 @@ app.register_install_completion_command(add_to_startup=False)
 
 
 def invoke(words: Sequence[str]) -> int:
-    """Parse and run; return the exit code."""
+    """Parse and run a command; return its exit code."""
     try:
         done = app(list(words))
     except CycloptsError as error:
@@ -213,7 +213,7 @@ def rollback(  # noqa: PLR0913  its options
 
     Args:
         dry_run: Show what would be done.
-        newest_only: Change no file; let incidents promote again that one from the future keeps out of latest/.
+        newest_only: Change no file; let incidents promote again that were kept out of latest/ by one from the future.
         take_over: Go on although a turn is under way, because its run is known to be dead.
     """
     from tasks.cli.latest import lower_by_hand, rollback_by_hand

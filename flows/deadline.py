@@ -1,7 +1,7 @@
-"""Keep the deadline of a question whose run has died: `python -m flows.deadline`, started by the run that asks.
+"""Keep the deadline of a question whose run may die: `python -m flows.deadline`, started by the run that asks.
 
-It needs no server and no worker. At the deadline it carries the incident on like a run by hand: that finds the
-deadline passed and does what the workload's block says.
+It needs no server and no worker. At the deadline it carries the incident on as `evacuation run` does; that run finds
+the deadline passed and does what the workload's block says.
 """
 
 import json
@@ -26,12 +26,12 @@ _LOOK_SECONDS: Final = 1.0
 
 
 def main() -> None:
-    """Wait until a run has closed the incident's record; past the deadline act, if no run is at work."""
+    """Wait until a run has closed the incident's record. Past the deadline act, if no run is at work."""
     orders = json.load(sys.stdin)
     home, evidence, deadline = Path(orders["home"]), Path(orders["evidence"]), time.monotonic() + orders["seconds"]
     while not any(int(closing.parent.name) >= orders["number"] for closing in closings(home)):
         if time.monotonic() > deadline and not at_work(evidence):
-            if question_of(caught_lines(home / CUSTODY_LOG)).until:  # none once it was thawed
+            if question_of(caught_lines(home / CUSTODY_LOG)).until:  # no longer asked once it was thawed
                 _act(orders)
             return
         time.sleep(_LOOK_SECONDS)
@@ -40,7 +40,7 @@ def main() -> None:
 def _act(orders: dict[str, Any]) -> None:
     from flows.by_hand import on_own_server
 
-    take_priority()  # that of the run that started us is its session's
+    take_priority()  # the priority of the run that started us belongs to its session
     say(f"{datetime.now(UTC).isoformat()} {orders['incident']}: past its deadline, nobody at work: carried on")
     sys.stdout.flush()
     on_own_server(lambda: _given(orders), lambda names, _: _carry_on(orders, names))
@@ -66,4 +66,4 @@ def _carry_on(orders: dict[str, Any], names: dict[str, str]) -> None:
 if __name__ == "__main__":
     main()
     sys.stdout.flush()
-    os._exit(0)  # Prefect would go on offering its events to the server that has ended with the run
+    os._exit(0)  # Prefect would go on offering its events to the server, which has ended with the run

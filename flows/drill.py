@@ -67,17 +67,17 @@ def drill(workload: BlockName, store: BlockName, sample: bool = True) -> State[A
 
 
 class NotProven(Exception):
-    """The drill saw with its own eyes that something is not as it should be. The word is the verdict it gives."""
+    """A check of the drill failed. `word` is the verdict that the drill ends with."""
 
     def __init__(self, word: str, reason: str) -> None:
-        """Keep both."""
+        """Keep the word."""
         super().__init__(reason)
         self.word = word
 
 
 @dataclass(frozen=True)
 class Stage:
-    """The real parts of one drill."""
+    """The parts of one drill."""
 
     folder: Path
     store: SeaweedFS
@@ -87,13 +87,13 @@ class Stage:
 
     @property
     def evidence(self) -> Path:
-        """Where the incidents lie on this host."""
+        """Folder of the incidents."""
         return self.folder / "evidence"
 
 
 @contextmanager
 def stage(folder: Path, *, keep: bool) -> Iterator[Stage]:
-    """Start everything; end everything, whatever happens. With `keep` store and server outlive the drill."""
+    """Start all parts, and end them in any case. With `keep`, store and server outlive the drill."""
     with ExitStack() as parts:
         say(f"drill in {folder}")
         store = parts.enter_context(SeaweedFS(folder / "store"))
@@ -116,7 +116,7 @@ def stage(folder: Path, *, keep: bool) -> Iterator[Stage]:
 
 
 def trigger(on: Stage, **parameters: Any) -> FlowRun:
-    """`prefect deployment run evacuate/sample`, as a person would, and its progress step by step."""
+    """Run `prefect deployment run evacuate/sample` and print its steps; return the finished flow run."""
     words = [word for name, value in parameters.items() for word in ("--param", f"{name}={json.dumps(value)}")]
     say(f"$ prefect deployment run evacuate/{NAME} {' '.join(words)}")
     told = prefect(on.server, "deployment", "run", f"evacuate/{NAME}", *words)
@@ -130,14 +130,14 @@ def trigger(on: Stage, **parameters: Any) -> FlowRun:
 
 
 def require(seen: object, word: str, reason: str) -> None:
-    """The drill believes what it sees, not what the run says."""
+    """Raise NotProven with this verdict and reason unless the check has passed."""
     if not seen:
         raise NotProven(word, reason)
     say(f"  proven: {reason}")
 
 
 def prove_contained(on: Stage, home: Path) -> None:
-    """Nothing of the workload is left, the lock refuses a real launcher, and the evidence is what its sums say."""
+    """Prove that no process of the workload is left, the lock refuses a launcher, and the evidence matches its sums."""
     left = [f"{process.pid} {' '.join(process.cmdline())[:60]}" for process in on.sample.living()]
     require(not left, Word.NOT_CONTAINED, f"no process works in the workload's root{': '.join(['', *left])}")
     code = on.sample.launch_training()
@@ -148,7 +148,7 @@ def prove_contained(on: Stage, home: Path) -> None:
 
 
 def prove_kept(on: Stage, home: Path) -> None:
-    """Who made the manifest is proven by a public tool, and not even the store's own user can delete it."""
+    """Prove the manifest's signature by ssh-keygen, and that the store refuses its own user to delete the manifest."""
     told = proven_by_ssh_keygen(home / "evidence", on.folder / ALLOWED)
     if told is not None:
         require(told, Word.UNVERIFIED, f"ssh-keygen -Y verify: {told}")
@@ -157,7 +157,7 @@ def prove_kept(on: Stage, home: Path) -> None:
 
 
 def prove_recovered(on: Stage) -> None:
-    """The API serves predictions again, and the lock lets training in."""
+    """Prove that the API predicts again, and that the lock admits training."""
     answer = on.sample.predict()
     require("pred_proba" in answer, Word.UNVERIFIED, f"the API predicts again: {answer}")
     code = on.sample.launch_training()
@@ -165,7 +165,7 @@ def prove_recovered(on: Stage) -> None:
 
 
 def rehearse(on: Stage) -> tuple[str, dict[str, Any]]:
-    """Evacuate in mid-training, prove it, carry the incident on to bring the API back, prove that too."""
+    """Evacuate in mid-training, prove that, recover the API, and prove that too."""
     on.sample.start()
     say(f"  at work: {len(on.sample.living())} processes, {len(on.sample.computing())} of them training workers")
     run = trigger(on, reason="drill: evacuate in mid-training")
@@ -187,7 +187,7 @@ def rehearse(on: Stage) -> tuple[str, dict[str, Any]]:
 
 
 def facts_of(home: Path, run: FlowRun, on: Stage) -> dict[str, Any]:
-    """Figures of the last line. Both clocks start with the trigger: when Prefect recorded that the run was asked for.
+    """Return the figures of the last line, in seconds from when Prefect recorded the request for the run.
 
     contained_s ends when the last process of the workload was frozen, total_s with the run.
     """
@@ -208,7 +208,7 @@ def facts_of(home: Path, run: FlowRun, on: Stage) -> dict[str, Any]:
 
 
 def leave_up(store: SeaweedFS, server: PrefectServer) -> None:
-    """Hand the lifelines of store and server to a process that outlives us, and say how to look and how to end it."""
+    """Pass the lifelines of store and server to a process that outlives this one; print how to look and to end it."""
     holder = outlive([store, server])
     say("")
     say(f"Left up: UI {server.ui}   API {server.api}   S3 {store.endpoint}")
@@ -221,13 +221,13 @@ def leave_up(store: SeaweedFS, server: PrefectServer) -> None:
 
 
 def folder() -> Path:
-    """Return where the drills of this installation leave their evidence."""
+    """Return the folder for the evidence of this installation's drills."""
     state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state")
     return CHECKOUT / "build/drill" if CHECKOUT else state / "evacuation/drill"
 
 
 def require_programs() -> None:
-    """Raise Refused where a program that a drill needs is not installed."""
+    """Raise Refused if a program that a drill needs is not installed."""
     beside = Path(sys.executable).parent
     lacking = [name for name in ("weed", "uv") if not (beside / name).exists()]
     lacking += [name for name in ("make",) if not shutil.which(name)]

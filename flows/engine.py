@@ -17,21 +17,21 @@ from tasks.system.cancellation import still_acts
 from tasks.system.priority import take_priority
 
 PATIENCE: Final = {"PREFECT_CLIENT_MAX_RETRIES": "3", "PREFECT_API_REQUEST_TIMEOUT": "10"}
-"""How long a server that is gone or hangs is waited for, where the worker's environment says nothing else."""
+"""Limits of the wait for a server that is gone or hangs, unless the worker's environment sets them."""
 
 
 class Brief(logging.Filter):
-    """An error of ours says in its message what a person needs; pages of traceback would push the verdict away."""
+    """Drop tracebacks of our own errors, whose messages say what a person needs."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Let every record through, those of our own errors, and of none, without a traceback."""
+        """Let the record through, without the traceback if the error is ours or missing."""
         if record.exc_info and isinstance(record.exc_info[1], EvacuationError | None):
             record.exc_info = None
         return True
 
 
 def load() -> None:
-    """Import what a run needs; the collector would go through a million new objects, none of them garbage."""
+    """Import what a run needs, without garbage collection: of a million new objects none is garbage."""
     gc.disable()
     for module in ("prefect.flow_engine", "flows.evacuate"):
         import_module(module)
@@ -42,7 +42,7 @@ def load() -> None:
 
 
 def main() -> None:
-    """Join an incident and end; else freeze the workload, run the flow run, thaw what that did not take over."""
+    """Join an incident and end; else freeze the workload, run the flow run, and thaw what it did not take over."""
     take_priority()
     if join_early(os.environ):
         return
@@ -59,15 +59,15 @@ def main() -> None:
         if early:
             thaw_again(early)
         leave_dead_server(os.environ)
-        if still_acts():  # what a cancelled run has left behind ends here; the interpreter would wait for it
+        if still_acts():  # end what a cancelled run has left behind: the interpreter would wait for it
             sys.stdout.flush()
             os._exit(0)
 
 
 def leave_dead_server(environment: Mapping[str, str]) -> None:
-    """End this process here if its server is gone: the record is kept, and Prefect would offer each event for 8 s more.
+    """End this process if its server is gone: the record is written, and Prefect would retry each event for 8 s.
 
-    The exit code is that of a crash, so that the worker tells one where it still can.
+    The exit code is that of a crash, so that the worker reports one if it still can.
     """
     if "PREFECT_API_URL" in environment and not answers(environment):
         print("the Prefect server does not answer: what it did not hear of this run is lost to it", file=sys.stderr)

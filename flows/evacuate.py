@@ -1,4 +1,4 @@
-"""The runbook: one workload is frozen, looked at, stopped, its evidence sealed, moved to the store and proven there."""
+"""The runbook: freeze one workload, look at it, stop it, seal its evidence, store it and prove it there."""
 
 from datetime import datetime
 from typing import Any
@@ -77,8 +77,8 @@ def evacuate(  # noqa: PLR0913, PLR0917  each is a field of the form that a pers
         latest: Whether latest/ follows once everything is proven; as the store block says if left out. latest/ の方針。
         recover: Afterwards uncordon, restart the API and prove the model that it serves. 復旧まで行う。
         read_back: Verify by reading every byte back, not by the store's own digests alone. 全バイトを読み戻して検証。
-        suspects: name tells of those that a fact ties to the workload and no pattern knows; include freezes and ends
-            them too, as policy kill does if this is left out. 不審プロセスの扱い(報告のみ/停止に含める)。
+        suspects: name only names processes that a fact ties to the workload and no pattern matches; include freezes
+            and ends them too; left out, policy kill includes them. 不審プロセスの扱い(報告のみ/停止に含める)。
         alarm: What an automation saw and hands over; a person leaves it empty. 自動通知の内容(手動では空)。
     """
     heard = Alarm.of(alarm)

@@ -1,4 +1,4 @@
-"""§7 by itself: lift the cordon, bring the API back, prove that it serves the model of the manifest."""
+"""§7 by itself: lift the cordon, restart the API, and prove that it serves the model of the manifest."""
 
 from typing import Any
 

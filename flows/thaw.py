@@ -1,4 +1,4 @@
-"""Let an evacuation go that was frozen and not yet stopped: everything as it was, with a record."""
+"""Release a workload that was frozen and not yet stopped, with a record."""
 
 from typing import Any
 
@@ -61,7 +61,7 @@ def thawed_instead(steps: StepRunner) -> State[Any] | None:
 
 
 def let_go(steps: StepRunner, looked: tuple[Evidence, ...] = ()) -> State[Any]:
-    """Thaw, and end the incident by its record; an evacuation of which a person says thaw ends by it too."""
+    """Thaw, and close the incident with a record. Also ends an evacuation for which a person chose to thaw."""
     thawed = result_or_reason(Thawed, steps.submit(thaw_workload))
     content = thawed_content(steps, thawed, looked)
     recorded = result_or_reason(Record, steps.submit(record, content))

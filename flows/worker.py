@@ -1,7 +1,7 @@
 """Start a Prefect worker with raised priority that polls each second: `python -m flows.worker --pool evacuation`.
 
-The runs that it starts have its priority. The environment may say how often it polls; all arguments are Prefect's own.
-A server that PREFECT_API_URL names and that is still starting is waited for: Prefect's worker ends without one.
+Its runs inherit the priority. The environment may set how often it polls; all arguments are Prefect's own. Waits for a
+server that PREFECT_API_URL names and that is still starting, because Prefect's worker ends without one.
 """
 
 import os
@@ -22,7 +22,7 @@ _PORTS: Final = {"http": 80, "https": 443}
 
 
 def await_server(address: str) -> None:
-    """Wait, at most two minutes, while connections to this URL are refused. Any other trouble is left to Prefect."""
+    """Wait at most two minutes while connections to this URL are refused. Other errors are left to Prefect."""
     place = urlsplit(address)
     port = place.port or _PORTS.get(place.scheme)
     deadline = time.monotonic() + _SERVER_SECONDS
@@ -39,10 +39,10 @@ def _refused(host: str, port: int) -> bool:
 
 
 def main() -> None:
-    """Become the worker."""
+    """Raise the priority, wait for the server, and become the worker."""
     take_priority()
     environment = {**SETTINGS, **os.environ}
-    with suppress(ValueError):  # Prefect says what is wrong with the address
+    with suppress(ValueError):  # Prefect reports what is wrong with the address
         await_server(environment.get("PREFECT_API_URL", ""))
     os.execve(sys.executable, [sys.executable, "-m", "prefect", "worker", "start", *sys.argv[1:]], environment)  # noqa: S606  no shell is wanted
 

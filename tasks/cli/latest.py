@@ -1,4 +1,4 @@
-"""Bring latest/ into a folder, or back to what it was, without a Prefect server."""
+"""Pull from the store into a folder, or roll latest/ back, without a Prefect server."""
 
 import getpass
 import socket
@@ -16,19 +16,19 @@ from tasks.storage.rollback import Undoing, lower, lowering, plan_of, rollback
 
 
 class _Changes:
-    """Keep what changed, of all that is logged."""
+    """A log that keeps only the changed files."""
 
     def __init__(self) -> None:
         self.rows: list[dict[str, str]] = []
 
     def write(self, action: str, subject: str = "", **facts: Any) -> None:
-        """Keep a file that was changed."""
+        """Keep the entry of a changed file."""
         if action == "promoted":
             self.rows.append({"act": str(facts["act"]), "key": subject})
 
 
 def rollback_by_hand(store: str, turn: int, *, dry_run: bool, take_over: bool, as_json: bool) -> int:
-    """Make latest/ what it was before this turn; return 0 only if it is. Raises EvacuationError."""
+    """Roll latest/ back to before a turn; return 0 only if that is complete. Raises EvacuationError."""
     opened, asked = named_store(store).open_latest(), _asked(turn, take_over=take_over)
     if dry_run:
         plan = plan_of(opened, asked)
@@ -51,7 +51,7 @@ def rollback_by_hand(store: str, turn: int, *, dry_run: bool, take_over: bool, a
 
 
 def lower_by_hand(store: str, turn: int, *, dry_run: bool, take_over: bool, as_json: bool) -> int:
-    """Let incidents of today promote again; return 0 only if they may. No file changes. Raises EvacuationError."""
+    """Let incidents of today promote again, changing no file; return 0 only if they may. Raises EvacuationError."""
     opened, asked = named_store(store).open_latest(), _asked(turn, take_over=take_over)
     past, to = history(opened).last, lowering(opened, asked).lower_to
     before = past.newest if past else ""
@@ -72,7 +72,7 @@ def _asked(turn: int, *, take_over: bool) -> Undoing:
 
 
 def pull_by_hand(store: str, into: Path, what: str, *, overwrite: bool, as_json: bool) -> int:
-    """Bring it into the folder; return 0 only if all of it is there now. Raises EvacuationError."""
+    """Pull into the folder; return 0 only if all of it is there now. Raises EvacuationError."""
     opened = named_store(store).open()
     if not str(into).strip("."):
         raise Refused("INTO, a folder that exists", "none", "As in /srv/mlops-sklearn-portfolio.")

@@ -1,4 +1,4 @@
-"""Decide what an operator is told to do next, with the commands to paste."""
+"""Choose the next step for an operator, with the commands to paste."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ from tasks.rendering.clock import both_times
 
 @dataclass(frozen=True)
 class Called:
-    """What an operator calls a workload: the name of its block, and the file that describes it, FILE or FILE:NAME.
+    """The names of a workload for an operator: its block, and its file as FILE or FILE:NAME.
 
-    `store` is the file of the store where that is another one.
+    `store` is the store's file, if that is another one.
     """
 
     name: str = "NAME"
@@ -23,11 +23,11 @@ class Called:
     store: str = ""
 
     def run(self, flow: str, incident: str) -> str:
-        """The command for a worker's run of an incident."""
+        """Return the command that has a worker run a flow for an incident."""
         return deployment_run(flow, self.name, incident)
 
     def command(self, verb: str, *more: str) -> str:
-        """The command that needs no server."""
+        """Return the command that needs no server."""
         store = ["--store", self.store] if self.store and verb in {"run", "recover"} else []
         return command(verb, self.file, *store, *more)
 
@@ -37,19 +37,19 @@ NAMELESS: Final = Called()
 
 @dataclass(frozen=True)
 class Step:
-    """What to do now: a sentence, and the commands of which one does it, each to be pasted as it stands."""
+    """The next step: a sentence, and alternative commands, each ready to be pasted."""
 
     words: str
     commands: tuple[str, ...] = ()
 
     def lines(self, label: str) -> Iterator[str]:
-        """For a terminal."""
+        """Yield the lines for a terminal."""
         yield f"{label:<9} {self.words}"
         yield from (f"{'':<9} {each}" for each in self.commands)
 
 
 def next_step(incident: str, verdict: str, called: Called, *, cordoned: bool, alive: bool) -> Step:
-    """Decide what to do now."""
+    """Return the next step for an incident on which no run is at work."""
     again = (called.run("evacuate", incident), called.command("run", "--incident", incident))
     if not incident:
         return Step("nothing: no incident was ever opened here")

@@ -1,4 +1,4 @@
-"""Print what a command found: data on stdout, notes on stderr for a person alone, JSON with a schema on request."""
+"""Print results: data on stdout, notes on stderr if that is a terminal, JSON with a schema version on request."""
 
 import json
 import os
@@ -12,12 +12,12 @@ from typing import Any, Final
 from tasks.custody.visible import say
 
 SCHEMA: Final = 1
-"""Version of what `--json` prints; a field that goes, or changes its meaning, raises it. New fields do not."""
+"""Version of what `--json` prints. It rises if a field goes or changes its meaning, not for new fields."""
 NAME: Final = "evacuation"
 
 
 def program() -> str:
-    """Return how to call this command line: by its name, or by the path that it was called by if PATH lacks it."""
+    """Return the name of this command line, or the path it was called by if PATH lacks it."""
     found, called = shutil.which(NAME), Path(sys.argv[0])
     on_path = found is not None and os.path.realpath(found) == os.path.realpath(called)
     return NAME if on_path or called.name != NAME else str(called)
@@ -29,7 +29,7 @@ def command(verb: str, *words: str) -> str:
 
 
 def note(text: str) -> None:
-    """Tell a person what is going on. A pipe or a file gets nothing."""
+    """Print a progress note on stderr if that is a terminal."""
     if sys.stderr.isatty():
         say(text, error=True)
 
@@ -54,7 +54,7 @@ def version() -> str:
 
 
 def show_version(*, as_json: bool) -> int:
-    """Print which program this is, on what it runs."""
+    """Print the version of this program and of what it runs on."""
     from importlib.metadata import version as version_of
     from platform import python_version
 

@@ -1,4 +1,4 @@
-"""Tell how a workload stands: incident, cordon, what of it runs. Reads files and /proc alone, and needs no Prefect."""
+"""Show the state of a workload: incident, cordon, living processes. Reads files and /proc; imports no Prefect."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -31,7 +31,7 @@ _SHOWN: Final = 100
 
 @dataclass(frozen=True)
 class Status:
-    """How a workload stands. `ended` is how the last run of the incident ended, `verdict` the word on its evidence."""
+    """The state of a workload. `ended` is how the incident's last run ended, `verdict` the one on its evidence."""
 
     incident: str
     verdict: str
@@ -49,7 +49,7 @@ class Status:
     uncordon: str
 
     def lines(self) -> Iterator[str]:
-        """A line for each thing that an operator asks first; the last say what to do next, a command a line."""
+        """Yield a line for each fact, the most important first; the last ones say what to do next, a command a line."""
         yield f"incident  {self.incident or 'none'}" + (f"  {_told(self.verdict, self.ended)}" if self.incident else "")
         yield f"cordon    {self.cordon}"
         yield from (f"paused    {each}" for each in self.paused)
@@ -71,12 +71,12 @@ class Status:
 
 
 def status(workload: WorkloadFields, host: Host, called: Called = NAMELESS) -> Iterator[str]:
-    """Say how a workload stands, line by line."""
+    """Yield the state of a workload, line by line."""
     return look(workload, host, called).lines()
 
 
 def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS) -> Status:
-    """Read how a workload stands."""
+    """Read the state of a workload."""
     incident, verdict, end = _incident(workload)
     since = _frozen_since(workload)
     members = living(host, workload)
@@ -131,7 +131,7 @@ def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS) -> Sta
 
 
 def _frozen_since(workload: WorkloadFields) -> dict[Identity, str]:
-    """Whom our files name as frozen by us in this boot: by runs, by starts that died, by the guard; and since when."""
+    """Return the processes that our files name as frozen in this boot, and since when."""
     rows = [row for home in homes(workload) for row in rows_of(home / FROZEN, read_private)]
     for base in bases(workload):
         rows += [*rows_of(base / EARLY, read_ours), *caught_lines(base / CAUGHT)]
@@ -143,7 +143,7 @@ def _paused(containers: list[str]) -> int:
 
 
 def _alone(workload: WorkloadFields, host: Host, since: list[str], paused: int) -> str:
-    """That something stands with nobody at work on it, since when, and whether a guard is there."""
+    """Return that processes are frozen and no run is at work, since when, and whether a guard stands."""
     guarded = host.guard(cordon_base(workload) / CORDON) is not None
     guard = "the guard alone is there" if guarded else "no guard stands: what is thawed runs on"
     first = min(filter(None, since), default="")
@@ -159,7 +159,7 @@ def _age(since: str) -> str:
 
 
 def _containers(workload: WorkloadFields) -> list[str]:
-    """Its living containers, paused ones too, or that they are not known; without any in the block nothing is asked."""
+    """Return the workload's live containers, paused ones too, or that this is unknown; empty if it names none."""
     asked = workload.containers
     if not asked:
         return []
@@ -175,7 +175,7 @@ def _containers(workload: WorkloadFields) -> list[str]:
 
 
 def _told(verdict: str, end: str) -> str:
-    """How its last run ended; then what its evidence is, if that is something else."""
+    """Return how the last run ended, and the verdict on the evidence if that differs."""
     if not verdict or end.upper() in {"", verdict}:
         return verdict or end or "not finished"
     if verdict == "UNVERIFIED" and end.endswith(", stored"):
@@ -184,9 +184,9 @@ def _told(verdict: str, end: str) -> str:
 
 
 def _incident(workload: WorkloadFields) -> tuple[str, str, str]:
-    """The incident that was opened last, the word of its last record, and how its last run ended; empty where unknown.
+    """Return the last opened incident, its last verdict, and how its last run ended; each empty if unknown.
 
-    A run that has closed a record and was killed before its end left nothing but the record.
+    A run that was killed after closing its record leaves only the record.
     """
     incident = last(workload)
     home = find_home(workload, incident) if incident else None
@@ -200,7 +200,7 @@ def _incident(workload: WorkloadFields) -> tuple[str, str, str]:
 
 
 def last(workload: WorkloadFields) -> str:
-    """Id of the incident that was opened last; empty where there is none."""
+    """Return the id of the incident opened last; empty if there is none."""
     return str(_json(lambda: last_opened(workload)).get("id", ""))
 
 

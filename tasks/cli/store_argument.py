@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def named_store(text: str) -> "StoreFields":
-    """Return the store that is meant. Needs Prefect only for what is saved on its server. Raises Refused."""
+    """Return the store that the argument names. Needs Prefect only for a saved block. Raises Refused."""
     if not text:
         raise Refused("STORE, a TOML file or the name of a saved store", "none", "Give it, as in evacuation.toml.")
     file, name = place(text)

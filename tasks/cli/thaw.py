@@ -1,4 +1,4 @@
-"""Call a frozen evacuation off, without a Prefect server."""
+"""Thaw a frozen workload without a Prefect server."""
 
 from pathlib import Path
 
@@ -24,9 +24,9 @@ from tasks.runtime.step import StepRunner
 
 
 def thaw_by_hand(text: str) -> int:
-    """Return 0 if everything goes on as it was, or did already; else the code of the state. Raises EvacuationError.
+    """Thaw the workload; return 0 if all goes on as it was, else the exit code of the state. Raises EvacuationError.
 
-    The record goes to the store of the same file, if it has just one; else it stays on this host.
+    The record goes to the store of the same file, if it has exactly one; else it stays on this host.
     """
     from prefect.settings import get_current_settings
 
@@ -53,9 +53,9 @@ def thaw_by_hand(text: str) -> int:
 
 
 def _let_go(context: RunContext, *, stored: bool) -> int:
-    """Do what the flow does, its steps as plain functions; say how it ended, and return its exit code.
+    """Run the flow's steps as plain functions; print how it ended, and return the exit code.
 
-    `stored` says whether there is a store for the record: without one its absence there is no loss.
+    `stored` says whether there is a store for the record: without one, the record's absence there is no loss.
     """
     thawed = thaw.fn(context).result(raise_on_failure=False)
     content = thawed_content(StepRunner(context), thawed if isinstance(thawed, Thawed) else str(thawed))

@@ -1,4 +1,4 @@
-"""Undo the cordon without a Prefect server."""
+"""Uncordon a workload without a Prefect server."""
 
 import os
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ from tasks.system.atomic_files import read_marker, read_private
 
 
 def let_go(workload: WorkloadFields, host: Host, called: Called = NAMELESS) -> Iterator[str]:
-    """Undo the cordon, say what was done, and tell it in the incident's custody log. Refused while a run is at work."""
+    """Uncordon, yield what was done, and log it with the incident. Raises Refused while a run is at work."""
     base, marker = base_of(workload), cordon_base(workload) / CORDON
     stands = marker.exists() or read_prior(marker)
     if not stands and not (base / EARLY).exists():
@@ -54,9 +54,9 @@ def let_go(workload: WorkloadFields, host: Host, called: Called = NAMELESS) -> I
 
 
 def _thaw_left(path: Path, workload: WorkloadFields, host: Host) -> Iterator[str]:
-    """A run that was killed between its early freeze and its cordon has left them, and nobody else would thaw them.
+    """Thaw the processes left by a run that was killed between its early freeze and its cordon; yield what was done.
 
-    An incident lets go itself of what it holds; what is no process of the workload is for a person to look at.
+    What an incident holds is left to it; a process that is not of the workload is left to a person.
     """
     if doubts := list(doubtful(path)):
         yield from doubts
@@ -72,9 +72,9 @@ def _thaw_left(path: Path, workload: WorkloadFields, host: Host) -> Iterator[str
 
 
 def _home(workload: WorkloadFields) -> Path:
-    """Folder of the incident that the marker names, or, where it is gone, of the one that was opened last.
+    """Return the folder of the incident that the marker names, else of the one opened last.
 
-    Raises Refused where that is none of ours: the marker may be forged.
+    Raises Refused if that is none of ours, because the marker may be forged.
     """
     marker = cordon_base(workload) / CORDON
     named = read_marker(marker).get("incident", "") if marker.exists() else last(workload)

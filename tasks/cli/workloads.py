@@ -1,4 +1,4 @@
-"""Tell of the workloads of a file, and let training in again."""
+"""Show and uncordon the workloads of a file."""
 
 import socket
 from dataclasses import asdict
@@ -33,7 +33,7 @@ def show_status(text: str, *, as_json: bool) -> int:
 
 
 def uncordon_by_hand(text: str) -> int:
-    """Undo the cordon of the workloads that are meant; return 0 only if nothing stays frozen or paused."""
+    """Uncordon the selected workloads; return 0 only if nothing stays frozen or paused."""
     from tasks.cli.uncordon import let_go
 
     code = 0
@@ -49,7 +49,7 @@ def uncordon_by_hand(text: str) -> int:
 
 
 def chosen(text: str) -> dict[Called, WorkloadFields]:
-    """Return the workloads that FILE or FILE:NAME means, by what each is called. Raises Refused."""
+    """Return the workloads that FILE or FILE:NAME selects, by their names for an operator. Raises Refused."""
     file, name = place(text)
     found = workloads(Path(file))
     if not found or (name and name not in found):

@@ -1,1 +1,1 @@
-"""§1-§3: cordon, freeze, stop, watch, and their undoing. Nothing here collects evidence or waits for a store."""
+"""§1-§3: cordon, freeze, stop, watch, and how to undo them. Nothing here collects evidence or waits for a store."""

@@ -19,7 +19,7 @@ _ANY: Final = 0
 
 
 def note_listener(context: RunContext, members: Mapping[Identity, Frozen]) -> tuple[str, ...]:
-    """Write down that a process of the workload listens on the API's port: then it is the API's, whoever named it.
+    """Record whether a process of the workload listens on the API's port, which then counts as the API's.
 
     Return a warning if the workload listens on other ports only.
     """
@@ -45,7 +45,7 @@ def listening_elsewhere(host: Host, workload: Workload, members: Iterable[Identi
 
 
 def port_of(workload: Workload) -> int | None:
-    """The port of this host that the API has for itself: `api_port`, or that of its address, where that is here."""
+    """Return the API's port on this host: `api_port`, else the port of its address if that is local; else None."""
     if workload.api_port:
         return workload.api_port
     try:
@@ -56,7 +56,7 @@ def port_of(workload: Workload) -> int | None:
 
 
 def _is_here(host: str) -> bool:
-    """Whether a URL's host is this one. No name is looked up: that may take long."""
+    """Return whether a URL's host is this one. Looks up no name, because that may take long."""
     if host in {"localhost", socket.gethostname().lower()}:
         return True
     try:
@@ -70,10 +70,10 @@ def _is_here(host: str) -> bool:
 
 
 def others_on_port(context: RunContext, ours: Iterable[int], known: Iterable[str]) -> list[tuple[Listener, str]]:
-    """Who else listens on the API's port, with what that means; a frozen process accepts connections too.
+    """Return other programs on the API's port, each with what that means. Frozen ones count: they accept connections.
 
-    Not counted are pids of `ours`, what is in `known` containers, and the proxy of a container that the block names.
-    Where the block leaves the port at its default, it is the API's only if a process of the workload listened there.
+    Excludes pids of `ours`, `known` containers, and the proxy of a container of the block. A port that the block leaves
+    at its default counts only if a process of the workload listened there.
     """
     port = port_of(context.workload)
     if not port or not (context.workload.names_port or context.state.listened.read()):

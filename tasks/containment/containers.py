@@ -1,4 +1,4 @@
-"""§2, §3 for containers, if the block names any: pause them, end them with a receipt each, check that none is left."""
+"""§2, §3 for the containers that the block names: pause them, end them with receipts, check that none is left."""
 
 import json
 import logging
@@ -38,7 +38,7 @@ _BETWEEN_STARTS: Final = "restarting"
 
 
 def find_containers(context: RunContext) -> list[Container]:
-    """Every living container of the workload, but for what our own recovery brought back. EngineError if not known."""
+    """Return every live container of the workload, except those that our recovery started. EngineError if unknown."""
     asked = context.workload.containers
     if not asked:
         return []
@@ -48,17 +48,17 @@ def find_containers(context: RunContext) -> list[Container]:
 
 
 def frozen_containers(state: IncidentState) -> dict[ContainerIdentity, FrozenContainer]:
-    """Every container that this incident has paused so far, whichever run did it."""
+    """Return every container that this incident has paused, in any of its runs."""
     return {each.identity: each for each in state.frozen_containers.read()}
 
 
 def stopped_containers(state: IncidentState) -> dict[ContainerIdentity, StoppedContainer]:
-    """Receipts of the containers that this incident has ended so far."""
+    """Return receipts of the containers that this incident has ended."""
     return {each.identity: each for each in state.stopped_containers.read()}
 
 
 def freeze_containers(context: RunContext) -> tuple[tuple[FrozenContainer, ...], str]:
-    """Pause all of them, again until a look finds no new one; and why, if the engine could not be asked."""
+    """Pause all containers of the workload, until a look finds no new one; return them, and any error of the engine."""
     fresh: dict[ContainerIdentity, FrozenContainer] = {}
     trouble = ""
     try:
@@ -83,7 +83,7 @@ def freeze_containers(context: RunContext) -> tuple[tuple[FrozenContainer, ...],
 
 
 def freeze_container(context: RunContext, container: Container) -> FrozenContainer:
-    """Pause one where it stands; one that is between two starts runs nothing, and is kept from the next."""
+    """Pause one container. One that is between two starts is killed, and its restart forbidden."""
     seen, denied, paused_at = datetime.now(UTC), "", None
     try:
         if container.state == _BETWEEN_STARTS:
@@ -112,7 +112,7 @@ def freeze_container(context: RunContext, container: Container) -> FrozenContain
 
 
 def _keep_down(engine: Engine, container: Container) -> None:
-    """Forbid the next start, again until it is down or in another life: one may be under way while it is forbidden."""
+    """Forbid restarts, repeatedly until the container is down or in another life, because a start may be under way."""
     deadline = time.monotonic() + _KILL_SECONDS
     while (
         (now := engine.get_container(container.id))
@@ -127,9 +127,9 @@ def _keep_down(engine: Engine, container: Container) -> None:
 
 
 def _keep_config(context: RunContext, container: Container) -> None:
-    """What it takes to make it again, as it was before we changed anything: the first look counts.
+    """Save what is needed to create the container again, as it was before any change. The first copy counts.
 
-    It holds the workload's secrets: for us alone, and never sent anywhere.
+    It contains the workload's secrets: only we can read it, and it is never sent.
     """
     path = _config(context.directory.path, container.identity)
     if path.exists():
@@ -149,16 +149,16 @@ def _config(home: Path, container: ContainerIdentity) -> Path:
 
 
 def kept_config(home: Path, container: ContainerIdentity) -> dict[str, Any]:
-    """The configuration as it was when the container was paused."""
+    """Return the container's configuration as it was when it was paused."""
     kept: dict[str, Any] = json.loads(_config(home, container).read_bytes())
     return kept
 
 
 def living_containers(context: RunContext) -> tuple[str, ...]:
-    """Look again: containers of the workload that may run something, paused ones too; or that it is not known."""
+    """Return the workload's containers that may run something, paused ones too, or that this is unknown."""
     try:
         listed = find_containers(context)
-        # the engine's list may lag behind what it knows of each
+        # the engine's list may lag behind the single containers
         living = [
             each for each in listed if (now := context.adapters.engine.get_container(each.identity.id)) and now.alive
         ]
@@ -177,5 +177,5 @@ def _why(workload: Workload, container: Container) -> str:
 
 
 def containers_key(identities: Iterable[ContainerIdentity]) -> str:
-    """Part of the cache keys of acts on the world."""
+    """Return the containers' part of a cache key."""
     return ",".join(f"{each.id[:12]}.{each.started_at}" for each in sorted(identities))

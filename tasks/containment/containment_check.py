@@ -1,4 +1,4 @@
-"""§3: check that nothing of the workload is left, and say how it stands."""
+"""§3: check that nothing of the workload is left alive, and describe its state."""
 
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -36,13 +36,13 @@ FROZEN_ONLY: Final = "frozen, not stopped"
 NOT_CONTAINED: Final = "not contained"
 RELEASED: Final = "let go by an earlier recovery"
 UNTOUCHED: Final = "nothing was touched"
-"""How the workload stands when a run of its incident is cancelled."""
+"""States of the workload when a run of its incident is cancelled."""
 
 
 def check_containment(context: RunContext) -> Containment:
-    """Look again: nothing that belongs to the workload, nobody that was frozen, and a lock that refuses.
+    """Check that no member or frozen process lives, and that the lock is held (runbook §3).
 
-    Nor anybody who comes and goes faster than a look, nor another program on the API's port.
+    Also looks for processes too short-lived for one look, and for other programs on the API's port.
     """
     host, state = context.adapters.host, context.state
     last, _ = host.arrivals(NO_PID)
@@ -74,9 +74,9 @@ def check_containment(context: RunContext) -> Containment:
 
 
 def _notes(context: RunContext, visible: Snapshot, seen: Survey, parents: Mapping[Process, str]) -> tuple[str, ...]:
-    """How the block names each suspect; in one line each who was excused, and who may not be looked into.
+    """Return how the block can name each suspect, and who was excused or could not be examined, in one line each.
 
-    Only the log tells here of `parents`, which may start the workload again.
+    `parents`, which may start the workload again, are only logged here.
     """
     suspects = [visible[who.pid] for who in sorted(seen.suspects.keys() - load_frozen(context.state).keys())]
     lines = {each.pid: suggest_line(context.adapters.host, context.workload, each) for each in suspects}
@@ -100,7 +100,7 @@ def _listed(processes: Sequence[Process]) -> str:
 
 
 def _listening(context: RunContext, mine: Iterable[int], told: Container[Identity]) -> list[str]:
-    """Who else listens on the API's port."""
+    """Return other programs that listen on the API's port."""
     found = others_on_port(context, mine, _known_containers(context.state))
     return [
         f"{_tell(each.process) if each.process else f'a program of user {each.user}'} ({reason})"
@@ -110,7 +110,7 @@ def _listening(context: RunContext, mine: Iterable[int], told: Container[Identit
 
 
 def _passing(context: RunContext, last: int) -> list[str]:
-    """Whether processes of the workload come and go; `last` is the last pid that was given out before the look."""
+    """Return whether processes of the workload come and go. `last` is the last pid given out before the look."""
     met = {process.pid: process for process in met_in_passing(context.adapters.host, last)}
     if not met:
         return []
@@ -130,7 +130,7 @@ def _passing(context: RunContext, last: int) -> list[str]:
 
 
 def stance(context: RunContext, containment: Containment | None) -> str:
-    """How the workload stands, in words that a cancelled run can be told by."""
+    """Return the workload's state in the words that a cancelled run reports."""
     if context.run.dry_run:
         return UNTOUCHED
     if containment and containment.contained:
@@ -147,7 +147,7 @@ def stance(context: RunContext, containment: Containment | None) -> str:
 
 
 def look_for_life(context: RunContext) -> tuple[set[int], Snapshot, Survey]:
-    """Look at the host: our own pids, every other process, and which of these contradict "nothing of it runs"."""
+    """Look at the host: return our own pids, all other processes, and which of these are life of the workload."""
     host, state = context.adapters.host, context.state
     snapshot = host.snapshot()
     mine = own_pids(context, snapshot)
@@ -165,18 +165,18 @@ def _known_containers(state: IncidentState) -> set[str]:
 
 @step("§3", "prove_contained", "check: nothing of the workload is left", "封じ込めの確認")
 def prove_contained(context: RunContext) -> Containment:
-    """Look right after the stop."""
+    """Check right after the stop."""
     return check_containment(context)
 
 
 @step("§3", "prove_still_contained", "check: nothing of the workload came back", "再出現なしの確認", last=True)
 def prove_still_contained(context: RunContext) -> Containment:
-    """Look again when the evidence is safe: a supervisor may have brought the workload back meanwhile."""
+    """Check again when the evidence is safe, because a supervisor may have restarted the workload."""
     return check_containment(context)
 
 
 def _drained(process: Process) -> str:
-    """How a person ends one that is in an orchestrator's hands; containers are told of elsewhere."""
+    """Return how a person ends a process that an orchestrator runs; empty for containers, reported elsewhere."""
     keeper = "" if process.container else keeper_of(path_of(process.cgroup))
     return keeper and f"; {keeper}"
 

@@ -1,4 +1,4 @@
-"""Hold the workload by control groups: what alone is in one, where it is; the rest in a group of the incident."""
+"""Hold the workload by control groups: its own ones in place, all other processes in a group of the incident."""
 
 import logging
 import os
@@ -33,14 +33,14 @@ _PAUSE_SECONDS: Final = 0.001
 
 
 class Groups:
-    """The control groups that hold the workload of an incident. Each is in the journal before it is used.
+    """The control groups that hold an incident's workload. Each is in the journal before it is used.
 
-    `refused` holds why a process may not be moved. Where the incident can have no group, `unavailable` says why. While
-    `with_suspects`, processes that a fact ties to the workload are caught as its members are.
+    `refused` says why a process may not be moved, `unavailable` why the incident can have no group. With
+    `with_suspects`, processes that a fact ties to the workload are caught too.
     """
 
     def __init__(self, context: RunContext) -> None:
-        """Take up what the start of this run and earlier runs of the incident hold."""
+        """Load the groups that this run's early freeze and earlier runs of the incident hold."""
         self.context, self.host = context, context.adapters.host
         self.refused: dict[Identity, str] = {}
         self.unavailable, self._patience = "", _ASK_SECONDS
@@ -61,26 +61,26 @@ class Groups:
         self.own = next((path for path in self.paths if path.endswith(name)), "")
 
     def way(self, process: Process) -> Way:
-        """How a process is held."""
+        """Return how a process is held."""
         path = path_of(process.cgroup)
         if within(path, self.own):
             return Way.INCIDENT
         return Way.IN_PLACE if any(within(path, top) for top in self.paths) else Way.SIGNALS
 
     def freeze(self) -> None:
-        """Stop all that is in them, and all that will come."""
+        """Freeze the groups: stops all processes in them, and all that join."""
         self._each("freeze")
 
     def thaw(self) -> None:
-        """Let go all that no signal has stopped. One that was sent SIGSTOP in a frozen group stops before it acts."""
+        """Thaw the groups. Processes that got SIGSTOP stay stopped: the signal acts first."""
         self._each("thaw")
 
     def kill(self) -> None:
-        """End all that is in them at once. Where the kernel cannot, SIGKILL to each does it, for nobody forks there."""
+        """Kill all in the groups at once. If the kernel cannot, SIGKILL to each does it, because none forks there."""
         self._each("kill")
 
     def let_go(self) -> None:
-        """Thaw them for what else may come there, and remove the incident's own: nothing of the workload is left."""
+        """Thaw the groups and remove the incident's own. Call when nothing of the workload is left."""
         if not self.rows:
             return
         self.thaw()
@@ -91,7 +91,7 @@ class Groups:
             logger.warning("%s", reason)
 
     def hold_in_place(self, snapshot: Snapshot) -> bool:
-        """Freeze the groups that hold nobody but members; True if there were any."""
+        """Freeze the groups that contain only members; True if there were any."""
         before, known = self.rows, self.paths
         find = partial(find_members, self.context, groups=known)
 
@@ -101,12 +101,12 @@ class Groups:
         return bool(freeze_in_place(self.host, snapshot, find, note, known))
 
     def find(self, snapshot: Snapshot) -> dict[Identity, Member]:
-        """Members and, where they are wanted, suspects."""
+        """Return members and, with `with_suspects`, suspects."""
         found = find_members(self.context, snapshot)
         return found | (suspects_to_end(self.context, snapshot, found) if self.with_suspects else {})
 
     def churns(self) -> bool:
-        """Whether members come and go, so that a look at the whole host meets none: nobody comes if no pid is new."""
+        """Return whether members come and go between two looks at the host. Without a new pid nobody can have come."""
         last, self._last = self._last, self.host.arrivals(NO_PID)[0]
         if self.unavailable or last == self._last:
             return False
@@ -119,10 +119,10 @@ class Groups:
         return False
 
     def catch(self) -> None:
-        """Move in each process that is not stopped, at once, again until a round finds nobody outside; then freeze.
+        """Move each running member into the incident's group, repeatedly until none is outside; then freeze the group.
 
-        A round is one look at the whole host, and fifty at those that have come meanwhile, the latest first. Where each
-        generation lives for a millisecond, a look at the whole host comes too late for it.
+        A round is one look at the whole host and fifty at its newest processes, because a look at the whole host is too
+        slow for processes that live for a millisecond.
         """
         deadline, outside = time.monotonic() + _CATCH_SECONDS, True
         while outside and not self.unavailable and time.monotonic() < deadline:
@@ -134,9 +134,9 @@ class Groups:
         self.freeze()
 
     def move(self, processes: Iterable[Process], *, hurry: bool = False) -> bool:
-        """Move into the incident's group what no group holds yet; False if nothing outside may be moved.
+        """Move processes that no group holds into the incident's group; False if there is nothing that may be moved.
 
-        Whence is written down first. In a hurry, where none would live until then, if nobody else came from there.
+        Writes down their old groups first. With `hurry` only once a group, because each write takes time.
         """
         outside = [each for each in processes if self._is_outside(each)]
         group = self._open() if outside else None
@@ -153,7 +153,7 @@ class Groups:
         return True
 
     def _ask_systemd(self, refused: list[Identity]) -> None:
-        """Have systemd move those of our own user. It moves none of them if one has ended meanwhile."""
+        """Have systemd move processes of our own user. It moves none if one of them has ended."""
         unit, below = delegated(self.own)
         for _ in range(_ASKS if unit and self._patience > 0 else 0):
             refused, began = [who for who in refused if lives(self.host, who)], time.monotonic()
@@ -169,13 +169,13 @@ class Groups:
         if not process.alive or process.identity in self.refused or self.way(process) is not Way.SIGNALS:
             return False
         if unit_of(process.cgroup) in self.context.workload.units:
-            return False  # held and ended through systemd
+            return False  # systemd holds and ends it
         if reason := keeper_of(path) if path else "its control group is not known":
             self.refused[process.identity] = reason
         return not reason
 
     def _open(self) -> ControlGroup | None:
-        """Make the incident's group: at the top or, where only that may be written to, below the one that we are in."""
+        """Create the incident's group, at the top level or else below our own group; None if neither is writable."""
         name, reasons = name_of(self.context.incident.id, self.context.directory.path), dict[str, None]()
         ours = path_of(Path("/proc/self/cgroup").read_text())
         for path in [self.own] if self.own else places_of(name, ours, os.geteuid()):
@@ -191,9 +191,9 @@ class Groups:
         return None
 
     def _newest(self, snapshot: Snapshot) -> Callable[[], list[Process]]:
-        """Look at those that have come since the last time, the latest first, for members by themselves or by descent.
+        """Return a function that finds members among processes new since its last call, the latest first.
 
-        A look must cost less than such a process lives, however many members there are.
+        It takes less time than such a process lives, however many members there are.
         """
         context, last = self.context, self.host.arrivals(NO_PID)[0]
         asked, own = (matchers(context.workload), context.directory.root), own_pids(context, snapshot)
@@ -207,7 +207,7 @@ class Groups:
             time.sleep(_PAUSE_SECONDS)
             last, new = self.host.arrivals(last)
             came = {process.pid: process for process in new if not process.container}
-            kin.difference_update(process.pid for process in new)  # the earlier processes of these pids are gone
+            kin.difference_update(process.pid for process in new)  # the earlier processes with these pids are gone
             ours = spared | descendants(kept | came, own)
             found = {who.pid for who in members(kept | came, *asked, ours, names)} if came else set()
             if came and glance:

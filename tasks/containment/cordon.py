@@ -1,4 +1,4 @@
-"""§1: start the guard that holds the training lock, watches for newcomers, and says who holds it and why."""
+"""§1: start the guard, which holds the training lock, catches newcomers, and says for which incident and why."""
 
 import time
 from contextlib import suppress
@@ -32,7 +32,7 @@ _SHOWN: Final = 80
 
 @step("§1", "cordon", "cordon: hold the training lock", "学習ロックの確保")
 def cordon(context: RunContext) -> Cordon:
-    """Hold the lock by a guard that outlives run and worker. Idempotent (runbook §1)."""
+    """Hold the training lock by a guard that outlives run and worker. Idempotent (runbook §1)."""
     if context.state.recovered.read():
         return _released(context)
     units = Units(context)
@@ -44,7 +44,7 @@ def cordon(context: RunContext) -> Cordon:
 
 
 def hold(context: RunContext, reason: str) -> None:
-    """Put a guard on the lock. One that stands stays if it guards this lock, for this incident, as we would."""
+    """Start a guard that holds the lock, unless one with the same orders stands. Replaces any other."""
     host, marker = context.adapters.host, context.cordon_files.marker
     standing, wanted = host.guard(marker), orders(context, reason)
     if standing and wanted.same_watch(read_marker(marker)) and host.refuses(context.workload.lock):
@@ -54,11 +54,11 @@ def hold(context: RunContext, reason: str) -> None:
         with suppress(ProcessLookupError):
             host.signal(standing, SIGTERM)
         host.wait_gone([standing], _HANDOVER_SECONDS)
-        await_cordon(context)  # from a guard of an older version the lock comes a moment after its end
+        await_cordon(context)  # a guard of an older version gives up the lock a moment after its end
 
 
 def orders(context: RunContext, reason: str) -> GuardConfig:
-    """What this incident's guard is told."""
+    """Return the configuration of this incident's guard."""
     snapshot, home = context.adapters.host.snapshot(), context.directory.path
     us = untouchable(snapshot) - {1}
     return GuardConfig(
@@ -83,7 +83,7 @@ def orders(context: RunContext, reason: str) -> GuardConfig:
 
 
 def cordon_state(context: RunContext) -> Cordon:
-    """Look who holds the lock. After our own recovery nobody has to."""
+    """Return the state of the cordon. After this incident's own recovery it counts as released."""
     if context.state.recovered.read():
         return _released(context)
     host, lock, marker = context.adapters.host, context.workload.lock, context.cordon_files.marker
@@ -105,9 +105,9 @@ def _why_not(host: Host, lock: Path, guard: Identity | None) -> str:
 
 
 def await_cordon(context: RunContext) -> Cordon:
-    """Look, and give the guard the moment that it needs to write its marker and to get the lock from the stopped.
+    """Wait until the guard has written its marker and has the lock; return the cordon's state.
 
-    Another holder of the lock is not waited for, nor a marker where no folder takes one.
+    Does not wait if another process holds the lock, nor for a marker that no folder can take.
     """
     host, lock, deadline = context.adapters.host, context.workload.lock, time.monotonic() + _START_SECONDS
     while True:
@@ -121,7 +121,7 @@ def await_cordon(context: RunContext) -> Cordon:
 
 
 def _another_holds(host: Host, lock: Path, guard: Identity) -> bool:
-    """Whether somebody has the lock who lives on: not the guard, not us who took it for the guard."""
+    """Return whether a live process other than the guard and this one holds the lock."""
     holder = host.holder(lock)
     return holder is not None and holder.alive and holder.identity != guard and holder.pid != getpid()
 
@@ -134,7 +134,7 @@ def _released(context: RunContext) -> Cordon:
 
 
 def caught(files: CordonFiles, since: datetime) -> list[dict[str, Any]]:
-    """Newcomers that the guard has frozen `since` this incident was opened."""
+    """Return the newcomers that the guard has frozen `since` this incident was opened."""
     return [line for line in caught_lines(files.caught) if _caught_at(line) >= since]
 
 

@@ -1,4 +1,4 @@
-"""§1: prove the cordon by a real launch of the workload's start command. It must be refused or caught."""
+"""§1: test the cordon by a real launch of the workload's start command. It must be refused or caught."""
 
 import os
 import stat
@@ -29,9 +29,9 @@ _GONE_SECONDS: Final = 10.0
 
 @step("§1", "challenge", "check: a launch is caught", "起動の阻止")
 def challenge(context: RunContext) -> Challenge:
-    """Launch the training as its people do, as its owner, see what becomes of it, and end what is left (runbook §1).
+    """Launch the training as its owner, see whether it is refused or caught, and end what is left (runbook §1).
 
-    Not done where it would do harm: no cordon stands, the host is compromised (policy kill), or no command is named.
+    Skipped if no cordon stands, no command is named, or under policy kill, which is for compromised hosts.
     """
     if reason := _not_now(context):
         return Challenge(datetime.now(UTC), skipped=reason)
@@ -50,7 +50,7 @@ def challenge(context: RunContext) -> Challenge:
 
 
 def _empty_logs(context: RunContext) -> frozenset[str]:
-    """What a launcher leaves that makes its log and is refused. It lies in the workload, where we remove nothing."""
+    """Return the workload's empty log files. A refused launcher may leave one; we remove nothing from the workload."""
     names, _ = found(os.fsencode(context.directory.root), context.workload.logs)
     return frozenset(quote(name) for name in names if _is_empty(Path(context.directory.root, os.fsdecode(name))))
 
@@ -81,7 +81,7 @@ def _launch(context: RunContext) -> Identity | None:
 
 
 def _fate(context: RunContext, started: Identity, began: datetime) -> Challenge:
-    """What stopped the launch. One that ended by itself, for another reason than the lock, has proven nothing."""
+    """Wait until the launch is refused or caught. One that ends by itself for another reason proves nothing."""
     deadline = time.monotonic() + _SECONDS
     ended: float | None = None
     while time.monotonic() < deadline and (ended is None or time.monotonic() < ended + _CAUGHT_SECONDS):
@@ -101,7 +101,7 @@ def _fate(context: RunContext, started: Identity, began: datetime) -> Challenge:
 
 
 def _caught_since(context: RunContext, began: datetime) -> int | None:
-    """The pid of a process that the guard has caught since then: a launcher may detach what it starts."""
+    """Return the pid of a process that the guard has caught since then, because a launcher may detach its child."""
     since = began.isoformat()
     found = (
         entry["identity"]["pid"]
@@ -117,7 +117,7 @@ def _frozen_of(host: Host, started: Identity) -> int | None:
 
 
 def _end(host: Host, started: Identity) -> None:
-    """End all of it: frozen first, again until a look finds no new child, so that none is orphaned and missed."""
+    """End the launch. Freezes it first, until a look finds no new child, so that no orphan is missed."""
     everyone: set[Identity] = set()
     while new := _kin(host, started) - everyone:
         for identity in new:

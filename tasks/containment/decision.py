@@ -1,4 +1,4 @@
-"""Between look and stop: have a person decide whether an alarm's evacuation stops the workload or thaws it."""
+"""Between look and stop: ask a person whether an evacuation started by an alarm stops the workload or thaws it."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -37,10 +37,10 @@ Without an answer until **{until}**: `{act}`. 期限までに回答がなけれ�
 
 
 def thaw_decided(context: RunContext, looked: Sequence[Evidence]) -> bool:
-    """Ask, if the workload's block says so, and wait; True if the workload is to be thawed, False if it is stopped.
+    """Ask a person, if the block says so, and wait; True if the workload is to be thawed, False if stopped.
 
-    Nobody is asked once something was stopped. An answer, and the deadline, hold for whichever run carries the
-    incident on. Without an answer in time the block decides; a run that is cancelled meanwhile decides nothing.
+    Does not ask once something was stopped. Answer and deadline are kept for later runs of the incident. Without an
+    answer in time the block decides. A run cancelled meanwhile decides nothing.
     """
     block = context.workload
     if block.on_alarm != "ask" or context.run.dry_run or why_not_thaw(context.directory.path):
@@ -65,7 +65,7 @@ def thaw_decided(context: RunContext, looked: Sequence[Evidence]) -> bool:
 
 
 def question(context: RunContext, looked: Sequence[Evidence], until: str) -> str:
-    """What the person reads: what was found, what each answer does, until when, and what is done without one."""
+    """Return the text of the form: what was found, what each answer does, the deadline and what happens then."""
     frozen, paused = load_frozen(context.state).values(), frozen_containers(context.state).values()
     roles = ", ".join(f"{count} {role}" for role, count in sorted(Counter(each.role for each in frozen).items()))
     denied = sum(bool(each.denied) for each in frozen) + sum(bool(each.denied) for each in paused)
@@ -86,7 +86,7 @@ def question(context: RunContext, looked: Sequence[Evidence], until: str) -> str
 
 
 def _orders(context: RunContext, seconds: float) -> dict[str, object]:
-    """What a process needs that keeps the deadline if this run dies: the blocks too, for the server may be gone."""
+    """Return the input of the process that keeps the deadline if this run dies. It may lack the server."""
     fields = set(type(context.workload).model_fields)
     return {
         "home": str(context.directory.path),

@@ -16,45 +16,45 @@ _SHARE: Final = 4
 
 
 class Kin:
-    """Everybody who descends from these processes, as far as a look has seen it; looks all the time while in use.
+    """All descendants of some processes, collected by a thread while the context is open.
 
-    Descent is what the kernel shows: the parent, or the leader of the process group or of the session, is kin. Once
-    seen it is kept, for an orphan's parent is told no more. A group in which a stranger is already, such as the next
-    program of a shell's pipeline, shows nothing.
+    A descendant is one whose parent, or leader of process group or session, is known. Known ones are kept, because an
+    orphan's parent is lost. Groups that contain strangers, such as the next program of a shell's pipeline, prove
+    nothing.
     """
 
     def __init__(self, host: Host, first: Iterable[Identity]) -> None:
-        """Begin with the processes that are ended."""
+        """Begin with the processes to be ended."""
         self._host = host
         self._known = {who.pid: who for who in first}
-        self._shared = {os.getpgrp(), os.getsid(0)}  # a workload's hook may have started us: then ours is in them too
+        self._shared = {os.getpgrp(), os.getsid(0)}  # a workload's hook may have started us: then it shares ours
         self._shared |= self._groups_of_strangers()
         self._one_at_a_time, self._over = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True)
 
     def __enter__(self) -> Self:
-        """Begin to look."""
+        """Start looking."""
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """No more looks."""
+        """Stop looking."""
         self._over.set()
         self._thread.join()
 
     @property
     def known(self) -> dict[int, Identity]:
-        """Those that were seen so far, by the pid that is, or was, theirs."""
+        """Descendants found so far, by the pid that is or was theirs."""
         return dict(self._known)
 
     def _groups_of_strangers(self) -> set[int]:
-        """Process groups that a shell has made of several programs; a session is its leader's descendants alone."""
+        """Return process groups that a shell made of several programs. A session has only descendants of its leader."""
         snapshot = self._host.snapshot()
         strangers = snapshot.keys() - family(snapshot, {*self._known.values()})
         return {snapshot[pid].group for pid in strangers if snapshot[pid].group != snapshot[pid].session}
 
     def meet(self, processes: Mapping[int, Process]) -> None:
-        """Take in those of these processes that descend from one of them."""
+        """Add those of these processes that descend from a known one."""
         with self._one_at_a_time:
             for pid in parents_first(processes, processes):
                 if self._descends(processes[pid]):
@@ -75,7 +75,7 @@ class Kin:
 
 
 def _not_another(who: Identity) -> bool:
-    """Whether a pid still is this process's, or nobody's: a pid that another process has got tells nothing."""
+    """Return whether no other process has this one's pid now."""
     try:
         return start_of(who.pid) == who.start
     except ProcessLookupError:

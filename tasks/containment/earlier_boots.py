@@ -1,4 +1,4 @@
-"""§3: read what an incident froze and stopped in earlier boots of this host, and what a reboot has ended."""
+"""§3: read what an incident froze and stopped in earlier boots of this host, and what the reboots ended."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,9 +17,9 @@ _REASON: Final = "no receipt of its end in that boot: the reboot ended it, at th
 def with_earlier_boots(
     state: IncidentState, freeze: Freeze | None, stop: Stop | None
 ) -> tuple[Freeze | None, Stop | None]:
-    """Add what the incident froze and stopped in earlier boots. Nobody of these is there: their pids are others' now.
+    """Add what the incident froze and stopped in earlier boots. None of these lives: their pids belong to others now.
 
-    Who was frozen and has no receipt of its end was ended by the reboot.
+    A frozen process without a receipt of its end was ended by the reboot.
     """
     for boot in earlier_boots(state.home):
         if freeze:
@@ -37,7 +37,7 @@ def with_earlier_boots(
 
 
 def note_reboots(state: IncidentState, log: CustodyLog) -> None:
-    """Tell once of each reboot in the custody log what it has ended."""
+    """Log once for each reboot what it has ended."""
     noted = {entry["object"] for entry in log.entries() if entry["action"] == "rebooted"}
     for boot in earlier_boots(state.home):
         if boot not in noted:

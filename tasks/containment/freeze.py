@@ -1,4 +1,4 @@
-"""§2: freeze the workload, and what this incident has frozen, stopped and met again so far."""
+"""§2: freeze the workload, and read what this incident has frozen and stopped so far."""
 
 import time
 from collections.abc import Collection, Mapping
@@ -31,19 +31,20 @@ _FREEZE_SECONDS: Final = 10.0
 _SETTLE_SECONDS: Final = 2.0
 _POLL_SECONDS: Final = 0.005
 _BY_SIGNALS: Final = 2
-"""Looks after which a control group is asked for."""
+"""Looks before a control group is used."""
 Looks = list[tuple[Snapshot, dict[Identity, Frozen]]]
 
 
 @step("§2", "freeze", "freeze the workload", "凍結")
 def freeze(context: RunContext) -> Freeze:
-    """SIGSTOP every process of the workload, parents first, again until a look finds no new one (runbook §2, §3).
+    """SIGSTOP every process of the workload, parents first, until a look finds no new one (runbook §2, §3).
 
-    What two looks do not settle goes into a control group of the incident, which holds what comes and goes faster than
-    any look; groups that hold the workload alone are frozen where they are. Its containers are paused right after: no
-    engine can delay that. Journals and log are written after all stand: no disk can delay that.
-    Looks again in every run; what earlier runs of the incident froze stays in the result, so that steps which
-    depend on it are repeated for new life and for nothing else.
+    Groups that hold only the workload are frozen in place. Whatever two looks do not settle goes into a control group
+    of the incident, which also holds processes too short-lived for any look. Containers are paused, and journals and
+    log written, after that, so that neither engine nor disk delays it.
+
+    Every run looks again. The result contains what earlier runs froze, so that dependent steps are repeated for new
+    processes only.
     """
     began, before = ticks(), read_early(context.cordon_files.early)
     fresh: dict[Identity, Frozen] = {}
@@ -53,7 +54,7 @@ def freeze(context: RunContext) -> Freeze:
     units = Units(context)
     units.freeze()
     earlier = load_frozen(context.state)
-    if context.run.includes_suspects:  # when the members stand: what these are told by takes longer to read
+    if context.run.includes_suspects:  # after the members, because suspects take longer to find
         groups.with_suspects = True
         more, all_settled = _settle(groups, fresh, {})
         looks, settled = looks + more, settled and all_settled
@@ -95,7 +96,7 @@ def _tell(log: CustodyLog, fresh: Mapping[Identity, Frozen]) -> None:
 
 
 def _settle(groups: Groups, fresh: dict[Identity, Frozen], before: Mapping[Identity, datetime]) -> tuple[Looks, bool]:
-    """Stop each process that is found and not yet `fresh`, until a look finds no new one; False if the time ran out.
+    """Stop each process not in `fresh` yet, until a look finds no new one; False if the time ran out.
 
     What two looks do not settle goes into the incident's control group.
     """
@@ -115,9 +116,9 @@ def _settle(groups: Groups, fresh: dict[Identity, Frozen], before: Mapping[Ident
 
 
 def halt(host: Host, process: Process, member: Member, before: datetime | None = None) -> Frozen:
-    """Stop one process where it stands; the record tells if it could not be done, and is completed by `describe`.
+    """Stop one process. The record says why if that failed; `describe` completes it.
 
-    `before` is when the early freeze has stopped it: it counts if the process still stands.
+    `before` is when the early freeze stopped it, and counts if the process is still stopped.
     """
     seen, denied = _now(), freeze_process(host, process)
     since = before if before and process.stopped else _now()
@@ -127,9 +128,9 @@ def halt(host: Host, process: Process, member: Member, before: datetime | None =
 
 
 def describe(snapshot: Snapshot, halted: Mapping[Identity, Frozen]) -> dict[Identity, Frozen]:
-    """Complete the records of one look: command, lineage, flow run. Nothing that takes time comes before a signal.
+    """Complete the records of one look by command, lineage and flow run, which take too long before a signal.
 
-    A flow run is a process's own, or that of the process that started it, as `train` does.
+    A flow run is the process's own, or that of the process that started it, as `train` does.
     """
     pids = [identity.pid for identity in halted]
     lines = lineages(snapshot, pids)
@@ -141,7 +142,7 @@ def describe(snapshot: Snapshot, halted: Mapping[Identity, Frozen]) -> dict[Iden
 
 
 def _confirm(host: Host, fresh: Mapping[Identity, Frozen]) -> tuple[str, ...]:
-    """Wait until the kernel shows each as stopped; name those that are in an uninterruptible wait even then."""
+    """Wait until the kernel shows each as stopped; return those that stay in an uninterruptible wait."""
     waiting = {identity for identity, process in fresh.items() if process.frozen_at}
     deadline = time.monotonic() + _SETTLE_SECONDS
     while waiting and time.monotonic() < deadline:
@@ -153,24 +154,24 @@ def _confirm(host: Host, fresh: Mapping[Identity, Frozen]) -> tuple[str, ...]:
 
 
 def load_stopped(state: IncidentState) -> dict[Identity, Stopped]:
-    """Receipts of everything that this incident has ended so far, whichever run did it."""
+    """Return receipts of all that this incident has ended, in any of its runs."""
     receipts = [*load_announced(state).values(), *(state.stopped.read())]
     return {receipt.identity: receipt for receipt in receipts if receipt.end is not End.SURVIVED}
 
 
 def load_announced(state: IncidentState) -> dict[Identity, Stopped]:
-    """What a stop that was broken off was about to send, as receipts; what has not ended yet survives."""
+    """Return the receipts that a broken-off stop announced. A process that has not ended counts as SURVIVED."""
     return {receipt.identity: receipt for receipt in state.stopping.read()}
 
 
 def stop_key(context: RunContext) -> str:
-    """Cache key of what was frozen and has no receipt of its end: it may still write."""
+    """Return the cache key of what was frozen and has no receipt of its end: it may still write."""
     processes = load_frozen(context.state).keys() - load_stopped(context.state).keys()
     return _key(processes, frozen_containers(context.state).keys() - stopped_containers(context.state).keys())
 
 
 def collect_key(context: RunContext) -> str:
-    """Cache key of acts on the world: what this incident has frozen so far."""
+    """Return the cache key of all that this incident has frozen so far."""
     return _key(load_frozen(context.state), frozen_containers(context.state))
 
 
@@ -180,7 +181,7 @@ def _key(identities: Collection[Identity], containers: Collection[ContainerIdent
 
 
 def load_frozen(state: IncidentState) -> dict[Identity, Frozen]:
-    """Everything that this incident has frozen so far, whichever run did it."""
+    """Return all that this incident has frozen, in any of its runs."""
     return {process.identity: process for process in state.frozen.read()}
 
 

@@ -1,4 +1,4 @@
-"""Who belongs to the workload, and who is never touched."""
+"""Find the members of the workload, and the processes that are never touched."""
 
 from collections.abc import Iterable, Mapping
 from os import getpid
@@ -23,9 +23,9 @@ Snapshot = Mapping[int, Process]
 def find_members(
     context: "RunContext", snapshot: Snapshot, groups: Iterable[str] | None = None
 ) -> dict[Identity, Member]:
-    """Every living process of the workload, parents first; with all that is in a control group that holds it.
+    """Return every live process of the workload, parents first, and all in the control groups that hold it.
 
-    These groups are those of the incident's journal, unless others are given.
+    `groups` are by default those of the incident's journal.
     """
     spared, tops = protected_pids(context, snapshot), held_groups(context.state) if groups is None else groups
     found = members(snapshot, matchers(context.workload), context.directory.root, spared, named(context.workload))
@@ -34,42 +34,42 @@ def find_members(
 
 
 def excused_pids(context: "RunContext", snapshot: Snapshot) -> frozenset[int]:
-    """Pids of those that the block's `bystanders` excuse."""
+    """Return pids that the block's `bystanders` excuse."""
     return excused(snapshot, matchers(context.workload), context.directory.root, named(context.workload))
 
 
 def held_groups(state: "IncidentState") -> list[str]:
-    """The control groups that this incident has frozen."""
+    """Return the control groups that this incident has frozen."""
     return [row.group for row in state.groups.read() if not row.identity]
 
 
 def inside(snapshot: Snapshot, groups: Iterable[str]) -> set[int]:
-    """Pids of those that live in these control groups or below."""
+    """Return pids of the processes in these control groups or below."""
     tops = tuple(groups)
     living = (process for process in snapshot.values() if tops and process.alive and not process.container)
     return {each.pid for each in living if any(within(path_of(each.cgroup), top) for top in tops)}
 
 
 def protected_pids(context: "RunContext", snapshot: Snapshot) -> set[int]:
-    """Pids that are never touched: what keeps us alive, our guard, and what our own recovery started."""
+    """Return pids that are never touched: what keeps us alive, our guard, and what our own recovery started."""
     return own_pids(context, snapshot) | untouchable(snapshot)
 
 
 def own_pids(context: "RunContext", snapshot: Snapshot) -> set[int]:
-    """Pids of our guards, and of the API that our own recovery brought back with all that descends from it."""
+    """Return pids of our guards, and of the API that our own recovery started, with its descendants."""
     host, files = context.adapters.host, context.cordon_files
     guards = {guard_of(host, files.marker), host.guard(files.standing)}
     return family(snapshot, context.state.recovered.read()) | pids_of(snapshot, guards)
 
 
 def excluded_pids(snapshot: Snapshot) -> set[int]:
-    """Those that are never touched, and our own collectors, which may work in the root."""
+    """Return pids that are never touched, and our own collectors, which may work in the workload's root."""
     return untouchable(snapshot) | descendants(snapshot, [getpid()])
 
 
 def guard_of(host: "Host", marker: "Path") -> Identity | None:
-    """Return the guard that stands: by its marker, or the one that this run has started and that is about to write it.
+    """Return the standing guard: by its marker, else the one that this run has just started.
 
-    Asked of the host and not taken from the cordon's result: a recovery that fails starts another guard.
+    Asks the host, not the cordon's result, because a failed recovery starts another guard.
     """
     return host.guard(marker) or host.started_guard

@@ -1,4 +1,4 @@
-"""Read from a workload's fields how its processes are recognised."""
+"""Build matchers from a workload's fields."""
 
 from blocks.workload_fields import WorkloadFields
 from tasks.custody.containment.membership import Matcher, Named, matchers_of
@@ -6,10 +6,10 @@ from tasks.system.accounts import number_of
 
 
 def matchers(workload: WorkloadFields) -> tuple[Matcher, ...]:
-    """How the workload block recognises its processes."""
+    """Return the matchers that recognise the workload's processes."""
     return matchers_of(dict(workload), number_of(workload.user))
 
 
 def named(workload: WorkloadFields) -> Named:
-    """What the workload block names beside its patterns."""
+    """Return what the block names beside its patterns."""
     return Named.of(dict(workload))

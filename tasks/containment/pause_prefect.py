@@ -1,4 +1,4 @@
-"""§1, Prefect's side: pause what starts training from there, and resume exactly that."""
+"""§1, Prefect's side: pause what starts training from there."""
 
 import time
 
@@ -11,12 +11,12 @@ from tasks.runtime.step import step
 
 @step("§1", "pause", "cordon: pause Prefect's side", "起動元の一時停止")
 def pause(context: RunContext) -> Pause:
-    """Pause what starts training from Prefect's own side. Idempotent (runbook §1)."""
+    """Pause what starts training from Prefect's side. Idempotent (runbook §1)."""
     return pause_named(context)
 
 
 def pause_named(context: RunContext) -> Pause:
-    """Pause each launcher that the block names. What was paused before us is written down first, and stays so."""
+    """Pause each launcher that the block names. Records first which ones were paused already; these stay paused."""
     if context.state.recovered.read():
         return Pause((), reason="released by this incident's own recovery")
     deadline = time.monotonic() + SECONDS
@@ -34,5 +34,5 @@ def pause_named(context: RunContext) -> Pause:
 
 
 def named_by(workload: Workload) -> tuple[Launcher, ...]:
-    """What the workload block names."""
+    """Return the launchers that the block names."""
     return launchers(workload.pause_deployments, workload.pause_queues, workload.pause_pools)

@@ -1,4 +1,4 @@
-"""§1 undone, Prefect's side: the list of what the cordon has paused there, and its end."""
+"""§1 undone, Prefect's side: the list of what the cordon has paused there, and how to resume it."""
 
 import json
 import logging
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SECONDS: Final = 10.0
-"""How long the Prefect server is given for an answer."""
+"""Time that the Prefect server has for an answer."""
 
 
 def resume(scheduler: "Scheduler", marker: Path) -> Resume:
-    """Let go of what we have paused, and of nothing else. Idempotent; what fails stays written down.
+    """Resume exactly what we have paused. Idempotent; what fails stays on the list.
 
-    Goes by the list beside the cordon's marker, not by the block: that may have been changed meanwhile.
+    Uses the list beside the cordon's marker, because the block may have changed meanwhile.
     """
     prior = read_prior(marker)
     ours = [launcher for launcher, before in prior.items() if not before]
@@ -35,7 +35,7 @@ def resume(scheduler: "Scheduler", marker: Path) -> Resume:
 
 
 def read_prior(marker: Path) -> dict[Launcher, bool]:
-    """What stood before the cordon: True for what was paused already. Nothing where nothing is written down."""
+    """Return the launchers on the list, and whether each was paused before the cordon; empty without a list."""
     try:
         rows = json.loads(read_plain(marker.with_name(PRIOR)))
         return {Launcher(Kind(row["kind"]), row["name"]): row["paused_before"] for row in rows}
@@ -47,7 +47,7 @@ def read_prior(marker: Path) -> dict[Launcher, bool]:
 
 
 def write_prior(marker: Path, prior: Mapping[Launcher, bool]) -> None:
-    """A disk that takes nothing does not stop a containment: the custody log then still tells what was paused."""
+    """Write the list. If the disk takes nothing, containment goes on: the custody log has the list too."""
     path = marker.with_name(PRIOR)
     rows = [{"kind": each.kind, "name": each.name, "paused_before": before} for each, before in prior.items()]
     try:

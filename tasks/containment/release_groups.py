@@ -1,4 +1,4 @@
-"""§1, §2 undone: thaw the control groups that incidents hold, and put everybody back."""
+"""§1, §2 undone: thaw the control groups of incidents, and move their processes back."""
 
 import time
 from collections.abc import Collection
@@ -21,9 +21,9 @@ _PUT_BACK_SECONDS: Final = 5.0
 
 
 def release_groups(host: Host, workload: "WorkloadFields") -> tuple[str, ...]:
-    """Thaw all control groups that incidents of this workload hold, put everybody back, and remove the incidents' own.
+    """Thaw all control groups of this workload's incidents, move the processes back, and remove the groups.
 
-    Whom a signal has stopped stays stopped. Returns, for a person, who could not be put back, and why.
+    Processes stopped by a signal stay stopped. Returns, for a person, which ones could not be moved, and why.
     """
     journals = [home / GROUPS for home in homes(workload)]
     rows = [row for path in journals for row in rows_of(path, read_private)]
@@ -41,9 +41,9 @@ def release_groups(host: Host, workload: "WorkloadFields") -> tuple[str, ...]:
 
 
 def _put_back(host: Host, own: Collection[str], origins: dict[Identity, str]) -> list[str]:
-    """Move all that is in these groups to where it came from: what was born in them to where its parent came from.
+    """Move all in these groups back to where they came from, and processes born there to where their parent came from.
 
-    An orphan goes where the first of all came from. They stand meanwhile, so that none forks.
+    An orphan goes where the first of all came from. They are frozen meanwhile, so that none forks.
     """
     for group in filter(None, map(host.group, own)):
         group.freeze()

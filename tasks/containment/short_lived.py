@@ -14,10 +14,9 @@ _PAUSE_SECONDS: Final = 0.0002
 
 
 def met_in_passing(host: Host, last: int) -> list[Process]:
-    """Look for new processes for 0.3 s; return those that are gone again. `last` is a pid given out earlier.
+    """Look for new processes for 0.3 s; return those that have ended again. `last` is a pid given out earlier.
 
-    Where no pid has been given out since then, nobody comes and there is nothing to wait for. On a host that is so busy
-    that few looks are had, it takes longer.
+    Returns at once if no pid was given out since then. Takes longer on a busy host, which allows few looks.
     """
     now, new = host.arrivals(last)
     if now == last:

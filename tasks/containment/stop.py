@@ -34,12 +34,12 @@ _HELPER: Final = Member("helper", "started during the stop")
 
 @step("§3", "stop", "stop the workload", "停止", key=collect_key)
 def stop(context: RunContext) -> Stop:
-    """End everything that was frozen: the signal that each process heeds, a thaw, the grace, SIGKILL (runbook §3).
+    """End all that was frozen: the signal that each process heeds, a thaw, the grace, SIGKILL (runbook §3).
 
-    Before, what may be moved goes into the incident's control group, so that no process born meanwhile is missed.
-    Policy kill, for a compromised host: SIGKILL while it is frozen, and no thaw.
-    Before each thaw and each kill a journal on disk tells which signal each process gets, for the run that comes after
-    one that dies here.
+    First moves what may be moved into the incident's control group, so that no process born meanwhile is missed. Policy
+    kill, for a compromised host, sends SIGKILL to frozen processes, and thaws nothing.
+
+    A journal on disk announces the signals before each thaw and kill, for the run that follows if this one dies.
     """
     processes = load_announced(context.state) | load_frozen(context.state)
     with ThreadPoolExecutor(1) as beside, Kin(context.adapters.host, processes) as kin:
@@ -67,10 +67,10 @@ def stop(context: RunContext) -> Stop:
 
 
 class Stopping:
-    """One stop in progress."""
+    """A stop in progress."""
 
     def __init__(self, context: RunContext, processes: Iterable[Frozen | Stopped], kin: Kin) -> None:
-        """Begin with what was frozen, with what an earlier run had in hand, and with who descends from it."""
+        """Begin with what was frozen, what an earlier run announced, and the descendants of these."""
         self.context, self.host, self.kin, self.groups = context, context.adapters.host, kin, Groups(context)
         self.units = Units(context)
         self.protected_pids = protected_pids(context, self.host.snapshot())
@@ -84,11 +84,11 @@ class Stopping:
 
     @property
     def left(self) -> list[StopTarget]:
-        """Those that are not gone, by their pids."""
+        """Targets that are not gone, by pid."""
         return sorted((target for target in self.targets.values() if target.left), key=lambda each: each.identity)
 
     def hold(self) -> None:
-        """Hold by control groups what signals hold; note each process whose group is not ours to empty."""
+        """Hold by control groups what signals hold. Notes each process that may not be moved."""
         self._take_in_newcomers()
         snapshot = self.host.snapshot()
         self.groups.hold_in_place(snapshot)
@@ -99,7 +99,7 @@ class Stopping:
             target.reason = self.groups.refused.get(target.identity, target.reason)
 
     def ask_systemd(self) -> None:
-        """Have systemd stop the services that the block names; nobody in them runs before the thaw of `ask`."""
+        """Have systemd stop the block's services. Nothing in them runs before the thaw of `ask`."""
         seen = [(target, self.host.get_process(target.identity)) for target in self.left]
         self.units.stop()
         for target, process in seen:
@@ -107,7 +107,7 @@ class Stopping:
                 target.sent.append((ASKED, datetime.now(UTC)))
 
     def ask(self) -> None:
-        """Queue each its gentle signal while it is frozen, then thaw: it acts on the signal before anything else."""
+        """Queue each process its gentle signal while it is frozen, then thaw, so that it handles the signal first."""
         asked = dict[Identity, list[Signals]]()
         for target in self._thawed():
             process = self.host.get_process(target.identity)
@@ -124,7 +124,7 @@ class Stopping:
             self.context.log.write("deviation", "thaw", reason="policy graceful: asked to end before it is killed")
 
     def wait(self) -> None:
-        """Wait out the grace and take in who is born meanwhile; those of them that are frozen are not waited for."""
+        """Wait out the grace, and take in new processes. Does not wait for those held frozen."""
         deadline = time.monotonic() + self.context.workload.grace_seconds
         while (self._thawed() or self.units.still_stopping()) and not self.context.cancelled:
             if (rest := deadline - time.monotonic()) <= 0:
@@ -137,18 +137,18 @@ class Stopping:
         return [target for target in self.left if not target.held]
 
     def _thaw_again(self) -> None:
-        """A guard that looked before our journal was written may stop again what we have just thawed."""
+        """Continue processes that a guard has stopped again, having looked before our journal was written."""
         for target in self._thawed():
             process = self.host.get_process(target.identity)
             if process and process.stopped:
                 self._send(target, SIGCONT)
 
     def kill(self) -> None:
-        """Kill who is left, again until nobody new is found."""
+        """Kill all that is left, until a round finds no new process."""
         if self.context.run.policy == "kill":
             self._kill_in_frozen_units()
         for _ in range(_KILL_ROUNDS):
-            self.groups.freeze()  # so that all who are in it get a receipt
+            self.groups.freeze()  # so that all in it get a receipt
             self._take_in_newcomers()
             if not self.left or self.context.cancelled:
                 break
@@ -158,15 +158,15 @@ class Stopping:
             self.groups.kill()
             for target in self.left:
                 if target.way is not Way.SIGNALS and SIGKILL.name not in dict(target.sent):
-                    target.sent.append((SIGKILL.name, datetime.now(UTC)))  # by the kernel, where a signal was denied
+                    target.sent.append((SIGKILL.name, datetime.now(UTC)))  # by the kernel, if a signal was denied
             self._wait_gone(_SETTLE_SECONDS)
         if not self.left and not self.context.cancelled:
             self.groups.let_go()
 
     def _kill_in_frozen_units(self) -> None:
-        """Kill all but the main process of each service, and have systemd thaw it: that one stands by a signal.
+        """Kill all but each service's main process, which is stopped by signal; then have systemd thaw the service.
 
-        A service whose main process ends while systemd calls it frozen cannot be started again before a reboot.
+        A service whose main process ends while systemd has it frozen cannot be started again before a reboot.
         """
         self._take_in_newcomers()
         if mains := self.units.main_processes(self.host.snapshot()):
@@ -175,7 +175,7 @@ class Stopping:
             self.units.thaw()
 
     def freeze_again(self) -> None:
-        """Leave nobody thawed: under a standing cordon no other run and no guard would stop them."""
+        """Freeze all that is left: under a standing cordon no other run and no guard would."""
         for _ in range(_KILL_ROUNDS):
             self.groups.freeze()
             self._take_in_newcomers()
@@ -188,9 +188,9 @@ class Stopping:
             self._wait_gone(_LOOK_AGAIN_SECONDS)
 
     def _take_in_newcomers(self) -> None:
-        """Take in what was started meanwhile; leave alone what a process of ours needs to end by.
+        """Take in processes started meanwhile, except those that a process needs in order to end.
 
-        loky ends its workers with the help of pgrep: frozen, it held up the training's own end for the whole grace.
+        loky ends its workers with the help of pgrep: with that frozen, the training took the whole grace to end.
         """
         snapshot = self.host.snapshot()
         self.kin.meet(snapshot)
@@ -215,14 +215,14 @@ class Stopping:
         self._name_helpers_of_systemd(snapshot)
 
     def _name_helpers_of_systemd(self, snapshot: Mapping[int, Process]) -> None:
-        """Tell the guard which newcomers are a service's own commands for its end, which it would freeze."""
+        """Name the services' own stop commands in the journal that the guard reads, so that it does not freeze them."""
         new = [each.identity for each in self.targets.values() if each.newcomer and each.identity.pid in snapshot]
         helpers = [who for who in new if self.units.holds(snapshot[who.pid])]
         if helpers != self.context.state.stopping_units.read():
             self.context.state.stopping_units.write(helpers)
 
     def _hold_newcomers(self, snapshot: Mapping[int, Process]) -> None:
-        """Freeze newcomers that match the workload; not a fork that has not yet executed its own program."""
+        """Freeze newcomers that match the workload, but no fork that has not executed its own program yet."""
         becoming = copies(snapshot, {target.identity.pid for target in self.left if not target.newcomer})
         known, root = matchers(self.context.workload), self.context.directory.root
         for target in self._thawed():
@@ -234,7 +234,7 @@ class Stopping:
                 self._send(target, SIGSTOP)
 
     def _announce(self, planned: Mapping[Identity, Sequence[Signals]]) -> None:
-        """Write down which signal each process gets, before it is sent."""
+        """Write down which signals each process gets, before they are sent."""
         if planned:
             rows = [target.receipt(*planned.get(who, ())) for who, target in self.targets.items()]
             self.context.state.stopping.write(rows)

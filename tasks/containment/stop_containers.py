@@ -23,7 +23,7 @@ _REMOVAL_SECONDS: Final = 5.0
 
 
 def stop_containers(context: RunContext) -> tuple[StoppedContainer, ...]:
-    """End all that were paused, side by side; those that an earlier run has ended keep their receipts."""
+    """End all paused containers in parallel. Those that an earlier run has ended keep their receipts."""
     earlier = stopped_containers(context.state)
     left = {identity: each for identity, each in frozen_containers(context.state).items() if identity not in earlier}
     begun = set(context.state.stopping_containers.read())
@@ -47,9 +47,9 @@ def stop_containers(context: RunContext) -> tuple[StoppedContainer, ...]:
 def stop_container(
     context: RunContext, frozen: FrozenContainer, *, gently: bool, begun: bool = False
 ) -> StoppedContainer:
-    """End one, unless the engine cannot do it: then it survives, with the reason.
+    """End one container. If the engine fails, its receipt says SURVIVED, with the reason.
 
-    `begun` says that a run that died was about to end it, so it has not ended by itself.
+    `begun` says that a run that died was about to end it, so that its end was not its own.
     """
     stopping = StoppingContainer(context, frozen, begun=begun)
     try:
@@ -61,10 +61,10 @@ def stop_container(
 
 
 class StoppingContainer:
-    """One container's end in progress."""
+    """The end of one container, in progress."""
 
     def __init__(self, context: RunContext, frozen: FrozenContainer, *, begun: bool = False) -> None:
-        """Nothing is sent yet, but for what a run that died may have sent."""
+        """Begin without any signal sent by this run."""
         self.begun = begun
         self.context, self.engine, self.frozen = context, context.adapters.engine, frozen
         self.id = frozen.identity.id
@@ -74,9 +74,9 @@ class StoppingContainer:
         self.gone_at: datetime | None = None
 
     def end(self, *, gently: bool) -> None:
-        """Its restart forbidden, the stop signal that it hears queued while it is paused, the grace, SIGKILL.
+        """Forbid restarts, queue the stop signal while paused, let the engine thaw, wait the grace, then SIGKILL.
 
-        The engine thaws it to let it act on the signal. Not gently: SIGKILL is queued, so the thaw finds it dead.
+        Not `gently`: SIGKILL is queued at once, so that nothing runs after the thaw.
         """
         container = self.engine.get_container(self.id)
         if container and container.alive and container.identity == self.frozen.identity:
@@ -101,7 +101,7 @@ class StoppingContainer:
         return process.masks if process and process.container == self.id else None
 
     def _send(self, name: str, seconds: float) -> None:
-        """Wait for the end from before the signal: an exit code is gone with the container (`docker run --rm`)."""
+        """Send a signal and wait for the end. The wait begins first: `docker run --rm` removes the exit code."""
         waiting, _ = apart(lambda: self.engine.end_of(self.id, seconds))
         try:
             self.engine.signal(self.id, name)
@@ -117,7 +117,7 @@ class StoppingContainer:
         self.ended, self.gone_at = True, datetime.now(UTC)
 
     def look_once_more(self) -> None:
-        """An engine that was late to answer has kept nothing alive: what counts is whether it lives now."""
+        """Look whether the container lives, after an engine that answered late."""
         if self.ended:
             return
         try:
@@ -135,7 +135,7 @@ class StoppingContainer:
         return there is None
 
     def receipt(self, end: End | None = None) -> StoppedContainer:
-        """What was done, and how it ended."""
+        """Return what was done, and how the container ended."""
         return StoppedContainer(
             identity=self.frozen.identity,
             name=self.frozen.name,

@@ -1,4 +1,4 @@
-"""§3: what a stop knows of one process: what it was sent, and how it ended."""
+"""§3: the state of one process during a stop: what it was sent, and how it ended."""
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -12,10 +12,10 @@ from tasks.custody.containment.receipt import Stopped
 
 @dataclass
 class StopTarget:
-    """A process that a stop has to end: what it was sent, whether it is there still, and when it was gone.
+    """A process that a stop has to end: what it was sent, whether it is left, and when it was gone.
 
-    A `newcomer` was met during the stop; one that is `held` is frozen, and not waited for in the grace. `announced` is
-    what an earlier run was about to send it, which may have died before it did.
+    A `newcomer` was found during the stop. One that is `held` is frozen, and not waited for in the grace. `announced`
+    are signals that an earlier run was about to send, and may have died before.
     """
 
     identity: Identity
@@ -32,7 +32,7 @@ class StopTarget:
 
     @property
     def end(self) -> End:
-        """How it ended, by what it was sent."""
+        """How the process ended, by what it was sent."""
         if self.left:
             return End.SURVIVED
         if any(name == SIGKILL.name for name, _ in self.signals):
@@ -41,11 +41,11 @@ class StopTarget:
 
     @property
     def signals(self) -> tuple[tuple[str, datetime], ...]:
-        """What it was sent, after what an earlier run had announced."""
+        """Signals that it was sent, after those that an earlier run had announced."""
         return (*self.announced, *self.sent)
 
     def receipt(self, *planned: Signals) -> Stopped:
-        """What was done, and how it ended; with `planned` what is about to be sent as well."""
+        """Return what was done, and how the process ended; with the `planned` signals as if sent."""
         now = datetime.now(UTC)
         signals = (*self.signals, *((number.name, now) for number in planned))
         reason = "; ".join(filter(None, (self._doubt, self.reason)))

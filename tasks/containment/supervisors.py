@@ -1,4 +1,4 @@
-"""§3: which process or unit may start the workload again, and whether the evacuation may stop it."""
+"""§3: find which process or unit may start the workload again, and whether the evacuation may stop it."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
@@ -15,7 +15,7 @@ _ALLOW: Final = "set stop_supervisors = true in the workload block"
 
 
 def may_stop(context: RunContext, snapshot: Snapshot, source: Source, family: Iterable[Identity]) -> bool:
-    """Return whether nobody else's work hangs on a source: a unit of the workload alone, no login, not us."""
+    """Return whether no other work depends on a source: a unit of the workload alone, no login, not us."""
     known = {who.pid for who in family}
     if source.identity:
         process = snapshot.get(source.identity.pid)
@@ -25,7 +25,7 @@ def may_stop(context: RunContext, snapshot: Snapshot, source: Source, family: It
 
 
 def cure(context: RunContext, snapshot: Snapshot, who: Identity, told: str) -> str:
-    """Return how the block lets the evacuation stop the source, `told` by its name, of a process left frozen."""
+    """Return how the block lets the evacuation stop the source (called `told`) of a process left frozen."""
     source = next((each for each in lineage(snapshot, who.pid) if str(each) == told), None)
     held = [each.identity for each in context.state.returned.read() if each.end is End.HELD]
     may = source and not context.workload.stop_supervisors and may_stop(context, snapshot, source, held)

@@ -1,4 +1,4 @@
-"""Look at the whole host for what is alive of the workload, by the patterns and by the facts of the kernel."""
+"""Find all that is alive of the workload on this host, by its patterns and by facts of the kernel."""
 
 import os
 import sys
@@ -31,9 +31,9 @@ _OURS: Final = os.path.realpath(sys.prefix)
 
 
 def look(host: Host, workload: WorkloadFields, visible: Snapshot, since: int, containers: Iterable[str] = ()) -> Survey:
-    """Judge these processes of this host; `since` is when the first was frozen, in clock ticks since boot.
+    """Judge these processes. `since` is when the first was frozen, in clock ticks since boot.
 
-    What they have open and mapped is read here, in a fifth of a millisecond each: after a freeze, not before one.
+    Reads open and mapped files, 0.2 ms a process: call it after a freeze, not before one.
     """
     root, us = PurePath(os.path.realpath(workload.root)), os.getpid()
     kept = excluded_pids(visible)
@@ -45,14 +45,14 @@ def look(host: Host, workload: WorkloadFields, visible: Snapshot, since: int, co
 
 
 def _runs_ours(traces: Traces | None) -> bool:
-    """Whether one that calls itself a Prefect of our installation maps code of it: anybody may call himself so."""
+    """Return whether a process that looks like a Prefect of our installation maps code of it: any may look so."""
     return traces is None or traces.denied or any(path.startswith(f"{_OURS}/") for path in traces.code)
 
 
 def suggest_line(host: Host, workload: WorkloadFields, suspect: Process) -> str:
-    """Return the block's line that makes a suspect a member, by what it does; empty for one in a container.
+    """Return the block's line that makes a suspect a member, by its role; empty for one in a container.
 
-    Who has the lock open trains, who listens serves the API, anybody else is called a worker.
+    The role is training if it has the lock open, api if it listens, else worker.
     """
     traces, lock = host.traces([suspect]).get(suspect.identity, Traces()), os.path.realpath(workload.lock)
     if lock in traces.written | traces.read:
@@ -63,7 +63,7 @@ def suggest_line(host: Host, workload: WorkloadFields, suspect: Process) -> str:
 
 
 def suspects_now(host: Host, workload: WorkloadFields, found: Collection[Identity]) -> list[tuple[Process, str]]:
-    """Those that a fact ties to the workload now, and the fact. `found` are its members by pattern, who are none."""
+    """Return the processes that a fact now ties to the workload, each with the fact, without its members (`found`)."""
     snapshot = host.snapshot()
     ours = {host.guard(cordon_base(workload) / CORDON), *identities(home / RECOVERED for home in homes(workload))}
     known = family(snapshot, ours) | pids_of(snapshot, found)
@@ -72,7 +72,7 @@ def suspects_now(host: Host, workload: WorkloadFields, found: Collection[Identit
 
 
 def suspects_to_end(context: "RunContext", snapshot: Snapshot, frozen: Iterable[Identity]) -> dict[Identity, Member]:
-    """Suspects that this run is asked to freeze and to end as well, with the fact that ties each."""
+    """Return the suspects that this run is asked to freeze and end too, each with the fact that ties it."""
     known = pids_of(snapshot, {*frozen, *find_members(context, snapshot)})
     settled = known | own_pids(context, snapshot)
     visible = {pid: process for pid, process in snapshot.items() if pid not in settled}
@@ -84,9 +84,9 @@ def suspects_to_end(context: "RunContext", snapshot: Snapshot, frozen: Iterable[
 def suspects_at_a_glance(
     context: "RunContext",
 ) -> Callable[[Snapshot, Collection[int], Collection[int]], dict[Identity, Member]]:
-    """Judge newcomers by what was read when they were met, for one that lives for a millisecond is gone before more is.
+    """Return a function that judges newcomers by what was read when they were found, because they may be gone already.
 
-    It is given a snapshot, the pids that are known as members, and those that are spared.
+    Its arguments are a snapshot, the pids known as members, and the pids to spare.
     """
     facts = _facts(context.adapters.host, context.workload, context.directory.root, ())
     program = os.path.realpath(Path(context.directory.root, context.workload.interpreter))
@@ -110,16 +110,16 @@ def suspects_at_a_glance(
 def _facts(host: Host, workload: WorkloadFields, root: PurePath, processes: Iterable[Process]) -> Facts:
     interpreter = Path(root, workload.interpreter)
     environment, user = None, number_of(workload.user)
-    with suppress(OSError):  # of a folder that is closed to us nothing is known
+    with suppress(OSError):  # of a folder that we may not read nothing is known
         user = Path(root).stat().st_uid if user is None else user
         environment = _environment(interpreter, root, user)
     return Facts(environment, file_id(interpreter), user, host.traces(processes))
 
 
 def _environment(interpreter: Path, root: PurePath, user: int | None) -> PurePath | None:
-    """The virtual environment of the workload's own, links followed; None for the system's Python, or for ours.
+    """Return the workload's own virtual environment, links resolved; None for the system's Python, or for ours.
 
-    The workload may have linked to another's: one outside the root must be root's or its own account's.
+    The workload may link to another's: one outside the root must belong to root or to its own account.
     """
     folder = Path(os.path.realpath(interpreter.parent.parent))
     if folder in {Path(_OURS), Path(root)}:

@@ -1,4 +1,4 @@
-"""§1, §2 undone: let go of an evacuation that was frozen and not yet stopped, everything as it was."""
+"""§1, §2 undone: release a workload that was frozen and not yet stopped."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -36,10 +36,10 @@ _GONE_SECONDS: Final = 5.0
 
 @step("§2", "thaw", "thaw the workload", "解凍", last=True)
 def thaw(context: RunContext) -> Thawed:
-    """End the guard, let everything go that ran before it was frozen, and resume Prefect's side. Idempotent.
+    """End the guard, continue all that ran before it was frozen, and resume Prefect's side. Idempotent.
 
-    Newcomers that the guard caught go on too: without the evacuation they would have run. What somebody else had
-    stopped before us stays stopped. The guard goes first, because it would freeze everything again.
+    Newcomers that the guard caught go on too: without the evacuation they would have run. Processes that others had
+    stopped before stay stopped. The guard ends first, because it would freeze everything again.
     """
     host, marker, units = context.adapters.host, context.cordon_files.marker, Units(context)
     _relieve_guard(host, marker)
@@ -58,7 +58,7 @@ def thaw(context: RunContext) -> Thawed:
 
 
 def require_believable(home: Path, bases: Iterable[Path]) -> None:
-    """Raise Refused where a file that decides what gets a signal may have been written by another user."""
+    """Raise Refused if another user may have written a file that decides which processes get a signal."""
     doubts = [told for base in bases for name in (CAUGHT, EARLY) for told in doubtful(base / name)]
     try:
         for journal in (FROZEN, FROZEN_CONTAINERS):
@@ -73,19 +73,19 @@ def require_believable(home: Path, bases: Iterable[Path]) -> None:
 def _relieve_guard(host: Host, marker: Path) -> None:
     guard = guard_of(host, marker)
     host.release(marker)
-    if guard and lives(host, guard):  # one whose marker no disk has taken
+    if guard and lives(host, guard):  # without a marker on any disk
         send_signal(host, guard, SIGTERM)
         host.wait_gone([guard], _GONE_SECONDS)
 
 
 def _thaw_processes(context: RunContext) -> tuple[list[str], ...]:
-    """What was thawed, what stood before us, what is gone, and what could not be thawed and why."""
+    """Continue the processes. Return which were thawed, stood before, are gone, and could not be thawed and why."""
     host, rows = context.adapters.host, caught(context.cordon_files, context.incident.opened_at)
     frozen, now = load_frozen(context.state), living(host, context.workload)
     newcomers = ((who, bool(row.get("stood"))) for row in rows if (who := Identity.of(row)) and who in now)
     early = ((who, False) for who in read_early(context.cordon_files.early) if who in now)
     ran, stood = ran_before([*((who, each.stood) for who, each in frozen.items()), *newcomers, *early])
-    # in an uninterruptible wait a SIGSTOP is still to come, and SIGCONT takes it back
+    # a SIGSTOP to an uninterruptible wait is still to come; SIGCONT cancels it
     held = (who for who in sorted(ran) if (process := host.get_process(who)) and process.state in {"T", "t", "D"})
     sent = {who: thaw_process(host, who) for who in held}
     return (
@@ -97,7 +97,10 @@ def _thaw_processes(context: RunContext) -> tuple[list[str], ...]:
 
 
 def _thaw_containers(context: RunContext) -> tuple[list[str], ...]:
-    """Tell the same of containers. One that was between two starts was ended by the freeze: a person starts it."""
+    """Unpause the containers, and return lists as `_thaw_processes` does.
+
+    One that was between two starts was ended by the freeze: a person starts it.
+    """
     engine, frozen = context.adapters.engine, frozen_containers(context.state)
     ran, stood = ran_before([*((who, each.stood) for who, each in frozen.items()), *_caught_containers(context)])
     names = {who: f"container {who.id[:12]}" for who in ran | stood}

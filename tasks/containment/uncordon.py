@@ -1,4 +1,4 @@
-"""§1 undone: end the guard and the newcomers that it froze, resume Prefect's side."""
+"""§1 undone: end the guard and the newcomers that it froze, and resume Prefect's side."""
 
 import logging
 import os
@@ -36,10 +36,10 @@ _GONE_SECONDS: Final = 5.0
 
 @dataclass(frozen=True, repr=False)
 class Uncordoned(StepResult):
-    """What was let go: whether a cordon stood, which newcomers were still held and were ended, Prefect's side.
+    """Result of an uncordon: whether a cordon stood, which newcomers were ended, and Prefect's side.
 
-    `left` tells what a person has to look at: what stays frozen, because it could not be made sure that we have frozen
-    it, and why. `units` are the systemd units that may be started again.
+    `left` says what a person has to look at: what stays frozen, because it may not have been frozen by us, and why.
+    `units` are the systemd units that may be started again.
     """
 
     stood: bool
@@ -50,12 +50,12 @@ class Uncordoned(StepResult):
 
     @property
     def is_complete(self) -> bool:
-        """True if nothing of ours is in the way of a training any more."""
+        """True if nothing of ours hinders a training any more."""
         return self.resumed.is_complete
 
     @property
     def summary(self) -> str:
-        """In a few words."""
+        """What was ended, resumed and left."""
         words = ["the lock is free" if self.stood else "no cordon stood"]
         words += [f"ended, it was caught under the cordon: {each}" for each in self.ended]
         words += [f"systemd may start {unit} again" for unit in self.units]
@@ -68,10 +68,10 @@ def uncordon(
 ) -> Uncordoned:
     """Undo the cordon. Idempotent; without a cordon it does nothing.
 
-    Newcomers that were caught are ended, not thawed: under the cordon they were refused, and may be started again
-    now. Who ran before the guard stood is no newcomer: it is the workload itself, of which a run that died or was
-    cancelled before its freeze has written nothing down. The guard goes first, else it would freeze them again. What an
-    incident has stopped stays stopped, back in the control group that it came from.
+    Ends the newcomers that were caught: under the cordon they were refused, and may be started again now. Processes
+    older than the guard are no newcomers but the workload itself, left by a run that died or was cancelled before its
+    freeze: they stay frozen. The guard ends first, because it would freeze them again. What an incident has stopped
+    stays stopped, back in its former control group.
     """
     from tasks.containment.release_groups import release_groups
 
@@ -94,22 +94,22 @@ def uncordon(
 
 
 def _guarded_since(marker: Path) -> int:
-    """When the guard that the marker names was started, in clock ticks since boot; 0 where that is not known."""
+    """Return when the marker's guard was started, in clock ticks since boot; 0 if unknown."""
     with suppress(KeyError, TypeError, ValueError):
         return int(read_marker(marker)["start"])
     return 0
 
 
 def held(host: Host, workload: "WorkloadFields") -> dict[Identity, str]:
-    """Newcomers of the workload that are still frozen, by the guard or by a run, with their command lines."""
+    """Return the workload's newcomers that are still frozen, by the guard or by a run, with their command lines."""
     return _frozen_newcomers(host, workload)[0]
 
 
 def _frozen_newcomers(host: Host, workload: "WorkloadFields") -> tuple[dict[Identity, str], dict[Identity, str]]:
-    """Whom our files name and who is still frozen: who belongs to the workload now, and who does not.
+    """Return the frozen processes that our files name: those of the workload, and all others.
 
-    The account of the workload may own a folder above and put an older file there: so only what the evacuation itself
-    would freeze is ever ended. What an incident froze is for that incident to stop.
+    The workload's account may own a parent folder and put an older file there, so only what the evacuation itself would
+    freeze may be ended. What an incident froze is left to that incident.
     """
     known, now = held_by_incidents(workload), living(host, workload)
     mine: dict[Identity, str] = {}
@@ -122,12 +122,12 @@ def _frozen_newcomers(host: Host, workload: "WorkloadFields") -> tuple[dict[Iden
 
 
 def held_by_incidents(workload: "WorkloadFields") -> set[Identity]:
-    """Whom the incidents of this host have frozen as the workload itself."""
+    """Return the processes that incidents of this host have frozen as the workload itself."""
     return identities(home / FROZEN for home in homes(workload))
 
 
 def living(host: Host, workload: "WorkloadFields") -> dict[Identity, Process]:
-    """Every living process of the workload, as a freeze would find it now."""
+    """Return every live process of the workload, as a freeze would find it now."""
     snapshot = host.snapshot()
     root = PurePath(os.path.realpath(workload.root))
     found = members(snapshot, matchers(workload), root, untouchable(snapshot), named(workload))
@@ -135,7 +135,7 @@ def living(host: Host, workload: "WorkloadFields") -> dict[Identity, Process]:
 
 
 def left_frozen(told: str) -> str:
-    """Say of a process that a file of ours names why it stays frozen, and what to do."""
+    """Return why a process that our files name stays frozen, and what to do."""
     pid = told.split()[1]
     return (
         f"left frozen: {told}: expected a process of the workload, by the patterns and the root of its block; got "
@@ -145,7 +145,7 @@ def left_frozen(told: str) -> str:
 
 
 def ran_before(told: str) -> str:
-    """Say of a process of the workload that was no newcomer why it stays frozen, and what to do."""
+    """Return why a process that ran before the cordon stays frozen, and what to do."""
     return (
         f"left frozen: {told}: it ran before the cordon, and no run has taken it over. It was not ended. "
         f"Carry the incident on, or let it go on: kill -CONT {told.split()[1]}. "
@@ -154,7 +154,7 @@ def ran_before(told: str) -> str:
 
 
 def doubtful(path: Path) -> Iterator[str]:
-    """Say so if a file must not decide who gets a signal, and what to do; nothing if it may, or is not there."""
+    """Yield what is wrong with a file that another user may have written, and what to do; nothing if it is missing."""
     try:
         read_ours(path)
     except FileNotFoundError:
@@ -176,7 +176,7 @@ def _end(host: Host, newcomers: dict[Identity, str]) -> Iterator[str]:
 
 
 def _end_containers(engine: "Engine", workload: "WorkloadFields") -> Iterator[str]:
-    """End the containers that the guard has paused; if the engine does not answer they stay paused."""
+    """End the containers that the guard has paused, and yield them. If the engine fails they stay paused."""
     from tasks.custody.containment.container import workload_containers
 
     own = {entry["identity"]["id"] for entry in _kept(workload, FROZEN_CONTAINERS)}
@@ -202,7 +202,7 @@ def _caught(workload: "WorkloadFields") -> Iterator[dict[str, Any]]:
 
 
 def _kept(workload: "WorkloadFields", journal: str) -> Iterator[Any]:
-    """What the journals of this name, one an incident, hold."""
+    """Yield the rows of the journals of this name, of all incidents."""
     for home in homes(workload):
         yield from rows_of(home / journal, read_private)
 

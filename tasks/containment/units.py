@@ -1,4 +1,4 @@
-"""§1-§3 for the systemd services that the block names: kept down, frozen, stopped and let go through systemd."""
+"""§1-§3 for the systemd services that the block names: keep them down, freeze, stop and release them."""
 
 import logging
 import time
@@ -21,13 +21,13 @@ _SETTLE_SECONDS: Final = 5.0
 
 
 class Units:
-    """The services of one workload, for one step: `warnings` tell what systemd could not be made to do.
+    """The services of one workload. `warnings` say what systemd could not be made to do.
 
     `asked` are those that `stop` had systemd stop.
     """
 
     def __init__(self, context: RunContext) -> None:
-        """Leave out those in which this run, its worker or its server lives."""
+        """Leave out the services in which this run, its worker or its server lives."""
         self._systemd, self._log = context.adapters.host.systemd, context.log
         self._marker, self._policy = context.cordon_files.marker, context.run.policy
         self.warnings: list[str] = []
@@ -38,26 +38,26 @@ class Units:
             self.names = units_without(untouchable(snapshot), context.workload.units, snapshot)
 
     def keep_down(self) -> None:
-        """Have systemd start none of them, nor the sockets and paths that wake them, while the marker stands (§1)."""
+        """Forbid systemd to start them, or the sockets and paths that wake them, while the marker stands (§1)."""
         everyone = [*self.names, *(each for unit in self.names for each in wakers(self._systemd, unit))]
         if self.names:
             wanted = {unit: drop_in(unit, self._marker, self._policy) for unit in everyone}
             self._tell("keep down", ", ".join(everyone), self._systemd.hold_down(self._marker, wanted))
 
     def freeze(self) -> None:
-        """Have systemd freeze them too: a service that stands by signals alone is aborted by its watchdog (§2)."""
+        """Have systemd freeze them too: its watchdog aborts a service that is stopped by signals alone (§2)."""
         for unit in self._living():
             self._tell("freeze", unit, self._systemd.freeze(unit))
 
     def thaw(self) -> None:
-        """Undo `freeze`. A process that a signal has stopped stays stopped."""
+        """Undo `freeze`. Processes stopped by a signal stay stopped."""
         for unit in self._living():
             self._tell("thaw", unit, self._systemd.tell("thaw", "--", unit))
 
     def stop(self) -> None:
         """Have systemd stop what wakes them and, under policy graceful, thaw and stop them (§3).
 
-        The signals still hold everyone in them.
+        Processes stopped by a signal stay stopped.
         """
         if self._policy == "graceful":
             self.thaw()
@@ -70,15 +70,15 @@ class Units:
                 self.asked |= set() if failed else {unit}
 
     def holds(self, process: Process) -> bool:
-        """Whether a process is in a service that systemd was asked to stop."""
+        """Return whether a process is in a service that systemd was asked to stop."""
         return unit_of(process.cgroup) in self.asked
 
     def still_stopping(self) -> bool:
-        """Whether systemd has not stopped all that it was asked to."""
+        """Return whether a service that systemd was asked to stop is still up."""
         return any(may_live(self._systemd.shown(unit)) for unit in self.asked)
 
     def main_processes(self, snapshot: Mapping[int, Process]) -> frozenset[int]:
-        """Pids by whose end systemd takes each of them for ended: its main process, or any where it knows none."""
+        """Return pids whose end means the service's end to systemd: its main process, or any if it knows none."""
         found = set[int]()
         for unit in self.names:
             if pids := [pid for pid, process in snapshot.items() if unit_of(process.cgroup) == unit and process.alive]:
@@ -87,7 +87,7 @@ class Units:
         return frozenset(found)
 
     def kill(self) -> None:
-        """After the signals: wait until systemd calls them down; kill whatever else is in their control groups."""
+        """Wait until systemd has them down; kill whatever is left in their control groups. Call after the signals."""
         deadline = time.monotonic() + _SETTLE_SECONDS
         while (left := self._living()) and time.monotonic() <= deadline:
             for unit in left:
@@ -112,7 +112,7 @@ class Units:
 
 
 def standing_units(systemd: Systemd, names: Iterable[str]) -> tuple[str, ...]:
-    """Those that systemd does not call down: what it will do with them it alone knows."""
+    """Return the services that systemd does not have down: it alone knows what it will do with them."""
     told = {unit: systemd.shown(unit) for unit in names}
     return tuple(
         f"systemd unit {unit} is {about['ActiveState']} ({about['SubState']}); stop it: systemctl stop {unit}"
@@ -122,5 +122,5 @@ def standing_units(systemd: Systemd, names: Iterable[str]) -> tuple[str, ...]:
 
 
 def wakers(systemd: Systemd, unit: str) -> list[str]:
-    """Sockets and paths on which systemd starts the unit. A timer only tries to, and is refused as everybody is."""
+    """Return the sockets and paths on which systemd starts the unit. Timers are left: their starts are refused."""
     return [each for each in systemd.shown(unit).get("TriggeredBy", "").split() if each.endswith(_WAKES)]

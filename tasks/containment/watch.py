@@ -1,4 +1,4 @@
-"""§3: watch whether anything brings the workload back, name it, and stop it at its source where that is allowed."""
+"""§3: watch whether anything restarts the workload, name it, and stop it at its source if that is allowed."""
 
 import time
 from collections import Counter
@@ -35,10 +35,10 @@ _TWICE: Final = 2
 def watch(context: RunContext, stopped: Stop | None = None) -> Watch:
     """Watch until nothing has come back for the workload's `watch_seconds`, counted from the stop (runbook §3).
 
-    It may be an earlier run that `stopped`; where nothing was stopped, the seconds count from now.
+    `stopped` may be an earlier run's; without one the seconds count from now.
 
-    What comes back is ended once. If the same source brings it back again, it is a supervisor: it is stopped where the
-    block allows that; else what it brought stays frozen, which keeps it from starting another, and a person is told.
+    What comes back is ended once. A source that brings it back again is a supervisor: it is stopped if the block allows
+    that; else the new process stays frozen, which keeps the source from starting another, and a person is told.
     """
     watching = Watching(context)
     watching.go_on(stopped.at if stopped else datetime.now(UTC))
@@ -47,10 +47,10 @@ def watch(context: RunContext, stopped: Stop | None = None) -> Watch:
 
 
 class Watching:
-    """One watch: what has come back so far, and what brings it."""
+    """A watch in progress: what has come back, and from which source."""
 
     def __init__(self, context: RunContext) -> None:
-        """Begin with what started the processes that were stopped."""
+        """Begin with the sources of the processes that were stopped."""
         self.context, self.host = context, context.adapters.host
         self.earlier = {source for process in load_frozen(context.state).values() for source in process.lineage}
         self.returns: Counter[Source] = Counter()
@@ -61,12 +61,12 @@ class Watching:
         self.containers = ContainerReturns(context)
 
     def _settled(self, each: Returned) -> Returned:
-        """What a run that died was about to kill, and is gone, it has killed: it stood frozen."""
+        """Mark a process as killed if a run that died was about to kill it and it is gone: it was frozen."""
         gone = each.end is End.SURVIVED and not lives(self.host, each.identity)
         return replace(each, end=End.KILLED) if gone else each
 
     def go_on(self, since: datetime) -> None:
-        """Look again and again; each return makes the watch begin again, a few times at most."""
+        """Look repeatedly. Each return restarts the watch, a limited number of times."""
         seconds = self.context.workload.watch_seconds
         passed = (datetime.now(UTC) - since).total_seconds()
         deadline = time.monotonic() + seconds - max(0.0, passed)
@@ -84,7 +84,7 @@ class Watching:
             self._keep()
 
     def look(self) -> bool:
-        """Freeze each process that is there, and deal with what has started it; True if one is new."""
+        """Freeze each process that is there, and handle its source; True if one is new."""
         snapshot = self.host.snapshot()
         settled = {who for who, each in self.found.items() if each.end is End.HELD}
         new = {who: member for who, member in find_members(self.context, snapshot).items() if who not in settled}
@@ -97,7 +97,7 @@ class Watching:
     def _by_source(
         self, snapshot: Snapshot, new: Mapping[Identity, Member]
     ) -> dict[Source | None, dict[Identity, Member]]:
-        """Who has come back by what brought it; None where nothing that we know of did."""
+        """Group the new processes by source; None if no known source started them."""
         pids = {who.pid for who in new}
         families: dict[Source | None, dict[Identity, Member]] = {}
         lines = lineages(snapshot, pids)
@@ -114,7 +114,7 @@ class Watching:
         told = str(source or "nothing that is known of")
         for who, member in family.items():
             self.found[who] = Returned(who, member.role, command_line(snapshot[who.pid].command), told, End.SURVIVED)
-        self._keep()  # before anybody is killed
+        self._keep()  # before anything is killed
         if source:
             self.returns[source] += 1
         if source and self._is_allowed(source) and may_stop(self.context, snapshot, source, family):
@@ -137,7 +137,7 @@ class Watching:
         return self.context.workload.stop_supervisors or source.name in self.context.workload.units
 
     def _stop(self, source: Source) -> None:
-        """Freeze it first, so that it starts nothing more, then end it."""
+        """Freeze the source, so that it starts nothing more, then end it."""
         failed = ""
         if source.identity:
             for number in (SIGSTOP, SIGKILL):
@@ -149,14 +149,14 @@ class Watching:
         self.context.log.write("supervisor stopped", str(source), failed=failed)
 
     def _kill(self, family: Iterable[Identity]) -> dict[Identity, End]:
-        """They were frozen at birth and have done nothing that a gentle end would save."""
+        """Kill processes. They were frozen at birth, so they have nothing to save."""
         who = list(family)
         denied = {identity for identity in who if send_signal(self.host, identity, SIGKILL)}
         left = self.host.wait_gone({*who} - denied, _GONE_SECONDS) | self.host.wait_gone(denied, 0)
         return {identity: End.SURVIVED if identity in left else End.KILLED for identity in who}
 
     def made(self) -> Watch:
-        """What this incident has met so far."""
+        """Return what this incident has found so far."""
         return Watch(
             at=datetime.now(UTC),
             returned=tuple(self.found.values()),
@@ -167,7 +167,7 @@ class Watching:
 
 
 def _log_caught(context: RunContext) -> None:
-    """Copy what the guard caught into the custody log, each once; a process that a run froze as well is no newcomer."""
+    """Log each newcomer that the guard caught, once. A process that a run froze as well is no newcomer."""
     entries = caught(context.cordon_files, context.incident.opened_at)
     done = context.state.caught_logged.read()
     frozen_by_us: set[tuple[Any, ...]] = {(who.pid, who.start) for who in load_frozen(context.state)}

@@ -1,4 +1,4 @@
-"""§3: end once each container that comes back after the stop; leave it paused if it comes back twice."""
+"""§3: end each container that comes back after the stop, once; one that comes back again stays paused."""
 
 import time
 from collections import Counter
@@ -17,10 +17,10 @@ _TWICE: Final = 2
 
 
 class ContainerReturns:
-    """What has come back in containers so far, and what brings it."""
+    """Containers that have come back, and their sources."""
 
     def __init__(self, context: RunContext) -> None:
-        """Begin with what earlier runs have met."""
+        """Begin with what earlier runs have found."""
         self.context = context
         kept = context.state.returned_containers.read()
         self.found: dict[ContainerIdentity, StoppedContainer] = {each.identity: each for each in kept}
@@ -29,7 +29,7 @@ class ContainerReturns:
         self._next = 0.0
 
     def look(self) -> bool:
-        """Deal with each container that has come back; True if one has. The engine is asked twice a second at most."""
+        """Handle each container that has come back; True if there was one. Asks the engine at most twice a second."""
         if not self.context.workload.containers or time.monotonic() < self._next:
             return False
         self._next = time.monotonic() + _EVERY_SECONDS
@@ -48,7 +48,7 @@ class ContainerReturns:
         return [container for container in find_containers(self.context) if container.identity not in known]
 
     def _deal_with(self, container: Container) -> None:
-        """What the same source brings twice stays paused: killed, it would only be brought again."""
+        """End a container; leave it paused if its source has brought one before, because that would bring another."""
         frozen = freeze_container(self.context, container)
         self.returns[container.source] += 1
         if container.source and self.returns[container.source] >= _TWICE:

@@ -1,1 +1,1 @@
-"""§8: what the steps found, judged and told as record, pages and artifacts. Nothing here acts on the workload."""
+"""§8: judge what the steps found, and write record, pages and artifacts. Nothing here acts on the workload."""

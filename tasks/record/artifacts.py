@@ -1,4 +1,4 @@
-"""§8: build what a run shows in the UI, verdict first, then what it rests on."""
+"""§8: build the artifacts that a run shows in the UI, the verdict first."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -32,7 +32,7 @@ _Page: TypeAlias = tuple[str, Both, Document | Rows]
 
 
 def build_artifacts(data: ReportData, postmortem: Document) -> Sequence[PrefectArtifact]:
-    """Build every artifact, numbered as it is read; the first leads to all others."""
+    """Build all artifacts, numbered in reading order; the first links to the others."""
     others: list[_Page] = [
         *([(PLAN, _PLAN, plan(data.entries))] if data.dry_run else []),
         ("manifest", _MANIFEST, document(_MANIFEST, data, (PROOF, MISSING, MODELS, EVIDENCE))),
@@ -53,13 +53,13 @@ def _artifact(data: ReportData, number: int, page: _Page) -> PrefectArtifact:
 
 
 def _read_on(data: ReportData, others: Sequence[_Page]) -> Section:
-    """A UI lists artifacts in an order of its own; here they stand in ours. A key leads to all versions of one."""
+    """Link to the other artifacts in reading order, because a UI sorts artifacts otherwise."""
     keys = [(about, artifact_key(name, data.incident.id)) for name, about, _ in others]
     return Section(_READ_ON, (Facts(tuple((about, Link(key, by_key(key))) for about, key in keys)),))
 
 
 def _where(data: ReportData) -> list[Block]:
-    """The folder on the host, and in the store what a person opens first."""
+    """Return the incident's folder on this host, and links to the store's manifests and record."""
     incident, places = data.incident.id, data.places
     facts: list[tuple[Both, Cell]] = [(Both("このホスト", "on this host"), Code(places.home))]
     if not data.dry_run:

@@ -1,4 +1,4 @@
-"""Build the plan of a dry run: what a real one would do, why and to whom, what needs attention first."""
+"""Build the plan of a dry run: what a real run would do, to what and why; first what needs attention."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
@@ -25,7 +25,7 @@ _ATTENTION: Final = tuple(f"would {act}" for act in _ACTS)
 
 
 def plan(entries: Iterable[Mapping[str, Any]]) -> list[Row]:
-    """Rows of a table, made from the custody log of the dry run: what needs attention, then the acts in their order."""
+    """Build the rows of the plan from a dry run's custody log: what needs attention, then the acts in their order."""
     known = [each for entry in entries for each in (entry, *_left(entry))]
     found = {entry["object"]: entry for entry in known if entry["action"] == _FROZEN}
     found |= {entry["object"][:_SHORT]: entry for entry in known if entry["action"] == _PAUSED}
@@ -37,7 +37,7 @@ def plan(entries: Iterable[Mapping[str, Any]]) -> list[Row]:
 
 
 def _folded(told: Mapping[_Told, int]) -> list[_Told]:
-    """Make one row of like acts on many files of a folder; what needs attention is told one by one."""
+    """Merge rows of the same act on many files of a folder. Rows that need attention stay single."""
     alike: dict[_Told, list[_Told]] = {}
     for act, on, why in told:
         folder = on.rpartition("/")[0] if "/" in on and _rank(act) == len(_ATTENTION) and ": " not in on else on
@@ -53,12 +53,12 @@ def _fold(act: str, folder: str, why: str, rows: Iterable[_Told], sizes: Mapping
 
 
 def needs_attention(row: Row) -> bool:
-    """Whether a person should look at this row before all others."""
+    """Return whether a person should look at this row first."""
     return _rank(row["act"]) < len(_ATTENTION)
 
 
 def as_text(rows: Iterable[Row]) -> str:
-    """The plan as a file: a row a line, `!` before what needs attention."""
+    """Format the plan as text: one row a line, `!` before rows that need attention."""
     lines = (f"{'!' if needs_attention(row) else ' '} {row['act']}  {row['on']}  {row['why']}".rstrip() for row in rows)
     return "".join(f"{line}\n" for line in lines)
 
@@ -68,7 +68,7 @@ def _rank(act: str) -> int:
 
 
 def _left(entry: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """What a turn of latest/ leaves as it is: told by the turn, for no door is asked for that."""
+    """Yield what a transaction of latest/ leaves unchanged. Only its own entry tells that."""
     for act, keys in entry.get("left", {}).items():
         yield from ({"action": "would", "object": key, "act": act} for key in keys)
 
@@ -105,14 +105,14 @@ def _judged(model: str, found: str, *, goes: bool) -> Row:
 
 
 def _further(act: str, member: Mapping[str, Any]) -> Row:
-    """What is done to a member of the workload after the first."""
+    """Build the row of a later act on a process or container of the workload."""
     first = _first(member)
     sent = "send " if act.startswith("SIG") else ""
     return {"act": f"{sent}{act}", "on": first["on"], "why": first["why"].partition(":")[0]}
 
 
 def _first(entry: Mapping[str, Any]) -> Row:
-    """What is done first to a member of the workload, and why it is one."""
+    """Build the row of the first act on a process or container, with the reason why it belongs to the workload."""
     if entry["action"] == _FROZEN:
         return {
             "act": "freeze",
@@ -124,5 +124,5 @@ def _first(entry: Mapping[str, Any]) -> Row:
 
 
 def _age(seconds: float | None) -> str:
-    """How long it has run: what ends a training of a week is decided otherwise than what ends one of a minute."""
+    """Format how long a process has run: ending a week of training is another decision than ending a minute."""
     return "" if seconds is None else f", has run for {timedelta(seconds=round(seconds))}"

@@ -1,4 +1,4 @@
-"""§8: quote from the evidence the workload's summaries, its scores, and the error in its log."""
+"""§8: quote the workload's summaries, its scores and the errors in its logs from the evidence."""
 
 import fnmatch
 import json
@@ -21,7 +21,7 @@ _TRACEBACKS: Final = "traceback.txt"
 
 
 def quotes(directory: IncidentDirectory, coverage: Sequence[Evidence]) -> Quotes:
-    """What can be read of it, whatever was lost: a file that is no longer what was sealed is not quoted."""
+    """Read the quotes. Skips files that are unreadable or no longer as sealed."""
     return Quotes(
         summaries=tuple(_data(directory, coverage, _SUMMARIES)),
         scores=tuple(_data(directory, coverage, _SCORES)),
@@ -71,7 +71,7 @@ def _content(directory: IncidentDirectory, volume: int, file: StoredFile) -> byt
 
 
 def picked_out(text: str) -> tuple[tuple[str, str], ...]:
-    """The logs of traceback.txt that hold a traceback, each with its tracebacks; its headings are never indented."""
+    """Return the logs in traceback.txt that hold tracebacks, with these. Headings are never indented, contents are."""
     found: dict[str, list[str]] = {}
     name, wanted = "", False
     for line in text.splitlines():

@@ -1,4 +1,4 @@
-"""§8: what the steps of an evacuation have made, judged, and put into the content of the record."""
+"""§8: collect and judge what the steps of an evacuation returned, and build the content of the record."""
 
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -33,7 +33,7 @@ _SPEAK_FOR_THEMSELVES: Final = frozenset[StepId]({"collect", "judge_models", "cl
 
 @dataclass(frozen=True)
 class Findings:
-    """What the run's steps made, None for what they did not make; of a recovery that failed the reason."""
+    """Results of the run's steps; None for a step without a result, the reason as text for a failed recovery."""
 
     freeze: Freeze | None
     stop: Stop | None
@@ -53,7 +53,7 @@ class Findings:
 
 
 def findings_of(steps: StepRunner, evidence: tuple[Evidence, ...]) -> Findings:
-    """Wait for all steps of the run that are submitted, and take what they made; `evidence` is what was sealed."""
+    """Wait for all submitted steps, and return their results. `evidence` is what was sealed."""
     context = steps.context
     freeze, stop = with_earlier_boots(context.state, steps.made(Freeze, "freeze"), steps.made(Stop, "stop"))
     return Findings(
@@ -81,7 +81,7 @@ def _recovery(steps: StepRunner) -> Recovery | str | None:
 
 
 def troubles(steps: StepRunner) -> tuple[str, ...]:
-    """Steps that ended without making anything, in plain words; steps that only waited for those are not named."""
+    """Return the steps that ended without a result, with the reason. Omits steps that only waited for a failed one."""
     told = [(title, end_of(future)) for step, title, future in steps.submitted if step not in _SPEAK_FOR_THEMSELVES]
     bad = [(title, state) for title, state in told if not state.is_completed() and not _ended_with(state, StepResult)]
     first = [(title, state) for title, state in bad if state.is_final()]
@@ -90,7 +90,7 @@ def troubles(steps: StepRunner) -> tuple[str, ...]:
 
 
 def note_end(steps: StepRunner, found: Findings) -> None:
-    """Tell in the custody log which steps an earlier run of the incident had done, and that this one was cancelled."""
+    """Log which steps an earlier run of the incident had done, and whether this run was cancelled."""
     for step_id, title, future in steps.submitted:
         if end_of(future).name == "Cached":
             steps.context.log.write("step cached", title, step_id=step_id)
@@ -100,7 +100,7 @@ def note_end(steps: StepRunner, found: Findings) -> None:
 
 
 def note_cancelled(context: RunContext, containment: Containment | None, *more: str) -> None:
-    """Tell in the custody log that the run was cancelled, and how things stand: "contained, not stored"."""
+    """Log that the run was cancelled, and the state that it leaves, such as "contained, not stored"."""
     if not context.cancelled:
         return
     stands = stance(context, containment)
@@ -110,7 +110,7 @@ def note_cancelled(context: RunContext, containment: Containment | None, *more: 
 
 
 def reached(recovery: Recovery | str | None) -> str:
-    """Whether the API is back, in a word or two."""
+    """Return whether the API is back, in a word or two."""
     return "recovered" if isinstance(recovery, Recovery) else "not recovered"
 
 
@@ -119,14 +119,14 @@ def _ended_with(state: State[Any], kind: type[StepResult | RunCancelled]) -> boo
 
 
 def looked_at(steps: StepRunner) -> tuple[Evidence, ...]:
-    """Wait for the collectors that have begun, and for the pause of Prefect's side; what the collectors made."""
+    """Wait for the submitted collectors and the pause of Prefect's side; return what the collectors returned."""
     steps.made(Pause, "pause")
     made = (result_of(future, Evidence) for future in steps.futures("collect"))
     return tuple(item for item in made if item)
 
 
 def every_collector(steps: StepRunner) -> tuple[Evidence, ...]:
-    """Wait for the collectors; one Evidence each: a step that crashed before it left one is a failed attempt."""
+    """Wait for the collectors; return one Evidence each. A step that crashed counts as a failed attempt."""
     left = {item.collector: item for item in looked_at(steps)}
     return tuple(left.get(name) or _crashed(steps.context, name) for name in discover())
 
@@ -146,7 +146,7 @@ def _crashed(context: RunContext, name: str) -> Evidence:
 
 
 def verdict_of(context: RunContext, findings: Findings) -> Verdict:
-    """Judge from receipts."""
+    """Judge the incident from its receipts."""
     receipts: list[ObjectReceipt] = [
         *(findings.proven.objects if findings.proven else ()),
         *(findings.promoted.objects if findings.promoted else ()),
@@ -170,7 +170,7 @@ def _recovered(findings: Findings) -> Recovery | None:
 
 
 def notes_of(findings: Findings) -> tuple[str, ...]:
-    """What is no loss, and yet must be known: models that nobody may trust, secrets, what was withheld for them."""
+    """Return facts that are no loss but must be known: untrusted models, secrets, and what was withheld."""
     judged = findings.inspection.notes if findings.inspection else ("no model was judged, so none was promoted",)
     found = secrets_told(search for item in findings.evidence for search in item.searches)
     withheld = [
@@ -186,7 +186,7 @@ def notes_of(findings: Findings) -> tuple[str, ...]:
 
 
 def content_of(context: RunContext, findings: Findings) -> RecordContent:
-    """What the record of an evacuation tells."""
+    """Build the content of an evacuation's record."""
     return RecordContent(
         verdict=verdict_of(context, findings),
         facts=_facts(findings),

@@ -1,4 +1,4 @@
-"""Define our words in Japanese and English: verdicts, outcomes, ends, actions of the custody log."""
+"""Define the terms in Japanese and English: verdicts, outcomes, ends, actions of the custody log."""
 
 from typing import Final
 
@@ -84,7 +84,7 @@ RUN_ENDS: Final = {
         VERDICTS[Word.UNVERIFIED][2],
     ),
 }
-"""Ends of a run that say something else than the verdict on its evidence."""
+"""Endings of a run other than the verdict on its evidence."""
 ENDS: Final = {
     End.SURVIVED: (Tone.BAD, Both("生存", "survived")),
     End.HELD: (Tone.FAIR, Both("凍結のまま", "left frozen")),
@@ -143,4 +143,4 @@ STANDS: Final = {
     "let go by an earlier recovery": "以前の復旧で解除済み",
     "nothing was touched": "予行のみ",
 }
-"""How things stand when a run is cancelled, by each of our own words."""
+"""States that a cancelled run leaves, by their English words."""

@@ -1,4 +1,4 @@
-"""§7, §8: read the last record of an incident back, and carry its facts on."""
+"""§7, §8: read the last record of an incident, and carry its facts into the next."""
 
 import json
 import logging
@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class LastRecord:
-    """The incident's last closed record, read back: its number, its verdict, and the facts beneath it."""
+    """The incident's last closed record: number, verdict, and the facts that the verdict rests on."""
 
     number: int
     verdict: Verdict
@@ -37,7 +37,7 @@ class LastRecord:
 
 
 def last_record(home: Path) -> LastRecord:
-    """Read the last closed record back; Tampered unless its verdict is the one that its closing vouches for."""
+    """Read the last closed record. Raises Tampered if its verdict does not match the digest in its closing."""
     closing = closings(home)[-1]
     said = json.loads(closing.read_bytes())["files"][VERDICT]
     data = closing.with_name(VERDICT).read_bytes()
@@ -61,10 +61,10 @@ def carried(  # noqa: PLR0913  what a recovery adds to what is known
     containment: Containment | str | None,
     despite: str,
 ) -> RecordContent:
-    """Make the content of a recovery's record: the facts are those of the last record, and say so.
+    """Build the content of a recovery's record from the facts of the last record, which it names.
 
-    The verdict stays what it was, unless a failed recovery left something alive. `containment` is the look after it,
-    why there was none, or None where nothing had to be contained again.
+    The verdict stays, unless a failed recovery left something alive. `containment` is the check after it, the reason
+    why there was none, or None if there was nothing to contain again.
     """
     back = None if isinstance(recovery, str) else recovery
     if back:
@@ -99,7 +99,7 @@ def carried(  # noqa: PLR0913  what a recovery adds to what is known
 
 
 def coverage_of(facts: Mapping[str, Any]) -> tuple[Evidence, ...]:
-    """Read back what an earlier record says of the collectors."""
+    """Read the results of the collectors from a record's facts."""
     return _read(tuple[Evidence, ...], facts.get("coverage")) or ()
 
 
@@ -110,7 +110,7 @@ def _left(containment: Containment | str | None) -> tuple[str, ...]:
 
 
 def _read(kind: type[T], fact: Any) -> T | None:
-    """What a record of another version of this program says may not be read; the facts themselves are carried on."""
+    """Parse a fact; None, with a log entry, if another version of this program wrote it in another form."""
     try:
         return TypeAdapter(kind).validate_python(fact) if fact is not None else None
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""§8: choose and order the chapters of the postmortem. Facts are filled in, people's fields are visibly open."""
+"""§8: choose and order the chapters of the postmortem. Fields for people to fill in are marked as open."""
 
 from typing import Final
 
@@ -29,6 +29,6 @@ _LONG_TABLES: Final = (MOMENTS, RECEIPTS, EVIDENCE)
 
 
 def postmortem(data: ReportData) -> Document:
-    """The runbook's eight fields in its order, then the evidence, and last the tables that may be long."""
+    """Build the postmortem: the runbook's eight fields in its order, the evidence, and last the long tables."""
     chapters = (*_OF_THE_RUNBOOK, *_OF_THE_EVIDENCE, *_LONG_TABLES)
     return document(Both("ポストモーテム", "Postmortem"), data, chapters)

@@ -1,4 +1,4 @@
-"""§8: show a run's artifacts in Prefect, and set the state that carries the verdict."""
+"""§8: show a run's artifacts in Prefect, and build the final state that carries the verdict."""
 
 import logging
 from collections.abc import Sequence
@@ -35,9 +35,9 @@ _SHOW_SECONDS: Final = 10.0
 
 @task(name=_SHOW, task_run_name=_SHOW, cache_policy=NO_CACHE, persist_result=False)
 def show(artifacts: Sequence[PrefectArtifact]) -> None:
-    """Put what the record tells beside the run in the UI: what is read first goes last, to lead to all others.
+    """Create the record's artifacts in the UI, in reverse reading order, so that the first can link to the others.
 
-    The keys are the incident's own, so that the UI shows one incident's runs as the versions of one page.
+    Keys belong to the incident: the UI shows its runs as versions of one page.
     """
     made = dict[str, object]()
     for artifact in reversed(artifacts):
@@ -51,7 +51,7 @@ def _put(artifact: PrefectArtifact) -> object:
 
 
 def publish(recorded: Record | str | None) -> None:
-    """Show the record in the UI, best effort: nothing waits long for it, and its failure changes nothing."""
+    """Show the record in the UI. Best effort: waits 10 s at most, and a failure changes nothing."""
     if isinstance(recorded, Record):
         show.submit(quote(recorded.artifacts)).wait(timeout=_SHOW_SECONDS)
 
@@ -63,10 +63,10 @@ def final_state(
     recovery: Recovery | str | None,
     cordon: Cordon | None = None,
 ) -> State[Any]:
-    """The state that the run ends in. Only VERIFIED, with its record in the store, is Completed.
+    """Return the state that the run ends in. It is Completed only if VERIFIED, with the record in the store.
 
-    `recorded` is the reason where the record could not be written; `recovery` is None where none was wanted, and the
-    reason where it failed; `cordon` is the one that stands.
+    `recorded` is the reason if the record could not be written. `recovery` is None if none was wanted, the reason if it
+    failed. `cordon` is the one that stands.
     """
     why_lost = recorded if isinstance(recorded, str) else recorded.lost
     lost = _lost(context, why_lost, cordon) if why_lost else ""
@@ -88,7 +88,7 @@ def final_state(
 
 
 def _rehearsed(context: RunContext, verdict: Verdict) -> str:
-    """How the evacuation would end, and what a rehearsal cannot know."""
+    """Return how the evacuation would end, and what a dry run cannot know."""
     word = f"{verdict.word} {JAPANESE[verdict.word]}"
     missing = f", for: {'; '.join(verdict.missing)}" if verdict.missing else ""
     first = f"first: {verdict.first}; " if verdict.first else ""
@@ -104,7 +104,7 @@ def _rehearsed(context: RunContext, verdict: Verdict) -> str:
 
 
 def recovered_state(context: RunContext, recorded: Record | None, recovery: Recovery | str) -> State[Any]:
-    """The state that a recovery ends in. Only one that was proven whole, with its record in the store, is Completed."""
+    """Return the state that a recovery ends in. Completed only if all is proven, with the record in the store."""
     told = _not_back(context.workload, recovery) if isinstance(recovery, str) else recovery.summary
     if recorded is None or recorded.lost:
         if recorded and recorded.verdict.word is Word.NOT_CONTAINED:
@@ -122,13 +122,13 @@ def _not_back(workload: Workload, why: str) -> str:
 
 
 def _ended(context: RunContext, end: Ending, told: str) -> State[Any]:
-    """The state, which `status` tells of afterwards as well."""
+    """Build the state, and note it for `status`."""
     context.state.ended.write({"record": context.run.number, "end": end.name})
     return ended(end, f"{context.incident.id}: {told}")
 
 
 def _lost(context: RunContext, reason: str, cordon: Cordon | None) -> str:
-    """What a run without a record leaves behind; also printed, for nothing else may tell of it."""
+    """Return what a run without a record leaves behind. Logs it too, because nothing else may report it."""
     told = f"But the record could not be written, 記録を書けません: {reason}"
     if not context.directory.real:
         holder = cordon.guard if cordon else None
@@ -142,7 +142,7 @@ def _lost(context: RunContext, reason: str, cordon: Cordon | None) -> str:
 
 
 def _cancelled(context: RunContext, verdict: Verdict, lost: str = "") -> State[Any]:
-    """What is true of a run that was told to end; one that was told so while it wrote its record had done the rest."""
+    """Build the state of a cancelled run. A run that was cancelled during its record has done everything else."""
     told = context.cancelled.summary or "its record is on this host only"
     ja = "・".join(STANDS[each] for each in (told, *told.split(", ")) if each in STANDS)
     message = f"{context.incident.id}: cancelled: {told} 中止 {ja}. {_in_both(verdict)} {lost}".rstrip()
@@ -152,7 +152,7 @@ def _cancelled(context: RunContext, verdict: Verdict, lost: str = "") -> State[A
 
 
 def _in_both(verdict: Verdict) -> str:
-    """The verdict in a line, its word in Japanese as well."""
+    """Return the verdict in one line, its word in both languages."""
     return verdict.message.replace(verdict.word, f"{verdict.word} {JAPANESE[verdict.word]}", 1)
 
 

@@ -27,9 +27,9 @@ Signals = Iterable[tuple[str, datetime]]
 
 
 def receipts(freeze: Freeze | None, stop: Stop | None, watch: Watch | None) -> Table | None:
-    """A row for each process and container: when it was frozen, what it was sent, how it ended. None if there is none.
+    """Build a row for each process and container: when it was frozen, what it was sent, how it ended; None if none.
 
-    A process that was frozen and has no receipt of its end is in it too: that one has to be looked for.
+    Contains frozen processes without a receipt of their end, too: a person has to look for them.
     """
     rows = [*_processes(freeze, stop), *_containers(freeze, stop), *_returned(watch)]
     rows.sort(key=lambda row: list(ENDS).index(row[0]) if row[0] else -1)

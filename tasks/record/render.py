@@ -1,4 +1,4 @@
-"""§8: write the pages of a record as files. If one cannot be made, a page in Markdown says what failed."""
+"""§8: render the pages of a record as files. If the HTML page fails, the Markdown page says why."""
 
 import logging
 from base64 import b64encode
@@ -18,12 +18,12 @@ logger = logging.getLogger(__name__)
 MARKDOWN: Final = "postmortem.md"
 """In a record: the postmortem in Markdown, Japanese and English."""
 HTML: Final = "postmortem.html"
-"""In a record: the same as one page for a browser, without a script, that loads nothing."""
+"""In a record: the postmortem as one HTML page, without scripts or external resources."""
 
 
 @dataclass(frozen=True)
 class Pages:
-    """Files by name, the Markdown first, and what could not be made."""
+    """Rendered files by name, the Markdown first, and what failed."""
 
     document: Document
     files: Mapping[str, bytes]
@@ -31,7 +31,7 @@ class Pages:
 
 
 def pages(data: ReportData) -> Pages:
-    """Make them all. Without the page in HTML the record closes all the same."""
+    """Render all pages. Without the HTML page the record still closes."""
     document = postmortem(data)
     trouble = document.trouble
     try:
@@ -45,7 +45,7 @@ def pages(data: ReportData) -> Pages:
 
 
 def with_pictures(document: Document) -> str:
-    """The Markdown for a reader that has no other file: Prefect's UI shows pictures that lie in their own address."""
+    """Render Markdown with the pictures embedded as data URLs, for Prefect's UI."""
     return markdown(document, {each.name: _address(each) for each in _pictures(document)})
 
 

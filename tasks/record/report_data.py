@@ -1,4 +1,4 @@
-"""Hold everything that the record tells of an incident, from which both of its pages are made."""
+"""Hold everything that the record says about an incident, the input of all its pages."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ from tasks.custody.store.retention import NOTHING, Retention
 
 @dataclass(frozen=True)
 class Quote:
-    """What the record quotes from a file of the evidence. `content` is data, or text."""
+    """A quote from an evidence file. `content` is JSON data, or text."""
 
     stored: str
     content: Any
@@ -25,7 +25,7 @@ class Quote:
 
 @dataclass(frozen=True)
 class Quotes:
-    """What the workload says of itself: its summaries and scores, and the error in its log."""
+    """Quotes from the workload's own files: summaries, scores, and errors in its logs."""
 
     summaries: tuple[Quote, ...] = ()
     scores: tuple[Quote, ...] = ()
@@ -33,16 +33,16 @@ class Quotes:
 
 
 def nowhere(key: str) -> str:
-    """No browser reaches what is stored."""
+    """Return an empty URL, for a store that no browser reaches."""
     del key
     return ""
 
 
 @dataclass(frozen=True)
 class Places:
-    """Where everything lies. `store` is the store for people, `block` the name that an operator knows it by.
+    """Where everything lies. `store` is the store's place for people, `block` the name of its block.
 
-    `address` gives of a key, or of a folder that ends in a slash, where a browser finds it; empty if nowhere.
+    `address` returns the URL of a key, or of a folder that ends in a slash; empty if there is none.
     """
 
     home: str
@@ -53,10 +53,10 @@ class Places:
 
 @dataclass(frozen=True)
 class ReportData:
-    """What is told. `entries` is the custody log; `recovery` is the reason where it failed.
+    """The content of a report. `entries` is the custody log; `recovery` is the reason as text if it failed.
 
-    `questions` is what each collector is there to answer. `recovering` says that the run only recovers, `stored`
-    whether the store has its record, as far as is known while it is told.
+    `questions` says by collector what it is there to answer. `recovering` is true for a run that only recovers.
+    `stored` says whether the store has the record, as far as known while the report is written.
     """
 
     incident: Incident

@@ -1,4 +1,4 @@
-"""Build the tables of the workload's scores: its summaries, and its searches summed up."""
+"""Build the tables of the workload's scores: its summaries, and its hyperparameter searches."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
@@ -12,7 +12,7 @@ _FILE: Final = Both("ファイル", "file")
 
 
 def summaries(quotes: Iterable[Quote]) -> list[Block]:
-    """What the workload's summaries say, a table for each file."""
+    """Build a table for each of the workload's summaries."""
     head = (Both("項目", "item"), Both("値", "value"))
     blocks: list[Block] = []
     for quote in quotes:
@@ -24,7 +24,7 @@ def summaries(quotes: Iterable[Quote]) -> list[Block]:
 
 
 def searches(quotes: Iterable[Quote]) -> list[Block]:
-    """What the summing up of cv_results_*.csv says: how far each search had come, and its best candidates."""
+    """Build a table for each cv_results_*.csv summary: progress of the search, and its best candidates."""
     told = [each for quote in quotes if isinstance(quote.content, list) for each in quote.content]
     return [block for each in told[:_SEARCHES] if isinstance(each, dict) for block in _search(each)]
 
@@ -65,7 +65,7 @@ def _joined(facts: Any) -> str:
 
 
 def plain_facts(content: Any) -> tuple[tuple[str, str], ...]:
-    """Numbers and words of a JSON value, each with its path; what lies deeper than three levels is left out."""
+    """Return numbers and texts of a JSON value, each with its path, down to three levels."""
     return tuple(_walk("", content, 3))
 
 

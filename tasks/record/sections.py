@@ -1,4 +1,4 @@
-"""Write what each chapter tells of an incident, for the postmortem and the pages of the UI."""
+"""Build the chapters about an incident, for the postmortem and the pages of the UI."""
 
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -53,21 +53,21 @@ _DETECTED: Final = Both("検知", "detected")
 
 @dataclass(frozen=True)
 class Chapter:
-    """A heading, and what is told beneath it."""
+    """A heading, and the function that builds its content."""
 
     title: Both
     make: Callable[[ReportData], Sequence[Block]]
 
 
 def document(title: Both, data: ReportData, chapters: Iterable[Chapter]) -> Document:
-    """Chapters under one title. What could not be told is named in the document's `trouble`."""
+    """Build a document of chapters. Its `trouble` names chapters that failed."""
     trouble: list[str] = []
     sections = tuple(Section(each.title, tuple(_told(each, data, trouble))) for each in chapters)
     return Document(title, data.incident.id, sections, tuple(trouble))
 
 
 def _told(chapter: Chapter, data: ReportData, trouble: list[str]) -> Sequence[Block]:
-    """A chapter that cannot be told says so in its place: no fact, however odd, costs the others."""
+    """Build a chapter's content. A chapter that fails says so in its place, and does not affect the others."""
     try:
         return chapter.make(data)
     except Exception as error:  # noqa: BLE001  the facts are hostile, and the record is written whatever they are
@@ -76,7 +76,7 @@ def _told(chapter: Chapter, data: ReportData, trouble: list[str]) -> Sequence[Bl
 
 
 def could_not_be_made(trouble: str) -> Remark:
-    """What stands in the place of what could not be made."""
+    """Return the remark that replaces content that could not be built."""
     words = Both(
         "作成できなかった。事実は verdict.json と custody.jsonl にある。",
         "It could not be made. The facts are in verdict.json and custody.jsonl.",
@@ -128,7 +128,7 @@ def _scope(data: ReportData) -> list[Block]:
 
 
 def _rights(entries: Iterable[Mapping[str, Any]]) -> Cell:
-    """What the last run lacked."""
+    """Return the rights that the last run lacked."""
     told = [entry["missing"] for entry in entries if entry["action"] == "rights"]
     if not told:
         return Both("不明", "not known")
@@ -153,7 +153,7 @@ def _detected(data: ReportData) -> list[Block]:
 
 
 def _cause(data: ReportData) -> list[Block]:
-    """People's field, and the workload's own last words as a lead."""
+    """Return an open field for people, and the last tracebacks of the workload as a lead."""
     found = data.quotes.tracebacks[-_TRACEBACKS:]
     about = Both("ログに残るエラー", "the error in the log")
     told = ((Facts(((about, Code(quote.stored)),)), listing(str(quote.content), "traceback.txt")) for quote in found)

@@ -1,4 +1,4 @@
-"""Build the tables of the record: receipts, coverage, models, digests. What is worst comes first in each."""
+"""Build the tables of the record: collectors, losses, models, objects, digests; the worst rows first."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -16,7 +16,7 @@ def _heads(*named: tuple[str, str]) -> tuple[Both, ...]:
 
 
 def collectors(coverage: Sequence[Evidence]) -> Table:
-    """A row for each collector, what was lost first."""
+    """Build a row for each collector, losses first."""
     rows = [
         (
             Code(item.collector),
@@ -40,9 +40,9 @@ def collectors(coverage: Sequence[Evidence]) -> Table:
 
 
 def losses(coverage: Sequence[Evidence], questions: Mapping[str, str]) -> Table | None:
-    """The coverage statement: each thing that is not in the evidence, why, and what that means. None if all is.
+    """Build the coverage statement: each missing thing, why, and its impact. None if nothing is missing.
 
-    `questions` is what each collector is there to answer.
+    `questions` says by collector what it is there to answer.
     """
     rows = [
         (
@@ -62,12 +62,12 @@ def losses(coverage: Sequence[Evidence], questions: Mapping[str, str]) -> Table 
 
 
 def _whole(item: Evidence) -> tuple[Loss, ...]:
-    """A collector that got nothing, and names nothing of it."""
+    """Return a loss for a collector that is incomplete and names no loss itself."""
     return () if item.outcome.is_complete else (Loss("", item.outcome, item.reason),)
 
 
 def _weight(item: Evidence, loss: Loss) -> Both:
-    """What it means for the verdict."""
+    """Return what the loss means for the verdict."""
     if loss.outcome is Outcome.WITHHELD:
         return Both("指定による除外。欠落ではない", "asked for: no loss")
     if item.lost:
@@ -80,13 +80,13 @@ def _worst_first(item: Evidence) -> tuple[bool, int]:
 
 
 def outcome(value: Outcome) -> Badge:
-    """How an attempt ended, at a glance."""
+    """Return the badge for an outcome."""
     tone, ja = OUTCOMES[value]
     return Badge(tone, str(value), Both(ja, ja))
 
 
 def secrets(coverage: Sequence[Evidence]) -> Table | None:
-    """Where something that looks like a secret stands in the workload's files, never what. None if nowhere."""
+    """Build a table of places that look like secrets in the workload's files, without the secrets. None if none."""
     rows = [
         (Code(search.stored), Said(search.summary), Said(search.unsearched))
         for item in coverage
@@ -98,7 +98,7 @@ def secrets(coverage: Sequence[Evidence]) -> Table | None:
 
 
 def models(inspection: Inspection) -> Table | None:
-    """A row for each model: what it was found to be. None if there is none."""
+    """Build a row for each model with its finding. None if there is none."""
     found = sorted(inspection.findings, key=lambda each: list(SOUNDNESS).index(each.outcome))
     rows = []
     for each in found:
@@ -121,7 +121,7 @@ def models(inspection: Inspection) -> Table | None:
 
 
 def objects(receipts: Sequence[ObjectReceipt], address: Callable[[str], str]) -> Table | None:
-    """A row for each object and what the store said of it, what is not proven first. None if none was asked for."""
+    """Build a row for each object and the store's answer, unproven ones first. None if none was asked for."""
     rows = [
         (Link(each.key, address(each.key)), _proven(each), Figure(str(each.size)), Code(each.sha256), _why(each))
         for each in sorted(receipts, key=lambda each: (each.proven, each.lost, each.key))
@@ -150,7 +150,7 @@ def _proven(receipt: ObjectReceipt) -> Badge:
 
 
 def digests(seals: Sequence[Seal]) -> Table | None:
-    """A row for each sealed folder: its digests and who signed it. None if nothing was sealed."""
+    """Build a row for each sealed folder: its digests and its signer. None if nothing was sealed."""
     rows: list[tuple[Cell, ...]] = [
         (
             Figure(f"{volume_folder(each.volume)}/"),

@@ -1,4 +1,4 @@
-"""§8: what a thaw has done, judged, and put into the content of the record."""
+"""§8: judge what a thaw has done, and build the content of its record."""
 
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -19,9 +19,9 @@ from tasks.runtime.step import StepRunner
 
 
 def thawed_content(steps: StepRunner, thawed: Thawed | str, looked: tuple[Evidence, ...] = ()) -> RecordContent:
-    """Make the content of the record that ends a thawed incident: this run's facts, over those of an earlier record.
+    """Build the content of the record of a thaw: this run's facts, over those of an earlier record.
 
-    `thawed` is the reason where the step failed. `looked` is what was collected while frozen; it stays on this host,
+    `thawed` is the reason if the step failed. `looked` is what was collected while frozen; it stays on this host,
     unsealed.
     """
     context, last = steps.context, dict[str, Any]()
@@ -35,7 +35,7 @@ def thawed_content(steps: StepRunner, thawed: Thawed | str, looked: tuple[Eviden
     told = {name: fact for name, fact in made.facts.items() if fact}
     receipt, trouble = (None, (thawed,)) if isinstance(thawed, str) else (thawed, found.trouble)
     unsealed = f"what was looked at lies unsealed in {context.directory.evidence_dir(context.run.volume)}"
-    own = receipt.warnings if receipt else ()  # by hand, the thaw is no submitted step
+    own = receipt.warnings if receipt else ()  # on the command line the thaw is no submitted step
     notes = tuple(dict.fromkeys((*found.warnings, *own, *([unsealed] * bool(looked)))))
     return replace(
         made,

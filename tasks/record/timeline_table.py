@@ -16,7 +16,7 @@ _OPENED: Final = "run opened"
 
 
 def moments(entries: Sequence[Mapping[str, Any]]) -> Table:
-    """The first and the last: how it began is as much wanted as how it ended."""
+    """Build the table. A long log loses its middle, because beginning and end matter most."""
     told = _cached_as_one(entry for entry in _with_beginnings(entries) if entry["action"] in ACTIONS)
     left_out = max(0, len(told) - ROW_LIMIT)
     shown = told[: ROW_LIMIT // 2] + told[-ROW_LIMIT // 2 :] if left_out else told
@@ -31,7 +31,7 @@ def moments(entries: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def _with_beginnings(entries: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-    """The log, and before each opening of a run what the run could write down only afterwards."""
+    """Yield the log; before each opening of a run, the events that were logged only later."""
     for place, entry in enumerate(entries, 1):
         if entry["action"] == _OPENED:
             yield from _beginning(entry, takewhile(lambda each: each["action"] != _OPENED, entries[place:]))
@@ -39,7 +39,7 @@ def _with_beginnings(entries: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[s
 
 
 def _beginning(opened: Mapping[str, Any], later: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-    """When the run was asked for, and what was frozen before Prefect was started."""
+    """Yield when the run was asked for, and what was frozen before Prefect was started."""
     if "triggered" in opened:
         yield {**opened, "action": "run triggered", "utc": opened["triggered"], "reason": ""}
     times = [at for each in later if each["action"] == "frozen" and (at := frozen_at(each))]
@@ -48,7 +48,7 @@ def _beginning(opened: Mapping[str, Any], later: Iterable[Mapping[str, Any]]) ->
 
 
 def _cached_as_one(entries: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Steps that were not done again are one line: the run notes them all at once."""
+    """Merge successive cached steps into one line."""
     told: list[Mapping[str, Any]] = []
     for cached, group in groupby(entries, key=lambda entry: entry["action"] == _CACHED):
         several = list(group)

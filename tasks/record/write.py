@@ -1,4 +1,4 @@
-"""§8: write the record of a run: verdict, postmortem, custody segment, closing.json last; on disk, then stored."""
+"""§8: write a run's record (verdict, postmortem, custody segment, closing.json last) to disk, then to the store."""
 
 import logging
 from collections.abc import Mapping
@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, repr=False)
 class RecordContent(StepResult):
-    """What a record tells: the verdict, the facts beneath it, the seals, and what the postmortem is made of."""
+    """Content of a record: the verdict, the facts that it rests on, the seals, and the input of the postmortem."""
 
     verdict: Verdict
     facts: Mapping[str, Any]
@@ -55,15 +55,15 @@ class RecordContent(StepResult):
 
     @property
     def summary(self) -> str:
-        """In a word."""
+        """The verdict's word."""
         return self.verdict.word
 
 
 @dataclass(frozen=True, repr=False)
 class Record(StepResult):
-    """The record of one run, in its folder on disk; `stored` once the store vouches for every file of it.
+    """The record of one run, in its folder on disk. `stored` is true once the store has every file of it.
 
-    `lost` says why the disk did not take it: then its `artifacts`, for the UI, are all that there is of it.
+    `lost` says why it could not be written to disk: only its `artifacts`, for the UI, are left then.
     """
 
     folder: str
@@ -75,18 +75,18 @@ class Record(StepResult):
 
     @property
     def is_complete(self) -> bool:
-        """False while the store lacks it."""
+        """True once the store has the record."""
         return self.stored
 
     @property
     def summary(self) -> str:
-        """In a few words."""
+        """Verdict, folder, and what is missing."""
         return f"{self.verdict.word}; record in {self.folder}" + (f"; {self.reason}" if self.reason else "")
 
 
 @step("§8", "record", "write the record", "記録", last=True)
 def record(context: RunContext, content: RecordContent) -> Record:
-    """Write record/NNN/, closing.json last, then send it: on disk before the flow returns, whatever the store does."""
+    """Write record/NNN/ to disk, closing.json last, then send it. A failing store does not undo the record on disk."""
     verdict, folder = content.verdict, context.directory.record_dir(context.run.number)
     take_over_triggers(context.directory.path, context.log)
     context.log.write("verdict", context.incident.id, word=verdict.word, missing=list(verdict.missing))
@@ -130,9 +130,9 @@ def _close(context: RunContext, folder: Path, content: RecordContent) -> None:
 def _write_pages(
     context: RunContext, folder: Path, data: ReportData, files: Mapping[str, bytes], trouble: list[str]
 ) -> list[str]:
-    """What people read. One that cannot be made or kept is told in the custody log; the record closes without it.
+    """Write the pages. Those that fail are logged and returned; the record closes without them.
 
-    The reserve is for the record itself: of the pages only the one in Markdown may draw on it.
+    Only the Markdown page may use the disk reserve, which is for the record itself.
     """
     planned = {PLAN_FILE: as_text(plan(data.entries)).encode()} if data.dry_run else {}
     for name, page in {**files, **planned}.items():
@@ -148,7 +148,7 @@ def _write_pages(
 
 
 def _artifacts(data: ReportData, document: Document) -> tuple[tuple[PrefectArtifact, ...], tuple[str, ...]]:
-    """What is shown in the UI, and why there is nothing."""
+    """Build the artifacts for the UI; if that fails, return none and the reason."""
     try:
         return tuple(build_artifacts(data, document)), ()
     except Exception as error:
@@ -157,7 +157,7 @@ def _artifacts(data: ReportData, document: Document) -> tuple[tuple[PrefectArtif
 
 
 def _send(context: RunContext) -> None:
-    """Send this record and any earlier one that did not get there; each closing last."""
+    """Send this record and earlier unsent ones, each with its closing last."""
     for folder in sorted((context.directory.path / RECORD).iterdir()):
         for path in sorted(_whole(folder), key=lambda path: (path.name == CLOSING, path.name)):
             key = record_key(context.incident.id, int(folder.name), path.name)
@@ -165,7 +165,7 @@ def _send(context: RunContext) -> None:
 
 
 def _whole(folder: Path) -> list[Path]:
-    """The files of a record; what was cut short while it was written is none of them, nor the signature of nothing."""
+    """Return the complete files of a record. Omits temporary files, and a signature without its closing."""
     lone = set() if (folder / CLOSING).exists() else {f"{CLOSING}.sig"}
     return sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.name not in lone)
 

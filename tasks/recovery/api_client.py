@@ -29,7 +29,7 @@ _UNAVAILABLE: Final = 503
 _UNPROCESSABLE: Final = 422
 _REFUSED: Final = frozenset({401, 403})
 _SHORT: Final = 6
-"""Texts of fewer letters stand in any answer: they are no keys, and hiding them would garble it."""
+"""Shorter texts occur in any answer: they are no keys, and hiding them would garble it."""
 
 
 class NotRecovered(EvacuationError):
@@ -42,7 +42,7 @@ def failure(expected: str, got: str) -> NotRecovered:
         expected,
         got,
         "Whether the workload is contained, and how safe the evidence is, the verdict says.",
-        "Mend the cause, then run the flow recover again.",
+        "Fix the cause, then run the flow recover again.",
     )
 
 

@@ -122,7 +122,7 @@ class ContainerApi:
     def start(self) -> None:
         """Start the container."""
         self.engine.start(self._id)
-        how = "made anew" if self._made else "started"
+        how = "made again" if self._made else "started"
         self.context.log.write("restarted", self._id, name=self.was.name, image=self.was.image, how=how)
 
     def lives(self) -> bool:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _PROBE_SECONDS: Final = 10.0
 _PATIENCE_SECONDS: Final = 12.0
-"""What a cancelled recovery has to contain again: an answer of the API that is waited for takes 10 s at most."""
+"""Time that a cancelled recovery has to contain again, after up to 10 s for an answer of the API."""
 
 
 @step("§7", "recover", "recover the API", "復旧", patience=_PATIENCE_SECONDS)

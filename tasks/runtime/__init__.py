@@ -1,1 +1,1 @@
-"""What ties a run to Prefect: steps, context, artifacts, states. No step of the runbook itself."""
+"""Connect a run to Prefect: steps, context, artifacts, states. No step of the runbook itself."""

@@ -1,4 +1,4 @@
-"""Tell who acts: the account of this process, and who or what triggered the run."""
+"""Describe the actor of a run: the account of this process, and the trigger of the run."""
 
 import os
 import pwd
@@ -18,7 +18,7 @@ _SHOWN: Final = 200
 
 
 def actor(run: str, trigger: str = BY_HAND) -> dict[str, str]:
-    """What each entry of the custody log says of who acted (RFC 3227 §4.1, NIST SP 800-61r2 §3.3.2)."""
+    """Return the fields of a custody log entry that say who acted (RFC 3227 §4.1, NIST SP 800-61r2 §3.3.2)."""
     uid = os.geteuid()
     return {
         "trigger": trigger,
@@ -31,7 +31,7 @@ def actor(run: str, trigger: str = BY_HAND) -> dict[str, str]:
 
 
 def behind(environment: Mapping[str, str], login: int) -> dict[str, str]:
-    """The person behind the account, where the system knows: who logged in, and who became root by sudo."""
+    """Return the person behind the account, as far as known: the login, and the user who became root by sudo."""
     found = {}
     if login != _UNSET:
         found["login"] = f"{_name(login)} ({login})"
@@ -41,7 +41,7 @@ def behind(environment: Mapping[str, str], login: int) -> dict[str, str]:
 
 
 def triggered_by(run: "FlowRun", deployment: str) -> str:
-    """In a sentence. A server without accounts knows no persons: a run without any other origin is theirs."""
+    """Describe the trigger of a run in a sentence. A server without accounts knows no persons by name."""
     who = "a person or a program with access to the server"
     if run.created_by and run.created_by.display_value:
         who = f"{(run.created_by.type or 'origin').lower()} {run.created_by.display_value}"
@@ -55,7 +55,7 @@ def triggered_by(run: "FlowRun", deployment: str) -> str:
 
 
 def _login() -> int:
-    """The login that this process descends from; the kernel keeps it through su and sudo."""
+    """Return the login id of this process, which the kernel keeps through su and sudo."""
     try:
         return int(Path("/proc/self/loginuid").read_text())
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Wait until a person has answered a run's form. The only evacuation that asks is one that an alarm has started."""
+"""Wait until a person has answered a run's form. Of the evacuations only those started by an alarm ask."""
 
 import json
 import re
@@ -28,7 +28,7 @@ _HEED_SECONDS: Final = 0.1
 _POLL_SECONDS: Final = 1.0
 _LAST_SECONDS: Final = 5.0
 ASK_SECONDS: Final = 24 * 60 * 60
-"""After so long without an answer the server ends the run as Failed, and nothing was done."""
+"""Time without an answer after which the server ends the run as Failed, with nothing done."""
 
 
 Who: TypeAlias = Annotated[
@@ -46,12 +46,12 @@ class Approval(RunInput):
 
     @property
     def approved(self) -> bool:
-        """Whether to go on."""
+        """True if the answer is to go on."""
         return self.decision == "approve"
 
     @property
     def summary(self) -> str:
-        """Who said what, and why."""
+        """The answer, with name and reason."""
         words = f"{self.by} {'approved' if self.approved else 'refused'}"
         return f"{words}: {self.why}" if self.why else words
 
@@ -65,15 +65,15 @@ class StopOrThaw(RunInput):
 
     @property
     def summary(self) -> str:
-        """Who said it, and why."""
+        """Name and reason."""
         return f"{self.by}: {self.why}" if self.why else self.by
 
 
 def await_decision(run: str, question: str, seconds: float, cancelled: Cancellation) -> StopOrThaw | None:
-    """Pause the run in this process until a person has decided; None once the time is up or it was cancelled.
+    """Pause the run in this process until a person decides; None if the time is up or the run was cancelled.
 
-    This process keeps the deadline by its own clock, because the server would end the run as Failed then, and may be
-    gone: whatever it does not answer is asked again until the time is up.
+    The deadline is kept here, by this process's clock: the server would end the run as Failed, and may be down. A
+    request that the server does not answer is repeated until then.
     """
     over = Event()
     answer, _ = apart(lambda: _answered(UUID(run), question, over, cancelled))
@@ -86,7 +86,7 @@ def await_decision(run: str, question: str, seconds: float, cancelled: Cancellat
 
 
 def _answered(run: UUID, question: str, over: Event, cancelled: Cancellation) -> StopOrThaw | None:
-    """Put the question, then look for the answer until it is there or the time is over; then take no answer more."""
+    """Show the question and poll for the answer until `over` is set; then resume the run, and look once more."""
     headline = question.partition("\n")[0].replace("*", "")
     state: State[Any] = Paused(timeout_seconds=ASK_SECONDS * 2, pause_key=_STOP_OR_THAW, message=headline)
     keyset = keyset_from_paused_state(state)
@@ -108,11 +108,12 @@ def _answered(run: UUID, question: str, over: Event, cancelled: Cancellation) ->
 
 
 def ask(question: str, key: str) -> Approval:
-    """Suspend this run until a person has answered, and give the answer in the run that is resumed.
+    """Suspend this run until a person has answered; return the answer in the resumed run.
 
-    `key` names what is asked: a key is asked once. Raises Refused outside a deployment, where nobody could resume it.
+    `key` identifies the question, which is asked once. Raises Refused outside a deployment, where nobody could resume
+    the run.
     """
-    key = _NO_KEY.sub("-", key.lower())  # the server keeps the form under it, and takes no other letters
+    key = _NO_KEY.sub("-", key.lower())  # the server stores the form under the key, and takes no other letters
     try:
         return suspend_flow_run(
             wait_for_input=Approval.with_initial_data(description=question), timeout=ASK_SECONDS, key=key

@@ -1,4 +1,4 @@
-"""Define one artifact of a run, ready to be shown in Prefect's UI."""
+"""Define an artifact of a run, as shown in Prefect's UI."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,18 +8,18 @@ Rows: TypeAlias = Sequence[Mapping[str, str]]
 
 
 def by_key(key: str) -> str:
-    """Where a UI shows the versions of an artifact."""
+    """Return the UI's path to the versions of an artifact."""
     return f"/artifacts/key/{key}"
 
 
 def by_id(made: object) -> str:
-    """Where a UI shows an artifact itself."""
+    """Return the UI's path to one artifact."""
     return f"/artifacts/artifact/{made}"
 
 
 @dataclass(frozen=True)
 class PrefectArtifact:
-    """Its key there, a line about it, and its content: Markdown, or the rows of a table."""
+    """An artifact: its key, a line about it, and its content as Markdown or rows of a table."""
 
     key: str
     about: str

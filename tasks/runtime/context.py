@@ -1,4 +1,4 @@
-"""Hold what one run of one incident works with: the run, its places, facts, log, adapters and store."""
+"""Hold what a run of an incident works with: run, directories, state, log, adapters and store."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -31,7 +31,7 @@ Suspects: TypeAlias = Literal["name", "include"]
 
 @dataclass(frozen=True)
 class RunInfo:
-    """A run of an incident: its id in Prefect, and what it is asked.
+    """A run of an incident: its id in Prefect, and its parameters.
 
     `number` of its record and `volume` of its evidence are known once the incident is open.
     """
@@ -46,7 +46,7 @@ class RunInfo:
 
     @property
     def includes_suspects(self) -> bool:
-        """Whether suspects are frozen and ended as well: as was asked, else under policy kill."""
+        """True if suspects are frozen and ended too: as asked, else under policy kill."""
         return (self.suspects or ("include" if self.policy == "kill" else "name")) == "include"
 
 
@@ -54,12 +54,12 @@ class Adapters:
     """The host, the container engine (connected to on first use), and Prefect's scheduler."""
 
     def __init__(self, host: Host, scheduler: Scheduler, open_engine: Callable[[], Engine]) -> None:
-        """Nothing is asked yet."""
+        """Keep the parts. Opens nothing."""
         self.host, self.scheduler, self._open_engine = host, scheduler, open_engine
 
     @cached_property
     def engine(self) -> Engine:
-        """The container engine."""
+        """The container engine, opened on first use."""
         return self._open_engine()
 
     def close(self) -> None:
@@ -69,7 +69,7 @@ class Adapters:
 
 
 def open_adapters(workload: "Workload", log: CustodyLog, *, dry_run: bool) -> Adapters:
-    """Open the real ones; for a dry run, ones that look at the real ones and write acts into `log` alone."""
+    """Open the real adapters; for a dry run, ones that read the real host and only log their acts."""
     host, scheduler = LinuxHost(workload.api_port), PrefectScheduler()
 
     def engine() -> Engine:
@@ -82,9 +82,9 @@ def open_adapters(workload: "Workload", log: CustodyLog, *, dry_run: bool) -> Ad
 
 
 class RunContext:
-    """What the steps of a run are given; `open_context` opens it.
+    """What a run's steps are given. Made by `open_context`.
 
-    Not a dataclass: Prefect walks those, and this one holds locks and open files.
+    Not a dataclass: Prefect walks dataclasses, and this holds locks and open files.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917  the parts of a run
@@ -99,7 +99,7 @@ class RunContext:
         store: StoreAccess,
         lock: int,
     ) -> None:
-        """Put the parts together. `lock` is the open file that keeps other runs of the workload out."""
+        """Keep the parts. `lock` is the open file that keeps other runs of the workload out."""
         self.incident, self.workload, self.run = incident, workload, run
         self.directory, self.cordon_files, self.log = directory, cordon_files, log
         self.adapters, self.store = adapters, store
@@ -108,9 +108,9 @@ class RunContext:
         self._lock: int | None = lock
 
     def close(self) -> None:
-        """Let another run have the workload, and others have the room. Idempotent.
+        """Release the workload's lock, the disk reserve and the engine. Idempotent.
 
-        While a step of a cancelled run still acts, no other run may: the workload is given up when this process ends.
+        While a step of a cancelled run still acts, the lock is kept until this process ends.
         """
         give_all(self.directory.reserve)
         self.adapters.close()
@@ -122,7 +122,7 @@ class RunContext:
 def open_context(  # noqa: PLR0913, PLR0917  what a run is opened with
     incident: Incident, workload: "Workload", run: RunInfo, store: str, saved: Mapping[str, Any], lock: int
 ) -> RunContext:
-    """Make the incident's folder if this run opens it, carry its custody log on, and open the adapters.
+    """Create the incident's folder if this run opens it, open its custody log, and open the adapters.
 
     `store` is the name of the store's block and `saved` its fields, as the server gave them at the start.
     """

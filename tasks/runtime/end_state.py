@@ -1,4 +1,4 @@
-"""Build a run's last state in Prefect from an ending that the reference explains."""
+"""Build a run's final Prefect state from one of the documented endings."""
 
 from typing import Any
 
@@ -10,5 +10,5 @@ from tasks.custody.visible import LINE_LIMIT, visible
 
 
 def ended(ending: Ending, message: str) -> State[Any]:
-    """The state; `message` says in plain words what a person has to know of this very run."""
+    """Return the state. `message` says in plain words what a person has to know of this run."""
     return (Completed if ending.completed else Failed)(name=ending.name, message=visible(message, LINE_LIMIT))

@@ -1,4 +1,4 @@
-"""Read which flow run this is, what it came from, and who or what triggered it."""
+"""Read this flow run's id, origin and trigger."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -12,9 +12,9 @@ from tasks.system.processes import began
 
 
 def this_run() -> tuple[str, datetime]:
-    """Id of the flow run that we are in, and when it was asked for: the same for its retries.
+    """Return the id of the current flow run, and when it was requested. Retries keep both.
 
-    That is when the server recorded it; by hand, when this process began, which has frozen the workload before.
+    The time is when the server recorded the run; on the command line, when this process began.
     """
     context = FlowRunContext.get()
     if context is None or context.flow_run is None or context.flow_run.created is None:
@@ -23,7 +23,7 @@ def this_run() -> tuple[str, datetime]:
 
 
 def own_launchers() -> frozenset[Launcher]:
-    """The deployment, queue and pool that this very run came from: paused, the next evacuation would never start."""
+    """Return this run's own deployment, queue and pool. If they were paused, the next evacuation would not start."""
     from prefect.client.orchestration import get_client
 
     context = FlowRunContext.get()
@@ -41,7 +41,7 @@ def own_launchers() -> frozenset[Launcher]:
 
 
 def origin(own: Iterable[Launcher]) -> str:
-    """Who or what triggered the run that we are in, for the custody log."""
+    """Return who or what triggered the current run, for the custody log."""
     context = FlowRunContext.get()
     if context is None or context.flow_run is None or local_config():
         return BY_HAND

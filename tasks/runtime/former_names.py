@@ -1,4 +1,4 @@
-"""Find the classes of cached results under the names that version 0.1 wrote into them.
+"""Find the classes of cached results under the module names of version 0.1.
 
 Prefect's JSON results name the class of what they hold, and one that is not found comes back as a bare dict. So an
 incident that 0.1 opened finds its finished steps here; remove this with the last incident of that version.
@@ -28,7 +28,7 @@ _MOVED: Final = (
 
 
 def know_former_names() -> None:
-    """Let an import of an old module name give today's module."""
+    """Register the former module names, so that importing one returns today's module."""
     for name, module in _MODULES.items():
         sys.modules.setdefault(name, module)
     for former, module, classes in _MOVED:

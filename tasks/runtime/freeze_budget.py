@@ -1,4 +1,4 @@
-"""Share the 20 s of the look among the steps that collect from frozen processes."""
+"""Share 20 s among the steps that collect from frozen processes."""
 
 import time
 from dataclasses import dataclass
@@ -12,17 +12,17 @@ LOOK_SECONDS: Final = 20.0
 
 @dataclass(frozen=True)
 class FreezeBudget:
-    """So many seconds, which end at `until` by the monotonic clock, however many draw on them."""
+    """A budget of `seconds`, which ends at `until` on the monotonic clock, shared by all its users."""
 
     seconds: float
     until: float
 
     @classmethod
     def of(cls, freeze: Freeze | None, seconds: float = LOOK_SECONDS) -> "FreezeBudget":
-        """Count from when the freeze had frozen everybody; from now where it failed."""
+        """Start the budget when the freeze was complete; now if the freeze failed."""
         passed = (datetime.now(UTC) - freeze.at).total_seconds() if freeze else 0.0
         return cls(seconds, time.monotonic() + seconds - max(0.0, passed))
 
     def left(self) -> float:
-        """What is left of it, nothing at worst."""
+        """Return the remaining seconds, at least 0."""
         return max(0.0, self.until - time.monotonic())

@@ -1,4 +1,4 @@
-"""Take the triggers that joined runs have left over into the custody log."""
+"""Copy the triggers of joined runs into the custody log."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from tasks.incident.joining import left
 
 
 def take_over_triggers(home: Path, log: CustodyLog) -> int:
-    """Write down each that is not in the log yet; how many these were. The files stay: they are made once."""
+    """Log each trigger that is not in the log yet; return how many. Keeps the files, which are created only once."""
     if not (triggers := left(home)):
         return 0
     known = {entry["object"] for entry in log.entries() if entry["action"] == "triggered"}

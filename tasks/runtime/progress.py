@@ -1,4 +1,4 @@
-"""Show how far a transfer is, in the UI and in the log, by a thread. What the server does not take is dropped."""
+"""Show the progress of a transfer in the UI and in the log, from a thread. Best effort."""
 
 import logging
 import re
@@ -21,13 +21,13 @@ _MIB: Final = 1 << 20
 
 
 def artifact_key(name: str, incident: str) -> str:
-    """A key as Prefect takes it: lower case letters, digits and dashes."""
+    """Return a valid Prefect artifact key: lower case letters, digits and dashes."""
     return f"{name}-{re.sub('[^a-z0-9]+', '-', incident.lower())}"
 
 
 @dataclass
 class Progress:
-    """Objects and bytes, of so many, counted from many threads; `ways` are the bytes by how they came there."""
+    """Progress in objects and bytes. Thread-safe. `ways` counts bytes by how they reached the store."""
 
     objects: int
     size: int
@@ -36,24 +36,24 @@ class Progress:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, objects: int, size: int, way: str = "") -> None:
-        """So many more are done."""
+        """Count objects and bytes as done."""
         with self._lock:
             self.done += objects
             self.ways[way] += size
 
     @property
     def done_size(self) -> int:
-        """Bytes that are done, whichever way."""
+        """Bytes done, in all ways."""
         return self.ways.total()
 
     @property
     def percent(self) -> float:
-        """By bytes; by objects where there are none."""
+        """Percentage of bytes done; of objects if there are no bytes."""
         part, whole = (self.done_size, self.size) if self.size else (self.done, self.objects)
         return round(min(100.0, 100 * part / whole), 1) if whole else 100.0
 
     def summary(self, seconds: float) -> str:
-        """Counts, bytes, rate and the time that is left at this rate."""
+        """Return counts, bytes, rate and the time left at this rate."""
         rate = self.done_size / seconds if seconds > 0 else 0
         left = f", {max(0, self.size - self.done_size) / rate:.0f} s left" if rate else ""
         sizes = f"{self.done_size / _MIB:.1f} of {self.size / _MIB:.1f} MiB"
@@ -62,7 +62,7 @@ class Progress:
 
 @contextmanager
 def shown(name: str, incident: str, progress: Progress) -> Iterator[None]:
-    """Show it while the block runs, once a second, and once more at its end, which is not waited for."""
+    """Show the progress once a second while the block runs, and once at its end. Does not wait for the server."""
     ended = threading.Event()
     show = threading.Thread(
         target=copy_context().run, args=(_show, name, incident, progress, ended), name=f"progress {name}", daemon=True
@@ -75,7 +75,7 @@ def shown(name: str, incident: str, progress: Progress) -> Iterator[None]:
 
 
 def _show(name: str, incident: str, progress: Progress, ended: threading.Event) -> None:
-    """Whatever goes wrong here, it is no matter of the transfer."""
+    """Update artifact and log until `ended`. Errors are ignored, so that they do not disturb the transfer."""
     began = logged = time.monotonic()
     shown_as, last = None, False
     while not last:
@@ -90,7 +90,7 @@ def _show(name: str, incident: str, progress: Progress, ended: threading.Event) 
 
 
 def _put(shown_as: UUID | None, key: str, description: str, percent: float) -> UUID | None:
-    """Make the artifact of this step, or change it; None outside of a run."""
+    """Create or update the step's progress artifact, and return its id; None outside of a run."""
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
     from prefect.context import TaskRunContext

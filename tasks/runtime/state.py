@@ -1,4 +1,4 @@
-"""Keep the small facts of an incident in journals: files beside its evidence, one for each fact."""
+"""Keep the facts of an incident in journals: one file each, beside its evidence."""
 
 import logging
 from contextlib import suppress
@@ -22,10 +22,10 @@ T = TypeVar("T")
 
 
 class Journal(Generic[T]):
-    """One fact of an incident, which every later run of it finds."""
+    """A fact of an incident that later runs read."""
 
     def __init__(self, directory: IncidentDirectory, name: str, kind: type[T]) -> None:
-        """Name the file; nothing is read yet."""
+        """Set the file's name. Reads nothing."""
         self.path = directory.path / name
         self._directory, self._kind = directory, kind
         self._kept: T | None = None
@@ -43,7 +43,7 @@ class Journal(Generic[T]):
         return self._kind()
 
     def of_boot(self, boot: str) -> T:
-        """Return what another boot of this host wrote; the empty value where that is damaged, which is told."""
+        """Return what another boot of this host wrote; the empty value, with a logged error, if that is damaged."""
         return self._load(self.path.with_name(layout.of_boot(self.path.name, boot)))
 
     def of_boots(self) -> list[T]:
@@ -61,9 +61,9 @@ class Journal(Generic[T]):
             return self._kind()
 
     def write(self, value: T) -> None:
-        """Write it whole or not at all.
+        """Write the value atomically.
 
-        A disk that takes nothing does not stop a containment: the fact then lives as long as this run.
+        If the disk takes nothing, containment goes on: the value then lasts as long as this run.
         """
         self._kept = value
         try:
@@ -74,10 +74,10 @@ class Journal(Generic[T]):
 
 
 class IncidentState:
-    """The journals of an incident; `tasks.incident.layout` says what each holds. Those of containment are a boot's."""
+    """The journals of an incident, described in `tasks.incident.layout`. Those of containment belong to one boot."""
 
     def __init__(self, directory: IncidentDirectory) -> None:
-        """Name them all; nothing is read yet."""
+        """Create the journals. Reads nothing."""
         self.home = directory.path
 
         def journal(name: str, kind: type[T]) -> Journal[T]:

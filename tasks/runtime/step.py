@@ -1,4 +1,4 @@
-"""A step of the runbook as a Prefect task: retried as it deserves, cached with the incident, told in its log."""
+"""Define a step of the runbook as a Prefect task: with retries, a cache for each incident, and log entries."""
 
 import hashlib
 import inspect
@@ -33,10 +33,10 @@ N = TypeVar("N", bound=StepResult)
 
 
 class Step(Task[P, R]):
-    """A step of the runbook: a task that is known by its id, whatever its title says."""
+    """A step of the runbook: a task with an id that does not depend on its title."""
 
     def __init__(self, step_id: StepId, body: Callable[P, R], **options: Any) -> None:
-        """Take the id, and what a task takes."""
+        """Create the task. `options` are those of a Prefect task."""
         super().__init__(body, **options)
         self.step_id = step_id
 
@@ -96,13 +96,13 @@ def step(  # noqa: PLR0913  what a step is known by, and how it is tried again
 
 @dataclass(frozen=True)
 class _Edge:
-    """A hard edge. Of a future that is an argument by itself Prefect asks the server, and fails where that is dead."""
+    """A hard edge. Wraps a future, because for a bare one Prefect asks the server, which may be down."""
 
     future: Any
 
 
 def _unwalked(argument: Any) -> Any:
-    """Keep Prefect from walking thousands of records in search of futures: 0.8 s a step for 20,000 files."""
+    """Keep Prefect from searching thousands of records for futures, which takes 0.8 s a step for 20,000 files."""
     if isinstance(argument, PrefectFuture):
         return _Edge(argument)
     return quote(argument) if isinstance(argument, tuple | StepResult) else argument
@@ -115,7 +115,7 @@ def _walkable(argument: Any) -> Any:
 
 
 def end_of(future: PrefectFuture[Any]) -> State[Any]:
-    """Wait for a step; how it ended. The server, which may be dead, is not asked, and nothing is raised."""
+    """Wait for a step and return its final state. Does not ask the server, which may be down, and does not raise."""
     done = Future[PrefectFuture[Any]]()
     future.add_done_callback(done.set_result)
     try:
@@ -126,7 +126,7 @@ def end_of(future: PrefectFuture[Any]) -> State[Any]:
 
 
 def result_of(future: PrefectFuture[Any] | None, kind: type[N]) -> N | None:
-    """What a step made, however it ended; None if it made nothing."""
+    """Return the result of a step, complete or not; None if there is none."""
     if future is None or not (state := end_of(future)).is_final():
         return None
     made = state.result(raise_on_failure=False)
@@ -134,7 +134,7 @@ def result_of(future: PrefectFuture[Any] | None, kind: type[N]) -> N | None:
 
 
 def result_or_reason(kind: type[N], future: PrefectFuture[Any], *before: PrefectFuture[Any]) -> N | str:
-    """What a step made, or why it made nothing: its own failure, or that of a step that it needed."""
+    """Return the result of a step, or why there is none: its own failure, or that of a step in `before`."""
     if made := result_of(future, kind):
         return made
     states = [end_of(each) for each in (*before, future)]
@@ -142,15 +142,15 @@ def result_or_reason(kind: type[N], future: PrefectFuture[Any], *before: Prefect
 
 
 class StepRunner:
-    """Start the steps of one run, and find what each has made."""
+    """Start the steps of a run, and return their results."""
 
     def __init__(self, context: RunContext) -> None:
-        """Nothing is started yet."""
+        """Begin without any step."""
         self.context = context
         self.submitted: list[tuple[StepId, str, PrefectFuture[Any]]] = []
 
     def submit(self, body: Step[..., Any], *args: Any, after: Iterable[Any] = ()) -> PrefectFuture[Any]:
-        """Start a step. Futures among the arguments are hard edges; `after` are soft ones: they may have failed."""
+        """Start a step. Futures among the arguments are hard edges; those in `after` are soft: they may have failed."""
         soft = [allow_failure(edge) for edge in after if edge is not None]
         started = body.with_options(result_storage=self.context.directory.results)
         future = started.submit(self.context, *map(_unwalked, args), wait_for=soft)
@@ -159,15 +159,15 @@ class StepRunner:
         return future
 
     def futures(self, *step_ids: StepId) -> list[PrefectFuture[Any]]:
-        """Those of these steps that were submitted, in the order of `step_ids`."""
+        """Return the submitted futures of these steps, in the order of `step_ids`."""
         return [future for wanted in step_ids for step_id, _, future in self.submitted if step_id == wanted]
 
     def made(self, kind: type[N], *step_ids: StepId) -> N | None:
-        """What the first of these steps that was submitted has made; None if nothing."""
+        """Return the result of the first of these steps that was submitted; None if there is none."""
         return result_of(next(iter(self.futures(*step_ids)), None), kind)
 
     def warnings(self) -> tuple[str, ...]:
-        """What all steps of the run, cached ones too, have to tell beside how they ended."""
+        """Return the warnings of all steps of the run, cached ones included."""
         states = [end_of(future) for _, _, future in self.submitted]
         results = [state.result(raise_on_failure=False) for state in states if state.is_final()]
         told = [each for made in results if isinstance(made, StepResult) for each in made.warnings]
@@ -175,7 +175,7 @@ class StepRunner:
 
 
 def words(state: State[Any]) -> str:
-    """Why a step ended as it did."""
+    """Return why a step ended as it did."""
     reason = state.result(raise_on_failure=False) if state.is_final() else None
     if isinstance(reason, StepResult):
         return reason.summary

@@ -1,4 +1,4 @@
-"""Open the store of a run on first use: its libraries must not delay containment."""
+"""Open a run's store on first use, because its libraries must not delay containment."""
 
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -18,14 +18,14 @@ T = TypeVar("T")
 
 
 class StoreAccess:
-    """The store's block by the fields that the server gave before anything was touched, `saved`, and what it opens.
+    """Access to a run's store, from the fields of its block that the server gave at the start (`saved`).
 
-    `block`, `evidence` and `latest` raise what is wrong with the store: the step that needs them fails. What the record
-    tells of the store never raises, for the record is written whatever is wrong with it.
+    `block`, `evidence` and `latest` raise if the store cannot be used, so the step that needs them fails. All other
+    members never raise, because the record is written in any case.
     """
 
     def __init__(self, name: str, saved: Mapping[str, Any], log: CustodyLog, *, dry_run: bool) -> None:
-        """Nothing is opened yet."""
+        """Keep the fields. Opens nothing."""
         self.name, self.saved, self._log, self._dry_run = name, saved, log, dry_run
 
     @cached_property
@@ -36,17 +36,17 @@ class StoreAccess:
 
     @cached_property
     def block(self) -> "EvidenceStore":
-        """Where evidence goes and who signs it. No server is asked."""
+        """The store's block, made from `saved` without asking the server."""
         return self._opened[0]
 
     @cached_property
     def evidence(self) -> "Store":
-        """The store in the name of the writer of evidence."""
+        """The store, with the credentials that write evidence."""
         return self._guarded(self.block.open())
 
     @cached_property
     def latest(self) -> "Store":
-        """The store in the name of who changes latest/."""
+        """The store, with the credentials that change latest/."""
         return self._guarded(self.block.open_latest()) if self.has_promoter else self.evidence
 
     def _guarded(self, store: "Store") -> "Store":
@@ -54,36 +54,36 @@ class StoreAccess:
 
     @property
     def has_promoter(self) -> bool:
-        """Whether somebody else than the writer of evidence changes latest/."""
+        """True if latest/ has its own credentials, apart from those that write evidence."""
         return _told(lambda: self.block.promoter is not None, lambda _: False)
 
     @property
     def label(self) -> str:
-        """Where the store is, for people; a store that cannot be opened is named by its block."""
+        """Place of the store for people; the block's name if the store cannot be opened."""
         return _told(lambda: self.evidence.place, lambda _: f"store block {self.name}")
 
     def url(self, key: str) -> str:
-        """Where a browser finds what is stored; empty if the store cannot be opened."""
+        """Return the URL of a key for a browser; empty if the store cannot be opened."""
         return _told(lambda: self.block.address(key), lambda _: "")
 
     @property
     def retention(self) -> Retention:
-        """What the block asks for. One that cannot be used stores nothing either."""
+        """Retention that the block asks for; none if the block cannot be used."""
         return _told(lambda: self.block.retention, lambda _: NOTHING)
 
     @property
     def latest_policy(self) -> LatestPolicy:
-        """Whether latest/ follows, as the block says; of one that cannot be used it never does."""
+        """Whether latest/ is updated, by the block; "never" if the block cannot be used."""
         return _told(lambda: self.block.latest, lambda _: "never")
 
     @property
     def signing_key(self) -> "SigningKey | None":
-        """The key that signs; None where nobody does, for the reason in `signing_problem`."""
+        """The signing key; None if there is none, for the reason in `signing_problem`."""
         return _told(lambda: self.block.signing, lambda _: None)
 
     @property
     def signing_problem(self) -> str:
-        """Why nobody signs; empty where somebody does."""
+        """Why there is no signing key; empty if there is one."""
         if self.signing_key:
             return ""
         return _told(
@@ -93,7 +93,7 @@ class StoreAccess:
 
 
 def _told(read: Callable[[], T], otherwise: Callable[[Exception], T]) -> T:
-    """The one error policy of what the record tells."""
+    """Return `read()`, or `otherwise(error)` if it raises."""
     try:
         return read()
     except Exception as error:  # noqa: BLE001  whatever is wrong with the store, the record is written

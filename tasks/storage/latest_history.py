@@ -33,7 +33,7 @@ class History:
 
 
 def history(store: "Store") -> History:
-    """Read the last transaction from the store. Any object under a number takes that number, whoever wrote it."""
+    """Read the last transaction from the store. Any object under a number takes that number."""
     number, last_done = 0, 0
     for key in (each.key for each in store.list(TURNS)):
         number = max(number, turn_of(key))

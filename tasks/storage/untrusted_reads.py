@@ -21,7 +21,7 @@ B = TypeVar("B")
 KEYS_LIMIT: Final = 2_000_000
 DOCUMENT_LIMIT: Final = 32 << 20
 DOCUMENTS_LIMIT: Final = 192 << 20
-"""Of documents that are parsed as a whole, which takes ten times as much. Manifests have a limit of their own."""
+"""Limit for documents, which are parsed in ten times the memory. Manifests have their own limit."""
 
 
 def keys_of(store: "Store", incident: str) -> tuple[Layout, dict[str, int]]:

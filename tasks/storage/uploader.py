@@ -21,7 +21,7 @@ from tasks.system.parallel import QUESTIONS, THREADS, side_by_side
 logger = logging.getLogger(__name__)
 
 _SMALL: Final = 1 << 18
-"""Bytes of a file of which many more may be under way at a time."""
+"""Largest size in bytes of a file that counts as small: more of these are sent at a time."""
 
 
 @dataclass
@@ -101,7 +101,7 @@ class Delivery:
         try:
             self.context.store.evidence.copy(origin, item.key, item.sha256, item.parts)
         except PermanentStoreError as error:
-            logger.warning("Sent anew: %s", error)
+            logger.warning("Sent again: %s", error)
             return False
         return True
 
