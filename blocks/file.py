@@ -79,6 +79,11 @@ def workloads(path: Path) -> dict[str, WorkloadFields]:
     return {name: _checked(WorkloadFields, "workload", name, fields) for name, fields in found}
 
 
+def require_tables(path: Path) -> None:
+    """Refuse a file that is missing or describes no blocks, before a server is asked for anything."""
+    _read(path)
+
+
 def has_store(path: Path) -> bool:
     """Return whether the file describes a store. Raises Refused."""
     return bool(_read(path).get("store"))

@@ -19,7 +19,7 @@ from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.exceptions import ObjectNotFound
 
 from blocks import EvidenceStore, SigningKey, Workload
-from blocks.file import load
+from blocks.file import load, require_tables
 from blocks.file import save as save_blocks
 from blocks.saved import asking_server
 from tasks.adapters.saved_blocks import load_block, require_store
@@ -167,6 +167,8 @@ def deploy_by_hand(file: str, wanted: Wanted) -> int:
     if bool(file) == bool(wanted.name):
         got = "both" if file else "neither"
         raise Refused("either FILE or --name", got, "As in: evacuation deploy evacuation.toml")
+    if file:
+        require_tables(Path(file))
     try:
         with asking_server():
             register()

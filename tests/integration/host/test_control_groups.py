@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -237,7 +238,11 @@ def test_nobody_is_moved_out_of_an_orchestrators_group(start: Start, context: Ru
     found: Containment = made(prove_contained.fn(context))
     if case.runs():
         assert any("kubectl delete pod" in each for each in found.alive)
-        assert {case.group(each.pid) for each in case.living()} <= {path_below(pod)}
+        places = set[str]()
+        for each in case.living():
+            with suppress(FileNotFoundError, ProcessLookupError):  # a link of the chain lives for a millisecond
+                places.add(case.group(each.pid))
+        assert places <= {path_below(pod)}
 
 
 @pytest.mark.parametrize("program", [FAMILY, CHAIN, HEADLESS], ids=["family", "chain", "headless"])

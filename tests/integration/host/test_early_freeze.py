@@ -208,7 +208,8 @@ def test_a_start_that_is_told_to_end_while_it_freezes_leaves_nobody_frozen(
     small.start(WORKERS="5")
     wait_until(lambda: len(small.living()) == 6, what="the training's workers")
     file = tmp_path / "evacuation.toml"
-    file.write_text(f'[workload.small]\nroot = "{small.root}"\nhost = "{socket.gethostname()}"\n')
+    block = f'[workload.small]\nroot = "{small.root}"\nhost = "{socket.gethostname()}"\n'
+    file.write_text(f'{block}[store.small]\nfolder = "/"\n')
     begun = subprocess.run(
         [sys.executable, "-c", TOLD_TO_END, file, order], capture_output=True, text=True, check=False
     )
