@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 
 from tasks.custody.incident.incident import Incident
 from tasks.incident.directory import base_of, bases, find_home
+from tasks.incident.joining import FINISHED
 from tasks.incident.layout import CLAIMED, INCIDENT, OPEN, closings
 from tasks.system.atomic_files import read_plain, write_whole
 
@@ -115,7 +116,4 @@ def unfinished_incident(workload: "WorkloadFields") -> str | None:
     home = find_home(workload, incident)
     if (home / CLAIMED).exists():
         return None
-    from tasks.custody.incident.verdict import Word
-
-    verdict = last_verdict(home)
-    return None if verdict in {Word.VERIFIED, Word.PARTIAL, Word.THAWED} else incident
+    return None if last_verdict(home) in FINISHED else incident

@@ -204,15 +204,14 @@ def _bases(workload: Mapping[str, Any], evidence: Path) -> Iterator[Path]:
         yield from disk.glob("evacuation-*")
 
 
-def _named(workload: Mapping[str, Any], evidence: Path, journal: str, incidents: str = "IR-*") -> set[Identity]:
-    """Return the processes in the journals of this name of these incidents."""
-    return identities(path for base in _bases(workload, evidence) for path in base.glob(f"{incidents}/{journal}"))
+def _homes(workload: Mapping[str, Any], evidence: Path) -> list[Path]:
+    """Return the folders of all incidents of the workload on this host."""
+    return [home for base in _bases(workload, evidence) for home in incidents_in(base)]
 
 
 def _held(workload: Mapping[str, Any], evidence: Path) -> set[Identity]:
     """Return the processes that an incident has frozen and not thawed."""
-    homes = [home for base in _bases(workload, evidence) for home in incidents_in(base)]
-    return identities(home / FROZEN for home in homes if last_word(home) != THAWED)
+    return identities(home / FROZEN for home in _homes(workload, evidence) if last_word(home) != THAWED)
 
 
 def _others(early: EarlyFreeze) -> list[dict[str, Any]]:
@@ -237,11 +236,11 @@ def _finder(workload: Mapping[str, Any], evidence: Path, incident: str | None) -
     """
     matchers, root = matchers_of(workload, number_of(workload["user"])), PurePath(os.path.realpath(workload["root"]))
     named = Named.of(workload)
-    bases = list(_bases(workload, evidence))
-    guards = {LinuxHost().guard(base / CORDON) for base in bases}
-    newest = max((home for base in bases for home in incidents_in(base)), key=lambda home: home.name, default=None)
+    guards = {LinuxHost().guard(base / CORDON) for base in _bases(workload, evidence)}
+    homes = _homes(workload, evidence)
+    newest = max(homes, key=lambda home: home.name, default=None)
     open_now = newest.name if newest and last_word(newest) not in FINISHED else ""
-    carried_on = _named(workload, evidence, RECOVERED, incident or open_now) if incident or open_now else set()
+    carried_on = identities(home / RECOVERED for home in homes if home.name == (incident or open_now))
 
     def find(snapshot: Mapping[int, Process]) -> dict[Identity, Member]:
         excluded_pids = untouchable(snapshot) | pids_of(snapshot, guards) | family(snapshot, carried_on)
