@@ -3,9 +3,10 @@
 import sys
 from pathlib import Path
 
-from blocks.file import load, require_tables, save
+from blocks.file import load, save
 from blocks.saved import asking_server
 from tasks.custody.errors import Refused
+from tasks.custody.incident.description import read_tables
 from tasks.custody.visible import say
 
 
@@ -18,7 +19,7 @@ def _only(arguments: list[str]) -> Path:
 def main() -> int:
     """Save every block of the given file. Exits with 2 and the reason if one is invalid."""
     try:
-        require_tables(path := _only(sys.argv[1:]))
+        read_tables(path := _only(sys.argv[1:]))
         with asking_server():
             save(load(path))
     except (Refused, ValueError) as error:

@@ -3,7 +3,6 @@
 import logging
 import socket
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
@@ -11,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from blocks.workload_fields import WorkloadFields
 from tasks.custody.errors import Refused
-from tasks.custody.incident.description import Tables, one, tables
+from tasks.custody.incident.description import Tables, one, read_tables
 from tasks.custody.visible import say
 
 if TYPE_CHECKING:
@@ -33,7 +32,11 @@ def load(path: Path) -> "list[tuple[str, Block]]":
     """Return every block of a file, validated for saving. Raises Refused, or ValueError if an API has two ports."""
     from blocks.workload import Workload
 
-    made = [(name, _block(kind, name, fields)) for kind, named in _read(path).items() for name, fields in named.items()]
+    made = [
+        (name, _block(kind, name, fields))
+        for kind, named in read_tables(path).items()
+        for name, fields in named.items()
+    ]
     for _, block in made:
         if isinstance(block, Workload):
             block.require_one_port()
@@ -64,29 +67,21 @@ def lacking(block: WorkloadFields) -> Iterator[str]:
 
 
 def _is_saved(reference: str) -> bool:
-    from prefect.client.orchestration import get_client
     from prefect.exceptions import ObjectNotFound
 
-    kind, _, name = reference.partition("/")
-    with get_client(sync_client=True) as client, suppress(ObjectNotFound):
-        return bool(client.read_block_document_by_name(name, kind, include_secrets=False))
-    return False
+    from blocks.saved import saved_fields
+
+    try:
+        saved_fields(reference, secrets=False)
+    except ObjectNotFound:
+        return False
+    return True
 
 
-def workloads(path: Path) -> dict[str, WorkloadFields]:
-    """Read the workloads of a file. Needs no Prefect, whatever the stores in it refer to. Raises Refused."""
-    found = [item for kind, named in _read(path).items() if kind == "workload" for item in named.items()]
+def workloads(described: Tables) -> dict[str, WorkloadFields]:
+    """Return the workloads of a file. Needs no Prefect, whatever the stores in it refer to. Raises Refused."""
+    found = described.get("workload", {}).items()
     return {name: _checked(WorkloadFields, "workload", name, fields) for name, fields in found}
-
-
-def require_tables(path: Path) -> None:
-    """Refuse a file that is missing or describes no blocks, before a server is asked for anything."""
-    _read(path)
-
-
-def has_store(path: Path) -> bool:
-    """Return whether the file describes a store. Raises Refused."""
-    return bool(_read(path).get("store"))
 
 
 def store(path: Path, name: str = "") -> "StoreFields":
@@ -99,7 +94,7 @@ def store(path: Path, name: str = "") -> "StoreFields":
     def plain(credentials: Any) -> bool:
         return not credentials or (isinstance(credentials, dict) and credentials.keys() <= Keys.model_fields.keys())
 
-    called, found = one(_read(path), "store", str(path), name)
+    called, found = one(read_tables(path), "store", str(path), name)
     fields = {field: value for field, value in found.items() if field != "signing"}
     if all(plain(fields.get(field)) for field in _SAVED):
         return _checked(StoreFields, "store", called, fields)
@@ -113,7 +108,7 @@ def workload_given(path: Path, name: str = "") -> "tuple[str, Workload]":
     """Return name and block of the named or only workload, for a run without a server. Raises Refused."""
     from blocks.workload import Workload
 
-    called, fields = one(_read(path), "workload", str(path), name)
+    called, fields = one(read_tables(path), "workload", str(path), name)
     return called, _checked(Workload, "workload", called, fields)
 
 
@@ -124,11 +119,11 @@ def store_given(path: Path, name: str = "") -> tuple[str, dict[str, Any]]:
     """
     from blocks.store import EvidenceStore
 
-    called, fields = one(_read(path), "store", str(path), name)
+    called, fields = one(read_tables(path), "store", str(path), name)
     if any(isinstance(fields.get(field), dict) for field in _SAVED) and path.stat().st_mode & _OTHERS:
         logger.warning("%s holds secrets, and others may read it: chmod 600", path)
     _checked(EvidenceStore, "store", called, {field: fields[field] for field in fields.keys() - set(_saved_in(fields))})
-    return called, {**fields, **{field: _saved_fields(each) for field, each in _saved_in(fields).items()}}
+    return called, {**fields, **{field: _fields_or(each) for field, each in _saved_in(fields).items()}}
 
 
 def _saved_in(fields: dict[str, Any]) -> dict[str, str]:
@@ -136,9 +131,8 @@ def _saved_in(fields: dict[str, Any]) -> dict[str, str]:
     return {field: fields[field] for field in _SAVED if isinstance(fields.get(field), str)}
 
 
-def _saved_fields(reference: str) -> Any:
+def _fields_or(reference: str) -> Any:
     """Return the fields of a saved block, or its reference if the server does not give them."""
-    from prefect.client.orchestration import get_client
     from prefect.settings import (
         PREFECT_API_REQUEST_TIMEOUT,
         PREFECT_API_URL,
@@ -146,24 +140,18 @@ def _saved_fields(reference: str) -> Any:
         temporary_settings,
     )
 
-    kind, _, name = reference.partition("/")
+    from blocks.saved import saved_fields
+
     if PREFECT_API_URL.value() is None:
         logger.warning("%s was not loaded: PREFECT_API_URL names no Prefect server", reference)
         return reference
     at_once = {PREFECT_API_REQUEST_TIMEOUT: 3.0, PREFECT_CLIENT_MAX_RETRIES: 0}
     try:
-        with temporary_settings(at_once), get_client(sync_client=True) as client:
-            return client.read_block_document_by_name(name, kind).data
+        with temporary_settings(at_once):
+            return saved_fields(reference)
     except Exception as error:  # noqa: BLE001  whatever is wrong with the server, the workload has to be contained
         logger.warning("%s was not loaded from the Prefect server: %s: %s", reference, type(error).__name__, error)
         return reference
-
-
-def _read(path: Path) -> Tables:
-    try:
-        return tables(str(path), path.read_text())
-    except (OSError, UnicodeDecodeError) as error:
-        raise Refused("a TOML file", f"{path}: {error}", "Start from examples/evacuation.toml.") from error
 
 
 def _block(kind: str, name: str, fields: dict[str, Any]) -> "Block":

@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx
 from prefect.blocks.core import Block
+from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL
 
 from tasks.custody.errors import Refused
@@ -31,6 +32,16 @@ def asking_server() -> Iterator[None]:
             str(error).partition("\n")[0] or type(error).__name__,
             "Start it, set PREFECT_API_URL to its address, or use a TOML file that names no saved block.",
         ) from error
+
+
+def saved_fields(reference: str, *, secrets: bool = True) -> dict[str, Any]:
+    """Return the fields of a block by its reference, from the server of the present settings, in a run too.
+
+    A client without settings of its own would be that of the run's server. Raises ObjectNotFound, or an error of httpx.
+    """
+    kind, _, name = reference.partition("/")
+    with get_client({}, sync_client=True) as client:
+        return client.read_block_document_by_name(name, kind, include_secrets=secrets).data
 
 
 def saved_block(reference: str) -> Any:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 from flows.engine import PATIENCE, load
 from tasks.adapters.prefect_server import PrefectServer
-from tasks.custody.errors import EvacuationError, Refused
-from tasks.custody.incident.description import one, place, tables
+from tasks.custody.errors import EvacuationError
+from tasks.custody.incident.description import one, place, read_tables
 from tasks.custody.incident.exit_codes import EXIT_CODES
 from tasks.prestart.freeze import freeze_described, thaw_again, uninterrupted
 from tasks.system.cancellation import await_result
@@ -98,45 +98,28 @@ def _interrupt(*_: object) -> NoReturn:
 def _described(text: str, kind: str) -> Mapping[str, Any]:
     """Read a table's fields from the file, unvalidated: the block reports later what is wrong with them."""
     file, name = place(text)
-    try:
-        found = tables(file, Path(file).read_text())
-    except (OSError, UnicodeDecodeError) as error:
-        raise Refused("a TOML file", f"{file}: {error}", "Start from examples/evacuation.toml.") from error
-    return one(found, kind, file, name)[1]
+    return one(read_tables(Path(file)), kind, file, name)[1]
 
 
-def evacuate_by_hand(workload: str, store: str, asked: Mapping[str, Any], *, as_json: bool) -> int:
-    """Run the flow `evacuate` with these parameters; return the exit code of its state. Raises EvacuationError."""
-    _require_id(asked)
+def run_by_hand(verb: str, workload: str, store: str, asked: Mapping[str, Any], *, as_json: bool) -> int:
+    """Run the flow of `run`, `plan` or `recover` with these parameters; return the exit code of its state.
 
-    def body(names: dict[str, str], known: "LocalConfig") -> int:
-        from flows.evacuate import evacuate
-
-        state = evacuate(**names, **asked, return_state=True)
-        return _told("plan" if asked.get("dry_run") else "run", state, known, names, (workload, store), as_json=as_json)
-
-    return on_own_server(lambda: _given(workload, store), body)
-
-
-def recover_by_hand(workload: str, store: str, asked: Mapping[str, Any], *, as_json: bool) -> int:
-    """Run the flow `recover` with these parameters; return the exit code of its state. Raises EvacuationError."""
-    _require_id(asked)
-
-    def body(names: dict[str, str], known: "LocalConfig") -> int:
-        from flows.recover import recover
-
-        state = recover(**names, **asked, return_state=True)
-        return _told("recover", state, known, names, (workload, store), as_json=as_json)
-
-    return on_own_server(lambda: _given(workload, store), body)
-
-
-def _require_id(asked: Mapping[str, Any]) -> None:
-    """Refuse a malformed incident id before a server is started."""
+    Raises EvacuationError; a malformed incident id is refused before a server is started.
+    """
     from tasks.custody.incident.incident import parse_id
 
     if asked.get("incident_id"):
         parse_id(asked["incident_id"])
+
+    def body(names: dict[str, str], known: "LocalConfig") -> int:
+        from flows.evacuate import evacuate
+        from flows.recover import recover
+
+        flow = recover if verb == "recover" else evacuate
+        state = flow(**names, **asked, return_state=True)
+        return _told(verb, state, known, names, (workload, store), as_json=as_json)
+
+    return on_own_server(lambda: _given(workload, store), body)
 
 
 def on_own_server(

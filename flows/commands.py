@@ -85,10 +85,11 @@ def run(  # noqa: PLR0913  the options of an evacuation
         recover: Bring the API back after VERIFIED or PARTIAL.
         dry_run: Show what would be done, as `plan` does.
     """
-    from flows.by_hand import evacuate_by_hand
+    from flows.by_hand import run_by_hand
 
     asked = {"reason": reason, "incident_id": incident, "policy": policy, "suspects": suspects, "recover": recover}
-    return evacuate_by_hand(workload, store, {**asked, "dry_run": dry_run}, as_json=json)
+    verb = "plan" if dry_run else "run"
+    return run_by_hand(verb, workload, store, {**asked, "dry_run": dry_run}, as_json=json)
 
 
 @app.command(help_epilogue=_examples("plan evacuation.toml", "plan evacuation.toml --policy kill --json"))
@@ -107,9 +108,10 @@ def plan(
         policy: The policy to plan for.
         suspects: include plans to end suspects too.
     """
-    from flows.by_hand import evacuate_by_hand
+    from flows.by_hand import run_by_hand
 
-    return evacuate_by_hand(workload, store, {"policy": policy, "suspects": suspects, "dry_run": True}, as_json=json)
+    asked = {"policy": policy, "suspects": suspects, "dry_run": True}
+    return run_by_hand("plan", workload, store, asked, as_json=json)
 
 
 @app.command(
@@ -130,9 +132,10 @@ def recover(
         incident: IR-… of the incident; the last one if left out.
         despite: Why to go on although the incident is UNVERIFIED; it goes on record.
     """
-    from flows.by_hand import recover_by_hand
+    from flows.by_hand import run_by_hand
 
-    return recover_by_hand(workload, store, {"incident_id": incident, "despite": despite}, as_json=json)
+    asked = {"incident_id": incident, "despite": despite}
+    return run_by_hand("recover", workload, store, asked, as_json=json)
 
 
 @app.command(help_epilogue=_examples("status evacuation.toml", "status evacuation.toml:portfolio --json"))

@@ -44,18 +44,17 @@ def secret_headers(reference: str) -> dict[str, str]:
     Raises Refused, without any part of the value. By hand the server of people's deployments is asked.
     """
     from httpx import HTTPError, InvalidURL
-    from prefect.client.orchestration import get_client
     from prefect.exceptions import ObjectNotFound
+
+    from blocks.saved import saved_fields
 
     if not reference:
         return {}
-    kind, _, name = reference.partition("/")
     with own_server() as known:
         if not known:
             raise Refused(f"a Prefect server that has {reference}", "none", "Set PREFECT_API_URL to its address.")
-        try:  # without settings of its own, a client in a run is that of the run's own server
-            with get_client({}, sync_client=True) as client:
-                value = client.read_block_document_by_name(name, kind).data.get("value")
+        try:
+            value = saved_fields(reference).get("value")
         except (ObjectNotFound, HTTPError, InvalidURL, ValueError) as error:
             raise Refused(f"a Prefect server that has {reference}", type(error).__name__, _SAVE) from error
         return headers_of(reference, value)

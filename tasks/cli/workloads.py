@@ -4,14 +4,14 @@ import socket
 from dataclasses import asdict
 from pathlib import Path
 
-from blocks.file import has_store, workloads
+from blocks.file import workloads
 from blocks.workload_fields import WorkloadFields
 from tasks.adapters.host import LinuxHost
 from tasks.cli.next_step import Called
 from tasks.cli.output import show
 from tasks.cli.status import Status, look
 from tasks.custody.errors import Refused
-from tasks.custody.incident.description import place
+from tasks.custody.incident.description import place, read_tables
 from tasks.custody.incident.exit_codes import INCOMPLETE
 from tasks.custody.visible import say
 
@@ -22,7 +22,7 @@ def show_status(text: str, *, as_json: bool) -> int:
     lines = (
         line
         for called, (workload, stands) in found.items()
-        for line in (_title(called, workload), *(f"  {each}" for each in (*_elsewhere(workload)[:1], *stands.lines())))
+        for line in (_title(called, workload), *(f"  {each}" for each in (*_elsewhere(workload), *stands.lines())))
     )
     data = [
         {"name": called.name, "file": called.file, "host": workload.host, "root": str(workload.root), **asdict(stands)}
@@ -38,8 +38,9 @@ def uncordon_by_hand(text: str) -> int:
 
     code = 0
     for called, workload in chosen(text).items():
-        if elsewhere := _elsewhere(workload):
-            raise Refused(f"the host of the workload, {workload.host}", socket.gethostname(), *elsewhere[1:])
+        if _elsewhere(workload):
+            here = socket.gethostname()
+            raise Refused(f"the host of the workload, {workload.host}", here, f"Run it on {workload.host}.")
         say(_title(called, workload))
         for line in let_go(workload, LinuxHost(workload.api_port), called):
             say(f"  {line}")
@@ -51,11 +52,12 @@ def uncordon_by_hand(text: str) -> int:
 def chosen(text: str) -> dict[Called, WorkloadFields]:
     """Return the workloads that FILE or FILE:NAME selects, by their names for an operator. Raises Refused."""
     file, name = place(text)
-    found = workloads(Path(file))
+    described = read_tables(Path(file))
+    found = workloads(described)
     if not found or (name and name not in found):
         known = f"one of {', '.join(found)}" if found else f"a [workload.NAME] in {file}"
         raise Refused(known, name or "none", "Correct the name, or give the file of the workload.")
-    several, store = len(found) > 1, "" if has_store(Path(file)) else "STORE.toml"
+    several, store = len(found) > 1, "" if described.get("store") else "STORE.toml"
     meant = [name] if name else found
     return {Called(each, f"{file}:{each}" if several else file, store): found[each] for each in meant}
 
@@ -70,10 +72,10 @@ def _look(called: Called, workload: WorkloadFields) -> Status:
         ) from error
 
 
-def _elsewhere(workload: WorkloadFields) -> tuple[str, ...]:
+def _elsewhere(workload: WorkloadFields) -> list[str]:
     here = socket.gethostname()
     told = f"host      this is {here}, not {workload.host}: nothing below is of the workload's host"
-    return (told, f"Run it on {workload.host}.") if workload.host != here else ()
+    return [told] * (workload.host != here)
 
 
 def _title(called: Called, workload: WorkloadFields) -> str:

@@ -19,11 +19,12 @@ from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.exceptions import ObjectNotFound
 
 from blocks import EvidenceStore, SigningKey, Workload
-from blocks.file import load, require_tables
+from blocks.file import load
 from blocks.file import save as save_blocks
 from blocks.saved import asking_server
 from tasks.adapters.saved_blocks import load_block, require_store
 from tasks.custody.errors import Refused
+from tasks.custody.incident.description import read_tables
 from tasks.custody.incident.exit_codes import REFUSED
 from tasks.custody.visible import say
 from tasks.deployment.automations import long_runs, put, silent_runs, told_people
@@ -168,7 +169,7 @@ def deploy_by_hand(file: str, wanted: Wanted) -> int:
         got = "both" if file else "neither"
         raise Refused("either FILE or --name", got, "As in: evacuation deploy evacuation.toml")
     if file:
-        require_tables(Path(file))
+        read_tables(Path(file))
     try:
         with asking_server():
             register()

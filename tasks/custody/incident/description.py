@@ -51,6 +51,14 @@ def place(text: str) -> tuple[str, str]:
     return (file, name) if file.endswith(FILE) else (text, "")
 
 
+def read_tables(path: Path) -> Tables:
+    """Read the tables of a TOML file. Raises Refused, also if the file cannot be read."""
+    try:
+        return tables(str(path), path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise Refused("a TOML file", f"{path}: {error}", "Start from examples/evacuation.toml.") from error
+
+
 def tables(file: str, text: str) -> Tables:
     """Parse the tables [workload.NAME] and [store.NAME] of TOML text. Raises Refused."""
     try:
