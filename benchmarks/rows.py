@@ -68,12 +68,6 @@ def write(name: str, rows: Sequence[Row], conditions: str) -> Path:
     return path
 
 
-def read(name: str) -> list[Row]:
-    """The rows that an earlier run has kept; none if there was none."""
-    path = RESULTS / f"{name}.json"
-    return [Row(**row) for row in json.loads(path.read_text())["rows"]] if path.exists() else []
-
-
 def table(rows: Sequence[Row]) -> str:
     """The rows for people; one is marked if strangers used more than a tenth of the processors meanwhile."""
     cells = [[row.what, *map(_shown, (row.ours, row.peer, row.ratio)), row.goal, _word(row)] for row in rows]

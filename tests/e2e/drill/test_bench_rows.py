@@ -34,7 +34,6 @@ def test_nothing_is_divided_by_nothing() -> None:
 def test_machines_and_people_are_told_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rows, "RESULTS", tmp_path / "bench")
     made = [quicker("a name that is long", 2, 6, 4), under("short", 1, 2)]
-    assert rows.read("x") == []
     told = json.loads(write("x", made, "2 processors").read_text())
     assert told["conditions"] == "2 processors"
     assert told["rows"][0] == {
@@ -49,7 +48,6 @@ def test_machines_and_people_are_told_the_same(tmp_path: Path, monkeypatch: pyte
     assert told["machine"]["cores"] == os.cpu_count()
     assert told["versions"]["evacuation"]
     assert told["rows"][1]["ratio"] is None
-    assert rows.read("x") == made
     head, first, second = table(made).splitlines()
     assert head.split() == ["ours", "peer", "ratio", "goal", "holds"]
     assert first.split()[-1] == "NO"
@@ -59,7 +57,7 @@ def test_machines_and_people_are_told_the_same(tmp_path: Path, monkeypatch: pyte
 def test_a_row_is_marked_when_strangers_used_more_than_a_tenth(monkeypatch: pytest.MonkeyPatch) -> None:
     processors, seconds = os.cpu_count() or 1, count()
     monkeypatch.setattr(machine, "_strange_seconds", lambda: next(seconds) * 0.1 * processors)
-    monkeypatch.setattr(machine.time, "monotonic", lambda: next(seconds) * 1.0)
+    monkeypatch.setattr("benchmarks.machine.time.monotonic", lambda: next(seconds) * 1.0)
     quiet, busy = Strangers(), Strangers()
     for _ in range(2):
         with busy:
