@@ -48,7 +48,7 @@ class Figures:
 
     def keep(self, path: Path) -> None:
         """Write all of it, and when and of which version the last was."""
-        rounds = max(map(len, (*self.typed.values(), *self.ours.values())))
+        rounds = max(len(runs) for runs in (*self.typed.values(), *self.ours.values()))
         self.about = f"{rounds} rounds, {datetime.now(UTC):%Y-%m-%d}, {versions().get('commit', 'no commit')}"
         path.write_text(json.dumps(vars(self), default=vars, indent=1) + "\n")
 
@@ -126,9 +126,9 @@ def rows(name: str, seen: Figures, tenth: Figures | None = None, *, net: bool = 
     resumed = seen.seconds("resumed"), seen.seconds("full")
     made.add("resumed after a kill at half, beside a full run, s", "resumed", at_most, resumed)
     limits = [under(f"{name}: peak memory, MiB", seen.peak, _MEMORY)] if seen.peak else []
-    grown = one, tenth and tenth.seconds("one prefix", "one prefix")
-    if one and tenth:
-        limits.append(at_most(f"{name}: one prefix, beside a tenth of it, s", *grown, _TENTH))
+    less = tenth.seconds("one prefix", "one prefix") if tenth else None
+    if one and less:
+        limits.append(at_most(f"{name}: one prefix, beside a tenth of it, s", one, less, _TENTH))
     return [*made.made, *limits]
 
 
