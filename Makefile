@@ -85,8 +85,8 @@ bench-contain: $(STAMP)  ## the runbook's steps 0-3 as typed and the flow side b
 bench-trigger: $(STAMP)  ## from an event to a contained workload on a busy machine, beside the default worker; SMALL=1 shows that it runs; writes build/bench/trigger.json
 	$(BIN)/python -m benchmarks.trigger $(if $(SMALL),--small)
 
-bench-offload: $(STAMP)  ## our offload beside the runbook's, s5cmd and rclone: SETS="S M L" ROUNDS=3, SETS=tiny ROUNDS=1 shows that it runs; writes build/bench/offload.json
-	$(BIN)/python -m benchmarks.offload $(SETS) $(if $(ROUNDS),--rounds $(ROUNDS))
+bench-offload: $(STAMP)  ## our offload beside the runbook's, s5cmd and rclone: SETS="S M L" ROUNDS=3, NET=1 over a shaped line (root), TURNS="typed ours" only these, KEEP=1 adds rounds to earlier ones; SETS=tiny ROUNDS=1 shows that it runs; writes build/bench/offload.json or offload-net.json
+	$(BIN)/python -m benchmarks.offload $(SETS) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(NET),--net) $(if $(KEEP),--keep) $(if $(TURNS),--only $(TURNS))
 
 bench-status: $(STAMP)  ## how long `evacuation status` takes, as a multiple of `python -c pass`; writes build/bench/status.json
 	$(BIN)/python -m benchmarks.status

@@ -25,7 +25,8 @@ from uuid import UUID
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Pending
 
-from benchmarks.rows import RESULTS, Row, median, quicker, table, under, write
+from benchmarks.machine import Strangers
+from benchmarks.rows import RESULTS, Row, median, quicker, table, under, with_strangers, write
 from benchmarks.runbook import typed
 from benchmarks.trees import tree_rows
 from benchmarks.watched import Watched, watch
@@ -202,15 +203,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     size = SMALL if parser.parse_args(arguments).small else FULL
     folder = RESULTS / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.getpid()}"
     folder.mkdir(parents=True)
-    ours, peer = list[Clocks](), list[Clocks]()
+    ours, peer, in_pairs, in_trees = list[Clocks](), list[Clocks](), Strangers(), Strangers()
     with stage(folder, size) as bench:
         bench.warm_up()
         conditioned = conditions(bench.sample.root)
         for number in range(1, size.pairs + 1):
             for side, run in ((peer, bench.runbook), (ours, bench.flow)):
-                side.append(run())
+                with in_pairs:
+                    side.append(run())
                 say(f"pair {number}, {run.__name__}: {side[-1]}")
-    result = rows(ours, peer, size) + tree_rows(folder, size.trees)
+    with in_trees:
+        trees = tree_rows(folder, size.trees)
+    result = [*with_strangers(rows(ours, peer, size), in_pairs), *with_strangers(trees, in_trees)]
     write("contain", result, conditioned)
     say(f"{table(result)}\n{conditioned}")
     return 0 if all(row.holds for row in result) else 1

@@ -26,6 +26,11 @@ class DataSet:
     large: int = 0
     large_size: int = 512 * MIB
 
+    @property
+    def many(self) -> bool:
+        """Whether it is for what a number of files costs: too many for the others' turns."""
+        return "N" in self.name
+
     def lay_out(self, root: Path) -> int:
         """Write it as a workload has it; its bytes. The same seed gives the same sizes."""
         sizes = dict(self._sizes())
@@ -50,6 +55,8 @@ SETS: Final[Mapping[str, DataSet]] = {
         DataSet("L", 0, 0, 0, large=4),
         DataSet("N", 100_000, KIB, 4 * KIB),
         DataSet("N/10", 10_000, KIB, 4 * KIB),
+        DataSet("3N", 300_000, KIB, 4 * KIB),
+        DataSet("3N/10", 30_000, KIB, 4 * KIB),
         DataSet("tiny", 60, 4 * KIB, 64 * KIB, large=1, large_size=8 * MIB),
     )
 }

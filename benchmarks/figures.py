@@ -1,73 +1,141 @@
 """What the offload bench measured of one data set, its rows against the goals, and where the time went."""
 
+import json
 from collections import defaultdict
-from dataclasses import dataclass, field
-from typing import Final
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
 
 from benchmarks.datasets import MIB
+from benchmarks.machine import versions
 from benchmarks.rows import Row, at_most, median, quicker, under
-from benchmarks.transfer import ONE_PREFIX, Done
+from benchmarks.transfer import Done
 
-_TIMES: Final = defaultdict(lambda: 1.6, {"S": 3.0})
-_PEERS: Final = defaultdict(lambda: 1.0, {"L": 1.1})
+_RUNBOOK: Final = defaultdict(lambda: 2.7, {"S": 4.0})
+_PEERS: Final = defaultdict(lambda: 1.0, {"S": 0.9})
+_PLAIN: Final = defaultdict(lambda: 1.05, {"S": 0.0})
+_BYTES: Final = defaultdict(lambda: 0.05, {"S": 0.0})
+_PROVEN: Final = 1.1
+_AGAIN: Final = 0.5
+_TENTH: Final = 11
+_MEMORY: Final = 400
+_Make = Callable[[str, float, float, float], Row]
 
 
 @dataclass
 class Figures:
-    """Everything that was measured of one data set, round by round."""
+    """Everything that was measured of one data set, round by round: seconds of others, stages of ours, bytes sent.
 
-    size: int
+    `strangers` are the largest shares of the processors that others used, by turn.
+    """
+
+    size: int = 0
     typed: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     ours: dict[str, list[Done]] = field(default_factory=lambda: defaultdict(list))
     sent: dict[str, int] = field(default_factory=dict)
+    strangers: dict[str, float] = field(default_factory=dict)
+    about: str = ""
+
+    @classmethod
+    def kept(cls, path: Path) -> "Figures":
+        """Read what an earlier run has kept."""
+        told: dict[str, Any] = json.loads(path.read_text())
+        ours = {run: [Done.from_dict(each) for each in runs] for run, runs in told.pop("ours").items()}
+        typed = defaultdict(list, told.pop("typed"))
+        return cls(ours=defaultdict(list, ours), typed=typed, **told)
+
+    def keep(self, path: Path) -> None:
+        """Write all of it, and when and of which version the last was."""
+        rounds = max(len(runs) for runs in (*self.typed.values(), *self.ours.values()))
+        self.about = f"{rounds} rounds, {datetime.now(UTC):%Y-%m-%d}, {versions().get('commit', 'no commit')}"
+        path.write_text(json.dumps(vars(self), default=vars, indent=1) + "\n")
+
+    def disturbed(self, turn: str, share: float) -> None:
+        """Note the share of the processors that strangers used in a turn."""
+        self.strangers[turn] = max(share, self.strangers.get(turn, 0.0))
+
+    def theirs(self, run: str) -> float | None:
+        """Median seconds of another client; None if it was not measured."""
+        return median(self.typed[run]) if self.typed[run] else None
+
+    def seconds(self, run: str, *stages: str) -> float | None:
+        """Median seconds of these stages of ours, or of all."""
+        return median(each.seconds(*stages) for each in self.ours[run]) if self.ours[run] else None
+
+    def mib(self, run: str) -> float | None:
+        """MiB sent in a run."""
+        return round(self.sent[run] / MIB, 2) if run in self.sent else None
+
+    @property
+    def peak(self) -> int | None:
+        """MiB of memory, the most that a process of ours had."""
+        peaks = [each.peak for runs in self.ours.values() for each in runs]
+        return round(max(peaks) / MIB) if peaks else None
+
+    @property
+    def store(self) -> float:
+        """Share of the store in the processor time of our first incident, or of one prefix."""
+        runs = self.ours["first"] or self.ours["one prefix"]
+        stages = [stage for run in runs for stage in run.stages.values()]
+        theirs, ours = (sum(getattr(stage, whose) for stage in stages) for whose in ("server", "ours"))
+        return theirs / (theirs + ours) if stages else 0.0
 
 
-def rows(name: str, seen: Figures) -> list[Row]:
-    """What came out, against the goals."""
-    typed, ours = seen.typed, seen.ours
-    one = {stage: median(each.seconds(stage) for each in ours["one prefix"]) for stage in ONE_PREFIX}
-    first, second, full, resumed = (
-        median(each.seconds() for each in ours[run]) for run in ("first", "second", "full", "resumed")
+class _Rows:
+    """Rows of one data set, as far as both sides were measured."""
+
+    def __init__(self, name: str, seen: Figures, *, net: bool) -> None:
+        self.name, self.seen, self.net, self.made = name, seen, net, list[Row]()
+
+    def add(
+        self, what: str, turns: str, make: _Make, sides: tuple[float | None, float | None], goal: float = 0
+    ) -> None:
+        """Add a row; without a goal where that is 0, or where the store shares our processors."""
+        ours, theirs = sides
+        if ours is None or theirs is None:
+            return
+        row = make(f"{self.name}: {what}", ours, theirs, goal)
+        if not goal or not self.net:
+            told = "none" if self.net else f"none; the store used {self.seen.store:.0%} of the processor time"
+            row = replace(row, goal=told, holds=True)
+        strangers = max(self.seen.strangers.get(turn, 0.0) for turn in turns.split())
+        self.made.append(replace(row, strangers=strangers))
+
+
+def rows(name: str, seen: Figures, tenth: Figures | None = None, *, net: bool = False) -> list[Row]:
+    """Return what came out, against the goals; those of time are for a store that has processors of its own."""
+    made, first, second = _Rows(name, seen, net=net), seen.seconds("first"), seen.seconds("second")
+    three = "copy, sums, three prefixes, proven, s"
+    made.add(three, "typed ours", quicker, (first, seen.theirs("first")), _RUNBOOK[name])
+    made.add("the same content again, s", "typed ours", quicker, (second, seen.theirs("second")))
+    made.add("the same content again, beside the first time, s", "ours", at_most, (second, first), _AGAIN)
+    one, proven = seen.seconds("one prefix", "one prefix"), seen.seconds("one prefix")
+    made.add(
+        "one prefix, beside one plain TCP stream, s", "alone plain", at_most, (one, seen.theirs("plain")), _PLAIN[name]
     )
-    made = [
-        quicker(f"{name}: copy, sums, three prefixes, proven, s", first, median(typed["first"]), _TIMES[name]),
-        quicker(f"{name}: the same content again, s", second, median(typed["second"]), 2.5),
-    ]
-    for peer in (each for each in ("s5cmd", "rclone") if typed[each]):
-        theirs = median(typed[peer])
-        made += [
-            at_most(f"{name}: one prefix, beside {peer}, s", one["one prefix"], theirs, _PEERS[name]),
-            at_most(f"{name}: one prefix, every object proven, beside {peer}, s", sum(one.values()), theirs, 1.4),
-        ]
-    mib = round(seen.size / MIB, 2)
-    return [
-        *made,
-        at_most(f"{name}: bytes sent beside bytes of evidence, MiB", round(seen.sent["first"] / MIB, 2), mib, 1.02),
-        at_most(f"{name}: the same content again, MiB sent", round(seen.sent["second"] / MIB, 2), mib, 0.05),
-        at_most(f"{name}: resumed after a kill at half, beside a full run, s", resumed, full, 0.6),
-        under(f"{name}: peak memory, MiB", _peak(seen), 400),
-    ]
-
-
-def growth(tenth: Figures, whole: Figures) -> list[Row]:
-    """What ten times as many files cost."""
-    taken, of_tenth = (
-        median(each.seconds("one prefix") for each in seen.ours["one prefix"]) for seen in (whole, tenth)
-    )
-    return [
-        at_most("N: one prefix, beside a tenth of it, s", taken, of_tenth, 11),
-        under("N: peak memory, MiB", _peak(whole), 400),
-    ]
-
-
-def _peak(seen: Figures) -> int:
-    return round(max(each.peak for runs in seen.ours.values() for each in runs) / MIB)
+    for peer in ("s5cmd", "rclone"):
+        theirs, turns = seen.theirs(peer), f"alone {peer}"
+        made.add(f"one prefix, beside {peer}, s", turns, at_most, (one, theirs), _PEERS[name])
+        made.add(f"one prefix, every object proven, beside {peer}, s", turns, at_most, (proven, theirs), _PROVEN)
+    sent, again = seen.mib("first"), seen.mib("second")
+    size = round(seen.size / MIB, 2)
+    made.add("bytes sent beside bytes of evidence, MiB", "ours", at_most, (sent, size))
+    made.add("the same content again, MiB sent, beside the first time", "ours", at_most, (again, sent), _BYTES[name])
+    resumed = seen.seconds("resumed"), seen.seconds("full")
+    made.add("resumed after a kill at half, beside a full run, s", "resumed", at_most, resumed)
+    limits = [under(f"{name}: peak memory, MiB", seen.peak, _MEMORY)] if seen.peak else []
+    less = tenth.seconds("one prefix", "one prefix") if tenth else None
+    if one and less:
+        limits.append(at_most(f"{name}: one prefix, beside a tenth of it, s", one, less, _TENTH))
+    return [*made.made, *limits]
 
 
 def profile(name: str, seen: Figures) -> str:
-    """Where the time went, stage by stage: by the clock, and of two processors' time our share and the server's."""
+    """Where the time went, stage by stage: by the clock, and of the processors' time our share and the store's."""
     form = "{:<28} {:>8} {:>8} {:>8}"
-    lines = [form.format(f"{name}: s by", "clock", "our CPU", "server's")]
+    lines = [form.format(f"{name}: s by", "clock", "our CPU", "store's")]
     for run in (each for each in ("first", "second", "one prefix", "resumed") if seen.ours[each]):
         for stage in seen.ours[run][0].stages:
             parts = [each.stages[stage] for each in seen.ours[run]]

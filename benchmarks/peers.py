@@ -2,12 +2,16 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from benchmarks.relay import Relay
 from tasks.drill.parts import SeaweedFS
 
 _PUSH: Final = r"""
@@ -24,22 +28,32 @@ _RCLONE: Final = (
 )  # fmt: skip
 
 
-def runbook_push(root: Path, evidence: Path, stamp: str, server: SeaweedFS) -> None:
+@dataclass(frozen=True)
+class Reach:
+    """How clients reach a server: its endpoint for them, what stands before a command, and a relay that counts."""
+
+    server: SeaweedFS
+    endpoint: str
+    before: tuple[str, ...] = ()
+    relay: Relay | None = None
+
+
+def runbook_push(root: Path, evidence: Path, stamp: str, reach: Reach) -> None:
     """Runbook §4 and §5: copy, sum up, and three times `aws s3 sync`. The evidence lies outside of the root."""
-    given = {"EVD": str(evidence), "STAMP": stamp, "S3_BUCKET": f"s3://{server.bucket}/typed"}
-    _run(["bash", "-euo", "pipefail", "-c", _PUSH], root, {**environment(server), **given})
+    given = {"EVD": str(evidence), "STAMP": stamp, "S3_BUCKET": f"s3://{reach.server.bucket}/typed"}
+    _run(["bash", "-euo", "pipefail", "-c", _PUSH], root, reach, given)
 
 
-def s5cmd(root: Path, prefix: str, server: SeaweedFS) -> None:
+def s5cmd(root: Path, prefix: str, reach: Reach) -> None:
     """Its own defaults: 256 workers. No SHA-256."""
-    where = f"s3://{server.bucket}/{prefix}/"
-    _run([str(_beside("s5cmd")), "--log", "error", "cp", "./", where], root, environment(server))
+    where = f"s3://{reach.server.bucket}/{prefix}/"
+    _run([str(_beside("s5cmd")), "--log", "error", "cp", "./", where], root, reach)
 
 
-def rclone(root: Path, prefix: str, server: SeaweedFS) -> None:
+def rclone(root: Path, prefix: str, reach: Reach) -> None:
     """Tuned: sixteen files and eight parts at a time, and none of its own checks."""
-    remote = f":s3,provider=Other,env_auth=true,endpoint='{server.endpoint}':{server.bucket}/{prefix}"
-    _run(["rclone", "--config", "", "copy", *_RCLONE, ".", remote], root, environment(server))
+    remote = f":s3,provider=Other,env_auth=true,endpoint='{reach.endpoint}':{reach.server.bucket}/{prefix}"
+    _run(["rclone", "--config", "", "copy", *_RCLONE, ".", remote], root, reach)
 
 
 def present() -> Mapping[str, bool]:
@@ -47,23 +61,32 @@ def present() -> Mapping[str, bool]:
     return {"s5cmd": _beside("s5cmd").exists(), "rclone": shutil.which("rclone") is not None}
 
 
-def environment(server: SeaweedFS) -> dict[str, str]:
+def environment(server: SeaweedFS, endpoint: str = "") -> dict[str, str]:
     """Whom every client of a server speaks for, and to whom: no profile of the user is read, and no TLS is spoken."""
     ours = {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "AWS_ACCESS_KEY_ID": server.access_key,
         "AWS_SECRET_ACCESS_KEY": server.secret_key,
         "AWS_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": server.endpoint,
-        "S3_ENDPOINT_URL": server.endpoint,
+        "AWS_ENDPOINT_URL": endpoint or server.endpoint,
+        "S3_ENDPOINT_URL": endpoint or server.endpoint,
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
     }
     return {name: value for name, value in os.environ.items() if name != "AWS_CA_BUNDLE"} | ours
 
 
-def _run(command: Sequence[str], folder: Path, env: Mapping[str, str]) -> None:
-    subprocess.run(command, cwd=folder, env=dict(env), check=True, stdin=subprocess.DEVNULL)
+def _run(command: Sequence[str], folder: Path, reach: Reach, more: Mapping[str, str] | None = None) -> None:
+    """Run a client to its end; whatever it has started ends with us."""
+    env = {**environment(reach.server, reach.endpoint), **(more or {})}
+    whole = [*reach.before, *command]
+    with subprocess.Popen(whole, cwd=folder, env=env, stdin=subprocess.DEVNULL, start_new_session=True) as client:
+        try:
+            if client.wait():
+                raise subprocess.CalledProcessError(client.returncode, whole)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(client.pid, signal.SIGKILL)
 
 
 def _beside(program: str) -> Path:

@@ -3,17 +3,24 @@
 import json
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from benchmarks.machine import Strangers, machine, versions
+
 RESULTS: Final = Path(__file__).parents[1] / "build/bench"
 _COLUMNS: Final = ("ours", "peer", "ratio")
+_DISTURBED: Final = 0.1
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a result; `peer` and `ratio` are None where nothing is compared."""
+    """One line of a result; `peer` and `ratio` are None where nothing is compared.
+
+    `strangers` is the share of all processors that others used while it was measured.
+    """
 
     what: str
     ours: float
@@ -21,6 +28,7 @@ class Row:
     ratio: float | None
     goal: str
     holds: bool
+    strangers: float = 0.0
 
 
 def quicker(what: str, ours: float, peer: float, times: float) -> Row:
@@ -39,28 +47,29 @@ def under(what: str, ours: float, limit: float) -> Row:
     return Row(what, ours, None, None, f"under {limit:g}", ours < limit)
 
 
+def with_strangers(rows: Iterable[Row], *strangers: Strangers) -> list[Row]:
+    """Return the rows with the largest share that strangers used while they were measured."""
+    share = max(each.share for each in strangers)
+    return [replace(row, strangers=max(row.strangers, share)) for row in rows]
+
+
 def median(values: Iterable[float]) -> float:
     """To a hundredth: more would be noise."""
     return round(statistics.median(values), 2)
 
 
 def write(name: str, rows: Sequence[Row], conditions: str) -> Path:
-    """Keep the rows for machines, and what the figures depend on; where they are."""
+    """Keep the rows for machines, with machine and versions and what else the figures depend on; where they are."""
     RESULTS.mkdir(parents=True, exist_ok=True)
     path = RESULTS / f"{name}.json"
-    told = {"rows": [asdict(row) for row in rows], "conditions": conditions}
+    about = {"written": f"{datetime.now(UTC):%Y-%m-%dT%H:%MZ}", "machine": machine(), "versions": versions()}
+    told = {"rows": [asdict(row) for row in rows], "conditions": conditions, **about}
     path.write_text(json.dumps(told, indent=2) + "\n")
     return path
 
 
-def read(name: str) -> list[Row]:
-    """The rows that an earlier run has kept; none if there was none."""
-    path = RESULTS / f"{name}.json"
-    return [Row(**row) for row in json.loads(path.read_text())["rows"]] if path.exists() else []
-
-
 def table(rows: Sequence[Row]) -> str:
-    """The rows for people."""
+    """The rows for people; one is marked if strangers used more than a tenth of the processors meanwhile."""
     cells = [[row.what, *map(_shown, (row.ours, row.peer, row.ratio)), row.goal, _word(row)] for row in rows]
     lines = [["", *_COLUMNS, "goal", "holds"], *cells]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -86,4 +95,5 @@ def _shown(value: float | None) -> str:
 
 
 def _word(row: Row) -> str:
-    return "yes" if row.holds else "NO"
+    word = "yes" if row.holds else "NO"
+    return f"{word}, disturbed: strangers used {row.strangers:.0%}" if row.strangers > _DISTURBED else word

@@ -1,6 +1,5 @@
 """How long `evacuation status` takes, as a multiple of `python -c pass`: `make bench-status`."""
 
-import json
 import subprocess
 import sys
 import time
@@ -10,7 +9,8 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from benchmarks.rows import RESULTS
+from benchmarks.machine import Strangers
+from benchmarks.rows import Row, table, with_strangers, write
 
 _ROUNDS: Final = 15
 
@@ -31,12 +31,13 @@ def main() -> None:
         commands = {"pass": [sys.executable, "-c", "pass"], "status": [program, "status", str(file)]}
         for command in commands.values():
             seconds(command)
-        rounds = [{name: seconds(command) for name, command in commands.items()} for _ in range(_ROUNDS)]
-    found = {name: round(median(each[name] for each in rounds), 4) for name in commands}
-    found["ratio"] = round(median(each["status"] / each["pass"] for each in rounds), 2)
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / "status.json").write_text(json.dumps(found, indent=1) + "\n")
-    print(f"pass {found['pass']:.3f} s, status {found['status']:.3f} s, ratio {found['ratio']:.1f}")
+        with Strangers() as strangers:
+            rounds = [{name: seconds(command) for name, command in commands.items()} for _ in range(_ROUNDS)]
+    bare, status = (round(median(each[name] for each in rounds), 4) for name in commands)
+    ratio = round(median(each["status"] / each["pass"] for each in rounds), 2)
+    result = with_strangers([Row("status beside python -c pass, s", status, bare, ratio, "-", holds=True)], strangers)
+    write("status", result, f"medians of {_ROUNDS} rounds, in turns")
+    print(table(result))
 
 
 if __name__ == "__main__":

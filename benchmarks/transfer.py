@@ -10,7 +10,7 @@ import resource
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -80,7 +80,11 @@ class Done:
     @classmethod
     def from_json(cls, text: str) -> "Done":
         """As the process printed it."""
-        told = json.loads(text)
+        return cls.from_dict(json.loads(text))
+
+    @classmethod
+    def from_dict(cls, told: Mapping[str, Any]) -> "Done":
+        """Parsed."""
         return cls({name: Stage(**stage) for name, stage in told["stages"].items()}, told["peak"])
 
     def seconds(self, *names: str) -> float:

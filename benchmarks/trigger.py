@@ -31,7 +31,8 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from benchmarks.busy import BUSY, WITHOUT_RIGHTS, BusyMachine
-from benchmarks.rows import RESULTS, Row, median, quicker, table, under, write
+from benchmarks.machine import Strangers
+from benchmarks.rows import RESULTS, Row, median, quicker, table, under, with_strangers, write
 from blocks import EvidenceStore
 from tasks.adapters.prefect_server import PrefectServer
 from tasks.drill.deployment import NAME, POOL, client_of, deploy, prefect
@@ -204,12 +205,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     small = parser.parse_args(arguments).small
     rounds, processes, sides = (1, 1, (SIDES[0], SIDES[-1])) if small else (ROUNDS, BUSY, SIDES)
     folder = RESULTS / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.getpid()}"
-    seen = dict[str, list[Times]]()
+    seen, strangers = dict[str, list[Times]](), Strangers()
     for side in sides:
-        with stage(folder / side.name.replace(" ", "-"), side, processes) as (busy, server):
+        with stage(folder / side.name.replace(" ", "-"), side, processes) as (busy, server), strangers:
             seen[side.name] = [measure(busy, server) for _ in range(rounds)]
         say(where(side.name, seen[side.name]))
-    result = rows(seen)
+    result = with_strangers(rows(seen), strangers)
     conditions = f"{os.cpu_count()} processors, {processes} processes compute; " + "; ".join(
         where(name, times) for name, times in seen.items()
     )
