@@ -111,7 +111,7 @@ def rows(name: str, seen: Figures, tenth: Figures | None = None, *, net: bool = 
     made.add(three, "typed ours", quicker, (first, seen.theirs("first")), _RUNBOOK[name])
     made.add("the same content again, s", "typed ours", quicker, (second, seen.theirs("second")))
     made.add("the same content again, beside the first time, s", "ours", at_most, (second, first), _AGAIN)
-    one, proven = seen.seconds("one prefix", "one prefix"), seen.seconds("one prefix")
+    one, proven = seen.seconds("one prefix", "one prefix"), seen.seconds("one prefix", "one prefix", "proven")
     made.add(
         "one prefix, beside one plain TCP stream, s", "alone plain", at_most, (one, seen.theirs("plain")), _PLAIN[name]
     )

@@ -35,7 +35,7 @@ from tasks.incident.current import read_incident
 from tasks.incident.run_lock import take_ownership
 from tasks.runtime.context import RunContext, RunInfo, open_context
 from tasks.runtime.progress import Progress
-from tasks.storage.offload import offload, prove
+from tasks.storage.offload import claim_store, offload, prove
 from tasks.storage.promote import promote
 from tasks.storage.upload_ledger import Ledger
 from tasks.storage.uploader import Delivery
@@ -43,8 +43,8 @@ from tasks.storage.verify import verify
 from tasks.system.parallel import QUESTIONS, side_by_side
 from tasks.system.processes import boot_id
 
-EVERYTHING: Final = ("copy", "seal", "check", "offload", "verify", "latest")
-ONE_PREFIX: Final = ("one prefix", "proven")
+EVERYTHING: Final = ("claim", "copy", "seal", "check", "offload", "verify", "latest")
+ONE_PREFIX: Final = ("claim", "one prefix", "proven")
 RESUMED: Final = ("check", "offload", "verify")
 
 
@@ -152,6 +152,7 @@ def _acts(context: RunContext) -> dict[str, Callable[[], Any]]:
     copied, seals = list[Evidence](), list(sealed(context))
     wanted = evidence_objects(read_manifest(context.directory, 1)) if seals else []
     return {
+        "claim": lambda: claim_store.fn(context),
         "copy": lambda: copied.append(_made(collect.fn(context, "artifacts"))),
         "seal": lambda: seals.append(_made(seal.fn(context, 1, copied))),
         "check": lambda: check_seal.fn(context, seals),

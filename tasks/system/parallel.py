@@ -11,7 +11,7 @@ B = TypeVar("B")
 
 THREADS: Final = 16
 """Default number of threads: each item may have some MiB in memory."""
-QUESTIONS: Final = 64
+QUESTIONS: Final = 128
 """Threads for requests without content, which mostly wait for the network."""
 _AHEAD: Final = 1024
 _TOGETHER, _ROUNDS = 16, 4
