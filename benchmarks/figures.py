@@ -48,7 +48,7 @@ class Figures:
 
     def keep(self, path: Path) -> None:
         """Write all of it, and when and of which version the last was."""
-        rounds = max(*map(len, self.typed.values()), *map(len, self.ours.values()), 0)
+        rounds = max([*map(len, self.typed.values()), *map(len, self.ours.values()), 0])
         self.about = f"{rounds} rounds, {datetime.now(UTC):%Y-%m-%d}, {versions().get('commit', 'no commit')}"
         path.write_text(json.dumps(vars(self), default=vars, indent=1) + "\n")
 
