@@ -27,6 +27,7 @@ from blocks import EvidenceStore, Workload
 from tasks.custody.evidence.acquisition import Evidence, Seal
 from tasks.custody.incident.incident import Incident
 from tasks.custody.incident.verdict import Verdict, Word
+from tasks.custody.store.manifest import Manifest
 from tasks.custody.store.objects import Expected, evidence_objects
 from tasks.custody.store.sent import Sent
 from tasks.evidence.collect import collect
@@ -129,8 +130,9 @@ def _latest(context: RunContext, seals: Sequence[Seal]) -> None:
     _require(len(made.objects) == named and made.is_complete, "every file of latest/")
 
 
-def _one_prefix(context: RunContext, wanted: Sequence[Expected]) -> None:
-    manifest = read_manifest(context.directory, 1)
+def _one_prefix(context: RunContext, manifest: Manifest | None, wanted: Sequence[Expected]) -> None:
+    if manifest is None:
+        raise SystemExit("expected evidence that is sealed; got none.")
     progress = Progress(len(wanted), sum(item.size for item in wanted))
     there = Delivery(
         context, Ledger(context.directory.path, context.store.evidence.place), manifest, {}, progress
@@ -150,7 +152,8 @@ def _require(holds: bool, what: str) -> None:  # noqa: FBT001
 
 def _acts(context: RunContext) -> dict[str, Callable[[], Any]]:
     copied, seals = list[Evidence](), list(sealed(context))
-    wanted = evidence_objects(read_manifest(context.directory, 1)) if seals else []
+    manifest = read_manifest(context.directory, 1) if seals else None
+    wanted = evidence_objects(manifest) if manifest else []
     return {
         "claim": lambda: claim_store.fn(context),
         "copy": lambda: copied.append(_made(collect.fn(context, "artifacts"))),
@@ -161,7 +164,7 @@ def _acts(context: RunContext) -> dict[str, Callable[[], Any]]:
             _made(verify.fn(context, seals, Sent(0, 0, context.store.label))).is_complete, "every object"
         ),
         "latest": lambda: _latest(context, seals),
-        "one prefix": lambda: _one_prefix(context, wanted),
+        "one prefix": lambda: _one_prefix(context, manifest, wanted),
         "proven": lambda: _proven(context, wanted),
     }
 
