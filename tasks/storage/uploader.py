@@ -61,8 +61,9 @@ class Delivery:
                 if item.key in waiting:
                     yield waiting[item.key]
 
+        threads = QUESTIONS if self.context.store.evidence.promises().copies else THREADS
         with closing(self._delivered(wanted)) as delivered:
-            deque(side_by_side(self.copy, to_copy(), QUESTIONS), maxlen=0)
+            deque(side_by_side(self.copy, to_copy(), threads), maxlen=0)
         return frozenset(there)
 
     def _delivered(self, wanted: Sequence[Expected]) -> Generator[Expected, None, None]:
