@@ -48,7 +48,7 @@ class Figures:
 
     def keep(self, path: Path) -> None:
         """Write all of it, and when and of which version the last was."""
-        rounds = max(len(runs) for runs in (*self.typed.values(), *self.ours.values()))
+        rounds = max([*map(len, self.typed.values()), *map(len, self.ours.values()), 0])
         self.about = f"{rounds} rounds, {datetime.now(UTC):%Y-%m-%d}, {versions().get('commit', 'no commit')}"
         path.write_text(json.dumps(vars(self), default=vars, indent=1) + "\n")
 
@@ -111,7 +111,7 @@ def rows(name: str, seen: Figures, tenth: Figures | None = None, *, net: bool = 
     made.add(three, "typed ours", quicker, (first, seen.theirs("first")), _RUNBOOK[name])
     made.add("the same content again, s", "typed ours", quicker, (second, seen.theirs("second")))
     made.add("the same content again, beside the first time, s", "ours", at_most, (second, first), _AGAIN)
-    one, proven = seen.seconds("one prefix", "one prefix"), seen.seconds("one prefix")
+    one, proven = seen.seconds("one prefix", "one prefix"), seen.seconds("one prefix", "one prefix", "proven")
     made.add(
         "one prefix, beside one plain TCP stream, s", "alone plain", at_most, (one, seen.theirs("plain")), _PLAIN[name]
     )

@@ -27,6 +27,7 @@ from blocks import EvidenceStore, Workload
 from tasks.custody.evidence.acquisition import Evidence, Seal
 from tasks.custody.incident.incident import Incident
 from tasks.custody.incident.verdict import Verdict, Word
+from tasks.custody.store.manifest import Manifest
 from tasks.custody.store.objects import Expected, evidence_objects
 from tasks.custody.store.sent import Sent
 from tasks.evidence.collect import collect
@@ -35,7 +36,7 @@ from tasks.incident.current import read_incident
 from tasks.incident.run_lock import take_ownership
 from tasks.runtime.context import RunContext, RunInfo, open_context
 from tasks.runtime.progress import Progress
-from tasks.storage.offload import offload, prove
+from tasks.storage.offload import claim_store, offload, prove
 from tasks.storage.promote import promote
 from tasks.storage.upload_ledger import Ledger
 from tasks.storage.uploader import Delivery
@@ -43,8 +44,8 @@ from tasks.storage.verify import verify
 from tasks.system.parallel import QUESTIONS, side_by_side
 from tasks.system.processes import boot_id
 
-EVERYTHING: Final = ("copy", "seal", "check", "offload", "verify", "latest")
-ONE_PREFIX: Final = ("one prefix", "proven")
+EVERYTHING: Final = ("claim", "copy", "seal", "check", "offload", "verify", "latest")
+ONE_PREFIX: Final = ("claim", "one prefix", "proven")
 RESUMED: Final = ("check", "offload", "verify")
 
 
@@ -129,8 +130,9 @@ def _latest(context: RunContext, seals: Sequence[Seal]) -> None:
     _require(len(made.objects) == named and made.is_complete, "every file of latest/")
 
 
-def _one_prefix(context: RunContext, wanted: Sequence[Expected]) -> None:
-    manifest = read_manifest(context.directory, 1)
+def _one_prefix(context: RunContext, manifest: Manifest | None, wanted: Sequence[Expected]) -> None:
+    if manifest is None:
+        raise SystemExit("expected evidence that is sealed; got none.")
     progress = Progress(len(wanted), sum(item.size for item in wanted))
     there = Delivery(
         context, Ledger(context.directory.path, context.store.evidence.place), manifest, {}, progress
@@ -150,8 +152,10 @@ def _require(holds: bool, what: str) -> None:  # noqa: FBT001
 
 def _acts(context: RunContext) -> dict[str, Callable[[], Any]]:
     copied, seals = list[Evidence](), list(sealed(context))
-    wanted = evidence_objects(read_manifest(context.directory, 1)) if seals else []
+    manifest = read_manifest(context.directory, 1) if seals else None
+    wanted = evidence_objects(manifest) if manifest else []
     return {
+        "claim": lambda: claim_store.fn(context),
         "copy": lambda: copied.append(_made(collect.fn(context, "artifacts"))),
         "seal": lambda: seals.append(_made(seal.fn(context, 1, copied))),
         "check": lambda: check_seal.fn(context, seals),
@@ -160,7 +164,7 @@ def _acts(context: RunContext) -> dict[str, Callable[[], Any]]:
             _made(verify.fn(context, seals, Sent(0, 0, context.store.label))).is_complete, "every object"
         ),
         "latest": lambda: _latest(context, seals),
-        "one prefix": lambda: _one_prefix(context, wanted),
+        "one prefix": lambda: _one_prefix(context, manifest, wanted),
         "proven": lambda: _proven(context, wanted),
     }
 

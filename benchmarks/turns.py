@@ -105,9 +105,9 @@ class Bench:
                 process.kill()
 
     def typed(self) -> None:
-        """All three prefixes, and a second incident with the same content: the runbook's way."""
+        """All three prefixes, the runbook's way; on loopback a second incident with the same content too."""
         with self.reach() as reach:
-            for name, stamp in INCIDENTS.items():
+            for name, stamp in list(INCIDENTS.items())[: 1 if self.line else None]:
                 evidence = self.place()
                 os.sync()
                 self.figures.typed[name].append(_timed(partial(peers.runbook_push, self.root, evidence, stamp, reach)))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _CONNECT: Final = 1
 _ANSWER: Final = 120
-_CONNECTIONS: Final = 64
+_CONNECTIONS: Final = 128
 _TRIES: Final = 3
 
 

@@ -8,7 +8,7 @@ import base64
 import hashlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 AT_ONCE: Final = 8
-"""Parts of one object in transfer at a time. Parts are streamed, never held in memory."""
+"""Parts in transfer at a time, of all objects. Parts are streamed, never held in memory."""
 _Read = Callable[[int, int], Iterable[bytes]]
 _GONE: Final = {"NoSuchUpload", "404"}
 _MAY_NOT: Final = {"AccessDenied", "403", "MethodNotAllowed", "NotImplemented"}
@@ -39,6 +39,7 @@ class MultipartObjects:
     def __init__(self, client: "S3Client", wire: Wire, bucket: str, lock: ObjectLock) -> None:
         """Take clients and lock. Sends nothing yet."""
         self._s3, self._wire, self._bucket, self._lock = client, wire, bucket, lock
+        self._transfers = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="parts")
 
     def send(self, name: str, source: Path, parts: Parts, tell: Callable[[int], object], *, new: bool) -> None:
         """Upload the parts that the server does not have, then complete the object; `new` asks for a free key."""
@@ -122,15 +123,16 @@ class MultipartObjects:
         return self._wire.ask("PUT", name, headers, query=query, body=body, sha256=part.sha256).headers["etag"]
 
     def _together(self, act: Callable[[Part], None], parts: Iterable[Part]) -> None:
-        """Run `act` on several parts at a time. After an error, finish those running, start no more, and raise it."""
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            futures = [pool.submit(act, part) for part in parts]
-            try:
-                for future in futures:
-                    future.result()
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        """Run `act` on several parts at a time, after those of objects begun before: so the line is never idle.
+
+        After an error, finish those running, start no more, and raise it.
+        """
+        futures = [self._transfers.submit(act, part) for part in parts]
+        try:
+            for future in futures:
+                future.result()
+        finally:
+            wait([future for future in futures if not future.cancel()])
 
     def _complete(self, name: str, upload: str, parts: Parts, done: dict[int, str], *, new: bool) -> None:
         made: list[CompletedPartTypeDef] = [

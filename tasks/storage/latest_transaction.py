@@ -1,8 +1,7 @@
 """§5: change latest/ in one transaction: read, lock, plan, verify backups, write intent, apply, commit."""
 
 import time
-from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,6 +31,7 @@ from tasks.system.parallel import QUESTIONS, side_by_side
 if TYPE_CHECKING:
     from blocks.port import Store
 
+_NONE: Final[Mapping[str, ObjectReceipt]] = {}
 _IN_MEMORY: Final = 10_000
 _LEFT: Final = "latest/ was left as it is."
 _FEWER: Final = "Remove from latest/ what nobody reads any more, or leave it out of the workload block's patterns."
@@ -84,10 +84,10 @@ def change_latest(
     planned = plan_change(store, request, past, now)
     transaction = verify_backups(store, request, past, planned)
     if past.proof and past.last and _adopts(past.last, transaction):
-        return Promotion(_receipts(store, request.wanted, transaction), past.proof, transaction.summary)
+        return Promotion(_receipts(request.wanted, transaction), past.proof, transaction.summary)
     begun = _write_intent(store, transaction, log)
-    _apply(store, transaction, log)
-    return _commit(store, request, transaction, begun, log)
+    applied = _apply(store, transaction, log)
+    return _commit(store, request, transaction, applied, begun, log)
 
 
 def _lock(past: History, request: ChangeRequest, now: datetime, *, take_over: bool) -> None:
@@ -176,20 +176,28 @@ def _create(store: "Store", key: str, transaction: LatestTransaction) -> str:
     return begun
 
 
-def _apply(store: "Store", transaction: LatestTransaction, log: Log) -> None:
-    """Apply each row, deletions last. Stops before the time after which other runs take this one for dead."""
+def _apply(store: "Store", transaction: LatestTransaction, log: Log) -> dict[str, ObjectReceipt]:
+    """Apply each row, deletions last, and return a receipt by key for each that is now there.
+
+    Stops before the time after which other runs take this one for dead.
+    """
     until = time.monotonic() + AT_WORK.total_seconds()
 
-    def change(row: Row) -> None:
+    def change(row: Row) -> ObjectReceipt | None:
         if time.monotonic() > until:
             wanted = f"turn {transaction.number} of latest/ to be done within {AT_WORK}"
             raise TransientStoreError(wanted, "more to do", "It is not done.", "Run again.")
         _change(store, transaction.number, row)
         digests = {"sha256": row.after and row.after.sha256, "replaced": row.before and row.before.sha256}
         log.write("promoted", row.key, act=row.act, **digests)
+        return at_key(store, row.key, row.after) if row.after else None
 
-    for acts in ({Act.ADD, Act.REPLACE}, {Act.DELETE}):
-        deque(side_by_side(change, (row for row in transaction.rows if row.act in acts), QUESTIONS), maxlen=0)
+    return {
+        receipt.key: receipt
+        for acts in ({Act.ADD, Act.REPLACE}, {Act.DELETE})
+        for receipt in side_by_side(change, (row for row in transaction.rows if row.act in acts), QUESTIONS)
+        if receipt
+    }
 
 
 def _change(store: "Store", number: int, row: Row) -> None:
@@ -209,9 +217,16 @@ def _changed(store: "Store", key: str, reason: str) -> StoreError:
     )
 
 
-def _commit(store: "Store", request: ChangeRequest, transaction: LatestTransaction, begun: str, log: Log) -> Promotion:
-    """Prove each file, then mark the transaction as done."""
-    receipts, number = _receipts(store, request.wanted, transaction), transaction.number
+def _commit(  # noqa: PLR0913, PLR0917  the phases before it
+    store: "Store",
+    request: ChangeRequest,
+    transaction: LatestTransaction,
+    applied: Mapping[str, ObjectReceipt],
+    begun: str,
+    log: Log,
+) -> Promotion:
+    """Require that each file is proven, then mark the transaction as done."""
+    receipts, number = _receipts(request.wanted, transaction, applied), transaction.number
     if bad := unproven(receipts):
         raise _changed(store, bad[0].key, bad[0].reason)
     done = canonical({"turn": number, "begun": begun, "by": request.by, "done_at": datetime.now(UTC).isoformat()})
@@ -221,12 +236,12 @@ def _commit(store: "Store", request: ChangeRequest, transaction: LatestTransacti
     return Promotion(receipts, proof, transaction.summary)
 
 
-def _receipts(store: "Store", wanted: Latest, transaction: LatestTransaction) -> tuple[ObjectReceipt, ...]:
+def _receipts(
+    wanted: Latest, transaction: LatestTransaction, applied: Mapping[str, ObjectReceipt] = _NONE
+) -> tuple[ObjectReceipt, ...]:
     """Return receipts for all wanted objects. Those that the transaction kept were proven when it was planned."""
     kept = {row.key for row in transaction.rows if row.act is Act.KEEP}
-    changed = [item for item in wanted.items() if item[0] not in kept]
-    now = {each.key: each for each in side_by_side(lambda item: at_key(store, *item), changed, QUESTIONS)}
     return tuple(
-        ObjectReceipt(key, ref.sha256, ref.size, proven=True) if key in kept else now[key]
+        ObjectReceipt(key, ref.sha256, ref.size, proven=True) if key in kept else applied[key]
         for key, ref in wanted.items()
     )

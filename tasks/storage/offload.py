@@ -1,7 +1,6 @@
 """§5: claim the incident in the store, send the sealed files, fill the snapshot."""
 
 import logging
-from collections import deque
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
@@ -23,7 +22,6 @@ from tasks.runtime.step import step
 from tasks.storage.untrusted_reads import read_back
 from tasks.storage.upload_ledger import Ledger, elsewhere
 from tasks.storage.uploader import Delivery
-from tasks.system.parallel import QUESTIONS, side_by_side
 
 if TYPE_CHECKING:
     from blocks.port import Store, StoredObject
@@ -114,14 +112,12 @@ def _offload(context: RunContext, ledger: Ledger, sealed: Seal) -> Sent:
         _listed(context, ledger, {item.key.removesuffix(item.stored) for item in every}),
     )
     with shown("offload", context.incident.id, progress):
-        there = delivery.deliver(wanted)
+        there = delivery.deliver(wanted, copies)
         lost = {item.stored for item in wanted if item.key not in there}
         _note_lost(context.state, [file.source for file in manifest.files if file.stored in lost])
-        copies = [item for item in copies if item.origin in there]
-        deque(side_by_side(delivery.copy, copies, QUESTIONS), maxlen=0)
         for item in closing:
             delivery.close(item, folder / item.stored)
-    these = [*(item for item in wanted if item.key in there), *copies, *closing]
+    these = [*(item for item in (*wanted, *copies) if (item.origin or item.key) in there), *closing]
     context.log.write(
         "offloaded", folder.name, digest=sealed.manifest_sha256, objects=len(these), result=f"to {store.place}"
     )

@@ -23,11 +23,10 @@ class Ledger:
         self.known = {each.key: each.sha256 for each in _read(self._path) if each.place == place}
 
     def note(self, key: str, sha256: str) -> None:
-        """Append an uploaded object. A disk that is full costs a later run time, nothing else."""
+        """Append an uploaded object for later runs. A disk that is full costs them time, nothing else."""
         if self.known.get(key) == sha256:
             return
         with self._lock:
-            self.known[key] = sha256
             try:
                 self._append(Entry(self._place, key, sha256).to_line())
             except OSError as error:

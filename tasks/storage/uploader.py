@@ -1,7 +1,9 @@
 """§5: get each sealed file to its key: keep it if it is there, else copy it inside the store, else upload it."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +26,10 @@ _SMALL: Final = 1 << 18
 """Largest size in bytes of a file that counts as small: more of these are sent at a time."""
 
 
+_LARGE_ONES: Final = 2
+"""Large files under way at a time: one begins while the last parts of the one before are sent."""
+
+
 @dataclass
 class Delivery:
     """Delivery of one evidence folder's files, each in the cheapest way that the store's own digest proves.
@@ -42,22 +48,39 @@ class Delivery:
     def _files(self) -> dict[str, StoredFile]:
         return {file.stored: file for file in self.manifest.files}
 
-    def deliver(self, wanted: Sequence[Expected]) -> frozenset[str]:
-        """Deliver files: small ones many at a time, large ones in parallel parts. Return the keys now in the store.
+    def deliver(self, wanted: Sequence[Expected], copies: Iterable[Expected] = ()) -> frozenset[str]:
+        """Deliver files, and make each one's copy as soon as the file is in the store. Return the keys now there.
+
+        So the store copies while the line is busy with the next file.
+        """
+        waiting, there = {item.origin: item for item in copies}, set[str]()
+
+        def to_copy() -> Iterator[Expected]:
+            for item in delivered:
+                there.add(item.key)
+                if item.key in waiting:
+                    yield waiting[item.key]
+
+        threads = QUESTIONS if self.context.store.evidence.promises().copies else THREADS
+        with closing(self._delivered(wanted)) as delivered:
+            deque(side_by_side(self.copy, to_copy(), threads), maxlen=0)
+        return frozenset(there)
+
+    def _delivered(self, wanted: Sequence[Expected]) -> Generator[Expected, None, None]:
+        """Yield the files that are in the store: small ones many at a time, then large ones in parallel parts.
 
         A file that the folder has twice is uploaded once and copied.
         """
         firsts, again = once(wanted)
         whole = [item for item in firsts if not item.parts]
-        there = self._many([item for item in whole if item.size <= _SMALL], QUESTIONS)
-        there |= self._many([item for item in whole if item.size > _SMALL], THREADS)
-        there |= {item.key for item in firsts if item.parts and self._deliver(item)}
-        there |= self._many(again, THREADS)
-        return frozenset(there)
-
-    def _many(self, items: Sequence[Expected], threads: int) -> set[str]:
-        made = side_by_side(self._deliver, items, threads)
-        return {item.key for item, there in zip(items, made, strict=True) if there}
+        for items, threads in (
+            ([item for item in whole if item.size <= _SMALL], QUESTIONS),
+            ([item for item in whole if item.size > _SMALL], THREADS),
+            ([item for item in firsts if item.parts], _LARGE_ONES),
+            (again, THREADS),
+        ):
+            made = side_by_side(self._deliver, items, threads)
+            yield from (item for item, there in zip(items, made, strict=True) if there)
 
     def copy(self, item: Expected) -> None:
         """Copy a delivered object to another prefix."""

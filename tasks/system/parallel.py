@@ -11,15 +11,15 @@ B = TypeVar("B")
 
 THREADS: Final = 16
 """Default number of threads: each item may have some MiB in memory."""
-QUESTIONS: Final = 64
+QUESTIONS: Final = 128
 """Threads for requests without content, which mostly wait for the network."""
-_AHEAD: Final = 1024
+_AHEAD: Final = 4096
 _TOGETHER, _ROUNDS = 16, 4
 """Items of a batch, if there are so many batches for each thread: submitting each item would cost more."""
 
 
 def side_by_side(act: Callable[[A], B], items: Iterable[A], threads: int = THREADS) -> Iterator[B]:
-    """Yield `act` of each item, in order. At most a thousand are started ahead; the first error ends it."""
+    """Yield `act` of each item, in order. At most four thousand are started ahead; the first error ends it."""
     few = max(1, min(_TOGETHER, len(items) // threads // _ROUNDS)) if isinstance(items, Sized) else 1
     source, failures = iter(items), list[BaseException]()
 

@@ -10,7 +10,7 @@ from tasks.custody.store.latest import ObjectRef
 from tasks.custody.store.manifest import Manifest, digest_bytes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Expected:
     """An object that the store must have with this digest. A copy has the key of its source in `origin`.
 

@@ -7,7 +7,7 @@ from tasks.custody.evidence.keys import SNAPSHOTS
 from tasks.custody.step_result import StepResult
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ObjectReceipt:
     """One object, and what the store says about it. `proven` only if the store's own digest agrees.
 

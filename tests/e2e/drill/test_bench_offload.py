@@ -185,10 +185,10 @@ def test_where_the_store_shares_our_processors_time_has_no_goal() -> None:
 
 def test_ten_times_as_many_files_may_cost_eleven_times_as_much() -> None:
     tenth, whole = figures(1, 1), figures(1, 1)
-    whole.ours["one prefix"] = [Done({"one prefix": Stage(11, 1, 1)}, 1 << 20)]
+    whole.ours["one prefix"] = [Done({"one prefix": Stage(11, 1, 1), "proven": Stage(1, 1, 1)}, 1 << 20)]
     time = rows("N", whole, tenth)[-1]
     assert (time.ratio, time.holds) == (11, True)
-    whole.ours["one prefix"] = [Done({"one prefix": Stage(11.1, 1, 1)}, 401 << 20)]
+    whole.ours["one prefix"] = [Done({"one prefix": Stage(11.1, 1, 1), "proven": Stage(1, 1, 1)}, 401 << 20)]
     assert not rows("N", whole, tenth)[-1].holds
 
 

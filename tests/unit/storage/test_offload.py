@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from types import SimpleNamespace
 
 import pytest
@@ -95,6 +96,37 @@ def test_each_byte_crosses_once_and_the_snapshot_is_copied(small: SmallWorkload)
         done = sent(context, seals)
         assert len(store.came) == len(set(store.came))
         assert done.sent == done.size
+        assert proven(context, seals).is_complete
+
+
+class Slow(Counting):
+    """A store that takes the last file only after a copy has been made."""
+
+    copied: Event
+
+    def create(
+        self,
+        key: str,
+        source: Path | bytes,
+        sha256: str,
+        parts: Parts | None = None,
+        tell: Callable[[int], object] = ignore_progress,
+    ) -> None:
+        """Wait, if it is a model."""
+        assert "/models/" not in key or self.copied.wait(30)
+        super().create(key, source, sha256, parts, tell)
+
+    def copy(self, source: str, key: str, sha256: str, parts: Parts | None = None, *, replace: bool = False) -> None:
+        """Tell who waits."""
+        super().copy(source, key, sha256, parts, replace=replace)
+        self.copied.set()
+
+
+def test_the_store_copies_while_the_next_file_is_sent(small: SmallWorkload) -> None:
+    store = Slow()
+    store.copied = Event()
+    with run_of(small, store) as (context, seals):
+        sent(context, seals)
         assert proven(context, seals).is_complete
 
 
