@@ -18,6 +18,7 @@ from tasks.custody.evidence.acquisition import Evidence
 from tasks.custody.evidence.keys import MODELS
 from tasks.custody.models.inspection import Inspection, Soundness
 from tasks.custody.store.manifest import digest
+from tasks.evidence import left_alone
 from tasks.evidence import model_inspection as inspect_models
 from tasks.evidence.collect import collect
 from tasks.evidence.model_findings import held_back
@@ -153,6 +154,7 @@ def test_a_model_in_place_is_read_again_only_if_something_was_done_to_it(
         return digest(path)
 
     monkeypatch.setattr(inspect_models, "digest", hash_again)
+    monkeypatch.setattr(left_alone, "_TICK", 0)
     with small_disk(tmp_path / "disk", 8) as disk, case_of(small.block(evidence_dir=disk, reserve_mb=4)) as context:
         evidence = made(collect.fn(context, "models"))
         assert {file.stored for file in evidence.files if file.in_place} == {"models/model_big.joblib"}
