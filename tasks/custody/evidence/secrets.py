@@ -129,12 +129,14 @@ class Searching:
 
 def is_binary(block: bytes) -> bool:
     """Return whether a block is not text. NUL alone does not count: crashes leave it in logs, and UTF-16 has many."""
-    return (len(block) - len(block.translate(None, _CONTROL))) * _RARE > len(block) - block.count(0)
+    rare = (len(block) - block.count(0)) // _RARE
+    beginning = block[: len(block) // 4]  # of weights it has enough of them, and a search has no time to lose
+    return any(len(text) - len(text.translate(None, _CONTROL)) > rare for text in (beginning, block))
 
 
 def _hits(line: int, block: bytes, *, binary: bool) -> set[Hit]:
     """Return the hits of a block that begins at this line. Text with NUL is also searched with the NULs removed."""
-    texts = {block} if binary else {block, block.replace(b"\0", b"")}
+    texts = [block] if binary or 0 not in block else [block, block.replace(b"\0", b"")]
     return {hit for text in texts for hit in _placed(line, text, find(text, binary=binary))}
 
 
