@@ -216,6 +216,7 @@ def test_a_copy_that_changed_before_the_seal_is_not_sent_and_named(small: SmallW
         change(context.directory.evidence_dir(1))
         seals = [sealed(context, evidence)]
         intact = check_seal.fn(context, seals).data
+        assert isinstance(intact, Seal)
         assert Path(LOG).name not in hashed
         with pytest.raises(Tampered, match=LOG) as raised:
             offload.fn(context, seals, intact)
