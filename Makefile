@@ -16,7 +16,7 @@ argument = $(if $(1),"$(1)")
 option = $(if $(2),--$(1) "$(2)")
 
 .DEFAULT_GOAL := help
-.PHONY: help drill deploy evacuate status uncordon thaw audit pull rollback test test-fast mutants check fmt soak ceph ceph-installed bench-contain bench-offload bench-trigger bench-status reference lock wheel clean
+.PHONY: help drill deploy evacuate status uncordon thaw audit pull rollback test test-fast mutants check fmt soak ceph ceph-installed bench-contain bench-offload bench-reading bench-trigger bench-status reference lock wheel clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*##/\t/' | expand -t 12
@@ -87,6 +87,9 @@ bench-trigger: $(STAMP)  ## from an event to a contained workload on a busy mach
 
 bench-offload: $(STAMP)  ## our offload beside the runbook's, s5cmd and rclone: SETS="S M L" ROUNDS=3, NET=1 over a shaped line (root), TURNS="typed ours" only these, KEEP=1 adds rounds to earlier ones; SETS=tiny ROUNDS=1 shows that it runs; writes build/bench/offload.json or offload-net.json
 	$(BIN)/python -m benchmarks.offload $(SETS) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(NET),--net) $(if $(KEEP),--keep) $(if $(TURNS),--only $(TURNS))
+
+bench-reading: $(STAMP)  ## how often and how quickly 8 GB of models are read, beside cp and sha256sum (root); SMALL=1 shows that it runs; writes build/bench/reading.json
+	$(BIN)/python -m benchmarks.reading $(if $(SMALL),--small)
 
 bench-status: $(STAMP)  ## how long `evacuation status` takes, as a multiple of `python -c pass`; writes build/bench/status.json
 	$(BIN)/python -m benchmarks.status

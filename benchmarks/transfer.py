@@ -94,7 +94,7 @@ class Done:
 
 
 @contextmanager
-def _case(job: Job) -> Iterator[RunContext]:
+def opened(job: Job) -> Iterator[RunContext]:
     """A run of an incident; it belongs to nobody's flow."""
     workload = Workload(root=job.root, evidence_dir=job.evidence)
     workload.evidence.mkdir(parents=True, exist_ok=True)
@@ -185,7 +185,7 @@ def _peak() -> int:
 def main() -> int:
     """Do the job that the only argument describes."""
     job, done = Job(**json.loads(sys.argv[1])), dict[str, Stage]()
-    with _case(job) as context:
+    with opened(job) as context:
         acts = _acts(context)
         for name in job.stages:
             (ours, server), began = _processor(job.server), time.monotonic()

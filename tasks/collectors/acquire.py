@@ -12,9 +12,11 @@ from tasks.collectors.collector import (
     Files,
     Gathered,
     Incomplete,
+    Item,
     Made,
     NothingThere,
     Source,
+    Taken,
     Target,
     Unanswered,
 )
@@ -27,21 +29,31 @@ from tasks.custody.evidence.acquisition import Loss, Outcome, StoredFile
 from tasks.custody.store.manifest import digest_bytes
 
 
-def acquire(collector: Collector, target: Target, folder: Path) -> Iterator[StoredFile | Loss]:
+def acquire(collector: Collector, target: Target, folder: Path) -> Iterator[Item]:
     """Run every source and yield files and losses; a source that fails yields a Loss and the others still run."""
     yield from take(collector.sources, target, folder)
 
 
-def take(sources: Iterable[Source], target: Target, folder: Path) -> Iterator[StoredFile | Loss]:
+def take(sources: Iterable[Source], target: Target, folder: Path) -> Iterator[Item]:
     """Run the sources one after the other; each may store what the earlier ones left of the limit."""
     room = target.limit
     for source in sources:
         for item in _tried(source, replace(target, limit=room), folder):
-            room -= item.size if isinstance(item, StoredFile) else 0
+            room -= _size(item)
             yield item
 
 
-def _tried(source: Source, target: Target, folder: Path) -> Iterator[StoredFile | Loss]:
+def _size(item: Item) -> int:
+    match item:
+        case Taken():
+            return item.file.size
+        case StoredFile():
+            return item.size
+        case Loss():
+            return 0
+
+
+def _tried(source: Source, target: Target, folder: Path) -> Iterator[Item]:
     name = _name(source)
     try:
         yield from _from_source(source, target, folder)
@@ -62,7 +74,7 @@ def _name(source: Source) -> str:
     return source.field if isinstance(source, Files) else source.stored
 
 
-def _from_source(source: Source, target: Target, folder: Path) -> Iterator[StoredFile | Loss]:
+def _from_source(source: Source, target: Target, folder: Path) -> Iterator[Item]:
     room = Room.of(target, folder)
     match source:
         case Made():
@@ -85,12 +97,12 @@ def _store(room: Room, stored: str, data: bytes, limit: int) -> Iterator[StoredF
         yield Loss(stored, Outcome.TRUNCATED, f"the first {limit} of {len(data)} bytes: the limit is reached")
 
 
-def _copy_all(target: Target, source: Files, room: Room) -> Iterator[StoredFile | Loss]:
+def _copy_all(target: Target, source: Files, room: Room) -> Iterator[Taken | Loss]:
     patterns = source.patterns or target.globs[source.field]
     names, losses = found(os.fsencode(target.root), patterns)
     yield from losses
     nothing = not losses
-    copying = Copying(os.fsencode(target.root), room, target.limit, owners_of(target))
+    copying = Copying(os.fsencode(target.root), room, target.limit, owners_of(target), target.searched)
     for name in names:
         if item := copying.take(name):
             nothing = False

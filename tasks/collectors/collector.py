@@ -3,14 +3,26 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias
 
 from tasks.custody.evidence.acquisition import Loss, Outcome, StoredFile
+from tasks.custody.evidence.secrets import LIMIT, Search
 
 FOREVER: Final = 10**9
 MIB: Final = 1 << 20
 GIB: Final = 1 << 30
 TIB: Final = 1 << 40
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A file of the workload, and what the search for secrets found in the bytes that were hashed."""
+
+    file: StoredFile
+    search: Search
+
+
+Item: TypeAlias = StoredFile | Taken | Loss
 
 
 @dataclass(frozen=True)
@@ -43,6 +55,11 @@ class Target:
     margin: int = 0
     copies: bool = True
     units: tuple[str, ...] = ()
+
+    @property
+    def searched(self) -> int | None:
+        """How many bytes of a file are searched for secrets; None for all, if files with secrets are withheld."""
+        return None if self.sensitive == "withhold" else LIMIT
 
 
 @dataclass(frozen=True)
@@ -81,7 +98,7 @@ class Made:
 class Gathered:
     """Store as many files as `gather` finds; it yields each file or loss as soon as it is known."""
 
-    gather: Callable[[Target, Path], Iterator[StoredFile | Loss]]
+    gather: Callable[[Target, Path], Iterator[Item]]
     stored: str
 
 

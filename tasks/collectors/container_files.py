@@ -11,22 +11,23 @@ from typing import Any, BinaryIO, Final
 
 from tasks.adapters.container_archive import Archive
 from tasks.adapters.container_engine import DockerEngine, Engine
-from tasks.collectors.collector import TIB, Collector, Gathered, Target
+from tasks.collectors.collector import TIB, Collector, Gathered, Item, Taken, Target
 from tasks.collectors.containers import place, to_look_into
+from tasks.collectors.content import read_once
+from tasks.collectors.pouring import blocks
 from tasks.collectors.room import Room
 from tasks.custody.errors import ContainerGone, EngineError
 from tasks.custody.evidence.acquisition import Loss, Outcome, StoredFile
 from tasks.custody.evidence.keys import CONTAINERS, placed_name, quote, stored_name
 from tasks.custody.evidence.pattern import fits, literal_folder
 from tasks.custody.evidence.room import Place, places
-from tasks.custody.store.manifest import digest
 
 _BLOCK: Final = 1 << 20
 _SHARE: Final = 0.9
 _NANO: Final = 1_000_000_000
 
 
-def gather(target: Target, folder: Path) -> Iterator[StoredFile | Loss]:
+def gather(target: Target, folder: Path) -> Iterator[Item]:
     """Yield for each container its log, then the files below its working directory that the block's patterns match."""
     taking = Taking(target, Room.of(target, folder), time.monotonic() + target.seconds * _SHARE, target.limit)
     with closing(DockerEngine(target.docker_host)) as engine:
@@ -45,7 +46,7 @@ class Taking:
     room: int
     taken: set[str] = field(default_factory=set)
 
-    def log(self, engine: Engine, id_: str, name: str) -> Iterator[StoredFile | Loss]:
+    def log(self, engine: Engine, id_: str, name: str) -> Iterator[Taken | Loss]:
         """Store the container's output, each line with its time; not redacted, like every log file."""
         stored, cut = place(name, "container.log"), list[Loss]()
 
@@ -67,7 +68,7 @@ class Taking:
         except (EngineError, OSError) as error:
             yield Loss(stored, Outcome.FAILED, getattr(error, "got", str(error)))
 
-    def files(self, engine: Engine, id_: str, name: str) -> Iterator[StoredFile | Loss]:
+    def files(self, engine: Engine, id_: str, name: str) -> Iterator[Taken | Loss]:
         """Store the matched files, folder by folder, each requested once."""
         about = engine.inspect(id_)
         workdir = about["Config"]["WorkingDir"] or "/"
@@ -89,7 +90,7 @@ class Taking:
         there = str(Path(self.target.root) / below)
         return any(mount["Destination"] == inside and mount.get("Source") == there for mount in mounts)
 
-    def _folder(self, one: "Container", inside: str, patterns: list[str]) -> Iterator[StoredFile | Loss]:
+    def _folder(self, one: "Container", inside: str, patterns: list[str]) -> Iterator[Taken | Loss]:
         archive = one.engine.archive(one.id, inside)
         if archive is None:
             return
@@ -112,7 +113,7 @@ class Taking:
         for path in links:
             yield self._linked(one, path)
 
-    def _linked(self, one: "Container", path: str) -> StoredFile | Loss:
+    def _linked(self, one: "Container", path: str) -> Taken | Loss:
         """Store what a link leads to, if that belongs to the workload."""
         inside = posixpath.normpath(posixpath.join(one.workdir, path))
         archive = one.engine.archive(one.id, inside)
@@ -123,7 +124,7 @@ class Taking:
             archive = one.engine.archive(one.id, archive.link)
         return self._single(one, path, archive)
 
-    def _single(self, one: "Container", path: str, archive: Archive | None) -> StoredFile | Loss:
+    def _single(self, one: "Container", path: str, archive: Archive | None) -> Taken | Loss:
         if archive is None:
             return Loss(one.summary(path), Outcome.FAILED, "it vanished, or is a link to nothing")
         with archive.opened() as tar:
@@ -134,7 +135,7 @@ class Taking:
                 else Loss(one.summary(path), Outcome.FAILED, "the engine sent nothing")
             )
 
-    def _take(self, one: "Container", path: str, tar: tarfile.TarFile, member: tarfile.TarInfo) -> StoredFile | Loss:
+    def _take(self, one: "Container", path: str, tar: tarfile.TarFile, member: tarfile.TarInfo) -> Taken | Loss:
         content = tar.extractfile(member) if member.isreg() else None
         if content is None:
             return Loss(one.summary(path), Outcome.FAILED, "not a regular file: a pipe, a socket or a device")
@@ -164,12 +165,15 @@ class Taking:
         self.taken.add(stored)
         return stored
 
-    def _kept(self, stored: str, source: str, mtime_ns: int | None, note: str, where: Place) -> StoredFile:
+    def _kept(self, stored: str, source: str, mtime_ns: int | None, note: str, where: Place) -> Taken:
         path = self.space.path(stored, where)
         told = quote(source.encode(errors="surrogateescape"))
         size = path.stat().st_size
+        with path.open("rb") as copy:
+            content = read_once(blocks(copy.fileno(), size, size), size, stored, self.target.searched)
         self.room -= size
-        return StoredFile(stored, told, size, digest(path), mtime_ns, note, self.space.where(where))
+        about = stored, told, size, content.sha256, mtime_ns, note, self.space.where(where)
+        return Taken(StoredFile(*about, parts=content.parts), content.search)
 
 
 @dataclass(frozen=True)

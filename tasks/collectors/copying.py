@@ -1,19 +1,20 @@
-"""Copy one file of the workload as it is, or hash it where it lies; the result is a stored file or a loss."""
+"""Copy one file of the workload as it is, or hash it where it lies, in one reading; the result is a file or a loss."""
 
 import os
 import stat
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import BinaryIO, Final
 
+from tasks.collectors.collector import Taken
+from tasks.collectors.content import Content, read_once
 from tasks.collectors.matching import lost
-from tasks.collectors.pouring import Endless, clone, extents, pour
+from tasks.collectors.pouring import Endless, blocks, clone, extents
 from tasks.collectors.room import Room
 from tasks.custody.evidence.acquisition import Loss, Outcome, StoredFile
 from tasks.custody.evidence.keys import placed_name, quote
-from tasks.custody.evidence.parts import Parts, hashed
 from tasks.custody.evidence.room import Place, places
+from tasks.custody.evidence.secrets import LIMIT
 from tasks.system.open_beneath import open_below, real_name
 
 _UNIT: Final = 512
@@ -27,17 +28,18 @@ class Copying:
     """One attempt at many files below a root, of `limit` bytes at most.
 
     A file with two names is copied once: `_taken` holds the inodes. `owners` are users of the workload besides the
-    owner of its root.
+    owner of its root. `searched` bytes of each file are searched for secrets, or all.
     """
 
     root: bytes
     room: Room
     limit: int
     owners: frozenset[int] = frozenset()
-    _taken: dict[tuple[int, ...], StoredFile] = field(default_factory=dict)
+    searched: int | None = LIMIT
+    _taken: dict[tuple[int, ...], Taken] = field(default_factory=dict)
     _clones: bool = True
 
-    def take(self, name: bytes) -> StoredFile | Loss | None:
+    def take(self, name: bytes) -> Taken | Loss | None:
         """Take one file. An error, such as a bad block of the disk, costs this file and no other.
 
         None for a folder of the workload, which is no file.
@@ -55,7 +57,7 @@ class Copying:
             reason = f"it has no size and yields more than the {self.limit} bytes that may still be stored"
             return Loss(quote(name), Outcome.TRUNCATED, reason)
 
-    def _take(self, name: bytes) -> StoredFile | Loss | None:
+    def _take(self, name: bytes) -> Taken | Loss | None:
         real = real_name(self.root, name)
         if real is None:
             to = _target(self.root, name) or b"wherever a folder on its way does"
@@ -74,7 +76,7 @@ class Copying:
             return None
         return Loss(quote(name), Outcome.MISSING, f"a link to the folder {quote(real)}, which is no file")
 
-    def _opened(self, descriptor: int, name: bytes, real: bytes) -> StoredFile | Loss:
+    def _opened(self, descriptor: int, name: bytes, real: bytes) -> Taken | Loss:
         before = os.fstat(descriptor)
         if self._foreign(before, real):
             reason = f"a hard link to a private file of user {before.st_uid}, who is no user of the workload"
@@ -85,15 +87,15 @@ class Copying:
         if made := self._again(before, name, note):
             return made
         stored = placed_name(name)
-        place, size, sha256, parts = self._copy(descriptor, before, stored)
+        place, content = self._copy(descriptor, before, stored)
         changed = changes(before, os.fstat(descriptor), _there(self.root, real))
         access = f"{stat.filemode(before.st_mode)} {before.st_uid}:{before.st_gid}"
         said = "; ".join(filter(None, (note, *changed)))
-        about = stored, quote(name), size, sha256, before.st_mtime_ns
-        made = StoredFile(*about, said, self.room.where(place), access, parts)
+        about = stored, quote(name), content.size, content.sha256, before.st_mtime_ns
+        made = Taken(StoredFile(*about, said, self.room.where(place), access, content.parts), content.search)
         if not changed:
             self._taken[_same(before)] = made
-        self.limit -= size
+        self.limit -= content.size
         return made
 
     def _foreign(self, about: os.stat_result, real: bytes) -> bool:
@@ -113,37 +115,42 @@ class Copying:
                 return f"a sparse file, {data} bytes of data in {before.st_size}: so many holes are not read"
         return ""
 
-    def _copy(self, descriptor: int, before: os.stat_result, stored: str) -> tuple[Place, int, str, Parts | None]:
-        """Return its place, the copy's size, its digest and its parts. In place the source itself is hashed."""
-        need = min(before.st_size, before.st_blocks * _UNIT) + _BESIDES
+    def _copy(self, descriptor: int, before: os.stat_result, stored: str) -> tuple[Place, Content]:
+        """Return where the copy is and what was read for it. In place the source alone is read."""
+        if self._shared(descriptor, before, stored):
+            with self.room.path(stored, Place.EVIDENCE).open("rb") as copy:
+                return Place.EVIDENCE, self._read(copy.fileno(), before.st_size, stored)
+        read = list[Content]()
 
         def write(out: BinaryIO) -> None:
-            pour(descriptor, out.fileno(), before.st_size, self.limit)
+            read[:] = [self._read(descriptor, before.st_size, stored, out)]
 
-        place = self._shared(descriptor, before, stored) or self.room.put(stored, places(need, self.room.free), write)
-        if place is Place.IN_PLACE:
-            return place, before.st_size, *hashed(Path(f"/proc/self/fd/{descriptor}"), before.st_size)
-        path = self.room.path(stored, place)
-        size = path.stat().st_size
-        return place, size, *hashed(path, size)
+        need = min(before.st_size, before.st_blocks * _UNIT) + _BESIDES
+        place = self.room.put(stored, places(need, self.room.free), write)
+        in_place = place is Place.IN_PLACE
+        return place, self._read(descriptor, before.st_size, stored) if in_place else read[0]
 
-    def _shared(self, descriptor: int, before: os.stat_result, stored: str) -> Place | None:
-        """Make a copy that shares its source's blocks and takes no room; None once the file system has refused one."""
+    def _read(self, source: int, size: int, stored: str, out: BinaryIO | None = None) -> Content:
+        return read_once(blocks(source, size, self.limit), size, stored, self.searched, out)
+
+    def _shared(self, descriptor: int, before: os.stat_result, stored: str) -> bool:
+        """Make a copy that shares its source's blocks and takes no room; never again once that was refused."""
         if not (self._clones and self.room.copies and before.st_size):
-            return None
+            return False
         self._clones = False
         with suppress(OSError):
             self.room.put(stored, [Place.EVIDENCE], lambda out: clone(descriptor, out.fileno(), before.st_size))
             self._clones = True
-        return Place.EVIDENCE if self._clones else None
+        return self._clones
 
-    def _again(self, before: os.stat_result, name: bytes, note: str) -> StoredFile | None:
+    def _again(self, before: os.stat_result, name: bytes, note: str) -> Taken | None:
         """Give a copy of this attempt a second name, if the source is unchanged since; else None."""
-        first = self._taken.get(_same(before))
-        if first is None or not (first.in_place or self.room.link(first, placed_name(name))):
+        first, stored = self._taken.get(_same(before)), placed_name(name)
+        if first is None or not (first.file.in_place or self.room.link(first.file, stored)):
             return None
-        shared = f"a hard link, the same file as {first.source}" if before.st_nlink > 1 else ""
-        return replace(first, stored=placed_name(name), source=quote(name), note=note or shared)
+        shared = f"a hard link, the same file as {first.file.source}" if before.st_nlink > 1 else ""
+        file = replace(first.file, stored=stored, source=quote(name), note=note or shared)
+        return Taken(file, replace(first.search, stored=stored))
 
 
 def changes(before: os.stat_result, after: os.stat_result, there: int | None) -> tuple[str, ...]:

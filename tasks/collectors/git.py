@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import Final
 
 from tasks.collectors.acquire import take
-from tasks.collectors.collector import MIB, Collector, Command, Gathered, Made, NothingThere, Target
+from tasks.collectors.collector import MIB, Collector, Command, Gathered, Item, Made, NothingThere, Target
 from tasks.collectors.command import group_of, owner
 from tasks.collectors.environment import commit, head
 from tasks.collectors.reading import read_below
-from tasks.custody.evidence.acquisition import Loss, StoredFile
 from tasks.custody.store.manifest import canonical
 
 _INDEX_BYTES: Final = 256 * MIB
@@ -35,7 +34,7 @@ _QUESTIONS: Final = {
 }
 
 
-def gather(target: Target, folder: Path) -> Iterator[StoredFile | Loss]:
+def gather(target: Target, folder: Path) -> Iterator[Item]:
     """Run each git command, then list the submodules without git: it would run git in them."""
     with _own_repository(target, folder) as (place, objects):
         words = ("git", f"--git-dir={place}", "--work-tree=.", "--no-optional-locks", "--no-pager")

@@ -1,20 +1,24 @@
-"""Copy bytes between open files: shared where the file system can, holes kept, never past the size it had."""
+"""Read open files in blocks, never past the size that they had. Holes are known, so that a copy can have them too."""
 
 import errno
 import fcntl
 import os
 from collections.abc import Iterator
-from typing import Final
+from typing import BinaryIO, Final
 
-from tasks.system.disk_reserve import full
+from tasks.custody.evidence.one_pass import BLOCK
 
 _FICLONE: Final = 0x40049409
-_CHUNK: Final = 1 << 30
-_BLOCK: Final = 1 << 20
 
 
 class Endless(Exception):
     """Raised if a file without a size, as in /proc, yields more than may be stored."""
+
+
+class Hole(bytes):
+    """Zeros that the file does not store, and its copy need not."""
+
+    __slots__ = ()
 
 
 def clone(source: int, out: int, size: int) -> None:
@@ -23,17 +27,30 @@ def clone(source: int, out: int, size: int) -> None:
     os.truncate(out, min(size, os.fstat(out).st_size))
 
 
-def pour(source: int, out: int, size: int, limit: int) -> None:
-    """Copy the first `size` bytes, even if the file grows. A file without a size is read to its end.
+def blocks(source: int, size: int, limit: int) -> Iterator[bytes]:
+    """Yield the first `size` bytes, even if the file grows. A file without a size is read to its end.
 
-    Raises Endless, and OSError as the disks report it.
+    Raises Endless, and OSError as the disk reports it.
     """
+    for start, end, hole in _stretches(source, size) if size else ():
+        at = start
+        while at < end:
+            if not (block := os.pread(source, min(BLOCK, end - at), at)):
+                return
+            yield Hole(block) if hole and not block.strip(b"\0") else block
+            at += len(block)
     if not size:
-        _read_all(source, out, limit)
-        return
+        yield from _all_of(source, limit)
+
+
+def _stretches(source: int, size: int) -> Iterator[tuple[int, int, bool]]:
+    """Yield begin and end of each piece of a file, and whether it was a hole when it was looked for."""
+    last = 0
     for start, end in extents(source, size):
-        _copy(source, out, start, end)
-    os.ftruncate(out, min(size, max(os.fstat(source).st_size, os.fstat(out).st_size)))
+        yield last, start, True
+        yield start, end, False
+        last = end
+    yield last, size, True
 
 
 def extents(source: int, size: int) -> Iterator[tuple[int, int]]:
@@ -52,21 +69,18 @@ def extents(source: int, size: int) -> Iterator[tuple[int, int]]:
         at = max(end, start)
 
 
-def _copy(source: int, out: int, at: int, end: int) -> None:
-    """Copy in the kernel if it can: it cannot between some file systems, or from some special files."""
-    try:
-        while at < end and (copied := os.copy_file_range(source, out, min(_CHUNK, end - at), at, at)):
-            at += copied
-    except OSError as error:
-        if full(error):
-            raise
-    while at < end and (block := os.pread(source, min(_BLOCK, end - at), at)):
-        at += os.pwrite(out, block, at)
+def write(out: BinaryIO, block: bytes) -> None:
+    """Append a block; a hole stays one. At the end the file has to be truncated where it is, for a hole at its end."""
+    if isinstance(block, Hole):
+        out.seek(len(block), os.SEEK_CUR)
+    else:
+        out.write(block)
 
 
-def _read_all(source: int, out: int, limit: int) -> None:
+def _all_of(source: int, limit: int) -> Iterator[bytes]:
     at = 0
-    while block := os.pread(source, _BLOCK, at):
-        if at + len(block) > limit:
+    while block := os.pread(source, BLOCK, at):
+        at += len(block)
+        if at > limit:
             raise Endless
-        at += os.pwrite(out, block, at)
+        yield block

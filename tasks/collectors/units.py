@@ -5,15 +5,14 @@ from pathlib import Path
 from typing import Final
 
 from tasks.collectors.acquire import take
-from tasks.collectors.collector import Collector, Command, Gathered, Target
+from tasks.collectors.collector import Collector, Command, Gathered, Item, Target
 from tasks.collectors.journal import require_systemd
-from tasks.custody.evidence.acquisition import Loss, StoredFile
 from tasks.custody.evidence.keys import stored_name
 
 _LINES: Final = 50_000
 
 
-def gather(target: Target, folder: Path) -> Iterator[StoredFile | Loss]:
+def gather(target: Target, folder: Path) -> Iterator[Item]:
     """Yield small files first: of a long journal the last part is kept, in the room that the others leave."""
     require_systemd()
     yield from take([source for unit in target.units for source in _small(unit)], target, folder)

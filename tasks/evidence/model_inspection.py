@@ -6,8 +6,8 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -26,10 +26,12 @@ from tasks.custody.models.inspection import (
     plain_all,
 )
 from tasks.custody.store.manifest import digest
+from tasks.evidence.import_path import import_path
+from tasks.evidence.left_alone import left_alone, steady
 from tasks.evidence.model_findings import is_model, latest_place, sealed_findings
 from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
-from tasks.system.accounts import clean_environment, groups_of
+from tasks.system.accounts import groups_of
 from tasks.system.sandbox import Limits, run_confined
 
 _ALL_SECONDS: Final = 600.0
@@ -56,9 +58,11 @@ def judge_models(context: RunContext, evidence: Sequence[Evidence]) -> Inspectio
     before = [
         finding for volume in range(1, context.run.volume) for finding in sealed_findings(context.directory, volume)
     ]
-    files = {file.stored: file for item in evidence if item.volume == context.run.volume for file in item.files}
-    models = [file for file in files.values() if is_model(context, context.run.volume, file)]
-    found = Inspection(tuple(_judge_all(context, models)))
+    ours = [item for item in evidence if item.volume == context.run.volume]
+    files = {file.stored: file for item in ours for file in item.files}
+    models = {file for file in files.values() if is_model(context, context.run.volume, file)}
+    since = min((item.started_at for item in ours if not models.isdisjoint(item.files)), default=None)
+    found = Inspection(tuple(_judge_all(context, models, since)))
     if models:
         context.directory.write(context.directory.evidence_dir(context.run.volume) / MODELS, found.to_bytes())
     for finding in found.findings:
@@ -96,21 +100,23 @@ def judge_again(context: RunContext, volume: int, files: Iterable[StoredFile]) -
     return found
 
 
-def _judge_all(context: RunContext, models: Iterable[StoredFile]) -> list[ModelFinding]:
+def _judge_all(context: RunContext, models: Iterable[StoredFile], since: datetime | None) -> list[ModelFinding]:
     """Judge the models, small ones first, so that one that uses up the time costs no others. Identical files once."""
     names: dict[str, list[StoredFile]] = {}
     for file in sorted(models, key=lambda file: (file.size, file.stored)):
         names.setdefault(file.sha256, []).append(file)
     until = time.monotonic() + _ALL_SECONDS
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        judged = pool.map(lambda twins: _judge_twins(context, twins, until), names.values())
+        judged = pool.map(lambda twins: _judge_twins(context, twins, until, since), names.values())
         return sorted((finding for findings in judged for finding in findings), key=lambda finding: finding.stored)
 
 
-def _judge_twins(context: RunContext, twins: Sequence[StoredFile], until: float) -> list[ModelFinding]:
+def _judge_twins(
+    context: RunContext, twins: Sequence[StoredFile], until: float, since: datetime | None
+) -> list[ModelFinding]:
     context.cancelled.check()
     try:
-        about = _judge(context, context.run.volume, twins[0], until)
+        about = _judge(context, context.run.volume, twins[0], until, since)
     except OSError as error:
         about = _unknown(f"not judged: {error.strerror or error}")
     return [_second_look(context, file, ModelFinding(file.stored, file.sha256, **about)) for file in twins]
@@ -120,7 +126,16 @@ def _unknown(reason: str) -> dict[str, Any]:
     return {"outcome": Soundness.UNKNOWN, "reason": reason}
 
 
-def _judge(context: RunContext, volume: int, file: StoredFile, until: float, *, inspect: bool = True) -> dict[str, Any]:
+def _judge(  # noqa: PLR0913
+    context: RunContext,
+    volume: int,
+    file: StoredFile,
+    until: float,
+    since: datetime | None = None,
+    *,
+    inspect: bool = True,
+) -> dict[str, Any]:
+    """Return a finding's fields. `since` is before the file was hashed."""
     seconds = min(_SECONDS + file.size / _BYTES_A_SECOND, until - time.monotonic())
     if seconds <= 0:
         return _unknown(f"not judged: the {_ALL_SECONDS:g} s for all models were used up")
@@ -130,7 +145,8 @@ def _judge(context: RunContext, volume: int, file: StoredFile, until: float, *, 
         about = _read(opened, seconds, context.workload)
         if about["outcome"] is Soundness.TORN and not known:
             return _unknown(f"{OTHER_FORMAT}; as a pickle: {about['reason']}")
-        if file.in_place and digest(path) != file.sha256:
+        alone = since and left_alone(path, file, 0, since.timestamp())
+        if file.in_place and not alone and digest(path) != file.sha256:
             return {"outcome": Soundness.TORN, "reason": "it changed while it was judged"}
         if about["outcome"] is Soundness.SOUND and context.workload.inspect_models and inspect:
             opened.seek(0)
@@ -139,7 +155,7 @@ def _judge(context: RunContext, volume: int, file: StoredFile, until: float, *, 
 
 
 def _read(file: BinaryIO, seconds: float, block: Workload) -> dict[str, Any]:
-    told = (json.dumps(each) for each in (block.model_imports, *_import_path(block)))
+    told = (json.dumps(each) for each in (block.model_imports, *import_path(block)))
     command = [sys.executable, "-m", "tasks.evidence.model_scanner", *told]
     answer = run_confined(command, file, Limits(seconds, _MEMORY), Path(__file__).parents[2])
     if answer.late:
@@ -150,26 +166,6 @@ def _read(file: BinaryIO, seconds: float, block: Workload) -> dict[str, Any]:
         return _unknown(f"reading it broke its reader, which ended with {answer.ended}: too large, or made to do so")
     lists = {name: tuple(value) for name, value in about.items() if isinstance(value, list)}
     return about | lists | {"outcome": Soundness(about["outcome"])}
-
-
-def _import_path(block: Workload) -> tuple[list[str], list[str]]:
-    """Return folders that the API imports from first, and prefixes below which packages are installed for it.
-
-    The folders are the root, those of PYTHONPATH, and those in the API's command or of files in it.
-    """
-    named = {folder for word in block.api_command if (folder := _folder_of(block.root / word.rpartition("=")[2]))}
-    told = {block.root / folder for folder in block.api_environment.get("PYTHONPATH", "").split(":")}
-    interpreter = block.root / block.interpreter
-    home = clean_environment(block.root.stat().st_uid).get("HOME", "/")
-    prefixes = {interpreter.parent.parent, interpreter.resolve().parent.parent, Path(home) / ".local"}
-    return sorted(map(str, {block.root, *named, *told})), sorted(map(str, prefixes))
-
-
-def _folder_of(path: Path) -> Path | None:
-    """Return the folder, or the folder of the file, at a path; None if there is neither."""
-    with suppress(OSError, ValueError):
-        return path if path.is_dir() else path.parent if path.exists() else None
-    return None
 
 
 def _loaded(workload: Workload, file: BinaryIO, seconds: float, read: Mapping[str, Any]) -> dict[str, Any]:
@@ -241,8 +237,3 @@ def _second_look(context: RunContext, file: StoredFile, finding: ModelFinding) -
     if steady(file, now.st_size, now.st_mtime_ns):
         return finding
     return replace(finding, outcome=Soundness.TORN, reason="its source has changed since: it is still being written")
-
-
-def steady(file: StoredFile, size: int, mtime_ns: int) -> bool:
-    """Return whether a source is as it was when it was copied, by size and time."""
-    return (file.size, file.mtime_ns) == (size, mtime_ns)

@@ -22,6 +22,7 @@ from tasks.custody.incident.log import CustodyLog
 from tasks.custody.incident.steps import step_of
 from tasks.custody.store.manifest import Manifest, canonical, digest, require_intact
 from tasks.custody.store.rows import require_readable
+from tasks.evidence.left_alone import left_alone
 from tasks.evidence.signing import require_same_hand, sign, signed_by
 from tasks.evidence.staging import put_aside
 from tasks.evidence.uncopied_files import reading
@@ -141,7 +142,8 @@ def read_manifest(directory: IncidentDirectory, volume: int) -> Manifest:
 def check_seal(context: RunContext, seals: Sequence[Seal]) -> Seal:
     """Hash all sealed files again, so that changed evidence is not sent. Raises Tampered.
 
-    Files that were hashed in place are not covered: `offload` finds those that have changed.
+    What this run itself has copied, sealed, and left alone since is not read a second time before it is sent, when
+    every byte is compared with the seal. Nor are files that were hashed in place: `offload` finds those that changed.
     """
     for sealed in seals:
         directory, path_of = context.directory, partial(context.directory.locate, sealed.volume)
@@ -149,10 +151,20 @@ def check_seal(context: RunContext, seals: Sequence[Seal]) -> Seal:
         for name, said in ((MANIFEST, sealed.manifest_sha256), (SUMS, sealed.sums_sha256)):
             require_intact([StoredFile(name, "", 0, said)], folder, path_of)
         require_same_hand(sealed, folder)
-        files = read_manifest(directory, sealed.volume).files
-        require_intact((file for file in files if not file.in_place), folder, path_of)
-        _require_nothing_more(directory, sealed.volume, files)
+        manifest = read_manifest(directory, sealed.volume)
+        require_intact(_to_hash(context, manifest), folder, path_of)
+        _require_nothing_more(directory, sealed.volume, manifest.files)
     return seals[-1]
+
+
+def _to_hash(context: RunContext, manifest: Manifest) -> list[StoredFile]:
+    """Return the copies that earlier runs have made or sealed, and those of this run that were touched since."""
+    copies = [file for file in manifest.files if not file.in_place]
+    if manifest.volume != context.run.volume:
+        return copies
+    opened, closed = context.opened_at, datetime.fromisoformat(manifest.generated_utc).timestamp()
+    path_of = partial(context.directory.locate, manifest.volume)
+    return [file for file in copies if not left_alone(path_of(file), file, opened, closed)]
 
 
 def _require_nothing_more(directory: IncidentDirectory, volume: int, files: Sequence[StoredFile]) -> None:

@@ -1,6 +1,7 @@
 """Hold what a run of an incident works with: run, directories, state, log, adapters and store."""
 
 import os
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -99,12 +100,12 @@ class RunContext:
         store: StoreAccess,
         lock: int,
     ) -> None:
-        """Keep the parts. `lock` is the open file that keeps other runs of the workload out."""
+        """Keep the parts, and the time. `lock` is the open file that keeps other runs of the workload out."""
         self.incident, self.workload, self.run = incident, workload, run
         self.directory, self.cordon_files, self.log = directory, cordon_files, log
         self.adapters, self.store = adapters, store
         self.state = IncidentState(directory)
-        self.cancelled = Cancellation()
+        self.cancelled, self.opened_at = Cancellation(), time.time()
         self._lock: int | None = lock
 
     def close(self) -> None:

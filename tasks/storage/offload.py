@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from tasks.custody.errors import Conflict, PermanentStoreError, StoreError, TransientStoreError
+from tasks.custody.errors import Conflict, PermanentStoreError, StoreError, Tampered, TransientStoreError
 from tasks.custody.evidence.acquisition import Seal
 from tasks.custody.evidence.keys import claim_key, snapshot_key
 from tasks.custody.store.manifest import canonical, digest_bytes
@@ -32,8 +32,8 @@ NOT_THERE: Final = "it is not in the store"
 
 
 def transient(error: object) -> bool:
-    """Return whether a retry can help: the store says that the error is transient, or the error is not the store's."""
-    return isinstance(error, TransientStoreError) or not isinstance(error, StoreError)
+    """Return whether a retry can help: the store says that the error is transient, or it is not about the content."""
+    return isinstance(error, TransientStoreError) or not isinstance(error, StoreError | Tampered)
 
 
 def _claim(context: RunContext) -> None:

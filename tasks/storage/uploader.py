@@ -5,13 +5,13 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Final
 
-from tasks.custody.errors import PermanentStoreError, StoreError
+from tasks.custody.errors import Denied, PermanentStoreError, StoreError, TransientStoreError
 from tasks.custody.evidence.acquisition import StoredFile
-from tasks.custody.store.manifest import Manifest
+from tasks.custody.store.manifest import Manifest, require_intact
 from tasks.custody.store.objects import Expected, once
 from tasks.evidence.uncopied_files import as_sealed, reading
 from tasks.runtime.context import RunContext
@@ -140,6 +140,8 @@ class Delivery:
             with reading(self.context.directory, self.manifest.volume, file) as path:
                 self.context.store.evidence.create(item.key, path, item.sha256, item.parts, tell)
         except (OSError, StoreError) as error:
+            if not isinstance(error, TransientStoreError | Denied):
+                self._require_as_sealed(file)
             if not file.in_place or as_sealed(self.context.directory.root, file):
                 raise
             self.context.log.write("lost", item.stored, reason=str(error), sealed=item.sha256)
@@ -148,6 +150,12 @@ class Delivery:
                 there.says(item.sha256, item.parts) or read_back(self.context.store.evidence, item.key, item.size)
             )
         return self._done(item, "there" if item.parts else "sent", item.size - sum(parts))
+
+    def _require_as_sealed(self, file: StoredFile) -> None:
+        """Raise Tampered if a copy is the reason that it was not accepted: a fresh seal is checked by this alone."""
+        directory, volume = self.context.directory, self.manifest.volume
+        if not file.in_place:
+            require_intact([file], directory.evidence_dir(volume), partial(directory.locate, volume))
 
     def _done(self, item: Expected, way: str, size: int | None = None) -> bool:
         self.ledger.note(item.key, item.sha256)

@@ -7,10 +7,11 @@ computed in the pass that computes the file's digest.
 
 import hashlib
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
+
+from tasks.custody.evidence.one_pass import BLOCK, pass_on
 
 ABOVE: Final = 64 << 20
 """Bytes above which a file is divided. Below, a broken transfer costs little, and one digest is simpler proof."""
@@ -19,7 +20,6 @@ PART: Final = 16 << 20
 MOST: Final = 10_000
 """S3's limit of parts of one object: files above 156 GiB have larger parts."""
 _MIB: Final = 1 << 20
-_BLOCK: Final = 4 << 20
 
 
 @dataclass(frozen=True)
@@ -73,34 +73,69 @@ def part_size(total: int) -> int:
     return max(PART, -(-total // MOST // _MIB) * _MIB) if total > ABOVE else 0
 
 
+class Digests:
+    """The length and SHA-256 of a stream, and the SHA-256 of its parts of `size` bytes; of none if `size` is 0.
+
+    Each of `takers` is given the blocks of the stream in order, and may have a thread of its own.
+    """
+
+    def __init__(self, size: int) -> None:
+        """Begin with nothing."""
+        self.length = 0
+        self._whole, self._part, self._ended = hashlib.sha256(), hashlib.sha256(), list[str]()
+        self._size, self._seen = size, 0
+        self.takers = (self._hash, self._divide) if size else (self._hash,)
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the whole in hexadecimal."""
+        return self._whole.hexdigest()
+
+    @property
+    def parts(self) -> Parts:
+        """The parts so far; the last one may be shorter."""
+        last = [self._part.hexdigest()] if self._seen % self._size else []
+        return Parts(self._size, self._seen, (*self._ended, *last))
+
+    def of(self, total: int) -> tuple[str, Parts | None]:
+        """Return the digest, and the parts if there are any and all of the `total` bytes came."""
+        parts = self.parts if self._size else None
+        return self.sha256, parts if parts and parts.total == total else None
+
+    def _hash(self, block: bytes) -> None:
+        self._whole.update(block)
+        self.length += len(block)
+
+    def _divide(self, block: bytes) -> None:
+        rest = memoryview(block)
+        while rest:
+            piece, rest = rest[: (room := self._size - self._seen % self._size)], rest[room:]
+            self._part.update(piece)
+            self._seen += len(piece)
+            if len(piece) == room:
+                self._ended.append(self._part.hexdigest())
+                self._part = hashlib.sha256()
+
+
 def hashed(path: Path, total: int) -> tuple[str, Parts | None]:
     """Return the digest of a file's first `total` bytes, and its parts if it is large and complete."""
-    if size := part_size(total):
-        sha256, parts = divide(path, size, total)
-        return sha256, parts if parts.total == total else None
-    whole, left = hashlib.sha256(), total
-    with path.open("rb", buffering=0) as file:
-        while block := file.read(min(_BLOCK, left)):
-            whole.update(block)
-            left -= len(block)
-    return whole.hexdigest(), None
+    return _read(path, part_size(total), total).of(total)
 
 
 def divide(path: Path, size: int, total: int) -> tuple[str, Parts]:
-    """Return the digests of a file's first `total` bytes and of their parts, reading each block once.
+    """Return the digests of a file's first `total` bytes and of their parts. One that is shorter ends where it does."""
+    digests = _read(path, size, total)
+    return digests.sha256, digests.parts
 
-    A file that has become shorter is hashed up to its end.
-    """
-    whole, digests, left = hashlib.sha256(), list[str](), total
-    with path.open("rb") as file, ThreadPoolExecutor(1) as beside:
-        while left:
-            part, rest = hashlib.sha256(), min(size, left)
-            left -= rest
-            while rest and (block := file.read(min(_BLOCK, rest))):
-                done = beside.submit(whole.update, block)
-                part.update(block)
-                done.result()
-                rest -= len(block)
-            digests.append(part.hexdigest())
-            total, left = (total - rest - left, 0) if rest else (total, left)
-    return whole.hexdigest(), Parts(size, total, tuple(digests))
+
+def _read(path: Path, size: int, total: int) -> Digests:
+    digests = Digests(size)
+    with path.open("rb", buffering=0) as file:
+        pass_on(_blocks(file, total), digests.takers)
+    return digests
+
+
+def _blocks(file: IO[bytes], left: int) -> Iterator[bytes]:
+    while left and (block := file.read(min(BLOCK, left))):
+        yield block
+        left -= len(block)

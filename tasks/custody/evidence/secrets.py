@@ -72,31 +72,71 @@ _CLASSES: Final = tuple(re.compile(each) for each in (r"[a-z]", r"[A-Z]", r"\d",
 
 def search(file: BinaryIO, stored: str, limit: int | None = LIMIT) -> Search:
     """Search the first `limit` bytes of a file, or all of it. Lists the first 200 hits."""
-    listed: list[Hit] = []
-    known: set[Hit] = set()
-    more, binary = 0, False
-    for line, block in _blocks(file, limit):
-        known = {hit for hit in known if hit.line >= line}  # a line longer than a block is searched again
-        dense = is_binary(block)
-        new = _hits(line, block, binary=dense) - known
-        known |= new
-        binary |= dense
-        room = MOST - len(listed)
-        listed += sorted(new, key=lambda hit: (hit.line, hit.rule))[:room]
-        more += max(0, len(new) - room)
-    ended = not file.read(1)
-    return Search(stored, tuple(listed), more, _unsearched(limit, binary=binary, ended=ended))
+    searching = Searching(limit)
+    while not searching.cut and (block := file.read(_BLOCK)):
+        searching.take(block)
+    return searching.found(stored)
+
+
+class Searching:
+    """The search of a stream of bytes, of which the first `limit` are searched, or all of them.
+
+    It is searched in pieces that end with a line. A line longer than a piece is cut, with an overlap, so that no secret
+    of usual length is cut in two.
+    """
+
+    def __init__(self, limit: int | None = LIMIT) -> None:
+        """Begin at line 1."""
+        self.cut, self._limit, self._left = False, limit, limit
+        self._line, self._new, self._rest = 1, bytearray(), b""
+        self._listed, self._known, self._more, self._binary = list[Hit](), set[Hit](), 0, False
+
+    def take(self, block: bytes) -> None:
+        """Search the next bytes, as far as the limit goes."""
+        if self._left is not None:
+            self.cut |= len(block) > self._left
+            block = block[: self._left]
+            self._left -= len(block)
+        self._new += block if block.strip(b"\0") else block[:1]  # of a hole one NUL is enough
+        while len(self._new) >= _BLOCK:
+            self._piece(self._rest + self._new[:_BLOCK])
+            del self._new[:_BLOCK]
+
+    def found(self, stored: str) -> Search:
+        """End the search, and return what it found."""
+        if last := self._rest + self._new:
+            self._search(last)
+        parts = ["binary: only for keys and tokens of well-known shapes"] if self._binary else []
+        parts += [f"what follows its first {self._limit} bytes"] if self.cut else []
+        return Search(stored, tuple(self._listed), self._more, "; ".join(parts))
+
+    def _piece(self, block: bytes) -> None:
+        end = block.rfind(b"\n") + 1
+        piece, self._rest = (block[:end], block[end:]) if end else (block, block[-_OVERLAP:])
+        self._search(piece)
+
+    def _search(self, piece: bytes) -> None:
+        self._known = {hit for hit in self._known if hit.line >= self._line}  # a line longer than a piece
+        binary = is_binary(piece)
+        new = _hits(self._line, piece, binary=binary) - self._known
+        room = MOST - len(self._listed)
+        self._listed += sorted(new, key=lambda hit: (hit.line, hit.rule))[:room]
+        self._more += max(0, len(new) - room)
+        self._known |= new
+        self._binary |= binary
+        self._line += piece.count(b"\n")
 
 
 def is_binary(block: bytes) -> bool:
     """Return whether a block is not text. NUL alone does not count: crashes leave it in logs, and UTF-16 has many."""
-    text = block.replace(b"\0", b"")
-    return (len(text) - len(text.translate(None, _CONTROL))) * _RARE > len(text)
+    rare = (len(block) - block.count(0)) // _RARE
+    beginning = block[: len(block) // 4]  # of weights it has enough of them, and a search has no time to lose
+    return any(len(text) - len(text.translate(None, _CONTROL)) > rare for text in (beginning, block))
 
 
 def _hits(line: int, block: bytes, *, binary: bool) -> set[Hit]:
     """Return the hits of a block that begins at this line. Text with NUL is also searched with the NULs removed."""
-    texts = {block} if binary else {block, block.replace(b"\0", b"")}
+    texts = [block] if binary or 0 not in block else [block, block.replace(b"\0", b"")]
     return {hit for text in texts for hit in _placed(line, text, find(text, binary=binary))}
 
 
@@ -106,11 +146,6 @@ def _placed(line: int, text: bytes, places: Iterable[tuple[int, str]]) -> Iterat
     for at, rule in sorted(places):
         line, before = line + text.count(b"\n", before, at), at
         yield Hit(line, rule)
-
-
-def _unsearched(limit: int | None, *, binary: bool, ended: bool) -> str:
-    parts = ["binary: only for keys and tokens of well-known shapes"] if binary else []
-    return "; ".join([*parts, *([] if ended else [f"what follows its first {limit} bytes"])])
 
 
 def find(text: bytes, *, binary: bool = False) -> Iterator[tuple[int, str]]:
@@ -144,23 +179,6 @@ def looks_secret(name: str, value: str) -> bool:
     if _PASSWORD.search(name):
         return kinds > 1
     return len(value) >= 12 and bool(_CLASSES[2].search(value)) and kinds > 1  # noqa: PLR2004  shorter is no key
-
-
-def _blocks(file: BinaryIO, limit: int | None) -> Iterator[tuple[int, bytes]]:
-    """Yield the content in pieces that end with a line, each with the number of its first line.
-
-    A line longer than a piece is cut, with an overlap, so that no secret of usual length is cut in two.
-    """
-    line, rest, left = 1, b"", limit
-    while new := file.read(_BLOCK if left is None else min(_BLOCK, left)):
-        left = left if left is None else left - len(new)
-        block = rest + new
-        end = block.rfind(b"\n") + 1 if len(new) == _BLOCK else len(block)
-        piece, rest = (block[:end], block[end:]) if end else (block, block[-_OVERLAP:])
-        yield line, piece
-        line += piece.count(b"\n")
-    if rest:
-        yield line, rest
 
 
 def notes_of(searches: Iterable[Search]) -> tuple[str, ...]:

@@ -17,6 +17,8 @@ from sklearn.linear_model import LogisticRegression
 from tasks.custody.evidence.acquisition import Evidence
 from tasks.custody.evidence.keys import MODELS
 from tasks.custody.models.inspection import Inspection, Soundness
+from tasks.custody.store.manifest import digest
+from tasks.evidence import left_alone
 from tasks.evidence import model_inspection as inspect_models
 from tasks.evidence.collect import collect
 from tasks.evidence.model_findings import held_back
@@ -24,6 +26,7 @@ from tasks.evidence.model_inspection import judge_again, judge_models
 from tasks.runtime.context import RunContext
 from tasks.system.sandbox import Limits
 from tests.support.run_context import case_of, made
+from tests.support.small_disks import small_disk
 from tests.support.workloads import SmallWorkload, open_the_way
 
 MIB = 1 << 20
@@ -138,6 +141,37 @@ def test_by_the_present_rules_a_sealed_model_may_be_judged_otherwise_and_stays_a
         own.unlink()  # as one that was hashed in place may be
         assert judge_again(context, 1, evidence.files) == trusting.findings
         assert (context.directory.evidence_dir(1) / MODELS).read_bytes() == sealed
+
+
+def test_a_model_in_place_is_read_again_only_if_something_was_done_to_it(
+    small: SmallWorkload, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, read = small.root / "models/model_big.joblib", list[Path]()
+    joblib.dump(np.arange(1_000_000), model)
+
+    def hash_again(path: Path) -> str:
+        read.append(path)
+        return digest(path)
+
+    monkeypatch.setattr(inspect_models, "digest", hash_again)
+    monkeypatch.setattr(left_alone, "_TICK", 0)
+    with small_disk(tmp_path / "disk", 8) as disk, case_of(small.block(evidence_dir=disk, reserve_mb=4)) as context:
+        evidence = made(collect.fn(context, "models"))
+        assert {file.stored for file in evidence.files if file.in_place} == {"models/model_big.joblib"}
+
+        def big() -> str:
+            return outcomes(made(judge_models.fn(context, (evidence,))))["big"]
+
+        assert big() == "sound"
+        assert not read
+        before, data = model.stat(), model.read_bytes()
+        model.write_bytes(data[:-1] + b"!")
+        os.utime(model, ns=(before.st_atime_ns, before.st_mtime_ns))
+        assert big() == "torn"
+        model.write_bytes(data)
+        os.utime(model, ns=(before.st_atime_ns, before.st_mtime_ns))
+        assert big() == "sound"
+        assert len(read) == 2
 
 
 def test_a_file_that_changed_while_it_was_copied_is_torn(small: SmallWorkload) -> None:

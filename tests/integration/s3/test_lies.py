@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from blocks.s3 import S3Store
-from tasks.custody.errors import PermanentStoreError
+from tasks.custody.errors import Tampered
 from tasks.custody.evidence.acquisition import IN_PLACE
 from tasks.custody.evidence.keys import evidence_key
 from tasks.custody.evidence.parts import Parts
@@ -73,7 +73,7 @@ def test_sealed_evidence_that_is_cut_short_while_it_is_sent_is_not_stored_at_all
     with run_of(laden, door()) as (context, seals):
         path = context.directory.evidence_dir(1) / name
         proxy.rules = [Rule(meanwhile(lambda: change(path, "truncated")), path=f"/evidence/{name}")]
-        with pytest.raises(PermanentStoreError, match="after it was hashed"):
+        with pytest.raises(Tampered, match=name):
             sent(context, seals)
         assert time.monotonic() - began < 30
         assert context.store.evidence.head(evidence_key(INCIDENT, 1, name)) is None

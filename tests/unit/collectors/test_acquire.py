@@ -16,7 +16,7 @@ import pytest
 
 from tasks.collectors import discover
 from tasks.collectors.acquire import acquire
-from tasks.collectors.collector import Collector, Command, Files, Made, NothingThere, Target
+from tasks.collectors.collector import Collector, Command, Files, Made, NothingThere, Taken, Target
 from tasks.custody.evidence.acquisition import Loss, Outcome, StoredFile
 from tasks.custody.evidence.keys import COVERAGE, MANIFEST, SEGMENT, SUMS, unquote
 from tasks.custody.store.manifest import digest, digest_bytes
@@ -56,9 +56,13 @@ def folder(place: Path) -> Path:
     return made
 
 
+def acquired(collector: Collector, of: Target, folder: Path) -> list[StoredFile | Loss]:
+    return [item.file if isinstance(item, Taken) else item for item in acquire(collector, of, folder)]
+
+
 def taken(collector: Collector, of: Target, folder: Path) -> tuple[dict[str, StoredFile], dict[str, Loss]]:
     """Acquire, and check what holds for every file: it is there, with the digest and size that it was said to have."""
-    items = list(acquire(collector, of, folder))
+    items = acquired(collector, of, folder)
     files = {item.stored: item for item in items if isinstance(item, StoredFile)}
     losses = {item.source: item for item in items if isinstance(item, Loss)}
     assert len(files) + len(losses) == len(items)
@@ -378,7 +382,7 @@ def test_a_file_that_may_not_be_read_is_denied_and_the_others_are_taken(root: Pa
     (root / "logs/closed.log").write_text(SECRET)
     (root / "logs/closed.log").chmod(0)
     (root / "logs/open.log").write_text("open")
-    told = as_nobody(lambda: [asdict(item) for item in acquire(FILES, target(root), folder)])
+    told = as_nobody(lambda: [asdict(item) for item in acquired(FILES, target(root), folder)])
     assert [(item.get("source"), item.get("outcome")) for item in told] == [
         ("logs/closed.log", Outcome.DENIED),
         ("logs/open.log", None),

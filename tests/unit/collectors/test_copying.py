@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from tasks.collectors import copying, pouring
-from tasks.collectors.collector import Target
+from tasks.collectors import copying
+from tasks.collectors.collector import Taken, Target
 from tasks.collectors.copying import Copying, changes
 from tasks.collectors.pouring import extents
 from tasks.collectors.room import Room
 from tasks.custody.evidence import parts
 from tasks.custody.evidence.acquisition import IN_PLACE, Loss, Outcome, StoredFile
-from tasks.custody.evidence.parts import divide
+from tasks.custody.evidence.parts import divide, hashed
+from tasks.custody.evidence.secrets import LIMIT
 from tasks.custody.store.manifest import digest, digest_bytes
 from tests.support.workloads import wait_until
 from tests.unit.collectors.test_acquire import FILES, NOBODY, SECRET, am_root, folder, place, root, taken, target
@@ -25,6 +26,12 @@ __all__ = ["folder", "place", "root"]
 
 def copying_to(root: Path, folder: Path, *, limit: int = 1 << 40) -> Copying:
     return Copying(os.fsencode(root), Room(folder, None, Path(), 0, copies=True), limit)
+
+
+def one(copying: Copying, name: str) -> StoredFile:
+    made = copying.take(name.encode())
+    assert isinstance(made, Taken)
+    return made.file
 
 
 def sparse(path: Path, size: int, *pieces: tuple[int, bytes]) -> None:
@@ -70,12 +77,46 @@ def test_a_large_file_comes_with_the_parts_in_which_it_will_be_sent(
     monkeypatch.setattr(parts, "ABOVE", 1 << 20)
     monkeypatch.setattr(parts, "PART", 1 << 20)
     (root / "logs/a.log").write_bytes(os.urandom((2 << 20) + 5))
-    copied = copying_to(root, folder).take(b"logs/a.log")
-    assert isinstance(copied, StoredFile)
+    copied = one(copying_to(root, folder), "logs/a.log")
     assert (copied.sha256, copied.parts) == divide(root / "logs/a.log", 1 << 20, copied.size)
-    in_place = Copying(os.fsencode(root), Room(folder, None, Path(), 0, copies=False), 1 << 40).take(b"logs/a.log")
-    assert isinstance(in_place, StoredFile)
+    in_place = one(Copying(os.fsencode(root), Room(folder, None, Path(), 0, copies=False), 1 << 40), "logs/a.log")
     assert (in_place.where, in_place.sha256, in_place.parts) == (IN_PLACE, copied.sha256, copied.parts)
+
+
+def read_so_far() -> int:
+    """Bytes that this process has read, those that the kernel copied for it included."""
+    return int(Path("/proc/self/io").read_text().split()[1])
+
+
+@pytest.mark.parametrize("copies", [True, False])
+@pytest.mark.parametrize("searched", [LIMIT, None])
+def test_a_file_is_hashed_divided_searched_and_copied_in_one_reading(
+    root: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, searched: int | None, *, copies: bool
+) -> None:
+    monkeypatch.setattr(parts, "ABOVE", 1 << 20)
+    token = b"\nghp" + b"_A1b2C3d4E5f6G7h8I9j0K1l2M3n4O5p6Q7r8\n"
+    data = os.urandom(9 << 20) + token + os.urandom(9 << 20)
+    (root / "logs/a.log").write_bytes(data)
+    copying = Copying(os.fsencode(root), Room(folder, None, Path(), 0, copies=copies), 1 << 40, searched=searched)
+    before = read_so_far()
+    taken = copying.take(b"logs/a.log")
+    assert len(data) <= read_so_far() - before < 1.01 * len(data)
+    assert isinstance(taken, Taken)
+    assert (taken.file.sha256, taken.file.parts) == hashed(root / "logs/a.log", len(data))
+    assert taken.file.parts
+    assert [hit.rule for hit in taken.search.hits] == ["GitHub token"]
+    assert not copies or (folder / "logs/a.log").read_bytes() == data
+
+
+def test_a_second_name_is_searched_by_the_first(root: Path, folder: Path) -> None:
+    (root / "logs/a.log").write_bytes(b"ghp" + b"_A1b2C3d4E5f6G7h8I9j0K1l2M3n4O5p6Q7r8")
+    (root / "logs/b.log").hardlink_to(root / "logs/a.log")
+    copying = copying_to(root, folder)
+    first, second = copying.take(b"logs/a.log"), copying.take(b"logs/b.log")
+    assert isinstance(first, Taken)
+    assert isinstance(second, Taken)
+    assert (first.search.stored, second.search.stored) == ("logs/a.log", "logs/b.log")
+    assert second.search.hits == first.search.hits != ()
 
 
 def test_two_names_of_one_file_are_both_there_and_copied_once(root: Path, folder: Path) -> None:
@@ -104,16 +145,16 @@ def test_where_the_evidence_disk_has_no_links_both_are_copied(
 
 def during(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
     """Let something happen to the file after its first bytes were read: at the door to the kernel, once."""
-    copy, done = os.copy_file_range, list[bool]()
+    read, done = os.pread, list[bool]()
 
-    def interrupted(source: int, out: int, count: int, *at: int) -> int:
-        copied = copy(source, out, min(count, 4096), *at)
+    def interrupted(source: int, count: int, at: int) -> bytes:
+        block = read(source, min(count, 4096), at)
         if not done:
             done.append(True)
             act()
-        return copied
+        return block
 
-    monkeypatch.setattr(os, "copy_file_range", interrupted)
+    monkeypatch.setattr(os, "pread", interrupted)
 
 
 def replaced(log: Path, make: Callable[[Path], object]) -> None:
@@ -221,8 +262,7 @@ def test_what_is_no_file_is_not_even_opened(root: Path, folder: Path) -> None:
 def test_a_fallback_disk_that_is_gone_is_one_place_less(root: Path, folder: Path, place: Path) -> None:
     (root / "logs/a").write_text("a")
     room = Room(folder, place / "gone", Path(), 1 << 60, copies=True)
-    made = Copying(os.fsencode(root), room, 1 << 40).take(b"logs/a")
-    assert isinstance(made, StoredFile)
+    made = one(Copying(os.fsencode(root), room, 1 << 40), "logs/a")
     assert made.where == IN_PLACE
 
 
@@ -241,11 +281,11 @@ def test_a_file_that_is_replaced_by_a_link_at_any_moment_gives_nothing_from_outs
             replaced(log, lambda path: path.symlink_to(place / "secret"))
             replaced(log, lambda path: path.write_text("harmless"))
 
-    made = list[StoredFile | Loss | None]()
+    made = list[Taken | Loss | None]()
 
     def both_seen() -> bool:
         made.extend(copying_to(root, folder).take(b"logs/a.log") for _ in range(500))
-        return {type(item) for item in made} == {StoredFile, Loss}
+        return {type(item) for item in made} == {Taken, Loss}
 
     log.write_text("harmless")
     flipping = threading.Thread(target=flip)
@@ -255,12 +295,11 @@ def test_a_file_that_is_replaced_by_a_link_at_any_moment_gives_nothing_from_outs
     finally:
         stop.set()
         flipping.join()
-    assert {item.sha256 for item in made if isinstance(item, StoredFile)} == {digest_bytes(b"harmless")}
+    assert {item.file.sha256 for item in made if isinstance(item, Taken)} == {digest_bytes(b"harmless")}
 
 
 def test_a_file_without_a_size_is_read_to_its_end_and_an_endless_one_is_not(folder: Path) -> None:
-    whole = copying_to(Path("/proc/self"), folder).take(b"maps")
-    assert isinstance(whole, StoredFile)
+    whole = one(copying_to(Path("/proc/self"), folder), "maps")
     assert whole.size > 100
     endless = copying_to(Path("/proc/self"), folder, limit=100).take(b"maps")
     assert isinstance(endless, Loss)
@@ -273,7 +312,7 @@ def test_a_file_that_no_longer_fits_is_lost_and_a_smaller_one_after_it_is_not(ro
         (root / "logs" / name).write_bytes(b"x" * size)
     copying = copying_to(root, folder, limit=300)
     made = [copying.take(f"logs/{name}".encode()) for name in "abc"]
-    assert [type(item) for item in made] == [StoredFile, Loss, StoredFile]
+    assert [type(item) for item in made] == [Taken, Loss, Taken]
 
 
 def test_a_file_system_that_shares_blocks_is_asked_first_and_only_once_if_it_cannot(
@@ -294,13 +333,14 @@ def test_a_file_system_that_shares_blocks_is_asked_first_and_only_once_if_it_can
 
 def test_a_shared_copy_needs_no_room(root: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def share(source: int, out: int, size: int) -> None:
-        pouring.pour(source, out, size, size)  # ext4 and tmpfs cannot share blocks: what counts is that it is tried
+        os.pwrite(
+            out, os.pread(source, size, 0), 0
+        )  # ext4 and tmpfs cannot share blocks: what counts is that it is tried
 
     monkeypatch.setattr(copying, "clone", share)
     (root / "logs/a").write_text("a")
     room = Room(folder, None, Path(), 1 << 60, copies=True)
-    made = Copying(os.fsencode(root), room, 1 << 40).take(b"logs/a")
-    assert isinstance(made, StoredFile)
+    made = one(Copying(os.fsencode(root), room, 1 << 40), "logs/a")
     assert (made.where, (folder / "logs/a").read_text()) == ("", "a")
 
 
@@ -310,9 +350,7 @@ def test_without_room_a_file_is_hashed_in_place(root: Path, folder: Path) -> Non
     (root / "logs/b").hardlink_to(root / "logs/a")
     room = Room(folder, None, Path(), 1 << 60, copies=True)
     copying = Copying(os.fsencode(root), room, 1 << 40)
-    first, second = copying.take(b"logs/a"), copying.take(b"logs/b")
-    assert isinstance(first, StoredFile)
-    assert isinstance(second, StoredFile)
+    first, second = one(copying, "logs/a"), one(copying, "logs/b")
     assert (first.where, first.size, first.sha256) == (IN_PLACE, len(data), digest_bytes(data))
     assert (second.where, second.sha256) == (IN_PLACE, first.sha256)
     assert list(folder.iterdir()) == []
@@ -322,8 +360,7 @@ def test_what_the_fallback_disk_takes_goes_there(root: Path, folder: Path, place
     (place / "fallback").mkdir()
     (root / "logs/a").write_text("a")
     room = Room(folder, place / "fallback", Path(), 1 << 60, copies=True)
-    made = Copying(os.fsencode(root), room, 1 << 40).take(b"logs/a")
-    assert isinstance(made, StoredFile)
+    made = one(Copying(os.fsencode(root), room, 1 << 40), "logs/a")
     assert made.where == str(place / "fallback")
     assert (place / "fallback/logs/a").read_text() == "a"
     assert list(folder.iterdir()) == []

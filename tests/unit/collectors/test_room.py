@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blocks.workload import Workload
+from tasks.collectors.collector import Taken
 from tasks.custody.errors import Tampered
 from tasks.custody.evidence.acquisition import IN_PLACE, Evidence, Outcome, Seal
 from tasks.custody.evidence.keys import MANIFEST
@@ -286,7 +287,8 @@ def test_a_disk_that_fills_while_it_is_copied_leaves_nothing_half(
     monkeypatch.setattr(room, "_free", lambda _: 100 * MIB)
     copying = Copying(os.fsencode(small.root), Room(disk / "here", None, disk / "none", 0, copies=True), 1 << 40)
     taken = copying.take(MODEL.encode())
-    assert getattr(taken, "where", "") == IN_PLACE
+    assert isinstance(taken, Taken)
+    assert taken.file.in_place
     assert [path for path in (disk / "here").rglob("*") if path.is_file()] == []
 
 

@@ -4,7 +4,8 @@ import pytest
 
 from tasks.custody.evidence.acquisition import StoredFile
 from tasks.custody.models.inspection import Inspection, ModelFinding, Soundness, plain
-from tasks.evidence.model_inspection import as_told, steady
+from tasks.evidence.left_alone import steady
+from tasks.evidence.model_inspection import as_told
 from tests.support.workloads import SmallWorkload
 
 

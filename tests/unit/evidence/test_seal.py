@@ -13,10 +13,12 @@ from tasks.custody.evidence.acquisition import Evidence, Outcome, Seal, StoredFi
 from tasks.custody.evidence.coverage import attempts
 from tasks.custody.evidence.keys import COVERAGE, MANIFEST, SEGMENT, SUMS
 from tasks.custody.incident.log import broken, head
-from tasks.custody.store.manifest import digest_bytes
+from tasks.custody.store.manifest import digest, digest_bytes
 from tasks.evidence.collect import collect
 from tasks.evidence.seal import check_seal, read_manifest, seal, volumes_to_seal
 from tasks.runtime.context import RunContext
+from tasks.storage.offload import offload, transient
+from tests.support.memory_store import MemoryStore
 from tests.support.run_context import case_of
 from tests.support.workloads import SmallWorkload
 
@@ -167,6 +169,59 @@ def test_any_tampering_is_named_and_stops_the_evacuation_of_the_folder(
         check_seal.fn(context, [made])
     assert name in str(raised.value)
     assert context.log.entries()[-1]["action"] == "step failed"
+
+
+LOG = "logs/train-20260101_000000.log"
+
+
+@pytest.fixture
+def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the files that are hashed for a comparison with a manifest."""
+    names = list[str]()
+
+    def digest_and_tell(path: Path) -> str:
+        names.append(path.name)
+        return digest(path)
+
+    monkeypatch.setattr("tasks.custody.store.manifest.digest", digest_and_tell)
+    monkeypatch.setattr("tasks.evidence.left_alone._TICK", 0)
+    return names
+
+
+def test_what_this_run_has_copied_is_read_again_only_by_later_runs(small: SmallWorkload, hashed: list[str]) -> None:
+    with case_of(small.block()) as context:
+        made = sealed(context, collected(context, "logs"))
+        check_seal.fn(context, [made])
+        assert Path(LOG).name not in hashed
+        (context.directory.evidence_dir(1) / LOG).chmod(0o400)
+        check_seal.fn(context, [made])
+        assert Path(LOG).name in hashed, "whatever was done to it"
+    hashed.clear()
+    with case_of(small.block()) as context:
+        check_seal.fn(context, [made])
+        assert Path(LOG).name in hashed
+
+
+def test_what_an_earlier_run_has_copied_is_read_again_although_this_one_seals_it(small: SmallWorkload) -> None:
+    with case_of(small.block()) as context:
+        evidence = collected(context, "logs")
+        (context.directory.evidence_dir(1) / LOG).write_text("another")
+    with case_of(small.block()) as context, pytest.raises(Tampered, match=LOG):
+        check_seal.fn(context, [sealed(context, evidence)])
+
+
+def test_a_copy_that_changed_before_the_seal_is_not_sent_and_named(small: SmallWorkload, hashed: list[str]) -> None:
+    with case_of(small.block(), MemoryStore()) as context:
+        evidence = collected(context, "logs")
+        change(context.directory.evidence_dir(1))
+        seals = [sealed(context, evidence)]
+        intact = check_seal.fn(context, seals).data
+        assert isinstance(intact, Seal)
+        assert Path(LOG).name not in hashed
+        with pytest.raises(Tampered, match=LOG) as raised:
+            offload.fn(context, seals, intact)
+        assert not transient(raised.value)
+        assert context.store.evidence.head(f"incidents/{context.incident.id}/evidence/{LOG}") is None
 
 
 def test_sealing_twice_gives_the_same_seal_and_changes_no_byte(context: RunContext) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.custody.evidence.redact import HIDDEN, redact
-from tasks.custody.evidence.secrets import MOST, Hit, Search, is_binary, looks_secret, notes_of, search
+from tasks.custody.evidence.secrets import MOST, Hit, Search, Searching, is_binary, looks_secret, notes_of, search
 from tasks.custody.evidence.token_shapes import SHAPES
 from tests.support.examples import scaled
 
@@ -148,6 +148,15 @@ def test_a_log_with_a_hole_is_a_text(hole: int) -> None:
         made = search(io.BytesIO(data), "logs/x.log", None)
         assert made.hits == (Hit(2, "value of a secret-looking name"),)
         assert not made.unsearched
+
+
+def test_a_hole_costs_no_search_and_parts_what_it_stood_between() -> None:
+    token = PLANTED["GitHub token"].split()[-1].encode()
+    searching, began = Searching(None), time.process_time()
+    for block in (b"a\n", *[bytes(1 << 20)] * 200, token, bytes(1 << 20), b"b\n" + token):
+        searching.take(block)
+    assert [hit.line for hit in searching.found("x").hits] == [2, 3]
+    assert time.process_time() - began < 5
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-32"])
