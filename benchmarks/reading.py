@@ -1,8 +1,9 @@
 """`python -m benchmarks.reading [--small]`: how often each byte of 8 GB of models is read, and how quickly.
 
 The models and the evidence lie on one loop-mounted disk that has room for copies of half of the models; the rest is
-hashed where it lies. `cp` of what is copied, `sha256sum` of all, and our collector take turns with an empty page cache;
-medians count. In the last round our other steps follow, up to the store, the page cache emptied before each.
+hashed where it lies. `cp` of what is copied, `sha256sum` of all, and our collector take turns with an empty page cache,
+each until its bytes are on the disk; medians count. In the last round our other steps follow, up to the store, the page
+cache emptied before each.
 """
 
 import argparse
@@ -70,6 +71,7 @@ class Bench:
         drop_caches()
         began = time.monotonic()
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        os.sync()
         seconds = time.monotonic() - began
         self.rates[name].append(sum(path.stat().st_size for path in files) / _MB / seconds)
 

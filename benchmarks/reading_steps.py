@@ -4,6 +4,7 @@ In a process of its own, whose imports are over before the first step. The page 
 """
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -55,10 +56,11 @@ def _asked() -> int:
 
 
 def read_by(disk: LoopDisk, act: Callable[[], Any]) -> Reading:
-    """Run `act` with an empty page cache."""
+    """Run `act` with an empty page cache, until its bytes are on the disk."""
     drop_caches()
     asked, disk_read, began = _asked(), disk.read, time.monotonic()
     act()
+    os.sync()
     seconds = time.monotonic() - began
     return Reading(seconds, disk.read - disk_read, _asked() - asked)
 
