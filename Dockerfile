@@ -1,4 +1,4 @@
-# The worker's image: the locked dependencies, the three packages, and a process worker.
+# The worker's image: the locked dependencies, the three packages, and the evacuation's worker.
 FROM python:3.13-slim
 
 RUN apt-get update \
