@@ -55,6 +55,10 @@ def run(told: dict[str, str]) -> str:
     return f"{ended.state.name} {ended.state.message}"
 
 
+def full(*_: object, **__: object) -> None:
+    raise OSError("no space left")
+
+
 def states(scene: Scene) -> set[str]:
     return {process.status() for process in scene.small.living()}
 
@@ -134,9 +138,7 @@ def test_a_disk_that_takes_nothing_keeps_nobody_from_being_frozen_and_let_go_aga
 ) -> None:
     scene.small.start_all()
     told = environment(scene)
-    monkeypatch.setattr(
-        "tasks.prestart.journal.write_whole", lambda *_: (_ for _ in ()).throw(OSError("no space left"))
-    )
+    monkeypatch.setattr("tasks.prestart.journal.write_whole", full)
     early = frozen_early(told)
     assert early
     assert set(read_early(early.path)) == set(early.frozen), "the run learns of them in this same process"
