@@ -6,7 +6,6 @@ lock file once the run has answered, so that the lock is never free in between: 
 
 import json
 import os
-import secrets
 import socket
 from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
@@ -33,7 +32,7 @@ class HandOver:
 
     def __init__(self, facts: Mapping[str, Any], early: EarlyFreeze | None) -> None:
         """Listen from now on. Raises OSError if no socket can be had."""
-        self.name = f"evacuation-run-{secrets.token_hex(16)}"
+        self.name = f"evacuation-run-{os.urandom(16).hex()}"
         self._facts, self._early, self._taken = facts, early, False
         self._listening = socket.socket(socket.AF_UNIX)
         self._listening.bind(f"\0{self.name}")

@@ -80,6 +80,7 @@ class EvacuationWorker(ProcessWorker):
         """Stop listening."""
         for task in self._following:
             task.cancel()
+        await asyncio.gather(*self._following, return_exceptions=True)
         await super().teardown(*exc_info)
 
     async def _resources(self) -> Sequence[str]:
