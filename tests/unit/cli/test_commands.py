@@ -177,7 +177,9 @@ def test_before_the_freeze_nothing_of_others_is_imported() -> None:
     own = {"flows", "tasks", "blocks", "__editable___evacuation_0_1_0_finder", "_distutils_hack", "sitecustomize"}
     imported = set(done.stdout.split())
     assert imported - set(sys.stdlib_module_names) - own == {"__main__"}
-    assert imported.isdisjoint({"asyncio", "concurrent", "email", "http", "secrets", "ssl", "tempfile"}), "each takes ms"
+    assert imported.isdisjoint({"asyncio", "concurrent", "email", "http", "secrets", "ssl", "tempfile"}), (
+        "each takes ms"
+    )
 
 
 def test_a_reader_that_has_gone_gets_no_traceback() -> None:
