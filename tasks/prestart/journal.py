@@ -118,7 +118,9 @@ def thaw_left(early: EarlyFreeze) -> None:
     If another run is at work, what is left is that run's to take over.
     """
     left = not_taken_over(early)
-    if left.lock is None and (left.frozen or left.groups):
+    if left.lock is None:
+        if not left.frozen and not left.groups:
+            return
         with suppress(OSError):  # no disk takes the lock
             if (lock := take_ownership(left.path.parent)) is None:
                 return
