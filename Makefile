@@ -82,8 +82,8 @@ soak: $(STAMP)  ## the long campaigns, of which the test suite runs a sample
 bench-contain: $(STAMP)  ## the runbook's steps 0-3 as typed and the flow side by side, and trees of 10 to 2,000 processes; SMALL=1 shows that it runs; writes build/bench/contain.json
 	$(BIN)/python -m benchmarks.contain $(if $(SMALL),--small)
 
-bench-trigger: $(STAMP)  ## from an event to a contained workload on a busy machine, beside the default worker; SMALL=1 shows that it runs; writes build/bench/trigger.json
-	$(BIN)/python -m benchmarks.trigger $(if $(SMALL),--small)
+bench-trigger: $(STAMP)  ## from an event to a contained workload on a busy machine, beside the default worker; SIDE=root|default or "no rights" measures that one, SMALL=1 shows that it runs; writes build/bench/trigger.json
+	$(BIN)/python -m benchmarks.trigger $(if $(SMALL),--small) $(call option,side,$(SIDE))
 
 bench-offload: $(STAMP)  ## our offload beside the runbook's, s5cmd and rclone: SETS="S M L" ROUNDS=3, NET=1 over a shaped line (root), TURNS="typed ours" only these, KEEP=1 adds rounds to earlier ones; SETS=tiny ROUNDS=1 shows that it runs; writes build/bench/offload.json or offload-net.json
 	$(BIN)/python -m benchmarks.offload $(SETS) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(NET),--net) $(if $(KEEP),--keep) $(if $(TURNS),--only $(TURNS))
