@@ -4,7 +4,7 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -14,7 +14,6 @@ from hypothesis import settings
 from xdist.scheduler.loadscope import LoadScopeScheduling  # type: ignore[import-untyped]
 
 if TYPE_CHECKING:  # each process of a parallel run imports this, the one that only hands out tests too: 3 s and more
-    from prefect.blocks.core import Block
     from prefect_aws import AwsCredentials
 
     from blocks.port import Store
@@ -149,7 +148,6 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator["DockerDaemon"]
 @pytest.fixture(scope="session")
 def prefect() -> Iterator[None]:
     """A Prefect server and database that end with the session. Events are written at once, so that tests see them."""
-    from prefect.blocks.core import Block
     from prefect.settings import PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL, temporary_settings
     from prefect.testing.utilities import prefect_test_harness
 
@@ -157,11 +155,8 @@ def prefect() -> Iterator[None]:
     with (
         temporary_settings(at_once),
         prefect_test_harness(server_startup_timeout=120),
-        pytest.MonkeyPatch.context() as ours,
     ):
         _tell_this_server()
-        ours.setattr(Block, "register_type_and_schema", _once_a_server(Block.__dict__["register_type_and_schema"]))
-        ours.setattr(Block, "_field_has_secrets", _once_a_field(Block._field_has_secrets))
         yield
 
 
@@ -172,38 +167,3 @@ def _tell_this_server() -> None:
 
     EventsWorker.drain_all(timeout=10)
     emit_event("tests.began", {"prefect.resource.id": "tests"})
-
-
-def _once_a_server(registration: "classmethod[Block, ..., None]") -> "classmethod[Block, ..., None]":
-    """Each saving of a block registers its type and those nested in it anew: half of what a test's set-up costs.
-
-    A class knows its ids on one server only, that of the last registration.
-    """
-    from prefect.settings import PREFECT_API_URL
-
-    known = set["type[Block]"]()
-    server = ""
-
-    def register(kind: "type[Block]", *args: Any, **kwargs: Any) -> None:
-        nonlocal server
-        if server != (here := str(PREFECT_API_URL.value())):
-            known.clear()
-            server = here
-        if kind not in known:
-            registration.__func__(kind, *args, **kwargs)
-            known.add(kind)
-
-    return classmethod(register)
-
-
-def _once_a_field(has_secrets: "Callable[[Block, str], bool]") -> "Callable[[Block, str], bool]":
-    """It makes the whole JSON schema of a block anew for each field that is saved."""
-    known = dict["tuple[type[Block], str]", bool]()
-
-    def answer(block: "Block", field: str) -> bool:
-        asked = type(block), field
-        if asked not in known:
-            known[asked] = has_secrets(block, field)
-        return known[asked]
-
-    return answer

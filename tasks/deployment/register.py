@@ -4,10 +4,9 @@ Block types and blocks, the pool, the queues of the workload's host, the deploym
 the automation that finds runs that have gone silent.
 """
 
-import os
-import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
@@ -16,7 +15,7 @@ from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 
 from blocks import EvidenceStore, SigningKey, Workload
 from blocks.file import load
@@ -28,10 +27,12 @@ from tasks.custody.incident.description import read_tables
 from tasks.custody.incident.exit_codes import REFUSED
 from tasks.custody.visible import say
 from tasks.deployment.automations import long_runs, put, silent_runs, told_people
-from tasks.system.shared_files import SHARED
+from tasks.deployment.prefect_file import deploy, deployed, templates
+from tasks.system.parallel import side_by_side
 
-_PRIORITIES: Final = {"": 1, "-training": 2}
-_ABOUT: Final = {
+_AT_ONCE: Final = 3
+"""Workloads that are deployed at the same time: the server works while we prepare the next request."""
+_QUEUES: Final = {
     "": "Evacuations of the workloads of this host; its worker serves it.",
     "-training": "Training on this host; a cordon may pause it.",
 }
@@ -44,6 +45,11 @@ class DeploymentTarget:
     workload: str
     store: str
     host: str
+
+    def variables(self, pool: str, engine: str) -> dict[str, str]:
+        """Return the values of the variables in prefect.yaml."""
+        about = {"WORKLOAD": self.workload, "STORE": self.store, "POOL": pool, "QUEUE": self.host, "PYTHON": engine}
+        return {f"EVACUATION_{name}": value for name, value in about.items()}
 
 
 def saved(name: str, store: str) -> DeploymentTarget:
@@ -92,16 +98,14 @@ def make_pool(client: SyncPrefectClient, pool: str) -> None:
 
 
 def make_queues(client: SyncPrefectClient, pool: str, host: str) -> None:
-    """Create or update the queues of a host; whether an existing one is paused does not change."""
-    for suffix, priority in _PRIORITIES.items():
-        about = _ABOUT[suffix]
-        try:
-            queue = client.read_work_queue_by_name(host + suffix, pool)
-        except ObjectNotFound:
-            client.create_work_queue(host + suffix, description=about, priority=priority, work_pool_name=pool)
+    """Create the queues of a host that are missing; an existing one is left as it is.
+
+    A later queue comes later in the pool's order: to name its place would move all others of a large pool.
+    """
+    for suffix, about in _QUEUES.items():
+        with suppress(ObjectAlreadyExists):
+            client.create_work_queue(host + suffix, description=about, work_pool_name=pool)
             print(f"made the queue {pool}/{host}{suffix}")
-        else:
-            client.update_work_queue(queue.id, description=about, priority=priority)
 
 
 def notification_block(client: SyncPrefectClient, notify: str) -> UUID:
@@ -117,23 +121,6 @@ def notification_block(client: SyncPrefectClient, notify: str) -> UUID:
         ) from error
 
 
-def deploy(target: DeploymentTarget, pool: str, engine: str) -> None:
-    """Deploy prefect.yaml for one workload, with its alarms. Raises RuntimeError with what Prefect printed."""
-    about = {"WORKLOAD": target.workload, "STORE": target.store, "POOL": pool, "QUEUE": target.host, "PYTHON": engine}
-    done = subprocess.run(
-        [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"],
-        cwd=SHARED,
-        env={**os.environ, **{f"EVACUATION_{name}": value for name, value in about.items()}},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(f"prefect deploy ended with {done.returncode}:\n{done.stdout}{done.stderr}")
-    print(f"deployed {target.workload} on {pool}/{target.host}, evidence to {target.store}")
-
-
 def deploy_all(targets: list[DeploymentTarget], pool: str, engine: str, notify: str = "") -> Iterator[str]:
     """Deploy each; yield what is left to do, a line each. `notify` is a saved notification block, as TYPE/NAME."""
     with get_client(sync_client=True) as client:
@@ -141,14 +128,18 @@ def deploy_all(targets: list[DeploymentTarget], pool: str, engine: str, notify: 
         make_pool(client, pool)
         for host in sorted({target.host for target in targets}):
             make_queues(client, pool, host)
-        for target in targets:
-            deploy(target, pool, engine)
+        all_of = templates(client)
+        there = deployed(client, [target.workload for target in targets])
+        every = [target.variables(pool, engine) for target in targets]
+        done = side_by_side(lambda values: deploy(client, all_of, values, there), every, _AT_ONCE)
+        for target, _ in zip(targets, done, strict=True):
+            print(f"deployed {target.workload} on {pool}/{target.host}, evidence to {target.store}")
         put(client, silent_runs())
         if people:
             put(client, told_people(people))
             put(client, long_runs(people))
     for host in sorted({target.host for target in targets}):
-        queues = " ".join(f"--work-queue {host}{suffix}" for suffix in _PRIORITIES)
+        queues = " ".join(f"--work-queue {host}{suffix}" for suffix in _QUEUES)
         yield f"worker on {host}: {quote(engine)} -m flows.worker --pool {pool} {queues}"
 
 
