@@ -7,7 +7,7 @@ the automation that finds runs that have gone silent.
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
@@ -18,7 +18,7 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.exceptions import ObjectNotFound
 
-from blocks import EvidenceStore, SigningKey, Workload
+from blocks import EvidenceStore, Fleet, SigningKey, Workload
 from blocks.file import load
 from blocks.file import save as save_blocks
 from blocks.saved import asking_server
@@ -30,6 +30,8 @@ from tasks.custody.visible import say
 from tasks.deployment.automations import long_runs, put, silent_runs, told_people
 from tasks.system.shared_files import SHARED
 
+FLEETS: Final = "fleet"
+"""The queue that runs of fleets wait in."""
 _PRIORITIES: Final = {"": 1, "-training": 2}
 _ABOUT: Final = {
     "": "Evacuations of the workloads of this host; its worker serves it.",
@@ -53,24 +55,28 @@ def saved(name: str, store: str) -> DeploymentTarget:
     return DeploymentTarget(name, store, workload.host)
 
 
-def save(path: Path) -> list[DeploymentTarget]:
-    """Save every block of a file; return its workloads as targets. Raises Refused if a workload has no store."""
+def save(path: Path) -> tuple[list[DeploymentTarget], list[str]]:
+    """Save every block of a file; return its workloads as targets, and its fleets' names.
+
+    Raises Refused if a workload has no store, or if there is neither a workload nor a fleet.
+    """
     blocks = load(path)
+    fleets = [name for name, block in blocks if isinstance(block, Fleet)]
     stores = [name for name, block in blocks if isinstance(block, EvidenceStore)]
     found = [(name, block) for name, block in blocks if isinstance(block, Workload)]
-    if not found or (len(stores) != 1 and not {name for name, _ in found} <= set(stores)):
+    if not (found or fleets) or (found and len(stores) != 1 and not {name for name, _ in found} <= set(stores)):
         raise Refused(
             "a [workload.NAME] with a [store.NAME] of the same name, or one store for all",
             f"workloads {', '.join(name for name, _ in found) or 'none'}; stores {', '.join(stores) or 'none'}",
             "Nothing was saved. Correct the file, or save the blocks and give --name and --store.",
         )
     save_blocks(blocks)
-    return [DeploymentTarget(name, name if name in stores else stores[0], block.host) for name, block in found]
+    return [DeploymentTarget(name, name if name in stores else stores[0], block.host) for name, block in found], fleets
 
 
 def register() -> None:
     """Register the block types, so that the UI has their forms."""
-    for kind in (Workload, EvidenceStore, SigningKey):
+    for kind in (Workload, EvidenceStore, SigningKey, Fleet):
         kind.register_type_and_schema()
 
 
@@ -120,8 +126,27 @@ def notification_block(client: SyncPrefectClient, notify: str) -> UUID:
 def deploy(target: DeploymentTarget, pool: str, engine: str) -> None:
     """Deploy prefect.yaml for one workload, with its alarms. Raises RuntimeError with what Prefect printed."""
     about = {"WORKLOAD": target.workload, "STORE": target.store, "POOL": pool, "QUEUE": target.host, "PYTHON": engine}
+    _deploy_file("prefect.yaml", about)
+    print(f"deployed {target.workload} on {pool}/{target.host}, evidence to {target.store}")
+
+
+def deploy_fleet(fleet: str, pool: str) -> str:
+    """Deploy fleet.yaml for one fleet; return what is left to do. Raises RuntimeError with what Prefect printed."""
+    with get_client(sync_client=True) as client:
+        make_pool(client, pool)
+        try:
+            client.read_work_queue_by_name(FLEETS, pool)
+        except ObjectNotFound:
+            about = "Runs of fleets. A worker anywhere that reaches server and store serves it."
+            client.create_work_queue(FLEETS, description=about, work_pool_name=pool)
+    _deploy_file("fleet.yaml", {"FLEET": fleet, "POOL": pool, "QUEUE": FLEETS})
+    print(f"deployed the fleet {fleet} on {pool}/{FLEETS}")
+    return f"worker of fleets: python -m flows.worker --pool {pool} --work-queue {FLEETS}"
+
+
+def _deploy_file(file: str, about: Mapping[str, str]) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"],
+        [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", file],
         cwd=SHARED,
         env={**os.environ, **{f"EVACUATION_{name}": value for name, value in about.items()}},
         stdin=subprocess.DEVNULL,
@@ -131,7 +156,6 @@ def deploy(target: DeploymentTarget, pool: str, engine: str) -> None:
     )
     if done.returncode:
         raise RuntimeError(f"prefect deploy ended with {done.returncode}:\n{done.stdout}{done.stderr}")
-    print(f"deployed {target.workload} on {pool}/{target.host}, evidence to {target.store}")
 
 
 def deploy_all(targets: list[DeploymentTarget], pool: str, engine: str, notify: str = "") -> Iterator[str]:
@@ -149,7 +173,7 @@ def deploy_all(targets: list[DeploymentTarget], pool: str, engine: str, notify: 
             put(client, long_runs(people))
     for host in sorted({target.host for target in targets}):
         queues = " ".join(f"--work-queue {host}{suffix}" for suffix in _PRIORITIES)
-        yield f"worker on {host}: {quote(engine)} -m flows.worker --pool {pool} {queues}"
+        yield f"worker on {host}: {quote(engine)} -m flows.worker --pool {pool} {queues} --name {host}"
 
 
 @dataclass(frozen=True)
@@ -173,9 +197,10 @@ def deploy_by_hand(file: str, wanted: Wanted) -> int:
     try:
         with asking_server():
             register()
-            targets = save(Path(file)) if file else [saved(wanted.name, wanted.store or wanted.name)]
-            for line in deploy_all(targets, wanted.pool, wanted.engine or sys.executable, wanted.notify):
-                say(line)
+            targets, fleets = save(Path(file)) if file else ([saved(wanted.name, wanted.store or wanted.name)], [])
+            if targets:
+                say(*deploy_all(targets, wanted.pool, wanted.engine or sys.executable, wanted.notify))
+            say(*(deploy_fleet(fleet, wanted.pool) for fleet in fleets))
     except (ValueError, RuntimeError) as error:
         say(*str(error).splitlines(), error=True)
         return REFUSED
