@@ -27,6 +27,10 @@ Suspects = Literal["name", "include"] | None
 Incident = Annotated[str, Parameter(name="INCIDENT", help="IR-…; without it the incidents are listed.")]
 Folder = Annotated[Path, Parameter(name="INTO", help="Folder that exists.")]
 Json = Annotated[bool, Parameter(name="--json", help="Print one JSON object, with a `schema` version.")]
+Act = Annotated[
+    Literal["run", "retry", "status", "cancel", "thaw"],
+    Parameter(name="ACT", help="run, retry (what failed or is silent), status, cancel (what has not begun), thaw."),
+]
 Turn = Annotated[int, Parameter(name="TURN", help="Turn of latest/ to go back before; the last one if 0.")]
 
 app = App(
@@ -223,6 +227,36 @@ def rollback(  # noqa: PLR0913  its options
 
     act = lower_by_hand if newest_only else rollback_by_hand
     return act(store, turn, dry_run=dry_run, take_over=take_over, as_json=json)
+
+
+@app.command(
+    help_epilogue=_examples(
+        "fleet run lab --reason 'credentials leaked'", "fleet retry lab", "fleet status lab", "fleet thaw lab"
+    )
+)
+def fleet(  # noqa: PLR0913  its options
+    act: Act,
+    name: Annotated[str, Parameter(name="NAME", help="Fleet that is deployed.")],
+    /,
+    *,
+    reason: str = "",
+    policy: Policy = "graceful",
+    recover: bool = False,
+    incident: str | None = None,
+    json: Json = False,
+) -> int:
+    """Evacuate all hosts of a fleet by one trigger, and show one table; order again, cancel or thaw. Needs Prefect.
+
+    Args:
+        reason: Why, in a sentence; it goes on record.
+        policy: graceful, the default, or kill, for compromised hosts.
+        recover: Bring the hosts' APIs back afterwards.
+        incident: FL-… of the fleet's incident; the open or last one if left out.
+    """
+    from tasks.cli.fleet import fleet_by_hand
+
+    asked = {"reason": reason, "policy": policy, "recover": recover}
+    return fleet_by_hand(act, name, incident, asked, as_json=json)
 
 
 @app.command(help_epilogue=_examples("deploy evacuation.toml", "deploy --name portfolio --notify slack-webhook/ops"))

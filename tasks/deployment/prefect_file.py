@@ -22,7 +22,6 @@ from pydantic import TypeAdapter
 from tasks.custody.errors import Refused
 from tasks.system.shared_files import SHARED
 
-_FILE: Final = "prefect.yaml"
 _VARIABLE: Final = re.compile(r"\{\{ *\$(\w+) *\}\}")
 _SAME: Final = ("description", "tags", "parameters", "enforce_parameter_schema", "entrypoint")
 _POOL: Final = {"name": "work_pool_name", "work_queue_name": "work_queue_name", "job_variables": "job_variables"}
@@ -63,16 +62,16 @@ def render(template: Any, values: Mapping[str, str]) -> Any:
     return [render(each, values) for each in template] if isinstance(template, list) else template
 
 
-def templates(client: SyncPrefectClient) -> list[Template]:
-    """Read prefect.yaml and register its flows. Raises Refused for what only `prefect deploy` knows."""
-    file = yaml.safe_load((SHARED / _FILE).read_text())
-    unknown = {name for entry in file["deployments"] for name in entry.keys() - _KNOWN}
-    unknown |= {name for name in ("build", "push", "pull") if file.get(name)}
+def templates(client: SyncPrefectClient, name: str = "prefect.yaml") -> list[Template]:
+    """Read a file and register the flows of its deployments. Raises Refused for what only `prefect deploy` knows."""
+    file = yaml.safe_load((SHARED / name).read_text())
+    unknown = {key for entry in file["deployments"] for key in entry.keys() - _KNOWN}
+    unknown |= {step for step in ("build", "push", "pull") if file.get(step)}
     if unknown:
         raise Refused(
-            f"{_FILE} with deployments of {', '.join(sorted(_KNOWN))}",
+            f"{name} with deployments of {', '.join(sorted(_KNOWN))}",
             ", ".join(sorted(unknown)),
-            "Nothing was deployed. Take it out, or run `prefect deploy --all` with the EVACUATION_… variables set.",
+            f"Nothing was deployed. Take it out, or set its variables and run prefect deploy --all --prefect-file {name}.",
         )
     return [_template(client, entry) for entry in file["deployments"]]
 

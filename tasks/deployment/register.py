@@ -17,7 +17,7 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 
-from blocks import EvidenceStore, SigningKey, Workload
+from blocks import EvidenceStore, Fleet, SigningKey, Workload
 from blocks.file import load
 from blocks.file import save as save_blocks
 from blocks.saved import asking_server
@@ -32,6 +32,8 @@ from tasks.system.parallel import side_by_side
 
 _AT_ONCE: Final = 3
 """Workloads that are deployed at the same time: the server works while we prepare the next request."""
+FLEETS: Final = "fleet"
+"""The queue that runs of fleets wait in."""
 _QUEUES: Final = {
     "": "Evacuations of the workloads of this host; its worker serves it.",
     "-training": "Training on this host; a cordon may pause it.",
@@ -59,24 +61,28 @@ def saved(name: str, store: str) -> DeploymentTarget:
     return DeploymentTarget(name, store, workload.host)
 
 
-def save(path: Path) -> list[DeploymentTarget]:
-    """Save every block of a file; return its workloads as targets. Raises Refused if a workload has no store."""
+def save(path: Path) -> tuple[list[DeploymentTarget], list[str]]:
+    """Save every block of a file; return its workloads as targets, and its fleets' names.
+
+    Raises Refused if a workload has no store, or if there is neither a workload nor a fleet.
+    """
     blocks = load(path)
+    fleets = [name for name, block in blocks if isinstance(block, Fleet)]
     stores = [name for name, block in blocks if isinstance(block, EvidenceStore)]
     found = [(name, block) for name, block in blocks if isinstance(block, Workload)]
-    if not found or (len(stores) != 1 and not {name for name, _ in found} <= set(stores)):
+    if not (found or fleets) or (found and len(stores) != 1 and not {name for name, _ in found} <= set(stores)):
         raise Refused(
             "a [workload.NAME] with a [store.NAME] of the same name, or one store for all",
             f"workloads {', '.join(name for name, _ in found) or 'none'}; stores {', '.join(stores) or 'none'}",
             "Nothing was saved. Correct the file, or save the blocks and give --name and --store.",
         )
     save_blocks(blocks)
-    return [DeploymentTarget(name, name if name in stores else stores[0], block.host) for name, block in found]
+    return [DeploymentTarget(name, name if name in stores else stores[0], block.host) for name, block in found], fleets
 
 
 def register() -> None:
     """Register the block types, so that the UI has their forms."""
-    for kind in (Workload, EvidenceStore, SigningKey):
+    for kind in (Workload, EvidenceStore, SigningKey, Fleet):
         kind.register_type_and_schema()
 
 
@@ -121,6 +127,19 @@ def notification_block(client: SyncPrefectClient, notify: str) -> UUID:
         ) from error
 
 
+def deploy_fleet(fleet: str, pool: str) -> str:
+    """Deploy fleet.yaml for one fleet; return what is left to do."""
+    with get_client(sync_client=True) as client:
+        make_pool(client, pool)
+        with suppress(ObjectAlreadyExists):
+            about = "Runs of fleets. A worker anywhere that reaches server and store serves it."
+            client.create_work_queue(FLEETS, description=about, work_pool_name=pool)
+        values = {"EVACUATION_FLEET": fleet, "EVACUATION_POOL": pool, "EVACUATION_QUEUE": FLEETS}
+        deploy(client, templates(client, "fleet.yaml"), values, deployed(client, [fleet]))
+    print(f"deployed the fleet {fleet} on {pool}/{FLEETS}")
+    return f"worker of fleets: python -m flows.worker --pool {pool} --work-queue {FLEETS}"
+
+
 def deploy_all(targets: list[DeploymentTarget], pool: str, engine: str, notify: str = "") -> Iterator[str]:
     """Deploy each; yield what is left to do, a line each. `notify` is a saved notification block, as TYPE/NAME."""
     with get_client(sync_client=True) as client:
@@ -140,7 +159,7 @@ def deploy_all(targets: list[DeploymentTarget], pool: str, engine: str, notify: 
             put(client, long_runs(people))
     for host in sorted({target.host for target in targets}):
         queues = " ".join(f"--work-queue {host}{suffix}" for suffix in _QUEUES)
-        yield f"worker on {host}: {quote(engine)} -m flows.worker --pool {pool} {queues}"
+        yield f"worker on {host}: {quote(engine)} -m flows.worker --pool {pool} {queues} --name {host}"
 
 
 @dataclass(frozen=True)
@@ -164,9 +183,10 @@ def deploy_by_hand(file: str, wanted: Wanted) -> int:
     try:
         with asking_server():
             register()
-            targets = save(Path(file)) if file else [saved(wanted.name, wanted.store or wanted.name)]
-            for line in deploy_all(targets, wanted.pool, wanted.engine or sys.executable, wanted.notify):
-                say(line)
+            targets, fleets = save(Path(file)) if file else ([saved(wanted.name, wanted.store or wanted.name)], [])
+            if targets:
+                say(*deploy_all(targets, wanted.pool, wanted.engine or sys.executable, wanted.notify))
+            say(*(deploy_fleet(fleet, wanted.pool) for fleet in fleets))
     except (ValueError, RuntimeError) as error:
         say(*str(error).splitlines(), error=True)
         return REFUSED

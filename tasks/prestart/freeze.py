@@ -19,6 +19,7 @@ from typing import Any, Final
 from tasks.adapters.host import LinuxHost, freeze_process, thaw_process
 from tasks.custody.containment.membership import Member, Named, matchers_of, members
 from tasks.custody.containment.process import Identity, Process, family, pids_of
+from tasks.custody.fleet.order import Order
 from tasks.custody.incident.description import recognisable
 from tasks.custody.visible import say
 from tasks.incident import layout
@@ -39,7 +40,7 @@ _unkept: Final[dict[Identity, datetime]] = {}
 
 
 class NothingToFreeze(Exception):
-    """The run is no evacuation, or a dry run."""
+    """The run is no evacuation, a dry run, or an order that stands no longer."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,8 @@ def _workload(environment: Mapping[str, str]) -> tuple[dict[str, Any], str | Non
         run = ask(f"/flow_runs/{environment['PREFECT__FLOW_RUN_ID']}")
         parameters = run["parameters"]
         if ask(f"/flows/{run['flow_id']}")["name"] != FLOW or parameters.get("dry_run"):
+            raise NothingToFreeze
+        if (order := Order.of(parameters.get("order"))) and order.expired(datetime.now(UTC)):
             raise NothingToFreeze
         fields = fields_of(ask, parameters["workload"])
     return _here(fields), parameters.get("incident_id")
