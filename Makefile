@@ -16,7 +16,7 @@ argument = $(if $(1),"$(1)")
 option = $(if $(2),--$(1) "$(2)")
 
 .DEFAULT_GOAL := help
-.PHONY: help drill deploy evacuate status uncordon thaw audit pull rollback test test-fast mutants check fmt soak ceph ceph-installed bench-contain bench-offload bench-trigger bench-status reference lock wheel clean
+.PHONY: help drill fleet-drill deploy evacuate status uncordon thaw audit pull rollback test test-fast mutants check fmt soak ceph ceph-installed bench-contain bench-offload bench-trigger bench-status reference lock wheel clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*##/\t/' | expand -t 12
@@ -30,6 +30,9 @@ $(STAMP): requirements-dev.txt pyproject.toml
 
 drill: $(STAMP)  ## evacuate a real sample workload to a real S3 server; KEEP=1 leaves server, UI and store up
 	$(EVACUATION) drill $(if $(KEEP),--keep)
+
+fleet-drill: $(STAMP)  ## evacuate a fleet of three hosts on PostgreSQL and Redis, of which two die, and an API process
+	$(EVACUATION) drill --fleet
 
 deploy: $(STAMP)  ## deploy the workloads of WORKLOAD=evacuation.toml, or the saved blocks NAME (and STORE), on POOL; NOTIFY=slack-webhook/NAME tells people
 	$(EVACUATION) deploy $(if $(NAME),$(call option,name,$(NAME)) $(call option,store,$(STORE)),"$(WORKLOAD)") \

@@ -284,13 +284,18 @@ def deploy(  # noqa: PLR0913  its options
     return deploy_by_hand(file, Wanted(name, store, pool, engine, notify))
 
 
-@app.command(help_epilogue=_examples("drill", "drill --keep"))
-def drill(*, keep: bool = False) -> int:
+@app.command(help_epilogue=_examples("drill", "drill --keep", "drill --fleet"))
+def drill(*, keep: bool = False, fleet: bool = False) -> int:
     """Rehearse the whole evacuation on a throwaway workload with real servers. Needs the extra `drill`.
 
     Args:
         keep: Leave the S3 server, the Prefect server and its UI up.
+        fleet: Three hosts on PostgreSQL and Redis, of which two die. Needs the extra `fleet`, too.
     """
+    if fleet:
+        from flows.fleet_drill import fleet_drill_by_hand
+
+        return fleet_drill_by_hand()
     from flows.drill import drill_by_hand
 
     return drill_by_hand(keep=keep)

@@ -71,7 +71,7 @@ def templates(client: SyncPrefectClient, name: str = "prefect.yaml") -> list[Tem
         raise Refused(
             f"{name} with deployments of {', '.join(sorted(_KNOWN))}",
             ", ".join(sorted(unknown)),
-            f"Nothing was deployed. Take it out, or set its variables and run prefect deploy --all --prefect-file {name}.",
+            f"Nothing was deployed. Take it out, or run `prefect deploy --all --prefect-file {name}`.",
         )
     return [_template(client, entry) for entry in file["deployments"]]
 
