@@ -1,4 +1,4 @@
-# The worker's image: the locked dependencies, the three packages, and a process worker.
+# The worker's image: the locked dependencies, the three packages, and the evacuation's worker.
 FROM python:3.13-slim
 
 RUN apt-get update \
@@ -19,10 +19,14 @@ COPY tasks tasks
 COPY flows flows
 RUN printf '#!/opt/venv/bin/python\nfrom flows.cli import main\n\nmain()\n' >/opt/venv/bin/evacuation \
     && chmod +x /opt/venv/bin/evacuation
+# what an installation would leave: Prefect finds the worker's type by it
+RUN mkdir evacuation.dist-info \
+    && printf 'Metadata-Version: 2.1\nName: evacuation\nVersion: 0\n' >evacuation.dist-info/METADATA \
+    && printf '[prefect.collections]\nevacuation = tasks.worker.evacuation_worker\n' >evacuation.dist-info/entry_points.txt
 
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONPATH=/opt/evacuation \
     PYTHONUNBUFFERED=1 \
     EVACUATION_POOL=evacuation
 
-CMD ["sh", "-c", "exec python -m flows.worker --type process --pool \"$EVACUATION_POOL\""]
+CMD ["sh", "-c", "exec python -m flows.worker --pool \"$EVACUATION_POOL\""]

@@ -14,7 +14,8 @@ from typing import Final
 
 from benchmarks.rows import Row, median, under
 from benchmarks.watched import Watched, watch
-from tasks.prestart.freeze import freeze_described, thaw_again
+from tasks.prestart.freeze import freeze_described
+from tasks.prestart.journal import thaw_again
 
 _TRAINING: Final = "import subprocess, sys\nsubprocess.run(['sh', 'tree.sh', str(int(sys.argv[1]) - 1)])\n"
 _TREES: Final = {

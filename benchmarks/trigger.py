@@ -4,7 +4,9 @@ Eight processes compute at normal priority, each in a session of its own, so tha
 nobody. The clock runs from the moment in which the event `training.failed` is sent to a Prefect server, whose
 automation starts the deployment, until all eight are frozen or gone, as seen from outside. Three sides, each with a
 server and one worker of its own: both as this project runs them, as root; the same without any right; and Prefect's
-defaults.
+defaults, with fewer rounds, because each takes half a minute and only its median counts.
+
+`--side NAME` measures one side and keeps its times; the rows are made of all sides whose times are kept.
 """
 
 import argparse
@@ -17,11 +19,11 @@ import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import psutil
 from prefect.client.orchestration import SyncPrefectClient
@@ -38,10 +40,14 @@ from tasks.drill.deployment import NAME, POOL, client_of, deploy, prefect
 from tasks.drill.parts import Worker
 from tasks.drill.screen import say
 
-ROUNDS: Final = 10
+ROUNDS: Final = 20
+_PEER_ROUNDS: Final = 8
+_RANK: Final = 18
 CAP_SECONDS: Final = 60.0
-_GOAL_SECONDS: Final = 2.5
-_TIMES_QUICKER: Final = 4.0
+_GOALS: Final = {"root": (0.3, 1.0), "no rights": (1.0, 2.5)}
+"""Seconds: the median, and the round of this rank."""
+_TIMES_QUICKER: Final = 40.0
+_KEPT: Final = "trigger-times.json"
 _POLL_SECONDS: Final = 0.01
 _LOOK_SECONDS: Final = 0.5
 _EVENT: Final = "training.failed"
@@ -50,18 +56,17 @@ _RESOURCE: Final = f"training.{NAME}"
 
 @dataclass(frozen=True)
 class Side:
-    """How server and worker are started, how often the worker asks, and whether a run is one process that freezes."""
+    """How server and worker are started, and whether the worker and the deployment are ours or Prefect's."""
 
     name: str
     prefix: tuple[str, ...]
-    seconds: str
     ours: bool
 
 
 SIDES: Final = (
-    Side("root", (sys.executable, "-m", "tasks.system.priority"), "1", ours=True),
-    Side("no rights", WITHOUT_RIGHTS, "1", ours=True),
-    Side("default", (), "10", ours=False),
+    Side("root", (sys.executable, "-m", "tasks.system.priority"), ours=True),
+    Side("no rights", WITHOUT_RIGHTS, ours=True),
+    Side("default", (), ours=False),
 )
 
 
@@ -85,11 +90,17 @@ class _Server(PrefectServer):
 
 class _Worker(Worker):
     def __init__(self, folder: Path, server: PrefectServer, side: Side) -> None:
-        super().__init__(folder, server, POOL, {"PREFECT_WORKER_QUERY_SECONDS": side.seconds})
+        super().__init__(folder, server, POOL)
         self.side = side
 
     def command(self) -> Sequence[str]:
-        return [*self.side.prefix, *super().command()]
+        command = [*self.side.prefix, *super().command()]
+        theirs = ("prefect", "worker", "start", "--type", "process")
+        return command if self.side.ours else [part for word in command for part in _instead(word, theirs)]
+
+
+def _instead(word: str, theirs: Sequence[str]) -> Sequence[str]:
+    return theirs if word == "flows.worker" else (word,)
 
 
 @contextmanager
@@ -138,15 +149,20 @@ def measure(busy: BusyMachine, server: PrefectServer) -> Times:
             contained = time.time() - sent
             run = client.read_flow_runs(limit=1, sort=FlowRunSort.EXPECTED_START_TIME_DESC)[0]
             taken = min(state.timestamp for state in client.read_flow_run_states(run.id) if state.name == "Pending")
-            _end(run)
+            _end(client, run.id)
         _settle(client, run)
     created = run.created or taken
     return Times(created.timestamp() - sent, taken.timestamp() - sent, contained)
 
 
-def _end(run: FlowRun) -> None:
-    """Kill what the worker started for a run, by its pid."""
-    pid = int((run.infrastructure_pid or "0").rpartition(":")[2])
+def _end(client: SyncPrefectClient, run: UUID) -> None:
+    """Kill what the worker starts for a run, by its pid, which the server learns after the freeze."""
+    end = time.monotonic() + CAP_SECONDS
+    while not (told := client.read_flow_run(run)).infrastructure_pid and time.monotonic() < end:
+        if told.state and told.state.is_final():
+            return
+        time.sleep(_POLL_SECONDS)
+    pid = int((told.infrastructure_pid or "0").rpartition(":")[2])
     with suppress(psutil.NoSuchProcess):
         family = [*psutil.Process(pid).children(recursive=True), psutil.Process(pid)] if pid else []
         for process in family:
@@ -166,21 +182,21 @@ def _settle(client: SyncPrefectClient, run: FlowRun) -> None:
 
 
 def rows(seen: Mapping[str, Sequence[Times]]) -> list[Row]:
-    """Median and worst of each side; the goals are for root, what goes without rights is told beside it."""
-    middle = {name: median(each.contained for each in times) for name, times in seen.items()}
-    worst = {name: round(max(each.contained for each in times), 2) for name, times in seen.items()}
-    peer, told, worst_of = middle["default"], [], f"worst of {len(seen['default'])}"
-    for name, what, figures in (
-        ("root", worst_of, worst),
-        ("no rights", "median", middle),
-        ("no rights", worst_of, worst),
-    ):
-        if name in seen:
-            one, other = figures[name], figures["default"]
-            label = f"event to contained, {name}, {what}, s"
-            told.append(Row(label, one, other, round(other / one, 2), "-", holds=True))
-    goal = "event to contained, root, median, s"
-    return [under(goal, middle["root"], _GOAL_SECONDS), quicker(goal, middle["root"], peer, _TIMES_QUICKER), *told]
+    """Median and 18th of 20 of our sides, and how many times quicker each is than Prefect's default, by the medians."""
+    contained = {name: sorted(each.contained for each in times) for name, times in seen.items()}
+    peer = median(contained["default"]) if "default" in contained else None
+    found = list[Row]()
+    for name in (name for name in _GOALS if name in contained):
+        times, (middle, late) = contained[name], _GOALS[name]
+        what = f"event to contained, {name}"
+        rank = max(1, len(times) * _RANK // ROUNDS)
+        found += [
+            under(f"{what}, median, s", median(times), middle),
+            under(f"{what}, {rank}th of {len(times)}, s", round(times[rank - 1], 2), late),
+        ]
+        if peer is not None:
+            found.append(quicker(f"{what}, median, s", median(times), peer, _TIMES_QUICKER))
+    return found
 
 
 def where(name: str, times: Sequence[Times]) -> str:
@@ -193,6 +209,19 @@ def where(name: str, times: Sequence[Times]) -> str:
     return f"{name}: " + ", ".join(f"{what} {statistics.median(values):.2f} s" for what, values in parts)
 
 
+def _kept() -> dict[str, list[Times]]:
+    """Return the times of sides that were measured apart."""
+    path = RESULTS / _KEPT
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    return {name: [Times(*each) for each in times] for name, times in kept.items()}
+
+
+def _keep(seen: Mapping[str, Sequence[Times]]) -> None:
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    told = {name: [astuple(each) for each in times] for name, times in seen.items()}
+    (RESULTS / _KEPT).write_text(json.dumps(told))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit 0 if every goal holds."""
     for ending in (signal.SIGINT, signal.SIGTERM):
@@ -201,14 +230,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--small", action="store_true", help="one event, one process, two sides: shows only that it runs"
     )
-    small = parser.parse_args(arguments).small
-    rounds, processes, sides = (1, 1, (SIDES[0], SIDES[-1])) if small else (ROUNDS, BUSY, SIDES)
+    parser.add_argument("--side", choices=[side.name for side in SIDES], help="measure this one alone")
+    given = parser.parse_args(arguments)
+    processes, sides = (1, (SIDES[0], SIDES[-1])) if given.small else (BUSY, SIDES)
+    sides = tuple(side for side in sides if given.side in {None, side.name})
     folder = RESULTS / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.getpid()}"
-    seen = dict[str, list[Times]]()
+    seen = _kept() if given.side else {}
     for side in sides:
+        rounds = 1 if given.small else ROUNDS if side.ours else _PEER_ROUNDS
         with stage(folder / side.name.replace(" ", "-"), side, processes) as (busy, server):
             seen[side.name] = [measure(busy, server) for _ in range(rounds)]
         say(where(side.name, seen[side.name]))
+    _keep(seen)
     result = rows(seen)
     conditions = f"{os.cpu_count()} processors, {processes} processes compute; " + "; ".join(
         where(name, times) for name, times in seen.items()

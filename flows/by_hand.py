@@ -18,7 +18,8 @@ from tasks.adapters.prefect_server import PrefectServer
 from tasks.custody.errors import EvacuationError
 from tasks.custody.incident.description import one, place, read_tables
 from tasks.custody.incident.exit_codes import EXIT_CODES
-from tasks.prestart.freeze import freeze_described, thaw_again, uninterrupted
+from tasks.prestart.freeze import freeze_described, uninterrupted
+from tasks.prestart.journal import thaw_again
 from tasks.system.cancellation import await_result
 from tasks.system.priority import give_way, take_priority
 

@@ -10,8 +10,11 @@ from importlib import import_module
 from typing import Final
 
 from tasks.custody.errors import EvacuationError
-from tasks.prestart.freeze import freeze_early, thaw_again, uninterrupted
+from tasks.prestart.freeze import freeze_early, uninterrupted
+from tasks.prestart.hand_over import receive
 from tasks.prestart.join import join_early
+from tasks.prestart.journal import thaw_again
+from tasks.prestart.known_run import known_run
 from tasks.prestart.prefect_http import answers
 from tasks.system.cancellation import still_acts
 from tasks.system.priority import take_priority
@@ -44,12 +47,16 @@ def load() -> None:
 def main() -> None:
     """Join an incident and end; else freeze the workload, run the flow run, and thaw what it did not take over."""
     take_priority()
-    if join_early(os.environ):
-        return
     with uninterrupted():
-        early = freeze_early(os.environ)
-    if early is None and join_early(os.environ):  # another run was quicker
-        return
+        facts, early = receive(os.environ)
+    if not early:
+        with known_run(os.environ, facts) as run:
+            if join_early(run):
+                return
+            with uninterrupted():
+                early = freeze_early(run)
+            if early is None and join_early(run):  # another run was quicker
+                return
     for name, value in PATIENCE.items():
         os.environ.setdefault(name, value)
     try:

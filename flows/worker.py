@@ -1,20 +1,23 @@
-"""Start a Prefect worker with raised priority that polls each second: `python -m flows.worker --pool evacuation`.
+"""Start the evacuation's worker with raised priority: `python -m flows.worker --pool evacuation`.
 
-Its runs inherit the priority. The environment may set how often it polls; all arguments are Prefect's own. Waits for a
-server that PREFECT_API_URL names and that is still starting, because Prefect's worker ends without one.
+Its runs inherit the priority. All arguments are Prefect's own; without `--type` it is of our type. Waits for a server
+that PREFECT_API_URL names and that is still starting, because Prefect's worker ends without one.
 """
 
 import os
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 from urllib.parse import urlsplit
 
 from tasks.system.priority import take_priority
 
-SETTINGS: Final = {"PREFECT_WORKER_QUERY_SECONDS": "1", "PREFECT_LOGGING_EXTRA_LOGGERS": "flows,tasks,blocks"}
+SETTINGS: Final = {"PREFECT_LOGGING_EXTRA_LOGGERS": "flows,tasks,blocks"}
+_TYPE: Final = ("--type", "evacuation")  # tasks/worker, which only Prefect loads: this process is to be small and quick
+_TYPED: Final = ("--type", "-t")
 _SERVER_SECONDS: Final = 120.0
 _ANSWER_SECONDS: Final = 2.0
 _POLL_SECONDS: Final = 0.2
@@ -38,13 +41,19 @@ def _refused(host: str, port: int) -> bool:
     return False
 
 
+def command(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments of a Python that becomes the worker, of our type unless another one is asked for."""
+    typed = any(word.partition("=")[0] in _TYPED for word in arguments)
+    return ["prefect", "worker", "start", *arguments, *(() if typed else _TYPE)]
+
+
 def main() -> None:
     """Raise the priority, wait for the server, and become the worker."""
     take_priority()
     environment = {**SETTINGS, **os.environ}
     with suppress(ValueError):  # Prefect reports what is wrong with the address
         await_server(environment.get("PREFECT_API_URL", ""))
-    os.execve(sys.executable, [sys.executable, "-m", "prefect", "worker", "start", *sys.argv[1:]], environment)  # noqa: S606  no shell is wanted
+    os.execve(sys.executable, [sys.executable, "-m", *command(sys.argv[1:])], environment)  # noqa: S606  no shell is wanted
 
 
 if __name__ == "__main__":

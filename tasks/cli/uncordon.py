@@ -19,7 +19,7 @@ from tasks.custody.incident.log import CustodyLog
 from tasks.incident.directory import base_of, cordon_base, find_home
 from tasks.incident.layout import CORDON, CUSTODY_LOG, EARLY, INCIDENT
 from tasks.incident.run_lock import take_ownership
-from tasks.prestart.freeze import EarlyFreeze, read_early, thaw_again
+from tasks.prestart.journal import EarlyFreeze, read_early, thaw_again
 from tasks.runtime.actor import BY_HAND, actor
 from tasks.system.atomic_files import read_marker, read_private
 

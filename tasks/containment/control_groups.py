@@ -18,8 +18,8 @@ from tasks.custody.containment.groups import Held, Way, delegated, keeper_of, na
 from tasks.custody.containment.membership import Member, members
 from tasks.custody.containment.process import Identity, Process, descendants
 from tasks.custody.containment.service import unit_of
-from tasks.prestart.freeze import early_groups
 from tasks.prestart.groups import freeze_in_place
+from tasks.prestart.journal import early_groups
 from tasks.runtime.context import RunContext
 from tasks.system.control_group import ControlGroup
 

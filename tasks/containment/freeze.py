@@ -21,7 +21,7 @@ from tasks.custody.containment.receipt import Freeze, Frozen, Stopped
 from tasks.custody.containment.source import lineages
 from tasks.custody.evidence.redact import command_line
 from tasks.custody.incident.log import CustodyLog
-from tasks.prestart.freeze import read_early, take_over
+from tasks.prestart.journal import read_early, take_over
 from tasks.runtime.context import RunContext
 from tasks.runtime.state import IncidentState
 from tasks.runtime.step import step

@@ -10,7 +10,7 @@ from tasks.custody.containment.groups import INCIDENT_PREFIX, path_of
 from tasks.custody.containment.process import Identity
 from tasks.incident.directory import bases, homes
 from tasks.incident.layout import EARLY, GROUPS
-from tasks.prestart.freeze import early_groups
+from tasks.prestart.journal import early_groups
 from tasks.system.atomic_files import read_private, rows_of
 
 if TYPE_CHECKING:

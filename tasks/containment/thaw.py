@@ -26,7 +26,7 @@ from tasks.incident.layout import (
     FROZEN,
     FROZEN_CONTAINERS,
 )
-from tasks.prestart.freeze import read_early, take_over
+from tasks.prestart.journal import read_early, take_over
 from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
 from tasks.system.atomic_files import read_private

@@ -103,7 +103,7 @@ class SeaweedFS(ManagedProcess):
 
 
 class Worker(ManagedProcess):
-    """A process worker that polls each second, so that a drill measures the evacuation and not the poll."""
+    """A worker as an operator starts it."""
 
     ready_seconds = 60.0
     grace_seconds = 15.0
@@ -117,13 +117,11 @@ class Worker(ManagedProcess):
     def command(self) -> Sequence[str]:
         """Return the command with a new worker name: the server would report an old one as online too early."""
         self._registered = f"{self.name}-{secrets.token_hex(4)}"
-        start = [sys.executable, "-m", "prefect", "worker", "start"]
-        return [*start, "--pool", self.pool, "--type", "process", "--name", self._registered]
+        return [sys.executable, "-m", "flows.worker", "--pool", self.pool, "--name", self._registered]
 
     def environment(self) -> Mapping[str, str]:
         """Return the server's environment, with the logs of our own packages."""
-        own = {"PREFECT_WORKER_QUERY_SECONDS": "1", "PREFECT_LOGGING_EXTRA_LOGGERS": "flows,tasks,blocks"}
-        return {**self.server.env, **own, **self._env}
+        return {**self.server.env, "PREFECT_LOGGING_EXTRA_LOGGERS": "flows,tasks,blocks", **self._env}
 
     def ready(self) -> bool:
         """Return whether the server has heard from it."""

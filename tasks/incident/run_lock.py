@@ -61,6 +61,25 @@ def _locked(path: Path) -> int | None:
     return None
 
 
+def take_from(evidence: Path, descriptor: int) -> bool:
+    """Make this process the one that has the lock, by the open lock file that another process has handed to it.
+
+    The kernel notes who took a lock: it is taken again, by way of a shared one, so that it is never free. False if that
+    failed, as it may only if a process that is not ours shares it in that moment; the descriptor is closed then.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return False
+    if lock.has_lock(os.getpid(), _path(evidence, dry_run=False)):
+        sign(descriptor, "evacuation")
+        return True
+    os.close(descriptor)
+    return False
+
+
 def keep_ownership(evidence: Path, descriptor: int) -> None:
     """Keep the lock for the next `take_ownership` of this process: no other run can open an incident in between."""
     _kept[_path(evidence, dry_run=False)] = descriptor

@@ -4,19 +4,18 @@ On a busy machine the import of Prefect alone takes seconds. This uses the stand
 its workload block. What it cannot or must not do is left to the run.
 """
 
-import json
 import os
 import signal
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePath
 from typing import Any, Final
 
-from tasks.adapters.host import LinuxHost, freeze_process, thaw_process
+from tasks.adapters.host import LinuxHost, freeze_process
 from tasks.custody.containment.membership import Member, Named, matchers_of, members
 from tasks.custody.containment.process import Identity, Process, family, pids_of
 from tasks.custody.fleet.order import Order
@@ -25,45 +24,49 @@ from tasks.custody.visible import say
 from tasks.incident import layout
 from tasks.incident.joining import FINISHED, THAWED, last_word
 from tasks.incident.layout import CORDON, EARLY, FROZEN, INCIDENT, RECOVERED, incidents_in
-from tasks.incident.run_lock import at_work, give_up_ownership, keep_ownership, take_ownership
+from tasks.incident.run_lock import at_work, take_ownership
 from tasks.prestart.groups import freeze_in_place
-from tasks.prestart.prefect_http import NotNow, ask_server, fields_of
+from tasks.prestart.journal import EarlyFreeze, keep, note_unkept, write_rows
+from tasks.prestart.known_run import KnownRun
+from tasks.prestart.prefect_http import NotNow
 from tasks.system.accounts import number_of
-from tasks.system.atomic_files import identities, read_ours, rows_of, write_whole
+from tasks.system.atomic_files import identities
 from tasks.system.processes import untouchable
 
 FLOW: Final = "evacuate"
 _Find = Callable[[Mapping[int, Process]], dict[Identity, Member]]
 _FREEZE_SECONDS: Final = 5.0
-_unkept: Final[dict[Identity, datetime]] = {}
-"""Processes that this one has stopped and could write down on no disk."""
 
 
 class NothingToFreeze(Exception):
     """The run is no evacuation, a dry run, or an order that stands no longer."""
 
 
-@dataclass(frozen=True)
-class EarlyFreeze:
-    """The processes that this start has stopped. The file may also name those of a start that died."""
-
-    path: Path
-    frozen: tuple[Identity, ...]
-    groups: tuple[str, ...] = ()
-    """Control groups that it has frozen in place."""
-
-
-def freeze_early(environment: Mapping[str, str]) -> EarlyFreeze | None:
-    """Freeze the workload of the flow run that the environment names. None if that was not done.
+def freeze_early(run: KnownRun) -> EarlyFreeze | None:
+    """Freeze the workload of this process's flow run. None if that was not done.
 
     A failure here is reported and does not stop the run, which freezes again in any case.
     """
-    return _tried(lambda: _workload(environment))
+    return _tried(lambda: freeze_for(run))
 
 
 def freeze_described(given: Mapping[str, Any], incident: str | None = None) -> EarlyFreeze | None:
     """Freeze a workload that a file describes, without a server. None if that was not done."""
-    return _tried(lambda: (_here(recognisable(given, socket.gethostname())), incident))
+    return _tried(lambda: _locked_freeze(_here(recognisable(given, socket.gethostname())), incident))
+
+
+def freeze_for(run: KnownRun) -> EarlyFreeze:
+    """Freeze the workload of a flow run, which may be another process's.
+
+    Raises NothingToFreeze, NotNow, and whatever else prevents it; nothing is frozen then.
+    """
+    if run.parameters.get("dry_run") or run.flow != FLOW:
+        raise NothingToFreeze
+    if (order := Order.of(run.parameters.get("order"))) and order.expired(datetime.now(UTC)):
+        raise NothingToFreeze
+    if not run.due:
+        raise NotNow("the run is to start later")
+    return _locked_freeze(_here(run.fields), run.parameters.get("incident_id"))
 
 
 @contextmanager
@@ -76,13 +79,9 @@ def uninterrupted() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _tried(known: Callable[[], tuple[dict[str, Any], str | None]]) -> EarlyFreeze | None:
+def _tried(freeze: Callable[[], EarlyFreeze]) -> EarlyFreeze | None:
     try:
-        workload, incident = known()
-        evidence = evidence_of(workload)
-        _require_known_here(workload, evidence, incident)
-        with _owned(evidence):
-            return _freeze(workload, evidence, incident)
+        return keep(freeze())
     except NothingToFreeze:
         return None
     except Exception as reason:  # noqa: BLE001  the run must start whatever is wrong here
@@ -90,17 +89,11 @@ def _tried(known: Callable[[], tuple[dict[str, Any], str | None]]) -> EarlyFreez
         return None
 
 
-def _workload(environment: Mapping[str, str]) -> tuple[dict[str, Any], str | None]:
-    """Return the fields of the workload block and the requested incident, for a real evacuation on this host."""
-    with ask_server(environment) as ask:
-        run = ask(f"/flow_runs/{environment['PREFECT__FLOW_RUN_ID']}")
-        parameters = run["parameters"]
-        if ask(f"/flows/{run['flow_id']}")["name"] != FLOW or parameters.get("dry_run"):
-            raise NothingToFreeze
-        if (order := Order.of(parameters.get("order"))) and order.expired(datetime.now(UTC)):
-            raise NothingToFreeze
-        fields = fields_of(ask, parameters["workload"])
-    return _here(fields), parameters.get("incident_id")
+def _locked_freeze(workload: Mapping[str, Any], incident: str | None) -> EarlyFreeze:
+    evidence = evidence_of(workload)
+    _require_known_here(workload, evidence, incident)
+    with _owned(evidence) as lock:
+        return replace(_freeze(workload, evidence, incident), lock=lock)
 
 
 def _here(fields: dict[str, Any]) -> dict[str, Any]:
@@ -120,8 +113,8 @@ def evidence_of(workload: Mapping[str, Any]) -> Path:
 
 
 @contextmanager
-def _owned(evidence: Path) -> Iterator[None]:
-    """Hold the lock of the workload's runs, for the run that follows. NotNow while another run works, which may thaw.
+def _owned(evidence: Path) -> Iterator[int | None]:
+    """Hold the lock of the workload's runs, which stays open. NotNow while another run works, which may thaw.
 
     If no disk takes the lock, a run at work has its lock in memory, under a name that is not known here.
     """
@@ -130,16 +123,15 @@ def _owned(evidence: Path) -> Iterator[None]:
     except OSError as error:
         if any(at_work(base) for base in layout.MEMORY.glob("evacuation-*")):
             raise NotNow("another run is at work") from error
-        yield
+        yield None
         return
     if descriptor is None:
         raise NotNow("another run is at work")
     try:
-        yield
+        yield descriptor
     except BaseException:
         os.close(descriptor)
         raise
-    keep_ownership(evidence, descriptor)
 
 
 def _freeze(workload: Mapping[str, Any], evidence: Path, incident: str | None) -> EarlyFreeze:
@@ -157,10 +149,10 @@ def _freeze(workload: Mapping[str, Any], evidence: Path, incident: str | None) -
     early = EarlyFreeze(evidence / EARLY, tuple(frozen))
     rows = [{"pid": who.pid, "start": who.start, "at": at} for who, at in frozen.items()]
     try:
-        _write(early.path, [*_others(early), *rows])
+        write_rows(early, rows)
     except OSError as error:
         say(f"{early.path}: {error}: only this process knows which processes are frozen", error=True)
-        _unkept.update({who: datetime.fromisoformat(at) for who, at in frozen.items()})
+        note_unkept({who: datetime.fromisoformat(at) for who, at in frozen.items()})
         return early
     return _freeze_groups(early, rows, host, find)
 
@@ -169,7 +161,7 @@ def _freeze_groups(early: EarlyFreeze, rows: list[dict[str, Any]], host: LinuxHo
     """Freeze the control groups that hold only the workload, after the signals are sent and written down."""
 
     def note(paths: list[str]) -> None:
-        _write(early.path, [*_others(early), *rows, *({"group": path} for path in paths)])
+        write_rows(early, [*rows, *({"group": path} for path in paths)])
 
     try:
         return replace(early, groups=tuple(freeze_in_place(host, host.snapshot(), find, note)))
@@ -217,20 +209,6 @@ def _held(workload: Mapping[str, Any], evidence: Path) -> set[Identity]:
     return identities(home / FROZEN for home in _homes(workload, evidence) if last_word(home) != THAWED)
 
 
-def _others(early: EarlyFreeze) -> list[dict[str, Any]]:
-    """Return the rows of a start that died before its run could freeze: only this file names what it stopped."""
-    own = {*early.frozen, *early.groups}
-    return [row for row in rows_of(early.path, read_ours) if (Identity.of(row) or row.get("group")) not in own]
-
-
-def _write(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write down what has to be thawed, atomically; remove the file if there is nothing."""
-    if rows:
-        write_whole(path, json.dumps(rows).encode(), 0o600, flush=False)
-    else:
-        path.unlink(missing_ok=True)
-
-
 def _finder(workload: Mapping[str, Any], evidence: Path, incident: str | None) -> _Find:
     """Read from the disk what every look needs, and return the function that finds the members in a snapshot.
 
@@ -250,39 +228,3 @@ def _finder(workload: Mapping[str, Any], evidence: Path, incident: str | None) -
         return members(snapshot, matchers, root, excluded_pids, named)
 
     return find
-
-
-def read_early(path: Path) -> dict[Identity, datetime]:
-    """Return the processes that an early freeze has stopped, and when."""
-    found = dict(_unkept)
-    for row in rows_of(path, read_ours):
-        with suppress(KeyError, TypeError, ValueError):
-            if identity := Identity.of(row):
-                found[identity] = datetime.fromisoformat(row["at"])
-    return found
-
-
-def early_groups(path: Path) -> list[str]:
-    """Return the control groups that an early freeze has frozen in place."""
-    return [str(row["group"]) for row in rows_of(path, read_ours) if "group" in row]
-
-
-def take_over(path: Path) -> None:
-    """Forget the early freeze once the run's own freeze has replaced it, so that it is not undone."""
-    _unkept.clear()
-    with suppress(OSError):
-        path.unlink()
-
-
-def thaw_again(early: EarlyFreeze) -> None:
-    """Thaw what an early freeze has stopped, if the run was refused or failed before its own freeze."""
-    if early.path.exists() or _unkept:
-        host = LinuxHost()
-        for identity in early.frozen:
-            thaw_process(host, identity)
-        for group in filter(None, map(host.group, early.groups)):
-            group.thaw()
-        _unkept.clear()
-        with suppress(OSError):
-            _write(early.path, _others(early))
-    give_up_ownership(early.path.parent)

@@ -2,50 +2,50 @@
 
 import os
 import socket
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from tasks.custody.incident.alarm import Alarm
 from tasks.custody.visible import say
 from tasks.incident.joining import incident_of, joined_message, leave
+from tasks.incident.layout import incidents_in
 from tasks.prestart.freeze import FLOW, evidence_of
-from tasks.prestart.prefect_http import NotNow, ask_server, fields_of
+from tasks.prestart.known_run import KnownRun
+from tasks.prestart.prefect_http import NotNow
 
-_ANSWER_SECONDS: Final = 30.0
 
-
-def join_early(environment: Mapping[str, str]) -> bool:
-    """End the flow run that the environment names as Joined, if an alarm started it that belongs to an incident."""
+def join_early(run: KnownRun) -> bool:
+    """End the flow run as Joined, if an alarm started it that belongs to an incident."""
     try:
-        run = environment["PREFECT__FLOW_RUN_ID"]
-        asked = _asked(environment, run)
+        asked = _asked(run)
         if asked is None:
             return False
         alarm, base = asked
         incident = incident_of(alarm, [base])
-        return bool(incident) and leave([base], incident, run, alarm) and _end(environment, run, incident)
+        return bool(incident) and leave([base], incident, run.id, alarm) and _end(run, incident)
     except Exception as reason:  # noqa: BLE001  the run must start whatever is wrong here
         say(f"not joined before the start of the run: {type(reason).__name__}: {reason}", error=True)
         return False
 
 
-def _asked(environment: Mapping[str, str], run: str) -> tuple[Alarm, Path] | None:
+def would_join(run: KnownRun) -> bool:
+    """Return whether the run belongs to an incident as things stand, without waiting for a run at work."""
+    asked = _asked(run)
+    return asked is not None and bool(incident_of(asked[0], [asked[1]], wait=0))
+
+
+def _asked(run: KnownRun) -> tuple[Alarm, Path] | None:
     """Return the run's alarm and its workload's evidence folder; None for a run that a person has started."""
-    with ask_server(environment, _ANSWER_SECONDS) as ask:
-        about = ask(f"/flow_runs/{run}")
-        parameters: dict[str, Any] = about["parameters"]
-        alarm = Alarm.of(parameters.get("alarm"))
-        by_hand = parameters.get("dry_run") or parameters.get("incident_id")
-        if alarm is None or by_hand or ask(f"/flows/{about['flow_id']}")["name"] != FLOW:
-            return None
-        fields = fields_of(ask, parameters["workload"])
-        if fields["host"] != socket.gethostname():
-            return None
-        if alarm.run and not alarm.began:
-            alarm = began(alarm, ask)
-    return alarm, evidence_of(fields)
+    parameters = run.parameters
+    alarm = Alarm.of(parameters.get("alarm"))
+    by_hand = parameters.get("dry_run") or parameters.get("incident_id")
+    if alarm is None or by_hand or run.flow != FLOW or run.fields["host"] != socket.gethostname():
+        return None
+    base = evidence_of(run.fields)
+    if alarm.run and not alarm.began and incidents_in(base):
+        alarm = began(alarm, run.ask)
+    return alarm, base
 
 
 def began(alarm: Alarm, ask: Any) -> Alarm:
@@ -58,9 +58,8 @@ def began(alarm: Alarm, ask: Any) -> Alarm:
     return replace(alarm, began=known.began if known else None)
 
 
-def _end(environment: Mapping[str, str], run: str, incident: str) -> bool:
+def _end(run: KnownRun, incident: str) -> bool:
     state = {"type": "COMPLETED", "name": "Joined", "message": joined_message(incident)}
-    with ask_server(environment, _ANSWER_SECONDS) as ask:
-        answer = ask(f"/flow_runs/{run}/set_state", {"state": state})
+    answer = run.ask(f"/flow_runs/{run.id}/set_state", {"state": state})
     say(f"{os.getpid()}: {joined_message(incident)}", error=True)
     return bool(answer["status"] == "ACCEPT")

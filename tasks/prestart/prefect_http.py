@@ -2,53 +2,65 @@
 
 import base64
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import cache
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
-from typing import Any, Final
-from urllib.parse import quote, urlsplit
+from typing import Any, Final, Self
+from urllib.parse import urlsplit
 
-_ANSWER_SECONDS: Final = 3.0
+ANSWER_SECONDS: Final = 30.0
+_SIGN_SECONDS: Final = 3.0
+_IDLE_SECONDS: Final = 2.0
 
 
 class NotNow(Exception):
     """Raised if this cannot be done before Prefect is imported, with the reason; the run does it."""
 
 
-def fields_of(ask: Callable[..., Any], workload: object) -> dict[str, Any]:
-    """Return the fields of a saved workload block."""
-    name = quote(str(workload), safe="")
-    fields: dict[str, Any] = ask(f"/block_types/slug/workload/block_documents/name/{name}")["data"]
-    return fields
-
-
 @contextmanager
-def ask_server(environment: Mapping[str, str], seconds: float = _ANSWER_SECONDS) -> Iterator[Callable[..., Any]]:
+def ask_server(environment: Mapping[str, str], seconds: float = ANSWER_SECONDS) -> Iterator[Callable[..., Any]]:
     """Yield a function that sends a path (and a body to post) to the server and returns its JSON. One connection."""
-    url = urlsplit(environment["PREFECT_API_URL"])
-    kind = HTTPSConnection if url.scheme == "https" else HTTPConnection
-    connection = kind(url.hostname or "", url.port, timeout=seconds)
+    with ExitStack() as stack:
+        connect = cache(lambda: stack.enter_context(_Connection(environment, seconds)))
+        yield lambda path, said=None: connect().ask(path, said)
 
-    def ask(path: str, said: Any = None) -> Any:
+
+class _Connection:
+    """One connection; opened again after an idle time in which the server may have closed it."""
+
+    def __init__(self, environment: Mapping[str, str], seconds: float) -> None:
+        url = urlsplit(environment["PREFECT_API_URL"])
+        kind = HTTPSConnection if url.scheme == "https" else HTTPConnection
+        self._http = kind(url.hostname or "", url.port, timeout=seconds)
+        self._prefix = url.path.rstrip("/")
+        self._headers = {"Content-Type": "application/json", **_credentials(environment)}
+        self._answered = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+
+    def ask(self, path: str, said: Any) -> Any:
+        if time.monotonic() - self._answered > _IDLE_SECONDS:
+            self._http.close()
         body = None if said is None else json.dumps(said)
-        headers = {"Content-Type": "application/json", **_credentials(environment)}
-        connection.request("GET" if body is None else "POST", url.path.rstrip("/") + path, body, headers)
-        answer = connection.getresponse()
+        self._http.request("GET" if body is None else "POST", self._prefix + path, body, self._headers)
+        answer = self._http.getresponse()
         content = answer.read()
+        self._answered = time.monotonic()
         if answer.status not in {200, 201}:
             raise NotNow(f"{path} is answered by HTTP {answer.status}")
         return json.loads(content)
 
-    try:
-        yield ask
-    finally:
-        connection.close()
-
 
 def answers(environment: Mapping[str, str]) -> bool:
-    """Return whether the Prefect server answers within the usual time limit."""
+    """Return whether the Prefect server answers within three seconds."""
     try:
-        with ask_server(environment) as ask:
+        with ask_server(environment, _SIGN_SECONDS) as ask:
             ask("/health")
     except (NotNow, OSError, HTTPException, ValueError):
         return False

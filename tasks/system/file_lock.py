@@ -84,7 +84,7 @@ def hand_over(listening: socket.socket, descriptor: int) -> None:
     while True:
         asking, _ = listening.accept()
         with asking, suppress(OSError):
-            if _peer(asking)[1] == os.geteuid():
+            if peer_of(asking)[1] == os.geteuid():
                 socket.send_fds(asking, [b"\0"], [descriptor])
 
 
@@ -111,7 +111,7 @@ def _asked(guard: Identity, lock: Path) -> int | None:
     with socket.socket(socket.AF_UNIX) as asking:
         asking.settimeout(_DOOR_SECONDS)
         asking.connect(door(guard))
-        if _peer(asking) != (guard.pid, os.geteuid()):
+        if peer_of(asking) != (guard.pid, os.geteuid()):
             return None
         _, descriptors, _, _ = socket.recv_fds(asking, 1, 1)
     for descriptor in descriptors:
@@ -123,7 +123,7 @@ def _asked(guard: Identity, lock: Path) -> int | None:
     return None
 
 
-def _peer(connection: socket.socket) -> tuple[int, int]:
+def peer_of(connection: socket.socket) -> tuple[int, int]:
     """Return pid and uid of the process at the other end, by the kernel."""
     pid, user, _ = _PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
     return pid, user

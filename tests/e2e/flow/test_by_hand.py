@@ -31,7 +31,8 @@ from tasks.custody.audit.signers import read_signers
 from tasks.custody.containment.pause import UNKNOWN, Kind, Launcher
 from tasks.drill.parts import SeaweedFS
 from tasks.incident.layout import EARLY
-from tasks.prestart.freeze import freeze_described, thaw_again
+from tasks.prestart.freeze import freeze_described
+from tasks.prestart.journal import thaw_again
 from tests.support.scenes import Scene
 from tests.support.small_disks import without_room
 from tests.support.workloads import wait_until

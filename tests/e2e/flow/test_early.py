@@ -20,7 +20,9 @@ from flows.recover import recover
 from tasks.custody.containment.process import Identity
 from tasks.incident.layout import EARLY
 from tasks.incident.run_lock import take_ownership
-from tasks.prestart.freeze import freeze_early, read_early, thaw_again
+from tasks.prestart.freeze import freeze_early
+from tasks.prestart.journal import EarlyFreeze, read_early, thaw_again
+from tasks.prestart.known_run import known_run
 from tasks.prestart.prefect_http import _credentials
 from tasks.system.processes import start_of, ticks
 from tests.support.scenes import Scene
@@ -36,6 +38,12 @@ def environment(scene: Scene, flow: Any = evacuate, **parameters: Any) -> dict[s
     return {"PREFECT_API_URL": str(PREFECT_API_URL.value()), "PREFECT__FLOW_RUN_ID": str(run.id)}
 
 
+def frozen_early(told: dict[str, str]) -> EarlyFreeze | None:
+    """What the start of a run that the worker has handed nothing to freezes."""
+    with known_run(told, {}) as run:
+        return freeze_early(run)
+
+
 def run(told: dict[str, str]) -> str:
     """Start the engine as a worker does; the name of the state that the run ended in."""
     done = subprocess.run(
@@ -45,6 +53,10 @@ def run(told: dict[str, str]) -> str:
         ended = client.read_flow_run(UUID(told["PREFECT__FLOW_RUN_ID"]))
     assert ended.state, done.stderr
     return f"{ended.state.name} {ended.state.message}"
+
+
+def full(*_: object, **__: object) -> None:
+    raise OSError("no space left")
 
 
 def states(scene: Scene) -> set[str]:
@@ -81,7 +93,7 @@ def test_a_run_that_is_refused_has_touched_nothing(scene: Scene) -> None:
 
 def test_what_is_frozen_early_is_let_go_unless_the_run_takes_it_over(scene: Scene) -> None:
     scene.small.start_all()
-    early = freeze_early(environment(scene))
+    early = frozen_early(environment(scene))
     assert early
     wait_until(lambda: states(scene) == {psutil.STATUS_STOPPED}, what="the stop of all")
     early.path.rename(early.path.with_suffix(".taken"))
@@ -113,7 +125,7 @@ def test_it_keeps_its_hands_off(scene: Scene, way: str, capfd: pytest.CaptureFix
         told["PREFECT_API_URL"] = "http://127.0.0.1:9/api"
     elif way == "a linked folder":
         scene.block.evidence.symlink_to(scene.small.root)
-    assert freeze_early(told) is None
+    assert frozen_early(told) is None
     assert psutil.STATUS_STOPPED not in states(scene)
     said = capfd.readouterr().err
     assert ("not frozen before the start of the run: " in said) is (way not in {"dry run", "another flow"})
@@ -126,8 +138,8 @@ def test_a_disk_that_takes_nothing_keeps_nobody_from_being_frozen_and_let_go_aga
 ) -> None:
     scene.small.start_all()
     told = environment(scene)
-    monkeypatch.setattr("tasks.prestart.freeze._write", lambda *_: (_ for _ in ()).throw(OSError("no space left")))
-    early = freeze_early(told)
+    monkeypatch.setattr("tasks.prestart.journal.write_whole", full)
+    early = frozen_early(told)
     assert early
     assert set(read_early(early.path)) == set(early.frozen), "the run learns of them in this same process"
     wait_until(lambda: states(scene) == {psutil.STATUS_STOPPED}, what="the stop of all")
@@ -143,7 +155,7 @@ def test_what_a_recovery_has_brought_back_is_for_the_run_to_judge(scene: Scene) 
     home.mkdir(parents=True)
     identity = Identity(api.pid, start_of(api.pid))
     (home / "recovered.json").write_text(json.dumps([{"pid": identity.pid, "start": identity.start}]))
-    early = freeze_early(environment(scene))
+    early = frozen_early(environment(scene))
     assert early
     assert identity not in early.frozen
     assert len(early.frozen) == 3

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from flows.engine import Brief
-from flows.worker import await_server
+from flows.worker import await_server, command
 from tasks.custody.errors import Denied, Refused
 from tasks.preflight.privileges import effective_capabilities
 from tasks.system.priority import NICE, OOM
@@ -109,7 +109,7 @@ import os, sys
 from pathlib import Path
 def become(program, arguments, environment):
     adjusted = int(Path("/proc/self/oom_score_adj").read_text())
-    print(arguments[1:], environment["PREFECT_WORKER_QUERY_SECONDS"], os.getpriority(os.PRIO_PROCESS, 0), adjusted)
+    print(arguments[1:], os.getpriority(os.PRIO_PROCESS, 0), adjusted)
 os.execve = become
 import flows.worker
 sys.argv = ["worker", "--pool", "p"]
@@ -121,17 +121,18 @@ print(os.getpriority(os.PRIO_PROCESS, 0), Path("/proc/self/oom_score_adj").read_
 
 
 @am_root
-@pytest.mark.parametrize(("environment", "seconds"), [({}, "1"), ({"PREFECT_WORKER_QUERY_SECONDS": "0.5"}, "0.5")])
-def test_a_worker_stands_before_everything_and_asks_often_and_a_training_of_it_gives_way(
-    environment: dict[str, str], seconds: str
-) -> None:
-    command = [sys.executable, "-c", WORKER]
+def test_a_worker_stands_before_everything_and_a_training_of_it_gives_way() -> None:
     told = subprocess.run(
-        command, env={**os.environ, **environment}, start_new_session=True, capture_output=True, text=True, check=True
+        [sys.executable, "-c", WORKER], start_new_session=True, capture_output=True, text=True, check=True
     )
     spared = OOM if effective_capabilities() >> SYS_RESOURCE & 1 else 0
-    expected = f"['-m', 'prefect', 'worker', 'start', '--pool', 'p'] {seconds} {NICE} {spared}"
-    assert told.stdout.splitlines()[:2] == [expected, "0 0"]
+    words = ["-m", "prefect", "worker", "start", "--pool", "p", "--type", "evacuation"]
+    assert told.stdout.splitlines()[:2] == [f"{words} {NICE} {spared}", "0 0"]
+
+
+@pytest.mark.parametrize("typed", [("--type", "process"), ("-t", "process"), ("--type=process",)])
+def test_a_worker_is_of_the_type_that_it_is_asked_for(typed: tuple[str, ...]) -> None:
+    assert command(["--pool", "p", *typed]) == ["prefect", "worker", "start", "--pool", "p", *typed]
 
 
 def test_a_worker_waits_for_a_server_that_is_still_starting() -> None:

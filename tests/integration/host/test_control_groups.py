@@ -24,7 +24,8 @@ from tasks.custody.containment.ends import End
 from tasks.custody.containment.groups import Way, name_of
 from tasks.incident.layout import EARLY, GROUPS
 from tasks.incident.run_lock import give_up_ownership
-from tasks.prestart.freeze import freeze_described, thaw_again
+from tasks.prestart.freeze import freeze_described
+from tasks.prestart.journal import thaw_again
 from tasks.runtime.context import RunContext
 from tasks.system.control_group import ControlGroup
 from tests.integration.host.test_cancel import cancelled_when, has

@@ -18,7 +18,8 @@ from tasks.cli.uncordon import let_go
 from tasks.custody.containment.process import Process
 from tasks.incident.layout import EARLY, FROZEN, RECOVERED
 from tasks.incident.run_lock import give_up_ownership
-from tasks.prestart.freeze import freeze_described, thaw_again
+from tasks.prestart.freeze import freeze_described
+from tasks.prestart.journal import thaw_again
 from tasks.system.processes import start_of
 from tests.support.run_context import INCIDENT
 from tests.support.workloads import SmallWorkload, stand, wait_until

@@ -21,7 +21,8 @@ from tasks.containment.freeze import freeze
 from tasks.containment.stop import stop
 from tasks.custody.containment.receipt import Containment
 from tasks.incident.layout import CORDON
-from tasks.prestart.freeze import freeze_described, thaw_again
+from tasks.prestart.freeze import freeze_described
+from tasks.prestart.journal import thaw_again
 from tasks.record.dry_run_plan import plan
 from tasks.runtime.context import Suspects
 from tasks.system.processes import untouchable

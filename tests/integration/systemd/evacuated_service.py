@@ -16,7 +16,8 @@ from tasks.containment.cordon import cordon
 from tasks.containment.freeze import freeze
 from tasks.containment.stop import stop
 from tasks.containment.uncordon import uncordon
-from tasks.prestart.freeze import freeze_described, thaw_again
+from tasks.prestart.freeze import freeze_described
+from tasks.prestart.journal import thaw_again
 from tests.support.run_context import case_of, made
 from tests.support.workloads import wait_until
 

@@ -1,0 +1,121 @@
+"""Hand what the worker knows and has frozen to the process of the run: facts, early freeze, the open lock file.
+
+The worker listens at an abstract socket, whose name only the run's environment holds. It closes its own copy of the
+lock file once the run has answered, so that the lock is never free in between: a flock belongs to the open file.
+"""
+
+import json
+import os
+import secrets
+import socket
+from collections.abc import Mapping, MutableMapping
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from threading import Thread
+from typing import Any, Final
+
+from tasks.custody.containment.process import Identity
+from tasks.custody.visible import say
+from tasks.incident.run_lock import take_from
+from tasks.prestart.journal import EarlyFreeze, forget_unkept, keep, note_unkept, unkept
+from tasks.system.file_lock import peer_of
+
+VARIABLE: Final = "EVACUATION_HAND_OVER"
+_ANSWER_SECONDS: Final = 60.0
+_BLOCK: Final = 1 << 16
+_TAKEN: Final = b"\1"
+
+
+class HandOver:
+    """The worker's end: what it offers under this name, until it is closed."""
+
+    def __init__(self, facts: Mapping[str, Any], early: EarlyFreeze | None) -> None:
+        """Listen from now on. Raises OSError if no socket can be had."""
+        self.name = f"evacuation-run-{secrets.token_hex(16)}"
+        self._facts, self._early, self._taken = facts, early, False
+        self._listening = socket.socket(socket.AF_UNIX)
+        self._listening.bind(f"\0{self.name}")
+        self._listening.listen()
+        self._thread = Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def close(self) -> bool:
+        """Stop listening, once the process of the run has ended; return whether that took the early freeze over."""
+        self._listening.shutdown(socket.SHUT_RDWR)  # wakes the thread
+        self._thread.join()
+        self._listening.close()
+        return self._taken
+
+    def _serve(self) -> None:
+        with suppress(OSError):
+            while not self._taken:
+                asking, _ = self._listening.accept()
+                with asking, suppress(OSError):
+                    asking.settimeout(_ANSWER_SECONDS)
+                    if peer_of(asking)[1] == os.geteuid():
+                        self._taken = self._sent(asking)
+
+    def _sent(self, asking: socket.socket) -> bool:
+        """Send everything; return whether the early freeze is the other end's from now on."""
+        early = self._early
+        descriptors = [] if early is None or early.lock is None else [early.lock]
+        said = json.dumps([self._facts, _told(early)]).encode()
+        asking.sendall(said[socket.send_fds(asking, [said], descriptors) :])
+        asking.shutdown(socket.SHUT_WR)
+        if asking.recv(1) != _TAKEN or early is None:
+            return False
+        forget_unkept(early)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        return True
+
+
+def receive(environment: MutableMapping[str, str]) -> tuple[dict[str, Any], EarlyFreeze | None]:
+    """Return what the worker hands to this process of the run: facts, and the early freeze, whose lock is kept.
+
+    Empty and None without a worker that hands over, or if it has ended.
+    """
+    name = environment.pop(VARIABLE, "")
+    try:
+        return _received(name) if name else ({}, None)
+    except (OSError, ValueError, KeyError) as reason:
+        say(f"nothing was handed over by the worker: {type(reason).__name__}: {reason}", error=True)
+        return {}, None
+
+
+def _received(name: str) -> tuple[dict[str, Any], EarlyFreeze | None]:
+    with socket.socket(socket.AF_UNIX) as asking:
+        asking.settimeout(_ANSWER_SECONDS)
+        asking.connect(f"\0{name}")
+        said, descriptors, _, _ = socket.recv_fds(asking, _BLOCK, 1)
+        for descriptor in descriptors:
+            os.set_inheritable(descriptor, False)
+        while part := asking.recv(_BLOCK):
+            said += part
+        facts, told = json.loads(said)
+        early = _taken(told, descriptors)
+        if early or told is None:
+            asking.sendall(_TAKEN)
+    return facts, early
+
+
+def _told(early: EarlyFreeze | None) -> dict[str, Any] | None:
+    if early is None:
+        return None
+    at = {who: moment.isoformat() for who, moment in unkept(early).items()}
+    frozen = [[who.pid, who.start, at.get(who)] for who in early.frozen]
+    return {"path": str(early.path), "frozen": frozen, "groups": early.groups}
+
+
+def _taken(told: dict[str, Any] | None, descriptors: list[int]) -> EarlyFreeze | None:
+    """Return the early freeze once its lock is this process's own."""
+    if told is None:
+        return None
+    rows = [(Identity(pid, start), at) for pid, start, at in told["frozen"]]
+    early = EarlyFreeze(Path(told["path"]), tuple(who for who, _ in rows), tuple(told["groups"]))
+    if descriptors and not take_from(early.path.parent, descriptors[0]):
+        return None
+    note_unkept({who: datetime.fromisoformat(at) for who, at in rows if at})
+    return keep(replace(early, lock=descriptors[0] if descriptors else None))

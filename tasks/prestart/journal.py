@@ -1,0 +1,126 @@
+"""What a start has frozen, on disk until the run's own freeze takes it over, so that it can be thawed."""
+
+import json
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+from tasks.adapters.host import LinuxHost, thaw_process
+from tasks.custody.containment.process import Identity
+from tasks.incident.run_lock import give_up_ownership, keep_ownership, take_ownership
+from tasks.system.atomic_files import read_ours, rows_of, write_whole
+
+_unkept: Final[dict[Identity, datetime]] = {}
+"""Processes that this one has stopped and could write down on no disk."""
+
+
+@dataclass(frozen=True)
+class EarlyFreeze:
+    """The processes that this start has stopped. The file may also name those of a start that died."""
+
+    path: Path
+    frozen: tuple[Identity, ...]
+    groups: tuple[str, ...] = ()
+    """Control groups that it has frozen in place."""
+    lock: int | None = None
+    """The open lock file of the workload's runs, unless it is kept for this process's own run."""
+
+
+def keep(early: EarlyFreeze) -> EarlyFreeze:
+    """Keep the lock for the run that follows in this process."""
+    if early.lock is not None:
+        keep_ownership(early.path.parent, early.lock)
+    return replace(early, lock=None)
+
+
+def note_unkept(rows: dict[Identity, datetime]) -> None:
+    """Remember in this process what could be written down on no disk."""
+    _unkept.update(rows)
+
+
+def unkept(early: EarlyFreeze) -> dict[Identity, datetime]:
+    """Return which of its processes are written down on no disk, and when they were stopped."""
+    return {who: _unkept[who] for who in early.frozen if who in _unkept}
+
+
+def forget_unkept(early: EarlyFreeze) -> None:
+    """Forget what another process remembers from now on."""
+    for who in early.frozen:
+        _unkept.pop(who, None)
+
+
+def write_rows(early: EarlyFreeze, rows: Sequence[dict[str, Any]]) -> None:
+    """Write down what has to be thawed, after the rows of a start that died; remove the file if there is nothing."""
+    if everything := [*_others(early), *rows]:
+        write_whole(early.path, json.dumps(everything).encode(), 0o600, flush=False)
+    else:
+        early.path.unlink(missing_ok=True)
+
+
+def _others(early: EarlyFreeze) -> list[dict[str, Any]]:
+    """Return the rows of a start that died before its run could freeze: only this file names what it stopped."""
+    own = {*early.frozen, *early.groups}
+    return [row for row in rows_of(early.path, read_ours) if (Identity.of(row) or row.get("group")) not in own]
+
+
+def read_early(path: Path) -> dict[Identity, datetime]:
+    """Return the processes that an early freeze has stopped, and when."""
+    found = dict(_unkept)
+    for row in rows_of(path, read_ours):
+        with suppress(KeyError, TypeError, ValueError):
+            if identity := Identity.of(row):
+                found[identity] = datetime.fromisoformat(row["at"])
+    return found
+
+
+def early_groups(path: Path) -> list[str]:
+    """Return the control groups that an early freeze has frozen in place."""
+    return [str(row["group"]) for row in rows_of(path, read_ours) if "group" in row]
+
+
+def not_taken_over(early: EarlyFreeze) -> EarlyFreeze:
+    """Return what of it the journal still names, because the run it was for ended before its own freeze."""
+    left, groups = read_early(early.path), early_groups(early.path)
+    frozen = tuple(who for who in early.frozen if who in left)
+    return replace(early, frozen=frozen, groups=tuple(group for group in early.groups if group in groups))
+
+
+def take_over(path: Path) -> None:
+    """Forget the early freeze once the run's own freeze has replaced it, so that it is not undone."""
+    _unkept.clear()
+    with suppress(OSError):
+        path.unlink()
+
+
+def thaw_again(early: EarlyFreeze) -> None:
+    """Thaw what an early freeze has stopped, if the run was refused or failed before its own freeze."""
+    if early.path.exists() or unkept(early):
+        host = LinuxHost()
+        for identity in early.frozen:
+            thaw_process(host, identity)
+        for group in filter(None, map(host.group, early.groups)):
+            group.thaw()
+        forget_unkept(early)
+        with suppress(OSError):
+            write_rows(early, ())
+    if early.lock is not None:
+        os.close(early.lock)
+    give_up_ownership(early.path.parent)
+
+
+def thaw_left(early: EarlyFreeze) -> None:
+    """Thaw what the run has not taken over, once its process has ended; release the lock if it is still here.
+
+    If another run is at work, what is left is that run's to take over.
+    """
+    left = not_taken_over(early)
+    if left.lock is None and (left.frozen or left.groups):
+        with suppress(OSError):  # no disk takes the lock
+            if (lock := take_ownership(left.path.parent)) is None:
+                return
+            left = replace(left, lock=lock)
+    thaw_again(left)

@@ -1,0 +1,64 @@
+"""What the server knows of a flow run, each fact asked once and only if it is needed."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from urllib.parse import quote
+
+from tasks.prestart.prefect_http import ask_server
+
+_NEVER: Final = datetime.min.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class KnownRun:
+    """A flow run. `facts` are the server's answers so far, JSON values that another process may be given."""
+
+    id: str
+    ask: Callable[..., Any]
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Its parameters."""
+        return dict(self._run["parameters"])
+
+    @property
+    def flow(self) -> str:
+        """Name of its flow."""
+        return str(self._once("flow", lambda: self.ask(f"/flows/{self._run['flow_id']}")["name"]))
+
+    @property
+    def due(self) -> bool:
+        """Whether it is to start now. A second's grace for clocks: a run that is asked for now may be dated later."""
+        times = (self._run.get("expected_start_time"), self._run.get("created"))
+        start, created = (datetime.fromisoformat(at) if at else None for at in times)
+        return not start or start <= max(datetime.now(UTC), (created or _NEVER) + timedelta(seconds=1))
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The fields of its workload block."""
+        return dict(self._once("fields", self._fields))
+
+    @property
+    def _run(self) -> Mapping[str, Any]:
+        run: Mapping[str, Any] = self._once("run", lambda: self.ask(f"/flow_runs/{self.id}"))
+        return run
+
+    def _fields(self) -> Any:
+        name = quote(str(self.parameters["workload"]), safe="")
+        return self.ask(f"/block_types/slug/workload/block_documents/name/{name}")["data"]
+
+    def _once(self, name: str, question: Callable[[], Any]) -> Any:
+        if name not in self.facts:
+            self.facts[name] = question()
+        return self.facts[name]
+
+
+@contextmanager
+def known_run(environment: Mapping[str, str], facts: Mapping[str, Any]) -> Iterator[KnownRun]:
+    """Yield the flow run that the environment names, of which these facts are known. It asks by one connection."""
+    with ask_server(environment) as ask:
+        yield KnownRun(environment.get("PREFECT__FLOW_RUN_ID", ""), ask, dict(facts))

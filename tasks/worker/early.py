@@ -1,0 +1,87 @@
+"""What the worker does for a run between its claim and the start of its process: learn, freeze, and offer both."""
+
+import logging
+import os
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
+
+from prefect.settings import get_current_settings
+
+from tasks.prestart.freeze import freeze_for
+from tasks.prestart.hand_over import HandOver
+from tasks.prestart.join import would_join
+from tasks.prestart.journal import EarlyFreeze, thaw_left
+from tasks.prestart.known_run import KnownRun, known_run
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import FlowRun
+
+logger = logging.getLogger(__name__)
+
+_ENGINE: Final = "flows.engine"
+
+
+@dataclass
+class Prepared:
+    """What the worker knows of a run, and has frozen for it."""
+
+    flow_id: UUID
+    facts: dict[str, Any]
+    early: EarlyFreeze | None = None
+    _hand_over: HandOver | None = None
+
+    @property
+    def flow(self) -> dict[UUID, str]:
+        """The name of the flow, by id, if it has been asked for."""
+        return {self.flow_id: str(self.facts["flow"])} if "flow" in self.facts else {}
+
+    def offer(self, command: str) -> str:
+        """Return where the process of this command finds it all; empty if it cannot fetch it.
+
+        Such a process takes the lock itself, and its run's own freeze takes the journal over.
+        """
+        if _ENGINE in command:
+            try:
+                self._hand_over = HandOver(self.facts, self.early)
+            except OSError as error:
+                logger.warning("nothing can be handed over to the run: %s", error)
+            else:
+                return self._hand_over.name
+        self._release()
+        return ""
+
+    def end(self) -> None:
+        """Thaw what the run has not taken over, now that its process has ended or was never started."""
+        if self._hand_over and self._hand_over.close():
+            self.early = replace(self.early, lock=None) if self.early else None
+        if self.early:
+            thaw_left(self.early)
+
+    def _release(self) -> None:
+        if self.early and self.early.lock is not None:
+            os.close(self.early.lock)
+            self.early = replace(self.early, lock=None)
+
+
+def prepare(flow_run: "FlowRun", flow: str | None) -> Prepared:
+    """Freeze the workload of a claimed run, if its process would do so first thing. Never raises.
+
+    What the process has to decide is left to it: joining an incident, and whatever is wrong.
+    """
+    known = {"parameters": flow_run.parameters, "flow_id": str(flow_run.flow_id)}
+    times = {"created": flow_run.created, "expected_start_time": flow_run.expected_start_time}
+    facts = {"run": {**known, **{name: at and at.isoformat() for name, at in times.items()}}}
+    settings = get_current_settings().to_environment_variables(exclude_unset=True)
+    with known_run({**os.environ, **settings, "PREFECT__FLOW_RUN_ID": str(flow_run.id)}, facts) as run:
+        if flow:
+            run.facts["flow"] = flow
+        return Prepared(flow_run.flow_id, run.facts, _frozen(run))
+
+
+def _frozen(run: KnownRun) -> EarlyFreeze | None:
+    try:
+        return None if would_join(run) else freeze_for(run)
+    except Exception as reason:  # noqa: BLE001  the run freezes, or tells what is wrong
+        logger.debug("not frozen by the worker: %s: %s", type(reason).__name__, reason)
+        return None

@@ -1,0 +1,150 @@
+"""Prefect's process worker, which hears of runs by events and freezes the workload before it starts the process."""
+
+import asyncio
+import random
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
+
+import anyio
+from anyio import to_thread
+from anyio.abc import TaskStatus
+from prefect.client.schemas.filters import FlowFilter, FlowFilterName
+from prefect.settings import PREFECT_WORKER_QUERY_SECONDS, get_current_settings, temporary_settings
+from prefect.types._datetime import now
+from prefect.workers.base import BaseWorkerResult
+from prefect.workers.process import ProcessJobConfiguration, ProcessWorker, ProcessWorkerResult
+
+from tasks.prestart.freeze import FLOW
+from tasks.prestart.hand_over import VARIABLE
+from tasks.worker.early import Prepared, prepare
+from tasks.worker.hints import Hints
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import FlowRun
+
+TYPE: Final = "evacuation"
+_SECONDS: Final = 1.0
+"""Between two questions to the server, unless the event stream is proven."""
+PATIENCE_SECONDS: Final = 28.0
+"""The same while it is proven, at most: two of them, should the server not note one, are less than the 60 s after which
+it takes a queue for abandoned."""
+_SPACING_SECONDS: Final = 0.2
+_TRIES: Final = 2
+"""How often the server is asked for a hinted run: its event may be sent before the run can be read."""
+
+
+class EvacuationWorker(ProcessWorker):
+    """A process worker, for pools of type process.
+
+    Whatever fails in it of its own, the run starts as a process worker would start it.
+    """
+
+    _description = "Start evacuations on this host as processes, and freeze the workload before."
+    _display_name = "Evacuation"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Take what a process worker takes."""
+        super().__init__(*args, **kwargs)
+        self._hints = Hints(self._note_hint, self._ask_soon)
+        self._hinted = asyncio.Event()
+        self._wanted: dict[UUID, int] = {}
+        self._due = 0.0
+        self._chosen = False
+        self._following: list[asyncio.Task[None]] = []
+        self._flows: dict[UUID, str] = {}
+        self._prepared: dict[UUID, Prepared] = {}
+
+    @classmethod
+    def __dispatch_key__(cls) -> str:
+        """Return the name for `--type`. To the server it is a process worker, as its pools are."""
+        return TYPE
+
+    async def start(self, *args: Any, **kwargs: Any) -> None:
+        """Ask the server each second where the settings do not say how often."""
+        self._chosen = "query_seconds" in get_current_settings().worker.model_fields_set
+        often: AbstractContextManager[object] = temporary_settings({PREFECT_WORKER_QUERY_SECONDS: _SECONDS})
+        with nullcontext() if self._chosen else often:
+            await super().start(*args, **kwargs)
+
+    async def _initialize_after_sync(self) -> None:
+        await super()._initialize_after_sync()
+        if self._has_successfully_synced and not self._following:
+            follow = self._hints.follow(self.client, self._resources)
+            self._following = [asyncio.create_task(follow), asyncio.create_task(self._answer_hints())]
+
+    async def teardown(self, *exc_info: Any) -> None:
+        """Stop listening."""
+        for task in self._following:
+            task.cancel()
+        await super().teardown(*exc_info)
+
+    async def _resources(self) -> Sequence[str]:
+        """Return the resources whose events may mean work: the queues, or the pool. Learn the evacuation's flow."""
+        flows = await self.client.read_flows(flow_filter=FlowFilter(name=FlowFilterName(any_=[FLOW])))
+        self._flows.update({flow.id: flow.name for flow in flows})
+        if not self._work_queues:
+            return [f"prefect.work-pool.{self.work_pool.id}"]
+        ask = partial(self.client.read_work_queue_by_name, work_pool_name=self.work_pool.name)
+        return [f"prefect.work-queue.{(await ask(name)).id}" for name in sorted(self._work_queues)]
+
+    def _ask_soon(self) -> None:
+        self._due = 0.0
+        self._hinted.set()
+
+    def _note_hint(self, run: UUID) -> None:
+        self._wanted[run] = _TRIES
+        self._ask_soon()
+
+    async def _answer_hints(self) -> None:
+        """Ask the server once for all hints that have come, for ever."""
+        while True:
+            await self._hinted.wait()
+            self._hinted.clear()
+            asked, self._wanted = self._wanted, {}
+            found = set[UUID]()
+            with suppress(Exception):  # the next ordinary question tells what is wrong
+                self._due = 0.0
+                found = {run.id for run in await self.get_and_submit_flow_runs()}
+            left = {run: tries - 1 for run, tries in asked.items() if run not in found and tries > 1}
+            self._wanted = {**left, **self._wanted}
+            await asyncio.sleep(_SPACING_SECONDS)
+            if self._wanted:
+                self._hinted.set()
+
+    async def get_and_submit_flow_runs(self) -> list["FlowRun"]:
+        """Ask for runs and start them, unless the event stream is proven and it is too early to ask again."""
+        if self._hints.proven and not self._chosen and time.monotonic() < self._due:
+            self._last_polled_time = now("UTC")  # for the health check: it would hear of a run
+            return []
+        runs = await super().get_and_submit_flow_runs()
+        self._due = time.monotonic() + PATIENCE_SECONDS * random.uniform(0.8, 1)  # noqa: S311  spreads many workers
+        return runs
+
+    async def _submit_run_and_capture_errors(
+        self, flow_run: "FlowRun", task_status: TaskStatus[int | Exception] | None = None
+    ) -> BaseWorkerResult | Exception:
+        """Freeze for a run that this worker has claimed, start it, and thaw what it has not taken over."""
+        self._prepared[flow_run.id] = await to_thread.run_sync(prepare, flow_run, self._flows.get(flow_run.flow_id))
+        try:
+            return await super()._submit_run_and_capture_errors(flow_run, task_status)
+        finally:
+            prepared = self._prepared.pop(flow_run.id)
+            self._flows.update(prepared.flow)
+            with anyio.CancelScope(shield=True):
+                await to_thread.run_sync(prepared.end)
+
+    async def run(
+        self,
+        flow_run: "FlowRun",
+        configuration: ProcessJobConfiguration,
+        task_status: TaskStatus[int] | None = None,
+    ) -> ProcessWorkerResult:
+        """Run the process, which is told where to fetch what was prepared for it."""
+        prepared = self._prepared.get(flow_run.id)
+        if prepared and (name := prepared.offer(configuration.command or "")):
+            configuration.env[VARIABLE] = name
+        return await super().run(flow_run, configuration, task_status)

@@ -1,0 +1,233 @@
+"""A worker that hears of a run by an event freezes before it starts the process, and whatever fails there is made good."""
+
+import asyncio
+import contextvars
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from threading import Thread
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import psutil
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.objects import FlowRun
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import Scheduled
+
+from tasks.incident.layout import EARLY
+from tasks.incident.run_lock import owner, take_ownership
+from tasks.worker.evacuation_worker import EvacuationWorker
+from tests.support.counting_proxy import CountingProxy
+from tests.support.scenes import Scene
+from tests.support.workloads import wait_until
+
+ENGINE = f"{sys.executable} -m flows.engine"
+UUIDS = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+OF_ITS_OWN = ("heartbeat", "/events", "/work_pools/NAME$", "workers")
+"""What an idle worker asks and sends."""
+
+
+class Played:
+    """A pool with one queue, a worker behind a proxy, and a deployment of the scene's workload."""
+
+    def __init__(self, scene: Scene, proxy: CountingProxy, worker: EvacuationWorker, deployment: UUID) -> None:
+        """Keep them."""
+        self.scene, self.proxy, self.worker, self.deployment = scene, proxy, worker, deployment
+
+    def trigger(self, **how: Any) -> FlowRun:
+        """Create a run, past the proxy."""
+        with get_client(sync_client=True) as client:
+            return client.create_flow_run_from_deployment(self.deployment, **how)
+
+    def asked(self) -> list[str]:
+        """What has been asked through the proxy, without ids and without what an idle worker asks."""
+        asked = [UUIDS.sub("ID", each.replace(self.scene.name, "NAME")) for each in self.proxy.asked]
+        return [each for each in asked if not any(word in each for word in ("heartbeat", "/events", "/logs"))]
+
+    def await_proof(self) -> None:
+        """Wait until the worker relies on the event stream, and its own questions have ended."""
+        wait_until(lambda: self.worker._hints.proven and not self.worker._hinted.is_set(), what="the proof")
+        wait_until(lambda: self.worker._due > time.monotonic() + 1, what="the question after the proof")
+
+    def stands(self) -> bool:
+        """Whether the whole workload is stopped."""
+        return {process.status() for process in self.scene.small.living()} == {psutil.STATUS_STOPPED}
+
+    def ended(self, run: FlowRun) -> str:
+        """Name and message of the state that the run ends in."""
+        with get_client(sync_client=True) as client:
+            wait_until(lambda: (state := client.read_flow_run(run.id).state) and state.is_final(), what="the end")
+            state = client.read_flow_run(run.id).state
+        return f"{state.name} {state.message}" if state else ""
+
+
+@contextmanager
+def at_work(worker: EvacuationWorker) -> Iterator[None]:
+    """Run a worker in a thread, with this thread's settings, until the block ends."""
+    loops: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[None]]] = []
+
+    async def start() -> None:
+        task = asyncio.create_task(worker.start(printer=lambda *_: None))
+        loops.append((asyncio.get_running_loop(), task))
+        with suppress(asyncio.CancelledError):
+            await task
+
+    thread = Thread(target=contextvars.copy_context().run, args=(lambda: asyncio.run(start()),))
+    thread.start()
+    wait_until(lambda: loops, what="the worker")
+    try:
+        yield
+    finally:
+        loop, task = loops[0]
+        loop.call_soon_threadsafe(task.cancel)
+        thread.join()
+
+
+@contextmanager
+def play(scene: Scene, command: str = ENGINE, *, websockets: bool = True) -> Iterator[Played]:
+    with get_client(sync_client=True) as client:
+        pool = client.create_work_pool(WorkPoolCreate(name=f"p{scene.name}", type="process"))
+        client.create_work_queue("here", work_pool_name=pool.name)
+        client.create_work_queue("elsewhere", work_pool_name=pool.name)
+        deployment = client.create_deployment(
+            client.create_flow_from_name("evacuate"),
+            scene.name,
+            entrypoint="flows.evacuate.evacuate",
+            work_pool_name=pool.name,
+            work_queue_name="here",
+            parameters={"workload": scene.name, "store": scene.name},
+            job_variables={"command": command},
+        )
+    with CountingProxy(str(PREFECT_API_URL.value())) as proxy, temporary_settings({PREFECT_API_URL: proxy.api}):
+        proxy.websockets = websockets
+        worker = EvacuationWorker(pool.name, ["here"])
+        with at_work(worker), temporary_settings({PREFECT_API_URL: str(PREFECT_API_URL.value())}):
+            yield Played(scene, proxy, worker, deployment)
+
+
+def test_the_workload_stands_after_four_questions_and_the_run_asks_none_of_them_again(scene: Scene) -> None:
+    scene.small.start_all()
+    with play(scene) as played:
+        played.await_proof()
+        before = len(played.asked())
+        run = played.trigger()
+        wait_until(played.stands, what="the freeze")
+        asked = played.asked()[before:]
+        wait_until(lambda: owner(scene.block.evidence), what="the run")
+        told = played.ended(run)
+    assert told.startswith("Verified"), told
+    poll = "POST /work_pools/pNAME/get_scheduled_flow_runs"
+    block = "GET /block_types/slug/workload/block_documents/name/NAME"
+    first = [poll, "GET /deployments/ID", "POST /flow_runs/ID/set_state", block]
+    assert asked[:4] == first, asked
+    every = played.asked()[before:]
+    assert every.count(block) <= 2, "once for the freeze; the flow loads it by Prefect"
+    assert "GET /flows/ID" not in every[: every.index("POST /task_runs/") if "POST /task_runs/" in every else None][:4]
+    assert scene.small.living() == []
+    assert not (scene.block.evidence / EARLY).exists()
+    postmortem = (scene.home / "record/001/postmortem.md").read_text()
+    assert "/ frozen before Prefect was started:" in postmortem
+
+
+@pytest.mark.parametrize("command", ["/no/such/program -m flows.engine", "false flows.engine", "false"])
+def test_a_run_that_never_starts_leaves_nothing_frozen(scene: Scene, command: str) -> None:
+    scene.small.start_all()
+    with play(scene, command) as played:
+        assert played.ended(played.trigger()).startswith("Crashed")
+        wait_until(lambda: not owner(scene.block.evidence), what="the release of the lock")
+        wait_until(lambda: not (scene.block.evidence / EARLY).exists(), what="the thaw")
+        assert psutil.STATUS_STOPPED not in {process.status() for process in scene.small.living()}
+        free = take_ownership(scene.block.evidence)
+    assert free is not None
+
+
+def test_a_run_that_is_refused_and_one_of_another_command_are_as_ever(scene: Scene) -> None:
+    scene.small.start_all()
+    with play(scene) as played:
+        told = played.ended(played.trigger(parameters={"store": "no-such-store"}))
+        assert told.startswith("Failed"), told
+        assert psutil.STATUS_STOPPED not in {process.status() for process in scene.small.living()}
+        assert not (scene.block.evidence / EARLY).exists()
+        other = {"command": f"{sys.executable} -m prefect.engine"}
+        told = played.ended(played.trigger(job_variables=other))
+        assert told.startswith("Verified"), told
+
+
+def event(played: Played, run: UUID) -> dict[str, Any]:
+    resource = {"prefect.resource.id": f"prefect.flow-run.{run}"}
+    with get_client(sync_client=True) as client:
+        queue = client.read_work_queue_by_name("here", work_pool_name=f"p{played.scene.name}")
+    related = {"prefect.resource.id": f"prefect.work-queue.{queue.id}", "prefect.resource.role": "work-queue"}
+    known = {"id": str(uuid4()), "occurred": "2026-01-01T00:00:00Z", "event": "prefect.flow-run.Scheduled"}
+    return {**known, "occurred": str(time_now()), "resource": resource, "related": [related]}
+
+
+def time_now() -> str:
+    from datetime import UTC, datetime
+
+    return datetime.now(UTC).isoformat()
+
+
+def test_forged_events_cost_two_questions_and_freeze_nothing(scene: Scene) -> None:
+    scene.small.start_all()
+    with play(scene) as played:
+        played.await_proof()
+        later = played.trigger(state=Scheduled(scheduled_time=later_today()))
+        before = len(played.asked())
+        forged = [event(played, run) for run in (uuid4(), *[later.id] * 20)]
+        httpx.post(f"{PREFECT_API_URL.value()}/events", json=forged).raise_for_status()
+        wait_until(lambda: len(played.asked()) > before and not played.worker._wanted, what="the questions")
+        played.await_proof()
+        assert len(played.asked()) - before <= 4
+        assert psutil.STATUS_STOPPED not in {process.status() for process in scene.small.living()}
+
+
+def later_today() -> Any:
+    from datetime import UTC, datetime, timedelta
+
+    return datetime.now(UTC) + timedelta(hours=1)
+
+
+def lost_hint(played: Played) -> None:
+    """As if the event had been lost: nobody tells the worker."""
+    played.worker._hints._hinted = lambda _: None
+    played.worker._due = time.monotonic() + 3
+
+
+def cut(played: Played) -> None:
+    """As if the server had died and come back."""
+    played.proxy.cut()
+    wait_until(lambda: not played.worker._hints.proven, what="the loss")
+
+
+def nothing_wrong(_: Played) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("way", "websockets"),
+    [(nothing_wrong, False), (lost_hint, True), (cut, True)],
+    ids=["no websockets", "lost", "cut"],
+)
+def test_a_run_that_no_event_tells_of_is_frozen_all_the_same(
+    scene: Scene,
+    way: Callable[[Played], None],
+    websockets: bool,  # noqa: FBT001
+) -> None:
+    scene.small.start_all()
+    with play(scene, "false flows.engine", websockets=websockets) as played:
+        if websockets:
+            played.await_proof()
+        way(played)
+        run = played.trigger()
+        frozen: list[bool] = []
+        wait_until(lambda: frozen.append(played.stands()) or any(frozen) or played.ended(run), what="the freeze")
+        assert any(frozen)
+        if way is cut:
+            played.await_proof()
+        assert played.worker._hints.proven is websockets

@@ -1,0 +1,157 @@
+"""What the worker has frozen passes to the process of the run, with a lock that is never free in between."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.custody.containment.process import Identity
+from tasks.incident.run_lock import at_work, owner, take_ownership
+from tasks.prestart.hand_over import VARIABLE, HandOver, receive
+from tasks.prestart.journal import EarlyFreeze, not_taken_over, note_unkept, read_early, thaw_left, unkept
+from tasks.system.processes import start_of
+
+RUN = """
+import os, sys
+from pathlib import Path
+from tasks.prestart.hand_over import receive
+from tasks.incident.run_lock import at_work, owner, take_ownership
+facts, early = receive(os.environ)
+print(facts, early and early.path.name, "EVACUATION_HAND_OVER" in os.environ, flush=True)
+sys.stdin.readline()
+print(early and take_ownership(early.path.parent) is not None, flush=True)
+sys.stdin.readline()
+"""
+
+
+@contextmanager
+def run_that_fetches(name: str) -> Iterator["subprocess.Popen[str]"]:
+    environment = {**os.environ, VARIABLE: name}
+    with subprocess.Popen(
+        [sys.executable, "-c", RUN], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as run:
+        yield run
+        run.kill()
+
+
+def line(run: "subprocess.Popen[str]") -> str:
+    assert run.stdout
+    return run.stdout.readline().strip()
+
+
+def answer(run: "subprocess.Popen[str]") -> str:
+    assert run.stdin
+    run.stdin.write("\n")
+    run.stdin.flush()
+    return line(run)
+
+
+@pytest.fixture
+def early(tmp_path: Path) -> EarlyFreeze:
+    lock = take_ownership(tmp_path)
+    assert lock is not None
+    return EarlyFreeze(tmp_path / "early.json", (Identity(10**7, 5),), ("/a/group",), lock)
+
+
+def test_the_run_gets_everything_and_the_lock_is_its_own_and_never_free(early: EarlyFreeze) -> None:
+    evidence, facts = early.path.parent, {"run": {"parameters": {"reason": "x" * 300_000}}}
+    hand_over = HandOver(facts, early)
+    with run_that_fetches(hand_over.name) as run:
+        told = line(run)
+        assert told.endswith("} early.json False")
+        assert len(told) > 300_000
+        assert hand_over.close()
+        assert take_ownership(evidence) is None, "another run cannot get in between"
+        assert owner(evidence) == "evacuation"
+        assert json.loads((evidence / ".owner").read_text())["pid"] == run.pid
+        assert at_work(evidence), "a guard knows by the kernel that the run works"
+        assert answer(run) == "True", "the run's own opening finds the lock"
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(early.lock or 0)
+    free = take_ownership(evidence)
+    assert free is not None
+    os.close(free)
+
+
+def test_facts_alone_are_handed_to_a_run_that_nothing_was_frozen_for() -> None:
+    hand_over = HandOver({"flow": "evacuate"}, None)
+    with run_that_fetches(hand_over.name) as run:
+        assert line(run) == "{'flow': 'evacuate'} None False"
+    assert not hand_over.close()
+
+
+def test_a_run_that_dies_before_it_has_answered_leaves_everything_to_the_worker(early: EarlyFreeze) -> None:
+    hand_over = HandOver({}, early)
+    quits = "import os, socket, sys; s = socket.socket(socket.AF_UNIX); s.connect('\\0' + sys.argv[1]); s.recv(9)"
+    subprocess.run([sys.executable, "-c", quits, hand_over.name], check=True)
+    assert not hand_over.close()
+    assert os.fstat(early.lock or 0)
+    thaw_left(early)
+    assert owner(early.path.parent) == ""
+
+
+def test_without_a_worker_there_is_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    assert receive({}) == ({}, None)
+    assert capfd.readouterr().err == ""
+    hand_over = HandOver({}, None)
+    hand_over.close()
+    environment = {VARIABLE: hand_over.name}
+    assert receive(environment) == ({}, None)
+    assert environment == {}
+    assert "nothing was handed over by the worker" in capfd.readouterr().err
+
+
+@contextmanager
+def stopped() -> Iterator[tuple[Identity, "subprocess.Popen[bytes]"]]:
+    with subprocess.Popen(["sleep", "600"]) as process:
+        os.kill(process.pid, 19)
+        os.waitpid(process.pid, os.WUNTRACED)
+        yield Identity(process.pid, start_of(process.pid)), process
+        process.kill()
+
+
+def state(who: Identity) -> str:
+    return Path(f"/proc/{who.pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def row(who: Identity) -> Mapping[str, Any]:
+    return {"pid": who.pid, "start": who.start, "at": datetime.now(UTC).isoformat()}
+
+
+@pytest.mark.parametrize("lock", ["still here", "handed over", "another run's"])
+def test_what_a_run_has_not_taken_over_is_thawed_unless_another_run_is_at_work(tmp_path: Path, lock: str) -> None:
+    with stopped() as (left, _), stopped() as (taken, _):
+        held = None if lock == "handed over" else take_ownership(tmp_path)
+        path = tmp_path / "early.json"
+        path.write_text(json.dumps([row(left)]))
+        path.chmod(0o600)
+        thaw_left(EarlyFreeze(path, (left, taken), lock=held if lock == "still here" else None))
+        assert (state(left) == "T") is (lock == "another run's")
+        assert state(taken) == "T", "an incident has it"
+        assert path.exists() is (lock == "another run's")
+        assert (owner(tmp_path) == "") is (lock != "another run's")
+        if lock == "another run's":
+            os.close(held or 0)
+
+
+def test_what_no_disk_takes_is_told_to_the_run_and_forgotten_by_the_worker(tmp_path: Path) -> None:
+    who, at = Identity(10**7, 5), datetime.now(UTC)
+    early = EarlyFreeze(tmp_path / "early.json", (who,))
+    note_unkept({who: at})
+    hand_over = HandOver({}, early)
+    tells = (
+        "import os; from tasks.prestart.hand_over import receive; from tasks.prestart.journal import read_early;"
+        "print(read_early(receive(os.environ)[1].path))"
+    )
+    environment = {**os.environ, VARIABLE: hand_over.name}
+    done = subprocess.run([sys.executable, "-c", tells], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == repr({who: at})
+    assert hand_over.close()
+    assert (unkept(early), read_early(early.path), not_taken_over(early).frozen) == ({}, {}, ())

@@ -1,0 +1,63 @@
+"""Each fact of a run is asked once, and not at all if the worker has told it."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from tasks.prestart.freeze import NothingToFreeze, freeze_for
+from tasks.prestart.known_run import KnownRun
+from tasks.prestart.prefect_http import NotNow
+
+NOW = datetime.now(UTC)
+ANSWERS: dict[str, Any] = {
+    "/flow_runs/one": {"flow_id": "f", "parameters": {"workload": "a b"}},
+    "/flows/f": {"name": "evacuate"},
+    "/block_types/slug/workload/block_documents/name/a%20b": {"data": {"host": "elsewhere"}},
+}
+
+
+class Asked(list[str]):
+    def __call__(self, path: str) -> Any:
+        self.append(path)
+        return ANSWERS[path]
+
+
+def test_nothing_is_asked_twice_and_what_is_told_not_at_all() -> None:
+    asked = Asked()
+    run = KnownRun("one", asked)
+    for _ in range(2):
+        assert (run.parameters, run.flow, run.fields) == ({"workload": "a b"}, "evacuate", {"host": "elsewhere"})
+    assert asked == list(ANSWERS)
+    told = KnownRun("one", asked, dict(run.facts))
+    assert (told.flow, told.fields) == ("evacuate", {"host": "elsewhere"})
+    assert len(asked) == len(ANSWERS)
+
+
+def test_a_dry_run_and_another_flow_cost_no_more_than_it_takes_to_know() -> None:
+    asked = Asked()
+    with pytest.raises(NothingToFreeze):
+        freeze_for(KnownRun("one", asked, {"run": {"flow_id": "f", "parameters": {"dry_run": True}}}))
+    assert asked == []
+    with pytest.raises(NothingToFreeze):
+        freeze_for(KnownRun("one", asked, {"run": {"flow_id": "f", "parameters": {}}, "flow": "train"}))
+    assert asked == []
+
+
+@pytest.mark.parametrize(
+    ("start", "created", "due"),
+    [
+        (None, None, True),
+        (NOW - timedelta(hours=1), NOW - timedelta(hours=2), True),
+        (NOW + timedelta(minutes=5), NOW, False),
+        (NOW + timedelta(minutes=5), NOW + timedelta(minutes=5), True),  # the server's clock is ahead of ours
+        (NOW + timedelta(minutes=5), None, False),
+    ],
+)
+def test_a_run_is_due_now_or_later(start: datetime | None, created: datetime | None, due: bool) -> None:  # noqa: FBT001
+    times = {"expected_start_time": start and start.isoformat(), "created": created and created.isoformat()}
+    run = KnownRun("one", Asked(), {"run": {"parameters": {}, **times}, "flow": "evacuate"})
+    assert run.due is due
+    if not due:
+        with pytest.raises(NotNow, match="later"):
+            freeze_for(run)
