@@ -26,12 +26,12 @@ class QuickSave(_Block):
         return deepcopy(_schemas[asked])
 
     @classmethod
-    def register_type_and_schema(cls, client: Any = None, **options: Any) -> Any:
+    def register_type_and_schema(cls, *args: Any, **options: Any) -> Any:
         """Register the type and those nested in it, unless `save` has done so on this server in this process."""
         server = PREFECT_API_URL.value()
         saving = options.get("_sync")
         if saving and server and _servers.get(cls) == server:
             return None
-        registered = super().register_type_and_schema(client, **options)
+        registered = super().register_type_and_schema(*args, **options)
         _servers[cls] = server if saving else None  # a class knows its ids on one server, that of the last registration
         return registered

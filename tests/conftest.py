@@ -31,6 +31,7 @@ TOGETHER = {
     "ceph": "a gateway of Ceph",
     "docker": "an engine, and images that are built while its other tests run",
     "drill": "one after the other, so that no two drills compute at once",
+    "plant": "PostgreSQL, Redis, a server of several processes, and hosts",
     "triggers": "one after the other, so that no two drills compute at once",
     "browser": "a server with a worker",
     "canaries": "a server whose worker has secrets",

@@ -65,7 +65,7 @@ class Services(Replica):
 
     def ready(self) -> bool:
         """Return whether triggers, recorder and persister listen: a services process may run without one of them."""
-        return (self._stream.groups("events") or set()) >= _READERS
+        return (self._stream.groups("events") or {}).keys() >= _READERS
 
 
 class Balancer(PrefectServer):

@@ -130,19 +130,20 @@ class Redis(ManagedProcess):
         """Return whether it answers."""
         return self.groups("-") is not None
 
-    def groups(self, stream: str) -> set[str] | None:
-        """Return who reads a stream of the server's, each in a group of its own; None without an answer."""
+    def groups(self, stream: str) -> dict[str, int] | None:
+        """Return who reads a stream of the server's, and how many entries it has yet to handle; None if down."""
         from redis import Redis as Client
         from redis.exceptions import ConnectionError as Gone
         from redis.exceptions import ResponseError
 
         try:
             with Client(port=self.port) as client:
-                return {group["name"].decode() for group in client.xinfo_groups(stream)}
+                found = client.xinfo_groups(stream)
         except ResponseError:
-            return set()
+            return {}
         except Gone:
             return None
+        return {group["name"].decode(): (group["lag"] or 0) + group["pending"] for group in found}
 
 
 def _nobody() -> pwd.struct_passwd:

@@ -26,6 +26,8 @@ def there(stage: Stage) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         ]
         for each in plain:
             each.get("trigger", {}).pop("id", None)
+            for several in ("expect", "for_each"):
+                each.get("trigger", {}).get(several, []).sort()
         found.append(sorted(plain, key=lambda each: json.dumps(each, sort_keys=True)))
     return found[0], found[1]
 
