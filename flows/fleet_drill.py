@@ -5,6 +5,7 @@ the trigger, one dies when it has just been frozen, and so does an API process. 
 """
 
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -87,7 +88,7 @@ def deploy(store: SeaweedFS, hosts: dict[str, FleetHost]) -> None:
     for name, host in hosts.items():
         host.block().save(name)
     Fleet(workloads=list(hosts), store=FLEET).save(FLEET)
-    for line in deploy_all([DeploymentTarget(name, name, name) for name in hosts], POOL, ""):
+    for line in deploy_all([DeploymentTarget(name, name, name) for name in hosts], POOL, sys.executable):
         say(f"  {line}")
     say(f"  {deploy_fleet(FLEET, POOL)}\n  deployed in {time.monotonic() - started:.1f} s")
 

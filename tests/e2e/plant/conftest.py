@@ -1,5 +1,6 @@
 """A fleet on its plant: PostgreSQL, Redis, two API processes, services apart, and hosts in namespaces of their own."""
 
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -42,7 +43,8 @@ class Site:
         for name, block in blocks.items():
             self._store(name)
             block.save(name)
-        list(deploy_all([DeploymentTarget(name, name, block.host) for name, block in blocks.items()], POOL, ""))
+        targets = [DeploymentTarget(name, name, block.host) for name, block in blocks.items()]
+        list(deploy_all(targets, POOL, sys.executable))
 
     def _store(self, name: str) -> None:
         (place := self.folder / "store" / name).mkdir(parents=True, exist_ok=True)
