@@ -62,7 +62,7 @@ def record(report: FleetReport, closings: Closings) -> FleetRecord:
     try:
         block, no_key = with_usable_key(require_store(report.incident.store))
         files = {
-            HOSTS: canonical([_host(row, closings) for row in report.rows]),
+            HOSTS: canonical({"fleet": report.incident.id, "hosts": [_host(row, closings) for row in report.rows]}),
             MARKDOWN: markdown(document).encode(),
             HTML: html(document).encode(),
             PICTURE: contained_picture(report.incident, report.rows).encode(),
