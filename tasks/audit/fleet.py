@@ -16,7 +16,7 @@ from tasks.custody.audit.signed import Signatures, signatures
 from tasks.custody.audit.signers import AllowedSigner
 from tasks.custody.audit.untrusted import Unreadable, read_closing
 from tasks.custody.errors import EvacuationError, Refused, StoreError
-from tasks.custody.fleet.documents import HostLine
+from tasks.custody.fleet.documents import ClosingOfHost, HostLine
 from tasks.custody.fleet.examine import examine_fleet, fleet_layout
 from tasks.custody.fleet.order import parse_fleet_id
 from tasks.custody.fleet.places import key_at
@@ -116,33 +116,30 @@ def _host(root: "Store", line: HostLine, signers: Sequence[AllowedSigner] | None
         what = f"the evidence of {shown(line.host, 80)} is in another place: audit {shown(line.incident, 80)} there"
         return _HostAudit((unclear(line.closing.key, what),))
     try:
-        return _HostAudit(*_compared(root, line, line.beneath, signers))
+        return _compared(root, line, line.closing, line.beneath, signers)
     except (StoreError, Unreadable) as error:
         return _HostAudit((broken(key_at(line.beneath, line.closing.key), "it could not be read", got=shown(error)),))
 
 
 def _compared(
-    root: "Store", line: HostLine, beneath: str, signers: Sequence[AllowedSigner] | None
-) -> tuple[tuple[Finding, ...], Signatures, int, int]:
-    assert line.closing is not None  # noqa: S101  for mypy: the caller has looked
+    root: "Store", line: HostLine, told: ClosingOfHost, beneath: str, signers: Sequence[AllowedSigner] | None
+) -> _HostAudit:
     listed = {each.key: each.size for each in root.list(key_at(beneath, f"incidents/{line.incident}/record/"))}
     layout = laid_out(line.incident, [key.removeprefix(f"{beneath}/") for key in listed])
-    number = next((each for each in layout.records if layout.closing(each) == line.closing.key), 0)
+    number = next((each for each in layout.records if layout.closing(each) == told.key), 0)
     only = replace(layout, volumes=(), records=(number,) if number else ())
     names = [name for key in only.signed for name in (key, f"{key}{SIGNATURE}") if key_at(beneath, name) in listed]
     documents = {name: fetch(root, key_at(beneath, name), DOCUMENT_LIMIT) for name in names}
-    where = key_at(beneath, line.closing.key)
-    got = digest_bytes(documents[line.closing.key]) if line.closing.key in documents else "no object"
-    if got != line.closing.sha256:
-        return (broken(where, "not the closing that the fleet's record names", line.closing.sha256, got),), *_NONE
-    closing = read_closing(documents[line.closing.key])
-    named = {line.closing.key: closing.signer.fingerprint} if closing.signer else {}
+    where = key_at(beneath, told.key)
+    got = digest_bytes(documents[told.key]) if told.key in documents else "no object"
+    if got != told.sha256:
+        return _HostAudit((broken(where, "not the closing that the fleet's record names", told.sha256, got),))
+    closing = read_closing(documents[told.key])
+    named = {told.key: closing.signer.fingerprint} if closing.signer else {}
     signed = signatures(only, documents, documents, signers, named, {})
     findings = [replace(each, object=key_at(beneath, each.object)) for each in signed.findings]
-    if (closing.incident, str(closing.verdict)) != (line.incident, line.closing.verdict):
-        findings.append(
-            broken(where, "it says other than the fleet's record", line.closing.verdict, str(closing.verdict))
-        )
+    if (closing.incident, str(closing.verdict)) != (line.incident, told.verdict):
+        findings.append(broken(where, "it says other than the fleet's record", told.verdict, str(closing.verdict)))
     manifests = {f"incidents/{line.incident}/{path}": sha256 for path, sha256 in closing.manifests.items()}
     if manifests != line.manifests:
         findings.append(broken(where, "it names other manifests than the fleet's record"))
@@ -154,10 +151,7 @@ def _compared(
         seen = see(root, promise, None, deep=False)
         size += seen.size
         findings += [fault] if (fault := kept(promise, seen)) else []
-    return tuple(findings), signed, len(documents) + len(manifests), size
-
-
-_NONE: Final = (None, 0, 0)
+    return _HostAudit(tuple(findings), signed, len(documents) + len(manifests), size)
 
 
 def _whole(fields: StoreFields, line: HostLine, signers: Sequence[AllowedSigner] | None) -> _HostAudit:
