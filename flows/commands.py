@@ -24,7 +24,7 @@ StoreFile = Annotated[str, Parameter(help="TOML file with the [store.NAME], if t
 What = Annotated[str, Parameter(name="WHAT", help="latest, an incident IR-…, or the stamp of a snapshot.")]
 Policy = Literal["graceful", "kill"]
 Suspects = Literal["name", "include"] | None
-Incident = Annotated[str, Parameter(name="INCIDENT", help="IR-…; without it the incidents are listed.")]
+Incident = Annotated[str, Parameter(name="INCIDENT", help="IR-…, or FL-… of a fleet; without it a list.")]
 Folder = Annotated[Path, Parameter(name="INTO", help="Folder that exists.")]
 Json = Annotated[bool, Parameter(name="--json", help="Print one JSON object, with a `schema` version.")]
 Act = Annotated[

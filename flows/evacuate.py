@@ -36,7 +36,7 @@ from tasks.runtime.context import Policy, RunContext, Suspects
 from tasks.runtime.end_state import ended
 from tasks.runtime.flow_run import this_run
 from tasks.runtime.freeze_budget import FreezeBudget
-from tasks.runtime.ordered import expired_message, given_order, tell_fleet
+from tasks.runtime.ordered import FleetLabels, expired_message, given_order
 from tasks.runtime.step import StepRunner, result_of, result_or_reason
 from tasks.storage.offload import claim_store, offload
 from tasks.storage.promote import promote
@@ -116,7 +116,8 @@ def _evacuate(
     frozen = submit(freeze, after=[cordoned])
     budget = FreezeBudget.of(result_of(frozen, Freeze))
     claimed = submit(claim_store, after=[frozen])
-    tell_fleet(context, FROZEN_LABEL, frozen)
+    labels = FleetLabels(context)
+    labels.when_done(frozen, FROZEN_LABEL)
 
     # §3 look while it is frozen, ask a person where an alarm's evacuation or a fleet's has to, then stop
     looked = [submit(collect, name, budget, after=[frozen]) for name in first]
@@ -124,7 +125,7 @@ def _evacuate(
         return thawed
     stopped = submit(stop, after=looked)
     contained = submit(prove_contained, after=[stopped, cordoned, paused])
-    tell_fleet(context, CONTAINED_LABEL, contained)
+    labels.when_done(contained, CONTAINED_LABEL)
 
     # §4 collect in parallel, judge the models, then seal
     collected = looked + [submit(collect, name, after=[stopped]) for name in later]

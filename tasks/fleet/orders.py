@@ -1,6 +1,7 @@
 """Give the hosts of a fleet their orders, each once; take back what nobody has begun; hand over a person's decision."""
 
 import logging
+import time
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Final
@@ -11,6 +12,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.exceptions import ObjectNotFound
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import Cancelled
 
 from tasks.custody.fleet.ends import Row, row_of
@@ -23,6 +25,8 @@ from tasks.system.parallel import side_by_side
 
 logger = logging.getLogger(__name__)
 
+_PATIENCE_SECONDS: Final = 20.0
+_AGAIN_SECONDS: Final = 0.2
 _AT_ONCE: Final = 10
 """Requests at once: above the server's 15 database connections it would answer 500."""
 
@@ -47,8 +51,7 @@ def rows_of(client: SyncPrefectClient, incident: FleetIncident, problems: Mappin
 @task(name="order the evacuations", cache_policy=NO_CACHE, persist_result=False)
 def order_all(incident: FleetIncident) -> dict[str, str]:
     """Order the evacuation of every host. Done again it changes nothing. Returns why hosts could get none, by name."""
-    with get_client(sync_client=True) as client:
-        return give(client, incident, ((host, 1) for host in incident.hosts))
+    return give(incident, ((host, 1) for host in incident.hosts))
 
 
 @task(name="order again what failed", cache_policy=NO_CACHE, persist_result=False)
@@ -60,17 +63,21 @@ def order_again(incident: FleetIncident) -> dict[str, str]:
         cancel_waiting(client, rows, "ordered again")
         again = [(host, known[host.name].attempt + 1) for host in incident.hosts if host.name in known]
         logger.warning("ordered again: %s", ", ".join(host.name for host, _ in again) or "none")
-        return give(client, incident, again, {name: row.incident for name, row in known.items()})
+    return give(incident, again, {name: row.incident for name, row in known.items()})
 
 
 def give(
-    client: SyncPrefectClient,
     incident: FleetIncident,
     wanted: Iterable[tuple[Host, int]],
     carry_on: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """Create a run for each host and attempt, side by side. Returns why there is none, by host; stops for no error."""
-    now = datetime.now(UTC)
+    """Create a run for each host and attempt, side by side. Returns why there is none, by host; stops for no error.
+
+    Repeats sooner than a client of Prefect would, which waits many seconds for a database that was locked for one.
+    """
+    now, deadline = datetime.now(UTC), time.monotonic() + _PATIENCE_SECONDS
+    forever, refused = set[str](), dict[str, str]()
+    pending = [(host, attempt) for host, attempt in wanted if not host.problem]
 
     def one(item: tuple[Host, int]) -> tuple[str, str]:
         host, attempt = item
@@ -83,20 +90,33 @@ def give(
             **({"incident_id": known} if (known := (carry_on or {}).get(host.name)) else {}),
         }
         try:
-            client.create_flow_run_from_deployment(
-                UUID(host.deployment),
-                parameters=parameters,
-                tags=[fleet_tag(incident.id), f"attempt:{attempt}"],
-                idempotency_key=order.key,
-            )
+            with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+                client.create_flow_run_from_deployment(
+                    UUID(host.deployment),
+                    parameters=parameters,
+                    tags=[fleet_tag(incident.id), f"attempt:{attempt}"],
+                    idempotency_key=order.key,
+                )
         except Exception as error:  # noqa: BLE001  one host never stops another
             told = error.response.text if isinstance(error, HTTPStatusError) else str(error)
-            logger.error("%s got no order: %s: %s", host.name, type(error).__name__, told)  # noqa: TRY400
+            if isinstance(error, ObjectNotFound) or (
+                isinstance(error, HTTPStatusError) and error.response.is_client_error
+            ):
+                forever.add(host.name)
             return host.name, f"no order: {type(error).__name__}: {told}"[:500]
         return host.name, ""
 
-    able = [(host, attempt) for host, attempt in wanted if not host.problem]
-    return {name: why for name, why in side_by_side(one, able, _AT_ONCE) if why}
+    with get_client(sync_client=True) as client:
+        while pending:
+            refused |= dict(side_by_side(one, pending, _AT_ONCE))
+            pending = [(host, attempt) for host, attempt in pending if refused[host.name] and host.name not in forever]
+            if time.monotonic() > deadline:
+                break
+            time.sleep(_AGAIN_SECONDS if pending else 0)
+    refused = {name: why for name, why in refused.items() if why}
+    for name, why in refused.items():
+        logger.error("%s: %s", name, why)
+    return refused
 
 
 def cancel_waiting(client: SyncPrefectClient, rows: Iterable[Row], why: str, name: str = "Cancelled") -> list[str]:

@@ -3,6 +3,7 @@
 import logging
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -25,6 +26,7 @@ from tasks.fleet.closings import Closings
 from tasks.fleet.postmortem import PICTURE, FleetReport, postmortem
 from tasks.fleet.show import contained_picture
 from tasks.record.render import HTML, MARKDOWN, with_pictures
+from tasks.rendering.document import Document
 from tasks.rendering.markdown import markdown
 from tasks.rendering.webpage import html
 from tasks.runtime.progress import artifact_key
@@ -61,23 +63,32 @@ def record(report: FleetReport, closings: Closings) -> FleetRecord:
     place, trouble = "", write_targets(report.incident)
     try:
         block, no_key = with_usable_key(require_store(report.incident.store))
-        files = {
-            HOSTS: canonical([_host(row, closings) for row in report.rows]),
-            MARKDOWN: markdown(document).encode(),
-            HTML: html(document).encode(),
-            PICTURE: contained_picture(report.incident, report.rows).encode(),
-        }
-        place = _write(block.open(), block.signing, no_key, report, files)
+        beneath = {row.host: closings.beneath(row.host) for row in report.rows if row.closing}
+        if not block.signing:
+            logger.warning("The fleet's record is unsigned: %s", no_key or "no signing key in the store block")
+        place = write_record(block.open(), block.signing, report, files_of(report, document, beneath))
     except Exception as error:  # noqa: BLE001  the run ends with its verdict whatever the store does
         logger.error("The record is not in the store: %s", error)  # noqa: TRY400  the message says it all
         trouble = str(error)
-    text = with_pictures(document)
     about = f"{report.incident.id}: postmortem ポストモーテム"
-    create_markdown_artifact(text, key=artifact_key("fleet-postmortem", report.incident.id), description=about)
+    key = artifact_key("fleet-postmortem", report.incident.id)
+    with suppress(Exception):
+        create_markdown_artifact(with_pictures(document), key=key, description=about)
     return FleetRecord(place, trouble)
 
 
-def _host(row: Row, closings: Closings) -> dict[str, Any]:
+def files_of(report: FleetReport, document: Document, beneath: Mapping[str, str | None]) -> dict[str, bytes]:
+    """Return the files of a record but for its closing. `beneath` is where each host's store lies in the fleet's."""
+    hosts = [_host(row, beneath.get(row.host)) for row in report.rows]
+    return {
+        HOSTS: canonical({"fleet": report.incident.id, "hosts": hosts}),
+        MARKDOWN: markdown(document).encode(),
+        HTML: html(document).encode(),
+        PICTURE: contained_picture(report.incident, report.rows).encode(),
+    }
+
+
+def _host(row: Row, beneath: str | None) -> dict[str, Any]:
     times = ("ordered", "began", "ended", "seen", "not_after")
     facts = asdict(row)
     closing = row.closing and {
@@ -91,21 +102,20 @@ def _host(row: Row, closings: Closings) -> dict[str, Any]:
         **{name: facts[name] and facts[name].isoformat() for name in times},
         "end": str(row.end or ""),
         "stands": row.stands,
-        "beneath": closings.beneath(row.host) if row.closing else None,
+        "beneath": beneath,
         "closing": closing,
         "manifests": dict(row.closing.manifests) if row.closing else {},
     }
 
 
-def _write(store: Store, key: SigningKey | None, no_key: str, report: FleetReport, files: Mapping[str, bytes]) -> str:
-    """Write the files under the next number, and the closing that vouches for them. Raises StoreError."""
+def write_record(store: Store, key: SigningKey | None, report: FleetReport, files: Mapping[str, bytes]) -> str:
+    """Write the files under the next number, then the closing that vouches for them, signed if there is a key.
+
+    Returns where. Raises StoreError.
+    """
     incident = report.incident
-    taken = {
-        int(match[1]) for each in store.list(f"fleets/{incident.id}/record/") if (match := _NUMBER.search(each.key))
-    }
-    number = max(taken, default=0) + 1
-    if not key:
-        logger.warning("The fleet's record is unsigned: %s", no_key or "no signing key in the store block")
+    listed = store.list(f"fleets/{incident.id}/record/")
+    number = max((int(match[1]) for each in listed if (match := _NUMBER.search(each.key))), default=0) + 1
     closing = canonical(
         {
             "fleet": incident.id,

@@ -55,19 +55,24 @@ def expired_message(order: Order) -> str:
     )
 
 
-def tell_fleet(context: RunContext, label: str, step: "PrefectFuture[Any]") -> None:
-    """Once the step is complete, label this run with the time. Returns at once."""
-    if context.run.order is None:
-        return
+class FleetLabels:
+    """Labels of this run that tell its fleet how far the host is. Each request repeats the earlier ones."""
 
-    def tell() -> None:
-        if not end_of(step).is_completed():
-            return
-        labels: dict[str, bool | int | float | str] = {label: datetime.now(UTC).isoformat()}
-        with suppress(Exception), get_client(sync_client=True) as client:
-            client.update_flow_run_labels(UUID(context.run.id), labels)
+    def __init__(self, context: RunContext) -> None:
+        """Tell nothing yet."""
+        self._run = context.run
+        self._labels = dict[str, bool | int | float | str]()
 
-    apart(tell)
+    def when_done(self, step: "PrefectFuture[Any]", label: str) -> None:
+        """Once the step is complete, label this run with the time. Returns at once; does nothing without an order."""
+        if self._run.order is not None:
+            apart(lambda: self._tell(step, label))
+
+    def _tell(self, step: "PrefectFuture[Any]", label: str) -> None:
+        if end_of(step).is_completed():
+            self._labels[label] = datetime.now(UTC).isoformat()
+            with get_client(sync_client=True) as client:
+                client.update_flow_run_labels(UUID(self._run.id), self._labels)
 
 
 @contextmanager

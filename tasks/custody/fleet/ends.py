@@ -184,7 +184,7 @@ def row_of(host: str, problem: str, attempt: Attempt | None, seen: datetime | No
     if attempt.final and not attempt.joined:
         return replace(row, end=_end(attempt))
     if is_silent(seen, now):
-        return replace(row, end=End.SILENT, stands=now <= attempt.not_after)
+        return replace(row, end=End.SILENT, stands=attempt.waits or now <= attempt.not_after)
     return row
 
 

@@ -6,7 +6,9 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, cast
 
-FLEET_PATTERN: Final = r"FL-[0-9]{8}T[0-9]{6}Z-[a-z0-9][a-z0-9-]{0,199}-[0-9a-f]{4}"
+FLEET: Final = "FL-"
+"""How the id of a fleet's incident begins."""
+FLEET_PATTERN: Final = rf"{FLEET}[0-9]{{8}}T[0-9]{{6}}Z-[a-z0-9][a-z0-9-]{{0,199}}-[0-9a-f]{{4}}"
 _FLEET: Final = re.compile(FLEET_PATTERN, re.ASCII)
 _HOST: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,199}", re.ASCII)
 
@@ -75,7 +77,7 @@ def fleet_tag(fleet: str) -> str:
 
 def new_fleet_id(created: datetime, name: str, run: str) -> str:
     """Return the id of a fleet's incident: when its run was asked for, the fleet, and how the run's id begins."""
-    return parse_fleet_id(f"FL-{created.astimezone(UTC):%Y%m%dT%H%M%SZ}-{name}-{run[:4]}")
+    return parse_fleet_id(f"{FLEET}{created.astimezone(UTC):%Y%m%dT%H%M%SZ}-{name}-{run[:4]}")
 
 
 def parse_fleet_id(text: str) -> str:

@@ -66,14 +66,14 @@ class Lab:
                 evidence = self.folder / f"evidence-{name}"
                 small.block(host=host, evidence_dir=evidence, incident_suffix=name, ask_seconds=60).save(name)
                 about = {"workload": name, "store": name}
-                engine = {"command": f"'{sys.executable}' -m flows.engine"}
-                self._deployment(client, evacuate, name, host, about, engine)
-                self._deployment(client, thaw, name, host, about, {})
+                self._deployment(client, evacuate, name, host, about)
+                self._deployment(client, thaw, name, host, about)
             Fleet(workloads=[*self.small], store="fleet", order_seconds=3600).save(FLEET)
             for flow in (fleet, fleet_thaw):
-                self._deployment(client, flow, FLEET, "fleet", {"fleet": FLEET}, {})
+                self._deployment(client, flow, FLEET, "fleet", {"fleet": FLEET})
 
-    def _deployment(self, client: Any, flow: Any, name: str, queue: str, about: dict[str, Any], job: Any) -> None:
+    def _deployment(self, client: Any, flow: Any, name: str, queue: str, about: dict[str, Any]) -> None:
+        job = {"command": f"'{sys.executable}' -m flows.engine"} if flow is evacuate else {}
         made = client.create_deployment(
             client.create_flow(flow),
             name,
