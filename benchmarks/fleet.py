@@ -26,10 +26,11 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import FlowRun
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from benchmarks.fleet_store import store_rows
 from benchmarks.recorder import Recorder
 from benchmarks.rows import RESULTS, Row, table, under, write
 from benchmarks.simulated import Script, Simulated, play_all, script_of
-from blocks import EvidenceStore, Fleet, Workload
+from blocks import EvidenceStore, Fleet, SigningKey, Workload
 from tasks.adapters.prefect_server import PrefectServer
 from tasks.custody.fleet.order import new_fleet_id
 from tasks.deployment.register import DeploymentTarget, deploy_all, deploy_fleet, make_pool
@@ -37,11 +38,12 @@ from tasks.drill.deployment import POOL, client_of
 from tasks.drill.fleet_host import FleetHost
 from tasks.drill.plant import Plant
 from tasks.drill.screen import say
+from tasks.drill.vault import new_key
 from tasks.fleet.opening import the_incident
 from tasks.fleet.orders import rows_of
 from tasks.system.parallel import side_by_side
 
-REAL: Final = ("gpu1", "gpu2", "gpu3")
+REAL: Final = ("real1", "real2", "real3")
 SIZES: Final = (20, 50, 100)
 _CACHE: Final = RESULTS.parent / "cache"
 _END_SECONDS: Final = 400.0
@@ -63,6 +65,15 @@ class Measured:
     whole: float
     """The same until everything was written that the hosts had told."""
     errors: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The parts of a bench: the plant, and the key that everything is signed with."""
+
+    folder: Path
+    plant: Plant
+    key: SigningKey
 
 
 class Recorded(PrefectServer):
@@ -95,25 +106,25 @@ def await_written(plant: Plant) -> None:
         time.sleep(_LOOK_SECONDS)
 
 
-def deploy(folder: Path, plant: Plant, blocks: Mapping[str, Workload], fleet: str) -> float:
+def deploy(on: Stage, blocks: Mapping[str, Workload], fleet: str) -> float:
     """Save and deploy hosts and a fleet of them; return the seconds that it took."""
     began = time.monotonic()
     for name in blocks:
-        (folder / "store" / name).mkdir(parents=True, exist_ok=True)
-        EvidenceStore(folder=folder / "store" / name).save(name, overwrite=True)
+        (on.folder / "store" / name).mkdir(parents=True, exist_ok=True)
+        EvidenceStore(folder=on.folder / "store" / name, signing=on.key).save(name, overwrite=True)
     for name, block in blocks.items():
         block.save(name, overwrite=True)
     list(deploy_all([DeploymentTarget(name, name, block.host) for name, block in blocks.items()], POOL, sys.executable))
     took = time.monotonic() - began
-    deploy_only(folder, fleet, [*blocks])
-    await_written(plant)
+    deploy_only(on, fleet, [*blocks])
+    await_written(on.plant)
     return took
 
 
-def deploy_only(folder: Path, fleet: str, names: Sequence[str]) -> None:
+def deploy_only(on: Stage, fleet: str, names: Sequence[str]) -> None:
     """Save and deploy a fleet of hosts that are deployed."""
-    (folder / "store" / fleet).mkdir(exist_ok=True)
-    EvidenceStore(folder=folder / "store" / fleet).save(fleet, overwrite=True)
+    (on.folder / "store" / fleet).mkdir(exist_ok=True)
+    EvidenceStore(folder=on.folder / "store" / fleet).save(fleet, overwrite=True)
     Fleet(workloads=list(names), store=fleet).save(fleet)
     deploy_fleet(fleet, POOL)
 
@@ -153,34 +164,34 @@ def common_ids(client: SyncPrefectClient) -> frozenset[str]:
     return frozenset(map(str, [*kinds, *(flow.id for flow in client.read_flows()), client.read_work_pool(POOL).id]))
 
 
-def real_hosts(folder: Path, plant: Plant) -> tuple[Measured, Script]:
+def real_hosts(on: Stage) -> tuple[Measured, Script]:
     """Evacuate three real hosts, and record the first."""
-    with Recorder(plant.server.port) as relay, ExitStack() as parts:
-        servers = [Recorded(folder, relay), plant.server, plant.server]
-        hosts = [FleetHost(folder, server, POOL, name) for server, name in zip(servers, REAL, strict=True)]
-        deploy(folder, plant, {host.name: host.block() for host in hosts}, "real")
+    with Recorder(on.plant.server.port) as relay, ExitStack() as parts:
+        servers = [Recorded(on.folder, relay), on.plant.server, on.plant.server]
+        hosts = [FleetHost(on.folder, server, POOL, name) for server, name in zip(servers, REAL, strict=True)]
+        deploy(on, {host.name: host.block() for host in hosts}, "real")
         for host in hosts:
             parts.callback(host.stop)
         with ThreadPoolExecutor(len(hosts)) as pool:
             list(pool.map(FleetHost.start, hosts))
-        await_written(plant)
-        with client_of(plant.server) as client:
-            before, run = spent(plant), trigger(client, "real")
+        await_written(on.plant)
+        with client_of(on.plant.server) as client:
+            before, run = spent(on.plant), trigger(client, "real")
             say(f"three real hosts: {ended(client, run.id)}")
-            await_written(plant)
+            await_written(on.plant)
             incident = the_incident(client, "real", None)
             rows, began = rows_of(client, incident), (run.created or datetime.now(UTC)).timestamp()
             own = {**own_of(client, REAL[0], "real"), "run": rows[0].run, "fleet": incident.id}
             script = script_of(list(relay.asked), own, common_ids(client))
         frozen = sorted(datetime.fromisoformat(row.frozen).timestamp() - began for row in rows if row.frozen)
         last = max(row.ended.timestamp() - began for row in rows if row.ended)
-        return Measured(frozen, last, 0.0, spent(plant) - before), script
+        return Measured(frozen, last, 0.0, spent(on.plant) - before), script
 
 
-def whole(plant: Plant, script: Script, fleet: str, names: Sequence[str]) -> Measured:
+def whole(on: Stage, script: Script, fleet: str, names: Sequence[str]) -> Measured:
     """Order simulated hosts by their fleet's flow, and let them go all the way."""
-    with client_of(plant.server) as client:
-        hosts = [Simulated(script, own_of(client, name, fleet), plant.server.api) for name in names]
+    with client_of(on.plant.server) as client:
+        hosts = [Simulated(script, own_of(client, name, fleet), on.plant.server.api) for name in names]
         runs = list[FlowRun]()
 
         def begin() -> None:
@@ -188,16 +199,16 @@ def whole(plant: Plant, script: Script, fleet: str, names: Sequence[str]) -> Mea
             for host in hosts:
                 host.own["fleet"] = new_fleet_id(runs[0].created or datetime.now(UTC), fleet, str(runs[0].id))
 
-        measured = play(plant, hosts, begin)
+        measured = play(on, hosts, begin)
         say(f"{len(hosts)} simulated hosts: {ended(client, runs[0].id)[:200]}")
         return measured
 
 
-def to_the_freeze(plant: Plant, script: Script, names: Sequence[str]) -> Measured:
+def to_the_freeze(on: Stage, script: Script, names: Sequence[str]) -> Measured:
     """Order simulated hosts that ask as far as the freeze and no further: what a freeze costs by itself."""
     short = replace(script, asked=script.asked[: script.before_freeze])
-    with client_of(plant.server) as client:
-        hosts = [Simulated(short, {**own_of(client, name, ""), "fleet": ""}, plant.server.api) for name in names]
+    with client_of(on.plant.server) as client:
+        hosts = [Simulated(short, {**own_of(client, name, ""), "fleet": ""}, on.plant.server.api) for name in names]
 
         def order(host: Simulated) -> None:
             client.create_flow_run_from_deployment(UUID(host.own["deployment"]))
@@ -205,22 +216,22 @@ def to_the_freeze(plant: Plant, script: Script, names: Sequence[str]) -> Measure
         def order_all() -> None:
             list(side_by_side(order, hosts, _AT_ONCE))
 
-        return play(plant, hosts, order_all)
+        return play(on, hosts, order_all)
 
 
-def play(plant: Plant, hosts: Sequence[Simulated], begin: Callable[[], None]) -> Measured:
+def play(on: Stage, hosts: Sequence[Simulated], begin: Callable[[], None]) -> Measured:
     """Let all listen, begin, and wait until everything that they tell is written."""
     at = list[tuple[float, float]]()
 
     def note() -> None:
-        at.append((time.time(), spent(plant)))
+        at.append((time.time(), spent(on.plant)))
 
     def noted() -> None:
         note()
         begin()
 
     asyncio.run(play_all(hosts, noted, note))
-    await_written(plant)
+    await_written(on.plant)
     note()
     (began, before), (_, frozen), (_, after) = at
     return Measured(
@@ -258,6 +269,33 @@ def rows(real: Measured, only: tuple[int, Measured], seen: Mapping[int, Measured
     return told
 
 
+def measured(on: Stage, sizes: Sequence[int]) -> tuple[list[Row], str]:
+    """Measure it all on a plant where a worker serves fleets; the rows, and what the figures depend on."""
+    names = [f"sim{number:03}" for number in range(sizes[-1])]
+    real, script = real_hosts(on)
+    blocks = {name: Workload(root=on.folder, host=name, incident_suffix=name) for name in names}
+    took = deploy(on, blocks, "sim")
+    say(f"{len(names)} workloads deployed in {took:.1f} s")
+    only = to_the_freeze(on, script, names)
+    seen = {size: _sized(on, script, names[:size]) for size in sizes}
+    say("\n".join(sorted({error for each in (only, *seen.values()) for error in each.errors})[:20]))
+    conditions = (
+        f"{os.cpu_count()} processors for plant and simulated hosts; {script.before_freeze} requests to the freeze, "
+        f"{len(script.asked)} requests and events in all; processor seconds a host: "
+        f"{only.to_freeze / len(names):.3f} to the freeze alone, "
+        + ", ".join(f"{each.whole / size:.2f} of {size}" for size, each in seen.items())
+    )
+    result = [under(f"{len(names)} workloads deployed, s", round(took, 1), 60)]
+    return [*result, *rows(real, (len(names), only), seen)], conditions
+
+
+def _sized(on: Stage, script: Script, names: Sequence[str]) -> Measured:
+    fleet = f"sim{len(names)}"
+    deploy_only(on, fleet, names)
+    await_written(on.plant)
+    return whole(on, script, fleet, names)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit 0 if every goal holds."""
     for ending in (signal.SIGINT, signal.SIGTERM):
@@ -265,40 +303,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--small", action="store_true", help="three simulated hosts: shows only that it runs")
     small = parser.parse_args(arguments).small
-    sizes = (1, 2, 3) if small else SIZES
     folder = RESULTS / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.getpid()}"
-    names = [f"sim{number:03}" for number in range(sizes[-1])]
+    key = new_key()
     with ExitStack() as parts:
         plant = parts.enter_context(Plant(folder / "plant", _CACHE))
         parts.enter_context(temporary_settings({PREFECT_API_URL: plant.server.api}))
         with client_of(plant.server) as client:
             make_pool(client, POOL)
         parts.enter_context(FleetHost(folder, plant.server, POOL, "control", ["fleet"]))
-        real, script = real_hosts(folder, plant)
-        say(f"{script.before_freeze} requests to the freeze, {len(script.asked)} in all")
-        blocks = {name: Workload(root=folder, host=name, incident_suffix=name) for name in names}
-        took = deploy(folder, plant, blocks, "sim")
-        say(f"{len(names)} workloads deployed in {took:.1f} s")
-        only = to_the_freeze(plant, script, names)
-        seen = {size: _sized(folder, plant, script, blocks, size) for size in sizes}
-    result = [under(f"{len(names)} workloads deployed, s", round(took, 1), 60), *rows(real, (len(names), only), seen)]
-    conditions = (
-        f"{os.cpu_count()} processors for plant and simulated hosts; {script.before_freeze} requests to the freeze, "
-        f"{len(script.asked)} requests and events in all; processor seconds a host: "
-        f"{only.to_freeze / len(names):.3f} to the freeze alone, "
-        + ", ".join(f"{each.whole / size:.2f} of {size}" for size, each in seen.items())
-    )
+        result, conditions = measured(Stage(folder, plant, key), (1, 2, 3) if small else SIZES)
+    result += store_rows(folder, key, folder / "store" / REAL[0], (10, 3) if small else (1000, 100))
     write("fleet", result, conditions)
     say(f"{table(result)}\n{conditions}")
-    say("\n".join(sorted({error for each in (only, *seen.values()) for error in each.errors})[:20]))
     return 0 if all(row.holds for row in result) else 1
-
-
-def _sized(folder: Path, plant: Plant, script: Script, blocks: Mapping[str, Workload], size: int) -> Measured:
-    fleet = f"sim{size}"
-    deploy_only(folder, fleet, [*blocks][:size])
-    await_written(plant)
-    return whole(plant, script, fleet, [*blocks][:size])
 
 
 if __name__ == "__main__":
