@@ -16,7 +16,7 @@ argument = $(if $(1),"$(1)")
 option = $(if $(2),--$(1) "$(2)")
 
 .DEFAULT_GOAL := help
-.PHONY: help drill fleet-drill deploy evacuate status uncordon thaw audit pull rollback test test-fast mutants check fmt soak ceph ceph-installed bench-contain bench-offload bench-trigger bench-status reference lock wheel clean
+.PHONY: help drill fleet-drill deploy evacuate status uncordon thaw audit pull rollback test test-fast mutants check fmt soak ceph ceph-installed bench-contain bench-offload bench-trigger bench-status bench-fleet reference lock wheel clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*##/\t/' | expand -t 12
@@ -93,6 +93,9 @@ bench-offload: $(STAMP)  ## our offload beside the runbook's, s5cmd and rclone: 
 
 bench-status: $(STAMP)  ## how long `evacuation status` takes, as a multiple of `python -c pass`; writes build/bench/status.json
 	$(BIN)/python -m benchmarks.status
+
+bench-fleet: $(STAMP)  ## a fleet on its plant: three real hosts, 20, 50, 100 simulated ones; SMALL=1 shows that it runs; writes build/bench/fleet.json
+	$(BIN)/python -m benchmarks.fleet $(if $(SMALL),--small)
 
 reference: $(STAMP)  ## docs/reference.md and the tables of docs/architecture.md, from the code
 	$(BIN)/python -m docs.reference
