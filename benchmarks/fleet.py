@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -48,6 +48,7 @@ SIZES: Final = (20, 50, 100)
 _CACHE: Final = RESULTS.parent / "cache"
 _END_SECONDS: Final = 400.0
 _LOOK_SECONDS: Final = 0.5
+_FREEZE_LOOK_SECONDS: Final = 0.01
 _AT_ONCE: Final = 10
 _GOAL_FREEZES: Final = 10.0
 _GOAL_EVACUATIONS: Final = 0.8
@@ -176,16 +177,32 @@ def real_hosts(on: Stage) -> tuple[Measured, Script]:
             list(pool.map(FleetHost.start, hosts))
         await_written(on.plant)
         with client_of(on.plant.server) as client:
+            workloads = [process for host in hosts for process in host.living()]
             before, run = spent(on.plant), trigger(client, "real")
+            began = (run.created or datetime.now(UTC)).timestamp()
+            frozen = await_frozen(workloads) - began
             say(f"three real hosts: {ended(client, run.id)}")
             await_written(on.plant)
             incident = the_incident(client, "real", None)
-            rows, began = rows_of(client, incident), (run.created or datetime.now(UTC)).timestamp()
+            rows = rows_of(client, incident)
             own = {**own_of(client, REAL[0], "real"), "run": rows[0].run, "fleet": incident.id}
             script = script_of(list(relay.asked), own, common_ids(client))
-        frozen = sorted(datetime.fromisoformat(row.frozen).timestamp() - began for row in rows if row.frozen)
         last = max(row.ended.timestamp() - began for row in rows if row.ended)
-        return Measured(frozen, last, 0.0, spent(on.plant) - before), script
+        return Measured([frozen], last, 0.0, spent(on.plant) - before), script
+
+
+def await_frozen(processes: Sequence[psutil.Process]) -> float:
+    """Wait until all are stopped or gone, as seen from outside; the time."""
+    left = list(processes)
+    while left := [process for process in left if _computes(process)]:
+        time.sleep(_FREEZE_LOOK_SECONDS)
+    return time.time()
+
+
+def _computes(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return process.status() != psutil.STATUS_STOPPED
+    return False
 
 
 def whole(on: Stage, script: Script, fleet: str, names: Sequence[str]) -> Measured:

@@ -1,4 +1,4 @@
-"""Record what a host asks and tells a Prefect server: a relay before the server, which changes nothing."""
+"""Record what a host asks and tells a Prefect server: a relay before it, which only keeps websockets uncompressed."""
 
 import contextlib
 import json
@@ -12,6 +12,7 @@ from typing import Any, Final, Self
 _PIECE: Final = 1 << 16
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _CHUNKED: Final = re.compile(rb"\r\ntransfer-encoding: *chunked", re.IGNORECASE)
+_PACKED: Final = re.compile(rb"sec-websocket-extensions", re.IGNORECASE)
 _LONG: Final = 126
 _SHORT: Final = 0x7F
 
@@ -149,6 +150,6 @@ def _pass_on(source: socket.socket, sink: socket.socket, hear: Any) -> None:
     with contextlib.suppress(OSError):
         while piece := source.recv(_PIECE):
             hear(piece)
-            sink.sendall(piece)
+            sink.sendall(_PACKED.sub(b"x-no-extensions", piece))
     with contextlib.suppress(OSError):
         sink.shutdown(socket.SHUT_WR)

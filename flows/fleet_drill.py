@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import psutil
+from prefect.client.schemas.filters import FlowFilter, FlowFilterName
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect_aws import AwsCredentials
 
@@ -37,8 +38,10 @@ from tasks.system.shared_files import CHECKOUT
 
 FLEET: Final = "drill"
 HOSTS: Final = ("gpu1", "gpu2", "gpu3")
+_FLEETS: Final = FlowFilter(name=FlowFilterName(any_=["fleet"]))
 _POLL_SECONDS: Final = 0.2
 _FROZEN_SECONDS: Final = 60.0
+_DEAD_SECONDS: Final = 200.0
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,20 @@ def dies_frozen(on: FleetStage, name: str) -> None:
     say(f"  killed {name}, which was frozen, and the API process {on.plant.replicas[0].name}, with -9")
 
 
+def come_back(on: FleetStage) -> None:
+    """Boot the dead hosts: one obeys the order that stands, and the other's run is found to be dead."""
+    for name in ("gpu2", "gpu3"):
+        on.hosts[name].start()
+    say("  gpu2 and gpu3 are back: the order of gpu3 stood; the run of gpu2 died with it, which is seen after 90 s")
+    deadline = time.monotonic() + _DEAD_SECONDS
+    with client_of(on.plant.server) as client:
+        while any(run.state and not run.state.is_final() for run in client.read_flow_runs(flow_filter=_FLEETS)):
+            if time.monotonic() > deadline:
+                raise NotProven(End.UNVERIFIED, f"not every host had an end within {_DEAD_SECONDS:g} s")
+            time.sleep(_POLL_SECONDS)
+    say(f"  gpu2 is {next(row.end for row in on.rows() if row.host == 'gpu2')}")
+
+
 def _rows_or_none(on: FleetStage) -> list[Row]:
     try:
         return on.rows()
@@ -134,9 +151,8 @@ def rehearse(on: FleetStage) -> tuple[str, dict[str, Any]]:
     require(ends["gpu1"] is End.VERIFIED, End.UNVERIFIED, "gpu1 is verified, whatever happened to the others")
     require(ends["gpu3"] is End.SILENT, End.UNVERIFIED, "gpu3 is named as silent")
     require(ends["gpu2"] in {End.SILENT, End.CRASHED}, End.UNVERIFIED, f"gpu2, frozen and dead, is {ends['gpu2']}")
-    for name in ("gpu2", "gpu3"):
-        on.hosts[name].start()
-    say(f"  gpu2 and gpu3 are back\n$ evacuation fleet retry {FLEET}")
+    come_back(on)
+    say(f"$ evacuation fleet retry {FLEET}")
     fleet_by_hand("retry", FLEET, None, asked, as_json=False)
     rows = on.rows()
     left = [str(process.pid) for host in on.hosts.values() for process in host.living()]
