@@ -329,6 +329,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             make_pool(client, POOL)
         parts.enter_context(FleetHost(folder, plant.server, POOL, "control", ["fleet"]))
         result, conditions = measured(Stage(folder, plant, key), (1, 2, 3) if small else SIZES)
+    write("fleet", result, conditions)
+    say(conditions)
     result += store_rows(folder, key, folder / "store" / REAL[0], (10, 3) if small else (1000, 100))
     write("fleet", result, conditions)
     say(f"{table(result)}\n{conditions}")
