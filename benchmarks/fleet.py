@@ -25,6 +25,7 @@ import psutil
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import FlowRun
 from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import Cancelled
 
 from benchmarks.fleet_store import store_rows
 from benchmarks.recorder import Recorder
@@ -227,13 +228,14 @@ def to_the_freeze(on: Stage, script: Script, names: Sequence[str]) -> Measured:
     with client_of(on.plant.server) as client:
         hosts = [Simulated(short, {**own_of(client, name, ""), "fleet": ""}, on.plant.server.api) for name in names]
 
-        def order(host: Simulated) -> None:
-            client.create_flow_run_from_deployment(UUID(host.own["deployment"]))
+        def order(host: Simulated) -> UUID:
+            return client.create_flow_run_from_deployment(UUID(host.own["deployment"])).id
 
-        def order_all() -> None:
-            list(side_by_side(order, hosts, _AT_ONCE))
-
-        return play(on, hosts, order_all)
+        made = list[UUID]()
+        measured = play(on, hosts, lambda: made.extend(side_by_side(order, hosts, _AT_ONCE)))
+        for run in made:
+            client.set_flow_run_state(run, Cancelled(), force=True)
+        return measured
 
 
 def play(on: Stage, hosts: Sequence[Simulated], begin: Callable[[], None]) -> Measured:

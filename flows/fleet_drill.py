@@ -22,7 +22,11 @@ from prefect_aws import AwsCredentials
 
 from blocks import EvidenceStore, Fleet
 from flows.drill import NotProven, folder, require
+from tasks.adapters.saved_blocks import load_block
+from tasks.audit.fleet import audited_fleet
 from tasks.cli.fleet import fleet_by_hand
+from tasks.custody.audit.finding import AuditWord
+from tasks.custody.audit.signers import read_signers
 from tasks.custody.fleet.ends import SILENT_SECONDS, End, Row
 from tasks.custody.incident.exit_codes import EXIT_CODES, INTERRUPTED
 from tasks.deployment.register import DeploymentTarget, deploy_all, deploy_fleet
@@ -51,6 +55,8 @@ class FleetStage:
     plant: Plant
     store: SeaweedFS
     hosts: dict[str, FleetHost]
+    signers: str
+    """Line of an allowed_signers file: who signs."""
 
     def rows(self) -> list[Row]:
         """Return how each host stands, as the server tells."""
@@ -71,17 +77,17 @@ def stage(place: Path) -> Iterator[FleetStage]:
         say(f"  store    {store.endpoint}, bucket {store.bucket}")
         hosts = {name: FleetHost(place, plant.server, POOL, name) for name in HOSTS}
         with temporary_settings({PREFECT_API_URL: plant.server.api}):
-            deploy(store, hosts)
+            signers = deploy(store, hosts)
             crew = [FleetHost(place, plant.server, POOL, "control", ["fleet"]), *hosts.values()]
             for host in crew:
                 parts.callback(host.stop)
             with ThreadPoolExecutor(len(crew)) as pool:
                 list(pool.map(FleetHost.start, crew))
-            yield FleetStage(plant, store, hosts)
+            yield FleetStage(plant, store, hosts, signers)
 
 
-def deploy(store: SeaweedFS, hosts: dict[str, FleetHost]) -> None:
-    """Save a workload and a store for each host, and the fleet; deploy them."""
+def deploy(store: SeaweedFS, hosts: dict[str, FleetHost]) -> str:
+    """Save a workload and a store for each host, and the fleet; deploy them. Returns the line of their signer."""
     key, started = new_key(), time.monotonic()
     credentials(store).save(FLEET)
     keys = AwsCredentials.load(FLEET)
@@ -94,6 +100,7 @@ def deploy(store: SeaweedFS, hosts: dict[str, FleetHost]) -> None:
     for line in deploy_all([DeploymentTarget(name, name, name) for name in hosts], POOL, sys.executable):
         say(f"  {line}")
     say(f"  {deploy_fleet(FLEET, POOL)}\n  deployed in {time.monotonic() - started:.1f} s")
+    return key.allowed_signers
 
 
 def dead_before(on: FleetStage, name: str) -> None:
@@ -158,6 +165,8 @@ def rehearse(on: FleetStage) -> tuple[str, dict[str, Any]]:
     left = [str(process.pid) for host in on.hosts.values() for process in host.living()]
     require(not left, End.NOT_CONTAINED, f"no process of any workload is left{': '.join(['', *left])}")
     facts = facts_of(rows, began) | {"incident": _incident(on)}
+    audit = audited_fleet(load_block(EvidenceStore, FLEET), facts["incident"], read_signers(on.signers), deep=False)
+    require(audit.word is AuditWord.PROVEN, End.UNVERIFIED, f"the fleet's record, from the store alone: {audit.word}")
     word = next((str(row.end) for row in rows if row.end is not End.VERIFIED), str(End.VERIFIED))
     return word, facts
 
