@@ -19,7 +19,10 @@ _SHORT: Final = 0x7F
 
 @dataclass
 class Asked:
-    """A request, or a text that went over a websocket (method SEND); `made` is the id in the server's answer."""
+    """A request, or a text that went over a websocket (method SEND).
+
+    `link` is the connection's number; `made` is the id in the server's answer.
+    """
 
     at: float
     method: str
@@ -28,6 +31,7 @@ class Asked:
     status: int = 0
     made: str = ""
     answered: float = 0.0
+    link: int = 0
 
 
 @dataclass
@@ -36,6 +40,7 @@ class Recorder:
 
     port_behind: int
     asked: list[Asked] = field(default_factory=list)
+    _talks: list["_Talk"] = field(default_factory=list)
     _lock: Lock = field(default_factory=Lock)
 
     @property
@@ -61,6 +66,7 @@ class Recorder:
                 client, _ = self._listener.accept()
                 server = socket.create_connection(("127.0.0.1", self.port_behind))
                 talk = _Talk(self)
+                self._talks.append(talk)
                 for source, sink, hear in ((client, server, talk.ask), (server, client, talk.answer)):
                     Thread(target=_pass_on, args=(source, sink, hear), daemon=True).start()
 
@@ -82,6 +88,7 @@ class _Talk:
         self._sent += piece
         while (message := self._frame() if self._socket else self._request()) is not None:
             if message.path:
+                message.link = id(self)
                 self._recorder.note(message)
 
     def _request(self) -> Asked | None:
@@ -122,7 +129,13 @@ class _Talk:
             asked = self._waiting.pop(0)
             asked.answered, asked.status = time.monotonic(), int(head.split(b" ", 2)[1])
             with contextlib.suppress(ValueError, AttributeError):
-                asked.made = str(json.loads(body).get("id", ""))
+                asked.made = made_id(body)
+
+
+def made_id(body: bytes) -> str:
+    """Return the id in an answer; empty without one. Raises ValueError or AttributeError for what is no JSON object."""
+    told = json.loads(body)
+    return str(told.get("id") or told.get("lease_id") or "")
 
 
 def _message(data: bytes) -> tuple[bytes | None, bytes, bytes]:

@@ -1,7 +1,6 @@
 """Hosts of a fleet that ask and tell what a real one was recorded to, at its pace, and do nothing else."""
 
 import asyncio
-import json
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +14,7 @@ import httpx
 from prefect.client.orchestration import PrefectClient, get_client
 from websockets.asyncio.client import ClientConnection, connect
 
-from benchmarks.recorder import Asked
+from benchmarks.recorder import Asked, made_id
 from tasks.worker.hints import Hints
 
 _UUID: Final = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
@@ -25,7 +24,8 @@ _BLOCK: Final = "/block_types/slug/workload/block_documents/name/"
 _POLL: Final = "/get_scheduled_flow_runs"
 _LOOK_SECONDS: Final = 0.02
 _BEAT_SECONDS: Final = 30
-_IDLE: Final = ("heartbeat", "/worker_channels", "/events/out")
+_OPENING: Final = 2  # a websocket is opened, and the first text says by what right
+_IDLE: Final = ("heartbeat", "/workers/connect", "/events/out")
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,8 @@ class Script:
     """Ids and names of the recorded host, by what they are."""
     common: frozenset[str]
     """Ids that the server gave to what all hosts share. Every other id was made for this run."""
+    before: Sequence[Asked] = ()
+    """How the worker had opened the websockets that it used then."""
 
     @property
     def before_freeze(self) -> int:
@@ -52,7 +54,10 @@ def script_of(asked: Sequence[Asked], own: Mapping[str, str], common: frozenset[
     wanted = [each for each in asked[began:] if not any(word in each.path for word in _IDLE)]
     polls = [at for at, each in enumerate(wanted) if each.path.endswith(_POLL)]
     recorded = datetime.now(UTC) - timedelta(seconds=time.monotonic() - wanted[0].at)
-    return Script([each for at, each in enumerate(wanted) if at not in polls[1:]], recorded, own, common)
+    used = {each.link for each in wanted if each.method == "SEND"}
+    opened = {link: [each for each in asked[:began] if each.link == link][:_OPENING] for link in used}
+    before = [each for link in used for each in opened[link]]
+    return Script([each for at, each in enumerate(wanted) if at not in polls[1:]], recorded, own, common, before)
 
 
 @dataclass
@@ -78,12 +83,14 @@ class Simulated:
         beside = [asyncio.create_task(hints.follow(client, resources)), asyncio.create_task(self._beat(client))]
         try:
             await until(lambda: hints.proven)
+            play = _Play(self)
+            await play.open()
             self.ready = True
             run = None
             while run is None:
                 await runs.get()
                 run = await self._scheduled(client)
-            await self.play(run)
+            await self._play(play, run)
         finally:
             for task in beside:
                 task.cancel()
@@ -103,9 +110,9 @@ class Simulated:
                 await client.send_worker_heartbeat(self.own["pool"], self.own["name"], _BEAT_SECONDS)
             await asyncio.sleep(_BEAT_SECONDS)
 
-    async def play(self, run: str) -> None:
+    async def _play(self, play: "_Play", run: str) -> None:
         """Ask and tell all that follows the question for work, for a run of this host's."""
-        play = _Play(self, {**self.own, "run": run})
+        play.begin({**self.own, "run": run})
         async with httpx.AsyncClient(base_url=self.api, timeout=60, trust_env=False) as http:
             for number, each in enumerate(self.script.asked[1:], 2):
                 await play.step(http, each)
@@ -118,28 +125,41 @@ class Simulated:
 class _Play:
     """One run of the script: the recorded ids and times become this run's."""
 
-    def __init__(self, host: Simulated, own: Mapping[str, str]) -> None:
+    def __init__(self, host: Simulated) -> None:
         self._host, self._script = host, host.script
-        names = {old: own[what] for what, old in self._script.own.items()}
-        self._ids = {old: new for old, new in names.items() if _UUID.fullmatch(old)}
-        self._names = re.compile("|".join(re.escape(old) for old in names if old not in self._ids))
-        self._named = names
-        self._later = datetime.now(UTC) - self._script.recorded
-        self._sockets = dict[str, ClientConnection]()
+        self._sockets = dict[int, ClientConnection]()
         self._last: Asked | None = None
+        self.begin({})
+
+    def begin(self, own: Mapping[str, str]) -> None:
+        """Learn what is this run's own of all that the recorded one said."""
+        self._named = {old: own[what] for what, old in self._script.own.items() if what in own}
+        self._ids = {old: new for old, new in self._named.items() if _UUID.fullmatch(old)}
+        names = sorted((old for old in self._named if old not in self._ids), key=len, reverse=True)
+        self._names = re.compile("|".join(map(re.escape, names)) or r"(?!)")
+        self._later = datetime.now(UTC) - self._script.recorded
+
+    async def open(self) -> None:
+        """Open the websockets that a worker has open before it hears of a run."""
+        for each in self._script.before:
+            await self._speak(each)
+
+    async def _speak(self, each: Asked) -> None:
+        if each.method == "OPEN":
+            self._sockets[each.link] = await connect(self._host.api.replace("http", "ws", 1) + self._mine(each.path))
+        else:
+            await self._sockets[each.link].send(self._mine(each.body))
 
     async def step(self, http: httpx.AsyncClient, each: Asked) -> None:
+        """Ask or tell one thing, when the recorded host did."""
         await self._pause(each)
-        path = self._mine(each.path)
         try:
-            if each.method == "OPEN":
-                self._sockets[each.path] = await connect(self._host.api.replace("http", "ws", 1) + path)
-            elif each.method == "SEND":
-                await self._sockets[each.path].send(self._mine(each.body))
+            if each.method in {"OPEN", "SEND"}:
+                await self._speak(each)
             else:
-                await self._ask(http, each, path)
+                await self._ask(http, each, self._mine(each.path))
         except Exception as error:  # noqa: BLE001  told in the result
-            self._host.errors.append(f"{each.method} {path}: {error!r}")
+            self._host.errors.append(f"{each.method} {each.path}: {error!r}")
 
     async def _ask(self, http: httpx.AsyncClient, each: Asked, path: str) -> None:
         body, headers = self._mine(each.body), {"Content-Type": "application/json"}
@@ -151,7 +171,7 @@ class _Play:
             self._host.errors.append(f"{each.method} {path}: {answer.status_code} {answer.text[:200]}")
         if each.made and answer.is_success:
             with suppress(ValueError, AttributeError):
-                self._ids[each.made] = str(json.loads(answer.content).get("id", each.made))
+                self._ids[each.made] = made_id(answer.content)
 
     async def _pause(self, each: Asked) -> None:
         """Wait as long as the real one did, between an answer and its next question."""
