@@ -16,7 +16,7 @@ argument = $(if $(1),"$(1)")
 option = $(if $(2),--$(1) "$(2)")
 
 .DEFAULT_GOAL := help
-.PHONY: help drill deploy evacuate status uncordon thaw audit pull rollback test test-fast mutants check fmt soak ceph ceph-installed bench-contain bench-offload bench-reading bench-trigger bench-status reference lock wheel clean
+.PHONY: help drill fleet-drill deploy evacuate status uncordon thaw audit pull rollback test test-fast mutants check fmt soak ceph ceph-installed bench-contain bench-offload bench-reading bench-trigger bench-status bench-fleet reference lock wheel clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*##/\t/' | expand -t 12
@@ -30,6 +30,9 @@ $(STAMP): requirements-dev.txt pyproject.toml
 
 drill: $(STAMP)  ## evacuate a real sample workload to a real S3 server; KEEP=1 leaves server, UI and store up
 	$(EVACUATION) drill $(if $(KEEP),--keep)
+
+fleet-drill: $(STAMP)  ## evacuate a fleet of three hosts on PostgreSQL and Redis, of which two die, and an API process
+	$(EVACUATION) drill --fleet
 
 deploy: $(STAMP)  ## deploy the workloads of WORKLOAD=evacuation.toml, or the saved blocks NAME (and STORE), on POOL; NOTIFY=slack-webhook/NAME tells people
 	$(EVACUATION) deploy $(if $(NAME),$(call option,name,$(NAME)) $(call option,store,$(STORE)),"$(WORKLOAD)") \
@@ -94,6 +97,9 @@ bench-reading: $(STAMP)  ## how often and how quickly 8 GB of models are read, b
 bench-status: $(STAMP)  ## how long `evacuation status` takes, as a multiple of `python -c pass`; writes build/bench/status.json
 	$(BIN)/python -m benchmarks.status
 
+bench-fleet: $(STAMP)  ## a fleet on its plant: three real hosts, 20, 50, 100 simulated ones; SMALL=1 shows that it runs; writes build/bench/fleet.json
+	$(BIN)/python -m benchmarks.fleet $(if $(SMALL),--small)
+
 reference: $(STAMP)  ## docs/reference.md and the tables of docs/architecture.md, from the code
 	$(BIN)/python -m docs.reference
 	$(BIN)/python -m docs.packages
@@ -111,7 +117,7 @@ fmt: $(STAMP)  ## format and fix what can be fixed
 lock: $(STAMP)  ## compile the requirements again, with hashes
 	compile() { "$(CURDIR)/$(BIN)/uv" pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-annotate --no-header "$$@"; }
 	compile pyproject.toml -o requirements.txt
-	compile --extra drill --group dev pyproject.toml -o requirements-dev.txt
+	compile --extra drill --extra fleet --group dev pyproject.toml -o requirements-dev.txt
 	for name in models-old-soak models-soak strangers strangers-soak; do
 		compile tests/support/requirements/$$name.in -o tests/support/requirements/$$name.txt
 	done

@@ -4,13 +4,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from blocks.fleet import Fleet
     from blocks.signing_key import SigningKey
     from blocks.store import EvidenceStore
     from blocks.workload import Workload
 
-__all__ = ["EvidenceStore", "SigningKey", "Workload"]
+__all__ = ["EvidenceStore", "Fleet", "SigningKey", "Workload"]
 
-_HOMES = {"EvidenceStore": "blocks.store", "SigningKey": "blocks.signing_key", "Workload": "blocks.workload"}
+_HOMES = {
+    "EvidenceStore": "blocks.store",
+    "Fleet": "blocks.fleet",
+    "SigningKey": "blocks.signing_key",
+    "Workload": "blocks.workload",
+}
 
 
 def __getattr__(name: str) -> Any:

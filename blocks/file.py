@@ -155,11 +155,12 @@ def _fields_or(reference: str) -> Any:
 
 
 def _block(kind: str, name: str, fields: dict[str, Any]) -> "Block":
+    from blocks.fleet import Fleet
     from blocks.saved import saved_block
     from blocks.store import EvidenceStore
     from blocks.workload import Workload
 
-    kinds: dict[str, type[Block]] = {"workload": Workload, "store": EvidenceStore}
+    kinds: dict[str, type[Block]] = {"workload": Workload, "store": EvidenceStore, "fleet": Fleet}
     cls = kinds[kind]
     if named := _saved_in(fields):
         _require_known(cls, kind, name, fields)

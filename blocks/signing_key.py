@@ -8,6 +8,7 @@ from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 from prefect.blocks.core import Block
 from pydantic import ConfigDict, Field, HttpUrl, PrivateAttr, SecretStr, field_validator, model_validator
 
+from blocks.quick_save import QuickSave
 from tasks.custody.store.signature import NAMESPACE, Data, PrivateKey, public_key, sign
 
 _IDENTITY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*@[A-Za-z0-9.-]+")
@@ -17,7 +18,7 @@ _RSA_BITS: Final = 2048
 _MAKE: Final = "Make one with ssh-keygen -t ed25519"
 
 
-class SigningKey(Block):
+class SigningKey(QuickSave, Block):
     """A private key of OpenSSH, and the name that it signs by."""
 
     model_config = ConfigDict(hide_input_in_errors=True)

@@ -7,11 +7,12 @@ from prefect.blocks.core import Block
 from prefect_aws import AwsCredentials, MinIOCredentials
 from pydantic import Field, HttpUrl, ValidationError, field_validator
 
+from blocks.quick_save import QuickSave
 from blocks.signing_key import SigningKey
 from blocks.store_fields import StoreFields
 
 
-class EvidenceStore(Block, StoreFields):
+class EvidenceStore(QuickSave, Block, StoreFields):
     """Where evidence is kept: a bucket of S3 or of anything that speaks S3, or a folder on another disk."""
 
     _block_type_name: ClassVar[str] = "Evidence Store"

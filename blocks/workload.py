@@ -5,10 +5,11 @@ from typing import Any, ClassVar
 from prefect.blocks.core import Block
 from pydantic import HttpUrl
 
+from blocks.quick_save import QuickSave
 from blocks.workload_fields import WorkloadFields
 
 
-class Workload(Block, WorkloadFields):
+class Workload(QuickSave, Block, WorkloadFields):
     """A machine-learning workload on one host: an API and a training job under one root folder."""
 
     _block_type_name: ClassVar[str] = "Workload"

@@ -5,7 +5,7 @@ from typing import Any, Final
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from flows.fields import BlockName, IncidentId
+from flows.fields import AnyIncidentId, BlockName
 from tasks.audit.tasks import audit_incident, audited_state, list_incidents, show
 from tasks.custody.incident.ending import LISTED
 from tasks.runtime.end_state import ended
@@ -16,7 +16,7 @@ _SHOW_SECONDS: Final = 10.0
 @flow(name="audit", flow_run_name="audit {store}", persist_result=False)
 def audit(
     store: BlockName,
-    incident_id: IncidentId | None = None,
+    incident_id: AnyIncidentId | None = None,
     allowed_signers: str = "",
     deep: bool = False,  # noqa: FBT001, FBT002  the form has a switch for it
 ) -> State[Any]:
@@ -26,7 +26,7 @@ def audit(
 
     Args:
         store: Name of the Evidence Store block that holds it. 保全先の Evidence Store ブロック名。
-        incident_id: IR-… of the incident; all are listed if left out. 対象のインシデント ID。
+        incident_id: IR-… of the incident, or FL-… of a fleet's; all are listed if left out. 対象のインシデント ID。
         allowed_signers: Who may sign, as lines of ssh-keygen's allowed_signers file. 署名者(allowed_signers の内容)。
         deep: Read every byte back and hash it, instead of asking the store for its digests. 全バイトを読み戻して照合。
     """

@@ -24,9 +24,13 @@ StoreFile = Annotated[str, Parameter(help="TOML file with the [store.NAME], if t
 What = Annotated[str, Parameter(name="WHAT", help="latest, an incident IR-…, or the stamp of a snapshot.")]
 Policy = Literal["graceful", "kill"]
 Suspects = Literal["name", "include"] | None
-Incident = Annotated[str, Parameter(name="INCIDENT", help="IR-…; without it the incidents are listed.")]
+Incident = Annotated[str, Parameter(name="INCIDENT", help="IR-…, or FL-… of a fleet; without it a list.")]
 Folder = Annotated[Path, Parameter(name="INTO", help="Folder that exists.")]
 Json = Annotated[bool, Parameter(name="--json", help="Print one JSON object, with a `schema` version.")]
+Act = Annotated[
+    Literal["run", "retry", "status", "cancel", "thaw"],
+    Parameter(name="ACT", help="run, retry (what failed or is silent), status, cancel (what has not begun), thaw."),
+]
 Turn = Annotated[int, Parameter(name="TURN", help="Turn of latest/ to go back before; the last one if 0.")]
 
 app = App(
@@ -225,6 +229,36 @@ def rollback(  # noqa: PLR0913  its options
     return act(store, turn, dry_run=dry_run, take_over=take_over, as_json=json)
 
 
+@app.command(
+    help_epilogue=_examples(
+        "fleet run lab --reason 'credentials leaked'", "fleet retry lab", "fleet status lab", "fleet thaw lab"
+    )
+)
+def fleet(  # noqa: PLR0913  its options
+    act: Act,
+    name: Annotated[str, Parameter(name="NAME", help="Fleet that is deployed.")],
+    /,
+    *,
+    reason: str = "",
+    policy: Policy = "graceful",
+    recover: bool = False,
+    incident: str | None = None,
+    json: Json = False,
+) -> int:
+    """Evacuate all hosts of a fleet by one trigger, and show one table; order again, cancel or thaw. Needs Prefect.
+
+    Args:
+        reason: Why, in a sentence; it goes on record.
+        policy: graceful, the default, or kill, for compromised hosts.
+        recover: Bring the hosts' APIs back afterwards.
+        incident: FL-… of the fleet's incident; the open or last one if left out.
+    """
+    from tasks.cli.fleet import fleet_by_hand
+
+    asked = {"reason": reason, "policy": policy, "recover": recover}
+    return fleet_by_hand(act, name, incident, asked, as_json=json)
+
+
 @app.command(help_epilogue=_examples("deploy evacuation.toml", "deploy --name portfolio --notify slack-webhook/ops"))
 def deploy(  # noqa: PLR0913  its options
     file: Annotated[str, Parameter(name="FILE", help="TOML file: its blocks are saved, its workloads deployed.")] = "",
@@ -250,13 +284,18 @@ def deploy(  # noqa: PLR0913  its options
     return deploy_by_hand(file, Wanted(name, store, pool, engine, notify))
 
 
-@app.command(help_epilogue=_examples("drill", "drill --keep"))
-def drill(*, keep: bool = False) -> int:
+@app.command(help_epilogue=_examples("drill", "drill --keep", "drill --fleet"))
+def drill(*, keep: bool = False, fleet: bool = False) -> int:
     """Rehearse the whole evacuation on a throwaway workload with real servers. Needs the extra `drill`.
 
     Args:
         keep: Leave the S3 server, the Prefect server and its UI up.
+        fleet: Three hosts on PostgreSQL and Redis, of which two die. Needs the extra `fleet`, too.
     """
+    if fleet:
+        from flows.fleet_drill import fleet_drill_by_hand
+
+        return fleet_drill_by_hand()
     from flows.drill import drill_by_hand
 
     return drill_by_hand(keep=keep)

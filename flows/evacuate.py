@@ -1,6 +1,6 @@
 """The runbook: freeze one workload, look at it, stop it, seal its evidence, store it and prove it there."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from prefect import flow
@@ -18,8 +18,9 @@ from tasks.containment.pause_prefect import pause
 from tasks.containment.stop import stop
 from tasks.containment.watch import watch
 from tasks.custody.containment.receipt import Freeze, Recovery, Stop
+from tasks.custody.fleet.ends import CONTAINED_LABEL, FROZEN_LABEL
 from tasks.custody.incident.alarm import Alarm
-from tasks.custody.incident.ending import JOINED
+from tasks.custody.incident.ending import EXPIRED, JOINED
 from tasks.custody.store.latest import LatestPolicy
 from tasks.evidence.collect import collect
 from tasks.evidence.model_inspection import judge_models
@@ -35,6 +36,7 @@ from tasks.runtime.context import Policy, RunContext, Suspects
 from tasks.runtime.end_state import ended
 from tasks.runtime.flow_run import this_run
 from tasks.runtime.freeze_budget import FreezeBudget
+from tasks.runtime.ordered import FleetLabels, expired_message, given_order
 from tasks.runtime.step import StepRunner, result_of, result_or_reason
 from tasks.storage.offload import claim_store, offload
 from tasks.storage.promote import promote
@@ -61,6 +63,7 @@ def evacuate(  # noqa: PLR0913, PLR0917  each is a field of the form that a pers
     read_back: bool = False,  # noqa: FBT001, FBT002
     suspects: Suspects | None = None,
     alarm: dict[str, Any] | None = None,
+    order: dict[str, Any] | None = None,
 ) -> State[Any]:
     """Evacuate a machine-learning workload: contain it, save the evidence, prove that the store has it.
 
@@ -80,23 +83,26 @@ def evacuate(  # noqa: PLR0913, PLR0917  each is a field of the form that a pers
         suspects: name only names processes that a fact ties to the workload and no pattern matches; include freezes
             and ends them too; left out, policy kill includes them. 不審プロセスの扱い(報告のみ/停止に含める)。
         alarm: What an automation saw and hands over; a person leaves it empty. 自動通知の内容(手動では空)。
+        order: What a fleet's run hands over; a person leaves it empty. フリートからの指示(手動では空)。
     """
-    heard = Alarm.of(alarm)
+    heard, ordered = Alarm.of(alarm), given_order(order)
+    if ordered and ordered.expired(datetime.now(UTC)):
+        return ended(EXPIRED, expired_message(ordered))
     asked = (workload, store, reason, detected_at, incident_id, dry_run, policy)
-    request = Request(*asked, *this_run(), alarm=heard, suspects=suspects)
+    request = Request(*asked, *this_run(), alarm=heard, suspects=suspects, order=ordered)
     opened = open_incident(request)
     if not isinstance(opened, Opened):
         return ended(JOINED, opened.summary)
     try:
         wanted = {"recover": recover and not dry_run, "read_back": read_back and not dry_run}
         with heeding(opened.context.cancelled):
-            return _evacuate(opened.context, latest=latest, alarmed=heard is not None, **wanted)
+            return _evacuate(opened.context, latest=latest, may_ask=bool(heard or ordered), **wanted)
     finally:
         opened.context.close()
 
 
 def _evacuate(
-    context: RunContext, *, latest: LatestPolicy | None, alarmed: bool, recover: bool, read_back: bool
+    context: RunContext, *, latest: LatestPolicy | None, may_ask: bool, recover: bool, read_back: bool
 ) -> State[Any]:
     first = [name for name, collector in discover().items() if collector.while_frozen]
     later = [name for name in discover() if name not in first]
@@ -110,13 +116,16 @@ def _evacuate(
     frozen = submit(freeze, after=[cordoned])
     budget = FreezeBudget.of(result_of(frozen, Freeze))
     claimed = submit(claim_store, after=[frozen])
+    labels = FleetLabels(context)
+    labels.when_done(frozen, FROZEN_LABEL)
 
-    # §3 look while it is frozen, ask a person where an alarm's evacuation has to, then stop
+    # §3 look while it is frozen, ask a person where an alarm's evacuation or a fleet's has to, then stop
     looked = [submit(collect, name, budget, after=[frozen]) for name in first]
-    if alarmed and (thawed := thawed_instead(steps)):
+    if may_ask and (thawed := thawed_instead(steps)):
         return thawed
     stopped = submit(stop, after=looked)
     contained = submit(prove_contained, after=[stopped, cordoned, paused])
+    labels.when_done(contained, CONTAINED_LABEL)
 
     # §4 collect in parallel, judge the models, then seal
     collected = looked + [submit(collect, name, after=[stopped]) for name in later]

@@ -4,8 +4,11 @@ from typing import Annotated, TypeAlias
 
 from pydantic import Field
 
+from tasks.custody.fleet.order import FLEET_PATTERN
 from tasks.custody.incident.incident import ID_PATTERN
 
 BlockName: TypeAlias = Annotated[str, Field(min_length=1, max_length=200)]
+AnyIncidentId: TypeAlias = Annotated[str, Field(json_schema_extra={"pattern": f"{ID_PATTERN}|^{FLEET_PATTERN}$"})]
 IncidentId: TypeAlias = Annotated[str, Field(json_schema_extra={"pattern": ID_PATTERN})]
+FleetId: TypeAlias = Annotated[str, Field(json_schema_extra={"pattern": f"^({FLEET_PATTERN})?$"})]
 Sentence: TypeAlias = Annotated[str, Field(max_length=2000)]

@@ -1,13 +1,12 @@
 """Real parts for the tests: one S3 server and one Prefect server a session, each store empty for each test."""
 
 import os
-import pickle
 import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 from uuid import uuid4
 
@@ -16,7 +15,6 @@ from hypothesis import settings
 from xdist.scheduler.loadscope import LoadScopeScheduling  # type: ignore[import-untyped]
 
 if TYPE_CHECKING:  # each process of a parallel run imports this, the one that only hands out tests too: 3 s and more
-    from prefect.blocks.core import Block
     from prefect_aws import AwsCredentials
 
     from blocks.port import Store
@@ -34,6 +32,7 @@ TOGETHER = {
     "ceph": "a gateway of Ceph",
     "docker": "an engine, and images that are built while its other tests run",
     "drill": "one after the other, so that no two drills compute at once",
+    "plant": "PostgreSQL, Redis, a server of several processes, and hosts",
     "triggers": "one after the other, so that no two drills compute at once",
     "browser": "a server with a worker",
     "canaries": "a server whose worker has secrets",
@@ -168,7 +167,6 @@ def _migrated_servers() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def prefect() -> Iterator[None]:
     """A Prefect server and database that end with the session. Events are written at once, so that tests see them."""
-    from prefect.blocks.core import Block
     from prefect.testing.utilities import prefect_test_harness
 
     from tasks.adapters.prefect_server import IN_BATCHES
@@ -179,11 +177,8 @@ def prefect() -> Iterator[None]:
         patch.dict(os.environ, {**IN_BATCHES, **at_once}),
         patch("prefect.testing.utilities.mkdtemp", harness_folder),
         prefect_test_harness(server_startup_timeout=120),
-        pytest.MonkeyPatch.context() as ours,
     ):
         _tell_this_server()
-        ours.setattr(Block, "register_type_and_schema", _once_a_server(Block.__dict__["register_type_and_schema"]))
-        ours.setattr(Block, "model_json_schema", _once_a_class(Block.__dict__["model_json_schema"]))
         yield
 
 
@@ -194,38 +189,3 @@ def _tell_this_server() -> None:
 
     EventsWorker.drain_all(timeout=10)
     emit_event("tests.began", {"prefect.resource.id": "tests"})
-
-
-def _once_a_server(registration: "classmethod[Block, ..., None]") -> "classmethod[Block, ..., None]":
-    """Each saving of a block registers its type and those nested in it anew: half of what a test's set-up costs.
-
-    A class knows its ids on one server only, that of the last registration.
-    """
-    from prefect.settings import PREFECT_API_URL
-
-    known = set["type[Block]"]()
-    server = ""
-
-    def register(kind: "type[Block]", *args: Any, **kwargs: Any) -> None:
-        nonlocal server
-        if server != (here := str(PREFECT_API_URL.value())):
-            known.clear()
-            server = here
-        if kind not in known:
-            registration.__func__(kind, *args, **kwargs)
-            known.add(kind)
-
-    return classmethod(register)
-
-
-def _once_a_class(schema: "classmethod[Block, ..., dict[str, Any]]") -> "classmethod[Block, ..., dict[str, Any]]":
-    """Saving one block makes the JSON schema of its class some forty times: most of what a save costs."""
-    known = dict[tuple[object, ...], bytes]()
-
-    def answer(kind: "type[Block]", *args: Any, **kwargs: Any) -> dict[str, Any]:
-        asked = kind, *args, *kwargs.items()
-        if asked not in known:
-            known[asked] = pickle.dumps(schema.__func__(kind, *args, **kwargs))
-        return cast("dict[str, Any]", pickle.loads(known[asked]))  # noqa: S301  our own
-
-    return classmethod(answer)

@@ -9,12 +9,14 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from tasks.adapters.saved_blocks import store_to_read
+from tasks.audit.fleet import audited_fleet
 from tasks.audit.inventory import holdings
 from tasks.audit.report import ENDINGS, markdown, rows
 from tasks.audit.verify import audited
 from tasks.custody.audit.finding import Audit
 from tasks.custody.audit.signers import read_signers
 from tasks.custody.errors import TransientStoreError
+from tasks.custody.fleet.order import FLEET
 from tasks.custody.visible import visible_rows
 from tasks.runtime.end_state import ended
 
@@ -37,7 +39,11 @@ def _may_help(task_: Any, run: Any, state: State[Any]) -> bool:
 def audit_incident(store: str, incident: str, allowed_signers: str, *, deep: bool) -> State[Audit]:
     """Audit the incident in the store of this block; Failed, with the audit as data, unless all of it is proven."""
     signers = read_signers(allowed_signers) if allowed_signers.strip() else None
-    found = audited(store_to_read(store).open(), incident, signers, deep=deep)
+    fields = store_to_read(store)
+    if incident.startswith(FLEET):
+        found = audited_fleet(fields, incident, signers, deep=deep)
+    else:
+        found = audited(fields.open(), incident, signers, deep=deep)
     return (Completed if found.is_complete else Failed)(message=found.summary, data=found)
 
 

@@ -3,6 +3,7 @@
 from dataclasses import asdict
 from pathlib import Path
 
+from tasks.audit.fleet import audited_fleet
 from tasks.audit.inventory import columns, holdings
 from tasks.audit.report import ENDINGS, lines
 from tasks.audit.verify import audited
@@ -10,6 +11,7 @@ from tasks.cli.output import command, note, show
 from tasks.cli.store_argument import named_store
 from tasks.custody.audit.signers import AllowedSigner, read_signers
 from tasks.custody.errors import Refused
+from tasks.custody.fleet.order import FLEET
 from tasks.custody.incident.exit_codes import EXIT_CODES
 
 
@@ -17,7 +19,8 @@ def audit_by_hand(store: str, incident: str = "", signers: Path | None = None, *
     """Print what the audit found, or the list; return the exit code of its state. Raises EvacuationError."""
     if (signers or deep) and not incident:
         raise Refused("INCIDENT, as --signers and --deep are of one", "none", "Without it and them: the list.")
-    opened = named_store(store).open()
+    fields = named_store(store)
+    opened = fields.open()
     if not incident:
         rows = holdings(opened)
         following = [f"next: {command('audit', store, 'INCIDENT')}"] if rows else []
@@ -25,7 +28,10 @@ def audit_by_hand(store: str, incident: str = "", signers: Path | None = None, *
         return 0
     allowed = _signers(signers)
     note(f"auditing {incident} in {opened.place}, {'reading every byte' if deep else 'by the digests of the store'}")
-    found = audited(opened, incident, allowed, deep=deep)
+    if incident.startswith(FLEET):
+        found = audited_fleet(fields, incident, allowed, deep=deep)
+    else:
+        found = audited(opened, incident, allowed, deep=deep)
     code = EXIT_CODES[ENDINGS[found.word].name]
     show("audit", lines(found), {"word": found.word, "exit_code": code, **asdict(found)}, as_json=as_json)
     return code

@@ -9,6 +9,7 @@ from tasks.adapters.detached_process import start_keeper
 from tasks.containment.containers import frozen_containers
 from tasks.containment.freeze import load_frozen
 from tasks.custody.evidence.acquisition import Evidence
+from tasks.custody.fleet.order import Order
 from tasks.custody.incident.question import question_of, seconds_left
 from tasks.custody.visible import LINE_LIMIT, visible
 from tasks.incident.layout import DEADLINE_LOG
@@ -37,27 +38,28 @@ Without an answer until **{until}**: `{act}`. 期限までに回答がなけれ�
 
 
 def thaw_decided(context: RunContext, looked: Sequence[Evidence]) -> bool:
-    """Ask a person, if the block says so, and wait; True if the workload is to be thawed, False if stopped.
+    """Ask a person, if block or order says so, and wait; True if the workload is to be thawed, False if stopped.
 
     Does not ask once something was stopped. Answer and deadline are kept for later runs of the incident. Without an
-    answer in time the block decides. A run cancelled meanwhile decides nothing.
+    answer in time block or order decides. A run cancelled meanwhile decides nothing.
     """
-    block = context.workload
-    if block.on_alarm != "ask" or context.run.dry_run or why_not_thaw(context.directory.path):
+    now, terms = datetime.now(UTC), context.run.order or context.workload
+    asks = terms.asks(now) if isinstance(terms, Order) else terms.on_alarm == "ask"
+    if not asks or context.run.dry_run or why_not_thaw(context.directory.path):
         return False
-    asked, now = question_of(context.log.entries()), datetime.now(UTC)
+    asked = question_of(context.log.entries())
     if asked.decision:
         return asked.decision == "thaw"
-    left = seconds_left(asked, now, block.ask_seconds)
+    left = seconds_left(asked, now, terms.ask_seconds)
     until = " / ".join(both_times(now + timedelta(seconds=left)))
     if asked.until is None:
         start_keeper(context.directory.path / DEADLINE_LOG, _orders(context, left))
-        about = {"until": (now + timedelta(seconds=left)).isoformat(), "unanswered": block.unanswered}
-        context.log.write("asked", context.incident.id, **about, result=f"until {until}, else {block.unanswered}")
+        about = {"until": (now + timedelta(seconds=left)).isoformat(), "unanswered": terms.unanswered}
+        context.log.write("asked", context.incident.id, **about, result=f"until {until}, else {terms.unanswered}")
     answer = await_decision(context.run.id, question(context, looked, until), left, context.cancelled)
     if context.cancelled and not answer:
         return False
-    decision = answer.decision if answer else block.unanswered
+    decision = answer.decision if answer else terms.unanswered
     told = f"{decision}: {visible(answer.summary, LINE_LIMIT) if answer else f'nobody answered until {until}'}"
     who = {"by": answer.by, "why": answer.why} if answer else {}
     context.log.write("answered", context.incident.id, decision=decision, result=told, **who)
@@ -71,7 +73,8 @@ def question(context: RunContext, looked: Sequence[Evidence], until: str) -> str
     denied = sum(bool(each.denied) for each in frozen) + sum(bool(each.denied) for each in paused)
     whole = sum(each.outcome.is_complete for each in looked)
     lacking = "".join(f"; {each.collector} {each.outcome}" for each in looked if not each.outcome.is_complete)
-    act, ja = ("thaw", "解凍") if context.workload.unanswered == "thaw" else ("stop", "停止")
+    terms = context.run.order or context.workload
+    act, ja = ("thaw", "解凍") if terms.unanswered == "thaw" else ("stop", "停止")
     return _QUESTION.format(
         workload=prose(context.incident.workload),
         incident=context.incident.id,
@@ -87,7 +90,8 @@ def question(context: RunContext, looked: Sequence[Evidence], until: str) -> str
 
 def _orders(context: RunContext, seconds: float) -> dict[str, object]:
     """Return the input of the process that keeps the deadline if this run dies. It may lack the server."""
-    fields = set(type(context.workload).model_fields)
+    fields, terms = set(type(context.workload).model_fields), context.run.order or context.workload
+    block = context.workload.model_dump(mode="json", include=fields)
     return {
         "home": str(context.directory.path),
         "evidence": str(context.directory.base),
@@ -95,6 +99,6 @@ def _orders(context: RunContext, seconds: float) -> dict[str, object]:
         "seconds": seconds,
         "incident": context.incident.id,
         "policy": context.run.policy,
-        "workload": [context.incident.workload, context.workload.model_dump(mode="json", include=fields)],
+        "workload": [context.incident.workload, {**block, "on_alarm": "ask", "unanswered": terms.unanswered}],
         "store": [context.store.name, context.store.saved],
     }

@@ -4,10 +4,9 @@ Block types and blocks, the pool, the queues of the workload's host, the deploym
 the automation that finds runs that have gone silent.
 """
 
-import os
-import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
@@ -16,9 +15,9 @@ from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 
-from blocks import EvidenceStore, SigningKey, Workload
+from blocks import EvidenceStore, Fleet, SigningKey, Workload
 from blocks.file import load
 from blocks.file import save as save_blocks
 from blocks.saved import asking_server
@@ -28,10 +27,14 @@ from tasks.custody.incident.description import read_tables
 from tasks.custody.incident.exit_codes import REFUSED
 from tasks.custody.visible import say
 from tasks.deployment.automations import long_runs, put, silent_runs, told_people
-from tasks.system.shared_files import SHARED
+from tasks.deployment.prefect_file import deploy, deployed, templates
+from tasks.system.parallel import side_by_side
 
-_PRIORITIES: Final = {"": 1, "-training": 2}
-_ABOUT: Final = {
+_AT_ONCE: Final = 3
+"""Workloads that are deployed at the same time: the server works while we prepare the next request."""
+FLEETS: Final = "fleet"
+"""The queue that runs of fleets wait in."""
+_QUEUES: Final = {
     "": "Evacuations of the workloads of this host; its worker serves it.",
     "-training": "Training on this host; a cordon may pause it.",
 }
@@ -45,6 +48,11 @@ class DeploymentTarget:
     store: str
     host: str
 
+    def variables(self, pool: str, engine: str) -> dict[str, str]:
+        """Return the values of the variables in prefect.yaml."""
+        about = {"WORKLOAD": self.workload, "STORE": self.store, "POOL": pool, "QUEUE": self.host, "PYTHON": engine}
+        return {f"EVACUATION_{name}": value for name, value in about.items()}
+
 
 def saved(name: str, store: str) -> DeploymentTarget:
     """Return the target of blocks that are saved on the server. Raises Refused for an unknown name."""
@@ -53,24 +61,28 @@ def saved(name: str, store: str) -> DeploymentTarget:
     return DeploymentTarget(name, store, workload.host)
 
 
-def save(path: Path) -> list[DeploymentTarget]:
-    """Save every block of a file; return its workloads as targets. Raises Refused if a workload has no store."""
+def save(path: Path) -> tuple[list[DeploymentTarget], list[str]]:
+    """Save every block of a file; return its workloads as targets, and its fleets' names.
+
+    Raises Refused if a workload has no store, or if there is neither a workload nor a fleet.
+    """
     blocks = load(path)
+    fleets = [name for name, block in blocks if isinstance(block, Fleet)]
     stores = [name for name, block in blocks if isinstance(block, EvidenceStore)]
     found = [(name, block) for name, block in blocks if isinstance(block, Workload)]
-    if not found or (len(stores) != 1 and not {name for name, _ in found} <= set(stores)):
+    if not (found or fleets) or (found and len(stores) != 1 and not {name for name, _ in found} <= set(stores)):
         raise Refused(
             "a [workload.NAME] with a [store.NAME] of the same name, or one store for all",
             f"workloads {', '.join(name for name, _ in found) or 'none'}; stores {', '.join(stores) or 'none'}",
             "Nothing was saved. Correct the file, or save the blocks and give --name and --store.",
         )
     save_blocks(blocks)
-    return [DeploymentTarget(name, name if name in stores else stores[0], block.host) for name, block in found]
+    return [DeploymentTarget(name, name if name in stores else stores[0], block.host) for name, block in found], fleets
 
 
 def register() -> None:
     """Register the block types, so that the UI has their forms."""
-    for kind in (Workload, EvidenceStore, SigningKey):
+    for kind in (Workload, EvidenceStore, SigningKey, Fleet):
         kind.register_type_and_schema()
 
 
@@ -92,16 +104,14 @@ def make_pool(client: SyncPrefectClient, pool: str) -> None:
 
 
 def make_queues(client: SyncPrefectClient, pool: str, host: str) -> None:
-    """Create or update the queues of a host; whether an existing one is paused does not change."""
-    for suffix, priority in _PRIORITIES.items():
-        about = _ABOUT[suffix]
-        try:
-            queue = client.read_work_queue_by_name(host + suffix, pool)
-        except ObjectNotFound:
-            client.create_work_queue(host + suffix, description=about, priority=priority, work_pool_name=pool)
+    """Create the queues of a host that are missing; an existing one is left as it is.
+
+    A later queue comes later in the pool's order: to name its place would move all others of a large pool.
+    """
+    for suffix, about in _QUEUES.items():
+        with suppress(ObjectAlreadyExists):
+            client.create_work_queue(host + suffix, description=about, work_pool_name=pool)
             print(f"made the queue {pool}/{host}{suffix}")
-        else:
-            client.update_work_queue(queue.id, description=about, priority=priority)
 
 
 def notification_block(client: SyncPrefectClient, notify: str) -> UUID:
@@ -117,21 +127,17 @@ def notification_block(client: SyncPrefectClient, notify: str) -> UUID:
         ) from error
 
 
-def deploy(target: DeploymentTarget, pool: str, engine: str) -> None:
-    """Deploy prefect.yaml for one workload, with its alarms. Raises RuntimeError with what Prefect printed."""
-    about = {"WORKLOAD": target.workload, "STORE": target.store, "POOL": pool, "QUEUE": target.host, "PYTHON": engine}
-    done = subprocess.run(
-        [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"],
-        cwd=SHARED,
-        env={**os.environ, **{f"EVACUATION_{name}": value for name, value in about.items()}},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(f"prefect deploy ended with {done.returncode}:\n{done.stdout}{done.stderr}")
-    print(f"deployed {target.workload} on {pool}/{target.host}, evidence to {target.store}")
+def deploy_fleet(fleet: str, pool: str) -> str:
+    """Deploy fleet.yaml for one fleet; return what is left to do."""
+    with get_client(sync_client=True) as client:
+        make_pool(client, pool)
+        with suppress(ObjectAlreadyExists):
+            about = "Runs of fleets. A worker anywhere that reaches server and store serves it."
+            client.create_work_queue(FLEETS, description=about, work_pool_name=pool)
+        values = {"EVACUATION_FLEET": fleet, "EVACUATION_POOL": pool, "EVACUATION_QUEUE": FLEETS}
+        deploy(client, templates(client, "fleet.yaml"), values, deployed(client, [fleet]))
+    print(f"deployed the fleet {fleet} on {pool}/{FLEETS}")
+    return f"worker of fleets: python -m flows.worker --pool {pool} --work-queue {FLEETS}"
 
 
 def deploy_all(targets: list[DeploymentTarget], pool: str, engine: str, notify: str = "") -> Iterator[str]:
@@ -141,15 +147,19 @@ def deploy_all(targets: list[DeploymentTarget], pool: str, engine: str, notify: 
         make_pool(client, pool)
         for host in sorted({target.host for target in targets}):
             make_queues(client, pool, host)
-        for target in targets:
-            deploy(target, pool, engine)
+        all_of = templates(client)
+        there = deployed(client, [target.workload for target in targets])
+        every = [target.variables(pool, engine) for target in targets]
+        done = side_by_side(lambda values: deploy(client, all_of, values, there), every, _AT_ONCE)
+        for target, _ in zip(targets, done, strict=True):
+            print(f"deployed {target.workload} on {pool}/{target.host}, evidence to {target.store}")
         put(client, silent_runs())
         if people:
             put(client, told_people(people))
             put(client, long_runs(people))
     for host in sorted({target.host for target in targets}):
-        queues = " ".join(f"--work-queue {host}{suffix}" for suffix in _PRIORITIES)
-        yield f"worker on {host}: {quote(engine)} -m flows.worker --pool {pool} {queues}"
+        queues = " ".join(f"--work-queue {host}{suffix}" for suffix in _QUEUES)
+        yield f"worker on {host}: {quote(engine)} -m flows.worker --pool {pool} {queues} --name {host}"
 
 
 @dataclass(frozen=True)
@@ -173,9 +183,10 @@ def deploy_by_hand(file: str, wanted: Wanted) -> int:
     try:
         with asking_server():
             register()
-            targets = save(Path(file)) if file else [saved(wanted.name, wanted.store or wanted.name)]
-            for line in deploy_all(targets, wanted.pool, wanted.engine or sys.executable, wanted.notify):
-                say(line)
+            targets, fleets = save(Path(file)) if file else ([saved(wanted.name, wanted.store or wanted.name)], [])
+            if targets:
+                say(*deploy_all(targets, wanted.pool, wanted.engine or sys.executable, wanted.notify))
+            say(*(deploy_fleet(fleet, wanted.pool) for fleet in fleets))
     except (ValueError, RuntimeError) as error:
         say(*str(error).splitlines(), error=True)
         return REFUSED

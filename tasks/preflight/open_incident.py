@@ -19,6 +19,7 @@ from blocks.workload import Workload
 from tasks.adapters.saved_blocks import load_block, require_store
 from tasks.containment.pause_prefect import named_by
 from tasks.custody.errors import Refused
+from tasks.custody.fleet.order import Order
 from tasks.custody.incident.alarm import Alarm, belongs_to
 from tasks.custody.incident.incident import Incident, new_id, parse_id
 from tasks.custody.incident.verdict import Word
@@ -85,6 +86,7 @@ class Request:
     trigger: str = BY_HAND
     alarm: Alarm | None = None
     suspects: Suspects | None = None
+    order: Order | None = None
 
 
 @task(name="§0 open the incident", task_run_name="§0 open the incident", cache_policy=NO_CACHE, persist_result=False)
@@ -201,9 +203,12 @@ def _open(
     )
     require_same_workload(incident, request.workload)
     with nullcontext() if request.dry_run else opening(workload, incident):
-        run = RunInfo(request.run, request.dry_run, request.policy, request.suspects, request.trigger)
+        about = (request.run, request.dry_run, request.policy, request.suspects, request.trigger)
+        run = RunInfo(*about, order=request.order)
         context = open_context(incident, workload, run, request.store, saved, ownership)
     how = {"dry_run": request.dry_run, "policy": request.policy, "triggered": request.created.isoformat()}
+    if request.order:
+        how["order"] = request.order.key
     context.log.write("run opened", incident_id, reason=request.reason, number=context.run.number, **how)
     if alarm:
         context.log.write("triggered", request.run, alarm=alarm.facts)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from tasks.adapters.host import LinuxHost, freeze_process
 from tasks.custody.containment.membership import Member, Named, matchers_of, members
 from tasks.custody.containment.process import Identity, Process, family, pids_of
+from tasks.custody.fleet.order import Order
 from tasks.custody.incident.description import recognisable
 from tasks.custody.visible import say
 from tasks.incident import layout
@@ -58,6 +59,8 @@ def freeze_for(run: "KnownRun") -> EarlyFreeze:
     Raises NothingToFreeze, NotNow, and whatever else prevents it; nothing is frozen then.
     """
     if run.parameters.get("dry_run") or run.flow != FLOW:
+        raise NothingToFreeze
+    if (order := Order.of(run.parameters.get("order"))) and order.expired(datetime.now(UTC)):
         raise NothingToFreeze
     if not run.due:
         raise NotNow("the run is to start later")

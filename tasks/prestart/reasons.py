@@ -2,7 +2,7 @@
 
 
 class NothingToFreeze(Exception):
-    """The run is no evacuation, or a dry run."""
+    """The run is no evacuation, a dry run, or an order that stands no longer."""
 
 
 class NotNow(Exception):

@@ -69,14 +69,16 @@ class StopOrThaw(RunInput):
         return f"{self.by}: {self.why}" if self.why else self.by
 
 
-def await_decision(run: str, question: str, seconds: float, cancelled: Cancellation) -> StopOrThaw | None:
+def await_decision(
+    run: str, question: str, seconds: float, cancelled: Cancellation, form: type[StopOrThaw] = StopOrThaw
+) -> StopOrThaw | None:
     """Pause the run in this process until a person decides; None if the time is up or the run was cancelled.
 
     The deadline is kept here, by this process's clock: the server would end the run as Failed, and may be down. A
     request that the server does not answer is repeated until then.
     """
     over = Event()
-    answer, _ = apart(lambda: _answered(UUID(run), question, over, cancelled))
+    answer, _ = apart(lambda: _answered(UUID(run), question, over, cancelled, form))
     deadline = time.monotonic() + seconds
     while not (answer.done() or cancelled) and (left := deadline - time.monotonic()) > 0:
         wait([answer], min(_HEED_SECONDS, left))
@@ -85,7 +87,9 @@ def await_decision(run: str, question: str, seconds: float, cancelled: Cancellat
     return answer.result() if answer.done() else None
 
 
-def _answered(run: UUID, question: str, over: Event, cancelled: Cancellation) -> StopOrThaw | None:
+def _answered(
+    run: UUID, question: str, over: Event, cancelled: Cancellation, form: type[StopOrThaw]
+) -> StopOrThaw | None:
     """Show the question and poll for the answer until `over` is set; then resume the run, and look once more."""
     headline = question.partition("\n")[0].replace("*", "")
     state: State[Any] = Paused(timeout_seconds=ASK_SECONDS * 2, pause_key=_STOP_OR_THAW, message=headline)
@@ -97,11 +101,11 @@ def _answered(run: UUID, question: str, over: Event, cancelled: Cancellation) ->
         with suppress(Exception), get_client(sync_client=True) as client:
             if not put and not last:
                 client.set_flow_run_state(run, state)
-                StopOrThaw.with_initial_data(description=question).save(keyset, run)
+                form.with_initial_data(description=question).save(keyset, run)
                 put = True
             if last and not cancelled and (now := client.read_flow_run(run).state) and now.is_paused():
                 client.set_flow_run_state(run, Running())
-            return StopOrThaw(**json.loads(client.read_flow_run_input(run, keyset["response"])))
+            return form(**json.loads(client.read_flow_run_input(run, keyset["response"])))
         if last:
             return None
         over.wait(_POLL_SECONDS)

@@ -12,6 +12,7 @@ from tasks.adapters.dry_run import RehearsalHost, RehearsalScheduler
 from tasks.adapters.dry_run_engine import RehearsalEngine
 from tasks.adapters.host import Host, LinuxHost
 from tasks.adapters.prefect_scheduler import PrefectScheduler, Scheduler
+from tasks.custody.fleet.order import Order
 from tasks.custody.incident.incident import Incident
 from tasks.custody.incident.log import CustodyLog
 from tasks.incident.directory import open_cordon_files, open_directory
@@ -34,7 +35,7 @@ Suspects: TypeAlias = Literal["name", "include"]
 class RunInfo:
     """A run of an incident: its id in Prefect, and its parameters.
 
-    `number` of its record and `volume` of its evidence are known once the incident is open.
+    `number` of its record and `volume` of its evidence are known once the incident is open. `order` is a fleet's.
     """
 
     id: str
@@ -44,6 +45,7 @@ class RunInfo:
     trigger: str = BY_HAND
     number: int = 0
     volume: int = 0
+    order: Order | None = None
 
     @property
     def includes_suspects(self) -> bool:

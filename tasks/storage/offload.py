@@ -16,6 +16,7 @@ from tasks.custody.store.sent import Sent
 from tasks.evidence.seal import read_manifest
 from tasks.evidence.signing import read_signature
 from tasks.runtime.context import RunContext
+from tasks.runtime.ordered import turn_to_send
 from tasks.runtime.progress import Progress, shown
 from tasks.runtime.state import IncidentState
 from tasks.runtime.step import step
@@ -83,7 +84,8 @@ def offload(context: RunContext, seals: Sequence[Seal], intact: Seal) -> Sent:
     del intact
     _claim(context)
     ledger = Ledger(context.directory.path, context.store.evidence.place)
-    volumes = [_offload(context, ledger, sealed) for sealed in seals]
+    with turn_to_send(context):
+        volumes = [_offload(context, ledger, sealed) for sealed in seals]
     _end_unfinished(context, len(seals))
     _retain_turns(context)
     return Sent(

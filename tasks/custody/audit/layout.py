@@ -33,6 +33,11 @@ class Layout:
     records: tuple[int, ...]
 
     @property
+    def home(self) -> str:
+        """The prefix of its documents."""
+        return f"incidents/{self.incident}/"
+
+    @property
     def snapshot(self) -> str:
         """The time stamp of the incident's snapshot."""
         return self.incident.removeprefix("IR-")

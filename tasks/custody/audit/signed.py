@@ -4,10 +4,10 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, Protocol
 
 from tasks.custody.audit.finding import Finding, Severity, broken, note, shown, unclear
-from tasks.custody.audit.layout import SIGNATURE, Layout
+from tasks.custody.audit.layout import SIGNATURE
 from tasks.custody.audit.signers import AllowedSigner
 from tasks.custody.errors import BadSignature
 from tasks.custody.store.manifest import digest_bytes
@@ -19,6 +19,18 @@ _NOBODY: Final = "Who made this: it is unsigned, and anybody who may write to th
 _NOT_VOUCHED: Final = (
     "Whose the signing key is: no allowed signers were given, so each signature vouches for itself alone."
 )
+
+
+class SignedDocuments(Protocol):
+    """The signed documents of an incident, of a host or of a fleet."""
+
+    @property
+    def home(self) -> str:
+        """The prefix of them all."""
+
+    @property
+    def signed(self) -> tuple[str, ...]:
+        """Their keys."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +82,7 @@ class Signatures:
 
 
 def signatures(  # noqa: PLR0913, PLR0917  all that says who signed what
-    layout: Layout,
+    layout: SignedDocuments,
     keys: Mapping[str, object],
     documents: Mapping[str, bytes],
     signers: Sequence[AllowedSigner] | None,
@@ -101,8 +113,7 @@ def signatures(  # noqa: PLR0913, PLR0917  all that says who signed what
     covered = _covered(unsigned, documents, good, covers)
     findings += [_bare(key, named.get(key, ""), covered.get(key, "")) for key in unsigned]
     unsigned = [key for key in unsigned if key not in covered]
-    whole = f"incidents/{layout.incident}/"
-    unvouched = tuple(_unvouched(whole, hands)) if signers is None else ()
+    unvouched = tuple(_unvouched(layout.home, hands)) if signers is None else ()
     return Signatures(tuple(hands), tuple(unsigned), tuple(findings), signers is not None, unvouched)
 
 

@@ -12,7 +12,7 @@ from tasks.custody.errors import Refused
 Tables: TypeAlias = dict[str, dict[str, dict[str, Any]]]
 
 FILE: Final = ".toml"
-KINDS: Final = ("workload", "store")
+KINDS: Final = ("workload", "store", "fleet")
 
 API: Final = r"uvicorn .*api\.app"
 TRAINING: Final = r"python\S* -u src/train\.py .*--mode full"

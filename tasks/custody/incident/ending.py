@@ -142,6 +142,19 @@ DECLINED: Final = Ending(
     means="A person was asked and said no; nothing was done",
     then="Run it again if the answer changes",
 )
+EXPIRED: Final = Ending(
+    "Expired",
+    completed=False,
+    means="A fleet's order was not begun in time: the host did not answer, or came back too late; nothing was touched. "
+    "Of a fleet: its worst host ended so",
+    then="Look at the host by hand; `evacuation fleet retry NAME` orders it again",
+)
+SILENT: Final = Ending(
+    "Silent",
+    completed=False,
+    means="A fleet: at least one host gives no sign of life, and what runs on it is not known",
+    then="Cut it off from the network or look at it by hand; `evacuation fleet retry NAME` orders it again",
+)
 OF_WORD: Final = {
     Word.VERIFIED: VERIFIED,
     Word.PARTIAL: PARTIAL,
@@ -218,6 +231,8 @@ ENDINGS: Final = (
     NOT_REHEARSED,
     MIRRORED,
     DECLINED,
+    EXPIRED,
+    SILENT,
     *OF_PREFECT,
 )
 """All endings, in the order of the reference."""

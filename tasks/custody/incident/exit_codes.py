@@ -27,6 +27,8 @@ EXIT_CODES: Final = {
     "NotRehearsed": 13,
     "Refused": 14,
     "Declined": 15,
+    "Expired": 16,
+    "Silent": 17,
 }
 """By the name of the state. Where several states have one code, a script need not tell them apart."""
 INCOMPLETE: Final = 1

@@ -64,3 +64,13 @@ def test_a_worker_of_the_unit_lacks_no_right_and_has_the_settings_of_one_that_wa
     assert {f"{name}={value}" for name, value in SETTINGS.items()} <= set(values(WORKER, "Environment"))
     for unit in (WORKER, "evacuation-server.service"):
         assert (values(unit, "Nice"), values(unit, "OOMScoreAdjust")) == ([str(NICE)], [str(OOM)])
+
+
+def test_the_units_of_a_fleets_server_have_no_capability_and_one_account() -> None:
+    units = ["evacuation-migrate.service", "evacuation-api@.service", "evacuation-services.service"]
+    assert {tuple(values(unit, "User")) for unit in units} == {("prefect",)}
+    assert {tuple(values(unit, "EnvironmentFile")) for unit in units} == {("/etc/evacuation/plant.env",)}
+    for unit in (*units, "evacuation-balancer.service"):
+        assert values(unit, "CapabilityBoundingSet") == [""]
+        assert (values(unit, "DynamicUser"), values(unit, "NoNewPrivileges")) == (["yes"], ["yes"])
+        assert values(unit, "Slice") == ["evacuation.slice"]

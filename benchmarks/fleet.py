@@ -1,0 +1,343 @@
+"""`python -m benchmarks.fleet`: a fleet on its plant: three real hosts, then 20, 50, 100 that speak as a real one does.
+
+One real host is recorded on its way to the server; the others play that, each with a deployment, a queue and a run of
+its own, and hear of their runs by events as the worker does. A run of fleet/NAME orders them. The clock runs from the
+trigger; processor seconds are those of PostgreSQL, Redis, the API processes and the services, and none of the hosts.
+"""
+
+import argparse
+import asyncio
+import os
+import signal
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+from uuid import UUID
+
+import psutil
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.objects import FlowRun
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import Cancelled
+
+from benchmarks.fleet_store import store_rows
+from benchmarks.recorder import Recorder
+from benchmarks.rows import RESULTS, Row, table, under, write
+from benchmarks.simulated import Script, Simulated, play_all, script_of
+from blocks import EvidenceStore, Fleet, SigningKey, Workload
+from tasks.adapters.prefect_server import PrefectServer
+from tasks.custody.fleet.order import new_fleet_id
+from tasks.deployment.register import DeploymentTarget, deploy_all, deploy_fleet, make_pool
+from tasks.drill.deployment import POOL, client_of
+from tasks.drill.fleet_host import FleetHost
+from tasks.drill.plant import Plant
+from tasks.drill.screen import say
+from tasks.drill.vault import new_key
+from tasks.fleet.opening import the_incident
+from tasks.fleet.orders import rows_of
+from tasks.system.parallel import side_by_side
+
+REAL: Final = ("real1", "real2", "real3")
+SIZES: Final = (20, 50, 100)
+_CACHE: Final = RESULTS.parent / "cache"
+_END_SECONDS: Final = 400.0
+_LOOK_SECONDS: Final = 0.5
+_FREEZE_LOOK_SECONDS: Final = 0.01
+_AT_ONCE: Final = 10
+_GOAL_FREEZES: Final = 10.0
+_GOAL_EVACUATIONS: Final = 0.8
+_NEAR: Final = 0.2
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One trigger: seconds from it until each host was frozen, until the last had ended; what the plant spent."""
+
+    frozen: Sequence[float]
+    ended: float
+    to_freeze: float
+    """Processor seconds of the plant until the last freeze."""
+    whole: float
+    """The same until everything was written that the hosts had told."""
+    errors: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The parts of a bench: the plant, and the key that everything is signed with."""
+
+    folder: Path
+    plant: Plant
+    key: SigningKey
+
+
+class Recorded(PrefectServer):
+    """A server whose clients go through a relay."""
+
+    def __init__(self, folder: Path, relay: Recorder) -> None:
+        """Keep the relay."""
+        super().__init__(folder)
+        self._relay = relay
+
+    @property
+    def api(self) -> str:
+        """URL of the relay."""
+        return self._relay.api
+
+
+def spent(plant: Plant) -> float:
+    """Return the processor seconds of the plant so far."""
+    keepers = [part.pid for part in (*plant.replicas, plant.services, plant.database, plant.stream, plant.server)]
+    family = [each for keeper in keepers for each in psutil.Process(keeper).children(recursive=True)]
+    return sum(sum(each.cpu_times()[:2]) for each in family)
+
+
+def await_written(plant: Plant) -> None:
+    """Wait until the services have dealt with every event."""
+    deadline = time.monotonic() + _END_SECONDS
+    while any((plant.stream.groups("events") or {"": 1}).values()):
+        if time.monotonic() > deadline:
+            raise TimeoutError("the services have not caught up with the events")
+        time.sleep(_LOOK_SECONDS)
+
+
+def deploy(on: Stage, blocks: Mapping[str, Workload], fleet: str) -> float:
+    """Save and deploy hosts and a fleet of them; return the seconds that it took."""
+    began = time.monotonic()
+    for name in blocks:
+        (on.folder / "store" / name).mkdir(parents=True, exist_ok=True)
+        EvidenceStore(folder=on.folder / "store" / name, signing=on.key).save(name, overwrite=True)
+    for name, block in blocks.items():
+        block.save(name, overwrite=True)
+    list(deploy_all([DeploymentTarget(name, name, block.host) for name, block in blocks.items()], POOL, sys.executable))
+    took = time.monotonic() - began
+    deploy_only(on, fleet, [*blocks])
+    await_written(on.plant)
+    return took
+
+
+def deploy_only(on: Stage, fleet: str, names: Sequence[str]) -> None:
+    """Save and deploy a fleet of hosts that are deployed."""
+    (on.folder / "store" / fleet).mkdir(exist_ok=True)
+    EvidenceStore(folder=on.folder / "store" / fleet).save(fleet, overwrite=True)
+    Fleet(workloads=list(names), store=fleet).save(fleet)
+    deploy_fleet(fleet, POOL)
+
+
+def trigger(client: SyncPrefectClient, fleet: str) -> FlowRun:
+    """Run the fleet's deployment."""
+    deployment = client.read_deployment_by_name(f"fleet/{fleet}")
+    return client.create_flow_run_from_deployment(deployment.id, parameters={"reason": "a bench"})
+
+
+def ended(client: SyncPrefectClient, run: UUID) -> str:
+    """Wait for the end of a run; its state's name and message."""
+    deadline = time.monotonic() + _END_SECONDS
+    while time.monotonic() < deadline:
+        state = client.read_flow_run(run).state
+        if state is not None and state.is_final():
+            return f"{state.name}: {state.message}"
+        time.sleep(_LOOK_SECONDS)
+    raise TimeoutError(f"run {run} has not ended in {_END_SECONDS:g} s")
+
+
+def own_of(client: SyncPrefectClient, name: str, fleet: str) -> dict[str, str]:
+    """Return what is a host's own of all that it says; the id of the fleet's incident is added by its trigger."""
+    deployment = client.read_deployment_by_name(f"evacuate/{name}")
+    queue = client.read_work_queue_by_name(name, POOL)
+    block = client.read_block_document_by_name(name, "workload")
+    store = client.read_block_document_by_name(name, "evidence-store")
+    ids = {"deployment": deployment.id, "queue": queue.id, "block": block.id, "store": store.id}
+    found = {**{what: str(each) for what, each in ids.items()}, "name": name, "pool": POOL}
+    return {**found, "limit": f"fleet-send-{fleet}"}
+
+
+def common_ids(client: SyncPrefectClient) -> frozenset[str]:
+    """Return the ids of what all hosts share."""
+    blocks = [client.read_block_document_by_name(REAL[0], kind) for kind in ("workload", "evidence-store")]
+    kinds = [each for block in blocks for each in (block.block_type_id, block.block_schema_id)]
+    return frozenset(map(str, [*kinds, *(flow.id for flow in client.read_flows()), client.read_work_pool(POOL).id]))
+
+
+def real_hosts(on: Stage) -> tuple[Measured, Script]:
+    """Evacuate three real hosts, and record the first."""
+    with Recorder(on.plant.server.port) as relay, ExitStack() as parts:
+        servers = [Recorded(on.folder, relay), on.plant.server, on.plant.server]
+        hosts = [FleetHost(on.folder, server, POOL, name) for server, name in zip(servers, REAL, strict=True)]
+        deploy(on, {host.name: host.block() for host in hosts}, "real")
+        for host in hosts:
+            parts.callback(host.stop)
+        with ThreadPoolExecutor(len(hosts)) as pool:
+            list(pool.map(FleetHost.start, hosts))
+        await_written(on.plant)
+        with client_of(on.plant.server) as client:
+            workloads = [process for host in hosts for process in host.living()]
+            before, run = spent(on.plant), trigger(client, "real")
+            began = (run.created or datetime.now(UTC)).timestamp()
+            frozen = await_frozen(workloads) - began
+            say(f"three real hosts: {ended(client, run.id)}")
+            await_written(on.plant)
+            incident = the_incident(client, "real", None)
+            rows = rows_of(client, incident)
+            own = {**own_of(client, REAL[0], "real"), "run": rows[0].run, "fleet": incident.id}
+            script = script_of(list(relay.asked), own, common_ids(client))
+        last = max(row.ended.timestamp() - began for row in rows if row.ended)
+        return Measured([frozen], last, 0.0, spent(on.plant) - before), script
+
+
+def await_frozen(processes: Sequence[psutil.Process]) -> float:
+    """Wait until all are stopped or gone, as seen from outside; the time."""
+    left = list(processes)
+    while left := [process for process in left if _computes(process)]:
+        time.sleep(_FREEZE_LOOK_SECONDS)
+    return time.time()
+
+
+def _computes(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return process.status() != psutil.STATUS_STOPPED
+    return False
+
+
+def whole(on: Stage, script: Script, fleet: str, names: Sequence[str]) -> Measured:
+    """Order simulated hosts by their fleet's flow, and let them go all the way."""
+    with client_of(on.plant.server) as client:
+        hosts = [Simulated(script, own_of(client, name, fleet), on.plant.server.api) for name in names]
+        runs = list[FlowRun]()
+
+        def begin() -> None:
+            runs.append(trigger(client, fleet))
+            for host in hosts:
+                host.own["fleet"] = new_fleet_id(runs[0].created or datetime.now(UTC), fleet, str(runs[0].id))
+
+        measured = play(on, hosts, begin)
+        say(f"{len(hosts)} simulated hosts: {ended(client, runs[0].id)[:200]}")
+        return measured
+
+
+def to_the_freeze(on: Stage, script: Script, names: Sequence[str]) -> Measured:
+    """Order simulated hosts that ask as far as the freeze and no further: what a freeze costs by itself."""
+    short = replace(script, asked=script.asked[: script.before_freeze])
+    with client_of(on.plant.server) as client:
+        hosts = [Simulated(short, {**own_of(client, name, ""), "fleet": ""}, on.plant.server.api) for name in names]
+
+        def order(host: Simulated) -> UUID:
+            return client.create_flow_run_from_deployment(UUID(host.own["deployment"])).id
+
+        made = list[UUID]()
+        measured = play(on, hosts, lambda: made.extend(side_by_side(order, hosts, _AT_ONCE)))
+        for run in made:
+            client.set_flow_run_state(run, Cancelled(), force=True)
+        return measured
+
+
+def play(on: Stage, hosts: Sequence[Simulated], begin: Callable[[], None]) -> Measured:
+    """Let all listen, begin, and wait until everything that they tell is written."""
+    at = list[tuple[float, float]]()
+
+    def note() -> None:
+        at.append((time.time(), spent(on.plant)))
+
+    def noted() -> None:
+        note()
+        begin()
+
+    asyncio.run(play_all(hosts, noted, note))
+    await_written(on.plant)
+    note()
+    (began, before), (_, frozen), (_, after) = at
+    return Measured(
+        sorted(host.frozen - began for host in hosts),
+        max(host.ended for host in hosts) - began,
+        frozen - before,
+        after - before,
+        [error for host in hosts for error in host.errors],
+    )
+
+
+def modelled(seen: Mapping[int, Measured]) -> dict[int, float]:
+    """Return the seconds to the last freeze by a constant rate and a start, fitted to all sizes by least squares."""
+    fit = statistics.linear_regression([*seen], [each.frozen[-1] for each in seen.values()])
+    return {hosts: fit.intercept + fit.slope * hosts for hosts in seen}
+
+
+def rows(real: Measured, only: tuple[int, Measured], seen: Mapping[int, Measured]) -> list[Row]:
+    """What came out, against the goals."""
+    told = [Row("3 real hosts: last freeze, s", round(real.frozen[-1], 2), None, None, "-", holds=True)]
+    model = modelled(seen)
+    for hosts, each in seen.items():
+        last, expected = round(each.frozen[-1], 2), round(model[hosts], 2)
+        near = abs(last - expected) <= _NEAR * last
+        told.append(Row(f"{hosts} hosts: last freeze, s; model", last, expected, None, "within a fifth", near))
+        told.append(Row(f"{hosts} hosts: last end, s", round(each.ended, 2), None, None, "-", holds=True))
+    count, freeze = only
+    rate = round(count / freeze.to_freeze, 2)
+    told.append(Row("hosts a second a core, to the freeze", rate, None, None, "at least 10", rate >= _GOAL_FREEZES))
+    most = max(seen)
+    rate = round(most / seen[most].whole, 2)
+    goal = f"at least {_GOAL_EVACUATIONS:g}"
+    told.append(Row("evacuations a second a core", rate, None, None, goal, rate >= _GOAL_EVACUATIONS))
+    told.append(under("what simulated hosts were refused", sum(len(each.errors) for each in seen.values()), 1))
+    return told
+
+
+def measured(on: Stage, sizes: Sequence[int]) -> tuple[list[Row], str]:
+    """Measure it all on a plant where a worker serves fleets; the rows, and what the figures depend on."""
+    names = [f"sim{number:03}" for number in range(sizes[-1])]
+    real, script = real_hosts(on)
+    blocks = {name: Workload(root=on.folder, host=name, incident_suffix=name) for name in names}
+    took = deploy(on, blocks, "sim")
+    say(f"{len(names)} workloads deployed in {took:.1f} s")
+    only = to_the_freeze(on, script, names)
+    seen = {size: _sized(on, script, names[:size]) for size in sizes}
+    say("\n".join(sorted({error for each in (only, *seen.values()) for error in each.errors})[:20]))
+    conditions = (
+        f"{os.cpu_count()} processors for plant and simulated hosts; {script.before_freeze} requests to the freeze, "
+        f"{len(script.asked)} requests and events in all; processor seconds a host: "
+        f"{only.to_freeze / len(names):.3f} to the freeze alone, "
+        + ", ".join(f"{each.whole / size:.2f} of {size}" for size, each in seen.items())
+    )
+    result = [under(f"{len(names)} workloads deployed, s", round(took, 1), 60)]
+    return [*result, *rows(real, (len(names), only), seen)], conditions
+
+
+def _sized(on: Stage, script: Script, names: Sequence[str]) -> Measured:
+    fleet = f"sim{len(names)}"
+    deploy_only(on, fleet, names)
+    await_written(on.plant)
+    return whole(on, script, fleet, names)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit 0 if every goal holds."""
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ending, signal.default_int_handler)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--small", action="store_true", help="three simulated hosts: shows only that it runs")
+    small = parser.parse_args(arguments).small
+    folder = RESULTS / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.getpid()}"
+    key = new_key()
+    with ExitStack() as parts:
+        plant = parts.enter_context(Plant(folder / "plant", _CACHE))
+        parts.enter_context(temporary_settings({PREFECT_API_URL: plant.server.api}))
+        with client_of(plant.server) as client:
+            make_pool(client, POOL)
+        parts.enter_context(FleetHost(folder, plant.server, POOL, "control", ["fleet"]))
+        result, conditions = measured(Stage(folder, plant, key), (1, 2, 3) if small else SIZES)
+    write("fleet", result, conditions)
+    say(conditions)
+    result += store_rows(folder, key, folder / "store" / REAL[0], (10, 3) if small else (1000, 100))
+    write("fleet", result, conditions)
+    say(f"{table(result)}\n{conditions}")
+    return 0 if all(row.holds for row in result) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,88 @@
+"""How long it takes to list many incidents, and to audit a large fleet, in a store of S3 on this machine."""
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from benchmarks.rows import Row, median, under
+from blocks.port import Store
+from blocks.signing_key import SigningKey
+from blocks.store import EvidenceStore
+from tasks.audit.fleet import audited_fleet
+from tasks.audit.inventory import holdings
+from tasks.custody.audit.finding import AuditWord
+from tasks.custody.audit.signers import read_signers
+from tasks.custody.fleet.ends import End, closed_row
+from tasks.custody.fleet.ends import Row as Line
+from tasks.custody.fleet.incident import FleetIncident, Host
+from tasks.custody.fleet.order import new_fleet_id
+from tasks.custody.fleet.places import targets_key
+from tasks.custody.fleet.verdict import verdict_of
+from tasks.custody.store.manifest import canonical, digest_bytes
+from tasks.drill.parts import SeaweedFS
+from tasks.drill.vault import credentials
+from tasks.fleet.closings import read_last
+from tasks.fleet.postmortem import FleetReport, postmortem
+from tasks.fleet.record import files_of, write_record
+from tasks.system.parallel import side_by_side
+
+_ROUNDS: Final = 3
+_LIST_SECONDS: Final = 2.0
+_AUDIT_SECONDS: Final = 10.0
+_NOW: Final = datetime(2026, 11, 26, 15, tzinfo=UTC)
+
+
+def store_rows(folder: Path, key: SigningKey, evacuated: Path, sizes: tuple[int, int]) -> list[Row]:
+    """List so many copies of the incident in a host's store, and audit a fleet of so many copies of the host."""
+    incidents, hosts = sizes
+    (home,) = (evacuated / "incidents").iterdir()
+    objects = {str(path.relative_to(home)): path.read_bytes() for path in home.rglob("*") if path.is_file()}
+    with SeaweedFS(folder / "s3") as server:
+        block = EvidenceStore(bucket=server.bucket, endpoint=server.endpoint, credentials=credentials(server))
+        many = block.model_copy(update={"prefix": "many"}).open()
+        names = [f"IR-{_NOW + timedelta(seconds=number):%Y%m%dT%H%M%SZ}" for number in range(incidents)]
+        _put(many, {f"incidents/{name}/{path}": data for name in names for path, data in objects.items()})
+        listed = _seconds(lambda: len(holdings(many)) == incidents)
+        audited = _seconds(_fleet(block.model_copy(update={"signing": key}), home.name, objects, hosts))
+    of_each = f"{len(objects)} objects each"
+    return [
+        under(f"{incidents} incidents listed, {of_each}, s", listed, _LIST_SECONDS),
+        under(f"a fleet of {hosts} audited by closings and signatures, s", audited, _AUDIT_SECONDS),
+    ]
+
+
+def _put(store: Store, objects: dict[str, bytes]) -> None:
+    list(side_by_side(lambda item: store.create(item[0], item[1], digest_bytes(item[1])), list(objects.items())))
+
+
+def _seconds(act: Callable[[], bool]) -> float:
+    """Return the median of three times. Raises AssertionError unless the act finds what it has to."""
+    times = list[float]()
+    for _ in range(_ROUNDS):
+        began = time.monotonic()
+        if not act():
+            raise AssertionError("expected what was put there; got something else")
+        times.append(time.monotonic() - began)
+    return median(times)
+
+
+def _fleet(block: EvidenceStore, incident: str, objects: dict[str, bytes], hosts: int) -> Callable[[], bool]:
+    """Lay a fleet of copies of one host down, with a record as its flow writes it; return its audit."""
+    store, key = block.open(), block.signing
+    names = [f"gpu{number:03}" for number in range(hosts)]
+    _put(store, {f"{name}/incidents/{incident}/{path}": data for name in names for path, data in objects.items()})
+    told = FleetIncident(
+        new_fleet_id(_NOW, "bench", "0000"),
+        *("bench", _NOW, "a bench", "a bench", "graceful", False, "bench"),
+        *(3600.0, 900.0, None, 900.0, "stop", 16),
+        tuple(map(Host, names)),
+    )
+    _put(store, {targets_key(told.id): canonical(told.facts)})
+    rows = [Line(name, 1, "r", End.VERIFIED, incident=incident) for name in names]
+    rows = [closed_row(row, read_last(store, row.host, incident), _NOW) for row in rows]
+    report = FleetReport(told, rows, verdict_of(names, rows), "r", _NOW)
+    write_record(store, key, report, files_of(report, postmortem(report), {name: name for name in names}))
+    signers = read_signers(key.allowed_signers if key else "")
+    return lambda: audited_fleet(block, told.id, signers, deep=False).word is AuditWord.PROVEN

@@ -1,0 +1,103 @@
+"""Evacuate a fleet: one order a host, one table, one signed record.
+
+A host of a fleet is a workload, known by the name of its block. What is where, for those who watch or simulate it:
+
+- On the server: the artifact `targets-ID` with the frozen list; the variable `fleet_NAME` while the incident is open,
+  which a second trigger joins; a run of `evacuate/HOST` for each host, with the tag `fleet:ID`, the idempotency key
+  `ID:HOST:ATTEMPT` and the parameter `order`; the concurrency limit `fleet-send-NAME`; the artifact `fleet-NAME` with
+  the table.
+- A host tells when it is frozen and contained by the labels `evacuation.frozen` and `evacuation.contained` of its run.
+- In the store below `fleets/ID/`: `targets.json`, and `record/NNN/` with `hosts.json`, the postmortem, `closing.json`
+  and its signature.
+"""
+
+from typing import Any
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+
+from flows.fields import BlockName, FleetId, Sentence
+from tasks.custody.fleet.ends import End
+from tasks.custody.fleet.verdict import FleetVerdict, verdict_of
+from tasks.custody.incident.ending import JOINED
+from tasks.custody.visible import LINE_LIMIT, visible
+from tasks.fleet.approval import asked
+from tasks.fleet.follow import Watch, first_look, follow
+from tasks.fleet.opening import JoinedFleet, Trigger, open_fleet
+from tasks.fleet.orders import order_again, order_all
+from tasks.fleet.postmortem import FleetReport
+from tasks.fleet.record import FleetRecord, record, write_targets
+from tasks.fleet.thaw import thaw_all
+from tasks.runtime.context import Policy
+from tasks.runtime.end_state import ended
+from tasks.runtime.flow_run import origin, own_launchers, this_run
+from tasks.system.cancellation import apart
+
+
+@flow(name="fleet", flow_run_name="fleet {fleet}", persist_result=False)
+def fleet(  # noqa: PLR0913, PLR0917  each is a field of the form that a person fills in
+    fleet: BlockName,
+    reason: Sentence = "",
+    policy: Policy = "graceful",
+    recover: bool = False,  # noqa: FBT001, FBT002  the form has a switch for it
+    retry: bool = False,  # noqa: FBT001, FBT002
+    fleet_id: FleetId | None = None,
+) -> State[Any]:
+    """Evacuate all hosts of a fleet at once, each by its own run; Completed only if every one of them is Verified.
+
+    フリートの全ホストを一斉に撤収します。全ホストが検証済みの場合だけ成功します。
+
+    Args:
+        fleet: Name of the Fleet block: which hosts, on what terms. 対象の Fleet ブロック名。
+        reason: Why, in a sentence; it goes into every postmortem. 理由。
+        policy: graceful asks each process to end first; kill, for compromised hosts, thaws nothing. 停止の方針。
+        recover: Afterwards bring each host's API back. 復旧まで行う。
+        retry: Order the hosts that have failed or are silent again, in the fleet's last incident. 失敗分の再試行。
+        fleet_id: FL-… of the incident to carry on; the open one, else a new one, if left out. 継続する ID。
+    """
+    run, created = this_run()
+    trigger = Trigger(fleet, reason, policy, recover, fleet_id, retry, run, created, origin(own_launchers()))
+    opened = open_fleet(trigger)
+    incident = opened.incident if isinstance(opened, JoinedFleet) else opened
+    if retry:
+        order_again(incident)
+    if isinstance(opened, JoinedFleet):
+        return ended(JOINED, opened.summary)
+
+    watch = Watch(incident, run)
+    first_look(watch)
+    watch.problems = order_all(incident)
+    apart(lambda: write_targets(incident))
+    verdict, recorded = verdict_of([host.name for host in incident.hosts], ()), FleetRecord("", "not written")
+    with asked(incident, run) as question:
+        for rows in follow(watch, question):
+            verdict = verdict_of([host.name for host in incident.hosts], rows)
+            recorded = record(FleetReport(incident, rows, verdict, run, watch.contained_at), watch.closings)
+    return fleet_state(incident.id, verdict, recorded)
+
+
+def fleet_state(fleet_id: str, verdict: FleetVerdict, recorded: FleetRecord) -> State[Any]:
+    """Return the state that a fleet's run ends in: named for its worst end, and Completed only if that is Verified."""
+    end = End.UNVERIFIED if verdict.end is End.VERIFIED and recorded.trouble else verdict.end
+    told = f". But the record is not in the store: {recorded.trouble}" if recorded.trouble else ""
+    message = visible(f"{fleet_id}: {verdict.message}{told}", LINE_LIMIT)
+    return (Completed if end is End.VERIFIED else Failed)(name=str(end), message=message)
+
+
+@flow(name="fleet-thaw", flow_run_name="fleet-thaw {fleet}", persist_result=False)
+def fleet_thaw(fleet: BlockName, fleet_id: FleetId | None = None, reason: Sentence = "") -> State[Any]:
+    """Call the evacuation of a fleet off: each host that is frozen and not yet stopped goes on as it was.
+
+    フリートの撤収を取り消し、凍結済みで未停止のホストを元の状態に戻します。
+
+    Args:
+        fleet: Name of the Fleet block. 対象の Fleet ブロック名。
+        fleet_id: FL-… of the incident; the last one if left out. 対象のインシデント ID。
+        reason: Why, in a sentence; it goes on record. 理由。
+    """
+    thawed, left = thaw_all(fleet, fleet_id, reason, this_run()[0])
+    message = visible(
+        f"thawed or called off: {thawed or 'none'}" + (f"; NOT thawed: {left}" if left else ""), LINE_LIMIT
+    )
+    return (Failed if left else Completed)(name="PartlyThawed" if left else "Thawed", message=message)

@@ -1,0 +1,202 @@
+"""Rehearse the evacuation of a fleet: `evacuation drill --fleet`.
+
+The plant (PostgreSQL, Redis, two API processes, services), three hosts, and what goes wrong: one host is dead before
+the trigger, one dies when it has just been frozen, and so does an API process. Then the dead hosts come back.
+"""
+
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+from prefect.client.schemas.filters import FlowFilter, FlowFilterName
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect_aws import AwsCredentials
+
+from blocks import EvidenceStore, Fleet
+from flows.drill import NotProven, folder, require
+from tasks.adapters.saved_blocks import load_block
+from tasks.audit.fleet import audited_fleet
+from tasks.cli.fleet import fleet_by_hand
+from tasks.custody.audit.finding import AuditWord
+from tasks.custody.audit.signers import read_signers
+from tasks.custody.fleet.ends import SILENT_SECONDS, End, Row
+from tasks.custody.incident.exit_codes import EXIT_CODES, INTERRUPTED
+from tasks.deployment.register import DeploymentTarget, deploy_all, deploy_fleet
+from tasks.drill.deployment import POOL, client_of
+from tasks.drill.fleet_host import FleetHost
+from tasks.drill.parts import SeaweedFS
+from tasks.drill.plant import Plant
+from tasks.drill.screen import last_line, say
+from tasks.drill.vault import credentials, new_key
+from tasks.fleet.opening import the_incident
+from tasks.fleet.orders import rows_of
+from tasks.system.shared_files import CHECKOUT
+
+FLEET: Final = "drill"
+HOSTS: Final = ("gpu1", "gpu2", "gpu3")
+_FLEETS: Final = FlowFilter(name=FlowFilterName(any_=["fleet"]))
+_POLL_SECONDS: Final = 0.2
+_FROZEN_SECONDS: Final = 60.0
+_DEAD_SECONDS: Final = 200.0
+
+
+@dataclass(frozen=True)
+class FleetStage:
+    """The parts of one drill: `hosts` by name."""
+
+    plant: Plant
+    store: SeaweedFS
+    hosts: dict[str, FleetHost]
+    signers: str
+    """Line of an allowed_signers file: who signs."""
+
+    def rows(self) -> list[Row]:
+        """Return how each host stands, as the server tells."""
+        with client_of(self.plant.server) as client:
+            return rows_of(client, the_incident(client, FLEET, None))
+
+
+@contextmanager
+def stage(place: Path) -> Iterator[FleetStage]:
+    """Start all parts, and end them in any case."""
+    with ExitStack() as parts:
+        say(f"fleet drill in {place}")
+        cache = CHECKOUT / "build/cache" if CHECKOUT else folder().parent
+        cache.mkdir(parents=True, exist_ok=True)
+        plant = parts.enter_context(Plant(place / "plant", cache))
+        say(f"  plant    {plant.server.ui}, PostgreSQL, Redis, {len(plant.replicas)} API processes, services apart")
+        store = parts.enter_context(SeaweedFS(place / "store"))
+        say(f"  store    {store.endpoint}, bucket {store.bucket}")
+        hosts = {name: FleetHost(place, plant.server, POOL, name) for name in HOSTS}
+        with temporary_settings({PREFECT_API_URL: plant.server.api}):
+            signers = deploy(store, hosts)
+            crew = [FleetHost(place, plant.server, POOL, "control", ["fleet"]), *hosts.values()]
+            for host in crew:
+                parts.callback(host.stop)
+            with ThreadPoolExecutor(len(crew)) as pool:
+                list(pool.map(FleetHost.start, crew))
+            yield FleetStage(plant, store, hosts, signers)
+
+
+def deploy(store: SeaweedFS, hosts: dict[str, FleetHost]) -> str:
+    """Save a workload and a store for each host, and the fleet; deploy them. Returns the line of their signer."""
+    key, started = new_key(), time.monotonic()
+    credentials(store).save(FLEET)
+    keys = AwsCredentials.load(FLEET)
+    for name in (FLEET, *hosts):
+        place = f"s3://{store.bucket}/{name}"
+        EvidenceStore(bucket=place, endpoint=store.endpoint, credentials=keys, signing=key).save(name)
+    for name, host in hosts.items():
+        host.block().save(name)
+    Fleet(workloads=list(hosts), store=FLEET).save(FLEET)
+    for line in deploy_all([DeploymentTarget(name, name, name) for name in hosts], POOL, sys.executable):
+        say(f"  {line}")
+    say(f"  {deploy_fleet(FLEET, POOL)}\n  deployed in {time.monotonic() - started:.1f} s")
+    return key.allowed_signers
+
+
+def dead_before(on: FleetStage, name: str) -> None:
+    """Kill a host, and wait until it counts as silent."""
+    on.hosts[name].stop()
+    say(f"  killed {name}; after {SILENT_SECONDS:g} s without a sign of life it counts as silent")
+    time.sleep(SILENT_SECONDS)
+
+
+def dies_frozen(on: FleetStage, name: str) -> None:
+    """Kill a host as soon as it is known to be frozen, and one API process with it."""
+    deadline = time.monotonic() + _FROZEN_SECONDS
+    while not any(row.host == name and row.frozen for row in _rows_or_none(on)):
+        if time.monotonic() > deadline:
+            raise NotProven(End.NOT_CONTAINED, f"{name} was not frozen within {_FROZEN_SECONDS:g} s")
+        time.sleep(_POLL_SECONDS)
+    on.hosts[name].stop()
+    for process in psutil.Process(on.plant.replicas[0].pid).children():
+        process.kill()
+    say(f"  killed {name}, which was frozen, and the API process {on.plant.replicas[0].name}, with -9")
+
+
+def come_back(on: FleetStage) -> None:
+    """Boot the dead hosts: one obeys the order that stands, and the other's run is found to be dead."""
+    for name in ("gpu2", "gpu3"):
+        on.hosts[name].start()
+    say("  gpu2 and gpu3 are back: the order of gpu3 stood; the run of gpu2 died with it, which is seen after 90 s")
+    deadline = time.monotonic() + _DEAD_SECONDS
+    with client_of(on.plant.server) as client:
+        while any(run.state and not run.state.is_final() for run in client.read_flow_runs(flow_filter=_FLEETS)):
+            if time.monotonic() > deadline:
+                raise NotProven(End.UNVERIFIED, f"not every host had an end within {_DEAD_SECONDS:g} s")
+            time.sleep(_POLL_SECONDS)
+    say(f"  gpu2 is {next(row.end for row in on.rows() if row.host == 'gpu2')}")
+
+
+def _rows_or_none(on: FleetStage) -> list[Row]:
+    try:
+        return on.rows()
+    except Exception:  # noqa: BLE001  there is no incident yet
+        return []
+
+
+def rehearse(on: FleetStage) -> tuple[str, dict[str, Any]]:
+    """Evacuate, lose two hosts and an API process, bring the hosts back, and prove that each has its end."""
+    dead_before(on, "gpu3")
+    began = datetime.now(UTC)
+    asked = {"reason": "drill: credentials leaked", "policy": "graceful", "recover": False}
+    with ThreadPoolExecutor(1) as pool:
+        died = pool.submit(dies_frozen, on, "gpu2")
+        say(f"$ evacuation fleet run {FLEET}")
+        fleet_by_hand("run", FLEET, None, asked, as_json=False)
+        died.result()
+    ends = {row.host: row.end for row in on.rows()}
+    require(ends["gpu1"] is End.VERIFIED, End.UNVERIFIED, "gpu1 is verified, whatever happened to the others")
+    require(ends["gpu3"] is End.SILENT, End.UNVERIFIED, "gpu3 is named as silent")
+    require(ends["gpu2"] in {End.SILENT, End.CRASHED}, End.UNVERIFIED, f"gpu2, frozen and dead, is {ends['gpu2']}")
+    come_back(on)
+    say(f"$ evacuation fleet retry {FLEET}")
+    fleet_by_hand("retry", FLEET, None, asked, as_json=False)
+    rows = on.rows()
+    left = [str(process.pid) for host in on.hosts.values() for process in host.living()]
+    require(not left, End.NOT_CONTAINED, f"no process of any workload is left{': '.join(['', *left])}")
+    facts = facts_of(rows, began) | {"incident": _incident(on)}
+    audit = audited_fleet(load_block(EvidenceStore, FLEET), facts["incident"], read_signers(on.signers), deep=False)
+    require(audit.word is AuditWord.PROVEN, End.UNVERIFIED, f"the fleet's record, from the store alone: {audit.word}")
+    word = next((str(row.end) for row in rows if row.end is not End.VERIFIED), str(End.VERIFIED))
+    return word, facts
+
+
+def facts_of(rows: list[Row], began: datetime) -> dict[str, Any]:
+    """Return the figures of the last line: of the host that was alive, in seconds from the trigger."""
+    first = next(row for row in rows if row.host == "gpu1")
+    frozen = (datetime.fromisoformat(first.frozen) - began) / timedelta(seconds=1) if first.frozen else -1.0
+    return {"hosts": len(rows), "frozen_s": frozen, "total_s": (datetime.now(UTC) - began).total_seconds()}
+
+
+def _incident(on: FleetStage) -> str:
+    with client_of(on.plant.server) as client:
+        return the_incident(client, FLEET, None).id
+
+
+def fleet_drill_by_hand() -> int:
+    """Run the drill; return the exit code of its end. Raises Refused."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    place = folder() / f"fleet-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+    place.mkdir(parents=True)
+    word, facts = str(End.UNVERIFIED), dict[str, Any]()
+    try:
+        with stage(place) as on:
+            word, facts = rehearse(on)
+    except NotProven as reason:
+        word, facts = reason.word, facts | {"not_proven": str(reason)}
+    except KeyboardInterrupt:
+        say("interrupted: everything that the drill started has ended")
+        return INTERRUPTED
+    say(last_line(word, facts))
+    return EXIT_CODES[word]

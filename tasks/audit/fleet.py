@@ -1,0 +1,176 @@
+"""Prove an incident of a fleet from the bucket alone: its own record, and each host's last closing and manifests."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from blocks.port import Versioned
+from blocks.store_fields import StoreFields
+from tasks.audit.verify import audited
+from tasks.custody.audit.finding import Audit, Finding, Severity, broken, note, shown, unclear
+from tasks.custody.audit.layout import SIGNATURE, laid_out
+from tasks.custody.audit.promise import Promise, kept
+from tasks.custody.audit.signed import Signatures, signatures
+from tasks.custody.audit.signers import AllowedSigner
+from tasks.custody.audit.untrusted import Unreadable, read_closing
+from tasks.custody.errors import EvacuationError, Refused, StoreError
+from tasks.custody.fleet.documents import ClosingOfHost, HostLine
+from tasks.custody.fleet.examine import examine_fleet, fleet_layout
+from tasks.custody.fleet.order import parse_fleet_id
+from tasks.custody.fleet.places import key_at
+from tasks.custody.store.manifest import digest_bytes
+from tasks.storage.untrusted_reads import DOCUMENT_LIMIT, fetch, see
+from tasks.system.parallel import QUESTIONS, side_by_side
+
+if TYPE_CHECKING:
+    from blocks.port import Store
+
+_MOST: Final = 10_000
+_NOT_DEEP: Final = (
+    "That each host's evidence is whole: its last closing and manifests were compared (deep does the rest)."
+)
+_NEVER: Final = (
+    "That the hosts' clocks were right: every time comes from them.",
+    "That the list held every host that it should have: it is what the fleet's block named when it was frozen.",
+    "That no run came after the last record: with the right to delete in the store, the end could have been removed.",
+)
+
+
+@dataclass(frozen=True)
+class _HostAudit:
+    """What the store says of one host."""
+
+    findings: tuple[Finding, ...]
+    signed: Signatures | None = None
+    objects: int = 0
+    size: int = 0
+
+
+def audited_fleet(fields: StoreFields, fleet: str, signers: Sequence[AllowedSigner] | None, *, deep: bool) -> Audit:
+    """Audit a fleet's record, that no host is missing, and each host by its closing; with `deep` its whole incident.
+
+    Raises Refused if there is no such incident, StoreError if the store cannot be listed.
+    """
+    root = fields.model_copy(update={"prefix": ""}).open()
+    documents, findings = _documents(root, fields.prefix, fleet)
+    layout = fleet_layout(fleet, documents)
+    found = examine_fleet(layout, documents)
+    signed = signatures(layout, documents, documents, signers, found.named, {})
+    hosts = list(side_by_side(lambda line: _host(root, line, signers), found.hosts, QUESTIONS))
+    if deep:
+        hosts += [_whole(fields, line, signers) for line in found.hosts if line.incident and line.beneath is not None]
+    every = [
+        *findings,
+        *found.findings,
+        *signed.findings,
+        *_rewritten(root, key_at(fields.prefix, layout.home)),
+        *(finding for host in hosts for finding in host.findings),
+    ]
+    hands = [each for host in hosts if host.signed for each in host.signed.hands]
+    return Audit(
+        incident=fleet,
+        place=fields.place,
+        verdict=f"{found.verdict}: {len(found.hosts)} hosts",
+        signed=replace(signed, hands=(*signed.hands, *hands)).summary,
+        retained="not asked of a fleet's record",
+        deep=deep,
+        objects=len(documents) + sum(host.objects for host in hosts),
+        size=sum(map(len, documents.values())) + sum(host.size for host in hosts),
+        findings=tuple(sorted(dict.fromkeys(every), key=lambda each: [*Severity].index(each.severity))),
+        unproven=(*signed.unproven, *_NEVER, *([] if deep else [_NOT_DEEP])),
+    )
+
+
+def _documents(root: "Store", prefix: str, fleet: str) -> tuple[dict[str, bytes], list[Finding]]:
+    """Read every object below fleets/ID/, by its key in the fleet's store."""
+    home = key_at(prefix, f"fleets/{_checked(fleet)}/")
+    listed = list(islice(root.list(home), _MOST))
+    if not listed:
+        raise Refused(
+            f"an incident {fleet} of a fleet in {root.place}", "no object of it", "Check the id and the store."
+        )
+    documents, findings = dict[str, bytes](), list[Finding]()
+    for each in listed:
+        key = f"fleets/{fleet}/{each.key.removeprefix(home)}"
+        try:
+            documents[key] = fetch(root, each.key, min(each.size, DOCUMENT_LIMIT))
+        except StoreError as error:
+            findings.append(unclear(key, "it could not be read", error.expected, error.got))
+    return documents, findings
+
+
+def _checked(fleet: str) -> str:
+    try:
+        return parse_fleet_id(fleet)
+    except ValueError as error:
+        raise Refused("an id of a fleet's incident", str(error), "Copy it from the run that opened it.") from error
+
+
+def _host(root: "Store", line: HostLine, signers: Sequence[AllowedSigner] | None) -> _HostAudit:
+    """Compare a host's closing and manifests with what the fleet's record says of them."""
+    if line.closing is None:
+        return _HostAudit(())
+    if line.beneath is None:
+        what = f"the evidence of {shown(line.host, 80)} is in another place: audit {shown(line.incident, 80)} there"
+        return _HostAudit((unclear(line.closing.key, what),))
+    try:
+        return _compared(root, line, line.closing, line.beneath, signers)
+    except (StoreError, Unreadable) as error:
+        return _HostAudit((broken(key_at(line.beneath, line.closing.key), "it could not be read", got=shown(error)),))
+
+
+def _compared(
+    root: "Store", line: HostLine, told: ClosingOfHost, beneath: str, signers: Sequence[AllowedSigner] | None
+) -> _HostAudit:
+    listed = {each.key: each.size for each in root.list(key_at(beneath, f"incidents/{line.incident}/record/"))}
+    layout = laid_out(line.incident, [key.removeprefix(f"{beneath}/") for key in listed])
+    number = next((each for each in layout.records if layout.closing(each) == told.key), 0)
+    only = replace(layout, volumes=(), records=(number,) if number else ())
+    names = [name for key in only.signed for name in (key, f"{key}{SIGNATURE}") if key_at(beneath, name) in listed]
+    documents = {name: fetch(root, key_at(beneath, name), DOCUMENT_LIMIT) for name in names}
+    where = key_at(beneath, told.key)
+    got = digest_bytes(documents[told.key]) if told.key in documents else "no object"
+    if got != told.sha256:
+        return _HostAudit((broken(where, "not the closing that the fleet's record names", told.sha256, got),))
+    closing = read_closing(documents[told.key])
+    named = {told.key: closing.signer.fingerprint} if closing.signer else {}
+    signed = signatures(only, documents, documents, signers, named, {})
+    findings = [replace(each, object=key_at(beneath, each.object)) for each in signed.findings]
+    if (closing.incident, str(closing.verdict)) != (line.incident, told.verdict):
+        findings.append(broken(where, "it says other than the fleet's record", told.verdict, str(closing.verdict)))
+    manifests = {f"incidents/{line.incident}/{path}": sha256 for path, sha256 in closing.manifests.items()}
+    if manifests != line.manifests:
+        findings.append(broken(where, "it names other manifests than the fleet's record"))
+    if number < max(layout.records):
+        findings.append(note(where, "its incident was carried on later: audit it to see how it stands"))
+    size = sum(map(len, documents.values()))
+    for key, sha256 in manifests.items():
+        promise = Promise(key_at(beneath, key), sha256, None, where)
+        seen = see(root, promise, None, deep=False)
+        size += seen.size
+        findings += [fault] if (fault := kept(promise, seen)) else []
+    return _HostAudit(tuple(findings), signed, len(documents) + len(manifests), size)
+
+
+def _whole(fields: StoreFields, line: HostLine, signers: Sequence[AllowedSigner] | None) -> _HostAudit:
+    """Audit a host's whole incident, reading every byte of it."""
+    place = {"folder": Path(fields.folder, line.beneath or "")} if fields.folder else {"prefix": line.beneath}
+    try:
+        found = audited(fields.model_copy(update=place).open(), line.incident, signers, deep=True)
+    except EvacuationError as error:
+        return _HostAudit(
+            (broken(key_at(line.beneath or "", line.incident), "it could not be audited", got=str(error)),)
+        )
+    findings = tuple(replace(each, object=key_at(line.beneath or "", each.object)) for each in found.findings)
+    return _HostAudit(findings, None, found.objects, found.size)
+
+
+def _rewritten(root: "Store", prefix: str) -> Iterator[Finding]:
+    """Yield a finding for each object of the record with a second version: they are created once."""
+    if isinstance(root, Versioned):
+        for key, times in (root.rewritten(prefix) or {}).items():
+            yield broken(
+                key, "it was written or deleted again", "one version, created once", f"{times} versions and marks"
+            )

@@ -1,0 +1,114 @@
+"""Trigger a fleet from the command line and follow its table; call it off; show how it stands."""
+
+import getpass
+import re
+import socket
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import ArtifactCollectionFilter, ArtifactCollectionFilterKey
+from prefect.exceptions import ObjectNotFound
+
+from blocks.saved import asking_server
+from tasks.cli.output import note, show
+from tasks.custody.errors import Refused
+from tasks.custody.fleet.ends import End
+from tasks.custody.fleet.fold import fold_names
+from tasks.custody.fleet.table import STANDING, lines
+from tasks.custody.fleet.verdict import verdict_of
+from tasks.custody.incident.exit_codes import EXIT_CODES, INCOMPLETE
+from tasks.custody.visible import say
+from tasks.fleet.opening import the_incident
+from tasks.fleet.orders import cancel_waiting, rows_of
+from tasks.fleet.show import progress_key
+from tasks.fleet.thaw import thaw_all
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Act: TypeAlias = Literal["run", "retry", "status", "cancel", "thaw"]
+
+_LOOK_SECONDS: Final = 1.0
+_WORKER_SECONDS: Final = 30.0
+_TABLE: Final = re.compile(r"```text\n(.*?)\n```", re.DOTALL)
+_NO_WORKER: Final = (
+    "no worker has taken the fleet's run yet: python -m flows.worker --pool evacuation --work-queue fleet"
+)
+
+
+def fleet_by_hand(act: Act, fleet: str, incident: str | None, asked: dict[str, Any], *, as_json: bool) -> int:
+    """Do it, and return the exit code: of a run, that of its state. Raises Refused."""
+    with asking_server(), get_client(sync_client=True) as client:
+        if act in {"run", "retry"}:
+            return _run(client, fleet, {**asked, "retry": act == "retry", "fleet_id": incident}, as_json=as_json)
+        acts: dict[str, Callable[..., int]] = {"status": _status, "cancel": _cancel, "thaw": _thaw}
+        return acts[act](client, fleet, incident, asked["reason"], as_json=as_json)
+
+
+def _run(client: SyncPrefectClient, fleet: str, parameters: dict[str, Any], *, as_json: bool) -> int:
+    """Run the fleet's deployment, and show its table until every host that answers has its end."""
+    try:
+        deployment = client.read_deployment_by_name(f"fleet/{fleet}")
+    except ObjectNotFound as error:
+        cure = "Deploy it: evacuation deploy FILE, with a [fleet.NAME]."
+        raise Refused("the name of a fleet that is deployed", repr(fleet), cure) from error
+    since = datetime.now(UTC)
+    run = client.create_flow_run_from_deployment(deployment.id, parameters=parameters).id
+    note(f"fleet {fleet}: run {run}; Ctrl-C leaves it at work")
+    told, warned = "", False
+    while True:
+        state = client.read_flow_run(run).state
+        if (text := _table(client, fleet, since)) and text != told:
+            told = text
+            say(*([] if as_json else text.splitlines()))
+        if state is not None and (state.is_final() or STANDING in told):
+            name = str(state.name) if state.is_final() else str(End.SILENT)
+            break
+        if not warned and (datetime.now(UTC) - since).total_seconds() > _WORKER_SECONDS and not told:
+            warned = True
+            say(_NO_WORKER, error=True)
+        time.sleep(_LOOK_SECONDS)
+    message = (state.message or "") if state.is_final() else f"the run waits for silent hosts: {run}"
+    code = EXIT_CODES.get(name, INCOMPLETE)
+    data = {"run": str(run), "state": name, "exit_code": code, "message": message, "table": told.splitlines()}
+    show("fleet", [f"{name}: {message}"], data, as_json=as_json)
+    return code
+
+
+def _table(client: SyncPrefectClient, fleet: str, since: datetime) -> str:
+    """Return the table as the fleet's run shows it; empty if that is older."""
+    wanted = ArtifactCollectionFilter(key=ArtifactCollectionFilterKey(any_=[progress_key(fleet)]))
+    for artifact in client.read_latest_artifacts(artifact_filter=wanted):
+        text = _TABLE.search(str(artifact.data))
+        if text and artifact.updated and artifact.updated > since:
+            return text[1]
+    return ""
+
+
+def _status(client: SyncPrefectClient, fleet: str, fleet_id: str | None, _: str, *, as_json: bool) -> int:
+    incident = the_incident(client, fleet, fleet_id)
+    rows = rows_of(client, incident)
+    verdict = verdict_of([host.name for host in incident.hosts], rows)
+    table = [f"{incident.id}", *lines(incident, rows, None)]
+    hosts = [{"host": row.host, "attempt": row.attempt, "run": row.run, "label": row.label} for row in rows]
+    show("fleet", table, {"fleet": incident.id, "end": verdict.end, "hosts": hosts}, as_json=as_json)
+    return 0
+
+
+def _cancel(client: SyncPrefectClient, fleet: str, fleet_id: str | None, reason: str, *, as_json: bool) -> int:
+    """Cancel the orders that no worker has taken; evacuations at work go on."""
+    incident = the_incident(client, fleet, fleet_id)
+    by = f"cancelled by {getpass.getuser()}@{socket.gethostname()}: {reason or 'no reason given'}"
+    hosts = cancel_waiting(client, rows_of(client, incident), by)
+    told = f"{incident.id}: cancelled before it began: {fold_names(hosts) or 'none'}; what had begun goes on"
+    show("fleet", [told], {"fleet": incident.id, "cancelled": hosts}, as_json=as_json)
+    return 0
+
+
+def _thaw(_: SyncPrefectClient, fleet: str, fleet_id: str | None, reason: str, *, as_json: bool) -> int:
+    thawed, left = thaw_all.fn(fleet, fleet_id, reason, f"{getpass.getuser()}@{socket.gethostname()}, by hand")
+    told = [f"thawed or called off: {thawed or 'none'}", *([f"NOT thawed: {left}"] if left else [])]
+    show("fleet", told, {"thawed": thawed, "left": left}, as_json=as_json)
+    return EXIT_CODES["PartlyThawed" if left else "Thawed"]

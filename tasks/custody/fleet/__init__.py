@@ -1,0 +1,1 @@
+"""Laws of a fleet: its frozen list of hosts, orders, ends and verdict. Pure; `order` is standard library alone."""

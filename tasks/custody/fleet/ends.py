@@ -1,0 +1,236 @@
+"""Decide the end of each host of a fleet. What is not known to be proven never counts as Verified."""
+
+import re
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final
+
+from tasks.custody.incident.verdict import Word
+
+SILENT_SECONDS: Final = 45.0
+"""Age of a host's last sign of life after which it counts as silent: a worker gives one every 30 s."""
+FROZEN_LABEL: Final = "evacuation.frozen"
+CONTAINED_LABEL: Final = "evacuation.contained"
+_INCIDENT: Final = re.compile(r"IR-\d{8}T\d{6}Z(?:-[a-z0-9][a-z0-9.-]{0,62})?(?=:)", re.ASCII)
+_REFUSED: Final = re.compile(r"\bRefused: |^Refused\b|[Vv]alidation")
+
+
+class End(StrEnum):
+    """The ends of a host, the worst first: the worst is the fleet's."""
+
+    NOT_CONTAINED = "NotContained"
+    SILENT = "Silent"
+    EXPIRED = "Expired"
+    CRASHED = "Crashed"
+    CANCELLED = "Cancelled"
+    REFUSED = "Refused"
+    UNVERIFIED = "Unverified"
+    NOT_RECOVERED = "NotRecovered"
+    PARTIAL = "Partial"
+    THAWED = "Thawed"
+    VERIFIED = "Verified"
+
+
+CONTAINED: Final = frozenset({End.VERIFIED, End.PARTIAL, End.UNVERIFIED, End.NOT_RECOVERED})
+"""Ends that say that the host is contained, or was until its recovery."""
+_OF_STATE: Final = {
+    "COMPLETED": {"Verified": End.VERIFIED, "Thawed": End.THAWED},
+    "FAILED": {
+        "Partial": End.PARTIAL,
+        "Unverified": End.UNVERIFIED,
+        "NotContained": End.NOT_CONTAINED,
+        "NotRecovered": End.NOT_RECOVERED,
+        "PartlyRecovered": End.NOT_RECOVERED,
+        "PartlyThawed": End.THAWED,
+        "Expired": End.EXPIRED,
+    },
+    "CANCELLED": {"Expired": End.EXPIRED},
+}
+_OTHERWISE: Final = {
+    "COMPLETED": End.UNVERIFIED,
+    "FAILED": End.CRASHED,
+    "CRASHED": End.CRASHED,
+    "CANCELLED": End.CANCELLED,
+}
+_OF_WORD: Final = {
+    Word.VERIFIED: End.VERIFIED,
+    Word.PARTIAL: End.PARTIAL,
+    Word.UNVERIFIED: End.UNVERIFIED,
+    Word.NOT_CONTAINED: End.NOT_CONTAINED,
+    Word.THAWED: End.THAWED,
+}
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A run that evacuates a host, as the server tells of it."""
+
+    number: int
+    run: str
+    kind: str
+    """The type of its state, as in COMPLETED."""
+    state: str
+    message: str
+    not_after: datetime
+    ordered: datetime | None = None
+    began: datetime | None = None
+    ended: datetime | None = None
+    frozen: str = ""
+    contained: str = ""
+
+    @property
+    def final(self) -> bool:
+        """True once its state does not change any more."""
+        return self.kind in _OTHERWISE
+
+    @property
+    def waits(self) -> bool:
+        """True until a worker has taken it."""
+        return self.kind == "SCHEDULED"
+
+    @property
+    def joined(self) -> bool:
+        """True if it has left the work to another run, which it found at work on the host."""
+        return self.kind == "COMPLETED" and self.state == "Joined"
+
+    @property
+    def incident(self) -> str:
+        """The incident that its last message begins with; empty if it names none."""
+        found = _INCIDENT.match(self.message)
+        return found[0] if found else ""
+
+
+@dataclass(frozen=True)
+class Closed:
+    """The last closing of a host's incident, as its store has it: digests by key, and the word that it says."""
+
+    word: str
+    key: str
+    sha256: str
+    closed: datetime
+    manifests: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is known of one host: one line of the fleet's table. `end` is None while it is open."""
+
+    host: str
+    attempt: int = 0
+    run: str = ""
+    end: End | None = None
+    doing: str = ""
+    message: str = ""
+    incident: str = ""
+    ordered: datetime | None = None
+    began: datetime | None = None
+    frozen: str = ""
+    contained: str = ""
+    ended: datetime | None = None
+    seen: datetime | None = None
+    not_after: datetime | None = None
+    waits: bool = False
+    """True until a worker has taken its order."""
+    asks: bool = False
+    """True while its run waits for a person."""
+    joined: bool = False
+    """True if its run has left the work to another run of the host."""
+    stands: bool = False
+    """True while a silent host may still come back."""
+    closing: Closed | None = None
+
+    @property
+    def is_contained(self) -> bool:
+        """Whether it is proven contained."""
+        return bool(self.contained) or self.end in CONTAINED
+
+    @property
+    def label(self) -> str:
+        """Its end, or what it is doing: hosts with the same words are shown in one line."""
+        if self.end is End.SILENT:
+            return f"{self.end}, last seen {self.seen:%H:%M} UTC" if self.seen else f"{self.end}, never seen"
+        return self.end or self.doing
+
+
+def is_silent(seen: datetime | None, now: datetime) -> bool:
+    """Return whether a host's last sign of life is too old."""
+    return seen is None or now - seen > timedelta(seconds=SILENT_SECONDS)
+
+
+def row_of(host: str, problem: str, attempt: Attempt | None, seen: datetime | None, now: datetime) -> Row:
+    """Return the line of a host, by its latest attempt and its last sign of life."""
+    if attempt is None:
+        end = End.REFUSED if problem else End.SILENT if is_silent(seen, now) else None
+        return Row(host, end=end, message=problem, seen=seen, doing="not ordered yet", stands=end is End.SILENT)
+    row = Row(
+        host,
+        attempt.number,
+        attempt.run,
+        message=attempt.message,
+        incident=attempt.incident,
+        ordered=attempt.ordered,
+        began=attempt.began,
+        frozen=attempt.frozen,
+        contained=attempt.contained,
+        ended=attempt.ended,
+        seen=seen,
+        not_after=attempt.not_after,
+        doing=_doing(attempt),
+        waits=attempt.waits,
+        asks=attempt.kind == "PAUSED",
+        joined=attempt.joined,
+    )
+    if attempt.final and not attempt.joined:
+        return replace(row, end=_end(attempt))
+    if is_silent(seen, now):
+        return replace(row, end=End.SILENT, stands=attempt.waits or now <= attempt.not_after)
+    return row
+
+
+def _end(attempt: Attempt) -> End:
+    if attempt.kind == "FAILED" and attempt.state == "Failed" and _REFUSED.search(attempt.message):
+        return End.REFUSED
+    return _OF_STATE.get(attempt.kind, {}).get(attempt.state, _OTHERWISE[attempt.kind])
+
+
+def _doing(attempt: Attempt) -> str:
+    if attempt.joined:
+        return "joined an evacuation that is at work"
+    if attempt.kind == "PAUSED":
+        return "frozen, asks a person"
+    if attempt.waits or attempt.kind == "PENDING":
+        return "ordered"
+    if attempt.contained:
+        return "contained, saves the evidence"
+    return "frozen" if attempt.frozen else "begun"
+
+
+def closed_row(row: Row, closing: Closed | None, now: datetime, why: str = "") -> Row:
+    """Return the line with what the host's store says. Verified without a closing that says so is Unverified.
+
+    A run that has joined another one ends as the first closing after its order says; Unverified if none comes in time.
+    """
+    if row.joined:
+        if closing and row.ordered and closing.closed > row.ordered:
+            return replace(row, end=_of(closing), stands=False, closing=closing)
+        late = row.not_after is None or now > row.not_after
+        return (
+            replace(row, end=End.UNVERIFIED, message=f"no closing came of what it joined; {row.message}")
+            if late
+            else row
+        )
+    row = replace(row, closing=closing)
+    if row.end is not End.VERIFIED or (closing and _of(closing) is End.VERIFIED):
+        return row
+    told = f"its last closing says {closing.word}" if closing else why or "its store has no closing of it"
+    return replace(row, end=End.UNVERIFIED, message=f"{told}; {row.message}")
+
+
+def _of(closing: Closed) -> End:
+    return _OF_WORD[Word(closing.word)] if closing.word in {*Word} else End.UNVERIFIED
+
+
+def expires(row: Row, now: datetime) -> bool:
+    """Return whether nobody has taken the order in time, so that it is to be cancelled."""
+    return row.waits and row.not_after is not None and now > row.not_after

@@ -1,0 +1,156 @@
+"""Apply the rules of an audit to the documents of a fleet: its list, its records, and that no host is missing."""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from tasks.custody.audit.finding import Finding, broken, note, shown, unclear
+from tasks.custody.audit.layout import SIGNATURE, gaps
+from tasks.custody.audit.untrusted import Unreadable
+from tasks.custody.evidence.keys import CLOSING
+from tasks.custody.fleet.documents import FleetClosing, HostLine, read_fleet_closing, read_hosts, read_targets
+from tasks.custody.fleet.ends import End, Row
+from tasks.custody.fleet.incident import FleetIncident
+from tasks.custody.fleet.places import HOSTS, fleet_record_key, targets_key
+from tasks.custody.fleet.verdict import verdict_of
+from tasks.custody.store.manifest import digest_bytes
+
+T = TypeVar("T")
+
+_RECORD: Final = re.compile(r"record/(\d{3})/.")
+
+
+@dataclass(frozen=True)
+class FleetLayout:
+    """The keys of one incident of a fleet."""
+
+    fleet: str
+    records: tuple[int, ...]
+
+    @property
+    def home(self) -> str:
+        """The prefix of all its objects."""
+        return f"fleets/{self.fleet}/"
+
+    @property
+    def signed(self) -> tuple[str, ...]:
+        """Keys of the signed documents: each closing."""
+        return tuple(fleet_record_key(self.fleet, number, CLOSING) for number in self.records)
+
+
+@dataclass(frozen=True)
+class FleetExamination:
+    """What the documents of a fleet say: findings, the lines of the last record's hosts, and the signers named."""
+
+    findings: tuple[Finding, ...]
+    hosts: tuple[HostLine, ...]
+    verdict: str
+    named: Mapping[str, str]
+
+
+def fleet_layout(fleet: str, keys: Iterable[str]) -> FleetLayout:
+    """Return the layout of the keys below fleets/ID/."""
+    inside = (key.removeprefix(f"fleets/{fleet}/") for key in keys)
+    return FleetLayout(fleet, tuple(sorted({int(match[1]) for name in inside if (match := _RECORD.match(name))} - {0})))
+
+
+def examine_fleet(layout: FleetLayout, documents: Mapping[str, bytes]) -> FleetExamination:
+    """Judge the documents, which are all objects below fleets/ID/, by key."""
+    findings = list[Finding]()
+
+    def read(key: str, how: Callable[[bytes], T]) -> T | None:
+        try:
+            return how(documents[key]) if key in documents else None
+        except Unreadable as error:
+            findings.append(broken(key, "it is not what it should be", error.expected, error.got))
+            return None
+
+    targets = read(targets_key(layout.fleet), read_targets)
+    closings = {
+        number: read(key, read_fleet_closing) for number, key in zip(layout.records, layout.signed, strict=True)
+    }
+    last = max((number for number, closing in closings.items() if closing), default=0)
+    hosts_key = fleet_record_key(layout.fleet, last, HOSTS)
+    hosts = read(hosts_key, read_hosts) if last else None
+    findings += _complete(layout, documents, closings)
+    for number, closing in closings.items():
+        if closing:
+            findings += _closing_holds(layout, number, closing, documents)
+    findings += _unnamed(layout, closings, documents)
+    if targets and targets.id != layout.fleet:
+        findings.append(broken(targets_key(layout.fleet), "it is the list of another one", layout.fleet, targets.id))
+    lines = hosts.hosts if hosts else ()
+    if last and hosts is None:
+        findings.append(broken(hosts_key, "the last record does not say what became of the hosts"))
+    if hosts and targets and (closing := closings[last]):
+        findings += _hosts_hold(hosts_key, targets, lines, closing.verdict)
+    keys = zip(layout.records, layout.signed, strict=True)
+    signers = {
+        key: closing.signer.fingerprint for number, key in keys if (closing := closings[number]) and closing.signer
+    }
+    closing = closings.get(last)
+    told = f"{closing.verdict} (record/{last:03d})" if closing else "none: no run has closed a record that can be read"
+    return FleetExamination(tuple(findings), lines, told, signers)
+
+
+def _complete(
+    layout: FleetLayout, documents: Mapping[str, bytes], closings: Mapping[int, FleetClosing | None]
+) -> Iterator[Finding]:
+    if targets_key(layout.fleet) not in documents:
+        yield broken(targets_key(layout.fleet), "the frozen list of hosts is missing", "the list", "none")
+    if not layout.records:
+        yield unclear(layout.home, "no run has closed a record", "at least one record", "none")
+    for number in gaps(layout.records):
+        yield unclear(fleet_record_key(layout.fleet, number, CLOSING), "this record is missing", "no gap", "none")
+    for number, key in zip(layout.records, layout.signed, strict=True):
+        if closings[number] is None and key not in documents:
+            yield unclear(key, "the record has no closing: its run died, or it was removed", CLOSING, "none")
+
+
+def _closing_holds(
+    layout: FleetLayout, number: int, closing: FleetClosing, documents: Mapping[str, bytes]
+) -> Iterator[Finding]:
+    key = fleet_record_key(layout.fleet, number, CLOSING)
+    if (closing.fleet, closing.record) != (layout.fleet, number):
+        yield broken(key, "it is the closing of something else", f"{layout.fleet} {number}", shown(closing.fleet, 80))
+    promised = {fleet_record_key(layout.fleet, number, name): sha256 for name, sha256 in closing.files.items()}
+    for name, sha256 in {**promised, targets_key(layout.fleet): closing.targets}.items():
+        got = digest_bytes(documents[name]) if name in documents else "no object"
+        if got != sha256:
+            yield broken(name, f"not what {key} names", sha256, got)
+    if HOSTS not in closing.files:
+        yield broken(key, f"it does not vouch for {HOSTS}")
+
+
+def _unnamed(
+    layout: FleetLayout, closings: Mapping[int, FleetClosing | None], documents: Mapping[str, bytes]
+) -> Iterator[Finding]:
+    """Yield objects that no closing names; a folder without a closing has a finding already."""
+    known = {targets_key(layout.fleet), *layout.signed, *(f"{key}{SIGNATURE}" for key in layout.signed)}
+    for number, closing in closings.items():
+        folder = fleet_record_key(layout.fleet, number, "")
+        names = closing.files if closing else [key.removeprefix(folder) for key in documents if key.startswith(folder)]
+        known |= {f"{folder}{name}" for name in names}
+    yield from (broken(key, "no document names it: it was added") for key in sorted(documents.keys() - known))
+
+
+def _hosts_hold(key: str, targets: FleetIncident, lines: tuple[HostLine, ...], verdict: End) -> Iterator[Finding]:
+    """Check that each host of the frozen list has exactly one line, and that the verdict follows from the lines."""
+    wanted, told = Counter(host.name for host in targets.hosts), Counter(line.host for line in lines)
+    for name in sorted(wanted - told):
+        yield broken(key, f"the host {shown(name, 80)} is missing", "one line for each host of the frozen list", "none")
+    for name in sorted(told - wanted):
+        yield broken(key, f"the host {shown(name, 80)} is not in the frozen list, or told twice")
+    rows = [Row(line.host, end=line.end) for line in lines]
+    if wanted and (follows := verdict_of([*wanted], rows).end) is not verdict:
+        yield broken(key, "the verdict does not follow from its lines", str(follows), str(verdict))
+    for line in lines:
+        if line.end is End.VERIFIED and (line.closing is None or line.closing.verdict != "VERIFIED"):
+            got = line.closing.verdict if line.closing else "none"
+            yield broken(
+                key, f"the host {shown(line.host, 80)} is Verified without a closing", "VERIFIED", shown(got, 80)
+            )
+        if line.stands:
+            yield note(key, f"the order of {shown(line.host, 80)} still stood when the record was closed")

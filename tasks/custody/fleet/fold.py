@@ -1,0 +1,60 @@
+"""Fold the table of a fleet: hosts of like outcome share a line, as in `gpu[001-097] Verified`."""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Final
+
+from tasks.custody.fleet.ends import End, Row
+
+_NUMBERED: Final = re.compile(r"(.*?)(\d+)(\D*)", re.ASCII)
+_ORDER: Final = {str(end): place for place, end in enumerate(reversed(End))}
+
+
+@dataclass(frozen=True)
+class Line:
+    """Hosts of like outcome: their folded names, how many, and the outcome."""
+
+    hosts: str
+    count: int
+    label: str
+
+
+def fold(rows: Iterable[Row]) -> list[Line]:
+    """Return the lines of the table: good ends first, then bad ones, then what is not over."""
+    groups = dict[str, list[str]]()
+    for row in rows:
+        groups.setdefault(row.label, []).append(row.host)
+    lines = [Line(fold_names(names), len(names), label) for label, names in groups.items()]
+    return sorted(lines, key=lambda line: (_ORDER.get(line.label.partition(",")[0], len(_ORDER)), line.label))
+
+
+def fold_names(names: Sequence[str]) -> str:
+    """Return names with their numbers as ranges: `gpu[001-003,007],web`. Each name is in it once, and no other."""
+    parts = [(match[1], match[3], match[2]) for name in names if (match := _NUMBERED.fullmatch(name))]
+    plain = [name for name in names if not _NUMBERED.fullmatch(name)]
+    folded = [
+        _folded(before, after, [number for _, _, number in some])
+        for (before, after), some in groupby(sorted(set(parts)), key=lambda part: part[:2])
+    ]
+    return ",".join([*folded, *sorted(set(plain))])
+
+
+def _folded(before: str, after: str, numbers: Sequence[str]) -> str:
+    ranges = list(_ranges(sorted(numbers, key=lambda number: (len(number), number))))
+    if len(ranges) == 1 and ranges[0][0] == ranges[0][1]:
+        return f"{before}{ranges[0][0]}{after}"
+    words = [first if first == last else f"{first}-{last}" for first, last in ranges]
+    return f"{before}[{','.join(words)}]{after}"
+
+
+def _ranges(numbers: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield first and last of each run of numbers of one width: 9 and 10 are apart, so that a range reads one way."""
+    first = last = numbers[0]
+    for number in numbers[1:]:
+        if len(number) != len(last) or int(number) != int(last) + 1:
+            yield first, last
+            first = number
+        last = number
+    yield first, last

@@ -1,0 +1,34 @@
+"""Name the objects of a fleet, and where a host's objects lie beside them in one bucket or folder."""
+
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import Any, Final
+
+HOSTS: Final = "hosts.json"
+"""In a fleet's record: a line for each host, with its end, times, last closing and manifests."""
+
+
+def targets_key(fleet: str) -> str:
+    """Return the key of the frozen list of a fleet's hosts: the first object of its incident."""
+    return f"fleets/{fleet}/targets.json"
+
+
+def fleet_record_key(fleet: str, number: int, name: str) -> str:
+    """Return the key of one file of a fleet's record."""
+    return f"fleets/{fleet}/record/{number:03d}/{name}"
+
+
+def place_of(fleet: Mapping[str, Any], host: Mapping[str, Any]) -> str | None:
+    """Return where a host's store lies in the fleet's bucket or folder, by the fields of both blocks; None if not."""
+    if fleet.get("bucket"):
+        same = all((fleet.get(name) or None) == (host.get(name) or None) for name in ("bucket", "endpoint"))
+        return str(host.get("prefix") or "") if same else None
+    if not fleet.get("folder") or not host.get("folder"):
+        return None
+    inner, outer = PurePosixPath(str(host["folder"])), PurePosixPath(str(fleet["folder"]))
+    return "/".join(inner.relative_to(outer).parts) if inner.is_relative_to(outer) else None
+
+
+def key_at(beneath: str, key: str) -> str:
+    """Return a key of a host's store as a key of the fleet's bucket or folder."""
+    return f"{beneath}/{key}" if beneath else key

@@ -1,0 +1,114 @@
+"""Create the deployments and alarms of prefect.yaml by the server's API: the same as `prefect deploy --all` makes.
+
+That command takes seconds for each workload, which are spent on its start and on questions; here one process asks only
+what it needs. What it does not know in the file is refused, not left out.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID
+
+import yaml
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.actions import DeploymentUpdate
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName
+from prefect.events import DeploymentTriggerTypes
+from prefect.flows import load_flow_from_entrypoint
+from prefect.utilities.callables import parameter_schema
+from pydantic import TypeAdapter
+
+from tasks.custody.errors import Refused
+from tasks.system.shared_files import SHARED
+
+_VARIABLE: Final = re.compile(r"\{\{ *\$(\w+) *\}\}")
+_SAME: Final = ("description", "tags", "parameters", "enforce_parameter_schema", "entrypoint")
+_POOL: Final = {"name": "work_pool_name", "work_queue_name": "work_queue_name", "job_variables": "job_variables"}
+_KNOWN: Final = {*_SAME, "name", "work_pool", "concurrency_limit", "triggers"}
+_TRIGGER: Final = TypeAdapter[DeploymentTriggerTypes](DeploymentTriggerTypes)
+_PAGE: Final = 20
+"""Workloads whose deployments fit into one answer of the server, which has at most 200."""
+
+
+@dataclass(frozen=True)
+class Template:
+    """A deployment of prefect.yaml before its variables have values, and what the server knows of its flow."""
+
+    entry: Mapping[str, Any]
+    flow_id: UUID
+    of_flow: Mapping[str, Any]
+
+    def fields(self, values: Mapping[str, str]) -> dict[str, Any]:
+        """Return the deployment's fields as the client takes them."""
+        entry = render({name: value for name, value in self.entry.items() if name != "triggers"}, values)
+        limit = dict(entry.get("concurrency_limit") or {})
+        return {
+            **self.of_flow,
+            **{name: entry[name] for name in _SAME if name in entry},
+            **{field: entry["work_pool"][name] for name, field in _POOL.items() if name in entry["work_pool"]},
+            "concurrency_limit": limit.pop("limit", None),
+            "concurrency_options": limit or None,
+            "pull_steps": [],
+        }
+
+
+def render(template: Any, values: Mapping[str, str]) -> Any:
+    """Replace each `{{ $NAME }}` by its value. Other placeholders stay: they are an event's. Raises KeyError."""
+    if isinstance(template, str):
+        return _VARIABLE.sub(lambda found: values[found[1]], template)
+    if isinstance(template, Mapping):
+        return {name: render(value, values) for name, value in template.items()}
+    return [render(each, values) for each in template] if isinstance(template, list) else template
+
+
+def templates(client: SyncPrefectClient, name: str = "prefect.yaml") -> list[Template]:
+    """Read a file and register the flows of its deployments. Raises Refused for what only `prefect deploy` knows."""
+    file = yaml.safe_load((SHARED / name).read_text())
+    unknown = {key for entry in file["deployments"] for key in entry.keys() - _KNOWN}
+    unknown |= {step for step in ("build", "push", "pull") if file.get(step)}
+    if unknown:
+        raise Refused(
+            f"{name} with deployments of {', '.join(sorted(_KNOWN))}",
+            ", ".join(sorted(unknown)),
+            f"Nothing was deployed. Take it out, or run `prefect deploy --all --prefect-file {name}`.",
+        )
+    return [_template(client, entry) for entry in file["deployments"]]
+
+
+def _template(client: SyncPrefectClient, entry: Mapping[str, Any]) -> Template:
+    flow: Any = load_flow_from_entrypoint(entry["entrypoint"])
+    schema = parameter_schema(flow).model_dump(exclude_unset=True)
+    of_flow = {"version": flow.version, "description": flow.description, "parameter_openapi_schema": schema}
+    return Template(entry, client.create_flow_from_name(flow.name), of_flow)
+
+
+def deployed(client: SyncPrefectClient, names: Sequence[str]) -> dict[tuple[UUID, str], UUID]:
+    """Return the deployments of these names that the server has already, by their flow and name."""
+    pages = [DeploymentFilterName(any_=list(names[at : at + _PAGE])) for at in range(0, len(names), _PAGE)]
+    found = [client.read_deployments(deployment_filter=DeploymentFilter(name=page), limit=200) for page in pages]
+    return {(each.flow_id, each.name): each.id for answer in found for each in answer}
+
+
+def deploy(
+    client: SyncPrefectClient,
+    all_of: Sequence[Template],
+    values: Mapping[str, str],
+    there: Mapping[tuple[UUID, str], UUID],
+) -> None:
+    """Create or update the deployments of one workload; whether one is paused, and its schedules, do not change."""
+    for template in all_of:
+        name, fields = render(template.entry["name"], values), template.fields(values)
+        known = there.get((template.flow_id, name))
+        if known:
+            client.update_deployment(known, DeploymentUpdate(**fields))
+            client.delete_resource_owned_automations(f"prefect.deployment.{known}")
+        made = known or client.create_deployment(template.flow_id, name, **fields)
+        for alarm in _alarms(template.entry, values):
+            alarm.set_deployment_id(made)
+            client.create_automation(alarm.as_automation())
+
+
+def _alarms(entry: Mapping[str, Any], values: Mapping[str, str]) -> Iterator[DeploymentTriggerTypes]:
+    for trigger in entry.get("triggers", ()):
+        yield _TRIGGER.validate_python(render(trigger, values))

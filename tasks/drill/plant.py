@@ -1,0 +1,158 @@
+"""Start the plant of a fleet: PostgreSQL, Redis, two API processes behind one address, and the services apart.
+
+Its settings are those of examples/fleet/plant.env, its balancer's those of examples/fleet/haproxy.cfg; only addresses
+are its own. It ends with the process that started it.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final, Self
+
+from tasks.adapters.prefect_server import PrefectServer
+from tasks.drill.plant_stores import Postgres, Redis, haproxy, postgresql, redis
+from tasks.system.managed_process import ManagedProcess
+from tasks.system.shared_files import SHARED
+
+_EXAMPLES: Final = SHARED / "examples/fleet"
+_FIRST: Final = (sys.executable, "-m", "tasks.system.priority")
+_PREFECT: Final = (*_FIRST, sys.executable, "-m", "prefect")
+_READERS: Final = frozenset({"reactive-triggers", "task-run-recorder", "event-persister"})
+
+
+def settings() -> dict[str, str]:
+    """Return the settings of examples/fleet/plant.env."""
+    lines = (_EXAMPLES / "plant.env").read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+
+
+class Replica(PrefectServer):
+    """An API process of the plant, which runs no services."""
+
+    def __init__(self, folder: Path, name: str, plant: Mapping[str, str], host: str = "127.0.0.1") -> None:
+        """Listen on a port of its own."""
+        self.name = name
+        super().__init__(folder)
+        self._plant, self.host = plant, host
+
+    def command(self) -> Sequence[str]:
+        """Return the command, at the priority of the evacuation."""
+        return [*_PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(self.port), "--no-services"]
+
+    def environment(self) -> Mapping[str, str]:
+        """Return the plant's settings."""
+        return {**self.env, **self._plant}
+
+
+class Services(Replica):
+    """The server's services in one process, without a port."""
+
+    def __init__(self, folder: Path, plant: Mapping[str, str], stream: Redis) -> None:
+        """Be ready when the services read the stream of events."""
+        super().__init__(folder, "services", plant)
+        self._stream = stream
+
+    def command(self) -> Sequence[str]:
+        """Return the command."""
+        return [*_PREFECT, "server", "services", "start"]
+
+    def ready(self) -> bool:
+        """Return whether triggers, recorder and persister listen: a services process may run without one of them."""
+        return (self._stream.groups("events") or {}).keys() >= _READERS
+
+
+class Balancer(PrefectServer):
+    """The one address of the API, before the replicas."""
+
+    name = "haproxy"
+
+    def __init__(self, folder: Path, replicas: Sequence[Replica], host: str = "127.0.0.1") -> None:
+        """Listen on a port of its own at this address."""
+        super().__init__(folder)
+        self.host, self._replicas = host, replicas
+
+    @property
+    def ui(self) -> str:
+        """URL of the UI."""
+        return f"http://{self.host}:{self.port}"
+
+    def command(self) -> Sequence[str]:
+        """Return the command."""
+        text = (_EXAMPLES / "haproxy.cfg").read_text()
+        places = {4200: f"{self.host}:{self.port}"}
+        places |= {4201 + at: f"127.0.0.1:{replica.port}" for at, replica in enumerate(self._replicas)}
+        for port, place in places.items():
+            text = text.replace(f"127.0.0.1:{port}", place)
+        (self.folder / "haproxy.cfg").write_text(text)
+        return [*_FIRST, haproxy(), "-db", "-f", str(self.folder / "haproxy.cfg")]
+
+    def environment(self) -> Mapping[str, str]:
+        """Return ours."""
+        return ManagedProcess.environment(self)
+
+
+class Plant:
+    """All of it. `server` is what clients are given."""
+
+    def __init__(self, folder: Path, cache: Path, host: str = "127.0.0.1") -> None:
+        """Listen at this address of the machine; `cache` keeps a database with the server's tables."""
+        self.folder, self._cache, self._host = folder, cache, host
+        self.replicas: list[Replica] = []
+
+    def __enter__(self) -> Self:
+        """Start everything; what takes seconds starts side by side. Raises Refused for a program that is missing."""
+        postgresql(), redis(), haproxy()
+        with ExitStack() as parts:
+            self.database = parts.enter_context(Postgres(self.folder / "postgresql", cluster(self._cache)))
+            self.stream = parts.enter_context(Redis(self.folder / "redis"))
+            own = self.settings()
+            self.replicas = [Replica(self.folder / f"api-{n}", f"api-{n}", own) for n in (1, 2)]
+            self.services = Services(self.folder / "services", own, self.stream)
+            self.server = Balancer(self.folder / "haproxy", self.replicas, self._host)
+            started = [*self.replicas, self.services, self.server]
+            for part in started:
+                parts.callback(part.stop)
+            with ThreadPoolExecutor(len(started)) as pool:
+                list(pool.map(ManagedProcess.start, started))
+            self._parts = parts.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End it."""
+        self._parts.close()
+
+    def settings(self) -> dict[str, str]:
+        """Return the settings of the server's processes."""
+        return {
+            **settings(),
+            "PREFECT_SERVER_DATABASE_CONNECTION_URL": self.database.url,
+            "PREFECT_REDIS_MESSAGING_URL": self.stream.url(0),
+            "PREFECT_REDIS_WORKER_CLEANUP_QUEUE_URL": self.stream.url(0),
+            "PREFECT_SERVER_DOCKET_URL": self.stream.url(1),
+        }
+
+
+def cluster(cache: Path) -> Path:
+    """Return the files of a stopped PostgreSQL whose tables this version of Prefect has made; made once, in 25 s."""
+    about = f"{version('prefect')} {postgresql()}"
+    made = cache / f"plant-{hashlib.sha256(about.encode()).hexdigest()[:12]}"
+    if not made.exists():
+        part = made.with_suffix(f".{os.getpid()}")
+        with Postgres(cache / "plant-log") as database:
+            own = {"PREFECT_SERVER_DATABASE_CONNECTION_URL": database.url, "PREFECT_HOME": str(database.folder)}
+            upgrade = [sys.executable, "-m", "prefect", "server", "database", "upgrade", "-y"]
+            subprocess.run(upgrade, env={**database.environment(), **own}, check=True, capture_output=True)
+            database.stop()
+            shutil.copytree(database.data, part)
+        if made.exists():
+            shutil.rmtree(part)
+        else:
+            part.rename(made)
+    return made

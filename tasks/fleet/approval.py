@@ -1,0 +1,83 @@
+"""Ask a person whether a large fleet, which is frozen, is stopped or thawed: a form in which its name is typed."""
+
+import re
+import signal
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+from pydantic import Field, create_model
+
+from tasks.custody.fleet.incident import FleetIncident
+from tasks.rendering.clock import both_times
+from tasks.rendering.markdown import prose
+from tasks.runtime.approval import StopOrThaw, await_decision
+from tasks.system.cancellation import Cancellation, apart
+
+_QUESTION = """\
+**{hosts} hosts of the fleet {name} are being frozen for {incident}. Stop them, or thaw them?** 停止か解凍かの選択。
+
+- Reason 理由: {reason}
+- More than {above} hosts: each is frozen and looked at, and nothing of it is stopped before you answer.
+
+Without an answer until **{until}** each host does: `{act}`. 期限までに回答がなければ各ホストは{ja}します。
+"""
+
+
+class Question:
+    """The question of one fleet, asked beside the run's other work until it is answered or its time is up."""
+
+    def __init__(self, incident: FleetIncident, run: str) -> None:
+        """Ask now. The deadline counts from the trigger, also for a run that carries on."""
+        until = incident.opened_at + timedelta(seconds=incident.ask_seconds)
+        left = (until - datetime.now(UTC)).total_seconds()
+        self._over, self._answer = Cancellation(), Future[StopOrThaw | None]()
+        if left > 0:
+            form = typed_form(incident.name)
+            self._answer, _ = apart(lambda: await_decision(run, _text(incident, until), left, self._over, form=form))
+        else:
+            self._answer.set_result(None)
+
+    @property
+    def answer(self) -> StopOrThaw | None:
+        """What a person has answered; None while nobody has."""
+        return self._answer.result() if self._answer.done() and not self._answer.exception() else None
+
+    def close(self) -> None:
+        """Ask no longer. The state of the run is left to it."""
+        self._over.order(signal.SIGTERM)
+
+
+@contextmanager
+def asked(incident: FleetIncident, run: str) -> Iterator[Question | None]:
+    """Ask while the block runs, if the fleet has more hosts than may be stopped without approval."""
+    question = Question(incident, run) if incident.asks_all else None
+    try:
+        yield question
+    finally:
+        if question:
+            question.close()
+
+
+def typed_form(name: str) -> type[StopOrThaw]:
+    """Return a form that is only accepted with the fleet's name typed into it."""
+    typed = Annotated[
+        str, Field(pattern=f"^{re.escape(name)}$", description=f"Type the fleet's name, {name}. フリート名を入力。")
+    ]
+    return create_model("FleetDecision", __base__=StopOrThaw, fleet=(typed, ...))
+
+
+def _text(incident: FleetIncident, until: datetime) -> str:
+    act, ja = ("thaw", "解凍") if incident.unanswered == "thaw" else ("stop", "停止")
+    return _QUESTION.format(
+        hosts=len(incident.hosts),
+        name=incident.name,
+        incident=incident.id,
+        reason=prose(incident.reason),
+        above=incident.ask_above,
+        until=" / ".join(both_times(until)),
+        act=act,
+        ja=ja,
+    )

@@ -1,0 +1,111 @@
+"""Read the last closing of each host's incident from the store that has it, and compare it with what the host says."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
+
+from prefect.client.orchestration import SyncPrefectClient
+
+from blocks.store import EvidenceStore
+from tasks.adapters.saved_blocks import store_to_read
+from tasks.custody.audit.untrusted import Unreadable, read_closing
+from tasks.custody.errors import EvacuationError
+from tasks.custody.evidence.keys import CLOSING, record_key
+from tasks.custody.fleet.ends import Closed, End, Row, closed_row
+from tasks.custody.fleet.incident import FleetIncident
+from tasks.custody.fleet.places import key_at, place_of
+from tasks.custody.store.manifest import digest_bytes
+from tasks.fleet.hosts import every
+from tasks.storage.untrusted_reads import fetch
+from tasks.system.parallel import side_by_side
+
+if TYPE_CHECKING:
+    from blocks.port import Store
+
+_TRIES: Final = 3
+_LIMIT: Final = 1 << 20
+_CLOSING: Final = re.compile(rf"record/(\d{{3}})/{re.escape(CLOSING)}$")
+
+
+class Closings:
+    """The closings of a fleet's hosts. What was read is kept; a store that fails is tried three times."""
+
+    def __init__(self, incident: FleetIncident) -> None:
+        """Open nothing yet."""
+        self._incident, self._stores = incident, {host.name: host.store for host in incident.hosts}
+        self._read = dict[tuple[str, str, str], Closed]()
+        self._failed, self._why = Counter[str](), dict[str, str]()
+
+    def check(self, client: SyncPrefectClient, rows: Iterable[Row], now: datetime) -> list[Row]:
+        """Return the lines with what the stores say. One that says Verified stays open until its closing was read."""
+        every_row = list(rows)
+        wanted = [row for row in every_row if self._is_wanted(row)]
+        if wanted:
+            self._learn_places(client)
+            for row, found in zip(wanted, side_by_side(self._one, wanted), strict=True):
+                self._keep(row, found)
+        return [self._closed(row, now) for row in every_row]
+
+    def _is_wanted(self, row: Row) -> bool:
+        known = (row.host, row.run, row.incident) in self._read and not row.joined
+        return bool(row.incident) and (row.end is not None or row.joined) and not known and not self._given_up(row)
+
+    def _given_up(self, row: Row) -> bool:
+        return not row.joined and self._failed[row.run] >= _TRIES
+
+    def _keep(self, row: Row, found: Closed | str) -> None:
+        if isinstance(found, Closed):
+            self._read[row.host, row.run, row.incident] = found
+        else:
+            self._failed[row.run] += 1
+            self._why[row.run] = found
+
+    def _closed(self, row: Row, now: datetime) -> Row:
+        closing = self._read.get((row.host, row.run, row.incident))
+        if row.end is End.VERIFIED and closing is None and row.incident and not self._given_up(row):
+            return replace(row, end=None, doing="ended, its closing is read")
+        return closed_row(row, closing, now, self._why.get(row.run, ""))
+
+    def _learn_places(self, client: SyncPrefectClient) -> None:
+        """Read the fields of all stores at once, without their secrets."""
+        if "_fields" not in self.__dict__:
+            slug = EvidenceStore.get_block_type_slug()
+            documents = every(client.read_block_documents_by_type, slug, include_secrets=False)
+            self._fields = {str(each.name): each.data for each in documents}
+
+    @cached_property
+    def _root(self) -> "Store":
+        """The place that holds the fleet's record and the hosts' prefixes."""
+        return store_to_read(self._incident.store).model_copy(update={"prefix": ""}).open()
+
+    def beneath(self, host: str) -> str | None:
+        """Return where a host's objects lie in the fleet's bucket or folder; None if they lie elsewhere."""
+        fields: dict[str, dict[str, Any]] = self._fields
+        return place_of(fields.get(self._incident.store, {}), fields.get(self._stores[host], {}))
+
+    def _one(self, row: Row) -> Closed | str:
+        beneath = self.beneath(row.host)
+        try:
+            store = self._root if beneath is not None else store_to_read(self._stores[row.host]).open()
+            return read_last(store, beneath or "", row.incident)
+        except (EvacuationError, Unreadable, ValueError) as error:
+            return f"its closing could not be read: {error}"
+
+
+def read_last(store: "Store", beneath: str, incident: str) -> Closed:
+    """Return the last closing of an incident. Raises Unreadable or StoreError, also if there is none."""
+    prefix = key_at(beneath, f"incidents/{incident}/record/")
+    numbers = [int(match[1]) for each in store.list(prefix) if (match := _CLOSING.search(each.key))]
+    if not numbers:
+        raise Unreadable(f"a closing below {prefix}", "none")
+    key = record_key(incident, max(numbers), CLOSING)
+    content = fetch(store, key_at(beneath, key), _LIMIT)
+    closing = read_closing(content)
+    if closing.incident != incident:
+        raise Unreadable(f"the closing of {incident}", closing.incident)
+    manifests = tuple(sorted((f"incidents/{incident}/{path}", sha256) for path, sha256 in closing.manifests.items()))
+    return Closed(str(closing.verdict), key, digest_bytes(content), closing.closed_utc, manifests)

@@ -1,0 +1,104 @@
+"""Follow the hosts of a fleet until each has its end: look every few seconds, show the table, do what is due."""
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from httpx import HTTPError
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.exceptions import PrefectException
+
+from tasks.custody.fleet.ends import End, Row, expires
+from tasks.custody.fleet.fold import fold
+from tasks.custody.fleet.incident import FleetIncident
+from tasks.custody.fleet.verdict import all_that_answer_contained, over, settled
+from tasks.fleet.approval import Question
+from tasks.fleet.closings import Closings
+from tasks.fleet.opening import mark_settled, owner_of
+from tasks.fleet.orders import cancel_waiting, decide, give, rows_of
+from tasks.fleet.show import Table
+
+logger = logging.getLogger(__name__)
+
+_LOOK_SECONDS: Final = 3.0
+_NO_ORDER: Final = timedelta(seconds=60)
+"""How long an order that the server does not take is repeated before its host counts as refused."""
+
+
+class Watch:
+    """One run's view of a fleet: what it has seen and said so far."""
+
+    def __init__(self, incident: FleetIncident, run: str) -> None:
+        """Begin. `problems` is to say which hosts could not be given an order, and why."""
+        self.incident, self._run, self.problems = incident, run, dict[str, str]()
+        self.closings, self._table = Closings(incident), Table(incident, run)
+        self.contained_at: datetime | None = None
+        self._silent, self._since = "", datetime.now(UTC)
+
+    def look(self, client: SyncPrefectClient, question: Question | None = None) -> list[Row]:
+        """Return a line for every host; do what is due: missing orders, expired ones, a person's answer."""
+        now = datetime.now(UTC)
+        if self.problems:
+            again = [(host, 1) for host in self.incident.hosts if host.name in self.problems]
+            self.problems = give(self.incident, again)
+        given_up = now - self._since > _NO_ORDER
+        rows = rows_of(client, self.incident, self.problems if given_up else None)
+        rows = self.closings.check(client, rows, now)
+        cancel_waiting(client, [row for row in rows if expires(row, now)], "past its time", End.EXPIRED)
+        if question and question.answer:
+            decide(client, [row for row in rows if self.incident.in_time(row.began)], question.answer, self.incident.id)
+        self._tell(rows)
+        self._table.show(client, rows, self.contained_at)
+        return rows
+
+    def _tell(self, rows: Sequence[Row]) -> None:
+        """Log who is silent, and that all that answer are contained, when that becomes true."""
+        silent = "; ".join(f"{line.hosts} {line.label}" for line in fold(row for row in rows if row.end is End.SILENT))
+        if silent != self._silent:
+            self._silent = silent
+            logger.warning("%s: %s", self.incident.id, silent or "no host is silent any more")
+        if not all_that_answer_contained(rows):
+            self.contained_at = None
+        elif self.contained_at is None:
+            self.contained_at = datetime.now(UTC)
+            logger.warning("%s: all that answer are contained", self.incident.id)
+
+    def taken_over(self, client: SyncPrefectClient) -> bool:
+        """Return whether another run is at work on the incident now."""
+        return owner_of(client, self.incident) not in {"", self._run}
+
+    def settle(self, client: SyncPrefectClient) -> None:
+        """Note that all that answer have their ends."""
+        mark_settled(client, self.incident, self._run)
+
+
+def follow(watch: Watch, question: Question | None) -> Iterator[list[Row]]:
+    """Yield the lines when every host that answers has its end, and when all is over, if they have changed.
+
+    A silent host may come back as long as its order stands. Ends early if another run has taken the incident over. A
+    server that does not answer is asked again.
+    """
+    told = list[tuple[str, End | None]]()
+    while True:
+        try:
+            with get_client(sync_client=True) as client:
+                rows = watch.look(client, question)
+                if settled(rows):
+                    watch.settle(client)
+                    now, ended = [(row.run, row.end) for row in rows], over(rows)
+                    if not told or (ended and told != now):
+                        yield rows
+                        told = now
+                    if ended or watch.taken_over(client):
+                        return
+        except (HTTPError, PrefectException) as error:
+            logger.warning("the server did not answer, and is asked again: %s", error)
+        time.sleep(_LOOK_SECONDS)
+
+
+def first_look(watch: Watch) -> None:
+    """Name the silent hosts before anything is ordered."""
+    with get_client(sync_client=True) as client:
+        watch.look(client)

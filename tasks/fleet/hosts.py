@@ -1,0 +1,125 @@
+"""Read from the Prefect server what a fleet consists of, how its runs stand, and which hosts give signs of life."""
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final, TypeVar
+
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import (
+    DeploymentFilter,
+    DeploymentFilterName,
+    DeploymentFilterTags,
+    FlowFilter,
+    FlowFilterName,
+    FlowRunFilter,
+    FlowRunFilterTags,
+)
+from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.sorting import FlowRunSort
+from prefect.exceptions import ObjectNotFound
+
+from blocks.fleet import Fleet
+from tasks.custody.fleet.ends import CONTAINED_LABEL, FROZEN_LABEL, Attempt
+from tasks.custody.fleet.incident import Host
+from tasks.custody.fleet.order import Order, fleet_tag
+
+T = TypeVar("T")
+
+Signs = Mapping[tuple[str, str], datetime]
+"""The last sign of life by pool and queue."""
+_PAGE: Final = 200
+_LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
+_FLOW: Final = FlowFilter(name=FlowFilterName(any_=["evacuate"]))
+
+
+def every(read: Callable[..., list[T]], *args: Any, **kwargs: Any) -> list[T]:
+    """Return all pages of a request: the server gives at most 200 of anything at once."""
+    found = list[T]()
+    while True:
+        page = read(*args, limit=_PAGE, offset=len(found), **kwargs)
+        found += page
+        if len(page) < _PAGE:
+            return found
+
+
+def plain(time: datetime) -> datetime:
+    """Return a time of Prefect's own class as a datetime in UTC: that class may lose its zone in a sum."""
+    return datetime.fromtimestamp(time.timestamp(), UTC)
+
+
+def hosts_of(client: SyncPrefectClient, fleet: Fleet) -> tuple[Host, ...]:
+    """Return the hosts of a fleet, by name. A workload that is named and not deployed is one of them too."""
+    wanted = []
+    if fleet.workloads:
+        wanted.append(DeploymentFilter(name=DeploymentFilterName(any_=sorted(set(fleet.workloads)))))
+    if fleet.tag:
+        wanted.append(DeploymentFilter(tags=DeploymentFilterTags(all_=[fleet.tag])))
+    found = {
+        each.name: Host(
+            each.name,
+            str(each.id),
+            each.work_pool_name or "",
+            each.work_queue_name or "",
+            str(each.parameters.get("store", "")),
+        )
+        for filter_ in wanted
+        for each in every(client.read_deployments, flow_filter=_FLOW, deployment_filter=filter_)
+    }
+    missing = {name: Host(name, problem=f"no deployment evacuate/{name}") for name in fleet.workloads}
+    return tuple(host for _, host in sorted({**missing, **found}.items()))
+
+
+def attempts_of(client: SyncPrefectClient, fleet: str) -> dict[str, Attempt]:
+    """Return the latest attempt for each host that has a run, by the order that the run carries."""
+    tagged = FlowRunFilter(tags=FlowRunFilterTags(all_=[fleet_tag(fleet)]))
+    runs = every(client.read_flow_runs, flow_filter=_FLOW, flow_run_filter=tagged, sort=FlowRunSort.ID_DESC)
+    found = dict[str, Attempt]()
+    for run in runs:
+        if (order := _order_of(run)) is None or order.fleet != fleet:
+            continue
+        if order.host not in found or found[order.host].number < order.attempt:
+            found[order.host] = _attempt(run, order)
+    return found
+
+
+def _order_of(run: FlowRun) -> Order | None:
+    try:
+        return Order.of(run.parameters.get("order"))
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _attempt(run: FlowRun, order: Order) -> Attempt:
+    state = run.state
+    return Attempt(
+        number=order.attempt,
+        run=str(run.id),
+        kind=state.type.value if state else "",
+        state=(state.name if state else "") or "",
+        message=(state.message if state else "") or "",
+        not_after=order.not_after,
+        ordered=run.created and plain(run.created),
+        began=run.start_time and plain(run.start_time),
+        ended=run.end_time and plain(run.end_time),
+        frozen=str(run.labels.get(FROZEN_LABEL, "")),
+        contained=str(run.labels.get(CONTAINED_LABEL, "")),
+    )
+
+
+def signs_of_life(client: SyncPrefectClient, hosts: Iterable[Host]) -> Signs:
+    """Return when each queue's worker was last heard of: a worker of the queue's name, or one that polled the queue."""
+    found = dict[tuple[str, str], datetime]()
+    for pool in sorted({host.pool for host in hosts if host.pool}):
+        try:
+            workers = every(client.read_workers_for_work_pool, pool)
+            queues = every(client.read_work_queues, pool)
+        except ObjectNotFound:
+            continue
+        heard = [
+            *((worker.name, worker.last_heartbeat_time) for worker in workers),
+            *((queue.name, queue.last_polled) for queue in queues),
+        ]
+        for name, at in heard:
+            if at:
+                found[pool, name] = max(plain(at), found.get((pool, name), _LONG_AGO))
+    return found

@@ -1,0 +1,217 @@
+"""Open an incident of a fleet: freeze the list of its hosts and write it down, or join or carry on the open one."""
+
+import json
+import logging
+import re
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, Literal
+from uuid import UUID
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import ArtifactCreate, VariableCreate, VariableUpdate
+from prefect.client.schemas.filters import ArtifactCollectionFilter, ArtifactCollectionFilterKey
+from prefect.client.schemas.sorting import ArtifactCollectionSort
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
+
+from blocks.fleet import Fleet
+from tasks.adapters.saved_blocks import load_block, require_store
+from tasks.custody.errors import Refused
+from tasks.custody.fleet.incident import FleetIncident
+from tasks.custody.fleet.order import new_fleet_id, parse_fleet_id
+from tasks.custody.store.manifest import canonical
+from tasks.fleet.hosts import hosts_of, plain
+from tasks.runtime.progress import artifact_key
+
+logger = logging.getLogger(__name__)
+
+_LIST: Final = "targets"
+_JSON: Final = re.compile(r"```json\n(.*)```", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Trigger:
+    """What is asked of a fleet, and the run that it started."""
+
+    fleet: str
+    reason: str
+    policy: Literal["graceful", "kill"]
+    recover: bool
+    fleet_id: str | None
+    retry: bool
+    run: str
+    created: datetime
+    by: str
+
+
+@dataclass(frozen=True)
+class JoinedFleet:
+    """The fleet's incident is open, and another run is at work on it; `summary` names both."""
+
+    incident: FleetIncident
+    summary: str
+
+
+@task(name="open the fleet's incident", cache_policy=NO_CACHE, persist_result=False)
+def open_fleet(trigger: Trigger) -> FleetIncident | JoinedFleet:
+    """Freeze the list of hosts and write it down before anything is ordered; or carry on, or join, the open incident.
+
+    An incident is open until every host that answers has its end. One that is known by its id is carried on, and with
+    `retry` the fleet's last one. Raises Refused for an unknown fleet or id, or a fleet without hosts.
+    """
+    block: Fleet = load_block(Fleet, trigger.fleet)
+    require_store(block.store)
+    with get_client(sync_client=True) as client:
+        if trigger.fleet_id or trigger.retry:
+            known = the_incident(client, trigger.fleet, trigger.fleet_id)
+            if joined := _joined(client, known, trigger):
+                return joined
+            with suppress(ObjectAlreadyExists):  # a newer incident of the fleet is open
+                _mark_open(client, known, trigger.run)
+            return known
+        return _open_one(client, trigger) or _new_one(client, trigger, block)
+
+
+def _open_one(client: SyncPrefectClient, trigger: Trigger) -> FleetIncident | JoinedFleet | None:
+    """Return the incident that this run opened earlier, or the open one, joined or taken over from a run that ended."""
+    if own := read_incident(client, new_fleet_id(trigger.created, trigger.fleet, trigger.run)):
+        return own
+    found = client.read_variable_by_name(variable_of(trigger.fleet))
+    said: Any = found.value if found else None
+    if not found or not isinstance(said, dict) or datetime.now(UTC) > datetime.fromisoformat(str(said["not_after"])):
+        return None
+    incident = read_incident(client, str(said["fleet"]))
+    if incident is None:
+        return None
+    if joined := _joined(client, incident, trigger):
+        return joined
+    logger.warning("%s was opened by run %s, which has ended: this run carries it on", incident.id, said["run"])
+    _mark_open(client, incident, trigger.run)
+    return incident
+
+
+def _new_one(client: SyncPrefectClient, trigger: Trigger, block: Fleet) -> FleetIncident | JoinedFleet:
+    if not (hosts := hosts_of(client, block)):
+        raise Refused("a fleet with hosts", f"none: no evacuation has the tag {block.tag!r}", "Deploy them with it.")
+    incident = FleetIncident(
+        id=new_fleet_id(trigger.created, trigger.fleet, trigger.run),
+        name=trigger.fleet,
+        opened_at=plain(trigger.created),
+        opened_by=f"{trigger.by}, flow run {trigger.run}",
+        reason=trigger.reason or "not given",
+        policy=trigger.policy,
+        recover=trigger.recover,
+        store=block.store,
+        order_seconds=block.order_seconds,
+        ask_after_seconds=block.ask_after_seconds,
+        ask_above=block.ask_above,
+        ask_seconds=block.ask_seconds,
+        unanswered=block.unanswered,
+        senders=block.senders,
+        hosts=hosts,
+    )
+    text = f"```json\n{canonical(incident.facts).decode()}```\n"
+    about = f"{incident.id}: the frozen list of {len(hosts)} hosts 対象一覧"
+    key = artifact_key(_LIST, incident.id)
+    client.create_artifact(
+        ArtifactCreate(key=key, type="markdown", description=about, data=text, flow_run_id=UUID(trigger.run))
+    )
+    if incident.limit:
+        client.upsert_global_concurrency_limit_by_name(incident.limit, incident.senders)
+    try:
+        _mark_open(client, incident, trigger.run)
+    except ObjectAlreadyExists:
+        return _open_one(client, trigger) or incident
+    return incident
+
+
+def _joined(client: SyncPrefectClient, incident: FleetIncident, trigger: Trigger) -> JoinedFleet | None:
+    """Return the run that is at work on this incident, if there is another one."""
+    owner = owner_of(client, incident)
+    if owner in {"", trigger.run}:
+        return None
+    return JoinedFleet(
+        incident,
+        f"{incident.id}: run {owner} is at work on this incident of the fleet, and this trigger belongs to it. "
+        "既存のインシデントに合流しました。",
+    )
+
+
+def owner_of(client: SyncPrefectClient, incident: FleetIncident) -> str:
+    """Return the run that is at work on an incident, by its id; empty if there is none."""
+    found = client.read_variable_by_name(variable_of(incident.name))
+    said: Any = found.value if found else None
+    if not isinstance(said, dict) or said.get("fleet") != incident.id:
+        return ""
+    try:
+        state = client.read_flow_run(UUID(str(said["run"]))).state
+    except ObjectNotFound:
+        return ""
+    return "" if state is None or state.is_final() else str(said["run"])
+
+
+def _mark_open(client: SyncPrefectClient, incident: FleetIncident, run: str) -> None:
+    """Note that an incident is open, and which run works on it. Raises ObjectAlreadyExists if another one was quicker.
+
+    The note of an incident whose orders have all expired is replaced.
+    """
+    name = variable_of(incident.name)
+    value = {"fleet": incident.id, "run": run, "not_after": incident.until.isoformat()}
+    found = client.read_variable_by_name(name)
+    said: Any = found.value if found else None
+    if isinstance(said, dict) and (said["fleet"] == incident.id or _is_over(said)):
+        client.update_variable(VariableUpdate(name=name, value=value))
+    else:
+        client.create_variable(VariableCreate(name=name, value=value))
+
+
+def _is_over(said: dict[str, Any]) -> bool:
+    return datetime.now(UTC) > datetime.fromisoformat(str(said["not_after"]))
+
+
+def mark_settled(client: SyncPrefectClient, incident: FleetIncident, run: str) -> None:
+    """Note that every host that answers has its end: a trigger that comes now is an incident of its own."""
+    found = client.read_variable_by_name(variable_of(incident.name))
+    said: Any = found.value if found else None
+    if isinstance(said, dict) and (said.get("fleet"), said.get("run")) == (incident.id, run):
+        client.delete_variable_by_name(variable_of(incident.name))
+
+
+def variable_of(fleet: str) -> str:
+    """Return the name of the variable that says which incident of a fleet is open."""
+    return f"fleet_{fleet.replace('-', '_')}"
+
+
+def read_incident(client: SyncPrefectClient, fleet_id: str) -> FleetIncident | None:
+    """Return an incident by its id, as its list was frozen; None if the server knows none."""
+    return next(iter(_incidents(client, artifact_key(_LIST, parse_fleet_id(fleet_id)))), None)
+
+
+def last_incident(client: SyncPrefectClient, fleet: str) -> FleetIncident | None:
+    """Return the last incident of a fleet; None if there was none."""
+    found = _incidents(client, f"{_LIST}-fl-%-{fleet}-____", pattern=True)
+    return next((incident for incident in found if incident.name == fleet), None)
+
+
+def _incidents(client: SyncPrefectClient, key: str, *, pattern: bool = False) -> list[FleetIncident]:
+    wanted = ArtifactCollectionFilterKey(like_=key) if pattern else ArtifactCollectionFilterKey(any_=[key])
+    found = client.read_latest_artifacts(
+        artifact_filter=ArtifactCollectionFilter(key=wanted), sort=ArtifactCollectionSort.KEY_DESC
+    )
+    texts = [_JSON.search(str(each.data)) for each in found]
+    return [FleetIncident.of(json.loads(text[1])) for text in texts if text]
+
+
+def the_incident(client: SyncPrefectClient, fleet: str, fleet_id: str | None) -> FleetIncident:
+    """Return the incident of the given id, or the fleet's last one. Raises Refused if there is none of this fleet."""
+    try:
+        found = read_incident(client, fleet_id) if fleet_id else last_incident(client, fleet)
+    except ValueError as error:
+        raise Refused("an id of a fleet's incident", str(error), "Copy it from the run that opened it.") from error
+    if found is None or found.name != fleet:
+        got = fleet_id or "none that the server knows"
+        raise Refused(f"an incident of the fleet {fleet}", got, "Leave fleet_id and retry out for a new one.")
+    return found

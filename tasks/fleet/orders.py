@@ -1,0 +1,150 @@
+"""Give the hosts of a fleet their orders, each once; take back what nobody has begun; hand over a person's decision."""
+
+import logging
+import time
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Final
+from uuid import UUID
+
+from httpx import HTTPStatusError
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.exceptions import ObjectNotFound
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+from prefect.states import Cancelled
+
+from tasks.custody.fleet.ends import Row, row_of
+from tasks.custody.fleet.incident import FleetIncident, Host
+from tasks.custody.fleet.order import fleet_tag
+from tasks.custody.fleet.verdict import to_retry
+from tasks.fleet.hosts import attempts_of, signs_of_life
+from tasks.runtime.approval import StopOrThaw
+from tasks.system.parallel import side_by_side
+
+logger = logging.getLogger(__name__)
+
+_PATIENCE_SECONDS: Final = 20.0
+_AGAIN_SECONDS: Final = 0.2
+_AT_ONCE: Final = 10
+"""Requests at once: above the server's 15 database connections it would answer 500."""
+
+
+def rows_of(client: SyncPrefectClient, incident: FleetIncident, problems: Mapping[str, str] | None = None) -> list[Row]:
+    """Return a line for every host of the frozen list. `problems` says why some could not be given an order."""
+    now, attempts = datetime.now(UTC), attempts_of(client, incident.id)
+    signs = signs_of_life(client, incident.hosts)
+    lost = "no run of it came to be in time" if now > incident.until else ""
+    return [
+        row_of(
+            host.name,
+            host.problem or (problems or {}).get(host.name, "") or lost,
+            attempts.get(host.name),
+            signs.get((host.pool, host.queue)),
+            now,
+        )
+        for host in incident.hosts
+    ]
+
+
+@task(name="order the evacuations", cache_policy=NO_CACHE, persist_result=False)
+def order_all(incident: FleetIncident) -> dict[str, str]:
+    """Order the evacuation of every host. Done again it changes nothing. Returns why hosts could get none, by name."""
+    return give(incident, ((host, 1) for host in incident.hosts))
+
+
+@task(name="order again what failed", cache_policy=NO_CACHE, persist_result=False)
+def order_again(incident: FleetIncident) -> dict[str, str]:
+    """Order the hosts that have failed or are silent once more, each carrying on the incident that it has opened."""
+    with get_client(sync_client=True) as client:
+        rows = to_retry(rows_of(client, incident))
+        known = {row.host: row for row in rows}
+        cancel_waiting(client, rows, "ordered again")
+        again = [(host, known[host.name].attempt + 1) for host in incident.hosts if host.name in known]
+        logger.warning("ordered again: %s", ", ".join(host.name for host, _ in again) or "none")
+    return give(incident, again, {name: row.incident for name, row in known.items()})
+
+
+def give(
+    incident: FleetIncident,
+    wanted: Iterable[tuple[Host, int]],
+    carry_on: Mapping[str, str] | None = None,
+) -> dict[str, str]:
+    """Create a run for each host and attempt, side by side. Returns why there is none, by host; stops for no error.
+
+    Repeats sooner than a client of Prefect would, which waits many seconds for a database that was locked for one.
+    """
+    now, deadline = datetime.now(UTC), time.monotonic() + _PATIENCE_SECONDS
+    forever, refused = set[str](), dict[str, str]()
+    pending = [(host, attempt) for host, attempt in wanted if not host.problem]
+
+    def one(item: tuple[Host, int]) -> tuple[str, str]:
+        host, attempt = item
+        order = incident.order(host, attempt, now)
+        parameters = {
+            "reason": f"{incident.reason} ({incident.id})"[:2000],
+            "policy": incident.policy,
+            "recover": incident.recover,
+            "order": order.parameters,
+            **({"incident_id": known} if (known := (carry_on or {}).get(host.name)) else {}),
+        }
+        try:
+            with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+                client.create_flow_run_from_deployment(
+                    UUID(host.deployment),
+                    parameters=parameters,
+                    tags=[fleet_tag(incident.id), f"attempt:{attempt}"],
+                    idempotency_key=order.key,
+                )
+        except Exception as error:  # noqa: BLE001  one host never stops another
+            told = error.response.text if isinstance(error, HTTPStatusError) else str(error)
+            if isinstance(error, ObjectNotFound) or (
+                isinstance(error, HTTPStatusError) and error.response.is_client_error
+            ):
+                forever.add(host.name)
+            return host.name, f"no order: {type(error).__name__}: {told}"[:500]
+        return host.name, ""
+
+    with get_client(sync_client=True) as client:
+        while pending:
+            refused |= dict(side_by_side(one, pending, _AT_ONCE))
+            pending = [(host, attempt) for host, attempt in pending if refused[host.name] and host.name not in forever]
+            if time.monotonic() > deadline:
+                break
+            time.sleep(_AGAIN_SECONDS if pending else 0)
+    refused = {name: why for name, why in refused.items() if why}
+    for name, why in refused.items():
+        logger.error("%s: %s", name, why)
+    return refused
+
+
+def cancel_waiting(client: SyncPrefectClient, rows: Iterable[Row], why: str, name: str = "Cancelled") -> list[str]:
+    """Cancel the orders that no worker has taken; return their hosts. What a worker has taken is left alone."""
+    cancelled = []
+    for row in rows:
+        if not row.waits:
+            continue
+        try:
+            state = client.read_flow_run(UUID(row.run)).state
+            if state is not None and state.is_scheduled():
+                client.set_flow_run_state(UUID(row.run), Cancelled(name=name, message=f"not begun: {why}"))
+                cancelled.append(row.host)
+        except ObjectNotFound:
+            continue
+    return cancelled
+
+
+def decide(client: SyncPrefectClient, rows: Iterable[Row], answer: StopOrThaw, fleet_id: str) -> list[str]:
+    """Answer the hosts that ask as a person has decided; return those that took the answer."""
+    answered = []
+    for row in (row for row in rows if row.asks):
+        given = {"decision": answer.decision, "by": answer.by, "why": f"{answer.why} ({fleet_id})".strip()}
+        try:
+            state = client.read_flow_run(UUID(row.run)).state
+            if state is not None and state.is_paused():
+                client.resume_flow_run(UUID(row.run), run_input=given)
+                answered.append(row.host)
+        except (HTTPStatusError, ObjectNotFound) as error:
+            logger.warning("%s did not take the answer yet: %s", row.host, error)
+    return answered

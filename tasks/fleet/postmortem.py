@@ -1,0 +1,132 @@
+"""Build the postmortem of a fleet, over all its hosts, in both languages."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from tasks.custody.fleet.ends import End, Row
+from tasks.custody.fleet.incident import FleetIncident
+from tasks.custody.fleet.places import HOSTS
+from tasks.custody.fleet.table import lines
+from tasks.custody.fleet.verdict import FleetVerdict
+from tasks.fleet.show import CONTAINED, contained_picture
+from tasks.rendering.clock import both_times, short
+from tasks.rendering.document import (
+    Badge,
+    Both,
+    Cell,
+    Code,
+    Document,
+    Facts,
+    Figure,
+    Listing,
+    Open,
+    Picture,
+    Quoted,
+    Remark,
+    Said,
+    Section,
+    Tone,
+    table,
+)
+
+PICTURE: Final = "contained.svg"
+"""In a fleet's record: the picture of hosts contained over time."""
+_TONES: Final = {End.VERIFIED: Tone.GOOD, End.THAWED: Tone.QUIET, End.PARTIAL: Tone.FAIR}
+_JAPANESE: Final = {
+    End.VERIFIED: "検証済み",
+    End.THAWED: "解凍済み",
+    End.PARTIAL: "一部欠損",
+    End.NOT_RECOVERED: "復旧失敗",
+    End.UNVERIFIED: "未検証",
+    End.REFUSED: "拒否",
+    End.CANCELLED: "中止",
+    End.CRASHED: "異常終了",
+    End.EXPIRED: "期限切れ",
+    End.SILENT: "応答なし",
+    End.NOT_CONTAINED: "封じ込め未完了",
+}
+
+
+@dataclass(frozen=True)
+class FleetReport:
+    """What a fleet's record tells: the frozen list, the lines of its hosts, the verdict, and the triggers that joined.
+
+    `contained_at` is when all hosts that answer were contained.
+    """
+
+    incident: FleetIncident
+    rows: Sequence[Row]
+    verdict: FleetVerdict
+    run: str
+    contained_at: datetime | None
+
+
+def postmortem(report: FleetReport) -> Document:
+    """Build the document. Causes and measures are left for people to fill in."""
+    incident = report.incident
+    sections = (
+        Section(
+            Both("要約", "Summary"), (Remark(_tone(report.verdict.end), _badge(report.verdict.end)), _summary(report))
+        ),
+        Section(Both("一覧", "Table"), (Listing(tuple(lines(incident, report.rows, report.contained_at))),)),
+        Section(CONTAINED, (Picture(PICTURE, CONTAINED, contained_picture(incident, report.rows)),)),
+        Section(Both("ホスト", "Hosts"), (table(_HEAD, [*map(_host, report.rows)], HOSTS),)),
+        Section(Both("原因", "Root cause"), (Open(),)),
+        Section(Both("恒久対応", "Permanent fix"), (Open(),)),
+        Section(Both("再発防止", "Prevention"), (Open(),)),
+    )
+    return Document(Both("フリートのポストモーテム", "Postmortem of a fleet"), incident.id, sections)
+
+
+_HEAD: Final = (
+    Both("ホスト", "host"),
+    Both("結果", "end"),
+    Both("試行", "attempt"),
+    Both("インシデント", "incident"),
+    Both("指示", "ordered"),
+    Both("封じ込め", "contained"),
+    Both("終了", "ended"),
+    Both("内容", "message"),
+)
+
+
+def _summary(report: FleetReport) -> Facts:
+    incident = report.incident
+    contained = report.contained_at
+    return Facts(
+        (
+            (Both("フリート", "fleet"), Code(incident.name)),
+            (Both("理由", "reason"), Quoted(incident.reason)),
+            (Both("開始", "opened"), Said(" / ".join(both_times(incident.opened_at)))),
+            (Both("開始者", "opened by"), Said(incident.opened_by)),
+            (Both("判定", "verdict"), Said(report.verdict.message)),
+            (
+                Both("応答した全ホストの封じ込め", "all that answer contained"),
+                Said(" / ".join(both_times(contained))) if contained else Both("なし", "no"),
+            ),
+        )
+    )
+
+
+def _host(row: Row) -> tuple[Cell, ...]:
+    contained = datetime.fromisoformat(row.contained) if row.contained else None
+    return (
+        Code(row.host),
+        _badge(row.end or End.CRASHED),
+        Figure(str(row.attempt)),
+        Code(row.incident),
+        Figure(short(row.ordered)),
+        Figure(short(contained)),
+        Figure(short(row.ended)),
+        Said(row.message if row.end is not End.SILENT else row.label),
+    )
+
+
+def _tone(end: End) -> Tone:
+    return _TONES.get(end, Tone.BAD)
+
+
+def _badge(end: End) -> Badge:
+    return Badge(_tone(end), str(end), Both(_JAPANESE[end], str(end)))

@@ -1,0 +1,134 @@
+"""Write the record of a fleet to its store: the frozen list first, then each run's hosts, postmortem and closing."""
+
+import logging
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from prefect import task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+
+from blocks.port import Store
+from blocks.signing_key import SigningKey
+from blocks.store import with_usable_key
+from tasks.adapters.saved_blocks import require_store
+from tasks.custody.evidence.keys import CLOSING
+from tasks.custody.fleet.ends import Row
+from tasks.custody.fleet.incident import FleetIncident
+from tasks.custody.fleet.places import HOSTS, fleet_record_key, targets_key
+from tasks.custody.store.manifest import canonical, digest_bytes
+from tasks.evidence.signing import Signer
+from tasks.fleet.closings import Closings
+from tasks.fleet.postmortem import PICTURE, FleetReport, postmortem
+from tasks.fleet.show import contained_picture
+from tasks.record.render import HTML, MARKDOWN, with_pictures
+from tasks.rendering.document import Document
+from tasks.rendering.markdown import markdown
+from tasks.rendering.webpage import html
+from tasks.runtime.progress import artifact_key
+
+logger = logging.getLogger(__name__)
+
+_NUMBER: Final = re.compile(r"/record/(\d{3})/")
+
+
+@dataclass(frozen=True)
+class FleetRecord:
+    """The record of one run of a fleet; `trouble` says why the store has none, or what of it is missing."""
+
+    place: str
+    trouble: str
+
+
+def write_targets(incident: FleetIncident) -> str:
+    """Create the frozen list in the fleet's store; return why it could not be. Again with the same list: nothing."""
+    try:
+        store = with_usable_key(require_store(incident.store))[0].open()
+        content = canonical(incident.facts)
+        store.create(targets_key(incident.id), content, digest_bytes(content))
+    except Exception as error:  # noqa: BLE001  no host waits for the store
+        logger.error("The list of hosts is on the server only: %s", error)  # noqa: TRY400  the message says it all
+        return str(error)
+    return ""
+
+
+@task(name="write the fleet's record", cache_policy=NO_CACHE, persist_result=False)
+def record(report: FleetReport, closings: Closings) -> FleetRecord:
+    """Write record/NNN/ to the fleet's store, closing.json last, and show the postmortem in the UI."""
+    document = postmortem(report)
+    place, trouble = "", write_targets(report.incident)
+    try:
+        block, no_key = with_usable_key(require_store(report.incident.store))
+        beneath = {row.host: closings.beneath(row.host) for row in report.rows if row.closing}
+        if not block.signing:
+            logger.warning("The fleet's record is unsigned: %s", no_key or "no signing key in the store block")
+        place = write_record(block.open(), block.signing, report, files_of(report, document, beneath))
+    except Exception as error:  # noqa: BLE001  the run ends with its verdict whatever the store does
+        logger.error("The record is not in the store: %s", error)  # noqa: TRY400  the message says it all
+        trouble = str(error)
+    about = f"{report.incident.id}: postmortem ポストモーテム"
+    key = artifact_key("fleet-postmortem", report.incident.id)
+    with suppress(Exception):
+        create_markdown_artifact(with_pictures(document), key=key, description=about)
+    return FleetRecord(place, trouble)
+
+
+def files_of(report: FleetReport, document: Document, beneath: Mapping[str, str | None]) -> dict[str, bytes]:
+    """Return the files of a record but for its closing. `beneath` is where each host's store lies in the fleet's."""
+    hosts = [_host(row, beneath.get(row.host)) for row in report.rows]
+    return {
+        HOSTS: canonical({"fleet": report.incident.id, "hosts": hosts}),
+        MARKDOWN: markdown(document).encode(),
+        HTML: html(document).encode(),
+        PICTURE: contained_picture(report.incident, report.rows).encode(),
+    }
+
+
+def _host(row: Row, beneath: str | None) -> dict[str, Any]:
+    times = ("ordered", "began", "ended", "seen", "not_after")
+    facts = asdict(row)
+    closing = row.closing and {
+        "key": row.closing.key,
+        "sha256": row.closing.sha256,
+        "verdict": row.closing.word,
+        "closed_utc": row.closing.closed.isoformat(),
+    }
+    return {
+        **{name: facts[name] for name in ("host", "attempt", "run", "message", "incident", "frozen", "contained")},
+        **{name: facts[name] and facts[name].isoformat() for name in times},
+        "end": str(row.end or ""),
+        "stands": row.stands,
+        "beneath": beneath,
+        "closing": closing,
+        "manifests": dict(row.closing.manifests) if row.closing else {},
+    }
+
+
+def write_record(store: Store, key: SigningKey | None, report: FleetReport, files: Mapping[str, bytes]) -> str:
+    """Write the files under the next number, then the closing that vouches for them, signed if there is a key.
+
+    Returns where. Raises StoreError.
+    """
+    incident = report.incident
+    listed = store.list(f"fleets/{incident.id}/record/")
+    number = max((int(match[1]) for each in listed if (match := _NUMBER.search(each.key))), default=0) + 1
+    closing = canonical(
+        {
+            "fleet": incident.id,
+            "record": number,
+            "run": report.run,
+            "verdict": str(report.verdict.end),
+            "closed_utc": datetime.now(UTC).isoformat(),
+            "targets": digest_bytes(canonical(incident.facts)),
+            "files": {name: digest_bytes(content) for name, content in files.items()},
+            "signer": asdict(Signer(key.identity, key.fingerprint, key.public_key)) if key else None,
+        }
+    )
+    signature = {f"{CLOSING}.sig": key.sign(closing)} if key else {}
+    for name, content in {**files, **signature, CLOSING: closing}.items():
+        store.create(fleet_record_key(incident.id, number, name), content, digest_bytes(content))
+    return f"{store.place}/{fleet_record_key(incident.id, number, '')}"

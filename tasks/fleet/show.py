@@ -1,0 +1,63 @@
+"""Show the table of a fleet in the UI, as one artifact that is updated in place. Best effort."""
+
+import logging
+from base64 import b64encode
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
+
+from tasks.custody.fleet.ends import Row
+from tasks.custody.fleet.incident import FleetIncident
+from tasks.custody.fleet.table import headline, lines
+from tasks.rendering.curve import curve
+from tasks.rendering.document import Both
+
+logger = logging.getLogger(__name__)
+
+CONTAINED: Final = Both("封じ込めたホスト", "hosts contained")
+
+
+def progress_key(fleet: str) -> str:
+    """Return the key of a fleet's progress in the UI."""
+    return f"fleet-{fleet}"
+
+
+def contained_picture(incident: FleetIncident, rows: Sequence[Row]) -> str:
+    """Return the picture of hosts contained over time."""
+    moments = [datetime.fromisoformat(row.contained) for row in rows if row.contained]
+    return curve(CONTAINED, incident.opened_at, moments, len(rows))
+
+
+class Table:
+    """The progress of one fleet."""
+
+    def __init__(self, incident: FleetIncident, run: str) -> None:
+        """Show nothing yet."""
+        self._incident, self._run = incident, run
+        self._made: UUID | None = None
+        self._told = ""
+
+    def show(self, client: SyncPrefectClient, rows: Sequence[Row], contained_at: datetime | None) -> None:
+        """Log the table and update the artifact if anything has changed."""
+        text = "\n".join(lines(self._incident, rows, contained_at))
+        if text == self._told:
+            return
+        self._told = text
+        logger.info("%s", text)
+        about = f"{self._incident.id}: {headline(self._incident, rows, contained_at)}"
+        with suppress(Exception):
+            picture = b64encode(contained_picture(self._incident, rows).encode()).decode()
+            data = f"```text\n{text.replace('`', 'ˋ')}\n```\n\n![](data:image/svg+xml;base64,{picture})\n"
+            if self._made:
+                client.update_artifact(self._made, ArtifactUpdate(description=about, data=data))
+            else:
+                key = progress_key(self._incident.name)
+                made = ArtifactCreate(
+                    key=key, type="markdown", description=about, data=data, flow_run_id=UUID(self._run)
+                )
+                self._made = client.create_artifact(made).id

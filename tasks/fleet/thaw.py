@@ -1,0 +1,102 @@
+"""Call the evacuation of a fleet off: cancel what has not begun, answer what asks, thaw what is frozen."""
+
+import time
+from collections.abc import Mapping
+from typing import Final
+from uuid import UUID
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import FlowRun
+from prefect.exceptions import ObjectNotFound
+
+from tasks.custody.fleet.ends import CONTAINED, End, Row
+from tasks.custody.fleet.fold import fold_names
+from tasks.custody.fleet.incident import FleetIncident
+from tasks.fleet.opening import the_incident
+from tasks.fleet.orders import cancel_waiting, decide, rows_of
+from tasks.runtime.approval import StopOrThaw
+
+_WAIT_SECONDS: Final = 120.0
+_LOOK_SECONDS: Final = 1.0
+_STOPPED: Final = CONTAINED | {End.NOT_CONTAINED}
+
+
+@task(name="thaw the fleet", cache_policy=NO_CACHE, persist_result=False)
+def thaw_all(fleet: str, fleet_id: str | None, reason: str, run: str) -> tuple[str, str]:
+    """Thaw what can be thawed, and wait for it two minutes at most.
+
+    Returns the hosts that are thawed or were called off before they began, and those that are not, with the reason of
+    each. Raises Refused for an unknown incident.
+    """
+    with get_client(sync_client=True) as client:
+        incident = the_incident(client, fleet, fleet_id)
+        rows = rows_of(client, incident)
+        done = cancel_waiting(client, rows, f"the fleet is thawed: {reason or 'no reason given'}")
+        decide(client, rows, StopOrThaw(decision="thaw", by=f"fleet-thaw, run {run}", why=reason), incident.id)
+        thaws = _order_thaws(client, incident, [row for row in rows if _may_be_frozen(row)], reason, run)
+        outcome = dict.fromkeys(done, "")
+        deadline = time.monotonic() + _WAIT_SECONDS
+        while time.monotonic() < deadline and len(outcome) < len(rows):
+            for row in rows_of(client, incident):
+                if (told := _outcome(client, row, thaws)) is not None:
+                    outcome.setdefault(row.host, told)
+            time.sleep(_LOOK_SECONDS)
+    names = [row.host for row in rows]
+    left = [f"{name}: {outcome.get(name, 'still at work')}" for name in names if outcome.get(name, "?")]
+    return fold_names([name for name in names if outcome.get(name) == ""]), "; ".join(left)
+
+
+def _may_be_frozen(row: Row) -> bool:
+    """Return whether its run has died, and may have left the host frozen. A run at work keeps others out."""
+    return row.end in {End.CRASHED, End.CANCELLED, End.SILENT} and not row.waits
+
+
+def _order_thaws(
+    client: SyncPrefectClient, incident: FleetIncident, rows: list[Row], reason: str, run: str
+) -> dict[str, UUID | str]:
+    """Run the thaw deployment of each host; return its run, or why there is none."""
+    found = dict[str, UUID | str]()
+    for row in rows:
+        try:
+            deployment = client.read_deployment_by_name(f"thaw/{row.host}")
+            made = client.create_flow_run_from_deployment(
+                deployment.id,
+                parameters={"reason": f"{reason or 'the fleet is thawed'} ({incident.id})"},
+                tags=[f"fleet-thaw:{incident.id}"],
+                idempotency_key=f"{incident.id}:{row.host}:thaw:{run}",
+            )
+            found[row.host] = made.id
+        except Exception as error:  # noqa: BLE001  one host never stops another
+            found[row.host] = f"{type(error).__name__}: {error}"
+    return found
+
+
+def _outcome(client: SyncPrefectClient, row: Row, thaws: Mapping[str, UUID | str]) -> str | None:
+    """Return "" if the host is thawed or never began, why it is not, or None while that is open."""
+    thaw = thaws.get(row.host)
+    if isinstance(thaw, str):
+        return thaw
+    if thaw:
+        return _of_run(_read(client, thaw))
+    if row.end in {End.THAWED, End.EXPIRED, End.REFUSED} or (row.end is End.CANCELLED and row.began is None):
+        return ""
+    if row.end in _STOPPED:
+        return f"it was stopped already, {row.end}"
+    return None
+
+
+def _of_run(run: FlowRun | None) -> str | None:
+    if run is None or run.state is None:
+        return "its thaw is gone from the server"
+    if not run.state.is_final():
+        return None
+    return "" if run.state.name == End.THAWED else f"{run.state.name}: {run.state.message}"
+
+
+def _read(client: SyncPrefectClient, run: UUID) -> FlowRun | None:
+    try:
+        return client.read_flow_run(run)
+    except ObjectNotFound:
+        return None

@@ -1,0 +1,118 @@
+"""What a host does for the fleet that has ordered its evacuation: tell it how far it is, and wait its turn to send.
+
+Best effort and bounded in time: without the server, or without an order, nothing is told and nobody is waited for.
+"""
+
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import wait
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
+
+from httpx import HTTPStatusError, codes
+from prefect.client.orchestration import get_client
+from prefect.settings import PREFECT_API_REQUEST_TIMEOUT, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
+from tasks.custody.errors import Refused
+from tasks.custody.fleet.order import Order
+from tasks.runtime.context import RunContext
+from tasks.runtime.step import end_of
+from tasks.system.cancellation import apart
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from prefect.futures import PrefectFuture
+
+logger = logging.getLogger(__name__)
+
+_TURN_SECONDS: Final = 30.0
+_LOOK_SECONDS: Final = 1.0
+_LEASE_SECONDS: Final = 600.0
+"""After which the server gives a turn to the next host, whatever has become of this one."""
+_AT_ONCE: Final = {PREFECT_API_REQUEST_TIMEOUT: 5.0, PREFECT_CLIENT_MAX_RETRIES: 0}
+_HEED_SECONDS: Final = 0.1
+
+
+def given_order(said: Mapping[str, Any] | None) -> Order | None:
+    """Return the order in a run's parameters; None if there is none. Raises Refused if it is invalid."""
+    try:
+        return Order.of(said)
+    except (KeyError, TypeError, ValueError) as error:
+        raise Refused(
+            "an order as a fleet's run gives it", f"{type(error).__name__}: {error}", "Leave it out."
+        ) from error
+
+
+def expired_message(order: Order) -> str:
+    """Return the message of a run whose order stands no longer."""
+    return (
+        f"the order {order.key} stood until {order.not_after.isoformat()} and stands no longer: nothing was touched. "
+        "指示の期限切れのため、何もしていません。"
+    )
+
+
+class FleetLabels:
+    """Labels of this run that tell its fleet how far the host is. Each request repeats the earlier ones."""
+
+    def __init__(self, context: RunContext) -> None:
+        """Tell nothing yet."""
+        self._run = context.run
+        self._labels = dict[str, bool | int | float | str]()
+
+    def when_done(self, step: "PrefectFuture[Any]", label: str) -> None:
+        """Once the step is complete, label this run with the time. Returns at once; does nothing without an order."""
+        if self._run.order is not None:
+            apart(lambda: self._tell(step, label))
+
+    def _tell(self, step: "PrefectFuture[Any]", label: str) -> None:
+        if end_of(step).is_completed():
+            self._labels[label] = datetime.now(UTC).isoformat()
+            with get_client(sync_client=True) as client:
+                client.update_flow_run_labels(UUID(self._run.id), self._labels)
+
+
+@contextmanager
+def turn_to_send(context: RunContext) -> Iterator[None]:
+    """Wait for a turn to send, 30 s at most, and give it back at the end. Goes on without one, as without a server."""
+    order = context.run.order
+    lease = _bounded(context, lambda: _lease(context, order.limit)) if order and order.limit else None
+    try:
+        yield
+    finally:
+        if lease is not None:
+            apart(lambda: _give_back(lease))
+
+
+def _bounded(context: RunContext, ask: "Callable[[], UUID | None]") -> UUID | None:
+    """Return what `ask` returns, or None when the time is up: a server that hangs is not waited for."""
+    done, _ = apart(ask)
+    deadline = time.monotonic() + _TURN_SECONDS
+    while not done.done() and not context.cancelled and (left := deadline - time.monotonic()) > 0:
+        wait([done], min(_HEED_SECONDS, left))
+    return done.result() if done.done() and not done.exception() else None
+
+
+def _lease(context: RunContext, limit: str) -> UUID | None:
+    """Ask for a turn until there is one or the time is up. Raises an error of httpx if the server does not answer."""
+    deadline = time.monotonic() + _TURN_SECONDS
+    with temporary_settings(_AT_ONCE), get_client(sync_client=True) as client:
+        while time.monotonic() < deadline and not context.cancelled:
+            try:
+                answer = client.increment_concurrency_slots_with_lease([limit], 1, "concurrency", _LEASE_SECONDS)
+            except HTTPStatusError as error:
+                if error.response.status_code != codes.LOCKED:
+                    raise
+            else:
+                return UUID(answer.json()["lease_id"])
+            time.sleep(_LOOK_SECONDS)
+    logger.warning("No turn of %s came in %g s: sending without one", limit, _TURN_SECONDS)
+    return None
+
+
+def _give_back(lease: UUID) -> None:
+    with suppress(Exception), temporary_settings(_AT_ONCE), get_client(sync_client=True) as client:
+        client.release_concurrency_slots_with_lease(lease)

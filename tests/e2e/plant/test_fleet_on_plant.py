@@ -1,0 +1,54 @@
+"""A fleet on PostgreSQL, Redis, two API processes and services: each host is ordered once, whatever dies meanwhile."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import psutil
+
+from tasks.drill.plant import settings
+from tests.e2e.plant.conftest import HOSTS, Site
+from tests.support.workloads import wait_until
+
+
+def test_every_host_is_ordered_once_however_often_the_fleet_is_triggered(hosts: Site) -> None:
+    hosts.fleet("all")
+    with ThreadPoolExecutor(3) as pool:
+        ends = [hosts.ended(run) for run in pool.map(lambda _: hosts.trigger("all", reason="a leak"), range(3))]
+    assert sorted(name for name, _ in ends) == ["Joined", "Joined", "Verified"], ends
+    runs = hosts.runs_of("all")
+    assert sorted(run["parameters"]["order"]["host"] for run in runs) == list(HOSTS)
+    assert {run["state_name"] for run in runs} == {"Verified"}
+    assert [host.living() for host in hosts.hosts.values()] == [[], [], []]
+    (record,) = (hosts.folder / "store/all/fleets").glob("*/record/001/closing.json")
+    assert record.with_name("closing.json.sig").exists()
+
+
+def test_a_host_an_api_process_and_the_fleets_own_run_die_in_the_middle_and_nothing_is_lost(hosts: Site) -> None:
+    hosts.fleet("dying")
+    run = hosts.trigger("dying", reason="a leak")
+    wait_until(lambda: hosts.stands("gpu2"), what="the freeze of gpu2")
+    hosts.hosts["gpu2"].stop()
+    for process in psutil.Process(hosts.plant.replicas[0].pid).children():
+        process.kill()
+    hosts.control.stop()
+    alive = [hosts.hosts[name] for name in ("gpu1", "gpu3")]
+    wait_until(lambda: not any(host.living() for host in alive), what="the end of the workloads of gpu1 and gpu3")
+    dead = next(each for each in hosts.runs_of("dying") if each["parameters"]["order"]["host"] == "gpu2")
+    for gone in (run, dead["id"]):  # what the automation for silent runs does after 90 s
+        hosts.post(f"/flow_runs/{gone}/set_state", {"state": {"type": "CRASHED", "name": "Crashed"}, "force": True})
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda part: part.restart(), [hosts.plant.replicas[0], hosts.control, hosts.hosts["gpu2"]]))
+
+    carried_on = hosts.trigger("dying")
+    wait_until(lambda: hosts.run(carried_on)["state_name"] == "Crashed", what="the end of the fleet, as it stands")
+    ends = {each["parameters"]["order"]["host"]: each["state_name"] for each in hosts.runs_of("dying")}
+    assert ends == {"gpu1": "Verified", "gpu2": "Crashed", "gpu3": "Verified"}
+
+    name, message = hosts.ended(hosts.trigger("dying", retry=True))
+    assert (name, message.partition(": ")[2]) == ("Verified", "3 of 3 hosts Verified: gpu[1-3] Verified")
+    assert [each["parameters"]["order"]["attempt"] for each in hosts.runs_of("dying")] == [1, 1, 1, 2]
+    assert hosts.hosts["gpu2"].living() == []
+
+
+def test_the_plants_settings_are_those_that_the_units_read() -> None:
+    assert settings()["PREFECT_SERVER_DATABASE_MIGRATE_ON_START"] == "false"
+    assert len([name for name in settings() if "BATCH_SIZE" in name]) == 6

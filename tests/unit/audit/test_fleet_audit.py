@@ -1,0 +1,195 @@
+"""A fleet audited from its bucket alone: proven as it was written, and never once anything of it was changed."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from blocks.directory import DirectoryStore
+from blocks.signing_key import SigningKey
+from blocks.store_fields import StoreFields
+from flows.commands import invoke
+from tasks.audit.fleet import audited_fleet
+from tasks.custody.audit.finding import AuditWord, Severity
+from tasks.custody.audit.signers import read_signers
+from tasks.custody.errors import Refused
+from tasks.custody.fleet.ends import End, Row, closed_row
+from tasks.custody.fleet.incident import FleetIncident, Host
+from tasks.custody.fleet.places import HOSTS, targets_key
+from tasks.custody.fleet.verdict import verdict_of
+from tasks.custody.store.manifest import canonical, digest_bytes
+from tasks.fleet.closings import read_last
+from tasks.fleet.postmortem import FleetReport, postmortem
+from tasks.fleet.record import files_of, write_record
+from tests.support.run_context import INCIDENT
+from tests.unit.audit.conftest import Objects
+from tests.unit.custody.fleet.test_order import ID
+from tests.unit.custody.fleet.test_order import INCIDENT as FLEET
+
+NOW = datetime(2026, 11, 26, 15, tzinfo=UTC)
+NAMES = ("gpu1", "gpu2")
+Change = Callable[[Path], object]
+
+
+class Bucket:
+    """A folder with two hosts' incidents, and a fleet's record of them."""
+
+    def __init__(self, folder: Path, objects: Objects, key: SigningKey | None, allowed: str) -> None:
+        """Lay the hosts' objects down, each below its name."""
+        self.folder, self.key, self.allowed = folder, key, allowed
+        self.store = DirectoryStore(folder)
+        for name in NAMES:
+            for at, data in objects.items():
+                self.store.create(f"{name}/{at}", data, digest_bytes(data))
+        self.incident: FleetIncident = replace(FLEET, hosts=tuple(map(Host, NAMES)))
+        content = canonical(self.incident.facts)
+        self.store.create(targets_key(ID), content, digest_bytes(content))
+
+    def rows(self) -> list[Row]:
+        """Every host, Verified, with its closing."""
+        told = [Row(name, 1, "r", End.VERIFIED, incident=INCIDENT) for name in NAMES]
+        return [closed_row(row, read_last(self.store, row.host, INCIDENT), NOW) for row in told]
+
+    def write(self, rows: list[Row], **changes: Any) -> None:
+        """Close a record of these lines."""
+        verdict = verdict_of([host.name for host in self.incident.hosts], rows)
+        report = FleetReport(self.incident, rows, replace(verdict, **changes), "r", NOW)
+        write_record(self.store, self.key, report, files_of(report, postmortem(report), {name: name for name in NAMES}))
+
+    def audit(self, *, deep: bool = False, signers: str | None = None) -> Any:
+        """What an auditor finds."""
+        allowed = read_signers(self.allowed if signers is None else signers)
+        return audited_fleet(StoreFields(folder=self.folder), ID, allowed, deep=deep)
+
+
+@pytest.fixture
+def bucket(tmp_path: Path, objects: Objects, signing_key: SigningKey, allowed: str) -> Bucket:
+    """A folder with the incidents of two hosts."""
+    return Bucket(tmp_path, objects, signing_key, allowed)
+
+
+def test_a_fleet_is_proven_by_its_record_and_each_hosts_closing(bucket: Bucket) -> None:
+    bucket.write(bucket.rows())
+    found = bucket.audit()
+    assert found.findings == ()
+    assert found.word is AuditWord.PROVEN
+    assert found.verdict == "Verified (record/001): 2 hosts"
+    assert "evacuation@test" in found.signed
+    assert bucket.audit(deep=True).word is AuditWord.PROVEN
+
+
+def test_nothing_of_the_record_or_of_a_closing_changes_unnoticed(bucket: Bucket) -> None:
+    bucket.write(bucket.rows())
+    record = [path for path in (bucket.folder / "fleets").rglob("*") if path.is_file()]
+    hosts = [
+        path
+        for path in (bucket.folder / "gpu2/incidents" / INCIDENT).rglob("*")
+        if path.name == "manifest.json" or path.parts[-2:] in {("002", "closing.json"), ("002", "closing.json.sig")}
+    ]
+    assert len(record) == 7
+    assert len(hosts) == 4
+    for path in (*record, *hosts):
+        before = path.read_bytes()
+        path.unlink()
+        assert bucket.audit().word is not AuditWord.PROVEN, f"without {path}"
+        path.write_bytes(before[:-2] + b" \n")
+        assert bucket.audit().word is AuditWord.BROKEN, f"with another {path}"
+        path.write_bytes(before)
+    (bucket.folder / "fleets" / ID / "record/001/added.txt").write_text("x")
+    assert [each.what for each in bucket.audit().findings] == ["no document names it: it was added"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda rows: rows[:1], "the host gpu2 is missing"),
+        (lambda rows: [*rows, rows[0]], "the host gpu1 is not in the frozen list, or told twice"),
+        (lambda rows: [*rows, replace(rows[0], host="gpu9")], "the host gpu9 is not in the frozen list"),
+        (lambda rows: [rows[0], replace(rows[1], closing=None)], "the host gpu2 is Verified without a closing"),
+        (lambda rows: [rows[0], replace(rows[1], end=End.SILENT)], "the verdict does not follow from its lines"),
+    ],
+)
+def test_a_green_record_that_lost_a_host_is_broken_whoever_signed_it(
+    bucket: Bucket, change: Callable[[list[Row]], list[Row]], words: str
+) -> None:
+    bucket.write(change(bucket.rows()), end=End.VERIFIED)
+    found = bucket.audit()
+    assert found.word is AuditWord.BROKEN
+    assert any(words in each.what for each in found.findings), found.findings
+
+
+def test_the_record_of_a_silent_host_is_proven_and_is_not_green(bucket: Bucket) -> None:
+    rows = [bucket.rows()[0], Row("gpu2", 1, "r", End.SILENT, stands=True)]
+    bucket.write(rows)
+    bucket.write([rows[0], replace(rows[1], end=End.EXPIRED, stands=False)])
+    found = bucket.audit()
+    assert (found.word, found.verdict) == (AuditWord.PROVEN, "Expired (record/002): 2 hosts")
+
+
+def test_a_closing_that_is_not_the_hosts_last_is_told(bucket: Bucket) -> None:
+    rows = bucket.rows()
+    old = rows[0].closing
+    assert old
+    first = bucket.folder / "gpu1/incidents" / INCIDENT / "record/001/closing.json"
+    said = json.loads(first.read_bytes())
+    manifests = tuple((f"incidents/{INCIDENT}/{name}", sha256) for name, sha256 in sorted(said["manifests"].items()))
+    key = old.key.replace("002", "001")
+    earlier = replace(old, key=key, sha256=digest_bytes(first.read_bytes()), manifests=manifests)
+    bucket.write([replace(rows[0], closing=earlier), rows[1]])
+    (found,) = bucket.audit().findings
+    assert found.severity is Severity.NOTE
+    assert "carried on later" in found.what
+
+
+def test_signatures_of_nobody_known_prove_nothing(bucket: Bucket) -> None:
+    bucket.write(bucket.rows())
+    other = "someone ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILM+rvN+ot98qgEN796jTiQfZfG1KaT0PtFDJ/XFSqti\n"
+    assert bucket.audit(signers=other).word is AuditWord.BROKEN
+    (bucket.folder / "fleets" / ID / "record/001/closing.json.sig").unlink()
+    assert bucket.audit().word is AuditWord.INDETERMINATE
+
+
+def test_a_host_that_lies_elsewhere_is_named_and_not_called_proven(bucket: Bucket) -> None:
+    rows = bucket.rows()
+    report = FleetReport(bucket.incident, rows, verdict_of(NAMES, rows), "r", NOW)
+    write_record(bucket.store, bucket.key, report, files_of(report, postmortem(report), {"gpu1": "gpu1", "gpu2": None}))
+    found = bucket.audit()
+    assert found.word is AuditWord.INDETERMINATE
+    assert any("gpu2" in each.what and "another place" in each.what for each in found.findings)
+
+
+@pytest.mark.parametrize("told", ["../../etc", "/etc/passwd", "a//b"])
+def test_a_forged_place_is_not_read(bucket: Bucket, told: str) -> None:
+    rows = bucket.rows()
+    report = FleetReport(bucket.incident, rows, verdict_of(NAMES, rows), "r", NOW)
+    write_record(bucket.store, bucket.key, report, files_of(report, postmortem(report), {"gpu1": told, "gpu2": "gpu2"}))
+    assert bucket.audit().word is AuditWord.BROKEN
+
+
+def test_the_command_knows_a_fleet_by_its_id(
+    bucket: Bucket, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bucket.write(bucket.rows())
+    files = tmp_path_factory.mktemp("auditor")
+    (files / "store.toml").write_text(f'[store.fleet]\nfolder = "{bucket.folder}"\n')
+    (files / "signers").write_text(bucket.allowed)
+    assert invoke(["audit", str(files / "store.toml"), ID, "--signers", str(files / "signers")]) == 0
+    assert f"PROVEN incident={ID}" in capsys.readouterr().out
+    with pytest.raises(Refused, match="no object of it"):
+        invoke(["audit", str(files / "store.toml"), ID.replace("lab", "other")])
+    with pytest.raises(Refused, match="an id of a fleet"):
+        invoke(["audit", str(files / "store.toml"), "FL-../../x"])
+
+
+def test_the_postmortem_tells_every_host_in_both_languages(bucket: Bucket) -> None:
+    rows = [bucket.rows()[0], Row("gpu2", 1, "r", End.SILENT)]
+    bucket.write(rows)
+    folder = bucket.folder / "fleets" / ID / "record/001"
+    assert json.loads((folder / HOSTS).read_bytes())["hosts"][1]["end"] == "Silent"
+    for name in ("postmortem.md", "postmortem.html"):
+        page = (folder / name).read_text()
+        assert all(words in page for words in ("gpu1", "gpu2", "応答なし", "検証済み", "never seen", INCIDENT))

@@ -1,0 +1,159 @@
+"""Each host has exactly one end, and none is green that is not known to be."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.custody.fleet.ends import Attempt, Closed, End, Row, closed_row, expires, is_silent, row_of
+from tasks.custody.fleet.verdict import all_that_answer_contained, over, settled, to_retry, verdict_of
+
+NOW = datetime(2026, 11, 26, 14, 30, tzinfo=UTC)
+SOON, AGO = NOW + timedelta(minutes=30), NOW - timedelta(minutes=28)
+ID = "IR-20261126T140000Z-gpu1"
+RUN = Attempt(1, "r", "RUNNING", "Running", "", SOON, ordered=AGO, began=AGO)
+CLOSED = Closed("VERIFIED", "incidents/x", "0" * 64, NOW)
+KINDS = ("SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING", "COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+NAMES = ("Verified", "Partial", "Unverified", "NotContained", "NotRecovered", "Failed", "Completed", "Joined", "Odd")
+attempts = st.builds(
+    Attempt,
+    number=st.integers(1, 3),
+    run=st.just("r"),
+    kind=st.sampled_from(KINDS),
+    state=st.sampled_from([*NAMES, "Thawed", "Expired", "Late", "TimedOut", "Crashed", "DryRun", "PartlyThawed"]),
+    message=st.sampled_from(["", f"{ID}: VERIFIED", "Flow run encountered an exception: Refused: no"]),
+    not_after=st.sampled_from([SOON, AGO]),
+    ordered=st.just(AGO),
+    began=st.sampled_from([None, AGO]),
+    contained=st.sampled_from(["", NOW.isoformat()]),
+)
+seens = st.sampled_from([None, NOW, NOW - timedelta(seconds=46), NOW - timedelta(hours=1)])
+closings = st.sampled_from([None, CLOSED, replace(CLOSED, word="PARTIAL"), replace(CLOSED, closed=AGO)])
+
+
+def final(kind: str, state: str, message: str = f"{ID}: told") -> Attempt:
+    return replace(RUN, kind=kind, state=state, message=message)
+
+
+@pytest.mark.parametrize(
+    ("attempt", "end"),
+    [
+        (final("COMPLETED", "Verified"), End.VERIFIED),
+        (final("FAILED", "Partial"), End.PARTIAL),
+        (final("FAILED", "Unverified"), End.UNVERIFIED),
+        (final("FAILED", "NotContained"), End.NOT_CONTAINED),
+        (final("FAILED", "NotRecovered"), End.NOT_RECOVERED),
+        (final("FAILED", "PartlyRecovered"), End.NOT_RECOVERED),
+        (final("FAILED", "Expired"), End.EXPIRED),
+        (final("CANCELLED", "Expired"), End.EXPIRED),
+        (final("CANCELLED", "Cancelled"), End.CANCELLED),
+        (final("CRASHED", "Crashed"), End.CRASHED),
+        (final("FAILED", "TimedOut"), End.CRASHED),
+        (final("FAILED", "Failed", "Flow run encountered an exception: Refused: expected a host"), End.REFUSED),
+        (final("FAILED", "Failed", "Flow run encountered an exception: OSError: no"), End.CRASHED),
+        (final("COMPLETED", "Thawed"), End.THAWED),
+        (final("COMPLETED", "Completed"), End.UNVERIFIED),
+        (final("COMPLETED", "DryRun"), End.UNVERIFIED),
+        (final("FAILED", "Verified"), End.CRASHED),
+    ],
+)
+def test_the_end_of_a_run(attempt: Attempt, end: End) -> None:
+    assert row_of("gpu1", "", attempt, NOW, NOW).end is end
+    assert row_of("gpu1", "", attempt, None, NOW).end is end, "a host that has ended is not silent"
+
+
+@given(attempts, seens, closings)
+def test_only_a_run_that_says_so_and_a_closing_that_says_so_are_verified(
+    attempt: Attempt, seen: datetime | None, closing: Closed | None
+) -> None:
+    row = closed_row(row_of("gpu1", "", attempt, seen, NOW), closing, NOW)
+    if row.end is End.VERIFIED:
+        assert closing
+        assert closing.word == "VERIFIED"
+        assert attempt.kind == "COMPLETED"
+        assert attempt.state == "Verified" or (attempt.joined and closing.closed > AGO)
+
+
+@given(attempts, seens)
+def test_a_host_that_gives_no_sign_is_silent_unless_it_has_ended(attempt: Attempt, seen: datetime | None) -> None:
+    row = row_of("gpu1", "", attempt, seen, NOW)
+    quiet = is_silent(seen, NOW) and not (attempt.final and not attempt.joined)
+    assert (row.end is End.SILENT) == quiet
+    assert row.end or not attempt.final or attempt.joined, "whatever is final has an end"
+
+
+def test_a_silent_host_stands_until_its_order_is_cancelled() -> None:
+    waiting = replace(RUN, kind="SCHEDULED", state="Late", began=None)
+    row = row_of("gpu1", "", waiting, None, NOW)
+    assert (row.end, row.stands, expires(row, NOW)) == (End.SILENT, True, False)
+    late = row_of("gpu1", "", replace(waiting, not_after=AGO), None, NOW)
+    assert (late.end, late.stands, expires(late, NOW)) == (End.SILENT, True, True), "it is cancelled first"
+    begun = row_of("gpu1", "", replace(RUN, not_after=AGO), None, NOW)
+    assert (begun.end, begun.stands, expires(begun, NOW)) == (End.SILENT, False, False), "what began is left alone"
+    assert not expires(row_of("gpu1", "", replace(RUN, not_after=AGO), NOW, NOW), NOW)
+
+
+def test_silence_begins_after_45_seconds() -> None:
+    assert not is_silent(NOW - timedelta(seconds=45), NOW)
+    assert is_silent(NOW - timedelta(seconds=46), NOW)
+    assert is_silent(None, NOW)
+    assert row_of("gpu1", "", RUN, AGO, NOW).label == "Silent, last seen 14:02 UTC"
+
+
+def test_a_host_without_a_run_is_refused_silent_or_open() -> None:
+    assert row_of("gpu1", "no deployment evacuate/gpu1", None, NOW, NOW).end is End.REFUSED
+    silent = row_of("gpu1", "", None, None, NOW)
+    assert (silent.end, silent.stands) == (End.SILENT, True), "an order may still come to be"
+    assert row_of("gpu1", "", None, NOW, NOW).end is None
+
+
+def test_a_run_that_has_joined_ends_as_the_first_closing_after_its_order() -> None:
+    row = row_of("gpu1", "", final("COMPLETED", "Joined"), NOW, NOW)
+    assert row.end is None
+    assert row.incident == ID
+    assert closed_row(row, None, NOW).end is None
+    assert closed_row(row, replace(CLOSED, closed=AGO), NOW).end is None, "an old closing says nothing"
+    assert closed_row(row, CLOSED, NOW).end is End.VERIFIED
+    assert closed_row(row, replace(CLOSED, word="NOTCONTAINED"), NOW).end is End.NOT_CONTAINED
+    assert closed_row(row, None, SOON + timedelta(seconds=1)).end is End.UNVERIFIED
+
+
+ends = st.sampled_from([*End, None])
+lines = st.lists(
+    st.tuples(st.sampled_from([f"gpu{number}" for number in range(9)]), ends), unique_by=lambda item: item[0]
+)
+
+
+@given(lines, lines)
+def test_a_fleet_is_verified_only_if_each_host_of_its_list_is(
+    wanted: list[tuple[str, End | None]], told: list[tuple[str, End | None]]
+) -> None:
+    hosts = [name for name, _ in wanted]
+    rows = [Row(name, end=end) for name, end in told]
+    if not hosts:
+        with pytest.raises(ValueError, match="expected a fleet with hosts"):
+            verdict_of(hosts, rows)
+        return
+    verdict = verdict_of(hosts, rows)
+    by_host = dict(told)
+    assert (verdict.end is End.VERIFIED) == all(by_host.get(name) is End.VERIFIED for name in hosts)
+    assert verdict.end in {by_host.get(name) or End.CRASHED for name in hosts}, "the end of a host of the list"
+
+
+@given(st.lists(ends))
+def test_an_open_host_keeps_the_fleet_open_and_is_not_ordered_again(some: list[End | None]) -> None:
+    rows = [Row(f"gpu{number}", end=end, stands=end is End.SILENT) for number, end in enumerate(some)]
+    assert settled(rows) == (None not in some)
+    assert over(rows) == (None not in some and End.SILENT not in some)
+    assert {row.end for row in to_retry(rows)} == set(some) - {None, End.VERIFIED, End.THAWED}
+
+
+def test_all_that_answer_are_contained_when_only_silent_ones_are_left() -> None:
+    contained, silent = Row("gpu1", contained="now"), Row("gpu3", end=End.SILENT)
+    assert all_that_answer_contained([contained, silent])
+    assert all_that_answer_contained([Row("gpu1", end=End.UNVERIFIED), silent])
+    assert not all_that_answer_contained([contained, Row("gpu2", doing="begun"), silent])
+    assert not all_that_answer_contained([Row("gpu1", end=End.CRASHED), contained])
+    assert not all_that_answer_contained([silent]), "nobody answers"
