@@ -71,7 +71,7 @@ def _run(client: SyncPrefectClient, fleet: str, parameters: dict[str, Any], *, a
             say(_NO_WORKER, error=True)
         time.sleep(_LOOK_SECONDS)
     message = (state.message or "") if state.is_final() else f"the run waits for silent hosts: {run}"
-    code = EXIT_CODES.get(name, INCOMPLETE)
+    code = EXIT_CODES[name] if state.is_completed() else EXIT_CODES.get(name) or INCOMPLETE
     data = {"run": str(run), "state": name, "exit_code": code, "message": message, "table": told.splitlines()}
     show("fleet", [f"{name}: {message}"], data, as_json=as_json)
     return code

@@ -130,7 +130,7 @@ def deploy(target: DeploymentTarget, pool: str, engine: str) -> None:
     print(f"deployed {target.workload} on {pool}/{target.host}, evidence to {target.store}")
 
 
-def deploy_fleet(fleet: str, pool: str) -> str:
+def deploy_fleet(fleet: str, pool: str, engine: str) -> str:
     """Deploy fleet.yaml for one fleet; return what is left to do. Raises RuntimeError with what Prefect printed."""
     with get_client(sync_client=True) as client:
         make_pool(client, pool)
@@ -139,9 +139,9 @@ def deploy_fleet(fleet: str, pool: str) -> str:
         except ObjectNotFound:
             about = "Runs of fleets. A worker anywhere that reaches server and store serves it."
             client.create_work_queue(FLEETS, description=about, work_pool_name=pool)
-    _deploy_file("fleet.yaml", {"FLEET": fleet, "POOL": pool, "QUEUE": FLEETS})
+    _deploy_file("fleet.yaml", {"FLEET": fleet, "POOL": pool, "QUEUE": FLEETS, "PYTHON": engine})
     print(f"deployed the fleet {fleet} on {pool}/{FLEETS}")
-    return f"worker of fleets: python -m flows.worker --pool {pool} --work-queue {FLEETS}"
+    return f"worker of fleets: {quote(engine)} -m flows.worker --pool {pool} --work-queue {FLEETS}"
 
 
 def _deploy_file(file: str, about: Mapping[str, str]) -> None:
@@ -198,9 +198,10 @@ def deploy_by_hand(file: str, wanted: Wanted) -> int:
         with asking_server():
             register()
             targets, fleets = save(Path(file)) if file else ([saved(wanted.name, wanted.store or wanted.name)], [])
+            engine = wanted.engine or sys.executable
             if targets:
-                say(*deploy_all(targets, wanted.pool, wanted.engine or sys.executable, wanted.notify))
-            say(*(deploy_fleet(fleet, wanted.pool) for fleet in fleets))
+                say(*deploy_all(targets, wanted.pool, engine, wanted.notify))
+            say(*(deploy_fleet(fleet, wanted.pool, engine) for fleet in fleets))
     except (ValueError, RuntimeError) as error:
         say(*str(error).splitlines(), error=True)
         return REFUSED
