@@ -13,7 +13,8 @@ RUN python3 -m venv /opt/venv \
     && UV_SYSTEM_CERTS=1 /tmp/uv/bin/uv pip sync --no-cache --compile-bytecode --require-hashes \
         --python /opt/venv/bin/python requirements.txt \
     && rm -rf /tmp/uv
-COPY pyproject.toml README.md fleet.yaml prefect.yaml ./
+COPY pyproject.toml README.md prefect.yaml ./
+COPY examples/fleet/fleet.yaml examples/fleet/
 COPY blocks blocks
 COPY tasks tasks
 COPY flows flows
