@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from threading import Thread
 
@@ -23,7 +24,7 @@ from benchmarks.relay import Relay
 from benchmarks.transfer import EVERYTHING, Done, Stage
 from benchmarks.turns import Bench
 from tasks.drill.parts import SeaweedFS
-from tests.support.workloads import wait_until
+from tests.support.workloads import wait_until, words_of
 
 ELSEWHERE = """
 import sys
@@ -100,7 +101,7 @@ def test_over_a_line_in_its_smallest_form_a_round_is_added_to_what_is_kept(tmp_p
 def test_nothing_is_left_when_it_is_interrupted(tmp_path: Path) -> None:
     with subprocess.Popen(command(tmp_path, "--net", "--only", "ours"), start_new_session=True) as bench:
         us = psutil.Process(bench.pid)
-        wait_until(lambda: "benchmarks.transfer" in str([each.cmdline() for each in us.children()]), what="our client")
+        wait_until(lambda: "benchmarks.transfer" in chain(*map(words_of, us.children())), what="our client")
         family = us.children(recursive=True)
         assert any("sleep" in each.name() for each in family)
         bench.send_signal(signal.SIGINT)
