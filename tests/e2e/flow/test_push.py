@@ -160,8 +160,8 @@ def test_a_run_that_is_refused_and_one_of_another_command_are_as_ever(scene: Sce
     with play(scene) as played:
         told = played.ended(played.trigger(parameters={"store": "no-such-store"}))
         assert told.startswith("Failed"), told
+        wait_until(lambda: not (scene.block.evidence / EARLY).exists(), what="the thaw")
         assert psutil.STATUS_STOPPED not in {process.status() for process in scene.small.living()}
-        assert not (scene.block.evidence / EARLY).exists()
         other = {"command": f"{sys.executable} -m prefect.engine"}
         told = played.ended(played.trigger(job_variables=other))
         assert told.startswith("Verified"), told
