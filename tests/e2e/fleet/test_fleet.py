@@ -39,33 +39,54 @@ def closing(lab: Lab, fleet_id: str, number: int) -> Any:
     return json.loads(path.read_text()) if path.exists() else None
 
 
-def test_a_fleet_run_that_died_is_carried_on_a_second_trigger_joins_and_a_silent_host_is_named(
+def paused(lab: Lab, fleet_id: str) -> bool:
+    """Whether the hosts that are there ask."""
+    hosts = lab.hosts(fleet_id)
+    return all(hosts.get(name, {}).get("state_type") == "PAUSED" for name in HERE)
+
+
+def asking(lab: Lab, run: str) -> bool:
+    """Whether the fleet's run is at work on its incident, and asks."""
+    claim = lab.ask(f"/variables/name/fleet_{FLEET}").json()["value"]
+    return bool(claim["run"] == run and lab.run(run)["state_type"] == "PAUSED")
+
+
+def test_a_fleet_is_frozen_asked_about_carried_on_joined_and_evacuated_and_its_silent_host_named(
     lab: Lab, signing_key: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    lab.change(ask_above=1, ask_seconds=600)
     for name in HERE:
         lab.small[name].start_all()
     first = lab.start(reason="credentials leaked")
     fleet_id = lab.opened()
-    wait_until(lambda: len(lab.hosts(fleet_id)) == 3, 60, "an order for each host")
+    wait_until(lambda: paused(lab, fleet_id), 120, "both hosts to ask")
     runs = {name: run["id"] for name, run in lab.hosts(fleet_id).items()}
+    assert runs.keys() == {*HERE, AWAY}
+    for name in HERE:
+        assert {process.status() for process in lab.small[name].living()} == {psutil.STATUS_STOPPED}
     kill(lab, first)
     assert lab.ended(first)["state_name"] == "Crashed"
+    assert paused(lab, fleet_id), "its end touches no host"
+
     second = lab.start()
-    wait_until(lambda: lab.run(second)["state_type"] == "RUNNING", what="the second run at work")
-    wait_until(lambda: lab.get(f"/variables/name/fleet_{FLEET}").json()["value"]["run"] == second, what="it")
+    wait_until(lambda: asking(lab, second), what="the second run to ask")
     joined = lab.ended(lab.start())
     assert joined["state_name"] == "Joined"
     assert joined["state"]["message"].startswith(f"{fleet_id}: run {second} is at work")
+    answer = {"decision": "stop", "by": "ana", "why": "it is real", "fleet": "lob"}
+    path = f"/flow_runs/{second}/resume"
+    assert lab.ask(path, {"run_input": answer}).status_code == 200, "not accepted: another fleet's name was typed"
+    assert lab.ask(path, {"run_input": {**answer, "fleet": FLEET}}).status_code == 201
 
     wait_until(lambda: closing(lab, fleet_id, 1), 120, "the record of all that answer")
     assert lab.run(second)["state_type"] == "RUNNING", "the order of the silent host stands"
     assert closing(lab, fleet_id, 1)["verdict"] == "Silent"
-    assert lab.get(f"/variables/name/fleet_{FLEET}").status_code == 404, "a new trigger is an incident of its own"
+    assert lab.ask(f"/variables/name/fleet_{FLEET}").status_code == 404, "a new trigger is an incident of its own"
     hosts = lab.hosts(fleet_id)
     assert {name: run["id"] for name, run in hosts.items()} == runs, "one run a host, however often it was ordered"
     assert [hosts[name]["state_name"] for name in HERE] == ["Verified", "Verified"]
-    assert all(hosts[name]["labels"]["evacuation.contained"] for name in HERE)
-    progress = lab.get(f"/artifacts/fleet-{FLEET}/latest").json()["data"]
+    assert all(hosts[name]["labels"]["evacuation.frozen"] for name in HERE)
+    progress = lab.ask(f"/artifacts/fleet-{FLEET}/latest").json()["data"]
     for words in ("2 of 3 contained, 3 ended; all that answer are contained since", "  2  gpu[1-2] Verified"):
         assert words in progress
     assert "gpu3 Silent, never seen" in progress
