@@ -166,3 +166,4 @@ def _pass_on(source: socket.socket, sink: socket.socket, hear: Any) -> None:
             sink.sendall(_PACKED.sub(b"x-no-extensions", piece))
     with contextlib.suppress(OSError):
         sink.shutdown(socket.SHUT_WR)
+    source.close()  # the other direction closes its own

@@ -24,6 +24,8 @@ _BLOCK: Final = "/block_types/slug/workload/block_documents/name/"
 _POLL: Final = "/get_scheduled_flow_runs"
 _LOOK_SECONDS: Final = 0.02
 _BEAT_SECONDS: Final = 30
+_TRIES: Final = 2
+_TRY_SECONDS: Final = 0.2
 _OPENING: Final = 2  # a websocket is opened, and the first text says by what right
 _IDLE: Final = ("heartbeat", "/workers/connect", "/events/out")
 
@@ -98,10 +100,14 @@ class Simulated:
 
     async def _scheduled(self, client: PrefectClient) -> str | None:
         """Ask for a run, as the script's first question does: a hint may be an old one."""
-        found = await client.get_scheduled_flow_runs_for_work_pool(
-            self.own["pool"], work_queue_names=[self.own["name"]], scheduled_before=datetime.now(UTC)
-        )
-        return str(found[0].flow_run.id) if found else None
+        for _ in range(_TRIES):
+            found = await client.get_scheduled_flow_runs_for_work_pool(
+                self.own["pool"], work_queue_names=[self.own["name"]], scheduled_before=datetime.now(UTC)
+            )
+            if found:
+                return str(found[0].flow_run.id)
+            await asyncio.sleep(_TRY_SECONDS)
+        return None
 
     async def _beat(self, client: PrefectClient) -> None:
         """Give signs of life, as a worker does."""
