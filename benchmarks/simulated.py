@@ -13,8 +13,9 @@ from uuid import UUID, uuid4
 import httpx
 from prefect.client.orchestration import PrefectClient, get_client
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.typing import Subprotocol
 
-from benchmarks.recorder import Asked, made_id
+from benchmarks.recorder import Asked, ids_in
 from tasks.worker.hints import Hints
 
 _UUID: Final = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
@@ -152,7 +153,8 @@ class _Play:
 
     async def _speak(self, each: Asked) -> None:
         if each.method == "OPEN":
-            self._sockets[each.link] = await connect(self._host.api.replace("http", "ws", 1) + self._mine(each.path))
+            place = self._host.api.replace("http", "ws", 1) + self._mine(each.path)
+            self._sockets[each.link] = await connect(place, subprotocols=[Subprotocol("prefect")])
         else:
             await self._sockets[each.link].send(self._mine(each.body))
 
@@ -175,9 +177,9 @@ class _Play:
             answer = await http.request(each.method, path, content=body or None, headers=headers)
         if answer.is_error and not each.status >= httpx.codes.BAD_REQUEST:
             self._host.errors.append(f"{each.method} {path}: {answer.status_code} {answer.text[:200]}")
-        if each.made and answer.is_success:
-            with suppress(ValueError, AttributeError):
-                self._ids[each.made] = made_id(answer.content)
+        mine = ids_in(answer.content)
+        if len(mine) == len(each.made):
+            self._ids.update((old, new) for old, new in zip(each.made, mine, strict=True) if old not in self._ids)
 
     async def _pause(self, each: Asked) -> None:
         """Wait as long as the real one did, between an answer and its next question."""

@@ -16,7 +16,7 @@ from websockets.sync.client import connect
 from websockets.sync.server import serve
 
 from benchmarks.fleet import Measured, Stage, measured, modelled
-from benchmarks.recorder import Asked, Recorder, made_id
+from benchmarks.recorder import Asked, Recorder, ids_in
 from benchmarks.simulated import Script, Simulated, script_of
 from tests.e2e.plant.conftest import Site
 from tests.support.workloads import wait_until
@@ -69,7 +69,7 @@ def test_requests_are_recorded_whole_with_the_ids_that_the_server_made() -> None
         ("POST", "/flow_runs/1", 100_000),
         ("POST", "/flow_runs/2", 200_000),
     ]
-    assert [each.made for each in relay.asked] == [made_id(answer.content) for answer in answers]
+    assert [each.made for each in relay.asked] == [ids_in(answer.content) for answer in answers]
     assert {each.status for each in relay.asked} == {201}
 
 
