@@ -16,7 +16,7 @@ argument = $(if $(1),"$(1)")
 option = $(if $(2),--$(1) "$(2)")
 
 .DEFAULT_GOAL := help
-.PHONY: help drill fleet-drill deploy evacuate status uncordon thaw audit pull rollback test test-fast mutants check fmt soak ceph ceph-installed bench-contain bench-offload bench-trigger bench-status bench-fleet reference lock wheel clean
+.PHONY: help drill fleet-drill deploy evacuate status uncordon thaw audit pull rollback test test-fast mutants check fmt soak ceph ceph-installed bench-contain bench-idle bench-offload bench-trigger bench-status bench-fleet reference lock wheel clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*##/\t/' | expand -t 12
@@ -85,8 +85,11 @@ soak: $(STAMP)  ## the long campaigns, of which the test suite runs a sample
 bench-contain: $(STAMP)  ## the runbook's steps 0-3 as typed and the flow side by side, and trees of 10 to 2,000 processes; SMALL=1 shows that it runs; writes build/bench/contain.json
 	$(BIN)/python -m benchmarks.contain $(if $(SMALL),--small)
 
-bench-trigger: $(STAMP)  ## from an event to a contained workload on a busy machine, beside the default worker; SMALL=1 shows that it runs; writes build/bench/trigger.json
-	$(BIN)/python -m benchmarks.trigger $(if $(SMALL),--small)
+bench-trigger: $(STAMP)  ## from an event to a contained workload on a busy machine, beside the default worker; SIDE=root|default or "no rights" measures that one, SMALL=1 shows that it runs; writes build/bench/trigger.json
+	$(BIN)/python -m benchmarks.trigger $(if $(SMALL),--small) $(call option,side,$(SIDE))
+
+bench-idle: $(STAMP)  ## what WORKERS=100 idle workers cost one server process, in cores; writes build/bench/idle.json
+	$(BIN)/python -m benchmarks.idle $(call option,workers,$(WORKERS))
 
 bench-offload: $(STAMP)  ## our offload beside the runbook's, s5cmd and rclone: SETS="S M L" ROUNDS=3, SETS=tiny ROUNDS=1 shows that it runs; writes build/bench/offload.json
 	$(BIN)/python -m benchmarks.offload $(SETS) $(if $(ROUNDS),--rounds $(ROUNDS))

@@ -232,8 +232,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--side", choices=[side.name for side in SIDES], help="measure this one alone")
     given = parser.parse_args(arguments)
-    processes, sides = (1, (SIDES[0], SIDES[-1])) if given.small else (BUSY, SIDES)
-    sides = tuple(side for side in sides if given.side in {None, side.name})
+    processes = 1 if given.small else BUSY
+    asked = (SIDES[0], SIDES[-1]) if given.small else SIDES
+    sides = [side for side in asked if given.side in {None, side.name}]
     folder = RESULTS / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.getpid()}"
     seen = _kept() if given.side else {}
     for side in sides:

@@ -1,27 +1,23 @@
 """Run evacuation or recovery without a Prefect server, with the blocks of a file: `evacuation run|plan|recover`.
 
-The server may be down in an emergency. The workload is frozen first, by the standard library alone; then the normal
-flow runs on a server that lives as long as the run. An incident can be carried on by worker or command line, whichever
+The server may be down in an emergency. The workload is frozen first (flows/at_the_front.py); then the normal flow runs
+on a server that lives as long as the run. An incident can be carried on by worker or command line, whichever
 began it.
 """
 
 import os
-import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from flows.engine import PATIENCE, load
 from tasks.adapters.prefect_server import PrefectServer
 from tasks.custody.errors import EvacuationError
-from tasks.custody.incident.description import one, place, read_tables
+from tasks.custody.incident.description import place
 from tasks.custody.incident.exit_codes import EXIT_CODES
-from tasks.prestart.freeze import freeze_described, uninterrupted
-from tasks.prestart.journal import thaw_again
 from tasks.system.cancellation import await_result
-from tasks.system.priority import give_way, take_priority
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
@@ -60,46 +56,6 @@ class ShortLived(PrefectServer):
     def environment(self) -> Mapping[str, str]:
         """Return its environment with a database in memory, and without a home, a UI or Prefect's own block types."""
         return {**super().environment(), **_IN_MEMORY}
-
-
-@contextmanager
-def at_the_front(freeze: tuple[str, str, str | None] | None) -> Iterator[None]:
-    """Run at higher priority; first freeze this workload, for this store and incident, if they are given.
-
-    Thaws at the end what the body did not take over, because the run was refused or failed before its own freeze.
-    Raises KeyboardInterrupt at a signal to end, Refused for an unreadable file.
-    """
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _interrupt)
-    early = None
-    try:
-        take_priority()
-        try:
-            if freeze:
-                with uninterrupted():
-                    workload, store, incident = freeze
-                    described = _described(workload, "workload")
-                    _described(store or place(workload)[0], "store")  # without one the run is refused
-                    early = freeze_described(described, incident)
-            yield
-        finally:
-            if early:
-                thaw_again(early)
-    finally:
-        give_way()  # the shell's session would keep the priority
-
-
-def _interrupt(*_: object) -> NoReturn:
-    """Raise KeyboardInterrupt once: a second signal must not prevent the thaw or the server's end."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
-    raise KeyboardInterrupt
-
-
-def _described(text: str, kind: str) -> Mapping[str, Any]:
-    """Read a table's fields from the file, unvalidated: the block reports later what is wrong with them."""
-    file, name = place(text)
-    return one(read_tables(Path(file)), kind, file, name)[1]
 
 
 def run_by_hand(verb: str, workload: str, store: str, asked: Mapping[str, Any], *, as_json: bool) -> int:

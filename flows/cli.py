@@ -56,7 +56,7 @@ def run(words: Sequence[str]) -> int:
 
 
 def _at_the_front(words: Sequence[str]) -> AbstractContextManager[None]:
-    from flows.by_hand import at_the_front
+    from flows.at_the_front import at_the_front
 
     return at_the_front(to_freeze(words))
 

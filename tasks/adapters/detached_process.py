@@ -2,7 +2,6 @@
 
 import json
 import os
-import secrets
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -38,7 +37,7 @@ def scoped(command: Sequence[str], name: str, *, systemd: bool, root: bool, user
         "--scope",
         "--quiet",
         "--collect",
-        f"--unit={name}-{secrets.token_hex(4)}",
+        f"--unit={name}-{os.urandom(4).hex()}",
         "--",
         *command,
     ]

@@ -6,7 +6,7 @@ from typing import Final
 
 from tasks.cli.output import command
 from tasks.custody.incident.commands import deployment_run
-from tasks.incident.joining import FINISHED
+from tasks.incident.last_word import FINISHED
 from tasks.incident.open_question import OpenQuestion
 from tasks.rendering.clock import both_times
 

@@ -18,7 +18,7 @@ from tasks.custody.errors import EngineError
 from tasks.custody.evidence.redact import command_line
 from tasks.incident.current import last_opened
 from tasks.incident.directory import base_of, bases, cordon_base, find_home, homes
-from tasks.incident.joining import FINISHED
+from tasks.incident.last_word import FINISHED
 from tasks.incident.layout import CAUGHT, CORDON, EARLY, ENDED, FROZEN, INCIDENT, closings
 from tasks.incident.open_question import open_question
 from tasks.incident.run_lock import owner

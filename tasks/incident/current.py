@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 
 from tasks.custody.incident.incident import Incident
 from tasks.incident.directory import base_of, bases, find_home
-from tasks.incident.joining import FINISHED
+from tasks.incident.last_word import FINISHED
 from tasks.incident.layout import CLAIMED, INCIDENT, OPEN, closings
 from tasks.system.atomic_files import read_plain, write_whole
 

@@ -17,6 +17,7 @@ from typing import Any, Final
 from tasks.adapters.host import LinuxHost
 from tasks.custody.containment.process import Identity
 from tasks.custody.incident.alarm import Alarm, Past, belongs_to
+from tasks.incident.last_word import CONTAINED, last_word
 from tasks.incident.layout import (
     CAUGHT,
     CORDON,
@@ -25,7 +26,6 @@ from tasks.incident.layout import (
     FROZEN_CONTAINERS,
     RETURNED,
     TRIGGERS,
-    closings,
     incidents_in,
     of_any_boot,
 )
@@ -33,10 +33,6 @@ from tasks.incident.run_lock import incident_at_work, owner
 from tasks.system.atomic_files import caught_lines, open_new, read_marker, read_plain, rows_of
 
 WAIT_SECONDS: Final = 120.0
-THAWED: Final = "THAWED"
-FINISHED: Final = frozenset({"VERIFIED", "PARTIAL", THAWED})
-"""Verdicts after which an incident need not be carried on."""
-_CONTAINED: Final = frozenset({"VERIFIED", "PARTIAL", "UNVERIFIED"})
 _POLL_SECONDS: Final = 0.1
 
 
@@ -91,7 +87,7 @@ def past(bases: Iterable[Path]) -> Iterator[Past]:
     for home in homes:
         entries, word = list(caught_lines(home / CUSTODY_LOG)), last_word(home)
         # a thaw that was killed half-way counts: what it has thawed may fail again
-        thawed = word not in _CONTAINED and any(each.get("step_id") == "thaw" for each in entries)
+        thawed = word not in CONTAINED and any(each.get("step_id") == "thaw" for each in entries)
         rows = [*_rows(home, of_any_boot(FROZEN)), *_rows(home, of_any_boot(FROZEN_CONTAINERS))]
         here = [*_rows(home, FROZEN), *_rows(home, RETURNED)]
         rows, here = ([], []) if thawed else (rows, here)
@@ -101,7 +97,7 @@ def past(bases: Iterable[Path]) -> Iterator[Past]:
             incident=home.name,
             runs=frozenset({*_strings(rows, "run"), *_own_runs(entries)}),
             processes=frozenset(identity for row in here if (identity := Identity.of(row))),
-            stands=home.name in standing and word in _CONTAINED,
+            stands=home.name in standing and word in CONTAINED,
             lifted=_lifted(entries),
             thawed=thawed,
         )
@@ -141,13 +137,6 @@ def _lifted(entries: Iterable[Mapping[str, Any]]) -> datetime | None:
     with suppress(IndexError, TypeError, ValueError):
         return datetime.fromisoformat(times[-1])
     return None
-
-
-def last_word(home: Path) -> str:
-    """Return the verdict of an incident's last closed record; empty without one."""
-    with suppress(IndexError, OSError, ValueError, KeyError, TypeError):
-        return str(json.loads(read_plain(closings(home)[-1]))["verdict"])
-    return ""
 
 
 def _create(folder: Path, name: str, about: Mapping[str, Any]) -> bool:

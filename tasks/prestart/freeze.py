@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePath
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from tasks.adapters.host import LinuxHost, freeze_process
 from tasks.custody.containment.membership import Member, Named, matchers_of, members
@@ -22,27 +22,25 @@ from tasks.custody.fleet.order import Order
 from tasks.custody.incident.description import recognisable
 from tasks.custody.visible import say
 from tasks.incident import layout
-from tasks.incident.joining import FINISHED, THAWED, last_word
+from tasks.incident.last_word import FINISHED, THAWED, last_word
 from tasks.incident.layout import CORDON, EARLY, FROZEN, INCIDENT, RECOVERED, incidents_in
 from tasks.incident.run_lock import at_work, take_ownership
 from tasks.prestart.groups import freeze_in_place
 from tasks.prestart.journal import EarlyFreeze, keep, note_unkept, write_rows
-from tasks.prestart.known_run import KnownRun
-from tasks.prestart.prefect_http import NotNow
+from tasks.prestart.reasons import NothingToFreeze, NotNow
 from tasks.system.accounts import number_of
 from tasks.system.atomic_files import identities
 from tasks.system.processes import untouchable
+
+if TYPE_CHECKING:
+    from tasks.prestart.known_run import KnownRun
 
 FLOW: Final = "evacuate"
 _Find = Callable[[Mapping[int, Process]], dict[Identity, Member]]
 _FREEZE_SECONDS: Final = 5.0
 
 
-class NothingToFreeze(Exception):
-    """The run is no evacuation, a dry run, or an order that stands no longer."""
-
-
-def freeze_early(run: KnownRun) -> EarlyFreeze | None:
+def freeze_early(run: "KnownRun") -> EarlyFreeze | None:
     """Freeze the workload of this process's flow run. None if that was not done.
 
     A failure here is reported and does not stop the run, which freezes again in any case.
@@ -55,7 +53,7 @@ def freeze_described(given: Mapping[str, Any], incident: str | None = None) -> E
     return _tried(lambda: _locked_freeze(_here(recognisable(given, socket.gethostname())), incident))
 
 
-def freeze_for(run: KnownRun) -> EarlyFreeze:
+def freeze_for(run: "KnownRun") -> EarlyFreeze:
     """Freeze the workload of a flow run, which may be another process's.
 
     Raises NothingToFreeze, NotNow, and whatever else prevents it; nothing is frozen then.

@@ -1,12 +1,11 @@
 """Hand what the worker knows and has frozen to the process of the run: facts, early freeze, the open lock file.
 
 The worker listens at an abstract socket, whose name only the run's environment holds. It closes its own copy of the
-lock file once the run has answered, so that the lock is never free in between: a flock belongs to the open file.
+lock file once the run has answered or failed, so that the lock is never free before: a flock belongs to the open file.
 """
 
 import json
 import os
-import secrets
 import socket
 from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
@@ -19,7 +18,7 @@ from typing import Any, Final
 from tasks.custody.containment.process import Identity
 from tasks.custody.visible import say
 from tasks.incident.run_lock import take_from
-from tasks.prestart.journal import EarlyFreeze, forget_unkept, keep, note_unkept, unkept
+from tasks.prestart.journal import EarlyFreeze, forget_unkept, keep, note_unkept, unkept, unlocked
 from tasks.system.file_lock import peer_of
 
 VARIABLE: Final = "EVACUATION_HAND_OVER"
@@ -29,47 +28,48 @@ _TAKEN: Final = b"\1"
 
 
 class HandOver:
-    """The worker's end: what it offers under this name, until it is closed."""
+    """The worker's end: what it offers under this name, once, until it is closed."""
 
     def __init__(self, facts: Mapping[str, Any], early: EarlyFreeze | None) -> None:
-        """Listen from now on. Raises OSError if no socket can be had."""
-        self.name = f"evacuation-run-{secrets.token_hex(16)}"
-        self._facts, self._early, self._taken = facts, early, False
+        """Listen from now on. Raises OSError if no socket can be had, TypeError if facts are no JSON values."""
+        self.name = f"evacuation-run-{os.urandom(16).hex()}"
+        self._said, self._early = json.dumps([facts, _told(early)]).encode(), early
         self._listening = socket.socket(socket.AF_UNIX)
         self._listening.bind(f"\0{self.name}")
         self._listening.listen()
         self._thread = Thread(target=self._serve, daemon=True)
         self._thread.start()
 
-    def close(self) -> bool:
-        """Stop listening, once the process of the run has ended; return whether that took the early freeze over."""
+    def close(self) -> EarlyFreeze | None:
+        """Stop listening, once the process of the run has ended; return the early freeze, with a lock if it is here."""
         self._listening.shutdown(socket.SHUT_RDWR)  # wakes the thread
         self._thread.join()
         self._listening.close()
-        return self._taken
+        return self._early
 
     def _serve(self) -> None:
-        with suppress(OSError):
-            while not self._taken:
-                asking, _ = self._listening.accept()
-                with asking, suppress(OSError):
-                    asking.settimeout(_ANSWER_SECONDS)
-                    if peer_of(asking)[1] == os.geteuid():
-                        self._taken = self._sent(asking)
+        """Send everything to the first process of this account, and keep no lock: a run that got none takes it."""
+        with suppress(OSError), self._asking() as asking:
+            try:
+                asking.settimeout(_ANSWER_SECONDS)
+                self._send(asking)
+            finally:
+                self._early = self._early and unlocked(self._early)
 
-    def _sent(self, asking: socket.socket) -> bool:
-        """Send everything; return whether the early freeze is the other end's from now on."""
+    def _asking(self) -> socket.socket:
+        while True:
+            asking, _ = self._listening.accept()
+            if peer_of(asking)[1] == os.geteuid():
+                return asking
+            asking.close()
+
+    def _send(self, asking: socket.socket) -> None:
         early = self._early
         descriptors = [] if early is None or early.lock is None else [early.lock]
-        said = json.dumps([self._facts, _told(early)]).encode()
-        asking.sendall(said[socket.send_fds(asking, [said], descriptors) :])
+        asking.sendall(self._said[socket.send_fds(asking, [self._said], descriptors) :])
         asking.shutdown(socket.SHUT_WR)
-        if asking.recv(1) != _TAKEN or early is None:
-            return False
-        forget_unkept(early)
-        for descriptor in descriptors:
-            os.close(descriptor)
-        return True
+        if asking.recv(1) == _TAKEN and early:
+            forget_unkept(early)
 
 
 def receive(environment: MutableMapping[str, str]) -> tuple[dict[str, Any], EarlyFreeze | None]:

@@ -12,7 +12,7 @@ from tasks.incident.joining import incident_of, joined_message, leave
 from tasks.incident.layout import incidents_in
 from tasks.prestart.freeze import FLOW, evidence_of
 from tasks.prestart.known_run import KnownRun
-from tasks.prestart.prefect_http import NotNow
+from tasks.prestart.reasons import NotNow
 
 
 def join_early(run: KnownRun) -> bool:

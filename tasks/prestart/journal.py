@@ -37,6 +37,13 @@ def keep(early: EarlyFreeze) -> EarlyFreeze:
     return replace(early, lock=None)
 
 
+def unlocked(early: EarlyFreeze) -> EarlyFreeze:
+    """Close this process's copy of the lock file."""
+    if early.lock is not None:
+        os.close(early.lock)
+    return replace(early, lock=None)
+
+
 def note_unkept(rows: dict[Identity, datetime]) -> None:
     """Remember in this process what could be written down on no disk."""
     _unkept.update(rows)
@@ -107,8 +114,7 @@ def thaw_again(early: EarlyFreeze) -> None:
         forget_unkept(early)
         with suppress(OSError):
             write_rows(early, ())
-    if early.lock is not None:
-        os.close(early.lock)
+    unlocked(early)
     give_up_ownership(early.path.parent)
 
 
@@ -118,7 +124,9 @@ def thaw_left(early: EarlyFreeze) -> None:
     If another run is at work, what is left is that run's to take over.
     """
     left = not_taken_over(early)
-    if left.lock is None and (left.frozen or left.groups):
+    if left.lock is None:
+        if not left.frozen and not left.groups:
+            return
         with suppress(OSError):  # no disk takes the lock
             if (lock := take_ownership(left.path.parent)) is None:
                 return

@@ -10,13 +10,11 @@ from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
+from tasks.prestart.reasons import NotNow
+
 ANSWER_SECONDS: Final = 30.0
 _SIGN_SECONDS: Final = 3.0
 _IDLE_SECONDS: Final = 2.0
-
-
-class NotNow(Exception):
-    """Raised if this cannot be done before Prefect is imported, with the reason; the run does it."""
 
 
 @contextmanager

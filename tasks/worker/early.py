@@ -2,7 +2,7 @@
 
 import logging
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
@@ -11,7 +11,7 @@ from prefect.settings import get_current_settings
 from tasks.prestart.freeze import freeze_for
 from tasks.prestart.hand_over import HandOver
 from tasks.prestart.join import would_join
-from tasks.prestart.journal import EarlyFreeze, thaw_left
+from tasks.prestart.journal import EarlyFreeze, thaw_left, unlocked
 from tasks.prestart.known_run import KnownRun, known_run
 
 if TYPE_CHECKING:
@@ -44,24 +44,22 @@ class Prepared:
         if _ENGINE in command:
             try:
                 self._hand_over = HandOver(self.facts, self.early)
-            except OSError as error:
+            except (OSError, TypeError) as error:
                 logger.warning("nothing can be handed over to the run: %s", error)
             else:
                 return self._hand_over.name
-        self._release()
+        self.early = self.early and unlocked(self.early)
         return ""
 
     def end(self) -> None:
-        """Thaw what the run has not taken over, now that its process has ended or was never started."""
-        if self._hand_over and self._hand_over.close():
-            self.early = replace(self.early, lock=None) if self.early else None
-        if self.early:
-            thaw_left(self.early)
-
-    def _release(self) -> None:
-        if self.early and self.early.lock is not None:
-            os.close(self.early.lock)
-            self.early = replace(self.early, lock=None)
+        """Thaw what the run has not taken over, now that its process has ended or was never started. Never raises."""
+        try:
+            if self._hand_over:
+                self.early = self._hand_over.close()
+            if self.early:
+                thaw_left(self.early)
+        except Exception:
+            logger.exception("what was frozen for a run may still be frozen: ask `evacuation status`")
 
 
 def prepare(flow_run: "FlowRun", flow: str | None) -> Prepared:

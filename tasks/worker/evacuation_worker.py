@@ -63,6 +63,11 @@ class EvacuationWorker(ProcessWorker):
         """Return the name for `--type`. To the server it is a process worker, as its pools are."""
         return TYPE
 
+    @property
+    def relies_on_events(self) -> bool:
+        """Whether the event stream is proven, so that the server is asked rarely."""
+        return self._hints.proven
+
     async def start(self, *args: Any, **kwargs: Any) -> None:
         """Ask the server each second where the settings do not say how often."""
         self._chosen = "query_seconds" in get_current_settings().worker.model_fields_set
@@ -80,6 +85,7 @@ class EvacuationWorker(ProcessWorker):
         """Stop listening."""
         for task in self._following:
             task.cancel()
+        await asyncio.gather(*self._following, return_exceptions=True)
         await super().teardown(*exc_info)
 
     async def _resources(self) -> Sequence[str]:
@@ -117,7 +123,7 @@ class EvacuationWorker(ProcessWorker):
 
     async def get_and_submit_flow_runs(self) -> list["FlowRun"]:
         """Ask for runs and start them, unless the event stream is proven and it is too early to ask again."""
-        if self._hints.proven and not self._chosen and time.monotonic() < self._due:
+        if self.relies_on_events and not self._chosen and time.monotonic() < self._due:
             self._last_polled_time = now("UTC")  # for the health check: it would hear of a run
             return []
         runs = await super().get_and_submit_flow_runs()

@@ -81,6 +81,7 @@ class Hints:
             confirmed += 1
             if confirmed == _CONFIRMATIONS:
                 self.proven = True
+                logger.info("The server's event stream delivers: runs are heard of at once, and asked for rarely.")
                 self._on_proven()
             if confirmed >= _CONFIRMATIONS:
                 await anyio.sleep(PROBE_SECONDS)

@@ -84,8 +84,8 @@ def rooted(process: Process, root: PurePath) -> bool:
 
     The executable of a virtual environment is a link to one outside, so the path it was called by counts too.
     """
-    places = (process.cwd, process.executable, *process.command[:1])
-    return any(PurePath(place).is_relative_to(root) for place in places if place)
+    places, name = (process.cwd, process.executable, *process.command[:1]), root.name
+    return any(name in place and PurePath(place).is_relative_to(root) for place in places if place)  # paths are slow
 
 
 def protected(snapshot: Mapping[int, Process], me: int, servers: Iterable[int] = ()) -> set[int]:

@@ -31,15 +31,19 @@ def test_the_busy_workload_is_one_and_is_at_rest_when_the_last_has_stopped(tmp_p
     assert all(process.poll() is not None for process in busy.processes)
 
 
-def test_the_goals_are_for_root_and_the_default_worker_is_the_peer() -> None:
-    quick, slow = [Times(0.1, 0.5, 1.0), Times(0.1, 0.5, 2.0)], [Times(0.1, 5.0, 9.0), Times(0.1, 9.0, 11.0)]
-    seen = {"root": quick, "no rights": slow, "default": slow}
-    goal, times, *rest = rows(seen)
-    assert (goal.ours, goal.holds) == (1.5, True)
-    assert (times.ours, times.peer, times.ratio, times.holds) == (1.5, 10.0, 6.67, True)
-    assert [(row.ours, row.peer) for row in rest] == [(2.0, 11.0), (10.0, 10.0), (11.0, 11.0)]
-    assert not any(row.holds for row in rows({**seen, "root": slow})[:2])
-    assert where("root", quick) == "root: event to run 0.10 s, run to worker 0.40 s, worker to frozen 1.00 s"
+def test_each_of_our_sides_has_its_goals_and_the_default_worker_is_the_peer() -> None:
+    quick = [Times(0.1, 0.15, contained) for contained in [0.25] * 17 + [0.9, 3.0, 4.0]]
+    slow = [Times(0.1, 5.0, 9.0), Times(0.1, 9.0, 11.0)]
+    found = rows({"root": quick, "no rights": slow, "default": slow})
+    assert [(row.ours, row.holds) for row in found[:2]] == [(0.25, True), (0.9, True)]
+    assert (found[2].ours, found[2].peer, found[2].ratio, found[2].holds) == (0.25, 10.0, 40.0, True)
+    assert [row.holds for row in found[3:]] == [False] * 3
+    assert [row.what for row in found[:2]] == [
+        "event to contained, root, median, s",
+        "event to contained, root, 18th of 20, s",
+    ]
+    assert len(rows({"root": quick})) == 2, "a side that was measured alone"
+    assert where("root", quick) == "root: event to run 0.10 s, run to worker 0.05 s, worker to frozen 0.10 s"
 
 
 @pytest.mark.soak
@@ -49,5 +53,7 @@ def test_the_whole_bench_in_its_smallest_form(tmp_path: Path, monkeypatch: pytes
     assert main(["--small"]) in {0, 1}  # whether the goals hold is a question for a machine at rest
     told = json.loads((tmp_path / "trigger.json").read_text())["rows"]
     assert len(told) == 3
+    assert main(["--small", "--side", "root"]) in {0, 1}
+    assert len(json.loads((tmp_path / "trigger.json").read_text())["rows"]) == 3, "the other side's times are kept"
     assert all(0 < row["ours"] < CAP_SECONDS for row in told)
     assert living_in(tmp_path) == []

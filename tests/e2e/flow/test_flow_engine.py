@@ -132,7 +132,22 @@ def test_a_worker_stands_before_everything_and_a_training_of_it_gives_way() -> N
 
 @pytest.mark.parametrize("typed", [("--type", "process"), ("-t", "process"), ("--type=process",)])
 def test_a_worker_is_of_the_type_that_it_is_asked_for(typed: tuple[str, ...]) -> None:
-    assert command(["--pool", "p", *typed]) == ["prefect", "worker", "start", "--pool", "p", *typed]
+    words = ["prefect", "worker", "start", "--pool", "p"]
+    assert command(["--pool", "p", *typed], installed=True) == [*words, *typed]
+    assert command(["--pool", "p"], installed=True) == [*words, "--type", "evacuation"]
+
+
+def test_a_worker_of_an_environment_that_was_made_for_an_older_version_polls_as_it_did() -> None:
+    hides = "import importlib.metadata; importlib.metadata.entry_points = lambda **_: ();"
+    program = hides + WORKER.replace(
+        "print(arguments[1:]", 'print(environment["PREFECT_WORKER_QUERY_SECONDS"], arguments'
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], start_new_session=True, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("1 ")
+    assert "--type" not in done.stdout
+    assert "install this version" in done.stderr
 
 
 def test_a_worker_waits_for_a_server_that_is_still_starting() -> None:

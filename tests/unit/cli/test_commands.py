@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from blocks.directory import DirectoryStore
-from flows import by_hand, commands
+from flows import at_the_front, commands
 from flows.cli import RUN_OPTIONS, RUN_SWITCHES, run, to_freeze
 from tasks.cli.output import SCHEMA
 from tasks.cli.store_argument import named_store
@@ -94,8 +94,8 @@ def test_what_turns_out_to_be_wrong_after_the_freeze_is_let_go_again(
         told.append(("frozen", incident))
         return "early"
 
-    monkeypatch.setattr(by_hand, "freeze_described", freeze)
-    monkeypatch.setattr(by_hand, "thaw_again", lambda early: told.append(("thawed", early)))
+    monkeypatch.setattr(at_the_front, "freeze_described", freeze)
+    monkeypatch.setattr(at_the_front, "thaw_again", lambda early: told.append(("thawed", early)))
     assert run(["run", str(file), "--incident", "IR-1"]) == REFUSED
     assert told == [("frozen", "IR-1"), ("thawed", "early")]
     assert "expected an incident id" in capsys.readouterr().err
@@ -172,10 +172,14 @@ def test_status_needs_neither_docker_nor_a_store(file: Path) -> None:
 
 
 def test_before_the_freeze_nothing_of_others_is_imported() -> None:
-    program = "import sys; import flows.cli, flows.by_hand; print(*({name.split('.')[0] for name in sys.modules}))"
+    program = "import sys; import flows.cli, flows.at_the_front; print(*({name.split('.')[0] for name in sys.modules}))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     own = {"flows", "tasks", "blocks", "__editable___evacuation_0_1_0_finder", "_distutils_hack", "sitecustomize"}
-    assert set(done.stdout.split()) - set(sys.stdlib_module_names) - own == {"__main__"}
+    imported = set(done.stdout.split())
+    assert imported - set(sys.stdlib_module_names) - own == {"__main__"}
+    assert imported.isdisjoint({"asyncio", "concurrent", "email", "http", "secrets", "ssl", "tempfile"}), (
+        "each takes ms"
+    )
 
 
 def test_a_reader_that_has_gone_gets_no_traceback() -> None:

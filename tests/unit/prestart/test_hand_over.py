@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,19 @@ import pytest
 from tasks.custody.containment.process import Identity
 from tasks.incident.run_lock import at_work, owner, take_ownership
 from tasks.prestart.hand_over import VARIABLE, HandOver, receive
-from tasks.prestart.journal import EarlyFreeze, not_taken_over, note_unkept, read_early, thaw_left, unkept
+from tasks.prestart.journal import (
+    EarlyFreeze,
+    early_groups,
+    not_taken_over,
+    note_unkept,
+    read_early,
+    thaw_left,
+    unkept,
+    write_rows,
+)
 from tasks.system.processes import start_of
 
+AT = datetime(2026, 1, 2, tzinfo=UTC)
 RUN = """
 import os, sys
 from pathlib import Path
@@ -57,7 +68,9 @@ def answer(run: "subprocess.Popen[str]") -> str:
 def early(tmp_path: Path) -> EarlyFreeze:
     lock = take_ownership(tmp_path)
     assert lock is not None
-    return EarlyFreeze(tmp_path / "early.json", (Identity(10**7, 5),), ("/a/group",), lock)
+    made = EarlyFreeze(tmp_path / "early.json", (Identity(10**7, 5),), ("/a/group",), lock)
+    write_rows(made, [{"pid": 10**7, "start": 5, "at": AT.isoformat()}, {"group": "/a/group"}])
+    return made
 
 
 def test_the_run_gets_everything_and_the_lock_is_its_own_and_never_free(early: EarlyFreeze) -> None:
@@ -67,7 +80,8 @@ def test_the_run_gets_everything_and_the_lock_is_its_own_and_never_free(early: E
         told = line(run)
         assert told.endswith("} early.json False")
         assert len(told) > 300_000
-        assert hand_over.close()
+        left = hand_over.close()
+        assert left == replace(early, lock=None)
         assert take_ownership(evidence) is None, "another run cannot get in between"
         assert owner(evidence) == "evacuation"
         assert json.loads((evidence / ".owner").read_text())["pid"] == run.pid
@@ -84,17 +98,17 @@ def test_facts_alone_are_handed_to_a_run_that_nothing_was_frozen_for() -> None:
     hand_over = HandOver({"flow": "evacuate"}, None)
     with run_that_fetches(hand_over.name) as run:
         assert line(run) == "{'flow': 'evacuate'} None False"
-    assert not hand_over.close()
+    assert hand_over.close() is None
 
 
 def test_a_run_that_dies_before_it_has_answered_leaves_everything_to_the_worker(early: EarlyFreeze) -> None:
     hand_over = HandOver({}, early)
     quits = "import os, socket, sys; s = socket.socket(socket.AF_UNIX); s.connect('\\0' + sys.argv[1]); s.recv(9)"
     subprocess.run([sys.executable, "-c", quits, hand_over.name], check=True)
-    assert not hand_over.close()
-    assert os.fstat(early.lock or 0)
-    thaw_left(early)
+    left = hand_over.close()
+    assert left == replace(early, lock=None)
     assert owner(early.path.parent) == ""
+    assert (read_early(left.path), early_groups(left.path)) == ({early.frozen[0]: AT}, ["/a/group"])
 
 
 def test_without_a_worker_there_is_nothing(capfd: pytest.CaptureFixture[str]) -> None:
@@ -153,5 +167,5 @@ def test_what_no_disk_takes_is_told_to_the_run_and_forgotten_by_the_worker(tmp_p
     environment = {**os.environ, VARIABLE: hand_over.name}
     done = subprocess.run([sys.executable, "-c", tells], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == repr({who: at})
-    assert hand_over.close()
+    hand_over.close()
     assert (unkept(early), read_early(early.path), not_taken_over(early).frozen) == ({}, {}, ())

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from tasks.prestart.freeze import NothingToFreeze, freeze_for
+from tasks.prestart.freeze import freeze_for
 from tasks.prestart.known_run import KnownRun
-from tasks.prestart.prefect_http import NotNow
+from tasks.prestart.reasons import NothingToFreeze, NotNow
 
 NOW = datetime.now(UTC)
 ANSWERS: dict[str, Any] = {
@@ -18,7 +18,10 @@ ANSWERS: dict[str, Any] = {
 
 
 class Asked(list[str]):
+    """A server's connection: what it was asked."""
+
     def __call__(self, path: str) -> Any:
+        """Answer."""
         self.append(path)
         return ANSWERS[path]
 

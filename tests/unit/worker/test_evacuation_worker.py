@@ -19,7 +19,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The questions so far; each fails while the list holds "down"."""
     questions: list[str] = []
 
-    async def ask(_: Any) -> list[Any]:  # noqa: RUF029
+    async def ask(_: Any) -> list[Any]:
         if "down" in questions:
             raise ConnectionError
         questions.append("poll")
@@ -103,10 +103,7 @@ def test_many_hints_are_one_question_and_each_run_is_asked_for_twice_at_most(
         for _ in range(50):
             worker._note_hint(uuid4())
         answering = asyncio.create_task(worker._answer_hints())
-        async with asyncio.timeout(20):
-            while len(asked) < 2 or worker._wanted:
-                await asyncio.sleep(0)
-        for _ in range(10):
+        for _ in range(50):
             await asyncio.sleep(0)
         answering.cancel()
 

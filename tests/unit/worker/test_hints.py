@@ -3,15 +3,17 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 from uuid import UUID, uuid4
 
 import pytest
-from prefect.client.orchestration import PrefectClient
 from prefect.events import Event
 
 from tasks.worker import hints
 from tasks.worker.hints import Hints
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import PrefectClient
 
 RUN = uuid4()
 HINT = Event(event="prefect.flow-run.Scheduled", resource={"prefect.resource.id": f"prefect.flow-run.{RUN}"})
@@ -21,30 +23,37 @@ class Stream:
     """A server as far as it is looked at: it echoes so many probes of each connection, then none, or closes."""
 
     def __init__(self, echoes: int, *, closes: bool = False) -> None:
+        """Have no connection yet."""
         self.echoes, self.closes, self.connections = echoes, closes, 0
         self.filter: Any = None
 
     def connect(self, filter: Any, reconnection_attempts: int) -> Self:  # noqa: A002  Prefect's name
+        """Stand for the subscriber."""
         assert reconnection_attempts == 0
         self.filter, self.left = filter, self.echoes
         return self
 
     async def __aenter__(self) -> Self:
+        """Connect."""
         self.events: asyncio.Queue[Event | None] = asyncio.Queue()
         self.connections += 1
         return self
 
-    async def __aexit__(self, *_: object) -> None: ...
+    async def __aexit__(self, *_: object) -> None:
+        """Disconnect."""
 
     def __aiter__(self) -> Self:
+        """Deliver events."""
         return self
 
     async def __anext__(self) -> Event:
+        """Deliver one, or end."""
         if (event := await self.events.get()) is None:
             raise StopAsyncIteration
         return event
 
     async def request(self, method: str, path: str, json: list[Any]) -> None:
+        """Take a probe."""
         assert (method, path) == ("POST", "/events")
         if self.left:
             self.left -= 1
@@ -70,7 +79,7 @@ def played(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
 
             following = asyncio.create_task(heard.follow(cast("PrefectClient", server), resources))
             async with asyncio.timeout(20):
-                while not until(heard):
+                while not until(heard):  # noqa: ASYNC110  a condition of the scene's own
                     await asyncio.sleep(0)
             following.cancel()
             with suppress(asyncio.CancelledError):
