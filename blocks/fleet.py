@@ -29,7 +29,7 @@ class Fleet(QuickSave, Block):
         min_length=1, description="Name of the Evidence Store block that gets the fleet's record, below fleets/."
     )
     order_seconds: float = Field(
-        default=3600, ge=30, le=604_800, description="How long an order stands for a host that does not answer."
+        default=3600, gt=0, le=604_800, description="How long an order stands for a host that does not answer."
     )
     ask_after_seconds: float = Field(
         default=900,

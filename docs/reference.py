@@ -28,7 +28,7 @@ PROJECT: Final = Path(__file__).parents[1]
 PAGE: Final = PROJECT / "docs/reference.md"
 _FILE: Final = re.compile(r"\.?[a-z][\w‹›-]*\.(json|jsonl|md|html|svg|sig)|SHA256SUMS")
 _TARGET: Final = re.compile(r"^([a-z-]+):(?:[^\n#=]*##\s*(.*))?[^\n=]*$", re.MULTILINE)
-_EXAMPLE: Final = {"incident": "IR-…", "snapshot": "…", "stored": "NAME", "name": "NAME", "number": 1}
+_EXAMPLE: Final = {"incident": "IR-…", "fleet": "FL-…", "snapshot": "…", "stored": "NAME", "name": "NAME", "number": 1}
 _REFUSED: Final = "the command line or its input was refused, or a server or store did not answer"
 _INTERRUPTED: Final = "interrupted before a run began: what was frozen goes on"
 _HEAD: Final = """# Reference

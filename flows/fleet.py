@@ -80,7 +80,8 @@ def fleet(  # noqa: PLR0913, PLR0917  each is a field of the form that a person 
 def fleet_state(fleet_id: str, verdict: FleetVerdict, recorded: FleetRecord) -> State[Any]:
     """Return the state that a fleet's run ends in: named for its worst end, and Completed only if that is Verified."""
     end = End.UNVERIFIED if verdict.end is End.VERIFIED and recorded.trouble else verdict.end
-    told = f". But the record is not in the store: {recorded.trouble}" if recorded.trouble else ""
+    lost = f"But the record is not in the store: {recorded.trouble}"
+    told = f". {lost}" if recorded.trouble else f". Record: {recorded.place}"
     message = visible(f"{fleet_id}: {verdict.message}{told}", LINE_LIMIT)
     return (Completed if end is End.VERIFIED else Failed)(name=str(end), message=message)
 

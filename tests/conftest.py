@@ -34,6 +34,7 @@ TOGETHER = {
     "plant": "PostgreSQL, Redis, a server of several processes, and hosts",
     "triggers": "one after the other, so that no two drills compute at once",
     "browser": "a server with a worker",
+    "fleet": "a server with a worker",
     "canaries": "a server whose worker has secrets",
     "systemd": "a host that is booted once for most of them",
     "upgrade": "a place that is the only one of its name on the machine",

@@ -54,8 +54,9 @@ def _run(client: SyncPrefectClient, fleet: str, parameters: dict[str, Any], *, a
     except ObjectNotFound as error:
         cure = "Deploy it: evacuation deploy FILE, with a [fleet.NAME]."
         raise Refused("the name of a fleet that is deployed", repr(fleet), cure) from error
-    since = datetime.now(UTC)
-    run = client.create_flow_run_from_deployment(deployment.id, parameters=parameters).id
+    began = time.monotonic()
+    made = client.create_flow_run_from_deployment(deployment.id, parameters=parameters)
+    run, since = made.id, made.created or datetime.now(UTC)
     note(f"fleet {fleet}: run {run}; Ctrl-C leaves it at work")
     told, warned = "", False
     while True:
@@ -66,12 +67,12 @@ def _run(client: SyncPrefectClient, fleet: str, parameters: dict[str, Any], *, a
         if state is not None and (state.is_final() or STANDING in told):
             name = str(state.name) if state.is_final() else str(End.SILENT)
             break
-        if not warned and (datetime.now(UTC) - since).total_seconds() > _WORKER_SECONDS and not told:
+        if not warned and not told and time.monotonic() - began > _WORKER_SECONDS:
             warned = True
             say(_NO_WORKER, error=True)
         time.sleep(_LOOK_SECONDS)
     message = (state.message or "") if state.is_final() else f"the run waits for silent hosts: {run}"
-    code = EXIT_CODES.get(name, INCOMPLETE)
+    code = EXIT_CODES[name] if state.is_completed() else EXIT_CODES.get(name) or INCOMPLETE
     data = {"run": str(run), "state": name, "exit_code": code, "message": message, "table": told.splitlines()}
     show("fleet", [f"{name}: {message}"], data, as_json=as_json)
     return code

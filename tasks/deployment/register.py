@@ -127,17 +127,18 @@ def notification_block(client: SyncPrefectClient, notify: str) -> UUID:
         ) from error
 
 
-def deploy_fleet(fleet: str, pool: str) -> str:
+def deploy_fleet(fleet: str, pool: str, engine: str) -> str:
     """Deploy fleet.yaml for one fleet; return what is left to do."""
     with get_client(sync_client=True) as client:
         make_pool(client, pool)
         with suppress(ObjectAlreadyExists):
-            about = "Runs of fleets. A worker anywhere that reaches server and store serves it."
-            client.create_work_queue(FLEETS, description=about, work_pool_name=pool)
-        values = {"EVACUATION_FLEET": fleet, "EVACUATION_POOL": pool, "EVACUATION_QUEUE": FLEETS}
+            told = "Runs of fleets. A worker anywhere that reaches server and store serves it."
+            client.create_work_queue(FLEETS, description=told, work_pool_name=pool)
+        about = {"FLEET": fleet, "POOL": pool, "QUEUE": FLEETS, "PYTHON": engine}
+        values = {f"EVACUATION_{name}": value for name, value in about.items()}
         deploy(client, templates(client, "fleet.yaml"), values, deployed(client, [fleet]))
     print(f"deployed the fleet {fleet} on {pool}/{FLEETS}")
-    return f"worker of fleets: python -m flows.worker --pool {pool} --work-queue {FLEETS}"
+    return f"worker of fleets: {quote(engine)} -m flows.worker --pool {pool} --work-queue {FLEETS}"
 
 
 def deploy_all(targets: list[DeploymentTarget], pool: str, engine: str, notify: str = "") -> Iterator[str]:
@@ -184,9 +185,10 @@ def deploy_by_hand(file: str, wanted: Wanted) -> int:
         with asking_server():
             register()
             targets, fleets = save(Path(file)) if file else ([saved(wanted.name, wanted.store or wanted.name)], [])
+            engine = wanted.engine or sys.executable
             if targets:
-                say(*deploy_all(targets, wanted.pool, wanted.engine or sys.executable, wanted.notify))
-            say(*(deploy_fleet(fleet, wanted.pool) for fleet in fleets))
+                say(*deploy_all(targets, wanted.pool, engine, wanted.notify))
+            say(*(deploy_fleet(fleet, wanted.pool, engine) for fleet in fleets))
     except (ValueError, RuntimeError) as error:
         say(*str(error).splitlines(), error=True)
         return REFUSED

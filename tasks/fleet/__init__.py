@@ -1,1 +1,1 @@
-"""Evacuate a fleet: open its incident, order each host's evacuation, follow them to their ends, write the record."""
+"""Evacuate a fleet: open, order, follow, record. Acts on the Prefect server and stores alone, never on a host."""

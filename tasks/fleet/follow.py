@@ -42,7 +42,7 @@ class Watch:
         now = datetime.now(UTC)
         if self.problems:
             again = [(host, 1) for host in self.incident.hosts if host.name in self.problems]
-            self.problems = give(self.incident, again)
+            self.problems = give(self.incident, again, patience=0)
         given_up = now - self._since > _NO_ORDER
         rows = rows_of(client, self.incident, self.problems if given_up else None)
         rows = self.closings.check(client, rows, now)

@@ -76,19 +76,14 @@ def open_fleet(trigger: Trigger) -> FleetIncident | JoinedFleet:
 
 
 def _open_one(client: SyncPrefectClient, trigger: Trigger) -> FleetIncident | JoinedFleet | None:
-    """Return the incident that this run opened earlier, or the open one, joined or taken over from a run that ended."""
-    if own := read_incident(client, new_fleet_id(trigger.created, trigger.fleet, trigger.run)):
-        return own
-    found = client.read_variable_by_name(variable_of(trigger.fleet))
-    said: Any = found.value if found else None
-    if not found or not isinstance(said, dict) or datetime.now(UTC) > datetime.fromisoformat(str(said["not_after"])):
-        return None
-    incident = read_incident(client, str(said["fleet"]))
-    if incident is None:
-        return None
+    """Return the open incident, joined or taken over from a run that ended; else the one that this run has opened."""
+    claim = _claim(client, trigger.fleet)
+    incident = read_incident(client, claim["fleet"]) if claim and not _is_over(claim) else None
+    if claim is None or incident is None:
+        return read_incident(client, new_fleet_id(trigger.created, trigger.fleet, trigger.run))
     if joined := _joined(client, incident, trigger):
         return joined
-    logger.warning("%s was opened by run %s, which has ended: this run carries it on", incident.id, said["run"])
+    logger.warning("%s was opened by run %s, which has ended: this run carries it on", incident.id, claim["run"])
     _mark_open(client, incident, trigger.run)
     return incident
 
@@ -142,15 +137,26 @@ def _joined(client: SyncPrefectClient, incident: FleetIncident, trigger: Trigger
 
 def owner_of(client: SyncPrefectClient, incident: FleetIncident) -> str:
     """Return the run that is at work on an incident, by its id; empty if there is none."""
-    found = client.read_variable_by_name(variable_of(incident.name))
-    said: Any = found.value if found else None
-    if not isinstance(said, dict) or said.get("fleet") != incident.id:
+    claim = _claim(client, incident.name)
+    if claim is None or claim["fleet"] != incident.id:
         return ""
     try:
-        state = client.read_flow_run(UUID(str(said["run"]))).state
+        state = client.read_flow_run(UUID(claim["run"])).state
     except ObjectNotFound:
         return ""
-    return "" if state is None or state.is_final() else str(said["run"])
+    return "" if state is None or state.is_final() else claim["run"]
+
+
+def _claim(client: SyncPrefectClient, fleet: str) -> dict[str, str] | None:
+    """Return which incident of a fleet is open, the run that works on it, and until when its first orders stand."""
+    found = client.read_variable_by_name(variable_of(fleet))
+    said: Any = found.value if found else None
+    known = isinstance(said, dict) and all(isinstance(said.get(name), str) for name in ("fleet", "run", "not_after"))
+    return said if known else None
+
+
+def _is_over(claim: dict[str, str]) -> bool:
+    return datetime.now(UTC) > datetime.fromisoformat(claim["not_after"])
 
 
 def _mark_open(client: SyncPrefectClient, incident: FleetIncident, run: str) -> None:
@@ -158,25 +164,18 @@ def _mark_open(client: SyncPrefectClient, incident: FleetIncident, run: str) -> 
 
     The note of an incident whose orders have all expired is replaced.
     """
-    name = variable_of(incident.name)
+    name, claim = variable_of(incident.name), _claim(client, incident.name)
     value = {"fleet": incident.id, "run": run, "not_after": incident.until.isoformat()}
-    found = client.read_variable_by_name(name)
-    said: Any = found.value if found else None
-    if isinstance(said, dict) and (said["fleet"] == incident.id or _is_over(said)):
+    if claim and (claim["fleet"] == incident.id or _is_over(claim)):
         client.update_variable(VariableUpdate(name=name, value=value))
     else:
         client.create_variable(VariableCreate(name=name, value=value))
 
 
-def _is_over(said: dict[str, Any]) -> bool:
-    return datetime.now(UTC) > datetime.fromisoformat(str(said["not_after"]))
-
-
 def mark_settled(client: SyncPrefectClient, incident: FleetIncident, run: str) -> None:
     """Note that every host that answers has its end: a trigger that comes now is an incident of its own."""
-    found = client.read_variable_by_name(variable_of(incident.name))
-    said: Any = found.value if found else None
-    if isinstance(said, dict) and (said.get("fleet"), said.get("run")) == (incident.id, run):
+    claim = _claim(client, incident.name)
+    if claim and (claim["fleet"], claim["run"]) == (incident.id, run):
         client.delete_variable_by_name(variable_of(incident.name))
 
 

@@ -70,12 +70,13 @@ def give(
     incident: FleetIncident,
     wanted: Iterable[tuple[Host, int]],
     carry_on: Mapping[str, str] | None = None,
+    patience: float = _PATIENCE_SECONDS,
 ) -> dict[str, str]:
     """Create a run for each host and attempt, side by side. Returns why there is none, by host; stops for no error.
 
     Repeats sooner than a client of Prefect would, which waits many seconds for a database that was locked for one.
     """
-    now, deadline = datetime.now(UTC), time.monotonic() + _PATIENCE_SECONDS
+    now, deadline = datetime.now(UTC), time.monotonic() + patience
     forever, refused = set[str](), dict[str, str]()
     pending = [(host, attempt) for host, attempt in wanted if not host.problem]
 

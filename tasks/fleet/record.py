@@ -16,10 +16,10 @@ from blocks.port import Store
 from blocks.signing_key import SigningKey
 from blocks.store import with_usable_key
 from tasks.adapters.saved_blocks import require_store
-from tasks.custody.evidence.keys import CLOSING
+from tasks.custody.evidence.keys import CLOSING, fleet_record_key, targets_key
 from tasks.custody.fleet.ends import Row
 from tasks.custody.fleet.incident import FleetIncident
-from tasks.custody.fleet.places import HOSTS, fleet_record_key, targets_key
+from tasks.custody.fleet.places import HOSTS
 from tasks.custody.store.manifest import canonical, digest_bytes
 from tasks.evidence.signing import Signer
 from tasks.fleet.closings import Closings

@@ -105,6 +105,16 @@ def record_key(incident: str, number: int, name: str) -> str:
     return f"incidents/{incident}/record/{number:03d}/{name}"
 
 
+def targets_key(fleet: str) -> str:
+    """Return the key of the frozen list of a fleet's hosts: the first object of its incident."""
+    return f"fleets/{fleet}/targets.json"
+
+
+def fleet_record_key(fleet: str, number: int, name: str) -> str:
+    """Return the key of one file of a fleet's record."""
+    return f"fleets/{fleet}/record/{number:03d}/{name}"
+
+
 def snapshot_key(snapshot: str, stored: str) -> str:
     """Return the key of a workload file in the incident's snapshot."""
     return f"{SNAPSHOTS}{snapshot}/{stored}"

@@ -142,8 +142,8 @@ class Row:
 
     @property
     def is_contained(self) -> bool:
-        """Whether it is proven contained."""
-        return bool(self.contained) or self.end in CONTAINED
+        """Whether it is proven contained: by its end, else by what it told on the way."""
+        return self.end in CONTAINED or (bool(self.contained) and self.end not in {End.NOT_CONTAINED, End.THAWED})
 
     @property
     def label(self) -> str:

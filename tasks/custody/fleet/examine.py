@@ -9,11 +9,11 @@ from typing import Final, TypeVar
 from tasks.custody.audit.finding import Finding, broken, note, shown, unclear
 from tasks.custody.audit.layout import SIGNATURE, gaps
 from tasks.custody.audit.untrusted import Unreadable
-from tasks.custody.evidence.keys import CLOSING
+from tasks.custody.evidence.keys import CLOSING, fleet_record_key, targets_key
 from tasks.custody.fleet.documents import FleetClosing, HostLine, read_fleet_closing, read_hosts, read_targets
 from tasks.custody.fleet.ends import End, Row
 from tasks.custody.fleet.incident import FleetIncident
-from tasks.custody.fleet.places import HOSTS, fleet_record_key, targets_key
+from tasks.custody.fleet.places import HOSTS
 from tasks.custody.fleet.verdict import verdict_of
 from tasks.custody.store.manifest import digest_bytes
 

@@ -1,4 +1,4 @@
-"""Name the objects of a fleet, and where a host's objects lie beside them in one bucket or folder."""
+"""Tell where a host's objects lie beside those of its fleet, in one bucket or folder."""
 
 from collections.abc import Mapping
 from pathlib import PurePosixPath
@@ -6,16 +6,6 @@ from typing import Any, Final
 
 HOSTS: Final = "hosts.json"
 """In a fleet's record: a line for each host, with its end, times, last closing and manifests."""
-
-
-def targets_key(fleet: str) -> str:
-    """Return the key of the frozen list of a fleet's hosts: the first object of its incident."""
-    return f"fleets/{fleet}/targets.json"
-
-
-def fleet_record_key(fleet: str, number: int, name: str) -> str:
-    """Return the key of one file of a fleet's record."""
-    return f"fleets/{fleet}/record/{number:03d}/{name}"
 
 
 def place_of(fleet: Mapping[str, Any], host: Mapping[str, Any]) -> str | None:

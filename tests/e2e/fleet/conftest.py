@@ -99,15 +99,26 @@ class Lab:
         path = f"/deployments/{self.deployments[deployment]}/create_flow_run"
         return str(self.post(path, {"parameters": parameters})["id"])
 
+    def ask(self, path: str, said: Any = None) -> httpx.Response:
+        """What the server answers; one that is busy is asked again, as Prefect's own clients do."""
+        answers: list[httpx.Response] = []
+
+        def answered() -> bool:
+            answers.append(self.http.get(path) if said is None else self.http.post(path, json=said))
+            return answers[-1].status_code != httpx.codes.SERVICE_UNAVAILABLE
+
+        wait_until(answered, what=f"an answer to {path}")
+        return answers[-1]
+
     def post(self, path: str, said: Any) -> Any:
-        """What the server answers."""
-        answer = self.http.post(path, json=said)
+        """What it makes of a request that it takes."""
+        answer = self.ask(path, said)
         assert answer.is_success, answer.text
         return answer.json()
 
     def run(self, run: str) -> dict[str, Any]:
         """A run, as the server tells of it."""
-        return dict(self.http.get(f"/flow_runs/{run}").json())
+        return dict(self.ask(f"/flow_runs/{run}").json())
 
     def hosts(self, fleet_id: str) -> dict[str, dict[str, Any]]:
         """The latest run of each host for an incident of the fleet."""
@@ -121,7 +132,7 @@ class Lab:
         found = dict[str, str]()
 
         def there() -> bool:
-            answer = self.http.get(f"/variables/name/fleet_{FLEET}")
+            answer = self.ask(f"/variables/name/fleet_{FLEET}")
             found.update(answer.json()["value"] if answer.is_success else {})
             return found.get("fleet", since) != since
 

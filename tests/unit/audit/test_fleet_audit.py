@@ -17,9 +17,10 @@ from tasks.audit.fleet import audited_fleet
 from tasks.custody.audit.finding import AuditWord, Severity
 from tasks.custody.audit.signers import read_signers
 from tasks.custody.errors import Refused
+from tasks.custody.evidence.keys import targets_key
 from tasks.custody.fleet.ends import End, Row, closed_row
 from tasks.custody.fleet.incident import FleetIncident, Host
-from tasks.custody.fleet.places import HOSTS, targets_key
+from tasks.custody.fleet.places import HOSTS
 from tasks.custody.fleet.verdict import verdict_of
 from tasks.custody.store.manifest import canonical, digest_bytes
 from tasks.fleet.closings import read_last

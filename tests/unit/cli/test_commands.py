@@ -32,6 +32,7 @@ COMMANDS = [
     "audit",
     "pull",
     "rollback",
+    "fleet",
     "deploy",
     "drill",
     "version",

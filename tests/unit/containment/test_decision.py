@@ -1,5 +1,6 @@
 """Who is asked whether to stop or to thaw, and whose answer holds for a run that carries the incident on."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +14,7 @@ from tasks.custody.incident.question import question_of
 from tasks.runtime.context import RunContext
 from tests.support.run_context import case_of
 from tests.support.workloads import SmallWorkload
+from tests.unit.custody.fleet.test_order import INCIDENT
 
 
 def answers(monkeypatch: pytest.MonkeyPatch, answer: object = None) -> list[Any]:
@@ -78,3 +80,30 @@ def test_nobody_is_asked_unless_the_block_says_so(
 
 def asked_of(run: RunContext) -> list[str]:
     return [each["action"] for each in run.log.entries() if each["action"] in {"asked", "answered"}]
+
+
+def ordered(run: RunContext, minutes: int) -> None:
+    """A fleet's order that asks from then on."""
+    order = INCIDENT.order(INCIDENT.hosts[0], 1, INCIDENT.opened_at)
+    run.run = replace(run.run, order=replace(order, ask_from=datetime.now(UTC) + timedelta(minutes=minutes)))
+
+
+def test_a_fleets_order_asks_on_its_own_terms(small: SmallWorkload, monkeypatch: pytest.MonkeyPatch) -> None:
+    with case_of(small.block(on_alarm="evacuate", unanswered="stop", ask_seconds=60)) as run:
+        keepers = answers(monkeypatch)
+        ordered(run, -1)
+        assert thaw_decided(run, []), "the order says thaw"
+        assert 590 < keepers[0]["seconds"] <= 600
+        _, block = keepers[0]["workload"]
+        assert (block["on_alarm"], block["unanswered"]) == ("ask", "thaw"), "also if the run that asks has died"
+        assert "`thaw`. 期限" in decision.question(run, [], "then")
+
+
+def test_a_fleets_order_that_does_not_ask_outranks_the_block(
+    small: SmallWorkload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with case_of(small.block(on_alarm="ask", unanswered="thaw")) as run:
+        answers(monkeypatch, said("thaw"))
+        ordered(run, 1)
+        assert not thaw_decided(run, [])
+        assert asked_of(run) == []

@@ -157,3 +157,5 @@ def test_all_that_answer_are_contained_when_only_silent_ones_are_left() -> None:
     assert not all_that_answer_contained([contained, Row("gpu2", doing="begun"), silent])
     assert not all_that_answer_contained([Row("gpu1", end=End.CRASHED), contained])
     assert not all_that_answer_contained([silent]), "nobody answers"
+    assert not all_that_answer_contained([replace(contained, end=End.NOT_CONTAINED)]), "it has come back"
+    assert not all_that_answer_contained([replace(contained, end=End.THAWED)])

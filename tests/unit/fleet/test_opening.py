@@ -1,0 +1,180 @@
+"""Which incident a trigger of a fleet opens, joins or carries on; and no host is lost before the first order."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
+
+from blocks.fleet import Fleet
+from tasks.custody.errors import Refused
+from tasks.custody.fleet.incident import FleetIncident
+from tasks.fleet import opening
+from tasks.fleet.hosts import hosts_of
+from tasks.fleet.opening import JoinedFleet, Trigger, mark_settled, open_fleet
+
+NOW = datetime.now(UTC)
+
+
+class Server:
+    """What of a Prefect server an opening needs."""
+
+    def __init__(self, *names: str) -> None:
+        """Deploy evacuations of these names."""
+        self.variables, self.artifacts = dict[str, Any](), list[Any]()
+        self.final = set[str]()
+        self.names, self.limits = names, dict[str, int]()
+        self.before_create: Callable[[], object] = lambda: None
+
+    def read_variable_by_name(self, name: str) -> Any:
+        """A variable."""
+        return SimpleNamespace(value=self.variables[name]) if name in self.variables else None
+
+    def create_variable(self, variable: Any) -> None:
+        """Unique by name."""
+        self.before_create()
+        if variable.name in self.variables:
+            raise ObjectAlreadyExists(Exception("409"))
+        self.variables[variable.name] = variable.value
+
+    def update_variable(self, variable: Any) -> None:
+        """Another value."""
+        self.variables[variable.name] = variable.value
+
+    def delete_variable_by_name(self, name: str) -> None:
+        """Gone."""
+        del self.variables[name]
+
+    def create_artifact(self, artifact: Any) -> None:
+        """Kept."""
+        self.artifacts.insert(0, artifact)
+
+    def read_latest_artifacts(self, artifact_filter: Any, **_: object) -> list[Any]:
+        """By key, or all, the last first."""
+        wanted = artifact_filter.key
+        return [each for each in self.artifacts if wanted.like_ or each.key in wanted.any_]
+
+    def read_deployments(self, limit: int, offset: int, deployment_filter: Any, **_: object) -> list[Any]:
+        """A page of them."""
+        wanted = deployment_filter.name and set(deployment_filter.name.any_)
+        found = [name for name in self.names if not wanted or name in wanted]
+        about = {"work_pool_name": "p", "work_queue_name": "q", "parameters": {"store": "s"}}
+        return [SimpleNamespace(name=name, id=uuid4(), **about) for name in found[offset : offset + limit]]
+
+    def read_flow_run(self, run: UUID) -> Any:
+        """A run that is at work unless it is told otherwise."""
+        if "gone" in self.final:
+            raise ObjectNotFound(Exception("404"))
+        return SimpleNamespace(state=SimpleNamespace(is_final=lambda: str(run) in self.final))
+
+    def upsert_global_concurrency_limit_by_name(self, name: str, limit: int) -> None:
+        """A limit."""
+        self.limits[name] = limit
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Server:
+    """A server with two evacuations, and a fleet of three workloads."""
+    made = Server("gpu1", "gpu2")
+
+    @contextmanager
+    def client(**_: object) -> Iterator[Server]:
+        yield made
+
+    monkeypatch.setattr(opening, "get_client", client)
+    monkeypatch.setattr(opening, "load_block", lambda *_: Fleet(workloads=["gpu1", "gpu2", "gpu3"], store="s"))
+    monkeypatch.setattr(opening, "require_store", lambda _: {})
+    return made
+
+
+def trigger(**changes: Any) -> Trigger:
+    given = Trigger("lab", "why", "graceful", False, None, False, str(uuid4()), NOW, "a person")
+    return replace(given, **changes)
+
+
+def opened(asked: Trigger) -> FleetIncident:
+    found = open_fleet.fn(asked)
+    assert isinstance(found, FleetIncident)
+    return found
+
+
+def test_the_list_is_written_down_with_the_host_that_is_not_deployed(server: Server) -> None:
+    asked = trigger()
+    incident = opened(asked)
+    assert [(host.name, host.problem) for host in incident.hosts] == [
+        ("gpu1", ""),
+        ("gpu2", ""),
+        ("gpu3", "no deployment evacuate/gpu3"),
+    ]
+    assert server.limits == {"fleet-send-lab": 16}
+    assert server.variables["fleet_lab"]["fleet"] == incident.id
+    assert opened(asked) == incident, "the same run again finds its own, as it was frozen"
+    assert len(server.artifacts) == 1
+
+
+def test_a_second_trigger_joins_the_run_at_work_and_carries_on_one_that_has_ended(server: Server) -> None:
+    first = trigger()
+    incident = opened(first)
+    server.names = ("gpu1",)
+    joined = open_fleet.fn(trigger())
+    assert isinstance(joined, JoinedFleet)
+    assert joined.incident == incident
+    assert first.run in joined.summary
+    server.final.add(first.run)
+    again = trigger()
+    assert opened(again) == incident, "the list of the first one, whatever is deployed by now"
+    assert server.variables["fleet_lab"]["run"] == again.run
+    server.final.add("gone")
+    assert opened(trigger()) == incident, "a run that was deleted is at work no more"
+
+
+def test_of_two_at_once_one_joins(server: Server) -> None:
+    first, second = trigger(), trigger()
+
+    def first_is_quicker() -> None:
+        server.before_create = lambda: None
+        opened(first)
+
+    server.before_create = first_is_quicker
+    joined = open_fleet.fn(second)
+    assert isinstance(joined, JoinedFleet)
+    assert first.run in joined.summary
+
+
+@pytest.mark.parametrize("how", ["settled", "expired"])
+def test_what_is_settled_or_long_over_is_not_joined(server: Server, how: str) -> None:
+    first = trigger(created=NOW - timedelta(hours=2 if how == "expired" else 0))
+    incident = opened(first)
+    if how == "settled":
+        mark_settled(server, incident, str(uuid4()))  # type: ignore[arg-type]
+        assert server.variables, "another run does not say so"
+        mark_settled(server, incident, first.run)  # type: ignore[arg-type]
+    fresh = opened(trigger())
+    assert fresh.id != incident.id
+    assert server.variables["fleet_lab"]["fleet"] == fresh.id
+    retried = opened(trigger(retry=True, fleet_id=incident.id))
+    assert retried == incident
+    assert server.variables["fleet_lab"]["fleet"] == fresh.id, "the newer one stays open"
+    joined = open_fleet.fn(trigger(created=first.created, run=first.run))
+    assert isinstance(joined, JoinedFleet), "the first run, tried again, belongs to the newer one"
+
+
+@pytest.mark.usefixtures("server")
+def test_an_incident_that_nobody_knows_is_refused() -> None:
+    for asked in (trigger(retry=True), trigger(fleet_id="FL-20260101T000000Z-lab-0000"), trigger(fleet_id="IR-1")):
+        with pytest.raises(Refused, match="incident"):
+            open_fleet.fn(asked)
+    opened(trigger())
+    with pytest.raises(Refused, match="an incident of the fleet other"):
+        open_fleet.fn(trigger(fleet="other", retry=True))
+
+
+def test_no_host_is_lost_between_the_pages_of_the_server() -> None:
+    names = [f"gpu{number:03d}" for number in range(401)]
+    found = hosts_of(Server(*names), Fleet(tag="cluster", workloads=["web"], store="s"))  # type: ignore[arg-type]
+    assert [host.name for host in found] == [*names, "web"]

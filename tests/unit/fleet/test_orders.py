@@ -1,0 +1,159 @@
+"""Orders: each host gets its own, one's error stops no other, and what has begun is left alone."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+from prefect.client.schemas.objects import State, StateType
+from prefect.exceptions import ObjectNotFound
+
+from tasks.custody.fleet.ends import Closed, End, Row
+from tasks.custody.fleet.incident import Host
+from tasks.fleet import closings, orders
+from tasks.fleet.closings import Closings
+from tasks.fleet.orders import cancel_waiting, decide, give
+from tasks.runtime.approval import StopOrThaw
+from tests.unit.custody.fleet.test_order import ID, INCIDENT
+
+HOSTS = tuple(Host(f"gpu{number}", str(uuid4()), "p", "q", "s") for number in range(1, 6))
+FLEET = replace(INCIDENT, hosts=(*HOSTS, Host("gpu9", problem="no deployment evacuate/gpu9")))
+NOW = datetime.now(UTC)
+
+
+def http_error(code: int) -> httpx.HTTPStatusError:
+    answer = httpx.Response(code, text=f"answer {code}", request=httpx.Request("POST", "http://s"))
+    return httpx.HTTPStatusError("no", request=answer.request, response=answer)
+
+
+class Server:
+    """A server that creates runs, or answers with an error, by the deployment."""
+
+    def __init__(self) -> None:
+        """Nothing is asked yet."""
+        self.errors = dict[str, list[Exception]]()
+        self.made = dict[str, dict[str, Any]]()
+        self.asked = list[str]()
+        self.states = dict[str, StateType]()
+        self.resumed = dict[str, Any]()
+
+    def create_flow_run_from_deployment(self, deployment: UUID, **about: Any) -> None:
+        """One run a key."""
+        self.asked.append(str(deployment))
+        if waiting := self.errors.get(str(deployment)):
+            raise waiting.pop(0) if len(waiting) > 1 else waiting[0]
+        self.made.setdefault(about["idempotency_key"], about)
+
+    def read_flow_run(self, run: UUID) -> Any:
+        """A run in its state."""
+        if str(run) not in self.states:
+            raise ObjectNotFound(Exception("404"))
+        return SimpleNamespace(state=State(type=self.states[str(run)]))
+
+    def set_flow_run_state(self, run: UUID, state: State) -> None:
+        """Another state."""
+        self.states[str(run)] = state.type
+
+    def resume_flow_run(self, run: UUID, run_input: dict[str, Any]) -> None:
+        """An answer."""
+        self.resumed[str(run)] = run_input
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Server:
+    """A server in the place of Prefect's."""
+    made = Server()
+
+    @contextmanager
+    def client(**_: object) -> Iterator[Server]:
+        yield made
+
+    monkeypatch.setattr(orders, "get_client", client)
+    return made
+
+
+def test_one_hosts_error_stops_no_other_and_only_what_may_pass_is_repeated(server: Server) -> None:
+    gone, locked, odd = HOSTS[0], HOSTS[1], HOSTS[2]
+    server.errors[gone.deployment] = [http_error(404)]
+    server.errors[locked.deployment] = [http_error(503), http_error(503), RuntimeError("no answer")]
+    server.errors[odd.deployment] = [RuntimeError("no answer")]
+    refused = give(FLEET, [(host, 1) for host in FLEET.hosts], patience=1)
+    assert set(refused) == {"gpu1", "gpu2", "gpu3"}
+    assert "answer 404" in refused["gpu1"]
+    assert server.asked.count(gone.deployment) == 1
+    assert server.asked.count(locked.deployment) > 2
+    assert set(server.made) == {f"{ID}:gpu4:1", f"{ID}:gpu5:1"}
+
+
+def test_what_is_ordered_carries_its_terms_and_the_incident_to_carry_on(server: Server) -> None:
+    assert give(FLEET, [(HOSTS[0], 2)], {"gpu1": "IR-20261126T140000Z-gpu1"}) == {}
+    (about,) = server.made.values()
+    assert about["tags"] == [f"fleet:{ID}", "attempt:2"]
+    assert about["parameters"]["incident_id"] == "IR-20261126T140000Z-gpu1"
+    assert about["parameters"]["order"]["attempt"] == 2
+    assert about["parameters"]["reason"] == f"credentials leaked ({ID})"
+    assert give(FLEET, [(HOSTS[1], 1)], {"gpu2": ""}) == {}
+    assert "incident_id" not in server.made[f"{ID}:gpu2:1"]["parameters"]
+
+
+@pytest.mark.parametrize("kind", [*StateType])
+def test_only_what_no_worker_has_taken_is_cancelled(server: Server, kind: StateType) -> None:
+    run, gone = str(uuid4()), str(uuid4())
+    server.states[run] = kind
+    rows = [Row("gpu1", run=run, waits=True), Row("gpu2", run=gone, waits=True), Row("gpu3", run=run)]
+    cancelled = cancel_waiting(server, rows, "why")  # type: ignore[arg-type]
+    assert cancelled == (["gpu1"] if kind is StateType.SCHEDULED else [])
+    assert server.states[run] is (StateType.CANCELLED if kind is StateType.SCHEDULED else kind)
+
+
+@pytest.mark.parametrize("kind", [*StateType])
+def test_only_a_host_that_asks_is_answered(server: Server, kind: StateType) -> None:
+    run = str(uuid4())
+    server.states[run] = kind
+    rows = [Row("gpu1", run=run, asks=True), Row("gpu2", run=str(uuid4()), asks=True), Row("gpu3", run=run)]
+    answer = StopOrThaw(decision="stop", by="ana", why="leaked")
+    told = decide(server, rows, answer, ID)  # type: ignore[arg-type]
+    assert told == (["gpu1"] if kind is StateType.PAUSED else [])
+    given = {"decision": "stop", "by": "ana", "why": f"leaked ({ID})"}
+    assert server.resumed == ({run: given} if told else {})
+
+
+class Documents:
+    """The store blocks that the server knows."""
+
+    def read_block_documents_by_type(self, *_: object, **__: object) -> list[Any]:
+        """One for the fleet and its hosts."""
+        return [SimpleNamespace(name="s", data={"bucket": "b"}), SimpleNamespace(name="fleet", data={"bucket": "b"})]
+
+
+def test_a_host_is_not_green_before_its_store_has_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = dict[str, Closed]()
+
+    def read_last(_: object, __: str, incident: str) -> Closed:
+        return known[incident]
+
+    monkeypatch.setattr(closings, "read_last", read_last)
+    monkeypatch.setattr(Closings, "_root", None)
+    found, documents = Closings(FLEET), Documents()
+
+    def row(name: str) -> Row:
+        told = Row(name, 1, name, End.VERIFIED, incident=f"IR-{name}", ordered=NOW)
+        return found.check(documents, [told], NOW)[0]  # type: ignore[arg-type]
+
+    known["IR-gpu1"] = Closed("VERIFIED", "k", "0" * 64, NOW)
+    known["IR-gpu2"] = Closed("PARTIAL", "k", "0" * 64, NOW)
+    assert row("gpu1").end is End.VERIFIED
+    assert row("gpu2").end is End.UNVERIFIED
+    assert [row("gpu3").end for _ in range(3)] == [None, None, End.UNVERIFIED], "its store is asked three times"
+    assert "could not be read" in row("gpu3").message
+    nameless = found.check(documents, [Row("gpu4", 1, "r", End.VERIFIED)], NOW)[0]  # type: ignore[arg-type]
+    assert nameless.end is End.UNVERIFIED, "it names no incident"
+    joined = Row("gpu5", 1, "j", None, incident="IR-gpu5", ordered=NOW, joined=True, not_after=NOW + timedelta(hours=1))
+    assert [found.check(documents, [joined], NOW)[0].end for _ in range(5)] == [None] * 5  # type: ignore[arg-type]
+    known["IR-gpu5"] = Closed("VERIFIED", "k", "0" * 64, NOW + timedelta(seconds=1))
+    assert found.check(documents, [joined], NOW)[0].end is End.VERIFIED  # type: ignore[arg-type]
