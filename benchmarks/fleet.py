@@ -128,7 +128,7 @@ def deploy_only(on: Stage, fleet: str, names: Sequence[str]) -> None:
     (on.folder / "store" / fleet).mkdir(exist_ok=True)
     EvidenceStore(folder=on.folder / "store" / fleet).save(fleet, overwrite=True)
     Fleet(workloads=list(names), store=fleet).save(fleet)
-    deploy_fleet(fleet, POOL)
+    deploy_fleet(fleet, POOL, sys.executable)
 
 
 def trigger(client: SyncPrefectClient, fleet: str) -> FlowRun:

@@ -14,11 +14,11 @@ from tasks.audit.fleet import audited_fleet
 from tasks.audit.inventory import holdings
 from tasks.custody.audit.finding import AuditWord
 from tasks.custody.audit.signers import read_signers
+from tasks.custody.evidence.keys import targets_key
 from tasks.custody.fleet.ends import End, closed_row
 from tasks.custody.fleet.ends import Row as Line
 from tasks.custody.fleet.incident import FleetIncident, Host
 from tasks.custody.fleet.order import new_fleet_id
-from tasks.custody.fleet.places import targets_key
 from tasks.custody.fleet.verdict import verdict_of
 from tasks.custody.store.manifest import canonical, digest_bytes
 from tasks.drill.parts import SeaweedFS

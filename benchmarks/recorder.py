@@ -1,10 +1,10 @@
 """Record what a host asks and tells a Prefect server: a relay before it, which only keeps websockets uncompressed."""
 
 import contextlib
-import json
 import re
 import socket
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from threading import Lock, Thread
 from typing import Any, Final, Self
@@ -12,6 +12,7 @@ from typing import Any, Final, Self
 _PIECE: Final = 1 << 16
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _CHUNKED: Final = re.compile(rb"\r\ntransfer-encoding: *chunked", re.IGNORECASE)
+_ID: Final = re.compile(rb"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
 _PACKED: Final = re.compile(rb"sec-websocket-extensions", re.IGNORECASE)
 _LONG: Final = 126
 _SHORT: Final = 0x7F
@@ -21,7 +22,7 @@ _SHORT: Final = 0x7F
 class Asked:
     """A request, or a text that went over a websocket (method SEND).
 
-    `link` is the connection's number; `made` is the id in the server's answer.
+    `link` is the connection's number; `made` are the ids in the server's answer, in order.
     """
 
     at: float
@@ -29,7 +30,7 @@ class Asked:
     path: str
     body: str = ""
     status: int = 0
-    made: str = ""
+    made: Sequence[str] = ()
     answered: float = 0.0
     link: int = 0
 
@@ -128,14 +129,12 @@ class _Talk:
                 return
             asked = self._waiting.pop(0)
             asked.answered, asked.status = time.monotonic(), int(head.split(b" ", 2)[1])
-            with contextlib.suppress(ValueError, AttributeError):
-                asked.made = made_id(body)
+            asked.made = ids_in(body)
 
 
-def made_id(body: bytes) -> str:
-    """Return the id in an answer; empty without one. Raises ValueError or AttributeError for what is no JSON object."""
-    told = json.loads(body)
-    return str(told.get("id") or told.get("lease_id") or "")
+def ids_in(body: bytes) -> list[str]:
+    """Return the ids in a text, in order."""
+    return [found.decode() for found in _ID.findall(body)]
 
 
 def _message(data: bytes) -> tuple[bytes | None, bytes, bytes]:
@@ -166,3 +165,4 @@ def _pass_on(source: socket.socket, sink: socket.socket, hear: Any) -> None:
             sink.sendall(_PACKED.sub(b"x-no-extensions", piece))
     with contextlib.suppress(OSError):
         sink.shutdown(socket.SHUT_WR)
+    source.close()  # the other direction closes its own

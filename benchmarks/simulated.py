@@ -13,8 +13,9 @@ from uuid import UUID, uuid4
 import httpx
 from prefect.client.orchestration import PrefectClient, get_client
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.typing import Subprotocol
 
-from benchmarks.recorder import Asked, made_id
+from benchmarks.recorder import Asked, ids_in
 from tasks.worker.hints import Hints
 
 _UUID: Final = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
@@ -24,6 +25,8 @@ _BLOCK: Final = "/block_types/slug/workload/block_documents/name/"
 _POLL: Final = "/get_scheduled_flow_runs"
 _LOOK_SECONDS: Final = 0.02
 _BEAT_SECONDS: Final = 30
+_TRIES: Final = 2
+_TRY_SECONDS: Final = 0.2
 _OPENING: Final = 2  # a websocket is opened, and the first text says by what right
 _IDLE: Final = ("heartbeat", "/workers/connect", "/events/out")
 
@@ -98,10 +101,14 @@ class Simulated:
 
     async def _scheduled(self, client: PrefectClient) -> str | None:
         """Ask for a run, as the script's first question does: a hint may be an old one."""
-        found = await client.get_scheduled_flow_runs_for_work_pool(
-            self.own["pool"], work_queue_names=[self.own["name"]], scheduled_before=datetime.now(UTC)
-        )
-        return str(found[0].flow_run.id) if found else None
+        for _ in range(_TRIES):
+            found = await client.get_scheduled_flow_runs_for_work_pool(
+                self.own["pool"], work_queue_names=[self.own["name"]], scheduled_before=datetime.now(UTC)
+            )
+            if found:
+                return str(found[0].flow_run.id)
+            await asyncio.sleep(_TRY_SECONDS)
+        return None
 
     async def _beat(self, client: PrefectClient) -> None:
         """Give signs of life, as a worker does."""
@@ -146,7 +153,8 @@ class _Play:
 
     async def _speak(self, each: Asked) -> None:
         if each.method == "OPEN":
-            self._sockets[each.link] = await connect(self._host.api.replace("http", "ws", 1) + self._mine(each.path))
+            place = self._host.api.replace("http", "ws", 1) + self._mine(each.path)
+            self._sockets[each.link] = await connect(place, subprotocols=[Subprotocol("prefect")])
         else:
             await self._sockets[each.link].send(self._mine(each.body))
 
@@ -169,9 +177,9 @@ class _Play:
             answer = await http.request(each.method, path, content=body or None, headers=headers)
         if answer.is_error and not each.status >= httpx.codes.BAD_REQUEST:
             self._host.errors.append(f"{each.method} {path}: {answer.status_code} {answer.text[:200]}")
-        if each.made and answer.is_success:
-            with suppress(ValueError, AttributeError):
-                self._ids[each.made] = made_id(answer.content)
+        mine = ids_in(answer.content)
+        if len(mine) == len(each.made):
+            self._ids.update((old, new) for old, new in zip(each.made, mine, strict=True) if old not in self._ids)
 
     async def _pause(self, each: Asked) -> None:
         """Wait as long as the real one did, between an answer and its next question."""

@@ -99,7 +99,7 @@ def deploy(store: SeaweedFS, hosts: dict[str, FleetHost]) -> str:
     Fleet(workloads=list(hosts), store=FLEET).save(FLEET)
     for line in deploy_all([DeploymentTarget(name, name, name) for name in hosts], POOL, sys.executable):
         say(f"  {line}")
-    say(f"  {deploy_fleet(FLEET, POOL)}\n  deployed in {time.monotonic() - started:.1f} s")
+    say(f"  {deploy_fleet(FLEET, POOL, sys.executable)}\n  deployed in {time.monotonic() - started:.1f} s")
     return key.allowed_signers
 
 

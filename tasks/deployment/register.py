@@ -132,8 +132,8 @@ def deploy_fleet(fleet: str, pool: str, engine: str) -> str:
     with get_client(sync_client=True) as client:
         make_pool(client, pool)
         with suppress(ObjectAlreadyExists):
-            about = "Runs of fleets. A worker anywhere that reaches server and store serves it."
-            client.create_work_queue(FLEETS, description=about, work_pool_name=pool)
+            told = "Runs of fleets. A worker anywhere that reaches server and store serves it."
+            client.create_work_queue(FLEETS, description=told, work_pool_name=pool)
         about = {"FLEET": fleet, "POOL": pool, "QUEUE": FLEETS, "PYTHON": engine}
         values = {f"EVACUATION_{name}": value for name, value in about.items()}
         deploy(client, templates(client, "examples/fleet/fleet.yaml"), values, deployed(client, [fleet]))

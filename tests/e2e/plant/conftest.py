@@ -54,7 +54,7 @@ class Site:
         """Deploy a fleet."""
         self._store(name)
         Fleet(**{"workloads": list(HOSTS), "store": name, **fields}).save(name)
-        deploy_fleet(name, POOL)
+        deploy_fleet(name, POOL, sys.executable)
 
     def trigger(self, fleet: str, **parameters: Any) -> str:
         """Run a fleet's deployment; the id of the run."""
