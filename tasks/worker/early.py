@@ -1,11 +1,11 @@
 """What the worker does for a run between its claim and the start of its process: learn, freeze, and offer both."""
 
-import logging
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
+from prefect.logging import get_logger
 from prefect.settings import get_current_settings
 
 from tasks.prestart.freeze import freeze_for
@@ -17,7 +17,7 @@ from tasks.prestart.known_run import KnownRun, known_run
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _ENGINE: Final = "flows.engine"
 
