@@ -58,7 +58,7 @@ class KnownRun:
 
 
 @contextmanager
-def known_run(environment: Mapping[str, str], facts: Mapping[str, Any]) -> Iterator[KnownRun]:
-    """Yield the flow run that the environment names, of which these facts are known. It asks by one connection."""
+def known_run(environment: Mapping[str, str], facts: dict[str, Any]) -> Iterator[KnownRun]:
+    """Yield the flow run that the environment names, of which `facts` are known and grow. It asks by one connection."""
     with ask_server(environment) as ask:
-        yield KnownRun(environment.get("PREFECT__FLOW_RUN_ID", ""), ask, dict(facts))
+        yield KnownRun(environment.get("PREFECT__FLOW_RUN_ID", ""), ask, facts)

@@ -1,23 +1,25 @@
 """What the worker does for a run between its claim and the start of its process: learn, freeze, and offer both."""
 
-import logging
 import os
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
+from prefect.logging import get_logger
 from prefect.settings import get_current_settings
 
-from tasks.prestart.freeze import freeze_for
+from tasks.prestart.freeze import FLOW, freeze_for
 from tasks.prestart.hand_over import HandOver
 from tasks.prestart.join import would_join
 from tasks.prestart.journal import EarlyFreeze, thaw_left, unlocked
-from tasks.prestart.known_run import KnownRun, known_run
+from tasks.prestart.known_run import known_run
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _ENGINE: Final = "flows.engine"
 
@@ -27,14 +29,34 @@ class Prepared:
     """What the worker knows of a run, and has frozen for it."""
 
     flow_id: UUID
+    environment: Mapping[str, str]
     facts: dict[str, Any]
     early: EarlyFreeze | None = None
+    claimed: bool = False
+    started: bool = False
     _hand_over: HandOver | None = None
 
     @property
     def flow(self) -> dict[UUID, str]:
         """The name of the flow, by id, if it has been asked for."""
         return {self.flow_id: str(self.facts["flow"])} if "flow" in self.facts else {}
+
+    def learn(self) -> None:
+        """Ask for what the freeze needs; it asks again for what the server does not say now. Never raises."""
+        with known_run(self.environment, self.facts) as run, suppress(Exception):
+            if not run.parameters.get("dry_run") and run.flow == FLOW:
+                self.facts["fields"] = run.fields
+
+    def freeze(self) -> None:
+        """Freeze the workload of a claimed run, if its process would do so first thing. Never raises.
+
+        What the process has to decide is left to it: joining an incident, and whatever is wrong.
+        """
+        with known_run(self.environment, self.facts) as run:
+            try:
+                self.early = None if would_join(run) else freeze_for(run)
+            except Exception as reason:  # noqa: BLE001  the run freezes, or tells what is wrong
+                logger.debug("not frozen by the worker: %s: %s", type(reason).__name__, reason)
 
     def offer(self, command: str) -> str:
         """Return where the process of this command finds it all; empty if it cannot fetch it.
@@ -62,24 +84,11 @@ class Prepared:
             logger.exception("what was frozen for a run may still be frozen: ask `evacuation status`")
 
 
-def prepare(flow_run: "FlowRun", flow: str | None) -> Prepared:
-    """Freeze the workload of a claimed run, if its process would do so first thing. Never raises.
-
-    What the process has to decide is left to it: joining an incident, and whatever is wrong.
-    """
+def prepared_for(flow_run: "FlowRun", flow: str | None) -> Prepared:
+    """Return what the server's answer to the worker tells of a run, whose flow may be known by name."""
     known = {"parameters": flow_run.parameters, "flow_id": str(flow_run.flow_id)}
     times = {"created": flow_run.created, "expected_start_time": flow_run.expected_start_time}
-    facts = {"run": {**known, **{name: at and at.isoformat() for name, at in times.items()}}}
+    facts: dict[str, Any] = {"run": {**known, **{name: at and at.isoformat() for name, at in times.items()}}}
     settings = get_current_settings().to_environment_variables(exclude_unset=True)
-    with known_run({**os.environ, **settings, "PREFECT__FLOW_RUN_ID": str(flow_run.id)}, facts) as run:
-        if flow:
-            run.facts["flow"] = flow
-        return Prepared(flow_run.flow_id, run.facts, _frozen(run))
-
-
-def _frozen(run: KnownRun) -> EarlyFreeze | None:
-    try:
-        return None if would_join(run) else freeze_for(run)
-    except Exception as reason:  # noqa: BLE001  the run freezes, or tells what is wrong
-        logger.debug("not frozen by the worker: %s: %s", type(reason).__name__, reason)
-        return None
+    environment = {**os.environ, **settings, "PREFECT__FLOW_RUN_ID": str(flow_run.id)}
+    return Prepared(flow_run.flow_id, environment, {**facts, "flow": flow} if flow else facts)

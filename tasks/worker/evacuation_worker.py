@@ -1,6 +1,7 @@
 """Prefect's process worker, which hears of runs by events and freezes the workload before it starts the process."""
 
 import asyncio
+import os
 import random
 import time
 from collections.abc import Sequence
@@ -13,14 +14,14 @@ import anyio
 from anyio import to_thread
 from anyio.abc import TaskStatus
 from prefect.client.schemas.filters import FlowFilter, FlowFilterName
-from prefect.settings import PREFECT_WORKER_QUERY_SECONDS, get_current_settings, temporary_settings
+from prefect.settings import PREFECT_API_URL, PREFECT_WORKER_QUERY_SECONDS, get_current_settings, temporary_settings
 from prefect.types._datetime import now
 from prefect.workers.base import BaseWorkerResult
 from prefect.workers.process import ProcessJobConfiguration, ProcessWorker, ProcessWorkerResult
 
 from tasks.prestart.freeze import FLOW
 from tasks.prestart.hand_over import VARIABLE
-from tasks.worker.early import Prepared, prepare
+from tasks.worker.early import Prepared, prepared_for
 from tasks.worker.hints import Hints
 
 if TYPE_CHECKING:
@@ -70,6 +71,10 @@ class EvacuationWorker(ProcessWorker):
 
     async def start(self, *args: Any, **kwargs: Any) -> None:
         """Ask the server each second where the settings do not say how often."""
+        if api := PREFECT_API_URL.value():
+            os.environ.setdefault(
+                "PREFECT_API_URL", api
+            )  # a server on this host is never frozen: the freeze knows it by this
         self._chosen = "query_seconds" in get_current_settings().worker.model_fields_set
         often: AbstractContextManager[object] = temporary_settings({PREFECT_WORKER_QUERY_SECONDS: _SECONDS})
         with nullcontext() if self._chosen else often:
@@ -130,18 +135,37 @@ class EvacuationWorker(ProcessWorker):
         self._due = time.monotonic() + PATIENCE_SECONDS * random.uniform(0.8, 1)  # noqa: S311  spreads many workers
         return runs
 
+    async def _submit_run(self, flow_run: "FlowRun") -> None:
+        """Claim the run and freeze for it; what Prefect's worker asks before it starts a process comes afterwards."""
+        prepared = self._prepared[flow_run.id] = prepared_for(flow_run, self._flows.get(flow_run.flow_id))
+        try:
+            claim = super()._propose_pending_state(flow_run)
+            prepared.claimed, _ = await asyncio.gather(claim, to_thread.run_sync(prepared.learn))
+            if prepared.claimed:
+                await to_thread.run_sync(prepared.freeze)
+            self._flows.update(prepared.flow)
+            await super()._submit_run(flow_run)
+        finally:
+            if not prepared.started:
+                await self._end(flow_run)
+
+    async def _propose_pending_state(self, flow_run: "FlowRun") -> bool:
+        prepared = self._prepared.get(flow_run.id)
+        return prepared.claimed if prepared else await super()._propose_pending_state(flow_run)
+
     async def _submit_run_and_capture_errors(
         self, flow_run: "FlowRun", task_status: TaskStatus[int | Exception] | None = None
     ) -> BaseWorkerResult | Exception:
-        """Freeze for a run that this worker has claimed, start it, and thaw what it has not taken over."""
-        self._prepared[flow_run.id] = await to_thread.run_sync(prepare, flow_run, self._flows.get(flow_run.flow_id))
+        """Start the process, and thaw at its end what the run has not taken over."""
+        self._prepared[flow_run.id].started = True
         try:
             return await super()._submit_run_and_capture_errors(flow_run, task_status)
         finally:
-            prepared = self._prepared.pop(flow_run.id)
-            self._flows.update(prepared.flow)
-            with anyio.CancelScope(shield=True):
-                await to_thread.run_sync(prepared.end)
+            await self._end(flow_run)
+
+    async def _end(self, flow_run: "FlowRun") -> None:
+        with anyio.CancelScope(shield=True):
+            await to_thread.run_sync(self._prepared.pop(flow_run.id).end)
 
     async def run(
         self,

@@ -5,7 +5,6 @@ delivers this worker's own probes.
 """
 
 import asyncio
-import logging
 import random
 from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
 from typing import Final, NoReturn
@@ -16,8 +15,9 @@ from prefect.client.orchestration import PrefectClient
 from prefect.events import Event
 from prefect.events.clients import get_events_subscriber
 from prefect.events.filters import EventAnyResourceFilter, EventFilter, EventNameFilter
+from prefect.logging import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _RUN: Final = "prefect.flow-run."
 _SCHEDULED: Final = [f"{_RUN}{name}" for name in ("Scheduled", "Late", "AwaitingRetry", "Resuming")]

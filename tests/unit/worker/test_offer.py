@@ -17,7 +17,7 @@ from tasks.worker.early import Prepared
 def prepared(folder: Path, **facts: Any) -> Prepared:
     lock = take_ownership(folder)
     assert lock is not None
-    return Prepared(uuid4(), facts, EarlyFreeze(folder / "early.json", (Identity(10**7, 5),), lock=lock))
+    return Prepared(uuid4(), {}, facts, EarlyFreeze(folder / "early.json", (Identity(10**7, 5),), lock=lock))
 
 
 @pytest.mark.parametrize(("command", "facts"), [("python -m prefect.engine", {}), ("flows.engine", {"no": object()})])
