@@ -17,24 +17,34 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Final
 from uuid import UUID
 
 import psutil
-from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import FlowRun
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelled
 
+from benchmarks.fleet_stage import (
+    REAL,
+    Recorded,
+    Stage,
+    await_written,
+    common_ids,
+    deploy,
+    deploy_only,
+    ended,
+    own_of,
+    spent,
+    trigger,
+)
 from benchmarks.fleet_store import store_rows
 from benchmarks.recorder import Recorder
 from benchmarks.rows import RESULTS, Row, table, under, write
 from benchmarks.simulated import Script, Simulated, play_all, script_of
-from blocks import EvidenceStore, Fleet, SigningKey, Workload
-from tasks.adapters.prefect_server import PrefectServer
+from blocks import Workload
 from tasks.custody.fleet.order import new_fleet_id
-from tasks.deployment.register import DeploymentTarget, deploy_all, deploy_fleet, make_pool
+from tasks.deployment.register import make_pool
 from tasks.drill.deployment import POOL, client_of
 from tasks.drill.fleet_host import FleetHost
 from tasks.drill.plant import Plant
@@ -44,11 +54,8 @@ from tasks.fleet.opening import the_incident
 from tasks.fleet.orders import rows_of
 from tasks.system.parallel import side_by_side
 
-REAL: Final = ("real1", "real2", "real3")
 SIZES: Final = (20, 50, 100)
 _CACHE: Final = RESULTS.parent / "cache"
-_END_SECONDS: Final = 400.0
-_LOOK_SECONDS: Final = 0.5
 _FREEZE_LOOK_SECONDS: Final = 0.01
 _AT_ONCE: Final = 10
 _GOAL_FREEZES: Final = 10.0
@@ -67,103 +74,6 @@ class Measured:
     whole: float
     """The same until everything was written that the hosts had told."""
     errors: Sequence[str] = ()
-
-
-@dataclass(frozen=True)
-class Stage:
-    """The parts of a bench: the plant, and the key that everything is signed with."""
-
-    folder: Path
-    plant: Plant
-    key: SigningKey
-
-
-class Recorded(PrefectServer):
-    """A server whose clients go through a relay."""
-
-    def __init__(self, folder: Path, relay: Recorder) -> None:
-        """Keep the relay."""
-        super().__init__(folder)
-        self._relay = relay
-
-    @property
-    def api(self) -> str:
-        """URL of the relay."""
-        return self._relay.api
-
-
-def spent(plant: Plant) -> float:
-    """Return the processor seconds of the plant so far."""
-    keepers = [part.pid for part in (*plant.replicas, plant.services, plant.database, plant.stream, plant.server)]
-    family = [each for keeper in keepers for each in psutil.Process(keeper).children(recursive=True)]
-    return sum(sum(each.cpu_times()[:2]) for each in family)
-
-
-def await_written(plant: Plant) -> None:
-    """Wait until the services have dealt with every event."""
-    deadline = time.monotonic() + _END_SECONDS
-    while any((plant.stream.groups("events") or {"": 1}).values()):
-        if time.monotonic() > deadline:
-            raise TimeoutError("the services have not caught up with the events")
-        time.sleep(_LOOK_SECONDS)
-
-
-def deploy(on: Stage, blocks: Mapping[str, Workload], fleet: str) -> float:
-    """Save and deploy hosts and a fleet of them; return the seconds that it took."""
-    began = time.monotonic()
-    for name in blocks:
-        (on.folder / "store" / name).mkdir(parents=True, exist_ok=True)
-        EvidenceStore(folder=on.folder / "store" / name, signing=on.key).save(name, overwrite=True)
-    for name, block in blocks.items():
-        block.save(name, overwrite=True)
-    list(deploy_all([DeploymentTarget(name, name, block.host) for name, block in blocks.items()], POOL, sys.executable))
-    took = time.monotonic() - began
-    deploy_only(on, fleet, [*blocks])
-    await_written(on.plant)
-    return took
-
-
-def deploy_only(on: Stage, fleet: str, names: Sequence[str]) -> None:
-    """Save and deploy a fleet of hosts that are deployed."""
-    (on.folder / "store" / fleet).mkdir(exist_ok=True)
-    EvidenceStore(folder=on.folder / "store" / fleet).save(fleet, overwrite=True)
-    Fleet(workloads=list(names), store=fleet).save(fleet)
-    deploy_fleet(fleet, POOL, sys.executable)
-
-
-def trigger(client: SyncPrefectClient, fleet: str) -> FlowRun:
-    """Run the fleet's deployment."""
-    deployment = client.read_deployment_by_name(f"fleet/{fleet}")
-    return client.create_flow_run_from_deployment(deployment.id, parameters={"reason": "a bench"})
-
-
-def ended(client: SyncPrefectClient, run: UUID) -> str:
-    """Wait for the end of a run; its state's name and message."""
-    deadline = time.monotonic() + _END_SECONDS
-    while time.monotonic() < deadline:
-        state = client.read_flow_run(run).state
-        if state is not None and state.is_final():
-            return f"{state.name}: {state.message}"
-        time.sleep(_LOOK_SECONDS)
-    raise TimeoutError(f"run {run} has not ended in {_END_SECONDS:g} s")
-
-
-def own_of(client: SyncPrefectClient, name: str, fleet: str) -> dict[str, str]:
-    """Return what is a host's own of all that it says; the id of the fleet's incident is added by its trigger."""
-    deployment = client.read_deployment_by_name(f"evacuate/{name}")
-    queue = client.read_work_queue_by_name(name, POOL)
-    block = client.read_block_document_by_name(name, "workload")
-    store = client.read_block_document_by_name(name, "evidence-store")
-    ids = {"deployment": deployment.id, "queue": queue.id, "block": block.id, "store": store.id}
-    found = {**{what: str(each) for what, each in ids.items()}, "name": name, "pool": POOL}
-    return {**found, "limit": f"fleet-send-{fleet}"}
-
-
-def common_ids(client: SyncPrefectClient) -> frozenset[str]:
-    """Return the ids of what all hosts share."""
-    blocks = [client.read_block_document_by_name(REAL[0], kind) for kind in ("workload", "evidence-store")]
-    kinds = [each for block in blocks for each in (block.block_type_id, block.block_schema_id)]
-    return frozenset(map(str, [*kinds, *(flow.id for flow in client.read_flows()), client.read_work_pool(POOL).id]))
 
 
 def real_hosts(on: Stage) -> tuple[Measured, Script]:

@@ -4,7 +4,7 @@ import contextlib
 import re
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from threading import Lock, Thread
 from typing import Any, Final, Self
@@ -12,7 +12,7 @@ from typing import Any, Final, Self
 _PIECE: Final = 1 << 16
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _CHUNKED: Final = re.compile(rb"\r\ntransfer-encoding: *chunked", re.IGNORECASE)
-_ID: Final = re.compile(rb"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
+_ID: Final = re.compile(rb'"(\w+)": *"([0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12})"')
 _PACKED: Final = re.compile(rb"sec-websocket-extensions", re.IGNORECASE)
 _LONG: Final = 126
 _SHORT: Final = 0x7F
@@ -22,7 +22,7 @@ _SHORT: Final = 0x7F
 class Asked:
     """A request, or a text that went over a websocket (method SEND).
 
-    `link` is the connection's number; `made` are the ids in the server's answer, in order.
+    `link` is the connection's number; `made` are the ids in the server's answer, the first of each name.
     """
 
     at: float
@@ -30,7 +30,7 @@ class Asked:
     path: str
     body: str = ""
     status: int = 0
-    made: Sequence[str] = ()
+    made: Mapping[str, str] = field(default_factory=dict)
     answered: float = 0.0
     link: int = 0
 
@@ -132,9 +132,9 @@ class _Talk:
             asked.made = ids_in(body)
 
 
-def ids_in(body: bytes) -> list[str]:
-    """Return the ids in a text, in order."""
-    return [found.decode() for found in _ID.findall(body)]
+def ids_in(body: bytes) -> dict[str, str]:
+    """Return the ids in an object of JSON, the first of each name."""
+    return {name.decode(): found.decode() for name, found in reversed(_ID.findall(body))}
 
 
 def _message(data: bytes) -> tuple[bytes | None, bytes, bytes]:

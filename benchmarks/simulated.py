@@ -178,8 +178,9 @@ class _Play:
         if answer.is_error and not each.status >= httpx.codes.BAD_REQUEST:
             self._host.errors.append(f"{each.method} {path}: {answer.status_code} {answer.text[:200]}")
         mine = ids_in(answer.content)
-        if len(mine) == len(each.made):
-            self._ids.update((old, new) for old, new in zip(each.made, mine, strict=True) if old not in self._ids)
+        for name, old in each.made.items():
+            if name in mine:
+                self._ids.setdefault(old, mine[name])
 
     async def _pause(self, each: Asked) -> None:
         """Wait as long as the real one did, between an answer and its next question."""

@@ -25,6 +25,7 @@ for _ in range(2):
 while True:
     time.sleep(0.05)
 """
+_PACKAGE: Final = "venv/lib/python3/site-packages/sample-1.0.dist-info"
 _SPACES: Final = ("--uts", "--pid", "--ipc", "--mount", "--fork", "--kill-child", "--mount-proc")
 _TRAINING: Final = "venv/bin/python -u src/train.py --dataset builtin --mode full"
 # A shell stays as the first process: it takes care of what the workload leaves behind, as an init does.
@@ -54,21 +55,23 @@ class FleetHost(ManagedProcess):
         self._queues = list(queues) or [name, f"{name}-training"]
         self._own, self._heard = not queues, ""
 
+    @staticmethod
+    def lay_out(root: Path) -> None:
+        """Make the folder of a small workload: a training that sleeps, a model, results, a log."""
+        for place in ("models", "artifacts", "logs", "src", "venv/bin", _PACKAGE):
+            (root / place).mkdir(parents=True, exist_ok=True, mode=0o700)
+        (root / "src/train.py").write_text(_TRAIN)
+        (root / "models/model_builtin.joblib").write_bytes(b"\x80\x04N.")
+        (root / "artifacts/summary_builtin.json").write_text(json.dumps({"score": 0.97}))
+        (root / "artifacts/cv_results_builtin.csv").write_text("iter,score\n0,0.9\n")
+        (root / "logs/train-20260101_000000.log").write_text("iteration 1\n")
+        (root / _PACKAGE / "METADATA").write_text("Metadata-Version: 2.1\nName: sample\nVersion: 1.0\n")
+        if not (root / "venv/bin/python").is_symlink():
+            (root / "venv/bin/python").symlink_to(Path(sys.executable).resolve())
+
     def block(self) -> Workload:
         """Lay out the workload, and return the block that describes it."""
-        for place in ("models", "artifacts", "logs", "src"):
-            (self.root / place).mkdir(parents=True, exist_ok=True, mode=0o700)
-        (self.root / "src/train.py").write_text(_TRAIN)
-        (self.root / "models/model_builtin.joblib").write_bytes(b"\x80\x04N.")
-        (self.root / "artifacts/summary_builtin.json").write_text(json.dumps({"score": 0.97}))
-        (self.root / "artifacts/cv_results_builtin.csv").write_text("iter,score\n0,0.9\n")
-        (self.root / "logs/train-20260101_000000.log").write_text("iteration 1\n")
-        site = self.root / "venv/lib/python3/site-packages/sample-1.0.dist-info"
-        site.mkdir(parents=True, exist_ok=True)
-        (site / "METADATA").write_text("Metadata-Version: 2.1\nName: sample\nVersion: 1.0\n")
-        (self.root / "venv/bin").mkdir(exist_ok=True)
-        if not (self.root / "venv/bin/python").is_symlink():
-            (self.root / "venv/bin/python").symlink_to(sys.executable)
+        self.lay_out(self.root)
         return Workload(
             root=self.root,
             host=self.name,

@@ -24,6 +24,8 @@ from tasks.system.shared_files import SHARED
 _EXAMPLES: Final = SHARED / "examples/fleet"
 _FIRST: Final = (sys.executable, "-m", "tasks.system.priority")
 _PREFECT: Final = (*_FIRST, sys.executable, "-m", "prefect")
+_PORT: Final = 4200
+"""In the example: the balancer's port; those of the API processes follow it."""
 _READERS: Final = frozenset({"reactive-triggers", "task-run-recorder", "event-persister"})
 
 
@@ -36,11 +38,11 @@ def settings() -> dict[str, str]:
 class Replica(PrefectServer):
     """An API process of the plant, which runs no services."""
 
-    def __init__(self, folder: Path, name: str, plant: Mapping[str, str], host: str = "127.0.0.1") -> None:
+    def __init__(self, folder: Path, name: str, plant: Mapping[str, str]) -> None:
         """Listen on a port of its own."""
         self.name = name
         super().__init__(folder)
-        self._plant, self.host = plant, host
+        self._plant = plant
 
     def command(self) -> Sequence[str]:
         """Return the command, at the priority of the evacuation."""
@@ -73,23 +75,16 @@ class Balancer(PrefectServer):
 
     name = "haproxy"
 
-    def __init__(self, folder: Path, replicas: Sequence[Replica], host: str = "127.0.0.1") -> None:
-        """Listen on a port of its own at this address."""
+    def __init__(self, folder: Path, replicas: Sequence[Replica]) -> None:
+        """Listen on a port of its own."""
         super().__init__(folder)
-        self.host, self._replicas = host, replicas
-
-    @property
-    def ui(self) -> str:
-        """URL of the UI."""
-        return f"http://{self.host}:{self.port}"
+        self._replicas = replicas
 
     def command(self) -> Sequence[str]:
         """Return the command."""
         text = (_EXAMPLES / "haproxy.cfg").read_text()
-        places = {4200: f"{self.host}:{self.port}"}
-        places |= {4201 + at: f"127.0.0.1:{replica.port}" for at, replica in enumerate(self._replicas)}
-        for port, place in places.items():
-            text = text.replace(f"127.0.0.1:{port}", place)
+        for place, port in enumerate([self.port, *(replica.port for replica in self._replicas)], _PORT):
+            text = text.replace(f"127.0.0.1:{place}", f"127.0.0.1:{port}")
         (self.folder / "haproxy.cfg").write_text(text)
         return [*_FIRST, haproxy(), "-db", "-f", str(self.folder / "haproxy.cfg")]
 
@@ -101,9 +96,9 @@ class Balancer(PrefectServer):
 class Plant:
     """All of it. `server` is what clients are given."""
 
-    def __init__(self, folder: Path, cache: Path, host: str = "127.0.0.1") -> None:
-        """Listen at this address of the machine; `cache` keeps a database with the server's tables."""
-        self.folder, self._cache, self._host = folder, cache, host
+    def __init__(self, folder: Path, cache: Path) -> None:
+        """Take the database from `cache`, which keeps one with the server's tables."""
+        self.folder, self._cache = folder, cache
         self.replicas: list[Replica] = []
 
     def __enter__(self) -> Self:
@@ -115,7 +110,7 @@ class Plant:
             own = self.settings()
             self.replicas = [Replica(self.folder / f"api-{n}", f"api-{n}", own) for n in (1, 2)]
             self.services = Services(self.folder / "services", own, self.stream)
-            self.server = Balancer(self.folder / "haproxy", self.replicas, self._host)
+            self.server = Balancer(self.folder / "haproxy", self.replicas)
             started = [*self.replicas, self.services, self.server]
             for part in started:
                 parts.callback(part.stop)

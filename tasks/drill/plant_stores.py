@@ -78,7 +78,7 @@ class Postgres(ManagedProcess):
 
     def start(self) -> None:
         """Lay out the files, in a folder with a name that is short enough for a socket, and start."""
-        if not self.data.exists():
+        if self.place == Path():
             self.place = Path(tempfile.mkdtemp(prefix="evacuation-"))
             if self._cluster:
                 shutil.copytree(self._cluster, self.data)

@@ -82,6 +82,10 @@ class Site:
         of_fleet = [run for run in found if f"-{fleet}-" in str(run["parameters"].get("order", {}).get("fleet"))]
         return sorted(of_fleet, key=lambda run: run["created"])
 
+    def workers(self) -> set[str]:
+        """Workers that the server has heard of."""
+        return {each["name"] for each in self.post(f"/work_pools/{POOL}/workers/filter", {"limit": 200})}
+
     def stands(self, host: str) -> bool:
         """Whether the whole workload of a host is stopped."""
         return {each.status() for each in self.hosts[host].living()} == {psutil.STATUS_STOPPED}

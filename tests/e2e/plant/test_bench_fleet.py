@@ -15,7 +15,8 @@ import pytest
 from websockets.sync.client import connect
 from websockets.sync.server import serve
 
-from benchmarks.fleet import Measured, Stage, measured, modelled
+from benchmarks.fleet import Measured, measured, modelled
+from benchmarks.fleet_stage import Stage
 from benchmarks.recorder import Asked, Recorder, ids_in
 from benchmarks.simulated import Script, Simulated, script_of
 from tests.e2e.plant.conftest import Site
