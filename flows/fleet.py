@@ -11,19 +11,22 @@ A host of a fleet is a workload, known by the name of its block. What is where, 
   and its signature.
 """
 
+from contextlib import suppress
 from typing import Any
 
+from httpx import HTTPError
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from flows.fields import BlockName, FleetId, Sentence
+from tasks.custody.containment.pause import Launcher
 from tasks.custody.fleet.ends import End
 from tasks.custody.fleet.verdict import FleetVerdict, verdict_of
 from tasks.custody.incident.ending import JOINED
 from tasks.custody.visible import LINE_LIMIT, visible
 from tasks.fleet.approval import asked
-from tasks.fleet.follow import Watch, first_look, follow
+from tasks.fleet.follow import Watch, follow
 from tasks.fleet.opening import JoinedFleet, Trigger, open_fleet
 from tasks.fleet.orders import order_again, order_all
 from tasks.fleet.postmortem import FleetReport
@@ -57,7 +60,7 @@ def fleet(  # noqa: PLR0913, PLR0917  each is a field of the form that a person 
         fleet_id: FL-… of the incident to carry on; the open one, else a new one, if left out. 継続する ID。
     """
     run, created = this_run()
-    trigger = Trigger(fleet, reason, policy, recover, fleet_id, retry, run, created, origin(own_launchers()))
+    trigger = Trigger(fleet, reason, policy, recover, fleet_id, retry, run, created, origin(_own()))
     opened = open_fleet(trigger)
     incident = opened.incident if isinstance(opened, JoinedFleet) else opened
     if retry:
@@ -66,7 +69,6 @@ def fleet(  # noqa: PLR0913, PLR0917  each is a field of the form that a person 
         return ended(JOINED, opened.summary)
 
     watch = Watch(incident, run)
-    first_look(watch)
     watch.problems = order_all(incident)
     apart(lambda: write_targets(incident))
     verdict, recorded = verdict_of([host.name for host in incident.hosts], ()), FleetRecord("", "not written")
@@ -75,6 +77,12 @@ def fleet(  # noqa: PLR0913, PLR0917  each is a field of the form that a person 
             verdict = verdict_of([host.name for host in incident.hosts], rows)
             recorded = record(FleetReport(incident, rows, verdict, run, watch.contained_at), watch.closings)
     return fleet_state(incident.id, verdict, recorded)
+
+
+def _own() -> frozenset[Launcher]:
+    with suppress(HTTPError):
+        return own_launchers()
+    return frozenset()
 
 
 def fleet_state(fleet_id: str, verdict: FleetVerdict, recorded: FleetRecord) -> State[Any]:

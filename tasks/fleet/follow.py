@@ -96,9 +96,3 @@ def follow(watch: Watch, question: Question | None) -> Iterator[list[Row]]:
         except (HTTPError, PrefectException) as error:
             logger.warning("the server did not answer, and is asked again: %s", error)
         time.sleep(_LOOK_SECONDS)
-
-
-def first_look(watch: Watch) -> None:
-    """Name the silent hosts before anything is ordered."""
-    with get_client(sync_client=True) as client:
-        watch.look(client)

@@ -3,12 +3,14 @@
 import json
 import logging
 import re
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 from uuid import UUID
 
+from httpx import HTTPError
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -29,6 +31,8 @@ from tasks.runtime.progress import artifact_key
 logger = logging.getLogger(__name__)
 
 _LIST: Final = "targets"
+_PATIENCE_SECONDS: Final = 20.0
+_AGAIN_SECONDS: Final = 0.2
 _JSON: Final = re.compile(r"```json\n(.*)```", re.DOTALL)
 
 
@@ -60,8 +64,22 @@ def open_fleet(trigger: Trigger) -> FleetIncident | JoinedFleet:
     """Freeze the list of hosts and write it down before anything is ordered; or carry on, or join, the open incident.
 
     An incident is open until every host that answers has its end. One that is known by its id is carried on, and with
-    `retry` the fleet's last one. Raises Refused for an unknown fleet or id, or a fleet without hosts.
+    `retry` the fleet's last one. A server that answers with an error is asked again for 20 s. Raises Refused for an
+    unknown fleet or id, or a fleet without hosts.
     """
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        try:
+            return _opened(trigger)
+        except HTTPError as error:
+            if time.monotonic() > deadline:
+                raise
+            logger.warning("the server did not answer, and is asked again: %s", error)
+            time.sleep(_AGAIN_SECONDS)
+
+
+def _opened(trigger: Trigger) -> FleetIncident | JoinedFleet:
+    """Open it once. Done again by the same run it finds what that has written already."""
     block: Fleet = load_block(Fleet, trigger.fleet)
     require_store(block.store)
     with get_client(sync_client=True) as client:
@@ -80,7 +98,7 @@ def _open_one(client: SyncPrefectClient, trigger: Trigger) -> FleetIncident | Jo
     claim = _claim(client, trigger.fleet)
     incident = read_incident(client, claim["fleet"]) if claim and not _is_over(claim) else None
     if claim is None or incident is None:
-        return read_incident(client, new_fleet_id(trigger.created, trigger.fleet, trigger.run))
+        return None
     if joined := _joined(client, incident, trigger):
         return joined
     logger.warning("%s was opened by run %s, which has ended: this run carries it on", incident.id, claim["run"])
@@ -89,6 +107,20 @@ def _open_one(client: SyncPrefectClient, trigger: Trigger) -> FleetIncident | Jo
 
 
 def _new_one(client: SyncPrefectClient, trigger: Trigger, block: Fleet) -> FleetIncident | JoinedFleet:
+    written = read_incident(client, new_fleet_id(trigger.created, trigger.fleet, trigger.run))
+    incident = written or _frozen(client, trigger, block)
+    if incident.limit:
+        with suppress(HTTPError):  # hosts send without it
+            client.upsert_global_concurrency_limit_by_name(incident.limit, incident.senders)
+    try:
+        _mark_open(client, incident, trigger.run)
+    except ObjectAlreadyExists:
+        return _open_one(client, trigger) or incident
+    return incident
+
+
+def _frozen(client: SyncPrefectClient, trigger: Trigger, block: Fleet) -> FleetIncident:
+    """Write down the list of hosts, as it is now, for a new incident."""
     if not (hosts := hosts_of(client, block)):
         raise Refused("a fleet with hosts", f"none: no evacuation has the tag {block.tag!r}", "Deploy them with it.")
     incident = FleetIncident(
@@ -114,12 +146,6 @@ def _new_one(client: SyncPrefectClient, trigger: Trigger, block: Fleet) -> Fleet
     client.create_artifact(
         ArtifactCreate(key=key, type="markdown", description=about, data=text, flow_run_id=UUID(trigger.run))
     )
-    if incident.limit:
-        client.upsert_global_concurrency_limit_by_name(incident.limit, incident.senders)
-    try:
-        _mark_open(client, incident, trigger.run)
-    except ObjectAlreadyExists:
-        return _open_one(client, trigger) or incident
     return incident
 
 

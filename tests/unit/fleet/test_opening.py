@@ -17,6 +17,7 @@ from tasks.custody.fleet.incident import FleetIncident
 from tasks.fleet import opening
 from tasks.fleet.hosts import hosts_of
 from tasks.fleet.opening import JoinedFleet, Trigger, mark_settled, open_fleet
+from tests.unit.fleet.test_orders import http_error
 
 NOW = datetime.now(UTC)
 
@@ -29,14 +30,23 @@ class Server:
         self.variables, self.artifacts = dict[str, Any](), list[Any]()
         self.final = set[str]()
         self.names, self.limits = names, dict[str, int]()
+        self.errors = set[str]()
         self.before_create: Callable[[], object] = lambda: None
+
+    def fail(self, what: str) -> None:
+        """Answer 500 the first time that this is asked."""
+        if what in self.errors:
+            self.errors.remove(what)
+            raise http_error(500)
 
     def read_variable_by_name(self, name: str) -> Any:
         """A variable."""
+        self.fail("read")
         return SimpleNamespace(value=self.variables[name]) if name in self.variables else None
 
     def create_variable(self, variable: Any) -> None:
         """Unique by name."""
+        self.fail("claim")
         self.before_create()
         if variable.name in self.variables:
             raise ObjectAlreadyExists(Exception("409"))
@@ -53,6 +63,7 @@ class Server:
     def create_artifact(self, artifact: Any) -> None:
         """Kept."""
         self.artifacts.insert(0, artifact)
+        self.fail("list")
 
     def read_latest_artifacts(self, artifact_filter: Any, **_: object) -> list[Any]:
         """By key, or all, the last first."""
@@ -74,6 +85,7 @@ class Server:
 
     def upsert_global_concurrency_limit_by_name(self, name: str, limit: int) -> None:
         """A limit."""
+        self.fail("limit")
         self.limits[name] = limit
 
 
@@ -115,6 +127,17 @@ def test_the_list_is_written_down_with_the_host_that_is_not_deployed(server: Ser
     assert server.variables["fleet_lab"]["fleet"] == incident.id
     assert opened(asked) == incident, "the same run again finds its own, as it was frozen"
     assert len(server.artifacts) == 1
+
+
+@pytest.mark.parametrize("what", ["read", "list", "limit", "claim"])
+def test_an_error_of_the_server_keeps_no_fleet_from_its_orders(server: Server, what: str) -> None:
+    server.errors.add(what)
+    asked = trigger()
+    incident = opened(asked)
+    assert not server.errors
+    assert len(server.artifacts) == 1, "the list is written once"
+    claim = server.variables["fleet_lab"]
+    assert (claim["fleet"], claim["run"]) == (incident.id, asked.run)
 
 
 def test_a_second_trigger_joins_the_run_at_work_and_carries_on_one_that_has_ended(server: Server) -> None:
