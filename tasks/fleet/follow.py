@@ -15,8 +15,8 @@ from tasks.custody.fleet.fold import fold
 from tasks.custody.fleet.incident import FleetIncident
 from tasks.custody.fleet.verdict import all_that_answer_contained, over, settled
 from tasks.fleet.approval import Question
+from tasks.fleet.claim import mark_settled, owner_of
 from tasks.fleet.closings import Closings
-from tasks.fleet.opening import mark_settled, owner_of
 from tasks.fleet.orders import cancel_waiting, decide, give, rows_of
 from tasks.fleet.show import Table
 

@@ -15,8 +15,9 @@ from blocks.fleet import Fleet
 from tasks.custody.errors import Refused
 from tasks.custody.fleet.incident import FleetIncident
 from tasks.fleet import opening
+from tasks.fleet.claim import mark_settled
 from tasks.fleet.hosts import hosts_of
-from tasks.fleet.opening import JoinedFleet, Trigger, mark_settled, open_fleet
+from tasks.fleet.opening import JoinedFleet, Trigger, open_fleet
 from tests.unit.fleet.test_orders import http_error
 
 NOW = datetime.now(UTC)
@@ -30,7 +31,7 @@ class Server:
         self.variables, self.artifacts = dict[str, Any](), list[Any]()
         self.final = set[str]()
         self.names, self.limits = names, dict[str, int]()
-        self.errors = set[str]()
+        self.errors, self.updated = set[str](), NOW
         self.before_create: Callable[[], object] = lambda: None
 
     def fail(self, what: str) -> None:
@@ -42,7 +43,7 @@ class Server:
     def read_variable_by_name(self, name: str) -> Any:
         """A variable."""
         self.fail("read")
-        return SimpleNamespace(value=self.variables[name]) if name in self.variables else None
+        return SimpleNamespace(value=self.variables[name], updated=self.updated) if name in self.variables else None
 
     def create_variable(self, variable: Any) -> None:
         """Unique by name."""
@@ -156,6 +157,49 @@ def test_a_second_trigger_joins_the_run_at_work_and_carries_on_one_that_has_ende
     assert opened(trigger()) == incident, "a run that was deleted is at work no more"
 
 
+@pytest.mark.parametrize(
+    "damage", [{"not_after": "soon"}, {"not_after": 7}, {"run": "x"}, {"fleet": "x"}, {"fleet": None}, {"run": None}]
+)
+def test_a_claim_that_cannot_be_read_is_none(server: Server, damage: dict[str, Any]) -> None:
+    first = opened(trigger())
+    server.variables["fleet_lab"] |= damage
+    asked = trigger()
+    assert opened(asked).id != first.id
+    assert server.variables["fleet_lab"]["run"] == asked.run
+    assert isinstance(open_fleet.fn(trigger()), JoinedFleet)
+
+
+def test_no_claim_stands_longer_than_an_order_whatever_it_says(server: Server) -> None:
+    first = opened(trigger())
+    server.variables["fleet_lab"]["not_after"] = "2099-01-01T00:00:00+00:00"
+    assert isinstance(open_fleet.fn(trigger()), JoinedFleet)
+    server.updated = NOW - timedelta(seconds=first.order_seconds + 1)
+    assert opened(trigger()).id != first.id
+
+
+def test_orders_count_from_the_opening_and_the_id_from_the_trigger(server: Server) -> None:
+    asked = trigger(created=NOW - timedelta(hours=8))
+    incident = opened(asked)
+    assert incident.id.startswith(f"FL-{asked.created:%Y%m%dT%H%M%SZ}-lab-")
+    assert not incident.order(incident.hosts[0], 1, NOW).expired(NOW + timedelta(minutes=59))
+    assert isinstance(open_fleet.fn(trigger()), JoinedFleet), "it is open"
+    assert opened(asked) == incident, "as it was written"
+    assert server.limits
+
+
+def test_a_retry_is_joined_as_long_as_its_orders_stand(server: Server) -> None:
+    first = trigger()
+    incident = opened(first)
+    server.final.add(first.run)
+    old = (NOW - timedelta(hours=2)).isoformat()
+    server.artifacts[0].data = server.artifacts[0].data.replace(incident.opened_at.isoformat(), old)
+    again = trigger(retry=True)
+    assert opened(again).id == incident.id
+    joined = open_fleet.fn(trigger())
+    assert isinstance(joined, JoinedFleet)
+    assert again.run in joined.summary
+
+
 def test_of_two_at_once_one_joins(server: Server) -> None:
     first, second = trigger(), trigger()
 
@@ -171,9 +215,11 @@ def test_of_two_at_once_one_joins(server: Server) -> None:
 
 @pytest.mark.parametrize("how", ["settled", "expired"])
 def test_what_is_settled_or_long_over_is_not_joined(server: Server, how: str) -> None:
-    first = trigger(created=NOW - timedelta(hours=2 if how == "expired" else 0))
+    first = trigger()
     incident = opened(first)
-    if how == "settled":
+    if how == "expired":
+        server.variables["fleet_lab"]["not_after"] = (NOW - timedelta(seconds=1)).isoformat()
+    else:
         mark_settled(server, incident, str(uuid4()))  # type: ignore[arg-type]
         assert server.variables, "another run does not say so"
         mark_settled(server, incident, first.run)  # type: ignore[arg-type]
