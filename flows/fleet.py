@@ -28,7 +28,7 @@ from tasks.custody.visible import LINE_LIMIT, visible
 from tasks.fleet.approval import asked
 from tasks.fleet.follow import Watch, follow
 from tasks.fleet.opening import JoinedFleet, Trigger, open_fleet
-from tasks.fleet.orders import order_again, order_all
+from tasks.fleet.orders import order_again, order_all, order_missing
 from tasks.fleet.postmortem import FleetReport
 from tasks.fleet.record import FleetRecord, record, write_targets
 from tasks.fleet.thaw import thaw_all
@@ -66,6 +66,7 @@ def fleet(  # noqa: PLR0913, PLR0917  each is a field of the form that a person 
     if retry:
         order_again(incident)
     if isinstance(opened, JoinedFleet):
+        order_missing(incident)
         return ended(JOINED, opened.summary)
 
     watch = Watch(incident, run)

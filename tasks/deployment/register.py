@@ -137,6 +137,7 @@ def deploy_fleet(fleet: str, pool: str, engine: str) -> str:
         about = {"FLEET": fleet, "POOL": pool, "QUEUE": FLEETS, "PYTHON": engine}
         values = {f"EVACUATION_{name}": value for name, value in about.items()}
         deploy(client, templates(client, "examples/fleet/fleet.yaml"), values, deployed(client, [fleet]))
+        put(client, silent_runs())
     print(f"deployed the fleet {fleet} on {pool}/{FLEETS}")
     return f"worker of fleets: {quote(engine)} -m flows.worker --pool {pool} --work-queue {FLEETS}"
 
