@@ -25,7 +25,7 @@ from tasks.custody.errors import Refused
 from tasks.custody.fleet.incident import FleetIncident
 from tasks.custody.fleet.order import new_fleet_id, parse_fleet_id
 from tasks.custody.store.manifest import canonical
-from tasks.fleet.claim import claim_of, mark_open, owner_of
+from tasks.fleet.claim import claim_of, is_over, mark_open, owner_of
 from tasks.fleet.hosts import hosts_of
 from tasks.runtime.progress import artifact_key
 
@@ -98,7 +98,7 @@ def _open_one(client: SyncPrefectClient, trigger: Trigger) -> FleetIncident | Jo
     """Return the open incident, joined or taken over from a run that ended; else the one that this run has opened."""
     claim = claim_of(client, trigger.fleet)
     incident = read_incident(client, claim.fleet) if claim else None
-    if claim is None or incident is None or claim.over(incident.order_seconds):
+    if claim is None or incident is None or is_over(client, claim, incident):
         return None
     if joined := _joined(client, incident, trigger):
         return joined
