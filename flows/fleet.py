@@ -5,7 +5,7 @@ A host of a fleet is a workload, known by the name of its block. What is where, 
 - On the server: the artifact `targets-ID` with the frozen list; the variable `fleet_NAME` while the incident is open,
   which a second trigger joins; a run of `evacuate/HOST` for each host, with the tag `fleet:ID`, the idempotency key
   `ID:HOST:ATTEMPT` and the parameter `order`; the concurrency limit `fleet-send-NAME`; the artifact `fleet-NAME` with
-  the table.
+  the table; the artifact `thawed-ID` once the incident is called off.
 - A host tells when it is frozen and contained by the labels `evacuation.frozen` and `evacuation.contained` of its run.
 - In the store below `fleets/ID/`: `targets.json`, and `record/NNN/` with `hosts.json`, the postmortem, `closing.json`
   and its signature.
