@@ -88,8 +88,13 @@ def test_after_a_thaw_nothing_is_ordered_and_a_trigger_is_an_incident_of_its_own
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = list[object]()
+
+    def give(*_: object, **__: object) -> dict[str, str]:
+        given.append(1)
+        return {"gpu1": "no order"}
+
     incident = opened(trigger())
-    monkeypatch.setattr(follow, "give", lambda *_, **__: given.append(1) or {"gpu1": "no order"})
+    monkeypatch.setattr(follow, "give", give)
     monkeypatch.setattr(follow, "rows_of", lambda *_: [Row("gpu1", doing="not ordered yet")])
     watch = Watch(incident, str(uuid4()))
     watch.problems = {"gpu1": "no order"}
