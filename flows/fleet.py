@@ -5,27 +5,30 @@ A host of a fleet is a workload, known by the name of its block. What is where, 
 - On the server: the artifact `targets-ID` with the frozen list; the variable `fleet_NAME` while the incident is open,
   which a second trigger joins; a run of `evacuate/HOST` for each host, with the tag `fleet:ID`, the idempotency key
   `ID:HOST:ATTEMPT` and the parameter `order`; the concurrency limit `fleet-send-NAME`; the artifact `fleet-NAME` with
-  the table.
+  the table; the artifact `thawed-ID` once the incident is called off.
 - A host tells when it is frozen and contained by the labels `evacuation.frozen` and `evacuation.contained` of its run.
 - In the store below `fleets/ID/`: `targets.json`, and `record/NNN/` with `hosts.json`, the postmortem, `closing.json`
   and its signature.
 """
 
+from contextlib import suppress
 from typing import Any
 
+from httpx import HTTPError
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from flows.fields import BlockName, FleetId, Sentence
+from tasks.custody.containment.pause import Launcher
 from tasks.custody.fleet.ends import End
 from tasks.custody.fleet.verdict import FleetVerdict, verdict_of
 from tasks.custody.incident.ending import JOINED
 from tasks.custody.visible import LINE_LIMIT, visible
 from tasks.fleet.approval import asked
-from tasks.fleet.follow import Watch, first_look, follow
+from tasks.fleet.follow import Watch, follow
 from tasks.fleet.opening import JoinedFleet, Trigger, open_fleet
-from tasks.fleet.orders import order_again, order_all
+from tasks.fleet.orders import order_again, order_all, order_missing
 from tasks.fleet.postmortem import FleetReport
 from tasks.fleet.record import FleetRecord, record, write_targets
 from tasks.fleet.thaw import thaw_all
@@ -57,16 +60,16 @@ def fleet(  # noqa: PLR0913, PLR0917  each is a field of the form that a person 
         fleet_id: FL-… of the incident to carry on; the open one, else a new one, if left out. 継続する ID。
     """
     run, created = this_run()
-    trigger = Trigger(fleet, reason, policy, recover, fleet_id, retry, run, created, origin(own_launchers()))
+    trigger = Trigger(fleet, reason, policy, recover, fleet_id, retry, run, created, origin(_own()))
     opened = open_fleet(trigger)
     incident = opened.incident if isinstance(opened, JoinedFleet) else opened
     if retry:
         order_again(incident)
     if isinstance(opened, JoinedFleet):
+        order_missing(incident)
         return ended(JOINED, opened.summary)
 
     watch = Watch(incident, run)
-    first_look(watch)
     watch.problems = order_all(incident)
     apart(lambda: write_targets(incident))
     verdict, recorded = verdict_of([host.name for host in incident.hosts], ()), FleetRecord("", "not written")
@@ -75,6 +78,12 @@ def fleet(  # noqa: PLR0913, PLR0917  each is a field of the form that a person 
             verdict = verdict_of([host.name for host in incident.hosts], rows)
             recorded = record(FleetReport(incident, rows, verdict, run, watch.contained_at), watch.closings)
     return fleet_state(incident.id, verdict, recorded)
+
+
+def _own() -> frozenset[Launcher]:
+    with suppress(HTTPError):
+        return own_launchers()
+    return frozenset()
 
 
 def fleet_state(fleet_id: str, verdict: FleetVerdict, recorded: FleetRecord) -> State[Any]:

@@ -1,6 +1,7 @@
 """Start the evacuation's worker with raised priority: `python -m flows.worker --pool evacuation`.
 
-Its runs inherit the priority. All arguments are Prefect's own; without `--type` it is of our type. Waits for a server
+Its runs inherit the priority. All arguments are Prefect's own; without `--type` it is of our type, and without `--name`
+one that serves the host's own queue has the name of the host, by which it gives signs of life. Waits for a server
 that PREFECT_API_URL names and that is still starting, because Prefect's worker ends without one.
 """
 
@@ -19,6 +20,7 @@ from tasks.system.priority import take_priority
 SETTINGS: Final = {"PREFECT_LOGGING_EXTRA_LOGGERS": "flows,tasks,blocks"}
 _TYPE: Final = "evacuation"
 _TYPED: Final = ("--type", "-t")
+_NAMED: Final = ("--name", "-n")
 _WITHOUT_TYPE: Final = {"PREFECT_WORKER_QUERY_SECONDS": "1"}
 _SERVER_SECONDS: Final = 120.0
 _ANSWER_SECONDS: Final = 2.0
@@ -44,9 +46,12 @@ def _refused(host: str, port: int) -> bool:
 
 
 def command(arguments: Sequence[str], *, installed: bool) -> list[str]:
-    """Return the arguments of a Python that becomes the worker, of our type unless another one is asked for."""
-    typed = not installed or any(word.partition("=")[0] in _TYPED for word in arguments)
-    return ["prefect", "worker", "start", *arguments, *(() if typed else ("--type", _TYPE))]
+    """Return the arguments of a Python that becomes the worker, of our type and named as its host unless asked for."""
+    options, values = [word.partition("=")[0] for word in arguments], [word.rpartition("=")[2] for word in arguments]
+    typed = not installed or any(word in _TYPED for word in options)
+    named = (host := socket.gethostname()) not in values or any(word in _NAMED for word in options)
+    added = [*(() if typed else ("--type", _TYPE)), *(() if named else ("--name", host))]
+    return ["prefect", "worker", "start", *arguments, *added]
 
 
 def is_installed() -> bool:

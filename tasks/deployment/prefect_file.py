@@ -14,6 +14,7 @@ import yaml
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import DeploymentUpdate
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName
+from prefect.client.schemas.responses import DeploymentResponse
 from prefect.events import DeploymentTriggerTypes
 from prefect.flows import load_flow_from_entrypoint
 from prefect.utilities.callables import parameter_schema
@@ -83,27 +84,31 @@ def _template(client: SyncPrefectClient, entry: Mapping[str, Any]) -> Template:
     return Template(entry, client.create_flow_from_name(flow.name), of_flow)
 
 
-def deployed(client: SyncPrefectClient, names: Sequence[str]) -> dict[tuple[UUID, str], UUID]:
+def deployed(client: SyncPrefectClient, names: Sequence[str]) -> dict[tuple[UUID, str], DeploymentResponse]:
     """Return the deployments of these names that the server has already, by their flow and name."""
     pages = [DeploymentFilterName(any_=list(names[at : at + _PAGE])) for at in range(0, len(names), _PAGE)]
     found = [client.read_deployments(deployment_filter=DeploymentFilter(name=page), limit=200) for page in pages]
-    return {(each.flow_id, each.name): each.id for answer in found for each in answer}
+    return {(each.flow_id, each.name): each for answer in found for each in answer}
 
 
 def deploy(
     client: SyncPrefectClient,
     all_of: Sequence[Template],
     values: Mapping[str, str],
-    there: Mapping[tuple[UUID, str], UUID],
+    there: Mapping[tuple[UUID, str], DeploymentResponse],
 ) -> None:
-    """Create or update the deployments of one workload; whether one is paused, and its schedules, do not change."""
+    """Create or update the deployments of one workload; whether one is paused, and its schedules, do not change.
+
+    Tags that a person has added stay: a fleet may know its hosts by them.
+    """
     for template in all_of:
         name, fields = render(template.entry["name"], values), template.fields(values)
         known = there.get((template.flow_id, name))
         if known:
-            client.update_deployment(known, DeploymentUpdate(**fields))
-            client.delete_resource_owned_automations(f"prefect.deployment.{known}")
-        made = known or client.create_deployment(template.flow_id, name, **fields)
+            fields["tags"] = list(dict.fromkeys([*fields.get("tags", ()), *known.tags]))
+            client.update_deployment(known.id, DeploymentUpdate(**fields))
+            client.delete_resource_owned_automations(f"prefect.deployment.{known.id}")
+        made = known.id if known else client.create_deployment(template.flow_id, name, **fields)
         for alarm in _alarms(template.entry, values):
             alarm.set_deployment_id(made)
             client.create_automation(alarm.as_automation())

@@ -5,7 +5,8 @@ the automation that finds runs that have gone silent.
 """
 
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +65,8 @@ def saved(name: str, store: str) -> DeploymentTarget:
 def save(path: Path) -> tuple[list[DeploymentTarget], list[str]]:
     """Save every block of a file; return its workloads as targets, and its fleets' names.
 
-    Raises Refused if a workload has no store, or if there is neither a workload nor a fleet.
+    Raises Refused if a workload has no store, if there is neither a workload nor a fleet, or if workloads beside a
+    fleet would share the ids of their incidents.
     """
     blocks = load(path)
     fleets = [name for name, block in blocks if isinstance(block, Fleet)]
@@ -76,8 +78,22 @@ def save(path: Path) -> tuple[list[DeploymentTarget], list[str]]:
             f"workloads {', '.join(name for name, _ in found) or 'none'}; stores {', '.join(stores) or 'none'}",
             "Nothing was saved. Correct the file, or save the blocks and give --name and --store.",
         )
+    targets = [DeploymentTarget(name, name if name in stores else stores[0], block.host) for name, block in found]
+    if fleets:
+        _require_apart(targets, {name: block.incident_suffix for name, block in found})
     save_blocks(blocks)
-    return [DeploymentTarget(name, name if name in stores else stores[0], block.host) for name, block in found], fleets
+    return targets, fleets
+
+
+def _require_apart(targets: list[DeploymentTarget], suffixes: Mapping[str, str]) -> None:
+    """Raise Refused if incidents that a fleet opens in the same second would have one id in one store."""
+    found = Counter((target.store, suffixes[target.workload]) for target in targets)
+    if shared := [each.workload for each in targets if found[each.store, suffixes[each.workload]] > 1]:
+        raise Refused(
+            "workloads of a fleet with a store or an incident_suffix of their own",
+            f"the same for {', '.join(shared)}",
+            'Nothing was saved. Give each a [store.NAME] of its name, or incident_suffix = "NAME".',
+        )
 
 
 def register() -> None:
@@ -137,6 +153,7 @@ def deploy_fleet(fleet: str, pool: str, engine: str) -> str:
         about = {"FLEET": fleet, "POOL": pool, "QUEUE": FLEETS, "PYTHON": engine}
         values = {f"EVACUATION_{name}": value for name, value in about.items()}
         deploy(client, templates(client, "examples/fleet/fleet.yaml"), values, deployed(client, [fleet]))
+        put(client, silent_runs())
     print(f"deployed the fleet {fleet} on {pool}/{FLEETS}")
     return f"worker of fleets: {quote(engine)} -m flows.worker --pool {pool} --work-queue {FLEETS}"
 

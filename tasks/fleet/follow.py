@@ -15,8 +15,8 @@ from tasks.custody.fleet.fold import fold
 from tasks.custody.fleet.incident import FleetIncident
 from tasks.custody.fleet.verdict import all_that_answer_contained, over, settled
 from tasks.fleet.approval import Question
+from tasks.fleet.claim import called_off, mark_settled, owner_of
 from tasks.fleet.closings import Closings
-from tasks.fleet.opening import mark_settled, owner_of
 from tasks.fleet.orders import cancel_waiting, decide, give, rows_of
 from tasks.fleet.show import Table
 
@@ -40,7 +40,7 @@ class Watch:
     def look(self, client: SyncPrefectClient, question: Question | None = None) -> list[Row]:
         """Return a line for every host; do what is due: missing orders, expired ones, a person's answer."""
         now = datetime.now(UTC)
-        if self.problems:
+        if self.problems and not called_off(client, self.incident.id):
             again = [(host, 1) for host in self.incident.hosts if host.name in self.problems]
             self.problems = give(self.incident, again, patience=0)
         given_up = now - self._since > _NO_ORDER
@@ -96,9 +96,3 @@ def follow(watch: Watch, question: Question | None) -> Iterator[list[Row]]:
         except (HTTPError, PrefectException) as error:
             logger.warning("the server did not answer, and is asked again: %s", error)
         time.sleep(_LOOK_SECONDS)
-
-
-def first_look(watch: Watch) -> None:
-    """Name the silent hosts before anything is ordered."""
-    with get_client(sync_client=True) as client:
-        watch.look(client)

@@ -3,19 +3,21 @@
 import json
 import logging
 import re
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, Literal
+from typing import Final, Literal
 from uuid import UUID
 
+from httpx import HTTPError
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.actions import ArtifactCreate, VariableCreate, VariableUpdate
+from prefect.client.schemas.actions import ArtifactCreate
 from prefect.client.schemas.filters import ArtifactCollectionFilter, ArtifactCollectionFilterKey
 from prefect.client.schemas.sorting import ArtifactCollectionSort
-from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
+from prefect.exceptions import ObjectAlreadyExists
 
 from blocks.fleet import Fleet
 from tasks.adapters.saved_blocks import load_block, require_store
@@ -23,12 +25,15 @@ from tasks.custody.errors import Refused
 from tasks.custody.fleet.incident import FleetIncident
 from tasks.custody.fleet.order import new_fleet_id, parse_fleet_id
 from tasks.custody.store.manifest import canonical
-from tasks.fleet.hosts import hosts_of, plain
+from tasks.fleet.claim import claim_of, is_over, mark_open, owner_of
+from tasks.fleet.hosts import hosts_of
 from tasks.runtime.progress import artifact_key
 
 logger = logging.getLogger(__name__)
 
 _LIST: Final = "targets"
+_PATIENCE_SECONDS: Final = 20.0
+_AGAIN_SECONDS: Final = 0.2
 _JSON: Final = re.compile(r"```json\n(.*)```", re.DOTALL)
 
 
@@ -60,8 +65,22 @@ def open_fleet(trigger: Trigger) -> FleetIncident | JoinedFleet:
     """Freeze the list of hosts and write it down before anything is ordered; or carry on, or join, the open incident.
 
     An incident is open until every host that answers has its end. One that is known by its id is carried on, and with
-    `retry` the fleet's last one. Raises Refused for an unknown fleet or id, or a fleet without hosts.
+    `retry` the fleet's last one. A server that answers with an error is asked again for 20 s. Raises Refused for an
+    unknown fleet or id, or a fleet without hosts.
     """
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        try:
+            return _opened(trigger)
+        except HTTPError as error:
+            if time.monotonic() > deadline:
+                raise
+            logger.warning("the server did not answer, and is asked again: %s", error)
+            time.sleep(_AGAIN_SECONDS)
+
+
+def _opened(trigger: Trigger) -> FleetIncident | JoinedFleet:
+    """Open it once. Done again by the same run it finds what that has written already."""
     block: Fleet = load_block(Fleet, trigger.fleet)
     require_store(block.store)
     with get_client(sync_client=True) as client:
@@ -70,31 +89,45 @@ def open_fleet(trigger: Trigger) -> FleetIncident | JoinedFleet:
             if joined := _joined(client, known, trigger):
                 return joined
             with suppress(ObjectAlreadyExists):  # a newer incident of the fleet is open
-                _mark_open(client, known, trigger.run)
+                mark_open(client, known, trigger.run, retry=trigger.retry)
             return known
         return _open_one(client, trigger) or _new_one(client, trigger, block)
 
 
 def _open_one(client: SyncPrefectClient, trigger: Trigger) -> FleetIncident | JoinedFleet | None:
     """Return the open incident, joined or taken over from a run that ended; else the one that this run has opened."""
-    claim = _claim(client, trigger.fleet)
-    incident = read_incident(client, claim["fleet"]) if claim and not _is_over(claim) else None
-    if claim is None or incident is None:
-        return read_incident(client, new_fleet_id(trigger.created, trigger.fleet, trigger.run))
+    claim = claim_of(client, trigger.fleet)
+    incident = read_incident(client, claim.fleet) if claim else None
+    if claim is None or incident is None or is_over(client, claim, incident):
+        return None
     if joined := _joined(client, incident, trigger):
         return joined
-    logger.warning("%s was opened by run %s, which has ended: this run carries it on", incident.id, claim["run"])
-    _mark_open(client, incident, trigger.run)
+    logger.warning("%s was opened by run %s, which has ended: this run carries it on", incident.id, claim.run)
+    mark_open(client, incident, trigger.run)
     return incident
 
 
 def _new_one(client: SyncPrefectClient, trigger: Trigger, block: Fleet) -> FleetIncident | JoinedFleet:
+    written = read_incident(client, new_fleet_id(trigger.created, trigger.fleet, trigger.run))
+    incident = written or _frozen(client, trigger, block)
+    if incident.limit:
+        with suppress(HTTPError):  # hosts send without it
+            client.upsert_global_concurrency_limit_by_name(incident.limit, incident.senders)
+    try:
+        mark_open(client, incident, trigger.run)
+    except ObjectAlreadyExists:
+        return _open_one(client, trigger) or incident
+    return incident
+
+
+def _frozen(client: SyncPrefectClient, trigger: Trigger, block: Fleet) -> FleetIncident:
+    """Write down the list of hosts, as it is now, for a new incident."""
     if not (hosts := hosts_of(client, block)):
         raise Refused("a fleet with hosts", f"none: no evacuation has the tag {block.tag!r}", "Deploy them with it.")
     incident = FleetIncident(
         id=new_fleet_id(trigger.created, trigger.fleet, trigger.run),
         name=trigger.fleet,
-        opened_at=plain(trigger.created),
+        opened_at=datetime.now(UTC),
         opened_by=f"{trigger.by}, flow run {trigger.run}",
         reason=trigger.reason or "not given",
         policy=trigger.policy,
@@ -114,12 +147,6 @@ def _new_one(client: SyncPrefectClient, trigger: Trigger, block: Fleet) -> Fleet
     client.create_artifact(
         ArtifactCreate(key=key, type="markdown", description=about, data=text, flow_run_id=UUID(trigger.run))
     )
-    if incident.limit:
-        client.upsert_global_concurrency_limit_by_name(incident.limit, incident.senders)
-    try:
-        _mark_open(client, incident, trigger.run)
-    except ObjectAlreadyExists:
-        return _open_one(client, trigger) or incident
     return incident
 
 
@@ -133,55 +160,6 @@ def _joined(client: SyncPrefectClient, incident: FleetIncident, trigger: Trigger
         f"{incident.id}: run {owner} is at work on this incident of the fleet, and this trigger belongs to it. "
         "既存のインシデントに合流しました。",
     )
-
-
-def owner_of(client: SyncPrefectClient, incident: FleetIncident) -> str:
-    """Return the run that is at work on an incident, by its id; empty if there is none."""
-    claim = _claim(client, incident.name)
-    if claim is None or claim["fleet"] != incident.id:
-        return ""
-    try:
-        state = client.read_flow_run(UUID(claim["run"])).state
-    except ObjectNotFound:
-        return ""
-    return "" if state is None or state.is_final() else claim["run"]
-
-
-def _claim(client: SyncPrefectClient, fleet: str) -> dict[str, str] | None:
-    """Return which incident of a fleet is open, the run that works on it, and until when its first orders stand."""
-    found = client.read_variable_by_name(variable_of(fleet))
-    said: Any = found.value if found else None
-    known = isinstance(said, dict) and all(isinstance(said.get(name), str) for name in ("fleet", "run", "not_after"))
-    return said if known else None
-
-
-def _is_over(claim: dict[str, str]) -> bool:
-    return datetime.now(UTC) > datetime.fromisoformat(claim["not_after"])
-
-
-def _mark_open(client: SyncPrefectClient, incident: FleetIncident, run: str) -> None:
-    """Note that an incident is open, and which run works on it. Raises ObjectAlreadyExists if another one was quicker.
-
-    The note of an incident whose orders have all expired is replaced.
-    """
-    name, claim = variable_of(incident.name), _claim(client, incident.name)
-    value = {"fleet": incident.id, "run": run, "not_after": incident.until.isoformat()}
-    if claim and (claim["fleet"] == incident.id or _is_over(claim)):
-        client.update_variable(VariableUpdate(name=name, value=value))
-    else:
-        client.create_variable(VariableCreate(name=name, value=value))
-
-
-def mark_settled(client: SyncPrefectClient, incident: FleetIncident, run: str) -> None:
-    """Note that every host that answers has its end: a trigger that comes now is an incident of its own."""
-    claim = _claim(client, incident.name)
-    if claim and (claim["fleet"], claim["run"]) == (incident.id, run):
-        client.delete_variable_by_name(variable_of(incident.name))
-
-
-def variable_of(fleet: str) -> str:
-    """Return the name of the variable that says which incident of a fleet is open."""
-    return f"fleet_{fleet.replace('-', '_')}"
 
 
 def read_incident(client: SyncPrefectClient, fleet_id: str) -> FleetIncident | None:

@@ -3,11 +3,12 @@
 import logging
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
 
-from httpx import HTTPStatusError
+from httpx import HTTPError, HTTPStatusError
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -15,7 +16,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import Cancelled
 
-from tasks.custody.fleet.ends import Row, row_of
+from tasks.custody.fleet.ends import Attempt, Row, row_of
 from tasks.custody.fleet.incident import FleetIncident, Host
 from tasks.custody.fleet.order import fleet_tag
 from tasks.custody.fleet.verdict import to_retry
@@ -52,6 +53,15 @@ def rows_of(client: SyncPrefectClient, incident: FleetIncident, problems: Mappin
 def order_all(incident: FleetIncident) -> dict[str, str]:
     """Order the evacuation of every host. Done again it changes nothing. Returns why hosts could get none, by name."""
     return give(incident, ((host, 1) for host in incident.hosts))
+
+
+@task(name="order what was not ordered", cache_policy=NO_CACHE, persist_result=False)
+def order_missing(incident: FleetIncident) -> dict[str, str]:
+    """Order the hosts that have no order yet: the run that opened the incident may have died before it gave them."""
+    ordered = dict[str, Attempt]()
+    with suppress(HTTPError), get_client(sync_client=True) as client:
+        ordered = attempts_of(client, incident.id)
+    return give(incident, ((host, 1) for host in incident.hosts if host.name not in ordered))
 
 
 @task(name="order again what failed", cache_policy=NO_CACHE, persist_result=False)

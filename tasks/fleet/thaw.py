@@ -2,9 +2,11 @@
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Final
 from uuid import UUID
 
+from httpx import HTTPError
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -14,6 +16,8 @@ from prefect.exceptions import ObjectNotFound
 from tasks.custody.fleet.ends import CONTAINED, End, Row
 from tasks.custody.fleet.fold import fold_names
 from tasks.custody.fleet.incident import FleetIncident
+from tasks.custody.incident.ending import ALREADY_THAWED
+from tasks.fleet.claim import call_off
 from tasks.fleet.opening import the_incident
 from tasks.fleet.orders import cancel_waiting, decide, rows_of
 from tasks.runtime.approval import StopOrThaw
@@ -32,14 +36,21 @@ def thaw_all(fleet: str, fleet_id: str | None, reason: str, run: str) -> tuple[s
     """
     with get_client(sync_client=True) as client:
         incident = the_incident(client, fleet, fleet_id)
+        with suppress(HTTPError):
+            call_off(client, incident.id)
+        why = f"the fleet is thawed: {reason or 'no reason given'}"
+        answer = StopOrThaw(decision="thaw", by=f"fleet-thaw, run {run}", why=reason)
         rows = rows_of(client, incident)
-        done = cancel_waiting(client, rows, f"the fleet is thawed: {reason or 'no reason given'}")
-        decide(client, rows, StopOrThaw(decision="thaw", by=f"fleet-thaw, run {run}", why=reason), incident.id)
+        done = cancel_waiting(client, rows, why)
+        decide(client, rows, answer, incident.id)
         thaws = _order_thaws(client, incident, [row for row in rows if _may_be_frozen(row)], reason, run)
         outcome = dict.fromkeys(done, "")
         deadline = time.monotonic() + _WAIT_SECONDS
         while time.monotonic() < deadline and len(outcome) < len(rows):
-            for row in rows_of(client, incident):
+            looked = rows_of(client, incident)
+            outcome |= dict.fromkeys(cancel_waiting(client, looked, why), "")
+            decide(client, looked, answer, incident.id)
+            for row in looked:
                 if (told := _outcome(client, row, thaws)) is not None:
                     outcome.setdefault(row.host, told)
             time.sleep(_LOOK_SECONDS)
@@ -63,7 +74,10 @@ def _order_thaws(
             deployment = client.read_deployment_by_name(f"thaw/{row.host}")
             made = client.create_flow_run_from_deployment(
                 deployment.id,
-                parameters={"reason": f"{reason or 'the fleet is thawed'} ({incident.id})"},
+                parameters={
+                    "reason": f"{reason or 'the fleet is thawed'} ({incident.id})",
+                    **({"incident_id": row.incident} if row.incident else {}),
+                },
                 tags=[f"fleet-thaw:{incident.id}"],
                 idempotency_key=f"{incident.id}:{row.host}:thaw:{run}",
             )
@@ -79,7 +93,7 @@ def _outcome(client: SyncPrefectClient, row: Row, thaws: Mapping[str, UUID | str
     if isinstance(thaw, str):
         return thaw
     if thaw:
-        return _of_run(_read(client, thaw))
+        return _of_run(_read(client, thaw), row.incident)
     if row.end in {End.THAWED, End.EXPIRED, End.REFUSED} or (row.end is End.CANCELLED and row.began is None):
         return ""
     if row.end in _STOPPED:
@@ -87,11 +101,13 @@ def _outcome(client: SyncPrefectClient, row: Row, thaws: Mapping[str, UUID | str
     return None
 
 
-def _of_run(run: FlowRun | None) -> str | None:
+def _of_run(run: FlowRun | None, incident: str) -> str | None:
     if run is None or run.state is None:
         return "its thaw is gone from the server"
     if not run.state.is_final():
         return None
+    if run.state.name == End.THAWED and not incident and ALREADY_THAWED in str(run.state.message):
+        return f"which incident it is frozen for is not known: {run.state.message}"
     return "" if run.state.name == End.THAWED else f"{run.state.name}: {run.state.message}"
 
 

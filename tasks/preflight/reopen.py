@@ -10,6 +10,7 @@ from blocks.workload import Workload
 from tasks.adapters.saved_blocks import load_block, require_store
 from tasks.containment.thaw import require_believable
 from tasks.custody.errors import Refused
+from tasks.custody.incident.ending import ALREADY_THAWED
 from tasks.custody.incident.incident import Incident, parse_id
 from tasks.custody.incident.verdict import Word, why_not_recover
 from tasks.incident.current import last_incident, last_verdict, read_incident, unfinished_incident
@@ -77,7 +78,7 @@ def reopen(request: Reopening) -> Opened | AlreadyRunning | AlreadyThawed:
     try:
         if thaws and last_verdict(find_home(workload, incident.id)) is Word.THAWED:
             os.close(ownership)
-            return AlreadyThawed(f"{incident.id} was thawed already; nothing was done. すでに解凍済みです。")
+            return AlreadyThawed(f"{incident.id} {ALREADY_THAWED}; nothing was done. すでに解凍済みです。")
         (_require_thawable if thaws else _require_recoverable)(workload, incident.id, request.despite)
         run = RunInfo(request.run, trigger=trigger)
         context = open_context(incident, workload, run, request.store, saved, ownership)

@@ -6,6 +6,9 @@ from typing import Final
 from tasks.custody.containment.receipt import Recovery
 from tasks.custody.incident.verdict import Word
 
+ALREADY_THAWED: Final = "was thawed already"
+"""What the message of a run says that found nothing to thaw."""
+
 
 @dataclass(frozen=True)
 class Ending:

@@ -14,9 +14,12 @@ def test_a_fleet_of_a_file_is_saved_and_deployed(lab: Lab, tmp_path: Path) -> No
     assert done.returncode == 0, done.stdout + done.stderr
     assert "-m flows.worker --pool evacuation --work-queue fleet" in done.stdout
     assert lab.ask("/block_types/slug/fleet/block_documents/name/other").json()["data"]["ask_above"] == 20
+    silent = lab.ask("/automations/filter", {"automations": {"name": {"any_": ["evacuation: a run has gone silent"]}}})
+    assert len(silent.json()) == 1
     for flow, entrypoint in (("fleet", "flows.fleet.fleet"), ("fleet-thaw", "flows.fleet.fleet_thaw")):
         made = lab.ask(f"/deployments/name/{flow}/other").json()
         assert (made["entrypoint"], made["work_queue_name"]) == (entrypoint, "fleet")
         assert made["parameters"] == {"fleet": "other"}
+        assert "evacuation" in made["tags"], "a run of it that has gone silent is found"
         assert "reason" in made["parameter_openapi_schema"]["properties"]
         assert made["job_variables"]["command"] == f"'{sys.executable}' -m prefect.engine"

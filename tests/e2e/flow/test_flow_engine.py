@@ -137,6 +137,16 @@ def test_a_worker_is_of_the_type_that_it_is_asked_for(typed: tuple[str, ...]) ->
     assert command(["--pool", "p"], installed=True) == [*words, "--type", "evacuation"]
 
 
+def test_a_worker_that_serves_its_hosts_queue_has_the_hosts_name() -> None:
+    words, host = ["prefect", "worker", "start"], socket.gethostname()
+    typed = ["--type", "evacuation"]
+    for queue in (["--work-queue", host], [f"--work-queue={host}"], ["-q", host]):
+        assert command(queue, installed=True) == [*words, *queue, *typed, "--name", host]
+        for name in (["--name", "w"], ["--name=w"], ["-n", "w"]):
+            assert command([*queue, *name], installed=True) == [*words, *queue, *name, *typed]
+    assert command(["-q", "fleet"], installed=True) == [*words, "-q", "fleet", *typed], "no sign of life of the host"
+
+
 def test_a_worker_of_an_environment_that_was_made_for_an_older_version_polls_as_it_did() -> None:
     hides = "import importlib.metadata; importlib.metadata.entry_points = lambda **_: ();"
     program = hides + WORKER.replace(

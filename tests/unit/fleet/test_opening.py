@@ -15,8 +15,10 @@ from blocks.fleet import Fleet
 from tasks.custody.errors import Refused
 from tasks.custody.fleet.incident import FleetIncident
 from tasks.fleet import opening
+from tasks.fleet.claim import mark_settled
 from tasks.fleet.hosts import hosts_of
-from tasks.fleet.opening import JoinedFleet, Trigger, mark_settled, open_fleet
+from tasks.fleet.opening import JoinedFleet, Trigger, open_fleet
+from tests.unit.fleet.test_orders import http_error
 
 NOW = datetime.now(UTC)
 
@@ -29,14 +31,23 @@ class Server:
         self.variables, self.artifacts = dict[str, Any](), list[Any]()
         self.final = set[str]()
         self.names, self.limits = names, dict[str, int]()
+        self.errors, self.updated = set[str](), NOW
         self.before_create: Callable[[], object] = lambda: None
+
+    def fail(self, what: str) -> None:
+        """Answer 500 the first time that this is asked."""
+        if what in self.errors:
+            self.errors.remove(what)
+            raise http_error(500)
 
     def read_variable_by_name(self, name: str) -> Any:
         """A variable."""
-        return SimpleNamespace(value=self.variables[name]) if name in self.variables else None
+        self.fail("read")
+        return SimpleNamespace(value=self.variables[name], updated=self.updated) if name in self.variables else None
 
     def create_variable(self, variable: Any) -> None:
         """Unique by name."""
+        self.fail("claim")
         self.before_create()
         if variable.name in self.variables:
             raise ObjectAlreadyExists(Exception("409"))
@@ -53,6 +64,7 @@ class Server:
     def create_artifact(self, artifact: Any) -> None:
         """Kept."""
         self.artifacts.insert(0, artifact)
+        self.fail("list")
 
     def read_latest_artifacts(self, artifact_filter: Any, **_: object) -> list[Any]:
         """By key, or all, the last first."""
@@ -74,6 +86,7 @@ class Server:
 
     def upsert_global_concurrency_limit_by_name(self, name: str, limit: int) -> None:
         """A limit."""
+        self.fail("limit")
         self.limits[name] = limit
 
 
@@ -117,6 +130,17 @@ def test_the_list_is_written_down_with_the_host_that_is_not_deployed(server: Ser
     assert len(server.artifacts) == 1
 
 
+@pytest.mark.parametrize("what", ["read", "list", "limit", "claim"])
+def test_an_error_of_the_server_keeps_no_fleet_from_its_orders(server: Server, what: str) -> None:
+    server.errors.add(what)
+    asked = trigger()
+    incident = opened(asked)
+    assert not server.errors
+    assert len(server.artifacts) == 1, "the list is written once"
+    claim = server.variables["fleet_lab"]
+    assert (claim["fleet"], claim["run"]) == (incident.id, asked.run)
+
+
 def test_a_second_trigger_joins_the_run_at_work_and_carries_on_one_that_has_ended(server: Server) -> None:
     first = trigger()
     incident = opened(first)
@@ -131,6 +155,49 @@ def test_a_second_trigger_joins_the_run_at_work_and_carries_on_one_that_has_ende
     assert server.variables["fleet_lab"]["run"] == again.run
     server.final.add("gone")
     assert opened(trigger()) == incident, "a run that was deleted is at work no more"
+
+
+@pytest.mark.parametrize(
+    "damage", [{"not_after": "soon"}, {"not_after": 7}, {"run": "x"}, {"fleet": "x"}, {"fleet": None}, {"run": None}]
+)
+def test_a_claim_that_cannot_be_read_is_none(server: Server, damage: dict[str, Any]) -> None:
+    first = opened(trigger())
+    server.variables["fleet_lab"] |= damage
+    asked = trigger()
+    assert opened(asked).id != first.id
+    assert server.variables["fleet_lab"]["run"] == asked.run
+    assert isinstance(open_fleet.fn(trigger()), JoinedFleet)
+
+
+def test_no_claim_stands_longer_than_an_order_whatever_it_says(server: Server) -> None:
+    first = opened(trigger())
+    server.variables["fleet_lab"]["not_after"] = "2099-01-01T00:00:00+00:00"
+    assert isinstance(open_fleet.fn(trigger()), JoinedFleet)
+    server.updated = NOW - timedelta(seconds=first.order_seconds + 1)
+    assert opened(trigger()).id != first.id
+
+
+def test_orders_count_from_the_opening_and_the_id_from_the_trigger(server: Server) -> None:
+    asked = trigger(created=NOW - timedelta(hours=8))
+    incident = opened(asked)
+    assert incident.id.startswith(f"FL-{asked.created:%Y%m%dT%H%M%SZ}-lab-")
+    assert not incident.order(incident.hosts[0], 1, NOW).expired(NOW + timedelta(minutes=59))
+    assert isinstance(open_fleet.fn(trigger()), JoinedFleet), "it is open"
+    assert opened(asked) == incident, "as it was written"
+    assert server.limits
+
+
+def test_a_retry_is_joined_as_long_as_its_orders_stand(server: Server) -> None:
+    first = trigger()
+    incident = opened(first)
+    server.final.add(first.run)
+    old = (NOW - timedelta(hours=2)).isoformat()
+    server.artifacts[0].data = server.artifacts[0].data.replace(incident.opened_at.isoformat(), old)
+    again = trigger(retry=True)
+    assert opened(again).id == incident.id
+    joined = open_fleet.fn(trigger())
+    assert isinstance(joined, JoinedFleet)
+    assert again.run in joined.summary
 
 
 def test_of_two_at_once_one_joins(server: Server) -> None:
@@ -148,9 +215,11 @@ def test_of_two_at_once_one_joins(server: Server) -> None:
 
 @pytest.mark.parametrize("how", ["settled", "expired"])
 def test_what_is_settled_or_long_over_is_not_joined(server: Server, how: str) -> None:
-    first = trigger(created=NOW - timedelta(hours=2 if how == "expired" else 0))
+    first = trigger()
     incident = opened(first)
-    if how == "settled":
+    if how == "expired":
+        server.variables["fleet_lab"]["not_after"] = (NOW - timedelta(seconds=1)).isoformat()
+    else:
         mark_settled(server, incident, str(uuid4()))  # type: ignore[arg-type]
         assert server.variables, "another run does not say so"
         mark_settled(server, incident, first.run)  # type: ignore[arg-type]

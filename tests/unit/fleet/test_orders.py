@@ -17,7 +17,7 @@ from tasks.custody.fleet.ends import Closed, End, Row
 from tasks.custody.fleet.incident import Host
 from tasks.fleet import closings, orders
 from tasks.fleet.closings import Closings
-from tasks.fleet.orders import cancel_waiting, decide, give
+from tasks.fleet.orders import cancel_waiting, decide, give, order_missing
 from tasks.runtime.approval import StopOrThaw
 from tests.unit.custody.fleet.test_order import ID, INCIDENT
 
@@ -41,6 +41,13 @@ class Server:
         self.asked = list[str]()
         self.states = dict[str, StateType]()
         self.resumed = dict[str, Any]()
+        self.runs = list[Any]()
+
+    def read_flow_runs(self, **_: object) -> list[Any]:
+        """The runs of the incident."""
+        if isinstance(error := next(iter(self.runs), None), Exception):
+            raise error
+        return self.runs
 
     def create_flow_run_from_deployment(self, deployment: UUID, **about: Any) -> None:
         """One run a key."""
@@ -88,6 +95,19 @@ def test_one_hosts_error_stops_no_other_and_only_what_may_pass_is_repeated(serve
     assert server.asked.count(gone.deployment) == 1
     assert server.asked.count(locked.deployment) > 2
     assert set(server.made) == {f"{ID}:gpu4:1", f"{ID}:gpu5:1"}
+
+
+def test_a_joined_trigger_orders_what_the_opening_run_has_not(server: Server) -> None:
+    carried = {"order": FLEET.order(HOSTS[0], 1, NOW).parameters}
+    run = SimpleNamespace(
+        parameters=carried, id=uuid4(), state=None, created=None, start_time=None, end_time=None, labels={}
+    )
+    server.runs = [run]
+    assert order_missing.fn(FLEET) == {}
+    assert set(server.made) == {f"{ID}:gpu{number}:1" for number in range(2, 6)}
+    server.runs = [http_error(500)]
+    assert order_missing.fn(FLEET) == {}
+    assert len(server.made) == len(HOSTS), "a server that cannot tell is told all"
 
 
 def test_what_is_ordered_carries_its_terms_and_the_incident_to_carry_on(server: Server) -> None:

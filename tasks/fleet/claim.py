@@ -1,0 +1,98 @@
+"""Say on the server which incident of a fleet is open and which run works on it: the variable `fleet_NAME`."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.actions import ArtifactCreate, VariableCreate, VariableUpdate
+from prefect.client.schemas.filters import ArtifactCollectionFilter, ArtifactCollectionFilterKey
+from prefect.exceptions import ObjectNotFound
+
+from tasks.custody.fleet.incident import FleetIncident
+from tasks.custody.fleet.order import parse_fleet_id
+from tasks.fleet.hosts import plain
+from tasks.runtime.progress import artifact_key
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Which incident of a fleet is open, the run that works on it, until when its orders stand, when it was said."""
+
+    fleet: str
+    run: str
+    not_after: datetime
+    written: datetime
+
+    def over(self, order_seconds: float) -> bool:
+        """Return whether its orders have all expired. No claim stands longer than an order, whatever it says."""
+        until = min(self.not_after, self.written + timedelta(seconds=order_seconds))
+        return datetime.now(UTC) > until
+
+
+def claim_of(client: SyncPrefectClient, fleet: str) -> Claim | None:
+    """Return what is said of the open incident of a fleet; None if there is none, or if it cannot be read."""
+    found = client.read_variable_by_name(variable_of(fleet))
+    said: Any = found and found.value
+    try:
+        not_after = datetime.fromisoformat(said["not_after"]).astimezone(UTC)
+        return Claim(parse_fleet_id(said["fleet"]), str(UUID(said["run"])), not_after, plain(found.updated))  # type: ignore[union-attr,arg-type]  # a damaged one raises
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
+        return None
+
+
+def is_over(client: SyncPrefectClient, claim: Claim, incident: FleetIncident) -> bool:
+    """Return whether a claim's orders have all expired, as an incident of the fleet has them, or were called off."""
+    return claim.over(incident.order_seconds) or called_off(client, claim.fleet)
+
+
+def owner_of(client: SyncPrefectClient, incident: FleetIncident) -> str:
+    """Return the run that is at work on an incident, by its id; empty if there is none."""
+    claim = claim_of(client, incident.name)
+    if claim is None or claim.fleet != incident.id:
+        return ""
+    try:
+        state = client.read_flow_run(UUID(claim.run)).state
+    except ObjectNotFound:
+        return ""
+    return "" if state is None or state.is_final() else claim.run
+
+
+def mark_open(client: SyncPrefectClient, incident: FleetIncident, run: str, *, retry: bool = False) -> None:
+    """Note that an incident is open, and which run works on it. Raises ObjectAlreadyExists if another one was quicker.
+
+    A note that cannot be read is replaced, and that of an incident whose orders have all expired or were called off.
+    """
+    name, claim = variable_of(incident.name), claim_of(client, incident.name)
+    until = datetime.now(UTC) + timedelta(seconds=incident.order_seconds) if retry else incident.until
+    value = {"fleet": incident.id, "run": run, "not_after": until.isoformat()}
+    there = claim or client.read_variable_by_name(name)
+    if there and (claim is None or claim.fleet == incident.id or is_over(client, claim, incident)):
+        client.update_variable(VariableUpdate(name=name, value=value))
+    else:
+        client.create_variable(VariableCreate(name=name, value=value))
+
+
+def mark_settled(client: SyncPrefectClient, incident: FleetIncident, run: str) -> None:
+    """Note that every host that answers has its end: a trigger that comes now is an incident of its own."""
+    claim = claim_of(client, incident.name)
+    if claim and (claim.fleet, claim.run) == (incident.id, run):
+        client.delete_variable_by_name(variable_of(incident.name))
+
+
+def call_off(client: SyncPrefectClient, fleet_id: str) -> None:
+    """Note that an incident is thawed: no host gets a first order any more, and no trigger joins it."""
+    about = "The fleet is thawed: no host is ordered any more. 解凍のため、指示を止めました。"
+    client.create_artifact(ArtifactCreate(key=artifact_key("thawed", fleet_id), type="markdown", data=about))
+
+
+def called_off(client: SyncPrefectClient, fleet_id: str) -> bool:
+    """Return whether an incident is thawed."""
+    key = ArtifactCollectionFilterKey(any_=[artifact_key("thawed", fleet_id)])
+    return bool(client.read_latest_artifacts(artifact_filter=ArtifactCollectionFilter(key=key)))
+
+
+def variable_of(fleet: str) -> str:
+    """Return the name of the variable that says which incident of a fleet is open."""
+    return f"fleet_{fleet.replace('-', '_')}"
