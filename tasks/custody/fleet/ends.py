@@ -103,12 +103,13 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Closed:
-    """The last closing of a host's incident, as its store has it: digests by key, and the word that it says."""
+    """A closing of a host's incident, as its store has it: digests by key, the word that it says, and its run."""
 
     word: str
     key: str
     sha256: str
     closed: datetime
+    run: str
     manifests: tuple[tuple[str, str], ...] = ()
 
 
@@ -207,24 +208,33 @@ def _doing(attempt: Attempt) -> str:
 
 
 def closed_row(row: Row, closing: Closed | None, now: datetime, why: str = "") -> Row:
-    """Return the line with what the host's store says. Verified without a closing that says so is Unverified.
+    """Return the line with what the host's store says. Verified without its run's closing that says so is Unverified.
 
-    A run that has joined another one ends as the first closing after its order says; Unverified if none comes in time.
+    A run that has joined another one ends as the first closing after its order says; Unverified if none comes in time,
+    or if it names no incident. A closing of another run, or from before the order, proves nothing.
     """
+    own = closing if closing and _is_of(row, closing) else None
     if row.joined:
-        if closing and row.ordered and closing.closed > row.ordered:
-            return replace(row, end=_of(closing), stands=False, closing=closing)
-        late = row.not_after is None or now > row.not_after
+        if own:
+            return replace(row, end=_of(own), stands=False, closing=own)
+        late = not row.incident or row.not_after is None or now > row.not_after
         return (
             replace(row, end=End.UNVERIFIED, message=f"no closing came of what it joined; {row.message}")
             if late
             else row
         )
-    row = replace(row, closing=closing)
-    if row.end is not End.VERIFIED or (closing and _of(closing) is End.VERIFIED):
+    row = replace(row, closing=own)
+    if row.end is not End.VERIFIED or (own and _of(own) is End.VERIFIED):
         return row
-    told = f"its last closing says {closing.word}" if closing else why or "its store has no closing of it"
+    if closing and not own:
+        why = f"its last closing is of run {closing.run} at {closing.closed}, the order of {row.run} at {row.ordered}"
+    told = f"its closing says {own.word}" if own else why or "its store has no closing of it"
     return replace(row, end=End.UNVERIFIED, message=f"{told}; {row.message}")
+
+
+def _is_of(row: Row, closing: Closed) -> bool:
+    later = row.ordered is not None and closing.closed > row.ordered
+    return later and (row.joined or closing.run == row.run)
 
 
 def _of(closing: Closed) -> End:

@@ -134,7 +134,7 @@ class Documents:
 def test_a_host_is_not_green_before_its_store_has_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
     known = dict[str, Closed]()
 
-    def read_last(_: object, __: str, incident: str) -> Closed:
+    def read_last(_: object, __: str, incident: str, ___: str) -> Closed:
         return known[incident]
 
     monkeypatch.setattr(closings, "read_last", read_last)
@@ -145,8 +145,9 @@ def test_a_host_is_not_green_before_its_store_has_said_so(monkeypatch: pytest.Mo
         told = Row(name, 1, name, End.VERIFIED, incident=f"IR-{name}", ordered=NOW)
         return found.check(documents, [told], NOW)[0]  # type: ignore[arg-type]
 
-    known["IR-gpu1"] = Closed("VERIFIED", "k", "0" * 64, NOW)
-    known["IR-gpu2"] = Closed("PARTIAL", "k", "0" * 64, NOW)
+    later = NOW + timedelta(seconds=1)
+    known["IR-gpu1"] = Closed("VERIFIED", "k", "0" * 64, later, "gpu1")
+    known["IR-gpu2"] = Closed("PARTIAL", "k", "0" * 64, later, "gpu2")
     assert row("gpu1").end is End.VERIFIED
     assert row("gpu2").end is End.UNVERIFIED
     assert [row("gpu3").end for _ in range(3)] == [None, None, End.UNVERIFIED], "its store is asked three times"
@@ -155,5 +156,5 @@ def test_a_host_is_not_green_before_its_store_has_said_so(monkeypatch: pytest.Mo
     assert nameless.end is End.UNVERIFIED, "it names no incident"
     joined = Row("gpu5", 1, "j", None, incident="IR-gpu5", ordered=NOW, joined=True, not_after=NOW + timedelta(hours=1))
     assert [found.check(documents, [joined], NOW)[0].end for _ in range(5)] == [None] * 5  # type: ignore[arg-type]
-    known["IR-gpu5"] = Closed("VERIFIED", "k", "0" * 64, NOW + timedelta(seconds=1))
+    known["IR-gpu5"] = Closed("VERIFIED", "k", "0" * 64, later, "another")
     assert found.check(documents, [joined], NOW)[0].end is End.VERIFIED  # type: ignore[arg-type]

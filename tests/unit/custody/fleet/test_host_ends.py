@@ -14,7 +14,7 @@ NOW = datetime(2026, 11, 26, 14, 30, tzinfo=UTC)
 SOON, AGO = NOW + timedelta(minutes=30), NOW - timedelta(minutes=28)
 ID = "IR-20261126T140000Z-gpu1"
 RUN = Attempt(1, "r", "RUNNING", "Running", "", SOON, ordered=AGO, began=AGO)
-CLOSED = Closed("VERIFIED", "incidents/x", "0" * 64, NOW)
+CLOSED = Closed("VERIFIED", "incidents/x", "0" * 64, NOW, "r")
 KINDS = ("SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING", "COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 NAMES = ("Verified", "Partial", "Unverified", "NotContained", "NotRecovered", "Failed", "Completed", "Joined", "Odd")
 attempts = st.builds(
@@ -30,7 +30,7 @@ attempts = st.builds(
     contained=st.sampled_from(["", NOW.isoformat()]),
 )
 seens = st.sampled_from([None, NOW, NOW - timedelta(seconds=46), NOW - timedelta(hours=1)])
-closings = st.sampled_from([None, CLOSED, replace(CLOSED, word="PARTIAL"), replace(CLOSED, closed=AGO)])
+closings = st.sampled_from([None, CLOSED, replace(CLOSED, word="PARTIAL"), replace(CLOSED, closed=AGO), replace(CLOSED, run="x")])
 
 
 def final(kind: str, state: str, message: str = f"{ID}: told") -> Attempt:
@@ -72,8 +72,9 @@ def test_only_a_run_that_says_so_and_a_closing_that_says_so_are_verified(
     if row.end is End.VERIFIED:
         assert closing
         assert closing.word == "VERIFIED"
+        assert closing.closed > AGO
         assert attempt.kind == "COMPLETED"
-        assert attempt.state == "Verified" or (attempt.joined and closing.closed > AGO)
+        assert (attempt.state == "Verified" and closing.run == "r") or attempt.joined
 
 
 @given(attempts, seens)
@@ -117,7 +118,19 @@ def test_a_run_that_has_joined_ends_as_the_first_closing_after_its_order() -> No
     assert closed_row(row, replace(CLOSED, closed=AGO), NOW).end is None, "an old closing says nothing"
     assert closed_row(row, CLOSED, NOW).end is End.VERIFIED
     assert closed_row(row, replace(CLOSED, word="NOTCONTAINED"), NOW).end is End.NOT_CONTAINED
+    assert closed_row(row, replace(CLOSED, run="another"), NOW).end is End.VERIFIED
     assert closed_row(row, None, SOON + timedelta(seconds=1)).end is End.UNVERIFIED
+    nameless = closed_row(row_of("gpu1", "", final("COMPLETED", "Joined", "joined"), NOW, NOW), None, NOW)
+    assert nameless.end is End.UNVERIFIED, "no closing of it can come: it may be ordered again"
+
+
+@pytest.mark.parametrize("other", [replace(CLOSED, run="x"), replace(CLOSED, closed=AGO - timedelta(days=300))])
+def test_the_closing_of_another_run_or_of_an_older_incident_proves_nothing(other: Closed) -> None:
+    row = row_of("gpu1", "", final("COMPLETED", "Verified"), NOW, NOW)
+    assert closed_row(row, CLOSED, NOW).closing is CLOSED
+    found = closed_row(row, other, NOW)
+    assert (found.end, found.closing) == (End.UNVERIFIED, None)
+    assert f"its last closing is of run {other.run}" in found.message
 
 
 ends = st.sampled_from([*End, None])
