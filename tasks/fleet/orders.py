@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
 
-from httpx import HTTPStatusError
+from httpx import HTTPError, HTTPStatusError
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -131,8 +131,8 @@ def cancel_waiting(client: SyncPrefectClient, rows: Iterable[Row], why: str, nam
             if state is not None and state.is_scheduled():
                 client.set_flow_run_state(UUID(row.run), Cancelled(name=name, message=f"not begun: {why}"))
                 cancelled.append(row.host)
-        except ObjectNotFound:
-            continue
+        except (HTTPError, ObjectNotFound) as error:
+            logger.warning("%s is not cancelled: %s", row.host, error)
     return cancelled
 
 

@@ -51,6 +51,8 @@ class Server:
 
     def read_flow_run(self, run: UUID) -> Any:
         """A run in its state."""
+        if str(run) in self.errors:
+            raise self.errors[str(run)][0]
         if str(run) not in self.states:
             raise ObjectNotFound(Exception("404"))
         return SimpleNamespace(state=State(type=self.states[str(run)]))
@@ -109,6 +111,13 @@ def test_only_what_no_worker_has_taken_is_cancelled(server: Server, kind: StateT
     cancelled = cancel_waiting(server, rows, "why")  # type: ignore[arg-type]
     assert cancelled == (["gpu1"] if kind is StateType.SCHEDULED else [])
     assert server.states[run] is (StateType.CANCELLED if kind is StateType.SCHEDULED else kind)
+
+
+def test_one_hosts_error_keeps_no_other_from_being_cancelled(server: Server) -> None:
+    odd, run = str(uuid4()), str(uuid4())
+    server.errors[odd], server.states[run] = [http_error(500)], StateType.SCHEDULED
+    rows = [Row("gpu1", run=odd, waits=True), Row("gpu2", run=run, waits=True)]
+    assert cancel_waiting(server, rows, "why") == ["gpu2"]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", [*StateType])
