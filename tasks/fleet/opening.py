@@ -78,7 +78,7 @@ def open_fleet(trigger: Trigger) -> FleetIncident | JoinedFleet:
 def _open_one(client: SyncPrefectClient, trigger: Trigger) -> FleetIncident | JoinedFleet | None:
     """Return the open incident, joined or taken over from a run that ended; else the one that this run has opened."""
     claim = _claim(client, trigger.fleet)
-    incident = read_incident(client, claim["fleet"]) if claim and not _is_over(claim) else None
+    incident = read_incident(client, claim["fleet"]) if claim and not _is_over(client, claim) else None
     if claim is None or incident is None:
         return read_incident(client, new_fleet_id(trigger.created, trigger.fleet, trigger.run))
     if joined := _joined(client, incident, trigger):
@@ -140,11 +140,7 @@ def owner_of(client: SyncPrefectClient, incident: FleetIncident) -> str:
     claim = _claim(client, incident.name)
     if claim is None or claim["fleet"] != incident.id:
         return ""
-    try:
-        state = client.read_flow_run(UUID(claim["run"])).state
-    except ObjectNotFound:
-        return ""
-    return "" if state is None or state.is_final() else claim["run"]
+    return claim["run"] if _at_work(client, claim["run"]) else ""
 
 
 def _claim(client: SyncPrefectClient, fleet: str) -> dict[str, str] | None:
@@ -155,18 +151,26 @@ def _claim(client: SyncPrefectClient, fleet: str) -> dict[str, str] | None:
     return said if known else None
 
 
-def _is_over(claim: dict[str, str]) -> bool:
-    return datetime.now(UTC) > datetime.fromisoformat(claim["not_after"])
+def _is_over(client: SyncPrefectClient, claim: dict[str, str]) -> bool:
+    return datetime.now(UTC) > datetime.fromisoformat(claim["not_after"]) and not _at_work(client, claim["run"])
+
+
+def _at_work(client: SyncPrefectClient, run: str) -> bool:
+    try:
+        state = client.read_flow_run(UUID(run)).state
+    except ObjectNotFound:
+        return False
+    return state is not None and not state.is_final()
 
 
 def _mark_open(client: SyncPrefectClient, incident: FleetIncident, run: str) -> None:
     """Note that an incident is open, and which run works on it. Raises ObjectAlreadyExists if another one was quicker.
 
-    The note of an incident whose orders have all expired is replaced.
+    The note of an incident whose orders have all expired, and whose run has ended, is replaced.
     """
     name, claim = variable_of(incident.name), _claim(client, incident.name)
     value = {"fleet": incident.id, "run": run, "not_after": incident.until.isoformat()}
-    if claim and (claim["fleet"] == incident.id or _is_over(claim)):
+    if claim and (claim["fleet"] == incident.id or _is_over(client, claim)):
         client.update_variable(VariableUpdate(name=name, value=value))
     else:
         client.create_variable(VariableCreate(name=name, value=value))

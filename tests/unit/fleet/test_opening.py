@@ -150,6 +150,8 @@ def test_of_two_at_once_one_joins(server: Server) -> None:
 def test_what_is_settled_or_long_over_is_not_joined(server: Server, how: str) -> None:
     first = trigger(created=NOW - timedelta(hours=2 if how == "expired" else 0))
     incident = opened(first)
+    if how == "expired":
+        server.final.add(first.run)
     if how == "settled":
         mark_settled(server, incident, str(uuid4()))  # type: ignore[arg-type]
         assert server.variables, "another run does not say so"
@@ -162,6 +164,18 @@ def test_what_is_settled_or_long_over_is_not_joined(server: Server, how: str) ->
     assert server.variables["fleet_lab"]["fleet"] == fresh.id, "the newer one stays open"
     joined = open_fleet.fn(trigger(created=first.created, run=first.run))
     assert isinstance(joined, JoinedFleet), "the first run, tried again, belongs to the newer one"
+
+
+def test_an_incident_carried_on_after_its_time_is_open_while_its_run_works(server: Server) -> None:
+    first, again = trigger(created=NOW - timedelta(hours=2)), trigger(retry=True)
+    incident = opened(first)
+    server.final.add(first.run)
+    assert opened(again) == incident
+    joined = open_fleet.fn(trigger())
+    assert isinstance(joined, JoinedFleet)
+    assert joined.incident == incident
+    server.final.add(again.run)
+    assert opened(trigger()).id != incident.id
 
 
 @pytest.mark.usefixtures("server")
