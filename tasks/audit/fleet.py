@@ -18,7 +18,7 @@ from tasks.custody.audit.signers import AllowedSigner
 from tasks.custody.audit.untrusted import Closing, Unreadable, read_closing
 from tasks.custody.errors import EvacuationError, Refused, StoreError
 from tasks.custody.fleet.documents import ClosingOfHost, HostLine
-from tasks.custody.fleet.examine import examine_fleet, fleet_layout
+from tasks.custody.fleet.examine import examine_fleet, fleet_layout, one_signer
 from tasks.custody.fleet.order import parse_fleet_id
 from tasks.custody.fleet.places import key_at
 from tasks.custody.store.manifest import digest_bytes
@@ -62,14 +62,15 @@ def audited_fleet(fields: StoreFields, fleet: str, signers: Sequence[AllowedSign
     hosts = list(side_by_side(lambda line: _host(root, line, found.opened_at, signers), found.hosts, QUESTIONS))
     if deep:
         hosts += [_whole(fields, line, signers) for line in found.hosts if line.incident and line.beneath is not None]
+    hands = [each for host in hosts if host.signed for each in host.signed.hands]
     every = [
         *findings,
+        *one_signer(layout.home, signed.hands, hands),
         *found.findings,
         *signed.findings,
         *_rewritten(root, key_at(fields.prefix, layout.home)),
         *(finding for host in hosts for finding in host.findings),
     ]
-    hands = [each for host in hosts if host.signed for each in host.signed.hands]
     return Audit(
         incident=fleet,
         place=fields.place,

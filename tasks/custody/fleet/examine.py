@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 
 from tasks.custody.audit.finding import Finding, broken, note, shown, unclear
 from tasks.custody.audit.layout import SIGNATURE, gaps
+from tasks.custody.audit.signed import Hand
 from tasks.custody.audit.untrusted import Unreadable
 from tasks.custody.evidence.keys import CLOSING, fleet_record_key, targets_key
 from tasks.custody.fleet.documents import FleetClosing, HostLine, read_fleet_closing, read_hosts, read_targets
@@ -95,6 +96,16 @@ def examine_fleet(layout: FleetLayout, documents: Mapping[str, bytes]) -> FleetE
     closing = closings.get(last)
     told = f"{closing.verdict} (record/{last:03d})" if closing else "none: no run has closed a record that can be read"
     return FleetExamination(tuple(findings), lines, told, signers, targets.opened_at if targets else None)
+
+
+def one_signer(home: str, of_fleet: Iterable[Hand], of_hosts: Iterable[Hand]) -> Iterator[Finding]:
+    """Yield a finding if a host's key could have signed the fleet's records: a host must not vouch for the others."""
+    fleet, hosts = ({hand.key.fingerprint for hand in hands} for hands in (of_fleet, of_hosts))
+    if len(fleet) > 1:
+        yield unclear(home, "its records are signed by several keys", "one key", ", ".join(sorted(fleet)))
+    elif fleet & hosts and len(fleet | hosts) > 1:
+        what = "its records are signed with a host's key, and other hosts have keys of their own"
+        yield unclear(home, what, "a key that no host has", ", ".join(sorted(fleet & hosts)))
 
 
 def _complete(

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from blocks.directory import DirectoryStore
 from blocks.signing_key import SigningKey
@@ -197,6 +199,39 @@ def test_a_hosts_own_closing_counts_whoever_carried_its_incident_on(bucket: Buck
     assert read_last(bucket.store, "gpu1", INCIDENT).run == "recover"
     assert read_last(bucket.store, "gpu1", INCIDENT, "run-1").key.endswith("record/002/closing.json")
     assert read_last(bucket.store, "gpu1", INCIDENT, "unknown").run == "recover"
+
+
+@pytest.fixture
+def host_key(bucket: Bucket, tmp_path_factory: pytest.TempPathFactory) -> SigningKey:
+    """A host's own key, which the auditor's file names."""
+    path = tmp_path_factory.mktemp("host") / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", path], check=True)
+    key = SigningKey(private_key=SecretStr(path.read_text()), identity="evacuation@gpu2")
+    bucket.allowed += f"{key.allowed_signers}\n"
+    return key
+
+
+def test_a_hosts_key_makes_no_fleet_green(bucket: Bucket, host_key: SigningKey) -> None:
+    rows = bucket.rows()
+    bucket.write([rows[0], Row("gpu2", 1, "r", End.SILENT)])
+    assert bucket.audit().word is AuditWord.PROVEN
+    bucket.key = host_key
+    bucket.write(rows)
+    found = bucket.audit()
+    assert found.word is AuditWord.INDETERMINATE
+    assert [each.what for each in found.findings] == ["its records are signed by several keys"]
+
+
+def test_a_fleet_signed_by_the_key_of_one_of_its_hosts_is_not_proven(bucket: Bucket, host_key: SigningKey) -> None:
+    for closing in sorted((bucket.folder / "gpu2").rglob("closing.json")):
+        said = {**json.loads(closing.read_bytes()), "signer": {"fingerprint": host_key.fingerprint}}
+        closing.write_bytes(canonical(said))
+        Path(f"{closing}.sig").write_bytes(host_key.sign(canonical(said)))
+    bucket.key = host_key
+    bucket.write(bucket.rows())
+    found = bucket.audit()
+    assert found.word is AuditWord.INDETERMINATE
+    assert any("signed with a host's key" in each.what for each in found.findings), found.findings
 
 
 def test_signatures_of_nobody_known_prove_nothing(bucket: Bucket) -> None:
