@@ -15,7 +15,7 @@ from prefect.exceptions import ObjectNotFound
 
 from tasks.custody.fleet.ends import Closed, End, Row
 from tasks.custody.fleet.incident import Host
-from tasks.fleet import closings, orders
+from tasks.fleet import closings, follow, orders
 from tasks.fleet.closings import Closings
 from tasks.fleet.orders import cancel_waiting, decide, give
 from tasks.runtime.approval import StopOrThaw
@@ -86,9 +86,9 @@ def test_one_hosts_error_stops_no_other_and_only_what_may_pass_is_repeated(serve
     server.errors[odd.deployment] = [RuntimeError("no answer")]
     refused = give(FLEET, [(host, 1) for host in FLEET.hosts], patience=1)
     assert set(refused) == {"gpu1", "gpu2", "gpu3"}
-    assert "answer 404" in refused["gpu1"]
+    assert "answer 404" in refused["gpu1"].why
     assert server.asked.count(gone.deployment) == 1
-    assert server.asked.count(locked.deployment) > 2
+    assert server.asked.count(locked.deployment) > 1
     assert set(server.made) == {f"{ID}:gpu4:1", f"{ID}:gpu5:1"}
 
 
@@ -167,3 +167,38 @@ def test_a_host_is_not_green_before_its_store_has_said_so(monkeypatch: pytest.Mo
     assert [found.check(documents, [joined], NOW)[0].end for _ in range(5)] == [None] * 5  # type: ignore[arg-type]
     known["IR-gpu5"] = Closed("VERIFIED", "k", "0" * 64, later, "another")
     assert found.check(documents, [joined], NOW)[0].end is End.VERIFIED  # type: ignore[arg-type]
+
+
+def test_a_retry_reads_the_closings_and_what_it_could_not_order_is_ordered_again(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = [Row("gpu1", 1, "a", End.VERIFIED, incident="IR-1"), Row("gpu2", 1, "b", End.CRASHED, incident="IR-2")]
+    doubted = [replace(told[0], end=End.UNVERIFIED), told[1]]
+    monkeypatch.setattr(orders, "rows_of", lambda *_: told)
+    monkeypatch.setattr(orders, "checked", lambda *_: doubted)
+    server.errors[HOSTS[1].deployment] = [http_error(404)]
+    lost = orders.order_again.fn(FLEET)
+    assert set(server.made) == {f"{ID}:gpu1:2"}, "its closing did not say so"
+    assert (lost["gpu2"].attempt, lost["gpu2"].incident) == (2, "IR-2")
+    del server.errors[HOSTS[1].deployment]
+    watch, client = follow.Watch(FLEET, str(uuid4())), SimpleNamespace()
+    watch.problems = lost
+    monkeypatch.setattr(follow, "rows_of", lambda *_: doubted)
+    monkeypatch.setattr(watch.closings, "check", lambda *_: doubted)
+    watch.look(client)  # type: ignore[arg-type]
+    assert watch.problems == {}
+    assert server.made[f"{ID}:gpu2:2"]["parameters"]["incident_id"] == "IR-2"
+
+
+def test_a_store_that_does_not_answer_proves_nothing_to_a_retry(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = list[str]()
+
+    def read_last(_: object, __: str, incident: str, ___: str) -> Closed:
+        asked.append(incident)
+        raise OSError("no network")
+
+    monkeypatch.setattr(closings, "read_last", read_last)
+    monkeypatch.setattr(Closings, "_root", None)
+    told = [Row("gpu1", 1, "a", End.VERIFIED, incident="IR-1", ordered=NOW)]
+    (row,) = closings.checked(Documents(), FLEET, told)  # type: ignore[arg-type]
+    assert (row.end, len(asked)) == (End.UNVERIFIED, 3)
